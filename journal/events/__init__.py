@@ -1,0 +1,48 @@
+"""Every event of the format, one module per family."""
+
+from journal.event import Event
+from journal.events import (
+    core,
+    descriptors,
+    inputs,
+    memory,
+    paths,
+    ports,
+    process,
+    snapshots,
+    sockets,
+    streams,
+    threads,
+)
+
+TAG_MAX = 254
+
+FAMILIES = (
+    core,
+    process,
+    memory,
+    threads,
+    descriptors,
+    paths,
+    streams,
+    sockets,
+    ports,
+    inputs,
+    snapshots,
+)
+
+
+def _by_tag() -> dict[int, type[Event]]:
+    classes = [
+        found
+        for family in FAMILIES
+        for found in vars(family).values()
+        if isinstance(found, type) and issubclass(found, Event) and found is not Event
+    ]
+    by_tag = {cls.tag: cls for cls in sorted(classes, key=lambda cls: cls.tag)}
+    assert len(by_tag) == len(classes), "two events share a tag"
+    assert all(1 <= tag <= TAG_MAX for tag in by_tag), "a tag does not fit its column"
+    return by_tag
+
+
+BY_TAG = _by_tag()

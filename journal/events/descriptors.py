@@ -1,0 +1,258 @@
+"""Events of open descriptors: files, and the pipes, counters and polls that have no name."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated
+
+import construct as cs
+
+from journal.event import Adjusts, Closes, Copies, Event, Group, Moves, Mutates, Opens, event
+from journal.wire import I64, U16, U32, U64, Blob, Enumerated, Fd, Flag, Maybe, Record, Text
+
+
+class Whence(IntEnum):
+    """What a seek counts from."""
+
+    SET = 0
+    CURRENT = 1
+    END = 2
+    UNKNOWN = 255
+
+
+class Advice(IntEnum):
+    """WASI's advice about how a file will be used, by its numbers."""
+
+    NORMAL = 0
+    SEQUENTIAL = 1
+    RANDOM = 2
+    WILL_NEED = 3
+    DONT_NEED = 4
+    NO_REUSE = 5
+    UNKNOWN = 255
+
+
+class EpollOperation(IntEnum):
+    """What an EpollCtl does to the set of watched descriptors."""
+
+    ADD = 0
+    MODIFY = 1
+    DELETE = 2
+    UNKNOWN = 255
+
+
+WhenceField = Annotated[Whence, Enumerated(cs.Int8ul, Whence)]
+AdviceField = Annotated[Advice, Enumerated(cs.Int8ul, Advice)]
+EpollOperationField = Annotated[EpollOperation, Enumerated(cs.Int8ul, EpollOperation)]
+
+
+@dataclass(frozen=True, slots=True)
+class EpollEvent:
+    """What a descriptor is watched for, and what the guest wants to be told then."""
+
+    events: int
+    pointer: int
+    fd: int
+    data1: int
+    data2: int
+
+
+EpollEventField = Annotated[
+    EpollEvent | None,
+    Maybe(
+        Record(
+            EpollEvent,
+            events=cs.Int32ul,
+            pointer=cs.Int64ul,
+            fd=cs.Int32ul,
+            data1=cs.Int32ul,
+            data2=cs.Int64ul,
+        )
+    ),
+]
+
+
+@event(tag=5, group=Group.FILES, rule=Adjusts())
+class FileDescriptorSeek(Event):
+    """The guest moved a descriptor's position with fd_seek, by ``offset`` bytes from ``whence``."""
+
+    fd: Fd
+    offset: I64
+    whence: WhenceField
+
+
+@event(tag=6, group=Group.FILES, rule=Mutates())
+class FileDescriptorWrite(Event):
+    """Bytes the guest wrote through an open descriptor with fd_write or fd_pwrite.
+
+    ``offset`` is where in the file they stand, wherever the descriptor's position was.
+    """
+
+    fd: Fd
+    offset: U64
+    is_64bit: Flag = False
+    data: Blob
+
+
+@event(tag=10, group=Group.FILES, rule=Opens())
+class OpenFileDescriptor(Event):
+    """A path the guest opened with path_open, and the descriptor ``fd`` it got.
+
+    ``dirfd`` is what the path is relative to, ``dirflags`` WASI's lookupflags, ``o_flags`` its
+    oflags (with creat or trunc the file itself changes), ``fs_flags`` its fdflags.
+    """
+
+    fd: Fd
+    dirfd: Fd
+    dirflags: U32
+    o_flags: U16
+    fs_flags: U16
+    fs_rights_base: U64
+    fs_rights_inheriting: U64
+    path: Text
+
+
+@event(tag=61, group=Group.FILES, rule=Opens())
+class OpenFileDescriptorWithFlags(Event):
+    """As OpenFileDescriptor, and with flags of the descriptor: ``fd_flags`` 1 is close-on-exec."""
+
+    fd: Fd
+    dirfd: Fd
+    dirflags: U32
+    o_flags: U16
+    fs_flags: U16
+    fs_rights_base: U64
+    fs_rights_inheriting: U64
+    fd_flags: U16
+    path: Text
+
+
+@event(tag=11, group=Group.FILES, rule=Closes())
+class CloseFileDescriptor(Event):
+    """A descriptor the guest closed with fd_close."""
+
+    fd: Fd
+
+
+@event(tag=12, group=Group.FILES, rule=Moves("old_fd", "new_fd"))
+class RenumberFileDescriptor(Event):
+    """The guest gave a descriptor another number with fd_renumber, closing what had it."""
+
+    old_fd: Fd
+    new_fd: Fd
+
+
+@event(tag=13, group=Group.FILES, rule=Copies("original_fd", "copied_fd"))
+class DuplicateFileDescriptor(Event):
+    """The guest made a second descriptor of an open file with fd_dup; they share a position."""
+
+    original_fd: Fd
+    copied_fd: Fd
+
+
+@event(tag=62, group=Group.FILES, rule=Copies("original_fd", "copied_fd"))
+class DuplicateFileDescriptorWithFlags(Event):
+    """As DuplicateFileDescriptor, and with whether the copy is closed on exec."""
+
+    original_fd: Fd
+    copied_fd: Fd
+    cloexec: Flag
+
+
+@event(tag=17, group=Group.FILES, rule=Mutates())
+class FileDescriptorSetTimes(Event):
+    """The guest set the times of an open file with fd_filestat_set_times.
+
+    Times are in nanoseconds since the epoch; ``fst_flags`` are WASI's fstflags: which of the times
+    are set, and which of them to the present.
+    """
+
+    fd: Fd
+    st_atim: U64
+    st_mtim: U64
+    fst_flags: U16
+
+
+@event(tag=18, group=Group.FILES, rule=Mutates())
+class FileDescriptorSetSize(Event):
+    """The guest made an open file ``st_size`` bytes long with fd_filestat_set_size."""
+
+    fd: Fd
+    st_size: U64
+
+
+@event(tag=19, group=Group.FILES, rule=Adjusts())
+class FileDescriptorSetFlags(Event):
+    """The guest set WASI's fdflags of a descriptor with fd_fdstat_set_flags."""
+
+    fd: Fd
+    flags: U16
+
+
+@event(tag=63, group=Group.FILES, rule=Adjusts())
+class FileDescriptorSetFdFlags(Event):
+    """The guest set the descriptor's own flags with fd_fdflags_set: 1 is close-on-exec."""
+
+    fd: Fd
+    flags: U16
+
+
+@event(tag=20, group=Group.FILES, rule=Adjusts())
+class FileDescriptorSetRights(Event):
+    """The guest gave up rights of a descriptor with fd_fdstat_set_rights."""
+
+    fd: Fd
+    fs_rights_base: U64
+    fs_rights_inheriting: U64
+
+
+@event(tag=21, group=Group.FILES, rule=Adjusts())
+class FileDescriptorAdvise(Event):
+    """The guest said with fd_advise how it will use ``len`` bytes of a file from ``offset`` on."""
+
+    fd: Fd
+    offset: U64
+    len: U64
+    advice: AdviceField
+
+
+@event(tag=22, group=Group.FILES, rule=Mutates())
+class FileDescriptorAllocate(Event):
+    """The guest made room for ``len`` bytes of a file from ``offset`` on, with fd_allocate."""
+
+    fd: Fd
+    offset: U64
+    len: U64
+
+
+@event(tag=28, group=Group.FILES, rule=Opens())
+class EpollCreate(Event):
+    """The guest made a descriptor that watches others, with epoll_create."""
+
+    fd: Fd
+
+
+@event(tag=29, group=Group.FILES, rule=Adjusts("epfd"))
+class EpollCtl(Event):
+    """The guest changed with epoll_ctl what ``epfd`` watches ``fd`` for. No ``event`` to delete."""
+
+    epfd: Fd
+    op: EpollOperationField
+    fd: Fd
+    event: EpollEventField
+
+
+@event(tag=31, group=Group.FILES, rule=Opens(("read_fd", "write_fd")))
+class CreatePipe(Event):
+    """The guest made a pipe with fd_pipe."""
+
+    read_fd: Fd
+    write_fd: Fd
+
+
+@event(tag=32, group=Group.FILES, rule=Opens())
+class CreateEvent(Event):
+    """The guest made a counter to wait on, with fd_event. ``flags`` 1 makes it a semaphore."""
+
+    initial_val: U64
+    flags: U16
+    fd: Fd

@@ -1,0 +1,92 @@
+"""Events of what the guest was told from outside, in the order it was told."""
+
+from enum import IntEnum
+from typing import Annotated
+
+import construct as cs
+
+from journal.event import Consumed, Event, Group, event
+from journal.wire import U8, U16, U64, Blob, Enumerated, Fd
+
+
+class HostCall(IntEnum):
+    """What a guest asked of a directory of the host."""
+
+    OPEN = 0
+    READ = 1
+    WRITE = 2
+    STAT = 3
+    LIST = 4
+    SIZE = 5
+    TIMES = 6
+    SYNC = 7
+    ALLOCATE = 8
+    MKDIR = 9
+    RMDIR = 10
+    UNLINK = 11
+    RENAME = 12
+    LINK = 13
+    SYMLINK = 14
+    READLINK = 15
+    CLOSE = 16
+    PROBE = 17
+    ADVISE = 18
+
+
+HostCallField = Annotated[HostCall, Enumerated(cs.Int8ul, HostCall)]
+
+
+@event(tag=170, group=Group.INPUTS, rule=Consumed())
+class ClockRead(Event):
+    """What clock_time_get told the guest: ``time`` in nanoseconds on the WASI clock ``clock``."""
+
+    clock: U8
+    time: U64
+
+
+@event(tag=171, group=Group.INPUTS, rule=Consumed())
+class ClockResolution(Event):
+    """What clock_res_get told the guest: ``resolution`` in nanoseconds."""
+
+    clock: U8
+    resolution: U64
+
+
+@event(tag=172, group=Group.INPUTS, rule=Consumed())
+class RandomBytes(Event):
+    """What random_get told the guest."""
+
+    data: Blob
+
+
+@event(tag=173, group=Group.INPUTS, rule=Consumed())
+class StreamRead(Event):
+    """Bytes the guest read from a standard stream with fd_read; none at the end of the stream.
+
+    ``stream`` is 0 for input; ``offset`` is how many bytes the guest had read from it before.
+    """
+
+    stream: U8
+    offset: U64
+    data: Blob
+
+
+@event(tag=174, group=Group.INPUTS, rule=Consumed())
+class PollResult(Event):
+    """What poll_oneoff told the guest: WASI's event structs, 32 bytes each, in a row."""
+
+    events: Blob
+
+
+@event(tag=175, group=Group.INPUTS, rule=Consumed())
+class HostResult(Event):
+    """What a directory of the host answered to a call of the guest.
+
+    ``fd`` is the descriptor that was asked, ``errno`` WASI's error number, 0 for success, and
+    ``value`` the answer, in a form that ``call`` decides: file contents, a WASI struct, or nothing.
+    """
+
+    call: HostCallField
+    fd: Fd
+    errno: U16
+    value: Blob

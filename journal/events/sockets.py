@@ -1,0 +1,255 @@
+"""Events of sockets. What the guest receives is an input, not an event of its sockets."""
+
+from enum import IntEnum
+from typing import Annotated
+
+import construct as cs
+
+from journal.event import Adjusts, Event, Group, Opens, event
+from journal.wire import (
+    U16,
+    U32,
+    U64,
+    Address,
+    Blob,
+    Enumerated,
+    Fd,
+    Flag,
+    Ipv4,
+    Ipv6,
+    MaybeDuration,
+)
+
+
+class AddressFamily(IntEnum):
+    """What kind of addresses a socket has."""
+
+    UNSPECIFIED = 0
+    INET4 = 1
+    INET6 = 2
+    UNIX = 3
+
+
+class SocketType(IntEnum):
+    """How a socket carries bytes."""
+
+    UNKNOWN = 0
+    STREAM = 1
+    DGRAM = 2
+    RAW = 3
+    SEQPACKET = 4
+
+
+class SocketOption(IntEnum):
+    """WASIX's socket options, by its numbers."""
+
+    NOOP = 0
+    REUSE_PORT = 1
+    REUSE_ADDR = 2
+    NO_DELAY = 3
+    DONT_ROUTE = 4
+    ONLY_V6 = 5
+    BROADCAST = 6
+    MULTICAST_LOOP_V4 = 7
+    MULTICAST_LOOP_V6 = 8
+    PROMISCUOUS = 9
+    LISTENING = 10
+    LAST_ERROR = 11
+    KEEP_ALIVE = 12
+    LINGER = 13
+    OOB_INLINE = 14
+    RECV_BUF_SIZE = 15
+    SEND_BUF_SIZE = 16
+    RECV_LOWAT = 17
+    SEND_LOWAT = 18
+    RECV_TIMEOUT = 19
+    SEND_TIMEOUT = 20
+    CONNECT_TIMEOUT = 21
+    ACCEPT_TIMEOUT = 22
+    TTL = 23
+    MULTICAST_TTL_V4 = 24
+    TYPE = 25
+    PROTO = 26
+
+
+class TimeType(IntEnum):
+    """Which of a socket's times is set."""
+
+    READ = 0
+    WRITE = 1
+    ACCEPT = 2
+    CONNECT = 3
+    BIND = 4
+    LINGER = 5
+
+
+class Shutdown(IntEnum):
+    """Which directions of a connection end."""
+
+    READ = 0
+    WRITE = 1
+    BOTH = 2
+
+
+AddressFamilyField = Annotated[AddressFamily, Enumerated(cs.Int8ul, AddressFamily)]
+SocketTypeField = Annotated[SocketType, Enumerated(cs.Int8ul, SocketType)]
+SocketOptionField = Annotated[SocketOption, Enumerated(cs.Int8ul, SocketOption)]
+TimeTypeField = Annotated[TimeType, Enumerated(cs.Int8ul, TimeType)]
+ShutdownField = Annotated[Shutdown, Enumerated(cs.Int8ul, Shutdown)]
+
+
+@event(tag=43, group=Group.SOCKETS, rule=Opens())
+class SocketOpen(Event):
+    """The guest made a socket with sock_open. ``pt`` is the protocol's number."""
+
+    af: AddressFamilyField
+    ty: SocketTypeField
+    pt: U16
+    fd: Fd
+
+
+@event(tag=64, group=Group.SOCKETS, rule=Opens(("fd1", "fd2")))
+class SocketPair(Event):
+    """The guest made two connected sockets with sock_pair."""
+
+    fd1: Fd
+    fd2: Fd
+
+
+@event(tag=44, group=Group.SOCKETS, rule=Adjusts())
+class SocketListen(Event):
+    """The guest began to listen with sock_listen."""
+
+    fd: Fd
+    backlog: U32
+
+
+@event(tag=45, group=Group.SOCKETS, rule=Adjusts())
+class SocketBind(Event):
+    """The guest bound a socket to a local address with sock_bind."""
+
+    fd: Fd
+    addr: Address
+
+
+@event(tag=46, group=Group.SOCKETS, rule=Adjusts())
+class SocketConnected(Event):
+    """A connection that the guest asked for with sock_connect stands."""
+
+    fd: Fd
+    local_addr: Address
+    peer_addr: Address
+
+
+@event(tag=47, group=Group.SOCKETS, rule=Opens())
+class SocketAccepted(Event):
+    """The guest took a connection from ``listen_fd`` with sock_accept. ``fd_flags``: fdflags."""
+
+    listen_fd: Fd
+    fd: Fd
+    fd_flags: U16
+    non_blocking: Flag
+    local_addr: Address
+    peer_addr: Address
+
+
+@event(tag=48, group=Group.SOCKETS, rule=Adjusts())
+class SocketJoinIpv4Multicast(Event):
+    """A socket joined a group on the interface with address ``iface``."""
+
+    fd: Fd
+    multiaddr: Ipv4
+    iface: Ipv4
+
+
+@event(tag=49, group=Group.SOCKETS, rule=Adjusts())
+class SocketJoinIpv6Multicast(Event):
+    """A socket joined a group on the interface with number ``iface``."""
+
+    fd: Fd
+    multiaddr: Ipv6
+    iface: U32
+
+
+@event(tag=50, group=Group.SOCKETS, rule=Adjusts())
+class SocketLeaveIpv4Multicast(Event):
+    """A socket left a group on the interface with address ``iface``."""
+
+    fd: Fd
+    multiaddr: Ipv4
+    iface: Ipv4
+
+
+@event(tag=51, group=Group.SOCKETS, rule=Adjusts())
+class SocketLeaveIpv6Multicast(Event):
+    """A socket left a group on the interface with number ``iface``."""
+
+    fd: Fd
+    multiaddr: Ipv6
+    iface: U32
+
+
+@event(tag=52, group=Group.SOCKETS, rule=Adjusts("socket_fd"))
+class SocketSendFile(Event):
+    """The guest sent ``count`` bytes of a file, from ``offset`` on, with sock_send_file."""
+
+    socket_fd: Fd
+    file_fd: Fd
+    offset: U64
+    count: U64
+
+
+@event(tag=53, group=Group.SOCKETS, rule=Adjusts())
+class SocketSendTo(Event):
+    """Bytes the guest sent to an address with sock_send_to. ``flags``: WASI's siflags."""
+
+    fd: Fd
+    flags: U16
+    is_64bit: Flag = False
+    addr: Address
+    data: Blob
+
+
+@event(tag=54, group=Group.SOCKETS, rule=Adjusts())
+class SocketSend(Event):
+    """Bytes the guest sent over a connection with sock_send. ``flags``: WASI's siflags."""
+
+    fd: Fd
+    flags: U16
+    is_64bit: Flag = False
+    data: Blob
+
+
+@event(tag=55, group=Group.SOCKETS, rule=Adjusts())
+class SocketSetOptFlag(Event):
+    """The guest switched an option of a socket with sock_set_opt_flag."""
+
+    fd: Fd
+    opt: SocketOptionField
+    flag: Flag
+
+
+@event(tag=56, group=Group.SOCKETS, rule=Adjusts())
+class SocketSetOptSize(Event):
+    """The guest set an option of a socket that is a size, with sock_set_opt_size."""
+
+    fd: Fd
+    opt: SocketOptionField
+    size: U64
+
+
+@event(tag=57, group=Group.SOCKETS, rule=Adjusts())
+class SocketSetOptTime(Event):
+    """The guest set a time limit of a socket with sock_set_opt_time: nanoseconds, None for none."""
+
+    fd: Fd
+    ty: TimeTypeField
+    time: MaybeDuration
+
+
+@event(tag=58, group=Group.SOCKETS, rule=Adjusts())
+class SocketShutdown(Event):
+    """The guest ended one or both directions of a connection with sock_shutdown."""
+
+    fd: Fd
+    how: ShutdownField

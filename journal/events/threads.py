@@ -1,0 +1,69 @@
+"""Events of threads, and of what they run on beside memory: globals and tables."""
+
+from typing import Annotated
+
+import construct as cs
+
+from journal.event import Event, Group, Region, Staged, event
+from journal.wire import U32, U64, Blob, Flag, Listed, MaybeI32, MaybeU64, Row, U32s
+
+TABLE_NULL = 0xFFFF_FFFF
+"""An empty element of a table."""
+
+GlobalValues = Annotated[
+    tuple[tuple[int, int, bytes], ...], Listed(Row(cs.Int32ul, cs.Int8ul, cs.Bytes(16)))
+]
+
+
+@event(tag=3, group=Group.THREADS, rule=Staged("thread", ("id",)))
+class SetThread(Event):
+    """The stacks of one thread, unwound into memory at a host call, for the next snapshot.
+
+    ``start_pointer`` is the argument that thread_spawn was given, None for the main thread. The
+    ``stack_`` fields are addresses and sizes in linear memory. ``call_stack`` is what asyncify
+    rewinds from, ``memory_stack`` the bytes of the stack in memory, ``store_data`` the thread's
+    globals in the writer's own form (GlobalsSet is ours).
+    """
+
+    id: U32
+    start_pointer: MaybeU64
+    stack_upper: U64
+    stack_lower: U64
+    guard_size: U64
+    stack_size: U64
+    is_64bit: Flag = False
+    call_stack: Blob
+    memory_stack: Blob
+    store_data: Blob
+
+
+@event(tag=4, group=Group.THREADS, rule=Staged("thread", ("id",)))
+class CloseThread(Event):
+    """A thread ended, by thread_exit or by returning. ``exit_code`` is None if it did not say."""
+
+    id: U32
+    exit_code: MaybeI32
+
+
+@event(tag=140, group=Group.THREADS, rule=Staged("globals"))
+class GlobalsSet(Event):
+    """The values of all mutable globals, for the next snapshot.
+
+    Each is a global's index in the module, its type (7f i32, 7e i64, 7d f32, 7c f64, 7b v128, as in
+    a module's binary), and its bits in 16 bytes, little-endian, with zeros above.
+    """
+
+    globals: GlobalValues
+
+
+@event(tag=141, group=Group.THREADS, rule=Region("start", "functions", ("table",)))
+class TableSet(Event):
+    """Elements of a table of functions, for the next snapshot.
+
+    ``functions`` are function indices of the module, for the elements from ``start`` on;
+    0xffffffff is an empty element.
+    """
+
+    table: U32
+    start: U32
+    functions: U32s
