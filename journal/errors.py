@@ -5,8 +5,9 @@
     - NotAJournal          the file does not begin with a segment header
     - UnsupportedVersion   a version or a feature that this reader does not know
     - TornBlock            the file ends inside a block; normal after a crash
-    - CorruptBlock         a whole block is present and its bytes are wrong
-    - MissingEvents        blocks that must have been there are not
+    - DamagedJournal       bytes were lost where whole blocks stand behind them
+      . CorruptBlock       a whole block is present and its bytes are wrong
+      . MissingEvents      blocks that must have been there are not
     - MalformedEvent       the hashes hold and the payload still does not fit its layout
     - UnknownEvent         a tag this version does not know
     - LimitExceeded        a size, a count or a length is above a named limit
@@ -48,11 +49,36 @@ class TornBlock(FormatError):
     """The file ends inside a block, as it does after a crash."""
 
 
-class CorruptBlock(FormatError):
+class DamagedJournal(FormatError):
+    """Bytes were lost where whole blocks stand behind them.
+
+    ``size`` bytes at ``offset`` are lost, and with them the events ``first_seq`` to ``last_seq``
+    (none when ``last_seq < first_seq``). ``acknowledged`` tells that a later block knew them to be
+    durable. Reading can go on from ``last_seq + 1``.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        offset: int = 0,
+        *,
+        size: int = 0,
+        first_seq: int = 0,
+        last_seq: int = -1,
+        acknowledged: bool = False,
+    ) -> None:
+        super().__init__(reason, offset)
+        self.size = size
+        self.first_seq = first_seq
+        self.last_seq = last_seq
+        self.acknowledged = acknowledged
+
+
+class CorruptBlock(DamagedJournal):
     """A whole block is present and its bytes are wrong."""
 
 
-class MissingEvents(FormatError):
+class MissingEvents(DamagedJournal):
     """Blocks that must have been there are not."""
 
 

@@ -1,0 +1,358 @@
+"""What stands in the bytes of a journal: blocks, debris, damage and the tail.
+
+The rules are those of spec/format.md, "What a reader concludes". Reader and Writer both walk here,
+so that what one shows is what the other goes on from.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from journal import segment
+from journal.block import (
+    BLOCK_HEADER_SIZE,
+    BLOCK_MAGIC,
+    BlockHeader,
+    body_holds,
+    flaw,
+    last_number,
+    read_header,
+)
+from journal.errors import CorruptBlock, FormatError, LimitExceeded, MissingEvents, TornBlock
+from journal.segment import SEGMENT_HEADER_SIZE, Bytes, SegmentHeader
+
+CLAIMS_MAX = 1 << 16
+"""Blocks in one segment that stand behind debris: one per crash."""
+WASTE_SIZE_MAX = 1 << 30
+"""Bytes hashed in vain before a file is taken for hostile (plus some times its own size)."""
+_WASTE_FACTOR = 8
+_CHUNK_SIZE = 1 << 20
+
+
+class Segment(NamedTuple):
+    """A segment of the file: from ``offset`` to ``limit``; ``shift`` makes its numbers ours.
+
+    ``claims`` tells, of what a block behind debris names as its predecessor (end and hash), where
+    the last such block stands; ``durable_upto`` is the highest that any of the blocks knew.
+    """
+
+    offset: int
+    limit: int
+    shift: int
+    header: SegmentHeader
+    claims: dict[tuple[int, int], int]
+    durable_upto: int
+
+
+class Placed(NamedTuple):
+    """A whole block in its place; ``body`` is there when the walk was asked for it."""
+
+    segment: Segment
+    header: BlockHeader
+    offset: int
+    first_seq: int
+    body: bytes
+
+
+class Debris(NamedTuple):
+    """Bytes that a crash left: of no consequence, and explained."""
+
+    offset: int
+    size: int
+
+
+class Damage(NamedTuple):
+    """Bytes and events that are lost although whole blocks stand behind them.
+
+    ``link`` is the end and the hash of the last block before them.
+    """
+
+    offset: int
+    size: int
+    first_seq: int
+    last_seq: int
+    acknowledged: bool
+    reason: str
+    kind: type[FormatError]
+    link: tuple[int, int]
+
+    def error(self) -> FormatError:
+        """Give the exception to raise for it."""
+        if issubclass(self.kind, CorruptBlock | MissingEvents):
+            return self.kind(
+                self.reason,
+                self.offset,
+                size=self.size,
+                first_seq=self.first_seq,
+                last_seq=self.last_seq,
+                acknowledged=self.acknowledged,
+            )
+        return self.kind(self.reason, self.offset)
+
+
+class Tail(NamedTuple):
+    """The end of a segment's last whole block; ``link`` is what a block that goes on names."""
+
+    segment: Segment
+    offset: int
+    torn_size: int
+    link: tuple[int, int]
+    next_seq: int
+
+
+Item = Segment | Placed | Debris | Damage | Tail
+Wants = Callable[[Segment, BlockHeader, int], bool]
+"""Whether the body of a block (its segment, header and first number) is to be read and checked."""
+
+
+def walk(data: Bytes, size: int, wants: Wants, verify: bool = True) -> Iterator[Item]:
+    """Give what stands in the first ``size`` bytes of ``data``, in file order.
+
+    Each segment ends in a Tail. With ``verify`` off, wanted bodies are read and not hashed.
+    Raises a FormatError only for what leaves nothing to go on with.
+    """
+    position, next_seq, budget = 0, None, _Budget(size)
+    while next_seq is None or position < size:
+        header = segment.read(data, position)
+        place = _Survey(data, position, size, header, budget).segment(next_seq)
+        yield place
+        steps = _Steps(data, place, wants, verify, budget)
+        yield from steps.run()
+        position, next_seq = place.limit, steps.next_seq
+
+
+def begin(data: Bytes) -> SegmentHeader:
+    """Read the header that a journal begins with."""
+    return segment.read(data, 0)
+
+
+class _Budget:
+    """Bounds the hashing that overlapping blocks of a hostile file could ask for."""
+
+    def __init__(self, size: int) -> None:
+        self._left = WASTE_SIZE_MAX + _WASTE_FACTOR * size
+
+    def waste(self, size: int, offset: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise LimitExceeded("too many blocks with bodies that do not hold", offset)
+
+
+class _Bytes:
+    """What the survey and the steps both ask of a segment's bytes; positions are the file's."""
+
+    def __init__(self, data: Bytes, start: int, salt: int, budget: _Budget) -> None:
+        self._data = data
+        self._start = start
+        self._salt = salt
+        self._budget = budget
+
+    def _header(self, position: int) -> BlockHeader | None:
+        return read_header(self._data, position, self._salt, position - self._start)
+
+    def _body(self, header: BlockHeader) -> bytes:
+        position = self._start + header.offset + BLOCK_HEADER_SIZE
+        return self._data[position : self._start + header.end]
+
+    def _whole(self, header: BlockHeader, body: bytes) -> bool:
+        if body_holds(header, body, self._salt):
+            return True
+        self._budget.waste(len(body), self._start + header.offset)
+        return False
+
+    def _find(self, position: int, stop: int, least_seq: int = 0) -> BlockHeader | None:
+        """Find the next sound header of this segment's, with a number not below ``least_seq``."""
+        while (position := self._data.find(BLOCK_MAGIC, position, stop)) >= 0:
+            header = self._header(position)
+            if header and header.first_seq >= least_seq and not flaw(header):
+                return header
+            position += 1
+        return None
+
+
+class _Survey(_Bytes):
+    """A pass over the headers of a segment, to know what later blocks say about earlier ones."""
+
+    def __init__(
+        self, data: Bytes, start: int, size: int, header: SegmentHeader, budget: _Budget
+    ) -> None:
+        super().__init__(data, start, header.salt, budget)
+        self._head = header
+        self._size = size
+        self._limit: int | None = None
+        self._claims: dict[tuple[int, int], int] = {}
+        self._durable = 0
+
+    def segment(self, next_seq: int | None) -> Segment:
+        position: int | None = self._start + SEGMENT_HEADER_SIZE
+        while position is not None:
+            position = self._step(position)
+        limit = self._size if self._limit is None else self._limit
+        first = self._head.first_seq
+        shift = 0 if next_seq is None else next_seq - first
+        return Segment(self._start, limit, shift, self._head, self._claims, self._durable)
+
+    def _step(self, position: int) -> int | None:
+        """Take the block at ``position`` into account; give where to go on."""
+        header = self._header(position)
+        if header is None or flaw(header):
+            return self._search(position)
+        self._durable = max(self._durable, header.durable_upto)
+        if header.previous_end != header.offset:
+            self._claims[header.previous_end, header.previous_hash] = header.offset
+            if len(self._claims) > CLAIMS_MAX:
+                raise LimitExceeded("more crashes than a segment may have seen", position)
+        end = self._start + header.end
+        following = self._header(end)
+        if following and following.follows(header.end, header.hash):
+            return end
+        # the block that should follow may stand inside what this one only claims to be
+        if end <= self._size and self._whole(header, self._body(header)):
+            return end
+        return self._search(position + 1)
+
+    def _search(self, position: int) -> int | None:
+        if position >= self._size:
+            return None
+        if self._limit is None:
+            self._limit = segment.find(self._data, position, self._size)
+        found = self._find(position, self._limit)
+        return self._start + found.offset if found else None
+
+
+class _Fault(NamedTuple):
+    kind: type[FormatError]
+    reason: str
+    trusted: bool = False
+    """The block behind this one can be gone on with."""
+    torn: bool = False
+    """A crash can leave it so."""
+
+
+class _Steps(_Bytes):
+    """The walk proper: from the segment header from block to block."""
+
+    def __init__(
+        self, data: Bytes, place: Segment, wants: Wants, verify: bool, budget: _Budget
+    ) -> None:
+        super().__init__(data, place.offset, place.header.salt, budget)
+        self._segment = place
+        self._limit = place.limit
+        self._wants = wants
+        self._verify = verify
+        self._at = place.offset + SEGMENT_HEADER_SIZE
+        self._link = (SEGMENT_HEADER_SIZE, place.header.hash)
+        self.next_seq = place.header.first_seq + place.shift
+        self._ahead: BlockHeader | None = None
+        self._taken = b""
+
+    def run(self) -> Iterator[Item]:
+        while True:
+            claimed = self._segment.claims.get(self._link, 0) + self._start
+            if claimed > self._at:
+                yield Debris(self._at, claimed - self._at)
+                self._at, self._ahead = claimed, None
+            header = self._ahead or self._header(self._at)
+            fault = self._fault(header)
+            if fault is None:
+                assert header is not None
+                yield Placed(self._segment, header, self._at, self.next_seq, self._taken)
+                self._accept(header)
+                continue
+            item = self._conclude(header, fault)
+            if item is not None:
+                yield item
+            if isinstance(item, Tail):
+                return
+
+    def _accept(self, header: BlockHeader) -> None:
+        self._at += header.size
+        self._link = (header.end, header.hash)
+        self.next_seq = self._seq_behind(header)
+
+    def _seq_behind(self, header: BlockHeader) -> int:
+        seq = header.first_seq + self._segment.shift + header.frame_count
+        if header.has_numbers and header.frame_count:
+            seq += last_number(header, self._taken) + 1 - header.frame_count
+        return seq
+
+    def _fault(self, header: BlockHeader | None) -> _Fault | None:
+        """Say why there is no block to believe here; look one ahead, because the next one knows."""
+        self._ahead, self._taken = None, b""
+        if header is None:
+            return _Fault(CorruptBlock, "no whole block stands", torn=True)
+        if error := flaw(header):
+            return _Fault(type(error), error.reason)
+        seq = header.first_seq + self._segment.shift
+        if not header.follows(*self._link):
+            return _Fault(MissingEvents, "a block follows one that is not there")
+        if seq < self.next_seq or (seq > self.next_seq and not header.has_numbers):
+            return _Fault(MissingEvents, f"a block starts with event {seq}")
+        end = self._start + header.end
+        if end > self._limit:
+            return _Fault(TornBlock, "a block is cut short", torn=True)
+        return self._body_fault(header, end)
+
+    def _body_fault(self, header: BlockHeader, end: int) -> _Fault | None:
+        ahead = self._header(end) if end < self._limit else None
+        link = (header.end, header.hash)
+        confirmed = link in self._segment.claims or (ahead is not None and ahead.follows(*link))
+        first_seq = header.first_seq + self._segment.shift
+        # where the numbers have holes, the last of them stands in the body
+        wanted = header.has_numbers or self._wants(self._segment, header, first_seq)
+        body = self._body(header) if wanted or not confirmed else b""
+        self._ahead = ahead
+        check = not confirmed or (wanted and self._verify)
+        if check and not self._whole(header, body):
+            reason = "the hash of a block's body does not hold"
+            return _Fault(CorruptBlock, reason, trusted=confirmed and ahead is not None, torn=True)
+        if not confirmed and ahead is not None and ahead.previous_end == header.end:
+            return _Fault(
+                CorruptBlock, "a block is not the one that its successor names", trusted=True
+            )
+        self._taken = body
+        return None
+
+    def _conclude(self, header: BlockHeader | None, fault: _Fault) -> Item | None:
+        """Judge what stands here, when it is no block to believe. None: look again."""
+        ahead, at = self._ahead, self._at
+        anchor = ahead if fault.trusted else None
+        if anchor is None:
+            least = self.next_seq - self._segment.shift
+            linked = header is None or fault.kind is not MissingEvents
+            anchor = self._find(at + 1 if linked else at, self._limit, least)
+        # a live writer may have finished meanwhile what was half there a moment ago
+        if self._fault(self._header(at)) is None:
+            return None
+        if anchor is None:
+            return self._end(fault)
+        end = self._start + anchor.offset
+        self._at, self._ahead = end, None
+        if end > at and anchor.follows(*self._link):
+            return Debris(at, end - at)
+        first, self.next_seq = self.next_seq, anchor.first_seq + self._segment.shift
+        durable = self._segment.durable_upto > at - self._start
+        link, self._link = self._link, (anchor.previous_end, anchor.previous_hash)
+        kind = MissingEvents if self._zeros(at, end) else fault.kind
+        kind = CorruptBlock if kind is TornBlock else kind
+        return Damage(at, end - at, first, self.next_seq - 1, durable, fault.reason, kind, link)
+
+    def _end(self, fault: _Fault) -> Item:
+        """Nothing of this segment stands behind: a torn tail, unless no crash leaves such bytes."""
+        at, size = self._at, self._limit - self._at
+        self._at = self._limit
+        if self._zeros(at, self._limit):
+            return self._tail(at, 0)
+        begin = self._data[at : min(at + len(BLOCK_MAGIC), self._limit)]
+        if fault.torn and (BLOCK_MAGIC.startswith(begin) or not any(begin)):
+            return self._tail(at, size)
+        seq = self.next_seq
+        return Damage(at, size, seq, seq - 1, False, fault.reason, fault.kind, self._link)
+
+    def _tail(self, at: int, torn_size: int) -> Tail:
+        return Tail(self._segment, at, torn_size, self._link, self.next_seq)
+
+    def _zeros(self, start: int, end: int) -> bool:
+        for position in range(start, end, _CHUNK_SIZE):
+            if self._data[position : min(position + _CHUNK_SIZE, end)].strip(b"\0"):
+                return False
+        return True
