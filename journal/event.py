@@ -257,12 +257,13 @@ def _constructor(cls: type[Event], defaults: dict[str, Any]) -> Any:
 
     Source text, because a signature without a loop at every call cannot be had otherwise.
     """
-    scope: dict[str, Any] = {"defaults": defaults, "draft": cls.draft}
-    parameters = [f"{name}=defaults[{name!r}]" if name in defaults else name for name in cls.names]
-    lines = [f"def __new__({', '.join(['cls', '*', *parameters] if parameters else ['cls'])}):"]
-    lines += ["    event = draft()"]
-    lines += [f"    event.{name} = {name}" for name in cls.names]
-    lines += ["    event.__class__ = cls", "    return event"]
+    assert not any(name.startswith("_") for name in cls.names), "underscores are for this"
+    scope: dict[str, Any] = {"_defaults": defaults, "_draft": cls.draft}
+    parameters = [f"{name}=_defaults[{name!r}]" if name in defaults else name for name in cls.names]
+    lines = [f"def __new__({', '.join(['_cls', '*', *parameters] if parameters else ['_cls'])}):"]
+    lines += ["    _event = _draft()"]
+    lines += [f"    _event.{name} = {name}" for name in cls.names]
+    lines += ["    _event.__class__ = _cls", "    return _event"]
     exec(compile("\n".join(lines), f"<constructor of {cls.__name__}>", "exec"), scope)
     return scope["__new__"]
 
