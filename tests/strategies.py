@@ -1,0 +1,79 @@
+"""Events of every kind, drawn from the constructs of their layouts."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import construct as cs
+from hypothesis import strategies as st
+
+from journal.event import Event
+from journal.events import BY_TAG
+from journal.wire import (
+    DURATION,
+    FLAG,
+    HOST_PATH,
+    IP_ADDRESS,
+    IPV4,
+    IPV6,
+    NANOSECONDS,
+    Enumerated,
+    Listed,
+    Maybe,
+    Record,
+    Row,
+)
+
+Values = st.SearchStrategy[Any]
+ITEMS_MAX = 4
+LEAVES: list[tuple[cs.Construct, Values]] = [
+    (FLAG, st.booleans()),
+    (HOST_PATH, st.binary().map(os.fsdecode)),
+    (DURATION, st.integers(0, 2**64 * NANOSECONDS - 1)),
+    (IPV4, st.ip_addresses(v=4)),
+    (IPV6, st.ip_addresses(v=6)),
+    (IP_ADDRESS, st.ip_addresses()),
+]
+
+
+def every_event() -> st.SearchStrategy[Event]:
+    """Any event of the format."""
+    return st.sampled_from(sorted(BY_TAG)).flatmap(lambda tag: events_of(BY_TAG[tag]))
+
+
+def events_of(cls: type[Event]) -> st.SearchStrategy[Event]:
+    """Any event of one kind."""
+    fields = {named.name: values_of(named.subcon) for named in cls.layout.subcons}
+    return st.builds(cls, **fields)
+
+
+def values_of(con: cs.Construct) -> Values:
+    """Any Python value that ``con`` can build."""
+    for leaf, values in LEAVES:
+        if con is leaf:
+            return values
+    for shape, values_like in SHAPES:
+        if isinstance(con, shape):
+            return values_like(con)
+    raise TypeError(f"no values are known for {con}")
+
+
+def integers(con: cs.FormatField) -> Values:
+    """Any integer of a fixed-size field; ``struct`` has lower-case codes for the signed ones."""
+    bits = 8 * con.sizeof()
+    if con.fmtstr[-1].islower():
+        return st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return st.integers(0, 2**bits - 1)
+
+
+SHAPES: list[tuple[type[cs.Construct], Callable[[Any], Values]]] = [
+    (Enumerated, lambda con: st.sampled_from(con.members)),
+    (Record, lambda con: st.builds(con.kind, **{k: values_of(v) for k, v in con.fields.items()})),
+    (Row, lambda con: st.tuples(*map(values_of, con.values))),
+    (Maybe, lambda con: st.none() | values_of(con.subcon)),
+    (Listed, lambda con: st.lists(values_of(con.subcon), max_size=ITEMS_MAX).map(tuple)),
+    (cs.FormatField, integers),
+    (cs.Bytes, lambda con: st.binary(min_size=con.length, max_size=con.length)),
+    (cs.StringEncoded, lambda con: st.text()),
+    (cs.Prefixed, lambda con: st.binary()),
+]
