@@ -36,6 +36,7 @@ _COMPRESS_LEVEL = 1
 _COMPRESS_GAIN = 0.95
 _MASK_ATTEMPTS = 8
 _ALIGNMENT = 8
+_TAGS_FREE = (b"\0", b"\xff")
 
 _LAYOUT = struct.Struct("<8sBBHIIIIIQQQQQQQQQQ")
 _HASHED_SIZE = BLOCK_HEADER_SIZE - 8
@@ -44,6 +45,7 @@ assert BLOCK_HEADER_SIZE % _ALIGNMENT == 0
 assert len(BLOCK_MAGIC) == len(SEGMENT_MAGIC) == 8
 assert BLOCK_SIZE_TARGET // COLUMNS_SIZE_EACH < BLOCK_COUNT_MAX
 assert BLOCK_PAYLOAD_SIZE_MAX + 16 * BLOCK_COUNT_MAX < 1 << 32
+assert (TAG_MIN, TAG_MAX) == (1, 254)
 assert array("I").itemsize == 4
 
 
@@ -101,13 +103,17 @@ class Place(NamedTuple):
     durable_upto: int
 
 
-Pending = Sequence[tuple[int, bytes, int]]
-"""Tag, payload and time of the frames that gather in a block; times never go back."""
+class Frames(NamedTuple):
+    """What gathers in a block, column by column; times never go back."""
+
+    tags: list[int]
+    payloads: list[bytes]
+    times: list[int]
 
 
 def encode(
     place: Place,
-    pending: Pending,
+    frames: Frames,
     compressor: zstandard.ZstdCompressor | None = None,
     numbers: Sequence[int] | None = None,
     time: int = 0,
@@ -116,9 +122,8 @@ def encode(
 
     ``numbers`` are the frames' own when they have holes; ``time`` is that of a block of no frames.
     """
-    tags, payloads, times = zip(*pending, strict=True) if pending else ((), (), (time, time))
-    raw = b"".join(payloads)
-    columns, flags = _columns(tags, payloads, times if pending else (), numbers)
+    raw = b"".join(frames.payloads)
+    columns, flags = _columns(frames, numbers)
     payload, codec = raw, _RAW
     if compressor is not None and len(raw) >= _COMPRESS_SIZE_MIN:
         packed = compressor.compress(raw)
@@ -130,15 +135,15 @@ def encode(
         codec,
         flags,
         0,
-        len(pending),
+        len(frames.tags),
         len(payload),
         len(raw),
         len(columns),
         0,
         place.first_seq,
-        bitmap_of(tags),
-        times[0],
-        times[-1],
+        bitmap_of(frames.tags),
+        frames.times[0] if frames.times else time,
+        frames.times[-1] if frames.times else time,
         place.offset,
         place.previous_end,
         place.previous_hash,
@@ -186,14 +191,9 @@ def _masked(payload: bytes, mask: int) -> bytes:
     return mixed.to_bytes(size, "little")
 
 
-def _columns(
-    tags: Sequence[int],
-    payloads: Sequence[bytes],
-    times: Sequence[int],
-    numbers: Sequence[int] | None,
-) -> tuple[bytes, int]:
-    flags = 0
-    parts = [_u32(accumulate(map(len, payloads))), bytes(tags)]
+def _columns(frames: Frames, numbers: Sequence[int] | None) -> tuple[bytes, int]:
+    flags, times = 0, frames.times
+    parts = [_u32(accumulate(map(len, frames.payloads))), bytes(frames.tags)]
     if times and times[0] != times[-1]:
         flags |= _TIMES
         parts.append(_u32(map(sub, times, repeat(times[0]))))
@@ -275,7 +275,7 @@ class Block:
         self.offset = offset
         tags_at = header.payload_size + 4 * header.frame_count
         self.tags = body[tags_at : tags_at + header.frame_count]
-        if self.tags and (min(self.tags) < TAG_MIN or max(self.tags) > TAG_MAX):
+        if any(tag in self.tags for tag in _TAGS_FREE):
             raise CorruptBlock("a block has tags that no event has", offset)
 
     @property

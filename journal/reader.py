@@ -3,8 +3,8 @@
 import mmap
 import os
 import stat
-from collections.abc import Container, Iterator
-from itertools import repeat
+from collections.abc import Callable, Container, Iterable, Iterator
+from itertools import dropwhile, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -16,6 +16,7 @@ from journal.frame import TAG_MAX, TAG_MIN, Frame
 if TYPE_CHECKING:
     from journal.event import Event
 
+_new_frame: Callable[[type[Frame], Iterable[object]], Frame] = tuple.__new__  # in C, unlike _make
 _TAGS = range(TAG_MIN, TAG_MAX + 1)
 
 
@@ -100,9 +101,9 @@ class Reader:
         """
         for block in self.blocks(start):
             rows = zip(block.seqs, block.tags, block.payloads(), block.times, repeat(block.offset))
-            frames: Iterator[Frame] = map(Frame._make, rows)
+            frames: Iterator[Frame] = map(_new_frame, repeat(Frame), rows)
             if block.first_seq < start:
-                frames = (frame for frame in frames if frame.seq >= start)
+                frames = dropwhile(lambda frame: frame.seq < start, frames)
             yield from frames
 
     def blocks(self, start: int = 0, tags: Container[int] | None = None) -> Iterator[Block]:

@@ -6,13 +6,14 @@ was not zero; after a failed write or sync it never trusts its descriptor again.
 
 import os
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from journal import block, durable, recovery
-from journal.block import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH, TIME_SPAN_MAX, Place
+from journal.block import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH, TIME_SPAN_MAX, Frames, Place
 from journal.errors import JournalError, LimitExceeded, OptionError, StorageError
 from journal.frame import PAYLOAD_SIZE_MAX, TAG_MAX
 
@@ -20,15 +21,20 @@ if TYPE_CHECKING:
     from journal.event import Event
 
 _TAG_END = TAG_MAX + 1
+_NO_FRAMES = Frames([], [], [])
 
 
-def _clock() -> Callable[[], int]:
-    """Make a clock of µs since the epoch that goes on evenly when the system's is set."""
-    monotonic_ns = time.monotonic_ns
-    base = time.time_ns() - monotonic_ns()
+def _microseconds() -> int:
+    return time.time_ns() // 1000
+
+
+def _never_back(clock: Callable[[], int], last: int) -> Callable[[], int]:
+    """Make a clock that stands still where another goes back."""
 
     def now() -> int:
-        return (monotonic_ns() + base) // 1000
+        nonlocal last
+        last = max(last, clock())
+        return last
 
     return now
 
@@ -36,10 +42,10 @@ def _clock() -> Callable[[], int]:
 class Writer:
     """The one writer of a journal: creates the file, or recovers its tail and goes on behind it.
 
-    ``time`` is the stamp of the last appended frame, ``durable_seq`` the number below which all
-    events survive a power cut. With ``publish`` off, a new journal has no name until ``publish``
-    is called, and leaves nothing behind when it never is. Raises JournalLocked when another process
-    writes the journal, and a FormatError when acknowledged bytes of it are damaged.
+    ``next_seq`` is the number that the next event will get, ``durable_seq`` the one below which all
+    events survive a power cut. With ``publish`` off, a new journal has no name until ``publish`` is
+    called, and leaves nothing behind when it never is. Raises JournalLocked when another process writes the journal, and a DamagedJournal when
+    acknowledged bytes of it are lost.
     """
 
     __slots__ = (
@@ -58,11 +64,14 @@ class Writer:
         "_segment_offset",
         "_shift",
         "_temporary",
+        "_tick_base",
+        "_tick_scale",
+        "_time",
         "_wrote",
         "durable_seq",
         "journal_id",
+        "next_seq",
         "path",
-        "time",
     )
 
     def __init__(
@@ -77,27 +86,31 @@ class Writer:
         if journal_id is not None and len(journal_id) != 16:
             raise OptionError("a journal's id has 16 bytes")
         self.path = Path(path)
-        self._clock = clock or _clock()
         self._compressor = block.compressor() if compress else None
         self._encode: Callable[[Event], bytes] | None = None
-        self._pending: list[tuple[int, bytes, int]] = []
+        self._pending: list[Any] = []  # tag, payload, tick; tag, payload, tick; ...
         self._room = BLOCK_SIZE_TARGET
         self._failure: BaseException | None = None
         self._wrote = False
         self._descriptor, self._temporary, start = recovery.open_journal(
-            self.path, publish, journal_id, self._clock
+            self.path, publish, journal_id, clock or _microseconds
         )
         self._salt = start.header.salt
         self._segment_offset = start.segment_offset
         self._shift = start.shift
         self._end = self._durable_upto = start.end
         self._chain = start.chain
-        self._first_seq = self.durable_seq = start.next_seq
-        self.time = start.time
+        self._first_seq = self.next_seq = self.durable_seq = start.next_seq
+        self._time = start.time
+        self._clock = time.monotonic_ns if clock is None else _never_back(clock, start.time)
+        self._tick_base, self._tick_scale = 0, 1
+        if clock is None:  # the system's time, going on evenly when somebody sets it
+            self._tick_base = max(time.time_ns(), start.time * 1000) - time.monotonic_ns()
+            self._tick_scale = 1000
         self.journal_id = start.header.journal_id
         try:
             if start.explain:  # make the debris known as such before anyone reads on
-                self._write_block([])
+                self._write_block(_NO_FRAMES)
                 self._sync_file()
             if publish:
                 self.publish()
@@ -108,9 +121,12 @@ class Writer:
     # -- appending ---------------------------------------------------------------------------
 
     @property
-    def next_seq(self) -> int:
-        """The number that the next event will get."""
-        return self._first_seq + len(self._pending)
+    def time(self) -> int:
+        """The stamp of the last appended frame, µs since the epoch, as a reader will give it."""
+        if self._pending:
+            tick: int = self._pending[-1]
+            return (tick + self._tick_base) // self._tick_scale
+        return self._time
 
     def append(self, event: "Event") -> int:
         """Add an event; give its number."""
@@ -119,21 +135,16 @@ class Writer:
 
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Add an event that is encoded already; give its number."""
-        now = self._clock()  # raises when the writer is closed or poisoned
-        if now < self.time:
-            now = self.time
         if not 0 < tag < _TAG_END:
             raise OptionError(f"an event's tag is 1 to {TAG_MAX}, not {tag}")
-        size = len(payload)
-        if size > PAYLOAD_SIZE_MAX:
-            raise LimitExceeded(f"a payload of {size} bytes cannot be written", self._end)
-        pending = self._pending
-        pending.append((tag, payload, now))
-        self.time = now
-        seq = self._first_seq + len(pending) - 1
-        self._room -= size + COLUMNS_SIZE_EACH
-        if self._room <= 0:
-            self.flush()
+        seq = self.next_seq
+        # one flat list: a single step that an interrupt cannot halve, and nothing for the
+        # garbage collector to count; the clock raises when the writer is closed or poisoned
+        self._pending += tag, payload, self._clock()
+        self.next_seq = seq + 1
+        room = self._room = self._room - len(payload) - COLUMNS_SIZE_EACH
+        if room <= 0:
+            self._close_block(payload)
         return seq
 
     # -- making durable ----------------------------------------------------------------------
@@ -141,14 +152,17 @@ class Writer:
     def flush(self) -> None:
         """Close the block and hand it to the kernel: it survives the process, not a power cut."""
         self._check()
-        while self._pending:
-            pending = self._pending
-            first, last = pending[0][2], pending[-1][2]
-            if last - first > TIME_SPAN_MAX:  # a block's times have 32 bits
-                pending = [row for row in pending if row[2] - first <= TIME_SPAN_MAX]
-            self._write_block(pending)
-            self._first_seq += len(pending)
-            self._pending = self._pending[len(pending) :]
+        pending = self._pending
+        if not pending:
+            return
+        base, scale = self._tick_base, self._tick_scale
+        while pending:
+            times = [(tick + base) // scale for tick in pending[2::3]]
+            # a block's times have 32 bits: what comes later goes to the next block
+            count = bisect_right(times, times[0] + TIME_SPAN_MAX)
+            stop = 3 * count
+            self._write_block(Frames(pending[0:stop:3], pending[1:stop:3], times[:count]))
+            del pending[:stop]
         self._room = BLOCK_SIZE_TARGET
 
     def sync(self) -> None:
@@ -183,7 +197,7 @@ class Writer:
                 self.sync()
                 if self._wrote:
                     with suppress(JournalError):  # what it says is known without it
-                        self._write_block([])
+                        self._write_block(_NO_FRAMES)
         finally:
             self._let_go()
 
@@ -235,16 +249,26 @@ class Writer:
         with suppress(OSError):
             os.close(descriptor)
 
-    def _write_block(self, pending: list[tuple[int, bytes, int]]) -> None:
+    def _close_block(self, payload: bytes) -> None:
+        if len(payload) > PAYLOAD_SIZE_MAX:
+            del self._pending[-3:]
+            self.next_seq -= 1
+            self._room += len(payload) + COLUMNS_SIZE_EACH
+            raise LimitExceeded(f"a payload of {len(payload)} bytes cannot be written", self._end)
+        self.flush()
+
+    def _write_block(self, frames: Frames) -> None:
         end, digest = self._chain
         place = Place(
             self._salt, self._first_seq - self._shift, self._end, end, digest, self._durable_upto
         )
-        data, header = block.encode(place, pending, self._compressor, time=self.time)
+        data, header = block.encode(place, frames, self._compressor, time=self._time)
         self._write(data, self._end)
         self._end = header.end
         self._chain = (header.end, header.hash)
-        self._wrote = bool(pending)
+        self._first_seq += len(frames.tags)
+        self._time = header.time_last
+        self._wrote = bool(frames.tags)
 
     def _sync_file(self) -> None:
         try:
