@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+
+import wasmtime
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAP_CODE = 134
@@ -86,8 +90,6 @@ def _parse() -> argparse.Namespace:
 
 
 def _main() -> int:
-    import wasmtime
-
     options = _parse()
     engine = wasmtime.Engine()
     config = wasmtime.WasiConfig()
@@ -125,14 +127,8 @@ def _main() -> int:
     return 0
 
 
-def _compiled(engine: object, wasm: Path, cache: Path | None) -> object:
+def _compiled(engine: wasmtime.Engine, wasm: Path, cache: Path | None) -> wasmtime.Module:
     """The module at `wasm`; from `cache` when it was compiled before by the same wasmtime."""
-    import hashlib
-    from importlib.metadata import version
-
-    import wasmtime
-
-    assert isinstance(engine, wasmtime.Engine)
     if cache is None:
         return wasmtime.Module.from_file(engine, str(wasm))
     digest = hashlib.sha256(wasm.read_bytes() + version("wasmtime").encode()).hexdigest()

@@ -1,0 +1,54 @@
+# Every target sets up what it needs by itself, once: the environment in .venv, and real programs
+# in .cache/programs. `make demo` needs the least; `make guests` alone needs a compiler for wasm.
+
+PYTHON := .venv/bin/python
+RUN_ENV := .venv/.installed-run
+DEV_ENV := .venv/.installed-dev
+GUESTS_ENV := .venv/.installed-guests
+WORKERS ?= 2
+
+.PHONY: demo test deep check bench guests clean
+
+demo: $(RUN_ENV) ## show it: record a real program, kill it, resume it
+	$(PYTHON) tools/programs.py quickjs
+	$(PYTHON) demo/run.py
+
+test: $(DEV_ENV) ## the tests that take minutes at most
+	$(PYTHON) tools/programs.py quickjs
+	$(PYTHON) -m pytest -n $(WORKERS) -m "not deep"
+
+deep: $(DEV_ENV) ## campaigns, fuzzing and large guests
+	$(PYTHON) tools/programs.py
+	$(PYTHON) -m pytest -n $(WORKERS) -m deep --hypothesis-profile=deep
+
+check: $(DEV_ENV) ## style, types, the order of the rooms, and what is generated
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports --no-logo
+	$(PYTHON) spec/generate.py --check
+	$(PYTHON) tools/guests.py --check
+
+bench: $(DEV_ENV) ## what it costs
+	$(PYTHON) tools/programs.py
+	$(PYTHON) benchmarks/run.py
+
+guests: $(GUESTS_ENV) ## build fixtures/guests/*.wasm again
+	$(PYTHON) tools/guests.py
+
+clean: ## remove everything that was made
+	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUN_ENV): pyproject.toml tools/setup.sh
+	tools/setup.sh engine
+	touch $@
+
+$(DEV_ENV): pyproject.toml tools/setup.sh
+	tools/setup.sh engine,dev
+	touch $@ $(RUN_ENV)
+
+$(GUESTS_ENV): $(DEV_ENV)
+	tools/setup.sh engine,dev,guests
+	touch $@

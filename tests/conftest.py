@@ -1,0 +1,46 @@
+"""What all tests share: hypothesis profiles, the programs they run, and compiled modules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.programs import ROOT, program
+
+_SLOW_MACHINES = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+settings.register_profile(
+    "quick", deadline=None, max_examples=30, suppress_health_check=_SLOW_MACHINES
+)
+settings.register_profile(
+    "deep", deadline=None, max_examples=1000, suppress_health_check=_SLOW_MACHINES
+)
+settings.load_profile("quick")
+
+
+@pytest.fixture(scope="session")
+def cache_dir() -> Path:
+    """Where compiled modules are kept, for all tests and for the next session."""
+    folder = ROOT / ".cache" / "modules"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quickjs() -> Path:
+    """QuickJS, its command line."""
+    return program("quickjs")
+
+
+@pytest.fixture(scope="session")
+def cpython() -> Path:
+    """CPython 3.12 with its library inside."""
+    return program("cpython")
+
+
+@pytest.fixture(scope="session")
+def micropython() -> Path:
+    """MicroPython; it imports two functions that are not WASI's."""
+    return program("micropython")

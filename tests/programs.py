@@ -1,0 +1,22 @@
+"""Where the programs stand that the tests run: guests of our own, and real ones, fetched once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tools import programs
+
+ROOT = Path(__file__).resolve().parent.parent
+GUESTS = ROOT / "fixtures" / "guests"
+
+
+def guest(name: str) -> Path:
+    """The guest called `name`; its source stands beside it."""
+    path = GUESTS / f"{name}.wasm"
+    assert path.exists(), f"there is no guest {name}"
+    return path
+
+
+def program(name: str) -> Path:
+    """The real program called `name`: quickjs, cpython or micropython."""
+    return programs.fetch(name)

@@ -1,0 +1,117 @@
+"""Builds the guest programs of `fixtures/guests/`, and checks that they come from their sources.
+
+`python tools/guests.py` builds all; `--check` compares sources and programs with the manifest, and
+where the same compiler is installed builds again and compares every byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "fixtures" / "guests"
+MANIFEST = FOLDER / "manifest.json"
+COMPILER = "0.17.0"
+FLAGS = ["-target", "wasm32-wasi", "-O2", "-s", "-Wall", "-Wextra", "-Werror"]
+
+PARTS = {"families": ["families.c", "families_say.c", "families_fd.c", "families_path.c"]}
+HEADERS = {
+    "families": ["families.h", "wasi.h"],
+    "faults": ["wasi.h"],
+    "escape": ["wasi.h"],
+    "sleepy": ["wasi.h"],
+}
+
+
+def guests() -> dict[str, list[str]]:
+    """The name of each guest, and the sources it is built from."""
+    parts = {part for sources in PARTS.values() for part in sources}
+    found = {path.stem: [path.name] for path in FOLDER.glob("*.c") if path.name not in parts}
+    found |= {path.stem: [path.name] for path in FOLDER.glob("*.wat")}
+    return dict(sorted((found | PARTS).items()))
+
+
+def _hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _build(name: str, sources: list[str], folder: Path) -> Path:
+    target = folder / f"{name}.wasm"
+    if sources[0].endswith(".wat"):
+        import wasmtime
+
+        target.write_bytes(wasmtime.wat2wasm((FOLDER / sources[0]).read_text()))
+        return target
+    environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(ROOT / ".cache" / "zig")}
+    command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *sources, "-o", str(target)]
+    if subprocess.run(command, cwd=FOLDER, env=environment, check=False).returncode:
+        sys.exit(f"{name} does not compile")
+    target.chmod(0o644)
+    return target
+
+
+def _describe(sources: dict[str, list[str]]) -> dict[str, Any]:
+    described = {}
+    for name, files in sources.items():
+        parts = [*files, *HEADERS.get(name, [])]
+        described[name] = {
+            "sources": {part: _hash_of(FOLDER / part) for part in parts},
+            "program": _hash_of(FOLDER / f"{name}.wasm"),
+        }
+    return {"compiler": f"ziglang {COMPILER}", "flags": FLAGS, "guests": described}
+
+
+def _has_compiler() -> bool:
+    try:
+        return importlib.util.find_spec("ziglang") is not None and version("ziglang") == COMPILER
+    except PackageNotFoundError:
+        return False
+
+
+def _can_build(sources: list[str]) -> bool:
+    if sources[0].endswith(".wat"):
+        return importlib.util.find_spec("wasmtime") is not None
+    return _has_compiler()
+
+
+def build() -> None:
+    """Build every guest into its place, and write the manifest."""
+    if not _has_compiler():
+        sys.exit(f"the compiler is missing: pip install ziglang=={COMPILER}")
+    sources = guests()
+    for name, files in sources.items():
+        _build(name, files, FOLDER)
+        print(f"built {name}.wasm")
+    MANIFEST.write_text(json.dumps(_describe(sources), indent=2) + "\n")
+
+
+def check() -> None:
+    """Exit with a sentence when a guest is not what its sources make."""
+    sources = guests()
+    missing = [name for name in sources if not (FOLDER / f"{name}.wasm").exists()]
+    if missing:
+        sys.exit(f"{missing[0]}.wasm is missing; run `make guests`")
+    if json.loads(MANIFEST.read_text()) != _describe(sources):
+        sys.exit("the guests are older than their sources; run `make guests`")
+    built = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name, files in sources.items():
+            if not _can_build(files):
+                continue
+            built += 1
+            if _hash_of(_build(name, files, Path(folder))) != _hash_of(FOLDER / f"{name}.wasm"):
+                sys.exit(f"{name}.wasm is not what its sources make; run `make guests`")
+    print(f"{len(sources)} guests fit their sources; {built} of them were built again to see")
+
+
+if __name__ == "__main__":
+    check() if "--check" in sys.argv[1:] else build()

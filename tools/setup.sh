@@ -1,0 +1,58 @@
+#!/bin/sh
+# tools/setup.sh EXTRAS: makes .venv once and installs the project into it, editable, with EXTRAS.
+# It needs a Python of 3.11 or later, and says in one sentence what is missing when something is.
+set -eu
+cd "$(dirname "$0")/.."
+extras=$1
+
+say() { printf '%s\n' "$*" >&2; }
+
+find_python() {
+    for name in python3.11 python3.12 python3.13 python3 python; do
+        if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$name"
+            return
+        fi
+    done
+    say "No Python of 3.11 or later was found: install python3 (on Debian: apt-get install python3)."
+    exit 1
+}
+
+# Debian's python3 cannot make an environment until its package python3-venv is there.
+install_venv_package() {
+    command -v apt-get >/dev/null 2>&1 || return 1
+    if [ "$(id -u)" = 0 ]; then
+        as_root=
+    elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+        as_root="sudo -n"
+    else
+        return 1
+    fi
+    say "installing the Debian package python3-venv"
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q python3-venv >&2 ||
+        { $as_root apt-get update -q >&2 &&
+            $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q python3-venv >&2; }
+}
+
+make_environment() {
+    python=$(find_python)
+    say "making .venv with $("$python" --version)"
+    rm -rf .venv
+    "$python" -m venv .venv >/dev/null 2>&1 && return
+    rm -rf .venv
+    if install_venv_package && "$python" -m venv .venv; then
+        return
+    fi
+    rm -rf .venv
+    say "$python cannot make a virtual environment: install python3-venv (apt-get install python3-venv)."
+    exit 1
+}
+
+mkdir -p .cache
+if command -v flock >/dev/null 2>&1; then
+    exec 9>.cache/setup.lock
+    flock 9
+fi
+.venv/bin/python -m pip --version >/dev/null 2>&1 || make_environment
+say "installing the project with [$extras] into .venv"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
