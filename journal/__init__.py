@@ -1,0 +1,145 @@
+"""Journals of WebAssembly processes: record a guest, kill it, and bring it back exactly.
+
+The log stands on its own::
+
+    with journal.Writer("log.journal") as writer:
+        seq = writer.append(events.core.ProcessExit(exit_code=0))
+        writer.sync()                  # what sync has returned from survives a power cut
+
+    for event in journal.Reader("log.journal"):
+        print(event)
+
+The engine needs the extra ``engine`` (wasmtime)::
+
+    with journal.record("guest.wasm", "guest.journal", args=["guest"]) as guest:
+        guest.feed(b"hello\\n")
+        guest.close_stdin()
+        outcome = guest.wait()         # kill this process at any moment, and then, in another:
+
+    with journal.resume("guest.journal") as guest:
+        outcome = guest.wait()
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from journal import events
+from journal.codec import decode, encode
+from journal.errors import (
+    CorruptBlock,
+    Divergence,
+    EngineError,
+    EngineMismatch,
+    FormatError,
+    JournalError,
+    JournalLocked,
+    LimitExceeded,
+    MalformedEvent,
+    MissingEvents,
+    ModuleMismatch,
+    ModuleRefused,
+    NotAJournal,
+    NotResumable,
+    OptionError,
+    OutputLost,
+    StorageError,
+    TornBlock,
+    UnknownEvent,
+    UnsupportedVersion,
+)
+from journal.event import Event, Group
+from journal.frame import Frame
+from journal.reader import Finding, Reader, Summary
+from journal.version import VERSION as __version__
+from journal.writer import Writer
+
+if TYPE_CHECKING:
+    from journal.engine.configuration import Configuration, UnknownImports
+    from journal.engine.mounts import HostMount, MemoryMount, Placed
+    from journal.engine.outputs import Durability, InFlight
+    from journal.engine.process import Ending, Outcome
+    from journal.engine.recorder import Recorder, record, resume
+    from journal.events.process import Level
+
+#: What needs the extra ``engine``, and where it is; imported when it is first used.
+_ENGINE = {
+    "Configuration": "configuration",
+    "UnknownImports": "configuration",
+    "HostMount": "mounts",
+    "MemoryMount": "mounts",
+    "Placed": "mounts",
+    "Durability": "outputs",
+    "InFlight": "outputs",
+    "Ending": "process",
+    "Outcome": "process",
+    "Recorder": "recorder",
+    "record": "recorder",
+    "resume": "recorder",
+}
+
+__all__ = [
+    "Configuration",
+    "CorruptBlock",
+    "Divergence",
+    "Durability",
+    "Ending",
+    "EngineError",
+    "EngineMismatch",
+    "Event",
+    "Finding",
+    "FormatError",
+    "Frame",
+    "Group",
+    "HostMount",
+    "InFlight",
+    "JournalError",
+    "JournalLocked",
+    "Level",
+    "LimitExceeded",
+    "MalformedEvent",
+    "MemoryMount",
+    "MissingEvents",
+    "ModuleMismatch",
+    "ModuleRefused",
+    "NotAJournal",
+    "NotResumable",
+    "OptionError",
+    "Outcome",
+    "OutputLost",
+    "Placed",
+    "Reader",
+    "Recorder",
+    "StorageError",
+    "Summary",
+    "TornBlock",
+    "UnknownEvent",
+    "UnknownImports",
+    "UnsupportedVersion",
+    "Writer",
+    "__version__",
+    "decode",
+    "encode",
+    "events",
+    "record",
+    "resume",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Level":
+        return import_module("journal.events.process").Level
+    if name not in _ENGINE:
+        raise AttributeError(f"module 'journal' has no attribute {name!r}")
+    try:
+        module = import_module(f"journal.engine.{_ENGINE[name]}")
+    except ModuleNotFoundError as error:
+        if error.name != "wasmtime":
+            raise
+        raise EngineError(
+            f"journal.{name} needs wasmtime: pip install 'wasm-journal[engine]'"
+        ) from error
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

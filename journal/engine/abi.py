@@ -1,0 +1,254 @@
+"""WASI preview 1 as bytes: error numbers, flags, rights and the structures a guest reads.
+
+Numbers are those of the specification (witx, `wasi_snapshot_preview1`).
+"""
+
+import errno as host
+import struct
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+
+MODULE = "wasi_snapshot_preview1"
+
+
+class Errno(IntEnum):
+    """The error numbers that this host gives."""
+
+    SUCCESS = 0
+    ACCES = 2
+    AGAIN = 6
+    BADF = 8
+    BUSY = 10
+    DQUOT = 19
+    EXIST = 20
+    FAULT = 21
+    FBIG = 22
+    ILSEQ = 25
+    INTR = 27
+    INVAL = 28
+    IO = 29
+    ISDIR = 31
+    LOOP = 32
+    MFILE = 33
+    MLINK = 34
+    NAMETOOLONG = 37
+    NFILE = 41
+    NODEV = 43
+    NOENT = 44
+    NOMEM = 48
+    NOSPC = 51
+    NOSYS = 52
+    NOTDIR = 54
+    NOTEMPTY = 55
+    NOTSOCK = 57
+    NOTSUP = 58
+    NOTTY = 59
+    NXIO = 60
+    OVERFLOW = 61
+    PERM = 63
+    PIPE = 64
+    ROFS = 69
+    SPIPE = 70
+    STALE = 72
+    TXTBSY = 74
+    XDEV = 75
+
+
+class Refusal(Exception):
+    """A call that ends with an error number instead of its result."""
+
+    def __init__(self, errno: int) -> None:
+        super().__init__(errno)
+        self.errno = int(errno)
+
+
+class Fault(Exception):
+    """A pointer of the guest leads out of its memory: the specification wants a trap."""
+
+
+class Exit(BaseException):
+    """The guest called ``proc_exit``."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+_FROM_HOST = {
+    getattr(host, f"E{name}"): number
+    for name, number in Errno.__members__.items()
+    if hasattr(host, f"E{name}")
+}
+# ENOTEMPTY and EOPNOTSUPP have second names whose numbers a file system may give instead.
+_FROM_HOST[host.EOPNOTSUPP] = Errno.NOTSUP
+_FROM_HOST[host.EWOULDBLOCK] = Errno.AGAIN
+
+
+def errno_of(error: OSError) -> Errno:
+    """The WASI number of an error of the operating system; ``IO`` where there is none."""
+    return _FROM_HOST.get(error.errno or 0, Errno.IO)
+
+
+class FileType(IntEnum):
+    """What a path or a descriptor is."""
+
+    UNKNOWN = 0
+    BLOCK_DEVICE = 1
+    CHARACTER_DEVICE = 2
+    DIRECTORY = 3
+    REGULAR_FILE = 4
+    SOCKET_DGRAM = 5
+    SOCKET_STREAM = 6
+    SYMBOLIC_LINK = 7
+
+
+class OpenFlags(IntFlag):
+    """``oflags`` of ``path_open``."""
+
+    CREATE = 1
+    DIRECTORY = 2
+    EXCLUSIVE = 4
+    TRUNCATE = 8
+
+
+class FdFlags(IntFlag):
+    """``fdflags`` of a descriptor."""
+
+    APPEND = 1
+    DSYNC = 2
+    NONBLOCK = 4
+    RSYNC = 8
+    SYNC = 16
+
+
+SYNC_FLAGS = FdFlags.DSYNC | FdFlags.RSYNC | FdFlags.SYNC
+
+
+class TimeFlags(IntFlag):
+    """``fstflags``: which times to set, and whether to now."""
+
+    ATIME = 1
+    ATIME_NOW = 2
+    MTIME = 4
+    MTIME_NOW = 8
+
+
+class Rights(IntFlag):
+    """What a descriptor may be used for."""
+
+    FD_DATASYNC = 1 << 0
+    FD_READ = 1 << 1
+    FD_SEEK = 1 << 2
+    FD_FDSTAT_SET_FLAGS = 1 << 3
+    FD_SYNC = 1 << 4
+    FD_TELL = 1 << 5
+    FD_WRITE = 1 << 6
+    FD_ADVISE = 1 << 7
+    FD_ALLOCATE = 1 << 8
+    PATH_CREATE_DIRECTORY = 1 << 9
+    PATH_CREATE_FILE = 1 << 10
+    PATH_LINK_SOURCE = 1 << 11
+    PATH_LINK_TARGET = 1 << 12
+    PATH_OPEN = 1 << 13
+    FD_READDIR = 1 << 14
+    PATH_READLINK = 1 << 15
+    PATH_RENAME_SOURCE = 1 << 16
+    PATH_RENAME_TARGET = 1 << 17
+    PATH_FILESTAT_GET = 1 << 18
+    PATH_FILESTAT_SET_SIZE = 1 << 19
+    PATH_FILESTAT_SET_TIMES = 1 << 20
+    FD_FILESTAT_GET = 1 << 21
+    FD_FILESTAT_SET_SIZE = 1 << 22
+    FD_FILESTAT_SET_TIMES = 1 << 23
+    PATH_SYMLINK = 1 << 24
+    PATH_REMOVE_DIRECTORY = 1 << 25
+    PATH_UNLINK_FILE = 1 << 26
+    POLL_FD_READWRITE = 1 << 27
+    SOCK_SHUTDOWN = 1 << 28
+    SOCK_ACCEPT = 1 << 29
+
+
+RIGHTS_ALL = Rights((1 << 30) - 1)
+
+#: What many libraries expect of a preopened directory, and take from it for what they open.
+RIGHTS_PREOPEN = (
+    Rights.PATH_CREATE_DIRECTORY
+    | Rights.PATH_CREATE_FILE
+    | Rights.PATH_LINK_SOURCE
+    | Rights.PATH_LINK_TARGET
+    | Rights.PATH_OPEN
+    | Rights.FD_READDIR
+    | Rights.PATH_READLINK
+    | Rights.PATH_RENAME_SOURCE
+    | Rights.PATH_RENAME_TARGET
+    | Rights.PATH_SYMLINK
+    | Rights.PATH_REMOVE_DIRECTORY
+    | Rights.PATH_UNLINK_FILE
+    | Rights.PATH_FILESTAT_GET
+    | Rights.PATH_FILESTAT_SET_TIMES
+    | Rights.FD_FILESTAT_GET
+    | Rights.FD_FILESTAT_SET_TIMES
+)
+RIGHTS_PREOPEN_INHERITING = (
+    RIGHTS_PREOPEN
+    | Rights.FD_DATASYNC
+    | Rights.FD_READ
+    | Rights.FD_SEEK
+    | Rights.FD_FDSTAT_SET_FLAGS
+    | Rights.FD_SYNC
+    | Rights.FD_TELL
+    | Rights.FD_WRITE
+    | Rights.FD_ADVISE
+    | Rights.FD_ALLOCATE
+    | Rights.FD_FILESTAT_SET_SIZE
+    | Rights.POLL_FD_READWRITE
+)
+RIGHTS_DIRECTORY = RIGHTS_ALL & ~(
+    Rights.FD_SEEK | Rights.FD_FILESTAT_SET_SIZE | Rights.PATH_FILESTAT_SET_SIZE
+)
+
+SYMLINK_FOLLOW = 1  # the one bit of `lookupflags`
+WHENCE_SET, WHENCE_CURRENT, WHENCE_END = 0, 1, 2
+ADVICE_MAX = 5
+
+FDSTAT = struct.Struct("<BxHxxxxQQ")  # file type, flags, rights, inheriting rights
+FILESTAT = struct.Struct("<QQBxxxxxxxQQQQQ")  # dev, ino, type, nlink, size, atim, mtim, ctim
+DIRENT = struct.Struct("<QQIBxxx")  # next cookie, inode, name length, type
+SUBSCRIPTION = struct.Struct("<QBxxxxxxxIxxxxQQHxxxxxx")  # userdata, type, then a clock's fields
+EVENT = struct.Struct("<QHBxxxxxQHxxxxxx")  # userdata, error, type, bytes ready, flags
+assert FDSTAT.size == 24
+assert FILESTAT.size == 64
+assert DIRENT.size == 24
+assert SUBSCRIPTION.size == 48
+assert EVENT.size == 32
+
+EVENT_CLOCK, EVENT_READ, EVENT_WRITE = 0, 1, 2
+CLOCK_ABSOLUTE = 1  # the one bit of `subclockflags`
+HANGUP = 1  # the one bit of `eventrwflags`
+
+CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_PROCESS, CLOCK_THREAD = 0, 1, 2, 3
+
+
+class Stat(NamedTuple):
+    """What ``filestat`` says of a node; times in nanoseconds since the epoch."""
+
+    device: int
+    inode: int
+    filetype: int
+    links: int
+    size: int
+    atime: int
+    mtime: int
+    ctime: int
+
+    def pack(self) -> bytes:
+        """The structure as the guest reads it."""
+        return FILESTAT.pack(*self)
+
+
+class Entry(NamedTuple):
+    """One name in a directory."""
+
+    name: str
+    inode: int
+    filetype: int

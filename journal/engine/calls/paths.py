@@ -1,0 +1,221 @@
+"""Calls with paths: each is relative to an open directory and stays inside it."""
+
+from journal.engine.abi import (
+    SYMLINK_FOLLOW,
+    SYNC_FLAGS,
+    Errno,
+    FdFlags,
+    OpenFlags,
+    Refusal,
+    Rights,
+)
+from journal.engine.calls.state import State
+from journal.engine.descriptors import (
+    Descriptor,
+    InputStream,
+    OpenDirectory,
+    OpenFile,
+    OutputStream,
+    file_rights,
+)
+from journal.engine.files import Directory, Opening, times_of
+
+
+def path_open(
+    state: State,
+    dirfd: int,
+    lookup: int,
+    pointer: int,
+    size: int,
+    oflags: int,
+    rights: int,
+    inheriting: int,
+    fdflags: int,
+    result: int,
+) -> None:
+    """Open a file or a directory, making it if it is to be made."""
+    path = state.text(pointer, size)
+    directory = _base(state.descriptors.get(dirfd))
+    state.memory.check(result, 4)
+    if lookup & ~1 or oflags & ~0xF or fdflags & ~0x1F:
+        raise Refusal(Errno.INVAL)
+    opening = Opening(
+        fd=state.descriptors.next(),
+        dirfd=dirfd,
+        lookup=lookup,
+        path=path,
+        flags=OpenFlags(oflags),
+        rights=Rights(rights & ((1 << 30) - 1)),
+        inheriting=Rights(inheriting & ((1 << 30) - 1)),
+        fdflags=FdFlags(fdflags),
+    )
+    _check_opening(opening, directory)
+    opened = directory.open(opening)
+    fd = state.descriptors.add(_descriptor(opening, opened))
+    assert fd == opening.fd
+    state.memory.write_u32(result, fd)
+
+
+def _base(descriptor: Descriptor) -> Directory:
+    if isinstance(descriptor, OpenFile):
+        raise Refusal(Errno.NOTDIR)
+    if isinstance(descriptor, (InputStream, OutputStream)):
+        raise Refusal(Errno.BADF)
+    return descriptor.directory
+
+
+def _check_opening(opening: Opening, directory: Directory) -> None:
+    if not directory.writable and opening.writes:
+        raise Refusal(Errno.PERM)
+    if opening.fdflags & SYNC_FLAGS:
+        raise Refusal(Errno.NOTSUP)
+    changes = OpenFlags.CREATE | OpenFlags.EXCLUSIVE | OpenFlags.TRUNCATE
+    if opening.flags & OpenFlags.DIRECTORY and opening.flags & changes:
+        raise Refusal(Errno.INVAL)
+
+
+def _descriptor(opening: Opening, opened: object) -> Descriptor:
+    if hasattr(opened, "entries"):
+        return OpenDirectory(opened)  # type: ignore[arg-type]
+    # A file that is only cut when opened may not be written after, as far as its rights say.
+    writes = bool(opening.rights & Rights.FD_WRITE or opening.flags & OpenFlags.CREATE)
+    return OpenFile(
+        opened,  # type: ignore[arg-type]
+        reads=opening.reads,
+        writes=opening.writes,
+        rights=file_rights(reads=opening.reads, writes=writes),
+        flags=opening.fdflags,
+    )
+
+
+def path_create_directory(state: State, fd: int, pointer: int, size: int) -> None:
+    """Make a directory."""
+    directory = state.descriptors.directory(fd).directory
+    path = state.text(pointer, size)
+    _must_be_writable(directory)
+    directory.create_directory(fd, path)
+
+
+def path_remove_directory(state: State, fd: int, pointer: int, size: int) -> None:
+    """Remove an empty directory."""
+    directory = state.descriptors.directory(fd).directory
+    path = state.text(pointer, size)
+    _must_be_writable(directory)
+    directory.remove_directory(fd, path)
+
+
+def path_unlink_file(state: State, fd: int, pointer: int, size: int) -> None:
+    """Remove a file or a link."""
+    directory = state.descriptors.directory(fd).directory
+    path = state.text(pointer, size)
+    _must_be_writable(directory)
+    directory.unlink(fd, path)
+
+
+def path_filestat_get(
+    state: State, fd: int, lookup: int, pointer: int, size: int, result: int
+) -> None:
+    """The attributes of what a path leads to."""
+    directory = state.descriptors.directory(fd).directory
+    path = state.text(pointer, size)
+    stat = directory.stat_at(fd, path, follow=bool(lookup & SYMLINK_FOLLOW))
+    state.memory.write(result, stat.pack())
+
+
+def path_filestat_set_times(
+    state: State,
+    fd: int,
+    lookup: int,
+    pointer: int,
+    size: int,
+    atime: int,
+    mtime: int,
+    flags: int,
+) -> None:
+    """Set the times of what a path leads to."""
+    times = times_of(atime, mtime, flags)
+    directory = state.descriptors.directory(fd).directory
+    path = state.text(pointer, size)
+    _must_be_writable(directory)
+    directory.set_times_at(fd, path, lookup, times)
+
+
+def path_link(
+    state: State,
+    old_fd: int,
+    lookup: int,
+    old_pointer: int,
+    old_size: int,
+    new_fd: int,
+    new_pointer: int,
+    new_size: int,
+) -> None:
+    """Give a file one more name."""
+    old = state.descriptors.directory(old_fd).directory
+    new = state.descriptors.directory(new_fd).directory
+    old_path = state.text(old_pointer, old_size)
+    new_path = state.text(new_pointer, new_size)
+    _must_be_writable(old)
+    _must_be_writable(new)
+    old.link(old_fd, lookup, old_path, new, new_fd, new_path)
+
+
+def path_rename(
+    state: State,
+    old_fd: int,
+    old_pointer: int,
+    old_size: int,
+    new_fd: int,
+    new_pointer: int,
+    new_size: int,
+) -> None:
+    """Give something another name."""
+    old = state.descriptors.directory(old_fd).directory
+    new = state.descriptors.directory(new_fd).directory
+    old_path = state.text(old_pointer, old_size)
+    new_path = state.text(new_pointer, new_size)
+    _must_be_writable(old)
+    _must_be_writable(new)
+    old.rename(old_fd, old_path, new, new_fd, new_path)
+
+
+def path_symlink(
+    state: State, old_pointer: int, old_size: int, fd: int, new_pointer: int, new_size: int
+) -> None:
+    """Make a symbolic link."""
+    directory = state.descriptors.directory(fd).directory
+    target = state.text(old_pointer, old_size)
+    path = state.text(new_pointer, new_size)
+    _must_be_writable(directory)
+    directory.symlink(fd, target, path)
+
+
+def path_readlink(
+    state: State, fd: int, pointer: int, size: int, buffer: int, room: int, result: int
+) -> None:
+    """What a symbolic link says, cut to the buffer."""
+    directory = state.descriptors.directory(fd).directory
+    path = state.text(pointer, size)
+    target = directory.read_link(fd, path).encode()[:room]
+    state.memory.write(buffer, target)
+    state.memory.write_u32(result, len(target))
+
+
+def _must_be_writable(directory: Directory) -> None:
+    if not directory.writable:
+        raise Refusal(Errno.PERM)
+
+
+__all__ = [
+    "OpenDirectory",
+    "path_create_directory",
+    "path_filestat_get",
+    "path_filestat_set_times",
+    "path_link",
+    "path_open",
+    "path_readlink",
+    "path_remove_directory",
+    "path_rename",
+    "path_symlink",
+    "path_unlink_file",
+]

@@ -1,0 +1,75 @@
+"""Arguments, environment, randomness and the end."""
+
+import os
+import struct
+
+from journal import codec
+from journal.engine.abi import Errno, Exit
+from journal.engine.calls.state import State
+from journal.events.inputs import RandomBytes
+
+#: More than this comes in several events.
+RANDOM_SIZE_MAX = 1 << 20
+
+_LENGTH = struct.Struct("<I")
+_pack_random = codec.packer(RandomBytes)
+_RANDOM = RandomBytes.tag
+
+
+def args_get(state: State, pointers: int, buffer: int) -> None:
+    """The arguments."""
+    _strings(state, state.arguments, pointers, buffer)
+
+
+def args_sizes_get(state: State, count: int, size: int) -> None:
+    """How many arguments, and their bytes."""
+    _sizes(state, state.arguments, count, size)
+
+
+def environ_get(state: State, pointers: int, buffer: int) -> None:
+    """The environment."""
+    _strings(state, state.environment, pointers, buffer)
+
+
+def environ_sizes_get(state: State, count: int, size: int) -> None:
+    """How many variables, and their bytes."""
+    _sizes(state, state.environment, count, size)
+
+
+def _strings(state: State, strings: list[bytes], pointers: int, buffer: int) -> None:
+    for string in strings:
+        state.memory.write_u32(pointers, buffer)
+        state.memory.write(buffer, string + b"\0")
+        pointers += 4
+        buffer += len(string) + 1
+
+
+def _sizes(state: State, strings: list[bytes], count: int, size: int) -> None:
+    state.memory.write_u32(count, len(strings))
+    state.memory.write_u32(size, sum(len(string) + 1 for string in strings))
+
+
+def random_get(state: State, pointer: int, size: int) -> None:
+    """Random bytes of the operating system."""
+    state.memory.check(pointer, size)
+    for start in range(0, size, RANDOM_SIZE_MAX):
+        part = min(size - start, RANDOM_SIZE_MAX)
+        told = state.tape.ask(
+            _RANDOM, _LENGTH.pack(part), lambda part=part: _pack_random(os.urandom(part))
+        )
+        state.memory.write(pointer + start, memoryview(told)[_LENGTH.size :])
+
+
+def sched_yield(state: State) -> int:
+    """There is nobody to yield to."""
+    return 0
+
+
+def proc_exit(state: State, code: int) -> None:
+    """The end, with an exit code."""
+    raise Exit(code)
+
+
+def proc_raise(state: State, signal: int) -> int:
+    """Signals are not given."""
+    return Errno.NOTSUP

@@ -1,0 +1,64 @@
+"""What a call sees of its process."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from journal import codec
+from journal.engine.abi import CLOCK_MONOTONIC, CLOCK_REALTIME, Errno, Refusal
+from journal.engine.descriptors import Descriptors
+from journal.engine.inputs import Interrupter
+from journal.engine.outputs import Outbox
+from journal.engine.seam import Memory
+from journal.engine.tape import Tape
+from journal.events.inputs import ClockRead
+
+_pack_clock = codec.packer(ClockRead)
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    """One process, as its calls see it."""
+
+    tape: Tape
+    outbox: Outbox
+    interrupter: Interrupter
+    arguments: list[bytes]
+    environment: list[bytes]
+    descriptors: Descriptors = field(default_factory=Descriptors)
+    clocks: "Clocks" = field(default_factory=lambda: Clocks())
+    memory: Memory = field(init=False)
+    #: Called before the guest may have to wait, and when input was taken that cannot be had again.
+    before_wait: Callable[[], None] = lambda: None
+    on_consumed: Callable[[], None] = lambda: None
+
+    def text(self, pointer: int, size: int) -> str:
+        """A string of the guest; refuses with ``ILSEQ`` what is not UTF-8."""
+        return decode(self.memory.read(pointer, size))
+
+
+def decode(data: bytes) -> str:
+    """``data`` as text; refuses with ``ILSEQ``."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise Refusal(Errno.ILSEQ) from error
+
+
+class Clocks:
+    """The guest's clocks. The monotonic one counts the time that the guest was run, from 0."""
+
+    def __init__(self) -> None:
+        self._offset = -time.monotonic_ns()
+        self.live: tuple[Callable[[], bytes], Callable[[], bytes]] = (
+            lambda: _pack_clock(CLOCK_REALTIME, time.time_ns()),
+            lambda: _pack_clock(CLOCK_MONOTONIC, self.monotonic()),
+        )
+
+    def monotonic(self) -> int:
+        """Nanoseconds on the guest's monotonic clock."""
+        return time.monotonic_ns() + self._offset
+
+    def go_on_from(self, monotonic: int) -> None:
+        """Let the monotonic clock say ``monotonic`` now."""
+        self._offset = monotonic - time.monotonic_ns()

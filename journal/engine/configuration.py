@@ -1,0 +1,77 @@
+"""What a run depends on besides its module: kept in the journal, so that a resume has the same."""
+
+import platform as host_platform
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any
+
+from journal.errors import EngineMismatch, OptionError
+
+ENGINE = "wasmtime"
+
+#: Raised by one whenever the functions of the host answer a guest differently than before.
+HOST_REVISION = 1
+
+PAGE_SIZE = 65536
+MEMORY_SIZE_MAX = 1 << 32
+WASM_STACK_SIZE_MAX = 1 << 30
+
+
+class UnknownImports(Enum):
+    """What happens to an import that is not a function of WASI."""
+
+    REFUSE = "refuse"
+    TRAP = "trap"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """The limits and the choices that a guest can notice. Sizes are in bytes.
+
+    ``memory_size_max`` bounds each linear memory, ``files_size_max`` each file system in memory,
+    ``stack_size`` the guest's calls.
+    """
+
+    memory_size_max: int = MEMORY_SIZE_MAX
+    files_size_max: int = 1 << 30
+    stack_size: int = 8 << 20
+    unknown_imports: UnknownImports = UnknownImports.REFUSE
+
+    def __post_init__(self) -> None:
+        if not PAGE_SIZE <= self.memory_size_max <= MEMORY_SIZE_MAX:
+            raise OptionError(f"a memory limit is {PAGE_SIZE} to {MEMORY_SIZE_MAX} bytes")
+        if not PAGE_SIZE <= self.stack_size <= WASM_STACK_SIZE_MAX:
+            raise OptionError(f"a stack size is {PAGE_SIZE} to {WASM_STACK_SIZE_MAX} bytes")
+        if self.files_size_max < 0:
+            raise OptionError("a limit for files is not negative")
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Names and values, as the journal keeps them."""
+        return tuple((field.name, _text(getattr(self, field.name))) for field in fields(self))
+
+
+def _text(value: Any) -> str:
+    return str(value.value) if isinstance(value, Enum) else str(value)
+
+
+def configuration_of(pairs: tuple[tuple[str, str], ...]) -> Configuration:
+    """The opposite of :meth:`Configuration.pairs`.
+
+    Raises ``EngineMismatch`` for a name or a value that this version does not know: the guest may
+    depend on it.
+    """
+    known = {field.name for field in fields(Configuration)}
+    values: dict[str, Any] = {}
+    for name, text in pairs:
+        if name not in known:
+            raise EngineMismatch(f"the journal's run depends on {name}, unknown to this version")
+        try:
+            values[name] = UnknownImports(text) if name == "unknown_imports" else int(text)
+        except ValueError as error:
+            raise EngineMismatch(f"the journal's {name} is {text!r}, unknown here") from error
+    return Configuration(**values)
+
+
+def platform() -> str:
+    """System and machine, such as ``linux-x86_64``."""
+    return f"{host_platform.system().lower()}-{host_platform.machine()}"

@@ -1,0 +1,547 @@
+"""A directory of the host that the guest has: what it does and hears there passes the tape.
+
+A replay neither reads nor writes the host: every answer is in the journal. A change is an event
+first, then the deed, then a ``HostResult``. A crash between the event and the result leaves it open
+whether the deed was done; the next session does it again, and a probe that was taken before tells
+"it was there already" from "it was done".
+"""
+
+import os
+import struct
+import time
+import weakref
+from collections.abc import Callable
+
+from journal.engine.abi import (
+    FILESTAT,
+    SYMLINK_FOLLOW,
+    Entry,
+    Errno,
+    FileType,
+    OpenFlags,
+    Refusal,
+    Stat,
+    errno_of,
+)
+from journal.engine.files import (
+    READ_SIZE_MAX,
+    WRITE_SIZE_MAX,
+    Directory,
+    Opening,
+    Times,
+    pack_create_directory,
+    pack_link,
+    pack_path_times,
+    pack_remove_directory,
+    pack_rename,
+    pack_set_size,
+    pack_set_times,
+    pack_symlink,
+    pack_unlink,
+    pack_write,
+)
+from journal.engine.host_handles import (
+    Node,
+    answered,
+    entries_from,
+    exists,
+    identify,
+    names_from,
+    node_of,
+    pack_entries,
+    pack_names,
+    place_of,
+    reopen,
+    stat_of,
+)
+from journal.engine.tape import Answer, Tape
+from journal.engine.walk import Place
+from journal.events import descriptors, paths
+from journal.events.inputs import HostCall
+
+_COUNT = struct.Struct("<I")
+_SIZE = struct.Struct("<Q")
+_HANDLE_FLAGS = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW
+
+
+class HostTree:
+    """One mount: the host's directory, opened when it is first needed, never while replaying."""
+
+    def __init__(self, tape: Tape, path: str, *, writable: bool) -> None:
+        self.tape = tape
+        self.path = path
+        self.writable = writable
+        self._root: int | None = None
+        self.opened: weakref.WeakSet[_Opened] = weakref.WeakSet()
+
+    @property
+    def root(self) -> int:
+        """The mount's own directory."""
+        if self._root is None:
+            self._root = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._root
+
+    def asks(self, call: HostCall, fd: int, deed: Callable[[], bytes]) -> bytes:
+        """The value of an answer; refuses with its errno."""
+        return _value(self.tape.answer(call, fd, lambda: answered(deed)))
+
+    def moved(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+        """Something was renamed: what is open below it has other names now."""
+        for opened in self.opened:
+            opened.moved(old, new)
+
+    def close(self) -> None:
+        """Close the root and all that is open below it."""
+        for opened in list(self.opened):
+            opened.close()
+        if self._root is not None:
+            os.close(self._root)
+            self._root = None
+
+
+def _value(answer: Answer) -> bytes:
+    errno, value = answer
+    if errno:
+        raise Refusal(errno)
+    return value
+
+
+class _Opened:
+    """A file or a directory that the guest has open, found again by name after a resume."""
+
+    def __init__(self, tree: HostTree, node: Node | None, flags: int, handle: int | None) -> None:
+        self._tree = tree
+        self._node = node
+        self._flags = flags
+        self._handle = handle
+        tree.opened.add(self)
+
+    @property
+    def handle(self) -> int:
+        """Its descriptor on the host."""
+        if self._node is None:
+            return self._tree.root
+        if self._handle is None:
+            self._handle = reopen(self._tree.root, self._node, self._flags)
+        return self._handle
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its names from the mount's root down."""
+        return self._node.names if self._node else ()
+
+    def moved(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+        """``old`` is called ``new`` now."""
+        if self._node and self._node.names[: len(old)] == old:
+            self._node = self._node._replace(names=new + self._node.names[len(old) :])
+
+    def close(self) -> None:
+        """Close the descriptor, if there is one."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+        self._tree.opened.discard(self)
+
+    def stat(self, fd: int) -> Stat:
+        """Its attributes."""
+        value = self._tree.asks(HostCall.STAT, fd, lambda: stat_of(os.stat(self.handle)).pack())
+        return Stat(*FILESTAT.unpack(value))
+
+    def set_times(self, fd: int, times: Times) -> None:
+        """Set its times."""
+        if not self._tree.writable:
+            raise Refusal(Errno.PERM)
+
+        def deed() -> bytes:
+            resolved = times.resolved(time.time_ns(), stat_of(os.stat(self.handle)))
+            os.utime(f"/proc/self/fd/{self.handle}", ns=resolved)
+            return b""
+
+        self._change(
+            descriptors.FileDescriptorSetTimes.tag,
+            pack_set_times(fd, *times),
+            HostCall.TIMES,
+            fd,
+            deed,
+        )
+
+    def _change(
+        self, tag: int, effect: bytes, call: HostCall, fd: int, deed: Callable[[], bytes]
+    ) -> bytes:
+        """A change that may be done twice without harm."""
+        return _value(self._tree.tape.act(tag, effect, call, fd, lambda again: answered(deed)))
+
+
+class HostFile(_Opened):
+    """An open file of the host. Reads and writes are at offsets; appending is not atomic."""
+
+    def read(self, fd: int, offset: int, size: int) -> bytes:
+        """At most ``READ_SIZE_MAX`` bytes at ``offset``."""
+        size = min(size, READ_SIZE_MAX)
+        return self._tree.asks(HostCall.READ, fd, lambda: os.pread(self.handle, size, offset))
+
+    def write(self, fd: int, offset: int, data: bytes) -> int:
+        """Put ``data`` at ``offset``, as much as there is room for."""
+        written = 0
+        while written < len(data):
+            part = data[written : written + WRITE_SIZE_MAX]
+            try:
+                count = self._write(fd, offset + written, part)
+            except Refusal:
+                if written:
+                    return written
+                raise
+            written += count
+            if count < len(part):
+                break
+        return written
+
+    def _write(self, fd: int, offset: int, data: bytes) -> int:
+        value = self._change(
+            descriptors.FileDescriptorWrite.tag,
+            pack_write(fd, offset, False, data),
+            HostCall.WRITE,
+            fd,
+            lambda: _COUNT.pack(os.pwrite(self.handle, data, offset)),
+        )
+        return int(_COUNT.unpack(value)[0])
+
+    def size(self, fd: int) -> int:
+        """Its size in bytes."""
+        value = self._tree.asks(
+            HostCall.SIZE, fd, lambda: _SIZE.pack(os.stat(self.handle).st_size)
+        )
+        return int(_SIZE.unpack(value)[0])
+
+    def set_size(self, fd: int, size: int) -> None:
+        """Cut it, or lengthen it with zeros."""
+
+        def deed() -> bytes:
+            os.ftruncate(self.handle, size)
+            return b""
+
+        self._change(
+            descriptors.FileDescriptorSetSize.tag,
+            pack_set_size(fd, size),
+            HostCall.SIZE,
+            fd,
+            deed,
+        )
+
+    def sync(self, fd: int, *, data_only: bool) -> None:
+        """Make it durable on the host."""
+
+        def deed() -> bytes:
+            (os.fdatasync if data_only else os.fsync)(self.handle)
+            return b""
+
+        self._tree.asks(HostCall.SYNC, fd, deed)
+
+
+class HostDirectory(_Opened):
+    """An open directory of the host; ``node`` is ``None`` at the mount's root."""
+
+    def __init__(self, tree: HostTree, node: Node | None = None, handle: int | None = None) -> None:
+        super().__init__(tree, node, os.O_PATH | os.O_DIRECTORY, handle)
+
+    @property
+    def writable(self) -> bool:
+        """Whether the mount may be changed."""
+        return self._tree.writable
+
+    def entries(self, fd: int) -> list[Entry]:
+        """What is in it, by name."""
+        value = self._tree.asks(HostCall.LIST, fd, lambda: pack_entries(self.handle))
+        return entries_from(value)
+
+    def open(self, opening: Opening) -> "HostFile | HostDirectory":
+        """Open what a path leads to, making a file if it is to be made."""
+        exclusive = bool(opening.flags & OpenFlags.CREATE and opening.flags & OpenFlags.EXCLUSIVE)
+        was_there = exclusive and self._probe(opening.dirfd, opening.path)
+        handles: list[int] = []
+
+        def perform(again: bool) -> Answer:
+            done = again and exclusive and not was_there
+            return answered(lambda: self._open_live(opening, handles, made_already=done))
+
+        node = node_of(
+            _value(
+                self._tree.tape.act(
+                    descriptors.OpenFileDescriptor.tag,
+                    opening.effect,
+                    HostCall.OPEN,
+                    opening.dirfd,
+                    perform,
+                )
+            )
+        )
+        handle = handles[0] if handles else None
+        if node.filetype == FileType.DIRECTORY:
+            return HostDirectory(self._tree, node, handle)
+        return HostFile(self._tree, node, _access_flags(opening), handle)
+
+    def _open_live(self, opening: Opening, handles: list[int], *, made_already: bool) -> bytes:
+        flags = _access_flags(opening)
+        if opening.flags & OpenFlags.CREATE:
+            flags |= os.O_CREAT
+        if opening.flags & OpenFlags.EXCLUSIVE and not made_already:
+            flags |= os.O_EXCL
+        if opening.flags & OpenFlags.TRUNCATE:
+            flags |= os.O_TRUNC
+        follow = bool(opening.lookup & SYMLINK_FOLLOW) and not flags & os.O_EXCL
+        with place_of(self.handle, opening.path, follow=follow) as place:
+            if place.must_be_directory or opening.flags & OpenFlags.DIRECTORY:
+                flags |= os.O_DIRECTORY
+                if flags & os.O_CREAT:
+                    raise Refusal(Errno.ISDIR)
+            handle = os.open(place.name, flags | _HANDLE_FLAGS, 0o666, dir_fd=place.parent)
+            node = identify(handle, self.names + place.names)
+        if node.filetype not in (FileType.DIRECTORY, FileType.REGULAR_FILE):
+            os.close(handle)
+            raise Refusal(Errno.NOTSUP)
+        handles.append(handle)
+        return node.pack()
+
+    def create_directory(self, fd: int, path: str) -> None:
+        """Make a directory."""
+        self._make(
+            paths.CreateDirectory.tag,
+            pack_create_directory(fd, path),
+            HostCall.MKDIR,
+            fd,
+            path,
+            lambda place: os.mkdir(place.name, dir_fd=place.parent),
+        )
+
+    def symlink(self, fd: int, target: str, path: str) -> None:
+        """Make a link that says ``target``."""
+        if target.startswith("/"):
+            raise Refusal(Errno.PERM)
+        self._make(
+            paths.CreateSymbolicLink.tag,
+            pack_symlink(fd, target, path),
+            HostCall.SYMLINK,
+            fd,
+            path,
+            lambda place: os.symlink(target, _plain(place), dir_fd=place.parent),
+        )
+
+    def remove_directory(self, fd: int, path: str) -> None:
+        """Remove an empty directory."""
+        self._remove(
+            paths.RemoveDirectory.tag,
+            pack_remove_directory(fd, path),
+            HostCall.RMDIR,
+            fd,
+            path,
+            lambda place: os.rmdir(place.name, dir_fd=place.parent),
+        )
+
+    def unlink(self, fd: int, path: str) -> None:
+        """Remove a file or a link."""
+        self._remove(
+            paths.UnlinkFile.tag,
+            pack_unlink(fd, path),
+            HostCall.UNLINK,
+            fd,
+            path,
+            lambda place: os.unlink(_named(place), dir_fd=place.parent),
+        )
+
+    def read_link(self, fd: int, path: str) -> str:
+        """What a link says."""
+
+        def deed() -> bytes:
+            with place_of(self.handle, path, follow=False) as place:
+                target = os.readlink(place.name, dir_fd=place.parent)
+            try:
+                return target.encode()
+            except UnicodeEncodeError as error:
+                raise Refusal(Errno.ILSEQ) from error
+
+        return self._tree.asks(HostCall.READLINK, fd, deed).decode()
+
+    def stat_at(self, fd: int, path: str, *, follow: bool) -> Stat:
+        """Attributes of what a path leads to."""
+
+        def deed() -> bytes:
+            with place_of(self.handle, path, follow=follow) as place:
+                return _stat_at(place).pack()
+
+        return Stat(*FILESTAT.unpack(self._tree.asks(HostCall.STAT, fd, deed)))
+
+    def set_times_at(self, fd: int, path: str, lookup: int, times: Times) -> None:
+        """Set the times of what a path leads to."""
+
+        def deed() -> bytes:
+            with place_of(self.handle, path, follow=bool(lookup & SYMLINK_FOLLOW)) as place:
+                resolved = times.resolved(time.time_ns(), _stat_at(place))
+                os.utime(place.name, ns=resolved, dir_fd=place.parent, follow_symlinks=False)
+            return b""
+
+        effect = pack_path_times(fd, lookup, *times, path)
+        self._change(paths.PathSetTimes.tag, effect, HostCall.TIMES, fd, deed)
+
+    def rename(self, fd: int, path: str, to: Directory, to_fd: int, to_path: str) -> None:
+        """Give something another name, replacing what had it."""
+        other = self._same_mount(to)
+        was_there = self._probe(fd, path)
+
+        def deed() -> bytes:
+            with (
+                place_of(self.handle, path, follow=False) as source,
+                place_of(other.handle, to_path, follow=False) as target,
+            ):
+                names = (
+                    pack_names(self.names + source.names),
+                    pack_names(other.names + target.names),
+                )
+                try:
+                    os.rename(
+                        _named(source),
+                        _named(target),
+                        src_dir_fd=source.parent,
+                        dst_dir_fd=target.parent,
+                    )
+                except FileNotFoundError:
+                    if not (doubtful[0] and was_there and exists(target) == b"\x01"):
+                        raise
+                return _COUNT.pack(len(names[0])) + b"".join(names)
+
+        doubtful = [False]
+
+        def perform(again: bool) -> Answer:
+            doubtful[0] = again
+            return answered(deed)
+
+        effect = pack_rename(fd, to_fd, path, to_path)
+        act = self._tree.tape.act
+        value = _value(act(paths.PathRename.tag, effect, HostCall.RENAME, fd, perform))
+        (size,) = _COUNT.unpack_from(value)
+        old, new = value[_COUNT.size : _COUNT.size + size], value[_COUNT.size + size :]
+        self._tree.moved(names_from(old), names_from(new))
+
+    def link(
+        self, fd: int, lookup: int, path: str, to: Directory, to_fd: int, to_path: str
+    ) -> None:
+        """Give a file one more name."""
+        if lookup & SYMLINK_FOLLOW:
+            raise Refusal(Errno.INVAL)
+        other = self._same_mount(to)
+
+        def deed(target: Place[int]) -> None:
+            with place_of(self.handle, path, follow=False) as source:
+                _stat_at(source)
+                os.link(
+                    source.name,
+                    _plain(target),
+                    src_dir_fd=source.parent,
+                    dst_dir_fd=target.parent,
+                    follow_symlinks=False,
+                )
+
+        effect = pack_link(fd, lookup, to_fd, path, to_path)
+        other._make(paths.CreateHardLink.tag, effect, HostCall.LINK, to_fd, to_path, deed)
+
+    def _same_mount(self, other: Directory) -> "HostDirectory":
+        if not isinstance(other, HostDirectory) or other._tree is not self._tree:
+            raise Refusal(Errno.XDEV)
+        return other
+
+    def _probe(self, fd: int, path: str) -> bool:
+        """Whether something is at ``path``, before it is changed."""
+
+        def deed() -> bytes:
+            with place_of(self.handle, path, follow=False) as place:
+                return exists(place)
+
+        _, value = self._tree.tape.answer(HostCall.PROBE, fd, lambda: answered(deed))
+        return value == b"\x01"
+
+    def _make(
+        self,
+        tag: int,
+        effect: bytes,
+        call: HostCall,
+        fd: int,
+        path: str,
+        deed: Callable[[Place[int]], None],
+    ) -> None:
+        """A change that must find nothing at ``path``."""
+        self._once(tag, effect, call, fd, path, deed, undone=False)
+
+    def _remove(
+        self,
+        tag: int,
+        effect: bytes,
+        call: HostCall,
+        fd: int,
+        path: str,
+        deed: Callable[[Place[int]], None],
+    ) -> None:
+        """A change that must find something at ``path``."""
+        self._once(tag, effect, call, fd, path, deed, undone=True)
+
+    def _once(
+        self,
+        tag: int,
+        effect: bytes,
+        call: HostCall,
+        fd: int,
+        path: str,
+        deed: Callable[[Place[int]], None],
+        *,
+        undone: bool,
+    ) -> None:
+        """A change after which ``path`` is there if it was not, or the other way round.
+
+        Done once more after a crash, it is refused if it had been done; where the probe says that
+        it could have been done, that refusal is the success it was.
+        """
+        was_there = self._probe(fd, path)
+        refused_with = Errno.NOENT if undone else Errno.EXIST
+
+        def live() -> bytes:
+            with place_of(self.handle, path, follow=False) as place:
+                deed(place)
+            return b""
+
+        def perform(again: bool) -> Answer:
+            errno, value = answered(live)
+            if again and was_there is undone and errno == refused_with:
+                return 0, b""
+            return errno, value
+
+        _value(self._tree.tape.act(tag, effect, call, fd, perform))
+
+
+def _access_flags(opening: Opening) -> int:
+    if opening.reads and opening.writes:
+        return os.O_RDWR
+    return os.O_WRONLY if opening.writes else os.O_RDONLY
+
+
+def _stat_at(place: Place[int]) -> Stat:
+    found = stat_of(os.stat(place.name, dir_fd=place.parent, follow_symlinks=False))
+    if place.must_be_directory and found.filetype != FileType.DIRECTORY:
+        raise Refusal(Errno.NOTDIR)
+    return found
+
+
+def _named(place: Place[int]) -> str:
+    """The name with the slash that its path ended with, so that the host judges it."""
+    return place.name + "/" if place.must_be_directory and place.name != "." else place.name
+
+
+def _plain(place: Place[int]) -> str:
+    """The name of something that is not a directory; refuses one that must be."""
+    if place.must_be_directory and place.name != ".":
+        try:
+            os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
+        except OSError as error:
+            raise Refusal(errno_of(error)) from error
+        raise Refusal(Errno.EXIST)
+    return place.name
+
+
+__all__ = ["HostDirectory", "HostFile", "HostTree"]

@@ -1,0 +1,201 @@
+"""How a journal begins: what is run, so that the journal alone can be resumed elsewhere."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from journal import codec
+from journal.engine import seam
+from journal.engine.configuration import (
+    ENGINE,
+    HOST_REVISION,
+    Configuration,
+    configuration_of,
+    platform,
+)
+from journal.engine.module import MODULE_SIZE_MAX, Module, load
+from journal.engine.mounts import HostMount, MemoryMount, Placed, mount_events, placed_events
+from journal.errors import EngineMismatch, ModuleMismatch, ModuleRefused, NotResumable
+from journal.event import Event
+from journal.events.core import ProcessExit
+from journal.events.paths import FilePlaced
+from journal.events.process import (
+    Level,
+    ModulePart,
+    Mount,
+    ProcessStart,
+    ProcessTrap,
+    SessionStart,
+)
+from journal.events.streams import StreamDelivered, StreamOpened
+from journal.frame import Frame
+from journal.version import VERSION
+from journal.writer import Writer
+
+PART_SIZE = 1 << 20
+_PREAMBLE = frozenset(cls.tag for cls in (ProcessStart, ModulePart, Mount, FilePlaced))
+#: What is looked up before a resume, without replaying.
+LANDMARKS = frozenset(cls.tag for cls in (ProcessExit, ProcessTrap, StreamOpened, StreamDelivered))
+
+
+@dataclass(slots=True)
+class Identity:
+    """What a journal says before the guest starts; ``placed`` with times in microseconds."""
+
+    start: ProcessStart
+    configuration: Configuration
+    module: Module | None
+    mounts: list[Mount] = field(default_factory=list)
+    placed: list[tuple[FilePlaced, int]] = field(default_factory=list)
+
+
+def write(
+    writer: Writer,
+    module: Module,
+    configuration: Configuration,
+    *,
+    arguments: Sequence[bytes],
+    environment: Sequence[bytes],
+    mounts: Sequence[HostMount | MemoryMount],
+    placed: Sequence[Placed],
+    level: Level,
+    embed: bool,
+) -> Identity:
+    """Begin a journal."""
+    if not embed and not module.path:
+        raise NotResumable("a module given as bytes has no path: it must be embedded")
+    start = ProcessStart(
+        module_hash=module.hash,
+        module_size=len(module.data),
+        module_path=module.path,
+        embedded=embed,
+        arguments=tuple(arguments),
+        environment=tuple(environment),
+        level=level,
+        engine=ENGINE,
+        engine_version=seam.VERSION,
+        journal_version=VERSION,
+        host_revision=HOST_REVISION,
+        platform=platform(),
+        configuration=configuration.pairs(),
+        realtime=time.time_ns(),
+    )
+    identity = Identity(start, configuration, module, mount_events(mounts))
+    events: list[Event] = [start]
+    if embed:
+        events += _parts(module.data)
+    for event in (*events, *identity.mounts):
+        writer.append(event)
+    for file in placed_events(placed):
+        writer.append(file)
+        identity.placed.append((file, writer.time))
+    return identity
+
+
+def _parts(data: bytes) -> Iterator[ModulePart]:
+    for offset in range(0, len(data), PART_SIZE):
+        yield ModulePart(offset=offset, data=data[offset : offset + PART_SIZE])
+
+
+def session_start(monotonic: int) -> SessionStart:
+    """The event of a session that begins now."""
+    return SessionStart(
+        realtime=time.time_ns(),
+        monotonic=monotonic,
+        engine_version=seam.VERSION,
+        journal_version=VERSION,
+        platform=platform(),
+    )
+
+
+def read(frames: Iterator[Frame]) -> tuple[Identity, Frame]:
+    """What a journal begins with, and the first frame behind it; raises ``NotResumable``."""
+    identity: Identity | None = None
+    parts: list[bytes] = []
+    size = 0
+    for frame in frames:
+        if frame.tag not in _PREAMBLE:
+            if identity is None:
+                break
+            identity.module = _joined(identity.start, parts)
+            return identity, frame
+        event = codec.decode(frame.tag, frame.payload, frame.offset)
+        if isinstance(event, ProcessStart):
+            identity = Identity(event, configuration_of(event.configuration), None)
+        elif identity is None:
+            break
+        elif isinstance(event, ModulePart):
+            if event.offset != size or size + len(event.data) > MODULE_SIZE_MAX:
+                raise NotResumable(f"the module's part {frame.seq} does not follow the one before")
+            parts.append(event.data)
+            size += len(event.data)
+        elif isinstance(event, Mount):
+            identity.mounts.append(event)
+        elif isinstance(event, FilePlaced):
+            identity.placed.append((event, frame.time))
+    raise NotResumable("the journal does not say what ran: it is not the journal of a process")
+
+
+def _joined(start: ProcessStart, parts: list[bytes]) -> Module | None:
+    if not start.embedded:
+        return None
+    module = Module(b"".join(parts), start.module_path)
+    if module.hash != start.module_hash:
+        raise ModuleMismatch("the module in the journal is not the one that ran: its hash differs")
+    return module
+
+
+def module_of(identity: Identity, given: bytes | str | Path | None) -> Module:
+    """The module to resume; raises ``ModuleMismatch`` for another than the journal's."""
+    start = identity.start
+    if given is not None:
+        module = load(given)
+        origin = module.path or "the given module"
+    elif identity.module is not None:
+        return identity.module
+    else:
+        try:
+            module = load(start.module_path)
+        except ModuleRefused as error:
+            raise ModuleMismatch(
+                f"the journal does not hold its module, and {error}; name the module to resume"
+            ) from error
+        origin = start.module_path
+    if module.hash != start.module_hash:
+        raise ModuleMismatch(
+            f"{origin} is not the module of the journal: its SHA-256 is "
+            f"{module.hash.hex()[:16]}…, the journal's {start.module_hash.hex()[:16]}…"
+        )
+    return module
+
+
+def check_engine(identity: Identity, memory_size_max: int | None) -> None:
+    """Raise ``EngineMismatch`` unless this engine gives the run that the journal has.
+
+    The limits are the user's: a journal that needs more memory than ``memory_size_max`` is refused.
+    """
+    start = identity.start
+    if start.engine != ENGINE:
+        raise EngineMismatch(f"the journal was recorded on {start.engine}, this is {ENGINE}")
+    if start.engine_version.split(".")[0] != seam.VERSION.split(".")[0]:
+        raise EngineMismatch(
+            f"the journal was recorded on {ENGINE} {start.engine_version}, this is {seam.VERSION}: "
+            "calls may go less deep, and the run be another"
+        )
+    if start.platform != platform():
+        raise EngineMismatch(
+            f"the journal was recorded on {start.platform}, this is {platform()}: calls may go "
+            "less deep, and the run be another"
+        )
+    if start.host_revision != HOST_REVISION:
+        raise EngineMismatch(
+            f"the journal needs revision {start.host_revision} of the host's functions, this "
+            f"version of journal has {HOST_REVISION}"
+        )
+    needed = identity.configuration.memory_size_max
+    if memory_size_max is not None and needed > memory_size_max:
+        raise EngineMismatch(
+            f"the journal's guest may have {needed} bytes of memory, here it may have "
+            f"{memory_size_max}: allow it, or it could not be the same run"
+        )

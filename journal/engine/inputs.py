@@ -1,0 +1,228 @@
+"""What the guest reads from its standard input, and how a guest waits.
+
+Every wait watches the interrupter too, so that a guest that sleeps or reads can be stopped.
+"""
+
+import os
+import select
+import stat
+import threading
+import time
+from typing import Protocol
+
+from journal.events.streams import StreamOpened, TargetKind
+
+
+class Stopped(BaseException):
+    """The host asked the guest to stop; the journal can be resumed."""
+
+
+class Interrupter:
+    """A request to stop, from any thread or signal handler."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def request(self) -> None:
+        """Let the guest stop at its next safe point."""
+        self.requested = True
+        os.eventfd_write(self._event, 1)
+
+    def check(self) -> None:
+        """Raise ``Stopped`` if a stop was requested."""
+        if self.requested:
+            raise Stopped
+
+    def wait(self, source: "Source | None", timeout_ns: int | None) -> bool:
+        """Wait until ``source`` can be read, or the time is over; whether it can be read.
+
+        Raises ``Stopped`` when a stop is requested meanwhile.
+        """
+        if source is not None and source.ready():
+            return True
+        poll = select.poll()
+        poll.register(self._event, select.POLLIN)
+        if source is not None:
+            poll.register(source.fileno(), select.POLLIN)
+        deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
+        while True:
+            self.check()
+            left = None if deadline is None else max(deadline - time.monotonic_ns(), 0)
+            # poll counts whole milliseconds: wait for them, then for the rest by select.
+            if left is None or left >= 1_000_000:
+                poll.poll(None if left is None else min(left // 1_000_000, 3_600_000))
+            elif left:
+                select.select([self._event], [], [], left / 1e9)
+            self.check()
+            if source is not None and source.ready():
+                return True
+            if deadline is not None and time.monotonic_ns() >= deadline:
+                return False
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._event)
+
+
+class Source(Protocol):
+    """Where standard input comes from. Offsets count from the guest's first byte."""
+
+    rereadable: bool
+
+    def opened(self) -> StreamOpened:
+        """The event that says what this is."""
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when there is something."""
+
+    def ready(self) -> bool:
+        """Whether a read would return at once."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """At most ``size`` bytes; empty at the end."""
+
+
+class FileSource:
+    """A regular file: it can be read again at any byte."""
+
+    rereadable = True
+
+    def __init__(self, fd: int, base: int | None = None) -> None:
+        self._fd = fd
+        self._base = os.lseek(fd, 0, os.SEEK_CUR) if base is None else base
+
+    def opened(self) -> StreamOpened:
+        """A regular file, and where its first byte for the guest stands."""
+        found = os.fstat(self._fd)
+        return _opened(TargetKind.REGULAR, self._base, found.st_dev, found.st_ino)
+
+    def fileno(self) -> int:
+        """The file's descriptor."""
+        return self._fd
+
+    def ready(self) -> bool:
+        """A file is always ready."""
+        return True
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes at the guest's offset."""
+        return os.pread(self._fd, size, self._base + offset)
+
+
+class BytesSource:
+    """Bytes given beforehand: like a file."""
+
+    rereadable = True
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def opened(self) -> StreamOpened:
+        """Seen as a file that begins with the guest's first byte."""
+        return _opened(TargetKind.REGULAR, 0)
+
+    def fileno(self) -> int:
+        """There is nothing to wait for."""
+        raise AssertionError("bytes are always ready")
+
+    def ready(self) -> bool:
+        """Bytes are always ready."""
+        return True
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes at the guest's offset."""
+        return self._data[offset : offset + size]
+
+
+class DescriptorSource:
+    """A pipe, a terminal or a socket: what has been read is gone."""
+
+    rereadable = False
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def opened(self) -> StreamOpened:
+        """A terminal or a pipe."""
+        return _opened(TargetKind.TERMINAL if os.isatty(self._fd) else TargetKind.PIPE, 0)
+
+    def fileno(self) -> int:
+        """The descriptor itself."""
+        return self._fd
+
+    def ready(self) -> bool:
+        """Whether there are bytes, or the end."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Whatever comes next."""
+        return os.read(self._fd, size)
+
+
+class FedSource:
+    """Bytes that the embedder feeds while the guest runs."""
+
+    rereadable = False
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._data = bytearray()
+        self._closed = False
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes behind those that wait."""
+        with self._lock:
+            self._data += data
+            os.eventfd_write(self._event, 1)
+
+    def close(self) -> None:
+        """No more will come: the guest reads the end."""
+        with self._lock:
+            self._closed = True
+            os.eventfd_write(self._event, 1)
+
+    def opened(self) -> StreamOpened:
+        """Like a pipe."""
+        return _opened(TargetKind.PIPE, 0)
+
+    def fileno(self) -> int:
+        """Readable when there is something."""
+        return self._event
+
+    def ready(self) -> bool:
+        """Whether there are bytes, or the end."""
+        with self._lock:
+            if self._data or self._closed:
+                return True
+            # Old wake-ups are used up; a feed that comes now makes a new one.
+            try:
+                os.eventfd_read(self._event)
+            except BlockingIOError:
+                pass
+            return False
+
+    def read(self, offset: int, size: int) -> bytes:
+        """What was fed next."""
+        with self._lock:
+            taken = bytes(self._data[:size])
+            del self._data[:size]
+            return taken
+
+
+def source_of(fd: int, earlier: StreamOpened | None = None) -> Source:
+    """The input behind a descriptor; a regular file that is read again goes on from its base."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        return DescriptorSource(fd)
+    if earlier is not None and earlier.kind is TargetKind.REGULAR:
+        return FileSource(fd, earlier.position)
+    return FileSource(fd)
+
+
+def _opened(kind: TargetKind, base: int, device: int = 0, inode: int = 0) -> StreamOpened:
+    return StreamOpened(
+        stream=0, kind=kind, append=False, position=base, device=device, inode=inode
+    )

@@ -1,0 +1,163 @@
+"""A guest's module: its bytes, their hash, and its compiled form, cached."""
+
+import hashlib
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import wasmtime
+import xxhash
+
+from journal import durable
+from journal.engine import seam
+from journal.engine.abi import MODULE as PREVIEW_1_MODULE
+from journal.engine.calls import PREVIEW_1
+from journal.engine.configuration import Configuration, UnknownImports
+from journal.errors import JournalError, ModuleRefused
+
+MODULE_SIZE_MAX = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module as it was given; ``path`` is where it was read, empty for bytes."""
+
+    data: bytes
+    path: str = ""
+
+    @property
+    def hash(self) -> bytes:
+        """The SHA-256 of the bytes."""
+        return hashlib.sha256(self.data).digest()
+
+
+def load(module: bytes | str | os.PathLike[str]) -> Module:
+    """A module from bytes or a file; raises ``ModuleRefused``."""
+    if isinstance(module, bytes):
+        return Module(module)
+    path = Path(module)
+    try:
+        size = path.stat().st_size
+        if size > MODULE_SIZE_MAX:
+            raise ModuleRefused(f"{path} has {size} bytes; a module has {MODULE_SIZE_MAX} at most")
+        return Module(path.read_bytes(), str(path.resolve()))
+    except OSError as error:
+        raise ModuleRefused(f"{path} cannot be read: {error.strerror}") from error
+
+
+def engine_for(configuration: Configuration) -> Any:
+    """A wasmtime engine whose runs are repeatable.
+
+    Whatever the specification leaves open is fixed here: the bits of a NaN, relaxed SIMD, and how
+    deep calls may go.
+    """
+    return wasmtime.Engine(_config(configuration))
+
+
+def _config(configuration: Configuration) -> Any:
+    config = wasmtime.Config()
+    # An invalid value aborts the process: the stack of async calls must be larger than ours.
+    seam.set_async_stack_size(config, configuration.stack_size + (1 << 20))
+    config.max_wasm_stack = configuration.stack_size
+    config.epoch_interruption = True
+    config.cranelift_nan_canonicalization = True
+    config.wasm_relaxed_simd_deterministic = True
+    config.wasm_threads = False
+    config.wasm_exceptions = True
+    config.wasm_tail_call = True
+    config.wasm_multi_memory = True
+    return config
+
+
+def compiled(engine: Any, module: Module, configuration: Configuration, cache: Path | None) -> Any:
+    """The compiled module, from the cache if it is there; raises ``ModuleRefused``."""
+    if cache is None:
+        return _compile(engine, module)
+    key = _key(module, configuration)
+    found = _cached(engine, cache, key)
+    if found is not None:
+        return found
+    result = _compile(engine, module)
+    code = bytes(result.serialize())
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.replace(cache / _name(key, code), code)
+    except (OSError, JournalError):
+        pass  # a cache that cannot be written costs time, nothing else
+    return result
+
+
+def _compile(engine: Any, module: Module) -> Any:
+    try:
+        return wasmtime.Module(engine, module.data)
+    except wasmtime.WasmtimeError as error:
+        reason = str(error).strip().splitlines()
+        raise ModuleRefused(f"the module is not valid: {'; '.join(reason[:3])}") from None
+
+
+def _key(module: Module, configuration: Configuration) -> str:
+    """A name that only the module, the engine and the configuration decide."""
+    parts = (module.hash.hex(), seam.VERSION, str(configuration.stack_size), "1")
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _name(key: str, code: bytes) -> str:
+    # Compiled code is trusted when it runs: its name has its hash, so that a torn or rotten file
+    # is never run.
+    return f"{key}-{xxhash.xxh3_128_hexdigest(code)}.cwasm"
+
+
+def _cached(engine: Any, cache: Path, key: str) -> Any:
+    try:
+        if not _is_private(cache):
+            return None
+        for path in cache.glob(f"{key}-*.cwasm"):
+            if _is_private(path) and path.name == _name(key, path.read_bytes()):
+                return wasmtime.Module.deserialize_file(engine, str(path))
+    except (OSError, wasmtime.WasmtimeError):
+        return None
+    return None
+
+
+def _is_private(path: Path) -> bool:
+    """Whether only this user can write ``path``."""
+    found = path.stat()
+    return found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o022
+
+
+def default_cache() -> Path:
+    """Where compiled modules are kept when nobody says where."""
+    return Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache" / "wasm-journal" / "modules"
+
+
+def define_imports(
+    instance: seam.Instance, module: Any, configuration: Configuration, state: object
+) -> None:
+    """Give the instance what the module imports; raises ``ModuleRefused``, naming what is not."""
+    unknown = []
+    defined = set()
+    for wanted in module.imports:
+        name = f"{wanted.module}.{wanted.name}"
+        known = PREVIEW_1.get(wanted.name or "") if wanted.module == PREVIEW_1_MODULE else None
+        is_function = isinstance(wanted.type, wasmtime.FuncType)
+        if name in defined:
+            continue
+        defined.add(name)
+        if known and is_function and seam.signature_of(wanted.type) == known[0]:
+            instance.define(wanted.module, wanted.name, wanted.type, known[1], state)
+        elif is_function and configuration.unknown_imports is UnknownImports.TRAP:
+            instance.define(wanted.module, wanted.name, wanted.type, _trapping(name), state)
+        else:
+            unknown.append(name)
+    if unknown:
+        raise ModuleRefused(f"the module imports what is not there: {', '.join(sorted(unknown))}")
+
+
+def _trapping(name: str) -> seam.Handler:
+    def trap(*_: object) -> int:
+        raise seam.UnknownImport(f"call of the unknown import {name}")
+
+    return trap

@@ -1,0 +1,342 @@
+"""The one file that touches wasmtime's C layer and its private names.
+
+Host functions are defined through ``wasmtime_linker_define_func_unchecked`` with raw addresses: a
+call costs about 0.5 µs where the comfortable API costs 11. The price is paid here, once:
+an exception that left a raw callback would be a segmentation fault, so each callback keeps it in
+the :class:`Instance` and returns a trap in its place; ctypes objects that C holds are kept alive
+with the linker; a view of memory is renewed when the memory has grown.
+"""
+
+import ctypes
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ctypes import CFUNCTYPE, addressof, c_size_t, c_uint64, c_void_p, cast
+from importlib import metadata
+from typing import Any
+
+import wasmtime
+from wasmtime import _ffi
+
+from journal.engine.abi import Fault, Refusal
+from journal.errors import EngineMismatch
+
+VERSION = metadata.version("wasmtime")
+
+_NEEDED = (
+    "wasmtime_linker_define_func_unchecked",
+    "wasmtime_store_epoch_deadline_callback",
+    "wasmtime_config_async_stack_size_set",
+    "wasmtime_engine_increment_epoch",
+    "wasmtime_trap_new",
+    "wasmtime_error_new",
+)
+_missing = [name for name in _NEEDED if not hasattr(_ffi, name)]
+if _missing:
+    raise EngineMismatch(f"wasmtime {VERSION} has no {', '.join(_missing)}: install wasmtime 50")
+
+_Callback = CFUNCTYPE(c_size_t, c_void_p, c_void_p, c_void_p, c_size_t)
+_Define = CFUNCTYPE(
+    c_void_p,
+    c_void_p,
+    ctypes.c_char_p,
+    c_size_t,
+    ctypes.c_char_p,
+    c_size_t,
+    c_void_p,
+    c_void_p,
+    c_void_p,
+    c_void_p,
+)
+_define = _Define(cast(_ffi.dll.wasmtime_linker_define_func_unchecked, c_void_p).value or 0)
+_EpochCallback = CFUNCTYPE(c_size_t, c_void_p, c_void_p, c_void_p, c_void_p)
+_SetEpochCallback = CFUNCTYPE(None, c_void_p, c_void_p, c_void_p, c_void_p)
+_set_epoch_callback = _SetEpochCallback(
+    cast(_ffi.dll.wasmtime_store_epoch_deadline_callback, c_void_p).value or 0
+)
+
+# One cell of raw arguments is 16 bytes; what is not used of it may hold anything.
+_CELL = {"i32": "I12x", "i64": "Q8x", "f32": "f12x", "f64": "d8x"}
+_CELL_SIZE = 16
+assert struct.calcsize("<I12x") == struct.calcsize("<Q8x") == _CELL_SIZE
+
+Handler = Callable[..., int | None]
+Signature = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+class Memory:
+    """The guest's linear memory, checked at its bounds. Pointers and sizes are in bytes."""
+
+    def __init__(self, memory: Any, store: Any) -> None:
+        self._memory, self._store = memory, store
+        self.size = 0
+        self.view = memoryview(b"")
+        self.renew()
+
+    def renew(self) -> int:
+        """Take a new view after growth; the size in bytes."""
+        size = int(self._memory.data_len(self._store))
+        if size != self.size:
+            start = addressof(self._memory.data_ptr(self._store).contents)
+            self.view = memoryview((ctypes.c_ubyte * size).from_address(start)).cast("B")
+            self.size = size
+        return size
+
+    def check(self, pointer: int, size: int) -> None:
+        """Raise ``Fault`` unless ``size`` bytes lie at ``pointer``."""
+        if pointer + size > self.size and pointer + size > self.renew():
+            raise Fault(f"pointer {pointer:#x} and size {size} lead out of {self.size} bytes")
+
+    def read(self, pointer: int, size: int) -> bytes:
+        """A copy of ``size`` bytes."""
+        if pointer + size > self.size:
+            self.check(pointer, size)
+        return self.view[pointer : pointer + size].tobytes()
+
+    def write(self, pointer: int, data: bytes | bytearray | memoryview) -> None:
+        """Put ``data`` at ``pointer``."""
+        end = pointer + len(data)
+        if end > self.size:
+            self.check(pointer, len(data))
+        self.view[pointer:end] = data
+
+    def unpack(self, layout: struct.Struct, pointer: int) -> tuple[Any, ...]:
+        """The values of ``layout`` at ``pointer``."""
+        if pointer + layout.size > self.size:
+            self.check(pointer, layout.size)
+        return layout.unpack_from(self.view, pointer)
+
+    def write_u32(self, pointer: int, value: int) -> None:
+        """Put a 32-bit number at ``pointer``."""
+        if pointer + 4 > self.size:
+            self.check(pointer, 4)
+        _U32.pack_into(self.view, pointer, value)
+
+    def write_u64(self, pointer: int, value: int) -> None:
+        """Put a 64-bit number at ``pointer``."""
+        if pointer + 8 > self.size:
+            self.check(pointer, 8)
+        _U64.pack_into(self.view, pointer, value)
+
+
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+
+
+class UnknownImport(Fault):
+    """The guest called an import that nobody gave it."""
+
+
+class Interrupted(Exception):
+    """The guest stopped because its host wanted to; ``backtrace`` is where."""
+
+    def __init__(self, backtrace: str) -> None:
+        super().__init__(backtrace)
+        self.backtrace = backtrace
+
+
+class Trapped(Exception):
+    """The guest trapped: ``kind`` is a short name, ``backtrace`` where, innermost first."""
+
+    def __init__(self, kind: str, backtrace: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.backtrace = backtrace
+
+
+class Instance:
+    """One guest on one store: its imports, its memory, and the way in.
+
+    What a handler or ``on_tick`` raises ends the guest and comes out of :meth:`call`.
+    """
+
+    def __init__(self, engine: Any, on_tick: Callable[[], None]) -> None:
+        self._engine = engine
+        self._store = wasmtime.Store(engine)
+        self._linker = wasmtime.Linker(engine)
+        self._alive: list[Any] = []
+        self._raised: BaseException | None = None
+        self._on_tick = on_tick
+        self._memory: Memory | None = None
+        self._exports: Any = None
+        self._watch_epochs()
+
+    @property
+    def memory(self) -> Memory:
+        """The exported memory."""
+        if self._memory is None:
+            raise Fault("a host function was called before the module was instantiated")
+        return self._memory
+
+    def limit_memory(self, size_bytes_max: int) -> None:
+        """Let ``memory.grow`` fail above ``size_bytes_max``."""
+        self._store.set_limits(memory_size=size_bytes_max)
+
+    def define(self, module: str, name: str, type_: Any, handler: Handler, state: object) -> None:
+        """Let the import ``module.name`` call ``handler(state, *arguments)``.
+
+        The handler's result is the function's 32-bit result; a ``Refusal`` it raises becomes its
+        errno. Integers arrive unsigned.
+        """
+        callback = _Callback(self._callback(handler, state, signature_of(type_)))
+        self._alive.append((callback, type_))
+        encoded = module.encode(), name.encode()
+        failed = _define(
+            cast(self._linker.ptr(), c_void_p),
+            encoded[0],
+            len(encoded[0]),
+            encoded[1],
+            len(encoded[1]),
+            cast(type_.ptr(), c_void_p),
+            cast(callback, c_void_p),
+            None,
+            None,
+        )
+        assert not failed, f"{module}.{name} is defined twice"
+
+    def instantiate(self, module: Any) -> None:
+        """Make the instance; its start function, if it has one, runs."""
+        with self._translated():
+            instance = self._linker.instantiate(self._store, module)
+        self._exports = instance.exports(self._store)
+        memory = self._exports.get("memory")
+        if isinstance(memory, wasmtime.Memory):
+            self._memory = Memory(memory, self._store)
+
+    def has_export(self, name: str) -> bool:
+        """Whether the module exports a function ``name``."""
+        return isinstance(self._exports.get(name), wasmtime.Func)
+
+    def call(self, name: str) -> None:
+        """Call an exported function without arguments; returns when it returns.
+
+        Raises what a handler raised, ``Trapped`` or ``Interrupted``.
+        """
+        with self._translated():
+            self._exports[name](self._store)
+
+    def increment_epoch(self) -> None:
+        """Let ``on_tick`` run in the guest's thread at its next safe point. From any thread."""
+        self._engine.increment_epoch()
+
+    def _callback(
+        self, handler: Handler, state: object, signature: Signature
+    ) -> Callable[..., int]:
+        parameters, results = signature
+        cells = max(len(parameters), len(results))
+        unpack = struct.Struct("<" + "".join(_CELL[kind] for kind in parameters)).unpack_from
+        views: dict[int, memoryview] = {}
+
+        def view_at(address: int) -> memoryview:
+            raw = (ctypes.c_uint64 * (2 * cells)).from_address(address)
+            views[address] = view = memoryview(raw).cast("B").cast("Q")
+            return view
+
+        def call(_env: int, _caller: int, address: int, _count: int) -> int:
+            # Nothing may leave this function: an exception here is a segmentation fault.
+            try:
+                view = views.get(address) or view_at(address)
+                try:
+                    view[0] = handler(state, *unpack(view)) or 0
+                except Refusal as refusal:
+                    view[0] = refusal.errno
+            except BaseException as error:
+                self._raised = error
+                return _trap()
+            return 0
+
+        def call_without_cells(_env: int, _caller: int, _address: int, _count: int) -> int:
+            try:
+                handler(state)
+            except BaseException as error:
+                self._raised = error
+                return _trap()
+            return 0
+
+        return call if cells else call_without_cells
+
+    def _watch_epochs(self) -> None:
+        def tick(_context: int, _data: int, delta: int, _kind: int) -> int:
+            try:
+                self._on_tick()
+            except BaseException as error:
+                self._raised = error
+                return cast(_ffi.wasmtime_error_new(b"interrupted"), c_void_p).value or 0
+            c_uint64.from_address(delta).value = 1
+            return 0
+
+        callback = _EpochCallback(tick)
+        self._alive.append(callback)
+        _set_epoch_callback(
+            cast(self._store.ptr(), c_void_p), cast(callback, c_void_p), None, None
+        )
+        self._store.set_epoch_deadline(1)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn wasmtime's errors into what was raised, ``Trapped`` or ``Interrupted``."""
+        self._raised = None
+        try:
+            yield
+        except wasmtime.Trap as trap:
+            raise Trapped(_kind_of(trap), _frames_of(str(trap))) from None
+        except wasmtime.WasmtimeError as error:
+            raised, self._raised = self._raised, None
+            backtrace = _frames_of(str(error))
+            if raised is None:
+                raise Trapped(_last_line(str(error)), backtrace) from None
+            if isinstance(raised, Fault):
+                raise Trapped(str(raised), backtrace) from None
+            raised.__cause__ = Interrupted(backtrace)
+            raise raised from raised.__cause__
+
+
+def set_async_stack_size(config: Any, size: int) -> None:
+    """Set what wasmtime demands to be larger than ``max_wasm_stack``."""
+    _ffi.wasmtime_config_async_stack_size_set(config.ptr(), size)
+
+
+def _trap() -> int:
+    return cast(_ffi.wasmtime_trap_new(b"host", 4), c_void_p).value or 0
+
+
+def signature_of(type_: Any) -> Signature:
+    """The parameters and the results of a function type, as names such as ``i32``."""
+    return tuple(str(p) for p in type_.params), tuple(str(r) for r in type_.results)
+
+
+def backtrace_of(error: BaseException) -> str:
+    """Where in the guest ``error`` was raised; empty where that is not known."""
+    cause = error.__cause__
+    return cause.backtrace if isinstance(cause, Interrupted) else ""
+
+
+def _kind_of(trap: Any) -> str:
+    code = trap.trap_code
+    return code.name.lower().replace("_", " ") if code else _last_line(trap.message)
+
+
+def _frames_of(message: str) -> str:
+    """The lines of ``message`` that name functions of the guest."""
+    lines = [line.strip() for line in message.splitlines()]
+    return "\n".join(line for line in lines if line[:1].isdigit() and ": " in line and "!" in line)
+
+
+def _last_line(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[-1] if lines else "unknown"
+
+
+__all__ = [
+    "VERSION",
+    "Handler",
+    "Instance",
+    "Interrupted",
+    "Memory",
+    "Signature",
+    "Trapped",
+    "UnknownImport",
+    "backtrace_of",
+    "set_async_stack_size",
+    "signature_of",
+]
