@@ -12,8 +12,7 @@ from typing import Annotated, Any
 
 import construct as cs
 
-PAYLOAD_SIZE_MAX = 16 * 1024 * 1024
-"""No event's payload is larger; what happened in larger pieces is written as several events."""
+from journal.frame import PAYLOAD_SIZE_MAX as PAYLOAD_SIZE_MAX
 
 LIST_COUNT_MAX = 65536
 """No list in an event is longer."""

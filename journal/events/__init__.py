@@ -14,8 +14,7 @@ from journal.events import (
     streams,
     threads,
 )
-
-TAG_MAX = 254
+from journal.frame import TAG_MAX, TAG_MIN
 
 FAMILIES = (
     core,
@@ -41,7 +40,7 @@ def _by_tag() -> dict[int, type[Event]]:
     ]
     by_tag = {cls.tag: cls for cls in sorted(classes, key=lambda cls: cls.tag)}
     assert len(by_tag) == len(classes), "two events share a tag"
-    assert all(1 <= tag <= TAG_MAX for tag in by_tag), "a tag does not fit its column"
+    assert all(TAG_MIN <= tag <= TAG_MAX for tag in by_tag), "a tag does not fit its column"
     return by_tag
 
 
