@@ -1,0 +1,499 @@
+"""Write spec/events.md and spec/journal.ksy from the declarations of the events.
+
+``python spec/generate.py`` writes both; ``--check`` only says whether they are stale. What stands
+around the events in the Kaitai description (segment headers, block headers, columns) is kept by
+hand in ``CONTAINER``, because it is not declared in constructs.
+"""
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, get_args
+
+import construct as cs
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from journal.event import Event, Rule  # noqa: E402
+from journal.events import BY_TAG, FAMILIES  # noqa: E402
+from journal.frame import PAYLOAD_SIZE_MAX  # noqa: E402
+from journal.wire import (  # noqa: E402
+    DURATION,
+    FLAG,
+    HOST_PATH,
+    IP_ADDRESS,
+    IPV4,
+    IPV6,
+    LIST_COUNT_MAX,
+    Enumerated,
+    Listed,
+    Maybe,
+    Record,
+    Row,
+)
+
+Lines = list[str]
+
+
+class Wire(NamedTuple):
+    """A wire type as the spec shows it: its name, its least size, and its lines in Kaitai."""
+
+    name: str
+    least: int
+    varies: bool
+    kaitai: Lines
+
+
+NUMBERS = {"B": "u8", "H": "u16", "L": "u32", "Q": "u64", "l": "i32", "q": "i64"}
+KAITAI_NUMBERS = {"B": "u1", "H": "u2", "L": "u4", "Q": "u8", "l": "s4", "q": "s8"}
+LEAVES: list[tuple[cs.Construct, Wire]] = [
+    (FLAG, Wire("flag", 1, False, ["type: u1", "valid:", "  any-of: [0, 1]"])),
+    (HOST_PATH, Wire("host path", 4, True, ["type: blob"])),
+    (DURATION, Wire("duration", 12, False, ["type: duration"])),
+    (IPV4, Wire("ipv4", 4, False, ["size: 4"])),
+    (IPV6, Wire("ipv6", 16, False, ["size: 16"])),
+    (IP_ADDRESS, Wire("ip", 5, True, ["type: ip"])),
+]
+
+
+class Types:
+    """The types that fields use beside the built-in ones, gathered while fields are described."""
+
+    def __init__(self) -> None:
+        self.enums: dict[str, type[IntEnum]] = {}
+        self.records: dict[str, dict[str, Wire]] = {}
+        self.kaitai: dict[str, Lines] = {}
+
+    def wire(self, con: cs.Construct) -> Wire:
+        """What the spec says of ``con``."""
+        for leaf, found in LEAVES:
+            if con is leaf:
+                return found
+        for shape, describe in self.shapes():
+            if isinstance(con, shape):
+                return describe(con)
+        raise TypeError(f"the spec has no words for {con}")
+
+    def shapes(self) -> list[tuple[type[cs.Construct], Callable[[Any], Wire]]]:
+        """How each class of construct is described; the first that fits."""
+        return [
+            (Enumerated, self.member),
+            (Record, self.record),
+            (Row, self.row),
+            (Maybe, self.maybe),
+            (Listed, self.listed),
+            (cs.FormatField, number),
+            (cs.Bytes, raw),
+            (cs.StringEncoded, lambda con: Wire("text", 4, True, ["type: text"])),
+            (cs.Prefixed, lambda con: Wire("blob", 4, True, ["type: blob"])),
+        ]
+
+    def member(self, con: Enumerated) -> Wire:
+        """A number that is a member of an enumeration."""
+        below, name = number(con.subcon), con.members.__name__
+        self.enums[name] = con.members
+        lines = [*below.kaitai, f"enum: {snake(name)}", "valid:", "  in-enum: true"]
+        return Wire(f"{below.name} {link(name)}", *size_of([below]), lines)
+
+    def record(self, con: Record) -> Wire:
+        """Neighbouring fields that are one object."""
+        fields = {name: self.wire(sub) for name, sub in con.fields.items()}
+        name = con.kind.__name__
+        self.records[name] = fields
+        self.kaitai[snake(name)] = sequence(fields.items())
+        return Wire(link(name), *size_of(fields.values()), [f"type: {snake(name)}"])
+
+    def row(self, con: Row) -> Wire:
+        """Neighbouring values without names."""
+        parts = [self.wire(sub) for sub in con.values]
+        words = "_".join(snake(part.name) for part in parts)
+        self.kaitai[words] = sequence((f"value{k}", part) for k, part in enumerate(parts))
+        name = f"({', '.join(part.name for part in parts)})"
+        return Wire(name, *size_of(parts), [f"type: {words}"])
+
+    def maybe(self, con: Maybe) -> Wire:
+        """A value or nothing."""
+        below = self.wire(con.subcon)
+        words = f"maybe_{snake(bare(below.name))}"
+        present = Wire("flag", 1, False, LEAVES[0][1].kaitai)
+        value = below._replace(kaitai=[*below.kaitai, "if: present == 1"])
+        self.kaitai[words] = sequence([("present", present), ("value", value)])
+        return Wire(f"maybe {below.name}", 1, True, [f"type: {words}"])
+
+    def listed(self, con: Listed) -> Wire:
+        """A count and so many values."""
+        below = self.wire(con.subcon)
+        words = f"list_{snake(bare(below.name))}"
+        count = Wire("u32", 4, False, ["type: u4", "valid:", f"  max: {LIST_COUNT_MAX}"])
+        items = below._replace(kaitai=[*below.kaitai, "repeat: expr", "repeat-expr: count"])
+        self.kaitai[words] = sequence([("count", count), ("items", items)])
+        return Wire(f"list of {below.name}", 4, True, [f"type: {words}"])
+
+
+def number(con: cs.FormatField) -> Wire:
+    """A number of fixed size."""
+    code = con.fmtstr[-1]
+    return Wire(NUMBERS[code], con.sizeof(), False, [f"type: {KAITAI_NUMBERS[code]}"])
+
+
+def raw(con: cs.Bytes) -> Wire:
+    """Bytes of a fixed size."""
+    return Wire(f"bytes {con.length}", con.length, False, [f"size: {con.length}"])
+
+
+def size_of(wires: Iterable[Wire]) -> tuple[int, bool]:
+    """The least size of fields in a row, and whether they may be larger."""
+    known = list(wires)
+    return sum(wire.least for wire in known), any(wire.varies for wire in known)
+
+
+def told(least: int, varies: bool) -> str:
+    """A size in bytes, in words."""
+    return f"at least {least}" if varies else str(least)
+
+
+def sequence(fields: Iterable[tuple[str, Wire]]) -> Lines:
+    """The body of a Kaitai type that is ``fields`` in a row."""
+    lines = []
+    for name, wire in fields:
+        lines += [f"- id: {name}", *(f"  {line}" for line in wire.kaitai)]
+    return ["seq:", *indented(lines)] if lines else ["seq: []"]
+
+
+def snake(name: str) -> str:
+    """``CamelCase`` or words as ``snake_case``."""
+    return re.sub(r"\W+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).strip("_").lower()
+
+
+def link(name: str) -> str:
+    """A link to the heading of an enumeration or a record."""
+    return f"[{name}](#{name.lower()})"
+
+
+def bare(name: str) -> str:
+    """A type's name without its link."""
+    return re.sub(r"\[(\w+)\]\(#\w+\)", r"\1", name)
+
+
+def indented(lines: Iterable[str], by: int = 2) -> Lines:
+    """``lines`` moved to the right."""
+    return [" " * by + line if line else line for line in lines]
+
+
+def doc_of(thing: object) -> str:
+    """A docstring as Markdown: single backquotes, no indentation."""
+    return (inspect.getdoc(thing) or "").replace("``", "`")
+
+
+def rule_of(cls: type[Event]) -> str:
+    """An event's rule as it is declared, without what is left to the defaults."""
+    values = [getattr(cls.rule, name) for name in type(cls.rule).__dataclass_fields__]
+    words = [", ".join(value) if isinstance(value, tuple) else value for value in values]
+    return f"{type(cls.rule).__name__}({', '.join(part for part in words if part)})"
+
+
+def kinds_of(family: ModuleType) -> list[type[Event]]:
+    """The kinds of a family, by tag."""
+    return [cls for cls in BY_TAG.values() if cls.__module__ == family.__name__]
+
+
+def markdown() -> str:
+    """The text of spec/events.md."""
+    types = Types()
+    sections: Lines = []
+    for family in FAMILIES:
+        sections += [f"## {title(family)}", "", doc_of(family), ""]
+        for cls in kinds_of(family):
+            sections += kind_section(cls, types)
+    lines = [*INTRODUCTION, *rules_table(), *kinds_table(), *sections, *enum_sections(types)]
+    return "\n".join([*lines, *record_sections(types)]).rstrip("\n") + "\n"
+
+
+def title(family: ModuleType) -> str:
+    """The heading of a family."""
+    return family.__name__.rpartition(".")[2].capitalize()
+
+
+def rules_table() -> Lines:
+    """The compaction rules and what they mean."""
+    lines = ["## Rules of compaction", "", "| rule | meaning |", "|---|---|"]
+    rules = get_args(Rule)
+    lines += [f"| {rule.__name__} | {' '.join(doc_of(rule).split())} |" for rule in rules]
+    return [*lines, ""]
+
+
+def kinds_table() -> Lines:
+    """All kinds, by family."""
+    lines = ["## All kinds", "", "| tag | kind | family | group | rule |", "|---|---|---|---|---|"]
+    for family in FAMILIES:
+        for cls in kinds_of(family):
+            name = link(cls.__name__)
+            lines.append(
+                f"| {cls.tag} | {name} | {title(family)} | {cls.group.value} | {rule_of(cls)} |"
+            )
+    return [*lines, ""]
+
+
+def kind_section(cls: type[Event], types: Types) -> Lines:
+    """What the spec says of one kind."""
+    lines = [f"### {cls.__name__}", ""]
+    lines += [f"Tag {cls.tag}, group {cls.group.value}, rule {rule_of(cls)}.", "", doc_of(cls), ""]
+    wires = [(named.name, types.wire(named.subcon)) for named in cls.layout.subcons]
+    if not wires:
+        return [*lines, "No fields; the payload is empty.", ""]
+    lines += ["| field | type | bytes |", "|---|---|---|"]
+    lines += [f"| {name} | {wire.name} | {told(wire.least, wire.varies)} |" for name, wire in wires]
+    return [*lines, "", f"Payload: {told(*size_of(wire for _, wire in wires))} bytes.", ""]
+
+
+def enum_sections(types: Types) -> Lines:
+    """The enumerations that fields use."""
+    lines = ["## Enumerations", "", "Any other value makes the event malformed.", ""]
+    for name, members in sorted(types.enums.items()):
+        lines += [f"### {name}", "", doc_of(members), "", "| value | name |", "|---|---|"]
+        lines += [f"| {int(member)} | {member.name} |" for member in members]
+        lines.append("")
+    return lines
+
+
+def record_sections(types: Types) -> Lines:
+    """The records that fields use."""
+    lines = ["## Records", ""]
+    for name, fields in sorted(types.records.items()):
+        lines += [f"### {name}", "", "| field | type | bytes |", "|---|---|---|"]
+        lines += [
+            f"| {field} | {wire.name} | {told(wire.least, wire.varies)} |"
+            for field, wire in fields.items()
+        ]
+        lines.append("")
+    return lines
+
+
+def kaitai() -> str:
+    """The text of spec/journal.ksy."""
+    types = Types()
+    cases, kinds = [], []
+    for cls in BY_TAG.values():
+        name = f"event_{snake(cls.__name__)}"
+        cases.append(f"{cls.tag}: {name}")
+        wires = [(named.name, types.wire(named.subcon)) for named in cls.layout.subcons]
+        kinds += [f"{name}:", "  doc: |", *indented(doc_of(cls).split("\n"), 4)]
+        kinds += indented(sequence(wires))
+    helpers: Lines = []
+    for name, body in sorted(types.kaitai.items()):
+        helpers += [f"{name}:", *indented(body)]
+    enums: Lines = []
+    for name, members in sorted(types.enums.items()):
+        enums.append(f"{snake(name)}:")
+        enums += [f"  {int(member)}: {member.name.lower()}" for member in members]
+    parts = [(cases, 12), (kinds + helpers, 2), (enums, 2)]
+    before, between, behind, _ = CONTAINER.split("# GENERATED\n")
+    texts = ["\n".join(indented(lines, by)) + "\n" for lines, by in parts]
+    return before + texts[0] + between + texts[1] + behind + texts[2]
+
+
+def main() -> int:
+    """Write or check both files; the exit code says whether they were as they should be."""
+    is_stale = False
+    for name, text in (("events.md", markdown()), ("journal.ksy", kaitai())):
+        path = ROOT / "spec" / name
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            is_stale = True
+            print(f"spec/{name} is stale: run python spec/generate.py", file=sys.stderr)
+    return int(is_stale)
+
+
+INTRODUCTION = f"""\
+# Events
+
+Generated by `python spec/generate.py` from `journal/events/`; do not edit.
+
+An event is a tag, which stands in its block's column of tags, and a payload: its fields, one behind
+the other, without padding. How blocks hold payloads is said in `format.md`.
+
+| type | on the wire |
+|---|---|
+| u8 u16 u32 u64 i32 i64 | little-endian, two's complement where signed |
+| flag | a u8 that is 0 or 1 |
+| u8 *Enumeration* | a u8 that is one of the members |
+| bytes *n* | so many bytes |
+| blob | a u32 size n, then n bytes |
+| text | as a blob, and the bytes are UTF-8 |
+| host path | as a blob: a path of the host, in its own encoding, which need not be UTF-8 |
+| duration | whole seconds as a u64, then nanoseconds below a second as a u32 |
+| ipv4, ipv6 | 4 or 16 octets in network order |
+| ip | a u8 that is 4 or 16, and so many octets in network order |
+| maybe *type* | a flag, then the value if the flag is 1 |
+| list of *type* | a u32 count n, then n values |
+| (*type*, ...) | the values one behind the other |
+
+A payload has at most {PAYLOAD_SIZE_MAX} bytes, a list at most {LIST_COUNT_MAX} values. There is one
+encoding of a value: a payload that ends inside a field, that has bytes left over, or that holds a
+value its type does not allow, is malformed. An unknown tag is not an error of the journal: whatever
+does not need the event's meaning passes its payload on byte for byte.
+""".split("\n")
+
+CONTAINER = """\
+# Generated by `python spec/generate.py` from the declarations in journal/events/; do not edit.
+meta:
+  id: journal
+  title: Journal of a WebAssembly process
+  file-extension: journal
+  license: Apache-2.0
+  ks-version: 0.11
+  endian: le
+  bit-endian: le
+doc: |
+  A journal without damage: segments one behind another, each a header and its blocks. What a crash
+  may leave between blocks, and how a reader gets past it, is said in format.md; so are the hashes,
+  which a description of the layout cannot check. Payloads of blocks with codec zstd or with a mask
+  stay as they are stored.
+seq:
+  - {id: parts, type: part, repeat: eos}
+types:
+  part:
+    doc: A segment header or a block, told apart by the second half of the magic.
+    seq:
+      - {id: signature, contents: [0x89, JNL]}
+      - {id: kind, type: u4, enum: part_kind}
+      - id: body
+        type:
+          switch-on: kind
+          cases:
+            part_kind::segment: segment_header
+            part_kind::block: block
+  segment_header:
+    doc: What begins a run of blocks; 128 bytes with the magic.
+    seq:
+      - {id: major, type: u2}
+      - {id: minor, type: u2}
+      - {id: header_size, type: u4, valid: 128}
+      - {id: incompatible_features, type: u4, doc: Whoever does not know one cannot read it.}
+      - {id: compatible_features, type: u4}
+      - {id: salt, type: u8, doc: Seeds the hashes of the segment.}
+      - {id: journal_id, size: 16}
+      - {id: created, type: u8, doc: Microseconds since the epoch.}
+      - {id: first_seq, type: u8}
+      - {id: previous_end, type: u8, doc: Where the segment before this one ends; 0 if none does.}
+      - {id: previous_hash, type: u8}
+      - {id: reserved, size: 40}
+      - {id: header_hash, type: u8, doc: Of the 120 bytes before it.}
+  block:
+    doc: A header of 112 bytes with the magic, a payload, and columns with an entry for each event.
+    seq:
+      - {id: codec, type: u1, enum: codec}
+      - {id: has_times, type: b1, doc: Bit 0 of the flags.}
+      - {id: has_numbers, type: b1, doc: Bit 1 of the flags.}
+      - {id: flags_reserved, type: b6}
+      - {id: reserved, type: u2}
+      - {id: count, type: u4, valid: {max: 65536}}
+      - {id: payload_size, type: u4, doc: As it is stored.}
+      - {id: payload_raw_size, type: u4}
+      - id: columns_size
+        type: u4
+        doc: With the zeros behind them that bring the block to a multiple of 8 bytes.
+      - id: mask
+        type: u4
+        doc: If not 0, the stored payload is combined with these 4 bytes, over and over, by XOR.
+      - {id: first_seq, type: u8}
+      - {id: tag_bitmap, type: u8, doc: Bit (tag & 63) is set for the tag of each event.}
+      - {id: time_first, type: u8, doc: Microseconds since the epoch.}
+      - {id: time_last, type: u8}
+      - {id: offset, type: u8, doc: From the start of the segment.}
+      - {id: previous_end, type: u8}
+      - {id: previous_hash, type: u8}
+      - id: durable_upto
+        type: u8
+        doc: What stands before this offset of the segment was durable when the block was written.
+      - {id: body_hash, type: u8, doc: Of payload and columns as they are stored.}
+      - {id: header_hash, type: u8, doc: Of the 104 bytes before it.}
+      - {id: payload, type: stored, size: payload_size}
+      - {id: columns, type: 'columns(count, has_times, has_numbers)', size: columns_size}
+    instances:
+      events:
+        type: event(_index)
+        repeat: expr
+        repeat-expr: count
+        if: codec == codec::raw and mask == 0
+  stored:
+    doc: The payloads of a block's events, one behind the other.
+    seq:
+      - {id: data, size-eos: true}
+  columns:
+    params:
+      - {id: count, type: u4}
+      - {id: has_times, type: bool}
+      - {id: has_numbers, type: bool}
+    seq:
+      - id: ends
+        type: u4
+        repeat: expr
+        repeat-expr: count
+        doc: Where each event's payload ends in the payload of the block, uncompressed.
+      - {id: tags, type: u1, repeat: expr, repeat-expr: count}
+      - id: times
+        type: u4
+        repeat: expr
+        repeat-expr: count
+        if: has_times
+        doc: Microseconds after time_first.
+      - id: numbers
+        type: u4
+        repeat: expr
+        repeat-expr: count
+        if: has_numbers
+        doc: What each event's number is above first_seq; without the column they count up.
+      - {id: padding, size-eos: true}
+  event:
+    doc: One event of an uncompressed block; body is left as bytes if the tag is not known.
+    params:
+      - {id: index, type: u4}
+    instances:
+      start: {value: 'index == 0 ? 0 : _parent.columns.ends[index - 1]'}
+      end: {value: '_parent.columns.ends[index]'}
+      tag: {value: '_parent.columns.tags[index]'}
+      body:
+        io: _parent.payload._io
+        pos: start
+        size: end - start
+        type:
+          switch-on: tag
+          cases:
+# GENERATED
+  blob:
+    seq:
+      - {id: size, type: u4}
+      - {id: data, size: size}
+  text:
+    seq:
+      - {id: size, type: u4}
+      - {id: value, type: str, size: size, encoding: UTF-8}
+  duration:
+    seq:
+      - {id: seconds, type: u8}
+      - {id: nanoseconds, type: u4, valid: {max: 999999999}}
+  ip:
+    seq:
+      - {id: size, type: u1, valid: {any-of: [4, 16]}}
+      - {id: octets, size: size}
+# GENERATED
+enums:
+  part_kind:
+    0x0a474553: segment
+    0x0a4b4c42: block
+  codec:
+    0: raw
+    1: zstd
+# GENERATED
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
