@@ -228,7 +228,7 @@ def read_header(data: Bytes, position: int, salt: int, offset: int) -> BlockHead
 
 def flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
     """Say what no sound writer writes in a header whose hash holds."""
-    if header.codec > _ZSTD or header.flags & ~(_TIMES | _NUMBERS):
+    if header.codec > _ZSTD or header.flags & ~(_TIMES | _NUMBERS) or header.reserved:
         return UnsupportedVersion("a block has a codec or a column that is not known", offset)
     if header.frame_count > BLOCK_COUNT_MAX:
         return LimitExceeded(f"a block claims {header.frame_count} events", offset)

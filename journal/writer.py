@@ -44,8 +44,8 @@ class Writer:
 
     ``next_seq`` is the number that the next event will get, ``durable_seq`` the one below which all
     events survive a power cut. With ``publish`` off, a new journal has no name until ``publish`` is
-    called, and leaves nothing behind when it never is. Raises JournalLocked when another process writes the journal, and a DamagedJournal when
-    acknowledged bytes of it are lost.
+    called, and leaves nothing behind when it never is. Raises JournalLocked when another process
+    writes the journal, and a DamagedJournal when acknowledged bytes of it are lost.
     """
 
     __slots__ = (
@@ -163,6 +163,7 @@ class Writer:
             stop = 3 * count
             self._write_block(Frames(pending[0:stop:3], pending[1:stop:3], times[:count]))
             del pending[:stop]
+        self.next_seq = self._first_seq  # an interrupt may have come between a frame and its count
         self._room = BLOCK_SIZE_TARGET
 
     def sync(self) -> None:

@@ -1,0 +1,61 @@
+"""Small journals for the tests of the file format: made, cut, flipped and read back."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+from pathlib import Path
+
+from journal.errors import DamagedJournal, JournalError
+from journal.frame import Frame
+from journal.reader import Reader
+from journal.writer import Writer
+
+Story = list[tuple[int, bytes]]
+
+
+def ticking(start: int = 1_000_000, step: int = 7) -> Callable[[], int]:
+    """Make a clock that a test can foresee."""
+    return count(start, step).__next__
+
+
+def written(path: Path, *stories: Iterable[tuple[int, bytes]]) -> bytes:
+    """Write each story as a block of its own, synced; give the file's bytes."""
+    with Writer(path, clock=ticking()) as writer:
+        for story in stories:
+            for tag, payload in story:
+                writer.append_frame(tag, payload)
+            writer.sync()
+    return path.read_bytes()
+
+
+def read(path: Path) -> Story:
+    """Give all that a strict reader gives."""
+    with Reader(path) as reader:
+        return [(frame.tag, frame.payload) for frame in reader.frames()]
+
+
+def salvaged(path: Path) -> Iterator[Frame]:
+    """Give what a reader gives that goes on behind damage."""
+    start = 0
+    with Reader(path) as reader:
+        for _ in range(1000):
+            try:
+                for frame in reader.frames(start):
+                    yield frame
+                    start = frame.seq + 1
+            except DamagedJournal as error:
+                if error.last_seq < start:
+                    return
+                start = error.last_seq + 1
+            else:
+                return
+
+
+def noticed(path: Path) -> bool:
+    """Whether anything at all tells that a file is not as a writer left it."""
+    try:
+        with Reader(path) as reader:
+            summary = reader.summary()
+            found = summary.torn_size or summary.debris or summary.damage
+            return bool(found or list(reader.verify(decode=False)))
+    except JournalError:
+        return True
