@@ -209,7 +209,6 @@ RIGHTS_DIRECTORY = RIGHTS_ALL & ~(
 
 SYMLINK_FOLLOW = 1  # the one bit of `lookupflags`
 WHENCE_SET, WHENCE_CURRENT, WHENCE_END = 0, 1, 2
-ADVICE_MAX = 5
 
 FDSTAT = struct.Struct("<BxHxxxxQQ")  # file type, flags, rights, inheriting rights
 FILESTAT = struct.Struct("<QQBxxxxxxxQQQQQ")  # dev, ino, type, nlink, size, atim, mtim, ctim

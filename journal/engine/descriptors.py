@@ -182,7 +182,6 @@ def file_rights(*, reads: bool, writes: bool) -> Rights:
     return rights
 
 
-
 def filestat(fd: int, descriptor: Descriptor) -> Stat:
     """The attributes of whatever a descriptor stands for."""
     if isinstance(descriptor, (InputStream, OutputStream)):

@@ -39,8 +39,7 @@ class Opening(NamedTuple):
     def writes(self) -> bool:
         """Whether the file is opened to be written."""
         return bool(
-            self.rights & Rights.FD_WRITE
-            or self.flags & (OpenFlags.CREATE | OpenFlags.TRUNCATE)
+            self.rights & Rights.FD_WRITE or self.flags & (OpenFlags.CREATE | OpenFlags.TRUNCATE)
         )
 
     @property
@@ -81,8 +80,6 @@ class Times(NamedTuple):
 
 def times_of(atime: int, mtime: int, flags: int) -> Times:
     """The times asked for; refuses with ``INVAL`` what contradicts itself."""
-    if flags & ~0xF:
-        raise Refusal(Errno.INVAL)
     found = TimeFlags(flags)
     for both in (TimeFlags.ATIME | TimeFlags.ATIME_NOW, TimeFlags.MTIME | TimeFlags.MTIME_NOW):
         if found & both == both:
@@ -91,7 +88,14 @@ def times_of(atime: int, mtime: int, flags: int) -> Times:
 
 
 class File(Protocol):
-    """An open regular file. Positions are the descriptor's business: every offset is given."""
+    """An open regular file. Positions are the descriptor's business: every offset is given.
+
+    ``writable`` says whether the mount may be changed, not how the file was opened.
+    """
+
+    @property
+    def writable(self) -> bool:
+        """Whether the mount may be changed."""
 
     def stat(self, fd: int) -> Stat:
         """Its attributes."""
@@ -121,7 +125,9 @@ class File(Protocol):
 class Directory(Protocol):
     """An open directory; paths are relative to it and stay inside it."""
 
-    writable: bool
+    @property
+    def writable(self) -> bool:
+        """Whether the mount may be changed."""
 
     def stat(self, fd: int) -> Stat:
         """Its attributes."""

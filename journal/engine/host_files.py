@@ -41,6 +41,7 @@ from journal.engine.files import (
     pack_write,
 )
 from journal.engine.host_handles import (
+    STEPS,
     Node,
     answered,
     entries_from,
@@ -126,6 +127,11 @@ class _Opened:
         return self._handle
 
     @property
+    def writable(self) -> bool:
+        """Whether the mount may be changed."""
+        return self._tree.writable
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Its names from the mount's root down."""
         return self._node.names if self._node else ()
@@ -144,16 +150,14 @@ class _Opened:
 
     def stat(self, fd: int) -> Stat:
         """Its attributes."""
-        value = self._tree.asks(HostCall.STAT, fd, lambda: stat_of(os.stat(self.handle)).pack())
+        value = self._tree.asks(HostCall.STAT, fd, lambda: stat_of(os.fstat(self.handle)).pack())
         return Stat(*FILESTAT.unpack(value))
 
     def set_times(self, fd: int, times: Times) -> None:
         """Set its times."""
-        if not self._tree.writable:
-            raise Refusal(Errno.PERM)
 
         def deed() -> bytes:
-            resolved = times.resolved(time.time_ns(), stat_of(os.stat(self.handle)))
+            resolved = times.resolved(time.time_ns(), stat_of(os.fstat(self.handle)))
             os.utime(f"/proc/self/fd/{self.handle}", ns=resolved)
             return b""
 
@@ -208,9 +212,7 @@ class HostFile(_Opened):
 
     def size(self, fd: int) -> int:
         """Its size in bytes."""
-        value = self._tree.asks(
-            HostCall.SIZE, fd, lambda: _SIZE.pack(os.stat(self.handle).st_size)
-        )
+        value = self._tree.asks(HostCall.SIZE, fd, lambda: _SIZE.pack(os.fstat(self.handle).st_size))
         return int(_SIZE.unpack(value)[0])
 
     def set_size(self, fd: int, size: int) -> None:
@@ -243,11 +245,6 @@ class HostDirectory(_Opened):
 
     def __init__(self, tree: HostTree, node: Node | None = None, handle: int | None = None) -> None:
         super().__init__(tree, node, os.O_PATH | os.O_DIRECTORY, handle)
-
-    @property
-    def writable(self) -> bool:
-        """Whether the mount may be changed."""
-        return self._tree.writable
 
     def entries(self, fd: int) -> list[Entry]:
         """What is in it, by name."""
@@ -294,7 +291,7 @@ class HostDirectory(_Opened):
                 flags |= os.O_DIRECTORY
                 if flags & os.O_CREAT:
                     raise Refusal(Errno.ISDIR)
-            handle = os.open(place.name, flags | _HANDLE_FLAGS, 0o666, dir_fd=place.parent)
+            handle = _open_at(place, flags)
             node = identify(handle, self.names + place.names)
         if node.filetype not in (FileType.DIRECTORY, FileType.REGULAR_FILE):
             os.close(handle)
@@ -315,8 +312,6 @@ class HostDirectory(_Opened):
 
     def symlink(self, fd: int, target: str, path: str) -> None:
         """Make a link that says ``target``."""
-        if target.startswith("/"):
-            raise Refusal(Errno.PERM)
         self._make(
             paths.CreateSymbolicLink.tag,
             pack_symlink(fd, target, path),
@@ -334,7 +329,7 @@ class HostDirectory(_Opened):
             HostCall.RMDIR,
             fd,
             path,
-            lambda place: os.rmdir(place.name, dir_fd=place.parent),
+            _rmdir,
         )
 
     def unlink(self, fd: int, path: str) -> None:
@@ -353,6 +348,8 @@ class HostDirectory(_Opened):
 
         def deed() -> bytes:
             with place_of(self.handle, path, follow=False) as place:
+                if place.must_be_directory:
+                    _stat_at(place)
                 target = os.readlink(place.name, dir_fd=place.parent)
             try:
                 return target.encode()
@@ -526,6 +523,23 @@ def _stat_at(place: Place[int]) -> Stat:
     if place.must_be_directory and found.filetype != FileType.DIRECTORY:
         raise Refusal(Errno.NOTDIR)
     return found
+
+
+def _rmdir(place: Place[int]) -> None:
+    if place.must_be_directory:
+        _stat_at(place)
+        raise Refusal(Errno.INVAL)  # as wasmtime has it: the name must stand alone
+    os.rmdir(place.name, dir_fd=place.parent)
+
+
+def _open_at(place: Place[int], flags: int) -> int:
+    try:
+        return os.open(place.name, flags | _HANDLE_FLAGS, 0o666, dir_fd=place.parent)
+    except NotADirectoryError as error:
+        # A link that is not followed is no directory either; what it is counts more.
+        if STEPS.link_target(place.parent, place.name) is not None:
+            raise Refusal(Errno.LOOP) from error
+        raise
 
 
 def _named(place: Place[int]) -> str:

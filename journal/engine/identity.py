@@ -1,9 +1,9 @@
 """How a journal begins: what is run, so that the journal alone can be resumed elsewhere."""
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from journal import codec
 from journal.engine import seam
@@ -146,7 +146,7 @@ def _joined(start: ProcessStart, parts: list[bytes]) -> Module | None:
     return module
 
 
-def module_of(identity: Identity, given: bytes | str | Path | None) -> Module:
+def module_of(identity: Identity, given: bytes | str | os.PathLike[str] | None) -> Module:
     """The module to resume; raises ``ModuleMismatch`` for another than the journal's."""
     start = identity.start
     if given is not None:

@@ -8,6 +8,7 @@ import select
 import stat
 import threading
 import time
+from contextlib import suppress
 from typing import Protocol
 
 from journal.events.streams import StreamOpened, TargetKind
@@ -199,10 +200,8 @@ class FedSource:
             if self._data or self._closed:
                 return True
             # Old wake-ups are used up; a feed that comes now makes a new one.
-            try:
+            with suppress(BlockingIOError):
                 os.eventfd_read(self._event)
-            except BlockingIOError:
-                pass
             return False
 
     def read(self, offset: int, size: int) -> bytes:

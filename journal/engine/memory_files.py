@@ -80,6 +80,8 @@ class MemoryTree:
 class MemoryFile:
     """An open file in memory."""
 
+    writable = True
+
     def __init__(self, tree: MemoryTree, node: FileNode) -> None:
         self._tree, self._node = tree, node
 
@@ -183,7 +185,7 @@ class MemoryDirectory:
         if exclusive:
             raise Refusal(Errno.EXIST)
         if isinstance(node, LinkNode):
-            raise Refusal(Errno.NOTDIR if flags & OpenFlags.DIRECTORY else Errno.LOOP)
+            raise Refusal(Errno.LOOP)
         if isinstance(node, DirectoryNode):
             if opening.writes:
                 raise Refusal(Errno.ISDIR)
@@ -191,7 +193,7 @@ class MemoryDirectory:
             return MemoryDirectory(self._tree, node)
         assert isinstance(node, FileNode)
         if place.must_be_directory or flags & OpenFlags.DIRECTORY:
-            raise Refusal(Errno.NOTDIR)
+            raise Refusal(Errno.ISDIR if flags & OpenFlags.CREATE else Errno.NOTDIR)
         now = self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
         if flags & OpenFlags.TRUNCATE:
             self._tree.size_bytes -= len(node.data)
@@ -227,10 +229,10 @@ class MemoryDirectory:
         """Remove an empty directory."""
         place = resolve(self._node, path, _STEPS, follow=False)
         node = _existing(place)
-        if place.name == ".":
-            raise Refusal(Errno.INVAL)
         if not isinstance(node, DirectoryNode):
             raise Refusal(Errno.NOTDIR)
+        if place.must_be_directory:
+            raise Refusal(Errno.INVAL)  # as wasmtime has it: the name must stand alone
         if node.entries:
             raise Refusal(Errno.NOTEMPTY)
         now = self._tree.tell(paths.RemoveDirectory.tag, pack_remove_directory(fd, path))
@@ -269,10 +271,6 @@ class MemoryDirectory:
 
     def symlink(self, fd: int, target: str, path: str) -> None:
         """Make a link that says ``target``."""
-        if target.startswith("/"):
-            raise Refusal(Errno.PERM)
-        if not target:
-            raise Refusal(Errno.NOENT)
         place = resolve(self._node, path, _STEPS, follow=False)
         _must_be_free(place)
         if place.must_be_directory:
@@ -386,6 +384,8 @@ def _check_rename(
     replaced: Node | None,
 ) -> None:
     _must_live(target.parent)
+    if isinstance(replaced, DirectoryNode) and source.parent.is_inside(replaced):
+        raise Refusal(Errno.NOTEMPTY)
     if isinstance(node, DirectoryNode):
         if target.parent.is_inside(node):
             raise Refusal(Errno.INVAL)

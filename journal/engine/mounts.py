@@ -1,12 +1,12 @@
 """The directories a guest has from the start: in memory, or of the host."""
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from journal.engine.abi import Refusal
 from journal.engine.descriptors import Descriptors, OpenDirectory
+from journal.engine.files import Directory
 from journal.engine.host_files import HostDirectory, HostTree
 from journal.engine.memory_files import MemoryDirectory, MemoryTree
 from journal.engine.memory_nodes import DirectoryNode, FileNode, LinkNode, Node, NodeSteps
@@ -71,7 +71,7 @@ def placed_events(placed: Iterable[Placed]) -> Iterator[FilePlaced]:
 
 def _tree_events(source: Path, target: str) -> Iterator[FilePlaced]:
     if source.is_symlink():
-        link = os.readlink(source)
+        link = str(source.readlink())
         yield _placed(FileType.SYMBOLIC_LINK, target, 0, link.encode())
     elif source.is_dir():
         yield _placed(FileType.DIRECTORY, target, 0, b"")
@@ -116,11 +116,12 @@ class Mounts:
     def preopen(self, descriptors: Descriptors) -> None:
         """Put the mounts into the table, each under its number."""
         for event in self._events:
-            directory = (
-                MemoryDirectory(self._memory[event.guest], self._memory[event.guest].root)
-                if event.guest in self._memory
-                else HostDirectory(self._host[event.guest])
-            )
+            directory: Directory
+            if event.guest in self._memory:
+                tree = self._memory[event.guest]
+                directory = MemoryDirectory(tree, tree.root)
+            else:
+                directory = HostDirectory(self._host[event.guest])
             fd = descriptors.add(OpenDirectory(directory, preopen=event.guest))
             assert fd == event.fd, "mounts are numbered from 3 on"
 

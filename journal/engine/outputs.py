@@ -6,7 +6,9 @@ a pipe or a terminal the journal keeps a mark after each write, so that only the
 crash is in doubt.
 """
 
+import fcntl
 import os
+import select
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -109,14 +111,10 @@ class Outlet:
 
 
 def _status_flags(fd: int) -> int:
-    import fcntl
-
     return fcntl.fcntl(fd, fcntl.F_GETFL)
 
 
 def _wait_writable(fd: int) -> None:
-    import select
-
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     poll.poll()
@@ -264,6 +262,14 @@ def settle(
     return delivered
 
 
+def _common(a: bytes, b: bytes) -> int:
+    """How many bytes ``a`` and ``b`` begin with alike."""
+    size = min(len(a), len(b))
+    if a[:size] == b[:size]:
+        return size
+    return next(index for index in range(size) if a[index] != b[index])
+
+
 def _shares(
     size: int, streams: set[int], writes: Iterable[tuple[int, bytes]]
 ) -> Iterable[tuple[int, int]]:
@@ -324,7 +330,7 @@ def _matching(outlet: Outlet, output: Iterable[bytes], floor: int) -> int:
                 wanted = data[start - at :]
                 there = os.pread(readable, len(wanted), outlet.base + start)
                 if there != wanted:
-                    return start + len(os.path.commonprefix([there, wanted]))
+                    return start + _common(there, wanted)
             at = end
         return at
     finally:
@@ -342,9 +348,9 @@ def _end_of_write_at(offset: int, stream: int, writes: Iterable[tuple[int, bytes
     return end
 
 
-def marks_of_session(outlets: dict[int, Outlet], delivered: dict[int, int]) -> list[
-    StreamOpened | StreamDelivered
-]:
+def marks_of_session(
+    outlets: dict[int, Outlet], delivered: dict[int, int]
+) -> list[StreamOpened | StreamDelivered]:
     """The events with which a session says where its outputs go, and what was there already."""
     events: list[StreamOpened | StreamDelivered] = []
     for stream, outlet in sorted(outlets.items()):

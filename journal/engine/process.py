@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from journal import codec
 from journal.engine import identity as identities
@@ -19,10 +19,10 @@ from journal.engine.outputs import STDERR, STDOUT, Durability, Outbox, Outlet, m
 from journal.engine.seam import Instance, Trapped, backtrace_of
 from journal.engine.tape import Recorded, Tape
 from journal.errors import Divergence, ModuleRefused
+from journal.event import Event
 from journal.events.core import ProcessExit
 from journal.events.process import Level, ProcessTrap, SessionStart
 from journal.events.streams import TargetKind
-from journal.writer import Writer
 
 BACKTRACE_SIZE_MAX = 4096
 
@@ -30,6 +30,26 @@ BACKTRACE_SIZE_MAX = 4096
 GATHER_SECONDS = 0.002
 #: How often the journal is handed to the kernel, or synced, when nothing else does it.
 INTERVAL_SECONDS = 1.0
+
+
+class Keeper(Protocol):
+    """What a process needs of a journal's writer."""
+
+    @property
+    def time(self) -> int:
+        """Of the latest frame, in microseconds since the epoch."""
+
+    def append(self, event: Event) -> int:
+        """Append an event."""
+
+    def append_frame(self, tag: int, payload: bytes) -> int:
+        """Append an encoded event."""
+
+    def flush(self) -> None:
+        """Hand everything to the kernel."""
+
+    def sync(self) -> None:
+        """Make everything durable."""
 
 
 class Ending(Enum):
@@ -98,7 +118,7 @@ class Process:
         engine: Any,
         module: Any,
         identity: identities.Identity,
-        writer: Writer,
+        writer: Keeper,
         *,
         outlets: dict[int, Outlet],
         stdin: Source,

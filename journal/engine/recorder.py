@@ -231,7 +231,7 @@ def record(
     default one in memory, ``/``; ``copies`` are put there before it starts. ``stdin`` is bytes, a
     file or a descriptor, or nothing: then it is fed by :meth:`Recorder.feed`. ``stdout`` and
     ``stderr`` are files or descriptors, or captured. ``cache`` is where compiled modules are kept.
-    Raises ``ModuleRefused``, ``OptionError``, and ``JournalError`` where the journal cannot be made.
+    Raises ``ModuleRefused``, ``OptionError``, and ``StorageError`` where the disk fails.
     """
     loaded = modules.load(module)
     settings = configuration or Configuration()

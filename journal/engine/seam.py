@@ -83,8 +83,8 @@ class Memory:
         return size
 
     def check(self, pointer: int, size: int) -> None:
-        """Raise ``Fault`` unless ``size`` bytes lie at ``pointer``."""
-        if pointer + size > self.size and pointer + size > self.renew():
+        """Raise ``Fault`` unless ``size`` bytes lie at ``pointer``; none may lie anywhere."""
+        if size and pointer + size > self.size and pointer + size > self.renew():
             raise Fault(f"pointer {pointer:#x} and size {size} lead out of {self.size} bytes")
 
     def read(self, pointer: int, size: int) -> bytes:
@@ -267,9 +267,7 @@ class Instance:
 
         callback = _EpochCallback(tick)
         self._alive.append(callback)
-        _set_epoch_callback(
-            cast(self._store.ptr(), c_void_p), cast(callback, c_void_p), None, None
-        )
+        _set_epoch_callback(cast(self._store.ptr(), c_void_p), cast(callback, c_void_p), None, None)
         self._store.set_epoch_deadline(1)
 
     @contextmanager

@@ -30,7 +30,9 @@ class Recorded(NamedTuple):
 class Sink(Protocol):
     """What a tape needs of a journal's writer."""
 
-    time: int
+    @property
+    def time(self) -> int:
+        """Of the latest frame, in microseconds since the epoch."""
 
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Append and return the sequence number."""

@@ -5,7 +5,6 @@ the operating system: `..` goes back over the directories that were passed, so t
 or rename leads above the first one.
 """
 
-from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from journal.engine.abi import Errno, Refusal
@@ -55,54 +54,77 @@ def resolve(start: D, path: str, steps: Steps[D], *, follow: bool) -> Place[D]:
     Refuses with ``NOENT`` (empty path), ``PERM`` (it leads out), ``LOOP``, ``NAMETOOLONG``, and
     with what ``steps`` refuses. Give the place to :func:`release` when done.
     """
-    _check(path)
-    trail, names = [start], []
-    pending = names_of(path)[::-1]
-    must_be_directory = path.endswith(("/", "/.", "/..")) or path in {".", ".."}
-    links = 0
+    walk = _Walk(start, path, steps, follow=follow)
     try:
-        while pending:
-            name = pending.pop()
+        return walk.place()
+    except BaseException:
+        _leave(walk.trail, steps)
+        raise
+
+
+class _Walk(Generic[D]):
+    """One resolution: the directories passed, and the names still to go, the next one last."""
+
+    def __init__(self, start: D, path: str, steps: Steps[D], *, follow: bool) -> None:
+        check_path(path)
+        self.trail = [start]
+        self._names: list[str] = []
+        self._pending = names_of(path)[::-1]
+        self._steps = steps
+        self._must_be_directory = path.endswith(("/", "/.", "/..")) or path in {".", ".."}
+        self._follow = follow
+        self._links = 0
+
+    def place(self) -> Place[D]:
+        """Walk to the end."""
+        while self._pending:
+            name = self._pending.pop()
             if name == ".":
                 continue
             if name == "..":
-                if len(trail) == 1:
-                    raise Refusal(Errno.PERM)
-                steps.leave(trail.pop())
-                names.pop()
-                continue
-            if pending or follow or must_be_directory:
-                target = steps.link_target(trail[-1], name)
-                if target is not None:
-                    links += 1
-                    if links > LINKS_MAX:
-                        raise Refusal(Errno.LOOP)
-                    _check(target)
-                    if not pending:
-                        must_be_directory |= target.endswith("/")
-                    pending += names_of(target)[::-1]
-                    continue
-            if not any(rest != "." for rest in pending):
-                return Place(trail, (*names, name), name, must_be_directory or bool(pending))
-            trail.append(steps.enter(trail[-1], name))
-            names.append(name)
-    except BaseException:
-        _leave(trail, steps.leave)
-        raise
-    return Place(trail, tuple(names), ".", True)
+                self._go_up()
+            elif not self._went_through_link(name):
+                if not self._pending:
+                    names = (*self._names, name)
+                    return Place(self.trail, names, name, self._must_be_directory)
+                self.trail.append(self._steps.enter(self.trail[-1], name))
+                self._names.append(name)
+        return Place(self.trail, tuple(self._names), ".", True)
+
+    def _go_up(self) -> None:
+        if len(self.trail) == 1:
+            raise Refusal(Errno.PERM)
+        self._steps.leave(self.trail.pop())
+        self._names.pop()
+
+    def _went_through_link(self, name: str) -> bool:
+        if not (self._pending or self._follow or self._must_be_directory):
+            return False
+        target = self._steps.link_target(self.trail[-1], name)
+        if target is None:
+            return False
+        self._links += 1
+        if self._links > LINKS_MAX:
+            raise Refusal(Errno.LOOP)
+        check_path(target)
+        if not self._pending:
+            self._must_be_directory |= target.endswith("/")
+        self._pending += names_of(target)[::-1]
+        return True
 
 
 def release(place: Place[D], steps: Steps[D]) -> None:
     """Give back what the walk to ``place`` holds."""
-    _leave(place.trail, steps.leave)
+    _leave(place.trail, steps)
 
 
-def _leave(trail: list[D], leave: Callable[[D], None]) -> None:
+def _leave(trail: list[D], steps: Steps[D]) -> None:
     while len(trail) > 1:
-        leave(trail.pop())
+        steps.leave(trail.pop())
 
 
-def _check(path: str) -> None:
+def check_path(path: str) -> None:
+    """Refuse what no directory can hold: nothing, an absolute path, a NUL, too many bytes."""
     if not path:
         raise Refusal(Errno.NOENT)
     if path.startswith("/"):

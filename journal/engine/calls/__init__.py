@@ -4,6 +4,7 @@ A function returns its errno (nothing means success) or raises ``Refusal``; it r
 guest's memory itself, and hears and speaks through the process's tape.
 """
 
+from journal.engine.abi import Fault
 from journal.engine.calls import clocks, descriptors, paths, polling, process, sockets, streams
 from journal.engine.seam import Handler, Signature
 
@@ -60,6 +61,42 @@ _TABLE: dict[str, tuple[str, Handler]] = {
 }
 
 
+_LOOKUP, _OFLAGS, _FDFLAGS, _FSTFLAGS = 1, 15, 31, 15
+_RIGHTS = (1 << 30) - 1
+
+#: name: the largest value of an argument that is an enumeration or a set of flags, by its index.
+#: A value that the specification does not know is a fault of the guest, as a bad pointer is.
+_LARGEST: dict[str, dict[int, int]] = {
+    "clock_res_get": {0: 3},
+    "fd_advise": {3: 5},
+    "fd_fdstat_set_flags": {1: _FDFLAGS},
+    "fd_fdstat_set_rights": {1: _RIGHTS, 2: _RIGHTS},
+    "fd_filestat_set_times": {3: _FSTFLAGS},
+    "fd_seek": {2: 2},
+    "path_filestat_get": {1: _LOOKUP},
+    "path_filestat_set_times": {1: _LOOKUP, 6: _FSTFLAGS},
+    "path_link": {1: _LOOKUP},
+    "path_open": {1: _LOOKUP, 4: _OFLAGS, 5: _RIGHTS, 6: _RIGHTS, 7: _FDFLAGS},
+    "proc_raise": {0: 30},
+    "sock_accept": {1: _FDFLAGS},
+    "sock_recv": {3: 3},
+    "sock_shutdown": {1: 3},
+}
+
+
+def _checked(name: str, handler: Handler) -> Handler:
+    """``handler`` behind a check of its enumerations and flags."""
+    largest = tuple(_LARGEST.get(name, {}).items())
+
+    def checked(state: object, *arguments: int) -> int | None:
+        for index, limit in largest:
+            if arguments[index] > limit:
+                raise Fault(f"argument {index + 1} of {name} is {arguments[index]:#x}")
+        return handler(state, *arguments)
+
+    return checked if largest else handler
+
+
 def _signature(name: str, parameters: str) -> Signature:
     kinds = {"i": _I, "l": _L}
     return tuple(kinds[letter] for letter in parameters), () if name == "proc_exit" else (_I,)
@@ -67,6 +104,6 @@ def _signature(name: str, parameters: str) -> Signature:
 
 #: What a guest may import from ``wasi_snapshot_preview1``.
 PREVIEW_1: dict[str, tuple[Signature, Handler]] = {
-    name: (_signature(name, parameters), handler)
+    name: (_signature(name, parameters), _checked(name, handler))
     for name, (parameters, handler) in _TABLE.items()
 }

@@ -3,7 +3,7 @@
 import time
 
 from journal import codec
-from journal.engine.abi import CLOCK_MONOTONIC, CLOCK_THREAD, Errno, Refusal
+from journal.engine.abi import CLOCK_MONOTONIC, CLOCK_THREAD, Errno, Fault, Refusal
 from journal.engine.calls.state import State
 from journal.events.inputs import ClockRead, ClockResolution
 
@@ -36,4 +36,6 @@ def clock_res_get(state: State, clock: int, result: int) -> None:
 
 
 def _refuse(clock: int) -> None:
-    raise Refusal(Errno.BADF if clock <= CLOCK_THREAD else Errno.INVAL)
+    if clock > CLOCK_THREAD:
+        raise Fault(f"there is no clock {clock}")
+    raise Refusal(Errno.BADF)

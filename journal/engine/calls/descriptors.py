@@ -4,7 +4,6 @@ import struct
 
 from journal import codec
 from journal.engine.abi import (
-    ADVICE_MAX,
     DIRENT,
     SYNC_FLAGS,
     Entry,
@@ -34,7 +33,7 @@ _pack_renumber = codec.packer(RenumberFileDescriptor)
 def fd_advise(state: State, fd: int, offset: int, size: int, advice: int) -> None:
     """How the guest will use a file; it changes nothing."""
     state.descriptors.file(fd)
-    if advice > ADVICE_MAX or size > _SIZE_MAX:
+    if size > _SIZE_MAX:
         raise Refusal(Errno.INVAL)
     effect = _pack_advise(fd, offset, size, advice)
     state.tape.tell(FileDescriptorAdvise.tag, effect)
@@ -72,7 +71,7 @@ def fd_fdstat_get(state: State, fd: int, result: int) -> None:
 def fd_fdstat_set_flags(state: State, fd: int, flags: int) -> None:
     """Set whether a file is appended to."""
     descriptor = state.descriptors.file(fd)
-    if flags & (~0x1F | SYNC_FLAGS):
+    if flags & SYNC_FLAGS:
         raise Refusal(Errno.INVAL)
     state.tape.tell(FileDescriptorSetFlags.tag, _pack_flags(fd, flags))
     descriptor.flags = FdFlags(flags)
@@ -93,6 +92,8 @@ def fd_filestat_get(state: State, fd: int, result: int) -> None:
 def fd_filestat_set_size(state: State, fd: int, size: int) -> None:
     """Cut a file, or lengthen it with zeros."""
     descriptor = state.descriptors.file(fd)
+    if not descriptor.file.writable:
+        raise Refusal(Errno.PERM)
     if size > _SIZE_MAX or not descriptor.writes:
         raise Refusal(Errno.INVAL)
     descriptor.file.set_size(fd, size)
@@ -102,12 +103,12 @@ def fd_filestat_set_times(state: State, fd: int, atime: int, mtime: int, flags: 
     """Set the times of a file or a directory."""
     times = times_of(atime, mtime, flags)
     descriptor = state.descriptors.get(fd)
-    if isinstance(descriptor, OpenFile):
-        descriptor.file.set_times(fd, times)
-    elif isinstance(descriptor, OpenDirectory):
-        descriptor.directory.set_times(fd, times)
-    else:
+    if not isinstance(descriptor, (OpenFile, OpenDirectory)):
         raise Refusal(Errno.BADF)
+    opened = descriptor.file if isinstance(descriptor, OpenFile) else descriptor.directory
+    if not opened.writable:
+        raise Refusal(Errno.PERM)
+    opened.set_times(fd, times)
 
 
 def fd_prestat_get(state: State, fd: int, result: int) -> int:
@@ -144,7 +145,6 @@ def fd_renumber(state: State, old: int, new: int) -> None:
 def fd_readdir(state: State, fd: int, pointer: int, size: int, cookie: int, result: int) -> None:
     """Entries of a directory from ``cookie`` on, as many as fit, the last one cut off."""
     descriptor = state.descriptors.directory(fd)
-    state.memory.check(pointer, size)
     if cookie == 0 or not descriptor.listing:
         descriptor.listing = _listing(fd, descriptor)
     parts: list[bytes] = []

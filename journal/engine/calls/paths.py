@@ -19,6 +19,7 @@ from journal.engine.descriptors import (
     file_rights,
 )
 from journal.engine.files import Directory, Opening, times_of
+from journal.engine.walk import check_path
 
 
 def path_open(
@@ -37,16 +38,14 @@ def path_open(
     path = state.text(pointer, size)
     directory = _base(state.descriptors.get(dirfd))
     state.memory.check(result, 4)
-    if lookup & ~1 or oflags & ~0xF or fdflags & ~0x1F:
-        raise Refusal(Errno.INVAL)
     opening = Opening(
         fd=state.descriptors.next(),
         dirfd=dirfd,
         lookup=lookup,
         path=path,
         flags=OpenFlags(oflags),
-        rights=Rights(rights & ((1 << 30) - 1)),
-        inheriting=Rights(inheriting & ((1 << 30) - 1)),
+        rights=Rights(rights),
+        inheriting=Rights(inheriting),
         fdflags=FdFlags(fdflags),
     )
     _check_opening(opening, directory)
@@ -187,6 +186,7 @@ def path_symlink(
     target = state.text(old_pointer, old_size)
     path = state.text(new_pointer, new_size)
     _must_be_writable(directory)
+    check_path(target)
     directory.symlink(fd, target, path)
 
 

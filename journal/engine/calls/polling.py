@@ -48,7 +48,9 @@ def poll_oneoff(state: State, pointer: int, events: int, count: int, result: int
     state.memory.check(pointer, count * SUBSCRIPTION.size)
     state.memory.check(events, count * EVENT.size)
     wanted = [
-        _subscription(state, *state.memory.unpack(SUBSCRIPTION, pointer + index * SUBSCRIPTION.size))
+        _subscription(
+            state, *state.memory.unpack(SUBSCRIPTION, pointer + index * SUBSCRIPTION.size)
+        )
         for index in range(count)
     ]
     told = state.tape.ask(PollResult.tag, b"", lambda: _pack_result(_wait(state, wanted)))

@@ -53,11 +53,12 @@ def random_get(state: State, pointer: int, size: int) -> None:
     """Random bytes of the operating system."""
     state.memory.check(pointer, size)
     for start in range(0, size, RANDOM_SIZE_MAX):
-        part = min(size - start, RANDOM_SIZE_MAX)
-        told = state.tape.ask(
-            _RANDOM, _LENGTH.pack(part), lambda part=part: _pack_random(os.urandom(part))
-        )
+        told = _random(state, min(size - start, RANDOM_SIZE_MAX))
         state.memory.write(pointer + start, memoryview(told)[_LENGTH.size :])
+
+
+def _random(state: State, size: int) -> bytes:
+    return state.tape.ask(_RANDOM, _LENGTH.pack(size), lambda: _pack_random(os.urandom(size)))
 
 
 def sched_yield(state: State) -> int:

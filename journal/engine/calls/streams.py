@@ -79,6 +79,8 @@ def fd_read(state: State, fd: int, iovs: int, count: int, result: int) -> int:
     if type(descriptor) is OpenFile:
         if not descriptor.reads:
             return Errno.BADF
+        if descriptor.position >= _POSITION_MAX:
+            return Errno.INVAL
         data = descriptor.file.read(fd, descriptor.position, wanted) if wanted else b""
         descriptor.position += len(data)
     elif type(descriptor) is InputStream:
@@ -116,11 +118,10 @@ def fd_seek(state: State, fd: int, offset: int, whence: int, result: int) -> Non
         position = offset
     elif whence == WHENCE_CURRENT:
         position = descriptor.position + offset
-    elif whence == WHENCE_END:
-        position = descriptor.file.size(fd) + offset
     else:
-        raise Refusal(Errno.INVAL)
-    if not 0 <= position <= _POSITION_MAX:
+        assert whence == WHENCE_END
+        position = descriptor.file.size(fd) + offset
+    if not 0 <= position < 1 << 64:
         raise Refusal(Errno.INVAL)
     state.memory.check(result, 8)
     state.tape.tell(_SEEK, _pack_seek(fd, offset, whence))
