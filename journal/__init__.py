@@ -56,9 +56,10 @@ from journal.writer import Writer
 if TYPE_CHECKING:
     from journal.engine.configuration import Configuration, UnknownImports
     from journal.engine.mounts import HostMount, MemoryMount, Placed
+    from journal.engine.opening import record, resume
     from journal.engine.outputs import Durability, InFlight
     from journal.engine.process import Ending, Outcome
-    from journal.engine.recorder import Recorder, record, resume
+    from journal.engine.recorder import Recorder
     from journal.events.process import Level
 
 #: What needs the extra ``engine``, and where it is; imported when it is first used.
@@ -73,8 +74,8 @@ _ENGINE = {
     "Ending": "process",
     "Outcome": "process",
     "Recorder": "recorder",
-    "record": "recorder",
-    "resume": "recorder",
+    "record": "opening",
+    "resume": "opening",
 }
 
 __all__ = [

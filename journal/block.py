@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, repeat
 from operator import sub
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import zstandard
 from xxhash import xxh3_64_intdigest
@@ -111,10 +111,17 @@ class Frames(NamedTuple):
     times: list[int]
 
 
+class Compressor(Protocol):
+    """What makes a zstd frame that states its size."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        """Give the frame."""
+
+
 def encode(
     place: Place,
     frames: Frames,
-    compressor: zstandard.ZstdCompressor | None = None,
+    compressor: Compressor | None = None,
     numbers: Sequence[int] | None = None,
     time: int = 0,
 ) -> tuple[bytes, BlockHeader]:
@@ -210,7 +217,7 @@ def _u32(values: Iterable[int]) -> bytes:
     return column.tobytes()
 
 
-def compressor() -> zstandard.ZstdCompressor:
+def compressor() -> Compressor:
     """Make the compressor that ``encode`` takes; one writer's own, because it has state."""
     return zstandard.ZstdCompressor(level=_COMPRESS_LEVEL)
 

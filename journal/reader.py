@@ -97,7 +97,8 @@ class Reader:
         """Give every frame from number ``start`` on, up to the tail.
 
         Raises CorruptBlock or MissingEvents where events from ``start`` on are lost; ``frames``
-        from behind its ``last_seq`` goes on after them.
+        from behind its ``last_seq`` goes on after them. Damage that cost no event is for
+        ``summary`` and ``verify`` to tell.
         """
         for block in self.blocks(start):
             rows = zip(block.seqs, block.tags, block.payloads(), block.times, repeat(block.offset))
@@ -118,9 +119,13 @@ class Reader:
             past = first_seq + header.frame_count <= start and not header.has_numbers
             return not past and bool(header.frame_count and header.tag_bitmap & bitmap)
 
+        limit = 0
         for item in self._walk(wants):
-            if isinstance(item, log.Damage):
-                if item.last_seq >= start or item.last_seq < item.first_seq:
+            if isinstance(item, log.Segment):
+                limit = item.limit
+            elif isinstance(item, log.Damage):
+                # where nothing stands behind, nobody knows what was lost
+                if max(start, item.first_seq) <= item.last_seq or item.offset + item.size == limit:
                     raise item.error()
             elif isinstance(item, log.Placed) and wants(item.segment, item.header, item.first_seq):
                 block = Block(item.header, item.body, item.first_seq, item.offset)

@@ -14,55 +14,29 @@ from collections.abc import Callable
 
 from journal.engine.abi import (
     FILESTAT,
-    SYMLINK_FOLLOW,
-    Entry,
-    Errno,
-    FileType,
-    OpenFlags,
     Refusal,
     Stat,
-    errno_of,
 )
 from journal.engine.files import (
     READ_SIZE_MAX,
     WRITE_SIZE_MAX,
-    Directory,
-    Opening,
     Times,
-    pack_create_directory,
-    pack_link,
-    pack_path_times,
-    pack_remove_directory,
-    pack_rename,
     pack_set_size,
     pack_set_times,
-    pack_symlink,
-    pack_unlink,
     pack_write,
 )
 from journal.engine.host_handles import (
-    STEPS,
     Node,
     answered,
-    entries_from,
-    exists,
-    identify,
-    names_from,
-    node_of,
-    pack_entries,
-    pack_names,
-    place_of,
     reopen,
     stat_of,
 )
 from journal.engine.tape import Answer, Tape
-from journal.engine.walk import Place
-from journal.events import descriptors, paths
+from journal.events import descriptors
 from journal.events.inputs import HostCall
 
 _COUNT = struct.Struct("<I")
 _SIZE = struct.Struct("<Q")
-_HANDLE_FLAGS = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW
 
 
 class HostTree:
@@ -73,7 +47,7 @@ class HostTree:
         self.path = path
         self.writable = writable
         self._root: int | None = None
-        self.opened: weakref.WeakSet[_Opened] = weakref.WeakSet()
+        self.opened: weakref.WeakSet[Opened] = weakref.WeakSet()
 
     @property
     def root(self) -> int:
@@ -84,7 +58,7 @@ class HostTree:
 
     def asks(self, call: HostCall, fd: int, deed: Callable[[], bytes]) -> bytes:
         """The value of an answer; refuses with its errno."""
-        return _value(self.tape.answer(call, fd, lambda: answered(deed)))
+        return value_of(self.tape.answer(call, fd, lambda: answered(deed)))
 
     def moved(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         """Something was renamed: what is open below it has other names now."""
@@ -100,14 +74,15 @@ class HostTree:
             self._root = None
 
 
-def _value(answer: Answer) -> bytes:
+def value_of(answer: Answer) -> bytes:
+    """The value of an answer; refuses with its errno."""
     errno, value = answer
     if errno:
         raise Refusal(errno)
     return value
 
 
-class _Opened:
+class Opened:
     """A file or a directory that the guest has open, found again by name after a resume."""
 
     def __init__(self, tree: HostTree, node: Node | None, flags: int, handle: int | None) -> None:
@@ -173,10 +148,10 @@ class _Opened:
         self, tag: int, effect: bytes, call: HostCall, fd: int, deed: Callable[[], bytes]
     ) -> bytes:
         """A change that may be done twice without harm."""
-        return _value(self._tree.tape.act(tag, effect, call, fd, lambda again: answered(deed)))
+        return value_of(self._tree.tape.act(tag, effect, call, fd, lambda again: answered(deed)))
 
 
-class HostFile(_Opened):
+class HostFile(Opened):
     """An open file of the host. Reads and writes are at offsets; appending is not atomic."""
 
     def read(self, fd: int, offset: int, size: int) -> bytes:
@@ -212,7 +187,9 @@ class HostFile(_Opened):
 
     def size(self, fd: int) -> int:
         """Its size in bytes."""
-        value = self._tree.asks(HostCall.SIZE, fd, lambda: _SIZE.pack(os.fstat(self.handle).st_size))
+        value = self._tree.asks(
+            HostCall.SIZE, fd, lambda: _SIZE.pack(os.fstat(self.handle).st_size)
+        )
         return int(_SIZE.unpack(value)[0])
 
     def set_size(self, fd: int, size: int) -> None:
@@ -238,324 +215,3 @@ class HostFile(_Opened):
             return b""
 
         self._tree.asks(HostCall.SYNC, fd, deed)
-
-
-class HostDirectory(_Opened):
-    """An open directory of the host; ``node`` is ``None`` at the mount's root."""
-
-    def __init__(self, tree: HostTree, node: Node | None = None, handle: int | None = None) -> None:
-        super().__init__(tree, node, os.O_PATH | os.O_DIRECTORY, handle)
-
-    def entries(self, fd: int) -> list[Entry]:
-        """What is in it, by name."""
-        value = self._tree.asks(HostCall.LIST, fd, lambda: pack_entries(self.handle))
-        return entries_from(value)
-
-    def open(self, opening: Opening) -> "HostFile | HostDirectory":
-        """Open what a path leads to, making a file if it is to be made."""
-        exclusive = bool(opening.flags & OpenFlags.CREATE and opening.flags & OpenFlags.EXCLUSIVE)
-        was_there = exclusive and self._probe(opening.dirfd, opening.path)
-        handles: list[int] = []
-
-        def perform(again: bool) -> Answer:
-            done = again and exclusive and not was_there
-            return answered(lambda: self._open_live(opening, handles, made_already=done))
-
-        node = node_of(
-            _value(
-                self._tree.tape.act(
-                    descriptors.OpenFileDescriptor.tag,
-                    opening.effect,
-                    HostCall.OPEN,
-                    opening.dirfd,
-                    perform,
-                )
-            )
-        )
-        handle = handles[0] if handles else None
-        if node.filetype == FileType.DIRECTORY:
-            return HostDirectory(self._tree, node, handle)
-        return HostFile(self._tree, node, _access_flags(opening), handle)
-
-    def _open_live(self, opening: Opening, handles: list[int], *, made_already: bool) -> bytes:
-        flags = _access_flags(opening)
-        if opening.flags & OpenFlags.CREATE:
-            flags |= os.O_CREAT
-        if opening.flags & OpenFlags.EXCLUSIVE and not made_already:
-            flags |= os.O_EXCL
-        if opening.flags & OpenFlags.TRUNCATE:
-            flags |= os.O_TRUNC
-        follow = bool(opening.lookup & SYMLINK_FOLLOW) and not flags & os.O_EXCL
-        with place_of(self.handle, opening.path, follow=follow) as place:
-            if place.must_be_directory or opening.flags & OpenFlags.DIRECTORY:
-                flags |= os.O_DIRECTORY
-                if flags & os.O_CREAT:
-                    raise Refusal(Errno.ISDIR)
-            handle = _open_at(place, flags)
-            node = identify(handle, self.names + place.names)
-        if node.filetype not in (FileType.DIRECTORY, FileType.REGULAR_FILE):
-            os.close(handle)
-            raise Refusal(Errno.NOTSUP)
-        handles.append(handle)
-        return node.pack()
-
-    def create_directory(self, fd: int, path: str) -> None:
-        """Make a directory."""
-        self._make(
-            paths.CreateDirectory.tag,
-            pack_create_directory(fd, path),
-            HostCall.MKDIR,
-            fd,
-            path,
-            lambda place: os.mkdir(place.name, dir_fd=place.parent),
-        )
-
-    def symlink(self, fd: int, target: str, path: str) -> None:
-        """Make a link that says ``target``."""
-        self._make(
-            paths.CreateSymbolicLink.tag,
-            pack_symlink(fd, target, path),
-            HostCall.SYMLINK,
-            fd,
-            path,
-            lambda place: os.symlink(target, _plain(place), dir_fd=place.parent),
-        )
-
-    def remove_directory(self, fd: int, path: str) -> None:
-        """Remove an empty directory."""
-        self._remove(
-            paths.RemoveDirectory.tag,
-            pack_remove_directory(fd, path),
-            HostCall.RMDIR,
-            fd,
-            path,
-            _rmdir,
-        )
-
-    def unlink(self, fd: int, path: str) -> None:
-        """Remove a file or a link."""
-        self._remove(
-            paths.UnlinkFile.tag,
-            pack_unlink(fd, path),
-            HostCall.UNLINK,
-            fd,
-            path,
-            lambda place: os.unlink(_named(place), dir_fd=place.parent),
-        )
-
-    def read_link(self, fd: int, path: str) -> str:
-        """What a link says."""
-
-        def deed() -> bytes:
-            with place_of(self.handle, path, follow=False) as place:
-                if place.must_be_directory:
-                    _stat_at(place)
-                target = os.readlink(place.name, dir_fd=place.parent)
-            try:
-                return target.encode()
-            except UnicodeEncodeError as error:
-                raise Refusal(Errno.ILSEQ) from error
-
-        return self._tree.asks(HostCall.READLINK, fd, deed).decode()
-
-    def stat_at(self, fd: int, path: str, *, follow: bool) -> Stat:
-        """Attributes of what a path leads to."""
-
-        def deed() -> bytes:
-            with place_of(self.handle, path, follow=follow) as place:
-                return _stat_at(place).pack()
-
-        return Stat(*FILESTAT.unpack(self._tree.asks(HostCall.STAT, fd, deed)))
-
-    def set_times_at(self, fd: int, path: str, lookup: int, times: Times) -> None:
-        """Set the times of what a path leads to."""
-
-        def deed() -> bytes:
-            with place_of(self.handle, path, follow=bool(lookup & SYMLINK_FOLLOW)) as place:
-                resolved = times.resolved(time.time_ns(), _stat_at(place))
-                os.utime(place.name, ns=resolved, dir_fd=place.parent, follow_symlinks=False)
-            return b""
-
-        effect = pack_path_times(fd, lookup, *times, path)
-        self._change(paths.PathSetTimes.tag, effect, HostCall.TIMES, fd, deed)
-
-    def rename(self, fd: int, path: str, to: Directory, to_fd: int, to_path: str) -> None:
-        """Give something another name, replacing what had it."""
-        other = self._same_mount(to)
-        was_there = self._probe(fd, path)
-
-        def deed() -> bytes:
-            with (
-                place_of(self.handle, path, follow=False) as source,
-                place_of(other.handle, to_path, follow=False) as target,
-            ):
-                names = (
-                    pack_names(self.names + source.names),
-                    pack_names(other.names + target.names),
-                )
-                try:
-                    os.rename(
-                        _named(source),
-                        _named(target),
-                        src_dir_fd=source.parent,
-                        dst_dir_fd=target.parent,
-                    )
-                except FileNotFoundError:
-                    if not (doubtful[0] and was_there and exists(target) == b"\x01"):
-                        raise
-                return _COUNT.pack(len(names[0])) + b"".join(names)
-
-        doubtful = [False]
-
-        def perform(again: bool) -> Answer:
-            doubtful[0] = again
-            return answered(deed)
-
-        effect = pack_rename(fd, to_fd, path, to_path)
-        act = self._tree.tape.act
-        value = _value(act(paths.PathRename.tag, effect, HostCall.RENAME, fd, perform))
-        (size,) = _COUNT.unpack_from(value)
-        old, new = value[_COUNT.size : _COUNT.size + size], value[_COUNT.size + size :]
-        self._tree.moved(names_from(old), names_from(new))
-
-    def link(
-        self, fd: int, lookup: int, path: str, to: Directory, to_fd: int, to_path: str
-    ) -> None:
-        """Give a file one more name."""
-        if lookup & SYMLINK_FOLLOW:
-            raise Refusal(Errno.INVAL)
-        other = self._same_mount(to)
-
-        def deed(target: Place[int]) -> None:
-            with place_of(self.handle, path, follow=False) as source:
-                _stat_at(source)
-                os.link(
-                    source.name,
-                    _plain(target),
-                    src_dir_fd=source.parent,
-                    dst_dir_fd=target.parent,
-                    follow_symlinks=False,
-                )
-
-        effect = pack_link(fd, lookup, to_fd, path, to_path)
-        other._make(paths.CreateHardLink.tag, effect, HostCall.LINK, to_fd, to_path, deed)
-
-    def _same_mount(self, other: Directory) -> "HostDirectory":
-        if not isinstance(other, HostDirectory) or other._tree is not self._tree:
-            raise Refusal(Errno.XDEV)
-        return other
-
-    def _probe(self, fd: int, path: str) -> bool:
-        """Whether something is at ``path``, before it is changed."""
-
-        def deed() -> bytes:
-            with place_of(self.handle, path, follow=False) as place:
-                return exists(place)
-
-        _, value = self._tree.tape.answer(HostCall.PROBE, fd, lambda: answered(deed))
-        return value == b"\x01"
-
-    def _make(
-        self,
-        tag: int,
-        effect: bytes,
-        call: HostCall,
-        fd: int,
-        path: str,
-        deed: Callable[[Place[int]], None],
-    ) -> None:
-        """A change that must find nothing at ``path``."""
-        self._once(tag, effect, call, fd, path, deed, undone=False)
-
-    def _remove(
-        self,
-        tag: int,
-        effect: bytes,
-        call: HostCall,
-        fd: int,
-        path: str,
-        deed: Callable[[Place[int]], None],
-    ) -> None:
-        """A change that must find something at ``path``."""
-        self._once(tag, effect, call, fd, path, deed, undone=True)
-
-    def _once(
-        self,
-        tag: int,
-        effect: bytes,
-        call: HostCall,
-        fd: int,
-        path: str,
-        deed: Callable[[Place[int]], None],
-        *,
-        undone: bool,
-    ) -> None:
-        """A change after which ``path`` is there if it was not, or the other way round.
-
-        Done once more after a crash, it is refused if it had been done; where the probe says that
-        it could have been done, that refusal is the success it was.
-        """
-        was_there = self._probe(fd, path)
-        refused_with = Errno.NOENT if undone else Errno.EXIST
-
-        def live() -> bytes:
-            with place_of(self.handle, path, follow=False) as place:
-                deed(place)
-            return b""
-
-        def perform(again: bool) -> Answer:
-            errno, value = answered(live)
-            if again and was_there is undone and errno == refused_with:
-                return 0, b""
-            return errno, value
-
-        _value(self._tree.tape.act(tag, effect, call, fd, perform))
-
-
-def _access_flags(opening: Opening) -> int:
-    if opening.reads and opening.writes:
-        return os.O_RDWR
-    return os.O_WRONLY if opening.writes else os.O_RDONLY
-
-
-def _stat_at(place: Place[int]) -> Stat:
-    found = stat_of(os.stat(place.name, dir_fd=place.parent, follow_symlinks=False))
-    if place.must_be_directory and found.filetype != FileType.DIRECTORY:
-        raise Refusal(Errno.NOTDIR)
-    return found
-
-
-def _rmdir(place: Place[int]) -> None:
-    if place.must_be_directory:
-        _stat_at(place)
-        raise Refusal(Errno.INVAL)  # as wasmtime has it: the name must stand alone
-    os.rmdir(place.name, dir_fd=place.parent)
-
-
-def _open_at(place: Place[int], flags: int) -> int:
-    try:
-        return os.open(place.name, flags | _HANDLE_FLAGS, 0o666, dir_fd=place.parent)
-    except NotADirectoryError as error:
-        # A link that is not followed is no directory either; what it is counts more.
-        if STEPS.link_target(place.parent, place.name) is not None:
-            raise Refusal(Errno.LOOP) from error
-        raise
-
-
-def _named(place: Place[int]) -> str:
-    """The name with the slash that its path ended with, so that the host judges it."""
-    return place.name + "/" if place.must_be_directory and place.name != "." else place.name
-
-
-def _plain(place: Place[int]) -> str:
-    """The name of something that is not a directory; refuses one that must be."""
-    if place.must_be_directory and place.name != ".":
-        try:
-            os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
-        except OSError as error:
-            raise Refusal(errno_of(error)) from error
-        raise Refusal(Errno.EXIST)
-    return place.name
-
-
-__all__ = ["HostDirectory", "HostFile", "HostTree"]

@@ -7,7 +7,8 @@ from pathlib import Path
 from journal.engine.abi import Refusal
 from journal.engine.descriptors import Descriptors, OpenDirectory
 from journal.engine.files import Directory
-from journal.engine.host_files import HostDirectory, HostTree
+from journal.engine.host_directories import HostDirectory
+from journal.engine.host_files import HostTree
 from journal.engine.memory_files import MemoryDirectory, MemoryTree
 from journal.engine.memory_nodes import DirectoryNode, FileNode, LinkNode, Node, NodeSteps
 from journal.engine.tape import Tape

@@ -11,11 +11,12 @@ from journal import codec
 from journal.engine import identity as identities
 from journal.engine.abi import Exit
 from journal.engine.calls.state import State
+from journal.engine.delivered import marks_of_session
 from journal.engine.descriptors import InputStream, OutputStream
 from journal.engine.inputs import Interrupter, Source, Stopped
 from journal.engine.module import define_imports
 from journal.engine.mounts import Mounts
-from journal.engine.outputs import STDERR, STDOUT, Durability, Outbox, Outlet, marks_of_session
+from journal.engine.outputs import STDERR, STDOUT, Durability, Outbox, Outlet
 from journal.engine.seam import Instance, Trapped, backtrace_of
 from journal.engine.tape import Recorded, Tape
 from journal.errors import Divergence, ModuleRefused
