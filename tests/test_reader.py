@@ -1,3 +1,5 @@
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures import regenerate_damage
 from journal import block, codec
 from journal.block import BLOCK_HEADER_SIZE, Frames, Place, read_header
 from journal.errors import (
@@ -15,6 +18,7 @@ from journal.errors import (
     UnsupportedVersion,
 )
 from journal.events import core
+from journal.frame import Frame
 from journal.reader import Reader
 from journal.segment import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.writer import Writer
@@ -204,6 +208,19 @@ def test_reading_from_behind_damage_does_not_ask_for_what_is_lost(path: Path) ->
             list(reader.frames(1))
 
 
+def test_a_lost_block_of_no_events_is_noticed_and_keeps_nobody_from_reading(path: Path) -> None:
+    data = written(path, *STORIES)
+    mark = len(data) - BLOCK_HEADER_SIZE
+    with Writer(path) as writer:
+        writer.append_frame(9, b"more")
+    data = path.read_bytes()
+    path.write_bytes(flipped(data, mark * 8 + 100))
+    assert read(path) == [*STORY, (9, b"more")]
+    with Reader(path) as reader:
+        (damage,) = reader.summary().damage
+        assert (damage.offset, damage.last_seq - damage.first_seq) == (mark, -1)
+
+
 def test_a_stale_block_is_not_believed(path: Path) -> None:
     data = written(path, *STORIES)
     start, end = offsets(data)[1:3]
@@ -346,3 +363,31 @@ def test_without_verification_the_last_block_is_still_held_to_its_hash(path: Pat
     path.write_bytes(path.read_bytes()[:-BLOCK_HEADER_SIZE])
     with Reader(path, verify=False) as reader:
         assert [frame.seq for frame in reader.frames()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", sorted(regenerate_damage.journals()))
+def test_damage_is_found_as_it_always_was(tmp_path: Path, name: str) -> None:
+    fixture = regenerate_damage.FOLDER / f"{name}.journal"
+    assert fixture.read_bytes() == regenerate_damage.journals()[name]
+    expected = json.loads(regenerate_damage.EXPECTED.read_text())
+    assert regenerate_damage.findings(fixture) == expected[name]
+
+
+def test_the_specs_example_is_a_journal_byte_by_byte(path: Path) -> None:
+    text = (Path(__file__).parent.parent / "spec" / "format.md").read_text()
+    section = text.partition("## A worked example")[2]
+    rows = re.findall(r"^([0-9a-f]{4})  ((?:[0-9a-f]{2} ?)+)", section, re.MULTILINE)
+    data = bytes.fromhex("".join(digits for _, digits in rows))
+    offset = 0
+    for at, digits in rows:
+        assert int(at, 16) == offset
+        offset += len(bytes.fromhex(digits))
+    path.write_bytes(data)
+    with Reader(path) as reader:
+        assert list(reader.frames()) == [
+            Frame(0, 2, b"hello", 1_700_000_000_000_010, 128),
+            Frame(1, 5, b"", 1_700_000_000_000_013, 128),
+        ]
+        assert list(reader.verify(decode=False)) == []
+        assert reader.summary().torn_size == 0
+        assert reader.summary().blocks == 2
