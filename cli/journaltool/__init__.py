@@ -1,0 +1,42 @@
+"""The command line: options, one call of the library, and what is shown of it.
+
+Alone in printing and in reading the environment. Nothing slow is imported before it is needed: a
+guest should start at once.
+"""
+
+import gc
+import os
+import signal
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; what the command ``journaltool`` calls."""
+    # Almost nothing of what is imported at the start is ever garbage: looking for it costs a tenth
+    # of the start. A command that lives long switches it on again.
+    gc.disable()
+    _die_of_interrupts()
+    _fill_standard_descriptors()
+
+    from journaltool.app import app
+
+    app(prog_name="journaltool")
+
+
+def _die_of_interrupts() -> None:
+    """Let Ctrl-C end the process at once, with no traceback, until a command knows better.
+
+    While a module is compiled, Python would not even look at it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _fill_standard_descriptors() -> None:
+    """Open what the caller has closed of 0, 1 and 2, or a journal would get such a number."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

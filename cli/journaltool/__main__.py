@@ -1,0 +1,5 @@
+"""``python -m journaltool``."""
+
+from journaltool import main
+
+main()

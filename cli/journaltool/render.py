@@ -1,0 +1,69 @@
+"""What goes to a terminal: text that cannot control it, sentences on stderr, and tables."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+
+PROGRAM = "journaltool"
+
+
+def safe(text: str) -> str:
+    """``text`` with everything escaped that is not printable; newlines and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else _escaped(character)
+        for character in text
+    )
+
+
+def _escaped(character: str) -> str:
+    return repr(character)[1:-1]
+
+
+def quoted(text: str) -> str:
+    """``text`` as it is if that is plain to see, else in quotes, with escapes."""
+    return text if text and text.isprintable() and " " not in text else repr(text)
+
+
+def say(text: str) -> None:
+    """One thing to know, on stderr."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"{PROGRAM}: {_encodable(safe(text))}\n")
+        sys.stderr.flush()
+
+
+def _encodable(text: str) -> str:
+    encoding = sys.stderr.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def say_json(values: Mapping[str, object]) -> None:
+    """One JSON object, on one line of stderr."""
+    sys.stderr.write(json.dumps(values) + "\n")
+    sys.stderr.flush()
+
+
+def backtrace(text: str) -> list[str]:
+    """A guest's backtrace, indented; no lines where there is none."""
+    return [f"  {line.strip()}" for line in text.splitlines() if line.strip()]
+
+
+def seconds(value: float) -> str:
+    """A span of time as it was given: no more digits than needed."""
+    return f"{value:g} s"
+
+
+def table(rows: Iterable[tuple[str, str]], *, style: Mapping[str, str] | None = None) -> None:
+    """Names and values on stdout, one pair a line; ``style`` has rich's styles of some names."""
+    from rich.console import Console
+    from rich.text import Text
+
+    found = list(rows)
+    width = max((len(name) for name, _ in found), default=0)
+    console = Console(highlight=False, markup=False, emoji=False)
+    styles = style or {}
+    for name, value in found:
+        line = Text(f"{name:<{width}}  ", style="bold")
+        line.append(safe(value), style=styles.get(name, "not bold"))
+        console.print(line, soft_wrap=True)

@@ -1,0 +1,166 @@
+"""``journaltool run``: record a new run of a module."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from journaltool import exits, mounting, options, supervise
+
+if TYPE_CHECKING:
+    from journal import Configuration
+
+HELP = """Run a WebAssembly program and record it in a journal.
+
+The program has this command's standard input, output and error. Options stand before MODULE;
+everything behind it belongs to the program.
+"""
+
+EPILOG = """\b
+Exit codes:
+  0-255  the program's own
+  124    --timeout stopped it     125  an error of this tool
+  130    Ctrl-C stopped it        134  it trapped
+  143    SIGTERM stopped it       2    wrong usage
+
+\b
+Examples:
+  journaltool run hello.wasm
+  journaltool run -j work.journal --dir .::/work:ro --timeout 60 tool.wasm -v /work/in.txt
+  journaltool run --env HOME=/ --max-memory 256MiB --json python.wasm -c 'print(1)'
+"""
+
+
+class Level(StrEnum):
+    """How much is recorded: ``journal.Level``."""
+
+    FULL = "full"
+    STATE = "state"
+
+
+class UnknownImports(StrEnum):
+    """What becomes of imports that are not WASI's: ``journal.UnknownImports``."""
+
+    REFUSE = "refuse"
+    TRAP = "trap"
+
+
+Sizes = tuple[int | None, int | None, int | None]
+
+
+def run(
+    module: Annotated[Path, typer.Argument(metavar="MODULE", help="The program, a .wasm file.")],
+    args: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="The program's arguments.")
+    ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            "--journal", "-j", metavar="PATH", help="The journal; MODULE's name + .journal if none."
+        ),
+    ] = None,
+    directory: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dir",
+            metavar="HOST::GUEST[:ro]",
+            help="A directory of this machine, its name for the guest, and whether it is read "
+            "only. HOST alone is its own name. Repeatable.",
+        ),
+    ] = None,
+    memory: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GUEST", help="A directory in memory. Repeatable."),
+    ] = None,
+    no_root: Annotated[
+        bool, typer.Option("--no-root", help="Do not give the guest a / in memory.")
+    ] = False,
+    copy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST::GUEST",
+            help="A file or directory that is copied into the guest's memory. Repeatable.",
+        ),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=VALUE]",
+            help="A variable of the guest; NAME alone takes its value from here. Repeatable.",
+        ),
+    ] = None,
+    arg0: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The program's own name for itself.")
+    ] = None,
+    durability: options.DurabilityOption = options.Durability.OUTPUT,
+    level: Annotated[
+        Level, typer.Option(help="Everything, to replay every instruction, or only the state.")
+    ] = Level.FULL,
+    no_embed: Annotated[
+        bool, typer.Option("--no-embed", help="Leave the module out of the journal.")
+    ] = False,
+    unknown_imports: Annotated[
+        UnknownImports,
+        typer.Option(help="Refuse imports that are not WASI's, or trap when called."),
+    ] = UnknownImports.REFUSE,
+    max_memory: Annotated[
+        int | None,
+        typer.Option(parser=options.size, metavar="SIZE", help="The guest's memory, at most."),
+    ] = None,
+    max_files: Annotated[
+        int | None,
+        typer.Option(parser=options.size, metavar="SIZE", help="Files in memory, at most."),
+    ] = None,
+    stack: Annotated[
+        int | None,
+        typer.Option(parser=options.size, metavar="SIZE", help="The stack of the guest's calls."),
+    ] = None,
+    timeout: options.TimeoutOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the journal if there is one.")
+    ] = False,
+    quiet: options.QuietOption = False,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Run a program (the help text is HELP)."""
+    from journaltool import replacing
+
+    path = journal or Path(f"{module.stem or 'guest'}.journal")
+    with exits.told(exits.Code.REFUSED, as_json=as_json):
+        import journal as library
+
+        variables = mounting.environment(env or (), os.environ)
+        mounts = mounting.mounts(directory or (), memory or (), not no_root)
+        copies = mounting.copies(copy or ())
+        with replacing.place(path, force) as target:
+            recorder = library.record(
+                module,
+                target,
+                args=mounting.arguments(arg0 if arg0 is not None else module.name, args or ()),
+                env=variables,
+                mounts=mounts,
+                copies=copies,
+                stdin=0,
+                stdout=1,
+                stderr=2,
+                durability=library.Durability(durability.value),
+                level=library.Level[level.name],
+                embed=not no_embed,
+                configuration=_configuration((max_memory, max_files, stack), unknown_imports),
+                cache=options.cache(),
+            )
+        ended = supervise.until_end(recorder, timeout)
+        supervise.tell(
+            ended, str(path), quiet=quiet, as_json=as_json, resumable=level is Level.FULL
+        )
+    raise typer.Exit(ended.code)
+
+
+def _configuration(sizes: Sizes, unknown: UnknownImports) -> "Configuration":
+    from journal import Configuration, UnknownImports
+
+    names = ("memory_size_max", "files_size_max", "stack_size")
+    given = {name: value for name, value in zip(names, sizes, strict=True) if value is not None}
+    return Configuration(**given, unknown_imports=UnknownImports(unknown.value))

@@ -1,0 +1,117 @@
+"""Watching over a running guest: signals, the time limit, and telling how it ended."""
+
+import gc
+import shlex
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from journaltool import exits, render
+
+if TYPE_CHECKING:
+    from journal import Outcome, Recorder
+
+#: What stops a guest so that it can be resumed.
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a supervised run ended: ``stopped_by`` is a signal's number, 0 for none."""
+
+    outcome: "Outcome"
+    seconds: float
+    timed_out: bool = False
+    stopped_by: int = 0
+
+    @property
+    def code(self) -> int:
+        """The exit code that says it."""
+        ending = self.outcome.ending.value
+        if ending == "exited":
+            return (self.outcome.code or 0) & 0xFF
+        if ending == "trapped":
+            return exits.Code.TRAPPED
+        return exits.of_signal(self.stopped_by) if self.stopped_by else exits.Code.TIMEOUT
+
+
+def until_end(recorder: "Recorder", timeout: float | None) -> Ended:
+    """Run the guest until it ends, time is over, or a signal stops it; then close the journal."""
+    gc.freeze()
+    gc.enable()
+    caught: list[int] = []
+    began = time.monotonic()
+    with _stopping(recorder, caught), recorder:
+        outcome = recorder.wait(timeout)
+        timed_out = outcome is None
+        if outcome is None:
+            recorder.stop()
+            outcome = recorder.wait()
+        assert outcome is not None, "a wait without a limit ends with an outcome"
+    stopped = outcome.ending.value == "stopped"
+    return Ended(
+        outcome,
+        time.monotonic() - began,
+        timed_out=stopped and timed_out and not caught,
+        stopped_by=caught[0] if stopped and caught else 0,
+    )
+
+
+@contextmanager
+def _stopping(recorder: "Recorder", caught: list[int]) -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        recorder.stop()
+
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # nohup, or a job in the background, asked for that
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def tell(ended: Ended, journal: str, *, quiet: bool, as_json: bool, resumable: bool) -> None:
+    """Say on stderr what the exit code alone does not say."""
+    outcome = ended.outcome
+    if not quiet:
+        if outcome.ending.value == "trapped":
+            lines = [f"the guest trapped: {outcome.reason}", *render.backtrace(outcome.backtrace)]
+            render.say("\n".join(lines))
+        elif outcome.ending.value == "stopped":
+            render.say(_stopped(ended, journal, resumable))
+    if as_json:
+        render.say_json(_as_json(ended, journal))
+
+
+def _stopped(ended: Ended, journal: str, resumable: bool) -> str:
+    after = f" after {render.seconds(round(ended.seconds, 1))}" if ended.timed_out else ""
+    if not resumable:
+        return f"stopped{after}; recorded at level state, so it cannot be resumed"
+    return f"stopped{after}; journaltool resume {shlex.quote(journal)} goes on"
+
+
+def _as_json(ended: Ended, journal: str) -> dict[str, object]:
+    from journal import Reader
+
+    with Reader(journal) as reader:
+        events = reader.summary().events
+    outcome = ended.outcome
+    return {
+        "journal": journal,
+        "outcome": outcome.ending.value,
+        "exit_code": outcome.code,
+        "reason": outcome.reason,
+        "backtrace": outcome.backtrace,
+        "events": events,
+        "seconds": round(ended.seconds, 6),
+        "timed_out": ended.timed_out,
+        "signal": signal.Signals(ended.stopped_by).name if ended.stopped_by else None,
+    }
