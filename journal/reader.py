@@ -12,6 +12,7 @@ from journal import log
 from journal.block import Block, BlockHeader, bitmap_of
 from journal.errors import FormatError, NotAJournal
 from journal.frame import TAG_MAX, TAG_MIN, Frame
+from journal.survey import Segment
 
 if TYPE_CHECKING:
     from journal.event import Event
@@ -114,14 +115,14 @@ class Reader:
         """
         bitmap = _bitmap(tags)
 
-        def wants(segment: log.Segment, header: BlockHeader, first_seq: int) -> bool:
+        def wants(segment: Segment, header: BlockHeader, first_seq: int) -> bool:
             del segment
             past = first_seq + header.frame_count <= start and not header.has_numbers
             return not past and bool(header.frame_count and header.tag_bitmap & bitmap)
 
         limit = 0
         for item in self._walk(wants):
-            if isinstance(item, log.Segment):
+            if isinstance(item, Segment):
                 limit = item.limit
             elif isinstance(item, log.Damage):
                 # where nothing stands behind, nobody knows what was lost
@@ -179,7 +180,7 @@ def _bitmap(tags: Container[int] | None) -> int:
 
 
 def _summarize(items: Iterator[log.Item], size: int) -> Summary:
-    segments: list[log.Segment] = []
+    segments: list[Segment] = []
     debris: list[tuple[int, int]] = []
     damage: list[log.Damage] = []
     blocks = events = durable = 0
@@ -192,7 +193,7 @@ def _summarize(items: Iterator[log.Item], size: int) -> Summary:
             if item.header.frame_count:
                 last_time = item.header.time_last
                 first_time = item.header.time_first if first_time is None else first_time
-        elif isinstance(item, log.Segment):
+        elif isinstance(item, Segment):
             segments.append(item)
             durable = (
                 max(durable, item.offset + item.durable_upto) if item.durable_upto else durable

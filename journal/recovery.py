@@ -12,6 +12,7 @@ from typing import NamedTuple
 from journal import durable, log
 from journal.errors import JournalLocked, OptionError, StorageError
 from journal.segment import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader
+from journal.survey import Segment
 
 _CHUNK_SIZE = 1 << 20
 _DISTRUST_SIZE = 1 << 26
@@ -136,11 +137,11 @@ def _recover(data: mmap.mmap, size: int) -> Start:
 
     Raises for damage of acknowledged bytes, and for damage that later segments stand behind.
     """
-    segment: log.Segment | None = None
+    segment: Segment | None = None
     time = 0
     # below durable_upto a sync has returned, so that the chain of headers is enough
     for item in log.walk(data, size, lambda place, header, _: header.end > place.durable_upto):
-        if isinstance(item, log.Segment):
+        if isinstance(item, Segment):
             segment = item
         elif isinstance(item, log.Placed):
             time = max(time, item.header.time_last)
@@ -157,7 +158,7 @@ def _recover(data: mmap.mmap, size: int) -> Start:
 def _start(
     data: mmap.mmap,
     size: int,
-    segment: log.Segment,
+    segment: Segment,
     item: log.Tail | log.Damage,
     time: int,
     explain: bool,

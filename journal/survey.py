@@ -43,6 +43,7 @@ class Budget:
         self._left = WASTE_SIZE_MAX + _WASTE_FACTOR * size
 
     def waste(self, size: int, offset: int) -> None:
+        """Count bytes that were hashed in vain; LimitExceeded when they are too many."""
         self._left -= size
         if self._left < 0:
             raise LimitExceeded("too many blocks with bodies that do not hold", offset)
@@ -94,6 +95,7 @@ class Survey(SegmentBytes):
         self._durable = 0
 
     def segment(self, next_seq: int | None) -> Segment:
+        """Make the pass; ``next_seq`` is the number that the events go on from, if any were."""
         position: int | None = self._start + SEGMENT_HEADER_SIZE
         while position is not None:
             position = self._step(position)
