@@ -118,10 +118,11 @@ def _settle_file(
         held = size - copied.base
         if held > 0 and _matching(copied, output, 0) == held:
             outlet.base, outlet.skip = copied.base, held
-    if outlet.append:
-        # Somebody else may have written behind our output: what follows stands at the end.
-        outlet.base = size - outlet.skip if outlet.base + outlet.skip < size else outlet.base
-    else:
+    now = size if outlet.append else os.lseek(outlet.fd, 0, os.SEEK_CUR)
+    if now > outlet.base + outlet.skip:
+        # Somebody else has written behind our output, and may share the position: go on there.
+        outlet.base = now - outlet.skip
+    elif not outlet.append:
         os.lseek(outlet.fd, outlet.base + outlet.skip, os.SEEK_SET)
 
 

@@ -11,7 +11,6 @@ from journal.engine.abi import (
     RIGHTS_PREOPEN_INHERITING,
     Entry,
     Errno,
-    FdFlags,
     FileType,
     Refusal,
     Rights,
@@ -49,7 +48,7 @@ class OpenFile:
     reads: bool
     writes: bool
     rights: Rights
-    flags: FdFlags
+    flags: int
     position: int = 0
 
 

@@ -47,8 +47,12 @@ class Placed:
 
 def mount_events(mounts: Iterable[HostMount | MemoryMount]) -> list[Mount]:
     """The events of the mounts; raises ``OptionError`` for what cannot be mounted."""
-    events = []
+    events: list[Mount] = []
     for fd, mount in enumerate(mounts, FIRST_DESCRIPTOR):
+        if not mount.guest or "\0" in mount.guest:
+            raise OptionError(f"a mount needs a name in the guest, not {mount.guest!r}")
+        if any(names_of(mount.guest) == names_of(other.guest) for other in events):
+            raise OptionError(f"two mounts have the name {mount.guest} in the guest")
         if isinstance(mount, MemoryMount):
             events.append(Mount(fd=fd, kind=MountKind.MEMORY, guest=mount.guest, host=""))
             continue

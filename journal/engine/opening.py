@@ -1,5 +1,6 @@
 """Running guests from Python: record one, or resume one from its journal."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from journal.engine.mounts import HostMount, MemoryMount, Placed
 from journal.engine.outputs import STDIN, Durability, InFlight, Outbox, Outlet
 from journal.engine.process import Ending, Keeper, Outcome, Process
 from journal.engine.recorder import Input, Output, Recorder, Run, StrPath, connect
-from journal.engine.tape import Recorded
+from journal.engine.tape import Batch
 from journal.errors import JournalError, NotResumable, OptionError
 from journal.event import Event
 from journal.events.core import ProcessExit
@@ -183,14 +184,14 @@ class _Recording:
             else:
                 yield tag, payload
 
-    def recorded(self) -> Iterator[Recorded]:
+    def recorded(self) -> Iterator[Batch]:
         """What the guest did and heard."""
         for block in self.reader.blocks(self._first_seq):
             if block.first_seq >= self._until:
                 return
-            for row in zip(block.seqs, block.tags, block.payloads(), block.times, strict=True):
-                if row[0] >= self._first_seq:
-                    yield Recorded._make(row)
+            first = bisect_left(block.seqs, self._first_seq)
+            payloads, times = block.payloads(), block.times
+            yield Batch(block.seqs[first:], block.tags[first:], payloads[first:], times[first:])
 
     def writes(self) -> Iterator[tuple[int, bytes]]:
         """What the guest printed: stream and bytes."""

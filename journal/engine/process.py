@@ -18,7 +18,7 @@ from journal.engine.module import define_imports
 from journal.engine.mounts import Mounts
 from journal.engine.outputs import STDERR, STDOUT, Durability, Outbox, Outlet
 from journal.engine.seam import Instance, Trapped, backtrace_of
-from journal.engine.tape import Recorded, Tape
+from journal.engine.tape import Batch, Tape
 from journal.errors import Divergence, ModuleRefused
 from journal.event import Event
 from journal.events.core import ProcessExit
@@ -125,7 +125,7 @@ class Process:
         stdin: Source,
         interrupter: Interrupter,
         durability: Durability = Durability.OUTPUT,
-        recorded: Iterator[Recorded] | None = None,
+        recorded: Iterator[Batch] | None = None,
         delivered: dict[int, int] | None = None,
     ) -> None:
         self._writer = writer
@@ -250,11 +250,11 @@ class Process:
         self.state.outbox.deliver()
         self._keep_up()
 
-    def _see_mark(self, mark: Recorded) -> None:
-        if mark.tag == SessionStart.tag:
-            event = codec.decode(mark.tag, mark.payload)
+    def _see_mark(self, tag: int, payload: bytes, micros: int) -> None:
+        if tag == SessionStart.tag:
+            event = codec.decode(tag, payload)
             assert isinstance(event, SessionStart)
-            self._session = (mark.time, event.monotonic)
+            self._session = (micros, event.monotonic)
 
     def _go_on(self) -> None:
         """The journal has been replayed: what follows is new."""

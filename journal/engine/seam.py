@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ctypes import CFUNCTYPE, addressof, c_size_t, c_uint64, c_void_p, cast
-from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import wasmtime
@@ -21,7 +21,18 @@ from wasmtime import _ffi
 from journal.engine.abi import Fault, Refusal
 from journal.errors import EngineMismatch
 
-VERSION = metadata.version("wasmtime")
+
+def _version() -> str:
+    """The installed version; a directory's name says it sooner than ``importlib.metadata``."""
+    packages = Path(wasmtime.__file__).parent.parent
+    for found in packages.glob("wasmtime-*.dist-info"):
+        return found.name.removeprefix("wasmtime-").removesuffix(".dist-info")
+    from importlib import metadata
+
+    return metadata.version("wasmtime")
+
+
+VERSION = _version()
 
 _NEEDED = (
     "wasmtime_linker_define_func_unchecked",
@@ -58,6 +69,7 @@ _set_epoch_callback = _SetEpochCallback(
 # One cell of raw arguments is 16 bytes; what is not used of it may hold anything.
 _CELL = {"i32": "I12x", "i64": "Q8x", "f32": "f12x", "f64": "d8x"}
 _CELL_SIZE = 16
+_VIEWS_MAX = 4096
 assert struct.calcsize("<I12x") == struct.calcsize("<Q8x") == _CELL_SIZE
 
 Handler = Callable[..., int | None]
@@ -144,6 +156,23 @@ class Trapped(Exception):
         self.backtrace = backtrace
 
 
+class _Views(dict[int, memoryview]):
+    """The raw arguments of a call by their address, seen as 64-bit numbers, made when first seen.
+
+    A guest's calls come from few depths of its stack, so the same addresses come again.
+    """
+
+    def __init__(self, cells: int) -> None:
+        super().__init__()
+        self._array = ctypes.c_uint64 * (2 * cells)
+
+    def __missing__(self, address: int) -> memoryview:
+        if len(self) >= _VIEWS_MAX:
+            self.clear()
+        view = self[address] = memoryview(self._array.from_address(address)).cast("B").cast("Q")
+        return view
+
+
 class Instance:
     """One guest on one store: its imports, its memory, and the way in.
 
@@ -225,17 +254,12 @@ class Instance:
         parameters, results = signature
         cells = max(len(parameters), len(results))
         unpack = struct.Struct("<" + "".join(_CELL[kind] for kind in parameters)).unpack_from
-        views: dict[int, memoryview] = {}
-
-        def view_at(address: int) -> memoryview:
-            raw = (ctypes.c_uint64 * (2 * cells)).from_address(address)
-            views[address] = view = memoryview(raw).cast("B").cast("Q")
-            return view
+        views = _Views(cells)
 
         def call(_env: int, _caller: int, address: int, _count: int) -> int:
             # Nothing may leave this function: an exception here is a segmentation fault.
             try:
-                view = views.get(address) or view_at(address)
+                view = views[address]
                 try:
                     view[0] = handler(state, *unpack(view)) or 0
                 except Refusal as refusal:

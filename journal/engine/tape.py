@@ -6,7 +6,7 @@ journal and compares. Where the journal ends the tape turns to recording, and th
 from there: that is all there is to resuming.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from journal import codec
@@ -18,13 +18,16 @@ from journal.events.snapshots import Snapshot
 from journal.events.streams import StreamDelivered, StreamOpened
 
 
-class Recorded(NamedTuple):
-    """One frame to replay; time in microseconds since the epoch."""
+class Batch(NamedTuple):
+    """Neighbouring frames to replay, column by column; times in microseconds since the epoch."""
 
-    seq: int
-    tag: int
-    payload: bytes
-    time: int
+    seqs: Sequence[int]
+    tags: Sequence[int]
+    payloads: Sequence[bytes]
+    times: Sequence[int]
+
+
+Row = tuple[int, int, bytes, int]
 
 
 class Sink(Protocol):
@@ -55,7 +58,8 @@ Answer = tuple[int, bytes]
 class Tape:
     """Records what passes, or replays it, and turns from one to the other by itself.
 
-    ``recorded`` is what to replay first. ``on_mark`` sees the marks that a replay passes over.
+    ``recorded`` is what to replay first. ``on_mark`` sees the marks that a replay passes over: tag,
+    payload and time, in order, but before the guest comes to where they stand.
     ``on_live`` is called once, when the journal has been replayed to its end and the guest is
     about to go on; ``barrier`` returns when an effect on the host may happen.
     """
@@ -63,26 +67,22 @@ class Tape:
     def __init__(
         self,
         sink: Sink,
-        recorded: Iterator[Recorded] | None = None,
+        recorded: Iterator[Batch] | None = None,
         *,
         keep_inputs: bool = True,
-        on_mark: Callable[[Recorded], None] = lambda mark: None,
+        on_mark: Callable[[int, bytes, int], None] = lambda tag, payload, time: None,
         on_live: Callable[[], None] = lambda: None,
         barrier: Callable[[], None] = lambda: None,
     ) -> None:
-        self._sink = sink
-        self._append = sink.append_frame
         self._recorded = recorded or iter(())
-        self._next: Recorded | None = None
-        self._keep_inputs = keep_inputs
+        self._rows: Iterator[Row] = iter(())
+        self._row: Row | None = None
         self._on_mark, self._on_live, self._barrier = on_mark, on_live, barrier
         self.replaying = recorded is not None
         self.last_time = 0  # of the latest replayed event, in µs
-        self.told_monotonic = 0  # what the monotonic clock said last, in a replay
-        self.tell: Callable[[int, bytes], int] = self._tell_live
-        self.ask: Callable[[int, bytes, Callable[[], bytes]], bytes] = self._ask_live
-        if not keep_inputs:
-            self.ask = self._ask_unkept
+        self._last_clock = b""
+        self._live = _recording(sink, keep_inputs=keep_inputs)
+        self.tell, self.ask = self._live
         if self.replaying:
             self.tell, self.ask = self._tell_again, self._ask_again
 
@@ -90,10 +90,15 @@ class Tape:
     # every replay. ``ask(tag, prefix, live)``: the payload that tells the guest something;
     # ``prefix`` is how it begins whatever the answer, ``live`` makes it when there is none yet.
 
+    @property
+    def told_monotonic(self) -> int:
+        """What the monotonic clock said last in a replay, in nanoseconds."""
+        return int.from_bytes(self._last_clock[1:], "little")
+
     def start(self) -> None:
         """Begin: with nothing to replay, the guest is live at once."""
         if self.replaying:
-            self._advance()
+            self._load()
 
     def act(
         self,
@@ -126,60 +131,84 @@ class Tape:
         _, _, errno, value = _unpack_result(told)
         return errno, value
 
-    def _tell_live(self, tag: int, payload: bytes) -> int:
-        self._append(tag, payload)
-        return self._sink.time
-
-    def _ask_live(self, tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:
-        payload = live()
-        self._append(tag, payload)
-        return payload
-
-    def _ask_unkept(self, tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:
-        return live()
-
     def _tell_again(self, tag: int, payload: bytes) -> int:
-        found = self._next
-        assert found is not None
-        if found.tag != tag or found.payload != payload:
-            raise self._divergence(found, tag, payload)
-        self._advance()
-        return found.time
+        assert self._row is not None
+        _, found_tag, found, time = self._row
+        if found_tag != tag or found != payload:
+            raise self._divergence(describe(tag, payload))
+        row = self._row = next(self._rows, None)
+        if row is None:
+            self._load()
+        return time
 
     def _ask_again(self, tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:
-        found = self._next
-        assert found is not None
-        if found.tag != tag or not found.payload.startswith(prefix):
-            raise self._divergence(found, tag, None)
-        if tag == _CLOCK and found.payload[0]:
-            self.told_monotonic = int.from_bytes(found.payload[1:], "little")
-        self._advance()
-        return found.payload
+        assert self._row is not None
+        _, found_tag, found, _ = self._row
+        if found_tag != tag or not found.startswith(prefix):
+            raise self._divergence(f"ask for {BY_TAG[tag].__name__}")
+        if tag == _CLOCK and found[0]:
+            self._last_clock = found
+        row = self._row = next(self._rows, None)
+        if row is None:
+            self._load()
+        return found
 
-    def _advance(self) -> None:
-        for found in self._recorded:
-            self.last_time = found.time
-            if found.tag in MARKS:
-                self._on_mark(found)
-                continue
-            if found.tag not in BY_TAG:
+    def _load(self) -> None:
+        """Take the next batch that has something for the guest; without one, turn live."""
+        for batch in self._recorded:
+            self.last_time = batch.times[-1]
+            strange = set(batch.tags) - BY_TAG.keys()
+            if strange:
                 raise NotResumable(
-                    f"event {found.seq} is of the unknown kind {found.tag}: a newer version of "
-                    "journal has to resume this journal"
+                    f"the journal has events of the unknown kind {min(strange)}: a newer version "
+                    "of journal has to resume it"
                 )
-            self._next = found
-            return
-        self._next = None
+            rows: Iterator[Row] = zip(*batch, strict=True)
+            if not MARKS.isdisjoint(batch.tags):
+                rows = self._without_marks(rows)
+            self._rows, self._row = rows, next(rows, None)
+            if self._row is not None:
+                return
         self.replaying = False
-        self.tell = self._tell_live
-        self.ask = self._ask_live if self._keep_inputs else self._ask_unkept
+        self.tell, self.ask = self._live
         self._on_live()
 
-    def _divergence(self, found: Recorded, tag: int, payload: bytes | None) -> Divergence:
-        actual = BY_TAG[tag].__name__ if payload is None else describe(tag, payload)
-        if payload is None:
-            actual = f"ask for {actual}"
-        return Divergence(found.seq, describe(found.tag, found.payload), actual)
+    def _without_marks(self, rows: Iterator[Row]) -> Iterator[Row]:
+        kept = []
+        for row in rows:
+            if row[1] in MARKS:
+                self._on_mark(*row[1:])
+            else:
+                kept.append(row)
+        return iter(kept)
+
+    def _divergence(self, actual: str) -> Divergence:
+        assert self._row is not None
+        seq, tag, payload, _ = self._row
+        return Divergence(seq, describe(tag, payload), actual)
+
+
+Tell = Callable[[int, bytes], int]
+Ask = Callable[[int, bytes, Callable[[], bytes]], bytes]
+
+
+def _recording(sink: Sink, *, keep_inputs: bool) -> tuple[Tell, Ask]:
+    """How a live guest tells and asks. Closures, because most of a call's time is lookups."""
+    append = sink.append_frame
+
+    def tell(tag: int, payload: bytes) -> int:
+        append(tag, payload)
+        return sink.time
+
+    def ask(tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:
+        payload = live()
+        append(tag, payload)
+        return payload
+
+    def ask_only(tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:
+        return live()
+
+    return tell, ask if keep_inputs else ask_only
 
 
 def describe(tag: int, payload: bytes) -> str:

@@ -8,7 +8,6 @@ from journal.engine.abi import (
     SYNC_FLAGS,
     Entry,
     Errno,
-    FdFlags,
     FileType,
     Refusal,
 )
@@ -74,7 +73,7 @@ def fd_fdstat_set_flags(state: State, fd: int, flags: int) -> None:
     if flags & SYNC_FLAGS:
         raise Refusal(Errno.INVAL)
     state.tape.tell(FileDescriptorSetFlags.tag, _pack_flags(fd, flags))
-    descriptor.flags = FdFlags(flags)
+    descriptor.flags = flags
 
 
 def fd_fdstat_set_rights(state: State, fd: int, base: int, inheriting: int) -> int:

@@ -83,7 +83,7 @@ def _descriptor(opening: Opening, opened: object) -> Descriptor:
         reads=opening.reads,
         writes=opening.writes,
         rights=file_rights(reads=opening.reads, writes=writes),
-        flags=opening.fdflags,
+        flags=int(opening.fdflags),
     )
 
 

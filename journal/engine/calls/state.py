@@ -1,8 +1,8 @@
 """What a call sees of its process."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic_ns, time_ns
 
 from journal import codec
 from journal.engine.abi import CLOCK_MONOTONIC, CLOCK_REALTIME, Errno, Refusal
@@ -49,16 +49,16 @@ class Clocks:
     """The guest's clocks. The monotonic one counts the time that the guest was run, from 0."""
 
     def __init__(self) -> None:
-        self._offset = -time.monotonic_ns()
+        self._offset = -monotonic_ns()
         self.live: tuple[Callable[[], bytes], Callable[[], bytes]] = (
-            lambda: _pack_clock(CLOCK_REALTIME, time.time_ns()),
-            lambda: _pack_clock(CLOCK_MONOTONIC, self.monotonic()),
+            lambda: _pack_clock(CLOCK_REALTIME, time_ns()),
+            lambda: _pack_clock(CLOCK_MONOTONIC, monotonic_ns() + self._offset),
         )
 
     def monotonic(self) -> int:
         """Nanoseconds on the guest's monotonic clock."""
-        return time.monotonic_ns() + self._offset
+        return monotonic_ns() + self._offset
 
     def go_on_from(self, monotonic: int) -> None:
         """Let the monotonic clock say ``monotonic`` now."""
-        self._offset = monotonic - time.monotonic_ns()
+        self._offset = monotonic - monotonic_ns()

@@ -21,6 +21,7 @@ from journal.events.streams import StreamWrite
 #: The most buffers in one call, and bytes in one read of a stream.
 IOVS_MAX = 1024
 STREAM_READ_SIZE_MAX = 1 << 20
+_APPEND = int(FdFlags.APPEND)  # flags of enum cost more than the write itself
 _POSITION_MAX = (1 << 63) - 1
 
 _IOV = struct.Struct("<II")
@@ -34,13 +35,13 @@ _READ, _WRITE, _SEEK = StreamRead.tag, StreamWrite.tag, FileDescriptorSeek.tag
 
 def fd_write(state: State, fd: int, iovs: int, count: int, result: int) -> int:
     """Write buffers at the descriptor's position, or at the end."""
-    descriptor = state.descriptors.get(fd)
+    descriptor = state.descriptors.used.get(fd)
     data = _gather(state, iovs, count)
     if type(descriptor) is OpenFile:
         if not descriptor.writes:
             return Errno.BADF
         file = descriptor.file
-        if descriptor.flags & FdFlags.APPEND:
+        if descriptor.flags & _APPEND:
             descriptor.position = file.size(fd)
         position = descriptor.position
         if position + len(data) > _POSITION_MAX:
@@ -63,7 +64,7 @@ def fd_pwrite(state: State, fd: int, iovs: int, count: int, offset: int, result:
         return Errno.SPIPE
     if not isinstance(descriptor, OpenFile) or not descriptor.writes:
         return Errno.BADF
-    if descriptor.flags & FdFlags.APPEND:
+    if descriptor.flags & _APPEND:
         offset = descriptor.file.size(fd)
     if offset + len(data) > _POSITION_MAX:
         return Errno.INVAL
