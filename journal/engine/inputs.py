@@ -61,6 +61,14 @@ class Interrupter:
             if deadline is not None and time.monotonic_ns() >= deadline:
                 return False
 
+    def wait_writable(self, fd: int) -> None:
+        """Wait until ``fd`` can be written; raises ``Stopped`` if a stop comes first."""
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        poll.register(self._event, select.POLLIN)
+        if all(found != fd for found, _ in poll.poll()):
+            raise Stopped
+
     def close(self) -> None:
         """Give the descriptor back."""
         os.close(self._event)

@@ -149,7 +149,7 @@ def resume(
         if journal.ended is None:
             live = run(writer, streams.outlets)
             return Recorder(writer, streams, interrupter, run=live, reader=journal.reader)
-        _deliver_rest(writer, streams.outlets, delivered, journal.writes())
+        _deliver_rest(writer, streams.outlets, delivered, journal.writes(), interrupter)
         nowhere = {stream: Outlet(TargetKind.CAPTURED) for stream in streams.outlets}
         return Recorder(
             writer,
@@ -222,9 +222,10 @@ def _deliver_rest(
     outlets: dict[int, Outlet],
     delivered: dict[int, int],
     writes: Iterator[tuple[int, bytes]],
+    interrupter: Interrupter,
 ) -> None:
     """Write what a program that ended has printed and its targets have not got."""
-    outbox = Outbox(outlets, writer, writer.sync, lambda: None)
+    outbox = Outbox(outlets, writer, writer.sync, lambda: None, interrupter.wait_writable)
     positions = dict.fromkeys(outlets, 0)
     opened = False
     for stream, data in writes:

@@ -91,32 +91,29 @@ class Outlet:
             inode=self.inode,
         )
 
-    def write(self, data: bytes) -> None:
-        """Write all of ``data``; raises ``OutputLost``."""
+    @property
+    def waits(self) -> bool:
+        """Whether a write may have to wait for whoever reads it, and leaves no trace of itself."""
+        return self.kind not in (TargetKind.REGULAR, TargetKind.CAPTURED)
+
+    def write(self, data: memoryview) -> int:
+        """Write some of ``data``, and say how much; raises ``OutputLost``."""
         if self.kind is TargetKind.CAPTURED:
             self.captured += data
-            return
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(self.fd, rest) :]
-            except BlockingIOError:
-                _wait_writable(self.fd)
-            except OSError as error:
-                raise OutputLost(
-                    f"the output could not be delivered: {error.strerror}; the journal has it, "
-                    "and a resume delivers it"
-                ) from error
+            return len(data)
+        try:
+            return os.write(self.fd, data[: select.PIPE_BUF] if self.waits else data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise OutputLost(
+                f"the output could not be delivered: {error.strerror}; the journal has it, "
+                "and a resume delivers it"
+            ) from error
 
 
 def _status_flags(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_GETFL)
-
-
-def _wait_writable(fd: int) -> None:
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    poll.poll()
 
 
 def _kind_of(fd: int, mode: int) -> TargetKind:
@@ -128,7 +125,8 @@ def _kind_of(fd: int, mode: int) -> TargetKind:
 class Outbox:
     """Outputs that wait until their events are safe.
 
-    ``barrier`` makes the events safe, ``arm`` asks for :meth:`deliver` to be called soon.
+    ``barrier`` makes the events safe, ``arm`` asks for :meth:`deliver` to be called soon, ``wait``
+    returns when a descriptor can be written; what it raises leaves the rest to a later session.
     """
 
     def __init__(
@@ -137,10 +135,11 @@ class Outbox:
         keeper: Keeper,
         barrier: Callable[[], None],
         arm: Callable[[], None],
+        wait: Callable[[int], None],
     ) -> None:
         self._outlets = outlets
         self._keeper = keeper
-        self._barrier, self._arm = barrier, arm
+        self._barrier, self._arm, self._wait = barrier, arm, wait
         self._waiting: list[tuple[int, int, bytes]] = []
         self._size = 0
 
@@ -169,14 +168,25 @@ class Outbox:
         self._barrier()
         first = True
         for outlet, upto, data in self._joined(waiting):
-            if outlet.kind not in (TargetKind.REGULAR, TargetKind.CAPTURED) and not first:
+            if outlet.waits and not first:
                 # The mark of the write before must be with the kernel before this one begins,
                 # or a crash would leave two in doubt.
                 self._keeper.flush()
-            outlet.write(data)
+            self._write(outlet, upto, data)
             first = False
-            for stream, offset in upto.items() if outlet.kind is not TargetKind.CAPTURED else ():
-                self._keeper.append_frame(StreamDelivered.tag, _pack_delivered(stream, offset))
+
+    def _write(self, outlet: Outlet, upto: dict[int, int], data: bytes) -> None:
+        left = memoryview(data)
+        try:
+            while left:
+                if outlet.waits:
+                    self._wait(outlet.fd)
+                left = left[outlet.write(left) :]
+        finally:
+            if outlet.waits or (not left and outlet.kind is TargetKind.REGULAR):
+                for stream, offset in upto.items():
+                    mark = _pack_delivered(stream, offset - len(left))
+                    self._keeper.append_frame(StreamDelivered.tag, mark)
 
     def _joined(
         self, waiting: list[tuple[int, int, bytes]]

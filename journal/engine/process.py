@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -147,7 +148,9 @@ class Process:
         self._ticker = Ticker(self._instance.increment_epoch)
         self.state = State(
             tape=self.tape,
-            outbox=Outbox(outlets, writer, self._barrier, self._ticker.arm),
+            outbox=Outbox(
+                outlets, writer, self._barrier, self._ticker.arm, interrupter.wait_writable
+            ),
             interrupter=interrupter,
             arguments=list(identity.start.arguments),
             environment=list(identity.start.environment),
@@ -193,7 +196,8 @@ class Process:
                 self._open_streams()  # before the first of the outputs that are still owed leaves
                 self._writer.flush()
             outcome = self._run()
-            self.state.outbox.deliver()
+            with suppress(Stopped):  # what cannot leave now, a resume delivers
+                self.state.outbox.deliver()
             return outcome
         finally:
             self._ticker.close()
