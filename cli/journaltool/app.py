@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from journaltool import resume, run
+from journaltool import inspect, resume, run
 
 app = typer.Typer(
     add_completion=False,
@@ -37,3 +37,4 @@ def _main(
 
 app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(run.run)
 app.command(help=resume.HELP, epilog=resume.EPILOG, context_settings=_SETTINGS)(resume.resume)
+app.command(help=inspect.HELP, epilog=inspect.EPILOG, context_settings=_SETTINGS)(inspect.inspect)

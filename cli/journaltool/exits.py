@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 
 import typer
 
@@ -35,8 +36,11 @@ def of_signal(number: int) -> int:
 
 
 @contextmanager
-def told(code: Code, *, as_json: bool = False) -> Iterator[None]:
-    """Turn what is expected to go wrong into a sentence on stderr and an exit with ``code``."""
+def told(code: Code, *, about: Path | None = None, as_json: bool = False) -> Iterator[None]:
+    """Turn what is expected to go wrong into a sentence on stderr and an exit with ``code``.
+
+    An error of the format knows an offset and no file: ``about`` is the one that is read.
+    """
     try:
         yield
     except BrokenPipeError:
@@ -46,11 +50,15 @@ def told(code: Code, *, as_json: bool = False) -> Iterator[None]:
     except (OSError, MemoryError) as error:
         _tell(error, _system_reason(error), as_json)
     except Exception as error:
-        from journal.errors import JournalError  # slow to import, and then it is there already
+        # slow to import, but whoever raises one of them has imported them
+        from journal.errors import FormatError, JournalError
 
         if not isinstance(error, JournalError):
             raise
-        _tell(error, str(error), as_json)
+        reason = str(error)
+        if isinstance(error, FormatError) and about is not None and str(about) not in reason:
+            reason = f"{about}: {reason}"
+        _tell(error, reason, as_json)
     else:
         return
     raise typer.Exit(code)

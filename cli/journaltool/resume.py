@@ -54,7 +54,7 @@ def resume(
     as_json: options.JsonOption = False,
 ) -> None:
     """Go on with a program (the help text is HELP)."""
-    with exits.told(exits.Code.REFUSED, as_json=as_json):
+    with exits.told(exits.Code.REFUSED, about=journal, as_json=as_json):
         import journal as library
 
         recorder = library.resume(
