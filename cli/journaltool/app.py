@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from journaltool import inspect, resume, run
+from journaltool import info, inspect, resume, run, verify
 
 app = typer.Typer(
     add_completion=False,
@@ -13,28 +13,42 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich would take the brackets of HOST::GUEST[:ro] for its markup
 )
 
+HELP = """Record WebAssembly programs in journals, and bring them back exactly as they were."""
+
+EPILOG = """\b
+Examples:
+  journaltool run hello.wasm
+  journaltool resume hello.journal
+  journaltool info hello.journal
+
+The exit codes of each command are told by its own --help.
+"""
+
 _SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 _GUEST_SETTINGS = {**_SETTINGS, "allow_interspersed_args": False}
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from journal import __version__
+        from journal.version import VERSION
 
-        typer.echo(f"journaltool {__version__}")
+        typer.echo(f"journaltool {VERSION}")
         raise typer.Exit
 
 
-@app.callback(context_settings=_SETTINGS)
+@app.callback(help=HELP, epilog=EPILOG, context_settings=_SETTINGS)
 def _main(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Record WebAssembly programs in journals, and bring them back exactly as they were."""
+    """What stands before a command."""
 
 
 app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(run.run)
-app.command(help=resume.HELP, epilog=resume.EPILOG, context_settings=_SETTINGS)(resume.resume)
-app.command(help=inspect.HELP, epilog=inspect.EPILOG, context_settings=_SETTINGS)(inspect.inspect)
+for _command in (resume, inspect, info, verify):
+    _name = _command.__name__.rpartition(".")[2]
+    app.command(_name, help=_command.HELP, epilog=_command.EPILOG, context_settings=_SETTINGS)(
+        getattr(_command, _name)
+    )

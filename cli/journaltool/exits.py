@@ -1,6 +1,5 @@
 """How a command ends: its exit codes, and errors told in one sentence."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -43,11 +42,12 @@ def told(code: Code, *, about: Path | None = None, as_json: bool = False) -> Ite
     """
     try:
         yield
-    except BrokenPipeError:
-        # Whoever read our output has enough; Python would complain once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has enough
+        _drop_output()
         raise typer.Exit(Code.FINE) from None
     except (OSError, MemoryError) as error:
+        _drop_output()
         _tell(error, _system_reason(error), as_json)
     except Exception as error:
         # slow to import, but whoever raises one of them has imported them
@@ -64,6 +64,11 @@ def told(code: Code, *, about: Path | None = None, as_json: bool = False) -> Ite
     raise typer.Exit(code)
 
 
+def _drop_output() -> None:
+    """Let go what could not be written: Python would try, and complain, once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def _system_reason(error: OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory"
@@ -75,17 +80,13 @@ def _tell(error: Exception, reason: str, as_json: bool) -> None:
     from journal.errors import Divergence
 
     lines = [f"error: {reason}"]
-    found: dict[str, object] = {
-        "outcome": "error",
-        "error": type(error).__name__,
-        "message": reason,
-    }
+    known: dict[str, object] = {"error": type(error).__name__, "message": reason}
     if isinstance(error, Divergence):
         lines = [f"error: the replay diverged from the journal at event {error.seq}"]
         lines += [f"  the journal has  {error.expected}", f"  the guest did    {error.actual}"]
         lines += render.backtrace(error.backtrace)
-        found |= {"seq": error.seq, "expected": error.expected, "actual": error.actual}
-        found["backtrace"] = error.backtrace
-    render.say("\n".join(lines))
+        known |= {"seq": error.seq, "expected": error.expected, "actual": error.actual}
+        known["backtrace"] = error.backtrace
+    render.say(*lines)
     if as_json:
-        print(json.dumps(found), file=sys.stderr)
+        render.say_json({"outcome": "error", **known})

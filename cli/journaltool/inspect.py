@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from journal.block import Block
     from journal.errors import FormatError
 
-HELP = """Print the events of a journal, one a line: number, time since the start, kind and fields.
+HELP = """Print the events of a journal.
+
+Each has a line: its number, the time since the start, its kind and its fields.
 
 Bytes are cut, and values of environment variables left out, unless --bytes all asks for them.
 """
@@ -75,7 +77,7 @@ def inspect(
     """Print events (the help text is HELP)."""
     errors: list[FormatError] = []
     with exits.told(exits.Code.ERROR, about=journal):
-        from journal import Reader
+        from journal import MalformedEvent, Reader
 
         tags = _tags(kind or (), group or ())
         with Reader(journal) as reader:
@@ -85,9 +87,11 @@ def inspect(
             )
             lines = _lines(reading.blocks(reader, start, tags, errors.append), start, tags, line)
             _print(lines, limit)
-        for error in errors[:1]:
+        if errors:
+            # events that are lost come before events that are wrong
+            first = min(errors, key=lambda error: isinstance(error, MalformedEvent))
             more = f", and {reading.count(len(errors) - 1, 'error')} more" if errors[1:] else ""
-            render.say(f"error: {journal}: {error}{more}")
+            render.say(f"error: {journal}: {first}{more}")
         if not errors and (note := reading.torn(summary)):
             render.say(f"{journal}: {note}")
     raise typer.Exit(exits.Code.DAMAGED if errors else exits.Code.FINE)

@@ -3,22 +3,16 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from io import TextIOWrapper
 
 PROGRAM = "journaltool"
 
 
 def safe(text: str) -> str:
-    """``text`` with everything escaped that is not printable; newlines and tabs stay."""
+    """``text`` with everything escaped that is not printable: a newline could fake a line."""
     if text.isprintable():
         return text
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else _escaped(character)
-        for character in text
-    )
-
-
-def _escaped(character: str) -> str:
-    return repr(character)[1:-1]
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def quoted(text: str) -> str:
@@ -26,22 +20,18 @@ def quoted(text: str) -> str:
     return text if text and text.isprintable() and " " not in text else repr(text)
 
 
-def say(text: str) -> None:
+def say(*lines: str) -> None:
     """One thing to know, on stderr."""
     if sys.stderr is not None:
-        sys.stderr.write(f"{PROGRAM}: {_encodable(safe(text))}\n")
+        sys.stderr.write(f"{PROGRAM}: " + "\n".join(map(safe, lines)) + "\n")
         sys.stderr.flush()
-
-
-def _encodable(text: str) -> str:
-    encoding = sys.stderr.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def say_json(values: Mapping[str, object]) -> None:
     """One JSON object, on one line of stderr."""
-    sys.stderr.write(json.dumps(values) + "\n")
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.write(json.dumps(values) + "\n")
+        sys.stderr.flush()
 
 
 def backtrace(text: str) -> list[str]:
@@ -59,6 +49,8 @@ def table(rows: Iterable[tuple[str, str]], *, style: Mapping[str, str] | None = 
     from rich.console import Console
     from rich.text import Text
 
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has UTF-8
     found = list(rows)
     width = max((len(name) for name, _ in found), default=0)
     console = Console(highlight=False, markup=False, emoji=False)

@@ -39,38 +39,52 @@ class Ended:
         return exits.of_signal(self.stopped_by) if self.stopped_by else exits.Code.TIMEOUT
 
 
+class _Watch:
+    """What the signals that stop a guest do, as long as there is one."""
+
+    def __init__(self, recorder: "Recorder") -> None:
+        self._recorder = recorder
+        self.over = False
+        self.caught = 0
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: the main thread waits on, and sees the guest stop."""
+        if not self.over:
+            self.caught = self.caught or number
+            self._recorder.stop()
+
+
 def until_end(recorder: "Recorder", timeout: float | None) -> Ended:
     """Run the guest until it ends, time is over, or a signal stops it; then close the journal."""
     gc.freeze()
     gc.enable()
-    caught: list[int] = []
+    watch = _Watch(recorder)
     began = time.monotonic()
-    with _stopping(recorder, caught), recorder:
-        outcome = recorder.wait(timeout)
-        timed_out = outcome is None
-        if outcome is None:
-            recorder.stop()
-            outcome = recorder.wait()
-        assert outcome is not None, "a wait without a limit ends with an outcome"
+    with _handling(watch), recorder:
+        try:
+            outcome = recorder.wait(timeout)
+            timed_out = outcome is None
+            if outcome is None:
+                recorder.stop()
+                outcome = recorder.wait()
+        finally:
+            watch.over = True
+    assert outcome is not None, "a wait without a limit ends with an outcome"
     stopped = outcome.ending.value == "stopped"
     return Ended(
         outcome,
         time.monotonic() - began,
-        timed_out=stopped and timed_out and not caught,
-        stopped_by=caught[0] if stopped and caught else 0,
+        timed_out=stopped and timed_out and not watch.caught,
+        stopped_by=watch.caught if stopped else 0,
     )
 
 
 @contextmanager
-def _stopping(recorder: "Recorder", caught: list[int]) -> Iterator[None]:
-    def stop(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        recorder.stop()
-
+def _handling(watch: _Watch) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in STOPPING}
     for number, handler in before.items():
         if handler != signal.SIG_IGN:  # nohup, or a job in the background, asked for that
-            signal.signal(number, stop)
+            signal.signal(number, watch.stop)
     try:
         yield
     finally:
@@ -83,8 +97,8 @@ def tell(ended: Ended, journal: str, *, quiet: bool, as_json: bool, resumable: b
     outcome = ended.outcome
     if not quiet:
         if outcome.ending.value == "trapped":
-            lines = [f"the guest trapped: {outcome.reason}", *render.backtrace(outcome.backtrace)]
-            render.say("\n".join(lines))
+            trace = render.backtrace(outcome.backtrace)
+            render.say(f"the guest trapped: {outcome.reason}", *trace)
         elif outcome.ending.value == "stopped":
             render.say(_stopped(ended, journal, resumable))
     if as_json:
