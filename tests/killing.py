@@ -17,12 +17,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import accumulate
 from pathlib import Path
 
 import journal
 from journal.events.inputs import StreamRead
 from journal.events.streams import StreamWrite
+from tests.endings import Ending
 from tests.programs import ROOT
 
 DEADLINE_SECONDS = 120.0
@@ -102,17 +102,6 @@ class Call:
 
 
 Kill = Moment | Call
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """All that a run leaves behind."""
-
-    code: int
-    stdout: bytes
-    stderr: bytes
-    tree: dict[str, bytes]
-    files: dict[str, bytes]
 
 
 @dataclass(slots=True)
@@ -317,51 +306,3 @@ def writes_of(path: Path) -> list[tuple[int, bytes]]:
     """The stream and the bytes of each write to standard output and error."""
     with journal.Reader(path) as reader:
         return [(event.stream, event.data) for event in reader if isinstance(event, StreamWrite)]
-
-
-def difference(wanted: Ending, found: Ending) -> str:
-    """What is not as it must be, in some lines; empty when all is."""
-    lines = []
-    if wanted.code != found.code:
-        lines.append(f"it ended with {found.code}, not with {wanted.code}")
-    for name in ("stdout", "stderr"):
-        lines += _bytes_differ(name, getattr(wanted, name), getattr(found, name))
-    for kind in ("tree", "files"):
-        one, other = getattr(wanted, kind), getattr(found, kind)
-        lines += [f"{kind}: {name} is missing" for name in one.keys() - other.keys()]
-        lines += [f"{kind}: {name} is too much" for name in other.keys() - one.keys()]
-        for name in one.keys() & other.keys():
-            lines += _bytes_differ(f"{kind}: {name}", one[name], other[name])
-    return "\n".join(lines)
-
-
-def _bytes_differ(name: str, wanted: bytes, found: bytes) -> list[str]:
-    if wanted == found:
-        return []
-    pairs, shorter = zip(wanted, found, strict=False), min(len(wanted), len(found))
-    at = next((at for at, (one, other) in enumerate(pairs) if one != other), shorter)
-    window = slice(max(0, at - 60), at + 100)
-    sizes = f"{len(wanted)} bytes wanted, {len(found)} found, the first difference at {at}"
-    return [f"{name}: {sizes}", f"  wanted {wanted[window]!r}", f"  found  {found[window]!r}"]
-
-
-def is_told_once(wanted: bytes, sessions: list[bytes], writes: list[bytes], drop: bool) -> bool:
-    """Whether sessions at a pipe say ``wanted`` but for the one write in flight at each kill.
-
-    A session goes on where the one before ended, or at the beginning of the write that it ended
-    in or with; with ``drop`` at the end of that write, or of the one that was to follow.
-    """
-    bounds = [0, *accumulate(len(data) for data in writes)]
-
-    def starts(place: int) -> set[int]:
-        beside = [b for b in bounds if b > place][:1] if drop else []
-        return {place, *(beside if drop else [b for b in bounds if b < place][-1:])}
-
-    first, *later = sessions
-    places = {len(first)} if wanted.startswith(first) else set()
-    for said in filter(None, later):
-        begun = {start for place in places for start in starts(place)}
-        places = {start + len(said) for start in begun if wanted[start:].startswith(said)}
-    if drop and later:  # nothing is left to say where the last write was the one dropped
-        places |= {start for place in places for start in starts(place)}
-    return len(wanted) in places

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.endings import Ending, difference, is_told_once
 from tests.killing import (
     APPENDING,
     BEFORE,
     SHARING,
     Call,
-    Ending,
     Input,
     Kill,
     Moment,
@@ -31,8 +31,6 @@ from tests.killing import (
     Place,
     Plan,
     Trial,
-    difference,
-    is_told_once,
     writes_of,
 )
 from tests.programs import ROOT, guest

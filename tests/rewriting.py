@@ -1,0 +1,55 @@
+"""Journals rewritten frame by frame: what a test changes is all that is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import journal
+from journal import Event, Frame, Reader, Writer
+from journal.event import fields_of
+
+Change = Callable[[list[Frame]], Iterable[Frame]]
+
+
+def frames_of(path: Path) -> list[Frame]:
+    """All frames of a journal."""
+    with Reader(path) as reader:
+        return list(reader.frames())
+
+
+def events_of(path: Path) -> list[Event]:
+    """All events of a journal."""
+    with Reader(path) as reader:
+        return list(reader)
+
+
+def rewritten(path: Path, target: Path, change: Change = list) -> Path:
+    """The journal at `path` once more at `target`, with `change` made; times stay as they are."""
+    frames = list(change(frames_of(path)))
+    moment = frames[0].time
+
+    def clock() -> int:
+        return moment
+
+    with Writer(target, clock=clock) as writer:
+        for frame in frames:
+            moment = frame.time
+            writer.append_frame(frame.tag, frame.payload)
+    return target
+
+
+def first_of(count: int) -> Change:
+    """Keep the first frames; with a negative `count`, all but the last."""
+    return lambda frames: frames[:count]
+
+
+def with_event(frames: Sequence[Frame], index: int, event: Event) -> list[Frame]:
+    """The frames with another event in one place."""
+    changed = frames[index]._replace(tag=event.tag, payload=journal.encode(event))
+    return [*frames[:index], changed, *frames[index + 1 :]]
+
+
+def altered(event: Event, **changes: object) -> Event:
+    """The event with some fields changed."""
+    return type(event)(**(fields_of(event) | changes))
