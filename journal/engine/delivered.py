@@ -118,6 +118,9 @@ def _settle_file(
         held = size - copied.base
         if held > 0 and _matching(copied, output, 0) == held:
             outlet.base, outlet.skip = copied.base, held
+    if outlet.skip:
+        # What is taken as there in the next session must not be lost by a power cut in this one.
+        os.fdatasync(outlet.fd)
     now = size if outlet.append else os.lseek(outlet.fd, 0, os.SEEK_CUR)
     if now > outlet.base + outlet.skip:
         # Somebody else has written behind our output, and may share the position: go on there.

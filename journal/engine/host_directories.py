@@ -231,7 +231,7 @@ class HostDirectory(Opened):
         value = value_of(act(paths.PathRename.tag, effect, HostCall.RENAME, fd, perform))
         (size,) = _COUNT.unpack_from(value)
         old, new = value[_COUNT.size : _COUNT.size + size], value[_COUNT.size + size :]
-        self._tree.moved(names_from(old), names_from(new))
+        self._tree.renamed(names_from(old), names_from(new))
 
     def link(
         self, fd: int, lookup: int, path: str, to: Directory, to_fd: int, to_path: str

@@ -40,12 +40,16 @@ _SIZE = struct.Struct("<Q")
 
 
 class HostTree:
-    """One mount: the host's directory, opened when it is first needed, never while replaying."""
+    """One mount: the host's directory, opened when it is first needed, never while replaying.
 
-    def __init__(self, tape: Tape, path: str, *, writable: bool) -> None:
+    ``moved`` says that it is a copy of the directory that the journal knows.
+    """
+
+    def __init__(self, tape: Tape, path: str, *, writable: bool, moved: bool) -> None:
         self.tape = tape
         self.path = path
         self.writable = writable
+        self.moved = moved
         self._root: int | None = None
         self.opened: weakref.WeakSet[Opened] = weakref.WeakSet()
 
@@ -60,10 +64,10 @@ class HostTree:
         """The value of an answer; refuses with its errno."""
         return value_of(self.tape.answer(call, fd, lambda: answered(deed)))
 
-    def moved(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+    def renamed(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         """Something was renamed: what is open below it has other names now."""
         for opened in self.opened:
-            opened.moved(old, new)
+            opened.renamed(old, new)
 
     def close(self) -> None:
         """Close the root and all that is open below it."""
@@ -98,7 +102,8 @@ class Opened:
         if self._node is None:
             return self._tree.root
         if self._handle is None:
-            self._handle = reopen(self._tree.root, self._node, self._flags)
+            tree = self._tree
+            self._handle = reopen(tree.root, self._node, self._flags, moved=tree.moved)
         return self._handle
 
     @property
@@ -111,7 +116,7 @@ class Opened:
         """Its names from the mount's root down."""
         return self._node.names if self._node else ()
 
-    def moved(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+    def renamed(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         """``old`` is called ``new`` now."""
         if self._node and self._node.names[: len(old)] == old:
             self._node = self._node._replace(names=new + self._node.names[len(old) :])

@@ -98,8 +98,11 @@ def identify(handle: int, names: tuple[str, ...]) -> Node:
     return Node(filetype_of(found.st_mode), found.st_dev, found.st_ino, names)
 
 
-def reopen(root: int, node: Node, flags: int) -> int:
-    """Open ``node`` once more by its names; refuses with ``STALE`` if another is there now."""
+def reopen(root: int, node: Node, flags: int, *, moved: bool) -> int:
+    """Open ``node`` once more by its names; refuses with ``STALE`` if another is there now.
+
+    In a mount that has ``moved`` all nodes are others: what it is called has to do.
+    """
     directory = os.open(".", _O_DIRECTORY, dir_fd=root)
     try:
         for name in node.names[:-1]:
@@ -111,7 +114,8 @@ def reopen(root: int, node: Node, flags: int) -> int:
         raise Refusal(Errno.STALE) from error
     finally:
         os.close(directory)
-    if identify(handle, node.names) != node:
+    found = identify(handle, node.names)
+    if found.filetype != node.filetype or not (moved or found == node):
         os.close(handle)
         raise Refusal(Errno.STALE)
     return handle

@@ -1,6 +1,6 @@
 """The directories a guest has from the start: in memory, or of the host."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +56,17 @@ def mount_events(mounts: Iterable[HostMount | MemoryMount]) -> list[Mount]:
         if isinstance(mount, MemoryMount):
             events.append(Mount(fd=fd, kind=MountKind.MEMORY, guest=mount.guest, host=""))
             continue
-        path = Path(mount.host)
-        if not path.is_dir():
-            raise OptionError(f"{path} is not a directory, so it cannot be mounted")
         kind = MountKind.HOST_READ_ONLY if mount.read_only else MountKind.HOST
-        events.append(Mount(fd=fd, kind=kind, guest=mount.guest, host=str(path.resolve())))
+        host = _directory(mount.host, mount.guest)
+        events.append(Mount(fd=fd, kind=kind, guest=mount.guest, host=host))
     return events
+
+
+def _directory(host: str, guest: str) -> str:
+    path = Path(host)
+    if not path.is_dir():
+        raise OptionError(f"{path} is not a directory, so the guest cannot have it as {guest}")
+    return str(path.resolve())
 
 
 def placed_events(placed: Iterable[Placed]) -> Iterator[FilePlaced]:
@@ -105,18 +110,35 @@ def _placed(kind: FileType, path: str, offset: int, data: bytes) -> FilePlaced:
 
 
 class Mounts:
-    """The mounts of one process, and the files that were placed in them."""
+    """The mounts of one process, and the files that were placed in them.
 
-    def __init__(self, tape: Tape, events: Iterable[Mount], files_size_max: int) -> None:
+    ``moved`` says where a mount's directory is now, by its name in the guest.
+    """
+
+    def __init__(
+        self,
+        tape: Tape,
+        events: Iterable[Mount],
+        files_size_max: int,
+        moved: Mapping[str, str],
+    ) -> None:
         self._memory: dict[str, MemoryTree] = {}
         self._host: dict[str, HostTree] = {}
         self._events = list(events)
+        strangers = moved.keys() - {event.guest for event in self._events}
+        if strangers:
+            raise OptionError(f"the guest has no mount called {min(strangers)}")
         for event in self._events:
             if event.kind is MountKind.MEMORY:
                 self._memory[event.guest] = MemoryTree(tape, event.fd, files_size_max)
             else:
-                writable = event.kind is MountKind.HOST
-                self._host[event.guest] = HostTree(tape, event.host, writable=writable)
+                path = _directory(moved.get(event.guest, event.host), event.guest)
+                self._host[event.guest] = HostTree(
+                    tape,
+                    path,
+                    writable=event.kind is MountKind.HOST,
+                    moved=path != event.host,
+                )
 
     def preopen(self, descriptors: Descriptors) -> None:
         """Put the mounts into the table, each under its number."""

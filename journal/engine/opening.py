@@ -100,6 +100,7 @@ def resume(
     path: StrPath,
     *,
     module: bytes | StrPath | None = None,
+    moved: Mapping[str, str] | None = None,
     stdin: Input = None,
     stdout: Output = None,
     stderr: Output = None,
@@ -111,7 +112,8 @@ def resume(
     """The run of the journal at ``path``, from where the journal ends.
 
     The guest is replayed from its start to there, and goes on live; a program that had ended has
-    its outcome at once. ``module`` is needed only where the journal does not hold it.
+    its outcome at once. ``module`` is needed only where the journal does not hold it. ``moved`` says
+    where directories of the host are now, by their names in the guest, if they are elsewhere.
     ``memory_size_max`` refuses a journal whose guest may have more. Raises ``NotResumable``,
     ``ModuleMismatch``, ``EngineMismatch``, and ``JournalLocked`` while another process runs it.
     """
@@ -143,6 +145,7 @@ def resume(
                 durability=durability,
                 recorded=journal.recorded(),
                 delivered=delivered,
+                moved=moved,
             )
             return Run(process, identity.configuration.stack_size)
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -113,6 +113,7 @@ class Process:
 
     With ``recorded`` it first replays, and goes on live where that ends. ``outlets`` are settled:
     they know what they have of the recorded output; ``delivered`` says the same by stream.
+    ``moved`` says where the mounts' directories are now.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Process:
         durability: Durability = Durability.OUTPUT,
         recorded: Iterator[Batch] | None = None,
         delivered: dict[int, int] | None = None,
+        moved: Mapping[str, str] | None = None,
     ) -> None:
         self._writer = writer
         self._durability = durability
@@ -157,6 +159,9 @@ class Process:
             before_wait=self._before_wait,
             on_consumed=writer.flush,
         )
+        self.mounts = Mounts(
+            self.tape, identity.mounts, identity.configuration.files_size_max, moved or {}
+        )
         self._open_descriptors(identity)
         self._instance.limit_memory(identity.configuration.memory_size_max)
         define_imports(self._instance, module, identity.configuration, self.state)
@@ -169,7 +174,6 @@ class Process:
         for stream in (STDOUT, STDERR):
             terminal = self._outlets[stream].kind is TargetKind.TERMINAL
             table.add(OutputStream(stream, terminal))
-        self.mounts = Mounts(self.tape, identity.mounts, identity.configuration.files_size_max)
         self.mounts.preopen(table)
         for event, micros in identity.placed:
             self.mounts.place(event, micros * 1000)
