@@ -55,7 +55,9 @@ def table(rows: Iterable[tuple[str, str]], *, style: Mapping[str, str] | None = 
     width = max((len(name) for name, _ in found), default=0)
     console = Console(highlight=False, markup=False, emoji=False)
     styles = style or {}
-    for name, value in found:
-        line = Text(f"{name:<{width}}  ", style="bold")
-        line.append(safe(value), style=styles.get(name, "not bold"))
-        console.print(line, soft_wrap=True)
+    with console.capture() as printed:  # rich would end the process itself on a broken pipe
+        for name, value in found:
+            line = Text(f"{name:<{width}}  ", style="bold")
+            line.append(safe(value), style=styles.get(name, "not bold"))
+            console.print(line, soft_wrap=True)
+    sys.stdout.write(printed.get())

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 HELP = """Check every byte of a journal.
 
-That is every hash, the chain of blocks and every event; what is wrong is named. Nothing is changed. A tail that a crash cut short is normal: a resume goes on in front of it.
+That is every hash, the chain of blocks and every event; what is wrong is named. Nothing is changed.
+A tail that a crash cut short is normal: a resume goes on in front of it.
 """
 
 EPILOG = """\b
