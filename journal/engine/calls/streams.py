@@ -36,6 +36,8 @@ _READ, _WRITE, _SEEK = StreamRead.tag, StreamWrite.tag, FileDescriptorSeek.tag
 def fd_write(state: State, fd: int, iovs: int, count: int, result: int) -> int:
     """Write buffers at the descriptor's position, or at the end."""
     descriptor = state.descriptors.used.get(fd)
+    if descriptor is None:
+        return Errno.BADF
     data = _gather(state, iovs, count)
     if type(descriptor) is OpenFile:
         if not descriptor.writes:
