@@ -31,7 +31,7 @@ BEFORE = b"what stood in the file before\n"
 CACHE_HOME = ROOT / ".cache"
 CACHE = CACHE_HOME / "wasm-journal" / "modules"
 JOURNALTOOL = (sys.executable, "-m", "journaltool")
-_STRACE = ("strace", "--follow-forks", "-qqq")
+STRACE = ("strace", "--follow-forks", "-qqq")
 
 
 class Place(Enum):
@@ -145,13 +145,13 @@ class Trial:
         tracing: tuple[str, ...] = ()
         if isinstance(kill, Call):
             inject = f"inject={kill.name}:signal=KILL:when={kill.nth}"
-            tracing = (*_STRACE, "-o", os.devnull, "-e", f"trace={kill.name}", "-e", inject)
-        return self._session(tracing, kill)
+            tracing = (*STRACE, "-o", os.devnull, "-e", f"trace={kill.name}", "-e", inject)
+        return self.run(tracing, kill)
 
     def counted_session(self, names: Sequence[str]) -> Counter[str]:
         """One session; how often the busiest of its threads made each system call."""
         log = self.folder / "calls"
-        self._session((*_STRACE, "-o", str(log), "-e", f"trace={','.join(names)}"), None)
+        self.run((*STRACE, "-o", str(log), "-e", f"trace={','.join(names)}"), None)
         made: Counter[tuple[str, str]] = Counter()
         for line in log.read_text().splitlines():
             thread, call = line.split(maxsplit=1)
@@ -161,7 +161,8 @@ class Trial:
             calls[name] = max(calls[name], count)
         return calls
 
-    def _session(self, tracing: tuple[str, ...], kill: Kill | None) -> int:
+    def run(self, tracing: tuple[str, ...], kill: Kill | None = None) -> int:
+        """One process, under the command `tracing`."""
         command = resume_command(self) if self.journal.exists() else record_command(self)
         streams, listeners = _streams(self)
         try:
