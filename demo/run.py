@@ -26,6 +26,7 @@ BREADS = ("rye bread", "six rolls", "a cake", "two baguettes", "muffins", "pretz
 TOWNS = ("Lisbon", "Oslo", "Quito", "Hanoi")
 ORDERS = [f"{bread}, {town}" for town in TOWNS for bread in BREADS]
 PAUSE_MILLISECONDS = 40
+WIDTH = 94
 DEADLINE_SECONDS = 60.0
 TICKET = re.compile(rb"ticket ([0-9a-f]{8})\b")
 
@@ -61,8 +62,7 @@ def main() -> None:
             tell_what_is_same(killed)
 
         title("What the journal says")
-        journal = str(killed.journal)
-        told = [tool("info", journal), tool("inspect", journal, lines=8), tool("verify", journal)]
+        told = [tool(name, killed.journal) for name in ("info", "inspect", "verify")]
     if wrong or any(told):
         stop("the demonstration failed")
     print("\nKilled twice, and every byte is as it was to be.")
@@ -158,15 +158,24 @@ def tell_what_is_same(killed: Day) -> None:
     say(f"its ticket, drawn by chance in the first process: {ticket.decode()}, in the last one too")
 
 
-def tool(command: str, *arguments: str, lines: int = 1000) -> int:
+def tool(command: str, journal: Path) -> int:
     """Run a command on a journal and show what it says; gives its exit code."""
     print()
-    say(f"$ journaltool {command} {Path(arguments[-1]).name}")
+    say(f"$ journaltool {command} {journal.name}")
     done = subprocess.run(
-        [str(JOURNALTOOL), command, *arguments], capture_output=True, text=True, check=False
+        [str(JOURNALTOOL), command, journal.name],
+        cwd=journal.parent,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     said = (done.stdout + done.stderr).splitlines()
-    show([line if len(line) < 96 else f"{line[:93]}..." for line in said], lines, 2)
+    begun = [at for at, line in enumerate(said) if "SessionStart" in line]
+    if len(begun) > 1:  # of all events, the first, and those around the first kill
+        around = said[begun[1] - 6 : begun[1] + 6]
+        said = [*said[:3], "...", *around, "..."]
+    for line in said:
+        print(f"    | {line if len(line) < WIDTH else line[: WIDTH - 3] + '...'}")
     return done.returncode
 
 
