@@ -105,7 +105,8 @@ class HostDirectory(Opened):
             if place.must_be_directory or opening.flags & OpenFlags.DIRECTORY:
                 flags |= os.O_DIRECTORY
                 if flags & os.O_CREAT:
-                    raise Refusal(Errno.ISDIR)
+                    there = flags & os.O_EXCL and place.name == "."
+                    raise Refusal(Errno.EXIST if there else Errno.ISDIR)
             handle = _open_at(place, flags)
             node = identify(handle, self.names + place.names)
         if node.filetype not in (FileType.DIRECTORY, FileType.REGULAR_FILE):
@@ -241,8 +242,11 @@ class HostDirectory(Opened):
             raise Refusal(Errno.INVAL)
         other = self._same_mount(to)
 
-        def deed(target: Place[int]) -> None:
-            with place_of(self.handle, path, follow=False) as source:
+        def deed() -> None:
+            with (
+                place_of(self.handle, path, follow=False) as source,
+                place_of(other.handle, to_path, follow=False) as target,
+            ):
                 _stat_at(source)
                 os.link(
                     source.name,
@@ -253,7 +257,8 @@ class HostDirectory(Opened):
                 )
 
         effect = pack_link(fd, lookup, to_fd, path, to_path)
-        other._make(paths.CreateHardLink.tag, effect, HostCall.LINK, to_fd, to_path, deed)
+        was_there = other._probe(to_fd, to_path)
+        self._once(paths.CreateHardLink.tag, effect, HostCall.LINK, to_fd, deed, was_there, False)
 
     def _same_mount(self, other: Directory) -> "HostDirectory":
         if not isinstance(other, HostDirectory) or other._tree is not self._tree:
@@ -280,7 +285,8 @@ class HostDirectory(Opened):
         deed: Callable[[Place[int]], None],
     ) -> None:
         """A change that must find nothing at ``path``."""
-        self._once(tag, effect, call, fd, path, deed, undone=False)
+        was_there = self._probe(fd, path)
+        self._once(tag, effect, call, fd, lambda: self._at(path, deed), was_there, False)
 
     def _remove(
         self,
@@ -292,7 +298,12 @@ class HostDirectory(Opened):
         deed: Callable[[Place[int]], None],
     ) -> None:
         """A change that must find something at ``path``."""
-        self._once(tag, effect, call, fd, path, deed, undone=True)
+        was_there = self._probe(fd, path)
+        self._once(tag, effect, call, fd, lambda: self._at(path, deed), was_there, True)
+
+    def _at(self, path: str, deed: Callable[[Place[int]], None]) -> None:
+        with place_of(self.handle, path, follow=False) as place:
+            deed(place)
 
     def _once(
         self,
@@ -300,27 +311,24 @@ class HostDirectory(Opened):
         effect: bytes,
         call: HostCall,
         fd: int,
-        path: str,
-        deed: Callable[[Place[int]], None],
-        *,
-        undone: bool,
+        deed: Callable[[], None],
+        was_there: bool,
+        removes: bool,
     ) -> None:
-        """A change after which ``path`` is there if it was not, or the other way round.
+        """A change after which something is there if it was not, or the other way round.
 
         Done once more after a crash, it is refused if it had been done; where the probe says that
         it could have been done, that refusal is the success it was.
         """
-        was_there = self._probe(fd, path)
-        refused_with = Errno.NOENT if undone else Errno.EXIST
+        refused_with = Errno.NOENT if removes else Errno.EXIST
 
         def live() -> bytes:
-            with place_of(self.handle, path, follow=False) as place:
-                deed(place)
+            deed()
             return b""
 
         def perform(again: bool) -> Answer:
             errno, value = answered(live)
-            if again and was_there is undone and errno == refused_with:
+            if again and was_there is removes and errno == refused_with:
                 return 0, b""
             return errno, value
 

@@ -180,6 +180,8 @@ class MemoryDirectory:
         follow = bool(opening.lookup & SYMLINK_FOLLOW) and not exclusive
         place = resolve(self._node, opening.path, _STEPS, follow=follow)
         node = _at(place)
+        if flags & OpenFlags.CREATE and place.must_be_directory and place.name != ".":
+            raise Refusal(Errno.ISDIR)
         if node is None:
             return self._open_new(opening, place)
         if exclusive:
@@ -193,7 +195,7 @@ class MemoryDirectory:
             return MemoryDirectory(self._tree, node)
         assert isinstance(node, FileNode)
         if place.must_be_directory or flags & OpenFlags.DIRECTORY:
-            raise Refusal(Errno.ISDIR if flags & OpenFlags.CREATE else Errno.NOTDIR)
+            raise Refusal(Errno.NOTDIR)
         now = self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
         if flags & OpenFlags.TRUNCATE:
             self._tree.size_bytes -= len(node.data)
@@ -204,8 +206,6 @@ class MemoryDirectory:
     def _open_new(self, opening: Opening, place: Place[DirectoryNode]) -> "MemoryFile":
         if not opening.flags & OpenFlags.CREATE:
             raise Refusal(Errno.NOENT)
-        if place.must_be_directory:
-            raise Refusal(Errno.ISDIR)
         _must_live(place.parent)
         now = self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
         node = FileNode(self._tree.next_inode(), self._tree.device)
@@ -283,9 +283,9 @@ class MemoryDirectory:
     def rename(self, fd: int, path: str, to: Directory, to_fd: int, to_path: str) -> None:
         """Give something another name, replacing what had it."""
         source, target = self._two(path, to, to_path, follow=False)
-        node, replaced = _existing(source), _at(target)
         if "." in (source.name, target.name):
             raise Refusal(Errno.BUSY)
+        node, replaced = _existing(source), _at(target)
         _check_rename(source, target, node, replaced)
         effect = pack_rename(fd, to_fd, path, to_path)
         now = self._tree.tell(paths.PathRename.tag, effect)
@@ -314,10 +314,10 @@ class MemoryDirectory:
         if source.must_be_directory and not isinstance(node, DirectoryNode):
             raise Refusal(Errno.NOTDIR)
         _must_be_free(target)
-        if isinstance(node, DirectoryNode):
-            raise Refusal(Errno.PERM)
         if target.must_be_directory:
             raise Refusal(Errno.NOENT)
+        if isinstance(node, DirectoryNode):
+            raise Refusal(Errno.PERM)
         effect = pack_link(fd, lookup, to_fd, path, to_path)
         now = self._tree.tell(paths.CreateHardLink.tag, effect)
         _add(target, node, now)

@@ -112,8 +112,8 @@ def resume(
     """The run of the journal at ``path``, from where the journal ends.
 
     The guest is replayed from its start to there, and goes on live; a program that had ended has
-    its outcome at once. ``module`` is needed only where the journal does not hold it. ``moved`` says
-    where directories of the host are now, by their names in the guest, if they are elsewhere.
+    its outcome at once. ``module`` is needed only where the journal does not hold it; ``moved``
+    says where directories of the host are now, by their names in the guest, if not where they were.
     ``memory_size_max`` refuses a journal whose guest may have more. Raises ``NotResumable``,
     ``ModuleMismatch``, ``EngineMismatch``, and ``JournalLocked`` while another process runs it.
     """

@@ -1,0 +1,199 @@
+"""Files in memory against files of the host: to the same calls they give the same answers."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal.engine.abi import (
+    SYMLINK_FOLLOW,
+    FdFlags,
+    FileType,
+    OpenFlags,
+    Refusal,
+    Rights,
+    Stat,
+)
+from journal.engine.files import Directory, Opening
+from journal.engine.host_directories import HostDirectory
+from journal.engine.host_files import HostFile, HostTree
+from journal.engine.memory_files import MemoryDirectory, MemoryFile, MemoryTree
+from journal.engine.memory_nodes import DirectoryNode
+from journal.engine.tape import Batch, Tape
+
+FD = 3
+SIZE_MAX = 1 << 20
+
+
+@dataclass
+class Frames:
+    """A writer that keeps frames in a list, a microsecond apart."""
+
+    kept: list[tuple[int, bytes]] = field(default_factory=list)
+
+    @property
+    def time(self) -> int:
+        return 1_000_000 + len(self.kept)
+
+    def append_frame(self, tag: int, payload: bytes) -> int:
+        self.kept.append((tag, payload))
+        return len(self.kept) - 1
+
+    def batch(self) -> Batch:
+        seqs = range(len(self.kept))
+        tags, payloads = zip(*self.kept, strict=True)
+        return Batch(seqs, tags, payloads, [1_000_001 + seq for seq in seqs])
+
+
+names = st.sampled_from(["a", "b", "d", ".", ".."])
+paths = st.builds(
+    lambda parts, slash: "/".join(parts) + slash,
+    st.lists(names, min_size=1, max_size=3),
+    st.sampled_from(["", "", "", "/"]),
+)
+rights = st.sampled_from([Rights(0), Rights.FD_READ, Rights.FD_WRITE, Rights(66)])
+oflags = st.integers(0, 15).map(OpenFlags)
+lookups = st.sampled_from([0, SYMLINK_FOLLOW])
+operations = st.one_of(
+    st.tuples(st.just("open"), paths, lookups, oflags, rights, st.binary(max_size=5)),
+    st.tuples(st.just("create_directory"), paths),
+    st.tuples(st.just("remove_directory"), paths),
+    st.tuples(st.just("unlink"), paths),
+    st.tuples(st.just("symlink"), paths, paths),
+    st.tuples(st.just("read_link"), paths),
+    st.tuples(st.just("stat_at"), paths, st.booleans()),
+    st.tuples(st.just("rename"), paths, paths),
+    st.tuples(st.just("link"), lookups, paths, paths),
+)
+
+
+def seen(stat: Stat) -> tuple[int, ...]:
+    """What both kinds of files agree on: a directory's size and links are its keeper's business."""
+    if stat.filetype == FileType.DIRECTORY:
+        return (stat.filetype,)
+    return (stat.filetype, stat.links, stat.size)
+
+
+def use(root: Directory, name: str, *arguments: Any) -> Any:
+    """Carry out one operation; its answer, or the errno it is refused with."""
+    try:
+        if name == "open":
+            return open_and_use(root, *arguments)
+        if name == "stat_at":
+            return seen(root.stat_at(FD, arguments[0], follow=arguments[1]))
+        if name == "rename":
+            return root.rename(FD, arguments[0], root, FD, arguments[1])
+        if name == "link":
+            return root.link(FD, arguments[0], arguments[1], root, FD, arguments[2])
+        return getattr(root, name)(FD, *arguments)
+    except Refusal as refusal:
+        return f"errno {refusal.errno}"
+
+
+def open_and_use(
+    root: Directory, path: str, lookup: int, flags: OpenFlags, rights: Rights, data: bytes
+) -> Any:
+    opening = Opening(FD + 1, FD, lookup, path, flags, rights, rights, FdFlags(0))
+    opened = root.open(opening)
+    try:
+        if isinstance(opened, (MemoryDirectory, HostDirectory)):
+            entries = [(entry.name, entry.filetype) for entry in opened.entries(FD + 1)]
+            return entries, seen(opened.stat(FD + 1))
+        assert isinstance(opened, (MemoryFile, HostFile))
+        found: list[Any] = []
+        if opening.writes:
+            found.append(opened.write(FD + 1, 2, data))
+        if opening.reads:
+            found.append(opened.read(FD + 1, 0, 100))
+        return [*found, opened.size(FD + 1), seen(opened.stat(FD + 1))]
+    finally:
+        opened.close()
+
+
+def everything(root: Directory) -> list[Any]:
+    """All that stands below, by name."""
+    found: list[Any] = []
+    for name, _, filetype in root.entries(FD):
+        stat = seen(root.stat_at(FD, name, follow=False))
+        if filetype == FileType.DIRECTORY:
+            rights = Rights.FD_READ
+            opening = Opening(FD + 1, FD, 0, name, OpenFlags.DIRECTORY, rights, rights, FdFlags(0))
+            below = root.open(opening)
+            assert isinstance(below, (MemoryDirectory, HostDirectory))
+            found.append((name, everything(below)))
+            below.close()
+        else:
+            found.append((name, stat))
+    return found
+
+
+def allowed(operation: tuple[Any, ...]) -> bool:
+    """Whether the calls let it come to the files: some contradictions are refused before."""
+    changes = OpenFlags.CREATE | OpenFlags.EXCLUSIVE | OpenFlags.TRUNCATE
+    if operation[0] != "open":
+        return True
+    return not (operation[3] & OpenFlags.DIRECTORY and operation[3] & changes)
+
+
+@given(st.lists(operations.filter(allowed), max_size=25))
+def test_files_in_memory_answer_as_files_of_the_host(story: list[tuple[Any, ...]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        memory_tree = MemoryTree(Tape(Frames()), 1, SIZE_MAX)
+        memory = MemoryDirectory(memory_tree, memory_tree.root)
+        host_tree = HostTree(Tape(Frames()), folder, writable=True, moved=False)
+        host = HostDirectory(host_tree)
+        for operation in story:
+            assert use(memory, *operation) == use(host, *operation), operation
+        assert everything(memory) == everything(host)
+        host_tree.close()
+
+
+@given(st.lists(operations.filter(allowed), max_size=25))
+def test_a_replay_of_the_host_s_answers_needs_no_host(story: list[tuple[Any, ...]]) -> None:
+    frames = Frames()
+    with tempfile.TemporaryDirectory() as folder:
+        tree = HostTree(Tape(frames), folder, writable=True, moved=False)
+        heard = [use(HostDirectory(tree), *operation) for operation in story]
+        tree.close()
+    if not frames.kept:
+        return
+    tape = Tape(Frames(), iter([frames.batch()]))
+    tape.start()
+    gone = HostTree(tape, str(Path(folder) / "nowhere"), writable=True, moved=False)
+    assert [use(HostDirectory(gone), *operation) for operation in story] == heard
+    assert not tape.replaying
+
+
+@given(st.lists(operations.filter(allowed), max_size=25))
+def test_a_replay_makes_the_same_files_with_the_same_times(story: list[tuple[Any, ...]]) -> None:
+    frames = Frames()
+    first = MemoryTree(Tape(frames), 1, SIZE_MAX)
+    for operation in story:
+        use(MemoryDirectory(first, first.root), *operation)
+    if not frames.kept:
+        return
+    tape = Tape(Frames(), iter([frames.batch()]))
+    tape.start()
+    second = MemoryTree(tape, 1, SIZE_MAX)
+    for operation in story:
+        use(MemoryDirectory(second, second.root), *operation)
+    assert all_stats(first) == all_stats(second)
+    assert first.size_bytes == second.size_bytes
+
+
+def all_stats(tree: MemoryTree) -> list[tuple[str, Stat]]:
+    found: list[tuple[str, Stat]] = []
+    pending = [("", tree.root)]
+    while pending:
+        path, node = pending.pop()
+        found.append((path, node.stat()))
+        for name, below in node.entries.items():
+            found.append((f"{path}/{name}", below.stat()))
+            if isinstance(below, DirectoryNode):
+                pending.append((f"{path}/{name}", below))
+    return sorted(found)
