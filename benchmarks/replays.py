@@ -1,0 +1,97 @@
+"""Replay: how long a resume takes to be where the recorded run was just before its end."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from benchmarks import micro, workloads
+from benchmarks.figures import RATIO, Figure, ratios
+from benchmarks.peers import ROOT, Measured, Peer, Plan, journal_in, measure
+from benchmarks.rounds import check
+from benchmarks.stopwatch import FOLDER
+from journal import Reader, Writer
+from journal.events.core import ProcessExit
+
+REPLAY_RATIO_MAX = 0.8
+_COUNT = 300_000
+_GUESTS = ROOT / "fixtures" / "guests"
+
+
+def _loop(name: str, peer: Peer) -> Plan:
+    return Plan(peer=peer, wasm=str(micro.module_of(name, _COUNT)), folder="")
+
+
+def _guest(arguments: tuple[str, ...], peer: Peer) -> Plan:
+    wasm = str(_GUESTS / f"{arguments[0]}.wasm")
+    return Plan(peer=peer, wasm=wasm, folder="", arguments=arguments)
+
+
+CASES: dict[str, Callable[[Peer], Plan]] = {
+    "quickjs": partial(workloads.plan_of, "quickjs"),
+    "cpython": partial(workloads.plan_of, "cpython"),
+    "clocks": partial(_loop, "clock"),
+    "file-writes": partial(_loop, "file-write"),
+    "prints": partial(_guest, ("chatty", "50000")),
+    "sleeps": partial(_guest, ("sleepy", "20", "10000")),
+}
+_WORDS = {
+    "clocks": f"{_COUNT} clock readings",
+    "file-writes": f"{_COUNT} writes to a file in memory",
+    "prints": "50000 lines, synced before they leave",
+    "sleeps": "20 times three sleeps of up to 10 ms",
+}
+
+
+def figures(name: str, rounds: int) -> Iterator[Figure]:
+    """What one of the cases shows; the first round only warms up."""
+    recorded: list[Measured] = []
+    resumed: list[Measured] = []
+    for index in range(rounds + 1):
+        pair = _pair(CASES[name](Peer.RECORDED))
+        if index:
+            recorded.append(pair[0])
+            resumed.append(pair[1])
+    check({Peer.RECORDED: recorded, Peer.RESUMED: resumed})
+    group = f"replay: {_WORDS.get(name, f'workload {name}')}"
+    limit = REPLAY_RATIO_MAX
+    wall = [tuple(one.whole.wall for one in runs) for runs in (resumed, recorded)]
+    cpu = [tuple(one.whole.cpu for one in runs) for runs in (resumed, recorded)]
+    yield Figure(
+        group=group, name="replay / recorded, wall", unit=RATIO, values=ratios(*wall), limit=limit
+    )
+    yield Figure(group=group, name="replay / recorded, CPU", unit=RATIO, values=ratios(*cpu))
+    for text, runs in (("recorded", recorded), ("replay", resumed)):
+        opening = tuple(one.opening.wall for one in runs)
+        running = tuple(one.running.wall for one in runs)
+        yield Figure(group=group, name=f"{text}: opening, wall", unit="s", values=opening)
+        yield Figure(group=group, name=f"{text}: running, wall", unit="s", values=running)
+
+
+def _pair(plan: Plan) -> tuple[Measured, Measured]:
+    """One recorded run, and the replay of its journal."""
+    with tempfile.TemporaryDirectory(dir=FOLDER) as name:
+        folder = Path(name)
+        recorded = measure(replace(plan, folder=name))
+        cut(journal_in(folder), folder / "cut")
+        shutil.move(folder / "cut", journal_in(folder))
+        return recorded, measure(replace(plan, folder=name, peer=Peer.RESUMED))
+
+
+def cut(source: Path, target: Path) -> None:
+    """Copy a journal up to where its program ends, block by block as it was written."""
+    now = 0
+    with Reader(source) as reader, Writer(target, clock=lambda: now) as writer:
+        offset = -1
+        for frame in reader.frames():
+            if frame.tag == ProcessExit.tag:
+                return
+            if frame.offset != offset:
+                writer.flush()
+                offset = frame.offset
+            now = frame.time
+            writer.append_frame(frame.tag, frame.payload)

@@ -1,0 +1,105 @@
+"""The suite: runs what is asked for, prints a table, and keeps the results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks import appending, micro, replays, startup, workloads
+from benchmarks.figures import Figure, lines
+from benchmarks.stopwatch import modules
+
+ROUNDS = 5
+QUICK_ROUNDS = 2
+STARTS = 15
+QUICK_STARTS = 5
+
+Part = Callable[[], Iterator[Figure]]
+
+
+def _parts(rounds: int, *, quick: bool) -> dict[str, Part]:
+    count = micro.QUICK_COUNT if quick else micro.COUNT
+    parts: dict[str, Part] = {
+        name: partial(workloads.figures, name, rounds) for name in ("quickjs", "cpython")
+    }
+    for name in micro.LOOPS:
+        parts[f"call-{name}"] = partial(micro.figures, name, rounds, count)
+    for name in replays.CASES:
+        parts[f"replay-{name}"] = partial(replays.figures, name, rounds)
+    parts["startup"] = partial(startup.figures, QUICK_STARTS if quick else STARTS)
+    parts["appending"] = partial(appending.figures, rounds)
+    return parts
+
+
+def _machine() -> dict[str, Any]:
+    """What the figures depend on; names nothing but kinds and versions."""
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "python": platform.python_version(),
+        "wasmtime": version("wasmtime"),
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two rounds and shorter loops")
+    parser.add_argument("--rounds", type=int, help=f"how often each pair runs ({ROUNDS})")
+    parser.add_argument("--only", action="append", default=[], help="parts by how they begin")
+    parser.add_argument("--json", type=Path, help="keep the results here")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    options = _parse()
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    parts = _parts(rounds, quick=options.quick)
+    chosen = {
+        name: part
+        for name, part in parts.items()
+        if not options.only or any(name.startswith(start) for start in options.only)
+    }
+    if not chosen:
+        sys.exit(f"there is no such part; there are {', '.join(parts)}")
+    modules()
+    machine = _machine()
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    print(f"{rounds} rounds; a ratio compares neighbours in a round, the median is judged")
+    found: list[Figure] = []
+    for part in chosen.values():
+        figures = list(part())
+        found += figures
+        print("\n".join(lines(figures)), flush=True)
+    _conclude(found, machine, options.json)
+
+
+def _conclude(found: list[Figure], machine: dict[str, Any], path: Path | None) -> None:
+    missed = [figure for figure in found if figure.verdict == "MISSED"]
+    judged = [figure for figure in found if figure.verdict]
+    load = [round(load, 2) for load in os.getloadavg()]
+    print(f"\n{len(judged) - len(missed)} of {len(judged)} targets met; load average now {load}")
+    for figure in missed:
+        print(f"  missed: {figure.group}, {figure.name}")
+    if path is not None:
+        kept = {**machine, "load_after": load, "figures": [figure.as_json() for figure in found]}
+        path.write_text(json.dumps(kept, indent=1) + "\n")

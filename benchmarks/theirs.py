@@ -1,0 +1,110 @@
+"""Runs under wasmtime's own WASI: the plain one, and in the engine that we run guests in."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+import wasmtime
+
+from benchmarks.peers import Measured, Plan, Span, digest_of, output_in
+from benchmarks.stopwatch import Stopwatch, modules
+from journal.engine import module as loading
+from journal.engine import seam
+from journal.engine.configuration import Configuration
+
+_STACK_SIZE = 32 << 20
+_EPOCHS_ENOUGH = 1 << 30
+_MEMORY = Path("/dev/shm")  # wasmtime has no files in memory: a directory of the host is nearest
+
+
+def plain(plan: Plan) -> Measured:
+    """As anybody would embed wasmtime."""
+    return _measured(plan, repeatable=False)
+
+
+def repeatable(plan: Plan) -> Measured:
+    """With what our guests run under: interruptible by epochs, NaNs of fixed bits."""
+    return _measured(plan, repeatable=True)
+
+
+def _measured(plan: Plan, *, repeatable: bool) -> Measured:
+    folder = Path(plan.folder)
+    with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as name:
+        root = Path(name)
+        if plan.script:
+            shutil.copy(plan.script, root)
+        opening, running, code = _run(plan, root, repeatable=repeatable)
+        files = {
+            f"/{path.relative_to(root)}": path.read_bytes()
+            for path in root.rglob("*")
+            if path.is_file()
+        }
+    return Measured(opening=opening, running=running, code=code, digest=digest_of(folder, files))
+
+
+def _run(plan: Plan, root: Path, *, repeatable: bool) -> tuple[Span, Span, int]:
+    """What the opening and the run took, and the exit code."""
+    kept = _kept(Path(plan.wasm), repeatable=repeatable)
+    watch = Stopwatch()
+    engine = loading.engine_for(Configuration()) if repeatable else wasmtime.Engine()
+    module = wasmtime.Module.deserialize_file(engine, str(kept))
+    store = wasmtime.Store(engine)
+    if repeatable:
+        store.set_epoch_deadline(_EPOCHS_ENOUGH)
+    store.set_wasi(_wasi(plan, root))
+    linker = wasmtime.Linker(engine)
+    linker.define_wasi()
+    opening = watch.lap()
+    code = _in_a_thread(store, linker, module)
+    return opening, watch.lap(), code
+
+
+def _wasi(plan: Plan, root: Path) -> wasmtime.WasiConfig:
+    wasi = wasmtime.WasiConfig()
+    wasi.argv = list(plan.arguments)
+    empty = Path(plan.folder) / "input"
+    empty.write_bytes(b"")
+    wasi.stdin_file = str(empty)
+    wasi.stdout_file = str(output_in(Path(plan.folder)))
+    wasi.inherit_stderr()
+    wasi.preopen_dir(str(root), "/")
+    return wasi
+
+
+def _kept(wasm: Path, *, repeatable: bool) -> Path:
+    """Where the compiled module stands; it is compiled when it is first asked for."""
+    data = wasm.read_bytes()
+    name = f"{hashlib.sha256(data).hexdigest()[:32]}-{seam.VERSION}"
+    kept = modules() / f"{name}-{'repeatable' if repeatable else 'plain'}"
+    if not kept.exists():
+        engine = loading.engine_for(Configuration()) if repeatable else wasmtime.Engine()
+        fresh = kept.with_suffix(".fresh")
+        fresh.write_bytes(wasmtime.Module(engine, data).serialize())
+        fresh.replace(kept)
+    return kept
+
+
+def _in_a_thread(store: wasmtime.Store, linker: wasmtime.Linker, module: wasmtime.Module) -> int:
+    """Run it in a thread with a stack as large as ours; give the exit code."""
+    codes: list[int] = []
+
+    def work() -> None:
+        try:
+            start = linker.instantiate(store, module).exports(store)["_start"]
+            assert isinstance(start, wasmtime.Func)
+            start(store)
+            codes.append(0)
+        except wasmtime.ExitTrap as ending:
+            codes.append(ending.code)
+
+    before = threading.stack_size(_STACK_SIZE)
+    thread = threading.Thread(target=work)
+    thread.start()
+    threading.stack_size(before)
+    thread.join()
+    assert codes, "the guest trapped"
+    return codes[0]
