@@ -7,6 +7,7 @@ guest should start at once.
 import gc
 import os
 import signal
+import sys
 
 __all__ = ["main"]
 
@@ -35,8 +36,10 @@ def _die_of_interrupts() -> None:
 
 def _fill_standard_descriptors() -> None:
     """Open what the caller has closed of 0, 1 and 2, or a journal would get such a number."""
-    for descriptor in (0, 1, 2):
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+            mode = "w" if descriptor else "r"
+            setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))

@@ -44,10 +44,10 @@ def told(code: Code, *, about: Path | None = None, as_json: bool = False) -> Ite
         yield
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has enough
-        _drop_output()
+        _let_go_of_output()
         raise typer.Exit(Code.FINE) from None
     except (OSError, MemoryError) as error:
-        _drop_output()
+        _let_go_of_output()
         _tell(error, _system_reason(error), as_json)
     except Exception as error:
         # slow to import, but whoever raises one of them has imported them
@@ -56,7 +56,11 @@ def told(code: Code, *, about: Path | None = None, as_json: bool = False) -> Ite
         if not isinstance(error, JournalError):
             raise
         reason = str(error)
-        if isinstance(error, FormatError) and about is not None and str(about) not in reason:
+        if (
+            isinstance(error, FormatError)
+            and about is not None
+            and not reason.startswith(f"{about} ")
+        ):
             reason = f"{about}: {reason}"
         _tell(error, reason, as_json)
     else:
@@ -64,9 +68,12 @@ def told(code: Code, *, about: Path | None = None, as_json: bool = False) -> Ite
     raise typer.Exit(code)
 
 
-def _drop_output() -> None:
-    """Let go what could not be written: Python would try, and complain, once more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _let_go_of_output() -> None:
+    """Drop what cannot be written: Python would try, and complain, once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _system_reason(error: OSError | MemoryError) -> str:

@@ -79,12 +79,10 @@ def inspect(
     with exits.told(exits.Code.ERROR, about=journal):
         from journal import MalformedEvent, Reader
 
-        tags = _tags(kind or (), group or ())
+        tags, cut = _tags(kind or (), group or ()), _shown(shown)
         with Reader(journal) as reader:
             summary = reader.summary()
-            line = (
-                _json_line(errors) if as_json else _line(summary.first_time, _shown(shown), errors)
-            )
+            line = _json_line(errors) if as_json else _line(summary.first_time, cut, errors)
             lines = _lines(reading.blocks(reader, start, tags, errors.append), start, tags, line)
             _print(lines, limit)
         if errors:

@@ -22,16 +22,14 @@ def quoted(text: str) -> str:
 
 def say(*lines: str) -> None:
     """One thing to know, on stderr."""
-    if sys.stderr is not None:
-        sys.stderr.write(f"{PROGRAM}: " + "\n".join(map(safe, lines)) + "\n")
-        sys.stderr.flush()
+    sys.stderr.write(f"{PROGRAM}: " + "\n".join(map(safe, lines)) + "\n")
+    sys.stderr.flush()
 
 
 def say_json(values: Mapping[str, object]) -> None:
     """One JSON object, on one line of stderr."""
-    if sys.stderr is not None:
-        sys.stderr.write(json.dumps(values) + "\n")
-        sys.stderr.flush()
+    sys.stderr.write(json.dumps(values) + "\n")
+    sys.stderr.flush()
 
 
 def backtrace(text: str) -> list[str]:
