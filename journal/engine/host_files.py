@@ -162,7 +162,10 @@ class HostFile(Opened):
     def read(self, fd: int, offset: int, size: int) -> bytes:
         """At most ``READ_SIZE_MAX`` bytes at ``offset``."""
         size = min(size, READ_SIZE_MAX)
-        return self._tree.asks(HostCall.READ, fd, lambda: os.pread(self.handle, size, offset))
+        data = self._tree.asks(HostCall.READ, fd, lambda: os.pread(self.handle, size, offset))
+        if len(data) > size:
+            raise ValueError(f"{len(data)} bytes read for {size}")
+        return data
 
     def write(self, fd: int, offset: int, data: bytes) -> int:
         """Put ``data`` at ``offset``, as much as there is room for."""
@@ -188,7 +191,10 @@ class HostFile(Opened):
             fd,
             lambda: _COUNT.pack(os.pwrite(self.handle, data, offset)),
         )
-        return int(_COUNT.unpack(value)[0])
+        (count,) = _COUNT.unpack(value)
+        if count > len(data):
+            raise ValueError(f"{count} bytes written of {len(data)}")
+        return int(count)
 
     def size(self, fd: int) -> int:
         """Its size in bytes."""

@@ -88,8 +88,11 @@ def pack_names(names: tuple[str, ...]) -> bytes:
 
 
 def names_from(value: bytes) -> tuple[str, ...]:
-    """The opposite of :func:`pack_names`."""
-    return tuple(os.fsdecode(value).split("/")) if value else ()
+    """The opposite of :func:`pack_names`; raises ``ValueError`` for names that lead elsewhere."""
+    names = tuple(os.fsdecode(value).split("/")) if value else ()
+    if not {"", ".", ".."}.isdisjoint(names):
+        raise ValueError(f"{names} are not names in a mount")
+    return names
 
 
 def identify(handle: int, names: tuple[str, ...]) -> Node:

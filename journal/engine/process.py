@@ -1,5 +1,6 @@
 """One running guest: its instance, its state, and its run from start to end."""
 
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,13 +21,16 @@ from journal.engine.mounts import Mounts
 from journal.engine.outputs import STDERR, STDOUT, Durability, Outbox, Outlet
 from journal.engine.seam import Instance, Trapped, backtrace_of
 from journal.engine.tape import Batch, Tape
-from journal.errors import Divergence, ModuleRefused
+from journal.errors import Divergence, ModuleRefused, NotResumable
 from journal.event import Event
 from journal.events.core import ProcessExit
 from journal.events.process import Level, ProcessTrap, SessionStart
 from journal.events.streams import TargetKind
 
 BACKTRACE_SIZE_MAX = 4096
+
+#: What comes of taking apart an answer in a journal that is not what its kind says.
+_MALFORMED = (struct.error, ValueError, LookupError)
 
 #: How long a printed line may wait for others that share its sync.
 GATHER_SECONDS = 0.002
@@ -225,6 +229,12 @@ class Process:
         except Divergence as divergence:
             divergence.backtrace = backtrace_of(divergence)
             raise
+        except _MALFORMED as error:
+            if self.tape.last_heard < 0:
+                raise
+            raise NotResumable(
+                f"event {self.tape.last_heard} is no answer to what the guest asked: {error}"
+            ) from error
         self.tape.tell(ProcessExit.tag, codec.encode(ProcessExit(exit_code=_signed(code))))
         return Outcome(Ending.EXITED, code)
 

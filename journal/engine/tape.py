@@ -80,6 +80,7 @@ class Tape:
         self._on_mark, self._on_live, self._barrier = on_mark, on_live, barrier
         self.replaying = recorded is not None
         self.last_time = 0  # of the latest replayed event, in µs
+        self.last_heard = -1  # the number of the event that the guest was told last, in a replay
         self._last_clock = b""
         self._live = _recording(sink, keep_inputs=keep_inputs)
         self.tell, self.ask = self._live
@@ -143,7 +144,7 @@ class Tape:
 
     def _ask_again(self, tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:
         assert self._row is not None
-        _, found_tag, found, _ = self._row
+        self.last_heard, found_tag, found, _ = self._row
         if found_tag != tag or not found.startswith(prefix):
             raise self._divergence(f"ask for {BY_TAG[tag].__name__}")
         if tag == _CLOCK and found[0]:

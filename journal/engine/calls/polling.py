@@ -55,6 +55,8 @@ def poll_oneoff(state: State, pointer: int, events: int, count: int, result: int
     ]
     told = state.tape.ask(PollResult.tag, b"", lambda: _pack_result(_wait(state, wanted)))
     happened = memoryview(told)[_LENGTH.size :]
+    if len(happened) % EVENT.size or len(happened) > count * EVENT.size:
+        raise ValueError(f"{len(happened)} bytes of events for {count} subscriptions")
     state.memory.write(events, happened)
     state.memory.write_u32(result, len(happened) // EVENT.size)
 

@@ -53,8 +53,11 @@ def random_get(state: State, pointer: int, size: int) -> None:
     """Random bytes of the operating system."""
     state.memory.check(pointer, size)
     for start in range(0, size, RANDOM_SIZE_MAX):
-        told = _random(state, min(size - start, RANDOM_SIZE_MAX))
-        state.memory.write(pointer + start, memoryview(told)[_LENGTH.size :])
+        part = min(size - start, RANDOM_SIZE_MAX)
+        told = memoryview(_random(state, part))[_LENGTH.size :]
+        if len(told) != part:
+            raise ValueError(f"{len(told)} random bytes for {part}")
+        state.memory.write(pointer + start, told)
 
 
 def _random(state: State, size: int) -> bytes:

@@ -166,6 +166,8 @@ def _read_stream(state: State, stream: InputStream, wanted: int) -> bytes:
     if not stream.source.rereadable and not state.tape.replaying:
         state.on_consumed()
     data = told[_READ_HEAD.size + _READ_SIZE.size :]
+    if len(data) > wanted:
+        raise ValueError(f"{len(data)} bytes read for {wanted}")
     stream.position += len(data)
     return data
 
