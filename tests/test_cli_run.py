@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import time
@@ -15,7 +16,16 @@ from journal.events.process import ProcessStart
 from journal.events.streams import StreamDelivered, StreamWrite
 from tests.programs import guest
 from tests.rewriting import events_of, first_of, rewritten
-from tests.test_cli import WAIT_SECONDS, Done, command, environment, last_json, tool
+from tests.test_cli import (
+    COMMANDS,
+    WAIT_SECONDS,
+    Done,
+    command,
+    environment,
+    inside,
+    last_json,
+    tool,
+)
 
 HOSTILE = "\x1b[31m\x1b]0;title\x07\u202e\nforged line"
 
@@ -261,3 +271,16 @@ def test_a_journal_without_its_module_needs_it(tmp_path: Path) -> None:
     refused = tool("resume", "cut.journal", at=tmp_path)
     assert refused.returncode == 125
     assert tool("resume", "--module", guest("exit7"), "cut.journal", at=tmp_path).returncode == 7
+
+
+def test_the_examples_of_the_help_work(tmp_path: Path) -> None:
+    for name in ("hello", "tool", "python"):
+        (tmp_path / f"{name}.wasm").write_bytes(guest("exit7").read_bytes())
+    for name in COMMANDS:
+        text = inside(name, "--help", at=tmp_path).stdout.decode()
+        for line in text.partition("Examples:\n")[2].strip().splitlines():
+            example = line.partition("|")[0].partition("&&")[0]
+            program, *arguments = shlex.split(example)
+            assert program == "journaltool"
+            call = tool if name in ("run", "resume") else inside
+            assert call(*arguments, at=tmp_path).returncode in (0, 7), line
