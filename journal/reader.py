@@ -66,7 +66,7 @@ class Reader:
         self.path = Path(path)
         self._verify = verify
         self._map: mmap.mmap | None = None
-        self._descriptor = os.open(path, os.O_RDONLY)
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
                 raise NotAJournal(f"{self.path} is not a regular file")
