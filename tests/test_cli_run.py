@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import select
 import shlex
 import signal
 import subprocess
+import sys
+import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -45,16 +51,23 @@ def begun(at: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
 def ended(process: subprocess.Popen[bytes], number: int) -> Done:
     """Send a signal; give how the process ends."""
     process.send_signal(number)
+    process.wait(WAIT_SECONDS)  # communicate closes its input, which must come after
     out, err = process.communicate(timeout=WAIT_SECONDS)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def wait_for(path: Path) -> None:
-    """Wait until a file is there."""
+def wait_until(come: Callable[[], bool]) -> None:
+    """Wait until something has come about."""
     until = time.monotonic() + WAIT_SECONDS
-    while not path.exists():
-        assert time.monotonic() < until, f"{path} does not come"
+    while not come():
+        assert time.monotonic() < until, "it does not come"
         time.sleep(0.01)
+
+
+def waiting_in(pipe: IO[bytes] | None) -> int:
+    """How many bytes stand in a pipe."""
+    assert pipe is not None
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_the_exit_code_and_the_output_are_the_guests(tmp_path: Path) -> None:
@@ -149,9 +162,20 @@ def test_a_signal_stops_a_guest_that_reads_and_a_resume_goes_on(tmp_path: Path) 
     assert over.stderr == b"journaltool: the program has ended with exit code 0\n"
 
 
+def test_a_signal_stops_a_guest_whose_output_nobody_reads(tmp_path: Path) -> None:
+    process = begun(tmp_path, "run", guest("chatty"), "10000000")
+    assert process.stdout is not None
+    room = fcntl.fcntl(process.stdout, fcntl.F_GETPIPE_SZ)
+    wait_until(lambda: waiting_in(process.stdout) > room - select.PIPE_BUF)
+    done = ended(process, signal.SIGTERM)
+    assert done.returncode == 143
+    assert b"journaltool resume chatty.journal goes on\n" in done.stderr
+    assert len(done.stdout) <= room
+
+
 def test_a_journal_that_is_written_cannot_be_resumed_or_replaced(tmp_path: Path) -> None:
     process = begun(tmp_path, "run", guest("cat"))
-    wait_for(tmp_path / "cat.journal")
+    wait_until((tmp_path / "cat.journal").exists)
     locked = b"journaltool: error: cat.journal is being written by another process\n"
     for arguments in (("resume", "cat.journal"), ("run", "--force", guest("cat"))):
         done = tool(*arguments, at=tmp_path)
@@ -192,6 +216,19 @@ def test_a_read_only_directory_cannot_be_written(tmp_path: Path) -> None:
     done = tool("run", "--force", "--dir", "room::/room", *run[1:], at=tmp_path)
     assert done.returncode == 0, done.stderr
     assert list(room.iterdir())
+
+
+def test_a_directory_that_has_moved_is_found_by_a_resume(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    run = ("run", "--timeout", "0.4", "--dir", "old::/room", guest("worker"))
+    assert tool(*run, "/room", "12", "100000", at=tmp_path).returncode == 124
+    (tmp_path / "old").rename(tmp_path / "new")
+    refused = tool("resume", "worker.journal", at=tmp_path)
+    assert refused.returncode == 125
+    assert refused.stderr.count(b"\n") == 1
+    again = tool("resume", "--dir", "new::/room", "worker.journal", at=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert b"done: 12 steps" in again.stdout
 
 
 def test_a_directory_in_memory_keeps_files_from_the_machine(tmp_path: Path) -> None:

@@ -42,6 +42,17 @@ def _directory(text: str) -> "HostMount":
     return HostMount(host, guest if separator else host, read_only=named != text)
 
 
+def moved(texts: Sequence[str]) -> dict[str, str]:
+    """Where directories are now, by their names in the guest."""
+    found = {}
+    for text in texts:
+        host, _, guest = text.partition(_SEPARATOR)
+        if not host or not guest:
+            raise typer.BadParameter(f"{text!r} does not say what is where: write HOST::GUEST")
+        found[guest] = host
+    return found
+
+
 def copies(texts: Sequence[str]) -> "list[Placed]":
     """What ``--copy`` puts into the guest's memory."""
     from journal import Placed

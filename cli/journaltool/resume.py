@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from journaltool import exits, options, render, supervise
+from journaltool import exits, mounting, options, render, supervise
 
 HELP = """Go on with the program of a journal, from where the journal ends.
 
@@ -38,6 +38,14 @@ def resume(
         Path | None,
         typer.Option(metavar="PATH", help="The program, where the journal does not hold it."),
     ] = None,
+    directory: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dir",
+            metavar="HOST::GUEST",
+            help="Where a directory of the guest is now, if not where it was. Repeatable.",
+        ),
+    ] = None,
     durability: options.DurabilityOption = options.Durability.OUTPUT,
     in_flight: Annotated[
         InFlight,
@@ -60,6 +68,7 @@ def resume(
         recorder = library.resume(
             journal,
             module=module,
+            moved=mounting.moved(directory or ()),
             stdin=0,
             stdout=1,
             stderr=2,
