@@ -22,7 +22,7 @@ from tests.programs import guest
 from tests.running import finished
 
 SECRET = b"SECRET: nobody may read this"
-MARK = 0x54524353  # what a secret begins with, read as a number: "SECR" with its letters turned
+MARK = int.from_bytes(SECRET[:4], "little")
 NOTSUP = 58
 TRIES = 3000
 
