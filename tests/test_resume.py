@@ -246,11 +246,10 @@ def test_a_replay_neither_reads_nor_writes_the_hosts_directory(
     cut = rewritten(tmp_path / "j", tmp_path / "cut", first_of(-1))
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-    folder.rmdir()
     with journal.resume(cut, stdin=LINES, cache=cache_dir) as again:
         assert finished(again).code == 0
         assert again.stdout == printed
-    assert not folder.exists()
+    assert list(folder.iterdir()) == []
 
 
 def test_a_file_replaced_by_another_meanwhile_is_not_written_to(

@@ -16,6 +16,11 @@ PAGE_SIZE = 65536
 MEMORY_SIZE_MAX = 1 << 32
 WASM_STACK_SIZE_MAX = 1 << 30
 
+#: Fixed with the revision of the host: what a guest may have besides, so that it fails everywhere
+#: alike and not where the machine ends.
+MEMORIES_MAX = 16
+TABLE_ELEMENTS_MAX = 10_000_000
+
 
 class UnknownImports(Enum):
     """What happens to an import that is not a function of WASI."""

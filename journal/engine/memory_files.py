@@ -40,6 +40,9 @@ from journal.engine.tape import Tape
 from journal.engine.walk import Place, resolve
 from journal.events import descriptors, paths
 
+#: What a name and its node take of a mount's size, besides a file's bytes.
+ENTRY_SIZE = 1024
+
 _STEPS = NodeSteps()
 _WRITE = descriptors.FileDescriptorWrite.tag
 
@@ -69,6 +72,17 @@ class MemoryTree:
         if self.size_bytes + growth > self.size_bytes_max:
             raise Refusal(Errno.NOSPC)
 
+    def take(self, growth: int) -> None:
+        """Count bytes that are used from now on; refuses with ``NOSPC``."""
+        self.reserve(growth)
+        self.size_bytes += growth
+
+    def release(self, node: FileNode) -> None:
+        """Give back what a file used, when neither a name nor a descriptor keeps it."""
+        if not node.links and not node.opened:
+            self.size_bytes -= len(node.data)
+            node.data.clear()
+
     def forget(self, node: Node, now: int) -> None:
         """One name of ``node`` is gone."""
         node.links -= 1
@@ -84,6 +98,7 @@ class MemoryFile:
 
     def __init__(self, tree: MemoryTree, node: FileNode) -> None:
         self._tree, self._node = tree, node
+        node.opened += 1
 
     def stat(self, fd: int) -> Stat:
         """Its attributes."""
@@ -142,7 +157,9 @@ class MemoryFile:
         """The journal keeps it; there is nothing to do."""
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Its bytes are gone with the last descriptor, if it has no name."""
+        self._node.opened -= 1
+        self._tree.release(self._node)
 
 
 def _set_times(tree: MemoryTree, node: Node, fd: int, times: Times) -> None:
@@ -207,9 +224,10 @@ class MemoryDirectory:
         if not opening.flags & OpenFlags.CREATE:
             raise Refusal(Errno.NOENT)
         _must_live(place.parent)
+        self._tree.reserve(ENTRY_SIZE)
         now = self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
         node = FileNode(self._tree.next_inode(), self._tree.device)
-        _add(place, node, now)
+        self._add(place, node, now)
         node.atime = node.mtime = now
         return MemoryFile(self._tree, node)
 
@@ -217,12 +235,13 @@ class MemoryDirectory:
         """Make a directory."""
         place = resolve(self._node, path, _STEPS, follow=False)
         _must_be_free(place)
+        self._tree.reserve(ENTRY_SIZE)
         effect = pack_create_directory(fd, path)
         now = self._tree.tell(paths.CreateDirectory.tag, effect)
         node = DirectoryNode(self._tree.next_inode(), self._tree.device, links=1)
         node.parent = place.parent
         place.parent.links += 1
-        _add(place, node, now)
+        self._add(place, node, now)
         node.atime = node.mtime = now
 
     def remove_directory(self, fd: int, path: str) -> None:
@@ -275,9 +294,10 @@ class MemoryDirectory:
         _must_be_free(place)
         if place.must_be_directory:
             raise Refusal(Errno.NOENT)
+        self._tree.reserve(ENTRY_SIZE)
         now = self._tree.tell(paths.CreateSymbolicLink.tag, pack_symlink(fd, target, path))
         node = LinkNode(self._tree.next_inode(), self._tree.device, target=target)
-        _add(place, node, now)
+        self._add(place, node, now)
         node.atime = node.mtime = now
 
     def rename(self, fd: int, path: str, to: Directory, to_fd: int, to_path: str) -> None:
@@ -318,9 +338,10 @@ class MemoryDirectory:
             raise Refusal(Errno.NOENT)
         if isinstance(node, DirectoryNode):
             raise Refusal(Errno.PERM)
+        self._tree.reserve(ENTRY_SIZE)
         effect = pack_link(fd, lookup, to_fd, path, to_path)
         now = self._tree.tell(paths.CreateHardLink.tag, effect)
-        _add(target, node, now)
+        self._add(target, node, now)
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -333,15 +354,22 @@ class MemoryDirectory:
         source = resolve(self._node, path, _STEPS, follow=follow)
         return source, resolve(to._node, to_path, _STEPS, follow=False)
 
+    def _add(self, place: Place[DirectoryNode], node: Node, now: int) -> None:
+        self._tree.take(ENTRY_SIZE)
+        place.parent.entries[place.name] = node
+        place.parent.changed(now)
+        node.links += 1
+        node.ctime = now
+
     def _drop(self, place: Place[DirectoryNode], now: int) -> None:
         node = place.parent.entries.pop(place.name)
         place.parent.changed(now)
         self._tree.forget(node, now)
+        self._tree.size_bytes -= ENTRY_SIZE
         if isinstance(node, DirectoryNode):
             place.parent.links -= 1
-        elif isinstance(node, FileNode) and not node.links:
-            # An open descriptor may keep its bytes; they do not count any more.
-            self._tree.size_bytes -= len(node.data)
+        elif isinstance(node, FileNode):
+            self._tree.release(node)
 
 
 def _at(place: Place[DirectoryNode]) -> Node | None:
@@ -368,13 +396,6 @@ def _must_be_free(place: Place[DirectoryNode]) -> None:
 def _must_live(directory: DirectoryNode) -> None:
     if not directory.links:
         raise Refusal(Errno.NOENT)
-
-
-def _add(place: Place[DirectoryNode], node: Node, now: int) -> None:
-    place.parent.entries[place.name] = node
-    place.parent.changed(now)
-    node.links += 1
-    node.ctime = now
 
 
 def _check_rename(

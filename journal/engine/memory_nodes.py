@@ -43,9 +43,10 @@ class Node:
 
 @dataclass(slots=True, eq=False)
 class FileNode(Node):
-    """A regular file."""
+    """A regular file; ``opened`` counts the descriptors that keep it when no name does."""
 
     data: bytearray = field(default_factory=bytearray)
+    opened: int = 0
 
     filetype = FileType.REGULAR_FILE
 

@@ -15,10 +15,19 @@ from journal import durable
 from journal.engine import seam
 from journal.engine.abi import MODULE as PREVIEW_1_MODULE
 from journal.engine.calls import PREVIEW_1
-from journal.engine.configuration import Configuration, UnknownImports
+from journal.engine.configuration import (
+    MEMORY_SIZE_MAX,
+    PAGE_SIZE,
+    TABLE_ELEMENTS_MAX,
+    Configuration,
+    UnknownImports,
+)
 from journal.errors import JournalError, ModuleRefused
 
 MODULE_SIZE_MAX = 1 << 30
+
+#: What a program exports to be run.
+START = "_start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,9 @@ def _config(configuration: Configuration) -> Any:
     config.epoch_interruption = True
     config.cranelift_nan_canonicalization = True
     config.wasm_relaxed_simd_deterministic = True
+    # The views of a guest's memory rest on this: it grows where it stands.
+    config.memory_reservation = MEMORY_SIZE_MAX
+    config.memory_may_move = False
     config.wasm_threads = False
     config.wasm_exceptions = True
     config.wasm_tail_call = True
@@ -88,6 +100,27 @@ def compiled(engine: Any, module: Module, configuration: Configuration, cache: P
     except (OSError, JournalError):
         pass  # a cache that cannot be written costs time, nothing else
     return result
+
+
+def check_program(module: Any, configuration: Configuration) -> None:
+    """Raise ``ModuleRefused`` for what cannot be run as a program within the limits."""
+    _handlers(module, configuration)
+    exports = {export.name: export.type for export in module.exports}
+    start = exports.get(START)
+    if start is None:
+        raise ModuleRefused("the module has no _start: it is a library, not a program")
+    if not isinstance(start, wasmtime.FuncType) or start.params or start.results:
+        raise ModuleRefused("the module's _start is not a function without arguments and results")
+    for name, type_ in exports.items():
+        if isinstance(type_, wasmtime.MemoryType):
+            size, limit = type_.limits.min * PAGE_SIZE, configuration.memory_size_max
+            if size > limit:
+                raise ModuleRefused(f"{name} begins with {size} bytes, and it may have {limit}")
+        if isinstance(type_, wasmtime.TableType) and type_.limits.min > TABLE_ELEMENTS_MAX:
+            raise ModuleRefused(
+                f"{name} begins with {type_.limits.min} elements, and it may have "
+                f"{TABLE_ELEMENTS_MAX}"
+            )
 
 
 def _compile(engine: Any, module: Module) -> Any:
@@ -137,23 +170,28 @@ def define_imports(
     instance: seam.Instance, module: Any, configuration: Configuration, state: object
 ) -> None:
     """Give the instance what the module imports; raises ``ModuleRefused``, naming what is not."""
+    for wanted, handler in _handlers(module, configuration):
+        instance.define(wanted.module, wanted.name, wanted.type, handler, state)
+
+
+def _handlers(module: Any, configuration: Configuration) -> list[tuple[Any, seam.Handler]]:
+    """Each import of the module, once, with the function that serves it."""
+    found: dict[str, tuple[Any, seam.Handler]] = {}
     unknown = []
-    defined = set()
     for wanted in module.imports:
         name = f"{wanted.module}.{wanted.name}"
         known = PREVIEW_1.get(wanted.name or "") if wanted.module == PREVIEW_1_MODULE else None
         is_function = isinstance(wanted.type, wasmtime.FuncType)
-        if name in defined:
-            continue
-        defined.add(name)
         if known and is_function and seam.signature_of(wanted.type) == known[0]:
-            instance.define(wanted.module, wanted.name, wanted.type, known[1], state)
+            found[name] = (wanted, known[1])
         elif is_function and configuration.unknown_imports is UnknownImports.TRAP:
-            instance.define(wanted.module, wanted.name, wanted.type, _trapping(name), state)
+            found[name] = (wanted, _trapping(name))
         else:
             unknown.append(name)
     if unknown:
-        raise ModuleRefused(f"the module imports what is not there: {', '.join(sorted(unknown))}")
+        names = ", ".join(sorted(set(unknown)))
+        raise ModuleRefused(f"the module imports what is not there: {names}")
+    return list(found.values())
 
 
 def _trapping(name: str) -> seam.Handler:

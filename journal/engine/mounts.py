@@ -1,5 +1,6 @@
 """The directories a guest has from the start: in memory, or of the host."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from journal.engine.descriptors import Descriptors, OpenDirectory
 from journal.engine.files import Directory
 from journal.engine.host_directories import HostDirectory
 from journal.engine.host_files import HostTree
-from journal.engine.memory_files import MemoryDirectory, MemoryTree
+from journal.engine.memory_files import ENTRY_SIZE, MemoryDirectory, MemoryTree
 from journal.engine.memory_nodes import DirectoryNode, FileNode, LinkNode, Node, NodeSteps
 from journal.engine.tape import Tape
 from journal.engine.walk import names_of, resolve
@@ -80,25 +81,32 @@ def placed_events(placed: Iterable[Placed]) -> Iterator[FilePlaced]:
 
 
 def _tree_events(source: Path, target: str) -> Iterator[FilePlaced]:
-    if source.is_symlink():
-        link = str(source.readlink())
-        yield _placed(FileType.SYMBOLIC_LINK, target, 0, link.encode())
-    elif source.is_dir():
-        yield _placed(FileType.DIRECTORY, target, 0, b"")
-        for entry in sorted(source.iterdir()):
-            yield from _tree_events(entry, f"{target.rstrip('/')}/{entry.name}")
-    elif source.is_file():
-        with source.open("rb") as file:
-            offset = 0
-            while True:
-                data = file.read(PART_SIZE)
-                if data or not offset:
-                    yield _placed(FileType.REGULAR_FILE, target, offset, data)
-                if len(data) < PART_SIZE:
-                    break
-                offset += len(data)
-    else:
-        raise OptionError(f"{source} is neither a file nor a directory")
+    pending = [(source, target)]
+    while pending:
+        path, name = pending.pop()
+        if path.is_symlink():
+            link = str(path.readlink())
+            yield _placed(FileType.SYMBOLIC_LINK, name, 0, os.fsencode(link))
+        elif path.is_dir():
+            yield _placed(FileType.DIRECTORY, name, 0, b"")
+            below = sorted(path.iterdir(), reverse=True)
+            pending += [(entry, f"{name.rstrip('/')}/{entry.name}") for entry in below]
+        elif path.is_file():
+            yield from _file_events(path, name)
+        else:
+            raise OptionError(f"{path} is neither a file nor a directory")
+
+
+def _file_events(path: Path, name: str) -> Iterator[FilePlaced]:
+    with path.open("rb") as file:
+        offset = 0
+        while True:
+            data = file.read(PART_SIZE)
+            if data or not offset:
+                yield _placed(FileType.REGULAR_FILE, name, offset, data)
+            if len(data) < PART_SIZE:
+                return
+            offset += len(data)
 
 
 def _placed(kind: FileType, path: str, offset: int, data: bytes) -> FilePlaced:
@@ -132,13 +140,18 @@ class Mounts:
             if event.kind is MountKind.MEMORY:
                 self._memory[event.guest] = MemoryTree(tape, event.fd, files_size_max)
             else:
-                path = _directory(moved.get(event.guest, event.host), event.guest)
+                path = str(Path(moved.get(event.guest, event.host)).resolve())
                 self._host[event.guest] = HostTree(
                     tape,
                     path,
                     writable=event.kind is MountKind.HOST,
                     moved=path != event.host,
                 )
+
+    def check_hosts(self) -> None:
+        """Raise ``OptionError`` if a directory of the host is not there."""
+        for guest, tree in self._host.items():
+            _directory(tree.path, guest)
 
     def preopen(self, descriptors: Descriptors) -> None:
         """Put the mounts into the table, each under its number."""
@@ -160,20 +173,10 @@ class Mounts:
             at = _directory_in(tree, at, name, now)
         if event.kind is FileType.DIRECTORY or not names:
             return
-        if event.kind is FileType.SYMBOLIC_LINK:
-            link = LinkNode(tree.next_inode(), tree.device, target=event.data.decode())
-            _add(at, names[-1], link, now)
-            return
-        node = at.entries.get(names[-1])
-        if not event.offset or not isinstance(node, FileNode):
-            node = FileNode(tree.next_inode(), tree.device)
-            _add(at, names[-1], node, now)
         try:
-            tree.reserve(len(event.data))
+            _place(tree, at, names[-1], event, now)
         except Refusal as error:
             raise OptionError(f"{event.path} does not fit the files' size limit") from error
-        tree.size_bytes += len(event.data)
-        node.data += event.data
 
     def read(self, path: str) -> bytes:
         """The bytes of a file by its path in the guest; raises ``FileNotFoundError``."""
@@ -193,7 +196,7 @@ class Mounts:
         """Every regular file in memory, by its path in the guest."""
         found: dict[str, bytes] = {}
         for guest, tree in self._memory.items():
-            _collect(tree.root, guest.rstrip("/"), found)
+            found |= _files_in(tree.root, guest.rstrip("/"))
         return found
 
     def close(self) -> None:
@@ -220,20 +223,34 @@ class Mounts:
         return self._memory[mount], names_of(rest)
 
 
+def _place(tree: MemoryTree, at: DirectoryNode, name: str, event: FilePlaced, now: int) -> None:
+    if event.kind is FileType.SYMBOLIC_LINK:
+        target = event.data.decode(errors="replace")
+        _add(tree, at, name, LinkNode(tree.next_inode(), tree.device, target=target), now)
+        return
+    node = at.entries.get(name)
+    if not event.offset or not isinstance(node, FileNode):
+        node = FileNode(tree.next_inode(), tree.device)
+        _add(tree, at, name, node, now)
+    tree.take(len(event.data))
+    node.data += event.data
+
+
 def _directory_in(tree: MemoryTree, at: DirectoryNode, name: str, now: int) -> DirectoryNode:
     node = at.entries.get(name)
     if node is None:
         made = DirectoryNode(tree.next_inode(), tree.device, links=1)
         made.parent = at
         at.links += 1
-        _add(at, name, made, now)
+        _add(tree, at, name, made, now)
         return made
     if not isinstance(node, DirectoryNode):
         raise OptionError(f"{name} is a file and a directory at once")
     return node
 
 
-def _add(at: DirectoryNode, name: str, node: Node, now: int) -> None:
+def _add(tree: MemoryTree, at: DirectoryNode, name: str, node: Node, now: int) -> None:
+    tree.take(ENTRY_SIZE)
     at.entries[name] = node
     at.changed(now)
     node.links += 1
@@ -241,12 +258,17 @@ def _add(at: DirectoryNode, name: str, node: Node, now: int) -> None:
     node.changed(now)
 
 
-def _collect(directory: DirectoryNode, path: str, found: dict[str, bytes]) -> None:
-    for name, node in sorted(directory.entries.items()):
+def _files_in(root: DirectoryNode, path: str) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    pending: list[tuple[str, Node]] = [(path, root)]
+    while pending:
+        path, node = pending.pop()
         if isinstance(node, DirectoryNode):
-            _collect(node, f"{path}/{name}", found)
+            below = sorted(node.entries.items(), reverse=True)
+            pending += [(f"{path}/{name}", entry) for name, entry in below]
         elif isinstance(node, FileNode):
-            found[f"{path}/{name}"] = bytes(node.data)
+            found[path] = bytes(node.data)
+    return found
 
 
 __all__ = ["HostMount", "MemoryMount", "Mounts", "Placed", "mount_events", "placed_events"]

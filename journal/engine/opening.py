@@ -54,6 +54,7 @@ def record(
     settings = configuration or Configuration()
     engine = modules.engine_for(settings)
     compiled = modules.compiled(engine, loaded, settings, cache or modules.default_cache())
+    modules.check_program(compiled, settings)
     streams = connect(stdin, stdout, stderr)
     interrupter = Interrupter()
     writer = Writer(path, publish=False)
@@ -134,6 +135,7 @@ def resume(
             compiled = modules.compiled(
                 engine, loaded, identity.configuration, cache or modules.default_cache()
             )
+            modules.check_program(compiled, identity.configuration)
             process = Process(
                 engine,
                 compiled,
@@ -151,6 +153,7 @@ def resume(
 
         if journal.ended is None:
             live = run(writer, streams.outlets)
+            live.process.mounts.check_hosts()
             return Recorder(writer, streams, interrupter, run=live, reader=journal.reader)
         _deliver_rest(writer, streams.outlets, delivered, journal.writes(), interrupter)
         nowhere = {stream: Outlet(TargetKind.CAPTURED) for stream in streams.outlets}

@@ -13,15 +13,16 @@ from journal import codec
 from journal.engine import identity as identities
 from journal.engine.abi import Exit
 from journal.engine.calls.state import State
+from journal.engine.configuration import MEMORIES_MAX, TABLE_ELEMENTS_MAX
 from journal.engine.delivered import marks_of_session
 from journal.engine.descriptors import InputStream, OutputStream
 from journal.engine.inputs import Interrupter, Source, Stopped
-from journal.engine.module import define_imports
+from journal.engine.module import START, define_imports
 from journal.engine.mounts import Mounts
 from journal.engine.outputs import STDERR, STDOUT, Durability, Outbox, Outlet
 from journal.engine.seam import Instance, Trapped, backtrace_of
 from journal.engine.tape import Batch, Tape
-from journal.errors import Divergence, ModuleRefused, NotResumable
+from journal.errors import Divergence, NotResumable
 from journal.event import Event
 from journal.events.core import ProcessExit
 from journal.events.process import Level, ProcessTrap, SessionStart
@@ -167,7 +168,11 @@ class Process:
             self.tape, identity.mounts, identity.configuration.files_size_max, moved or {}
         )
         self._open_descriptors(identity)
-        self._instance.limit_memory(identity.configuration.memory_size_max)
+        self._instance.limit(
+            memory_size_max=identity.configuration.memory_size_max,
+            memories=MEMORIES_MAX,
+            table_elements=TABLE_ELEMENTS_MAX,
+        )
         define_imports(self._instance, module, identity.configuration, self.state)
         self._module = module
 
@@ -214,11 +219,8 @@ class Process:
     def _run(self) -> Outcome:
         try:
             self.tape.start()
-            self._instance.instantiate(self._module)
-            self.state.memory = self._instance.memory
-            if not self._instance.has_export("_start"):
-                raise ModuleRefused("the module has no _start: it is a library, not a program")
-            self._instance.call("_start")
+            self.state.memory = self._instance.instantiate(self._module)
+            self._instance.call(START)
             code = 0
         except Exit as exited:
             code = exited.code

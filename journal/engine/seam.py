@@ -19,7 +19,7 @@ import wasmtime
 from wasmtime import _ffi
 
 from journal.engine.abi import Fault, Refusal
-from journal.errors import EngineMismatch
+from journal.errors import EngineError, EngineMismatch
 
 
 def _version() -> str:
@@ -79,15 +79,15 @@ Signature = tuple[tuple[str, ...], tuple[str, ...]]
 class Memory:
     """The guest's linear memory, checked at its bounds. Pointers and sizes are in bytes."""
 
-    def __init__(self, memory: Any, store: Any) -> None:
+    def __init__(self, memory: Any = None, store: Any = None) -> None:
         self._memory, self._store = memory, store
         self.size = 0
         self.view = memoryview(b"")
         self.renew()
 
     def renew(self) -> int:
-        """Take a new view after growth; the size in bytes."""
-        size = int(self._memory.data_len(self._store))
+        """Take a new view after growth; the size in bytes, 0 where there is no memory."""
+        size = int(self._memory.data_len(self._store)) if self._memory else 0
         if size != self.size:
             start = addressof(self._memory.data_ptr(self._store).contents)
             self.view = memoryview((ctypes.c_ubyte * size).from_address(start)).cast("B")
@@ -186,20 +186,14 @@ class Instance:
         self._alive: list[Any] = []
         self._raised: BaseException | None = None
         self._on_tick = on_tick
-        self._memory: Memory | None = None
         self._exports: Any = None
         self._watch_epochs()
 
-    @property
-    def memory(self) -> Memory:
-        """The exported memory."""
-        if self._memory is None:
-            raise Fault("a host function was called before the module was instantiated")
-        return self._memory
-
-    def limit_memory(self, size_bytes_max: int) -> None:
-        """Let ``memory.grow`` fail above ``size_bytes_max``."""
-        self._store.set_limits(memory_size=size_bytes_max)
+    def limit(self, *, memory_size_max: int, memories: int, table_elements: int) -> None:
+        """Let growth fail above these; the same everywhere, whatever the machine has."""
+        self._store.set_limits(
+            memory_size=memory_size_max, memories=memories, table_elements=table_elements
+        )
 
     def define(self, module: str, name: str, type_: Any, handler: Handler, state: object) -> None:
         """Let the import ``module.name`` call ``handler(state, *arguments)``.
@@ -223,23 +217,19 @@ class Instance:
         )
         assert not failed, f"{module}.{name} is defined twice"
 
-    def instantiate(self, module: Any) -> None:
-        """Make the instance; its start function, if it has one, runs."""
+    def instantiate(self, module: Any) -> Memory:
+        """Make the instance; its start function, if it has one, runs. The memory it exports."""
         with self._translated():
             instance = self._linker.instantiate(self._store, module)
         self._exports = instance.exports(self._store)
         memory = self._exports.get("memory")
-        if isinstance(memory, wasmtime.Memory):
-            self._memory = Memory(memory, self._store)
-
-    def has_export(self, name: str) -> bool:
-        """Whether the module exports a function ``name``."""
-        return isinstance(self._exports.get(name), wasmtime.Func)
+        return Memory(memory if isinstance(memory, wasmtime.Memory) else None, self._store)
 
     def call(self, name: str) -> None:
         """Call an exported function without arguments; returns when it returns.
 
-        Raises what a handler raised, ``Trapped`` or ``Interrupted``.
+        Raises what a handler raised, ``Trapped``, or ``EngineError`` where the machine lacks what
+        the guest may have: that is not the guest's doing, and another day it goes on.
         """
         with self._translated():
             self._exports[name](self._store)
@@ -296,17 +286,20 @@ class Instance:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Turn wasmtime's errors into what was raised, ``Trapped`` or ``Interrupted``."""
+        """Turn wasmtime's errors into what was raised, ``Trapped``, or ``EngineError``."""
         self._raised = None
         try:
             yield
         except wasmtime.Trap as trap:
-            raise Trapped(_kind_of(trap), _frames_of(str(trap))) from None
+            if trap.trap_code is None:
+                raise _unable(str(trap)) from None
+            kind = trap.trap_code.name.lower().replace("_", " ")
+            raise Trapped(kind, _frames_of(str(trap))) from None
         except wasmtime.WasmtimeError as error:
             raised, self._raised = self._raised, None
             backtrace = _frames_of(str(error))
             if raised is None:
-                raise Trapped(_last_line(str(error)), backtrace) from None
+                raise _unable(str(error)) from None
             if isinstance(raised, Fault):
                 raise Trapped(str(raised), backtrace) from None
             raised.__cause__ = Interrupted(backtrace)
@@ -333,20 +326,15 @@ def backtrace_of(error: BaseException) -> str:
     return cause.backtrace if isinstance(cause, Interrupted) else ""
 
 
-def _kind_of(trap: Any) -> str:
-    code = trap.trap_code
-    return code.name.lower().replace("_", " ") if code else _last_line(trap.message)
+def _unable(message: str) -> EngineError:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return EngineError(f"wasmtime could not run the guest: {lines[-1] if lines else 'unknown'}")
 
 
 def _frames_of(message: str) -> str:
     """The lines of ``message`` that name functions of the guest."""
     lines = [line.strip() for line in message.splitlines()]
     return "\n".join(line for line in lines if line[:1].isdigit() and ": " in line and "!" in line)
-
-
-def _last_line(message: str) -> str:
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[-1] if lines else "unknown"
 
 
 __all__ = [

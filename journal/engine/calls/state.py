@@ -13,6 +13,9 @@ from journal.engine.seam import Memory
 from journal.engine.tape import Tape
 from journal.events.inputs import ClockRead
 
+#: A longer path is not even looked at; a long one is refused by whoever keeps the files.
+TEXT_SIZE_MAX = 1 << 16
+
 _pack_clock = codec.packer(ClockRead)
 
 
@@ -27,13 +30,16 @@ class State:
     environment: list[bytes]
     descriptors: Descriptors = field(default_factory=Descriptors)
     clocks: "Clocks" = field(default_factory=lambda: Clocks())
-    memory: Memory = field(init=False)
+    memory: Memory = field(default_factory=Memory)
     #: Called before the guest may have to wait, and when input was taken that cannot be had again.
     before_wait: Callable[[], None] = lambda: None
     on_consumed: Callable[[], None] = lambda: None
 
     def text(self, pointer: int, size: int) -> str:
-        """A string of the guest; refuses with ``ILSEQ`` what is not UTF-8."""
+        """A path of the guest; refuses with ``ILSEQ`` what is not UTF-8."""
+        if size > TEXT_SIZE_MAX:
+            self.memory.check(pointer, size)
+            raise Refusal(Errno.NAMETOOLONG)
         return decode(self.memory.read(pointer, size))
 
 

@@ -21,6 +21,9 @@ from journal.events.streams import StreamWrite
 #: The most buffers in one call, and bytes in one read of a stream.
 IOVS_MAX = 1024
 STREAM_READ_SIZE_MAX = 1 << 20
+
+#: What one call moves; a guest may name the same memory many times. The rest is a short transfer.
+TRANSFER_SIZE_MAX = 16 << 20
 _APPEND = int(FdFlags.APPEND)  # flags of enum cost more than the write itself
 _POSITION_MAX = (1 << 63) - 1
 
@@ -78,7 +81,7 @@ def fd_read(state: State, fd: int, iovs: int, count: int, result: int) -> int:
     """Read into buffers from the descriptor's position on."""
     descriptor = state.descriptors.get(fd)
     buffers = _buffers(state, iovs, count)
-    wanted = sum(size for _, size in buffers)
+    wanted = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
     if type(descriptor) is OpenFile:
         if not descriptor.reads:
             return Errno.BADF
@@ -105,7 +108,7 @@ def fd_pread(state: State, fd: int, iovs: int, count: int, offset: int, result: 
         return Errno.BADF
     if offset > _POSITION_MAX:
         return Errno.INVAL
-    wanted = sum(size for _, size in buffers)
+    wanted = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
     data = descriptor.file.read(fd, offset, wanted) if wanted else b""
     _scatter(state, buffers, data)
     state.memory.write_u32(result, len(data))
@@ -190,8 +193,13 @@ def _gather(state: State, iovs: int, count: int) -> bytes:
     memory = state.memory
     if count == 1:
         pointer, size = memory.unpack(_IOV, iovs)
-        return memory.read(pointer, size)
-    return b"".join(memory.read(*buffer) for buffer in _buffers(state, iovs, count))
+        if size <= TRANSFER_SIZE_MAX:
+            return memory.read(pointer, size)
+    parts, room = [], TRANSFER_SIZE_MAX
+    for pointer, size in _buffers(state, iovs, count):
+        parts.append(memory.read(pointer, min(size, room)))
+        room -= len(parts[-1])
+    return b"".join(parts)
 
 
 def _scatter(state: State, buffers: list[tuple[int, int]], data: bytes) -> None:
