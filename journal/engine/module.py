@@ -4,6 +4,7 @@ import hashlib
 import os
 import pwd
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,18 +71,26 @@ def _config(configuration: Configuration) -> Any:
     config = wasmtime.Config()
     # An invalid value aborts the process: the stack of async calls must be larger than ours.
     seam.set_async_stack_size(config, configuration.stack_size + (1 << 20))
-    config.max_wasm_stack = configuration.stack_size
-    config.epoch_interruption = True
-    config.cranelift_nan_canonicalization = True
-    config.wasm_relaxed_simd_deterministic = True
-    # The views of a guest's memory rest on this: it grows where it stands.
-    config.memory_reservation = MEMORY_SIZE_MAX
-    config.memory_may_move = False
-    config.wasm_threads = False
-    config.wasm_exceptions = True
-    config.wasm_tail_call = True
-    config.wasm_multi_memory = True
+    for name, value in _settings(configuration).items():
+        setattr(config, name, value)
     return config
+
+
+def _settings(configuration: Configuration) -> dict[str, int | bool]:
+    """Wasmtime's own settings, by its names: they decide what compiled code can be used again."""
+    return {
+        "max_wasm_stack": configuration.stack_size,
+        "epoch_interruption": True,
+        "cranelift_nan_canonicalization": True,
+        "wasm_relaxed_simd_deterministic": True,
+        # The views of a guest's memory rest on this: it grows where it stands.
+        "memory_reservation": MEMORY_SIZE_MAX,
+        "memory_may_move": False,
+        "wasm_threads": False,
+        "wasm_exceptions": True,
+        "wasm_tail_call": True,
+        "wasm_multi_memory": True,
+    }
 
 
 def compiled(engine: Any, module: Module, configuration: Configuration, cache: Path | None) -> Any:
@@ -94,11 +103,9 @@ def compiled(engine: Any, module: Module, configuration: Configuration, cache: P
         return found
     result = _compile(engine, module)
     code = bytes(result.serialize())
-    try:
+    with suppress(OSError, JournalError):  # a cache that cannot be written costs time, nothing else
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         durable.replace(cache / _name(key, code), code)
-    except (OSError, JournalError):
-        pass  # a cache that cannot be written costs time, nothing else
     return result
 
 
@@ -133,7 +140,7 @@ def _compile(engine: Any, module: Module) -> Any:
 
 def _key(module: Module, configuration: Configuration) -> str:
     """A name that only the module, the engine and the configuration decide."""
-    parts = (module.hash.hex(), seam.VERSION, str(configuration.stack_size), "1")
+    parts = (module.hash.hex(), seam.VERSION, repr(_settings(configuration)))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -144,14 +151,13 @@ def _name(key: str, code: bytes) -> str:
 
 
 def _cached(engine: Any, cache: Path, key: str) -> Any:
-    try:
-        if not _is_private(cache):
-            return None
-        for path in cache.glob(f"{key}-*.cwasm"):
-            if _is_private(path) and path.name == _name(key, path.read_bytes()):
-                return wasmtime.Module.deserialize_file(engine, str(path))
-    except (OSError, wasmtime.WasmtimeError):
-        return None
+    with suppress(OSError):
+        found = cache.glob(f"{key}-*.cwasm") if _is_private(cache) else ()
+        for path in found:
+            # Code for a processor of another kind may stand beside ours: it is refused, not run.
+            with suppress(wasmtime.WasmtimeError):
+                if _is_private(path) and path.name == _name(key, path.read_bytes()):
+                    return wasmtime.Module.deserialize_file(engine, str(path))
     return None
 
 
