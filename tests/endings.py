@@ -47,7 +47,8 @@ def is_told_once(wanted: bytes, sessions: list[bytes], writes: list[bytes], drop
     """Whether sessions at a pipe say ``wanted`` but for the one write in flight at each kill.
 
     A session goes on where the one before ended, or at the beginning of the write that it ended
-    in or with; with ``drop`` at the end of that write, or of the one that was to follow.
+    in or with; with ``drop`` at the end of that write, or of the one that was to follow, even
+    where the session before said nothing: nobody can know that.
     """
     bounds = [0, *accumulate(len(data) for data in writes)]
 
@@ -57,9 +58,7 @@ def is_told_once(wanted: bytes, sessions: list[bytes], writes: list[bytes], drop
 
     first, *later = sessions
     places = {len(first)} if wanted.startswith(first) else set()
-    for said in filter(None, later):
+    for said in later if drop else filter(None, later):
         begun = {start for place in places for start in starts(place)}
         places = {start + len(said) for start in begun if wanted[start:].startswith(said)}
-    if drop and later:  # nothing is left to say where the last write was the one dropped
-        places |= {start for place in places for start in starts(place)}
     return len(wanted) in places

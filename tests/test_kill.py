@@ -280,6 +280,8 @@ def test_the_comparison_tells_what_is_not_the_same() -> None:
         (["aaabbbcc"], False, False),
         (["aaabbbc", ""], False, True),
         (["aaa", ""], False, False),
+        (["", "", "ccc"], False, True),
+        (["", "ccc"], False, False),
         (["", "aaabbbccc", "ccc"], True, False),
         (["", "aaabbbccc", "bbbccc"], False, False),
     ],
