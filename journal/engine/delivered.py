@@ -1,7 +1,7 @@
 """What has been delivered already: told by the targets that can, and by the journal's marks."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from journal import codec
@@ -43,6 +43,8 @@ def history_of(marks: Iterable[tuple[int, bytes]]) -> dict[int, StreamHistory]:
     return histories
 
 
+_CHUNK_SIZE = 1 << 18
+
 Writes = Callable[[], Iterable[tuple[int, bytes]]]
 
 
@@ -70,6 +72,19 @@ def settle(
         for stream, size in _shares(outlet.skip, streams, writes()):
             delivered[stream] += size
     return delivered
+
+
+def _chunks(output: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in fewer pieces, so that a line is not a read."""
+    parts: list[bytes] = []
+    size = 0
+    for data in output:
+        parts.append(data)
+        size += len(data)
+        if size >= _CHUNK_SIZE:
+            yield b"".join(parts)
+            parts, size = [], 0
+    yield b"".join(parts)
 
 
 def _common(a: bytes, b: bytes) -> int:
@@ -137,7 +152,7 @@ def _matching(outlet: Outlet, output: Iterable[bytes], floor: int) -> int:
         return min(max(os.fstat(outlet.fd).st_size - outlet.base, 0), sum(map(len, output)))
     try:
         at = 0
-        for data in output:
+        for data in _chunks(output):
             end = at + len(data)
             if end > floor:
                 start = max(at, floor)

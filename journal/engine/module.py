@@ -5,7 +5,7 @@ import os
 import pwd
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,17 @@ START = "_start"
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module as it was given; ``path`` is where it was read, empty for bytes."""
+    """A module as it was given; ``path`` is where it was read, empty for bytes.
+
+    ``hash`` is the SHA-256 of the bytes.
+    """
 
     data: bytes
     path: str = ""
+    hash: bytes = field(init=False)
 
-    @property
-    def hash(self) -> bytes:
-        """The SHA-256 of the bytes."""
-        return hashlib.sha256(self.data).digest()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hash", hashlib.sha256(self.data).digest())
 
 
 def load(module: bytes | str | os.PathLike[str]) -> Module:

@@ -24,6 +24,8 @@ from journal.events.streams import StreamWrite, TargetKind
 from journal.reader import Reader
 from journal.writer import Writer
 
+_unpack_write = codec.unpacker(StreamWrite)
+
 
 def record(
     module: bytes | StrPath,
@@ -201,10 +203,9 @@ class _Recording:
 
     def writes(self) -> Iterator[tuple[int, bytes]]:
         """What the guest printed: stream and bytes."""
-        for tag, payload in self._frames(frozenset((StreamWrite.tag,))):
-            event = codec.decode(tag, payload)
-            assert isinstance(event, StreamWrite)
-            yield event.stream, event.data
+        for _, payload in self._frames(frozenset((StreamWrite.tag,))):
+            stream, _, data = _unpack_write(payload)
+            yield stream, data
 
     def _frames(self, tags: frozenset[int]) -> Iterator[tuple[int, bytes]]:
         """The frames of some kinds; blocks that have none are not even read."""

@@ -87,7 +87,7 @@ class Memory:
 
     def renew(self) -> int:
         """Take a new view after growth; the size in bytes, 0 where there is no memory."""
-        size = int(self._memory.data_len(self._store)) if self._memory else 0
+        size = int(self._memory.data_len(self._store)) if self._memory is not None else 0
         if size != self.size:
             start = addressof(self._memory.data_ptr(self._store).contents)
             self.view = memoryview((ctypes.c_ubyte * size).from_address(start)).cast("B")
@@ -154,6 +154,24 @@ class Trapped(Exception):
         super().__init__(kind)
         self.kind = kind
         self.backtrace = backtrace
+
+
+# What a raw callback does, written out for its number of arguments: passing them on as a list costs
+# a quarter of the whole call. Nothing may leave it: an exception here is a segmentation fault.
+_CALLBACK = """
+def call(_env, _caller, address, _count):
+    try:
+        view = {view}
+        try:
+            {take}
+            view[0] = handler({arguments}) or 0
+        except Refusal as refusal:
+            view[0] = refusal.errno
+    except BaseException as error:
+        instance._raised = error
+        return trap()
+    return 0
+"""
 
 
 class _Views(dict[int, memoryview]):
@@ -242,32 +260,22 @@ class Instance:
         self, handler: Handler, state: object, signature: Signature
     ) -> Callable[..., int]:
         parameters, results = signature
-        cells = max(len(parameters), len(results))
-        unpack = struct.Struct("<" + "".join(_CELL[kind] for kind in parameters)).unpack_from
-        views = _Views(cells)
-
-        def call(_env: int, _caller: int, address: int, _count: int) -> int:
-            # Nothing may leave this function: an exception here is a segmentation fault.
-            try:
-                view = views[address]
-                try:
-                    view[0] = handler(state, *unpack(view)) or 0
-                except Refusal as refusal:
-                    view[0] = refusal.errno
-            except BaseException as error:
-                self._raised = error
-                return _trap()
-            return 0
-
-        def call_without_cells(_env: int, _caller: int, _address: int, _count: int) -> int:
-            try:
-                handler(state)
-            except BaseException as error:
-                self._raised = error
-                return _trap()
-            return 0
-
-        return call if cells else call_without_cells
+        scope: dict[str, Any] = {
+            "handler": handler,
+            "state": state,
+            "unpack": struct.Struct("<" + "".join(_CELL[kind] for kind in parameters)).unpack_from,
+            "views": _Views(max(len(parameters), len(results))),
+            "instance": self,
+            "trap": _trap,
+            "Refusal": Refusal,
+        }
+        names = ", ".join(f"a{index}" for index in range(len(parameters)))
+        take = f"{names}, = unpack(view)" if names else "pass"
+        view = "views[address]" if parameters or results else "[0]"
+        source = _CALLBACK.format(view=view, take=take, arguments=f"state, {names}")
+        exec(source, scope)  # our own text, and no name in it comes from a module
+        callback: Callable[..., int] = scope["call"]
+        return callback
 
     def _watch_epochs(self) -> None:
         def tick(_context: int, _data: int, delta: int, _kind: int) -> int:

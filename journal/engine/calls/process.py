@@ -1,7 +1,7 @@
 """Arguments, environment, randomness and the end."""
 
-import os
 import struct
+from os import urandom
 
 from journal import codec
 from journal.engine.abi import Errno, Exit
@@ -51,17 +51,15 @@ def _sizes(state: State, strings: list[bytes], count: int, size: int) -> None:
 
 def random_get(state: State, pointer: int, size: int) -> None:
     """Random bytes of the operating system."""
-    state.memory.check(pointer, size)
-    for start in range(0, size, RANDOM_SIZE_MAX):
-        part = min(size - start, RANDOM_SIZE_MAX)
-        told = memoryview(_random(state, part))[_LENGTH.size :]
-        if len(told) != part:
-            raise ValueError(f"{len(told)} random bytes for {part}")
-        state.memory.write(pointer + start, told)
-
-
-def _random(state: State, size: int) -> bytes:
-    return state.tape.ask(_RANDOM, _LENGTH.pack(size), lambda: _pack_random(os.urandom(size)))
+    memory = state.memory
+    memory.check(pointer, size)
+    while size > RANDOM_SIZE_MAX:
+        random_get(state, pointer, RANDOM_SIZE_MAX)
+        pointer, size = pointer + RANDOM_SIZE_MAX, size - RANDOM_SIZE_MAX
+    told = state.tape.ask(_RANDOM, _LENGTH.pack(size), lambda: _pack_random(urandom(size)))
+    if len(told) != _LENGTH.size + size:
+        raise ValueError(f"{len(told) - _LENGTH.size} random bytes for {size}")
+    memory.write(pointer, told[_LENGTH.size :])
 
 
 def sched_yield(state: State) -> int:

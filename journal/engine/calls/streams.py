@@ -28,6 +28,7 @@ _APPEND = int(FdFlags.APPEND)  # flags of enum cost more than the write itself
 _POSITION_MAX = (1 << 63) - 1
 
 _IOV = struct.Struct("<II")
+_unpack_iov = _IOV.unpack_from
 _READ_HEAD = struct.Struct("<BQ")
 _READ_SIZE = struct.Struct("<I")
 _pack_read = codec.packer(StreamRead)
@@ -41,7 +42,16 @@ def fd_write(state: State, fd: int, iovs: int, count: int, result: int) -> int:
     descriptor = state.descriptors.used.get(fd)
     if descriptor is None:
         return Errno.BADF
-    data = _gather(state, iovs, count)
+    memory = state.memory
+    if count == 1 and iovs + 8 <= memory.size:  # the usual case, without a further call
+        pointer, size = _unpack_iov(memory.view, iovs)
+        end = pointer + size
+        if end <= memory.size and size <= TRANSFER_SIZE_MAX:
+            data = memory.view[pointer:end].tobytes()
+        else:
+            data = _gather(state, iovs, count)
+    else:
+        data = _gather(state, iovs, count)
     if type(descriptor) is OpenFile:
         if not descriptor.writes:
             return Errno.BADF
@@ -57,7 +67,7 @@ def fd_write(state: State, fd: int, iovs: int, count: int, result: int) -> int:
         written = _write_stream(state, descriptor, data)
     else:
         return Errno.BADF
-    state.memory.write_u32(result, written)
+    memory.write_u32(result, written)
     return 0
 
 
@@ -191,10 +201,6 @@ def _buffers(state: State, iovs: int, count: int) -> list[tuple[int, int]]:
 
 def _gather(state: State, iovs: int, count: int) -> bytes:
     memory = state.memory
-    if count == 1:
-        pointer, size = memory.unpack(_IOV, iovs)
-        if size <= TRANSFER_SIZE_MAX:
-            return memory.read(pointer, size)
     parts, room = [], TRANSFER_SIZE_MAX
     for pointer, size in _buffers(state, iovs, count):
         parts.append(memory.read(pointer, min(size, room)))
