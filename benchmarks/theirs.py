@@ -50,7 +50,7 @@ def _run(plan: Plan, root: Path, *, repeatable: bool) -> tuple[Span, Span, int]:
     """What the opening and the run took, and the exit code."""
     kept = _kept(Path(plan.wasm), repeatable=repeatable)
     watch = Stopwatch()
-    engine = loading.engine_for(Configuration()) if repeatable else wasmtime.Engine()
+    engine = _engine(repeatable=repeatable)
     module = wasmtime.Module.deserialize_file(engine, str(kept))
     store = wasmtime.Store(engine)
     if repeatable:
@@ -75,13 +75,22 @@ def _wasi(plan: Plan, root: Path) -> wasmtime.WasiConfig:
     return wasi
 
 
+def _engine(*, repeatable: bool) -> wasmtime.Engine:
+    engine: wasmtime.Engine = (
+        loading.engine_for(Configuration()) if repeatable else wasmtime.Engine()
+    )
+    return engine
+
+
 def _kept(wasm: Path, *, repeatable: bool) -> Path:
     """Where the compiled module stands; it is compiled when it is first asked for."""
     data = wasm.read_bytes()
     name = f"{hashlib.sha256(data).hexdigest()[:32]}-{seam.VERSION}"
     kept = modules() / f"{name}-{'repeatable' if repeatable else 'plain'}"
-    if not kept.exists():
-        engine = loading.engine_for(Configuration()) if repeatable else wasmtime.Engine()
+    engine = _engine(repeatable=repeatable)
+    try:
+        wasmtime.Module.deserialize_file(engine, str(kept))
+    except wasmtime.WasmtimeError:  # it is not there, or for other settings
         fresh = kept.with_suffix(".fresh")
         fresh.write_bytes(wasmtime.Module(engine, data).serialize())
         fresh.replace(kept)
