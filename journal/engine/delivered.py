@@ -43,6 +43,15 @@ def history_of(marks: Iterable[tuple[int, bytes]]) -> dict[int, StreamHistory]:
     return histories
 
 
+def terminals_in(histories: dict[int, StreamHistory]) -> set[int]:
+    """The streams that the first session had on a terminal: a guest may ask, and act upon it."""
+    return {
+        stream
+        for stream, history in histories.items()
+        if history.targets and history.targets[0][0].kind is TargetKind.TERMINAL
+    }
+
+
 _CHUNK_SIZE = 1 << 18
 
 Writes = Callable[[], Iterable[tuple[int, bytes]]]

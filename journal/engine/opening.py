@@ -9,7 +9,7 @@ from journal import codec
 from journal.engine import identity as identities
 from journal.engine import module as modules
 from journal.engine.configuration import Configuration
-from journal.engine.delivered import history_of, marks_of_session, settle
+from journal.engine.delivered import history_of, marks_of_session, settle, terminals_in
 from journal.engine.inputs import Interrupter
 from journal.engine.mounts import HostMount, MemoryMount, Placed
 from journal.engine.outputs import STDIN, Durability, InFlight, Outbox, Outlet
@@ -81,6 +81,7 @@ def record(
             stdin=streams.source,
             interrupter=interrupter,
             durability=durability,
+            terminals=streams.terminals,
         )
         process.begin_session()
         writer.publish()
@@ -150,6 +151,7 @@ def resume(
                 recorded=journal.recorded(),
                 delivered=delivered,
                 moved=moved,
+                terminals=terminals_in(journal.histories),
             )
             return Run(process, identity.configuration.stack_size)
 

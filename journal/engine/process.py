@@ -3,7 +3,7 @@
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -19,14 +19,13 @@ from journal.engine.descriptors import InputStream, OutputStream
 from journal.engine.inputs import Interrupter, Source, Stopped
 from journal.engine.module import START, define_imports
 from journal.engine.mounts import Mounts
-from journal.engine.outputs import STDERR, STDOUT, Durability, Outbox, Outlet
+from journal.engine.outputs import STDERR, STDIN, STDOUT, Durability, Outbox, Outlet
 from journal.engine.seam import Instance, Trapped, backtrace_of
 from journal.engine.tape import Batch, Tape
 from journal.errors import Divergence, NotResumable
 from journal.event import Event
 from journal.events.core import ProcessExit
 from journal.events.process import Level, ProcessTrap, SessionStart
-from journal.events.streams import TargetKind
 
 BACKTRACE_SIZE_MAX = 4096
 
@@ -118,7 +117,8 @@ class Process:
 
     With ``recorded`` it first replays, and goes on live where that ends. ``outlets`` are settled:
     they know what they have of the recorded output; ``delivered`` says the same by stream.
-    ``moved`` says where the mounts' directories are now.
+    ``moved`` says where the mounts' directories are now. ``terminals`` are the streams that the
+    guest sees as terminals; in a replay those of the first session, whatever they are now.
     """
 
     def __init__(
@@ -135,6 +135,7 @@ class Process:
         recorded: Iterator[Batch] | None = None,
         delivered: dict[int, int] | None = None,
         moved: Mapping[str, str] | None = None,
+        terminals: Collection[int] = (),
     ) -> None:
         self._writer = writer
         self._durability = durability
@@ -167,7 +168,7 @@ class Process:
         self.mounts = Mounts(
             self.tape, identity.mounts, identity.configuration.files_size_max, moved or {}
         )
-        self._open_descriptors(identity)
+        self._open_descriptors(identity, terminals)
         self._instance.limit(
             memory_size_max=identity.configuration.memory_size_max,
             memories=MEMORIES_MAX,
@@ -176,13 +177,11 @@ class Process:
         define_imports(self._instance, module, identity.configuration, self.state)
         self._module = module
 
-    def _open_descriptors(self, identity: identities.Identity) -> None:
+    def _open_descriptors(self, identity: identities.Identity, terminals: Collection[int]) -> None:
         table = self.state.descriptors
-        stdin_kind = self._stdin.opened().kind
-        table.add(InputStream(self._stdin, stdin_kind is TargetKind.TERMINAL))
+        table.add(InputStream(self._stdin, STDIN in terminals))
         for stream in (STDOUT, STDERR):
-            terminal = self._outlets[stream].kind is TargetKind.TERMINAL
-            table.add(OutputStream(stream, terminal))
+            table.add(OutputStream(stream, stream in terminals))
         self.mounts.preopen(table)
         for event, micros in identity.placed:
             self.mounts.place(event, micros * 1000)

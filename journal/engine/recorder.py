@@ -9,7 +9,7 @@ from typing import IO, Any, Self
 
 from journal.engine.delivered import StreamHistory
 from journal.engine.inputs import BytesSource, FedSource, Interrupter, Source, source_of
-from journal.engine.outputs import STDERR, STDOUT, Outlet
+from journal.engine.outputs import STDERR, STDIN, STDOUT, Outlet
 from journal.engine.process import Outcome, Process
 from journal.errors import OptionError
 from journal.events.streams import TargetKind
@@ -31,6 +31,13 @@ class Streams:
 
     source: Source
     outlets: dict[int, Outlet]
+
+    @property
+    def terminals(self) -> set[int]:
+        """The numbers of the streams that are terminals."""
+        found = {STDIN} if self.source.opened().kind is TargetKind.TERMINAL else set()
+        outputs = self.outlets.items()
+        return found | {n for n, outlet in outputs if outlet.kind is TargetKind.TERMINAL}
 
 
 @dataclass(frozen=True, slots=True)
