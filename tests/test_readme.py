@@ -1,0 +1,55 @@
+"""The README's programs run as they stand, one process each, in the order they are shown."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.programs import ROOT
+
+WORK = """\
+let line;
+while ((line = std.in.getline()) !== null) {
+    print("did", line);
+    const done = std.open("/done", "a");
+    done.puts(line + "\\n");
+    done.close();
+}
+"""
+
+
+def programs() -> list[str]:
+    """The blocks of Python in the README."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def run(program: str, folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), program
+    return done.stdout
+
+
+def test_the_readme_s_programs_do_what_it_says(tmp_path: Path, quickjs: Path) -> None:
+    shutil.copy(quickjs, tmp_path / "qjs.wasm")
+    (tmp_path / "work.js").write_text(WORK)
+    first, second, log = programs()
+    assert (
+        run(first, tmp_path)
+        == "None\nb'did first order\\n' "
+        + str({"/done": b"first order\n", "/work.js": WORK.encode()})
+        + "\n"
+    )
+    assert run("import journal\n" + second, tmp_path) == (
+        "0 b'did first order\\ndid second order\\n'\n"
+    )
+    assert run(log, tmp_path) == "ProcessExit(exit_code=0)\n"
