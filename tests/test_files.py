@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from journal.engine.abi import (
     SYMLINK_FOLLOW,
     FdFlags,
-    FileType,
     OpenFlags,
     Refusal,
     Rights,
@@ -25,6 +24,7 @@ from journal.engine.host_files import HostFile, HostTree
 from journal.engine.memory_files import MemoryDirectory, MemoryFile, MemoryTree
 from journal.engine.memory_nodes import DirectoryNode
 from journal.engine.tape import Batch, Tape
+from journal.events.paths import FileType
 
 FD = 3
 SIZE_MAX = 1 << 20

@@ -89,19 +89,6 @@ def errno_of(error: OSError) -> Errno:
     return _FROM_HOST.get(error.errno or 0, Errno.IO)
 
 
-class FileType(IntEnum):
-    """What a path or a descriptor is."""
-
-    UNKNOWN = 0
-    BLOCK_DEVICE = 1
-    CHARACTER_DEVICE = 2
-    DIRECTORY = 3
-    REGULAR_FILE = 4
-    SOCKET_DGRAM = 5
-    SOCKET_STREAM = 6
-    SYMBOLIC_LINK = 7
-
-
 class OpenFlags(IntFlag):
     """``oflags`` of ``path_open``."""
 

@@ -11,13 +11,13 @@ from journal.engine.abi import (
     RIGHTS_PREOPEN_INHERITING,
     Entry,
     Errno,
-    FileType,
     Refusal,
     Rights,
     Stat,
 )
 from journal.engine.files import Directory, File
 from journal.engine.inputs import Source
+from journal.events.paths import FileType
 
 DESCRIPTORS_MAX = 65536
 

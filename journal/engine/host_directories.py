@@ -13,7 +13,6 @@ from journal.engine.abi import (
     SYMLINK_FOLLOW,
     Entry,
     Errno,
-    FileType,
     OpenFlags,
     Refusal,
     Stat,
@@ -50,6 +49,7 @@ from journal.engine.tape import Answer
 from journal.engine.walk import Place
 from journal.events import descriptors, paths
 from journal.events.inputs import HostCall
+from journal.events.paths import FileType
 
 _COUNT = struct.Struct("<I")
 _HANDLE_FLAGS = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW
@@ -117,46 +117,50 @@ class HostDirectory(Opened):
 
     def create_directory(self, fd: int, path: str) -> None:
         """Make a directory."""
-        self._make(
+        self._change_name(
             paths.CreateDirectory.tag,
             pack_create_directory(fd, path),
             HostCall.MKDIR,
             fd,
             path,
             lambda place: os.mkdir(place.name, dir_fd=place.parent),
+            removes=False,
         )
 
     def symlink(self, fd: int, target: str, path: str) -> None:
         """Make a link that says ``target``."""
-        self._make(
+        self._change_name(
             paths.CreateSymbolicLink.tag,
             pack_symlink(fd, target, path),
             HostCall.SYMLINK,
             fd,
             path,
             lambda place: os.symlink(target, _plain(place), dir_fd=place.parent),
+            removes=False,
         )
 
     def remove_directory(self, fd: int, path: str) -> None:
         """Remove an empty directory."""
-        self._remove(
+        self._change_name(
             paths.RemoveDirectory.tag,
             pack_remove_directory(fd, path),
             HostCall.RMDIR,
             fd,
             path,
             _rmdir,
+            removes=True,
         )
 
     def unlink(self, fd: int, path: str) -> None:
         """Remove a file or a link."""
-        self._remove(
+        self._change_name(
             paths.UnlinkFile.tag,
             pack_unlink(fd, path),
             HostCall.UNLINK,
             fd,
             path,
             lambda place: os.unlink(_named(place), dir_fd=place.parent),
+            removes=True,
         )
 
     def read_link(self, fd: int, path: str) -> str:
@@ -275,7 +279,7 @@ class HostDirectory(Opened):
         _, value = self._tree.tape.answer(HostCall.PROBE, fd, lambda: answered(deed))
         return value == b"\x01"
 
-    def _make(
+    def _change_name(
         self,
         tag: int,
         effect: bytes,
@@ -283,23 +287,12 @@ class HostDirectory(Opened):
         fd: int,
         path: str,
         deed: Callable[[Place[int]], None],
+        *,
+        removes: bool,
     ) -> None:
-        """A change that must find nothing at ``path``."""
+        """A change that must find something at ``path`` to remove it, or nothing to make it."""
         was_there = self._probe(fd, path)
-        self._once(tag, effect, call, fd, lambda: self._at(path, deed), was_there, False)
-
-    def _remove(
-        self,
-        tag: int,
-        effect: bytes,
-        call: HostCall,
-        fd: int,
-        path: str,
-        deed: Callable[[Place[int]], None],
-    ) -> None:
-        """A change that must find something at ``path``."""
-        was_there = self._probe(fd, path)
-        self._once(tag, effect, call, fd, lambda: self._at(path, deed), was_there, True)
+        self._once(tag, effect, call, fd, lambda: self._at(path, deed), was_there, removes)
 
     def _at(self, path: str, deed: Callable[[Place[int]], None]) -> None:
         with place_of(self.handle, path, follow=False) as place:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from journal.engine.abi import Entry, Errno, FileType, Refusal, Stat, errno_of
+from journal.engine.abi import Entry, Errno, Refusal, Stat, errno_of
 from journal.engine.tape import Answer
 from journal.engine.walk import Place, release, resolve
+from journal.events.paths import FileType
 
 _NODE = struct.Struct("<BQQ")
 _ENTRY = struct.Struct("<QBH")

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from journal.engine.abi import Errno, FileType, Refusal, Stat
+from journal.engine.abi import Errno, Refusal, Stat
 from journal.engine.walk import NAME_SIZE_MAX
+from journal.events.paths import FileType
 
 
 @dataclass(slots=True, eq=False)

@@ -8,7 +8,6 @@ from journal.engine.abi import (
     SYNC_FLAGS,
     Entry,
     Errno,
-    FileType,
     Refusal,
 )
 from journal.engine.calls.state import State
@@ -20,6 +19,7 @@ from journal.events.descriptors import (
     FileDescriptorSetFlags,
     RenumberFileDescriptor,
 )
+from journal.events.paths import FileType
 
 _SIZE_MAX = (1 << 63) - 1
 _PRESTAT = struct.Struct("<BxxxI")

@@ -150,13 +150,10 @@ def path_link(
     new_size: int,
 ) -> None:
     """Give a file one more name."""
-    old = state.descriptors.directory(old_fd).directory
-    new = state.descriptors.directory(new_fd).directory
-    old_path = state.text(old_pointer, old_size)
-    new_path = state.text(new_pointer, new_size)
-    _must_be_writable(old)
-    _must_be_writable(new)
-    old.link(old_fd, lookup, old_path, new, new_fd, new_path)
+    old, new = state.descriptors.directory(old_fd), state.descriptors.directory(new_fd)
+    old_path, new_path = state.text(old_pointer, old_size), state.text(new_pointer, new_size)
+    _must_be_writable(old.directory, new.directory)
+    old.directory.link(old_fd, lookup, old_path, new.directory, new_fd, new_path)
 
 
 def path_rename(
@@ -169,13 +166,10 @@ def path_rename(
     new_size: int,
 ) -> None:
     """Give something another name."""
-    old = state.descriptors.directory(old_fd).directory
-    new = state.descriptors.directory(new_fd).directory
-    old_path = state.text(old_pointer, old_size)
-    new_path = state.text(new_pointer, new_size)
-    _must_be_writable(old)
-    _must_be_writable(new)
-    old.rename(old_fd, old_path, new, new_fd, new_path)
+    old, new = state.descriptors.directory(old_fd), state.descriptors.directory(new_fd)
+    old_path, new_path = state.text(old_pointer, old_size), state.text(new_pointer, new_size)
+    _must_be_writable(old.directory, new.directory)
+    old.directory.rename(old_fd, old_path, new.directory, new_fd, new_path)
 
 
 def path_symlink(
@@ -201,21 +195,6 @@ def path_readlink(
     state.memory.write_u32(result, len(target))
 
 
-def _must_be_writable(directory: Directory) -> None:
-    if not directory.writable:
+def _must_be_writable(*directories: Directory) -> None:
+    if not all(directory.writable for directory in directories):
         raise Refusal(Errno.PERM)
-
-
-__all__ = [
-    "OpenDirectory",
-    "path_create_directory",
-    "path_filestat_get",
-    "path_filestat_set_times",
-    "path_link",
-    "path_open",
-    "path_readlink",
-    "path_remove_directory",
-    "path_rename",
-    "path_symlink",
-    "path_unlink_file",
-]
