@@ -39,6 +39,8 @@ CASES: dict[str, Callable[[Peer], Plan]] = {
     "prints": partial(_guest, ("chatty", "50000")),
     "sleeps": partial(_guest, ("sleepy", "20", "10000")),
 }
+#: Where the recorded run waits, for the disk or for the time: its CPU says little.
+_WAITING = ("prints", "sleeps")
 _WORDS = {
     "clocks": f"{_COUNT} clock readings",
     "file-writes": f"{_COUNT} writes to a file in memory",
@@ -64,7 +66,13 @@ def figures(name: str, rounds: int) -> Iterator[Figure]:
     yield Figure(
         group=group, name="replay / recorded, wall", unit=RATIO, values=ratios(*wall), limit=limit
     )
-    yield Figure(group=group, name="replay / recorded, CPU", unit=RATIO, values=ratios(*cpu))
+    yield Figure(
+        group=group,
+        name="replay / recorded, CPU",
+        unit=RATIO,
+        values=ratios(*cpu),
+        limit=None if name in _WAITING else limit,
+    )
     for text, runs in (("recorded", recorded), ("replay", resumed)):
         opening = tuple(one.opening.wall for one in runs)
         running = tuple(one.running.wall for one in runs)
