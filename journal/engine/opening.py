@@ -238,7 +238,8 @@ def _deliver_rest(
     positions = dict.fromkeys(outlets, 0)
     opened = False
     for stream, data in writes:
-        if not opened and outlets[stream].skip < len(data):
+        owed = outlets[stream].skip < len(data)
+        if owed and not opened and outlets[stream].kind is not TargetKind.CAPTURED:
             opened = True
             for event in marks_of_session(outlets, delivered):
                 writer.append(event)
