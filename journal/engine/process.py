@@ -32,8 +32,10 @@ BACKTRACE_SIZE_MAX = 4096
 #: What comes of taking apart an answer in a journal that is not what its kind says.
 _MALFORMED = (struct.error, ValueError, LookupError)
 
-#: How long a printed line may wait for others that share its sync.
+#: How long a printed line may wait for others that share its sync: after a pause, and in a stream.
 GATHER_SECONDS = 0.002
+GATHER_IN_STREAM_SECONDS = 0.02
+STREAM_PAUSE_SECONDS = 0.1
 #: How often the journal is handed to the kernel, or synced, when nothing else does it.
 INTERVAL_SECONDS = 1.0
 
@@ -104,10 +106,13 @@ class Ticker:
             self._thread.join()
 
     def _run(self) -> None:
+        ticked = 0.0
         while not self._closed:
             if self._armed.wait(INTERVAL_SECONDS):
                 self._armed.clear()
-                time.sleep(GATHER_SECONDS)
+                in_stream = time.monotonic() - ticked < STREAM_PAUSE_SECONDS
+                time.sleep(GATHER_IN_STREAM_SECONDS if in_stream else GATHER_SECONDS)
+                ticked = time.monotonic()
             if not self._closed:
                 self._tick()
 
