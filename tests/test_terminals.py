@@ -43,7 +43,10 @@ def without_the_end(path: Path, target: Path) -> None:
 def test_a_guest_sees_the_terminal_of_its_first_session(
     tmp_path: Path, cache_dir: Path, first: str, says: bytes
 ) -> None:
-    master, slave = pty.openpty()
+    try:
+        master, slave = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"this machine gives no terminals: {error}")
     plain = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
     here, there = (slave, plain) if first == "terminal" else (plain, slave)
     whole = tmp_path / "whole"
