@@ -94,14 +94,30 @@ def read(data: Bytes, position: int) -> SegmentHeader:
     )
 
 
+def search(data: Bytes, needle: bytes, start: int, stop: int) -> int:
+    """Find ``needle`` as ``data.find`` does; -1 when it is not there.
+
+    > Why? Until 3.11.5, the ``find`` of CPython's mmap reads one byte behind the end that it is given
+    (gh-105235). Behind the last byte of a mapping that fills its pages there is nothing to read, and
+    the process dies; so the end of a mapping is copied and searched by itself.
+    """
+    end = min(stop, len(data) - 1)
+    found = data.find(needle, start, end)
+    if found >= 0 or stop <= end:
+        return found
+    begin = max(start, end - len(needle) + 1, 0)
+    found = bytes(data[begin:stop]).find(needle)
+    return begin + found if found >= 0 else -1
+
+
 def find(data: Bytes, start: int, stop: int) -> int:
     """Find the next position with a sound segment header, ``stop`` when there is none."""
-    position = data.find(SEGMENT_MAGIC, start, stop)
+    position = search(data, SEGMENT_MAGIC, start, stop)
     while position >= 0:
         try:
             read(data, position)
         except (CorruptBlock, TornBlock):
-            position = data.find(SEGMENT_MAGIC, position + 1, stop)
+            position = search(data, SEGMENT_MAGIC, position + 1, stop)
             continue
         except UnsupportedVersion:
             pass  # a segment all the same: whoever walks there says what is not known

@@ -73,7 +73,7 @@ class SegmentBytes:
 
     def _find(self, position: int, stop: int, least_seq: int = 0) -> BlockHeader | None:
         """Find the next sound header of this segment's, with a number not below ``least_seq``."""
-        while (position := self._data.find(BLOCK_MAGIC, position, stop)) >= 0:
+        while (position := segment.search(self._data, BLOCK_MAGIC, position, stop)) >= 0:
             header = self._header(position)
             if header and header.first_seq >= least_seq and not flaw(header):
                 return header
