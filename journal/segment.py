@@ -97,9 +97,9 @@ def read(data: Bytes, position: int) -> SegmentHeader:
 def search(data: Bytes, needle: bytes, start: int, stop: int) -> int:
     """Find ``needle`` as ``data.find`` does; -1 when it is not there.
 
-    > Why? Until 3.11.5, the ``find`` of CPython's mmap reads one byte behind the end that it is given
-    (gh-105235). Behind the last byte of a mapping that fills its pages there is nothing to read, and
-    the process dies; so the end of a mapping is copied and searched by itself.
+    > Why? Until 3.11.5, the ``find`` of CPython's mmap reads one byte behind the end that it is
+    given (gh-105235). Behind the last byte of a mapping that fills its pages there is nothing to
+    read, and the process dies; so the end of a mapping is copied and searched by itself.
     """
     end = min(stop, len(data) - 1)
     found = data.find(needle, start, end)
