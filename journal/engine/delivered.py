@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from journal import codec
 from journal.engine.outputs import STDERR, STDIN, STDOUT, InFlight, Outlet
-from journal.events.streams import StreamDelivered, StreamOpened, StreamWrite, TargetKind
+from journal.events.streams import StreamDelivered, StreamOpened, TargetKind
 
 
 @dataclass(slots=True)
@@ -195,6 +195,3 @@ def marks_of_session(
         events.append(outlet.opened(stream))
         events.append(StreamDelivered(stream=stream, upto=delivered.get(stream, 0)))
     return events
-
-
-STREAM_TAGS = frozenset((StreamOpened.tag, StreamDelivered.tag, StreamWrite.tag))

@@ -66,7 +66,6 @@ class OpenDirectory:
     listing: list[Entry] = field(default_factory=list)
 
 
-Stream = InputStream | OutputStream
 Descriptor = InputStream | OutputStream | OpenFile | OpenDirectory
 D = TypeVar("D", InputStream, OutputStream, OpenFile, OpenDirectory)
 

@@ -204,7 +204,7 @@ class HostDirectory(Opened):
         other = self._same_mount(to)
         was_there = self._probe(fd, path)
 
-        def deed() -> bytes:
+        def deed(again: bool) -> bytes:
             with (
                 place_of(self.handle, path, follow=False) as source,
                 place_of(other.handle, to_path, follow=False) as target,
@@ -221,15 +221,12 @@ class HostDirectory(Opened):
                         dst_dir_fd=target.parent,
                     )
                 except FileNotFoundError:
-                    if not (doubtful[0] and was_there and exists(target) == b"\x01"):
+                    if not (again and was_there and exists(target) == b"\x01"):
                         raise
                 return _COUNT.pack(len(names[0])) + b"".join(names)
 
-        doubtful = [False]
-
         def perform(again: bool) -> Answer:
-            doubtful[0] = again
-            return answered(deed)
+            return answered(lambda: deed(again))
 
         effect = pack_rename(fd, to_fd, path, to_path)
         act = self._tree.tape.act

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Protocol
 
 from journal import codec
+from journal.engine.tape import Sink
 from journal.errors import OutputLost
 from journal.events.streams import StreamDelivered, StreamOpened, TargetKind
 
@@ -40,11 +41,8 @@ class InFlight(Enum):
     DROP = "drop"
 
 
-class Keeper(Protocol):
+class Keeper(Sink, Protocol):
     """What an outbox needs of the journal's writer."""
-
-    def append_frame(self, tag: int, payload: bytes) -> int:
-        """Append a frame."""
 
     def flush(self) -> None:
         """Hand everything to the kernel."""

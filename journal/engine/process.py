@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from journal import codec
 from journal.engine import identity as identities
+from journal.engine import outputs
 from journal.engine.abi import Exit
 from journal.engine.calls.state import State
 from journal.engine.configuration import MEMORIES_MAX, TABLE_ELEMENTS_MAX
@@ -40,21 +41,11 @@ STREAM_PAUSE_SECONDS = 0.1
 INTERVAL_SECONDS = 1.0
 
 
-class Keeper(Protocol):
+class Keeper(outputs.Keeper, Protocol):
     """What a process needs of a journal's writer."""
-
-    @property
-    def time(self) -> int:
-        """Of the latest frame, in microseconds since the epoch."""
 
     def append(self, event: Event) -> int:
         """Append an event."""
-
-    def append_frame(self, tag: int, payload: bytes) -> int:
-        """Append an encoded event."""
-
-    def flush(self) -> None:
-        """Hand everything to the kernel."""
 
     def sync(self) -> None:
         """Make everything durable."""
