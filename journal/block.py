@@ -161,6 +161,37 @@ def encode(
     return _seal(header, payload, columns, place.salt)
 
 
+def rehead(
+    header: BlockHeader, body: bytes, place: Place, numbers: Sequence[int] | None = None
+) -> tuple[bytes, BlockHeader]:
+    """Give a verified block's bytes and header for another place; its stored payload stays.
+
+    With ``numbers`` the block gets a column of them, or another than it had: one per event.
+    """
+    end = header.payload_size + header.frame_count * _column_size_each(header)
+    if header.has_numbers:
+        end -= 4 * header.frame_count
+    payload, columns = body[: header.payload_size], body[header.payload_size : end]
+    flags = header.flags & ~_NUMBERS
+    if numbers is not None:
+        flags |= _NUMBERS
+        columns += _u32(map(sub, numbers, repeat(numbers[0]))) if numbers else b""
+    columns += bytes(-(len(payload) + len(columns)) % _ALIGNMENT)
+    moved = header._replace(
+        flags=flags,
+        columns_size=len(columns),
+        first_seq=place.first_seq,
+        offset=place.offset,
+        previous_end=place.previous_end,
+        previous_hash=place.previous_hash,
+        durable_upto=place.durable_upto,
+        mask=0,
+    )
+    return _seal(
+        moved, _masked(payload, header.mask) if header.mask else payload, columns, place.salt
+    )
+
+
 def bitmap_of(tags: Iterable[int]) -> int:
     """Fold tags into the bitmap that lets a reader pass over a block."""
     bitmap = 0
