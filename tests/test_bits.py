@@ -1,0 +1,150 @@
+"""Single-bit repair: every flipped bit of a block is found again, and nothing else is believed."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from xxhash import xxh3_64_intdigest
+
+from journal import bits, block
+from journal.bits import Work, flipped
+from journal.block import BLOCK_HEADER_SIZE, BlockHeader, Frames, Place
+from journal.segment import SEGMENT_HEADER_SIZE, SegmentHeader
+
+SALT = 0x0123456789ABCDEF
+OFFSET = 4096
+HEADER_BITS = 8 * BLOCK_HEADER_SIZE
+
+
+def made(payloads: list[bytes], salt: int = SALT, offset: int = OFFSET) -> tuple[bytes, bytes]:
+    """The header and the body of a block."""
+    count = len(payloads)
+    before = max(0, offset - 8)
+    place = Place(salt, 7, offset, before, 99, before)
+    frames = Frames([3] * count, payloads, list(range(count)))
+    data, _ = block.encode(place, frames, block.compressor())
+    return data[:BLOCK_HEADER_SIZE], data[BLOCK_HEADER_SIZE:]
+
+
+def read(raw: bytes, salt: int = SALT, offset: int = OFFSET) -> BlockHeader:
+    header = block.read_header(raw, 0, salt, offset)
+    assert header is not None
+    return header
+
+
+def test_every_bit_of_a_block_header_is_found_again() -> None:
+    raw, _ = made([b"hello", b"world"])
+    found = [
+        bits.mend_header(flipped(raw, bit), SALT, OFFSET, Work()) for bit in range(HEADER_BITS)
+    ]
+    assert found == list(range(HEADER_BITS))
+
+
+def test_a_header_that_holds_needs_no_bit() -> None:
+    raw, _ = made([b"hello"])
+    assert bits.mend_header(raw, SALT, OFFSET, Work()) is None
+
+
+@given(st.sets(st.integers(0, HEADER_BITS - 1), min_size=2, max_size=5))
+def test_two_bits_of_a_header_are_not_found(which: set[int]) -> None:
+    raw, _ = made([b"hello"])
+    for bit in which:
+        raw = flipped(raw, bit)
+    assert bits.mend_header(raw, SALT, OFFSET, Work()) is None
+
+
+def test_a_header_of_another_place_or_salt_or_size_is_not_mended() -> None:
+    raw, _ = made([b"hello"])
+    assert bits.mend_header(flipped(raw, 200), SALT, OFFSET + 8, Work()) is None
+    assert bits.mend_header(flipped(raw, 200), SALT + 1, OFFSET, Work()) is None
+    assert bits.mend_header(flipped(raw, 200)[:-1], SALT, OFFSET, Work()) is None
+
+
+def test_a_header_that_contradicts_itself_is_not_mended_to() -> None:
+    raw, _ = made([b"hello"])
+    header = read(raw)._replace(time_first=9, time_last=8)
+    unhashed = block._LAYOUT.pack(*header)[:-8]
+    digest = xxh3_64_intdigest(unhashed, SALT)
+    wrong = unhashed + digest.to_bytes(8, "little")
+    assert bits.mend_header(flipped(wrong, 300), SALT, OFFSET, Work()) is None
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=9), st.data())
+def test_any_bit_of_a_body_is_found_again(payloads: list[bytes], data: st.DataObject) -> None:
+    raw, body = made(payloads)
+    bit = data.draw(st.integers(0, 8 * len(body) - 1))
+    assert bits.mend_body(flipped(body, bit), read(raw), SALT, Work()) == bit
+
+
+@pytest.mark.parametrize("size", [bits._PREFIX_SIZE_MIN - 64, bits._PREFIX_SIZE_MIN + 4999])
+@pytest.mark.parametrize("where", [0.0, 0.3, 0.999])
+def test_a_bit_of_a_long_body_is_found_by_its_beginning_hashed_once(
+    size: int, where: float
+) -> None:
+    raw, body = made([secrets.token_bytes(size)])
+    bit = int(8 * len(body) * where)
+    assert bits.mend_body(flipped(body, bit), read(raw), SALT, Work()) == bit
+
+
+def test_a_body_that_holds_or_is_cut_or_has_two_wrong_bits_is_not_mended() -> None:
+    raw, body = made([b"hello"])
+    header = read(raw)
+    assert bits.mend_body(body, header, SALT, Work()) is None
+    assert bits.mend_body(flipped(body, 1)[:-1], header, SALT, Work()) is None
+    assert bits.mend_body(flipped(flipped(body, 1), 9), header, SALT, Work()) is None
+
+
+def test_a_body_above_the_limit_is_left_alone_at_once() -> None:
+    raw, body = made([bytes(100)])
+    wrong, work = flipped(body, 5), Work()
+    before = work.left
+    assert bits.mend_body(wrong, read(raw), SALT, work, len(body) - 1) is None
+    assert work.left == before
+    assert bits.mend_body(wrong, read(raw), SALT, work, len(body)) == 5
+    assert work.left < before
+
+
+def test_work_that_is_used_up_ends_the_search() -> None:
+    raw, body = made([bytes(100)])
+    spent = Work(1000)
+    assert bits.mend_body(flipped(body, 5), read(raw), SALT, spent) is None
+    assert bits.mend_header(flipped(raw, 5), SALT, OFFSET, spent) is None
+    assert spent.left == 1000
+
+
+def test_every_bit_of_a_segment_header_is_found_again() -> None:
+    raw, _ = SegmentHeader(SALT, bytes(range(16)), 5, 6, 7, 8).encode()
+    assert bits.mend_segment_header(raw, Work()) is None
+    for bit in range(0, 8 * SEGMENT_HEADER_SIZE, 3):
+        assert bits.mend_segment_header(flipped(raw, bit), Work()) == bit
+    assert bits.mend_segment_header(flipped(flipped(raw, 1), 200), Work()) is None
+
+
+@given(st.integers(0, 63), st.binary(max_size=200), st.integers(0, 40))
+def test_a_header_is_found_near_its_magic_with_any_bit_of_it_wrong(
+    bit: int, noise: bytes, extra: int
+) -> None:
+    start = 8 * (len(noise) + extra)
+    raw, body = made([b"hello"], offset=start)
+    data = noise * 8 + bytes(8 * extra) + flipped(raw, bit) + body
+    assert list(bits.blocks_near(data, 0, len(data), 0)) == [start]
+    assert list(bits.blocks_near(data, start, len(data), 0)) == [start]
+    assert list(bits.blocks_near(data, start + 1, len(data), 0)) == []
+    assert list(bits.blocks_near(data, 0, len(data), 8)) in ([], [start])
+
+
+def test_headers_are_found_across_the_windows_of_a_search() -> None:
+    size = bits._WINDOW_SIZE
+    for start in range(size - 24, size + 16, 8):
+        raw, body = made([b"hello"], offset=start)
+        data = bytes(start) + flipped(raw, 3) + body
+        assert list(bits.blocks_near(data, 0, len(data), 0)) == [start]
+
+
+def test_segment_headers_are_found_at_any_alignment() -> None:
+    raw, _ = SegmentHeader(SALT, bytes(16), 5).encode()
+    data = b"abc" + flipped(raw, 33) + b"tail" + raw
+    assert list(bits.segments_near(data, 0, len(data))) == [3, 3 + len(raw) + 4]
