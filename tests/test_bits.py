@@ -130,10 +130,17 @@ def test_a_header_is_found_near_its_magic_with_any_bit_of_it_wrong(
     start = 8 * (len(noise) + extra)
     raw, body = made([b"hello"], offset=start)
     data = noise * 8 + bytes(8 * extra) + flipped(raw, bit) + body
-    assert list(bits.blocks_near(data, 0, len(data), 0)) == [start]
+    assert start in bits.blocks_near(data, 0, len(data), 0)
     assert list(bits.blocks_near(data, start, len(data), 0)) == [start]
     assert list(bits.blocks_near(data, start + 1, len(data), 0)) == []
-    assert list(bits.blocks_near(data, 0, len(data), 8)) in ([], [start])
+
+
+def test_a_header_that_says_another_place_by_more_than_a_bit_is_passed_over() -> None:
+    raw, body = made([b"hello"], offset=24)
+    assert list(bits.blocks_near(bytes(24) + raw + body, 0, 200, 0)) == [24]
+    assert list(bits.blocks_near(bytes(16) + raw + body, 0, 200, 0)) == [16]  # 16 and 24: one bit
+    assert list(bits.blocks_near(bytes(32) + raw + body, 0, 200, 0)) == []
+    assert list(bits.blocks_near(bytes(20) + raw + body, 0, 200, 0)) == []
 
 
 def test_headers_are_found_across_the_windows_of_a_search() -> None:
