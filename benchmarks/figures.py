@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from statistics import median
 from typing import Any
 
 RATIO = "x"
 
 
+class Side(StrEnum):
+    """Whose a quantity is; those of somebody are bars in the chart."""
+
+    NONE = ""
+    OURS = "ours"
+    PEER = "peer"
+    LIMIT = "limit"  # what no log can pass: the memory, the disk, a hash
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One quantity, measured once in each round; ``limit`` is the most that its median may be.
+    """One quantity, measured once in each round.
 
-    A ratio is taken within a round, between two runs that were made one after the other.
+    ``limit`` is the most that its median may be, ``floor`` the least. A ratio is taken within a
+    round, between two runs that were made one after the other. ``note`` is for people.
     """
 
     group: str
@@ -22,18 +33,31 @@ class Figure:
     unit: str
     values: tuple[float, ...]
     limit: float | None = None
+    floor: float | None = None
+    side: Side = Side.NONE
+    note: str = ""
 
     @property
     def median(self) -> float:
-        """What is compared with the limit."""
+        """What is compared with the targets."""
         return median(self.values)
 
     @property
     def verdict(self) -> str:
-        """Whether the limit is kept; empty where there is none."""
-        if self.limit is None:
+        """Whether the targets are kept; empty where there are none."""
+        if self.limit is None and self.floor is None:
             return ""
-        return "met" if self.median <= self.limit else "MISSED"
+        above = self.limit is not None and self.median > self.limit
+        below = self.floor is not None and self.median < self.floor
+        return "MISSED" if above or below else "met"
+
+    @property
+    def target(self) -> str:
+        """What the median should be, for people."""
+        bounds = (("<=", self.limit), (">=", self.floor))
+        return " ".join(
+            f"{sign} {_number(bound, self.unit)}" for sign, bound in bounds if bound is not None
+        )
 
     def as_json(self) -> dict[str, Any]:
         """For the file of results."""
@@ -45,7 +69,10 @@ class Figure:
             "min": _rounded(min(self.values)),
             "max": _rounded(max(self.values)),
             "limit": self.limit,
+            "floor": self.floor,
             "verdict": self.verdict or None,
+            "side": self.side.value or None,
+            "note": self.note or None,
             "rounds": len(self.values),
         }
 
@@ -75,7 +102,6 @@ def lines(figures: Iterable[Figure]) -> Iterable[str]:
             yield f"{group:<58} {'median':>8} {'min':>8} {'max':>8} {'target':>8}"
         unit = figure.unit
         low, high = min(figure.values), max(figure.values)
-        limit = f"<= {_number(figure.limit, unit)}" if figure.limit is not None else ""
         shown = " ".join(f"{_number(value, unit):>8}" for value in (figure.median, low, high))
         name = f"{figure.name} [{unit}]"
-        yield f"  {name:<56} {shown} {limit:>8} {figure.verdict}".rstrip()
+        yield f"  {name:<56} {shown} {figure.target:>8} {figure.verdict or figure.note}".rstrip()

@@ -24,8 +24,8 @@ _GROUP = "start-up, wall"
 _SHOWN = 8
 
 
-def _environment() -> dict[str, str]:
-    """Ours, with compiled Python files, as an installed package has them, in a place of our own."""
+def environment() -> dict[str, str]:
+    """Our environment, with compiled Python files as an installed package has them."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPYCACHEPREFIX": str(FOLDER / "bytecode")}
 
@@ -49,7 +49,7 @@ def figures(times: int) -> Iterator[Figure]:
         found: dict[str, list[float]] = {name: [] for name in commands}
         for index in range(times + 1):
             for name, command in commands.items():
-                taken = _milliseconds(command, 7 if command is run else 0)
+                taken = milliseconds(command, 7 if command is run else 0)
                 if index:
                     found[name].append(taken)
         for name, values in found.items():
@@ -59,9 +59,10 @@ def figures(times: int) -> Iterator[Figure]:
     yield from _compilations()
 
 
-def _milliseconds(command: Sequence[str], code: int) -> float:
+def milliseconds(command: Sequence[str], code: int) -> float:
+    """What a shell waits for a command that ends with ``code``."""
     begin = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, check=False)
     taken = (time.perf_counter() - begin) * 1000
     if done.returncode != code:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.decode()}")
@@ -72,7 +73,7 @@ def _imports(run: Sequence[str]) -> Iterator[Figure]:
     """The modules whose own import takes longest, as ``-X importtime`` tells it."""
     command = [run[0], "-X", "importtime", *run[1:]]
     done = subprocess.run(
-        command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
     )
     took: dict[str, float] = {}
     for line in done.stderr.splitlines():

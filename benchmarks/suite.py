@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import appending, micro, replays, startup, workloads
+from benchmarks import chart, log_suite, micro, replays, startup, workloads
 from benchmarks.figures import Figure, lines
 from benchmarks.stopwatch import modules
 
@@ -36,8 +36,7 @@ def _parts(rounds: int, *, quick: bool) -> dict[str, Part]:
     for name in replays.CASES:
         parts[f"replay-{name}"] = partial(replays.figures, name, rounds)
     parts["startup"] = partial(startup.figures, QUICK_STARTS if quick else STARTS)
-    parts["appending"] = partial(appending.figures, rounds)
-    return parts
+    return parts | log_suite.parts(rounds, log_suite.QUICK if quick else log_suite.FULL)
 
 
 def _machine() -> dict[str, Any]:
@@ -66,6 +65,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help=f"how often each pair runs ({ROUNDS})")
     parser.add_argument("--only", action="append", default=[], help="parts by how they begin")
     parser.add_argument("--json", type=Path, help="keep the results here")
+    parser.add_argument("--chart", type=Path, help="draw them here, as SVG")
     return parser.parse_args()
 
 
@@ -85,12 +85,21 @@ def main() -> None:
     machine = _machine()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(f"{rounds} rounds; a ratio compares neighbours in a round, the median is judged")
+    print("\n".join(log_suite.absent()))
     found: list[Figure] = []
     for part in chosen.values():
         figures = list(part())
         found += figures
         print("\n".join(lines(figures)), flush=True)
     _conclude(found, machine, options.json)
+    if options.chart is not None:
+        options.chart.write_text(_drawn(found, machine))
+
+
+def _drawn(found: list[Figure], machine: dict[str, Any]) -> str:
+    words = ("date", "processor", "cores", "python")
+    title = "Medians: " + ", ".join(f"{word} {machine[word]}" for word in words)
+    return chart.svg(title, chart.groups(found))
 
 
 def _conclude(found: list[Figure], machine: dict[str, Any], path: Path | None) -> None:

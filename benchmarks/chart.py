@@ -1,0 +1,139 @@
+"""Charts: groups of horizontal bars as one SVG, readable on light and on dark ground."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from math import ceil, floor, log10
+
+from benchmarks.figures import Figure, Side
+
+LOG_SPAN_MIN = 20.0
+"""Bars whose longest is this many times the shortest stand on a logarithmic scale."""
+
+_WIDTH = 900
+_LABEL_WIDTH = 330
+_VALUE_WIDTH = 130
+_BAR_HEIGHT = 14
+_ROW_HEIGHT = 20
+_HEAD_HEIGHT = 30
+_GAP = 22
+_MARGIN = 16
+_BARS_WIDTH = _WIDTH - 2 * _MARGIN - _LABEL_WIDTH - _VALUE_WIDTH
+assert _BARS_WIDTH > 300
+# no ground of its own, and greys that stand out from white and from black alike
+_STYLE = """
+  text { font: 12px system-ui, sans-serif; fill: #7d8590 }
+  .title { font-size: 16px; font-weight: 600 }
+  .group { font-size: 13px; font-weight: 600 }
+  .end { text-anchor: end }
+  .ours { fill: #d9822b }
+  text.ours { font-weight: 600 }
+  .peer { fill: #6e89a6 }
+  .limit { fill: #9a9a9a; fill-opacity: 0.55 }
+  .axis { stroke: #7d8590; stroke-opacity: 0.35 }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One value above zero, and whose it is."""
+
+    label: str
+    value: float
+    side: Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Bars of one unit."""
+
+    title: str
+    unit: str
+    bars: tuple[Bar, ...]
+
+
+def groups(figures: Iterable[Figure]) -> Iterator[Group]:
+    """One group for each group of figures that somebody's bars stand in, longest bar first."""
+    found: dict[tuple[str, str], list[Bar]] = {}
+    for figure in figures:
+        if figure.side is not Side.NONE and figure.median > 0:
+            bars = found.setdefault((figure.group, figure.unit), [])
+            bars.append(Bar(figure.name, figure.median, figure.side))
+    for (title, unit), bars in found.items():
+        ordered = sorted(bars, key=lambda bar: -bar.value)
+        yield Group(title=title, unit=unit, bars=tuple(ordered))
+
+
+def lengths(values: Sequence[float]) -> tuple[list[float], bool]:
+    """Each value's part of the whole width, and whether the scale is logarithmic.
+
+    A logarithmic scale starts at a power of ten below the smallest value.
+    """
+    top, bottom = max(values), min(values)
+    if top / bottom < LOG_SPAN_MIN:
+        return [value / top for value in values], False
+    start = floor(log10(bottom) - 1e-9)
+    span = log10(top) - start
+    return [(log10(value) - start) / span for value in values], True
+
+
+def svg(title: str, groups: Iterable[Group]) -> str:
+    """The whole chart."""
+    parts: list[str] = []
+    y = _MARGIN + 16
+    parts.append(_text(_MARGIN, y, title, "title"))
+    for group in groups:
+        y += _GAP
+        parts += _group(group, y)
+        y += _HEAD_HEIGHT + len(group.bars) * _ROW_HEIGHT
+    height = y + _MARGIN
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
+        f'width="{_WIDTH}" height="{height}" role="img" aria-label="{escape(title)}">'
+    )
+    return "\n".join([head, f"<style>{_STYLE}</style>", *parts, "</svg>", ""])
+
+
+def _group(group: Group, top: float) -> Iterator[str]:
+    shares, logarithmic = lengths([bar.value for bar in group.bars])
+    left = _MARGIN + _LABEL_WIDTH
+    bottom = top + _HEAD_HEIGHT + len(group.bars) * _ROW_HEIGHT - 4
+    scale = ", logarithmic" if logarithmic else ""
+    yield _text(_MARGIN, top + 14, f"{group.title} [{group.unit}{scale}]", "group")
+    for mark in _marks([bar.value for bar in group.bars], logarithmic):
+        x = left + mark * _BARS_WIDTH
+        yield (
+            f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" '
+            f'y1="{top + _HEAD_HEIGHT - 6}" y2="{bottom}"/>'
+        )
+    for index, (bar, share) in enumerate(zip(group.bars, shares, strict=True)):
+        y = top + _HEAD_HEIGHT + index * _ROW_HEIGHT
+        kind = bar.side.value
+        words = "ours" if bar.side is Side.OURS else ""
+        yield _text(left - 8, y + 11, bar.label, f"end {words}".strip())
+        width = max(1.0, share * _BARS_WIDTH)
+        yield (
+            f'<rect class="{kind}" x="{left}" y="{y}" width="{width:.1f}" '
+            f'height="{_BAR_HEIGHT}" rx="2"/>'
+        )
+        yield _text(left + width + 6, y + 11, _number(bar.value), words)
+
+
+def _marks(values: Sequence[float], logarithmic: bool) -> list[float]:
+    """Where lines help the eye: the start, and each power of ten."""
+    if not logarithmic:
+        return [0.0]
+    start = floor(log10(min(values)) - 1e-9)
+    span = log10(max(values)) - start
+    return [(power - start) / span for power in range(start, ceil(log10(max(values)) + 1e-9))]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _text(x: float, y: float, words: str, kind: str) -> str:
+    kind = f' class="{kind}"' if kind else ""
+    return f'<text x="{x:.1f}" y="{y}"{kind}>{escape(words)}</text>'

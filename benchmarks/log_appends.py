@@ -1,0 +1,102 @@
+"""Appends that do not wait for the disk: events of 60 bytes, and pages of memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+
+from benchmarks import log_events, log_ours, log_race
+from benchmarks.figures import Figure, Side
+from benchmarks.log_events import Events
+from benchmarks.log_field import appenders
+from benchmarks.log_race import Clock, Result, Runner
+from benchmarks.log_stores import Appends, Deed, Work, remove
+from benchmarks.stopwatch import FOLDER
+
+PEER_RATIO_MIN = 1.8
+FIELDS_RATIO_MIN = 3.0
+PAGE_PEER_RATIO_MIN = 2.0
+PAGE_RAW_RATIO_MIN = 0.5
+
+
+def figures(rounds: int, count: int) -> Iterator[Figure]:
+    """Events of seven kinds, and of one."""
+    yield from _mixed(rounds, log_events.small(count))
+    yield from _alike(rounds, count)
+
+
+def _mixed(rounds: int, events: Events) -> Iterator[Figure]:
+    group = f"log: append {events.count} events of 60 bytes, seven kinds, no sync"
+    results = log_race.race(_runners(events), rounds)
+    yield from log_race.rates(group, results, "M/s", 1e6, Clock.CPU)
+    best = log_race.best(results, Side.PEER, Clock.CPU)
+    yield from log_race.versus(group, _best_of_ours(results), best, Clock.CPU, PEER_RATIO_MIN)
+
+
+def _alike(rounds: int, count: int) -> Iterator[Figure]:
+    fields, events = log_events.written(count)
+    group = f"log: append {count} events of 60 bytes, one kind, no sync"
+    ours = log_ours.Ours(compress=False)
+    from_fields = Runner(
+        name="journal: append(event), from fields",
+        side=Side.OURS,
+        amount=count,
+        opened=partial(_in_a_folder, partial(ours.append_fields, fields=fields)),
+        note="makes and encodes the event too, which peers are spared",
+    )
+    results = log_race.race([from_fields, *_runners(events)], rounds)
+    yield from log_race.rates(group, results, "M/s", 1e6, Clock.CPU)
+    best = log_race.best(results, Side.PEER, Clock.CPU)
+    encoded = [result for result in results if result.name != from_fields.name]
+    yield from log_race.versus(group, _best_of_ours(encoded), best, Clock.CPU, PEER_RATIO_MIN)
+    floor = FIELDS_RATIO_MIN if log_ours.ACCELERATED else None
+    yield from log_race.versus(group, results[0], best, Clock.CPU, floor)
+
+
+def pages(rounds: int, count: int) -> Iterator[Figure]:
+    """Pages of 4 KiB."""
+    events = log_events.pages(count)
+    group = f"log: append {count} pages of 4 KiB, no sync"
+    results = log_race.race(_runners(events), rounds)
+    scale = 1e9 / log_events.PAGE_SIZE
+    yield from log_race.rates(group, results, "GB/s", scale, Clock.CPU)
+    best = log_race.best(results, Side.PEER, Clock.CPU)
+    raw = log_race.best(results, Side.LIMIT, Clock.CPU)
+    ours = _best_of_ours(results)
+    yield from log_race.versus(group, ours, best, Clock.CPU, PAGE_PEER_RATIO_MIN)
+    yield from log_race.versus(group, ours, raw, Clock.CPU, PAGE_RAW_RATIO_MIN)
+
+
+def _best_of_ours(results: Sequence[Result]) -> Result | None:
+    return log_race.best(results, Side.OURS, Clock.CPU)
+
+
+def _runners(events: Events) -> list[Runner]:
+    return [
+        Runner(
+            name=f"{store.name}: {way}",
+            side=store.side,
+            amount=events.count,
+            opened=partial(_in_a_folder, partial(_append, store, events, way)),
+            note=store.promises,
+        )
+        for store in appenders()
+        for way in store.ways
+        if events.one_kind or way != log_ours.ALIKE
+    ]
+
+
+def _append(store: Appends, events: Events, way: str, path: Path) -> Work:
+    return store.append(path, events, way)
+
+
+@contextmanager
+def _in_a_folder(work: Callable[[Path], AbstractContextManager[Deed]]) -> Iterator[Deed]:
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        path = Path(folder) / "store"
+        with work(path) as deed:
+            yield deed
+        remove(path)

@@ -1,0 +1,122 @@
+"""Checks of a journal: verify it all, and search for the next block behind garbage."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from benchmarks import log_events, log_race
+from benchmarks.figures import Figure, Side
+from benchmarks.log_events import Events
+from benchmarks.log_ours import Ours
+from benchmarks.log_race import Clock, Result, Runner
+from benchmarks.log_stores import Deed
+from benchmarks.stopwatch import FOLDER
+from journal import Reader
+from journal.block import BLOCK_MAGIC
+
+VERIFY_RAW_GIGABYTES_MIN = 2.0
+VERIFY_ZSTD_GIGABYTES_MIN = 0.9
+SEARCH_GIGABYTES_MIN = 1.5
+
+_MEBIBYTE = 1 << 20
+
+
+def figures(rounds: int, count: int, page_count: int, mebibytes: int) -> Iterator[Figure]:
+    """Bytes are those of the payloads, and those of the garbage."""
+    with tempfile.TemporaryDirectory(dir=FOLDER) as name:
+        folder = Path(name)
+        events, pages = log_events.small(count), log_events.pages(page_count)
+        runners = [
+            _runner(words, payloads.size, _verified, _filled(folder / words, payloads, packed))
+            for words, payloads, packed in (
+                ("events of 60 bytes, raw", events, False),
+                ("events of 60 bytes, zstd", events, True),
+                ("pages of 4 KiB, raw", pages, False),
+                ("pages of 4 KiB, zstd", pages, True),
+            )
+        ]
+        floors = dict.fromkeys((runners[0].name, runners[2].name), VERIFY_RAW_GIGABYTES_MIN)
+        floors |= dict.fromkeys((runners[1].name, runners[3].name), VERIFY_ZSTD_GIGABYTES_MIN)
+        yield from _judged("log: verify", log_race.race(runners, rounds), floors)
+    with tempfile.TemporaryDirectory(dir=FOLDER) as name:
+        yield from _searches(Path(name), rounds, mebibytes * _MEBIBYTE)
+
+
+def _searches(folder: Path, rounds: int, size: int) -> Iterator[Figure]:
+    chance = random.Random(9)
+    garbage = {
+        "noise": chance.randbytes(_MEBIBYTE),
+        "zeros": bytes(_MEBIBYTE),
+        "words": b"the log never loses a byte   " * (_MEBIBYTE // 29),
+        "magics of blocks": (BLOCK_MAGIC + bytes(504)) * (_MEBIBYTE // 512),
+    }
+    runners = []
+    for words, unit in garbage.items():
+        path = folder / words
+        _spoil(path, unit, size)
+        runners.append(_runner(words, size, _searched, path))
+    floors = dict.fromkeys(("noise", "zeros", "words"), SEARCH_GIGABYTES_MIN)
+    results = log_race.race(runners, rounds)
+    yield from _judged("log: search for the next block behind garbage", results, floors)
+
+
+def _runner(words: str, size: int, deed: Callable[[Path, int], object], path: Path) -> Runner:
+    opened = partial(_ready, partial(deed, path, size))
+    return Runner(name=words, side=Side.OURS, amount=size, opened=opened)
+
+
+def _judged(group: str, results: list[Result], floors: dict[str, float]) -> Iterator[Figure]:
+    for result in results:
+        yield Figure(
+            group=group,
+            name=result.name,
+            unit="GB/s",
+            values=tuple(rate / 1e9 for rate in result.cpu),
+            floor=floors.get(result.name),
+            side=result.side,
+        )
+    for result in results:
+        values = tuple(rate / 1e9 for rate in result.by(Clock.WALL))
+        yield Figure(group=group, name=f"{result.name}, wall", unit="GB/s", values=values)
+
+
+@contextmanager
+def _ready(deed: Deed) -> Iterator[Deed]:
+    yield deed
+
+
+def _filled(path: Path, events: Events, packed: bool) -> Path:
+    ours = Ours(compress=packed)
+    with ours.append(path, events, ours.ways[0]) as deed:
+        deed()
+    return path
+
+
+def _spoil(path: Path, unit: bytes, size: int) -> None:
+    """A journal of two blocks, with garbage in place of what stood between them."""
+    _filled(path, log_events.pages(size // log_events.PAGE_SIZE + 64), packed=False)
+    with Reader(path) as reader:
+        blocks = list(reader.blocks())
+        start, stop = blocks[1].offset, blocks[-1].offset
+    assert stop - start >= size
+    with path.open("r+b") as file:
+        file.seek(start)
+        while start < stop:
+            start += file.write(unit[: stop - start])
+
+
+def _verified(path: Path, size: int) -> None:
+    del size
+    with Reader(path) as reader:
+        assert not list(reader.verify(decode=False))
+
+
+def _searched(path: Path, size: int) -> None:
+    with Reader(path) as reader:
+        (damage,) = reader.summary().damage
+        assert damage.size >= size

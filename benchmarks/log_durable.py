@@ -1,0 +1,164 @@
+"""Durable appends: one event a commit, a hundred, and eight threads at once. The wall counts."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from benchmarks import log_race
+from benchmarks.figures import Figure, Side
+from benchmarks.log_events import small
+from benchmarks.log_field import committers
+from benchmarks.log_race import Clock, Result, Runner
+from benchmarks.log_stores import Commit, Commits, Deed
+from benchmarks.peers import Span
+from benchmarks.stopwatch import FOLDER, Stopwatch
+
+RAW_RATIO_MIN = 0.95
+PEER_RATIO_MIN = 1.0
+THREADS = 8
+
+_SLICES = 10
+_PREALLOCATED = "raw, preallocated"
+_GROWING = "raw"
+_WEAK = "lmdb metasync=False"
+
+
+def single(rounds: int, commits: int, batch: int) -> Iterator[Figure]:
+    """One thread, ``commits`` times ``batch`` events.
+
+    All are open at once and take turns, a few commits each: what else the disk has to do changes
+    from one tenth of a second to the next.
+    """
+    group = f"log: durable, {batch} events a commit" if batch > 1 else "log: durable, one event"
+    payloads = small(commits * batch).payloads
+    batches = [payloads[at : at + batch] for at in range(0, len(payloads), batch)]
+    laps: dict[str, list[list[Span]]] = {one.name: [] for one in committers()}
+    for index in range(rounds + 1):
+        found = _round(batches, batch, backwards=bool(index % 2))
+        if index:
+            for name, times in found.items():
+                laps[name].append(times)
+    results = [
+        log_race.result_of(
+            one.name,
+            _side(one),
+            one.promises,
+            len(payloads),
+            [_whole(lap) for lap in laps[one.name]],
+        )
+        for one in committers()
+    ]
+    yield from log_race.rates(group, results, "k/s", 1e3, Clock.WALL)
+    floor = RAW_RATIO_MIN if batch == 1 else None
+    yield from log_race.versus(group, *_pair(results, _PREALLOCATED), Clock.WALL, floor)
+    yield from log_race.versus(group, *_pair(results, _GROWING), Clock.WALL)
+    yield from _against_best(group, results)
+    yield from _typical(group, laps)
+
+
+def _round(
+    batches: Sequence[Sequence[bytes]], batch: int, *, backwards: bool
+) -> dict[str, list[Span]]:
+    """What every commit of each took."""
+    found: dict[str, list[Span]] = {}
+    step = max(1, len(batches) // _SLICES)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=FOLDER)))
+        opened = [
+            (one.name, stack.enter_context(one.commits(folder / f"store{number}")))
+            for number, one in enumerate(committers())
+        ]
+        for start in range(0, len(batches), step):
+            for name, commit in reversed(opened) if backwards else opened:
+                spans = found.setdefault(name, [])
+                for number, payloads in enumerate(batches[start : start + step], start):
+                    watch = Stopwatch()
+                    commit(number * batch, payloads)
+                    spans.append(watch.lap())
+    return found
+
+
+def _whole(spans: Sequence[Span]) -> Span:
+    return sum(spans, start=Span(0, 0))
+
+
+def _typical(group: str, laps: dict[str, list[list[Span]]]) -> Iterator[Figure]:
+    """The median and the slowest hundredth of the commits of each round."""
+    for name, rounds in laps.items():
+        for words, part in (("half", 0.5), ("99 of 100", 0.99)):
+            values = tuple(
+                sorted(span.wall for span in spans)[int(len(spans) * part)] * 1e6
+                for spans in rounds
+            )
+            yield Figure(group=group, name=f"{name}: {words} within", unit="µs", values=values)
+
+
+def threaded(rounds: int, each: int) -> Iterator[Figure]:
+    """Eight threads, each of which waits until its one event is durable before the next."""
+    group = f"log: durable, one event, {THREADS} threads at once"
+    payloads = small(THREADS * each).payloads
+    runners = [
+        Runner(
+            name=one.name,
+            side=_side(one),
+            amount=len(payloads),
+            opened=partial(_threads, one, payloads),
+            note=one.promises,
+        )
+        for one in committers()
+    ]
+    results = log_race.race(runners, rounds)
+    yield from log_race.rates(group, results, "k/s", 1e3, Clock.WALL)
+    yield from _against_best(group, results)
+
+
+@contextmanager
+def _threads(one: Commits, payloads: Sequence[bytes]) -> Iterator[Deed]:
+    each = len(payloads) // THREADS
+    gate = threading.Barrier(THREADS + 1)
+    failed: list[BaseException] = []
+
+    def work(commit: Commit, start: int) -> None:
+        gate.wait()
+        try:
+            for number in range(start, start + each):
+                commit(number, payloads[number : number + 1])
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    with (
+        tempfile.TemporaryDirectory(dir=FOLDER) as folder,
+        one.commits(Path(folder) / "store") as commit,
+    ):
+        threads = [threading.Thread(target=work, args=(commit, n * each)) for n in range(THREADS)]
+        for thread in threads:
+            thread.start()
+
+        def deed() -> None:
+            gate.wait()
+            for thread in threads:
+                thread.join()
+
+        yield deed
+        if failed:
+            raise failed[0]
+
+
+def _side(one: Commits) -> Side:
+    return Side.NONE if one.name == _WEAK else one.side
+
+
+def _pair(results: Sequence[Result], name: str) -> tuple[Result | None, Result | None]:
+    return log_race.named(results, "journal"), log_race.named(results, name)
+
+
+def _against_best(group: str, results: Sequence[Result]) -> Iterator[Figure]:
+    best = log_race.best(results, Side.PEER, Clock.WALL)
+    ours = log_race.named(results, "journal")
+    yield from log_race.versus(group, ours, best, Clock.WALL, PEER_RATIO_MIN)

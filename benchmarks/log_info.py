@@ -1,0 +1,70 @@
+"""`journaltool info` from a cold start: what a shell waits for, and what is imported for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import log_events
+from benchmarks.figures import Figure, Side
+from benchmarks.log_ours import Ours
+from benchmarks.peers import ROOT
+from benchmarks.startup import environment, milliseconds
+from benchmarks.stopwatch import FOLDER
+
+INFO_MILLISECONDS_MAX = 150.0
+_GROUP = "log: journaltool info, cold start"
+_NEEDLESS = ("construct", "wasmtime", "numpy", "lmdb", "journal.engine", "journal.codec")
+
+
+def figures(times: int, count: int) -> Iterator[Figure]:
+    """Headers alone are read, however much stands between them."""
+    with tempfile.TemporaryDirectory(dir=FOLDER) as name:
+        path = Path(name) / "log.journal"
+        ours = Ours(compress=False)
+        with ours.append(path, log_events.small(count), ours.ways[0]) as deed:
+            deed()
+        command = [sys.executable, "-m", "journaltool", "info", str(path)]
+        bare = [sys.executable, "-c", "pass"]
+        found: dict[str, list[float]] = {"info": [], "python": []}
+        for index in range(times + 1):
+            pair = milliseconds(command, 0), milliseconds(bare, 0)
+            if index:
+                found["info"].append(pair[0])
+                found["python"].append(pair[1])
+        needless = _needless(command)
+    yield Figure(
+        group=_GROUP,
+        name=f"journaltool info of {count} events, wall",
+        unit="ms",
+        values=tuple(found["info"]),
+        limit=INFO_MILLISECONDS_MAX,
+        side=Side.OURS,
+    )
+    yield Figure(
+        group=_GROUP,
+        name="python -c pass, wall",
+        unit="ms",
+        values=tuple(found["python"]),
+        side=Side.LIMIT,
+    )
+    yield Figure(
+        group=_GROUP,
+        name="needless imports: " + (", ".join(needless) or "none"),
+        unit="modules",
+        values=(len(needless),),
+        limit=0,
+    )
+
+
+def _needless(command: list[str]) -> list[str]:
+    """What is imported of that which only decoding or running needs, as importtime tells."""
+    traced = [command[0], "-X", "importtime", *command[1:]]
+    done = subprocess.run(
+        traced, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
+    names = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    return [name for name in _NEEDLESS if name in names]

@@ -1,0 +1,165 @@
+"""RocksDB (rocksdict) and LevelDB (plyvel): a log that is sorted into levels of files later on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.log_events import Events
+from benchmarks.log_stores import Commit, Commits, Deed, Finds, imported
+
+_BATCH = 1000
+_BATCHED, _PUT = "batches of 1000", "put"
+
+
+class Rocks(Finds, Commits):
+    """RocksDB."""
+
+    module = "rocksdict"
+    name = "rocksdict"
+    promises = "crc32c per record and block; sorts on after the clock stops"
+    ways = (_BATCHED, _PUT)
+
+    @contextmanager
+    def append(self, path: Path, events: Events, way: str) -> Iterator[Deed]:
+        """Into its log, which is handed to the kernel with each write."""
+        batch_of = imported("rocksdict").WriteBatch
+        with closing(_rocks(path)) as store:
+
+            def batched() -> None:
+                for start in range(0, events.count, _BATCH):
+                    stop = start + _BATCH
+                    batch = batch_of(raw_mode=True)
+                    put = batch.put
+                    for key, value in zip(
+                        events.keys[start:stop], events.values(start, stop), strict=True
+                    ):
+                        put(key, value)
+                    store.write(batch)
+
+            def each() -> None:
+                for key, value in zip(events.keys, events.values(), strict=True):
+                    store[key] = value
+
+            yield batched if way == _BATCHED else each
+
+    @contextmanager
+    def scan(self, path: Path) -> Iterator[Deed]:
+        """Key and value as they are."""
+        with closing(_rocks(path)) as store:
+            yield lambda: deque(store.items(), maxlen=0)
+
+    @contextmanager
+    def keep(self, path: Path, tag: int) -> Iterator[Deed]:
+        """Look at every value."""
+        with closing(_rocks(path)) as store:
+            yield lambda: [value[1:] for value in store.values() if value[0] == tag]
+
+    @contextmanager
+    def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Deed]:
+        """One get each."""
+        with closing(_rocks(path)) as store:
+
+            def deed() -> None:
+                for number in numbers:
+                    assert store[number.to_bytes(8, "big")]
+
+            yield deed
+
+    @contextmanager
+    def commits(self, path: Path) -> Iterator[Commit]:
+        """A batch, written with sync=True; RocksDB joins those of several threads."""
+        module = imported("rocksdict")
+        options = module.WriteOptions()
+        options.sync = True
+        with closing(_rocks(path)) as store:
+
+            def commit(first: int, payloads: Sequence[bytes]) -> None:
+                batch = module.WriteBatch(raw_mode=True)
+                for number, payload in enumerate(payloads, first):
+                    batch.put(number.to_bytes(8, "big"), payload)
+                store.write(batch, options)
+
+            yield commit
+
+
+class Level(Finds, Commits):
+    """LevelDB."""
+
+    module = "plyvel"
+    name = "plyvel"
+    promises = "crc32c per record and block; sorts on after the clock stops"
+    ways = (_BATCHED, _PUT)
+
+    @contextmanager
+    def append(self, path: Path, events: Events, way: str) -> Iterator[Deed]:
+        """Into its log, which is handed to the kernel with each write."""
+        with closing(_level(path)) as store:
+
+            def batched() -> None:
+                for start in range(0, events.count, _BATCH):
+                    stop = start + _BATCH
+                    pairs = zip(events.keys[start:stop], events.values(start, stop), strict=True)
+                    with store.write_batch() as batch:
+                        put = batch.put
+                        for key, value in pairs:
+                            put(key, value)
+
+            def each() -> None:
+                put = store.put
+                for key, value in zip(events.keys, events.values(), strict=True):
+                    put(key, value)
+
+            yield batched if way == _BATCHED else each
+
+    @contextmanager
+    def scan(self, path: Path) -> Iterator[Deed]:
+        """Key and value as they are."""
+        with closing(_level(path)) as store:
+            yield lambda: deque(store.iterator(), maxlen=0)
+
+    @contextmanager
+    def keep(self, path: Path, tag: int) -> Iterator[Deed]:
+        """Look at every value."""
+        with closing(_level(path)) as store:
+            yield lambda: [
+                value[1:] for value in store.iterator(include_key=False) if value[0] == tag
+            ]
+
+    @contextmanager
+    def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Deed]:
+        """One get each."""
+        with closing(_level(path)) as store:
+
+            def deed() -> None:
+                get = store.get
+                for number in numbers:
+                    assert get(number.to_bytes(8, "big"))
+
+            yield deed
+
+    @contextmanager
+    def commits(self, path: Path) -> Iterator[Commit]:
+        """A batch, written with sync=True; LevelDB joins those of several threads."""
+        with closing(_level(path)) as store:
+
+            def commit(first: int, payloads: Sequence[bytes]) -> None:
+                with store.write_batch(sync=True) as batch:
+                    for number, payload in enumerate(payloads, first):
+                        batch.put(number.to_bytes(8, "big"), payload)
+
+            yield commit
+
+
+def _rocks(path: Path) -> Any:
+    module = imported("rocksdict")
+    options = module.Options(raw_mode=True)
+    options.create_if_missing(True)
+    return module.Rdict(str(path), options)
+
+
+def _level(path: Path) -> Any:
+    return imported("plyvel").DB(str(path), create_if_missing=True)

@@ -1,0 +1,111 @@
+"""LMDB: a tree of pages in a memory map, with pairs in the order of their keys."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.log_events import Events
+from benchmarks.log_stores import Commit, Commits, Deed, Finds, imported
+
+_MAP_SIZE = 4 << 30
+_BATCH = 1000
+_BATCH_LARGE = 10_000
+_PUT, _MULTI = "put, txn of 1000", "putmulti, txn of 10 000"
+
+
+class Lmdb(Finds, Commits):
+    """The fastest peer so far."""
+
+    module = "lmdb"
+    name = "lmdb"
+    promises = "no checksums; with sync=False a power cut may corrupt all"
+    ways: tuple[str, ...] = (_MULTI, _PUT)
+    metasync = True
+
+    @contextmanager
+    def append(self, path: Path, events: Events, way: str) -> Iterator[Deed]:
+        """Keys rise, and LMDB is told so."""
+        with closing(_opened(path, sync=False, metasync=False, lock=False)) as environment:
+
+            def multi() -> None:
+                for start in range(0, events.count, _BATCH_LARGE):
+                    stop = start + _BATCH_LARGE
+                    pairs = zip(events.keys[start:stop], events.values(start, stop), strict=True)
+                    with environment.begin(write=True) as transaction:
+                        transaction.cursor().putmulti(pairs, append=True)
+
+            def each() -> None:
+                for start in range(0, events.count, _BATCH):
+                    stop = start + _BATCH
+                    pairs = zip(events.keys[start:stop], events.values(start, stop), strict=True)
+                    with environment.begin(write=True) as transaction:
+                        put = transaction.put
+                        for key, value in pairs:
+                            put(key, value, append=True)
+
+            yield multi if way == _MULTI else each
+
+    @contextmanager
+    def scan(self, path: Path) -> Iterator[Deed]:
+        """Key and value as they are: the number not decoded, the tag still in front."""
+        with closing(_opened(path, readonly=True, lock=False)) as environment:
+
+            def deed() -> None:
+                with environment.begin() as transaction:
+                    deque(transaction.cursor(), maxlen=0)
+
+            yield deed
+
+    @contextmanager
+    def keep(self, path: Path, tag: int) -> Iterator[Deed]:
+        """Look at every value: copied at once is faster than through a buffer."""
+        with closing(_opened(path, readonly=True, lock=False)) as environment:
+
+            def deed() -> list[bytes]:
+                with environment.begin() as transaction:
+                    values = transaction.cursor().iternext(keys=False, values=True)
+                    return [value[1:] for value in values if value[0] == tag]
+
+            yield deed
+
+    @contextmanager
+    def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Deed]:
+        """All in one transaction."""
+        with closing(_opened(path, readonly=True, lock=False)) as environment:
+
+            def deed() -> None:
+                with environment.begin() as transaction:
+                    get = transaction.get
+                    for number in numbers:
+                        assert get(number.to_bytes(8, "big"))
+
+            yield deed
+
+    @contextmanager
+    def commits(self, path: Path) -> Iterator[Commit]:
+        """One transaction, which syncs twice: the pages, and the meta page."""
+        with closing(_opened(path, metasync=self.metasync)) as environment:
+
+            def commit(first: int, payloads: Sequence[bytes]) -> None:
+                with environment.begin(write=True) as transaction:
+                    for number, payload in enumerate(payloads, first):
+                        transaction.put(number.to_bytes(8, "big"), payload)
+
+            yield commit
+
+
+class LmdbOneSync(Lmdb):
+    """The same with one sync a commit."""
+
+    name = "lmdb metasync=False"
+    promises = "a power cut may undo the last commit: not judged"
+    ways = ()
+    metasync = False
+
+
+def _opened(path: Path, **options: Any) -> Any:
+    return imported("lmdb").open(str(path), map_size=_MAP_SIZE, subdir=False, **options)

@@ -1,0 +1,82 @@
+"""Raw writes of the same bytes: no numbers, no ends, no hashes; what any log can at best be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.figures import Side
+from benchmarks.log_events import Events
+from benchmarks.log_stores import Appends, Commit, Commits, Deed
+
+_BUFFER_SIZE = 1 << 20
+_VECTORS = 256
+_PREALLOCATED_SIZE = 64 << 20
+_JOINED, _BUFFERED, _VECTORED = "write of joined MiBs", "file.write each", "writev of 256"
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+class Raw(Appends):
+    """A file."""
+
+    name = "raw"
+    promises = "nothing: bytes without ends or hashes"
+    side = Side.LIMIT
+    ways = (_JOINED, _BUFFERED, _VECTORED)
+
+    @contextmanager
+    def append(self, path: Path, events: Events, way: str) -> Iterator[Deed]:
+        """The payloads alone."""
+        payloads = events.payloads
+
+        def buffered() -> None:
+            with path.open("wb", buffering=_BUFFER_SIZE) as file:
+                write = file.write
+                for payload in payloads:
+                    write(payload)
+
+        def joined() -> None:
+            step = max(1, _BUFFER_SIZE // len(payloads[0]))
+            for start in range(0, len(payloads), step):
+                os.write(descriptor, b"".join(payloads[start : start + step]))
+
+        def vectored() -> None:
+            for start in range(0, len(payloads), _VECTORS):
+                os.writev(descriptor, payloads[start : start + _VECTORS])
+
+        descriptor = os.open(path, _FLAGS)
+        try:
+            yield {_JOINED: joined, _BUFFERED: buffered, _VECTORED: vectored}[way]
+        finally:
+            os.close(descriptor)
+
+
+class RawCommits(Commits):
+    """A write and an fdatasync for each commit, no matter how many threads want one."""
+
+    side = Side.LIMIT
+    promises = "nothing but the sync"
+
+    def __init__(self, *, preallocated: bool) -> None:
+        self.name = "raw, preallocated" if preallocated else "raw"
+        self._preallocated = preallocated
+
+    @contextmanager
+    def commits(self, path: Path) -> Iterator[Commit]:
+        """The payloads alone, one behind the other."""
+        descriptor = os.open(path, _FLAGS)
+        if self._preallocated:
+            os.posix_fallocate(descriptor, 0, _PREALLOCATED_SIZE)
+        os.fsync(descriptor)
+
+        def commit(first: int, payloads: Sequence[bytes]) -> None:
+            del first
+            os.write(descriptor, b"".join(payloads))
+            os.fdatasync(descriptor)
+
+        try:
+            yield commit
+        finally:
+            os.close(descriptor)

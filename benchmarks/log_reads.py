@@ -1,0 +1,138 @@
+"""Reads of what stands in the page cache: all of it, its columns, one kind, and single events."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from benchmarks import log_events, log_race
+from benchmarks.figures import RATIO, Figure, Side
+from benchmarks.log_events import Events
+from benchmarks.log_field import appenders, finders, readers
+from benchmarks.log_ours import Ours
+from benchmarks.log_race import Clock, Result, Runner
+from benchmarks.log_stores import Appends, Store, Work, size_of
+from benchmarks.stopwatch import FOLDER
+
+SCAN_RATIO_MIN = 1.0
+COLUMNS_RATIO_MIN = 10.0
+KEEP_RATIO_MIN = 2.0
+FOUND_MILLIONS_MIN = 0.1
+RAW_SPACE_MAX = 1.09
+ZSTD_SPACE_MAX = 0.22
+
+_CURSOR = "lmdb"
+_JOURNAL = "journal"
+
+
+def figures(rounds: int, count: int, lookups: int) -> Iterator[Figure]:
+    """All reads of one and the same events."""
+    events = log_events.small(count)
+    with _filled(events) as folder:
+        yield from _space(folder, events)
+        yield from _scans(folder, rounds, count)
+        yield from _kept(folder, rounds, count)
+        yield from _found(folder, rounds, count, lookups)
+
+
+@contextmanager
+def _filled(events: Events) -> Iterator[Path]:
+    """A folder with one store of each, filled in its best way and closed."""
+    with tempfile.TemporaryDirectory(dir=FOLDER) as name:
+        folder = Path(name)
+        for store in appenders():
+            with store.append(_path(folder, store), events, store.ways[0]) as deed:
+                deed()
+        yield folder
+
+
+def _path(folder: Path, store: Store) -> Path:
+    return folder / store.name.replace(", ", "_").replace(" ", "_")
+
+
+def _runner(
+    store: Appends, words: str, amount: int, work: Callable[[Path], Work], folder: Path
+) -> Runner:
+    name = f"{store.name}: {words}" if words else store.name
+    opened = partial(work, _path(folder, store))
+    return Runner(name=name, side=store.side, amount=amount, opened=opened, note=store.promises)
+
+
+def _ours() -> list[Ours]:
+    return [one for one in readers() if isinstance(one, Ours)]
+
+
+def _space(folder: Path, events: Events) -> Iterator[Figure]:
+    group = f"log: space of {events.count} events of 60 bytes, files / payloads"
+    limits = dict(zip((one.name for one in _ours()), (RAW_SPACE_MAX, ZSTD_SPACE_MAX), strict=True))
+    for store in appenders():
+        yield Figure(
+            group=group,
+            name=store.name,
+            unit=RATIO,
+            values=(size_of(_path(folder, store)) / events.size,),
+            limit=limits.get(store.name),
+            side=store.side,
+            note=store.promises,
+        )
+
+
+def _scans(folder: Path, rounds: int, count: int) -> Iterator[Figure]:
+    group = f"log: scan {count} events of 60 bytes, verified where there are checksums"
+    runners = [_runner(one, "", count, one.scan, folder) for one in readers()]
+    for one in _ours():
+        runners.append(_runner(one, "frames()", count, one.frames, folder))
+        runners.append(_runner(one, "columns only", count, one.columns, folder))
+    results = log_race.race(runners, rounds)
+    yield from log_race.rates(group, results, "M/s", 1e6, Clock.CPU)
+    cursor = log_race.named(results, _CURSOR)
+    for name, floor in (
+        (_JOURNAL, SCAN_RATIO_MIN),
+        (f"{_JOURNAL}: frames()", None),
+        (f"{_JOURNAL}: columns only", COLUMNS_RATIO_MIN),
+    ):
+        yield from log_race.versus(group, log_race.named(results, name), cursor, Clock.CPU, floor)
+
+
+def _kept(folder: Path, rounds: int, count: int) -> Iterator[Figure]:
+    group = f"log: keep one tag of seven, of {count} events of 60 bytes"
+    runners = [
+        _runner(one, "", count, partial(one.keep, tag=log_events.KEPT), folder) for one in readers()
+    ]
+    results = log_race.race(runners, rounds)
+    yield from log_race.rates(group, results, "M/s", 1e6, Clock.CPU)
+    yield from _against_best(group, results, KEEP_RATIO_MIN)
+
+
+def _found(folder: Path, rounds: int, count: int, lookups: int) -> Iterator[Figure]:
+    group = f"log: {lookups} events by their numbers, among {count} of 60 bytes"
+    chance = random.Random(5)
+    numbers = [chance.randrange(count) for _ in range(lookups)]
+    runners = [
+        _runner(one, "", lookups, partial(one.find, numbers=numbers), folder) for one in finders()
+    ]
+    for one in _ours():
+        work = partial(one.find_unverified, numbers=numbers)
+        runners.append(_runner(one, "unverified", lookups, work, folder))
+    results = log_race.race(runners, rounds)
+    for figure in log_race.rates(group, results, "M/s", 1e6, Clock.CPU):
+        if figure.name == _JOURNAL:
+            figure = Figure(
+                group=group,
+                name=figure.name,
+                unit=figure.unit,
+                values=figure.values,
+                floor=FOUND_MILLIONS_MIN,
+                side=figure.side,
+            )
+        yield figure
+    yield from _against_best(group, results, None)
+
+
+def _against_best(group: str, results: Sequence[Result], floor: float | None) -> Iterator[Figure]:
+    best = log_race.best(results, Side.PEER, Clock.CPU)
+    yield from log_race.versus(group, log_race.named(results, _JOURNAL), best, Clock.CPU, floor)

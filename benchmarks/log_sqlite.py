@@ -1,0 +1,109 @@
+"""SQLite with a write-ahead log: one table of numbers, tags and bytes."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from benchmarks.log_events import Events
+from benchmarks.log_stores import Commit, Commits, Deed, Finds
+
+_BATCH = 10_000
+_MANY, _EACH = "executemany, txn of 10 000", "execute, txn of 10 000"
+_PATIENCE = 60.0
+
+
+class Sqlite(Finds, Commits):
+    """SQLite, as Python has it."""
+
+    name = "sqlite3 WAL"
+    promises = "checksums in its log alone; appended with synchronous=off"
+    ways = (_MANY, _EACH)
+
+    @contextmanager
+    def append(self, path: Path, events: Events, way: str) -> Iterator[Deed]:
+        """The table's own number is that of the event."""
+        insert = "insert into e(tag, payload) values(?, ?)"
+        with closing(_created(path, "off")) as connection:
+
+            def deed() -> None:
+                execute = connection.execute
+                for start in range(0, events.count, _BATCH):
+                    stop = start + _BATCH
+                    rows = zip(events.tags[start:stop], events.payloads[start:stop], strict=True)
+                    execute("begin")
+                    if way == _MANY:
+                        connection.executemany(insert, rows)
+                    else:
+                        for row in rows:
+                            execute(insert, row)
+                    execute("commit")
+
+            yield deed
+
+    @contextmanager
+    def scan(self, path: Path) -> Iterator[Deed]:
+        """Number, tag and bytes."""
+        query = "select number, tag, payload from e order by number"
+        with closing(_connected(path)) as connection:
+            yield lambda: deque(connection.execute(query), maxlen=0)
+
+    @contextmanager
+    def keep(self, path: Path, tag: int) -> Iterator[Deed]:
+        """With no index over the tags, which would cost each append."""
+        query = "select payload from e where tag = ? order by number"
+        with closing(_connected(path)) as connection:
+            yield lambda: [payload for (payload,) in connection.execute(query, (tag,))]
+
+    @contextmanager
+    def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Deed]:
+        """One query each."""
+        query = "select tag, payload from e where number = ?"
+        with closing(_connected(path)) as connection:
+
+            def deed() -> None:
+                execute = connection.execute
+                for number in numbers:
+                    assert execute(query, (number + 1,)).fetchone()
+
+            yield deed
+
+    @contextmanager
+    def commits(self, path: Path) -> Iterator[Commit]:
+        """One transaction with synchronous=full; each thread has a connection of its own."""
+        _created(path, "full").close()
+        local = threading.local()
+        opened: list[sqlite3.Connection] = []
+
+        def commit(first: int, payloads: Sequence[bytes]) -> None:
+            connection: sqlite3.Connection | None = getattr(local, "connection", None)
+            if connection is None:
+                connection = local.connection = _connected(path)
+                connection.execute("pragma synchronous = full")
+                opened.append(connection)
+            connection.execute("begin immediate")
+            rows = ((number, 1, payload) for number, payload in enumerate(payloads, first))
+            connection.executemany("insert into e values(?, ?, ?)", rows)
+            connection.execute("commit")
+
+        try:
+            yield commit
+        finally:
+            for connection in opened:
+                connection.close()
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+
+
+def _created(path: Path, synchronous: str) -> sqlite3.Connection:
+    connection = _connected(path)
+    connection.execute("pragma journal_mode = wal")
+    connection.execute(f"pragma synchronous = {synchronous}")
+    connection.execute("create table e(number integer primary key, tag int, payload blob)")
+    return connection
