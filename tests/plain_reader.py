@@ -1,0 +1,405 @@
+"""The format, read as plainly as `spec/format.md` says it: the oracle for what a reader finds.
+
+Interpreted constructs, whole files in memory, every body hashed; and nothing of `journal`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import construct as cs
+import zstandard
+from xxhash import xxh3_64_intdigest
+
+SEGMENT_MAGIC = b"\x89JNLSEG\n"
+BLOCK_MAGIC = b"\x89JNLBLK\n"
+SEGMENT_SIZE, BLOCK_SIZE = 128, 112
+
+SEGMENT = cs.Struct(
+    "magic" / cs.Const(SEGMENT_MAGIC),
+    "major" / cs.Int16ul,
+    "minor" / cs.Int16ul,
+    "header_size" / cs.Int32ul,
+    "incompatible" / cs.Int32ul,
+    "compatible" / cs.Int32ul,
+    "salt" / cs.Int64ul,
+    "journal_id" / cs.Bytes(16),
+    "created" / cs.Int64ul,
+    "first_seq" / cs.Int64ul,
+    "previous_end" / cs.Int64ul,
+    "previous_hash" / cs.Int64ul,
+    "reserved" / cs.Bytes(40),
+    "hash" / cs.Int64ul,
+)
+BLOCK = cs.Struct(
+    "magic" / cs.Const(BLOCK_MAGIC),
+    "codec" / cs.Int8ul,
+    "flags" / cs.Int8ul,
+    "reserved" / cs.Int16ul,
+    "count" / cs.Int32ul,
+    "payload_size" / cs.Int32ul,
+    "payload_raw_size" / cs.Int32ul,
+    "columns_size" / cs.Int32ul,
+    "mask" / cs.Int32ul,
+    "first_seq" / cs.Int64ul,
+    "tag_bitmap" / cs.Int64ul,
+    "time_first" / cs.Int64ul,
+    "time_last" / cs.Int64ul,
+    "offset" / cs.Int64ul,
+    "previous_end" / cs.Int64ul,
+    "previous_hash" / cs.Int64ul,
+    "durable_upto" / cs.Int64ul,
+    "body_hash" / cs.Int64ul,
+    "hash" / cs.Int64ul,
+)
+COLUMNS = cs.Struct(
+    "ends" / cs.Array(cs.this._.count, cs.Int32ul),
+    "tags" / cs.Array(cs.this._.count, cs.Int8ul),
+    "times" / cs.If(cs.this._.flags & 1, cs.Array(cs.this._.count, cs.Int32ul)),
+    "numbers" / cs.If(cs.this._.flags & 2, cs.Array(cs.this._.count, cs.Int32ul)),
+)
+assert SEGMENT.sizeof() == SEGMENT_SIZE
+assert BLOCK.sizeof() == BLOCK_SIZE
+
+Link = tuple[int, int]
+
+
+class Row(NamedTuple):
+    """One event, as a frame gives it."""
+
+    seq: int
+    tag: int
+    payload: bytes
+    time: int
+    offset: int
+
+
+class Taken(NamedTuple):
+    """A block that is believed: the index of its file, its place there, its events."""
+
+    file: int
+    start: int
+    end: int
+    rows: list[Row]
+
+
+class Piece(NamedTuple):
+    """Bytes of a file that are passed over for good."""
+
+    file: int
+    offset: int
+    size: int
+
+
+class Lost(NamedTuple):
+    """Damage: its place, and the numbers that are gone with it."""
+
+    file: int
+    offset: int
+    size: int
+    first_seq: int
+    last_seq: int
+    acknowledged: bool
+
+
+class NotReadable(Exception):
+    """A segment header is missing or not known."""
+
+
+@dataclass
+class Reading:
+    """All that a journal says."""
+
+    blocks: list[Taken] = field(default_factory=list)
+    debris: list[Piece] = field(default_factory=list)
+    damage: list[Lost] = field(default_factory=list)
+    tail: int = 0
+    torn_size: int = 0
+    next_seq: int = 0
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for block in self.blocks for row in block.rows]
+
+
+def segment_header(data: bytes, at: int) -> cs.Container | None:
+    """Give the sound segment header at ``at``, of a known version or not."""
+    raw = data[at : at + SEGMENT_SIZE]
+    if len(raw) < SEGMENT_SIZE or not raw.startswith(SEGMENT_MAGIC):
+        return None
+    header = SEGMENT.parse(raw)
+    return header if xxh3_64_intdigest(raw[:120], header.salt) == header.hash else None
+
+
+def flawed(header: cs.Container) -> bool:
+    """Whether a block header contradicts itself or breaks a limit."""
+    each = 5 + 4 * (header.flags & 1) + 2 * (header.flags & 2)
+    columns = header.count * each
+    columns += -(BLOCK_SIZE + header.payload_size + columns) % 8
+    return bool(
+        header.codec > 1
+        or header.flags > 3
+        or header.reserved
+        or header.count > 65_536
+        or header.payload_raw_size > (1 << 24) + (1 << 16)
+        or header.first_seq + header.count >= 1 << 63
+        or header.columns_size != columns
+        or header.payload_size > header.payload_raw_size
+        or (header.codec == 0 and header.payload_size != header.payload_raw_size)
+        or header.offset % 8
+        or header.previous_end > header.offset
+        or header.durable_upto > header.offset
+        or header.time_first > header.time_last
+        or header.time_last >= 1 << 63
+        or header.time_last - header.time_first >= 1 << 32
+    )
+
+
+class Segment:
+    """One segment of a file: the survey of its headers, then the walk."""
+
+    def __init__(self, data: bytes, file: int, start: int) -> None:
+        header = segment_header(data, start)
+        if header is None or (header.major, header.header_size) != (1, 128) or header.incompatible:
+            raise NotReadable(f"no segment header at {start}")
+        self.data, self.file, self.start, self.head = data, file, start, header
+        self.salt, self.limit = header.salt, len(data)
+        self.link: Link = (SEGMENT_SIZE, header.hash)
+        self.shift = self.seq = 0
+        self.continued: Link | None = None
+        self.continued_seq = 0
+        self.into = Reading()
+        self.claims: dict[Link, int] = {}
+        self.durable = 0
+        self._survey()
+
+    def continues(self, other: "Segment") -> bool:
+        same: bool = self.head.journal_id == other.head.journal_id
+        return same and self.head.previous_hash != 0
+
+    def header(self, at: int) -> cs.Container | None:
+        """Give the header of the segment that stands at ``at`` of the file, flawed or not."""
+        raw = self.data[at : at + BLOCK_SIZE]
+        if len(raw) < BLOCK_SIZE or not raw.startswith(BLOCK_MAGIC):
+            return None
+        header = BLOCK.parse(raw)
+        sound = xxh3_64_intdigest(raw[:104], self.salt) == header.hash
+        return header if sound and header.offset == at - self.start else None
+
+    def unflawed(self, at: int) -> cs.Container | None:
+        header = self.header(at)
+        return None if header is None or flawed(header) else header
+
+    def end(self, header: cs.Container) -> int:
+        size: int = BLOCK_SIZE + header.payload_size + header.columns_size
+        return self.start + int(header.offset) + size
+
+    def body_holds(self, header: cs.Container) -> bool:
+        body = self.data[self.start + header.offset + BLOCK_SIZE : self.end(header)]
+        whole = len(body) == header.payload_size + header.columns_size
+        return whole and xxh3_64_intdigest(body, self.salt) == int(header.body_hash)
+
+    def named_by(self, header: cs.Container | None, link: Link) -> bool:
+        return header is not None and (header.previous_end, header.previous_hash) == link
+
+    def _survey(self) -> None:
+        at: int | None = self.start + SEGMENT_SIZE
+        bounded = False
+        while at is not None:
+            header = self.unflawed(at)
+            if header is not None:
+                self.durable = max(self.durable, header.durable_upto)
+                if header.previous_end != header.offset:
+                    self.claims[header.previous_end, header.previous_hash] = at
+                end = self.end(header)
+                link = (end - self.start, header.hash)
+                if self.named_by(self.header(end), link) or self.body_holds(header):
+                    at = end
+                    continue
+                at += 1
+            if not bounded:
+                self.limit, bounded = next_segment(self.data, at), True
+            at = next((p for p in self.magics(at) if self.unflawed(p) is not None), None)
+
+    def magics(self, at: int) -> Iterator[int]:
+        while (at := self.data.find(BLOCK_MAGIC, at, self.limit)) >= 0:
+            yield at
+            at += 1
+
+    def walk(self, into: Reading) -> None:
+        """Take all blocks of the segment."""
+        self.into = into
+        into.tail, into.torn_size = self.limit, 0
+        at = self.start + SEGMENT_SIZE
+        while self.link != self.continued:
+            claimed = self.claims.get(self.link, 0)
+            if claimed > at:
+                into.debris.append(Piece(self.file, at, claimed - at))
+                at = claimed
+            header = self.header(at)
+            if header is not None and self._believed(header):
+                self._take(header, at)
+                at = self.end(header)
+                continue
+            anchor = self._anchor(header, at)
+            if anchor is None:
+                self._end(header, at)
+                return
+            at = self._pass_over(at, anchor)
+        into.tail = at
+        if any(self.data[at : self.limit]):
+            into.debris.append(Piece(self.file, at, self.limit - at))
+
+    def _plausible(self, header: cs.Container) -> bool:
+        """Whether all but what a body and a successor say speaks for a block."""
+        first = header.first_seq + self.shift
+        numbered = first >= self.seq if header.flags & 2 else first == self.seq
+        return (
+            not flawed(header)
+            and self.named_by(header, self.link)
+            and bool(numbered)
+            and self.end(header) <= self.limit
+        )
+
+    def _usurped(self, header: cs.Container) -> bool:
+        """Whether the header at a block's end names another block in its place."""
+        end = self.end(header)
+        after = self.header(end) if end < self.limit else None
+        return (
+            after is not None
+            and after.previous_end == end - self.start
+            and after.previous_hash != header.hash
+        )
+
+    def _believed(self, header: cs.Container) -> bool:
+        return self._plausible(header) and not self._usurped(header) and self.body_holds(header)
+
+    def _anchor(self, header: cs.Container | None, at: int) -> cs.Container | None:
+        if header is not None and self._plausible(header):
+            end = self.end(header)
+            after = self.unflawed(end) if end < self.limit else None
+            named = self.named_by(after, (end - self.start, header.hash))
+            if named or self._usurped(header):
+                return after
+        least = self.seq - self.shift
+        if header is None or flawed(header) or self._plausible(header) or self._cut(header):
+            at += 1
+        found = (self.unflawed(position) for position in self.magics(at))
+        return next((h for h in found if h is not None and h.first_seq >= least), None)
+
+    def _cut(self, header: cs.Container) -> bool:
+        return self.named_by(header, self.link) and self.end(header) > self.limit
+
+    def _pass_over(self, at: int, anchor: cs.Container) -> int:
+        end: int = self.start + anchor.offset
+        if self.named_by(anchor, self.link) and end > at:
+            self.into.debris.append(Piece(self.file, at, end - at))
+            return end
+        first, self.seq = self.seq, anchor.first_seq + self.shift
+        acknowledged = self.durable > at - self.start
+        self.into.damage.append(Lost(self.file, at, end - at, first, self.seq - 1, acknowledged))
+        self.link = (anchor.previous_end, anchor.previous_hash)
+        return end
+
+    def _end(self, header: cs.Container | None, at: int) -> None:
+        first, rest = self.seq, self.data[at : self.limit]
+        if self.continued is not None:
+            self.seq = max(self.seq, self.continued_seq)
+            self.into.damage.append(Lost(self.file, at, len(rest), first, self.seq - 1, True))
+            return
+        begin = rest[:8]
+        crash = header is None or self._plausible(header) or self._cut(header)
+        if not any(rest):
+            self.into.tail = at
+        elif crash and (BLOCK_MAGIC.startswith(begin) or not any(begin)):
+            self.into.tail, self.into.torn_size = at, len(rest)
+        else:
+            self.into.damage.append(Lost(self.file, at, len(rest), first, first - 1, False))
+
+    def _take(self, header: cs.Container, at: int) -> None:
+        """Believe a block: its events, and what names the next."""
+        end = self.end(header)
+        body = self.data[at + BLOCK_SIZE : end]
+        columns = COLUMNS.parse(body[header.payload_size :], count=header.count, flags=header.flags)
+        stored = body[: header.payload_size]
+        if header.mask:
+            mask = header.mask.to_bytes(4, "little")
+            stored = bytes(byte ^ mask[i % 4] for i, byte in enumerate(stored))
+        raw = zstandard.ZstdDecompressor().decompress(stored) if header.codec else stored
+        first, rows = header.first_seq + self.shift, []
+        starts = [0, *columns.ends]
+        for i in range(header.count):
+            self.seq = first + (columns.numbers[i] if columns.numbers else i)
+            time = header.time_first + (columns.times[i] if columns.times else 0)
+            payload = raw[starts[i] : columns.ends[i]]
+            rows.append(Row(self.seq, columns.tags[i], payload, time, at))
+        self.seq = self.seq + 1 if header.count else first
+        self.into.blocks.append(Taken(self.file, at, end, rows))
+        self.link = (end - self.start, header.hash)
+
+
+def next_segment(data: bytes, at: int) -> int:
+    """Find the next sound segment header; the end of the file when there is none."""
+    while (at := data.find(SEGMENT_MAGIC, at)) >= 0:
+        if segment_header(data, at) is not None:
+            return at
+        at += 1
+    return len(data)
+
+
+def reading(*files: bytes) -> Reading:
+    """Read the file, or the segment files in their order, that a journal is.
+
+    NotReadable where there is nothing to go on with: no sound segment header in any file, or in a
+    journal of one file, one of an unknown version.
+    """
+    found = Reading()
+    segments = [item for file, data in enumerate(files) for item in _segments(data, file)]
+    if not any(isinstance(item, Segment) for item in segments):
+        raise NotReadable("no segment")
+    before: Segment | None = None
+    for item, behind in zip(segments, [*segments[1:], None], strict=True):
+        if isinstance(item, Lost):
+            found.next_seq = _pass_over_head(found, item, before, behind)
+            continue
+        if before is None and not found.damage:
+            item.seq = item.head.first_seq
+        else:
+            item.seq = found.next_seq
+            own = before is not None and item.continues(before)
+            item.shift = before.shift if own and before else item.seq - item.head.first_seq
+        if isinstance(behind, Segment) and behind.continues(item):
+            item.continued = (behind.head.previous_end, behind.head.previous_hash)
+            item.continued_seq = behind.head.first_seq + item.shift
+        torn = Piece(item.file, found.tail, found.torn_size)
+        if found.torn_size and before is not None:
+            found.debris.append(torn._replace(file=before.file))
+        item.walk(found)
+        found.next_seq, before = item.seq, item
+    return found
+
+
+def _segments(data: bytes, file: int) -> Iterator[Segment | Lost]:
+    position = 0
+    while not position or position < len(data):
+        try:
+            segment = Segment(data, file, position)
+        except NotReadable:
+            limit = next_segment(data, position + 1)
+            yield Lost(file, position, limit - position, 0, -1, False)
+            position = max(limit, 1)
+        else:
+            yield segment
+            position = segment.limit
+
+
+def _pass_over_head(
+    found: Reading, lost: Lost, before: Segment | None, behind: Segment | Lost | None
+) -> int:
+    """Account for a segment header that is lost; give the number behind it."""
+    last = found.next_seq - 1
+    if isinstance(behind, Segment) and (before is None or behind.continues(before)):
+        last = max(last, behind.head.first_seq + (before.shift if before else 0) - 1)
+    gone = last >= found.next_seq
+    found.damage.append(lost._replace(first_seq=found.next_seq, last_seq=last, acknowledged=gone))
+    return last + 1
