@@ -1,0 +1,119 @@
+"""Recovery of a damaged journal: every event that is still there, in a new file, with its number.
+
+The source is only read. Where one bit of a block or of a segment header was turned over, it is
+found again; all else that is lost is accounted for, by its bytes and by its numbers.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from journal import bits, log
+from journal.errors import CorruptBlock
+from journal.keeping import Keeper, Loss, check_target, last_seq_of
+from journal.mending import Mender, Progress, Repair, Watched, nobody
+
+
+class Recovery(NamedTuple):
+    """What a recovery found, kept and lost.
+
+    ``size`` is that of the source in bytes, ``torn_size`` what a crash had cut short at its end,
+    ``debris_size`` what earlier crashes had left: neither was ever acknowledged. ``next_seq`` is
+    the number behind the last event.
+    """
+
+    journal_id: bytes
+    size: int
+    blocks: int
+    events: int
+    next_seq: int
+    torn_size: int
+    debris_size: int
+    repairs: tuple[Repair, ...]
+    losses: tuple[Loss, ...]
+
+    @property
+    def lost_events(self) -> int:
+        """How many events are lost, as far as anything tells."""
+        return sum(loss.events for loss in self.losses)
+
+    @property
+    def lost_size(self) -> int:
+        """Bytes that are lost."""
+        return sum(loss.size for loss in self.losses)
+
+    @property
+    def repaired_events(self) -> int:
+        """How many events are there for a bit that was turned back."""
+        spans = {(one.first_seq, one.last_seq) for one in self.repairs}
+        return sum(max(0, last - first + 1) for first, last in spans)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no event is lost."""
+        return not any(loss.events or loss.open_ended for loss in self.losses)
+
+
+def recover(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    body_size_max: int = bits.BODY_SIZE_MAX,
+) -> Recovery:
+    """Write all that can be read of ``source`` to ``target``, a new file; tell what is lost.
+
+    Events keep their numbers and times, the journal its id; numbers that are lost become holes on
+    purpose. ``target`` gets its name when it is whole and durable. Bodies above ``body_size_max``
+    bytes are not searched for a bit. Raises OptionError when ``target`` exists or would stand in
+    the source, and a FormatError when there is no segment whose header can be believed.
+    """
+    check_target(Path(target), [Path(source)])
+    report = progress or nobody
+    mender = Mender(Path(source), body_size_max, report)
+    mender.mend()
+    return _copied(mender, Path(target), report)
+
+
+def _copied(mender: Mender, target: Path, report: Progress) -> Recovery:
+    """Write what is left of the source, block by block."""
+    repairs: list[Repair] = []
+    with closing(mender.files()) as files, Keeper(target) as keeper:
+        walk = Watched(files, report, "copying")
+        for item in _explained(walk.items()):
+            if keeper.take(item):
+                repairs += _repairs_of(item, mender)
+        keeper.writer.publish()
+        return Recovery(
+            keeper.writer.journal_id,
+            walk.size,
+            keeper.blocks,
+            keeper.events,
+            keeper.writer.next_seq,
+            keeper.torn_size,
+            keeper.debris_size,
+            tuple(repairs),
+            tuple(keeper.losses),
+        )
+
+
+def _repairs_of(item: log.Item, mender: Mender) -> Iterator[Repair]:
+    """Tell of the bits of a block that is there again, or of a segment header."""
+    if isinstance(item, log.Placed):
+        for repair in mender.found.get((item.segment.name, item.offset), ()):
+            yield repair._replace(first_seq=item.first_seq, last_seq=last_seq_of(item))
+    elif isinstance(item, log.Segment):
+        yield from mender.found.get((item.name, item.offset), ())
+
+
+def _explained(items: Iterator[log.Item]) -> Iterator[log.Item]:
+    """Say what a segment header that cannot be mended means."""
+    try:
+        yield from items
+    except CorruptBlock as error:
+        reason = "more than a bit of the segment header is wrong, and without its salt no block"
+        raise CorruptBlock(
+            f"{reason} can be told from noise", error.offset, file=error.file
+        ) from error
