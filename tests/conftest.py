@@ -8,6 +8,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.programs import ROOT, program
+from tests.rigs.counting import count_states, pytest_terminal_summary
+
+__all__ = ["count_states", "pytest_terminal_summary"]
 
 _SLOW_MACHINES = [HealthCheck.too_slow, HealthCheck.data_too_large]
 

@@ -1,0 +1,33 @@
+"""How many crash states a run of the tests has tried: told at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+PROPERTY = "crash states"
+
+
+@pytest.fixture
+def count_states(record_property: Callable[[str, object], None]) -> Callable[[int], None]:
+    """Tell how many crash states a test has tried."""
+
+    def count(number: int) -> None:
+        record_property(PROPERTY, number)
+
+    return count
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the sum of what all tests have counted, wherever they ran."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    counts = [
+        value
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == PROPERTY and report.when == "call"
+    ]
+    if counts:
+        terminalreporter.write_line(f"{sum(counts)} {PROPERTY} in {len(counts)} tests")

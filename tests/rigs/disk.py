@@ -1,0 +1,320 @@
+"""A file system in memory that knows what a power cut would leave of it.
+
+Every file has what programs see, what the disk has, and the changes that wait between the two;
+names wait in their directories. A crash keeps what was synced, and any part of what waits.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+SECTOR_SIZE = 512
+PAGE_SIZE = 4096
+DIRECTORY = 0
+"""What a name stands for that names a directory; files count from 1."""
+
+
+class Write(NamedTuple):
+    """Bytes at a place."""
+
+    offset: int
+    data: bytes
+
+
+class Resize(NamedTuple):
+    """A truncation, or zeros behind the end."""
+
+    size: int
+
+
+class Reserve(NamedTuple):
+    """A preallocation: zeros behind the end, if it is below ``end``."""
+
+    end: int
+
+
+Change = Write | Resize | Reserve
+Names = tuple[tuple[str, int | None], ...]
+"""One atomic change of names: what each stands for from now on, None for nothing."""
+
+
+class Content:
+    """A file's bytes; the zeros between the end of ``data`` and ``size`` cost nothing."""
+
+    __slots__ = ("data", "size")
+
+    def __init__(self, data: bytes | bytearray = b"", size: int | None = None) -> None:
+        self.data = bytearray(data)
+        self.size = len(data) if size is None else size
+
+    def copy(self) -> Content:
+        """Give one that changes by itself."""
+        return Content(self.data, self.size)
+
+    def apply(self, change: Change) -> None:
+        """Do what a change says."""
+        if isinstance(change, Write):
+            end = change.offset + len(change.data)
+            if len(self.data) < change.offset:
+                self.data.extend(bytes(change.offset - len(self.data)))
+            self.data[change.offset : end] = change.data
+            self.size = max(self.size, end)
+        elif isinstance(change, Resize):
+            del self.data[change.size :]
+            self.size = change.size
+        else:
+            self.size = max(self.size, change.end)
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Give up to ``size`` bytes, fewer at the end."""
+        size = max(0, min(size, self.size - offset))
+        return bytes(self.data[offset : offset + size]).ljust(size, b"\0")
+
+    def lay_down(self, path: Path) -> None:
+        """Make a file of it."""
+        with path.open("wb") as file:
+            file.write(self.data)
+            file.truncate(self.size)
+
+
+class Node:
+    """One file: ``seen`` by programs, ``stored`` on the disk, and what waits to be stored.
+
+    ``passed`` counts the changes that have ceased to wait.
+    """
+
+    __slots__ = ("passed", "seen", "stored", "waiting")
+
+    def __init__(self, content: Content | None = None) -> None:
+        self.stored = content or Content()
+        self.seen = self.stored.copy()
+        self.waiting: list[Change] = []
+        self.passed = 0
+
+
+State = dict[str, Content | None]
+"""What a crash left, by path; None stands for a directory."""
+
+
+class Disk:
+    """Files and their names. Paths are relative to the root, which is ``""``."""
+
+    def __init__(self, state: State | None = None) -> None:
+        self.nodes: dict[int, Node] = {}
+        self.names: dict[str, int] = {}
+        for path, content in (state or {}).items():
+            self.names[path] = DIRECTORY
+            if content is not None:
+                self.names[path] = len(self.nodes) + 1
+                self.nodes[len(self.nodes) + 1] = Node(content.copy())
+        self.stored_names = dict(self.names)
+        self.waiting_names: dict[str, list[Names]] = {}
+
+    # -- names -------------------------------------------------------------------------------
+
+    def create(self, path: str) -> int:
+        """Make an empty file; give its number."""
+        number = len(self.nodes) + 1
+        self.nodes[number] = Node()
+        self.rename_all(((path, number),))
+        return number
+
+    def rename_all(self, change: Names) -> None:
+        """Change names of one directory at once."""
+        for path, number in change:
+            if number is None:
+                self.names.pop(path, None)
+            else:
+                self.names[path] = number
+        self.waiting_names.setdefault(parent(change[0][0]), []).append(change)
+
+    def sync_directory(self, path: str) -> None:
+        """Store the names in a directory."""
+        for change in self.waiting_names.pop(path, []):
+            _bind(self.stored_names, change)
+
+    # -- contents ----------------------------------------------------------------------------
+
+    def change(self, number: int, change: Change) -> None:
+        """Change what programs see, and let it wait."""
+        node = self.nodes[number]
+        node.seen.apply(change)
+        node.waiting.append(change)
+
+    def changes(self, number: int) -> int:
+        """Count the changes of a file so far: what a sync that begins now has to store."""
+        node = self.nodes[number]
+        return node.passed + len(node.waiting)
+
+    def sync(self, number: int, upto: int | None = None) -> None:
+        """Store the first ``upto`` changes of a file, or all."""
+        node = self.nodes[number]
+        count = len(node.waiting) if upto is None else max(0, upto - node.passed)
+        for change in node.waiting[:count]:
+            node.stored.apply(change)
+        del node.waiting[:count]
+        node.passed += count
+
+    def lose(self, number: int) -> None:
+        """Fail to store what waits, and forget it: a sync from now on says that all is well.
+
+        > Why? That is what Linux does: pages whose write-back failed count as clean, and are seen
+        until they leave the page cache. The size of the file stays what it was to be.
+        """
+        node = self.nodes[number]
+        node.waiting = [
+            Reserve(change.offset + len(change.data)) if isinstance(change, Write) else change
+            for change in node.waiting
+        ]
+
+    def evict(self, number: int) -> None:
+        """Forget the page cache: what is seen from now on is what the disk has, or will have."""
+        node = self.nodes[number]
+        node.seen = node.stored.copy()
+        for change in node.waiting:
+            node.seen.apply(change)
+
+    # -- crashes -----------------------------------------------------------------------------
+
+    def crash(self, rng: random.Random) -> State:
+        """Give what a power cut may leave now: all that was synced, and any part of the rest."""
+        names = dict(self.stored_names)
+        for changes in self.waiting_names.values():
+            for change in _some_names(changes, rng):
+                _bind(names, change)
+        contents: dict[int, Content] = {}
+        state: State = {}
+        for path, number in sorted(names.items()):
+            if parent(path) and names.get(parent(path)) != DIRECTORY:
+                continue  # its directory has no name
+            state[path] = None
+            if number != DIRECTORY:
+                if number not in contents:
+                    contents[number] = self.left_of(number, rng)
+                state[path] = contents[number]
+        return state
+
+    def left_of(self, number: int, rng: random.Random) -> Content:
+        """Give what a power cut may leave of one file."""
+        node = self.nodes[number]
+        content = node.stored.copy()
+        if node.waiting:
+            for change in rng.choice(_KEEPERS)(node.waiting, rng):
+                content.apply(change)
+        return content
+
+
+def parent(path: str) -> str:
+    """Give the directory that a path is in."""
+    return path.rpartition("/")[0]
+
+
+def lay_out(state: State, root: Path) -> None:
+    """Make real files of a state, in an empty directory."""
+    for path, content in sorted(state.items()):
+        if content is None:
+            (root / path).mkdir()
+        else:
+            content.lay_down(root / path)
+
+
+def digest(state: State) -> bytes:
+    """Give what tells a state from others."""
+    summer = blake2b(digest_size=16)
+    for path, content in sorted(state.items()):
+        summer.update(path.encode() + b"\0")
+        if content is not None:
+            summer.update(content.size.to_bytes(8) + content.data.rstrip(b"\0"))
+    return summer.digest()
+
+
+def _bind(names: dict[str, int], change: Names) -> None:
+    for path, number in change:
+        if number is None:
+            names.pop(path, None)
+        else:
+            names[path] = number
+
+
+def _some_names(changes: list[Names], rng: random.Random) -> list[Names]:
+    """Keep the first of them, as journaling file systems do, or any."""
+    if rng.random() < 0.5:
+        return changes[: rng.randint(0, len(changes))]
+    return [change for change in changes if rng.random() < 0.5]
+
+
+# -- what is kept of what waits ------------------------------------------------------------------
+
+
+def _nothing(changes: list[Change], rng: random.Random) -> list[Change]:
+    del changes, rng
+    return []
+
+
+def _everything(changes: list[Change], rng: random.Random) -> list[Change]:
+    del rng
+    return changes
+
+
+def _the_first(changes: list[Change], rng: random.Random) -> list[Change]:
+    """Cut in time, the last one torn at any byte."""
+    kept = changes[: rng.randint(1, len(changes))]
+    last = kept[-1]
+    if isinstance(last, Write) and last.data:
+        kept[-1] = Write(last.offset, last.data[: rng.randint(1, len(last.data))])
+    return kept
+
+
+def _any(changes: list[Change], rng: random.Random) -> list[Change]:
+    share = rng.choice((0.3, 0.5, 0.9))
+    return [change for change in changes if rng.random() < share]
+
+
+def _any_sectors(changes: list[Change], rng: random.Random) -> list[Change]:
+    return _pieces(changes, rng, SECTOR_SIZE)
+
+
+def _any_pages(changes: list[Change], rng: random.Random) -> list[Change]:
+    return _pieces(changes, rng, PAGE_SIZE)
+
+
+def _size_and_some(changes: list[Change], rng: random.Random) -> list[Change]:
+    """The size first, then sectors: what is missing reads as zeros."""
+    content = Content()
+    for change in changes:
+        content.apply(change)
+    return [Reserve(content.size), *_any_sectors(changes, rng)]
+
+
+_KEEPERS: tuple[Callable[[list[Change], random.Random], list[Change]], ...] = (
+    _nothing,
+    _everything,
+    _the_first,
+    _the_first,
+    _any,
+    _any_sectors,
+    _any_pages,
+    _size_and_some,
+)
+
+
+def _pieces(changes: list[Change], rng: random.Random, size: int) -> list[Change]:
+    """Keep any of the aligned pieces of all that was written."""
+    share = rng.choice((0.1, 0.5, 0.8, 0.95))
+    kept: list[Change] = []
+    for change in changes:
+        if not isinstance(change, Write):
+            if rng.random() < share:
+                kept.append(change)
+            continue
+        start, end = change.offset, change.offset + len(change.data)
+        while start < end:
+            stop = min(end, start - start % size + size)
+            if rng.random() < share:
+                kept.append(Write(start, change.data[start - change.offset : stop - change.offset]))
+            start = stop
+    return kept

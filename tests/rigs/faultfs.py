@@ -1,0 +1,233 @@
+"""A FUSE file system on a disk in memory: what is not synced waits, power can be cut, calls fail.
+
+The page cache above it is the kernel's own: after a failed sync it goes on showing what the disk
+never got, until it is told to forget. Run as a process, by ``fused.Served``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import stat
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from tests.rigs import fused
+from tests.rigs.disk import DIRECTORY, Disk, Reserve, Resize, Write, parent
+from tests.rigs.faults import Fault, Faults
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+Call = Callable[Concatenate["FaultFS", _P], _R]
+_LIFE = 1 << 32
+"""Handles of each life of the disk are above those of the lives before."""
+
+
+def _powered(call: Call[_P, _R]) -> Call[_P, _R]:
+    """Do one thing at a time, as long as there is power."""
+
+    def guarded(self: FaultFS, *arguments: _P.args, **options: _P.kwargs) -> _R:
+        with self.lock:
+            self.calls_left -= 1
+            if not self.calls_left:
+                self.cut()
+            if not self.is_on:
+                raise OSError(errno.EIO, "there is no power")
+            return call(self, *arguments, **options)
+
+    return guarded
+
+
+class FaultFS:
+    """What the kernel asks; paths begin with a slash, handles stand for files."""
+
+    use_ns = True
+    flag_nopath = True
+    flag_nullpath_ok = True
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.disk = Disk()
+        self.faults = Faults()
+        self.is_on = True
+        self.size_max = 0
+        self.calls_left = 0
+        self._cut = self.disk
+        self._life = 0
+
+    def init(self, _: str) -> None:
+        fused.say({"answer": "mounted"})
+
+    # -- what the tests ask ------------------------------------------------------------------
+
+    def answer(self, question: dict[str, Any]) -> object:
+        """Do what a test asks for."""
+        match question["do"]:
+            case "begin":  # with an empty disk, on which these faults come true
+                self._live(Disk())
+                self.faults = Faults(*(Fault(*fault) for fault in question["faults"]))
+                self.size_max, self.calls_left = question["size_max"], question["calls"]
+            case "cut":
+                self.cut()
+            case "crash":  # go on with one of the states that the last cut may have left
+                self._live(Disk(self._cut.crash(random.Random(question["seed"]))))
+            case other:
+                raise ValueError(other)
+        return sorted(self.disk.names)
+
+    def cut(self) -> None:
+        """Cut the power, if there is any."""
+        if self.is_on:
+            self._cut, self.is_on = self.disk, False
+
+    def _live(self, disk: Disk) -> None:
+        self.disk, self.is_on = disk, True
+        self.faults, self.size_max, self.calls_left = Faults(), 0, 0
+        self._life += _LIFE
+
+    # -- names -------------------------------------------------------------------------------
+
+    def _find(self, path: str | None, handle: int | None = None) -> int:
+        if handle:
+            if handle < self._life:
+                raise OSError(errno.EIO, "opened before the power was cut")
+            return handle - self._life
+        assert path is not None
+        if path == "/":
+            return DIRECTORY
+        number = self.disk.names.get(path[1:])
+        if number is None:
+            raise OSError(errno.ENOENT, path)
+        return number
+
+    @_powered
+    def getattr(self, path: str | None, handle: int | None = None) -> dict[str, int]:
+        """Tell what is known of a file."""
+        number = self._find(path, handle)
+        if number == DIRECTORY:
+            return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2, "st_ino": 1}
+        size = self.disk.nodes[number].seen.size
+        number += self._life >> 12  # another inode in each life
+        return {"st_mode": stat.S_IFREG | 0o600, "st_nlink": 1, "st_size": size, "st_ino": number}
+
+    @_powered
+    def readdir(self, path: str, _: int) -> list[str]:
+        """Give the names in a directory."""
+        names = (name for name in self.disk.names if parent(name) == path[1:])
+        return [".", "..", *(name.rpartition("/")[2] for name in names)]
+
+    @_powered
+    def mkdir(self, path: str, _: int) -> None:
+        """Make a directory."""
+        self.disk.rename_all(((path[1:], DIRECTORY),))
+
+    @_powered
+    def create(self, path: str, _: int) -> int:
+        """Make a file and open it."""
+        self.faults.strike("open")
+        return self.disk.create(path[1:]) + self._life
+
+    @_powered
+    def link(self, target: str, source: str) -> None:
+        """Give a file one more name."""
+        self.faults.strike("link")
+        self.disk.rename_all(((target[1:], self._find(source)),))
+
+    @_powered
+    def rename(self, old: str, new: str) -> None:
+        """Give a file another name, or take that name from another."""
+        self.faults.strike("link")
+        self.disk.rename_all(((old[1:], None), (new[1:], self._find(old))))
+
+    @_powered
+    def unlink(self, path: str) -> None:
+        """Take a name away."""
+        self.disk.rename_all(((path[1:], None),))
+
+    @_powered
+    def fsyncdir(self, path: str, _: int, __: int) -> None:
+        """Make the names in a directory durable."""
+        self.faults.strike("sync_directory")
+        self.disk.sync_directory((path or "/")[1:])
+
+    # -- contents ----------------------------------------------------------------------------
+
+    @_powered
+    def open(self, path: str, flags: int) -> int:
+        """Open a file that is there."""
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            self.faults.strike("open")
+        return self._find(path) + self._life
+
+    @_powered
+    def read(self, path: str | None, size: int, offset: int, handle: int) -> bytes:
+        """Read what the page cache does not have."""
+        return self.disk.nodes[self._find(path, handle)].seen.read(size, offset)
+
+    @_powered
+    def write(self, path: str | None, data: bytes, offset: int, handle: int) -> int:
+        """Write, and let it wait for a sync."""
+        number = self._find(path, handle)
+        short = self.faults.strike("write")
+        self._make_room(number, offset + len(data))
+        if short is not None:
+            data = data[: short.kept]
+        self.disk.change(number, Write(offset, data))
+        return len(data)
+
+    @_powered
+    def truncate(self, path: str | None, size: int, handle: int | None = None) -> None:
+        """Set the size of a file."""
+        self.faults.strike("resize")
+        self.disk.change(self._find(path, handle), Resize(size))
+
+    @_powered
+    def fallocate(self, path: str | None, mode: int, offset: int, size: int, handle: int) -> None:
+        """Preallocate."""
+        if mode:
+            raise OSError(errno.EOPNOTSUPP, "only preallocation is supported")
+        number = self._find(path, handle)
+        self.faults.strike("reserve")
+        self._make_room(number, offset + size)
+        self.disk.change(number, Reserve(offset + size))
+
+    @_powered
+    def fsync(self, path: str | None, _: int, handle: int) -> None:
+        """Make a file durable, or lose what waits and say so once."""
+        number = self._find(path, handle)
+        try:
+            self.faults.strike("sync")
+        except OSError as error:
+            if error.errno == errno.EIO:
+                self.disk.lose(number)
+                self.disk.evict(number)  # the kernel's cache above is what remembers
+            raise
+        self.disk.sync(number)
+
+    @_powered
+    def utimens(self, path: str | None, times: object = None) -> None:
+        """Times are not kept."""
+
+    @_powered
+    def chmod(self, path: str, mode: int) -> None:
+        """Neither are modes."""
+
+    def statfs(self, _: str) -> dict[str, int]:
+        """Tell of a disk with room."""
+        return {"f_bsize": 4096, "f_frsize": 4096, "f_blocks": 1 << 20, "f_bavail": 1 << 20}
+
+    def _make_room(self, number: int, end: int) -> None:
+        if self.size_max:
+            used = {key: node.seen.size for key, node in self.disk.nodes.items()}
+            used[number] = max(used[number], end)
+            named = set(self.disk.names.values()) | {number}
+            if sum(size for key, size in used.items() if key in named) > self.size_max:
+                raise OSError(errno.ENOSPC, "the disk is full (on purpose)")
+
+
+if __name__ == "__main__":
+    served = FaultFS()
+    fused.serve(served, sys.argv[1], served.answer, served.lock)

@@ -1,0 +1,118 @@
+"""File systems of our own: a process that serves one, and the two ends of the talk with it.
+
+Asking is one line of JSON on its standard input, answering one on its standard output. It goes,
+and its mount with it, when its input ends: so when the tests end in whatever way.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+_PATIENCE_SECONDS = 20.0
+_OPTIONS = {
+    "foreground": True,
+    "nothreads": True,
+    "attr_timeout": 0,
+    "entry_timeout": 0,
+    "negative_timeout": 0,
+    "hard_remove": True,
+    "use_ino": True,
+    "default_permissions": True,
+}
+
+Answer = Callable[[dict[str, Any]], object]
+
+
+def serve(operations: Any, mount_point: str, answer: Answer, lock: threading.Lock) -> None:
+    """Mount and serve until the input ends. ``operations`` must call ``say`` in its ``init``."""
+
+    def listen() -> None:
+        for line in sys.stdin:
+            with lock:
+                try:
+                    reply = {"answer": answer(json.loads(line))}
+                except Exception as error:
+                    reply = {"error": repr(error)}
+            say(reply)
+        detach(Path(mount_point))
+        os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    fuse: Any = importlib.import_module("mfusepy")
+    fuse.FUSE(operations, mount_point, **_OPTIONS)
+
+
+def say(reply: dict[str, object]) -> None:
+    """Answer."""
+    sys.stdout.write(json.dumps(reply) + "\n")
+    sys.stdout.flush()
+
+
+def detach(mount_point: Path) -> None:
+    """Unmount now; what is still open there goes when it is closed."""
+    subprocess.run(["umount", "--lazy", str(mount_point)], check=False, capture_output=True)
+
+
+class Served:
+    """A file system that another process serves at ``mount_point``, which is made for it."""
+
+    def __init__(self, module: str, mount_point: Path, *arguments: str) -> None:
+        self.mount_point = mount_point
+        mount_point.mkdir(parents=True)
+        command = [sys.executable, "-m", module, str(mount_point), *arguments]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        try:
+            self._answer()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, question: str, **arguments: object) -> Any:
+        """Have it do something; give its answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": question} | arguments) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"the file system at {self.mount_point} is gone"
+        reply = json.loads(line)
+        assert "error" not in reply, reply["error"]
+        return reply["answer"]
+
+    def close(self) -> None:
+        """Unmount, and wait for the process to end."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        if self.mount_point.is_mount():
+            detach(self.mount_point)
+        self.mount_point.rmdir()

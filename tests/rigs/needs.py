@@ -1,0 +1,68 @@
+"""What a rig needs of the machine it runs on, and why a test that needs it is skipped."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+
+def mark(reason: str) -> pytest.MarkDecorator:
+    """Skip a test for a reason, if there is one."""
+    return pytest.mark.skipif(bool(reason), reason=reason)
+
+
+@cache
+def why_no_fuse() -> str:
+    """Say why no file system of our own can be mounted; nothing when it can."""
+    if os.geteuid():
+        return "Mounting a file system takes root."
+    if not Path("/dev/fuse").exists():
+        return "There is no /dev/fuse."
+    try:
+        importlib.import_module("mfusepy")
+    except (ImportError, OSError) as error:
+        return f"mfusepy or libfuse is not installed: {error}."
+    return "" if _may_mount() else "This root may not mount anything."
+
+
+@cache
+def why_no_disk(kind: str) -> str:
+    """Say why no file system of this kind can be made and mounted; nothing when it can."""
+    for tool in (f"mkfs.{kind}", "losetup", "mount"):
+        if shutil.which(tool) is None:
+            return f"There is no {tool}."
+    if not any(line.split()[-1] == kind for line in _file_systems()):
+        return f"The kernel does not know {kind}."
+    if why_no_fuse():
+        return why_no_fuse()
+    found = subprocess.run(["losetup", "--find"], capture_output=True, check=False)
+    return "There is no loop device." if found.returncode else ""
+
+
+@cache
+def why_no_strace() -> str:
+    """Say why no process can be traced; nothing when it can."""
+    if shutil.which("strace") is None:
+        return "There is no strace."
+    command = ["strace", "-f", "-o", os.devnull, "-e", "inject=getppid:error=EPERM:when=1", "true"]
+    code = subprocess.run(command, capture_output=True, check=False).returncode
+    return "strace may not trace here." if code else ""
+
+
+def _may_mount() -> bool:
+    status = Path("/proc/self/status").read_text()
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff"))
+    return bool(int(effective.split()[1], 16) >> 21 & 1)  # CAP_SYS_ADMIN
+
+
+def _file_systems() -> list[str]:
+    if shutil.which("modprobe"):
+        command = ["modprobe", "-aq", "loop", "ext4", "xfs", "btrfs"]
+        subprocess.run(command, check=False, capture_output=True)
+    return Path("/proc/filesystems").read_text().splitlines()

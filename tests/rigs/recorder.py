@@ -1,0 +1,293 @@
+"""Listening to what a writer asks of the system, so that every crash can be played afterwards.
+
+The calls of ``os`` are wrapped while a recorder is entered: they are done for real, on a disk in
+memory too, and noted. ``crash_points`` goes through the notes again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from tests.rigs.disk import DIRECTORY, Change, Disk, Names, Reserve, Resize, State, Write
+from tests.rigs.faults import Faults
+from tests.rigs.promise import Promise
+
+_SYNC_SECONDS = 0.0002
+"""How long a sync takes at least, so that other threads come in between."""
+
+
+class Note(NamedTuple):
+    """One call of a method of Disk, or a promise: ``acknowledged`` and ``created``."""
+
+    method: str
+    arguments: tuple[Any, ...]
+
+
+class Recorder:
+    """Notes what happens below ``root``; ``faults`` come true there."""
+
+    def __init__(self, root: Path, faults: Faults | None = None, state: State | None = None):
+        self.root = str(root)
+        self.faults = faults or Faults()
+        self.notes: list[Note] = []
+        self.start: State = dict(state or {})
+        self.disk = Disk(state)
+        self._files: dict[int, tuple[str, int]] = {}
+        self._lock = threading.RLock()
+        self._real: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        for name in _WRAPPED:
+            self._real[name] = getattr(os, name)
+        for name in _WRAPPED:
+            setattr(os, name, getattr(self, f"_{name}"))
+        for name in _FORBIDDEN:
+            self._real[name] = getattr(os, name)
+            setattr(os, name, self._forbidden(name))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, function in self._real.items():
+            setattr(os, name, function)
+
+    def listen_to(self, promise: Promise) -> None:
+        """Note what is promised, among the calls, from now on."""
+        promise.listener = self._promised
+
+    def check(self) -> None:
+        """See that the disk in memory and the real one are the same: nothing was missed."""
+        found = {
+            str(path.relative_to(self.root)): None if path.is_dir() else path.read_bytes()
+            for path in Path(self.root).rglob("*")
+        }
+        for path, number in self.disk.names.items():
+            content = found.pop(path)
+            if number != DIRECTORY:
+                seen = self.disk.nodes[number].seen
+                assert seen.read(seen.size, 0) == content, f"{path} was changed unheard"
+        assert not found, f"{sorted(found)} came unheard"
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _promised(self, acknowledged: int, created: bool) -> None:
+        with self._lock:
+            self.notes.append(Note("", (acknowledged, created)))
+
+    def _do(self, method: str, *arguments: Any) -> Any:
+        self.notes.append(Note(method, arguments))
+        return getattr(self.disk, method)(*arguments)
+
+    def _name(self, path: object) -> str | None:
+        """Give a path below the root relative to it; None for others."""
+        if not isinstance(path, str | os.PathLike):
+            return None
+        name = str(Path(path).absolute())
+        if name == self.root:
+            return ""
+        return name[len(self.root) + 1 :] if name.startswith(self.root + "/") else None
+
+    def _node(self, descriptor: int) -> int | None:
+        return self._files.get(descriptor, ("", None))[1]
+
+    def _forbidden(self, call: str) -> Callable[..., Any]:
+        def refuse(descriptor: object, *arguments: Any, **options: Any) -> Any:
+            known = descriptor in self._files or self._name(descriptor) is not None
+            assert not known, f"os.{call} is not recorded"
+            return self._real[call](descriptor, *arguments, **options)
+
+        return refuse
+
+    # -- the calls ---------------------------------------------------------------------------
+
+    def _open(self, path: Any, flags: int, mode: int = 0o777, **options: Any) -> int:
+        name = self._name(path)
+        if name is None:
+            return int(self._real["open"](path, flags, mode, **options))
+        assert not options, "a path is opened by itself"
+        with self._lock:
+            is_new = bool(flags & os.O_CREAT) and not os.path.lexists(path)
+            if flags & (os.O_WRONLY | os.O_RDWR):
+                self.faults.strike("open")
+            descriptor = int(self._real["open"](path, flags, mode))
+            if is_new:
+                self._do("create", name)
+            number = self.disk.names.get(name, DIRECTORY)
+            if flags & os.O_TRUNC and not is_new:
+                self._do("change", number, Resize(0))
+            self._files[descriptor] = (name, number)
+            return descriptor
+
+    def _close(self, descriptor: int) -> None:
+        with self._lock:
+            self._files.pop(descriptor, None)
+            self._real["close"](descriptor)
+
+    def _pwrite(self, descriptor: int, data: Any, offset: int) -> int:
+        number = self._node(descriptor)
+        if not number:
+            return int(self._real["pwrite"](descriptor, data, offset))
+        content = bytes(data)
+        with self._lock:
+            short = self.faults.strike("write")
+            if short is not None:
+                content = content[: short.kept]
+            written = int(self._real["pwrite"](descriptor, content, offset))
+            self._do("change", number, Write(offset, content[:written]))
+            return written
+
+    def _pwritev(self, descriptor: int, buffers: Iterable[Any], offset: int, flags: int = 0) -> int:
+        assert not flags
+        return self._pwrite(descriptor, b"".join(buffers), offset)
+
+    def _posix_fallocate(self, descriptor: int, offset: int, size: int) -> None:
+        self._change("reserve", descriptor, Reserve(offset + size), offset, size)
+
+    def _ftruncate(self, descriptor: int, size: int) -> None:
+        self._change("resize", descriptor, Resize(size), size)
+
+    def _change(self, call: str, descriptor: int, change: Change, *arguments: int) -> None:
+        name = {"reserve": "posix_fallocate", "resize": "ftruncate"}[call]
+        number = self._node(descriptor)
+        with self._lock:
+            if number:
+                self.faults.strike(call)
+            self._real[name](descriptor, *arguments)
+            if number:
+                self._do("change", number, change)
+
+    def _fdatasync(self, descriptor: int) -> None:
+        name, number = self._files.get(descriptor, ("", None))
+        if number is None:
+            self._real["fdatasync"](descriptor)
+            return
+        if number == DIRECTORY:
+            with self._lock:
+                self.faults.strike("sync_directory")
+                self._do("sync_directory", name)
+            return
+        with self._lock:
+            upto = self.disk.changes(number)
+            try:
+                self.faults.strike("sync")
+            except OSError as error:
+                if error.errno == errno.EIO:
+                    self._do("lose", number)
+                raise
+        if threading.active_count() > 1:
+            time.sleep(_SYNC_SECONDS)
+        with self._lock:
+            self._do("sync", number, upto)
+
+    _fsync = _fdatasync
+
+    def _posix_fadvise(self, descriptor: int, offset: int, size: int, advice: int) -> None:
+        number = self._node(descriptor)
+        if not number or advice != os.POSIX_FADV_DONTNEED:
+            self._real["posix_fadvise"](descriptor, offset, size, advice)
+            return
+        with self._lock:
+            self.disk.evict(number)  # what else was seen was not on the disk: not a change
+            self.notes.append(Note("evict", (number,)))
+            seen = self.disk.nodes[number].seen
+            path = f"/proc/self/fd/{descriptor}"
+            again = self._real["open"](path, os.O_WRONLY)
+            self._real["pwrite"](again, seen.read(len(seen.data), 0), 0)
+            self._real["close"](again)
+
+    def _link(self, source: Any, target: Any, **options: Any) -> None:
+        def names(old: str, new: str) -> Names:
+            del old
+            return ((new, self.disk.names[self._name(source) or ""]),)
+
+        self._rebind("link", source, target, names, options)
+
+    def _rename(self, source: Any, target: Any, **options: Any) -> None:
+        def names(old: str, new: str) -> Names:
+            return ((old, None), (new, self.disk.names[old]))
+
+        self._rebind("rename", source, target, names, options)
+
+    _replace = _rename
+
+    def _rebind(
+        self, call: str, source: Any, target: Any, names: Callable[[str, str], Names], options: Any
+    ) -> None:
+        old, new = self._name(source), self._name(target)
+        with self._lock:
+            if old is not None and new is not None:
+                self.faults.strike("link")
+                change = names(old, new)
+            self._real[call](source, target, **options)
+            if old is not None and new is not None:
+                self._do("rename_all", change)
+
+    def _unlink(self, path: Any, **options: Any) -> None:
+        with self._lock:
+            self._real["unlink"](path, **options)
+            name = self._name(path)
+            if name is not None:
+                self._do("rename_all", ((name, None),))
+
+    def _mkdir(self, path: Any, mode: int = 0o777, **options: Any) -> None:
+        with self._lock:
+            self._real["mkdir"](path, mode, **options)
+            name = self._name(path)
+            if name is not None:
+                self._do("rename_all", ((name, DIRECTORY),))
+
+
+class CrashPoint(NamedTuple):
+    """A moment: the disk as it is then, and what is promised by then."""
+
+    disk: Disk
+    acknowledged: int
+    created: bool
+
+
+def crash_points(recorder: Recorder) -> Iterator[CrashPoint]:
+    """Give the moment before each call, and the one after the last.
+
+    The disk is the same object each time, and goes on.
+    """
+    disk, acknowledged, created = Disk(recorder.start), 0, False
+    for method, arguments in recorder.notes:
+        if not method:
+            acknowledged, created = arguments
+            continue
+        yield CrashPoint(disk, acknowledged, created)
+        getattr(disk, method)(*arguments)
+    yield CrashPoint(disk, acknowledged, created)
+
+
+_WRAPPED = (
+    "open",
+    "close",
+    "pwrite",
+    "pwritev",
+    "posix_fallocate",
+    "ftruncate",
+    "fdatasync",
+    "fsync",
+    "posix_fadvise",
+    "link",
+    "rename",
+    "replace",
+    "unlink",
+    "mkdir",
+)
+_FORBIDDEN = (
+    "write",
+    "writev",
+    "truncate",
+    "remove",
+    "rmdir",
+    "symlink",
+    "sendfile",
+    "copy_file_range",
+)

@@ -1,0 +1,123 @@
+"""Runs of a writer, and what it promises on the way."""
+
+from __future__ import annotations
+
+import random
+import threading
+from pathlib import Path
+
+from journal.errors import StorageError
+from journal.writer import Writer
+from tests.rigs import api
+from tests.rigs.promise import Promise, Row
+
+_SIZES = (0, 10, 60, 300, 700, 5000)
+_SIZE_LARGE = 90_000
+
+
+def row_of(seq: int, rng: random.Random) -> Row:
+    """Make an event that no other number has."""
+    size = _SIZE_LARGE if rng.random() < 0.02 else rng.choice(_SIZES)
+    filling = rng.randbytes(size) if rng.random() < 0.5 else bytes(size)
+    return 1 + seq % 199, b"%d:" % seq + filling
+
+
+def write(path: Path, plan: api.Plan, promise: Promise, seed: int, steps: int = 12) -> None:
+    """Append, flush, sync and reopen at random; end early when the disk has failed twice."""
+    rng = random.Random(seed)
+    try:
+        for _ in range(rng.randint(1, 2)):
+            with api.open_writer(path, plan) as writer:
+                assert writer.next_seq == len(promise.rows)
+                promise.acknowledge(writer.next_seq)
+                for _ in range(steps):
+                    _step(writer, plan, promise, rng)
+            promise.acknowledge(len(promise.rows))
+    except StorageError as error:
+        promise.failed(error)
+
+
+def _step(writer: Writer, plan: api.Plan, promise: Promise, rng: random.Random) -> None:
+    """Do one thing; see that a writer that has failed goes on refusing."""
+    try:
+        _do_something(writer, plan, promise, rng)
+    except StorageError as error:
+        promise.failed(error)
+        promise.acknowledge(api.durable_upto(writer))
+        if not _still_takes(writer, promise):
+            raise
+
+
+def _still_takes(writer: Writer, promise: Promise) -> bool:
+    """Whether a writer refused for want of room, and goes on with what it has."""
+    del promise.rows[writer.next_seq :]
+    row = (199, b"%d:after an error" % writer.next_seq)
+    promise.rows.append(row)
+    try:
+        return writer.append_frame(*row) == len(promise.rows) - 1
+    except StorageError:
+        return False
+
+
+def _do_something(writer: Writer, plan: api.Plan, promise: Promise, rng: random.Random) -> None:
+    before = len(promise.rows)
+    dice = rng.random()
+    if dice < 0.6 or (dice < 0.8 and not api.IS_NEW):
+        for _ in range(rng.randint(1, 4)):
+            promise.rows.append(row_of(len(promise.rows), rng))
+            assert writer.append_frame(*promise.rows[-1]) == len(promise.rows) - 1
+            if plan.level == "every":
+                promise.acknowledge(len(promise.rows))
+    elif dice < 0.8:
+        promise.rows += [row_of(before + number, rng) for number in range(rng.randint(1, 9))]
+        assert list(writer.append_many(promise.rows[before:])) == list(
+            range(before, len(promise.rows))
+        )
+        if plan.level == "every":
+            promise.acknowledge(len(promise.rows))
+    elif dice < 0.9:
+        writer.flush()
+    elif promise.rows and api.IS_NEW and rng.random() < 0.5:
+        seq = rng.randrange(len(promise.rows))
+        assert writer.wait(seq)
+        promise.acknowledge(seq + 1)
+    else:
+        writer.sync()
+        promise.acknowledge(len(promise.rows))
+    promise.acknowledge(api.durable_upto(writer))
+
+
+def write_together(path: Path, plan: api.Plan, promise: Promise, seed: int, steps: int = 8) -> None:
+    """Let three threads append and wait at once."""
+    lock = threading.Lock()
+    failures: list[BaseException] = []
+    try:
+        with api.open_writer(path, plan) as writer:
+            promise.acknowledge(writer.next_seq)
+
+            def produce(number: int) -> None:
+                rng = random.Random(seed * 10 + number)
+                try:
+                    for step in range(steps):
+                        row = (number, b"%d/%d:" % (number, step) + bytes(rng.choice(_SIZES)))
+                        with lock:
+                            promise.tried.add(row)
+                        seq = writer.append_frame(*row)
+                        if plan.level == "every" or (rng.random() < 0.5 and writer.wait(seq)):
+                            with lock:
+                                promise.acknowledge(max(seq + 1, promise.acknowledged))
+                except BaseException as error:
+                    failures.append(error)
+
+            threads = [threading.Thread(target=produce, args=(n,)) for n in (1, 2, 3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            writer.sync()
+            promise.acknowledge(api.durable_upto(writer))
+    except StorageError as error:
+        promise.failed(error)
+    for failure in failures:
+        if not isinstance(failure, StorageError):
+            raise failure
