@@ -4,28 +4,38 @@ Nothing here knows a file: offsets are the segment's own, numbers are as written
 """
 
 import struct
-import sys
-from array import array
-from collections.abc import Iterable, Sequence
-from itertools import accumulate, repeat
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from operator import sub
 from typing import NamedTuple, Protocol
 
 import zstandard
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
+from journal.columns import BLOCK_SIZE_TARGET as BLOCK_SIZE_TARGET
+from journal.columns import COLUMNS_SIZE_EACH as COLUMNS_SIZE_EACH
+from journal.columns import Frames as Frames
+from journal.columns import (
+    Packed,
+    ends_fit,
+    finder,
+    is_rising,
+    pack,
+    read_u32,
+    split,
+    u32,
+)
+from journal.columns import filled as filled
 from journal.errors import CorruptBlock, FormatError, LimitExceeded, UnsupportedVersion
 from journal.frame import PAYLOAD_SIZE_MAX, SEQ_MAX, TAG_MAX, TAG_MIN
-from journal.segment import SEGMENT_MAGIC, Bytes
+from journal.segment import SEGMENT_MAGIC
+from journal.source import Bytes
 
 BLOCK_MAGIC = b"\x89JNLBLK\n"
 BLOCK_HEADER_SIZE = 112
-BLOCK_SIZE_TARGET = 1 << 16
-"""A block is closed when its payloads and columns reach this size."""
 BLOCK_COUNT_MAX = 1 << 16
 BLOCK_PAYLOAD_SIZE_MAX = PAYLOAD_SIZE_MAX + BLOCK_SIZE_TARGET
-COLUMNS_SIZE_EACH = 4 + 1 + 4
-"""Bytes that one event usually takes in the columns: its end, its tag, its time."""
 TIME_SPAN_MAX = (1 << 32) - 1
 """Microseconds between the first and the last event of a block."""
 
@@ -36,7 +46,10 @@ _COMPRESS_LEVEL = 1
 _COMPRESS_GAIN = 0.95
 _MASK_ATTEMPTS = 8
 _ALIGNMENT = 8
-_TAGS_FREE = (b"\0", b"\xff")
+_TAGS_FREE = (0, 255)
+_TAGS = frozenset(range(TAG_MIN, TAG_MAX + 1))
+_HASHED_AT_ONCE_MAX = 1 << 12
+_FROM_TO = struct.Struct("<II").unpack_from
 
 _LAYOUT = struct.Struct("<8sBBHIIIIIQQQQQQQQQQ")
 _HASHED_SIZE = BLOCK_HEADER_SIZE - 8
@@ -46,7 +59,6 @@ assert len(BLOCK_MAGIC) == len(SEGMENT_MAGIC) == 8
 assert BLOCK_SIZE_TARGET // COLUMNS_SIZE_EACH < BLOCK_COUNT_MAX
 assert BLOCK_PAYLOAD_SIZE_MAX + 16 * BLOCK_COUNT_MAX < 1 << 32
 assert (TAG_MIN, TAG_MAX) == (1, 254)
-assert array("I").itemsize == 4
 
 
 class BlockHeader(NamedTuple):
@@ -103,14 +115,6 @@ class Place(NamedTuple):
     durable_upto: int
 
 
-class Frames(NamedTuple):
-    """What gathers in a block, column by column; times never go back."""
-
-    tags: list[int]
-    payloads: list[bytes]
-    times: list[int]
-
-
 class Compressor(Protocol):
     """What makes a zstd frame that states its size."""
 
@@ -120,37 +124,55 @@ class Compressor(Protocol):
 
 def encode(
     place: Place,
-    frames: Frames,
+    frames: Frames | Packed,
     compressor: Compressor | None = None,
     numbers: Sequence[int] | None = None,
     time: int = 0,
 ) -> tuple[bytes, BlockHeader]:
-    """Give the bytes of a block and its header.
+    """Give the bytes of a block and its header; see ``encode_parts``."""
+    parts, header = encode_parts(place, frames, compressor, numbers, time)
+    return b"".join(parts), header
+
+
+def encode_parts(
+    place: Place,
+    frames: Frames | Packed,
+    compressor: Compressor | None = None,
+    numbers: Sequence[int] | None = None,
+    time: int = 0,
+) -> tuple[list[bytes], BlockHeader]:
+    """Give the bytes of a block, in parts that nobody has copied together, and its header.
 
     ``numbers`` are the frames' own when they have holes; ``time`` is that of a block of no frames.
     """
-    raw = b"".join(frames.payloads)
-    columns, flags = _columns(frames, numbers)
+    packed = pack(frames, time) if isinstance(frames, Frames) else frames
+    count, raw = packed.frame_count, packed.raw
     payload, codec = raw, _RAW
     if compressor is not None and len(raw) >= _COMPRESS_SIZE_MIN:
-        packed = compressor.compress(raw)
-        if len(packed) <= len(raw) * _COMPRESS_GAIN:
-            payload, codec = packed, _ZSTD
+        smaller = compressor.compress(raw)
+        if len(smaller) <= len(raw) * _COMPRESS_GAIN:
+            payload, codec = smaller, _ZSTD
+    tags = packed.tags if len(packed.tags) == count else packed.tags * count
+    assert len(tags) == count, "one tag for each payload, or one for all"
+    columns, flags = packed.ends + tags + packed.times, _TIMES if packed.times else 0
+    if numbers is not None:
+        flags |= _NUMBERS
+        columns += _deltas(numbers)
     columns += bytes(-(len(payload) + len(columns)) % _ALIGNMENT)
     header = BlockHeader(
         BLOCK_MAGIC,
         codec,
         flags,
         0,
-        len(frames.tags),
+        count,
         len(payload),
         len(raw),
         len(columns),
         0,
         place.first_seq,
-        bitmap_of(frames.tags),
-        frames.times[0] if frames.times else time,
-        frames.times[-1] if frames.times else time,
+        bitmap_of(packed.tags) if count else 0,
+        packed.time_first,
+        packed.time_last,
         place.offset,
         place.previous_end,
         place.previous_hash,
@@ -161,22 +183,25 @@ def encode(
     return _seal(header, payload, columns, place.salt)
 
 
+def encode_index(place: Place, index: bytes, time: int) -> tuple[bytes, BlockHeader]:
+    """Give the bytes and header of a block of no events, whose payload is the segment's index."""
+    return encode(place, Packed(0, index, b"", b"", b"", time, time))
+
+
 def rehead(
     header: BlockHeader, body: bytes, place: Place, numbers: Sequence[int] | None = None
 ) -> tuple[bytes, BlockHeader]:
     """Give a verified block's bytes and header for another place; its stored payload stays.
 
-    With ``numbers`` the block gets a column of them, or another than it had: one per event.
+    With ``numbers``, one per event, they are what its column of numbers says.
     """
-    end = header.payload_size + header.frame_count * _column_size_each(header)
-    if header.has_numbers:
-        end -= 4 * header.frame_count
-    payload, columns = body[: header.payload_size], body[header.payload_size : end]
-    flags = header.flags & ~_NUMBERS
+    payload, columns = body[: header.payload_size], body[header.payload_size :]
+    flags = header.flags
     if numbers is not None:
-        flags |= _NUMBERS
-        columns += _u32(map(sub, numbers, repeat(numbers[0]))) if numbers else b""
-    columns += bytes(-(len(payload) + len(columns)) % _ALIGNMENT)
+        each = _column_size_each(header) - 4 * header.has_numbers
+        columns, flags = columns[: header.frame_count * each], flags | _NUMBERS
+        columns += _deltas(numbers)
+        columns += bytes(-(len(payload) + len(columns)) % _ALIGNMENT)
     moved = header._replace(
         flags=flags,
         columns_size=len(columns),
@@ -187,9 +212,9 @@ def rehead(
         durable_upto=place.durable_upto,
         mask=0,
     )
-    return _seal(
-        moved, _masked(payload, header.mask) if header.mask else payload, columns, place.salt
-    )
+    unmasked = _masked(payload, header.mask) if header.mask else payload
+    parts, moved = _seal(moved, unmasked, columns, place.salt)
+    return b"".join(parts), moved
 
 
 def bitmap_of(tags: Iterable[int]) -> int:
@@ -202,7 +227,7 @@ def bitmap_of(tags: Iterable[int]) -> int:
 
 def _seal(
     header: BlockHeader, payload: bytes, columns: bytes, salt: int
-) -> tuple[bytes, BlockHeader]:
+) -> tuple[list[bytes], BlockHeader]:
     """Hash a block, masking its payload when a segment header's magic would stand in it.
 
     > Why? Behind a torn write a reader must tell the next segment from a journal that a guest had
@@ -210,16 +235,34 @@ def _seal(
     """
     mask, stored = 0, payload
     for attempt in range(_MASK_ATTEMPTS):
-        body = stored + columns
-        if SEGMENT_MAGIC not in body:
+        if not _holds_magic(stored, columns):
             break
         # derived from the salt, which a guest does not know, so that no payload can foresee it
         mask = xxh3_64_intdigest(b"mask%d" % attempt, salt ^ header.offset) & 0xFFFFFFFF
         stored = _masked(payload, mask)
-    header = header._replace(mask=mask, body_hash=xxh3_64_intdigest(body, salt))
+    body = [stored, columns]
+    if len(stored) > _HASHED_AT_ONCE_MAX:
+        state = xxh3_64(stored, salt)
+        state.update(columns)
+        body_hash = state.intdigest()
+    else:
+        body = [stored + columns]
+        body_hash = xxh3_64_intdigest(body[0], salt)
+    header = header._replace(mask=mask, body_hash=body_hash)
     unhashed = _LAYOUT.pack(*header)[:_HASHED_SIZE]
     digest = xxh3_64_intdigest(unhashed, salt)
-    return b"".join((unhashed, digest.to_bytes(8, "little"), body)), header._replace(hash=digest)
+    return [unhashed + digest.to_bytes(8, "little"), *body], header._replace(hash=digest)
+
+
+def _holds_magic(payload: bytes, columns: bytes) -> bool:
+    seam = payload[1 - len(SEGMENT_MAGIC) :] + columns[: len(SEGMENT_MAGIC) - 1]
+    return any(map(_has_magic, (payload, columns, seam)))
+
+
+def _has_magic(data: bytes) -> bool:
+    # most bytes lack one of the eight, which is seen at 100 GB/s; and CPython searches four times
+    # as fast from the end as from the beginning
+    return all(map(data.__contains__, SEGMENT_MAGIC)) and data.rfind(SEGMENT_MAGIC) >= 0
 
 
 def _masked(payload: bytes, mask: int) -> bytes:
@@ -229,23 +272,8 @@ def _masked(payload: bytes, mask: int) -> bytes:
     return mixed.to_bytes(size, "little")
 
 
-def _columns(frames: Frames, numbers: Sequence[int] | None) -> tuple[bytes, int]:
-    flags, times = 0, frames.times
-    parts = [_u32(accumulate(map(len, frames.payloads))), bytes(frames.tags)]
-    if times and times[0] != times[-1]:
-        flags |= _TIMES
-        parts.append(_u32(map(sub, times, repeat(times[0]))))
-    if numbers is not None:
-        flags |= _NUMBERS
-        parts.append(_u32(map(sub, numbers, repeat(numbers[0]))) if numbers else b"")
-    return b"".join(parts), flags
-
-
-def _u32(values: Iterable[int]) -> bytes:
-    column = array("I", values)
-    if sys.byteorder == "big":
-        column.byteswap()
-    return column.tobytes()
+def _deltas(numbers: Sequence[int]) -> bytes:
+    return u32(list(map(sub, numbers, repeat(numbers[0])))) if numbers else b""
 
 
 def compressor() -> Compressor:
@@ -303,68 +331,138 @@ def last_number(header: BlockHeader, body: bytes) -> int:
 class Block:
     """A block of a file: its columns at hand, its payloads decompressed when asked for."""
 
-    __slots__ = ("_body", "_header", "count", "first_seq", "offset", "tags")
+    __slots__ = ("_unpacked", "body", "count", "first_seq", "header", "offset", "tags")
 
     def __init__(self, header: BlockHeader, body: bytes, first_seq: int, offset: int) -> None:
-        self._header = header
-        self._body = body
+        self.header = header
+        self.body = body
+        self._unpacked: bytes | None = None
         self.first_seq = first_seq
         self.count = header.frame_count
         self.offset = offset
         tags_at = header.payload_size + 4 * header.frame_count
         self.tags = body[tags_at : tags_at + header.frame_count]
-        if any(tag in self.tags for tag in _TAGS_FREE):
+        if any(map(self.tags.__contains__, _TAGS_FREE)):
             raise CorruptBlock("a block has tags that no event has", offset)
 
     @property
     def size(self) -> int:
         """Bytes of the block in its file."""
-        return self._header.size
+        return self.header.size
 
     @property
     def times(self) -> Sequence[int]:
         """One time per event, µs since the epoch."""
-        first = self._header.time_first
-        if not self._header.flags & _TIMES:
+        first = self.header.time_first
+        if not self.header.flags & _TIMES:
             return (first,) * self.count
-        deltas = self._column(self._header.payload_size + 5 * self.count)
-        return list(map(first.__add__, deltas))
+        return list(map(first.__add__, self._column(5)))
+
+    def time(self, index: int) -> int:
+        """The time of one event."""
+        self._check_index(index)
+        delta = 0
+        if self.header.flags & _TIMES:
+            at = self.header.payload_size + 5 * self.count + 4 * index
+            delta = int.from_bytes(self.body[at : at + 4], "little")
+        return self.header.time_first + delta
 
     @property
-    def seqs(self) -> Sequence[int]:
+    def seqs(self) -> range | list[int]:
         """One number per event: a range, except where compaction left holes."""
-        if not self._header.has_numbers or not self.count:
+        if not self.header.has_numbers or not self.count:
             return range(self.first_seq, self.first_seq + self.count)
-        times_size = 4 * self.count * (self._header.flags & _TIMES)
-        deltas = self._column(self._header.payload_size + 5 * self.count + times_size)
+        deltas = self._column(9 if self.header.flags & _TIMES else 5)
         if deltas[0] or any(map(int.__ge__, deltas, deltas[1:])):
             raise CorruptBlock("the numbers of a block do not rise", self.offset)
         return list(map(self.first_seq.__add__, deltas))
 
+    def seq(self, index: int) -> int:
+        """The number of one event."""
+        self._check_index(index)
+        return self.seqs[index]
+
+    def index(self, seq: int) -> int | None:
+        """The index of the event of this number, None when there is none here."""
+        seqs = self.seqs
+        if isinstance(seqs, range):
+            return seq - self.first_seq if seq in seqs else None
+        index = bisect_left(seqs, seq)
+        return index if index < len(seqs) and seqs[index] == seq else None
+
+    def select(self, tags: Iterable[int]) -> list[int]:
+        """The indices of the events of these tags, found in the column of tags."""
+        return finder(_TAGS.intersection(tags))(self.tags)
+
+    def rows(self, indices: Sequence[int] | None = None) -> Iterator[tuple[int, int, bytes]]:
+        """Number, tag and payload of each event, or of each at ``indices``, which rise."""
+        seqs, tags = self.seqs, self.tags
+        if indices is None:
+            return zip(seqs, tags, self.payloads(), strict=True)
+        found = map(seqs.__getitem__, indices)
+        return zip(found, map(tags.__getitem__, indices), self._cut(indices), strict=True)
+
     def payloads(self) -> list[bytes]:
         """One payload per event."""
-        ends = self._column(self._header.payload_size)
-        if list(ends) != sorted(ends) or (ends[-1] if ends else 0) != self._header.payload_raw_size:
+        ends = self._ends()
+        if not ends_fit(ends, self.header.payload_raw_size):
             raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
-        raw = self._raw()
-        if self.count == 1:
-            return [raw]
-        return list(map(raw.__getitem__, map(slice, (0, *ends), ends)))
+        return split(self._raw(), ends)
+
+    def payload(self, index: int) -> bytes:
+        """The payload of one event."""
+        self._check_index(index)
+        return self._cut((index,))[0]
 
     def check(self) -> None:
-        """Raise CorruptBlock when the header does not say what the columns do."""
-        header, times = self._header, self.times
+        """Raise CorruptBlock when the columns contradict the header or themselves."""
+        header = self.header
         if bitmap_of(self.tags) != header.tag_bitmap:
             raise CorruptBlock("a block's bitmap is not that of its tags", self.offset)
-        if times and (list(times) != sorted(times) or times[-1] != header.time_last):
+        span = header.time_last - header.time_first
+        if header.flags & _TIMES and self.count:
+            deltas = self._column(5)
+            times_fit = deltas[-1] == span and is_rising(deltas)
+        else:
+            times_fit = not (span and self.count)
+        if not times_fit:
             raise CorruptBlock("a block's times do not fit", self.offset)
+        if not ends_fit(self._ends(), header.payload_raw_size):
+            raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
+        if header.has_numbers:
+            assert len(self.seqs) == self.count
 
-    def _column(self, start: int) -> tuple[int, ...]:
-        return struct.unpack_from(f"<{self.count}I", self._body, start)
+    def _check_index(self, index: int) -> None:
+        if not 0 <= index < self.count:
+            raise IndexError(f"a block of {self.count} events has none of index {index}")
+
+    def _cut(self, indices: Sequence[int]) -> list[bytes]:
+        """The payloads at ``indices``, with no more of the ends looked at than theirs."""
+        body, raw, at = self.body, self._raw(), self.header.payload_size
+        spans = [_FROM_TO(body, at - 4 + 4 * index) for index in indices if index]
+        if len(spans) < len(indices):  # the first payload begins at no other's end
+            spans.insert(0, (0, int.from_bytes(body[at : at + 4], "little")))
+        found = [raw[start:end] for start, end in spans]
+        if list(map(len, found)) != [end - start for start, end in spans]:
+            raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
+        return found
+
+    def _ends(self) -> bytes:
+        start = self.header.payload_size
+        return self.body[start : start + 4 * self.count]
+
+    def _column(self, size_each_before: int) -> tuple[int, ...]:
+        start = self.header.payload_size + size_each_before * self.count
+        return read_u32(self.body, start, self.count)
 
     def _raw(self) -> bytes:
-        header = self._header
-        stored = self._body[: header.payload_size]
+        if self._unpacked is None:
+            self._unpacked = self._unpack()
+        return self._unpacked
+
+    def _unpack(self) -> bytes:
+        header = self.header
+        stored = self.body[: header.payload_size]
         if header.mask:
             stored = _masked(stored, header.mask)
         if header.codec == _RAW:

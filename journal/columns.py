@@ -1,0 +1,155 @@
+"""Columns of a block: many small values as one run of bytes, and back, without a loop in Python.
+
+What is the same for all events of a block costs nothing per event: one value stands for a column
+of equal ones, and the ends of payloads of one size are looked up.
+"""
+
+import re
+import struct
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from io import BytesIO
+from itertools import accumulate, repeat
+from operator import sub
+from typing import NamedTuple
+
+from journal.errors import LimitExceeded
+from journal.frame import PAYLOAD_SIZE_MAX
+
+BLOCK_SIZE_TARGET = 1 << 16
+"""A block is closed when its payloads and columns reach this size."""
+COLUMNS_SIZE_EACH = 4 + 1 + 4
+"""Bytes that one event usually takes in the columns: its end, its tag, its time."""
+
+_SIZE_UNPACKED_MAX = 1 << 10
+_FILTERS = 32
+_SHAPES = 8
+
+
+class Frames(NamedTuple):
+    """What gathers in a block, column by column; times never go back.
+
+    Tags or times of one value hold for all payloads.
+    """
+
+    tags: Sequence[int]
+    payloads: Sequence[bytes]
+    times: Sequence[int]
+
+
+class Packed(NamedTuple):
+    """Frames as a block stores them: payloads end to end, and columns.
+
+    One tag may stand for all; ``times`` is empty when all frames have ``time_first``.
+    """
+
+    frame_count: int
+    raw: bytes
+    ends: bytes
+    tags: bytes
+    times: bytes
+    time_first: int
+    time_last: int
+
+
+def pack(frames: Frames, time: int = 0) -> Packed:
+    """Give ``frames`` as a block stores them; ``time`` is that of no frames."""
+    tags, payloads, times = frames
+    first, last = (times[0], times[-1]) if times else (time, time)
+    deltas = u32(list(map(sub, times, repeat(first)))) if first != last else b""
+    sizes = list(map(len, payloads))
+    return Packed(len(sizes), b"".join(payloads), ends_of(sizes), bytes(tags), deltas, first, last)
+
+
+def filled(payloads: Sequence[bytes], start: int = 0) -> int:
+    """Give the index behind the payload that fills a block begun with ``payloads[start]``.
+
+    At most the number of payloads: then the block is not filled. Raises LimitExceeded for a payload
+    that no block takes.
+    """
+    room, stop, count = BLOCK_SIZE_TARGET, start, len(payloads)
+    while room > 0 and stop < count:
+        # most payloads are like their neighbours: see first how many of this size there is room for
+        guess = -(-room // (len(payloads[stop]) + COLUMNS_SIZE_EACH))
+        sizes = list(map(len, payloads[stop : stop + guess]))
+        if max(sizes) > PAYLOAD_SIZE_MAX:
+            raise LimitExceeded(f"a payload of {max(sizes)} bytes cannot be written", 0)
+        spent = list(accumulate(map(COLUMNS_SIZE_EACH.__add__, sizes)))
+        taken = min(bisect_left(spent, room) + 1, len(spent))
+        stop, room = stop + taken, room - spent[taken - 1]
+    return stop
+
+
+def ends_of(sizes: Sequence[int]) -> bytes:
+    """The column of ends of payloads of these sizes."""
+    if sizes and sizes[0] == sizes[-1] and sizes.count(sizes[0]) == len(sizes):
+        return _ends_of_equals(sizes[0], len(sizes))
+    return u32(list(accumulate(sizes)))
+
+
+def u32(values: Sequence[int]) -> bytes:
+    """A column of these values."""
+    return struct.pack(f"<{len(values)}I", *values)
+
+
+def read_u32(data: bytes, position: int, count: int) -> tuple[int, ...]:
+    """The values of the column at ``position``."""
+    return struct.unpack_from(f"<{count}I", data, position)
+
+
+def is_rising(values: Iterable[int]) -> bool:
+    """Whether no value is below the one before it."""
+    values = list(values)
+    return values == sorted(values)
+
+
+def ends_fit(ends: bytes, size: int) -> bool:
+    """Whether the ends of payloads never go back, and the last is ``size``.
+
+    What no event has (the payload of an index) has no ends to fit.
+    """
+    count = len(ends) // 4
+    if not count:
+        return True
+    each, rest = divmod(size, count)
+    if not rest and ends == _ends_of_equals(each, count):
+        return True
+    values = read_u32(ends, 0, count)
+    return values[-1] == size and is_rising(values)
+
+
+def split(raw: bytes, ends: bytes) -> list[bytes]:
+    """Cut payloads at their ends, which fit."""
+    count = len(ends) // 4
+    if count < 2:
+        return [raw] if count else []
+    each = len(raw) // count
+    # a stream and a struct cut without making a slice object for each
+    if each <= _SIZE_UNPACKED_MAX and ends == _ends_of_equals(each, count):
+        return list(_cutter(each, count)(raw))
+    values = read_u32(ends, 0, count)
+    return list(map(BytesIO(raw).read, map(sub, values, (0, *values))))
+
+
+def finder(tags: Iterable[int]) -> Callable[[bytes], list[int]]:
+    """A function of a column of tags to the indices where one of ``tags`` stands."""
+    return _finder(bytes(sorted(tags)))
+
+
+@lru_cache(_FILTERS)
+def _finder(tags: bytes) -> Callable[[bytes], list[int]]:
+    if not tags:
+        return lambda column: []
+    matches = re.compile(b"[%s]" % re.escape(tags), re.DOTALL).finditer
+    return lambda column: [match.start() for match in matches(column)]
+
+
+@lru_cache(_SHAPES)
+def _cutter(size: int, count: int) -> Callable[[bytes], tuple[bytes, ...]]:
+    return struct.Struct(f"{size}s" * count).unpack
+
+
+@lru_cache(_SHAPES)
+def _ends_of_equals(size: int, count: int) -> bytes:
+    return u32(range(size, size * (count + 1), size) if size else bytes(count))
