@@ -8,17 +8,18 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from operator import sub
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import zstandard
 from xxhash import xxh3_64, xxh3_64_intdigest
 
-from journal.columns import BLOCK_SIZE_TARGET as BLOCK_SIZE_TARGET
-from journal.columns import COLUMNS_SIZE_EACH as COLUMNS_SIZE_EACH
-from journal.columns import Frames as Frames
 from journal.columns import (
+    BLOCK_SIZE_TARGET,
+    COLUMNS_SIZE_EACH,
+    Frames,
     Packed,
     ends_fit,
+    filled,
     finder,
     is_rising,
     pack,
@@ -26,93 +27,71 @@ from journal.columns import (
     split,
     u32,
 )
-from journal.columns import filled as filled
-from journal.errors import CorruptBlock, FormatError, LimitExceeded, UnsupportedVersion
-from journal.frame import PAYLOAD_SIZE_MAX, SEQ_MAX, TAG_MAX, TAG_MIN
+from journal.errors import CorruptBlock
+from journal.frame import TAG_MAX, TAG_MIN
+from journal.header import (
+    ALIGNMENT,
+    BLOCK_COUNT_MAX,
+    BLOCK_HEADER_SIZE,
+    BLOCK_MAGIC,
+    BLOCK_PAYLOAD_SIZE_MAX,
+    HASHED_SIZE,
+    LAYOUT,
+    NUMBERS,
+    RAW,
+    TIME_SPAN_MAX,
+    TIMES,
+    ZSTD,
+    BlockHeader,
+    Place,
+    body_holds,
+    column_size_each,
+    flaw,
+    last_number,
+    read_header,
+)
 from journal.segment import SEGMENT_MAGIC
-from journal.source import Bytes
 
-BLOCK_MAGIC = b"\x89JNLBLK\n"
-BLOCK_HEADER_SIZE = 112
-BLOCK_COUNT_MAX = 1 << 16
-BLOCK_PAYLOAD_SIZE_MAX = PAYLOAD_SIZE_MAX + BLOCK_SIZE_TARGET
-TIME_SPAN_MAX = (1 << 32) - 1
-"""Microseconds between the first and the last event of a block."""
+__all__ = [
+    "BLOCK_COUNT_MAX",
+    "BLOCK_HEADER_SIZE",
+    "BLOCK_MAGIC",
+    "BLOCK_PAYLOAD_SIZE_MAX",
+    "BLOCK_SIZE_TARGET",
+    "COLUMNS_SIZE_EACH",
+    "TIME_SPAN_MAX",
+    "Block",
+    "BlockHeader",
+    "Compressor",
+    "Frames",
+    "Packed",
+    "Place",
+    "bitmap_of",
+    "body_holds",
+    "compressor",
+    "encode",
+    "encode_index",
+    "encode_parts",
+    "filled",
+    "flaw",
+    "last_number",
+    "read_header",
+    "rehead",
+]
 
-_RAW, _ZSTD = 0, 1
-_TIMES, _NUMBERS = 1, 2
 _COMPRESS_SIZE_MIN = 512
 _COMPRESS_LEVEL = 1
 _COMPRESS_GAIN = 0.95
 _MASK_ATTEMPTS = 8
-_ALIGNMENT = 8
 _TAGS_FREE = (0, 255)
 _TAGS = frozenset(range(TAG_MIN, TAG_MAX + 1))
-_HASHED_AT_ONCE_MAX = 1 << 12
+_JOINED_SIZE_MAX = 1 << 12
 _FROM_TO = struct.Struct("<II").unpack_from
+_LAYOUT = LAYOUT
 
-_LAYOUT = struct.Struct("<8sBBHIIIIIQQQQQQQQQQ")
-_HASHED_SIZE = BLOCK_HEADER_SIZE - 8
-assert _LAYOUT.size == BLOCK_HEADER_SIZE
-assert BLOCK_HEADER_SIZE % _ALIGNMENT == 0
-assert len(BLOCK_MAGIC) == len(SEGMENT_MAGIC) == 8
-assert BLOCK_SIZE_TARGET // COLUMNS_SIZE_EACH < BLOCK_COUNT_MAX
-assert BLOCK_PAYLOAD_SIZE_MAX + 16 * BLOCK_COUNT_MAX < 1 << 32
+_MASK_AT = BlockHeader._fields.index("mask")
+assert BlockHeader._fields[-2:] == ("body_hash", "hash")
 assert (TAG_MIN, TAG_MAX) == (1, 254)
-
-
-class BlockHeader(NamedTuple):
-    """The fields of a block header, in their order on disk."""
-
-    magic: bytes
-    codec: int
-    flags: int
-    reserved: int
-    frame_count: int
-    payload_size: int
-    payload_raw_size: int
-    columns_size: int
-    mask: int
-    first_seq: int
-    tag_bitmap: int
-    time_first: int
-    time_last: int
-    offset: int
-    previous_end: int
-    previous_hash: int
-    durable_upto: int
-    body_hash: int
-    hash: int
-
-    @property
-    def size(self) -> int:
-        """Bytes of the whole block."""
-        return BLOCK_HEADER_SIZE + self.payload_size + self.columns_size
-
-    @property
-    def end(self) -> int:
-        """Where the next block stands."""
-        return self.offset + BLOCK_HEADER_SIZE + self.payload_size + self.columns_size
-
-    @property
-    def has_numbers(self) -> bool:
-        """Whether the numbers have holes made on purpose, in this block or before it."""
-        return bool(self.flags & _NUMBERS)
-
-    def follows(self, end: int, digest: int) -> bool:
-        """Whether this block names the block (or segment header) that ends there."""
-        return self.previous_end == end and self.previous_hash == digest
-
-
-class Place(NamedTuple):
-    """Where a block goes, and what it follows."""
-
-    salt: int
-    first_seq: int
-    offset: int
-    previous_end: int
-    previous_hash: int
-    durable_upto: int
 
 
 class Compressor(Protocol):
@@ -147,18 +126,18 @@ def encode_parts(
     """
     packed = pack(frames, time) if isinstance(frames, Frames) else frames
     count, raw = packed.frame_count, packed.raw
-    payload, codec = raw, _RAW
+    payload, codec = raw, RAW
     if compressor is not None and len(raw) >= _COMPRESS_SIZE_MIN:
         smaller = compressor.compress(raw)
         if len(smaller) <= len(raw) * _COMPRESS_GAIN:
-            payload, codec = smaller, _ZSTD
+            payload, codec = smaller, ZSTD
     tags = packed.tags if len(packed.tags) == count else packed.tags * count
     assert len(tags) == count, "one tag for each payload, or one for all"
-    columns, flags = packed.ends + tags + packed.times, _TIMES if packed.times else 0
+    columns, flags = packed.ends + tags + packed.times, TIMES if packed.times else 0
     if numbers is not None:
-        flags |= _NUMBERS
+        flags |= NUMBERS
         columns += _deltas(numbers)
-    columns += bytes(-(len(payload) + len(columns)) % _ALIGNMENT)
+    columns += bytes(-(len(payload) + len(columns)) % ALIGNMENT)
     header = BlockHeader(
         BLOCK_MAGIC,
         codec,
@@ -198,10 +177,10 @@ def rehead(
     payload, columns = body[: header.payload_size], body[header.payload_size :]
     flags = header.flags
     if numbers is not None:
-        each = _column_size_each(header) - 4 * header.has_numbers
-        columns, flags = columns[: header.frame_count * each], flags | _NUMBERS
+        each = column_size_each(header) - 4 * header.has_numbers
+        columns, flags = columns[: header.frame_count * each], flags | NUMBERS
         columns += _deltas(numbers)
-        columns += bytes(-(len(payload) + len(columns)) % _ALIGNMENT)
+        columns += bytes(-(len(payload) + len(columns)) % ALIGNMENT)
     moved = header._replace(
         flags=flags,
         columns_size=len(columns),
@@ -234,27 +213,35 @@ def _seal(
     in its memory. When no body holds the magic, every magic is a segment's.
     """
     mask, stored = 0, payload
+    body = _joined_if_small(stored, columns)
     for attempt in range(_MASK_ATTEMPTS):
-        if not _holds_magic(stored, columns):
+        if not _holds_magic(body):
             break
         # derived from the salt, which a guest does not know, so that no payload can foresee it
         mask = xxh3_64_intdigest(b"mask%d" % attempt, salt ^ header.offset) & 0xFFFFFFFF
         stored = _masked(payload, mask)
-    body = [stored, columns]
-    if len(stored) > _HASHED_AT_ONCE_MAX:
+        body = _joined_if_small(stored, columns)
+    if len(body) == 1:
+        body_hash = xxh3_64_intdigest(body[0], salt)
+    else:
         state = xxh3_64(stored, salt)
         state.update(columns)
         body_hash = state.intdigest()
-    else:
-        body = [stored + columns]
-        body_hash = xxh3_64_intdigest(body[0], salt)
-    header = header._replace(mask=mask, body_hash=body_hash)
-    unhashed = _LAYOUT.pack(*header)[:_HASHED_SIZE]
+    known = (*header[:_MASK_AT], mask, *header[_MASK_AT + 1 : -2], body_hash)
+    unhashed = _LAYOUT.pack(*known, 0)[:HASHED_SIZE]
     digest = xxh3_64_intdigest(unhashed, salt)
-    return [unhashed + digest.to_bytes(8, "little"), *body], header._replace(hash=digest)
+    return [unhashed + digest.to_bytes(8, "little"), *body], BlockHeader._make((*known, digest))
 
 
-def _holds_magic(payload: bytes, columns: bytes) -> bool:
+def _joined_if_small(payload: bytes, columns: bytes) -> list[bytes]:
+    """A body in the parts that cost least: hashing two at once costs more than copying a few."""
+    return [payload + columns] if len(payload) < _JOINED_SIZE_MAX else [payload, columns]
+
+
+def _holds_magic(body: list[bytes]) -> bool:
+    if len(body) == 1:
+        return _has_magic(body[0])
+    payload, columns = body
     seam = payload[1 - len(SEGMENT_MAGIC) :] + columns[: len(SEGMENT_MAGIC) - 1]
     return any(map(_has_magic, (payload, columns, seam)))
 
@@ -279,53 +266,6 @@ def _deltas(numbers: Sequence[int]) -> bytes:
 def compressor() -> Compressor:
     """Make the compressor that ``encode`` takes; one writer's own, because it has state."""
     return zstandard.ZstdCompressor(level=_COMPRESS_LEVEL)
-
-
-def read_header(data: Bytes, position: int, salt: int, offset: int) -> BlockHeader | None:
-    """Read the header at ``position``, None unless it is a block's that belongs at ``offset``."""
-    raw = data[position : position + BLOCK_HEADER_SIZE]
-    if len(raw) < BLOCK_HEADER_SIZE or not raw.startswith(BLOCK_MAGIC):
-        return None
-    header = BlockHeader._make(_LAYOUT.unpack(raw))
-    if header.offset != offset or xxh3_64_intdigest(raw[:_HASHED_SIZE], salt) != header.hash:
-        return None
-    return header
-
-
-def flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
-    """Say what no sound writer writes in a header whose hash holds."""
-    if header.codec > _ZSTD or header.flags & ~(_TIMES | _NUMBERS) or header.reserved:
-        return UnsupportedVersion("a block has a codec or a column that is not known", offset)
-    if header.frame_count > BLOCK_COUNT_MAX:
-        return LimitExceeded(f"a block claims {header.frame_count} events", offset)
-    if header.payload_raw_size > BLOCK_PAYLOAD_SIZE_MAX:
-        return LimitExceeded(f"a block claims {header.payload_raw_size} payload bytes", offset)
-    if header.first_seq + header.frame_count > SEQ_MAX:
-        return LimitExceeded(f"a block claims event number {header.first_seq}", offset)
-    size = header.frame_count * _column_size_each(header)
-    size += -(header.payload_size + size) % _ALIGNMENT
-    sound = (
-        header.columns_size == size
-        and (header.payload_size == header.payload_raw_size or header.codec == _ZSTD)
-        and header.payload_size <= header.payload_raw_size
-        and header.offset % _ALIGNMENT == 0
-        and header.previous_end <= header.offset
-        and header.durable_upto <= header.offset
-        and header.time_first <= header.time_last
-        and header.time_last - header.time_first <= TIME_SPAN_MAX
-        and header.time_last <= SEQ_MAX
-    )
-    return None if sound else CorruptBlock("a block header contradicts itself", offset)
-
-
-def _column_size_each(header: BlockHeader) -> int:
-    return 5 + 4 * bool(header.flags & _TIMES) + 4 * bool(header.flags & _NUMBERS)
-
-
-def last_number(header: BlockHeader, body: bytes) -> int:
-    """Give the last of the number deltas of a block that has them."""
-    end = header.payload_size + header.frame_count * _column_size_each(header)
-    return int.from_bytes(body[end - 4 : end], "little")
 
 
 class Block:
@@ -354,7 +294,7 @@ class Block:
     def times(self) -> Sequence[int]:
         """One time per event, µs since the epoch."""
         first = self.header.time_first
-        if not self.header.flags & _TIMES:
+        if not self.header.flags & TIMES:
             return (first,) * self.count
         return list(map(first.__add__, self._column(5)))
 
@@ -362,7 +302,7 @@ class Block:
         """The time of one event."""
         self._check_index(index)
         delta = 0
-        if self.header.flags & _TIMES:
+        if self.header.flags & TIMES:
             at = self.header.payload_size + 5 * self.count + 4 * index
             delta = int.from_bytes(self.body[at : at + 4], "little")
         return self.header.time_first + delta
@@ -372,7 +312,7 @@ class Block:
         """One number per event: a range, except where compaction left holes."""
         if not self.header.has_numbers or not self.count:
             return range(self.first_seq, self.first_seq + self.count)
-        deltas = self._column(9 if self.header.flags & _TIMES else 5)
+        deltas = self._column(9 if self.header.flags & TIMES else 5)
         if deltas[0] or any(map(int.__ge__, deltas, deltas[1:])):
             raise CorruptBlock("the numbers of a block do not rise", self.offset)
         return list(map(self.first_seq.__add__, deltas))
@@ -420,7 +360,7 @@ class Block:
         if bitmap_of(self.tags) != header.tag_bitmap:
             raise CorruptBlock("a block's bitmap is not that of its tags", self.offset)
         span = header.time_last - header.time_first
-        if header.flags & _TIMES and self.count:
+        if header.flags & TIMES and self.count:
             deltas = self._column(5)
             times_fit = deltas[-1] == span and is_rising(deltas)
         else:
@@ -465,7 +405,7 @@ class Block:
         stored = self.body[: header.payload_size]
         if header.mask:
             stored = _masked(stored, header.mask)
-        if header.codec == _RAW:
+        if header.codec == RAW:
             return stored
         # the frame's own word on its size decides what zstandard allocates: check it first
         try:
@@ -477,9 +417,3 @@ class Block:
         if len(raw) != header.payload_raw_size:
             raise CorruptBlock("a payload is not of the size it claims", self.offset)
         return raw
-
-
-def body_holds(header: BlockHeader, body: bytes, salt: int) -> bool:
-    """Whether a body is whole, and the one that its header names."""
-    size = header.payload_size + header.columns_size
-    return len(body) == size and xxh3_64_intdigest(body, salt) == header.body_hash

@@ -1,0 +1,137 @@
+"""The header of a block: what it says, and whether a sound writer would have said it."""
+
+import struct
+from typing import NamedTuple
+
+from xxhash import xxh3_64_intdigest
+
+from journal.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH
+from journal.errors import CorruptBlock, FormatError, LimitExceeded, UnsupportedVersion
+from journal.frame import PAYLOAD_SIZE_MAX, SEQ_MAX
+from journal.source import Bytes
+
+BLOCK_MAGIC = b"\x89JNLBLK\n"
+BLOCK_HEADER_SIZE = 112
+BLOCK_COUNT_MAX = 1 << 16
+BLOCK_PAYLOAD_SIZE_MAX = PAYLOAD_SIZE_MAX + BLOCK_SIZE_TARGET
+TIME_SPAN_MAX = (1 << 32) - 1
+"""Microseconds between the first and the last event of a block."""
+
+RAW, ZSTD = 0, 1
+TIMES, NUMBERS = 1, 2
+ALIGNMENT = 8
+LAYOUT = struct.Struct("<8sBBHIIIIIQQQQQQQQQQ")
+HASHED_SIZE = BLOCK_HEADER_SIZE - 8
+assert LAYOUT.size == BLOCK_HEADER_SIZE
+assert BLOCK_HEADER_SIZE % ALIGNMENT == 0
+assert len(BLOCK_MAGIC) == 8
+assert BLOCK_SIZE_TARGET // COLUMNS_SIZE_EACH < BLOCK_COUNT_MAX
+assert BLOCK_PAYLOAD_SIZE_MAX + 16 * BLOCK_COUNT_MAX < 1 << 32
+
+
+class BlockHeader(NamedTuple):
+    """The fields of a block header, in their order on disk."""
+
+    magic: bytes
+    codec: int
+    flags: int
+    reserved: int
+    frame_count: int
+    payload_size: int
+    payload_raw_size: int
+    columns_size: int
+    mask: int
+    first_seq: int
+    tag_bitmap: int
+    time_first: int
+    time_last: int
+    offset: int
+    previous_end: int
+    previous_hash: int
+    durable_upto: int
+    body_hash: int
+    hash: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole block."""
+        return BLOCK_HEADER_SIZE + self.payload_size + self.columns_size
+
+    @property
+    def end(self) -> int:
+        """Where the next block stands."""
+        return self.offset + BLOCK_HEADER_SIZE + self.payload_size + self.columns_size
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether the numbers have holes made on purpose, in this block or before it."""
+        return bool(self.flags & NUMBERS)
+
+    def follows(self, end: int, digest: int) -> bool:
+        """Whether this block names the block (or segment header) that ends there."""
+        return self.previous_end == end and self.previous_hash == digest
+
+
+class Place(NamedTuple):
+    """Where a block goes, and what it follows."""
+
+    salt: int
+    first_seq: int
+    offset: int
+    previous_end: int
+    previous_hash: int
+    durable_upto: int
+
+
+def read_header(data: Bytes, position: int, salt: int, offset: int) -> BlockHeader | None:
+    """Read the header at ``position``, None unless it is a block's that belongs at ``offset``."""
+    raw = data[position : position + BLOCK_HEADER_SIZE]
+    if len(raw) < BLOCK_HEADER_SIZE or not raw.startswith(BLOCK_MAGIC):
+        return None
+    header = BlockHeader._make(LAYOUT.unpack(raw))
+    if header.offset != offset or xxh3_64_intdigest(raw[:HASHED_SIZE], salt) != header.hash:
+        return None
+    return header
+
+
+def flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
+    """Say what no sound writer writes in a header whose hash holds."""
+    if header.codec > ZSTD or header.flags & ~(TIMES | NUMBERS) or header.reserved:
+        return UnsupportedVersion("a block has a codec or a column that is not known", offset)
+    if header.frame_count > BLOCK_COUNT_MAX:
+        return LimitExceeded(f"a block claims {header.frame_count} events", offset)
+    if header.payload_raw_size > BLOCK_PAYLOAD_SIZE_MAX:
+        return LimitExceeded(f"a block claims {header.payload_raw_size} payload bytes", offset)
+    if header.first_seq + header.frame_count > SEQ_MAX:
+        return LimitExceeded(f"a block claims event number {header.first_seq}", offset)
+    size = header.frame_count * column_size_each(header)
+    size += -(header.payload_size + size) % ALIGNMENT
+    sound = (
+        header.columns_size == size
+        and (header.payload_size == header.payload_raw_size or header.codec == ZSTD)
+        and header.payload_size <= header.payload_raw_size
+        and header.offset % ALIGNMENT == 0
+        and header.previous_end <= header.offset
+        and header.durable_upto <= header.offset
+        and header.time_first <= header.time_last
+        and header.time_last - header.time_first <= TIME_SPAN_MAX
+        and header.time_last <= SEQ_MAX
+    )
+    return None if sound else CorruptBlock("a block header contradicts itself", offset)
+
+
+def column_size_each(header: BlockHeader) -> int:
+    """Bytes of all columns for one event."""
+    return 5 + 4 * bool(header.flags & TIMES) + 4 * bool(header.flags & NUMBERS)
+
+
+def last_number(header: BlockHeader, body: bytes) -> int:
+    """Give the last of the number deltas of a block that has them."""
+    end = header.payload_size + header.frame_count * column_size_each(header)
+    return int.from_bytes(body[end - 4 : end], "little")
+
+
+def body_holds(header: BlockHeader, body: bytes, salt: int) -> bool:
+    """Whether a body is whole, and the one that its header names."""
+    size = header.payload_size + header.columns_size
+    return len(body) == size and xxh3_64_intdigest(body, salt) == header.body_hash
