@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal import bits, log, segment
-from journal.block import BLOCK_HEADER_SIZE, flaw, read_header
+from journal.block import BLOCK_HEADER_SIZE, BlockHeader, flaw, read_header
 from journal.errors import FormatError
 from journal.segment import SEGMENT_HEADER_SIZE
 from journal.segments import Files
@@ -20,6 +20,11 @@ PASSES_MAX = 8
 
 Progress = Callable[[str, int, int], object]
 """Is told what is being done, and how many of how many bytes are."""
+
+
+def _everything(place: log.Segment, header: BlockHeader, first_seq: int) -> bool:
+    """Want every body."""
+    return True
 
 
 def nobody(what: str, done: int, size: int) -> None:
@@ -133,12 +138,15 @@ class Mender:
 
 
 class Watched:
-    """A walk over all bytes of the files, which tells how far it is."""
+    """A walk over the files, which tells how far it is; bodies are read unless not wanted."""
 
-    def __init__(self, files: Files, report: Progress, what: str) -> None:
+    def __init__(
+        self, files: Files, report: Progress, what: str, wants: log.Wants = _everything
+    ) -> None:
         self._files = files
         self._report = report
         self._what = what
+        self._wants = wants
         self.size = 0
 
     def items(self) -> Iterator[log.Item]:
@@ -146,7 +154,7 @@ class Watched:
         names = self._files.names()
         sizes = [len(data) for data in self._files.sources(names)]
         self.size, before, file = sum(sizes), 0, 0
-        for item in log.walk(self._files.sources(names), lambda *_: True):
+        for item in log.walk(self._files.sources(names), self._wants):
             if isinstance(item, log.Segment) and item.file > file:
                 before, file = sum(sizes[: item.file]), item.file
             elif isinstance(item, log.Placed):
