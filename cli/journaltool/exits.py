@@ -1,8 +1,9 @@
 """How a command ends: its exit codes, and errors told in one sentence."""
 
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -13,20 +14,48 @@ from journaltool import render
 
 
 class Code(IntEnum):
-    """The exit codes that are not the guest's own."""
+    """The exit codes that are not the guest's own.
+
+    run and resume say REFUSED for every error: the others might be the guest's.
+    """
 
     FINE = 0
     ERROR = 1
-    """inspect, info, verify: the file cannot be read, or is no journal."""
+    """The journal cannot be read, or is none; something cannot be written; options do not fit."""
     USAGE = 2
     DAMAGED = 3
-    """inspect, verify: events are lost or wrong."""
+    """Blocks or events are wrong. verify and recover: anything at all is wrong, or lost."""
     TORN = 4
-    """verify: whole, but for the end that a crash cut short."""
+    """Whole, but for the end that a crash cut short; only verify calls that an end of its own."""
+    GAP = 5
+    """Blocks are missing that must have been there."""
+    LOST = 6
+    """What is lost had been durable: a sync had promised it."""
+    LOCKED = 7
+    """Another process writes the journal."""
+    STORAGE = 8
+    """The operating system refused a write or a sync."""
+    UNFINISHED = 9
+    """verify: nothing wrong so far, and the time was over."""
     TIMEOUT = 124
     REFUSED = 125
     """run, resume: an error of the tool, not of the guest."""
+    INTERRUPTED = 130
     TRAPPED = 134
+
+
+_OF_ERRORS = {
+    "LostAcknowledged": Code.LOST,
+    "MissingEvents": Code.GAP,
+    "CorruptBlock": Code.DAMAGED,
+    "MalformedEvent": Code.DAMAGED,
+    "TornBlock": Code.TORN,
+    "JournalLocked": Code.LOCKED,
+    "StorageError": Code.STORAGE,
+}
+"""By the names of the classes in journal.errors, which is not imported for it; others are ERROR."""
+
+_GRAVEST = (Code.LOST, Code.GAP, Code.DAMAGED, Code.ERROR)
 
 
 def of_signal(number: int) -> int:
@@ -34,21 +63,43 @@ def of_signal(number: int) -> int:
     return 128 + number
 
 
-@contextmanager
-def told(code: Code, *, about: Path | None = None, as_json: bool = False) -> Iterator[None]:
-    """Turn what is expected to go wrong into a sentence on stderr and an exit with ``code``.
+def of_error(error: Exception) -> Code:
+    """The exit code that a kind of error has to itself."""
+    kinds = (kind.__name__ for kind in type(error).__mro__)
+    return next((_OF_ERRORS[kind] for kind in kinds if kind in _OF_ERRORS), Code.ERROR)
 
-    An error of the format knows an offset and no file: ``about`` is the one that is read.
+
+def of_errors(errors: Iterable[Exception]) -> Code:
+    """The exit code of the gravest; FINE when there is none."""
+    codes = {of_error(error) for error in errors}
+    if not codes:
+        return Code.FINE
+    return next((code for code in _GRAVEST if code in codes), Code.ERROR)
+
+
+@contextmanager
+def told(
+    code: Code | None = None, *, about: Path | None = None, as_json: bool = False
+) -> Iterator[None]:
+    """Turn what is expected to go wrong into a sentence on stderr and an exit.
+
+    The exit is with ``code``, or with the one that the kind of error has to itself. An error of the
+    format knows an offset and no journal: ``about`` is the one that is read.
     """
     try:
         yield
         sys.stdout.flush()
+        return
     except BrokenPipeError:  # whoever read our output has enough
         _let_go_of_output()
         raise typer.Exit(Code.FINE) from None
+    except KeyboardInterrupt:  # of a command that is ended by it: see ``interruptible``
+        _let_go_of_output()
+        raise typer.Exit(Code.INTERRUPTED) from None
     except (OSError, MemoryError) as error:
         _let_go_of_output()
         _tell(error, _system_reason(error), as_json)
+        own = Code.ERROR
     except Exception as error:
         # slow to import, but whoever raises one of them has imported them
         from journal.errors import FormatError, JournalError
@@ -63,9 +114,14 @@ def told(code: Code, *, about: Path | None = None, as_json: bool = False) -> Ite
         ):
             reason = f"{about}: {reason}"
         _tell(error, reason, as_json)
-    else:
-        return
-    raise typer.Exit(code)
+        own = of_error(error)
+    raise typer.Exit(own if code is None else code)
+
+
+def interruptible() -> None:
+    """Let Ctrl-C end this command with an exit code, not by the signal, and clean up before."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _let_go_of_output() -> None:

@@ -59,4 +59,6 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing bu
 JsonOption = Annotated[
     bool, typer.Option("--json", help="End with one JSON object on stderr that tells how it went.")
 ]
-JournalArgument = Annotated[Path, typer.Argument(metavar="JOURNAL", help="The journal file.")]
+JournalArgument = Annotated[
+    Path, typer.Argument(metavar="JOURNAL", help="The journal: a file, or a directory.")
+]

@@ -1,7 +1,10 @@
 """Reading a journal for show: behind damage too, and what there is to say of its end."""
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from journaltool import exits, render
 
 if TYPE_CHECKING:
     from journal import Reader, Summary
@@ -34,6 +37,16 @@ def blocks(
             return
 
 
+def tell_errors(journal: Path, errors: "Sequence[FormatError]") -> None:
+    """One sentence on stderr about the gravest of what was met, if anything was."""
+    if not errors:
+        return
+    code = exits.of_errors(errors)
+    first = next((error for error in errors if exits.of_error(error) is code), errors[0])
+    more = f", and {count(len(errors) - 1, 'error')} more" if errors[1:] else ""
+    render.say(f"error: {journal}: {first}{more}")
+
+
 def torn(summary: "Summary") -> str:
     """One sentence about a torn tail; empty when there is none."""
     if not summary.torn_size:
@@ -47,3 +60,15 @@ def torn(summary: "Summary") -> str:
 def count(number: int, what: str) -> str:
     """``3 events``, ``1 event``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def events(first_seq: int, last_seq: int) -> str:
+    """``events 3 to 5``, ``event 3``, ``no event``."""
+    if last_seq < first_seq:
+        return "no event"
+    return f"event {first_seq}" if first_seq == last_seq else f"events {first_seq} to {last_seq}"
+
+
+def place(offset: int, file: str) -> str:
+    """``at offset 7``, and of which file where there are several."""
+    return f"at offset {offset} of {file}" if file else f"at offset {offset}"

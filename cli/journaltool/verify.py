@@ -1,32 +1,38 @@
 """``journaltool verify``: check every byte of a journal."""
 
 import json
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exits, options, reading, render
+from journaltool import exits, options, progress, reading, render
 
 if TYPE_CHECKING:
-    from journal import Finding, Reader, Summary
+    from journal import Finding
+    from journal.checking import Check, Cursor
+    from journal.log import Debris
 
 HELP = """Check every byte of a journal.
 
 That is every hash, the chain of blocks and every event; what is wrong is named. Nothing is changed.
 A tail that a crash cut short is normal: a resume goes on in front of it.
+
+With --max-seconds it stops in time and gives a cursor, with which --from goes on; what was found
+before counts on.
 """
 
 EPILOG = """\b
 Exit codes:
   0  whole                                         2  wrong usage
   1  the journal cannot be read, or is none        3  damaged: events are lost or wrong
-  4  whole, but for a tail that a crash cut short
+  4  whole, but for a tail that a crash cut short  9  nothing wrong so far, time is over
 
 \b
 Examples:
   journaltool verify hello.journal
-  journaltool verify --json work.journal
   journaltool verify --quiet work.journal && echo whole
+  journaltool verify --json --max-seconds 60 large.journal
 """
 
 FINDINGS_SHOWN = 100
@@ -34,18 +40,33 @@ FINDINGS_SHOWN = 100
 
 def verify(
     journal: options.JournalArgument,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(parser=options.span, metavar="SECONDS", help="Stop after this time, exit 9."),
+    ] = None,
+    cursor: Annotated[
+        str | None,
+        typer.Option("--from", metavar="CURSOR", help="Go on where a check was stopped."),
+    ] = None,
+    hashes: Annotated[
+        bool, typer.Option("--hashes", help="Do not look into the events: several times as fast.")
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Say nothing; the exit code tells.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Check a journal (the help text is HELP)."""
+    exits.interruptible()
     with exits.told(exits.Code.ERROR, about=journal):
-        from journal import Reader
+        from journal.checking import Check
 
-        with Reader(journal) as reader:
-            known = _checked(reader)
-        known = {"journal": str(journal), **known}
+        begun = time.monotonic()
+        with progress.bar(not quiet) as report:
+            check = Check(journal, cursor=_cursor(cursor), decode=not hashes, progress=report)
+            found = _run(check, None if max_seconds is None else begun + max_seconds)
+        known = {"journal": str(journal), **_known(check, *found)}
+        known["seconds"] = round(time.monotonic() - begun, 6)
         if as_json:
             typer.echo(json.dumps(known, indent=2))
         elif not quiet:
@@ -57,68 +78,77 @@ _CODES = {
     "whole": exits.Code.FINE,
     "torn": exits.Code.TORN,
     "damaged": exits.Code.DAMAGED,
+    "unfinished": exits.Code.UNFINISHED,
 }
-_STYLES = {"whole": "bold green", "torn": "bold yellow", "damaged": "bold red"}
+_STYLES = {
+    "whole": "bold green",
+    "torn": "bold yellow",
+    "damaged": "bold red",
+    "unfinished": "bold yellow",
+}
 
 
-def _checked(reader: "Reader") -> dict[str, Any]:
-    """Everything that was found, in what JSON has."""
-    from journal.errors import UnknownEvent
-
-    known, torn = _counted(reader)
-    findings: list[dict[str, Any]] = []
-    lost = wrong = unknown = 0
-    for finding in reader.verify():
-        # An event of a later version is none that is wrong: it can only not be told what it means.
-        if isinstance(finding.error, UnknownEvent):
-            unknown += 1
-            continue
-        wrong += 1
-        if _is_gap(finding):
-            lost += max(0, finding.last_seq - finding.first_seq + 1)
-        if len(findings) < FINDINGS_SHOWN:
-            findings.append(_told(finding))
-    verdict = "damaged" if wrong else "torn" if torn else "whole"
-    return {
-        "verdict": verdict,
-        **known,
-        "unknown_events": unknown,
-        "lost_events": lost,
-        "findings_count": wrong,
-        "findings": findings,
-    }
-
-
-def _counted(reader: "Reader") -> tuple[dict[str, Any], int]:
-    """What the headers count; nothing, where they leave no way to go on: verify tells why."""
-    from journal.errors import FormatError
+def _cursor(text: str | None) -> "Cursor | None":
+    from journal.checking import Cursor
+    from journal.errors import OptionError
 
     try:
-        summary: Summary = reader.summary()
-    except FormatError:
-        return {}, 0
-    known = {
-        "size": summary.size,
-        "segments": summary.segments,
-        "blocks": summary.blocks,
-        "events": summary.events,
-        "tail": summary.tail,
-        "torn_size": summary.torn_size,
-        "debris": [{"offset": offset, "size": size} for offset, size in summary.debris],
+        return None if text is None else Cursor.parse(text)
+    except OptionError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _run(check: "Check", deadline: float | None) -> "tuple[list[Finding], list[Debris]]":
+    """Check, and keep the first of what is found."""
+    from journal.log import Debris
+
+    findings: list[Finding] = []
+    debris: list[Debris] = []
+    stop = None if deadline is None else lambda: time.monotonic() >= deadline
+    for one in check.run(stop):
+        if isinstance(one, Debris):
+            if len(debris) < FINDINGS_SHOWN:
+                debris.append(one)
+        elif len(findings) < FINDINGS_SHOWN:
+            findings.append(one)
+    return findings, debris
+
+
+def _known(check: "Check", findings: "list[Finding]", debris: "list[Debris]") -> dict[str, Any]:
+    """Everything that was found, in what JSON has."""
+    figures, tail = check.figures, check.tail
+    torn_size = tail.torn_size if tail else 0
+    verdict = "damaged" if figures.findings else "torn" if torn_size else "whole"
+    if check.cursor is not None and not figures.findings:
+        verdict = "unfinished"
+    return {
+        "verdict": verdict,
+        "finished": check.cursor is None,
+        "cursor": None if check.cursor is None else str(check.cursor),
+        "size": check.size,
+        "segments": figures.segments,
+        "blocks": figures.blocks,
+        "events": figures.events,
+        "tail": tail.offset if tail else None,
+        "tail_file": tail.segment.name if tail else None,
+        "torn_size": torn_size,
+        "debris_size": figures.debris_size,
+        "debris_count": figures.debris_count,
+        "debris": [{"file": one.name, "offset": one.offset, "size": one.size} for one in debris],
+        "unknown_events": figures.unknown_events,
+        "gaps": figures.gaps,
+        "lost_events": figures.lost_events,
+        "lost_size": figures.lost_size,
+        "findings_count": figures.findings,
+        "findings": [_told(one) for one in findings],
     }
-    return known, summary.torn_size
-
-
-def _is_gap(finding: "Finding") -> bool:
-    from journal.errors import DamagedJournal
-
-    return isinstance(finding.error, DamagedJournal)
 
 
 def _told(finding: "Finding") -> dict[str, Any]:
     return {
         "error": type(finding.error).__name__,
         "message": str(finding.error),
+        "file": finding.error.file,
         "offset": finding.offset,
         "size": finding.size,
         "first_seq": finding.first_seq,
@@ -129,30 +159,29 @@ def _told(finding: "Finding") -> dict[str, Any]:
 
 def _rows(known: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("journal", render.quoted(known["journal"])), ("verdict", _verdict(known))]
-    if "size" in known:
-        counts = ", ".join(
-            reading.count(known[f"{what}s"], what) for what in ("segment", "block", "event")
-        )
-        rows.append(("checked", f"{reading.count(known['size'], 'byte')}: {counts}"))
-        if known["torn_size"]:
-            rows.append(
-                ("torn", f"{reading.count(known['torn_size'], 'byte')} at offset {known['tail']}")
-            )
-        rows += [
-            (
-                "debris",
-                f"{reading.count(one['size'], 'byte')} at offset {one['offset']}, of a crash",
-            )
-            for one in known["debris"]
-        ]
+    counts = ", ".join(
+        reading.count(known[f"{what}s"], what) for what in ("segment", "block", "event")
+    )
+    rows.append(("checked", f"{reading.count(known['size'], 'byte')}: {counts}"))
+    if known["torn_size"]:
+        where = reading.place(known["tail"], known["tail_file"])
+        rows.append(("torn", f"{reading.count(known['torn_size'], 'byte')} {where}"))
+    for one in known["debris"]:
+        where = reading.place(one["offset"], one["file"])
+        rows.append(("debris", f"{reading.count(one['size'], 'byte')} {where}, of a crash"))
     if known["unknown_events"]:
         rows.append(
             ("unknown", f"{reading.count(known['unknown_events'], 'event')} of no kind here")
         )
+    if known["gaps"]:
+        lost = f"{reading.count(known['lost_events'], 'event')} in {known['lost_size']} bytes"
+        rows.append(("lost", f"{lost}, at {reading.count(known['gaps'], 'place')}"))
     rows += [("finding", _finding(one)) for one in known["findings"]]
     hidden = known["findings_count"] - len(known["findings"])
     if hidden:
         rows.append(("", f"and {reading.count(hidden, 'finding')} more"))
+    if known["cursor"]:
+        rows.append(("go on", f"--from {known['cursor']}"))
     return rows
 
 
@@ -161,15 +190,13 @@ def _verdict(known: dict[str, Any]) -> str:
         return "whole"
     if known["verdict"] == "torn":
         return "whole, but for a tail that a crash cut short"
-    lost = known["lost_events"]
-    return "damaged" + (f", {reading.count(lost, 'event')} lost" if lost else "")
+    if known["verdict"] == "unfinished":
+        return "nothing wrong so far, and not finished"
+    lost, more = known["lost_events"], "" if known["finished"] else ", and not finished"
+    return "damaged" + (f", {reading.count(lost, 'event')} lost" if lost else "") + more
 
 
 def _finding(one: dict[str, Any]) -> str:
-    first, last = one["first_seq"], one["last_seq"]
-    if last < first:
-        which = "no event"
-    else:
-        which = f"event {first}" if first == last else f"events {first} to {last}"
     durable = ", which had been durable" if one["durable"] else ""
+    which = reading.events(one["first_seq"], one["last_seq"])
     return f"{one['message']} ({reading.count(one['size'], 'byte')}, {which}{durable})"
