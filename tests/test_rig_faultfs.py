@@ -97,11 +97,58 @@ def crash_often(
     return states
 
 
-PLANS = [api.Plan()]
+FILE, DIRECTORY = api.Plan(), api.Plan(roll_size=4096)
+PLANS = [FILE, api.Plan("every"), DIRECTORY]
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=str)
+@pytest.mark.parametrize("plan", api.now(PLANS), ids=str)
 def test_a_writer_without_power_loses_nothing_promised(
     served: Served, plan: api.Plan, count_states: Count
 ) -> None:
     count_states(sum(crash_often(served, plan, seed, 4) for seed in range(5)))
+
+
+@pytest.mark.parametrize("plan", api.now(PLANS), ids=str)
+def test_a_writer_whose_sync_failed_loses_nothing_promised(
+    served: Served, plan: api.Plan, count_states: Count
+) -> None:
+    faults = [Fault("sync", nth) for nth in range(2, 7)]
+    count_states(sum(crash_often(served, plan, fault.nth, 3, fault) for fault in faults))
+
+
+@pytest.mark.parametrize("plan", api.now(PLANS), ids=str)
+def test_a_writer_on_a_full_disk_loses_nothing_promised(
+    served: Served, plan: api.Plan, count_states: Count
+) -> None:
+    sizes = (4096, 150_000, 220_000, 300_000)
+    count_states(sum(crash_often(served, plan, size, 3, size_max=size) for size in sizes))
+
+
+@pytest.mark.parametrize("plan", api.now(PLANS), ids=str)
+def test_short_writes_are_completed(served: Served, plan: api.Plan, count_states: Count) -> None:
+    faults = [Fault("write", nth, 3, 0, 20) for nth in range(1, 9, 2)]
+    count_states(sum(crash_often(served, plan, fault.nth, 2, fault) for fault in faults))
+
+
+def some_faults(rng: random.Random) -> list[Fault]:
+    """Make one or two faults, of which some never end."""
+    faults = []
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        call = rng.choice(("open", "write", "sync", "sync", "reserve", "link", "sync_directory"))
+        error = rng.choice((errno.EIO, errno.ENOSPC, *((0,) if call == "write" else ())))
+        times = rng.choice((1, 1, 1, 2, 1 << 30))
+        faults.append(Fault(call, rng.randint(1, 12), times, error, rng.choice((1, 20, 113, 500))))
+    return faults
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("plan", api.now(PLANS), ids=str)
+def test_a_writer_that_everything_happens_to_loses_nothing_promised(
+    served: Served, plan: api.Plan, count_states: Count
+) -> None:
+    states = 0
+    for seed in range(1000, 1200):
+        rng = random.Random(seed)
+        size_max = rng.choice((0, 0, 0, rng.randrange(1, 400_000)))
+        states += crash_often(served, plan, seed, 6, *some_faults(rng), size_max=size_max)
+    count_states(states)

@@ -44,3 +44,8 @@ def open_writer(path: Path, plan: Plan) -> Writer:
 def durable_upto(writer: Writer) -> int:
     """Give the number below which all events survive a power cut."""
     return int(getattr(writer, "durable_upto", getattr(writer, "durable_seq", 0)))
+
+
+def now(plans: list[Plan]) -> list[Plan]:
+    """Keep the plans that can be carried out."""
+    return [plan for plan in plans if IS_NEW or (plan.level == "explicit" and not plan.roll_size)]

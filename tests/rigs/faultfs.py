@@ -29,8 +29,8 @@ _LIFE = 1 << 32
 def _powered(call: Call[_P, _R]) -> Call[_P, _R]:
     """Do one thing at a time, as long as there is power."""
 
-    def guarded(self: FaultFS, *arguments: _P.args, **options: _P.kwargs) -> _R:
-        with self.lock:
+    def guarded(self: FaultFS, /, *arguments: _P.args, **options: _P.kwargs) -> _R:
+        with self.guard:
             self.calls_left -= 1
             if not self.calls_left:
                 self.cut()
@@ -49,7 +49,7 @@ class FaultFS:
     flag_nullpath_ok = True
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.guard = threading.Lock()
         self.disk = Disk()
         self.faults = Faults()
         self.is_on = True
@@ -230,4 +230,4 @@ class FaultFS:
 
 if __name__ == "__main__":
     served = FaultFS()
-    fused.serve(served, sys.argv[1], served.answer, served.lock)
+    fused.serve(served, sys.argv[1], served.answer, served.guard)

@@ -6,8 +6,6 @@ import errno
 from collections import Counter
 from typing import NamedTuple
 
-CALLS = ("open", "write", "sync", "reserve", "link", "sync_directory", "resize")
-
 
 class Fault(NamedTuple):
     """From the ``nth`` call of a kind on, counted from 1, ``times`` calls fail with ``error``.

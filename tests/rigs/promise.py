@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ class Promise:
     """What was asked to be written, by number; and the number below which it was promised to stay.
 
     ``created`` tells that the journal itself was promised to be there. ``tried`` holds what was
-    asked for by several at once, so that its number is not known before the journal says it.
+    asked for without an answer: it may be there, and only the journal knows its number.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -29,13 +30,15 @@ class Promise:
     acknowledged: int = 0
     created: bool = False
     listener: Callable[[int, bool], None] | None = None
+    guard: threading.Lock = field(default_factory=threading.Lock)
 
     def acknowledge(self, upto: int) -> None:
         """Note that all below a number is promised from now on."""
-        self.created = True
-        self.acknowledged = max(self.acknowledged, upto)
-        if self.listener is not None:
-            self.listener(self.acknowledged, self.created)
+        with self.guard:
+            self.created = True
+            self.acknowledged = max(self.acknowledged, upto)
+            if self.listener is not None:
+                self.listener(self.acknowledged, self.created)
 
     def failed(self, error: StorageError) -> None:
         """Note that a writer gave up: what it says is durable must be."""
@@ -45,9 +48,7 @@ class Promise:
 
     def may_be(self, seq: int, row: Row) -> bool:
         """Tell whether the event of this number can be this one."""
-        if seq < len(self.rows):
-            return self.rows[seq] == row
-        return row in self.tried
+        return self.rows[seq : seq + 1] == [row] or row in self.tried
 
 
 def rows_of(reader: Reader) -> list[Row]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 from journal.errors import StorageError
 from journal.writer import Writer
@@ -27,7 +29,10 @@ def write(path: Path, plan: api.Plan, promise: Promise, seed: int, steps: int = 
     rng = random.Random(seed)
     try:
         for _ in range(rng.randint(1, 2)):
-            with api.open_writer(path, plan) as writer:
+            writer = _opened(path, plan)
+            if writer is None:
+                return
+            with writer:
                 assert writer.next_seq == len(promise.rows)
                 promise.acknowledge(writer.next_seq)
                 for _ in range(steps):
@@ -35,6 +40,14 @@ def write(path: Path, plan: api.Plan, promise: Promise, seed: int, steps: int = 
             promise.acknowledge(len(promise.rows))
     except StorageError as error:
         promise.failed(error)
+
+
+def _opened(path: Path, plan: api.Plan) -> Writer | None:
+    """Open a journal; None when the disk refuses: nothing is promised then, nor taken back."""
+    try:
+        return api.open_writer(path, plan)
+    except (OSError, StorageError):
+        return None
 
 
 def _step(writer: Writer, plan: api.Plan, promise: Promise, rng: random.Random) -> None:
@@ -50,6 +63,7 @@ def _step(writer: Writer, plan: api.Plan, promise: Promise, rng: random.Random) 
 
 def _still_takes(writer: Writer, promise: Promise) -> bool:
     """Whether a writer refused for want of room, and goes on with what it has."""
+    promise.tried.update(promise.rows[writer.next_seq :])
     del promise.rows[writer.next_seq :]
     row = (199, b"%d:after an error" % writer.next_seq)
     promise.rows.append(row)
@@ -87,37 +101,50 @@ def _do_something(writer: Writer, plan: api.Plan, promise: Promise, rng: random.
     promise.acknowledge(api.durable_upto(writer))
 
 
-def write_together(path: Path, plan: api.Plan, promise: Promise, seed: int, steps: int = 8) -> None:
+class Producer:
+    """One of several threads that append to a writer and wait at once."""
+
+    def __init__(self, number: int, writer: Writer, plan: api.Plan, promise: Promise) -> None:
+        self.failure: BaseException | None = None
+        self.number = number
+        self._writer, self._plan, self._promise = writer, plan, promise
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+        if self.failure is not None and not isinstance(self.failure, StorageError):
+            raise self.failure
+
+    def _run(self) -> None:
+        rng = random.Random(self.number)
+        try:
+            for step in range(8):
+                row = (self.number, b"%d/%d:" % (self.number, step) + bytes(rng.choice(_SIZES)))
+                self._promise.tried.add(row)
+                seq = self._writer.append_frame(*row)
+                if self._plan.level == "every" or (rng.random() < 0.5 and self._writer.wait(seq)):
+                    self._promise.acknowledge(seq + 1)
+        except BaseException as error:
+            self.failure = error
+
+
+def write_together(path: Path, plan: api.Plan, promise: Promise, seed: int) -> None:
     """Let three threads append and wait at once."""
-    lock = threading.Lock()
-    failures: list[BaseException] = []
+    del seed  # threads come as they come
+    writer = _opened(path, plan)
+    if writer is None:
+        return
     try:
-        with api.open_writer(path, plan) as writer:
+        with writer, ExitStack() as stack:
             promise.acknowledge(writer.next_seq)
-
-            def produce(number: int) -> None:
-                rng = random.Random(seed * 10 + number)
-                try:
-                    for step in range(steps):
-                        row = (number, b"%d/%d:" % (number, step) + bytes(rng.choice(_SIZES)))
-                        with lock:
-                            promise.tried.add(row)
-                        seq = writer.append_frame(*row)
-                        if plan.level == "every" or (rng.random() < 0.5 and writer.wait(seq)):
-                            with lock:
-                                promise.acknowledge(max(seq + 1, promise.acknowledged))
-                except BaseException as error:
-                    failures.append(error)
-
-            threads = [threading.Thread(target=produce, args=(n,)) for n in (1, 2, 3)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            for number in (1, 2, 3):
+                stack.enter_context(Producer(number, writer, plan, promise))
+            stack.close()
             writer.sync()
             promise.acknowledge(api.durable_upto(writer))
     except StorageError as error:
         promise.failed(error)
-    for failure in failures:
-        if not isinstance(failure, StorageError):
-            raise failure

@@ -1,0 +1,148 @@
+"""A FUSE file to lay under a loop device: a disk that notes each write and flush, and can refuse.
+
+A real file system is mounted on it. What a power cut leaves of the disk is all that was flushed,
+and any of the writes since. Run as a process, by ``fused.Served``.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import random
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.rigs import fused
+from tests.rigs.disk import SECTOR_SIZE
+
+NAME = "disk"
+_FLUSH = None
+_ROOT = {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2, "st_ino": 1}
+
+
+class BlockDisk:
+    """What the kernel asks of the one file."""
+
+    use_ns = True
+
+    def __init__(self, image: Path) -> None:
+        self.guard = threading.Lock()
+        self._size = image.stat().st_size
+        self._data = mmap.mmap(-1, self._size)
+        self._start = list(_extents(image))
+        for offset, data in self._start:
+            self._data[offset : offset + len(data)] = data
+        self._log: list[tuple[int, bytes] | None] = []
+        self._marker = b""
+        self._refusals_left = 0
+        self._refused = 0
+
+    def init(self, _: str) -> None:
+        """Say that the disk can be used."""
+        fused.say({"answer": "mounted"})
+
+    def answer(self, question: dict[str, Any]) -> object:
+        """Do what a test asks for."""
+        match question["do"]:
+            case "position":  # in the log of writes and flushes
+                return len(self._log)
+            case "image":  # make one of what a cut at a position may leave
+                rng = random.Random(question["seed"])
+                self._lay_down(Path(question["path"]), question["position"], rng)
+            case "refuse":  # so many of the writes that hold a marker
+                self._marker = bytes.fromhex(question["marker"])
+                self._refusals_left, self._refused = question["times"], 0
+            case "refused":  # how often that was done
+                return self._refused
+            case other:
+                raise ValueError(other)
+        return None
+
+    def _lay_down(self, path: Path, position: int, rng: random.Random) -> None:
+        log = self._log[:position]
+        flushed = max((n for n, write in enumerate(log) if write is _FLUSH), default=0)
+        share = rng.choice((0.0, 0.2, 0.5, 0.8, 1.0))
+        with path.open("wb") as file:
+            file.truncate(self._size)
+            for number, write in enumerate([*self._start, *log]):
+                if write is _FLUSH:
+                    continue
+                offset, data = write
+                if number - len(self._start) >= flushed and rng.random() >= share:
+                    data = data[: rng.randrange(len(data) + 1) // SECTOR_SIZE * SECTOR_SIZE]
+                    data = data if rng.random() < 0.2 else b""  # torn, or lost
+                file.seek(offset)
+                file.write(data)
+
+    # -- what the kernel asks ----------------------------------------------------------------
+
+    def getattr(self, path: str, _: int | None = None) -> dict[str, int]:
+        """Tell of the directory and the file in it."""
+        if path == "/":
+            return _ROOT
+        if path != f"/{NAME}":
+            raise OSError(errno.ENOENT, path)
+        mode = stat.S_IFREG | 0o600
+        return {"st_mode": mode, "st_nlink": 1, "st_size": self._size, "st_ino": 2}
+
+    def readdir(self, _: str, __: int) -> list[str]:
+        """Give the one name."""
+        return [".", "..", NAME]
+
+    def open(self, _: str, __: int) -> int:
+        """Open the file."""
+        return 1
+
+    def read(self, _: str, size: int, offset: int, __: int) -> bytes:
+        """Read sectors."""
+        return self._data[offset : offset + size]
+
+    def write(self, _: str, data: bytes, offset: int, __: int) -> int:
+        """Write sectors, or refuse to."""
+        with self.guard:
+            if self._refusals_left and self._marker in data:
+                self._refusals_left -= 1
+                self._refused += 1
+                raise OSError(errno.EIO, "refused on purpose")
+            self._log.append((offset, data))
+            self._data[offset : offset + len(data)] = data
+        return len(data)
+
+    def fsync(self, _: str, __: int, ___: int) -> None:
+        """Note a flush."""
+        with self.guard:
+            self._log.append(_FLUSH)
+
+    def fallocate(self, _: str, mode: int, offset: int, size: int, __: int) -> None:
+        """Refuse to discard: what is discarded stays as it was."""
+        raise OSError(errno.EOPNOTSUPP, "only writes")
+
+    def statfs(self, _: str) -> dict[str, int]:
+        """Tell of a file system with room."""
+        return {"f_bsize": 4096, "f_frsize": 4096, "f_blocks": 1 << 20, "f_bavail": 1 << 20}
+
+
+def _extents(image: Path) -> Iterator[tuple[int, bytes]]:
+    """Give what is not a hole in a file."""
+    with image.open("rb", buffering=0) as file:
+        position, size = 0, os.fstat(file.fileno()).st_size
+        while position < size:
+            try:
+                position = os.lseek(file.fileno(), position, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return
+                raise
+            end = os.lseek(file.fileno(), position, os.SEEK_HOLE)
+            yield position, os.pread(file.fileno(), end - position, position)
+            position = end
+
+
+if __name__ == "__main__":
+    served = BlockDisk(Path(sys.argv[2]))
+    fused.serve(served, sys.argv[1], served.answer, served.guard)

@@ -1,0 +1,135 @@
+"""Writers under strace: killed at a chosen system call, or told by it that it failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from tests.rigs import api
+from tests.rigs.promise import Promise, check
+from tests.rigs.traced import CODE_REFUSED, rows
+
+_PATIENCE_SECONDS = 60.0
+_STRACE = ("strace", "--follow-forks")
+
+
+class Inject(NamedTuple):
+    """What is to happen at the ``nth`` call of a name, or from it on.
+
+    It is in the words of strace: ``signal=KILL``, ``error=EIO``, ``retval=0``.
+    """
+
+    call: str
+    nth: int
+    what: str = "signal=KILL"
+    forever: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.call}:{self.what}:when={self.nth}{'+' if self.forever else ''}"
+
+
+class Outcome(NamedTuple):
+    """How a writer ended, what it had promised, and which calls its busiest thread made."""
+
+    code: int
+    promise: Promise
+    calls: Counter[str]
+
+
+class Forks:
+    """A process that forks writers; ``plans`` are all that it will be asked for."""
+
+    def __init__(self, root: Path, plans: Sequence[api.Plan]) -> None:
+        self.root = root
+        self._count = 0
+        command = [sys.executable, "-m", "tests.rigs.traced", json.dumps(plans)]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(_PATIENCE_SECONDS)
+        self._process.stdout.close()
+
+    def try_one(self, plan: api.Plan, *injects: Inject) -> Outcome:
+        """Run a writer with what is injected, and see that its journal keeps its promise."""
+        self._count += 1
+        path = self.root / f"{self._count}.journal"
+        outcome = self._run(path, plan, injects)
+        told = f"{plan}, {', '.join(map(str, injects))}"
+        assert outcome.code in (0, CODE_REFUSED, -signal.SIGKILL), f"{told}: {self._error()}"
+        try:
+            check(path, outcome.promise, plan)
+        except Exception as error:
+            error.add_note(told)
+            raise
+        return outcome
+
+    def _run(self, path: Path, plan: api.Plan, injects: Sequence[Inject]) -> Outcome:
+        told, log = self.root / "told", self.root / "calls"
+        for file in (told, log):
+            file.unlink(missing_ok=True)
+        child = self._ask("start", path=str(path), plan=plan, told=str(told))
+        options = [f"--inject={inject}" for inject in injects] or ["--trace=all"]
+        command = [*_STRACE, "-o", str(log), *options, "-p", str(child)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr is not None
+            line = tracer.stderr.readline()
+            try:
+                assert "attached" in line, line
+            finally:
+                os.kill(child, signal.SIGCONT)
+            code = self._ask("wait", child=child)
+            tracer.communicate(timeout=_PATIENCE_SECONDS)
+        return Outcome(code, _promise(told), _calls(log))
+
+    def _ask(self, question: str, **arguments: object) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"do": question} | arguments) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, "the process that forks is gone"
+        return int(answer)
+
+    def _error(self) -> str:
+        error = self.root / "told.error"
+        return error.read_text() if error.exists() else "it said nothing"
+
+
+def _promise(told: Path) -> Promise:
+    promise = Promise(rows())
+    for line in told.read_text().splitlines(keepends=True):
+        if line.endswith("\n"):
+            acknowledged, created = map(int, line.split())
+            promise.acknowledged, promise.created = acknowledged, bool(created)
+    return promise
+
+
+def _calls(log: Path) -> Counter[str]:
+    made: Counter[tuple[str, str]] = Counter()
+    for line in log.read_text(errors="replace").splitlines():
+        thread, call = line.split(maxsplit=1)
+        if "(" in call and not call.startswith(("<", "+", "-")):
+            made[thread, call.partition("(")[0]] += 1
+    calls: Counter[str] = Counter()
+    for (_, name), count in made.items():
+        calls[name] = max(calls[name], count)
+    return calls

@@ -1,0 +1,119 @@
+"""A process that forks writers, each to be stopped, traced, and killed at one of its calls.
+
+Asking is one line of JSON on standard input, answering one on standard output. A writer tells what
+it promises in a file of its own. Run by ``stracing.Forks``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from journal.errors import StorageError
+from journal.writer import Writer
+from tests.rigs import api
+from tests.rigs.promise import Promise, Row
+
+EVENTS = 24
+CODE_REFUSED = 3
+"""How a writer ends that the journal has told of a failure."""
+_PR_SET_PTRACER = 0x59616D61
+_ANYBODY = ctypes.c_ulong(-1)
+
+
+def row(seq: int) -> Row:
+    """Give the event of a number."""
+    return 1 + seq % 199, b"%d:" % seq + b"event" * (seq % 7 * 40)
+
+
+def rows() -> list[Row]:
+    """Give all events that a writer may write."""
+    return [row(seq) for seq in range(2 * EVENTS)]
+
+
+class Refused(Exception):
+    """The journal cannot be opened: that promises nothing, and takes nothing back."""
+
+
+def _opened(path: Path, plan: api.Plan) -> Writer:
+    try:
+        return api.open_writer(path, plan)
+    except (OSError, StorageError) as error:
+        raise Refused from error
+
+
+def write(path: Path, plan: api.Plan, promise: Promise) -> None:
+    """Write events, sync some, close; reopen and write as many again."""
+    for _ in range(2):
+        with _opened(path, plan) as writer:
+            promise.acknowledge(writer.next_seq)
+            for _ in range(EVENTS):
+                seq = writer.append_frame(*row(writer.next_seq))
+                if plan.level == "every":
+                    promise.acknowledge(seq + 1)
+                elif seq % 4 == 3:
+                    writer.sync()
+                    promise.acknowledge(seq + 1)
+        promise.acknowledge(seq + 1)
+
+
+def _run(path: Path, plan: api.Plan, told: Path) -> int:
+    descriptor = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def tell(acknowledged: int, created: bool) -> None:
+        os.write(descriptor, b"%d %d\n" % (acknowledged, created))
+
+    promise = Promise(listener=tell)
+    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANYBODY, 0, 0, 0)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    try:
+        write(path, plan, promise)
+    except StorageError as error:
+        promise.failed(error)
+        return CODE_REFUSED
+    except Refused:
+        return CODE_REFUSED
+    return 0
+
+
+def _child(question: dict[str, str], plan: api.Plan) -> int:
+    try:
+        return _run(Path(question["path"]), plan, Path(question["told"]))
+    except BaseException:
+        with Path(question["told"] + ".error").open("w") as file:
+            traceback.print_exc(file=file)
+        return 1
+
+
+def _start(question: dict[str, str], plan: api.Plan) -> int:
+    child = os.fork()
+    if not child:
+        os._exit(_child(question, plan))
+    os.waitpid(child, os.WUNTRACED)
+    return child
+
+
+def main() -> None:
+    """Fork when asked to, until nobody asks any more."""
+    plans = {plan: plan for plan in map(api.Plan._make, json.loads(sys.argv[1]))}
+    for plan in plans:  # so that all is imported that a writer imports late
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder) / "a.journal", plan, Promise())
+    for line in sys.stdin:
+        question = json.loads(line)
+        if question["do"] == "start":
+            answer = _start(question, plans[api.Plan._make(question["plan"])])
+        else:
+            answer = os.waitstatus_to_exitcode(os.waitpid(question["child"], 0)[1])
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

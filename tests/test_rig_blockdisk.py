@@ -1,0 +1,139 @@
+"""Power cuts below real file systems, and disks that refuse what the page cache has taken."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from journal.errors import StorageError
+from tests.rigs import api, needs, volumes, workloads
+from tests.rigs.blockdisk import NAME as DISK
+from tests.rigs.campaign import NAME, Field
+from tests.rigs.fused import Served
+from tests.rigs.promise import Promise, check
+
+Count = Callable[[int], None]
+MARKER = b"refuse me"
+ALWAYS = 1 << 30
+
+on_each_kind = pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=needs.mark(needs.why_no_disk(kind))) for kind in volumes.KINDS],
+)
+
+
+@pytest.fixture
+def field() -> Iterator[Field]:
+    with Field() as field:
+        yield field
+
+
+class Bench:
+    """A disk under a file system of a kind, in a field."""
+
+    def __init__(self, field: Field, kind: str) -> None:
+        self.kind = kind
+        self.root = field.fresh()
+        self.image = self.root / "image"
+        volumes.make_image(kind, self.image)
+
+    def serve(self) -> Served:
+        return Served("tests.rigs.blockdisk", self.root / "fuse", str(self.image))
+
+    def mount(self, image: Path) -> AbstractContextManager[Path]:
+        return volumes.mounted(self.kind, image, self.root / "mount")
+
+
+def cut_often(field: Field, kind: str, plan: api.Plan, seed: int, states: int) -> int:
+    """Write on a real file system, then try some of what cuts of the power may leave."""
+    bench, promise = Bench(field, kind), Promise()
+    rng = random.Random(seed)
+    kept: list[tuple[int, int, bool]] = [(0, 0, False)]
+    with bench.serve() as disk:
+        with bench.mount(disk.mount_point / DISK) as mount:
+            first = disk.ask("position")
+
+            def promised(acknowledged: int, created: bool) -> None:
+                kept.append((disk.ask("position"), acknowledged, created))
+
+            promise.listener = promised
+            workloads.write(mount / NAME, plan, promise, seed)
+            promise.listener = None
+            last = disk.ask("position")
+        for number in range(states):
+            position = rng.randint(first, last)
+            image = bench.root / "state"
+            disk.ask("image", path=str(image), position=position, seed=rng.random())
+            known = kept[bisect_right(kept, position, key=lambda row: row[0]) - 1]
+            with bench.mount(image) as mount:
+                partly = Promise(promise.rows, promise.tried, known[1], known[2])
+                try:
+                    check(mount / NAME, partly, plan)
+                except Exception as error:
+                    error.add_note(f"{plan} on {kind}, seed {seed}, state {number} at {position}")
+                    raise
+    return states
+
+
+@on_each_kind
+def test_any_subset_of_unflushed_sectors_may_be_lost(
+    field: Field, kind: str, count_states: Count
+) -> None:
+    count_states(cut_often(field, kind, api.Plan(), 1, 5))
+
+
+def refused(field: Field, kind: str, plan: api.Plan, times: int) -> tuple[int, StorageError | None]:
+    """Refuse to write back an event as often as asked; give how often that happened, and the error.
+
+    The journal is read from the disk afterwards, and must have all that was promised.
+    """
+    bench, promise, failure = Bench(field, kind), Promise(), None
+    with bench.serve() as disk:
+        with bench.mount(disk.mount_point / DISK) as mount:
+            try:
+                with api.open_writer(mount / NAME, plan) as writer:
+                    for number in range(30):
+                        if number == 10:
+                            disk.ask("refuse", marker=MARKER.hex(), times=times)
+                        row = (1 + number, MARKER + b"%d" % number * 1000)
+                        promise.rows.append(row)
+                        assert writer.append_frame(*row) == number
+                        writer.sync()
+                        promise.acknowledge(number + 1)
+            except StorageError as error:
+                failure = error
+        assert failure is None or failure.first_seq_lost == promise.acknowledged
+        count = int(disk.ask("refused"))
+        disk.ask("refuse", marker="", times=0)
+        with bench.mount(disk.mount_point / DISK) as mount:
+            check(mount / NAME, promise, plan)
+    return count, failure
+
+
+RAW_FILE = api.Plan(compress=False)
+
+
+@on_each_kind
+@pytest.mark.parametrize("plan", [RAW_FILE], ids=str)
+def test_a_write_back_that_fails_once_costs_nothing(
+    field: Field, kind: str, plan: api.Plan
+) -> None:
+    count, failure = refused(field, kind, plan, times=1)
+    assert count == 1
+    assert failure is None or not api.IS_NEW
+
+
+@on_each_kind
+@pytest.mark.parametrize("plan", [RAW_FILE], ids=str)
+def test_a_write_back_that_fails_twice_ends_the_writer_which_says_what_is_lost(
+    field: Field, kind: str, plan: api.Plan
+) -> None:
+    count, failure = refused(field, kind, plan, times=ALWAYS)
+    assert count >= 1
+    assert failure is not None
+    assert failure.first_seq_lost == 10
