@@ -99,9 +99,9 @@ def lines(figures: Iterable[Figure]) -> Iterable[str]:
         if figure.group != group:
             group = figure.group
             yield ""
-            yield f"{group:<58} {'median':>8} {'min':>8} {'max':>8} {'target':>8}"
+            yield f"{group:<68} {'median':>8} {'min':>8} {'max':>8} {'target':>8}"
         unit = figure.unit
         low, high = min(figure.values), max(figure.values)
         shown = " ".join(f"{_number(value, unit):>8}" for value in (figure.median, low, high))
         name = f"{figure.name} [{unit}]"
-        yield f"  {name:<56} {shown} {figure.target:>8} {figure.verdict or figure.note}".rstrip()
+        yield f"  {name:<66} {shown} {figure.target:>8} {figure.verdict} {figure.note}".rstrip()

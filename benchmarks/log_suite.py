@@ -29,7 +29,7 @@ class Counts(NamedTuple):
     starts: int
 
 
-FULL = Counts(events=500_000, pages=24_576, lookups=5000, commits=400, mebibytes=128, starts=15)
+FULL = Counts(events=500_000, pages=24_576, lookups=5000, commits=1000, mebibytes=128, starts=15)
 QUICK = Counts(events=100_000, pages=8192, lookups=1000, commits=100, mebibytes=32, starts=5)
 
 

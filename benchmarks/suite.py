@@ -87,10 +87,12 @@ def main() -> None:
     print(f"{rounds} rounds; a ratio compares neighbours in a round, the median is judged")
     print("\n".join(log_suite.absent()))
     found: list[Figure] = []
-    for part in chosen.values():
+    for name, part in chosen.items():
+        begin = time.monotonic()
         figures = list(part())
         found += figures
-        print("\n".join(lines(figures)), flush=True)
+        print("\n".join(lines(figures)))
+        print(f"  ({name}: {time.monotonic() - begin:.0f} s)", flush=True)
     _conclude(found, machine, options.json)
     if options.chart is not None:
         options.chart.write_text(_drawn(found, machine))
