@@ -7,16 +7,29 @@ call, and any other construct is called as it stands.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
+from itertools import islice, starmap
 from typing import Any, NamedTuple
 
 import construct as cs
 
+from journal.accelerated import ACCELERATED
+from journal.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH, Frames, Packed, pack
 from journal.errors import LimitExceeded, MalformedEvent, UnknownEvent
 from journal.event import Event
 from journal.events import BY_TAG
 from journal.wire import FLAG, PAYLOAD_SIZE_MAX, Enumerated, Listed, Mapped, check_count
+
+try:
+    from journal.packing import Packer
+except ImportError:  # without librt, which only the compiled build asks for
+    NATIVE = False
+else:
+    NATIVE = ACCELERATED
+"""Whether rows are packed by compiled code; interpreted, that code would be slow."""
+
+_ROWS_AT_ONCE = 1 << 10
 
 MISFITS = (struct.error, ValueError, cs.ConstructError)
 """What bytes or values raise that do not fit the layout."""
@@ -49,6 +62,72 @@ def packer(cls: type[Event]) -> Callable[..., bytes]:
 def unpacker(cls: type[Event]) -> Callable[..., tuple[Any, ...]]:
     """A function of a payload, and of an offset for MalformedEvent, to the values in wire order."""
     return _CODECS[cls].unpack
+
+
+def packed(cls: type[Event], rows: Iterable[tuple[Any, ...]], time: int) -> Iterator[Packed]:
+    """Pack events of one kind, each given by its values in wire order, as the blocks store them.
+
+    All but the last fill a block. Raises MalformedEvent or LimitExceeded for a row that does not
+    fit, after the blocks that the rows before it fill.
+    """
+    tag, codes, found = bytes((cls.tag,)), codes_of(cls) if NATIVE else "", iter(rows)
+    try:
+        if codes:
+            packer = Packer(codes, _CODECS[cls].pack)
+            for raw, ends in _packed_natively(packer, found):
+                yield Packed(len(ends) // 4, raw, ends, tag, b"", time, time)
+        else:
+            for payloads in _filling(starmap(_CODECS[cls].pack, found)):
+                yield pack(Frames(tag, payloads, (time,)))
+    except MISFITS as cause:
+        raise _malformed(cls, cause, 0) from cause
+
+
+def codes_of(cls: type[Event]) -> str:
+    """What a row of an event's values holds, for ``packing``; empty if it is not as plain as that.
+
+    > Why not more? The kinds that come in masses are plain.
+    """
+    codes = [_row_code(named.subcon) for named in cls.layout.subcons]
+    return "".join(codes) if all(codes) else ""
+
+
+def _row_code(con: cs.Construct) -> str:
+    if con is FLAG:
+        return "?"
+    if _is_plain(con):
+        return _code(con)
+    if isinstance(con, cs.StringEncoded) and _is_sized(con):
+        return "t"
+    return "s" if isinstance(con, cs.Prefixed) and _is_sized(con) else ""
+
+
+def _packed_natively(
+    packer: "Packer", rows: Iterator[tuple[Any, ...]]
+) -> Iterator[tuple[bytes, bytes]]:
+    while some := list(islice(rows, _ROWS_AT_ONCE)):
+        start = 0
+        while start < len(some):
+            start = packer.add(some, start)
+            if packer.is_full():
+                yield packer.take()
+    raw, ends = packer.take()
+    if ends:
+        yield raw, ends
+
+
+def _filling(payloads: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """Cut payloads into what fills a block."""
+    held: list[bytes] = []
+    room = BLOCK_SIZE_TARGET
+    for payload in payloads:
+        held.append(payload)
+        room -= len(payload) + COLUMNS_SIZE_EACH
+        if room <= 0:
+            yield held
+            held, room = [], BLOCK_SIZE_TARGET
+    if held:
+        yield held
 
 
 class _Codec(NamedTuple):

@@ -1,0 +1,125 @@
+"""Rows of values to payloads, many at once: made to be compiled, and of no use where it is not.
+
+Only what is plain is done here, and what is not is left to the packer of the kind: it packs the
+row after all, or raises. So there is one authority on what fits.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from librt.strings import BytesWriter, write_i16_le, write_i32_le, write_i64_le
+from mypy_extensions import i16, i32, i64
+
+from journal.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH
+from journal.frame import PAYLOAD_SIZE_MAX
+
+CODES = "QIqiHB?st"
+"""What a row may hold: numbers and flags by their ``struct`` codes, ``s`` bytes, ``t`` text."""
+
+_U64: Final = 0
+_U32: Final = 1
+_I64: Final = 2
+_I32: Final = 3
+_U16: Final = 4
+_U8: Final = 5
+_FLAG: Final = 6
+_BYTES: Final = 7
+_TEXT: Final = 8
+
+
+class Packer:
+    """Gathers payloads of one kind, and their ends, until they fill a block.
+
+    ``codes`` are what its rows hold, of ``CODES``; ``pack`` is the packer of the kind.
+    """
+
+    def __init__(self, codes: str, pack: Callable[..., bytes]) -> None:
+        self._codes = bytes(map(CODES.index, codes))
+        self._pack = pack
+        self._raw = BytesWriter()
+        self._ends = BytesWriter()
+
+    def add(self, rows: list[Any], start: int) -> int:
+        """Pack rows from index ``start`` on; give the index behind the one that fills the block."""
+        raw, ends, codes = self._raw, self._ends, self._codes
+        index: i64 = start
+        count: i64 = len(rows)
+        room: i64 = BLOCK_SIZE_TARGET - len(raw) - COLUMNS_SIZE_EACH * (len(ends) >> 2)
+        each: i64 = COLUMNS_SIZE_EACH
+        while index < count and room > 0:
+            before: i64 = len(raw)
+            row = rows[index]
+            if not _packs(raw, codes, row) or len(raw) - before > PAYLOAD_SIZE_MAX:
+                raw.truncate(before)
+                raw.write(self._pack(*row))
+            end: i64 = len(raw)
+            write_i32_le(ends, i32(end))
+            room -= end - before + each
+            index += 1
+        return index
+
+    def is_full(self) -> bool:
+        """Whether the payloads fill a block."""
+        return len(self._raw) + COLUMNS_SIZE_EACH * (len(self._ends) >> 2) >= BLOCK_SIZE_TARGET
+
+    def take(self) -> tuple[bytes, bytes]:
+        """Give what has gathered, payloads and ends, and begin anew."""
+        found = self._raw.getvalue(), self._ends.getvalue()
+        self._raw, self._ends = BytesWriter(), BytesWriter()
+        return found
+
+
+def _packs(raw: BytesWriter, codes: bytes, row: Any) -> bool:
+    """Write the payload of a row; False, and perhaps a part of it, if something is not plain."""
+    if not isinstance(row, tuple) or len(row) != len(codes):
+        return False
+    count: i64 = len(codes)
+    index: i64 = 0
+    try:
+        while index < count:
+            if not _packs_value(raw, codes[index], row[index]):
+                return False
+            index += 1
+    except (OverflowError, TypeError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def _packs_value(raw: BytesWriter, code: int, value: Any) -> bool:
+    if code < _FLAG:
+        number: i64 = value
+        return _packs_number(raw, code, number)
+    if code == _BYTES:
+        return type(value) is bytes and _packs_bytes(raw, value)
+    if code == _TEXT:
+        return type(value) is str and _packs_bytes(raw, value.encode())
+    raw.append(1 if value else 0)
+    return True
+
+
+def _packs_bytes(raw: BytesWriter, value: bytes) -> bool:
+    size: i64 = len(value)
+    if size > PAYLOAD_SIZE_MAX:
+        return False
+    write_i32_le(raw, i32(size))
+    raw.write(value)
+    return True
+
+
+def _packs_number(raw: BytesWriter, code: int, number: i64) -> bool:
+    if code in (_U64, _I64):
+        if number < 0 and code == _U64:
+            return False
+        write_i64_le(raw, number)
+    elif code in (_U32, _I32):
+        low: i64 = 0 if code == _U32 else -0x8000_0000
+        if number < low or number > low + 0xFFFF_FFFF:
+            return False
+        write_i32_le(raw, i32(number))
+    elif number < 0 or number > (0xFFFF if code == _U16 else 0xFF):
+        return False
+    elif code == _U16:
+        write_i16_le(raw, i16(number))
+    else:
+        raw.append(int(number))
+    return True
