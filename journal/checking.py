@@ -7,11 +7,10 @@ from dataclasses import dataclass, fields, replace
 from typing import NamedTuple, Self
 
 from journal import log
-from journal.block import Block, BlockHeader
+from journal.block import BlockHeader
 from journal.errors import DamagedJournal, FormatError, OptionError, UnknownEvent
-from journal.keeping import last_seq_of
+from journal.findings import Finding, findings_in
 from journal.mending import Progress, Watched, nobody
-from journal.reader import Finding
 from journal.segments import Files
 
 
@@ -88,7 +87,7 @@ class Check:
     def run(self, stop: Callable[[], bool] | None = None) -> Iterator[Finding | log.Debris]:
         """Give what is wrong, and the debris of crashes; a block at a time, until ``stop`` says so.
 
-        At least one block is checked. Raises a FormatError where there is nothing to begin with, and
+        At least one block is. Raises a FormatError where there is nothing to begin with, and
         OptionError when the journal has no block where the cursor is.
         """
         with closing(Files(self._path)) as files:
@@ -170,26 +169,3 @@ class Check:
         self.figures.debris_count += 1
         self.figures.debris_size += debris.size
         return debris
-
-
-def findings_in(item: log.Placed, decode: bool) -> Iterator[Finding]:
-    """Check one whole block beyond its hashes."""
-    header, name = item.header, item.segment.name
-    try:
-        block = Block(header, item.body, item.first_seq, item.offset)
-        block.check()
-        frames = zip(block.seqs, block.tags, block.payloads() if decode else (), strict=decode)
-    except FormatError as error:
-        error.file = name
-        yield Finding(item.offset, header.size, item.first_seq, last_seq_of(item), error)
-        return
-    if not decode:
-        return
-    from journal.codec import decode as decode_event  # construct is slow to import
-
-    for seq, tag, payload in frames:
-        try:
-            decode_event(tag, payload, item.offset)
-        except FormatError as error:
-            error.file = name
-            yield Finding(item.offset, header.size, seq, seq, error)

@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 
 from journal import log
 from journal.block import Block, last_number
+from journal.commit import Commit
 from journal.errors import CorruptBlock, DamagedJournal, FormatError, LostAcknowledged, OptionError
 from journal.writer import Writer
 
@@ -86,8 +87,13 @@ class Keeper:
 
     def _begin(self, item: log.Segment) -> None:
         if self._writer is None:
-            journal_id = item.header.journal_id
-            self._writer = Writer(self._target, publish=False, journal_id=journal_id)
+            # nothing is durable before all is: no need to keep blocks for a disk that fails
+            self._writer = Writer(
+                self._target,
+                publish=False,
+                journal_id=item.header.journal_id,
+                commit=Commit.NONE,
+            )
 
     def _keep(self, item: log.Placed) -> None:
         header = item.header

@@ -73,8 +73,13 @@ def recover(
     check_target(Path(target), [Path(source)])
     report = progress or nobody
     mender = Mender(Path(source), body_size_max, report)
-    mender.mend()
-    return _copied(mender, Path(target), report)
+    try:
+        mender.mend()
+        return _copied(mender, Path(target), report)
+    except CorruptBlock as error:
+        reason = "more than a bit of the segment header is wrong, and without its salt no block"
+        file, offset = error.file, error.offset
+        raise CorruptBlock(f"{reason} can be told from noise", offset, file=file) from error
 
 
 def _copied(mender: Mender, target: Path, report: Progress) -> Recovery:
@@ -82,7 +87,7 @@ def _copied(mender: Mender, target: Path, report: Progress) -> Recovery:
     repairs: list[Repair] = []
     with closing(mender.files()) as files, Keeper(target) as keeper:
         walk = Watched(files, report, "copying")
-        for item in _explained(walk.items()):
+        for item in walk.items():
             if keeper.take(item):
                 repairs += _repairs_of(item, mender)
         keeper.writer.publish()
@@ -106,14 +111,3 @@ def _repairs_of(item: log.Item, mender: Mender) -> Iterator[Repair]:
             yield repair._replace(first_seq=item.first_seq, last_seq=last_seq_of(item))
     elif isinstance(item, log.Segment):
         yield from mender.found.get((item.name, item.offset), ())
-
-
-def _explained(items: Iterator[log.Item]) -> Iterator[log.Item]:
-    """Say what a segment header that cannot be mended means."""
-    try:
-        yield from items
-    except CorruptBlock as error:
-        reason = "more than a bit of the segment header is wrong, and without its salt no block"
-        raise CorruptBlock(
-            f"{reason} can be told from noise", error.offset, file=error.file
-        ) from error

@@ -26,11 +26,17 @@ class Facts:
     sealed: bool = False
 
 
+PROCESS_START = 128
+"""The tag of the event that the journal of a process begins with; its class is slow to import."""
+
+
 def gather(reader: "Reader") -> Facts:
-    """Read the headers, and of the blocks only those that have what is looked for."""
+    """Read the headers; of the journal of a process also the blocks that say what ran."""
+    facts = Facts(reader.summary())
+    if not _is_of_process(reader, facts.summary):
+        return facts
     from journal.events import core, process
 
-    facts = Facts(reader.summary())
     for event in _rare(reader):
         if isinstance(event, process.ProcessStart):
             facts.start = facts.start or event
@@ -45,6 +51,12 @@ def gather(reader: "Reader") -> Facts:
         elif isinstance(event, core.ProcessExit | process.ProcessTrap):
             facts.ending = event
     return facts
+
+
+def _is_of_process(reader: "Reader", summary: "Summary") -> bool:
+    first = next(reading.blocks(reader, 0, None, lambda error: None), None)
+    # where the first block is lost, whatever else a process would have said is told
+    return first is not None and (PROCESS_START in first.tags or bool(summary.damage))
 
 
 def _rare(reader: "Reader") -> "Iterator[Event]":
@@ -75,12 +87,12 @@ def _rare(reader: "Reader") -> "Iterator[Event]":
 
 def obstacle(facts: Facts) -> str:
     """Why the journal cannot be resumed here; empty if it can."""
-    from journal.errors import JournalError
-    from journal.events.process import Level
-
     start, summary = facts.start, facts.summary
     if start is None:
         return "it does not say what ran: it is not the journal of a process"
+    from journal.errors import JournalError
+    from journal.events.process import Level
+
     if start.level is not Level.FULL:
         return "it was recorded at level state"
     if any(damage.acknowledged for damage in summary.damage):

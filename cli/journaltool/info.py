@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 HELP = """Tell what a journal holds.
 
-That is what ran, on what, how far it came, and whether it can be resumed here.
+That is what its headers say, and of the journal of a process what ran, on what, how far it came,
+and whether it can be resumed here.
 
 Values of environment variables are not shown, because they are often secrets.
 """
@@ -114,15 +115,17 @@ def _damage(one: Any) -> dict[str, Any]:
 
 
 def _ending(found: "Facts") -> dict[str, Any]:
+    ending = found.ending
+    if ending is None:
+        return {"ended": False, "exit_code": None, "trap": None}
     from journal.events.core import ProcessExit
 
-    ending = found.ending
     code = trap = None
     if isinstance(ending, ProcessExit):
         code = ending.exit_code
-    elif ending is not None:
+    else:
         trap = ending.kind
-    return {"ended": ending is not None, "exit_code": code, "trap": trap}
+    return {"ended": True, "exit_code": code, "trap": trap}
 
 
 def _moment(micros: int) -> str:
@@ -143,8 +146,9 @@ def _rows(known: dict[str, Any], summary: "Summary") -> list[tuple[str, str]]:
     if "parent" in known:
         rows.append(("parent", f"{known['parent']['id']}, from behind {known['parent']['seq']}"))
     last = f", the last at {known['last_event']}" if summary.events else ""
+    if "module" in known:
+        rows.append(("sessions", str(known["sessions"])))
     rows += [
-        ("sessions", str(known["sessions"])),
         ("events", f"{summary.events}{last}"),
         (
             "size",
@@ -161,7 +165,8 @@ def _rows(known: dict[str, Any], summary: "Summary") -> list[tuple[str, str]]:
         for offset, size in summary.debris
     ]
     rows += [("damage", str(one.error())) for one in summary.damage]
-    rows.append(("ended", _ended(known)))
+    if "module" in known:
+        rows.append(("ended", _ended(known)))
     rows.append(("resumable", "yes" if known["resumable"] else f"no: {known['obstacle']}"))
     return rows
 

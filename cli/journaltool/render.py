@@ -44,13 +44,16 @@ def seconds(value: float) -> str:
 
 def table(rows: Iterable[tuple[str, str]], *, style: Mapping[str, str] | None = None) -> None:
     """Names and values on stdout, one pair a line; ``style`` has rich's styles of some names."""
-    from rich.console import Console
-    from rich.text import Text
-
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has UTF-8
     found = list(rows)
     width = max((len(name) for name, _ in found), default=0)
+    if not sys.stdout.isatty():  # nothing is styled there, and rich is slow to import
+        sys.stdout.write("".join(f"{name:<{width}}  {safe(value)}\n" for name, value in found))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
     console = Console(highlight=False, markup=False, emoji=False)
     styles = style or {}
     with console.capture() as printed:  # rich would end the process itself on a broken pipe

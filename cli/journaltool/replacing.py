@@ -45,6 +45,8 @@ def _check_replaceable(path: Path, descriptor: int) -> None:
     from journal import JournalLocked, NotAJournal, OptionError, Reader
 
     found = os.fstat(descriptor)
+    if stat.S_ISDIR(found.st_mode):
+        raise OptionError(f"{path} is a directory, so --force does not replace it: move it away")
     if stat.S_ISREG(found.st_mode) and found.st_size:
         try:
             Reader(path).close()
