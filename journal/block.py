@@ -25,6 +25,7 @@ from journal.columns import (
     pack,
     read_u32,
     split,
+    take,
     u32,
 )
 from journal.errors import CorruptBlock
@@ -50,6 +51,7 @@ from journal.header import (
     last_number,
     read_header,
 )
+from journal.magic import holds
 from journal.segment import SEGMENT_MAGIC
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "last_number",
     "read_header",
     "rehead",
+    "take",
 ]
 
 _COMPRESS_SIZE_MIN = 512
@@ -240,16 +243,10 @@ def _joined_if_small(payload: bytes, columns: bytes) -> list[bytes]:
 
 def _holds_magic(body: list[bytes]) -> bool:
     if len(body) == 1:
-        return _has_magic(body[0])
+        return holds(body[0], SEGMENT_MAGIC)
     payload, columns = body
     seam = payload[1 - len(SEGMENT_MAGIC) :] + columns[: len(SEGMENT_MAGIC) - 1]
-    return any(map(_has_magic, (payload, columns, seam)))
-
-
-def _has_magic(data: bytes) -> bool:
-    # most bytes lack one of the eight, which is seen at 100 GB/s; and CPython searches four times
-    # as fast from the end as from the beginning
-    return all(map(data.__contains__, SEGMENT_MAGIC)) and data.rfind(SEGMENT_MAGIC) >= 0
+    return any(holds(part, SEGMENT_MAGIC) for part in (payload, columns, seam))
 
 
 def _masked(payload: bytes, mask: int) -> bytes:

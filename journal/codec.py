@@ -70,14 +70,13 @@ def packed(cls: type[Event], rows: Iterable[tuple[Any, ...]], time: int) -> Iter
     All but the last fill a block. Raises MalformedEvent or LimitExceeded for a row that does not
     fit, after the blocks that the rows before it fill.
     """
-    tag, codes, found = bytes((cls.tag,)), codes_of(cls) if NATIVE else "", iter(rows)
+    tag, codes = bytes((cls.tag,)), codes_of(cls) if NATIVE else ""
     try:
         if codes:
-            packer = Packer(codes, _CODECS[cls].pack)
-            for raw, ends in _packed_natively(packer, found):
+            for raw, ends in _packed_natively(Packer(codes, packer(cls)), iter(rows)):
                 yield Packed(len(ends) // 4, raw, ends, tag, b"", time, time)
         else:
-            for payloads in _filling(starmap(_CODECS[cls].pack, found)):
+            for payloads in _filling(starmap(packer(cls), rows)):
                 yield pack(Frames(tag, payloads, (time,)))
     except MISFITS as cause:
         raise _malformed(cls, cause, 0) from cause

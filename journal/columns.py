@@ -62,23 +62,47 @@ def pack(frames: Frames, time: int = 0) -> Packed:
     return Packed(len(sizes), b"".join(payloads), ends_of(sizes), bytes(tags), deltas, first, last)
 
 
+def take(
+    tags: Sequence[int], payloads: Sequence[bytes], start: int, time: int
+) -> tuple[Packed, int]:
+    """Pack the payloads from ``start`` on that fill a block; give the index behind them, too.
+
+    ``tags`` are one for each of ``payloads``, or one for all. Raises as ``filled`` does.
+    """
+    sizes = _sizes_filling(payloads, start)
+    stop = start + len(sizes)
+    raw = b"".join(payloads[start:stop])
+    column = bytes(tags if len(tags) == 1 else tags[start:stop])
+    return Packed(len(sizes), raw, ends_of(sizes), column, b"", time, time), stop
+
+
 def filled(payloads: Sequence[bytes], start: int = 0) -> int:
     """Give the index behind the payload that fills a block begun with ``payloads[start]``.
 
     At most the number of payloads: then the block is not filled. Raises LimitExceeded for a payload
     that no block takes.
     """
-    room, stop, count = BLOCK_SIZE_TARGET, start, len(payloads)
-    while room > 0 and stop < count:
+    return start + len(_sizes_filling(payloads, start))
+
+
+def _sizes_filling(payloads: Sequence[bytes], start: int) -> list[int]:
+    found: list[int] = []
+    room, count = BLOCK_SIZE_TARGET, len(payloads)
+    while room > 0 and start < count:
         # most payloads are like their neighbours: see first how many of this size there is room for
-        guess = -(-room // (len(payloads[stop]) + COLUMNS_SIZE_EACH))
-        sizes = list(map(len, payloads[stop : stop + guess]))
-        if max(sizes) > PAYLOAD_SIZE_MAX:
+        size = len(payloads[start]) + COLUMNS_SIZE_EACH
+        sizes = list(map(len, payloads[start : start + -(-room // size)]))
+        if sizes.count(sizes[0]) == len(sizes):
+            spent = len(sizes) * size
+        else:
+            sums = list(accumulate(map(COLUMNS_SIZE_EACH.__add__, sizes)))
+            taken = bisect_left(sums, room) + 1
+            sizes, spent = sizes[:taken], sums[min(taken, len(sums)) - 1]
+        if spent > PAYLOAD_SIZE_MAX and max(sizes) > PAYLOAD_SIZE_MAX:
             raise LimitExceeded(f"a payload of {max(sizes)} bytes cannot be written", 0)
-        spent = list(accumulate(map(COLUMNS_SIZE_EACH.__add__, sizes)))
-        taken = min(bisect_left(spent, room) + 1, len(spent))
-        stop, room = stop + taken, room - spent[taken - 1]
-    return stop
+        found = found + sizes if found else sizes
+        start, room = start + len(sizes), room - spent
+    return found
 
 
 def ends_of(sizes: Sequence[int]) -> bytes:

@@ -13,7 +13,7 @@ from mypy_extensions import i16, i32, i64
 from journal.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH
 from journal.frame import PAYLOAD_SIZE_MAX
 
-CODES = "QIqiHB?st"
+CODES = "QLqlHB?st"
 """What a row may hold: numbers and flags by their ``struct`` codes, ``s`` bytes, ``t`` text."""
 
 _U64: Final = 0
