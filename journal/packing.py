@@ -26,6 +26,9 @@ _FLAG: Final = 6
 _BYTES: Final = 7
 _TEXT: Final = 8
 
+_SIZE_MAX: Final = 1 << 24  # a constant for the compiler, which looks names of other modules up
+assert _SIZE_MAX == PAYLOAD_SIZE_MAX
+
 
 class Packer:
     """Gathers payloads of one kind, and their ends, until they fill a block.
@@ -49,7 +52,7 @@ class Packer:
         while index < count and room > 0:
             before: i64 = len(raw)
             row = rows[index]
-            if not _packs(raw, codes, row) or len(raw) - before > PAYLOAD_SIZE_MAX:
+            if not _packs(raw, codes, row) or len(raw) - before > _SIZE_MAX:
                 raw.truncate(before)
                 raw.write(self._pack(*row))
             end: i64 = len(raw)
@@ -77,49 +80,45 @@ def _packs(raw: BytesWriter, codes: bytes, row: Any) -> bool:
     index: i64 = 0
     try:
         while index < count:
-            if not _packs_value(raw, codes[index], row[index]):
-                return False
+            code: i64 = codes[index]
+            value = row[index]
+            if code < _FLAG:
+                if not _packs_number(raw, code, value):
+                    return False
+            elif code == _BYTES:
+                if type(value) is not bytes or not _packs_bytes(raw, value):
+                    return False
+            elif code == _TEXT:
+                if type(value) is not str or not _packs_bytes(raw, value.encode()):
+                    return False
+            else:
+                raw.append(1 if value else 0)
             index += 1
     except (OverflowError, TypeError, UnicodeEncodeError):
         return False
     return True
 
 
-def _packs_value(raw: BytesWriter, code: int, value: Any) -> bool:
-    if code < _FLAG:
-        number: i64 = value
-        return _packs_number(raw, code, number)
-    if code == _BYTES:
-        return type(value) is bytes and _packs_bytes(raw, value)
-    if code == _TEXT:
-        return type(value) is str and _packs_bytes(raw, value.encode())
-    raw.append(1 if value else 0)
-    return True
-
-
 def _packs_bytes(raw: BytesWriter, value: bytes) -> bool:
     size: i64 = len(value)
-    if size > PAYLOAD_SIZE_MAX:
+    if size > _SIZE_MAX:
         return False
     write_i32_le(raw, i32(size))
     raw.write(value)
     return True
 
 
-def _packs_number(raw: BytesWriter, code: int, number: i64) -> bool:
-    if code in (_U64, _I64):
-        if number < 0 and code == _U64:
-            return False
+def _packs_number(raw: BytesWriter, code: i64, number: i64) -> bool:
+    if code == _I64 or (code == _U64 and number >= 0):
         write_i64_le(raw, number)
-    elif code in (_U32, _I32):
-        low: i64 = 0 if code == _U32 else -0x8000_0000
-        if number < low or number > low + 0xFFFF_FFFF:
-            return False
+    elif code == _U32 and 0 <= number <= 0xFFFF_FFFF:
         write_i32_le(raw, i32(number))
-    elif number < 0 or number > (0xFFFF if code == _U16 else 0xFF):
-        return False
-    elif code == _U16:
+    elif code == _U16 and 0 <= number <= 0xFFFF:
         write_i16_le(raw, i16(number))
-    else:
+    elif code == _U8 and 0 <= number <= 0xFF:
         raw.append(int(number))
+    elif code == _I32 and -0x8000_0000 <= number <= 0x7FFF_FFFF:
+        write_i32_le(raw, i32(number))
+    else:
+        return False
     return True
