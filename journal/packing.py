@@ -83,7 +83,7 @@ def _packs(raw: BytesWriter, codes: bytes, row: Any) -> bool:
             code: i64 = codes[index]
             value = row[index]
             if code < _FLAG:
-                if not _packs_number(raw, code, value):
+                if not isinstance(value, int) or not _packs_number(raw, code, value):
                     return False
             elif code == _BYTES:
                 if type(value) is not bytes or not _packs_bytes(raw, value):
@@ -94,7 +94,7 @@ def _packs(raw: BytesWriter, codes: bytes, row: Any) -> bool:
             else:
                 raw.append(1 if value else 0)
             index += 1
-    except (OverflowError, TypeError, UnicodeEncodeError):
+    except (OverflowError, TypeError, ValueError):
         return False
     return True
 
