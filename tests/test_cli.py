@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import journal
 from tests.programs import ROOT
 
-COMMANDS = ("run", "resume", "inspect", "info", "verify")
+COMMANDS = ("run", "resume", "inspect", "tail", "info", "verify", "recover", "concat")
 WAIT_SECONDS = 60.0
 
 Done = subprocess.CompletedProcess[bytes]
