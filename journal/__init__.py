@@ -24,7 +24,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from journal import events
+from journal.appender import Roll
 from journal.codec import decode, encode
+from journal.commit import Commit
 from journal.errors import (
     CorruptBlock,
     Divergence,
@@ -34,6 +36,7 @@ from journal.errors import (
     JournalError,
     JournalLocked,
     LimitExceeded,
+    LostAcknowledged,
     MalformedEvent,
     MissingEvents,
     ModuleMismatch,
@@ -48,8 +51,10 @@ from journal.errors import (
     UnsupportedVersion,
 )
 from journal.event import Event, Group
+from journal.findings import Finding, Summary
 from journal.frame import Frame
-from journal.reader import Finding, Reader, Summary
+from journal.log import Mode
+from journal.reader import Reader
 from journal.version import VERSION as __version__
 from journal.writer import Writer
 
@@ -79,6 +84,7 @@ _ENGINE = {
 }
 
 __all__ = [
+    "Commit",
     "Configuration",
     "CorruptBlock",
     "Divergence",
@@ -97,9 +103,11 @@ __all__ = [
     "JournalLocked",
     "Level",
     "LimitExceeded",
+    "LostAcknowledged",
     "MalformedEvent",
     "MemoryMount",
     "MissingEvents",
+    "Mode",
     "ModuleMismatch",
     "ModuleRefused",
     "NotAJournal",
@@ -110,6 +118,7 @@ __all__ = [
     "Placed",
     "Reader",
     "Recorder",
+    "Roll",
     "StorageError",
     "Summary",
     "TornBlock",

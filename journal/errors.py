@@ -8,6 +8,7 @@
     - DamagedJournal       bytes were lost where whole blocks stand behind them
       . CorruptBlock       a whole block is present and its bytes are wrong
       . MissingEvents      blocks that must have been there are not
+      . LostAcknowledged   either of these, and a sync had promised what is lost
     - MalformedEvent       the hashes hold and the payload still does not fit its layout
     - UnknownEvent         a tag this version does not know
     - LimitExceeded        a size, a count or a length is above a named limit
@@ -29,12 +30,20 @@ class JournalError(Exception):
 
 
 class FormatError(JournalError):
-    """The bytes at ``offset`` are not what the format says."""
+    """The bytes at ``offset`` are not what the format says.
 
-    def __init__(self, reason: str, offset: int = 0) -> None:
-        super().__init__(f"{reason} at offset {offset}")
+    ``file`` names the segment file of a journal that is a directory, and is empty else.
+    """
+
+    def __init__(self, reason: str, offset: int = 0, file: str = "") -> None:
+        super().__init__(reason, offset, file)
         self.reason = reason
         self.offset = offset
+        self.file = file
+
+    def __str__(self) -> str:
+        place = f" of {self.file}" if self.file else ""
+        return f"{self.reason} at offset {self.offset}{place}"
 
 
 class NotAJournal(FormatError):
@@ -53,9 +62,11 @@ class DamagedJournal(FormatError):
     """Bytes were lost where whole blocks stand behind them.
 
     ``size`` bytes at ``offset`` are lost, and with them the events ``first_seq`` to ``last_seq``
-    (none when ``last_seq < first_seq``). ``acknowledged`` tells that a later block knew them to be
-    durable. Reading can go on from ``last_seq + 1``.
+    (none when ``last_seq < first_seq``). Reading can go on from ``last_seq + 1``.
     """
+
+    acknowledged = False
+    """Whether a later block knew what is lost to be durable."""
 
     def __init__(
         self,
@@ -65,13 +76,12 @@ class DamagedJournal(FormatError):
         size: int = 0,
         first_seq: int = 0,
         last_seq: int = -1,
-        acknowledged: bool = False,
+        file: str = "",
     ) -> None:
-        super().__init__(reason, offset)
+        super().__init__(reason, offset, file)
         self.size = size
         self.first_seq = first_seq
         self.last_seq = last_seq
-        self.acknowledged = acknowledged
 
 
 class CorruptBlock(DamagedJournal):
@@ -80,6 +90,12 @@ class CorruptBlock(DamagedJournal):
 
 class MissingEvents(DamagedJournal):
     """Blocks that must have been there are not."""
+
+
+class LostAcknowledged(DamagedJournal):
+    """Bytes are lost that a sync had promised to keep."""
+
+    acknowledged = True
 
 
 class MalformedEvent(FormatError):

@@ -1,237 +1,161 @@
-"""What stands in the bytes of a journal: blocks, debris, damage and the tail.
+"""What stands in the files of a journal: segments, and in them blocks, debris, damage and the tail.
 
 The rules are those of spec/format.md, "What a reader concludes". Reader and Writer both walk here,
 so that what one shows is what the other goes on from.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from typing import NamedTuple
 
 from journal import segment
-from journal.block import BLOCK_MAGIC, BlockHeader, flaw, last_number
-from journal.errors import CorruptBlock, FormatError, MissingEvents, TornBlock
-from journal.segment import SEGMENT_HEADER_SIZE, Bytes, SegmentHeader
-from journal.survey import Budget, Segment, SegmentBytes, Survey
+from journal.errors import CorruptBlock, DamagedJournal, FormatError, NotAJournal
+from journal.source import Bytes, Source
+from journal.steps import Damage, Debris, Item, Placed, Steps, Tail, Wants
+from journal.survey import Budget, Segment, Survey
 
-_CHUNK_SIZE = 1 << 20
-
-
-class Placed(NamedTuple):
-    """A whole block in its place; ``body`` is there when the walk was asked for it."""
-
-    segment: Segment
-    header: BlockHeader
-    offset: int
-    first_seq: int
-    body: bytes
+__all__ = ["Damage", "Debris", "Item", "Mode", "Placed", "Segment", "Tail", "Wants", "walk"]
 
 
-class Debris(NamedTuple):
-    """Bytes that a crash left: of no consequence, and explained."""
+class Mode(StrEnum):
+    """What may be wrong with a journal that is opened."""
 
-    offset: int
-    size: int
+    STRICT = "strict"
+    """Nothing but debris that a later block explains."""
+    TOLERATE_TAIL = "tolerate-tail"
+    """A torn tail as well, as every crash leaves one."""
+    POINT_IN_TIME = "point-in-time"
+    """Damage as well, where no sync had promised what is lost: all ends in front of it."""
+    SALVAGE = "salvage"
+    """Anything, for readers only: they pass over what is lost."""
 
 
-class Damage(NamedTuple):
-    """Bytes and events that are lost although whole blocks stand behind them.
+def walk(
+    sources: Iterable[Bytes], wants: Wants, verify: bool = True, behind: Tail | None = None
+) -> Iterator[Item]:
+    """Give what stands in the files of a journal, in their order.
 
-    ``link`` is the end and the hash of the last block before them.
+    Each segment ends in a Tail. With ``behind``, the walk begins where an earlier one ended, and
+    the first of ``sources`` is the file of that tail. With ``verify`` off, wanted bodies are read
+    and not hashed. Raises a FormatError only for what leaves nothing to go on with.
     """
-
-    offset: int
-    size: int
-    first_seq: int
-    last_seq: int
-    acknowledged: bool
-    reason: str
-    kind: type[FormatError]
-    link: tuple[int, int]
-
-    def error(self) -> FormatError:
-        """Give the exception to raise for it."""
-        if issubclass(self.kind, CorruptBlock | MissingEvents):
-            return self.kind(
-                self.reason,
-                self.offset,
-                size=self.size,
-                first_seq=self.first_seq,
-                last_seq=self.last_seq,
-                acknowledged=self.acknowledged,
-            )
-        return self.kind(self.reason, self.offset)
-
-
-class Tail(NamedTuple):
-    """The end of a segment's last whole block; ``link`` is what a block that goes on names."""
-
-    segment: Segment
-    offset: int
-    torn_size: int
-    link: tuple[int, int]
-    next_seq: int
-
-
-Item = Segment | Placed | Debris | Damage | Tail
-Wants = Callable[[Segment, BlockHeader, int], bool]
-"""Whether the body of a block (its segment, header and first number) is to be read and checked."""
-
-
-def walk(data: Bytes, size: int, wants: Wants, verify: bool = True) -> Iterator[Item]:
-    """Give what stands in the first ``size`` bytes of ``data``, in file order.
-
-    Each segment ends in a Tail. With ``verify`` off, wanted bodies are read and not hashed.
-    Raises a FormatError only for what leaves nothing to go on with.
-    """
-    position, next_seq, budget = 0, None, Budget(size)
-    while next_seq is None or position < size:
-        header = segment.read(data, position)
-        place = Survey(data, position, size, header, budget).segment(next_seq)
+    before: Segment | None = behind.segment if behind else None
+    next_seq = behind.next_seq if behind else None
+    for found, following in _in_pairs(_surveyed(sources, behind)):
+        if isinstance(found, _Headless):
+            damage = found.damage(before, next_seq or 0, following)
+            next_seq = damage.last_seq + 1
+            yield damage
+            continue
+        place, next_seq = _numbered(found.place, None if behind else before, next_seq)
+        if behind:
+            place = place._replace(shift=behind.segment.shift)
+        if isinstance(following, _Surveyed) and following.place.header.continues(place.header):
+            place = _continued(place, following.place)
+        before = place
         yield place
-        steps = _Steps(data, place, wants, verify, budget)
+        steps = Steps(found.data, place, next_seq, wants, verify, found.budget)
+        if behind:
+            steps.go_behind(behind)
+            behind = None
         yield from steps.run()
-        position, next_seq = place.limit, steps.next_seq
+        next_seq = steps.next_seq
 
 
-def begin(data: Bytes) -> SegmentHeader:
-    """Read the header that a journal begins with."""
-    return segment.read(data, 0)
+class _Surveyed(NamedTuple):
+    data: Bytes
+    place: Segment
+    budget: Budget
 
 
-class _Fault(NamedTuple):
-    kind: type[FormatError]
-    reason: str
-    trusted: bool = False
-    """The block behind this one can be gone on with."""
-    torn: bool = False
-    """A crash can leave it so."""
+class _Headless(NamedTuple):
+    """A file, or the beginning of one, whose segment header is not to be believed."""
+
+    error: FormatError
+    offset: int
+    size: int
+    name: str
+
+    def damage(
+        self, before: Segment | None, next_seq: int, following: "_Surveyed | _Headless | None"
+    ) -> Damage:
+        """Account for the events that are lost with it, as far as the next segment tells."""
+        last_seq = next_seq - 1
+        if isinstance(following, _Surveyed):
+            header, shift = following.place.header, before.shift if before else 0
+            if before is None or header.continues(before.header):
+                last_seq = max(last_seq, header.first_seq + shift - 1)
+        error = self.error
+        lost = last_seq >= next_seq  # the next segment began when all of this one was durable
+        kind = type(error) if not lost or isinstance(error, DamagedJournal) else CorruptBlock
+        open_ended = following is None
+        return Damage(
+            self.offset,
+            self.size,
+            next_seq,
+            last_seq,
+            lost,
+            error.reason,
+            kind,
+            (0, 0),
+            self.name,
+            open_ended,
+        )
 
 
-class _Steps(SegmentBytes):
-    """The walk proper: from the segment header from block to block."""
-
-    def __init__(
-        self, data: Bytes, place: Segment, wants: Wants, verify: bool, budget: Budget
-    ) -> None:
-        super().__init__(data, place.offset, place.header.salt, budget)
-        self._segment = place
-        self._limit = place.limit
-        self._wants = wants
-        self._verify = verify
-        self._at = place.offset + SEGMENT_HEADER_SIZE
-        self._link = (SEGMENT_HEADER_SIZE, place.header.hash)
-        self.next_seq = place.header.first_seq + place.shift
-        self._ahead: BlockHeader | None = None
-        self._taken = b""
-
-    def run(self) -> Iterator[Item]:
+def _surveyed(sources: Iterable[Bytes], behind: Tail | None) -> Iterator[_Surveyed | _Headless]:
+    first_error: FormatError | None = None
+    seen = False
+    for file, data in enumerate(sources, behind.segment.file if behind else 0):
+        name = data.name if isinstance(data, Source) else ""
+        position, begin, size, budget = 0, None, len(data), Budget(len(data))
+        if behind:
+            position, begin, behind = behind.segment.offset, behind.offset, None
         while True:
-            claimed = self._segment.claims.get(self._link, 0) + self._start
-            if claimed > self._at:
-                yield Debris(self._at, claimed - self._at)
-                self._at, self._ahead = claimed, None
-            header = self._ahead or self._header(self._at)
-            fault = self._fault(header)
-            if fault is None:
-                assert header is not None
-                yield Placed(self._segment, header, self._at, self.next_seq, self._taken)
-                self._accept(header)
-                continue
-            item = self._conclude(header, fault)
-            if item is not None:
-                yield item
-            if isinstance(item, Tail):
-                return
+            try:
+                header = segment.read(data, position)
+            except FormatError as error:
+                first_error = first_error or error
+                limit = segment.find(data, position + 1, size)
+                if not name and (seen or limit == size):
+                    raise
+                yield _Headless(error, position, limit - position, name)
+            else:
+                seen = True
+                place = Survey(data, position, size, header, budget).segment(begin)
+                limit, begin = place.limit, None
+                yield _Surveyed(data, place._replace(file=file, name=name), budget)
+            position = limit
+            if position >= size:
+                break
+    if not seen:
+        raise first_error or NotAJournal("there is no segment, nothing stands")
 
-    def _accept(self, header: BlockHeader) -> None:
-        self._at += header.size
-        self._link = (header.end, header.hash)
-        self.next_seq = self._seq_behind(header)
 
-    def _seq_behind(self, header: BlockHeader) -> int:
-        seq = header.first_seq + self._segment.shift + header.frame_count
-        if header.has_numbers and header.frame_count:
-            seq += last_number(header, self._taken) + 1 - header.frame_count
-        return seq
+def _in_pairs(
+    items: Iterator[_Surveyed | _Headless],
+) -> Iterator[tuple[_Surveyed | _Headless, _Surveyed | _Headless | None]]:
+    """Give each with the one behind it."""
+    held = next(items, None)
+    while held is not None:
+        following = next(items, None)
+        yield held, following
+        held = following
 
-    def _fault(self, header: BlockHeader | None) -> _Fault | None:
-        """Say why there is no block to believe here; look one ahead, because the next one knows."""
-        self._ahead, self._taken = None, b""
-        if header is None:
-            return _Fault(CorruptBlock, "no whole block stands", torn=True)
-        if error := flaw(header):
-            return _Fault(type(error), error.reason)
-        seq = header.first_seq + self._segment.shift
-        if not header.follows(*self._link):
-            return _Fault(MissingEvents, "a block follows one that is not there")
-        if seq < self.next_seq or (seq > self.next_seq and not header.has_numbers):
-            return _Fault(MissingEvents, f"a block starts with event {seq}")
-        end = self._start + header.end
-        if end > self._limit:
-            return _Fault(TornBlock, "a block is cut short", torn=True)
-        return self._body_fault(header, end)
 
-    def _body_fault(self, header: BlockHeader, end: int) -> _Fault | None:
-        ahead = self._header(end) if end < self._limit else None
-        link = (header.end, header.hash)
-        confirmed = link in self._segment.claims or (ahead is not None and ahead.follows(*link))
-        first_seq = header.first_seq + self._segment.shift
-        # where the numbers have holes, the last of them stands in the body
-        wanted = header.has_numbers or self._wants(self._segment, header, first_seq)
-        body = self._body(header) if wanted or not confirmed else b""
-        self._ahead = ahead
-        check = not confirmed or (wanted and self._verify)
-        if check and not self._whole(header, body):
-            reason = "the hash of a block's body does not hold"
-            return _Fault(CorruptBlock, reason, trusted=confirmed and ahead is not None, torn=True)
-        if not confirmed and ahead is not None and ahead.previous_end == header.end:
-            return _Fault(
-                CorruptBlock, "a block is not the one that its successor names", trusted=True
-            )
-        self._taken = body
-        return None
+def _numbered(place: Segment, before: Segment | None, next_seq: int | None) -> tuple[Segment, int]:
+    """Make a segment's numbers the journal's."""
+    header = place.header
+    if next_seq is None:
+        return place, header.first_seq
+    if before is not None and header.continues(before.header):
+        return place._replace(shift=before.shift), next_seq
+    return place._replace(shift=next_seq - header.first_seq), next_seq
 
-    def _conclude(self, header: BlockHeader | None, fault: _Fault) -> Item | None:
-        """Judge what stands here, when it is no block to believe. None: look again."""
-        ahead, at = self._ahead, self._at
-        anchor = ahead if fault.trusted else None
-        if anchor is None:
-            least = self.next_seq - self._segment.shift
-            linked = header is None or fault.kind is not MissingEvents
-            anchor = self._find(at + 1 if linked else at, self._limit, least)
-        # a live writer may have finished meanwhile what was half there a moment ago
-        if self._fault(self._header(at)) is None:
-            return None
-        if anchor is None:
-            return self._end(fault)
-        end = self._start + anchor.offset
-        self._at, self._ahead = end, None
-        if end > at and anchor.follows(*self._link):
-            return Debris(at, end - at)
-        first, self.next_seq = self.next_seq, anchor.first_seq + self._segment.shift
-        durable = self._segment.durable_upto > at - self._start
-        link, self._link = self._link, (anchor.previous_end, anchor.previous_hash)
-        kind = MissingEvents if self._zeros(at, end) else fault.kind
-        kind = CorruptBlock if kind is TornBlock else kind
-        return Damage(at, end - at, first, self.next_seq - 1, durable, fault.reason, kind, link)
 
-    def _end(self, fault: _Fault) -> Item:
-        """Nothing of this segment stands behind: a torn tail, unless no crash leaves such bytes."""
-        at, size = self._at, self._limit - self._at
-        self._at = self._limit
-        if self._zeros(at, self._limit):
-            return self._tail(at, 0)
-        begin = self._data[at : min(at + len(BLOCK_MAGIC), self._limit)]
-        if fault.torn and (BLOCK_MAGIC.startswith(begin) or not any(begin)):
-            return self._tail(at, size)
-        seq = self.next_seq
-        return Damage(at, size, seq, seq - 1, False, fault.reason, fault.kind, self._link)
-
-    def _tail(self, at: int, torn_size: int) -> Tail:
-        return Tail(self._segment, at, torn_size, self._link, self.next_seq)
-
-    def _zeros(self, start: int, end: int) -> bool:
-        for position in range(start, end, _CHUNK_SIZE):
-            if self._data[position : min(position + _CHUNK_SIZE, end)].strip(b"\0"):
-                return False
-        return True
+def _continued(place: Segment, following: Segment) -> Segment:
+    header = following.header
+    return place._replace(
+        continued=(header.previous_end, header.previous_hash),
+        continued_seq=header.first_seq + place.shift,
+    )

@@ -1,76 +1,62 @@
 """Reading a journal: frames or events from any number on, blocks by kind, and what is wrong."""
 
-import mmap
 import os
-import stat
-from collections.abc import Callable, Container, Iterable, Iterator
-from itertools import dropwhile, repeat
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from itertools import islice, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
-from journal import log
+from journal import log, seek, segment
 from journal.block import Block, BlockHeader, bitmap_of
-from journal.errors import FormatError, NotAJournal
+from journal.errors import FormatError, NotAJournal, TornBlock
+from journal.findings import Finding, Summary, findings_in, summarize
+from journal.follower import Follower
 from journal.frame import TAG_MAX, TAG_MIN, Frame
+from journal.log import Mode
+from journal.places import Places
+from journal.segment import SEGMENT_HEADER_SIZE
+from journal.segments import Files
 from journal.survey import Segment
+from journal.watch import Watch
 
 if TYPE_CHECKING:
     from journal.event import Event
 
+_Row = TypeVar("_Row")
 _new_frame: Callable[[type[Frame], Iterable[object]], Frame] = tuple.__new__  # in C, unlike _make
 _TAGS = range(TAG_MIN, TAG_MAX + 1)
-
-
-class Summary(NamedTuple):
-    """What the headers of a journal say; offsets are the file's, times µs since the epoch.
-
-    ``last_seq`` is ``first_seq - 1`` when there are no events. ``debris`` holds offsets and sizes,
-    ``durable_upto`` is the offset below which a later block knew all to be durable.
-    """
-
-    segments: int
-    blocks: int
-    events: int
-    first_seq: int
-    last_seq: int
-    first_time: int
-    last_time: int
-    size: int
-    tail: int
-    torn_size: int
-    debris: tuple[tuple[int, int], ...]
-    damage: tuple[log.Damage, ...]
-    durable_upto: int
-    journal_id: bytes
-    created: int
-    version: tuple[int, int]
-
-
-class Finding(NamedTuple):
-    """One thing that is wrong: ``error`` says what, from ``first_seq`` to ``last_seq``."""
-
-    offset: int
-    size: int
-    first_seq: int
-    last_seq: int
-    error: FormatError
+_SEQ_END = 1 << 64
 
 
 class Reader:
-    """An open journal. A reader does not disturb a writer, and sees what was there when asked.
+    """An open journal, a file or a directory of segments.
 
-    With ``verify`` off, the hashes of bodies are not checked where a later block confirms them.
+    A reader does not disturb a writer, and sees what was there when asked. ``mode`` says what may
+    be wrong: with ``STRICT`` a torn tail raises too, with ``POINT_IN_TIME`` all ends quietly in
+    front of damage that lost nothing acknowledged, with ``SALVAGE`` damage is passed over, and
+    ``losses`` tells what of. With ``verify`` off, the hashes of bodies are not checked where a
+    later block confirms them. ``flips`` gives bits to read otherwise, by file name ("" in a journal
+    that is one file) and offset.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, verify: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        verify: bool = True,
+        mode: Mode = Mode.TOLERATE_TAIL,
+        flips: Mapping[str, Mapping[int, int]] | None = None,
+    ) -> None:
         self.path = Path(path)
+        self.losses: list[log.Damage] = []
         self._verify = verify
-        self._map: mmap.mmap | None = None
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._mode = mode
+        self._files = Files(path, patient=mode is Mode.SALVAGE, flips=flips)
+        self._places = Places(self._files)
         try:
-            if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-                raise NotAJournal(f"{self.path} is not a regular file")
-            log.begin(self._data()[0])
+            self._check_begin()
         except BaseException:
             self.close()
             raise
@@ -82,11 +68,15 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; blocks already given stay good."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-        self._map = None
+        """Let go of the files; blocks already given stay good."""
+        self._files.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files, as they are now."""
+        return sum(map(len, self._files.sources(self._files.names())))
+
+    # -- forward -----------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator["Event"]:
         from journal.codec import decode  # construct is slow to import, frames do without
@@ -94,157 +84,314 @@ class Reader:
         for frame in self.frames():
             yield decode(frame.tag, frame.payload, frame.offset)
 
-    def frames(self, start: int = 0) -> Iterator[Frame]:
-        """Give every frame from number ``start`` on, up to the tail.
+    def frames(
+        self,
+        start: int = 0,
+        *,
+        stop: int | None = None,
+        tags: Container[int] | None = None,
+        since: int | None = None,
+    ) -> Iterator[Frame]:
+        """Give the frames numbered ``start`` up to ``stop``, of any of ``tags``, in order.
 
-        Raises CorruptBlock or MissingEvents where events from ``start`` on are lost; ``frames``
-        from behind its ``last_seq`` goes on after them. Damage that cost no event is for
-        ``summary`` and ``verify`` to tell.
+        With ``since``, only those of that time (µs since the epoch) or later. Raises a
+        DamagedJournal where events from ``start`` on are lost; ``frames`` from behind its
+        ``last_seq`` goes on after them. Damage that cost no event is for ``summary`` and
+        ``verify`` to tell.
         """
-        for block in self.blocks(start):
-            rows = zip(block.seqs, block.tags, block.payloads(), block.times, repeat(block.offset))
-            frames: Iterator[Frame] = map(_new_frame, repeat(Frame), rows)
-            if block.first_seq < start:
-                frames = dropwhile(lambda frame: frame.seq < start, frames)
-            yield from frames
+        for name, block in self._blocks(start, tags, stop, since):
+            yield from self._told(name, block, _Wish(start, stop, tags, since).frames)
 
-    def blocks(self, start: int = 0, tags: Container[int] | None = None) -> Iterator[Block]:
+    def rows(
+        self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
+    ) -> Iterator[tuple[int, int, bytes]]:
+        """Give what ``frames`` gives as tuples of number, tag and payload: it is faster."""
+        for name, block in self._blocks(start, tags, stop, None):
+            yield from self._told(name, block, _Wish(start, stop, tags).rows)
+
+    def blocks(
+        self,
+        start: int = 0,
+        tags: Container[int] | None = None,
+        *,
+        stop: int | None = None,
+        since: int | None = None,
+    ) -> Iterator[Block]:
         """Give the blocks with events from number ``start`` on, if they may have any of ``tags``.
 
         Raises as ``frames`` does.
         """
-        bitmap = _bitmap(tags)
+        return (block for _, block in self._blocks(start, tags, stop, since))
 
-        def wants(segment: Segment, header: BlockHeader, first_seq: int) -> bool:
-            del segment
+    def _blocks(
+        self, start: int, tags: Container[int] | None, stop: int | None, since: int | None
+    ) -> Iterator[tuple[str, Block]]:
+        """Give blocks with the names of their files."""
+        bitmap, end = _bitmap(tags), _SEQ_END if stop is None else stop
+
+        def wants(_: Segment, header: BlockHeader, first_seq: int) -> bool:
             past = first_seq + header.frame_count <= start and not header.has_numbers
-            return not past and bool(header.frame_count and header.tag_bitmap & bitmap)
+            early = since is not None and header.time_last < since
+            return not (past or early) and bool(header.frame_count and header.tag_bitmap & bitmap)
 
         limit = 0
-        for item in self._walk(wants):
-            if isinstance(item, Segment):
+        names = self._places.names_from(start)
+        for item in log.walk(self._files.sources(names), wants, self._verify):
+            if isinstance(item, log.Placed):
+                if item.first_seq >= end:
+                    return
+                if wants(item.segment, item.header, item.first_seq):
+                    yield from self._block(item, start)
+            elif isinstance(item, Segment):
                 limit = item.limit
             elif isinstance(item, log.Damage):
+                costs = max(start, item.first_seq) <= min(item.last_seq, end - 1)
                 # where nothing stands behind, nobody knows what was lost
-                if max(start, item.first_seq) <= item.last_seq or item.offset + item.size == limit:
-                    raise item.error()
-            elif isinstance(item, log.Placed) and wants(item.segment, item.header, item.first_seq):
-                block = Block(item.header, item.body, item.first_seq, item.offset)
-                if block.seqs[-1] >= start:
-                    yield block
+                if self._ends_at(item, costs or item.offset + item.size == limit):
+                    return
+            elif isinstance(item, log.Tail):
+                self._check_tail(item)
+
+    # -- one, and backward -------------------------------------------------------------------
+
+    def frame(self, seq: int, *, verify: bool | None = None) -> Frame:
+        """Give one frame by its number, found by bisection.
+
+        Raises KeyError when there is no such event, a DamagedJournal when it is lost.
+        """
+        block = self._places.find(seq, verify=self._verify if verify is None else verify)
+        at = block.index(seq)
+        assert at is not None
+        return Frame(seq, block.tags[at], block.payload(at), block.time(at), block.offset)
+
+    def backward(
+        self, start: int | None = None, *, tags: Container[int] | None = None
+    ) -> Iterator[Frame]:
+        """Give the frames from number ``start`` (the last one) down, of any of ``tags``.
+
+        Raises a DamagedJournal where it comes to events that are lost.
+        """
+        end = _SEQ_END if start is None else start + 1
+        bitmap, bound, wish = _bitmap(tags), end, _Wish(0, end, tags)
+        for table, source, row in self._places.backward(end):
+            for spot in reversed(list(table.spots(row, source))):
+                if (lost := table.lost(spot, bound)) and self._ends_at(lost, True):
+                    return
+                bound = min(bound, spot.first_seq)
+                if spot.first_seq < end and spot.header.tag_bitmap & bitmap:
+                    block = seek.block_at(source, spot, verify=self._verify)
+                    yield from reversed(list(self._told(spot.segment.name, block, wish.frames)))
+
+    def last(self, count: int, *, tags: Container[int] | None = None) -> list[Frame]:
+        """Give the last frames, oldest first."""
+        return list(islice(self.backward(tags=tags), count))[::-1]
+
+    # -- following ---------------------------------------------------------------------------
+
+    def follow(
+        self,
+        start: int = 0,
+        *,
+        tags: Container[int] | None = None,
+        stop: Callable[[], bool] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Iterator[Frame]:
+        """Give the frames from number ``start`` on, and those to come as a writer writes them.
+
+        It ends when ``stop``, asked whenever nothing more is there, says so, or when nothing came
+        for ``timeout_seconds``; else never.
+        """
+        follower = Follower(self._files, start, _bitmap(tags), self._verify)
+        with Watch(self.path) as watch:
+            until = _after(timeout_seconds)
+            while True:
+                came = False
+                for item in follower.news():
+                    if isinstance(item, log.Placed):
+                        came = True
+                        for name, block in self._block(item, start):
+                            yield from self._told(name, block, _Wish(start, None, tags).frames)
+                    elif self._ends_at(item, item.last_seq >= start):
+                        return
+                start = follower.next_seq
+                if came:
+                    until = _after(timeout_seconds)
+                elif (stop is not None and stop()) or (
+                    until is not None and time.monotonic() >= until
+                ):
+                    return
+                else:
+                    watch.wait(None if until is None else until - time.monotonic())
+
+    # -- what is there, and what is wrong ----------------------------------------------------
 
     def summary(self) -> Summary:
         """Tell what the headers say, without reading what stands between them."""
-        return _summarize(self._walk(lambda *_: False), self._data()[1])
+        names = self._files.names()
+        return summarize(log.walk(self._files.sources(names), seek.headers_only), self.size)
 
     @property
     def tail(self) -> int:
-        """The offset where the last whole block ends."""
+        """Offset of the end of the last whole block, in its file."""
         return self.summary().tail
 
     @property
     def torn_size(self) -> int:
-        """Bytes that a crash left behind the tail."""
+        """Bytes behind the tail that are no whole block."""
         return self.summary().torn_size
 
     def verify(self, *, decode: bool = True) -> Iterator[Finding]:
-        """Check every hash and decode every event; give what is wrong and go on behind it."""
+        """Check every byte, and with ``decode`` every event; give what is wrong, going on behind.
+
+        A torn tail and debris are not wrong: a crash leaves them.
+        """
+        for item in self.items(decode=decode):
+            if isinstance(item, Finding):
+                yield item
+
+    def items(
+        self, *, start: tuple[str, int] = ("", 0), decode: bool = True
+    ) -> Iterator[log.Item | Finding]:
+        """Give all that stands in the journal, each followed by what is wrong with it.
+
+        Bodies from ``start`` on (file name and offset) are read and checked, with ``decode`` each
+        event too; what is in front of it is judged by its headers. It never raises for damage.
+        """
+
+        def wants(segment: Segment, header: BlockHeader, _: int) -> bool:
+            return (segment.name, segment.offset + header.offset) >= start
+
         try:
-            for item in self._walk(lambda *_: True, verify=True):
+            for item in log.walk(self._files.sources(self._files.names()), wants):
+                yield item
                 if isinstance(item, log.Damage):
-                    offset, size, first, last, *_ = item
-                    yield Finding(offset, size, first, last, item.error())
-                elif isinstance(item, log.Placed):
-                    yield from _findings(item, decode)
+                    yield Finding(
+                        item.offset, item.size, item.first_seq, item.last_seq, item.error()
+                    )
+                elif isinstance(item, log.Placed) and wants(item.segment, item.header, 0):
+                    yield from findings_in(item, decode)
         except FormatError as error:
             yield Finding(error.offset, 0, 0, -1, error)
 
-    def _walk(self, wants: log.Wants, verify: bool | None = None) -> Iterator[log.Item]:
-        data, size = self._data()
-        return log.walk(data, size, wants, self._verify if verify is None else verify)
+    # -- inside ------------------------------------------------------------------------------
 
-    def _data(self) -> tuple[mmap.mmap, int]:
-        """Map the file as far as it goes now: a writer may have gone on since the last time."""
-        if self._descriptor < 0:
-            raise ValueError(f"the reader of {self.path} is closed")
-        size = os.fstat(self._descriptor).st_size
-        if not size:
+    def _check_begin(self) -> None:
+        names = self._files.names()
+        if not names:
+            raise NotAJournal(f"{self.path} holds no segment, nothing stands")
+        source = self._files.open(names[0])
+        if source is not None and not self._files.is_directory and not len(source):
             raise NotAJournal(f"{self.path} is empty, nothing stands")
-        if self._map is None or len(self._map) != size:
-            self._map = mmap.mmap(self._descriptor, size, prot=mmap.PROT_READ)
-        return self._map, size
+        if source is not None and self._mode is not Mode.SALVAGE:
+            try:
+                segment.read(source[0:SEGMENT_HEADER_SIZE], 0)
+            except FormatError as error:
+                error.file = source.name
+                raise
+
+    def _block(self, item: log.Placed, start: int) -> Iterator[tuple[str, Block]]:
+        """Give the block, unless it turns out to have nothing from ``start`` on."""
+        name = item.segment.name
+        try:
+            block = Block(item.header, item.body, item.first_seq, item.offset)
+            behind = block.seqs[-1]
+        except FormatError as error:
+            self._pass_over(name, item.first_seq, item.header, item.offset, error)
+            return
+        if behind >= start:
+            yield name, block
+
+    def _told(
+        self, name: str, block: Block, tell: Callable[[Block], Iterator[_Row]]
+    ) -> Iterator[_Row]:
+        """Give what ``tell`` makes of a block, unless the block contradicts itself."""
+        try:
+            return tell(block)
+        except FormatError as error:
+            self._pass_over(name, block.first_seq, block.header, block.offset, error)
+            return iter(())
+
+    def _pass_over(
+        self, name: str, first_seq: int, header: BlockHeader, offset: int, error: FormatError
+    ) -> None:
+        """Count a block as lost that no sound writer writes; raise unless this is salvage."""
+        if self._mode is not Mode.SALVAGE:
+            error.file = name
+            raise error
+        last_seq, kind = first_seq + header.frame_count - 1, type(error)
+        self.losses.append(
+            log.Damage(
+                offset, header.size, first_seq, last_seq, False, error.reason, kind, (0, 0), name
+            )
+        )
+
+    def _ends_at(self, damage: log.Damage, costs: bool) -> bool:
+        """Whether reading ends at this damage; raise where the mode does not allow for it."""
+        if self._mode is Mode.SALVAGE:
+            self.losses.append(damage)
+            return False
+        if self._mode is Mode.POINT_IN_TIME and not damage.acknowledged:
+            return True
+        if costs or self._mode is Mode.STRICT:
+            raise damage.error()
+        return False
+
+    def _check_tail(self, tail: log.Tail) -> None:
+        if self._mode is Mode.STRICT and tail.torn_size:
+            name = tail.segment.name
+            raise TornBlock("a crash cut the journal short", tail.offset, name)
+
+
+class _Wish(NamedTuple):
+    """Which events of a block are wanted."""
+
+    start: int
+    stop: int | None = None
+    tags: Container[int] | None = None
+    since: int | None = None
+
+    def frames(self, block: Block) -> Iterator[Frame]:
+        """Give frames; raises at once when the block contradicts itself."""
+        picks = self._picks(block)
+        times, offset = block.times, repeat(block.offset)
+        if picks is None:
+            rows = zip(block.seqs, block.tags, block.payloads(), times, offset, strict=False)
+            return map(_new_frame, repeat(Frame), rows)
+        some = zip(block.rows(picks), map(times.__getitem__, picks), offset, strict=False)
+        return (Frame(*row, time, place) for row, time, place in some)
+
+    def rows(self, block: Block) -> Iterator[tuple[int, int, bytes]]:
+        """Give tuples of number, tag and payload; raises as ``frames`` does."""
+        return block.rows(self._picks(block))
+
+    def _picks(self, block: Block) -> list[int] | None:
+        """Give the indices of what is wanted; None for all."""
+        picks = None if self.tags is None else block.select(_listed(self.tags))
+        seqs = block.seqs
+        begin = 0 if seqs[0] >= self.start else bisect_left(seqs, self.start)
+        end = len(seqs)
+        if self.stop is not None and seqs[-1] >= self.stop:
+            end = bisect_left(seqs, self.stop)
+        if self.since is not None and block.time(0) < self.since:
+            begin = max(begin, bisect_left(block.times, self.since))
+        if picks is None:
+            return None if (begin, end) == (0, len(seqs)) else list(range(begin, end))
+        if (begin, end) != (0, len(seqs)):
+            picks = picks[bisect_left(picks, begin) : bisect_left(picks, end)]
+        return picks
 
 
 def _bitmap(tags: Container[int] | None) -> int:
     return -1 if tags is None else bitmap_of(tag for tag in _TAGS if tag in tags)
 
 
-def _summarize(items: Iterator[log.Item], size: int) -> Summary:
-    segments: list[Segment] = []
-    debris: list[tuple[int, int]] = []
-    damage: list[log.Damage] = []
-    blocks = events = durable = 0
-    first_time = last_time = None
-    tail: log.Tail | None = None
-    for item in items:
-        if isinstance(item, log.Placed):
-            blocks += 1
-            events += item.header.frame_count
-            if item.header.frame_count:
-                last_time = item.header.time_last
-                first_time = item.header.time_first if first_time is None else first_time
-        elif isinstance(item, Segment):
-            segments.append(item)
-            durable = (
-                max(durable, item.offset + item.durable_upto) if item.durable_upto else durable
-            )
-            if tail is not None and tail.torn_size:
-                debris.append((tail.offset, tail.torn_size))
-        elif isinstance(item, log.Debris):
-            debris.append((item.offset, item.size))
-        elif isinstance(item, log.Damage):
-            damage.append(item)
-        else:
-            tail = item
-    assert tail is not None
-    header = segments[0].header
-    return Summary(
-        len(segments),
-        blocks,
-        events,
-        header.first_seq,
-        tail.next_seq - 1,
-        first_time or header.created,
-        last_time or header.created,
-        size,
-        tail.offset,
-        tail.torn_size,
-        tuple(debris),
-        tuple(damage),
-        durable,
-        header.journal_id,
-        header.created,
-        (header.major, header.minor),
-    )
+def _listed(tags: Container[int]) -> Iterable[int]:
+    return tags if isinstance(tags, Iterable) else [tag for tag in _TAGS if tag in tags]
 
 
-def _findings(item: log.Placed, decode: bool) -> Iterator[Finding]:
-    """Check one whole block beyond its hashes."""
-    header = item.header
-    last_seq = item.first_seq + header.frame_count - 1
-    try:
-        block = Block(header, item.body, item.first_seq, item.offset)
-        frames = list(zip(block.seqs, block.tags, block.payloads(), strict=True))
-        block.check()
-    except FormatError as error:
-        yield Finding(item.offset, header.size, item.first_seq, last_seq, error)
-        return
-    if not decode:
-        return
-    from journal.codec import decode as decode_event  # see Reader.__iter__
+def _is_past(until: float | None) -> bool:
+    return until is not None and time.monotonic() >= until
 
-    for seq, tag, payload in frames:
-        try:
-            decode_event(tag, payload, item.offset)
-        except FormatError as error:
-            yield Finding(item.offset, header.size, seq, seq, error)
+
+def _after(seconds: float | None) -> float | None:
+    return None if seconds is None else time.monotonic() + seconds

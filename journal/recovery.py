@@ -1,17 +1,29 @@
-"""Opening a journal to write it: create the file, or find where its events end."""
+"""Opening a journal to write it: create it, or find where its events end."""
 
 import fcntl
-import mmap
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from journal import durable, log
-from journal.errors import JournalLocked, OptionError, StorageError
+from journal import durable, log, segments
+from journal.block import last_number
+from journal.errors import (
+    JournalLocked,
+    MissingEvents,
+    NotAJournal,
+    OptionError,
+    StorageError,
+    TornBlock,
+)
+from journal.index import Builder
+from journal.log import Mode
+from journal.outlet import Outlet
 from journal.segment import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader
+from journal.source import Source
 from journal.survey import Segment
 
 _CHUNK_SIZE = 1 << 20
@@ -20,55 +32,111 @@ _DISTRUST_SIZE = 1 << 26
 
 
 class Start(NamedTuple):
-    """Where a writer goes on: ``end`` and ``chain`` in the segment's own offsets.
+    """Where a writer goes on.
 
-    ``explain`` tells that whole blocks are left behind as debris, which a first block of the
-    writer's has to explain to readers.
+    ``lock`` is the descriptor that holds the journal's lock, ``temporary`` the name of a journal
+    that has none of its own yet, ``file_index`` the number of the segment file in a directory, -1
+    in a file. ``explain`` tells that whole blocks are left behind as debris, which a first block of
+    the writer's has to explain to readers.
     """
 
-    header: SegmentHeader
-    segment_offset: int
+    lock: int
+    temporary: Path | None
+    file_index: int
+    outlet: Outlet
     shift: int
-    end: int
-    chain: tuple[int, int]
     next_seq: int
     time: int
     explain: bool
 
 
-def open_journal(
-    path: Path, publish: bool, journal_id: bytes | None, clock: Callable[[], int]
-) -> tuple[int, Path | None, Start]:
-    """Give a locked descriptor, the temporary name of a new file, and where to go on."""
+class Wish(NamedTuple):
+    """What the caller wants opened."""
+
+    path: Path
+    directory: bool
+    publish: bool
+    journal_id: bytes | None
+    clock: Callable[[], int]
+    mode: Mode
+
+
+def open_journal(wish: Wish) -> Start:
+    """Lock the journal, and say where to go on; create it when there is none."""
+    path = wish.path
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR)
+            lock = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
-            return _create(path, journal_id, clock)
+            return _create(wish)
         try:
-            if not publish:
+            if not wish.publish:
                 raise OptionError(f"{path} exists already")
-            _lock(descriptor, path)
-            if _is_named(descriptor, path):
-                return descriptor, None, _go_on(descriptor, path, journal_id, clock)
+            mode = os.fstat(lock).st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise NotAJournal(f"{path} is not a regular file")
+            _lock(lock, path)
+            if _is_named(lock, path):
+                go_on = _go_on_in_directory if stat.S_ISDIR(mode) else _go_on_in_file
+                return go_on(lock, wish)
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)  # replaced between the open and the lock: look again
+
+
+def create_segment(path: Path, header: SegmentHeader) -> Outlet:
+    """Create a file that holds a durable segment header; StorageError when that fails."""
+    data, header = header.encode()
+    try:
+        descriptor = durable.create(path)
+        try:
+            if os.pwrite(descriptor, data, 0) != len(data):
+                raise OSError("the header was written in part")
+            os.fdatasync(descriptor)
+            return Outlet(path, descriptor, header)
         except BaseException:
             os.close(descriptor)
+            with suppress(OSError):
+                path.unlink()
             raise
-        os.close(descriptor)  # replaced between the open and the lock: look again
+    except OSError as error:
+        reason = f"{path} cannot be created: {error.strerror or error}"
+        raise StorageError(reason, header.first_seq) from error
 
 
-def _create(
-    path: Path, journal_id: bytes | None, clock: Callable[[], int]
-) -> tuple[int, Path, Start]:
-    temporary = durable.temporary_beside(path)
-    descriptor = durable.create(temporary)
+def new_header(wish: Wish) -> SegmentHeader:
+    """Make the header of a journal's first segment."""
+    journal_id = wish.journal_id or secrets.token_bytes(16)
+    return SegmentHeader(new_salt(), journal_id, wish.clock())
+
+
+def new_salt() -> int:
+    """Draw what seeds the hashes of a segment."""
+    return int.from_bytes(secrets.token_bytes(8), "little")
+
+
+def _create(wish: Wish) -> Start:
+    temporary = durable.temporary_beside(wish.path)
+    if not wish.directory:
+        outlet = create_segment(temporary, new_header(wish))
+        lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        _lock(lock, wish.path)
+        return Start(lock, temporary, -1, outlet, 0, 0, 0, False)
     try:
-        _lock(descriptor, path)
-        return descriptor, temporary, _begin(descriptor, path, journal_id, clock)
+        temporary.mkdir(mode=0o700)
+        lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        reason = f"{wish.path} cannot be created: {error.strerror or error}"
+        raise StorageError(reason, 0) from error
+    try:
+        _lock(lock, wish.path)
+        outlet = create_segment(temporary / segments.name_of(0), new_header(wish))
+        return Start(lock, temporary, 0, outlet, 0, 0, 0, False)
     except BaseException:
-        os.close(descriptor)
+        os.close(lock)
         with suppress(OSError):
-            temporary.unlink()
+            temporary.rmdir()
         raise
 
 
@@ -86,37 +154,88 @@ def _is_named(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _begin(
-    descriptor: int, path: Path, journal_id: bytes | None, clock: Callable[[], int]
-) -> Start:
-    """Write the header of a new segment."""
-    salt = int.from_bytes(secrets.token_bytes(8), "little")
-    data, header = SegmentHeader(salt, journal_id or secrets.token_bytes(16), clock()).encode()
+def _go_on_in_file(lock: int, wish: Wish) -> Start:
+    if wish.directory:
+        raise OptionError(f"{wish.path} is a file: only a directory rolls")
+    descriptor = os.open(wish.path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        begun = _begin_anew(descriptor, wish)
+        if begun is not None:
+            return Start(lock, None, -1, begun, 0, 0, 0, False)
+        return _recovered(descriptor, wish, lock)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _begin_anew(descriptor: int, wish: Wish) -> Outlet | None:
+    """Begin a file in which a crash cut the creation short: nothing was written, nor promised."""
+    size = os.fstat(descriptor).st_size
+    begin = os.pread(descriptor, len(SEGMENT_MAGIC), 0)
+    if size >= SEGMENT_HEADER_SIZE or not SEGMENT_MAGIC.startswith(begin):
+        return None
+    data, header = new_header(wish).encode()
     try:
         if os.pwrite(descriptor, data, 0) != len(data):
             raise OSError("the header was written in part")
         os.fdatasync(descriptor)
     except OSError as error:
-        raise StorageError(f"{path} cannot be created: {error}", 0) from error
-    end = SEGMENT_HEADER_SIZE
-    return Start(header, 0, 0, end, (end, header.hash), 0, 0, False)
+        raise StorageError(f"{wish.path} cannot be created: {error}", 0) from error
+    durable.sync_directory(wish.path.parent)
+    return Outlet(wish.path, descriptor, header)
 
 
-def _go_on(
-    descriptor: int, path: Path, journal_id: bytes | None, clock: Callable[[], int]
-) -> Start:
+def _go_on_in_directory(lock: int, wish: Wish) -> Start:
+    names = segments.names_in(lock)
+    if not names:
+        outlet = create_segment(wish.path / segments.name_of(0), new_header(wish))
+        os.fsync(lock)
+        return Start(lock, None, 0, outlet, 0, 0, 0, False)
+    files = segments.Files(wish.path)
+    try:
+        _check_chain(files, names)
+    finally:
+        files.close()
+    descriptor = os.open(wish.path / names[-1], os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        start = _recovered(descriptor, wish, lock, names[-1])
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return start._replace(file_index=segments.index_of(names[-1]) or 0)
+
+
+def _check_chain(files: segments.Files, names: list[str]) -> None:
+    """Raise unless each segment file continues the one before it: headers alone are read."""
+    before: SegmentHeader | None = None
+    for name, header in files.heads(names):
+        if header is None:
+            raise NotAJournal("no segment header stands", 0, name)
+        if before is not None and not header.continues(before):
+            raise MissingEvents("the segment does not continue the one before it", 0, file=name)
+        before = header
+
+
+def _recovered(descriptor: int, wish: Wish, lock: int, name: str = "") -> Start:
     size = os.fstat(descriptor).st_size
-    if size < SEGMENT_HEADER_SIZE and SEGMENT_MAGIC.startswith(os.pread(descriptor, 8, 0)):
-        # a crash cut the creation short: nothing can have been written behind, let alone promised
-        start = _begin(descriptor, path, journal_id, clock)
-        durable.sync_directory(path.parent)
-        return start
-    _settle(descriptor, size, path)
-    with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as data:
-        start = _recover(data, size)
-    if journal_id not in (None, start.header.journal_id):
-        raise OptionError(f"{path} is another journal: its id is {start.header.journal_id.hex()}")
-    return start
+    _settle(descriptor, size, wish.path)
+    found = _find_end(Source(descriptor, size, name), wish.mode)
+    header = found.segment.header
+    if wish.journal_id not in (None, header.journal_id):
+        raise OptionError(f"{wish.path} is another journal: its id is {header.journal_id.hex()}")
+    end = _used(descriptor, found.offset, size) - found.segment.offset
+    end += -end % 8
+    outlet = Outlet(
+        wish.path / name if name else wish.path,
+        descriptor,
+        header,
+        found.segment.offset,
+        end,
+        found.link,
+        found.rows,
+    )
+    shift = found.segment.shift
+    return Start(lock, None, -1, outlet, shift, found.next_seq, found.time, found.explain)
 
 
 def _settle(descriptor: int, size: int, path: Path) -> None:
@@ -132,50 +251,60 @@ def _settle(descriptor: int, size: int, path: Path) -> None:
     os.posix_fadvise(descriptor, max(0, size - _DISTRUST_SIZE), 0, os.POSIX_FADV_DONTNEED)
 
 
-def _recover(data: mmap.mmap, size: int) -> Start:
+class _End(NamedTuple):
+    segment: Segment
+    offset: int
+    link: tuple[int, int]
+    next_seq: int
+    time: int
+    rows: Builder
+    explain: bool
+
+
+def _find_end(data: Source, mode: Mode) -> _End:
     """Find the point in time to go on from: the last block before any damage.
 
-    Raises for damage of acknowledged bytes, and for damage that later segments stand behind.
+    Raises for damage of acknowledged bytes, for damage that later segments stand behind, and for
+    what the mode does not allow.
     """
     segment: Segment | None = None
-    time = 0
-    # below durable_upto a sync has returned, so that the chain of headers is enough
-    for item in log.walk(data, size, lambda place, header, _: header.end > place.durable_upto):
+    time, rows = 0, Builder()
+    strict = mode is Mode.STRICT
+    for item in log.walk(
+        [data],
+        # below durable_upto a sync has returned, so that the chain of headers is enough
+        lambda place, header, _: strict or header.end > place.durable_upto,
+    ):
         if isinstance(item, Segment):
-            segment = item
+            segment, rows = item, Builder()
         elif isinstance(item, log.Placed):
             time = max(time, item.header.time_last)
+            rows.add(item.header, _seq_behind(item))
         elif isinstance(item, log.Damage):
             assert segment is not None
-            if item.acknowledged or segment.limit < size:
+            refused = mode is not Mode.POINT_IN_TIME or item.acknowledged
+            if refused or segment.limit < len(data):
                 raise item.error()
-            return _start(data, size, segment, item, time, True)
-        elif isinstance(item, log.Tail) and item.segment.limit == size:
-            return _start(data, size, item.segment, item, time, False)
+            return _End(segment, item.offset, item.link, item.first_seq, time, rows, True)
+        elif isinstance(item, log.Tail) and item.segment.limit == len(data):
+            if strict and item.torn_size:
+                raise TornBlock("a crash cut the journal short", item.offset, data.name)
+            return _End(item.segment, item.offset, item.link, item.next_seq, time, rows, False)
     raise AssertionError("the walk ends in the tail of the last segment")
 
 
-def _start(
-    data: mmap.mmap,
-    size: int,
-    segment: Segment,
-    item: log.Tail | log.Damage,
-    time: int,
-    explain: bool,
-) -> Start:
-    next_seq = item.next_seq if isinstance(item, log.Tail) else item.first_seq
-    end = _used(data, item.offset, size) - segment.offset
-    end += -end % 8
-    return Start(
-        segment.header, segment.offset, segment.shift, end, item.link, next_seq, time, explain
-    )
+def _seq_behind(item: log.Placed) -> int:
+    header = item.header
+    if header.has_numbers and header.frame_count:
+        return header.first_seq + last_number(header, item.body) + 1
+    return header.first_seq + header.frame_count
 
 
-def _used(data: mmap.mmap, tail: int, size: int) -> int:
+def _used(descriptor: int, tail: int, size: int) -> int:
     """Find the end of what is not zero behind the tail: preallocated zeros are free to write."""
     while size > tail:
         start = max(tail, size - _CHUNK_SIZE)
-        rest = data[start:size].rstrip(b"\0")
+        rest = os.pread(descriptor, size - start, start).rstrip(b"\0")
         if rest:
             return start + len(rest)
         size = start

@@ -1,23 +1,22 @@
 """The segment header: what begins a run of blocks, and the salt that all their hashes share."""
 
 import struct
-from mmap import mmap
 from typing import NamedTuple, Self
 
 from xxhash import xxh3_64_intdigest
 
 from journal.errors import CorruptBlock, NotAJournal, TornBlock, UnsupportedVersion
+from journal.source import Bytes
 
 SEGMENT_MAGIC = b"\x89JNLSEG\n"
 SEGMENT_HEADER_SIZE = 128
 MAJOR = 1
-MINOR = 0
+MINOR = 1
 INCOMPATIBLE_FEATURES_KNOWN = 0
-
-Bytes = bytes | mmap
 
 _LAYOUT = struct.Struct("<8sHHIIIQ16sQQQQ40sQ")
 _HASHED_SIZE = SEGMENT_HEADER_SIZE - 8
+_SALT_AT = 24
 assert _LAYOUT.size == SEGMENT_HEADER_SIZE
 assert len(SEGMENT_MAGIC) == 8
 assert SEGMENT_HEADER_SIZE % 8 == 0
@@ -26,8 +25,8 @@ assert SEGMENT_HEADER_SIZE % 8 == 0
 class SegmentHeader(NamedTuple):
     """The fields of a segment header; ``created`` in µs since the epoch.
 
-    ``previous_end`` and ``previous_hash`` name the last block of the segment that this one
-    continues, and are 0 when it continues none.
+    ``previous_end`` and ``previous_hash`` name the block of the segment before at whose end this
+    one goes on, and are 0 when it continues none.
     """
 
     salt: int
@@ -40,6 +39,10 @@ class SegmentHeader(NamedTuple):
     major: int = MAJOR
     minor: int = MINOR
     hash: int = 0
+
+    def continues(self, other: Self) -> bool:
+        """Whether this segment goes on where a block of ``other`` ends."""
+        return bool(self.previous_hash) and self.journal_id == other.journal_id
 
     def encode(self) -> tuple[bytes, Self]:
         """Give the bytes, and the header with its hash filled in."""
@@ -75,7 +78,7 @@ def read(data: Bytes, position: int) -> SegmentHeader:
     )
     if major != MAJOR:
         raise UnsupportedVersion(f"format version {major}.{minor} is not known", position)
-    if xxh3_64_intdigest(raw[:_HASHED_SIZE], salt) != digest:
+    if not _holds(raw, salt):
         raise CorruptBlock("the hash of the segment header does not hold", position)
     if size != SEGMENT_HEADER_SIZE or features & ~INCOMPATIBLE_FEATURES_KNOWN:
         raise UnsupportedVersion(f"features {features:#x} are not known", position)
@@ -94,32 +97,22 @@ def read(data: Bytes, position: int) -> SegmentHeader:
     )
 
 
-def search(data: Bytes, needle: bytes, start: int, stop: int) -> int:
-    """Find ``needle`` as ``data.find`` does; -1 when it is not there.
-
-    > Why? Until 3.11.5, the ``find`` of CPython's mmap reads one byte behind the end that it is
-    given (gh-105235). Behind the last byte of a mapping that fills its pages there is nothing to
-    read, and the process dies; so the end of a mapping is copied and searched by itself.
-    """
-    end = min(stop, len(data) - 1)
-    found = data.find(needle, start, end)
-    if found >= 0 or stop <= end:
-        return found
-    begin = max(start, end - len(needle) + 1, 0)
-    found = bytes(data[begin:stop]).find(needle)
-    return begin + found if found >= 0 else -1
-
-
 def find(data: Bytes, start: int, stop: int) -> int:
-    """Find the next position with a sound segment header, ``stop`` when there is none."""
-    position = search(data, SEGMENT_MAGIC, start, stop)
+    """Find the next position with a sound segment header, ``stop`` when there is none.
+
+    One whose hash holds is sound whatever its version: whoever reads it says what is not known.
+    """
+    position = data.find(SEGMENT_MAGIC, start, stop)
     while position >= 0:
-        try:
-            read(data, position)
-        except (CorruptBlock, TornBlock):
-            position = search(data, SEGMENT_MAGIC, position + 1, stop)
-            continue
-        except UnsupportedVersion:
-            pass  # a segment all the same: whoever walks there says what is not known
-        return position
+        raw = data[position : position + SEGMENT_HEADER_SIZE]
+        if len(raw) == SEGMENT_HEADER_SIZE:
+            (salt,) = struct.unpack_from("<Q", raw, _SALT_AT)
+            if _holds(raw, salt):
+                return position
+        position = data.find(SEGMENT_MAGIC, position + 1, stop)
     return stop
+
+
+def _holds(raw: bytes, salt: int) -> bool:
+    digest = int.from_bytes(raw[_HASHED_SIZE:], "little")
+    return xxh3_64_intdigest(raw[:_HASHED_SIZE], salt) == digest

@@ -1,5 +1,7 @@
 """A pass over the headers of a segment, to know what later blocks say about earlier ones."""
 
+from bisect import bisect_right
+from itertools import accumulate
 from typing import NamedTuple
 
 from journal import segment
@@ -12,7 +14,8 @@ from journal.block import (
     read_header,
 )
 from journal.errors import LimitExceeded
-from journal.segment import SEGMENT_HEADER_SIZE, Bytes, SegmentHeader
+from journal.segment import SEGMENT_HEADER_SIZE, SegmentHeader
+from journal.source import Bytes
 
 CLAIMS_MAX = 1 << 16
 """Blocks in one segment that stand behind debris: one per crash."""
@@ -22,18 +25,36 @@ _WASTE_FACTOR = 8
 
 
 class Segment(NamedTuple):
-    """A segment of the file: from ``offset`` to ``limit``; ``shift`` makes its numbers ours.
+    """A segment: in which ``file`` of the journal, from ``offset`` to ``limit``.
 
     ``claims`` tells, of what a block behind debris names as its predecessor (end and hash), where
     the last such block stands; ``durable_upto`` is the highest that any of the blocks knew.
+    ``falls`` and ``falls_to``: where numbers fall, as they do where a writer goes on in front of
+    blocks that it gives up, and the lowest number that they fall to there or further on.
+    ``shift`` makes its numbers the journal's. ``continued`` is the end and hash at which the next
+    segment goes on, ``continued_seq`` the number of that one's first event.
     """
 
     offset: int
     limit: int
-    shift: int
     header: SegmentHeader
     claims: dict[tuple[int, int], int]
     durable_upto: int
+    falls: list[int]
+    falls_to: list[int]
+    file: int = 0
+    name: str = ""
+    shift: int = 0
+    continued: tuple[int, int] | None = None
+    continued_seq: int = 0
+
+    def gives_up(self, header: BlockHeader) -> bool:
+        """Whether a later block has a number that this block has too, or one in front of it."""
+        if not self.falls:
+            return False
+        later = bisect_right(self.falls, header.offset)
+        behind = header.first_seq + header.frame_count
+        return later < len(self.falls) and self.falls_to[later] < behind
 
 
 class Budget:
@@ -73,7 +94,7 @@ class SegmentBytes:
 
     def _find(self, position: int, stop: int, least_seq: int = 0) -> BlockHeader | None:
         """Find the next sound header of this segment's, with a number not below ``least_seq``."""
-        while (position := segment.search(self._data, BLOCK_MAGIC, position, stop)) >= 0:
+        while (position := self._data.find(BLOCK_MAGIC, position, stop)) >= 0:
             header = self._header(position)
             if header and header.first_seq >= least_seq and not flaw(header):
                 return header
@@ -93,16 +114,20 @@ class Survey(SegmentBytes):
         self._limit: int | None = None
         self._claims: dict[tuple[int, int], int] = {}
         self._durable = 0
+        self._next_seq = 0
+        self._falls: list[int] = []
+        self._falls_to: list[int] = []
 
-    def segment(self, next_seq: int | None) -> Segment:
-        """Make the pass; ``next_seq`` is the number that the events go on from, if any were."""
-        position: int | None = self._start + SEGMENT_HEADER_SIZE
+    def segment(self, begin: int | None = None) -> Segment:
+        """Make the pass, from the segment header or from where a block may stand."""
+        position: int | None = begin or self._start + SEGMENT_HEADER_SIZE
         while position is not None:
             position = self._step(position)
         limit = self._size if self._limit is None else self._limit
-        first = self._head.first_seq
-        shift = 0 if next_seq is None else next_seq - first
-        return Segment(self._start, limit, shift, self._head, self._claims, self._durable)
+        lowest = list(accumulate(reversed(self._falls_to), min))[::-1]
+        return Segment(
+            self._start, limit, self._head, self._claims, self._durable, self._falls, lowest
+        )
 
     def _step(self, position: int) -> int | None:
         """Take the block at ``position`` into account; give where to go on."""
@@ -112,8 +137,12 @@ class Survey(SegmentBytes):
         self._durable = max(self._durable, header.durable_upto)
         if header.previous_end != header.offset:
             self._claims[header.previous_end, header.previous_hash] = header.offset
-            if len(self._claims) > CLAIMS_MAX:
-                raise LimitExceeded("more crashes than a segment may have seen", position)
+        if header.first_seq < self._next_seq:
+            self._falls.append(header.offset)
+            self._falls_to.append(header.first_seq)
+        self._next_seq = header.first_seq + header.frame_count
+        if max(len(self._claims), len(self._falls)) > CLAIMS_MAX:
+            raise LimitExceeded("more crashes than a segment may have seen", position)
         end = self._start + header.end
         following = self._header(end)
         if following and following.follows(header.end, header.hash):

@@ -1,27 +1,31 @@
 """Writing a journal: append, and say what is durable.
 
-One writer per journal, one thread per writer. It never truncates and never writes over a byte that
-was not zero; after a failed write or sync it never trusts its descriptor again.
+One writer per journal; any number of threads may append and wait at once.
 """
 
 import os
+import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from journal import block, durable, recovery
-from journal.block import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH, TIME_SPAN_MAX, Frames, Place
+from journal import block
+from journal.appender import ROLL_SIZE_MAX, Appender, NoRoom, Roll
+from journal.block import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH, TIME_SPAN_MAX, Block, Frames
+from journal.columns import filled
+from journal.commit import Commit, Committer, Level
 from journal.errors import JournalError, LimitExceeded, OptionError, StorageError
 from journal.frame import PAYLOAD_SIZE_MAX, TAG_MAX
+from journal.log import Mode
+from journal.recovery import Wish
 
 if TYPE_CHECKING:
     from journal.event import Event
 
 _TAG_END = TAG_MAX + 1
-_NO_FRAMES = Frames([], [], [])
 
 
 def _microseconds() -> int:
@@ -40,35 +44,35 @@ def _never_back(clock: Callable[[], int], last: int) -> Callable[[], int]:
 
 
 class Writer:
-    """The one writer of a journal: creates the file, or recovers its tail and goes on behind it.
+    """The one writer of a journal: creates it, or recovers its tail and goes on behind it.
 
-    ``next_seq`` is the number that the next event will get, ``durable_seq`` the one below which all
-    events survive a power cut. With ``publish`` off, a new journal has no name until ``publish`` is
-    called, and leaves nothing behind when it never is. Raises JournalLocked when another process
-    writes the journal, and a DamagedJournal when acknowledged bytes of it are lost.
+    ``next_seq`` is the number that the next event will get. A journal is a file; with ``roll``, a
+    new one is a directory of segments. ``commit`` says when events become durable, ``mode`` what
+    may be wrong with the journal. With ``publish`` off, a new journal has no name until
+    ``publish`` is called, and leaves nothing behind when it never is.
+
+    Raises JournalLocked when another process writes the journal, and a DamagedJournal when
+    acknowledged bytes of it are lost. When the disk fails, what is not durable is written to
+    another place; when it fails there too, every call raises StorageError. When the disk is full,
+    ``append`` raises StorageError as long as it is, and takes nothing: what it has taken fits.
     """
 
     __slots__ = (
-        "_chain",
+        "_alert",
+        "_appender",
         "_clock",
+        "_commit",
+        "_committer",
         "_compressor",
-        "_descriptor",
-        "_durable_upto",
         "_encode",
-        "_end",
-        "_failure",
-        "_first_seq",
+        "_lock",
         "_pending",
         "_room",
-        "_salt",
-        "_segment_offset",
-        "_shift",
-        "_temporary",
+        "_syncing",
         "_tick_base",
         "_tick_scale",
-        "_time",
-        "_wrote",
-        "durable_seq",
+        "_ticking",
+        "_turn",
         "journal_id",
         "next_seq",
         "path",
@@ -82,41 +86,43 @@ class Writer:
         compress: bool = True,
         clock: Callable[[], int] | None = None,
         journal_id: bytes | None = None,
+        commit: Commit = Commit.EXPLICIT,
+        roll: Roll | None = None,
+        mode: Mode = Mode.POINT_IN_TIME,
     ) -> None:
-        if journal_id is not None and len(journal_id) != 16:
-            raise OptionError("a journal's id has 16 bytes")
         self.path = Path(path)
+        _check_options(journal_id, roll, mode)
+        wish = Wish(self.path, roll is not None, publish, journal_id, clock or _microseconds, mode)
+        self._lock = threading.Lock()  # taken behind _syncing where both are
+        self._syncing = threading.Lock()
+        self._turn = threading.Condition()
         self._compressor = block.compressor() if compress else None
         self._encode: Callable[[Event], bytes] | None = None
         self._pending: list[Any] = []  # tag, payload, tick; tag, payload, tick; ...
         self._room = BLOCK_SIZE_TARGET
-        self._failure: BaseException | None = None
-        self._wrote = False
-        self._descriptor, self._temporary, start = recovery.open_journal(
-            self.path, publish, journal_id, clock or _microseconds
-        )
-        self._salt = start.header.salt
-        self._segment_offset = start.segment_offset
-        self._shift = start.shift
-        self._end = self._durable_upto = start.end
-        self._chain = start.chain
-        self._first_seq = self.next_seq = self.durable_seq = start.next_seq
-        self._time = start.time
-        self._clock = time.monotonic_ns if clock is None else _never_back(clock, start.time)
+        self._committer: Committer | None = None
+        self._appender = appender = Appender(wish, roll, commit.level is not Level.NONE)
+        appender.when_poisoned = self._stop
+        self.next_seq = appender.next_seq
+        self.journal_id = appender.header.journal_id
         self._tick_base, self._tick_scale = 0, 1
+        self._ticking = time.monotonic_ns if clock is None else _never_back(clock, appender.time)
         if clock is None:  # the system's time, going on evenly when somebody sets it
-            self._tick_base = max(time.time_ns(), start.time * 1000) - time.monotonic_ns()
+            self._tick_base = max(time.time_ns(), appender.time * 1000) - time.monotonic_ns()
             self._tick_scale = 1000
-        self.journal_id = start.header.journal_id
+        self._clock: Callable[[], int] = self._ticking
+        self._commit = commit
+        self._alert = commit.level not in (Level.EXPLICIT, Level.NONE)
         try:
-            if start.explain:  # make the debris known as such before anyone reads on
-                self._write_block(_NO_FRAMES)
-                self._sync_file()
+            appender.explain()
             if publish:
-                self.publish()
+                appender.publish()
         except BaseException:
-            self._let_go()
+            appender.close()
             raise
+        if commit.period_seconds:
+            name = f"commits of {self.path.name}"
+            self._committer = Committer(self.sync, commit.period_seconds, name)
 
     # -- appending ---------------------------------------------------------------------------
 
@@ -126,7 +132,7 @@ class Writer:
         if self._pending:
             tick: int = self._pending[-1]
             return (tick + self._tick_base) // self._tick_scale
-        return self._time
+        return self._appender.time
 
     def append(self, event: "Event") -> int:
         """Add an event; give its number."""
@@ -137,70 +143,131 @@ class Writer:
         """Add an event that is encoded already; give its number."""
         if not 0 < tag < _TAG_END:
             raise OptionError(f"an event's tag is 1 to {TAG_MAX}, not {tag}")
-        seq = self.next_seq
-        # one flat list: a single step that an interrupt cannot halve, and nothing for the
-        # garbage collector to count; the clock raises when the writer is closed or poisoned
-        self._pending += tag, payload, self._clock()
-        self.next_seq = seq + 1
-        room = self._room = self._room - len(payload) - COLUMNS_SIZE_EACH
-        if room <= 0:
-            self._close_block(payload)
+        with self._lock:
+            seq = self.next_seq
+            # one flat list: a single step that an interrupt cannot halve, and nothing for the
+            # garbage collector to count; the clock raises when the writer is closed, or full
+            self._pending += tag, payload, self._clock()
+            self.next_seq = seq + 1
+            room = self._room = self._room - len(payload) - COLUMNS_SIZE_EACH
+            if room <= 0:
+                self._close_block(payload)
+        if self._alert:
+            self._attend(seq)
         return seq
+
+    def append_many(self, frames: Iterable[tuple[int, bytes]]) -> range:
+        """Add encoded events, each a tag and a payload; give their numbers. They share one time.
+
+        Where it raises, ``next_seq`` tells how many were added.
+        """
+        rows = list(frames)
+        tags = [tag for tag, _ in rows]
+        return self._append_columns(tags, [payload for _, payload in rows])
+
+    def append_payloads(self, tag: int, payloads: Sequence[bytes]) -> range:
+        """Add encoded events of one kind, the fast way; give their numbers. They share one time.
+
+        Where it raises, ``next_seq`` tells how many were added.
+        """
+        return self._append_columns([tag], payloads)
+
+    def append_block(self, source: Block) -> None:
+        """Add the events of a block of another journal with their tags, payloads, times, numbers.
+
+        The numbers must not be below ``next_seq``; where they leave some out, readers know that it
+        was on purpose. Raises CorruptBlock for a block that contradicts itself.
+        """
+        source.check()
+        seqs = source.seqs
+        if not source.count:
+            return
+        if seqs[0] < self.next_seq:
+            raise OptionError(f"there is an event number {seqs[0]} already")
+        with self._lock:
+            self._clock()
+            try:
+                self._flush(False)
+                self._appender.put_block(source.header, source.body, seqs)
+            except NoRoom as full:
+                raise self._full(full) from full
+            self.next_seq = self._appender.next_seq
+            self._alert = self._alert or self._is_due()
+        if self._alert:
+            self._attend(self.next_seq - 1)
 
     # -- making durable ----------------------------------------------------------------------
 
+    @property
+    def durable_upto(self) -> int:
+        """The number below which all events survive a power cut."""
+        return self._appender.durable_upto
+
     def flush(self) -> None:
         """Close the block and hand it to the kernel: it survives the process, not a power cut."""
-        self._check()
-        pending = self._pending
-        if not pending:
-            return
-        base, scale = self._tick_base, self._tick_scale
-        while pending:
-            times = [(tick + base) // scale for tick in pending[2::3]]
-            # a block's times have 32 bits: what comes later goes to the next block
-            count = bisect_right(times, times[0] + TIME_SPAN_MAX)
-            stop = 3 * count
-            self._write_block(Frames(pending[0:stop:3], pending[1:stop:3], times[:count]))
-            del pending[:stop]
-        self.next_seq = self._first_seq  # an interrupt may have come between a frame and its count
-        self._room = BLOCK_SIZE_TARGET
+        with self._lock:
+            self._appender.check()
+            self._flush_all()
 
     def sync(self) -> None:
         """Flush, and return when all events so far survive a power cut."""
-        self.flush()
-        if self.durable_seq != self._first_seq:
-            self._sync_file()
+        with self._syncing:
+            self._sync_all()
+        with self._turn:
+            self._turn.notify_all()
+
+    def wait(self, seq: int, timeout_seconds: float | None = None) -> bool:
+        """Return when event ``seq`` is durable, or False when that takes too long.
+
+        Whoever waits first syncs for all who wait. Only waiting for another's sync is timed.
+        """
+        if seq >= self.next_seq:
+            raise OptionError(f"there is no event number {seq} to wait for")
+        end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        appender, syncing, turn = self._appender, self._syncing, self._turn
+        while appender.durable_upto <= seq:
+            if syncing.acquire(blocking=False):
+                try:
+                    if appender.durable_upto <= seq:
+                        self._sync_all()
+                finally:
+                    syncing.release()
+                    with turn:
+                        turn.notify_all()
+                continue
+            with turn:
+                if appender.durable_upto <= seq and syncing.locked():
+                    left = None if end is None else end - time.monotonic()
+                    if left is not None and left <= 0:
+                        return False
+                    turn.wait(left)
+        return True
 
     def publish(self) -> None:
         """Make durable and give its name to a journal that has none yet."""
-        self.sync()
-        if self._temporary is None:
-            return
-        try:
-            durable.publish(self._temporary, self.path)
-        except FileExistsError:
-            raise OptionError(f"{self.path} exists already") from None
-        except OSError as error:
-            raise StorageError(f"{self.path} cannot be published: {error}", 0) from error
-        self._temporary = None
+        with self._syncing:
+            self._sync_all()
+            with self._lock:
+                self._appender.publish()
 
     def close(self) -> None:
         """Make durable and let go; an unpublished journal is gone.
 
         Raises StorageError when not all events are durable.
         """
-        if self._descriptor < 0:
-            return
-        try:
-            if self._temporary is None:
-                self._check()
-                self.sync()
-                if self._wrote:
-                    with suppress(JournalError):  # what it says is known without it
-                        self._write_block(_NO_FRAMES)
-        finally:
-            self._let_go()
+        if self._committer is not None:
+            self._committer.stop()
+            self._committer = None
+        with self._syncing:
+            if not self._appender.is_open:
+                return
+            try:
+                if self._appender.is_published:
+                    self._sync_all(roll=False)
+            finally:
+                with self._lock:
+                    self._appender.close()
+                    self._stop()
 
     def __enter__(self) -> Self:
         return self
@@ -221,75 +288,160 @@ class Writer:
         self._encode = encode
         return encode
 
-    def _check(self) -> None:
-        if self._failure is not None:
-            reason = f"{self.path} cannot be written any more: {self._failure}"
-            raise StorageError(reason, self.durable_seq) from self._failure
-        if self._descriptor < 0:
-            raise OptionError(f"the writer of {self.path} is closed")
+    def _stop(self) -> None:
+        self._clock = self._refuse
 
     def _refuse(self) -> NoReturn:
-        self._check()
+        self._appender.check()
         raise AssertionError("a sound writer has its clock")
 
-    def _poison(self, error: BaseException, what: str) -> NoReturn:
-        self._failure = error
-        self._clock = self._refuse
-        if not isinstance(error, OSError):
-            raise error
-        reason = f"{self.path}: {what}: {error.strerror or error}"
-        raise StorageError(reason, self.durable_seq) from error
+    def _when_roomy(self) -> int:
+        """Stand for the clock while the disk is full: nothing is taken that may not fit."""
+        try:
+            self._appender.room()
+        except NoRoom as full:
+            raise self._full(full) from full
+        self._clock = self._ticking
+        return self._ticking()
 
-    def _let_go(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        self._clock = self._refuse
-        if self._temporary is not None:
-            with suppress(OSError):
-                self._temporary.unlink()
-        # after a sync that returned, and a failure that was told, a failing close says nothing new
-        with suppress(OSError):
-            os.close(descriptor)
+    def _full(self, full: NoRoom) -> StorageError:
+        self._clock = self._when_roomy
+        reason = f"{self.path}: there is no room: {full.error.strerror}"
+        return StorageError(reason, self._appender.durable_upto)
 
     def _close_block(self, payload: bytes) -> None:
-        if len(payload) > PAYLOAD_SIZE_MAX:
+        """Write the block that the last event filled; what cannot be written was never added."""
+        try:
+            if len(payload) > PAYLOAD_SIZE_MAX:
+                reason = f"a payload of {len(payload)} bytes cannot be written"
+                raise LimitExceeded(reason, self._appender.end)
+            self._flush(False)
+        except (LimitExceeded, NoRoom) as error:
             del self._pending[-3:]
             self.next_seq -= 1
             self._room += len(payload) + COLUMNS_SIZE_EACH
-            raise LimitExceeded(f"a payload of {len(payload)} bytes cannot be written", self._end)
-        self.flush()
+            if isinstance(error, NoRoom):
+                raise self._full(error) from error
+            raise
+        self._alert = self._alert or self._is_due()
 
-    def _write_block(self, frames: Frames) -> None:
-        end, digest = self._chain
-        place = Place(
-            self._salt, self._first_seq - self._shift, self._end, end, digest, self._durable_upto
-        )
-        data, header = block.encode(place, frames, self._compressor, time=self._time)
-        self._write(data, self._end)
-        self._end = header.end
-        self._chain = (header.end, header.hash)
-        self._first_seq += len(frames.tags)
-        self._time = header.time_last
-        self._wrote = bool(frames.tags)
+    def _append_columns(self, tags: Sequence[int], payloads: Sequence[bytes]) -> range:
+        """Add events in blocks of their own; one tag holds for all. The last ones stay pending."""
+        for tag in set(tags):
+            if not 0 < tag < _TAG_END:
+                raise OptionError(f"an event's tag is 1 to {TAG_MAX}, not {tag}")
+        with self._lock:
+            first_seq, count, start = self.next_seq, len(payloads), 0
+            tick = self._clock()
+            try:
+                while (stop := filled(payloads, start)) < count:
+                    self._flush(False)
+                    self._put_columns(tags, payloads, start, stop, tick)
+                    start = stop
+                self._keep_columns(tags, payloads, start, tick)
+            except NoRoom as full:
+                raise self._full(full) from full
+            finally:
+                self.next_seq = self._appender.next_seq + len(self._pending) // 3
+            self._alert = self._alert or self._is_due()
+        if self._alert and count:
+            self._attend(self.next_seq - 1)
+        return range(first_seq, first_seq + count)
 
-    def _sync_file(self) -> None:
+    def _put_columns(
+        self, tags: Sequence[int], payloads: Sequence[bytes], start: int, stop: int, tick: int
+    ) -> None:
+        column = tags if len(tags) == 1 else tags[start:stop]
+        stamp = (tick + self._tick_base) // self._tick_scale
+        frames = Frames(column, payloads[start:stop], [stamp])
+        self._appender.put(frames, self._compressor, last_resort=False)
+
+    def _keep_columns(
+        self, tags: Sequence[int], payloads: Sequence[bytes], start: int, tick: int
+    ) -> None:
+        rest = payloads[start:]
+        size = sum(map(len, rest)) + COLUMNS_SIZE_EACH * len(rest)
+        if size >= self._room:
+            self._flush(False)
+        if size >= BLOCK_SIZE_TARGET:  # one payload that fills a block
+            self._put_columns(tags, payloads, start, len(payloads), tick)
+            return
+        column = repeat(tags[0], len(rest)) if len(tags) == 1 else tags[start:]
+        for tag, payload in zip(column, rest, strict=True):
+            self._pending += tag, payload, tick
+        self._room -= size
+
+    def _attend(self, seq: int) -> None:
+        """Do what the level asks for behind an append, outside of the lock."""
+        if self._is_due():
+            self.sync()
+        commit = self._commit
+        if commit.level is Level.EVERY:
+            self.wait(seq)
+        elif self._committer is not None:
+            self._committer.wake()
+            if commit.events_max and seq - self._appender.durable_upto >= commit.events_max:
+                self.wait(seq)
+        else:
+            self._alert = False
+
+    def _is_due(self) -> bool:
+        """Whether there is something to do that wants the disk, and not the lock."""
+        return self._appender.must_sync or self._appender.should_roll
+
+    def _flush_all(self) -> None:
+        """Write what is pending, with the reserve if need be: it fits, whatever the disk says."""
         try:
-            os.fdatasync(self._descriptor)
-        except BaseException as error:
-            self._poison(error, "sync failed")
-        self._durable_upto = self._end
-        self.durable_seq = self._first_seq
+            self._flush(True)
+        except NoRoom as full:
+            raise self._full(full) from full
 
-    def _write(self, data: bytes, offset: int) -> None:
-        """Write all of ``data`` at the segment's ``offset``."""
-        position = self._segment_offset + offset
-        rest = memoryview(data)
-        try:
-            while rest:
-                written = os.pwrite(self._descriptor, rest, position)
-                if not written:
-                    raise OSError(f"nothing of {len(rest)} bytes was written")
-                position += written
-                rest = rest[written:]
-        except BaseException as error:
-            # an interrupt too: how much stands in the file is no longer known
-            self._poison(error, "write failed")
+    def _flush(self, last_resort: bool) -> None:
+        pending, appender = self._pending, self._appender
+        if not pending:
+            return
+        base, scale = self._tick_base, self._tick_scale
+        while pending:
+            times = [(tick + base) // scale for tick in pending[2::3]]
+            # a block's times have 32 bits: what comes later goes to the next block
+            count = bisect_right(times, times[0] + TIME_SPAN_MAX)
+            stop = 3 * count
+            frames = Frames(pending[0:stop:3], pending[1:stop:3], times[:count])
+            roomy = appender.put(frames, self._compressor, last_resort=last_resort)
+            del pending[:stop]
+            if not roomy:
+                self._clock = self._when_roomy
+        self.next_seq = appender.next_seq  # an interrupt may have come before an event was counted
+        self._room = BLOCK_SIZE_TARGET
+
+    def _sync_all(self, *, roll: bool = True) -> None:
+        """Flush and sync, in the caller's turn; others go on appending meanwhile."""
+        appender = self._appender
+        with self._lock:
+            appender.check()
+            self._flush_all()
+            ticket = appender.ticket()
+        if ticket is not None:
+            error: BaseException | None = None
+            try:
+                ticket.sync()
+            except BaseException as caught:
+                error = caught
+            with self._lock:
+                appender.settle(ticket, error)
+        if roll and appender.should_roll:
+            with self._lock:
+                appender.roll()
+
+
+def _check_options(journal_id: bytes | None, roll: Roll | None, mode: Mode) -> None:
+    if journal_id is not None and len(journal_id) != 16:
+        raise OptionError("a journal's id has 16 bytes")
+    if mode is Mode.SALVAGE:
+        raise OptionError("a journal is salvaged by reading it, not by writing on")
+    if roll is None:
+        return
+    if not 0 < roll.size_bytes <= ROLL_SIZE_MAX:
+        raise OptionError(f"a segment has 1 to {ROLL_SIZE_MAX} bytes")
+    if roll.age_seconds is not None and roll.age_seconds <= 0:
+        raise OptionError("a segment's age is longer than nothing")

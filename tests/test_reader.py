@@ -13,7 +13,7 @@ from journal.block import BLOCK_HEADER_SIZE, Frames, Place, read_header
 from journal.errors import (
     CorruptBlock,
     JournalError,
-    MissingEvents,
+    LostAcknowledged,
     NotAJournal,
     UnsupportedVersion,
 )
@@ -96,7 +96,7 @@ def test_a_summary_says_what_the_headers_say(path: Path) -> None:
         assert reader.tail == path.stat().st_size
         assert reader.torn_size == 0
     assert summary._replace(size=0, tail=0, durable_upto=0) == (
-        (1, 2, 6, 0, 5, 110, 160, 0, 0, 0, (), (), 0, b"n" * 16, 100, (1, 0))
+        (1, 2, 6, 0, 5, 110, 160, 0, 0, 0, (), (), 0, b"n" * 16, 100, (1, 1))
     )
     assert summary.size == summary.tail == path.stat().st_size
     assert summary.durable_upto == summary.size - BLOCK_HEADER_SIZE
@@ -121,7 +121,7 @@ def test_a_reader_sees_what_a_writer_adds_meanwhile(path: Path) -> None:
         next(frames)
         writer.append_frame(1, b"b")
         writer.sync()
-        assert list(frames) == []
+        assert [frame.payload for frame in frames] in ([], [b"b"])  # it may be seen, or not yet
         assert [frame.payload for frame in reader.frames(1)] == [b"b"]
 
 
@@ -171,7 +171,7 @@ def test_every_flipped_bit_of_acknowledged_events_is_an_error_that_names_them(pa
     for start, end, first, last in zip(ends, ends[1:4], (0, 2, 3), (1, 2, 5), strict=False):
         for bit in range(start * 8, end * 8, 3):
             path.write_bytes(flipped(data, bit))
-            with pytest.raises(CorruptBlock) as caught:
+            with pytest.raises(LostAcknowledged) as caught:
                 read(path)
             error = caught.value
             assert (error.offset, error.size) == (start, end - start)
@@ -184,7 +184,7 @@ def test_a_writer_refuses_damage_of_acknowledged_events(path: Path) -> None:
     start = offsets(data)[1]
     broken = flipped(data, start * 8 + 3)
     path.write_bytes(broken)
-    with pytest.raises(CorruptBlock, match=f"at offset {start}"):
+    with pytest.raises(LostAcknowledged, match=f"at offset {start}"):
         Writer(path)
     assert path.read_bytes() == broken
 
@@ -193,7 +193,7 @@ def test_a_hole_of_zeros_is_missing_events(path: Path) -> None:
     data = written(path, *STORIES)
     start, end = offsets(data)[1:3]
     path.write_bytes(data[:start] + bytes(end - start) + data[end:])
-    with pytest.raises(MissingEvents) as caught:
+    with pytest.raises(LostAcknowledged) as caught:
         read(path)
     assert (caught.value.first_seq, caught.value.last_seq) == (2, 2)
     assert [(frame.tag, frame.payload) for frame in salvaged(path)] == STORIES[0] + STORIES[2]
@@ -204,7 +204,7 @@ def test_reading_from_behind_damage_does_not_ask_for_what_is_lost(path: Path) ->
     path.write_bytes(flipped(data, offsets(data)[0] * 8 + 3))
     with Reader(path) as reader:
         assert [frame.seq for frame in reader.frames(2)] == [2, 3, 4, 5]
-        with pytest.raises(CorruptBlock):
+        with pytest.raises(LostAcknowledged):
             list(reader.frames(1))
 
 
@@ -231,7 +231,7 @@ def test_a_stale_block_is_not_believed(path: Path) -> None:
     stale, _ = block.encode(place, Frames([3], [b"xxx"], [good.time_first]))
     assert len(stale) == end - start
     path.write_bytes(data[:start] + stale + data[end:])
-    with pytest.raises(CorruptBlock, match="successor") as caught:
+    with pytest.raises(LostAcknowledged, match="successor") as caught:
         read(path)
     assert (caught.value.first_seq, caught.value.last_seq) == (2, 2)
     assert [frame.payload for frame in salvaged(path)] == [b"a", b"bb", b"d" * 30, b"", b"e"]
@@ -252,7 +252,7 @@ def test_preallocated_zeros_are_the_end_and_free_to_write(path: Path) -> None:
         assert (reader.tail, reader.torn_size) == (len(data), 0)
     with Writer(path) as writer:
         writer.append_frame(9, b"more")
-    assert path.stat().st_size == len(data) + (1 << 21)
+    assert path.stat().st_size < len(data) + (1 << 10)  # given back when it was closed
     assert path.read_bytes()[: len(data)] == data
     assert read(path) == [*STORY, (9, b"more")]
 
@@ -318,8 +318,9 @@ def test_a_journal_inside_its_own_payload_is_never_believed(path: Path) -> None:
     with Writer(path, compress=False) as writer:
         writer.append_frame(1, b"first")
         writer.flush()
-        writer.append_frame(2, path.read_bytes())
-        writer.append_frame(2, path.read_bytes()[SEGMENT_HEADER_SIZE:])
+        so_far = path.read_bytes().rstrip(b"\0")
+        writer.append_frame(2, so_far)
+        writer.append_frame(2, so_far[SEGMENT_HEADER_SIZE:])
     data = path.read_bytes()
     start = offsets(data)[1]
     for size in range(start, len(data)):
@@ -334,7 +335,7 @@ def edited(change: Callable[[SegmentHeader], SegmentHeader]) -> bytes:
 
 def test_versions_that_are_not_known_are_refused(path: Path) -> None:
     path.write_bytes(edited(lambda header: header._replace(major=2)))
-    with pytest.raises(UnsupportedVersion, match=r"version 2\.0"):
+    with pytest.raises(UnsupportedVersion, match=r"version 2\.1"):
         Reader(path)
     path.write_bytes(edited(lambda header: header._replace(minor=9, compatible_features=5)))
     assert read(path) == []

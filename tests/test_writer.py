@@ -120,9 +120,9 @@ def test_only_a_sync_makes_events_durable(path: Path) -> None:
     with Writer(path) as writer:
         writer.append_frame(1, b"x")
         writer.flush()
-        assert (writer.next_seq, writer.durable_seq) == (1, 0)
+        assert (writer.next_seq, writer.durable_upto) == (1, 0)
         writer.sync()
-        assert writer.durable_seq == 1
+        assert writer.durable_upto == 1
 
 
 def test_times_never_go_back_not_even_behind_those_in_the_file(path: Path) -> None:

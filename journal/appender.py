@@ -1,0 +1,441 @@
+"""Blocks into files: where the next one goes, what is durable, and what to do when a disk fails.
+
+One thread at a time, but for ``Ticket.sync``. It never truncates what was written and never writes
+over a byte that was not zero; what has failed once is never written to nor believed again.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from journal import block, durable, segments
+from journal.block import BLOCK_HEADER_SIZE, BlockHeader, Compressor, Frames
+from journal.errors import JournalError, OptionError, StorageError
+from journal.outlet import Outlet, no_room
+from journal.recovery import Start, Wish, create_segment, new_salt, open_journal
+from journal.segment import SegmentHeader
+
+HELD_SIZE_MAX = 1 << 26
+"""Bytes of blocks kept to be written elsewhere should the disk fail; more of them are synced."""
+ROLL_SIZE_MAX = 1 << 34
+_RETRY_SIZE = 1 << 20
+"""Bytes to write before a roll that failed is tried again."""
+_NO_FRAMES = Frames([], [], [])
+
+
+class Roll(NamedTuple):
+    """When a journal that is a directory begins its next segment: by size, and by age if given."""
+
+    size_bytes: int = 1 << 26
+    age_seconds: float | None = None
+
+
+class NoRoom(Exception):
+    """The disk is full: nothing was written, and nothing that was taken is lost."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Ticket(NamedTuple):
+    """What a sync is to make durable: syncing needs no lock, telling the appender does."""
+
+    outlet: Outlet
+    descriptor: int
+    end: int
+    chain: tuple[int, int]
+    next_seq: int
+    held_count: int
+
+    def sync(self) -> None:
+        """Wait for the disk."""
+        os.fdatasync(self.descriptor)
+
+
+class _Held(NamedTuple):
+    """A block that is not durable yet; ``next_seq`` is the journal's number behind it."""
+
+    header: BlockHeader
+    data: bytes
+    next_seq: int
+
+
+class Appender:
+    """An open journal's end. Numbers are the journal's.
+
+    ``next_seq`` is that of the next block, ``durable_upto`` the number below which all is durable.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_explain",
+        "_file_index",
+        "_held",
+        "_held_size",
+        "_keep",
+        "_lock",
+        "_outlet",
+        "_path",
+        "_retry_end",
+        "_roll",
+        "_shift",
+        "_temporary",
+        "_wrote",
+        "durable_upto",
+        "failure",
+        "next_seq",
+        "time",
+        "when_poisoned",
+    )
+
+    def __init__(self, wish: Wish, roll: Roll | None, keep: bool) -> None:
+        start: Start = open_journal(wish)
+        self._path = wish.path
+        self._clock = wish.clock
+        self._keep = keep
+        self._lock = start.lock
+        self._temporary = start.temporary
+        self._file_index = start.file_index
+        self._outlet = start.outlet
+        self._shift = start.shift
+        self._roll = roll or Roll() if start.file_index >= 0 else None
+        self._retry_end = 0
+        self._held: list[_Held] = []
+        self._held_size = 0
+        self._wrote = False
+        self._explain = start.explain
+        self.time = start.time
+        self.next_seq = self.durable_upto = start.next_seq
+        self.failure: BaseException | None = None
+        self.when_poisoned: Callable[[], object] = bool  # nobody to tell
+
+    @property
+    def end(self) -> int:
+        """Where the next block goes, in its segment."""
+        return self._outlet.end
+
+    @property
+    def header(self) -> SegmentHeader:
+        """The header of the segment that is being written."""
+        return self._outlet.header
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed."""
+        return self._lock >= 0
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the journal has its name."""
+        return self._temporary is None
+
+    @property
+    def must_sync(self) -> bool:
+        """Whether so much is held back for a failing disk that it should be made durable."""
+        return self._held_size > HELD_SIZE_MAX
+
+    # -- blocks --------------------------------------------------------------------------------
+
+    def explain(self) -> None:
+        """Make debris known as such before anyone reads on."""
+        if self._explain:
+            self._explain = False
+            self.mark()
+            self.sync()
+
+    def put(self, frames: Frames, compressor: Compressor | None, *, last_resort: bool) -> bool:
+        """Write a block of frames that are numbered on from here. False if it took the reserve.
+
+        Raises NoRoom when the disk is full; with ``last_resort`` the reserve is used up first.
+        """
+        place = self._outlet.place(self.next_seq - self._shift)
+        data, header = block.encode(place, frames, compressor, time=self.time)
+        return self._emit(data, header, self.next_seq + header.frame_count, last_resort)
+
+    def put_block(self, header: BlockHeader, body: bytes, seqs: range | list[int]) -> None:
+        """Write a block of another journal with these numbers; NoRoom when the disk is full."""
+        shift = self._shift
+        place = self._outlet.place(seqs[0] - shift)
+        holes = seqs[0] != self.next_seq or seqs[-1] - seqs[0] >= len(seqs)
+        numbers = [seq - shift for seq in seqs] if holes or header.has_numbers else None
+        data, header = block.rehead(header, body, place, numbers)
+        self._emit(data, header, seqs[-1] + 1, False)
+
+    def mark(self) -> None:
+        """Write a block of no events, which says what is durable before it."""
+        place = self._outlet.place(self.next_seq - self._shift)
+        data, header = block.encode(place, _NO_FRAMES, time=self.time)
+        self._emit(data, header, self.next_seq, True)
+
+    def _emit(self, data: bytes, header: BlockHeader, next_seq: int, last_resort: bool) -> bool:
+        outlet, roomy = self._outlet, True
+        try:
+            outlet.reserve(len(data))
+        except OSError as error:
+            if not no_room(error):
+                self._fail_over(error, _Held(header, data, next_seq))
+                return True
+            if not last_resort or not outlet.fits(len(data)):
+                raise NoRoom(error) from error
+            roomy = False
+        try:
+            outlet.write(data, header, next_seq - self._shift)
+        except OSError as error:
+            self._fail_over(error, _Held(header, data, next_seq))
+            return roomy
+        except BaseException as error:
+            # an interrupt: how much stands in the file is no longer known
+            self._poison(error, "write interrupted")
+        if self._keep:
+            self._held.append(_Held(header, data, next_seq))
+            self._held_size += len(data)
+        self._count(header, next_seq)
+        return roomy
+
+    def _count(self, header: BlockHeader, next_seq: int) -> None:
+        self.next_seq = next_seq
+        self.time = header.time_last
+        self._wrote = bool(header.frame_count)
+
+    # -- durable -------------------------------------------------------------------------------
+
+    def ticket(self) -> Ticket | None:
+        """Say what a sync would make durable now; None when all is."""
+        outlet = self._outlet
+        if self.durable_upto == self.next_seq and outlet.durable[0] == outlet.end:
+            return None
+        return Ticket(
+            outlet, outlet.descriptor, outlet.end, outlet.chain, self.next_seq, len(self._held)
+        )
+
+    def settle(self, ticket: Ticket, error: BaseException | None) -> None:
+        """Take note of how a sync went."""
+        if ticket.outlet is not self._outlet:
+            return  # it failed meanwhile, and all that it held is durable elsewhere
+        if isinstance(error, OSError):
+            self._fail_over(error)
+        elif error is not None:
+            self._poison(error, "sync interrupted")
+        else:
+            ticket.outlet.durable = (ticket.end, ticket.chain)
+            self.durable_upto = ticket.next_seq
+            del self._held[: ticket.held_count]
+            self._held_size = sum(len(held.data) for held in self._held)
+
+    def sync(self) -> None:
+        """Make all blocks durable."""
+        ticket = self.ticket()
+        if ticket is None:
+            return
+        error: BaseException | None = None
+        try:
+            ticket.sync()
+        except BaseException as caught:
+            error = caught
+        self.settle(ticket, error)
+
+    def room(self) -> None:
+        """Have the reserve; NoRoom when the disk is full."""
+        try:
+            self._outlet.reserve(0)
+        except OSError as error:
+            raise NoRoom(error) from error
+
+    # -- segments ------------------------------------------------------------------------------
+
+    @property
+    def should_roll(self) -> bool:
+        """Whether it is time for the next segment."""
+        roll, outlet = self._roll, self._outlet
+        if roll is None or not self._wrote or outlet.end < self._retry_end:
+            return False
+        if outlet.end >= roll.size_bytes:
+            return True
+        age = roll.age_seconds
+        return age is not None and self._clock() - outlet.header.created >= age * 1e6
+
+    def roll(self) -> None:
+        """Seal the segment and begin the next; where there is no room for one, go on with this.
+
+        The next segment says that this one is durable to its end, so that this is synced first.
+        """
+        old = self._outlet
+        self._retry_end = old.end + _RETRY_SIZE
+        with suppress(NoRoom):
+            self._seal()
+            self.sync()
+            if old is not self._outlet:
+                return  # the disk failed meanwhile, and a new segment is what came of it
+            try:
+                new = self._next_segment(old)
+            except (OSError, StorageError):
+                return  # as long as this one can be written, events come first
+            try:
+                self._name_segment(new)
+            except BaseException as error:
+                # the new name may come up after a crash, and end the old segment where it says
+                self._poison(error, "the next segment cannot be named")
+            old.trim()
+            self._switch(new)
+
+    def _seal(self) -> None:
+        outlet = self._outlet
+        place = outlet.place(self.next_seq - self._shift)
+        data, header = block.encode_index(place, outlet.rows.payload(outlet.end), self.time)
+        self._emit(data, header, self.next_seq, False)
+
+    def _next_segment(self, old: Outlet) -> Outlet:
+        """Create the file, without a name yet, that goes on at what is durable of the old one."""
+        if self._file_index >= segments.SEGMENT_INDEX_MAX:
+            raise OSError("there are no numbers for more segments")
+        _, (end, digest) = old.durable
+        first_seq = self.durable_upto - self._shift
+        created, journal_id = self._clock(), old.header.journal_id
+        header = SegmentHeader(new_salt(), journal_id, created, first_seq, end, digest)
+        target = old.path.with_name(segments.name_of(self._file_index + 1))
+        new = create_segment(durable.temporary_beside(target), header)
+        try:
+            new.reserve(0)
+        except BaseException:
+            new.close()
+            new.path.unlink()
+            raise
+        return new
+
+    def _name_segment(self, outlet: Outlet) -> None:
+        target = outlet.path.with_name(segments.name_of(self._file_index + 1))
+        durable.publish(outlet.path, target)
+        outlet.path = target
+        self._file_index += 1
+
+    def _switch(self, new: Outlet) -> None:
+        old, self._outlet = self._outlet, new
+        self._retry_end = 0
+        old.close()
+
+    # -- failing -------------------------------------------------------------------------------
+
+    def _fail_over(self, error: OSError, refused: _Held | None = None) -> None:
+        """Write what is not durable to where nothing has failed yet, and make it durable there.
+
+        > Why not once more? After a failed sync the next one says yes, and the data is gone from
+        the disk while the page cache still shows it.
+        """
+        if not self._keep:
+            self._poison(error, "writing failed")
+        moving = [*self._held, refused] if refused else self._held
+        old, again = self._outlet, self._outlet
+        try:
+            again = self._elsewhere(old, len(refused.data) if refused else 0)
+            self._move(moving, again)
+            if again.path != old.path:
+                self._name_segment(again)
+        except BaseException as second:
+            if again is not old:
+                again.close()
+            second.add_note(f"after: {error}")
+            self._poison(second, "writing failed, and again elsewhere")
+        self._switch(again)
+        if refused:
+            self._count(refused.header, refused.next_seq)
+        self.durable_upto = self.next_seq
+        self._held, self._held_size = [], 0
+
+    def _elsewhere(self, old: Outlet, size: int) -> Outlet:
+        """Open what to go on in: the next segment, or this file behind all that was tried."""
+        if self._roll is not None:
+            return self._next_segment(old)
+        descriptor = os.open(old.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if not os.path.samestat(os.fstat(descriptor), os.fstat(self._lock)):
+                raise OSError(f"{old.path} is another file now")
+            new = Outlet(
+                old.path,
+                descriptor,
+                old.header,
+                old.segment_offset,
+                old.clear_of(size),
+                old.durable[1],
+                old.rows,
+            )
+        except BaseException:
+            os.close(descriptor)
+            raise
+        new.durable = old.durable
+        return new
+
+    def _move(self, moving: list[_Held], new: Outlet) -> None:
+        written = []
+        for held in moving:
+            place = new.place(held.header.first_seq)
+            data, header = block.rehead(held.header, held.data[BLOCK_HEADER_SIZE:], place)
+            new.reserve(len(data))
+            new.write(data, header, held.next_seq - self._shift)
+            written.append((header.offset, data))
+        new.sync()
+        if not all(new.holds(offset, data) for offset, data in written):
+            raise OSError("the disk has something else than was written")
+
+    def _poison(self, error: BaseException, what: str) -> NoReturn:
+        self.failure = error
+        self.when_poisoned()
+        if not isinstance(error, OSError):
+            raise error
+        reason = f"{self._path}: {what}: {error.strerror or error}"
+        raise StorageError(reason, self.durable_upto) from error
+
+    def check(self) -> None:
+        """Raise when nothing can be written any more."""
+        if self.failure is not None:
+            reason = f"{self._path} cannot be written any more: {self.failure}"
+            raise StorageError(reason, self.durable_upto) from self.failure
+        if not self.is_open:
+            raise OptionError(f"the writer of {self._path} is closed")
+
+    # -- the name, and the end -----------------------------------------------------------------
+
+    def publish(self) -> None:
+        """Give the journal its name; all that was written must be durable."""
+        if self._temporary is None:
+            return
+        try:
+            if self._roll is None:
+                durable.publish(self._temporary, self._path)
+                self._outlet.path = self._path
+            else:
+                self._temporary.rename(self._path)
+                durable.sync_directory(self._path.parent)
+                self._outlet.path = self._path / self._outlet.path.name
+        except OSError as error:
+            if self._path.exists() and self._temporary.exists():
+                raise OptionError(f"{self._path} exists already") from None
+            raise StorageError(f"{self._path} cannot be published: {error}", 0) from error
+        self._temporary = None
+
+    def close(self) -> None:
+        """Let go; a journal without a name is gone."""
+        if not self.is_open:
+            return
+        if self._temporary is None and self.failure is None:
+            with suppress(JournalError, NoRoom):  # what a mark says is known without it
+                if self._wrote:
+                    self.mark()
+                self._outlet.trim()
+        self._outlet.close()
+        lock, self._lock = self._lock, -1
+        if self._temporary is not None:
+            _remove(self._temporary)
+        os.close(lock)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir():
+            for name in segments.names_in(path):
+                (path / name).unlink()
+            path.rmdir()
+        else:
+            path.unlink()

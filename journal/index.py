@@ -1,0 +1,126 @@
+"""The sparse index that a sealed segment carries in its last block: where its numbers stand."""
+
+import struct
+import sys
+from array import array
+from typing import NamedTuple
+
+from journal.block import BLOCK_HEADER_SIZE, BLOCK_PAYLOAD_SIZE_MAX, BlockHeader, body_holds, flaw
+from journal.block import read_header as read_block_header
+from journal.frame import SEQ_MAX
+from journal.segment import SEGMENT_HEADER_SIZE, SegmentHeader
+from journal.source import Bytes
+
+INDEX_STEP = 1 << 16
+"""Bytes of blocks that one row stands for, at least: a row is sparse where blocks are small."""
+INDEX_ROWS_MAX = 1 << 19
+_MAGIC = b"\x89JNLIDX\n"
+_HEAD = struct.Struct("<8sQQQQ")
+_TRAILER = struct.Struct("<Q8s")
+_COLUMNS = 4
+
+assert _HEAD.size % 8 == 0
+assert _TRAILER.size == 16
+assert _HEAD.size + 8 * _COLUMNS * INDEX_ROWS_MAX + _TRAILER.size <= BLOCK_PAYLOAD_SIZE_MAX
+
+
+class Index(NamedTuple):
+    """Rows of a segment, as columns: each row stands for the blocks from its offset to the next's.
+
+    Offsets and numbers are the segment's own; ``bitmaps`` are those of all blocks of a row,
+    ``next_seq`` is the number behind the last event, ``time_last`` the last event's time.
+    """
+
+    event_count: int
+    next_seq: int
+    time_last: int
+    offsets: "array[int]"
+    first_seqs: "array[int]"
+    times: "array[int]"
+    bitmaps: "array[int]"
+
+    def is_sound(self, end: int) -> bool:
+        """Whether what it says can be: rising offsets up to ``end``, rising numbers."""
+        offsets, seqs = self.offsets, self.first_seqs
+        if not offsets:
+            return not self.event_count
+        rising = all(map(int.__lt__, offsets, offsets[1:])) and all(map(int.__lt__, seqs, seqs[1:]))
+        within = offsets[0] >= SEGMENT_HEADER_SIZE and offsets[-1] < end
+        return rising and within and seqs[-1] < self.next_seq <= SEQ_MAX
+
+
+class Builder:
+    """Gathers the rows while blocks are written."""
+
+    __slots__ = ("_index",)
+
+    def __init__(self) -> None:
+        self._index = Index(0, 0, 0, array("Q"), array("Q"), array("Q"), array("Q"))
+
+    def add(self, header: BlockHeader, next_seq: int) -> None:
+        """Take a block into account; ``next_seq`` is the number behind its last event."""
+        if not header.frame_count:
+            return
+        index = self._index
+        if not index.offsets or header.offset - index.offsets[-1] >= INDEX_STEP:
+            index.offsets.append(header.offset)
+            index.first_seqs.append(header.first_seq)
+            index.times.append(header.time_first)
+            index.bitmaps.append(header.tag_bitmap)
+        else:
+            index.bitmaps[-1] |= header.tag_bitmap
+        self._index = index._replace(
+            event_count=index.event_count + header.frame_count,
+            next_seq=next_seq,
+            time_last=header.time_last,
+        )
+
+    def payload(self, offset: int) -> bytes:
+        """Give the payload of the block at ``offset`` that seals the segment."""
+        index = self._index
+        rows = len(index.offsets)
+        if rows > INDEX_ROWS_MAX:
+            return b""
+        head = _HEAD.pack(_MAGIC, rows, index.event_count, index.next_seq, index.time_last)
+        columns = (index.offsets, index.first_seqs, index.times, index.bitmaps)
+        return b"".join((head, *map(_little, columns), _TRAILER.pack(offset, _MAGIC)))
+
+
+def _little(column: "array[int]") -> bytes:
+    if sys.byteorder == "big":
+        column = column[:]
+        column.byteswap()
+    return column.tobytes()
+
+
+def read(data: Bytes, header: SegmentHeader) -> Index | None:
+    """Read the index of a file that is one sealed segment; None when there is none to believe."""
+    size = len(data)
+    trailer = data[max(0, size - _TRAILER.size) : size]
+    if len(trailer) < _TRAILER.size:
+        return None
+    offset, magic = _TRAILER.unpack(trailer)
+    if magic != _MAGIC or not SEGMENT_HEADER_SIZE <= offset <= size - BLOCK_HEADER_SIZE:
+        return None
+    seal = read_block_header(data, offset, header.salt, offset)
+    if seal is None or flaw(seal) or seal.frame_count or seal.end != size or seal.mask:
+        return None
+    body = data[offset + BLOCK_HEADER_SIZE : size]
+    return _parse(body, offset) if body_holds(seal, body, header.salt) else None
+
+
+def _parse(body: bytes, offset: int) -> Index | None:
+    if len(body) < _HEAD.size + _TRAILER.size:
+        return None
+    magic, rows, event_count, next_seq, time_last = _HEAD.unpack_from(body)
+    if magic != _MAGIC or len(body) != _HEAD.size + 8 * _COLUMNS * rows + _TRAILER.size:
+        return None
+    columns = []
+    for number in range(_COLUMNS):
+        start = _HEAD.size + 8 * rows * number
+        column = array("Q", body[start : start + 8 * rows])
+        if sys.byteorder == "big":
+            column.byteswap()
+        columns.append(column)
+    index = Index._make((event_count, next_seq, time_last, *columns))
+    return index if index.is_sound(offset) else None

@@ -1,0 +1,161 @@
+"""Where numbers stand: tables over the blocks of a journal's files, and one block by its number."""
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from journal import index, log, segment
+from journal.block import BLOCK_HEADER_SIZE, Block, BlockHeader, body_holds, flaw, read_header
+from journal.errors import CorruptBlock
+from journal.segments import Files
+from journal.source import Source
+from journal.survey import Segment
+
+
+class Spot(NamedTuple):
+    """A block's header and its place in its file."""
+
+    segment: Segment
+    header: BlockHeader
+    offset: int
+
+    @property
+    def first_seq(self) -> int:
+        """The number of its first event, in the journal."""
+        return self.header.first_seq + self.segment.shift
+
+    def may_hold(self, seq: int) -> bool:
+        """Whether an event of this number can be in the block, as far as its header tells."""
+        first_seq = self.first_seq
+        end = first_seq + self.header.frame_count
+        return first_seq <= seq and (seq < end or self.header.has_numbers)
+
+
+class Table:
+    """The blocks of some files of a journal, in rows: each a block, or a run of small ones.
+
+    > Why not walk? A walk passes all headers in front of the one that is asked for; in a table
+    it is found by bisection, and a sealed segment brings its own.
+    """
+
+    def __init__(self) -> None:
+        self.segments: list[Segment] = []
+        self.damage: list[log.Damage] = []
+        self.tail: log.Tail | None = None
+        self.next_seq = 0
+        self._rows_before: list[int] = []
+        self._offsets: array[int] = array("Q")
+        self._ends: array[int] = array("Q")
+        self._first_seqs: array[int] = array("Q")
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def add(self, item: log.Item) -> None:
+        """Take what a walk gives."""
+        if isinstance(item, Segment):
+            self.segments.append(item)
+            self._rows_before.append(len(self._offsets))
+        elif isinstance(item, log.Damage):
+            self.damage.append(item)
+        elif isinstance(item, log.Tail):
+            self.tail, self.next_seq = item, item.next_seq
+        elif isinstance(item, log.Placed) and item.header.frame_count:
+            self._add_block(item.offset, item.offset + item.header.size, item.first_seq)
+
+    def _add_block(self, offset: int, end: int, first_seq: int) -> None:
+        if len(self._offsets) > self._rows_before[-1]:
+            near = offset - self._offsets[-1] < index.INDEX_STEP
+            if near and offset == self._ends[-1]:
+                self._ends[-1] = end
+                return
+        self._offsets.append(offset)
+        self._ends.append(end)
+        self._first_seqs.append(first_seq)
+
+    def add_index(self, place: Segment, rows: index.Index) -> None:
+        """Take the index of a sealed segment that is a file of its own."""
+        self.add(place)
+        self._offsets.extend(rows.offsets)
+        self._ends.extend(rows.offsets[1:])
+        if rows.offsets:
+            self._ends.append(place.limit)
+        self._first_seqs.extend(rows.first_seqs)
+        self.next_seq = rows.next_seq
+
+    def row_of(self, seq: int) -> int:
+        """Give the row in which a number stands if it stands anywhere; -1 in front of the first."""
+        return bisect_right(self._first_seqs, seq) - 1
+
+    def missing(self, seq: int) -> Exception:
+        """Say why there is no such event: it is lost, or never was."""
+        for damage in self.damage:
+            if damage.first_seq <= seq <= damage.last_seq:
+                return damage.error()
+        return KeyError(f"there is no event number {seq}")
+
+    def lost(self, spot: Spot, bound: int) -> log.Damage | None:
+        """Give damage that cost events behind a block, below ``bound``."""
+        for damage in self.damage:
+            if spot.first_seq < damage.first_seq < bound and damage.first_seq <= damage.last_seq:
+                return damage
+        return None
+
+    def spots(self, row: int, data: Source) -> Iterator[Spot]:
+        """Give the blocks of a row; it ends early where they do not follow on each other."""
+        place = self.segments[bisect_right(self._rows_before, row) - 1]
+        offset, end = self._offsets[row], self._ends[row]
+        while offset < end:
+            header = read_header(data, offset, place.header.salt, offset - place.offset)
+            if header is None or flaw(header):
+                return
+            if header.frame_count:
+                yield Spot(place, header, offset)
+            offset += header.size
+
+    def name_of(self, row: int) -> str:
+        """Name the file in which a row stands."""
+        return self.segments[bisect_right(self._rows_before, row) - 1].name
+
+
+def headers_only(*_: object) -> bool:
+    """Want no body of any block."""
+    return False
+
+
+def table_of(files: Files, names: list[str], *, sparse: bool) -> Table:
+    """Make the table of these files; ``sparse``: of one, from its own index when it has one."""
+    table = Table()
+    if sparse and len(names) == 1 and names[0]:
+        source = files.open(names[0])
+        if source is not None and len(source):
+            header = segment.read(source, 0)
+            if rows := index.read(source, header):
+                place = Segment(0, len(source), header, {}, 0, [], [], name=names[0])
+                table.add_index(place, rows)
+                return table
+    for item in log.walk(files.sources(names), headers_only):
+        table.add(item)
+    return table
+
+
+def block_at(data: Source, spot: Spot, *, verify: bool) -> Block:
+    """Read one block; CorruptBlock when its body's hash does not hold."""
+    place, header, offset = spot
+    body = data[offset + BLOCK_HEADER_SIZE : offset + header.size]
+    salt = place.header.salt
+    if len(body) != header.size - BLOCK_HEADER_SIZE or (
+        verify and not body_holds(header, body, salt)
+    ):
+        reason = "the hash of a block's body does not hold"
+        last_seq = spot.first_seq + header.frame_count - 1
+        raise CorruptBlock(
+            reason,
+            offset,
+            size=header.size,
+            first_seq=spot.first_seq,
+            last_seq=last_seq,
+            file=place.name,
+        )
+    return Block(header, body, spot.first_seq, offset)

@@ -1,0 +1,149 @@
+"""The files of a journal: one, or the numbered segment files of a directory."""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from journal import segment
+from journal.errors import FormatError, NotAJournal
+from journal.segment import SEGMENT_HEADER_SIZE, SegmentHeader
+from journal.source import Source
+
+_SUFFIX = ".journal"
+_DIGITS = 10
+SEGMENT_INDEX_MAX = 10**_DIGITS - 1
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def name_of(index: int) -> str:
+    """Name the segment file of that number."""
+    return f"{index:0{_DIGITS}d}{_SUFFIX}"
+
+
+def index_of(name: str) -> int | None:
+    """Give the number in a segment file's name; None for any other name."""
+    digits = name.removesuffix(_SUFFIX)
+    known = len(digits) == _DIGITS and digits.isascii() and digits.isdecimal()
+    return int(digits) if known and name != digits else None
+
+
+def names_in(directory: int | str | os.PathLike[str]) -> list[str]:
+    """List the segment files of a directory, in order."""
+    with os.scandir(directory) as entries:
+        return sorted(entry.name for entry in entries if index_of(entry.name) is not None)
+
+
+class OwnedSource(Source):
+    """A source that closes its file when nobody reads it any more."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
+class MendedSource(OwnedSource):
+    """A source some of whose bytes are read otherwise: ``flips`` says which bits of which."""
+
+    __slots__ = ("_flips",)
+
+    def __init__(self, source: Source, flips: Mapping[int, int]) -> None:
+        super().__init__(os.dup(source._descriptor), len(source), source.name, patient=True)
+        self._flips = flips
+
+    def _read(self, start: int, size: int) -> bytes:
+        data = bytearray(super()._read(start, size))
+        for position, bits in self._flips.items():
+            if start <= position < start + len(data):
+                data[position - start] ^= bits
+        return bytes(data)
+
+
+class Head(NamedTuple):
+    """A segment file of a directory, and the header it begins with if that can be believed."""
+
+    name: str
+    header: SegmentHeader | None
+
+
+class Files:
+    """The open file, or directory, that a journal is.
+
+    ``flips`` says which bits, of which files by their names, are to be read otherwise. Raises
+    NotAJournal when it is neither. What is read of it stays good when it is closed.
+    """
+
+    __slots__ = ("_descriptor", "_flips", "_patient", "is_directory", "path")
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        patient: bool = False,
+        flips: Mapping[str, Mapping[int, int]] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._flips = flips or {}
+        self._patient = patient
+        self._descriptor = os.open(path, _READ)
+        mode = os.fstat(self._descriptor).st_mode
+        self.is_directory = stat.S_ISDIR(mode)
+        if not self.is_directory and not stat.S_ISREG(mode):
+            self.close()
+            raise NotAJournal(f"{self.path} is not a regular file")
+
+    def close(self) -> None:
+        """Let go of it."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def names(self) -> list[str]:
+        """Name the segment files; one empty name stands for a journal that is a file."""
+        self._check()
+        return names_in(self._descriptor) if self.is_directory else [""]
+
+    def sources(self, names: list[str]) -> Iterator[Source]:
+        """Open the files of these names one after the other, as far as they go now."""
+        for name in names:
+            source = self.open(name)
+            if source is not None:
+                yield source
+
+    def open(self, name: str) -> Source | None:
+        """Open one; None when it is not there any more. What is no file has no bytes."""
+        self._check()
+        if not self.is_directory:
+            descriptor = os.dup(self._descriptor)
+        else:
+            try:
+                descriptor = os.open(name, _READ | os.O_NOFOLLOW, dir_fd=self._descriptor)
+            except FileNotFoundError:
+                return None
+            except PermissionError:
+                raise
+            except OSError:
+                return Source(-1, 0, name)
+        status = os.fstat(descriptor)
+        size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+        source = OwnedSource(descriptor, size, name, patient=self._patient)
+        return MendedSource(source, self._flips[name]) if name in self._flips else source
+
+    def heads(self, names: list[str]) -> list[Head]:
+        """Read what each file of a directory begins with."""
+        heads = []
+        for source in self.sources(names):
+            try:
+                header = segment.read(source[0:SEGMENT_HEADER_SIZE], 0)
+            except FormatError:
+                heads.append(Head(source.name, None))
+            else:
+                heads.append(Head(source.name, header))
+        return heads
+
+    def _check(self) -> None:
+        if self._descriptor < 0:
+            raise ValueError(f"the reader of {self.path} is closed")
