@@ -18,6 +18,9 @@ from journal.source import Source
 PASSES_MAX = 8
 """How often the source is looked through for bits: what one repair reveals may need another."""
 
+_BODIES_MIN = 16
+"""So many bodies of the greatest size may be searched, whatever that is."""
+
 Progress = Callable[[str, int, int], object]
 """Is told what is being done, and how many of how many bytes are."""
 
@@ -55,7 +58,7 @@ class Mender:
         """What was mended of the block, or the segment header, that begins there."""
         self._size_max = body_size_max
         self._report = report
-        self._work = bits.Work()
+        self._work = bits.Work(max(bits.WORK_SIZE_MAX, _BODIES_MIN * 4 * body_size_max**2))
         self._count = 0
 
     def mend(self) -> None:
