@@ -130,11 +130,16 @@ def test_short_writes_are_completed(served: Served, plan: api.Plan, count_states
     count_states(sum(crash_often(served, plan, fault.nth, 2, fault) for fault in faults))
 
 
+CALLS = ("open", "write", "sync", "sync", "reserve", "link", "sync_directory", "read")
+
+
 def some_faults(rng: random.Random) -> list[Fault]:
     """Make one or two faults, of which some never end."""
     faults = []
     for _ in range(rng.choice((0, 1, 1, 2))):
-        call = rng.choice(("open", "write", "sync", "sync", "reserve", "link", "sync_directory"))
+        call = rng.choice(
+            ("open", "write", "sync", "sync", "reserve", "link", "sync_directory", "read")
+        )
         error = rng.choice((errno.EIO, errno.ENOSPC, *((0,) if call == "write" else ())))
         times = rng.choice((1, 1, 1, 2, 1 << 30))
         faults.append(Fault(call, rng.randint(1, 12), times, error, rng.choice((1, 20, 113, 500))))

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 SECTOR_SIZE = 512
 PAGE_SIZE = 4096
-DIRECTORY = 0
-"""What a name stands for that names a directory; files count from 1."""
+ROOT = 0
+"""The number of the directory that all paths begin in."""
 
 
 class Write(NamedTuple):
@@ -38,7 +38,9 @@ class Reserve(NamedTuple):
 
 
 Change = Write | Resize | Reserve
-Names = tuple[tuple[str, int | None], ...]
+Entry = tuple[int, str]
+"""The number of a directory, and a name in it."""
+Names = tuple[tuple[Entry, int | None], ...]
 """One atomic change of names: what each stands for from now on, None for nothing."""
 
 
@@ -101,41 +103,73 @@ State = dict[str, Content | None]
 
 
 class Disk:
-    """Files and their names. Paths are relative to the root, which is ``""``."""
+    """Files and directories by number, and their names. Paths are relative to the root."""
 
     def __init__(self, state: State | None = None) -> None:
         self.nodes: dict[int, Node] = {}
-        self.names: dict[str, int] = {}
-        for path, content in (state or {}).items():
-            self.names[path] = DIRECTORY
+        self.directories = {ROOT}
+        self.names: dict[Entry, int] = {}
+        self.waiting_names: dict[int, list[Names]] = {}
+        for path, content in sorted((state or {}).items()):
+            number = self.mkdir(path) if content is None else self.create(path)
             if content is not None:
-                self.names[path] = len(self.nodes) + 1
-                self.nodes[len(self.nodes) + 1] = Node(content.copy())
+                self.nodes[number] = Node(content.copy())
         self.stored_names = dict(self.names)
-        self.waiting_names: dict[str, list[Names]] = {}
+        self.waiting_names.clear()
 
     # -- names -------------------------------------------------------------------------------
 
-    def create(self, path: str) -> int:
-        """Make an empty file; give its number."""
-        number = len(self.nodes) + 1
-        self.nodes[number] = Node()
-        self.rename_all(((path, number),))
+    def find(self, path: str) -> int | None:
+        """Give the number of what a path names."""
+        number: int | None = ROOT
+        for name in path.split("/") if path else ():
+            number = None if number is None else self.names.get((number, name))
         return number
 
-    def rename_all(self, change: Names) -> None:
-        """Change names of one directory at once."""
-        for path, number in change:
-            if number is None:
-                self.names.pop(path, None)
-            else:
-                self.names[path] = number
-        self.waiting_names.setdefault(parent(change[0][0]), []).append(change)
+    def paths(self) -> list[str]:
+        """Give all paths."""
+        return sorted(_paths(self.names, self.directories))
 
-    def sync_directory(self, path: str) -> None:
+    def create(self, path: str) -> int:
+        """Make an empty file; give its number."""
+        number = len(self.nodes) + len(self.directories)
+        self.nodes[number] = Node()
+        self._rename(((self._entry(path), number),))
+        return number
+
+    def mkdir(self, path: str) -> int:
+        """Make an empty directory; give its number."""
+        number = len(self.nodes) + len(self.directories)
+        self.directories.add(number)
+        self._rename(((self._entry(path), number),))
+        return number
+
+    def link(self, path: str, name: str) -> None:
+        """Give a file one more name."""
+        self._rename(((self._entry(name), self.find(path)),))
+
+    def unlink(self, path: str) -> None:
+        """Take a name away."""
+        self._rename(((self._entry(path), None),))
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file or a directory another name, or take that name from another."""
+        self._rename(((self._entry(old), None), (self._entry(new), self.find(old))))
+
+    def sync_directory(self, number: int) -> None:
         """Store the names in a directory."""
-        for change in self.waiting_names.pop(path, []):
+        for change in self.waiting_names.pop(number, []):
             _bind(self.stored_names, change)
+
+    def _entry(self, path: str) -> Entry:
+        folder, _, name = path.rpartition("/")
+        number = self.find(folder)
+        assert number is not None, f"there is no {folder}"
+        return number, name
+
+    def _rename(self, change: Names) -> None:
+        _bind(self.names, change)
+        self.waiting_names.setdefault(change[0][0][0], []).append(change)
 
     # -- contents ----------------------------------------------------------------------------
 
@@ -186,17 +220,9 @@ class Disk:
         for changes in self.waiting_names.values():
             for change in _some_names(changes, rng):
                 _bind(names, change)
-        contents: dict[int, Content] = {}
-        state: State = {}
-        for path, number in sorted(names.items()):
-            if parent(path) and names.get(parent(path)) != DIRECTORY:
-                continue  # its directory has no name
-            state[path] = None
-            if number != DIRECTORY:
-                if number not in contents:
-                    contents[number] = self.left_of(number, rng)
-                state[path] = contents[number]
-        return state
+        left = {number: self.left_of(number, rng) for number in sorted(self.nodes)}
+        paths = _paths(names, self.directories)
+        return {path: left.get(number) for path, number in sorted(paths.items())}
 
     def left_of(self, number: int, rng: random.Random) -> Content:
         """Give what a power cut may leave of one file."""
@@ -206,11 +232,6 @@ class Disk:
             for change in rng.choice(_KEEPERS)(node.waiting, rng):
                 content.apply(change)
         return content
-
-
-def parent(path: str) -> str:
-    """Give the directory that a path is in."""
-    return path.rpartition("/")[0]
 
 
 def lay_out(state: State, root: Path) -> None:
@@ -232,12 +253,27 @@ def digest(state: State) -> bytes:
     return summer.digest()
 
 
-def _bind(names: dict[str, int], change: Names) -> None:
-    for path, number in change:
+def _bind(names: dict[Entry, int], change: Names) -> None:
+    for entry, number in change:
         if number is None:
-            names.pop(path, None)
+            names.pop(entry, None)
         else:
-            names[path] = number
+            names[entry] = number
+
+
+def _paths(names: dict[Entry, int], directories: set[int]) -> dict[str, int]:
+    """Give what can be reached from the root."""
+    folders, found = {ROOT: ""}, {}
+    while folders:
+        deeper = {}
+        for (folder, name), number in names.items():
+            if folder in folders:
+                path = folders[folder] + name
+                found[path] = number
+                if number in directories:
+                    deeper[number] = path + "/"
+        folders = deeper
+    return found
 
 
 def _some_names(changes: list[Names], rng: random.Random) -> list[Names]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from tests.rigs import fused
-from tests.rigs.disk import DIRECTORY, Disk, Reserve, Resize, Write, parent
+from tests.rigs.disk import Disk, Reserve, Resize, Write
 from tests.rigs.faults import Fault, Faults
 
 _P = ParamSpec("_P")
@@ -76,7 +76,7 @@ class FaultFS:
                 self._live(Disk(self._cut.crash(random.Random(question["seed"]))))
             case other:
                 raise ValueError(other)
-        return sorted(self.disk.names)
+        return self.disk.paths()
 
     def cut(self) -> None:
         """Cut the power, if there is any."""
@@ -91,14 +91,12 @@ class FaultFS:
     # -- names -------------------------------------------------------------------------------
 
     def _find(self, path: str | None, handle: int | None = None) -> int:
-        if handle:
+        if handle is not None:
             if handle < self._life:
                 raise OSError(errno.EIO, "opened before the power was cut")
             return handle - self._life
         assert path is not None
-        if path == "/":
-            return DIRECTORY
-        number = self.disk.names.get(path[1:])
+        number = self.disk.find(path[1:])
         if number is None:
             raise OSError(errno.ENOENT, path)
         return number
@@ -106,23 +104,29 @@ class FaultFS:
     @_powered
     def getattr(self, path: str | None, handle: int | None = None) -> dict[str, int]:
         """Tell what is known of a file."""
-        number = self._find(path, handle)
-        if number == DIRECTORY:
-            return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2, "st_ino": 1}
+        return self._attributes(self._find(path, handle))
+
+    def _attributes(self, number: int) -> dict[str, int]:
+        inode = 1 + number + (self._life >> 12)  # another one in each life
+        if number in self.disk.directories:
+            return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2, "st_ino": inode}
         size = self.disk.nodes[number].seen.size
-        number += self._life >> 12  # another inode in each life
-        return {"st_mode": stat.S_IFREG | 0o600, "st_nlink": 1, "st_size": size, "st_ino": number}
+        return {"st_mode": stat.S_IFREG | 0o600, "st_nlink": 1, "st_size": size, "st_ino": inode}
 
     @_powered
-    def readdir(self, path: str, _: int) -> list[str]:
+    def readdir(self, path: str | None, handle: int) -> list[tuple[str, dict[str, int], int]]:
         """Give the names in a directory."""
-        names = (name for name in self.disk.names if parent(name) == path[1:])
-        return [".", "..", *(name.rpartition("/")[2] for name in names)]
+        number = self._find(path, handle)
+        names = {name: to for (folder, name), to in self.disk.names.items() if folder == number}
+        return [
+            (name, self._attributes(to), 0)
+            for name, to in {".": number, "..": number, **names}.items()
+        ]
 
     @_powered
     def mkdir(self, path: str, _: int) -> None:
         """Make a directory."""
-        self.disk.rename_all(((path[1:], DIRECTORY),))
+        self.disk.mkdir(path[1:])
 
     @_powered
     def create(self, path: str, _: int) -> int:
@@ -134,24 +138,32 @@ class FaultFS:
     def link(self, target: str, source: str) -> None:
         """Give a file one more name."""
         self.faults.strike("link")
-        self.disk.rename_all(((target[1:], self._find(source)),))
+        self.disk.link(source[1:], target[1:])
 
     @_powered
     def rename(self, old: str, new: str) -> None:
         """Give a file another name, or take that name from another."""
         self.faults.strike("link")
-        self.disk.rename_all(((old[1:], None), (new[1:], self._find(old))))
+        self.disk.rename(old[1:], new[1:])
 
     @_powered
     def unlink(self, path: str) -> None:
         """Take a name away."""
-        self.disk.rename_all(((path[1:], None),))
+        self.disk.unlink(path[1:])
+
+    rmdir = unlink
 
     @_powered
-    def fsyncdir(self, path: str, _: int, __: int) -> None:
+    def opendir(self, path: str) -> int:
+        """Open a directory."""
+        return self._find(path) + self._life
+
+    @_powered
+    def fsyncdir(self, path: str | None, _: int, handle: int) -> None:
         """Make the names in a directory durable."""
+        number = self._find(path, handle)
         self.faults.strike("sync_directory")
-        self.disk.sync_directory((path or "/")[1:])
+        self.disk.sync_directory(number)
 
     # -- contents ----------------------------------------------------------------------------
 
@@ -165,6 +177,7 @@ class FaultFS:
     @_powered
     def read(self, path: str | None, size: int, offset: int, handle: int) -> bytes:
         """Read what the page cache does not have."""
+        self.faults.strike("read")
         return self.disk.nodes[self._find(path, handle)].seen.read(size, offset)
 
     @_powered
@@ -223,7 +236,7 @@ class FaultFS:
         if self.size_max:
             used = {key: node.seen.size for key, node in self.disk.nodes.items()}
             used[number] = max(used[number], end)
-            named = set(self.disk.names.values()) | {number}
+            named = {number, *self.disk.names.values()}
             if sum(size for key, size in used.items() if key in named) > self.size_max:
                 raise OSError(errno.ENOSPC, "the disk is full (on purpose)")
 

@@ -46,8 +46,15 @@ def serve(operations: Any, mount_point: str, answer: Answer, lock: threading.Loc
         os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()
-    fuse: Any = importlib.import_module("mfusepy")
-    fuse.FUSE(operations, mount_point, **_OPTIONS)
+    fuse: Any = importlib.import_module("mfusepy").FUSE
+    served = type("Fuse", (fuse,), {"truncate_fuse_3": _truncate})
+    served(operations, mount_point, **_OPTIONS)
+
+
+def _truncate(self: Any, path: bytes | None, size: int, info: Any) -> object:
+    """Truncate an open file that has no name any more, too: mfusepy drops the handle."""
+    handle = info.contents.fh if info else None
+    return self.operations.truncate(path and path.decode(), size, handle)
 
 
 def say(reply: dict[str, object]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from tests.rigs.disk import DIRECTORY, Change, Disk, Names, Reserve, Resize, State, Write
+from tests.rigs.disk import ROOT, Change, Disk, Reserve, Resize, State, Write
 from tests.rigs.faults import Faults
 from tests.rigs.promise import Promise
 
@@ -38,7 +38,7 @@ class Recorder:
         self.notes: list[Note] = []
         self.start: State = dict(state or {})
         self.disk = Disk(state)
-        self._files: dict[int, tuple[str, int]] = {}
+        self._files: dict[int, int] = {}
         self._lock = threading.RLock()
         self._real: dict[str, Any] = {}
 
@@ -66,10 +66,10 @@ class Recorder:
             str(path.relative_to(self.root)): None if path.is_dir() else path.read_bytes()
             for path in Path(self.root).rglob("*")
         }
-        for path, number in self.disk.names.items():
+        for path in self.disk.paths():
             content = found.pop(path)
-            if number != DIRECTORY:
-                seen = self.disk.nodes[number].seen
+            if content is not None:
+                seen = self.disk.nodes[self.disk.find(path) or ROOT].seen
                 assert seen.read(seen.size, 0) == content, f"{path} was changed unheard"
         assert not found, f"{sorted(found)} came unheard"
 
@@ -93,7 +93,8 @@ class Recorder:
         return name[len(self.root) + 1 :] if name.startswith(self.root + "/") else None
 
     def _node(self, descriptor: int) -> int | None:
-        return self._files.get(descriptor, ("", None))[1]
+        number = self._files.get(descriptor)
+        return number if number in self.disk.nodes else None
 
     def _forbidden(self, call: str) -> Callable[..., Any]:
         def refuse(descriptor: object, *arguments: Any, **options: Any) -> Any:
@@ -117,10 +118,11 @@ class Recorder:
             descriptor = int(self._real["open"](path, flags, mode))
             if is_new:
                 self._do("create", name)
-            number = self.disk.names.get(name, DIRECTORY)
+            number = self.disk.find(name)
+            assert number is not None, f"{path} came unheard"
             if flags & os.O_TRUNC and not is_new:
                 self._do("change", number, Resize(0))
-            self._files[descriptor] = (name, number)
+            self._files[descriptor] = number
             return descriptor
 
     def _close(self, descriptor: int) -> None:
@@ -140,6 +142,12 @@ class Recorder:
             written = int(self._real["pwrite"](descriptor, content, offset))
             self._do("change", number, Write(offset, content[:written]))
             return written
+
+    def _pread(self, descriptor: int, size: int, offset: int) -> bytes:
+        if self._node(descriptor) is not None:
+            with self._lock:
+                self.faults.strike("read")
+        return bytes(self._real["pread"](descriptor, size, offset))
 
     def _pwritev(self, descriptor: int, buffers: Iterable[Any], offset: int, flags: int = 0) -> int:
         assert not flags
@@ -162,14 +170,14 @@ class Recorder:
                 self._do("change", number, change)
 
     def _fdatasync(self, descriptor: int) -> None:
-        name, number = self._files.get(descriptor, ("", None))
+        number = self._files.get(descriptor)
         if number is None:
             self._real["fdatasync"](descriptor)
             return
-        if number == DIRECTORY:
+        if number in self.disk.directories:
             with self._lock:
                 self.faults.strike("sync_directory")
-                self._do("sync_directory", name)
+                self._do("sync_directory", number)
             return
         with self._lock:
             upto = self.disk.changes(number)
@@ -201,45 +209,42 @@ class Recorder:
             self._real["close"](again)
 
     def _link(self, source: Any, target: Any, **options: Any) -> None:
-        def names(old: str, new: str) -> Names:
-            del old
-            return ((new, self.disk.names[self._name(source) or ""]),)
-
-        self._rebind("link", source, target, names, options)
+        self._rebind("link", source, target, options)
 
     def _rename(self, source: Any, target: Any, **options: Any) -> None:
-        def names(old: str, new: str) -> Names:
-            return ((old, None), (new, self.disk.names[old]))
-
-        self._rebind("rename", source, target, names, options)
+        self._rebind("rename", source, target, options)
 
     _replace = _rename
 
-    def _rebind(
-        self, call: str, source: Any, target: Any, names: Callable[[str, str], Names], options: Any
-    ) -> None:
+    def _rebind(self, call: str, source: Any, target: Any, options: dict[str, Any]) -> None:
         old, new = self._name(source), self._name(target)
         with self._lock:
-            if old is not None and new is not None:
+            if new is not None:
                 self.faults.strike("link")
-                change = names(old, new)
             self._real[call](source, target, **options)
-            if old is not None and new is not None:
-                self._do("rename_all", change)
+            if new is not None:
+                self._do(call, old, new)
 
     def _unlink(self, path: Any, **options: Any) -> None:
         with self._lock:
             self._real["unlink"](path, **options)
             name = self._name(path)
             if name is not None:
-                self._do("rename_all", ((name, None),))
+                self._do("unlink", name)
+
+    def _rmdir(self, path: Any, **options: Any) -> None:
+        with self._lock:
+            self._real["rmdir"](path, **options)
+            name = self._name(path)
+            if name is not None:
+                self._do("unlink", name)
 
     def _mkdir(self, path: Any, mode: int = 0o777, **options: Any) -> None:
         with self._lock:
             self._real["mkdir"](path, mode, **options)
             name = self._name(path)
             if name is not None:
-                self._do("rename_all", ((name, DIRECTORY),))
+                self._do("mkdir", name)
 
 
 class CrashPoint(NamedTuple):
@@ -270,6 +275,7 @@ _WRAPPED = (
     "close",
     "pwrite",
     "pwritev",
+    "pread",
     "posix_fallocate",
     "ftruncate",
     "fdatasync",
@@ -280,13 +286,14 @@ _WRAPPED = (
     "replace",
     "unlink",
     "mkdir",
+    "rmdir",
 )
 _FORBIDDEN = (
     "write",
     "writev",
+    "preadv",
     "truncate",
     "remove",
-    "rmdir",
     "symlink",
     "sendfile",
     "copy_file_range",

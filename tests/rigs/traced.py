@@ -15,7 +15,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from journal.errors import StorageError
+from journal.errors import JournalError, StorageError
 from journal.writer import Writer
 from tests.rigs import api
 from tests.rigs.promise import Promise, Row
@@ -44,7 +44,7 @@ class Refused(Exception):
 def _opened(path: Path, plan: api.Plan) -> Writer:
     try:
         return api.open_writer(path, plan)
-    except (OSError, StorageError) as error:
+    except (OSError, JournalError) as error:
         raise Refused from error
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from journal.errors import StorageError
+from journal.errors import JournalError, StorageError
 from journal.writer import Writer
 from tests.rigs import api
 from tests.rigs.promise import Promise, Row
@@ -46,7 +46,7 @@ def _opened(path: Path, plan: api.Plan) -> Writer | None:
     """Open a journal; None when the disk refuses: nothing is promised then, nor taken back."""
     try:
         return api.open_writer(path, plan)
-    except (OSError, StorageError):
+    except (OSError, JournalError):
         return None
 
 
