@@ -136,11 +136,20 @@ def ends_fit(ends: bytes, size: int) -> bool:
     count = len(ends) // 4
     if not count:
         return True
-    each, rest = divmod(size, count)
-    if not rest and ends == _ends_of_equals(each, count):
+    if are_equal(ends, size):
         return True
     values = read_u32(ends, 0, count)
     return values[-1] == size and is_rising(values)
+
+
+def are_equal(ends: bytes, size: int) -> bool:
+    """Whether these are the ends of payloads of one size, ``size`` together."""
+    count = len(ends) // 4
+    if not count or size % count:
+        return False
+    return ends[:4] == (size // count).to_bytes(4, "little") and ends == _ends_of_equals(
+        size // count, count
+    )
 
 
 def split(raw: bytes, ends: bytes) -> list[bytes]:
@@ -148,10 +157,9 @@ def split(raw: bytes, ends: bytes) -> list[bytes]:
     count = len(ends) // 4
     if count < 2:
         return [raw] if count else []
-    each = len(raw) // count
     # a stream and a struct cut without making a slice object for each
-    if each <= _SIZE_UNPACKED_MAX and ends == _ends_of_equals(each, count):
-        return list(_cutter(each, count)(raw))
+    if len(raw) <= _SIZE_UNPACKED_MAX * count and are_equal(ends, len(raw)):
+        return list(_cutter(len(raw) // count, count)(raw))
     values = read_u32(ends, 0, count)
     return list(map(BytesIO(raw).read, map(sub, values, (0, *values))))
 
