@@ -25,6 +25,7 @@ from journal.columns import (
     finder,
     is_rising,
     pack,
+    pick,
     read_u32,
     split,
     take,
@@ -91,8 +92,8 @@ _MASK_ATTEMPTS = 8
 _TAGS_FREE = (0, 255)
 _TAGS = frozenset(range(TAG_MIN, TAG_MAX + 1))
 _JOINED_SIZE_MAX = 1 << 12
-_FEW, _FEW_OF_EQUALS = 3, 16
-"""A part of a block's payloads is cut out one by one when it is smaller than one in so many."""
+_FEW = 3
+"""Payloads are cut out one by one when fewer than one in so many are wanted."""
 _FROM_TO = struct.Struct("<II").unpack_from
 _LAYOUT = LAYOUT
 _OF_THREAD = threading.local()
@@ -349,8 +350,7 @@ class Block:
         seqs, tags = self.seqs, self.tags
         if indices is None:
             return zip(seqs, tags, self.payloads(), strict=True)
-        found = map(seqs.__getitem__, indices)
-        return zip(found, map(tags.__getitem__, indices), self._cut(indices), strict=True)
+        return zip(pick(seqs, indices), pick(tags, indices), self._cut(indices), strict=True)
 
     def payloads(self) -> list[bytes]:
         """One payload per event."""
@@ -388,9 +388,11 @@ class Block:
 
     def _cut(self, indices: Sequence[int]) -> list[bytes]:
         """The payloads at ``indices``, with no more of the ends looked at than theirs."""
-        if len(indices) * (_FEW_OF_EQUALS if self._has_equals() else _FEW) > self.count:
-            payloads = self.payloads()
-            return [payloads[index] for index in indices]
+        if len(indices) * _FEW > self.count:
+            return list(pick(self.payloads(), indices))
+        if are_equal(self._ends(), self.header.payload_raw_size):
+            raw, size = self._raw(), self.header.payload_raw_size // self.count
+            return [raw[start : start + size] for start in map(size.__mul__, indices)]
         body, raw, at = self.body, self._raw(), self.header.payload_size
         spans = [_FROM_TO(body, at - 4 + 4 * index) for index in indices if index]
         if len(spans) < len(indices):  # the first payload begins at no other's end
@@ -399,10 +401,6 @@ class Block:
         if list(map(len, found)) != [end - start for start, end in spans]:
             raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
         return found
-
-    def _has_equals(self) -> bool:
-        """Whether all payloads are of one size: then all cost as little as a few."""
-        return are_equal(self._ends(), self.header.payload_raw_size)
 
     def _ends(self) -> bytes:
         start = self.header.payload_size

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from io import BytesIO
 from itertools import accumulate, repeat
-from operator import sub
-from typing import NamedTuple
+from operator import itemgetter, sub
+from typing import NamedTuple, TypeVar
 
 from journal.errors import LimitExceeded
 from journal.frame import PAYLOAD_SIZE_MAX
@@ -25,6 +25,8 @@ COLUMNS_SIZE_EACH = 4 + 1 + 4
 _SIZE_UNPACKED_MAX = 1 << 10
 _FILTERS = 32
 _SHAPES = 8
+
+T = TypeVar("T")
 
 
 class Frames(NamedTuple):
@@ -162,6 +164,14 @@ def split(raw: bytes, ends: bytes) -> list[bytes]:
         return list(_cutter(len(raw) // count, count)(raw))
     values = read_u32(ends, 0, count)
     return list(map(BytesIO(raw).read, map(sub, values, (0, *values))))
+
+
+def pick(values: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
+    """The values at ``indices``."""
+    if len(indices) < 2:
+        return [values[index] for index in indices]
+    found: Sequence[T] = itemgetter(*indices)(values)
+    return found
 
 
 def finder(tags: Iterable[int]) -> Callable[[bytes], list[int]]:
