@@ -88,8 +88,9 @@ def _print(line: lines.Line, frames: "Iterable[Frame]") -> None:
 
 def _follow(reader: "Reader", line: lines.Line, start: int) -> None:
     """Print each event that comes, until Ctrl-C, or until nobody reads the output any more."""
-    gone = _watch_output()
+    gone = threading.Event()
     try:
+        _watch_output(gone)
         for frame in reader.follow(start):
             _print(line, (frame,))
     except KeyboardInterrupt:
@@ -98,12 +99,11 @@ def _follow(reader: "Reader", line: lines.Line, start: int) -> None:
         raise
 
 
-def _watch_output() -> threading.Event:
+def _watch_output(gone: threading.Event) -> None:
     """Interrupt the command when whoever reads its output has gone, as no event may come to tell.
 
     > Why a thread? The system tells it at once and for nothing, whatever the main thread waits for.
     """
-    gone = threading.Event()
 
     def watch() -> None:
         waiting = select.poll()
@@ -114,4 +114,3 @@ def _watch_output() -> threading.Event:
 
     if stat.S_ISFIFO(os.fstat(1).st_mode):
         threading.Thread(target=watch, daemon=True).start()
-    return gone
