@@ -12,6 +12,7 @@ from typing import NamedTuple, NoReturn
 
 from journal import block, durable, segments
 from journal.block import BLOCK_HEADER_SIZE, BlockHeader, Compressor, Frames
+from journal.columns import Packed
 from journal.errors import JournalError, OptionError, StorageError
 from journal.outlet import Outlet, no_room
 from journal.recovery import Start, Wish, create_segment, new_salt, open_journal
@@ -59,7 +60,7 @@ class _Held(NamedTuple):
     """A block that is not durable yet; ``next_seq`` is the journal's number behind it."""
 
     header: BlockHeader
-    data: bytes
+    parts: list[bytes]
     next_seq: int
 
 
@@ -146,14 +147,16 @@ class Appender:
             self.mark()
             self.sync()
 
-    def put(self, frames: Frames, compressor: Compressor | None, *, last_resort: bool) -> bool:
+    def put(
+        self, frames: Frames | Packed, compressor: Compressor | None, *, last_resort: bool
+    ) -> bool:
         """Write a block of frames that are numbered on from here. False if it took the reserve.
 
         Raises NoRoom when the disk is full; with ``last_resort`` the reserve is used up first.
         """
         place = self._outlet.place(self.next_seq - self._shift)
-        data, header = block.encode(place, frames, compressor, time=self.time)
-        return self._emit(data, header, self.next_seq + header.frame_count, last_resort)
+        parts, header = block.encode_parts(place, frames, compressor, time=self.time)
+        return self._emit(parts, header, self.next_seq + header.frame_count, last_resort)
 
     def put_block(self, header: BlockHeader, body: bytes, seqs: range | list[int]) -> None:
         """Write a block of another journal with these numbers; NoRoom when the disk is full."""
@@ -162,36 +165,38 @@ class Appender:
         holes = seqs[0] != self.next_seq or seqs[-1] - seqs[0] >= len(seqs)
         numbers = [seq - shift for seq in seqs] if holes or header.has_numbers else None
         data, header = block.rehead(header, body, place, numbers)
-        self._emit(data, header, seqs[-1] + 1, False)
+        self._emit([data], header, seqs[-1] + 1, False)
 
     def mark(self) -> None:
         """Write a block of no events, which says what is durable before it."""
         place = self._outlet.place(self.next_seq - self._shift)
-        data, header = block.encode(place, _NO_FRAMES, time=self.time)
-        self._emit(data, header, self.next_seq, True)
+        parts, header = block.encode_parts(place, _NO_FRAMES, time=self.time)
+        self._emit(parts, header, self.next_seq, True)
 
-    def _emit(self, data: bytes, header: BlockHeader, next_seq: int, last_resort: bool) -> bool:
+    def _emit(
+        self, parts: list[bytes], header: BlockHeader, next_seq: int, last_resort: bool
+    ) -> bool:
         outlet, roomy = self._outlet, True
         try:
-            outlet.reserve(len(data))
+            outlet.reserve(header.size)
         except OSError as error:
             if not no_room(error):
-                self._fail_over(error, _Held(header, data, next_seq))
+                self._fail_over(error, _Held(header, parts, next_seq))
                 return True
-            if not last_resort or not outlet.fits(len(data)):
+            if not last_resort or not outlet.fits(header.size):
                 raise NoRoom(error) from error
             roomy = False
         try:
-            outlet.write(data, header, next_seq - self._shift)
+            outlet.write(parts, header, next_seq - self._shift)
         except OSError as error:
-            self._fail_over(error, _Held(header, data, next_seq))
+            self._fail_over(error, _Held(header, parts, next_seq))
             return roomy
         except BaseException as error:
             # an interrupt: how much stands in the file is no longer known
             self._poison(error, "write interrupted")
         if self._keep:
-            self._held.append(_Held(header, data, next_seq))
-            self._held_size += len(data)
+            self._held.append(_Held(header, parts, next_seq))
+            self._held_size += header.size
         self._count(header, next_seq)
         return roomy
 
@@ -223,7 +228,7 @@ class Appender:
             ticket.outlet.durable = (ticket.end, ticket.chain)
             self.durable_upto = ticket.next_seq
             del self._held[: ticket.held_count]
-            self._held_size = sum(len(held.data) for held in self._held)
+            self._held_size = sum(held.header.size for held in self._held)
 
     def sync(self) -> None:
         """Make all blocks durable."""
@@ -285,7 +290,7 @@ class Appender:
         outlet = self._outlet
         place = outlet.place(self.next_seq - self._shift)
         data, header = block.encode_index(place, outlet.rows.payload(outlet.end), self.time)
-        self._emit(data, header, self.next_seq, False)
+        self._emit([data], header, self.next_seq, False)
 
     def _next_segment(self, old: Outlet) -> Outlet:
         """Create the file, without a name yet, that goes on at what is durable of the old one."""
@@ -329,7 +334,7 @@ class Appender:
         moving = [*self._held, refused] if refused else self._held
         old, again = self._outlet, self._outlet
         try:
-            again = self._elsewhere(old, len(refused.data) if refused else 0)
+            again = self._elsewhere(old, refused.header.size if refused else 0)
             self._move(moving, again)
             if again.path != old.path:
                 self._name_segment(again)
@@ -371,9 +376,10 @@ class Appender:
         written = []
         for held in moving:
             place = new.place(held.header.first_seq)
-            data, header = block.rehead(held.header, held.data[BLOCK_HEADER_SIZE:], place)
+            body = b"".join(held.parts)[BLOCK_HEADER_SIZE:]
+            data, header = block.rehead(held.header, body, place)
             new.reserve(len(data))
-            new.write(data, header, held.next_seq - self._shift)
+            new.write([data], header, held.next_seq - self._shift)
             written.append((header.offset, data))
         new.sync()
         if not all(new.holds(offset, data) for offset, data in written):
@@ -406,6 +412,7 @@ class Appender:
                 durable.publish(self._temporary, self._path)
                 self._outlet.path = self._path
             else:
+                durable.sync_directory(self._temporary)  # its segment has a name in it
                 self._temporary.rename(self._path)
                 durable.sync_directory(self._path.parent)
                 self._outlet.path = self._path / self._outlet.path.name

@@ -107,12 +107,12 @@ class Outlet:
         else:
             self._allocated = size
 
-    def write(self, data: bytes, header: BlockHeader, next_seq: int) -> None:
+    def write(self, parts: list[bytes], header: BlockHeader, next_seq: int) -> None:
         """Write a block at the end; ``next_seq`` is the segment's number behind it."""
         position = self.segment_offset + self.end
-        written = os.pwrite(self.descriptor, data, position)
-        if written != len(data):
-            self._write_rest(memoryview(data)[written:], position + written)
+        written = os.pwritev(self.descriptor, parts, position)
+        if written != header.size:
+            self._write_rest(memoryview(b"".join(parts))[written:], position + written)
         self.end = header.end
         self.chain = (header.end, header.hash)
         self.rows.add(header, next_seq)

@@ -134,7 +134,6 @@ class Reader:
             early = since is not None and header.time_last < since
             return not (past or early) and bool(header.frame_count and header.tag_bitmap & bitmap)
 
-        limit = 0
         names = self._places.names_from(start)
         for item in log.walk(self._files.sources(names), wants, self._verify):
             if isinstance(item, log.Placed):
@@ -142,12 +141,10 @@ class Reader:
                     return
                 if wants(item.segment, item.header, item.first_seq):
                     yield from self._block(item, start)
-            elif isinstance(item, Segment):
-                limit = item.limit
             elif isinstance(item, log.Damage):
                 costs = max(start, item.first_seq) <= min(item.last_seq, end - 1)
                 # where nothing stands behind, nobody knows what was lost
-                if self._ends_at(item, costs or item.offset + item.size == limit):
+                if self._ends_at(item, costs or item.open_ended):
                     return
             elif isinstance(item, log.Tail):
                 self._check_tail(item)

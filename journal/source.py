@@ -4,6 +4,7 @@ import errno
 import os
 
 from journal.errors import CorruptBlock
+from journal.magic import holds
 
 WINDOW_SIZE = 1 << 12
 """Bytes fetched at once for small reads, so that headers of small blocks cost one call in many."""
@@ -20,7 +21,16 @@ class Source:
     the process. A call of its own costs less than the faults of a mapping do.
     """
 
-    __slots__ = ("_descriptor", "_patient", "_size", "_window", "_window_at", "name")
+    __slots__ = (
+        "_chunk",
+        "_chunk_at",
+        "_descriptor",
+        "_patient",
+        "_size",
+        "_window",
+        "_window_at",
+        "name",
+    )
 
     def __init__(
         self, descriptor: int, size: int, name: str = "", *, patient: bool = False
@@ -30,6 +40,8 @@ class Source:
         self._patient = patient
         self._window = b""
         self._window_at = 0
+        self._chunk = b""
+        self._chunk_at = 0
         self.name = name
 
     def __len__(self) -> int:
@@ -50,22 +62,26 @@ class Source:
 
     def forget(self) -> None:
         """Let the next slice see what the file holds then."""
-        self._window = b""
+        self._window = self._chunk = b""
 
     def find(self, needle: bytes, start: int, stop: int) -> int:
         """Find ``needle`` as ``bytes.find`` does; -1 when it is not there."""
-        overlap = len(needle) - 1
         stop = min(stop, self._size)
-        while start < stop:
-            chunk = self._read(start, min(_CHUNK_SIZE, stop - start))
-            found = chunk.find(needle)
+        overlap = len(needle) - 1
+        while stop - start > overlap:
+            base = start - self._chunk_at
+            if not 0 <= base < len(self._chunk) - overlap:
+                self._chunk_at, base = start, 0
+                self._chunk = self._read(start, min(_CHUNK_SIZE, self._size - start))
+                if len(self._chunk) <= overlap:
+                    return -1
+                if not holds(self._chunk, needle):  # far faster than asking where
+                    self._chunk, start = b"", start + len(self._chunk) - overlap
+                    continue
+            found = self._chunk.find(needle, base, stop - self._chunk_at)
             if found >= 0:
-                return start + found
-            if len(chunk) <= overlap:
-                break
-            start += len(chunk) - overlap
-            if start + overlap >= stop:
-                break
+                return self._chunk_at + found
+            start = self._chunk_at + len(self._chunk) - overlap
         return -1
 
     def _read(self, start: int, size: int) -> bytes:

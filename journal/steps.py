@@ -11,15 +11,18 @@ from journal.errors import (
     CorruptBlock,
     DamagedJournal,
     FormatError,
+    LimitExceeded,
     LostAcknowledged,
     MissingEvents,
     TornBlock,
 )
+from journal.frame import SEQ_MAX
 from journal.segment import SEGMENT_HEADER_SIZE
 from journal.source import Bytes, Source
 from journal.survey import Budget, Segment, SegmentBytes
 
 _CHUNK_SIZE = 1 << 20
+_ZEROS = bytes(_CHUNK_SIZE)
 
 
 class Placed(NamedTuple):
@@ -172,6 +175,8 @@ class Steps(SegmentBytes):
             return _Fault(MissingEvents, "a block follows one that is not there")
         if seq < self.next_seq or (seq > self.next_seq and not header.has_numbers):
             return _Fault(MissingEvents, f"a block starts with event {seq}")
+        if seq + header.frame_count > SEQ_MAX:
+            return _Fault(LimitExceeded, f"a block claims event number {seq}")
         if self._segment.gives_up(header):
             return _Fault(CorruptBlock, "a block stands that a later one gives up")
         end = self._start + header.end
@@ -213,6 +218,7 @@ class Steps(SegmentBytes):
         if isinstance(self._data, Source):
             self._data.forget()
         if self._fault(self._header(at)) is None:
+            self._ahead = None
             return None
         if anchor is None:
             return self._end(fault)
@@ -272,6 +278,7 @@ class Steps(SegmentBytes):
 
     def _zeros(self, start: int, end: int) -> bool:
         for position in range(start, end, _CHUNK_SIZE):
-            if self._data[position : min(position + _CHUNK_SIZE, end)].strip(b"\0"):
+            chunk = self._data[position : min(position + _CHUNK_SIZE, end)]
+            if chunk != _ZEROS[: len(chunk)]:
                 return False
         return True

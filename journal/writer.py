@@ -7,7 +7,8 @@ import os
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -15,17 +16,22 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from journal import block
 from journal.appender import ROLL_SIZE_MAX, Appender, NoRoom, Roll
 from journal.block import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH, TIME_SPAN_MAX, Block, Frames
-from journal.columns import filled
+from journal.columns import Packed, take
 from journal.commit import Commit, Committer, Level
 from journal.errors import JournalError, LimitExceeded, OptionError, StorageError
-from journal.frame import PAYLOAD_SIZE_MAX, TAG_MAX
+from journal.frame import PAYLOAD_SIZE_MAX, SEQ_MAX, TAG_MAX
 from journal.log import Mode
 from journal.recovery import Wish
+from journal.turn import Turn
 
 if TYPE_CHECKING:
     from journal.event import Event
 
 _TAG_END = TAG_MAX + 1
+_FEW = 1 << 8
+"""Events that are better kept for the next block than written in one of their own."""
+_SEQ_LAST = SEQ_MAX - (1 << 40)
+"""A writer begins below this number: what it then writes in a lifetime, readers believe."""
 
 
 def _microseconds() -> int:
@@ -68,7 +74,6 @@ class Writer:
         "_lock",
         "_pending",
         "_room",
-        "_syncing",
         "_tick_base",
         "_tick_scale",
         "_ticking",
@@ -93,9 +98,8 @@ class Writer:
         self.path = Path(path)
         _check_options(journal_id, roll, mode)
         wish = Wish(self.path, roll is not None, publish, journal_id, clock or _microseconds, mode)
-        self._lock = threading.Lock()  # taken behind _syncing where both are
-        self._syncing = threading.Lock()
-        self._turn = threading.Condition()
+        self._lock = threading.Lock()  # where the turn is taken too, it is taken first
+        self._turn = Turn(self._sync_all, self._get_durable_upto)
         self._compressor = block.compressor() if compress else None
         self._encode: Callable[[Event], bytes] | None = None
         self._pending: list[Any] = []  # tag, payload, tick; tag, payload, tick; ...
@@ -104,6 +108,9 @@ class Writer:
         self._appender = appender = Appender(wish, roll, commit.level is not Level.NONE)
         appender.when_poisoned = self._stop
         self.next_seq = appender.next_seq
+        if self.next_seq > _SEQ_LAST:
+            appender.close()
+            raise LimitExceeded("the numbers of events have run out", appender.end)
         self.journal_id = appender.header.journal_id
         self._tick_base, self._tick_scale = 0, 1
         self._ticking = time.monotonic_ns if clock is None else _never_back(clock, appender.time)
@@ -161,16 +168,51 @@ class Writer:
 
         Where it raises, ``next_seq`` tells how many were added.
         """
-        rows = list(frames)
-        tags = [tag for tag, _ in rows]
-        return self._append_columns(tags, [payload for _, payload in rows])
+        tags, payloads = tuple(zip(*frames, strict=True)) or ((), ())
+        return self.append_columns(tags, payloads)
 
     def append_payloads(self, tag: int, payloads: Sequence[bytes]) -> range:
-        """Add encoded events of one kind, the fast way; give their numbers. They share one time.
+        """Add encoded events of one kind; give their numbers. They share one time.
 
         Where it raises, ``next_seq`` tells how many were added.
         """
-        return self._append_columns([tag], payloads)
+        return self.append_columns([tag], payloads)
+
+    def append_columns(self, tags: Sequence[int], payloads: Sequence[bytes]) -> range:
+        """Add encoded events, a tag for each payload or one for all: the fastest way to add many.
+
+        Gives their numbers. They share one time. Where it raises, ``next_seq`` tells how many were
+        added.
+        """
+        for tag in set(tags):
+            if not 0 < tag < _TAG_END:
+                raise OptionError(f"an event's tag is 1 to {TAG_MAX}, not {tag}")
+        count = len(payloads)
+        if len(tags) not in (1, count):
+            raise OptionError(f"{count} events have {len(tags)} tags")
+        with self._adding() as stamp:
+            first_seq, start = self.next_seq, 0
+            while start < count:
+                if count - start < _FEW and self._keep(tags, payloads, start):
+                    break
+                packed, stop = take(tags, payloads, start, stamp)
+                self._put(packed)
+                start = stop
+        return range(first_seq, first_seq + count)
+
+    def append_rows(self, kind: "type[Event]", rows: Iterable[tuple[Any, ...]]) -> range:
+        """Add events of one kind, each given by the tuple of its values in wire order.
+
+        Gives their numbers. They share one time. Raises MalformedEvent for a row that does not fit;
+        ``next_seq`` tells how many were added.
+        """
+        from journal.codec import packed  # construct is slow to import, frames do without
+
+        with self._adding() as stamp:
+            first_seq = self.next_seq
+            for some in packed(kind, rows, stamp):
+                self._put(some)
+        return range(first_seq, self.next_seq)
 
     def append_block(self, source: Block) -> None:
         """Add the events of a block of another journal with their tags, payloads, times, numbers.
@@ -184,6 +226,8 @@ class Writer:
             return
         if seqs[0] < self.next_seq:
             raise OptionError(f"there is an event number {seqs[0]} already")
+        if seqs[-1] > _SEQ_LAST:
+            raise LimitExceeded(f"a block claims event number {seqs[-1]}", source.offset)
         with self._lock:
             self._clock()
             try:
@@ -211,10 +255,8 @@ class Writer:
 
     def sync(self) -> None:
         """Flush, and return when all events so far survive a power cut."""
-        with self._syncing:
+        with self._turn.taken():
             self._sync_all()
-        with self._turn:
-            self._turn.notify_all()
 
     def wait(self, seq: int, timeout_seconds: float | None = None) -> bool:
         """Return when event ``seq`` is durable, or False when that takes too long.
@@ -223,29 +265,11 @@ class Writer:
         """
         if seq >= self.next_seq:
             raise OptionError(f"there is no event number {seq} to wait for")
-        end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        appender, syncing, turn = self._appender, self._syncing, self._turn
-        while appender.durable_upto <= seq:
-            if syncing.acquire(blocking=False):
-                try:
-                    if appender.durable_upto <= seq:
-                        self._sync_all()
-                finally:
-                    syncing.release()
-                    with turn:
-                        turn.notify_all()
-                continue
-            with turn:
-                if appender.durable_upto <= seq and syncing.locked():
-                    left = None if end is None else end - time.monotonic()
-                    if left is not None and left <= 0:
-                        return False
-                    turn.wait(left)
-        return True
+        return self._turn.wait(seq, timeout_seconds)
 
     def publish(self) -> None:
         """Make durable and give its name to a journal that has none yet."""
-        with self._syncing:
+        with self._turn.taken():
             self._sync_all()
             with self._lock:
                 self._appender.publish()
@@ -258,7 +282,7 @@ class Writer:
         if self._committer is not None:
             self._committer.stop()
             self._committer = None
-        with self._syncing:
+        with self._turn.taken():
             if not self._appender.is_open:
                 return
             try:
@@ -281,6 +305,9 @@ class Writer:
             error.add_note(str(failure))  # the first error is the one to be told
 
     # -- inside ------------------------------------------------------------------------------
+
+    def _get_durable_upto(self) -> int:
+        return self._appender.durable_upto
 
     def _load_codec(self) -> Callable[["Event"], bytes]:
         from journal.codec import encode  # construct is slow to import, frames do without
@@ -325,51 +352,38 @@ class Writer:
             raise
         self._alert = self._alert or self._is_due()
 
-    def _append_columns(self, tags: Sequence[int], payloads: Sequence[bytes]) -> range:
-        """Add events in blocks of their own; one tag holds for all. The last ones stay pending."""
-        for tag in set(tags):
-            if not 0 < tag < _TAG_END:
-                raise OptionError(f"an event's tag is 1 to {TAG_MAX}, not {tag}")
+    @contextmanager
+    def _adding(self) -> Iterator[int]:
+        """Hold the lock while many events are added; give the time they share."""
         with self._lock:
-            first_seq, count, start = self.next_seq, len(payloads), 0
             tick = self._clock()
             try:
-                while (stop := filled(payloads, start)) < count:
-                    self._flush(False)
-                    self._put_columns(tags, payloads, start, stop, tick)
-                    start = stop
-                self._keep_columns(tags, payloads, start, tick)
+                yield (tick + self._tick_base) // self._tick_scale
             except NoRoom as full:
                 raise self._full(full) from full
             finally:
                 self.next_seq = self._appender.next_seq + len(self._pending) // 3
+                seq = self.next_seq - 1
             self._alert = self._alert or self._is_due()
-        if self._alert and count:
-            self._attend(self.next_seq - 1)
-        return range(first_seq, first_seq + count)
+        if self._alert:
+            self._attend(seq)
 
-    def _put_columns(
-        self, tags: Sequence[int], payloads: Sequence[bytes], start: int, stop: int, tick: int
-    ) -> None:
-        column = tags if len(tags) == 1 else tags[start:stop]
-        stamp = (tick + self._tick_base) // self._tick_scale
-        frames = Frames(column, payloads[start:stop], [stamp])
-        self._appender.put(frames, self._compressor, last_resort=False)
+    def _put(self, packed: Packed) -> None:
+        self._flush(False)
+        self._appender.put(packed, self._compressor, last_resort=False)
 
-    def _keep_columns(
-        self, tags: Sequence[int], payloads: Sequence[bytes], start: int, tick: int
-    ) -> None:
+    def _keep(self, tags: Sequence[int], payloads: Sequence[bytes], start: int) -> bool:
+        """Keep a few events for the next block, if they leave room in it."""
         rest = payloads[start:]
         size = sum(map(len, rest)) + COLUMNS_SIZE_EACH * len(rest)
         if size >= self._room:
-            self._flush(False)
-        if size >= BLOCK_SIZE_TARGET:  # one payload that fills a block
-            self._put_columns(tags, payloads, start, len(payloads), tick)
-            return
+            return False
+        tick = self._ticking()
         column = repeat(tags[0], len(rest)) if len(tags) == 1 else tags[start:]
         for tag, payload in zip(column, rest, strict=True):
             self._pending += tag, payload, tick
         self._room -= size
+        return True
 
     def _attend(self, seq: int) -> None:
         """Do what the level asks for behind an append, outside of the lock."""

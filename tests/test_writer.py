@@ -255,7 +255,7 @@ def test_a_file_that_is_no_journal_is_left_alone(path: Path, content: bytes) -> 
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("call", ["pwrite", "fdatasync"])
+@pytest.mark.parametrize("call", ["pwritev", "fdatasync"])
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_a_refused_write_or_sync_poisons_the_writer(
     path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
@@ -288,6 +288,9 @@ def test_short_writes_are_carried_on(path: Path, monkeypatch: pytest.MonkeyPatch
     real = os.pwrite
     with Writer(path, compress=False) as writer:
         monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:1000], at))
+        monkeypatch.setattr(
+            os, "pwritev", lambda fd, parts, at: real(fd, b"".join(parts)[:1000], at)
+        )
         writer.append_frame(1, bytes(range(250)) * 40)
     assert read(path) == [(1, bytes(range(250)) * 40)]
 
