@@ -18,13 +18,21 @@ from tests.rigs.fused import Served
 from tests.rigs.promise import Promise, check
 
 Count = Callable[[int], None]
+DIRECTORY = api.Plan(roll_size=4096)
+PLANS = [api.Plan(), api.Plan("every"), DIRECTORY]
+RAW = [api.Plan(compress=False), api.Plan(compress=False, roll_size=1 << 16)]
 MARKER = b"refuse me"
 ALWAYS = 1 << 30
 
-on_each_kind = pytest.mark.parametrize(
-    "kind",
-    [pytest.param(kind, marks=needs.mark(needs.why_no_disk(kind))) for kind in volumes.KINDS],
-)
+
+def on_each(*kinds: str) -> pytest.MarkDecorator:
+    """Try a test on each of these kinds of file systems."""
+    params = [pytest.param(kind, marks=needs.mark(needs.why_no_disk(kind))) for kind in kinds]
+    return pytest.mark.parametrize("kind", params)
+
+
+on_each_kind = on_each(*volumes.KINDS)
+on_each_that_shuts_down = on_each("ext4", "xfs")
 
 
 @pytest.fixture
@@ -84,7 +92,60 @@ def cut_often(field: Field, kind: str, plan: api.Plan, seed: int, states: int) -
 def test_any_subset_of_unflushed_sectors_may_be_lost(
     field: Field, kind: str, count_states: Count
 ) -> None:
-    count_states(cut_often(field, kind, api.Plan(), 1, 5))
+    count_states(cut_often(field, kind, api.Plan(), 1, 3))
+
+
+@pytest.mark.deep
+@on_each_kind
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_any_subset_of_unflushed_sectors_may_be_lost_again_and_again(
+    field: Field, kind: str, plan: api.Plan, count_states: Count
+) -> None:
+    count_states(sum(cut_often(field, kind, plan, seed, 50) for seed in range(10, 12)))
+
+
+@on_each_that_shuts_down
+def test_a_file_system_that_shuts_down_keeps_what_was_promised(
+    field: Field, kind: str, count_states: Count
+) -> None:
+    count_states(shut_down_often(field, kind, DIRECTORY, 2))
+
+
+@pytest.mark.deep
+@on_each_that_shuts_down
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_a_file_system_that_shuts_down_often_keeps_what_was_promised(
+    field: Field, kind: str, plan: api.Plan, count_states: Count
+) -> None:
+    count_states(shut_down_often(field, kind, plan, 40))
+
+
+def shut_down_often(field: Field, kind: str, plan: api.Plan, times: int) -> int:
+    """Take a file system from its disk at a promise, and look what the disk has."""
+    bench = Bench(field, kind)
+    for seed in range(times):
+        path, promise = Path(f"{seed}.journal"), Promise()
+        countdown = random.Random(seed).randrange(1, 25)
+        with bench.mount(bench.image) as mount:
+
+            def promised(_: int, __: bool) -> None:
+                nonlocal countdown
+                countdown -= 1
+                if not countdown:
+                    volumes.shut_down(mount)
+
+            promise.listener = promised
+            workloads.write(mount / path, plan, promise, seed)
+            promise.listener = None
+            if countdown > 0:
+                volumes.shut_down(mount)
+        with bench.mount(bench.image) as mount:
+            try:
+                check(mount / path, promise, plan)
+            except Exception as error:
+                error.add_note(f"{plan} on {kind}, seed {seed}")
+                raise
+    return times
 
 
 def refused(field: Field, kind: str, plan: api.Plan, times: int) -> tuple[int, StorageError | None]:
@@ -115,21 +176,18 @@ def refused(field: Field, kind: str, plan: api.Plan, times: int) -> tuple[int, S
     return count, failure
 
 
-RAW_FILE = api.Plan(compress=False)
-
-
 @on_each_kind
-@pytest.mark.parametrize("plan", [RAW_FILE], ids=str)
+@pytest.mark.parametrize("plan", RAW, ids=str)
 def test_a_write_back_that_fails_once_costs_nothing(
     field: Field, kind: str, plan: api.Plan
 ) -> None:
     count, failure = refused(field, kind, plan, times=1)
     assert count == 1
-    assert failure is None or not api.IS_NEW
+    assert failure is None
 
 
 @on_each_kind
-@pytest.mark.parametrize("plan", [RAW_FILE], ids=str)
+@pytest.mark.parametrize("plan", RAW, ids=str)
 def test_a_write_back_that_fails_twice_ends_the_writer_which_says_what_is_lost(
     field: Field, kind: str, plan: api.Plan
 ) -> None:

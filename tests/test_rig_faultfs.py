@@ -101,14 +101,14 @@ FILE, DIRECTORY = api.Plan(), api.Plan(roll_size=4096)
 PLANS = [FILE, api.Plan("every"), DIRECTORY]
 
 
-@pytest.mark.parametrize("plan", api.now(PLANS), ids=str)
+@pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_a_writer_without_power_loses_nothing_promised(
     served: Served, plan: api.Plan, count_states: Count
 ) -> None:
     count_states(sum(crash_often(served, plan, seed, 4) for seed in range(5)))
 
 
-@pytest.mark.parametrize("plan", api.now(PLANS), ids=str)
+@pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_a_writer_whose_sync_failed_loses_nothing_promised(
     served: Served, plan: api.Plan, count_states: Count
 ) -> None:
@@ -116,7 +116,7 @@ def test_a_writer_whose_sync_failed_loses_nothing_promised(
     count_states(sum(crash_often(served, plan, fault.nth, 3, fault) for fault in faults))
 
 
-@pytest.mark.parametrize("plan", api.now(PLANS), ids=str)
+@pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_a_writer_on_a_full_disk_loses_nothing_promised(
     served: Served, plan: api.Plan, count_states: Count
 ) -> None:
@@ -124,7 +124,7 @@ def test_a_writer_on_a_full_disk_loses_nothing_promised(
     count_states(sum(crash_often(served, plan, size, 3, size_max=size) for size in sizes))
 
 
-@pytest.mark.parametrize("plan", api.now(PLANS), ids=str)
+@pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_short_writes_are_completed(served: Served, plan: api.Plan, count_states: Count) -> None:
     faults = [Fault("write", nth, 3, 0, 20) for nth in range(1, 9, 2)]
     count_states(sum(crash_often(served, plan, fault.nth, 2, fault) for fault in faults))
@@ -147,7 +147,7 @@ def some_faults(rng: random.Random) -> list[Fault]:
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("plan", api.now(PLANS), ids=str)
+@pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_a_writer_that_everything_happens_to_loses_nothing_promised(
     served: Served, plan: api.Plan, count_states: Count
 ) -> None:

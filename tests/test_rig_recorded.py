@@ -131,25 +131,25 @@ def test_a_state_is_what_its_files_hold(field: Field) -> None:
 # -- what the journal is worth -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("plan", api.now(PLANS), ids=str)
+@pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_a_power_cut_at_any_call_keeps_what_was_promised(
     field: Field, plan: api.Plan, count_states: Count
 ) -> None:
-    count_states(sum(try_states(field, plan, seed, 3, chance=0.5) for seed in range(4)))
+    count_states(sum(try_states(field, plan, seed, 3, chance=0.2) for seed in range(4)))
 
 
-@pytest.mark.parametrize("plan", api.now(PLANS), ids=str)
+@pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_a_power_cut_after_a_failure_of_the_disk_keeps_what_was_promised(
     field: Field, plan: api.Plan, count_states: Count
 ) -> None:
     states = 0
-    for seed in range(20):
+    for seed in range(12):
         faults = some_faults(random.Random(seed))
-        states += try_states(field, plan, seed, 2, *faults, chance=0.1)
+        states += try_states(field, plan, seed, 2, *faults, chance=0.05)
     count_states(states)
 
 
-@pytest.mark.parametrize("plan", api.now(TOGETHER), ids=str)
+@pytest.mark.parametrize("plan", TOGETHER, ids=str)
 def test_a_power_cut_while_threads_wait_keeps_what_was_promised(
     field: Field, plan: api.Plan, count_states: Count
 ) -> None:
@@ -158,32 +158,32 @@ def test_a_power_cut_while_threads_wait_keeps_what_was_promised(
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("plan", api.now(PLANS), ids=str)
+@pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_many_power_cuts_keep_what_was_promised(
     field: Field, plan: api.Plan, count_states: Count
 ) -> None:
-    count_states(sum(try_states(field, plan, seed, 12) for seed in range(100, 125)))
+    count_states(sum(try_states(field, plan, seed, 10, chance=0.7) for seed in range(100, 112)))
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("plan", api.now(PLANS), ids=str)
+@pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_many_power_cuts_after_failures_of_the_disk_keep_what_was_promised(
     field: Field, plan: api.Plan, count_states: Count
 ) -> None:
     states = 0
-    for seed in range(1000, 1400):
+    for seed in range(1000, 1100):
         faults = some_faults(random.Random(seed))
         states += try_states(field, plan, seed, 4, *faults, chance=0.2)
     count_states(states)
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("plan", api.now(TOGETHER), ids=str)
+@pytest.mark.parametrize("plan", TOGETHER, ids=str)
 def test_many_power_cuts_while_threads_wait_keep_what_was_promised(
     field: Field, plan: api.Plan, count_states: Count
 ) -> None:
     states = 0
-    for seed in range(100, 160):
+    for seed in range(100, 130):
         faults = some_faults(random.Random(seed)) if seed % 3 == 0 else []
         work = workloads.write_together
         states += try_states(field, plan, seed, 4, *faults, work=work, chance=0.4)

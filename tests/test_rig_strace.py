@@ -15,7 +15,7 @@ Count = Callable[[int], None]
 EXPLICIT = api.Plan()
 EVERY = api.Plan("every")
 ROLLING = api.Plan(roll_size=4096)
-PLANS = api.now([EXPLICIT, EVERY, ROLLING, api.Plan("group", roll_size=4096)])
+PLANS = [EXPLICIT, EVERY, ROLLING, api.Plan("group", roll_size=4096)]
 WRITING = ("pwrite64", "fdatasync", "fsync", "fallocate", "ftruncate", "openat", "link", "linkat")
 FAILURES = ("error=EIO", "error=ENOSPC")
 FAILED_SYNC = Inject("fdatasync", 4, "error=EIO")

@@ -130,6 +130,11 @@ class Disk:
         """Give all paths."""
         return sorted(_paths(self.names, self.directories))
 
+    def path_of(self, number: int) -> str:
+        """Give the path of a directory."""
+        found = _paths(self.names, self.directories).items()
+        return next((path for path, to in found if to == number), "")
+
     def create(self, path: str) -> int:
         """Make an empty file; give its number."""
         number = len(self.nodes) + len(self.directories)

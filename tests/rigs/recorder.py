@@ -107,14 +107,17 @@ class Recorder:
     # -- the calls ---------------------------------------------------------------------------
 
     def _open(self, path: Any, flags: int, mode: int = 0o777, **options: Any) -> int:
+        folder = self._files.get(options.get("dir_fd", -1))
+        if folder is not None:
+            path = Path(self.root, self.disk.path_of(folder), path)
+            options = {}
         name = self._name(path)
         if name is None:
             return int(self._real["open"](path, flags, mode, **options))
         assert not options, "a path is opened by itself"
         with self._lock:
             is_new = bool(flags & os.O_CREAT) and not os.path.lexists(path)
-            if flags & (os.O_WRONLY | os.O_RDWR):
-                self.faults.strike("open")
+            self.faults.strike("open")
             descriptor = int(self._real["open"](path, flags, mode))
             if is_new:
                 self._do("create", name)
@@ -124,6 +127,13 @@ class Recorder:
                 self._do("change", number, Resize(0))
             self._files[descriptor] = number
             return descriptor
+
+    def _dup(self, descriptor: int) -> int:
+        with self._lock:
+            again = int(self._real["dup"](descriptor))
+            if descriptor in self._files:
+                self._files[again] = self._files[descriptor]
+            return again
 
     def _close(self, descriptor: int) -> None:
         with self._lock:
@@ -273,6 +283,7 @@ def crash_points(recorder: Recorder) -> Iterator[CrashPoint]:
 _WRAPPED = (
     "open",
     "close",
+    "dup",
     "pwrite",
     "pwritev",
     "pread",

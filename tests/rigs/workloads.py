@@ -56,7 +56,7 @@ def _step(writer: Writer, plan: api.Plan, promise: Promise, rng: random.Random) 
         _do_something(writer, plan, promise, rng)
     except StorageError as error:
         promise.failed(error)
-        promise.acknowledge(api.durable_upto(writer))
+        promise.acknowledge(writer.durable_upto)
         if not _still_takes(writer, promise):
             raise
 
@@ -76,7 +76,7 @@ def _still_takes(writer: Writer, promise: Promise) -> bool:
 def _do_something(writer: Writer, plan: api.Plan, promise: Promise, rng: random.Random) -> None:
     before = len(promise.rows)
     dice = rng.random()
-    if dice < 0.6 or (dice < 0.8 and not api.IS_NEW):
+    if dice < 0.6:
         for _ in range(rng.randint(1, 4)):
             promise.rows.append(row_of(len(promise.rows), rng))
             assert writer.append_frame(*promise.rows[-1]) == len(promise.rows) - 1
@@ -91,14 +91,14 @@ def _do_something(writer: Writer, plan: api.Plan, promise: Promise, rng: random.
             promise.acknowledge(len(promise.rows))
     elif dice < 0.9:
         writer.flush()
-    elif promise.rows and api.IS_NEW and rng.random() < 0.5:
+    elif promise.rows and rng.random() < 0.5:
         seq = rng.randrange(len(promise.rows))
         assert writer.wait(seq)
         promise.acknowledge(seq + 1)
     else:
         writer.sync()
         promise.acknowledge(len(promise.rows))
-    promise.acknowledge(api.durable_upto(writer))
+    promise.acknowledge(writer.durable_upto)
 
 
 class Producer:
@@ -145,6 +145,6 @@ def write_together(path: Path, plan: api.Plan, promise: Promise, seed: int) -> N
                 stack.enter_context(Producer(number, writer, plan, promise))
             stack.close()
             writer.sync()
-            promise.acknowledge(api.durable_upto(writer))
+            promise.acknowledge(writer.durable_upto)
     except StorageError as error:
         promise.failed(error)
