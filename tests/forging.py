@@ -13,10 +13,12 @@ from xxhash import xxh3_64_intdigest
 
 from tests.plain_reader import BLOCK, BLOCK_MAGIC, BLOCK_SIZE, SEGMENT, SEGMENT_MAGIC, SEGMENT_SIZE
 
+INDEX_MAGIC = b"\x89JNLIDX\n"
 SALT = 0x5EED_0FA1_1DEA_D001
 CREATED = 1_700_000_000_000_000
 GIVEN_UP = 9
 """The tag of events that a crash took before anyone was promised them."""
+INDEXED = ("first_seq", "time_first", "tag_bitmap")
 Event = tuple[int, bytes]
 
 
@@ -77,6 +79,8 @@ class Forge:
         self.time = CREATED
         self.durable = 0
         self.blocks: list[tuple[int, int]] = []
+        self.index: list[tuple[int, int, int, int]] = []
+        self.events = 0
 
     def add(
         self,
@@ -95,6 +99,10 @@ class Forge:
         offset = len(self.data)
         right, right_body = self._block(events, numbers, compress)
         made = block(self.salt, right_body if body is None else body, **(right | fields))
+        if events:
+            first_seq, time, bitmap = (right[name] for name in INDEXED)
+            self.index.append((offset, first_seq, time, bitmap))
+            self.events += len(events)
         self.data += made
         self.blocks.append((offset, len(self.data)))
         self.link = (len(self.data), hash_of(made[:BLOCK_SIZE]))
@@ -144,6 +152,39 @@ class Forge:
         self.add()
         return self
 
+    def seal(self, **lies: Any) -> "Forge":
+        """Close as a writer does that rolls: with an index of the blocks so far.
+
+        ``lies`` replace what it would say: ``magic``, ``rows``, ``events``, ``next_seq``,
+        ``time_last``, ``columns`` (of offsets, numbers, times and bitmaps), ``at``, ``trailer``.
+        """
+        columns = lies.get("columns", tuple(zip(*self.index, strict=True)) or ((),) * 4)
+        payload = struct.pack(
+            "<8sQQQQ",
+            lies.get("magic", INDEX_MAGIC),
+            lies.get("rows", len(self.index)),
+            lies.get("events", self.events),
+            lies.get("next_seq", self.seq),
+            lies.get("time_last", self.time),
+        )
+        payload += b"".join(struct.pack(f"<{len(column)}Q", *column) for column in columns)
+        trailer = lies.get("trailer", INDEX_MAGIC)
+        payload += struct.pack("<Q8s", lies.get("at", len(self.data)), trailer)
+        size = len(payload)
+        padding = -size % 8
+        sizes = {"payload_size": size, "payload_raw_size": size, "columns_size": padding}
+        fields: dict[str, Any] = sizes | {"body": payload + bytes(padding)}
+        self.add(**fields)
+        return self
+
+    def next(self, salt: int, *, link: tuple[int, int] | None = None, **fields: Any) -> "Forge":
+        """Begin the segment that goes on from here."""
+        end, digest = link or self.link
+        place = {"first_seq": self.seq, "previous_end": end, "previous_hash": digest}
+        forge = Forge(salt, **(place | fields))
+        forge.time = self.time
+        return forge
+
     def write(self, path: Path) -> Path:
         """Make it a file."""
         path.write_bytes(self.data)
@@ -171,6 +212,63 @@ def shapes() -> dict[str, bytes]:
         "concatenated": _plain().data + _torn() + _numbered().data + bytes(40),
         "rebased": Forge(first_seq=1000).mark().data + _plain().data,
     }
+
+
+def directories() -> dict[str, list[bytes]]:
+    """Give small journals of several segment files, by name."""
+    return {"rolled": _rolled(), "failed_over": _failed_over(), "joined": _joined()}
+
+
+def lay(path: Path, files: Sequence[bytes]) -> Path:
+    """Make a directory of segment files."""
+    path.mkdir(exist_ok=True)
+    for index, data in enumerate(files):
+        (path / segment_name(index)).write_bytes(data)
+    return path
+
+
+def segment_name(index: int) -> str:
+    """Name a segment file."""
+    return f"{index:010}.journal"
+
+
+def rolled() -> list[Forge]:
+    """Three segments, two of them sealed."""
+    first = Forge(SALT + 10)
+    first.add((1, b"first"), (2, b"second"))
+    first.add((70, b"third"))
+    first.seal()
+    second = first.next(SALT + 11)
+    second.add((3, b"fourth"))
+    second.add((3, b"fifth"), (4, b"sixth"))
+    second.seal()
+    third = second.next(SALT + 12)
+    third.add((5, b"seventh"))
+    return [first, second, third.mark()]
+
+
+def _rolled() -> list[bytes]:
+    return [forge.data for forge in rolled()]
+
+
+def _failed_over() -> list[bytes]:
+    """A disk that failed: what the first segment has at its end is written again in the second."""
+    first = Forge(SALT + 13)
+    first.add((1, b"first"))
+    again = [(2, b"second"), (3, b"third")]
+    second = first.next(SALT + 14)
+    for event in again:
+        first.add(event, durable=False)
+        second.add(event, durable=False)
+    second.add((4, b"fourth"))
+    return [first.data[:-9] + bytes(50), second.mark().data]
+
+
+def _joined() -> list[bytes]:
+    """Journals that have nothing to do with one another, the first with a torn tail."""
+    other = Forge(SALT + 15, journal_id=b"another journal!", first_seq=50)
+    other.add((7, b"fiftieth"))
+    return [_torn(), other.mark().data]
 
 
 def _plain() -> Forge:

@@ -92,7 +92,7 @@ class Piece(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """Damage: its place, and the numbers that are gone with it."""
+    """Damage: its place, and the numbers that are gone with it; ``open_ended``: nobody knows."""
 
     file: int
     offset: int
@@ -100,10 +100,20 @@ class Lost(NamedTuple):
     first_seq: int
     last_seq: int
     acknowledged: bool
+    open_ended: bool = False
+
+    @property
+    def costs(self) -> bool:
+        """Whether events may be lost with it."""
+        return self.open_ended or self.first_seq <= self.last_seq
 
 
 class NotReadable(Exception):
     """A segment header is missing or not known."""
+
+
+class Lying(Exception):
+    """A block whose hashes hold says what no writer writes."""
 
 
 @dataclass
@@ -113,13 +123,20 @@ class Reading:
     blocks: list[Taken] = field(default_factory=list)
     debris: list[Piece] = field(default_factory=list)
     damage: list[Lost] = field(default_factory=list)
+    torn: list[Piece] = field(default_factory=list)
     tail: int = 0
     torn_size: int = 0
     next_seq: int = 0
 
     @property
     def rows(self) -> list[Row]:
+        """All events, with gaps where damage took some."""
         return [row for block in self.blocks for row in block.rows]
+
+    def rows_before(self, lost: Lost | Piece) -> list[Row]:
+        """Give the events in front of damage, or of a torn write."""
+        place = (lost.file, lost.offset)
+        return [row for block in self.blocks if block[:2] < place for row in block.rows]
 
 
 def segment_header(data: bytes, at: int) -> cs.Container | None:
@@ -170,6 +187,7 @@ class Segment:
         self.continued_seq = 0
         self.into = Reading()
         self.claims: dict[Link, int] = {}
+        self.numbers: list[tuple[int, int]] = []
         self.durable = 0
         self._survey()
 
@@ -209,6 +227,7 @@ class Segment:
             header = self.unflawed(at)
             if header is not None:
                 self.durable = max(self.durable, header.durable_upto)
+                self.numbers.append((at, header.first_seq))
                 if header.previous_end != header.offset:
                     self.claims[header.previous_end, header.previous_hash] = at
                 end = self.end(header)
@@ -252,14 +271,16 @@ class Segment:
 
     def _plausible(self, header: cs.Container) -> bool:
         """Whether all but what a body and a successor say speaks for a block."""
-        first = header.first_seq + self.shift
-        numbered = first >= self.seq if header.flags & 2 else first == self.seq
         return (
             not flawed(header)
-            and self.named_by(header, self.link)
-            and bool(numbered)
+            and self._linked(header)
             and self.end(header) <= self.limit
+            and not self._given_up(header)
         )
+
+    def _numbered(self, header: cs.Container) -> bool:
+        first = int(header.first_seq + self.shift)
+        return first >= self.seq if header.flags & 2 else first == self.seq
 
     def _usurped(self, header: cs.Container) -> bool:
         """Whether the header at a block's end names another block in its place."""
@@ -271,24 +292,39 @@ class Segment:
             and after.previous_hash != header.hash
         )
 
+    def _given_up(self, header: cs.Container) -> bool:
+        """Whether a block further on has a number that this one has, or one in front of it."""
+        at, behind = self.start + header.offset, header.first_seq + header.count
+        return any(first < behind for place, first in self.numbers if place > at)
+
     def _believed(self, header: cs.Container) -> bool:
         return self._plausible(header) and not self._usurped(header) and self.body_holds(header)
 
     def _anchor(self, header: cs.Container | None, at: int) -> cs.Container | None:
         if header is not None and self._plausible(header):
             end = self.end(header)
-            after = self.unflawed(end) if end < self.limit else None
+            after = self.header(end) if end < self.limit else None
             named = self.named_by(after, (end - self.start, header.hash))
-            if named or self._usurped(header):
+            if named or (self._usurped(header) and self.body_holds(header)):
                 return after
         least = self.seq - self.shift
-        if header is None or flawed(header) or self._plausible(header) or self._cut(header):
+        if header is None or flawed(header) or self._linked(header):
             at += 1
         found = (self.unflawed(position) for position in self.magics(at))
-        return next((h for h in found if h is not None and h.first_seq >= least), None)
+        known = (h for h in found if h is not None and not self._given_up(h))
+        return next((h for h in known if h.first_seq >= least), None)
+
+    def _linked(self, header: cs.Container) -> bool:
+        """Whether a block names what stands before it, and has the number for it."""
+        return self.named_by(header, self.link) and self._numbered(header)
 
     def _cut(self, header: cs.Container) -> bool:
-        return self.named_by(header, self.link) and self.end(header) > self.limit
+        return (
+            self._linked(header)
+            and not self._given_up(header)
+            and not flawed(header)
+            and self.end(header) > self.limit
+        )
 
     def _pass_over(self, at: int, anchor: cs.Container) -> int:
         end: int = self.start + anchor.offset
@@ -311,10 +347,11 @@ class Segment:
         crash = header is None or self._plausible(header) or self._cut(header)
         if not any(rest):
             self.into.tail = at
-        elif crash and (BLOCK_MAGIC.startswith(begin) or not any(begin)):
+        elif crash and BLOCK_MAGIC.startswith(begin.rstrip(b"\0")):
             self.into.tail, self.into.torn_size = at, len(rest)
+            self.into.torn.append(Piece(self.file, at, len(rest)))
         else:
-            self.into.damage.append(Lost(self.file, at, len(rest), first, first - 1, False))
+            self.into.damage.append(Lost(self.file, at, len(rest), first, first - 1, False, True))
 
     def _take(self, header: cs.Container, at: int) -> None:
         """Believe a block: its events, and what names the next."""
@@ -326,6 +363,7 @@ class Segment:
             mask = header.mask.to_bytes(4, "little")
             stored = bytes(byte ^ mask[i % 4] for i, byte in enumerate(stored))
         raw = zstandard.ZstdDecompressor().decompress(stored) if header.codec else stored
+        _check(header, columns, raw)
         first, rows = header.first_seq + self.shift, []
         starts = [0, *columns.ends]
         for i in range(header.count):
@@ -336,6 +374,27 @@ class Segment:
         self.seq = self.seq + 1 if header.count else first
         self.into.blocks.append(Taken(self.file, at, end, rows))
         self.link = (end - self.start, header.hash)
+
+
+def _check(header: cs.Container, columns: cs.Container, raw: bytes) -> None:
+    """Hold a header and the columns of its block against each other."""
+    ends, tags = list(columns.ends), list(columns.tags)
+    times, numbers = list(columns.times or [0]), list(columns.numbers or [])
+    bitmap = 0
+    for tag in tags:
+        bitmap |= 1 << (tag & 63)
+    fits = (
+        len(raw) == header.payload_raw_size == (ends[-1] if ends else len(raw))
+        and ends == sorted(ends)
+        and not {0, 255} & set(tags)
+        and times == sorted(times)
+        and (not tags or (times[0], header.time_first + times[-1]) == (0, header.time_last))
+        and numbers == sorted(set(numbers))
+        and numbers[:1] in ([], [0])
+        and bitmap == header.tag_bitmap
+    )
+    if not fits:
+        raise Lying
 
 
 def next_segment(data: bytes, at: int) -> int:
@@ -371,9 +430,6 @@ def reading(*files: bytes) -> Reading:
         if isinstance(behind, Segment) and behind.continues(item):
             item.continued = (behind.head.previous_end, behind.head.previous_hash)
             item.continued_seq = behind.head.first_seq + item.shift
-        torn = Piece(item.file, found.tail, found.torn_size)
-        if found.torn_size and before is not None:
-            found.debris.append(torn._replace(file=before.file))
         item.walk(found)
         found.next_seq, before = item.seq, item
     return found
@@ -398,8 +454,15 @@ def _pass_over_head(
 ) -> int:
     """Account for a segment header that is lost; give the number behind it."""
     last = found.next_seq - 1
-    if isinstance(behind, Segment) and (before is None or behind.continues(before)):
+    known = isinstance(behind, Segment) and (
+        behind.continues(before) if before else behind.head.previous_hash != 0
+    )
+    if isinstance(behind, Segment) and (before is None or known):
         last = max(last, behind.head.first_seq + (before.shift if before else 0) - 1)
     gone = last >= found.next_seq
-    found.damage.append(lost._replace(first_seq=found.next_seq, last_seq=last, acknowledged=gone))
+    found.damage.append(
+        lost._replace(
+            first_seq=found.next_seq, last_seq=last, acknowledged=gone, open_ended=not known
+        )
+    )
     return last + 1
