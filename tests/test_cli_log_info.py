@@ -25,7 +25,7 @@ def test_info_of_a_log_imports_nothing_slow(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from journaltool.app import app\n"
-        "app(['info', sys.argv[1]], standalone_mode=False)\n"
+        "app(['info', *sys.argv[1:]], standalone_mode=False)\n"
         f"print([name for name in {SLOW!r} if name in sys.modules])\n"
     )
     for options in ([], ["--json"]):

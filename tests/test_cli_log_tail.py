@@ -137,6 +137,7 @@ def test_tail_follows_from_the_end_when_none_of_the_past_is_wanted(tmp_path: Pat
     with LiveWriter(path) as writer:
         writer.write(30)
         with following(path, "-n", "0", "--json") as process:
+            assert process.stdout is not None
             # nothing tells when it is there: the first line can only be of an event that came then
             while not select.select([process.stdout], [], [], 0.05)[0]:
                 written = writer.write(1)
