@@ -15,6 +15,7 @@ from benchmarks.log_field import appenders
 from benchmarks.log_race import Clock, Result, Runner
 from benchmarks.log_stores import Appends, Deed, Work, remove
 from benchmarks.stopwatch import FOLDER
+from journal.accelerated import ACCELERATED
 
 PEER_RATIO_MIN = 1.8
 FIELDS_RATIO_MIN = 3.0
@@ -40,20 +41,23 @@ def _alike(rounds: int, count: int) -> Iterator[Figure]:
     fields, events = log_events.written(count)
     group = f"log: append {count} events of 60 bytes, one kind, no sync"
     ours = log_ours.Ours(compress=False)
-    from_fields = Runner(
-        name="journal: append(event), from fields",
-        side=Side.OURS,
-        amount=count,
-        opened=partial(_in_a_folder, partial(ours.append_fields, fields=fields)),
-        note="makes and encodes the event too, which peers are spared",
-    )
-    results = log_race.race([from_fields, *_runners(events, every=False)], rounds)
+    from_fields = [
+        Runner(
+            name=f"journal: {way}, from fields",
+            side=Side.OURS,
+            amount=count,
+            opened=partial(_in_a_folder, partial(ours.append_fields, fields=fields, way=way)),
+            note="encodes too, which peers are spared",
+        )
+        for way in log_ours.FROM_FIELDS
+    ]
+    results = log_race.race([*from_fields, *_runners(events, every=False)], rounds)
     yield from log_race.rates(group, results, "M/s", 1e6, Clock.CPU)
     best = log_race.best(results, Side.PEER, Clock.CPU)
-    encoded = [result for result in results if result.name != from_fields.name]
+    made, encoded = results[: len(from_fields)], results[len(from_fields) :]
     yield from log_race.versus(group, _best_of_ours(encoded), best, Clock.CPU, PEER_RATIO_MIN)
-    floor = FIELDS_RATIO_MIN if log_ours.ACCELERATED else None
-    yield from log_race.versus(group, results[0], best, Clock.CPU, floor)
+    floor = FIELDS_RATIO_MIN if ACCELERATED else None
+    yield from log_race.versus(group, _best_of_ours(made), best, Clock.CPU, floor)
 
 
 def pages(rounds: int, count: int) -> Iterator[Figure]:

@@ -49,17 +49,18 @@ def figures(rounds: int, count: int, page_count: int, mebibytes: int) -> Iterato
 
 def _searches(folder: Path, rounds: int, size: int) -> Iterator[Figure]:
     chance = random.Random(9)
+    false = (BLOCK_MAGIC + bytes(504)) * (_MEBIBYTE // 512)
     garbage = {
         "noise": chance.randbytes(_MEBIBYTE),
         "zeros": bytes(_MEBIBYTE),
         "words": b"the log never loses a byte   " * (_MEBIBYTE // 29),
-        "magics of blocks": (BLOCK_MAGIC + bytes(504)) * (_MEBIBYTE // 512),
+        "magics of blocks": false,
     }
     runners = []
     for words, unit in garbage.items():
-        path = folder / words
-        _spoil(path, unit, size)
-        runners.append(_runner(words, size, _searched, path))
+        path, part = folder / words, size if unit is not false else size // 16
+        _spoil(path, unit, part)
+        runners.append(_runner(words, part, _searched, path))
     floors = dict.fromkeys(("noise", "zeros", "words"), SEARCH_GIGABYTES_MIN)
     results = log_race.race(runners, rounds)
     yield from _judged("log: search for the next block behind garbage", results, floors)

@@ -130,7 +130,6 @@ def _threads(one: Commits, payloads: Sequence[bytes]) -> Iterator[Deed]:
                 commit(number, payloads[number : number + 1])
         except BaseException as error:
             failed.append(error)
-            raise
 
     with (
         tempfile.TemporaryDirectory(dir=FOLDER) as folder,
@@ -145,7 +144,10 @@ def _threads(one: Commits, payloads: Sequence[bytes]) -> Iterator[Deed]:
             for thread in threads:
                 thread.join()
 
-        yield deed
+        try:
+            yield deed
+        finally:
+            gate.abort()  # nobody waits for a deed that was never done
         if failed:
             raise failed[0]
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import compress
 from pathlib import Path
-from typing import Any
 
 from benchmarks.figures import Side
 from benchmarks.log_events import Events
 from benchmarks.log_stores import Commit, Commits, Deed, Finds
+from journal import Commit as Level
 from journal import Reader, Writer
 from journal.events.descriptors import FileDescriptorWrite
 
-ACCELERATED = bool(getattr(__import__("journal"), "accelerated", False))
-EACH, MANY, ALIKE = "append_frame", "append_many", "append_payloads"
+MANY, ALIKE, EACH = "append_many", "append_payloads", "append_frame"
+"""The ways to fill it with what is encoded; the second is for events of one kind."""
+EVENTS, ROWS = "append(event)", "append_rows"
+FROM_FIELDS = (EVENTS, ROWS)
 _TAGS = range(1, 8)
 
 
@@ -25,42 +25,44 @@ class Ours(Finds):
     """One journal, compressed or not; its file is a single one."""
 
     side = Side.OURS
+    ways = (MANY, ALIKE, EACH)
 
     def __init__(self, *, compress: bool) -> None:
         self.name = "journal, zstd" if compress else "journal"
         self.promises = "xxh3 per block, chained; each event's tag and time"
-        self.ways = tuple(way for way in (MANY, ALIKE, EACH) if hasattr(Writer, way))
         self._compress = compress
 
     @contextmanager
     def append(self, path: Path, events: Events, way: str) -> Iterator[Deed]:
         """As far as the kernel."""
-        with Writer(path, compress=self._compress) as writer:
+        with Writer(path, compress=self._compress, commit=Level.NONE) as writer:
             yield lambda: _fill(writer, events, way)
 
     @contextmanager
-    def append_fields(self, path: Path, fields: Sequence[tuple[int, bytes]]) -> Iterator[Deed]:
-        """From what the guest said: make the event, encode it, and append it."""
-        with Writer(path, compress=self._compress) as writer:
+    def append_fields(
+        self, path: Path, fields: Sequence[tuple[int, bytes]], way: str
+    ) -> Iterator[Deed]:
+        """From what the guest said, the offset and the data, as events or as rows."""
+        with Writer(path, compress=self._compress, commit=Level.NONE) as writer:
 
-            def deed() -> None:
+            def events() -> None:
                 append = writer.append
                 for offset, data in fields:
                     append(FileDescriptorWrite(fd=4, offset=offset, data=data))
                 writer.flush()
 
-            yield deed
+            def rows() -> None:
+                values = ((4, offset, False, data) for offset, data in fields)
+                writer.append_rows(FileDescriptorWrite, values)
+                writer.flush()
+
+            yield rows if way == ROWS else events
 
     @contextmanager
     def scan(self, path: Path) -> Iterator[Deed]:
-        """Number, tag and bytes of every event, block by block."""
+        """Number, tag and bytes of every event."""
         with Reader(path) as reader:
-
-            def deed() -> None:
-                for block in reader.blocks():
-                    deque(zip(block.seqs, block.tags, block.payloads(), strict=True), maxlen=0)
-
-            yield deed
+            yield lambda: deque(reader.rows(), maxlen=0)
 
     @contextmanager
     def frames(self, path: Path) -> Iterator[Deed]:
@@ -86,14 +88,7 @@ class Ours(Finds):
     def keep(self, path: Path, tag: int) -> Iterator[Deed]:
         """The bytes alone, as the peers give them."""
         with Reader(path) as reader:
-
-            def deed() -> list[bytes]:
-                kept: list[bytes] = []
-                for block in reader.blocks(tags=(tag,)):
-                    kept += compress(block.payloads(), map(tag.__eq__, block.tags))
-                return kept
-
-            yield deed
+            yield lambda: [payload for _, _, payload in reader.rows(tags=(tag,))]
 
     @contextmanager
     def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Deed]:
@@ -111,20 +106,16 @@ class Ours(Finds):
     def _found(self, path: Path, numbers: Sequence[int], *, verify: bool) -> Iterator[Deed]:
         with Reader(path, verify=verify) as reader:
 
-            def slowly(number: int) -> object:
-                return next(reader.frames(number))
-
-            frame: Callable[..., object] | None = getattr(reader, "frame", None)
-
             def deed() -> None:
+                frame = reader.frame
                 for number in numbers:
-                    slowly(number) if frame is None else frame(number, verify=verify)
+                    frame(number)
 
             yield deed
 
 
 class OurCommits(Commits):
-    """A journal that syncs each commit: `append_frame` for one event, and then `sync`."""
+    """A journal that waits for each commit: whoever waits first syncs for all."""
 
     name = "journal"
     promises = "xxh3 per block, chained"
@@ -134,25 +125,19 @@ class OurCommits(Commits):
     def commits(self, path: Path) -> Iterator[Commit]:
         """Compressed as by default, where it gains."""
         with Writer(path) as writer:
-            many: Callable[..., object] | None = getattr(writer, ALIKE, None)
-            lock = threading.Lock()
 
             def commit(first: int, payloads: Sequence[bytes]) -> None:
-                with lock:
-                    locked(payloads)
-
-            def locked(payloads: Sequence[bytes]) -> None:
-                if len(payloads) == 1 or many is None:
-                    for payload in payloads:
-                        writer.append_frame(FileDescriptorWrite.tag, payload)
+                del first
+                if len(payloads) == 1:
+                    last = writer.append_frame(FileDescriptorWrite.tag, payloads[0])
                 else:
-                    many(FileDescriptorWrite.tag, payloads)
-                writer.sync()
+                    last = writer.append_payloads(FileDescriptorWrite.tag, payloads)[-1]
+                writer.wait(last)
 
             yield commit
 
 
-def _fill(writer: Any, events: Events, way: str) -> None:
+def _fill(writer: Writer, events: Events, way: str) -> None:
     if way == ALIKE and events.one_kind:
         writer.append_payloads(events.tags[0], events.payloads)
     elif way == MANY:
