@@ -1,0 +1,77 @@
+"""Columns, and the search for bytes in bytes: each says what a loop in Python would say."""
+
+import builtins
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal import magic
+from journal.columns import are_equal, ends_fit, ends_of, finder, pick, read_u32, split, u32
+from journal.segment import SEGMENT_MAGIC
+
+SIZES = st.lists(st.integers(0, 5), max_size=20) | st.builds(
+    lambda size, count: [size] * count, st.integers(0, 2000), st.integers(0, 20)
+)
+
+
+@pytest.fixture(params=["the C library", "no ctypes", "no memmem"])
+def searching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any, **more: Any) -> Any:
+        if name != "ctypes":
+            return real(name, *rest, **more)
+        if request.param == "no ctypes":
+            raise ImportError(name)
+        found = real(name, *rest, **more)
+        monkeypatch.setattr(found, "PyDLL", lambda _: object())
+        return found
+
+    magic._search.cache_clear()
+    if request.param != "the C library":
+        monkeypatch.setattr(builtins, "__import__", without)
+    yield
+    magic._search.cache_clear()
+
+
+@pytest.mark.usefixtures("searching")
+def test_a_needle_is_found_wherever_it_stands() -> None:
+    for size in (0, 1, 100, 4090, 4096, 4097, 5000, 70_000):
+        letters = SEGMENT_MAGIC * (size // 8 + 1)
+        for filling in (
+            bytes(size),
+            letters[1 : size + 1][::-1],
+            bytes(range(256)) * (size // 256),
+        ):
+            assert magic.holds(filling, SEGMENT_MAGIC) == (SEGMENT_MAGIC in filling)
+            for at in {0, 1, len(filling) // 2, max(0, len(filling) - 1), len(filling)}:
+                data = filling[:at] + SEGMENT_MAGIC + filling[at:]
+                assert magic.holds(data, SEGMENT_MAGIC)
+                assert not magic.holds(filling[:at] + SEGMENT_MAGIC[:-1], SEGMENT_MAGIC)
+
+
+@given(SIZES)
+def test_payloads_come_apart_where_they_were_joined(sizes: list[int]) -> None:
+    payloads = [bytes([index]) * size for index, size in enumerate(sizes)]
+    ends = ends_of(sizes)
+    assert read_u32(ends, 0, len(sizes)) == tuple(accumulate(sizes))
+    assert ends_fit(ends, sum(sizes))
+    assert are_equal(ends, sum(sizes)) == (len(set(sizes)) == 1)
+    assert split(b"".join(payloads), ends) == payloads
+
+
+@given(st.lists(st.integers(0, 9) | st.integers(0, 2**32 - 1), min_size=1), st.integers(0, 40))
+def test_ends_that_go_back_or_end_elsewhere_do_not_fit(ends: list[int], size: int) -> None:
+    expected = ends == sorted(ends) and ends[-1] == size
+    assert ends_fit(u32(ends), size) == expected
+
+
+@given(st.binary(), st.sets(st.integers(1, 254)))
+def test_a_finder_finds_what_is_wanted(column: bytes, tags: set[int]) -> None:
+    indices = finder(tags)(column)
+    assert indices == [index for index, tag in enumerate(column) if tag in tags]
+    assert list(pick(column, indices)) == [column[index] for index in indices]
