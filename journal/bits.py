@@ -24,7 +24,7 @@ _PREFIX_SIZE_MIN = 1 << 15
 """Below this, hashing all of a body costs less than copying the state of its beginning."""
 _HEADER_BITS = 8 * BLOCK_HEADER_SIZE
 _HASH_SIZE = 8
-_OFFSET_AT = 64
+OFFSET_AT = 64
 """Where a block header has its own offset."""
 _WINDOW_SIZE = 1 << 16
 _HASH_COST = 1 << 12
@@ -105,7 +105,7 @@ def blocks_near(data: Bytes, start: int, stop: int, base: int) -> Iterator[int]:
     """
     for position in _magics_near(data, BLOCK_MAGIC, start, stop):
         raw = data[position : position + BLOCK_HEADER_SIZE]
-        offset = int.from_bytes(raw[_OFFSET_AT : _OFFSET_AT + 8], "little")
+        offset = int.from_bytes(raw[OFFSET_AT : OFFSET_AT + 8], "little")
         whole = len(raw) == BLOCK_HEADER_SIZE and (position - base) % 8 == 0
         if whole and (offset ^ (position - base)).bit_count() <= 1:
             yield position

@@ -88,7 +88,9 @@ def _copied(mender: Mender, target: Path, report: Progress) -> Recovery:
     with closing(mender.files()) as files, Keeper(target) as keeper:
         walk = Watched(files, report, "copying")
         for item in walk.items():
-            if keeper.take(item):
+            if isinstance(item, log.Tail) and (item.segment.name, item.offset) in mender.headless:
+                keeper.take(_headless(item))
+            elif keeper.take(item):
                 repairs += _repairs_of(item, mender)
         keeper.writer.publish()
         return Recovery(
@@ -102,6 +104,23 @@ def _copied(mender: Mender, target: Path, report: Progress) -> Recovery:
             tuple(repairs),
             tuple(keeper.losses),
         )
+
+
+def _headless(tail: log.Tail) -> log.Damage:
+    """Tell of a segment whose header is lost: it reads as if a crash had cut the journal short."""
+    seq, reason = tail.next_seq, "blocks stand behind a segment header that is lost"
+    return log.Damage(
+        offset=tail.offset,
+        size=tail.torn_size,
+        first_seq=seq,
+        last_seq=seq - 1,
+        acknowledged=False,
+        reason=reason,
+        kind=CorruptBlock,
+        link=tail.link,
+        name=tail.segment.name,
+        open_ended=True,
+    )
 
 
 def _repairs_of(item: log.Item, mender: Mender) -> Iterator[Repair]:

@@ -301,6 +301,43 @@ def test_a_lost_segment_header_costs_that_segment_alone(tmp_path: Path) -> None:
     assert not found.is_whole
 
 
+@pytest.mark.parametrize("bit", [3, 8 * 24, 8 * 60])
+def test_a_flipped_bit_of_a_later_segment_header_of_a_file_is_turned_back(
+    bit: int, tmp_path: Path
+) -> None:
+    first = written(tmp_path / "a", *STORIES)
+    second = flip(written(tmp_path / "d", *STORIES), bit)
+    found, frames = recovered(first + second, tmp_path)
+    assert [frame.seq for frame in frames] == list(range(14))
+    assert [one.what for one in found.repairs] == ["segment header"]
+    assert found.is_whole
+
+
+def test_a_lost_header_of_a_later_segment_of_a_file_is_a_loss_and_no_torn_write(
+    tmp_path: Path,
+) -> None:
+    first = written(tmp_path / "a", *STORIES)
+    second = bytes(SEGMENT_HEADER_SIZE) + written(tmp_path / "d", *STORIES)[SEGMENT_HEADER_SIZE:]
+    found, frames = recovered(first + second, tmp_path)
+    assert frames == frames_of(tmp_path / "a")
+    (loss,) = found.losses
+    assert (loss.offset, loss.size, loss.open_ended) == (len(first), len(second), True)
+    assert not found.is_whole
+    assert found.torn_size == 0
+
+
+def test_a_lost_header_of_the_first_of_several_segments_costs_that_one(tmp_path: Path) -> None:
+    first = bytes(SEGMENT_HEADER_SIZE) + written(tmp_path / "a", *STORIES)[SEGMENT_HEADER_SIZE:]
+    second = written(tmp_path / "d", *STORIES)
+    found, frames = recovered(first + second, tmp_path)
+    assert [frame.payload for frame in frames] == [
+        payload for story in STORIES for _, payload in story
+    ]
+    (loss,) = found.losses
+    assert (loss.offset, loss.size, loss.open_ended) == (0, len(first), True)
+    assert not found.is_whole
+
+
 def test_the_target_is_never_written_over_nor_put_into_the_source(tmp_path: Path) -> None:
     data = written(tmp_path / "a", *STORIES)
     (tmp_path / "there").write_bytes(b"mine")
