@@ -5,21 +5,30 @@ PYTHON := .venv/bin/python
 RUN_ENV := .venv/.installed-run
 DEV_ENV := .venv/.installed-dev
 GUESTS_ENV := .venv/.installed-guests
+BENCH_ENV := .venv/.installed-bench
 WORKERS ?= 2
 
-.PHONY: demo test deep check bench guests clean
+.PHONY: demo test test-compiled deep check bench guests clean
 
 demo: $(RUN_ENV) ## show it: record a real program, kill it, resume it
 	$(PYTHON) tools/programs.py quickjs
 	$(PYTHON) demo/run.py
 
 test: $(DEV_ENV) ## the tests that take minutes at most
+	tools/system.sh
 	$(PYTHON) tools/programs.py quickjs
 	$(PYTHON) -m pytest -n $(WORKERS) -m "not deep"
 
-deep: $(DEV_ENV) ## campaigns, fuzzing and large guests
+test-compiled: $(DEV_ENV) ## the same tests on the compiled build
+	tools/system.sh
+	$(PYTHON) tools/programs.py quickjs
+	$(PYTHON) tools/compiled.py -n $(WORKERS) -m "not deep"
+
+deep: $(DEV_ENV) ## campaigns, fuzzing and large guests, and the tests on the compiled build
+	tools/system.sh
 	$(PYTHON) tools/programs.py
 	$(PYTHON) -m pytest -n $(WORKERS) -m deep --hypothesis-profile=deep
+	$(PYTHON) tools/compiled.py --if-possible -n $(WORKERS) -m "not deep"
 
 check: $(DEV_ENV) ## style, types, the order of the rooms, and what is generated
 	$(PYTHON) -m ruff check .
@@ -29,7 +38,7 @@ check: $(DEV_ENV) ## style, types, the order of the rooms, and what is generated
 	$(PYTHON) spec/generate.py --check
 	$(PYTHON) tools/guests.py --check
 
-bench: $(DEV_ENV) ## what it costs
+bench: $(BENCH_ENV) ## what it costs
 	$(PYTHON) tools/programs.py
 	$(PYTHON) benchmarks/run.py
 
@@ -41,13 +50,17 @@ clean: ## remove everything that was made
 	rm -rf build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(RUN_ENV): pyproject.toml tools/setup.sh
+$(RUN_ENV): pyproject.toml setup.py tools/setup.sh
 	tools/setup.sh engine
 	touch $@
 
-$(DEV_ENV): pyproject.toml tools/setup.sh
+$(DEV_ENV): pyproject.toml setup.py tools/setup.sh
 	tools/setup.sh engine,dev
 	touch $@ $(RUN_ENV)
+
+$(BENCH_ENV): $(DEV_ENV)
+	tools/setup.sh engine,dev,bench
+	touch $@
 
 $(GUESTS_ENV): $(DEV_ENV)
 	tools/setup.sh engine,dev,guests

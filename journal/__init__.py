@@ -23,10 +23,6 @@ The engine needs the extra ``engine`` (wasmtime)::
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from journal import events
-from journal.appender import Roll
-from journal.codec import decode, encode
-from journal.commit import Commit
 from journal.errors import (
     CorruptBlock,
     Divergence,
@@ -50,22 +46,57 @@ from journal.errors import (
     UnknownEvent,
     UnsupportedVersion,
 )
-from journal.event import Event, Group
-from journal.findings import Finding, Summary
-from journal.frame import Frame
-from journal.log import Mode
-from journal.reader import Reader
 from journal.version import VERSION as __version__
-from journal.writer import Writer
 
 if TYPE_CHECKING:
+    from journal import events
+    from journal.appender import Roll
+    from journal.checking import Check, Cursor, Figures
+    from journal.codec import decode, encode
+    from journal.commit import Commit
+    from journal.concatenating import Concatenation, concat
     from journal.engine.configuration import Configuration, UnknownImports
     from journal.engine.mounts import HostMount, MemoryMount, Placed
     from journal.engine.opening import record, resume
     from journal.engine.outputs import Durability, InFlight
     from journal.engine.process import Ending, Outcome
     from journal.engine.recorder import Recorder
+    from journal.event import Event, Group
     from journal.events.process import Level
+    from journal.findings import Finding, Summary
+    from journal.frame import Frame
+    from journal.keeping import Loss
+    from journal.log import Mode
+    from journal.mending import Repair
+    from journal.reader import Reader
+    from journal.recovering import Recovery, recover
+    from journal.writer import Writer
+
+#: Where the other names are; imported when they are first used, because some are slow to import.
+_HERE = {
+    "Roll": "appender",
+    "Check": "checking",
+    "Cursor": "checking",
+    "Figures": "checking",
+    "decode": "codec",
+    "encode": "codec",
+    "Commit": "commit",
+    "Concatenation": "concatenating",
+    "concat": "concatenating",
+    "Event": "event",
+    "Group": "event",
+    "Finding": "findings",
+    "Summary": "findings",
+    "Frame": "frame",
+    "Loss": "keeping",
+    "Mode": "log",
+    "Repair": "mending",
+    "Reader": "reader",
+    "Recovery": "recovering",
+    "recover": "recovering",
+    "Writer": "writer",
+    "Level": "events.process",
+}
 
 #: What needs the extra ``engine``, and where it is; imported when it is first used.
 _ENGINE = {
@@ -84,15 +115,19 @@ _ENGINE = {
 }
 
 __all__ = [
+    "Check",
     "Commit",
+    "Concatenation",
     "Configuration",
     "CorruptBlock",
+    "Cursor",
     "Divergence",
     "Durability",
     "Ending",
     "EngineError",
     "EngineMismatch",
     "Event",
+    "Figures",
     "Finding",
     "FormatError",
     "Frame",
@@ -103,6 +138,7 @@ __all__ = [
     "JournalLocked",
     "Level",
     "LimitExceeded",
+    "Loss",
     "LostAcknowledged",
     "MalformedEvent",
     "MemoryMount",
@@ -118,6 +154,8 @@ __all__ = [
     "Placed",
     "Reader",
     "Recorder",
+    "Recovery",
+    "Repair",
     "Roll",
     "StorageError",
     "Summary",
@@ -127,17 +165,21 @@ __all__ = [
     "UnsupportedVersion",
     "Writer",
     "__version__",
+    "concat",
     "decode",
     "encode",
     "events",
     "record",
+    "recover",
     "resume",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Level":
-        return import_module("journal.events.process").Level
+    if name == "events":
+        return import_module("journal.events")
+    if name in _HERE:
+        return getattr(import_module(f"journal.{_HERE[name]}"), name)
     if name not in _ENGINE:
         raise AttributeError(f"module 'journal' has no attribute {name!r}")
     try:

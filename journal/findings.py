@@ -96,21 +96,23 @@ def summarize(items: Iterator[log.Item], size: int) -> Summary:
 
 def findings_in(item: log.Placed, decode: bool) -> Iterator[Finding]:
     """Check one whole block beyond its hashes."""
-    header = item.header
+    header, name = item.header, item.segment.name
     last_seq = item.first_seq + header.frame_count - 1
     try:
         block = Block(header, item.body, item.first_seq, item.offset)
-        frames = list(zip(block.seqs, block.tags, block.payloads(), strict=True))
         block.check()
+        rows = list(block.rows()) if decode else []
     except FormatError as error:
+        error.file = name
         yield Finding(item.offset, header.size, item.first_seq, last_seq, error)
         return
-    if not decode:
+    if not rows:
         return
     from journal.codec import decode as decode_event  # see Reader.__iter__
 
-    for seq, tag, payload in frames:
+    for seq, tag, payload in rows:
         try:
             decode_event(tag, payload, item.offset)
         except FormatError as error:
+            error.file = name
             yield Finding(item.offset, header.size, seq, seq, error)

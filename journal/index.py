@@ -93,8 +93,8 @@ def _little(column: "array[int]") -> bytes:
     return column.tobytes()
 
 
-def read(data: Bytes, header: SegmentHeader) -> Index | None:
-    """Read the index of a file that is one sealed segment; None when there is none to believe."""
+def seal_of(data: Bytes, header: SegmentHeader) -> BlockHeader | None:
+    """Read the header of the block that seals a file of one segment; None when there is none."""
     size = len(data)
     trailer = data[max(0, size - _TRAILER.size) : size]
     if len(trailer) < _TRAILER.size:
@@ -105,8 +105,16 @@ def read(data: Bytes, header: SegmentHeader) -> Index | None:
     seal = read_block_header(data, offset, header.salt, offset)
     if seal is None or flaw(seal) or seal.frame_count or seal.end != size or seal.mask:
         return None
-    body = data[offset + BLOCK_HEADER_SIZE : size]
-    return _parse(body, offset) if body_holds(seal, body, header.salt) else None
+    return seal
+
+
+def read(data: Bytes, header: SegmentHeader) -> Index | None:
+    """Read the index of a file of one sealed segment; None when there is none to believe."""
+    seal = seal_of(data, header)
+    if seal is None:
+        return None
+    body = data[seal.offset + BLOCK_HEADER_SIZE : seal.end]
+    return _parse(body, seal.offset) if body_holds(seal, body, header.salt) else None
 
 
 def _parse(body: bytes, offset: int) -> Index | None:

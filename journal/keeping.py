@@ -101,8 +101,7 @@ class Keeper:
             return
         try:
             block = Block(header, item.body, item.first_seq + self.shift, item.offset)
-            block.payloads()
-            block.check()
+            block.payload(0)  # to know whether it can be decompressed
             self.writer.append_block(block)
         except FormatError as error:
             name, size = item.segment.name, header.size

@@ -9,7 +9,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from journal import segment
-from journal.errors import CorruptBlock, DamagedJournal, FormatError, NotAJournal
+from journal.errors import (
+    CorruptBlock,
+    DamagedJournal,
+    FormatError,
+    MissingEvents,
+    NotAJournal,
+)
 from journal.source import Bytes, Source
 from journal.steps import Damage, Debris, Item, Placed, Steps, Tail, Wants
 from journal.survey import Budget, Segment, Survey
@@ -31,13 +37,19 @@ class Mode(StrEnum):
 
 
 def walk(
-    sources: Iterable[Bytes], wants: Wants, verify: bool = True, behind: Tail | None = None
+    sources: Iterable[Bytes],
+    wants: Wants,
+    verify: bool = True,
+    behind: Tail | None = None,
+    *,
+    from_middle: bool = False,
 ) -> Iterator[Item]:
     """Give what stands in the files of a journal, in their order.
 
     Each segment ends in a Tail. With ``behind``, the walk begins where an earlier one ended, and
-    the first of ``sources`` is the file of that tail. With ``verify`` off, wanted bodies are read
-    and not hashed. Raises a FormatError only for what leaves nothing to go on with.
+    the first of ``sources`` is the file of that tail; ``from_middle`` says that there are files in
+    front of the first. With ``verify`` off, wanted bodies are read and not hashed. Raises a
+    FormatError only for what leaves nothing to go on with.
     """
     before: Segment | None = behind.segment if behind else None
     next_seq = behind.next_seq if behind else None
@@ -47,6 +59,8 @@ def walk(
             next_seq = damage.last_seq + 1
             yield damage
             continue
+        if not behind and not (from_middle and next_seq is None):
+            yield from _orphaned(found.place, before, next_seq)
         place, next_seq = _numbered(found.place, None if behind else before, next_seq)
         if behind:
             place = place._replace(shift=behind.segment.shift)
@@ -80,15 +94,14 @@ class _Headless(NamedTuple):
         self, before: Segment | None, next_seq: int, following: "_Surveyed | _Headless | None"
     ) -> Damage:
         """Account for the events that are lost with it, as far as the next segment tells."""
-        last_seq = next_seq - 1
+        last_seq, open_ended = next_seq - 1, True
         if isinstance(following, _Surveyed):
             header, shift = following.place.header, before.shift if before else 0
-            if before is None or header.continues(before.header):
-                last_seq = max(last_seq, header.first_seq + shift - 1)
+            if header.previous_hash and (before is None or header.continues(before.header)):
+                last_seq, open_ended = max(last_seq, header.first_seq + shift - 1), False
         error = self.error
         lost = last_seq >= next_seq  # the next segment began when all of this one was durable
         kind = type(error) if not lost or isinstance(error, DamagedJournal) else CorruptBlock
-        open_ended = following is None
         return Damage(
             self.offset,
             self.size,
@@ -117,7 +130,7 @@ def _surveyed(sources: Iterable[Bytes], behind: Tail | None) -> Iterator[_Survey
             except FormatError as error:
                 first_error = first_error or error
                 limit = segment.find(data, position + 1, size)
-                if not name and (seen or limit == size):
+                if not name and not seen and limit == size:
                     raise
                 yield _Headless(error, position, limit - position, name)
             else:
@@ -141,6 +154,23 @@ def _in_pairs(
         following = next(items, None)
         yield held, following
         held = following
+
+
+def _orphaned(place: Segment, before: Segment | None, next_seq: int | None) -> Iterator[Damage]:
+    """Give what is lost where a directory's segment continues one that is not in front of it."""
+    header, name = place.header, place.name
+    if not name or not header.previous_hash or place.offset:
+        return
+    if before is None and next_seq is None:
+        reason = "the first segment continues one that does not stand before it"
+        last_seq, open_ended = header.first_seq - 1, False
+    elif before is not None and not header.continues(before.header):
+        reason = "a segment continues another than the one before it"
+        last_seq, open_ended = (next_seq or 0) - 1, True
+    else:
+        return
+    first_seq = next_seq or 0
+    yield Damage(0, 0, first_seq, last_seq, True, reason, MissingEvents, (0, 0), name, open_ended)
 
 
 def _numbered(place: Segment, before: Segment | None, next_seq: int | None) -> tuple[Segment, int]:

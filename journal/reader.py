@@ -18,6 +18,7 @@ from journal.log import Mode
 from journal.places import Places
 from journal.segment import SEGMENT_HEADER_SIZE
 from journal.segments import Files
+from journal.source import Source
 from journal.survey import Segment
 from journal.watch import Watch
 
@@ -135,7 +136,8 @@ class Reader:
             return not (past or early) and bool(header.frame_count and header.tag_bitmap & bitmap)
 
         names = self._places.names_from(start)
-        for item in log.walk(self._files.sources(names), wants, self._verify):
+        middle = names[0] != self._files.names()[0]
+        for item in log.walk(self._files.sources(names), wants, self._verify, from_middle=middle):
             if isinstance(item, log.Placed):
                 if item.first_seq >= end:
                     return
@@ -176,8 +178,8 @@ class Reader:
                     return
                 bound = min(bound, spot.first_seq)
                 if spot.first_seq < end and spot.header.tag_bitmap & bitmap:
-                    block = seek.block_at(source, spot, verify=self._verify)
-                    yield from reversed(list(self._told(spot.segment.name, block, wish.frames)))
+                    for name, block in self._block_at(source, spot):
+                        yield from reversed(list(self._told(name, block, wish.frames)))
 
     def last(self, count: int, *, tags: Container[int] | None = None) -> list[Frame]:
         """Give the last frames, oldest first."""
@@ -297,6 +299,14 @@ class Reader:
             return
         if behind >= start:
             yield name, block
+
+    def _block_at(self, source: Source, spot: seek.Spot) -> Iterator[tuple[str, Block]]:
+        """Read a block that a table names, unless it is damaged and this is salvage."""
+        name = spot.segment.name
+        try:
+            yield name, seek.block_at(source, spot, verify=self._verify)
+        except FormatError as error:
+            self._pass_over(name, spot.first_seq, spot.header, spot.offset, error)
 
     def _told(
         self, name: str, block: Block, tell: Callable[[Block], Iterator[_Row]]

@@ -6,14 +6,15 @@ import secrets
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from journal import durable, log, segments
+from journal import durable, index, log, segments
 from journal.block import last_number
 from journal.errors import (
     JournalLocked,
-    MissingEvents,
+    LostAcknowledged,
     NotAJournal,
     OptionError,
     StorageError,
@@ -206,14 +207,37 @@ def _go_on_in_directory(lock: int, wish: Wish) -> Start:
 
 
 def _check_chain(files: segments.Files, names: list[str]) -> None:
-    """Raise unless each segment file continues the one before it: headers alone are read."""
-    before: SegmentHeader | None = None
-    for name, header in files.heads(names):
+    """Raise unless each segment file continues the one before it, at a block that is there."""
+    heads = files.heads(names)
+    for name, header in heads:
         if header is None:
             raise NotAJournal("no segment header stands", 0, name)
-        if before is not None and not header.continues(before):
-            raise MissingEvents("the segment does not continue the one before it", 0, file=name)
-        before = header
+    first = heads[0].header
+    if first is not None and first.previous_hash:
+        reason = "the first segment continues one that does not stand before it"
+        raise LostAcknowledged(reason, 0, last_seq=first.first_seq - 1, file=names[0])
+    for (name, header), (next_name, following) in pairwise(heads):
+        assert header is not None
+        assert following is not None
+        if not following.continues(header):
+            reason = "a segment continues another than the one before it"
+            raise LostAcknowledged(reason, 0, file=next_name)
+        source = files.open(name)
+        seal = index.seal_of(source, header) if source else None
+        if seal is None or (seal.end, seal.hash) != (
+            following.previous_end,
+            following.previous_hash,
+        ):
+            _check_pair(files, [name, next_name])
+
+
+def _check_pair(files: segments.Files, names: list[str]) -> None:
+    """Raise for what is lost at the end of a segment that has no seal, as when a disk failed."""
+    for item in log.walk(files.sources(names), lambda *_: False, from_middle=True):
+        if isinstance(item, Segment) and item.name == names[1]:
+            return
+        if isinstance(item, log.Damage) and item.acknowledged:
+            raise item.error()
 
 
 def _recovered(descriptor: int, wish: Wish, lock: int, name: str = "") -> Start:
@@ -281,9 +305,8 @@ def _find_end(data: Source, mode: Mode) -> _End:
             time = max(time, item.header.time_last)
             rows.add(item.header, _seq_behind(item))
         elif isinstance(item, log.Damage):
-            assert segment is not None
             refused = mode is not Mode.POINT_IN_TIME or item.acknowledged
-            if refused or segment.limit < len(data):
+            if refused or segment is None or segment.limit < len(data):
                 raise item.error()
             return _End(segment, item.offset, item.link, item.first_seq, time, rows, True)
         elif isinstance(item, log.Tail) and item.segment.limit == len(data):

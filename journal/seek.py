@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from journal import index, log, segment
 from journal.block import BLOCK_HEADER_SIZE, Block, BlockHeader, body_holds, flaw, read_header
-from journal.errors import CorruptBlock
+from journal.errors import CorruptBlock, LostAcknowledged
 from journal.segments import Files
 from journal.source import Source
 from journal.survey import Segment
@@ -130,12 +130,13 @@ def table_of(files: Files, names: list[str], *, sparse: bool) -> Table:
     if sparse and len(names) == 1 and names[0]:
         source = files.open(names[0])
         if source is not None and len(source):
-            header = segment.read(source, 0)
+            header, end = segment.read(source, 0), len(source)
             if rows := index.read(source, header):
-                place = Segment(0, len(source), header, {}, 0, [], [], name=names[0])
+                place = Segment(0, end, header, {}, end, [], [], name=names[0])
                 table.add_index(place, rows)
                 return table
-    for item in log.walk(files.sources(names), headers_only):
+    from_middle = names != files.names()
+    for item in log.walk(files.sources(names), headers_only, from_middle=from_middle):
         table.add(item)
     return table
 
@@ -150,7 +151,8 @@ def block_at(data: Source, spot: Spot, *, verify: bool) -> Block:
     ):
         reason = "the hash of a block's body does not hold"
         last_seq = spot.first_seq + header.frame_count - 1
-        raise CorruptBlock(
+        kind = LostAcknowledged if place.durable_upto > header.offset else CorruptBlock
+        raise kind(
             reason,
             offset,
             size=header.size,

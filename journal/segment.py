@@ -5,7 +5,14 @@ from typing import NamedTuple, Self
 
 from xxhash import xxh3_64_intdigest
 
-from journal.errors import CorruptBlock, NotAJournal, TornBlock, UnsupportedVersion
+from journal.errors import (
+    CorruptBlock,
+    LimitExceeded,
+    NotAJournal,
+    TornBlock,
+    UnsupportedVersion,
+)
+from journal.frame import SEQ_MAX
 from journal.source import Bytes
 
 SEGMENT_MAGIC = b"\x89JNLSEG\n"
@@ -83,6 +90,8 @@ def read(data: Bytes, position: int) -> SegmentHeader:
     if size != SEGMENT_HEADER_SIZE or features & ~INCOMPATIBLE_FEATURES_KNOWN:
         raise UnsupportedVersion(f"features {features:#x} are not known", position)
     created, first_seq, previous_end, previous_hash = numbers
+    if first_seq > SEQ_MAX:
+        raise LimitExceeded(f"a segment claims event number {first_seq}", position)
     return SegmentHeader(
         salt,
         journal_id,

@@ -252,6 +252,8 @@ class Writer:
         with self._lock:
             self._appender.check()
             self._flush_all()
+        if self._is_due():
+            self.sync()
 
     def sync(self) -> None:
         """Flush, and return when all events so far survive a power cut."""

@@ -300,6 +300,7 @@ def test_a_write_of_nothing_is_a_failure_and_no_endless_loop(
 ) -> None:
     writer = Writer(path)
     writer.append_frame(1, b"x")
+    monkeypatch.setattr(os, "pwritev", lambda *_: 0)
     monkeypatch.setattr(os, "pwrite", lambda *_: 0)
     with pytest.raises(StorageError):
         writer.flush()
@@ -315,7 +316,7 @@ def test_an_interrupted_write_poisons_and_is_not_swallowed(
 
     writer = Writer(path)
     writer.append_frame(1, b"x")
-    monkeypatch.setattr(os, "pwrite", interrupt)
+    monkeypatch.setattr(os, "pwritev", interrupt)
     with pytest.raises(KeyboardInterrupt):
         writer.flush()
     with pytest.raises(StorageError):

@@ -55,4 +55,4 @@ if command -v flock >/dev/null 2>&1; then
 fi
 .venv/bin/python -m pip --version >/dev/null 2>&1 || make_environment
 say "installing the project with [$extras] into .venv"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+JOURNAL_COMPILED=0 .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
