@@ -74,14 +74,21 @@ def small(count: int) -> Events:
     return _events(payloads, one_kind=False)
 
 
-def written(count: int) -> tuple[list[tuple[int, bytes]], Events]:
+Fields = tuple[int, int, bool, bytes]
+"""Of a write to a file: descriptor, offset, whether the offset was given in 64 bits, data."""
+
+
+def written(count: int) -> tuple[list[Fields], Events]:
     """Writes to a file: their fields, and the same encoded."""
     spare = EVENT_SIZE - len(encode(FileDescriptorWrite(fd=4, offset=0, data=b"")))
     fields = [
-        (n * spare, (b"round %09d record %d " % (n, n % 977)).ljust(spare, b"x"))
+        (4, n * spare, False, (b"round %09d record %d " % (n, n % 977)).ljust(spare, b"x"))
         for n in range(count)
     ]
-    payloads = [encode(FileDescriptorWrite(fd=4, offset=at, data=data)) for at, data in fields]
+    payloads = [
+        encode(FileDescriptorWrite(fd=fd, offset=at, is_64bit=is_64bit, data=data))
+        for fd, at, is_64bit, data in fields
+    ]
     assert {len(payload) for payload in payloads} == {EVENT_SIZE}
     return fields, _events(payloads, one_kind=True)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.figures import Side
-from benchmarks.log_events import Events
+from benchmarks.log_events import Events, Fields
 from benchmarks.log_stores import Commit, Commits, Deed, Finds
 from journal import Commit as Level
 from journal import Reader, Writer
@@ -39,21 +39,18 @@ class Ours(Finds):
             yield lambda: _fill(writer, events, way)
 
     @contextmanager
-    def append_fields(
-        self, path: Path, fields: Sequence[tuple[int, bytes]], way: str
-    ) -> Iterator[Deed]:
-        """From what the guest said, the offset and the data, as events or as rows."""
+    def append_fields(self, path: Path, fields: Sequence[Fields], way: str) -> Iterator[Deed]:
+        """From what the guest said: each made an event, or as it is."""
         with Writer(path, compress=self._compress, commit=Level.NONE) as writer:
 
             def events() -> None:
                 append = writer.append
-                for offset, data in fields:
-                    append(FileDescriptorWrite(fd=4, offset=offset, data=data))
+                for fd, offset, is_64bit, data in fields:
+                    append(FileDescriptorWrite(fd=fd, offset=offset, is_64bit=is_64bit, data=data))
                 writer.flush()
 
             def rows() -> None:
-                values = ((4, offset, False, data) for offset, data in fields)
-                writer.append_rows(FileDescriptorWrite, values)
+                writer.append_rows(FileDescriptorWrite, fields)
                 writer.flush()
 
             yield rows if way == ROWS else events

@@ -105,8 +105,11 @@ def test_a_race_turns_round_and_counts_no_first_round() -> None:
 
 def test_the_payloads_are_those_that_the_fields_encode_to() -> None:
     fields, events = log_events.written(3)
-    for (offset, data), tag, payload in zip(fields, events.tags, events.payloads, strict=True):
-        assert decode(tag, payload) == FileDescriptorWrite(fd=4, offset=offset, data=data)
+    for (fd, at, is_64bit, data), tag, payload in zip(
+        fields, events.tags, events.payloads, strict=True
+    ):
+        event = FileDescriptorWrite(fd=fd, offset=at, is_64bit=is_64bit, data=data)
+        assert decode(tag, payload) == event
         assert len(payload) == log_events.EVENT_SIZE
 
 
