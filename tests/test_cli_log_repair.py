@@ -13,6 +13,7 @@ from journaltool import exits
 
 import journal
 from journal.block import BLOCK_HEADER_SIZE
+from journal.events.streams import StreamWrite
 from tests.live import LiveWriter
 from tests.test_cli import command, environment, inside, tool
 from tests.test_cli_log_tail import numbers, written
@@ -209,3 +210,35 @@ def test_each_kind_of_error_has_an_exit_code_of_its_own() -> None:
     lost, gap = journal.LostAcknowledged("", 0), journal.MissingEvents("", 0)
     assert exits.of_errors([journal.CorruptBlock("", 0), gap]) == 5
     assert exits.of_errors([gap, lost, journal.CorruptBlock("", 0)]) == 6
+
+
+@pytest.mark.parametrize(
+    ("synced", "noise", "code"),
+    [
+        (False, b"\xff" * 9, 3),
+        (False, bytes(1000), 5),
+        (True, bytes(1000), 6),
+        (True, b"\xff" * 9, 6),
+    ],
+)
+def test_corrupt_missing_and_durable_are_told_apart(
+    synced: bool, noise: bytes, code: int, tmp_path: Path
+) -> None:
+    with journal.Writer(tmp_path / "live", compress=False) as writer:
+        for number in range(3):
+            writer.append(StreamWrite(stream=1, offset=number, data=bytes([number + 1]) * 300))
+            writer.flush()
+            if synced:
+                writer.sync()
+        data = (tmp_path / "live").read_bytes()
+        with journal.Reader(tmp_path / "live") as reader:
+            block = list(reader.blocks())[1]
+    at = block.offset if len(noise) > 100 else block.offset + BLOCK_HEADER_SIZE
+    noise = noise[: block.size]
+    (tmp_path / "a").write_bytes(data[:at] + noise + data[at + len(noise) :])
+    assert inside("inspect", "a", at=tmp_path).returncode == code
+    assert inside("tail", "a", at=tmp_path).returncode == code
+    assert inside("concat", "a", "-o", "b", at=tmp_path).returncode == code
+    assert inside("verify", "a", at=tmp_path).returncode == 3
+    assert inside("recover", "a", "b", at=tmp_path).returncode == 3
+    assert inside("concat", "--salvage", "a", "-o", "c", at=tmp_path).returncode == 3
