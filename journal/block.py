@@ -31,8 +31,8 @@ from journal.columns import (
     take,
     u32,
 )
-from journal.errors import CorruptBlock
-from journal.frame import TAG_MAX, TAG_MIN
+from journal.errors import CorruptBlock, LimitExceeded
+from journal.frame import SEQ_MAX, TAG_MAX, TAG_MIN
 from journal.header import (
     ALIGNMENT,
     BLOCK_COUNT_MAX,
@@ -323,10 +323,7 @@ class Block:
         """One number per event: a range, except where compaction left holes."""
         if not self.header.has_numbers or not self.count:
             return range(self.first_seq, self.first_seq + self.count)
-        deltas = self._column(9 if self.header.flags & TIMES else 5)
-        if deltas[0] or any(map(int.__ge__, deltas, deltas[1:])):
-            raise CorruptBlock("the numbers of a block do not rise", self.offset)
-        return list(map(self.first_seq.__add__, deltas))
+        return list(map(self.first_seq.__add__, self._number_deltas()))
 
     def seq(self, index: int) -> int:
         """The number of one event."""
@@ -379,8 +376,18 @@ class Block:
             raise CorruptBlock("a block's times do not fit", self.offset)
         if not ends_fit(self._ends(), header.payload_raw_size):
             raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
-        if header.has_numbers:
-            assert len(self.seqs) == self.count
+        if header.has_numbers and self.count:
+            self._number_deltas()
+
+    def _number_deltas(self) -> tuple[int, ...]:
+        """What the numbers column holds, if it rises from 0 to a number that an event can have."""
+        deltas = self._column(9 if self.header.flags & TIMES else 5)
+        if deltas[0] or any(map(int.__ge__, deltas, deltas[1:])):
+            raise CorruptBlock("the numbers of a block do not rise", self.offset)
+        if self.first_seq + deltas[-1] >= SEQ_MAX:
+            last = self.first_seq + deltas[-1]
+            raise LimitExceeded(f"a block claims event number {last}", self.offset)
+        return deltas
 
     def _check_index(self, index: int) -> None:
         if not 0 <= index < self.count:
