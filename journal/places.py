@@ -6,20 +6,29 @@ from itertools import pairwise
 
 from journal import seek
 from journal.block import Block
-from journal.seek import Table
+from journal.seek import Spot, Table
 from journal.segments import Files, Head
 from journal.source import Source
 
 _TABLES_MAX = 16
+_ROWS_MAX = 1 << 10
+_WHOLE = ""
 
 
 class Places:
-    """What is known of where a journal's numbers stand; found out when it is asked for."""
+    """What is known of where a journal's numbers stand; found out when it is asked for.
+
+    What is known is tried first: what was written stays where it is. It is found out anew for what
+    is not there.
+    """
 
     def __init__(self, files: Files) -> None:
         self._files = files
         self._heads: list[Head] = []
+        self._first_seqs: list[int] = []
         self._tables: dict[str, Table] = {}
+        self._sources: dict[str, Source] = {}
+        self._rows: dict[tuple[str, int], list[Spot]] = {}
         self._last: tuple[Block | None, bool] = (None, False)
 
     def names_from(self, start: int) -> list[str]:
@@ -27,25 +36,24 @@ class Places:
         names = self._files.names()
         if start <= 0 or not self._is_chain(names):
             return names
-        first_seqs = [head.header.first_seq for head in self._heads if head.header]
-        return names[max(0, bisect_right(first_seqs, start) - 1) :]
+        return names[max(0, bisect_right(self._first_seqs, start) - 1) :]
 
     def find(self, seq: int, *, verify: bool) -> Block:
         """Read the block with this event; KeyError when there is none, or what it is lost by."""
         last, verified = self._last
         if last is not None and verified >= verify and last.index(seq) is not None:
             return last
-        group = self._group(seq)
-        known = self._tables.get(group[0])
-        block = self._find_in(known, seq, verify) if known else None
+        block = self._find_in(self._known(seq), seq, verify)
         if block is None:
-            # what is known may be old, or an index whose blocks do not follow on each other
-            table = self._table(group, sparse=known is None)
-            block = self._find_in(table, seq, verify)
-            if block is None and known is None:
-                table = self._table(group, sparse=False)
-                block = self._find_in(table, seq, verify)
-            if block is None:
+            names = self.names_from(seq)
+            group = names[:1] if self._first_seqs else names
+            # an index says where blocks stand, unless debris stands between them
+            for sparse in (True, False):
+                table = self._table(group, sparse=sparse)
+                block = self._find_in(self._key(group[0]), seq, verify)
+                if block is not None:
+                    break
+            else:
                 raise table.missing(seq)
         self._last = (block, verify)
         return block
@@ -61,10 +69,14 @@ class Places:
                 if source is not None:
                     yield table, source, row
 
-    def _group(self, seq: int) -> list[str]:
-        """Name the files whose table has a number: one, where each file's numbers are its own."""
-        names = self.names_from(seq)
-        return names[:1] if self._is_chain(self._files.names()) else names
+    def _known(self, seq: int) -> str:
+        """Name the table in which a number should be, as far as is known."""
+        if not self._first_seqs:
+            return _WHOLE
+        return self._heads[max(0, bisect_right(self._first_seqs, seq) - 1)].name
+
+    def _key(self, name: str) -> str:
+        return name if self._first_seqs else _WHOLE
 
     def _is_chain(self, names: list[str]) -> bool:
         """Whether each segment file continues the one before, so that numbers are their own."""
@@ -75,26 +87,49 @@ class Places:
             self._heads, known = [], []
         self._heads += self._files.heads(names[len(known) :])
         headers = [head.header for head in self._heads]
-        return all(
+        chain = all(
             before is not None and header is not None and header.continues(before)
             for before, header in pairwise(headers)
         )
+        self._first_seqs = [header.first_seq for header in headers if header] if chain else []
+        return chain
 
     def _table(self, group: list[str], *, sparse: bool) -> Table:
-        table = seek.table_of(self._files, group, sparse=sparse)
+        table, key = seek.table_of(self._files, group, sparse=sparse), self._key(group[0])
         while len(self._tables) >= _TABLES_MAX:
-            del self._tables[next(iter(self._tables))]
-        self._tables[group[0]] = table
+            old = next(iter(self._tables))
+            del self._tables[old]
+        self._tables[key] = table
+        self._sources.clear()
+        self._rows.clear()
         return table
 
-    def _find_in(self, table: Table, seq: int, verify: bool) -> Block | None:
-        row = table.row_of(seq)
-        source = self._files.open(table.name_of(row)) if row >= 0 else None
+    def _find_in(self, key: str, seq: int, verify: bool) -> Block | None:
+        table = self._tables.get(key)
+        row = table.row_of(seq) if table else -1
+        if table is None or row < 0:
+            return None
+        source = self._source(table.name_of(row))
         if source is None:
             return None
-        for spot in table.spots(row, source):
+        spots = self._rows.get((key, row))
+        if spots is None:
+            if len(self._rows) >= _ROWS_MAX:
+                self._rows.clear()
+            spots = self._rows[key, row] = list(table.spots(row, source))
+        for spot in spots:
             if spot.may_hold(seq):
                 block = seek.block_at(source, spot, verify=verify)
                 if block.index(seq) is not None:
                     return block
         return None
+
+    def _source(self, name: str) -> Source | None:
+        source = self._sources.get(name)
+        if source is None:
+            if len(self._sources) >= _TABLES_MAX:
+                self._sources.clear()
+            source = self._files.open(name)
+            if source is not None:
+                self._sources[name] = source
+        return source

@@ -189,6 +189,8 @@ def _begin_anew(descriptor: int, wish: Wish) -> Outlet | None:
 def _go_on_in_directory(lock: int, wish: Wish) -> Start:
     names = segments.names_in(lock)
     if not names:
+        if not wish.directory:
+            raise NotAJournal(f"{wish.path} holds no segment, nothing stands")
         outlet = create_segment(wish.path / segments.name_of(0), new_header(wish))
         os.fsync(lock)
         return Start(lock, None, 0, outlet, 0, 0, 0, False)

@@ -117,6 +117,7 @@ class Survey(SegmentBytes):
         self._next_seq = 0
         self._falls: list[int] = []
         self._falls_to: list[int] = []
+        self._ahead: BlockHeader | None = None
 
     def segment(self, begin: int | None = None) -> Segment:
         """Make the pass, from the segment header or from where a block may stand."""
@@ -131,7 +132,8 @@ class Survey(SegmentBytes):
 
     def _step(self, position: int) -> int | None:
         """Take the block at ``position`` into account; give where to go on."""
-        header = self._header(position)
+        header = self._ahead or self._header(position)
+        self._ahead = None
         if header is None or flaw(header):
             return self._search(position)
         self._durable = max(self._durable, header.durable_upto)
@@ -146,6 +148,7 @@ class Survey(SegmentBytes):
         end = self._start + header.end
         following = self._header(end)
         if following and following.follows(header.end, header.hash):
+            self._ahead = following
             return end
         # the block that should follow may stand inside what this one only claims to be
         if end <= self._size and self._whole(header, self._body(header)):
@@ -157,5 +160,5 @@ class Survey(SegmentBytes):
             return None
         if self._limit is None:
             self._limit = segment.find(self._data, position, self._size)
-        found = self._find(position, self._limit)
-        return self._start + found.offset if found else None
+        self._ahead = self._find(position, self._limit)
+        return self._start + self._ahead.offset if self._ahead else None
