@@ -66,6 +66,7 @@ def test_info_of_a_directory_counts_all_its_segments(tmp_path: Path) -> None:
     assert not found["resumable"]
     text = inside("info", "d", at=tmp_path).stdout.decode()
     assert f"and {len(files)} segments" in text
+    assert f"of {files[-1].name}\n" in text
 
 
 def test_info_tells_of_a_torn_tail_and_of_damage(tmp_path: Path) -> None:

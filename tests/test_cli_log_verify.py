@@ -137,6 +137,15 @@ def test_what_is_no_journal_exits_with_1(name: str, tmp_path: Path) -> None:
     assert done.stderr.count(b"\n") == 1
 
 
+def test_a_wrong_event_in_a_directory_is_told_with_its_file(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "d", roll=journal.Roll()) as writer:
+        writer.append_frame(ClockRead.tag, b"short")
+    _, found = verified(tmp_path / "d")
+    (finding,) = found["findings"]
+    assert finding["file"] == "0000000000.journal"
+    assert finding["message"].endswith(f"at offset {finding['offset']} of 0000000000.journal")
+
+
 def in_steps(path: Path, *options: str) -> tuple[int, dict[str, Any], int]:
     """Verify with no time at all, again and again: a block at a time."""
     code, found = verified(path, "--max-seconds", "1e-9", *options)

@@ -47,7 +47,7 @@ def info(
         with Reader(journal) as reader:
             found = facts.gather(reader)
         known = _known(found, facts.obstacle(found), env)
-        known = {"journal": str(journal), **known}
+        known = {"journal": str(journal), **known, "tail_file": reading.last_file(journal)}
         if as_json:
             typer.echo(json.dumps(known, indent=2))
         else:
@@ -155,10 +155,11 @@ def _rows(known: dict[str, Any], summary: "Summary") -> list[tuple[str, str]]:
             f"{reading.count(summary.size, 'byte')} in {reading.count(summary.blocks, 'block')} "
             f"and {reading.count(summary.segments, 'segment')}, format {known['format']}",
         ),
-        ("durable", f"at least up to offset {summary.durable_upto}"),
-        ("tail", f"at offset {summary.tail}"),
+        ("tail", reading.place(summary.tail, known["tail_file"])),
     ]
-    if note := reading.torn(summary):
+    if not known["tail_file"]:
+        rows.append(("durable", f"at least up to offset {summary.durable_upto}"))
+    if note := reading.torn(summary, known["tail_file"]):
         rows.append(("torn", note))
     rows += [
         ("debris", f"{reading.count(size, 'byte')} at offset {offset}, of a crash")

@@ -73,7 +73,7 @@ def inspect(
             found = reading.blocks(reader, start, tags, errors.append)
             _print(lines.of_blocks(found, start, tags, line), limit)
         reading.tell_errors(journal, errors)
-        if not errors and (note := reading.torn(summary)):
+        if not errors and (note := reading.torn(summary, reading.last_file(journal))):
             render.say(f"{journal}: {note}")
     raise typer.Exit(exits.of_errors(errors))
 

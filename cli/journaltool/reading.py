@@ -47,14 +47,23 @@ def tell_errors(journal: Path, errors: "Sequence[FormatError]") -> None:
     render.say(f"error: {journal}: {first}{more}")
 
 
-def torn(summary: "Summary") -> str:
-    """One sentence about a torn tail; empty when there is none."""
+def torn(summary: "Summary", file: str) -> str:
+    """One sentence about a torn tail, which ``file`` has; empty when there is none."""
     if not summary.torn_size:
         return ""
     return (
-        f"the last {count(summary.torn_size, 'byte')}, at offset {summary.tail}, "
+        f"the last {count(summary.torn_size, 'byte')}, {place(summary.tail, file)}, "
         "are of a block that a crash cut short"
     )
+
+
+def last_file(journal: Path) -> str:
+    """The name of the segment file that a directory ends with; empty where there is one file."""
+    if not journal.is_dir():
+        return ""
+    from journal.segments import names_in
+
+    return max(names_in(journal), default="")
 
 
 def count(number: int, what: str) -> str:
