@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import tracemalloc
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +18,7 @@ from journal import Frame, JournalError, OptionError, Reader, Roll, Writer
 from journal.bits import flipped
 from journal.block import BLOCK_HEADER_SIZE
 from journal.checking import Check
+from journal.concatenating import concat
 from journal.recovering import Recovery, recover
 from journal.segment import SEGMENT_HEADER_SIZE
 from tests.journals import Story, ticking, written
@@ -178,6 +181,61 @@ def test_every_event_is_either_kept_or_accounted_for(
         assert not kept & lost(found)
         if not any(loss.open_ended for loss in found.losses) and not found.torn_size:
             assert kept | lost(found) == set(range(len(expected)))
+
+
+edits = st.lists(
+    st.tuples(
+        st.sampled_from(["flip", "zero", "noise", "cut", "copy"]),
+        st.floats(0, 1, exclude_max=True),
+        st.integers(1, 300),
+        st.randoms(use_true_random=False),
+    ),
+    max_size=6,
+)
+
+
+def edited(data: bytes, changes: list[tuple[str, float, int, random.Random]]) -> bytes:
+    """Bytes as nobody would leave them."""
+    changed = bytearray(data)
+    for what, where, size, chance in changes:
+        at = int(where * len(changed))
+        size = min(size, len(changed) - at)
+        if what == "flip":
+            changed[at : at + 1] = bytes(byte ^ 1 << size % 8 for byte in changed[at : at + 1])
+        elif what == "zero":
+            changed[at : at + size] = bytes(size)
+        elif what == "noise":
+            changed[at : at + size] = chance.randbytes(size)
+        elif what == "cut":
+            del changed[at : at + size]
+        else:
+            other = chance.randrange(len(changed) + 1)
+            changed[other:other] = changed[at : at + size]
+    return bytes(changed)
+
+
+@given(st.lists(stories, min_size=1, max_size=3), edits)
+def test_whatever_was_done_to_a_journal_it_is_recovered_or_refused(
+    journals: list[list[Story]], changes: list[tuple[str, float, int, random.Random]]
+) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        parts = [written(folder / f"{index}", *story) for index, story in enumerate(journals)]
+        source, target = folder / "broken", folder / "target"
+        source.write_bytes(edited(b"".join(parts), changes))
+        with suppress(JournalError):
+            found = recover(source, target)
+            assert is_whole(target)
+            frames = frames_of(target)
+            assert len(frames) == found.events
+            assert not {frame.seq for frame in frames} & lost(found)
+            written_before = {
+                (tag, data) for story in journals for one in story for tag, data in one
+            }
+            assert {(frame.tag, frame.payload) for frame in frames} <= written_before
+        with suppress(JournalError):
+            concat([source, folder / "0"], folder / "joined", salvage=True)
+            assert is_whole(folder / "joined")
 
 
 def test_what_a_crash_cut_short_is_no_loss(tmp_path: Path) -> None:
