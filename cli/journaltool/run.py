@@ -117,6 +117,14 @@ def run(
         int | None,
         typer.Option(parser=options.size, metavar="SIZE", help="The stack of the guest's calls."),
     ] = None,
+    segments: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.size,
+            metavar="SIZE",
+            help="Make the journal a directory of segments of this size.",
+        ),
+    ] = None,
     timeout: options.TimeoutOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the journal if there is one.")
@@ -150,6 +158,7 @@ def run(
                 embed=not no_embed,
                 configuration=_configuration((max_memory, max_files, stack), unknown_imports),
                 cache=options.cache(),
+                roll=library.Roll(segments) if segments is not None else None,
             )
         ended = supervise.until_end(recorder, timeout)
         supervise.tell(

@@ -70,6 +70,7 @@ def tail(
             )
             frames = reader.last(number) if number else []
             _print(line, frames)
+            sys.stdout.flush()
             start = frames[0].seq if frames else summary.last_seq + 1
             if follow:
                 _follow(reader, line, frames[-1].seq + 1 if frames else start)
@@ -83,7 +84,6 @@ def _print(line: lines.Line, frames: "Iterable[Frame]") -> None:
     for frame in frames:
         text = line(frame.seq, frame.time, frame.tag, frame.payload, frame.offset)
         out.write((text + "\n").encode("utf-8", "backslashreplace"))
-    out.flush()
 
 
 def _follow(reader: "Reader", line: lines.Line, start: int) -> None:
@@ -91,12 +91,17 @@ def _follow(reader: "Reader", line: lines.Line, start: int) -> None:
     gone = threading.Event()
     try:
         _watch_output(gone)
-        for frame in reader.follow(start):
-            _print(line, (frame,))
+        _print(line, reader.follow(start, stop=_nothing_more))
     except KeyboardInterrupt:
         if gone.is_set():
             raise BrokenPipeError from None
         raise
+
+
+def _nothing_more() -> bool:
+    """Let go of what was printed before waiting; wait on."""
+    sys.stdout.flush()
+    return False
 
 
 def _watch_output(gone: threading.Event) -> None:
