@@ -14,9 +14,9 @@ from journal import block, durable, segments
 from journal.block import BLOCK_HEADER_SIZE, BlockHeader, Compressor, Frames
 from journal.columns import Packed
 from journal.errors import JournalError, OptionError, StorageError
-from journal.outlet import Outlet, no_room
 from journal.recovery import Start, Wish, create_segment, new_salt, open_journal
 from journal.segment import SegmentHeader
+from journal.segment_file import SegmentFile, no_room
 
 HELD_SIZE_MAX = 1 << 26
 """Bytes of blocks kept to be written elsewhere should the disk fail; more of them are synced."""
@@ -44,7 +44,7 @@ class NoRoom(Exception):
 class Ticket(NamedTuple):
     """What a sync is to make durable: syncing needs no lock, telling the appender does."""
 
-    outlet: Outlet
+    file: SegmentFile
     descriptor: int
     end: int
     chain: tuple[int, int]
@@ -73,12 +73,12 @@ class Appender:
     __slots__ = (
         "_clock",
         "_explain",
+        "_file",
         "_file_index",
         "_held",
         "_held_size",
         "_keep",
         "_lock",
-        "_outlet",
         "_path",
         "_retry_end",
         "_roll",
@@ -100,7 +100,7 @@ class Appender:
         self._lock = start.lock
         self._temporary = start.temporary
         self._file_index = start.file_index
-        self._outlet = start.outlet
+        self._file = start.file
         self._shift = start.shift
         self._roll = roll or Roll() if start.file_index >= 0 else None
         self._retry_end = 0
@@ -116,12 +116,12 @@ class Appender:
     @property
     def end(self) -> int:
         """Where the next block goes, in its segment."""
-        return self._outlet.end
+        return self._file.end
 
     @property
     def header(self) -> SegmentHeader:
         """The header of the segment that is being written."""
-        return self._outlet.header
+        return self._file.header
 
     @property
     def is_open(self) -> bool:
@@ -154,14 +154,14 @@ class Appender:
 
         Raises NoRoom when the disk is full; with ``last_resort`` the reserve is used up first.
         """
-        place = self._outlet.place(self.next_seq - self._shift)
+        place = self._file.place(self.next_seq - self._shift)
         parts, header = block.encode_parts(place, frames, compressor, time=self.time)
         return self._emit(parts, header, self.next_seq + header.frame_count, last_resort)
 
     def put_block(self, header: BlockHeader, body: bytes, seqs: range | list[int]) -> None:
         """Write a block of another journal with these numbers; NoRoom when the disk is full."""
         shift = self._shift
-        place = self._outlet.place(seqs[0] - shift)
+        place = self._file.place(seqs[0] - shift)
         holes = seqs[0] != self.next_seq or seqs[-1] - seqs[0] >= len(seqs)
         numbers = [seq - shift for seq in seqs] if holes or header.has_numbers else None
         data, header = block.rehead(header, body, place, numbers)
@@ -169,25 +169,25 @@ class Appender:
 
     def mark(self) -> None:
         """Write a block of no events, which says what is durable before it."""
-        place = self._outlet.place(self.next_seq - self._shift)
+        place = self._file.place(self.next_seq - self._shift)
         parts, header = block.encode_parts(place, _NO_FRAMES, time=self.time)
         self._emit(parts, header, self.next_seq, True)
 
     def _emit(
         self, parts: list[bytes], header: BlockHeader, next_seq: int, last_resort: bool
     ) -> bool:
-        outlet, roomy = self._outlet, True
+        file, roomy = self._file, True
         try:
-            outlet.reserve(header.size)
+            file.reserve(header.size)
         except OSError as error:
             if not no_room(error):
                 self._fail_over(error, _Held(header, parts, next_seq))
                 return True
-            if not last_resort or not outlet.fits(header.size):
+            if not last_resort or not file.fits(header.size):
                 raise NoRoom(error) from error
             roomy = False
         try:
-            outlet.write(parts, header, next_seq - self._shift)
+            file.write(parts, header, next_seq - self._shift)
         except OSError as error:
             self._fail_over(error, _Held(header, parts, next_seq))
             return roomy
@@ -209,23 +209,21 @@ class Appender:
 
     def ticket(self) -> Ticket | None:
         """Say what a sync would make durable now; None when all is."""
-        outlet = self._outlet
-        if self.durable_upto == self.next_seq and outlet.durable[0] == outlet.end:
+        file = self._file
+        if self.durable_upto == self.next_seq and file.durable[0] == file.end:
             return None
-        return Ticket(
-            outlet, outlet.descriptor, outlet.end, outlet.chain, self.next_seq, len(self._held)
-        )
+        return Ticket(file, file.descriptor, file.end, file.chain, self.next_seq, len(self._held))
 
     def settle(self, ticket: Ticket, error: BaseException | None) -> None:
         """Take note of how a sync went."""
-        if ticket.outlet is not self._outlet:
+        if ticket.file is not self._file:
             return  # it failed meanwhile, and all that it held is durable elsewhere
         if isinstance(error, OSError):
             self._fail_over(error)
         elif error is not None:
             self._poison(error, "sync interrupted")
         else:
-            ticket.outlet.durable = (ticket.end, ticket.chain)
+            ticket.file.durable = (ticket.end, ticket.chain)
             self.durable_upto = ticket.next_seq
             del self._held[: ticket.held_count]
             self._held_size = sum(held.header.size for held in self._held)
@@ -245,7 +243,7 @@ class Appender:
     def room(self) -> None:
         """Have the reserve; NoRoom when the disk is full."""
         try:
-            self._outlet.reserve(0)
+            self._file.reserve(0)
         except OSError as error:
             raise NoRoom(error) from error
 
@@ -254,25 +252,25 @@ class Appender:
     @property
     def should_roll(self) -> bool:
         """Whether it is time for the next segment."""
-        roll, outlet = self._roll, self._outlet
-        if roll is None or not self._wrote or outlet.end < self._retry_end:
+        roll, file = self._roll, self._file
+        if roll is None or not self._wrote or file.end < self._retry_end:
             return False
-        if outlet.end >= roll.size_bytes:
+        if file.end >= roll.size_bytes:
             return True
         age = roll.age_seconds
-        return age is not None and self._clock() - outlet.header.created >= age * 1e6
+        return age is not None and self._clock() - file.header.created >= age * 1e6
 
     def roll(self) -> None:
         """Seal the segment and begin the next; where there is no room for one, go on with this.
 
         The next segment says that this one is durable to its end, so that this is synced first.
         """
-        old = self._outlet
+        old = self._file
         self._retry_end = old.end + _RETRY_SIZE
         with suppress(NoRoom):
             self._seal()
             self.sync()
-            if old is not self._outlet:
+            if old is not self._file:
                 return  # the disk failed meanwhile, and a new segment is what came of it
             try:
                 new = self._next_segment(old)
@@ -287,12 +285,12 @@ class Appender:
             self._switch(new)
 
     def _seal(self) -> None:
-        outlet = self._outlet
-        place = outlet.place(self.next_seq - self._shift)
-        data, header = block.encode_index(place, outlet.rows.payload(outlet.end), self.time)
+        file = self._file
+        place = file.place(self.next_seq - self._shift)
+        data, header = block.encode_index(place, file.rows.payload(file.end), self.time)
         self._emit([data], header, self.next_seq, False)
 
-    def _next_segment(self, old: Outlet) -> Outlet:
+    def _next_segment(self, old: SegmentFile) -> SegmentFile:
         """Create the file, without a name yet, that goes on at what is durable of the old one."""
         if self._file_index >= segments.SEGMENT_INDEX_MAX:
             raise OSError("there are no numbers for more segments")
@@ -310,14 +308,14 @@ class Appender:
             raise
         return new
 
-    def _name_segment(self, outlet: Outlet) -> None:
-        target = outlet.path.with_name(segments.name_of(self._file_index + 1))
-        durable.publish(outlet.path, target)
-        outlet.path = target
+    def _name_segment(self, file: SegmentFile) -> None:
+        target = file.path.with_name(segments.name_of(self._file_index + 1))
+        durable.publish(file.path, target)
+        file.path = target
         self._file_index += 1
 
-    def _switch(self, new: Outlet) -> None:
-        old, self._outlet = self._outlet, new
+    def _switch(self, new: SegmentFile) -> None:
+        old, self._file = self._file, new
         self._retry_end = 0
         old.close()
 
@@ -332,7 +330,7 @@ class Appender:
         if not self._keep:
             self._poison(error, "writing failed")
         moving = [*self._held, refused] if refused else self._held
-        old, again = self._outlet, self._outlet
+        old, again = self._file, self._file
         try:
             again = self._elsewhere(old, refused.header.size if refused else 0)
             self._move(moving, again)
@@ -349,7 +347,7 @@ class Appender:
         self.durable_upto = self.next_seq
         self._held, self._held_size = [], 0
 
-    def _elsewhere(self, old: Outlet, size: int) -> Outlet:
+    def _elsewhere(self, old: SegmentFile, size: int) -> SegmentFile:
         """Open what to go on in: the next segment, or this file behind all that was tried."""
         if self._roll is not None:
             return self._next_segment(old)
@@ -357,7 +355,7 @@ class Appender:
         try:
             if not os.path.samestat(os.fstat(descriptor), os.fstat(self._lock)):
                 raise OSError(f"{old.path} is another file now")
-            new = Outlet(
+            new = SegmentFile(
                 old.path,
                 descriptor,
                 old.header,
@@ -372,7 +370,7 @@ class Appender:
         new.durable = old.durable
         return new
 
-    def _move(self, moving: list[_Held], new: Outlet) -> None:
+    def _move(self, moving: list[_Held], new: SegmentFile) -> None:
         written = []
         for held in moving:
             place = new.place(held.header.first_seq)
@@ -410,12 +408,12 @@ class Appender:
         try:
             if self._roll is None:
                 durable.publish(self._temporary, self._path)
-                self._outlet.path = self._path
+                self._file.path = self._path
             else:
                 durable.sync_directory(self._temporary)  # its segment has a name in it
                 self._temporary.rename(self._path)
                 durable.sync_directory(self._path.parent)
-                self._outlet.path = self._path / self._outlet.path.name
+                self._file.path = self._path / self._file.path.name
         except OSError as error:
             if self._path.exists() and self._temporary.exists():
                 raise OptionError(f"{self._path} exists already") from None
@@ -430,8 +428,8 @@ class Appender:
             with suppress(JournalError, NoRoom):  # what a mark says is known without it
                 if self._wrote:
                     self.mark()
-                self._outlet.trim()
-        self._outlet.close()
+                self._file.trim()
+        self._file.close()
         lock, self._lock = self._lock, -1
         if self._temporary is not None:
             _remove(self._temporary)

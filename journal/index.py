@@ -12,7 +12,7 @@ from journal.segment import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.source import Bytes
 
 INDEX_STEP = 1 << 16
-"""Bytes of blocks that one row stands for, at least: a row is sparse where blocks are small."""
+"""Bytes of blocks that one row stands for, at most, if it is more than one block."""
 INDEX_ROWS_MAX = 1 << 19
 _MAGIC = b"\x89JNLIDX\n"
 _HEAD = struct.Struct("<8sQQQQ")
@@ -62,7 +62,7 @@ class Builder:
         if not header.frame_count:
             return
         index = self._index
-        if not index.offsets or header.offset - index.offsets[-1] >= INDEX_STEP:
+        if not index.offsets or header.end - index.offsets[-1] > INDEX_STEP:
             index.offsets.append(header.offset)
             index.first_seqs.append(header.first_seq)
             index.times.append(header.time_first)

@@ -22,8 +22,8 @@ from journal.errors import (
 )
 from journal.index import Builder
 from journal.log import Mode
-from journal.outlet import Outlet
 from journal.segment import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader
+from journal.segment_file import SegmentFile
 from journal.source import Source
 from journal.survey import Segment
 
@@ -44,7 +44,7 @@ class Start(NamedTuple):
     lock: int
     temporary: Path | None
     file_index: int
-    outlet: Outlet
+    file: SegmentFile
     shift: int
     next_seq: int
     time: int
@@ -86,7 +86,7 @@ def open_journal(wish: Wish) -> Start:
         os.close(lock)  # replaced between the open and the lock: look again
 
 
-def create_segment(path: Path, header: SegmentHeader) -> Outlet:
+def create_segment(path: Path, header: SegmentHeader) -> SegmentFile:
     """Create a file that holds a durable segment header; StorageError when that fails."""
     data, header = header.encode()
     try:
@@ -95,7 +95,7 @@ def create_segment(path: Path, header: SegmentHeader) -> Outlet:
             if os.pwrite(descriptor, data, 0) != len(data):
                 raise OSError("the header was written in part")
             os.fdatasync(descriptor)
-            return Outlet(path, descriptor, header)
+            return SegmentFile(path, descriptor, header)
         except BaseException:
             os.close(descriptor)
             with suppress(OSError):
@@ -120,10 +120,10 @@ def new_salt() -> int:
 def _create(wish: Wish) -> Start:
     temporary = durable.temporary_beside(wish.path)
     if not wish.directory:
-        outlet = create_segment(temporary, new_header(wish))
+        file = create_segment(temporary, new_header(wish))
         lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
         _lock(lock, wish.path)
-        return Start(lock, temporary, -1, outlet, 0, 0, 0, False)
+        return Start(lock, temporary, -1, file, 0, 0, 0, False)
     try:
         temporary.mkdir(mode=0o700)
         lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
@@ -132,8 +132,8 @@ def _create(wish: Wish) -> Start:
         raise StorageError(reason, 0) from error
     try:
         _lock(lock, wish.path)
-        outlet = create_segment(temporary / segments.name_of(0), new_header(wish))
-        return Start(lock, temporary, 0, outlet, 0, 0, 0, False)
+        file = create_segment(temporary / segments.name_of(0), new_header(wish))
+        return Start(lock, temporary, 0, file, 0, 0, 0, False)
     except BaseException:
         os.close(lock)
         with suppress(OSError):
@@ -169,7 +169,7 @@ def _go_on_in_file(lock: int, wish: Wish) -> Start:
         raise
 
 
-def _begin_anew(descriptor: int, wish: Wish) -> Outlet | None:
+def _begin_anew(descriptor: int, wish: Wish) -> SegmentFile | None:
     """Begin a file in which a crash cut the creation short: nothing was written, nor promised."""
     size = os.fstat(descriptor).st_size
     begin = os.pread(descriptor, len(SEGMENT_MAGIC), 0)
@@ -183,7 +183,7 @@ def _begin_anew(descriptor: int, wish: Wish) -> Outlet | None:
     except OSError as error:
         raise StorageError(f"{wish.path} cannot be created: {error}", 0) from error
     durable.sync_directory(wish.path.parent)
-    return Outlet(wish.path, descriptor, header)
+    return SegmentFile(wish.path, descriptor, header)
 
 
 def _go_on_in_directory(lock: int, wish: Wish) -> Start:
@@ -191,12 +191,14 @@ def _go_on_in_directory(lock: int, wish: Wish) -> Start:
     if not names:
         if not wish.directory:
             raise NotAJournal(f"{wish.path} holds no segment, nothing stands")
-        outlet = create_segment(wish.path / segments.name_of(0), new_header(wish))
+        file = create_segment(wish.path / segments.name_of(0), new_header(wish))
         os.fsync(lock)
-        return Start(lock, None, 0, outlet, 0, 0, 0, False)
+        return Start(lock, None, 0, file, 0, 0, 0, False)
     files = segments.Files(wish.path)
     try:
         _check_chain(files, names)
+        if wish.mode is Mode.STRICT:
+            _check_all(files, names)
     finally:
         files.close()
     descriptor = os.open(wish.path / names[-1], os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -233,6 +235,13 @@ def _check_chain(files: segments.Files, names: list[str]) -> None:
             _check_pair(files, [name, next_name])
 
 
+def _check_all(files: segments.Files, names: list[str]) -> None:
+    """Raise for any damage in any of the files."""
+    for item in log.walk(files.sources(names), lambda *_: True):
+        if isinstance(item, log.Damage):
+            raise item.error()
+
+
 def _check_pair(files: segments.Files, names: list[str]) -> None:
     """Raise for what is lost at the end of a segment that has no seal, as when a disk failed."""
     for item in log.walk(files.sources(names), lambda *_: False, from_middle=True):
@@ -251,7 +260,7 @@ def _recovered(descriptor: int, wish: Wish, lock: int, name: str = "") -> Start:
         raise OptionError(f"{wish.path} is another journal: its id is {header.journal_id.hex()}")
     end = _used(descriptor, found.offset, size) - found.segment.offset
     end += -end % 8
-    outlet = Outlet(
+    file = SegmentFile(
         wish.path / name if name else wish.path,
         descriptor,
         header,
@@ -261,7 +270,7 @@ def _recovered(descriptor: int, wish: Wish, lock: int, name: str = "") -> Start:
         found.rows,
     )
     shift = found.segment.shift
-    return Start(lock, None, -1, outlet, shift, found.next_seq, found.time, found.explain)
+    return Start(lock, None, -1, file, shift, found.next_seq, found.time, found.explain)
 
 
 def _settle(descriptor: int, size: int, path: Path) -> None:
@@ -300,6 +309,7 @@ def _find_end(data: Source, mode: Mode) -> _End:
         [data],
         # below durable_upto a sync has returned, so that the chain of headers is enough
         lambda place, header, _: strict or header.end > place.durable_upto,
+        from_middle=bool(data.name),  # the files before it are held to their chain
     ):
         if isinstance(item, Segment):
             segment, rows = item, Builder()

@@ -66,7 +66,7 @@ class Table:
 
     def _add_block(self, offset: int, end: int, first_seq: int) -> None:
         if len(self._offsets) > self._rows_before[-1]:
-            near = offset - self._offsets[-1] < index.INDEX_STEP
+            near = end - self._offsets[-1] <= index.INDEX_STEP
             if near and offset == self._ends[-1]:
                 self._ends[-1] = end
                 return

@@ -42,7 +42,7 @@ def run(program: str, folder: Path) -> str:
 def test_the_readme_s_programs_do_what_it_says(tmp_path: Path, quickjs: Path) -> None:
     shutil.copy(quickjs, tmp_path / "qjs.wasm")
     (tmp_path / "work.js").write_text(WORK)
-    first, second, log = programs()
+    first, second, log, many = programs()
     assert (
         run(first, tmp_path)
         == "None\nb'did first order\\n' "
@@ -53,3 +53,6 @@ def test_the_readme_s_programs_do_what_it_says(tmp_path: Path, quickjs: Path) ->
         "0 b'did first order\\ndid second order\\n'\n"
     )
     assert run(log, tmp_path) == "ProcessExit(exit_code=0)\n"
+    first_line, second_line, followed = run(many, tmp_path).splitlines()
+    assert (first_line, second_line) == ("[b'four', b'five']", "b'three' 4 7")
+    assert followed.endswith(" b'five'")

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from journal import codec
+from journal.appender import Roll
 from journal.engine import identity as identities
 from journal.engine import module as modules
 from journal.engine.configuration import Configuration
@@ -43,6 +44,7 @@ def record(
     embed: bool = True,
     configuration: Configuration | None = None,
     cache: Path | None = None,
+    roll: Roll | None = None,
 ) -> Recorder:
     """A new run of ``module``, recorded in a new journal at ``path``.
 
@@ -50,7 +52,8 @@ def record(
     default one in memory, ``/``; ``copies`` are put there before it starts. ``stdin`` is bytes, a
     file or a descriptor, or nothing: then it is fed by :meth:`Recorder.feed`. ``stdout`` and
     ``stderr`` are files or descriptors, or captured. ``cache`` is where compiled modules are kept.
-    Raises ``ModuleRefused``, ``OptionError``, and ``StorageError`` where the disk fails.
+    With ``roll`` the journal is a directory of segments. Raises ``ModuleRefused``, ``OptionError``,
+    and ``StorageError`` where the disk fails.
     """
     loaded = modules.load(module)
     settings = configuration or Configuration()
@@ -59,7 +62,7 @@ def record(
     modules.check_program(compiled, settings)
     streams = connect(stdin, stdout, stderr)
     interrupter = Interrupter()
-    writer = Writer(path, publish=False)
+    writer = Writer(path, publish=False, roll=roll)
     with _letting_go(writer, interrupter):
         identity = identities.write(
             writer,

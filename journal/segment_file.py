@@ -27,7 +27,7 @@ def no_room(error: OSError) -> bool:
     return error.errno in _NO_ROOM
 
 
-class Outlet:
+class SegmentFile:
     """A segment's file while it is written; all offsets but the file's size are the segment's own.
 
     > Why preallocate? It nearly doubles the commits in a second, because a sync need not write a
