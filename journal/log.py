@@ -61,9 +61,10 @@ def walk(
             continue
         if not behind and not (from_middle and next_seq is None):
             yield from _orphaned(found.place, before, next_seq)
-        place, next_seq = _numbered(found.place, None if behind else before, next_seq)
         if behind:
-            place = place._replace(shift=behind.segment.shift)
+            place, next_seq = found.place._replace(shift=behind.segment.shift), behind.next_seq
+        else:
+            place, next_seq = _numbered(found.place, before, next_seq)
         if isinstance(following, _Surveyed) and following.place.header.continues(place.header):
             place = _continued(place, following.place)
         before = place
@@ -176,9 +177,9 @@ def _orphaned(place: Segment, before: Segment | None, next_seq: int | None) -> I
 def _numbered(place: Segment, before: Segment | None, next_seq: int | None) -> tuple[Segment, int]:
     """Make a segment's numbers the journal's."""
     header = place.header
-    if next_seq is None:
+    if before is None or next_seq is None:
         return place, header.first_seq
-    if before is not None and header.continues(before.header):
+    if header.continues(before.header):
         return place._replace(shift=before.shift), next_seq
     return place._replace(shift=next_seq - header.first_seq), next_seq
 

@@ -14,12 +14,14 @@ from journal import durable, index, log, segments
 from journal.block import last_number
 from journal.errors import (
     JournalLocked,
+    LimitExceeded,
     LostAcknowledged,
     NotAJournal,
     OptionError,
     StorageError,
     TornBlock,
 )
+from journal.frame import SEQ_MAX
 from journal.index import Builder
 from journal.log import Mode
 from journal.segment import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader
@@ -27,6 +29,8 @@ from journal.segment_file import SegmentFile
 from journal.source import Source
 from journal.survey import Segment
 
+SEQ_LAST = SEQ_MAX - (1 << 40)
+"""A writer begins below this number: what it then writes in a lifetime, readers believe."""
 _CHUNK_SIZE = 1 << 20
 _DISTRUST_SIZE = 1 << 26
 """Bytes at the end of a file that are read from the disk again, whatever the page cache says."""
@@ -270,6 +274,8 @@ def _recovered(descriptor: int, wish: Wish, lock: int, name: str = "") -> Start:
         found.rows,
     )
     shift = found.segment.shift
+    if max(found.next_seq, found.next_seq - shift) > SEQ_LAST:
+        raise LimitExceeded("the numbers of events have run out", found.offset, name)
     return Start(lock, None, -1, file, shift, found.next_seq, found.time, found.explain)
 
 

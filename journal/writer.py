@@ -19,9 +19,9 @@ from journal.block import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH, TIME_SPAN_MAX, B
 from journal.columns import Packed, take
 from journal.commit import Commit, Committer, Level
 from journal.errors import JournalError, LimitExceeded, OptionError, StorageError
-from journal.frame import PAYLOAD_SIZE_MAX, SEQ_MAX, TAG_MAX
+from journal.frame import PAYLOAD_SIZE_MAX, TAG_MAX
 from journal.log import Mode
-from journal.recovery import Wish
+from journal.recovery import SEQ_LAST, Wish
 from journal.turn import Turn
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 _TAG_END = TAG_MAX + 1
 _FEW = 1 << 8
 """Events that are better kept for the next block than written in one of their own."""
-_SEQ_LAST = SEQ_MAX - (1 << 40)
-"""A writer begins below this number: what it then writes in a lifetime, readers believe."""
 
 
 def _microseconds() -> int:
@@ -108,9 +106,6 @@ class Writer:
         self._appender = appender = Appender(wish, roll, commit.level is not Level.NONE)
         appender.when_poisoned = self._stop
         self.next_seq = appender.next_seq
-        if self.next_seq > _SEQ_LAST:
-            appender.close()
-            raise LimitExceeded("the numbers of events have run out", appender.end)
         self.journal_id = appender.header.journal_id
         self._tick_base, self._tick_scale = 0, 1
         self._ticking = time.monotonic_ns if clock is None else _never_back(clock, appender.time)
@@ -226,7 +221,7 @@ class Writer:
             return
         if seqs[0] < self.next_seq:
             raise OptionError(f"there is an event number {seqs[0]} already")
-        if seqs[-1] > _SEQ_LAST:
+        if seqs[-1] > SEQ_LAST:
             raise LimitExceeded(f"a block claims event number {seqs[-1]}", source.offset)
         with self._lock:
             self._clock()

@@ -22,15 +22,17 @@ def outcome(path: Path, mode: Mode = Mode.TOLERATE_TAIL) -> Outcome:
     return rows, False
 
 
-def expected(files: list[bytes], mode: Mode = Mode.TOLERATE_TAIL) -> Outcome:
-    """Say what the format says of these files."""
+def expected(files: list[bytes]) -> dict[Mode, Outcome]:
+    """Say what the format says of these files, in each mode."""
+    nothing: Outcome = ([], True)
     try:
         found = reading(*files)
     except NotReadable:
-        return [], True
-    if mode is not Mode.SALVAGE and any(lost[:2] == (0, 0) for lost in found.damage):
-        return [], True  # what does not begin as a journal is none
-    return judged(found, mode)
+        return dict.fromkeys(Mode, nothing)
+    if any(lost[:2] == (0, 0) and lost.size for lost in found.damage):
+        # what does not begin as a journal is none, but something may be saved
+        return {**dict.fromkeys(Mode, nothing), Mode.SALVAGE: judged(found, Mode.SALVAGE)}
+    return {mode: judged(found, mode) for mode in Mode}
 
 
 def judged(found: Reading, mode: Mode) -> Outcome:

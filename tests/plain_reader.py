@@ -407,7 +407,7 @@ def next_segment(data: bytes, at: int) -> int:
 
 
 def reading(*files: bytes) -> Reading:
-    """Read the file, or the segment files in their order, that a journal is.
+    """Read the file, or the two and more segment files in their order, that a journal is.
 
     NotReadable where there is nothing to go on with: no sound segment header in any file, or in a
     journal of one file, one of an unknown version.
@@ -421,7 +421,10 @@ def reading(*files: bytes) -> Reading:
         if isinstance(item, Lost):
             found.next_seq = _pass_over_head(found, item, before, behind)
             continue
-        if before is None and not found.damage:
+        first = item is segments[0]
+        if len(files) > 1 and not item.start and item.head.previous_hash:
+            found.damage += _orphaned(found, item, before)
+        if first:
             item.seq = item.head.first_seq
         else:
             item.seq = found.next_seq
@@ -447,6 +450,17 @@ def _segments(data: bytes, file: int) -> Iterator[Segment | Lost]:
         else:
             yield segment
             position = segment.limit
+
+
+def _orphaned(found: Reading, segment: Segment, before: Segment | None) -> list[Lost]:
+    """Account for what is missing where a segment continues one that is not in front of it."""
+    if before is None:
+        return (
+            [] if found.damage else [Lost(segment.file, 0, 0, 0, segment.head.first_seq - 1, True)]
+        )
+    if segment.continues(before):
+        return []
+    return [Lost(segment.file, 0, 0, found.next_seq, found.next_seq - 1, True, True)]
 
 
 def _pass_over_head(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -67,6 +68,17 @@ def inside(*arguments: str | Path, at: Path) -> Done:
     return subprocess.CompletedProcess(
         list(arguments), done.exit_code, done.stdout_bytes, done.stderr_bytes
     )
+
+
+def interrupted(*arguments: str | Path, at: Path) -> int:
+    """Run what only ends by Ctrl-C, and press it when the first line has come; the exit code."""
+    with subprocess.Popen(
+        command(*arguments), cwd=at, env=environment(), stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        return process.wait(WAIT_SECONDS)
 
 
 def last_json(done: Done) -> dict[str, object]:

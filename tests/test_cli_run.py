@@ -29,6 +29,7 @@ from tests.test_cli import (
     command,
     environment,
     inside,
+    interrupted,
     last_json,
     tool,
 )
@@ -331,14 +332,29 @@ def test_a_journal_without_its_module_needs_it(tmp_path: Path) -> None:
     assert tool("resume", "--module", guest("exit7"), "cut.journal", at=tmp_path).returncode == 7
 
 
-def test_the_examples_of_the_help_work(tmp_path: Path) -> None:
-    for name in ("hello", "tool", "python"):
-        (tmp_path / f"{name}.wasm").write_bytes(guest("exit7").read_bytes())
-    for name in COMMANDS:
-        text = inside(name, "--help", at=tmp_path).stdout.decode()
-        for line in text.partition("Examples:\n")[2].strip().splitlines():
-            example = line.partition("|")[0].partition("&&")[0]
-            program, *arguments = shlex.split(example)
-            assert program == "journaltool"
-            call = tool if name in ("run", "resume") else inside
-            assert call(*arguments, at=tmp_path).returncode in (0, 7), line
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_of_the_help_work(tmp_path: Path, name: str) -> None:
+    module = guest("exit7").read_bytes()
+    for program in ("hello", "tool", "python"):
+        (tmp_path / f"{program}.wasm").write_bytes(module)
+    if name != "run":
+        assert tool("run", "--journal", "hello.journal", "hello.wasm", at=tmp_path).returncode == 7
+    begun = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    text = inside(name, "--help", at=tmp_path).stdout.decode()
+    for number, line in enumerate(text.partition("Examples:\n")[2].strip().splitlines()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for file, data in begun.items():
+            (folder / file).write_bytes(data)
+        example = line.partition("|")[0].partition("&&")[0]
+        program, *arguments = shlex.split(example)
+        assert program == "journaltool"
+        if name != "run":
+            for word in {*arguments} - {"whole.journal", "week.journal", "both.journal"}:
+                if word.endswith(".journal") or word == "broken":
+                    (folder / word).write_bytes(begun["hello.journal"])
+        if "-f" in arguments:
+            assert interrupted(*arguments, at=folder) == 130, line
+            continue
+        call = tool if name in ("run", "resume") else inside
+        assert call(*arguments, at=folder).returncode in (0, 7), line

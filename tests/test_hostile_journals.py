@@ -132,17 +132,12 @@ def test_numbers_that_run_out_are_refused_and_never_wrap(path: Path, first: int)
     forge = Forge(first_seq=first - 1)
     forge.add((1, b"one before the last"))
     forge.mark().write(path)
-    with Writer(path) as writer:
-        try:
-            while writer.next_seq < 1 << 63:
-                writer.append_frame(1, b"one more")
-                writer.flush()
-        except JournalError as error:
-            told_well(error)
+    with pytest.raises(LimitExceeded, match="have run out") as caught:
+        Writer(path)
+    told_well(caught.value)
     rows, refused = outcome(path, Mode.STRICT)
     assert not refused
-    assert rows[0].seq == first - 1
-    assert rows[-1].seq < (1 << 63) - 1
+    assert [row.seq for row in rows] == [first - 1]
     assert rows == reading(path.read_bytes()).rows
 
 

@@ -25,7 +25,7 @@ from tests.forging import segment_name
 from tests.judging import outcome
 from tests.plain_reader import reading
 
-ROLL_SIZE = 4096
+ROLL_SIZE = 1500
 TAGS = st.integers(1, 254) | st.sampled_from([1, 2, 65])
 PAYLOADS = st.binary(max_size=40) | st.integers(0, 2000).map(lambda n: b"long" * n)
 FRAMES = st.tuples(TAGS, PAYLOADS)
