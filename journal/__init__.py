@@ -23,6 +23,7 @@ The engine needs the extra ``engine`` (wasmtime)::
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from journal.build import ACCELERATED as accelerated
 from journal.errors import (
     CorruptBlock,
     Divergence,
@@ -165,6 +166,7 @@ __all__ = [
     "UnsupportedVersion",
     "Writer",
     "__version__",
+    "accelerated",
     "concat",
     "decode",
     "encode",

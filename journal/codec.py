@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import construct as cs
 
-from journal.accelerated import ACCELERATED
+from journal.build import ACCELERATED
 from journal.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH, Frames, Packed, pack
 from journal.errors import LimitExceeded, MalformedEvent, UnknownEvent
 from journal.event import Event

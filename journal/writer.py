@@ -391,7 +391,7 @@ class Writer:
             self.wait(seq)
         elif self._committer is not None:
             self._committer.wake()
-            if commit.events_max and seq - self._appender.durable_upto >= commit.events_max:
+            if commit.events_max and seq + 1 - self._appender.durable_upto >= commit.events_max:
                 self.wait(seq)
         else:
             self._alert = False
