@@ -19,7 +19,6 @@ from journal.columns import (
     COLUMNS_SIZE_EACH,
     Frames,
     Packed,
-    are_equal,
     ends_fit,
     filled,
     finder,
@@ -39,6 +38,7 @@ from journal.header import (
     BLOCK_HEADER_SIZE,
     BLOCK_MAGIC,
     BLOCK_PAYLOAD_SIZE_MAX,
+    EVEN,
     HASHED_SIZE,
     LAYOUT,
     NUMBERS,
@@ -143,6 +143,8 @@ def encode_parts(
     tags = packed.tags if len(packed.tags) == count else packed.tags * count
     assert len(tags) == count, "one tag for each payload, or one for all"
     columns, flags = packed.ends + tags + packed.times, TIMES if packed.times else 0
+    if count and not packed.ends:
+        flags |= EVEN
     if numbers is not None:
         flags |= NUMBERS
         columns += _deltas(numbers)
@@ -282,17 +284,18 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 class Block:
     """A block of a file: its columns at hand, its payloads decompressed when asked for."""
 
-    __slots__ = ("_unpacked", "body", "count", "first_seq", "header", "offset", "tags")
+    __slots__ = ("_tags_end", "_unpacked", "body", "count", "first_seq", "header", "offset", "tags")
 
     def __init__(self, header: BlockHeader, body: bytes, first_seq: int, offset: int) -> None:
         self.header = header
         self.body = body
         self._unpacked: bytes | None = None
         self.first_seq = first_seq
-        self.count = header.frame_count
         self.offset = offset
-        tags_at = header.payload_size + 4 * header.frame_count
-        self.tags = body[tags_at : tags_at + header.frame_count]
+        count = self.count = header.frame_count
+        tags_at = header.payload_size + (0 if header.flags & EVEN else 4 * count)
+        self._tags_end = tags_at + count
+        self.tags = body[tags_at : tags_at + count]
         if any(map(self.tags.__contains__, _TAGS_FREE)):
             raise CorruptBlock("a block has tags that no event has", offset)
 
@@ -307,14 +310,14 @@ class Block:
         first = self.header.time_first
         if not self.header.flags & TIMES:
             return (first,) * self.count
-        return list(map(first.__add__, self._column(5)))
+        return list(map(first.__add__, self._column(0)))
 
     def time(self, index: int) -> int:
         """The time of one event."""
         self._check_index(index)
         delta = 0
         if self.header.flags & TIMES:
-            at = self.header.payload_size + 5 * self.count + 4 * index
+            at = self._tags_end + 4 * index
             delta = int.from_bytes(self.body[at : at + 4], "little")
         return self.header.time_first + delta
 
@@ -354,7 +357,7 @@ class Block:
         ends = self._ends()
         if not ends_fit(ends, self.header.payload_raw_size):
             raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
-        return split(self._raw(), ends)
+        return split(self._raw(), ends, self.count)
 
     def payload(self, index: int) -> bytes:
         """The payload of one event."""
@@ -368,7 +371,7 @@ class Block:
             raise CorruptBlock("a block's bitmap is not that of its tags", self.offset)
         span = header.time_last - header.time_first
         if header.flags & TIMES and self.count:
-            deltas = self._column(5)
+            deltas = self._column(0)
             times_fit = deltas[-1] == span and is_rising(deltas)
         else:
             times_fit = not (span and self.count)
@@ -381,7 +384,7 @@ class Block:
 
     def _number_deltas(self) -> tuple[int, ...]:
         """What the numbers column holds, if it rises from 0 to a number that an event can have."""
-        deltas = self._column(9 if self.header.flags & TIMES else 5)
+        deltas = self._column(1 if self.header.flags & TIMES else 0)
         if deltas[0] or any(map(int.__ge__, deltas, deltas[1:])):
             raise CorruptBlock("the numbers of a block do not rise", self.offset)
         if self.first_seq + deltas[-1] >= SEQ_MAX:
@@ -397,7 +400,7 @@ class Block:
         """The payloads at ``indices``, with no more of the ends looked at than theirs."""
         if len(indices) * _FEW > self.count:
             return list(pick(self.payloads(), indices))
-        if are_equal(self._ends(), self.header.payload_raw_size):
+        if self.header.is_even:
             raw, size = self._raw(), self.header.payload_raw_size // self.count
             return [raw[start : start + size] for start in map(size.__mul__, indices)]
         body, raw, at = self.body, self._raw(), self.header.payload_size
@@ -410,12 +413,15 @@ class Block:
         return found
 
     def _ends(self) -> bytes:
+        """The column of ends; empty where all payloads have one size."""
+        if self.header.is_even:
+            return b""
         start = self.header.payload_size
         return self.body[start : start + 4 * self.count]
 
-    def _column(self, size_each_before: int) -> tuple[int, ...]:
-        start = self.header.payload_size + size_each_before * self.count
-        return read_u32(self.body, start, self.count)
+    def _column(self, number: int) -> tuple[int, ...]:
+        """One of the columns of 32-bit values behind the tags."""
+        return read_u32(self.body, self._tags_end + 4 * self.count * number, self.count)
 
     def _raw(self) -> bytes:
         if self._unpacked is None:

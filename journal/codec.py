@@ -73,8 +73,8 @@ def packed(cls: type[Event], rows: Iterable[tuple[Any, ...]], time: int) -> Iter
     tag, codes = bytes((cls.tag,)), codes_of(cls) if NATIVE else ""
     try:
         if codes:
-            for raw, ends in _packed_natively(Packer(codes, packer(cls)), iter(rows)):
-                yield Packed(len(ends) // 4, raw, ends, tag, b"", time, time)
+            for raw, ends, count in _packed_natively(Packer(codes, packer(cls)), iter(rows)):
+                yield Packed(count, raw, ends, tag, b"", time, time)
         else:
             for payloads in _filling(starmap(packer(cls), rows)):
                 yield pack(Frames(tag, payloads, (time,)))
@@ -103,16 +103,15 @@ def _row_code(con: cs.Construct) -> str:
 
 def _packed_natively(
     packer: "Packer", rows: Iterator[tuple[Any, ...]]
-) -> Iterator[tuple[bytes, bytes]]:
+) -> Iterator[tuple[bytes, bytes, int]]:
     while some := list(islice(rows, _ROWS_AT_ONCE)):
         start = 0
         while start < len(some):
             start = packer.add(some, start)
             if packer.is_full():
                 yield packer.take()
-    raw, ends = packer.take()
-    if ends:
-        yield raw, ends
+    if not packer.is_empty():
+        yield packer.take()
 
 
 def _filling(payloads: Iterator[bytes]) -> Iterator[list[bytes]]:

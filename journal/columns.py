@@ -1,7 +1,7 @@
 """Columns of a block: many small values as one run of bytes, and back, without a loop in Python.
 
 What is the same for all events of a block costs nothing per event: one value stands for a column
-of equal ones, and the ends of payloads of one size are looked up.
+of equal ones, and payloads of one size have no ends.
 """
 
 import re
@@ -43,7 +43,8 @@ class Frames(NamedTuple):
 class Packed(NamedTuple):
     """Frames as a block stores them: payloads end to end, and columns.
 
-    One tag may stand for all; ``times`` is empty when all frames have ``time_first``.
+    One tag may stand for all. ``ends`` is empty when all payloads have one size, ``times`` when
+    all frames have ``time_first``.
     """
 
     frame_count: int
@@ -108,9 +109,9 @@ def _sizes_filling(payloads: Sequence[bytes], start: int) -> list[int]:
 
 
 def ends_of(sizes: Sequence[int]) -> bytes:
-    """The column of ends of payloads of these sizes."""
-    if sizes and sizes[0] == sizes[-1] and sizes.count(sizes[0]) == len(sizes):
-        return _ends_of_equals(sizes[0], len(sizes))
+    """The column of ends of payloads of these sizes; empty when it is one size."""
+    if not sizes or sizes.count(sizes[0]) == len(sizes):
+        return b""
     return u32(list(accumulate(sizes)))
 
 
@@ -135,35 +136,23 @@ def ends_fit(ends: bytes, size: int) -> bool:
 
     What no event has (the payload of an index) has no ends to fit.
     """
-    count = len(ends) // 4
-    if not count:
-        return True
-    if are_equal(ends, size):
-        return True
-    values = read_u32(ends, 0, count)
-    return values[-1] == size and is_rising(values)
+    values = read_u32(ends, 0, len(ends) // 4)
+    return not values or (values[-1] == size and is_rising(values))
 
 
-def are_equal(ends: bytes, size: int) -> bool:
-    """Whether these are the ends of payloads of one size, ``size`` together."""
-    count = len(ends) // 4
-    if not count or size % count:
-        return False
-    return ends[:4] == (size // count).to_bytes(4, "little") and ends == _ends_of_equals(
-        size // count, count
-    )
-
-
-def split(raw: bytes, ends: bytes) -> list[bytes]:
-    """Cut payloads at their ends, which fit."""
-    count = len(ends) // 4
+def split(raw: bytes, ends: bytes, count: int) -> list[bytes]:
+    """Cut ``count`` payloads at their ends, which fit, or into pieces of one size."""
     if count < 2:
         return [raw] if count else []
-    # a stream and a struct cut without making a slice object for each
-    if len(raw) <= _SIZE_UNPACKED_MAX * count and are_equal(ends, len(raw)):
+    if ends:
+        values = read_u32(ends, 0, count)
+        sizes: Iterable[int] = map(sub, values, (0, *values))
+    elif len(raw) <= _SIZE_UNPACKED_MAX * count:
         return list(_cutter(len(raw) // count, count)(raw))
-    values = read_u32(ends, 0, count)
-    return list(map(BytesIO(raw).read, map(sub, values, (0, *values))))
+    else:
+        sizes = repeat(len(raw) // count, count)
+    # a stream and a struct cut without making a slice object for each
+    return list(map(BytesIO(raw).read, sizes))
 
 
 def pick(values: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
@@ -190,8 +179,3 @@ def _finder(tags: bytes) -> Callable[[bytes], list[int]]:
 @lru_cache(_SHAPES)
 def _cutter(size: int, count: int) -> Callable[[bytes], tuple[bytes, ...]]:
     return struct.Struct(f"{size}s" * count).unpack
-
-
-@lru_cache(_SHAPES)
-def _ends_of_equals(size: int, count: int) -> bytes:
-    return u32(range(size, size * (count + 1), size) if size else bytes(count))

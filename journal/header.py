@@ -18,7 +18,7 @@ TIME_SPAN_MAX = (1 << 32) - 1
 """Microseconds between the first and the last event of a block."""
 
 RAW, ZSTD = 0, 1
-TIMES, NUMBERS = 1, 2
+TIMES, NUMBERS, EVEN = 1, 2, 4
 ALIGNMENT = 8
 LAYOUT = struct.Struct("<8sBBHIIIIIQQQQQQQQQQ")
 HASHED_SIZE = BLOCK_HEADER_SIZE - 8
@@ -67,6 +67,11 @@ class BlockHeader(NamedTuple):
         """Whether the numbers have holes made on purpose, in this block or before it."""
         return bool(self.flags & NUMBERS)
 
+    @property
+    def is_even(self) -> bool:
+        """Whether all payloads have one size, so that there is no column of their ends."""
+        return bool(self.flags & EVEN)
+
     def follows(self, end: int, digest: int) -> bool:
         """Whether this block names the block (or segment header) that ends there."""
         return self.previous_end == end and self.previous_hash == digest
@@ -96,7 +101,7 @@ def read_header(data: Bytes, position: int, salt: int, offset: int) -> BlockHead
 
 def flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
     """Say what no sound writer writes in a header whose hash holds."""
-    if header.codec > ZSTD or header.flags & ~(TIMES | NUMBERS) or header.reserved:
+    if header.codec > ZSTD or header.flags & ~(TIMES | NUMBERS | EVEN) or header.reserved:
         return UnsupportedVersion("a block has a codec or a column that is not known", offset)
     if header.frame_count > BLOCK_COUNT_MAX:
         return LimitExceeded(f"a block claims {header.frame_count} events", offset)
@@ -108,6 +113,7 @@ def flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
     size += -(header.payload_size + size) % ALIGNMENT
     sound = (
         header.columns_size == size
+        and not (header.is_even and header.payload_raw_size % (header.frame_count or 1))
         and (header.payload_size == header.payload_raw_size or header.codec == ZSTD)
         and header.payload_size <= header.payload_raw_size
         and header.offset % ALIGNMENT == 0
@@ -122,7 +128,7 @@ def flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
 
 def column_size_each(header: BlockHeader) -> int:
     """Bytes of all columns for one event."""
-    return 5 + 4 * bool(header.flags & TIMES) + 4 * bool(header.flags & NUMBERS)
+    return 1 + 4 * ((not header.flags & EVEN) + bool(header.flags & TIMES) + header.has_numbers)
 
 
 def last_number(header: BlockHeader, body: bytes) -> int:

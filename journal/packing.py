@@ -31,7 +31,7 @@ assert _SIZE_MAX == PAYLOAD_SIZE_MAX
 
 
 class Packer:
-    """Gathers payloads of one kind, and their ends, until they fill a block.
+    """Gathers payloads of one kind, and their ends if they differ in size, until they fill a block.
 
     ``codes`` are what its rows hold, of ``CODES``; ``pack`` is the packer of the kind.
     """
@@ -41,34 +41,58 @@ class Packer:
         self._pack = pack
         self._raw = BytesWriter()
         self._ends = BytesWriter()
+        self._count: i64 = 0
+        self._even = True  # all of one size so far: no ends are kept
 
     def add(self, rows: list[Any], start: int) -> int:
         """Pack rows from index ``start`` on; give the index behind the one that fills the block."""
-        raw, ends, codes = self._raw, self._ends, self._codes
+        raw, codes, even = self._raw, self._codes, self._even
         index: i64 = start
-        count: i64 = len(rows)
-        room: i64 = BLOCK_SIZE_TARGET - len(raw) - COLUMNS_SIZE_EACH * (len(ends) >> 2)
+        stop: i64 = len(rows)
+        count: i64 = self._count
         each: i64 = COLUMNS_SIZE_EACH
-        while index < count and room > 0:
+        room: i64 = BLOCK_SIZE_TARGET - len(raw) - each * count
+        first: i64 = len(raw) // count if count else -1
+        while index < stop and room > 0:
             before: i64 = len(raw)
             row = rows[index]
             if not _packs(raw, codes, row) or len(raw) - before > _SIZE_MAX:
                 raw.truncate(before)
                 raw.write(self._pack(*row))
             end: i64 = len(raw)
-            write_i32_le(ends, i32(end))
+            if even and end - before != first:
+                if count:
+                    even = False
+                    self._note_even_ends(first, count)
+                first = end - before
+            if not even:
+                write_i32_le(self._ends, i32(end))
             room -= end - before + each
+            count += 1
             index += 1
+        self._count, self._even = count, even
         return index
+
+    def _note_even_ends(self, size: i64, count: i64) -> None:
+        """Keep the ends of ``count`` payloads that were of one size."""
+        number: i64 = 1
+        while number <= count:
+            write_i32_le(self._ends, i32(size * number))
+            number += 1
+
+    def is_empty(self) -> bool:
+        """Whether nothing has gathered."""
+        return not self._count
 
     def is_full(self) -> bool:
         """Whether the payloads fill a block."""
-        return len(self._raw) + COLUMNS_SIZE_EACH * (len(self._ends) >> 2) >= BLOCK_SIZE_TARGET
+        return len(self._raw) + COLUMNS_SIZE_EACH * self._count >= BLOCK_SIZE_TARGET
 
-    def take(self) -> tuple[bytes, bytes]:
-        """Give what has gathered, payloads and ends, and begin anew."""
-        found = self._raw.getvalue(), self._ends.getvalue()
+    def take(self) -> tuple[bytes, bytes, int]:
+        """Give what has gathered, payloads and ends and how many, and begin anew."""
+        found = self._raw.getvalue(), self._ends.getvalue(), int(self._count)
         self._raw, self._ends = BytesWriter(), BytesWriter()
+        self._count, self._even = 0, True
         return found
 
 

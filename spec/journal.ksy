@@ -48,7 +48,8 @@ types:
       - {id: codec, type: u1, enum: codec}
       - {id: has_times, type: b1, doc: Bit 0 of the flags.}
       - {id: has_numbers, type: b1, doc: Bit 1 of the flags.}
-      - {id: flags_reserved, type: b6}
+      - {id: is_even, type: b1, doc: Bit 2 of the flags.}
+      - {id: flags_reserved, type: b5}
       - {id: reserved, type: u2}
       - {id: count, type: u4, valid: {max: 65536}}
       - {id: payload_size, type: u4, doc: As it is stored.}
@@ -72,7 +73,7 @@ types:
       - {id: body_hash, type: u8, doc: Of payload and columns as they are stored.}
       - {id: header_hash, type: u8, doc: Of the 104 bytes before it.}
       - {id: payload, type: stored, size: payload_size}
-      - {id: columns, type: 'columns(count, has_times, has_numbers)', size: columns_size}
+      - {id: columns, type: 'columns(count, has_times, has_numbers, is_even)', size: columns_size}
     instances:
       events:
         type: event(_index)
@@ -88,11 +89,13 @@ types:
       - {id: count, type: u4}
       - {id: has_times, type: bool}
       - {id: has_numbers, type: bool}
+      - {id: is_even, type: bool}
     seq:
       - id: ends
         type: u4
         repeat: expr
         repeat-expr: count
+        if: not is_even
         doc: Where each event's payload ends in the payload of the block, uncompressed.
       - {id: tags, type: u1, repeat: expr, repeat-expr: count}
       - id: times
@@ -113,8 +116,11 @@ types:
     params:
       - {id: index, type: u4}
     instances:
-      start: {value: 'index == 0 ? 0 : _parent.columns.ends[index - 1]'}
-      end: {value: '_parent.columns.ends[index]'}
+      even_size: {value: '_parent.payload_raw_size / _parent.count'}
+      start:
+        value: >-
+          _parent.is_even ? even_size * index : (index == 0 ? 0 : _parent.columns.ends[index - 1])
+      end: {value: '_parent.is_even ? even_size * (index + 1) : _parent.columns.ends[index]'}
       tag: {value: '_parent.columns.tags[index]'}
       body:
         io: _parent.payload._io

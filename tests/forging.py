@@ -69,10 +69,14 @@ def u32(values: Sequence[int]) -> bytes:
 
 
 class Forge:
-    """A journal of one segment in the making."""
+    """A journal of one segment in the making.
+
+    With ``even``, blocks have no ends where all payloads have one size.
+    """
 
     def __init__(self, salt: int = SALT, **fields: Any) -> None:
         self.salt = salt
+        self.even = False
         self.data = segment_header(salt, **fields)
         self.link = (SEGMENT_SIZE, hash_of(self.data))
         self.seq: int = fields.get("first_seq", 0)
@@ -117,7 +121,8 @@ class Forge:
         raw = b"".join(payload for _, payload in events)
         stored = zstandard.ZstdCompressor(level=1).compress(raw) if compress else raw
         ends = [sum(len(payload) for _, payload in events[: i + 1]) for i in range(len(events))]
-        columns = u32(ends) + bytes(tag for tag, _ in events)
+        even = self.even and len({len(payload) for _, payload in events}) == 1
+        columns = (b"" if even else u32(ends)) + bytes(tag for tag, _ in events)
         first, count = self.time + 1, len(events)
         self.time += 3 * count
         times = len(events) > 1
@@ -131,7 +136,7 @@ class Forge:
             bitmap |= 1 << (tag & 63)
         fields = {
             "codec": int(compress),
-            "flags": times + 2 * (numbers is not None),
+            "flags": times + 2 * (numbers is not None) + 4 * even,
             "count": count,
             "payload_size": len(stored),
             "payload_raw_size": len(raw),
@@ -206,6 +211,7 @@ def shapes() -> dict[str, bytes]:
         "plain": _plain().data,
         "compressed": _compressed().data,
         "numbered": _numbered().data,
+        "even": _even().data,
         "debris": _debris().data,
         "unsynced": _unsynced().data,
         "preallocated": _plain().data + bytes(200),
@@ -277,6 +283,18 @@ def _plain() -> Forge:
     forge.add((1, b"first"), (2, b"second"))
     forge.add((70, b"third"))
     forge.add((134, b""), (1, b"fourth"), (254, b"last of them"))
+    return forge.mark()
+
+
+def _even() -> Forge:
+    """Payloads of one size in each block, of none, and of several."""
+    forge = Forge(SALT + 9)
+    forge.even = True
+    forge.add((1, b"first"), (2, b"secon"), (1, b"third"))
+    forge.add((3, b""), (4, b""), numbers=[5, 8])
+    forge.add((5, b"even more " * 30), (5, b"even less " * 30), compress=True)
+    forge.add((6, b"alone"))
+    forge.add((7, b"not"), (8, b"even"))
     return forge.mark()
 
 

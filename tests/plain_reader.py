@@ -53,7 +53,7 @@ BLOCK = cs.Struct(
     "hash" / cs.Int64ul,
 )
 COLUMNS = cs.Struct(
-    "ends" / cs.Array(cs.this._.count, cs.Int32ul),
+    "ends" / cs.If(lambda this: not this._.flags & 4, cs.Array(cs.this._.count, cs.Int32ul)),
     "tags" / cs.Array(cs.this._.count, cs.Int8ul),
     "times" / cs.If(cs.this._.flags & 1, cs.Array(cs.this._.count, cs.Int32ul)),
     "numbers" / cs.If(cs.this._.flags & 2, cs.Array(cs.this._.count, cs.Int32ul)),
@@ -150,12 +150,13 @@ def segment_header(data: bytes, at: int) -> cs.Container | None:
 
 def flawed(header: cs.Container) -> bool:
     """Whether a block header contradicts itself or breaks a limit."""
-    each = 5 + 4 * (header.flags & 1) + 2 * (header.flags & 2)
+    each = 5 + 4 * (header.flags & 1) + 2 * (header.flags & 2) - (header.flags & 4)
     columns = header.count * each
     columns += -(BLOCK_SIZE + header.payload_size + columns) % 8
     return bool(
         header.codec > 1
-        or header.flags > 3
+        or header.flags > 7
+        or (header.flags & 4 and header.payload_raw_size % max(header.count, 1))
         or header.reserved
         or header.count > 65_536
         or header.payload_raw_size > (1 << 24) + (1 << 16)
@@ -363,6 +364,9 @@ class Segment:
             mask = header.mask.to_bytes(4, "little")
             stored = bytes(byte ^ mask[i % 4] for i, byte in enumerate(stored))
         raw = zstandard.ZstdDecompressor().decompress(stored) if header.codec else stored
+        if columns.ends is None:
+            size = header.payload_raw_size // max(header.count, 1)
+            columns.ends = [size * (i + 1) for i in range(header.count)]
         _check(header, columns, raw)
         first, rows = header.first_seq + self.shift, []
         starts = [0, *columns.ends]

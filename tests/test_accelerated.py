@@ -51,7 +51,7 @@ def natively(cls: type[Event], rows: Sequence[Any]) -> list[list[bytes]]:
 
 def payloads_of(packed: Packed) -> list[bytes]:
     assert ends_fit(packed.ends, len(packed.raw))
-    payloads = split(packed.raw, packed.ends)
+    payloads = split(packed.raw, packed.ends, packed.frame_count)
     assert len(payloads) == packed.frame_count
     return payloads
 

@@ -112,7 +112,7 @@ def test_payloads_are_compressed_only_where_it_gains() -> None:
     ("field", "value", "kind"),
     [
         ("codec", 2, UnsupportedVersion),
-        ("flags", 4, UnsupportedVersion),
+        ("flags", 8, UnsupportedVersion),
         ("frame_count", (1 << 32) - 1, LimitExceeded),
         ("payload_raw_size", (1 << 32) - 1, LimitExceeded),
         ("first_seq", (1 << 64) - 1, LimitExceeded),
@@ -141,7 +141,7 @@ def hostile(payload: bytes, raw_size: int, ends: list[int], **fields: int) -> Bl
     columns += bytes(-(len(payload) + len(columns)) % 8)
     _, header = block.encode(PLACE, Frames([1] * len(ends), [b""] * len(ends), [3] * len(ends)))
     sizes = {"payload_size": len(payload), "columns_size": len(columns)}
-    known = header._asdict() | sizes | {"payload_raw_size": raw_size} | fields
+    known = header._asdict() | sizes | {"flags": 0, "payload_raw_size": raw_size} | fields
     header = BlockHeader(**known)
     return Block(header, payload + columns, 0, 64)
 

@@ -95,6 +95,7 @@ def compressed(payload: bytes, raw_size: int) -> bytes:
     columns += bytes(-(len(payload) + len(columns)) % 8)
     fields = after_header(header)._replace(
         codec=1,
+        flags=0,
         payload_size=len(payload),
         payload_raw_size=raw_size,
         columns_size=len(columns),

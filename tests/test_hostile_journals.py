@@ -200,6 +200,9 @@ def lying_columns() -> Iterator[tuple[str, Case]]:
     ends = {"fall": [16, 8, 24], "far": [8, 1 << 31, 24], "short": [1, 2, 3], "over": [8, 16, 25]}
     for name, values in ends.items():
         yield f"ends-{name}", _with_columns(raw, ends=values)
+    yield "even-rest", _with_columns(raw[:23], ends=[], flags=4)
+    yield "even-and-ends", _with_columns(raw, flags=4)
+    yield "even-none", _with_columns(b"", ends=[], tags=b"", flags=4, tag_bitmap=0)
     yield "tags-0", _with_columns(raw, tags=b"\1\0\1")
     yield "tags-255", _with_columns(raw, tags=b"\1\xff\1")
     yield "bitmap-none", _with_columns(raw, tag_bitmap=0)

@@ -17,6 +17,8 @@ from tests.rigs.recorder import Recorder, crash_points
 Work = Callable[[Path, api.Plan, Promise, int], None]
 NAME = "a.journal"
 _MEMORY = Path("/dev/shm")
+_MOMENTS_MAX = 200
+"""Moments of one run that are tried, about: some runs write byte by byte."""
 
 
 class Field:
@@ -71,6 +73,7 @@ def try_states(
     recorder, promise = record(field, plan, seed, Faults(*faults), work)
     rng = random.Random(seed)
     seen: set[tuple[bytes, int, bool]] = set()
+    chance = min(chance, _MOMENTS_MAX / len(recorder.notes))
     for number, point in enumerate(crash_points(recorder)):
         if rng.random() >= chance:
             continue
