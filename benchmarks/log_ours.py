@@ -18,7 +18,7 @@ MANY, ALIKE, EACH = "append_many", "append_payloads", "append_frame"
 """The ways to fill it with what is encoded; the second is for events of one kind."""
 EVENTS, ROWS = "append(event)", "append_rows"
 FROM_FIELDS = (EVENTS, ROWS)
-_TAGS = range(1, 8)
+_TAG = 3
 
 
 class Ours(Finds):
@@ -69,15 +69,11 @@ class Ours(Finds):
 
     @contextmanager
     def columns(self, path: Path) -> Iterator[Deed]:
-        """How many events there are of each tag."""
+        """How many events there are of one tag."""
         with Reader(path) as reader:
 
-            def deed() -> dict[int, int]:
-                counts = dict.fromkeys(_TAGS, 0)
-                for block in reader.blocks():
-                    for tag in _TAGS:
-                        counts[tag] += block.tags.count(tag)
-                return counts
+            def deed() -> int:
+                return sum(block.tags.count(_TAG) for block in reader.blocks())
 
             yield deed
 
@@ -85,7 +81,7 @@ class Ours(Finds):
     def keep(self, path: Path, tag: int) -> Iterator[Deed]:
         """The bytes alone, as the peers give them."""
         with Reader(path) as reader:
-            yield lambda: [payload for _, _, payload in reader.rows(tags=(tag,))]
+            yield lambda: list(reader.payloads(tags=(tag,)))
 
     @contextmanager
     def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Deed]:

@@ -335,9 +335,10 @@ class Block:
 
     def index(self, seq: int) -> int | None:
         """The index of the event of this number, None when there is none here."""
+        if not self.header.has_numbers:
+            index = seq - self.first_seq
+            return index if 0 <= index < self.count else None
         seqs = self.seqs
-        if isinstance(seqs, range):
-            return seq - self.first_seq if seq in seqs else None
         index = bisect_left(seqs, seq)
         return index if index < len(seqs) and seqs[index] == seq else None
 
@@ -350,18 +351,24 @@ class Block:
         seqs, tags = self.seqs, self.tags
         if indices is None:
             return zip(seqs, tags, self.payloads(), strict=True)
-        return zip(pick(seqs, indices), pick(tags, indices), self._cut(indices), strict=True)
+        return zip(pick(seqs, indices), pick(tags, indices), self.payloads(indices), strict=True)
 
-    def payloads(self) -> list[bytes]:
-        """One payload per event."""
+    def payloads(self, indices: Sequence[int] | None = None) -> list[bytes]:
+        """One payload per event, or for each of ``indices``, which rise."""
+        if indices is not None:
+            return self._cut(indices)
         ends = self._ends()
-        if not ends_fit(ends, self.header.payload_raw_size):
+        size = self.header.payload_raw_size
+        if not ends_fit(ends, size):
             raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
-        return split(self._raw(), ends, self.count)
+        return split(self._raw(), size, ends, self.count)
 
     def payload(self, index: int) -> bytes:
         """The payload of one event."""
         self._check_index(index)
+        if self.header.is_even:
+            size = self.header.payload_raw_size // self.count
+            return self._raw()[size * index : size * (index + 1)]
         return self._cut((index,))[0]
 
     def check(self) -> None:
@@ -407,10 +414,10 @@ class Block:
         spans = [_FROM_TO(body, at - 4 + 4 * index) for index in indices if index]
         if len(spans) < len(indices):  # the first payload begins at no other's end
             spans.insert(0, (0, int.from_bytes(body[at : at + 4], "little")))
-        found = [raw[start:end] for start, end in spans]
-        if list(map(len, found)) != [end - start for start, end in spans]:
+        size = self.header.payload_raw_size
+        if not all(start <= end <= size for start, end in spans):
             raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
-        return found
+        return [raw[start:end] for start, end in spans]
 
     def _ends(self) -> bytes:
         """The column of ends; empty where all payloads have one size."""
@@ -424,12 +431,15 @@ class Block:
         return read_u32(self.body, self._tags_end + 4 * self.count * number, self.count)
 
     def _raw(self) -> bytes:
+        """What begins with the payloads, end to end."""
         if self._unpacked is None:
             self._unpacked = self._unpack()
         return self._unpacked
 
     def _unpack(self) -> bytes:
         header = self.header
+        if header.codec == RAW and not header.mask:
+            return self.body  # a copy would cost as much as the hash
         stored = self.body[: header.payload_size]
         if header.mask:
             stored = _masked(stored, header.mask)

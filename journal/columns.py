@@ -19,8 +19,11 @@ from journal.frame import PAYLOAD_SIZE_MAX
 
 BLOCK_SIZE_TARGET = 1 << 16
 """A block is closed when its payloads and columns reach this size."""
-COLUMNS_SIZE_EACH = 4 + 1 + 4
-"""Bytes that one event usually takes in the columns: its end, its tag, its time."""
+PAGES_SIZE_TARGET = 1 << 18
+"""The same where many payloads of one large size, as pages are, are added at once."""
+_LARGE_SIZE = 1 << 12
+COLUMNS_SIZE_EACH = 1 + 4
+"""Bytes that one event usually takes in the columns: its tag, and its end or its time."""
 
 _SIZE_UNPACKED_MAX = 1 << 10
 _FILTERS = 32
@@ -90,7 +93,13 @@ def filled(payloads: Sequence[bytes], start: int = 0) -> int:
 
 def _sizes_filling(payloads: Sequence[bytes], start: int) -> list[int]:
     found: list[int] = []
-    room, count = BLOCK_SIZE_TARGET, len(payloads)
+    count = len(payloads)
+    room = BLOCK_SIZE_TARGET
+    if start < count and len(payloads[start]) >= _LARGE_SIZE:
+        size = len(payloads[start])
+        sizes = list(map(len, payloads[start : start + -(-PAGES_SIZE_TARGET // size)]))
+        if size <= PAYLOAD_SIZE_MAX and sizes.count(size) == len(sizes):
+            return sizes
     while room > 0 and start < count:
         # most payloads are like their neighbours: see first how many of this size there is room for
         size = len(payloads[start]) + COLUMNS_SIZE_EACH
@@ -140,17 +149,20 @@ def ends_fit(ends: bytes, size: int) -> bool:
     return not values or (values[-1] == size and is_rising(values))
 
 
-def split(raw: bytes, ends: bytes, count: int) -> list[bytes]:
-    """Cut ``count`` payloads at their ends, which fit, or into pieces of one size."""
+def split(raw: bytes, size: int, ends: bytes, count: int) -> list[bytes]:
+    """Cut ``count`` payloads at their ends, which fit, or into pieces of one size.
+
+    They are the first ``size`` bytes of ``raw``.
+    """
     if count < 2:
-        return [raw] if count else []
+        return [raw[:size]] if count else []
     if ends:
         values = read_u32(ends, 0, count)
         sizes: Iterable[int] = map(sub, values, (0, *values))
-    elif len(raw) <= _SIZE_UNPACKED_MAX * count:
-        return list(_cutter(len(raw) // count, count)(raw))
+    elif size <= _SIZE_UNPACKED_MAX * count:
+        return list(_cutter(size // count, count)(raw))
     else:
-        sizes = repeat(len(raw) // count, count)
+        sizes = repeat(size // count, count)
     # a stream and a struct cut without making a slice object for each
     return list(map(BytesIO(raw).read, sizes))
 
@@ -178,4 +190,4 @@ def _finder(tags: bytes) -> Callable[[bytes], list[int]]:
 
 @lru_cache(_SHAPES)
 def _cutter(size: int, count: int) -> Callable[[bytes], tuple[bytes, ...]]:
-    return struct.Struct(f"{size}s" * count).unpack
+    return struct.Struct(f"{size}s" * count).unpack_from

@@ -36,7 +36,7 @@ class Follower:
             if isinstance(item, log.Tail):
                 self._tail, self.next_seq = item, max(start, item.next_seq)
             elif isinstance(item, log.Placed):
-                if wants(item.segment, item.header, item.first_seq):
+                if item.asked:
                     yield item
             elif isinstance(item, log.Damage):
                 if behind is not None:

@@ -1,7 +1,8 @@
 """The header of a block: what it says, and whether a sound writer would have said it."""
 
 import struct
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
@@ -19,6 +20,12 @@ TIME_SPAN_MAX = (1 << 32) - 1
 
 RAW, ZSTD = 0, 1
 TIMES, NUMBERS, EVEN = 1, 2, 4
+_FLAGS = TIMES | NUMBERS | EVEN
+_SIZES_EACH = [
+    1 + 4 * (not flags & EVEN) + 4 * bool(flags & TIMES) + 4 * bool(flags & NUMBERS)
+    for flags in range(_FLAGS + 1)
+]
+"""Bytes of all columns for one event, by the flags."""
 ALIGNMENT = 8
 LAYOUT = struct.Struct("<8sBBHIIIIIQQQQQQQQQQ")
 HASHED_SIZE = BLOCK_HEADER_SIZE - 8
@@ -77,6 +84,9 @@ class BlockHeader(NamedTuple):
         return self.previous_end == end and self.previous_hash == digest
 
 
+_new_header: Callable[[type[BlockHeader], Iterable[Any]], BlockHeader] = tuple.__new__
+
+
 class Place(NamedTuple):
     """Where a block goes, and what it follows."""
 
@@ -93,7 +103,7 @@ def read_header(data: Bytes, position: int, salt: int, offset: int) -> BlockHead
     raw = data[position : position + BLOCK_HEADER_SIZE]
     if len(raw) < BLOCK_HEADER_SIZE or not raw.startswith(BLOCK_MAGIC):
         return None
-    header = BlockHeader._make(LAYOUT.unpack(raw))
+    header = _new_header(BlockHeader, LAYOUT.unpack(raw))
     if header.offset != offset or xxh3_64_intdigest(raw[:HASHED_SIZE], salt) != header.hash:
         return None
     return header
@@ -101,34 +111,36 @@ def read_header(data: Bytes, position: int, salt: int, offset: int) -> BlockHead
 
 def flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
     """Say what no sound writer writes in a header whose hash holds."""
-    if header.codec > ZSTD or header.flags & ~(TIMES | NUMBERS | EVEN) or header.reserved:
+    (_, codec, flags, reserved, count, payload_size, raw_size, columns_size, _, first_seq, _) = (
+        header[:11]
+    )
+    if codec > ZSTD or flags > _FLAGS or reserved:
         return UnsupportedVersion("a block has a codec or a column that is not known", offset)
-    if header.frame_count > BLOCK_COUNT_MAX:
-        return LimitExceeded(f"a block claims {header.frame_count} events", offset)
-    if header.payload_raw_size > BLOCK_PAYLOAD_SIZE_MAX:
-        return LimitExceeded(f"a block claims {header.payload_raw_size} payload bytes", offset)
-    if header.first_seq + header.frame_count > SEQ_MAX:
-        return LimitExceeded(f"a block claims event number {header.first_seq}", offset)
-    size = header.frame_count * column_size_each(header)
-    size += -(header.payload_size + size) % ALIGNMENT
+    if count > BLOCK_COUNT_MAX:
+        return LimitExceeded(f"a block claims {count} events", offset)
+    if raw_size > BLOCK_PAYLOAD_SIZE_MAX:
+        return LimitExceeded(f"a block claims {raw_size} payload bytes", offset)
+    if first_seq + count > SEQ_MAX:
+        return LimitExceeded(f"a block claims event number {first_seq}", offset)
+    time_first, time_last, own_offset, previous_end, _, durable_upto, _, _ = header[11:]
+    size = count * column_size_each(header)
+    size += -(payload_size + size) % ALIGNMENT
     sound = (
-        header.columns_size == size
-        and not (header.is_even and header.payload_raw_size % (header.frame_count or 1))
-        and (header.payload_size == header.payload_raw_size or header.codec == ZSTD)
-        and header.payload_size <= header.payload_raw_size
-        and header.offset % ALIGNMENT == 0
-        and header.previous_end <= header.offset
-        and header.durable_upto <= header.offset
-        and header.time_first <= header.time_last
-        and header.time_last - header.time_first <= TIME_SPAN_MAX
-        and header.time_last <= SEQ_MAX
+        columns_size == size
+        and (payload_size == raw_size or (codec == ZSTD and payload_size < raw_size))
+        and not (flags & EVEN and raw_size % (count or 1))
+        and own_offset % ALIGNMENT == 0
+        and previous_end <= own_offset
+        and durable_upto <= own_offset
+        and time_first <= time_last <= SEQ_MAX
+        and time_last - time_first <= TIME_SPAN_MAX
     )
     return None if sound else CorruptBlock("a block header contradicts itself", offset)
 
 
 def column_size_each(header: BlockHeader) -> int:
     """Bytes of all columns for one event."""
-    return 1 + 4 * ((not header.flags & EVEN) + bool(header.flags & TIMES) + header.has_numbers)
+    return _SIZES_EACH[header.flags]
 
 
 def last_number(header: BlockHeader, body: bytes) -> int:

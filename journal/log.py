@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from journal import segment
+from journal.block import BlockHeader
 from journal.errors import (
     CorruptBlock,
     DamagedJournal,
@@ -69,7 +70,7 @@ def walk(
             place = _continued(place, following.place)
         before = place
         yield place
-        steps = Steps(found.data, place, next_seq, wants, verify, found.budget)
+        steps = Steps(found.data, place, next_seq, wants, verify, found.budget, found.known)
         if behind:
             steps.go_behind(behind)
             behind = None
@@ -81,6 +82,7 @@ class _Surveyed(NamedTuple):
     data: Bytes
     place: Segment
     budget: Budget
+    known: dict[int, BlockHeader]
 
 
 class _Headless(NamedTuple):
@@ -136,9 +138,10 @@ def _surveyed(sources: Iterable[Bytes], behind: Tail | None) -> Iterator[_Survey
                 yield _Headless(error, position, limit - position, name)
             else:
                 seen = True
-                place = Survey(data, position, size, header, budget).segment(begin)
+                known: dict[int, BlockHeader] = {}
+                place = Survey(data, position, size, header, budget, known).segment(begin)
                 limit, begin = place.limit, None
-                yield _Surveyed(data, place._replace(file=file, name=name), budget)
+                yield _Surveyed(data, place._replace(file=file, name=name), budget, known)
             position = limit
             if position >= size:
                 break

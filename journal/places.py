@@ -38,25 +38,28 @@ class Places:
             return names
         return names[max(0, bisect_right(self._first_seqs, start) - 1) :]
 
-    def find(self, seq: int, *, verify: bool) -> Block:
-        """Read the block with this event; KeyError when there is none, or what it is lost by."""
+    def find(self, seq: int, *, verify: bool) -> tuple[Block, int]:
+        """Read the block with this event, and give the event's index in it.
+
+        Raises KeyError when there is none, or what it is lost by.
+        """
         last, verified = self._last
-        if last is not None and verified >= verify and last.index(seq) is not None:
-            return last
-        block = self._find_in(self._known(seq), seq, verify)
-        if block is None:
+        if last is not None and verified >= verify and (at := last.index(seq)) is not None:
+            return last, at
+        found = self._find_in(self._known(seq), seq, verify)
+        if found is None:
             names = self.names_from(seq)
             group = names[:1] if self._first_seqs else names
             # an index says where blocks stand, unless debris stands between them
             for sparse in (True, False):
                 table = self._table(group, sparse=sparse)
-                block = self._find_in(self._key(group[0]), seq, verify)
-                if block is not None:
+                found = self._find_in(self._key(group[0]), seq, verify)
+                if found is not None:
                     break
             else:
                 raise table.missing(seq)
-        self._last = (block, verify)
-        return block
+        self._last = (found[0], verify)
+        return found
 
     def backward(self, end: int) -> Iterator[tuple[Table, Source, int]]:
         """Give the rows that may have events below ``end``, last row first, with their file."""
@@ -104,7 +107,7 @@ class Places:
         self._rows.clear()
         return table
 
-    def _find_in(self, key: str, seq: int, verify: bool) -> Block | None:
+    def _find_in(self, key: str, seq: int, verify: bool) -> tuple[Block, int] | None:
         table = self._tables.get(key)
         row = table.row_of(seq) if table else -1
         if table is None or row < 0:
@@ -120,8 +123,9 @@ class Places:
         for spot in spots:
             if spot.may_hold(seq):
                 block = seek.block_at(source, spot, verify=verify)
-                if block.index(seq) is not None:
-                    return block
+                at = block.index(seq)
+                if at is not None:
+                    return block, at
         return None
 
     def _source(self, name: str) -> Source | None:

@@ -4,7 +4,8 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from itertools import islice, repeat
+from functools import partial
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
@@ -100,15 +101,19 @@ class Reader:
         ``last_seq`` goes on after them. Damage that cost no event is for ``summary`` and
         ``verify`` to tell.
         """
-        for name, block in self._blocks(start, tags, stop, since):
-            yield from self._told(name, block, _Wish(start, stop, tags, since).frames)
+        return self._of_blocks(_Wish(start, stop, tags, since), _Wish.frames)
 
     def rows(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[tuple[int, int, bytes]]:
         """Give what ``frames`` gives as tuples of number, tag and payload: it is faster."""
-        for name, block in self._blocks(start, tags, stop, None):
-            yield from self._told(name, block, _Wish(start, stop, tags).rows)
+        return self._of_blocks(_Wish(start, stop, tags), _Wish.rows)
+
+    def payloads(
+        self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
+    ) -> Iterator[bytes]:
+        """Give the payloads alone of what ``frames`` gives: it is faster still."""
+        return self._of_blocks(_Wish(start, stop, tags), _Wish.payloads)
 
     def blocks(
         self,
@@ -124,16 +129,28 @@ class Reader:
         """
         return (block for _, block in self._blocks(start, tags, stop, since))
 
+    def _of_blocks(
+        self, wish: "_Wish", tell: Callable[["_Wish", Block], Iterable[_Row]]
+    ) -> Iterator[_Row]:
+        """Give what is wanted of each block; chained, as a generator would look at each event."""
+        blocks = self._blocks(wish.start, wish.tags, wish.stop, wish.since)
+        return chain.from_iterable(
+            self._told(name, block, partial(tell, wish)) for name, block in blocks
+        )
+
     def _blocks(
         self, start: int, tags: Container[int] | None, stop: int | None, since: int | None
     ) -> Iterator[tuple[str, Block]]:
         """Give blocks with the names of their files."""
         bitmap, end = _bitmap(tags), _SEQ_END if stop is None else stop
+        strict = self._mode is Mode.STRICT
 
         def wants(_: Segment, header: BlockHeader, first_seq: int) -> bool:
             past = first_seq + header.frame_count <= start and not header.has_numbers
             early = since is not None and header.time_last < since
-            return not (past or early) and bool(header.frame_count and header.tag_bitmap & bitmap)
+            if not header.frame_count:
+                return strict
+            return not (past or early) and bool(header.tag_bitmap & bitmap)
 
         names = self._places.names_from(start)
         middle = names[0] != self._files.names()[0]
@@ -141,7 +158,7 @@ class Reader:
             if isinstance(item, log.Placed):
                 if item.first_seq >= end:
                     return
-                if wants(item.segment, item.header, item.first_seq):
+                if item.asked and item.header.frame_count:
                     yield from self._block(item, start)
             elif isinstance(item, log.Damage):
                 costs = max(start, item.first_seq) <= min(item.last_seq, end - 1)
@@ -158,9 +175,7 @@ class Reader:
 
         Raises KeyError when there is no such event, a DamagedJournal when it is lost.
         """
-        block = self._places.find(seq, verify=self._verify if verify is None else verify)
-        at = block.index(seq)
-        assert at is not None
+        block, at = self._places.find(seq, verify=self._verify if verify is None else verify)
         return Frame(seq, block.tags[at], block.payload(at), block.time(at), block.offset)
 
     def backward(
@@ -267,7 +282,7 @@ class Reader:
                     yield Finding(
                         item.offset, item.size, item.first_seq, item.last_seq, item.error()
                     )
-                elif isinstance(item, log.Placed) and wants(item.segment, item.header, 0):
+                elif isinstance(item, log.Placed) and item.asked:
                     yield from findings_in(item, decode)
         except FormatError as error:
             yield Finding(error.offset, 0, 0, -1, error)
@@ -309,14 +324,14 @@ class Reader:
             self._pass_over(name, spot.first_seq, spot.header, spot.offset, error)
 
     def _told(
-        self, name: str, block: Block, tell: Callable[[Block], Iterator[_Row]]
-    ) -> Iterator[_Row]:
+        self, name: str, block: Block, tell: Callable[[Block], Iterable[_Row]]
+    ) -> Iterable[_Row]:
         """Give what ``tell`` makes of a block, unless the block contradicts itself."""
         try:
             return tell(block)
         except FormatError as error:
             self._pass_over(name, block.first_seq, block.header, block.offset, error)
-            return iter(())
+            return ()
 
     def _pass_over(
         self, name: str, first_seq: int, header: BlockHeader, offset: int, error: FormatError
@@ -370,6 +385,10 @@ class _Wish(NamedTuple):
     def rows(self, block: Block) -> Iterator[tuple[int, int, bytes]]:
         """Give tuples of number, tag and payload; raises as ``frames`` does."""
         return block.rows(self._picks(block))
+
+    def payloads(self, block: Block) -> Iterable[bytes]:
+        """Give payloads; raises as ``frames`` does."""
+        return block.payloads(self._picks(block))
 
     def _picks(self, block: Block) -> list[int] | None:
         """Give the indices of what is wanted; None for all."""

@@ -26,13 +26,14 @@ _ZEROS = bytes(_CHUNK_SIZE)
 
 
 class Placed(NamedTuple):
-    """A whole block in its place; ``body`` is there when the walk was asked for it."""
+    """A whole block in its place; ``body`` is there when the walk was ``asked`` for it."""
 
     segment: Segment
     header: BlockHeader
     offset: int
     first_seq: int
     body: bytes
+    asked: bool
 
 
 class Debris(NamedTuple):
@@ -111,8 +112,9 @@ class Steps(SegmentBytes):
         wants: Wants,
         verify: bool,
         budget: Budget,
+        known: dict[int, BlockHeader],
     ) -> None:
-        super().__init__(data, place.offset, place.header.salt, budget)
+        super().__init__(data, place.offset, place.header.salt, budget, known)
         self._segment = place
         self._limit = place.limit
         self._continued = place.continued
@@ -123,6 +125,7 @@ class Steps(SegmentBytes):
         self.next_seq = next_seq
         self._ahead: BlockHeader | None = None
         self._taken = b""
+        self._asked = False
 
     def go_behind(self, tail: Tail) -> None:
         """Begin where an earlier walk ended, or any whole block does."""
@@ -134,7 +137,8 @@ class Steps(SegmentBytes):
             if self._link == self._continued:
                 yield from self._left_behind()
                 return
-            claimed = self._segment.claims.get(self._link, 0) + self._start
+            claims = self._segment.claims
+            claimed = claims.get(self._link, 0) + self._start if claims else 0
             if claimed > self._at:
                 yield Debris(self._at, claimed - self._at, self._segment.name)
                 self._at, self._ahead = claimed, None
@@ -143,7 +147,7 @@ class Steps(SegmentBytes):
             if fault is None:
                 assert header is not None
                 first_seq = header.first_seq + self._segment.shift
-                yield Placed(self._segment, header, self._at, first_seq, self._taken)
+                yield Placed(self._segment, header, self._at, first_seq, self._taken, self._asked)
                 self._accept(header)
                 continue
             item = self._conclude(header, fault)
@@ -168,7 +172,7 @@ class Steps(SegmentBytes):
         self._ahead, self._taken = None, b""
         if header is None:
             return _Fault(CorruptBlock, "no whole block stands", torn=True)
-        if error := flaw(header):
+        if header.offset not in self._known and (error := flaw(header)):
             return _Fault(type(error), error.reason)
         seq = header.first_seq + self._segment.shift
         if not header.follows(*self._link):
@@ -186,11 +190,12 @@ class Steps(SegmentBytes):
 
     def _body_fault(self, header: BlockHeader, end: int) -> _Fault | None:
         ahead = self._header(end) if end < self._limit else None
-        link = (header.end, header.hash)
+        link = (end - self._start, header.hash)
         confirmed = link in self._segment.claims or (ahead is not None and ahead.follows(*link))
         first_seq = header.first_seq + self._segment.shift
         # where the numbers have holes, the last of them stands in the body
-        wanted = header.has_numbers or self._wants(self._segment, header, first_seq)
+        self._asked = self._wants(self._segment, header, first_seq)
+        wanted = header.has_numbers or self._asked
         body = self._body(header) if wanted or not confirmed else b""
         self._ahead = ahead
         check = not confirmed or (wanted and self._verify)
@@ -214,6 +219,8 @@ class Steps(SegmentBytes):
             anchor = self._find(at + 1 if linked else at, self._limit, least)
             while anchor is not None and self._segment.gives_up(anchor):
                 anchor = self._find(self._start + anchor.offset + 1, self._limit, least)
+        if anchor and self._continued and anchor.offset >= self._continued[0]:
+            anchor = None  # where the next segment has taken over, nothing counts
         # a live writer may have finished meanwhile what was half there a moment ago
         if isinstance(self._data, Source):
             self._data.forget()

@@ -22,6 +22,8 @@ CLAIMS_MAX = 1 << 16
 WASTE_SIZE_MAX = 1 << 30
 """Bytes hashed in vain before a file is taken for hostile (plus some times its own size)."""
 _WASTE_FACTOR = 8
+KNOWN_MAX = 1 << 12
+"""Headers of a segment that are kept between its survey and its steps."""
 
 
 class Segment(NamedTuple):
@@ -71,16 +73,23 @@ class Budget:
 
 
 class SegmentBytes:
-    """What the survey and the steps both ask of a segment's bytes; positions are the file's."""
+    """What the survey and the steps both ask of a segment's bytes; positions are the file's.
 
-    def __init__(self, data: Bytes, start: int, salt: int, budget: Budget) -> None:
+    ``known`` holds headers without a flaw by their offsets: what was once written whole stays.
+    """
+
+    def __init__(
+        self, data: Bytes, start: int, salt: int, budget: Budget, known: dict[int, BlockHeader]
+    ) -> None:
         self._data = data
         self._start = start
         self._salt = salt
         self._budget = budget
+        self._known = known
 
     def _header(self, position: int) -> BlockHeader | None:
-        return read_header(self._data, position, self._salt, position - self._start)
+        offset = position - self._start
+        return self._known.get(offset) or read_header(self._data, position, self._salt, offset)
 
     def _body(self, header: BlockHeader) -> bytes:
         position = self._start + header.offset + BLOCK_HEADER_SIZE
@@ -106,9 +115,15 @@ class Survey(SegmentBytes):
     """A pass over the headers of a segment, to know what later blocks say about earlier ones."""
 
     def __init__(
-        self, data: Bytes, start: int, size: int, header: SegmentHeader, budget: Budget
+        self,
+        data: Bytes,
+        start: int,
+        size: int,
+        header: SegmentHeader,
+        budget: Budget,
+        known: dict[int, BlockHeader],
     ) -> None:
-        super().__init__(data, start, header.salt, budget)
+        super().__init__(data, start, header.salt, budget, known)
         self._head = header
         self._size = size
         self._limit: int | None = None
@@ -136,6 +151,8 @@ class Survey(SegmentBytes):
         self._ahead = None
         if header is None or flaw(header):
             return self._search(position)
+        if len(self._known) < KNOWN_MAX:
+            self._known[header.offset] = header
         self._durable = max(self._durable, header.durable_upto)
         if header.previous_end != header.offset:
             self._claims[header.previous_end, header.previous_hash] = header.offset

@@ -178,7 +178,11 @@ class Segment:
 
     def __init__(self, data: bytes, file: int, start: int) -> None:
         header = segment_header(data, start)
-        if header is None or (header.major, header.header_size) != (1, 128) or header.incompatible:
+        if (
+            header is None
+            or (header.major, header.header_size, header.incompatible) != (1, 128, 0)
+            or header.first_seq >= 1 << 63
+        ):
             raise NotReadable(f"no segment header at {start}")
         self.data, self.file, self.start, self.head = data, file, start, header
         self.salt, self.limit = header.salt, len(data)
@@ -262,7 +266,7 @@ class Segment:
                 at = self.end(header)
                 continue
             anchor = self._anchor(header, at)
-            if anchor is None:
+            if anchor is None or (self.continued and anchor.offset >= self.continued[0]):
                 self._end(header, at)
                 return
             at = self._pass_over(at, anchor)
@@ -275,6 +279,7 @@ class Segment:
         return (
             not flawed(header)
             and self._linked(header)
+            and header.first_seq + self.shift + header.count < 1 << 63
             and self.end(header) <= self.limit
             and not self._given_up(header)
         )
@@ -363,6 +368,8 @@ class Segment:
         if header.mask:
             mask = header.mask.to_bytes(4, "little")
             stored = bytes(byte ^ mask[i % 4] for i, byte in enumerate(stored))
+        if header.codec and zstandard.frame_content_size(stored) != header.payload_raw_size:
+            raise Lying
         raw = zstandard.ZstdDecompressor().decompress(stored) if header.codec else stored
         if columns.ends is None:
             size = header.payload_raw_size // max(header.count, 1)

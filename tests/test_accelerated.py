@@ -45,13 +45,14 @@ def natively(cls: type[Event], rows: Sequence[Any]) -> list[list[bytes]]:
     while start < len(rows):
         start = packer.add(list(rows), start)
         assert packer.is_full() or start == len(rows)
-        found.append(split(*packer.take()))
+        raw, ends, count = packer.take()
+        found.append(split(raw, len(raw), ends, count))
     return found
 
 
 def payloads_of(packed: Packed) -> list[bytes]:
     assert ends_fit(packed.ends, len(packed.raw))
-    payloads = split(packed.raw, packed.ends, packed.frame_count)
+    payloads = split(packed.raw, len(packed.raw), packed.ends, packed.frame_count)
     assert len(payloads) == packed.frame_count
     return payloads
 

@@ -73,7 +73,7 @@ def try_states(
     recorder, promise = record(field, plan, seed, Faults(*faults), work)
     rng = random.Random(seed)
     seen: set[tuple[bytes, int, bool]] = set()
-    chance = min(chance, _MOMENTS_MAX / len(recorder.notes))
+    chance = min(chance, _MOMENTS_MAX / (len(recorder.notes) + 1))
     for number, point in enumerate(crash_points(recorder)):
         if rng.random() >= chance:
             continue
