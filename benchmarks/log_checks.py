@@ -100,7 +100,7 @@ def _filled(path: Path, events: Events, packed: bool) -> Path:
 
 def _spoil(path: Path, unit: bytes, size: int) -> None:
     """A journal of two blocks, with garbage in place of what stood between them."""
-    _filled(path, log_events.pages(size // log_events.PAGE_SIZE + 64), packed=False)
+    _filled(path, log_events.pages(size // log_events.PAGE_SIZE + 256), packed=False)
     with Reader(path) as reader:
         blocks = list(reader.blocks())
         start, stop = blocks[1].offset, blocks[-1].offset

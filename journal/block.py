@@ -17,14 +17,17 @@ from xxhash import xxh3_64, xxh3_64_intdigest
 from journal.columns import (
     BLOCK_SIZE_TARGET,
     COLUMNS_SIZE_EACH,
+    SHAPE_COUNT_MAX,
     Frames,
     Packed,
     ends_fit,
     filled,
     finder,
     is_rising,
+    masker,
     pack,
     pick,
+    pieces,
     read_u32,
     split,
     take,
@@ -89,7 +92,7 @@ _COMPRESS_SIZE_MIN = 512
 _COMPRESS_LEVEL = 1
 _COMPRESS_GAIN = 0.95
 _MASK_ATTEMPTS = 8
-_TAGS_FREE = (0, 255)
+_TAG_ZEROED, _TAG_ERASED = 0, 255
 _TAGS = frozenset(range(TAG_MIN, TAG_MAX + 1))
 _JOINED_SIZE_MAX = 1 << 12
 _FEW = 3
@@ -296,7 +299,7 @@ class Block:
         tags_at = header.payload_size + (0 if header.flags & EVEN else 4 * count)
         self._tags_end = tags_at + count
         self.tags = body[tags_at : tags_at + count]
-        if any(map(self.tags.__contains__, _TAGS_FREE)):
+        if _TAG_ZEROED in self.tags or _TAG_ERASED in self.tags:
             raise CorruptBlock("a block has tags that no event has", offset)
 
     @property
@@ -327,6 +330,13 @@ class Block:
         if not self.header.has_numbers or not self.count:
             return range(self.first_seq, self.first_seq + self.count)
         return list(map(self.first_seq.__add__, self._number_deltas()))
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the last of its events."""
+        if self.header.has_numbers:
+            return self.seqs[-1]
+        return self.first_seq + self.count - 1
 
     def seq(self, index: int) -> int:
         """The number of one event."""
@@ -362,6 +372,13 @@ class Block:
         if not ends_fit(ends, size):
             raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
         return split(self._raw(), size, ends, self.count)
+
+    def payloads_of(self, tags: Iterable[int]) -> list[bytes]:
+        """The payloads of the events of these tags, in order."""
+        if not self.header.is_even or self.count > SHAPE_COUNT_MAX:
+            return self.payloads(self.select(tags))
+        mask = masker(_TAGS.intersection(tags))(self.tags)
+        return pieces(self._raw(), self.header.payload_raw_size // self.count, mask)
 
     def payload(self, index: int) -> bytes:
         """The payload of one event."""

@@ -73,7 +73,7 @@ def packed(cls: type[Event], rows: Iterable[tuple[Any, ...]], time: int) -> Iter
     tag, codes = bytes((cls.tag,)), codes_of(cls) if NATIVE else ""
     try:
         if codes:
-            for raw, ends, count in _packed_natively(Packer(codes, packer(cls)), iter(rows)):
+            for raw, ends, count in _packed_natively(Packer(codes, packer(cls)), rows):
                 yield Packed(count, raw, ends, tag, b"", time, time)
         else:
             for payloads in _filling(starmap(packer(cls), rows)):
@@ -102,14 +102,17 @@ def _row_code(con: cs.Construct) -> str:
 
 
 def _packed_natively(
-    packer: "Packer", rows: Iterator[tuple[Any, ...]]
+    packer: "Packer", rows: Iterable[tuple[Any, ...]]
 ) -> Iterator[tuple[bytes, bytes, int]]:
-    while some := list(islice(rows, _ROWS_AT_ONCE)):
+    some = rows if isinstance(rows, list) else []
+    rest = iter(()) if some else iter(rows)
+    while some or (some := list(islice(rest, _ROWS_AT_ONCE))):
         start = 0
         while start < len(some):
             start = packer.add(some, start)
             if packer.is_full():
                 yield packer.take()
+        some = []
     if not packer.is_empty():
         yield packer.take()
 

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from io import BytesIO
-from itertools import accumulate, repeat
+from itertools import accumulate, compress, repeat
 from operator import itemgetter, sub
 from typing import NamedTuple, TypeVar
 
@@ -28,6 +28,8 @@ COLUMNS_SIZE_EACH = 1 + 4
 _SIZE_UNPACKED_MAX = 1 << 10
 _FILTERS = 32
 _SHAPES = 8
+SHAPE_COUNT_MAX = 1 << 12
+"""Pieces of one size whose places in a block are kept for the next block."""
 
 T = TypeVar("T")
 
@@ -68,9 +70,7 @@ def pack(frames: Frames, time: int = 0) -> Packed:
     return Packed(len(sizes), b"".join(payloads), ends_of(sizes), bytes(tags), deltas, first, last)
 
 
-def take(
-    tags: Sequence[int], payloads: Sequence[bytes], start: int, time: int
-) -> tuple[Packed, int]:
+def take(tags: bytes, payloads: Sequence[bytes], start: int, time: int) -> tuple[Packed, int]:
     """Pack the payloads from ``start`` on that fill a block; give the index behind them, too.
 
     ``tags`` are one for each of ``payloads``, or one for all. Raises as ``filled`` does.
@@ -78,7 +78,7 @@ def take(
     sizes = _sizes_filling(payloads, start)
     stop = start + len(sizes)
     raw = b"".join(payloads[start:stop])
-    column = bytes(tags if len(tags) == 1 else tags[start:stop])
+    column = tags if len(tags) == 1 else tags[start:stop]
     return Packed(len(sizes), raw, ends_of(sizes), column, b"", time, time), stop
 
 
@@ -186,6 +186,30 @@ def _finder(tags: bytes) -> Callable[[bytes], list[int]]:
         return lambda column: []
     matches = re.compile(b"[%s]" % re.escape(tags), re.DOTALL).finditer
     return lambda column: [match.start() for match in matches(column)]
+
+
+def masker(tags: Iterable[int]) -> Callable[[bytes], bytes]:
+    """A function of a column of tags to one of 1 where one of ``tags`` stands, and 0 elsewhere."""
+    return _masker(bytes(sorted(tags)))
+
+
+@lru_cache(_FILTERS)
+def _masker(tags: bytes) -> Callable[[bytes], bytes]:
+    table = bytes(tag in tags for tag in range(256))
+    return lambda column: column.translate(table)
+
+
+def pieces(raw: bytes, size: int, mask: bytes) -> list[bytes]:
+    """The pieces of one size, up to ``SHAPE_COUNT_MAX``, for which ``mask`` has no 0."""
+    places = tuple(compress(_places(size, len(mask)), mask))
+    if len(places) < 2:
+        return [raw[place] for place in places]
+    return list(itemgetter(*places)(raw))
+
+
+@lru_cache(_SHAPES)
+def _places(size: int, count: int) -> list[slice]:
+    return [slice(size * index, size * (index + 1)) for index in range(count)]
 
 
 @lru_cache(_SHAPES)

@@ -91,7 +91,8 @@ class Packer:
     def take(self) -> tuple[bytes, bytes, int]:
         """Give what has gathered, payloads and ends and how many, and begin anew."""
         found = self._raw.getvalue(), self._ends.getvalue(), int(self._count)
-        self._raw, self._ends = BytesWriter(), BytesWriter()
+        self._raw.truncate(0)  # what has grown is kept
+        self._ends.truncate(0)
         self._count, self._even = 0, True
         return found
 

@@ -28,7 +28,7 @@ class Places:
         self._first_seqs: list[int] = []
         self._tables: dict[str, Table] = {}
         self._sources: dict[str, Source] = {}
-        self._rows: dict[tuple[str, int], list[Spot]] = {}
+        self._rows: dict[tuple[str, int], tuple[Source, list[Spot]]] = {}
         self._last: tuple[Block | None, bool] = (None, False)
 
     def names_from(self, start: int) -> list[str]:
@@ -112,14 +112,15 @@ class Places:
         row = table.row_of(seq) if table else -1
         if table is None or row < 0:
             return None
-        source = self._source(table.name_of(row))
-        if source is None:
-            return None
-        spots = self._rows.get((key, row))
-        if spots is None:
+        known = self._rows.get((key, row))
+        if known is None:
+            source = self._source(table.name_of(row))
+            if source is None:
+                return None
             if len(self._rows) >= _ROWS_MAX:
                 self._rows.clear()
-            spots = self._rows[key, row] = list(table.spots(row, source))
+            known = self._rows[key, row] = (source, list(table.spots(row, source)))
+        source, spots = known
         for spot in spots:
             if spot.may_hold(seq):
                 block = seek.block_at(source, spot, verify=verify)

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice, repeat
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _Row = TypeVar("_Row")
 _new_frame: Callable[[type[Frame], Iterable[object]], Frame] = tuple.__new__  # in C, unlike _make
+_SECOND = itemgetter(1)
 _TAGS = range(TAG_MIN, TAG_MAX + 1)
 _SEQ_END = 1 << 64
 
@@ -127,7 +129,7 @@ class Reader:
 
         Raises as ``frames`` does.
         """
-        return (block for _, block in self._blocks(start, tags, stop, since))
+        return map(_SECOND, self._blocks(start, tags, stop, since))
 
     def _of_blocks(
         self, wish: "_Wish", tell: Callable[["_Wish", Block], Iterable[_Row]]
@@ -142,16 +144,8 @@ class Reader:
         self, start: int, tags: Container[int] | None, stop: int | None, since: int | None
     ) -> Iterator[tuple[str, Block]]:
         """Give blocks with the names of their files."""
-        bitmap, end = _bitmap(tags), _SEQ_END if stop is None else stop
-        strict = self._mode is Mode.STRICT
-
-        def wants(_: Segment, header: BlockHeader, first_seq: int) -> bool:
-            past = first_seq + header.frame_count <= start and not header.has_numbers
-            early = since is not None and header.time_last < since
-            if not header.frame_count:
-                return strict
-            return not (past or early) and bool(header.tag_bitmap & bitmap)
-
+        end = _SEQ_END if stop is None else stop
+        wants = self._wanting(start, _bitmap(tags), since)
         names = self._places.names_from(start)
         middle = names[0] != self._files.names()[0]
         for item in log.walk(self._files.sources(names), wants, self._verify, from_middle=middle):
@@ -159,7 +153,9 @@ class Reader:
                 if item.first_seq >= end:
                     return
                 if item.asked and item.header.frame_count:
-                    yield from self._block(item, start)
+                    block = self._block(item, start)
+                    if block is not None:
+                        yield item.segment.name, block
             elif isinstance(item, log.Damage):
                 costs = max(start, item.first_seq) <= min(item.last_seq, end - 1)
                 # where nothing stands behind, nobody knows what was lost
@@ -167,6 +163,19 @@ class Reader:
                     return
             elif isinstance(item, log.Tail):
                 self._check_tail(item)
+
+    def _wanting(self, start: int, bitmap: int, since: int | None) -> log.Wants:
+        strict = self._mode is Mode.STRICT
+
+        def wants(_: Segment, header: BlockHeader, first_seq: int) -> bool:
+            if not header.frame_count:
+                return strict
+            if first_seq + header.frame_count <= start and not header.has_numbers:
+                return False
+            late_enough = since is None or header.time_last >= since
+            return late_enough and bool(header.tag_bitmap & bitmap)
+
+        return wants
 
     # -- one, and backward -------------------------------------------------------------------
 
@@ -223,8 +232,9 @@ class Reader:
                 for item in follower.news():
                     if isinstance(item, log.Placed):
                         came = True
-                        for name, block in self._block(item, start):
-                            yield from self._told(name, block, _Wish(start, None, tags).frames)
+                        block, wish = self._block(item, start), _Wish(start, None, tags)
+                        if block is not None:
+                            yield from self._told(item.segment.name, block, wish.frames)
                     elif self._ends_at(item, item.last_seq >= start):
                         return
                 start = follower.next_seq
@@ -303,17 +313,15 @@ class Reader:
                 error.file = source.name
                 raise
 
-    def _block(self, item: log.Placed, start: int) -> Iterator[tuple[str, Block]]:
+    def _block(self, item: log.Placed, start: int) -> Block | None:
         """Give the block, unless it turns out to have nothing from ``start`` on."""
-        name = item.segment.name
+        segment, header, offset, first_seq, body, _ = item
         try:
-            block = Block(item.header, item.body, item.first_seq, item.offset)
-            behind = block.seqs[-1]
+            block = Block(header, body, first_seq, offset)
+            return block if block.last_seq >= start else None
         except FormatError as error:
-            self._pass_over(name, item.first_seq, item.header, item.offset, error)
-            return
-        if behind >= start:
-            yield name, block
+            self._pass_over(segment.name, first_seq, header, offset, error)
+            return None
 
     def _block_at(self, source: Source, spot: seek.Spot) -> Iterator[tuple[str, Block]]:
         """Read a block that a table names, unless it is damaged and this is salvage."""
@@ -388,11 +396,21 @@ class _Wish(NamedTuple):
 
     def payloads(self, block: Block) -> Iterable[bytes]:
         """Give payloads; raises as ``frames`` does."""
+        if self.tags is not None and self._takes_all(block):
+            return block.payloads_of(_listed(self.tags))
         return block.payloads(self._picks(block))
+
+    def _takes_all(self, block: Block) -> bool:
+        """Whether a block is wanted from its first event to its last, as far as tags allow."""
+        late = self.stop is not None and block.last_seq >= self.stop
+        early = self.since is not None and block.header.time_first < self.since
+        return block.first_seq >= self.start and not late and not early
 
     def _picks(self, block: Block) -> list[int] | None:
         """Give the indices of what is wanted; None for all."""
         picks = None if self.tags is None else block.select(_listed(self.tags))
+        if self._takes_all(block):
+            return picks
         seqs = block.seqs
         begin = 0 if seqs[0] >= self.start else bisect_left(seqs, self.start)
         end = len(seqs)

@@ -54,7 +54,8 @@ class Source:
             return self._window[base : stop - self._window_at]
         if stop <= start:
             return b""
-        if stop - start > WINDOW_SIZE >> 1:
+        if stop - start > WINDOW_SIZE >> 1 or not -WINDOW_SIZE <= base <= 4 * WINDOW_SIZE:
+            self._window_at, self._window = start, b""
             return self._read(start, stop - start)
         self._window_at = start
         self._window = self._read(start, min(WINDOW_SIZE, self._size - start))

@@ -8,8 +8,9 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import repeat
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -19,7 +20,7 @@ from journal.block import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH, TIME_SPAN_MAX, B
 from journal.columns import Packed, take
 from journal.commit import Commit, Committer, Level
 from journal.errors import JournalError, LimitExceeded, OptionError, StorageError
-from journal.frame import PAYLOAD_SIZE_MAX, TAG_MAX
+from journal.frame import PAYLOAD_SIZE_MAX, TAG_MAX, TAG_MIN
 from journal.log import Mode
 from journal.recovery import SEQ_LAST, Wish
 from journal.turn import Turn
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from journal.event import Event
 
 _TAG_END = TAG_MAX + 1
+_TAGS = bytes(range(TAG_MIN, _TAG_END))
+_FIRST, _SECOND = itemgetter(0), itemgetter(1)
 _FEW = 1 << 8
 """Events that are better kept for the next block than written in one of their own."""
 
@@ -163,15 +166,15 @@ class Writer:
 
         Where it raises, ``next_seq`` tells how many were added.
         """
-        tags, payloads = tuple(zip(*frames, strict=True)) or ((), ())
-        return self.append_columns(tags, payloads)
+        pairs = frames if isinstance(frames, list) else list(frames)
+        return self._append(_column(map(_FIRST, pairs)), list(map(_SECOND, pairs)))
 
     def append_payloads(self, tag: int, payloads: Sequence[bytes]) -> range:
         """Add encoded events of one kind; give their numbers. They share one time.
 
         Where it raises, ``next_seq`` tells how many were added.
         """
-        return self.append_columns([tag], payloads)
+        return self._append(_column((tag,)), payloads)
 
     def append_columns(self, tags: Sequence[int], payloads: Sequence[bytes]) -> range:
         """Add encoded events, a tag for each payload or one for all: the fastest way to add many.
@@ -179,12 +182,12 @@ class Writer:
         Gives their numbers. They share one time. Where it raises, ``next_seq`` tells how many were
         added.
         """
-        for tag in set(tags):
-            if not 0 < tag < _TAG_END:
-                raise OptionError(f"an event's tag is 1 to {TAG_MAX}, not {tag}")
+        if len(tags) not in (1, len(payloads)):
+            raise OptionError(f"{len(payloads)} events have {len(tags)} tags")
+        return self._append(_column(tags), payloads)
+
+    def _append(self, tags: bytes, payloads: Sequence[bytes]) -> range:
         count = len(payloads)
-        if len(tags) not in (1, count):
-            raise OptionError(f"{count} events have {len(tags)} tags")
         with self._adding() as stamp:
             first_seq, start = self.next_seq, 0
             while start < count:
@@ -369,7 +372,7 @@ class Writer:
         self._flush(False)
         self._appender.put(packed, self._compressor, last_resort=False)
 
-    def _keep(self, tags: Sequence[int], payloads: Sequence[bytes], start: int) -> bool:
+    def _keep(self, tags: bytes, payloads: Sequence[bytes], start: int) -> bool:
         """Keep a few events for the next block, if they leave room in it."""
         rest = payloads[start:]
         size = sum(map(len, rest)) + COLUMNS_SIZE_EACH * len(rest)
@@ -443,6 +446,15 @@ class Writer:
         if roll and appender.should_roll:
             with self._lock:
                 appender.roll()
+
+
+def _column(tags: Iterable[int]) -> bytes:
+    """Give a column of tags that events may have."""
+    with suppress(ValueError):  # what no byte holds
+        column = bytes(tags)
+        if not column.translate(None, _TAGS):
+            return column
+    raise OptionError(f"an event's tag is 1 to {TAG_MAX}")
 
 
 def _check_options(journal_id: bytes | None, roll: Roll | None, mode: Mode) -> None:
