@@ -17,7 +17,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = ("block", "build", "codec", "columns", "header", "packing")
+MODULES = ("block", "build", "codec", "columns", "header", "packing", "sealing")
 """The modules of ``journal`` that are compiled, all in one library."""
 REQUIRED = [
     "construct>=2.10.70",

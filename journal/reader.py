@@ -2,13 +2,12 @@
 
 import os
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import chain, islice, repeat
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from journal import log, seek, segment
 from journal.block import Block, BlockHeader, bitmap_of
@@ -17,6 +16,7 @@ from journal.findings import Finding, Summary, findings_in, summarize
 from journal.follower import Follower
 from journal.frame import TAG_MAX, TAG_MIN, Frame
 from journal.log import Mode
+from journal.picking import Picking
 from journal.places import Places
 from journal.segment import SEGMENT_HEADER_SIZE
 from journal.segments import Files
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from journal.event import Event
 
 _Row = TypeVar("_Row")
-_new_frame: Callable[[type[Frame], Iterable[object]], Frame] = tuple.__new__  # in C, unlike _make
 _SECOND = itemgetter(1)
 _TAGS = range(TAG_MIN, TAG_MAX + 1)
 _SEQ_END = 1 << 64
@@ -103,19 +102,19 @@ class Reader:
         ``last_seq`` goes on after them. Damage that cost no event is for ``summary`` and
         ``verify`` to tell.
         """
-        return self._of_blocks(_Wish(start, stop, tags, since), _Wish.frames)
+        return self._of_blocks(Picking(start, stop, tags, since), Picking.frames)
 
     def rows(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[tuple[int, int, bytes]]:
         """Give what ``frames`` gives as tuples of number, tag and payload: it is faster."""
-        return self._of_blocks(_Wish(start, stop, tags), _Wish.rows)
+        return self._of_blocks(Picking(start, stop, tags), Picking.rows)
 
     def payloads(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[bytes]:
         """Give the payloads alone of what ``frames`` gives: it is faster still."""
-        return self._of_blocks(_Wish(start, stop, tags), _Wish.payloads)
+        return self._of_blocks(Picking(start, stop, tags), Picking.payloads)
 
     def blocks(
         self,
@@ -132,7 +131,7 @@ class Reader:
         return map(_SECOND, self._blocks(start, tags, stop, since))
 
     def _of_blocks(
-        self, wish: "_Wish", tell: Callable[["_Wish", Block], Iterable[_Row]]
+        self, wish: Picking, tell: Callable[[Picking, Block], Iterable[_Row]]
     ) -> Iterator[_Row]:
         """Give what is wanted of each block; chained, as a generator would look at each event."""
         blocks = self._blocks(wish.start, wish.tags, wish.stop, wish.since)
@@ -195,7 +194,7 @@ class Reader:
         Raises a DamagedJournal where it comes to events that are lost.
         """
         end = _SEQ_END if start is None else start + 1
-        bitmap, bound, wish = _bitmap(tags), end, _Wish(0, end, tags)
+        bitmap, bound, wish = _bitmap(tags), end, Picking(0, end, tags)
         for table, source, row in self._places.backward(end):
             for spot in reversed(list(table.spots(row, source))):
                 if (lost := table.lost(spot, bound)) and self._ends_at(lost, True):
@@ -232,7 +231,7 @@ class Reader:
                 for item in follower.news():
                     if isinstance(item, log.Placed):
                         came = True
-                        block, wish = self._block(item, start), _Wish(start, None, tags)
+                        block, wish = self._block(item, start), Picking(start, None, tags)
                         if block is not None:
                             yield from self._told(item.segment.name, block, wish.frames)
                     elif self._ends_at(item, item.last_seq >= start):
@@ -372,69 +371,8 @@ class Reader:
             raise TornBlock("a crash cut the journal short", tail.offset, name)
 
 
-class _Wish(NamedTuple):
-    """Which events of a block are wanted."""
-
-    start: int
-    stop: int | None = None
-    tags: Container[int] | None = None
-    since: int | None = None
-
-    def frames(self, block: Block) -> Iterator[Frame]:
-        """Give frames; raises at once when the block contradicts itself."""
-        picks = self._picks(block)
-        times, offset = block.times, repeat(block.offset)
-        if picks is None:
-            rows = zip(block.seqs, block.tags, block.payloads(), times, offset, strict=False)
-            return map(_new_frame, repeat(Frame), rows)
-        some = zip(block.rows(picks), map(times.__getitem__, picks), offset, strict=False)
-        return (Frame(*row, time, place) for row, time, place in some)
-
-    def rows(self, block: Block) -> Iterator[tuple[int, int, bytes]]:
-        """Give tuples of number, tag and payload; raises as ``frames`` does."""
-        return block.rows(self._picks(block))
-
-    def payloads(self, block: Block) -> Iterable[bytes]:
-        """Give payloads; raises as ``frames`` does."""
-        if self.tags is not None and self._takes_all(block):
-            return block.payloads_of(_listed(self.tags))
-        return block.payloads(self._picks(block))
-
-    def _takes_all(self, block: Block) -> bool:
-        """Whether a block is wanted from its first event to its last, as far as tags allow."""
-        late = self.stop is not None and block.last_seq >= self.stop
-        early = self.since is not None and block.header.time_first < self.since
-        return block.first_seq >= self.start and not late and not early
-
-    def _picks(self, block: Block) -> list[int] | None:
-        """Give the indices of what is wanted; None for all."""
-        picks = None if self.tags is None else block.select(_listed(self.tags))
-        if self._takes_all(block):
-            return picks
-        seqs = block.seqs
-        begin = 0 if seqs[0] >= self.start else bisect_left(seqs, self.start)
-        end = len(seqs)
-        if self.stop is not None and seqs[-1] >= self.stop:
-            end = bisect_left(seqs, self.stop)
-        if self.since is not None and block.time(0) < self.since:
-            begin = max(begin, bisect_left(block.times, self.since))
-        if picks is None:
-            return None if (begin, end) == (0, len(seqs)) else list(range(begin, end))
-        if (begin, end) != (0, len(seqs)):
-            picks = picks[bisect_left(picks, begin) : bisect_left(picks, end)]
-        return picks
-
-
 def _bitmap(tags: Container[int] | None) -> int:
     return -1 if tags is None else bitmap_of(tag for tag in _TAGS if tag in tags)
-
-
-def _listed(tags: Container[int]) -> Iterable[int]:
-    return tags if isinstance(tags, Iterable) else [tag for tag in _TAGS if tag in tags]
-
-
-def _is_past(until: float | None) -> bool:
-    return until is not None and time.monotonic() >= until
 
 
 def _after(seconds: float | None) -> float | None:

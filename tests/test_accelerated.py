@@ -299,7 +299,7 @@ def test_with_a_compiler_the_hot_part_is_compiled(tmp_path: Path) -> None:
     if subprocess.run(["sh", "-c", "command -v cc"], capture_output=True).returncode:
         pytest.skip("there is no compiler")
     compiled, _ = built(tmp_path)
-    assert {"block", "build", "codec", "columns", "header", "packing"} <= compiled
+    assert {"block", "build", "codec", "columns", "header", "packing", "sealing"} <= compiled
     code = "import journal; from journal import codec; print(journal.accelerated, codec.NATIVE)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
     command = [sys.executable, "-c", code]

@@ -12,6 +12,7 @@ from xxhash import xxh3_64_intdigest
 from journal import bits, block
 from journal.bits import Work, flipped
 from journal.block import BLOCK_HEADER_SIZE, BlockHeader, Frames, Place
+from journal.header import LAYOUT
 from journal.segment import SEGMENT_HEADER_SIZE, SegmentHeader
 
 SALT = 0x0123456789ABCDEF
@@ -66,7 +67,7 @@ def test_a_header_of_another_place_or_salt_or_size_is_not_mended() -> None:
 def test_a_header_that_contradicts_itself_is_not_mended_to() -> None:
     raw, _ = made([b"hello"])
     header = read(raw)._replace(time_first=9, time_last=8)
-    unhashed = block._LAYOUT.pack(*header)[:-8]
+    unhashed = LAYOUT.pack(*header)[:-8]
     digest = xxh3_64_intdigest(unhashed, SALT)
     wrong = unhashed + digest.to_bytes(8, "little")
     assert bits.mend_header(flipped(wrong, 300), SALT, OFFSET, Work()) is None

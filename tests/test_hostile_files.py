@@ -14,6 +14,7 @@ from xxhash import xxh3_64_intdigest
 from journal import block
 from journal.block import BLOCK_HEADER_SIZE, BlockHeader, Frames, Place
 from journal.errors import JournalError, LimitExceeded
+from journal.header import LAYOUT
 from journal.reader import Reader
 from journal.segment import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.writer import Writer
@@ -34,7 +35,7 @@ def begun() -> tuple[bytes, SegmentHeader]:
 def sealed(header: BlockHeader, body: bytes = b"") -> bytes:
     """Give a block whose hashes hold, whatever else it says."""
     header = header._replace(body_hash=xxh3_64_intdigest(body, SALT))
-    unhashed = block._LAYOUT.pack(*header)[:-8]
+    unhashed = LAYOUT.pack(*header)[:-8]
     return unhashed + xxh3_64_intdigest(unhashed, SALT).to_bytes(8, "little") + body
 
 
