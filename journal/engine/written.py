@@ -1,0 +1,259 @@
+"""Which pages of a memory were written since the last look: told by the kernel, or by comparing.
+
+Both may name a page whose bytes are what they were: who keeps pages compares their hashes.
+"""
+
+import ctypes
+import fcntl
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from journal.errors import EngineError, OptionError
+
+PAGE_SIZE = 1 << 12
+_CHUNK_SIZE = 1 << 16
+assert _CHUNK_SIZE % PAGE_SIZE == 0
+
+Run = tuple[int, int]
+"""Pages from the first to before the second."""
+
+
+class Way(Enum):
+    """How written pages are found."""
+
+    AUTO = "auto"
+    """By the kernel where it can, else by comparing."""
+    KERNEL = "kernel"
+    COMPARE = "compare"
+
+
+class Written(Protocol):
+    """Knows which pages of a memory were written since it was made, or asked last.
+
+    The memory stands still while it is asked, stays at its address and may have grown.
+    """
+
+    def take(self, size: int) -> list[Run]:
+        """Give the runs of pages, of the ``size`` bytes that the memory has now, in order."""
+
+    def close(self) -> None:
+        """Let go of the memory, before it goes away."""
+
+
+def watch(address: int, size: int, way: Way = Way.AUTO) -> Written:
+    """Begin to note what is written to the memory at ``address``.
+
+    Raises EngineError where the kernel is asked for and cannot.
+    """
+    if size % PAGE_SIZE or address % PAGE_SIZE:
+        raise OptionError(f"a memory of whole pages is watched, not {size} bytes at {address:#x}")
+    if way is not Way.COMPARE:
+        try:
+            return ByKernel(address, size)
+        except OSError as error:
+            if way is Way.KERNEL:
+                reason = f"the kernel cannot tell which pages are written: {error}"
+                raise EngineError(reason) from error
+    return ByComparing(address, size)
+
+
+# -- the kernel: userfaultfd(2) with asynchronous write protection, and PAGEMAP_SCAN, Linux 6.7 --
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_SYS_USERFAULTFD = {"x86_64": 323, "aarch64": 282}
+_USER_MODE_ONLY = 1  # what needs no privilege
+_API = 0xAA
+_MODE_WP = 2
+_FEATURES = 1 << 12 | 1 << 13 | 1 << 15  # shared memory, pages not there yet, asynchronous
+
+_FEATURES_AND_API = struct.Struct("<QQQ")
+_RANGE_TO_REGISTER = struct.Struct("<QQQQ")
+_RANGE_TO_PROTECT = struct.Struct("<QQQ")
+_SCAN = struct.Struct("<12Q")
+_WALK_END_AT = 32
+_WRITTEN, _PRESENT, _SWAPPED, _ZERO = 1 << 1, 1 << 3, 1 << 4, 1 << 5
+_PROTECT_MATCHING, _CHECK_ASYNCHRONOUS = 1, 2
+_RUNS_MAX = 1 << 13
+"""Runs that the kernel gives at once."""
+
+
+def _request(direction: int, kind: int, number: int, size: int) -> int:
+    return direction << 30 | size << 16 | kind << 8 | number
+
+
+_UFFDIO_API = _request(3, _API, 0x3F, _FEATURES_AND_API.size)
+_UFFDIO_REGISTER = _request(3, _API, 0, _RANGE_TO_REGISTER.size)
+_UFFDIO_WRITEPROTECT = _request(3, _API, 6, _RANGE_TO_PROTECT.size)
+_PAGEMAP_SCAN = _request(3, ord("f"), 16, _SCAN.size)
+
+
+class _Pages(NamedTuple):
+    """Which pages are asked for: of all of these kinds, and any of those; some inverted."""
+
+    all_of: int
+    any_of: int = 0
+    inverted: int = 0
+
+
+class ByKernel:
+    """The kernel marks a page at its first write, in a microsecond, and lists the marked ones."""
+
+    def __init__(self, address: int, size: int) -> None:
+        self._address, self._size = address, 0
+        self._faults, self._pagemap = _userfaultfd(), -1
+        self._runs = (ctypes.c_uint64 * (3 * _RUNS_MAX))()
+        try:
+            self._pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+            self._register(size)
+            self._protect(0, size)
+            self._size = size
+            self.take(size)  # whether it can be asked
+        except BaseException:
+            self.close()
+            raise
+
+    def take(self, size: int) -> list[Run]:
+        """Give what was written."""
+        begin = self._address
+        flags = _PROTECT_MATCHING | _CHECK_ASYNCHRONOUS
+        found = list(self._scan(begin, begin + self._size, flags, _Pages(_WRITTEN)))
+        if size > self._size:
+            # what is new was never written where no page is there, or that of zeros
+            there = _Pages(_ZERO, _PRESENT | _SWAPPED, _ZERO)
+            found += self._scan(begin + self._size, begin + size, 0, there)
+            self._register(size)
+            self._protect(self._size, size)
+            self._size = size
+        return list(_joined(found))
+
+    def close(self) -> None:
+        """Let go; the kernel forgets."""
+        for descriptor in (self._faults, self._pagemap):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._faults = self._pagemap = -1
+
+    def _register(self, size: int) -> None:
+        start = self._address + self._size
+        if size > self._size:
+            wanted = _RANGE_TO_REGISTER.pack(start, size - self._size, _MODE_WP, 0)
+            fcntl.ioctl(self._faults, _UFFDIO_REGISTER, bytearray(wanted))
+
+    def _protect(self, start: int, end: int) -> None:
+        wanted = _RANGE_TO_PROTECT.pack(self._address + start, end - start, 1)
+        if end > start:
+            fcntl.ioctl(self._faults, _UFFDIO_WRITEPROTECT, bytearray(wanted))
+
+    def _scan(self, start: int, end: int, flags: int, pages: "_Pages") -> Iterator[Run]:
+        runs = self._runs
+        while start < end:
+            asked = bytearray(
+                _SCAN.pack(
+                    _SCAN.size,
+                    flags,
+                    start,
+                    end,
+                    0,
+                    ctypes.addressof(runs),
+                    _RUNS_MAX,
+                    0,
+                    pages.inverted,
+                    pages.all_of,
+                    pages.any_of,
+                    pages.all_of | pages.any_of,
+                )
+            )
+            count = fcntl.ioctl(self._pagemap, _PAGEMAP_SCAN, asked)
+            for at in range(0, 3 * count, 3):
+                first, stop = runs[at] - self._address, runs[at + 1] - self._address
+                yield first // PAGE_SIZE, stop // PAGE_SIZE
+            start = int.from_bytes(asked[_WALK_END_AT : _WALK_END_AT + 8], "little")
+
+
+def _userfaultfd() -> int:
+    number = _SYS_USERFAULTFD.get(os.uname().machine)
+    if number is None:
+        raise OSError(f"userfaultfd is not known on {os.uname().machine}")
+    descriptor: int = _libc.syscall(number, os.O_CLOEXEC | os.O_NONBLOCK | _USER_MODE_ONLY)
+    if descriptor < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"userfaultfd: {os.strerror(error)}")
+    try:
+        asked = bytearray(_FEATURES_AND_API.pack(_API, _FEATURES, 0))
+        fcntl.ioctl(descriptor, _UFFDIO_API, asked)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _joined(runs: list[Run]) -> Iterator[Run]:
+    """Join runs that touch; they come in order."""
+    held: Run | None = None
+    for start, stop in runs:
+        if held is not None and held[1] == start:
+            held = held[0], stop
+            continue
+        if held is not None:
+            yield held
+        held = start, stop
+    if held is not None:
+        yield held
+
+
+# -- comparing, where the kernel is older --------------------------------------------------------
+
+_memcmp = _libc.memcmp
+_memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+_memmove = ctypes.memmove
+
+
+class ByComparing:
+    """Keeps a copy, and compares: exact, in a tenth of a second a GiB, for as much memory again.
+
+    > Why not hashes? A guest may be hostile, and the hashes that are fast enough can be forged.
+    """
+
+    def __init__(self, address: int, size: int) -> None:
+        self._address = address
+        self._copies: list[tuple[int, int, mmap.mmap]] = []  # start, size, the copy of it
+        self._size = 0
+        self.take(size)
+
+    def take(self, size: int) -> list[Run]:
+        """Give what differs from the copy, and copy it."""
+        if size > self._size:
+            # zeros, as the memory was where it is new; pages that stay so take no room
+            start, more = self._size, size - self._size
+            self._copies.append((start, more, mmap.mmap(-1, more)))
+            self._size = size
+        found: list[Run] = []
+        for start, length, copy in self._copies:
+            anchor = ctypes.c_char.from_buffer(copy)
+            found += self._compared(start, length, ctypes.addressof(anchor))
+            del anchor
+        return list(_joined(found))
+
+    def close(self) -> None:
+        """Let go of the copy."""
+        for _, _, copy in self._copies:
+            with suppress(BufferError):
+                copy.close()
+        self._copies = []
+
+    def _compared(self, start: int, size: int, copy: int) -> Iterator[Run]:
+        memory = self._address + start
+        for chunk in range(0, size, _CHUNK_SIZE):
+            length = min(_CHUNK_SIZE, size - chunk)
+            if not _memcmp(memory + chunk, copy + chunk, length):
+                continue
+            for at in range(chunk, chunk + length, PAGE_SIZE):
+                if _memcmp(memory + at, copy + at, PAGE_SIZE):
+                    _memmove(copy + at, memory + at, PAGE_SIZE)
+                    page = (start + at) // PAGE_SIZE
+                    yield page, page + 1
