@@ -1,0 +1,274 @@
+"""Makes a module's private state visible: appends exports for memories, mutable globals and tables.
+
+It only adds to the export section, so that the code, which is most of a module, is not looked at.
+The binary format is that of the WebAssembly specification, section 5.5 (Modules).
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from journal.errors import ModuleRefused
+
+PREFIX = "journal:"
+"""What the names of our own exports begin with."""
+
+_IMPORTS, _TABLES, _MEMORIES, _GLOBALS, _EXPORTS = 2, 4, 5, 6, 7
+_CUSTOM, _TAGS, _DATA_COUNT = 0, 13, 12
+_FUNCTION, _TABLE, _MEMORY, _GLOBAL, _TAG = range(5)
+_MAGIC = b"\0asm\1\0\0\0"
+_END = 0x0B
+_BEHIND_EXPORTS = {8, 9, 10, 11, _DATA_COUNT}
+_NUMBER_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128"}
+
+
+class Global(NamedTuple):
+    """A mutable global: the name that it is exported by, and its type; other types are "ref"."""
+
+    name: str
+    kind: str
+
+
+class Revealed(NamedTuple):
+    """A module all of whose state is exported, and the names, in the order of their indices."""
+
+    data: bytes
+    memories: list[str]
+    globals: list[Global]
+    tables: list[str]
+
+
+def reveal(module: bytes) -> Revealed:
+    """Give a module that exports its state, else the same. It must be one that is valid.
+
+    Raises ModuleRefused for what this does not know how to read.
+    """
+    if not module.startswith(_MAGIC):
+        raise ModuleRefused("this is no WebAssembly module of version 1")
+    found = _State()
+    try:
+        for section in _sections(module):
+            _look_at(section, found)
+        return _revealed(module, found)
+    except (IndexError, struct.error, UnicodeDecodeError) as error:
+        raise ModuleRefused(f"the module cannot be read: {error}") from error
+
+
+class _Section(NamedTuple):
+    number: int
+    start: int
+    """Where its number stands."""
+    body: "_Bytes"
+    stop: int
+
+
+class _Bytes:
+    """A place in bytes that moves on as they are read."""
+
+    def __init__(self, data: bytes, at: int, stop: int) -> None:
+        self._data, self.at, self.stop = data, at, stop
+
+    def byte(self) -> int:
+        if self.at >= self.stop:
+            raise IndexError("a section ends too early")
+        self.at += 1
+        return self._data[self.at - 1]
+
+    def number(self) -> int:
+        """An unsigned number in LEB128; of a signed one, something."""
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    def skip(self, size: int) -> None:
+        self.at += size
+        if self.at > self.stop:
+            raise IndexError("a section ends too early")
+
+    def name(self) -> str:
+        size = self.number()
+        start = self.at
+        self.skip(size)
+        return self._data[start : self.at].decode()
+
+    def rest(self) -> bytes:
+        return self._data[self.at : self.stop]
+
+
+class _State:
+    """What a module has: how many of each, and what it exports already."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * 5
+        self.globals: list[tuple[int, str]] = []  # the index and type of each that is mutable
+        self.exports: dict[tuple[int, int], str] = {}
+        self.names: set[str] = set()
+        self.export_section: tuple[int, int, bytes] | None = None  # from, to, the entries
+        self.exports_belong = 0
+
+
+def _sections(module: bytes) -> Iterator[_Section]:
+    at = len(_MAGIC)
+    while at < len(module):
+        head = _Bytes(module, at, len(module))
+        number, size = head.byte(), head.number()
+        stop = head.at + size
+        if stop > len(module):
+            raise IndexError("the module ends inside a section")
+        yield _Section(number, at, _Bytes(module, head.at, stop), stop)
+        at = stop
+
+
+def _look_at(section: _Section, found: _State) -> None:
+    body, number = section.body, section.number
+    if number != _CUSTOM and number not in _BEHIND_EXPORTS:
+        found.exports_belong = section.stop
+    if number == _IMPORTS:
+        for _ in range(body.number()):
+            body.name(), body.name()
+            found.counts[_pass_import(body, found)] += 1
+    elif number in (_TABLES, _MEMORIES):
+        found.counts[_TABLE if number == _TABLES else _MEMORY] += body.number()
+    elif number == _GLOBALS:
+        for _ in range(body.number()):
+            _take_global(body, found)
+            _pass_expression(body)
+    elif number == _EXPORTS:
+        count, start = body.number(), body.at
+        entries = body.rest()
+        for _ in range(count):
+            name, kind, index = body.name(), body.byte(), body.number()
+            found.exports.setdefault((kind, index), name)
+            found.names.add(name)
+        assert body.at - start == len(entries)
+        found.export_section = section.start, section.stop, entries
+
+
+def _pass_import(body: _Bytes, found: _State) -> int:
+    kind = body.byte()
+    if kind == _FUNCTION:
+        body.number()
+    elif kind == _TABLE:
+        _pass_type(body)
+        _pass_limits(body)
+    elif kind == _MEMORY:
+        _pass_limits(body)
+    elif kind == _GLOBAL:
+        name = _pass_type(body)
+        if body.byte():
+            found.globals.append((found.counts[_GLOBAL], name))
+    elif kind == _TAG:
+        body.skip(1)
+        body.number()
+    else:
+        raise IndexError(f"an import of the unknown kind {kind}")
+    return kind
+
+
+def _take_global(body: _Bytes, found: _State) -> None:
+    kind, is_mutable = _pass_type(body), body.byte()
+    if is_mutable:
+        found.globals.append((found.counts[_GLOBAL], kind))
+    found.counts[_GLOBAL] += 1
+
+
+def _pass_type(body: _Bytes) -> str:
+    """Pass over the type of a value."""
+    byte = body.byte()
+    if byte in (0x63, 0x64):  # a reference to a type that has a number
+        body.number()
+    return _NUMBER_TYPES.get(byte, "ref")
+
+
+def _pass_limits(body: _Bytes) -> None:
+    flags = body.byte()
+    body.number()
+    if flags & 1:
+        body.number()
+    if flags & 8:  # a page size of its own
+        body.number()
+
+
+def _pass_expression(body: _Bytes) -> None:
+    """Pass over a constant expression."""
+    while (code := body.byte()) != _END:
+        operands = _OPERANDS.get(code)
+        if operands is None:
+            raise IndexError(f"a constant expression has the unknown instruction {code:#x}")
+        operands(body)
+
+
+def _pass_number(body: _Bytes) -> None:
+    body.number()
+
+
+def _pass_vector(body: _Bytes) -> None:
+    if body.number() != 12:
+        raise IndexError("a constant expression has an unknown vector instruction")
+    body.skip(16)
+
+
+def _pass_aggregate(body: _Bytes) -> None:
+    """Instructions of garbage collection: structures, arrays and what refers to them."""
+    code = body.number()
+    if code in (0, 1, 6, 7):
+        body.number()
+    elif code == 8:
+        body.number()
+        body.number()
+    elif code not in (26, 27, 28):
+        raise IndexError(f"a constant expression has the unknown instruction 0xfb {code}")
+
+
+_OPERANDS: dict[int, Callable[[_Bytes], None]] = {
+    0x23: _pass_number,  # global.get
+    0x41: _pass_number,  # i32.const
+    0x42: _pass_number,  # i64.const
+    0x43: lambda body: body.skip(4),  # f32.const
+    0x44: lambda body: body.skip(8),  # f64.const
+    0xD0: _pass_number,  # ref.null
+    0xD2: _pass_number,  # ref.func
+    0xFB: _pass_aggregate,
+    0xFD: _pass_vector,
+    **dict.fromkeys((0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E), lambda body: None),  # +, -, *
+}
+
+
+def _revealed(module: bytes, found: _State) -> Revealed:
+    added: list[tuple[str, int, int]] = []
+
+    def name_of(kind: int, index: int, word: str) -> str:
+        name = found.exports.get((kind, index))
+        if name is None:
+            name = f"{PREFIX}{word}{index}"
+            while name in found.names:
+                name += "'"
+            added.append((name, kind, index))
+        return name
+
+    memories = [name_of(_MEMORY, index, "memory") for index in range(found.counts[_MEMORY])]
+    mutable = [Global(name_of(_GLOBAL, index, "global"), kind) for index, kind in found.globals]
+    tables = [name_of(_TABLE, index, "table") for index in range(found.counts[_TABLE])]
+    if not added:
+        return Revealed(module, memories, mutable, tables)
+    start, stop, entries = found.export_section or (found.exports_belong, found.exports_belong, b"")
+    start, stop = max(start, len(_MAGIC)), max(stop, len(_MAGIC))
+    body = _leb(len(found.names) + len(added)) + entries
+    for name, kind, index in added:
+        text = name.encode()
+        body += _leb(len(text)) + text + bytes([kind]) + _leb(index)
+    section = bytes([_EXPORTS]) + _leb(len(body)) + body
+    return Revealed(module[:start] + section + module[stop:], memories, mutable, tables)
+
+
+def _leb(number: int) -> bytes:
+    found = bytearray()
+    while number >= 0x80:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
