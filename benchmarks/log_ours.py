@@ -14,7 +14,7 @@ from journal import Commit as Level
 from journal import Reader, Writer
 from journal.events.descriptors import FileDescriptorWrite
 
-MANY, ALIKE, EACH = "append_many", "append_payloads", "append_frame"
+MANY, ALIKE, COLUMNS, EACH = "append_many", "append_payloads", "append_columns", "append_frame"
 """The ways to fill it with what is encoded; the second is for events of one kind."""
 EVENTS, ROWS = "append(event)", "append_rows"
 FROM_FIELDS = (EVENTS, ROWS)
@@ -25,7 +25,7 @@ class Ours(Finds):
     """One journal, compressed or not; its file is a single one."""
 
     side = Side.OURS
-    ways = (MANY, ALIKE, EACH)
+    ways = (MANY, ALIKE, COLUMNS, EACH)
 
     def __init__(self, *, compress: bool) -> None:
         self.name = "journal, zstd" if compress else "journal"
@@ -133,6 +133,8 @@ class OurCommits(Commits):
 def _fill(writer: Writer, events: Events, way: str) -> None:
     if way == ALIKE and events.one_kind:
         writer.append_payloads(events.tags[0], events.payloads)
+    elif way == COLUMNS:
+        writer.append_columns(events.tags, events.payloads)
     elif way == MANY:
         writer.append_many(zip(events.tags, events.payloads, strict=True))
     else:

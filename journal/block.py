@@ -29,7 +29,7 @@ from journal.columns import (
     take,
 )
 from journal.errors import CorruptBlock, LimitExceeded
-from journal.frame import SEQ_MAX, TAG_MAX, TAG_MIN
+from journal.frame import SEQ_MAX, TAG_MAX, TAG_MIN, Frame
 from journal.header import (
     BLOCK_COUNT_MAX,
     BLOCK_HEADER_SIZE,
@@ -202,10 +202,20 @@ class Block:
     def payload(self, index: int) -> bytes:
         """The payload of one event."""
         self._check_index(index)
-        if self.header.is_even:
-            size = self.header.payload_raw_size // self.count
+        header = self.header
+        if header.flags & EVEN:
+            size = header.payload_raw_size // self.count
             return self._raw()[size * index : size * (index + 1)]
         return self._cut((index,))[0]
+
+    def frame(self, seq: int, index: int) -> Frame:
+        """The event of this number, whose index is known."""
+        header, delta = self.header, 0
+        if header.flags & TIMES:
+            at = self._tags_end + 4 * index
+            delta = int.from_bytes(self.body[at : at + 4], "little")
+        time = header.time_first + delta
+        return Frame(seq, self.tags[index], self.payload(index), time, self.offset)
 
     def check(self) -> None:
         """Raise CorruptBlock when the columns contradict the header or themselves."""

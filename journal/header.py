@@ -28,7 +28,9 @@ _SIZES_EACH = [
 """Bytes of all columns for one event, by the flags."""
 ALIGNMENT = 8
 LAYOUT = struct.Struct("<8sBBHIIIIIQQQQQQQQQQ")
-HASHED_SIZE = BLOCK_HEADER_SIZE - 8
+HASHED_LAYOUT = struct.Struct(LAYOUT.format[:-1])
+HASHED_SIZE = HASHED_LAYOUT.size
+assert HASHED_SIZE == BLOCK_HEADER_SIZE - 8
 assert LAYOUT.size == BLOCK_HEADER_SIZE
 assert BLOCK_HEADER_SIZE % ALIGNMENT == 0
 assert len(BLOCK_MAGIC) == 8
@@ -84,7 +86,7 @@ class BlockHeader(NamedTuple):
         return self.previous_end == end and self.previous_hash == digest
 
 
-_new_header: Callable[[type[BlockHeader], Iterable[Any]], BlockHeader] = tuple.__new__
+new_header: Callable[[type[BlockHeader], Iterable[Any]], BlockHeader] = tuple.__new__
 
 
 class Place(NamedTuple):
@@ -103,7 +105,7 @@ def read_header(data: Bytes, position: int, salt: int, offset: int) -> BlockHead
     raw = data[position : position + BLOCK_HEADER_SIZE]
     if len(raw) < BLOCK_HEADER_SIZE or not raw.startswith(BLOCK_MAGIC):
         return None
-    header = _new_header(BlockHeader, LAYOUT.unpack(raw))
+    header = new_header(BlockHeader, LAYOUT.unpack(raw))
     if header.offset != offset or xxh3_64_intdigest(raw[:HASHED_SIZE], salt) != header.hash:
         return None
     return header

@@ -52,38 +52,35 @@ class Index(NamedTuple):
 class Builder:
     """Gathers the rows while blocks are written."""
 
-    __slots__ = ("_index",)
+    __slots__ = ("_columns", "_event_count", "_next_seq", "_time_last")
 
     def __init__(self) -> None:
-        self._index = Index(0, 0, 0, array("Q"), array("Q"), array("Q"), array("Q"))
+        self._event_count = self._next_seq = self._time_last = 0
+        self._columns = array("Q"), array("Q"), array("Q"), array("Q")
 
     def add(self, header: BlockHeader, next_seq: int) -> None:
         """Take a block into account; ``next_seq`` is the number behind its last event."""
         if not header.frame_count:
             return
-        index = self._index
-        if not index.offsets or header.end - index.offsets[-1] > INDEX_STEP:
-            index.offsets.append(header.offset)
-            index.first_seqs.append(header.first_seq)
-            index.times.append(header.time_first)
-            index.bitmaps.append(header.tag_bitmap)
+        offsets, first_seqs, times, bitmaps = self._columns
+        if not offsets or header.end - offsets[-1] > INDEX_STEP:
+            offsets.append(header.offset)
+            first_seqs.append(header.first_seq)
+            times.append(header.time_first)
+            bitmaps.append(header.tag_bitmap)
         else:
-            index.bitmaps[-1] |= header.tag_bitmap
-        self._index = index._replace(
-            event_count=index.event_count + header.frame_count,
-            next_seq=next_seq,
-            time_last=header.time_last,
-        )
+            bitmaps[-1] |= header.tag_bitmap
+        self._event_count += header.frame_count
+        self._next_seq = next_seq
+        self._time_last = header.time_last
 
     def payload(self, offset: int) -> bytes:
         """Give the payload of the block at ``offset`` that seals the segment."""
-        index = self._index
-        rows = len(index.offsets)
+        rows = len(self._columns[0])
         if rows > INDEX_ROWS_MAX:
             return b""
-        head = _HEAD.pack(_MAGIC, rows, index.event_count, index.next_seq, index.time_last)
-        columns = (index.offsets, index.first_seqs, index.times, index.bitmaps)
-        return b"".join((head, *map(_little, columns), _TRAILER.pack(offset, _MAGIC)))
+        head = _HEAD.pack(_MAGIC, rows, self._event_count, self._next_seq, self._time_last)
+        return b"".join((head, *map(_little, self._columns), _TRAILER.pack(offset, _MAGIC)))
 
 
 def _little(column: "array[int]") -> bytes:

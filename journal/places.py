@@ -122,7 +122,7 @@ class Places:
             known = self._rows[key, row] = (source, list(table.spots(row, source)))
         source, spots = known
         for spot in spots:
-            if spot.may_hold(seq):
+            if len(spots) == 1 or spot.may_hold(seq):
                 block = seek.block_at(source, spot, verify=verify)
                 at = block.index(seq)
                 if at is not None:

@@ -184,7 +184,7 @@ class Reader:
         Raises KeyError when there is no such event, a DamagedJournal when it is lost.
         """
         block, at = self._places.find(seq, verify=self._verify if verify is None else verify)
-        return Frame(seq, block.tags[at], block.payload(at), block.time(at), block.offset)
+        return block.frame(seq, at)
 
     def backward(
         self, start: int | None = None, *, tags: Container[int] | None = None

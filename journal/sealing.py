@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import repeat
 from operator import sub
-from typing import Protocol
+from typing import Any, Protocol
 
 import zstandard
 from xxhash import xxh3_64, xxh3_64_intdigest
@@ -13,8 +13,7 @@ from journal.header import (
     ALIGNMENT,
     BLOCK_MAGIC,
     EVEN,
-    HASHED_SIZE,
-    LAYOUT,
+    HASHED_LAYOUT,
     NUMBERS,
     RAW,
     TIMES,
@@ -22,6 +21,7 @@ from journal.header import (
     BlockHeader,
     Place,
     column_size_each,
+    new_header,
 )
 from journal.magic import holds
 from journal.segment import SEGMENT_MAGIC
@@ -33,6 +33,7 @@ _MASK_ATTEMPTS = 8
 _JOINED_SIZE_MAX = 1 << 12
 
 _MASK_AT = BlockHeader._fields.index("mask")
+_OFFSET_AT = BlockHeader._fields.index("offset")
 assert BlockHeader._fields[-2:] == ("body_hash", "hash")
 
 
@@ -82,7 +83,7 @@ def encode_parts(
         flags |= NUMBERS
         columns += _deltas(numbers)
     columns += bytes(-(len(payload) + len(columns)) % ALIGNMENT)
-    header = BlockHeader(
+    fields = (
         BLOCK_MAGIC,
         codec,
         flags,
@@ -100,10 +101,8 @@ def encode_parts(
         place.previous_end,
         place.previous_hash,
         place.durable_upto,
-        0,
-        0,
     )
-    return _seal(header, payload, columns, place.salt)
+    return _seal(fields, payload, columns, place.salt)
 
 
 def encode_index(place: Place, index: bytes, time: int) -> tuple[bytes, BlockHeader]:
@@ -136,7 +135,7 @@ def rehead(
         mask=0,
     )
     unmasked = masked(payload, header.mask) if header.mask else payload
-    parts, moved = _seal(moved, unmasked, columns, place.salt)
+    parts, moved = _seal(moved[:-2], unmasked, columns, place.salt)
     return b"".join(parts), moved
 
 
@@ -149,9 +148,11 @@ def bitmap_of(tags: Iterable[int]) -> int:
 
 
 def _seal(
-    header: BlockHeader, payload: bytes, columns: bytes, salt: int
+    fields: tuple[Any, ...], payload: bytes, columns: bytes, salt: int
 ) -> tuple[list[bytes], BlockHeader]:
     """Hash a block, masking its payload when a segment header's magic would stand in it.
+
+    ``fields`` are those of its header up to the hashes, without a mask.
 
     > Why? Behind a torn write a reader must tell the next segment from a journal that a guest had
     in its memory. When no body holds the magic, every magic is a segment's.
@@ -162,7 +163,7 @@ def _seal(
         if not _holds_magic(body):
             break
         # derived from the salt, which a guest does not know, so that no payload can foresee it
-        mask = xxh3_64_intdigest(b"mask%d" % attempt, salt ^ header.offset) & 0xFFFFFFFF
+        mask = xxh3_64_intdigest(b"mask%d" % attempt, salt ^ fields[_OFFSET_AT]) & 0xFFFFFFFF
         stored = masked(payload, mask)
         body = _joined_if_small(stored, columns)
     if len(body) == 1:
@@ -171,10 +172,12 @@ def _seal(
         state = xxh3_64(stored, salt)
         state.update(columns)
         body_hash = state.intdigest()
-    known = (*header[:_MASK_AT], mask, *header[_MASK_AT + 1 : -2], body_hash)
-    unhashed = LAYOUT.pack(*known, 0)[:HASHED_SIZE]
+    if mask:
+        fields = (*fields[:_MASK_AT], mask, *fields[_MASK_AT + 1 :])
+    unhashed = HASHED_LAYOUT.pack(*fields, body_hash)
     digest = xxh3_64_intdigest(unhashed, salt)
-    return [unhashed + digest.to_bytes(8, "little"), *body], BlockHeader._make((*known, digest))
+    header = new_header(BlockHeader, (*fields, body_hash, digest))
+    return [unhashed + digest.to_bytes(8, "little"), *body], header
 
 
 def _joined_if_small(payload: bytes, columns: bytes) -> list[bytes]:

@@ -6,69 +6,153 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _PATIENCE = 0.5
-"""Part of a sync's duration to wait, at most, for as many threads as came to the last one."""
+"""Part of a sync's duration that a leader waits for others, at most."""
+
+
+class _Waiter:
+    """A thread that waits for event ``seq``: woken when it is durable, or to lead."""
+
+    __slots__ = ("awake", "leads", "seq")
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self.leads = False
+        self.awake = threading.Lock()
+        self.awake.acquire()
 
 
 class Turn:
     """The turn to sync, which one thread has at a time.
 
     ``sync`` makes all durable that is there when it is called, ``durable_upto`` tells how far all
-    is.
+    is; that number only rises, so that it is asked without a lock.
+
+    > Why a lock for each who waits, and no condition? A thread that a condition wakes has to get
+    the condition's own lock again, one after the other, and each time the interpreter's too.
     """
 
-    __slots__ = ("_change", "_crowd", "_durable_upto", "_seconds", "_sync", "_taken", "_waiting")
+    __slots__ = (
+        "_crowd",
+        "_durable_upto",
+        "_gate",
+        "_guard",
+        "_is_led",
+        "_queue",
+        "_seconds",
+        "_sync",
+        "_taken",
+    )
 
     def __init__(self, sync: Callable[[], None], durable_upto: Callable[[], int]) -> None:
         self._sync = sync
         self._durable_upto = durable_upto
         self._taken = threading.Lock()
-        self._change = threading.Condition(threading.Lock())
-        self._waiting = self._crowd = 0
-        self._seconds = 0.0
+        self._guard = threading.Lock()  # of what follows
+        self._queue: list[_Waiter] = []
+        self._is_led = False
+        self._crowd = 1  # threads that were there at the last sync
+        self._gate: threading.Lock | None = None  # behind which a leader lets a crowd gather
+        self._seconds = 0.0  # that the last sync took
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Have the turn."""
-        with self._taken:
-            yield
-        with self._change:
-            self._change.notify_all()
+        """Have the turn, whoever waits."""
+        try:
+            with self._taken:
+                yield
+        finally:
+            with self._guard:
+                done = self._take_done()
+            _wake(done)
 
     def wait(self, seq: int, timeout_seconds: float | None) -> bool:
         """Return when event ``seq`` is durable, syncing if nobody does; False when it takes long.
 
-        The number that ``durable_upto`` gives only rises, so that it is asked without a lock.
+        Only what others do is timed.
         """
+        if self._durable_upto() > seq:
+            return True
         end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        change = self._change
-        with change:
-            self._waiting += 1
-            try:
-                while self._durable_upto() <= seq:
-                    if self._taken.acquire(blocking=False):
-                        change.release()
-                        try:
-                            self._lead()
-                        finally:
-                            self._taken.release()
-                            change.acquire()
-                            change.notify_all()
-                        continue
-                    left = None if end is None else end - time.monotonic()
-                    if left is not None and left <= 0:
-                        return False
-                    change.wait(left)
-            finally:
-                self._waiting -= 1
-        return True
+        with self._guard:
+            leads = not self._is_led
+            self._is_led = True
+            if not leads:
+                me = _Waiter(seq)
+                self._queue.append(me)
+                self._open_gate()
+        if not leads:
+            if not me.awake.acquire(timeout=_left(end)) and self._gives_up(me):
+                return False
+            leads = me.leads
+        return not leads or self._lead(seq, end)
 
-    def _lead(self) -> None:
-        """Sync, once as many wait as the last time: they come at once, and go together."""
-        if self._crowd > 1:
-            limit = time.monotonic() + _PATIENCE * self._seconds
-            while self._waiting < self._crowd and time.monotonic() < limit:
-                time.sleep(0)  # lets them come
-        self._crowd = self._waiting
-        begin = time.monotonic()
-        self._sync()
-        self._seconds = time.monotonic() - begin
+    def _gives_up(self, me: _Waiter) -> bool:
+        """Leave the queue, unless it came to the front meanwhile."""
+        with self._guard:
+            if me in self._queue:
+                self._queue.remove(me)
+                return True
+        return False
+
+    def _lead(self, seq: int, end: float | None) -> bool:
+        """Sync, and let another lead who came too late for it."""
+        try:
+            self._let_gather()
+            if not self._taken.acquire(timeout=_left(end)):
+                return False
+            try:
+                if self._durable_upto() <= seq:
+                    begin = time.monotonic()
+                    self._sync()
+                    self._seconds = time.monotonic() - begin
+            finally:
+                self._taken.release()
+            return True
+        finally:
+            with self._guard:
+                self._crowd = 1 + len(self._queue)
+                done = self._take_done()
+                self._is_led = bool(self._queue)
+                if self._queue:
+                    following = self._queue.pop(0)
+                    following.leads = True
+                    done.insert(0, following)  # first, so that the disk has something to do
+            _wake(done)
+
+    def _let_gather(self) -> None:
+        """Wait a little for as many as were there the last time: they come back together.
+
+        > Why not sync at once? Half of them would come during it, and wait for two.
+        """
+        gate = threading.Lock()
+        gate.acquire()
+        with self._guard:
+            if len(self._queue) + 1 >= self._crowd:
+                return
+            self._gate = gate
+        gate.acquire(timeout=_PATIENCE * self._seconds)
+        with self._guard:
+            self._gate = None
+
+    def _open_gate(self) -> None:
+        if self._gate is not None and len(self._queue) + 1 >= self._crowd:
+            self._gate.release()
+            self._gate = None
+
+    def _take_done(self) -> list[_Waiter]:
+        if not self._queue:
+            return []
+        upto = self._durable_upto()
+        done = [waiter for waiter in self._queue if waiter.seq < upto]
+        if done:
+            self._queue = [waiter for waiter in self._queue if waiter.seq >= upto]
+        return done
+
+
+def _left(end: float | None) -> float:
+    return -1 if end is None else max(0.0, end - time.monotonic())
+
+
+def _wake(waiters: list[_Waiter]) -> None:
+    for waiter in waiters:
+        waiter.awake.release()
