@@ -1,0 +1,58 @@
+"""Playing a journal without running its guest: onto plain values, or into a directory.
+
+The state at any event::
+
+    with journal.Reader("guest.journal") as reader, ModelHost() as host:
+        play(reader.frames(), host, upto=seq)
+        print(host.files, host.stdout, host.process.exit_code)
+"""
+
+from journal.replay import (
+    core,
+    descriptors,
+    inputs,
+    memory,
+    paths,
+    ports,
+    process,
+    snapshots,
+    sockets,
+    streams,
+    threads,
+)
+from journal.replay.applying import apply
+from journal.replay.directory import DirectoryHost
+from journal.replay.host import Host
+from journal.replay.memory_trees import Entry
+from journal.replay.model import ModelHost, Opened, State
+from journal.replay.playing import play
+from journal.replay.refusing import Limits, NotPlayable
+
+FAMILIES = (
+    core,
+    process,
+    memory,
+    threads,
+    descriptors,
+    paths,
+    streams,
+    sockets,
+    ports,
+    inputs,
+    snapshots,
+)
+"""Where the effects stand, as the events do: to import them is to have them in ``apply``."""
+
+__all__ = [
+    "FAMILIES",
+    "DirectoryHost",
+    "Entry",
+    "Host",
+    "Limits",
+    "ModelHost",
+    "NotPlayable",
+    "Opened",
+    "State",
+    "apply",
+    "play",
+]

@@ -1,0 +1,15 @@
+"""Effects of events of linear memory."""
+
+from journal.events import memory
+from journal.replay.applying import apply
+from journal.replay.host import Host
+from journal.replay.refusing import NotPlayable
+
+
+@apply.register
+def _(event: memory.UpdateMemoryRegion, host: Host) -> None:
+    if event.end - event.start != len(event.data):
+        raise NotPlayable(
+            f"{len(event.data)} bytes do not reach from {event.start} to {event.end} in memory"
+        )
+    host.machine.write(event.start, event.data)

@@ -1,0 +1,41 @@
+"""Playing frames onto a host, in order."""
+
+from collections.abc import Iterable
+
+from journal import codec
+from journal.errors import MalformedEvent, UnknownEvent
+from journal.events import BY_TAG
+from journal.frame import Frame
+from journal.replay.applying import apply
+from journal.replay.host import Host
+from journal.replay.refusing import NotPlayable
+
+_MICROSECOND = 1000  # in nanoseconds
+
+
+def play(frames: Iterable[Frame], host: Host, *, upto: int | None = None) -> int:
+    """Give ``host`` the state behind the last of ``frames`` whose number is below ``upto``.
+
+    The state at a snapshot is that of ``upto`` one more than its number. Returns how many events
+    had their effect; kinds that the host does not heed are not even decoded. Raises NotPlayable,
+    with the event's number, for one that cannot be played: what stands before it has been.
+    """
+    tags, count = host.tags, 0
+    for frame in frames:
+        if upto is not None and frame.seq >= upto:
+            break
+        if frame.tag in tags or frame.tag not in BY_TAG:
+            _play_one(frame, host)
+            count += 1
+    return count
+
+
+def _play_one(frame: Frame, host: Host) -> None:
+    host.now = frame.time * _MICROSECOND
+    try:
+        apply(codec.decode(frame.tag, frame.payload, frame.offset), host)
+    except NotPlayable as refusal:
+        refusal.seq = frame.seq
+        raise
+    except (UnknownEvent, MalformedEvent) as error:
+        raise NotPlayable(str(error), frame.seq) from error
