@@ -25,6 +25,9 @@ _LARGE_SIZE = 1 << 12
 COLUMNS_SIZE_EACH = 1 + 4
 """Bytes that one event usually takes in the columns: its tag, and its end or its time."""
 
+COLUMNS_SIZE_EACH_MAX = 4 + 1 + 4
+"""The same where sizes and times differ, as those of events that are added one by one may."""
+
 _SIZE_UNPACKED_MAX = 1 << 10
 _FILTERS = 32
 _SHAPES = 8

@@ -58,10 +58,20 @@ Commit.NONE = Commit(Level.NONE)
 
 
 class Committer:
-    """A thread that calls ``sync`` a period after ``wake``, and sleeps while nobody wakes it."""
+    """A thread that calls ``sync`` a period after ``wake``, and sleeps while nobody wakes it.
 
-    def __init__(self, sync: Callable[[], None], period_seconds: float, name: str) -> None:
+    A sync that fails is tried again as long as ``can_go_on`` says yes.
+    """
+
+    def __init__(
+        self,
+        sync: Callable[[], None],
+        can_go_on: Callable[[], bool],
+        period_seconds: float,
+        name: str,
+    ) -> None:
         self._sync = sync
+        self._can_go_on = can_go_on
         self._period = period_seconds
         self._awake = threading.Event()
         self._stopping = threading.Event()
@@ -89,4 +99,6 @@ class Committer:
             try:
                 self._sync()
             except JournalError:
-                return  # the writer is poisoned, and tells whoever appends next
+                if not self._can_go_on():
+                    return  # the writer is poisoned, and tells whoever appends next
+                self._awake.set()

@@ -60,6 +60,8 @@ def summarize(items: Iterator[log.Item], size: int) -> Summary:
                 last_time = item.header.time_last
                 first_time = item.header.time_first if first_time is None else first_time
         elif isinstance(item, Segment):
+            if segments and segments[-1].file != item.file:
+                durable = 0  # an offset is that of the last file
             segments.append(item)
             durable = (
                 max(durable, item.offset + item.durable_upto) if item.durable_upto else durable

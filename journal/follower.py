@@ -34,7 +34,7 @@ class Follower:
 
         for item in log.walk(self._files.sources(names), wants, self._verify, behind):
             if isinstance(item, log.Tail):
-                self._tail, self.next_seq = item, max(start, item.next_seq)
+                self._tail, self.next_seq = item, max(self.next_seq, item.next_seq)
             elif isinstance(item, log.Placed):
                 if item.asked:
                     yield item

@@ -36,7 +36,7 @@ class Places:
         names = self._files.names()
         if start <= 0 or not self._is_chain(names):
             return names
-        return names[max(0, bisect_right(self._first_seqs, start) - 1) :]
+        return names[self._file_of(start) :]
 
     def find(self, seq: int, *, verify: bool) -> tuple[Block, int]:
         """Read the block with this event, and give the event's index in it.
@@ -46,31 +46,44 @@ class Places:
         last, verified = self._last
         if last is not None and verified >= verify and (at := last.index(seq)) is not None:
             return last, at
-        found = self._find_in(self._known(seq), seq, verify)
-        if found is None:
-            names = self.names_from(seq)
-            group = names[:1] if self._first_seqs else names
-            # an index says where blocks stand, unless debris stands between them
-            for sparse in (True, False):
-                table = self._table(group, sparse=sparse)
-                found = self._find_in(self._key(group[0]), seq, verify)
-                if found is not None:
-                    break
-            else:
-                raise table.missing(seq)
+        found = self._find_in(self._known(seq), seq, verify) or self._find_anew(seq, verify)
         self._last = (found[0], verify)
         return found
 
-    def backward(self, end: int) -> Iterator[tuple[Table, Source, int]]:
-        """Give the rows that may have events below ``end``, last row first, with their file."""
+    def _find_anew(self, seq: int, verify: bool) -> tuple[Block, int]:
         names = self._files.names()
-        groups = [[name] for name in names] if self._is_chain(names) else [names]
-        for group in reversed(groups):
-            table = self._table(group, sparse=False)
-            for row in range(table.row_of(end - 1), -1, -1):
-                source = self._files.open(table.name_of(row))
-                if source is not None:
-                    yield table, source, row
+        following = None
+        if self._is_chain(names):
+            at = self._file_of(seq)
+            names, following = names[at : at + 1], _behind(names, at)
+            sparse = seek.sparse_table_of(self._files, names[0])
+            if sparse is not None:
+                self._keep(names[0], sparse)
+                if found := self._find_in(names[0], seq, verify):
+                    return found
+        table = seek.table_of(self._files, names, following)
+        key = self._key(names[0]) if names else _WHOLE
+        self._keep(key, table)
+        if found := self._find_in(key, seq, verify):
+            return found
+        raise table.missing(seq)
+
+    def backward(self) -> Iterator[Table]:
+        """Give tables of the journal's files, the last first."""
+        names = self._files.names()
+        if not self._is_chain(names):
+            yield seek.table_of(self._files, names)
+            return
+        for at in range(len(names) - 1, -1, -1):
+            yield seek.table_of(self._files, [names[at]], _behind(names, at))
+
+    def source_of(self, table: Table, row: int) -> Source | None:
+        """Open the file in which a row stands."""
+        return self._files.open(table.name_of(row))
+
+    def _file_of(self, seq: int) -> int:
+        """The index of the file of a chain in which a number would stand."""
+        return max(0, bisect_right(self._first_seqs, seq) - 1)
 
     def _known(self, seq: int) -> str:
         """Name the table in which a number should be, as far as is known."""
@@ -97,15 +110,12 @@ class Places:
         self._first_seqs = [header.first_seq for header in headers if header] if chain else []
         return chain
 
-    def _table(self, group: list[str], *, sparse: bool) -> Table:
-        table, key = seek.table_of(self._files, group, sparse=sparse), self._key(group[0])
+    def _keep(self, key: str, table: Table) -> None:
         while len(self._tables) >= _TABLES_MAX:
-            old = next(iter(self._tables))
-            del self._tables[old]
+            del self._tables[next(iter(self._tables))]
         self._tables[key] = table
         self._sources.clear()
         self._rows.clear()
-        return table
 
     def _find_in(self, key: str, seq: int, verify: bool) -> tuple[Block, int] | None:
         table = self._tables.get(key)
@@ -119,7 +129,7 @@ class Places:
                 return None
             if len(self._rows) >= _ROWS_MAX:
                 self._rows.clear()
-            known = self._rows[key, row] = (source, list(table.spots(row, source)))
+            known = self._rows[key, row] = (source, table.spots(row, source) or [])
         source, spots = known
         for spot in spots:
             if len(spots) == 1 or spot.may_hold(seq):
@@ -138,3 +148,7 @@ class Places:
             if source is not None:
                 self._sources[name] = source
         return source
+
+
+def _behind(names: list[str], at: int) -> str | None:
+    return names[at + 1] if at + 1 < len(names) else None

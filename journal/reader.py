@@ -146,6 +146,8 @@ class Reader:
         end = _SEQ_END if stop is None else stop
         wants = self._wanting(start, _bitmap(tags), since)
         names = self._places.names_from(start)
+        if not names:
+            raise NotAJournal(f"{self.path} holds no segment any more, nothing stands")
         middle = names[0] != self._files.names()[0]
         for item in log.walk(self._files.sources(names), wants, self._verify, from_middle=middle):
             if isinstance(item, log.Placed):
@@ -195,14 +197,22 @@ class Reader:
         """
         end = _SEQ_END if start is None else start + 1
         bitmap, bound, wish = _bitmap(tags), end, Picking(0, end, tags)
-        for table, source, row in self._places.backward(end):
-            for spot in reversed(list(table.spots(row, source))):
-                if (lost := table.lost(spot, bound)) and self._ends_at(lost, True):
-                    return
-                bound = min(bound, spot.first_seq)
-                if spot.first_seq < end and spot.header.tag_bitmap & bitmap:
-                    for name, block in self._block_at(source, spot):
-                        yield from reversed(list(self._told(name, block, wish.frames)))
+        for table in self._places.backward():
+            for row in range(table.row_of(end - 1), -1, -1):
+                source = self._places.source_of(table, row)
+                for spot in reversed((source and table.spots(row, source)) or []):
+                    if self._ends_among(table.lost(spot.first_seq, bound)):
+                        return
+                    bound = min(bound, spot.first_seq)
+                    if source and spot.first_seq < end and spot.header.tag_bitmap & bitmap:
+                        for name, block in self._block_at(source, spot):
+                            yield from reversed(list(self._told(name, block, wish.frames)))
+            if self._ends_among(table.lost(-1, bound)):
+                return
+
+    def _ends_among(self, lost: list[log.Damage]) -> bool:
+        """Whether reading backward ends at any of what cost events here; see ``_ends_at``."""
+        return any([self._ends_at(damage, True) for damage in reversed(lost)])
 
     def last(self, count: int, *, tags: Container[int] | None = None) -> list[Frame]:
         """Give the last frames, oldest first."""
@@ -234,6 +244,7 @@ class Reader:
                         block, wish = self._block(item, start), Picking(start, None, tags)
                         if block is not None:
                             yield from self._told(item.segment.name, block, wish.frames)
+                            start = follower.next_seq = block.last_seq + 1
                     elif self._ends_at(item, item.last_seq >= start):
                         return
                 start = follower.next_seq

@@ -203,6 +203,7 @@ def _go_on_in_directory(lock: int, wish: Wish) -> Start:
         _check_chain(files, names)
         if wish.mode is Mode.STRICT:
             _check_all(files, names)
+        time = _last_time(files, names[:-1])
     finally:
         files.close()
     descriptor = os.open(wish.path / names[-1], os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -211,7 +212,21 @@ def _go_on_in_directory(lock: int, wish: Wish) -> Start:
     except BaseException:
         os.close(descriptor)
         raise
-    return start._replace(file_index=segments.index_of(names[-1]) or 0)
+    return start._replace(file_index=segments.index_of(names[-1]) or 0, time=max(start.time, time))
+
+
+def _last_time(files: segments.Files, names: list[str]) -> int:
+    """Give the stamp of the last event in these files, 0 where there is none."""
+    for name, header in reversed(files.heads(names)):
+        source = files.open(name)
+        seal = index.seal_of(source, header) if source and header else None
+        if seal is not None:
+            return seal.time_last
+        items = log.walk(files.sources([name]), lambda *_: False, from_middle=True)
+        times = [item.header.time_last for item in items if isinstance(item, log.Placed)]
+        if any(times):
+            return max(times)
+    return 0
 
 
 def _check_chain(files: segments.Files, names: list[str]) -> None:

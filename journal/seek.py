@@ -2,7 +2,6 @@
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from journal import index, log, segment
@@ -40,6 +39,7 @@ class Table:
     """
 
     def __init__(self) -> None:
+        self.is_sparse = False
         self.segments: list[Segment] = []
         self.damage: list[log.Damage] = []
         self.tail: log.Tail | None = None
@@ -76,6 +76,7 @@ class Table:
 
     def add_index(self, place: Segment, rows: index.Index) -> None:
         """Take the index of a sealed segment that is a file of its own."""
+        self.is_sparse = True
         self.add(place)
         self._offsets.extend(rows.offsets)
         self._ends.extend(rows.offsets[1:])
@@ -95,24 +96,35 @@ class Table:
                 return damage.error()
         return KeyError(f"there is no event number {seq}")
 
-    def lost(self, spot: Spot, bound: int) -> log.Damage | None:
-        """Give damage that cost events behind a block, below ``bound``."""
-        for damage in self.damage:
-            if spot.first_seq < damage.first_seq < bound and damage.first_seq <= damage.last_seq:
-                return damage
-        return None
+    def lost(self, behind: int, bound: int) -> list[log.Damage]:
+        """Give damage that cost events from behind number ``behind`` to below ``bound``."""
+        return [
+            damage
+            for damage in self.damage
+            if behind < damage.first_seq < bound and damage.first_seq <= damage.last_seq
+        ]
 
-    def spots(self, row: int, data: Source) -> Iterator[Spot]:
-        """Give the blocks of a row; it ends early where they do not follow on each other."""
+    def spots(self, row: int, data: Source) -> list[Spot] | None:
+        """Give the blocks of a row; None where they do not follow on each other up to the next.
+
+        > Why? An index tells where blocks stand, and not the debris between them.
+        """
         place = self.segments[bisect_right(self._rows_before, row) - 1]
         offset, end = self._offsets[row], self._ends[row]
-        while offset < end:
+        found, link = [], None
+        while offset < end or (self.is_sparse and offset < place.limit):
             header = read_header(data, offset, place.header.salt, offset - place.offset)
             if header is None or flaw(header):
-                return
+                return None
+            if link is not None and not header.follows(*link):
+                return None
+            if offset >= end:
+                break
             if header.frame_count:
-                yield Spot(place, header, offset)
+                found.append(Spot(place, header, offset))
+            link = (header.end, header.hash)
             offset += header.size
+        return found
 
     def name_of(self, row: int) -> str:
         """Name the file in which a row stands."""
@@ -124,19 +136,31 @@ def headers_only(*_: object) -> bool:
     return False
 
 
-def table_of(files: Files, names: list[str], *, sparse: bool) -> Table:
-    """Make the table of these files; ``sparse``: of one, from its own index when it has one."""
+def sparse_table_of(files: Files, name: str) -> Table | None:
+    """Make the table of a segment file from its own index; None when it has none to believe."""
+    source = files.open(name)
+    if source is None or not len(source):
+        return None
+    header = segment.read(source, 0)
+    rows = index.read(source, header)
+    if rows is None:
+        return None
+    table, end = Table(), len(source)
+    table.add_index(Segment(0, end, header, {}, end, [], [], name=name), rows)
+    return table
+
+
+def table_of(files: Files, names: list[str], following: str | None = None) -> Table:
+    """Make the table of these files by walking them; ``following`` is the one that goes on there.
+
+    > Why look at that one? It tells where the last of them ends, whatever stands behind.
+    """
     table = Table()
-    if sparse and len(names) == 1 and names[0]:
-        source = files.open(names[0])
-        if source is not None and len(source):
-            header, end = segment.read(source, 0), len(source)
-            if rows := index.read(source, header):
-                place = Segment(0, end, header, {}, end, [], [], name=names[0])
-                table.add_index(place, rows)
-                return table
-    from_middle = names != files.names()
-    for item in log.walk(files.sources(names), headers_only, from_middle=from_middle):
+    walked = [*names, following] if following else names
+    from_middle = names[:1] != files.names()[:1]
+    for item in log.walk(files.sources(walked), headers_only, from_middle=from_middle):
+        if isinstance(item, Segment) and following and item.name == following:
+            break
         table.add(item)
     return table
 

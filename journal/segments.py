@@ -1,5 +1,6 @@
 """The files of a journal: one, or the numbered segment files of a directory."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ _SUFFIX = ".journal"
 _DIGITS = 10
 SEGMENT_INDEX_MAX = 10**_DIGITS - 1
 
+_NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.ENOTDIR)
+"""What opening says of links, sockets and the like."""
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -123,9 +126,10 @@ class Files:
                 descriptor = os.open(name, _READ | os.O_NOFOLLOW, dir_fd=self._descriptor)
             except FileNotFoundError:
                 return None
-            except PermissionError:
-                raise
-            except OSError:
+            except OSError as error:
+                unreadable = error.errno == errno.EIO and self._patient
+                if error.errno not in _NO_FILE and not unreadable:
+                    raise
                 return Source(-1, 0, name)
         status = os.fstat(descriptor)
         size = status.st_size if stat.S_ISREG(status.st_mode) else 0

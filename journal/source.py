@@ -86,26 +86,33 @@ class Source:
         return -1
 
     def _read(self, start: int, size: int) -> bytes:
-        try:
-            data = os.pread(self._descriptor, size, start)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            return self._around(start, size, error)
-        if len(data) == size or not data:
-            return data
-        # short, for a file that ends here now or for a signal: one more look tells
-        rest = self._read(start + len(data), size - len(data))
-        return data + rest
+        return _fetched(self._descriptor, start, size, self._patient)
 
-    def _around(self, start: int, size: int, error: OSError) -> bytes:
-        """Read what can be read of a range in which the disk fails."""
-        if not self._patient:
+
+def _fetched(descriptor: int, start: int, size: int, patient: bool) -> bytes:
+    """Read what is there of a range, in as many pieces as the system makes of it."""
+    try:
+        data = os.pread(descriptor, size, start)
+        while data and len(data) < size:
+            # short, for a file that ends here now or for a signal: one more look tells
+            rest = os.pread(descriptor, size - len(data), start + len(data))
+            if not rest:
+                break
+            data += rest
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        if not patient:
             raise CorruptBlock("the disk cannot read what stands", start) from error
-        if size <= WINDOW_SIZE:
-            return bytes(size)
-        half = (size >> 1) & -WINDOW_SIZE
-        return self._read(start, half) + self._read(start + half, size - half)
+    else:
+        return data
+    # around what cannot be read, halving: zeros stand for it
+    if size <= WINDOW_SIZE:
+        return bytes(size)
+    half = max(WINDOW_SIZE, (size >> 1) & -WINDOW_SIZE)
+    return _fetched(descriptor, start, half, patient) + _fetched(
+        descriptor, start + half, size - half, patient
+    )
 
 
 Bytes = bytes | Source

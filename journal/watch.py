@@ -32,8 +32,9 @@ class Watch:
             time.sleep(_POLL_SECONDS if seconds is None else min(seconds, _POLL_SECONDS))
             return
         limit = _LOOK_SECONDS if seconds is None else max(0.0, min(seconds, _LOOK_SECONDS))
-        ready, _, _ = select.select([self._descriptor], [], [], limit)
-        if ready:
+        waiting = select.poll()
+        waiting.register(self._descriptor, select.POLLIN)
+        if waiting.poll(limit * 1000):
             os.read(self._descriptor, _EVENTS_SIZE)
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from journal import block
 from journal.appender import ROLL_SIZE_MAX, Appender, NoRoom, Roll
-from journal.block import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH, TIME_SPAN_MAX, Block, Frames
-from journal.columns import Packed, take
+from journal.block import BLOCK_SIZE_TARGET, TIME_SPAN_MAX, Block, Frames
+from journal.columns import COLUMNS_SIZE_EACH_MAX, Packed, take
 from journal.commit import Commit, Committer, Level
 from journal.errors import JournalError, LimitExceeded, OptionError, StorageError
 from journal.frame import PAYLOAD_SIZE_MAX, TAG_MAX, TAG_MIN
@@ -72,6 +72,7 @@ class Writer:
         "_committer",
         "_compressor",
         "_encode",
+        "_is_closing",
         "_lock",
         "_pending",
         "_room",
@@ -106,6 +107,7 @@ class Writer:
         self._pending: list[Any] = []  # tag, payload, tick; tag, payload, tick; ...
         self._room = BLOCK_SIZE_TARGET
         self._committer: Committer | None = None
+        self._is_closing = False
         self._appender = appender = Appender(wish, roll, commit.level is not Level.NONE)
         appender.when_poisoned = self._stop
         self.next_seq = appender.next_seq
@@ -127,7 +129,7 @@ class Writer:
             raise
         if commit.period_seconds:
             name = f"commits of {self.path.name}"
-            self._committer = Committer(self.sync, commit.period_seconds, name)
+            self._committer = Committer(self.sync, self._can_go_on, commit.period_seconds, name)
 
     # -- appending ---------------------------------------------------------------------------
 
@@ -154,7 +156,7 @@ class Writer:
             # garbage collector to count; the clock raises when the writer is closed, or full
             self._pending += tag, payload, self._clock()
             self.next_seq = seq + 1
-            room = self._room = self._room - len(payload) - COLUMNS_SIZE_EACH
+            room = self._room = self._room - len(payload) - COLUMNS_SIZE_EACH_MAX
             if room <= 0:
                 self._close_block(payload)
         if self._alert:
@@ -188,10 +190,11 @@ class Writer:
 
     def _append(self, tags: bytes, payloads: Sequence[bytes]) -> range:
         count = len(payloads)
-        with self._adding() as stamp:
+        with self._adding() as tick:
+            stamp = (tick + self._tick_base) // self._tick_scale
             first_seq, start = self.next_seq, 0
             while start < count:
-                if count - start < _FEW and self._keep(tags, payloads, start):
+                if count - start < _FEW and self._keep(tags, payloads, start, tick):
                     break
                 packed, stop = take(tags, payloads, start, stamp)
                 self._put(packed)
@@ -206,7 +209,8 @@ class Writer:
         """
         from journal.codec import packed  # construct is slow to import, frames do without
 
-        with self._adding() as stamp:
+        with self._adding() as tick:
+            stamp = (tick + self._tick_base) // self._tick_scale
             first_seq = self.next_seq
             for some in packed(kind, rows, stamp):
                 self._put(some)
@@ -222,12 +226,12 @@ class Writer:
         seqs = source.seqs
         if not source.count:
             return
-        if seqs[0] < self.next_seq:
-            raise OptionError(f"there is an event number {seqs[0]} already")
         if seqs[-1] > SEQ_LAST:
             raise LimitExceeded(f"a block claims event number {seqs[-1]}", source.offset)
         with self._lock:
             self._clock()
+            if seqs[0] < self.next_seq:
+                raise OptionError(f"there is an event number {seqs[0]} already")
             try:
                 self._flush(False)
                 self._appender.put_block(source.header, source.body, seqs)
@@ -285,6 +289,8 @@ class Writer:
         with self._turn.taken():
             if not self._appender.is_open:
                 return
+            with self._lock:
+                self._is_closing, self._clock = True, self._refuse
             try:
                 if self._appender.is_published:
                     self._sync_all(roll=False)
@@ -306,6 +312,9 @@ class Writer:
 
     # -- inside ------------------------------------------------------------------------------
 
+    def _can_go_on(self) -> bool:
+        return self._appender.failure is None
+
     def _get_durable_upto(self) -> int:
         return self._appender.durable_upto
 
@@ -320,7 +329,12 @@ class Writer:
 
     def _refuse(self) -> NoReturn:
         self._appender.check()
-        raise AssertionError("a sound writer has its clock")
+        raise OptionError(f"the writer of {self.path} is closed")
+
+    def _take_no_more(self) -> None:
+        """Take nothing until there is room again."""
+        if not self._is_closing:
+            self._clock = self._when_roomy
 
     def _when_roomy(self) -> int:
         """Stand for the clock while the disk is full: nothing is taken that may not fit."""
@@ -332,7 +346,7 @@ class Writer:
         return self._ticking()
 
     def _full(self, full: NoRoom) -> StorageError:
-        self._clock = self._when_roomy
+        self._take_no_more()
         reason = f"{self.path}: there is no room: {full.error.strerror}"
         return StorageError(reason, self._appender.durable_upto)
 
@@ -346,7 +360,7 @@ class Writer:
         except (LimitExceeded, NoRoom) as error:
             del self._pending[-3:]
             self.next_seq -= 1
-            self._room += len(payload) + COLUMNS_SIZE_EACH
+            self._room += len(payload) + COLUMNS_SIZE_EACH_MAX
             if isinstance(error, NoRoom):
                 raise self._full(error) from error
             raise
@@ -354,11 +368,11 @@ class Writer:
 
     @contextmanager
     def _adding(self) -> Iterator[int]:
-        """Hold the lock while many events are added; give the time they share."""
+        """Hold the lock while many events are added; give the tick they share."""
         with self._lock:
             tick = self._clock()
             try:
-                yield (tick + self._tick_base) // self._tick_scale
+                yield tick
             except NoRoom as full:
                 raise self._full(full) from full
             finally:
@@ -372,13 +386,12 @@ class Writer:
         self._flush(False)
         self._appender.put(packed, self._compressor, last_resort=False)
 
-    def _keep(self, tags: bytes, payloads: Sequence[bytes], start: int) -> bool:
+    def _keep(self, tags: bytes, payloads: Sequence[bytes], start: int, tick: int) -> bool:
         """Keep a few events for the next block, if they leave room in it."""
         rest = payloads[start:]
-        size = sum(map(len, rest)) + COLUMNS_SIZE_EACH * len(rest)
+        size = sum(map(len, rest)) + COLUMNS_SIZE_EACH_MAX * len(rest)
         if size >= self._room:
             return False
-        tick = self._ticking()
         column = repeat(tags[0], len(rest)) if len(tags) == 1 else tags[start:]
         for tag, payload in zip(column, rest, strict=True):
             self._pending += tag, payload, tick
@@ -424,7 +437,7 @@ class Writer:
             roomy = appender.put(frames, self._compressor, last_resort=last_resort)
             del pending[:stop]
             if not roomy:
-                self._clock = self._when_roomy
+                self._take_no_more()
         self.next_seq = appender.next_seq  # an interrupt may have come before an event was counted
         self._room = BLOCK_SIZE_TARGET
 
@@ -451,7 +464,8 @@ class Writer:
 def _column(tags: Iterable[int]) -> bytes:
     """Give a column of tags that events may have."""
     with suppress(ValueError):  # what no byte holds
-        column = bytes(tags)
+        # what is no list may be a buffer, whose bytes are not its values
+        column = bytes(tags if isinstance(tags, bytes | list | tuple) else iter(tags))
         if not column.translate(None, _TAGS):
             return column
     raise OptionError(f"an event's tag is 1 to {TAG_MAX}")

@@ -238,3 +238,60 @@ def test_a_leader_that_fails_lets_the_next_one_lead() -> None:
         turn.wait(0, None)
     assert turn.wait(0, None)
     assert len(calls) == 2
+
+
+def test_whoever_waits_is_told_when_the_sync_of_another_fails(path: Path, disk: Disk) -> None:
+    writer = Writer(path)
+    seq = writer.append_frame(1, b"x")
+    disk.fails = True
+    disk.free.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(writer.sync)
+        until(lambda: disk.syncs > 1)
+        second = pool.submit(writer.wait, seq)
+        disk.free.set()
+        for future in (first, second):
+            with pytest.raises(StorageError):
+                future.result(60)
+    with pytest.raises(StorageError):
+        writer.close()
+
+
+def test_what_comes_while_a_writer_closes_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(path)
+    writer.append_frame(1, b"taken")
+    real = os.fdatasync
+    refused: list[BaseException | None] = []
+
+    def slow(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fdatasync", real)
+        with ThreadPoolExecutor(1) as pool:
+            refused.append(pool.submit(writer.append_frame, 2, b"late").exception(60))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    writer.close()
+    assert isinstance(refused[0], OptionError)
+    assert seqs(path) == [0]
+
+
+def test_a_timer_tries_again_when_there_is_room(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Writer(path, commit=Commit.interval(0.001)) as writer:
+        real, refused = writer.sync, 0
+
+        def sync() -> None:
+            nonlocal refused
+            if refused < 3:
+                refused += 1
+                raise StorageError("there is no room", 0)
+            real()
+
+        assert writer._committer is not None
+        monkeypatch.setattr(writer._committer, "_sync", sync)
+        writer.append_frame(1, b"x")
+        until(lambda: writer.durable_upto == 1)
+        assert refused == 3

@@ -1,7 +1,9 @@
 """Finding events without reading all: by number, by time, by tag, from the end."""
 
+import errno
 import os
 import random
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
@@ -222,3 +224,111 @@ def test_a_lost_number_is_an_error_and_its_neighbours_are_found(tmp_path: Path) 
             assert [loss.first_seq for loss in reader.losses] == [seq]
         broken[offset + 130] ^= 4
         path.write_bytes(broken)
+
+
+def test_what_a_writer_gave_up_is_not_found_in_a_sealed_segment(tmp_path: Path) -> None:
+    """Debris lies inside of a row of the index, and has numbers and hashes of its own."""
+    path = tmp_path / "a.journal"
+    with Writer(path, roll=Roll(1 << 20), compress=False) as writer:
+        for number in range(6):
+            writer.append_frame(1, b"old%d" % number + b"x" * (5000 if number > 2 else 0))
+            (writer.sync if number == 2 else writer.flush)()
+        shutil.copytree(path, tmp_path / "crashed")
+    path = tmp_path / "crashed"
+    file = path / segments.name_of(0)
+    data = bytearray(file.read_bytes().rstrip(b"\0"))
+    at = (data.find(b"old3") // 4096 + 1) * 4096
+    data[at : at + 600] = bytes(600)  # a page that did not reach the disk
+    file.write_bytes(data)
+    with Writer(path, roll=Roll(20_000), compress=False) as writer:
+        assert writer.next_seq == 3
+        for number in range(3, 9):
+            writer.append_frame(1, b"new%d" % number + bytes(3000))
+            writer.flush()
+        writer.sync()
+        writer.append_frame(1, b"behind")
+    assert len(segments.names_in(path)) > 1
+    with Reader(path) as reader:
+        wanted = {frame.seq: frame.payload for frame in reader.frames()}
+        assert wanted[4].startswith(b"new4")
+        assert {seq: reader.frame(seq).payload for seq in wanted} == wanted
+        assert {frame.seq: frame.payload for frame in reader.backward()} == wanted
+
+
+@pytest.mark.parametrize("cut", [None, 1200])
+def test_a_lost_segment_file_is_told_of_backward_and_by_number(
+    tmp_path: Path, cut: int | None
+) -> None:
+    path = tmp_path / "a.journal"
+    with Writer(path, roll=Roll(4000), compress=False) as writer:
+        for number in range(12):
+            writer.append_frame(1, bytes([number]) * 1000)
+            writer.sync()
+    lost = path / segments.name_of(1)
+    if cut is None:
+        lost.unlink()
+    else:
+        os.truncate(lost, cut)
+    with Reader(path) as reader:
+        for ask in (reader.frames, reader.backward, lambda: reader.last(12)):
+            with pytest.raises(LostAcknowledged):
+                list(ask())
+        assert [frame.seq for frame in reader.last(2)] == [10, 11]
+        with pytest.raises(LostAcknowledged):
+            reader.frame(6)
+        assert reader.frame(2).payload == b"\2" * 1000
+
+
+def test_lost_events_in_front_of_all_others_are_told_of_backward(tmp_path: Path) -> None:
+    path = tmp_path / "a.journal"
+    with Writer(path, compress=False) as writer:
+        for number in range(3):
+            writer.append_frame(1, bytes([number]) * 1000)
+            writer.sync()
+    data = bytearray(path.read_bytes())
+    data[168:176] = bytes(8)
+    path.write_bytes(data)
+    with Reader(path) as reader:
+        found = reader.backward()
+        assert [next(found).seq, next(found).seq] == [2, 1]
+        with pytest.raises(LostAcknowledged):
+            next(found)
+
+
+def test_after_failing_over_nothing_is_found_twice(tmp_path: Path) -> None:
+    path = tmp_path / "a.journal"
+    with Writer(path, roll=Roll(1 << 20)) as writer, pytest.MonkeyPatch.context() as patch:
+        writer.append_frame(1, b"0")
+        writer.sync()
+        for number in range(1, 4):
+            writer.append_frame(1, b"%d" % number)
+            writer.flush()
+        _fails_once(patch, "fdatasync")
+        writer.sync()
+        writer.append_frame(1, b"4")
+    assert len(segments.names_in(path)) == 2
+    with Reader(path) as reader:
+        assert [frame.seq for frame in reader.backward()] == [4, 3, 2, 1, 0]
+        assert [reader.frame(seq).payload for seq in range(5)] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_the_first_event_is_found_behind_a_file_that_holds_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.journal"
+    with Writer(path, roll=Roll(1 << 20)) as writer, pytest.MonkeyPatch.context() as patch:
+        for payload in (b"0", b"1"):
+            _fails_once(patch, "pwritev")
+            writer.append_frame(1, payload)
+            writer.sync()
+    with Reader(path) as reader:
+        assert reader.frame(1).payload == b"1"
+        assert reader.frame(0).payload == b"0"
+
+
+def _fails_once(patch: pytest.MonkeyPatch, name: str) -> None:
+    real = getattr(os, name)
+
+    def fail(*_: object) -> int:
+        patch.setattr(os, name, real)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    patch.setattr(os, name, fail)

@@ -1,5 +1,8 @@
 """Following a journal that is being written: all events, each once, soon, and at no cost."""
 
+import errno
+import os
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -162,3 +165,49 @@ def _grown(path: Path, whole: bytes, reader: Reader) -> Iterator[Frame]:
         return asked > 2
 
     return reader.follow(stop=stop)
+
+
+def test_a_writer_that_fails_over_gives_nothing_twice(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = os.fdatasync, 0
+
+    def fail(_: int) -> None:
+        monkeypatch.setattr(os, "fdatasync", real)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Writer(path, roll=Roll(1 << 20)) as writer, Reader(path) as reader:
+        writer.append_frame(1, b"0")
+        writer.sync()
+
+        def act() -> bool:
+            nonlocal asked
+            asked += 1
+            if asked < 3:
+                writer.append_frame(1, b"%d" % asked)
+                writer.flush()
+            if asked == 2:
+                monkeypatch.setattr(os, "fdatasync", fail)
+                writer.sync()
+                writer.append_frame(1, b"3")
+                writer.sync()
+            return asked > 2
+
+        assert [frame.seq for frame in reader.follow(stop=act)] == [0, 1, 2, 3]
+
+
+def test_many_open_files_do_not_keep_it_from_waiting(path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] != resource.RLIM_INFINITY and before[1] < 2000:
+        pytest.skip("so many files cannot be opened here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2000, before[1]))
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        with Writer(path) as writer, Reader(path) as reader:
+            writer.append_frame(1, b"x")
+            writer.flush()
+            assert len(list(reader.follow(timeout_seconds=0.02))) == 1
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

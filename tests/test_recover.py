@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import tracemalloc
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import Frame, JournalError, OptionError, Reader, Roll, Writer
+from journal import CorruptBlock, Frame, JournalError, Mode, OptionError, Reader, Roll, Writer
 from journal.bits import flipped
 from journal.block import BLOCK_HEADER_SIZE
 from journal.checking import Check
@@ -441,3 +442,41 @@ def test_progress_reaches_the_end_of_each_pass(tmp_path: Path) -> None:
         done = [at for name, at, size in told if name == what and size == len(data)]
         assert done == sorted(done)
         assert done[-1] == len(data)
+
+
+def test_what_the_disk_cannot_read_costs_its_blocks_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.journal"
+    with Writer(path, compress=False) as writer:
+        for number in range(4):
+            writer.append_frame(1, bytes([number]) * 6000)
+            writer.flush()
+    real = os.pread
+
+    def reading(descriptor: int, size: int, offset: int) -> bytes:
+        if offset < 8704 and offset + size > 8192:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", reading)
+    with Reader(path, mode=Mode.SALVAGE) as reader:
+        assert [frame.seq for frame in reader.frames()] == [0, 2, 3]
+    with Reader(path) as reader, pytest.raises(CorruptBlock, match="cannot read"):
+        list(reader.frames())
+    assert recover(path, tmp_path / "recovered.journal").events == 3
+
+
+def test_short_reads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.journal"
+    with Writer(path, compress=False) as writer:
+        for number in range(4):
+            writer.append_frame(1, bytes([number + 1]) * 6000)
+            writer.flush()
+    data = bytearray(path.read_bytes())
+    data[data.find(b"\2" * 6000) + 5000] ^= 4
+    path.write_bytes(data)
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: real(fd, min(size, 1000), at))
+    found = recover(path, tmp_path / "recovered.journal")
+    assert (found.events, len(found.repairs)) == (4, 1)

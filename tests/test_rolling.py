@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import Commit, Mode, Reader, Roll, Writer, segments
+from journal import Commit, Mode, Reader, Roll, Writer, recover, segments
 from journal.errors import JournalLocked, NotAJournal, OptionError, StorageError
 from tests.plain_reader import reading
 
@@ -278,3 +278,65 @@ def filled_up(writer: Writer) -> int:
             writer.append_frame(1, bytes(EACH))
         raise AssertionError("a full disk takes everything")
     return writer.next_seq
+
+
+def test_small_events_that_were_taken_fit_when_the_disk_is_full(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of sizes and times that differ: their columns are larger than they are."""
+    full = Failing(monkeypatch, "posix_fallocate", errno.ENOSPC)
+    taken = 0
+    with Writer(path, compress=False) as writer:
+        writer.append_frame(1, b"begun")
+        writer.sync()
+        full.times = 1_000_000
+        with suppress(StorageError):
+            for number in range(1_000_000):
+                writer.append_frame(1 + number % 3, b"ab"[: number % 3])
+        taken = writer.next_seq
+        assert taken > 1000
+        writer.sync()
+        assert writer.durable_upto == taken
+    assert len(seqs(path)) == taken
+
+
+def test_a_segment_file_that_cannot_be_opened_is_not_taken_for_an_empty_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Writer(path, roll=Roll(SIZE)) as writer:
+        write(writer, 40)
+    real = os.open
+
+    def opening(name: str, *arguments: int, **options: int) -> int:
+        if name == segments.name_of(1):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", opening)
+    with pytest.raises(OSError, match="Too many open files"):
+        seqs(path, Mode.SALVAGE)
+    with pytest.raises(OSError, match="Too many open files"):
+        recover(path, path.with_name("recovered.journal"))
+    assert not path.with_name("recovered.journal").exists()
+
+
+def test_times_never_go_back_behind_a_segment_of_no_events(path: Path) -> None:
+    with Writer(path, roll=Roll(SIZE), clock=lambda: 1_000_000) as writer:
+        write(writer, 10)
+        writer.sync()
+    with Writer(path, clock=lambda: 5) as writer:
+        assert writer.time == 1_000_000
+        writer.append_frame(1, b"later")
+    with Reader(path) as reader:
+        assert {frame.time for frame in reader.frames()} == {1_000_000}
+
+
+def test_how_far_a_directory_is_durable_is_an_offset_of_its_last_file(path: Path) -> None:
+    with Writer(path, roll=Roll(5 * SIZE)) as writer:
+        write(writer, 45)
+        writer.sync()
+        write(writer, 1)
+        with Reader(path) as reader:
+            summary = reader.summary()
+            assert len(files(path)) > 1
+            assert summary.durable_upto <= summary.tail

@@ -3,6 +3,7 @@ import os
 import stat
 import subprocess
 import sys
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 
@@ -378,3 +379,33 @@ def test_an_empty_file_is_no_journal_to_a_reader(path: Path) -> None:
     path.write_bytes(written(path.with_name("other"))[:100])
     with pytest.raises(TornBlock):
         Reader(path)
+
+
+def test_a_block_is_refused_whose_number_another_thread_has_taken(path: Path) -> None:
+    written(path.with_name("other"), [(1, b"block")])
+    with Reader(path.with_name("other")) as reader:
+        (block,) = reader.blocks()
+    with Writer(path) as writer:
+        writer.append_frame(2, b"first")
+        with pytest.raises(OptionError, match="there is an event number 0 already"):
+            writer.append_block(block)
+        writer.append_frame(2, b"second")
+    assert read(path) == [(2, b"first"), (2, b"second")]
+
+
+def test_tags_may_come_in_any_sequence(path: Path) -> None:
+    with Writer(path) as writer:
+        writer.append_columns(array("H", [3, 254]), [b"a", b"b"])
+        writer.append_columns(bytearray(b"\5"), [b"c", b"d"])
+        writer.append_columns(range(6, 8), [b"e", b"f"])
+        for tags in (array("H", [0x0201, 3]), [0, 1], [1, 255], [1, -1], [1, 2, 3]):
+            with pytest.raises(OptionError):
+                writer.append_columns(tags, [b"x", b"y"])
+    assert [tag for tag, _ in read(path)] == [3, 254, 5, 5, 6, 7]
+
+
+def test_events_added_at_once_share_one_time(path: Path) -> None:
+    with Writer(path) as writer:
+        writer.append_many([(1, b"x" * 60)] * 2100)
+    with Reader(path) as reader:
+        assert len({frame.time for frame in reader.frames()}) == 1
