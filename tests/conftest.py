@@ -12,6 +12,7 @@ from tests.rigs.counting import count_states, pytest_terminal_summary
 
 __all__ = ["count_states", "pytest_terminal_summary"]
 
+_DEEP_SECONDS_MAX = 1800
 _SLOW_MACHINES = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 settings.register_profile(
@@ -21,6 +22,13 @@ settings.register_profile(
     "deep", deadline=None, max_examples=1000, suppress_health_check=_SLOW_MACHINES
 )
 settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give campaigns the time that they take on a busy machine."""
+    for item in items:
+        if item.get_closest_marker("deep"):
+            item.add_marker(pytest.mark.timeout(_DEEP_SECONDS_MAX))
 
 
 @pytest.fixture(scope="session")
