@@ -234,19 +234,22 @@ class Reader:
         for ``timeout_seconds``; else never.
         """
         follower = Follower(self._files, start, _bitmap(tags), self._verify)
+        told: set[tuple[str, int]] = set()  # damage, which is found again and again
         with Watch(self.path) as watch:
             until = _after(timeout_seconds)
             while True:
                 came = False
                 for item in follower.news():
                     if isinstance(item, log.Placed):
-                        came = True
                         block, wish = self._block(item, start), Picking(start, None, tags)
                         if block is not None:
+                            came = True
                             yield from self._told(item.segment.name, block, wish.frames)
                             start = follower.next_seq = block.last_seq + 1
-                    elif self._ends_at(item, item.last_seq >= start):
-                        return
+                    elif (item.name, item.offset) not in told:
+                        told.add((item.name, item.offset))
+                        if self._ends_at(item, item.last_seq >= start):
+                            return
                 start = follower.next_seq
                 if came:
                     until = _after(timeout_seconds)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from journal import Frame, Reader, Roll, Writer, watch
+from journal import Frame, Mode, Reader, Roll, Writer, watch
+from tests.forging import Forge
 from tests.live import LiveWriter
 from tests.running import DEADLINE_SECONDS
 
@@ -211,3 +212,14 @@ def test_many_open_files_do_not_keep_it_from_waiting(path: Path) -> None:
         for descriptor in held:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_damage_behind_numbers_with_holes_is_told_once_and_ends_nothing(path: Path) -> None:
+    forge = Forge()
+    forge.add((1, b"fifth"), (1, b"ninth"), numbers=[5, 9])
+    path.write_bytes(forge.data + b"what no crash leaves behind a block")
+    with Reader(path, mode=Mode.SALVAGE) as reader:
+        looks = iter(range(5))
+        found = reader.follow(stop=lambda: next(looks) > 2, timeout_seconds=0.2)
+        assert [frame.seq for frame in found] == [5, 9]
+        assert len(reader.losses) == 1
