@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from journal import Frame, Mode, Reader, Roll, Writer, watch
-from tests.forging import Forge
+from tests.forging import Forge, lay
 from tests.live import LiveWriter
 from tests.running import DEADLINE_SECONDS
 
@@ -217,7 +217,7 @@ def test_many_open_files_do_not_keep_it_from_waiting(path: Path) -> None:
 def test_damage_behind_numbers_with_holes_is_told_once_and_ends_nothing(path: Path) -> None:
     forge = Forge()
     forge.add((1, b"fifth"), (1, b"ninth"), numbers=[5, 9])
-    path.write_bytes(forge.data + b"what no crash leaves behind a block")
+    lay(path, [forge.data, b"a segment file without a header" * 9])
     with Reader(path, mode=Mode.SALVAGE) as reader:
         looks = iter(range(5))
         found = reader.follow(stop=lambda: next(looks) > 2, timeout_seconds=0.2)
