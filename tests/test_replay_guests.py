@@ -249,6 +249,24 @@ def test_a_journal_cut_anywhere_plays_as_its_prefix(tmp_path: Path, cache_dir: P
         assert prefix.state() == whole.state(), f"cut at {count}"
 
 
+def test_a_journal_torn_at_any_byte_plays_as_far_as_it_goes(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    data = run(worker_on_the_host, tmp_path, cache_dir).path.read_bytes()
+    frames, torn = frames_of(tmp_path / "j"), tmp_path / "torn"
+    counts = set()
+    for number in range(1, CUTS + 1):
+        torn.write_bytes(data[: len(data) * number // CUTS])
+        prefix, whole = ModelHost(), ModelHost()
+        with journal.Reader(torn) as reader:
+            count = play(reader.frames(), prefix)
+        play(frames, whole, upto=count)
+        assert prefix.state() == whole.state()
+        counts.add(count)
+    assert max(counts) == len(frames)
+    assert len(counts) > 1
+
+
 @pytest.mark.parametrize("name", ["worker", "worker on the host"])
 def test_a_journal_of_two_sessions_plays_as_one(name: str, tmp_path: Path, cache_dir: Path) -> None:
     recorded = run(GUESTS[name], tmp_path, cache_dir)

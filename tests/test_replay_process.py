@@ -121,6 +121,15 @@ def test_mounts_are_told_apart() -> None:
     )
 
 
+def test_a_placed_file_lies_in_the_innermost_mount() -> None:
+    for fds in ((3, 4), (4, 3)):
+        mounts = memory_mount(fds[0], "/"), memory_mount(fds[1], "/in")
+        placed = paths.FilePlaced(kind=FileType.REGULAR_FILE, offset=0, path="/in/file", data=b"x")
+        host = played(*sorted(mounts, key=lambda mount: mount.fd), placed)
+        assert set(host.trees["/"]) == {"."}
+        assert set(host.trees["/in"]) == {".", "file"}
+
+
 def test_a_placed_file_comes_in_parts_that_follow_one_another() -> None:
     def part(offset: int, data: bytes) -> paths.FilePlaced:
         return paths.FilePlaced(

@@ -2,9 +2,15 @@
 
 The state at any event::
 
-    with journal.Reader("guest.journal") as reader, ModelHost() as host:
+    host = ModelHost()
+    with journal.Reader("guest.journal") as reader:
         play(reader.frames(), host, upto=seq)
-        print(host.files, host.stdout, host.process.exit_code)
+    print(host.files, host.stdout, host.process.exit_code)
+
+Its files alone, in the empty directory ``target``::
+
+    with journal.Reader("guest.journal") as reader, DirectoryHost("target") as host:
+        play(reader.frames(tags=host.tags), host)
 """
 
 from journal.replay import (

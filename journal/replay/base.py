@@ -1,7 +1,7 @@
 """What hosts share: everything but where the files of a mount stand."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 from journal.event import Event
 from journal.events.paths import FilePlaced, FileType
@@ -17,7 +17,7 @@ K = TypeVar("K", bound=Keeper[Any])
 
 
 class BaseHost(ABC, Generic[K]):
-    """A host whose parts are values; a subclass says who keeps files. A context manager."""
+    """A host whose parts are values; a subclass says who keeps the files."""
 
     keeps_output = True
 
@@ -32,21 +32,7 @@ class BaseHost(ABC, Generic[K]):
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.now = 0
-        self.keepers: dict[str, K] = {}
         self._reset()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give back what is open."""
-        self.table.close_all()
-        for keeper in self.keepers.values():
-            keeper.close()
-        self.keepers.clear()
 
     @abstractmethod
     def keeper_of(self, guest: str) -> K:
@@ -54,7 +40,6 @@ class BaseHost(ABC, Generic[K]):
 
     def begin(self) -> None:
         """Another process begins: nothing of the one before is left."""
-        self.close()
         self._reset()
 
     def boot(self) -> None:
@@ -98,6 +83,7 @@ class BaseHost(ABC, Generic[K]):
         raise NotPlayable(f"{shown(event.path)} lies in no mount in memory")
 
     def _reset(self) -> None:
+        self.keepers: dict[str, K] = {}
         self.pending = None
         self.process = Process()
         self.table = Table()

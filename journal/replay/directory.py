@@ -3,6 +3,7 @@
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from journal.errors import OptionError
 from journal.event import Group
@@ -52,9 +53,17 @@ class DirectoryHost(BaseHost[DirectoryKeeper]):
         """The kinds of events that it heeds: those of files and descriptors."""
         return FILE_TAGS
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Give back what is open; the files stay."""
-        super().close()
+        self.table.close_all()
+        for keeper in self.keepers.values():
+            keeper.close()
         self._close_root()
 
     def begin(self) -> None:

@@ -101,7 +101,7 @@ class DirectoryKeeper:
     @told
     def make_file(self, at: int, name: str, now: int) -> "RealFile":
         """Make a regular file, and open it."""
-        self._check_room()
+        self.check_room(1, 0)
         handle = os.open(name, _FLAGS | os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE, dir_fd=at)
         os.utime(handle, ns=(now, now))
         self._made(at, now)
@@ -110,7 +110,7 @@ class DirectoryKeeper:
     @told
     def make_directory(self, at: int, name: str, now: int) -> None:
         """Make a directory."""
-        self._check_room()
+        self.check_room(1, 0)
         os.mkdir(name, DIRECTORY_MODE, dir_fd=at)
         os.utime(name, ns=(now, now), dir_fd=at, follow_symlinks=False)
         self._made(at, now)
@@ -118,7 +118,7 @@ class DirectoryKeeper:
     @told
     def make_link(self, at: int, name: str, target: str, now: int) -> None:
         """Make a symbolic link that says what the guest wrote; it is never followed here."""
-        self._check_room()
+        self.check_room(1, 0)
         os.symlink(target, name, dir_fd=at)
         os.utime(name, ns=(now, now), dir_fd=at, follow_symlinks=False)
         self._made(at, now)
@@ -126,7 +126,7 @@ class DirectoryKeeper:
     @told
     def add_name(self, at: int, name: str, to: int, to_name: str, now: int) -> None:
         """Give what is no directory one more name."""
-        self._check_room()
+        self.check_room(1, 0)
         os.link(name, to_name, src_dir_fd=at, dst_dir_fd=to, follow_symlinks=False)
         self._made(to, now)
 
@@ -166,6 +166,10 @@ class DirectoryKeeper:
 
     # -- how much there is -----------------------------------------------------------------------
 
+    def check_room(self, names: int, size: int) -> None:
+        """Refuse what there is no room for: so many names more, and so many bytes in files."""
+        check_size("the files", self._size + names * ENTRY_SIZE + size, self._size_max)
+
     def take(self, growth: int) -> None:
         """Count bytes that are used from now on; refuses what is more than the mount may have."""
         if growth > 0:
@@ -190,9 +194,6 @@ class DirectoryKeeper:
         last = found.st_nlink == 1 and found.st_ino not in self._opened
         if last and stat.S_ISREG(found.st_mode):
             self._size -= found.st_size
-
-    def _check_room(self) -> None:
-        check_size("the files", self._size + ENTRY_SIZE, self._size_max)
 
     def _made(self, at: int, now: int) -> None:
         """Something has a name in ``at`` that it had not before."""

@@ -158,27 +158,27 @@ class MemoryKeeper:
 
     def make_file(self, at: DirectoryNode, name: str, now: int) -> "MemoryFile":
         """Make a regular file, and open it."""
-        self._check_room(at, name)
+        self._check_place(at, name)
         node = FileNode(self._next_inode())
         self._make(at, name, node, now)
         return MemoryFile(self, node)
 
     def make_directory(self, at: DirectoryNode, name: str, now: int) -> None:
         """Make a directory."""
-        self._check_room(at, name)
+        self._check_place(at, name)
         self._make(at, name, DirectoryNode(self._next_inode(), links=1, parent=at), now)
         at.links += 1
 
     def make_link(self, at: DirectoryNode, name: str, target: str, now: int) -> None:
         """Make a symbolic link."""
-        self._check_room(at, name)
+        self._check_place(at, name)
         self._make(at, name, LinkNode(self._next_inode(), target=target), now)
 
     def add_name(
         self, at: DirectoryNode, name: str, to: DirectoryNode, to_name: str, now: int
     ) -> None:
         """Give what is no directory one more name."""
-        self._check_room(to, to_name)
+        self._check_place(to, to_name)
         self._add(to, to_name, _node(at, name), now)
 
     def remove(self, at: DirectoryNode, name: str, now: int) -> None:
@@ -230,6 +230,10 @@ class MemoryKeeper:
         """Set the times of what a name stands for."""
         set_times(at if name == "." else _node(at, name), times, now)
 
+    def check_room(self, names: int, size: int) -> None:
+        """Refuse what there is no room for: so many names more, and so many bytes in files."""
+        check_size("the files", self._size + names * ENTRY_SIZE + size, self._size_max)
+
     def take(self, growth: int) -> None:
         """Count bytes that are used from now on; refuses what is more than the mount may have."""
         if growth > 0:
@@ -246,9 +250,9 @@ class MemoryKeeper:
         self._add(at, name, node, now)
         node.atime = node.mtime = now
 
-    def _check_room(self, at: DirectoryNode, name: str) -> None:
+    def _check_place(self, at: DirectoryNode, name: str) -> None:
         _must_live(at, name)
-        check_size("the files", self._size + ENTRY_SIZE, self._size_max)
+        self.check_room(1, 0)
 
     def _add(self, at: DirectoryNode, name: str, node: Node, now: int) -> None:
         self.take(ENTRY_SIZE)

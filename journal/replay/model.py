@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from journal.event import Event
 from journal.events import BY_TAG
 from journal.events.paths import FileType
 from journal.replay.base import BaseHost
@@ -35,7 +36,7 @@ class State:
     """All that a model knows, as values that later events do not change: equal if it is the same.
 
     ``files`` are the entries of each memory mount, ``descriptors`` by number; ``machine`` is the
-    state at the last snapshot, and what is staged for the next.
+    state at the last snapshot, and what is staged for the next; ``pending`` has no answer yet.
     """
 
     process: Process
@@ -45,6 +46,7 @@ class State:
     streams: Streams
     inputs: Inputs
     network: Network
+    pending: Event | None
 
 
 class ModelHost(BaseHost[MemoryKeeper]):
@@ -109,6 +111,7 @@ class ModelHost(BaseHost[MemoryKeeper]):
             deepcopy(self.streams),
             deepcopy(self.inputs),
             deepcopy(self.network),
+            self.pending,
         )
 
 

@@ -59,8 +59,10 @@ def _done(event: Event, value: bytes | None, host: Host) -> None:
         _opened(event, value, host)
     elif isinstance(event, FileDescriptorWrite):
         size = len(event.data) if value is None else _unpacked(_COUNT, value)
-        description = host.table.description(event.fd)
-        description.position = event.offset + min(size, len(event.data))
+        end = event.offset + min(size, len(event.data))
+        node = host.table.thing(event.fd, HostNode)
+        node.size = None if node.size is None else max(node.size, end)
+        host.table.description(event.fd).position = end
     elif isinstance(event, FileDescriptorSetSize):
         host.table.thing(event.fd, HostNode).size = event.st_size
 

@@ -115,6 +115,9 @@ class Keeper(Steps[D], Protocol[D]):
     def set_times(self, at: D, name: str, times: Times, now: int) -> None:
         """Set the times of what a name stands for."""
 
+    def check_room(self, names: int, size: int) -> None:
+        """Refuse what there is no room for: so many names more, and so many bytes in files."""
+
     def close(self) -> None:
         """Give back the mount's own directory."""
 
@@ -220,13 +223,16 @@ class Directory(Generic[D]):
         """Put a file, a directory or a link where it is before the guest starts."""
         _check_placed(names, event)
         is_directory = event.kind is FileType.DIRECTORY
-        at = self.keeper.enter(self.at, ".")
+        at, missing = self.keeper.enter(self.at, "."), False
         try:
-            for name in names if is_directory else names[:-1]:
+            for index, name in enumerate(names if is_directory else names[:-1]):
                 if self.keeper.kind(at, name) is None:
                     if event.offset:
                         raise NotPlayable(f"there is no {shown(event.path)} to go on with")
+                    if not missing:
+                        self.keeper.check_room(len(names) - index, len(event.data))
                     self.keeper.make_directory(at, name, now)
+                    missing = True
                 outer, at = at, self.keeper.enter(at, name)
                 self.keeper.leave(outer)
             if not is_directory and names:
@@ -238,6 +244,7 @@ class Directory(Generic[D]):
         kind = self.keeper.kind(at, name)
         if kind is FileType.DIRECTORY:
             raise NotPlayable(f"{shown(event.path)} is a directory")
+        self.keeper.check_room(int(kind is None), len(event.data))
         if event.offset:
             file = self.keeper.open_file(at, name)
         else:
