@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from journal.mending import Repair
     from journal.reader import Reader
     from journal.recovering import Recovery, recover
+    from journal.replay import DirectoryHost, ModelHost, play
     from journal.writer import Writer
 
 #: Where the other names are; imported when they are first used, because some are slow to import.
@@ -95,6 +96,9 @@ _HERE = {
     "Reader": "reader",
     "Recovery": "recovering",
     "recover": "recovering",
+    "DirectoryHost": "replay",
+    "ModelHost": "replay",
+    "play": "replay",
     "Writer": "writer",
     "Level": "events.process",
 }
@@ -122,6 +126,7 @@ __all__ = [
     "Configuration",
     "CorruptBlock",
     "Cursor",
+    "DirectoryHost",
     "Divergence",
     "Durability",
     "Ending",
@@ -145,6 +150,7 @@ __all__ = [
     "MemoryMount",
     "MissingEvents",
     "Mode",
+    "ModelHost",
     "ModuleMismatch",
     "ModuleRefused",
     "NotAJournal",
@@ -171,6 +177,7 @@ __all__ = [
     "decode",
     "encode",
     "events",
+    "play",
     "record",
     "recover",
     "resume",

@@ -42,7 +42,7 @@ def run(program: str, folder: Path) -> str:
 def test_the_readme_s_programs_do_what_it_says(tmp_path: Path, quickjs: Path) -> None:
     shutil.copy(quickjs, tmp_path / "qjs.wasm")
     (tmp_path / "work.js").write_text(WORK)
-    first, second, log, many = programs()
+    first, second, played, log, many = programs()
     assert (
         run(first, tmp_path)
         == "None\nb'did first order\\n' "
@@ -51,6 +51,10 @@ def test_the_readme_s_programs_do_what_it_says(tmp_path: Path, quickjs: Path) ->
     )
     assert run("import journal\n" + second, tmp_path) == (
         "0 b'did first order\\ndid second order\\n'\n"
+    )
+    files = {"/done": b"first order\nsecond order\n", "/work.js": WORK.encode()}
+    assert run("import journal\n" + played, tmp_path) == (
+        f"{files} b'did first order\\ndid second order\\n'\n"
     )
     assert run(log, tmp_path) == "ProcessExit(exit_code=0)\n"
     first_line, second_line, followed = run(many, tmp_path).splitlines()
