@@ -88,6 +88,7 @@ class Files:
         patient: bool = False,
         flips: Mapping[str, Mapping[int, int]] | None = None,
     ) -> None:
+        self._descriptor = -1
         self.path = Path(path)
         self._flips = flips or {}
         self._patient = patient
@@ -97,6 +98,9 @@ class Files:
         if not self.is_directory and not stat.S_ISREG(mode):
             self.close()
             raise NotAJournal(f"{self.path} is not a regular file")
+
+    def __del__(self) -> None:
+        self.close()  # as a file that nobody closes is closed when nobody has it any more
 
     def close(self) -> None:
         """Let go of it."""

@@ -1,3 +1,4 @@
+import gc
 import json
 import re
 from collections.abc import Callable
@@ -392,3 +393,13 @@ def test_the_specs_example_is_a_journal_byte_by_byte(path: Path) -> None:
         assert list(reader.verify(decode=False)) == []
         assert reader.summary().torn_size == 0
         assert reader.summary().blocks == 2
+
+
+def test_a_reader_that_nobody_has_any_more_keeps_no_file_open(path: Path) -> None:
+    written(path, [(1, b"x")])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        assert [frame.seq for frame in Reader(path).frames()] == [0]
+        assert Reader(path).frame(0).payload == b"x"
+    gc.collect()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before

@@ -158,8 +158,9 @@ def test_more_open_files_than_the_system_allows_are_refused(target: Path) -> Non
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    opened = [opening(5 + number, WEST, f"f{number}", 1) for number in range(300)]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    limit = 100 + max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    opened = [opening(5 + number, WEST, f"f{number}", 1) for number in range(limit)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:
         with DirectoryHost(target) as real:
             said = refusal_of(real, [*MOUNTS, *opened])
