@@ -73,18 +73,26 @@ class Turn:
         if self._durable_upto() > seq:
             return True
         end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        me = _Waiter(seq)
+        try:
+            self._join(me)
+            if not me.leads and not me.awake.acquire(timeout=_left(end)) and self._gives_up(me):
+                return False
+            return not me.leads or self._lead(seq, end)
+        finally:
+            # whatever ends the waiting, an interrupt too: who was to lead lets another
+            self._gives_up(me)
+            if me.leads:
+                self._pass_on()
+
+    def _join(self, me: _Waiter) -> None:
+        """Lead if nobody does, or queue."""
         with self._guard:
-            leads = not self._is_led
+            me.leads = not self._is_led
             self._is_led = True
-            if not leads:
-                me = _Waiter(seq)
+            if not me.leads:
                 self._queue.append(me)
                 self._open_gate()
-        if not leads:
-            if not me.awake.acquire(timeout=_left(end)) and self._gives_up(me):
-                return False
-            leads = me.leads
-        return not leads or self._lead(seq, end)
 
     def _gives_up(self, me: _Waiter) -> bool:
         """Leave the queue, unless it came to the front meanwhile."""
@@ -95,29 +103,30 @@ class Turn:
         return False
 
     def _lead(self, seq: int, end: float | None) -> bool:
-        """Sync, and let another lead who came too late for it."""
+        """Sync, when it is time; False when that takes long."""
+        self._let_gather()
+        if not self._taken.acquire(timeout=_left(end)):
+            return False
         try:
-            self._let_gather()
-            if not self._taken.acquire(timeout=_left(end)):
-                return False
-            try:
-                if self._durable_upto() <= seq:
-                    begin = time.monotonic()
-                    self._sync()
-                    self._seconds = time.monotonic() - begin
-            finally:
-                self._taken.release()
-            return True
+            if self._durable_upto() <= seq:
+                begin = time.monotonic()
+                self._sync()
+                self._seconds = time.monotonic() - begin
         finally:
-            with self._guard:
-                self._crowd = 1 + len(self._queue)
-                done = self._take_done()
-                self._is_led = bool(self._queue)
-                if self._queue:
-                    following = self._queue.pop(0)
-                    following.leads = True
-                    done.insert(0, following)  # first, so that the disk has something to do
-            _wake(done)
+            self._taken.release()
+        return True
+
+    def _pass_on(self) -> None:
+        """Let another lead who came too late for the last sync, and wake those who did not."""
+        with self._guard:
+            self._crowd = 1 + len(self._queue)
+            done = self._take_done()
+            self._is_led = bool(self._queue)
+            if self._queue:
+                following = self._queue.pop(0)
+                following.leads = True
+                done.insert(0, following)  # first, so that the disk has something to do
+        _wake(done)
 
     def _let_gather(self) -> None:
         """Wait a little for as many as were there the last time: they come back together.

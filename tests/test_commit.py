@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -295,3 +296,27 @@ def test_a_timer_tries_again_when_there_is_room(
         writer.append_frame(1, b"x")
         until(lambda: writer.durable_upto == 1)
         assert refused == 3
+
+
+def test_a_waiter_that_is_interrupted_keeps_no_other_from_leading(path: Path, disk: Disk) -> None:
+    """Ctrl-C comes to the main thread, whose turn it would be next."""
+    with Writer(path) as writer, ThreadPoolExecutor(2) as pool:
+        disk.free.clear()
+        first = pool.submit(writer.wait, writer.append_frame(1, b"leads"))
+        until(lambda: disk.syncs > 1)
+        before = signal.signal(signal.SIGALRM, _interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                writer.wait(writer.append_frame(1, b"interrupted"))
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        disk.free.set()
+        assert first.result(60)
+        for _ in range(3):
+            assert pool.submit(writer.wait, writer.append_frame(1, b"next")).result(60)
+        assert writer.durable_upto == 5
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
