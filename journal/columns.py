@@ -19,8 +19,11 @@ from journal.frame import PAYLOAD_SIZE_MAX
 
 BLOCK_SIZE_TARGET = 1 << 16
 """A block is closed when its payloads and columns reach this size."""
-PAGES_SIZE_TARGET = 1 << 18
-"""The same where many payloads of one large size, as pages are, are added at once."""
+PAGES_SIZE_TARGET = 240 << 10
+"""The same where many payloads of one large size, as pages are, are added at once.
+
+As large as a body may be in which a repair looks for a flipped bit.
+"""
 _LARGE_SIZE = 1 << 12
 COLUMNS_SIZE_EACH = 1 + 4
 """Bytes that one event usually takes in the columns: its tag, and its end or its time."""

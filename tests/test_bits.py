@@ -156,3 +156,12 @@ def test_segment_headers_are_found_at_any_alignment() -> None:
     raw, _ = SegmentHeader(SALT, bytes(16), 5).encode()
     data = b"abc" + flipped(raw, 33) + b"tail" + raw
     assert list(bits.segments_near(data, 0, len(data))) == [3, 3 + len(raw) + 4]
+
+
+@pytest.mark.parametrize("size", [4096, 5000, 9000, 16_384])
+def test_a_flipped_bit_is_looked_for_in_pages_that_were_added_at_once(size: int) -> None:
+    stop = block.filled([bytes(size)] * 100)
+    packed, _ = block.take(b"\1", [bytes(size)] * stop, 0, 0)
+    _, header = block.encode(Place(1, 0, 128, 128, 7, 0), packed)
+    assert stop > 10
+    assert header.payload_size + header.columns_size <= bits.BODY_SIZE_MAX
