@@ -210,12 +210,7 @@ class Block:
 
     def frame(self, seq: int, index: int) -> Frame:
         """The event of this number, whose index is known."""
-        header, delta = self.header, 0
-        if header.flags & TIMES:
-            at = self._tags_end + 4 * index
-            delta = int.from_bytes(self.body[at : at + 4], "little")
-        time = header.time_first + delta
-        return Frame(seq, self.tags[index], self.payload(index), time, self.offset)
+        return Frame(seq, self.tags[index], self.payload(index), self.time(index), self.offset)
 
     def check(self) -> None:
         """Raise CorruptBlock when the columns contradict the header or themselves."""

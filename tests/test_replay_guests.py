@@ -87,7 +87,7 @@ def worker(folder: Path, cache: Path) -> journal.Recorder:
     )
 
 
-def worker_on_the_host(folder: Path, cache: Path) -> journal.Recorder:
+def worker_on_the_host(folder: Path, cache: Path, level: Level = Level.FULL) -> journal.Recorder:
     (folder / "work").mkdir()
     return journal.record(
         guest("worker"),
@@ -95,6 +95,7 @@ def worker_on_the_host(folder: Path, cache: Path) -> journal.Recorder:
         args=["worker", "/work", "8"],
         mounts=[MemoryMount("/"), HostMount(str(folder / "work"), "/work")],
         stdin=LINES,
+        level=level,
         cache=cache,
     )
 
@@ -127,16 +128,7 @@ def families_on_the_host(folder: Path, cache: Path) -> journal.Recorder:
 
 
 def worker_without_inputs(folder: Path, cache: Path) -> journal.Recorder:
-    (folder / "work").mkdir()
-    return journal.record(
-        guest("worker"),
-        folder / "j",
-        args=["worker", "/work", "8"],
-        mounts=[MemoryMount("/"), HostMount(str(folder / "work"), "/work")],
-        stdin=LINES,
-        level=Level.STATE,
-        cache=cache,
-    )
+    return worker_on_the_host(folder, cache, Level.STATE)
 
 
 def simple(name: str, *args: str, stdin: bytes = b"") -> Record:

@@ -8,6 +8,9 @@ import struct
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
+from journal.events.paths import OpenFlags as OpenFlags
+from journal.events.paths import TimeFlags as TimeFlags
+
 MODULE = "wasi_snapshot_preview1"
 
 
@@ -89,15 +92,6 @@ def errno_of(error: OSError) -> Errno:
     return _FROM_HOST.get(error.errno or 0, Errno.IO)
 
 
-class OpenFlags(IntFlag):
-    """``oflags`` of ``path_open``."""
-
-    CREATE = 1
-    DIRECTORY = 2
-    EXCLUSIVE = 4
-    TRUNCATE = 8
-
-
 class FdFlags(IntFlag):
     """``fdflags`` of a descriptor."""
 
@@ -109,15 +103,6 @@ class FdFlags(IntFlag):
 
 
 SYNC_FLAGS = FdFlags.DSYNC | FdFlags.RSYNC | FdFlags.SYNC
-
-
-class TimeFlags(IntFlag):
-    """``fstflags``: which times to set, and whether to now."""
-
-    ATIME = 1
-    ATIME_NOW = 2
-    MTIME = 4
-    MTIME_NOW = 8
 
 
 class Rights(IntFlag):

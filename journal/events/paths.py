@@ -1,6 +1,6 @@
 """Events of names in the guest's file tree. A path is relative to the descriptor beside it."""
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Annotated
 
 import construct as cs
@@ -20,6 +20,24 @@ class FileType(IntEnum):
     SOCKET_DGRAM = 5
     SOCKET_STREAM = 6
     SYMBOLIC_LINK = 7
+
+
+class OpenFlags(IntFlag):
+    """WASI's ``oflags`` of path_open."""
+
+    CREATE = 1
+    DIRECTORY = 2
+    EXCLUSIVE = 4
+    TRUNCATE = 8
+
+
+class TimeFlags(IntFlag):
+    """WASI's ``fstflags``: which times to set, and whether to now."""
+
+    ATIME = 1
+    ATIME_NOW = 2
+    MTIME = 4
+    MTIME_NOW = 8
 
 
 FileTypeField = Annotated[FileType, Enumerated(cs.Int8ul, FileType)]

@@ -6,10 +6,9 @@ is decided here, once for files in memory and for files in a real directory.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import IntFlag
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from journal.events.paths import FilePlaced, FileType
+from journal.events.paths import FilePlaced, FileType, OpenFlags, TimeFlags
 from journal.replay.refusing import NotPlayable, shown
 from journal.replay.walk import Place, Steps, check_name, check_path, place_of
 
@@ -17,24 +16,6 @@ D = TypeVar("D")
 
 LOOKUP_FOLLOW = 1
 """The one bit of WASI's lookupflags."""
-
-
-class OpenFlags(IntFlag):
-    """WASI's oflags."""
-
-    CREATE = 1
-    DIRECTORY = 2
-    EXCLUSIVE = 4
-    TRUNCATE = 8
-
-
-class TimeFlags(IntFlag):
-    """WASI's fstflags."""
-
-    ATIME = 1
-    ATIME_NOW = 2
-    MTIME = 4
-    MTIME_NOW = 8
 
 
 class Times(NamedTuple):
