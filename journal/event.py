@@ -71,6 +71,19 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Pages:
+    """Staged, and superseded page by page, by later ones of its kind with equal ``key`` fields.
+
+    ``numbers`` is the field that says which pages, ``kinds`` the one that says what is given of
+    each: all of it, which supersedes what came before, or how it differs from that.
+    """
+
+    numbers: str
+    kinds: str
+    key: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Opens:
     """Begins the spans of descriptors. A span that closes unmodified leaves no trace."""
 
@@ -146,6 +159,7 @@ Rule = (
     | Latest
     | Staged
     | Region
+    | Pages
     | Opens
     | Copies
     | Moves

@@ -199,8 +199,10 @@ types:
             132: event_process_trap
             133: event_parent_link
             134: event_seal
+            135: event_instrumented_part
             140: event_globals_set
             141: event_table_set
+            142: event_memory_pages
             150: event_file_placed
             160: event_stream_write
             161: event_stream_delivered
@@ -211,6 +213,9 @@ types:
             173: event_stream_read
             174: event_poll_result
             175: event_host_result
+            180: event_safe_point
+            181: event_descriptor_positions
+            182: event_directory_listing
   blob:
     seq:
       - {id: size, type: u4}
@@ -1062,6 +1067,14 @@ types:
         type: u8
       - id: hash
         type: u8
+  event_instrumented_part:
+    doc: |
+      A piece of the instrumented module that ran, whose stacks the snapshots have.
+    seq:
+      - id: offset
+        type: u8
+      - id: data
+        type: blob
   event_globals_set:
     doc: |
       The values of all mutable globals, for the next snapshot.
@@ -1084,6 +1097,27 @@ types:
         type: u4
       - id: functions
         type: list_u32
+  event_memory_pages:
+    doc: |
+      Pages of 4 KiB of a linear memory that changed since the last snapshot.
+
+      `memory` is its index in the module, `size` the bytes it has now. `numbers` are those of
+      the pages, ascending; `kinds` has a byte for each: 0 it is all zeros, 1 all its 4096 bytes
+      stand in `data`, 2 only what is different from before: a u16 count of patches, at least one,
+      then for each the u16 offset in the page and its u16 size, ascending and apart, then the bytes
+      of all of them. What stands in `data` is in the order of the pages, nothing between. Without
+      pages the event tells the size alone.
+    seq:
+      - id: memory
+        type: u4
+      - id: size
+        type: u8
+      - id: numbers
+        type: list_u32
+      - id: kinds
+        type: blob
+      - id: data
+        type: blob
   event_file_placed:
     doc: |
       Contents put into a file system in memory before the guest starts.
@@ -1205,6 +1239,54 @@ types:
         type: u2
       - id: value
         type: blob
+  event_safe_point:
+    doc: |
+      A snapshot begins: where the guest stands still. What was staged before it is void.
+
+      The guest is about to call the host for the `calls`-th time since its start, counted from 1;
+      `function` is what it calls, empty at a safe point that is no call. `entry` is the exported
+      function that the host had called; where it is empty, none has been called yet. `monotonic` is
+      the guest's monotonic clock, in nanoseconds. `code` is the SHA-256 of the instrumented module
+      whose stacks SetThread has; all zeros where there are none. If `whole`, pages and elements of
+      tables that this snapshot does not name are zero and empty: nothing before it counts.
+    seq:
+      - id: calls
+        type: u8
+      - id: monotonic
+        type: u8
+      - id: code
+        size: 32
+      - id: whole
+        type: u1
+        valid:
+          any-of: [0, 1]
+      - id: entry
+        type: text
+      - id: function
+        type: text
+  event_descriptor_positions:
+    doc: |
+      Where the guest stands in its files and streams, for the next snapshot.
+
+      For each descriptor that has a position, by number: the descriptor, and the offset in bytes.
+    seq:
+      - id: positions
+        type: list_u32_u64
+  event_directory_listing:
+    doc: |
+      What a directory had when the guest began to read it, for the next snapshot.
+
+      A cookie of fd_readdir means the same entry although entries come and go. `entries` are their
+      names; `inodes`, and `kinds`, the file types a byte each, have one item for each.
+    seq:
+      - id: fd
+        type: u4
+      - id: entries
+        type: list_blob
+      - id: inodes
+        type: list_u64
+      - id: kinds
+        type: blob
   epoll_event:
     seq:
       - id: events
@@ -1247,6 +1329,16 @@ types:
         type: u4
         repeat: expr
         repeat-expr: count
+  list_u32_u64:
+    seq:
+      - id: count
+        type: u4
+        valid:
+          max: 65536
+      - id: items
+        type: u32_u64
+        repeat: expr
+        repeat-expr: count
   list_u32_u8_bytes_16:
     seq:
       - id: count
@@ -1255,6 +1347,16 @@ types:
           max: 65536
       - id: items
         type: u32_u8_bytes_16
+        repeat: expr
+        repeat-expr: count
+  list_u64:
+    seq:
+      - id: count
+        type: u4
+        valid:
+          max: 65536
+      - id: items
+        type: u8
         repeat: expr
         repeat-expr: count
   maybe_duration:
@@ -1315,6 +1417,12 @@ types:
         type: text
       - id: value1
         type: text
+  u32_u64:
+    seq:
+      - id: value0
+        type: u4
+      - id: value1
+        type: u8
   u32_u8_bytes_16:
     seq:
       - id: value0

@@ -1,7 +1,23 @@
 """Events of linear memory."""
 
-from journal.event import Event, Group, Region, event
-from journal.wire import U64, Blob
+from enum import IntEnum
+
+from journal.event import Event, Group, Pages, Region, event
+from journal.wire import U32, U64, Blob, U32s
+
+PAGE_SIZE = 1 << 12
+"""Bytes of a page."""
+
+
+class PageKind(IntEnum):
+    """What a MemoryPages event says of a page."""
+
+    ZERO = 0
+    """It is all zeros: nothing of it stands in the data."""
+    WHOLE = 1
+    """All its bytes."""
+    PATCHED = 2
+    """What is different from the page as it was: see :mod:`journal.paging`."""
 
 
 @event(tag=7, group=Group.MEMORY, rule=Region("start", "data"))
@@ -14,4 +30,23 @@ class UpdateMemoryRegion(Event):
 
     start: U64
     end: U64
+    data: Blob
+
+
+@event(tag=142, group=Group.MEMORY, rule=Pages("numbers", "kinds", ("memory",)))
+class MemoryPages(Event):
+    """Pages of 4 KiB of a linear memory that changed since the last snapshot.
+
+    ``memory`` is its index in the module, ``size`` the bytes it has now. ``numbers`` are those of
+    the pages, ascending; ``kinds`` has a byte for each: 0 it is all zeros, 1 all its 4096 bytes
+    stand in ``data``, 2 only what is different from before: a u16 count of patches, at least one,
+    then for each the u16 offset in the page and its u16 size, ascending and apart, then the bytes
+    of all of them. What stands in ``data`` is in the order of the pages, nothing between. Without
+    pages the event tells the size alone.
+    """
+
+    memory: U32
+    size: U64
+    numbers: U32s
+    kinds: Blob
     data: Blob

@@ -82,6 +82,14 @@ class ModulePart(Event):
     data: Blob
 
 
+@event(tag=135, group=Group.CORE, rule=Region("offset", "data"))
+class InstrumentedPart(Event):
+    """A piece of the instrumented module that ran, whose stacks the snapshots have."""
+
+    offset: U64
+    data: Blob
+
+
 @event(tag=130, group=Group.CORE, rule=Keep())
 class Mount(Event):
     """A directory that the guest has from the start, preopened as ``fd`` under the name ``guest``.

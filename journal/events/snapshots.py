@@ -5,8 +5,20 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.event import Event, Group, Marks, Resets, event
-from journal.wire import Blob, Duration, Enumerated
+from journal.event import Event, Group, Marks, Resets, Staged, event
+from journal.wire import (
+    U64,
+    Blob,
+    Blobs,
+    Duration,
+    Enumerated,
+    Fd,
+    Flag,
+    Hash256,
+    Listed,
+    Row,
+    Text,
+)
 
 
 class Trigger(IntEnum):
@@ -32,6 +44,8 @@ class Trigger(IntEnum):
     """So many events were written since the last snapshot."""
 
 
+Positions = Annotated[tuple[tuple[int, int], ...], Listed(Row(cs.Int32ul, cs.Int64ul))]
+Inodes = Annotated[tuple[int, ...], Listed(cs.Int64ul)]
 TriggerField = Annotated[Trigger, Enumerated(cs.Int8ul, Trigger)]
 
 
@@ -51,3 +65,47 @@ class Snapshot(Event):
 @event(tag=60, group=Group.SNAPSHOTS, rule=Resets())
 class ClearEthereal(Event):
     """What was held back for a snapshot that never came is void, and so are threads before it."""
+
+
+@event(tag=180, group=Group.SNAPSHOTS, rule=Staged("safe point"))
+class SafePoint(Event):
+    """A snapshot begins: where the guest stands still. What was staged before it is void.
+
+    The guest is about to call the host for the ``calls``-th time since its start, counted from 1;
+    ``function`` is what it calls, empty at a safe point that is no call. ``entry`` is the exported
+    function that the host had called; where it is empty, none has been called yet. ``monotonic`` is
+    the guest's monotonic clock, in nanoseconds. ``code`` is the SHA-256 of the instrumented module
+    whose stacks SetThread has; all zeros where there are none. If ``whole``, pages and elements of
+    tables that this snapshot does not name are zero and empty: nothing before it counts.
+    """
+
+    calls: U64
+    monotonic: U64
+    code: Hash256
+    whole: Flag
+    entry: Text
+    function: Text
+
+
+@event(tag=181, group=Group.SNAPSHOTS, rule=Staged("positions"))
+class DescriptorPositions(Event):
+    """Where the guest stands in its files and streams, for the next snapshot.
+
+    For each descriptor that has a position, by number: the descriptor, and the offset in bytes.
+    """
+
+    positions: Positions
+
+
+@event(tag=182, group=Group.SNAPSHOTS, rule=Staged("listing", ("fd",)))
+class DirectoryListing(Event):
+    """What a directory had when the guest began to read it, for the next snapshot.
+
+    A cookie of fd_readdir means the same entry although entries come and go. ``entries`` are their
+    names; ``inodes``, and ``kinds``, the file types a byte each, have one item for each.
+    """
+
+    fd: Fd
+    entries: Blobs
+    inodes: Inodes
+    kinds: Blob

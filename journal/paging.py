@@ -1,0 +1,171 @@
+"""Pages of memory as events carry them: whole, all zeros, or patched where they differ from before.
+
+> Why patches, and not an exclusive or? A patch may be applied twice, and two of them join by laying
+> one over the other.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import xxhash
+
+from journal.errors import MalformedEvent
+from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
+
+ZERO_PAGE = bytes(PAGE_SIZE)
+EVENT_PAGES_MAX = 16
+"""Pages in one event: what a block holds, so that one flipped bit costs few pages."""
+PATCH_SIZE_MAX = PAGE_SIZE // 2
+"""A page whose patches would be larger is given whole."""
+SIZE_MAX = 1 << 32
+"""Bytes of a memory."""
+
+_COUNT = struct.Struct("<H")
+_PATCH = struct.Struct("<HH")
+_HASHES = 1 << 128
+_COARSE, _FINE = 256, 16
+"""Where pages differ is looked up in steps of the first size, then of the second."""
+_COARSE_MAX = PATCH_SIZE_MAX // _COARSE
+_COARSE_STEPS = range(0, PAGE_SIZE, _COARSE)
+
+
+class Page(NamedTuple):
+    """A page to be recorded: its number, what it has now, and what it had before."""
+
+    number: int
+    now: bytes
+    before: bytes
+
+
+def patch_of(page: Page) -> bytes | None:
+    """What turns ``before`` into ``now``, if that is much smaller than a page.
+
+    Patches begin and end at whole steps of 16 bytes.
+    """
+    _, now, before = page
+    coarse = [at for at in _COARSE_STEPS if now[at : at + _COARSE] != before[at : at + _COARSE]]
+    if len(coarse) > _COARSE_MAX:
+        return None
+    spans: list[list[int]] = []
+    for start in coarse:
+        for at in range(start, start + _COARSE, _FINE):
+            if now[at : at + _FINE] == before[at : at + _FINE]:
+                continue
+            if spans and spans[-1][1] == at:
+                spans[-1][1] += _FINE
+            else:
+                spans.append([at, at + _FINE])
+    heads = b"".join([_PATCH.pack(start, stop - start) for start, stop in spans])
+    data = b"".join([now[start:stop] for start, stop in spans])
+    patch = _COUNT.pack(len(spans)) + heads + data
+    return patch if len(patch) <= PATCH_SIZE_MAX else None
+
+
+def events_of(memory: int, size: int, pages: list[Page]) -> Iterator[MemoryPages]:
+    """Give the events of what changed in a memory; ``pages`` by number, each different."""
+    for start in range(0, max(len(pages), 1), EVENT_PAGES_MAX):
+        part = pages[start : start + EVENT_PAGES_MAX]
+        kinds, bodies = bytearray(), []
+        for page in part:
+            kind, body = _given(page)
+            kinds.append(kind)
+            bodies.append(body)
+        yield MemoryPages(
+            memory=memory,
+            size=size,
+            numbers=tuple(page.number for page in part),
+            kinds=bytes(kinds),
+            data=b"".join(bodies),
+        )
+
+
+def _given(page: Page) -> tuple[PageKind, bytes]:
+    if page.now == ZERO_PAGE:
+        return PageKind.ZERO, b""
+    patch = None if page.before == ZERO_PAGE else patch_of(page)
+    return (PageKind.WHOLE, page.now) if patch is None else (PageKind.PATCHED, patch)
+
+
+class Given(NamedTuple):
+    """What an event says of a page; ``data`` is empty, 4096 bytes, or a patch."""
+
+    number: int
+    kind: PageKind
+    data: bytes
+
+
+def pages_of(event: MemoryPages) -> Iterator[Given]:
+    """Give what ``event`` says, page by page; raises MalformedEvent for what its kind is not."""
+    if len(event.kinds) != len(event.numbers):
+        raise MalformedEvent(f"{len(event.numbers)} pages have {len(event.kinds)} kinds")
+    if event.size > SIZE_MAX or event.size % PAGE_SIZE:
+        raise MalformedEvent(f"no memory has {event.size} bytes")
+    at, last = 0, -1
+    for number, kind in zip(event.numbers, event.kinds, strict=True):
+        if not last < number < event.size // PAGE_SIZE:
+            raise MalformedEvent(f"page {number} follows page {last} of {event.size} bytes")
+        if kind > PageKind.PATCHED:
+            raise MalformedEvent(f"page {number} is of the unknown kind {kind}")
+        size = _size_at(event.data, at) if kind == PageKind.PATCHED else kind * PAGE_SIZE
+        data = event.data[at : at + size]
+        if len(data) < size:
+            raise MalformedEvent(f"page {number} is cut short: {len(data)} of {size} bytes")
+        yield Given(number, PageKind(kind), data)
+        at, last = at + size, number
+    if at != len(event.data):
+        raise MalformedEvent(f"{len(event.data) - at} bytes stand behind the last page")
+
+
+def _size_at(data: bytes, at: int) -> int:
+    """Give the size of the patches at ``at``."""
+    if at + _COUNT.size > len(data):
+        return _COUNT.size
+    (count,) = _COUNT.unpack_from(data, at)
+    heads = data[at + _COUNT.size : at + _COUNT.size + count * _PATCH.size]
+    usable = heads[: len(heads) - len(heads) % _PATCH.size]
+    sizes = sum(size for _, size in _PATCH.iter_unpack(usable))
+    return _COUNT.size + int(count) * _PATCH.size + sizes
+
+
+def patched(before: bytes, patch: bytes) -> bytes:
+    """Give the page that ``patch`` makes of ``before``; raises MalformedEvent."""
+    (count,) = _COUNT.unpack_from(patch)
+    page = bytearray(before)
+    at, end = _COUNT.size + count * _PATCH.size, 0
+    if not count:
+        raise MalformedEvent("a page is patched nowhere")
+    for start, size in _PATCH.iter_unpack(patch[_COUNT.size : at]):
+        if start < end or not size or start + size > PAGE_SIZE:
+            raise MalformedEvent(
+                f"a patch of {size} bytes at {start} follows one that ends at {end}"
+            )
+        end = start + size
+        page[start:end] = patch[at : at + size]
+        at += size
+    return bytes(page)
+
+
+def page_hash(memory: int, number: int, page: bytes | memoryview) -> int:
+    """Give what a page adds to its memory's sum; a page of zeros adds nothing."""
+    found: int = xxhash.xxh3_128_intdigest(page, memory << 32 | number)
+    return found
+
+
+def summed(total: int, added: int, removed: int) -> int:
+    """Give the sum of a memory's page hashes after one page has changed: all modulo 2**128."""
+    return (total + added - removed) % _HASHES
+
+
+def state_digest(memories: list[tuple[int, int, int]], payloads: list[bytes]) -> bytes:
+    """Give the digest of a whole state, 16 bytes.
+
+    ``memories`` are index, size in bytes and sum of the page hashes of each, ``payloads`` those of
+    the events that say the rest, in the order in which they stand in front of a Snapshot.
+    """
+    digest = xxhash.xxh3_128()
+    for index, size, total in memories:
+        digest.update(struct.pack("<IQ", index, size) + total.to_bytes(16, "little"))
+    for payload in payloads:
+        digest.update(len(payload).to_bytes(8, "little") + payload)
+    return digest.digest()
