@@ -56,14 +56,22 @@ if TYPE_CHECKING:
     from journal.codec import decode, encode
     from journal.commit import Commit
     from journal.concatenating import Concatenation, concat
-    from journal.engine.configuration import Configuration, UnknownImports
+    from journal.engine.configuration import (
+        Configuration,
+        SafePoints,
+        Snapshots,
+        Stacks,
+        UnknownImports,
+    )
     from journal.engine.mounts import HostMount, MemoryMount, Placed
     from journal.engine.opening import record, resume
     from journal.engine.outputs import Durability, InFlight
     from journal.engine.process import Ending, Outcome
     from journal.engine.recorder import Recorder
+    from journal.engine.written import Way
     from journal.event import Event, Group
     from journal.events.process import Level
+    from journal.events.snapshots import Trigger
     from journal.findings import Finding, Summary
     from journal.frame import Frame
     from journal.keeping import Loss
@@ -101,11 +109,15 @@ _HERE = {
     "play": "replay",
     "Writer": "writer",
     "Level": "events.process",
+    "Trigger": "events.snapshots",
 }
 
 #: What needs the extra ``engine``, and where it is; imported when it is first used.
 _ENGINE = {
     "Configuration": "configuration",
+    "SafePoints": "configuration",
+    "Snapshots": "configuration",
+    "Stacks": "configuration",
     "UnknownImports": "configuration",
     "HostMount": "mounts",
     "MemoryMount": "mounts",
@@ -117,6 +129,7 @@ _ENGINE = {
     "Recorder": "recorder",
     "record": "opening",
     "resume": "opening",
+    "Way": "written",
 }
 
 __all__ = [
@@ -164,12 +177,17 @@ __all__ = [
     "Recovery",
     "Repair",
     "Roll",
+    "SafePoints",
+    "Snapshots",
+    "Stacks",
     "StorageError",
     "Summary",
     "TornBlock",
+    "Trigger",
     "UnknownEvent",
     "UnknownImports",
     "UnsupportedVersion",
+    "Way",
     "Writer",
     "__version__",
     "accelerated",

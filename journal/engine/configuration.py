@@ -5,7 +5,9 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
+from journal.engine.written import Way
 from journal.errors import EngineMismatch, OptionError
+from journal.events.snapshots import Trigger
 
 ENGINE = "wasmtime"
 
@@ -27,6 +29,53 @@ class UnknownImports(Enum):
 
     REFUSE = "refuse"
     TRAP = "trap"
+
+
+class Stacks(Enum):
+    """Whether snapshots have the guest's stacks: its module is instrumented for that, and slower.
+
+    A snapshot without stacks says what memory was; a guest is not resumed from it, but executed
+    again from its start.
+    """
+
+    AUTO = "auto"
+    """If snapshots are asked for, by a trigger's name or by the guest, and it can be done."""
+    ALWAYS = "always"
+    """Or the guest is refused."""
+    NEVER = "never"
+
+
+class SafePoints(Enum):
+    """Where a guest can stand still for a snapshot."""
+
+    CALLS = "calls"
+    """Where it calls its host."""
+    LOOPS = "loops"
+    """And where a loop begins again: for guests that compute without calling; they get slower."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshots:
+    """When snapshots are taken of a run, and how.
+
+    ``on`` are the triggers; ``every_events`` and ``every_bytes`` of journal are two more. With
+    ``stop_after`` the run ends with its first snapshot, and is resumed there. ``written`` is how
+    pages are found that the guest has written: the journal is the same.
+    """
+
+    on: frozenset[Trigger] = frozenset()
+    period_seconds: float = 10.0
+    every_events: int | None = None
+    every_bytes: int | None = None
+    stacks: Stacks = Stacks.AUTO
+    safe_points: SafePoints = SafePoints.CALLS
+    written: Way = Way.AUTO
+    stop_after: bool = False
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether any is asked for."""
+        return bool(self.on or self.every_events or self.every_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
