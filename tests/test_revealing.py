@@ -8,7 +8,7 @@ import wasmtime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal.engine.revealing import PREFIX, Revealed, reveal
+from journal.engine.revealing import PREFIX, START, Revealed, reveal
 from journal.errors import ModuleRefused
 from tests.programs import ROOT
 
@@ -69,8 +69,8 @@ def check_named(revealed: Revealed) -> dict[str, Any]:
     exports = exports_of(revealed.data)
     assert all(isinstance(exports[name], wasmtime.MemoryType) for name in revealed.memories)
     assert all(isinstance(exports[name], wasmtime.TableType) for name in revealed.tables)
-    for name, _ in revealed.globals:
-        assert exports[name].mutable
+    for one in revealed.globals:
+        assert exports[one.name].mutable
     return exports
 
 
@@ -84,6 +84,7 @@ def test_everything_that_changes_is_exported() -> None:
     kinds = [one.kind for one in revealed.globals]
     numbers = ["i64", "i32", "i64", "f32", "f64", "v128"]
     assert kinds == [*numbers, "ref", "ref", "i32", "ref", "ref"]
+    assert [one.number for one in revealed.globals] == [0, *range(2, 3), *range(4, 13)]
     names = [one.name for one in revealed.globals]
     assert names[2] == "mine"
     assert names[1] == f"{PREFIX}global2'", "a name that the module has already is not ours"
@@ -106,7 +107,7 @@ def test_what_is_revealed_already_stays_as_it_is() -> None:
 
 def test_a_module_without_state_stays_as_it_is() -> None:
     module = compiled('(module (func (export "f")))')
-    assert reveal(module) == Revealed(module, [], [], [])
+    assert reveal(module) == Revealed(module, [], [], [], [], False)
 
 
 @pytest.mark.parametrize(
@@ -165,3 +166,36 @@ def test_a_module_that_is_cut_short_is_refused_or_has_nothing_behind() -> None:
         except ModuleRefused:
             continue
         assert len(revealed.globals) <= len(whole.globals)
+
+
+def test_functions_are_shown_when_they_are_asked_for() -> None:
+    module = compiled(
+        '(module (import "e" "f" (func)) (func $g) (func (export "h")) (memory (export "m") 1))'
+    )
+    assert reveal(module).functions == []
+    revealed = reveal(module, functions=True)
+    assert revealed.functions == [f"{PREFIX}function0", f"{PREFIX}function1", "h"]
+    exports = exports_of(revealed.data)
+    assert all(isinstance(exports[name], wasmtime.FuncType) for name in revealed.functions)
+
+
+def test_a_start_function_is_called_and_not_run_by_itself_when_that_is_asked_for() -> None:
+    module = compiled(
+        """(module (global (export "ran") (mut i32) (i32.const 0)) (memory 1)
+        (func $s (global.set 0 (i32.add (global.get 0) (i32.const 1)))) (start $s)
+        (data (i32.const 0) "x"))"""
+    )
+    assert not reveal(module).has_start
+    revealed = reveal(module, start=True)
+    assert revealed.has_start
+    assert reveal(revealed.data, start=True).data == revealed.data
+    store = wasmtime.Store()
+    exports = wasmtime.Instance(store, wasmtime.Module(store.engine, revealed.data), []).exports(
+        store
+    )
+    ran, start = exports["ran"], exports[START]
+    assert isinstance(ran, wasmtime.Global)
+    assert isinstance(start, wasmtime.Func)
+    assert ran.value(store) == 0
+    start(store)
+    assert ran.value(store) == 1

@@ -13,43 +13,57 @@ from journal.errors import ModuleRefused
 PREFIX = "journal:"
 """What the names of our own exports begin with."""
 
-_IMPORTS, _TABLES, _MEMORIES, _GLOBALS, _EXPORTS = 2, 4, 5, 6, 7
+START = PREFIX + "start"
+"""What was the start function, where it is not run by itself."""
+
+_IMPORTS, _FUNCTIONS, _TABLES, _MEMORIES, _GLOBALS, _EXPORTS, _START = 2, 3, 4, 5, 6, 7, 8
 _CUSTOM, _TAGS, _DATA_COUNT = 0, 13, 12
 _FUNCTION, _TABLE, _MEMORY, _GLOBAL, _TAG = range(5)
 _MAGIC = b"\0asm\1\0\0\0"
 _END = 0x0B
+_COUNTED = {_FUNCTIONS: _FUNCTION, _TABLES: _TABLE, _MEMORIES: _MEMORY}
 _BEHIND_EXPORTS = {8, 9, 10, 11, _DATA_COUNT}
 _NUMBER_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128"}
 
 
 class Global(NamedTuple):
-    """A mutable global: the name that it is exported by, and its type; other types are "ref"."""
+    """A mutable global: its export's name, its type (of a number, else "ref"), and its number."""
 
     name: str
     kind: str
+    number: int
 
 
 class Revealed(NamedTuple):
-    """A module all of whose state is exported, and the names, in the order of their indices."""
+    """A module all of whose state is exported, and the names, in the order of their indices.
+
+    ``functions`` is empty unless they were asked for. ``has_start`` says that the module had a
+    start function: it is exported as ``START`` and not run by itself.
+    """
 
     data: bytes
     memories: list[str]
     globals: list[Global]
     tables: list[str]
+    functions: list[str]
+    has_start: bool
 
 
-def reveal(module: bytes) -> Revealed:
+def reveal(module: bytes, *, functions: bool = False, start: bool = False) -> Revealed:
     """Give a module that exports its state, else the same. It must be one that is valid.
 
-    Raises ModuleRefused for what this does not know how to read.
+    With ``functions`` it exports all of those too, with ``start`` the start function in place of
+    running it. Raises ModuleRefused for what this does not know how to read.
     """
     if not module.startswith(_MAGIC):
         raise ModuleRefused("this is no WebAssembly module of version 1")
     found = _State()
     try:
         for section in _sections(module):
+            if section.number == _START:
+                found.start = section.start, section.stop, section.body.number()
             _look_at(section, found)
-        return _revealed(module, found)
+        return _revealed(module, found, functions=functions, start=start)
     except (IndexError, struct.error, UnicodeDecodeError) as error:
         raise ModuleRefused(f"the module cannot be read: {error}") from error
 
@@ -109,6 +123,7 @@ class _State:
         self.names: set[str] = set()
         self.export_section: tuple[int, int, bytes] | None = None  # from, to, the entries
         self.exports_belong = 0
+        self.start: tuple[int, int, int] | None = None  # from, to, the function's index
 
 
 def _sections(module: bytes) -> Iterator[_Section]:
@@ -131,8 +146,8 @@ def _look_at(section: _Section, found: _State) -> None:
         for _ in range(body.number()):
             body.name(), body.name()
             found.counts[_pass_import(body, found)] += 1
-    elif number in (_TABLES, _MEMORIES):
-        found.counts[_TABLE if number == _TABLES else _MEMORY] += body.number()
+    elif number in _COUNTED:
+        found.counts[_COUNTED[number]] += body.number()
     elif number == _GLOBALS:
         for _ in range(body.number()):
             _take_global(body, found)
@@ -238,7 +253,7 @@ _OPERANDS: dict[int, Callable[[_Bytes], None]] = {
 }
 
 
-def _revealed(module: bytes, found: _State) -> Revealed:
+def _revealed(module: bytes, found: _State, *, functions: bool, start: bool) -> Revealed:
     added: list[tuple[str, int, int]] = []
 
     def name_of(kind: int, index: int, word: str) -> str:
@@ -250,11 +265,30 @@ def _revealed(module: bytes, found: _State) -> Revealed:
             added.append((name, kind, index))
         return name
 
-    memories = [name_of(_MEMORY, index, "memory") for index in range(found.counts[_MEMORY])]
-    mutable = [Global(name_of(_GLOBAL, index, "global"), kind) for index, kind in found.globals]
-    tables = [name_of(_TABLE, index, "table") for index in range(found.counts[_TABLE])]
-    if not added:
-        return Revealed(module, memories, mutable, tables)
+    def names_of(kind: int, word: str) -> list[str]:
+        return [name_of(kind, index, word) for index in range(found.counts[kind])]
+
+    memories, tables = names_of(_MEMORY, "memory"), names_of(_TABLE, "table")
+    mutable = [
+        Global(name_of(_GLOBAL, index, "global"), kind, index) for index, kind in found.globals
+    ]
+    shown = names_of(_FUNCTION, "function") if functions else []
+    had_start = start and found.start is not None
+    if had_start and found.start is not None:
+        added.append((START, _FUNCTION, found.start[2]))
+        module = _without(module, found)
+    data = _exporting(module, found, added) if added else module
+    return Revealed(data, memories, mutable, tables, shown, had_start)
+
+
+def _without(module: bytes, found: _State) -> bytes:
+    """Give the module without its start section, which stands behind the exports."""
+    assert found.start is not None
+    start, stop, _ = found.start
+    return module[:start] + module[stop:]
+
+
+def _exporting(module: bytes, found: _State, added: list[tuple[str, int, int]]) -> bytes:
     start, stop, entries = found.export_section or (found.exports_belong, found.exports_belong, b"")
     start, stop = max(start, len(_MAGIC)), max(stop, len(_MAGIC))
     body = _leb(len(found.names) + len(added)) + entries
@@ -262,7 +296,7 @@ def _revealed(module: bytes, found: _State) -> Revealed:
         text = name.encode()
         body += _leb(len(text)) + text + bytes([kind]) + _leb(index)
     section = bytes([_EXPORTS]) + _leb(len(body)) + body
-    return Revealed(module[:start] + section + module[stop:], memories, mutable, tables)
+    return module[:start] + section + module[stop:]
 
 
 def _leb(number: int) -> bytes:

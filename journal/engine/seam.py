@@ -9,7 +9,7 @@ with the linker; a view of memory is renewed when the memory has grown.
 
 import ctypes
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import CFUNCTYPE, addressof, c_size_t, c_uint64, c_void_p, cast
 from pathlib import Path
@@ -19,6 +19,9 @@ import wasmtime
 from wasmtime import _ffi
 
 from journal.engine.abi import Fault, Refusal
+from journal.engine.gate import Gate, Pause
+from journal.engine.parts import Globals, Tables
+from journal.engine.revealing import Global
 from journal.errors import EngineError, EngineMismatch
 
 
@@ -84,6 +87,23 @@ class Memory:
         self.size = 0
         self.view = memoryview(b"")
         self.renew()
+
+    @property
+    def address(self) -> int:
+        """Where its first byte stands in this process; it grows where it stands."""
+        return addressof(self._memory.data_ptr(self._store).contents)
+
+    def grow(self, size: int) -> None:
+        """Let it have ``size`` bytes, which are whole pages of 64 KiB; raises ``EngineError``."""
+        more, rest = divmod(size - self.renew(), 1 << 16)
+        if more < 0 or rest:
+            raise EngineError(f"a memory of {self.size} bytes cannot have {size}")
+        if more:
+            try:
+                self._memory.grow(self._store, more)
+            except wasmtime.WasmtimeError as error:
+                raise EngineError(f"a memory cannot have {size} bytes: {error}") from error
+            self.renew()
 
     def renew(self) -> int:
         """Take a new view after growth; the size in bytes, 0 where there is no memory."""
@@ -164,14 +184,26 @@ def call(_env, _caller, address, _count):
         view = {view}
         try:
             {take}
+            {count}
             view[0] = handler({arguments}) or 0
         except Refusal as refusal:
             view[0] = refusal.errno
+        {otherwise}
     except BaseException as error:
         instance._raised = error
         return trap()
     return 0
 """
+
+# The same where the guest can be held up. A call whose stack is unwound is made again: it counts
+# once, and what it gives now is not looked at.
+_COUNTED = """gate.calls += 1
+            if spot.closed and gate.hold(name, ({arguments})):
+                gate.calls -= 1
+                return 0"""
+_PAUSED = """except Pause:
+            gate.calls -= 1
+            gate.pause(name)"""
 
 
 class _Views(dict[int, memoryview]):
@@ -197,8 +229,9 @@ class Instance:
     What a handler or ``on_tick`` raises ends the guest and comes out of :meth:`call`.
     """
 
-    def __init__(self, engine: Any, on_tick: Callable[[], None]) -> None:
+    def __init__(self, engine: Any, on_tick: Callable[[], None], gate: Gate | None = None) -> None:
         self._engine = engine
+        self._gate = gate
         self._store = wasmtime.Store(engine)
         self._linker = wasmtime.Linker(engine)
         self._alive: list[Any] = []
@@ -219,7 +252,7 @@ class Instance:
         The handler's result is the function's 32-bit result; a ``Refusal`` it raises becomes its
         errno. Integers arrive unsigned.
         """
-        callback = _Callback(self._callback(handler, state, signature_of(type_)))
+        callback = _Callback(self._callback(name, handler, state, signature_of(type_)))
         self._alive.append((callback, type_))
         encoded = module.encode(), name.encode()
         failed = _define(
@@ -240,26 +273,48 @@ class Instance:
         with self._translated():
             instance = self._linker.instantiate(self._store, module)
         self._exports = instance.exports(self._store)
-        memory = self._exports.get("memory")
+        return self.memory("memory")
+
+    def memory(self, name: str) -> Memory:
+        """A memory by the name of its export; an empty one where it has none."""
+        memory = self._exports.get(name)
         return Memory(memory if isinstance(memory, wasmtime.Memory) else None, self._store)
 
-    def call(self, name: str) -> None:
-        """Call an exported function without arguments; returns when it returns.
+    def globals(self, names: Sequence[Global]) -> Globals:
+        """The globals of these names."""
+        return Globals(self._store, self._exports, names)
+
+    def tables(self, tables: Sequence[str], functions: Sequence[str]) -> Tables:
+        """The tables of these names, and the functions that may be in them."""
+        return Tables(self._store, self._exports, tables, functions)
+
+    def put_in_table(self, name: str, function: Callable[[], None]) -> None:
+        """Let the first element of a table be a function without arguments and results."""
+        type_ = wasmtime.FuncType([], [])
+        self._exports[name].set(self._store, 0, wasmtime.Func(self._store, type_, function))
+
+    def set_flag(self, name: str, value: int) -> None:
+        """Give a global that is a 32-bit number a value. In the guest's thread."""
+        self._exports[name].set_value(self._store, value)
+
+    def call(self, name: str, *arguments: int) -> None:
+        """Call an exported function without results; returns when it returns.
 
         Raises what a handler raised, ``Trapped``, or ``EngineError`` where the machine lacks what
         the guest may have: that is not the guest's doing, and another day it goes on.
         """
         with self._translated():
-            self._exports[name](self._store)
+            self._exports[name](self._store, *arguments)
 
     def increment_epoch(self) -> None:
         """Let ``on_tick`` run in the guest's thread at its next safe point. From any thread."""
         self._engine.increment_epoch()
 
     def _callback(
-        self, handler: Handler, state: object, signature: Signature
+        self, name: str, handler: Handler, state: object, signature: Signature
     ) -> Callable[..., int]:
         parameters, results = signature
+        gate = self._gate
         scope: dict[str, Any] = {
             "handler": handler,
             "state": state,
@@ -268,11 +323,21 @@ class Instance:
             "instance": self,
             "trap": _trap,
             "Refusal": Refusal,
+            "Pause": Pause,
+            "name": name,
+            "gate": gate,
+            "spot": gate.spot(name) if gate is not None else None,
         }
         names = ", ".join(f"a{index}" for index in range(len(parameters)))
         take = f"{names}, = unpack(view)" if names else "pass"
         view = "views[address]" if parameters or results else "[0]"
-        source = _CALLBACK.format(view=view, take=take, arguments=f"state, {names}")
+        source = _CALLBACK.format(
+            view=view,
+            take=take,
+            arguments=f"state, {names}",
+            count="" if gate is None else _COUNTED.format(arguments=names and f"{names},"),
+            otherwise="" if gate is None else _PAUSED,
+        )
         exec(source, scope)  # our own text, and no name in it comes from a module
         callback: Callable[..., int] = scope["call"]
         return callback
