@@ -1,0 +1,268 @@
+"""When snapshots are taken: the reference's table, and a state machine against a plain model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from journal.errors import OptionError
+from journal.events.snapshots import Trigger
+from journal.triggers import (
+    BY_CALL,
+    DEFAULTS,
+    ONCE,
+    PERIOD_SECONDS_MAX,
+    Triggers,
+    name_of,
+    trigger_named,
+)
+
+#: The reference's: each name it takes on its command line, the trigger, and whether it is once.
+REFERENCE = [
+    ("idle", "IDLE", False),
+    ("first-listen", "FIRST_LISTEN", True),
+    ("first-stdin", "FIRST_STDIN", True),
+    ("first-environ", "FIRST_ENVIRON", True),
+    ("first-sigint", "FIRST_SIGINT", True),
+    ("first-intr", "FIRST_SIGINT", True),
+    ("first-ctrlc", "FIRST_SIGINT", True),
+    ("first-ctrl-c", "FIRST_SIGINT", True),
+    ("periodic-interval", "PERIODIC_INTERVAL", False),
+    ("sigint", "SIGINT", False),
+    ("intr", "SIGINT", False),
+    ("ctrlc", "SIGINT", False),
+    ("ctrl-c", "SIGINT", False),
+    ("sigalrm", "SIGALRM", False),
+    ("alarm", "SIGALRM", False),
+    ("timer", "SIGALRM", False),
+    ("sigtstp", "SIGTSTP", False),
+    ("ctrlz", "SIGTSTP", False),
+    ("ctrl-z", "SIGTSTP", False),
+    ("sigstop", "SIGSTOP", False),
+    ("stop", "SIGSTOP", False),
+    ("non-deterministic-call", "NON_DETERMINISTIC_CALL", False),
+    ("bootstrap", "BOOTSTRAP", False),
+    ("transaction", "TRANSACTION", False),
+    ("explicit", "EXPLICIT", False),  # once there, where it is marked as wrong
+]
+OURS = {"journal-size", "event-count"}
+BY_ITSELF = {Trigger.PERIODIC_INTERVAL, Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE}
+
+TRIGGERS = st.sampled_from(Trigger)
+SETS = st.frozensets(st.sampled_from(sorted(set(Trigger) - BY_ITSELF)))
+
+
+@pytest.mark.parametrize(("name", "trigger", "once"), REFERENCE)
+def test_the_reference_s_names_mean_what_they_mean_there(
+    name: str, trigger: str, once: bool
+) -> None:
+    assert trigger_named(name) is Trigger[trigger]
+    assert trigger_named(name.upper()) is Trigger[trigger]
+    assert (Trigger[trigger] in ONCE) == once
+
+
+def test_every_trigger_has_a_name_of_the_reference_or_is_ours() -> None:
+    names = {name_of(trigger) for trigger in Trigger}
+    theirs = {trigger_named(name) for name, _, _ in REFERENCE}
+    assert names == {name_of(trigger) for trigger in theirs} | OURS
+
+
+def test_the_defaults_are_the_reference_s() -> None:
+    names = {"idle", "first-environ", "first-listen", "first-stdin", "explicit"}
+    assert {name_of(trigger) for trigger in DEFAULTS} == names
+
+
+@given(TRIGGERS)
+def test_a_trigger_is_found_by_its_name(trigger: Trigger) -> None:
+    assert trigger_named(name_of(trigger)) is trigger
+
+
+@given(st.text() | st.sampled_from(["", "first", "sig int", "first_stdin", " idle", "idle "]))
+def test_what_is_no_name_is_refused_with_all_names(name: str) -> None:
+    assume(name.lower() not in {known for known, _, _ in REFERENCE} | OURS)
+    with pytest.raises(OptionError) as caught:
+        trigger_named(name)
+    assert all(name_of(trigger) in str(caught.value) for trigger in Trigger)
+
+
+@pytest.mark.parametrize(
+    ("function", "triggers"),
+    [
+        ("environ_get", {Trigger.FIRST_ENVIRON}),
+        ("environ_sizes_get", {Trigger.FIRST_ENVIRON}),
+        ("sock_listen", {Trigger.FIRST_LISTEN, Trigger.NON_DETERMINISTIC_CALL}),
+        ("fd_read", {Trigger.FIRST_STDIN}),
+        ("fd_pread", {Trigger.FIRST_STDIN}),
+        ("proc_snapshot", {Trigger.EXPLICIT}),
+        ("clock_time_get", {Trigger.NON_DETERMINISTIC_CALL}),
+        ("random_get", {Trigger.NON_DETERMINISTIC_CALL}),
+        ("poll_oneoff", {Trigger.NON_DETERMINISTIC_CALL}),
+        ("fd_write", set()),
+    ],
+)
+def test_a_call_is_what_triggers_happen_at(function: str, triggers: set[Trigger]) -> None:
+    assert {trigger for trigger, names in BY_CALL.items() if function in names} == triggers
+
+
+def test_the_calls_of_triggers_are_calls_that_there_are() -> None:
+    calls = pytest.importorskip("journal.engine.calls")
+    named = frozenset().union(*BY_CALL.values())
+    sockets = {name for name in calls.PREVIEW_1 if name.startswith("sock_")}
+    assert sockets <= BY_CALL[Trigger.NON_DETERMINISTIC_CALL]
+    elsewhere = {"proc_snapshot"}  # of WASIX
+    assert {name for name in named if not name.startswith("sock_")} <= {
+        *calls.PREVIEW_1,
+        *elsewhere,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"period_seconds": 0}, "period"),
+        ({"period_seconds": -1.0}, "period"),
+        ({"period_seconds": math.nan}, "period"),
+        ({"period_seconds": math.inf}, "period"),
+        ({"period_seconds": PERIOD_SECONDS_MAX * 2}, "period"),
+        ({"every_events": 0}, "events"),
+        ({"every_events": -3}, "events"),
+        ({"every_bytes": 0}, "bytes"),
+        ({"on": [Trigger.EVENT_COUNT]}, "event-count"),
+        ({"on": [Trigger.JOURNAL_SIZE], "every_events": 5}, "journal-size"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(options: dict[str, object], word: str) -> None:
+    with pytest.raises(OptionError, match=word):
+        Triggers(**{"on": (), **options})  # type: ignore[arg-type]
+
+
+@given(SETS, SETS)
+def test_what_happened_once_does_not_happen_again(
+    on: frozenset[Trigger], fired: frozenset[Trigger]
+) -> None:
+    triggers = Triggers(on, fired=fired)
+    for trigger in Trigger:
+        first = trigger in on and not (trigger in ONCE and trigger in fired)
+        assert triggers.is_armed(trigger) == first
+        assert triggers.happened(trigger) == first
+        assert triggers.happened(trigger) == (first and trigger not in ONCE)
+
+
+def test_nothing_is_armed_by_itself() -> None:
+    triggers = Triggers([])
+    assert not any(map(triggers.is_armed, Trigger))
+    assert triggers.due(0.0, 0, 0) is None
+    assert triggers.due(1e8, 1 << 60, 1 << 60) is None
+
+
+@given(st.integers(1, 1000), st.integers(1, 1000))
+def test_numbers_arm_what_counts(events: int, size: int) -> None:
+    assert Triggers([], every_events=events).is_armed(Trigger.EVENT_COUNT)
+    assert Triggers([], every_bytes=size).is_armed(Trigger.JOURNAL_SIZE)
+    assert not Triggers([], every_bytes=size).is_armed(Trigger.EVENT_COUNT)
+
+
+@given(st.floats(0.001, 1000), st.floats(0, 1e6), st.integers(0, 1000))
+def test_a_period_is_over_when_it_is_over_and_not_before(
+    period: float, start: float, snapshots: int
+) -> None:
+    triggers = Triggers([Trigger.PERIODIC_INTERVAL], period_seconds=period)
+    now = start
+    assert triggers.due(now, 0, 0) is None
+    for _ in range(snapshots % 7):
+        assert triggers.due(now + period * 0.99, 0, 0) is None
+        now += period * 1.01
+        assert triggers.due(now, 0, 0) is Trigger.PERIODIC_INTERVAL
+        assert triggers.due(now, 0, 0) is Trigger.PERIODIC_INTERVAL
+        triggers.taken(now, 0, 0)
+        assert triggers.due(now, 0, 0) is None
+
+
+@dataclass
+class Since:
+    """What was since the last snapshot, kept one by one."""
+
+    seconds: list[int] = field(default_factory=list)
+    events: list[int] = field(default_factory=list)
+
+
+class Machine(RuleBasedStateMachine):
+    """A writer of events as time goes by; sizes are summed up anew at each question."""
+
+    @initialize(
+        on=st.frozensets(st.sampled_from(sorted(set(Trigger) - {*BY_ITSELF}))),
+        periodic=st.booleans(),
+        period=st.integers(1, 5),
+        every_events=st.none() | st.integers(1, 5),
+        every_bytes=st.none() | st.integers(1, 5),
+        begin=st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)),
+    )
+    def begin(
+        self,
+        on: frozenset[Trigger],
+        periodic: bool,
+        period: int,
+        every_events: int | None,
+        every_bytes: int | None,
+        begin: tuple[int, int, int],
+    ) -> None:
+        self.on = on | ({Trigger.PERIODIC_INTERVAL} if periodic else set())
+        self.limits = (period if periodic else None, every_events, every_bytes)
+        self.now, self.count, self.size = begin
+        self.since, self.used = Since(), set[Trigger]()
+        self.triggers = Triggers(
+            self.on, period_seconds=period, every_events=every_events, every_bytes=every_bytes
+        )
+        self.triggers.due(*begin)
+
+    @rule(seconds=st.integers(0, 3))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+        self.since.seconds.append(seconds)
+
+    @rule(size=st.integers(0, 3))
+    def write(self, size: int) -> None:
+        self.count += 1
+        self.size += size
+        self.since.events.append(size)
+
+    @rule()
+    def take(self) -> None:
+        self.triggers.taken(self.now, self.count, self.size)
+        self.since = Since()
+
+    @rule(trigger=TRIGGERS)
+    def happen(self, trigger: Trigger) -> None:
+        armed = trigger in self.on | self.counting() and trigger not in self.used
+        assert self.triggers.happened(trigger) == armed
+        if armed and trigger.name.startswith("FIRST_"):
+            self.used.add(trigger)
+
+    @invariant()
+    def due_is_what_has_come_about(self) -> None:
+        if not hasattr(self, "triggers"):
+            return
+        found = (sum(self.since.seconds), len(self.since.events), sum(self.since.events))
+        order = (Trigger.PERIODIC_INTERVAL, Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE)
+        reached = [
+            trigger
+            for trigger, limit, value in zip(order, self.limits, found, strict=True)
+            if limit is not None and value >= limit
+        ]
+        due = self.triggers.due(self.now, self.count, self.size)
+        assert due == (reached[0] if reached else None)
+
+    def counting(self) -> set[Trigger]:
+        """What the numbers have armed."""
+        _, events, size = self.limits
+        return {Trigger.EVENT_COUNT for _ in [events] if events} | {
+            Trigger.JOURNAL_SIZE for _ in [size] if size
+        }
+
+
+TestMachine = Machine.TestCase
