@@ -7,6 +7,7 @@ from there: that is all there is to resuming.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from journal import codec
@@ -54,6 +55,9 @@ _result_prefix = {call: bytes([call]) for call in HostCall}
 #: What a host directory answered: an errno, and a value that the call defines.
 Answer = tuple[int, bytes]
 
+Tell = Callable[[int, bytes], int]
+Ask = Callable[[int, bytes, Callable[[], bytes]], bytes]
+
 
 class Tape:
     """Records what passes, or replays it, and turns from one to the other by itself.
@@ -100,6 +104,16 @@ class Tape:
         """Begin: with nothing to replay, the guest is live at once."""
         if self.replaying:
             self._load()
+
+    @contextmanager
+    def lent(self, tell: Tell, ask: Ask) -> Iterator[None]:
+        """Let others hear and answer meanwhile, who know what was recorded: see ``folding``."""
+        kept = self.tell, self.ask, self.replaying
+        self.tell, self.ask, self.replaying = tell, ask, True
+        try:
+            yield
+        finally:
+            self.tell, self.ask, self.replaying = kept
 
     def act(
         self,
@@ -187,10 +201,6 @@ class Tape:
         assert self._row is not None
         seq, tag, payload, _ = self._row
         return Divergence(seq, describe(tag, payload), actual)
-
-
-Tell = Callable[[int, bytes], int]
-Ask = Callable[[int, bytes, Callable[[], bytes]], bytes]
 
 
 def _recording(sink: Sink, *, keep_inputs: bool) -> tuple[Tell, Ask]:

@@ -48,11 +48,15 @@ def path_open(
         inheriting=Rights(inheriting),
         fdflags=FdFlags(fdflags),
     )
+    carry_out(state, directory, opening)
+    state.memory.write_u32(result, opening.fd)
+
+
+def carry_out(state: State, directory: Directory, opening: Opening) -> None:
+    """Open something, and put it into the table under the number that the opening says."""
     _check_opening(opening, directory)
-    opened = directory.open(opening)
-    fd = state.descriptors.add(_descriptor(opening, opened))
+    fd = state.descriptors.add(_descriptor(opening, directory.open(opening)))
     assert fd == opening.fd
-    state.memory.write_u32(result, fd)
 
 
 def _base(descriptor: Descriptor) -> Directory:
@@ -91,7 +95,7 @@ def path_create_directory(state: State, fd: int, pointer: int, size: int) -> Non
     """Make a directory."""
     directory = state.descriptors.directory(fd).directory
     path = state.text(pointer, size)
-    _must_be_writable(directory)
+    must_be_writable(directory)
     directory.create_directory(fd, path)
 
 
@@ -99,7 +103,7 @@ def path_remove_directory(state: State, fd: int, pointer: int, size: int) -> Non
     """Remove an empty directory."""
     directory = state.descriptors.directory(fd).directory
     path = state.text(pointer, size)
-    _must_be_writable(directory)
+    must_be_writable(directory)
     directory.remove_directory(fd, path)
 
 
@@ -107,7 +111,7 @@ def path_unlink_file(state: State, fd: int, pointer: int, size: int) -> None:
     """Remove a file or a link."""
     directory = state.descriptors.directory(fd).directory
     path = state.text(pointer, size)
-    _must_be_writable(directory)
+    must_be_writable(directory)
     directory.unlink(fd, path)
 
 
@@ -135,7 +139,7 @@ def path_filestat_set_times(
     times = times_of(atime, mtime, flags)
     directory = state.descriptors.directory(fd).directory
     path = state.text(pointer, size)
-    _must_be_writable(directory)
+    must_be_writable(directory)
     directory.set_times_at(fd, path, lookup, times)
 
 
@@ -152,7 +156,7 @@ def path_link(
     """Give a file one more name."""
     old, new = state.descriptors.directory(old_fd), state.descriptors.directory(new_fd)
     old_path, new_path = state.text(old_pointer, old_size), state.text(new_pointer, new_size)
-    _must_be_writable(old.directory, new.directory)
+    must_be_writable(old.directory, new.directory)
     old.directory.link(old_fd, lookup, old_path, new.directory, new_fd, new_path)
 
 
@@ -168,7 +172,7 @@ def path_rename(
     """Give something another name."""
     old, new = state.descriptors.directory(old_fd), state.descriptors.directory(new_fd)
     old_path, new_path = state.text(old_pointer, old_size), state.text(new_pointer, new_size)
-    _must_be_writable(old.directory, new.directory)
+    must_be_writable(old.directory, new.directory)
     old.directory.rename(old_fd, old_path, new.directory, new_fd, new_path)
 
 
@@ -179,7 +183,7 @@ def path_symlink(
     directory = state.descriptors.directory(fd).directory
     target = state.text(old_pointer, old_size)
     path = state.text(new_pointer, new_size)
-    _must_be_writable(directory)
+    must_be_writable(directory)
     check_path(target)
     directory.symlink(fd, target, path)
 
@@ -195,6 +199,7 @@ def path_readlink(
     state.memory.write_u32(result, len(target))
 
 
-def _must_be_writable(*directories: Directory) -> None:
+def must_be_writable(*directories: Directory) -> None:
+    """Refuse with ``PERM`` to change what may only be read."""
     if not all(directory.writable for directory in directories):
         raise Refusal(Errno.PERM)
