@@ -5,7 +5,7 @@
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import xxhash
@@ -19,7 +19,7 @@ EVENT_PAGES_MAX = 16
 PATCH_SIZE_MAX = PAGE_SIZE // 2
 """A page whose patches would be larger is given whole."""
 SIZE_MAX = 1 << 32
-"""Bytes of a memory."""
+"""Bytes of a memory, at most."""
 
 _COUNT = struct.Struct("<H")
 _PATCH = struct.Struct("<HH")
@@ -41,7 +41,7 @@ class Page(NamedTuple):
 def patch_of(page: Page) -> bytes | None:
     """What turns ``before`` into ``now``, if that is much smaller than a page.
 
-    Patches begin and end at whole steps of 16 bytes.
+    Patches begin and end at whole steps of 16 bytes. There are none where nothing is different.
     """
     _, now, before = page
     coarse = [at for at in _COARSE_STEPS if now[at : at + _COARSE] != before[at : at + _COARSE]]
@@ -56,6 +56,8 @@ def patch_of(page: Page) -> bytes | None:
                 spans[-1][1] += _FINE
             else:
                 spans.append([at, at + _FINE])
+    if not spans:
+        return None
     heads = b"".join([_PATCH.pack(start, stop - start) for start, stop in spans])
     data = b"".join([now[start:stop] for start, stop in spans])
     patch = _COUNT.pack(len(spans)) + heads + data
@@ -96,15 +98,20 @@ class Given(NamedTuple):
 
 
 def pages_of(event: MemoryPages) -> Iterator[Given]:
-    """Give what ``event`` says, page by page; raises MalformedEvent for what its kind is not."""
+    """Give what ``event`` says, page by page; raises MalformedEvent where that makes no sense.
+
+    Patches are cut out, and looked into when they are applied.
+    """
     if len(event.kinds) != len(event.numbers):
         raise MalformedEvent(f"{len(event.numbers)} pages have {len(event.kinds)} kinds")
     if event.size > SIZE_MAX or event.size % PAGE_SIZE:
         raise MalformedEvent(f"no memory has {event.size} bytes")
-    at, last = 0, -1
+    at, last, count = 0, -1, event.size // PAGE_SIZE
     for number, kind in zip(event.numbers, event.kinds, strict=True):
-        if not last < number < event.size // PAGE_SIZE:
-            raise MalformedEvent(f"page {number} follows page {last} of {event.size} bytes")
+        if number <= last:
+            raise MalformedEvent(f"page {number} follows page {last}")
+        if number >= count:
+            raise MalformedEvent(f"a memory of {count} pages has no page {number}")
         if kind > PageKind.PATCHED:
             raise MalformedEvent(f"page {number} is of the unknown kind {kind}")
         size = _size_at(event.data, at) if kind == PageKind.PATCHED else kind * PAGE_SIZE
@@ -121,15 +128,17 @@ def _size_at(data: bytes, at: int) -> int:
     """Give the size of the patches at ``at``."""
     if at + _COUNT.size > len(data):
         return _COUNT.size
-    (count,) = _COUNT.unpack_from(data, at)
+    count = int.from_bytes(data[at : at + _COUNT.size], "little")
     heads = data[at + _COUNT.size : at + _COUNT.size + count * _PATCH.size]
     usable = heads[: len(heads) - len(heads) % _PATCH.size]
     sizes = sum(size for _, size in _PATCH.iter_unpack(usable))
-    return _COUNT.size + int(count) * _PATCH.size + sizes
+    return _COUNT.size + count * _PATCH.size + sizes
 
 
 def patched(before: bytes, patch: bytes) -> bytes:
     """Give the page that ``patch`` makes of ``before``; raises MalformedEvent."""
+    if _size_at(patch, 0) != len(patch):
+        raise MalformedEvent(f"patches of {len(patch)} bytes are not as many as they say")
     (count,) = _COUNT.unpack_from(patch)
     page = bytearray(before)
     at, end = _COUNT.size + count * _PATCH.size, 0
@@ -157,11 +166,20 @@ def summed(total: int, added: int, removed: int) -> int:
     return (total + added - removed) % _HASHES
 
 
-def state_digest(memories: list[tuple[int, int, int]], payloads: list[bytes]) -> bytes:
+def table_payload(table: int, functions: Sequence[int]) -> bytes:
+    """Give what a table adds to a digest: the payload of a TableSet that had all its elements.
+
+    Where there are more than fit into an event, it goes on in the same way.
+    """
+    return struct.pack(f"<3I{len(functions)}I", table, 0, len(functions), *functions)
+
+
+def state_digest(memories: Iterable[tuple[int, int, int]], payloads: Iterable[bytes]) -> bytes:
     """Give the digest of a whole state, 16 bytes.
 
-    ``memories`` are index, size in bytes and sum of the page hashes of each, ``payloads`` those of
-    the events that say the rest, in the order in which they stand in front of a Snapshot.
+    ``memories`` are index, size in bytes and sum of the page hashes of each, by index; ``payloads``
+    those of the events that say the rest, in the order in which they stand in front of a Snapshot,
+    with ``table_payload`` for each table.
     """
     digest = xxhash.xxh3_128()
     for index, size, total in memories:

@@ -1,0 +1,348 @@
+"""Pages of memory as events carry them, and the sums and digests that are kept of them."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+from collections.abc import Sequence
+from contextlib import suppress
+from random import Random
+
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal import codec
+from journal.errors import MalformedEvent
+from journal.event import fields_of
+from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
+from journal.events.threads import TableSet
+from journal.paging import (
+    EVENT_PAGES_MAX,
+    PATCH_SIZE_MAX,
+    SIZE_MAX,
+    ZERO_PAGE,
+    Page,
+    events_of,
+    page_hash,
+    pages_of,
+    patch_of,
+    patched,
+    state_digest,
+    summed,
+    table_payload,
+)
+
+COUNT = 40
+SIZE = COUNT * PAGE_SIZE
+Memory = dict[int, bytes]
+
+fills = st.sampled_from([ZERO_PAGE, b"\1" * PAGE_SIZE, bytes(range(256)) * 16])
+
+
+@st.composite
+def changed(draw: st.DrawFn, before: bytes) -> bytes:
+    """A page that is like ``before`` but for a few bytes, or many, or all."""
+    page = bytearray(draw(fills) if draw(st.integers(0, 4)) == 0 else before)
+    for _ in range(draw(st.sampled_from([0, 1, 2, 5, 40]))):
+        at = draw(st.integers(0, PAGE_SIZE - 1))
+        data = draw(st.binary(max_size=64))[: PAGE_SIZE - at]
+        page[at : at + len(data)] = data
+    return bytes(page)
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> list[Page]:
+    """Pages that are different from before, by number."""
+    found = []
+    for number in sorted(draw(st.sets(st.integers(0, COUNT - 1), max_size=COUNT))):
+        before = draw(fills)
+        now = draw(changed(before))
+        if now != before:
+            found.append(Page(number, now, before))
+    return found
+
+
+def applied(memory: Memory, event: MemoryPages) -> Memory:
+    """A memory with what an event says of it; zero pages are not kept."""
+    after = dict(memory)
+    for number, kind, data in pages_of(event):
+        if kind is PageKind.PATCHED:
+            after[number] = patched(memory.get(number, ZERO_PAGE), data)
+        else:
+            after[number] = data or ZERO_PAGE
+    return {number: page for number, page in after.items() if page != ZERO_PAGE}
+
+
+# -- events -------------------------------------------------------------------------------------
+
+
+@given(changes())
+def test_events_of_pages_give_the_pages_back(pages: list[Page]) -> None:
+    memory = {page.number: page.before for page in pages if page.before != ZERO_PAGE}
+    events = list(events_of(3, SIZE, pages))
+    assert {event.memory for event in events} == {3}
+    assert {event.size for event in events} == {SIZE}
+    assert [n for event in events for n in event.numbers] == [page.number for page in pages]
+    for event in events:
+        assert len(event.numbers) <= EVENT_PAGES_MAX
+        read = codec.decode(event.tag, codec.encode(event))
+        assert isinstance(read, MemoryPages)
+        memory = applied(memory, read)
+    assert memory == {page.number: page.now for page in pages if page.now != ZERO_PAGE}
+
+
+@given(changes())
+def test_patches_are_small_and_may_be_applied_twice(pages: list[Page]) -> None:
+    for page in pages:
+        patch = patch_of(page)
+        if patch is not None:
+            assert len(patch) <= PATCH_SIZE_MAX
+            assert patched(page.before, patch) == page.now
+            assert patched(page.now, patch) == page.now
+
+
+@pytest.mark.parametrize(("at", "size"), [(0, 1), (255, 1), (255, 2), (4095, 1), (100, 300)])
+def test_a_patch_costs_little_more_than_what_changed(at: int, size: int) -> None:
+    before = bytes(range(256)) * 16
+    now = before[:at] + bytes(255 - each for each in before[at : at + size]) + before[at + size :]
+    (event,) = events_of(0, SIZE, [Page(0, now, before)])
+    assert event.kinds == bytes([PageKind.PATCHED])
+    assert len(event.data) <= 2 + 4 + size + 2 * 15
+
+
+def test_what_is_all_zeros_or_all_new_is_given_as_that() -> None:
+    full = b"\1" * PAGE_SIZE
+    pages = [Page(0, ZERO_PAGE, full), Page(1, full, ZERO_PAGE), Page(2, b"\2" * PAGE_SIZE, full)]
+    (event,) = events_of(0, SIZE, pages)
+    assert event.kinds == bytes([PageKind.ZERO, PageKind.WHOLE, PageKind.WHOLE])
+    assert event.data == full + b"\2" * PAGE_SIZE
+    (same,) = events_of(0, SIZE, [Page(0, full, full)])
+    assert [given.data for given in pages_of(same)] == [full], "nowhere is no patch"
+
+
+def test_a_memory_whose_pages_are_the_same_tells_its_size() -> None:
+    for size in (0, SIZE, SIZE_MAX):
+        (event,) = events_of(1, size, [])
+        assert (event.memory, event.size, event.numbers) == (1, size, ())
+        assert list(pages_of(event)) == []
+
+
+def test_the_last_page_of_4_gib_is_a_page() -> None:
+    last = SIZE_MAX // PAGE_SIZE - 1
+    (event,) = events_of(0, SIZE_MAX, [Page(last, b"\1" * PAGE_SIZE, ZERO_PAGE)])
+    assert [given.number for given in pages_of(event)] == [last]
+
+
+# -- what was forged ----------------------------------------------------------------------------
+
+
+def event_of(**forged: object) -> MemoryPages:
+    """A sound event, but for what is forged."""
+    patch = struct.pack("<HHHHH", 2, 0, 1, 16, 2) + b"abc"
+    fields = {
+        "memory": 0,
+        "size": SIZE,
+        "numbers": (1, 2, 7),
+        "kinds": bytes([PageKind.ZERO, PageKind.WHOLE, PageKind.PATCHED]),
+        "data": b"x" * PAGE_SIZE + patch,
+    }
+    return MemoryPages(**fields | forged)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("forged", "told"),
+    [
+        ({"kinds": b""}, "3 pages have 0 kinds"),
+        ({"kinds": bytes(4)}, "3 pages have 4 kinds"),
+        ({"numbers": (1, 2)}, "2 pages have 3 kinds"),
+        ({"kinds": b"\0\1\3"}, "unknown kind 3"),
+        ({"numbers": (1, 1, 2)}, "page 1 follows page 1"),
+        ({"numbers": (2, 1, 3)}, "page 1 follows page 2"),
+        ({"numbers": (1, 2, COUNT)}, f"of {COUNT} pages has no page {COUNT}"),
+        ({"size": 0}, "of 0 pages has no page 1"),
+        ({"size": SIZE + 1}, f"no memory has {SIZE + 1} bytes"),
+        ({"size": SIZE_MAX + PAGE_SIZE}, "no memory has"),
+        ({"data": b""}, "cut short: 0 of 4096 bytes"),
+        ({"data": event_of().data[:-1]}, "cut short: 12 of 13 bytes"),
+        ({"data": event_of().data[:-4]}, "cut short: 9 of 11 bytes"),
+        ({"data": event_of().data[: PAGE_SIZE + 5]}, "cut short"),
+        ({"data": event_of().data[: PAGE_SIZE + 1]}, "cut short: 1 of 2 bytes"),
+        ({"data": event_of().data + b"\0"}, "1 bytes stand behind"),
+        ({"kinds": b"\0\0\0"}, "bytes stand behind"),
+    ],
+)
+def test_a_forged_event_is_malformed(forged: dict[str, object], told: str) -> None:
+    with pytest.raises(MalformedEvent, match=told):
+        list(pages_of(event_of(**forged)))
+
+
+@pytest.mark.parametrize(
+    ("heads", "data", "told"),
+    [
+        ([], b"", "nowhere"),
+        ([(0, 0)], b"", "a patch of 0 bytes"),
+        ([(4095, 2)], b"ab", "a patch of 2 bytes at 4095"),
+        ([(65535, 1)], b"a", "at 65535"),
+        ([(0, 2), (1, 1)], b"abc", "at 1 follows one that ends at 2"),
+        ([(8, 1), (0, 1)], b"ab", "at 0 follows one that ends at 9"),
+        ([(0, 2)], b"a", "are not as many as they say"),
+        ([(0, 2)], b"abc", "are not as many as they say"),
+    ],
+)
+def test_a_forged_patch_is_malformed(heads: list[tuple[int, int]], data: bytes, told: str) -> None:
+    patch = b"".join([struct.pack("<H", len(heads)), *(struct.pack("<HH", *h) for h in heads)])
+    with pytest.raises(MalformedEvent, match=told):
+        patched(ZERO_PAGE, patch + data)
+
+
+@given(st.binary(max_size=64) | st.binary(max_size=24).map(lambda rest: b"\1\0" + rest))
+def test_any_bytes_are_a_patch_or_are_malformed(patch: bytes) -> None:
+    with suppress(MalformedEvent):
+        page = patched(ZERO_PAGE, patch)
+        assert len(page) == PAGE_SIZE
+        (count,) = struct.unpack_from("<H", patch)
+        assert page.replace(b"\0", b"") == patch[2 + 4 * count :].replace(b"\0", b"")
+
+
+@given(
+    st.integers(0, 2**32 - 1) | st.just(0),
+    st.integers(0, 2**64 - 1) | st.sampled_from([SIZE, SIZE_MAX]),
+    st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 8), max_size=5).map(tuple),
+    st.binary(max_size=6) | st.lists(st.integers(0, 3), max_size=5).map(bytes),
+    st.binary(max_size=40) | st.sampled_from([ZERO_PAGE, b"\xff" * 300_000]),
+)
+def test_whatever_an_event_says_it_is_read_or_malformed(
+    memory: int, size: int, numbers: tuple[int, ...], kinds: bytes, data: bytes
+) -> None:
+    event = MemoryPages(memory=memory, size=size, numbers=numbers, kinds=kinds, data=data)
+    with suppress(MalformedEvent):
+        assert sum(len(given.data) for given in pages_of(event)) == len(data)
+        applied({}, event)
+
+
+@given(st.data())
+def test_any_changed_field_is_read_or_malformed(data: st.DataObject) -> None:
+    payload = bytearray(codec.encode(event_of()))
+    for _ in range(data.draw(st.integers(1, 3))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(MalformedEvent):
+        event = codec.decode(MemoryPages.tag, bytes(payload))
+        assert isinstance(event, MemoryPages)
+        applied({}, event)
+
+
+def test_claims_take_no_memory() -> None:
+    claims = struct.pack("<H", 0xFFFF) + struct.pack("<HH", 0, 0xFFFF) * 0xFFFF
+    event = event_of(numbers=(0,), kinds=b"\2", data=claims, size=SIZE_MAX)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedEvent, match="page 0 is cut short"):
+            list(pages_of(event))
+        with pytest.raises(MalformedEvent):
+            patched(ZERO_PAGE, claims)
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(claims)
+    finally:
+        tracemalloc.stop()
+
+
+# -- sums and digests ---------------------------------------------------------------------------
+
+
+def sum_of(memory: int, pages: Memory) -> int:
+    """The sum from scratch, in any order."""
+    total = 0
+    for number, page in pages.items():
+        if page != ZERO_PAGE:
+            total = summed(total, page_hash(memory, number, page), 0)
+    return total
+
+
+@given(st.lists(changes(), max_size=4), st.randoms())
+def test_a_sum_that_was_kept_up_is_the_sum_from_scratch_in_any_order(
+    rounds: list[list[Page]], random: st.Random
+) -> None:
+    memory: Memory = {}
+    total = 0
+    for pages in rounds:
+        for number, now, _ in pages:
+            before = memory.get(number, ZERO_PAGE)
+            removed = 0 if before == ZERO_PAGE else page_hash(2, number, before)
+            added = 0 if now == ZERO_PAGE else page_hash(2, number, now)
+            total = summed(total, added, removed)
+            memory[number] = now
+    order = list(memory.items())
+    source.shuffle(order)
+    assert total == sum_of(2, dict(order))
+    assert 0 <= total < 1 << 128
+
+
+def test_a_page_counts_by_its_place() -> None:
+    page = b"\1" * PAGE_SIZE
+    assert len({page_hash(memory, number, page) for memory in (0, 1) for number in (0, 1)}) == 4
+    assert page_hash(0, 0, memoryview(page)) == page_hash(0, 0, page)
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=20).map(tuple), st.integers(0, 2**32 - 1))
+def test_a_table_is_digested_as_the_event_of_all_its_elements(
+    functions: tuple[int, ...], table: int
+) -> None:
+    whole = TableSet(table=table, start=0, functions=functions)
+    assert table_payload(table, functions) == codec.encode(whole)
+
+
+def test_a_table_of_more_elements_than_fit_an_event_has_a_payload() -> None:
+    assert len(table_payload(0, range(70_000))) == 12 + 4 * 70_000
+
+
+def plain_digest(memories: Sequence[tuple[int, bytes]], payloads: Sequence[bytes]) -> bytes:
+    """The digest as spec/format.md tells it, without a line of ours; memories are flat."""
+    whole = b""
+    for index, content in memories:
+        total = 0
+        for number in range(len(content) // 4096):
+            page = content[4096 * number : 4096 * number + 4096]
+            if any(page):
+                hashed = xxhash.xxh3_128(page, seed=index * 2**32 + number).digest()
+                total += int.from_bytes(hashed, "big")
+        whole += index.to_bytes(4, "little")
+        whole += len(content).to_bytes(8, "little")
+        whole += (total % 2**128).to_bytes(16, "little")
+    for payload in payloads:
+        whole += len(payload).to_bytes(8, "little")
+        whole += payload
+    return xxhash.xxh3_128(whole, seed=0).digest()
+
+
+@given(
+    st.lists(st.lists(fills | changed(ZERO_PAGE), max_size=6), max_size=3),
+    st.lists(st.binary(max_size=20), max_size=4),
+)
+def test_a_digest_is_what_the_spec_tells(
+    memories: list[list[bytes]], payloads: list[bytes]
+) -> None:
+    told = [
+        (index, len(pages) * PAGE_SIZE, sum_of(index, dict(enumerate(pages))))
+        for index, pages in enumerate(memories)
+    ]
+    flat = [(index, b"".join(pages)) for index, pages in enumerate(memories)]
+    assert state_digest(told, payloads) == plain_digest(flat, payloads)
+
+
+def test_payloads_do_not_run_into_one_another() -> None:
+    digests = {
+        state_digest([], payloads) for payloads in ([], [b""], [b"", b""], [b"ab"], [b"a", b"b"])
+    }
+    assert len(digests) == 5
+
+
+def test_the_fields_of_a_sound_event_are_sound() -> None:
+    event = event_of()
+    assert [(n, k.name, len(d)) for n, k, d in pages_of(event)] == [
+        (1, "ZERO", 0),
+        (2, "WHOLE", PAGE_SIZE),
+        (7, "PATCHED", 13),
+    ]
+    assert applied({}, event)[7][:18] == b"a" + bytes(15) + b"bc"
+    assert set(fields_of(event)) == {"memory", "size", "numbers", "kinds", "data"}
