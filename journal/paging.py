@@ -131,7 +131,7 @@ def _size_at(data: bytes, at: int) -> int:
     count = int.from_bytes(data[at : at + _COUNT.size], "little")
     heads = data[at + _COUNT.size : at + _COUNT.size + count * _PATCH.size]
     usable = heads[: len(heads) - len(heads) % _PATCH.size]
-    sizes = sum(size for _, size in _PATCH.iter_unpack(usable))
+    sizes: int = sum(size for _, size in _PATCH.iter_unpack(usable))
     return _COUNT.size + count * _PATCH.size + sizes
 
 

@@ -261,7 +261,7 @@ def sum_of(memory: int, pages: Memory) -> int:
 
 @given(st.lists(changes(), max_size=4), st.randoms())
 def test_a_sum_that_was_kept_up_is_the_sum_from_scratch_in_any_order(
-    rounds: list[list[Page]], random: st.Random
+    rounds: list[list[Page]], source: Random
 ) -> None:
     memory: Memory = {}
     total = 0
