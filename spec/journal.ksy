@@ -213,6 +213,7 @@ types:
             173: event_stream_read
             174: event_poll_result
             175: event_host_result
+            176: event_tty_read
             180: event_safe_point
             181: event_descriptor_positions
             182: event_directory_listing
@@ -1223,7 +1224,7 @@ types:
         type: blob
   event_host_result:
     doc: |
-      What a directory of the host answered to a call of the guest.
+      What a directory or the network of the host answered to a call of the guest.
 
       `fd` is the descriptor that was asked, `errno` WASI's error number, 0 for success, and
       `value` the answer, in a form that `call` decides: file contents, a WASI struct, or nothing.
@@ -1239,6 +1240,42 @@ types:
         type: u2
       - id: value
         type: blob
+  event_tty_read:
+    doc: |
+      What tty_get told the guest of its terminal; the fields are those of TtySet.
+    seq:
+      - id: cols
+        type: u4
+      - id: rows
+        type: u4
+      - id: width
+        type: u4
+      - id: height
+        type: u4
+      - id: stdin_tty
+        type: u1
+        valid:
+          any-of: [0, 1]
+      - id: stdout_tty
+        type: u1
+        valid:
+          any-of: [0, 1]
+      - id: stderr_tty
+        type: u1
+        valid:
+          any-of: [0, 1]
+      - id: echo
+        type: u1
+        valid:
+          any-of: [0, 1]
+      - id: line_buffered
+        type: u1
+        valid:
+          any-of: [0, 1]
+      - id: line_feeds
+        type: u1
+        valid:
+          any-of: [0, 1]
   event_safe_point:
     doc: |
       A snapshot begins: where the guest stands still. What was staged before it is void.
@@ -1491,6 +1528,9 @@ enums:
     16: close
     17: probe
     18: advise
+    19: socket
+    20: bind
+    21: listen
   level:
     0: state
     1: full

@@ -19,6 +19,9 @@ class Errno(IntEnum):
 
     SUCCESS = 0
     ACCES = 2
+    ADDRINUSE = 3
+    ADDRNOTAVAIL = 4
+    AFNOSUPPORT = 5
     AGAIN = 6
     BADF = 8
     BUSY = 10
@@ -36,11 +39,13 @@ class Errno(IntEnum):
     MLINK = 34
     NAMETOOLONG = 37
     NFILE = 41
+    NOBUFS = 42
     NODEV = 43
     NOENT = 44
     NOMEM = 48
     NOSPC = 51
     NOSYS = 52
+    NOTCONN = 53
     NOTDIR = 54
     NOTEMPTY = 55
     NOTSOCK = 57
@@ -50,6 +55,7 @@ class Errno(IntEnum):
     OVERFLOW = 61
     PERM = 63
     PIPE = 64
+    PROTONOSUPPORT = 66
     ROFS = 69
     SPIPE = 70
     STALE = 72
@@ -174,6 +180,15 @@ RIGHTS_PREOPEN_INHERITING = (
     | Rights.FD_ALLOCATE
     | Rights.FD_FILESTAT_SET_SIZE
     | Rights.POLL_FD_READWRITE
+)
+RIGHTS_SOCKET = (
+    Rights.FD_READ
+    | Rights.FD_WRITE
+    | Rights.FD_FDSTAT_SET_FLAGS
+    | Rights.FD_FILESTAT_GET
+    | Rights.POLL_FD_READWRITE
+    | Rights.SOCK_SHUTDOWN
+    | Rights.SOCK_ACCEPT
 )
 RIGHTS_DIRECTORY = RIGHTS_ALL & ~(
     Rights.FD_SEEK | Rights.FD_FILESTAT_SET_SIZE | Rights.PATH_FILESTAT_SET_SIZE

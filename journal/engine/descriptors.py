@@ -1,5 +1,6 @@
 """What a guest's descriptor numbers stand for."""
 
+import socket as host
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -9,6 +10,7 @@ from journal.engine.abi import (
     RIGHTS_DIRECTORY,
     RIGHTS_PREOPEN,
     RIGHTS_PREOPEN_INHERITING,
+    RIGHTS_SOCKET,
     Entry,
     Errno,
     Refusal,
@@ -18,6 +20,8 @@ from journal.engine.abi import (
 from journal.engine.files import Directory, File
 from journal.engine.inputs import Source
 from journal.events.paths import FileType
+from journal.events.sockets import AddressFamily, SocketType
+from journal.wire import SocketAddress
 
 DESCRIPTORS_MAX = 65536
 
@@ -66,8 +70,36 @@ class OpenDirectory:
     listing: list[Entry] = field(default_factory=list)
 
 
-Descriptor = InputStream | OutputStream | OpenFile | OpenDirectory
-D = TypeVar("D", InputStream, OutputStream, OpenFile, OpenDirectory)
+@dataclass(slots=True, eq=False)
+class Socket:
+    """A socket, by what the guest was told: ``local`` once it is bound, ``backlog`` if it listens.
+
+    ``handle`` is the host's socket; in a replay there is none.
+    """
+
+    family: AddressFamily
+    kind: SocketType
+    protocol: int
+    local: SocketAddress | None = None
+    backlog: int | None = None
+    flags: int = 0
+    handle: host.socket | None = None
+
+    @property
+    def filetype(self) -> FileType:
+        """What WASI calls it."""
+        is_stream = self.kind is SocketType.STREAM
+        return FileType.SOCKET_STREAM if is_stream else FileType.SOCKET_DGRAM
+
+    def close(self) -> None:
+        """Close the host's socket, if there is one."""
+        if self.handle is not None:
+            self.handle.close()
+            self.handle = None
+
+
+Descriptor = InputStream | OutputStream | OpenFile | OpenDirectory | Socket
+D = TypeVar("D", InputStream, OutputStream, OpenFile, OpenDirectory, Socket)
 
 
 class Descriptors:
@@ -107,9 +139,9 @@ class Descriptors:
         return found
 
     def seekable(self, fd: int) -> OpenFile:
-        """An open file; refuses a stream with ``SPIPE``."""
+        """An open file; refuses a stream or a socket with ``SPIPE``."""
         found = self.used.get(fd)
-        if isinstance(found, (InputStream, OutputStream)):
+        if isinstance(found, (InputStream, OutputStream, Socket)):
             raise Refusal(Errno.SPIPE)
         return self.file(fd)
 
@@ -118,6 +150,13 @@ class Descriptors:
         found = self.used.get(fd)
         if type(found) is not OpenDirectory:
             raise Refusal(Errno.BADF)
+        return found
+
+    def socket(self, fd: int) -> Socket:
+        """A socket; refuses with ``NOTSOCK`` what is none."""
+        found = self.get(fd)
+        if type(found) is not Socket:
+            raise Refusal(Errno.NOTSOCK)
         return found
 
     def remove(self, fd: int) -> Descriptor:
@@ -142,6 +181,8 @@ def close(descriptor: Descriptor) -> None:
     """Give back what ``descriptor`` holds."""
     if isinstance(descriptor, OpenFile):
         descriptor.file.close()
+    elif isinstance(descriptor, Socket):
+        descriptor.close()
     elif isinstance(descriptor, OpenDirectory) and descriptor.preopen is None:
         descriptor.directory.close()
 
@@ -155,6 +196,8 @@ def fdstat(descriptor: Descriptor) -> bytes:
     if isinstance(descriptor, OpenFile):
         rights = descriptor.rights
         return FDSTAT.pack(FileType.REGULAR_FILE, descriptor.flags, rights, rights)
+    if isinstance(descriptor, Socket):
+        return FDSTAT.pack(descriptor.filetype, descriptor.flags, RIGHTS_SOCKET, RIGHTS_SOCKET)
     if descriptor.preopen is not None:
         return FDSTAT.pack(FileType.DIRECTORY, 0, RIGHTS_PREOPEN, RIGHTS_PREOPEN_INHERITING)
     rights = RIGHTS_DIRECTORY & ~Rights.FD_WRITE
@@ -186,4 +229,6 @@ def filestat(fd: int, descriptor: Descriptor) -> Stat:
         return Stat(0, 0, stream_type(terminal=descriptor.terminal), 0, 0, 0, 0, 0)
     if isinstance(descriptor, OpenFile):
         return descriptor.file.stat(fd)
+    if isinstance(descriptor, Socket):
+        return Stat(0, 0, descriptor.filetype, 0, 0, 0, 0, 0)
     return descriptor.directory.stat(fd)

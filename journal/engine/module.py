@@ -14,8 +14,7 @@ import xxhash
 
 from journal import durable
 from journal.engine import seam
-from journal.engine.abi import MODULE as PREVIEW_1_MODULE
-from journal.engine.calls import PREVIEW_1
+from journal.engine.calls import IMPORTS
 from journal.engine.configuration import (
     MEMORY_SIZE_MAX,
     PAGE_SIZE,
@@ -188,7 +187,7 @@ def _handlers(module: Any, configuration: Configuration) -> list[tuple[Any, seam
     unknown = []
     for wanted in module.imports:
         name = f"{wanted.module}.{wanted.name}"
-        known = PREVIEW_1.get(wanted.name or "") if wanted.module == PREVIEW_1_MODULE else None
+        known = IMPORTS.get(wanted.module, {}).get(wanted.name or "")
         is_function = isinstance(wanted.type, wasmtime.FuncType)
         if known and is_function and seam.signature_of(wanted.type) == known[0]:
             found[name] = (wanted, known[1])

@@ -45,6 +45,7 @@ def record(
     configuration: Configuration | None = None,
     cache: Path | None = None,
     roll: Roll | None = None,
+    network: bool = False,
 ) -> Recorder:
     """A new run of ``module``, recorded in a new journal at ``path``.
 
@@ -52,7 +53,8 @@ def record(
     default one in memory, ``/``; ``copies`` are put there before it starts. ``stdin`` is bytes, a
     file or a descriptor, or nothing: then it is fed by :meth:`Recorder.feed`. ``stdout`` and
     ``stderr`` are files or descriptors, or captured. ``cache`` is where compiled modules are kept.
-    With ``roll`` the journal is a directory of segments. Raises ``ModuleRefused``, ``OptionError``,
+    With ``roll`` the journal is a directory of segments; with ``network`` the guest may have
+    sockets. Raises ``ModuleRefused``, ``OptionError``,
     and ``StorageError`` where the disk fails.
     """
     loaded = modules.load(module)
@@ -85,6 +87,7 @@ def record(
             interrupter=interrupter,
             durability=durability,
             terminals=streams.terminals,
+            network=network,
         )
         process.begin_session()
         writer.publish()
@@ -115,13 +118,15 @@ def resume(
     in_flight: InFlight = InFlight.REPEAT,
     memory_size_max: int | None = None,
     cache: Path | None = None,
+    network: bool = False,
 ) -> Recorder:
     """The run of the journal at ``path``, from where the journal ends.
 
     The guest is replayed from its start to there, and goes on live; a program that had ended has
     its outcome at once. ``module`` is needed only where the journal does not hold it; ``moved``
     says where directories of the host are now, by their names in the guest, if not where they were.
-    ``memory_size_max`` refuses a journal whose guest may have more. Raises ``NotResumable``,
+    ``memory_size_max`` refuses a journal whose guest may have more. With ``network`` the guest may
+    have sockets, and those that it had are made again. Raises ``NotResumable``,
     ``ModuleMismatch``, ``EngineMismatch``, and ``JournalLocked`` while another process runs it.
     """
     if not Path(path).exists():
@@ -155,6 +160,7 @@ def resume(
                 delivered=delivered,
                 moved=moved,
                 terminals=terminals_in(journal.histories),
+                network=network,
             )
             return Run(process, identity.configuration.stack_size)
 

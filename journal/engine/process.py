@@ -22,7 +22,9 @@ from journal.engine.module import START, define_imports
 from journal.engine.mounts import Mounts
 from journal.engine.outputs import STDERR, STDIN, STDOUT, Durability, Outbox, Outlet
 from journal.engine.seam import Instance, Trapped, backtrace_of
+from journal.engine.sockets import Network
 from journal.engine.tape import Batch, Tape
+from journal.engine.terminals import Terminal, terminal_of
 from journal.errors import Divergence, NotResumable
 from journal.event import Event
 from journal.events.core import ProcessExit
@@ -115,6 +117,7 @@ class Process:
     they know what they have of the recorded output; ``delivered`` says the same by stream.
     ``moved`` says where the mounts' directories are now. ``terminals`` are the streams that the
     guest sees as terminals; in a replay those of the first session, whatever they are now.
+    ``network`` says whether the guest may have sockets.
     """
 
     def __init__(
@@ -132,6 +135,7 @@ class Process:
         delivered: dict[int, int] | None = None,
         moved: Mapping[str, str] | None = None,
         terminals: Collection[int] = (),
+        network: bool = False,
     ) -> None:
         self._writer = writer
         self._durability = durability
@@ -161,6 +165,8 @@ class Process:
             before_wait=self._before_wait,
             on_consumed=writer.flush,
         )
+        self.state.network = Network(self.tape, self.state.descriptors, allowed=network)
+        self.state.terminal = Terminal(self.tape, terminals, terminal_of(stdin, outlets))
         self.mounts = Mounts(
             self.tape, identity.mounts, identity.configuration.files_size_max, moved or {}
         )
@@ -209,6 +215,7 @@ class Process:
             return outcome
         finally:
             self._ticker.close()
+            self.state.close()
             self.mounts.close()
 
     def _run(self) -> Outcome:
@@ -232,11 +239,13 @@ class Process:
             raise NotResumable(
                 f"event {self.tape.last_heard} is no answer to what the guest asked: {error}"
             ) from error
+        self.state.close()  # what has ended does not go on where the journal does
         self.tape.tell(ProcessExit.tag, codec.encode(ProcessExit(exit_code=_signed(code))))
         return Outcome(Ending.EXITED, code)
 
     def _trapped(self, kind: str, backtrace: str) -> Outcome:
         event = ProcessTrap(kind=kind, message=backtrace[:BACKTRACE_SIZE_MAX])
+        self.state.close()
         self.tape.tell(ProcessTrap.tag, codec.encode(event))
         return Outcome(Ending.TRAPPED, None, kind, event.message)
 
@@ -279,6 +288,8 @@ class Process:
             base = max(base, monotonic + (self.tape.last_time - began) * 1000)
         self.state.clocks.go_on_from(base)
         self._writer.append(identities.session_start(base))
+        self.state.network.settle()
+        self.state.terminal.settle()
         self.state.outbox.deliver()
 
 

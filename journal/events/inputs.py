@@ -6,11 +6,11 @@ from typing import Annotated
 import construct as cs
 
 from journal.event import Consumed, Event, Group, event
-from journal.wire import U8, U16, U64, Blob, Enumerated, Fd
+from journal.wire import U8, U16, U32, U64, Blob, Enumerated, Fd, Flag
 
 
 class HostCall(IntEnum):
-    """What a guest asked of a directory of the host."""
+    """What a guest asked of a directory or the network of the host."""
 
     OPEN = 0
     READ = 1
@@ -31,6 +31,9 @@ class HostCall(IntEnum):
     CLOSE = 16
     PROBE = 17
     ADVISE = 18
+    SOCKET = 19
+    BIND = 20
+    LISTEN = 21
 
 
 HostCallField = Annotated[HostCall, Enumerated(cs.Int8ul, HostCall)]
@@ -80,7 +83,7 @@ class PollResult(Event):
 
 @event(tag=175, group=Group.INPUTS, rule=Consumed())
 class HostResult(Event):
-    """What a directory of the host answered to a call of the guest.
+    """What a directory or the network of the host answered to a call of the guest.
 
     ``fd`` is the descriptor that was asked, ``errno`` WASI's error number, 0 for success, and
     ``value`` the answer, in a form that ``call`` decides: file contents, a WASI struct, or nothing.
@@ -90,3 +93,19 @@ class HostResult(Event):
     fd: Fd
     errno: U16
     value: Blob
+
+
+@event(tag=176, group=Group.INPUTS, rule=Consumed())
+class TtyRead(Event):
+    """What tty_get told the guest of its terminal; the fields are those of TtySet."""
+
+    cols: U32
+    rows: U32
+    width: U32
+    height: U32
+    stdin_tty: Flag
+    stdout_tty: Flag
+    stderr_tty: Flag
+    echo: Flag
+    line_buffered: Flag
+    line_feeds: Flag

@@ -32,6 +32,11 @@ def _(event: inputs.PollResult, host: Host) -> None:
 
 
 @apply.register
+def _(event: inputs.TtyRead, host: Host) -> None:
+    host.inputs.answer_count += 1
+
+
+@apply.register
 def _(event: inputs.HostResult, host: Host) -> None:
     host.inputs.answer_count += 1
     answer(event, host)

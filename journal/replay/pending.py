@@ -1,4 +1,4 @@
-"""What a guest did to a directory of its former host: it counts when the answer says so.
+"""What a guest did to its former host, a directory or its network: it counts when answered so.
 
 What is in such a directory is not in the journal. What is known of it is which descriptors were
 opened there, and where writing left them.
@@ -6,6 +6,8 @@ opened there, and where writing left them.
 
 import struct
 
+from journal import codec
+from journal.errors import FormatError
 from journal.event import Event
 from journal.events.descriptors import (
     FileDescriptorSetSize,
@@ -15,9 +17,10 @@ from journal.events.descriptors import (
 )
 from journal.events.inputs import HostCall, HostResult
 from journal.events.paths import FileType
+from journal.events.sockets import SocketBind, SocketListen, SocketOpen
 from journal.replay.host import Host
 from journal.replay.refusing import NotPlayable
-from journal.replay.table import HostNode, Thing
+from journal.replay.table import HostNode, Socket, Thing
 
 Opening = OpenFileDescriptor | OpenFileDescriptorWithFlags
 
@@ -29,12 +32,23 @@ _CALLS: dict[type[Event], HostCall] = {
     OpenFileDescriptorWithFlags: HostCall.OPEN,
     FileDescriptorWrite: HostCall.WRITE,
     FileDescriptorSetSize: HostCall.SIZE,
+    SocketOpen: HostCall.SOCKET,
+    SocketBind: HostCall.BIND,
+    SocketListen: HostCall.LISTEN,
 }
 
 
 def ask(event: Event, host: Host) -> None:
     """The guest asks its former host for ``event``; without answers, take it for done."""
     if host.process.has_answers:
+        host.pending = event
+    else:
+        _done(event, None, host)
+
+
+def ask_network(event: SocketOpen | SocketBind | SocketListen, host: Host) -> None:
+    """The guest asks for ``event``; in a journal of another engine it was done before."""
+    if host.process.start is not None and host.process.has_answers:
         host.pending = event
     else:
         _done(event, None, host)
@@ -65,6 +79,17 @@ def _done(event: Event, value: bytes | None, host: Host) -> None:
         host.table.description(event.fd).position = end
     elif isinstance(event, FileDescriptorSetSize):
         host.table.thing(event.fd, HostNode).size = event.st_size
+    elif isinstance(event, SocketOpen):
+        is_certain = value is not None or host.process.start is None
+        host.table.add(event.fd, Socket(event, is_certain))
+    elif isinstance(event, (SocketBind, SocketListen)):
+        socket = host.table.thing(event.fd, Socket)
+        if isinstance(event, SocketListen):
+            socket.listening = event
+        if value is not None:
+            socket.bound = _bound(event.fd, value)
+        elif isinstance(event, SocketBind):
+            socket.bound = event
 
 
 def _opened(event: Opening, value: bytes | None, host: Host) -> None:
@@ -74,6 +99,14 @@ def _opened(event: Opening, value: bytes | None, host: Host) -> None:
         is_directory = event.o_flags & _OPEN_DIRECTORY
         kind = FileType.DIRECTORY if is_directory else FileType.UNKNOWN
     open_at(event, HostNode(kind, certain=value is not None), host)
+
+
+def _bound(fd: int, value: bytes) -> Event:
+    """The binding to the address that the host answered."""
+    try:
+        return codec.decode(SocketBind.tag, fd.to_bytes(4, "little") + value)
+    except FormatError as error:
+        raise NotPlayable("the host's answer is no address of a socket") from error
 
 
 def _kind(value: bytes) -> FileType:

@@ -5,6 +5,7 @@ from journal.events import sockets
 from journal.events.sockets import Shutdown
 from journal.replay.applying import apply
 from journal.replay.host import Host
+from journal.replay.pending import ask_network
 from journal.replay.refusing import NotPlayable, check_count
 from journal.replay.table import Socket
 
@@ -18,7 +19,8 @@ Membership = (
 
 @apply.register
 def _(event: sockets.SocketOpen, host: Host) -> None:
-    host.table.add(event.fd, Socket(event))
+    host.table.check_free(event.fd)
+    ask_network(event, host)
 
 
 @apply.register
@@ -32,12 +34,14 @@ def _(event: sockets.SocketPair, host: Host) -> None:
 
 @apply.register
 def _(event: sockets.SocketListen, host: Host) -> None:
-    host.table.thing(event.fd, Socket).listening = event
+    host.table.thing(event.fd, Socket)
+    ask_network(event, host)
 
 
 @apply.register
 def _(event: sockets.SocketBind, host: Host) -> None:
-    host.table.thing(event.fd, Socket).bound = event
+    host.table.thing(event.fd, Socket)
+    ask_network(event, host)
 
 
 @apply.register

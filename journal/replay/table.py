@@ -1,6 +1,7 @@
 """What a guest's descriptors stand for, as far as events say.
 
-Reads leave no event: a position is where opening, writing and seeking left it.
+Reads leave no event: a position is where opening, writing and seeking left it, or where a snapshot
+has it.
 """
 
 from collections.abc import Iterator
@@ -89,10 +90,12 @@ class Socket:
     """A socket, by the events that say what it is: how it was made, bound and connected.
 
     ``options`` are the last events that set each, ``groups`` the multicast groups it is in;
-    ``sent`` counts bytes.
+    ``sent`` counts bytes. Where a journal of ours has no answers, it is not ``certain`` that there
+    is one.
     """
 
     made: Event
+    certain: bool = True
     bound: Event | None = None
     connected: Event | None = None
     listening: Event | None = None
@@ -183,7 +186,7 @@ class Table:
             check_count("descriptors", len(self.used) + 1)
             return
         thing = found.description.thing
-        if not isinstance(thing, HostNode) or thing.certain:
+        if not isinstance(thing, (HostNode, Socket)) or thing.certain:
             raise NotPlayable(f"descriptor {fd} is open already")
 
     def add(

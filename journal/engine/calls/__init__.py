@@ -1,11 +1,20 @@
-"""The functions of WASI preview 1, by family: each a function of a process and its arguments.
+"""The functions of WASI, by family: each a function of a process and its arguments.
 
 A function returns its errno (nothing means success) or raises ``Refusal``; it reads and writes the
 guest's memory itself, and hears and speaks through the process's tape.
 """
 
-from journal.engine.abi import Fault
-from journal.engine.calls import clocks, descriptors, paths, polling, process, sockets, streams
+from journal.engine.abi import MODULE, Fault
+from journal.engine.calls import (
+    clocks,
+    descriptors,
+    paths,
+    polling,
+    process,
+    sockets,
+    streams,
+    wasix,
+)
 from journal.engine.seam import Handler, Signature
 
 _I, _L = "i32", "i64"
@@ -107,3 +116,12 @@ PREVIEW_1: dict[str, tuple[Signature, Handler]] = {
     name: (_signature(name, parameters), _checked(name, handler))
     for name, (parameters, handler) in _TABLE.items()
 }
+
+#: What a guest may import from ``wasix_32v1``.
+WASIX: dict[str, tuple[Signature, Handler]] = {
+    name: (_signature(name, parameters), handler)
+    for name, (parameters, handler) in wasix.FUNCTIONS.items()
+}
+
+#: All that a guest may import, by module and name.
+IMPORTS = {MODULE: PREVIEW_1, wasix.MODULE: WASIX}

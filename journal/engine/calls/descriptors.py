@@ -11,7 +11,14 @@ from journal.engine.abi import (
     Refusal,
 )
 from journal.engine.calls.state import State
-from journal.engine.descriptors import OpenDirectory, OpenFile, close, fdstat, filestat
+from journal.engine.descriptors import (
+    OpenDirectory,
+    OpenFile,
+    Socket,
+    close,
+    fdstat,
+    filestat,
+)
 from journal.engine.files import times_of
 from journal.events.descriptors import (
     CloseFileDescriptor,
@@ -68,8 +75,9 @@ def fd_fdstat_get(state: State, fd: int, result: int) -> None:
 
 
 def fd_fdstat_set_flags(state: State, fd: int, flags: int) -> None:
-    """Set whether a file is appended to."""
-    descriptor = state.descriptors.file(fd)
+    """Set whether a file is appended to; of a socket, that it does not wait, as it never does."""
+    found = state.descriptors.get(fd)
+    descriptor = found if isinstance(found, Socket) else state.descriptors.file(fd)
     if flags & SYNC_FLAGS:
         raise Refusal(Errno.INVAL)
     state.tape.tell(FileDescriptorSetFlags.tag, _pack_flags(fd, flags))

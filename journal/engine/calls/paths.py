@@ -16,6 +16,7 @@ from journal.engine.descriptors import (
     OpenDirectory,
     OpenFile,
     OutputStream,
+    Socket,
     file_rights,
 )
 from journal.engine.files import Directory, Opening, times_of
@@ -60,7 +61,7 @@ def carry_out(state: State, directory: Directory, opening: Opening) -> None:
 
 
 def _base(descriptor: Descriptor) -> Directory:
-    if isinstance(descriptor, OpenFile):
+    if isinstance(descriptor, (OpenFile, Socket)):
         raise Refusal(Errno.NOTDIR)
     if isinstance(descriptor, (InputStream, OutputStream)):
         raise Refusal(Errno.BADF)

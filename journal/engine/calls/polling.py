@@ -19,7 +19,7 @@ from journal.engine.abi import (
     Refusal,
 )
 from journal.engine.calls.state import State
-from journal.engine.descriptors import InputStream, OpenFile, OutputStream
+from journal.engine.descriptors import InputStream, OpenFile, OutputStream, Socket
 from journal.events.inputs import PollResult
 
 SUBSCRIPTIONS_MAX = 4096
@@ -76,6 +76,8 @@ def _subscription(
         raise Refusal(Errno.INVAL)
     fits = (InputStream, OpenFile) if kind == EVENT_READ else (OutputStream, OpenFile)
     descriptor = state.descriptors.get(which)
+    if isinstance(descriptor, Socket):
+        raise Refusal(Errno.NOTSUP)  # nothing comes over one yet
     if not isinstance(descriptor, fits):
         raise Refusal(Errno.BADF)
     hangs_up = (

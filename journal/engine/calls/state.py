@@ -10,7 +10,9 @@ from journal.engine.descriptors import Descriptors
 from journal.engine.inputs import Interrupter
 from journal.engine.outputs import Outbox
 from journal.engine.seam import Memory
+from journal.engine.sockets import Network
 from journal.engine.tape import Tape
+from journal.engine.terminals import Terminal
 from journal.events.inputs import ClockRead
 
 #: A longer path is not even looked at; a long one is refused by whoever keeps the files.
@@ -31,9 +33,20 @@ class State:
     descriptors: Descriptors = field(default_factory=Descriptors)
     clocks: "Clocks" = field(default_factory=lambda: Clocks())
     memory: Memory = field(default_factory=Memory)
+    network: Network = field(init=False)
+    terminal: Terminal = field(init=False)
     #: Called before the guest may have to wait, and when input was taken that cannot be had again.
     before_wait: Callable[[], None] = lambda: None
     on_consumed: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self.network = Network(self.tape, self.descriptors)
+        self.terminal = Terminal(self.tape)
+
+    def close(self) -> None:
+        """The run is over: give back the host's sockets, and its terminal as it was."""
+        self.network.close()
+        self.terminal.close()
 
     def text(self, pointer: int, size: int) -> str:
         """A path of the guest; refuses with ``ILSEQ`` what is not UTF-8."""

@@ -12,7 +12,7 @@ from journal.engine.abi import (
     Refusal,
 )
 from journal.engine.calls.state import State
-from journal.engine.descriptors import InputStream, OpenFile, OutputStream
+from journal.engine.descriptors import Descriptor, InputStream, OpenFile, OutputStream, Socket
 from journal.engine.files import WRITE_SIZE_MAX
 from journal.events.descriptors import FileDescriptorSeek
 from journal.events.inputs import StreamRead
@@ -66,7 +66,7 @@ def fd_write(state: State, fd: int, iovs: int, count: int, result: int) -> int:
     elif type(descriptor) is OutputStream:
         written = _write_stream(state, descriptor, data)
     else:
-        return Errno.BADF
+        return _no_stream(descriptor)
     memory.write_u32(result, written)
     return 0
 
@@ -102,7 +102,7 @@ def fd_read(state: State, fd: int, iovs: int, count: int, result: int) -> int:
     elif type(descriptor) is InputStream:
         data = _read_stream(state, descriptor, wanted) if wanted else b""
     else:
-        return Errno.BADF
+        return _no_stream(descriptor)
     _scatter(state, buffers, data)
     state.memory.write_u32(result, len(data))
     return 0
@@ -148,6 +148,10 @@ def fd_seek(state: State, fd: int, offset: int, whence: int, result: int) -> Non
 def fd_tell(state: State, fd: int, result: int) -> None:
     """A descriptor's position."""
     state.memory.write_u64(result, state.descriptors.seekable(fd).position)
+
+
+def _no_stream(descriptor: Descriptor) -> int:
+    return Errno.NOTCONN if isinstance(descriptor, Socket) else Errno.BADF
 
 
 def _write_stream(state: State, stream: OutputStream, data: bytes) -> int:
