@@ -55,6 +55,7 @@ TimeoutOption = Annotated[
     float | None,
     typer.Option(parser=span, metavar="SECONDS", help="Stop the guest after this time, exit 124."),
 ]
+NetOption = Annotated[bool, typer.Option("--net", help="Let the guest have sockets.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="End with one JSON object on stderr that tells how it went.")

@@ -1,5 +1,6 @@
 """``journaltool resume``: go on with the run of a journal."""
 
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +47,7 @@ def resume(
             help="Where a directory of the guest is now, if not where it was. Repeatable.",
         ),
     ] = None,
+    net: options.NetOption = False,
     durability: options.DurabilityOption = options.Durability.OUTPUT,
     in_flight: Annotated[
         InFlight,
@@ -62,6 +64,7 @@ def resume(
     as_json: options.JsonOption = False,
 ) -> None:
     """Go on with a program (the help text is HELP)."""
+    warnings.showwarning = lambda message, *_: render.say(str(message))  # of sockets that are lost
     with exits.told(exits.Code.REFUSED, about=journal, as_json=as_json):
         import journal as library
 
@@ -76,6 +79,7 @@ def resume(
             in_flight=library.InFlight(in_flight.value),
             memory_size_max=max_memory,
             cache=options.cache(),
+            network=net,
         )
         ended = supervise.until_end(recorder, timeout)
         if recorder.ended_before and ended.outcome.code is not None and not quiet:

@@ -94,6 +94,7 @@ def run(
     arg0: Annotated[
         str | None, typer.Option(metavar="NAME", help="The program's own name for itself.")
     ] = None,
+    net: options.NetOption = False,
     durability: options.DurabilityOption = options.Durability.OUTPUT,
     level: Annotated[
         Level, typer.Option(help="Everything, to replay every instruction, or only the state.")
@@ -159,6 +160,7 @@ def run(
                 configuration=_configuration((max_memory, max_files, stack), unknown_imports),
                 cache=options.cache(),
                 roll=library.Roll(segments) if segments is not None else None,
+                network=net,
             )
         ended = supervise.until_end(recorder, timeout)
         supervise.tell(

@@ -45,7 +45,10 @@ _NUMBER_SIZE = 4  # of a descriptor, with which SocketBind begins
 
 
 class SocketLost(RuntimeWarning):
-    """A socket of a guest that goes on could not be made again."""
+    """A socket of a guest that goes on could not be made again.
+
+    Its next call that needs it is answered with the errno, unless it can be had by then.
+    """
 
 
 class Network:
@@ -140,14 +143,17 @@ class Network:
 
         What cannot be had now is tried again at each call that needs it, which answers the errno.
         """
-        if self._tape.replaying or self._is_closed or not self._allowed:
+        if self._tape.replaying or self._is_closed:
             return
         try:
             self._handle(socket)
-        except OSError as error:
+        except (OSError, Refusal) as error:
             where = f" at {_shown(socket.local)}" if socket.local is not None else ""
+            reason = "it may have no network now"
+            if isinstance(error, OSError):
+                reason = error.strerror or str(error)
             warnings.warn(
-                f"the guest's socket {fd}{where} could not be made again: {error.strerror}",
+                f"the guest's socket {fd}{where} could not be made again: {reason}",
                 SocketLost,
                 stacklevel=2,
             )
