@@ -1,6 +1,6 @@
 """Builds the guest programs of `fixtures/guests/`, and checks that they come from their sources.
 
-`python tools/guests.py` builds all; `--check` compares sources and programs with the manifest, and
+`python tools/guests.py` builds all, or those named; `--check` compares sources and programs with the manifest, and
 where the same compiler is installed builds again and compares every byte.
 """
 
@@ -23,12 +23,36 @@ MANIFEST = FOLDER / "manifest.json"
 COMPILER = "0.17.0"
 FLAGS = ["-target", "wasm32-wasi", "-O2", "-s", "-Wall", "-Wextra", "-Werror"]
 
-PARTS = {"families": ["families.c", "families_say.c", "families_fd.c", "families_path.c"]}
+#: What some guests need besides.
+OWN_FLAGS = {
+    "bulk": ["-mbulk-memory"],
+    "jumps": [
+        *("-mexception-handling", "-mllvm", "-wasm-enable-sjlj"),
+        *("-mllvm", "-wasm-use-legacy-eh=false", "-lsetjmp"),
+    ],
+    "simd": ["-msimd128"],
+}
+
+_SAYING = ("dropped", "globals", "memories", "references", "segments", "start", "tables", "tails")
+PARTS = {
+    "families": ["families.c", "families_say.c", "families_fd.c", "families_path.c"],
+    "jumps": ["jumps.c", "jumps_tag.S"],
+    **{name: ["say.wat", f"{name}.wat"] for name in _SAYING},
+}
+_SAYING_C = (
+    *("bulk", "clocks", "computing", "deep", "environ", "growing", "heap64", "jumps", "pointers"),
+    *("prompt", "simd", "sleeper", "stdin"),
+)
 HEADERS = {
     "families": ["families.h", "wasi.h"],
     "faults": ["wasi.h"],
     "escape": ["wasi.h"],
     "sleepy": ["wasi.h"],
+    "dirfds": ["say.h", "wasi.h"],
+    "high": ["say.h", "wasi.h"],
+    "explicit": ["say.h", "wasix.h"],
+    "listen": ["say.h", "wasix.h"],
+    **{name: ["say.h"] for name in _SAYING_C},
 }
 
 
@@ -36,7 +60,7 @@ def guests() -> dict[str, list[str]]:
     """The name of each guest, and the sources it is built from."""
     parts = {part for sources in PARTS.values() for part in sources}
     found = {path.stem: [path.name] for path in FOLDER.glob("*.c") if path.name not in parts}
-    found |= {path.stem: [path.name] for path in FOLDER.glob("*.wat")}
+    found |= {path.stem: [path.name] for path in FOLDER.glob("*.wat") if path.name not in parts}
     return dict(sorted((found | PARTS).items()))
 
 
@@ -49,10 +73,12 @@ def _build(name: str, sources: list[str], folder: Path) -> Path:
     if sources[0].endswith(".wat"):
         import wasmtime
 
-        target.write_bytes(wasmtime.wat2wasm((FOLDER / sources[0]).read_text()))
+        text = "".join((FOLDER / source).read_text() for source in sources)
+        target.write_bytes(wasmtime.wat2wasm(text))
         return target
     environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(ROOT / ".cache" / "zig")}
-    command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *sources, "-o", str(target)]
+    command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *OWN_FLAGS.get(name, [])]
+    command += [*sources, "-o", str(target)]
     if subprocess.run(command, cwd=FOLDER, env=environment, check=False).returncode:
         sys.exit(f"{name} does not compile")
     target.chmod(0o644)
@@ -67,7 +93,7 @@ def _describe(sources: dict[str, list[str]]) -> dict[str, Any]:
             "sources": {part: _hash_of(FOLDER / part) for part in parts},
             "program": _hash_of(FOLDER / f"{name}.wasm"),
         }
-    return {"compiler": f"ziglang {COMPILER}", "flags": FLAGS, "guests": described}
+    return {"compiler": f"ziglang {COMPILER}", "flags": FLAGS, "own": OWN_FLAGS, "guests": described}
 
 
 def _has_compiler() -> bool:
@@ -83,13 +109,13 @@ def _can_build(sources: list[str]) -> bool:
     return _has_compiler()
 
 
-def build() -> None:
-    """Build every guest into its place, and write the manifest."""
+def build(names: list[str]) -> None:
+    """Build the guests named, or all, into their places, and write the manifest."""
     if not _has_compiler():
         sys.exit(f"the compiler is missing: pip install ziglang=={COMPILER}")
     sources = guests()
-    for name, files in sources.items():
-        _build(name, files, FOLDER)
+    for name in names or sources:
+        _build(name, sources[name], FOLDER)
         print(f"built {name}.wasm")
     MANIFEST.write_text(json.dumps(_describe(sources), indent=2) + "\n")
 
@@ -114,4 +140,4 @@ def check() -> None:
 
 
 if __name__ == "__main__":
-    check() if "--check" in sys.argv[1:] else build()
+    check() if "--check" in sys.argv[1:] else build(sys.argv[1:])
