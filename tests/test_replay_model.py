@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,8 +30,10 @@ from journal.events import (
 )
 from journal.events.descriptors import Whence
 from journal.events.inputs import HostCall
+from journal.events.memory import PAGE_SIZE
 from journal.events.paths import FileType
 from journal.events.process import Level, MountKind
+from journal.paging import ZERO_PAGE, Page, events_of
 from journal.replay import FAMILIES as EFFECTS
 from journal.replay import DirectoryHost, Limits, ModelHost, NotPlayable, apply, play
 from journal.wire import Network
@@ -100,6 +103,24 @@ def region(start: int, data: bytes) -> memory.UpdateMemoryRegion:
     return memory.UpdateMemoryRegion(start=start, end=start + len(data), data=data)
 
 
+def pages_event(size: int, memory_index: int = 0, **changes: Any) -> memory.MemoryPages:
+    """Pages of a memory, none unless the changes say so."""
+    fields: dict[str, Any] = {
+        "memory": memory_index,
+        "size": size,
+        "numbers": (),
+        "kinds": b"",
+        "data": b"",
+    }
+    return memory.MemoryPages(**fields | changes)
+
+
+def listing(fd: int, *entries: bytes, **changes: Any) -> snapshots.DirectoryListing:
+    """What a directory had."""
+    found = {"inodes": tuple(range(len(entries))), "kinds": b"\4" * len(entries)}
+    return snapshots.DirectoryListing(fd=fd, entries=entries, **found | changes)
+
+
 def thread(number: int, stack: bytes = b"") -> threads.SetThread:
     return threads.SetThread(
         id=number,
@@ -163,6 +184,11 @@ def near(event: Event) -> Event:
             changes[name] = ("a", "b", "d/a", "/a")[len(value) % 4]
         elif name in {"offset", "st_size", "len", "start", "end"}:
             changes[name] = value % 64
+    if isinstance(event, memory.MemoryPages):
+        pages = [Page(n, bytes([n + 1]) * PAGE_SIZE, ZERO_PAGE) for n in range(event.size % 4)]
+        return next(events_of(event.memory % 3, 1 << 16, pages))
+    if isinstance(event, snapshots.DescriptorPositions):
+        changes["positions"] = tuple((fd % 8, at) for fd, at in event.positions)
     return type(event)(**fields_of(event) | changes)
 
 
@@ -248,7 +274,18 @@ LONG = bytes(101)
         write(1, 0, LONG),
         process.ModulePart(offset=0, data=LONG),
         process.ModulePart(offset=1 << 40, data=b""),
+        process.InstrumentedPart(offset=0, data=LONG),
         threads.TableSet(table=0, start=0xFFFFFFFF, functions=(1,)),
+        threads.TableSet(table=0, start=10_000_000, functions=(1,)),
+        pages_event(size=65536 + PAGE_SIZE),
+        pages_event(size=1 << 32, numbers=((1 << 20) - 1,), kinds=b"\1", data=bytes(PAGE_SIZE)),
+        pages_event(size=65536, numbers=(0, 0), kinds=b"\0\0"),
+        pages_event(size=65536, numbers=(16,), kinds=b"\0"),
+        pages_event(size=65536, numbers=(0,), kinds=b"\2", data=b"\1\0\0\0\0\0"),
+        listing(3, *[b"name"] * 1000),
+        listing(4, b"name"),
+        listing(3, b"name", inodes=()),
+        snapshots.DescriptorPositions(positions=((4, 0), (5, 0))),
         write(4, 4000, LONG),
         descriptors.FileDescriptorSetSize(fd=4, st_size=1 << 63),
         descriptors.FileDescriptorAllocate(fd=4, offset=1 << 63, len=1 << 63),
@@ -269,6 +306,10 @@ def test_what_is_above_a_limit_is_refused_and_takes_nothing(event: Event) -> Non
 def test_counts_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("journal.replay.refusing.check_count.__defaults__", (4,))
     assert "5 descriptors" in refusal(memory_mount(), descriptors.EpollCreate(fd=9))
+    monkeypatch.setattr("journal.replay.machine.MEMORIES_COUNT_MAX", 4)
+    assert "5 memories" in refusal(*(pages_event(0, index) for index in range(5)))
+    tables = (threads.TableSet(table=index, start=0, functions=()) for index in range(5))
+    assert "5 tables" in refusal(*tables)
     assert "5 threads" in refusal(*map(thread, range(5)))
     assert "5 addresses" in refusal(
         *(ports.PortAddAddr(cidr=Network(ip_address(f"10.0.0.{n}"), 24)) for n in range(5))

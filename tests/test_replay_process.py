@@ -62,6 +62,9 @@ def test_a_process_is_what_its_events_say() -> None:
         started(),
         process.ModulePart(offset=0, data=b"\0asm"),
         process.ModulePart(offset=4, data=b"rest"),
+        process.InstrumentedPart(offset=0, data=b"of a session before"),
+        process.InstrumentedPart(offset=0, data=b"\0asm"),
+        process.InstrumentedPart(offset=4, data=b"more"),
         tty,
         clock,
         paths.ChangeDirectory(path="/home"),
@@ -71,6 +74,7 @@ def test_a_process_is_what_its_events_say() -> None:
     assert found.arguments == (b"guest", b"argument")
     assert found.environment == (b"NAME=value",)
     assert found.module == b"\0asmrest"
+    assert found.instrumented == b"\0asmmore"
     assert (found.parent, found.tty, found.directory, found.seal) == (link, tty, "/home", seal)
     assert found.clocks == {core.Clock.REALTIME: clock}
 
@@ -179,7 +183,8 @@ def test_threads_globals_and_tables_are_closed_by_snapshots() -> None:
     host = played(*first, snapshot())
     assert host.machine.threads == {1: thread(1, b"one"), 2: thread(2)}
     assert host.machine.globals == values
-    assert host.machine.elements == {(0, 2): 7, (0, 3): threads.TABLE_NULL}
+    empty = threads.TABLE_NULL
+    assert host.machine.elements == {(0, 0): empty, (0, 1): empty, (0, 2): 7, (0, 3): empty}
     closed = threads.CloseThread(id=1, exit_code=0)
     assert set(played(*first, snapshot(), closed).machine.threads) == {1, 2}
     assert set(played(*first, snapshot(), closed, snapshot()).machine.threads) == {2}

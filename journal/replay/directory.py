@@ -9,16 +9,19 @@ from journal.errors import OptionError
 from journal.event import Group
 from journal.events import BY_TAG
 from journal.events.inputs import HostResult
-from journal.events.process import ModulePart
+from journal.events.process import InstrumentedPart, ModulePart
 from journal.replay.base import BaseHost
 from journal.replay.directory_trees import DIRECTORY_MODE, DirectoryKeeper, open_directory, told
 from journal.replay.refusing import Limits, NotPlayable, shown
 from journal.replay.walk import check_name, check_path, names_of
 
+_UNHEEDED_KINDS = {ModulePart, InstrumentedPart}
 _UNHEEDED = {Group.MEMORY, Group.THREADS, Group.STDIO, Group.SNAPSHOTS, Group.INPUTS}
 
 FILE_TAGS = frozenset(
-    tag for tag, kind in BY_TAG.items() if kind.group not in _UNHEEDED and kind is not ModulePart
+    tag
+    for tag, kind in BY_TAG.items()
+    if kind.group not in _UNHEEDED and kind not in _UNHEEDED_KINDS
 ) | {HostResult.tag}
 """The kinds of events that say what becomes of files, and of the descriptors they are open by."""
 

@@ -1,5 +1,6 @@
 """Effects of events of linear memory."""
 
+from journal.errors import MalformedEvent
 from journal.events import memory
 from journal.replay.applying import apply
 from journal.replay.host import Host
@@ -13,3 +14,11 @@ def _(event: memory.UpdateMemoryRegion, host: Host) -> None:
             f"{len(event.data)} bytes do not reach from {event.start} to {event.end} in memory"
         )
     host.machine.write(event.start, event.data)
+
+
+@apply.register
+def _(event: memory.MemoryPages, host: Host) -> None:
+    try:
+        host.machine.write_pages(event)
+    except MalformedEvent as error:
+        raise NotPlayable(error.reason) from error

@@ -9,7 +9,7 @@ from journal.event import Event
 from journal.events import BY_TAG
 from journal.events.paths import FileType
 from journal.replay.base import BaseHost
-from journal.replay.machine import Layer
+from journal.replay.layers import Layer
 from journal.replay.memory_trees import Entry, MemoryFile, MemoryKeeper
 from journal.replay.parts import Inputs, Network, Process, Streams
 from journal.replay.table import OpenDirectory, OpenFile, Pipe, PipeEnd

@@ -23,12 +23,14 @@ from journal.wire import Network as Cidr
 class Process:
     """What runs, on what, and whether it still does; mostly the last event that said so.
 
-    ``module`` is the module's bytes, as far as the journal holds them; ``mounts`` are by
-    descriptor; ``directory`` is the working directory, empty where the guest never changed it.
+    ``module`` is the module's bytes, as far as the journal holds them, ``instrumented`` those of
+    what ran in its place; ``mounts`` are by descriptor; ``directory`` is the working directory,
+    empty where the guest never changed it.
     """
 
     start: ProcessStart | None = None
     module: bytearray = field(default_factory=bytearray)
+    instrumented: bytearray = field(default_factory=bytearray)
     module_hash: bytes = b""
     mounts: dict[int, Mount] = field(default_factory=dict)
     parent: ParentLink | None = None

@@ -5,6 +5,8 @@ from journal.replay.applying import apply
 from journal.replay.host import Host
 from journal.replay.refusing import NotPlayable, check_size
 
+Part = process.ModulePart | process.InstrumentedPart
+
 
 @apply.register
 def _(event: process.ProcessStart, host: Host) -> None:
@@ -16,12 +18,15 @@ def _(event: process.ProcessStart, host: Host) -> None:
 
 @apply.register
 def _(event: process.ModulePart, host: Host) -> None:
-    module = host.process.module
-    if event.offset > len(module):
-        raise NotPlayable(f"{len(module)} bytes of the module are known, not {event.offset}")
-    end = event.offset + len(event.data)
-    check_size("the module", end, host.limits.module_size_max)
-    module[event.offset : end] = event.data
+    _put(event, host.process.module, "the module", host)
+
+
+@apply.register
+def _(event: process.InstrumentedPart, host: Host) -> None:
+    instrumented = host.process.instrumented
+    _put(event, instrumented, "the instrumented module", host)
+    if not event.offset:
+        del instrumented[len(event.data) :]  # another session may have another one
 
 
 @apply.register
@@ -49,3 +54,12 @@ def _(event: process.ParentLink, host: Host) -> None:
 @apply.register
 def _(event: process.Seal, host: Host) -> None:
     host.process.seal = event
+
+
+def _put(part: Part, module: bytearray, what: str, host: Host) -> None:
+    """Put a part of a module where it belongs."""
+    if part.offset > len(module):
+        raise NotPlayable(f"{len(module)} bytes of {what} are known, not {part.offset}")
+    end = part.offset + len(part.data)
+    check_size(what, end, host.limits.module_size_max)
+    module[part.offset : end] = part.data

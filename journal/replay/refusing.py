@@ -9,6 +9,9 @@ COUNT_MAX = 65536
 
 MOUNTS_COUNT_MAX = 1024
 
+MEMORIES_COUNT_MAX = 1024
+"""Memories, and tables."""
+
 ELEMENTS_COUNT_MAX = 10_000_000
 """Elements in all tables."""
 
@@ -46,9 +49,9 @@ class NotPlayable(JournalError):
 class Limits:
     """What a journal may take of a host, in bytes.
 
-    ``files_size_max`` bounds the files of each mount, ``memory_size_max`` the linear memory, and
-    the stacks of all threads, ``output_size_max`` each output stream, ``module_size_max`` the
-    module.
+    ``files_size_max`` bounds the files of each mount, ``memory_size_max`` all linear memories, the
+    stacks of all threads, and the listings of directories, ``output_size_max`` each output stream,
+    ``module_size_max`` the module, and the instrumented one.
     """
 
     files_size_max: int = 1 << 30
