@@ -4,7 +4,7 @@ import ctypes
 import mmap
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from journal.engine import written
+from journal.engine.mapping import Mirror
 from journal.engine.written import PAGE_SIZE, ByComparing, ByKernel, Way, Written, watch
 from journal.errors import EngineError, OptionError
 
@@ -22,7 +23,7 @@ PAGES_MAX = 96
 def why_not_by_kernel() -> str:
     try:
         with memory() as ours:
-            watch(ours.address, 8 * PAGE_SIZE, Way.KERNEL).close()
+            watch(ours.address, 8 * PAGE_SIZE, 0, Way.KERNEL).close()
     except EngineError as error:
         return str(error)
     return ""
@@ -43,8 +44,37 @@ class Memory:
         self._anchor = None
         self.bytes.close()
 
+    def watched_by(self, make: type[ByKernel | ByComparing], size: int) -> "Watching":
+        return Watching(self, make, size)
+
     def page(self, number: int) -> bytes:
         return self.bytes[number * PAGE_SIZE : (number + 1) * PAGE_SIZE]
+
+
+class Watching:
+    """What a keeper of pages does: keeps a mirror of what it was told."""
+
+    def __init__(self, ours: Memory, make: type[ByKernel | ByComparing], size: int) -> None:
+        self._memory = ours
+        self._mirror = Mirror(PAGES_MAX * PAGE_SIZE)
+        self._keep(range(size // PAGE_SIZE))
+        if make is ByKernel:
+            self.by: Written = ByKernel(ours.address, size)
+        else:
+            self.by = ByComparing(ours.address, self._mirror.address)
+
+    def take(self, size: int) -> list[tuple[int, int]]:
+        told = self.by.take(size)
+        self._keep(pages(told))
+        return told
+
+    def _keep(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._mirror.put(number, self._memory.page(number))
+
+    def close(self) -> None:
+        self.by.close()
+        self._mirror.close()
 
 
 @contextmanager
@@ -57,7 +87,7 @@ needs_kernel = pytest.mark.skipif(bool(why_not_by_kernel()), reason=why_not_by_k
 WAYS = pytest.mark.parametrize(
     "make", [pytest.param(ByKernel, marks=needs_kernel), ByComparing], ids=["kernel", "compare"]
 )
-Make = Callable[[int, int], Written]
+Make = type[ByKernel | ByComparing]
 
 
 def pages(runs: list[tuple[int, int]]) -> list[int]:
@@ -78,8 +108,8 @@ STEPS = st.lists(st.tuples(WRITES, st.integers(0, PAGES_MAX)), min_size=1, max_s
 @settings(max_examples=150)
 def test_all_ways_agree(steps: list[tuple[list[Write], int]], count: int) -> None:
     with memory() as ours:
-        kernel = ByKernel(ours.address, count * PAGE_SIZE)
-        comparing = ByComparing(ours.address, count * PAGE_SIZE)
+        kernel = ours.watched_by(ByKernel, count * PAGE_SIZE)
+        comparing = ours.watched_by(ByComparing, count * PAGE_SIZE)
         try:
             before = [ours.page(number) for number in range(PAGES_MAX)]
             for writes, grown in steps:
@@ -106,7 +136,7 @@ def test_all_ways_agree(steps: list[tuple[list[Write], int]], count: int) -> Non
 def test_what_stood_there_before_is_not_written(make: Make) -> None:
     with memory() as ours:
         ours.bytes[:] = b"x" * len(ours.bytes)
-        watched = make(ours.address, len(ours.bytes))
+        watched = ours.watched_by(make, len(ours.bytes))
         assert watched.take(len(ours.bytes)) == []
         ours.bytes[5 * PAGE_SIZE] = 1
         ours.bytes[6 * PAGE_SIZE] = 1
@@ -119,7 +149,7 @@ def test_what_stood_there_before_is_not_written(make: Make) -> None:
 @WAYS
 def test_what_grows_is_watched_from_then_on(make: Make) -> None:
     with memory() as ours:
-        watched = make(ours.address, 2 * PAGE_SIZE)
+        watched = ours.watched_by(make, 2 * PAGE_SIZE)
         ours.bytes[3 * PAGE_SIZE] = 1
         assert watched.take(8 * PAGE_SIZE) == [(3, 4)]
         ours.bytes[7 * PAGE_SIZE] = 1
@@ -135,7 +165,7 @@ def test_more_runs_than_are_told_at_once_are_all_told(
 ) -> None:
     monkeypatch.setattr(written, "_RUNS_MAX", 4)
     with memory() as ours:
-        watched = make(ours.address, len(ours.bytes))
+        watched = ours.watched_by(make, len(ours.bytes))
         wanted = list(range(0, PAGES_MAX, 2))
         for page in wanted:
             ours.bytes[page * PAGE_SIZE] = 1
@@ -173,13 +203,13 @@ def test_where_the_kernel_cannot_the_choice_falls_on_comparing(
 
     monkeypatch.setattr(written, "_userfaultfd", refuse)
     with memory() as ours:
-        watched = watch(ours.address, 8 * PAGE_SIZE)
+        watched = watch(ours.address, 8 * PAGE_SIZE, ours.address)
         assert isinstance(watched, ByComparing)
         watched.close()
         with pytest.raises(EngineError, match="the kernel cannot tell"):
-            watch(ours.address, 8 * PAGE_SIZE, Way.KERNEL)
+            watch(ours.address, 8 * PAGE_SIZE, 0, Way.KERNEL)
 
 
 def test_only_whole_pages_are_watched() -> None:
     with memory() as ours, pytest.raises(OptionError, match="whole pages"):
-        watch(ours.address, PAGE_SIZE + 1)
+        watch(ours.address, PAGE_SIZE + 1, 0)

@@ -38,6 +38,11 @@ class Gate:
         """The function called ``name``."""
         return self._spots.setdefault(name, Spot(name))
 
+    @property
+    def names(self) -> set[str]:
+        """The names of all functions."""
+        return set(self._spots)
+
     def watch(self, names: Iterable[str]) -> None:
         """Close these functions for good, and open all others."""
         wanted = set(names)

@@ -8,6 +8,7 @@ import select
 import stat
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -18,8 +19,14 @@ class Stopped(BaseException):
     """The host asked the guest to stop; the journal can be resumed."""
 
 
+#: A guest that has waited for so long is idle.
+IDLE_NS = 100_000_000
+
+Hold = Callable[[bool], None]
+
+
 class Interrupter:
-    """A request to stop, from any thread or signal handler."""
+    """A request to stop, or to look up, from any thread or signal handler."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -30,48 +37,79 @@ class Interrupter:
         self.requested = True
         os.eventfd_write(self._event, 1)
 
+    def wake(self) -> None:
+        """Let a guest that waits look up."""
+        os.eventfd_write(self._event, 1)
+
     def check(self) -> None:
         """Raise ``Stopped`` if a stop was requested."""
         if self.requested:
             raise Stopped
 
-    def wait(self, source: "Source | None", timeout_ns: int | None) -> bool:
+    def wait(
+        self, source: "Source | None", timeout_ns: int | None, hold: Hold | None = None
+    ) -> bool:
         """Wait until ``source`` can be read, or the time is over; whether it can be read.
 
-        Raises ``Stopped`` when a stop is requested meanwhile.
+        Raises ``Stopped`` when a stop is requested meanwhile. ``hold`` is called when the wait
+        begins and whenever the guest is to look up, and once with true when it has become idle;
+        what it raises ends the wait.
         """
         if source is not None and source.ready():
             return True
-        poll = select.poll()
-        poll.register(self._event, select.POLLIN)
-        if source is not None:
-            poll.register(source.fileno(), select.POLLIN)
-        deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
+        began = time.monotonic_ns()
+        deadline = None if timeout_ns is None else began + timeout_ns
+        idle_at = began + IDLE_NS if hold is not None else None
         while True:
             self.check()
-            left = None if deadline is None else max(deadline - time.monotonic_ns(), 0)
-            # poll counts whole milliseconds: wait for them, then for the rest by select.
-            if left is None or left >= 1_000_000:
-                poll.poll(None if left is None else min(left // 1_000_000, 3_600_000))
-            elif left:
-                select.select([self._event], [], [], left / 1e9)
+            if hold is not None:
+                is_idle = idle_at is not None and time.monotonic_ns() >= idle_at
+                hold(is_idle)
+                idle_at = None if is_idle else idle_at
+            self._wait_once(source, _earlier(deadline, idle_at))
             self.check()
             if source is not None and source.ready():
                 return True
             if deadline is not None and time.monotonic_ns() >= deadline:
                 return False
 
+    def _wait_once(self, source: "Source | None", until: int | None) -> None:
+        """Wait until something can be read, or somebody wants the guest to look up."""
+        poll = select.poll()
+        poll.register(self._event, select.POLLIN)
+        if source is not None:
+            poll.register(source.fileno(), select.POLLIN)
+        left = None if until is None else max(until - time.monotonic_ns(), 0)
+        # poll counts whole milliseconds: wait for them, then for the rest by select.
+        if left is None or left >= 1_000_000:
+            poll.poll(None if left is None else min(left // 1_000_000, 3_600_000))
+        elif left:
+            select.select([self._event], [], [], left / 1e9)
+        self._look_up()
+
+    def _look_up(self) -> None:
+        """Wake-ups that were seen are used up; a request to stop stays."""
+        if not self.requested:
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._event)
+
     def wait_writable(self, fd: int) -> None:
         """Wait until ``fd`` can be written; raises ``Stopped`` if a stop comes first."""
         poll = select.poll()
         poll.register(fd, select.POLLOUT)
         poll.register(self._event, select.POLLIN)
-        if all(found != fd for found, _ in poll.poll()):
-            raise Stopped
+        while all(found != fd for found, _ in poll.poll()):
+            self.check()
+            self._look_up()
 
     def close(self) -> None:
         """Give the descriptor back."""
         os.close(self._event)
+
+
+def _earlier(one: int | None, other: int | None) -> int | None:
+    """The earlier of two times; none is never."""
+    return min((time for time in (one, other) if time is not None), default=None)
 
 
 class Source(Protocol):

@@ -1,15 +1,13 @@
 """Which pages of a memory were written since the last look: told by the kernel, or by comparing.
 
-Both may name a page whose bytes are what they were: who keeps pages compares their hashes.
+The kernel may name a page whose bytes are what they were: who keeps pages compares them.
 """
 
 import ctypes
 import fcntl
-import mmap
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -45,10 +43,12 @@ class Written(Protocol):
         """Let go of the memory, before it goes away."""
 
 
-def watch(address: int, size: int, way: Way = Way.AUTO) -> Written:
+def watch(address: int, size: int, mirror: int, way: Way = Way.AUTO) -> Written:
     """Begin to note what is written to the memory at ``address``.
 
-    Raises EngineError where the kernel is asked for and cannot.
+    ``mirror`` is the address of a copy that whoever asks keeps up with what it is told, and that
+    has zeros where the memory has not grown to. Raises EngineError where the kernel is asked for
+    and cannot.
     """
     if size % PAGE_SIZE or address % PAGE_SIZE:
         raise OptionError(f"a memory of whole pages is watched, not {size} bytes at {address:#x}")
@@ -59,7 +59,7 @@ def watch(address: int, size: int, way: Way = Way.AUTO) -> Written:
             if way is Way.KERNEL:
                 reason = f"the kernel cannot tell which pages are written: {error}"
                 raise EngineError(reason) from error
-    return ByComparing(address, size)
+    return ByComparing(address, mirror)
 
 
 # -- the kernel: userfaultfd(2) with asynchronous write protection, and PAGEMAP_SCAN, Linux 6.7 --
@@ -192,7 +192,7 @@ def _userfaultfd() -> int:
     return descriptor
 
 
-def _joined(runs: list[Run]) -> Iterator[Run]:
+def _joined(runs: Iterable[Run]) -> Iterator[Run]:
     """Join runs that touch; they come in order."""
     held: Run | None = None
     for start, stop in runs:
@@ -210,50 +210,30 @@ def _joined(runs: list[Run]) -> Iterator[Run]:
 
 _memcmp = _libc.memcmp
 _memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
-_memmove = ctypes.memmove
 
 
 class ByComparing:
-    """Keeps a copy, and compares: exact, in a tenth of a second a GiB, for as much memory again.
+    """Compares with the copy: exact, in a tenth of a second a GiB.
 
     > Why not hashes? A guest may be hostile, and the hashes that are fast enough can be forged.
     """
 
-    def __init__(self, address: int, size: int) -> None:
-        self._address = address
-        self._copies: list[tuple[int, int, mmap.mmap]] = []  # start, size, the copy of it
-        self._size = 0
-        self.take(size)
+    def __init__(self, address: int, mirror: int) -> None:
+        self._address, self._mirror = address, mirror
 
     def take(self, size: int) -> list[Run]:
-        """Give what differs from the copy, and copy it."""
-        if size > self._size:
-            # zeros, as the memory was where it is new; pages that stay so take no room
-            start, more = self._size, size - self._size
-            self._copies.append((start, more, mmap.mmap(-1, more)))
-            self._size = size
-        found: list[Run] = []
-        for start, length, copy in self._copies:
-            anchor = ctypes.c_char.from_buffer(copy)
-            found += self._compared(start, length, ctypes.addressof(anchor))
-            del anchor
-        return list(_joined(found))
+        """Give what differs from the copy."""
+        return list(_joined(self._compared(size)))
 
     def close(self) -> None:
-        """Let go of the copy."""
-        for _, _, copy in self._copies:
-            with suppress(BufferError):
-                copy.close()
-        self._copies = []
+        """There is nothing to let go of."""
 
-    def _compared(self, start: int, size: int, copy: int) -> Iterator[Run]:
-        memory = self._address + start
+    def _compared(self, size: int) -> Iterator[Run]:
+        memory, mirror = self._address, self._mirror
         for chunk in range(0, size, _CHUNK_SIZE):
             length = min(_CHUNK_SIZE, size - chunk)
-            if not _memcmp(memory + chunk, copy + chunk, length):
+            if not _memcmp(memory + chunk, mirror + chunk, length):
                 continue
             for at in range(chunk, chunk + length, PAGE_SIZE):
-                if _memcmp(memory + at, copy + at, PAGE_SIZE):
-                    _memmove(copy + at, memory + at, PAGE_SIZE)
-                    page = (start + at) // PAGE_SIZE
-                    yield page, page + 1
+                if _memcmp(memory + at, mirror + at, PAGE_SIZE):
+                    yield at // PAGE_SIZE, at // PAGE_SIZE + 1
