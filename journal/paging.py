@@ -18,6 +18,8 @@ EVENT_PAGES_MAX = 16
 """Pages in one event: what a block holds, so that one flipped bit costs few pages."""
 PATCH_SIZE_MAX = PAGE_SIZE // 2
 """A page whose patches would be larger is given whole."""
+TABLE_PART_COUNT = 1 << 14
+"""Elements of a table in one event, if it has more behind them."""
 SIZE_MAX = 1 << 32
 """Bytes of a memory, at most."""
 
@@ -166,12 +168,11 @@ def summed(total: int, added: int, removed: int) -> int:
     return (total + added - removed) % _HASHES
 
 
-def table_payload(table: int, functions: Sequence[int]) -> bytes:
-    """Give what a table adds to a digest: the payload of a TableSet that had all its elements.
-
-    Where there are more than fit into an event, it goes on in the same way.
-    """
-    return struct.pack(f"<3I{len(functions)}I", table, 0, len(functions), *functions)
+def table_payloads(table: int, functions: Sequence[int]) -> Iterator[bytes]:
+    """Give what a table adds to a digest: the payloads of TableSets that have all its elements."""
+    for start in range(0, max(len(functions), 1), TABLE_PART_COUNT):
+        part = functions[start : start + TABLE_PART_COUNT]
+        yield struct.pack(f"<3I{len(part)}I", table, start, len(part), *part)
 
 
 def state_digest(memories: Iterable[tuple[int, int, int]], payloads: Iterable[bytes]) -> bytes:
@@ -179,7 +180,7 @@ def state_digest(memories: Iterable[tuple[int, int, int]], payloads: Iterable[by
 
     ``memories`` are index, size in bytes and sum of the page hashes of each, by index; ``payloads``
     those of the events that say the rest, in the order in which they stand in front of a Snapshot,
-    with ``table_payload`` for each table.
+    with ``table_payloads`` for each table, whatever part of it they have.
     """
     digest = xxhash.xxh3_128()
     for index, size, total in memories:

@@ -31,7 +31,7 @@ from journal.paging import (
     patched,
     state_digest,
     summed,
-    table_payload,
+    table_payloads,
 )
 
 COUNT = 40
@@ -289,11 +289,16 @@ def test_a_table_is_digested_as_the_event_of_all_its_elements(
     functions: tuple[int, ...], table: int
 ) -> None:
     whole = TableSet(table=table, start=0, functions=functions)
-    assert table_payload(table, functions) == codec.encode(whole)
+    assert list(table_payloads(table, functions)) == [codec.encode(whole)]
 
 
-def test_a_table_of_more_elements_than_fit_an_event_has_a_payload() -> None:
-    assert len(table_payload(0, range(70_000))) == 12 + 4 * 70_000
+@pytest.mark.parametrize("count", [16384, 16385, 70_000])
+def test_a_large_table_is_digested_as_the_events_of_its_parts(count: int) -> None:
+    parts = [
+        TableSet(table=3, start=start, functions=tuple(range(start, min(start + 16384, count))))
+        for start in range(0, count, 16384)
+    ]
+    assert list(table_payloads(3, range(count))) == [codec.encode(part) for part in parts]
 
 
 def plain_digest(memories: Sequence[tuple[int, bytes]], payloads: Sequence[bytes]) -> bytes:

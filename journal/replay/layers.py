@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from journal import codec
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint
 from journal.events.threads import GlobalsSet, SetThread
-from journal.paging import page_hash, state_digest, summed, table_payload
+from journal.paging import page_hash, state_digest, summed, table_payloads
 
 _LISTED_SIZE = 64
 """What an entry of a listing takes besides its name."""
@@ -101,7 +101,7 @@ class Layer:
         if self.globals is not None:
             yield codec.encode(self.globals)
         for table, functions in sorted(self.tables.items()):
-            yield table_payload(table, functions)
+            yield from table_payloads(table, functions)
         for _, thread in sorted(self.threads.items()):
             if thread is not None:
                 yield codec.encode(thread)
