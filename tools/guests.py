@@ -33,7 +33,10 @@ OWN_FLAGS = {
     "simd": ["-msimd128"],
 }
 
-_SAYING = ("dropped", "globals", "memories", "references", "segments", "start", "tables", "tails")
+_SAYING = (
+    *("dropped", "elements", "globals", "memories", "references", "segments", "start", "tables"),
+    "tails",
+)
 PARTS = {
     "families": ["families.c", "families_say.c", "families_fd.c", "families_path.c"],
     "jumps": ["jumps.c", "jumps_tag.S"],
