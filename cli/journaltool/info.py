@@ -2,7 +2,6 @@
 
 import json
 import os
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -64,8 +63,8 @@ def _known(found: "Facts", obstacle: str, env: bool) -> dict[str, Any]:
     if found.parent is not None:
         known["parent"] = {"id": found.parent.journal.hex(), "seq": found.parent.seq}
     known |= {
-        "created": _moment(summary.created),
-        "last_event": _moment(summary.last_time) if summary.events else None,
+        "created": reading.moment(summary.created),
+        "last_event": reading.moment(summary.last_time) if summary.events else None,
         "sessions": found.sessions,
         "events": summary.events,
         "blocks": summary.blocks,
@@ -100,7 +99,7 @@ def _identity(start: "ProcessStart", env: bool) -> dict[str, Any]:
         "host_revision": start.host_revision,
         "platform": start.platform,
         "configuration": dict(start.configuration),
-        "started": _moment(start.realtime // 1000),
+        "started": reading.moment(start.realtime // 1000),
     }
 
 
@@ -126,14 +125,6 @@ def _ending(found: "Facts") -> dict[str, Any]:
     else:
         trap = ending.kind
     return {"ended": True, "exit_code": code, "trap": trap}
-
-
-def _moment(micros: int) -> str:
-    """A time; a number where no calendar has it: a journal may come from anywhere."""
-    try:
-        return datetime.fromtimestamp(micros / 1e6, UTC).isoformat(timespec="milliseconds")
-    except (ValueError, OverflowError, OSError):
-        return f"{micros} µs"
 
 
 def _rows(known: dict[str, Any], summary: "Summary") -> list[tuple[str, str]]:

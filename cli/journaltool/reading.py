@@ -1,6 +1,7 @@
 """Reading a journal for show: behind damage too, and what there is to say of its end."""
 
 from collections.abc import Callable, Container, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,3 +82,11 @@ def events(first_seq: int, last_seq: int) -> str:
 def place(offset: int, file: str) -> str:
     """``at offset 7``, and of which file where there are several."""
     return f"at offset {offset} of {file}" if file else f"at offset {offset}"
+
+
+def moment(micros: int) -> str:
+    """A time; a number where no calendar has it: a journal may come from anywhere."""
+    try:
+        return datetime.fromtimestamp(micros / 1e6, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{micros} µs"
