@@ -1,0 +1,141 @@
+"""A process of its own that lets Binaryen instrument one module, and ends: it imports nothing of
+the journal, and is run as a script.
+
+Binaryen ends its process when it cannot go on, and a module may be hostile to it: so it gets
+limits for memory, time and output, and dies with whoever started it.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+STACK_MEMORY_PAGES = 512
+"""How large the memory is that a stack is unwound into: 32 MiB."""
+
+OPTIMIZE_LEVEL = 2
+ARGUMENTS = {
+    "asyncify-in-secondary-memory": "1",
+    "asyncify-secondary-memory-size": str(STACK_MEMORY_PAGES),
+}
+PASSES = ("asyncify",)
+FEATURES = (
+    *("mutable-globals", "sign-ext", "nontrapping-float-to-int", "bulk-memory", "multivalue"),
+    *("reference-types", "simd", "relaxed-simd", "extended-const", "multimemory"),
+)
+"""What a module may need, by the names of Binaryen's options."""
+
+_OUTPUT_SIZE_MAX = 1 << 30
+_CORES_MAX = 8
+_PR_SET_PDEATHSIG = 1
+_LIKELIEST_VICTIM = "1000"
+
+
+class Task(NamedTuple):
+    """What is to be done: with a library (else a program), from a file to a file.
+
+    ``parent`` is the process that waits for it.
+    """
+
+    tool: str
+    is_library: bool
+    source: str
+    target: str
+    seconds_max: int
+    memory_size_max: int
+    parent: int
+
+
+def command(task: Task) -> list[str]:
+    """What runs a task: without the site's modules, which take longer to load than all this."""
+    return [sys.executable, "-I", "-S", __file__, json.dumps(task)]
+
+
+def _main() -> None:
+    task = Task(*json.loads(sys.argv[1]))
+    _die_with(task.parent)
+    _limit(task)
+    if task.is_library:
+        _by_library(task)
+    else:
+        os.execv(task.tool, _program(task))
+
+
+def _die_with(parent: int) -> None:
+    with suppress(AttributeError, OSError):  # elsewhere than on Linux, it outlives a parent killed
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("who asked for it is gone")
+
+
+def _limit(task: Task) -> None:
+    cores = min(os.cpu_count() or 1, _CORES_MAX)
+    limits = {
+        resource.RLIMIT_AS: task.memory_size_max,
+        resource.RLIMIT_CPU: task.seconds_max * cores,
+        resource.RLIMIT_FSIZE: _OUTPUT_SIZE_MAX,
+        resource.RLIMIT_CORE: 0,
+    }
+    for kind, limit in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        with suppress(ValueError, OSError):  # a system that does not have this limit
+            resource.setrlimit(kind, (value, value))
+    # Each of its threads takes address space: as many as the limit was chosen for.
+    os.environ["BINARYEN_CORES"] = str(cores)
+    with suppress(OSError):  # where memory ends, it is this process that goes
+        Path("/proc/self/oom_score_adj").write_text(_LIKELIEST_VICTIM)
+
+
+def _program(task: Task) -> list[str]:
+    """The command line of wasm-opt."""
+    return [
+        *(task.tool, task.source, "-o", task.target, "--quiet", "--debuginfo"),
+        *(f"--enable-{feature}" for feature in FEATURES),
+        *(f"--optimize-level={OPTIMIZE_LEVEL}", "--shrink-level=0"),
+        *(f"--pass-arg={name}@{value}" for name, value in ARGUMENTS.items()),
+        *(f"--{name}" for name in PASSES),
+    ]
+
+
+class _Written(ctypes.Structure):
+    _fields_ = (
+        ("binary", ctypes.c_void_p),
+        ("size", ctypes.c_size_t),
+        ("source_map", ctypes.c_char_p),
+    )
+
+
+def _by_library(task: Task) -> None:
+    """The same as with wasm-opt, through the functions of binaryen-c.h."""
+    library = ctypes.CDLL(task.tool)
+    pointer, text = ctypes.c_void_p, ctypes.c_char_p
+    library.BinaryenModuleRead.restype = pointer
+    library.BinaryenModuleRead.argtypes = [text, ctypes.c_size_t]
+    library.BinaryenFeatureAll.restype = ctypes.c_uint32
+    library.BinaryenModuleSetFeatures.argtypes = [pointer, ctypes.c_uint32]
+    library.BinaryenModuleRunPasses.argtypes = [pointer, ctypes.POINTER(text), ctypes.c_uint32]
+    library.BinaryenModuleAllocateAndWrite.argtypes = [pointer, text]
+    library.BinaryenModuleAllocateAndWrite.restype = _Written
+    library.BinaryenSetPassArgument.argtypes = [text, text]
+    source = Path(task.source).read_bytes()
+    module = library.BinaryenModuleRead(source, len(source))
+    library.BinaryenModuleSetFeatures(module, library.BinaryenFeatureAll())
+    library.BinaryenSetOptimizeLevel(OPTIMIZE_LEVEL)
+    library.BinaryenSetShrinkLevel(0)
+    library.BinaryenSetDebugInfo(True)
+    for name, value in ARGUMENTS.items():
+        library.BinaryenSetPassArgument(name.encode(), value.encode())
+    passes = (text * len(PASSES))(*(name.encode() for name in PASSES))
+    library.BinaryenModuleRunPasses(module, passes, len(passes))
+    written = library.BinaryenModuleAllocateAndWrite(module, None)
+    Path(task.target).write_bytes(ctypes.string_at(written.binary, written.size))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,130 @@
+"""The binary format of modules, as far as sections and numbers go: read, and written.
+
+It is that of the WebAssembly specification, section 5. Whatever does not fit it raises
+ModuleRefused.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from journal.errors import ModuleRefused
+
+MAGIC = b"\0asm\1\0\0\0"
+
+CUSTOM, TYPES, IMPORTS, FUNCTIONS, TABLES, MEMORIES, GLOBALS = range(7)
+EXPORTS, START, ELEMENTS, CODE, DATA, DATA_COUNT, TAGS = range(7, 14)
+"""The numbers of sections."""
+ORDER = (
+    *(TYPES, IMPORTS, FUNCTIONS, TABLES, MEMORIES, TAGS, GLOBALS),
+    *(EXPORTS, START, ELEMENTS, DATA_COUNT, CODE, DATA),
+)
+"""How sections that are not custom follow each other."""
+
+FUNCTION, TABLE, MEMORY, GLOBAL, TAG = range(5)
+"""Kinds of what is imported and exported."""
+
+NUMBER_TYPES = frozenset({0x7F, 0x7E, 0x7D, 0x7C, 0x7B})
+"""Types of values that are no references: i32, i64, f32, f64 and v128."""
+TYPED_REFERENCES = (0x63, 0x64)
+"""Types of values behind which stands the type that they refer to."""
+
+_LEB_SIZE_MAX = {32: 5, 64: 10}
+
+
+class Cursor:
+    """A place in bytes that moves on as they are read, and never past ``stop``."""
+
+    def __init__(self, data: bytes, at: int, stop: int) -> None:
+        self.data, self.at, self.stop = data, at, stop
+
+    def byte(self) -> int:
+        """The next byte."""
+        if self.at >= self.stop:
+            raise ModuleRefused(f"the module is cut short at offset {self.at}")
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def number(self, bits: int = 32) -> int:
+        """A number in LEB128, unsigned; of a signed one, something."""
+        value = 0
+        for index in range(_LEB_SIZE_MAX[bits]):
+            byte = self.byte()
+            value |= (byte & 0x7F) << 7 * index
+            if byte < 0x80:
+                return value
+        raise ModuleRefused(f"the module has a number that is too long at offset {self.at}")
+
+    def skip(self, size: int) -> None:
+        """Pass over bytes."""
+        if size > self.stop - self.at:
+            raise ModuleRefused(f"the module is cut short at offset {self.stop}")
+        self.at += size
+
+    def name(self) -> str:
+        """A name; one that is no UTF-8 comes out damaged."""
+        size = self.number()
+        start = self.at
+        self.skip(size)
+        return self.data[start : self.at].decode(errors="replace")
+
+    def type(self) -> int:
+        """The first byte of a value's type; what it refers to is passed over."""
+        byte = self.byte()
+        if byte in TYPED_REFERENCES:
+            self.number()
+        return byte
+
+
+class Section(NamedTuple):
+    """A section: its number, and where its head, its body and what follows begin."""
+
+    number: int
+    start: int
+    body: int
+    stop: int
+
+
+def sections(module: bytes) -> Iterator[Section]:
+    """The sections of a module, in the order in which they stand."""
+    if not module.startswith(MAGIC):
+        raise ModuleRefused("this is no WebAssembly module of version 1")
+    cursor = Cursor(module, len(MAGIC), len(module))
+    while cursor.at < len(module):
+        start = cursor.at
+        number, size = cursor.byte(), cursor.number()
+        body = cursor.at
+        cursor.skip(size)
+        yield Section(number, start, body, cursor.at)
+
+
+def leb(number: int) -> bytes:
+    """A number in unsigned LEB128."""
+    found = bytearray()
+    while number >= 0x80:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
+
+
+def sized(data: bytes | memoryview) -> bytes:
+    """Bytes behind their size."""
+    return leb(len(data)) + bytes(data)
+
+
+def rebuilt(module: bytes, others: Mapping[int, bytes]) -> bytes:
+    """The module with other bodies for some of its sections, or more sections.
+
+    Of custom sections only the names are kept: those of compilers and debuggers tell of places in
+    the code that may be elsewhere now, or are of no use to who runs it.
+    """
+    found: dict[int, bytes | memoryview] = {}
+    names = b""
+    for one in sections(module):
+        if one.number != CUSTOM:
+            found[one.number] = memoryview(module)[one.body : one.stop]
+        elif Cursor(module, one.body, one.stop).name() == "name":
+            names = module[one.start : one.stop]
+    found |= others
+    made = [bytes([number]) + sized(found[number]) for number in ORDER if number in found]
+    return b"".join((MAGIC, *made, names))

@@ -1,0 +1,111 @@
+"""The instructions of WebAssembly 3.0: what follows each opcode, and what each is of note for.
+
+The numbers are those of the specification, "Index of Instructions". Older exceptions (``try``) are
+here too, because compilers still make them.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+
+Code = tuple[int, int]
+"""An opcode, and behind a prefix its second number; that is -1 where there is none."""
+
+PREFIXES = {0xFB, 0xFC, 0xFD, 0xFE}
+LOOP = (0x03, -1)
+END = (0x0B, -1)
+CALLS = frozenset({(0x10, -1), (0x11, -1), (0x14, -1)})
+
+
+class Note(Enum):
+    """What an instruction is of note for; the value says it of a function, as what it has."""
+
+    LOOP = "a loop"
+    EXCEPTIONS = "exceptions"
+    TAIL_CALL = "a tail call"
+    ATOMICS = "atomic instructions"
+    OBJECTS = "objects of garbage collection"
+    TABLE_CHANGE = "an instruction that changes a table"
+    SEGMENT_DROP = "an instruction that drops a segment"
+
+
+# What follows an opcode is told by letters, one for each immediate: u a number of 32 bits, l one of
+# 64, m a place in memory, b a byte, 4, 8 and x as many bytes (x is 16), t a block's type, h a
+# heap's type, L a list of labels, T a list of types, C a list of catches.
+_ONE_BYTE: Mapping[str, Iterable[int]] = {
+    "": (
+        *(0x00, 0x01, 0x05, 0x0A, 0x0B, 0x0F, 0x19, 0x1A, 0x1B, 0xD1, 0xD3, 0xD4),
+        *range(0x45, 0xC5),
+    ),
+    "u": (
+        *(0x07, 0x08, 0x09, 0x0C, 0x0D, 0x10, 0x12, 0x14, 0x15, 0x18, 0x3F, 0x40, 0x41),
+        *range(0x20, 0x27),
+        *(0xD2, 0xD5, 0xD6),
+    ),
+    "uu": (0x11, 0x13),
+    "l": (0x42,),
+    "m": range(0x28, 0x3F),
+    "4": (0x43,),
+    "8": (0x44,),
+    "t": (0x02, 0x03, 0x04, 0x06),
+    "h": (0xD0,),
+    "L": (0x0E,),
+    "T": (0x1C,),
+    "tC": (0x1F,),
+}
+_OBJECTS: Mapping[str, Iterable[int]] = {
+    "": (15, 26, 27, 28, 29, 30),
+    "u": (0, 1, 6, 7, 11, 12, 13, 14, 16),
+    "uu": (2, 3, 4, 5, 8, 9, 10, 17, 18, 19),
+    "h": (20, 21, 22, 23),
+    "buhh": (24, 25),
+}
+_BULK: Mapping[str, Iterable[int]] = {
+    "": range(8),
+    "u": (9, 11, 13, 15, 16, 17),
+    "uu": (8, 10, 12, 14),
+}
+_NO_VECTORS = {
+    *(0x9A, 0xA2, 0xA5, 0xA6, 0xAF, 0xB0, 0xB2, 0xB3, 0xB4, 0xBB),
+    *(0xC2, 0xC5, 0xC6, 0xCF, 0xD0, 0xD2, 0xD3, 0xD4, 0xE2, 0xEE),
+}
+_VECTORS: Mapping[str, Iterable[int]] = {
+    "m": (*range(12), 92, 93),
+    "x": (12, 13),
+    "b": range(21, 35),
+    "mb": range(84, 92),
+    "": (
+        *range(14, 21),
+        *range(35, 84),
+        *(code for code in range(94, 256) if code not in _NO_VECTORS),
+        *range(0x100, 0x114),
+    ),
+}
+_ATOMICS: Mapping[str, Iterable[int]] = {"m": (0, 1, 2, *range(0x10, 0x4F)), "b": (3,)}
+
+
+def _shapes() -> dict[Code, str]:
+    found = {(code, -1): shape for shape, codes in _ONE_BYTE.items() for code in codes}
+    prefixed = {0xFB: _OBJECTS, 0xFC: _BULK, 0xFD: _VECTORS, 0xFE: _ATOMICS}
+    for prefix, group in prefixed.items():
+        found |= {(prefix, code): shape for shape, codes in group.items() for code in codes}
+    return found
+
+
+SHAPES: Mapping[Code, str] = _shapes()
+"""What follows each opcode that there is."""
+
+
+def _notes() -> dict[Code, Note]:
+    found = {code: Note.OBJECTS for code in SHAPES if code[0] == 0xFB}
+    found |= {code: Note.ATOMICS for code in SHAPES if code[0] == 0xFE}
+    exceptions = (0x06, 0x07, 0x08, 0x09, 0x0A, 0x18, 0x19, 0x1F)
+    found |= {(code, -1): Note.EXCEPTIONS for code in exceptions}
+    found |= {(code, -1): Note.TAIL_CALL for code in (0x12, 0x13, 0x15)}
+    found |= {(0xFC, code): Note.TABLE_CHANGE for code in (12, 14, 15, 17)}
+    found |= {(0xFC, code): Note.SEGMENT_DROP for code in (9, 13)}
+    return found | {LOOP: Note.LOOP, (0x26, -1): Note.TABLE_CHANGE}
+
+
+NOTES: Mapping[Code, Note] = _notes()
+"""The instructions of note; all others are passed over."""
+assert NOTES.keys() <= SHAPES.keys()
