@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from journal.reader import Reader
     from journal.recovering import Recovery, recover
     from journal.replay import DirectoryHost, ModelHost, play
+    from journal.snapshots import SnapshotInfo, snapshots_of
     from journal.writer import Writer
 
 #: Where the other names are; imported when they are first used, because some are slow to import.
@@ -107,6 +108,8 @@ _HERE = {
     "DirectoryHost": "replay",
     "ModelHost": "replay",
     "play": "replay",
+    "SnapshotInfo": "snapshots",
+    "snapshots_of": "snapshots",
     "Writer": "writer",
     "Level": "events.process",
     "Trigger": "events.snapshots",
@@ -178,6 +181,7 @@ __all__ = [
     "Repair",
     "Roll",
     "SafePoints",
+    "SnapshotInfo",
     "Snapshots",
     "Stacks",
     "StorageError",
@@ -199,6 +203,7 @@ __all__ = [
     "record",
     "recover",
     "resume",
+    "snapshots_of",
 ]
 
 

@@ -1,0 +1,177 @@
+"""The snapshots that a journal has, without the engine and without what they are made of."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from journal import codec
+from journal.errors import MalformedEvent
+from journal.events.core import TtySet
+from journal.events.memory import PAGE_SIZE, MemoryPages, UpdateMemoryRegion
+from journal.events.process import ProcessStart
+from journal.events.snapshots import (
+    ClearEthereal,
+    DescriptorPositions,
+    DirectoryListing,
+    SafePoint,
+    Snapshot,
+    Trigger,
+)
+from journal.events.threads import CloseThread, GlobalsSet, SetThread, TableSet
+from journal.frame import Frame
+from journal.reader import Reader
+
+_PARTS = (
+    UpdateMemoryRegion,
+    MemoryPages,
+    SetThread,
+    CloseThread,
+    GlobalsSet,
+    TableSet,
+    DescriptorPositions,
+    DirectoryListing,
+    TtySet,
+)
+_TAGS = frozenset(kind.tag for kind in (*_PARTS, ProcessStart, SafePoint, Snapshot, ClearEthereal))
+_COUNT_AT = 4 + 8
+"""Where a MemoryPages event says how many pages it has."""
+_REGION_HEAD_SIZE = 8 + 8 + 4
+_NO_CODE = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """One snapshot of a journal: its number is that of its Snapshot event.
+
+    ``time`` is the event's, in µs since the epoch. ``first_seq`` is the number of its SafePoint,
+    None where another runtime wrote it, and then what else only a SafePoint says is empty or 0.
+    ``pages`` are those that it has, ``size`` is the bytes of all its payloads. ``code`` is the hash
+    of the instrumented module, empty where there is none. Where it is not ``resumable``, ``reason``
+    says why.
+    """
+
+    seq: int
+    time: int
+    trigger: Trigger
+    first_seq: int | None
+    pages: int
+    size: int
+    digest: bytes
+    whole: bool
+    has_stacks: bool
+    code: bytes
+    entry: str
+    function: str
+    calls: int
+    monotonic: int
+    resumable: bool
+    reason: str
+
+
+def snapshots_of(reader: Reader, *, upto: int | None = None) -> Iterator[SnapshotInfo]:
+    """Give the snapshots of a journal in order, those whose number is below ``upto``.
+
+    One that was begun and not closed is none. Raises as ``Reader.frames`` does, and MalformedEvent.
+    """
+    knows_process, gathered = False, _Gathered()
+    for frame in reader.frames(stop=upto, tags=_TAGS):
+        if frame.tag == Snapshot.tag:
+            yield gathered.closed(frame, knows_process=knows_process)
+            gathered = _Gathered()
+        elif frame.tag == SafePoint.tag:
+            gathered = _Gathered()
+            gathered.begin(frame)
+        elif frame.tag == ClearEthereal.tag:
+            gathered = _Gathered()
+        elif frame.tag == ProcessStart.tag:
+            knows_process, gathered = True, _Gathered()
+        else:
+            gathered.add(frame)
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What was met of a snapshot that is not closed yet."""
+
+    first_seq: int | None = None
+    point: SafePoint = field(
+        default=SafePoint(calls=0, monotonic=0, code=_NO_CODE, whole=False, entry="", function="")
+    )
+    pages: int = 0
+    size: int = 0
+    has_stacks: bool = False
+
+    def begin(self, frame: Frame) -> None:
+        """It begins."""
+        point = codec.decode(frame.tag, frame.payload, frame.offset)
+        assert isinstance(point, SafePoint)
+        self.first_seq, self.point, self.size = frame.seq, point, len(frame.payload)
+
+    def add(self, frame: Frame) -> None:
+        """One more event of it."""
+        if frame.tag == TtySet.tag and self.first_seq is None:
+            return  # the guest's own
+        self.size += len(frame.payload)
+        if frame.tag == MemoryPages.tag:
+            self.pages += _count(frame)
+        elif frame.tag == UpdateMemoryRegion.tag:
+            self.pages += _count_in_region(frame)
+        elif frame.tag == SetThread.tag:
+            self.has_stacks = True
+
+    def closed(self, frame: Frame, *, knows_process: bool) -> SnapshotInfo:
+        """It is closed."""
+        event, point = codec.decode(frame.tag, frame.payload, frame.offset), self.point
+        assert isinstance(event, Snapshot)
+        reason = self._obstacle() or (
+            "" if knows_process else "the journal does not say what ran, in front of it"
+        )
+        return SnapshotInfo(
+            seq=frame.seq,
+            time=frame.time,
+            trigger=event.trigger,
+            first_seq=self.first_seq,
+            pages=self.pages,
+            size=self.size + len(frame.payload),
+            digest=event.digest,
+            whole=point.whole,
+            has_stacks=self.has_stacks,
+            code=b"" if point.code == _NO_CODE else point.code,
+            entry=point.entry,
+            function=point.function,
+            calls=point.calls,
+            monotonic=point.monotonic,
+            resumable=not reason,
+            reason=reason,
+        )
+
+    def _obstacle(self) -> str:
+        """Why nobody can resume from it; empty if somebody can."""
+        if self.first_seq is None:
+            return "it is no snapshot of ours"
+        if not self.point.entry:
+            return ""  # nothing has run yet
+        if not self.has_stacks:
+            return "it has no stacks: the guest is executed again instead"
+        if self.point.code == _NO_CODE:
+            return "it does not say which code its stacks are of"
+        return ""
+
+
+def _count(frame: Frame) -> int:
+    """How many pages a MemoryPages event has, without looking at them."""
+    behind = _COUNT_AT + 4
+    count = int.from_bytes(frame.payload[_COUNT_AT:behind], "little")
+    if len(frame.payload) < behind + 4 * count:
+        raise MalformedEvent("MemoryPages: it ends in front of its pages", frame.offset)
+    return count
+
+
+def _count_in_region(frame: Frame) -> int:
+    """How many pages a region of memory lies in."""
+    size = len(frame.payload) - _REGION_HEAD_SIZE
+    if size < 0:
+        raise MalformedEvent("UpdateMemoryRegion: it ends in front of its data", frame.offset)
+    if not size:
+        return 0
+    start = int.from_bytes(frame.payload[:8], "little")
+    return (start + size - 1) // PAGE_SIZE - start // PAGE_SIZE + 1
