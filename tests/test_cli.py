@@ -23,7 +23,10 @@ from typer.testing import CliRunner
 import journal
 from tests.programs import ROOT
 
-COMMANDS = ("run", "resume", "snapshot", "inspect", "tail", "info", "verify", "recover", "concat")
+COMMANDS = (
+    *("run", "resume", "snapshot", "snapshots", "inspect", "tail", "info", "verify", "recover"),
+    "concat",
+)
 WAIT_SECONDS = 60.0
 
 Done = subprocess.CompletedProcess[bytes]
@@ -127,6 +130,7 @@ def test_the_version_is_that_of_the_library(tmp_path: Path) -> None:
         ("run", "--level", "most", "a.wasm"),
         ("snapshot",),
         ("snapshot", "--timeout", "0", "a.journal"),
+        ("snapshots",),
         ("inspect", "--kind", "NoSuchKind", "a.journal"),
         ("inspect", "--group", "nobody", "a.journal"),
         ("inspect", "--bytes", "some", "a.journal"),

@@ -16,6 +16,13 @@ import pytest
 from journaltool import running
 
 import journal
+from journal import Frame, SnapshotInfo, paging
+from journal.block import BLOCK_HEADER_SIZE
+from journal.events.snapshots import SafePoint, Snapshot, Trigger
+from journal.events.threads import SetThread
+from journal.triggers import trigger_named
+from tests.programs import guest
+from tests.rewriting import rewritten
 from tests.test_cli import WAIT_SECONDS, command, environment, inside
 
 #: A process that writes a journal, and takes a snapshot of nothing when it is asked for one.
@@ -183,6 +190,107 @@ def test_the_examples_of_asking_work(tmp_path: Path) -> None:
             program, *arguments = shlex.split(line)
             assert program == "journaltool"
             assert inside(*arguments, at=tmp_path).returncode == 0, line
+
+
+def with_snapshots(frames: list[Frame]) -> list[Frame]:
+    """The frames of a run with three snapshots in front of its end."""
+    thread = SetThread(
+        id=0,
+        start_pointer=None,
+        stack_upper=0,
+        stack_lower=0,
+        guard_size=0,
+        stack_size=0,
+        call_stack=b"stack",
+        memory_stack=b"",
+        store_data=b"",
+    )
+    pages = [paging.Page(number, b"p" * 4096, bytes(4096)) for number in (0, 5, 9)]
+    events = [
+        safe_point(b"c" * 32, whole=True),
+        *paging.events_of(0, 2 << 16, pages),
+        thread,
+        Snapshot(when=7, trigger=Trigger.FIRST_STDIN, digest=bytes(range(32))),
+        safe_point(bytes(32), whole=False),
+        Snapshot(when=7, trigger=Trigger.EVENT_COUNT),
+        Snapshot(when=7, trigger=Trigger.IDLE, digest=b"\xff" * 32),
+    ]
+    end = frames[-1]
+    added = [end._replace(tag=event.tag, payload=journal.encode(event)) for event in events]
+    return [*frames[:-1], *added, end]
+
+
+def safe_point(code: bytes, *, whole: bool) -> SafePoint:
+    return SafePoint(
+        calls=9, monotonic=8, code=code, whole=whole, entry="_start", function="fd_read"
+    )
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> list[SnapshotInfo]:
+    """A journal, a.journal, with three snapshots; what the library says of them."""
+    assert inside("run", guest("exit7"), at=tmp_path).returncode == 7
+    path = rewritten(tmp_path / "exit7.journal", tmp_path / "a.journal", with_snapshots)
+    with journal.Reader(path) as reader:
+        return list(journal.snapshots_of(reader))
+
+
+def test_snapshots_are_listed_in_columns(made: list[SnapshotInfo], tmp_path: Path) -> None:
+    done = inside("snapshots", "a.journal", at=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    heading, *rows = done.stdout.decode().splitlines()
+    columns = ["number", "time", "trigger", "pages", "bytes", "digest", "resumable"]
+    assert heading.split() == columns
+    starts = [heading.index(name) for name in ("time", "trigger", "digest", "resumable")]
+    ends = [heading.index(name) + len(name) for name in ("number", "pages", "bytes")]
+    for row in rows:
+        assert all(row[start - 1] == " " != row[start] for start in starts)
+        assert all(row[end] == " " != row[end - 1] for end in ends)
+    cells = [row.split(maxsplit=6) for row in rows]
+    assert [row[0] for row in cells] == [str(one.seq) for one in made]
+    assert [row[2] for row in cells] == ["first-stdin", "event-count", "idle"]
+    assert [row[3] for row in cells] == ["3", "0", "0"]
+    assert [row[4] for row in cells] == [str(one.size) for one in made]
+    assert [row[5] for row in cells] == [bytes(range(6)).hex(), "-", "ff" * 6]
+    assert [row[6] for row in cells] == ["yes", *(f"no: {one.reason}" for one in made[1:])]
+    assert all(one.reason for one in made[1:])
+
+
+def test_snapshots_are_listed_as_json(made: list[SnapshotInfo], tmp_path: Path) -> None:
+    done = inside("snapshots", "--json", "a.journal", at=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    names = ("seq", "time", "pages", "size", "whole", "has_stacks", "function", "calls")
+    for line, one in zip(done.stdout.splitlines(), made, strict=True):
+        told = json.loads(line)
+        assert trigger_named(told.pop("trigger")) is one.trigger
+        assert bytes.fromhex(told.pop("digest")) == one.digest
+        assert (told.pop("resumable"), told.pop("reason")) == (one.resumable, one.reason)
+        assert told == {name: getattr(one, name) for name in names}
+
+
+def test_a_journal_without_snapshots_has_none(tmp_path: Path) -> None:
+    assert inside("run", guest("exit7"), at=tmp_path).returncode == 7
+    done = inside("snapshots", "exit7.journal", at=tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr == b"journaltool: exit7.journal has no snapshots\n"
+    done = inside("snapshots", "--json", "exit7.journal", at=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_snapshots_in_front_of_damage_are_listed(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "a.journal") as writer:
+        for _ in range(3):
+            writer.append(Snapshot(when=7, trigger=Trigger.EXPLICIT))
+            writer.sync()
+    with journal.Reader(tmp_path / "a.journal") as reader:
+        offset = [block.offset for block in reader.blocks()][1]
+    data = bytearray((tmp_path / "a.journal").read_bytes())
+    data[offset + BLOCK_HEADER_SIZE] ^= 0xFF
+    (tmp_path / "a.journal").write_bytes(data)
+    done = inside("snapshots", "a.journal", at=tmp_path)
+    assert done.returncode == 6
+    assert len(done.stdout.splitlines()) == 2
+    assert done.stderr.endswith(b"at offset %d\n" % offset)
 
 
 def test_ctrl_c_ends_the_waiting(tmp_path: Path) -> None:

@@ -4,7 +4,18 @@ from typing import Annotated
 
 import typer
 
-from journaltool import concat, info, inspect, recover, resume, run, snapshot, tail, verify
+from journaltool import (
+    concat,
+    info,
+    inspect,
+    recover,
+    resume,
+    run,
+    snapshot,
+    snapshots,
+    tail,
+    verify,
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -47,7 +58,7 @@ def _main(
 
 
 app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(run.run)
-for _command in (resume, snapshot, inspect, tail, info, verify, recover, concat):
+for _command in (resume, snapshot, snapshots, inspect, tail, info, verify, recover, concat):
     _name = _command.__name__.rpartition(".")[2]
     app.command(_name, help=_command.HELP, epilog=_command.EPILOG, context_settings=_SETTINGS)(
         getattr(_command, _name)
