@@ -14,7 +14,7 @@ from journal.engine.abi import Errno, Refusal
 from journal.engine.descriptors import Descriptors, Socket
 from journal.engine.host_files import value_of
 from journal.engine.host_handles import answered
-from journal.engine.tape import Tape
+from journal.engine.tape import Answer, Tape
 from journal.events.inputs import HostCall
 from journal.events.sockets import (
     AddressFamily,
@@ -133,10 +133,17 @@ class Network:
     ) -> bytes:
         """Do something to the host's socket; a crash takes it away, so twice is no harm."""
 
-        def perform(again: bool) -> tuple[int, bytes]:
+        is_done = False
+
+        def perform(again: bool) -> Answer:
+            nonlocal is_done
+            is_done = True
             return answered(lambda: deed(self._handle(socket)))
 
-        return value_of(self._tape.act(tag, effect, call, fd, perform))
+        value = value_of(self._tape.act(tag, effect, call, fd, perform))
+        if not is_done:
+            socket.close()  # it was made again from what was told before this answer, if at all
+        return value
 
     def _restore(self, fd: int, socket: Socket) -> None:
         """Where the guest is live, let the host's socket be what the guest was told that it is.
