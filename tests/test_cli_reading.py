@@ -18,7 +18,8 @@ from journaltool import fields
 
 import journal
 from journal import codec
-from journal.event import Event, fields_of
+from journal.errors import MalformedEvent
+from journal.event import Event, Group, fields_of
 from journal.events.core import ProcessExit
 from journal.events.inputs import ClockRead
 from journal.events.paths import CreateDirectory
@@ -71,7 +72,7 @@ def read_back(found: Any, value: Any) -> Any:
     return found
 
 
-@given(every_event())
+@given(every_event().filter(lambda event: event.group is not Group.MEMORY))
 def test_json_keeps_every_value_of_every_kind(event: Event) -> None:
     text = fields.lines_of_json()[event.tag].text(codec.encode(event), 0)
     found = json.loads("{" + text + "}")
@@ -85,7 +86,10 @@ def test_json_keeps_every_value_of_every_kind(event: Event) -> None:
 @given(every_event())
 def test_no_event_can_control_a_terminal(event: Event) -> None:
     for shown in (0, 48, None):
-        text = fields.lines_to_read(shown)[event.tag].text(codec.encode(event), 0)
+        try:
+            text = fields.lines_to_read(shown)[event.tag].text(codec.encode(event), 0)
+        except MalformedEvent as error:  # pages that make no sense
+            text = str(error)
         assert text.isprintable()
         assert text.startswith(type(event).__name__)
 

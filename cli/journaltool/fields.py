@@ -2,7 +2,7 @@
 
 A plan is made once a kind, from the types of its fields; then a line costs little more than its
 decoding. There are two forms: one to read, in which nothing can control a terminal, and JSON, in
-which nothing is lost.
+which nothing is lost but the contents of memory.
 """
 
 import binascii
@@ -19,6 +19,7 @@ from journal.event import Event
 from journal.events import BY_TAG
 from journal.events.process import ProcessStart
 from journal.wire import Hash256, JournalId
+from journaltool import pages
 
 Convert = Callable[[Any], str]
 
@@ -56,19 +57,22 @@ def lines_to_read(shown: int | None) -> dict[int, Plan]:
             converts[cls.names.index("environment")] = _names_only
         template = "  ".join((cls.__name__, *(f"{name}=%s" for name in cls.names)))
         plans[tag] = Plan(codec.unpacker(cls), template, tuple(converts.items()))
+    for cls, told in pages.to_read(shown).items():
+        plans[cls.tag] = Plan(told, f"{cls.__name__}  %s", ())
     return plans
 
 
 def lines_of_json() -> dict[int, Plan]:
     """Plans for the JSON of the fields, and of what the kind is called."""
-    plans = {}
+    plans, short = {}, pages.of_json()
     for tag, cls in BY_TAG.items():
+        about = f'"tag": {tag}, "kind": "{cls.__name__}", "group": "{cls.group.value}"'
+        if cls in short:
+            plans[tag] = Plan(short[cls], f'{about}, "fields": %s', ())
+            continue
         named = ", ".join(f'"{name}": %s' for name in cls.names)
-        template = (
-            f'"tag": {tag}, "kind": "{cls.__name__}", "group": "{cls.group.value}", '
-            f'"fields": {{{named}}}'
-        )
-        plans[tag] = Plan(codec.unpacker(cls), template, tuple(_conversions(cls, _JSON)))
+        unpack, converts = codec.unpacker(cls), tuple(_conversions(cls, _JSON))
+        plans[tag] = Plan(unpack, f'{about}, "fields": {{{named}}}', converts)
     return plans
 
 

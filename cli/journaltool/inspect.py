@@ -16,6 +16,7 @@ HELP = """Print the events of a journal.
 Each has a line: its number, the time since the start, its kind and its fields.
 
 Bytes are cut, and values of environment variables left out, unless --bytes all asks for them.
+Of memory it tells which pages there are, and never what is in them.
 """
 
 EPILOG = """\b
@@ -54,9 +55,7 @@ def inspect(
     ] = "48",
     as_json: Annotated[
         bool,
-        typer.Option(
-            "--json", help="One JSON object a line, with every value exact; bytes base64."
-        ),
+        typer.Option("--json", help="One JSON object a line: all but memory exact, bytes base64."),
     ] = False,
 ) -> None:
     """Print events (the help text is HELP)."""

@@ -51,9 +51,7 @@ def tail(
     ] = "48",
     as_json: Annotated[
         bool,
-        typer.Option(
-            "--json", help="One JSON object a line, with every value exact; bytes base64."
-        ),
+        typer.Option("--json", help="One JSON object a line: all but memory exact, bytes base64."),
     ] = False,
 ) -> None:
     """Print the last events (the help text is HELP)."""
