@@ -90,6 +90,7 @@ class Appender:
         "next_seq",
         "time",
         "when_poisoned",
+        "written_size",
     )
 
     def __init__(self, wish: Wish, roll: Roll | None, keep: bool) -> None:
@@ -106,6 +107,7 @@ class Appender:
         self._retry_end = 0
         self._held: list[_Held] = []
         self._held_size = 0
+        self.written_size = 0  # bytes of the blocks that were written
         self._wrote = False
         self._explain = start.explain
         self.time = start.time
@@ -202,6 +204,7 @@ class Appender:
 
     def _count(self, header: BlockHeader, next_seq: int) -> None:
         self.next_seq = next_seq
+        self.written_size += header.size
         self.time = header.time_last
         self._wrote = bool(header.frame_count)
 

@@ -75,6 +75,14 @@ class Reader:
         self._files.close()
 
     @property
+    def journal_id(self) -> bytes:
+        """What tells this journal from all others: 16 bytes, from its first segment."""
+        source = self._files.open(self._files.names()[0])
+        if source is None:
+            raise NotAJournal(f"{self.path} has lost its first segment")
+        return segment.read(source[0:SEGMENT_HEADER_SIZE], 0).journal_id
+
+    @property
     def size(self) -> int:
         """Bytes of all files, as they are now."""
         return sum(map(len, self._files.sources(self._files.names())))

@@ -32,6 +32,7 @@ _PARTS = (
     TtySet,
 )
 _TAGS = frozenset(kind.tag for kind in (*_PARTS, ProcessStart, SafePoint, Snapshot, ClearEthereal))
+_LANDMARK_TAGS = _TAGS - {MemoryPages.tag, UpdateMemoryRegion.tag}
 _COUNT_AT = 4 + 8
 """Where a MemoryPages event says how many pages it has."""
 _REGION_HEAD_SIZE = 8 + 8 + 4
@@ -67,13 +68,17 @@ class SnapshotInfo:
     reason: str
 
 
-def snapshots_of(reader: Reader, *, upto: int | None = None) -> Iterator[SnapshotInfo]:
+def snapshots_of(
+    reader: Reader, *, upto: int | None = None, counted: bool = True
+) -> Iterator[SnapshotInfo]:
     """Give the snapshots of a journal in order, those whose number is below ``upto``.
 
-    One that was begun and not closed is none. Raises as ``Reader.frames`` does, and MalformedEvent.
+    One that was begun and not closed is none. With ``counted`` off, pages are not even read, and
+    ``pages`` and ``size`` say less. Raises as ``Reader.frames`` does, and MalformedEvent.
     """
     knows_process, gathered = False, _Gathered()
-    for frame in reader.frames(stop=upto, tags=_TAGS):
+    tags = _TAGS if counted else _LANDMARK_TAGS
+    for frame in reader.frames(stop=upto, tags=tags):
         if frame.tag == Snapshot.tag:
             yield gathered.closed(frame, knows_process=knows_process)
             gathered = _Gathered()

@@ -249,6 +249,11 @@ class Writer:
         """The number below which all events survive a power cut."""
         return self._appender.durable_upto
 
+    @property
+    def size(self) -> int:
+        """Bytes of the blocks that it has written."""
+        return self._appender.written_size
+
     def flush(self) -> None:
         """Close the block and hand it to the kernel: it survives the process, not a power cut."""
         with self._lock:

@@ -1,6 +1,7 @@
 """What a run depends on besides its module: kept in the journal, so that a resume has the same."""
 
 import platform as host_platform
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
@@ -17,6 +18,9 @@ HOST_REVISION = 1
 PAGE_SIZE = 65536
 MEMORY_SIZE_MAX = 1 << 32
 WASM_STACK_SIZE_MAX = 1 << 30
+
+#: How much larger the frame of an instrumented function is, at most, as far as was seen.
+_INSTRUMENTED_TIMES = 3
 
 #: Fixed with the revision of the host: what a guest may have besides, so that it fails everywhere
 #: alike and not where the machine ends.
@@ -60,7 +64,9 @@ class Snapshots:
 
     ``on`` are the triggers; ``every_events`` and ``every_bytes`` of journal are two more. With
     ``stop_after`` the run ends with its first snapshot, and is resumed there. ``written`` is how
-    pages are found that the guest has written: the journal is the same.
+    pages are found that the guest has written: the journal is the same. ``by_default`` says that
+    nobody has chosen the triggers: then a module is not instrumented for them, and slower, unless
+    it asks for snapshots itself.
     """
 
     on: frozenset[Trigger] = frozenset()
@@ -71,6 +77,7 @@ class Snapshots:
     safe_points: SafePoints = SafePoints.CALLS
     written: Way = Way.AUTO
     stop_after: bool = False
+    by_default: bool = False
 
     @property
     def are_wanted(self) -> bool:
@@ -83,13 +90,15 @@ class Configuration:
     """The limits and the choices that a guest can notice. Sizes are in bytes.
 
     ``memory_size_max`` bounds each linear memory, ``files_size_max`` each file system in memory,
-    ``stack_size`` the guest's calls.
+    ``stack_size`` the guest's calls. ``instrumentation`` is what has instrumented the module, and
+    is found out by who records.
     """
 
     memory_size_max: int = MEMORY_SIZE_MAX
     files_size_max: int = 1 << 30
     stack_size: int = 8 << 20
     unknown_imports: UnknownImports = UnknownImports.REFUSE
+    instrumentation: str = ""
 
     def __post_init__(self) -> None:
         if not PAGE_SIZE <= self.memory_size_max <= MEMORY_SIZE_MAX:
@@ -99,13 +108,25 @@ class Configuration:
         if self.files_size_max < 0:
             raise OptionError("a limit for files is not negative")
 
+    @property
+    def native_stack_size(self) -> int:
+        """The stack that is given to the guest's calls: instrumented, they take more of it."""
+        return self.stack_size * (_INSTRUMENTED_TIMES if self.instrumentation else 1)
+
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Names and values, as the journal keeps them."""
-        return tuple((field.name, _text(getattr(self, field.name))) for field in fields(self))
+        found = ((field.name, _text(getattr(self, field.name))) for field in fields(self))
+        return tuple((name, text) for name, text in found if text or name != "instrumentation")
 
 
 def _text(value: Any) -> str:
     return str(value.value) if isinstance(value, Enum) else str(value)
+
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "unknown_imports": UnknownImports,
+    "instrumentation": str,
+}
 
 
 def configuration_of(pairs: tuple[tuple[str, str], ...]) -> Configuration:
@@ -120,7 +141,7 @@ def configuration_of(pairs: tuple[tuple[str, str], ...]) -> Configuration:
         if name not in known:
             raise EngineMismatch(f"the journal's run depends on {name}, unknown to this version")
         try:
-            values[name] = UnknownImports(text) if name == "unknown_imports" else int(text)
+            values[name] = _READ.get(name, int)(text)
         except ValueError as error:
             raise EngineMismatch(f"the journal's {name} is {text!r}, unknown here") from error
     return Configuration(**values)

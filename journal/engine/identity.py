@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from journal import codec
 from journal.engine import seam
@@ -21,6 +22,7 @@ from journal.event import Event
 from journal.events.core import ProcessExit
 from journal.events.paths import FilePlaced
 from journal.events.process import (
+    InstrumentedPart,
     Level,
     ModulePart,
     Mount,
@@ -34,7 +36,11 @@ from journal.version import VERSION
 from journal.writer import Writer
 
 PART_SIZE = 1 << 20
-_PREAMBLE = frozenset(cls.tag for cls in (ProcessStart, ModulePart, Mount, FilePlaced))
+Part = TypeVar("Part", ModulePart, InstrumentedPart)
+
+_PREAMBLE = frozenset(
+    cls.tag for cls in (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
+)
 #: What is looked up before a resume, without replaying.
 LANDMARKS = frozenset(cls.tag for cls in (ProcessExit, ProcessTrap, StreamOpened, StreamDelivered))
 
@@ -46,6 +52,7 @@ class Identity:
     start: ProcessStart
     configuration: Configuration
     module: Module | None
+    instrumented: bytes = b""
     mounts: list[Mount] = field(default_factory=list)
     placed: list[tuple[FilePlaced, int]] = field(default_factory=list)
 
@@ -61,8 +68,9 @@ def write(
     placed: Sequence[Placed],
     level: Level,
     embed: bool,
+    instrumented: bytes = b"",
 ) -> Identity:
-    """Begin a journal."""
+    """Begin a journal; with ``instrumented``, it has that module too."""
     if not embed and not module.path:
         raise NotResumable("a module given as bytes has no path: it must be embedded")
     start = ProcessStart(
@@ -81,10 +89,11 @@ def write(
         configuration=configuration.pairs(),
         realtime=time.time_ns(),
     )
-    identity = Identity(start, configuration, module, mount_events(mounts))
+    identity = Identity(start, configuration, module, instrumented, mount_events(mounts))
     events: list[Event] = [start]
     if embed:
-        events += _parts(module.data)
+        events += _parts(module.data, ModulePart)
+    events += _parts(instrumented, InstrumentedPart)
     for event in (*events, *identity.mounts):
         writer.append(event)
     for file in placed_events(placed):
@@ -93,9 +102,9 @@ def write(
     return identity
 
 
-def _parts(data: bytes) -> Iterator[ModulePart]:
+def _parts(data: bytes, kind: type[Part]) -> Iterator[Part]:
     for offset in range(0, len(data), PART_SIZE):
-        yield ModulePart(offset=offset, data=data[offset : offset + PART_SIZE])
+        yield kind(offset=offset, data=data[offset : offset + PART_SIZE])
 
 
 def session_start(monotonic: int) -> SessionStart:
@@ -112,24 +121,24 @@ def session_start(monotonic: int) -> SessionStart:
 def read(frames: Iterator[Frame]) -> tuple[Identity, Frame]:
     """What a journal begins with, and the first frame behind it; raises ``NotResumable``."""
     identity: Identity | None = None
-    parts: list[bytes] = []
-    size = 0
+    parts: dict[type[Event], bytearray] = {ModulePart: bytearray(), InstrumentedPart: bytearray()}
     for frame in frames:
         if frame.tag not in _PREAMBLE:
             if identity is None:
                 break
-            identity.module = _joined(identity.start, parts)
+            identity.module = _joined(identity.start, bytes(parts[ModulePart]))
+            identity.instrumented = bytes(parts[InstrumentedPart])
             return identity, frame
         event = codec.decode(frame.tag, frame.payload, frame.offset)
         if isinstance(event, ProcessStart):
             identity = Identity(event, configuration_of(event.configuration), None)
         elif identity is None:
             break
-        elif isinstance(event, ModulePart):
-            if event.offset != size or size + len(event.data) > MODULE_SIZE_MAX:
+        elif isinstance(event, (ModulePart, InstrumentedPart)):
+            known = parts[type(event)]
+            if event.offset != len(known) or len(known) + len(event.data) > MODULE_SIZE_MAX:
                 raise NotResumable(f"the module's part {frame.seq} does not follow the one before")
-            parts.append(event.data)
-            size += len(event.data)
+            known += event.data
         elif isinstance(event, Mount):
             identity.mounts.append(event)
         elif isinstance(event, FilePlaced):
@@ -137,10 +146,10 @@ def read(frames: Iterator[Frame]) -> tuple[Identity, Frame]:
     raise NotResumable("the journal does not say what ran: it is not the journal of a process")
 
 
-def _joined(start: ProcessStart, parts: list[bytes]) -> Module | None:
+def _joined(start: ProcessStart, data: bytes) -> Module | None:
     if not start.embedded:
         return None
-    module = Module(b"".join(parts), start.module_path)
+    module = Module(data, start.module_path)
     if module.hash != start.module_hash:
         raise ModuleMismatch("the module in the journal is not the one that ran: its hash differs")
     return module

@@ -71,7 +71,7 @@ def engine_for(configuration: Configuration) -> Any:
 def _config(configuration: Configuration) -> Any:
     config = wasmtime.Config()
     # An invalid value aborts the process: the stack of async calls must be larger than ours.
-    seam.set_async_stack_size(config, configuration.stack_size + (1 << 20))
+    seam.set_async_stack_size(config, configuration.native_stack_size + (1 << 20))
     for name, value in _settings(configuration).items():
         setattr(config, name, value)
     return config
@@ -80,7 +80,7 @@ def _config(configuration: Configuration) -> Any:
 def _settings(configuration: Configuration) -> dict[str, int | bool]:
     """Wasmtime's own settings, by its names: they decide what compiled code can be used again."""
     return {
-        "max_wasm_stack": configuration.stack_size,
+        "max_wasm_stack": configuration.native_stack_size,
         "epoch_interruption": True,
         "cranelift_nan_canonicalization": True,
         "wasm_relaxed_simd_deterministic": True,
@@ -153,16 +153,16 @@ def _name(key: str, code: bytes) -> str:
 
 def _cached(engine: Any, cache: Path, key: str) -> Any:
     with suppress(OSError):
-        found = cache.glob(f"{key}-*.cwasm") if _is_private(cache) else ()
+        found = cache.glob(f"{key}-*.cwasm") if is_private(cache) else ()
         for path in found:
             # Code for a processor of another kind may stand beside ours: it is refused, not run.
             with suppress(wasmtime.WasmtimeError):
-                if _is_private(path) and path.name == _name(key, path.read_bytes()):
+                if is_private(path) and path.name == _name(key, path.read_bytes()):
                     return wasmtime.Module.deserialize_file(engine, str(path))
     return None
 
 
-def _is_private(path: Path) -> bool:
+def is_private(path: Path) -> bool:
     """Whether only this user can write ``path``."""
     found = path.stat()
     return found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o022

@@ -1,31 +1,36 @@
 """Running guests from Python: record one, or resume one from its journal."""
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
-from journal import codec
 from journal.appender import Roll
+from journal.engine import forms
 from journal.engine import identity as identities
 from journal.engine import module as modules
-from journal.engine.configuration import Configuration
-from journal.engine.delivered import history_of, marks_of_session, settle, terminals_in
+from journal.engine.choosing import Choice, choose
+from journal.engine.configuration import Configuration, Snapshots
+from journal.engine.delivered import settle, terminals_in
+from journal.engine.forms import Note
 from journal.engine.inputs import Interrupter
 from journal.engine.mounts import HostMount, MemoryMount, Placed
-from journal.engine.outputs import STDIN, Durability, InFlight, Outbox, Outlet
-from journal.engine.process import Ending, Keeper, Outcome, Process
+from journal.engine.outputs import STDIN, Durability, InFlight, Outlet
+from journal.engine.process import Keeper, Process
+from journal.engine.program import prepare
+from journal.engine.recorded import Discard, Recording, deliver_rest, owed
 from journal.engine.recorder import Input, Output, Recorder, Run, StrPath, connect
-from journal.engine.tape import Batch
 from journal.errors import JournalError, NotResumable, OptionError
-from journal.event import Event
-from journal.events.core import ProcessExit
-from journal.events.process import Level, ProcessTrap
-from journal.events.streams import StreamWrite, TargetKind
+from journal.events.process import Level
+from journal.events.streams import TargetKind
+from journal.forking import fork
 from journal.reader import Reader
+from journal.snapshots import snapshots_of
 from journal.writer import Writer
 
-_unpack_write = codec.unpacker(StreamWrite)
+
+def _unheard(text: str) -> None:
+    """Nobody listens."""
 
 
 def record(
@@ -46,6 +51,8 @@ def record(
     cache: Path | None = None,
     roll: Roll | None = None,
     network: bool = False,
+    snapshots: Snapshots | None = None,
+    note: Note = _unheard,
 ) -> Recorder:
     """A new run of ``module``, recorded in a new journal at ``path``.
 
@@ -57,18 +64,17 @@ def record(
     sockets. Raises ``ModuleRefused``, ``OptionError``,
     and ``StorageError`` where the disk fails.
     """
-    loaded = modules.load(module)
-    settings = configuration or Configuration()
-    engine = modules.engine_for(settings)
-    compiled = modules.compiled(engine, loaded, settings, cache or modules.default_cache())
-    modules.check_program(compiled, settings)
+    wanted = snapshots or Snapshots()
+    form = forms.form_to_record(modules.load(module), wanted, cache, note)
+    settings = replace(configuration or Configuration(), instrumentation=form.made_by)
+    program = prepare(form, settings, cache)
     streams = connect(stdin, stdout, stderr)
     interrupter = Interrupter()
     writer = Writer(path, publish=False, roll=roll)
     with _letting_go(writer, interrupter):
         identity = identities.write(
             writer,
-            loaded,
+            form.original,
             settings,
             arguments=[_bytes(argument) for argument in args] or [b"program"],
             environment=[f"{name}={value}".encode() for name, value in (env or {}).items()],
@@ -76,10 +82,10 @@ def record(
             placed=list(copies),
             level=level,
             embed=embed,
+            instrumented=form.instrumented if level is Level.STATE else b"",
         )
         process = Process(
-            engine,
-            compiled,
+            program,
             identity,
             writer,
             outlets=streams.outlets,
@@ -88,10 +94,11 @@ def record(
             durability=durability,
             terminals=streams.terminals,
             network=network,
+            snapshots=wanted,
         )
         process.begin_session()
         writer.publish()
-        return Recorder(writer, streams, interrupter, run=Run(process, settings.stack_size))
+        return Recorder(writer, streams, interrupter, run=Run(process, settings.native_stack_size))
 
 
 @contextmanager
@@ -119,11 +126,19 @@ def resume(
     memory_size_max: int | None = None,
     cache: Path | None = None,
     network: bool = False,
+    snapshots: Snapshots | None = None,
+    at: int | None = None,
+    into: StrPath | None = None,
+    reexecute: bool = False,
+    note: Note = _unheard,
 ) -> Recorder:
     """The run of the journal at ``path``, from where the journal ends.
 
-    The guest is replayed from its start to there, and goes on live; a program that had ended has
-    its outcome at once. ``module`` is needed only where the journal does not hold it; ``moved``
+    The guest has the state of the newest snapshot that can be had, is replayed from there to the
+    end, and goes on live; without one, or with ``reexecute``, it is replayed from its start. A
+    program that had ended has its outcome at once. With ``into`` it goes on in a new journal, whose
+    beginning is all up to event ``at`` (or up to the newest snapshot), and ``path`` stays as it is.
+    ``module`` is needed only where the journal does not hold it; ``moved``
     says where directories of the host are now, by their names in the guest, if not where they were.
     ``memory_size_max`` refuses a journal whose guest may have more. With ``network`` the guest may
     have sockets, and those that it had are made again. Raises ``NotResumable``,
@@ -131,44 +146,52 @@ def resume(
     """
     if not Path(path).exists():
         raise OptionError(f"{path} does not exist: there is no journal to resume")
+    if at is not None or into is not None:
+        path = _forked(path, at, into)
     interrupter = Interrupter()
     writer = Writer(path)
     with _letting_go(writer, interrupter):
-        journal = _Recording(writer)
+        journal = Recording(writer.path, writer.next_seq)
         streams = connect(stdin, stdout, stderr, journal.histories[STDIN])
         delivered = settle(streams.outlets, journal.histories, journal.writes, in_flight)
 
         def run(keeper: Keeper, outlets: dict[int, Outlet]) -> Run:
             identity = journal.identity
             identities.check_engine(identity, memory_size_max)
-            loaded = identities.module_of(identity, module)
-            engine = modules.engine_for(identity.configuration)
-            compiled = modules.compiled(
-                engine, loaded, identity.configuration, cache or modules.default_cache()
+            chosen = choose(
+                journal,
+                identities.module_of(identity, module),
+                Choice(snapshots or Snapshots(), cache, note, reexecute=reexecute),
             )
-            modules.check_program(compiled, identity.configuration)
+            settings = replace(identity.configuration, instrumentation=chosen.form.made_by)
+            start, begins = chosen.start, journal.first_seq
+            if start is not None:
+                begins = start.info.seq + 1
+                start.owe = lambda state: owed(journal, begins, state.outbox, outlets)
             process = Process(
-                engine,
-                compiled,
+                prepare(chosen.form, settings, cache),
                 identity,
                 keeper,
                 outlets=outlets,
                 stdin=streams.source,
                 interrupter=interrupter,
                 durability=durability,
-                recorded=journal.recorded(),
+                recorded=journal.batches(begins),
                 delivered=delivered,
                 moved=moved,
                 terminals=terminals_in(journal.histories),
                 network=network,
+                snapshots=snapshots,
+                fired={info.trigger for info in journal.snapshots},
+                start=start,
             )
-            return Run(process, identity.configuration.stack_size)
+            return Run(process, settings.native_stack_size)
 
         if journal.ended is None:
             live = run(writer, streams.outlets)
             live.process.mounts.check_hosts()
             return Recorder(writer, streams, interrupter, run=live, reader=journal.reader)
-        _deliver_rest(writer, streams.outlets, delivered, journal.writes(), interrupter)
+        deliver_rest(writer, streams.outlets, delivered, journal.writes(), interrupter)
         nowhere = {stream: Outlet(TargetKind.CAPTURED) for stream in streams.outlets}
         return Recorder(
             writer,
@@ -180,102 +203,18 @@ def resume(
         )
 
 
-class _Recording:
-    """What a journal holds that is to be resumed; raises ``NotResumable``."""
-
-    def __init__(self, writer: Writer) -> None:
-        self.reader = Reader(writer.path)
-        self._until = writer.next_seq  # what is appended from now on is not to be replayed
-        self.identity, first = identities.read(self.reader.frames())
-        self._first_seq = first.seq
-        if self.identity.start.level is not Level.FULL:
-            raise NotResumable(
-                "the journal was recorded at level state: it has no inputs to replay"
-            )
-        self.ended: Outcome | None = None
-        self.histories = history_of(self._marks())
-
-    def _marks(self) -> Iterator[tuple[int, bytes]]:
-        """The marks of the streams; passes the end of the program, if it has one."""
-        for tag, payload in self._frames(identities.LANDMARKS):
-            if tag in (ProcessExit.tag, ProcessTrap.tag):
-                self.ended = _ending(codec.decode(tag, payload))
-            else:
-                yield tag, payload
-
-    def recorded(self) -> Iterator[Batch]:
-        """What the guest did and heard."""
-        for block in self.reader.blocks(self._first_seq):
-            if block.first_seq >= self._until:
-                return
-            first = bisect_left(block.seqs, self._first_seq)
-            payloads, times = block.payloads(), block.times
-            yield Batch(block.seqs[first:], block.tags[first:], payloads[first:], times[first:])
-
-    def writes(self) -> Iterator[tuple[int, bytes]]:
-        """What the guest printed: stream and bytes."""
-        for _, payload in self._frames(frozenset((StreamWrite.tag,))):
-            stream, _, data = _unpack_write(payload)
-            yield stream, data
-
-    def _frames(self, tags: frozenset[int]) -> Iterator[tuple[int, bytes]]:
-        """The frames of some kinds; blocks that have none are not even read."""
-        for block in self.reader.blocks(tags=tags):
-            payloads = None
-            for index, tag in enumerate(block.tags):
-                if tag in tags:
-                    payloads = payloads or block.payloads()
-                    yield tag, payloads[index]
-
-
-def _ending(event: Event) -> Outcome:
-    if isinstance(event, ProcessTrap):
-        return Outcome(Ending.TRAPPED, None, event.kind, event.message)
-    assert isinstance(event, ProcessExit)
-    return Outcome(Ending.EXITED, (event.exit_code or 0) & 0xFFFFFFFF)
-
-
-def _deliver_rest(
-    writer: Writer,
-    outlets: dict[int, Outlet],
-    delivered: dict[int, int],
-    writes: Iterator[tuple[int, bytes]],
-    interrupter: Interrupter,
-) -> None:
-    """Write what a program that ended has printed and its targets have not got."""
-    outbox = Outbox(outlets, writer, writer.sync, lambda: None, interrupter.wait_writable)
-    positions = dict.fromkeys(outlets, 0)
-    opened = False
-    for stream, data in writes:
-        owed = outlets[stream].skip < len(data)
-        if owed and not opened and outlets[stream].kind is not TargetKind.CAPTURED:
-            opened = True
-            for event in marks_of_session(outlets, delivered):
-                writer.append(event)
-        outbox.put_again(stream, positions[stream], data)
-        positions[stream] += len(data)
-    outbox.deliver()
-
-
-class Discard:
-    """A writer that keeps nothing, for a replay that only looks."""
-
-    time = 0
-    next_seq = 0
-
-    def append(self, event: Event) -> int:
-        """Nothing happens."""
-        return 0
-
-    def append_frame(self, tag: int, payload: bytes) -> int:
-        """Nothing happens."""
-        return 0
-
-    def flush(self) -> None:
-        """Nothing happens."""
-
-    def sync(self) -> None:
-        """Nothing happens."""
+def _forked(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:
+    """A new journal that begins as another one did."""
+    if into is None:
+        raise OptionError("a run goes on from another place in a new journal: say where")
+    if at is None:
+        with Reader(path) as reader:
+            found = [info.seq for info in snapshots_of(reader, counted=False) if info.resumable]
+        if not found:
+            raise NotResumable(f"{path} has no snapshot that can be resumed")
+        at = found[-1]
+    fork(path, into, upto=at)
+    return into
 
 
 def _bytes(argument: str | bytes) -> bytes:

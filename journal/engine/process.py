@@ -1,46 +1,44 @@
 """One running guest: its instance, its state, and its run from start to end."""
 
 import struct
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol
 
 from journal import codec
 from journal.engine import identity as identities
 from journal.engine import outputs
 from journal.engine.abi import Exit
 from journal.engine.calls.state import State
-from journal.engine.configuration import MEMORIES_MAX, TABLE_ELEMENTS_MAX
+from journal.engine.configuration import MEMORIES_MAX, TABLE_ELEMENTS_MAX, Snapshots
 from journal.engine.delivered import marks_of_session
 from journal.engine.descriptors import InputStream, OutputStream
+from journal.engine.gate import Gate
 from journal.engine.inputs import Interrupter, Source, Stopped
-from journal.engine.module import START, define_imports
+from journal.engine.module import define_imports
 from journal.engine.mounts import Mounts
 from journal.engine.outputs import STDERR, STDIN, STDOUT, Durability, Outbox, Outlet
+from journal.engine.program import Program
 from journal.engine.seam import Instance, Trapped, backtrace_of
+from journal.engine.snapshotting import Camera, Machine
 from journal.engine.sockets import Network
+from journal.engine.standstill import Standstill
 from journal.engine.tape import Batch, Tape
 from journal.engine.terminals import Terminal, terminal_of
-from journal.errors import Divergence, NotResumable
+from journal.engine.ticking import INTERVAL_SECONDS, Ticker
+from journal.errors import Divergence, EngineError, NotResumable
 from journal.event import Event
 from journal.events.core import ProcessExit
 from journal.events.process import Level, ProcessTrap, SessionStart
+from journal.events.snapshots import Trigger
 
 BACKTRACE_SIZE_MAX = 4096
 
 #: What comes of taking apart an answer in a journal that is not what its kind says.
 _MALFORMED = (struct.error, ValueError, LookupError)
-
-#: How long a printed line may wait for others that share its sync: after a pause, and in a stream.
-GATHER_SECONDS = 0.002
-GATHER_IN_STREAM_SECONDS = 0.02
-STREAM_PAUSE_SECONDS = 0.1
-#: How often the journal is handed to the kernel, or synced, when nothing else does it.
-INTERVAL_SECONDS = 1.0
 
 
 class Keeper(outputs.Keeper, Protocol):
@@ -51,6 +49,37 @@ class Keeper(outputs.Keeper, Protocol):
 
     def sync(self) -> None:
         """Make everything durable."""
+
+    @property
+    def next_seq(self) -> int:
+        """The number that the next event will get."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the journal, as far as they are written."""
+
+
+class Start(Protocol):
+    """A snapshot to go on from."""
+
+    @property
+    def entry(self) -> str:
+        """The exported function that had been called; empty if none had."""
+
+    @property
+    def calls(self) -> int:
+        """How many calls of its host the guest had made."""
+
+    @property
+    def session(self) -> tuple[int, int]:
+        """Its time in µs, and the guest's monotonic clock then."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the journal has no later one."""
+
+    def put(self, machine: Machine, state: State) -> bytes | None:
+        """Let the machine and the state be what they were; the stack to rewind, if there is one."""
 
 
 class Ending(Enum):
@@ -74,42 +103,6 @@ class Outcome:
     backtrace: str = ""
 
 
-class Ticker:
-    """Makes the guest's thread look up: soon after something was printed, and once a second."""
-
-    def __init__(self, tick: Callable[[], None]) -> None:
-        self._tick = tick
-        self._armed = threading.Event()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="journal-ticker", daemon=True)
-
-    def start(self) -> None:
-        """Begin to tick."""
-        self._thread.start()
-
-    def arm(self) -> None:
-        """Tick soon."""
-        self._armed.set()
-
-    def close(self) -> None:
-        """Stop ticking."""
-        self._closed = True
-        self._armed.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        ticked = 0.0
-        while not self._closed:
-            if self._armed.wait(INTERVAL_SECONDS):
-                self._armed.clear()
-                in_stream = time.monotonic() - ticked < STREAM_PAUSE_SECONDS
-                time.sleep(GATHER_IN_STREAM_SECONDS if in_stream else GATHER_SECONDS)
-                ticked = time.monotonic()
-            if not self._closed:
-                self._tick()
-
-
 class Process:
     """A guest, ready to run in a thread of its own.
 
@@ -117,13 +110,13 @@ class Process:
     they know what they have of the recorded output; ``delivered`` says the same by stream.
     ``moved`` says where the mounts' directories are now. ``terminals`` are the streams that the
     guest sees as terminals; in a replay those of the first session, whatever they are now.
-    ``network`` says whether the guest may have sockets.
+    ``network`` says whether the guest may have sockets. ``start`` is the snapshot to go on from,
+    if not from the start; ``fired`` are the triggers of those that the journal has.
     """
 
     def __init__(
         self,
-        engine: Any,
-        module: Any,
+        program: Program,
         identity: identities.Identity,
         writer: Keeper,
         *,
@@ -136,7 +129,12 @@ class Process:
         moved: Mapping[str, str] | None = None,
         terminals: Collection[int] = (),
         network: bool = False,
+        snapshots: Snapshots | None = None,
+        fired: Collection[Trigger] = (),
+        start: Start | None = None,
     ) -> None:
+        self._program = program
+        self._start = start
         self._writer = writer
         self._durability = durability
         self._stdin = stdin
@@ -152,8 +150,12 @@ class Process:
             on_live=self._go_on,
             barrier=self._barrier,
         )
-        self._instance = Instance(engine, self._on_tick)
-        self._ticker = Ticker(self._instance.increment_epoch)
+        snapshots = snapshots or Snapshots()
+        self._snapshots = snapshots
+        gate = Gate() if program.form.is_shown else None
+        self._instance = Instance(program.engine, self._on_tick, gate)
+        interval = min(INTERVAL_SECONDS, snapshots.period_seconds)
+        self._ticker = Ticker(self._instance.increment_epoch, interval)
         self.state = State(
             tape=self.tape,
             outbox=Outbox(
@@ -171,13 +173,19 @@ class Process:
             self.tape, identity.mounts, identity.configuration.files_size_max, moved or {}
         )
         self._open_descriptors(identity, terminals)
+        self._machine: Machine | None = None
+        self.standstill: Standstill | None = None
+        if gate is not None:
+            self.standstill = Standstill(
+                snapshots, program.form, self.state, gate, self._counts, fired
+            )
+            self.state.waiting = self.standstill.waiting
         self._instance.limit(
             memory_size_max=identity.configuration.memory_size_max,
-            memories=MEMORIES_MAX,
+            memories=MEMORIES_MAX + program.form.has_stacks,
             table_elements=TABLE_ELEMENTS_MAX,
         )
-        define_imports(self._instance, module, identity.configuration, self.state)
-        self._module = module
+        define_imports(self._instance, program.compiled, identity.configuration, self.state)
 
     def _open_descriptors(self, identity: identities.Identity, terminals: Collection[int]) -> None:
         table = self.state.descriptors
@@ -215,18 +223,25 @@ class Process:
             return outcome
         finally:
             self._ticker.close()
+            if self.standstill is not None:
+                self.standstill.end()
+            if self._machine is not None:
+                self._machine.close()
             self.state.close()
             self.mounts.close()
 
     def _run(self) -> Outcome:
         try:
-            self.tape.start()
-            self.state.memory = self._instance.instantiate(self._module)
-            self._instance.call(START)
+            self._run_guest()
             code = 0
         except Exit as exited:
             code = exited.code
         except Trapped as trapped:
+            if self.standstill is not None and self.standstill.is_unwinding:
+                raise EngineError(
+                    "the guest's stack is larger than what a snapshot can have of it; a resume "
+                    "goes on from the snapshot before, or from the start"
+                ) from None
             return self._trapped(trapped.kind, trapped.backtrace)
         except Stopped:
             return Outcome(Ending.STOPPED)
@@ -242,6 +257,34 @@ class Process:
         self.state.close()  # what has ended does not go on where the journal does
         self.tape.tell(ProcessExit.tag, codec.encode(ProcessExit(exit_code=_signed(code))))
         return Outcome(Ending.EXITED, code)
+
+    def _run_guest(self) -> None:
+        """Call what the module has to be called, from its start or from a snapshot on."""
+        instance, entries, stack = self._instance, list(self._program.form.entries), None
+        if self.standstill is None:
+            self.tape.start()
+            self.state.memory = instance.instantiate(self._program.compiled)
+            for entry in entries:
+                instance.call(entry)
+            return
+        self.state.memory = instance.instantiate(self._program.compiled)
+        self._machine = Machine.of(instance, self._program.form)
+        camera = Camera(self._machine, self.state, self._writer, self._snapshots.written)
+        if self._start is not None:
+            stack = self._start.put(self._machine, self.state)
+            camera.whole = not self._start.is_last
+            self._session = self._start.session
+            entries = entries[entries.index(self._start.entry) if self._start.entry else 0 :]
+        self.standstill.begin(camera, instance, self._start.calls if self._start else 0)
+        self.tape.start()
+        if self._start is None:
+            self.standstill.boot()
+        for entry in entries:
+            self.standstill.enter(entry, stack)
+            instance.call(entry)
+            while self.standstill.returned():
+                instance.call(entry)
+            stack = None
 
     def _trapped(self, kind: str, backtrace: str) -> Outcome:
         event = ProcessTrap(kind=kind, message=backtrace[:BACKTRACE_SIZE_MAX])
@@ -273,6 +316,12 @@ class Process:
         self.state.interrupter.check()
         self.state.outbox.deliver()
         self._keep_up()
+        if self.standstill is not None:
+            self.standstill.tick()
+
+    def _counts(self) -> tuple[int, int]:
+        """How many events and bytes the journal has."""
+        return self._writer.next_seq, self._writer.size
 
     def _see_mark(self, tag: int, payload: bytes, micros: int) -> None:
         if tag == SessionStart.tag:
@@ -291,6 +340,8 @@ class Process:
         self.state.network.settle()
         self.state.terminal.settle()
         self.state.outbox.deliver()
+        if self.standstill is not None:
+            self.standstill.go_live()
 
 
 def _signed(code: int) -> int:

@@ -11,7 +11,9 @@ from journal.engine.delivered import StreamHistory
 from journal.engine.inputs import BytesSource, FedSource, Interrupter, Source, source_of
 from journal.engine.outputs import STDERR, STDIN, STDOUT, Outlet
 from journal.engine.process import Outcome, Process
+from journal.engine.standstill import Standstill
 from journal.errors import OptionError
+from journal.events.snapshots import Trigger
 from journal.events.streams import TargetKind
 from journal.reader import Reader
 from journal.writer import Writer
@@ -135,6 +137,39 @@ class Recorder:
         self._interrupter.request()
         if self._run is not None:
             self._run.process.interrupt()
+
+    def notify(self, trigger: Trigger) -> bool:
+        """Something has happened that may be a trigger; whether a snapshot is taken for it.
+
+        It is taken at the guest's next safe point. Safe from any thread and from signal handlers.
+        """
+        standstill = self._standstill
+        return standstill is not None and standstill.notify(trigger)
+
+    def snapshot(
+        self, trigger: Trigger = Trigger.EXPLICIT, timeout_seconds: float | None = None
+    ) -> int | None:
+        """Take a snapshot at the guest's next safe point, and wait for it: its number.
+
+        None if the guest ends before, or the time is over. Raises ``OptionError`` where the run
+        was begun without snapshots.
+        """
+        standstill = self._standstill
+        if standstill is None:
+            raise OptionError("the run has no snapshots: it was begun without any")
+        ticket = standstill.ask(trigger)
+        assert self._run is not None
+        self._run.process.interrupt()
+        return standstill.wait(ticket, timeout_seconds)
+
+    @property
+    def takes_snapshots(self) -> bool:
+        """Whether snapshots can be taken of the run: it was begun with some."""
+        return self._standstill is not None
+
+    @property
+    def _standstill(self) -> Standstill | None:
+        return self._run.process.standstill if self._run is not None else None
 
     def feed(self, data: bytes) -> None:
         """Give the guest more standard input; only if it was started without any."""

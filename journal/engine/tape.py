@@ -14,9 +14,11 @@ from journal import codec
 from journal.errors import Divergence, NotResumable
 from journal.events import BY_TAG
 from journal.events.inputs import ClockRead, HostCall, HostResult
+from journal.events.memory import MemoryPages
 from journal.events.process import ParentLink, Seal, SessionStart
-from journal.events.snapshots import Snapshot
+from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
 from journal.events.streams import StreamDelivered, StreamOpened
+from journal.events.threads import GlobalsSet, SetThread, TableSet
 
 
 class Batch(NamedTuple):
@@ -44,7 +46,12 @@ class Sink(Protocol):
 
 #: Events about the recording itself: a replay passes over them.
 MARKS = frozenset(
-    cls.tag for cls in (SessionStart, StreamDelivered, StreamOpened, ParentLink, Seal, Snapshot)
+    cls.tag
+    for cls in (
+        *(SessionStart, StreamDelivered, StreamOpened, ParentLink, Seal),
+        *(SafePoint, MemoryPages, GlobalsSet, TableSet, SetThread),
+        *(DescriptorPositions, DirectoryListing, Snapshot),
+    )
 )
 
 _CLOCK = ClockRead.tag

@@ -2,6 +2,7 @@
 
 import struct
 import time
+from functools import partial
 from typing import NamedTuple
 
 from journal import codec
@@ -71,6 +72,8 @@ def _subscription(
         if flags & CLOCK_ABSOLUTE:
             now = time.time_ns() if which == CLOCK_REALTIME else state.clocks.monotonic()
             timeout = max(timeout - now, 0)
+        elif state.waits_since is not None:  # the call was held up, and is made again
+            timeout = max(timeout - (time.monotonic_ns() - state.waits_since), 0)
         return Subscription(userdata, kind, 0, timeout, 0)
     if kind not in (EVENT_READ, EVENT_WRITE):
         raise Refusal(Errno.INVAL)
@@ -101,9 +104,13 @@ def _wait(state: State, wanted: list[Subscription]) -> bytes:
             stdin = descriptor.source
     delay = min(delays, default=None)
     began = time.monotonic_ns()
+    hold = None
     if delay != 0 and not (stdin is not None and stdin.ready()):
         state.before_wait()
-    readable = state.interrupter.wait(stdin, delay)
+        state.waits_since = state.waits_since or began
+        hold = partial(state.waiting, "poll_oneoff")
+    readable = state.interrupter.wait(stdin, delay, hold)
+    state.waits_since = None
     # The first clock that was waited for is over even if the wait was a little short.
     over = max(time.monotonic_ns() - began, 0 if readable or delay is None else delay)
     return b"".join(_event(found) for found in wanted if _happened(state, found, over))

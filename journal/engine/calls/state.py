@@ -35,6 +35,10 @@ class State:
     memory: Memory = field(default_factory=Memory)
     network: Network = field(init=False)
     terminal: Terminal = field(init=False)
+    #: When a wait in a call began that was held up and is made again; monotonic ns.
+    waits_since: int | None = None
+    #: Called while a call waits that has had no effect yet: its name, and whether for long.
+    waiting: Callable[[str, bool], None] = lambda function, idle: None
     #: Called before the guest may have to wait, and when input was taken that cannot be had again.
     before_wait: Callable[[], None] = lambda: None
     on_consumed: Callable[[], None] = lambda: None

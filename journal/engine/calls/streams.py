@@ -1,6 +1,7 @@
 """Reading, writing and seeking: standard streams and files."""
 
 import struct
+from functools import partial
 
 from journal import codec
 from journal.engine.abi import (
@@ -176,7 +177,7 @@ def _read_stream(state: State, stream: InputStream, wanted: int) -> bytes:
     def live() -> bytes:
         if not stream.source.ready():
             state.before_wait()
-            state.interrupter.wait(stream.source, None)
+            state.interrupter.wait(stream.source, None, partial(state.waiting, "fd_read"))
         return _pack_read(0, stream.position, stream.source.read(stream.position, wanted))
 
     told = state.tape.ask(_READ, _READ_HEAD.pack(0, stream.position), live)

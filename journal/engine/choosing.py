@@ -1,0 +1,109 @@
+"""From which snapshot a run is resumed, and in which form its module runs."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from journal.engine.configuration import Snapshots, Stacks
+from journal.engine.forms import (
+    Form,
+    Note,
+    form_for,
+    form_made_by,
+    form_of,
+    form_to_record,
+)
+from journal.engine.images import default_folder
+from journal.engine.module import Module
+from journal.engine.recorded import Recording
+from journal.engine.restoring import Restoration, restoration
+from journal.engine.tape import Batch
+from journal.errors import NotResumable
+from journal.events.process import Level
+from journal.snapshots import SnapshotInfo
+
+
+class Choice(NamedTuple):
+    """What the user wants; ``reexecute``: no snapshot, even if there is one."""
+
+    snapshots: Snapshots
+    cache: Path | None
+    note: Note
+    reexecute: bool
+
+
+class Chosen(NamedTuple):
+    """The form of the module, and the snapshot to go on from, if not from the start."""
+
+    form: Form
+    start: Restoration | None
+
+
+def choose(recording: Recording, module: Module, choice: Choice) -> Chosen:
+    """The newest snapshot that can be had, with the form that it is of; else a form to run from
+    the start.
+
+    Raises ``NotResumable`` where the journal has no inputs to run from the start with.
+    """
+    for info in () if choice.reexecute else reversed(recording.snapshots):
+        if not info.resumable:
+            continue
+        form = _form_of(recording, module, info, choice)
+        if form is None:
+            choice.note(
+                "what instrumented the module is not here, so the guest is executed from its start"
+            )
+            break
+        try:
+            return Chosen(form, _restoration(recording, info, choice))
+        except NotResumable as error:
+            choice.note(f"{error}; the one before is taken")
+    if recording.identity.start.level is not Level.FULL:
+        raise NotResumable(
+            "the journal was recorded at level state: it has no inputs to replay, and no snapshot "
+            "to go on from"
+        )
+    return Chosen(_form_from_start(recording, module, choice), None)
+
+
+def _form_of(
+    recording: Recording, module: Module, info: SnapshotInfo, choice: Choice
+) -> Form | None:
+    """The form that a snapshot is of, if it can be had."""
+    made_by = recording.identity.configuration.instrumentation
+    if not info.code:
+        return form_for(module, Snapshots(stacks=Stacks.NEVER), choice.cache, choice.note)
+    form: Form | None = None
+    if recording.identity.instrumented:
+        form = form_of(module, recording.identity.instrumented, made_by)
+    elif made_by:
+        form = form_made_by(module, made_by, choice.cache, choice.note)
+    else:
+        form = form_for(module, choice.snapshots, choice.cache, choice.note)
+    return form if form is not None and form.code == info.code else None
+
+
+def _form_from_start(recording: Recording, module: Module, choice: Choice) -> Form:
+    made_by = recording.identity.configuration.instrumentation
+    form = form_made_by(module, made_by, choice.cache, choice.note) if made_by else None
+    return form or form_to_record(module, choice.snapshots, choice.cache, choice.note)
+
+
+def _restoration(recording: Recording, info: SnapshotInfo, choice: Choice) -> Restoration:
+    if recording.identity.start.level is not Level.FULL and recording.has_effects_behind(info.seq):
+        raise NotResumable(
+            f"the guest did more behind snapshot {info.seq}, and what it heard there is not "
+            "recorded: go on from there in a new journal"
+        )
+
+    def history(tags: frozenset[int]) -> Iterable[Batch]:
+        return recording.batches(recording.first_seq, tags)
+
+    return restoration(
+        recording.reader,
+        recording.reader.journal_id,
+        recording.snapshots,
+        info,
+        default_folder(choice.cache),
+        history,
+    )

@@ -1,0 +1,133 @@
+"""What a journal holds of a run: who ran, what it did and heard, how it ended, its snapshots."""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from pathlib import Path
+
+from journal import codec
+from journal.engine import identity as identities
+from journal.engine.delivered import history_of, marks_of_session
+from journal.engine.inputs import Interrupter
+from journal.engine.outputs import Outbox, Outlet
+from journal.engine.process import Ending, Outcome
+from journal.engine.tape import MARKS, Batch
+from journal.event import Event
+from journal.events import BY_TAG
+from journal.events.core import ProcessExit
+from journal.events.process import ProcessTrap
+from journal.events.streams import StreamWrite, TargetKind
+from journal.reader import Reader
+from journal.snapshots import snapshots_of
+from journal.writer import Writer
+
+_WRITE_TAGS = frozenset((StreamWrite.tag,))
+_unpack_write = codec.unpacker(StreamWrite)
+
+
+class Recording:
+    """What a journal holds that is to be resumed; raises ``NotResumable``."""
+
+    def __init__(self, path: Path, until: int) -> None:
+        self.reader = Reader(path)
+        self._until = until  # what is appended from now on is not to be replayed
+        self.identity, first = identities.read(self.reader.frames())
+        self.first_seq = first.seq
+        self.ended: Outcome | None = None
+        self.histories = history_of(self._marks())
+        self.snapshots = list(snapshots_of(self.reader, counted=False))
+
+    def _marks(self) -> Iterator[tuple[int, bytes]]:
+        """The marks of the streams; passes the end of the program, if it has one."""
+        for tag, payload in self._frames(identities.LANDMARKS):
+            if tag in (ProcessExit.tag, ProcessTrap.tag):
+                self.ended = _ending(codec.decode(tag, payload))
+            else:
+                yield tag, payload
+
+    def batches(self, start: int, tags: frozenset[int] | None = None) -> Iterator[Batch]:
+        """What stands from number ``start`` on; of blocks, those that have any of ``tags``."""
+        for block in self.reader.blocks(start, tags=tags):
+            if block.first_seq >= self._until:
+                return
+            first = bisect_left(block.seqs, start)
+            payloads, times = block.payloads(), block.times
+            yield Batch(block.seqs[first:], block.tags[first:], payloads[first:], times[first:])
+
+    def writes(self, upto: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """What the guest printed, before event ``upto``: stream and bytes."""
+        for frame in self.reader.frames(stop=upto, tags=_WRITE_TAGS):
+            stream, _, data = _unpack_write(frame.payload)
+            yield stream, data
+
+    def has_effects_behind(self, seq: int) -> bool:
+        """Whether the guest did anything behind event ``seq``."""
+        found = self.reader.frames(seq + 1, tags=frozenset(BY_TAG) - MARKS)
+        return next(found, None) is not None
+
+    def _frames(self, tags: frozenset[int]) -> Iterator[tuple[int, bytes]]:
+        """The frames of some kinds; blocks that have none are not even read."""
+        for block in self.reader.blocks(tags=tags):
+            payloads = None
+            for index, tag in enumerate(block.tags):
+                if tag in tags:
+                    payloads = payloads or block.payloads()
+                    yield tag, payloads[index]
+
+
+def owed(recording: Recording, upto: int, outbox: Outbox, outlets: dict[int, Outlet]) -> None:
+    """Put into ``outbox`` what the guest had printed before event ``upto``; what is due leaves."""
+    positions = dict.fromkeys(outlets, 0)
+    for stream, data in recording.writes(upto):
+        outbox.put_again(stream, positions[stream], data)
+        positions[stream] += len(data)
+
+
+def _ending(event: Event) -> Outcome:
+    if isinstance(event, ProcessTrap):
+        return Outcome(Ending.TRAPPED, None, event.kind, event.message)
+    assert isinstance(event, ProcessExit)
+    return Outcome(Ending.EXITED, (event.exit_code or 0) & 0xFFFFFFFF)
+
+
+def deliver_rest(
+    writer: Writer,
+    outlets: dict[int, Outlet],
+    delivered: dict[int, int],
+    writes: Iterator[tuple[int, bytes]],
+    interrupter: Interrupter,
+) -> None:
+    """Write what a program that ended has printed and its targets have not got."""
+    outbox = Outbox(outlets, writer, writer.sync, lambda: None, interrupter.wait_writable)
+    positions = dict.fromkeys(outlets, 0)
+    opened = False
+    for stream, data in writes:
+        owed = outlets[stream].skip < len(data)
+        if owed and not opened and outlets[stream].kind is not TargetKind.CAPTURED:
+            opened = True
+            for event in marks_of_session(outlets, delivered):
+                writer.append(event)
+        outbox.put_again(stream, positions[stream], data)
+        positions[stream] += len(data)
+    outbox.deliver()
+
+
+class Discard:
+    """A writer that keeps nothing, for a replay that only looks."""
+
+    time = 0
+    next_seq = 0
+    size = 0
+
+    def append(self, event: Event) -> int:
+        """Nothing happens."""
+        return 0
+
+    def append_frame(self, tag: int, payload: bytes) -> int:
+        """Nothing happens."""
+        return 0
+
+    def flush(self) -> None:
+        """Nothing happens."""
+
+    def sync(self) -> None:
+        """Nothing happens."""

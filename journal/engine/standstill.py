@@ -1,0 +1,299 @@
+"""Holding a guest up for a snapshot, and letting it go on.
+
+The guest stands still at a call of its host that has had no effect yet (or where a loop begins
+again, if it was instrumented for that). With stacks it is unwound there, and returns; the snapshot
+is taken; it is called again and rewound, and makes its call. Without, it is taken in the call.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from journal.engine.calls.state import State
+from journal.engine.configuration import Snapshots
+from journal.engine.descriptors import InputStream
+from journal.engine.forms import Form
+from journal.engine.gate import Gate, Pause
+from journal.engine.inputs import Stopped
+from journal.engine.loop_heads import FLAG, TABLE
+from journal.engine.seam import Instance
+from journal.engine.snapshotting import Camera, Place
+from journal.engine.unwinding import Motion, Stack
+from journal.events.snapshots import Trigger
+from journal.triggers import BY_CALL, Triggers
+
+_COUNTED = (Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE)
+_AT_STDIN = BY_CALL[Trigger.FIRST_STDIN]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A snapshot that is to be taken, and by what."""
+
+    trigger: Trigger
+    place: Place
+
+
+class Standstill:
+    """When and where one guest stands still; ``gate`` is what its calls go through.
+
+    ``counts`` gives how many events and bytes the journal has; ``fired`` are the triggers of the
+    snapshots that it has already.
+    """
+
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        form: Form,
+        state: State,
+        gate: Gate,
+        counts: Callable[[], tuple[int, int]],
+        fired: Iterable[Trigger] = (),
+    ) -> None:
+        self._snapshots, self._form = snapshots, form
+        self._triggers = Triggers(
+            snapshots.on,
+            period_seconds=snapshots.period_seconds,
+            every_events=snapshots.every_events,
+            every_bytes=snapshots.every_bytes,
+            fired=fired,
+        )
+        self._state, self._counts = state, counts
+        self.gate = gate
+        self.gate.hold, self.gate.pause = self._hold, self._pause
+        self._lock = threading.Condition()
+        self._asked: list[Trigger] = []
+        self._asked_count = self._served_count = 0
+        self.last_seq: int | None = None
+        self._request: Request | None = None
+        self._entry = ""
+        self._stack: Stack | None = None
+        self._instance: Instance | None = None
+        self._camera: Camera | None = None
+        self._is_over = False
+
+    # -- before and between the calls of the guest's functions -------------------------------------
+
+    def begin(self, camera: Camera, instance: Instance, calls: int) -> None:
+        """The guest is there, and has made ``calls`` of its host; it has not been called here."""
+        self._instance, self._camera = instance, camera
+        self.gate.calls = calls
+        if self._form.has_stacks:
+            self._stack = Stack(instance, instance.memory(self._form.stack_memory))
+        if self._form.polls_loops:
+            instance.put_in_table(TABLE, self._poll)
+        self._watch()
+
+    def boot(self) -> None:
+        """Nothing of the guest has run yet: where the trigger of that is armed, take it."""
+        if not self._state.tape.replaying and self._triggers.happened(Trigger.BOOTSTRAP):
+            self._take(Request(Trigger.BOOTSTRAP, Place(self.gate.calls + 1, "", "")), None)
+
+    def enter(self, entry: str, stack: bytes | None = None) -> None:
+        """An exported function is about to be called; with ``stack``, to go on where that was."""
+        self._entry = entry
+        if stack is not None:
+            assert self._stack is not None, "only a form with stacks has one to rewind"
+            self._rewind(stack)
+
+    def returned(self) -> bool:
+        """The function has returned; whether it was only to have its snapshot, and is to go on."""
+        request, self._request = self._request, None
+        if request is None:
+            return False
+        assert self._stack is not None
+        stack = self._stack.unwound()
+        self._take(request, stack)
+        self._rewind(stack)
+        return True
+
+    def end(self) -> None:
+        """The guest is over: nobody waits for a snapshot any more."""
+        with self._lock:
+            self._is_over = True
+            self._lock.notify_all()
+
+    @property
+    def is_unwinding(self) -> bool:
+        """Whether the guest's stack is being put away."""
+        return self._stack is not None and self._stack.motion is Motion.UNWINDING
+
+    def _rewind(self, stack: bytes) -> None:
+        assert self._stack is not None
+        self._stack.rewind(stack)
+        self.gate.close()
+        if self._form.polls_loops:
+            self._set_polling(1)
+
+    # -- from any thread ---------------------------------------------------------------------------
+
+    def notify(self, trigger: Trigger) -> bool:
+        """Something has happened; whether a snapshot is taken for it, as soon as can be."""
+        with self._lock:
+            if self._is_over or not self._triggers.happened(trigger):
+                return False
+            self._ask(trigger)
+            return True
+
+    def ask(self, trigger: Trigger) -> int:
+        """Ask for a snapshot; a ticket to wait with."""
+        with self._lock:
+            return self._ask(trigger)
+
+    def _ask(self, trigger: Trigger) -> int:
+        self._asked.append(trigger)
+        self._asked_count += 1
+        self.gate.close()
+        self._state.interrupter.wake()
+        return self._asked_count
+
+    def wait(self, ticket: int, timeout_seconds: float | None) -> int | None:
+        """Wait for what was asked for: the number of its Snapshot; None if it does not come."""
+        with self._lock:
+            self._lock.wait_for(
+                lambda: self._served_count >= ticket or self._is_over, timeout_seconds
+            )
+            return self.last_seq if self._served_count >= ticket else None
+
+    # -- in the guest's thread, while it computes, waits, or calls --------------------------------
+
+    def tick(self) -> None:
+        """Look at the time, and see to it that what is asked for comes soon."""
+        if self._state.tape.replaying or self._camera is None:
+            return
+        if self._asked or self._triggers.due(time.monotonic(), *self._counts()) is not None:
+            self.gate.close()
+            if self._form.polls_loops:
+                self._set_polling(1)
+
+    def go_live(self) -> None:
+        """The journal has been replayed: what was asked for meanwhile can be taken."""
+        self._triggers.taken(time.monotonic(), *self._counts())
+        if self._asked:
+            self.gate.close()
+
+    def waiting(self, function: str, idle: bool) -> None:
+        """The guest waits in a call that has had no effect; ``idle``: for long already.
+
+        Raises ``Pause`` if it is to be held up.
+        """
+        trigger = self._next_asked()
+        if trigger is None and idle and self._triggers.happened(Trigger.IDLE):
+            trigger = Trigger.IDLE
+        if trigger is None:
+            return
+        request = Request(trigger, Place(self.gate.calls, self._entry, function))
+        if self._stack is None:
+            self._take(request, None)
+        else:
+            self._request = request
+            raise Pause
+
+    def _pause(self, function: str) -> None:
+        assert self._stack is not None
+        self._stack.unwind()
+
+    def _hold(self, function: str, arguments: tuple[int, ...]) -> bool:
+        if self._stack is not None and self._stack.motion is Motion.REWINDING:
+            self._arrive()
+            return False
+        trigger = self._wanted(function, arguments)
+        if trigger is None:
+            self._go_on()
+            return False
+        return self._stand(Request(trigger, Place(self.gate.calls, self._entry, function)))
+
+    def _poll(self) -> None:
+        """A loop begins again, and the flag is up."""
+        if self._stack is not None and self._stack.motion is Motion.REWINDING:
+            self._arrive()
+            return
+        self._set_polling(0)
+        trigger = self._wanted("", ())
+        if trigger is not None:
+            self._stand(Request(trigger, Place(self.gate.calls + 1, self._entry, "")))
+
+    def _arrive(self) -> None:
+        """The stack is what it was."""
+        assert self._stack is not None
+        self._stack.rewound()
+        if self._form.polls_loops:
+            self._set_polling(0)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self.gate.open()
+        if self._asked:
+            self.gate.close()
+
+    def _stand(self, request: Request) -> bool:
+        if self._stack is None:
+            self._take(request, None)
+            self._go_on()
+            return False
+        self._request = request
+        self._stack.unwind()
+        return True
+
+    # -- deciding ----------------------------------------------------------------------------------
+
+    def _wanted(self, function: str, arguments: tuple[int, ...]) -> Trigger | None:
+        """What a snapshot is to be taken for here, if for anything."""
+        if self._state.tape.replaying:
+            return None
+        asked = self._next_asked()
+        if asked is not None:
+            return asked
+        with self._lock:
+            for trigger, functions in BY_CALL.items():
+                if function not in functions or not self._triggers.is_armed(trigger):
+                    continue
+                if trigger is not Trigger.FIRST_STDIN or self._reads_stdin(arguments):
+                    return trigger if self._triggers.happened(trigger) else None
+            if self._reads_outside(function, arguments):
+                return Trigger.NON_DETERMINISTIC_CALL
+        return self._triggers.due(time.monotonic(), *self._counts())
+
+    def _next_asked(self) -> Trigger | None:
+        with self._lock:
+            return self._asked.pop(0) if self._asked else None
+
+    def _reads_stdin(self, arguments: tuple[int, ...]) -> bool:
+        return isinstance(self._state.descriptors.used.get(arguments[0]), InputStream)
+
+    def _reads_outside(self, function: str, arguments: tuple[int, ...]) -> bool:
+        """Whether a call that is told something from outside is a trigger, and this is one."""
+        return (
+            function in _AT_STDIN
+            and self._triggers.is_armed(Trigger.NON_DETERMINISTIC_CALL)
+            and self._reads_stdin(arguments)
+        )
+
+    def _watch(self) -> None:
+        """Hold the guest up at the calls where something may happen."""
+        armed = [trigger for trigger in BY_CALL if self._triggers.is_armed(trigger)]
+        names = {name for trigger in armed for name in BY_CALL[trigger]}
+        if Trigger.NON_DETERMINISTIC_CALL in armed:
+            names |= _AT_STDIN
+        if any(self._triggers.is_armed(trigger) for trigger in _COUNTED):
+            names |= self.gate.names
+        self.gate.watch(names)
+
+    def _take(self, request: Request, stack: bytes | None) -> None:
+        """Write the snapshot; raises ``Stopped`` if the run is to end with it."""
+        assert self._camera is not None
+        code = self._form.code if self._form.has_stacks else b""
+        shot = self._camera.take(request.trigger, request.place, stack, code)
+        self._triggers.taken(time.monotonic(), *self._counts())
+        with self._lock:
+            self._served_count = self._asked_count - len(self._asked)
+            self.last_seq = shot.seq
+            self._lock.notify_all()
+        self._watch()
+        if self._snapshots.stop_after:
+            raise Stopped
+
+    def _set_polling(self, value: int) -> None:
+        assert self._instance is not None
+        self._instance.set_flag(FLAG, value)

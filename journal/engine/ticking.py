@@ -1,0 +1,51 @@
+"""Makes the guest's thread look up now and then, while it computes."""
+
+import threading
+import time
+from collections.abc import Callable
+
+#: How long a printed line may wait for others that share its sync: after a pause, and in a stream.
+GATHER_SECONDS = 0.002
+GATHER_IN_STREAM_SECONDS = 0.02
+STREAM_PAUSE_SECONDS = 0.1
+#: How often the journal is handed to the kernel, or synced, when nothing else does it.
+INTERVAL_SECONDS = 1.0
+
+
+class Ticker:
+    """Makes the guest's thread look up: soon after something was printed, and once an interval."""
+
+    def __init__(
+        self, tick: Callable[[], None], interval_seconds: float = INTERVAL_SECONDS
+    ) -> None:
+        self._tick = tick
+        self._interval = interval_seconds
+        self._armed = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="journal-ticker", daemon=True)
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._thread.start()
+
+    def arm(self) -> None:
+        """Tick soon."""
+        self._armed.set()
+
+    def close(self) -> None:
+        """Stop ticking."""
+        self._closed = True
+        self._armed.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        ticked = 0.0
+        while not self._closed:
+            if self._armed.wait(self._interval):
+                self._armed.clear()
+                in_stream = time.monotonic() - ticked < STREAM_PAUSE_SECONDS
+                time.sleep(GATHER_IN_STREAM_SECONDS if in_stream else GATHER_SECONDS)
+                ticked = time.monotonic()
+            if not self._closed:
+                self._tick()
