@@ -68,11 +68,13 @@ if TYPE_CHECKING:
     from journal.engine.outputs import Durability, InFlight
     from journal.engine.process import Ending, Outcome
     from journal.engine.recorder import Recorder
+    from journal.engine.verifying import Checked, Replay, verify_replay
     from journal.engine.written import Way
     from journal.event import Event, Group
     from journal.events.process import Level
     from journal.events.snapshots import Trigger
     from journal.findings import Finding, Summary
+    from journal.forking import fork
     from journal.frame import Frame
     from journal.keeping import Loss
     from journal.log import Mode
@@ -94,6 +96,7 @@ _HERE = {
     "Commit": "commit",
     "Concatenation": "concatenating",
     "concat": "concatenating",
+    "fork": "forking",
     "Event": "event",
     "Group": "event",
     "Finding": "findings",
@@ -132,11 +135,15 @@ _ENGINE = {
     "Recorder": "recorder",
     "record": "opening",
     "resume": "opening",
+    "Checked": "verifying",
+    "Replay": "verifying",
+    "verify_replay": "verifying",
     "Way": "written",
 }
 
 __all__ = [
     "Check",
+    "Checked",
     "Commit",
     "Concatenation",
     "Configuration",
@@ -179,6 +186,7 @@ __all__ = [
     "Recorder",
     "Recovery",
     "Repair",
+    "Replay",
     "Roll",
     "SafePoints",
     "SnapshotInfo",
@@ -199,11 +207,13 @@ __all__ = [
     "decode",
     "encode",
     "events",
+    "fork",
     "play",
     "record",
     "recover",
     "resume",
     "snapshots_of",
+    "verify_replay",
 ]
 
 

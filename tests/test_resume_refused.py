@@ -92,7 +92,7 @@ def test_a_journal_without_inputs_cannot_be_resumed(tmp_path: Path, cache_dir: P
         level=journal.Level.STATE,
         cache=cache_dir,
     ) as first:
-        finished(first)
+        first.stop()
     with pytest.raises(journal.NotResumable, match="level state"):
         journal.resume(tmp_path / "j", cache=cache_dir)
 

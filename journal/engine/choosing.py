@@ -48,7 +48,7 @@ def choose(recording: Recording, module: Module, choice: Choice) -> Chosen:
     for info in () if choice.reexecute else reversed(recording.snapshots):
         if not info.resumable:
             continue
-        form = _form_of(recording, module, info, choice)
+        form = form_of_snapshot(recording, module, info, choice)
         if form is None:
             choice.note(
                 "what instrumented the module is not here, so the guest is executed from its start"
@@ -66,7 +66,20 @@ def choose(recording: Recording, module: Module, choice: Choice) -> Chosen:
     return Chosen(_form_from_start(recording, module, choice), None)
 
 
-def _form_of(
+def start_at(recording: Recording, module: Module, seq: int, choice: Choice) -> Chosen:
+    """The snapshot of this number, to go on from; raises ``NotResumable``."""
+    info = next((info for info in recording.snapshots if info.seq == seq), None)
+    if info is None:
+        raise NotResumable(f"event {seq} is no snapshot")
+    if not info.resumable:
+        raise NotResumable(f"snapshot {seq} cannot be resumed: {info.reason}")
+    form = form_of_snapshot(recording, module, info, choice)
+    if form is None:
+        raise NotResumable("what instrumented the module is not here")
+    return Chosen(form, _restoration(recording, info, choice))
+
+
+def form_of_snapshot(
     recording: Recording, module: Module, info: SnapshotInfo, choice: Choice
 ) -> Form | None:
     """The form that a snapshot is of, if it can be had."""

@@ -40,8 +40,6 @@ def with_polls(module: bytes) -> bytes:
     taken = {TABLE, FLAG} & found.exports
     if taken:
         raise ModuleRefused(f"the module exports {taken.pop()} already")
-    if found.code is None:
-        return module
     own = {section.number: section for section in found.sections}
     table, number = found.counts[binary.TABLE], found.counts[binary.GLOBAL]
     exports = (
@@ -55,8 +53,9 @@ def with_polls(module: bytes) -> bytes:
         binary.TABLES: _longer(module, own.get(binary.TABLES), _ONE_ELEMENT)[1],
         binary.GLOBALS: _longer(module, own.get(binary.GLOBALS), _GLOBAL)[1],
         binary.EXPORTS: _longer(module, own.get(binary.EXPORTS), *exports)[1],
-        binary.CODE: _polled(module, found.code, poll),
     }
+    if found.code is not None:
+        others[binary.CODE] = _polled(module, found.code, poll)
     return rebuilt(module, others)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from journal import codec
 from journal.engine import identity as identities
@@ -22,6 +22,7 @@ from journal.engine.module import define_imports
 from journal.engine.mounts import Mounts
 from journal.engine.outputs import STDERR, STDIN, STDOUT, Durability, Outbox, Outlet
 from journal.engine.program import Program
+from journal.engine.rechecking import Plan, Rechecking
 from journal.engine.seam import Instance, Trapped, backtrace_of
 from journal.engine.snapshotting import Camera, Machine
 from journal.engine.sockets import Network
@@ -111,7 +112,8 @@ class Process:
     ``moved`` says where the mounts' directories are now. ``terminals`` are the streams that the
     guest sees as terminals; in a replay those of the first session, whatever they are now.
     ``network`` says whether the guest may have sockets. ``start`` is the snapshot to go on from,
-    if not from the start; ``fired`` are the triggers of those that the journal has.
+    if not from the start; ``fired`` are the triggers of those that the journal has. With ``plan``
+    nothing goes on live: snapshots are compared, and the run is over where the journal ends.
     """
 
     def __init__(
@@ -132,9 +134,10 @@ class Process:
         snapshots: Snapshots | None = None,
         fired: Collection[Trigger] = (),
         start: Start | None = None,
+        plan: Plan | None = None,
     ) -> None:
         self._program = program
-        self._start = start
+        self._start, self._plan = start, plan
         self._writer = writer
         self._durability = durability
         self._stdin = stdin
@@ -142,13 +145,15 @@ class Process:
         self._delivered = delivered or {}
         self._session: tuple[int, int] | None = None  # its µs, and its monotonic clock
         self._synced = time.monotonic()
+        self._has_ended = False
         self.tape = Tape(
             writer,
             recorded,
             keep_inputs=identity.start.level is Level.FULL,
             on_mark=self._see_mark,
-            on_live=self._go_on,
+            on_live=self._go_on if plan is None else self._be_over,
             barrier=self._barrier,
+            live=None if plan is None else (_is_over, _is_over),
         )
         snapshots = snapshots or Snapshots()
         self._snapshots = snapshots
@@ -176,9 +181,10 @@ class Process:
         self._machine: Machine | None = None
         self.standstill: Standstill | None = None
         if gate is not None:
-            self.standstill = Standstill(
-                snapshots, program.form, self.state, gate, self._counts, fired
-            )
+            kind = Standstill if plan is None else Rechecking
+            self.standstill = kind(snapshots, program.form, self.state, gate, self._counts, fired)
+            if isinstance(self.standstill, Rechecking) and plan is not None:
+                self.standstill.follow(plan)
             self.state.waiting = self.standstill.waiting
         self._instance.limit(
             memory_size_max=identity.configuration.memory_size_max,
@@ -254,7 +260,7 @@ class Process:
             raise NotResumable(
                 f"event {self.tape.last_heard} is no answer to what the guest asked: {error}"
             ) from error
-        self.state.close()  # what has ended does not go on where the journal does
+        self._end()
         self.tape.tell(ProcessExit.tag, codec.encode(ProcessExit(exit_code=_signed(code))))
         return Outcome(Ending.EXITED, code)
 
@@ -277,7 +283,7 @@ class Process:
             entries = entries[entries.index(self._start.entry) if self._start.entry else 0 :]
         self.standstill.begin(camera, instance, self._start.calls if self._start else 0)
         self.tape.start()
-        if self._start is None:
+        if self._start is None or self._plan is not None:
             self.standstill.boot()
         for entry in entries:
             self.standstill.enter(entry, stack)
@@ -286,9 +292,14 @@ class Process:
                 instance.call(entry)
             stack = None
 
+    def _end(self) -> None:
+        """What has ended does not go on where the journal does."""
+        self._has_ended = True
+        self.state.close()
+
     def _trapped(self, kind: str, backtrace: str) -> Outcome:
         event = ProcessTrap(kind=kind, message=backtrace[:BACKTRACE_SIZE_MAX])
-        self.state.close()
+        self._end()
         self.tape.tell(ProcessTrap.tag, codec.encode(event))
         return Outcome(Ending.TRAPPED, None, kind, event.message)
 
@@ -342,6 +353,15 @@ class Process:
         self.state.outbox.deliver()
         if self.standstill is not None:
             self.standstill.go_live()
+
+    def _be_over(self) -> None:
+        """The journal has been replayed, and nothing is to follow."""
+        if not self._has_ended and self._plan is not None and self._plan.next is None:
+            raise Stopped
+
+
+def _is_over(*_: object) -> NoReturn:
+    raise Stopped
 
 
 def _signed(code: int) -> int:

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 from journal import codec
 from journal.engine import identity as identities
@@ -27,7 +28,7 @@ _unpack_write = codec.unpacker(StreamWrite)
 class Recording:
     """What a journal holds that is to be resumed; raises ``NotResumable``."""
 
-    def __init__(self, path: Path, until: int) -> None:
+    def __init__(self, path: Path, until: int | None = None) -> None:
         self.reader = Reader(path)
         self._until = until  # what is appended from now on is not to be replayed
         self.identity, first = identities.read(self.reader.frames())
@@ -44,14 +45,27 @@ class Recording:
             else:
                 yield tag, payload
 
-    def batches(self, start: int, tags: frozenset[int] | None = None) -> Iterator[Batch]:
-        """What stands from number ``start`` on; of blocks, those that have any of ``tags``."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.reader.close()
+
+    def batches(
+        self, start: int, tags: frozenset[int] | None = None, until: int | None = None
+    ) -> Iterator[Batch]:
+        """What stands from number ``start`` to before ``until``; of blocks, those with ``tags``."""
+        until = self._until if until is None else until
         for block in self.reader.blocks(start, tags=tags):
-            if block.first_seq >= self._until:
+            if until is not None and block.first_seq >= until:
                 return
-            first = bisect_left(block.seqs, start)
-            payloads, times = block.payloads(), block.times
-            yield Batch(block.seqs[first:], block.tags[first:], payloads[first:], times[first:])
+            part = slice(
+                bisect_left(block.seqs, start),
+                None if until is None else bisect_left(block.seqs, until),
+            )
+            yield Batch(
+                block.seqs[part], block.tags[part], block.payloads()[part], block.times[part]
+            )
 
     def writes(self, upto: int | None = None) -> Iterator[tuple[int, bytes]]:
         """What the guest printed, before event ``upto``: stream and bytes."""

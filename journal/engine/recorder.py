@@ -99,15 +99,7 @@ class Recorder:
             self._start_thread(self._run)
 
     def _start_thread(self, run: Run) -> None:
-        self._thread = threading.Thread(
-            target=self._work, args=(run.process,), name="journal-guest", daemon=True
-        )
-        with _STACK_SIZE_LOCK:
-            before = threading.stack_size(run.stack_size + THREAD_STACK_EXTRA)
-            try:
-                self._thread.start()
-            finally:
-                threading.stack_size(before)
+        self._thread = started(lambda: self._work(run.process), run.stack_size)
 
     def _work(self, process: Process) -> None:
         try:
@@ -236,6 +228,18 @@ class Recorder:
             self._writer.close()
         finally:
             self._interrupter.close()
+
+
+def started(work: Callable[[], None], stack_size: int) -> threading.Thread:
+    """A thread for a guest whose calls go so deep, in bytes; it has begun to work."""
+    thread = threading.Thread(target=work, name="journal-guest", daemon=True)
+    with _STACK_SIZE_LOCK:
+        before = threading.stack_size(stack_size + THREAD_STACK_EXTRA)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(before)
+    return thread
 
 
 def connect(

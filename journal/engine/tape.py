@@ -84,6 +84,7 @@ class Tape:
         on_mark: Callable[[int, bytes, int], None] = lambda tag, payload, time: None,
         on_live: Callable[[], None] = lambda: None,
         barrier: Callable[[], None] = lambda: None,
+        live: "tuple[Tell, Ask] | None" = None,
     ) -> None:
         self._recorded = recorded or iter(())
         self._rows: Iterator[Row] = iter(())
@@ -93,7 +94,7 @@ class Tape:
         self.last_time = 0  # of the latest replayed event, in µs
         self.last_heard = -1  # the number of the event that the guest was told last, in a replay
         self._last_clock = b""
-        self._live = _recording(sink, keep_inputs=keep_inputs)
+        self._live = live or _recording(sink, keep_inputs=keep_inputs)
         self.tell, self.ask = self._live
         if self.replaying:
             self.tell, self.ask = self._tell_again, self._ask_again
