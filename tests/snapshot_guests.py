@@ -1,7 +1,7 @@
 """The guests that are worth stopping in the middle, and how each is run: a table, and no tests.
 
-Each gives the same output in every run, with sums over all its state; each makes host calls where
-its state is odd: deep in calls, in callbacks, with tables, globals, memories or descriptors changed.
+Each gives the same output in every run, with sums over all its state; each makes host calls while
+its state is odd: deep in calls, in callbacks, with tables, memories or descriptors changed.
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ class SnapshotGuest:
     """A guest and how it is run. ``name`` is that of its program, ``title`` that of this run.
 
     ``memory`` and ``host`` are the names of its directories, in memory and of the host, empty when
-    it begins. ``code`` is what it exits with, None if it traps. ``trigger`` is what it sets off by
-    what it does. ``stacks`` says whether its stack can be unwound; ``elder`` whether Binaryen 116,
-    the oldest, can do it. ``is_program`` is a real program, fetched or built at its first use.
+    it begins. It ``lasts`` unless it goes on with a file of the host that it has unlinked, which no
+    other process can have again. ``code`` is what it exits with, None if it traps. ``trigger`` is
+    what it sets off by what it does. ``stacks`` says whether its stack can be unwound; ``elder``
+    whether Binaryen 116, the oldest, can do it. ``is_program`` is a real program, fetched or built
+    at its first use.
     """
 
     title: str
@@ -52,6 +54,7 @@ class SnapshotGuest:
     stdin: bytes = b""
     memory: tuple[str, ...] = ()
     host: tuple[str, ...] = ()
+    lasts: bool = True
     code: int | None = 0
     needs: frozenset[Needs] = frozenset()
     trigger: Trigger | None = None
@@ -120,9 +123,7 @@ SNAPSHOT_GUESTS = (
     SnapshotGuest(
         title="elements", needs=frozenset({Needs.REFERENCES, Needs.ELEMENTS}), elder=False
     ),
-    SnapshotGuest(
-        title="memories", needs=frozenset({Needs.MULTI_MEMORY, Needs.BULK_MEMORY})
-    ),
+    SnapshotGuest(title="memories", needs=frozenset({Needs.MULTI_MEMORY, Needs.BULK_MEMORY})),
     SnapshotGuest(title="high", needs=frozenset({Needs.GIB})),
     SnapshotGuest(title="start", needs=frozenset({Needs.START})),
     SnapshotGuest(title="environ", env=ENVIRONMENT, trigger=Trigger.FIRST_ENVIRON),
@@ -164,6 +165,7 @@ SNAPSHOT_GUESTS = (
         name="dirfds",
         args=("unlink", "/host"),
         host=("/host",),
+        lasts=False,
     ),
     SnapshotGuest(title="jumps", needs=frozenset({Needs.EXCEPTIONS}), stacks=False, elder=False),
     SnapshotGuest(title="tails", needs=frozenset({Needs.TAIL_CALLS}), stacks=False, elder=False),

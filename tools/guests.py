@@ -1,7 +1,7 @@
 """Builds the guest programs of `fixtures/guests/`, and checks that they come from their sources.
 
-`python tools/guests.py` builds all, or those named; `--check` compares sources and programs with the manifest, and
-where the same compiler is installed builds again and compares every byte.
+`python tools/guests.py` builds all, or those named; `--check` compares sources and programs with
+the manifest, and where the same compiler is installed builds again and compares every byte.
 """
 
 from __future__ import annotations
@@ -96,7 +96,12 @@ def _describe(sources: dict[str, list[str]]) -> dict[str, Any]:
             "sources": {part: _hash_of(FOLDER / part) for part in parts},
             "program": _hash_of(FOLDER / f"{name}.wasm"),
         }
-    return {"compiler": f"ziglang {COMPILER}", "flags": FLAGS, "own": OWN_FLAGS, "guests": described}
+    return {
+        "compiler": f"ziglang {COMPILER}",
+        "flags": FLAGS,
+        "own": OWN_FLAGS,
+        "guests": described,
+    }
 
 
 def _has_compiler() -> bool:

@@ -88,7 +88,7 @@ PROGRAMS: dict[str, Program | Build] = {
             *("-target", "wasm32-wasi", "-O2", "-s", "-DSQLITE_THREADSAFE=0"),
             *("-DSQLITE_OMIT_LOAD_EXTENSION", "-DSQLITE_ENABLE_FTS5"),
         ),
-        "6deeb50080b07ddb0f9c68c17e65563c7233d7c35e4439c779c89469c3a7138c",
+        "0ee499dfe49d469aaff3092ae69d8cb67ef77db49558c04d201ad6d89612f860",
     ),
 }
 
@@ -177,9 +177,7 @@ def _unpack(build: Build, folder: Path) -> None:
     """Put the sources of a build into a folder; raises ``Unavailable``."""
     command = ["npm", "pack", "--silent", f"--pack-destination={folder}", build.package]
     try:
-        subprocess.run(
-            command, cwd=folder, check=True, timeout=_SECONDS_MAX, capture_output=True
-        )
+        subprocess.run(command, cwd=folder, check=True, timeout=_SECONDS_MAX, capture_output=True)
     except (subprocess.SubprocessError, OSError) as error:
         raise Unavailable(f"npm pack {build.package} failed") from error
     with tarfile.open(next(folder.glob("*.tgz"))) as archive:
