@@ -24,7 +24,7 @@ test-compiled: $(DEV_ENV) ## the same tests on the compiled build
 	$(PYTHON) tools/programs.py quickjs
 	$(PYTHON) tools/compiled.py -n $(WORKERS) -m "not deep"
 
-deep: $(DEV_ENV) ## campaigns, fuzzing and large guests, and the tests on the compiled build
+deep: $(GUESTS_ENV) ## campaigns, fuzzing and large guests, and the tests on the compiled build
 	tools/system.sh
 	$(PYTHON) tools/programs.py
 	$(PYTHON) -m pytest -n $(WORKERS) -m deep --hypothesis-profile=deep

@@ -31,10 +31,6 @@ class Needs(Enum):
     WASIX = "functions of WASIX"
 
 
-#: No Binaryen leaves a stack that these are on: they are executed again instead.
-NOT_UNWOUND = frozenset({Needs.EXCEPTIONS, Needs.TAIL_CALLS})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotGuest:
     """A guest and how it is run. ``name`` is that of its program, ``title`` that of this run.
