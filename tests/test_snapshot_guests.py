@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,16 +21,6 @@ from tests.snapshot_guests import SNAPSHOT_GUESTS, SNAPSHOT_PROGRAMS, Needs, Sna
 from tests.test_guests_oracle import tree
 
 STAGES = 8
-#: A function that runs at the instantiation finds no memory where its host does.
-STARTS_EARLY = pytest.mark.xfail(reason="host calls of a start function fail", strict=True)
-
-
-def runs(guests: Iterable[SnapshotGuest]) -> list[Any]:
-    """Guests as parameters of a test."""
-    return [
-        pytest.param(one, id=one.title, marks=[STARTS_EARLY] if Needs.START in one.needs else [])
-        for one in guests
-    ]
 
 
 def is_known_to_wasmtime(one: SnapshotGuest) -> bool:
@@ -39,9 +28,9 @@ def is_known_to_wasmtime(one: SnapshotGuest) -> bool:
     return Needs.WASIX not in one.needs and one.title != "deeper"
 
 
-COMPARED = runs(one for one in SNAPSHOT_GUESTS if is_known_to_wasmtime(one))
-OURS_ALONE = runs(one for one in SNAPSHOT_GUESTS if not is_known_to_wasmtime(one))
-IN_MEMORY = runs(one for one in SNAPSHOT_GUESTS if not one.host)
+COMPARED = [one for one in SNAPSHOT_GUESTS if is_known_to_wasmtime(one)]
+OURS_ALONE = [one for one in SNAPSHOT_GUESTS if not is_known_to_wasmtime(one)]
+IN_MEMORY = [one for one in SNAPSHOT_GUESTS if not one.host]
 
 
 def recorder_of(
@@ -105,14 +94,14 @@ def check_ending(one: SnapshotGuest, outcome: journal.Outcome, stdout: bytes) ->
     assert len(stdout.splitlines()) > 1
 
 
-@pytest.mark.parametrize("one", COMPARED)
+@pytest.mark.parametrize("one", COMPARED, ids=str)
 def test_a_guest_ends_as_under_wasmtime(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:
     check_as_under_wasmtime(one, tmp_path, cache_dir)
 
 
-@pytest.mark.parametrize("one", OURS_ALONE)
+@pytest.mark.parametrize("one", OURS_ALONE, ids=str)
 def test_a_guest_that_wasmtime_does_not_run_ends_as_it_should(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:
@@ -138,7 +127,7 @@ def check_cuts(one: SnapshotGuest, folder: Path, cache: Path, parts: Iterable[fl
         assert found == wanted, f"cut at {part} of the journal"
 
 
-@pytest.mark.parametrize("one", IN_MEMORY)
+@pytest.mark.parametrize("one", IN_MEMORY, ids=str)
 def test_a_cut_journal_is_executed_to_the_same_end(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:
@@ -146,7 +135,7 @@ def test_a_cut_journal_is_executed_to_the_same_end(
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("one", IN_MEMORY)
+@pytest.mark.parametrize("one", IN_MEMORY, ids=str)
 def test_every_cut_journal_is_executed_to_the_same_end(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:
