@@ -379,6 +379,25 @@ def test_a_guest_that_was_killed_listens_again_at_its_addresses(
             again.kill()
 
 
+def test_a_snapshot_brings_sockets_and_the_terminal_back(tmp_path: Path, cache_dir: Path) -> None:
+    path, tty = tmp_path / "j", struct.pack("<4I6B2x", 99, 44, 0, 0, *[0] * 6)
+    snapshots = journal.Snapshots(on=frozenset({journal.Trigger.EXPLICIT}))
+    with journal.record(
+        REMOTE, path, network=True, snapshots=snapshots, cache=cache_dir
+    ) as recorder:
+        guest = Remote(recorder)
+        fd, port = listening(guest)
+        assert guest("sock_open", UNIX, STREAM, 0, DATA).errno == Errno.AFNOSUPPORT
+        assert guest("tty_set", DATA, data=tty).errno == 0
+        assert guest("proc_snapshot").errno == 0
+    with journal.resume(path, network=True, cache=cache_dir) as recorder:
+        again = resumed(recorder)
+        assert is_reached(port)
+        assert port_of(again, fd) == port
+        assert again("tty_get", DATA).data[:24] == tty
+        again.end()
+
+
 def test_every_cut_of_a_journal_with_sockets_goes_on_to_the_same_end(
     tmp_path: Path, cache_dir: Path
 ) -> None:
