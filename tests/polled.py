@@ -40,6 +40,7 @@ class Polled:
         wasi.stdout_file = str(self._output)
         self.store = wasmtime.Store(self._engine)
         self.store.set_wasi(wasi)
+        self.store.set_epoch_deadline(1)
         linker = wasmtime.Linker(self._engine)
         linker.define_wasi()
         self._exports = linker.instantiate(
