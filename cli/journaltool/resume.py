@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from journaltool import exits, mounting, options, render, supervise
+from journaltool import exits, mounting, options, render, snapshotting, supervise
 
 HELP = """Go on with the program of a journal, from where the journal ends.
 
 Output that a crash kept from leaving is delivered first. A program that had ended ends again, in
 the same way.
+
+It begins at the newest snapshot that has the program's stacks, and executes again what came behind
+it; without such a one, from the program's start. That is the same, and takes longer.
 """
 
 EPILOG = """\b
@@ -48,6 +51,24 @@ def resume(
         ),
     ] = None,
     net: options.NetOption = False,
+    at: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="NUMBER",
+            help="Go on from this event, in a new journal; journaltool snapshots has numbers.",
+        ),
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NEW",
+            help="The new journal: JOURNAL stays as it is. From the last snapshot, without --at.",
+        ),
+    ] = None,
+    reexecute: Annotated[
+        bool, typer.Option("--reexecute", help="Ignore snapshots: execute all from the start.")
+    ] = False,
     durability: options.DurabilityOption = options.Durability.OUTPUT,
     in_flight: Annotated[
         InFlight,
@@ -59,6 +80,15 @@ def resume(
             parser=options.size, metavar="SIZE", help="Refuse a guest that may have more memory."
         ),
     ] = None,
+    snapshot_on: snapshotting.OnOption = None,
+    snapshot_period: snapshotting.PeriodOption = None,
+    snapshot_events: snapshotting.EventsOption = None,
+    snapshot_bytes: snapshotting.BytesOption = None,
+    no_snapshots: snapshotting.NoneOption = False,
+    stop_after_snapshot: snapshotting.StopAfterOption = False,
+    stacks: snapshotting.StacksOption = snapshotting.Stacks.AUTO,
+    safe_points: snapshotting.SafePointsOption = snapshotting.SafePoints.CALLS,
+    dirty_pages: snapshotting.DirtyPagesOption = snapshotting.DirtyPages.AUTO,
     timeout: options.TimeoutOption = None,
     quiet: options.QuietOption = False,
     as_json: options.JsonOption = False,
@@ -68,6 +98,20 @@ def resume(
     with exits.told(exits.Code.REFUSED, about=journal, as_json=as_json):
         import journal as library
 
+        if at is not None and into is None:
+            raise typer.BadParameter("--at goes on in a new journal: name it with --into")
+        wish = snapshotting.Wish(
+            on=snapshot_on,
+            period=snapshot_period,
+            events=snapshot_events,
+            size=snapshot_bytes,
+            none=no_snapshots,
+            stop_after=stop_after_snapshot,
+            stacks=stacks,
+            safe_points=safe_points,
+            dirty_pages=dirty_pages,
+        )
+        snapshots = snapshotting.snapshots(wish)
         recorder = library.resume(
             journal,
             module=module,
@@ -80,9 +124,14 @@ def resume(
             memory_size_max=max_memory,
             cache=options.cache(),
             network=net,
+            snapshots=snapshots,
+            at=at,
+            into=into,
+            reexecute=reexecute,
+            note=supervise.note(quiet),
         )
-        ended = supervise.until_end(recorder, timeout)
+        ended = supervise.until_end(recorder, timeout, snapshots)
         if recorder.ended_before and ended.outcome.code is not None and not quiet:
             render.say(f"the program has ended with exit code {ended.outcome.code}")
-        supervise.tell(ended, str(journal), quiet=quiet, as_json=as_json, resumable=True)
+        supervise.tell(ended, str(into or journal), quiet=quiet, as_json=as_json, resumable=True)
     raise typer.Exit(ended.code)

@@ -3,11 +3,11 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exits, mounting, options, supervise
+from journaltool import exits, mounting, options, snapshotting, supervise
 
 if TYPE_CHECKING:
     from journal import Configuration
@@ -16,11 +16,19 @@ HELP = """Run a WebAssembly program and record it in a journal.
 
 The program has this command's standard input, output and error. Options stand before MODULE;
 everything behind it belongs to the program.
+
+--snapshot-on takes the names idle, first-stdin, first-environ, first-listen, first-sigint, sigint,
+sigalrm, sigtstp, sigstop, periodic-interval, non-deterministic-call, bootstrap, transaction and
+explicit, which is when the program asks for it itself.
+
+Ctrl-C, SIGTERM and SIGHUP stop the program so that it can be resumed. A signal that a snapshot is
+taken for does not: after that of sigtstp, Ctrl-Z, the process is suspended, and that of sigstop is
+taken when it goes on. SIGUSR1 is what journaltool snapshot sends.
 """
 
 EPILOG = """\b
 Exit codes:
-  0-255  the program's own
+  0-255  the program's own; 0 also if --stop-after-snapshot stopped it
   124    --timeout stopped it     125  an error of this tool
   130    Ctrl-C stopped it        134  it trapped
   143    SIGTERM stopped it       2    wrong usage
@@ -29,7 +37,7 @@ Exit codes:
 Examples:
   journaltool run hello.wasm
   journaltool run -j work.journal --dir .::/work:ro --timeout 60 tool.wasm -v /work/in.txt
-  journaltool run --env HOME=/ --max-memory 256MiB --json python.wasm -c 'print(1)'
+  journaltool run --snapshot-period 60 --max-memory 256MiB python.wasm -c 'print(1)'
 """
 
 
@@ -126,6 +134,15 @@ def run(
             help="Make the journal a directory of segments of this size.",
         ),
     ] = None,
+    snapshot_on: snapshotting.OnOption = None,
+    snapshot_period: snapshotting.PeriodOption = None,
+    snapshot_events: snapshotting.EventsOption = None,
+    snapshot_bytes: snapshotting.BytesOption = None,
+    no_snapshots: snapshotting.NoneOption = False,
+    stop_after_snapshot: snapshotting.StopAfterOption = False,
+    stacks: snapshotting.StacksOption = snapshotting.Stacks.AUTO,
+    safe_points: snapshotting.SafePointsOption = snapshotting.SafePoints.CALLS,
+    dirty_pages: snapshotting.DirtyPagesOption = snapshotting.DirtyPages.AUTO,
     timeout: options.TimeoutOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the journal if there is one.")
@@ -140,6 +157,18 @@ def run(
     with exits.told(exits.Code.REFUSED, as_json=as_json):
         import journal as library
 
+        wish = snapshotting.Wish(
+            on=snapshot_on,
+            period=snapshot_period,
+            events=snapshot_events,
+            size=snapshot_bytes,
+            none=no_snapshots,
+            stop_after=stop_after_snapshot,
+            stacks=stacks,
+            safe_points=safe_points,
+            dirty_pages=dirty_pages,
+        )
+        snapshots = snapshotting.snapshots(wish)
         variables = mounting.environment(env or (), os.environ)
         mounts = mounting.mounts(directory or (), memory or (), not no_root)
         copies = mounting.copies(copy or ())
@@ -161,11 +190,12 @@ def run(
                 cache=options.cache(),
                 roll=library.Roll(segments) if segments is not None else None,
                 network=net,
+                snapshots=snapshots,
+                note=supervise.note(quiet),
             )
-        ended = supervise.until_end(recorder, timeout)
-        supervise.tell(
-            ended, str(path), quiet=quiet, as_json=as_json, resumable=level is Level.FULL
-        )
+        ended = supervise.until_end(recorder, timeout, snapshots)
+        resumable = level is Level.FULL or ended.with_snapshot
+        supervise.tell(ended, str(path), quiet=quiet, as_json=as_json, resumable=resumable)
     raise typer.Exit(ended.code)
 
 
@@ -173,5 +203,7 @@ def _configuration(sizes: Sizes, unknown: UnknownImports) -> "Configuration":
     from journal import Configuration, UnknownImports
 
     names = ("memory_size_max", "files_size_max", "stack_size")
-    given = {name: value for name, value in zip(names, sizes, strict=True) if value is not None}
+    given: dict[str, Any] = {
+        name: value for name, value in zip(names, sizes, strict=True) if value is not None
+    }
     return Configuration(**given, unknown_imports=UnknownImports(unknown.value))

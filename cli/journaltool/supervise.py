@@ -2,26 +2,24 @@
 
 import gc
 import shlex
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
+from signal import Signals
 from typing import TYPE_CHECKING
 
 from journaltool import exits, render
 
 if TYPE_CHECKING:
-    from journal import Outcome, Recorder
-
-#: What stops a guest so that it can be resumed.
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    from journal import Outcome, Recorder, Snapshots
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a supervised run ended: ``stopped_by`` is a signal's number, 0 for none."""
+    """How a supervised run ended: ``stopped_by`` is a signal's number, 0 for none.
+
+    What neither a signal nor the time limit has stopped, has stopped with its snapshot.
+    """
 
     outcome: "Outcome"
     seconds: float
@@ -36,31 +34,28 @@ class Ended:
             return (self.outcome.code or 0) & 0xFF
         if ending == "trapped":
             return exits.Code.TRAPPED
-        return exits.of_signal(self.stopped_by) if self.stopped_by else exits.Code.TIMEOUT
+        if self.stopped_by:
+            return exits.of_signal(self.stopped_by)
+        return exits.Code.TIMEOUT if self.timed_out else exits.Code.FINE
+
+    @property
+    def with_snapshot(self) -> bool:
+        """Whether it has stopped with its snapshot, as it was to do."""
+        stopped = self.outcome.ending.value == "stopped"
+        return stopped and not self.stopped_by and not self.timed_out
 
 
-class _Watch:
-    """What the signals that stop a guest do, as long as there is one."""
+def until_end(recorder: "Recorder", timeout: float | None, snapshots: "Snapshots") -> Ended:
+    """Run the guest until it ends, time is over, or a signal stops it; then close the journal.
 
-    def __init__(self, recorder: "Recorder") -> None:
-        self._recorder = recorder
-        self.over = False
-        self.caught = 0
+    Signals take the ``snapshots`` that are taken for them.
+    """
+    from journaltool import signalling
 
-    def stop(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal: the main thread waits on, and sees the guest stop."""
-        if not self.over:
-            self.caught = self.caught or number
-            self._recorder.stop()
-
-
-def until_end(recorder: "Recorder", timeout: float | None) -> Ended:
-    """Run the guest until it ends, time is over, or a signal stops it; then close the journal."""
     gc.freeze()
     gc.enable()
-    watch = _Watch(recorder)
     began = time.monotonic()
-    with _handling(watch), recorder:
+    with signalling.watching(recorder, snapshots) as watch, recorder:
         try:
             outcome = recorder.wait(timeout)
             timed_out = outcome is None
@@ -79,17 +74,9 @@ def until_end(recorder: "Recorder", timeout: float | None) -> Ended:
     )
 
 
-@contextmanager
-def _handling(watch: _Watch) -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in STOPPING}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # nohup, or a job in the background, asked for that
-            signal.signal(number, watch.stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def note(quiet: bool) -> Callable[[str], None]:
+    """What becomes of what the library has to say meanwhile."""
+    return (lambda text: None) if quiet else render.say
 
 
 def tell(ended: Ended, journal: str, *, quiet: bool, as_json: bool, resumable: bool) -> None:
@@ -107,6 +94,7 @@ def tell(ended: Ended, journal: str, *, quiet: bool, as_json: bool, resumable: b
 
 def _stopped(ended: Ended, journal: str, resumable: bool) -> str:
     after = f" after {render.seconds(round(ended.seconds, 1))}" if ended.timed_out else ""
+    after += " with its snapshot" if ended.with_snapshot else ""
     if not resumable:
         return f"stopped{after}; recorded at level state, so it cannot be resumed"
     return f"stopped{after}; journaltool resume {shlex.quote(journal)} goes on"
@@ -127,5 +115,6 @@ def _as_json(ended: Ended, journal: str) -> dict[str, object]:
         "events": events,
         "seconds": round(ended.seconds, 6),
         "timed_out": ended.timed_out,
-        "signal": signal.Signals(ended.stopped_by).name if ended.stopped_by else None,
+        "stopped_with_snapshot": ended.with_snapshot,
+        "signal": Signals(ended.stopped_by).name if ended.stopped_by else None,
     }
