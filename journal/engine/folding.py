@@ -1,8 +1,8 @@
 """A guest made of its journal: its effects are done again, in order, without running it.
 
-The same functions do them that did them for the guest, so that files in memory, what is open and
-the descriptors come out as an execution leaves them, to the inode and the nanosecond. Only where
-the guest stands in its files and streams is not told by effects: see ``standing``.
+The same functions do them that did them for the guest, so that files in memory, what is open, the
+descriptors and the terminal come out as an execution leaves them, to the inode and the nanosecond.
+Only where the guest stands in its files and streams is not told by effects: see ``standing``.
 """
 
 import struct
@@ -22,11 +22,14 @@ from journal.engine.calls.state import State
 from journal.engine.descriptors import OpenFile
 from journal.engine.files import Directory, Opening, times_of
 from journal.engine.tape import Batch, Row
+from journal.engine.terminals import SIDE_MAX, Settings
 from journal.engine.walk import check_path
 from journal.errors import FormatError, NotResumable
 from journal.event import Event, Group
-from journal.events import BY_TAG, descriptors, paths
+from journal.events import BY_TAG, descriptors, paths, sockets
+from journal.events.core import TtySet
 from journal.events.inputs import HostCall, HostResult
+from journal.wire import SocketAddress
 
 #: What comes of taking apart what a journal should not have, or of making as large a file as it
 #: says. An errno is no such thing: a guest is refused much.
@@ -231,6 +234,24 @@ def _rename(state: State, old_fd: int, new_fd: int, old_path: str, new_path: str
     old.rename(old_fd, old_path, new, new_fd, new_path)
 
 
+def _open_socket(state: State, family: int, kind: int, protocol: int, fd: int) -> None:
+    state.network.open(family, kind, protocol)
+
+
+def _bind(state: State, fd: int, address: SocketAddress) -> None:
+    state.network.bind(fd, address)
+
+
+def _listen(state: State, fd: int, backlog: int) -> None:
+    state.network.listen(fd, backlog)
+
+
+def _set_terminal(state: State, *values: int) -> None:
+    if max(values[:4]) > SIDE_MAX:
+        raise Refusal(Errno.INVAL)
+    state.terminal.set(Settings._make(values))
+
+
 def _strange(state: State, *values: object) -> None:
     raise ValueError("a guest cannot do that here")
 
@@ -253,6 +274,10 @@ _EFFECTS: dict[type[Event], Repeat] = {
     paths.PathRename: _rename,
     paths.CreateHardLink: _link,
     paths.CreateSymbolicLink: _symlink,
+    sockets.SocketOpen: _open_socket,
+    sockets.SocketBind: _bind,
+    sockets.SocketListen: _listen,
+    TtySet: _set_terminal,
 }
 
 #: They change nothing but a position; and what was placed is there before a guest begins.

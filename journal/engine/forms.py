@@ -9,7 +9,7 @@ from journal.engine.instrumenting import Facts, Instrumented, NotInstrumentable,
 from journal.engine.loop_heads import FLAG, TABLE
 from journal.engine.module import START, Module
 from journal.engine.revealing import START as OWN_START
-from journal.engine.revealing import Global, Revealed, reveal
+from journal.engine.revealing import Global, Revealed, has_start, reveal
 from journal.errors import ModuleRefused
 
 #: What the name of a tool is followed by in a journal where loops are safe points too.
@@ -73,8 +73,14 @@ def form_to_record(module: Module, snapshots: Snapshots, cache: Path | None, not
 
 
 def plain(module: Module) -> Form:
-    """The module as it is: it cannot be looked into."""
-    return Form(module, module)
+    """The module as it is: it cannot be looked into.
+
+    Only a start function is called by us, so that it finds its memory when it calls its host.
+    """
+    if not has_start(module.data):
+        return Form(module, module)
+    shown = Module(reveal(module.data, start=True).data, module.path)
+    return Form(module, shown, entries=(OWN_START, START))
 
 
 def form_for(module: Module, snapshots: Snapshots, cache: Path | None, note: Note) -> Form:
@@ -88,6 +94,8 @@ def form_for(module: Module, snapshots: Snapshots, cache: Path | None, note: Not
         return _shown(module, found, reason="stacks were not wanted")
     loops = snapshots.safe_points is SafePoints.LOOPS
     try:
+        if found.drops_segments:
+            raise NotInstrumentable("it drops segments, and which it has dropped cannot be told")
         made = instrument(module.data, loops=loops, cache=cache, note=note)
     except NotInstrumentable as error:
         if snapshots.stacks is Stacks.ALWAYS:

@@ -18,7 +18,7 @@ _TYPE_CODES = {"i32": 0x7F, "i64": 0x7E, "f32": 0x7D, "f64": 0x7C, "v128": 0x7B}
 _KINDS = {0x7F: 0, 0x7E: 1, 0x7D: 2, 0x7C: 3, 0x7B: 4}
 _SIZES = {0x7F: 4, 0x7E: 8, 0x7D: 4, 0x7C: 8, 0x7B: 16}
 _BITS_SIZE = 16
-_FUNCREF = 5
+_FUNCREF, _EXTERNREF = 5, 6
 
 GlobalValue = tuple[int, int, bytes]
 """Index, type and bits, as GlobalsSet has them."""
@@ -63,6 +63,10 @@ class Globals:
                 raise wasmtime.WasmtimeError._from_ptr(error)
 
 
+def _null_kind_of(type_: Any) -> int:
+    return _EXTERNREF if str(type_.element) == "externref" else _FUNCREF
+
+
 class Tables:
     """The tables of functions of an instance: an element is the index of a function."""
 
@@ -71,6 +75,7 @@ class Tables:
     ) -> None:
         self._store = store
         self._tables = [exports[name]._table for name in tables]
+        self._null_kinds = [_null_kind_of(exports[name].type(store)) for name in tables]
         self._functions = [exports[name]._func for name in functions]
         self._index_of = {bytes(one): index for index, one in enumerate(self._functions)}
         self._raw: Any = _ffi.wasmtime_val_t()
@@ -104,7 +109,7 @@ class Tables:
         size = _ffi.wasmtime_table_size(context, ctypes.byref(raw))
         if size > len(functions):
             raise EngineError(f"table {table} has {size} elements, and {len(functions)} are given")
-        self._put(TABLE_NULL)
+        self._put(TABLE_NULL, self._null_kinds[table])
         before = ctypes.c_uint64()
         self._check(
             _ffi.wasmtime_table_grow(
@@ -116,15 +121,15 @@ class Tables:
             )
         )
         for at, function in enumerate(functions):
-            self._put(function)
+            self._put(function, self._null_kinds[table])
             self._check(
                 _ffi.wasmtime_table_set(context, ctypes.byref(raw), at, ctypes.byref(self._raw))
             )
 
-    def _put(self, function: int) -> None:
-        """Let the raw value be a function."""
+    def _put(self, function: int, null_kind: int) -> None:
+        """Let the raw value be a function, or what an empty element is."""
         ctypes.memset(self._reference, 0, self._reference_size)
-        self._raw.kind = _FUNCREF
+        self._raw.kind = null_kind if function == TABLE_NULL else _FUNCREF
         if function == TABLE_NULL:
             return
         if function >= len(self._functions):

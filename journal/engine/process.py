@@ -299,6 +299,10 @@ class Process:
 
     def _trapped(self, kind: str, backtrace: str) -> Outcome:
         event = ProcessTrap(kind=kind, message=backtrace[:BACKTRACE_SIZE_MAX])
+        then = self.tape.coming(ProcessTrap.tag)
+        if then is not None:  # where it was is told otherwise of an instrumented module
+            known = codec.decode(ProcessTrap.tag, then)
+            event = known if isinstance(known, ProcessTrap) and known.kind == kind else event
         self._end()
         self.tape.tell(ProcessTrap.tag, codec.encode(event))
         return Outcome(Ending.TRAPPED, None, kind, event.message)

@@ -68,6 +68,14 @@ def reveal(module: bytes, *, functions: bool = False, start: bool = False) -> Re
         raise ModuleRefused(f"the module cannot be read: {error}") from error
 
 
+def has_start(module: bytes) -> bool:
+    """Whether a module has a start function, as far as its sections can be told apart."""
+    try:
+        return any(section.number == _START for section in _sections(module))
+    except IndexError:
+        return False
+
+
 class _Section(NamedTuple):
     number: int
     start: int

@@ -123,6 +123,11 @@ class Tape:
         finally:
             self.tell, self.ask, self.replaying = kept
 
+    def coming(self, tag: int) -> bytes | None:
+        """The payload of the event that a replay comes to next, if it is of this kind."""
+        row = self._row if self.replaying else None
+        return row[2] if row is not None and row[1] == tag else None
+
     def act(
         self,
         tag: int,

@@ -14,7 +14,7 @@ from journal.engine import identity as identities
 from journal.engine.choosing import Choice, form_of_snapshot, start_at
 from journal.engine.configuration import Snapshots
 from journal.engine.delivered import terminals_in
-from journal.engine.forms import Form, Note
+from journal.engine.forms import Form, Note, plain
 from journal.engine.inputs import BytesSource, Interrupter
 from journal.engine.module import Module
 from journal.engine.outputs import STDERR, STDOUT, Outlet
@@ -173,7 +173,7 @@ class _Runner:
             raise NotResumable("the journal was recorded at level state, without inputs")
         elif first is not None:
             form = form_of_snapshot(recording, self.module, first, choice)
-        form = form or Form(self.module, self.module)
+        form = form or plain(self.module)
         plan = Plan(infos, form, recording)
         self._execute(found, plan, form, start, end)
         found.checked += plan.checked + ([] if found.divergence else plan.missed())
