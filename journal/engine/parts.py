@@ -64,7 +64,7 @@ class Globals:
 
 
 def _null_kind_of(type_: Any) -> int:
-    return _EXTERNREF if str(type_.element) == "externref" else _FUNCREF
+    return _FUNCREF if str(type_.element) == "funcref" else _EXTERNREF
 
 
 class Tables:
