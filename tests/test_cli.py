@@ -24,8 +24,8 @@ import journal
 from tests.programs import ROOT
 
 COMMANDS = (
-    *("run", "resume", "snapshot", "snapshots", "inspect", "tail", "info", "verify", "recover"),
-    "concat",
+    *("run", "resume", "snapshot", "snapshots", "replay"),
+    *("inspect", "tail", "info", "verify", "recover", "concat"),
 )
 WAIT_SECONDS = 60.0
 
@@ -131,6 +131,9 @@ def test_the_version_is_that_of_the_library(tmp_path: Path) -> None:
         ("snapshot",),
         ("snapshot", "--timeout", "0", "a.journal"),
         ("snapshots",),
+        ("replay",),
+        ("replay", "--from", "first", "a.journal"),
+        ("replay", "--each", "--from", "7", "a.journal"),
         ("inspect", "--kind", "NoSuchKind", "a.journal"),
         ("inspect", "--group", "nobody", "a.journal"),
         ("inspect", "--bytes", "some", "a.journal"),

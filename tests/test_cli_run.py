@@ -298,18 +298,19 @@ def test_a_hostile_name_is_escaped_in_an_error(tmp_path: Path) -> None:
     assert done.stderr.count(b"\n") == 1
 
 
+def another_output(frames: list[journal.Frame]) -> list[journal.Frame]:
+    """The frames of exit7, but that it says something else, and does not end."""
+    return [
+        frame._replace(payload=frame.payload.replace(b"leaving", b"staying"))
+        if frame.tag == StreamWrite.tag
+        else frame
+        for frame in frames
+        if frame.tag not in (ProcessExit.tag, StreamDelivered.tag)
+    ]
+
+
 def test_a_divergence_is_told_in_readable_lines(tmp_path: Path) -> None:
     assert tool("run", guest("exit7"), "5", at=tmp_path).returncode == 5
-
-    def another_output(frames: list[journal.Frame]) -> list[journal.Frame]:
-        return [
-            frame._replace(payload=frame.payload.replace(b"leaving", b"staying"))
-            if frame.tag == StreamWrite.tag
-            else frame
-            for frame in frames
-            if frame.tag not in (ProcessExit.tag, StreamDelivered.tag)
-        ]
-
     rewritten(tmp_path / "exit7.journal", tmp_path / "other.journal", another_output)
     done = tool("resume", "--json", "other.journal", at=tmp_path)
     assert done.returncode == 125

@@ -9,6 +9,7 @@ from journaltool import (
     info,
     inspect,
     recover,
+    replay,
     resume,
     run,
     snapshot,
@@ -58,7 +59,8 @@ def _main(
 
 
 app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(run.run)
-for _command in (resume, snapshot, snapshots, inspect, tail, info, verify, recover, concat):
+_READING = (snapshots, replay, inspect, tail, info, verify, recover, concat)
+for _command in (resume, snapshot, *_READING):
     _name = _command.__name__.rpartition(".")[2]
     app.command(_name, help=_command.HELP, epilog=_command.EPILOG, context_settings=_SETTINGS)(
         getattr(_command, _name)
