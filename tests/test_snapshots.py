@@ -21,7 +21,13 @@ RESUMED_MAX = 8
 #: What one guest's snapshots may cost: so many of them are enough.
 TAKEN_MAX = 40
 
-UNWOUND = [one for one in SNAPSHOT_GUESTS if one.stacks and one.elder and not one.host]
+#: It takes a function out of a table that is on the stack by that table.
+ASTRAY = next(one for one in SNAPSHOT_GUESTS if one.title == "tables")
+UNWOUND = [
+    one
+    for one in SNAPSHOT_GUESTS
+    if one.stacks and one.elder and not one.host and one is not ASTRAY
+]
 NOT_UNWOUND = [one for one in SNAPSHOT_GUESTS if not one.stacks]
 
 Run = tuple[journal.Outcome, bytes, bytes, dict[str, bytes]]
@@ -167,3 +173,18 @@ def test_without_stacks_the_memory_is_there_and_the_guest_is_executed_again(
         host = journal.ModelHost()
         journal.play(reader.frames(), host, upto=infos[-1].seq + 1)
     assert host.machine.digest_holds
+
+
+def test_a_guest_whose_stack_cannot_be_put_back_is_not_believed_and_is_executed_again(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    plain = recorded(ASTRAY, tmp_path / "plain.journal", cache_dir)
+    path = tmp_path / "run.journal"
+    with pytest.raises(journal.EngineError, match="no more where it was called through a table"):
+        recorded(ASTRAY, path, cache_dir, Snapshots(every_events=1))
+    infos = snapshots_in(path)
+    assert infos, "those before were good"
+    assert resumed(ASTRAY, path, cache_dir, at=infos[-1].seq) == plain
+    with journal.resume(path, stdin=b"", cache=cache_dir, reexecute=True) as recorder:
+        assert finished(recorder) == plain[0]
+        assert recorder.stdout == plain[1]

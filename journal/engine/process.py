@@ -30,7 +30,7 @@ from journal.engine.standstill import Standstill
 from journal.engine.tape import Batch, Tape
 from journal.engine.terminals import Terminal, terminal_of
 from journal.engine.ticking import INTERVAL_SECONDS, Ticker
-from journal.errors import Divergence, EngineError, NotResumable
+from journal.errors import Divergence, NotResumable
 from journal.event import Event
 from journal.events.core import ProcessExit
 from journal.events.process import Level, ProcessTrap, SessionStart
@@ -66,6 +66,10 @@ class Start(Protocol):
     @property
     def entry(self) -> str:
         """The exported function that had been called; empty if none had."""
+
+    @property
+    def function(self) -> str:
+        """The function of the host that the guest was about to call; empty in a loop."""
 
     @property
     def calls(self) -> int:
@@ -243,11 +247,8 @@ class Process:
         except Exit as exited:
             code = exited.code
         except Trapped as trapped:
-            if self.standstill is not None and self.standstill.is_unwinding:
-                raise EngineError(
-                    "the guest's stack is larger than what a snapshot can have of it; a resume "
-                    "goes on from the snapshot before, or from the start"
-                ) from None
+            if self.standstill is not None:
+                self.standstill.check_trap()
             return self._trapped(trapped.kind, trapped.backtrace)
         except Stopped:
             return Outcome(Ending.STOPPED)
@@ -286,7 +287,7 @@ class Process:
         if self._start is None or self._plan is not None:
             self.standstill.boot()
         for entry in entries:
-            self.standstill.enter(entry, stack)
+            self.standstill.enter(entry, stack, self._start.function if self._start else "")
             instance.call(entry)
             while self.standstill.returned():
                 instance.call(entry)

@@ -36,7 +36,7 @@ class Rechecking(Standstill):
             self._camera.on_payload = self._see
         wanted = self.plan.next
         while wanted is not None and not wanted.entry:
-            self._take(Request(wanted.trigger, Place(self.gate.calls + 1, "", "")), None)
+            self._take(Request(wanted.trigger, Place(self.gate.calls + 1, "", "")))
             wanted = self.plan.next
 
     def tick(self) -> None:
@@ -60,7 +60,6 @@ class Rechecking(Standstill):
             return None
         return wanted.trigger
 
-    def _take(self, request: Request, stack: bytes | None) -> None:
+    def _close(self, request: Request) -> None:
         assert self._camera is not None
-        code = self._form.code if self._form.has_stacks else b""
-        self.plan.compare(self._camera.take(request.trigger, request.place, stack, code))
+        self.plan.compare(self._camera.close(request.trigger))

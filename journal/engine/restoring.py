@@ -113,6 +113,11 @@ class Restoration:
         return self.info.entry
 
     @property
+    def function(self) -> str:
+        """The function of the host that the guest was about to call; empty in a loop."""
+        return self.info.function
+
+    @property
     def calls(self) -> int:
         """How many calls of the host had been made."""
         return self.info.calls - 1

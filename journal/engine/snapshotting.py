@@ -62,14 +62,11 @@ class Kept:
     written: Written | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """What was taken: the number of its Snapshot, the digest, the pages in it, and how long."""
+class Shot(NamedTuple):
+    """What was taken: the number of its Snapshot, and the digest."""
 
     seq: int
     digest: bytes
-    pages: int
-    seconds: float
 
 
 @dataclass(slots=True)
@@ -112,11 +109,11 @@ class Camera:
     sink: Sink
     way: Way
     whole: bool = True
+    _digest: bytes = b""
     on_payload: Callable[[int, bytes], None] = field(default=lambda tag, payload: None)
 
-    def take(self, trigger: Trigger, place: Place, stack: bytes | None, code: bytes) -> Shot:
-        """Write a snapshot, and make it durable."""
-        began = time.perf_counter()
+    def draw(self, place: Place, stack: bytes | None, code: bytes) -> None:
+        """Write all of a snapshot but the event that closes it: without that, it is none."""
         self.sink.append(
             SafePoint(
                 calls=place.calls,
@@ -127,21 +124,19 @@ class Camera:
                 function=place.function,
             )
         )
-        pages = sum(self._write_pages(kept) for kept in self.machine.memories)
-        digest = self._write_rest(stack)
+        for kept in self.machine.memories:
+            for event in _changes(kept, kept.memory.renew()):
+                self.sink.append(event)
+        self._digest = self._write_rest(stack)
+
+    def close(self, trigger: Trigger) -> Shot:
+        """Close what was drawn, and make it durable: it is a snapshot."""
+        digest = self._digest
         seq = self.sink.append(Snapshot(when=time.time_ns(), trigger=trigger, digest=digest))
         self.sink.sync()
         self.whole = False
         self._watch()
-        return Shot(seq, digest, pages, time.perf_counter() - began)
-
-    def _write_pages(self, kept: Kept) -> int:
-        """Write what has changed of a memory, a few pages at a time; how many."""
-        size, count = kept.memory.renew(), 0
-        for event in _changes(kept, size):
-            self.sink.append(event)
-            count += len(event.numbers)
-        return count
+        return Shot(seq, digest)
 
     def _write_rest(self, stack: bytes | None) -> bytes:
         """Write what is not memory; the digest of everything."""

@@ -19,7 +19,7 @@ from journal.engine.inputs import Stopped
 from journal.engine.loop_heads import FLAG, TABLE
 from journal.engine.seam import Instance
 from journal.engine.snapshotting import Camera, Place
-from journal.engine.unwinding import Motion, Stack
+from journal.engine.unwinding import Motion, Stack, astray, overflow
 from journal.events.snapshots import Trigger
 from journal.triggers import BY_CALL, Triggers
 
@@ -67,7 +67,7 @@ class Standstill:
         self._asked_count = self._served_count = 0
         self.last_seq: int | None = None
         self._request: Request | None = None
-        self._entry = ""
+        self._entry = self._function = ""
         self._stack: Stack | None = None
         self._instance: Instance | None = None
         self._camera: Camera | None = None
@@ -88,23 +88,26 @@ class Standstill:
     def boot(self) -> None:
         """Nothing of the guest has run yet: where the trigger of that is armed, take it."""
         if not self._state.tape.replaying and self._triggers.happened(Trigger.BOOTSTRAP):
-            self._take(Request(Trigger.BOOTSTRAP, Place(self.gate.calls + 1, "", "")), None)
+            self._take(Request(Trigger.BOOTSTRAP, Place(self.gate.calls + 1, "", "")))
 
-    def enter(self, entry: str, stack: bytes | None = None) -> None:
-        """An exported function is about to be called; with ``stack``, to go on where that was."""
-        self._entry = entry
+    def enter(self, entry: str, stack: bytes | None = None, function: str = "") -> None:
+        """An exported function is about to be called; with ``stack``, to go on where that was.
+
+        That is in the call of the host's ``function``, or in a loop.
+        """
+        self._entry, self._function = entry, function
         if stack is not None:
             assert self._stack is not None, "only a form with stacks has one to rewind"
             self._rewind(stack)
 
     def returned(self) -> bool:
         """The function has returned; whether it was only to have its snapshot, and is to go on."""
-        request, self._request = self._request, None
-        if request is None:
+        if self._stack is None or self._stack.motion is Motion.RUNNING:
             return False
-        assert self._stack is not None
+        if self._stack.motion is Motion.REWINDING or self._request is None:
+            raise astray()
         stack = self._stack.unwound()
-        self._take(request, stack)
+        self._draw(self._request, stack)
         self._rewind(stack)
         return True
 
@@ -114,10 +117,11 @@ class Standstill:
             self._is_over = True
             self._lock.notify_all()
 
-    @property
-    def is_unwinding(self) -> bool:
-        """Whether the guest's stack is being put away."""
-        return self._stack is not None and self._stack.motion is Motion.UNWINDING
+    def check_trap(self) -> None:
+        """The guest has trapped: raise ``EngineError`` if that came of moving its stack."""
+        if self._stack is None or self._stack.motion is Motion.RUNNING:
+            return
+        raise overflow() if self._stack.motion is Motion.UNWINDING else astray()
 
     def _rewind(self, stack: bytes) -> None:
         assert self._stack is not None
@@ -185,7 +189,7 @@ class Standstill:
             return
         request = Request(trigger, Place(self.gate.calls, self._entry, function))
         if self._stack is None:
-            self._take(request, None)
+            self._take(request)
         else:
             self._request = request
             raise Pause
@@ -196,7 +200,7 @@ class Standstill:
 
     def _hold(self, function: str, arguments: tuple[int, ...]) -> bool:
         if self._stack is not None and self._stack.motion is Motion.REWINDING:
-            self._arrive()
+            self._arrive(function)
             return False
         trigger = self._wanted(function, arguments)
         if trigger is None:
@@ -207,19 +211,24 @@ class Standstill:
     def _poll(self) -> None:
         """A loop begins again, and the flag is up."""
         if self._stack is not None and self._stack.motion is Motion.REWINDING:
-            self._arrive()
+            self._arrive("")
             return
         self._set_polling(0)
         trigger = self._wanted("", ())
         if trigger is not None:
             self._stand(Request(trigger, Place(self.gate.calls + 1, self._entry, "")))
 
-    def _arrive(self) -> None:
-        """The stack is what it was."""
+    def _arrive(self, function: str) -> None:
+        """The stack is what it was: that closes the snapshot, which is good for a resume now."""
         assert self._stack is not None
+        request, self._request = self._request, None
+        if function != (request.place.function if request is not None else self._function):
+            raise astray()
         self._stack.rewound()
         if self._form.polls_loops:
             self._set_polling(0)
+        if request is not None:
+            self._close(request)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -229,7 +238,7 @@ class Standstill:
 
     def _stand(self, request: Request) -> bool:
         if self._stack is None:
-            self._take(request, None)
+            self._take(request)
             self._go_on()
             return False
         self._request = request
@@ -280,11 +289,19 @@ class Standstill:
             names |= self.gate.names
         self.gate.watch(names)
 
-    def _take(self, request: Request, stack: bytes | None) -> None:
-        """Write the snapshot; raises ``Stopped`` if the run is to end with it."""
+    def _take(self, request: Request) -> None:
+        """Write a snapshot without a stack."""
+        self._draw(request, None)
+        self._close(request)
+
+    def _draw(self, request: Request, stack: bytes | None) -> None:
         assert self._camera is not None
-        code = self._form.code if self._form.has_stacks else b""
-        shot = self._camera.take(request.trigger, request.place, stack, code)
+        self._camera.draw(request.place, stack, self._form.code)
+
+    def _close(self, request: Request) -> None:
+        """The snapshot is whole; raises ``Stopped`` if the run is to end with it."""
+        assert self._camera is not None
+        shot = self._camera.close(request.trigger)
         self._triggers.taken(time.monotonic(), *self._counts())
         with self._lock:
             self._served_count = self._asked_count - len(self._asked)

@@ -59,6 +59,29 @@ class Stack:
         self.motion = Motion.REWINDING
 
     def rewound(self) -> None:
-        """In the call of the guest that the stack leads to: it is there."""
+        """In the call of the guest that the stack leads to: it is there.
+
+        Raises EngineError where it is somewhere else: a function on the stack is called through a
+        table, and the table has another in its place by now.
+        """
+        end, _ = self._memory.unpack(_HEAD, 0)
+        if end != _STACK_AT:
+            raise astray()
         self._instance.call("asyncify_stop_rewind")
         self.motion = Motion.RUNNING
+
+
+def astray() -> EngineError:
+    """What is said of a guest whose stack cannot be put back."""
+    return EngineError(
+        "the guest's stack does not lead to where it was: a function on it is no more where it was "
+        "called through a table; a resume executes the guest again, and --stacks never keeps it so"
+    )
+
+
+def overflow() -> EngineError:
+    """What is said of a guest whose stack is too large to be taken."""
+    return EngineError(
+        "the guest's stack is larger than what a snapshot can have of it; a resume goes on from "
+        "the snapshot before, or executes the guest again"
+    )
