@@ -30,7 +30,7 @@ def rows_of(output: bytes) -> list[tuple[str, str]]:
 @pytest.fixture
 def snapshots(tmp_path: Path) -> list[SnapshotInfo]:
     """A journal, a.journal, with some snapshots; what they are."""
-    run = ("run", "-j", "a.journal", "--snapshot-events", "10", guest("stdin"))
+    run = ("run", "-j", "a.journal", "--snapshot-events", "8", guest("stdin"))
     assert tool(*run, at=tmp_path, stdin=LINES).returncode == 0
     with journal.Reader(tmp_path / "a.journal") as reader:
         found = list(journal.snapshots_of(reader))
