@@ -30,16 +30,20 @@ class Interrupter:
 
     def __init__(self) -> None:
         self.requested = False
+        self._closed = False
+        self._lock = threading.RLock()  # a signal handler may come in between
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def request(self) -> None:
         """Let the guest stop at its next safe point."""
         self.requested = True
-        os.eventfd_write(self._event, 1)
+        self.wake()
 
     def wake(self) -> None:
-        """Let a guest that waits look up."""
-        os.eventfd_write(self._event, 1)
+        """Let a guest that waits look up. Too late it does nothing: the number is another's."""
+        with self._lock:
+            if not self._closed:
+                os.eventfd_write(self._event, 1)
 
     def check(self) -> None:
         """Raise ``Stopped`` if a stop was requested."""
@@ -104,7 +108,10 @@ class Interrupter:
 
     def close(self) -> None:
         """Give the descriptor back."""
-        os.close(self._event)
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self._event)
 
 
 def _earlier(one: int | None, other: int | None) -> int | None:

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -20,6 +21,7 @@ from journal.writer import Writer
 
 THREAD_STACK_EXTRA = 16 << 20  # for Python below and above the guest's calls
 
+_NO_SNAPSHOTS = "the run has no snapshots: it was begun without any"
 _STACK_SIZE_LOCK = threading.Lock()
 
 Input = bytes | int | IO[Any] | FedSource | None
@@ -146,13 +148,28 @@ class Recorder:
         None if the guest ends before, or the time is over. Raises ``OptionError`` where the run
         was begun without snapshots.
         """
+        if self.ended_before:
+            return None
         standstill = self._standstill
         if standstill is None:
-            raise OptionError("the run has no snapshots: it was begun without any")
+            raise OptionError(_NO_SNAPSHOTS)
         ticket = standstill.ask(trigger)
         assert self._run is not None
         self._run.process.interrupt()
         return standstill.wait(ticket, timeout_seconds)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """The embedder's work of one order: a snapshot is taken when it is over, and waited for.
+
+        The guest need not know of orders. It is taken where the guest stands then, such as where it
+        waits for the next one; none is if the work fails, or the guest has ended. Raises
+        ``OptionError`` where the run was begun without snapshots.
+        """
+        if not (self.takes_snapshots or self.ended_before):
+            raise OptionError(_NO_SNAPSHOTS)
+        yield
+        self.snapshot(Trigger.TRANSACTION)
 
     @property
     def takes_snapshots(self) -> bool:

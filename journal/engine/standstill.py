@@ -27,12 +27,21 @@ _COUNTED = (Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE)
 _AT_STDIN = BY_CALL[Trigger.FIRST_STDIN]
 
 
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """What was asked for, and by what; ``seq`` is the number of its Snapshot, once it is there."""
+
+    trigger: Trigger
+    seq: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A snapshot that is to be taken, and by what."""
+    """A snapshot that is to be taken, and by what; ``ticket`` is of whom has asked for it."""
 
     trigger: Trigger
     place: Place
+    ticket: Ticket | None = None
 
 
 class Standstill:
@@ -63,9 +72,8 @@ class Standstill:
         self.gate = gate
         self.gate.hold, self.gate.pause = self._hold, self._pause
         self._lock = threading.Condition()
-        self._asked: list[Trigger] = []
-        self._asked_count = self._served_count = 0
-        self.last_seq: int | None = None
+        self._asked: list[Ticket] = []
+        self._idle_call = -1
         self._request: Request | None = None
         self._entry = self._function = ""
         self._stack: Stack | None = None
@@ -140,25 +148,24 @@ class Standstill:
             self._ask(trigger)
             return True
 
-    def ask(self, trigger: Trigger) -> int:
+    def ask(self, trigger: Trigger) -> Ticket:
         """Ask for a snapshot; a ticket to wait with."""
         with self._lock:
             return self._ask(trigger)
 
-    def _ask(self, trigger: Trigger) -> int:
-        self._asked.append(trigger)
-        self._asked_count += 1
-        self.gate.close()
-        self._state.interrupter.wake()
-        return self._asked_count
+    def _ask(self, trigger: Trigger) -> Ticket:
+        ticket = Ticket(trigger)
+        if not self._is_over:
+            self._asked.append(ticket)
+            self.gate.close()
+            self._state.interrupter.wake()
+        return ticket
 
-    def wait(self, ticket: int, timeout_seconds: float | None) -> int | None:
+    def wait(self, ticket: Ticket, timeout_seconds: float | None) -> int | None:
         """Wait for what was asked for: the number of its Snapshot; None if it does not come."""
         with self._lock:
-            self._lock.wait_for(
-                lambda: self._served_count >= ticket or self._is_over, timeout_seconds
-            )
-            return self.last_seq if self._served_count >= ticket else None
+            self._lock.wait_for(lambda: ticket.seq is not None or self._is_over, timeout_seconds)
+            return ticket.seq
 
     # -- in the guest's thread, while it computes, waits, or calls --------------------------------
 
@@ -182,17 +189,27 @@ class Standstill:
 
         Raises ``Pause`` if it is to be held up.
         """
-        trigger = self._next_asked()
-        if trigger is None and idle and self._triggers.happened(Trigger.IDLE):
-            trigger = Trigger.IDLE
-        if trigger is None:
+        wanted: Trigger | Ticket | None = self._next_asked()
+        if wanted is None and idle and self._is_idle():
+            wanted = Trigger.IDLE
+        if wanted is None:
             return
-        request = Request(trigger, Place(self.gate.calls, self._entry, function))
+        request = _request(wanted, Place(self.gate.calls, self._entry, function))
         if self._stack is None:
             self._take(request)
         else:
             self._request = request
             raise Pause
+
+    def _is_idle(self) -> bool:
+        """Whether a guest that has waited for long is a trigger: in each of its calls once.
+
+        A wait that was held up begins again, and in it nothing has changed.
+        """
+        if self._idle_call == self.gate.calls or not self._triggers.happened(Trigger.IDLE):
+            return False
+        self._idle_call = self.gate.calls
+        return True
 
     def _pause(self, function: str) -> None:
         assert self._stack is not None
@@ -202,11 +219,11 @@ class Standstill:
         if self._stack is not None and self._stack.motion is Motion.REWINDING:
             self._arrive(function)
             return False
-        trigger = self._wanted(function, arguments)
-        if trigger is None:
+        wanted = self._wanted(function, arguments)
+        if wanted is None:
             self._go_on()
             return False
-        return self._stand(Request(trigger, Place(self.gate.calls, self._entry, function)))
+        return self._stand(_request(wanted, Place(self.gate.calls, self._entry, function)))
 
     def _poll(self) -> None:
         """A loop begins again, and the flag is up."""
@@ -214,9 +231,9 @@ class Standstill:
             self._arrive("")
             return
         self._set_polling(0)
-        trigger = self._wanted("", ())
-        if trigger is not None:
-            self._stand(Request(trigger, Place(self.gate.calls + 1, self._entry, "")))
+        wanted = self._wanted("", ())
+        if wanted is not None:
+            self._stand(_request(wanted, Place(self.gate.calls + 1, self._entry, "")))
 
     def _arrive(self, function: str) -> None:
         """The stack is what it was: that closes the snapshot, which is good for a resume now."""
@@ -247,7 +264,7 @@ class Standstill:
 
     # -- deciding ----------------------------------------------------------------------------------
 
-    def _wanted(self, function: str, arguments: tuple[int, ...]) -> Trigger | None:
+    def _wanted(self, function: str, arguments: tuple[int, ...]) -> Trigger | Ticket | None:
         """What a snapshot is to be taken for here, if for anything."""
         if self._state.tape.replaying:
             return None
@@ -264,7 +281,7 @@ class Standstill:
                 return Trigger.NON_DETERMINISTIC_CALL
         return self._triggers.due(time.monotonic(), *self._counts())
 
-    def _next_asked(self) -> Trigger | None:
+    def _next_asked(self) -> Ticket | None:
         with self._lock:
             return self._asked.pop(0) if self._asked else None
 
@@ -304,8 +321,8 @@ class Standstill:
         shot = self._camera.close(request.trigger)
         self._triggers.taken(time.monotonic(), *self._counts())
         with self._lock:
-            self._served_count = self._asked_count - len(self._asked)
-            self.last_seq = shot.seq
+            if request.ticket is not None:
+                request.ticket.seq = shot.seq
             self._lock.notify_all()
         self._watch()
         if self._snapshots.stop_after:
@@ -314,3 +331,9 @@ class Standstill:
     def _set_polling(self, value: int) -> None:
         assert self._instance is not None
         self._instance.set_flag(FLAG, value)
+
+
+def _request(wanted: Trigger | Ticket, place: Place) -> Request:
+    if isinstance(wanted, Ticket):
+        return Request(wanted.trigger, place, wanted)
+    return Request(wanted, place)
