@@ -43,15 +43,15 @@ def take(*_):
         writer.append(Snapshot(when=7, trigger=Trigger.EXPLICIT, digest=b"abc"))
         writer.sync()
 
+for writer in writers:
+    writer.append(Snapshot(when=7, trigger=Trigger.IDLE))
+    writer.append(ClockRead(clock=0, time=7))
+    writer.sync()
 if how == "late":
     print("ready", flush=True)
     time.sleep(0.5)
 if how != "deaf":
     signal.signal(signal.SIGUSR1, take)
-for writer in writers:
-    writer.append(Snapshot(when=7, trigger=Trigger.IDLE))
-    writer.append(ClockRead(clock=0, time=7))
-    writer.sync()
 if how == "changes":
     os.setuid(65534)
 print("ready", flush=True)
