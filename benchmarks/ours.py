@@ -10,9 +10,11 @@ from benchmarks.peers import Measured, Plan, digest_of, journal_in, output_in
 from benchmarks.stopwatch import Stopwatch, modules
 from journal.engine import identity as identities
 from journal.engine import module as loading
+from journal.engine.forms import plain
 from journal.engine.inputs import Interrupter
-from journal.engine.opening import Discard
 from journal.engine.process import Process
+from journal.engine.program import prepare
+from journal.engine.recorded import Discard
 from journal.engine.recorder import Recorder, Run, connect
 from journal.events.process import Level
 
@@ -85,8 +87,6 @@ def _without_a_journal(plan: Plan, output: IO[Any]) -> Recorder:
     nothing = cast(journal.Writer, Unwritten())
     loaded = loading.load(plan.wasm)
     settings = journal.Configuration()
-    engine = loading.engine_for(settings)
-    compiled = loading.compiled(engine, loaded, settings, modules())
     streams = connect(b"", output, None)
     interrupter = Interrupter()
     identity = identities.write(
@@ -101,8 +101,7 @@ def _without_a_journal(plan: Plan, output: IO[Any]) -> Recorder:
         embed=False,
     )
     process = Process(
-        engine,
-        compiled,
+        prepare(plain(loaded), settings, modules()),
         identity,
         nothing,
         outlets=streams.outlets,

@@ -1306,9 +1306,12 @@ types:
       Where the guest stands in its files and streams, for the next snapshot.
 
       For each descriptor that has a position, by number: the descriptor, and the offset in bytes.
+      `free` are the numbers that were given back and stand for nothing, ascending.
     seq:
       - id: positions
         type: list_u32_u64
+      - id: free
+        type: list_u32
   event_directory_listing:
     doc: |
       What a directory had when the guest began to read it, for the next snapshot.

@@ -38,7 +38,7 @@ class Fresh:
     def __init__(
         self,
         mounts: Iterable[Mount],
-        placed: Iterable[tuple[FilePlaced, int]] = (),
+        placed: Iterable[tuple[FilePlaced, int, int]] = (),
         files_size_max: int = 1 << 30,
         tape: Tape | None = None,
     ) -> None:
@@ -52,8 +52,8 @@ class Fresh:
         for stream in (STDOUT, STDERR):
             self.state.descriptors.add(OutputStream(stream, False))
         self.mounts.preopen(self.state.descriptors)
-        for event, micros in placed:
-            self.mounts.place(event, micros * 1000)
+        for event, micros, seq in placed:
+            self.mounts.place(event, micros * 1000, seq)
 
     @classmethod
     def of(cls, path: Path, files_size_max: int | None = None) -> Fresh:
@@ -84,10 +84,9 @@ def described(state: State, mounts: Mounts) -> Described:
     used = state.descriptors.used
     return {
         "descriptors": {fd: _descriptor(found) for fd, found in used.items()},
-        "free": set(state.descriptors._free),
+        "free": set(state.descriptors.free),
         "memory": {
-            name: (tree.size_bytes, tree._inode, _nodes(tree, state))
-            for name, tree in mounts._memory.items()
+            name: (tree.size_bytes, _nodes(tree, state)) for name, tree in mounts._memory.items()
         },
         "host": {
             name: sorted(map(_opened, tree.opened), key=repr) for name, tree in mounts._host.items()

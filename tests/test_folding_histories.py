@@ -19,6 +19,7 @@ import journal
 from journal import NotResumable
 from journal.engine.abi import Fault, Refusal
 from journal.engine.calls import PREVIEW_1, WASIX
+from journal.engine.descriptors import DESCRIPTORS_MAX
 from journal.engine.folding import FOLDED, fold
 from journal.engine.seam import Memory
 from journal.engine.sockets import Network
@@ -424,7 +425,8 @@ TERMINAL = TtySet(
 )
 HOST_FILE = (bytes([4]) + bytes(16)) + b"a"
 BAD: dict[str, tuple[list[Event], str]] = {
-    "another number": ([opening(fd=7)], "next descriptor is 6, not 7"),
+    "a number that is taken": ([opening(fd=5)], "descriptor 5 is not free"),
+    "a number that none has": ([opening(fd=DESCRIPTORS_MAX)], "is not free"),
     "no directory": ([opening(dirfd=1)], "refused with BADF"),
     "no such file": ([opening(o_flags=0)], "refused with NOENT"),
     "out of the mount": ([opening(path="../a")], "refused with PERM"),
@@ -483,9 +485,9 @@ BAD: dict[str, tuple[list[Event], str]] = {
         [altered(TERMINAL, cols=SIDE_MAX), altered(TERMINAL, cols=SIDE_MAX + 1)],
         "refused with INVAL",
     ),
-    "another socket": (
-        [sockets.SocketOpen(af=AddressFamily.INET4, ty=SocketType.STREAM, pt=0, fd=9)],
-        "it is another",
+    "a socket with a number that is taken": (
+        [sockets.SocketOpen(af=AddressFamily.INET4, ty=SocketType.STREAM, pt=0, fd=5)],
+        "descriptor 5 is not free",
     ),
     "a socket of none": (
         [sockets.SocketOpen(af=AddressFamily.UNIX, ty=SocketType.STREAM, pt=0, fd=6)],
@@ -617,13 +619,15 @@ def test_positions_must_be_those_of_what_is_open() -> None:
     assert [fd for fd, _ in known] == [0, 1, 2, FIRST]
     for wrong in (known[:-1], known[1:], (*known, (9, 0)), (*known, known[-1]), known[::-1]):
         with pytest.raises(NotResumable, match="positions"):
-            apply_positions(process.state, DescriptorPositions(positions=wrong))
+            apply_positions(process.state, DescriptorPositions(positions=wrong, free=()))
     last = (1 << 64) - 1
-    apply_positions(process.state, DescriptorPositions(positions=(*known[:-1], (FIRST, last))))
+    apply_positions(
+        process.state, DescriptorPositions(positions=(*known[:-1], (FIRST, last)), free=())
+    )
     assert positions_of(process.state).positions == (*known[:-1], (FIRST, last))
     beyond = (known[0], (1, STREAM_POSITION_MAX + 1), *known[2:])
     with pytest.raises(NotResumable, match="position of a stream"):
-        apply_positions(process.state, DescriptorPositions(positions=beyond))
+        apply_positions(process.state, DescriptorPositions(positions=beyond, free=()))
 
 
 LISTING = DirectoryListing(

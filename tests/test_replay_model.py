@@ -285,7 +285,7 @@ LONG = bytes(101)
         listing(3, *[b"name"] * 1000),
         listing(4, b"name"),
         listing(3, b"name", inodes=()),
-        snapshots.DescriptorPositions(positions=((4, 0), (5, 0))),
+        snapshots.DescriptorPositions(positions=((4, 0), (5, 0)), free=()),
         write(4, 4000, LONG),
         descriptors.FileDescriptorSetSize(fd=4, st_size=1 << 63),
         descriptors.FileDescriptorAllocate(fd=4, offset=1 << 63, len=1 << 63),

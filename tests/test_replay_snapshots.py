@@ -46,7 +46,7 @@ def safe_point(*, whole: bool = False) -> snapshots.SafePoint:
 
 
 def positions(*pairs: tuple[int, int]) -> snapshots.DescriptorPositions:
-    return snapshots.DescriptorPositions(positions=pairs)
+    return snapshots.DescriptorPositions(positions=pairs, free=())
 
 
 def whole_page(number: int, page: bytes, memory: int = 0) -> Event:

@@ -107,12 +107,12 @@ class Descriptors:
 
     def __init__(self) -> None:
         self.used: dict[int, Descriptor] = {}
-        self._free: set[int] = set()
+        self.free: set[int] = set()
 
     def next(self) -> int:
         """The number that :meth:`add` will give: the highest one given back, or a new one."""
-        if self._free:
-            return max(self._free)
+        if self.free:
+            return max(self.free)
         if len(self.used) >= DESCRIPTORS_MAX:
             raise Refusal(Errno.MFILE)
         return max(self.used, default=-1) + 1
@@ -120,7 +120,7 @@ class Descriptors:
     def add(self, descriptor: Descriptor) -> int:
         """Give ``descriptor`` a number."""
         fd = self.next()
-        self._free.discard(fd)
+        self.free.discard(fd)
         self.used[fd] = descriptor
         return fd
 
@@ -163,7 +163,7 @@ class Descriptors:
         """Take ``fd`` out of the table."""
         found = self.get(fd)
         del self.used[fd]
-        self._free.add(fd)
+        self.free.add(fd)
         return found
 
     def renumber(self, old: int, new: int) -> Descriptor | None:
@@ -172,7 +172,7 @@ class Descriptors:
         if old == new:
             return None
         del self.used[old]
-        self._free.add(old)
+        self.free.add(old)
         self.used[new] = found
         return replaced
 

@@ -19,7 +19,7 @@ from journal.engine.calls.descriptors import (
 )
 from journal.engine.calls.paths import carry_out, must_be_writable
 from journal.engine.calls.state import State
-from journal.engine.descriptors import OpenFile
+from journal.engine.descriptors import DESCRIPTORS_MAX, OpenFile
 from journal.engine.files import Directory, Opening, times_of
 from journal.engine.tape import Batch, Row
 from journal.engine.terminals import SIDE_MAX, Settings
@@ -66,7 +66,7 @@ def fold(state: State, batches: Iterator[Batch], upto: int) -> None:
                 rows.pass_over(row)
                 continue
             unpack, repeat = effect
-            rows.effect, rows.is_done = row, False
+            rows.effect, rows.is_done, state.tape.told_seq = row, False, row[0]
             try:
                 repeat(state, *unpack(row[2]))
             except Refusal as refusal:
@@ -176,9 +176,7 @@ def _open(
     inheriting: int,
     path: str,
 ) -> None:
-    due = state.descriptors.next()
-    if fd != due:
-        raise ValueError(f"the next descriptor is {due}, not {fd}")
+    _take_number(state, fd)
     opening = Opening(
         fd=fd,
         dirfd=dirfd,
@@ -190,6 +188,18 @@ def _open(
         fdflags=FdFlags(fdflags),
     )
     carry_out(state, state.descriptors.directory(dirfd).directory, opening)
+
+
+def _take_number(state: State, fd: int) -> None:
+    """Let ``fd`` be the next number.
+
+    Where a compaction has left out what was opened and closed, others are due; which are free is
+    told by the snapshot.
+    """
+    if fd in state.descriptors.used or fd >= DESCRIPTORS_MAX:
+        raise ValueError(f"descriptor {fd} is not free")
+    if fd != state.descriptors.next():
+        state.descriptors.free = {fd}
 
 
 def _writable(state: State, fd: int) -> Directory:
@@ -235,6 +245,7 @@ def _rename(state: State, old_fd: int, new_fd: int, old_path: str, new_path: str
 
 
 def _open_socket(state: State, family: int, kind: int, protocol: int, fd: int) -> None:
+    _take_number(state, fd)
     state.network.open(family, kind, protocol)
 
 

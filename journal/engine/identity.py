@@ -47,14 +47,14 @@ LANDMARKS = frozenset(cls.tag for cls in (ProcessExit, ProcessTrap, StreamOpened
 
 @dataclass(slots=True)
 class Identity:
-    """What a journal says before the guest starts; ``placed`` with times in microseconds."""
+    """What a journal says before the guest starts; ``placed`` with times in µs, and numbers."""
 
     start: ProcessStart
     configuration: Configuration
     module: Module | None
     instrumented: bytes = b""
     mounts: list[Mount] = field(default_factory=list)
-    placed: list[tuple[FilePlaced, int]] = field(default_factory=list)
+    placed: list[tuple[FilePlaced, int, int]] = field(default_factory=list)
 
 
 def write(
@@ -97,8 +97,8 @@ def write(
     for event in (*events, *identity.mounts):
         writer.append(event)
     for file in placed_events(placed):
-        writer.append(file)
-        identity.placed.append((file, writer.time))
+        seq = writer.append(file)
+        identity.placed.append((file, writer.time, seq))
     return identity
 
 
@@ -142,7 +142,7 @@ def read(frames: Iterator[Frame]) -> tuple[Identity, Frame]:
         elif isinstance(event, Mount):
             identity.mounts.append(event)
         elif isinstance(event, FilePlaced):
-            identity.placed.append((event, frame.time))
+            identity.placed.append((event, frame.time, frame.seq))
     raise NotResumable("the journal does not say what ran: it is not the journal of a process")
 
 

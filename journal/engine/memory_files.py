@@ -43,6 +43,9 @@ from journal.events import descriptors, paths
 #: What a name and its node take of a mount's size, besides a file's bytes.
 ENTRY_SIZE = 1024
 
+#: An inode is the number of the event that made it, and which of those it made.
+INODE_SHIFT = 16
+
 _STEPS = NodeSteps()
 _WRITE = descriptors.FileDescriptorWrite.tag
 
@@ -55,13 +58,17 @@ class MemoryTree:
         self.device = device
         self.size_bytes = 0
         self.size_bytes_max = size_bytes_max
-        self._inode = 1
-        self.root = DirectoryNode(self.next_inode(), device, links=2)
+        self._made_by = (0, 0)
+        self.root = DirectoryNode(self.next_inode(0), device, links=2)
 
-    def next_inode(self) -> int:
-        """A number no node had before."""
-        inode, self._inode = self._inode, self._inode + 1
-        return inode
+    def next_inode(self, seq: int) -> int:
+        """A number no node had before, for one that event ``seq`` makes.
+
+        It does not depend on which other nodes there have been: compaction forgets some.
+        """
+        by, count = self._made_by
+        self._made_by = seq, count + 1 if seq == by else 1
+        return seq << INODE_SHIFT | self._made_by[1]
 
     def tell(self, tag: int, payload: bytes) -> int:
         """The time of the change, in nanoseconds."""
@@ -226,7 +233,7 @@ class MemoryDirectory:
         _must_live(place.parent)
         self._tree.reserve(ENTRY_SIZE)
         now = self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
-        node = FileNode(self._tree.next_inode(), self._tree.device)
+        node = FileNode(self._tree.next_inode(self._tree.tape.told_seq), self._tree.device)
         self._add(place, node, now)
         node.atime = node.mtime = now
         return MemoryFile(self._tree, node)
@@ -238,7 +245,9 @@ class MemoryDirectory:
         self._tree.reserve(ENTRY_SIZE)
         effect = pack_create_directory(fd, path)
         now = self._tree.tell(paths.CreateDirectory.tag, effect)
-        node = DirectoryNode(self._tree.next_inode(), self._tree.device, links=1)
+        node = DirectoryNode(
+            self._tree.next_inode(self._tree.tape.told_seq), self._tree.device, links=1
+        )
         node.parent = place.parent
         place.parent.links += 1
         self._add(place, node, now)
@@ -296,7 +305,9 @@ class MemoryDirectory:
             raise Refusal(Errno.NOENT)
         self._tree.reserve(ENTRY_SIZE)
         now = self._tree.tell(paths.CreateSymbolicLink.tag, pack_symlink(fd, target, path))
-        node = LinkNode(self._tree.next_inode(), self._tree.device, target=target)
+        node = LinkNode(
+            self._tree.next_inode(self._tree.tape.told_seq), self._tree.device, target=target
+        )
         self._add(place, node, now)
         node.atime = node.mtime = now
 

@@ -165,16 +165,19 @@ class Mounts:
             fd = descriptors.add(OpenDirectory(directory, preopen=event.guest))
             assert fd == event.fd, "mounts are numbered from 3 on"
 
-    def place(self, event: FilePlaced, now: int) -> None:
-        """Put a file where it belongs; raises ``OptionError`` where there is no room for it."""
+    def place(self, event: FilePlaced, now: int, seq: int) -> None:
+        """Put a file where it belongs, as event ``seq``.
+
+        Raises ``OptionError`` where there is no room for it.
+        """
         tree, names = self._memory_at(event.path)
         at = tree.root
         for name in names if event.kind is FileType.DIRECTORY else names[:-1]:
-            at = _directory_in(tree, at, name, now)
+            at = _directory_in(tree, at, name, now, seq)
         if event.kind is FileType.DIRECTORY or not names:
             return
         try:
-            _place(tree, at, names[-1], event, now)
+            _place(tree, at, names[-1], event, now, seq)
         except Refusal as error:
             raise OptionError(f"{event.path} does not fit the files' size limit") from error
 
@@ -223,23 +226,27 @@ class Mounts:
         return self._memory[mount], names_of(rest)
 
 
-def _place(tree: MemoryTree, at: DirectoryNode, name: str, event: FilePlaced, now: int) -> None:
+def _place(
+    tree: MemoryTree, at: DirectoryNode, name: str, event: FilePlaced, now: int, seq: int
+) -> None:
     if event.kind is FileType.SYMBOLIC_LINK:
         target = event.data.decode(errors="replace")
-        _add(tree, at, name, LinkNode(tree.next_inode(), tree.device, target=target), now)
+        _add(tree, at, name, LinkNode(tree.next_inode(seq), tree.device, target=target), now)
         return
     node = at.entries.get(name)
     if not event.offset or not isinstance(node, FileNode):
-        node = FileNode(tree.next_inode(), tree.device)
+        node = FileNode(tree.next_inode(seq), tree.device)
         _add(tree, at, name, node, now)
     tree.take(len(event.data))
     node.data += event.data
 
 
-def _directory_in(tree: MemoryTree, at: DirectoryNode, name: str, now: int) -> DirectoryNode:
+def _directory_in(
+    tree: MemoryTree, at: DirectoryNode, name: str, now: int, seq: int
+) -> DirectoryNode:
     node = at.entries.get(name)
     if node is None:
-        made = DirectoryNode(tree.next_inode(), tree.device, links=1)
+        made = DirectoryNode(tree.next_inode(seq), tree.device, links=1)
         made.parent = at
         at.links += 1
         _add(tree, at, name, made, now)

@@ -82,7 +82,7 @@ def record(
             placed=list(copies),
             level=level,
             embed=embed,
-            instrumented=form.instrumented if level is Level.STATE else b"",
+            instrumented=form.instrumented if embed or level is Level.STATE else b"",
         )
         process = Process(
             program,

@@ -203,8 +203,8 @@ class Process:
         for stream in (STDOUT, STDERR):
             table.add(OutputStream(stream, stream in terminals))
         self.mounts.preopen(table)
-        for event, micros in identity.placed:
-            self.mounts.place(event, micros * 1000)
+        for event, micros, seq in identity.placed:
+            self.mounts.place(event, micros * 1000, seq)
 
     def begin_session(self) -> None:
         """Write down that a session begins, and where its streams lead."""
@@ -350,7 +350,8 @@ class Process:
         base = self.tape.told_monotonic
         if self._session is not None:
             began, monotonic = self._session
-            base = max(base, monotonic + (self.tape.last_time - began) * 1000)
+            # where nothing stands behind it, the tape has no time yet
+            base = max(base, monotonic + max(0, self.tape.last_time - began) * 1000)
         self.state.clocks.go_on_from(base)
         self._writer.append(identities.session_start(base))
         self.state.network.settle()

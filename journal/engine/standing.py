@@ -10,13 +10,19 @@ from journal.events.snapshots import DescriptorPositions, DirectoryListing
 #: No stream is that long; a file's position may be any: reads and writes there are refused.
 STREAM_POSITION_MAX = 1 << 62
 
+#: Entries of a directory that fit one event: a name has 255 bytes at most.
+LISTING_COUNT_MAX = 1 << 15
+
 _Positioned = InputStream | OutputStream | OpenFile
 
 
 def positions_of(state: State) -> DescriptorPositions:
     """Where the guest stands in its files and streams."""
     standing = sorted(_positioned(state).items())
-    return DescriptorPositions(positions=tuple((fd, found.position) for fd, found in standing))
+    return DescriptorPositions(
+        positions=tuple((fd, found.position) for fd, found in standing),
+        free=tuple(sorted(state.descriptors.free)),
+    )
 
 
 def apply_positions(state: State, event: DescriptorPositions) -> None:
@@ -27,6 +33,9 @@ def apply_positions(state: State, event: DescriptorPositions) -> None:
             f"the snapshot has positions of {len(event.positions)} descriptors, and they are not "
             f"the {len(standing)} that the guest has open"
         )
+    if not state.descriptors.used.keys().isdisjoint(event.free):
+        raise NotResumable("the snapshot gives descriptors as free that are open")
+    state.descriptors.free = set(event.free)
     for fd, position in event.positions:
         descriptor = standing[fd]
         if not isinstance(descriptor, OpenFile) and position > STREAM_POSITION_MAX:
@@ -40,11 +49,14 @@ def _positioned(state: State) -> dict[int, _Positioned]:
 
 
 def listings_of(state: State) -> list[DirectoryListing]:
-    """What the guest saw in the directories that it has begun to read, by descriptor."""
+    """What the guest saw in the directories that it has begun to read, by descriptor.
+
+    One that is too long is left out: a guest that is restored sees the directory anew.
+    """
     return [
         _listing(fd, found.listing)
         for fd, found in sorted(state.descriptors.used.items())
-        if isinstance(found, OpenDirectory) and found.listing
+        if isinstance(found, OpenDirectory) and 0 < len(found.listing) <= LISTING_COUNT_MAX
     ]
 
 

@@ -94,7 +94,8 @@ class Tape:
         self.last_time = 0  # of the latest replayed event, in µs
         self.last_heard = -1  # the number of the event that the guest was told last, in a replay
         self._last_clock = b""
-        self._live = live or _recording(sink, keep_inputs=keep_inputs)
+        self._live = live or _recording(self, sink, keep_inputs=keep_inputs)
+        self.told_seq = -1  # the number of what the guest did last
         self.tell, self.ask = self._live
         if self.replaying:
             self.tell, self.ask = self._tell_again, self._ask_again
@@ -161,7 +162,7 @@ class Tape:
 
     def _tell_again(self, tag: int, payload: bytes) -> int:
         assert self._row is not None
-        _, found_tag, found, time = self._row
+        self.told_seq, found_tag, found, time = self._row
         if found_tag != tag or found != payload:
             raise self._divergence(describe(tag, payload))
         row = self._row = next(self._rows, None)
@@ -216,12 +217,12 @@ class Tape:
         return Divergence(seq, describe(tag, payload), actual)
 
 
-def _recording(sink: Sink, *, keep_inputs: bool) -> tuple[Tell, Ask]:
+def _recording(tape: Tape, sink: Sink, *, keep_inputs: bool) -> tuple[Tell, Ask]:
     """How a live guest tells and asks. Closures, because most of a call's time is lookups."""
     append = sink.append_frame
 
     def tell(tag: int, payload: bytes) -> int:
-        append(tag, payload)
+        tape.told_seq = append(tag, payload)
         return sink.time
 
     def ask(tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:

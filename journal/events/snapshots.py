@@ -18,6 +18,7 @@ from journal.wire import (
     Listed,
     Row,
     Text,
+    U32s,
 )
 
 
@@ -92,9 +93,11 @@ class DescriptorPositions(Event):
     """Where the guest stands in its files and streams, for the next snapshot.
 
     For each descriptor that has a position, by number: the descriptor, and the offset in bytes.
+    ``free`` are the numbers that were given back and stand for nothing, ascending.
     """
 
     positions: Positions
+    free: U32s
 
 
 @event(tag=182, group=Group.SNAPSHOTS, rule=Staged("listing", ("fd",)))

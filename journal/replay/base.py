@@ -31,7 +31,7 @@ class BaseHost(ABC, Generic[K]):
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self.now = 0
+        self.now = self.seq = 0
         self._reset()
 
     @abstractmethod

@@ -15,12 +15,13 @@ class Host(Protocol):
     """A guest's outside world, without the guest.
 
     ``tags`` are the kinds of events that it heeds; ``now`` is the time of the event being played,
-    in nanoseconds since the epoch. ``pending`` is something the guest asked of a directory of its
-    former host, and the answer has not come.
+    in nanoseconds since the epoch, and ``seq`` its number. ``pending`` is something the guest asked
+    of a directory of its former host, and the answer has not come.
     """
 
     limits: Limits
     now: int
+    seq: int
     pending: Event | None
     process: Process
     table: Table

@@ -1,11 +1,14 @@
 """Files in memory: plain values, with the times, links and numbers that the guest saw."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from journal.events.paths import FileType
 from journal.replay.refusing import ENTRY_SIZE, NotPlayable, check_size, shown
 from journal.replay.trees import Times
+
+_INODE_SHIFT = 16
 
 
 @dataclass(slots=True, eq=False)
@@ -91,13 +94,16 @@ class Entry(NamedTuple):
 
 
 class MemoryKeeper:
-    """Keeps the files of one mount in memory, at most ``size_max`` bytes of them."""
+    """Keeps the files of one mount in memory, at most ``size_max`` bytes of them.
 
-    def __init__(self, size_max: int) -> None:
+    ``seq()`` is the number of the event that is being played.
+    """
+
+    def __init__(self, size_max: int, seq: Callable[[], int]) -> None:
         self._size = 0
         self._size_max = size_max
-        self._inode = 0
-        self._root = DirectoryNode(self._next_inode(), links=2)
+        self._seq, self._made_by = seq, (0, 0)
+        self._root = DirectoryNode(self._inode_of(0), links=2)
 
     def root(self) -> DirectoryNode:
         """The mount's own directory."""
@@ -262,8 +268,13 @@ class MemoryKeeper:
         node.ctime = now
 
     def _next_inode(self) -> int:
-        self._inode += 1
-        return self._inode
+        return self._inode_of(self._seq())
+
+    def _inode_of(self, seq: int) -> int:
+        """As in the engine: the number of the event, and which of those that it makes."""
+        by, count = self._made_by
+        self._made_by = seq, count + 1 if seq == by else 1
+        return seq << _INODE_SHIFT | self._made_by[1]
 
 
 class MemoryFile:

@@ -59,7 +59,7 @@ class ModelHost(BaseHost[MemoryKeeper]):
 
     def keeper_of(self, guest: str) -> MemoryKeeper:
         """Who keeps the files of a memory mount."""
-        return MemoryKeeper(self.limits.files_size_max)
+        return MemoryKeeper(self.limits.files_size_max, lambda: self.seq)
 
     @property
     def files(self) -> dict[str, bytes]:

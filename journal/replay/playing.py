@@ -31,7 +31,7 @@ def play(frames: Iterable[Frame], host: Host, *, upto: int | None = None) -> int
 
 
 def _play_one(frame: Frame, host: Host) -> None:
-    host.now = frame.time * _MICROSECOND
+    host.now, host.seq = frame.time * _MICROSECOND, frame.seq
     try:
         apply(codec.decode(frame.tag, frame.payload, frame.offset), host)
     except NotPlayable as refusal:
