@@ -15,7 +15,12 @@ from tests.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
 from tests.test_paging import plain_digest
 from tests.test_snapshots import often
 
-GUESTS = [one for one in SNAPSHOT_GUESTS if one.elder and not one.host and not one.is_program]
+#: "tables" takes a function on its stack out of a table, and cannot be held up there.
+GUESTS = [
+    one
+    for one in SNAPSHOT_GUESTS
+    if one.elder and not one.host and not one.is_program and one.title != "tables"
+]
 FLAT_SIZE_MAX = 16 << 20
 """Larger memories are not made flat, which takes long."""
 
