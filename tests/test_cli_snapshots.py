@@ -27,7 +27,7 @@ from tests.test_cli import WAIT_SECONDS, command, environment, inside
 
 #: A process that writes a journal, and takes a snapshot of nothing when it is asked for one.
 _WRITES = """
-import os, signal, sys, time
+import os, select, signal, sys, time
 import journal
 from journal.events.inputs import ClockRead
 from journal.events.snapshots import Snapshot, Trigger
@@ -36,7 +36,7 @@ how, *paths = sys.argv[1:]
 roll = journal.Roll() if how == "rolls" else None
 writers = [journal.Writer(path, roll=roll) for path in paths]
 
-def take(*_):
+def take():
     if how == "ends":
         sys.exit()
     for writer in writers if how != "ignores" else []:
@@ -50,13 +50,21 @@ for writer in writers:
 if how == "late":
     print("ready", flush=True)
     time.sleep(0.5)
+asked, sink = os.pipe()
+os.set_blocking(sink, False)
+signal.set_wakeup_fd(sink)
 if how != "deaf":
-    signal.signal(signal.SIGUSR1, take)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
 if how == "changes":
     os.setuid(65534)
 print("ready", flush=True)
-for line in sys.stdin:
-    pass
+while True:
+    ready, _, _ = select.select([0, asked], [], [])
+    if 0 in ready and not os.read(0, 1):
+        break
+    if asked in ready:
+        os.read(asked, 1)
+        take()
 """
 
 
