@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.programs import ROOT
+from tests.programs import ROOT, guest
 
 WORK = """\
 let line;
@@ -42,7 +42,7 @@ def run(program: str, folder: Path) -> str:
 def test_the_readme_s_programs_do_what_it_says(tmp_path: Path, quickjs: Path) -> None:
     shutil.copy(quickjs, tmp_path / "qjs.wasm")
     (tmp_path / "work.js").write_text(WORK)
-    first, second, played, log, many = programs()
+    first, second, forked, played, log, many = programs()
     assert (
         run(first, tmp_path)
         == "None\nb'did first order\\n' "
@@ -52,6 +52,8 @@ def test_the_readme_s_programs_do_what_it_says(tmp_path: Path, quickjs: Path) ->
     assert run("import journal\n" + second, tmp_path) == (
         "0 b'did first order\\ndid second order\\n'\n"
     )
+    shutil.copy(guest("prompt"), tmp_path / "work.wasm")
+    assert run("import journal\n" + forked, tmp_path) == "0\n"
     files = {"/done": b"first order\nsecond order\n", "/work.js": WORK.encode()}
     assert run("import journal\n" + played, tmp_path) == (
         f"{files} b'did first order\\ndid second order\\n'\n"
