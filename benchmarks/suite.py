@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import chart, log_suite, micro, replays, startup, workloads
+from benchmarks import chart, log_suite, micro, replays, stacks, startup, workloads
 from benchmarks.figures import Figure, lines
 from benchmarks.stopwatch import modules
 
@@ -35,6 +35,8 @@ def _parts(rounds: int, *, quick: bool) -> dict[str, Part]:
         parts[f"call-{name}"] = partial(micro.figures, name, rounds, count)
     for name in replays.CASES:
         parts[f"replay-{name}"] = partial(replays.figures, name, rounds)
+    for name in stacks.CASES:
+        parts[f"stacks-{name}"] = partial(stacks.figures, name, rounds)
     parts["startup"] = partial(startup.figures, QUICK_STARTS if quick else STARTS)
     return parts | log_suite.parts(rounds, log_suite.QUICK if quick else log_suite.FULL)
 

@@ -319,11 +319,11 @@ def test_references_that_are_not_held_in_a_call_are_fine() -> None:
 
 @pytest.mark.usefixtures("tool")
 def test_what_only_binaryen_can_see_is_told_in_our_words() -> None:
-    text = """(table 1 funcref) (func $g (result i32) (call $h) (i32.const 1))
-        (func (i32.const 0) (table.get (i32.const 0)) (drop (call $g)) (table.set))"""
+    text = """(table (export "t") 1 funcref) (func $g (result i32) (call $h) (i32.const 1))
+        (func (export "f") (i32.const 0) (table.get (i32.const 0)) (drop (call $g)) (table.set))"""
     with pytest.raises(NotInstrumentable, match="a function holds a reference while it calls"):
         instrument(module(f"(module {_HOST} {text})"))
-    blocks = """(func (i32.const 1) (i32.const 2)
+    blocks = """(func (export "f") (i32.const 1) (i32.const 2)
         (drop (block (param i32 i32) (result i32) (call $h) i32.add)))"""
     with pytest.raises(NotInstrumentable, match="a block takes values from outside of it"):
         instrument(module(f"(module {_HOST} {blocks})"))

@@ -18,17 +18,32 @@ from typing import NamedTuple
 STACK_MEMORY_PAGES = 512
 """How large the memory is that a stack is unwound into: 32 MiB."""
 
-OPTIMIZE_LEVEL = 2
-ARGUMENTS = {
+_ARGUMENTS = {
     "asyncify-in-secondary-memory": "1",
     "asyncify-secondary-memory-size": str(STACK_MEMORY_PAGES),
 }
-PASSES = ("asyncify",)
-FEATURES = (
-    *("mutable-globals", "sign-ext", "nontrapping-float-to-int", "bulk-memory", "multivalue"),
-    *("reference-types", "simd", "relaxed-simd", "extended-const", "multimemory"),
-)
-"""What a module may need, by the names of Binaryen's options."""
+REVISION = 1
+"""Raised by one whenever the same module is made into something else than before."""
+
+# benchmarks/stacks.py is what these were chosen by. What follows asyncify makes the interpreter of
+# QuickJS twice as fast as asyncify leaves it. To optimize all code before helps what the library
+# makes of C and of QuickJS; where a newer wasm-opt does that, QuickJS becomes slower.
+_PASSES = ("asyncify", "simplify-locals", "vacuum", "reorder-locals")
+_LIBRARY_LEVEL, _PROGRAM_LEVEL = 3, 2
+
+_FEATURES = {
+    "BulkMemory": "bulk-memory",
+    "ExtendedConst": "extended-const",
+    "MultiMemory": "multimemory",
+    "Multivalue": "multivalue",
+    "MutableGlobals": "mutable-globals",
+    "NontrappingFPToInt": "nontrapping-float-to-int",
+    "ReferenceTypes": "reference-types",
+    "RelaxedSIMD": "relaxed-simd",
+    "SIMD128": "simd",
+    "SignExt": "sign-ext",
+}
+"""What a module may use, by its names in binaryen-c.h and in the options of wasm-opt."""
 
 _OUTPUT_SIZE_MAX = 1 << 30
 _CORES_MAX = 8
@@ -96,10 +111,10 @@ def _program(task: Task) -> list[str]:
     """The command line of wasm-opt."""
     return [
         *(task.tool, task.source, "-o", task.target, "--quiet", "--debuginfo"),
-        *(f"--enable-{feature}" for feature in FEATURES),
-        *(f"--optimize-level={OPTIMIZE_LEVEL}", "--shrink-level=0"),
-        *(f"--pass-arg={name}@{value}" for name, value in ARGUMENTS.items()),
-        *(f"--{name}" for name in PASSES),
+        *(f"--enable-{feature}" for feature in _FEATURES.values()),
+        *(f"--optimize-level={_PROGRAM_LEVEL}", "--shrink-level=0"),
+        *(f"--pass-arg={name}@{value}" for name, value in _ARGUMENTS.items()),
+        *(f"--{name}" for name in _PASSES),
     ]
 
 
@@ -117,21 +132,23 @@ def _by_library(task: Task) -> None:
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
     library.BinaryenModuleRead.restype = pointer
     library.BinaryenModuleRead.argtypes = [text, ctypes.c_size_t]
-    library.BinaryenFeatureAll.restype = ctypes.c_uint32
     library.BinaryenModuleSetFeatures.argtypes = [pointer, ctypes.c_uint32]
+    library.BinaryenModuleOptimize.argtypes = [pointer]
     library.BinaryenModuleRunPasses.argtypes = [pointer, ctypes.POINTER(text), ctypes.c_uint32]
     library.BinaryenModuleAllocateAndWrite.argtypes = [pointer, text]
     library.BinaryenModuleAllocateAndWrite.restype = _Written
     library.BinaryenSetPassArgument.argtypes = [text, text]
     source = Path(task.source).read_bytes()
     module = library.BinaryenModuleRead(source, len(source))
-    library.BinaryenModuleSetFeatures(module, library.BinaryenFeatureAll())
-    library.BinaryenSetOptimizeLevel(OPTIMIZE_LEVEL)
+    features = (getattr(library, f"BinaryenFeature{name}")() for name in _FEATURES)
+    library.BinaryenModuleSetFeatures(module, sum(features))
+    library.BinaryenSetOptimizeLevel(_LIBRARY_LEVEL)
     library.BinaryenSetShrinkLevel(0)
     library.BinaryenSetDebugInfo(True)
-    for name, value in ARGUMENTS.items():
+    for name, value in _ARGUMENTS.items():
         library.BinaryenSetPassArgument(name.encode(), value.encode())
-    passes = (text * len(PASSES))(*(name.encode() for name in PASSES))
+    library.BinaryenModuleOptimize(module)
+    passes = (text * len(_PASSES))(*(name.encode() for name in _PASSES))
     library.BinaryenModuleRunPasses(module, passes, len(passes))
     written = library.BinaryenModuleAllocateAndWrite(module, None)
     Path(task.target).write_bytes(ctypes.string_at(written.binary, written.size))

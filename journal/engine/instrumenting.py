@@ -84,7 +84,7 @@ def instrument(
         except TookTooLong:
             store.mark_tried(seconds_max)
             raise
-        _check(data, lean, chosen)
+        check(data, lean, chosen.name)
         store.write(data)
     return Instrumented(data, hashlib.sha256(data).digest(), chosen.name)
 
@@ -112,16 +112,16 @@ def _prepared(module: bytes, *, loops: bool) -> bytes:
     return with_polls(module) if loops else binary.rebuilt(module, {})
 
 
-def _check(data: bytes, source: bytes, tool: Tool) -> None:
-    """Raise NotInstrumentable unless this is what was asked for."""
+def check(data: bytes, source: bytes, tool: str) -> None:
+    """Raise NotInstrumentable unless this is what a tool can have made of ``source``."""
     reason = _invalid(data)
     if reason is not None:
-        raise NotInstrumentable(f"{tool.name} made a module that is not valid: {reason}")
+        raise NotInstrumentable(f"{tool} made a module that is not valid: {reason}")
     made, given = outline(data), outline(source)
     if FUNCTIONS - made.exports:
-        raise NotInstrumentable(f"{tool.name} made a module that cannot be unwound")
+        raise NotInstrumentable(f"{tool} made a module that cannot be unwound")
     if made.memories != [*given.memories, _STACK_MEMORY]:
-        raise NotInstrumentable(f"{tool.name} made no memory for stacks")
+        raise NotInstrumentable(f"{tool} made no memory for stacks")
 
 
 def _invalid(module: bytes) -> str | None:
@@ -135,7 +135,7 @@ def _invalid(module: bytes) -> str | None:
 
 def _key(module: bytes, tool: Tool, *, loops: bool) -> str:
     """A name that only the module, the tool and what is asked of it decide."""
-    work = (asyncifying.OPTIMIZE_LEVEL, asyncifying.ARGUMENTS, asyncifying.PASSES, loops)
+    work = (asyncifying.REVISION, loops)
     parts = (hashlib.sha256(module).hexdigest(), tool.name, repr(work))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

@@ -1,0 +1,96 @@
+"""Stacks: what a guest pays for being instrumented, so that its stack can be in a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import wasmtime
+
+from benchmarks.figures import RATIO, Figure, ratios
+from benchmarks.peers import ROOT, Measured, Peer, Plan
+from benchmarks.rounds import alone
+from benchmarks.stopwatch import FOLDER, Stopwatch, modules
+from benchmarks.workloads import plan_of
+from journal.engine.instrumenting import instrument
+
+_PLAIN, _CALLS, _LOOPS = "plain", "unwound at calls", "unwound at loops too"
+
+_POINTERS = """(module
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (table funcref (elem $fibonacci))
+    (func $fibonacci (param i32) (result i32)
+        (if (result i32) (i32.lt_s (local.get 0) (i32.const 2)) (then (local.get 0)) (else
+            (i32.add
+                (call_indirect (param i32) (result i32)
+                    (i32.sub (local.get 0) (i32.const 1)) (i32.const 0))
+                (call_indirect (param i32) (result i32)
+                    (i32.sub (local.get 0) (i32.const 2)) (i32.const 0))))))
+    (func (export "_start") (call $exit
+        (i32.ne (call $fibonacci (i32.const 36)) (i32.const 14930352)))))"""
+
+
+def _computing() -> Plan:
+    """Loops in C, as a compiler makes them: no call in them can reach the host."""
+    guest = ROOT / "fixtures" / "guests" / "computing.wasm"
+    return _plan(guest, "computing", "300")
+
+
+def _pointers() -> Plan:
+    """Fibonacci numbers, each call through a pointer: whatever is called may reach the host."""
+    path = FOLDER / "pointers.wasm"
+    path.write_bytes(wasmtime.wat2wasm(_POINTERS))
+    return _plan(path, "pointers")
+
+
+def _plan(wasm: Path, *arguments: str) -> Plan:
+    return Plan(peer=Peer.WASI_REPEATABLE, wasm=str(wasm), folder="", arguments=arguments)
+
+
+CASES: dict[str, Callable[[], Plan]] = {
+    "computing": _computing,
+    "pointers": _pointers,
+    "quickjs": lambda: plan_of("quickjs", Peer.WASI_REPEATABLE),
+    "cpython": lambda: plan_of("cpython", Peer.WASI_REPEATABLE),
+}
+
+
+def figures(name: str, rounds: int) -> Iterator[Figure]:
+    """Ratios of the instrumented program to the plain one, and what instrumenting took."""
+    plan, group = CASES[name](), f"stacks {name}"
+    plans = {_PLAIN: plan}
+    plain = Path(plan.wasm).read_bytes()
+    for form in (_CALLS, _LOOPS):
+        watch = Stopwatch()
+        made = instrument(plain, loops=form is _LOOPS)
+        taken = watch.lap().wall
+        path = modules() / f"{name}-{made.hash.hex()[:16]}.wasm"
+        path.write_bytes(made.data)
+        plans[form] = replace(plan, wasm=str(path))
+        size = (len(made.data) / len(plain),)
+        yield Figure(group=group, name=f"{form}: instrumenting", unit="s", values=(taken,))
+        yield Figure(group=group, name=f"{form}: size", unit=RATIO, values=size, note=made.tool)
+    found = _interleaved(plans, rounds)
+    for form in (_CALLS, _LOOPS):
+        for kind, words in (("cpu", "CPU"), ("wall", "wall")):
+            values = ratios(_seconds(found[form], kind), _seconds(found[_PLAIN], kind))
+            yield Figure(group=group, name=f"{form} / plain, {words}", unit=RATIO, values=values)
+    for form, runs in found.items():
+        yield Figure(group=group, name=f"{form}: CPU", unit="s", values=_seconds(runs, "cpu"))
+
+
+def _interleaved(plans: dict[str, Plan], rounds: int) -> dict[str, list[Measured]]:
+    """One run of each in each round; the first round only warms up."""
+    found: dict[str, list[Measured]] = {form: [] for form in plans}
+    for index in range(rounds + 1):
+        for form, plan in plans.items() if index % 2 else reversed(plans.items()):
+            measured = alone(plan)
+            if index:
+                found[form].append(measured)
+    return found
+
+
+def _seconds(runs: list[Measured], kind: str) -> tuple[float, ...]:
+    return tuple(one.running.cpu if kind == "cpu" else one.running.wall for one in runs)
