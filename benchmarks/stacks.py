@@ -20,14 +20,14 @@ _PLAIN, _CALLS, _LOOPS = "plain", "unwound at calls", "unwound at loops too"
 _POINTERS = """(module
     (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
     (memory (export "memory") 1)
-    (table funcref (elem $fibonacci))
+    (table (export "pointers") funcref (elem $fibonacci))
     (func $fibonacci (param i32) (result i32)
         (if (result i32) (i32.lt_s (local.get 0) (i32.const 2)) (then (local.get 0)) (else
             (i32.add
                 (call_indirect (param i32) (result i32)
-                    (i32.sub (local.get 0) (i32.const 1)) (i32.const 0))
+                    (i32.sub (local.get 0) (i32.const 1)) (i32.load (i32.const 0)))
                 (call_indirect (param i32) (result i32)
-                    (i32.sub (local.get 0) (i32.const 2)) (i32.const 0))))))
+                    (i32.sub (local.get 0) (i32.const 2)) (i32.load (i32.const 0)))))))
     (func (export "_start") (call $exit
         (i32.ne (call $fibonacci (i32.const 36)) (i32.const 14930352)))))"""
 

@@ -11,17 +11,18 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 import wasmtime
 from hypothesis import given
 
-from journal.engine import binaryen
+from journal.engine import binaryen, instrumenting
 from journal.engine import module as loading
 from journal.engine.asyncifying import STACK_MEMORY_PAGES
 from journal.engine.configuration import Configuration
-from journal.engine.instrumenting import FUNCTIONS, Instrumented, NotInstrumentable, instrument
+from journal.engine.instrumenting import FUNCTIONS, Instrumented, NotInstrumentable
 from journal.engine.outline import Limits, outline
 from journal.engine.revealing import reveal
 from journal.errors import JournalError, ModuleRefused
@@ -31,7 +32,10 @@ from tests.running import until
 from tests.test_bodies import ALL_GUESTS, damaged
 from tests.wat import module
 
-#: What Binaryen 116 cannot do, and what is said of it.
+LIBRARY = "icpp-binaryen 116"
+#: By the same tool wherever the tests run, unless they name another.
+instrument = partial(instrumenting.instrument, tool_name=LIBRARY)
+#: What it cannot do, and what is said of it.
 UNFIT = {
     "jumps": "has exceptions, which cannot be unwound",
     "tails": "has a tail call, which cannot be unwound",
@@ -49,10 +53,9 @@ echo "$@" >> "{folder}/runs"
 @pytest.fixture(scope="module")
 def tool() -> str:
     """The Binaryen that the tests need."""
-    names = [one.name for one in binaryen.tools()]
-    if not names:
-        pytest.skip("there is no Binaryen")
-    return names[0]
+    if LIBRARY not in [one.name for one in binaryen.tools()]:
+        pytest.skip(f"there is no {LIBRARY}")
+    return LIBRARY
 
 
 def fake(folder: Path, does: str, version: int = 999) -> Path:
@@ -339,6 +342,7 @@ def test_an_invalid_module_never_gets_to_binaryen(tmp_path: Path) -> None:
     assert runs(tmp_path) == 0
 
 
+@pytest.mark.usefixtures("tool")
 @given(damaged())
 def test_a_damaged_module_is_instrumented_or_refused(data: bytes) -> None:
     with suppress(JournalError):
