@@ -72,9 +72,13 @@ def parts_of(reader: Reader, info: SnapshotInfo) -> Parts:
 
 def pages_to(reader: Reader, infos: Sequence[SnapshotInfo], info: SnapshotInfo) -> Iterator[Frame]:
     """The pages that lead to a snapshot: its own, and those of the ones that it builds on."""
-    for one in lineage(infos, info):
-        assert one.first_seq is not None
-        yield from reader.frames(one.first_seq, stop=one.seq, tags=_PAGE_TAGS)
+    spans = [(one.first_seq or 0, one.seq) for one in lineage(infos, info)]
+    at = 0
+    for frame in reader.frames(spans[0][0], stop=info.seq, tags=_PAGE_TAGS):
+        while frame.seq > spans[at][1]:
+            at += 1
+        if frame.seq >= spans[at][0]:  # what stands between them was staged, and is void
+            yield frame
 
 
 def lineage(infos: Sequence[SnapshotInfo], info: SnapshotInfo) -> list[SnapshotInfo]:
