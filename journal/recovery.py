@@ -64,6 +64,8 @@ class Wish(NamedTuple):
     journal_id: bytes | None
     clock: Callable[[], int]
     mode: Mode
+    first_seq: int = 0
+    """The number of the first event, where the journal is created."""
 
 
 def open_journal(wish: Wish) -> Start:
@@ -113,7 +115,7 @@ def create_segment(path: Path, header: SegmentHeader) -> SegmentFile:
 def new_header(wish: Wish) -> SegmentHeader:
     """Make the header of a journal's first segment."""
     journal_id = wish.journal_id or secrets.token_bytes(16)
-    return SegmentHeader(new_salt(), journal_id, wish.clock())
+    return SegmentHeader(new_salt(), journal_id, wish.clock(), wish.first_seq)
 
 
 def new_salt() -> int:
@@ -127,7 +129,7 @@ def _create(wish: Wish) -> Start:
         file = create_segment(temporary, new_header(wish))
         lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
         _lock(lock, wish.path)
-        return Start(lock, temporary, -1, file, 0, 0, 0, False)
+        return _begun(wish, lock, temporary, -1, file)
     try:
         temporary.mkdir(mode=0o700)
         lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
@@ -137,12 +139,19 @@ def _create(wish: Wish) -> Start:
     try:
         _lock(lock, wish.path)
         file = create_segment(temporary / segments.name_of(0), new_header(wish))
-        return Start(lock, temporary, 0, file, 0, 0, 0, False)
+        return _begun(wish, lock, temporary, 0, file)
     except BaseException:
         os.close(lock)
         with suppress(OSError):
             temporary.rmdir()
         raise
+
+
+def _begun(
+    wish: Wish, lock: int, temporary: Path | None, file_index: int, file: SegmentFile
+) -> Start:
+    """Where the first event of a journal goes."""
+    return Start(lock, temporary, file_index, file, 0, wish.first_seq, 0, False)
 
 
 def _lock(descriptor: int, path: Path) -> None:
@@ -166,7 +175,7 @@ def _go_on_in_file(lock: int, wish: Wish) -> Start:
     try:
         begun = _begin_anew(descriptor, wish)
         if begun is not None:
-            return Start(lock, None, -1, begun, 0, 0, 0, False)
+            return _begun(wish, lock, None, -1, begun)
         return _recovered(descriptor, wish, lock)
     except BaseException:
         os.close(descriptor)
@@ -197,7 +206,7 @@ def _go_on_in_directory(lock: int, wish: Wish) -> Start:
             raise NotAJournal(f"{wish.path} holds no segment, nothing stands")
         file = create_segment(wish.path / segments.name_of(0), new_header(wish))
         os.fsync(lock)
-        return Start(lock, None, 0, file, 0, 0, 0, False)
+        return _begun(wish, lock, None, 0, file)
     files = segments.Files(wish.path)
     try:
         _check_chain(files, names)

@@ -96,10 +96,12 @@ class Writer:
         commit: Commit = Commit.EXPLICIT,
         roll: Roll | None = None,
         mode: Mode = Mode.POINT_IN_TIME,
+        first_seq: int = 0,
     ) -> None:
         self.path = Path(path)
-        _check_options(journal_id, roll, mode)
-        wish = Wish(self.path, roll is not None, publish, journal_id, clock or _microseconds, mode)
+        _check_options(journal_id, roll, mode, first_seq)
+        begin = clock or _microseconds
+        wish = Wish(self.path, roll is not None, publish, journal_id, begin, mode, first_seq)
         self._lock = threading.Lock()  # where the turn is taken too, it is taken first
         self._turn = Turn(self._sync_all, self._get_durable_upto)
         self._compressor = block.compressor() if compress else None
@@ -476,7 +478,9 @@ def _column(tags: Iterable[int]) -> bytes:
     raise OptionError(f"an event's tag is 1 to {TAG_MAX}")
 
 
-def _check_options(journal_id: bytes | None, roll: Roll | None, mode: Mode) -> None:
+def _check_options(journal_id: bytes | None, roll: Roll | None, mode: Mode, first_seq: int) -> None:
+    if not 0 <= first_seq <= SEQ_LAST:
+        raise OptionError(f"a journal's first event has a number from 0 to {SEQ_LAST}")
     if journal_id is not None and len(journal_id) != 16:
         raise OptionError("a journal's id has 16 bytes")
     if mode is Mode.SALVAGE:
