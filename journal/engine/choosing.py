@@ -45,17 +45,23 @@ def choose(recording: Recording, module: Module, choice: Choice) -> Chosen:
 
     Raises ``NotResumable`` where the journal has no inputs to run from the start with.
     """
+    forms: dict[bytes, Form | None] = {}
     for info in () if choice.reexecute else reversed(recording.snapshots):
         if not info.resumable:
             continue
-        form = form_of_snapshot(recording, module, info, choice)
+        if info.code not in forms:
+            forms[info.code] = form_of_snapshot(recording, module, info, choice)
+            if forms[info.code] is None:
+                choice.note(
+                    f"what instrumented the module for snapshot {info.seq} is not here, so the "
+                    "guest is executed from one before, or from its start"
+                )
+        form = forms[info.code]
         if form is None:
-            choice.note(
-                "what instrumented the module is not here, so the guest is executed from its start"
-            )
-            break
+            continue
+        _check_effects(recording, info)
         try:
-            return Chosen(form, _restoration(recording, info, choice))
+            return Chosen(form, _restoration(recording, info, form, choice))
         except NotResumable as error:
             choice.note(f"{error}; the one before is taken")
     if recording.identity.start.level is not Level.FULL:
@@ -76,13 +82,17 @@ def start_at(recording: Recording, module: Module, seq: int, choice: Choice) -> 
     form = form_of_snapshot(recording, module, info, choice)
     if form is None:
         raise NotResumable("what instrumented the module is not here")
-    return Chosen(form, _restoration(recording, info, choice))
+    _check_effects(recording, info)
+    return Chosen(form, _restoration(recording, info, form, choice))
 
 
 def form_of_snapshot(
     recording: Recording, module: Module, info: SnapshotInfo, choice: Choice
 ) -> Form | None:
-    """The form that a snapshot is of, if it can be had."""
+    """The form that a snapshot is of, if it can be had.
+
+    It is that of the first session, or of one that had another tool, or wanted other snapshots.
+    """
     made_by = recording.identity.configuration.instrumentation
     if not info.code:
         return form_for(module, Snapshots(stacks=Stacks.NEVER), choice.cache, choice.note)
@@ -91,9 +101,9 @@ def form_of_snapshot(
         form = form_of(module, recording.identity.instrumented, made_by)
     elif made_by:
         form = form_made_by(module, made_by, choice.cache, choice.note)
-    else:
+    if form is None or form.code != info.code:
         form = form_for(module, choice.snapshots, choice.cache, choice.note)
-    return form if form is not None and form.code == info.code else None
+    return form if form.code == info.code else None
 
 
 def _form_from_start(recording: Recording, module: Module, choice: Choice) -> Form:
@@ -102,12 +112,20 @@ def _form_from_start(recording: Recording, module: Module, choice: Choice) -> Fo
     return form or form_to_record(module, choice.snapshots, choice.cache, choice.note)
 
 
-def _restoration(recording: Recording, info: SnapshotInfo, choice: Choice) -> Restoration:
+def _check_effects(recording: Recording, info: SnapshotInfo) -> None:
+    """Raise ``NotResumable`` where what is behind a snapshot cannot be executed again."""
     if recording.identity.start.level is not Level.FULL and recording.has_effects_behind(info.seq):
         raise NotResumable(
             f"the guest did more behind snapshot {info.seq}, and what it heard there is not "
-            "recorded: go on from there in a new journal"
+            f"recorded: with at {info.seq} it goes on from there in a new journal, named by into"
         )
+
+
+def _restoration(
+    recording: Recording, info: SnapshotInfo, form: Form, choice: Choice
+) -> Restoration:
+    if info.entry and info.entry not in form.entries:
+        raise NotResumable(f"snapshot {info.seq} was taken in {info.entry!r}, which nobody calls")
 
     def history(tags: frozenset[int]) -> Iterable[Batch]:
         return recording.batches(recording.first_seq, tags)

@@ -5,12 +5,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from journal.engine.configuration import SafePoints, Snapshots, Stacks
-from journal.engine.instrumenting import Facts, Instrumented, NotInstrumentable, facts, instrument
+from journal.engine.instrumenting import (
+    Facts,
+    Instrumented,
+    NotInstrumentable,
+    check,
+    facts,
+    instrument,
+)
 from journal.engine.loop_heads import FLAG, TABLE
 from journal.engine.module import START, Module
 from journal.engine.revealing import START as OWN_START
 from journal.engine.revealing import Global, Revealed, has_start, reveal
-from journal.errors import ModuleRefused
+from journal.errors import ModuleRefused, NotResumable
 
 #: What the name of a tool is followed by in a journal where loops are safe points too.
 WITH_LOOPS = " loops"
@@ -119,9 +126,16 @@ def form_made_by(module: Module, made_by: str, cache: Path | None, note: Note) -
 
 
 def form_of(module: Module, instrumented: bytes, made_by: str) -> Form:
-    """The form of an earlier run whose journal holds the instrumented module."""
-    loops = made_by.endswith(WITH_LOOPS)
-    made = Instrumented(instrumented, Module(instrumented).hash, made_by.removesuffix(WITH_LOOPS))
+    """The form of an earlier run whose journal holds the instrumented module.
+
+    Raises ``NotResumable`` for one that cannot have been made of the module.
+    """
+    loops, tool = made_by.endswith(WITH_LOOPS), made_by.removesuffix(WITH_LOOPS)
+    try:
+        check(instrumented, module.data, tool)
+    except NotInstrumentable as error:
+        raise NotResumable(f"the journal's instrumented module cannot be run: {error}") from error
+    made = Instrumented(instrumented, Module(instrumented).hash, tool)
     return _with_stacks(module, facts(module.data), made, loops=loops)
 
 

@@ -227,7 +227,10 @@ class Process:
             if self.tape.replaying:
                 self._open_streams()  # before the first of the outputs that are still owed leaves
                 self._writer.flush()
-            outcome = self._run()
+            try:
+                outcome = self._run()
+            except Stopped:  # by who waits for it, or where the journal ends that is executed again
+                return Outcome(Ending.STOPPED)
             with suppress(Stopped):  # what cannot leave now, a resume delivers
                 self.state.outbox.deliver()
             return outcome
@@ -250,8 +253,6 @@ class Process:
             if self.standstill is not None:
                 self.standstill.check_trap()
             return self._trapped(trapped.kind, trapped.backtrace)
-        except Stopped:
-            return Outcome(Ending.STOPPED)
         except Divergence as divergence:
             divergence.backtrace = backtrace_of(divergence)
             raise

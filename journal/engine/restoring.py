@@ -26,6 +26,9 @@ _PARTS = (GlobalsSet, TableSet, SetThread, DescriptorPositions, DirectoryListing
 _PART_TAGS = frozenset(kind.tag for kind in _PARTS)
 _PAGE_TAGS = frozenset((MemoryPages.tag,))
 
+COUNT_MAX = 1 << 62
+"""No guest has made so many calls, and no clock of one says as many nanoseconds."""
+
 
 @dataclass(slots=True)
 class Parts:
@@ -67,6 +70,8 @@ def parts_of(reader: Reader, info: SnapshotInfo) -> Parts:
         except MalformedEvent as error:
             raise NotResumable(f"event {frame.seq} cannot be used: {error}") from error
         parts.payloads.append(frame.payload)
+    if parts.globals is None or parts.positions is None:
+        raise NotResumable(f"snapshot {info.seq} does not say all that is needed")
     return parts
 
 
@@ -144,8 +149,8 @@ class Restoration:
         except EngineError as error:
             raise NotResumable(f"snapshot {self.info.seq} fits another module: {error}") from error
         fold(state, iter(self.history(FOLDED)), self.info.seq)
-        if self.parts.positions is not None:
-            apply_positions(state, self.parts.positions)
+        assert self.parts.positions is not None, "parts_of has seen to that"
+        apply_positions(state, self.parts.positions)
         for listing in self.parts.listings:
             apply_listing(state, listing)
         self.owe(state)
@@ -165,13 +170,14 @@ class Restoration:
         self.image.close()
 
     def _put_rest(self, machine: Machine) -> None:
-        if self.parts.globals is not None:
-            machine.globals.write(self.parts.globals.globals)
-        if self.parts.tables and machine.tables is None:
-            raise EngineError("its tables do not change")
+        assert self.parts.globals is not None, "parts_of has seen to that"
+        machine.globals.write(self.parts.globals.globals)
+        tables = machine.tables
+        if sorted(self.parts.tables) != list(range(len(tables) if tables is not None else 0)):
+            raise EngineError("it has other tables that change")
         for table, functions in self.parts.tables.items():
-            assert machine.tables is not None
-            machine.tables.write(table, functions)
+            assert tables is not None
+            tables.write(table, functions)
 
 
 def restoration(
@@ -186,6 +192,8 @@ def restoration(
 
     Raises ``NotResumable`` where what the journal has is not what the digest is of.
     """
+    if not 0 < info.calls <= COUNT_MAX or info.monotonic > COUNT_MAX:
+        raise NotResumable(f"snapshot {info.seq} was taken where no guest comes")
     parts = parts_of(reader, info)
     key = ImageKey(journal_id, info.seq, info.digest)
 

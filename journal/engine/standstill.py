@@ -113,7 +113,7 @@ class Standstill:
         if self._stack is None or self._stack.motion is Motion.RUNNING:
             return False
         if self._stack.motion is Motion.REWINDING or self._request is None:
-            raise astray()
+            raise astray(is_resumed=self._request is None)
         stack = self._stack.unwound()
         self._draw(self._request, stack)
         self._rewind(stack)
@@ -129,7 +129,9 @@ class Standstill:
         """The guest has trapped: raise ``EngineError`` if that came of moving its stack."""
         if self._stack is None or self._stack.motion is Motion.RUNNING:
             return
-        raise overflow() if self._stack.motion is Motion.UNWINDING else astray()
+        if self._stack.motion is Motion.UNWINDING:
+            raise overflow()
+        raise astray(is_resumed=self._request is None)
 
     def _rewind(self, stack: bytes) -> None:
         assert self._stack is not None
@@ -239,9 +241,9 @@ class Standstill:
         """The stack is what it was: that closes the snapshot, which is good for a resume now."""
         assert self._stack is not None
         request, self._request = self._request, None
-        if function != (request.place.function if request is not None else self._function):
-            raise astray()
-        self._stack.rewound()
+        expected = request.place.function if request is not None else self._function
+        if function != expected or not self._stack.rewound():
+            raise astray(is_resumed=request is None)
         if self._form.polls_loops:
             self._set_polling(0)
         if request is not None:

@@ -11,10 +11,14 @@ from enum import Enum
 
 from journal.engine.seam import Instance, Memory
 from journal.errors import EngineError
+from journal.wire import PAYLOAD_SIZE_MAX
 
 _HEAD = struct.Struct("<II")
 _STACK_AT = 16
 assert _HEAD.size <= _STACK_AT
+
+STACK_SIZE_MAX = PAYLOAD_SIZE_MAX - (1 << 10)
+"""What one event can have of a stack: less than there is room for."""
 
 
 class Motion(Enum):
@@ -39,10 +43,12 @@ class Stack:
         self.motion = Motion.UNWINDING
 
     def unwound(self) -> bytes:
-        """When the guest has returned: its stack."""
+        """When the guest has returned: its stack; raises EngineError for one that is too large."""
         self._instance.call("asyncify_stop_unwind")
         self.motion = Motion.RUNNING
         end, _ = self._memory.unpack(_HEAD, 0)
+        if end - _STACK_AT > STACK_SIZE_MAX:
+            raise overflow()
         return self._memory.read(_STACK_AT, end - _STACK_AT)
 
     def rewind(self, stack: bytes) -> None:
@@ -58,21 +64,27 @@ class Stack:
         self._instance.call("asyncify_start_rewind", 0)
         self.motion = Motion.REWINDING
 
-    def rewound(self) -> None:
-        """In the call of the guest that the stack leads to: it is there.
-
-        Raises EngineError where it is somewhere else: a function on the stack is called through a
-        table, and the table has another in its place by now.
-        """
+    def rewound(self) -> bool:
+        """In a call of the guest: whether all of the stack has led here, and it runs again."""
         end, _ = self._memory.unpack(_HEAD, 0)
         if end != _STACK_AT:
-            raise astray()
+            return False
         self._instance.call("asyncify_stop_rewind")
         self.motion = Motion.RUNNING
+        return True
 
 
-def astray() -> EngineError:
-    """What is said of a guest whose stack cannot be put back."""
+def astray(*, is_resumed: bool) -> EngineError:
+    """What is said of a guest whose stack cannot be put back.
+
+    A function on it is called through a table, which has another in its place by now; or it is of a
+    snapshot, and was good when that was taken.
+    """
+    if is_resumed:
+        return EngineError(
+            "the guest's stack does not lead to where it was: the snapshot is damaged, or of "
+            "another guest; --reexecute goes on without it"
+        )
     return EngineError(
         "the guest's stack does not lead to where it was: a function on it is no more where it was "
         "called through a table; a resume executes the guest again, and --stacks never keeps it so"

@@ -24,7 +24,7 @@ from journal.engine.recorded import Discard, Recording
 from journal.engine.recorder import started
 from journal.engine.restoring import Restoration, parts_of
 from journal.engine.snapshotting import Shot
-from journal.errors import Divergence, NotResumable
+from journal.errors import Divergence, EngineError, NotResumable
 from journal.events import BY_TAG
 from journal.events.process import Level
 from journal.events.streams import TargetKind
@@ -89,7 +89,10 @@ class Plan:
 
     def _difference(self, info: SnapshotInfo) -> str:
         """What is different, as far as the journal tells."""
-        kept = parts_of(self._recording.reader, info)
+        try:
+            kept = parts_of(self._recording.reader, info)
+        except NotResumable as error:
+            return str(error)
         for (tag, now), then in zip(self.payloads, kept.payloads, strict=False):
             if now != then:
                 return f"its {BY_TAG[tag].__name__} is another"
@@ -100,6 +103,11 @@ class Plan:
     def missed(self) -> list[Checked]:
         """Those that the guest did not come by."""
         return [Checked(info, False, "the guest did not come there") for info in self._left]
+
+
+def _damaged(checked: Checked, seq: int, reason: str) -> Checked:
+    """What was found, unless it is of this snapshot: nobody can go on from that."""
+    return Checked(checked.info, False, reason) if checked.info.seq == seq else checked
 
 
 def _why_not(info: SnapshotInfo, form: Form) -> str:
@@ -141,9 +149,7 @@ def verify_replay(
         if start is not None or not each:
             runner.run(found, start, None)
         else:
-            starts = [info.seq for info in recording.snapshots if info.resumable]
-            for begin, end in zip([None, *starts], [*starts, None], strict=True):
-                runner.run(found, begin, end)
+            runner.run_each(found)
         for checked in found.checked:
             progress(checked)
         return found
@@ -157,13 +163,33 @@ class _Runner:
     module: Module
     choice: Choice
 
-    def run(self, found: Replay, begin: int | None, end: int | None) -> None:
-        """From one snapshot, or the start, to another, or the end."""
+    def run_each(self, found: Replay) -> None:
+        """From the start and each snapshot to the next; past one that nobody can go on from."""
+        starts = [info.seq for info in self.recording.snapshots if info.resumable]
+        good: int | None = None
+        for begin, end in zip([None, *starts], [*starts, None], strict=True):
+            try:
+                self.run(found, begin, end)
+                good = begin
+            except EngineError as error:
+                if begin is None:
+                    raise
+                found.checked = [_damaged(one, begin, str(error)) for one in found.checked]
+                self.run(found, good, end, behind=begin)
+
+    def run(
+        self, found: Replay, begin: int | None, end: int | None, behind: int | None = None
+    ) -> None:
+        """From one snapshot, or the start, to another, or the end.
+
+        With ``behind`` only those behind that one are compared.
+        """
         recording, choice = self.recording, self.choice
+        since = begin if behind is None else behind
         infos = [
             info
             for info in recording.snapshots
-            if (begin is None or info.seq > begin) and (end is None or info.seq <= end)
+            if (since is None or info.seq > since) and (end is None or info.seq <= end)
         ]
         first = next((one for one in infos if one.code), infos[0] if infos else None)
         form, start = None, None
