@@ -26,10 +26,18 @@ SIZE_MAX = 1 << 32
 _COUNT = struct.Struct("<H")
 _PATCH = struct.Struct("<HH")
 _HASHES = 1 << 128
-_COARSE, _FINE = 256, 16
-"""Where pages differ is looked up in steps of the first size, then of the second."""
+_COARSE, _MIDDLE, _FINE = 256, 64, 16
+"""Where pages differ is looked up in steps of the first size, then of the second, and the third."""
 _COARSE_MAX = PATCH_SIZE_MAX // _COARSE
-_COARSE_STEPS = range(0, PAGE_SIZE, _COARSE)
+
+
+def _steps(start: int, size: int, step: int) -> tuple[slice, ...]:
+    return tuple(slice(at, at + step) for at in range(start, start + size, step))
+
+
+_COARSE_STEPS = _steps(0, PAGE_SIZE, _COARSE)
+_MIDDLE_STEPS = [_steps(at, _COARSE, _MIDDLE) for at in range(0, PAGE_SIZE, _COARSE)]
+_FINE_STEPS = [_steps(at, _MIDDLE, _FINE) for at in range(0, PAGE_SIZE, _MIDDLE)]
 
 
 class Page(NamedTuple):
@@ -46,18 +54,21 @@ def patch_of(page: Page) -> bytes | None:
     Patches begin and end at whole steps of 16 bytes. There are none where nothing is different.
     """
     _, now, before = page
-    coarse = [at for at in _COARSE_STEPS if now[at : at + _COARSE] != before[at : at + _COARSE]]
+    coarse = [step for step in _COARSE_STEPS if now[step] != before[step]]
     if len(coarse) > _COARSE_MAX:
         return None
     spans: list[list[int]] = []
-    for start in coarse:
-        for at in range(start, start + _COARSE, _FINE):
-            if now[at : at + _FINE] == before[at : at + _FINE]:
+    for large in coarse:
+        for middle in _MIDDLE_STEPS[large.start // _COARSE]:
+            if now[middle] == before[middle]:
                 continue
-            if spans and spans[-1][1] == at:
-                spans[-1][1] += _FINE
-            else:
-                spans.append([at, at + _FINE])
+            for fine in _FINE_STEPS[middle.start // _MIDDLE]:
+                if now[fine] == before[fine]:
+                    continue
+                if spans and spans[-1][1] == fine.start:
+                    spans[-1][1] = fine.stop
+                else:
+                    spans.append([fine.start, fine.stop])
     if not spans:
         return None
     heads = b"".join([_PATCH.pack(start, stop - start) for start, stop in spans])
