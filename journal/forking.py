@@ -23,12 +23,17 @@ def fork(
     reading raises.
     """
     check_target(Path(target), [Path(source)])
-    with Reader(source) as reader, Writer(target, publish=False, commit=Commit.NONE) as writer:
+    time = 0  # the link has the time of the event before it: nobody ran meanwhile
+    with (
+        Reader(source) as reader,
+        Writer(target, publish=False, commit=Commit.NONE, clock=lambda: time) as writer,
+    ):
         link: ParentLink | None = None
         for block in reader.blocks():
             if block.first_seq > upto:
                 break
             count = bisect_right(block.seqs, upto)
+            time = block.time(count - 1)
             writer.append_block(part_of(block, 0, count))
             link = ParentLink(
                 journal=reader.journal_id, seq=block.seqs[count - 1], hash=block.header.body_hash

@@ -5,6 +5,8 @@ Two ways, one truth: what a snapshot holds is what executing the guest again lea
 
 from __future__ import annotations
 
+import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from tests.running import finished
 from tests.snapshot_guests import SNAPSHOT_GUESTS, Needs, SnapshotGuest
 from tests.test_snapshot_guests import check_ending
 from tests.test_written import why_not_by_kernel
+from tests.wat import module
 
 RESUMED_MAX = 8
 #: What one guest's snapshots may cost: so many of them are enough.
@@ -140,6 +143,36 @@ def test_a_guest_that_cannot_be_unwound_is_executed_again(
     assert journal.verify_replay(path, cache=cache_dir).holds
     last = infos[-1].seq
     assert resumed(one, path, cache_dir, at=last, notes=notes) == plain
+
+
+TELLING = module("""(module
+    (import "wasi_snapshot_preview1" "clock_time_get"
+        (func $now (param i32 i64 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "\\40\\00\\00\\00\\08\\00\\00\\00")
+    (func (export "_start")
+        (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 16)))
+        (drop (call $now (i32.const 1) (i64.const 0) (i32.const 64)))
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))))""")
+
+
+def test_the_monotonic_clock_goes_on_from_a_snapshot_and_counts_no_time_between(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "run.journal"
+    wanted = Snapshots(on=frozenset({Trigger.EXPLICIT}))
+    with journal.record(TELLING, path, cache=cache_dir, snapshots=wanted) as recorder:
+        seq = recorder.snapshot(timeout_seconds=30)
+        assert seq is not None
+    said = snapshots_in(path)[-1].monotonic
+    time.sleep(1.5)
+    with journal.resume(path, at=seq, into=tmp_path / "later.journal", cache=cache_dir) as recorder:
+        recorder.feed(b"x")
+        finished(recorder)
+        (told,) = struct.unpack("<Q", recorder.stdout)
+    assert said <= told < said + 1_400_000_000
 
 
 WRITERS = [one for one in UNWOUND if one.title in ("deep", "growing", "bulk", "memories", "prompt")]
