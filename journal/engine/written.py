@@ -121,7 +121,9 @@ class ByKernel:
         """Give what was written."""
         begin = self._address
         flags = _PROTECT_MATCHING | _CHECK_ASYNCHRONOUS
-        found = list(self._scan(begin, begin + self._size, flags, _Pages(_WRITTEN)))
+        found = self._scan(begin, begin + self._size, flags, _Pages(_WRITTEN))
+        if size <= self._size and len(found) < _RUNS_MAX:
+            return found  # what it gives at once it has joined
         if size > self._size:
             # what is new was never written where no page is there, or that of zeros
             there = _Pages(_ZERO, _PRESENT | _SWAPPED, _ZERO)
@@ -149,8 +151,8 @@ class ByKernel:
         if end > start:
             fcntl.ioctl(self._faults, _UFFDIO_WRITEPROTECT, bytearray(wanted))
 
-    def _scan(self, start: int, end: int, flags: int, pages: "_Pages") -> Iterator[Run]:
-        runs = self._runs
+    def _scan(self, start: int, end: int, flags: int, pages: "_Pages") -> list[Run]:
+        runs, base, found = self._runs, self._address, list[Run]()
         while start < end:
             asked = bytearray(
                 _SCAN.pack(
@@ -169,10 +171,13 @@ class ByKernel:
                 )
             )
             count = fcntl.ioctl(self._pagemap, _PAGEMAP_SCAN, asked)
-            for at in range(0, 3 * count, 3):
-                first, stop = runs[at] - self._address, runs[at + 1] - self._address
-                yield first // PAGE_SIZE, stop // PAGE_SIZE
+            firsts, stops = runs[0 : 3 * count : 3], runs[1 : 3 * count : 3]
+            found += [
+                ((first - base) // PAGE_SIZE, (stop - base) // PAGE_SIZE)
+                for first, stop in zip(firsts, stops, strict=True)
+            ]
             start = int.from_bytes(asked[_WALK_END_AT : _WALK_END_AT + 8], "little")
+        return found
 
 
 def _userfaultfd() -> int:
