@@ -18,6 +18,7 @@ from journal.events.snapshots import (
 )
 from journal.events.threads import CloseThread, GlobalsSet, SetThread, TableSet
 from journal.frame import Frame
+from journal.marking import obstacle_in
 from journal.reader import Reader
 
 _PARTS = (
@@ -76,11 +77,11 @@ def snapshots_of(
     One that was begun and not closed is none. With ``counted`` off, pages are not even read, and
     ``pages`` and ``size`` say less. Raises as ``Reader.frames`` does, and MalformedEvent.
     """
-    knows_process, gathered = False, _Gathered()
+    origin, gathered = "the journal does not say what ran, in front of it", _Gathered()
     tags = _TAGS if counted else _LANDMARK_TAGS
     for frame in reader.frames(stop=upto, tags=tags):
         if frame.tag == Snapshot.tag:
-            yield gathered.closed(frame, knows_process=knows_process)
+            yield gathered.closed(frame, origin)
             gathered = _Gathered()
         elif frame.tag == SafePoint.tag:
             gathered = _Gathered()
@@ -88,7 +89,7 @@ def snapshots_of(
         elif frame.tag == ClearEthereal.tag:
             gathered = _Gathered()
         elif frame.tag == ProcessStart.tag:
-            knows_process, gathered = True, _Gathered()
+            origin, gathered = _obstacle_of_process(frame), _Gathered()
         else:
             gathered.add(frame)
 
@@ -123,13 +124,11 @@ class _Gathered:
         elif frame.tag == SetThread.tag:
             self.has_stacks = True
 
-    def closed(self, frame: Frame, *, knows_process: bool) -> SnapshotInfo:
-        """It is closed."""
+    def closed(self, frame: Frame, origin: str) -> SnapshotInfo:
+        """It is closed; ``origin`` is what is wrong with what stands in front of all."""
         event, point = codec.decode(frame.tag, frame.payload, frame.offset), self.point
         assert isinstance(event, Snapshot)
-        reason = self._obstacle() or (
-            "" if knows_process else "the journal does not say what ran, in front of it"
-        )
+        reason = self._obstacle() or origin
         return SnapshotInfo(
             seq=frame.seq,
             time=frame.time,
@@ -160,6 +159,13 @@ class _Gathered:
         if self.point.code == _NO_CODE:
             return "it does not say which code its stacks are of"
         return ""
+
+
+def _obstacle_of_process(frame: Frame) -> str:
+    """Why nobody can resume the process, if its journal says so itself."""
+    start = codec.decode(frame.tag, frame.payload, frame.offset)
+    assert isinstance(start, ProcessStart)
+    return obstacle_in(start)
 
 
 def _count(frame: Frame) -> int:

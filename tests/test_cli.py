@@ -26,6 +26,7 @@ from tests.programs import ROOT
 COMMANDS = (
     *("run", "resume", "snapshot", "snapshots", "replay"),
     *("inspect", "tail", "info", "verify", "recover", "concat"),
+    *("split", "cut"),
 )
 WAIT_SECONDS = 60.0
 

@@ -6,6 +6,7 @@ import typer
 
 from journaltool import (
     concat,
+    cut,
     info,
     inspect,
     recover,
@@ -14,6 +15,7 @@ from journaltool import (
     run,
     snapshot,
     snapshots,
+    split,
     tail,
     verify,
 )
@@ -59,7 +61,7 @@ def _main(
 
 
 app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(run.run)
-_READING = (snapshots, replay, inspect, tail, info, verify, recover, concat)
+_READING = (snapshots, replay, inspect, tail, info, verify, recover, concat, split, cut)
 for _command in (resume, snapshot, *_READING):
     _name = _command.__name__.rpartition(".")[2]
     app.command(_name, help=_command.HELP, epilog=_command.EPILOG, context_settings=_SETTINGS)(

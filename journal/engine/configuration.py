@@ -7,8 +7,9 @@ from enum import Enum
 from typing import Any
 
 from journal.engine.written import Way
-from journal.errors import EngineMismatch, OptionError
+from journal.errors import EngineMismatch, NotResumable, OptionError
 from journal.events.snapshots import Trigger
+from journal.marking import NOT_RESUMABLE
 
 ENGINE = "wasmtime"
 
@@ -133,11 +134,13 @@ def configuration_of(pairs: tuple[tuple[str, str], ...]) -> Configuration:
     """The opposite of :meth:`Configuration.pairs`.
 
     Raises ``EngineMismatch`` for a name or a value that this version does not know: the guest may
-    depend on it.
+    depend on it; and ``NotResumable`` where the journal says that nobody can resume it.
     """
     known = {field.name for field in fields(Configuration)}
     values: dict[str, Any] = {}
     for name, text in pairs:
+        if name == NOT_RESUMABLE:
+            raise NotResumable(f"the journal cannot be resumed: {text}")
         if name not in known:
             raise EngineMismatch(f"the journal's run depends on {name}, unknown to this version")
         try:

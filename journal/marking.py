@@ -1,0 +1,32 @@
+"""A journal that nobody can resume, although it looks like one: it says so itself, and why.
+
+The mark is a name among what the run depends on, so that a version that does not know it refuses
+the journal too.
+"""
+
+from journal import codec
+from journal.event import fields_of
+from journal.events.process import ProcessStart
+
+NOT_RESUMABLE = "not-resumable"
+"""The name in ProcessStart.configuration; the value is the reason."""
+
+
+def marked(start: ProcessStart, reason: str) -> ProcessStart:
+    """The same identity, of a journal that cannot be resumed for this reason."""
+    if obstacle_in(start):
+        return start
+    pairs = (*start.configuration, (NOT_RESUMABLE, reason))
+    return ProcessStart(**(fields_of(start) | {"configuration": pairs}))
+
+
+def obstacle_in(start: ProcessStart) -> str:
+    """Why a journal that begins so cannot be resumed; empty where it does not say so."""
+    return next((value for name, value in start.configuration if name == NOT_RESUMABLE), "")
+
+
+def marked_payload(payload: bytes, reason: str) -> bytes:
+    """The payload of a ProcessStart, marked; raises MalformedEvent."""
+    start = codec.decode(ProcessStart.tag, payload)
+    assert isinstance(start, ProcessStart)
+    return codec.encode(marked(start, reason))
