@@ -8,6 +8,7 @@ not know the state.
 
 import os
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,11 +26,15 @@ from journal.frame import Frame
 IMAGES_COUNT_MAX = 8
 """Images that are kept; the one that was used longest ago goes first."""
 
+_MAKING_SECONDS_MAX = 3600
+"""What was begun before that, nobody makes any more."""
+
 _MAGIC = b"wasm-image\0\0\0\0\0\1"
 _HEAD = struct.Struct("<16s16sQI4x")
 _MEMORY = struct.Struct("<I4xQQ16s")
 _HASH = struct.Struct("<Q")
 _HEAD_SIZE = PAGE_SIZE
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # never wait for a pipe
 _MEMORIES_MAX = (_HEAD_SIZE - _HEAD.size - _HASH.size) // _MEMORY.size
 
 
@@ -162,7 +167,8 @@ def make(frames: Frames, key: ImageKey, folder: Path) -> Image:
         _mark_as_checked(path, images[0].fd)
         _prune(folder)
     if not images:
-        draw(os.fdopen(os.memfd_create(key.name), "w+b"))
+        with os.fdopen(os.memfd_create(key.name), "w+b") as file:
+            draw(file)
     return images[0]
 
 
@@ -175,7 +181,8 @@ def _drawn(frames: Iterable[Frame], key: ImageKey, fd: int) -> Image:
             canvas.put(event)
         except MalformedEvent as error:
             raise NotResumable(f"event {frame.seq} has impossible pages: {error}") from error
-    return Image(os.dup(fd), canvas.finish(key))
+    memories = canvas.finish(key)
+    return Image(os.dup(fd), memories)
 
 
 # -- finding one -----------------------------------------------------------------------------------
@@ -187,7 +194,7 @@ def find(key: ImageKey, folder: Path) -> Image | None:
     with suppress(OSError):
         if not (is_private(folder) and is_private(path)):
             return None
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, _OPEN_FLAGS)
         try:
             memories = _read_head(fd, key)
             if memories is not None and (_is_checked(path, fd) or _check(path, fd, memories)):
@@ -263,28 +270,44 @@ def _spans(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
         at = end
 
 
-def _stamp(fd: int) -> str:
+def _stamp(fd: int) -> bytes:
     found = os.fstat(fd)
-    return f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}\n"
+    return b"%d %d %d %d\n" % (
+        found.st_ino,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+    )
 
 
 def _mark_as_checked(path: Path, fd: int) -> None:
     with suppress(OSError):
-        durable.replace(path.with_suffix(".checked"), _stamp(fd).encode())
+        durable.replace(path.with_suffix(".checked"), _stamp(fd))
 
 
 def _is_checked(path: Path, fd: int) -> bool:
     mark = path.with_suffix(".checked")
     with suppress(OSError):
-        return is_private(mark) and mark.read_text() == _stamp(fd)
+        return is_private(mark) and mark.read_bytes() == _stamp(fd)
     return False
 
 
 def _prune(folder: Path) -> None:
-    """Keep the images that were used last."""
+    """Keep the images that were used last, and nothing that a crash has left."""
     with suppress(OSError):
-        marks = sorted(folder.glob("*.checked"), key=lambda path: path.stat().st_mtime_ns)
-        for mark in marks[:-IMAGES_COUNT_MAX]:
-            with suppress(FileNotFoundError):
-                mark.with_suffix(".image").unlink()
-                mark.unlink()
+        for image in sorted(folder.glob("*.image"), key=_last_use)[:-IMAGES_COUNT_MAX]:
+            image.unlink(missing_ok=True)
+        for mark in folder.glob("*.checked"):
+            if not mark.with_suffix(".image").exists():
+                mark.unlink(missing_ok=True)
+        for begun in folder.glob(".*.tmp"):
+            if begun.stat().st_mtime < time.time() - _MAKING_SECONDS_MAX:
+                begun.unlink(missing_ok=True)
+
+
+def _last_use(image: Path) -> int:
+    with suppress(OSError):
+        return image.with_suffix(".checked").stat().st_mtime_ns
+    with suppress(OSError):  # a crash came before it was marked
+        return image.stat().st_mtime_ns
+    return 0
