@@ -29,6 +29,7 @@ from journal.errors import (
     Divergence,
     EngineError,
     EngineMismatch,
+    ExpressionError,
     FormatError,
     JournalError,
     JournalLocked,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from journal.event import Event, Group
     from journal.events.process import Level
     from journal.events.snapshots import Trigger
+    from journal.filtering import Filtered, filter
     from journal.findings import Finding, Summary
     from journal.forking import fork
     from journal.frame import Frame
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
     from journal.reader import Reader
     from journal.recovering import Recovery, recover
     from journal.replay import DirectoryHost, ModelHost, play
+    from journal.sieve import Question
     from journal.snapshots import SnapshotInfo, snapshots_of
     from journal.writer import Writer
 
@@ -97,6 +100,9 @@ _HERE = {
     "Concatenation": "concatenating",
     "concat": "concatenating",
     "fork": "forking",
+    "Filtered": "filtering",
+    "filter": "filtering",
+    "Question": "sieve",
     "Event": "event",
     "Group": "event",
     "Finding": "findings",
@@ -156,7 +162,9 @@ __all__ = [
     "EngineError",
     "EngineMismatch",
     "Event",
+    "ExpressionError",
     "Figures",
+    "Filtered",
     "Finding",
     "FormatError",
     "Frame",
@@ -182,6 +190,7 @@ __all__ = [
     "Outcome",
     "OutputLost",
     "Placed",
+    "Question",
     "Reader",
     "Recorder",
     "Recovery",
@@ -207,6 +216,7 @@ __all__ = [
     "decode",
     "encode",
     "events",
+    "filter",
     "fork",
     "play",
     "record",

@@ -15,6 +15,7 @@
   + JournalLocked          another process is writing this journal
   + StorageError           the operating system refused a write or a sync
   + OptionError            an option of the caller makes no sense
+    - ExpressionError      a question about events that is none, and where in it
   + EngineError            a guest could not be run
     - ModuleRefused        the module is invalid, or asks for what is not there
     - ModuleMismatch       the journal belongs to another module
@@ -128,6 +129,16 @@ class StorageError(JournalError):
 
 class OptionError(JournalError):
     """An option of the caller makes no sense."""
+
+
+class ExpressionError(OptionError):
+    """A question about events that is none: ``reason`` says why, ``position`` where in ``text``."""
+
+    def __init__(self, reason: str, text: str, position: int) -> None:
+        super().__init__(f"{reason}, at column {position + 1}")
+        self.reason = reason
+        self.text = text
+        self.position = position
 
 
 class EngineError(JournalError):

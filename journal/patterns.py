@@ -1,0 +1,445 @@
+"""Patterns of text and bytes, matched in time that grows with what is looked at and no faster.
+
+> Why not re? It tries one way after the other, so that a pattern of ten letters can keep it busy
+> for years; a pattern comes from whoever asks, and what it is held against from anywhere.
+
+All ways are followed at once: a pattern is a small machine, and the set of its places after each
+character is worked out when it is first met (K. Thompson, "Regular expression search algorithm").
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+PATTERN_SIZE_MAX = 1 << 10
+"""Characters of a pattern."""
+PLACES_MAX = 1 << 11
+"""Places of its machine: what is repeated so many times stands there so many times."""
+DEPTH_MAX = 50
+"""Groups in groups."""
+REPEATS_MAX = 1 << 9
+_STATES_MAX = 1 << 10
+_STEPS_MAX = 1 << 16
+"""What is kept of the sets and of the steps between them, before it is worked out anew."""
+
+_CHARACTER_MAX = 0x10FFFF
+_DIGIT = ((48, 57),)
+_WORD = ((48, 57), (65, 90), (95, 95), (97, 122))
+_SPACE = ((9, 13), (32, 32))
+_CLASSES = {"d": _DIGIT, "w": _WORD, "s": _SPACE}
+_CONTROLS = {"n": 10, "r": 13, "t": 9, "f": 12, "v": 11, "0": 0}
+_HEX_SIZES = {"x": 2, "u": 4, "U": 8}
+_BEGIN, _END, _MATCH, _SPLIT = "begin", "end", "match", "split"
+_ACCEPTED = 0
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+class PatternError(ValueError):
+    """A pattern that is none: the reason is a sentence, ``position`` counts its characters."""
+
+    def __init__(self, reason: str, position: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.position = position
+
+
+class Set(NamedTuple):
+    """One character that is in any of the ranges, or in none of them."""
+
+    ranges: Ranges
+    is_negated: bool = False
+
+    def has(self, character: int) -> bool:
+        """Whether it is one of them."""
+        return any(low <= character <= high for low, high in self.ranges) is not self.is_negated
+
+
+class Each(NamedTuple):
+    """One part behind the other."""
+
+    parts: "tuple[Node, ...]"
+
+
+class Either(NamedTuple):
+    """Any one of the parts."""
+
+    parts: "tuple[Node, ...]"
+
+
+class Repeat(NamedTuple):
+    """A part ``least`` to ``most`` times, without an end where that is None."""
+
+    part: "Node"
+    least: int
+    most: int | None
+
+
+class Edge(NamedTuple):
+    """The beginning or the end of what is looked at."""
+
+    which: str
+
+
+Node = Set | Each | Either | Repeat | Edge
+_ANY = Set((), True)
+_NO_SLASH = Set(((47, 47),), True)
+
+
+def regex(pattern: str) -> "Pattern":
+    """Make a pattern of a regular expression, which may match anywhere.
+
+    It has what most have: ``. [] | () * + ? {} ^ $``, and ``\\d \\w \\s`` in ASCII. It has nothing
+    that looks around or back. Raises PatternError.
+    """
+    _check_size(pattern)
+    return Pattern(_Reading(pattern).regex(), is_whole=False)
+
+
+def glob(pattern: str) -> "Pattern":
+    """Make a pattern of one as shells have it, which matches the whole.
+
+    ``*`` and ``?`` do not match a slash, ``**`` does, and ``**/`` any number of directories, also
+    none. Raises PatternError.
+    """
+    _check_size(pattern)
+    return Pattern(_Reading(pattern).glob(), is_whole=True)
+
+
+def _check_size(pattern: str) -> None:
+    if len(pattern) > PATTERN_SIZE_MAX:
+        reason = f"a pattern has {PATTERN_SIZE_MAX} characters at most"
+        raise PatternError(reason, PATTERN_SIZE_MAX)
+
+
+class _Reading:
+    """A pattern that is read from its beginning."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._depth = 0
+
+    def regex(self) -> Node:
+        """The whole of a regular expression."""
+        found = self._either()
+        if self._at < len(self._text):
+            raise self._error("there is no group that this closes")
+        return found
+
+    def glob(self) -> Node:
+        """The whole of a shell's pattern."""
+        parts: list[Node] = []
+        while self._at < len(self._text):
+            if self._takes("**/"):
+                parts.append(Repeat(Each((Repeat(_ANY, 0, None), Set(((47, 47),)))), 0, 1))
+            elif self._takes("**"):
+                parts.append(Repeat(_ANY, 0, None))
+            elif self._takes("*"):
+                parts.append(Repeat(_NO_SLASH, 0, None))
+            elif self._takes("?"):
+                parts.append(_NO_SLASH)
+            elif self._takes("["):
+                parts.append(self._set("!^"))
+            else:
+                self._takes("\\")
+                parts.append(_one(self._next("it ends behind a backslash")))
+        return Each(tuple(parts))
+
+    def _either(self) -> Node:
+        parts = [self._each()]
+        while self._takes("|"):
+            parts.append(self._each())
+        return parts[0] if len(parts) == 1 else Either(tuple(parts))
+
+    def _each(self) -> Node:
+        parts: list[Node] = []
+        while self._at < len(self._text) and self._text[self._at] not in "|)":
+            parts.append(self._repeated(self._part()))
+        return Each(tuple(parts))
+
+    def _part(self) -> Node:
+        if self._takes("("):
+            return self._group()
+        if self._takes("["):
+            return self._set("^")
+        if self._takes("."):
+            return Set(((10, 10),), True)
+        if self._takes("^"):
+            return Edge(_BEGIN)
+        if self._takes("$"):
+            return Edge(_END)
+        if self._takes("\\"):
+            return self._escape()
+        if self._text[self._at] in "*+?":
+            raise self._error("there is nothing to repeat")
+        return _one(self._next(""))
+
+    def _group(self) -> Node:
+        if self._takes("?") and not self._takes(":"):
+            raise self._error("of groups there are (...) and (?:...)")
+        self._depth += 1
+        if self._depth > DEPTH_MAX:
+            raise self._error(f"groups stand in one another {DEPTH_MAX} deep at most")
+        found = self._either()
+        self._depth -= 1
+        if not self._takes(")"):
+            raise self._error("a group is not closed")
+        return found
+
+    def _repeated(self, part: Node) -> Node:
+        while self._at < len(self._text):
+            bounds: tuple[int, int | None]
+            if self._takes("*"):
+                bounds = (0, None)
+            elif self._takes("+"):
+                bounds = (1, None)
+            elif self._takes("?"):
+                bounds = (0, 1)
+            elif self._text[self._at] == "{" and (found := self._bounds()) is not None:
+                bounds = found
+            else:
+                return part
+            self._takes("?")  # to be content with less makes no difference to whether it matches
+            part = Repeat(part, *bounds)
+        return part
+
+    def _bounds(self) -> tuple[int, int | None] | None:
+        """The numbers of ``{2,3}``; a brace that has none is a character."""
+        end = self._text.find("}", self._at)
+        least, comma, most = self._text[self._at + 1 : max(end, 0)].partition(",")
+        if end < 0 or not _is_number(least) or not (most == "" or _is_number(most)):
+            return None
+        self._at = end + 1
+        bounds = int(least), (int(most) if most else None) if comma else int(least)
+        if max(bounds[0], bounds[1] or 0) > REPEATS_MAX:
+            raise self._error(f"a part is repeated {REPEATS_MAX} times at most")
+        if bounds[1] is not None and bounds[1] < bounds[0]:
+            raise self._error("the least is above the most")
+        return bounds
+
+    def _escape(self) -> Node:
+        character = self._next("it ends behind a backslash")
+        if character.lower() in _CLASSES and character.lower() != character:
+            return Set(_CLASSES[character.lower()], True)
+        if character in _CLASSES:
+            return Set(_CLASSES[character])
+        return _one(chr(self._escaped(character)))
+
+    def _escaped(self, character: str) -> int:
+        if character in _CONTROLS:
+            return _CONTROLS[character]
+        if character in _HEX_SIZES:
+            digits = self._text[self._at : self._at + _HEX_SIZES[character]]
+            if len(digits) < _HEX_SIZES[character] or not all(_is_hex(each) for each in digits):
+                raise self._error(f"behind \\{character} stand {_HEX_SIZES[character]} hex digits")
+            self._at += len(digits)
+            if int(digits, 16) > _CHARACTER_MAX:
+                raise self._error("there is no such character")
+            return int(digits, 16)
+        if character.isascii() and character.isalnum():
+            raise self._error(f"\\{character} is not known")
+        return ord(character)
+
+    def _set(self, negations: str) -> Node:
+        negated = self._at < len(self._text) and self._text[self._at] in negations
+        self._at += negated
+        ranges: list[tuple[int, int]] = []
+        first = True
+        while first or not self._takes("]"):
+            first = False
+            low = self._member()
+            if isinstance(low, tuple):
+                ranges += low
+                continue
+            high: int | Ranges = low
+            if self._text[self._at : self._at + 1] == "-" and self._follows_member():
+                self._at += 1
+                high = self._member()
+            if isinstance(high, tuple) or high < low:
+                raise self._error("a range goes from a character to one that is not before it")
+            ranges.append((low, high))
+        return Set(tuple(ranges), negated)
+
+    def _follows_member(self) -> bool:
+        """Whether a dash has something behind it that ends a range."""
+        return self._text[self._at + 1 : self._at + 2] not in ("]", "")
+
+    def _member(self) -> int | Ranges:
+        character = self._next("a set is not closed")
+        if character != "\\":
+            return ord(character)
+        character = self._next("a set is not closed")
+        return _CLASSES[character] if character in _CLASSES else self._escaped(character)
+
+    def _takes(self, text: str) -> bool:
+        if not self._text.startswith(text, self._at):
+            return False
+        self._at += len(text)
+        return True
+
+    def _next(self, missing: str) -> str:
+        if self._at >= len(self._text):
+            raise self._error(missing)
+        self._at += 1
+        return self._text[self._at - 1]
+
+    def _error(self, reason: str) -> PatternError:
+        return PatternError(reason, self._at)
+
+
+def _one(character: str) -> Set:
+    return Set(((ord(character), ord(character)),))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 9
+
+
+def _is_hex(text: str) -> bool:
+    return text in "0123456789abcdefABCDEF"
+
+
+class _Machine:
+    """The places of a pattern, written from its end: each is what it takes, and where it leads."""
+
+    def __init__(self) -> None:
+        self.takes: list[Set | str] = [_MATCH]
+        self.leads: list[tuple[int, ...]] = [()]
+
+    def place(self, takes: Set | str, *leads: int) -> int:
+        """Add a place; give its number."""
+        if len(self.takes) >= PLACES_MAX:
+            raise PatternError("it repeats too much too often", 0)
+        self.takes.append(takes)
+        self.leads.append(leads)
+        return len(self.takes) - 1
+
+    def write(self, node: Node, follows: int) -> int:
+        """Add the places of a part that ``follows`` stands behind; give the first of them."""
+        if isinstance(node, Set):
+            return self.place(node, follows)
+        if isinstance(node, Edge):
+            return self.place(node.which, follows)
+        if isinstance(node, Either):
+            return self.place(_SPLIT, *[self.write(part, follows) for part in node.parts])
+        if isinstance(node, Each):
+            for part in reversed(node.parts):
+                follows = self.write(part, follows)
+            return follows
+        return self._repeat(node, follows)
+
+    def _repeat(self, node: Repeat, follows: int) -> int:
+        if node.most is None:
+            loop = self.place(_SPLIT, follows)
+            self.leads[loop] = (self.write(node.part, loop), follows)
+            follows = loop
+        else:
+            behind = follows
+            for _ in range(node.most - node.least):
+                follows = self.place(_SPLIT, self.write(node.part, follows), behind)
+        for _ in range(node.least):
+            follows = self.write(node.part, follows)
+        return follows
+
+
+class Pattern:
+    """A pattern, ready to be held against text or bytes, a byte being a character."""
+
+    def __init__(self, node: Node, *, is_whole: bool) -> None:
+        self._is_whole = is_whole
+        self._plain = None if is_whole else _plain(node)
+        machine = _Machine()
+        self._first = machine.write(node, 0)
+        self._takes, self._leads = machine.takes, machine.leads
+        self._forget()
+
+    def matches(self, subject: str | bytes) -> bool:
+        """Whether it matches the whole, if it is a shell's, or else anything in it."""
+        if self._plain is not None:
+            if isinstance(subject, str):
+                return self._plain in subject
+            # a byte is a character: what has others is in no bytes
+            return _is_latin(self._plain) and self._plain.encode("latin-1") in subject
+        characters: Iterable[int] = map(ord, subject) if isinstance(subject, str) else subject
+        state = self._begin(len(subject) == 0)
+        for character in characters:
+            if state == _ACCEPTED:
+                return True
+            following = self._steps[state].get(character)
+            state = self._step(state, character) if following is None else following
+        return state == _ACCEPTED or self._ends(state)
+
+    def _forget(self) -> None:
+        self._numbers: dict[frozenset[int], int] = {}
+        self._sets: list[frozenset[int]] = [frozenset()]
+        self._steps: list[dict[int, int]] = [{}]
+        self._count = 0
+
+    def _begin(self, is_end: bool) -> int:
+        found = self._reach((self._first,), is_begin=True, is_end=is_end)
+        return self._number(found)
+
+    def _step(self, state: int, character: int) -> int:
+        places = self._sets[state]
+        leads = [self._leads[place] for place in places if self._has(place, character)]
+        starts = [place for each in leads for place in each]
+        if not self._is_whole:
+            starts.append(self._first)
+        reached = self._reach(starts, is_begin=False, is_end=False)
+        if self._count >= _STEPS_MAX or len(self._sets) >= _STATES_MAX:
+            self._forget()
+            return self._number(reached)
+        following = self._number(reached)
+        self._steps[state][character] = following
+        self._count += 1
+        return following
+
+    def _has(self, place: int, character: int) -> bool:
+        takes = self._takes[place]
+        return isinstance(takes, Set) and takes.has(character)
+
+    def _number(self, places: frozenset[int]) -> int:
+        if 0 in places and not self._is_whole:
+            return _ACCEPTED
+        number = self._numbers.get(places)
+        if number is None:
+            number = self._numbers[places] = len(self._sets)
+            self._sets.append(places)
+            self._steps.append({})
+        return number
+
+    def _ends(self, state: int) -> bool:
+        places = self._sets[state]
+        return 0 in self._reach(places, is_begin=False, is_end=True)
+
+    def _reach(self, starts: Iterable[int], *, is_begin: bool, is_end: bool) -> frozenset[int]:
+        """The places that are reached without taking a character."""
+        found: set[int] = set()
+        left = list(starts)
+        while left:
+            place = left.pop()
+            if place in found:
+                continue
+            found.add(place)
+            takes = self._takes[place]
+            if takes == _SPLIT or (takes == _BEGIN and is_begin) or (takes == _END and is_end):
+                left += self._leads[place]
+        return frozenset(found)
+
+
+def _plain(node: Node) -> str | None:
+    """The text that a part is, if it is nothing else."""
+    parts: Iterable[Node] = node.parts if isinstance(node, Each) else (node,)
+    found = []
+    for part in parts:
+        if not isinstance(part, Set) or part.is_negated or len(part.ranges) != 1:
+            return None
+        low, high = part.ranges[0]
+        if low != high:
+            return None
+        found.append(chr(low))
+    return "".join(found)
+
+
+def _is_latin(text: str) -> bool:
+    return all(ord(character) < 256 for character in text)

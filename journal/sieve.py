@@ -1,0 +1,209 @@
+"""Which events of a journal are meant: block by block, by its columns as far as they tell.
+
+A question may be about groups and tags, numbers and times, descriptors and paths, and whatever an
+expression says. Numbers and times are looked up, tags decide for whole columns, and only what is
+left is decoded.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from journal.block import Block, BlockHeader, bitmap_of
+from journal.errors import MalformedEvent
+from journal.event import Group
+from journal.events.core import InitModule
+from journal.events.process import InstrumentedPart, ModulePart, Mount, ProcessStart, Seal
+from journal.expression import And, Compare, Or, Tree, parse
+from journal.literals import Base, Clock, Moment
+from journal.naming import FOLLOWED, Names
+from journal.operands import DESCRIPTOR, GROUP, PATH, TAG, TAGS
+from journal.predicate import Predicate
+
+PREAMBLE = frozenset(
+    cls.tag for cls in (ProcessStart, ModulePart, InstrumentedPart, Mount, InitModule)
+)
+"""The tags of what says what ran: without them nobody knows what a journal is of."""
+
+_NO, _YES, _ASK = 0, 1, 2
+_EVERY = 1 << 64
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which events are meant: those for which all that is given here holds.
+
+    Of ``groups`` and ``tags``, of ``descriptors``, and of ``paths``, which are patterns as shells
+    have them, any one; numbers are from ``start`` to before ``stop``, times from ``since`` to
+    before ``until``. What is empty or None does not matter.
+    """
+
+    groups: frozenset[Group] = frozenset()
+    tags: frozenset[int] = frozenset()
+    start: int = 0
+    stop: int | None = None
+    since: Moment | int | None = None
+    until: Moment | int | None = None
+    descriptors: frozenset[int] = frozenset()
+    paths: tuple[str, ...] = ()
+    where: Tree | str | None = None
+
+    @property
+    def tree(self) -> Tree | None:
+        """All but numbers and times, as an expression; None where it holds for all events.
+
+        Raises ExpressionError.
+        """
+        kinds: list[Tree] = []
+        if self.groups:
+            names = tuple(sorted(group.value for group in self.groups))
+            kinds.append(Compare(GROUP, "in", names))
+        if self.tags:
+            kinds.append(Compare(TAG, "in", tuple(sorted(self.tags))))
+        parts = [_any(kinds)] if kinds else []
+        if self.descriptors:
+            parts.append(Compare(DESCRIPTOR, "in", tuple(sorted(self.descriptors))))
+        if self.paths:
+            parts.append(_any([Compare(PATH, "glob", (path,)) for path in self.paths]))
+        if self.where is not None:
+            parts.append(parse(self.where) if isinstance(self.where, str) else self.where)
+        if len(parts) > 1:
+            return And(tuple(parts))
+        return parts[0] if parts else None
+
+
+def _any(parts: list[Tree]) -> Tree:
+    return parts[0] if len(parts) == 1 else Or(tuple(parts))
+
+
+def _raise(error: MalformedEvent) -> bool:
+    raise error
+
+
+class Sieve:
+    """Lets through what a question means, or with ``keep`` off all else; sees blocks in order.
+
+    With ``preamble`` what says what ran is let through always, and a Seal, which speaks of the
+    journal's own bytes, never. ``malformed`` says whether an event is let through that would have
+    to be looked into and cannot; by default the error is raised.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        clock: Clock,
+        *,
+        keep: bool = True,
+        preamble: bool = False,
+        malformed: Callable[[MalformedEvent], bool] = _raise,
+    ) -> None:
+        self.predicate = Predicate(question.tree, clock, negated=not keep)
+        self._start = question.start
+        self._stop = _EVERY if question.stop is None else question.stop
+        self._since = _time(question.since, clock, 0)
+        self._until = _time(question.until, clock, _EVERY)
+        self._names = Names() if self.predicate.needs_paths else None
+        self._malformed = malformed
+        always = PREAMBLE if preamble else frozenset()
+        never = frozenset((Seal.tag,)) if preamble else frozenset()
+        self._inside = self._column(self.predicate.tags, self.predicate.sure, always, never)
+        outside = frozenset() if keep else frozenset(TAGS)
+        self._outside = self._column(outside, outside, always, never)
+        followed = FOLLOWED if self._names is not None else frozenset()
+        self._inside_bits = _bits(self._inside, followed)
+        self._outside_bits = _bits(self._outside, followed)
+
+    def wants(self, header: BlockHeader, first_seq: int) -> bool:
+        """Whether a block may have anything that is let through, or has to be seen."""
+        bits = 0
+        if self._may_be_inside(header, first_seq):
+            bits |= self._inside_bits
+        if not self._is_inside(header, first_seq):
+            bits |= self._outside_bits
+        return bool(header.tag_bitmap & bits)
+
+    def is_over(self, header: BlockHeader, first_seq: int) -> bool:
+        """Whether nothing from this block on can be inside of the numbers and times."""
+        return first_seq >= self._stop or header.time_first >= self._until
+
+    def mask(self, block: Block) -> bytes:
+        """One byte for each event of a block: whether it is let through."""
+        if self._is_inside(block.header, block.first_seq):
+            found = block.tags.translate(self._inside)
+        else:
+            begin, end = self._span(block)
+            inside = block.tags[begin:end].translate(self._inside)
+            before = block.tags[:begin].translate(self._outside)
+            found = before + inside + block.tags[end:].translate(self._outside)
+        if self._names is not None or _ASK in found:
+            return self._asked(block, bytearray(found))
+        return found
+
+    def _asked(self, block: Block, mask: bytearray) -> bytes:
+        """Decide what has to be looked at."""
+        predicate, names = self.predicate, self._names
+        places = range(block.count)
+        picks = [at for at in places if mask[at] == _ASK]
+        if names is not None:
+            followed = block.select(FOLLOWED)
+            picks = sorted({*picks, *followed})
+        if not picks:
+            return bytes(mask)
+        times, rows = block.times, block.rows(picks)
+        for at, (seq, tag, payload) in zip(picks, rows, strict=True):
+            try:
+                if mask[at] == _ASK:
+                    mask[at] = predicate.holds(seq, times[at], tag, payload, names)
+                if names is not None:
+                    predicate.follow(tag, payload, names)
+            except MalformedEvent as error:
+                error.offset = block.offset
+                lenient = self._malformed(error)
+                mask[at] = lenient if mask[at] == _ASK else mask[at]
+        return bytes(mask)
+
+    def _span(self, block: Block) -> tuple[int, int]:
+        """From which index to before which the events are inside of the numbers and times."""
+        seqs, times = block.seqs, block.times
+        begin = max(bisect_left(seqs, self._start), bisect_left(times, self._since))
+        end = min(bisect_left(seqs, self._stop), bisect_left(times, self._until))
+        return begin, max(begin, end)
+
+    def _may_be_inside(self, header: BlockHeader, first_seq: int) -> bool:
+        ends_early = first_seq + header.frame_count <= self._start and not header.has_numbers
+        too_early = ends_early or header.time_last < self._since
+        return not too_early and not self.is_over(header, first_seq)
+
+    def _is_inside(self, header: BlockHeader, first_seq: int) -> bool:
+        if first_seq < self._start or header.time_first < self._since:
+            return False
+        last = first_seq + header.frame_count - 1
+        if self._stop < _EVERY and (header.has_numbers or last >= self._stop):
+            return False
+        return header.time_last < self._until
+
+    @staticmethod
+    def _column(
+        tags: frozenset[int],
+        sure: frozenset[int],
+        always: frozenset[int],
+        never: frozenset[int],
+    ) -> bytes:
+        found = bytearray(256)
+        for tag in TAGS:
+            found[tag] = _YES if tag in sure else _ASK if tag in tags else _NO
+            if tag in always:
+                found[tag] = _YES
+            if tag in never:
+                found[tag] = _NO
+        return bytes(found)
+
+
+def _bits(column: bytes, followed: frozenset[int]) -> int:
+    return bitmap_of({tag for tag in TAGS if column[tag] != _NO} | followed)
+
+
+def _time(moment: Moment | int | None, clock: Clock, default: int) -> int:
+    if moment is None:
+        return default
+    return clock.time(moment if isinstance(moment, Moment) else Moment(Base.EPOCH, moment))
