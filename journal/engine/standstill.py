@@ -61,6 +61,8 @@ class Standstill:
         fired: Iterable[Trigger] = (),
     ) -> None:
         self._snapshots, self._form = snapshots, form
+        fired = set(fired)
+        self._has_booted = Trigger.BOOTSTRAP in fired
         self._triggers = Triggers(
             snapshots.on,
             period_seconds=snapshots.period_seconds,
@@ -94,8 +96,13 @@ class Standstill:
         self._watch()
 
     def boot(self) -> None:
-        """Nothing of the guest has run yet: where the trigger of that is armed, take it."""
-        if not self._state.tape.replaying and self._triggers.happened(Trigger.BOOTSTRAP):
+        """Nothing of the guest has run yet: where the trigger of that is armed, take it.
+
+        A journal has one at most: a run from the start again has no other state there.
+        """
+        if self._state.tape.replaying or self._has_booted:
+            return
+        if self._triggers.happened(Trigger.BOOTSTRAP):
             self._take(Request(Trigger.BOOTSTRAP, Place(self.gate.calls + 1, "", "")))
 
     def enter(self, entry: str, stack: bytes | None = None, function: str = "") -> None:
