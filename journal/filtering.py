@@ -6,7 +6,7 @@ nothing only the column of tags is looked at, to tell what was dropped.
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import compress
@@ -17,10 +17,12 @@ from journal.block import Block, BlockHeader
 from journal.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH, Frames, pick, read_u32
 from journal.commit import Commit
 from journal.errors import FormatError
+from journal.events.process import ProcessStart
 from journal.findings import summarize
 from journal.header import BLOCK_HEADER_SIZE, TIME_SPAN_MAX, Place, column_size_each
 from journal.keeping import check_target
 from journal.literals import Clock
+from journal.marking import marked_payload
 from journal.mending import Progress, Watched, nobody
 from journal.seek import headers_only
 from journal.segments import Files
@@ -32,6 +34,9 @@ GATHERED_COUNT_MAX = 1 << 14
 """Events that are gathered for a new block, at most."""
 NUMBER_SPAN_MAX = (1 << 32) - 1
 """How far the numbers of one block reach."""
+
+
+Change = Callable[[int, bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +83,39 @@ def filter(  # the name is the command's
     """Write the events of ``source`` that ``which`` means, or all others, to ``target``.
 
     Numbers, times and the journal's id stay. With ``preamble`` what says what ran is kept in any
-    case; a Seal is kept in none. Without a ``target`` nothing is written, and only told. ``target``
-    is a new file, which gets its name when it is whole and durable. Raises OptionError where it
-    exists or would stand in the source, and a FormatError for damage.
+    case; a Seal is kept in none. Where a resume would not notice what is missing, the new journal
+    says of itself that it cannot be resumed. Without a ``target`` nothing is written, and only
+    told. ``target`` is a new file, which gets its name when it is whole and durable. Raises
+    OptionError where it exists or would stand in the source, and a FormatError for damage.
     """
     if target is not None:
         check_target(Path(target), [Path(source)])
     with closing(Files(source)) as files:
-        sieve = Sieve(which, _clock(files), keep=keep, preamble=preamble)
-        return _Filter(files, sieve).run(target, progress or nobody)
+        clock, report = _clock(files), progress or nobody
+
+        def sieve() -> Sieve:
+            return Sieve(which, clock, keep=keep, preamble=preamble)
+
+        obstacle = ""
+        if target is None or _is_of_process(files):
+            looked = _Filter(files, sieve(), "looking")
+            found = looked.run(None, report)
+            if target is None:
+                return found
+            obstacle = found.reason if looked.must_say_so else ""
+        return _Filter(files, sieve(), "filtering", obstacle).run(target, report)
+
+
+def _everything(*_: object) -> bool:
+    return True
+
+
+def _is_of_process(files: Files) -> bool:
+    """Whether a journal begins as that of a process does."""
+    for item in log.walk(files.sources(files.names()), _everything):
+        if isinstance(item, log.Placed) and item.header.frame_count:
+            return ProcessStart.tag in Block(item.header, item.body, 0, item.offset).tags
+    return False
 
 
 def _clock(files: Files) -> Clock:
@@ -96,11 +125,16 @@ def _clock(files: Files) -> Clock:
 
 
 class _Filter:
-    """A journal on its way through a sieve."""
+    """A journal on its way through a sieve; with ``obstacle`` it will say of itself what that is.
 
-    def __init__(self, files: Files, sieve: Sieve) -> None:
+    > Why before it is written? What says what ran stands first, and what is missing is known last.
+    """
+
+    def __init__(self, files: Files, sieve: Sieve, what: str, obstacle: str = "") -> None:
         self._files = files
         self._sieve = sieve
+        self._what = what
+        self._obstacle = obstacle
         self._use = Usability()
         self._kept: Counter[int] = Counter()
         self._dropped: Counter[int] = Counter()
@@ -108,7 +142,7 @@ class _Filter:
 
     def run(self, target: str | os.PathLike[str] | None, report: Progress) -> Filtered:
         """Write what is let through; tell about it."""
-        walk = Watched(self._files, report, "filtering", self._wants)
+        walk = Watched(self._files, report, self._what, self._wants)
         gathered, journal_id = _Gathered(), bytes(16)
         try:
             for item in walk.items():
@@ -153,13 +187,23 @@ class _Filter:
             mask = self._sieve.mask(block)
             self._use.see(block.tags, mask, block.seqs, block.payload)
             self._count(block.tags, mask)
-            if 0 not in mask:
+            if self._obstacle and ProcessStart.tag in block.tags:
+                gathered.gather(block, list(compress(range(block.count), mask)), self._marked)
+            elif 0 not in mask:
                 gathered.take(block)
             elif 1 in mask:
                 gathered.gather(block, list(compress(range(block.count), mask)))
         except FormatError as error:
             error.file = item.segment.name
             raise
+
+    @property
+    def must_say_so(self) -> bool:
+        """Whether a resume of what is kept would not notice what is missing."""
+        return self._use.must_say_so
+
+    def _marked(self, tag: int, payload: bytes) -> bytes:
+        return marked_payload(payload, self._obstacle) if tag == ProcessStart.tag else payload
 
     def _pass(self, item: log.Placed) -> None:
         """Take note of a block of which nothing is kept: its columns tell what it had."""
@@ -218,16 +262,20 @@ class _Gathered:
         self._write(block)
         self.blocks_whole += 1
 
-    def gather(self, block: Block, places: list[int]) -> None:
-        """Add some events of a block."""
+    def gather(self, block: Block, places: list[int], change: Change | None = None) -> None:
+        """Add some events of a block, with payloads that ``change`` makes of tags and payloads."""
+        if not places:
+            return
         seqs, times = pick(block.seqs, places), pick(block.times, places)
         if not self._fits(seqs, times):
             self.flush()
-        payloads = block.payloads(places)
+        payloads, tags = block.payloads(places), bytes(pick(block.tags, places))
+        if change is not None:
+            payloads = list(map(change, tags, payloads))
         self._seqs += seqs
         self._times += times
         self._payloads += payloads
-        self._tags += bytes(pick(block.tags, places))
+        self._tags += tags
         self._size += sum(map(len, payloads)) + COLUMNS_SIZE_EACH * len(payloads)
         if self._size >= BLOCK_SIZE_TARGET or len(self._seqs) >= GATHERED_COUNT_MAX:
             self.flush()

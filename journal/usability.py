@@ -35,6 +35,7 @@ from journal.events.snapshots import (
 )
 from journal.events.streams import StreamDelivered, StreamOpened
 from journal.events.threads import GlobalsSet, SetThread, TableSet
+from journal.marking import obstacle_in
 
 _PARTS = frozenset(
     cls.tag
@@ -113,6 +114,7 @@ class Usability:
 
     def __init__(self) -> None:
         self._level: Level | None = None
+        self._obstacle = ""
         self._is_embedded = False
         self._dropped: dict[int, int] = {}  # the first number of each tag
         self._kept_tags: set[int] = set()
@@ -174,6 +176,7 @@ class Usability:
                 start = _decoded(tag, payload(at))
                 if isinstance(start, ProcessStart):
                     self._level, self._is_embedded = start.level, start.embedded
+                    self._obstacle = obstacle_in(start)
             elif mask[at] and tag in _ENDS:
                 self._ended = True
 
@@ -207,6 +210,8 @@ class Usability:
             if ProcessStart.tag in self._dropped:
                 return Verdict(False, "it does not say any more what ran")
             return Verdict(False, "it is not the journal of a process")
+        if self._obstacle:
+            return Verdict(False, self._obstacle)
         if self._is_embedded and ModulePart.tag in self._dropped:
             return Verdict(False, "its module is gone")
         if self._streams.last_seq >= 0:
@@ -217,6 +222,19 @@ class Usability:
             reason = "the program had ended: a resume tells how, and executes nothing"
             return Verdict(True, reason)
         return self._of_snapshots() or self._of_start()
+
+    @property
+    def must_say_so(self) -> bool:
+        """Whether a resume would not notice that something is missing, and go on wrongly."""
+        if self._level is None or self._obstacle or self.verdict.resumable:
+            return False
+        last = self._snapshots[-1] if self._snapshots else -1
+        return (
+            self._streams.last_seq >= 0
+            or self._sessions.last_seq >= 0
+            or (self._effect_seq is not None and self._effect_seq < last)
+            or bool({Mount.tag, FilePlaced.tag} & self._dropped.keys())
+        )
 
     def _of_snapshots(self) -> Verdict | None:
         """Whether there is a snapshot from which all is there that came behind it."""

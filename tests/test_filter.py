@@ -315,13 +315,8 @@ def taken(one: SnapshotGuest, path: Path, cache: Path, level: journal.Level) -> 
     whole.unlink()
 
 
-#: What a guest may get by without, as it happens: pages that it has changed again since, and what
-#: only matters where outputs and clocks go on.
-CAUTIOUS = (
-    "what its last snapshot builds on is gone",
-    "what the program printed, or where to, is gone",
-    "when its sessions began is gone",
-)
+#: What a guest may get by without, as it happens: pages that it has changed again since.
+CAUTIOUS = ("what its last snapshot builds on is gone",)
 
 
 def filters(path: Path) -> list[tuple[Question, bool]]:
