@@ -3,27 +3,26 @@
 import os
 import shutil
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from journal import durable, log
+from journal import durable
 from journal.block import Block
 from journal.commit import Commit
 from journal.cutting import part_of
-from journal.errors import FormatError, LimitExceeded, OptionError
+from journal.errors import LimitExceeded, OptionError
 from journal.events.paths import FilePlaced
 from journal.events.process import InstrumentedPart, ModulePart, Mount, ProcessStart
 from journal.events.snapshots import Snapshot
 from journal.gathering import Gatherer
 from journal.keeping import check_target
 from journal.marking import marked_payload
-from journal.mending import Progress, Watched, nobody
+from journal.mending import Progress, nobody
 from journal.reader import Reader
 from journal.segment import SEGMENT_HEADER_SIZE
-from journal.segments import Files
+from journal.walking import Walked
 from journal.writer import Writer
 
 PARTS_COUNT_MAX = 1_000_000
@@ -102,7 +101,7 @@ def split(
     marks = _Marks(sorted(set(at)), snapshots, size)
     preamble_end = _preamble_end(path) if self_contained else None
     with _Parts(path, target, preamble_end) as parts:
-        walked = _Walked(path, progress or nobody)
+        walked = Walked(path, progress or nobody)
         for block in walked.blocks():
             if not parts.is_begun:
                 parts.begin(walked.journal_id, walked.first_seq)
@@ -138,7 +137,7 @@ def cut(
     event, and refuses damage in front of it with what reading raises.
     """
     check_target(Path(target), [Path(source)])
-    walked, last_seq, events = _Walked(Path(source), progress or nobody), -1, 0
+    walked, last_seq, events = Walked(Path(source), progress or nobody), -1, 0
     writer: Writer | None = None
     try:
         for block in walked.blocks():
@@ -159,44 +158,6 @@ def cut(
     finally:
         if writer is not None:
             writer.close()
-
-
-class _Walked:
-    """The blocks of a journal, and what else was met of it."""
-
-    def __init__(self, path: Path, report: Progress) -> None:
-        self.journal_id = b""
-        self.first_seq = self.size = self.torn_size = self.debris_size = 0
-        self._path = path
-        self._report = report
-
-    def blocks(self) -> Iterator[Block]:
-        """Give the blocks that have events; FormatErrors name the file."""
-        try:
-            with closing(Files(self._path)) as files:
-                walk = Watched(files, self._report, "copying")
-                for item in walk.items():
-                    self.size = walk.size
-                    block = self._take(item)
-                    if block is not None:
-                        yield block
-        except FormatError as error:
-            if not error.file.startswith(str(self._path)):
-                error.file = str(self._path / error.file)
-            raise
-
-    def _take(self, item: log.Item) -> Block | None:
-        if isinstance(item, log.Damage):
-            raise item.error()
-        if isinstance(item, log.Segment) and not self.journal_id:
-            self.journal_id, self.first_seq = item.header.journal_id, item.header.first_seq
-        elif isinstance(item, log.Tail):
-            self.torn_size += item.torn_size
-        elif isinstance(item, log.Debris):
-            self.debris_size += item.size
-        elif isinstance(item, log.Placed) and item.header.frame_count:
-            return Block(item.header, item.body, item.first_seq, item.offset)
-        return None
 
 
 class _Marks:

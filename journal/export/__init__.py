@@ -1,0 +1,17 @@
+"""Journals as text and tables that other programs read, and back: JSON lines, and Parquet."""
+
+from journal.export.exporting import Exported, export_lines
+from journal.export.importing import Imported, import_lines
+from journal.export.parquet import export_parquet, import_parquet
+from journal.export.redaction import Redaction, Secret
+
+__all__ = [
+    "Exported",
+    "Imported",
+    "Redaction",
+    "Secret",
+    "export_lines",
+    "export_parquet",
+    "import_lines",
+    "import_parquet",
+]

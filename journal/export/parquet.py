@@ -1,0 +1,167 @@
+"""A journal as one Parquet table, for programs that read such; needs the extra ``arrow``.
+
+A row is an event: its number, time, tag, the name of its kind and its group, how many bytes its
+payload has, the payload, and its fields in the JSON of the lines. The head is in the metadata.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from journal.errors import LimitExceeded, MalformedEvent, OptionError
+from journal.events import BY_TAG
+from journal.export.exporting import Exported, head_of_journal, rows
+from journal.export.importing import Imported, Importing
+from journal.export.lines import (
+    End,
+    Head,
+    Row,
+    head_line,
+    head_of,
+    parsed,
+    payload_of,
+    told,
+)
+from journal.export.redaction import Redaction, Secret
+from journal.export.values import bytes_from_json
+from journal.mending import Progress, nobody
+from journal.walking import Walked
+
+BATCH_SIZE = 1 << 23
+"""Bytes of payloads in one group of rows, about: what stands in memory at once."""
+BATCH_COUNT = 1 << 14
+_READ_COUNT = 1 << 9
+
+_HEAD_NAME = b"wasm-journal"
+_COLUMNS = ("seq", "time", "tag", "kind", "group", "size", "payload", "fields")
+_READ = ["seq", "time", "tag", "kind", "payload", "fields"]
+
+
+def export_parquet(
+    source: str | os.PathLike[str],
+    out: BinaryIO,
+    *,
+    redact: Iterable[Secret] = (),
+    progress: Progress | None = None,
+) -> Exported:
+    """Write the journal ``source`` to ``out`` as a Parquet file, from which it can be made again.
+
+    With ``redact``, what an export does not tell is missing in the fields, and there are no
+    payloads. Raises OptionError where pyarrow is not there, and what reading raises.
+    """
+    arrow, parquet = _arrow()
+    redaction, path = Redaction(redact), Path(source)
+    head = head_line(head_of_journal(path, redaction.secrets)).rstrip()
+    schema = _schema(arrow).with_metadata({_HEAD_NAME: head})
+    walked = Walked(path, progress or nobody, "exporting")
+    events, next_seq = 0, 0
+    with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
+        for batch in _batches(rows(walked)):
+            columns = list(zip(*(_cells(row, redaction) for row in batch), strict=True))
+            arrays = [
+                arrow.array(column, field.type)
+                for column, field in zip(columns, schema, strict=True)
+            ]
+            writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
+            events, next_seq = events + len(batch), batch[-1].seq + 1
+    return Exported(
+        walked.journal_id, events, next_seq, walked.size, walked.torn_size, redaction.secrets
+    )
+
+
+def import_parquet(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Imported:
+    """Make the journal that was exported to ``source`` again, as ``target``: see ``import_lines``.
+
+    Raises MalformedEvent for what is no such file.
+    """
+    arrow, parquet = _arrow()
+    try:
+        with parquet.ParquetFile(source) as file:
+            found = (file.schema_arrow.metadata or {}).get(_HEAD_NAME, b"null")
+            head = head_of(parsed(found))
+            if not set(_READ) <= set(file.schema_arrow.names):
+                raise ValueError("it has not the columns of an export")
+            with Importing(Path(target), head) as importing:
+                events, next_seq = _rows_into(file, importing)
+                return importing.finish(End(events, next_seq))
+    except (arrow.ArrowException, ValueError) as error:
+        raise MalformedEvent(f"it is no export: {' '.join(str(error).split())}") from error
+
+
+def _rows_into(file: Any, importing: Importing) -> tuple[int, int]:
+    """Read all rows; how many, and the number behind the last."""
+    events, next_seq = 0, 0
+    for batch in file.iter_batches(batch_size=_READ_COUNT, columns=_READ):
+        columns = (batch.column(name) for name in _READ)
+        for cells in zip(*columns, strict=True):
+            values = [
+                cell.value if name == "time" else cell.as_py()
+                for name, cell in zip(_READ, cells, strict=True)
+            ]
+            try:
+                row = _row(values, importing.head)
+                importing.add(row)
+            except (ValueError, TypeError, MalformedEvent, OptionError, LimitExceeded) as error:
+                reason = getattr(error, "reason", None) or str(error)
+                raise MalformedEvent(f"row {events + 1}: {reason}") from error
+            events, next_seq = events + 1, row.seq + 1
+    return events, next_seq
+
+
+def _row(values: list[Any], head: Head) -> Row:
+    seq, time, tag, kind, payload, fields = values
+    if payload is None:
+        if not head.redacted or fields is None:
+            raise ValueError("it has no payload, and the head does not say that it was redacted")
+        found = parsed(fields.encode())
+        payload = payload_of(tag, kind, found) if kind is not None else bytes_from_json(found)
+    return Row(seq, time, tag, payload)
+
+
+def _cells(row: Row, redaction: Redaction) -> tuple[Any, ...]:
+    kind, _, value = told(row.tag, row.payload, redaction)
+    group = BY_TAG[row.tag].group.value if kind is not None else None
+    fields = json.dumps(value, separators=(",", ":")) if kind is not None or redaction else None
+    payload = None if redaction else row.payload
+    return row.seq, row.time, row.tag, kind, group, len(row.payload), payload, fields
+
+
+def _batches(found: Iterator[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    size = 0
+    for row in found:
+        batch.append(row)
+        size += len(row.payload)
+        if size >= BATCH_SIZE or len(batch) == BATCH_COUNT:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _schema(arrow: Any) -> Any:
+    text = arrow.dictionary(arrow.int16(), arrow.string())
+    types = (
+        arrow.int64(),
+        arrow.timestamp("us", tz="UTC"),
+        arrow.uint8(),
+        text,
+        text,
+        arrow.uint32(),
+        arrow.large_binary(),
+        arrow.large_string(),
+    )
+    return arrow.schema(list(zip(_COLUMNS, types, strict=True)))
+
+
+def _arrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("pyarrow"):
+            raise
+        raise OptionError("Parquet needs pyarrow: pip install 'wasm-journal[arrow]'") from error
+    return pyarrow, parquet

@@ -1,0 +1,159 @@
+"""What an export does not tell: contents are replaced by their sizes and salted hashes.
+
+What happened, where, when and how much of it stays; equal contents of one export stay equal.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any
+
+from journal.errors import MalformedEvent
+from journal.event import Event, fields_of
+from journal.events.descriptors import FileDescriptorWrite
+from journal.events.inputs import HostCall, HostResult, RandomBytes, StreamRead
+from journal.events.memory import MemoryPages, PageKind, UpdateMemoryRegion
+from journal.events.paths import FilePlaced, FileType
+from journal.events.ports import PortBridge
+from journal.events.process import ProcessStart
+from journal.events.snapshots import Snapshot
+from journal.events.sockets import SocketSend, SocketSendTo
+from journal.events.streams import StreamWrite
+from journal.events.threads import GlobalsSet, SetThread
+from journal.export.values import Pieces, Redacted
+from journal.paging import pages_of
+
+_SALT_SIZE = 32
+_HASH_SIZE = 16
+
+
+class Secret(StrEnum):
+    """What can be left out of an export."""
+
+    MEMORY = "memory"
+    """Pages and regions of memory, stacks, the values of globals; and the digests of snapshots."""
+    FILES = "files"
+    """What was written to files, placed in them, and read from those of the host. Names stay."""
+    ENVIRONMENT = "environment"
+    """The values of environment variables, and all arguments but the program's name."""
+    INPUT = "input"
+    """What was read from standard input, and random bytes."""
+    OUTPUT = "output"
+    """What was written to standard output and error, and sent over sockets."""
+
+
+class Redaction:
+    """Replaces the contents of some kinds, with a salt of its own that nobody gets to know.
+
+    Where anything is redacted, so is what might hold anything: kinds that are not known, payloads
+    that are malformed, and the tokens of networks.
+    """
+
+    def __init__(self, wanted: Iterable[Secret] = ()) -> None:
+        self.secrets = tuple(sorted({Secret(each) for each in wanted}))
+        self._salt = secrets.token_bytes(_SALT_SIZE)
+
+    def __bool__(self) -> bool:
+        return bool(self.secrets)
+
+    def hidden(self, data: bytes) -> Redacted:
+        """What is told of bytes."""
+        digest = blake2b(data, key=self._salt, digest_size=_HASH_SIZE)
+        return Redacted(len(data), digest.hexdigest())
+
+    def fields(self, event: Event) -> dict[str, Any]:
+        """The fields of an event, without what is not told."""
+        found = fields_of(event)
+        if not self:
+            return found
+        if isinstance(event, PortBridge):
+            return found | {"token": self.hidden(event.token.encode())}
+        for secret in self.secrets:
+            rule = _RULES[secret].get(type(event))
+            if rule is not None:
+                found |= rule(self, event)
+        return found
+
+
+Rule = Callable[[Redaction, Any], dict[str, Any]]
+
+
+def _all_of(*names: str) -> Rule:
+    """Replace whole fields of bytes."""
+
+    def rule(redaction: Redaction, event: Any) -> dict[str, Any]:
+        return {name: redaction.hidden(getattr(event, name)) for name in names}
+
+    return rule
+
+
+def _pages(redaction: Redaction, event: MemoryPages) -> dict[str, Any]:
+    """Replace page by page; of one that is patched, where the patches are stays."""
+    try:
+        pages = [(kind, data) for _, kind, data in pages_of(event)]
+    except MalformedEvent:
+        return {"data": redaction.hidden(event.data)}
+    parts: list[bytes | Redacted] = []
+    for kind, data in pages:
+        if kind is PageKind.PATCHED:
+            size = 2 + 4 * int.from_bytes(data[:2], "little")
+            parts += [data[:size], redaction.hidden(data[size:])]
+        elif kind is PageKind.WHOLE:
+            parts.append(redaction.hidden(data))
+    return {"data": Pieces(tuple(parts))}
+
+
+def _globals(redaction: Redaction, event: GlobalsSet) -> dict[str, Any]:
+    rows = [(index, kind, redaction.hidden(bits)) for index, kind, bits in event.globals]
+    return {"globals": tuple(rows)}
+
+
+def _no_digest(redaction: Redaction, event: Snapshot) -> dict[str, Any]:
+    """A digest of other contents than those that are told would be wrong."""
+    return {"digest": b""}
+
+
+def _placed(redaction: Redaction, event: FilePlaced) -> dict[str, Any]:
+    is_link = event.kind is FileType.SYMBOLIC_LINK  # what it says is a name
+    return {} if is_link else {"data": redaction.hidden(event.data)}
+
+
+def _answer(redaction: Redaction, event: HostResult) -> dict[str, Any]:
+    return {"value": redaction.hidden(event.value)} if event.call is HostCall.READ else {}
+
+
+def _process(redaction: Redaction, event: ProcessStart) -> dict[str, Any]:
+    first, rest = event.arguments[:1], event.arguments[1:]
+    variables = []
+    for variable in event.environment:
+        name, sign, value = variable.partition(b"=")
+        told = name + sign if sign else b""
+        variables.append(Pieces((told, redaction.hidden(value if sign else variable))))
+    return {
+        "arguments": (*first, *map(redaction.hidden, rest)),
+        "environment": tuple(variables),
+    }
+
+
+_RULES: dict[Secret, dict[type[Event], Rule]] = {
+    Secret.MEMORY: {
+        MemoryPages: _pages,
+        UpdateMemoryRegion: _all_of("data"),
+        SetThread: _all_of("call_stack", "memory_stack", "store_data"),
+        GlobalsSet: _globals,
+        Snapshot: _no_digest,
+    },
+    Secret.FILES: {
+        FileDescriptorWrite: _all_of("data"),
+        FilePlaced: _placed,
+        HostResult: _answer,
+    },
+    Secret.ENVIRONMENT: {ProcessStart: _process},
+    Secret.INPUT: {StreamRead: _all_of("data"), RandomBytes: _all_of("data")},
+    Secret.OUTPUT: {
+        StreamWrite: _all_of("data"),
+        SocketSend: _all_of("data"),
+        SocketSendTo: _all_of("data"),
+    },
+}
