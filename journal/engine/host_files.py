@@ -11,6 +11,7 @@ import struct
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 
 from journal.engine.abi import (
     FILESTAT,
@@ -40,7 +41,7 @@ _SIZE = struct.Struct("<Q")
 
 
 class HostTree:
-    """One mount: the host's directory, opened when it is first needed, never while replaying.
+    """One mount: the host's directory, which is not even opened while replaying.
 
     ``moved`` says that it is a copy of the directory that the journal knows.
     """
@@ -68,6 +69,15 @@ class HostTree:
         """Something was renamed: what is open below it has other names now."""
         for opened in self.opened:
             opened.renamed(old, new)
+
+    def settle(self) -> None:
+        """The journal has been replayed: open what the guest has open, before it loses its name.
+
+        What is not there any more refuses when it is used.
+        """
+        for opened in list(self.opened):
+            with suppress(Refusal, OSError):
+                _ = opened.handle
 
     def close(self) -> None:
         """Close the root and all that is open below it."""

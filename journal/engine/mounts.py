@@ -153,6 +153,11 @@ class Mounts:
         for guest, tree in self._host.items():
             _directory(tree.path, guest)
 
+    def settle(self) -> None:
+        """The journal has been replayed: hold on to the files of the host that are open."""
+        for tree in self._host.values():
+            tree.settle()
+
     def preopen(self, descriptors: Descriptors) -> None:
         """Put the mounts into the table, each under its number."""
         for event in self._events:

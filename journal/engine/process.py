@@ -355,6 +355,7 @@ class Process:
             base = max(base, monotonic + max(0, self.tape.last_time - began) * 1000)
         self.state.clocks.go_on_from(base)
         self._writer.append(identities.session_start(base))
+        self.mounts.settle()
         self.state.network.settle()
         self.state.terminal.settle()
         self.state.outbox.deliver()
