@@ -26,7 +26,7 @@ from tests.programs import ROOT
 COMMANDS = (
     *("run", "resume", "snapshot", "snapshots", "replay"),
     *("inspect", "tail", "info", "verify", "recover", "concat"),
-    *("split", "cut"),
+    *("split", "cut", "export", "import", "extract"),
 )
 WAIT_SECONDS = 60.0
 

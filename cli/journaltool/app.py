@@ -7,6 +7,9 @@ import typer
 from journaltool import (
     concat,
     cut,
+    export,
+    extract,
+    import_,
     info,
     inspect,
     recover,
@@ -62,8 +65,10 @@ def _main(
 
 app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(run.run)
 _READING = (snapshots, replay, inspect, tail, info, verify, recover, concat, split, cut)
-for _command in (resume, snapshot, *_READING):
+_MOVING = (export, import_, extract)
+for _command in (resume, snapshot, *_READING, *_MOVING):
     _name = _command.__name__.rpartition(".")[2]
-    app.command(_name, help=_command.HELP, epilog=_command.EPILOG, context_settings=_SETTINGS)(
+    _shown = _name.rstrip("_")  # of import
+    app.command(_shown, help=_command.HELP, epilog=_command.EPILOG, context_settings=_SETTINGS)(
         getattr(_command, _name)
     )
