@@ -15,6 +15,7 @@ from journal.event import Group
 from journal.events.core import InitModule
 from journal.events.process import InstrumentedPart, ModulePart, Mount, ProcessStart, Seal
 from journal.expression import And, Compare, Or, Tree, parse
+from journal.frame import Frame
 from journal.literals import Base, Clock, Moment
 from journal.naming import FOLLOWED, Names
 from journal.operands import DESCRIPTOR, GROUP, PATH, TAG, TAGS
@@ -122,9 +123,19 @@ class Sieve:
             bits |= self._outside_bits
         return bool(header.tag_bitmap & bits)
 
-    def is_over(self, header: BlockHeader, first_seq: int) -> bool:
-        """Whether nothing from this block on can be inside of the numbers and times."""
-        return first_seq >= self._stop or header.time_first >= self._until
+    @property
+    def tags(self) -> frozenset[int]:
+        """The tags of what may be let through, or has to be seen, where numbers and times fit."""
+        return self.predicate.tags | (FOLLOWED if self._names is not None else frozenset())
+
+    @property
+    def start(self) -> int:
+        """The number of the first event that has to be seen, where only what is inside is meant."""
+        return 0 if self._names is not None else self._start
+
+    def is_over(self, first_seq: int) -> bool:
+        """Whether events from this number on are behind the last that can be meant."""
+        return first_seq >= self._stop
 
     def mask(self, block: Block) -> bytes:
         """One byte for each event of a block: whether it is let through."""
@@ -138,6 +149,20 @@ class Sieve:
         if self._names is not None or _ASK in found:
             return self._asked(block, bytearray(found))
         return found
+
+    def lets(self, frame: Frame) -> bool:
+        """Whether an event is let through, for who has events and no blocks."""
+        seq, tag, payload, time, _ = frame
+        inside = self._start <= seq < self._stop and self._since <= time < self._until
+        found = (self._inside if inside else self._outside)[tag]
+        try:
+            if found == _ASK:
+                found = self.predicate.holds(seq, time, tag, payload, self._names)
+            if self._names is not None:
+                self.predicate.follow(tag, payload, self._names)
+        except MalformedEvent as error:
+            return self._malformed(error) if found == _ASK else bool(found)
+        return bool(found)
 
     def _asked(self, block: Block, mask: bytearray) -> bytes:
         """Decide what has to be looked at."""
@@ -172,7 +197,7 @@ class Sieve:
     def _may_be_inside(self, header: BlockHeader, first_seq: int) -> bool:
         ends_early = first_seq + header.frame_count <= self._start and not header.has_numbers
         too_early = ends_early or header.time_last < self._since
-        return not too_early and not self.is_over(header, first_seq)
+        return not too_early and first_seq < self._stop and header.time_first < self._until
 
     def _is_inside(self, header: BlockHeader, first_seq: int) -> bool:
         if first_seq < self._start or header.time_first < self._since:

@@ -212,6 +212,8 @@ class Usability:
             return Verdict(False, "it is not the journal of a process")
         if self._obstacle:
             return Verdict(False, self._obstacle)
+        if self._sessions.kept_seq < 0:
+            return Verdict(False, "nothing is left but what says what ran")
         if self._is_embedded and ModulePart.tag in self._dropped:
             return Verdict(False, "its module is gone")
         if self._streams.last_seq >= 0:

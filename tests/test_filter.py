@@ -342,6 +342,8 @@ def filters(path: Path) -> list[tuple[Question, bool]]:
         (Question(stop=middle - 2), True),
         (Question(start=middle), True),
         (Question(start=last), False),
+        (Question(where='kind == "PortUnbridge"'), True),
+        (Question(stop=4), True),
         (Question(where=f"seq == {middle}"), False),
         (Question(where=f"seq == {first + 1}"), False),
         (Question(where='kind == "SafePoint"'), False),

@@ -1,19 +1,27 @@
 """``journaltool inspect``: the events of a journal, one a line."""
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from journaltool import exits, lines, options, reading, render
+from journaltool import exits, lines, options, reading, render, tail, where
 
 if TYPE_CHECKING:
+    from journal import Frame
     from journal.errors import FormatError
+    from journal.sieve import Sieve
 
 HELP = """Print the events of a journal.
 
-Each has a line: its number, the time since the start, its kind and its fields.
+Each has a line: its number, the time since the start, its kind and its fields. An event is shown
+if all options hold for it; of several groups and kinds, descriptors, or paths, any one. What an
+expression can say is told by filter --help.
 
 Bytes are cut, and values of environment variables left out, unless --bytes all asks for them.
 Of memory it tells which pages there are, and never what is in them.
@@ -25,12 +33,13 @@ Exit codes:
   1  the journal cannot be read, or is none        2  wrong usage
   3  blocks or events are wrong                    5  blocks are missing
   6  what had been durable is lost; in all three, what can be read is shown
+  130  with --follow: Ctrl-C ended it
 
 \b
 Examples:
   journaltool inspect hello.journal
   journaltool inspect --group stdio --group inputs --from 100 --limit 20 work.journal
-  journaltool inspect --json --kind StreamWrite work.journal | head -3
+  journaltool inspect --where 'path glob "/tmp/**" and size > 4Ki' --since -5m work.journal
 """
 
 
@@ -42,14 +51,20 @@ def inspect(
     limit: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Print N events at most.")
     ] = None,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Only events of this kind, or tag. Repeatable."),
-    ] = None,
-    group: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Only kinds of this group. Repeatable."),
-    ] = None,
+    kind: where.KindOption = None,
+    group: where.GroupOption = None,
+    since: where.SinceOption = None,
+    until: where.UntilOption = None,
+    fd: where.FdOption = None,
+    path: where.PathOption = None,
+    where_: where.WhereOption = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with events that are added, until Ctrl-C.")
+    ] = False,
+    columns: Annotated[
+        str,
+        typer.Option(metavar="NAMES", help="Of seq, time, at, kind, group, tag, size and fields."),
+    ] = ",".join(lines.COLUMNS),
     shown: Annotated[
         str, typer.Option("--bytes", metavar="N|all", help="How much of long values is shown.")
     ] = "48",
@@ -60,24 +75,49 @@ def inspect(
 ) -> None:
     """Print events (the help text is HELP)."""
     errors: list[FormatError] = []
+    if follow:
+        exits.interruptible()
     with exits.told(about=journal):
         from journal import Reader
+        from journal.literals import Clock
+        from journal.sieve import Sieve
 
-        tags, cut = _tags(kind or (), group or ()), lines.cut(shown)
+        cut, names = lines.cut(shown), lines.columns_of(columns)
+        which = where.question(
+            groups=group or (),
+            kinds=kind or (),
+            since=since,
+            until=until,
+            descriptors=fd or (),
+            paths=path or (),
+            where=where_,
+        )
         with Reader(journal) as reader:
             summary = reader.summary()
-            line = (
-                lines.of_json(errors) if as_json else lines.to_read(summary.first_time, cut, errors)
-            )
-            found = reading.blocks(reader, start, tags, errors.append)
-            _print(lines.of_blocks(found, start, tags, line), limit)
+            clock = Clock(summary.first_time, summary.last_time)
+            # what cannot be looked into is shown, and told of
+            sieve = Sieve(replace(which, start=start), clock, malformed=lambda error: True)
+            if as_json:
+                line = lines.of_json(errors)
+            else:
+                line = lines.to_read(summary.first_time, cut, errors, names, _is_coloured())
+            found = reading.blocks(reader, sieve.start, sieve.tags, errors.append)
+            left = _print(lines.of_blocks(found, sieve, line), limit)
+            if follow and left != 0:
+                _follow(journal, sieve, line, max(start, summary.last_seq + 1), left)
         reading.tell_errors(journal, errors)
         if not errors and (note := reading.torn(summary, reading.last_file(journal))):
             render.say(f"{journal}: {note}")
     raise typer.Exit(exits.of_errors(errors))
 
 
-def _print(chunks: Iterator[list[str]], limit: int | None) -> None:
+def _is_coloured() -> bool:
+    """Whether lines may have colours; see no-color.org."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _print(chunks: Iterator[list[str]], limit: int | None) -> int | None:
+    """Print lines; give how many more may be printed."""
     left = limit
     out = sys.stdout.buffer
     for chunk in chunks:
@@ -89,30 +129,18 @@ def _print(chunks: Iterator[list[str]], limit: int | None) -> None:
             if left <= 0:
                 break
     out.flush()
+    return left
 
 
-def _tags(kinds: Sequence[str], groups: Sequence[str]) -> frozenset[int] | None:
-    """The tags that are asked for: of one of the kinds or groups; None for all."""
-    if not kinds and not groups:
-        return None
-    from journal import Group
-    from journal.events import BY_TAG
+def _follow(journal: Path, sieve: "Sieve", line: lines.Line, start: int, left: int | None) -> None:
+    """Print what comes and is let through, until Ctrl-C or so many have come."""
+    from journal import Mode, Reader
 
-    by_name = {cls.__name__.lower(): tag for tag, cls in BY_TAG.items()}
-    known = {group.value: group for group in Group}
-    tags = {_tag(name, by_name) for name in kinds}
-    for name in groups:
-        if name.lower() not in known:
-            raise typer.BadParameter(f"{name!r} is no group: there are {', '.join(known)}")
-        tags |= {tag for tag, cls in BY_TAG.items() if cls.group is known[name.lower()]}
-    return frozenset(tags)
+    with Reader(journal, mode=Mode.SALVAGE) as reader:
 
+        def frames() -> "Iterator[Frame]":
+            for frame in reader.follow(start, stop=tail.nothing_more):
+                if sieve.lets(frame):
+                    yield frame
 
-def _tag(name: str, by_name: dict[str, int]) -> int:
-    if name.isascii() and name.isdigit():
-        return int(name)
-    if name.lower() in by_name:
-        return by_name[name.lower()]
-    raise typer.BadParameter(
-        f"{name!r} is no kind of event; the kinds are those that inspect prints"
-    )
+        tail.print_following(line, islice(frames(), left))

@@ -85,18 +85,22 @@ def _print(line: lines.Line, frames: "Iterable[Frame]") -> None:
 
 
 def _follow(reader: "Reader", line: lines.Line, start: int) -> None:
+    print_following(line, reader.follow(start, stop=nothing_more))
+
+
+def print_following(line: lines.Line, frames: "Iterable[Frame]") -> None:
     """Print each event that comes, until Ctrl-C, or until nobody reads the output any more."""
     gone = threading.Event()
     try:
         _watch_output(gone)
-        _print(line, reader.follow(start, stop=_nothing_more))
+        _print(line, frames)
     except KeyboardInterrupt:
         if gone.is_set():
             raise BrokenPipeError from None
         raise
 
 
-def _nothing_more() -> bool:
+def nothing_more() -> bool:
     """Let go of what was printed before waiting; wait on."""
     sys.stdout.flush()
     return False
