@@ -51,7 +51,7 @@ from journal.errors import (
 from journal.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from journal import events
+    from journal import events, shapes
     from journal.appender import Roll
     from journal.checking import Check, Cursor, Figures
     from journal.codec import decode, encode
@@ -74,6 +74,8 @@ if TYPE_CHECKING:
     from journal.event import Event, Group
     from journal.events.process import Level
     from journal.events.snapshots import Trigger
+    from journal.export import export_lines, import_lines
+    from journal.extracting import extract_files, extract_memory
     from journal.filtering import Filtered, filter
     from journal.findings import Finding, Summary
     from journal.forking import fork
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from journal.replay import DirectoryHost, ModelHost, play
     from journal.sieve import Question
     from journal.snapshots import SnapshotInfo, snapshots_of
+    from journal.splitting import cut, split
     from journal.writer import Writer
 
 #: Where the other names are; imported when they are first used, because some are slow to import.
@@ -99,6 +102,10 @@ _HERE = {
     "Commit": "commit",
     "Concatenation": "concatenating",
     "concat": "concatenating",
+    "export_lines": "export",
+    "import_lines": "export",
+    "extract_files": "extracting",
+    "extract_memory": "extracting",
     "fork": "forking",
     "Filtered": "filtering",
     "filter": "filtering",
@@ -119,6 +126,8 @@ _HERE = {
     "play": "replay",
     "SnapshotInfo": "snapshots",
     "snapshots_of": "snapshots",
+    "cut": "splitting",
+    "split": "splitting",
     "Writer": "writer",
     "Level": "events.process",
     "Trigger": "events.snapshots",
@@ -213,23 +222,30 @@ __all__ = [
     "__version__",
     "accelerated",
     "concat",
+    "cut",
     "decode",
     "encode",
     "events",
+    "export_lines",
+    "extract_files",
+    "extract_memory",
     "filter",
     "fork",
+    "import_lines",
     "play",
     "record",
     "recover",
     "resume",
+    "shapes",
     "snapshots_of",
+    "split",
     "verify_replay",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "events":
-        return import_module("journal.events")
+    if name in ("events", "shapes"):
+        return import_module(f"journal.{name}")
     if name in _HERE:
         return getattr(import_module(f"journal.{_HERE[name]}"), name)
     if name not in _ENGINE:

@@ -42,7 +42,7 @@ def run(program: str, folder: Path) -> str:
 def test_the_readme_s_programs_do_what_it_says(tmp_path: Path, quickjs: Path) -> None:
     shutil.copy(quickjs, tmp_path / "qjs.wasm")
     (tmp_path / "work.js").write_text(WORK)
-    first, second, forked, played, log, many = programs()
+    first, second, forked, played, log, many, shaped = programs()
     assert (
         run(first, tmp_path)
         == "None\nb'did first order\\n' "
@@ -62,3 +62,4 @@ def test_the_readme_s_programs_do_what_it_says(tmp_path: Path, quickjs: Path) ->
     first_line, second_line, followed = run(many, tmp_path).splitlines()
     assert (first_line, second_line) == ("[b'four', b'five']", "b'three' 4 7")
     assert followed.endswith(" b'five'")
+    assert run(shaped, tmp_path) == "4 []\n[b'one', b'two', b'four', b'five']\n"
