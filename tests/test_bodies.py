@@ -171,7 +171,11 @@ def printed(path: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("path", [*ALL_GUESTS, "quickjs"], ids=lambda path: Path(path).stem)
+@pytest.mark.parametrize(
+    "path",
+    [*ALL_GUESTS, pytest.param("quickjs", marks=pytest.mark.deep)],
+    ids=lambda path: Path(path).stem,
+)
 def test_loops_and_functions_are_those_that_binaryen_sees(path: Path | str) -> None:
     found = program(path) if isinstance(path, str) else path
     seen = facts(found.read_bytes())

@@ -92,6 +92,7 @@ def test_quickjs_s_files_are_folded(
     check(witness, tmp_path / "j")
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", ["worker on the host", "families on the host"])
 def test_a_replay_is_folded_as_what_it_replays(
     name: str, tmp_path: Path, cache_dir: Path, witness: Witness
@@ -103,6 +104,7 @@ def test_a_replay_is_folded_as_what_it_replays(
     check(witness, cut)
 
 
+@pytest.mark.deep
 def test_a_crash_between_a_deed_and_its_answer_is_folded(
     tmp_path: Path, cache_dir: Path, witness: Witness
 ) -> None:

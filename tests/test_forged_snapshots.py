@@ -177,6 +177,7 @@ def test_what_is_forged_is_told_in_a_sentence_and_nothing_comes_of_it(
         assert len(list(found)) == len(snapshots_in(path))
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", FORGED)
 def test_a_forged_snapshot_is_named_when_a_journal_is_verified(
     name: str, taken: Take, tmp_path: Path, cache_dir: Path

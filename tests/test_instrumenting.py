@@ -93,6 +93,7 @@ def is_gone(pid: int) -> bool:
 # -- what is made --------------------------------------------------------------------------------
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("tool")
 @pytest.mark.parametrize("loops", [False, True], ids=["calls", "loops"])
 @pytest.mark.parametrize("path", ALL_GUESTS, ids=lambda path: path.stem)
@@ -112,7 +113,7 @@ def test_a_guest_is_instrumented_or_it_is_said_why_not(path: Path, loops: bool) 
 
 
 @pytest.mark.usefixtures("tool")
-@pytest.mark.parametrize("name", ["worker", "tables", "memories"])
+@pytest.mark.parametrize("name", ["tables", "memories"])
 def test_the_same_module_gives_the_same_bytes(name: str) -> None:
     data = guest(name).read_bytes()
     for loops in (False, True):

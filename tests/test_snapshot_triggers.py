@@ -390,6 +390,7 @@ def test_many_runs_go_on_from_the_snapshot_that_a_run_has_stopped_with(
 # -- from the command line ------------------------------------------------------------------------
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_command_line_takes_snapshots_for_what_a_guest_does_and_each_resumes(
     case: Case, tmp_path: Path, cache_dir: Path
@@ -468,6 +469,7 @@ def test_each_signal_sets_off_its_trigger_in_the_middle_and_each_snapshot_resume
         assert (found.outcome.code, found.stdout) == (0, whole)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", [name for name in SIGNALS if name != "sigstop"])
 def test_a_run_that_a_signal_stops_with_its_snapshot_goes_on(name: str, tmp_path: Path) -> None:
     whole = uninterrupted(tmp_path, guest("stdin"), stdin=LINES)

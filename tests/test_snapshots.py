@@ -97,7 +97,14 @@ def spread(infos: list[journal.SnapshotInfo], count: int) -> list[journal.Snapsh
     return infos[::step]
 
 
-@pytest.mark.parametrize("one", UNWOUND, ids=str)
+LARGE = ("deeper", "heap64", "growing", "high")
+EACH = [
+    pytest.param(one, id=one.title, marks=[pytest.mark.deep] if one.title in LARGE else [])
+    for one in UNWOUND
+]
+
+
+@pytest.mark.parametrize("one", EACH)
 def test_a_guest_goes_on_from_each_of_its_snapshots(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:
@@ -112,7 +119,7 @@ def test_a_guest_goes_on_from_each_of_its_snapshots(
         assert resumed(one, path, cache_dir, at=info.seq) == plain, f"from {info.seq}"
 
 
-@pytest.mark.parametrize("one", UNWOUND, ids=str)
+@pytest.mark.parametrize("one", EACH)
 def test_executing_a_guest_again_leads_to_what_its_snapshots_hold(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:
