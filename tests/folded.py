@@ -59,7 +59,7 @@ class Fresh:
     def of(cls, path: Path, files_size_max: int | None = None) -> Fresh:
         """The process of a journal, before its first event."""
         with Reader(path) as reader:
-            identity, _ = identities.read(reader.frames())
+            identity, _ = identities.read(reader.blocks())
         limit = files_size_max or identity.configuration.files_size_max
         return cls(identity.mounts, identity.placed, limit)
 

@@ -9,6 +9,7 @@ from journal.engine.forms import (
     Form,
     Note,
     form_for,
+    form_known,
     form_made_by,
     form_of,
     form_to_record,
@@ -96,14 +97,18 @@ def form_of_snapshot(
     made_by = recording.identity.configuration.instrumentation
     if not info.code:
         return form_for(module, Snapshots(stacks=Stacks.NEVER), choice.cache, choice.note)
-    form: Form | None = None
-    if recording.identity.instrumented:
-        form = form_of(module, recording.identity.instrumented, made_by)
-    elif made_by:
-        form = form_made_by(module, made_by, choice.cache, choice.note)
-    if form is None or form.code != info.code:
-        form = form_for(module, choice.snapshots, choice.cache, choice.note)
-    return form if form.code == info.code else None
+
+    def made() -> Form | None:
+        form: Form | None = None
+        if recording.identity.instrumented is not None:
+            form = form_of(module, recording.identity.instrumented(), made_by, choice.cache)
+        elif made_by:
+            form = form_made_by(module, made_by, choice.cache, choice.note)
+        if form is None or form.code != info.code:
+            form = form_for(module, choice.snapshots, choice.cache, choice.note)
+        return form if form.code == info.code else None
+
+    return form_known(module, info.code, choice.cache, made) or made()
 
 
 def _form_from_start(recording: Recording, module: Module, choice: Choice) -> Form:

@@ -61,14 +61,14 @@ def fold(state: State, batches: Iterator[Batch], upto: int) -> None:
     rows = _Rows(batches, upto)
     with state.tape.lent(rows.tell, rows.ask):
         for row in rows.each:
-            effect = _UNPACKED.get(row[1])
+            effect = _REPEATED.get(row[1])
             if effect is None:
                 rows.pass_over(row)
                 continue
-            unpack, repeat = effect
+            kind, repeat = effect
             rows.effect, rows.is_done, state.tape.told_seq = row, False, row[0]
             try:
-                repeat(state, *unpack(row[2]))
+                repeat(state, *codec.unpacker(kind)(row[2]))
             except Refusal as refusal:
                 rows.refused(refusal)
             except _MALFORMED as error:
@@ -301,10 +301,10 @@ _STRANGE = [
     if cls.group in (Group.FILES, Group.SOCKETS) and cls not in _EFFECTS and cls not in _PASSED
 ]
 
-_UNPACKED = {
-    cls.tag: (codec.unpacker(cls), repeat)
-    for cls, repeat in (_EFFECTS | dict.fromkeys(_STRANGE, _strange)).items()
+# What takes a payload apart is made when it is first asked for: all of them delay every start.
+_REPEATED = {
+    cls.tag: (cls, repeat) for cls, repeat in (_EFFECTS | dict.fromkeys(_STRANGE, _strange)).items()
 }
 
 #: The tags of what a fold needs to see.
-FOLDED = frozenset((*_UNPACKED, _RESULT))
+FOLDED = frozenset((*_REPEATED, _RESULT))

@@ -1,9 +1,13 @@
 """The form in which a module runs: as it is, with its state shown, or instrumented for stacks."""
 
+import hashlib
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from journal import durable
 from journal.engine.configuration import SafePoints, Snapshots, Stacks
 from journal.engine.instrumenting import (
     Facts,
@@ -14,13 +18,16 @@ from journal.engine.instrumenting import (
     instrument,
 )
 from journal.engine.loop_heads import FLAG, TABLE
-from journal.engine.module import START, Module
+from journal.engine.module import START, Module, default_cache, is_private
 from journal.engine.revealing import START as OWN_START
 from journal.engine.revealing import Global, Revealed, has_start, reveal
-from journal.errors import ModuleRefused, NotResumable
+from journal.errors import JournalError, ModuleRefused, NotResumable
 
 #: What the name of a tool is followed by in a journal where loops are safe points too.
 WITH_LOOPS = " loops"
+
+#: Another one whenever a module is given another form than before, or a form is kept otherwise.
+_FORM_REVISION = b"1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ def form_for(module: Module, snapshots: Snapshots, cache: Path | None, note: Not
     Raises ``ModuleRefused`` where stacks are demanded and cannot be had. ``note`` is told when
     something takes long, or is not to be had.
     """
-    found = facts(module.data)
+    found = _facts_of(module, cache)
     if snapshots.stacks is Stacks.NEVER:
         return _shown(module, found, reason="stacks were not wanted")
     loops = snapshots.safe_points is SafePoints.LOOPS
@@ -109,7 +116,7 @@ def form_for(module: Module, snapshots: Snapshots, cache: Path | None, note: Not
             raise ModuleRefused(f"snapshots cannot have the stacks: {error}") from error
         note(f"snapshots have no stacks, so a resume executes the guest again: {error}")
         return _shown(module, found, reason=str(error))
-    return _with_stacks(module, found, made, loops=loops)
+    return _with_stacks(module, made, cache, loops=loops)
 
 
 def form_made_by(module: Module, made_by: str, cache: Path | None, note: Note) -> Form | None:
@@ -122,10 +129,61 @@ def form_made_by(module: Module, made_by: str, cache: Path | None, note: Note) -
         return None
     if made.tool != tool:
         return None
-    return _with_stacks(module, facts(module.data), made, loops=loops)
+    return _with_stacks(module, made, cache, loops=loops)
 
 
-def form_of(module: Module, instrumented: bytes, made_by: str) -> Form:
+def form_known(
+    module: Module, code: bytes, cache: Path | None, made: Callable[[], Form | None]
+) -> Form | None:
+    """The form that was made of ``module`` by way of ``code`` before, if it is kept; else None.
+
+    Neither module is looked at for that. ``made`` makes it again: where its bytes are needed after
+    all, because it was not compiled here.
+    """
+
+    def read() -> bytes:
+        form = made()
+        if form is None:
+            raise NotResumable("what instrumented the module is not here")
+        return form.module.data
+
+    folder = cache or default_cache()
+    known = folder / _name_of(module, code)
+    with suppress(OSError, ValueError, TypeError, LookupError):
+        if is_private(folder) and is_private(known):
+            kept = json.loads(known.read_text())
+            return Form(
+                module,
+                Module.later(bytes.fromhex(kept["module"]), module.path, read),
+                tuple(kept["memories"]),
+                kept["stack_memory"],
+                tuple(Global(*each) for each in kept["globals"]),
+                tuple(kept["tables"]),
+                tuple(kept["functions"]),
+                tuple(kept["entries"]),
+                code=code,
+                made_by=kept["made_by"],
+            )
+    return None
+
+
+def _keep(form: Form, cache: Path | None) -> None:
+    """Let a form be known the next time; a cache that cannot be written costs time alone."""
+    names = ("memories", "stack_memory", "globals", "tables", "functions", "entries", "made_by")
+    kept = {"module": form.module.hash.hex(), **{name: getattr(form, name) for name in names}}
+    folder = cache or default_cache()
+    known = folder / _name_of(form.original, form.code)
+    with suppress(OSError, JournalError):
+        if not known.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            durable.replace(known, json.dumps(kept).encode())
+
+
+def _name_of(module: Module, code: bytes) -> str:
+    return f"{hashlib.sha256(_FORM_REVISION + module.hash + code).hexdigest()}.form"
+
+
+def form_of(module: Module, instrumented: bytes, made_by: str, cache: Path | None) -> Form:
     """The form of an earlier run whose journal holds the instrumented module.
 
     Raises ``NotResumable`` for one that cannot have been made of the module.
@@ -136,13 +194,28 @@ def form_of(module: Module, instrumented: bytes, made_by: str) -> Form:
     except NotInstrumentable as error:
         raise NotResumable(f"the journal's instrumented module cannot be run: {error}") from error
     made = Instrumented(instrumented, Module(instrumented).hash, tool)
-    return _with_stacks(module, facts(module.data), made, loops=loops)
+    return _with_stacks(module, made, cache, loops=loops)
 
 
-def _with_stacks(module: Module, found: Facts, made: Instrumented, *, loops: bool) -> Form:
+def _facts_of(module: Module, cache: Path | None) -> Facts:
+    """What was found out about a module: looking through all its code takes a while."""
+    folder = cache or default_cache()
+    known = folder / f"{module.hash.hex()}.facts"
+    with suppress(OSError, ValueError, TypeError):
+        if is_private(folder) and is_private(known):
+            return Facts(**json.loads(known.read_text()))
+    found = facts(module.data)
+    with suppress(OSError, JournalError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.replace(known, json.dumps(found._asdict()).encode())
+    return found
+
+
+def _with_stacks(module: Module, made: Instrumented, cache: Path | None, *, loops: bool) -> Form:
+    found = _facts_of(module, cache)
     revealed = reveal(made.data, functions=found.changes_tables, start=True)
     *memories, stack_memory = revealed.memories
-    return Form(
+    form = Form(
         module,
         Module(revealed.data, module.path),
         tuple(memories),
@@ -152,6 +225,8 @@ def _with_stacks(module: Module, found: Facts, made: Instrumented, *, loops: boo
         made_by=made.tool + (WITH_LOOPS if loops else ""),
         instrumented=made.data,
     )
+    _keep(form, cache)
+    return form
 
 
 def _shown(module: Module, found: Facts, *, reason: str) -> Form:

@@ -1,12 +1,14 @@
 """How a journal begins: what is run, so that the journal alone can be resumed elsewhere."""
 
+import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from journal import codec
+from journal.block import Block
 from journal.engine import seam
 from journal.engine.configuration import (
     ENGINE,
@@ -31,7 +33,6 @@ from journal.events.process import (
     SessionStart,
 )
 from journal.events.streams import StreamDelivered, StreamOpened
-from journal.frame import Frame
 from journal.version import VERSION
 from journal.writer import Writer
 
@@ -47,12 +48,15 @@ LANDMARKS = frozenset(cls.tag for cls in (ProcessExit, ProcessTrap, StreamOpened
 
 @dataclass(slots=True)
 class Identity:
-    """What a journal says before the guest starts; ``placed`` with times in µs, and numbers."""
+    """What a journal says before the guest starts; ``placed`` with times in µs, and numbers.
+
+    ``instrumented`` gives the instrumented module, where the journal has it.
+    """
 
     start: ProcessStart
     configuration: Configuration
     module: Module | None
-    instrumented: bytes = b""
+    instrumented: Callable[[], bytes] | None = None
     mounts: list[Mount] = field(default_factory=list)
     placed: list[tuple[FilePlaced, int, int]] = field(default_factory=list)
 
@@ -89,7 +93,13 @@ def write(
         configuration=configuration.pairs(),
         realtime=time.time_ns(),
     )
-    identity = Identity(start, configuration, module, instrumented, mount_events(mounts))
+    identity = Identity(
+        start,
+        configuration,
+        module,
+        (lambda: instrumented) if instrumented else None,
+        mount_events(mounts),
+    )
     events: list[Event] = [start]
     if embed:
         events += _parts(module.data, ModulePart)
@@ -118,41 +128,89 @@ def session_start(monotonic: int) -> SessionStart:
     )
 
 
-def read(frames: Iterator[Frame]) -> tuple[Identity, Frame]:
-    """What a journal begins with, and the first frame behind it; raises ``NotResumable``."""
+class _Parts:
+    """A module in the blocks of a journal: put together when it is asked for."""
+
+    def __init__(self, kind: type[ModulePart] | type[InstrumentedPart]) -> None:
+        self._tag = kind.tag
+        self._blocks: list[Block] = []
+        self._size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._blocks)
+
+    def take(self, block: Block) -> None:
+        """A block that has parts of it; raises ``NotResumable`` where they are too many."""
+        if self._tag in block.tags:
+            self._blocks.append(block)
+            self._size += block.header.size
+            if self._size > MODULE_SIZE_MAX:
+                raise NotResumable(f"the journal's module has more than {MODULE_SIZE_MAX} bytes")
+
+    def joined(self) -> bytes:
+        """The bytes; raises ``NotResumable`` where they are not all there."""
+        data = bytearray()
+        for block in self._blocks:
+            for index in block.select((self._tag,)):
+                part = codec.decode(self._tag, block.payload(index), block.offset)
+                assert isinstance(part, ModulePart | InstrumentedPart)
+                if part.offset != len(data) or len(data) + len(part.data) > MODULE_SIZE_MAX:
+                    seq = block.seq(index)
+                    raise NotResumable(f"the module's part {seq} does not follow the one before")
+                data += part.data
+        return bytes(data)
+
+
+def read(blocks: Iterator[Block]) -> tuple[Identity, int]:
+    """What a journal begins with, and the number of what is behind it; raises ``NotResumable``."""
     identity: Identity | None = None
-    parts: dict[type[Event], bytearray] = {ModulePart: bytearray(), InstrumentedPart: bytearray()}
-    for frame in frames:
-        if frame.tag not in _PREAMBLE:
-            if identity is None:
-                break
-            identity.module = _joined(identity.start, bytes(parts[ModulePart]))
-            identity.instrumented = bytes(parts[InstrumentedPart])
-            return identity, frame
-        event = codec.decode(frame.tag, frame.payload, frame.offset)
-        if isinstance(event, ProcessStart):
-            identity = Identity(event, configuration_of(event.configuration), None)
-        elif identity is None:
-            break
-        elif isinstance(event, (ModulePart, InstrumentedPart)):
-            known = parts[type(event)]
-            if event.offset != len(known) or len(known) + len(event.data) > MODULE_SIZE_MAX:
-                raise NotResumable(f"the module's part {frame.seq} does not follow the one before")
-            known += event.data
-        elif isinstance(event, Mount):
-            identity.mounts.append(event)
-        elif isinstance(event, FilePlaced):
-            identity.placed.append((event, frame.time, frame.seq))
-    raise NotResumable("the journal does not say what ran: it is not the journal of a process")
+    parts = {kind.tag: _Parts(kind) for kind in (ModulePart, InstrumentedPart)}
+    for block in blocks:
+        for each in parts.values():
+            each.take(block)
+        for index, tag in enumerate(block.tags):
+            if tag == ProcessStart.tag:
+                start = codec.decode(tag, block.payload(index), block.offset)
+                assert isinstance(start, ProcessStart)
+                identity = Identity(start, configuration_of(start.configuration), None)
+            elif identity is None:
+                raise _nothing_ran()
+            elif tag not in _PREAMBLE:
+                return _with_modules(identity, *parts.values()), block.seq(index)
+            elif tag not in parts:
+                _take(identity, block, index)
+    raise _nothing_ran()
 
 
-def _joined(start: ProcessStart, data: bytes) -> Module | None:
-    if not start.embedded:
-        return None
-    module = Module(data, start.module_path)
-    if module.hash != start.module_hash:
-        raise ModuleMismatch("the module in the journal is not the one that ran: its hash differs")
-    return module
+def _nothing_ran() -> NotResumable:
+    return NotResumable("the journal does not say what ran: it is not the journal of a process")
+
+
+def _take(identity: Identity, block: Block, index: int) -> None:
+    event = codec.decode(block.tags[index], block.payload(index), block.offset)
+    if isinstance(event, Mount):
+        identity.mounts.append(event)
+    elif isinstance(event, FilePlaced):
+        identity.placed.append((event, block.time(index), block.seq(index)))
+
+
+def _with_modules(identity: Identity, module: _Parts, instrumented: _Parts) -> Identity:
+    """The identity with what its modules are read from."""
+    start = identity.start
+
+    def read_module() -> bytes:
+        data = module.joined()
+        if hashlib.sha256(data).digest() != start.module_hash:
+            raise ModuleMismatch(
+                "the module in the journal is not the one that ran: its hash differs"
+            )
+        return data
+
+    if start.embedded:
+        identity.module = Module.later(start.module_hash, start.module_path, read_module)
+    if instrumented:
+        identity.instrumented = instrumented.joined
+    return identity
 
 
 def module_of(identity: Identity, given: bytes | str | os.PathLike[str] | None) -> Module:

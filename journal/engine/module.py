@@ -1,13 +1,14 @@
 """A guest's module: its bytes, their hash, and its compiled form, cached."""
 
 import hashlib
+import mmap
 import os
 import pwd
 import stat
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import wasmtime
 import xxhash
@@ -30,19 +31,35 @@ MODULE_SIZE_MAX = 1 << 30
 START = "_start"
 
 
-@dataclass(frozen=True, slots=True)
 class Module:
     """A module as it was given; ``path`` is where it was read, empty for bytes.
 
-    ``hash`` is the SHA-256 of the bytes.
+    ``hash`` is the SHA-256 of the bytes. Where that is known before, they are read when they are
+    asked for.
     """
 
-    data: bytes
-    path: str = ""
-    hash: bytes = field(init=False)
+    __slots__ = ("_data", "_read", "hash", "path")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "hash", hashlib.sha256(self.data).digest())
+    def __init__(self, data: bytes, path: str = "") -> None:
+        self.hash = hashlib.sha256(data).digest()
+        self.path = path
+        self._data: bytes | None = data
+        self._read: Callable[[], bytes] = lambda: data
+
+    @classmethod
+    def later(cls, hash_: bytes, path: str, read: Callable[[], bytes]) -> Self:
+        """The module of this hash, as far as anyone can tell who does not ask for its bytes."""
+        module = cls.__new__(cls)
+        module.hash, module.path = hash_, path
+        module._data, module._read = None, read
+        return module
+
+    @property
+    def data(self) -> bytes:
+        """The bytes; raises what reading them raises."""
+        if self._data is None:
+            self._data = self._read()
+        return self._data
 
 
 def load(module: bytes | str | os.PathLike[str]) -> Module:
@@ -145,7 +162,7 @@ def _key(module: Module, configuration: Configuration) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _name(key: str, code: bytes) -> str:
+def _name(key: str, code: bytes | mmap.mmap) -> str:
     # Compiled code is trusted when it runs: its name has its hash, so that a torn or rotten file
     # is never run.
     return f"{key}-{xxhash.xxh3_128_hexdigest(code)}.cwasm"
@@ -157,9 +174,19 @@ def _cached(engine: Any, cache: Path, key: str) -> Any:
         for path in found:
             # Code for a processor of another kind may stand beside ours: it is refused, not run.
             with suppress(wasmtime.WasmtimeError):
-                if is_private(path) and path.name == _name(key, path.read_bytes()):
+                if is_private(path) and path.name == _name_of_file(key, path):
                     return wasmtime.Module.deserialize_file(engine, str(path))
     return None
+
+
+def _name_of_file(key: str, path: Path) -> str:
+    """What a file with these bytes is called; they are not copied for that."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
+            return ""
+        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as code:
+            return _name(key, code)
 
 
 def is_private(path: Path) -> bool:

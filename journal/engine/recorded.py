@@ -1,13 +1,15 @@
 """What a journal holds of a run: who ran, what it did and heard, how it ended, its snapshots."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
 from journal import codec
+from journal.block import Block
 from journal.engine import identity as identities
 from journal.engine.delivered import history_of, marks_of_session
+from journal.engine.folding import FOLDED
 from journal.engine.inputs import Interrupter
 from journal.engine.outputs import Outbox, Outlet
 from journal.engine.process import Ending, Outcome
@@ -21,6 +23,10 @@ from journal.reader import Reader
 from journal.snapshots import snapshots_of
 from journal.writer import Writer
 
+FOLDED_SIZE_MAX = 8 << 20
+"""Bytes of what files come from that are kept when a journal is opened."""
+
+_NOT_FOLDED = frozenset(BY_TAG) - FOLDED
 _WRITE_TAGS = frozenset((StreamWrite.tag,))
 _unpack_write = codec.unpacker(StreamWrite)
 
@@ -30,20 +36,36 @@ class Recording:
 
     def __init__(self, path: Path, until: int | None = None) -> None:
         self.reader = Reader(path)
+        self._folded: list[Block] | None = []
+        self._folded_size = 0
         self._until = until  # what is appended from now on is not to be replayed
-        self.identity, first = identities.read(self.reader.frames())
-        self.first_seq = first.seq
+        self.identity, self.first_seq = identities.read(self.reader.blocks())
         self.ended: Outcome | None = None
         self.histories = history_of(self._marks())
         self.snapshots = list(snapshots_of(self.reader, counted=False))
 
     def _marks(self) -> Iterator[tuple[int, bytes]]:
-        """The marks of the streams; passes the end of the program, if it has one."""
-        for tag, payload in self._frames(identities.LANDMARKS):
-            if tag in (ProcessExit.tag, ProcessTrap.tag):
-                self.ended = _ending(codec.decode(tag, payload))
-            else:
-                yield tag, payload
+        """The marks of the streams; passes the end of the program, if it has one.
+
+        In the same walk it keeps what a snapshot's files and descriptors come from.
+        """
+        landmarks = identities.LANDMARKS
+        for block in self.reader.blocks(tags=landmarks | FOLDED):
+            self._keep(block)
+            for index in block.select(landmarks):
+                tag, payload = block.tags[index], block.payload(index)
+                if tag in (ProcessExit.tag, ProcessTrap.tag):
+                    self.ended = _ending(codec.decode(tag, payload))
+                else:
+                    yield tag, payload
+
+    def _keep(self, block: Block) -> None:
+        if self._folded is None or _NOT_FOLDED.issuperset(block.tags):
+            return
+        self._folded.append(block)
+        self._folded_size += block.header.payload_raw_size
+        if self._folded_size > FOLDED_SIZE_MAX:
+            self._folded = None  # they are read again if they are needed
 
     def __enter__(self) -> Self:
         return self
@@ -54,11 +76,19 @@ class Recording:
     def batches(
         self, start: int, tags: frozenset[int] | None = None, until: int | None = None
     ) -> Iterator[Batch]:
-        """What stands from number ``start`` to before ``until``; of blocks, those with ``tags``."""
+        """What stands from number ``start`` to before ``until``.
+
+        Of blocks, those with ``tags``, or with what nobody knows.
+        """
         until = self._until if until is None else until
-        for block in self.reader.blocks(start, tags=tags):
+        if until is not None and start >= until:
+            return
+        without = frozenset() if tags is None else frozenset(BY_TAG) - tags
+        for block in self._blocks(start, tags):
             if until is not None and block.first_seq >= until:
                 return
+            if without.issuperset(block.tags):
+                continue  # another kind's bit in its bitmap is the same; to unpack it takes long
             part = slice(
                 bisect_left(block.seqs, start),
                 None if until is None else bisect_left(block.seqs, until),
@@ -66,6 +96,11 @@ class Recording:
             yield Batch(
                 block.seqs[part], block.tags[part], block.payloads()[part], block.times[part]
             )
+
+    def _blocks(self, start: int, tags: frozenset[int] | None) -> Iterable[Block]:
+        if tags != FOLDED or self._folded is None:
+            return self.reader.blocks(start, tags=tags)
+        return [block for block in self._folded if block.last_seq >= start]
 
     def writes(self, upto: int | None = None) -> Iterator[tuple[int, bytes]]:
         """What the guest printed, before event ``upto``: stream and bytes."""
@@ -77,15 +112,6 @@ class Recording:
         """Whether the guest did anything behind event ``seq``."""
         found = self.reader.frames(seq + 1, tags=frozenset(BY_TAG) - MARKS)
         return next(found, None) is not None
-
-    def _frames(self, tags: frozenset[int]) -> Iterator[tuple[int, bytes]]:
-        """The frames of some kinds; blocks that have none are not even read."""
-        for block in self.reader.blocks(tags=tags):
-            payloads = None
-            for index, tag in enumerate(block.tags):
-                if tag in tags:
-                    payloads = payloads or block.payloads()
-                    yield tag, payloads[index]
 
 
 def owed(recording: Recording, upto: int, outbox: Outbox, outlets: dict[int, Outlet]) -> None:
