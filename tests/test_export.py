@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import journal
@@ -120,6 +120,7 @@ def test_what_is_exported_and_imported_is_the_same_frames(
 def test_every_kind_is_told_by_its_fields_and_comes_again(tag: int) -> None:
     kind = BY_TAG[tag]
 
+    @settings(max_examples=max(settings().max_examples // 6, 5))  # there are many kinds
     @given(st.lists(events_of(kind), min_size=1, max_size=3))
     def check(events: list[Event]) -> None:
         with TemporaryDirectory() as name:
@@ -166,6 +167,15 @@ def test_unknown_kinds_and_malformed_payloads_stay_byte_for_byte(tmp_path: Path)
         (None, {"base64": "Ag=="}),
     ]
     assert imported(exported(tmp_path / "a"), tmp_path / "b") == frames_of(tmp_path / "a")
+
+
+def test_a_journal_that_is_being_written_is_exported_as_far_as_it_goes(tmp_path: Path) -> None:
+    with Writer(tmp_path / "a") as writer:
+        writer.append(ClockRead(clock=0, time=1))
+        writer.flush()
+        lines = exported(tmp_path / "a")
+        writer.append(ClockRead(clock=0, time=2))
+    assert [frame.seq for frame in imported(lines, tmp_path / "b")] == [0]
 
 
 def test_a_recorded_journal_comes_again_and_goes_on(
@@ -234,6 +244,12 @@ WRONG: dict[str, Callable[[list[bytes]], list[bytes]]] = {
         changed(lines[3], payload={"size": 1, "hash": "00"}),
         *lines[4:],
     ],
+    "hidden behind escapes": lambda lines: [
+        *lines[:3],
+        changed(lines[3], payload={"size": 1, "hash": "00"}).replace(b"hash", b"h\\u0061sh"),
+        *lines[4:],
+    ],
+    "no UTF-8": lambda lines: [lines[0], lines[1].replace(b"ClockRead", b"\xff"), *lines[2:]],
     "a surrogate": lambda lines: [
         *lines[:2],
         changed(lines[2], fields={"stream": 1, "offset": 0, "data": {"text": "\ud800"}}),

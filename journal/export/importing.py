@@ -120,7 +120,8 @@ class _Lines:
             try:
                 found = parsed(line)
                 end = end_of(found)
-                row = None if end else row_of(found, importing.head)
+                may_hide = b'"hash"' in line or b"\\" in line  # what is escaped may say so too
+                row = None if end else row_of(found, importing.head, may_hide=may_hide)
             except (ValueError, MalformedEvent, LimitExceeded, RecursionError) as error:
                 raise malformed(self._number, self._offset, _plain(error)) from error
             if end is not None:

@@ -111,7 +111,7 @@ def _exact(tag: int, payload: bytes) -> Event | None:
 
 
 def _line(found: dict[str, Any]) -> bytes:
-    return json.dumps(found, separators=(",", ":")).encode("ascii") + b"\n"
+    return _encode(found).encode("ascii") + b"\n"
 
 
 # -- taking ---------------------------------------------------------------------------------------
@@ -135,14 +135,17 @@ def head_of(found: Any) -> Head:
     return Head(journal_id, created, first_seq, tuple(map(Secret, found["redacted"])))
 
 
-def row_of(found: Any, head: Head) -> Row:
-    """What the line of an event says; ValueError and MalformedEvent for what is none."""
+def row_of(found: Any, head: Head, *, may_hide: bool = True) -> Row:
+    """What the line of an event says; ValueError and MalformedEvent for what is none.
+
+    ``may_hide`` is off for a line in which nothing can be redacted.
+    """
     if not isinstance(found, dict):
         raise ValueError("it is no object")
     is_known = found.get("kind") is not None
     _check_keys(found, {"seq", "time", "tag", "kind", "fields" if is_known else "payload"})
     seq, time, tag = (number_from_json(found[name]) for name in ("seq", "time", "tag"))
-    if not head.redacted and is_redacted(found):
+    if not head.redacted and may_hide and is_redacted(found):
         raise ValueError("something was redacted, and the first line does not say so")
     if is_known:
         return Row(seq, time, tag, payload_of(tag, found["kind"], found["fields"]))
@@ -182,7 +185,7 @@ def end_of(found: Any) -> End | None:
 def parsed(line: bytes) -> Any:
     """A line as JSON; ValueError for what is none, or says the same thing twice."""
     try:
-        return json.loads(line, object_pairs_hook=_once, parse_constant=_refused)
+        return _decode(line.decode())
     except RecursionError:
         raise ValueError("it goes too deep") from None
 
@@ -221,3 +224,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refused(name: str) -> None:
     raise ValueError(f"{name} is no number")
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refused).decode
