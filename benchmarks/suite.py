@@ -14,7 +14,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import chart, log_suite, micro, replays, stacks, startup, workloads
+from benchmarks import (
+    chart,
+    log_suite,
+    micro,
+    replays,
+    snap_suite,
+    stacks,
+    startup,
+    workloads,
+)
 from benchmarks.figures import Figure, lines
 from benchmarks.stopwatch import modules
 
@@ -38,6 +47,7 @@ def _parts(rounds: int, *, quick: bool) -> dict[str, Part]:
     for name in stacks.CASES:
         parts[f"stacks-{name}"] = partial(stacks.figures, name, rounds)
     parts["startup"] = partial(startup.figures, QUICK_STARTS if quick else STARTS)
+    parts |= snap_suite.parts(rounds, snap_suite.QUICK if quick else snap_suite.FULL)
     return parts | log_suite.parts(rounds, log_suite.QUICK if quick else log_suite.FULL)
 
 

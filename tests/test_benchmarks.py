@@ -12,16 +12,33 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import chart, log_events, log_field, log_race, log_suite, stopwatch, suite
+from benchmarks import (
+    chart,
+    log_events,
+    log_field,
+    log_race,
+    log_suite,
+    micro,
+    snap_guests,
+    snap_resume,
+    snap_suite,
+    snap_take,
+    stopwatch,
+    suite,
+)
 from benchmarks.chart import Bar, Group
 from benchmarks.figures import Figure, Side, lines, ratios
 from benchmarks.log_race import Clock, Result, Runner
 from benchmarks.log_stores import Deed
 from benchmarks.peers import Span
+from journal import Reader, record, snapshots_of
 from journal.codec import decode
 from journal.events.descriptors import FileDescriptorWrite
+from tests.programs import program
 
 TINY = log_suite.Counts(events=300, pages=40, lookups=20, commits=16, mebibytes=1, starts=1)
+TINY_SNAPS = snap_suite.Counts(found_in=4, taken_of=4, taken=2, calls=20, restored=(16,), starts=1)
+
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -142,6 +159,49 @@ def test_a_part_measures_something(name: str) -> None:
     assert all(figure.values for figure in figures)
     assert "\n".join(lines(figures))
     ElementTree.fromstring(chart.svg(name, chart.groups(figures)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.deep if "resume" in name else ())
+        for name in sorted(snap_suite.parts(1, TINY_SNAPS))
+    ],
+)
+def test_a_part_of_snapshots_measures_something(name: str) -> None:
+    if "resume" in name:
+        program(name.removeprefix("snap-resume-"))
+    figures = list(snap_suite.parts(1, TINY_SNAPS)[name]())
+    assert any(figure.side is Side.OURS for figure in figures)
+    assert any(figure.verdict for figure in figures)
+    assert all(figure.values for figure in figures)
+    assert "\n".join(lines(figures))
+    ElementTree.fromstring(chart.svg(name, chart.groups(figures)))
+
+
+def test_a_guest_that_stands_still_says_for_how_long(tmp_path: Path) -> None:
+    wasm = snap_guests.standing(1, 2)
+    with snap_take._Stand(wasm, tmp_path) as stand:
+        assert stand._told("n")[1] < stand._told("s")[1]
+        stand.lap("r", 2)
+        stand.lap("p", 2)
+    with Reader(tmp_path / "journal") as reader:
+        infos = list(snapshots_of(reader))
+    # one when it begins, one that was asked for, and one for each lap
+    assert len(infos) == 4
+    assert all(info.has_stacks for info in infos)
+    first, _, whole, partly = (info.size for info in infos)
+    assert first > whole > partly > 0
+    assert whole > 2 * 4096
+
+
+def test_a_resume_that_says_nothing_more_is_told_of(tmp_path: Path) -> None:
+    with record(
+        micro.module_of("yield", 1), tmp_path / "journal", cache=stopwatch.modules()
+    ) as recorder:
+        assert recorder.wait() is not None
+    with pytest.raises(SystemExit, match="said nothing more"):
+        snap_resume._resumed(tmp_path / "journal", 0, ())
 
 
 def test_a_peer_that_is_not_installed_is_left_out_with_a_sentence(

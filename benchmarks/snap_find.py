@@ -1,0 +1,121 @@
+"""Finding what was written: asking the kernel, comparing with a copy, and hashing all pages."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from statistics import median
+
+from xxhash import xxh3_64_intdigest
+
+from benchmarks.figures import RATIO, Figure, Side, ratios
+from benchmarks.peers import Span
+from benchmarks.stopwatch import Stopwatch
+from journal.engine.mapping import Mirror
+from journal.engine.written import PAGE_SIZE, ByComparing, ByKernel, Written
+
+WRITTEN_COUNT = 100
+MILLISECONDS_MAX = 0.2
+HASHING_RATIO_MIN = 50.0
+
+_MEBIBYTE = 1 << 20
+_TAKES = 15
+_ASKING, _COMPARING, _HASHING = "asking the kernel", "comparing with a copy", "hashing all pages"
+_SIDES = {_ASKING: Side.OURS, _COMPARING: Side.OURS, _HASHING: Side.PEER}
+
+
+def figures(rounds: int, mebibytes: int) -> Iterator[Figure]:
+    """A hundred pages, which lie anywhere, found again and again; the median of each round."""
+    group = f"snapshots: {WRITTEN_COUNT} written pages of {mebibytes} MiB found"
+    found: dict[str, list[Span]] = {}
+    with ExitStack() as stack:
+        seeker = stack.enter_context(closing(_Seeker(mebibytes)))
+        for index in range(rounds + 1):
+            for name, span in seeker.round():
+                if index:
+                    found.setdefault(name, []).append(span)
+    for clock in ("cpu", "wall"):
+        times = {name: tuple(getattr(s, clock) for s in spans) for name, spans in found.items()}
+        for name, values in times.items():
+            yield Figure(
+                group=group,
+                name=f"{name}, {clock}",
+                unit="ms",
+                values=tuple(value * 1000 for value in values),
+                limit=MILLISECONDS_MAX if name == _ASKING else None,
+                side=_SIDES[name] if clock == "cpu" else Side.NONE,
+            )
+        for name, floor in ((_ASKING, HASHING_RATIO_MIN), (_COMPARING, None)):
+            if name in times:
+                yield Figure(
+                    group=group,
+                    name=f"{_HASHING} / {name}, {clock}",
+                    unit=RATIO,
+                    values=ratios(times[_HASHING], times[name]),
+                    floor=floor,
+                )
+
+
+class _Seeker:
+    """A memory, a copy of it, and who finds what is written to it."""
+
+    def __init__(self, mebibytes: int) -> None:
+        self._size = mebibytes * _MEBIBYTE
+        self._memory, self._copy = Mirror(self._size), Mirror(self._size)
+        self._random = random.Random(mebibytes)
+        block = os.urandom(_MEBIBYTE)
+        for number in range(self._size // PAGE_SIZE):
+            at = number * PAGE_SIZE % _MEBIBYTE
+            for each in (self._memory, self._copy):
+                each.put(number, block[at : at + PAGE_SIZE])
+        self._finders: dict[str, Written] = {}
+        try:
+            self._finders[_ASKING] = ByKernel(self._memory.address, self._size)
+        except OSError:
+            print("this kernel cannot tell which pages are written: that is left out")
+        self._finders[_COMPARING] = ByComparing(self._memory.address, self._copy.address)
+
+    def round(self) -> Iterator[tuple[str, Span]]:
+        """What each way takes: the median of a few times, for those that are fast."""
+        for name, finder in self._finders.items():
+            times = _TAKES if name == _ASKING else 1
+            spans = [self._found(finder) for _ in range(times)]
+            yield (
+                name,
+                Span(*(median(getattr(s, clock) for s in spans) for clock in Span.__slots__)),
+            )
+        yield _HASHING, self._timed(self._hash)
+
+    def _found(self, finder: Written) -> Span:
+        numbers = self._random.sample(range(self._size // PAGE_SIZE), WRITTEN_COUNT)
+        for number in numbers:
+            page = self._memory.page(number)
+            self._memory.put(number, bytes([page[0] ^ 1]) + page[1:])
+        runs: list[tuple[int, int]] = []
+        span = self._timed(lambda: runs.extend(finder.take(self._size)))
+        found = {number for start, stop in runs for number in range(start, stop)}
+        assert found >= set(numbers), "not all were found"
+        for number in numbers:
+            self._copy.put(number, self._memory.page(number))
+        return span
+
+    def _hash(self) -> None:
+        array = (ctypes.c_ubyte * self._size).from_address(self._memory.address)
+        with memoryview(array).cast("B") as view:
+            for at in range(0, self._size, PAGE_SIZE):
+                xxh3_64_intdigest(view[at : at + PAGE_SIZE])
+
+    def _timed(self, work: Callable[[], None]) -> Span:
+        watch = Stopwatch()
+        work()
+        return watch.lap()
+
+    def close(self) -> None:
+        """Let go of the memories."""
+        for finder in self._finders.values():
+            finder.close()
+        for each in (self._memory, self._copy):
+            each.close()

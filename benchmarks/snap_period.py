@@ -1,0 +1,100 @@
+"""A snapshot every tenth of a second, of a guest that computes and changes memory meanwhile."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import journal
+from benchmarks import snap_guests
+from benchmarks.figures import RATIO, Figure, Side, ratios
+from benchmarks.peers import Span
+from benchmarks.stopwatch import FOLDER, Stopwatch, modules
+from journal import Durability, Snapshots, Stacks, Trigger
+
+PERIOD_SECONDS = 0.1
+RATIO_MAX = 1.10
+
+_WORK = 3_000_000
+"""Random numbers that the guest draws between two calls: about ten milliseconds."""
+_TURNS = 10
+"""Calls between which it changes the same pages: so it is about one in a hundred in each period."""
+_PLAIN, _PERIODIC = "without snapshots", f"a snapshot every {PERIOD_SECONDS:g} s"
+
+
+class Run(NamedTuple):
+    """What one run took, in which the guest computed and called, and its snapshots."""
+
+    span: Span
+    snapshots: int
+    pages: int
+
+
+def figures(rounds: int, mebibytes: int, times: int) -> Iterator[Figure]:
+    """Ratios of the run with snapshots to the same instrumented module without."""
+    pages = snap_guests.hundredth(mebibytes)
+    wasm = snap_guests.computing(mebibytes, pages, work=_WORK, turns=_TURNS, times=times)
+    wanted = {
+        _PLAIN: Snapshots(stacks=Stacks.ALWAYS, on=frozenset({Trigger.SIGALRM})),
+        _PERIODIC: Snapshots(
+            stacks=Stacks.ALWAYS,
+            on=frozenset({Trigger.PERIODIC_INTERVAL}),
+            period_seconds=PERIOD_SECONDS,
+        ),
+    }
+    found: dict[str, list[Run]] = {name: [] for name in wanted}
+    for index in range(rounds + 1):
+        for name in wanted if index % 2 else reversed(wanted):
+            run = _run(wasm, wanted[name])
+            if index:
+                found[name].append(run)
+    group = f"snapshots: a guest of {mebibytes} MiB that changes {pages} pages between calls"
+    for clock in ("cpu", "wall"):
+        times_of = {
+            name: tuple(getattr(run.span, clock) for run in runs) for name, runs in found.items()
+        }
+        yield Figure(
+            group=group,
+            name=f"{_PERIODIC} / {_PLAIN}, {clock}",
+            unit=RATIO,
+            values=ratios(times_of[_PERIODIC], times_of[_PLAIN]),
+            limit=RATIO_MAX,
+        )
+        for name, values in times_of.items():
+            side = Side.OURS if name == _PERIODIC else Side.LIMIT
+            side = side if clock == "cpu" else Side.NONE
+            yield Figure(group=group, name=f"{name}, {clock}", unit="s", values=values, side=side)
+    yield from _counted(group, found[_PERIODIC])
+
+
+def _counted(group: str, runs: list[Run]) -> Iterator[Figure]:
+    counts = tuple(float(run.snapshots) for run in runs)
+    yield Figure(group=group, name="snapshots in a run", unit="", values=counts)
+    pages = tuple(run.pages / max(run.snapshots, 1) for run in runs)
+    yield Figure(group=group, name="pages in a snapshot", unit="", values=pages)
+
+
+def _run(wasm: Path, snapshots: Snapshots) -> Run:
+    """From when the guest begins to compute; what it is filled with first does not count."""
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        path = Path(folder) / "journal"
+        with journal.record(
+            wasm,
+            path,
+            cache=modules(),
+            durability=Durability.INTERVAL,
+            snapshots=snapshots,
+        ) as guest:
+            # the first snapshot has all pages, and is not what is measured
+            first = guest.snapshot()
+            watch = Stopwatch()
+            guest.close_stdin()
+            outcome = guest.wait()
+            span = watch.lap()
+        assert outcome is not None
+        assert outcome.code == 0, outcome
+        with journal.Reader(path) as reader:
+            infos = [info for info in journal.snapshots_of(reader) if info.seq > (first or 0)]
+    return Run(span, len(infos), sum(info.pages for info in infos))

@@ -1,0 +1,185 @@
+"""Bringing a guest back: from nothing to its first call, and to having changed pages after that."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import journal
+from benchmarks import snap_guests
+from benchmarks.figures import Figure, Side
+from benchmarks.peers import Span
+from benchmarks.stopwatch import FOLDER
+from journal import Snapshots, Trigger
+from journal.engine import identity as identities
+from journal.engine.calls.state import State
+from journal.engine.choosing import Choice, choose
+from journal.engine.inputs import BytesSource, Interrupter
+from journal.engine.module import define_imports
+from journal.engine.outputs import STDERR, STDOUT, Outlet
+from journal.engine.process import Outcome, Process
+from journal.engine.program import Program, prepare
+from journal.engine.recorded import Discard, Recording
+from journal.engine.recorder import started
+from journal.engine.seam import Instance
+from journal.events.streams import TargetKind
+
+MILLISECONDS_MAX = 3.0
+FEW, MANY = 100, 4000
+
+
+class Times(NamedTuple):
+    """What an instance alone takes, and all up to the guest's first call.
+
+    And what the guest takes then to change few pages, and many.
+    """
+
+    instance: Span
+    back: Span
+    few: Span
+    many: Span
+
+
+def figures(rounds: int, sizes: tuple[int, ...]) -> Iterator[Figure]:
+    """Guests of so many MiB; each is brought back once in each round."""
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        rigs = {size: _Rig(size, Path(folder)) for size in sizes}
+        found: dict[int, list[Times]] = {size: [] for size in sizes}
+        for index in range(rounds + 1):
+            for size in sizes if index % 2 else reversed(sizes):
+                times = rigs[size].bring_back()
+                if index:
+                    found[size].append(times)
+        for rig in rigs.values():
+            rig.recording.reader.close()
+    figures = [figure for size, runs in found.items() for figure in _of_size(size, runs)]
+    yield from sorted(figures, key=lambda figure: figure.group, reverse=True)
+    yield from _of_pages(found)
+
+
+def _of_size(size: int, runs: list[Times]) -> Iterator[Figure]:
+    for clock in ("wall", "cpu"):
+        group = f"snapshots: a guest brought back to its first call, {clock}"
+        back, alone = (
+            tuple(1000 * getattr(getattr(run, name), clock) for run in runs)
+            for name in ("back", "instance")
+        )
+        yield Figure(
+            group=group,
+            name=f"{size} MiB, beyond an instance",
+            unit="ms",
+            values=tuple(a - b for a, b in zip(back, alone, strict=True)),
+            limit=MILLISECONDS_MAX,
+            side=Side.OURS,
+        )
+        yield Figure(
+            group=group,
+            name=f"{size} MiB: an instance alone",
+            unit="ms",
+            values=alone,
+            side=Side.LIMIT,
+        )
+
+
+def _of_pages(found: dict[int, list[Times]]) -> Iterator[Figure]:
+    for count, name in ((FEW, "few"), (MANY, "many")):
+        for size, runs in found.items():
+            yield Figure(
+                group=f"snapshots: {count} pages changed by a guest that was brought back, CPU",
+                name=f"of {size} MiB",
+                unit="µs a page",
+                values=tuple(getattr(run, name).cpu / count * 1e6 for run in runs),
+                side=Side.OURS,
+            )
+
+
+class _Rig:
+    """A journal whose last event is a snapshot, and what is compiled and cached for it."""
+
+    def __init__(self, mebibytes: int, folder: Path) -> None:
+        self._cache = folder / "modules"
+        path = folder / f"{mebibytes}.journal"
+        with journal.record(
+            snap_guests.touching(mebibytes, FEW, MANY),
+            path,
+            cache=self._cache,
+            durability=journal.Durability.NONE,
+            snapshots=Snapshots(on=frozenset({Trigger.EXPLICIT}), stop_after=True),
+        ) as guest:
+            guest.wait()
+        with journal.Reader(path) as reader:
+            (last,) = reader.last(1)
+        self.recording = Recording(path, last.seq + 1)
+        module = identities.module_of(self.recording.identity, None)
+        self._choice = Choice(Snapshots(), self._cache, print, reexecute=False)
+        self._module = module
+        self._program: Program | None = None
+
+    def bring_back(self) -> Times:
+        """Once from the start of a process's run; what is cached is, after the first time."""
+        recording, identity = self.recording, self.recording.identity
+        form, start = choose(recording, self._module, self._choice)
+        assert start is not None
+        program = self._program = self._program or prepare(
+            form, identity.configuration, self._cache
+        )
+        instance = _instance_alone(program, identity)
+        process = Process(
+            program,
+            identity,
+            Discard(),
+            outlets={stream: Outlet(TargetKind.CAPTURED) for stream in (STDOUT, STDERR)},
+            stdin=BytesSource(b""),
+            interrupter=Interrupter(),
+            recorded=recording.batches(start.info.seq + 1),
+            start=start,
+        )
+        calls = _Calls(process.state)
+        ended: list[Outcome] = []
+
+        def work() -> None:
+            calls.note()
+            ended.append(process.run())
+
+        started(work, identity.configuration.native_stack_size).join()
+        assert [outcome.code for outcome in ended] == [0], ended
+        return Times(instance, *calls.spans)
+
+
+class _Calls:
+    """When the guest read its clock, by both of ours."""
+
+    def __init__(self, state: State) -> None:
+        self.spans: list[Span] = []
+        self._before: Span | None = None
+        realtime, self._read = state.clocks.live
+        state.clocks.live = (realtime, self._answer)
+
+    def note(self) -> None:
+        """In the guest's thread: a span ends, and the next begins."""
+        now, before = _now(), self._before
+        if before is not None:
+            self.spans.append(Span(now.cpu - before.cpu, now.wall - before.wall))
+        self._before = _now()
+
+    def _answer(self) -> bytes:
+        self.note()
+        return self._read()
+
+
+def _now() -> Span:
+    return Span(time.thread_time(), time.perf_counter())
+
+
+def _instance_alone(program: Program, identity: identities.Identity) -> Span:
+    """A new instance of a module, and nothing else."""
+    instance = Instance(program.engine, lambda: None)
+    state: Any = None
+    define_imports(instance, program.compiled, identity.configuration, state)
+    begin = _now()
+    instance.instantiate(program.compiled)
+    end = _now()
+    return Span(end.cpu - begin.cpu, end.wall - begin.wall)

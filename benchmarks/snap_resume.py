@@ -1,0 +1,121 @@
+"""Resuming a real program in the middle of its work, as a shell sees it: until it says more."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import journal
+from benchmarks.figures import Figure, Side
+from benchmarks.peers import ROOT, Span
+from benchmarks.startup import environment
+from benchmarks.stopwatch import FOLDER
+from journal import Durability, Placed, Snapshots, Stacks, Trigger
+from tools import programs
+
+MILLISECONDS_MAX = {"quickjs": 300.0, "cpython": 400.0}
+
+_SCRIPTS = {"quickjs": "snap_workload.js", "cpython": "snap_workload.py"}
+_ARGUMENTS = {"quickjs": ("qjs", "--std"), "cpython": ("python",)}
+_CACHE = FOLDER / "wasm-journal" / "modules"
+_HELD_AT = 20
+"""The round of its work in which the program is held up, or soon after."""
+_RESUMED, _REEXECUTED = "from a snapshot", "executed again"
+
+
+def figures(name: str, times: int) -> Iterator[Figure]:
+    """What a resume takes until the program's next line, from a snapshot and without.
+
+    The first time makes the image and compiles, and is not counted.
+    """
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        path = Path(folder) / "journal"
+        said = _recorded(name, path)
+        found: dict[str, list[Span]] = {_RESUMED: [], _REEXECUTED: []}
+        for index in range(times + 1):
+            for way, options in ((_RESUMED, ()), (_REEXECUTED, ("--reexecute",))):
+                span = _resumed(path, said, options)
+                if index:
+                    found[way].append(span)
+    for clock in ("wall", "cpu"):
+        for way, spans in found.items():
+            yield Figure(
+                group=f"snapshots: {name} resumed until its next line, {clock}",
+                name=way,
+                unit="ms",
+                values=tuple(getattr(span, clock) * 1000 for span in spans),
+                limit=MILLISECONDS_MAX[name] if way == _RESUMED else None,
+                side=Side.OURS if way == _RESUMED else Side.PEER,
+            )
+
+
+def _recorded(name: str, path: Path) -> int:
+    """A journal whose last event is a snapshot; the number of the last line that it has."""
+    script = ROOT / "benchmarks" / _SCRIPTS[name]
+    answers, stdout = os.pipe()
+    with (
+        os.fdopen(answers, encoding="utf-8") as lines,
+        journal.record(
+            programs.fetch(name),
+            path,
+            args=[*_ARGUMENTS[name], f"/{script.name}"],
+            copies=[Placed(str(script), f"/{script.name}")],
+            stdin=b"",
+            stdout=stdout,
+            cache=_CACHE,
+            durability=Durability.INTERVAL,
+            snapshots=Snapshots(
+                stacks=Stacks.ALWAYS, on=frozenset({Trigger.EXPLICIT}), stop_after=True
+            ),
+            note=print,
+        ) as guest,
+    ):
+        while _number(lines.readline()) < _HELD_AT:
+            pass
+        guest.snapshot()
+        guest.wait()
+        os.close(stdout)
+        return max((_number(line) for line in lines), default=_HELD_AT)
+
+
+def _number(line: str) -> int:
+    return int(line.split()[0])
+
+
+def _resumed(path: Path, said: int, options: tuple[str, ...]) -> Span:
+    """Resume a copy of a journal until a line comes behind the one that was ``said``."""
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        copy = Path(folder) / "journal"
+        shutil.copy(path, copy)
+        command = [sys.executable, "-m", "journaltool", "resume", "--quiet", *options, str(copy)]
+        before, begin = _children(), time.perf_counter()
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**environment(), "XDG_CACHE_HOME": str(FOLDER)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if _number(line) > said:
+                    break
+            else:
+                sys.exit(f"a resume said nothing more: {process.wait()}")
+            wall = time.perf_counter() - begin
+            process.kill()
+            process.stdout.close()
+        return Span(_children() - before, wall)
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

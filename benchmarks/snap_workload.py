@@ -1,0 +1,15 @@
+"""Builds objects, and then says where it is every few milliseconds: also when it is resumed."""
+
+import json
+from typing import Any
+
+records: list[dict[str, Any]] = [
+    {"id": i, "name": f"record {i}", "tags": [i % 7, i % 11]} for i in range(50_000)
+]
+kept = {record["name"]: json.dumps(record) for record in records}
+total, at = 0, 0
+while True:
+    for i in range(2000):
+        total = (total * 31 + records[(at * 2000 + i) % 50_000]["id"]) % 65521
+    print(at, total, flush=True)
+    at += 1
