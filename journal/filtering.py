@@ -225,11 +225,17 @@ class _Filter:
 
     def _count(self, tags: bytes, mask: bytes) -> None:
         if 0 not in mask:
-            self._kept.update(tags)
+            for tag in set(tags):
+                self._kept[tag] += tags.count(tag)
             return
-        every, kept = Counter(tags), Counter(compress(tags, mask))
-        self._kept.update(kept)
-        self._dropped.update(every - kept)
+        masked = int.from_bytes(tags, "little") & int.from_bytes(mask, "little") * 255
+        kept = masked.to_bytes(len(tags), "little")
+        for tag in set(tags):
+            count = kept.count(tag)
+            if count:
+                self._kept[tag] += count
+            if missing := tags.count(tag) - count:
+                self._dropped[tag] += missing
 
 
 def _nothing(index: int) -> bytes:

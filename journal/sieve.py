@@ -8,6 +8,7 @@ left is decoded.
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 
 from journal.block import Block, BlockHeader, bitmap_of
 from journal.errors import MalformedEvent
@@ -18,7 +19,7 @@ from journal.expression import And, Compare, Or, Tree, parse
 from journal.frame import Frame
 from journal.literals import Base, Clock, Moment
 from journal.naming import FOLLOWED, Names
-from journal.operands import DESCRIPTOR, GROUP, PATH, TAG, TAGS
+from journal.operands import DESCRIPTOR, GROUP, PATH, SEQ, TAG, TAGS, TIME
 from journal.predicate import Predicate
 
 PREAMBLE = frozenset(
@@ -28,6 +29,8 @@ PREAMBLE = frozenset(
 
 _NO, _YES, _ASK = 0, 1, 2
 _EVERY = 1 << 64
+_BOUNDS = ("==", "<", "<=", ">", ">=")
+_ASKED = bytes(value == _ASK for value in range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +101,12 @@ class Sieve:
         preamble: bool = False,
         malformed: Callable[[MalformedEvent], bool] = _raise,
     ) -> None:
-        self.predicate = Predicate(question.tree, clock, negated=not keep)
-        self._start = question.start
-        self._stop = _EVERY if question.stop is None else question.stop
-        self._since = _time(question.since, clock, 0)
-        self._until = _time(question.until, clock, _EVERY)
+        tree, bounds = _bounded(question.tree, clock)
+        self.predicate = Predicate(tree, clock, negated=not keep)
+        self._start = max(question.start, bounds[SEQ][0])
+        self._stop = min(_EVERY if question.stop is None else question.stop, bounds[SEQ][1])
+        self._since = max(_time(question.since, clock, 0), bounds[TIME][0])
+        self._until = min(_time(question.until, clock, _EVERY), bounds[TIME][1])
         self._names = Names() if self.predicate.needs_paths else None
         self._malformed = malformed
         always = PREAMBLE if preamble else frozenset()
@@ -167,8 +171,7 @@ class Sieve:
     def _asked(self, block: Block, mask: bytearray) -> bytes:
         """Decide what has to be looked at."""
         predicate, names = self.predicate, self._names
-        places = range(block.count)
-        picks = [at for at in places if mask[at] == _ASK]
+        picks = list(compress(range(block.count), mask.translate(_ASKED)))
         if names is not None:
             followed = block.select(FOLLOWED)
             picks = sorted({*picks, *followed})
@@ -222,6 +225,33 @@ class Sieve:
             if tag in never:
                 found[tag] = _NO
         return bytes(found)
+
+
+def _bounded(tree: Tree | None, clock: Clock) -> tuple[Tree | None, dict[str, tuple[int, int]]]:
+    """Take out of a tree what bounds numbers and times: they are looked up, not asked for.
+
+    Gives the rest of it, and of each from which to before which it may be.
+    """
+    bounds = {SEQ: (0, _EVERY), TIME: (0, _EVERY)}
+    rest = []
+    for part in tree.parts if isinstance(tree, And) else () if tree is None else (tree,):
+        value = part.values[0] if isinstance(part, Compare) and part.name in bounds else None
+        if isinstance(value, Moment):
+            value = clock.time(value)
+        # what bounds nothing is asked for
+        if (
+            not (isinstance(part, Compare) and isinstance(value, int))
+            or part.operator not in _BOUNDS
+        ):
+            rest.append(part)
+        else:
+            low, high = bounds[part.name]
+            start = {"==": value, ">=": value, ">": value + 1}.get(part.operator, 0)
+            stop = {"==": value + 1, "<=": value + 1, "<": value}.get(part.operator, _EVERY)
+            bounds[part.name] = (max(low, start), min(high, stop))
+    if len(rest) > 1:
+        return And(tuple(rest)), bounds
+    return (rest[0] if rest else None), bounds
 
 
 def _bits(column: bytes, followed: frozenset[int]) -> int:

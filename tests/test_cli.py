@@ -27,6 +27,7 @@ COMMANDS = (
     *("run", "resume", "snapshot", "snapshots", "replay"),
     *("inspect", "tail", "info", "verify", "recover", "concat"),
     *("split", "cut", "export", "import", "extract"),
+    *("filter", "stats", "completion"),
 )
 WAIT_SECONDS = 60.0
 
@@ -147,6 +148,10 @@ def test_the_version_is_that_of_the_library(tmp_path: Path) -> None:
         ("recover", "--max-search", "much", "a.journal", "b.journal"),
         ("concat", "a.journal", "b.journal"),
         ("concat", "-o", "b.journal"),
+        ("filter", "a.journal"),
+        ("filter", "a.journal", "--dry-run", "--where", "fd ="),
+        ("stats",),
+        ("completion",),
         ("frobnicate",),
     ],
 )

@@ -33,7 +33,7 @@ from journal.events.inputs import ClockRead
 from journal.events.paths import CreateSymbolicLink, PathRename, UnlinkFile
 from journal.events.process import ModulePart, Mount, MountKind, ProcessStart, Seal
 from journal.events.streams import StreamWrite
-from journal.expression import parse
+from journal.expression import And, Compare, Tree, parse
 from journal.literals import Base, Clock, Moment
 from journal.naming import Names
 from journal.predicate import Predicate
@@ -86,6 +86,21 @@ def pairs(events: list[Event]) -> list[tuple[int, bytes]]:
     return [(event.tag, codec.encode(event)) for event in events]
 
 
+def bounding() -> st.SearchStrategy[Tree]:
+    """An expression that bounds numbers and times, and says more or not."""
+    operators = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
+    of_seq = st.builds(
+        lambda operator, value: Compare("seq", operator, (value,)), operators, st.integers(-2, 40)
+    )
+    of_time = st.builds(
+        lambda operator, value: Compare("time", operator, (value,)),
+        operators,
+        st.builds(Moment, st.sampled_from(Base), st.integers(0, 400)) | st.integers(900, 1300),
+    )
+    several = st.lists(of_seq | of_time | trees(), min_size=2, max_size=4).map(tuple)
+    return of_seq | of_time | st.builds(And, several)
+
+
 @st.composite
 def questions(draw: st.DrawFn) -> Question:
     """Any question, most of its parts left out."""
@@ -103,7 +118,7 @@ def questions(draw: st.DrawFn) -> Question:
         until=maybe(moments, None),  # type: ignore[arg-type]
         descriptors=maybe(st.frozensets(st.integers(0, 4), max_size=3), frozenset()),  # type: ignore[arg-type]
         paths=maybe(st.sampled_from([("**",), ("/tmp/*", "a"), ("*",)]), ()),  # type: ignore[arg-type]
-        where=maybe(trees(), None),  # type: ignore[arg-type]
+        where=maybe(trees() | bounding(), None),  # type: ignore[arg-type]
     )
 
 

@@ -5,10 +5,12 @@ from typing import Annotated
 import typer
 
 from journaltool import (
+    completion,
     concat,
     cut,
     export,
     extract,
+    filter,
     import_,
     info,
     inspect,
@@ -19,12 +21,13 @@ from journaltool import (
     snapshot,
     snapshots,
     split,
+    stats,
     tail,
     verify,
 )
 
 app = typer.Typer(
-    add_completion=False,
+    add_completion=False,  # two options of every help; there is a command for it
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would take the brackets of HOST::GUEST[:ro] for its markup
@@ -64,8 +67,8 @@ def _main(
 
 
 app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(run.run)
-_READING = (snapshots, replay, inspect, tail, info, verify, recover, concat, split, cut)
-_MOVING = (export, import_, extract)
+_READING = (snapshots, replay, inspect, tail, info, stats, verify, recover, concat, split, cut)
+_MOVING = (filter, export, import_, extract, completion)
 for _command in (resume, snapshot, *_READING, *_MOVING):
     _name = _command.__name__.rpartition(".")[2]
     _shown = _name.rstrip("_")  # of import
