@@ -490,3 +490,13 @@ def test_a_member_is_called_by_its_name_however_it_is_written() -> None:
         BY_TAG[59](when=0, trigger=Trigger.FIRST_LISTEN, digest=b"")  # type: ignore[call-arg]
     )
     assert all(Predicate(tree).holds(0, 0, 59, payload, None) for tree in checks)
+
+
+def test_what_has_no_values_is_unlike_nothing() -> None:
+    kind = BY_TAG[142]
+    empty = codec.encode(kind(memory=0, size=0, numbers=(), kinds=b"", data=b""))  # type: ignore[call-arg]
+    some = codec.encode(kind(memory=0, size=0, numbers=(3,), kinds=b"", data=b""))  # type: ignore[call-arg]
+    predicate = Predicate(parse("numbers != 5"))
+    assert not predicate.holds(0, 0, 142, empty, None)
+    assert predicate.holds(0, 0, 142, some, None)
+    assert Predicate(parse("not numbers == 5")).holds(0, 0, 142, empty, None)
