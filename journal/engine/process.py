@@ -38,6 +38,9 @@ from journal.events.snapshots import Trigger
 
 BACKTRACE_SIZE_MAX = 4096
 
+#: How often it is looked whether a period is over: with once in each, every second one is missed.
+_TICKS_A_PERIOD = 4
+
 #: What comes of taking apart an answer in a journal that is not what its kind says.
 _MALFORMED = (struct.error, ValueError, LookupError)
 
@@ -163,7 +166,7 @@ class Process:
         self._snapshots = snapshots
         gate = Gate() if program.form.is_shown else None
         self._instance = Instance(program.engine, self._on_tick, gate)
-        interval = min(INTERVAL_SECONDS, snapshots.period_seconds)
+        interval = min(INTERVAL_SECONDS, snapshots.period_seconds / _TICKS_A_PERIOD)
         self._ticker = Ticker(self._instance.increment_epoch, interval)
         self.state = State(
             tape=self.tape,
