@@ -1,12 +1,14 @@
 """Guests run as real processes and killed with SIGKILL, and what must be the same in the end.
 
 A `Plan` says how a guest is run, a `Trial` runs it over as many processes as it takes. A kill comes
-from outside: at a moment, or by `strace` as a thread enters a chosen system call.
+from outside: at a moment, or by `strace` as a thread enters a chosen system call. Or it comes where
+one of our own functions is called.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -32,6 +34,39 @@ CACHE_HOME = ROOT / ".cache"
 CACHE = CACHE_HOME / "wasm-journal" / "modules"
 JOURNALTOOL = (sys.executable, "-m", "journaltool")
 STRACE = ("strace", "--follow-forks", "-qqq")
+_POKE_SECONDS = (0.002, 0.03)
+#: The last of those that a process catches before its guest starts: it means a snapshot is asked.
+_READY = signal.SIGUSR1
+
+#: A command line that is killed where it calls a function for the nth time, before that or after.
+_DEED = """
+import os, signal, sys
+from importlib import import_module
+
+where, nth, after = sys.argv[1:4]
+del sys.argv[1:4]
+module, _, name = where.partition(":")
+owner = import_module(module)
+*path, last = name.split(".")
+for part in path:
+    owner = getattr(owner, part)
+done, count = getattr(owner, last), 0
+
+def counted(*given, **named):
+    global count
+    count += 1
+    is_it = count == int(nth)
+    if is_it and not int(after):
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = done(*given, **named)
+    if is_it:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+setattr(owner, last, counted)
+from journaltool import main
+main()
+"""
 
 
 class Place(Enum):
@@ -65,7 +100,10 @@ class Input(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a guest is run."""
+    """How a guest is run; ``options`` are of its recording and of each resume.
+
+    As long as a process runs and is not traced, it is sent ``signals`` by chance.
+    """
 
     module: Path
     arguments: tuple[str, ...]
@@ -77,11 +115,14 @@ class Plan:
     in_flight: str = "repeat"
     copies: tuple[tuple[Path, str], ...] = ()
     guest_directory: str = "/work"
+    options: tuple[str, ...] = ()
+    signals: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return (
             f"files in {self.place.value}, output to {self.outputs.value}, input from "
-            f"{self.input.value}, durability {self.durability}, in flight {self.in_flight}"
+            f"{self.input.value}, durability {self.durability}, in flight {self.in_flight}, "
+            f"{' '.join(self.options)}, signals {self.signals}"
         )
 
 
@@ -101,7 +142,19 @@ class Call:
     nth: int
 
 
-Kill = Moment | Call
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """A kill as the process is about to call, or has called, a function of ours, the nth time.
+
+    ``where`` is the module and the function's name in it, with a colon between them.
+    """
+
+    where: str
+    nth: int = 1
+    after: bool = False
+
+
+Kill = Moment | Call | Deed
 
 
 @dataclass(slots=True)
@@ -164,12 +217,16 @@ class Trial:
     def run(self, tracing: tuple[str, ...], kill: Kill | None = None) -> int:
         """One process, under the command `tracing`."""
         command = resume_command(self) if self.journal.exists() else record_command(self)
+        if isinstance(kill, Deed):
+            command[1:3] = ["-c", _DEED, kill.where, str(kill.nth), str(int(kill.after))]
         streams, listeners = _streams(self)
         try:
             process = _start([*tracing, *command], streams)
         finally:
             for descriptor in set(streams):
                 os.close(descriptor)
+        if self.plan.signals and not tracing:
+            listeners.append(_poked(process, self.plan.signals))
         if isinstance(kill, Moment):
             _kill_at(process, self.journal, kill, self.size)
         self.codes.append(process.wait(DEADLINE_SECONDS))
@@ -201,13 +258,13 @@ def record_command(trial: Trial) -> list[str]:
     options += [kind, f"{trial.directory}::{plan.guest_directory}"]
     for host, guest in plan.copies:
         options += ["--copy", f"{host}::{guest}"]
-    return [*JOURNALTOOL, "run", *options, str(plan.module), *plan.arguments]
+    return [*JOURNALTOOL, "run", *options, *plan.options, str(plan.module), *plan.arguments]
 
 
 def resume_command(trial: Trial) -> list[str]:
     """The command that resumes a journal."""
     options = ["--durability", trial.plan.durability, "--in-flight", trial.plan.in_flight]
-    return [*JOURNALTOOL, "resume", *options, "--quiet", str(trial.journal)]
+    return [*JOURNALTOOL, "resume", *options, *trial.plan.options, "--quiet", str(trial.journal)]
 
 
 def _start(command: list[str], streams: tuple[int, int, int]) -> subprocess.Popen[bytes]:
@@ -234,6 +291,31 @@ def _kill_at(process: subprocess.Popen[bytes], path: Path, moment: Moment, size:
         process.wait(moment.later_seconds)
     except subprocess.TimeoutExpired:
         process.kill()
+
+
+def _poked(process: subprocess.Popen[bytes], signals: Sequence[int]) -> threading.Thread:
+    """Send a process signals by chance, as long as it catches them; one that stopped goes on."""
+    chance = random.Random(process.pid)
+
+    def poke() -> None:
+        while process.poll() is None:
+            time.sleep(chance.uniform(*_POKE_SECONDS))
+            if _catches(process.pid, _READY):
+                process.send_signal(chance.choice(signals))
+            process.send_signal(signal.SIGCONT)
+
+    thread = threading.Thread(target=poke, daemon=True)
+    thread.start()
+    return thread
+
+
+def _catches(pid: int, number: int) -> bool:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    (caught,) = [line.split()[1] for line in lines if line.startswith("SigCgt:")] or ["0"]
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def _streams(trial: Trial) -> tuple[tuple[int, int, int], list[threading.Thread]]:
