@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from journal.checking import Check, Cursor, Figures
     from journal.codec import decode, encode
     from journal.commit import Commit
+    from journal.compaction import Compaction, Policy, compact
     from journal.concatenating import Concatenation, concat
     from journal.engine.configuration import (
         Configuration,
@@ -100,6 +101,9 @@ _HERE = {
     "decode": "codec",
     "encode": "codec",
     "Commit": "commit",
+    "Compaction": "compaction",
+    "Policy": "compaction",
+    "compact": "compaction",
     "Concatenation": "concatenating",
     "concat": "concatenating",
     "export_lines": "export",
@@ -160,6 +164,7 @@ __all__ = [
     "Check",
     "Checked",
     "Commit",
+    "Compaction",
     "Concatenation",
     "Configuration",
     "CorruptBlock",
@@ -199,6 +204,7 @@ __all__ = [
     "Outcome",
     "OutputLost",
     "Placed",
+    "Policy",
     "Question",
     "Reader",
     "Recorder",
@@ -221,6 +227,7 @@ __all__ = [
     "Writer",
     "__version__",
     "accelerated",
+    "compact",
     "concat",
     "cut",
     "decode",

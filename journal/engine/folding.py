@@ -19,8 +19,9 @@ from journal.engine.calls.descriptors import (
 )
 from journal.engine.calls.paths import carry_out, must_be_writable
 from journal.engine.calls.state import State
-from journal.engine.descriptors import DESCRIPTORS_MAX, OpenFile
+from journal.engine.descriptors import DESCRIPTORS_MAX, OpenFile, OutputStream
 from journal.engine.files import Directory, Opening, times_of
+from journal.engine.outputs import STDOUT
 from journal.engine.tape import Batch, Row
 from journal.engine.terminals import SIDE_MAX, Settings
 from journal.engine.walk import check_path
@@ -202,6 +203,15 @@ def _take_number(state: State, fd: int) -> None:
         state.descriptors.free = {fd}
 
 
+def _renumber(state: State, old: int, new: int) -> None:
+    """Give a descriptor a number that another had, which a compaction may have left out."""
+    state.descriptors.get(old)
+    if new not in state.descriptors.used and new < DESCRIPTORS_MAX:
+        state.descriptors.used[new] = OutputStream(STDOUT, terminal=False)  # nothing to close
+        state.descriptors.free.discard(new)
+    fd_renumber(state, old, new)
+
+
 def _writable(state: State, fd: int) -> Directory:
     directory = state.descriptors.directory(fd).directory
     must_be_writable(directory)
@@ -273,7 +283,7 @@ Repeat = Callable[..., None]
 _EFFECTS: dict[type[Event], Repeat] = {
     descriptors.OpenFileDescriptor: _open,
     descriptors.CloseFileDescriptor: fd_close,
-    descriptors.RenumberFileDescriptor: fd_renumber,
+    descriptors.RenumberFileDescriptor: _renumber,
     descriptors.FileDescriptorWrite: _write,
     descriptors.FileDescriptorSetSize: fd_filestat_set_size,
     descriptors.FileDescriptorSetTimes: fd_filestat_set_times,

@@ -4,6 +4,9 @@ from journal.events import snapshots
 from journal.replay.applying import apply
 from journal.replay.host import Host
 from journal.replay.refusing import NotPlayable
+from journal.replay.table import STREAMS, Stream
+
+STDIN = STREAMS[0]
 
 
 @apply.register
@@ -12,6 +15,8 @@ def _(event: snapshots.Snapshot, host: Host) -> None:
         found = host.table.used.get(fd)
         if found is not None:
             found.description.position = offset
+            if found.description.thing == Stream(STDIN):
+                host.inputs.read[STDIN] = offset  # a compaction may have dropped what was read
     host.process.snapshot = event
     host.process.snapshot_count += 1
 

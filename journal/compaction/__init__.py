@@ -1,0 +1,10 @@
+"""Compaction: a shorter journal that plays to the same states.
+
+What it does with each kind of event is said by the rule that is declared on it; what it leaves is
+judged again, and must lead to the same states, before it gets its name.
+"""
+
+from journal.compaction.compacting import Compaction, Failure, Kind, compact
+from journal.compaction.policy import Policy
+
+__all__ = ["Compaction", "Failure", "Kind", "Policy", "compact"]

@@ -1,0 +1,197 @@
+"""Which events a journal's states are made of: all in front of the frontier is played, once.
+
+What is kept is judged again by itself: it must lead to the same states, or nothing is written.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from journal import codec
+from journal.block import Block
+from journal.columns import pick
+from journal.compaction import kinds
+from journal.compaction.hosts import SpanHost
+from journal.compaction.ledger import Ledger
+from journal.compaction.numbers import Numbers
+from journal.compaction.prints import print_of, told
+from journal.compaction.regions import REGION_TAGS, Regions
+from journal.compaction.survey import Frontier, Survey
+from journal.events.core import SetClockTime
+from journal.events.inputs import HostResult
+from journal.events.snapshots import ClearEthereal, DescriptorPositions, SafePoint, Snapshot
+from journal.events.streams import StreamDelivered, StreamOpened
+from journal.reader import Reader
+
+_HOST_RESULT, _POSITIONS = HostResult.tag, DescriptorPositions.tag
+_MICROSECOND = 1000
+
+Step = Callable[[Block], object]
+
+
+class Judgement(NamedTuple):
+    """The events that are kept of those that are judged, and what was seen at each stop.
+
+    ``prints`` are fingerprints of the states at the kept snapshots and at the frontier, ``peaks``
+    the most room that the files of each mount took.
+    """
+
+    kept: Numbers
+    prints: list[bytes]
+    peaks: dict[str, int]
+
+    def takes_more_room(self, other: "Judgement") -> bool:
+        """Whether the files of a mount took more room at any time."""
+        return any(peak > other.peaks.get(guest, 0) for guest, peak in self.peaks.items())
+
+
+class _Judge:
+    """Plays events, and stops at each kept snapshot to keep what its state is made of."""
+
+    def __init__(self, found: Survey, front: Frontier) -> None:
+        self.ledger = Ledger()
+        self.prints: list[bytes] = []
+        self._host = SpanHost(self.ledger)
+        self._regions = Regions(self.ledger)
+        self._latest: dict[object, int] = {}
+        self._fresh: set[int] = set()  # streams of which no mark was met since they were opened
+        self._has_regions = front.judges_staged
+        self._void = iter(found.void)
+        self._stage = next(self._void, None)
+        self._seqs = {info.seq for info in front.kept}
+        self._positions: tuple[tuple[int, int], ...] = ()
+        self.tags = kinds.JUDGED | kinds.PLAYED | kinds.LANDMARKS | {_POSITIONS, StreamOpened.tag}
+        if self._has_regions:
+            self.tags |= REGION_TAGS
+
+    def take(self, seq: int, tag: int, payload: bytes, now: int) -> None:
+        """Take an event; raises NotPlayable and MalformedEvent."""
+        if tag in kinds.PLAYED:
+            self._host.play(seq, tag, payload, now, pinned=tag in kinds.KEPT)
+            if tag in kinds.RESETS:
+                self._regions.clear()
+                self._positions = ()
+        elif tag == _HOST_RESULT:
+            self._host.hear(seq, payload, now)
+        elif tag in kinds.LATEST or tag == StreamOpened.tag:
+            self._put_latest(seq, tag, payload)
+        elif tag in REGION_TAGS:
+            if not self._is_void(seq):
+                self._regions.take(seq, tag, payload)
+        elif tag in kinds.KNOWN:
+            self._take_mark(seq, tag, payload)
+        else:
+            self.stop()  # nobody knows what it needs
+
+    def _take_mark(self, seq: int, tag: int, payload: bytes) -> None:
+        if tag == SafePoint.tag:
+            self._positions = ()
+        elif tag == _POSITIONS:
+            event = codec.decode(tag, payload)
+            assert isinstance(event, DescriptorPositions)
+            self._positions = event.positions
+        elif tag == ClearEthereal.tag:
+            self.ledger.keep(seq)
+            self._regions.clear_threads(seq)
+            self._positions = ()
+        elif tag == Snapshot.tag:
+            kept = seq in self._seqs
+            self._host.stand(self._positions, seq, kept=kept)
+            self._positions = ()
+            if kept:
+                self.stop()
+
+    def _is_void(self, seq: int) -> bool:
+        while self._stage is not None and self._stage.stop <= seq:
+            self._stage = next(self._void, None)
+        return self._stage is not None and self._stage.start <= seq
+
+    def _put_latest(self, seq: int, tag: int, payload: bytes) -> None:
+        """Keep the last of its kind; of the marks of a stream also the first since it was opened.
+
+        A session that goes on takes that for what the target had when it was opened.
+        """
+        key: object = tag
+        if tag in (StreamDelivered.tag, SetClockTime.tag):
+            key = tag, payload[:1]
+        elif tag == StreamOpened.tag:
+            self._fresh.add(payload[0])
+            return
+        if tag == StreamDelivered.tag and payload[0] in self._fresh:
+            self._fresh.discard(payload[0])
+            self.ledger.keep(seq)
+        self._latest[key] = seq
+
+    def stop(self) -> None:
+        """Keep all that there is now, and take its fingerprint."""
+        for owner in self._cells():
+            self.ledger.keep(owner)
+        for seq in self._latest.values():
+            self.ledger.keep(seq)
+        self.prints.append(print_of(self._told()))
+
+    def tidy(self) -> None:
+        """See to it that memory does not grow with the journal."""
+        if self.ledger.is_full:
+            self.ledger.sweep(self._cells())
+
+    def judgement(self) -> Judgement:
+        """What was found."""
+        return Judgement(self.ledger.kept, self.prints, self._host.peaks)
+
+    def _cells(self) -> Iterator[int]:
+        yield from self._host.cells()
+        yield from self._regions.cells()
+
+    def _told(self) -> Iterator[str]:
+        yield from told(self._host)
+        yield from self._regions.told()
+        yield repr(sorted((str(key), seq) for key, seq in self._latest.items()))
+
+    def take_block(self, block: Block, upto: int, only: Numbers | None) -> None:
+        """Take the events of a block in front of ``upto``; with ``only``, of those judged these."""
+        indices = block.select(self.tags) if not _is_strange(block) else range(block.count)
+        if not indices:
+            return
+        times = pick(block.times, indices)
+        for (seq, tag, payload), time in zip(block.rows(indices), times, strict=True):
+            if seq >= upto:
+                return
+            if only is not None and not self._is_left(seq, tag, only):
+                continue
+            if tag != kinds.WRITE or not self._host.write(seq, payload, time * _MICROSECOND):
+                self.take(seq, tag, payload, time * _MICROSECOND)
+
+    def _is_left(self, seq: int, tag: int, only: Numbers) -> bool:
+        """Whether an event is still there when all that is not kept is gone."""
+        if tag in kinds.JUDGED or (self._has_regions and tag in kinds.STAGED):
+            return seq in only
+        if tag == Snapshot.tag:
+            return seq in self._seqs
+        return True
+
+
+def _is_strange(block: Block) -> bool:
+    return not set(block.tags) <= kinds.KNOWN
+
+
+def judge(
+    reader: Reader,
+    found: Survey,
+    front: Frontier,
+    only: Numbers | None = None,
+    step: Step = lambda block: None,
+) -> Judgement:
+    """Play a journal up to the frontier; with ``only``, as if of what is judged only these stood.
+
+    ``step`` is told of each block. Raises NotPlayable and MalformedEvent where that cannot be done,
+    and Entangled where a state depends on a snapshot that is to be dropped.
+    """
+    judged = _Judge(found, front)
+    for block in reader.blocks(stop=front.upto):
+        judged.take_block(block, front.upto, only)
+        judged.tidy()
+        step(block)
+    judged.ledger.keep(found.last_seq)
+    if not front.kept or front.kept[-1].seq + 1 < front.upto:
+        judged.stop()
+    return judged.judgement()

@@ -1,0 +1,76 @@
+"""A set of event numbers, a bit each: what a compaction keeps of a journal of any size."""
+
+from collections.abc import Iterator
+
+_CHUNK = 1 << 16
+"""Numbers in one piece; a piece without any takes nothing."""
+_BITS = [bytes(byte >> bit & 1 for bit in range(8)) for byte in range(256)]
+
+
+class Numbers:
+    """Event numbers; equal if they are the same."""
+
+    __slots__ = ("_chunks", "count")
+
+    def __init__(self) -> None:
+        self._chunks: dict[int, bytearray] = {}
+        self.count = 0
+
+    def add(self, seq: int) -> None:
+        """Let ``seq`` be one of them."""
+        key, at = divmod(seq, _CHUNK)
+        chunk = self._chunks.get(key)
+        if chunk is None:
+            chunk = self._chunks[key] = bytearray(_CHUNK >> 3)
+        bit = 1 << (at & 7)
+        if not chunk[at >> 3] & bit:
+            chunk[at >> 3] |= bit
+            self.count += 1
+
+    def __contains__(self, seq: int) -> bool:
+        chunk = self._chunks.get(seq >> 16)
+        return chunk is not None and bool(chunk[(seq & 0xFFFF) >> 3] >> (seq & 7) & 1)
+
+    def __iter__(self) -> Iterator[int]:
+        """Give all of them, ascending."""
+        for key in sorted(self._chunks):
+            flags = b"".join([_BITS[byte] for byte in self._chunks[key]])
+            at = flags.find(1)
+            while at >= 0:
+                yield key * _CHUNK + at
+                at = flags.find(1, at + 1)
+
+    def flags(self, first: int, count: int) -> bytes:
+        """A byte for each number from ``first`` on: 1 for one of them."""
+        parts = []
+        while count:
+            key, at = divmod(first, _CHUNK)
+            size = min(count, _CHUNK - at)
+            chunk = self._chunks.get(key)
+            if chunk is None:
+                parts.append(bytes(size))
+            else:
+                start = at >> 3
+                found = b"".join([_BITS[byte] for byte in chunk[start : (at + size + 7) >> 3]])
+                parts.append(found[at & 7 : (at & 7) + size])
+            first, count = first + size, count - size
+        return b"".join(parts)
+
+    def last_below(self, seq: int) -> int:
+        """The greatest below ``seq``; -1 where there is none."""
+        for key in sorted((key for key in self._chunks if key * _CHUNK < seq), reverse=True):
+            size = min(seq - key * _CHUNK, _CHUNK)
+            at = self.flags(key * _CHUNK, size).rfind(1)
+            if at >= 0:
+                return key * _CHUNK + at
+        return -1
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Numbers):
+            return NotImplemented
+        return self.count == other.count and self._chunks == other._chunks
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+assert _CHUNK == 1 << 16, "see __contains__"
