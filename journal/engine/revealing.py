@@ -19,6 +19,7 @@ START = PREFIX + "start"
 _IMPORTS, _FUNCTIONS, _TABLES, _MEMORIES, _GLOBALS, _EXPORTS, _START = 2, 3, 4, 5, 6, 7, 8
 _CUSTOM, _TAGS, _DATA_COUNT = 0, 13, 12
 _FUNCTION, _TABLE, _MEMORY, _GLOBAL, _TAG = range(5)
+_NUMBER_BITS_MAX = 70
 _MAGIC = b"\0asm\1\0\0\0"
 _END = 0x0B
 _COUNTED = {_FUNCTIONS: _FUNCTION, _TABLES: _TABLE, _MEMORIES: _MEMORY}
@@ -98,13 +99,13 @@ class _Bytes:
 
     def number(self) -> int:
         """An unsigned number in LEB128; of a signed one, something."""
-        value = shift = 0
-        while True:
+        value = 0
+        for shift in range(0, _NUMBER_BITS_MAX, 7):
             byte = self.byte()
             value |= (byte & 0x7F) << shift
-            shift += 7
             if byte < 0x80:
                 return value
+        raise IndexError("a number has no end")
 
     def skip(self, size: int) -> None:
         self.at += size
