@@ -534,8 +534,22 @@ def playable(story: Story) -> Story:
     return kept
 
 
+@dataclass(frozen=True)
+class History:
+    """How a history is made."""
+
+    seed: int
+    steps: int
+    every: int
+
+    @property
+    def story(self) -> Story:
+        """The history."""
+        return history(self.seed, self.steps, self.every)
+
+
 histories = st.builds(
-    history, st.integers(0, 1 << 32), st.integers(0, 250), st.sampled_from([5, 15, 40])
+    History, st.integers(0, 1 << 32), st.integers(0, 250), st.sampled_from([5, 15, 40])
 )
 policies = st.builds(
     compaction.Policy,

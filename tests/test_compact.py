@@ -8,15 +8,29 @@ from tempfile import TemporaryDirectory
 from hypothesis import given
 
 from journal.compaction import Policy
-from tests.compacted import Story, check, frames_of, histories, policies, write_story
+from journal.holes import last_hole
+from tests.compacted import History, check, frames_of, histories, policies, write_story
 
 
 @given(histories, policies)
-def test_what_is_left_plays_to_the_same_states(story: Story, policy: Policy) -> None:
+def test_what_is_left_plays_to_the_same_states(made: History, policy: Policy) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        source = write_story(folder / "source", story)
+        source = write_story(folder / "source", made.story)
         check(source, folder / "target", policy)
         again = check(folder / "target", folder / "again", policy)
         assert frames_of(folder / "again") == frames_of(folder / "target")
         assert not any(kind.dropped_events for kind in again.kinds)
+
+
+@given(histories, policies)
+def test_the_last_number_that_is_missing_is_found(made: History, policy: Policy) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        source = write_story(folder / "source", made.story)
+        check(source, folder / "target", policy)
+        seqs = [frame.seq for frame in frames_of(folder / "target")]
+        for upto in (0, 1, len(made.story) // 2, len(made.story)):
+            missing = set(range(seqs[0], min(upto, seqs[-1]))) - set(seqs)
+            assert last_hole(folder / "target", upto) == max(missing, default=-1)
+            assert last_hole(source, upto) == -1

@@ -21,6 +21,7 @@ from journal.engine.restoring import Restoration, restoration
 from journal.engine.tape import Batch
 from journal.errors import NotResumable
 from journal.events.process import Level
+from journal.holes import last_hole
 from journal.snapshots import SnapshotInfo
 
 
@@ -61,6 +62,7 @@ def choose(recording: Recording, module: Module, choice: Choice) -> Chosen:
         if form is None:
             continue
         _check_effects(recording, info)
+        check_inputs(recording, info.seq)
         try:
             return Chosen(form, _restoration(recording, info, form, choice))
         except NotResumable as error:
@@ -70,6 +72,7 @@ def choose(recording: Recording, module: Module, choice: Choice) -> Chosen:
             "the journal was recorded at level state: it has no inputs to replay, and no snapshot "
             "to go on from"
         )
+    check_inputs(recording, -1)
     return Chosen(_form_from_start(recording, module, choice), None)
 
 
@@ -84,6 +87,7 @@ def start_at(recording: Recording, module: Module, seq: int, choice: Choice) -> 
     if form is None:
         raise NotResumable("what instrumented the module is not here")
     _check_effects(recording, info)
+    check_inputs(recording, info.seq)
     return Chosen(form, _restoration(recording, info, form, choice))
 
 
@@ -123,6 +127,22 @@ def _check_effects(recording: Recording, info: SnapshotInfo) -> None:
         raise NotResumable(
             f"the guest did more behind snapshot {info.seq}, and what it heard there is not "
             f"recorded: with at {info.seq} it goes on from there in a new journal, named by into"
+        )
+
+
+def check_inputs(recording: Recording, seq: int) -> None:
+    """Raise ``NotResumable`` where a guest would be executed over what a compaction has dropped.
+
+    From behind event ``seq``, which is a snapshot, or from its start: -1.
+    """
+    newest = recording.snapshots[-1].seq if recording.snapshots else -1
+    hole = last_hole(recording.reader.path, newest) if seq < newest else -1
+    if hole > seq:
+        kept = next(info.seq for info in recording.snapshots if info.seq > hole)
+        begin = "its start" if seq < 0 else f"snapshot {seq}"
+        raise NotResumable(
+            f"the journal was compacted: what the guest heard before snapshot {kept} is not all "
+            f"there, so it cannot be executed from {begin}"
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from journal.engine import identity as identities
-from journal.engine.choosing import Choice, form_of_snapshot, start_at
+from journal.engine.choosing import Choice, check_inputs, form_of_snapshot, start_at
 from journal.engine.configuration import Snapshots
 from journal.engine.delivered import terminals_in
 from journal.engine.forms import Form, Note, plain
@@ -192,6 +192,8 @@ class _Runner:
             if (since is None or info.seq > since) and (end is None or info.seq <= end)
         ]
         first = next((one for one in infos if one.code), infos[0] if infos else None)
+        if begin is None:
+            check_inputs(recording, -1)
         form, start = None, None
         if begin is not None:
             form, start = start_at(recording, self.module, begin, choice)
