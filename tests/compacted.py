@@ -48,7 +48,7 @@ from journal.replay.table import (
 from journal.wire import SocketAddress
 from tests.test_paging import plain_digest
 from tests.test_replay_files import TREE
-from tests.test_replay_model import answer, opening, started, thread, write
+from tests.test_replay_model import answer, opening, region, started, thread, write
 from tests.test_replay_snapshots import FULL, Machine
 
 LIMITS = Limits(files_size_max=1 << 30, memory_size_max=1 << 26)
@@ -206,7 +206,7 @@ class Making:
     def fd(self) -> int:
         """A descriptor, mostly one that is open."""
         used = [fd for fd, _ in self.host.table]
-        return self.random.choice(used if self.below(4) else list(fds))
+        return self.random.choice(used if used and self.below(4) else list(fds))
 
     def new_fd(self) -> int:
         """A descriptor, mostly one that is free."""
@@ -517,6 +517,45 @@ def history(seed: int, steps: int, every: int, level: Level = Level.FULL) -> Sto
         else:
             make.snapshot()
     return playable(timed(make.events, make.random.choice([0, 1, 1000])))
+
+
+def foreign(seed: int, steps: int, every: int) -> Story:
+    """What another runtime writes: regions of memory, threads, no safe points, several processes.
+
+    A process may come to its end, and another begin over the files that are there.
+    """
+    make = Making(Random(seed))
+    make.add(core.InitModule(wasm_hash=b"hash"), *TREE)
+    for _ in range(steps):
+        if not make.below(every):
+            make.add(snapshots.Snapshot(when=make.below(99), trigger=Trigger.EXPLICIT))
+        elif make.below(2):
+            make.step()
+        elif make.below(every):
+            make.add(make.random.choice(_MACHINE)(make))
+        else:
+            make.add(make.random.choice(_ENDS)(make))
+    return playable(timed(make.events))
+
+
+def _table(make: Making) -> Event:
+    functions = tuple(make.below(9) for _ in range(make.below(5)))
+    return threads.TableSet(table=make.below(2), start=make.below(9), functions=functions)
+
+
+_MACHINE: tuple[Make, ...] = (
+    lambda m: region(m.below(9000), m.random.randbytes(m.below(99))),
+    lambda m: region(m.below(9000), m.random.choice([FULL, ZERO_PAGE])),
+    lambda m: thread(m.below(4), m.random.randbytes(m.below(9))),
+    lambda m: threads.CloseThread(id=m.below(4), exit_code=0),
+    lambda m: threads.GlobalsSet(globals=((0, 0x7F, m.random.randbytes(16)),)),
+    _table,
+)
+_ENDS: tuple[Make, ...] = (
+    lambda m: snapshots.ClearEthereal(),
+    lambda m: core.InitModule(wasm_hash=b"other"),
+    lambda m: core.ProcessExit(exit_code=m.below(3)),
+)
 
 
 def timed(events: Iterable[Event], pause: int = 1) -> Story:

@@ -15,7 +15,7 @@ from journal.events.inputs import HostCall, HostResult
 from journal.events.process import ProcessStart
 from journal.replay import apply
 from journal.replay.base import BaseHost
-from journal.replay.refusing import Limits
+from journal.replay.refusing import Limits, NotPlayable
 from journal.replay.table import HostNode, OpenDirectory, OpenFile
 
 _ROOM = Limits(files_size_max=1 << 62)
@@ -82,7 +82,7 @@ class SpanHost(BaseHost[SpanKeeper]):
         self.seq, self.now = seq, now
         self.ledger.begin(seq, pinned=pinned)
         event = codec.decode(tag, payload)
-        apply(event, self)
+        self._apply(event)
         if isinstance(event, ProcessStart):
             self.spans.no_answers = not self.process.has_answers
         if self.pending is event:
@@ -91,6 +91,13 @@ class SpanHost(BaseHost[SpanKeeper]):
             set_by(event, self)
         self._ask(seq, event)
         self.ledger.finish()
+
+    def _apply(self, event: Event) -> None:
+        try:
+            apply(event, self)
+        except NotPlayable as refusal:
+            refusal.seq = self.seq
+            raise
 
     def write(self, seq: int, payload: bytes, now: int) -> bool:
         """Play a write to a file in memory, as fast as can be; whether it is one."""
@@ -162,7 +169,7 @@ class SpanHost(BaseHost[SpanKeeper]):
         if waiting is not None or call == HostCall.SIZE:
             self.seq, self.now = seq, now
             self.ledger.begin(seq, pinned=self.spans.no_answers)
-            apply(codec.decode(HostResult.tag, payload), self)
+            self._apply(codec.decode(HostResult.tag, payload))
             if waiting is not None and self.pending is None:
                 asked = self._pending_seq
                 if payload[5:7] == _SUCCESS:

@@ -54,7 +54,7 @@ class _Judge:
         self._regions = Regions(self.ledger)
         self._latest: dict[object, int] = {}
         self._fresh: set[int] = set()  # streams of which no mark was met since they were opened
-        self._has_regions = front.judges_staged
+        self._has_regions, self._inputs_go = front.judges_staged, front.inputs_go
         self._void = iter(found.void)
         self._stage = next(self._void, None)
         self._seqs = {info.seq for info in front.kept}
@@ -72,6 +72,8 @@ class _Judge:
                 self._positions = ()
         elif tag == _HOST_RESULT:
             self._host.hear(seq, payload, now)
+            if not self._inputs_go:
+                self.ledger.keep(seq)
         elif tag in kinds.LATEST or tag == StreamOpened.tag:
             self._put_latest(seq, tag, payload)
         elif tag in REGION_TAGS:

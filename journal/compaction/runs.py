@@ -23,11 +23,11 @@ from journal.snapshots import SnapshotInfo
 
 _PAGES = frozenset((MemoryPages.tag,))
 _TABLES = frozenset((TableSet.tag,))
-_PAGES_MAX = 254 * paging.EVENT_PAGES_MAX
+PAGES_MAX = 254 * paging.EVENT_PAGES_MAX
 """Pages in one event where there are few numbers."""
 _ELEMENTS_MAX = 1 << 21
 _HEAD_SIZE = 1 << 10
-assert _PAGES_MAX * (4 + 1 + PAGE_SIZE) + _HEAD_SIZE <= PAYLOAD_SIZE_MAX
+assert PAGES_MAX * (4 + 1 + PAGE_SIZE) + _HEAD_SIZE <= PAYLOAD_SIZE_MAX
 assert 4 * _ELEMENTS_MAX + _HEAD_SIZE <= PAYLOAD_SIZE_MAX
 
 
@@ -226,8 +226,8 @@ def _seqs_for(
     """How many pages an event has, and the numbers of a safe point, of pages, and of what moves."""
     each = paging.EVENT_PAGES_MAX
     free = stop - room.last - 1
-    while each < _PAGES_MAX and _count(changed, each) + moved + 1 > free:
-        each = min(2 * each, _PAGES_MAX)
+    while each < PAGES_MAX and _count(changed, each) + moved + 1 > free:
+        each = min(2 * each, PAGES_MAX)
     count = _count(changed, each) + moved
     if count + 1 <= free:
         first = min(point.seq, stop - count - 1)

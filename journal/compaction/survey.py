@@ -232,7 +232,7 @@ def frontier(found: Survey, policy: Policy, *, as_they_are: str = "") -> Frontie
         reason,
         as_they_are=bool(as_they_are),
         judges_staged=bool(kept) and not is_ours and not as_they_are,
-        inputs_go=bool(kept) and is_known,
+        inputs_go=bool(kept) and kept[-1].resumable and is_known,
     )
 
 
