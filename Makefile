@@ -6,7 +6,7 @@ RUN_ENV := .venv/.installed-run
 DEV_ENV := .venv/.installed-dev
 GUESTS_ENV := .venv/.installed-guests
 BENCH_ENV := .venv/.installed-bench
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: demo test test-compiled deep check bench guests clean
 

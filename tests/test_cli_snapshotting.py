@@ -159,6 +159,7 @@ def test_stacks_are_in_snapshots_unless_they_are_not_wanted(stacks: str, tmp_pat
     assert one.has_stacks == one.resumable == (stacks == "auto")
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("safe_points", ["calls", "loops"])
 def test_a_guest_that_computes_is_stopped_at_its_loops_if_they_are_safe_points(
     safe_points: str, tmp_path: Path
@@ -347,6 +348,7 @@ def test_ctrl_z_takes_a_snapshot_and_suspends_until_the_process_is_to_go_on(
     assert triggers_in(tmp_path / "stdin.journal") == ["sigtstp", "sigtstp", "sigstop"]
 
 
+@pytest.mark.deep
 def test_ctrl_z_suspends_a_guest_that_comes_to_no_safe_point(tmp_path: Path) -> None:
     with running(tmp_path, "run", "--snapshot-on", "ctrl-z", guest("spin")) as process:
         assert line_of(process)

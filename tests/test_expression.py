@@ -108,6 +108,8 @@ def field_of(event: Event, name: str) -> Any:
             raise LookupError
         if found is None:
             return None
+        if not hasattr(found, part):  # the field of this name is something else in this event
+            raise LookupError
         found = getattr(found, part)
     return found
 

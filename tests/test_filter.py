@@ -387,7 +387,13 @@ def gone_on(
 
 
 @pytest.mark.parametrize("level", list(journal.Level), ids=str)
-@pytest.mark.parametrize("one", GUESTS, ids=str)
+@pytest.mark.parametrize(
+    "one",
+    [
+        pytest.param(one, id=one.title, marks=[] if one.title == "stdin" else [pytest.mark.deep])
+        for one in GUESTS
+    ],
+)
 def test_what_is_said_of_a_filtered_journal_is_what_a_resume_finds(
     one: SnapshotGuest, level: journal.Level, tmp_path: Path, cache_dir: Path
 ) -> None:

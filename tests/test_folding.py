@@ -46,7 +46,10 @@ def check(witness: Witness, path: Path) -> None:
         assert fresh.described() == wanted
 
 
-@pytest.mark.parametrize("name", WITH_FILES + OTHERS)
+@pytest.mark.parametrize(
+    "name",
+    [*WITH_FILES[:3], pytest.param(WITH_FILES[3], marks=pytest.mark.deep), *OTHERS],
+)
 def test_a_journal_folded_to_a_call_is_what_the_guest_had_there(
     name: str, tmp_path: Path, cache_dir: Path, witness: Witness
 ) -> None:
@@ -54,6 +57,7 @@ def test_a_journal_folded_to_a_call_is_what_the_guest_had_there(
     check(witness, tmp_path / "j")
 
 
+@pytest.mark.deep
 def test_the_guests_make_every_effect_there_is_of_files(
     tmp_path: Path, cache_dir: Path, witness: Witness
 ) -> None:

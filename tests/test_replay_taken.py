@@ -46,7 +46,16 @@ def check(host: ModelHost, told: list[Frame]) -> None:
     assert list(host.machine.listings.values()) == listings
 
 
-@pytest.mark.parametrize("one", GUESTS, ids=str)
+LARGE = ("deeper", "heap64", "growing", "high")
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        pytest.param(one, id=one.title, marks=[pytest.mark.deep] if one.title in LARGE else [])
+        for one in GUESTS
+    ],
+)
 def test_a_model_agrees_with_every_snapshot_of_a_guest(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:

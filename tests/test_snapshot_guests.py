@@ -127,6 +127,7 @@ def check_cuts(one: SnapshotGuest, folder: Path, cache: Path, parts: Iterable[fl
         assert found == wanted, f"cut at {part} of the journal"
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("one", IN_MEMORY, ids=str)
 def test_a_cut_journal_is_executed_to_the_same_end(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path

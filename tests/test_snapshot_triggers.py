@@ -237,7 +237,11 @@ def test_a_call_that_is_told_something_sets_off_its_trigger_each_time(
     assert len(told) == len(snapshots_in(path)) == case.count
 
 
-@pytest.mark.parametrize("reexecute", [False, True], ids=["from it", "from the start"])
+@pytest.mark.parametrize(
+    "reexecute",
+    [False, pytest.param(True, marks=pytest.mark.deep)],
+    ids=["from it", "from the start"],
+)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_run_that_stops_with_its_snapshot_goes_on_and_once_is_once(
     case: Case, reexecute: bool, tmp_path: Path, cache_dir: Path

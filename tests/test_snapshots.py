@@ -20,7 +20,7 @@ from tests.test_snapshot_guests import check_ending
 from tests.test_written import why_not_by_kernel
 from tests.wat import module
 
-RESUMED_MAX = 8
+RESUMED_MAX = 4
 #: What one guest's snapshots may cost: so many of them are enough.
 TAKEN_MAX = 40
 

@@ -32,7 +32,7 @@ Exit codes:
 
 \b
 Examples:
-  journaltool cut work.journal --at 1204 -o before.journal
+  journaltool cut work.journal --at 8 -o before.journal
   journaltool cut work.journal -o snapshot.journal
 """
 

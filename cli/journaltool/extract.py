@@ -37,7 +37,7 @@ Exit codes:
 \b
 Examples:
   journaltool extract work.journal --files out
-  journaltool extract work.journal --at 1204 --tar - | tar t
+  journaltool extract work.journal --at 8 --tar - | tar t
   journaltool extract work.journal --memory memory.raw --pages 16-31
 """
 

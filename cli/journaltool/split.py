@@ -33,7 +33,7 @@ Exit codes:
 
 \b
 Examples:
-  journaltool split day.journal --at 50000 -o halves
+  journaltool split day.journal --at 8 -o halves
   journaltool split day.journal --snapshots -o parts
   journaltool split day.journal --size 1GiB --self-contained -o parts
 """
