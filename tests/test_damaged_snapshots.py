@@ -113,7 +113,7 @@ def test_a_snapshot_that_was_torn_is_none(taken: Take, cache_dir: Path) -> None:
 @pytest.mark.deep
 def test_a_snapshot_may_be_torn_at_any_byte(taken: Take, cache_dir: Path) -> None:
     one = taken(PROMPT)
-    for info in one.infos[:4]:
+    for info in one.infos[2:4]:
         for size in cuts_of(one, info):
             check_cut(one, info, size, cache_dir)
 
@@ -123,7 +123,7 @@ def test_a_large_snapshot_may_be_torn_anywhere(taken: Take, cache_dir: Path) -> 
     for one in (taken(GROWING), taken(Guest("bulk", ("20",), every_events=2))):
         for number, info in enumerate(one.infos[:4]):
             cuts = cuts_of(one, info)
-            for size in sorted(random.Random(number).choices(cuts, k=60)):
+            for size in sorted(random.Random(number).choices(cuts, k=15)):
                 check_cut(one, info, size, cache_dir)
 
 

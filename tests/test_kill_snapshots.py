@@ -163,7 +163,7 @@ def test_a_worker_with_snapshots_is_killed_and_ends_as_it_would(
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("batch", range(16))
+@pytest.mark.parametrize("batch", range(6))
 def test_a_worker_with_snapshots_may_be_killed_at_any_time(
     batch: int, bench: Bench, tmp_path: Path
 ) -> None:
@@ -173,7 +173,7 @@ def test_a_worker_with_snapshots_may_be_killed_at_any_time(
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(1))
 @pytest.mark.parametrize("trigger", DOING, ids=lambda one: one.name)
 def test_a_guest_may_be_killed_whatever_its_snapshots_are_taken_for(
     trigger: Trigger, number: int, bench: Bench, tmp_path: Path
@@ -258,7 +258,7 @@ DETERMINED = {
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(1))
 @pytest.mark.parametrize("name", DETERMINED)
 def test_killed_or_not_the_whole_state_is_the_same_to_the_bit_at_each_call(
     name: str, number: int, bench: Bench, tmp_path: Path
