@@ -160,7 +160,8 @@ def test_progress_is_told(tmp_path: Path) -> None:
     source = write_story(tmp_path / "source", history(5, 200, 15))
     told: list[tuple[str, int, int]] = []
     compact(source, tmp_path / "target", progress=lambda *what: told.append(what))
-    assert list(dict.fromkeys(what for what, _, _ in told)) == ["looking", "judging", "writing"]
+    steps = ["looking", "judging", "merging", "writing"]
+    assert list(dict.fromkeys(what for what, _, _ in told)) == steps
     assert all(0 < done <= size for _, done, size in told)
 
 

@@ -1,6 +1,7 @@
 """Compaction: a shorter journal that plays to the same states."""
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -11,7 +12,8 @@ from typing import NamedTuple
 from journal.block import Block
 from journal.commit import Commit
 from journal.compaction import kinds
-from journal.compaction.judging import judge
+from journal.compaction.blocks import JUDGED, PLAYED, STAGED, STAYING, Blocks
+from journal.compaction.judging import Judgement, judge
 from journal.compaction.ledger import Entangled
 from journal.compaction.numbers import Numbers
 from journal.compaction.policy import Policy
@@ -137,26 +139,17 @@ class Planning:
         self.reader = reader
         self.report = report
         self.policy = policy
-        self.size = reader.size
         self.before = Tally()
-        self.found: Survey = survey(reader, self.stepper("looking", self.before.add_block))
+        self.blocks = Blocks(reader.path, report)
+        self.found: Survey = survey(reader, self._looked())
         self.front: Frontier = frontier(self.found, policy)
         self.kept = Numbers()
         self.judge()
 
-    def stepper(
-        self, what: str, also: Callable[[Block], object] = lambda block: None
-    ) -> Callable[[Block], None]:
-        """What tells of each block how far a pass is."""
-        done = 0
-
-        def step(block: Block) -> None:
-            nonlocal done
-            done += block.size
-            self.report(what, min(done, self.size), self.size)
-            also(block)
-
-        return step
+    def _looked(self) -> Iterator[Block]:
+        for block in self.blocks.look():
+            self.before.add_block(block)
+            yield block
 
     def judge(self) -> None:
         """Find out what is kept; where that cannot be told, all that cannot be is."""
@@ -181,10 +174,47 @@ class Planning:
         reason = "; ".join(filter(None, (self.front.reason, why)))
         self.front = replace(self.front, reason=reason)
         self.kept = Numbers()
-        for block in self.reader.blocks(stop=self.front.upto, tags=kinds.JUDGED | kinds.STAGED):
+        for block in self.blocks.again("judging"):
+            if block.first_seq >= self.front.upto:
+                break
             seqs = block.seqs
             for index in block.select(kinds.JUDGED | kinds.STAGED):
                 self.kept.add(seqs[index])
+
+    def _judge(self, only: Numbers | None) -> Judgement:
+        upto, staged = self.front.upto, self.front.judges_staged
+
+        def wish(marks: int, start: int, stop: int) -> bool:
+            if start >= upto or marks & PLAYED:
+                return start < upto
+            wanted = marks & (JUDGED | STAGED if staged else JUDGED)
+            return bool(wanted) and (only is None or only.has_any(start, stop))
+
+        return judge(self.blocks.again("judging", wish), self.found, self.front, only)
+
+    def staged(self, what: str) -> Iterator[Block]:
+        """Give the blocks in front of the frontier that have parts of snapshots."""
+        upto = self.front.upto
+
+        def wish(marks: int, start: int, stop: int) -> bool:
+            return start < upto and bool(marks & STAGED)
+
+        return self.blocks.again(what, wish)
+
+    def written(self, whole: Sequence[range]) -> Iterator[Block]:
+        """Give the blocks that may have events to be written; ``whole`` are snapshots that stay."""
+        front, kept = self.front, self.kept
+        stops = [part.stop for part in whole]
+
+        def wish(marks: int, start: int, stop: int) -> bool:
+            if marks & STAYING or stop > front.upto or not front.inputs_go:
+                return True
+            if (marks & STAGED and not self.is_merged) or kept.has_any(start, stop):
+                return True
+            at = bisect_right(stops, start)
+            return at < len(whole) and stop > whole[at].start
+
+        return self.blocks.again("writing", wish)
 
     def carried_out(
         self, begin: Callable[[], AbstractContextManager[Target]], folder: Path
@@ -242,11 +272,10 @@ class Planning:
         """What is kept is what would still be kept if nothing else had ever been there."""
         if not self.front.upto:
             return Numbers()
-        step = self.stepper("judging")
-        first = last = judge(self.reader, self.found, self.front, None, step)
+        first = last = self._judge(None)
         held = last.kept
         for _ in range(PASSES_MAX):
-            again = judge(self.reader, self.found, self.front, last.kept, step)
+            again = self._judge(last.kept)
             if again.prints != first.prints:
                 raise Failure("what would be kept leads to another state: nothing is written")
             if again.takes_more_room(first):
@@ -282,7 +311,8 @@ class _Inserts:
         self.runs = runs_of(front.kept, infos) if planning.is_merged else []
         merged = [at for at, run in enumerate(self.runs) if not run.verbatim]
         self._left = iter(self.runs[: merged[-1] + 1] if merged else ())
-        self._gathering = Gathering(planning.reader, front.upto, store) if merged else None
+        what = "merging" if len(merged) == 1 else ""  # several are merged while others are written
+        self._gathering = Gathering(planning.staged(what), store) if merged else None
         self._is_first, self._last_seq = True, -1
         self._rows: Iterator[Row] = iter(())
         self._row: Row | None = None
@@ -328,7 +358,7 @@ class _Inserts:
     def _free(self, floor: int, last: int) -> Iterator[int]:
         """Give the numbers between two that nobody has, from behind."""
         taken, verdict = Numbers(), self._planning.verdict([])
-        for block in self._planning.reader.blocks(floor + 1, stop=last + 1):
+        for block in self._planning.written([]):
             for seq in compress(block.seqs, verdict.flags(block)):
                 taken.add(seq)
         yield from (seq for seq in range(last - 1, floor, -1) if seq not in taken)
@@ -338,11 +368,10 @@ def _write(planning: Planning, target: Target, folder: Path) -> Compaction:
     """Write what is kept."""
     with Store(folder) as store:
         inserts, outflow = _Inserts(planning, store), Outflow(target)
-        verdict = planning.verdict([run.numbers for run in inserts.runs if run.verbatim])
-        step = planning.stepper("writing")
-        for block in planning.reader.blocks(stop=planning.found.next_seq):
+        whole = [run.numbers for run in inserts.runs if run.verbatim]
+        verdict = planning.verdict(whole)
+        for block in planning.written(whole):
             _write_block(block, verdict.flags(block), inserts, outflow)
-            step(block)
         outflow.flush()
     return planning.told(outflow.tally)
 

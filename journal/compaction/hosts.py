@@ -22,8 +22,9 @@ _ROOM = Limits(files_size_max=1 << 62)
 _WRITE = struct.Struct("<IQBI")
 _POSITION_MAX = (1 << 63) - 1
 _QUESTIONS = frozenset(
-    (HostCall.READ, HostCall.STAT, HostCall.LIST, HostCall.SIZE, HostCall.SYNC, HostCall.READLINK)
+    map(int, (HostCall.READ, HostCall.STAT, HostCall.LIST, HostCall.SYNC, HostCall.READLINK))
 )
+_SIZE, _PROBE = int(HostCall.SIZE), int(HostCall.PROBE)
 _ON_ONE = (
     paths.CreateDirectory,
     paths.RemoveDirectory,
@@ -161,12 +162,13 @@ class SpanHost(BaseHost[SpanKeeper]):
 
     def hear(self, seq: int, payload: bytes, now: int) -> None:
         """Play an answer of the host: to what was asked, or to nothing that is of any use."""
-        call = payload[0] if payload else -1
-        if call == HostCall.PROBE:
+        call, asked, waiting = payload[0] if payload else -1, self._asked, self.pending
+        if waiting is None and call in _QUESTIONS:
+            return
+        if call == _PROBE:
             self._probe = seq
             return
-        asked, waiting = self._asked, self.pending
-        if waiting is not None or call == HostCall.SIZE:
+        if waiting is not None or call == _SIZE:
             self.seq, self.now = seq, now
             self.ledger.begin(seq, pinned=self.spans.no_answers)
             self._apply(codec.decode(HostResult.tag, payload))
@@ -174,10 +176,10 @@ class SpanHost(BaseHost[SpanKeeper]):
                 asked = self._pending_seq
                 if payload[5:7] == _SUCCESS:
                     set_by(waiting, self)
-            elif call == HostCall.SIZE and payload[5:7] == _SUCCESS:
+            elif call == _SIZE and payload[5:7] == _SUCCESS:
                 self._told(int.from_bytes(payload[1:5], "little"))
             self.ledger.finish()
-        if asked != BASE and (call not in _QUESTIONS or self._pending_seq == asked):
+        if asked != BASE and (call not in (_SIZE, *_QUESTIONS) or self._pending_seq == asked):
             self.ledger.tie(seq, asked)
             self.ledger.tie(asked, seq)
             self._asked = BASE

@@ -3,7 +3,7 @@
 What is kept is judged again by itself: it must lead to the same states, or nothing is written.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from journal import codec
@@ -20,12 +20,9 @@ from journal.events.core import SetClockTime
 from journal.events.inputs import HostResult
 from journal.events.snapshots import ClearEthereal, DescriptorPositions, SafePoint, Snapshot
 from journal.events.streams import StreamDelivered, StreamOpened
-from journal.reader import Reader
 
 _HOST_RESULT, _POSITIONS = HostResult.tag, DescriptorPositions.tag
 _MICROSECOND = 1000
-
-Step = Callable[[Block], object]
 
 
 class Judgement(NamedTuple):
@@ -60,8 +57,10 @@ class _Judge:
         self._seqs = {info.seq for info in front.kept}
         self._positions: tuple[tuple[int, int], ...] = ()
         self.tags = kinds.JUDGED | kinds.PLAYED | kinds.LANDMARKS | {_POSITIONS, StreamOpened.tag}
+        self._judged = kinds.JUDGED
         if self._has_regions:
             self.tags |= REGION_TAGS
+            self._judged |= kinds.STAGED
 
     def take(self, seq: int, tag: int, payload: bytes, now: int) -> None:
         """Take an event; raises NotPlayable and MalformedEvent."""
@@ -151,25 +150,34 @@ class _Judge:
 
     def take_block(self, block: Block, upto: int, only: Numbers | None) -> None:
         """Take the events of a block in front of ``upto``; with ``only``, of those judged these."""
-        indices = block.select(self.tags) if not _is_strange(block) else range(block.count)
+        indices: Sequence[int] = block.select(self.tags)
+        if _is_strange(block):
+            indices = range(block.count)
+        if only is not None:
+            indices = self._left(block, indices, only)
         if not indices:
             return
         times = pick(block.times, indices)
+        write, take = self._host.write, self.take
         for (seq, tag, payload), time in zip(block.rows(indices), times, strict=True):
             if seq >= upto:
                 return
-            if only is not None and not self._is_left(seq, tag, only):
-                continue
-            if tag != kinds.WRITE or not self._host.write(seq, payload, time * _MICROSECOND):
-                self.take(seq, tag, payload, time * _MICROSECOND)
+            now = time * _MICROSECOND
+            if tag != kinds.WRITE or not write(seq, payload, now):
+                take(seq, tag, payload, now)
 
-    def _is_left(self, seq: int, tag: int, only: Numbers) -> bool:
-        """Whether an event is still there when all that is not kept is gone."""
-        if tag in kinds.JUDGED or (self._has_regions and tag in kinds.STAGED):
-            return seq in only
-        if tag == Snapshot.tag:
-            return seq in self._seqs
-        return True
+    def _left(self, block: Block, indices: Sequence[int], only: Numbers) -> list[int]:
+        """The indices of events that are still there when all that is not kept is gone."""
+        seqs, tags, judged = block.seqs, block.tags, self._judged
+        return [
+            index
+            for index in indices
+            if (
+                seqs[index] in only
+                if tags[index] in judged
+                else tags[index] not in kinds.MARKS or seqs[index] in self._seqs
+            )
+        ]
 
 
 def _is_strange(block: Block) -> bool:
@@ -177,22 +185,19 @@ def _is_strange(block: Block) -> bool:
 
 
 def judge(
-    reader: Reader,
-    found: Survey,
-    front: Frontier,
-    only: Numbers | None = None,
-    step: Step = lambda block: None,
+    blocks: Iterable[Block], found: Survey, front: Frontier, only: Numbers | None = None
 ) -> Judgement:
     """Play a journal up to the frontier; with ``only``, as if of what is judged only these stood.
 
-    ``step`` is told of each block. Raises NotPlayable and MalformedEvent where that cannot be done,
-    and Entangled where a state depends on a snapshot that is to be dropped.
+    ``blocks`` are those that have anything to play. Raises NotPlayable and MalformedEvent where
+    that cannot be done, and Entangled where a state depends on a snapshot that is to be dropped.
     """
     judged = _Judge(found, front)
-    for block in reader.blocks(stop=front.upto):
+    for block in blocks:
+        if block.first_seq >= front.upto:
+            break
         judged.take_block(block, front.upto, only)
         judged.tidy()
-        step(block)
     judged.ledger.keep(found.last_seq)
     if not front.kept or front.kept[-1].seq + 1 < front.upto:
         judged.stop()

@@ -56,6 +56,21 @@ class Numbers:
             first, count = first + size, count - size
         return b"".join(parts)
 
+    def has_any(self, start: int, stop: int) -> bool:
+        """Whether any from ``start`` to before ``stop`` is one of them."""
+        for key in range(start // _CHUNK, -(-stop // _CHUNK)):
+            chunk = self._chunks.get(key)
+            if chunk is not None:
+                first, behind = max(start - key * _CHUNK, 0), min(stop - key * _CHUNK, _CHUNK)
+                inner = chunk[(first >> 3) + 1 : behind >> 3]
+                if inner.count(0) < len(inner) or 1 in self.flags(
+                    key * _CHUNK + first, min(8, behind - first)
+                ):
+                    return True
+                if 1 in self.flags(key * _CHUNK + max(behind - 8, first), min(8, behind - first)):
+                    return True
+        return False
+
     def last_below(self, seq: int) -> int:
         """The greatest below ``seq``; -1 where there is none."""
         for key in sorted((key for key in self._chunks if key * _CHUNK < seq), reverse=True):

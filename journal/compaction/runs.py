@@ -5,10 +5,12 @@ numbers of events that are dropped, and so may its safe point.
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from journal import codec, paging
+from journal.block import Block
+from journal.columns import pick
 from journal.compaction import kinds
 from journal.compaction.store import Store
 from journal.compaction.survey import Point
@@ -18,7 +20,6 @@ from journal.event import Event, fields_of
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.threads import GlobalsSet, TableSet
 from journal.frame import PAYLOAD_SIZE_MAX, Frame
-from journal.reader import Reader
 from journal.snapshots import SnapshotInfo
 
 _PAGES = frozenset((MemoryPages.tag,))
@@ -69,9 +70,9 @@ def runs_of(kept: Sequence[SnapshotInfo], infos: Sequence[SnapshotInfo]) -> list
 class Gathering:
     """Comes by the snapshots of a journal in order, with ``store`` as the machine is there."""
 
-    def __init__(self, reader: Reader, upto: int, store: Store) -> None:
+    def __init__(self, blocks: Iterable[Block], store: Store) -> None:
         self.store = store
-        self._frames = reader.frames(stop=upto, tags=kinds.STAGED)
+        self._frames = _staged_in(blocks)
         self._next = next(self._frames, None)
 
     def come_to(self, run: Run) -> list[Frame]:
@@ -108,6 +109,14 @@ class Gathering:
             assert isinstance(event, TableSet)
             self.store.put_elements(event)
         return True
+
+
+def _staged_in(blocks: Iterable[Block]) -> Iterator[Frame]:
+    for block in blocks:
+        indices = block.select(kinds.STAGED)
+        times = pick(block.times, indices)
+        for (seq, tag, payload), time in zip(block.rows(indices), times, strict=True):
+            yield Frame(seq, tag, payload, time, block.offset)
 
 
 class Room(NamedTuple):

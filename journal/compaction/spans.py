@@ -3,9 +3,11 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from itertools import chain
 
 from journal.compaction.ledger import BASE
 
+ROW_COUNT_MAX = 1 << 10
 _CUT = -3
 """Owners at and below this cut what was there: ``_CUT - seq``. What they own is empty."""
 
@@ -13,21 +15,24 @@ _CUT = -3
 class Spans:
     """Owners of places. A cut owns all places from somewhere on, until they are written again.
 
+    They stand in rows of limited length, so that a change moves few of them.
+
     > Why do cuts own what is beyond the end? What was written there before must not come back when
     somebody writes still further on.
     """
 
-    __slots__ = ("_owners", "_starts")
+    __slots__ = ("_heads", "_owners", "_starts")
 
     def __init__(self) -> None:
-        self._starts = array("q", (0,))
-        self._owners = array("q", (BASE,))
+        self._heads = [0]  # where each row begins
+        self._starts = [array("q", (0,))]
+        self._owners = [array("q", (BASE,))]
 
     def put(self, start: int, stop: int, owner: int) -> None:
         """Let places from ``start`` to before ``stop`` be written by ``owner``."""
         if start >= stop:
             return
-        starts, owners = self._starts, self._owners
+        starts, owners = self._starts[-1], self._owners[-1]
         if start >= starts[-1]:  # behind all that was written: most writes are
             rest = owners[-1]
             if start == starts[-1]:
@@ -37,39 +42,68 @@ class Spans:
                 owners.append(owner)
             starts.append(stop)
             owners.append(rest)
+            self._split(len(self._heads) - 1)
             return
+        heads = self._heads
+        row = bisect_right(heads, start) - 1
+        starts, owners = self._starts[row], self._owners[row]
         first = bisect_left(starts, start)
-        last = bisect_right(starts, stop) - 1
-        behind = owners[last]
-        parts = (start, stop) if starts[last] != stop or last < first else (start,)
-        starts[first : last + (len(parts) == 2)] = array("q", parts)
-        owners[first : last + (len(parts) == 2)] = array("q", (owner, behind)[: len(parts)])
+        if first + 1 < len(starts) and starts[first] == start and starts[first + 1] == stop:
+            owners[first] = owner  # the same once more
+            return
+        end = bisect_right(heads, stop, row) - 1
+        end_starts, end_owners = self._starts[end], self._owners[end]
+        last = bisect_right(end_starts, stop) - 1
+        parts = array("q", (start, stop)), array("q", (owner, end_owners[last]))
+        if row == end:
+            starts[first : last + 1], owners[first : last + 1] = parts
+        else:
+            starts[first:], owners[first:] = parts
+            starts += end_starts[last + 1 :]
+            owners += end_owners[last + 1 :]
+            for kept in (heads, self._starts, self._owners):
+                del kept[row + 1 : end + 1]
+        heads[row] = starts[0]
+        self._split(row)
 
     def cut(self, start: int, owner: int) -> None:
         """Let nothing be written from ``start`` on: ``owner`` saw to that."""
-        at = bisect_left(self._starts, start)
-        del self._starts[at:], self._owners[at:]
-        self._starts.append(start)
-        self._owners.append(_CUT - owner)
+        row = bisect_right(self._heads, start) - 1
+        for kept in (self._heads, self._starts, self._owners):
+            del kept[row + 1 :]
+        at = bisect_left(self._starts[row], start)
+        self._starts[row][at:] = array("q", (start,))
+        self._owners[row][at:] = array("q", (_CUT - owner,))
+
+    def _split(self, row: int) -> None:
+        starts, owners = self._starts[row], self._owners[row]
+        if len(starts) > ROW_COUNT_MAX:
+            half = len(starts) // 2
+            self._starts[row : row + 1] = [starts[:half], starts[half:]]
+            self._owners[row : row + 1] = [owners[:half], owners[half:]]
+            self._heads.insert(row + 1, starts[half])
 
     @property
     def last_cut(self) -> int:
         """Who saw to it that nothing stands behind all that was written."""
-        return _seq(self._owners[-1])
+        return _seq(self._owners[-1][-1])
 
     def owners(self) -> Iterator[int]:
         """All of them, some more than once."""
-        return map(_seq, self._owners)
+        return map(_seq, chain.from_iterable(self._owners))
 
     def parts(self, size: int) -> list[tuple[int, int]]:
         """Where each part begins of what is in front of ``size``, and whose it is; BASE: empty."""
         found: list[tuple[int, int]] = []
-        for start, owner in zip(self._starts, self._owners, strict=True):
-            if start >= size:
-                break
-            owner = max(owner, BASE)
-            if not found or found[-1][1] != owner:
-                found.append((start, owner))
+        before = None
+        for starts, owners in zip(self._starts, self._owners, strict=True):
+            for start, owner in zip(starts, owners, strict=True):
+                if start >= size:
+                    return found
+                owner = max(owner, BASE)
+                if owner != before:
+                    found.append((start, owner))
+                    before = owner
         return found
 
 

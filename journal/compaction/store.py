@@ -169,10 +169,14 @@ class Store:
 
     def pages(self, index: int, numbers: "array[int]") -> Iterator[Page]:
         """Give these pages of a memory, with what they were in the snapshot that was kept last."""
-        memory = self._memories[index]
-        for number in numbers:
-            now = self._page(self._now, memory, number)
-            yield Page(number, now, self._page(self._base, memory, number))
+        memory, at = self._memories[index], 0
+        while at < len(numbers):
+            start, behind = numbers[at], at + 1
+            while behind < len(numbers) and numbers[behind] == start + behind - at:
+                behind += 1
+            for first in range(start, start + behind - at, _READ_PAGES):
+                yield from self._pages(memory, first, min(first + _READ_PAGES, start + behind - at))
+            at = behind
 
     def settle(self) -> None:
         """The snapshot is kept: the next one says what is different from it."""
@@ -186,7 +190,9 @@ class Store:
 
     def _pages(self, memory: _Memory, start: int, stop: int) -> Iterator[Page]:
         now = self._read(self._now, memory, start, stop)
-        before = self._read(self._base, memory, start, stop)
+        before = (
+            self._read(self._base, memory, start, stop) if self._base_sizes else bytes(len(now))
+        )
         if now == before:
             return
         for at in range(0, len(now), PAGE_SIZE):

@@ -1,7 +1,7 @@
 """A first look over a journal: what it is, its snapshots, and in front of what things go."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -30,8 +30,6 @@ _OF_OURS = frozenset(
 _PART_HEAD_SIZE = 8 + 4
 _PARTS = frozenset((ModulePart.tag, InstrumentedPart.tag))
 _PREAMBLE = _PARTS | {ProcessStart.tag}
-
-Step = Callable[[Block], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +173,11 @@ def _last_kept(block: Block, stop: int) -> int:
     return block.seq(at) if at >= 0 else -1
 
 
-def survey(reader: Reader, step: Step = lambda block: None) -> Survey:
-    """Look over a journal; ``step`` is told of each block. Raises as ``Reader.blocks`` does."""
+def survey(reader: Reader, blocks: Iterable[Block]) -> Survey:
+    """Look over a journal, which has these blocks. Raises as reading them does."""
     surveyor = Surveyor()
-    for block in reader.blocks():
+    for block in blocks:
         surveyor.look(block)
-        step(block)
     found = surveyor.end()
     found.snapshots = list(snapshots_of(reader, upto=found.next_seq, counted=False))
     return found

@@ -1,0 +1,101 @@
+"""The parts that compaction is made of: owners of bytes, sets of numbers, policies."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal import OptionError, Policy
+from journal.compaction import spans
+from journal.compaction.ledger import BASE, Ledger
+from journal.compaction.numbers import Numbers
+from journal.compaction.spans import Spans
+
+PLACES = 60
+changes = st.lists(
+    st.tuples(st.booleans(), st.integers(0, PLACES - 20), st.integers(0, 19)), max_size=60
+)
+
+
+@pytest.mark.parametrize("row_count_max", [2, 3, 8, 1 << 10])
+@given(changes)
+def test_each_place_is_owned_by_who_set_it_last(
+    row_count_max: int, told: list[tuple[bool, int, int]]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spans, "ROW_COUNT_MAX", row_count_max)
+        found, plain, last_cut = Spans(), [BASE] * PLACES, BASE
+        owners = {BASE}
+        for owner, (is_cut, start, size) in enumerate(told):
+            if is_cut:
+                found.cut(start, owner)
+                plain[start:] = [-3 - owner] * (PLACES - start)
+                last_cut = owner
+            else:
+                found.put(start, start + size, owner)
+                plain[start : start + size] = [owner] * size
+            for stop in (0, 7, PLACES):
+                assert flat(found.parts(stop), stop) == [max(one, BASE) for one in plain[:stop]]
+            assert found.last_cut == last_cut
+        owners = {one if one >= BASE else -3 - one for one in plain}
+        assert set(found.owners()) == owners
+
+
+def flat(parts: list[tuple[int, int]], stop: int) -> list[int]:
+    found: list[int] = []
+    ends = [start for start, _ in parts[1:]] + [stop] * bool(parts)
+    for (start, owner), behind in zip(parts, ends, strict=True):
+        assert start == len(found)
+        found += [owner] * (behind - start)
+    return found
+
+
+@given(st.sets(st.integers(0, 1 << 18) | st.integers(0, 300)), st.lists(st.integers(0, 1 << 18)))
+def test_numbers_are_a_set(some: set[int], asked: list[int]) -> None:
+    numbers = Numbers()
+    for one in [*some, *some]:
+        numbers.add(one)
+    assert numbers.count == len(some)
+    assert list(numbers) == sorted(some)
+    for one in [*asked, *some]:
+        assert (one in numbers) == (one in some)
+        assert numbers.last_below(one) == max((n for n in some if n < one), default=-1)
+        for count in (0, 1, 7, 8, 9, 300, 70_000):
+            there = [n in some for n in range(one, one + min(count, 300))]
+            assert list(map(bool, numbers.flags(one, count)[:300])) == there
+            assert len(numbers.flags(one, count)) == count
+            assert numbers.has_any(one, one + count) == any(one <= n < one + count for n in some)
+    again = Numbers()
+    for one in random.sample(sorted(some), len(some)):
+        again.add(one)
+    assert numbers == again
+    again.add(1 << 20)
+    assert numbers != again
+
+
+def test_what_is_needed_by_what_is_kept_is_kept() -> None:
+    ledger = Ledger()
+    for seq, needs in {3: [1, 2], 5: [3], 7: [4], 9: [7]}.items():
+        ledger.begin(seq)
+        for need in needs:
+            ledger.need(need)
+        ledger.finish()
+    ledger.sweep([5])
+    ledger.keep(5)
+    ledger.keep(9)
+    assert list(ledger.kept) == [1, 2, 3, 5, 9], "what 9 needed was not reached by the sweep"
+    ledger.begin(10)
+    ledger.ends(3)
+    ledger.finish()
+    assert 10 in ledger.kept, "it ends what is kept"
+
+
+def test_a_policy_that_keeps_nothing_is_none() -> None:
+    for wrong in ({"keep_last": 0}, {"keep_every": 0}, {"keep_within_seconds": -1.0}):
+        with pytest.raises(OptionError):
+            Policy(**wrong)
+    with pytest.raises(OptionError):
+        Policy(keep_within_seconds=float("nan"))
