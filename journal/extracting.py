@@ -224,7 +224,8 @@ def extract_memory(
     """Write a memory to ``out``, as it was at the last snapshot up to event ``at``.
 
     With ``pages``, those of 4 KiB from the first to the last number alone. If ``sparse``, zeros are
-    holes in ``out``, which is an empty file. Raises OptionError where there is no such event, snapshot, memory or page.
+    holes in ``out``, which is an empty file. Raises OptionError where there is no such event,
+    snapshot, memory or page.
     """
     with Reader(source) as reader:
         behind = _behind(reader, at)

@@ -22,7 +22,7 @@ from journal.findings import summarize
 from journal.header import BLOCK_HEADER_SIZE, TIME_SPAN_MAX, Place, column_size_each
 from journal.keeping import check_target
 from journal.literals import Clock
-from journal.marking import marked_payload
+from journal.marking import LEFT_OUT, NOT_RESUMABLE, marked_payload
 from journal.mending import Progress, Watched, nobody
 from journal.seek import headers_only
 from journal.segments import Files
@@ -96,14 +96,17 @@ def filter(  # the name is the command's
         def sieve() -> Sieve:
             return Sieve(which, clock, keep=keep, preamble=preamble)
 
-        obstacle = ""
+        mark: tuple[str, str] | None = None
         if target is None or _is_of_process(files):
             looked = _Filter(files, sieve(), "looking")
             found = looked.run(None, report)
             if target is None:
                 return found
-            obstacle = found.reason if looked.must_say_so else ""
-        return _Filter(files, sieve(), "filtering", obstacle).run(target, report)
+            if looked.must_say_so:
+                mark = NOT_RESUMABLE, found.reason
+            elif found.resumable and looked.leaves_holes:
+                mark = LEFT_OUT, found.reason
+        return _Filter(files, sieve(), "filtering", mark).run(target, report)
 
 
 def _everything(*_: object) -> bool:
@@ -124,17 +127,21 @@ def _clock(files: Files) -> Clock:
     return Clock(found.first_time, found.last_time)
 
 
+Mark = tuple[str, str]
+"""A name and a text, to stand among what the run depends on."""
+
+
 class _Filter:
-    """A journal on its way through a sieve; with ``obstacle`` it will say of itself what that is.
+    """A journal on its way through a sieve; with ``mark`` it will say of itself what that is.
 
     > Why before it is written? What says what ran stands first, and what is missing is known last.
     """
 
-    def __init__(self, files: Files, sieve: Sieve, what: str, obstacle: str = "") -> None:
+    def __init__(self, files: Files, sieve: Sieve, what: str, mark: "Mark | None" = None) -> None:
         self._files = files
         self._sieve = sieve
         self._what = what
-        self._obstacle = obstacle
+        self._mark = mark
         self._use = Usability()
         self._kept: Counter[int] = Counter()
         self._dropped: Counter[int] = Counter()
@@ -187,7 +194,7 @@ class _Filter:
             mask = self._sieve.mask(block)
             self._use.see(block.tags, mask, block.seqs, block.payload)
             self._count(block.tags, mask)
-            if self._obstacle and ProcessStart.tag in block.tags:
+            if self._mark is not None and ProcessStart.tag in block.tags:
                 gathered.gather(block, list(compress(range(block.count), mask)), self._marked)
             elif 0 not in mask:
                 gathered.take(block)
@@ -202,8 +209,16 @@ class _Filter:
         """Whether a resume of what is kept would not notice what is missing."""
         return self._use.must_say_so
 
+    @property
+    def leaves_holes(self) -> bool:
+        """Whether something is missing in front of a snapshot that is kept."""
+        return self._use.leaves_holes
+
     def _marked(self, tag: int, payload: bytes) -> bytes:
-        return marked_payload(payload, self._obstacle) if tag == ProcessStart.tag else payload
+        if self._mark is None or tag != ProcessStart.tag:
+            return payload
+        name, reason = self._mark
+        return marked_payload(payload, reason, name)
 
     def _pass(self, item: log.Placed) -> None:
         """Take note of a block of which nothing is kept: its columns tell what it had."""

@@ -12,11 +12,15 @@ NOT_RESUMABLE = "not-resumable"
 """The name in ProcessStart.configuration; the value is the reason."""
 
 
-def marked(start: ProcessStart, reason: str) -> ProcessStart:
-    """The same identity, of a journal that cannot be resumed for this reason."""
+LEFT_OUT = "left-out"
+"""The name of the opposite: numbers are missing, and a resume needs none of them; it says why."""
+
+
+def marked(start: ProcessStart, reason: str, name: str = NOT_RESUMABLE) -> ProcessStart:
+    """The same identity, of a journal that cannot be resumed for this reason, or else can."""
     if obstacle_in(start):
         return start
-    pairs = (*start.configuration, (NOT_RESUMABLE, reason))
+    pairs = (*start.configuration, (name, reason))
     return ProcessStart(**(fields_of(start) | {"configuration": pairs}))
 
 
@@ -25,8 +29,13 @@ def obstacle_in(start: ProcessStart) -> str:
     return next((value for name, value in start.configuration if name == NOT_RESUMABLE), "")
 
 
-def marked_payload(payload: bytes, reason: str) -> bytes:
+def needs_nothing_left_out(start: ProcessStart) -> bool:
+    """Whether the journal says that what is missing of it is not needed."""
+    return any(name == LEFT_OUT for name, _ in start.configuration)
+
+
+def marked_payload(payload: bytes, reason: str, name: str = NOT_RESUMABLE) -> bytes:
     """The payload of a ProcessStart, marked; raises MalformedEvent."""
     start = codec.decode(ProcessStart.tag, payload)
     assert isinstance(start, ProcessStart)
-    return codec.encode(marked(start, reason))
+    return codec.encode(marked(start, reason, name))

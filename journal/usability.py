@@ -121,6 +121,7 @@ class Usability:
         self._guest = _Gap(_GUEST_COLUMN, _GUEST_COLUMN)
         self._streams = _Gap(_STREAM_COLUMN, _ANY_COLUMN)
         self._sessions = _Gap(_SESSION_COLUMN, _ANY_COLUMN)
+        self._holes = _Gap(_EVERY_COLUMN, _SNAPSHOT_COLUMN)
         self._effect_seq: int | None = None
         self._begun: _Begun | None = None
         self._has_lineage = False
@@ -140,7 +141,7 @@ class Usability:
             self._kept_tags |= present
         else:
             self._note_tags(tags, mask, seqs)
-        for gap in (self._guest, self._streams, self._sessions):
+        for gap in (self._guest, self._streams, self._sessions, self._holes):
             gap.see(tags, None if whole else mask, seqs)
         if whole:
             return
@@ -237,6 +238,11 @@ class Usability:
             or bool({Mount.tag, FilePlaced.tag} & self._dropped.keys())
         )
 
+    @property
+    def leaves_holes(self) -> bool:
+        """Whether something is missing in front of a snapshot, as a compaction leaves it."""
+        return self._holes.last_seq >= 0
+
     def _of_snapshots(self) -> Verdict | None:
         """Whether there is a snapshot from which all is there that came behind it."""
         if self._needs_code and InstrumentedPart.tag in self._dropped:
@@ -309,3 +315,5 @@ _NOT = bytes((1,)) + bytes(255)
 _GUEST_COLUMN, _EFFECT_COLUMN = _column(_GUEST), _column(_EFFECTS)
 _STREAM_COLUMN, _SESSION_COLUMN = _column(_STREAMS), _column(frozenset((SessionStart.tag,)))
 _ANY_COLUMN = _column(frozenset(range(1, 255)) - _IDENTITY)
+_EVERY_COLUMN = _column(frozenset(range(1, 255)))
+_SNAPSHOT_COLUMN = _column(frozenset((Snapshot.tag,)))

@@ -22,6 +22,7 @@ from journal.engine.tape import Batch
 from journal.errors import NotResumable
 from journal.events.process import Level
 from journal.holes import last_hole
+from journal.marking import needs_nothing_left_out
 from journal.snapshots import SnapshotInfo
 
 
@@ -135,6 +136,8 @@ def check_inputs(recording: Recording, seq: int) -> None:
 
     From behind event ``seq``, which is a snapshot, or from its start: -1.
     """
+    if needs_nothing_left_out(recording.identity.start):
+        return
     newest = recording.snapshots[-1].seq if recording.snapshots else -1
     hole = last_hole(recording.reader.path, newest) if seq < newest else -1
     if hole > seq:

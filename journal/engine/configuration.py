@@ -9,7 +9,7 @@ from typing import Any
 from journal.engine.written import Way
 from journal.errors import EngineMismatch, NotResumable, OptionError
 from journal.events.snapshots import Trigger
-from journal.marking import NOT_RESUMABLE
+from journal.marking import LEFT_OUT, NOT_RESUMABLE
 
 ENGINE = "wasmtime"
 
@@ -141,6 +141,8 @@ def configuration_of(pairs: tuple[tuple[str, str], ...]) -> Configuration:
     for name, text in pairs:
         if name == NOT_RESUMABLE:
             raise NotResumable(f"the journal cannot be resumed: {text}")
+        if name == LEFT_OUT:
+            continue
         if name not in known:
             raise EngineMismatch(f"the journal's run depends on {name}, unknown to this version")
         try:
