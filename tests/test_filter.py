@@ -128,6 +128,14 @@ FRAMES = st.builds(lambda event: (event.tag, codec.encode(event)), every_event()
 STORIES = st.lists(st.lists(FRAMES, max_size=9), max_size=5)
 
 
+def unmarked(frames: list[Frame]) -> list[Frame]:
+    """Frames without what a filter may add to: what ran may be marked with what is missing."""
+    return [
+        frame._replace(payload=b"") if frame.tag == ProcessStart.tag else frame for frame in frames
+    ]
+
+
+
 @given(STORIES, questions(), st.booleans(), st.booleans())
 def test_what_is_kept_is_what_was_asked_for_with_numbers_and_times(
     tmp_path_factory: pytest.TempPathFactory,
@@ -152,7 +160,7 @@ def test_what_is_kept_is_what_was_asked_for_with_numbers_and_times(
             for frame in frames
             if (frame in kept or frame.tag in PREAMBLE) and frame.tag != Seal.tag
         ]
-    assert frames_of(folder / "b") == kept
+    assert unmarked(frames_of(folder / "b")) == unmarked(kept)
     assert found.events == len(kept)
     assert found.events + found.events_dropped == len(frames)
     assert list(Reader(folder / "b").verify(decode=False)) == []
