@@ -9,8 +9,9 @@ from journal.appender import Roll
 from journal.engine import forms
 from journal.engine import identity as identities
 from journal.engine import module as modules
+from journal.engine.asyncifying import STACK_MEMORY_PAGES
 from journal.engine.choosing import Choice, choose
-from journal.engine.configuration import Configuration, Snapshots
+from journal.engine.configuration import PAGE_SIZE, Configuration, Snapshots, Stacks
 from journal.engine.delivered import settle, terminals_in
 from journal.engine.forms import Note
 from journal.engine.inputs import Interrupter
@@ -65,8 +66,12 @@ def record(
     and ``StorageError`` where the disk fails.
     """
     wanted = snapshots or Snapshots()
-    form = forms.form_to_record(modules.load(module), wanted, cache, note)
-    settings = replace(configuration or Configuration(), instrumentation=form.made_by)
+    settings = configuration or Configuration()
+    # the memory that holds the stack counts among the guest's
+    roomy = settings.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE
+    wished = wanted if roomy else replace(wanted, stacks=Stacks.NEVER)
+    form = forms.form_to_record(modules.load(module), wished, cache, note)
+    settings = replace(settings, instrumentation=form.made_by)
     program = prepare(form, settings, cache)
     streams = connect(stdin, stdout, stderr)
     interrupter = Interrupter()
