@@ -135,7 +135,6 @@ def unmarked(frames: list[Frame]) -> list[Frame]:
     ]
 
 
-
 @given(STORIES, questions(), st.booleans(), st.booleans())
 def test_what_is_kept_is_what_was_asked_for_with_numbers_and_times(
     tmp_path_factory: pytest.TempPathFactory,
