@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given
 
 from journal.compaction import Policy
@@ -23,6 +24,7 @@ def test_what_is_left_plays_to_the_same_states(made: History, policy: Policy) ->
         assert not any(kind.dropped_events for kind in again.kinds)
 
 
+@pytest.mark.deep
 @given(histories, policies)
 def test_the_last_number_that_is_missing_is_found(made: History, policy: Policy) -> None:
     with TemporaryDirectory() as name:

@@ -61,6 +61,7 @@ def test_of_a_journal_without_inputs_what_is_left_plays_to_the_same(
         check(source, Path(name) / "target", policy)
 
 
+@pytest.mark.deep
 @given(histories, policies, policies)
 def test_what_was_compacted_can_be_compacted_by_another_policy(
     made: History, first: Policy, second: Policy

@@ -46,6 +46,7 @@ def cuts(data: bytes, stride: int = 1, start: int = SEGMENT_SIZE) -> Iterator[tu
             yield size, data[:size]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_cut_reads_as_the_blocks_that_are_whole(path: Path, name: str) -> None:
     data = SHAPES[name]
@@ -93,6 +94,7 @@ def go_on_behind_cuts(path: Path, data: bytes, stride: int) -> None:
             assert outcome(path, mode) == judged(found, mode), (size, mode)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", ["plain", "debris", "concatenated"])
 def test_a_writer_opens_a_cut_file_if_its_mode_allows_what_is_wrong(path: Path, name: str) -> None:
     for size, cut in cuts(SHAPES[name], 7):

@@ -274,7 +274,7 @@ def similar(tree: Tree, event: Event) -> Tree:
     return tree
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(trees(), every_event(), st.booleans())
 def test_evaluation_is_what_an_interpreter_of_decoded_events_says(
     tree: Tree, event: Event, near: bool
@@ -288,7 +288,7 @@ def test_evaluation_is_what_an_interpreter_of_decoded_events_says(
     assert against.holds(seq, moment, event.tag, payload, Names()) != wanted
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(trees(), every_event(), st.integers(0, 2000), st.integers(CLOCK.first, CLOCK.last))
 def test_the_tags_of_an_expression_are_those_of_all_events_that_it_is_true_for(
     tree: Tree, event: Event, seq: int, moment: int
@@ -440,7 +440,7 @@ PATTERNS = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(PATTERNS, st.text("abc1 ", max_size=8))
 def test_patterns_match_what_python_matches(pattern: str, text: str) -> None:
     wanted = re.search(pattern, text) is not None

@@ -105,6 +105,7 @@ def check_flips(path: Path, files: list[bytes], file: int, bits: Iterable[int]) 
     place.write_bytes(data)
 
 
+@pytest.mark.deep
 def test_every_flipped_bit_of_a_small_journal_is_noticed(path: Path) -> None:
     data = small()
     path.write_bytes(data)

@@ -49,6 +49,7 @@ def test_a_seed_gives_the_same_journals_again() -> None:
         assert again(3, number) == Mutator(corpus, random.Random(f"3/{number}")).journal()
 
 
+@pytest.mark.deep
 def test_no_mutation_of_the_first_few_hundred_does_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fdatasync", lambda _: None)
     assert campaign(seed=20, count=COUNT) == COUNT

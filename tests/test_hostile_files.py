@@ -154,6 +154,7 @@ def test_random_damage_is_a_journal_error(path: Path) -> None:
         everything_of(path)
 
 
+@pytest.mark.deep
 def test_a_hundred_thousand_blocks_of_nothing_are_read_in_bounded_time(path: Path) -> None:
     start, header = begun()
     parts, link, offset = [start], (SEGMENT_HEADER_SIZE, header.hash), SEGMENT_HEADER_SIZE
@@ -194,6 +195,7 @@ def test_blocks_inside_one_another_are_given_up_in_bounded_time(path: Path, size
     assert time.process_time() - begin < 20
 
 
+@pytest.mark.deep
 def test_a_segment_that_claims_more_crashes_than_can_be_is_refused(path: Path) -> None:
     parts, offset = [begun()[0]], SEGMENT_HEADER_SIZE + 8
     parts.append(bytes(8))

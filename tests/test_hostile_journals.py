@@ -115,11 +115,13 @@ def absurd_segments() -> Iterator[tuple[str, Case]]:
     yield "minor", segment_header(minor=65_535, compatible=(1 << 32) - 1)
 
 
+@pytest.mark.deep
 def test_absurd_fields_are_clear_errors_in_bounded_memory(tmp_path: Path) -> None:
     answers = besiege_all(tmp_path, absurd_fields())
     assert all(answer["errors"] for name, answer in answers.items() if "bitmap" not in name)
 
 
+@pytest.mark.deep
 def test_absurd_segment_headers_are_clear_errors_in_bounded_memory(tmp_path: Path) -> None:
     answers = besiege_all(tmp_path, absurd_segments())
     for name in ("size", "features", "version"):
@@ -240,6 +242,7 @@ def _with_columns(raw: bytes, **lies: Any) -> bytes:
     return forge.data
 
 
+@pytest.mark.deep
 def test_columns_that_lie_are_errors_and_verify_finds_them_all(tmp_path: Path) -> None:
     answers = besiege_all(tmp_path, lying_columns())
     for name in answers:
@@ -330,6 +333,7 @@ def overlapping(count: int, size: int) -> bytes:
     return segment_header() + body
 
 
+@pytest.mark.deep
 def test_references_in_circles_end(tmp_path: Path) -> None:
     besiege_all(tmp_path, self_references())
 
@@ -339,6 +343,7 @@ def test_blocks_inside_one_another_are_judged_in_bounded_time(tmp_path: Path) ->
     assert answer["seconds"] < DEADLINE
 
 
+@pytest.mark.deep
 def test_a_hundred_thousand_blocks_of_nothing_take_no_memory(path: Path) -> None:
     count_marks(path, 30_000)
 

@@ -382,6 +382,7 @@ def test_a_guest_runs_on_when_its_image_is_removed(tmp_path: Path) -> None:
 # -- several at once -------------------------------------------------------------------------------
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("spoils", [False, True], ids=["undisturbed", "while images are spoilt"])
 def test_many_make_and_use_the_same_images_at_once(spoils: bool, place: Place) -> None:
     infos = place.taken.infos[2:6]

@@ -328,6 +328,7 @@ def test_an_invalid_module_never_gets_to_binaryen(tmp_path: Path) -> None:
     assert runs(tmp_path) == 0
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("tool")
 @given(damaged())
 def test_a_damaged_module_is_instrumented_or_refused(data: bytes) -> None:
@@ -542,6 +543,7 @@ def test_a_cache_that_cannot_be_used_costs_time_only(tmp_path: Path) -> None:
     assert found.data == made.data
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("tool")
 def test_of_two_at_once_one_waits_for_the_other(tmp_path: Path) -> None:
     counting = giving(tmp_path, instrumented().data, before="sleep 0.5")
@@ -558,6 +560,7 @@ def test_of_two_at_once_one_waits_for_the_other(tmp_path: Path) -> None:
     assert runs(tmp_path) == 1
 
 
+@pytest.mark.deep
 def test_nobody_waits_twice_for_what_takes_too_long(tmp_path: Path) -> None:
     hanging = fake(tmp_path, "exec sleep 600")
     cache, data = tmp_path / "cache", guest("spin").read_bytes()

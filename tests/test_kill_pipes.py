@@ -36,6 +36,7 @@ def expected() -> bytes:
     return f"{said}\n{COUNT} said\n".encode()
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("drop", [False, True], ids=["repeat", "drop"])
 @pytest.mark.parametrize("nth", [2, 57, 290])
 def test_of_many_small_writes_only_one_is_in_doubt(
@@ -62,6 +63,7 @@ def test_of_many_small_writes_only_one_is_in_doubt(
     assert is_told_once(expected(), trial.heard[0], written, drop), trial.heard[0]
 
 
+@pytest.mark.deep
 def test_a_pipe_goes_on_behind_what_the_killed_process_had_read(tmp_path: Path) -> None:
     reads, writes = os.pipe()
     said = tmp_path / "said"

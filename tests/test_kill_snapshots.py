@@ -211,6 +211,7 @@ def kill_at(first: Deed, second: Deed, plan: Plan, bench: Bench, folder: Path) -
     return trial.kills
 
 
+@pytest.mark.deep
 def test_a_kill_while_a_snapshot_is_taken_and_while_it_is_gone_on_from_changes_nothing(
     bench: Bench, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def calls_from_the_journal_on(trial: Trial) -> list[Call]:
     return calls
 
 
+@pytest.mark.deep
 def test_a_journal_has_its_name_only_when_it_can_be_resumed(tmp_path: Path, strace: str) -> None:
     if strace:
         pytest.skip(strace)

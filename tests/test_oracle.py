@@ -151,6 +151,7 @@ def compare_fault(folder: Path, cache: Path, case: int) -> None:
         assert (ours.code, ours.stdout) == (theirs.code, theirs.stdout)
 
 
+@pytest.mark.deep
 def test_a_fault_of_the_guest_ends_as_under_wasmtime(tmp_path: Path, cache_dir: Path) -> None:
     for case in range(0, faults_cases(), 12):
         compare_fault(tmp_path / str(case), cache_dir, case)

@@ -151,6 +151,7 @@ def test_every_cut_reads_as_whole_blocks_and_can_be_gone_on_from(path: Path) -> 
         assert read(path) == [*expected, (9, b"new")]
 
 
+@pytest.mark.deep
 def test_every_flipped_bit_is_noticed_and_no_wrong_event_is_believed(path: Path) -> None:
     data = written(path, *STORIES)
     believed = {(seq, *row) for seq, row in enumerate(STORY)}
@@ -296,6 +297,7 @@ def test_journals_concatenated_are_a_journal(
     assert read(path) == [*story, (1, b"more")]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("compress", [False, True])
 def test_a_journal_inside_a_payload_is_never_believed(path: Path, compress: bool) -> None:
     inner = written(path.with_name("inner"), [(66, b"inner")], [(66, b"events")])

@@ -113,6 +113,7 @@ def test_a_file_that_has_a_part_of_the_output_gets_the_rest(
 # -- a torn journal -----------------------------------------------------------------------------
 
 
+@pytest.mark.deep
 def test_every_cut_behind_the_beginning_resumes_to_the_same_end(
     tmp_path: Path, cache_dir: Path
 ) -> None:

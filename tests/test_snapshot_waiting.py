@@ -116,6 +116,7 @@ def test_a_guest_that_reads_its_input_has_its_snapshot_at_once(
         check_each(path, wanted, cache_dir, stdin=b"something\n" * 3)
 
 
+@pytest.mark.deep
 def test_a_guest_that_sleeps_has_its_snapshot_at_once(tmp_path: Path, cache_dir: Path) -> None:
     path = tmp_path / "j"
     with recording("sleeper", path, cache_dir, "2", "1500") as recorder:
@@ -144,6 +145,7 @@ def test_who_asks_without_patience_gets_no_number_and_the_snapshot_comes_later(
 # -- idle ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("stacks", [Stacks.AUTO, Stacks.NEVER])
 def test_a_guest_is_idle_once_in_each_of_its_waits(
     stacks: Stacks, tmp_path: Path, cache_dir: Path
@@ -170,6 +172,7 @@ def test_a_snapshot_in_a_wait_does_not_keep_it_from_being_idle(
         assert triggers_in(path) in (["explicit", "idle"], ["idle", "explicit"])
 
 
+@pytest.mark.deep
 def test_a_guest_is_idle_after_a_tenth_of_a_second_and_not_before(
     tmp_path: Path, cache_dir: Path
 ) -> None:
@@ -244,6 +247,7 @@ def test_a_sleep_gets_no_longer_by_snapshots(
         assert gone_on(path, last.seq, cache_dir) == wanted
 
 
+@pytest.mark.deep
 def test_several_sleeps_take_their_time_and_no_more(tmp_path: Path, cache_dir: Path) -> None:
     path = tmp_path / "j"
     with recording("sleeper", path, cache_dir, "4", "300", snapshots=IDLE) as recorder:
