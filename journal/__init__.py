@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from journal.checking import Check, Cursor, Figures
     from journal.codec import decode, encode
     from journal.commit import Commit
-    from journal.compaction import Compaction, Policy, compact
+    from journal.compaction import Compaction, Policy, compact, compact_in_place
     from journal.concatenating import Concatenation, concat
     from journal.engine.configuration import (
         Configuration,
@@ -104,6 +104,7 @@ _HERE = {
     "Compaction": "compaction",
     "Policy": "compaction",
     "compact": "compaction",
+    "compact_in_place": "compaction",
     "Concatenation": "concatenating",
     "concat": "concatenating",
     "export_lines": "export",
@@ -228,6 +229,7 @@ __all__ = [
     "__version__",
     "accelerated",
     "compact",
+    "compact_in_place",
     "concat",
     "cut",
     "decode",

@@ -5,6 +5,7 @@ judged again, and must lead to the same states, before it gets its name.
 """
 
 from journal.compaction.compacting import Compaction, Failure, Kind, compact
+from journal.compaction.in_place import compact_in_place
 from journal.compaction.policy import Policy
 
-__all__ = ["Compaction", "Failure", "Kind", "Policy", "compact"]
+__all__ = ["Compaction", "Failure", "Kind", "Policy", "compact", "compact_in_place"]

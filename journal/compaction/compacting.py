@@ -3,7 +3,7 @@
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import chain, compress
 from pathlib import Path
@@ -124,7 +124,7 @@ def compact(
     with Reader(source) as reader:
         planning = Planning(reader, policy, progress or nobody)
         if dry_run:
-            return planning.carried_out(lambda: nullcontext(Nobody()), path.parent)
+            return planning.carried_out(Nobody, path.parent)
 
         def begin() -> Writer:
             return Writer(path, publish=False, journal_id=reader.journal_id, commit=Commit.NONE)
@@ -217,17 +217,22 @@ class Planning:
         return self.blocks.again("writing", wish)
 
     def carried_out(
-        self, begin: Callable[[], AbstractContextManager[Target]], folder: Path
+        self,
+        begin: Callable[[], AbstractContextManager[Target]],
+        folder: Path,
+        needless: Callable[[Compaction], bool] = lambda found: False,
     ) -> Compaction:
         """Write what is kept to what ``begin`` gives; where snapshots cannot be merged, unmerged.
 
-        Raises Failure where what would be kept does not lead to the same states.
+        It is published unless that is ``needless``. Raises Failure where what would be kept does
+        not lead to the same states.
         """
         while True:
             try:
                 with begin() as target:
                     found = _write(self, target, folder)
-                    target.publish()
+                    if not needless(found):
+                        target.publish()
                     return found
             except (Entangled, MalformedEvent, NoNumbers) as error:
                 if self.front.as_they_are:

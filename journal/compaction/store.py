@@ -4,13 +4,12 @@ Two states of each: as it is at the snapshot that was come to, and at the one th
 """
 
 import os
-import tempfile
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from journal import paging
+from journal import durable, paging
 from journal.compaction.ledger import Entangled
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.events.threads import TABLE_NULL, TableSet
@@ -63,10 +62,8 @@ class Store:
     """Memories and tables; a context manager. Its files stand in ``folder`` while it is open."""
 
     def __init__(self, folder: Path) -> None:
-        with tempfile.TemporaryFile(dir=folder, buffering=0) as now:
-            self._now = os.dup(now.fileno())
-        with tempfile.TemporaryFile(dir=folder, buffering=0) as base:
-            self._base = os.dup(base.fileno())
+        self._folder = folder
+        self._now = self._base = -1  # until there is something to be kept in them
         self._memories: dict[int, _Memory] = {}
         self._base_sizes: dict[int, int] = {}
         self.tables: dict[int, array[int]] = {}
@@ -76,8 +73,17 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._now)
-        os.close(self._base)
+        if self._now >= 0:
+            os.close(self._now)
+        if self._base >= 0:
+            os.close(self._base)
+
+    def _open(self) -> int:
+        """A file that has no name any more: where the journal goes, there is room for it."""
+        path = durable.temporary_beside(self._folder / "pages")
+        file = durable.create(path)
+        path.unlink()
+        return file
 
     # -- what snapshots say ----------------------------------------------------------------------
 
@@ -87,6 +93,8 @@ class Store:
             memory.fresh = bytearray(len(memory.fresh))
             if whole:
                 memory.reset()
+        if self._now < 0:
+            self._now, self._base = self._open(), self._open()
         if whole:
             os.ftruncate(self._now, 0)
             self.tables = {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from journal import sealing
 from journal.block import Block
@@ -39,6 +39,12 @@ class Target(Protocol):
 
 class Nobody:
     """Takes blocks, and keeps nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
     def append_block(self, source: Block) -> None:
         """Nothing happens."""

@@ -45,42 +45,84 @@ Names = tuple[tuple[Entry, int | None], ...]
 
 
 class Content:
-    """A file's bytes; the zeros between the end of ``data`` and ``size`` cost nothing."""
+    """A file's bytes, in pages; what has none is zeros, up to ``size``, and costs nothing.
 
-    __slots__ = ("data", "size")
+    Pages are never changed, but replaced: copies share them.
+    """
 
-    def __init__(self, data: bytes | bytearray = b"", size: int | None = None) -> None:
-        self.data = bytearray(data)
+    __slots__ = ("_pages", "size")
+
+    def __init__(self, data: bytes = b"", size: int | None = None) -> None:
+        self._pages: dict[int, bytes] = {}
         self.size = len(data) if size is None else size
+        if data:
+            self._write(0, data)
 
     def copy(self) -> Content:
         """Give one that changes by itself."""
-        return Content(self.data, self.size)
+        other = Content(size=self.size)
+        other._pages = self._pages.copy()
+        return other
+
+    @property
+    def end(self) -> int:
+        """Where the last byte stands that is not zero, or a few behind that."""
+        last = max(self._pages, default=0)
+        return last * PAGE_SIZE + len(self._pages.get(last, b""))
 
     def apply(self, change: Change) -> None:
         """Do what a change says."""
         if isinstance(change, Write):
-            end = change.offset + len(change.data)
-            if len(self.data) < change.offset:
-                self.data.extend(bytes(change.offset - len(self.data)))
-            self.data[change.offset : end] = change.data
-            self.size = max(self.size, end)
+            self._write(change.offset, change.data)
+            self.size = max(self.size, change.offset + len(change.data))
         elif isinstance(change, Resize):
-            del self.data[change.size :]
+            self._cut(change.size)
             self.size = change.size
         else:
             self.size = max(self.size, change.end)
 
+    def _write(self, offset: int, data: bytes) -> None:
+        at = 0
+        while at < len(data):
+            number, start = divmod(offset + at, PAGE_SIZE)
+            part = data[at : at + PAGE_SIZE - start]
+            old = self._pages.get(number, b"")
+            self._pages[number] = old[:start].ljust(start, b"\0") + part + old[start + len(part) :]
+            at += len(part)
+
+    def _cut(self, size: int) -> None:
+        last, rest = divmod(size, PAGE_SIZE)
+        for number in [number for number in self._pages if number >= last]:
+            page = self._pages.pop(number)
+            if number == last and rest:
+                self._pages[number] = page[:rest]
+
     def read(self, size: int, offset: int) -> bytes:
         """Give up to ``size`` bytes, fewer at the end."""
-        size = max(0, min(size, self.size - offset))
-        return bytes(self.data[offset : offset + size]).ljust(size, b"\0")
+        end = offset + max(0, min(size, self.size - offset))
+        parts = []
+        while offset < end:
+            number, start = divmod(offset, PAGE_SIZE)
+            stop = min(PAGE_SIZE, start + end - offset)
+            parts.append(self._pages.get(number, b"")[start:stop].ljust(stop - start, b"\0"))
+            offset += stop - start
+        return b"".join(parts)
 
     def lay_down(self, path: Path) -> None:
         """Make a file of it."""
         with path.open("wb") as file:
-            file.write(self.data)
+            for number, page in self._pages.items():
+                file.seek(number * PAGE_SIZE)
+                file.write(page)
             file.truncate(self.size)
+
+    def tell(self, summer: blake2b) -> None:
+        """Put what tells it from others into a digest."""
+        summer.update(self.size.to_bytes(8))
+        for number, page in sorted(self._pages.items()):
+            shown = page.rstrip(b"\0")
+            if shown:
+                summer.update(number.to_bytes(8) + len(shown).to_bytes(2) + shown)
 
 
 class Node:
@@ -254,7 +296,7 @@ def digest(state: State) -> bytes:
     for path, content in sorted(state.items()):
         summer.update(path.encode() + b"\0")
         if content is not None:
-            summer.update(content.size.to_bytes(8) + content.data.rstrip(b"\0"))
+            content.tell(summer)
     return summer.digest()
 
 

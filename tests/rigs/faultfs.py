@@ -69,6 +69,9 @@ class FaultFS:
                 self._live(Disk())
                 self.faults = Faults(*(Fault(*fault) for fault in question["faults"]))
                 self.size_max, self.calls_left = question["size_max"], question["calls"]
+            case "arm":  # go on with the disk as it is, on which these faults come true
+                self.faults = Faults(*(Fault(*fault) for fault in question["faults"]))
+                self.calls_left = question["calls"]
             case "cut":
                 self.cut()
             case "crash":  # go on with one of the states that the last cut may have left

@@ -215,7 +215,7 @@ class Recorder:
             seen = self.disk.nodes[number].seen
             path = f"/proc/self/fd/{descriptor}"
             again = self._real["open"](path, os.O_WRONLY)
-            self._real["pwrite"](again, seen.read(len(seen.data), 0), 0)
+            self._real["pwrite"](again, seen.read(seen.end, 0), 0)
             self._real["close"](again)
 
     def _link(self, source: Any, target: Any, **options: Any) -> None:

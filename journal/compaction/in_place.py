@@ -1,0 +1,166 @@
+"""Compaction in place: the new journal is whole and durable beside the old one, and then is it."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from journal import durable, segments
+from journal.appender import Roll
+from journal.commit import Commit
+from journal.compaction.compacting import Compaction, Planning
+from journal.compaction.policy import Policy
+from journal.compaction.writing import Nobody
+from journal.errors import JournalLocked, NotAJournal, OptionError, StorageError
+from journal.mending import Progress, nobody
+from journal.reader import Reader
+from journal.writer import Writer
+
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+_CANNOT = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
+
+
+def compact_in_place(
+    path: str | os.PathLike[str],
+    *,
+    policy: Policy = Policy(),  # noqa: B008 - it is a value
+    progress: Progress | None = None,
+    dry_run: bool = False,
+) -> Compaction:
+    """Put in the place of a journal what its states are made of; see ``compact``.
+
+    Whatever crash comes, there is the old one or the new one; what a crash leaves beside it is
+    hidden, and of no use. Where nothing goes, nothing is written. Raises JournalLocked while
+    another process writes the journal.
+
+    A ``Reader`` that has a file open goes on with the old one. One that reads a directory finds
+    its segments by their names: it raises NotAJournal, and is to be opened again.
+    """
+    target = Path(os.path.realpath(path))
+    with _locked(target) as old, Reader(target) as reader:
+        planning = Planning(reader, policy, progress or nobody)
+        if dry_run:
+            return planning.carried_out(Nobody, target.parent)
+        beside = durable.temporary_beside(target)
+        roll = Roll() if stat.S_ISDIR(old.st_mode) else None
+
+        def begin() -> Writer:
+            journal_id = reader.journal_id
+            return Writer(
+                beside, publish=False, journal_id=journal_id, commit=Commit.NONE, roll=roll
+            )
+
+        try:
+            found = planning.carried_out(begin, target.parent, needless=_needless)
+            if not _needless(found):
+                _put(beside, target, old)
+        except BaseException:
+            if not _is(old, beside):  # which a power cut may still bring back
+                _remove(beside)
+            raise
+        return found
+
+
+def _needless(found: Compaction) -> bool:
+    """Whether nothing went."""
+    return (found.events, found.size) == (found.kept_events, found.kept_size)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[os.stat_result]:
+    """Be the one who writes a journal; gives what is known of it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise NotAJournal(f"{path} is not a regular file")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JournalLocked(f"{path} is being written by another process") from None
+        if not _is(found, path):
+            raise JournalLocked(f"{path} is being replaced by another process")
+        if stat.S_ISDIR(found.st_mode):
+            _check_names(path)
+        yield found
+    finally:
+        os.close(descriptor)
+
+
+def _check_names(path: Path) -> None:
+    """Refuse a directory that has something else than segments: it would be gone."""
+    known = set(_names_in(path))
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in known)
+    if others:
+        raise OptionError(f"{path} has {others[0]!r} in it, which is no segment: move it away")
+
+
+def _names_in(path: Path) -> list[str]:
+    """The segments in a directory, and those that a crash left without a name."""
+    left = [entry.name for entry in path.glob(".*.tmp") if entry.is_file()]
+    return [*segments.names_in(path), *left]
+
+
+def _put(beside: Path, target: Path, old: os.stat_result) -> None:
+    """Let what stands beside take the name of a journal."""
+    is_directory = stat.S_ISDIR(old.st_mode)
+    try:
+        _dress(beside, old)
+        if is_directory:
+            _exchange(beside, target)
+        else:
+            beside.replace(target)
+    except OSError as error:
+        raise StorageError(f"{target} cannot be replaced: {error.strerror or error}", 0) from error
+    try:
+        durable.sync_directory(target.parent)
+    except OSError as error:
+        reason = f"{target} is replaced, but a power cut may undo that: {error.strerror or error}"
+        raise StorageError(reason, 0) from error
+    if is_directory:
+        _remove(beside)  # the old one
+
+
+def _is(known: os.stat_result, path: Path) -> bool:
+    """Whether a path leads to something known."""
+    try:
+        return os.path.samestat(known, path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _dress(beside: Path, like: os.stat_result) -> None:
+    """Give the new journal the owner and the mode of the old one."""
+    for path in (beside, *beside.iterdir()) if beside.is_dir() else (beside,):
+        found = path.stat()
+        if (found.st_uid, found.st_gid) != (like.st_uid, like.st_gid):
+            os.chown(path, like.st_uid, like.st_gid)
+    beside.chmod(stat.S_IMODE(like.st_mode))
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Let two directories change their names, at once."""
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        raise OSError(errno.ENOSYS, "this system cannot exchange directories") from None
+    names = os.fsencode(one), os.fsencode(other)
+    if call(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE):
+        code = ctypes.get_errno()
+        reason = "its file system cannot exchange directories: write the compacted one elsewhere"
+        raise OSError(code, reason if code in _CANNOT else os.strerror(code))
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir():
+            for name in _names_in(path):
+                (path / name).unlink()
+            path.rmdir()
+        else:
+            path.unlink()
