@@ -32,6 +32,13 @@ class Roll(NamedTuple):
     size_bytes: int = 1 << 26
     age_seconds: float | None = None
 
+    def check(self) -> None:
+        """Raise OptionError for what cannot be."""
+        if not 0 < self.size_bytes <= ROLL_SIZE_MAX:
+            raise OptionError(f"a segment has 1 to {ROLL_SIZE_MAX} bytes")
+        if self.age_seconds is not None and self.age_seconds <= 0:
+            raise OptionError("a segment's age is longer than nothing")
+
 
 class NoRoom(Exception):
     """The disk is full: nothing was written, and nothing that was taken is lost."""
@@ -71,7 +78,6 @@ class Appender:
     """
 
     __slots__ = (
-        "_clock",
         "_explain",
         "_file",
         "_file_index",
@@ -85,6 +91,7 @@ class Appender:
         "_shift",
         "_temporary",
         "_wrote",
+        "clock",
         "durable_upto",
         "failure",
         "next_seq",
@@ -96,7 +103,7 @@ class Appender:
     def __init__(self, wish: Wish, roll: Roll | None, keep: bool) -> None:
         start: Start = open_journal(wish)
         self._path = wish.path
-        self._clock = wish.clock
+        self.clock = wish.clock
         self._keep = keep
         self._lock = start.lock
         self._temporary = start.temporary
@@ -139,6 +146,21 @@ class Appender:
     def must_sync(self) -> bool:
         """Whether so much is held back for a failing disk that it should be made durable."""
         return self._held_size > HELD_SIZE_MAX
+
+    @property
+    def rolls(self) -> Roll | None:
+        """When the next segment begins; None in a journal that is one file."""
+        return self._roll
+
+    @property
+    def keeps(self) -> bool:
+        """Whether blocks are kept until they are durable, to be written elsewhere if need be."""
+        return self._keep
+
+    def moved(self, path: Path) -> None:
+        """Take note that the journal has another name now."""
+        self._path = path
+        self._file.path = path / self._file.path.name if self._roll else path
 
     # -- blocks --------------------------------------------------------------------------------
 
@@ -195,7 +217,7 @@ class Appender:
             return roomy
         except BaseException as error:
             # an interrupt: how much stands in the file is no longer known
-            self._poison(error, "write interrupted")
+            self.poison(error, "write interrupted")
         if self._keep:
             self._held.append(_Held(header, parts, next_seq))
             self._held_size += header.size
@@ -224,7 +246,7 @@ class Appender:
         if isinstance(error, OSError):
             self._fail_over(error)
         elif error is not None:
-            self._poison(error, "sync interrupted")
+            self.poison(error, "sync interrupted")
         else:
             ticket.file.durable = (ticket.end, ticket.chain)
             self.durable_upto = ticket.next_seq
@@ -261,7 +283,7 @@ class Appender:
         if file.end >= roll.size_bytes:
             return True
         age = roll.age_seconds
-        return age is not None and self._clock() - file.header.created >= age * 1e6
+        return age is not None and self.clock() - file.header.created >= age * 1e6
 
     def roll(self) -> None:
         """Seal the segment and begin the next; where there is no room for one, go on with this.
@@ -283,7 +305,7 @@ class Appender:
                 self._name_segment(new)
             except BaseException as error:
                 # the new name may come up after a crash, and end the old segment where it says
-                self._poison(error, "the next segment cannot be named")
+                self.poison(error, "the next segment cannot be named")
             old.trim()
             self._switch(new)
 
@@ -299,7 +321,7 @@ class Appender:
             raise OSError("there are no numbers for more segments")
         _, (end, digest) = old.durable
         first_seq = self.durable_upto - self._shift
-        created, journal_id = self._clock(), old.header.journal_id
+        created, journal_id = self.clock(), old.header.journal_id
         header = SegmentHeader(new_salt(), journal_id, created, first_seq, end, digest)
         target = old.path.with_name(segments.name_of(self._file_index + 1))
         new = create_segment(durable.temporary_beside(target), header)
@@ -331,7 +353,7 @@ class Appender:
         the disk while the page cache still shows it.
         """
         if not self._keep:
-            self._poison(error, "writing failed")
+            self.poison(error, "writing failed")
         moving = [*self._held, refused] if refused else self._held
         old, again = self._file, self._file
         try:
@@ -343,7 +365,7 @@ class Appender:
             if again is not old:
                 again.close()
             second.add_note(f"after: {error}")
-            self._poison(second, "writing failed, and again elsewhere")
+            self.poison(second, "writing failed, and again elsewhere")
         self._switch(again)
         if refused:
             self._count(refused.header, refused.next_seq)
@@ -386,7 +408,8 @@ class Appender:
         if not all(new.holds(offset, data) for offset, data in written):
             raise OSError("the disk has something else than was written")
 
-    def _poison(self, error: BaseException, what: str) -> NoReturn:
+    def poison(self, error: BaseException, what: str) -> NoReturn:
+        """Never write again; raise."""
         self.failure = error
         self.when_poisoned()
         if not isinstance(error, OSError):
@@ -435,15 +458,5 @@ class Appender:
         self._file.close()
         lock, self._lock = self._lock, -1
         if self._temporary is not None:
-            _remove(self._temporary)
+            segments.remove(self._temporary)
         os.close(lock)
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        if path.is_dir():
-            for name in segments.names_in(path):
-                (path / name).unlink()
-            path.rmdir()
-        else:
-            path.unlink()

@@ -8,14 +8,15 @@ import re
 import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from io import BytesIO
 from itertools import accumulate, compress, repeat
 from operator import itemgetter, sub
 from typing import NamedTuple, TypeVar
 
-from journal.errors import LimitExceeded
-from journal.frame import PAYLOAD_SIZE_MAX
+from journal.errors import LimitExceeded, OptionError
+from journal.frame import PAYLOAD_SIZE_MAX, TAG_MAX, TAG_MIN
 
 BLOCK_SIZE_TARGET = 1 << 16
 """A block is closed when its payloads and columns reach this size."""
@@ -31,6 +32,7 @@ COLUMNS_SIZE_EACH = 1 + 4
 COLUMNS_SIZE_EACH_MAX = 4 + 1 + 4
 """The same where sizes and times differ, as those of events that are added one by one may."""
 
+_TAGS = bytes(range(TAG_MIN, TAG_MAX + 1))
 _SIZE_UNPACKED_MAX = 1 << 10
 _FILTERS = 32
 _SHAPES = 8
@@ -221,3 +223,13 @@ def _places(size: int, count: int) -> list[slice]:
 @lru_cache(_SHAPES)
 def _cutter(size: int, count: int) -> Callable[[bytes], tuple[bytes, ...]]:
     return struct.Struct(f"{size}s" * count).unpack_from
+
+
+def tag_column(tags: Iterable[int]) -> bytes:
+    """Give a column of tags that events may have."""
+    with suppress(ValueError):  # what no byte holds
+        # what is no list may be a buffer, whose bytes are not its values
+        column = bytes(tags if isinstance(tags, bytes | list | tuple) else iter(tags))
+        if not column.translate(None, _TAGS):
+            return column
+    raise OptionError(f"an event's tag is 1 to {TAG_MAX}")

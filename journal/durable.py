@@ -1,5 +1,7 @@
 """The one way a file gets its name or is replaced: whole and durable, or not at all."""
 
+import ctypes
+import errno
 import os
 import secrets
 from collections.abc import Callable
@@ -8,6 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 _FILE_MODE = 0o600  # a journal holds a guest's memory, and with it secrets
+
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+_CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
 PathLike = str | os.PathLike[str]
 
@@ -57,3 +63,29 @@ def replace(path: PathLike, content: bytes | Callable[[BinaryIO], object]) -> No
             temporary.unlink()
         raise
     sync_directory(target.parent)
+
+
+def take_place(beside: PathLike, path: PathLike, done: Callable[[], object] = bool) -> None:
+    """Let what stands ``beside``, synced, have the name of a file or a directory, for good.
+
+    The old file is gone; an old directory has the other name then. ``done`` is called when the
+    name leads to the new one, which only a sync behind that lets survive a power cut.
+    """
+    if Path(path).is_dir():
+        _exchange(os.fsencode(beside), os.fsencode(path))
+    else:
+        Path(beside).replace(path)
+    done()
+    sync_directory(Path(path).parent)
+
+
+def _exchange(one: bytes, other: bytes) -> None:
+    """Let two directories change their names, at once."""
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        raise OSError(errno.ENOSYS, "this system cannot exchange directories") from None
+    if call(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE):
+        code = ctypes.get_errno()
+        reason = "its file system cannot exchange directories"
+        raise OSError(code, reason if code in _CANNOT_EXCHANGE else os.strerror(code))

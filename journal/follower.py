@@ -9,14 +9,26 @@ from journal.survey import Segment
 
 
 class Follower:
-    """Gives what came since it was last asked; ``next_seq`` is the number behind that."""
+    """Gives what came since it was last asked; ``next_seq`` is the number behind that.
+
+    Its user may say that it ``is_over``.
+    """
 
     def __init__(self, files: Files, start: int, bitmap: int, verify: bool) -> None:
         self._files = files
         self._bitmap = bitmap
         self._verify = verify
         self._tail: log.Tail | None = None
+        self._told: set[tuple[str, int]] = set()
         self.next_seq = start
+        self.is_over = False
+
+    def is_news(self, damage: log.Damage) -> bool:
+        """Whether damage was not told of yet: it is found again and again."""
+        place = (damage.name, damage.offset)
+        is_known = place in self._told
+        self._told.add(place)
+        return not is_known
 
     def news(self) -> Iterator[log.Placed | log.Damage]:
         """Give blocks that have wanted events not given yet, and damage in front of them."""

@@ -239,34 +239,48 @@ class Reader:
         """Give the frames from number ``start`` on, and those to come as a writer writes them.
 
         It ends when ``stop``, asked whenever nothing more is there, says so, or when nothing came
-        for ``timeout_seconds``; else never.
+        for ``timeout_seconds``; else never. Where another journal takes the place, as when a writer
+        goes on in a compacted one, it goes on there.
         """
-        follower = Follower(self._files, start, _bitmap(tags), self._verify)
-        told: set[tuple[str, int]] = set()  # damage, which is found again and again
-        with Watch(self.path) as watch:
-            until = _after(timeout_seconds)
-            while True:
-                came = False
-                for item in follower.news():
-                    if isinstance(item, log.Placed):
-                        block, wish = self._block(item, start), Picking(start, None, tags)
-                        if block is not None:
-                            came = True
-                            yield from self._told(item.segment.name, block, wish.frames)
-                            start = follower.next_seq = block.last_seq + 1
-                    elif (item.name, item.offset) not in told:
-                        told.add((item.name, item.offset))
-                        if self._ends_at(item, item.last_seq >= start):
-                            return
+        until = _after(timeout_seconds)
+        while True:
+            follower = Follower(self._files, start, _bitmap(tags), self._verify)
+            with Watch(self.path) as watch:
+                while True:
+                    # asked first: what the old one got before that is read to its end
+                    is_replaced, came = self._files.is_replaced, False
+                    for frame in self._news(follower, tags):
+                        came = True
+                        yield frame
+                    if is_replaced:
+                        break
+                    if came:
+                        until = _after(timeout_seconds)
+                    elif follower.is_over or (stop is not None and stop()) or _is_past(until):
+                        return
+                    else:
+                        watch.wait(None if until is None else until - time.monotonic())
+            start = follower.next_seq
+            self._files = self._files.again()
+            self._places = Places(self._files)
+
+    def _news(self, follower: Follower, tags: Container[int] | None) -> Iterator[Frame]:
+        """Give what has come for a follower; where nothing more can come, it is over."""
+        try:
+            for item in follower.news():
                 start = follower.next_seq
-                if came:
-                    until = _after(timeout_seconds)
-                elif (stop is not None and stop()) or (
-                    until is not None and time.monotonic() >= until
-                ):
+                if isinstance(item, log.Placed):
+                    block, wish = self._block(item, start), Picking(start, None, tags)
+                    if block is not None:
+                        yield from self._told(item.segment.name, block, wish.frames)
+                        follower.next_seq = block.last_seq + 1
+                elif follower.is_news(item) and self._ends_at(item, item.last_seq >= start):
+                    follower.is_over = True
                     return
-                else:
-                    watch.wait(None if until is None else until - time.monotonic())
+        except FormatError:
+            # the files of a directory go when another has taken its place
+            if not self._files.is_replaced:
+                raise
 
     # -- what is there, and what is wrong ----------------------------------------------------
 
@@ -395,6 +409,10 @@ class Reader:
 
 def _bitmap(tags: Container[int] | None) -> int:
     return -1 if tags is None else bitmap_of(tag for tag in _TAGS if tag in tags)
+
+
+def _is_past(moment: float | None) -> bool:
+    return moment is not None and time.monotonic() >= moment
 
 
 def _after(seconds: float | None) -> float | None:

@@ -67,6 +67,15 @@ class Wish(NamedTuple):
     first_seq: int = 0
     """The number of the first event, where the journal is created."""
 
+    def check(self) -> None:
+        """Raise OptionError for what cannot be."""
+        if not 0 <= self.first_seq <= SEQ_LAST:
+            raise OptionError(f"a journal's first event has a number from 0 to {SEQ_LAST}")
+        if self.journal_id is not None and len(self.journal_id) != 16:
+            raise OptionError("a journal's id has 16 bytes")
+        if self.mode is Mode.SALVAGE:
+            raise OptionError("a journal is salvaged by reading it, not by writing on")
+
 
 def open_journal(wish: Wish) -> Start:
     """Lock the journal, and say where to go on; create it when there is none."""

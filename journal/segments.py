@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,17 @@ def names_in(directory: int | str | os.PathLike[str]) -> list[str]:
     """List the segment files of a directory, in order."""
     with os.scandir(directory) as entries:
         return sorted(entry.name for entry in entries if index_of(entry.name) is not None)
+
+
+def remove(path: Path) -> None:
+    """Take away a journal, a file or a directory of segments, as far as that goes."""
+    with suppress(OSError):
+        if path.is_dir():
+            for name in names_in(path):
+                (path / name).unlink()
+            path.rmdir()
+        else:
+            path.unlink()
 
 
 class OwnedSource(Source):
@@ -107,6 +119,20 @@ class Files:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether its name leads to another journal by now."""
+        self._check()
+        try:
+            found = self.path.stat()
+        except OSError:
+            return False
+        return not os.path.samestat(found, os.fstat(self._descriptor))
+
+    def again(self) -> "Files":
+        """Open what its name leads to now, in the same way."""
+        return Files(self.path, patient=self._patient, flips=self._flips)
 
     def names(self) -> list[str]:
         """Name the segment files; one empty name stands for a journal that is a file."""

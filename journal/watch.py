@@ -6,6 +6,8 @@ import select
 import time
 
 _IN_MODIFY, _IN_CREATE, _IN_MOVED_TO = 0x2, 0x100, 0x80
+_IN_ATTRIB, _IN_MOVE_SELF = 0x4, 0x800  # as when another has taken its name
+_CHANGES = _IN_MODIFY | _IN_CREATE | _IN_MOVED_TO | _IN_ATTRIB | _IN_MOVE_SELF
 _EVENTS_SIZE = 1 << 14
 _LOOK_SECONDS = 1.0
 """Changes made on another machine's side of a network are not told: look as often as this."""
@@ -47,7 +49,7 @@ def _inotify(path: bytes) -> int:
         return -1
     if descriptor < 0:
         return -1
-    if library.inotify_add_watch(descriptor, path, _IN_MODIFY | _IN_CREATE | _IN_MOVED_TO) < 0:
+    if library.inotify_add_watch(descriptor, path, _CHANGES) < 0:
         os.close(descriptor)
         return -1
     return descriptor

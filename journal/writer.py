@@ -8,19 +8,20 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from journal import block
-from journal.appender import ROLL_SIZE_MAX, Appender, NoRoom, Roll
+from journal.appender import Appender, NoRoom, Roll
 from journal.block import BLOCK_SIZE_TARGET, TIME_SPAN_MAX, Block, Frames
-from journal.columns import COLUMNS_SIZE_EACH_MAX, Packed, take
+from journal.columns import COLUMNS_SIZE_EACH_MAX, Packed, tag_column, take
 from journal.commit import Commit, Committer, Level
 from journal.errors import JournalError, LimitExceeded, OptionError, StorageError
-from journal.frame import PAYLOAD_SIZE_MAX, TAG_MAX, TAG_MIN
+from journal.frame import PAYLOAD_SIZE_MAX, TAG_MAX
+from journal.handover import Handover, Successor
 from journal.log import Mode
 from journal.recovery import SEQ_LAST, Wish
 from journal.turn import Turn
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from journal.event import Event
 
 _TAG_END = TAG_MAX + 1
-_TAGS = bytes(range(TAG_MIN, _TAG_END))
 _FIRST, _SECOND = itemgetter(0), itemgetter(1)
 _FEW = 1 << 8
 """Events that are better kept for the next block than written in one of their own."""
@@ -99,9 +99,11 @@ class Writer:
         first_seq: int = 0,
     ) -> None:
         self.path = Path(path)
-        _check_options(journal_id, roll, mode, first_seq)
         begin = clock or _microseconds
         wish = Wish(self.path, roll is not None, publish, journal_id, begin, mode, first_seq)
+        wish.check()
+        if roll is not None:
+            roll.check()
         self._lock = threading.Lock()  # where the turn is taken too, it is taken first
         self._turn = Turn(self._sync_all, self._get_durable_upto)
         self._compressor = block.compressor() if compress else None
@@ -171,14 +173,14 @@ class Writer:
         Where it raises, ``next_seq`` tells how many were added.
         """
         pairs = frames if isinstance(frames, list) else list(frames)
-        return self._append(_column(map(_FIRST, pairs)), list(map(_SECOND, pairs)))
+        return self._append(tag_column(map(_FIRST, pairs)), list(map(_SECOND, pairs)))
 
     def append_payloads(self, tag: int, payloads: Sequence[bytes]) -> range:
         """Add encoded events of one kind; give their numbers. They share one time.
 
         Where it raises, ``next_seq`` tells how many were added.
         """
-        return self._append(_column((tag,)), payloads)
+        return self._append(tag_column((tag,)), payloads)
 
     def append_columns(self, tags: Sequence[int], payloads: Sequence[bytes]) -> range:
         """Add encoded events, a tag for each payload or one for all: the fastest way to add many.
@@ -188,7 +190,7 @@ class Writer:
         """
         if len(tags) not in (1, len(payloads)):
             raise OptionError(f"{len(payloads)} events have {len(tags)} tags")
-        return self._append(_column(tags), payloads)
+        return self._append(tag_column(tags), payloads)
 
     def _append(self, tags: bytes, payloads: Sequence[bytes]) -> range:
         count = len(payloads)
@@ -284,6 +286,34 @@ class Writer:
             self._sync_all()
             with self._lock:
                 self._appender.publish()
+
+    def go_on_in(self, beside: str | os.PathLike[str]) -> Handover:
+        """Go on in the journal that stands ``beside``, which takes the name and place of this one.
+
+        It has this journal's id, and events that lead to the same as those of this one do up to
+        some number: a compaction is such. What came behind is copied while others go on appending;
+        they wait only for the rest of it. All is durable then. Whoever has the old journal open
+        can read it to its end, as long as it is a file. Where it raises, the writer goes on where
+        it was, and ``beside`` is gone; unless it tells that it cannot go on at all.
+        """
+        successor = Successor(self.path, Path(beside), self.journal_id, self._appender)
+        try:
+            successor.catch_up()
+            with self._turn.taken(), self._lock:
+                begin = time.monotonic()
+                self._clock()
+                self._flush_all()
+                old = self._appender
+                try:
+                    successor.finish(old)
+                finally:
+                    if successor.is_placed:
+                        self._appender = successor.appender
+                        old.close()
+                pause = time.monotonic() - begin
+        finally:
+            successor.close()
+        return Handover(successor.copied_size, successor.rest_size, pause)
 
     def close(self) -> None:
         """Make durable and let go; an unpublished journal is gone.
@@ -466,28 +496,3 @@ class Writer:
         if roll and appender.should_roll:
             with self._lock:
                 appender.roll()
-
-
-def _column(tags: Iterable[int]) -> bytes:
-    """Give a column of tags that events may have."""
-    with suppress(ValueError):  # what no byte holds
-        # what is no list may be a buffer, whose bytes are not its values
-        column = bytes(tags if isinstance(tags, bytes | list | tuple) else iter(tags))
-        if not column.translate(None, _TAGS):
-            return column
-    raise OptionError(f"an event's tag is 1 to {TAG_MAX}")
-
-
-def _check_options(journal_id: bytes | None, roll: Roll | None, mode: Mode, first_seq: int) -> None:
-    if not 0 <= first_seq <= SEQ_LAST:
-        raise OptionError(f"a journal's first event has a number from 0 to {SEQ_LAST}")
-    if journal_id is not None and len(journal_id) != 16:
-        raise OptionError("a journal's id has 16 bytes")
-    if mode is Mode.SALVAGE:
-        raise OptionError("a journal is salvaged by reading it, not by writing on")
-    if roll is None:
-        return
-    if not 0 < roll.size_bytes <= ROLL_SIZE_MAX:
-        raise OptionError(f"a segment has 1 to {ROLL_SIZE_MAX} bytes")
-    if roll.age_seconds is not None and roll.age_seconds <= 0:
-        raise OptionError("a segment's age is longer than nothing")
