@@ -22,6 +22,7 @@ from benchmarks import (
     snap_suite,
     stacks,
     startup,
+    toolkit_suite,
     workloads,
 )
 from benchmarks.figures import Figure, lines
@@ -35,7 +36,7 @@ QUICK_STARTS = 5
 Part = Callable[[], Iterator[Figure]]
 
 
-def _parts(rounds: int, *, quick: bool) -> dict[str, Part]:
+def _parts(rounds: int, *, quick: bool, scale: float | None = None) -> dict[str, Part]:
     count = micro.QUICK_COUNT if quick else micro.COUNT
     parts: dict[str, Part] = {
         name: partial(workloads.figures, name, rounds) for name in ("quickjs", "cpython")
@@ -48,7 +49,9 @@ def _parts(rounds: int, *, quick: bool) -> dict[str, Part]:
         parts[f"stacks-{name}"] = partial(stacks.figures, name, rounds)
     parts["startup"] = partial(startup.figures, QUICK_STARTS if quick else STARTS)
     parts |= snap_suite.parts(rounds, snap_suite.QUICK if quick else snap_suite.FULL)
-    return parts | log_suite.parts(rounds, log_suite.QUICK if quick else log_suite.FULL)
+    parts |= log_suite.parts(rounds, log_suite.QUICK if quick else log_suite.FULL)
+    kit = toolkit_suite.QUICK if quick else toolkit_suite.FULL
+    return parts | toolkit_suite.parts(rounds, toolkit_suite.scaled(scale) if scale else kit)
 
 
 def _machine() -> dict[str, Any]:
@@ -75,6 +78,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two rounds and shorter loops")
     parser.add_argument("--rounds", type=int, help=f"how often each pair runs ({ROUNDS})")
+    parser.add_argument("--scale", type=float, help="the toolkit's journals so much smaller")
     parser.add_argument("--only", action="append", default=[], help="parts by how they begin")
     parser.add_argument("--json", type=Path, help="keep the results here")
     parser.add_argument("--chart", type=Path, help="draw them here, as SVG")
@@ -85,7 +89,7 @@ def main() -> None:
     """Measure, print and keep."""
     options = _parse()
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
-    parts = _parts(rounds, quick=options.quick)
+    parts = _parts(rounds, quick=options.quick, scale=options.scale)
     chosen = {
         name: part
         for name, part in parts.items()
@@ -97,7 +101,7 @@ def main() -> None:
     machine = _machine()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(f"{rounds} rounds; a ratio compares neighbours in a round, the median is judged")
-    print("\n".join(log_suite.absent()))
+    print("\n".join([*log_suite.absent(), *toolkit_suite.absent()]))
     found: list[Figure] = []
     for name, part in chosen.items():
         begin = time.monotonic()

@@ -1,0 +1,303 @@
+"""A journal to measure the toolkit with: a service that keeps files, and snapshots of its memory.
+
+All of it is made by the library, with a fixed seed; nothing runs. A job reads a request and the
+clock, writes a file under a temporary name, through two descriptors, and renames it over one of
+few; now and then it writes into a file of records, and into a log that is rotated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import struct
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import log_events
+from journal import Commit, Event, Writer, codec, sealing
+from journal.block import Block
+from journal.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH_MAX, Frames
+from journal.events import descriptors, inputs, paths, process, snapshots, streams, threads
+from journal.events.memory import PAGE_SIZE, MemoryPages
+from journal.header import BLOCK_HEADER_SIZE, Place
+from journal.paging import EVENT_PAGES_MAX
+
+EVENTS_EACH = 32
+"""Events of one job, about."""
+MEMORY_PAGES = 64 << 20 >> 12
+_MODULE = b"no module at all"
+_CODE = hashlib.sha256(_MODULE).digest()
+_START = 1_700_000_000_000_000
+_ROOT, _LOG, _RECORDS, _FILE, _COPY = 3, 4, 5, 6, 7
+_SLOTS, _RECORDS_COUNT, _RECORD_SIZE, _ROTATED = 512, 1 << 12, 128, 4096
+_WRITE = struct.Struct("<IQBI").pack
+_WRITE_TAG = descriptors.FileDescriptorWrite.tag
+
+_WORDS = b"asked done failed file from log name of the to took went when worker written".split()
+
+
+class Size(NamedTuple):
+    """How much a journal has: events besides pages, pages, and snapshots that share these."""
+
+    events: int
+    pages: int
+    snapshots: int
+
+    def scaled(self, share: float) -> Size:
+        """A smaller one; snapshots become fewer, not smaller."""
+        kept = max(2, round(self.snapshots * share))
+        pages = self.pages * kept // self.snapshots
+        return Size(max(EVENTS_EACH, int(self.events * share)), pages, kept)
+
+
+FULL_SIZE = Size(events=10_000_000, pages=(2 << 30) // PAGE_SIZE, snapshots=100)
+
+
+class Made(NamedTuple):
+    """What a journal has: events, bytes of their payloads, and bytes of its file."""
+
+    events: int
+    raw_size: int
+    size: int
+
+
+def make(path: Path, size: Size) -> Made:
+    """Write the journal to ``path``."""
+    with Output(path) as output:
+        for event in preamble():
+            output.put(event.tag, codec.encode(event))
+        job, pages = _Job(), _Pages(size)
+        jobs = max(1, size.events // EVENTS_EACH)
+        taken = 0
+        for number in range(jobs):
+            for tag, payload in job.events(number):
+                output.put(tag, payload)
+            while taken < size.snapshots and (number + 1) * size.snapshots >= (taken + 1) * jobs:
+                for event in pages.snapshot(taken):
+                    output.put(event.tag, codec.encode(event))
+                taken += 1
+        for tag, payload in job.events(jobs):  # what follows the last snapshot stays as it is
+            output.put(tag, payload)
+    return Made(output.events, output.raw_size, path.stat().st_size)
+
+
+class Output:
+    """Blocks as a writer fills them, each event with a time of its own; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.events = self.raw_size = 0
+        self._writer = Writer(path, commit=Commit.NONE)
+        self._compressor = sealing.compressor()
+        self._tags: list[int] = []
+        self._payloads: list[bytes] = []
+        self._room = BLOCK_SIZE_TARGET
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._writer.close()
+
+    def put(self, tag: int, payload: bytes) -> None:
+        """Add an event."""
+        self._tags.append(tag)
+        self._payloads.append(payload)
+        self._room -= len(payload) + COLUMNS_SIZE_EACH_MAX
+        if self._room <= 0:
+            self._flush()
+
+    def _flush(self) -> None:
+        count, first = len(self._tags), self.events
+        if not count:
+            return
+        times = [_START + 7 * seq for seq in range(first, first + count)]
+        frames = Frames(self._tags, self._payloads, times)
+        data, header = sealing.encode(Place(0, first, 0, 0, 0, 0), frames, self._compressor)
+        self._writer.append_block(Block(header, data[BLOCK_HEADER_SIZE:], first, 0))
+        self.events += count
+        self.raw_size += sum(map(len, self._payloads))
+        self._tags, self._payloads, self._room = [], [], BLOCK_SIZE_TARGET
+
+
+def preamble() -> Iterator[Event]:
+    """What a journal of a process begins with, whose files are opened already."""
+    yield process.ProcessStart(
+        module_hash=hashlib.sha256(_MODULE).digest(),
+        module_size=len(_MODULE),
+        embedded=True,
+        level=process.Level.FULL,
+        host_revision=1,
+        realtime=_START * 1000,
+        module_path="service.wasm",
+        arguments=(b"service",),
+        environment=(),
+        engine="",
+        engine_version="",
+        journal_version="",
+        platform="",
+        configuration=(),
+    )
+    yield process.ModulePart(offset=0, data=_MODULE)
+    yield process.InstrumentedPart(offset=0, data=_MODULE)
+    yield process.Mount(fd=_ROOT, kind=process.MountKind.MEMORY, guest="/", host="")
+    yield process.SessionStart(
+        realtime=_START * 1000, monotonic=0, engine_version="", journal_version="", platform=""
+    )
+    yield streams.StreamOpened(
+        stream=1, kind=streams.TargetKind.PIPE, append=False, position=0, device=0, inode=0
+    )
+    yield paths.CreateDirectory(fd=_ROOT, path="spool")
+    yield _opening(_LOG, "log")
+    yield _opening(_RECORDS, "records")
+
+
+def _opening(fd: int, path: str) -> Event:
+    return descriptors.OpenFileDescriptor(
+        fd=fd,
+        dirfd=_ROOT,
+        dirflags=1,
+        o_flags=int(paths.OpenFlags.CREATE),
+        fs_flags=0,
+        fs_rights_base=66,
+        fs_rights_inheriting=0,
+        path=path,
+    )
+
+
+def _pair(event: Event) -> tuple[int, bytes]:
+    return event.tag, codec.encode(event)
+
+
+class _Job:
+    """Makes the events of one job after the other."""
+
+    def __init__(self) -> None:
+        self._chance = random.Random(2)
+        lines = [
+            b"line %09d: " % (7919 * n) + b" ".join(self._chance.choices(_WORDS, k=24))
+            for n in range(512)
+        ]
+        self._lines = [line[: 24 + n % 72] for n, line in enumerate(lines)]
+        self._log_size = 0
+        self._written = 0
+        self._fixed = {
+            "dup": _pair(descriptors.DuplicateFileDescriptor(original_fd=_FILE, copied_fd=_COPY)),
+            "close": _pair(descriptors.CloseFileDescriptor(fd=_FILE)),
+            "close copy": _pair(descriptors.CloseFileDescriptor(fd=_COPY)),
+            "close log": _pair(descriptors.CloseFileDescriptor(fd=_LOG)),
+            "open log": _pair(_opening(_LOG, "log")),
+            "rotate": _pair(
+                paths.PathRename(old_fd=_ROOT, new_fd=_ROOT, old_path="log", new_path="log.old")
+            ),
+        }
+
+    def events(self, number: int) -> Iterator[tuple[int, bytes]]:
+        """Give the events of the job of this number."""
+        fixed, chance, now = self._fixed, self._chance, number * 200_000
+        yield _pair(inputs.ClockRead(clock=1, time=now))
+        yield _pair(inputs.StreamRead(stream=0, offset=40 * number, data=b"%040d" % number))
+        yield _pair(inputs.RandomBytes(data=chance.randbytes(16)))
+        yield _pair(_opening(_FILE, f"spool/{number}.tmp"))
+        offset = 0
+        for at in range(12):
+            offset += yield from self._line(_FILE, offset)
+            if at % 4 == 3:
+                yield _pair(inputs.ClockRead(clock=1, time=now + 1000 * at))
+        yield fixed["dup"]
+        for _ in range(3):
+            offset += yield from self._line(_COPY, offset)
+        yield fixed["close copy"]
+        yield fixed["close"]
+        renaming = paths.PathRename(
+            old_fd=_ROOT,
+            new_fd=_ROOT,
+            old_path=f"spool/{number}.tmp",
+            new_path=f"spool/{number % _SLOTS}",
+        )
+        yield _pair(renaming)
+        for _ in range(2):
+            self._log_size += yield from self._line(_LOG, self._log_size)
+        for _ in range(2):
+            at = chance.randrange(_RECORDS_COUNT) * _RECORD_SIZE
+            data = (b"%08d" % number) * (_RECORD_SIZE // 8)
+            yield _WRITE_TAG, _WRITE(_RECORDS, at, 0, _RECORD_SIZE) + data
+        yield _pair(inputs.ClockRead(clock=0, time=_START * 1000 + now))
+        if number % 64 == 63:
+            yield from self._said(b"%d jobs\n" % number)
+        if number % _ROTATED == _ROTATED - 1:
+            yield from (fixed["rotate"], fixed["close log"], fixed["open log"])
+            self._log_size = 0
+
+    def _line(self, fd: int, offset: int) -> Generator[tuple[int, bytes], None, int]:
+        """Write a line; gives its size when it is done."""
+        line = self._chance.choice(self._lines)
+        yield _WRITE_TAG, _WRITE(fd, offset, 0, len(line)) + line
+        return len(line)
+
+    def _said(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        at = self._written
+        self._written += len(data)
+        yield _pair(streams.StreamWrite(stream=1, offset=at, data=data))
+        yield _pair(streams.StreamDelivered(stream=1, upto=self._written))
+
+
+class _Pages:
+    """Makes snapshots: the first has a quarter of the memory, the others a share of the rest."""
+
+    def __init__(self, size: Size) -> None:
+        self._chance = random.Random(3)
+        made = log_events.pages(2048).payloads
+        self._pool = [page for page in dict.fromkeys(made) if any(page)]
+        self._first = min(MEMORY_PAGES // 4, size.pages // 2)
+        self._each = min(MEMORY_PAGES, (size.pages - self._first) // max(1, size.snapshots - 1))
+
+    def snapshot(self, number: int) -> Iterator[Event]:
+        """Give the events of a snapshot."""
+        return snapshot_of(number, self._parts(number), whole=not number)
+
+    def _parts(self, number: int) -> Iterator[MemoryPages]:
+        count = self._each if number else self._first
+        places = sorted(self._chance.sample(range(MEMORY_PAGES), count))
+        for start in range(0, count, EVENT_PAGES_MAX):
+            part = places[start : start + EVENT_PAGES_MAX]
+            yield MemoryPages(
+                memory=0,
+                size=MEMORY_PAGES * PAGE_SIZE,
+                numbers=tuple(part),
+                kinds=b"\1" * len(part),
+                data=b"".join([self._page(number) for _ in part]),
+            )
+
+    def _page(self, number: int) -> bytes:
+        """A page like others of its kind, and different from all."""
+        head = number.to_bytes(4, "little") + self._chance.randbytes(12)
+        return head + self._chance.choice(self._pool)[16:]
+
+
+def snapshot_of(number: int, pages: Iterable[MemoryPages], *, whole: bool) -> Iterator[Event]:
+    """Give the events of a snapshot with these pages."""
+    yield snapshots.SafePoint(
+        calls=1 + number,
+        monotonic=number,
+        code=_CODE,
+        whole=whole,
+        entry="_start",
+        function="fd_write",
+    )
+    yield from pages
+    yield threads.GlobalsSet(globals=((0, 0x7F, bytes(16)),))
+    yield threads.SetThread(
+        id=0,
+        start_pointer=None,
+        stack_upper=0,
+        stack_lower=0,
+        guard_size=0,
+        stack_size=0,
+        call_stack=bytes(256),
+        memory_stack=b"",
+        store_data=b"",
+    )
+    yield snapshots.DescriptorPositions(positions=(), free=())
+    yield snapshots.Snapshot(when=_START * 1000 + number, trigger=snapshots.Trigger.EXPLICIT)

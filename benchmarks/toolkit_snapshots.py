@@ -1,0 +1,206 @@
+"""A process that changes a hundredth of its memory between snapshots: how small that gets.
+
+Beside the compacted journal stand the pages that are needed, each once, as one zstd frame: no
+journal can be much smaller. What the obvious tools make of an image of each snapshot is shown too.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import zstandard
+
+from benchmarks import log_events
+from benchmarks.figures import RATIO, Figure, Side
+from benchmarks.peers import Span
+from benchmarks.stopwatch import Stopwatch
+from benchmarks.toolkit_deeds import done
+from benchmarks.toolkit_journal import Output, preamble, snapshot_of
+from benchmarks.toolkit_work import roomy
+from journal import codec
+from journal.events.memory import PAGE_SIZE
+from journal.paging import ZERO_PAGE, Page, events_of
+
+SPACE_RATIO_MAX = 1.10
+LEVEL = 1
+"""What the blocks of a journal are compressed with, too."""
+_TOOL_LEVEL = 3
+_SHARE = 100
+_POOL = 1024
+_MEBIBYTE = 1 << 20
+
+
+class Machine:
+    """Memory of so many pages; each turn changes one in a hundred, half of them in a few bytes."""
+
+    def __init__(self, mebibytes: int) -> None:
+        self._chance = random.Random(4)
+        pool = log_events.pages(_POOL).payloads
+        self.pages = [self._of_its_own(pool[n % _POOL]) for n in range(mebibytes << 8)]
+        self._pool = [page for page in pool if any(page)]
+
+    def turn(self) -> list[Page]:
+        """Run on; gives what has changed."""
+        count = len(self.pages)
+        found = []
+        for number in sorted(self._chance.sample(range(count), max(1, count // _SHARE))):
+            before = self.pages[number]
+            if number % 2:
+                at = self._chance.randrange(PAGE_SIZE - 64)
+                now = before[:at] + self._chance.randbytes(64) + before[at + 64 :]
+            else:
+                now = self._of_its_own(self._chance.choice(self._pool))
+            self.pages[number] = now
+            found.append(Page(number, now, before))
+        return found
+
+    def whole(self) -> list[Page]:
+        """All that is there."""
+        return [Page(n, page, ZERO_PAGE) for n, page in enumerate(self.pages) if page != ZERO_PAGE]
+
+    def _of_its_own(self, page: bytes) -> bytes:
+        """A page like this one, and like no other; zeros stay."""
+        return page if page == ZERO_PAGE else self._chance.randbytes(16) + page[16:]
+
+
+class Distinct:
+    """Pages, each once, as one frame; only their hashes and the frame's size are kept."""
+
+    def __init__(self, level: int) -> None:
+        self.count = self.size = 0
+        self._seen: set[bytes] = set()
+        self._frame = zstandard.ZstdCompressor(level=level).compressobj()
+
+    def add(self, pages: Iterable[bytes]) -> None:
+        """Take those that were not there yet."""
+        for page in pages:
+            if page != ZERO_PAGE and page not in self._seen:
+                self._seen.add(page)
+                self.count += 1
+                self.size += len(self._frame.compress(page))
+
+    def end(self) -> int:
+        """Bytes of all."""
+        self.size += len(self._frame.flush())
+        return self.size
+
+
+def figures(mebibytes: int, count: int) -> Iterator[Figure]:
+    """Sizes, which are the same in each round; what the tools took, once."""
+    needed = (count + 4) * mebibytes * _MEBIBYTE
+    with tempfile.TemporaryDirectory(dir=roomy(needed)) as name:
+        folder = Path(name)
+        path, every, last = folder / "journal", Distinct(LEVEL), Distinct(LEVEL)
+        machine = Machine(mebibytes)
+        with _Images(folder, mebibytes) as images, Output(path) as output:
+            for event in preamble():
+                output.put(event.tag, codec.encode(event))
+            for number in range(count):
+                changed = machine.turn() if number else machine.whole()
+                every.add(page.now for page in changed)
+                parts = events_of(0, mebibytes * _MEBIBYTE, changed)
+                for event in snapshot_of(number, parts, whole=not number):
+                    output.put(event.tag, codec.encode(event))
+                images.take(machine.pages)
+            last.add(machine.pages)
+            yield from _compacted(path, mebibytes, count, every, last)
+            yield from images.figures(count)
+
+
+def _compacted(
+    path: Path, mebibytes: int, count: int, every: Distinct, last: Distinct
+) -> Iterator[Figure]:
+    group = f"toolkit: {count} snapshots of {mebibytes} MiB, one page in {_SHARE} changed between"
+    yield _size(group, "the journal", path.stat().st_size, Side.OURS)
+    target = path.with_name("compacted")
+    for keep, pages in ((count, every), (1, last)):
+        ran = done("compact", path, target, keep)
+        size, needed = target.stat().st_size, pages.end()
+        target.unlink()
+        words = f"compacted, {keep} kept"
+        note = f"{ran.span.wall:.1f} s wall, {ran.span.cpu:.1f} s cpu, {ran.peak:.0f} MiB"
+        yield _size(group, words, size, Side.OURS, note)
+        yield _size(group, f"{pages.count} distinct pages of {keep}, zstd", needed, Side.LIMIT)
+        yield Figure(
+            group=group,
+            name=f"{words} / its distinct pages, zstd",
+            unit=RATIO,
+            values=(size / needed,),
+            limit=SPACE_RATIO_MAX,
+        )
+
+
+def _size(group: str, name: str, size: int, side: Side, note: str = "") -> Figure:
+    values = (size / _MEBIBYTE,)
+    return Figure(group=group, name=name, unit="MiB", values=values, side=side, note=note)
+
+
+class _Images:
+    """What others make of an image of each snapshot; a context manager."""
+
+    def __init__(self, folder: Path, mebibytes: int) -> None:
+        self._image, self._borg = folder / "image", folder / "borg"
+        self._mebibytes = mebibytes
+        # what it has seen of the same process before, it finds again only within this window
+        window = min(31, (2 * mebibytes * _MEBIBYTE).bit_length())
+        values = zstandard.ZstdCompressionParameters.from_level(
+            _TOOL_LEVEL, window_log=max(window, 10), enable_ldm=True
+        )
+        self._each = zstandard.ZstdCompressor(level=_TOOL_LEVEL)
+        self._long = zstandard.ZstdCompressor(compression_params=values).compressobj()
+        self._sizes = {"zstd of each image": 0, "zstd --long of all images": 0}
+        self._spans = {name: Span(0, 0) for name in self._sizes}
+        self._has_borg = shutil.which("borg") is not None
+
+    def __enter__(self) -> _Images:
+        if self._has_borg:
+            self._run("init", "--encryption=none", str(self._borg))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._image.unlink(missing_ok=True)
+
+    def take(self, pages: list[bytes]) -> None:
+        """One more image."""
+        image = b"".join(pages)
+        watch = Stopwatch()
+        self._count("zstd of each image", len(self._each.compress(image)), watch)
+        self._count("zstd --long of all images", len(self._long.compress(image)), watch)
+        if self._has_borg:
+            self._image.write_bytes(image)
+            watch = Stopwatch()
+            self._run("create", "--compression=zstd,1", f"{self._borg}::{{now}}", str(self._image))
+            self._count("borg create of each image", 0, watch)
+
+    def figures(self, count: int) -> Iterator[Figure]:
+        """What they need."""
+        self._count("zstd --long of all images", len(self._long.flush()), Stopwatch())
+        if self._has_borg:
+            files = [path for path in self._borg.rglob("*") if path.is_file()]
+            size = sum(path.stat().st_size for path in files)
+            self._count("borg create of each image", size, Stopwatch())
+        group = f"toolkit: what others make of {count} images of {self._mebibytes} MiB"
+        for name, size in self._sizes.items():
+            span = self._spans[name]
+            note = f"{span.wall:.1f} s wall"
+            if "borg" not in name:  # which is a process of its own
+                note += f", {span.cpu:.1f} s cpu"
+            yield _size(group, name, size, Side.PEER, note)
+
+    def _count(self, name: str, size: int, watch: Stopwatch) -> None:
+        self._spans[name] = self._spans.get(name, Span(0, 0)) + watch.lap()
+        self._sizes[name] = self._sizes.get(name, 0) + size
+
+    def _run(self, *arguments: str) -> None:
+        subprocess.run(["borg", *arguments], check=True, capture_output=True)
+
+
+def absent() -> Iterator[str]:
+    """A sentence for each tool that is not there."""
+    if shutil.which("borg") is None:
+        yield "borg is not installed, and its row is left out"
