@@ -27,7 +27,7 @@ COMMANDS = (
     *("run", "resume", "snapshot", "snapshots", "replay"),
     *("inspect", "tail", "info", "verify", "recover", "concat"),
     *("split", "cut", "export", "import", "extract"),
-    *("filter", "stats", "completion"),
+    *("filter", "compact", "stats", "completion"),
 )
 WAIT_SECONDS = 60.0
 

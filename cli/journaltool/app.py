@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from journaltool import (
+    compact,
     completion,
     concat,
     cut,
@@ -68,7 +69,7 @@ def _main(
 
 app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(run.run)
 _READING = (snapshots, replay, inspect, tail, info, stats, verify, recover, concat, split, cut)
-_MOVING = (filter, export, import_, extract, completion)
+_MOVING = (filter, compact, export, import_, extract, completion)
 for _command in (resume, snapshot, *_READING, *_MOVING):
     _name = _command.__name__.rpartition(".")[2]
     _shown = _name.rstrip("_")  # of import

@@ -1,18 +1,12 @@
 """``journaltool filter``: some events of a journal as a new one."""
 
 import json
-import os
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exits, options, progress, reading, render, replacing, where
+from journaltool import exits, options, piping, progress, reading, render, where
 
 if TYPE_CHECKING:
     from journal.filtering import Filtered
@@ -54,26 +48,13 @@ Examples:
   journaltool filter work.journal --dry-run --where 'kind == "PathRename" and path glob "/tmp/*"'
 """
 
-PIPE = "-"
-
 
 def filter(
-    source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="The journal: a file, a directory, or -.")
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="TARGET", help="The new journal: a file, or -."),
-    ] = None,
-    in_place: Annotated[
-        bool, typer.Option("--in-place", help="Replace SOURCE, once the new one is durable.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a journal that TARGET is.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write nothing: only tell what would be.")
-    ] = False,
+    source: piping.SourceArgument,
+    output: piping.TargetOption = None,
+    in_place: piping.InPlaceOption = False,
+    force: piping.ForceOption = False,
+    dry_run: piping.DryRunOption = False,
     drop: Annotated[
         bool, typer.Option("--drop/--keep", help="Drop what is meant, or keep it. [keep]")
     ] = False,
@@ -90,12 +71,10 @@ def filter(
         typer.Option("--preamble/--no-preamble", help="Keep what says what ran in any case."),
     ] = True,
     quiet: options.QuietOption = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout; with -o -, on stderr.")
-    ] = False,
+    as_json: piping.JsonOption = False,
 ) -> None:
     """Filter a journal (the help text is HELP)."""
-    _check(source, output, in_place, dry_run)
+    piping.check(source, output, in_place, dry_run)
     which = where.question(
         groups=group or (),
         kinds=kind or (),
@@ -110,11 +89,11 @@ def filter(
     with exits.told(about=source):
         from journal import filtering
 
-        to_pipe = str(output) == PIPE
+        to_pipe = piping.is_pipe(output)
         target = source if in_place else output
         with (
-            _read_from(source) as old,
-            _written_to(old, None if dry_run else target, force or in_place) as new,
+            piping.read_from(source) as old,
+            piping.written_to(None if dry_run else target, force or in_place) as new,
             progress.bar(not quiet) as report,
         ):
             found = filtering.filter(
@@ -129,50 +108,6 @@ def filter(
             render.say(_sentence(found))
         elif not quiet:
             render.table(_rows(found, source, None if dry_run else target))
-
-
-def _check(source: Path, output: Path | None, in_place: bool, dry_run: bool) -> None:
-    if in_place and output is not None:
-        raise typer.BadParameter("--in-place has no TARGET")
-    if not (in_place or dry_run or output is not None):
-        raise typer.BadParameter("name a TARGET with -o, or --in-place, or --dry-run")
-    if in_place and str(source) == PIPE:
-        raise typer.BadParameter("standard input cannot be replaced")
-    if output is not None and output.exists() and source.exists() and output.samefile(source):
-        raise typer.BadParameter("TARGET is SOURCE: to replace it is what --in-place does")
-    if str(output) == PIPE and not dry_run and sys.stdout.isatty():
-        raise typer.BadParameter("a journal is bytes, and standard output is a terminal")
-
-
-@contextmanager
-def _read_from(source: Path) -> Iterator[Path]:
-    """The journal to read; what comes through a pipe is put into a file first."""
-    if str(source) != PIPE:
-        yield source
-        return
-    with tempfile.NamedTemporaryFile(prefix="journaltool-") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-        file.flush()
-        yield Path(file.name)
-
-
-@contextmanager
-def _written_to(source: Path, target: Path | None, replace: bool) -> Iterator[Path | None]:
-    """Where to write; what is to go through a pipe goes there when it is whole."""
-    if target is None:
-        yield None
-    elif str(target) == PIPE:
-        with tempfile.TemporaryDirectory(prefix="journaltool-") as folder:
-            path = Path(folder) / "filtered.journal"
-            yield path
-            with path.open("rb") as file:
-                shutil.copyfileobj(file, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
-    elif replace and os.path.lexists(target):
-        with replacing.place(target, True) as path:
-            yield path
-    else:
-        yield target
 
 
 def _kinds(counts: dict[int, int]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from io import TextIOWrapper
 
 PROGRAM = "journaltool"
@@ -62,3 +62,14 @@ def table(rows: Iterable[tuple[str, str]], *, style: Mapping[str, str] | None = 
             line.append(safe(value), style=styles.get(name, "not bold"))
             console.print(line, soft_wrap=True)
     sys.stdout.write(printed.get())
+
+
+def grid(rows: Sequence[Sequence[str]], *, names: int) -> None:
+    """Rows of cells on stdout; so many columns in front are names, the others are numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if at < names else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")

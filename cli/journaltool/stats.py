@@ -193,12 +193,8 @@ def _print_kinds(kinds: list[dict[str, Any]]) -> None:
                 "-" if one["rate"] is None else f"{one['rate']:,.1f}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     typer.echo("")
-    for row in rows:
-        named = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
-        numbers = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-        typer.echo("  ".join((*named, *numbers)).rstrip())
+    render.grid(rows, names=2)
 
 
 def sparkline(values: list[int]) -> str:
