@@ -56,7 +56,14 @@ if TYPE_CHECKING:
     from journal.checking import Check, Cursor, Figures
     from journal.codec import decode, encode
     from journal.commit import Commit
-    from journal.compaction import Compaction, Policy, compact, compact_in_place
+    from journal.compaction import (
+        Compaction,
+        Policy,
+        Upkeep,
+        compact,
+        compact_in_place,
+        compact_online,
+    )
     from journal.concatenating import Concatenation, concat
     from journal.engine.configuration import (
         Configuration,
@@ -105,6 +112,8 @@ _HERE = {
     "Policy": "compaction",
     "compact": "compaction",
     "compact_in_place": "compaction",
+    "compact_online": "compaction",
+    "Upkeep": "compaction",
     "Concatenation": "concatenating",
     "concat": "concatenating",
     "export_lines": "export",
@@ -224,12 +233,14 @@ __all__ = [
     "UnknownEvent",
     "UnknownImports",
     "UnsupportedVersion",
+    "Upkeep",
     "Way",
     "Writer",
     "__version__",
     "accelerated",
     "compact",
     "compact_in_place",
+    "compact_online",
     "concat",
     "cut",
     "decode",

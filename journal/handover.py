@@ -100,7 +100,7 @@ class Successor:
         if not self._is_placed:
             self.appender.close()
             segments.remove(self._beside)
-        elif self._beside.exists():
+        elif self.appender.failure is None and self._beside.exists():
             segments.remove(self._beside)  # a directory: its name is the old one's now
 
     def _copy(self) -> int:

@@ -254,6 +254,11 @@ class Writer:
         return self._appender.durable_upto
 
     @property
+    def roll(self) -> Roll | None:
+        """When the next segment begins; None where the journal is one file."""
+        return self._appender.rolls
+
+    @property
     def size(self) -> int:
         """Bytes of the blocks that it has written."""
         return self._appender.written_size
@@ -290,11 +295,10 @@ class Writer:
     def go_on_in(self, beside: str | os.PathLike[str]) -> Handover:
         """Go on in the journal that stands ``beside``, which takes the name and place of this one.
 
-        It has this journal's id, and events that lead to the same as those of this one do up to
-        some number: a compaction is such. What came behind is copied while others go on appending;
-        they wait only for the rest of it. All is durable then. Whoever has the old journal open
-        can read it to its end, as long as it is a file. Where it raises, the writer goes on where
-        it was, and ``beside`` is gone; unless it tells that it cannot go on at all.
+        It has this journal's id, and leads to the same as this one does up to some number, as a
+        compaction. What came behind is copied while others go on appending, but for the rest of it;
+        then all is durable. Who has the old one open reads it to its end, if it is a file. Where it
+        raises, the writer goes on where it was, unless it says that it cannot.
         """
         successor = Successor(self.path, Path(beside), self.journal_id, self._appender)
         try:

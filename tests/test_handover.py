@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,9 @@ from journal import (
 )
 from journal.block import Block
 from tests.compacted import frames_of
+from tests.rigs import needs
+from tests.rigs.faults import Fault
+from tests.rigs.fused import Served
 
 SMALL = Roll(1 << 12)
 
@@ -190,3 +195,104 @@ def test_a_follower_goes_on_in_the_new_one(tmp_path: Path, roll: Roll | None) ->
         rest: list[Frame] = [next(frames), next(frames)]
         assert [frame.seq for frame in first + rest] == list(range(102))
         assert [frame.payload for frame in rest] == [b"before", b"behind"]
+
+
+# -- crashes -------------------------------------------------------------------------------------
+
+CALLS_MAX = 400
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served("tests.rigs.faultfs", tmp_path_factory.mktemp("faultfs") / "mount") as served:
+        yield served
+
+
+class Trial:
+    """A writer on a disk that fails: it goes on in another journal while it appends."""
+
+    def __init__(self, served: Served) -> None:
+        served.ask("begin", faults=(), size_max=0, calls=0)
+        self.path = served.mount_point / "journal"
+        self.beside = served.mount_point / ".beside"
+        self.promised = -1
+        filled(self.path, 60).close()
+        # opened by its name: to the kernel, what was opened by another is another file here
+        self.writer = Writer(self.path)
+        copied(self.path, self.beside, every=7)
+        self._append(20)
+
+    def run(self) -> bool:
+        """Whether it came to its end."""
+        try:
+            self.writer.go_on_in(self.beside)
+            self._append(10)
+            self.writer.close()
+        except (JournalError, OSError):
+            with suppress(JournalError, OSError):
+                self.writer.close()
+            return False
+        return True
+
+    def _append(self, count: int) -> None:
+        for _ in range(count):
+            seq = self.writer.append_frame(201, b"%d" % self.writer.next_seq)
+            if seq % 4 == 0:
+                self.writer.sync()
+                self.promised = seq
+
+    def check(self) -> None:
+        """All that was promised is there, and all or the chosen of what was before."""
+        found = payloads(self.path)
+        first = [seq for seq in found if seq < 60]
+        assert first in (list(range(60)), [seq for seq in range(60) if seq % 7 == 0 or seq == 59])
+        assert [seq for seq in found if seq >= 60] == list(range(60, max(found) + 1))
+        assert max(found) >= self.promised
+        for seq, payload in found.items():
+            assert payload == (b"%d" % seq * 20 if seq < 60 else b"%d" % seq)
+
+
+def cut_at_each(served: Served, step: int) -> int:
+    """Cut the power at each so manyth call; how many states that left."""
+    states = 0
+    for calls in range(1, CALLS_MAX, step):
+        trial = Trial(served)
+        served.ask("arm", faults=(), calls=calls)
+        has_ended = trial.run()
+        served.ask("cut")
+        for seed in range(4):
+            served.ask("crash", seed=seed)
+            trial.check()
+            states += 1
+        if has_ended:
+            return states
+    raise AssertionError(f"it has not come to its end after {CALLS_MAX} calls")
+
+
+@needs.mark(needs.why_no_fuse())
+def test_a_power_cut_at_some_calls_loses_nothing_that_was_promised(
+    served: Served, count_states: Callable[[int], None]
+) -> None:
+    count_states(cut_at_each(served, 9))
+
+
+@pytest.mark.deep
+@needs.mark(needs.why_no_fuse())
+def test_a_power_cut_at_any_call_loses_nothing_that_was_promised(
+    served: Served, count_states: Callable[[int], None]
+) -> None:
+    count_states(cut_at_each(served, 1))
+
+
+@needs.mark(needs.why_no_fuse())
+def test_on_a_disk_that_fails_it_goes_on_where_it_was_or_says_that_it_cannot(
+    served: Served,
+) -> None:
+    failures = 0
+    for call in ("write", "sync", "sync_directory", "link", "open"):
+        for nth in (1, 2, 3):
+            trial = Trial(served)
+            served.ask("arm", faults=(Fault(call, nth),), calls=0)
+            failures += not trial.run()
+            trial.check()
+    assert failures

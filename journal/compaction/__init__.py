@@ -6,6 +6,19 @@ judged again, and must lead to the same states, before it gets its name.
 
 from journal.compaction.compacting import Compaction, Failure, Kind, compact
 from journal.compaction.in_place import compact_in_place
+from journal.compaction.online import Online, Tending, compact_online
 from journal.compaction.policy import Policy
+from journal.compaction.upkeep import Upkeep
 
-__all__ = ["Compaction", "Failure", "Kind", "Policy", "compact", "compact_in_place"]
+__all__ = [
+    "Compaction",
+    "Failure",
+    "Kind",
+    "Online",
+    "Policy",
+    "Tending",
+    "Upkeep",
+    "compact",
+    "compact_in_place",
+    "compact_online",
+]

@@ -9,6 +9,7 @@ from itertools import chain, compress
 from pathlib import Path
 from typing import NamedTuple
 
+from journal.appender import Roll
 from journal.block import Block
 from journal.commit import Commit
 from journal.compaction import kinds
@@ -74,6 +75,11 @@ class Compaction(NamedTuple):
     reason: str
 
     @property
+    def is_needless(self) -> bool:
+        """Whether nothing goes."""
+        return (self.events, self.size) == (self.kept_events, self.kept_size)
+
+    @property
     def events(self) -> int:
         """Events that there were."""
         return sum(kind.events for kind in self.kinds)
@@ -109,14 +115,15 @@ def compact(
     policy: Policy = Policy(),  # noqa: B008 - it is a value
     progress: Progress | None = None,
     dry_run: bool = False,
+    roll: Roll | None = None,
 ) -> Compaction:
     """Write to ``target``, a new journal, what the states of ``source`` are made of.
 
     These are the states at the snapshots that ``policy`` keeps, and at the end. Events keep their
     numbers and times, the journal its id; all behind the newest kept snapshot stays. ``target``
-    gets its name when it is whole and durable; with ``dry_run`` nothing is written. Raises
-    OptionError when it exists or would stand in the source, and a FormatError where that is
-    damaged.
+    gets its name when it is whole and durable; with ``dry_run`` nothing is written, and with
+    ``roll`` it is a directory. Raises OptionError when it exists or would stand in the source, and
+    a FormatError where that is damaged.
     """
     path = Path(target)
     if not dry_run:
@@ -127,7 +134,8 @@ def compact(
             return planning.carried_out(Nobody, path.parent)
 
         def begin() -> Writer:
-            return Writer(path, publish=False, journal_id=reader.journal_id, commit=Commit.NONE)
+            journal_id, commit = reader.journal_id, Commit.NONE
+            return Writer(path, publish=False, journal_id=journal_id, commit=commit, roll=roll)
 
         return planning.carried_out(begin, path.parent)
 
