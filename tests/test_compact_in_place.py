@@ -20,13 +20,14 @@ from journal import (
     Roll,
     Writer,
 )
-from journal.compaction import compact, compact_in_place
+from journal.compaction import Compaction, compact, compact_in_place
 from tests.compacted import START, frames_of, history, write_story
 from tests.rigs import needs
 from tests.rigs.faults import Fault
 from tests.rigs.fused import Served
 
 Count = Callable[[int], None]
+Compacts = Callable[[Path], Compaction]
 STORY = history(5, 200, 15)
 CALLS_MAX = 2000
 
@@ -173,52 +174,66 @@ def begin(served: Served, source: Path) -> Path:
     return path
 
 
-def cut_at(served: Served, calls: int) -> bool:
+def cut_at(served: Served, calls: int, compacts: Compacts) -> bool:
     """Cut the power at one of its calls; whether it came to its end before."""
     path = served.mount_point / "journal"
     served.ask("arm", faults=(), calls=calls)
     try:
-        compact_in_place(path)
+        compacts(path)
     except (JournalError, OSError):
         return False
     return True
 
 
-def cut_at_each(served: Served, folder: Path, step: int) -> int:
+def found_on(served: Served) -> dict[str, list[Frame]]:
+    """The journals that have a name, and what they are."""
+    names = [name for name in names_in(served.mount_point) if not name.startswith(".")]
+    return {name: frames_of(served.mount_point / name) for name in names}
+
+
+def cut_at_each(served: Served, folder: Path, step: int, compacts: Compacts) -> int:
     """Cut the power at each ``step``-th of its calls; give how many states that left."""
     source = file(folder / "source")
-    old = frames_of(source)
-    compact(source, folder / "target")
-    new = frames_of(folder / "target")
-    found = list[list[Frame]]()
+    old = {"journal": frames_of(source)}
+    (folder / "done").mkdir()
+    compacts(file(folder / "done" / "journal"))
+    new = {name: frames_of(folder / "done" / name) for name in names_in(folder / "done")}
+    states = 0
     for calls in range(1, CALLS_MAX, step):
         begin(served, source)
-        has_ended = cut_at(served, calls)
+        has_ended = cut_at(served, calls, compacts)
         served.ask("cut")
         for seed in range(4):
             served.ask("crash", seed=seed)
-            found.append(frames_of(served.mount_point / "journal"))
-            assert found[-1] in (old, new), f"at call {calls}"
+            is_known = found_on(served) in ([new] if has_ended else [old, new])
+            assert is_known, f"at call {calls}, in state {seed}"
+            states += 1
         if has_ended:
-            assert found[-4:] == [new] * 4, "what has returned is durable"
-            assert old in found
-            return len(found)
+            assert states > 40, "the power has to be cut before its work is done, too"
+            return states
     raise AssertionError(f"it has not come to its end after {CALLS_MAX} calls")
 
 
+def beside(path: Path) -> Compaction:
+    """Compact a journal, and write what is kept beside it."""
+    return compact(path, path.with_name("target"))
+
+
 @needs.mark(needs.why_no_fuse())
+@pytest.mark.parametrize("compacts", [compact_in_place, beside])
 def test_a_power_cut_at_some_calls_leaves_the_old_or_the_new(
-    served: Served, tmp_path: Path, count_states: Count
+    served: Served, tmp_path: Path, compacts: Compacts, count_states: Count
 ) -> None:
-    count_states(cut_at_each(served, tmp_path, 11))
+    count_states(cut_at_each(served, tmp_path, 13, compacts))
 
 
 @pytest.mark.deep
 @needs.mark(needs.why_no_fuse())
+@pytest.mark.parametrize("compacts", [compact_in_place, beside])
 def test_a_power_cut_at_any_call_leaves_the_old_or_the_new(
-    served: Served, tmp_path: Path, count_states: Count
+    served: Served, tmp_path: Path, compacts: Compacts, count_states: Count
 ) -> None:
-    count_states(cut_at_each(served, tmp_path, 1))
+    count_states(cut_at_each(served, tmp_path, 1, compacts))
 
 
 @needs.mark(needs.why_no_fuse())

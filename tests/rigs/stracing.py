@@ -43,13 +43,12 @@ class Outcome(NamedTuple):
     calls: Counter[str]
 
 
-class Forks:
-    """A process that forks writers; ``plans`` are all that it will be asked for."""
+class Forking:
+    """A process that forks when it is asked to: a module, which is told once what for."""
 
-    def __init__(self, root: Path, plans: Sequence[api.Plan]) -> None:
+    def __init__(self, root: Path, module: str, told: object) -> None:
         self.root = root
-        self._count = 0
-        command = [sys.executable, "-m", "tests.rigs.traced", json.dumps(plans)]
+        command = [sys.executable, "-m", module, json.dumps(told)]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -68,6 +67,41 @@ class Forks:
         self._process.wait(_PATIENCE_SECONDS)
         self._process.stdout.close()
 
+    def follow(self, child: int, injects: Sequence[Inject]) -> tuple[int, Counter[str]]:
+        """Trace a child that has stopped, to its end: its code, and the calls it made."""
+        log = self.root / "calls"
+        log.unlink(missing_ok=True)
+        options = [f"--inject={inject}" for inject in injects] or ["--trace=all"]
+        command = [*_STRACE, "-o", str(log), *options, "-p", str(child)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr is not None
+            line = tracer.stderr.readline()
+            try:
+                assert "attached" in line, line
+            finally:
+                os.kill(child, signal.SIGCONT)
+            code = self.ask("wait", child=child)
+            tracer.communicate(timeout=_PATIENCE_SECONDS)
+        return code, _calls(log)
+
+    def ask(self, question: str, **arguments: object) -> int:
+        """Have it do something; give its answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"do": question} | arguments) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, "the process that forks is gone"
+        return int(answer)
+
+
+class Forks(Forking):
+    """A process that forks writers; ``plans`` are all that it will be asked for."""
+
+    def __init__(self, root: Path, plans: Sequence[api.Plan]) -> None:
+        super().__init__(root, "tests.rigs.traced", plans)
+        self._count = 0
+
     def try_one(self, plan: api.Plan, *injects: Inject) -> Outcome:
         """Run a writer with what is injected, and see that its journal keeps its promise."""
         self._count += 1
@@ -83,31 +117,11 @@ class Forks:
         return outcome
 
     def _run(self, path: Path, plan: api.Plan, injects: Sequence[Inject]) -> Outcome:
-        told, log = self.root / "told", self.root / "calls"
-        for file in (told, log):
-            file.unlink(missing_ok=True)
-        child = self._ask("start", path=str(path), plan=plan, told=str(told))
-        options = [f"--inject={inject}" for inject in injects] or ["--trace=all"]
-        command = [*_STRACE, "-o", str(log), *options, "-p", str(child)]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-            assert tracer.stderr is not None
-            line = tracer.stderr.readline()
-            try:
-                assert "attached" in line, line
-            finally:
-                os.kill(child, signal.SIGCONT)
-            code = self._ask("wait", child=child)
-            tracer.communicate(timeout=_PATIENCE_SECONDS)
-        return Outcome(code, _promise(told), _calls(log))
-
-    def _ask(self, question: str, **arguments: object) -> int:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": question} | arguments) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, "the process that forks is gone"
-        return int(answer)
+        told = self.root / "told"
+        told.unlink(missing_ok=True)
+        child = self.ask("start", path=str(path), plan=plan, told=str(told))
+        code, calls = self.follow(child, injects)
+        return Outcome(code, _promise(told), calls)
 
     def _error(self) -> str:
         error = self.root / "told.error"

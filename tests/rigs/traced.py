@@ -63,6 +63,12 @@ def write(path: Path, plan: api.Plan, promise: Promise) -> None:
         promise.acknowledge(seq + 1)
 
 
+def stop() -> None:
+    """Wait to be traced, by anybody, and told to go on."""
+    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANYBODY, 0, 0, 0)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def _run(path: Path, plan: api.Plan, told: Path) -> int:
     descriptor = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
@@ -70,8 +76,7 @@ def _run(path: Path, plan: api.Plan, told: Path) -> int:
         os.write(descriptor, b"%d %d\n" % (acknowledged, created))
 
     promise = Promise(listener=tell)
-    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANYBODY, 0, 0, 0)
-    os.kill(os.getpid(), signal.SIGSTOP)
+    stop()
     try:
         write(path, plan, promise)
     except StorageError as error:
