@@ -188,6 +188,22 @@ def test_the_same_name_in_two_directories_is_two(tmp_path: Path) -> None:
     assert left(tmp_path, *made, *a, *b, close(5)) == [*made, *a, *b, close(5)]
 
 
+def test_a_removal_leaves_its_namesake_in_another_directory(tmp_path: Path) -> None:
+    made = [mkdir("d"), opening(5, 3, "d", DIRECTORY)]
+    kept = [opening(6, 3, "a", CREATE), write(6, 0, b"one"), close(6)]
+    other = [opening(6, 5, "a", CREATE), write(6, 0, b"two"), close(6)]
+    for gone in (unlink("a", fd=5), unlink("d/a")):
+        stays = left(tmp_path, *made, *kept, *other, gone)
+        assert stays == [*made, *kept, other[0], other[2], gone], "but for what it contained"
+
+
+def test_what_was_in_a_directory_goes_under_whichever_name_it_is_removed(tmp_path: Path) -> None:
+    inside = [opening(5, 3, "d/a", CREATE), write(5, 0, b"moved along"), close(5)]
+    gone = [unlink("e/a"), paths.RemoveDirectory(fd=3, path="e")]
+    stays = left(tmp_path, mkdir("d"), *inside, rename("d", "e"), *gone, mkdir("z"))
+    assert stays == [mkdir("z")]
+
+
 def test_each_change_of_the_working_directory_stays(tmp_path: Path) -> None:
     events = [paths.ChangeDirectory(path=path) for path in ("/a", "/b", "/a")]
     assert left(tmp_path, *events) == events
@@ -227,6 +243,31 @@ def test_one_of_two_that_share_a_file_may_be_closed(tmp_path: Path) -> None:
 def test_a_pipe_that_is_closed_at_both_ends_leaves_no_trace(tmp_path: Path) -> None:
     events = [descriptors.CreatePipe(read_fd=5, write_fd=6), write(6, 0, b"in it")]
     assert left(tmp_path, *events, close(6), close(5)) == []
+
+
+def test_one_half_of_a_pair_stays_when_the_other_is_closed(tmp_path: Path) -> None:
+    pair = sockets.SocketPair(fd1=5, fd2=6)
+    for one, other in ((5, 6), (6, 5)):
+        assert left(tmp_path, pair, close(one)) == [pair, close(one)]
+        assert left(tmp_path, pair, close(one), close(other)) == []
+
+
+def test_a_copy_of_one_end_keeps_a_pipe(tmp_path: Path) -> None:
+    events = [descriptors.CreatePipe(read_fd=5, write_fd=6), dup(6, 7), close(6)]
+    events += [write(7, 0, b"in it"), renumber(7, 9), close(5)]
+    assert left(tmp_path, *events) == events
+    assert left(tmp_path, *events, close(9)) == []
+
+
+def test_an_epoll_goes_on_watching_through_a_copy_or_under_another_number(tmp_path: Path) -> None:
+    event = EpollEvent(1, 2, 0, 1, 4)
+    begin = [
+        descriptors.EpollCreate(fd=5),
+        descriptors.EpollCtl(epfd=5, op=EpollOperation.ADD, fd=0, event=event),
+    ]
+    for moved in ([dup(5, 6), close(5)], [renumber(5, 6)]):
+        assert left(tmp_path, *begin, *moved) == [*begin, *moved]
+        assert left(tmp_path, *begin, *moved, close(6)) == []
 
 
 def test_what_an_epoll_watches_stays(tmp_path: Path) -> None:
