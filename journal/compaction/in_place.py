@@ -1,7 +1,5 @@
 """Compaction in place: the new journal is whole and durable beside the old one, and then is it."""
 
-import ctypes
-import errno
 import fcntl
 import os
 import stat
@@ -19,10 +17,6 @@ from journal.errors import JournalLocked, NotAJournal, OptionError, StorageError
 from journal.mending import Progress, nobody
 from journal.reader import Reader
 from journal.writer import Writer
-
-_RENAME_EXCHANGE = 2
-_AT_FDCWD = -100
-_CANNOT = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
 
 def compact_in_place(
@@ -94,35 +88,27 @@ def _locked(path: Path) -> Iterator[os.stat_result]:
 
 def _check_names(path: Path) -> None:
     """Refuse a directory that has something else than segments: it would be gone."""
-    known = set(_names_in(path))
+    known = {*segments.names_in(path), *_left_in(path)}
     others = sorted(entry.name for entry in path.iterdir() if entry.name not in known)
     if others:
         raise OptionError(f"{path} has {others[0]!r} in it, which is no segment: move it away")
 
 
-def _names_in(path: Path) -> list[str]:
-    """The segments in a directory, and those that a crash left without a name."""
-    left = [entry.name for entry in path.glob(".*.tmp") if entry.is_file()]
-    return [*segments.names_in(path), *left]
+def _left_in(path: Path) -> list[str]:
+    """The segments in a directory that a crash left without a name."""
+    return [entry.name for entry in path.glob(".*.tmp") if entry.is_file()]
 
 
 def _put(beside: Path, target: Path, old: os.stat_result) -> None:
     """Let what stands beside take the name of a journal."""
-    is_directory = stat.S_ISDIR(old.st_mode)
+    placed: list[Path] = []
     try:
         _dress(beside, old)
-        if is_directory:
-            _exchange(beside, target)
-        else:
-            beside.replace(target)
+        durable.take_place(beside, target, lambda: placed.append(target))
     except OSError as error:
-        raise StorageError(f"{target} cannot be replaced: {error.strerror or error}", 0) from error
-    try:
-        durable.sync_directory(target.parent)
-    except OSError as error:
-        reason = f"{target} is replaced, but a power cut may undo that: {error.strerror or error}"
-        raise StorageError(reason, 0) from error
-    if is_directory:
+        what = "is replaced, but a power cut may undo that" if placed else "cannot be replaced"
+        raise StorageError(f"{target} {what}: {error.strerror or error}", 0) from error
+    if stat.S_ISDIR(old.st_mode):
         _remove(beside)  # the old one
 
 
@@ -143,24 +129,8 @@ def _dress(beside: Path, like: os.stat_result) -> None:
     beside.chmod(stat.S_IMODE(like.st_mode))
 
 
-def _exchange(one: Path, other: Path) -> None:
-    """Let two directories change their names, at once."""
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except AttributeError:
-        raise OSError(errno.ENOSYS, "this system cannot exchange directories") from None
-    names = os.fsencode(one), os.fsencode(other)
-    if call(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE):
-        code = ctypes.get_errno()
-        reason = "its file system cannot exchange directories: write the compacted one elsewhere"
-        raise OSError(code, reason if code in _CANNOT else os.strerror(code))
-
-
 def _remove(path: Path) -> None:
     with suppress(OSError):
-        if path.is_dir():
-            for name in _names_in(path):
-                (path / name).unlink()
-            path.rmdir()
-        else:
-            path.unlink()
+        for name in _left_in(path):
+            (path / name).unlink()
+        segments.remove(path)
