@@ -23,6 +23,7 @@ REQUIRED = [
     "construct>=2.10.70",
     "zstandard>=0.22",
     "xxhash>=3.4",
+    "lmdb>=1.4",
     "typer>=0.16,<0.29",  # 0.29 imports pydantic: 60 ms more at every start
     "rich>=13",
 ]

@@ -19,6 +19,7 @@ from journal.events.paths import ChangeDirectory, FileType
 from journal.events.process import ProcessStart, ProcessTrap
 from journal.events.snapshots import ClearEthereal, SafePoint, Snapshot
 from journal.keeping import check_target
+from journal.pages import Resolver
 from journal.reader import Reader
 from journal.replay.directory import FILE_TAGS, DirectoryHost
 from journal.replay.directory_trees import DIRECTORY_MODE, FILE_MODE
@@ -231,7 +232,8 @@ def extract_memory(
         behind = _behind(reader, at)
         start, seq = _snapshot_before(reader, behind)
         host = _MemoryHost(limits)
-        play(reader.frames(start, stop=seq + 1, tags=host.tags), host)
+        frames = reader.frames(start, stop=seq + 1, tags=host.tags)
+        play(frames, host, pages=Resolver.of(reader))
     machine = host.machine
     if memory not in machine.memories:
         raise OptionError(f"snapshot {seq} has no memory {memory}")

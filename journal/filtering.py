@@ -1,7 +1,8 @@
 """Filtering: the events of a journal that are asked for, in a new one, with numbers and times.
 
 Whole blocks go over as they are; the events of others gather in new ones, and of a block that has
-nothing only the column of tags is looked at, to tell what was dropped.
+nothing only the column of tags is looked at, to tell what was dropped. Pages of memory that stand
+in what is dropped, and are named by what is kept, are given there.
 """
 
 import os
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import compress
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from journal.block import Block, BlockHeader
 from journal.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH, Frames, pick, read_u32
 from journal.commit import Commit
 from journal.errors import FormatError
+from journal.events.memory import MemoryPages
 from journal.events.process import ProcessStart
 from journal.findings import summarize
 from journal.header import BLOCK_HEADER_SIZE, TIME_SPAN_MAX, Place, column_size_each
@@ -24,6 +27,8 @@ from journal.keeping import check_target
 from journal.literals import Clock
 from journal.marking import LEFT_OUT, NOT_RESUMABLE, marked_payload
 from journal.mending import Progress, Watched, nobody
+from journal.pages import Resolver
+from journal.pages.leaving import LeftOut, Lookup
 from journal.seek import headers_only
 from journal.segments import Files
 from journal.sieve import Question, Sieve
@@ -106,7 +111,8 @@ def filter(  # the name is the command's
                 mark = NOT_RESUMABLE, found.reason
             elif found.resumable and looked.leaves_holes:
                 mark = LEFT_OUT, found.reason
-        return _Filter(files, sieve(), "filtering", mark).run(target, report)
+        with Lookup(source) as pages:
+            return _Filter(files, sieve(), "filtering", mark, pages).run(target, report)
 
 
 def _everything(*_: object) -> bool:
@@ -134,11 +140,22 @@ Mark = tuple[str, str]
 class _Filter:
     """A journal on its way through a sieve; with ``mark`` it will say of itself what that is.
 
+    ``pages`` looks up what is named by what is kept, and is dropped; without it nothing is written.
+
     > Why before it is written? What says what ran stands first, and what is missing is known last.
     """
 
-    def __init__(self, files: Files, sieve: Sieve, what: str, mark: "Mark | None" = None) -> None:
+    def __init__(
+        self,
+        files: Files,
+        sieve: Sieve,
+        what: str,
+        mark: "Mark | None" = None,
+        pages: Lookup | None = None,
+    ) -> None:
         self._files = files
+        self._pages = pages
+        self._left_out = LeftOut()
         self._sieve = sieve
         self._what = what
         self._mark = mark
@@ -194,7 +211,10 @@ class _Filter:
             mask = self._sieve.mask(block)
             self._use.see(block.tags, mask, block.seqs, block.payload)
             self._count(block.tags, mask)
-            if self._mark is not None and ProcessStart.tag in block.tags:
+            naming = self._left_out.naming(block, mask) if self._pages is not None else None
+            if naming:
+                self._gather_whole(block, mask, naming, gathered)
+            elif self._mark is not None and ProcessStart.tag in block.tags:
                 gathered.gather(block, list(compress(range(block.count), mask)), self._marked)
             elif 0 not in mask:
                 gathered.take(block)
@@ -203,6 +223,19 @@ class _Filter:
         except FormatError as error:
             error.file = item.segment.name
             raise
+
+    def _gather_whole(
+        self, block: Block, mask: bytes, naming: frozenset[int], gathered: "_Gathered"
+    ) -> None:
+        """Gather events, one by one: those that name pages that are dropped get large."""
+        assert self._pages is not None
+        resolver = self._pages.resolver
+        for place in compress(range(block.count), mask):
+            seq = block.seq(place)
+            named = seq in naming
+            gathered.gather(
+                block, [place], partial(_resolved, resolver, seq) if named else self._marked
+            )
 
     @property
     def must_say_so(self) -> bool:
@@ -235,6 +268,9 @@ class _Filter:
             if header.has_numbers and len(columns) >= end:
                 seqs = [item.first_seq + each for each in read_u32(columns, end - 4 * count, count)]
         mask = bytes(len(tags))
+        if MemoryPages.tag in tags:
+            for at in compress(range(len(tags)), tags.translate(_PAGES)):
+                self._left_out.note((seqs or range(item.first_seq, 1 << 63))[at], is_kept=False)
         self._use.see(tags, mask, seqs or range(item.first_seq, item.first_seq + count), _nothing)
         self._count(tags, mask)
 
@@ -251,6 +287,13 @@ class _Filter:
                 self._kept[tag] += count
             if missing := tags.count(tag) - count:
                 self._dropped[tag] += missing
+
+
+_PAGES = bytes(tag == MemoryPages.tag for tag in range(256))
+
+
+def _resolved(resolver: Resolver, seq: int, tag: int, payload: bytes) -> bytes:
+    return resolver.payload(seq, payload)
 
 
 def _nothing(index: int) -> bytes:

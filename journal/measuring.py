@@ -23,7 +23,7 @@ from journal.events.snapshots import Snapshot
 from journal.findings import Summary, summarize
 from journal.header import BLOCK_HEADER_SIZE
 from journal.mending import Progress, Watched, nobody
-from journal.paging import pages_of
+from journal.paging import given_in
 from journal.seek import headers_only
 from journal.segments import Files
 
@@ -201,7 +201,7 @@ class _Meter:
             try:
                 event = codec.decode(MemoryPages.tag, payload, block.offset)
                 assert isinstance(event, MemoryPages)
-                for number, kind, data in pages_of(event):
+                for number, kind, data in given_in(event):
                     found.given[kind] += 1
                     if kind is PageKind.PATCHED:
                         found.patch_size += len(data)

@@ -1,4 +1,5 @@
-"""Pages of memory as events carry them: whole, all zeros, or patched where they differ from before.
+"""Pages of memory as events carry them: whole, all zeros, patched where they differ from before, or
+named where their bytes stand in the journal already.
 
 > Why patches, and not an exclusive or? A patch may be applied twice, and two of them join by laying
 > one over the other.
@@ -25,6 +26,7 @@ SIZE_MAX = 1 << 32
 
 _COUNT = struct.Struct("<H")
 _PATCH = struct.Struct("<HH")
+_REFERENCE = struct.Struct("<QHQ")
 _HASHES = 1 << 128
 _COARSE, _MIDDLE, _FINE = 256, 64, 16
 """Where pages differ is looked up in steps of the first size, then of the second, and the third."""
@@ -103,18 +105,61 @@ def _given(page: Page) -> tuple[PageKind, bytes]:
 
 
 class Given(NamedTuple):
-    """What an event says of a page; ``data`` is empty, 4096 bytes, or a patch."""
+    """What an event says of a page; ``data`` is empty, 4096 bytes, a patch, or a reference."""
 
     number: int
     kind: PageKind
     data: bytes
 
 
+class Reference(NamedTuple):
+    """Where the bytes of a page stand already, and their hash.
+
+    ``back`` is by how much the number of that event is smaller, 0 for the same one; ``place`` is
+    the index of the page in it, which is whole and stands in front of this one.
+    """
+
+    back: int
+    place: int
+    hash: int
+
+    def packed(self) -> bytes:
+        """What stands in an event."""
+        return _REFERENCE.pack(*self)
+
+
+REFERENCE_SIZE = _REFERENCE.size
+REFERENCE_INDEX_MAX = (1 << 16) - 1
+REFERENCE_BACK_MAX = (1 << 64) - 1
+
+
+def reference_in(data: bytes) -> Reference:
+    """Give the reference that an event has as ``data`` of a page."""
+    return Reference(*_REFERENCE.unpack(data))
+
+
+def content_hash(page: bytes) -> int:
+    """Give the hash of a page's bytes that a reference has."""
+    found: int = xxhash.xxh3_64_intdigest(page)
+    return found
+
+
 def pages_of(event: MemoryPages) -> Iterator[Given]:
     """Give what ``event`` says, page by page; raises MalformedEvent where that makes no sense.
 
-    Patches are cut out, and looked into when they are applied.
+    Patches are cut out, and looked into when they are applied. A reference is refused: who can
+    look it up gets the bytes from :class:`journal.pages.Resolver` first.
     """
+    for given in given_in(event):
+        if given.kind is PageKind.SAME:
+            raise MalformedEvent(
+                f"page {given.number} stands in another event, which was not looked up"
+            )
+        yield given
+
+
+def given_in(event: MemoryPages) -> Iterator[Given]:
+    """Give what ``event`` says, page by page, references too; raises as ``pages_of`` does."""
     if len(event.kinds) != len(event.numbers):
         raise MalformedEvent(f"{len(event.numbers)} pages have {len(event.kinds)} kinds")
     if event.size > SIZE_MAX or event.size % PAGE_SIZE:
@@ -125,9 +170,9 @@ def pages_of(event: MemoryPages) -> Iterator[Given]:
             raise MalformedEvent(f"page {number} follows page {last}")
         if number >= count:
             raise MalformedEvent(f"a memory of {count} pages has no page {number}")
-        if kind > PageKind.PATCHED:
+        if kind > PageKind.SAME:
             raise MalformedEvent(f"page {number} is of the unknown kind {kind}")
-        size = _size_at(event.data, at) if kind == PageKind.PATCHED else kind * PAGE_SIZE
+        size = _size_at(event.data, at) if kind == PageKind.PATCHED else _SIZES[kind]
         data = event.data[at : at + size]
         if len(data) < size:
             raise MalformedEvent(f"page {number} is cut short: {len(data)} of {size} bytes")
@@ -135,6 +180,10 @@ def pages_of(event: MemoryPages) -> Iterator[Given]:
         at, last = at + size, number
     if at != len(event.data):
         raise MalformedEvent(f"{len(event.data) - at} bytes stand behind the last page")
+
+
+_SIZES = {0: 0, 1: PAGE_SIZE, 3: REFERENCE_SIZE}
+"""Bytes of ``data`` of a page, where its kind tells."""
 
 
 def _size_at(data: bytes, at: int) -> int:

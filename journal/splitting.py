@@ -20,6 +20,7 @@ from journal.gathering import Gatherer
 from journal.keeping import check_target
 from journal.marking import marked_payload
 from journal.mending import Progress, nobody
+from journal.pages.leaving import LeftOut, Lookup
 from journal.reader import Reader
 from journal.segment import SEGMENT_HEADER_SIZE
 from journal.walking import Walked
@@ -87,7 +88,8 @@ def split(
     would get larger than ``size`` bytes. All keep numbers, times and the journal's id, and joined
     by ``concat`` or ``cat`` they are the same events again. If ``self_contained``, each repeats in
     front, under their own numbers, the events that say what ran and on what; it is marked, as what
-    happened between them and the part is missing and nobody can resume it.
+    happened between them and the part is missing and nobody can resume it. Pages of memory that
+    stand in another part are given in this one.
 
     ``directory`` gets its name when all is whole and durable. Raises OptionError where it exists,
     or a number of ``at`` splits nothing; and refuses damage with what reading raises.
@@ -210,6 +212,8 @@ class _Parts:
         self._journal_id: bytes | None = None
         self._origin = self._next_seq = 0
         self._seqs: tuple[int, int, int] | None = None
+        self._left_out = LeftOut()
+        self._pages = Lookup(source)
 
     def __enter__(self) -> Self:
         return self
@@ -222,6 +226,7 @@ class _Parts:
     ) -> None:
         if self._writer is not None:
             self._writer.close()
+        self._pages.__exit__()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
@@ -243,10 +248,22 @@ class _Parts:
         first, last = block.first_seq, block.last_seq
         if self._writer is None:
             self._writer = self._opened(first)
-        self._writer.append_block(block)
+        self._append(self._writer, block)
         self._next_seq = last + 1
         begun, _, count = self._seqs or (first, last, 0)
         self._seqs = (begun, last, count + block.count)
+
+    def _append(self, writer: Writer, block: Block) -> None:
+        """Add a block; where the part is to be of use alone, with the bytes of all pages."""
+        naming = self._left_out.naming(block)
+        if not naming:
+            writer.append_block(block)
+            return
+        gatherer = Gatherer(writer)
+        for (seq, tag, payload), time in zip(block.rows(), block.times, strict=True):
+            whole = self._pages.resolver.payload(seq, payload) if seq in naming else payload
+            gatherer.add(seq, tag, whole, time)
+        gatherer.flush()
 
     def end(self) -> None:
         """The part is whole."""
@@ -277,6 +294,7 @@ class _Parts:
         if repeated is None or first_seq < repeated:
             # what joins them again counts on from the number behind the last event before
             return _new_part(self._folder / name, self._journal_id, self._next_seq)
+        self._left_out = LeftOut(first_seq)
         writer = _new_part(self._folder / name, self._journal_id, self._origin)
         try:
             self._repeat(writer, repeated, first_seq)

@@ -1106,8 +1106,11 @@ types:
       the pages, ascending; `kinds` has a byte for each: 0 it is all zeros, 1 all its 4096 bytes
       stand in `data`, 2 only what is different from before: a u16 count of patches, at least one,
       then for each the u16 offset in the page and its u16 size, ascending and apart, then the bytes
-      of all of them. What stands in `data` is in the order of the pages, nothing between. Without
-      pages the event tells the size alone.
+      of all of them, 3 its bytes stand in the journal already: a u64 by how much the number of the
+      event that has them is smaller than this one's, 0 where it is this one, the u16 index of the
+      page in that event, counted from 0, and the u64 xxh3-64 of the bytes. That page is of kind 1,
+      and stands in front of this one. What stands in `data` is in the order of the pages, nothing
+      between. Without pages the event tells the size alone.
     seq:
       - id: memory
         type: u4

@@ -99,7 +99,7 @@ def test_pages_are_told_by_what_is_given_of_them(tmp_path: Path) -> None:
     size = len(paging.patch_of(Page(0, patched, one)) or b"")
     assert found["snapshots"] == 2
     assert found["pages"] == {
-        "count": 5, "whole": 3, "patched": 1, "zero": 1, "patch_size": size,
+        "count": 5, "whole": 3, "patched": 1, "zero": 1, "same": 0, "patch_size": size,
         "numbers": 3, "contents": 2, "at_least": False, "malformed": 1,
     }  # fmt: skip
     text = inside("stats", "a", at=tmp_path).stdout.decode()
@@ -107,7 +107,7 @@ def test_pages_are_told_by_what_is_given_of_them(tmp_path: Path) -> None:
     assert "1 whole ones say what another said" in text
     done = inside("stats", "--no-pages", "--json", "a", at=tmp_path)
     assert json.loads(done.stdout)["pages"] is None
-    assert set(PageKind) == {0, 1, 2}
+    assert set(PageKind) == {0, 1, 2, 3}
 
 
 def test_a_timeline_shows_when_something_happened(tmp_path: Path) -> None:

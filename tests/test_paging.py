@@ -157,7 +157,7 @@ def event_of(**forged: object) -> MemoryPages:
         ({"kinds": b""}, "3 pages have 0 kinds"),
         ({"kinds": bytes(4)}, "3 pages have 4 kinds"),
         ({"numbers": (1, 2)}, "2 pages have 3 kinds"),
-        ({"kinds": b"\0\1\3"}, "unknown kind 3"),
+        ({"kinds": b"\0\1\4"}, "unknown kind 4"),
         ({"numbers": (1, 1, 2)}, "page 1 follows page 1"),
         ({"numbers": (2, 1, 3)}, "page 1 follows page 2"),
         ({"numbers": (1, 2, COUNT)}, f"of {COUNT} pages has no page {COUNT}"),

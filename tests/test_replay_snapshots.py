@@ -359,6 +359,6 @@ def test_a_listing_has_of_all_as_many(kinds: bytes) -> None:
 
 
 def test_a_play_of_damaged_pages_is_refused_with_a_number() -> None:
-    malformed = pages_event(1 << 16, numbers=(0,), kinds=b"\3")
-    assert refusal(safe_point(), malformed) == "page 0 is of the unknown kind 3"
+    malformed = pages_event(1 << 16, numbers=(0,), kinds=b"\4")
+    assert refusal(safe_point(), malformed) == "page 0 is of the unknown kind 4"
     assert frames_of_events([malformed])[0].tag == 142

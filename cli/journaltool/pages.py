@@ -9,7 +9,7 @@ from journal.errors import MalformedEvent
 from journal.event import Event
 from journal.events.memory import PAGE_SIZE, MemoryPages, UpdateMemoryRegion
 from journal.events.threads import TABLE_NULL, GlobalsSet, SetThread, TableSet
-from journal.paging import pages_of
+from journal.paging import given_in
 
 Told = Callable[[bytes, int], tuple[str, ...]]
 """What stands behind the name of a kind, of a payload and an offset for what is malformed."""
@@ -18,7 +18,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 class Run(NamedTuple):
-    """Neighbouring pages of which the same is given: zero, whole or patched, in so many bytes."""
+    """Neighbouring pages of which the same is given, by its kind, in so many bytes."""
 
     first: int
     last: int
@@ -79,7 +79,7 @@ def _pages(payload: bytes, offset: int) -> tuple[MemoryPages, list[Run]]:
 
 def _runs(event: MemoryPages) -> Iterator[Run]:
     run: Run | None = None
-    for number, kind, data in pages_of(event):
+    for number, kind, data in given_in(event):
         name = kind.name.lower()
         if run is not None and (run.last + 1, run.kind) == (number, name):
             run = run._replace(last=number, size=run.size + len(data))

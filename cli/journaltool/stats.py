@@ -120,6 +120,7 @@ def _pages(found: "Measures") -> dict[str, Any]:
         "whole": pages.given[PageKind.WHOLE],
         "patched": pages.given[PageKind.PATCHED],
         "zero": pages.given[PageKind.ZERO],
+        "same": pages.given[PageKind.SAME],
         "patch_size": pages.patch_size,
         "numbers": pages.numbers,
         "contents": pages.contents,
@@ -165,9 +166,10 @@ def _pages_text(pages: dict[str, Any]) -> str:
     least = "at least " if pages["at_least"] else ""
     again = pages["count"] / pages["numbers"] if pages["numbers"] else 0
     same = pages["whole"] - pages["contents"]
+    same_text = f", {pages['same']:,} named again" if pages["same"] else ""
     text = (
         f"{pages['count']:,} given: {pages['whole']:,} whole, {pages['patched']:,} patched in "
-        f"{size_text(pages['patch_size'])}, {pages['zero']:,} zero; of {least}"
+        f"{size_text(pages['patch_size'])}, {pages['zero']:,} zero{same_text}; of {least}"
         f"{pages['numbers']:,} pages, each {again:.1f} times"
     )
     return text + (f"; {same:,} whole ones say what another said" if same > 0 else "")

@@ -19,6 +19,7 @@ from journal.events.memory import MemoryPages
 from journal.events.snapshots import DescriptorPositions, DirectoryListing
 from journal.events.threads import GlobalsSet, SetThread, TableSet
 from journal.frame import Frame
+from journal.pages import Resolver
 from journal.reader import Reader
 from journal.snapshots import SnapshotInfo
 
@@ -76,14 +77,21 @@ def parts_of(reader: Reader, info: SnapshotInfo) -> Parts:
 
 
 def pages_to(reader: Reader, infos: Sequence[SnapshotInfo], info: SnapshotInfo) -> Iterator[Frame]:
-    """The pages that lead to a snapshot: its own, and those of the ones that it builds on."""
+    """The pages that lead to a snapshot: its own, and those of the ones that it builds on.
+
+    Those that stand elsewhere are looked up. Raises ``NotResumable``.
+    """
     spans = [(one.first_seq or 0, one.seq) for one in lineage(infos, info)]
-    at = 0
+    at, pages = 0, Resolver.of(reader)
     for frame in reader.frames(spans[0][0], stop=info.seq, tags=_PAGE_TAGS):
         while frame.seq > spans[at][1]:
             at += 1
-        if frame.seq >= spans[at][0]:  # what stands between them was staged, and is void
-            yield frame
+        if frame.seq < spans[at][0]:  # what stands between them was staged, and is void
+            continue
+        try:
+            yield pages.frame(frame)
+        except MalformedEvent as error:
+            raise NotResumable(f"event {frame.seq} has impossible pages: {error}") from error
 
 
 def lineage(infos: Sequence[SnapshotInfo], info: SnapshotInfo) -> list[SnapshotInfo]:

@@ -22,7 +22,7 @@ from journal.events.sockets import SocketSend, SocketSendTo
 from journal.events.streams import StreamWrite
 from journal.events.threads import GlobalsSet, SetThread
 from journal.export.values import Pieces, Redacted
-from journal.paging import pages_of
+from journal.paging import given_in
 
 _SALT_SIZE = 32
 _HASH_SIZE = 16
@@ -91,7 +91,7 @@ def _all_of(*names: str) -> Rule:
 def _pages(redaction: Redaction, event: MemoryPages) -> dict[str, Any]:
     """Replace page by page; of one that is patched, where the patches are stays."""
     try:
-        pages = [(kind, data) for _, kind, data in pages_of(event)]
+        pages = [(kind, data) for _, kind, data in given_in(event)]
     except MalformedEvent:
         return {"data": redaction.hidden(event.data)}
     parts: list[bytes | Redacted] = []
@@ -99,7 +99,7 @@ def _pages(redaction: Redaction, event: MemoryPages) -> dict[str, Any]:
         if kind is PageKind.PATCHED:
             size = 2 + 4 * int.from_bytes(data[:2], "little")
             parts += [data[:size], redaction.hidden(data[size:])]
-        elif kind is PageKind.WHOLE:
+        elif kind in (PageKind.WHOLE, PageKind.SAME):  # a reference has a hash of the contents
             parts.append(redaction.hidden(data))
     return {"data": Pieces(tuple(parts))}
 

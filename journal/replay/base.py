@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 from journal.event import Event
 from journal.events.paths import FilePlaced, FileType
 from journal.events.process import Mount, MountKind
+from journal.pages import Resolver
 from journal.replay.machine import Machine
 from journal.replay.parts import Inputs, Network, Process, Streams
 from journal.replay.refusing import MOUNTS_COUNT_MAX, Limits, NotPlayable, check_count, shown
@@ -22,6 +23,7 @@ class BaseHost(ABC, Generic[K]):
     keeps_output = True
 
     pending: Event | None
+    pages: Resolver
     process: Process
     table: Table
     machine: Machine
@@ -32,6 +34,7 @@ class BaseHost(ABC, Generic[K]):
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.now = self.seq = 0
+        self.pages = Resolver.recent()
         self._reset()
 
     @abstractmethod

@@ -5,6 +5,7 @@ from typing import Protocol
 from journal.event import Event
 from journal.events.paths import FilePlaced
 from journal.events.process import Mount
+from journal.pages import Resolver
 from journal.replay.machine import Machine
 from journal.replay.parts import Inputs, Network, Process, Streams
 from journal.replay.refusing import Limits
@@ -16,13 +17,15 @@ class Host(Protocol):
 
     ``tags`` are the kinds of events that it heeds; ``now`` is the time of the event being played,
     in nanoseconds since the epoch, and ``seq`` its number. ``pending`` is something the guest asked
-    of a directory of its former host, and the answer has not come.
+    of a directory of its former host, and the answer has not come. ``pages`` knows the pages of
+    memory that were played lately.
     """
 
     limits: Limits
     now: int
     seq: int
     pending: Event | None
+    pages: Resolver
     process: Process
     table: Table
     machine: Machine

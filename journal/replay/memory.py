@@ -19,6 +19,8 @@ def _(event: memory.UpdateMemoryRegion, host: Host) -> None:
 @apply.register
 def _(event: memory.MemoryPages, host: Host) -> None:
     try:
-        host.machine.write_pages(event)
+        whole = host.pages.event(host.seq, event)
+        host.pages.note(host.seq, whole)
+        host.machine.write_pages(whole)
     except MalformedEvent as error:
         raise NotPlayable(error.reason) from error

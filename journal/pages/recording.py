@@ -1,0 +1,247 @@
+"""The page index of one journal, which is being written, or looked at."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from xxhash import xxh3_64_digest
+
+from journal import codec
+from journal.errors import JournalError
+from journal.events.memory import MemoryPages, PageKind
+from journal.pages.index import Digest, Entries, Place, Watermark, path_of
+from journal.pages.keys import Key, key_at
+from journal.pages.resolving import Resolver
+from journal.paging import REFERENCE_INDEX_MAX, given_in
+from journal.reader import Reader
+
+RECENT_MAX = 1 << 12
+"""Pages whose bytes are kept in memory: 16 MiB."""
+CATCH_UP_SIZE_MAX = 1 << 30
+"""Bytes of journal that are looked through before a run goes on; of a larger one, the end is."""
+
+_TAGS = frozenset((MemoryPages.tag,))
+_SAVED_MIN = 1 << 16
+"""So many more entries are worth being put beside the journal before it is closed."""
+
+
+class Check(NamedTuple):
+    """What came of comparing an index with its journal.
+
+    Of ``entries``, those that are ``wrong`` lead to no page with their hash; ``missing`` are pages
+    up to the watermark that have none.
+    """
+
+    entries: int
+    wrong: int
+    missing: int
+
+
+class PageIndex:
+    """Where the pages of a journal stand, by the hashes of their bytes; a context manager.
+
+    It gets its place beside the journal when it is closed. Nothing raises for what is wrong with
+    it: less is found then. ``found`` counts pages that stood already, ``noted`` new ones.
+    """
+
+    def __init__(
+        self,
+        journal: str | os.PathLike[str],
+        *,
+        key: Key | None = None,
+        digest: Digest = xxh3_64_digest,
+    ) -> None:
+        self.path = path_of(journal)
+        self.found = self.noted = 0
+        self.last_seq = -1
+        self._journal = Path(journal)
+        self._key = key or key_at()
+        self._entries = Entries(self.path.parent, digest)
+        self._recent: dict[bytes, tuple[Place, bytes]] = {}
+        self._reader: Reader | None = None
+        self._resolver: Resolver | None = None
+        self._inode: tuple[int, int] | None = None
+        self._begun = self._saved_count = 0
+        self._is_apart = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def count(self) -> int:
+        """How many entries there are."""
+        return self._entries.count
+
+    @property
+    def failure(self) -> str:
+        """Why nothing more is noted; empty while it is."""
+        return self._entries.failure
+
+    # -- what stands already -----------------------------------------------------------------------
+
+    def open(self, *, size_max: int | None = CATCH_UP_SIZE_MAX, anew: bool = False) -> bool:
+        """Be what the journal is now; whether what stood beside it was of use, unless ``anew``.
+
+        Pages that it did not know are looked at, in the last ``size_max`` bytes of each file.
+        """
+        self._forget()
+        try:
+            reader = self._open_reader()
+            mark = None if anew else self._entries.load(self.path, self._key)
+            is_known = mark is not None and mark.fits(reader)
+            if mark is not None and is_known:
+                self.last_seq = mark.seq
+            else:
+                self._entries.forget()
+            self._saved_count = self._entries.count
+            self._catch_up(reader, size_max)
+            return is_known
+        except (JournalError, OSError):
+            self._forget()
+            return False
+
+    def _open_reader(self) -> Reader:
+        found = self._journal.stat()
+        self._inode = (found.st_dev, found.st_ino)
+        self._reader = Reader(self._journal)
+        self._resolver = Resolver.of(self._reader)
+        return self._reader
+
+    def _catch_up(self, reader: Reader, size_max: int | None) -> None:
+        """Take note of the pages behind the watermark."""
+        total = reader.size
+        for block in reader.blocks(self.last_seq + 1, _TAGS):
+            looks = size_max is None or total - block.offset <= size_max
+            for seq, _, payload in block.rows(block.select(_TAGS)):
+                if seq > self.last_seq:
+                    self.last_seq = seq
+                    for key, place in self._whole(payload) if looks else ():
+                        self._entries.put(key, seq, place)
+        self._begun = self.last_seq + 1
+
+    def _whole(self, payload: bytes) -> Iterator[tuple[bytes, int]]:
+        """Give the hashes of the pages that an event has whole, and their indices."""
+        event = codec.decode(MemoryPages.tag, payload)
+        assert isinstance(event, MemoryPages)
+        for place, (_, kind, data) in enumerate(given_in(event)):
+            if kind is PageKind.WHOLE and place <= REFERENCE_INDEX_MAX:
+                yield self._entries.digest(data), place
+
+    # -- while a journal is written ----------------------------------------------------------------
+
+    def begin(self, seq: int) -> None:
+        """A snapshot is written, from event ``seq`` on; all in front of it is in the file."""
+        self._begun = seq
+        try:
+            found = self._journal.stat()
+            if self._inode is None or self._reader is None:
+                self._open_reader()
+            elif self._inode != (found.st_dev, found.st_ino):
+                self.open()  # another journal has taken its place
+                self._begun = seq
+        except (JournalError, OSError):
+            self._forget()
+
+    def find(self, seq: int, place: int, page: bytes) -> tuple[int, int] | None:
+        """Where these bytes stand in front of event ``seq``; if nowhere, they do there now."""
+        if self._is_apart or place > REFERENCE_INDEX_MAX:
+            return None
+        key = self._entries.digest(page)
+        known = self._recent.get(key)
+        if known is None:
+            stood = self._entries.find(key)
+            if stood is None:
+                self._entries.put(key, seq, place)
+                self._remember(key, Place(seq, place), page)
+                self.noted += 1
+                return None
+            there = self._read(stood)
+            if there is None:
+                return None
+            known = self._remember(key, stood, there)
+        if known[1] != page:
+            return None
+        self.found += 1
+        return known[0]
+
+    def end(self, seq: int) -> None:
+        """The snapshot is closed and durable, with its last event of memory at ``seq``."""
+        self.last_seq = seq
+        if self.count - self._saved_count > max(_SAVED_MIN, self._saved_count):
+            self.save()
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Name nothing while another journal is made that will take this one's place.
+
+        > Why? It may have dropped what would be named meanwhile.
+        """
+        self._is_apart = True
+        try:
+            yield
+        finally:
+            self._is_apart = False
+            self.open()
+
+    def _remember(self, key: bytes, stood: Place, page: bytes) -> tuple[Place, bytes]:
+        recent = self._recent
+        if len(recent) >= RECENT_MAX:
+            del recent[next(iter(recent))]
+        recent[key] = known = (stood, page)
+        return known
+
+    def _read(self, stood: Place) -> bytes | None:
+        """The bytes that stand there, if they can be had."""
+        if stood.seq >= self._begun or self._resolver is None:
+            return None
+        try:
+            return self._resolver.page(stood.seq, stood.place)
+        except (JournalError, KeyError, OSError):
+            return None
+
+    # -- beside the journal ------------------------------------------------------------------------
+
+    def save(self) -> bool:
+        """Put it beside the journal; whether that went well."""
+        try:
+            if self._reader is None:
+                self._open_reader()
+            assert self._reader is not None
+            mark = Watermark.of(self._reader, self.last_seq)
+        except (JournalError, OSError):
+            return False
+        self._saved_count = self.count
+        return self._entries.save(self.path, self._key, mark)
+
+    def check(self) -> Check:
+        """Compare each entry with the bytes that it leads to; raises what reading raises."""
+        if self._reader is None:
+            self._open_reader()
+        assert self._reader is not None
+        right = missing = 0
+        for seq, _, payload in self._reader.rows(tags=_TAGS, stop=self.last_seq + 1):
+            for key, place in self._whole(payload):
+                stood = self._entries.find(key)
+                right += stood == (seq, place)
+                missing += stood is None
+        return Check(self.count, self.count - right, missing)
+
+    def close(self) -> None:
+        """Put it beside the journal, where it has something to tell, and let go."""
+        if self.count > self._saved_count:
+            self.save()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._entries.forget()
+        self._recent = {}
+        self.last_seq = -1
+        self._saved_count = 0
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = self._resolver = None

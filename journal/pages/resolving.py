@@ -1,0 +1,201 @@
+"""Looking up pages that an event of memory names, and does not have.
+
+A reference leads to a page that is whole, so that one step finds it; its hash is compared, so that
+bytes that are others are never believed, even where numbers were given anew.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple, Self
+
+from journal import codec
+from journal.errors import MalformedEvent
+from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
+from journal.frame import PAYLOAD_SIZE_MAX, Frame
+from journal.paging import (
+    REFERENCE_INDEX_MAX,
+    REFERENCE_SIZE,
+    Given,
+    Reference,
+    content_hash,
+    given_in,
+    reference_in,
+)
+from journal.reader import Reader
+
+KNOWN_SIZE_MAX = 32 << 20
+"""Bytes of events that were looked up, and are kept for the next page that is."""
+
+_COUNT_AT = 4 + 8
+_SAME = bytes((PageKind.SAME,))
+_HEAD_SIZE_EACH = 4 + 1
+
+
+class _Known(NamedTuple):
+    """An event that was looked up: what it gives of each page, in so many bytes."""
+
+    given: list[Given]
+    size: int
+
+
+class Resolver:
+    """Gives events of memory with the bytes of all their pages.
+
+    ``find`` gives the frame of a number, and raises KeyError where there is none: it is
+    ``Reader.frame`` as a rule. What was found is kept for a while, in bounded memory.
+    """
+
+    def __init__(self, find: Callable[[int], Frame]) -> None:
+        self._find = find
+        self._known: OrderedDict[int, _Known] = OrderedDict()
+        self._size = 0
+
+    @classmethod
+    def of(cls, reader: Reader) -> Self:
+        """One that looks things up in a journal."""
+        return cls(reader.frame)
+
+    @classmethod
+    def recent(cls) -> Self:
+        """One that knows what it was told lately, by ``note``, and nothing else."""
+        return cls(_nowhere)
+
+    def note(self, seq: int, event: MemoryPages) -> None:
+        """Keep an event of memory for a while, for those that name its pages."""
+        if seq not in self._known and PageKind.WHOLE in event.kinds:
+            given = list(islice(given_in(event), REFERENCE_INDEX_MAX + 1))
+            self._keep(seq, _Known(given, len(event.data)))
+
+    def frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Give ``frames``, those of memory with the bytes of all pages; raises MalformedEvent."""
+        return map(self.frame, frames)
+
+    def frame(self, frame: Frame) -> Frame:
+        """Give a frame; one of memory with the bytes of all its pages. Raises MalformedEvent."""
+        if frame.tag != MemoryPages.tag or not has_references(frame.payload):
+            return frame
+        return frame._replace(payload=self.payload(frame.seq, frame.payload, frame.offset))
+
+    def payload(self, seq: int, payload: bytes, offset: int = 0) -> bytes:
+        """Give the payload of an event of memory, with the bytes of all its pages."""
+        event = codec.decode(MemoryPages.tag, payload, offset)
+        assert isinstance(event, MemoryPages)
+        try:
+            return codec.encode(self.event(seq, event))
+        except MalformedEvent as error:
+            raise MalformedEvent(error.reason, offset) from error
+
+    def event(self, seq: int, event: MemoryPages) -> MemoryPages:
+        """Give event number ``seq`` with the bytes of all its pages.
+
+        Raises MalformedEvent where a reference leads nowhere, and what reading raises.
+        """
+        if PageKind.SAME not in event.kinds:
+            return event
+        grown = event.kinds.count(PageKind.SAME) * (PAGE_SIZE - REFERENCE_SIZE)
+        if len(event.data) + grown > _data_size_max(event):
+            raise MalformedEvent(
+                f"event {seq} would have more than {PAYLOAD_SIZE_MAX} bytes with all its pages"
+            )
+        kinds, parts, own = bytearray(event.kinds), list[bytes](), list[Given]()
+        for index, given in enumerate(given_in(event)):
+            if given.kind is PageKind.SAME:
+                kinds[index] = PageKind.WHOLE
+                parts.append(self._page(seq, given.number, reference_in(given.data), own))
+            else:
+                parts.append(given.data)
+            if index <= REFERENCE_INDEX_MAX:
+                own.append(given)
+        return MemoryPages(
+            memory=event.memory,
+            size=event.size,
+            numbers=event.numbers,
+            kinds=bytes(kinds),
+            data=b"".join(parts),
+        )
+
+    def page(self, seq: int, place: int) -> bytes | None:
+        """Give the bytes of a page that is whole; None where there is none, or no such event.
+
+        Raises what reading raises.
+        """
+        try:
+            given = self._given(seq, 0)
+        except MalformedEvent:
+            return None
+        is_whole = place < len(given) and given[place].kind is PageKind.WHOLE
+        return given[place].data if is_whole else None
+
+    def _page(self, seq: int, number: int, reference: Reference, own: list[Given]) -> bytes:
+        """Give the bytes of page ``number`` of event ``seq``; ``own`` is in front of it there."""
+        back, index, hashed = reference
+        if back > seq or (not back and index >= len(own)):
+            raise MalformedEvent(f"page {number} stands in no event in front of it")
+        target = seq - back
+        given = own if not back else self._given(target, number)
+        if index >= len(given):
+            raise MalformedEvent(
+                f"page {number} stands at index {index} of event {target}, which has {len(given)}"
+            )
+        found = given[index]
+        if found.kind is not PageKind.WHOLE:
+            raise MalformedEvent(
+                f"page {number} stands in event {target} at index {index}, where none is whole"
+            )
+        if content_hash(found.data) != hashed:
+            raise MalformedEvent(
+                f"page {number} is another than at index {index} of event {target}: the hash is not"
+                " its own"
+            )
+        return found.data
+
+    def _given(self, seq: int, number: int) -> list[Given]:
+        """Give what an event says, for page ``number`` of a later one."""
+        known = self._known.get(seq)
+        if known is not None:
+            self._known.move_to_end(seq)
+            return known.given
+        try:
+            frame = self._find(seq)
+        except KeyError:
+            raise MalformedEvent(
+                f"page {number} stands in event {seq}, which the journal does not have"
+            ) from None
+        if frame.tag != MemoryPages.tag:
+            raise MalformedEvent(f"page {number} stands in event {seq}, which has no pages")
+        event = codec.decode(frame.tag, frame.payload, frame.offset)
+        assert isinstance(event, MemoryPages)
+        given = list(islice(given_in(event), REFERENCE_INDEX_MAX + 1))
+        self._keep(seq, _Known(given, len(frame.payload)))
+        return given
+
+    def _keep(self, seq: int, known: _Known) -> None:
+        self._known[seq] = known
+        self._size += known.size
+        while self._size > KNOWN_SIZE_MAX and len(self._known) > 1:
+            _, oldest = self._known.popitem(last=False)
+            self._size -= oldest.size
+
+
+def _nowhere(seq: int) -> Frame:
+    raise KeyError(seq)
+
+
+def has_references(payload: bytes) -> bool:
+    """Whether the payload of an event of memory names pages that stand elsewhere.
+
+    What is malformed is not refused here: there are none in it.
+    """
+    count = int.from_bytes(payload[_COUNT_AT : _COUNT_AT + 4], "little")
+    start = _COUNT_AT + 4 + 4 * count + 4
+    return payload.find(_SAME, start, start + count) >= 0
+
+
+def references_in(event: MemoryPages) -> list[Reference]:
+    """Give all references of an event."""
+    return [reference_in(data) for _, kind, data in given_in(event) if kind is PageKind.SAME]
+
+
+def _data_size_max(event: MemoryPages) -> int:
+    return PAYLOAD_SIZE_MAX - _HEAD_SIZE_EACH * len(event.numbers) - _COUNT_AT - 3 * 4

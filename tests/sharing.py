@@ -1,0 +1,154 @@
+"""Histories of memory, written with pages given each time, or named where they stand already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+import journal
+from journal import codec
+from journal.event import Event
+from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
+from journal.events.snapshots import DescriptorPositions, SafePoint, Snapshot, Trigger
+from journal.events.threads import GlobalsSet
+from journal.frame import Frame
+from journal.pages import Resolver
+from journal.pages.keys import Key
+from journal.pages.recording import PageIndex
+from journal.pages.sharing import shortened
+from journal.paging import ZERO_PAGE, Page, events_of
+from journal.replay import ModelHost, play
+
+KEY = Key(b"k" * 32)
+SIZE = 1 << 17
+PAGES = SIZE // PAGE_SIZE
+
+Memories = dict[int, dict[int, bytes]]
+History = list[list[tuple[int, int, int, int]]]
+"""Snapshots: of each, changes of a memory, a page, a content, and where in it a byte is changed."""
+
+
+def content(number: int) -> bytes:
+    """A page's bytes: 0 is zeros, others do not look like each other."""
+    if not number:
+        return ZERO_PAGE
+    return bytes((number * 31 + at * at) % 251 for at in range(64)) * (PAGE_SIZE // 64)
+
+
+def histories(snapshots: int = 6) -> st.SearchStrategy[History]:
+    """Snapshots that change a few pages to one of few contents, some of them in one byte alone."""
+    change = st.tuples(
+        st.integers(0, 1), st.integers(0, PAGES - 1), st.integers(0, 5), st.integers(-3, 40)
+    )
+    return st.lists(st.lists(change, max_size=24), min_size=1, max_size=snapshots)
+
+
+def states(history: History) -> list[Memories]:
+    """What the memories are at each snapshot: their pages that are not zeros."""
+    found: list[Memories] = []
+    now: Memories = {0: {}, 1: {}}
+    for changes in history:
+        now = {memory: dict(pages) for memory, pages in now.items()}
+        for memory, number, which, at in changes:
+            page = content(which)
+            if at >= 0:
+                page = page[:at] + bytes([page[at] ^ 0x55]) + page[at + 1 :]
+            now[memory][number] = page
+        found.append(
+            {
+                memory: {number: page for number, page in pages.items() if page != ZERO_PAGE}
+                for memory, pages in now.items()
+            }
+        )
+    return found
+
+
+def events(history: History) -> list[list[Event]]:
+    """The events of each snapshot, the first of them whole."""
+    found: list[list[Event]] = []
+    before: Memories = {0: {}, 1: {}}
+    for now in states(history):
+        point = SafePoint(
+            calls=len(found) + 1,
+            monotonic=0,
+            code=bytes(32),
+            whole=not found,
+            entry="",
+            function="",
+        )
+        parts: list[Event] = [point]
+        for memory in (0, 1):
+            pages = [
+                Page(number, now[memory].get(number, ZERO_PAGE), was.get(number, ZERO_PAGE))
+                for was in [before[memory]]
+                for number in sorted(now[memory].keys() | was.keys())
+                if now[memory].get(number, ZERO_PAGE) != was.get(number, ZERO_PAGE)
+            ]
+            parts += events_of(memory, SIZE, pages)
+        parts += [GlobalsSet(globals=()), DescriptorPositions(positions=(), free=())]
+        found.append([*parts, Snapshot(when=0, trigger=Trigger.EXPLICIT)])
+        before = now
+    return found
+
+
+def write(
+    path: Path,
+    groups: Sequence[Sequence[Event]],
+    index: PageIndex | None = None,
+    *,
+    first: Sequence[Event] = (),
+) -> list[int]:
+    """Write groups of events, each synced; gives the number of the last event of each."""
+    with journal.Writer(path) as writer:
+        for event in first:
+            writer.append(event)
+        return [extend(writer, group, index) for group in groups]
+
+
+def extend(writer: journal.Writer, group: Sequence[Event], index: PageIndex | None = None) -> int:
+    """Write a group of events as a snapshot is; gives the number of the last."""
+    last = -1
+    if index is not None:
+        index.begin(writer.next_seq)
+    for event in group:
+        if index is not None and isinstance(event, MemoryPages):
+            last = writer.append(shortened(index, writer.next_seq, event))
+        else:
+            writer.append(event)
+    writer.sync()
+    if index is not None and last >= 0:
+        index.end(last)
+    return writer.next_seq - 1
+
+
+def written_with_index(path: Path, history: History, *, first: Sequence[Event] = ()) -> list[int]:
+    """Write a history to a journal, with an index beside it."""
+    with PageIndex(path, key=KEY) as index:
+        return write(path, events(history), index, first=first)
+
+
+def played(path: Path, upto: int | None = None, *, recent: bool = False) -> Memories:
+    """The memories behind event ``upto``."""
+    host = ModelHost()
+    with journal.Reader(path) as reader:
+        pages = None if recent else Resolver.of(reader)
+        play(reader.frames(), host, upto=None if upto is None else upto + 1, pages=pages)
+    return {memory: host.machine.pages_of(memory) for memory in (0, 1)}
+
+
+def pages_in(path: Path) -> list[tuple[Frame, MemoryPages]]:
+    """The events of memory of a journal."""
+    found = []
+    with journal.Reader(path) as reader:
+        for frame in reader.frames(tags={MemoryPages.tag}):
+            event = codec.decode(frame.tag, frame.payload)
+            assert isinstance(event, MemoryPages)
+            found.append((frame, event))
+    return found
+
+
+def named_in(path: Path) -> int:
+    """How many pages of a journal are named, and not given."""
+    return sum(event.kinds.count(PageKind.SAME) for _, event in pages_in(path))

@@ -1,0 +1,332 @@
+"""Pages that are named where they stand already: whoever reads them gets their bytes, or is told.
+
+A history of memory is written twice, once with all pages given: nobody can tell the difference.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+
+import journal
+from journal import codec, paging
+from journal.errors import MalformedEvent
+from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
+from journal.events.threads import GlobalsSet
+from journal.export import Secret, export_lines, import_lines
+from journal.extracting import extract_memory
+from journal.forking import fork
+from journal.frame import PAYLOAD_SIZE_MAX, Frame
+from journal.pages import Resolver, resolving
+from journal.paging import Reference, content_hash, given_in, pages_of
+from journal.replay import ModelHost, play
+from journal.replay.refusing import NotPlayable
+from journal.sieve import Question
+from journal.splitting import cut, split
+from tests.sharing import (
+    History,
+    content,
+    events,
+    histories,
+    named_in,
+    pages_in,
+    played,
+    states,
+    write,
+    written_with_index,
+)
+from tests.test_replay_model import started
+
+#: Three snapshots; much of the second and of the third stands in front of it.
+STORY: History = [
+    [(0, number, 1 + number % 3, -1) for number in range(20)] + [(1, 3, 2, -1)],
+    [(0, number, 1 + (number + 1) % 3, -1) for number in range(20, 32)] + [(1, 5, 4, -1)],
+    [(1, number, 4, -1) for number in range(8, 12)] + [(0, 2, 5, 7)],
+]
+
+
+def event_of(*pages: bytes | Reference, size: int = 1 << 20) -> MemoryPages:
+    """An event with pages that are whole, named, or zeros."""
+    kinds, data = bytearray(), b""
+    for page in pages:
+        if isinstance(page, Reference):
+            kinds.append(PageKind.SAME)
+            data += page.packed()
+        else:
+            kinds.append(PageKind.WHOLE if page else PageKind.ZERO)
+            data += page
+    return MemoryPages(
+        memory=0, size=size, numbers=tuple(range(len(pages))), kinds=bytes(kinds), data=data
+    )
+
+
+def frames_of(*found: object) -> dict[int, Frame]:
+    return {
+        seq: Frame(seq, event.tag, codec.encode(event), 0, 0)  # type: ignore[attr-defined,arg-type]
+        for seq, event in enumerate(found)
+    }
+
+
+def resolved(*found: MemoryPages | GlobalsSet) -> MemoryPages:
+    """The last of these events with the bytes of all its pages."""
+    frames = frames_of(*found)
+    last = found[-1]
+    assert isinstance(last, MemoryPages)
+    return Resolver(frames.__getitem__).event(len(found) - 1, last)
+
+
+ONE, TWO = content(1), content(2)
+
+
+def test_a_named_page_has_the_bytes_of_the_one_that_it_names() -> None:
+    first = event_of(ONE, b"", TWO)
+    named = event_of(Reference(1, 2, content_hash(TWO)), b"", Reference(1, 0, content_hash(ONE)))
+    found = resolved(first, named)
+    assert [page.data for page in pages_of(found)] == [TWO, b"", ONE]
+    assert found.numbers == named.numbers
+
+
+def test_a_page_may_be_named_behind_itself_in_the_same_event() -> None:
+    found = resolved(event_of(ONE, Reference(0, 0, content_hash(ONE))))
+    assert [page.data for page in pages_of(found)] == [ONE, ONE]
+
+
+HOSTILE: dict[str, tuple[Reference, str]] = {
+    "itself": (Reference(0, 3, content_hash(ONE)), "stands in no event in front of it"),
+    "one behind it in its event": (Reference(0, 4, content_hash(ONE)), "in no event in front"),
+    "an event in front of the first": (Reference(3, 0, content_hash(ONE)), "in no event in front"),
+    "an event that comes later": (Reference(2**64 - 1, 0, content_hash(ONE)), "no event in front"),
+    "a page of zeros": (Reference(2, 1, content_hash(ONE)), "where none is whole"),
+    "a page that is patched": (Reference(2, 3, content_hash(ONE)), "where none is whole"),
+    "a page that is named": (Reference(2, 2, content_hash(ONE)), "where none is whole"),
+    "a page that is named in its event": (Reference(0, 2, content_hash(ONE)), "none is whole"),
+    "a page that the event has not": (Reference(2, 4, content_hash(ONE)), "which has 4"),
+    "the last index": (Reference(2, 65535, content_hash(ONE)), "which has 4"),
+    "an event of another kind": (Reference(1, 0, content_hash(ONE)), "which has no pages"),
+    "another page": (Reference(2, 0, content_hash(TWO)), "the hash is not its own"),
+    "no hash": (Reference(2, 0, 0), "the hash is not its own"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_reference_is_refused_that_leads_to(case: str) -> None:
+    reference, told = HOSTILE[case]
+    patch = paging.patch_of(paging.Page(3, b"x" + ONE[1:], ONE))
+    assert patch is not None
+    whole = event_of(ONE, b"", Reference(0, 0, content_hash(ONE)))
+    first = MemoryPages(
+        memory=0, size=whole.size, numbers=(0, 1, 2, 3),
+        kinds=whole.kinds + bytes([PageKind.PATCHED]), data=whole.data + patch,
+    )  # fmt: skip
+    named = Reference(0, 0, content_hash(ONE))
+    last = event_of(ONE, b"", named, reference, ONE)
+    with pytest.raises(MalformedEvent, match=told) as caught:
+        resolved(first, GlobalsSet(globals=()), last)
+    assert "page 3 " in str(caught.value)
+
+
+def test_two_events_that_name_each_other_are_refused() -> None:
+    one = event_of(Reference(1, 0, content_hash(ONE)))
+    with pytest.raises(MalformedEvent, match="where none is whole"):
+        resolved(one, one)
+
+
+def test_an_event_that_is_not_there_is_told() -> None:
+    named = event_of(Reference(1, 0, content_hash(ONE)))
+    with pytest.raises(MalformedEvent, match="event 6, which the journal does not have"):
+        Resolver(dict[int, Frame]().__getitem__).event(7, named)
+
+
+def test_what_would_be_larger_than_any_event_is_refused_before_it_is_made() -> None:
+    count = PAYLOAD_SIZE_MAX // PAGE_SIZE + 1
+    reference = Reference(1, 0, content_hash(ONE))
+    many = event_of(*[reference] * count, size=count * PAGE_SIZE)
+    with pytest.raises(MalformedEvent, match="would have more than"):
+        resolved(event_of(ONE), many)
+    fewer = event_of(*[reference] * (count - 6), size=count * PAGE_SIZE)
+    assert len(codec.encode(resolved(event_of(ONE), fewer))) <= PAYLOAD_SIZE_MAX
+
+
+def test_a_page_that_nobody_looked_up_is_never_taken_for_bytes() -> None:
+    named = event_of(Reference(1, 0, content_hash(ONE)))
+    with pytest.raises(MalformedEvent, match="was not looked up"):
+        list(pages_of(named))
+    (page,) = given_in(named)
+    assert (page.kind, len(page.data)) == (PageKind.SAME, paging.REFERENCE_SIZE)
+
+
+def test_what_was_looked_up_is_kept_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolving, "KNOWN_SIZE_MAX", 8 * PAGE_SIZE)
+    count, asked = 64, list[int]()
+    frames = frames_of(*[event_of(content(seq + 1)) for seq in range(count)])
+
+    def find(seq: int) -> Frame:
+        asked.append(seq)
+        return frames[seq]
+
+    resolver = Resolver(find)
+    for _ in range(2):
+        for seq in range(count):
+            named = event_of(Reference(count - seq, 0, content_hash(content(seq + 1))))
+            assert resolver.event(count, named).data == content(seq + 1)
+    assert resolver.event(count, named).data == content(count)
+    assert len(asked) == 2 * count, "all but the last were forgotten"
+    assert resolver._size <= 8 * PAGE_SIZE
+
+
+# -- histories ------------------------------------------------------------------------------------
+
+
+@given(histories())
+def test_named_or_given_pages_are_the_same(
+    tmp_path_factory: pytest.TempPathFactory, history: History
+) -> None:
+    folder = tmp_path_factory.mktemp("journals")
+    ends = write(folder / "given", events(history))
+    assert written_with_index(folder / "named", history) == ends
+    for end, state in zip(ends, states(history), strict=True):
+        assert played(folder / "named", end) == state == played(folder / "given", end)
+        assert played(folder / "named", end, recent=True) == state
+    sizes = [
+        sum(len(event.data) for _, event in pages_in(folder / one)) for one in ("named", "given")
+    ]
+    assert sizes[0] <= sizes[1]
+    contents = [
+        given.data
+        for _, event in pages_in(folder / "named")
+        for given in given_in(event)
+        if given.kind is PageKind.WHOLE
+    ]
+    assert len(contents) == len(set(contents)), "no page is given twice"
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> tuple[Path, list[int]]:
+    """A journal of STORY, and the numbers of its snapshots."""
+    path = tmp_path / "named"
+    ends = written_with_index(path, STORY)
+    assert named_in(path) > 20
+    return path, ends
+
+
+def test_a_part_of_a_history_is_cut_and_forked_as_it_is(
+    tmp_path: Path, named: tuple[Path, list[int]]
+) -> None:
+    path, ends = named
+    for at, state in zip(ends, states(STORY), strict=True):
+        cut(path, tmp_path / f"cut{at}", at=at)
+        assert played(tmp_path / f"cut{at}") == state
+        fork(path, tmp_path / f"fork{at}", upto=at)
+        assert played(tmp_path / f"fork{at}") == state
+
+
+def test_memory_is_extracted_with_the_pages_that_are_named(
+    tmp_path: Path, named: tuple[Path, list[int]]
+) -> None:
+    for memory in (0, 1):
+        with (tmp_path / f"{memory}").open("wb") as out:
+            extract_memory(named[0], out, memory=memory)
+        pages = states(STORY)[-1][memory]
+        data = (tmp_path / f"{memory}").read_bytes()
+        for number in range(len(data) // PAGE_SIZE):
+            page = data[number * PAGE_SIZE : (number + 1) * PAGE_SIZE]
+            assert page == pages.get(number, paging.ZERO_PAGE)
+
+
+def test_joined_journals_name_what_they_named(
+    tmp_path: Path, named: tuple[Path, list[int]]
+) -> None:
+    path, ends = named
+    other: History = [[(1, 7, 5, -1), (0, 7, 5, -1)], [(1, 8, 5, -1)]]
+    others = written_with_index(tmp_path / "other", other)
+    joined = journal.concat([tmp_path / "other", path], tmp_path / "joined")
+    plain = tmp_path / "cat"
+    plain.write_bytes((tmp_path / "other").read_bytes() + path.read_bytes())
+    shift = joined.firsts[1]
+    assert shift == others[-1] + 1
+    for target in (tmp_path / "joined", plain):
+        assert played(target, others[-1]) == states(other)[-1]
+        for end, state in zip(ends, states(STORY), strict=True):
+            assert played(target, end + shift) == state
+
+
+def test_what_names_dropped_pages_is_given_them(
+    tmp_path: Path, named: tuple[Path, list[int]]
+) -> None:
+    path, _ = named
+    (frame, _), *_ = [one for one in pages_in(path) if one[1].memory == 1]
+    whole = {seq for frame, _ in pages_in(path) for seq in [frame.seq]}
+    for drop in ([frame.seq], sorted(whole)[1:3], [max(whole)], sorted(whole)[:2]):
+        target = tmp_path / f"{len(drop)}-{drop[0]}"
+        for at, seq in enumerate(drop):
+            source = path if not at else tmp_path / f"{target.name}.{at - 1}"
+            last = at == len(drop) - 1
+            step = target if last else tmp_path / f"{target.name}.{at}"
+            question = Question(start=seq, stop=seq + 1)
+            journal.filter(source, step, question, keep=False)
+        kept = {frame.seq: event for frame, event in pages_in(target)}
+        assert kept.keys() == whole - set(drop)
+        with journal.Reader(path) as before, journal.Reader(target) as after:
+            old, new = Resolver.of(before), Resolver.of(after)
+            for one, event in pages_in(path):
+                if one.seq in kept:
+                    assert new.event(one.seq, kept[one.seq]) == old.event(one.seq, event)
+    assert named_in(tmp_path / f"1-{max(whole)}") > 0, "what is named by nobody changes nothing"
+
+
+def test_parts_are_of_use_alone_if_they_are_to_be(
+    tmp_path: Path, named: tuple[Path, list[int]]
+) -> None:
+    path, _ = named
+    split(path, tmp_path / "plain", snapshots=True)
+    parts = sorted((tmp_path / "plain").iterdir())
+    journal.concat(parts, tmp_path / "again")
+    assert [one for one in pages_in(tmp_path / "again")] == [
+        (frame._replace(offset=back.offset), event)
+        for (frame, event), (back, _) in zip(
+            pages_in(path), pages_in(tmp_path / "again"), strict=True
+        )
+    ]
+    host = ModelHost()
+    with journal.Reader(parts[1]) as reader, pytest.raises(NotPlayable, match="does not have"):
+        play(reader.frames(), host, pages=Resolver.of(reader))
+    written_with_index(tmp_path / "started", STORY, first=[started()])
+    found = split(tmp_path / "started", tmp_path / "alone", snapshots=True, self_contained=True)
+    with journal.Reader(tmp_path / "started") as whole:
+        for part in found.parts:
+            with journal.Reader(part.path) as reader:
+                old, new = Resolver.of(whole), Resolver.of(reader)
+                for frame, event in pages_in(part.path):
+                    assert frame.seq >= part.first_seq
+                    before = whole.frame(frame.seq)
+                    assert new.event(frame.seq, event) == codec.decode(
+                        before.tag, old.frame(before).payload
+                    )
+
+
+def test_a_journal_is_exported_and_imported_with_what_it_names(
+    tmp_path: Path, named: tuple[Path, list[int]]
+) -> None:
+    path, ends = named
+    with (tmp_path / "lines").open("wb") as out:
+        export_lines(path, out)
+    with (tmp_path / "lines").open("rb") as lines:
+        import_lines(lines, tmp_path / "again")
+    for end, state in zip(ends, states(STORY), strict=True):
+        assert played(tmp_path / "again", end) == state
+
+
+def test_a_redacted_export_has_no_hash_of_a_page(
+    tmp_path: Path, named: tuple[Path, list[int]]
+) -> None:
+    out = io.BytesIO()
+    export_lines(named[0], out, redact=[Secret.MEMORY])
+    told = [json.loads(line) for line in out.getvalue().splitlines()]
+    data = [one["fields"]["data"] for one in told if one.get("kind") == "MemoryPages"]
+    assert all(part.keys() == {"size", "hash"} for parts in data for part in parts)
+    sizes = [part["size"] for parts in data for part in parts]
+    assert sizes.count(paging.REFERENCE_SIZE) == named_in(named[0])
