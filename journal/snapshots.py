@@ -34,6 +34,8 @@ _PARTS = (
 )
 _TAGS = frozenset(kind.tag for kind in (*_PARTS, ProcessStart, SafePoint, Snapshot, ClearEthereal))
 _LANDMARK_TAGS = _TAGS - {MemoryPages.tag, UpdateMemoryRegion.tag}
+_BEGINS = frozenset(kind.tag for kind in (ProcessStart, SafePoint, Snapshot, ClearEthereal))
+"""Behind these nothing counts that was in front of them."""
 _COUNT_AT = 4 + 8
 """Where a MemoryPages event says how many pages it has."""
 _REGION_HEAD_SIZE = 8 + 8 + 4
@@ -77,21 +79,37 @@ def snapshots_of(
     One that was begun and not closed is none. With ``counted`` off, pages are not even read, and
     ``pages`` and ``size`` say less. Raises as ``Reader.frames`` does, and MalformedEvent.
     """
-    origin, gathered = "the journal does not say what ran, in front of it", _Gathered()
     tags = _TAGS if counted else _LANDMARK_TAGS
+    watch = SnapshotWatch()
     for frame in reader.frames(stop=upto, tags=tags):
-        if frame.tag == Snapshot.tag:
-            yield gathered.closed(frame, origin)
-            gathered = _Gathered()
-        elif frame.tag == SafePoint.tag:
-            gathered = _Gathered()
-            gathered.begin(frame)
-        elif frame.tag == ClearEthereal.tag:
-            gathered = _Gathered()
-        elif frame.tag == ProcessStart.tag:
-            origin, gathered = _obstacle_of_process(frame), _Gathered()
-        else:
-            gathered.add(frame)
+        info = watch.take(frame)
+        if info is not None:
+            yield info
+
+
+class SnapshotWatch:
+    """Looks at the frames of a journal in order, and tells of each snapshot when it is closed."""
+
+    def __init__(self) -> None:
+        self._origin = "the journal does not say what ran, in front of it"
+        self._gathered = _Gathered()
+
+    def take(self, frame: Frame) -> SnapshotInfo | None:
+        """Look at a frame; give the snapshot that it closes. Raises MalformedEvent."""
+        info, tag = None, frame.tag
+        if tag not in _TAGS:
+            return None
+        if tag in _BEGINS:
+            if tag == Snapshot.tag:
+                info = self._gathered.closed(frame, self._origin)
+            elif tag == ProcessStart.tag:
+                self._origin = _obstacle_of_process(frame)
+            self._gathered = _Gathered()
+        if tag == SafePoint.tag:
+            self._gathered.begin(frame)
+        elif tag not in _BEGINS:
+            self._gathered.add(frame)
+        return info
 
 
 @dataclass(slots=True)

@@ -8,7 +8,13 @@ from journal.compaction import kinds
 from journal.compaction.cells import set_by
 from journal.compaction.ledger import BASE, LOST, Ledger
 from journal.compaction.tables import OwnedDescription, OwnedNumber, SpanTable
-from journal.compaction.trees import SpanDirectoryNode, SpanFile, SpanKeeper, cells_of
+from journal.compaction.trees import (
+    SpanDirectoryNode,
+    SpanFile,
+    SpanFileNode,
+    SpanKeeper,
+    cells_of,
+)
 from journal.event import Event
 from journal.events import descriptors, paths
 from journal.events.inputs import HostCall, HostResult
@@ -194,6 +200,27 @@ class SpanHost(BaseHost[SpanKeeper]):
             found.description.trail.cells["size"] = self.seq
 
     # -- what there is ---------------------------------------------------------------------------
+
+    def waiting(self) -> tuple[int, int]:
+        """What the host was asked to do, and a probe, whose answers are still to come."""
+        return self._asked, self._probe
+
+    def settle(self, upto: int) -> None:
+        """Let whose event in front of ``upto`` what is count no more, nor the room that it took."""
+        files: set[SpanFileNode] = set()
+        for keeper in self.keepers.values():
+            keeper.settle()
+            files.update(node for node in keeper.nodes() if isinstance(node, SpanFileNode))
+        for number in self.table.used.values():
+            about = number.description
+            assert isinstance(about, OwnedDescription)
+            about.trail.all.clear()
+            if isinstance(about.thing, OpenFile):
+                assert isinstance(about.thing.file, SpanFile)
+                files.add(about.thing.file.node)
+        for node in files:
+            node.spans.settle(upto)
+        self._peaks = {}
 
     def cells(self) -> Iterator[int]:
         """Give the owners of all that there is."""

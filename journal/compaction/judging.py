@@ -41,10 +41,13 @@ class Judgement(NamedTuple):
         return any(peak > other.peaks.get(guest, 0) for guest, peak in self.peaks.items())
 
 
-class _Judge:
-    """Plays events, and stops at each kept snapshot to keep what its state is made of."""
+class Judge:
+    """Plays events, and stops at each kept snapshot to keep what its state is made of.
 
-    def __init__(self, found: Survey, front: Frontier) -> None:
+    With ``keeps_all``, these are all that come.
+    """
+
+    def __init__(self, found: Survey, front: Frontier, *, keeps_all: bool = False) -> None:
         self.ledger = Ledger()
         self.prints: list[bytes] = []
         self._host = SpanHost(self.ledger)
@@ -55,6 +58,7 @@ class _Judge:
         self._void = iter(found.void)
         self._stage = next(self._void, None)
         self._seqs = {info.seq for info in front.kept}
+        self._keeps_all = keeps_all
         self._positions: tuple[tuple[int, int], ...] = ()
         self.tags = kinds.JUDGED | kinds.PLAYED | kinds.LANDMARKS | {_POSITIONS, StreamOpened.tag}
         self._judged = kinds.JUDGED
@@ -95,7 +99,7 @@ class _Judge:
             self._regions.clear_threads(seq)
             self._positions = ()
         elif tag == Snapshot.tag:
-            kept = seq in self._seqs
+            kept = self._keeps_all or seq in self._seqs
             self._host.stand(self._positions, seq, kept=kept)
             self._positions = ()
             if kept:
@@ -129,6 +133,18 @@ class _Judge:
         for seq in self._latest.values():
             self.ledger.keep(seq)
         self.prints.append(print_of(self._told()))
+
+    def pause(self) -> None:
+        """Keep also what answers to come are about: what is not kept now will not be there then."""
+        for owner in self._host.waiting():
+            self.ledger.keep(owner)
+        self.stop()
+
+    def settle(self, upto: int) -> None:
+        """Go on as if all in front of ``upto`` that there is had been there from the start."""
+        self.ledger.settle(upto)
+        self._host.settle(upto)
+        self.prints = []
 
     def tidy(self) -> None:
         """See to it that memory does not grow with the journal."""
@@ -175,7 +191,7 @@ class _Judge:
             if (
                 seqs[index] in only
                 if tags[index] in judged
-                else tags[index] not in kinds.MARKS or seqs[index] in self._seqs
+                else self._keeps_all or tags[index] not in kinds.MARKS or seqs[index] in self._seqs
             )
         ]
 
@@ -192,7 +208,7 @@ def judge(
     ``blocks`` are those that have anything to play. Raises NotPlayable and MalformedEvent where
     that cannot be done, and Entangled where a state depends on a snapshot that is to be dropped.
     """
-    judged = _Judge(found, front)
+    judged = Judge(found, front)
     for block in blocks:
         if block.first_seq >= front.upto:
             break

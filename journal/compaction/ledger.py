@@ -22,6 +22,19 @@ class Entangled(Exception):
     """Something depends on a snapshot that was to be dropped."""
 
 
+class _Settled(Numbers):
+    """Event numbers, among them all below ``upto``."""
+
+    __slots__ = ("_upto",)
+
+    def __init__(self, upto: int) -> None:
+        super().__init__()
+        self._upto = upto
+
+    def __contains__(self, seq: int) -> bool:
+        return 0 <= seq < self._upto or super().__contains__(seq)
+
+
 class Ledger:
     """What each event needs, as far as it is not known that it is kept.
 
@@ -93,6 +106,12 @@ class Ledger:
                 continue
             kept.add(seq)
             pending += graph.pop(seq, ())
+
+    def settle(self, upto: int) -> None:
+        """All in front of ``upto`` stays, and what does not is gone: nobody asks for it again."""
+        self.kept = _Settled(upto)
+        self._graph = {}
+        self._limit = GRAPH_MAX
 
     @property
     def is_full(self) -> bool:

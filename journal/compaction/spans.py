@@ -75,6 +75,25 @@ class Spans:
         self._starts[row][at:] = array("q", (start,))
         self._owners[row][at:] = array("q", (_CUT - owner,))
 
+    def settle(self, upto: int) -> None:
+        """Forget who owns what, where that is an event in front of ``upto``: one is as another."""
+        starts, owners = array("q"), array("q")
+        for start, owner in zip(
+            chain.from_iterable(self._starts), chain.from_iterable(self._owners), strict=True
+        ):
+            if owner <= _CUT:
+                settled = _CUT if _CUT - owner < upto else owner
+            else:
+                settled = 0 if 0 <= owner < upto else owner
+            if not owners or owners[-1] != settled:
+                starts.append(start)
+                owners.append(settled)
+        size = ROW_COUNT_MAX // 2
+        cuts = range(0, len(starts), size)
+        self._starts = [starts[at : at + size] for at in cuts]
+        self._owners = [owners[at : at + size] for at in cuts]
+        self._heads = [row[0] for row in self._starts]
+
     def _split(self, row: int) -> None:
         starts, owners = self._starts[row], self._owners[row]
         if len(starts) > ROW_COUNT_MAX:

@@ -222,6 +222,10 @@ class SpanKeeper(MemoryKeeper):
             owners.mtime = seq
         owners.ctime = seq
 
+    def settle(self) -> None:
+        """The most room is what they take now."""
+        self.peak = self._size
+
     def _make(self, at: DirectoryNode, name: str, node: Node, now: int) -> None:
         super()._make(at, name, node, now)
         owners_of(node).made(self.ledger.seq)

@@ -1,0 +1,130 @@
+"""What goes on of a stream of events, window by window, judged as a whole journal is."""
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+from journal.block import BLOCK_HEADER_SIZE, Block, Compressor, Frames, Place, encode
+from journal.compaction import kinds
+from journal.compaction.judging import Judge
+from journal.compaction.policy import Policy
+from journal.compaction.survey import Frontier, Surveyor, frontier
+from journal.compaction.writing import Row
+from journal.errors import MalformedEvent
+from journal.frame import SEQ_MAX, Frame
+from journal.replay.refusing import NotPlayable
+from journal.snapshots import SnapshotInfo, SnapshotWatch
+
+
+class Windows:
+    """Sifts the windows of a stream: all that went on plays to the state behind each of them.
+
+    So it does to the state at each snapshot. Of a journal that says what ran, only what stands in
+    front of the last snapshot of a window may go, and only if a guest can go on from that, and if
+    the events keep their numbers, which ``keeps_numbers`` says. Where something cannot be played,
+    everything goes on from there, for the ``reason`` given, empty until then.
+
+    What goes on is played a second time by itself, and must lead to the same, before it goes on.
+    """
+
+    def __init__(self, *, keeps_numbers: bool) -> None:
+        self.reason = ""
+        self._keeps_numbers = keeps_numbers
+        self._surveyor = Surveyor()
+        self._watch = SnapshotWatch()
+        # one plays all, the other what goes on
+        self._judges = tuple(Judge(self._surveyor.found, _ALL, keeps_all=True) for _ in range(2))
+
+    def pass_whole(self, rows: Sequence[Row]) -> None:
+        """Take note of a window that has gone on whole."""
+        self._guarded(rows, may_go=False)
+
+    def sift(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Give what goes on of a window."""
+        return self._guarded(rows, may_go=True)
+
+    def give_up(self, reason: str) -> None:
+        """Let everything go on from here."""
+        self.reason = reason
+        self._judges = ()
+
+    def _guarded(self, rows: Sequence[Row], *, may_go: bool) -> Sequence[Row]:
+        if self.reason or not rows:
+            return rows
+        try:
+            return self._sifted(rows, may_go=may_go)
+        except (NotPlayable, MalformedEvent) as error:
+            self.give_up(str(error))
+            return rows
+
+    def _sifted(self, rows: Sequence[Row], *, may_go: bool) -> Sequence[Row]:
+        upto = self._upto(rows)
+        if self.reason:
+            return rows
+        count = sum(1 for _ in takewhile(lambda row: row.seq < upto, rows)) if may_go else 0
+        front, rest = rows[:count], rows[count:]
+        kept = self._judged(front) if front else front
+        if rest:
+            self._play(rest)
+        return [*kept, *rest] if len(kept) < count else rows
+
+    def _judged(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """What goes on of events of which all may go, if that has been seen to lead to the same."""
+        every, again = self._judges
+        block = block_of(rows)
+        every.take_block(block, SEQ_MAX, None)
+        every.pause()
+        kept = every.ledger.kept
+        again.take_block(block, SEQ_MAX, kept)
+        again.pause()
+        one, other = every.judgement(), again.judgement()
+        if one.prints != other.prints:
+            self.give_up("what would go on leads to another state")
+            return rows
+        if not other.takes_more_room(one):
+            rows = [row for row in rows if row.tag not in kinds.JUDGED or row.seq in kept]
+        for judge in self._judges:
+            judge.settle(block.last_seq + 1)
+        return rows
+
+    def _play(self, rows: Sequence[Row]) -> None:
+        block = block_of(rows)
+        for judge in self._judges:
+            judge.take_block(block, SEQ_MAX, None)
+            judge.settle(block.last_seq + 1)
+
+    def _upto(self, rows: Sequence[Row]) -> int:
+        """In front of which number events may go; what is known of the journal counts."""
+        infos: list[SnapshotInfo] = []
+        for seq, tag, payload, time in rows:
+            info = self._watch.take(Frame(seq, tag, payload, time, 0))
+            if info is not None:
+                infos.append(info)
+        self._surveyor.look(block_of(rows))
+        found = self._surveyor.found
+        if not found.is_of_process:
+            upto = SEQ_MAX
+        elif not self._keeps_numbers:
+            self.give_up("a guest is executed by numbers, and these are not kept")
+            upto = 0
+        else:
+            found.snapshots = infos
+            upto = frontier(found, Policy(keep_last=len(infos))).upto if infos else 0
+        found.snapshots = []  # what is known of windows that are over is not needed
+        for known in (found.void, found.cleared, found.points):
+            known.clear()
+        return upto
+
+
+_ALL = Frontier(SEQ_MAX)
+
+
+def block_of(rows: Sequence[Row], compressor: Compressor | None = None) -> Block:
+    """A block of these events, which fit in one."""
+    seqs = [row.seq for row in rows]
+    frames = Frames(
+        [row.tag for row in rows], [row.payload for row in rows], [row.time for row in rows]
+    )
+    has_holes = seqs[-1] - seqs[0] >= len(seqs)
+    place = Place(0, seqs[0], 0, 0, 0, 0)
+    data, header = encode(place, frames, compressor, seqs if has_holes else None)
+    return Block(header, data[BLOCK_HEADER_SIZE:], seqs[0], 0)
