@@ -24,6 +24,7 @@ from journal.frame import PAYLOAD_SIZE_MAX, TAG_MAX
 from journal.handover import Handover, Successor
 from journal.log import Mode
 from journal.recovery import SEQ_LAST, Wish
+from journal.stamps import microseconds, never_back
 from journal.turn import Turn
 
 if TYPE_CHECKING:
@@ -33,21 +34,6 @@ _TAG_END = TAG_MAX + 1
 _FIRST, _SECOND = itemgetter(0), itemgetter(1)
 _FEW = 1 << 8
 """Events that are better kept for the next block than written in one of their own."""
-
-
-def _microseconds() -> int:
-    return time.time_ns() // 1000
-
-
-def _never_back(clock: Callable[[], int], last: int) -> Callable[[], int]:
-    """Make a clock that stands still where another goes back."""
-
-    def now() -> int:
-        nonlocal last
-        last = max(last, clock())
-        return last
-
-    return now
 
 
 class Writer:
@@ -99,7 +85,7 @@ class Writer:
         first_seq: int = 0,
     ) -> None:
         self.path = Path(path)
-        begin = clock or _microseconds
+        begin = clock or microseconds
         wish = Wish(self.path, roll is not None, publish, journal_id, begin, mode, first_seq)
         wish.check()
         if roll is not None:
@@ -117,7 +103,7 @@ class Writer:
         self.next_seq = appender.next_seq
         self.journal_id = appender.header.journal_id
         self._tick_base, self._tick_scale = 0, 1
-        self._ticking = time.monotonic_ns if clock is None else _never_back(clock, appender.time)
+        self._ticking = time.monotonic_ns if clock is None else never_back(clock, appender.time)
         if clock is None:  # the system's time, going on evenly when somebody sets it
             self._tick_base = max(time.time_ns(), appender.time * 1000) - time.monotonic_ns()
             self._tick_scale = 1000
@@ -318,6 +304,12 @@ class Writer:
         finally:
             successor.close()
         return Handover(successor.copied_size, successor.rest_size, pause)
+
+    def moved(self, path: str | os.PathLike[str]) -> None:
+        """Take note that somebody has given the journal another name."""
+        with self._lock:
+            self.path = Path(path)
+            self._appender.moved(self.path)
 
     def close(self) -> None:
         """Make durable and let go; an unpublished journal is gone.

@@ -1,0 +1,20 @@
+"""The clocks that events have their times from."""
+
+import time
+from collections.abc import Callable
+
+
+def microseconds() -> int:
+    """The system's time, µs since the epoch."""
+    return time.time_ns() // 1000
+
+
+def never_back(clock: Callable[[], int], last: int) -> Callable[[], int]:
+    """Make a clock that stands still where another goes back."""
+
+    def now() -> int:
+        nonlocal last
+        last = max(last, clock())
+        return last
+
+    return now
