@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from benchmarks import toolkit_snapshots, toolkit_work
+from benchmarks import toolkit_online, toolkit_snapshots, toolkit_work
 from benchmarks.figures import Figure
 from benchmarks.toolkit_journal import FULL_SIZE, Size
 
@@ -37,6 +37,7 @@ def parts(rounds: int, counts: Counts) -> dict[str, Callable[[], Iterator[Figure
         "toolkit-filter": partial(toolkit_work.filters, rounds, size),
         "toolkit-pieces": partial(toolkit_work.pieces, rounds, size),
         "toolkit-export": partial(toolkit_work.lines, rounds, size),
+        "toolkit-online": partial(toolkit_online.figures, rounds, size),
         "toolkit-snapshots": partial(toolkit_snapshots.figures, mebibytes, snapshots),
     }
 

@@ -1,0 +1,77 @@
+"""Compaction beside a live writer: how long it stands still, and what its appends wait."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+
+from benchmarks.figures import Figure
+from benchmarks.toolkit_journal import Size
+from benchmarks.toolkit_work import journal_of
+from journal import Commit, Writer, compact_online, encode
+from journal.events.descriptors import FileDescriptorWrite
+
+PAUSE_MILLISECONDS_MAX = 50.0
+_EVENTS_A_SECOND = 20_000
+_STEP_SECONDS = 0.002
+_TAG = FileDescriptorWrite.tag
+_PAYLOAD = encode(FileDescriptorWrite(fd=4, offset=0, data=bytes(64)))
+
+
+class _Appending:
+    """Somebody who appends at an even rate: how long each append took, seconds."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.took: list[float] = []
+        self._writer = writer
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> _Appending:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        count = round(_EVENTS_A_SECOND * _STEP_SECONDS)
+        while not self._stop.wait(_STEP_SECONDS):
+            begin = time.perf_counter()
+            for _ in range(count):
+                self._writer.append_frame(_TAG, _PAYLOAD)
+            self.took.append(time.perf_counter() - begin)
+
+
+def figures(rounds: int, size: Size) -> Iterator[Figure]:
+    """A large journal, compacted while events are appended to it: a copy of it in each round."""
+    pauses, longest, whole, quiet = list[float](), list[float](), list[float](), list[float]()
+    with journal_of(size) as (path, made):
+        for _ in range(rounds + 1):
+            live = path.with_name("live")
+            shutil.copyfile(path, live)
+            with Writer(live, commit=Commit.interval(1.0)) as writer:
+                with _Appending(writer) as alone:
+                    time.sleep(1.0)
+                with _Appending(writer) as beside:
+                    begin = time.perf_counter()
+                    found = compact_online(writer)
+                    whole.append(time.perf_counter() - begin)
+            assert found.handover is not None, found
+            pauses.append(1e3 * found.handover.pause_seconds)
+            longest.append(1e3 * max(beside.took))
+            quiet.append(1e3 * max(alone.took))
+            live.unlink()
+        words = f"{made.events} events, {made.raw_size / 1e6:.0f} MB"
+    group = f"toolkit: {words}, compacted beside a writer of {_EVENTS_A_SECOND} events/s"
+    for name, unit, values in (
+        ("the writer stands still", "ms", pauses),
+        ("the longest of its steps", "ms", longest),
+        ("the same while nothing is compacted", "ms", quiet),
+        ("the compaction takes", "s", whole),
+    ):
+        limit = PAUSE_MILLISECONDS_MAX if values is pauses else None
+        yield Figure(group=group, name=name, unit=unit, values=tuple(values[1:]), limit=limit)
