@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import journal
+from journal.events.snapshots import Snapshot
+from tests.compacted import history, write_story
 from tests.programs import ROOT, guest
 
 WORK = """\
@@ -42,7 +45,7 @@ def run(program: str, folder: Path) -> str:
 def test_the_readme_s_programs_do_what_it_says(tmp_path: Path, quickjs: Path) -> None:
     shutil.copy(quickjs, tmp_path / "qjs.wasm")
     (tmp_path / "work.js").write_text(WORK)
-    first, second, forked, played, log, many, shaped = programs()
+    first, second, forked, played, log, many, shaped, compacted = programs()
     assert (
         run(first, tmp_path)
         == "None\nb'did first order\\n' "
@@ -63,3 +66,12 @@ def test_the_readme_s_programs_do_what_it_says(tmp_path: Path, quickjs: Path) ->
     assert (first_line, second_line) == ("[b'four', b'five']", "b'three' 4 7")
     assert followed.endswith(" b'five'")
     assert run(shaped, tmp_path) == "4 []\n[b'one', b'two', b'four', b'five']\n"
+    write_story(tmp_path / "day.journal", history(5, 200, 15))
+    numbers, kept = run(compacted, tmp_path).splitlines()
+    events, kept_events = map(int, numbers.split())
+    with journal.Reader(tmp_path / "day.journal") as reader:
+        frames = list(reader.frames())
+    marks = tuple(frame.seq for frame in frames if frame.tag == Snapshot.tag)
+    assert (kept, len(frames)) == (str(marks), kept_events)
+    assert kept_events < events / 2
+    assert len(marks) == 3
