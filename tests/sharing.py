@@ -17,7 +17,6 @@ from journal.frame import Frame
 from journal.pages import Resolver
 from journal.pages.keys import Key
 from journal.pages.recording import PageIndex
-from journal.pages.sharing import shortened
 from journal.paging import ZERO_PAGE, Page, events_of
 from journal.replay import ModelHost, play
 
@@ -114,7 +113,7 @@ def extend(writer: journal.Writer, group: Sequence[Event], index: PageIndex | No
         index.begin(writer.next_seq)
     for event in group:
         if index is not None and isinstance(event, MemoryPages):
-            last = writer.append(shortened(index, writer.next_seq, event))
+            last = writer.append(index.shortened(writer.next_seq, event))
         else:
             writer.append(event)
     writer.sync()

@@ -7,30 +7,41 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 import journal
 from journal import codec, paging
+from journal.compaction import Policy, compact, naming
 from journal.errors import MalformedEvent
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
+from journal.events.snapshots import SafePoint
 from journal.events.threads import GlobalsSet
 from journal.export import Secret, export_lines, import_lines
 from journal.extracting import extract_memory
 from journal.forking import fork
 from journal.frame import PAYLOAD_SIZE_MAX, Frame
 from journal.pages import Resolver, resolving
+from journal.pages import index as indexing
+from journal.pages.index import SUFFIX, Watermark, path_of
+from journal.pages.keys import Key
+from journal.pages.recording import PageIndex
 from journal.paging import Reference, content_hash, given_in, pages_of
 from journal.replay import ModelHost, play
 from journal.replay.refusing import NotPlayable
 from journal.sieve import Question
 from journal.splitting import cut, split
 from tests.sharing import (
+    KEY,
     History,
     content,
     events,
+    extend,
     histories,
     named_in,
     pages_in,
@@ -330,3 +341,274 @@ def test_a_redacted_export_has_no_hash_of_a_page(
     assert all(part.keys() == {"size", "hash"} for parts in data for part in parts)
     sizes = [part["size"] for parts in data for part in parts]
     assert sizes.count(paging.REFERENCE_SIZE) == named_in(named[0])
+
+
+# -- compaction -----------------------------------------------------------------------------------
+
+
+@given(histories(), st.integers(1, 4), st.booleans())
+def test_a_compacted_journal_leads_to_the_same_and_gives_no_page_twice(
+    tmp_path_factory: pytest.TempPathFactory, history: History, count: int, is_named: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("journals")
+    if is_named:
+        ends = written_with_index(folder / "a", history)
+    else:
+        ends = write(folder / "a", events(history))
+    found = compact(folder / "a", folder / "b", policy=Policy(keep_last=count))
+    assert list(found.snapshots) == ends[-count:]
+    for end, state in list(zip(ends, states(history), strict=True))[-count:]:
+        assert played(folder / "b", end) == state
+    given_whole = [
+        given.data
+        for _, event in pages_in(folder / "b")
+        for given in given_in(event)
+        if given.kind is PageKind.WHOLE
+    ]
+    assert len(given_whole) == len(set(given_whole))
+    assert (
+        compact(folder / "a", folder / "c", policy=Policy(keep_last=count), dry_run=True) == found
+    )
+    again = compact(folder / "b", folder / "c", policy=Policy(keep_last=count))
+    assert (again.kept_events, again.kept_size) == (again.events, again.size)
+
+
+def test_what_a_compaction_keeps_is_given_what_it_names_of_what_goes(tmp_path: Path) -> None:
+    whole = [(0, number, 1 + number % 5, -1) for number in range(16)]
+    history: History = [whole, [(1, number, 1 + number % 5, -1) for number in range(16)]]
+    groups = events(history)
+    groups[1][0] = SafePoint(
+        calls=2, monotonic=0, code=bytes(32), whole=True, entry="", function=""
+    )
+    with PageIndex(tmp_path / "a", key=KEY) as index:
+        ends = write(tmp_path / "a", groups, index)
+    last = [frame for frame, event in pages_in(tmp_path / "a") if PageKind.WHOLE in event.kinds][-1]
+    assert last.seq < ends[0], "the second snapshot names all that it has"
+    compact(tmp_path / "a", tmp_path / "b")
+    kept = [event for _, event in pages_in(tmp_path / "b")]
+    assert sum(event.kinds.count(PageKind.WHOLE) for event in kept) == 5
+    assert played(tmp_path / "b", ends[1])[1] == states(history)[1][1]
+
+
+@pytest.mark.parametrize("count", [1, 3, 1 << 18])
+@pytest.mark.parametrize("bits", [0, 2, 64])
+def test_pages_whose_hashes_are_the_same_are_told_apart_in_a_compaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int, count: int
+) -> None:
+    monkeypatch.setattr(naming, "POOL_COUNT_MAX", count)
+    monkeypatch.setattr(
+        naming.Pool.__init__, "__defaults__", (lambda page: content_hash(page) % (1 << bits),)
+    )
+    ends = write(tmp_path / "a", events(STORY))
+    compact(tmp_path / "a", tmp_path / "b", policy=Policy(keep_last=3))
+    for end, state in zip(ends, states(STORY), strict=True):
+        assert played(tmp_path / "b", end) == state
+
+
+def test_a_compaction_without_room_for_pages_to_compare_gives_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a", events(STORY))
+    monkeypatch.setattr(naming.Pool, "_write", _no_room)
+    monkeypatch.setattr(naming, "_WRITTEN_COUNT", 1)
+    compact(tmp_path / "a", tmp_path / "b", policy=Policy(keep_last=3))
+    assert named_in(tmp_path / "b") == 0
+    assert played(tmp_path / "b") == states(STORY)[-1]
+
+
+def _no_room(pool: naming.Pool) -> None:
+    pool._is_full, pool._slots, pool._waiting = True, {}, []
+
+
+# -- the index ------------------------------------------------------------------------------------
+
+
+def test_an_index_knows_the_pages_of_a_journal_when_it_is_gone_on_with(tmp_path: Path) -> None:
+    path, groups = tmp_path / "a", events(STORY)
+    with PageIndex(path, key=KEY) as index:
+        write(path, groups[:1], index)
+        count = index.count
+    assert path_of(path).stat().st_mode & 0o777 == 0o600
+    for rest in groups[1:]:
+        with PageIndex(path, key=KEY) as index:
+            assert index.open()
+            assert index.count >= count
+            with journal.Writer(path) as writer:
+                extend(writer, rest, index)
+            assert index.check() == (index.count, 0, 0)
+    written_with_index(tmp_path / "at once", STORY)
+    assert [event for _, event in pages_in(path)] == [
+        event for _, event in pages_in(tmp_path / "at once")
+    ]
+
+
+def _truncated(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _noise(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for at in range(4096, len(data) - 4096, 7):
+        data[at] ^= 0x5A
+    path.write_bytes(data)
+
+
+def _all_noise(path: Path) -> None:
+    path.write_bytes(bytes(at * at % 253 for at in range(1 << 16)))
+
+
+def _one_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _of_nobody(path: Path) -> None:
+    """As somebody else would write it: everything fits but the secret."""
+    with PageIndex(path.with_name(path.name.removesuffix(SUFFIX)), key=Key(b"x" * 32)) as index:
+        index.open(anew=True)
+        assert index.save()
+
+
+def _of_another(path: Path) -> None:
+    written_with_index(path.with_name("another"), STORY[::-1])
+    path_of(path.with_name("another")).replace(path)
+
+
+def _a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _a_link(path: Path) -> None:
+    path.rename(path.with_name("moved"))
+    path.symlink_to(path.with_name("moved"))
+
+
+HARM: list[Callable[[Path], object]] = [
+    Path.unlink, _truncated, _emptied, _noise, _all_noise, _one_bit, _of_nobody, _of_another,
+    _a_directory, _a_pipe, _a_link,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_whatever_becomes_of_an_index_the_journal_goes_on(
+    tmp_path: Path, harm: Callable[[Path], object]
+) -> None:
+    path, groups = tmp_path / "a", events(STORY)
+    with PageIndex(path, key=KEY) as index:
+        ends = write(path, groups[:1], index)
+    harm(path_of(path))
+    with PageIndex(path, key=KEY) as index, journal.Writer(path) as writer:
+        assert not index.open()
+        ends += [extend(writer, group, index) for group in groups[1:]]
+        assert index.check() == (index.count, 0, 0), "it was rebuilt"
+    for end, state in zip(ends, states(STORY), strict=True):
+        assert played(path, end) == state
+    assert named_in(path) > 20
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_whatever_becomes_of_an_index_while_it_is_in_use_is_not_even_noticed(
+    tmp_path: Path, harm: Callable[[Path], object]
+) -> None:
+    path, groups = tmp_path / "a", events(STORY)
+    with PageIndex(path, key=KEY) as index:
+        ends = write(path, groups[:1], index)
+    with PageIndex(path, key=KEY) as index, journal.Writer(path) as writer:
+        assert index.open()
+        harm(path_of(path))
+        ends += [extend(writer, group, index) for group in groups[1:]]
+    for end, state in zip(ends, states(STORY), strict=True):
+        assert played(path, end) == state
+    assert not [*tmp_path.glob(".*")]
+
+
+@pytest.mark.parametrize("bits", [0, 1, 3])
+def test_pages_whose_hashes_are_the_same_are_never_taken_for_one_another(
+    tmp_path: Path, bits: int
+) -> None:
+    def weak(page: bytes | memoryview) -> int:
+        return content_hash(bytes(page)) & ((1 << bits) - 1)
+
+    path = tmp_path / "a"
+    with PageIndex(path, key=KEY, digest=weak) as index:
+        ends = write(path, events(STORY), index)
+    for end, state in zip(ends, states(STORY), strict=True):
+        assert played(path, end) == state
+    assert named_in(path) > 0
+
+
+@pytest.mark.parametrize("cut_at", range(3))
+def test_an_index_does_not_fit_a_journal_that_has_lost_its_end_or_was_replaced(
+    tmp_path: Path, cut_at: int
+) -> None:
+    path = tmp_path / "a"
+    ends = written_with_index(path, STORY)
+    cut(path, tmp_path / "b", at=ends[cut_at])
+    (tmp_path / "b").replace(path)
+    with PageIndex(path, key=KEY) as index:
+        assert not index.open(), "the same events in other blocks are another journal"
+        assert index.check() == (index.count, 0, 0)
+
+
+def test_a_journal_that_takes_the_place_of_another_is_looked_at_anew(tmp_path: Path) -> None:
+    path, groups = tmp_path / "a", events(STORY)
+    with PageIndex(path, key=KEY) as index:
+        ends = write(path, groups[:2], index)
+        compact(path, tmp_path / "b")
+        (tmp_path / "b").replace(path)
+        with journal.Writer(path) as writer:
+            ends.append(extend(writer, groups[2], index))
+    for end, state in list(zip(ends, states(STORY), strict=True))[1:]:
+        assert played(path, end) == state
+
+
+def test_an_index_without_room_for_itself_knows_no_more_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "MAP_SIZE_MIN", 1 << 14)
+    monkeypatch.setattr(indexing, "MAP_SIZE_MAX", 1 << 17)
+    with indexing.Entries(tmp_path) as entries:
+        for number in range(40_000):
+            entries.put(number * 0x9E3779B97F4A7C15 % (1 << 64), number, 0)
+        entries.flush()
+        assert "MDB_MAP_FULL" in entries.failure
+        assert entries.find(0) is None
+        assert not entries.save(tmp_path / "saved", KEY, Watermark(bytes(16), 1, 1))
+        assert not [*tmp_path.iterdir()]
+
+
+def test_an_index_grows_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "MAP_SIZE_MIN", 1 << 14)
+    with indexing.Entries(tmp_path) as entries:
+        for number in range(40_000):
+            entries.put(number * 0x9E3779B97F4A7C15 % (1 << 64), number, number % 16)
+        entries.flush()
+        assert (entries.failure, entries.count) == ("", 40_000)
+        assert entries.find(7 * 0x9E3779B97F4A7C15 % (1 << 64)) == (7, 7)
+        assert entries.find(1) is None
+
+
+def test_a_folder_that_takes_no_index_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(indexing.Entries, "_opened", refuse)
+    monkeypatch.setattr(indexing, "PENDING_MAX", 1)
+    with PageIndex(tmp_path / "a", key=KEY) as index:
+        ends = write(tmp_path / "a", events(STORY), index)
+        assert "No space left" in index.failure
+    for end, state in zip(ends, states(STORY), strict=True):
+        assert played(tmp_path / "a", end) == state

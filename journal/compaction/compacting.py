@@ -16,6 +16,7 @@ from journal.compaction import kinds
 from journal.compaction.blocks import JUDGED, PLAYED, STAGED, STAYING, Blocks
 from journal.compaction.judging import Judgement, judge
 from journal.compaction.ledger import Entangled
+from journal.compaction.naming import Naming, Pool
 from journal.compaction.numbers import Numbers
 from journal.compaction.policy import Policy
 from journal.compaction.runs import Gathering, NoNumbers, Room, Run, planned, runs_of
@@ -27,6 +28,7 @@ from journal.events import BY_TAG
 from journal.frame import SEQ_MAX
 from journal.keeping import check_target
 from journal.mending import Progress, nobody
+from journal.pages import Resolver
 from journal.reader import Reader
 from journal.replay.refusing import NotPlayable
 from journal.writer import Writer
@@ -316,7 +318,7 @@ def _kind(tag: int, before: Tally, after: Tally) -> Kind:
 class _Inserts:
     """The rows that snapshots get that are kept and do not stay as they are, in order."""
 
-    def __init__(self, planning: Planning, store: Store) -> None:
+    def __init__(self, planning: Planning, store: Store, resolver: Resolver) -> None:
         front, found = planning.front, planning.found
         self._planning = planning
         self._store = store
@@ -325,7 +327,7 @@ class _Inserts:
         merged = [at for at, run in enumerate(self.runs) if not run.verbatim]
         self._left = iter(self.runs[: merged[-1] + 1] if merged else ())
         what = "merging" if len(merged) == 1 else ""  # several are merged while others are written
-        self._gathering = Gathering(planning.staged(what), store) if merged else None
+        self._gathering = Gathering(planning.staged(what), store, resolver) if merged else None
         self._is_first, self._last_seq = True, -1
         self._rows: Iterator[Row] = iter(())
         self._row: Row | None = None
@@ -379,22 +381,30 @@ class _Inserts:
 
 def _write(planning: Planning, target: Target, folder: Path) -> Compaction:
     """Write what is kept."""
-    with Store(folder) as store:
-        inserts, outflow = _Inserts(planning, store), Outflow(target)
+    resolver = Resolver.of(planning.reader)
+    with Store(folder) as store, Naming(resolver, Pool(folder)) as naming:
+        inserts, outflow = _Inserts(planning, store, resolver), Outflow(target)
         whole = [run.numbers for run in inserts.runs if run.verbatim]
         verdict = planning.verdict(whole)
         for block in planning.written(whole):
-            _write_block(block, verdict.flags(block), inserts, outflow)
+            _write_block(block, verdict.flags(block), inserts, outflow, naming)
         outflow.flush()
     return planning.told(outflow.tally)
 
 
-def _write_block(block: Block, flags: bytes, inserts: _Inserts, outflow: Outflow) -> None:
+def _write_block(
+    block: Block, flags: bytes, inserts: _Inserts, outflow: Outflow, naming: Naming
+) -> None:
     count = flags.count(1)
     if count == block.count and inserts.next_seq > block.last_seq:
-        outflow.put_block(block)
+        changed = naming.changed(block)
+        if not changed:
+            outflow.put_block(block)
+            return
+        for index, row in enumerate(rows_of(block, flags)):
+            outflow.put(row._replace(payload=changed.get(index, row.payload)))
         return
     for row in rows_of(block, flags) if count else ():
         while inserts.next_seq < row.seq:
-            outflow.put(inserts.take(row.time))
-        outflow.put(row)
+            outflow.put(naming.row(inserts.take(row.time)))
+        outflow.put(naming.row(row))

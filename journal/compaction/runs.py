@@ -20,6 +20,7 @@ from journal.event import Event, fields_of
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.threads import GlobalsSet, TableSet
 from journal.frame import PAYLOAD_SIZE_MAX, Frame
+from journal.pages import Resolver
 from journal.snapshots import SnapshotInfo
 
 _PAGES = frozenset((MemoryPages.tag,))
@@ -68,10 +69,14 @@ def runs_of(kept: Sequence[SnapshotInfo], infos: Sequence[SnapshotInfo]) -> list
 
 
 class Gathering:
-    """Comes by the snapshots of a journal in order, with ``store`` as the machine is there."""
+    """Comes by the snapshots of a journal in order, with ``store`` as the machine is there.
 
-    def __init__(self, blocks: Iterable[Block], store: Store) -> None:
+    ``resolver`` looks up the pages that are named.
+    """
+
+    def __init__(self, blocks: Iterable[Block], store: Store, resolver: Resolver) -> None:
         self.store = store
+        self._resolver = resolver
         self._frames = _staged_in(blocks)
         self._next = next(self._frames, None)
 
@@ -104,7 +109,7 @@ class Gathering:
         if frame.tag in _PAGES or frame.tag in _TABLES:
             event = codec.decode(frame.tag, frame.payload, frame.offset)
             if isinstance(event, MemoryPages):
-                self.store.put_pages(event)
+                self.store.put_pages(self._resolver.event(frame.seq, event))
                 return False
             assert isinstance(event, TableSet)
             self.store.put_elements(event)

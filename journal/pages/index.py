@@ -8,14 +8,14 @@ anything goes wrong with it, the index goes on without, and forgets.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from struct import Struct, error
+from struct import Struct
 from typing import Any, NamedTuple, Self
 
 import lmdb
-from xxhash import xxh3_64_digest
+from xxhash import xxh3_64_intdigest
 
 from journal import durable
 from journal.errors import JournalError
@@ -32,13 +32,17 @@ PENDING_MAX = 1 << 14
 FILTER_SIZE = 1 << 22
 """Bytes of a filter that tells most hashes that are not there without a look."""
 
+_SLOTS = FILTER_SIZE - 1
 _PLACE = Struct("<QH")
+_PLACE_BITS = 16
+_PLACE_MASK = (1 << _PLACE_BITS) - 1
 _SEAL = Struct("<16s16sQQQ32s")
 _MAGIC = b"wasm-pages\0\0\0\0\0\1"
 _COPY_SIZE = 1 << 20
 _PAGES_TAG = frozenset((MemoryPages.tag,))
 
-Digest = Callable[[bytes], bytes]
+Bytes = bytes | memoryview
+Digest = Callable[[Bytes], int]
 
 
 class Place(NamedTuple):
@@ -88,14 +92,14 @@ def path_of(journal: str | os.PathLike[str]) -> Path:
 class Entries:
     """Hashes of pages and where they stand, in a file without a name; a context manager.
 
-    ``digest`` gives 8 bytes. Nothing here raises for what LMDB or the disk does: from then on
+    ``digest`` gives 64 bits. Nothing here raises for what LMDB or the disk does: from then on
     nothing is found, and ``failure`` says why.
     """
 
-    def __init__(self, folder: Path, digest: Digest = xxh3_64_digest) -> None:
+    def __init__(self, folder: Path, digest: Digest = xxh3_64_intdigest) -> None:
         self.digest = digest
         self.failure = ""
-        self._pending: dict[bytes, bytes] = {}
+        self._pending: dict[int, int] = {}
         self._filter = bytearray(FILTER_SIZE)
         self._folder = folder
         self._env: Any = None
@@ -119,37 +123,59 @@ class Entries:
         stored: int = self._env.stat()["entries"] if self._env is not None else 0
         return stored + len(self._pending)
 
-    def find(self, key: bytes) -> Place | None:
+    def find(self, hashed: int) -> Place | None:
         """Where a page with that hash stands, if any does."""
-        found = self._pending.get(key)
-        if found is None and self._filter[_slot(key)] and self._env is not None:
+        at = self._pending.get(hashed)
+        if at is not None:
+            return Place(at >> _PLACE_BITS, at & _PLACE_MASK)
+        if self._env is not None:
             try:
                 with self._env.begin() as transaction:
-                    found = transaction.get(key)
+                    found = transaction.get(hashed.to_bytes(8, "big"))
+                return None if found is None else Place(*_PLACE.unpack(found))
             except lmdb.Error as problem:
                 self._fail(problem)
-        try:
-            return None if found is None else Place(*_PLACE.unpack(found))
-        except error:
-            return None
+        return None
 
-    def put(self, key: bytes, seq: int, place: int) -> None:
+    def put(self, hashed: int, seq: int, place: int) -> None:
         """Let a page be found there, unless another one with that hash is."""
-        if self.failure:
-            return
-        self._pending.setdefault(key, _PLACE.pack(seq, place))
+        self._filter[hashed & _SLOTS] = 1
+        self._pending.setdefault(hashed, seq << _PLACE_BITS | place)
         if len(self._pending) >= PENDING_MAX:
             self.flush()
 
+    def take(self, seq: int, pages: Iterable[tuple[int, Bytes]]) -> list[tuple[int, Place]]:
+        """Put the pages of an event, with their indices; gives those that may stand elsewhere.
+
+        > Why all at once? It is done for each page that is recorded.
+        """
+        digest, slots, pending = self.digest, self._filter, self._pending
+        front = seq << _PLACE_BITS
+        known: list[tuple[int, Place]] = []
+        for place, page in pages:
+            hashed = digest(page)
+            slot = hashed & _SLOTS
+            if slots[slot]:
+                stood = self.find(hashed)
+                if stood is not None:
+                    known.append((place, stood))
+                    continue
+            slots[slot] = 1
+            pending[hashed] = front | place
+        if len(pending) >= PENDING_MAX:
+            self.flush()
+        return known
+
     def flush(self) -> None:
         """Move what is kept in memory to the file."""
-        if not self._pending or self.failure:
+        pending, self._pending = self._pending, {}
+        if not pending or self.failure:
             return
-        slots = self._filter
-        for key in self._pending:
-            slots[_slot(key)] = 1
-        items = [(key, self._pending[key]) for key in sorted(self._pending)]
-        self._pending = {}
+        items = [
+            (hashed.to_bytes(8, "big"), _PLACE.pack(at >> _PLACE_BITS, at & _PLACE_MASK))
+            for hashed in sorted(pending)
+            for at in (pending[hashed],)
+        ]
         try:
             self._opened()
             self._put(items)
@@ -168,14 +194,14 @@ class Entries:
                     raise
                 self._env.set_mapsize(size)
 
-    def each(self) -> Iterator[tuple[bytes, Place]]:
+    def each(self) -> Iterator[tuple[int, Place]]:
         """Give all, by their hashes."""
         self.flush()
         if self._env is None:
             return
         with self._env.begin() as transaction, transaction.cursor() as cursor:
             for key, found in cursor:
-                yield bytes(key), Place(*_PLACE.unpack(found))
+                yield int.from_bytes(key, "big"), Place(*_PLACE.unpack(found))
 
     # -- beside the journal ------------------------------------------------------------------------
 
@@ -188,14 +214,14 @@ class Entries:
                 mark = _copied(path, descriptor, key)
                 if mark is not None:
                     self._open(temporary)
-                    for each, _ in self.each():
-                        self._filter[_slot(each)] = 1
+                    for hashed, _ in self.each():
+                        self._filter[hashed & _SLOTS] = 1
                 return mark
             finally:
                 os.close(descriptor)
                 with suppress(OSError):
                     temporary.unlink()
-        except (lmdb.Error, OSError, error):
+        except (lmdb.Error, OSError):
             self.forget()
             return None
 
@@ -254,10 +280,6 @@ class Entries:
     def _fail(self, problem: Exception) -> None:
         self.close()
         self.failure = str(problem) or type(problem).__name__
-
-
-def _slot(key: bytes) -> int:
-    return int.from_bytes(key[:3], "big") & (FILTER_SIZE - 1)
 
 
 def _copied(path: Path, descriptor: int, key: Key) -> Watermark | None:

@@ -2,23 +2,22 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from xxhash import xxh3_64_digest
+from xxhash import xxh3_64_intdigest
 
 from journal import codec
 from journal.errors import JournalError
-from journal.events.memory import MemoryPages, PageKind
+from journal.events.memory import MemoryPages
 from journal.pages.index import Digest, Entries, Place, Watermark, path_of
 from journal.pages.keys import Key, key_at
 from journal.pages.resolving import Resolver
-from journal.paging import REFERENCE_INDEX_MAX, given_in
+from journal.pages.sharing import named, whole_in
 from journal.reader import Reader
 
-RECENT_MAX = 1 << 12
-"""Pages whose bytes are kept in memory: 16 MiB."""
+RECENT_SIZE_MAX = 16 << 20
+"""Bytes of events whose pages are kept in memory."""
 CATCH_UP_SIZE_MAX = 1 << 30
 """Bytes of journal that are looked through before a run goes on; of a larger one, the end is."""
 
@@ -43,7 +42,7 @@ class PageIndex:
     """Where the pages of a journal stand, by the hashes of their bytes; a context manager.
 
     It gets its place beside the journal when it is closed. Nothing raises for what is wrong with
-    it: less is found then. ``found`` counts pages that stood already, ``noted`` new ones.
+    it: less is found then.
     """
 
     def __init__(
@@ -51,20 +50,18 @@ class PageIndex:
         journal: str | os.PathLike[str],
         *,
         key: Key | None = None,
-        digest: Digest = xxh3_64_digest,
+        digest: Digest = xxh3_64_intdigest,
     ) -> None:
         self.path = path_of(journal)
-        self.found = self.noted = 0
         self.last_seq = -1
         self._journal = Path(journal)
         self._key = key or key_at()
         self._entries = Entries(self.path.parent, digest)
-        self._recent: dict[bytes, tuple[Place, bytes]] = {}
+        self._recent = Resolver.recent(RECENT_SIZE_MAX)
         self._reader: Reader | None = None
         self._resolver: Resolver | None = None
         self._inode: tuple[int, int] | None = None
         self._begun = self._saved_count = 0
-        self._is_apart = False
 
     def __enter__(self) -> Self:
         return self
@@ -124,15 +121,18 @@ class PageIndex:
                         self._entries.put(key, seq, place)
         self._begun = self.last_seq + 1
 
-    def _whole(self, payload: bytes) -> Iterator[tuple[bytes, int]]:
+    def _whole(self, payload: bytes) -> Iterator[tuple[int, int]]:
         """Give the hashes of the pages that an event has whole, and their indices."""
         event = codec.decode(MemoryPages.tag, payload)
         assert isinstance(event, MemoryPages)
-        for place, (_, kind, data) in enumerate(given_in(event)):
-            if kind is PageKind.WHOLE and place <= REFERENCE_INDEX_MAX:
-                yield self._entries.digest(data), place
+        for place, page in whole_in(event):
+            yield self._entries.digest(page), place
 
     # -- while a journal is written ----------------------------------------------------------------
+
+    def moved(self, journal: str | os.PathLike[str]) -> None:
+        """The journal has another name, and the index will stand beside that."""
+        self._journal, self.path = Path(journal), path_of(journal)
 
     def begin(self, seq: int) -> None:
         """A snapshot is written, from event ``seq`` on; all in front of it is in the file."""
@@ -147,27 +147,16 @@ class PageIndex:
         except (JournalError, OSError):
             self._forget()
 
-    def find(self, seq: int, place: int, page: bytes) -> tuple[int, int] | None:
-        """Where these bytes stand in front of event ``seq``; if nowhere, they do there now."""
-        if self._is_apart or place > REFERENCE_INDEX_MAX:
-            return None
-        key = self._entries.digest(page)
-        known = self._recent.get(key)
-        if known is None:
-            stood = self._entries.find(key)
-            if stood is None:
-                self._entries.put(key, seq, place)
-                self._remember(key, Place(seq, place), page)
-                self.noted += 1
-                return None
-            there = self._read(stood)
-            if there is None:
-                return None
-            known = self._remember(key, stood, there)
-        if known[1] != page:
-            return None
-        self.found += 1
-        return known[0]
+    def shortened(self, seq: int, event: MemoryPages) -> MemoryPages:
+        """Give what is to be event number ``seq``: its pages named that stand in front of it."""
+        self._recent.note(seq, event)
+        known = self._entries.take(seq, whole_in(event))
+        if not known:
+            return event
+        pages = dict(whole_in(event))
+        # views are compared byte by byte, and not at once
+        matches = [(at, stood) for at, stood in known if self._has(stood, bytes(pages[at]))]
+        return named(seq, event, matches)
 
     def end(self, seq: int) -> None:
         """The snapshot is closed and durable, with its last event of memory at ``seq``."""
@@ -175,34 +164,15 @@ class PageIndex:
         if self.count - self._saved_count > max(_SAVED_MIN, self._saved_count):
             self.save()
 
-    @contextmanager
-    def apart(self) -> Iterator[None]:
-        """Name nothing while another journal is made that will take this one's place.
-
-        > Why? It may have dropped what would be named meanwhile.
-        """
-        self._is_apart = True
-        try:
-            yield
-        finally:
-            self._is_apart = False
-            self.open()
-
-    def _remember(self, key: bytes, stood: Place, page: bytes) -> tuple[Place, bytes]:
-        recent = self._recent
-        if len(recent) >= RECENT_MAX:
-            del recent[next(iter(recent))]
-        recent[key] = known = (stood, page)
-        return known
-
-    def _read(self, stood: Place) -> bytes | None:
-        """The bytes that stand there, if they can be had."""
-        if stood.seq >= self._begun or self._resolver is None:
-            return None
-        try:
-            return self._resolver.page(stood.seq, stood.place)
-        except (JournalError, KeyError, OSError):
-            return None
+    def _has(self, stood: Place, page: bytes) -> bool:
+        """Whether these bytes stand there: among what is recent, this event too, or before."""
+        found = self._recent.page(*stood) if stood.seq in self._recent else None
+        if found is None and stood.seq < self._begun and self._resolver is not None:
+            try:
+                found = self._resolver.page(*stood)
+            except (JournalError, OSError):
+                return False
+        return found == page
 
     # -- beside the journal ------------------------------------------------------------------------
 
@@ -239,7 +209,7 @@ class PageIndex:
 
     def _forget(self) -> None:
         self._entries.forget()
-        self._recent = {}
+        self._recent = Resolver.recent(RECENT_SIZE_MAX)
         self.last_seq = -1
         self._saved_count = 0
         if self._reader is not None:

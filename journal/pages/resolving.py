@@ -7,7 +7,7 @@ bytes that are others are never believed, even where numbers were given anew.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple, Self
+from typing import Self
 
 from journal import codec
 from journal.errors import MalformedEvent
@@ -32,11 +32,21 @@ _SAME = bytes((PageKind.SAME,))
 _HEAD_SIZE_EACH = 4 + 1
 
 
-class _Known(NamedTuple):
-    """An event that was looked up: what it gives of each page, in so many bytes."""
+class _Known:
+    """An event that was looked up, of so many bytes."""
 
-    given: list[Given]
-    size: int
+    __slots__ = ("_event", "_given", "size")
+
+    def __init__(self, event: MemoryPages, size: int) -> None:
+        self.size = size
+        self._event = event
+        self._given: list[Given] | None = None
+
+    def given(self) -> list[Given]:
+        """What it gives of each page, taken apart when that is asked for first."""
+        if self._given is None:
+            self._given = list(islice(given_in(self._event), REFERENCE_INDEX_MAX + 1))
+        return self._given
 
 
 class Resolver:
@@ -46,8 +56,9 @@ class Resolver:
     ``Reader.frame`` as a rule. What was found is kept for a while, in bounded memory.
     """
 
-    def __init__(self, find: Callable[[int], Frame]) -> None:
+    def __init__(self, find: Callable[[int], Frame], *, size_max: int | None = None) -> None:
         self._find = find
+        self._size_max = KNOWN_SIZE_MAX if size_max is None else size_max
         self._known: OrderedDict[int, _Known] = OrderedDict()
         self._size = 0
 
@@ -57,15 +68,18 @@ class Resolver:
         return cls(reader.frame)
 
     @classmethod
-    def recent(cls) -> Self:
+    def recent(cls, size_max: int | None = None) -> Self:
         """One that knows what it was told lately, by ``note``, and nothing else."""
-        return cls(_nowhere)
+        return cls(_nowhere, size_max=size_max)
+
+    def __contains__(self, seq: int) -> bool:
+        """Whether an event is known without being looked up."""
+        return seq in self._known
 
     def note(self, seq: int, event: MemoryPages) -> None:
         """Keep an event of memory for a while, for those that name its pages."""
         if seq not in self._known and PageKind.WHOLE in event.kinds:
-            given = list(islice(given_in(event), REFERENCE_INDEX_MAX + 1))
-            self._keep(seq, _Known(given, len(event.data)))
+            self._keep(seq, _Known(event, len(event.data)))
 
     def frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Give ``frames``, those of memory with the bytes of all pages; raises MalformedEvent."""
@@ -155,7 +169,7 @@ class Resolver:
         known = self._known.get(seq)
         if known is not None:
             self._known.move_to_end(seq)
-            return known.given
+            return known.given()
         try:
             frame = self._find(seq)
         except KeyError:
@@ -166,14 +180,14 @@ class Resolver:
             raise MalformedEvent(f"page {number} stands in event {seq}, which has no pages")
         event = codec.decode(frame.tag, frame.payload, frame.offset)
         assert isinstance(event, MemoryPages)
-        given = list(islice(given_in(event), REFERENCE_INDEX_MAX + 1))
-        self._keep(seq, _Known(given, len(frame.payload)))
-        return given
+        known = _Known(event, len(frame.payload))
+        self._keep(seq, known)
+        return known.given()
 
     def _keep(self, seq: int, known: _Known) -> None:
         self._known[seq] = known
         self._size += known.size
-        while self._size > KNOWN_SIZE_MAX and len(self._known) > 1:
+        while self._size > self._size_max and len(self._known) > 1:
             _, oldest = self._known.popitem(last=False)
             self._size -= oldest.size
 

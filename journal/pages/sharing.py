@@ -1,35 +1,54 @@
-"""Naming pages that stand already instead of giving them again, while a journal is written."""
+"""Naming pages that stand already, instead of giving them again."""
 
-from typing import Protocol
+from collections.abc import Iterator, Sequence
 
-from journal.events.memory import MemoryPages, PageKind
-from journal.paging import REFERENCE_BACK_MAX, Reference, content_hash, given_in
+from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
+from journal.paging import REFERENCE_INDEX_MAX, Reference, content_hash, given_in
 
-
-class Sharing(Protocol):
-    """Knows which pages stand in front of what is written next."""
-
-    def find(self, seq: int, place: int, page: bytes) -> tuple[int, int] | None:
-        """Where these bytes stand whole: event and index; None lets them be noted as standing here.
-
-        They are what event ``seq`` has at index ``place``.
-        """
+_PLAIN = bytes((PageKind.ZERO, PageKind.WHOLE))
+_WHOLE = int(PageKind.WHOLE)
 
 
-def shortened(sharing: Sharing, seq: int, event: MemoryPages) -> MemoryPages:
-    """Give what is to be event number ``seq`` with references where its pages stand already."""
-    kinds, parts, is_other = bytearray(event.kinds), [], False
-    for place, (_, kind, data) in enumerate(given_in(event)):
-        found = sharing.find(seq, place, data) if kind is PageKind.WHOLE else None
-        if found is None:
-            parts.append(data)
-            continue
-        is_other = True
-        kinds[place] = PageKind.SAME
-        parts.append(Reference(seq - found[0], found[1], content_hash(data)).packed())
-        assert 0 <= seq - found[0] <= REFERENCE_BACK_MAX
-    if not is_other:
+def starts_in(event: MemoryPages) -> Iterator[tuple[int, int]]:
+    """Give the indices of the pages of an event that are whole and can be named, and where their
+    bytes begin in its data.
+    """
+    at = 0
+    if event.kinds.translate(None, _PLAIN):
+        for place, (_, kind, data) in enumerate(given_in(event)):
+            if kind is PageKind.WHOLE and place <= REFERENCE_INDEX_MAX:
+                yield place, at
+            at += len(data)
+        return
+    for place, code in enumerate(event.kinds[: REFERENCE_INDEX_MAX + 1]):
+        if code == _WHOLE:
+            yield place, at
+            at += PAGE_SIZE
+
+
+def whole_in(event: MemoryPages) -> Iterator[tuple[int, memoryview]]:
+    """Give the pages of an event that are whole and can be named, with their indices."""
+    view = memoryview(event.data)
+    for place, at in starts_in(event):
+        yield place, view[at : at + PAGE_SIZE]
+
+
+def named(
+    seq: int, event: MemoryPages, matches: Sequence[tuple[int, tuple[int, int]]]
+) -> MemoryPages:
+    """Give event number ``seq`` with the pages at these indices named, by event and index."""
+    if not matches:
         return event
+    kinds, parts, end, whole = bytearray(event.kinds), [], 0, dict(starts_in(event))
+    for place, (target, index) in matches:
+        assert (target, index) < (seq, place), "what is named stands in front"
+        start = whole[place]
+        page = event.data[start : start + PAGE_SIZE]
+        kinds[place] = PageKind.SAME
+        parts.append(event.data[end:start])
+        parts.append(Reference(seq - target, index, content_hash(page)).packed())
+        end = start + PAGE_SIZE
+    parts.append(event.data[end:])
     return MemoryPages(
         memory=event.memory,
         size=event.size,
