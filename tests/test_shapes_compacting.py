@@ -47,7 +47,7 @@ from tests.test_replay_files import TREE, WEST
 from tests.test_replay_model import answer, opening, write
 from tests.test_snapshots import often, resumed
 
-seeds, lengths = st.integers(0, 1 << 32), st.integers(0, 150)
+seeds, lengths = st.integers(0, 1 << 32), st.integers(0, 90)
 windows = st.sampled_from([1, 2, 7, 60, WINDOW_EVENTS_MAX])
 flushes = st.sampled_from([0.0, 0.02, 0.2])
 
@@ -487,6 +487,7 @@ def test_a_window_of_no_size_is_refused(wanted: dict[str, int]) -> None:
         Compacting(Null(), **wanted)  # type: ignore[arg-type]
 
 
+@pytest.mark.deep
 def test_the_largest_window_fits_in_a_block(tmp_path: Path) -> None:
     with Writer(tmp_path / "journal") as writer:
         with pytest.raises(LimitExceeded):
