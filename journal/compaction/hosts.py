@@ -1,6 +1,5 @@
 """A host that files and descriptors are played onto, to learn which events they are made of."""
 
-import struct
 from collections.abc import Iterator
 
 from journal import codec
@@ -25,8 +24,6 @@ from journal.replay.refusing import Limits, NotPlayable
 from journal.replay.table import HostNode, OpenDirectory, OpenFile
 
 _ROOM = Limits(files_size_max=1 << 62)
-_WRITE = struct.Struct("<IQBI")
-_POSITION_MAX = (1 << 63) - 1
 _QUESTIONS = frozenset(
     map(int, (HostCall.READ, HostCall.STAT, HostCall.LIST, HostCall.SYNC, HostCall.READLINK))
 )
@@ -106,28 +103,9 @@ class SpanHost(BaseHost[SpanKeeper]):
             refusal.seq = self.seq
             raise
 
-    def write(self, seq: int, payload: bytes, now: int) -> bool:
-        """Play a write to a file in memory, as fast as can be; whether it is one."""
-        if len(payload) < _WRITE.size:
-            return False
-        fd, offset, is_64bit, size = _WRITE.unpack_from(payload)
-        number = self.table.used.get(fd)
-        if number is None or is_64bit > 1 or size != len(payload) - _WRITE.size:
-            return False
-        about = number.description
-        if type(about.thing) is not OpenFile or offset + size > _POSITION_MAX:
-            return False
-        file = about.thing.file
-        assert isinstance(about, OwnedDescription)
-        assert isinstance(number, OwnedNumber)
-        assert isinstance(file, SpanFile)
-        self.ledger.seq = seq
-        file.put(offset, size, now)
-        about.position, about.positioned = offset + size, seq
-        if number.by != BASE:
-            self.ledger.tie(seq, number.by)
+    def nothing_asked(self) -> None:
+        """The host was asked nothing by the event that was played."""
         self._asked = self._probe = BASE
-        return True
 
     def stand(self, positions: tuple[tuple[int, int], ...], seq: int, *, kept: bool) -> None:
         """A snapshot says where the guest stands; what one says that is not kept, is lost."""

@@ -3,7 +3,11 @@
 What is kept is judged again by itself: it must lead to the same states, or nothing is written.
 """
 
+import re
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 from journal import codec
@@ -14,6 +18,7 @@ from journal.compaction.hosts import SpanHost
 from journal.compaction.ledger import Ledger
 from journal.compaction.numbers import Numbers
 from journal.compaction.prints import print_of, told
+from journal.compaction.quick import QUICK, Writes, write, writes_of
 from journal.compaction.regions import REGION_TAGS, Regions
 from journal.compaction.survey import Frontier, Survey
 from journal.events.core import SetClockTime
@@ -65,6 +70,7 @@ class Judge:
         if self._has_regions:
             self.tags |= REGION_TAGS
             self._judged |= kinds.STAGED
+        self._heeded = bytes(tag in self.tags for tag in range(256))
 
     def take(self, seq: int, tag: int, payload: bytes, now: int) -> None:
         """Take an event; raises NotPlayable and MalformedEvent."""
@@ -166,21 +172,58 @@ class Judge:
 
     def take_block(self, block: Block, upto: int, only: Numbers | None) -> None:
         """Take the events of a block in front of ``upto``; with ``only``, of those judged these."""
-        indices: Sequence[int] = block.select(self.tags)
-        if _is_strange(block):
-            indices = range(block.count)
+        indices: Sequence[int] = range(block.count)
+        if not _is_strange(block):
+            indices = list(compress(indices, block.tags.translate(self._heeded)))
         if only is not None:
             indices = self._left(block, indices, only)
-        if not indices:
+        if indices:
+            seqs, tags = pick(block.seqs, indices), bytes(pick(block.tags, indices))
+            count = bisect_left(seqs, upto)
+            rows = _Rows(
+                array("q", seqs[:count]),
+                tags[:count],
+                block.payloads(indices)[:count],
+                pick(block.times, indices),
+            )
+            self._take_rows(rows)
+
+    def _take_rows(self, rows: "_Rows") -> None:
+        """Take events, and writes that follow each other all at once."""
+        writes = writes_of(list(compress(rows.payloads, rows.tags.translate(_IS_WRITE))))
+        if writes is None:
+            self._take_each(rows, 0, len(rows.tags))
             return
-        times = pick(block.times, indices)
-        write, take = self._host.write, self.take
-        for (seq, tag, payload), time in zip(block.rows(indices), times, strict=True):
-            if seq >= upto:
-                return
-            now = time * _MICROSECOND
-            if tag != kinds.WRITE or not write(seq, payload, now):
-                take(seq, tag, payload, now)
+        at = taken = 0
+        for run in _RUNS(rows.tags):
+            start, stop = run.span()
+            if at < start:
+                self._take_each(rows, at, start)
+            self._write(rows, start, stop, writes, taken)
+            at, taken = stop, taken + stop - start
+        self._take_each(rows, at, len(rows.tags))
+
+    def _write(self, rows: "_Rows", start: int, stop: int, writes: Writes, first: int) -> None:
+        """Take writes, of which ``first`` is the first."""
+        (fds, starts, stops), shift = writes, first - start
+        while start < stop:
+            fd, behind = fds[start + shift], start + 1
+            while behind < stop and fds[behind + shift] == fd:
+                behind += 1
+            some = slice(start + shift, behind + shift)
+            now = rows.times[behind - 1] * _MICROSECOND
+            if not write(self._host, fd, starts[some], stops[some], rows.seqs[start:behind], now):
+                self._take_each(rows, start, behind)
+            start = behind
+
+    def _take_each(self, rows: "_Rows", start: int, stop: int) -> None:
+        """Take events one by one."""
+        host, seqs, tags, payloads, times = self._host, *rows
+        for at in range(start, stop):
+            seq, tag, payload, now = seqs[at], tags[at], payloads[at], times[at] * _MICROSECOND
+            quick = QUICK.get(tag)
+            if quick is None or not quick(host, seq, payload, now):
+                self.take(seq, tag, payload, now)
 
     def _left(self, block: Block, indices: Sequence[int], only: Numbers) -> list[int]:
         """The indices of events that are still there when all that is not kept is gone."""
@@ -194,6 +237,19 @@ class Judge:
                 else self._keeps_all or tags[index] not in kinds.MARKS or seqs[index] in self._seqs
             )
         ]
+
+
+class _Rows(NamedTuple):
+    """Events to be played, column by column; times in µs since the epoch."""
+
+    seqs: "array[int]"
+    tags: bytes
+    payloads: Sequence[bytes]
+    times: Sequence[int]
+
+
+_RUNS = re.compile(re.escape(bytes((kinds.WRITE,))) + b"+", re.DOTALL).finditer
+_IS_WRITE = bytes(tag == kinds.WRITE for tag in range(256))
 
 
 def _is_strange(block: Block) -> bool:

@@ -6,7 +6,8 @@ without, and those that end what it began. What is reached from the cells at a k
 for good; what is reached from nowhere can go.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 from journal.compaction.numbers import Numbers
 
@@ -16,6 +17,8 @@ LOST = -2
 """The owner of what only a snapshot said, which is not kept."""
 GRAPH_MAX = 1 << 18
 """Events of which it is not known yet whether they are kept; more of them are, rather."""
+LATE_MAX = 1 << 18
+"""Writes that are put off until somebody asks who owns a file's bytes."""
 
 
 class Entangled(Exception):
@@ -30,6 +33,7 @@ class _Settled(Numbers):
     def __init__(self, upto: int) -> None:
         super().__init__()
         self._upto = upto
+        self.last = upto - 1
 
     def __contains__(self, seq: int) -> bool:
         return 0 <= seq < self._upto or super().__contains__(seq)
@@ -39,18 +43,21 @@ class Ledger:
     """What each event needs, as far as it is not known that it is kept.
 
     ``kept`` are those that are, ``seq`` is the event that is being played, ``is_pinned`` that it is
-    kept whatever comes.
+    kept whatever comes, and ``late`` how many writes have been put off.
+
+    > Why tuples? The garbage collector would look at each list again and again.
     """
 
-    __slots__ = ("_ended", "_graph", "_limit", "_needs", "is_pinned", "kept", "seq")
+    __slots__ = ("_ended", "_graph", "_limit", "_needs", "is_pinned", "kept", "late", "seq")
 
     def __init__(self) -> None:
         self.kept = Numbers()
         self.seq = BASE
         self.is_pinned = False
-        self._needs: list[int] = []
+        self.late = 0
+        self._needs: set[int] = set()
         self._ended: list[int] = []
-        self._graph: dict[int, list[int]] = {}
+        self._graph: dict[int, int | tuple[int, ...]] = {}
         self._limit = GRAPH_MAX
 
     def begin(self, seq: int, *, pinned: bool = False) -> None:
@@ -59,8 +66,11 @@ class Ledger:
 
     def need(self, owner: int) -> None:
         """It could not be played without this one."""
-        if owner != BASE:
-            self._needs.append(owner)
+        self._needs.add(owner)
+
+    def need_all(self, owners: Iterable[int]) -> None:
+        """It could not be played without these."""
+        self._needs.update(owners)
 
     def ends(self, owner: int | None) -> None:
         """It ends what this one began, if any did: where that is kept, it has to be, too."""
@@ -72,10 +82,17 @@ class Ledger:
     def finish(self) -> None:
         """The event has been played."""
         seq, needs, ended = self.seq, self._needs, self._ended
-        if needs or ended:
-            self._needs, self._ended = [], []
-            for owner in needs:
-                self.tie(seq, owner)
+        if needs:
+            self._needs = set()
+            kept, last = self.kept, self.kept.last
+            missing = [o for o in needs if o != BASE and o != seq and (o > last or o not in kept)]
+            if seq in self._graph or seq <= last:
+                for owner in missing:
+                    self.tie(seq, owner)
+            elif missing:  # as a tie of each would, in one step
+                self._graph[seq] = tuple(missing) if len(missing) > 1 else missing[0]
+        if ended:
+            self._ended = []
             for owner in ended:
                 self.tie(owner, seq)
         if self.is_pinned:
@@ -84,16 +101,30 @@ class Ledger:
     def tie(self, seq: int, needed: int) -> None:
         """Where ``seq`` is kept, ``needed`` has to be, too."""
         kept = self.kept
-        if needed == seq or needed in kept:
+        last = kept.last  # most are behind all that are kept, and need not be looked up
+        if needed == seq or (needed <= last and needed in kept):
             return
-        if seq in kept:
+        if seq <= last and seq in kept:
             self.keep(needed)
             return
         known = self._graph.get(seq)
         if known is None:
-            self._graph[seq] = [needed]
-        elif known[-1] != needed:
-            known.append(needed)
+            self._graph[seq] = needed
+        elif isinstance(known, tuple):
+            if known[-1] != needed:
+                self._graph[seq] = (*known, needed)
+        elif known != needed:
+            self._graph[seq] = (known, needed)
+
+    def tie_all(self, seqs: Sequence[int], needed: int) -> None:
+        """Where any of ``seqs`` is kept, which need nothing else, ``needed`` has to be, too."""
+        kept = self.kept
+        if needed == BASE or needed in kept:
+            return
+        if seqs[0] <= kept.last and any(map(kept.__contains__, seqs)):
+            self.keep(needed)
+        else:
+            self._graph.update(zip(seqs, repeat(needed)))
 
     def keep(self, seq: int) -> None:
         """Keep an event, and all that it needs."""
@@ -105,7 +136,9 @@ class Ledger:
                     raise Entangled
                 continue
             kept.add(seq)
-            pending += graph.pop(seq, ())
+            needs = graph.pop(seq, None)
+            if needs is not None:
+                pending += needs if isinstance(needs, tuple) else (needs,)
 
     def settle(self, upto: int) -> None:
         """All in front of ``upto`` stays, and what does not is gone: nobody asks for it again."""
@@ -116,7 +149,7 @@ class Ledger:
     @property
     def is_full(self) -> bool:
         """Whether it is time to look what can go."""
-        return len(self._graph) >= self._limit
+        return len(self._graph) >= self._limit or self.late >= LATE_MAX
 
     def sweep(self, roots: Iterable[int]) -> None:
         """Forget what nothing is made of any more; keep all where that is still too much."""
@@ -126,9 +159,12 @@ class Ledger:
             seq = pending.pop()
             if seq not in reached:
                 reached.add(seq)
-                pending += [needed for needed in graph[seq] if needed in graph]
+                needs = graph[seq]
+                some = needs if isinstance(needs, tuple) else (needs,)
+                pending += [needed for needed in some if needed in graph]
         self._graph = {seq: needs for seq, needs in graph.items() if seq in reached}
         self._limit = max(GRAPH_MAX, 2 * len(self._graph))
+        self.late = 0  # whoever gave the roots has asked for all owners
         if len(self._graph) > GRAPH_MAX:
             for seq in list(self._graph):
                 self.keep(seq)

@@ -8,13 +8,14 @@ _BITS = [bytes(byte >> bit & 1 for bit in range(8)) for byte in range(256)]
 
 
 class Numbers:
-    """Event numbers; equal if they are the same."""
+    """Event numbers; equal if they are the same. None is above ``last``."""
 
-    __slots__ = ("_chunks", "count")
+    __slots__ = ("_chunks", "count", "last")
 
     def __init__(self) -> None:
         self._chunks: dict[int, bytearray] = {}
         self.count = 0
+        self.last = -1
 
     def add(self, seq: int) -> None:
         """Let ``seq`` be one of them."""
@@ -26,6 +27,7 @@ class Numbers:
         if not chunk[at >> 3] & bit:
             chunk[at >> 3] |= bit
             self.count += 1
+            self.last = max(self.last, seq)
 
     def __contains__(self, seq: int) -> bool:
         chunk = self._chunks.get(seq >> 16)

@@ -5,11 +5,18 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import chain
 
-from journal.compaction.ledger import BASE
+from journal.compaction.ledger import BASE, Ledger
 
 ROW_COUNT_MAX = 1 << 10
 _CUT = -3
 """Owners at and below this cut what was there: ``_CUT - seq``. What they own is empty."""
+
+
+Late = tuple["array[int]", "array[int]", "array[int]", int, Ledger]
+"""Writes in order, none of them empty: where each begins, where it stops, and whose it is.
+
+All of these need one, which the ledger gets to know when it matters.
+"""
 
 
 class Spans:
@@ -19,19 +26,57 @@ class Spans:
 
     > Why do cuts own what is beyond the end? What was written there before must not come back when
     somebody writes still further on.
+
+    > Why are some writes late? Most files of most journals are replaced or removed before anybody
+    asks who wrote them: then nothing was done for them.
     """
 
-    __slots__ = ("_heads", "_owners", "_starts")
+    __slots__ = ("_heads", "_late", "_owners", "_starts")
 
     def __init__(self) -> None:
-        self._heads = [0]  # where each row begins
-        self._starts = [array("q", (0,))]
-        self._owners = [array("q", (BASE,))]
+        self._late: list[Late] = []
+        self._heads = _NO_HEADS  # where each row begins
+        self._starts: list[array[int]]
+        self._owners: list[array[int]]
+
+    def put_late(self, late: Late) -> None:
+        """Let places be written."""
+        self._late.append(late)
+        late[4].late += len(late[2])
+
+    def _catch_up(self) -> None:
+        """Do what was put off."""
+        if not self._heads:
+            self._heads = [0]
+            self._starts = [array("q", (0,))]
+            self._owners = [array("q", (BASE,))]
+        late, self._late = self._late, []
+        for starts, stops, owners, needed, ledger in late:
+            ledger.tie_all(owners, needed)
+            if starts[1:] == stops[:-1] and starts[0] >= self._starts[-1][-1]:
+                self._append(starts, stops[-1], owners)
+                continue
+            for start, stop, owner in zip(starts, stops, owners, strict=True):
+                self.put(start, stop, owner)
+
+    def _append(self, begins: "array[int]", stop: int, by: "array[int]") -> None:
+        """Put what follows all that was written, without gaps in it."""
+        starts, owners = self._starts[-1], self._owners[-1]
+        rest = owners[-1]
+        if begins[0] == starts[-1]:
+            del starts[-1], owners[-1]
+        starts.extend(begins)
+        owners.extend(by)
+        starts.append(stop)
+        owners.append(rest)
+        self._split(len(self._heads) - 1)
 
     def put(self, start: int, stop: int, owner: int) -> None:
         """Let places from ``start`` to before ``stop`` be written by ``owner``."""
         if start >= stop:
             return
+        if self._late or not self._heads:
+            self._catch_up()
         starts, owners = self._starts[-1], self._owners[-1]
         if start >= starts[-1]:  # behind all that was written: most writes are
             rest = owners[-1]
@@ -68,6 +113,7 @@ class Spans:
 
     def cut(self, start: int, owner: int) -> None:
         """Let nothing be written from ``start`` on: ``owner`` saw to that."""
+        self._catch_up()
         row = bisect_right(self._heads, start) - 1
         for kept in (self._heads, self._starts, self._owners):
             del kept[row + 1 :]
@@ -77,6 +123,7 @@ class Spans:
 
     def settle(self, upto: int) -> None:
         """Forget who owns what, where that is an event in front of ``upto``: one is as another."""
+        self._catch_up()
         starts, owners = array("q"), array("q")
         for start, owner in zip(
             chain.from_iterable(self._starts), chain.from_iterable(self._owners), strict=True
@@ -97,22 +144,26 @@ class Spans:
     def _split(self, row: int) -> None:
         starts, owners = self._starts[row], self._owners[row]
         if len(starts) > ROW_COUNT_MAX:
-            half = len(starts) // 2
-            self._starts[row : row + 1] = [starts[:half], starts[half:]]
-            self._owners[row : row + 1] = [owners[:half], owners[half:]]
-            self._heads.insert(row + 1, starts[half])
+            size = -(-len(starts) // (2 * len(starts) // ROW_COUNT_MAX))
+            cuts = range(0, len(starts), size)
+            self._starts[row : row + 1] = [starts[at : at + size] for at in cuts]
+            self._owners[row : row + 1] = [owners[at : at + size] for at in cuts]
+            self._heads[row : row + 1] = [starts[at] for at in cuts]
 
     @property
     def last_cut(self) -> int:
         """Who saw to it that nothing stands behind all that was written."""
+        self._catch_up()
         return _seq(self._owners[-1][-1])
 
     def owners(self) -> Iterator[int]:
         """All of them, some more than once."""
+        self._catch_up()
         return map(_seq, chain.from_iterable(self._owners))
 
     def parts(self, size: int) -> list[tuple[int, int]]:
         """Where each part begins of what is in front of ``size``, and whose it is; BASE: empty."""
+        self._catch_up()
         found: list[tuple[int, int]] = []
         before = None
         for starts, owners in zip(self._starts, self._owners, strict=True):
@@ -124,6 +175,9 @@ class Spans:
                     found.append((start, owner))
                     before = owner
         return found
+
+
+_NO_HEADS: list[int] = []
 
 
 def _seq(owner: int) -> int:

@@ -1,7 +1,9 @@
 """The files of a mount in memory without their bytes: whose event each name, byte and time is."""
 
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from journal.compaction.ledger import BASE, Ledger
 from journal.compaction.spans import Spans
@@ -14,10 +16,13 @@ from journal.replay.memory_trees import (
     MemoryKeeper,
     Node,
 )
+from journal.replay.refusing import ENTRY_SIZE
 from journal.replay.trees import Times
 
 _ATIME = TimeFlags.ATIME | TimeFlags.ATIME_NOW
 _MTIME = TimeFlags.MTIME | TimeFlags.MTIME_NOW
+_NO_DATA = bytearray()
+"""Nothing is ever written there."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +65,13 @@ class SpanDirectoryNode(DirectoryNode):
 
     owners: Owners = field(default_factory=Owners)
     names: dict[str, int] = field(default_factory=dict)
+
+
+class Place(NamedTuple):
+    """A name in a directory."""
+
+    at: SpanDirectoryNode
+    name: str
 
 
 def owners_of(node: Node) -> Owners:
@@ -140,10 +152,17 @@ class SpanKeeper(MemoryKeeper):
     # -- changing --------------------------------------------------------------------------------
 
     def make_file(self, at: DirectoryNode, name: str, now: int) -> "SpanFile":
-        """Make a regular file, and open it."""
+        """Make a regular file, and open it: as ``_make`` would, in fewer steps, as many come."""
         self._check_place(at, name)
-        node = SpanFileNode(self._next_inode())
-        self._make(at, name, node, now)
+        assert isinstance(at, SpanDirectoryNode)
+        seq = self.ledger.seq
+        node = SpanFileNode(
+            self._next_inode(), 1, now, now, now, _NO_DATA, 0, Owners(seq, seq, seq)
+        )
+        self.take(ENTRY_SIZE)
+        at.entries[name], at.names[name] = node, seq
+        at.changed(now)
+        at.owners.changed(seq)
         return SpanFile(self, node)
 
     def make_directory(self, at: DirectoryNode, name: str, now: int) -> None:
@@ -195,6 +214,36 @@ class SpanKeeper(MemoryKeeper):
             self._removed(at, name, node, needed=True)
             self._named(to, to_name, node)
 
+    def move(self, source: "Place", target: "Place", now: int) -> None:
+        """Rename a file to a name that a file may have: as ``rename`` does, in fewer steps."""
+        at, name = source
+        to, to_name = target
+        node, replaced = at.entries[name], to.entries.get(to_name)
+        if node is replaced:
+            return
+        ledger = self.ledger
+        seq = ledger.seq
+        if replaced is not None:
+            assert isinstance(replaced, SpanFileNode)
+            del to.entries[to_name]
+            owner = to.names.pop(to_name)
+            if replaced.links > 1 or replaced.opened:
+                ledger.need(owner)
+            ledger.ends(owner)
+            replaced.links -= 1
+            replaced.ctime, replaced.owners.ctime = now, seq
+            self._size -= ENTRY_SIZE
+            self.release(replaced)
+        del at.entries[name]
+        owner = at.names.pop(name)
+        ledger.need(owner)
+        ledger.ends(owner)
+        to.entries[to_name], to.names[to_name] = node, seq
+        node.ctime, owners_of(node).ctime = now, seq
+        for directory in (at, to):
+            directory.changed(now)
+            directory.owners.changed(seq)
+
     def set_times(self, at: DirectoryNode, name: str, times: Times, now: int) -> None:
         """Set the times of what a name stands for."""
         self._look(at, name)
@@ -204,7 +253,8 @@ class SpanKeeper(MemoryKeeper):
     def take(self, growth: int) -> None:
         """Count bytes that are used from now on."""
         super().take(growth)
-        self.peak = max(self.peak, self._size)
+        if self._size > self.peak:
+            self.peak = self._size
 
     def release(self, node: FileNode) -> None:
         """Give back what a file used, when neither a name nor a descriptor keeps it."""
@@ -277,6 +327,31 @@ class SpanFile(MemoryFile):
         if now is not None:
             node.mtime = node.ctime = now
             node.owners.mtime = node.owners.ctime = seq
+
+    def put_all(
+        self,
+        starts: "array[int]",
+        stops: "array[int]",
+        seqs: "array[int]",
+        now: int,
+        needed: int,
+    ) -> None:
+        """Write at some places, none of them empty, by events that need ``needed``, and by now."""
+        node, ledger, end, last = self.node, self.keeper.ledger, max(stops), seqs[-1]
+        if end >= node.size:
+            self.keeper.take(end - node.size)
+            node.size = end
+            at = len(stops) - 1
+            while stops[at] != end:
+                at -= 1
+            node.sized = seqs[at]
+            if node.sized != last and needed != BASE:
+                ledger.tie(node.sized, needed)
+        if needed != BASE:
+            ledger.tie(last, needed)
+        node.spans.put_late((starts, stops, seqs, needed, ledger))
+        node.mtime = node.ctime = now
+        node.owners.mtime = node.owners.ctime = last
 
     def set_size(self, size: int, now: int) -> None:
         """Cut it, or lengthen it with zeros."""
