@@ -89,6 +89,7 @@ def resume(
     stacks: snapshotting.StacksOption = snapshotting.Stacks.AUTO,
     safe_points: snapshotting.SafePointsOption = snapshotting.SafePoints.CALLS,
     dirty_pages: snapshotting.DirtyPagesOption = snapshotting.DirtyPages.AUTO,
+    page_index: snapshotting.PageIndexOption = False,
     timeout: options.TimeoutOption = None,
     quiet: options.QuietOption = False,
     as_json: options.JsonOption = False,
@@ -110,6 +111,7 @@ def resume(
             stacks=stacks,
             safe_points=safe_points,
             dirty_pages=dirty_pages,
+            page_index=page_index,
         )
         snapshots = snapshotting.snapshots(wish)
         recorder = library.resume(

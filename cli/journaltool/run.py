@@ -143,6 +143,7 @@ def run(
     stacks: snapshotting.StacksOption = snapshotting.Stacks.AUTO,
     safe_points: snapshotting.SafePointsOption = snapshotting.SafePoints.CALLS,
     dirty_pages: snapshotting.DirtyPagesOption = snapshotting.DirtyPages.AUTO,
+    page_index: snapshotting.PageIndexOption = False,
     timeout: options.TimeoutOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the journal if there is one.")
@@ -167,6 +168,7 @@ def run(
             stacks=stacks,
             safe_points=safe_points,
             dirty_pages=dirty_pages,
+            page_index=page_index,
         )
         snapshots = snapshotting.snapshots(wish)
         variables = mounting.environment(env or (), os.environ)

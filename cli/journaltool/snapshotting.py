@@ -95,6 +95,13 @@ DirtyPagesOption = Annotated[
     DirtyPages,
     typer.Option(help="How memory that has changed is found."),
 ]
+PageIndexOption = Annotated[
+    bool,
+    typer.Option(
+        "--page-index/--no-page-index",
+        help="Name pages of memory that the journal has already, instead of giving them again.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +117,7 @@ class Wish:
     stacks: Stacks
     safe_points: SafePoints
     dirty_pages: DirtyPages
+    page_index: bool = False
 
     @property
     def names_triggers(self) -> bool:
@@ -138,6 +146,7 @@ def snapshots(wish: Wish) -> "Snapshots":
         written=Way(wish.dirty_pages.value),
         stop_after=wish.stop_after,
         by_default=by_default,
+        page_index=wish.page_index,
     )
 
 

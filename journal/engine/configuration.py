@@ -67,7 +67,8 @@ class Snapshots:
     ``stop_after`` the run ends with its first snapshot, and is resumed there. ``written`` is how
     pages are found that the guest has written: the journal is the same. ``by_default`` says that
     nobody has chosen the triggers: then a module is not instrumented for them, and slower, unless
-    it asks for snapshots itself.
+    it asks for snapshots itself. With ``page_index`` pages whose bytes the journal has already are
+    named in it, and not given again.
     """
 
     on: frozenset[Trigger] = frozenset()
@@ -79,6 +80,7 @@ class Snapshots:
     written: Way = Way.AUTO
     stop_after: bool = False
     by_default: bool = False
+    page_index: bool = False
 
     @property
     def are_wanted(self) -> bool:

@@ -25,6 +25,8 @@ from journal.errors import JournalError, NotResumable, OptionError
 from journal.events.process import Level
 from journal.events.streams import TargetKind
 from journal.forking import fork
+from journal.pages.keys import key_at
+from journal.pages.recording import PageIndex
 from journal.reader import Reader
 from journal.snapshots import snapshots_of
 from journal.writer import Writer
@@ -100,10 +102,19 @@ def record(
             terminals=streams.terminals,
             network=network,
             snapshots=wanted,
+            pages=_index(path, wanted, cache),
         )
         process.begin_session()
         writer.publish()
         return Recorder(writer, streams, interrupter, run=Run(process, settings.native_stack_size))
+
+
+def _index(path: StrPath, snapshots: Snapshots, cache: Path | None) -> PageIndex | None:
+    """What knows the pages of a journal, if it is asked for."""
+    if not snapshots.page_index:
+        return None
+    key = key_at(None if cache is None else cache.parent / "pages.key")
+    return PageIndex(path, key=key)
 
 
 @contextmanager
@@ -187,12 +198,17 @@ def resume(
                 terminals=terminals_in(journal.histories),
                 network=network,
                 snapshots=snapshots,
+                pages=pages if keeper is writer else None,
                 fired={info.trigger for info in journal.snapshots},
                 start=start,
             )
             return Run(process, settings.native_stack_size)
 
+        pages: PageIndex | None = None
         if journal.ended is None:
+            pages = _index(path, snapshots or Snapshots(), cache)
+            if pages is not None:
+                pages.open()
             live = run(writer, streams.outlets)
             live.process.mounts.check_hosts()
             return Recorder(writer, streams, interrupter, run=live, reader=journal.reader)

@@ -35,6 +35,7 @@ from journal.event import Event
 from journal.events.core import ProcessExit
 from journal.events.process import Level, ProcessTrap, SessionStart
 from journal.events.snapshots import Trigger
+from journal.pages.recording import PageIndex
 
 BACKTRACE_SIZE_MAX = 4096
 
@@ -139,12 +140,14 @@ class Process:
         terminals: Collection[int] = (),
         network: bool = False,
         snapshots: Snapshots | None = None,
+        pages: PageIndex | None = None,
         fired: Collection[Trigger] = (),
         start: Start | None = None,
         plan: Plan | None = None,
     ) -> None:
         self._program = program
         self._start, self._plan = start, plan
+        self.pages = pages
         self._writer = writer
         self._durability = durability
         self._stdin = stdin
@@ -281,6 +284,7 @@ class Process:
         self.state.memory = instance.instantiate(self._program.compiled)
         self._machine = Machine.of(instance, self._program.form)
         camera = Camera(self._machine, self.state, self._writer, self._snapshots.written)
+        camera.pages = self.pages
         if self._start is not None:
             stack = self._start.put(self._machine, self.state)
             camera.whole = not self._start.is_last

@@ -241,6 +241,8 @@ class Recorder:
             self._thread.join()
         if self._reader is not None:
             self._reader.close()
+        if self._run is not None and self._run.process.pages is not None:
+            self._run.process.pages.close()
         try:
             self._writer.close()
         finally:

@@ -22,6 +22,7 @@ from journal.event import Event
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.snapshots import SafePoint, Snapshot, Trigger
 from journal.events.threads import GlobalsSet, SetThread, TableSet
+from journal.pages.recording import PageIndex
 
 TABLE_PART_COUNT = 1 << 14
 """Elements of a table in one event."""
@@ -32,6 +33,10 @@ MAIN_THREAD = 0
 
 class Sink(Protocol):
     """What taking a snapshot needs of a journal's writer."""
+
+    @property
+    def next_seq(self) -> int:
+        """The number that the next event will get."""
 
     def append(self, event: Event) -> int:
         """Append an event."""
@@ -101,7 +106,8 @@ class Camera:
     """Takes the snapshots of one guest.
 
     ``whole`` says that the next one says all that there is, because the journal has none that it
-    could go on from. ``on_payload`` sees what the digest is of besides memory.
+    could go on from. ``on_payload`` sees what the digest is of besides memory; ``pages`` knows
+    which pages the journal has already.
     """
 
     machine: Machine
@@ -111,6 +117,8 @@ class Camera:
     whole: bool = True
     _digest: bytes = b""
     on_payload: Callable[[int, bytes], None] = field(default=lambda tag, payload: None)
+    pages: PageIndex | None = None
+    _last_seq: int = -1
 
     def draw(self, place: Place, stack: bytes | None, code: bytes) -> None:
         """Write all of a snapshot but the event that closes it: without that, it is none."""
@@ -124,10 +132,21 @@ class Camera:
                 function=place.function,
             )
         )
+        if self.pages is not None:
+            self.pages.begin(self.sink.next_seq)
         for kept in self.machine.memories:
             for event in _changes(kept, kept.memory.renew()):
-                self.sink.append(event)
+                self._last_seq = self._append(event)
         self._digest = self._write_rest(stack)
+
+    def _append(self, event: MemoryPages) -> int:
+        """Write pages, or where they stand already."""
+        if self.pages is None:
+            return self.sink.append(event)
+        expected = self.sink.next_seq
+        seq = self.sink.append(self.pages.shortened(expected, event))
+        assert seq == expected, "nobody else writes while the guest stands still"
+        return seq
 
     def close(self, trigger: Trigger) -> Shot:
         """Close what was drawn, and make it durable: it is a snapshot."""
@@ -135,6 +154,8 @@ class Camera:
         seq = self.sink.append(Snapshot(when=time.time_ns(), trigger=trigger, digest=digest))
         self.sink.sync()
         self.whole = False
+        if self.pages is not None:
+            self.pages.end(self._last_seq)
         self._watch()
         return Shot(seq, digest)
 
