@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from journaltool import exits, mounting, options, render, snapshotting, supervise
+from journaltool import exits, mounting, options, render, snapshotting, supervise, upkeeping
 
 HELP = """Go on with the program of a journal, from where the journal ends.
 
@@ -90,6 +90,11 @@ def resume(
     safe_points: snapshotting.SafePointsOption = snapshotting.SafePoints.CALLS,
     dirty_pages: snapshotting.DirtyPagesOption = snapshotting.DirtyPages.AUTO,
     page_index: snapshotting.PageIndexOption = False,
+    compact_growth: upkeeping.GrowthOption = None,
+    compact_events: upkeeping.EventsOption = None,
+    compact_bytes: upkeeping.BytesOption = None,
+    compact_on_close: upkeeping.OnCloseOption = False,
+    compact_keep: upkeeping.KeepOption = 1,
     timeout: options.TimeoutOption = None,
     quiet: options.QuietOption = False,
     as_json: options.JsonOption = False,
@@ -114,6 +119,15 @@ def resume(
             page_index=page_index,
         )
         snapshots = snapshotting.snapshots(wish)
+        upkeep = upkeeping.upkeep(
+            upkeeping.Wish(
+                growth=compact_growth,
+                events=compact_events,
+                size=compact_bytes,
+                on_close=compact_on_close,
+                keep=compact_keep,
+            )
+        )
         recorder = library.resume(
             journal,
             module=module,
@@ -127,6 +141,7 @@ def resume(
             cache=options.cache(),
             network=net,
             snapshots=snapshots,
+            upkeep=upkeep,
             at=at,
             into=into,
             reexecute=reexecute,

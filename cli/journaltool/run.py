@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exits, mounting, options, snapshotting, supervise
+from journaltool import exits, mounting, options, snapshotting, supervise, upkeeping
 
 if TYPE_CHECKING:
     from journal import Configuration
@@ -38,6 +38,7 @@ Examples:
   journaltool run hello.wasm
   journaltool run -j work.journal --dir .::/work:ro --timeout 60 tool.wasm -v /work/in.txt
   journaltool run --snapshot-period 60 --max-memory 256MiB python.wasm -c 'print(1)'
+  journaltool run --snapshot-period 60 --compact-growth 2 -j small.journal hello.wasm
 """
 
 
@@ -144,6 +145,11 @@ def run(
     safe_points: snapshotting.SafePointsOption = snapshotting.SafePoints.CALLS,
     dirty_pages: snapshotting.DirtyPagesOption = snapshotting.DirtyPages.AUTO,
     page_index: snapshotting.PageIndexOption = False,
+    compact_growth: upkeeping.GrowthOption = None,
+    compact_events: upkeeping.EventsOption = None,
+    compact_bytes: upkeeping.BytesOption = None,
+    compact_on_close: upkeeping.OnCloseOption = False,
+    compact_keep: upkeeping.KeepOption = 1,
     timeout: options.TimeoutOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the journal if there is one.")
@@ -171,6 +177,15 @@ def run(
             page_index=page_index,
         )
         snapshots = snapshotting.snapshots(wish)
+        upkeep = upkeeping.upkeep(
+            upkeeping.Wish(
+                growth=compact_growth,
+                events=compact_events,
+                size=compact_bytes,
+                on_close=compact_on_close,
+                keep=compact_keep,
+            )
+        )
         variables = mounting.environment(env or (), os.environ)
         mounts = mounting.mounts(directory or (), memory or (), not no_root)
         copies = mounting.copies(copy or ())
@@ -193,8 +208,10 @@ def run(
                 roll=library.Roll(segments) if segments is not None else None,
                 network=net,
                 snapshots=snapshots,
+                upkeep=upkeep,
                 note=supervise.note(quiet),
             )
+        recorder.moved(path)
         ended = supervise.until_end(recorder, timeout, snapshots)
         resumable = level is Level.FULL or ended.with_snapshot
         supervise.tell(ended, str(path), quiet=quiet, as_json=as_json, resumable=resumable)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from journal.appender import Roll
 from journal.engine import forms
@@ -31,6 +32,9 @@ from journal.reader import Reader
 from journal.snapshots import snapshots_of
 from journal.writer import Writer
 
+if TYPE_CHECKING:
+    from journal.compaction import Upkeep
+
 
 def _unheard(text: str) -> None:
     """Nobody listens."""
@@ -55,6 +59,7 @@ def record(
     roll: Roll | None = None,
     network: bool = False,
     snapshots: Snapshots | None = None,
+    upkeep: "Upkeep | None" = None,
     note: Note = _unheard,
 ) -> Recorder:
     """A new run of ``module``, recorded in a new journal at ``path``.
@@ -64,10 +69,11 @@ def record(
     file or a descriptor, or nothing: then it is fed by :meth:`Recorder.feed`. ``stdout`` and
     ``stderr`` are files or descriptors, or captured. ``cache`` is where compiled modules are kept.
     With ``roll`` the journal is a directory of segments; with ``network`` the guest may have
-    sockets. Raises ``ModuleRefused``, ``OptionError``,
-    and ``StorageError`` where the disk fails.
+    sockets. ``upkeep`` says when the journal is compacted. Raises ``ModuleRefused``,
+    ``OptionError``, and ``StorageError`` where the disk fails.
     """
     wanted = snapshots or Snapshots()
+    _check(wanted, upkeep)
     settings = configuration or Configuration()
     # the memory that holds the stack counts among the guest's
     roomy = settings.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE
@@ -106,7 +112,13 @@ def record(
         )
         process.begin_session()
         writer.publish()
-        return Recorder(writer, streams, interrupter, run=Run(process, settings.native_stack_size))
+        run = Run(process, settings.native_stack_size)
+        return Recorder(writer, streams, interrupter, run=run, upkeep=upkeep)
+
+
+def _check(snapshots: Snapshots, upkeep: "Upkeep | None") -> None:
+    if snapshots.page_index and upkeep is not None and upkeep.is_wished:
+        raise OptionError("what a page index names may go when a journal is compacted as it grows")
 
 
 def _index(path: StrPath, snapshots: Snapshots, cache: Path | None) -> PageIndex | None:
@@ -143,6 +155,7 @@ def resume(
     cache: Path | None = None,
     network: bool = False,
     snapshots: Snapshots | None = None,
+    upkeep: "Upkeep | None" = None,
     at: int | None = None,
     into: StrPath | None = None,
     reexecute: bool = False,
@@ -156,10 +169,12 @@ def resume(
     beginning is all up to event ``at`` (or up to the newest snapshot), and ``path`` stays as it is.
     ``module`` is needed only where the journal does not hold it; ``moved``
     says where directories of the host are now, by their names in the guest, if not where they were.
-    ``memory_size_max`` refuses a journal whose guest may have more. With ``network`` the guest may
+    ``memory_size_max`` refuses a journal whose guest may have more. ``upkeep`` says when the
+    journal is compacted. With ``network`` the guest may
     have sockets, and those that it had are made again. Raises ``NotResumable``,
     ``ModuleMismatch``, ``EngineMismatch``, and ``JournalLocked`` while another process runs it.
     """
+    _check(snapshots or Snapshots(), upkeep)
     if not Path(path).exists():
         raise OptionError(f"{path} does not exist: there is no journal to resume")
     if at is not None or into is not None:
@@ -211,7 +226,8 @@ def resume(
                 pages.open()
             live = run(writer, streams.outlets)
             live.process.mounts.check_hosts()
-            return Recorder(writer, streams, interrupter, run=live, reader=journal.reader)
+            reader = journal.reader
+            return Recorder(writer, streams, interrupter, run=live, reader=reader, upkeep=upkeep)
         deliver_rest(writer, streams.outlets, delivered, journal.writes(), interrupter)
         nowhere = {stream: Outlet(TargetKind.CAPTURED) for stream in streams.outlets}
         return Recorder(
@@ -221,6 +237,7 @@ def resume(
             ended=journal.ended,
             replay=lambda: run(Discard(), nowhere),
             reader=journal.reader,
+            upkeep=upkeep,
         )
 
 

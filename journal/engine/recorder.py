@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from journal.engine.delivered import StreamHistory
 from journal.engine.inputs import BytesSource, FedSource, Interrupter, Source, source_of
@@ -18,6 +18,9 @@ from journal.events.snapshots import Trigger
 from journal.events.streams import TargetKind
 from journal.reader import Reader
 from journal.writer import Writer
+
+if TYPE_CHECKING:
+    from journal.compaction import Tending, Upkeep
 
 THREAD_STACK_EXTRA = 16 << 20  # for Python below and above the guest's calls
 
@@ -69,8 +72,11 @@ class Recorder:
         ended: Outcome | None = None,
         replay: Callable[[], Run] | None = None,
         reader: Reader | None = None,
+        upkeep: "Upkeep | None" = None,
     ) -> None:
         self._writer = writer
+        self._upkeep = upkeep
+        self._tending: Tending | None = None
         self._reader = reader
         self._streams = streams
         self._interrupter = interrupter
@@ -94,11 +100,26 @@ class Recorder:
         """The journal."""
         return self._writer.path
 
+    def moved(self, path: StrPath) -> None:
+        """Take note that somebody has given the journal another name."""
+        self._writer.moved(path)
+        if self._run is not None and self._run.process.pages is not None:
+            self._run.process.pages.moved(path)
+
     def start(self) -> None:
         """Let the guest run."""
         if self._outcome is None and self._thread is None:
             assert self._run is not None
             self._start_thread(self._run)
+            if self._upkeep is not None and self._upkeep.is_wished:
+                self._tend(self._upkeep, self._run.process)
+
+    def _tend(self, upkeep: "Upkeep", process: Process) -> None:
+        from journal.compaction import Tending  # most runs need none
+
+        # what is replayed is read from the journal as it was
+        self._tending = Tending(self._writer, upkeep, may=lambda: not process.tape.replaying)
+        self._tending.start()
 
     def _start_thread(self, run: Run) -> None:
         self._thread = started(lambda: self._work(run.process), run.stack_size)
@@ -180,6 +201,11 @@ class Recorder:
     def _standstill(self) -> Standstill | None:
         return self._run.process.standstill if self._run is not None else None
 
+    @property
+    def compactions(self) -> int:
+        """How often the journal was compacted while the guest ran."""
+        return self._tending.count if self._tending is not None else 0
+
     def feed(self, data: bytes) -> None:
         """Give the guest more standard input; only if it was started without any."""
         self._fed().feed(data)
@@ -232,7 +258,10 @@ class Recorder:
         return self._run.process
 
     def close(self) -> None:
-        """Stop the guest, make the journal durable, and let go of it."""
+        """Stop the guest, make the journal durable, and let go of it.
+
+        Then it is compacted, if that is wished.
+        """
         if self._closed:
             return
         self._closed = True
@@ -243,10 +272,16 @@ class Recorder:
             self._reader.close()
         if self._run is not None and self._run.process.pages is not None:
             self._run.process.pages.close()
+        if self._tending is not None:
+            self._tending.close()
         try:
             self._writer.close()
         finally:
             self._interrupter.close()
+        if self._upkeep is not None and self._upkeep.on_close:
+            from journal.compaction import compact_in_place
+
+            compact_in_place(self.path, policy=self._upkeep.policy)
 
 
 def started(work: Callable[[], None], stack_size: int) -> threading.Thread:
