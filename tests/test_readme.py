@@ -45,7 +45,7 @@ def run(program: str, folder: Path) -> str:
 def test_the_readme_s_programs_do_what_it_says(tmp_path: Path, quickjs: Path) -> None:
     shutil.copy(quickjs, tmp_path / "qjs.wasm")
     (tmp_path / "work.js").write_text(WORK)
-    first, second, forked, played, log, many, shaped, compacted = programs()
+    first, second, forked, played, log, many, shaped, compacted, tended = programs()
     assert (
         run(first, tmp_path)
         == "None\nb'did first order\\n' "
@@ -75,3 +75,6 @@ def test_the_readme_s_programs_do_what_it_says(tmp_path: Path, quickjs: Path) ->
     assert (kept, len(frames)) == (str(marks), kept_events)
     assert kept_events < events / 2
     assert len(marks) == 3
+    assert run(tended, tmp_path) == "0\n"
+    with journal.Reader(tmp_path / "grown.journal") as reader:
+        assert len(list(reader.frames())) == 1
