@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import journal
@@ -42,6 +42,7 @@ seeds, lengths = st.integers(0, 1 << 32), st.integers(0, 200)
 
 
 @given(seeds, lengths, policies)
+@example(seed=810, steps=195, policy=Policy(keep_every=7))
 def test_of_another_runtime_s_journal_what_is_left_plays_to_the_same(
     seed: int, steps: int, policy: Policy
 ) -> None:

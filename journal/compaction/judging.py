@@ -134,6 +134,7 @@ class Judge:
 
     def stop(self) -> None:
         """Keep all that there is now, and take its fingerprint."""
+        self._regions.settle()
         for owner in self._cells():
             self.ledger.keep(owner)
         for seq in self._latest.values():
@@ -155,6 +156,7 @@ class Judge:
     def tidy(self) -> None:
         """See to it that memory does not grow with the journal."""
         if self.ledger.is_full:
+            self._regions.settle()
             self.ledger.sweep(self._cells())
 
     def judgement(self) -> Judgement:

@@ -48,6 +48,7 @@ class Regions:
         self._ledger = ledger
         self._places: dict[int, _Places] = {}
         self._threads: dict[int, int] = {}
+        self._ended: list[tuple[int, int]] = []
         self._globals = BASE
 
     def take(self, seq: int, tag: int, payload: bytes) -> None:
@@ -74,7 +75,8 @@ class Regions:
             self._globals = seq
         else:
             (number,) = _ID.unpack_from(payload)
-            self._ledger.ends(self._threads.pop(number, None))
+            if number in self._threads:
+                self._ended.append((self._threads.pop(number), seq))
             if tag == SetThread.tag:
                 self._threads[number] = seq
 
@@ -83,12 +85,23 @@ class Regions:
         for owner in self._threads.values():
             self._ledger.tie(owner, seq)
         self._threads.clear()
+        self._ended.clear()
 
     def clear(self) -> None:
         """Nothing is left: the process is over, or begins."""
         self._places.clear()
         self._threads.clear()
+        self._ended.clear()
         self._globals = BASE
+
+    def settle(self) -> None:
+        """Where a thread is kept, so is what ended it: there is a state behind that.
+
+        Until now, what ends all threads and is kept anyhow could have come, and said it, too.
+        """
+        for owner, seq in self._ended:
+            self._ledger.tie(owner, seq)
+        self._ended.clear()
 
     def cells(self) -> Iterator[int]:
         """Give the owners of all that there is."""
