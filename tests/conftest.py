@@ -19,7 +19,7 @@ settings.register_profile(
     "quick", deadline=None, max_examples=30, suppress_health_check=_SLOW_MACHINES
 )
 settings.register_profile(
-    "deep", deadline=None, max_examples=1000, suppress_health_check=_SLOW_MACHINES
+    "deep", deadline=None, max_examples=300, suppress_health_check=_SLOW_MACHINES
 )
 settings.load_profile("quick")
 
