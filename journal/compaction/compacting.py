@@ -151,7 +151,7 @@ class Planning:
         self.policy = policy
         self.before = Tally()
         self.blocks = Blocks(reader.path, report)
-        self.found: Survey = survey(reader, self._looked())
+        self.found: Survey = survey(self._looked())
         self.front: Frontier = frontier(self.found, policy)
         self.kept = Numbers()
         self.judge()

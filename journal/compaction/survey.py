@@ -1,7 +1,7 @@
 """A first look over a journal: what it is, its snapshots, and in front of what things go."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from journal.block import Block
 from journal.columns import pick
 from journal.compaction import kinds
 from journal.compaction.policy import Policy
+from journal.events.core import TtySet
 from journal.events.memory import MemoryPages, UpdateMemoryRegion
 from journal.events.process import InstrumentedPart, Level, ModulePart, ProcessStart
 from journal.events.snapshots import (
@@ -20,13 +21,17 @@ from journal.events.snapshots import (
     Snapshot,
 )
 from journal.events.threads import CloseThread
-from journal.reader import Reader
-from journal.snapshots import SnapshotInfo, snapshots_of
+from journal.frame import Frame
+from journal.snapshots import SnapshotInfo, SnapshotWatch
 
 _OF_OTHERS = frozenset((UpdateMemoryRegion.tag, CloseThread.tag))
 _OF_OURS = frozenset(
     (MemoryPages.tag, SafePoint.tag, DescriptorPositions.tag, DirectoryListing.tag)
 )
+_OF_SNAPSHOTS = (kinds.STAGED | kinds.LANDMARKS | {TtySet.tag}) - {
+    MemoryPages.tag,
+    UpdateMemoryRegion.tag,
+}
 _PART_HEAD_SIZE = 8 + 4
 _PARTS = frozenset((ModulePart.tag, InstrumentedPart.tag))
 _PREAMBLE = _PARTS | {ProcessStart.tag}
@@ -173,14 +178,24 @@ def _last_kept(block: Block, stop: int) -> int:
     return block.seq(at) if at >= 0 else -1
 
 
-def survey(reader: Reader, blocks: Iterable[Block]) -> Survey:
+def survey(blocks: Iterable[Block]) -> Survey:
     """Look over a journal, which has these blocks. Raises as reading them does."""
-    surveyor = Surveyor()
+    surveyor, watch, infos = Surveyor(), SnapshotWatch(), list[SnapshotInfo]()
     for block in blocks:
         surveyor.look(block)
+        infos += _closed(block, watch)
     found = surveyor.end()
-    found.snapshots = list(snapshots_of(reader, upto=found.next_seq, counted=False))
+    found.snapshots = infos
     return found
+
+
+def _closed(block: Block, watch: SnapshotWatch) -> Iterator[SnapshotInfo]:
+    """Give the snapshots that are closed in a block; their pages are not counted."""
+    indices = [] if _OF_SNAPSHOTS.isdisjoint(block.tags) else block.select(_OF_SNAPSHOTS)
+    for index, row in zip(indices, block.rows(indices), strict=True):
+        info = watch.take(Frame(*row, block.time(index), block.offset))
+        if info is not None:
+            yield info
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
+from operator import sub
 from typing import NamedTuple, Protocol, Self
 
 from journal import sealing
@@ -72,11 +73,18 @@ class Tally:
             self.add(block.tags[0], block.count, block.header.payload_raw_size)
             return
         sizes = _sizes_of(block)
-        for tag in tags:
+        rest = block.header.payload_raw_size if flags is None else sum(compress(sizes, flags))
+        *rare, most = sorted(tags, key=block.tags.count)
+        for tag in rare:
             mask = block.tags.translate(_IS[tag])
             if flags is not None:
                 mask = _both(mask, flags)
-            self.add(tag, mask.count(1), sum(compress(sizes, mask)))
+            size = sum(compress(sizes, mask))
+            self.add(tag, mask.count(1), size)
+            rest -= size
+        # of most of them, what no other has need not be summed up
+        mask = block.tags.translate(_IS[most])
+        self.add(most, (mask if flags is None else _both(mask, flags)).count(1), rest)
 
 
 class Outflow:
@@ -236,7 +244,7 @@ def _sizes_of(block: Block) -> Sequence[int]:
     if header.is_even:
         return [header.payload_raw_size // count] * count
     ends = read_u32(block.body, header.payload_size, count)
-    return [end - start for start, end in zip((0, *ends), ends, strict=False)]
+    return list(map(sub, ends, (0, *ends)))
 
 
 def rows_of(block: Block, flags: bytes) -> Iterator[Row]:
