@@ -287,6 +287,16 @@ def test_of_many_writes_to_the_same_place_a_window_passes_on_the_last() -> None:
     assert windows[1:] == [writes[-1:], writes[-1:]]
 
 
+def test_among_many_files_a_window_of_few_events_is_passed_on_whole() -> None:
+    many: list[Event] = []
+    for number in range(200):
+        many += [opening(8, WEST, f"{number}", 1), CloseFileDescriptor(fd=8)]
+    some, few = lived(8, "goes") * 20, lived(8, "goes")
+    windows = passed([*BEGIN, *many], some, few, some, few, few, few, few, few, some)
+    assert windows[2] == windows[4] == windows[8] == few
+    assert windows[1] == windows[3] == windows[9] == [few[0], *few[2:]]
+
+
 def test_what_the_guest_heard_and_what_nobody_knows_is_passed_on() -> None:
     heard: list[Event] = [inputs.ClockRead(clock=0, time=number) for number in range(3)]
     assert passed([*BEGIN], heard)[1] == heard

@@ -183,12 +183,19 @@ class SpanHost(BaseHost[SpanKeeper]):
         """What the host was asked to do, and a probe, whose answers are still to come."""
         return self._asked, self._probe
 
-    def settle(self, upto: int) -> None:
-        """Let whose event in front of ``upto`` what is count no more, nor the room that it took."""
+    def settle(self, upto: int) -> int:
+        """Let whose event in front of ``upto`` what is count no more, nor the room that it took.
+
+        Gives how many names there are, and descriptors.
+        """
         files: set[SpanFileNode] = set()
+        count = len(self.table.used)
         for keeper in self.keepers.values():
             keeper.settle()
-            files.update(node for node in keeper.nodes() if isinstance(node, SpanFileNode))
+            for node in keeper.nodes():
+                count += 1
+                if isinstance(node, SpanFileNode):
+                    files.add(node)
         for number in self.table.used.values():
             about = number.description
             assert isinstance(about, OwnedDescription)
@@ -199,6 +206,7 @@ class SpanHost(BaseHost[SpanKeeper]):
         for node in files:
             node.spans.settle(upto)
         self._peaks = {}
+        return count
 
     def cells(self) -> Iterator[int]:
         """Give the owners of all that there is."""

@@ -147,11 +147,15 @@ class Judge:
             self.ledger.keep(owner)
         self.stop()
 
-    def settle(self, upto: int) -> None:
-        """Go on as if all in front of ``upto`` that there is had been there from the start."""
+    def pass_over(self, upto: int) -> None:
+        """Take it that all in front of ``upto`` stays that was not dropped by now."""
         self.ledger.settle(upto)
-        self._host.settle(upto)
         self.prints = []
+
+    def settle(self, upto: int) -> int:
+        """Pass over it, and forget whose it was; give how many names there are."""
+        self.pass_over(upto)
+        return self._host.settle(upto)
 
     def tidy(self) -> None:
         """See to it that memory does not grow with the journal."""

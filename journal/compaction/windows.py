@@ -14,6 +14,10 @@ from journal.frame import SEQ_MAX, Frame
 from journal.replay.refusing import NotPlayable
 from journal.snapshots import SnapshotInfo, SnapshotWatch
 
+NAMES_EACH_MAX = 16
+"""A window with more names for each of its events goes on whole: it takes long to judge for what it
+may save."""
+
 
 class Windows:
     """Sifts the windows of a stream: all that went on plays to the state behind each of them.
@@ -31,6 +35,7 @@ class Windows:
         self._keeps_numbers = keeps_numbers
         self._surveyor = Surveyor()
         self._watch = SnapshotWatch()
+        self._names = self._unsettled = 0
         # one plays all, the other what goes on
         self._judges = tuple(Judge(self._surveyor.found, _ALL, keeps_all=True) for _ in range(2))
 
@@ -60,7 +65,9 @@ class Windows:
         upto = self._upto(rows)
         if self.reason:
             return rows
-        count = sum(1 for _ in takewhile(lambda row: row.seq < upto, rows)) if may_go else 0
+        if not may_go or self._is_small(len(rows)):
+            upto = 0
+        count = sum(1 for _ in takewhile(lambda row: row.seq < upto, rows))
         front, rest = rows[:count], rows[count:]
         kept = self._judged(front) if front else front
         if rest:
@@ -82,15 +89,25 @@ class Windows:
             return rows
         if not other.takes_more_room(one):
             rows = [row for row in rows if row.tag not in kinds.JUDGED or row.seq in kept]
-        for judge in self._judges:
-            judge.settle(block.last_seq + 1)
+        self._settle(block.last_seq + 1)
         return rows
 
     def _play(self, rows: Sequence[Row]) -> None:
         block = block_of(rows)
         for judge in self._judges:
             judge.take_block(block, SEQ_MAX, None)
-            judge.settle(block.last_seq + 1)
+            judge.pass_over(block.last_seq + 1)
+        self._unsettled += len(rows)
+        if not self._is_small(self._unsettled):
+            self._settle(block.last_seq + 1)
+
+    def _settle(self, upto: int) -> None:
+        self._names = max(judge.settle(upto) for judge in self._judges)
+        self._unsettled = 0
+
+    def _is_small(self, count: int) -> bool:
+        """Whether it would take long to look at all that there is for so many events."""
+        return count * NAMES_EACH_MAX < self._names
 
     def _upto(self, rows: Sequence[Row]) -> int:
         """In front of which number events may go; what is known of the journal counts."""

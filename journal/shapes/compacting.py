@@ -50,7 +50,8 @@ class Compacting(Through):
 
     ``inner`` should be empty; else ``before`` has to give what is in it. Where it is not known what
     the state is made of, everything is passed on, and ``reason`` says why; ``dropped`` counts the
-    events that went. Passing on takes time that grows with the number of files, and memory too.
+    events that went. Judging takes time and memory by the number of files: where there are many for
+    the few events of a window, that is passed on whole.
     """
 
     def __init__(
