@@ -141,6 +141,43 @@ def test_what_a_crash_left_of_a_segment_goes_with_the_old_ones(tmp_path: Path) -
     assert all(not name.startswith(".") for name in names_in(path))
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_whoever_interrupts_it_finds_the_old_one_and_nothing_else(
+    tmp_path: Path, shape: Callable[[Path], Path]
+) -> None:
+    path = shape(tmp_path / "journal")
+    reports = 0
+
+    def count(what: str, done: int, size: int) -> None:
+        nonlocal reports
+        reports += 1
+
+    compact_in_place(path, progress=count, dry_run=True)
+    assert reports > 2
+    for last in range(0, reports, reports // 6 + 1):
+        left = iter(range(last))
+
+        def interrupt(what: str, done: int, size: int, left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            compact_in_place(path, progress=interrupt)
+        assert len(frames_of(path)) == len(STORY)
+        assert names_in(tmp_path) == ["journal"]
+
+
+@needs.mark("Giving files away takes root." if os.geteuid() else "")
+def test_it_belongs_to_whom_the_old_one_did(tmp_path: Path) -> None:
+    for shape in SHAPES:
+        path = shape(tmp_path / shape.__name__)
+        os.chown(path, 12345, 54321)
+        compact_in_place(path)
+        for file in (path, *(path.iterdir() if path.is_dir() else ())):
+            found = file.stat()
+            assert (found.st_uid, found.st_gid) == (12345, 54321)
+
+
 def test_what_is_no_journal_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"no journal " * 99)
     with pytest.raises(JournalError):
