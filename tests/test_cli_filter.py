@@ -296,6 +296,7 @@ def test_inspect_follows_up_to_the_limit(tmp_path: Path) -> None:
 
 COMPLETED = [
     (("journaltool", "fil"), {"filter"}),
+    (("journaltool", "comp"), {"compact", "completion"}),
     (("journaltool", "filter", "--gro"), {"--group"}),
     (("journaltool", "inspect", "--group", "s"), {"stdio", "sockets", "snapshots"}),
     (("journaltool", "filter", "--kind", "StreamW"), {"StreamWrite"}),
