@@ -27,7 +27,7 @@ COMMANDS = (
     *("run", "resume", "snapshot", "snapshots", "replay"),
     *("inspect", "tail", "info", "verify", "recover", "concat"),
     *("split", "cut", "export", "import", "extract"),
-    *("filter", "compact", "stats", "completion"),
+    *("filter", "compact", "stats", "index", "completion"),
 )
 WAIT_SECONDS = 60.0
 
@@ -151,6 +151,7 @@ def test_the_version_is_that_of_the_library(tmp_path: Path) -> None:
         ("filter", "a.journal"),
         ("filter", "a.journal", "--dry-run", "--where", "fd ="),
         ("stats",),
+        ("index", "--check", "--drop", "a.journal"),
         ("completion",),
         ("frobnicate",),
     ],

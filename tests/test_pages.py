@@ -470,7 +470,7 @@ def _one_bit(path: Path) -> None:
 def _of_nobody(path: Path) -> None:
     """As somebody else would write it: everything fits but the secret."""
     with PageIndex(path.with_name(path.name.removesuffix(SUFFIX)), key=Key(b"x" * 32)) as index:
-        index.open(anew=True)
+        index.rebuild()
         assert index.save()
 
 

@@ -13,6 +13,7 @@ from journaltool import (
     extract,
     filter,
     import_,
+    index,
     info,
     inspect,
     recover,
@@ -68,8 +69,8 @@ def _main(
 
 
 app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(run.run)
-_READING = (snapshots, replay, inspect, tail, info, stats, verify, recover, concat, split, cut)
-_MOVING = (filter, compact, export, import_, extract, completion)
+_READING = (snapshots, replay, inspect, tail, info, stats, index, verify, recover)
+_MOVING = (concat, split, cut, filter, compact, export, import_, extract, completion)
 for _command in (resume, snapshot, *_READING, *_MOVING):
     _name = _command.__name__.rpartition(".")[2]
     _shown = _name.rstrip("_")  # of import

@@ -81,26 +81,37 @@ class PageIndex:
 
     # -- what stands already -----------------------------------------------------------------------
 
-    def open(self, *, size_max: int | None = CATCH_UP_SIZE_MAX, anew: bool = False) -> bool:
-        """Be what the journal is now; whether what stood beside it was of use, unless ``anew``.
+    def open(self, *, size_max: int = CATCH_UP_SIZE_MAX) -> bool:
+        """Be what the journal is now; whether what stood beside it was of use.
 
-        Pages that it did not know are looked at, in the last ``size_max`` bytes of each file.
+        Pages that it did not know are looked at, in the last ``size_max`` bytes of the journal; of
+        0 bytes there are none.
         """
         self._forget()
         try:
             reader = self._open_reader()
-            mark = None if anew else self._entries.load(self.path, self._key)
+            mark = self._entries.load(self.path, self._key)
             is_known = mark is not None and mark.fits(reader)
             if mark is not None and is_known:
                 self.last_seq = mark.seq
             else:
                 self._entries.forget()
             self._saved_count = self._entries.count
-            self._catch_up(reader, size_max)
+            if size_max:
+                self._catch_up(reader, size_max)
             return is_known
         except (JournalError, OSError):
             self._forget()
             return False
+
+    def rebuild(self) -> None:
+        """Be what the whole journal is now, whatever stood beside it; raises as reading it does."""
+        self._forget()
+        try:
+            self._catch_up(self._open_reader(), None)
+        except BaseException:
+            self._forget()
+            raise
 
     def _open_reader(self) -> Reader:
         found = self._journal.stat()
