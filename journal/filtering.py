@@ -29,9 +29,11 @@ from journal.marking import LEFT_OUT, NOT_RESUMABLE, marked_payload
 from journal.mending import Progress, Watched, nobody
 from journal.pages import Resolver
 from journal.pages.leaving import LeftOut, Lookup
+from journal.predicate import NO_CLOCK
 from journal.seek import headers_only
 from journal.segments import Files
 from journal.sieve import Question, Sieve
+from journal.source import Source
 from journal.usability import Usability
 from journal.writer import Writer
 
@@ -96,7 +98,9 @@ def filter(  # the name is the command's
     if target is not None:
         check_target(Path(target), [Path(source)])
     with closing(Files(source)) as files:
-        clock, report = _clock(files), progress or nobody
+        asks_times = which.since is not None or which.until is not None or which.where is not None
+        # when it begins and ends a look at all headers tells, which takes as long as the rest
+        clock, report = _clock(files) if asks_times else NO_CLOCK, progress or nobody
 
         def sieve() -> Sieve:
             return Sieve(which, clock, keep=keep, preamble=preamble)
@@ -163,6 +167,7 @@ class _Filter:
         self._kept: Counter[int] = Counter()
         self._dropped: Counter[int] = Counter()
         self._blocks_passed = 0
+        self._opened: tuple[str, Source | None] | None = None
 
     def run(self, target: str | os.PathLike[str] | None, report: Progress) -> Filtered:
         """Write what is let through; tell about it."""
@@ -257,16 +262,16 @@ class _Filter:
         """Take note of a block of which nothing is kept: its columns tell what it had."""
         header, count = item.header, item.header.frame_count
         self._blocks_passed += 1
-        source = self._files.open(item.segment.name)
+        source = self._source(item.segment.name)
         tags, seqs = b"", None
         if source is not None:
             start = item.offset + BLOCK_HEADER_SIZE + header.payload_size
-            columns = source[start : start + header.columns_size]
-            tags_at = 0 if header.is_even else 4 * count
-            tags = columns[tags_at : tags_at + count]
-            end = count * column_size_each(header)
-            if header.has_numbers and len(columns) >= end:
-                seqs = [item.first_seq + each for each in read_u32(columns, end - 4 * count, count)]
+            tags_at = start if header.is_even else start + 4 * count
+            tags = source[tags_at : tags_at + count]
+            end = start + count * column_size_each(header)
+            numbers = source[end - 4 * count : end] if header.has_numbers else b""
+            if len(numbers) == 4 * count:
+                seqs = [item.first_seq + each for each in read_u32(numbers, 0, count)]
         mask = bytes(len(tags))
         if MemoryPages.tag in tags:
             for at in compress(range(len(tags)), tags.translate(_PAGES)):
@@ -274,10 +279,17 @@ class _Filter:
         self._use.see(tags, mask, seqs or range(item.first_seq, item.first_seq + count), _nothing)
         self._count(tags, mask)
 
+    def _source(self, name: str) -> Source | None:
+        """The file of this name: most blocks stand in the one that the last stood in."""
+        if self._opened is None or self._opened[0] != name:
+            self._opened = name, self._files.open(name)
+        return self._opened[1]
+
     def _count(self, tags: bytes, mask: bytes) -> None:
-        if 0 not in mask:
+        if 0 not in mask or 1 not in mask:
+            found = self._dropped if 0 in mask else self._kept
             for tag in set(tags):
-                self._kept[tag] += tags.count(tag)
+                found[tag] += tags.count(tag)
             return
         masked = int.from_bytes(tags, "little") & int.from_bytes(mask, "little") * 255
         kept = masked.to_bytes(len(tags), "little")
