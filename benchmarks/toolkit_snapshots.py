@@ -32,6 +32,7 @@ LEVEL = 1
 _TOOL_LEVEL = 3
 _SHARE = 100
 _POOL = 1024
+_PIECE_SIZE = 16
 _MEBIBYTE = 1 << 20
 
 
@@ -64,8 +65,12 @@ class Machine:
         return [Page(n, page, ZERO_PAGE) for n, page in enumerate(self.pages) if page != ZERO_PAGE]
 
     def _of_its_own(self, page: bytes) -> bytes:
-        """A page like this one, and like no other; zeros stay."""
-        return page if page == ZERO_PAGE else self._chance.randbytes(16) + page[16:]
+        """What this page has in another order, so that it is like no other; zeros stay."""
+        if page == ZERO_PAGE:
+            return page
+        pieces = [page[at : at + _PIECE_SIZE] for at in range(0, PAGE_SIZE, _PIECE_SIZE)]
+        self._chance.shuffle(pieces)
+        return b"".join(pieces)
 
 
 class Distinct:
@@ -107,9 +112,9 @@ def figures(mebibytes: int, count: int) -> Iterator[Figure]:
                 for event in snapshot_of(number, parts, whole=not number):
                     output.put(event.tag, codec.encode(event))
                 images.take(machine.pages)
-            last.add(machine.pages)
-            yield from _compacted(path, mebibytes, count, every, last)
-            yield from images.figures(count)
+        last.add(machine.pages)
+        yield from _compacted(path, mebibytes, count, every, last)
+        yield from images.figures(count)
 
 
 def _compacted(

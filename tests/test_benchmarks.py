@@ -25,6 +25,11 @@ from benchmarks import (
     snap_take,
     stopwatch,
     suite,
+    toolkit_deeds,
+    toolkit_journal,
+    toolkit_snapshots,
+    toolkit_suite,
+    toolkit_work,
 )
 from benchmarks.chart import Bar, Group
 from benchmarks.figures import Figure, Side, lines, ratios
@@ -34,9 +39,11 @@ from benchmarks.peers import Span
 from journal import Reader, record, snapshots_of
 from journal.codec import decode
 from journal.events.descriptors import FileDescriptorWrite
+from journal.replay import ModelHost, play
 from tests.programs import program
 
 TINY = log_suite.Counts(events=300, pages=40, lookups=20, commits=16, mebibytes=1, starts=1)
+TINY_KIT = toolkit_suite.Counts(toolkit_journal.Size(640, 64, 3), mebibytes=1, snapshots=3)
 TINY_SNAPS = snap_suite.Counts(found_in=4, taken_of=4, taken=2, calls=20, restored=(16,), starts=1)
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -177,6 +184,59 @@ def test_a_part_of_snapshots_measures_something(name: str) -> None:
     assert all(figure.values for figure in figures)
     assert "\n".join(lines(figures))
     ElementTree.fromstring(chart.svg(name, chart.groups(figures)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.deep if name == "toolkit-online" else ())
+        for name in sorted(toolkit_suite.parts(1, TINY_KIT))
+    ],
+)
+def test_a_part_of_the_toolkit_measures_something(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def done_here(deed: str, *arguments: object) -> toolkit_deeds.Done:
+        facts = toolkit_deeds.DEEDS[deed](*map(str, arguments))()
+        return toolkit_deeds.Done(Span(1.0, 1.0), 1.0, facts)
+
+    if name != "toolkit-export":  # one starts processes as all do; that takes its time
+        monkeypatch.setattr(toolkit_work, "done", done_here)
+        monkeypatch.setattr(toolkit_snapshots, "done", done_here)
+    figures = list(toolkit_suite.parts(1, TINY_KIT)[name]())
+    assert any(figure.side is Side.OURS or figure.verdict for figure in figures)
+    assert all(figure.values for figure in figures)
+    assert "\n".join(lines(figures))
+    ElementTree.fromstring(chart.svg(name, chart.groups(figures)))
+
+
+def test_the_journal_of_a_service_plays_and_is_the_same_each_time(tmp_path: Path) -> None:
+    size = toolkit_journal.Size(640, 64, 3)
+    made = [toolkit_journal.make(tmp_path / name, size) for name in ("one", "two")]
+    frames = []
+    for name in ("one", "two"):
+        with Reader(tmp_path / name) as reader:
+            frames.append(list(reader.frames()))
+            assert [info.resumable for info in snapshots_of(reader)] == [True] * 3
+    assert frames[0] == frames[1]
+    assert made[0] == made[1]
+    assert made[0].events == len(frames[0])
+    assert made[0].raw_size == sum(len(frame.payload) for frame in frames[0])
+    play(frames[0], ModelHost())
+
+
+def test_a_deed_that_fails_ends_the_program(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="a deed failed: hash"):
+        toolkit_deeds.done("hash", tmp_path / "missing")
+
+
+def test_pages_are_counted_once() -> None:
+    found = toolkit_snapshots.Distinct(1)
+    page = b"page".ljust(4096, b"\1")
+    found.add([page, bytes(4096), page])
+    found.add([page])
+    assert found.count == 1
+    assert 0 < found.end() < 4096
 
 
 def test_a_guest_that_stands_still_says_for_how_long(tmp_path: Path) -> None:
