@@ -88,12 +88,12 @@ def origin(field: Field) -> Path:
     folder = field.fresh()
     clock = iter(range(START, 1 << 62)).__next__
     story = history(5, 60, 9)
-    for name, roll, count in (("a", None, 1 << 20), ("parts", Roll(1 << 12), 1 << 20),
+    for name, roll, count in (("a", None, 1 << 20), ("parts", Roll(3 << 10), 1 << 20),
                               ("old", None, 30)):  # fmt: skip
         with Writer(folder / name, roll=roll, clock=clock) as writer:
             for at, (tag, payload, _) in enumerate(story[:count]):
                 writer.append_frame(tag, payload)
-                if at % 5 == 4:
+                if at % 10 == 9:
                     writer.flush()
     assert len(names_in(folder / "parts")) > 2
     assert inside("export", "a", "-o", "a.jsonl", at=folder).returncode == 0
