@@ -26,14 +26,13 @@ from journal.errors import JournalError, NotResumable, OptionError
 from journal.events.process import Level
 from journal.events.streams import TargetKind
 from journal.forking import fork
-from journal.pages.keys import key_at
-from journal.pages.recording import PageIndex
 from journal.reader import Reader
 from journal.snapshots import snapshots_of
 from journal.writer import Writer
 
 if TYPE_CHECKING:
     from journal.compaction import Upkeep
+    from journal.pages.recording import PageIndex
 
 
 def _unheard(text: str) -> None:
@@ -121,10 +120,13 @@ def _check(snapshots: Snapshots, upkeep: "Upkeep | None") -> None:
         raise OptionError("what a page index names may go when a journal is compacted as it grows")
 
 
-def _index(path: StrPath, snapshots: Snapshots, cache: Path | None) -> PageIndex | None:
+def _index(path: StrPath, snapshots: Snapshots, cache: Path | None) -> "PageIndex | None":
     """What knows the pages of a journal, if it is asked for."""
     if not snapshots.page_index:
         return None
+    from journal.pages.keys import key_at  # most runs need none of it
+    from journal.pages.recording import PageIndex
+
     key = key_at(None if cache is None else cache.parent / "pages.key")
     return PageIndex(path, key=key)
 

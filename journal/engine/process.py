@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from journal import codec
 from journal.engine import identity as identities
@@ -35,7 +35,9 @@ from journal.event import Event
 from journal.events.core import ProcessExit
 from journal.events.process import Level, ProcessTrap, SessionStart
 from journal.events.snapshots import Trigger
-from journal.pages.recording import PageIndex
+
+if TYPE_CHECKING:
+    from journal.pages.recording import PageIndex
 
 BACKTRACE_SIZE_MAX = 4096
 
@@ -140,7 +142,7 @@ class Process:
         terminals: Collection[int] = (),
         network: bool = False,
         snapshots: Snapshots | None = None,
-        pages: PageIndex | None = None,
+        pages: "PageIndex | None" = None,
         fired: Collection[Trigger] = (),
         start: Start | None = None,
         plan: Plan | None = None,

@@ -7,7 +7,7 @@ memory at the last snapshot, so that how they were found makes no difference.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from journal import codec, paging
 from journal.engine.calls.state import State
@@ -22,7 +22,9 @@ from journal.event import Event
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.snapshots import SafePoint, Snapshot, Trigger
 from journal.events.threads import GlobalsSet, SetThread, TableSet
-from journal.pages.recording import PageIndex
+
+if TYPE_CHECKING:
+    from journal.pages.recording import PageIndex
 
 TABLE_PART_COUNT = 1 << 14
 """Elements of a table in one event."""
@@ -117,7 +119,7 @@ class Camera:
     whole: bool = True
     _digest: bytes = b""
     on_payload: Callable[[int, bytes], None] = field(default=lambda tag, payload: None)
-    pages: PageIndex | None = None
+    pages: "PageIndex | None" = None
     _last_seq: int = -1
 
     def draw(self, place: Place, stack: bytes | None, code: bytes) -> None:

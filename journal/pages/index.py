@@ -34,8 +34,6 @@ FILTER_SIZE = 1 << 22
 
 _SLOTS = FILTER_SIZE - 1
 _PLACE = Struct("<QH")
-_PLACE_BITS = 16
-_PLACE_MASK = (1 << _PLACE_BITS) - 1
 _SEAL = Struct("<16s16sQQQ32s")
 _MAGIC = b"wasm-pages\0\0\0\0\0\1"
 _COPY_SIZE = 1 << 20
@@ -99,7 +97,7 @@ class Entries:
     def __init__(self, folder: Path, digest: Digest = xxh3_64_intdigest) -> None:
         self.digest = digest
         self.failure = ""
-        self._pending: dict[int, int] = {}
+        self._pending: dict[int, bytes] = {}
         self._filter = bytearray(FILTER_SIZE)
         self._folder = folder
         self._env: Any = None
@@ -125,22 +123,19 @@ class Entries:
 
     def find(self, hashed: int) -> Place | None:
         """Where a page with that hash stands, if any does."""
-        at = self._pending.get(hashed)
-        if at is not None:
-            return Place(at >> _PLACE_BITS, at & _PLACE_MASK)
-        if self._env is not None:
+        found = self._pending.get(hashed)
+        if found is None and self._env is not None:
             try:
                 with self._env.begin() as transaction:
                     found = transaction.get(hashed.to_bytes(8, "big"))
-                return None if found is None else Place(*_PLACE.unpack(found))
             except lmdb.Error as problem:
                 self._fail(problem)
-        return None
+        return None if found is None else Place(*_PLACE.unpack(found))
 
     def put(self, hashed: int, seq: int, place: int) -> None:
         """Let a page be found there, unless another one with that hash is."""
         self._filter[hashed & _SLOTS] = 1
-        self._pending.setdefault(hashed, seq << _PLACE_BITS | place)
+        self._pending.setdefault(hashed, _PLACE.pack(seq, place))
         if len(self._pending) >= PENDING_MAX:
             self.flush()
 
@@ -150,7 +145,7 @@ class Entries:
         > Why all at once? It is done for each page that is recorded.
         """
         digest, slots, pending = self.digest, self._filter, self._pending
-        front = seq << _PLACE_BITS
+        front = seq.to_bytes(8, "little")
         known: list[tuple[int, Place]] = []
         for place, page in pages:
             hashed = digest(page)
@@ -161,7 +156,7 @@ class Entries:
                     known.append((place, stood))
                     continue
             slots[slot] = 1
-            pending[hashed] = front | place
+            pending[hashed] = front + place.to_bytes(2, "little")
         if len(pending) >= PENDING_MAX:
             self.flush()
         return known
@@ -171,11 +166,7 @@ class Entries:
         pending, self._pending = self._pending, {}
         if not pending or self.failure:
             return
-        items = [
-            (hashed.to_bytes(8, "big"), _PLACE.pack(at >> _PLACE_BITS, at & _PLACE_MASK))
-            for hashed in sorted(pending)
-            for at in (pending[hashed],)
-        ]
+        items = [(hashed.to_bytes(8, "big"), pending[hashed]) for hashed in sorted(pending)]
         try:
             self._opened()
             self._put(items)
