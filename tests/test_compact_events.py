@@ -332,6 +332,15 @@ def test_a_refused_opening_leaves_no_trace(tmp_path: Path) -> None:
     assert left(tmp_path, *refused) == []
 
 
+def test_a_refused_opening_in_the_place_of_what_nobody_answered_stays(tmp_path: Path) -> None:
+    unanswered = opening(5, ON_HOST, "a", 0)
+    refused = [opening(6, ON_HOST, "b", 0), answer(HostCall.OPEN, ON_HOST, b"", 44)]
+    events = [*preamble(), unanswered, *snapshot(), *refused, *snapshot()]
+    source = write_events(tmp_path / "source", events)
+    assert check(source, tmp_path / "target", Policy(keep_last=2)).kept_events == len(events)
+    assert check(source, tmp_path / "shorter", Policy()).kept_events < len(events) - 3
+
+
 def test_what_is_open_of_the_host_stays_with_its_answers_and_its_names(tmp_path: Path) -> None:
     renamed = [
         answer(HostCall.PROBE, ON_HOST, b"\1"),

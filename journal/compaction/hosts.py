@@ -85,11 +85,13 @@ class SpanHost(BaseHost[SpanKeeper]):
         """Play an event; raises NotPlayable and MalformedEvent. ``pinned``: it is kept anyhow."""
         self.seq, self.now = seq, now
         self.ledger.begin(seq, pinned=pinned)
-        event = codec.decode(tag, payload)
+        event, waiting = codec.decode(tag, payload), self.pending
         self._apply(event)
         if isinstance(event, ProcessStart):
             self.spans.no_answers = not self.process.has_answers
         if self.pending is event:
+            if waiting is not None:  # nobody ever answered that
+                self.ledger.ends(self._pending_seq)
             self._pending_seq = seq
         else:
             set_by(event, self)

@@ -123,7 +123,11 @@ class Spans:
 
     def settle(self, upto: int) -> None:
         """Forget who owns what, where that is an event in front of ``upto``: one is as another."""
+        if not self._late and not self._heads:
+            return
         self._catch_up()
+        if len(self._heads) == 1 and _CUT <= min(self._owners[0]) <= max(self._owners[0]) <= 0:
+            return  # nothing has changed
         starts, owners = array("q"), array("q")
         for start, owner in zip(
             chain.from_iterable(self._starts), chain.from_iterable(self._owners), strict=True
