@@ -5,11 +5,14 @@ A history of memory is written twice, once with all pages given: nobody can tell
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -612,3 +615,83 @@ def test_a_folder_that_takes_no_index_does_not_matter(
         assert "No space left" in index.failure
     for end, state in zip(ends, states(STORY), strict=True):
         assert played(tmp_path / "a", end) == state
+
+
+def test_what_a_crash_left_of_an_index_goes_when_the_next_one_is_written(tmp_path: Path) -> None:
+    old, young = tmp_path / ".a.pages.0123.tmp", tmp_path / ".a.pages.4567.tmp"
+    for left in (old, young, tmp_path / ".b.pages.0123.tmp"):
+        left.touch()
+        os.utime(left, (1, 1))
+    young.touch()
+    written_with_index(tmp_path / "a", STORY)
+    assert {one.name for one in tmp_path.iterdir()} == {
+        "a", "a.pages", ".a.pages.4567.tmp", ".b.pages.0123.tmp",
+    }  # fmt: skip
+
+
+@given(st.binary(max_size=200), st.integers(0, 3))
+def test_noise_is_refused_with_a_sentence_wherever_pages_are_looked_up(
+    noise: bytes, where: int
+) -> None:
+    whole = codec.encode(event_of(ONE, Reference(1, 0, content_hash(ONE)), b"", TWO))
+    at = len(whole) * where // 4
+    payload = whole[:at] + noise + whole[at + len(noise) :]
+    frames = frames_of(event_of(ONE))
+    frame = Frame(1, MemoryPages.tag, payload, 0, 0)
+    with contextlib.suppress(MalformedEvent):
+        found = Resolver(frames.__getitem__).frame(frame)
+        event = codec.decode(found.tag, found.payload)
+        assert isinstance(event, MemoryPages)
+        list(pages_of(event))
+
+
+@pytest.mark.deep
+@given(histories(), st.integers(0, 5), st.randoms(use_true_random=False))
+def test_whatever_is_done_with_a_journal_nobody_can_tell_which_pages_are_named(
+    tmp_path_factory: pytest.TempPathFactory, history: History, which: int, chance: Random
+) -> None:
+    folder = tmp_path_factory.mktemp("journals")
+    write(folder / "given", events(history))
+    written_with_index(folder / "named", history)
+    found: dict[str, list[MemoryPages]] = {}
+    seed = chance.random()
+    for name in ("given", "named"):
+        chance.seed(seed)
+        source, target = folder / name, folder / f"{name}.done"
+        with journal.Reader(source) as reader:
+            last = reader.summary().events - 1
+        seqs = sorted(chance.sample(range(last + 1), chance.randint(1, min(4, last))))
+        if which == 0:
+            cut(source, target, at=seqs[0])
+        elif which == 1:
+            question = Question(start=seqs[0], stop=seqs[-1] + 1)
+            journal.filter(source, target, question, keep=chance.random() < 0.5)
+        elif which == 2:
+            parts = split(source, folder / f"{name}.parts", at=[seqs[-1]] if seqs[-1] else [1])
+            journal.concat([part.path for part in parts.parts], target)
+        elif which == 3:
+            journal.concat([source, source], target)
+        elif which == 4:
+            compact(source, target, policy=Policy(keep_last=chance.randint(1, 3)))
+        else:
+            with (folder / "lines").open("wb") as out:
+                export_lines(source, out)
+            with (folder / "lines").open("rb") as lines:
+                import_lines(lines, target)
+        with journal.Reader(target) as reader:
+            resolver = Resolver.of(reader)
+            found[name] = [resolver.event(frame.seq, event) for frame, event in pages_in(target)]
+    assert found["named"] == found["given"]
+
+
+@pytest.mark.deep
+def test_an_index_takes_little_memory_however_many_pages_there_are(tmp_path: Path) -> None:
+    tracemalloc.start()
+    try:
+        with indexing.Entries(tmp_path) as entries:
+            for number in range(300_000):
+                entries.put(number * 0x9E3779B97F4A7C15 % (1 << 64), number, 0)
+            assert entries.count == 300_000
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()

@@ -8,8 +8,10 @@ anything goes wrong with it, the index goes on without, and forgets.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from struct import Struct
 from typing import Any, NamedTuple, Self
@@ -37,6 +39,8 @@ _PLACE = Struct("<QH")
 _SEAL = Struct("<16s16sQQQ32s")
 _MAGIC = b"wasm-pages\0\0\0\0\0\1"
 _COPY_SIZE = 1 << 20
+_SAVING_SECONDS_MAX = 3600
+"""What was begun before that, nobody writes any more."""
 _PAGES_TAG = frozenset((MemoryPages.tag,))
 
 Bytes = bytes | memoryview
@@ -223,6 +227,7 @@ class Entries:
             return False
         beside = durable.temporary_beside(path)
         try:
+            _sweep(path)
             descriptor = durable.create(beside)
             try:
                 self._env.copyfd(descriptor, compact=True)
@@ -271,6 +276,13 @@ class Entries:
     def _fail(self, problem: Exception) -> None:
         self.close()
         self.failure = str(problem) or type(problem).__name__
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a crash has left of an index that was being put beside its journal."""
+    for left in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+        if left.stat().st_mtime < time.time() - _SAVING_SECONDS_MAX:
+            left.unlink(missing_ok=True)
 
 
 def _copied(path: Path, descriptor: int, key: Key) -> Watermark | None:
