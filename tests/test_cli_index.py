@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import journal
+from journal import Snapshots
 from journal.compaction import compact
 from journal.pages.index import Entries, Watermark, path_of
 from journal.pages.keys import Key, key_at
@@ -128,6 +129,20 @@ def test_a_run_leaves_an_index_that_a_resume_goes_on_with(tmp_path: Path) -> Non
     assert told(tmp_path / "a", "--check")["fits"] is True
     names = {one.name for one in tmp_path.iterdir()}
     assert names == {"a", "a.pages"}
-    plain = ["run", "-q", "--no-page-index", "-j", "b", str(guest), "20"]
-    assert tool(*plain, at=tmp_path).returncode == 0
-    assert not (tmp_path / "b.pages").exists()
+
+
+def test_runs_keep_no_index_unless_it_is_asked_for(tmp_path: Path) -> None:
+    help_text = inside("run", "--help", at=tmp_path).stdout.decode()
+    assert "no-page-index" in help_text
+    assert Snapshots().page_index is False
+
+
+def test_what_is_inspected_says_which_pages_are_named(tmp_path: Path, key: Key) -> None:
+    path = tmp_path / "a"
+    indexed(path, key)
+    text = inside("inspect", "--group", "memory", "a", at=tmp_path).stdout.decode()
+    assert " same" in text
+    done = inside("inspect", "--json", "--group", "memory", "a", at=tmp_path)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    runs = [run for one in lines for run in one["fields"].get("runs", ())]
+    assert {"whole", "same"} <= {run[2] for run in runs}

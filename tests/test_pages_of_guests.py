@@ -30,7 +30,7 @@ def named_by_memory(path: Path) -> Counter[int]:
 
 @pytest.mark.parametrize(
     "title",
-    [pytest.param(name, marks=[pytest.mark.deep] if name == "heap64" else []) for name in NAMED],
+    [pytest.param(name, marks=[] if name == "bulk" else [pytest.mark.deep]) for name in NAMED],
 )
 def test_a_guest_goes_on_from_each_snapshot_whose_pages_are_named(
     title: str, tmp_path: Path, cache_dir: Path
