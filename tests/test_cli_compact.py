@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
+from journaltool import progress
 
 import journal
 from journal import Policy, compact
@@ -224,3 +226,17 @@ def test_kinds_that_nobody_knows_are_shown_by_their_tags(tmp_path: Path) -> None
     known = json.loads(inside("compact", "a", "--dry-run", "--json", at=tmp_path).stdout)
     assert {"kind": None, "tag": 200, "group": None}.items() <= known["kinds"][-1].items()
     assert known["kept_events"] == 2
+
+
+def test_an_interrupt_waits_for_the_next_report_and_a_second_does_not() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    told: list[int] = []
+    with progress.interruptible(lambda what, done, size: told.append(done)) as report:
+        report("looking", 1, 2)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            report("looking", 2, 2)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert told == [1]
+    assert signal.getsignal(signal.SIGINT) is before

@@ -24,6 +24,8 @@ from tests.test_cli import inside
 pytestmark = needs.mark(needs.why_no_strace())
 Count = Callable[[int], None]
 Seen = dict[str, object]
+INTERRUPTED = (1, 130)
+"""How a command ends that is interrupted: 1 as long as it looks at its options."""
 LOOKING = (
     *("access", "brk", "close", "exit_group", "fcntl", "flock", "getcwd", "getdents64"),
     *("getrandom", "ioctl", "lseek", "newfstatat", "pread64", "read", "rt_sigaction", "mmap"),
@@ -128,7 +130,7 @@ def run(forks: Forking, field: Field, origin: Path, work: Work, *injects: Inject
     arguments = [*work.command, "--quiet"]
     child = forks.ask("start", at=str(folder), arguments=arguments, said=str(said))
     code, calls = forks.follow(child, injects)
-    assert code in (0, -signal.SIGKILL), f"{work.title}: {said.read_text()}"
+    assert code in (0, -signal.SIGKILL, *INTERRUPTED), f"{work.title}: {said.read_text()}"
     return Trial(code, dict(calls), seen(folder), folder)
 
 
@@ -156,6 +158,26 @@ def kill_at_each(forks: Forking, field: Field, origin: Path, work: Work, step: i
     return killed
 
 
+def interrupt_at_each(forks: Forking, field: Field, origin: Path, work: Work, step: int) -> int:
+    """Interrupt a command at each ``step``-th call that changes anything; give how often."""
+    whole = run(forks, field, origin, work)
+    before, after = seen(origin), whole.left
+    names = [name for name in sorted(whole.calls) if name not in LOOKING]
+    pairs = [(name, nth) for name in names for nth in range(1, whole.calls[name] + 1)]
+    calls = [Inject(*pair, "signal=INT") for pair in pairs]
+    codes = set()
+    for call in calls[::step]:
+        trial = run(forks, field, origin, work, call)
+        assert trial.code in (0, *INTERRUPTED)
+        is_either = trial.left == after if not trial.code else trial.left in (before, after)
+        assert is_either, f"{call} left {sorted(trial.left)}"
+        hidden = sorted(path.name for path in trial.folder.rglob(".*"))
+        assert not hidden, f"{call} left {hidden}"
+        codes.add(trial.code)
+    assert 130 in codes
+    return len(calls[::step])
+
+
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.title)
 def test_what_a_killed_command_made_is_whole_or_not_there(
     forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
@@ -169,3 +191,21 @@ def test_what_a_command_made_that_was_killed_at_any_call_is_whole_or_not_there(
     forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
 ) -> None:
     count_states(kill_at_each(forks, field, origin, work, 1))
+
+
+COMPACTIONS = [work for work in WORKS if work.command[0] == "compact"]
+
+
+@pytest.mark.parametrize("work", COMPACTIONS, ids=lambda work: work.title)
+def test_an_interrupted_compaction_leaves_nothing_behind(
+    forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
+) -> None:
+    count_states(interrupt_at_each(forks, field, origin, work, 19))
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("work", COMPACTIONS, ids=lambda work: work.title)
+def test_a_compaction_interrupted_at_many_calls_leaves_nothing_behind(
+    forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
+) -> None:
+    count_states(interrupt_at_each(forks, field, origin, work, 3))

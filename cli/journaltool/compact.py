@@ -78,8 +78,9 @@ def compact(
         policy = Policy(keep_last, keep_every, seconds)
         with (
             piping.read_from(source) as old,
-            progress.bar(not quiet) as report,
+            progress.bar(not quiet) as shown,
             piping.written_to(None if in_place else target, force) as new,
+            progress.interruptible(shown) as report,
         ):
             size = _size(old)
             found = _compacted(old, old if in_place else new, policy, report, dry_run)
@@ -92,7 +93,7 @@ def _compacted(
     source: Path,
     target: Path | None,
     policy: "Policy",
-    report: progress.Report | None,
+    report: progress.Report,
     dry_run: bool,
 ) -> "Compaction":
     from journal import compaction

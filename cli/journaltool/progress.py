@@ -1,5 +1,6 @@
 """A bar on stderr that tells how far a long work on a journal is."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,3 +66,35 @@ def bar(wanted: bool = True) -> Iterator[Report | None]:
         yield shown.report
     finally:
         shown.end()
+
+
+@contextmanager
+def interruptible(report: Report | None) -> Iterator[Report]:
+    """What a work reports to that Ctrl-C ends at its next report, where it can clear up.
+
+    Wherever else it came, something could be left that nobody knows of yet. A second Ctrl-C does
+    not wait. What is done when the first has come is done.
+    """
+    asked = False
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    def watched(what: str, done: int, size: int) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        if report is not None:
+            report(what, done, size)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        yield watched
+        return
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield watched
+    finally:
+        signal.signal(signal.SIGINT, before)

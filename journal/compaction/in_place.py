@@ -53,9 +53,8 @@ def compact_in_place(
             found = planning.carried_out(begin, target.parent, needless=_needless)
             if not _needless(found):
                 _put(beside, target, old)
-        except BaseException:
-            if not _is(old, beside):  # which a power cut may still bring back
-                _remove(beside)
+        except BaseException as error:
+            _clear(beside, old, has_failed=isinstance(error, StorageError))
             raise
         return found
 
@@ -110,6 +109,15 @@ def _put(beside: Path, target: Path, old: os.stat_result) -> None:
         raise StorageError(f"{target} {what}: {error.strerror or error}", 0) from error
     if stat.S_ISDIR(old.st_mode):
         _remove(beside)  # the old one
+
+
+def _clear(beside: Path, old: os.stat_result, *, has_failed: bool) -> None:
+    """Leave nothing beside a journal, but for an old directory that a power cut may bring back."""
+    if _is(old, beside):
+        if has_failed:
+            return
+        durable.sync_directory(beside.parent)
+    _remove(beside)
 
 
 def _is(known: os.stat_result, path: Path) -> bool:
