@@ -399,9 +399,7 @@ def test_pages_whose_hashes_are_the_same_are_told_apart_in_a_compaction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int, count: int
 ) -> None:
     monkeypatch.setattr(naming, "POOL_COUNT_MAX", count)
-    monkeypatch.setattr(
-        naming.Pool.__init__, "__defaults__", (lambda page: content_hash(page) % (1 << bits),)
-    )
+    monkeypatch.setattr(naming, "xxh3_64_intdigest", lambda page: content_hash(page) % (1 << bits))
     ends = write(tmp_path / "a", events(STORY))
     compact(tmp_path / "a", tmp_path / "b", policy=Policy(keep_last=3))
     for end, state in zip(ends, states(STORY), strict=True):
@@ -412,15 +410,19 @@ def test_a_compaction_without_room_for_pages_to_compare_gives_them_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "a", events(STORY))
-    monkeypatch.setattr(naming.Pool, "_write", _no_room)
-    monkeypatch.setattr(naming, "_WRITTEN_COUNT", 1)
-    compact(tmp_path / "a", tmp_path / "b", policy=Policy(keep_last=3))
-    assert named_in(tmp_path / "b") == 0
+    monkeypatch.setattr("journal.compaction.naming.os.pwrite", _no_room)
+    merged = naming.Pool(tmp_path, lambda seq, place: None)
+    assert merged.find((1, 0), ONE, stands=False) is None
+    assert merged.find((2, 0), ONE, stands=False) is None
+    merged.close()
+    monkeypatch.undo()
+    monkeypatch.setattr(naming.Pool, "_keep", lambda *_: False)
+    compact(tmp_path / "a", tmp_path / "b", policy=Policy(keep_last=2))
     assert played(tmp_path / "b") == states(STORY)[-1]
 
 
-def _no_room(pool: naming.Pool) -> None:
-    pool._is_full, pool._slots, pool._waiting = True, {}, []
+def _no_room(*_: object) -> int:
+    raise OSError(28, "No space left on device")
 
 
 # -- the index ------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from journal.compaction import kinds
 from journal.compaction.blocks import JUDGED, PLAYED, STAGED, STAYING, Blocks
 from journal.compaction.judging import Judgement, judge
 from journal.compaction.ledger import Entangled
-from journal.compaction.naming import Naming, Pool
+from journal.compaction.naming import Naming
 from journal.compaction.numbers import Numbers
 from journal.compaction.policy import Policy
 from journal.compaction.runs import Gathering, NoNumbers, Room, Run, planned, runs_of
@@ -382,7 +382,7 @@ class _Inserts:
 def _write(planning: Planning, target: Target, folder: Path) -> Compaction:
     """Write what is kept."""
     resolver = Resolver.of(planning.reader)
-    with Store(folder) as store, Naming(resolver, Pool(folder)) as naming:
+    with Store(folder) as store, Naming(resolver, folder) as naming:
         inserts, outflow = _Inserts(planning, store, resolver), Outflow(target)
         whole = [run.numbers for run in inserts.runs if run.verbatim]
         verdict = planning.verdict(whole)
@@ -406,5 +406,5 @@ def _write_block(
         return
     for row in rows_of(block, flags) if count else ():
         while inserts.next_seq < row.seq:
-            outflow.put(naming.row(inserts.take(row.time)))
+            outflow.put(naming.row(inserts.take(row.time), is_merged=True))
         outflow.put(naming.row(row))

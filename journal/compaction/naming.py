@@ -20,26 +20,32 @@ from journal.pages import Resolver
 from journal.pages.sharing import named, whole_in
 
 POOL_COUNT_MAX = 1 << 18
-"""Pages whose bytes are kept in a file, to be compared: the last of them, 1 GiB."""
-_WRITTEN_COUNT = 64
+"""Pages that are known: the last of them. Merged ones stand in a file, of 1 GiB at most."""
 _TAG = MemoryPages.tag
 
 
 class Pool:
-    """Pages that were written, by the hashes of their bytes, which stand in a file without a name.
+    """Pages that were written, by the hashes of their bytes.
 
-    Where there is no room for that, no more are kept.
+    ``read`` gives the bytes of those that stand in the source; the others are kept in a file
+    without a name. Where there is no room for that, no more are.
     """
 
-    def __init__(self, folder: Path, digest: Callable[[bytes], int] = xxh3_64_intdigest) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        read: Callable[[int, int], bytes | None],
+        digest: Callable[[bytes], int] | None = None,
+    ) -> None:
         self._folder = folder
-        self._digest = digest
+        self._read_source = read
+        self._digest = digest or xxh3_64_intdigest
         self._file = -1
         self._is_full = False
         self._slots: dict[int, int] = {}
         self._hashes, self._seqs, self._places = array("Q"), array("Q"), array("H")
+        self._is_kept = bytearray()
         self._next = 0
-        self._waiting: list[bytes] = []
 
     def close(self) -> None:
         """Let go of the file."""
@@ -47,66 +53,68 @@ class Pool:
             os.close(self._file)
             self._file = -1
 
-    def find(self, seq: int, place: int, page: bytes) -> tuple[int, int] | None:
-        """Where these bytes were written; if nowhere, they are now, at this event and index."""
+    def find(self, at: tuple[int, int], page: bytes, *, stands: bool) -> tuple[int, int] | None:
+        """Where these bytes were written; if nowhere, they are now, as this event and index.
+
+        Whether the same page ``stands`` there in the source, too, says where its bytes are.
+        """
         hashed = self._digest(page)
         slot = self._slots.get(hashed)
         if slot is None:
-            if not self._is_full:
-                self._put(hashed, seq, place, page)
+            self._put(hashed, at, page, stands=stands)
             return None
         if self._read(slot) != page:
             return None
         return self._seqs[slot], self._places[slot]
 
-    def _put(self, hashed: int, seq: int, place: int, page: bytes) -> None:
+    def _put(self, hashed: int, at: tuple[int, int], page: bytes, *, stands: bool) -> None:
         slot = self._next
+        if not stands and not self._keep(slot, page):
+            return
         if slot < len(self._hashes):
             old = self._hashes[slot]
             if self._slots.get(old) == slot:
                 del self._slots[old]
-            self._hashes[slot], self._seqs[slot], self._places[slot] = hashed, seq, place
+            self._hashes[slot], self._is_kept[slot] = hashed, not stands
+            self._seqs[slot], self._places[slot] = at
         else:
             self._hashes.append(hashed)
-            self._seqs.append(seq)
-            self._places.append(place)
+            self._is_kept.append(not stands)
+            self._seqs.append(at[0])
+            self._places.append(at[1])
         self._slots[hashed] = slot
-        self._waiting.append(page)
-        self._next = slot + 1
-        if len(self._waiting) >= _WRITTEN_COUNT or self._next == POOL_COUNT_MAX:
-            self._write()
-            self._next %= POOL_COUNT_MAX
+        self._next = (slot + 1) % POOL_COUNT_MAX
 
-    def _write(self) -> None:
-        waiting, self._waiting = self._waiting, []
+    def _keep(self, slot: int, page: bytes) -> bool:
+        """Keep the bytes of a page; whether there was room."""
+        if self._is_full:
+            return False
         try:
             if self._file < 0:
                 path = durable.temporary_beside(self._folder / "pool")
                 self._file = durable.create(path)
                 path.unlink()
-            data, at = b"".join(waiting), (self._next - len(waiting)) * PAGE_SIZE
-            if os.pwrite(self._file, data, at) < len(data):
-                raise OSError("cut short")
+            self._is_full = os.pwrite(self._file, page, slot * PAGE_SIZE) < PAGE_SIZE
         except OSError:
             self._is_full = True
-            self._slots = {}
+        return not self._is_full
 
-    def _read(self, slot: int) -> bytes:
-        behind = self._next - slot
-        if 0 < behind <= len(self._waiting):
-            return self._waiting[-behind]
-        return os.pread(self._file, PAGE_SIZE, slot * PAGE_SIZE)
+    def _read(self, slot: int) -> bytes | None:
+        if self._is_kept[slot]:
+            return os.pread(self._file, PAGE_SIZE, slot * PAGE_SIZE)
+        return self._read_source(self._seqs[slot], self._places[slot])
 
 
 class Naming:
     """Gives events of memory as they are to be written, in the order of their numbers.
 
-    A context manager. ``resolver`` looks up what events of the source name.
+    A context manager. ``resolver`` looks up what events of the source name; files stand in
+    ``folder``.
     """
 
-    def __init__(self, resolver: Resolver, pool: Pool) -> None:
+    def __init__(self, resolver: Resolver, folder: Path) -> None:
         self._resolver = resolver
-        self._pool = pool
+        self._pool = Pool(folder, resolver.page)
 
     def __enter__(self) -> Self:
         return self
@@ -125,13 +133,13 @@ class Naming:
                     found[index] = payload
         return found
 
-    def row(self, row: Row) -> Row:
-        """An event as it is written."""
+    def row(self, row: Row, *, is_merged: bool = False) -> Row:
+        """An event as it is written; one that is not as in the source ``is_merged``."""
         if row.tag != _TAG:
             return row
-        return row._replace(payload=self.payload(row.seq, row.payload))
+        return row._replace(payload=self.payload(row.seq, row.payload, is_merged=is_merged))
 
-    def payload(self, seq: int, payload: bytes) -> bytes:
+    def payload(self, seq: int, payload: bytes, *, is_merged: bool = False) -> bytes:
         """The payload that event number ``seq``, one of memory, is written with.
 
         What nobody could look up, nobody can: it stays.
@@ -147,7 +155,8 @@ class Naming:
             return payload
         matches = []
         for place, page in pages:
-            stood = self._pool.find(seq, place, page)
+            stands = not is_merged and event.kinds[place] == PageKind.WHOLE
+            stood = self._pool.find((seq, place), page, stands=stands)
             if stood is not None:
                 matches.append((place, stood))
         if whole is event and not matches:
