@@ -60,6 +60,7 @@ WORKS = [
     Work("extract an archive", "a", "b", ("extract", "a", "--tar", "b")),
     Work("extract memory", "a", "b", ("extract", "a", "--memory", "b")),
 ]
+COMPACTIONS = [work for work in WORKS if work.command[0] == "compact"]
 
 
 def seen(folder: Path) -> Seen:
@@ -178,7 +179,7 @@ def interrupt_at_each(forks: Forking, field: Field, origin: Path, work: Work, st
     return len(calls[::step])
 
 
-@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.title)
+@pytest.mark.parametrize("work", COMPACTIONS, ids=lambda work: work.title)
 def test_what_a_killed_command_made_is_whole_or_not_there(
     forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
 ) -> None:
@@ -191,9 +192,6 @@ def test_what_a_command_made_that_was_killed_at_any_call_is_whole_or_not_there(
     forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
 ) -> None:
     count_states(kill_at_each(forks, field, origin, work, 1))
-
-
-COMPACTIONS = [work for work in WORKS if work.command[0] == "compact"]
 
 
 @pytest.mark.parametrize("work", COMPACTIONS, ids=lambda work: work.title)
