@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -310,3 +311,17 @@ def test_memory_mounts_of_any_name_are_rebuilt(tmp_path: Path, cache_dir: Path) 
         assert again.read_file("/deep/work/log") == files["/deep/work/log"]
         with pytest.raises(FileNotFoundError):
             again.read_file("/deep/work/nothing")
+
+
+def test_runs_that_are_over_keep_no_descriptors(tmp_path: Path, cache_dir: Path) -> None:
+    def run(number: int) -> int:
+        path = tmp_path / f"{number}"
+        with journal.record(guest("exit7"), path, cache=cache_dir) as recorder:
+            finished(recorder)
+        with journal.resume(path, cache=cache_dir) as recorder:
+            assert recorder.files == {}
+        del recorder
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    assert run(0) == run(1) == run(2)

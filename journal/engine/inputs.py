@@ -227,6 +227,9 @@ class FedSource:
         self._closed = False
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
+    def __del__(self) -> None:
+        os.close(self._event)  # whoever has it may still feed it when the run is over
+
     def feed(self, data: bytes) -> None:
         """Add bytes behind those that wait."""
         with self._lock:
