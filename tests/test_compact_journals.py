@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import journal
 from journal import Event, FormatError, Level, OptionError, Policy, Reader, Roll, Writer, codec
 from journal.compaction import compact, runs
+from journal.event import fields_of
 from journal.events import inputs, snapshots, threads
 from journal.events.descriptors import FileDescriptorSetSize
 from journal.events.memory import PAGE_SIZE, MemoryPages
@@ -326,6 +327,19 @@ def test_a_position_that_only_a_dropped_snapshot_tells_keeps_it(tmp_path: Path) 
     found = check(source, tmp_path / "target", Policy())
     assert "one that is kept counts on one that is not" in found.reason
     assert len(found.snapshots) == 2
+
+
+def test_what_the_guest_heard_stays_in_front_of_what_nobody_can_go_on_from(tmp_path: Path) -> None:
+    """As in a part of a journal, which does not say what ran."""
+    heard = [inputs.ClockRead(clock=0, time=number) for number in range(9)]
+    first, (point, *_, closing) = snapshot(), snapshot()
+    assert isinstance(point, SafePoint)
+    second = [SafePoint(**fields_of(point) | {"whole": False}), closing]
+    source = write_events(tmp_path / "source", [*first, *heard, *second])
+    found = check(source, tmp_path / "target", Policy())
+    assert len(found.dropped_snapshots) == 1
+    kept = {one.seq for one in frames_of(tmp_path / "target")}
+    assert kept >= set(range(len(first), len(first) + len(heard)))
 
 
 def test_files_never_take_more_room_than_they_did(tmp_path: Path) -> None:

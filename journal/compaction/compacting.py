@@ -367,6 +367,8 @@ class _Inserts:
     def _room(self, point: Point) -> Room:
         planning = self._planning
         last = max(point.last_kept, planning.kept.last_below(point.seq), self._last_seq)
+        if not planning.front.inputs_go:
+            last = max(last, point.last_heard)
         floor = max(point.floor, self._last_seq)
         return Room(last, lambda: self._free(floor, last))
 

@@ -48,13 +48,15 @@ class Stage:
 class Point(NamedTuple):
     """A safe point of a snapshot, and what is in front of it that is kept anyhow.
 
-    ``time`` is in µs since the epoch. ``last_kept`` is the last event that is kept by its kind, and
-    ``floor`` the last that would make a safe point in front of it void; -1 where there is none.
+    ``time`` is in µs since the epoch. ``last_kept`` is the last event that is kept by its kind,
+    ``last_heard`` the last that is kept unless what the guest heard goes, and ``floor`` the last
+    that would make a safe point in front of it void; -1 where there is none.
     """
 
     seq: int
     time: int
     last_kept: int
+    last_heard: int
     floor: int
 
 
@@ -102,7 +104,7 @@ class Surveyor:
         self._stage = 0
         self._snapshot: int | None = None
         self._point: Point | None = None
-        self._last_kept = self._floor = -1
+        self._last_kept = self._last_heard = self._floor = -1
         self._module: hashlib._Hash | None = None
         self._in_preamble = False
 
@@ -126,6 +128,7 @@ class Surveyor:
             for (seq, tag, payload), time in zip(block.rows(indices), times, strict=True):
                 self._note(seq, tag, payload, time, block)
         self._last_kept = max(self._last_kept, _last_kept(block, block.count))
+        self._last_heard = max(self._last_heard, _last_heard(block, block.count))
         if self._in_preamble and not tags <= _PREAMBLE:
             self._end_preamble()
 
@@ -147,8 +150,10 @@ class Surveyor:
         if self._stage < seq:
             self.found.void.append(Stage(self._stage, seq))
         if tag == SafePoint.tag:
-            kept = max(self._last_kept, _last_kept(block, block.index(seq) or 0))
-            self._point, self._stage = Point(seq, time, kept, self._floor), seq
+            at = block.index(seq) or 0
+            kept = max(self._last_kept, _last_kept(block, at))
+            heard = max(self._last_heard, _last_heard(block, at))
+            self._point, self._stage = Point(seq, time, kept, heard, self._floor), seq
             return
         if tag == ClearEthereal.tag and self._snapshot is not None:
             self.found.cleared.add(self._snapshot)
@@ -174,7 +179,16 @@ class Surveyor:
 def _last_kept(block: Block, stop: int) -> int:
     """The last event of a block in front of index ``stop`` that is kept by its kind; -1: none."""
     kept = [tag for tag in set(block.tags) if tag in kinds.KEPT or tag not in kinds.KNOWN]
-    at = max((block.tags.rfind(tag, 0, stop) for tag in kept), default=-1)
+    return _last_of(block, stop, kept)
+
+
+def _last_heard(block: Block, stop: int) -> int:
+    """The last event of a block in front of index ``stop`` that the guest heard; -1: none."""
+    return _last_of(block, stop, kinds.CONSUMED.intersection(block.tags))
+
+
+def _last_of(block: Block, stop: int, tags: Iterable[int]) -> int:
+    at = max((block.tags.rfind(tag, 0, stop) for tag in tags), default=-1)
     return block.seq(at) if at >= 0 else -1
 
 
