@@ -322,6 +322,6 @@ def test_runs_that_are_over_keep_no_descriptors(tmp_path: Path, cache_dir: Path)
             assert recorder.files == {}
         del recorder
         gc.collect()
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     assert run(0) == run(1) == run(2)
