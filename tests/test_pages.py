@@ -697,3 +697,39 @@ def test_an_index_takes_little_memory_however_many_pages_there_are(tmp_path: Pat
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_a_journal_of_many_segments_has_one_index_beside_it(tmp_path: Path) -> None:
+    path, groups = tmp_path / "a", events(STORY)
+    roll = journal.Roll(size_bytes=1)
+    with PageIndex(path, key=KEY) as index, journal.Writer(path, roll=roll) as writer:
+        ends = [extend(writer, group, index) for group in groups[:2]]
+    assert len([*path.iterdir()]) > 1
+    with PageIndex(path, key=KEY) as index:
+        assert index.open()
+        with journal.Writer(path, roll=roll) as writer:
+            ends.append(extend(writer, groups[2], index))
+        assert index.check() == (index.count, 0, 0)
+    for end, state in zip(ends, states(STORY), strict=True):
+        assert played(path, end) == state
+    assert named_in(path) == named_in_one_file(tmp_path)
+
+
+def named_in_one_file(folder: Path) -> int:
+    written_with_index(folder / "one file", STORY)
+    return named_in(folder / "one file")
+
+
+def test_of_a_large_journal_only_the_end_is_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    long: History = [[(0, n, 1, n + 40 * at) for n in range(32)] for at in range(20)]
+    write(path, events(long))
+    with PageIndex(path, key=KEY) as index:
+        index.rebuild()
+        everything = index.count
+        assert not index.open(size_max=path.stat().st_size // 4)
+        assert index.count == 0
+        path_of(path).unlink(missing_ok=True)
+    with PageIndex(path, key=KEY) as index:
+        index.open(size_max=path.stat().st_size)
+        assert index.count == everything

@@ -84,8 +84,8 @@ class PageIndex:
     def open(self, *, size_max: int = CATCH_UP_SIZE_MAX) -> bool:
         """Be what the journal is now; whether what stood beside it was of use.
 
-        Pages that it did not know are looked at, in the last ``size_max`` bytes of the journal; of
-        0 bytes there are none.
+        Pages that it did not know are looked at, in about the last ``size_max`` bytes of the
+        journal; of 0 bytes there are none.
         """
         self._forget()
         try:
@@ -122,14 +122,13 @@ class PageIndex:
 
     def _catch_up(self, reader: Reader, size_max: int | None) -> None:
         """Take note of the pages behind the watermark."""
-        total = reader.size
-        for block in reader.blocks(self.last_seq + 1, _TAGS):
-            looks = size_max is None or total - block.offset <= size_max
-            for seq, _, payload in block.rows(block.select(_TAGS)):
-                if seq > self.last_seq:
-                    self.last_seq = seq
-                    for key, place in self._whole(payload) if looks else ():
-                        self._entries.put(key, seq, place)
+        start = self.last_seq + 1
+        if size_max is not None:
+            start = max(start, _near_the_end(reader, size_max))
+        for seq, _, payload in reader.rows(start, tags=_TAGS):
+            self.last_seq = seq
+            for hashed, place in self._whole(payload):
+                self._entries.put(hashed, seq, place)
         self._begun = self.last_seq + 1
 
     def _whole(self, payload: bytes) -> Iterator[tuple[int, int]]:
@@ -226,3 +225,11 @@ class PageIndex:
         if self._reader is not None:
             self._reader.close()
         self._reader = self._resolver = None
+
+
+def _near_the_end(reader: Reader, size: int) -> int:
+    """The number of an event with about so many bytes of journal behind it."""
+    found = reader.summary()
+    if found.size <= size:
+        return 0
+    return found.last_seq - (found.last_seq - found.first_seq + 1) * size // found.size
