@@ -37,7 +37,7 @@ Exit codes:
 Examples:
   journaltool run hello.wasm
   journaltool run -j work.journal --dir .::/work:ro --timeout 60 tool.wasm -v /work/in.txt
-  journaltool run --snapshot-period 60 --compact-growth 2 --max-memory 256MiB python.wasm -c 'print(1)'
+  journaltool run --snapshot-period 60 --compact-growth 2 python.wasm -c 'print(1)'
 """
 
 
