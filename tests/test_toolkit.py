@@ -22,7 +22,7 @@ import journal
 from journal import Frame, Policy, Question, Reader, Roll, Writer
 from journal.compaction import compact, compact_in_place
 from journal.concatenating import concat
-from journal.events.process import Level, Seal
+from journal.events.process import InstrumentedPart, Level, ProcessStart, Seal
 from journal.export import export_lines, import_lines
 from journal.export.parquet import export_parquet, import_parquet
 from journal.gathering import Gatherer
@@ -43,7 +43,16 @@ from journal.shapes import (
 )
 from journal.splitting import split
 from tests import compacted
-from tests.compacted import Story, foreign, frames_of, history, kept_of, states_of, write_story
+from tests.compacted import (
+    Story,
+    foreign,
+    frames_of,
+    history,
+    kept_of,
+    playable,
+    states_of,
+    write_story,
+)
 from tests.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
 from tests.test_snapshots import Run, often, resumed, spread
 
@@ -218,25 +227,32 @@ def check(source: Path, target: Path, chain: Sequence[str]) -> list[int]:
 
 @dataclass(frozen=True)
 class Told:
-    """A history that is written down in a journal: of ours at a level, or of another runtime."""
+    """A history that is written down in a journal: of ours at a level, or of another runtime.
+
+    It may lack what says what ran, as a part of a journal does.
+    """
 
     seed: int
     steps: int
     level: Level | None
+    is_part: bool = False
 
     @property
     def story(self) -> Story:
         """The history."""
         if self.level is None:
             return foreign(self.seed, self.steps, 9)
-        return history(self.seed, self.steps, 15, self.level)
+        story = history(self.seed, self.steps, 15, self.level)
+        return playable([row for row in story if row[0] not in PREAMBLE]) if self.is_part else story
 
 
+PREAMBLE = {ProcessStart.tag, InstrumentedPart.tag}
 stories = st.builds(
     Told,
     st.integers(0, 1 << 32),
     st.integers(1, 90),
     st.sampled_from([Level.FULL, Level.STATE, None]),
+    st.booleans(),
 )
 
 
@@ -251,10 +267,11 @@ def test_any_chain_of_operations_leads_to_the_same_states(
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_each_operation_leads_to_the_same_states(name: str, tmp_path: Path) -> None:
-    for number, level in enumerate((Level.FULL, Level.STATE, None)):
+    told = (Level.FULL, False), (Level.STATE, False), (None, False), (Level.FULL, True)
+    for number, (level, is_part) in enumerate(told):
         folder = tmp_path / str(number)
         folder.mkdir()
-        source = write_story(folder / "source", Told(number, 150, level).story)
+        source = write_story(folder / "source", Told(number, 150, level, is_part).story)
         check(source, made(source, [name], number), [name])
 
 
