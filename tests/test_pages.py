@@ -472,6 +472,15 @@ def _one_bit(path: Path) -> None:
     path.write_bytes(data)
 
 
+def _huge(path: Path) -> None:
+    os.truncate(path, 1 << 40)
+
+
+def _with_a_seal_of_zeros(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-32] + bytes(32))
+
+
 def _of_nobody(path: Path) -> None:
     """As somebody else would write it: everything fits but the secret."""
     with PageIndex(path.with_name(path.name.removesuffix(SUFFIX)), key=Key(b"x" * 32)) as index:
@@ -500,8 +509,8 @@ def _a_link(path: Path) -> None:
 
 
 HARM: list[Callable[[Path], object]] = [
-    Path.unlink, _truncated, _emptied, _noise, _all_noise, _one_bit, _of_nobody, _of_another,
-    _a_directory, _a_pipe, _a_link,
+    Path.unlink, _truncated, _emptied, _noise, _all_noise, _one_bit, _huge, _with_a_seal_of_zeros,
+    _of_nobody, _of_another, _a_directory, _a_pipe, _a_link,
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from glob import escape
+from hmac import compare_digest
 from pathlib import Path
 from struct import Struct
 from typing import Any, NamedTuple, Self
@@ -29,6 +30,8 @@ SUFFIX = ".pages"
 MAP_SIZE_MIN = 1 << 24
 MAP_SIZE_MAX = 1 << 36
 """Bytes of an index, at most: it is doubled up to that."""
+LOAD_SIZE_MAX = 1 << 30
+"""Bytes of one that is read when a run goes on: a larger one is made anew, of the journal's end."""
 PENDING_MAX = 1 << 14
 """Entries that are put in at once: sorted, they cost the least. A crash forgets them."""
 FILTER_SIZE = 1 << 22
@@ -290,7 +293,11 @@ def _copied(path: Path, descriptor: int, key: Key) -> Watermark | None:
     source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         size = os.fstat(source).st_size - _SEAL.size
-        if size <= 0 or size > MAP_SIZE_MAX:
+        seal = os.pread(source, _SEAL.size, size) if 0 < size <= LOAD_SIZE_MAX else b""
+        if len(seal) < _SEAL.size:
+            return None
+        magic, journal_id, seq, chain, length, digest = _SEAL.unpack(seal)
+        if magic != _MAGIC or length != size:
             return None
         hashed, at = key.hasher(), 0
         while at < size:
@@ -300,10 +307,8 @@ def _copied(path: Path, descriptor: int, key: Key) -> Watermark | None:
             hashed.update(part)
             os.pwrite(descriptor, part, at)
             at += len(part)
-        seal = os.pread(source, _SEAL.size, size)
-        magic, journal_id, seq, chain, length, digest = _SEAL.unpack(seal)
         hashed.update(seal[: -len(digest)])
-        if magic != _MAGIC or length != size or digest != hashed.digest():
+        if not compare_digest(digest, hashed.digest()):
             return None
         return Watermark(journal_id, seq - 1, chain)
     finally:
