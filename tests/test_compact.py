@@ -6,13 +6,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from journal.compaction import Policy
 from journal.holes import last_hole
 from tests.compacted import History, check, frames_of, histories, policies, write_story
 
 
+@example(History(84482, 192, 15), Policy(1, keep_within_seconds=0.01))
 @given(histories, policies)
 def test_what_is_left_plays_to_the_same_states(made: History, policy: Policy) -> None:
     with TemporaryDirectory() as name:

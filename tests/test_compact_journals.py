@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import journal
@@ -63,7 +63,8 @@ def test_of_a_journal_without_inputs_what_is_left_plays_to_the_same(
         check(source, Path(name) / "target", policy)
 
 
-@pytest.mark.deep
+@example(History(754, 176, 15), Policy(3, 34), Policy(3))  # others stand among a snapshot's parts
+@settings(max_examples=10)
 @given(histories, policies, policies)
 def test_what_was_compacted_can_be_compacted_by_another_policy(
     made: History, first: Policy, second: Policy

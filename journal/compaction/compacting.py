@@ -365,12 +365,18 @@ class _Inserts:
         self._is_first, self._last_seq = False, run.info.seq
 
     def _room(self, point: Point) -> Room:
-        planning = self._planning
-        last = max(point.last_kept, planning.kept.last_below(point.seq), self._last_seq)
+        planning, last_seq = self._planning, self._last_seq
+        anyhow = point.last_kept
         if not planning.front.inputs_go:
-            last = max(last, point.last_heard)
-        floor = max(point.floor, self._last_seq)
-        return Room(last, lambda: self._free(floor, last))
+            anyhow = max(anyhow, point.last_heard)
+
+        def last(stop: int) -> int:
+            if anyhow >= stop:
+                raise NoNumbers(f"event {anyhow} stands among the parts of a snapshot")
+            return max(anyhow, planning.kept.last_below(stop), last_seq)
+
+        floor = max(point.floor, last_seq)
+        return Room(last, lambda last: self._free(floor, last))
 
     def _free(self, floor: int, last: int) -> Iterator[int]:
         """Give the numbers between two that nobody has, from behind."""

@@ -127,12 +127,13 @@ def _staged_in(blocks: Iterable[Block]) -> Iterator[Frame]:
 class Room(NamedTuple):
     """Numbers that are free in front of a snapshot.
 
-    All between ``last``, which is taken, and what the run has behind its pages; ``more`` gives
-    those in front of ``last``, from behind.
+    ``last`` gives the last that is taken in front of another, which is that of what the run has
+    behind its pages: all between the two are free. It raises NoNumbers where others stand behind
+    that. ``more`` gives those that are free in front of one that is taken, from behind.
     """
 
-    last: int
-    more: Callable[[], Iterator[int]]
+    last: Callable[[int], int]
+    more: Callable[[int], Iterator[int]]
 
 
 def planned(
@@ -238,16 +239,16 @@ def _seqs_for(
     changed: "dict[int, array[int]]", moved: int, point: Point, stop: int, room: Room
 ) -> tuple[int, list[int]]:
     """How many pages an event has, and the numbers of a safe point, of pages, and of what moves."""
-    each = paging.EVENT_PAGES_MAX
-    free = stop - room.last - 1
+    each, last = paging.EVENT_PAGES_MAX, room.last(stop)
+    free = stop - last - 1
     while each < PAGES_MAX and _count(changed, each) + moved + 1 > free:
         each = min(2 * each, PAGES_MAX)
     count = _count(changed, each) + moved
     if count + 1 <= free:
-        first = min(point.seq, stop - count - 1)
+        first = max(last + 1, min(point.seq, stop - count - 1))
         return each, [first, *range(first + 1, first + 1 + count)]
-    seqs = list(range(room.last + 1, stop))[::-1]
-    for seq in room.more():
+    seqs = list(range(last + 1, stop))[::-1]
+    for seq in room.more(last):
         if len(seqs) > count:
             break
         seqs.append(seq)

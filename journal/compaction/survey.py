@@ -46,11 +46,12 @@ class Stage:
 
 
 class Point(NamedTuple):
-    """A safe point of a snapshot, and what is in front of it that is kept anyhow.
+    """A safe point of a snapshot, and what is in front of the snapshot that is kept anyhow.
 
     ``time`` is in µs since the epoch. ``last_kept`` is the last event that is kept by its kind,
-    ``last_heard`` the last that is kept unless what the guest heard goes, and ``floor`` the last
-    that would make a safe point in front of it void; -1 where there is none.
+    ``last_heard`` the last that is kept unless what the guest heard goes: behind the safe point
+    there are some where a compaction gave its pages other numbers. ``floor`` is the last that would
+    make a safe point in front of it void; -1 where there is none.
     """
 
     seq: int
@@ -144,16 +145,14 @@ class Surveyor:
             return
         if tag == Snapshot.tag:
             if self._point is not None:
-                self.found.points[seq] = self._point
+                kept, heard = self._last_in_front_of(block, seq)
+                self.found.points[seq] = self._point._replace(last_kept=kept, last_heard=heard)
             self._snapshot, self._stage, self._point = seq, seq + 1, None
             return
         if self._stage < seq:
             self.found.void.append(Stage(self._stage, seq))
         if tag == SafePoint.tag:
-            at = block.index(seq) or 0
-            kept = max(self._last_kept, _last_kept(block, at))
-            heard = max(self._last_heard, _last_heard(block, at))
-            self._point, self._stage = Point(seq, time, kept, heard, self._floor), seq
+            self._point, self._stage = Point(seq, time, -1, -1, self._floor), seq
             return
         if tag == ClearEthereal.tag and self._snapshot is not None:
             self.found.cleared.add(self._snapshot)
@@ -164,6 +163,12 @@ class Surveyor:
             assert isinstance(event, ProcessStart)
             self.found.levels.append(event.level)
             self._module, self._in_preamble = hashlib.sha256(), True
+
+    def _last_in_front_of(self, block: Block, seq: int) -> tuple[int, int]:
+        """The last event in front of one that is kept by its kind, and that the guest heard."""
+        at = block.index(seq) or 0
+        kept = max(self._last_kept, _last_kept(block, at))
+        return kept, max(self._last_heard, _last_heard(block, at))
 
     def end(self) -> Survey:
         """Nothing more comes."""
