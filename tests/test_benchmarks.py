@@ -159,6 +159,7 @@ def test_every_reader_finds_all_of_one_tag(tmp_path: Path) -> None:
 # -- the parts -------------------------------------------------------------------------------
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", sorted(log_suite.parts(1, TINY)))
 def test_a_part_measures_something(name: str) -> None:
     figures = list(log_suite.parts(1, TINY)[name]())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,6 +78,7 @@ def folded(path: Path, folder: Path, seq: int) -> Described:
     return made.described()
 
 
+@pytest.mark.deep
 @given(histories, st.data())
 def test_any_history_of_calls_is_folded_to_the_same(
     history: list[Operation], data: st.DataObject

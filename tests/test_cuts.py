@@ -66,6 +66,7 @@ def test_every_cut_reads_as_the_blocks_that_are_whole(path: Path, name: str) -> 
         assert passed == sorted([piece[:2] for piece in summary.debris] + last), size
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_writer_goes_on_behind_every_cut(path: Path, name: str) -> None:
     go_on_behind_cuts(path, SHAPES[name], STRIDE)

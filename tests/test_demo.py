@@ -13,6 +13,7 @@ from demo.run import Day, differences
 from tests.programs import ROOT
 
 
+@pytest.mark.deep
 def test_the_demonstration_tells_its_story(quickjs: Path) -> None:
     done = subprocess.run(
         [sys.executable, "demo/run.py"],

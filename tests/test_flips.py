@@ -112,6 +112,7 @@ def test_every_flipped_bit_of_a_small_journal_is_noticed(path: Path) -> None:
     check_flips(path, [data], 0, range(len(data) * 8))
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", SHAPES)
 def test_flipped_bits_of_every_shape_are_noticed(path: Path, name: str) -> None:
     data = SHAPES[name]

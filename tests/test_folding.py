@@ -77,6 +77,7 @@ def test_the_guests_make_every_effect_there_is_of_files(
     assert {HostCall.OPEN, HostCall.RENAME, HostCall.UNLINK, HostCall.MKDIR} <= refused
 
 
+@pytest.mark.deep
 def test_quickjs_s_files_are_folded(
     tmp_path: Path, cache_dir: Path, quickjs: Path, witness: Witness
 ) -> None:

@@ -575,6 +575,7 @@ def mutated(rows: list[Row], chance: random.Random) -> list[Row]:
     return rows
 
 
+@pytest.mark.deep
 @given(histories, st.integers(0, 1 << 32))
 def test_a_history_with_rows_out_of_place_is_refused_or_another_one(
     history: list[Operation], seed: int

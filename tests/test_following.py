@@ -74,6 +74,7 @@ def test_what_a_writer_adds_comes_once_and_in_order(path: Path, roll_size: int |
     assert followers[1].end() == list(range(100, last + 1))
 
 
+@pytest.mark.deep
 @SIZES
 def test_a_follower_goes_on_behind_a_killed_writer(path: Path, roll_size: int | None) -> None:
     LiveWriter(path, roll_size).end()

@@ -29,6 +29,7 @@ def test_a_journal_taken_apart_and_put_together_is_the_same() -> None:
                 assert [row[1:4] for row in reading(built).rows] == rows
 
 
+@pytest.mark.deep
 def test_mutations_get_past_the_hashes() -> None:
     believed = damaged = 0
     for number in range(200):

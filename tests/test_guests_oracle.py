@@ -63,6 +63,7 @@ def test_families_say_the_same_in_every_run(tmp_path: Path) -> None:
     assert first.stderr == b"to stderr\n"
 
 
+@pytest.mark.deep
 def test_a_worker_s_end_depends_on_its_input_alone(tmp_path: Path) -> None:
     def work(name: str, stdin: bytes) -> tuple[Outcome, dict[str, bytes | str]]:
         folder = tmp_path / name

@@ -190,6 +190,7 @@ def bombs() -> Iterator[tuple[str, Case]]:
     yield "nothing", _packed(b"", 1 << 16)
 
 
+@pytest.mark.deep
 def test_bombs_take_no_more_than_they_may(tmp_path: Path) -> None:
     answers = besiege_all(tmp_path, bombs())
     for name, answer in answers.items():

@@ -119,6 +119,7 @@ def test_the_same_module_gives_the_same_bytes(name: str) -> None:
         assert instrument(data, loops=loops) == instrument(data, loops=loops)
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("tool")
 @pytest.mark.parametrize("name", ["computing", "deep", "simd", "pointers", "globals", "start"])
 def test_an_instrumented_guest_says_the_same(name: str, tmp_path: Path) -> None:

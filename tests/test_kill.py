@@ -190,7 +190,7 @@ QUICK = [
 
 @pytest.mark.parametrize(
     ("aim", "outputs", "place", "source", "durability", "in_flight"),
-    QUICK,
+    [pytest.param(*one, marks=[pytest.mark.deep] * (at % 3 != 2)) for at, one in enumerate(QUICK)],
     ids=[" ".join((aim, kind.value.split(",")[0])) for aim, kind, *_ in QUICK],
 )
 def test_a_worker_that_is_killed_leaves_what_one_that_was_not_leaves(
@@ -235,13 +235,13 @@ def campaign(plan: Plan, name: str, batch: int, bench: Bench, folder: Path) -> N
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("batch", range(12))
+@pytest.mark.parametrize("batch", range(6))
 def test_a_worker_may_be_killed_at_any_time(batch: int, bench: Bench, tmp_path: Path) -> None:
     campaign(worker(), "worker", batch, bench, tmp_path)
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("batch", range(20))
+@pytest.mark.parametrize("batch", range(8))
 def test_a_script_may_be_killed_at_any_time(
     batch: int, quickjs: Path, bench: Bench, tmp_path: Path
 ) -> None:

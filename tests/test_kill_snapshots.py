@@ -163,7 +163,7 @@ def test_a_worker_with_snapshots_is_killed_and_ends_as_it_would(
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("batch", range(6))
+@pytest.mark.parametrize("batch", range(3))
 def test_a_worker_with_snapshots_may_be_killed_at_any_time(
     batch: int, bench: Bench, tmp_path: Path
 ) -> None:
@@ -186,7 +186,7 @@ def test_a_guest_may_be_killed_whatever_its_snapshots_are_taken_for(
 def test_a_guest_may_be_killed_while_it_is_sent_signals(bench: Bench, tmp_path: Path) -> None:
     plan = small("sleeper", "40", "15", options=BY_SIGNAL)
     taken: set[Trigger] = set()
-    for number in range(6):
+    for number in range(4):
         trial = tell_all(replace(plan, signals=SIGNALS), f"signals {number}", bench, tmp_path)
         taken |= {info.trigger for info in snapshots_in(trial.journal)}
     assert taken == {Trigger.EXPLICIT, Trigger.SIGALRM, Trigger.SIGTSTP, Trigger.SIGSTOP}
@@ -226,11 +226,11 @@ def test_a_guest_may_be_killed_at_any_step_of_taking_a_snapshot(
     where: str, after: bool, bench: Bench, tmp_path: Path
 ) -> None:
     chance, kills = random.Random(f"{where} {after}"), 0
-    for nth in (1, 2, 5):
+    for nth in (1, 5):
         plan = DOING[chance.choice([Trigger.EVENT_COUNT, Trigger.EXPLICIT])]
         second = Deed(where, chance.randint(1, 3), after=chance.random() < 0.5)
         kills += kill_at(Deed(where, nth, after), second, plan, bench, tmp_path)
-    assert kills > 3
+    assert kills > 2
 
 
 @pytest.mark.deep
@@ -239,11 +239,10 @@ def test_a_guest_may_be_killed_at_any_step_of_taking_a_snapshot(
 def test_a_guest_may_be_killed_at_any_step_of_going_on_from_a_snapshot(
     where: str, after: bool, bench: Bench, tmp_path: Path
 ) -> None:
-    kills = 0
-    for trigger, nth in ((Trigger.EVENT_COUNT, 7), (Trigger.EXPLICIT, 4)):
-        first = Deed("journal.engine.snapshotting:Camera.close", nth, after=True)
-        kills += kill_at(first, Deed(where, 1, after), DOING[trigger], bench, tmp_path)
-    assert kills >= 4, "the second kill comes too"
+    trigger, nth = (Trigger.EVENT_COUNT, 7) if after else (Trigger.EXPLICIT, 4)
+    first = Deed("journal.engine.snapshotting:Camera.close", nth, after=True)
+    kills = kill_at(first, Deed(where, 1, after), DOING[trigger], bench, tmp_path)
+    assert kills >= 2, "the second kill comes too"
 
 
 # -- the state itself ------------------------------------------------------------------------------

@@ -227,6 +227,7 @@ def test_quickjs_gives_the_same_under_both(
     compare_program(tmp_path, cache_dir, quickjs, ["qjs", "--std", "-e", QUICKJS_SCRIPT], kind, 5)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("kind", ["host", "memory"])
 def test_cpython_gives_the_same_under_both(
     tmp_path: Path, cache_dir: Path, cpython: Path, kind: str

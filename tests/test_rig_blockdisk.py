@@ -88,6 +88,7 @@ def cut_often(field: Field, kind: str, plan: api.Plan, seed: int, states: int) -
     return states
 
 
+@pytest.mark.deep
 @on_each_kind
 def test_any_subset_of_unflushed_sectors_may_be_lost(
     field: Field, kind: str, count_states: Count

@@ -162,7 +162,7 @@ def test_a_power_cut_while_threads_wait_keeps_what_was_promised(
 def test_many_power_cuts_keep_what_was_promised(
     field: Field, plan: api.Plan, count_states: Count
 ) -> None:
-    count_states(sum(try_states(field, plan, seed, 10, chance=0.7) for seed in range(100, 112)))
+    count_states(sum(try_states(field, plan, seed, 10, chance=0.7) for seed in range(100, 106)))
 
 
 @pytest.mark.deep
@@ -171,7 +171,7 @@ def test_many_power_cuts_after_failures_of_the_disk_keep_what_was_promised(
     field: Field, plan: api.Plan, count_states: Count
 ) -> None:
     states = 0
-    for seed in range(1000, 1100):
+    for seed in range(1000, 1050):
         faults = some_faults(random.Random(seed))
         states += try_states(field, plan, seed, 4, *faults, chance=0.2)
     count_states(states)
@@ -183,7 +183,7 @@ def test_many_power_cuts_while_threads_wait_keep_what_was_promised(
     field: Field, plan: api.Plan, count_states: Count
 ) -> None:
     states = 0
-    for seed in range(100, 130):
+    for seed in range(100, 115):
         faults = some_faults(random.Random(seed)) if seed % 3 == 0 else []
         work = workloads.write_together
         states += try_states(field, plan, seed, 4, *faults, work=work, chance=0.4)

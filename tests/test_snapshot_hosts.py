@@ -138,6 +138,7 @@ def test_what_a_replay_compares_needs_no_directory(tmp_path: Path, cache_dir: Pa
             assert found.checked
 
 
+@pytest.mark.deep
 def test_a_file_that_was_unlinked_while_it_was_open_is_gone_behind_a_snapshot(
     tmp_path: Path, cache_dir: Path, copied: Callable[[Path], None]
 ) -> None:
@@ -162,6 +163,7 @@ def test_a_file_that_was_unlinked_while_it_was_open_is_gone_behind_a_snapshot(
     assert behind.count(False) > 4
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("stage", [1, 3, 4, 6])
 @pytest.mark.parametrize("one", KEPT, ids=str)
 def test_a_guest_that_was_killed_goes_on_in_its_own_directory_from_its_newest_snapshot(

@@ -51,6 +51,7 @@ def in_loops(path: Path) -> list[journal.SnapshotInfo]:
     return [info for info in snapshots_in(path) if info.entry and not info.function]
 
 
+@pytest.mark.deep
 def test_from_each_snapshot_in_its_loops_a_guest_goes_on_exactly(
     tmp_path: Path, cache_dir: Path
 ) -> None:
@@ -210,6 +211,7 @@ def test_snapshots_at_calls_and_in_loops_go_together(tmp_path: Path, cache_dir: 
     assert journal.verify_replay(path, cache=cache_dir).holds
 
 
+@pytest.mark.deep
 def test_a_snapshot_in_a_loop_is_not_found_again_and_that_is_said(
     tmp_path: Path, cache_dir: Path
 ) -> None:

@@ -217,6 +217,7 @@ def test_what_a_guest_does_sets_off_a_trigger_and_each_snapshot_resumes(
     check_each(path, run, cache_dir, stdin=case.stdin, network=case.network)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_what_is_not_armed_does_not_fire(case: Case, tmp_path: Path, cache_dir: Path) -> None:
     path = tmp_path / "run.journal"

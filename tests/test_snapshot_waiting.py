@@ -222,9 +222,8 @@ def sleeping(clock: int, absolute: bool) -> bytes:
                 (i32.const 1) (i32.const 320) (i32.const 1) (i32.const 300)))))""")
 
 
-@pytest.mark.parametrize(
-    "stacks", [Stacks.ALWAYS, pytest.param(Stacks.NEVER, marks=pytest.mark.deep)]
-)
+@pytest.mark.deep
+@pytest.mark.parametrize("stacks", [Stacks.ALWAYS, Stacks.NEVER])
 @pytest.mark.parametrize("absolute", [False, True], ids=["relative", "absolute"])
 @pytest.mark.parametrize("clock", [0, 1], ids=["realtime", "monotonic"])
 def test_a_sleep_gets_no_longer_by_snapshots(
