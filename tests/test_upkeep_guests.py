@@ -74,6 +74,37 @@ def test_a_run_that_is_stopped_is_compacted_when_it_is_closed_and_goes_on(
     assert end.stdout == b"".join(LINES)
 
 
+def test_a_run_ends_well_whatever_comes_of_compacting_it(tmp_path: Path, cache_dir: Path) -> None:
+    path, notes = tmp_path / "j", list[str]()
+    with journal.record(
+        guest("exit7"), path, cache=cache_dir, upkeep=Upkeep(on_close=True), note=notes.append
+    ) as recorder:
+        assert ended(recorder).outcome.code == 7
+        (tmp_path / "gone").mkdir()
+        path.rename(tmp_path / "gone" / "j")
+    assert notes == ["the journal stays as it is, and was not compacted: No such file or directory"]
+    assert frames_of(tmp_path / "gone" / "j")
+
+
+def test_what_cannot_be_compacted_is_told_and_the_run_goes_on(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journal.compaction.apart.sys.executable", str(tmp_path / "nothing"))
+    path, notes = tmp_path / "j", list[str]()
+    with journal.record(
+        guest("cat"), path, cache=cache_dir, upkeep=Upkeep(every_events=10), note=notes.append
+    ) as recorder:
+        for line in LINES[:20]:
+            recorder.feed(line)
+        until(lambda: bool(notes))
+        recorder.feed(b"and on\n")
+        recorder.close_stdin()
+        assert ended(recorder).stdout == b"".join(LINES[:20]) + b"and on\n"
+        assert recorder.compactions == 0
+    assert "was not compacted" in notes[0]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["j"]
+
+
 def test_what_a_page_index_names_stays_so_both_are_refused(tmp_path: Path, cache_dir: Path) -> None:
     with pytest.raises(OptionError, match="page index"):
         journal.record(

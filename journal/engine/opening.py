@@ -112,7 +112,7 @@ def record(
         process.begin_session()
         writer.publish()
         run = Run(process, settings.native_stack_size)
-        return Recorder(writer, streams, interrupter, run=run, upkeep=upkeep)
+        return Recorder(writer, streams, interrupter, run=run, upkeep=upkeep, note=note)
 
 
 def _check(snapshots: Snapshots, upkeep: "Upkeep | None") -> None:
@@ -228,8 +228,15 @@ def resume(
                 pages.open()
             live = run(writer, streams.outlets)
             live.process.mounts.check_hosts()
-            reader = journal.reader
-            return Recorder(writer, streams, interrupter, run=live, reader=reader, upkeep=upkeep)
+            return Recorder(
+                writer,
+                streams,
+                interrupter,
+                run=live,
+                reader=journal.reader,
+                upkeep=upkeep,
+                note=note,
+            )
         deliver_rest(writer, streams.outlets, delivered, journal.writes(), interrupter)
         nowhere = {stream: Outlet(TargetKind.CAPTURED) for stream in streams.outlets}
         return Recorder(

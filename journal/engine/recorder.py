@@ -13,14 +13,14 @@ from journal.engine.inputs import BytesSource, FedSource, Interrupter, Source, s
 from journal.engine.outputs import STDERR, STDIN, STDOUT, Outlet
 from journal.engine.process import Outcome, Process
 from journal.engine.standstill import Standstill
-from journal.errors import OptionError
+from journal.errors import JournalError, OptionError
 from journal.events.snapshots import Trigger
 from journal.events.streams import TargetKind
 from journal.reader import Reader
 from journal.writer import Writer
 
 if TYPE_CHECKING:
-    from journal.compaction import Tending, Upkeep
+    from journal.compaction import Online, Tending, Upkeep
 
 THREAD_STACK_EXTRA = 16 << 20  # for Python below and above the guest's calls
 
@@ -73,9 +73,11 @@ class Recorder:
         replay: Callable[[], Run] | None = None,
         reader: Reader | None = None,
         upkeep: "Upkeep | None" = None,
+        note: Callable[[str], object] = len,  # nobody listens
     ) -> None:
         self._writer = writer
         self._upkeep = upkeep
+        self._note = note
         self._tending: Tending | None = None
         self._reader = reader
         self._streams = streams
@@ -118,8 +120,14 @@ class Recorder:
         from journal.compaction import Tending  # most runs need none
 
         # what is replayed is read from the journal as it was
-        self._tending = Tending(self._writer, upkeep, may=lambda: not process.tape.replaying)
+        self._tending = Tending(
+            self._writer, upkeep, may=lambda: not process.tape.replaying, tell=self._hear
+        )
         self._tending.start()
+
+    def _hear(self, found: "Online | JournalError") -> None:
+        if isinstance(found, JournalError):
+            self._note(f"the journal stays as it is, and was not compacted: {found}")
 
     def _start_thread(self, run: Run) -> None:
         self._thread = started(lambda: self._work(run.process), run.stack_size)
@@ -279,9 +287,18 @@ class Recorder:
         finally:
             self._interrupter.close()
         if self._upkeep is not None and self._upkeep.on_close:
-            from journal.compaction import compact_in_place
+            self._compact(self._upkeep)
 
-            compact_in_place(self.path, policy=self._upkeep.policy)
+    def _compact(self, upkeep: "Upkeep") -> None:
+        """Compact what has been closed; a run has ended well, whatever comes of that."""
+        from journal.compaction import compact_in_place
+
+        try:
+            compact_in_place(self.path, policy=upkeep.policy)
+        except JournalError as error:
+            self._hear(error)
+        except OSError as error:
+            self._note(f"the journal stays as it is, and was not compacted: {error.strerror}")
 
 
 def started(work: Callable[[], None], stack_size: int) -> threading.Thread:
