@@ -14,6 +14,7 @@ from tests.compacted import History, check, frames_of, histories, policies, writ
 
 
 @example(History(84482, 192, 15), Policy(1, keep_within_seconds=0.01))
+@example(History(198, 92, 5), Policy(1, keep_within_seconds=0.01))  # cut, and made longer again
 @given(histories, policies)
 def test_what_is_left_plays_to_the_same_states(made: History, policy: Policy) -> None:
     with TemporaryDirectory() as name:

@@ -355,10 +355,21 @@ class SpanFile(MemoryFile):
 
     def set_size(self, size: int, now: int) -> None:
         """Cut it, or lengthen it with zeros."""
+        self.keeper.take(size - self.node.size)
+        self.node.spans.cut(size, self.keeper.ledger.seq)
+        self._resize(size, now)
+
+    def lengthen(self, size: int, now: int) -> None:
+        """Lengthen it with zeros: who saw to it that nothing stands there is who did before.
+
+        By itself, in front of something that stood there once, such an event would do nothing.
+        """
+        self.keeper.take(size - self.node.size)
+        self._resize(size, now)
+
+    def _resize(self, size: int, now: int) -> None:
         node, seq = self.node, self.keeper.ledger.seq
-        self.keeper.take(size - node.size)
         node.size, node.sized = size, seq
-        node.spans.cut(size, seq)
         node.changed(now)
         node.owners.changed(seq)
 

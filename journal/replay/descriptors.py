@@ -103,7 +103,7 @@ def _(event: descriptors.FileDescriptorAllocate, host: Host) -> None:
         return
     file = host.table.thing(event.fd, OpenFile).file
     if event.offset + event.len > file.size():
-        file.set_size(event.offset + event.len, host.now)
+        file.lengthen(event.offset + event.len, host.now)
 
 
 @apply.register

@@ -314,6 +314,10 @@ class MemoryFile:
             del kept[size:]
         self._node.changed(now)
 
+    def lengthen(self, size: int, now: int) -> None:
+        """Lengthen it with zeros: it is shorter."""
+        self.set_size(size, now)
+
     def set_times(self, times: Times, now: int) -> None:
         """Set its times."""
         set_times(self._node, times, now)

@@ -50,6 +50,9 @@ class File(Protocol):
     def set_size(self, size: int, now: int) -> None:
         """Cut it, or lengthen it with zeros."""
 
+    def lengthen(self, size: int, now: int) -> None:
+        """Lengthen it with zeros: it is shorter."""
+
     def set_times(self, times: Times, now: int) -> None:
         """Set its times."""
 
