@@ -65,17 +65,16 @@ def replace(path: PathLike, content: bytes | Callable[[BinaryIO], object]) -> No
     sync_directory(target.parent)
 
 
-def take_place(beside: PathLike, path: PathLike, done: Callable[[], object] = bool) -> None:
+def take_place(beside: PathLike, path: PathLike) -> None:
     """Let what stands ``beside``, synced, have the name of a file or a directory, for good.
 
-    The old file is gone; an old directory has the other name then. ``done`` is called when the
-    name leads to the new one, which only a sync behind that lets survive a power cut.
+    The old file is gone; an old directory has the other name then. Where it raises, the name may
+    lead to the new one, and a power cut may undo that.
     """
     if Path(path).is_dir():
         _exchange(os.fsencode(beside), os.fsencode(path))
     else:
         Path(beside).replace(path)
-    done()
     sync_directory(Path(path).parent)
 
 

@@ -1,7 +1,6 @@
 """Going on in another journal, which takes the place of the one that a writer has open."""
 
 import os
-import stat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,18 +35,20 @@ class Successor:
     """What a writer is to go on in: open and locked, and brought up to what that has written.
 
     Its events are the writer's, up to some number, or what those lead to; it is gone when it does
-    not take the place.
+    not take the place. ``is_placed`` when the journal's name leads here, or may.
     """
 
     def __init__(self, path: Path, beside: Path, journal_id: bytes, old: Appender) -> None:
         self._path = Path(os.path.realpath(path))
         self._beside = beside
-        self._is_placed = False
+        self.is_placed = self._is_settled = False
         self.copied_size = self.rest_size = 0
         self._files = Files(self._path)
         try:
             if not beside.exists() or beside.is_dir() != self._files.is_directory:
                 raise OptionError(f"{beside} is no journal like {path}")
+            segments.check_alone(self._path)
+            self._known = beside.stat()
             wish = Wish(beside, False, True, journal_id, old.clock, Mode.STRICT)
             self.appender = Appender(wish, old.rolls, old.keeps)
         except BaseException:
@@ -68,7 +69,7 @@ class Successor:
         """Copy the rest, and take the place; nothing is written to the old one any more.
 
         Raises before it has changed anything; or when nobody can know what would be there after a
-        crash: then it ``is_placed``, and can never be written again.
+        crash: then, too, it ``is_placed``, and neither can ever be written again.
         """
         new, self.rest_size = self.appender, self._copy()
         if new.next_seq != old.next_seq:
@@ -76,31 +77,30 @@ class Successor:
             raise OptionError(f"{self._beside} {reason}")
         new.sync()
         new.when_poisoned, new.written_size = old.when_poisoned, old.written_size
+        # an interrupt may come between any two steps: neither is believed until it is known which
+        self.is_placed = True
+        old.failure = new.failure = InterruptedError("the one takes the place of the other")
         try:
-            self._beside.chmod(stat.S_IMODE(self._path.stat().st_mode))
-            durable.take_place(self._beside, self._path, self._placed)
-        except OSError as error:
-            if self._is_placed:
+            segments.dress(self._beside, self._path.stat())
+            durable.take_place(self._beside, self._path)
+        except BaseException as error:
+            if not segments.is_at(self._beside, self._known):
                 new.poison(error, "it was replaced, and that may not last")
+            self.is_placed, old.failure = False, None
+            if not isinstance(error, OSError):
+                raise
             reason = f"{self._path} cannot be replaced: {error.strerror or error}"
             raise StorageError(reason, old.durable_upto) from error
-
-    def _placed(self) -> None:
-        self._is_placed = True
-        self.appender.moved(self._path)
-
-    @property
-    def is_placed(self) -> bool:
-        """Whether the journal's name leads here, though after a crash it may not yet."""
-        return self._is_placed
+        new.moved(self._path)
+        new.failure, self._is_settled = None, True
 
     def close(self) -> None:
         """Let go of the old one; of the new one as well, where it has not taken the place."""
         self._files.close()
-        if not self._is_placed:
+        if not self.is_placed:
             self.appender.close()
             segments.remove(self._beside)
-        elif self.appender.failure is None and self._beside.exists():
+        elif self._is_settled and self._beside.exists():
             segments.remove(self._beside)  # a directory: its name is the old one's now
 
     def _copy(self) -> int:

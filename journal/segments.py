@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal import segment
-from journal.errors import FormatError, NotAJournal
+from journal.errors import FormatError, NotAJournal, OptionError
 from journal.segment import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.source import Source
 
@@ -40,11 +40,49 @@ def names_in(directory: int | str | os.PathLike[str]) -> list[str]:
         return sorted(entry.name for entry in entries if index_of(entry.name) is not None)
 
 
+def size_of(path: Path) -> int:
+    """Bytes of the file, or of the segment files, that a journal is."""
+    files = [path / name for name in names_in(path)] if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
+
+
+def check_alone(path: Path) -> None:
+    """Refuse a directory that has something else than segments, which would be gone with it."""
+    if not path.is_dir():
+        return
+    known = {*names_in(path), *_left_in(path)}
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in known)
+    if others:
+        raise OptionError(f"{path} has {others[0]!r} in it, which is no segment: move it away")
+
+
+def dress(path: Path, like: os.stat_result) -> None:
+    """Give a journal the owner and the mode of another."""
+    for file in (path, *path.iterdir()) if path.is_dir() else (path,):
+        found = file.stat()
+        if (found.st_uid, found.st_gid) != (like.st_uid, like.st_gid):
+            os.chown(file, like.st_uid, like.st_gid)
+    path.chmod(stat.S_IMODE(like.st_mode))
+
+
+def is_at(path: Path, known: os.stat_result) -> bool:
+    """Whether a path is known to lead to the file or directory of which this is known."""
+    try:
+        return os.path.samestat(known, path.stat())
+    except OSError:
+        return False
+
+
+def _left_in(path: Path) -> list[str]:
+    """The segments in a directory that a crash left without a name."""
+    return [entry.name for entry in path.glob(".*.tmp") if entry.is_file()]
+
+
 def remove(path: Path) -> None:
     """Take away a journal, a file or a directory of segments, as far as that goes."""
     with suppress(OSError):
         if path.is_dir():
-            for name in names_in(path):
+            for name in (*names_in(path), *_left_in(path)):
                 (path / name).unlink()
             path.rmdir()
         else:

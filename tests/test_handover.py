@@ -18,7 +18,9 @@ from journal import (
     OptionError,
     Reader,
     Roll,
+    StorageError,
     Writer,
+    durable,
 )
 from journal.block import Block
 from tests.compacted import frames_of
@@ -195,6 +197,53 @@ def test_a_follower_goes_on_in_the_new_one(tmp_path: Path, roll: Roll | None) ->
         rest: list[Frame] = [next(frames), next(frames)]
         assert [frame.seq for frame in first + rest] == list(range(102))
         assert [frame.payload for frame in rest] == [b"before", b"behind"]
+
+
+@pytest.mark.parametrize("roll", [None, SMALL], ids=["file", "directory"])
+@pytest.mark.parametrize("is_placed", [False, True], ids=["before", "after"])
+def test_interrupted_as_names_change_it_takes_nothing_that_might_be_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roll: Roll | None, is_placed: bool
+) -> None:
+    path, beside = tmp_path / "j", tmp_path / ".beside"
+    take_place = durable.take_place
+
+    def interrupted(one: Path, other: Path) -> None:
+        if is_placed:
+            take_place(one, other)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(durable, "take_place", interrupted)
+    with filled(path, 100, roll) as writer:
+        copied(path, beside, every=7, roll=roll)
+        writer.append_frame(201, b"before")
+        with pytest.raises(KeyboardInterrupt):
+            writer.go_on_in(beside)
+        monkeypatch.undo()
+        if is_placed:
+            with pytest.raises(StorageError):
+                writer.append_frame(201, b"behind")
+            with pytest.raises(StorageError):
+                writer.sync()
+        else:
+            assert writer.append_frame(201, b"behind") == 101
+            writer.sync()
+        with suppress(StorageError):
+            writer.close()
+    found = payloads(path)
+    assert found[100] == b"before"
+    assert (101 in found) == (not is_placed)
+    assert len(found) == (17 if is_placed else 102)
+
+
+def test_a_directory_with_something_else_in_it_keeps_it(tmp_path: Path) -> None:
+    path, beside = tmp_path / "j", tmp_path / ".beside"
+    with filled(path, 100, SMALL) as writer:
+        copied(path, beside, roll=SMALL)
+        (path / "notes").write_text("mine")
+        with pytest.raises(OptionError, match="'notes' in it"):
+            writer.go_on_in(beside)
+    assert (path / "notes").read_text() == "mine"
+    assert len(frames_of(path)) == 100
 
 
 # -- crashes -------------------------------------------------------------------------------------

@@ -230,18 +230,19 @@ class Planning:
         self,
         begin: Callable[[], AbstractContextManager[Target]],
         folder: Path,
-        needless: Callable[[Compaction], bool] = lambda found: False,
+        *,
+        even_needless: bool = True,
     ) -> Compaction:
         """Write what is kept to what ``begin`` gives; where snapshots cannot be merged, unmerged.
 
-        It is published unless that is ``needless``. Raises Failure where what would be kept does
-        not lead to the same states.
+        It is published, where nothing goes only if ``even_needless``. Raises Failure where what
+        would be kept does not lead to the same states.
         """
         while True:
             try:
                 with begin() as target:
                     found = _write(self, target, folder)
-                    if not needless(found):
+                    if even_needless or not found.is_needless:
                         target.publish()
                     return found
             except (Entangled, MalformedEvent, NoNumbers) as error:

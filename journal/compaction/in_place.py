@@ -4,7 +4,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from journal import durable, segments
@@ -13,7 +13,7 @@ from journal.commit import Commit
 from journal.compaction.compacting import Compaction, Planning
 from journal.compaction.policy import Policy
 from journal.compaction.writing import Nobody
-from journal.errors import JournalLocked, NotAJournal, OptionError, StorageError
+from journal.errors import JournalLocked, NotAJournal, StorageError
 from journal.mending import Progress, nobody
 from journal.reader import Reader
 from journal.writer import Writer
@@ -50,18 +50,13 @@ def compact_in_place(
             )
 
         try:
-            found = planning.carried_out(begin, target.parent, needless=_needless)
-            if not _needless(found):
+            found = planning.carried_out(begin, target.parent, even_needless=False)
+            if not found.is_needless:
                 _put(beside, target, old)
         except BaseException as error:
             _clear(beside, old, has_failed=isinstance(error, StorageError))
             raise
         return found
-
-
-def _needless(found: Compaction) -> bool:
-    """Whether nothing went."""
-    return (found.events, found.size) == (found.kept_events, found.kept_size)
 
 
 @contextmanager
@@ -76,69 +71,32 @@ def _locked(path: Path) -> Iterator[os.stat_result]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise JournalLocked(f"{path} is being written by another process") from None
-        if not _is(found, path):
+        if not segments.is_at(path, found):
             raise JournalLocked(f"{path} is being replaced by another process")
-        if stat.S_ISDIR(found.st_mode):
-            _check_names(path)
+        segments.check_alone(path)
         yield found
     finally:
         os.close(descriptor)
 
 
-def _check_names(path: Path) -> None:
-    """Refuse a directory that has something else than segments: it would be gone."""
-    known = {*segments.names_in(path), *_left_in(path)}
-    others = sorted(entry.name for entry in path.iterdir() if entry.name not in known)
-    if others:
-        raise OptionError(f"{path} has {others[0]!r} in it, which is no segment: move it away")
-
-
-def _left_in(path: Path) -> list[str]:
-    """The segments in a directory that a crash left without a name."""
-    return [entry.name for entry in path.glob(".*.tmp") if entry.is_file()]
-
-
 def _put(beside: Path, target: Path, old: os.stat_result) -> None:
     """Let what stands beside take the name of a journal."""
-    placed: list[Path] = []
+    known = beside.stat()
     try:
-        _dress(beside, old)
-        durable.take_place(beside, target, lambda: placed.append(target))
+        segments.dress(beside, old)
+        durable.take_place(beside, target)
     except OSError as error:
+        placed = segments.is_at(target, known)
         what = "is replaced, but a power cut may undo that" if placed else "cannot be replaced"
         raise StorageError(f"{target} {what}: {error.strerror or error}", 0) from error
     if stat.S_ISDIR(old.st_mode):
-        _remove(beside)  # the old one
+        segments.remove(beside)  # the old one
 
 
 def _clear(beside: Path, old: os.stat_result, *, has_failed: bool) -> None:
     """Leave nothing beside a journal, but for an old directory that a power cut may bring back."""
-    if _is(old, beside):
+    if segments.is_at(beside, old):
         if has_failed:
             return
         durable.sync_directory(beside.parent)
-    _remove(beside)
-
-
-def _is(known: os.stat_result, path: Path) -> bool:
-    """Whether a path leads to something known."""
-    try:
-        return os.path.samestat(known, path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _dress(beside: Path, like: os.stat_result) -> None:
-    """Give the new journal the owner and the mode of the old one."""
-    for path in (beside, *beside.iterdir()) if beside.is_dir() else (beside,):
-        found = path.stat()
-        if (found.st_uid, found.st_gid) != (like.st_uid, like.st_gid):
-            os.chown(path, like.st_uid, like.st_gid)
-    beside.chmod(stat.S_IMODE(like.st_mode))
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        for name in _left_in(path):
-            (path / name).unlink()
-        segments.remove(path)
+    segments.remove(beside)

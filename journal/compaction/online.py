@@ -49,7 +49,7 @@ def compact_online(
     beside = durable.temporary_beside(path)
     try:
         found = compact_apart(path, beside, policy, writer.roll, stop)
-        size = _size_of(beside)
+        size = segments.size_of(beside)
     except BaseException:
         segments.remove(beside)
         raise
@@ -58,12 +58,6 @@ def compact_online(
         return Online(found, None, size)
     handover = writer.go_on_in(beside)
     return Online(found, handover, size + handover.copied_size + handover.rest_size)
-
-
-def _size_of(path: Path) -> int:
-    if not path.is_dir():
-        return path.stat().st_size
-    return sum((path / name).stat().st_size for name in segments.names_in(path))
 
 
 Tell = Callable[["Online | JournalError"], object]
@@ -95,7 +89,7 @@ class Tending:
         self._may = may
         self._tell = tell
         path = Path(os.path.realpath(writer.path))
-        size = _size_of(path) if path.exists() else 0
+        size = segments.size_of(path) if path.exists() else 0
         self._meter = Meter(upkeep, writer.next_seq, max(0, size - writer.size))
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
