@@ -73,6 +73,7 @@ def compact(
     exits.interruptible()
     with exits.told(about=source):
         from journal.compaction import Policy
+        from journal.segments import size_of
 
         target = None if dry_run else source if in_place else output
         policy = Policy(keep_last, keep_every, seconds)
@@ -82,9 +83,9 @@ def compact(
             piping.written_to(None if in_place else target, force) as new,
             progress.interruptible(shown) as report,
         ):
-            size = _size(old)
+            size = size_of(old)
             found = _compacted(old, old if in_place else new, policy, report, dry_run)
-            written = None if dry_run else _size(old if new is None else new)
+            written = None if dry_run else size_of(old if new is None else new)
         known = _known(found, source, target) | {"file_size": size, "new_file_size": written}
         _tell(known, to_pipe=piping.is_pipe(target), quiet=quiet, as_json=as_json)
 
@@ -114,14 +115,6 @@ def _seconds(text: str) -> float:
     if not re.fullmatch(SPAN, text, re.ASCII):
         raise typer.BadParameter(f"{text!r} is no span of time: write 90s, 10m, 1h30m or 7d")
     return nanoseconds(text) / 1e9
-
-
-def _size(journal: Path) -> int:
-    """Bytes on disk."""
-    from journal.segments import names_in
-
-    files = [journal / name for name in names_in(journal)] if journal.is_dir() else [journal]
-    return sum(file.stat().st_size for file in files)
 
 
 def _known(found: "Compaction", source: Path, target: Path | None) -> dict[str, Any]:

@@ -120,13 +120,11 @@ def resume(
         )
         snapshots = snapshotting.snapshots(wish)
         upkeep = upkeeping.upkeep(
-            upkeeping.Wish(
-                growth=compact_growth,
-                events=compact_events,
-                size=compact_bytes,
-                on_close=compact_on_close,
-                keep=compact_keep,
-            )
+            growth=compact_growth,
+            events=compact_events,
+            size=compact_bytes,
+            on_close=compact_on_close,
+            keep=compact_keep,
         )
         recorder = library.resume(
             journal,

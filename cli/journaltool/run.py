@@ -177,13 +177,11 @@ def run(
         )
         snapshots = snapshotting.snapshots(wish)
         upkeep = upkeeping.upkeep(
-            upkeeping.Wish(
-                growth=compact_growth,
-                events=compact_events,
-                size=compact_bytes,
-                on_close=compact_on_close,
-                keep=compact_keep,
-            )
+            growth=compact_growth,
+            events=compact_events,
+            size=compact_bytes,
+            on_close=compact_on_close,
+            keep=compact_keep,
         )
         variables = mounting.environment(env or (), os.environ)
         mounts = mounting.mounts(directory or (), memory or (), not no_root)

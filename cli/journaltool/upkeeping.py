@@ -1,6 +1,5 @@
 """Options that say when the journal of a run is compacted."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,30 +38,17 @@ KeepOption = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What the options say; see them."""
-
-    growth: float | None
-    events: int | None
-    size: int | None
-    on_close: bool
-    keep: int
-
-
-def upkeep(wish: Wish) -> "Upkeep | None":
-    """When the library is to compact; None where nothing is wished."""
-    if not wish.on_close and (wish.growth, wish.events, wish.size) == (None, None, None):
+def upkeep(
+    *, growth: float | None, events: int | None, size: int | None, on_close: bool, keep: int
+) -> "Upkeep | None":
+    """When the library is to compact, by what the options say; None where nothing is wished."""
+    if not on_close and (growth, events, size) == (None, None, None):
         return None
     from journal import OptionError, Policy, Upkeep
 
     try:
         return Upkeep(
-            Policy(wish.keep),
-            every_events=wish.events,
-            every_size=wish.size,
-            factor=wish.growth,
-            on_close=wish.on_close,
+            Policy(keep), every_events=events, every_size=size, factor=growth, on_close=on_close
         )
     except OptionError as error:
         raise typer.BadParameter(str(error)) from None

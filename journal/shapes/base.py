@@ -96,10 +96,26 @@ class Through(Shape):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        try:
+            self.finish()
+        except BaseException as failure:
+            self._leave(type(failure), failure, failure.__traceback__)
+            raise
+        self._leave(kind, error, trace)
+
+    def _leave(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if isinstance(self.inner, AbstractContextManager):
             self.inner.__exit__(kind, error, trace)
         else:
             self.inner.close()
+
+    def finish(self) -> object:
+        """Pass on what is left to be passed on, as before ``inner`` is closed: here nothing."""
 
     @property
     def next_seq(self) -> int:
@@ -124,8 +140,11 @@ class Through(Shape):
         self.inner.sync()
 
     def close(self) -> None:
-        """Close what it passes on to."""
-        self.inner.close()
+        """Pass on what is left, and close what it is passed on to."""
+        try:
+            self.finish()
+        finally:
+            self.inner.close()
 
 
 def copy(source: Source, sink: Sink) -> int:

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 from journal.block import BLOCK_COUNT_MAX, TIME_SPAN_MAX, Block, compressor
@@ -83,19 +82,6 @@ class Compacting(Through):
         elif inner.next_seq:
             self._windows.give_up("nobody says what there was before")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self._pass_on()
-        except BaseException as failure:
-            super().__exit__(type(failure), failure, failure.__traceback__)
-            raise
-        super().__exit__(kind, error, trace)
-
     @property
     def reason(self) -> str:
         """Why everything is passed on; empty where it is not."""
@@ -128,32 +114,25 @@ class Compacting(Through):
             or self._size + size > self._size_max
             or time - self._held[0].time > TIME_SPAN_MAX
         ):
-            self._pass_on()
+            self.finish()
         seq = self.next_seq
         self._held.append(Row(self._next_seq, tag, payload, time))
         self._next_seq += 1
         self._size += size
         self._time = time
         if len(self._held) >= self._events_max:
-            self._pass_on()
+            self.finish()
         return seq
 
     def flush(self) -> None:
         """Pass on what is held back, and let everybody who reads see it."""
-        self._pass_on()
+        self.finish()
         self.inner.flush()
 
     def sync(self) -> None:
         """Pass on what is held back, and make it durable."""
-        self._pass_on()
+        self.finish()
         self.inner.sync()
-
-    def close(self) -> None:
-        """Pass on what is held back, and close what it is passed on to."""
-        try:
-            self._pass_on()
-        finally:
-            self.inner.close()
 
     def _look_back(self, before: Source) -> None:
         """Play what there was before, a window at a time."""
@@ -169,7 +148,7 @@ class Compacting(Through):
         self._windows.pass_whole(rows)
         self._next_seq = max(self._next_seq, rows[-1].seq + 1) if rows else self._next_seq
 
-    def _pass_on(self) -> None:
+    def finish(self) -> None:
         """Sift what is held back, and pass on what stays of it; what is refused is still held."""
         self._hand_over()
         if not self._held:

@@ -1,7 +1,6 @@
 """Descriptors that a transaction opened and did not close, closed at its end."""
 
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 from journal.codec import decode
@@ -34,19 +33,6 @@ class AutoConsistent(Through):
         super().__init__(inner)
         self._open: set[int] = set()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.finish()
-        except BaseException as failure:
-            super().__exit__(type(failure), failure, failure.__traceback__)
-            raise
-        super().__exit__(kind, error, trace)
-
     @property
     def opened(self) -> frozenset[int]:
         """The descriptors that were opened through it, and are open."""
@@ -66,13 +52,6 @@ class AutoConsistent(Through):
         for fd in left:
             self.append(CloseFileDescriptor(fd=fd))
         return len(left)
-
-    def close(self) -> None:
-        """Close what is open, and then what it passes on to."""
-        try:
-            self.finish()
-        finally:
-            self.inner.close()
 
     def _note(self, event: Event) -> None:
         rule: Any = event.rule
