@@ -20,7 +20,16 @@ PathLike = str | os.PathLike[str]
 
 def sync_directory(path: PathLike) -> None:
     """Make the names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path, os.O_DIRECTORY)
+
+
+def sync_file(path: PathLike) -> None:
+    """Make what a file has durable; one that is a link is refused."""
+    _sync(path, os.O_NOFOLLOW)
+
+
+def _sync(path: PathLike, flags: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -3,10 +3,12 @@
 Files come into a new directory or a tar archive, memory into a file with holes where it is zeros.
 """
 
+import errno
 import os
-import shutil
+import secrets
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -87,8 +89,8 @@ def extract_files(
 
     A mount called ``/work`` is ``work`` in it. Times of modification are the guest's; only the
     owner may read them. Symbolic links say what the guest wrote: whoever follows them may be led
-    elsewhere. Nothing outside is touched. ``directory`` gets its name when all is there. Raises
-    OptionError for an event that is not there, NotPlayable, and what reading raises.
+    elsewhere. Nothing outside is touched. ``directory`` gets its name when all of it is durable.
+    Raises OptionError for an event that is not there, NotPlayable, and what reading raises.
     """
     target = Path(directory)
     check_target(target, [Path(source)])
@@ -98,13 +100,14 @@ def extract_files(
         with Reader(source) as reader, DirectoryHost(folder, limits) as host:
             play(reader.frames(tags=host.tags), host, upto=_behind(reader, at))
             mounts = _mounts_of_host(host)
-        found = _counted(folder, mounts)
+        found = _counted_and_synced(folder, mounts)
         if os.path.lexists(target):
             raise OptionError(f"{target} exists already")
         folder.rename(target)
-        return found
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
+    durable.sync_directory(target.parent)
+    return found
 
 
 def archive_files(
@@ -186,22 +189,60 @@ def _member(path: str, entry: Entry) -> tarfile.TarInfo:
     return info
 
 
-def _counted(folder: Path, mounts: tuple[str, ...]) -> Files:
-    """What stands in a directory, links not followed."""
+def _counted_and_synced(folder: Path, mounts: tuple[str, ...]) -> Files:
+    """What stands in a directory, links not followed; all of it is durable then."""
     files = directories = links = size = 0
     seen: set[int] = set()
-    for base, below, names in os.walk(folder):
-        for name in (*below, *names):
-            found = (Path(base) / name).lstat()
-            if (Path(base) / name).is_symlink():
-                links += 1
-            elif name in below:
-                directories += 1
-            else:
+    for directory in reversed(_directories(folder)):
+        directories += directory != folder
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                links += entry.is_symlink()
+                if not entry.is_file(follow_symlinks=False):
+                    continue
                 files += 1
-                size += found.st_size if found.st_ino not in seen else 0
-                seen.add(found.st_ino)
+                found = entry.stat(follow_symlinks=False)
+                if found.st_ino not in seen:
+                    seen.add(found.st_ino)
+                    size += found.st_size
+                    durable.sync_file(entry.path)
+        durable.sync_directory(directory)
     return Files(files, directories, links, size, mounts)
+
+
+def _directories(folder: Path) -> list[Path]:
+    """A directory and all below it, each behind the one that it is in.
+
+    > Why not ``os.walk``? It calls itself for each level, and a guest may make very many of them.
+    """
+    found = [folder]
+    for directory in found:  # which grows meanwhile
+        try:
+            with os.scandir(directory) as entries:
+                found += [Path(one.path) for one in entries if one.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise NotPlayable("the guest's directories are deeper than a path can say") from None
+    return found
+
+
+def _remove(folder: Path) -> None:
+    """Take a directory away, if it is there, as far as that goes.
+
+    > Why not ``shutil.rmtree``? As above. Each directory comes up before it is looked into.
+    """
+    with suppress(OSError):
+        above = [folder]
+        for directory in above:  # which grows meanwhile
+            for entry in list(os.scandir(directory)):
+                if entry.is_dir(follow_symlinks=False):
+                    above.append(folder / secrets.token_hex(16))
+                    Path(entry.path).rename(above[-1])
+                else:
+                    Path(entry.path).unlink()
+        for directory in reversed(above):
+            directory.rmdir()
 
 
 def _mounts_of_host(host: DirectoryHost | ModelHost) -> tuple[str, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,17 @@ from journal.events.paths import (
     PathSetTimes,
 )
 from journal.events.process import Mount, MountKind
-from journal.extracting import archive_files, environment_of, extract_files, extract_memory
+from journal.extracting import (
+    _remove,
+    archive_files,
+    environment_of,
+    extract_files,
+    extract_memory,
+)
 from journal.replay import Limits, NotPlayable
+from tests.rigs import needs
+from tests.rigs.fused import Served
+from tests.test_cli import inside
 from tests.test_split import recorded, snapshots_in
 
 __all__ = ["recorded"]
@@ -249,6 +259,94 @@ def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
         extract_files(source, tmp_path / "out")
     with pytest.raises(OptionError, match="has no event 99"):
         extract_files(source, tmp_path / "new", at=99)
+
+
+def test_directories_deeper_than_anything_calls_itself_are_extracted_or_refused(
+    tmp_path: Path,
+) -> None:
+    def nested(path: Path, depth: int) -> Path:
+        return written(path, mount("/d" * depth))
+
+    depth = sys.getrecursionlimit() + 100
+    assert extract_files(nested(tmp_path / "a", depth), tmp_path / "out").directories == depth
+    _remove(tmp_path / "out")
+    too_deep = nested(tmp_path / "b", 2040)
+    with pytest.raises(NotPlayable, match="deeper than a path can say"):
+        extract_files(too_deep, tmp_path / "out")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "b"]
+
+
+def without_links(path: Path) -> Path:
+    """A journal of a few files and directories."""
+    files = {f"file{number}": bytes([number]) * 9000 for number in range(6, 10)}
+    story: list[Event] = [mount("/"), CreateDirectory(fd=3, path="folder")]
+    story += [CreateDirectory(fd=3, path="folder/below"), opening(5, "folder/below/empty")]
+    for fd, (name, data) in enumerate(files.items(), 6):
+        story += [opening(fd, f"folder/{name}"), FileDescriptorWrite(fd=fd, offset=9, data=data)]
+    return written(path, *story, CreateHardLink(
+        old_fd=3, old_flags=0, new_fd=3, old_path="folder/file6", new_path="again"
+    ))  # fmt: skip
+
+
+def test_every_file_and_directory_is_synced_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, synced = without_links(tmp_path / "a"), list[Path]()
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    extract_files(source, tmp_path / "out")
+    *inside, last = synced
+    assert last == tmp_path
+    (folder,) = [path for path in inside if path.parent == tmp_path]
+    found = {str(path.relative_to(folder)) for path in inside}
+    inodes = {path.lstat().st_ino for path in (tmp_path / "out").rglob("*")}
+    assert {(tmp_path / "out" / name).lstat().st_ino for name in found - {"."}} == inodes
+    assert "." in found
+    assert "folder/below/empty" in found
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served("tests.rigs.faultfs", tmp_path_factory.mktemp("faultfs") / "mount") as served:
+        yield served
+
+
+def contents_of(path: Path) -> dict[str, bytes | None]:
+    """What a directory has, or an archive."""
+    if not path.is_dir():
+        return {"": path.read_bytes()}
+    found = {str(one.relative_to(path)): one for one in path.rglob("*")}
+    return {name: None if one.is_dir() else one.read_bytes() for name, one in found.items()}
+
+
+@needs.mark(needs.why_no_fuse())
+@pytest.mark.parametrize("option", ["--files", "--tar"])
+def test_what_is_extracted_survives_a_power_cut_and_before_nothing_has_its_name(
+    option: str, served: Served, tmp_path: Path
+) -> None:
+    source, target = without_links(tmp_path / "a"), served.mount_point / "out"
+    served.ask("begin", faults=(), size_max=0, calls=0)
+    assert inside("extract", source, option, target, at=tmp_path).returncode == 0
+    wanted = contents_of(target)
+    served.ask("cut")
+    for seed in range(40):
+        served.ask("crash", seed=seed)
+        assert contents_of(target) == wanted, f"in state {seed}"
+    states = set()
+    for calls in range(5, 2000, 12):
+        served.ask("begin", faults=(), size_max=0, calls=calls)
+        if inside("extract", source, option, target, at=tmp_path).returncode == 0:
+            break
+        for seed in range(4):
+            served.ask("crash", seed=seed)
+            states.add(target.exists())
+            assert not target.exists() or contents_of(target) == wanted, f"at {calls}, {seed}"
+    assert False in states
 
 
 # -- memory ---------------------------------------------------------------------------------------

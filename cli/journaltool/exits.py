@@ -136,7 +136,8 @@ def _system_reason(error: OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory"
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason
+    named = None if isinstance(error.filename, int) else error.filename  # a number is a descriptor
+    return f"{os.fsdecode(named)}: {reason}" if named else reason
 
 
 def _tell(error: Exception, reason: str, as_json: bool) -> None:

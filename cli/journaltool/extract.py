@@ -24,6 +24,8 @@ up to there: nothing else tells what it was.
 --files makes a new directory, --tar writes an archive: the files that the journal holds, with the
 guest's times, for the owner alone; a mount called /work is work in it. What directories of the host
 had is not in the journal. Symbolic links say what the guest wrote: follow them with care.
+
+A directory or a file gets its name when it is whole and durable.
 """
 
 EPILOG = """\b
