@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,75 @@ def test_filter_in_place_replaces_the_journal_when_the_new_one_is_whole(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     with journal.Writer(tmp_path / "a"):
         assert tool("filter", "a", "--in-place", at=tmp_path).returncode == 7
+
+
+def in_segments(path: Path) -> None:
+    """The story in a directory, a few events in each segment."""
+    with journal.Writer(path, roll=journal.Roll(1 << 10)) as writer:
+        for event in STORY:
+            writer.append(event)
+            writer.flush()
+
+
+@pytest.mark.parametrize("shape", [story, in_segments])
+def test_in_place_a_journal_stays_what_and_whose_it_was(
+    shape: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "a"
+    shape(path)
+    path.chmod(0o750)
+    if not os.geteuid():
+        os.chown(path, 12345, 54321)
+    old = path.stat()
+    with journal.Reader(path) as reader:
+        journal_id = reader.journal_id
+    (tmp_path / "link").symlink_to("a")
+    assert inside("filter", "link", "--in-place", "--group", "core", at=tmp_path).returncode == 0
+    new = path.stat()
+    assert (new.st_mode, new.st_uid, new.st_gid) == (old.st_mode, old.st_uid, old.st_gid)
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "link"]
+    assert seqs(path) == [0, 7]
+    with journal.Writer(path) as writer:
+        assert writer.journal_id == journal_id
+        writer.append(ProcessExit(exit_code=1))
+    assert seqs(path) == [0, 7, 8]
+
+
+def refused_in_place(folder: Path) -> tuple[int, str]:
+    """The exit code, and the one sentence, of what must leave all as it is."""
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = inside("filter", "a", "--in-place", "--group", "core", at=folder)
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert after == before
+    (sentence,) = done.stderr.decode().splitlines()
+    return done.returncode, sentence
+
+
+@pytest.mark.parametrize("shape", [story, in_segments])
+def test_in_place_a_journal_that_is_being_written_or_damaged_is_left_alone(
+    shape: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "a"
+    shape(path)
+    with journal.Writer(path):
+        code, sentence = refused_in_place(tmp_path)
+    assert (code, "is being written by another process" in sentence) == (7, True)
+    last = max(path.iterdir()) if path.is_dir() else path
+    data = bytearray(last.read_bytes())
+    data[100:300] = bytes(200)
+    last.write_bytes(data)
+    code, sentence = refused_in_place(tmp_path)
+    assert code in (3, 5, 6)
+    assert "at offset" in sentence
+
+
+def test_in_place_a_directory_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+    in_segments(tmp_path / "a")
+    (tmp_path / "a" / "notes").touch()
+    code, sentence = refused_in_place(tmp_path)
+    assert code == 1
+    assert "'notes' in it, which is no segment" in sentence
 
 
 def test_filter_writes_over_nothing_unless_told(tmp_path: Path) -> None:

@@ -25,9 +25,10 @@ from tests.compacted import START, frames_of, history, write_story
 from tests.rigs import needs
 from tests.rigs.faults import Fault
 from tests.rigs.fused import Served
+from tests.test_cli import inside
 
 Count = Callable[[int], None]
-Compacts = Callable[[Path], Compaction]
+Compacts = Callable[[Path], object]
 STORY = history(5, 200, 15)
 CALLS_MAX = 2000
 
@@ -256,8 +257,15 @@ def beside(path: Path) -> Compaction:
     return compact(path, path.with_name("target"))
 
 
+def filter_in_place(path: Path) -> None:
+    """Put in the place of a journal what one group of its events is."""
+    done = inside("filter", path, "--in-place", "--group", "files", at=path.parent.parent)
+    if done.returncode:
+        raise OSError(done.stderr.decode())
+
+
 @needs.mark(needs.why_no_fuse())
-@pytest.mark.parametrize("compacts", [compact_in_place, beside])
+@pytest.mark.parametrize("compacts", [compact_in_place, beside, filter_in_place])
 def test_a_power_cut_at_some_calls_leaves_the_old_or_the_new(
     served: Served, tmp_path: Path, compacts: Compacts, count_states: Count
 ) -> None:
@@ -266,7 +274,7 @@ def test_a_power_cut_at_some_calls_leaves_the_old_or_the_new(
 
 @pytest.mark.deep
 @needs.mark(needs.why_no_fuse())
-@pytest.mark.parametrize("compacts", [compact_in_place, beside])
+@pytest.mark.parametrize("compacts", [compact_in_place, beside, filter_in_place])
 def test_a_power_cut_at_any_call_leaves_the_old_or_the_new(
     served: Served, tmp_path: Path, compacts: Compacts, count_states: Count
 ) -> None:

@@ -51,6 +51,11 @@ WORKS = [
     Work("compact and replace", "a", "old", ("compact", "a", "-o", "old", "--force")),
     Work("filter", "a", "b", ("filter", "a", "-o", "b", "--group", "files")),
     Work("filter in place", "a", "a", ("filter", "a", "--in-place", "--group", "files")),
+    Work(
+        "filter a directory in place",
+        *("parts", "parts"),
+        ("filter", "parts", "--in-place", "--group", "files"),
+    ),
     Work("split", "a", "b", ("split", "a", "-o", "b", "--at", "50", "--at", "99")),
     Work("cut", "a", "b", ("cut", "a", "-o", "b", "--at", "60")),
     Work("concat", "parts", "b", ("concat", "parts", "old", "-o", "b")),
@@ -60,7 +65,7 @@ WORKS = [
     Work("extract an archive", "a", "b", ("extract", "a", "--tar", "b")),
     Work("extract memory", "a", "b", ("extract", "a", "--memory", "b")),
 ]
-COMPACTIONS = [work for work in WORKS if work.command[0] == "compact"]
+REPLACING = [work for work in WORKS if work.command[0] in ("compact", "filter")]
 
 
 def seen(folder: Path) -> Seen:
@@ -179,7 +184,7 @@ def interrupt_at_each(forks: Forking, field: Field, origin: Path, work: Work, st
     return len(calls[::step])
 
 
-@pytest.mark.parametrize("work", COMPACTIONS, ids=lambda work: work.title)
+@pytest.mark.parametrize("work", REPLACING, ids=lambda work: work.title)
 def test_what_a_killed_command_made_is_whole_or_not_there(
     forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
 ) -> None:
@@ -194,16 +199,16 @@ def test_what_a_command_made_that_was_killed_at_any_call_is_whole_or_not_there(
     count_states(kill_at_each(forks, field, origin, work, 1))
 
 
-@pytest.mark.parametrize("work", COMPACTIONS, ids=lambda work: work.title)
-def test_an_interrupted_compaction_leaves_nothing_behind(
+@pytest.mark.parametrize("work", REPLACING, ids=lambda work: work.title)
+def test_what_is_interrupted_leaves_nothing_behind(
     forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
 ) -> None:
-    count_states(interrupt_at_each(forks, field, origin, work, 19))
+    count_states(interrupt_at_each(forks, field, origin, work, 4))
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("work", COMPACTIONS, ids=lambda work: work.title)
-def test_a_compaction_interrupted_at_many_calls_leaves_nothing_behind(
+@pytest.mark.parametrize("work", REPLACING, ids=lambda work: work.title)
+def test_what_is_interrupted_at_many_calls_leaves_nothing_behind(
     forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
 ) -> None:
     count_states(interrupt_at_each(forks, field, origin, work, 3))

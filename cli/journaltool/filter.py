@@ -21,7 +21,8 @@ It tells what the new journal can still be used for. Where a resume would not no
 missing, the new journal says of itself that it cannot be resumed.
 
 SOURCE is only read, unless --in-place replaces it; it may be - for standard input. TARGET gets its
-name when it is whole and durable; it may be - for standard output.
+name when it is whole and durable; it may be - for standard output. In place, a directory stays
+one, with a single segment; owner and mode stay.
 
 An expression compares what every event has, which is kind, group, tag, seq, time, size, path and
 descriptor, and the fields that inspect shows; a field of such a name has a dot in front. There are
@@ -90,16 +91,18 @@ def filter(
         from journal import filtering
 
         to_pipe = piping.is_pipe(output)
-        target = source if in_place else output
+        target = None if dry_run else source if in_place else output
         with (
             piping.read_from(source) as old,
-            piping.written_to(None if dry_run else target, force or in_place) as new,
-            progress.bar(not quiet) as report,
+            progress.bar(not quiet) as shown,
+            piping.written_to(None if in_place else target, force) as new,
+            progress.interruptible(shown) as report,
+            piping.replaced(source if in_place and not dry_run else None) as beside,
         ):
             found = filtering.filter(
-                old, new, which, keep=not drop, preamble=preamble, progress=report
+                old, beside or new, which, keep=not drop, preamble=preamble, progress=report
             )
-        known = _known(found, source, None if dry_run else target)
+        known = _known(found, source, target)
         if as_json and not to_pipe:
             typer.echo(json.dumps(known, indent=2))
         elif as_json:
@@ -107,7 +110,7 @@ def filter(
         elif to_pipe and not quiet:
             render.say(_sentence(found))
         elif not quiet:
-            render.table(_rows(found, source, None if dry_run else target))
+            render.table(_rows(found, source, target))
 
 
 def _kinds(counts: dict[int, int]) -> dict[str, int]:

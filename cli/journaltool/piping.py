@@ -82,3 +82,16 @@ def written_to(target: Path | None, replace: bool) -> Iterator[Path | None]:
             yield path
     else:
         yield target
+
+
+@contextmanager
+def replaced(journal: Path | None) -> Iterator[Path | None]:
+    """Where to write what takes the place of a journal, if there is one, when the block ends."""
+    if journal is None:
+        yield None
+        return
+    from journal.in_place import Exchange
+
+    with Exchange(journal) as exchange:
+        yield exchange.file()
+        exchange.put()
