@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 import journal
 from tests.test_cli import inside, tool
+from tests.test_cli_log_repair import hurt
 from tests.test_cli_log_tail import numbers, written
 from tests.test_split import recorded, snapshots_in
 
@@ -82,3 +84,33 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(
     assert (done.returncode, done.stdout) == (code, b"")
     assert sentence in done.stderr
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "there"]
+
+
+REFUSING = [
+    ("split", "--at", "30", "-o", "b"),
+    ("cut", "--at", "39", "-o", "b"),
+    ("export", "-o", "b"),
+    ("extract", "--files", "b"),
+    ("filter", "--group", "inputs", "-o", "b"),
+    ("filter", "--group", "inputs", "--in-place"),
+]
+
+
+@pytest.mark.parametrize("arguments", REFUSING, ids=" ".join)
+def test_who_refuses_damage_says_where_it_is_and_what_to_do(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    path, (name, *options) = tmp_path / "my journal", arguments
+    written(path, 40)
+    block = hurt(path, 1, 6)
+    done = inside(name, path.name, *options, at=tmp_path)
+    assert done.returncode == 6, done.stderr
+    (sentence,) = done.stderr.decode().splitlines()
+    where, _, told = sentence.partition("; what is left of it: journaltool ")
+    assert f"at offset {block.offset}" in where
+    assert "my journal" in where
+    assert shlex.split(told) == ["recover", "my journal", "TARGET"]
+    assert inside(*shlex.split(told), at=tmp_path).returncode == 3
+    with journal.Reader(tmp_path / "TARGET") as reader:
+        assert len(list(reader.frames())) == 30
+    assert inside(name, "TARGET", *options, at=tmp_path).returncode == 0

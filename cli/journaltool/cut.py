@@ -50,7 +50,7 @@ def cut(
 ) -> None:
     """Cut a journal (the help text is HELP)."""
     exits.interruptible()
-    with exits.told(about=source):
+    with exits.told(about=source, recoverable=source):
         from journal import splitting
 
         last = _newest(source) if at is None else at

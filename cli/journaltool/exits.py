@@ -1,6 +1,7 @@
 """How a command ends: its exit codes, and errors told in one sentence."""
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -79,12 +80,17 @@ def of_errors(errors: Iterable[Exception]) -> Code:
 
 @contextmanager
 def told(
-    code: Code | None = None, *, about: Path | None = None, as_json: bool = False
+    code: Code | None = None,
+    *,
+    about: Path | None = None,
+    recoverable: Path | None = None,
+    as_json: bool = False,
 ) -> Iterator[None]:
     """Turn what is expected to go wrong into a sentence on stderr and an exit.
 
     The exit is with ``code``, or with the one that the kind of error has to itself. An error of the
-    format knows an offset and no journal: ``about`` is the one that is read.
+    format knows an offset and no journal: ``about`` is the one that is read. Where damage of
+    ``recoverable`` is in the way, the sentence ends with what to do about it.
     """
     try:
         yield
@@ -102,7 +108,7 @@ def told(
         own = Code.ERROR
     except Exception as error:
         # slow to import, but whoever raises one of them has imported them
-        from journal.errors import FormatError, JournalError
+        from journal.errors import DamagedJournal, FormatError, JournalError
 
         if not isinstance(error, JournalError):
             raise
@@ -113,6 +119,9 @@ def told(
             and not reason.startswith(f"{about} ")
         ):
             reason = f"{about}: {reason}"
+        if isinstance(error, DamagedJournal) and recoverable is not None:
+            name = shlex.quote(str(recoverable))
+            reason += f"; what is left of it: {render.PROGRAM} recover {name} TARGET"
         _tell(error, reason, as_json)
         own = of_error(error)
     raise typer.Exit(own if code is None else code)

@@ -76,7 +76,7 @@ def export(
     if form is Format.PARQUET and to_stdout and sys.stdout.isatty():
         raise typer.BadParameter("a table is not for a terminal: name a file with -o, or pipe it")
     exits.interruptible()
-    with exits.told(about=journal):
+    with exits.told(about=journal, recoverable=journal):
         secrets = _secrets(redact or [])
         with progress.bar(not quiet) as report:
             write = partial(_write, form, journal, secrets, report)

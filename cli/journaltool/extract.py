@@ -99,7 +99,7 @@ def extract(
     if (tar or memory) == _STDOUT and sys.stdout.isatty():
         raise typer.BadParameter("that is not for a terminal: name a file, or pipe it")
     exits.interruptible()
-    with exits.told(about=journal):
+    with exits.told(about=journal, recoverable=journal):
         from journal import extracting
 
         limits = _limits(max_size)

@@ -87,7 +87,7 @@ def filter(
         where=where_,
     )
     exits.interruptible()
-    with exits.told(about=source):
+    with exits.told(about=source, recoverable=None if piping.is_pipe(source) else source):
         from journal import filtering
 
         to_pipe = piping.is_pipe(output)

@@ -69,7 +69,7 @@ def split(
     if not (at or snapshots or size is not None):
         raise typer.BadParameter("say where to split: --at, --snapshots or --size")
     exits.interruptible()
-    with exits.told():
+    with exits.told(recoverable=source):
         from journal import splitting
 
         with progress.bar(not quiet) as report:
