@@ -88,7 +88,7 @@ __all__ = [
 _TAG_ZEROED, _TAG_ERASED = 0, 255
 _TAGS = frozenset(range(TAG_MIN, TAG_MAX + 1))
 _FEW = 3
-"""Payloads are cut out one by one when fewer than one in so many are wanted."""
+"""Payloads and times are cut out one by one when fewer than one in so many are wanted."""
 _FROM_TO = struct.Struct("<II").unpack_from
 _OF_THREAD = threading.local()
 
@@ -133,6 +133,12 @@ class Block:
         if not self.header.flags & TIMES:
             return (first,) * self.count
         return list(map(first.__add__, self._column(0)))
+
+    def times_at(self, indices: Sequence[int]) -> Sequence[int]:
+        """The times of the events at ``indices``."""
+        if len(indices) * _FEW > self.count:
+            return pick(self.times, indices)
+        return [self.time(index) for index in indices]
 
     def time(self, index: int) -> int:
         """The time of one event."""

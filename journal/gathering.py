@@ -1,8 +1,10 @@
-"""Frames whose numbers and times are given, gathered into blocks of a writer."""
+"""Frames whose numbers and times are given, gathered into blocks."""
+
+from collections.abc import Callable, Sequence
 
 from journal import block, sealing
 from journal.block import BLOCK_HEADER_SIZE, BLOCK_SIZE_TARGET, TIME_SPAN_MAX, Block, Frames
-from journal.columns import COLUMNS_SIZE_EACH_MAX
+from journal.columns import COLUMNS_SIZE_EACH, COLUMNS_SIZE_EACH_MAX, pick
 from journal.errors import LimitExceeded, OptionError
 from journal.frame import PAYLOAD_SIZE_MAX, TAG_MAX, TAG_MIN
 from journal.header import Place
@@ -12,6 +14,11 @@ from journal.writer import Writer
 TIME_MAX = (1 << 63) - 1
 _SPAN_MAX = (1 << 32) - 1
 """How far the numbers of one block reach."""
+_COUNT_MAX = 1 << 14
+"""Events that are gathered for one block, at most."""
+
+Change = Callable[[int, bytes], bytes]
+"""Gives the payload that takes the place of one, of an event of a tag."""
 
 
 class Gatherer:
@@ -78,3 +85,64 @@ class Gatherer:
             raise LimitExceeded(f"event {seq} claims the time {time}")
         if len(payload) > PAYLOAD_SIZE_MAX:
             raise LimitExceeded(f"event {seq} has a payload of {len(payload)} bytes")
+
+
+class BlockGatherer:
+    """Blocks that stay as they are, and what stays of others in new ones; ``write`` gets each.
+
+    It is told whether a block is one that stays as it is.
+    """
+
+    def __init__(self, write: Callable[[Block, bool], None]) -> None:
+        self._write = write
+        self._compressor = block.compressor()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._seqs: list[int] = []
+        self._times: list[int] = []
+        self._payloads: list[bytes] = []
+        self._tags = bytearray()
+        self._size = 0
+
+    def take(self, source: Block) -> None:
+        """Let a block stay."""
+        self.flush()
+        self._write(source, True)
+
+    def gather(self, source: Block, places: Sequence[int], change: Change | None = None) -> None:
+        """Let some events of a block stay, with payloads that ``change`` makes of theirs."""
+        if not places:
+            return
+        seqs, times = pick(source.seqs, places), source.times_at(places)
+        if not self._fits(seqs, times):
+            self.flush()
+        payloads, tags = source.payloads(places), bytes(pick(source.tags, places))
+        if change is not None:
+            payloads = list(map(change, tags, payloads))
+        self._seqs += seqs
+        self._times += times
+        self._payloads += payloads
+        self._tags += tags
+        self._size += sum(map(len, payloads)) + COLUMNS_SIZE_EACH * len(payloads)
+        if self._size >= BLOCK_SIZE_TARGET or len(self._seqs) >= _COUNT_MAX:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        seqs = self._seqs
+        if not seqs:
+            return
+        holes = seqs if seqs[-1] - seqs[0] >= len(seqs) else None
+        frames = Frames(self._tags, self._payloads, self._times)
+        place = Place(0, seqs[0], 0, 0, 0, 0)
+        data, header = sealing.encode(place, frames, self._compressor, holes)
+        self._begin()
+        self._write(Block(header, data[BLOCK_HEADER_SIZE:], seqs[0], 0), False)
+
+    def _fits(self, seqs: Sequence[int], times: Sequence[int]) -> bool:
+        """Whether one block can have them with the others: its times never go back."""
+        if not self._seqs:
+            return True
+        near = seqs[-1] - self._seqs[0] <= _SPAN_MAX
+        return near and self._times[-1] <= times[0] and times[-1] - self._times[0] <= TIME_SPAN_MAX

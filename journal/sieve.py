@@ -137,6 +137,10 @@ class Sieve:
         """The number of the first event that has to be seen, where only what is inside is meant."""
         return 0 if self._names is not None else self._start
 
+    def may_let(self, tag: int) -> bool:
+        """Whether an event of a tag may be let through."""
+        return self._inside[tag] != _NO or self._outside[tag] != _NO
+
     def is_over(self, first_seq: int) -> bool:
         """Whether events from this number on are behind the last that can be meant."""
         return first_seq >= self._stop

@@ -1,9 +1,9 @@
 """What a journal can still be used for when some of its events have been dropped."""
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from typing import NamedTuple
 
 from journal import codec
@@ -34,7 +34,9 @@ from journal.events.snapshots import (
 )
 from journal.events.streams import StreamDelivered, StreamOpened
 from journal.events.threads import GlobalsSet, SetThread, TableSet
+from journal.frame import TAG_MAX, TAG_MIN
 from journal.marking import obstacle_in
+from journal.parting import Parting, Run
 
 _PARTS = frozenset(
     cls.tag
@@ -56,12 +58,16 @@ _MARKS = frozenset(
     )
 )
 _INPUTS = frozenset(tag for tag, cls in BY_TAG.items() if cls.group is Group.INPUTS)
-_GUEST = frozenset(range(1, 255)) - _MARKS - _IDENTITY
+_EVERY = frozenset(range(TAG_MIN, TAG_MAX + 1))
+_ANY = _EVERY - _IDENTITY
+_GUEST = _ANY - _MARKS
 """What a program did and heard, which a replay compares."""
 _EFFECTS = _GUEST - (_INPUTS - {HostResult.tag})
 """What the files and descriptors of a snapshot come from."""
 _ENDS = frozenset((ProcessExit.tag, ProcessTrap.tag))
-_LANDMARKS = _PARTS | _IDENTITY | _ENDS | {SafePoint.tag, Snapshot.tag}
+_SAYING = frozenset((ProcessStart.tag, SafePoint.tag))
+"""What is looked into where it is kept."""
+_LANDMARKS = _SAYING | _ENDS | {Snapshot.tag}
 
 
 class Verdict(NamedTuple):
@@ -86,43 +92,42 @@ class _Gap:
     ``last_seq`` is the last that is missing, ``kept_seq`` the last that is kept, -1 for none.
     """
 
-    def __init__(self, missing: bytes, kept: bytes) -> None:
+    def __init__(self, missing: frozenset[int], kept: frozenset[int]) -> None:
         self._missing = missing
         self._kept = kept
         self._pending = -1
         self.last_seq = self.kept_seq = -1
 
-    def see(self, tags: bytes, mask: bytes | None, seqs: "range | list[int]") -> None:
-        """Take note of a block, all of which is kept if there is no mask."""
-        kept = tags.translate(self._kept)
-        last = (kept if mask is None else _both(kept, mask)).rfind(1)
+    def see(self, run: Run) -> None:
+        """Take note of some blocks."""
+        last = max(map(run.kept.rfind, self._kept & run.kept_tags), default=-1)
         if last >= 0:
-            self.kept_seq = seqs[last]
+            self.kept_seq = run.seq(last)
             self.last_seq, self._pending = max(self.last_seq, self._pending), -1
-        if mask is None:
+        missing = self._missing & run.gone_tags
+        if not missing:
             return
-        missing = _first_only(tags.translate(self._missing), mask)
-        if (before := missing.rfind(1, 0, last + 1)) >= 0:
-            self.last_seq = seqs[before]
-        if (behind := missing.rfind(1, last + 1)) >= 0:
-            self._pending = seqs[behind]
+        if (before := max(run.gone.rfind(tag, 0, last + 1) for tag in missing)) >= 0:
+            self.last_seq = run.seq(before)
+        if (behind := max(run.gone.rfind(tag, last + 1) for tag in missing)) >= 0:
+            self._pending = run.seq(behind)
 
 
 class Usability:
     """Sees what is kept and what is dropped of a journal, in order, and tells what that leaves."""
 
     def __init__(self) -> None:
+        self._parting = Parting()
+        self._said: deque[bytes] = deque()  # by what is kept and has to be looked into
         self._level: Level | None = None
         self._obstacle = ""
         self._is_embedded = False
         self._dropped: dict[int, int] = {}  # the first number of each tag
-        self._kept_tags: set[int] = set()
         self._ended = False
-        self._guest = _Gap(_GUEST_COLUMN, _GUEST_COLUMN)
-        self._streams = _Gap(_STREAM_COLUMN, _ANY_COLUMN)
-        self._sessions = _Gap(_SESSION_COLUMN, _ANY_COLUMN)
-        self._holes = _Gap(_EVERY_COLUMN, _SNAPSHOT_COLUMN)
-        self._effect_seq: int | None = None
+        self._guest = _Gap(_GUEST, _GUEST)
+        self._streams = _Gap(_STREAMS, _ANY)
+        self._sessions = _Gap(frozenset((SessionStart.tag,)), _ANY)
+        self._holes = _Gap(_EVERY, frozenset((Snapshot.tag,)))
         self._begun: _Begun | None = None
         self._has_lineage = False
         self._is_torn = False
@@ -130,60 +135,61 @@ class Usability:
         self._needs_code = False
 
     def see(
-        self, tags: bytes, mask: bytes, seqs: "range | list[int]", payload: Callable[[int], bytes]
+        self, kept: bytes, gone: bytes, seqs: Sequence[int], payload: Callable[[int], bytes]
     ) -> None:
-        """Take note of a block: its tags, what is kept of it, its numbers, and its payloads."""
-        present = set(tags)
-        if present & _LANDMARKS:
-            self._see_landmarks(tags, mask, seqs, payload)
-        whole = 0 not in mask
-        if whole:
-            self._kept_tags |= present
-        else:
-            self._note_tags(tags, mask, seqs)
-        for gap in (self._guest, self._streams, self._sessions, self._holes):
-            gap.see(tags, None if whole else mask, seqs)
-        if whole:
+        """Take note of a block: of its tags those that are kept, and those that are not.
+
+        Each of the two columns has 0 in the place of what the other has. ``seqs`` are the numbers
+        of the block, and ``payload`` gives what is kept at a place of it.
+        """
+        if any(tag in kept for tag in _SAYING):
+            self._said += map(payload, finder(_SAYING)(kept))
+        if self._parting.add(kept, gone, seqs):
+            self._look()
+
+    def _look(self) -> None:
+        """Look at what was only taken note of."""
+        run = self._parting.run()
+        if run is None:
             return
-        if self._effect_seq is None:
-            effects = _first_only(tags.translate(_EFFECT_COLUMN), mask)
-            if (first := effects.find(1)) >= 0:
-                self._effect_seq = seqs[first]
+        for tag in run.gone_tags - self._dropped.keys():
+            self._dropped[tag] = run.seq(run.gone.find(tag))
+        for gap in (self._guest, self._streams, self._sessions, self._holes):
+            gap.see(run)
+        seen = 0
+        for at in run.places(_LANDMARKS):
+            self._see_parts(run, seen, at)
+            self._see_landmark(run.kept[at], run.gone[at], run.seq(at))
+            seen = at
+        self._see_parts(run, seen, len(run.kept))
 
-    def _note_tags(self, tags: bytes, mask: bytes, seqs: "range | list[int]") -> None:
-        self._kept_tags.update(compress(tags, mask))
-        for tag in set(compress(tags, mask.translate(_NOT))) - self._dropped.keys():
-            at = tags.find(tag)
-            while mask[at]:
-                at = tags.find(tag, at + 1)
-            self._dropped[tag] = seqs[at]
+    def _see_parts(self, run: Run, start: int, stop: int) -> None:
+        """Take note of what there is of a snapshot between two places."""
+        if self._begun is None:
+            return
+        if any(run.gone.find(tag, start, stop) >= 0 for tag in _PARTS & run.gone_tags):
+            self._begun.is_kept = False
+        if any(column.find(SetThread.tag, start, stop) >= 0 for column in (run.kept, run.gone)):
+            self._begun.can_begin = True
 
-    def _see_landmarks(
-        self, tags: bytes, mask: bytes, seqs: "range | list[int]", payload: Callable[[int], bytes]
-    ) -> None:
-        for at in finder(_LANDMARKS)(tags):
-            tag = tags[at]
-            if tag in _PARTS:
-                if self._begun is not None and not mask[at]:
-                    self._begun.is_kept = False
-                if tag == SetThread.tag and self._begun is not None:
-                    self._begun.can_begin = True
-            elif tag == SafePoint.tag:
-                self._begin(bool(mask[at]), payload, at)
-            elif tag == Snapshot.tag:
-                self._close(bool(mask[at]), seqs[at])
-            elif mask[at] and tag == ProcessStart.tag:
-                start = _decoded(tag, payload(at))
-                if isinstance(start, ProcessStart):
-                    self._level, self._is_embedded = start.level, start.embedded
-                    self._obstacle = obstacle_in(start)
-            elif mask[at] and tag in _ENDS:
-                self._ended = True
+    def _see_landmark(self, kept: int, gone: int, seq: int) -> None:
+        """Take note of an event by its tag, which is kept or gone."""
+        if SafePoint.tag in (kept, gone):
+            self._begin(bool(kept))
+        elif Snapshot.tag in (kept, gone):
+            self._close(bool(kept), seq)
+        elif kept == ProcessStart.tag:
+            start = _decoded(kept, self._said.popleft())
+            if isinstance(start, ProcessStart):
+                self._level, self._is_embedded = start.level, start.embedded
+                self._obstacle = obstacle_in(start)
+        elif kept in _ENDS:
+            self._ended = True
 
-    def _begin(self, is_kept: bool, payload: Callable[[int], bytes], at: int) -> None:
+    def _begin(self, is_kept: bool) -> None:
         self._begun = _Begun(is_kept)
         if is_kept:
-            point = _decoded(SafePoint.tag, payload(at))
+            point = _decoded(SafePoint.tag, self._said.popleft())
             if isinstance(point, SafePoint):
                 self._begun.is_whole = point.whole
                 self._begun.can_begin = not point.entry
@@ -204,8 +210,27 @@ class Usability:
     # -- what it comes to ----------------------------------------------------------------------
 
     @property
+    def kept(self) -> dict[int, int]:
+        """How many events of which tags are kept."""
+        self._look()
+        return self._parting.kept.counts
+
+    @property
+    def dropped(self) -> dict[int, int]:
+        """How many events of which tags are not."""
+        self._look()
+        return self._parting.gone.counts
+
+    @property
+    def next_seq(self) -> int:
+        """The number behind the last event that is kept; 0 where none is."""
+        self._look()
+        return self._parting.next_seq
+
+    @property
     def verdict(self) -> Verdict:
         """What is left, by what has been seen so far."""
+        self._look()
         if self._level is None:
             if ProcessStart.tag in self._dropped:
                 return Verdict(False, "it does not say any more what ran")
@@ -228,20 +253,26 @@ class Usability:
     @property
     def must_say_so(self) -> bool:
         """Whether a resume would not notice that something is missing, and go on wrongly."""
-        if self._level is None or self._obstacle or self.verdict.resumable:
+        resumable, _ = self.verdict
+        if self._level is None or self._obstacle or resumable:
             return False
         last = self._snapshots[-1] if self._snapshots else -1
         return (
             self._streams.last_seq >= 0
             or self._sessions.last_seq >= 0
-            or (self._effect_seq is not None and self._effect_seq < last)
+            or self._effect_before(last)
             or bool({Mount.tag, FilePlaced.tag} & self._dropped.keys())
         )
 
     @property
     def leaves_holes(self) -> bool:
         """Whether something is missing in front of a snapshot, as a compaction leaves it."""
+        self._look()
         return self._holes.last_seq >= 0
+
+    def _effect_before(self, seq: int) -> bool:
+        """Whether an effect is gone in front of an event."""
+        return any(self._dropped[tag] < seq for tag in _EFFECTS & self._dropped.keys())
 
     def _of_snapshots(self) -> Verdict | None:
         """Whether there is a snapshot from which all is there that came behind it."""
@@ -255,7 +286,7 @@ class Usability:
         else:
             at = bisect_right(self._snapshots, self._guest.last_seq)
             enough = at < len(self._snapshots)
-        if not enough or (self._effect_seq is not None and self._effect_seq < seq):
+        if not enough or self._effect_before(seq):
             return None
         return Verdict(True, f"it can be resumed from its snapshot, event {seq}")
 
@@ -266,7 +297,7 @@ class Usability:
         if (_IDENTITY - {InstrumentedPart.tag}) & self._dropped.keys():
             return Verdict(False, "what the program began with is gone")
         if self._guest.last_seq >= 0:
-            if _INPUTS & self._dropped.keys() and not (_INPUTS & self._kept_tags):
+            if _INPUTS & self._dropped.keys() and not (_INPUTS & self._parting.kept.counts.keys()):
                 return Verdict(False, "no inputs: it cannot be executed again")
             gone = min(self._dropped[tag] for tag in _GUEST & self._dropped.keys())
             kind = next(tag for tag, seq in self._dropped.items() if seq == gone)
@@ -276,8 +307,9 @@ class Usability:
 
     def _why_no_snapshot(self) -> str:
         """Why none can be resumed from, where that would be the only way."""
-        if self._effect_seq is not None and self._snapshots:
-            return f"event {self._effect_seq} is gone, from which its files and descriptors come"
+        effects = [self._dropped[tag] for tag in _EFFECTS & self._dropped.keys()]
+        if effects and self._snapshots:
+            return f"event {min(effects)} is gone, from which its files and descriptors come"
         if self._is_torn:
             return "what its last snapshot builds on is gone"
         if not self._snapshots:
@@ -293,27 +325,3 @@ def _decoded(tag: int, payload: bytes) -> object:
         return codec.decode(tag, payload)
     except MalformedEvent:
         return None
-
-
-def _both(one: bytes, other: bytes) -> bytes:
-    """Where two columns of 0 and 1 both have 1; as numbers, a loop would take longer."""
-    found = int.from_bytes(one, "little") & int.from_bytes(other, "little")
-    return found.to_bytes(len(one), "little")
-
-
-def _first_only(one: bytes, other: bytes) -> bytes:
-    """Where the first of two such columns has 1, and the other has not."""
-    found = int.from_bytes(one, "little") & ~int.from_bytes(other, "little")
-    return found.to_bytes(len(one), "little")
-
-
-def _column(tags: frozenset[int]) -> bytes:
-    return bytes(tag in tags for tag in range(256))
-
-
-_NOT = bytes((1,)) + bytes(255)
-_GUEST_COLUMN, _EFFECT_COLUMN = _column(_GUEST), _column(_EFFECTS)
-_STREAM_COLUMN, _SESSION_COLUMN = _column(_STREAMS), _column(frozenset((SessionStart.tag,)))
-_ANY_COLUMN = _column(frozenset(range(1, 255)) - _IDENTITY)
-_EVERY_COLUMN = _column(frozenset(range(1, 255)))
-_SNAPSHOT_COLUMN = _column(frozenset((Snapshot.tag,)))

@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import Frame, Group, ModelHost, Question, Reader, Snapshots, Trigger, Writer, codec
+from journal import (
+    Frame,
+    Group,
+    ModelHost,
+    Question,
+    Reader,
+    Snapshots,
+    Trigger,
+    Writer,
+    codec,
+    holding,
+)
 from journal.errors import (
     CorruptBlock,
     DamagedJournal,
@@ -35,6 +46,7 @@ from journal.events.process import ModulePart, Mount, MountKind, ProcessStart, S
 from journal.events.streams import StreamWrite
 from journal.expression import And, Compare, Tree, parse
 from journal.literals import Base, Clock, Moment
+from journal.marking import LEFT_OUT, NOT_RESUMABLE
 from journal.naming import Names
 from journal.predicate import Predicate
 from journal.sieve import PREAMBLE
@@ -438,8 +450,42 @@ def test_what_says_what_ran_is_kept_unless_asked_otherwise(tmp_path: Path, cache
     bare = journal.filter(tmp_path / "a", None, which, preamble=False)
     assert not PREAMBLE & bare.kept.keys()
     assert bare.reason == "it does not say any more what ran"
-    assert bare.written == replace(bare).written > 0
     assert not (tmp_path / "b").exists()
+
+
+def test_what_would_be_written_is_told_only_where_it_is_measured(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    recorded(GUESTS[0], tmp_path / "a", cache_dir)
+    which = Question(groups=frozenset({Group.STDIO, Group.INPUTS}))
+    made = journal.filter(tmp_path / "a", tmp_path / "b", which, preamble=False)
+    measured = journal.filter(tmp_path / "a", None, which, preamble=False, measured=True)
+    assert measured == made
+    assert made.written > 0
+    told = journal.filter(tmp_path / "a", None, which, preamble=False)
+    assert told == replace(made, written=0, blocks=0, blocks_whole=0)
+
+
+@pytest.mark.parametrize(
+    ("group", "mark"),
+    [(Group.STDIO, NOT_RESUMABLE), (Group.INPUTS, LEFT_OUT), (Group.SOCKETS, "")],
+)
+def test_a_journal_says_what_is_missing_however_much_is_kept(
+    group: Group, mark: str, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, path = next(guest for guest in GUESTS if guest.title == "stdin"), tmp_path / "a"
+    taken(one, path, cache_dir, journal.Level.FULL)
+    which = Question(groups=frozenset({group}), stop=snapshots_in(path)[-1].seq)
+    held = journal.filter(path, tmp_path / "held", which, keep=False)
+    monkeypatch.setattr(holding, "HELD_SIZE_MAX", 0)
+    assert journal.filter(path, tmp_path / "again", which, keep=False) == held
+    frames = frames_of(tmp_path / "held")
+    assert frames == frames_of(tmp_path / "again")
+    start = codec.decode(frames[0].tag, frames[0].payload)
+    assert isinstance(start, ProcessStart)
+    found = dict(start.configuration)
+    assert {name for name in (NOT_RESUMABLE, LEFT_OUT) if name in found} == {mark} - {""}
+    assert not mark or found[mark] == held.reason
 
 
 def test_files_are_the_same_without_what_is_not_of_files(tmp_path: Path, cache_dir: Path) -> None:

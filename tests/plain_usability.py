@@ -1,0 +1,218 @@
+"""What a filtered journal can be used for, told row by row: slow, and only for comparison."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from journal import codec
+from journal.errors import MalformedEvent
+from journal.event import Event, Group
+from journal.events import BY_TAG
+from journal.events.core import ProcessExit, TtySet
+from journal.events.inputs import HostResult
+from journal.events.memory import MemoryPages
+from journal.events.paths import FilePlaced
+from journal.events.process import (
+    InstrumentedPart,
+    Level,
+    ModulePart,
+    Mount,
+    ParentLink,
+    ProcessStart,
+    ProcessTrap,
+    Seal,
+    SessionStart,
+)
+from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
+from journal.events.streams import StreamDelivered, StreamOpened
+from journal.events.threads import GlobalsSet, SetThread, TableSet
+from journal.marking import obstacle_in
+
+IDENTITY = (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
+STAGED = (MemoryPages, GlobalsSet, TableSet, SetThread, DescriptorPositions, DirectoryListing)
+MARKS = (
+    *STAGED, SessionStart, StreamDelivered, StreamOpened, ParentLink, Seal, SafePoint, Snapshot
+)  # fmt: skip
+
+
+class Row(NamedTuple):
+    """An event, and whether it is kept."""
+
+    seq: int
+    tag: int
+    payload: bytes
+    is_kept: bool
+
+    @property
+    def kind(self) -> type[Event] | None:
+        return BY_TAG.get(self.tag)
+
+    @property
+    def is_input(self) -> bool:
+        return self.kind is not None and self.kind.group is Group.INPUTS
+
+    @property
+    def is_of_stream(self) -> bool:
+        return self.kind is not None and self.kind.group is Group.STDIO
+
+    @property
+    def is_identity(self) -> bool:
+        return self.kind in IDENTITY
+
+    @property
+    def is_of_guest(self) -> bool:
+        """Whether the program did or heard it."""
+        return self.kind not in MARKS and not self.is_identity
+
+    @property
+    def is_effect(self) -> bool:
+        return self.is_of_guest and (not self.is_input or self.kind is HostResult)
+
+    def decoded(self) -> Event | None:
+        try:
+            return codec.decode(self.tag, self.payload)
+        except MalformedEvent:
+            return None
+
+
+class PlainUsability:
+    """The same answers as those of ``Usability``, of a list of rows."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.kept = [row for row in rows if row.is_kept]
+        self.gone = [row for row in rows if not row.is_kept]
+        starts = [row.decoded() for row in self.kept if row.kind is ProcessStart]
+        sound = [start for start in starts if isinstance(start, ProcessStart)]
+        self.start = sound[-1] if sound else None
+        self.snapshots: list[int] = []
+        self.is_torn = self.needs_code = False
+        self._stand_still(rows)
+
+    def _stand_still(self, rows: list[Row]) -> None:
+        """Find the snapshots that can be resumed from."""
+        has_start = builds_on = is_open = is_whole = can_begin = all_kept = False
+        for row in rows:
+            if row.kind is ProcessStart and row.is_kept:
+                has_start = has_start or row.decoded() is not None
+            elif row.kind is SafePoint:
+                point = row.decoded() if row.is_kept else None
+                is_open, all_kept, is_whole, can_begin = True, point is not None, False, False
+                if isinstance(point, SafePoint):
+                    is_whole, can_begin = point.whole, not point.entry
+                    self.needs_code = self.needs_code or point.code != bytes(32)
+            elif row.kind in (*STAGED, TtySet):
+                all_kept = all_kept and row.is_kept
+                can_begin = can_begin or row.kind is SetThread
+            elif row.kind is Snapshot:
+                builds_on = row.is_kept and is_open and all_kept and (builds_on or is_whole)
+                self.is_torn = row.is_kept and not builds_on
+                if builds_on and can_begin and has_start:
+                    self.snapshots.append(row.seq)
+                is_open = is_whole = can_begin = all_kept = False
+
+    def misses(self, *kinds: type[Event]) -> bool:
+        """Whether one of these kinds is gone."""
+        return any(row.kind in kinds for row in self.gone)
+
+    @property
+    def last_seq(self) -> int:
+        """The last that is kept, but for what says what ran."""
+        return max((row.seq for row in self.kept if not row.is_identity), default=-1)
+
+    @property
+    def guest_seq(self) -> int:
+        """The last of what the program did and heard that is kept."""
+        return max((row.seq for row in self.kept if row.is_of_guest), default=-1)
+
+    @property
+    def guest_gap(self) -> int:
+        """The last of what the program did and heard that is gone in front of more of it."""
+        seqs = [row.seq for row in self.gone if row.is_of_guest and row.seq < self.guest_seq]
+        return max(seqs, default=-1)
+
+    @property
+    def effects(self) -> list[int]:
+        """The numbers of the effects that are gone."""
+        return [row.seq for row in self.gone if row.is_effect]
+
+    @property
+    def misses_stream(self) -> bool:
+        return any(row.is_of_stream and row.seq < self.last_seq for row in self.gone)
+
+    @property
+    def misses_session(self) -> bool:
+        return any(row.kind is SessionStart and row.seq < self.last_seq for row in self.gone)
+
+    @property
+    def leaves_holes(self) -> bool:
+        last = max((row.seq for row in self.kept if row.kind is Snapshot), default=-1)
+        return any(row.seq < last for row in self.gone)
+
+    @property
+    def must_say_so(self) -> bool:
+        if self.start is None or obstacle_in(self.start) or self.verdict[0]:
+            return False
+        last = self.snapshots[-1] if self.snapshots else -1
+        effect = any(seq < last for seq in self.effects)
+        known = self.misses(Mount, FilePlaced)
+        return self.misses_stream or self.misses_session or effect or known
+
+    @property
+    def verdict(self) -> tuple[bool, str]:
+        """Whether it can be gone on from, and how, or why not."""
+        if self.start is None:
+            if self.misses(ProcessStart):
+                return False, "it does not say any more what ran"
+            return False, "it is not the journal of a process"
+        if obstacle_in(self.start):
+            return False, obstacle_in(self.start)
+        if self.last_seq < 0:
+            return False, "nothing is left but what says what ran"
+        if self.start.embedded and self.misses(ModulePart):
+            return False, "its module is gone"
+        if self.misses_stream:
+            return False, "what the program printed, or where to, is gone"
+        if self.misses_session:
+            return False, "when its sessions began is gone"
+        if any(row.kind in (ProcessExit, ProcessTrap) for row in self.kept):
+            return True, "the program had ended: a resume tells how, and executes nothing"
+        seq = self._snapshot()
+        if seq is not None:
+            return True, f"it can be resumed from its snapshot, event {seq}"
+        return self._of_start() if self.start.level is Level.FULL else (False, self._why_none())
+
+    def _snapshot(self) -> int | None:
+        assert self.start is not None
+        lacks_code = self.needs_code and self.misses(InstrumentedPart)
+        if lacks_code or self.misses(Mount, FilePlaced) or not self.snapshots:
+            return None
+        last = self.snapshots[-1]
+        behind = self.guest_gap if self.start.level is Level.FULL else self.guest_seq
+        if behind >= last or any(seq < last for seq in self.effects):
+            return None
+        return last
+
+    def _of_start(self) -> tuple[bool, str]:
+        if self.misses(ProcessStart, ModulePart, Mount, FilePlaced):
+            return False, "what the program began with is gone"
+        if self.guest_gap < 0:
+            return True, "it can be executed again from its start"
+        heard = any(row.is_input for row in self.kept)
+        if any(row.is_input for row in self.gone) and not heard:
+            return False, "no inputs: it cannot be executed again"
+        first = min((row for row in self.gone if row.is_of_guest), key=lambda row: row.seq)
+        what = first.kind.__name__ if first.kind else f"an event of kind {first.tag}"
+        return False, f"event {first.seq} is gone ({what}): it cannot be executed again"
+
+    def _why_none(self) -> str:
+        if self.effects and self.snapshots:
+            first = min(self.effects)
+            return f"event {first} is gone, from which its files and descriptors come"
+        if self.is_torn:
+            return "what its last snapshot builds on is gone"
+        if not self.snapshots:
+            return "it has no inputs, and no snapshot that can be resumed from"
+        return (
+            f"the program did more behind its last snapshot, event {self.snapshots[-1]}, and the "
+            "journal has no inputs: it can only be gone on from there, in a new journal"
+        )
