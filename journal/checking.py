@@ -2,16 +2,28 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple, Self
 
-from journal import log
-from journal.block import BlockHeader
-from journal.errors import DamagedJournal, FormatError, OptionError, UnknownEvent
+from journal import codec, log
+from journal.block import Block, BlockHeader, bitmap_of
+from journal.errors import (
+    DamagedJournal,
+    FormatError,
+    MalformedEvent,
+    OptionError,
+    UnknownEvent,
+)
+from journal.events.memory import MemoryPages, PageKind
 from journal.findings import Finding, findings_in
+from journal.frame import Frame
 from journal.mending import Progress, Watched, nobody
+from journal.pages.resolving import Resolver, has_references
+from journal.reader import Reader
 from journal.segments import Files
+
+_PAGES = bitmap_of({MemoryPages.tag})
 
 
 @dataclass(slots=True)
@@ -20,6 +32,7 @@ class Figures:
 
     ``findings`` are the things that are wrong, ``gaps`` those of them that cost bytes: these bytes
     are ``lost_size``, and the events in them ``lost_events``, as far as anything tells.
+    ``named_pages`` were looked up where their bytes are said to stand.
     """
 
     segments: int = 0
@@ -32,6 +45,7 @@ class Figures:
     lost_size: int = 0
     debris_count: int = 0
     debris_size: int = 0
+    named_pages: int = 0
 
 
 class Cursor(NamedTuple):
@@ -64,7 +78,8 @@ class Check:
     """One check of a journal; ``figures`` grow as it runs.
 
     ``tail`` is where the journal ends, None until then, and ``cursor`` where a check that was
-    stopped goes on. With ``decode`` off, events are not looked into.
+    stopped goes on. With ``decode`` off, events are not looked into; with ``pages``, each page of
+    memory is looked up that is named, and not given.
     """
 
     def __init__(
@@ -73,6 +88,7 @@ class Check:
         *,
         cursor: Cursor | None = None,
         decode: bool = True,
+        pages: bool = False,
         progress: Progress | None = None,
     ) -> None:
         self.figures = replace(cursor.figures) if cursor else Figures()
@@ -82,6 +98,7 @@ class Check:
         self._path = path
         self._from = cursor
         self._decode = decode
+        self._pages = _Pages(path) if pages else None
         self._progress = progress or nobody
 
     def run(self, stop: Callable[[], bool] | None = None) -> Iterator[Finding | log.Debris]:
@@ -104,6 +121,9 @@ class Check:
                     raise
                 self.figures.findings += 1
                 yield Finding(error.offset, 0, 0, -1, error)
+            finally:
+                if self._pages is not None:
+                    self._pages.close()
 
     def _wants(self, place: log.Segment, header: BlockHeader, first_seq: int) -> bool:
         behind = self._from
@@ -133,6 +153,10 @@ class Check:
             figures.events += item.header.frame_count
             for finding in findings_in(item, self._decode):
                 if self._count(finding):
+                    yield finding
+            if self._pages is not None:
+                for finding in self._pages.findings_in(item, figures):
+                    figures.findings += 1
                     yield finding
         elif isinstance(item, log.Segment):
             figures.segments += 1
@@ -169,3 +193,48 @@ class Check:
         self.figures.debris_count += 1
         self.figures.debris_size += debris.size
         return debris
+
+
+class _Pages:
+    """Looks up the pages that events of memory name; the journal is opened once one does."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        self._reader: Reader | None = None
+        self._resolver = Resolver(self._find)
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def findings_in(self, item: log.Placed, figures: Figures) -> Iterator[Finding]:
+        """Give the references of a whole block that lead nowhere, or to other bytes.
+
+        What is wrong with its payloads is for others to tell.
+        """
+        if not item.header.tag_bitmap & _PAGES:
+            return
+        with suppress(FormatError):
+            block = Block(item.header, item.body, item.first_seq, item.offset)
+            for seq, _, payload in block.rows(block.select({MemoryPages.tag})):
+                for reason in self._wrong_in(seq, payload, figures):
+                    error = MalformedEvent(reason, item.offset, item.segment.name)
+                    yield Finding(item.offset, item.header.size, seq, seq, error)
+
+    def _wrong_in(self, seq: int, payload: bytes, figures: Figures) -> Iterator[str]:
+        if not has_references(payload):
+            return
+        with suppress(FormatError):
+            event = codec.decode(MemoryPages.tag, payload)
+            assert isinstance(event, MemoryPages)
+            figures.named_pages += event.kinds.count(PageKind.SAME)
+            try:
+                yield from (wrong.reason for wrong in self._resolver.wrong_in(seq, event))
+            except MalformedEvent as error:
+                yield error.reason
+
+    def _find(self, seq: int) -> Frame:
+        if self._reader is None:
+            self._reader = Reader(self._path)
+        return self._reader.frame(seq)

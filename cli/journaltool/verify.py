@@ -18,6 +18,9 @@ HELP = """Check every byte of a journal.
 That is every hash, the chain of blocks and every event; what is wrong is named. Nothing is changed.
 A tail that a crash cut short is normal: a resume goes on in front of it.
 
+A page of memory that is named, where its bytes stand already, is looked up with --pages alone: that
+takes longer. One that leads nowhere, or to other bytes, is as wrong as any event.
+
 With --max-seconds it stops in time and gives a cursor, with which --from goes on; what was found
 before counts on.
 """
@@ -51,19 +54,26 @@ def verify(
     hashes: Annotated[
         bool, typer.Option("--hashes", help="Do not look into the events: several times as fast.")
     ] = False,
+    pages: Annotated[
+        bool, typer.Option("--pages", help="Look up each page of memory that is named.")
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Say nothing; the exit code tells.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Check a journal (the help text is HELP)."""
+    if hashes and pages:
+        raise typer.BadParameter("--pages looks into the events, which --hashes does not")
     exits.interruptible()
     with exits.told(exits.Code.ERROR, about=journal):
         from journal.checking import Check
 
         begun = time.monotonic()
         with progress.bar(not quiet) as report:
-            check = Check(journal, cursor=_cursor(cursor), decode=not hashes, progress=report)
+            check = Check(
+                journal, cursor=_cursor(cursor), decode=not hashes, pages=pages, progress=report
+            )
             found = _run(check, None if max_seconds is None else begun + max_seconds)
         known = {"journal": str(journal), **_known(check, *found)}
         known["seconds"] = round(time.monotonic() - begun, 6)
@@ -136,6 +146,7 @@ def _known(check: "Check", findings: "list[Finding]", debris: "list[Debris]") ->
         "debris_count": figures.debris_count,
         "debris": [{"file": one.name, "offset": one.offset, "size": one.size} for one in debris],
         "unknown_events": figures.unknown_events,
+        "named_pages": figures.named_pages,
         "gaps": figures.gaps,
         "lost_events": figures.lost_events,
         "lost_size": figures.lost_size,
@@ -173,6 +184,8 @@ def _rows(known: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(
             ("unknown", f"{reading.count(known['unknown_events'], 'event')} of no kind here")
         )
+    if known["named_pages"]:
+        rows.append(("pages", f"{reading.count(known['named_pages'], 'named page')} looked up"))
     if known["gaps"]:
         lost = f"{reading.count(known['lost_events'], 'event')} in {known['lost_size']} bytes"
         rows.append(("lost", f"{lost}, at {reading.count(known['gaps'], 'place')}"))

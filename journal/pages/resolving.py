@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Self
 
 from journal import codec
-from journal.errors import MalformedEvent
+from journal.errors import FormatError, MalformedEvent
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.frame import PAYLOAD_SIZE_MAX, Frame
 from journal.paging import (
@@ -107,11 +107,8 @@ class Resolver:
         """
         if PageKind.SAME not in event.kinds:
             return event
-        grown = event.kinds.count(PageKind.SAME) * (PAGE_SIZE - REFERENCE_SIZE)
-        if len(event.data) + grown > _data_size_max(event):
-            raise MalformedEvent(
-                f"event {seq} would have more than {PAYLOAD_SIZE_MAX} bytes with all its pages"
-            )
+        if _is_too_large(event):
+            raise _too_large(seq)
         kinds, parts, own = bytearray(event.kinds), list[bytes](), list[Given]()
         for index, given in enumerate(given_in(event)):
             if given.kind is PageKind.SAME:
@@ -128,6 +125,27 @@ class Resolver:
             kinds=bytes(kinds),
             data=b"".join(parts),
         )
+
+    def wrong_in(self, seq: int, event: MemoryPages) -> Iterator[MalformedEvent]:
+        """Give what is wrong with each reference of event ``seq``: nothing, if all its pages stand.
+
+        Raises MalformedEvent where the event itself makes no sense.
+        """
+        if _is_too_large(event):
+            yield _too_large(seq)
+        own = list[Given]()
+        for index, given in enumerate(given_in(event)):
+            if given.kind is PageKind.SAME:
+                reference = reference_in(given.data)
+                try:
+                    self._page(seq, given.number, reference, own)
+                except MalformedEvent as error:
+                    yield error
+                except FormatError as error:
+                    what = f"page {given.number} stands in event {seq - reference.back}"
+                    yield MalformedEvent(f"{what}, which cannot be read: {error.reason}")
+            if index <= REFERENCE_INDEX_MAX:
+                own.append(given)
 
     def page(self, seq: int, place: int) -> bytes | None:
         """Give the bytes of a page that is whole; None where there is none, or no such event.
@@ -211,5 +229,14 @@ def references_in(event: MemoryPages) -> list[Reference]:
     return [reference_in(data) for _, kind, data in given_in(event) if kind is PageKind.SAME]
 
 
-def _data_size_max(event: MemoryPages) -> int:
-    return PAYLOAD_SIZE_MAX - _HEAD_SIZE_EACH * len(event.numbers) - _COUNT_AT - 3 * 4
+def _is_too_large(event: MemoryPages) -> bool:
+    """Whether an event would be one no more with the bytes of all its pages."""
+    grown = event.kinds.count(PageKind.SAME) * (PAGE_SIZE - REFERENCE_SIZE)
+    data_size_max = PAYLOAD_SIZE_MAX - _HEAD_SIZE_EACH * len(event.numbers) - _COUNT_AT - 3 * 4
+    return len(event.data) + grown > data_size_max
+
+
+def _too_large(seq: int) -> MalformedEvent:
+    return MalformedEvent(
+        f"event {seq} would have more than {PAYLOAD_SIZE_MAX} bytes with all its pages"
+    )
