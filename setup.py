@@ -17,7 +17,12 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = ("block", "build", "codec", "columns", "header", "packing", "sealing")
+MODULES = (
+    *("block", "build", "codec", "columns", "header", "packing", "sealing"),
+    *("replay/memory_trees", "replay/table"),
+    *("compaction/ledger", "compaction/numbers", "compaction/quick", "compaction/spans"),
+    *("compaction/tables", "compaction/trees", "compaction/unpacking", "compaction/writes"),
+)
 """The modules of ``journal`` that are compiled, all in one library."""
 REQUIRED = [
     "construct>=2.10.70",

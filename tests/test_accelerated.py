@@ -304,8 +304,10 @@ def test_with_a_compiler_the_hot_part_is_compiled(tmp_path: Path) -> None:
         pytest.skip("there are no headers of Python's")
     compiled, _ = built(tmp_path)
     assert {"block", "build", "codec", "columns", "header", "packing", "sealing"} <= compiled
-    code = "import journal; from journal import codec; print(journal.accelerated, codec.NATIVE)"
+    assert {"ledger", "quick", "spans", "table", "trees", "unpacking", "writes"} <= compiled
+    code = "import journal; from journal import codec; from journal.compaction import writes; "
+    code += "print(journal.accelerated, codec.NATIVE, writes.NATIVE)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.split() == ["True", "True"], done.stderr
+    assert done.stdout.split() == ["True"] * 3, done.stderr

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -16,13 +15,18 @@ from hypothesis import strategies as st
 
 from benchmarks.toolkit_journal import Size, make
 from journal import Reader, codec
-from journal.compaction import Policy, judging, quick
+from journal.compaction import Policy, judging
 from journal.compaction.compacting import Planning
 from journal.compaction.judging import Judgement
 from journal.compaction.ledger import BASE, Ledger
+from journal.compaction.quick import Quick, Rows
 from journal.compaction.spans import Spans
+from journal.compaction.tables import SpanTable
+from journal.compaction.writes import Writes, columns
+from journal.errors import MalformedEvent
 from journal.events.descriptors import FileDescriptorWrite
 from journal.mending import nobody
+from journal.replay.descriptors import POSITION_MAX
 from tests.compacted import History, histories, policies, write_story
 
 Parts = list[tuple[int, int]]
@@ -36,12 +40,40 @@ def judged(path: Path, policy: Policy) -> Judgement:
         return planning._judge(None)
 
 
+class Unhurried:
+    """Plays nothing in haste."""
+
+    def __init__(self, table: SpanTable, ledger: Ledger) -> None:
+        pass
+
+    def play(self, rows: Rows, other: Callable[[int, bool], SpanTable]) -> bool:
+        for at in range(len(rows.tags)):
+            other(at, False)
+        return False
+
+
+class Counted:
+    """Counts what is played in haste, and what is not."""
+
+    events: ClassVar[Counter[bool]] = Counter()
+
+    def __init__(self, table: SpanTable, ledger: Ledger) -> None:
+        self._quick = Quick(table, ledger)
+
+    def play(self, rows: Rows, other: Callable[[int, bool], SpanTable]) -> bool:
+        def counting(at: int, was_quick: bool) -> SpanTable:
+            self.events[False] += 1
+            return other(at, was_quick)
+
+        self.events[True] += len(rows.tags)
+        return self._quick.play(rows, counting)
+
+
 @contextmanager
-def taking_its_time() -> Iterator[None]:
-    """Nothing is played in haste."""
+def playing_by(quick: type[Unhurried | Counted]) -> Iterator[None]:
+    """Events are played by another player."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judging, "QUICK", {})
-        patch.setattr(judging, "writes_of", lambda payloads: None)
+        patch.setattr(judging, "Quick", quick)
         yield
 
 
@@ -50,30 +82,18 @@ def test_haste_changes_nothing_that_is_judged(made: History, policy: Policy) -> 
     with TemporaryDirectory() as name:
         path = write_story(Path(name) / "journal", made.story)
         hasty = judged(path, policy)
-        with taking_its_time():
+        with playing_by(Unhurried):
             assert judged(path, policy) == hasty
 
 
-def test_all_but_few_events_of_a_service_are_played_in_haste(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done: Counter[bool] = Counter()
-
-    def counted(play: Callable[..., bool]) -> Callable[..., bool]:
-        def counting(*arguments: Any) -> bool:
-            found = play(*arguments)
-            done[found] += 1
-            return found
-
-        return counting
-
+def test_all_but_few_events_of_a_service_are_played_in_haste(tmp_path: Path) -> None:
     make(tmp_path / "journal", Size(3000, 20, 2))
-    with taking_its_time():
+    with playing_by(Unhurried):
         slow = judged(tmp_path / "journal", Policy())
-    monkeypatch.setattr(judging, "write", counted(quick.write))
-    monkeypatch.setattr(judging, "QUICK", {tag: counted(f) for tag, f in quick.QUICK.items()})
-    assert judged(tmp_path / "journal", Policy()) == slow
-    assert done[True] > 20 * done[False]
+    Counted.events.clear()
+    with playing_by(Counted):
+        assert judged(tmp_path / "journal", Policy()) == slow
+    assert Counted.events[True] > 20 * Counted.events[False]
 
 
 @given(
@@ -83,8 +103,8 @@ def test_all_but_few_events_of_a_service_are_played_in_haste(
             lambda fd, at, wide, data: codec.encode(
                 FileDescriptorWrite(fd=fd, offset=at, is_64bit=wide, data=data)
             ),
-            st.integers(0, 9),
-            st.integers(0, 1 << 64 - 1) | st.integers(0, 99),
+            st.integers(0, 9) | st.integers(0, (1 << 32) - 1),
+            st.integers(0, (1 << 64) - 1) | st.integers(0, 99),
             st.booleans(),
             st.binary(max_size=5),
         ),
@@ -92,23 +112,51 @@ def test_all_but_few_events_of_a_service_are_played_in_haste(
     )
 )
 def test_writes_in_columns_are_what_each_says(payloads: list[bytes]) -> None:
-    found = quick.writes_of(payloads)
+    found = columns(payloads)
+    plain = writes_of(payloads)
+    assert (found is None) == (plain is None)
     if found is not None:
-        events = [codec.decode(FileDescriptorWrite.tag, payload) for payload in payloads]
-        rows = zip(found.fds, found.starts, found.stops, strict=True)
-        for event, (fd, start, stop) in zip(events, rows, strict=True):
-            assert isinstance(event, FileDescriptorWrite)
-            assert (event.fd, event.offset, event.offset + len(event.data)) == (fd, start, stop)
+        fds, starts, stops, leaps = found
+        assert list(zip(fds, starts, stops, strict=True)) == plain
+        assert list(leaps) == [
+            stop != start for stop, start in zip(stops, starts[1:], strict=False)
+        ]
 
 
-writes = st.lists(
+def writes_of(payloads: list[bytes]) -> list[tuple[int, int, int]] | None:
+    """Descriptor, first and last place of each; None where one is empty, or no write to a file."""
+    found = []
+    for payload in payloads:
+        try:
+            event = codec.decode(FileDescriptorWrite.tag, payload)
+        except MalformedEvent:
+            return None
+        assert isinstance(event, FileDescriptorWrite)
+        stop = event.offset + len(event.data)
+        if not event.data or stop > POSITION_MAX:
+            return None
+        found.append((event.fd, event.offset, stop))
+    return found or None
+
+
+def writes(parts: Parts, seqs: Iterable[int], ledger: Ledger) -> Writes:
+    """Writes through one descriptor."""
+    data = [
+        FileDescriptorWrite(fd=3, offset=a, is_64bit=False, data=bytes(b - a)) for a, b in parts
+    ]
+    found = columns([codec.encode(event) for event in data])
+    assert found is not None
+    return Writes(found, seqs, ledger)
+
+
+some_writes = st.lists(
     st.tuples(st.integers(0, PLACES - 2), st.integers(1, 9)).map(lambda w: (w[0], w[0] + w[1])),
     min_size=1,
     max_size=6,
 )
 
 
-@given(st.lists(writes | st.integers(0, PLACES), max_size=8))
+@given(st.lists(some_writes | st.integers(0, PLACES), max_size=8))
 def test_writes_that_were_put_off_own_what_they_would_have(steps: list[Parts | int]) -> None:
     late, prompt, ledger, seq = Spans(), Spans(), Ledger(), 0
     for step in steps:
@@ -119,8 +167,7 @@ def test_writes_that_were_put_off_own_what_they_would_have(steps: list[Parts | i
             continue
         seqs = range(seq, seq + len(step))
         seq += len(step)
-        starts, stops = (array("q", column) for column in zip(*step, strict=True))
-        late.put_late((starts, stops, array("q", seqs), BASE, ledger))
+        late.put_late((writes(step, seqs, ledger), 0, len(step), BASE))
         for (start, stop), owner in zip(step, seqs, strict=True):
             prompt.put(start, stop, owner)
     assert late.parts(2 * PLACES) == prompt.parts(2 * PLACES)
@@ -131,17 +178,15 @@ def test_places_that_follow_each_other_stand_in_short_rows() -> None:
     from journal.compaction.spans import ROW_COUNT_MAX
 
     found, ledger, count = Spans(), Ledger(), 3 * ROW_COUNT_MAX
-    starts = array("q", range(0, 2 * count, 2))
-    stops = array("q", range(2, 2 * count + 2, 2))
-    found.put_late((starts, stops, array("q", range(count)), BASE, ledger))
+    parts = [(start, start + 2) for start in range(0, 2 * count, 2)]
+    found.put_late((writes(parts, range(count), ledger), 0, count, BASE))
     assert found.parts(2 * count) == [(2 * n, n) for n in range(count)]
     assert max(map(len, found._starts)) <= ROW_COUNT_MAX
-    assert ledger.late == count
 
 
 def test_a_write_that_was_put_off_needs_who_opened_its_file() -> None:
     found, ledger = Spans(), Ledger()
-    found.put_late((array("q", [0, 5]), array("q", [5, 9]), array("q", [7, 8]), 3, ledger))
+    found.put_late((writes([(0, 5), (5, 9)], [7, 8], ledger), 0, 2, 3))
     ledger.keep(7)
     assert 3 not in ledger.kept
     assert set(found.owners()) == {7, 8, BASE}

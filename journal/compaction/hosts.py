@@ -63,7 +63,7 @@ class SpanHost(BaseHost[SpanKeeper]):
 
     def keeper_of(self, guest: str) -> SpanKeeper:
         """Who keeps the files of a memory mount."""
-        return SpanKeeper(self.limits.files_size_max, lambda: self.seq, self.ledger)
+        return SpanKeeper(self.limits.files_size_max, self.ledger)
 
     def _reset(self) -> None:
         self._peaks = self.peaks

@@ -3,8 +3,6 @@
 What is kept is judged again by itself: it must lead to the same states, or nothing is written.
 """
 
-import re
-from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
@@ -18,9 +16,10 @@ from journal.compaction.hosts import SpanHost
 from journal.compaction.ledger import Ledger
 from journal.compaction.numbers import Numbers
 from journal.compaction.prints import print_of, told
-from journal.compaction.quick import QUICK, Writes, write, writes_of
+from journal.compaction.quick import Quick, Rows
 from journal.compaction.regions import REGION_TAGS, Regions
 from journal.compaction.survey import Frontier, Survey
+from journal.compaction.tables import SpanTable
 from journal.events.core import SetClockTime
 from journal.events.inputs import HostResult
 from journal.events.snapshots import ClearEthereal, DescriptorPositions, SafePoint, Snapshot
@@ -186,50 +185,27 @@ class Judge:
         if indices:
             seqs, tags = pick(block.seqs, indices), bytes(pick(block.tags, indices))
             count = bisect_left(seqs, upto)
-            rows = _Rows(
-                array("q", seqs[:count]),
+            rows = Rows(
+                seqs[:count],
                 tags[:count],
                 block.payloads(indices)[:count],
                 pick(block.times, indices),
             )
             self._take_rows(rows)
 
-    def _take_rows(self, rows: "_Rows") -> None:
-        """Take events, and writes that follow each other all at once."""
-        writes = writes_of(list(compress(rows.payloads, rows.tags.translate(_IS_WRITE))))
-        if writes is None:
-            self._take_each(rows, 0, len(rows.tags))
-            return
-        at = taken = 0
-        for run in _RUNS(rows.tags):
-            start, stop = run.span()
-            if at < start:
-                self._take_each(rows, at, start)
-            self._write(rows, start, stop, writes, taken)
-            at, taken = stop, taken + stop - start
-        self._take_each(rows, at, len(rows.tags))
+    def _take_rows(self, rows: Rows) -> None:
+        """Take events: most are played in haste."""
+        seqs, tags, payloads, times = rows
 
-    def _write(self, rows: "_Rows", start: int, stop: int, writes: Writes, first: int) -> None:
-        """Take writes, of which ``first`` is the first."""
-        (fds, starts, stops), shift = writes, first - start
-        while start < stop:
-            fd, behind = fds[start + shift], start + 1
-            while behind < stop and fds[behind + shift] == fd:
-                behind += 1
-            some = slice(start + shift, behind + shift)
-            now = rows.times[behind - 1] * _MICROSECOND
-            if not write(self._host, fd, starts[some], stops[some], rows.seqs[start:behind], now):
-                self._take_each(rows, start, behind)
-            start = behind
+        def other(at: int, was_quick: bool) -> SpanTable:
+            if was_quick:
+                self._host.nothing_asked()
+            self.take(seqs[at], tags[at], payloads[at], times[at] * _MICROSECOND)
+            return self._host.spans
 
-    def _take_each(self, rows: "_Rows", start: int, stop: int) -> None:
-        """Take events one by one."""
-        host, seqs, tags, payloads, times = self._host, *rows
-        for at in range(start, stop):
-            seq, tag, payload, now = seqs[at], tags[at], payloads[at], times[at] * _MICROSECOND
-            quick = QUICK.get(tag)
-            if quick is None or not quick(host, seq, payload, now):
-                self.take(seq, tag, payload, now)
+        self.ledger.late += tags.count(kinds.WRITE)
+        if Quick(self._host.spans, self.ledger).play(rows, other):
+            self._host.nothing_asked()
 
     def _left(self, block: Block, indices: Sequence[int], only: Numbers) -> list[int]:
         """The indices of events that are still there when all that is not kept is gone."""
@@ -243,19 +219,6 @@ class Judge:
                 else self._keeps_all or tags[index] not in kinds.MARKS or seqs[index] in self._seqs
             )
         ]
-
-
-class _Rows(NamedTuple):
-    """Events to be played, column by column; times in µs since the epoch."""
-
-    seqs: "array[int]"
-    tags: bytes
-    payloads: Sequence[bytes]
-    times: Sequence[int]
-
-
-_RUNS = re.compile(re.escape(bytes((kinds.WRITE,))) + b"+", re.DOTALL).finditer
-_IS_WRITE = bytes(tag == kinds.WRITE for tag in range(256))
 
 
 def _is_strange(block: Block) -> bool:

@@ -116,6 +116,23 @@ class Ledger:
         elif known != needed:
             self._graph[seq] = (known, needed)
 
+    def tie_new(self, seq: int, needed: int) -> None:
+        """Where ``seq`` is kept, which nothing was known of, ``needed`` has to be, too."""
+        if needed != BASE:
+            self._graph[seq] = needed
+
+    def need_these(self, seq: int, needs: tuple[int, ...]) -> None:
+        """This event is played, of which nothing was known: it could not be without these."""
+        self.seq = seq
+        self._graph[seq] = needs
+
+    def end(self, owner: int) -> None:
+        """The event that is played, and not pinned, ends what this one began."""
+        if owner == BASE:
+            self.keep(self.seq)
+        else:
+            self.tie(owner, self.seq)
+
     def tie_all(self, seqs: Sequence[int], needed: int) -> None:
         """Where any of ``seqs`` is kept, which need nothing else, ``needed`` has to be, too."""
         kept = self.kept

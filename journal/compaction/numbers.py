@@ -36,7 +36,7 @@ class Numbers:
     def __iter__(self) -> Iterator[int]:
         """Give all of them, ascending."""
         for key in sorted(self._chunks):
-            flags = b"".join([_BITS[byte] for byte in self._chunks[key]])
+            flags = b"".join(map(_BITS.__getitem__, self._chunks[key]))
             at = flags.find(1)
             while at >= 0:
                 yield key * _CHUNK + at
@@ -53,7 +53,7 @@ class Numbers:
                 parts.append(bytes(size))
             else:
                 start = at >> 3
-                found = b"".join([_BITS[byte] for byte in chunk[start : (at + size + 7) >> 3]])
+                found = b"".join(map(_BITS.__getitem__, chunk[start : (at + size + 7) >> 3]))
                 parts.append(found[at & 7 : (at & 7) + size])
             first, count = first + size, count - size
         return b"".join(parts)

@@ -5,17 +5,18 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import chain
 
-from journal.compaction.ledger import BASE, Ledger
+from journal.compaction.ledger import BASE
+from journal.compaction.writes import Writes
 
 ROW_COUNT_MAX = 1 << 10
 _CUT = -3
 """Owners at and below this cut what was there: ``_CUT - seq``. What they own is empty."""
 
 
-Late = tuple["array[int]", "array[int]", "array[int]", int, Ledger]
-"""Writes in order, none of them empty: where each begins, where it stops, and whose it is.
+Late = tuple[Writes, int, int, int]
+"""Some writes: the index of the first, that behind the last, and who all of these need.
 
-All of these need one, which the ledger gets to know when it matters.
+The ledger gets to know that when it matters.
 """
 
 
@@ -42,7 +43,6 @@ class Spans:
     def put_late(self, late: Late) -> None:
         """Let places be written."""
         self._late.append(late)
-        late[4].late += len(late[2])
 
     def _catch_up(self) -> None:
         """Do what was put off."""
@@ -51,12 +51,13 @@ class Spans:
             self._starts = [array("q", (0,))]
             self._owners = [array("q", (BASE,))]
         late, self._late = self._late, []
-        for starts, stops, owners, needed, ledger in late:
-            ledger.tie_all(owners, needed)
-            if starts[1:] == stops[:-1] and starts[0] >= self._starts[-1][-1]:
-                self._append(starts, stops[-1], owners)
+        for writes, first, behind, needed in late:
+            starts, owners = writes.starts[first:behind], writes.seqs[first:behind]
+            writes.ledger.tie_all(owners, needed)
+            if starts[0] >= self._starts[-1][-1] and writes.are_run(first, behind):
+                self._append(starts, writes.stops[behind - 1], owners)
                 continue
-            for start, stop, owner in zip(starts, stops, owners, strict=True):
+            for start, stop, owner in zip(starts, writes.stops[first:behind], owners, strict=True):
                 self.put(start, stop, owner)
 
     def _append(self, begins: "array[int]", stop: int, by: "array[int]") -> None:

@@ -1,10 +1,9 @@
 """Descriptors by number: whose event each number, position and flag is."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-from journal.compaction.ledger import BASE, Ledger
+from journal.compaction.ledger import Ledger
 from journal.replay.table import (
     Description,
     HostNode,
@@ -18,7 +17,6 @@ from journal.replay.table import (
 )
 
 
-@dataclass(slots=True)
 class Trail:
     """The events that a thing is made of besides the one that opened it.
 
@@ -26,26 +24,49 @@ class Trail:
     ends of a pipe have one.
     """
 
-    cells: dict[Any, int] = field(default_factory=dict)
-    all: list[int] = field(default_factory=list)
+    __slots__ = ("all", "cells")
+
+    def __init__(self) -> None:
+        self.cells: dict[Any, int] = {}
+        self.all: list[int] = []
 
 
-@dataclass(slots=True, eq=False)
 class OwnedDescription(Description):
-    """What one or more numbers stand for."""
+    """What one or more numbers stand for, opened by ``by``; most never have a trail."""
 
-    flagged: int = BASE
-    positioned: int = BASE
-    trail: Trail = field(default_factory=Trail)
+    __slots__ = ("_trail", "flagged", "positioned")
+
+    def __init__(self, thing: Thing, flags: int, by: int, trail: Trail | None = None) -> None:
+        super().__init__(thing, flags)
+        self.flagged = self.positioned = by
+        self._trail = trail
+
+    @property
+    def trail(self) -> Trail:
+        """What else it is made of."""
+        if self._trail is None:
+            self._trail = Trail()
+        return self._trail
+
+    def cells(self) -> Iterator[int]:
+        """Give the owners of what it has."""
+        yield self.flagged
+        yield self.positioned
+        if self._trail is not None:
+            yield from self._trail.cells.values()
+            yield from self._trail.all
 
 
-@dataclass(slots=True)
 class OwnedNumber(Number):
     """One number, given by ``by``."""
 
-    by: int = BASE
-    flagged: int = BASE
-    limited: int = BASE
+    __slots__ = ("by", "flagged", "limited")
+
+    def __init__(
+        self, description: OwnedDescription, fd_flags: int, rights: tuple[int, int], by: int
+    ) -> None:
+        super().__init__(description, fd_flags, rights)
+        self.by = self.flagged = self.limited = by
 
 
 class SpanTable(Table):
@@ -89,8 +110,8 @@ class SpanTable(Table):
         self.check_free(fd)
         seq = self.ledger.seq
         trail = self._trail_of(thing)
-        description = OwnedDescription(thing, flags, flagged=seq, positioned=seq, trail=trail)
-        self._put(fd, OwnedNumber(description, fd_flags, rights, seq, seq, seq))
+        description = OwnedDescription(thing, flags, seq, trail)
+        self._put(fd, OwnedNumber(description, fd_flags, rights, seq))
 
     def duplicate(self, original: int, copied: int, fd_flags: int) -> None:
         """Let ``copied`` stand for the same as ``original``."""
@@ -98,7 +119,9 @@ class SpanTable(Table):
         assert isinstance(found, OwnedNumber)
         self.check_free(copied)
         self.ledger.need(found.limited)
-        self._put(copied, OwnedNumber(found.description, fd_flags, found.rights, seq, seq, seq))
+        about = found.description
+        assert isinstance(about, OwnedDescription)
+        self._put(copied, OwnedNumber(about, fd_flags, found.rights, seq))
 
     def renumber(self, old: int, new: int) -> None:
         """Let ``new`` stand for what ``old`` did, and close what ``new`` stood for.
@@ -130,10 +153,7 @@ class SpanTable(Table):
             yield number.limited
             about = number.description
             assert isinstance(about, OwnedDescription)
-            yield about.flagged
-            yield about.positioned
-            yield from about.trail.cells.values()
-            yield from about.trail.all
+            yield from about.cells()
 
     def _close(self, fd: int) -> None:
         self.ledger.ends(self.owned(fd).by)

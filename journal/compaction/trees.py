@@ -1,12 +1,10 @@
 """The files of a mount in memory without their bytes: whose event each name, byte and time is."""
 
-from array import array
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from journal.compaction.ledger import BASE, Ledger
 from journal.compaction.spans import Spans
+from journal.compaction.writes import Writes
 from journal.events.paths import FileType, TimeFlags
 from journal.replay.memory_trees import (
     DirectoryNode,
@@ -21,17 +19,15 @@ from journal.replay.trees import Times
 
 _ATIME = TimeFlags.ATIME | TimeFlags.ATIME_NOW
 _MTIME = TimeFlags.MTIME | TimeFlags.MTIME_NOW
-_NO_DATA = bytearray()
-"""Nothing is ever written there."""
 
 
-@dataclass(slots=True, eq=False)
 class Owners:
     """The events that set a node's times."""
 
-    atime: int = BASE
-    mtime: int = BASE
-    ctime: int = BASE
+    __slots__ = ("atime", "ctime", "mtime")
+
+    def __init__(self, made: int = BASE) -> None:
+        self.atime = self.mtime = self.ctime = made
 
     def changed(self, seq: int) -> None:
         """Its contents changed."""
@@ -42,36 +38,38 @@ class Owners:
         self.atime = self.mtime = self.ctime = seq
 
 
-@dataclass(slots=True, eq=False)
 class SpanFileNode(FileNode):
     """A file; ``size`` is set by ``sized``."""
 
-    owners: Owners = field(default_factory=Owners)
-    spans: Spans = field(default_factory=Spans)
-    size: int = 0
-    sized: int = BASE
+    __slots__ = ("owners", "size", "sized", "spans")
+
+    def __init__(self, inode: int, links: int = 0, made: int = 0, owner: int = BASE) -> None:
+        super().__init__(inode, links, made)
+        self.owners = Owners(owner)
+        self.spans = Spans()
+        self.size = 0
+        self.sized = BASE
 
 
-@dataclass(slots=True, eq=False)
 class SpanLinkNode(LinkNode):
     """A symbolic link."""
 
-    owners: Owners = field(default_factory=Owners)
+    __slots__ = ("owners",)
+
+    def __init__(self, inode: int, target: str) -> None:
+        super().__init__(inode, target)
+        self.owners = Owners()
 
 
-@dataclass(slots=True, eq=False)
 class SpanDirectoryNode(DirectoryNode):
     """A directory; ``names`` has who gave each of its names to what has it."""
 
-    owners: Owners = field(default_factory=Owners)
-    names: dict[str, int] = field(default_factory=dict)
+    __slots__ = ("names", "owners")
 
-
-class Place(NamedTuple):
-    """A name in a directory."""
-
-    at: SpanDirectoryNode
-    name: str
+    def __init__(self, inode: int, links: int, parent: DirectoryNode | None = None) -> None:
+        super().__init__(inode, links, parent)
+        self.owners = Owners()
+        self.names: dict[str, int] = {}
 
 
 def owners_of(node: Node) -> Owners:
@@ -99,17 +97,18 @@ class SpanKeeper(MemoryKeeper):
     Whatever looks at a name needs who gave it; whatever takes it away ends what that one began.
     """
 
-    def __init__(self, size_max: int, seq: Callable[[], int], ledger: Ledger) -> None:
-        super().__init__(size_max, seq)
-        root = SpanDirectoryNode(self._root.inode, links=2)
-        self._root: SpanDirectoryNode = root
+    def __init__(self, size_max: int, ledger: Ledger) -> None:
+        super().__init__(size_max, lambda: ledger.seq)
+        self._root = SpanDirectoryNode(self._root.inode, links=2)
         self.peak = 0
         self.ledger = ledger
         self._renames = False
 
     def root(self) -> SpanDirectoryNode:
         """The mount's own directory."""
-        return self._root
+        root = self._root
+        assert isinstance(root, SpanDirectoryNode)
+        return root
 
     def nodes(self) -> Iterator[Node]:
         """Give all that has a name, and the root; what has several comes several times."""
@@ -156,9 +155,7 @@ class SpanKeeper(MemoryKeeper):
         self._check_place(at, name)
         assert isinstance(at, SpanDirectoryNode)
         seq = self.ledger.seq
-        node = SpanFileNode(
-            self._next_inode(), 1, now, now, now, _NO_DATA, 0, Owners(seq, seq, seq)
-        )
+        node = SpanFileNode(self._next_inode(), 1, now, seq)
         self.take(ENTRY_SIZE)
         at.entries[name], at.names[name] = node, seq
         at.changed(now)
@@ -174,7 +171,7 @@ class SpanKeeper(MemoryKeeper):
     def make_link(self, at: DirectoryNode, name: str, target: str, now: int) -> None:
         """Make a symbolic link."""
         self._check_place(at, name)
-        self._make(at, name, SpanLinkNode(self._next_inode(), target=target), now)
+        self._make(at, name, SpanLinkNode(self._next_inode(), target), now)
 
     def add_name(
         self, at: DirectoryNode, name: str, to: DirectoryNode, to_name: str, now: int
@@ -214,10 +211,13 @@ class SpanKeeper(MemoryKeeper):
             self._removed(at, name, node, needed=True)
             self._named(to, to_name, node)
 
-    def move(self, source: "Place", target: "Place", now: int) -> None:
-        """Rename a file to a name that a file may have: as ``rename`` does, in fewer steps."""
-        at, name = source
-        to, to_name = target
+    def move(
+        self, at: SpanDirectoryNode, name: str, to: SpanDirectoryNode, to_name: str, now: int
+    ) -> None:
+        """Rename a file to a name that a file may have: as ``rename`` does, in fewer steps.
+
+        What it needs besides whoever gave the names is known to who asks.
+        """
         node, replaced = at.entries[name], to.entries.get(to_name)
         if node is replaced:
             return
@@ -225,24 +225,24 @@ class SpanKeeper(MemoryKeeper):
         seq = ledger.seq
         if replaced is not None:
             assert isinstance(replaced, SpanFileNode)
-            del to.entries[to_name]
-            owner = to.names.pop(to_name)
+            owner = to.names[to_name]
             if replaced.links > 1 or replaced.opened:
-                ledger.need(owner)
-            ledger.ends(owner)
+                ledger.tie(seq, owner)
+            ledger.end(owner)
             replaced.links -= 1
             replaced.ctime, replaced.owners.ctime = now, seq
             self._size -= ENTRY_SIZE
             self.release(replaced)
+            del to.entries[to_name], to.names[to_name]
         del at.entries[name]
-        owner = at.names.pop(name)
-        ledger.need(owner)
-        ledger.ends(owner)
+        ledger.end(at.names.pop(name))
         to.entries[to_name], to.names[to_name] = node, seq
-        node.ctime, owners_of(node).ctime = now, seq
-        for directory in (at, to):
-            directory.changed(now)
-            directory.owners.changed(seq)
+        node.ctime = now
+        owners_of(node).ctime = seq
+        at.changed(now)
+        at.owners.changed(seq)
+        to.changed(now)
+        to.owners.changed(seq)
 
     def set_times(self, at: DirectoryNode, name: str, times: Times, now: int) -> None:
         """Set the times of what a name stands for."""
@@ -328,30 +328,23 @@ class SpanFile(MemoryFile):
             node.mtime = node.ctime = now
             node.owners.mtime = node.owners.ctime = seq
 
-    def put_all(
-        self,
-        starts: "array[int]",
-        stops: "array[int]",
-        seqs: "array[int]",
-        now: int,
-        needed: int,
-    ) -> None:
-        """Write at some places, none of them empty, by events that need ``needed``, and by now."""
-        node, ledger, end, last = self.node, self.keeper.ledger, max(stops), seqs[-1]
+    def put_late(self, writes: Writes, first: int, behind: int, now: int, needed: int) -> None:
+        """Write some of ``writes``, all of which need ``needed``, the last of them now."""
+        node, ledger = self.node, self.keeper.ledger
+        last, end = writes.seqs[behind - 1], writes.end(first, behind)
         if end >= node.size:
             self.keeper.take(end - node.size)
             node.size = end
-            at = len(stops) - 1
-            while stops[at] != end:
+            at = behind - 1
+            while writes.stops[at] != end:
                 at -= 1
-            node.sized = seqs[at]
-            if node.sized != last and needed != BASE:
-                ledger.tie(node.sized, needed)
-        if needed != BASE:
-            ledger.tie(last, needed)
-        node.spans.put_late((starts, stops, seqs, needed, ledger))
+            node.sized = writes.seqs[at]
+            if at != behind - 1:
+                ledger.tie_new(node.sized, needed)
+        ledger.tie_new(last, needed)
+        node.spans.put_late((writes, first, behind, needed))
         node.mtime = node.ctime = now
-        node.owners.mtime = node.owners.ctime = last
+        node.owners.changed(last)
 
     def set_size(self, size: int, now: int) -> None:
         """Cut it, or lengthen it with zeros."""

@@ -1,7 +1,6 @@
 """Files in memory: plain values, with the times, links and numbers that the guest saw."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from journal.events.paths import FileType
@@ -11,17 +10,19 @@ from journal.replay.trees import Times
 _INODE_SHIFT = 16
 
 
-@dataclass(slots=True, eq=False)
 class Node:
     """What all nodes have; times in nanoseconds since the epoch."""
 
-    inode: int
-    links: int = 0
-    atime: int = 0
-    mtime: int = 0
-    ctime: int = 0
+    __slots__ = ("atime", "ctime", "inode", "links", "mtime")
 
-    kind = FileType.UNKNOWN
+    def __init__(self, inode: int, links: int = 0, made: int = 0) -> None:
+        self.inode, self.links = inode, links
+        self.atime = self.mtime = self.ctime = made
+
+    @property
+    def kind(self) -> FileType:
+        """What it is."""
+        return FileType.UNKNOWN
 
     def changed(self, now: int) -> None:
         """Its contents changed."""
@@ -32,41 +33,59 @@ class Node:
         return b""
 
 
-@dataclass(slots=True, eq=False)
 class FileNode(Node):
     """A regular file; ``opened`` counts those who keep it when no name does."""
 
-    data: bytearray = field(default_factory=bytearray)
-    opened: int = 0
+    __slots__ = ("data", "opened")
 
-    kind = FileType.REGULAR_FILE
+    def __init__(self, inode: int, links: int = 0, made: int = 0) -> None:
+        super().__init__(inode, links, made)
+        self.data = bytearray()
+        self.opened = 0
+
+    @property
+    def kind(self) -> FileType:
+        """What it is."""
+        return FileType.REGULAR_FILE
 
     def content(self) -> bytes:
         """Its bytes."""
         return bytes(self.data)
 
 
-@dataclass(slots=True, eq=False)
 class LinkNode(Node):
     """A symbolic link."""
 
-    target: str = ""
+    __slots__ = ("target",)
 
-    kind = FileType.SYMBOLIC_LINK
+    def __init__(self, inode: int, target: str) -> None:
+        super().__init__(inode)
+        self.target = target
+
+    @property
+    def kind(self) -> FileType:
+        """What it is."""
+        return FileType.SYMBOLIC_LINK
 
     def content(self) -> bytes:
         """What it says."""
         return self.target.encode()
 
 
-@dataclass(slots=True, eq=False)
 class DirectoryNode(Node):
     """A directory; one without links is removed, and nothing can be made in it."""
 
-    entries: dict[str, Node] = field(default_factory=dict)
-    parent: "DirectoryNode | None" = None
+    __slots__ = ("entries", "parent")
 
-    kind = FileType.DIRECTORY
+    def __init__(self, inode: int, links: int, parent: "DirectoryNode | None" = None) -> None:
+        super().__init__(inode, links)
+        self.entries: dict[str, Node] = {}
+        self.parent = parent
+
+    @property
+    def kind(self) -> FileType:
+        """What it is."""
+        return FileType.DIRECTORY
 
     def is_inside(self, other: "DirectoryNode") -> bool:
         """Whether this is ``other`` or somewhere below it."""
@@ -178,7 +197,7 @@ class MemoryKeeper:
     def make_link(self, at: DirectoryNode, name: str, target: str, now: int) -> None:
         """Make a symbolic link."""
         self._check_place(at, name)
-        self._make(at, name, LinkNode(self._next_inode(), target=target), now)
+        self._make(at, name, LinkNode(self._next_inode(), target), now)
 
     def add_name(
         self, at: DirectoryNode, name: str, to: DirectoryNode, to_name: str, now: int

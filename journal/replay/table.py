@@ -26,19 +26,22 @@ class Stream:
     number: int
 
 
-@dataclass(slots=True, eq=False)
 class OpenFile:
     """A file that the host keeps."""
 
-    file: File
+    __slots__ = ("file",)
+
+    def __init__(self, file: File) -> None:
+        self.file = file
 
 
-@dataclass(slots=True, eq=False)
 class OpenDirectory:
     """A directory that the host keeps; ``preopen`` is its name if the guest has it by a mount."""
 
-    directory: Directory[Any]
-    preopen: str | None = None
+    __slots__ = ("directory", "preopen")
+
+    def __init__(self, directory: Directory[Any], preopen: str | None = None) -> None:
+        self.directory, self.preopen = directory, preopen
 
 
 @dataclass(slots=True)
@@ -120,26 +123,28 @@ _WORDS: dict[type[Thing], str] = {
 }
 
 
-@dataclass(slots=True, eq=False)
 class Description:
     """What one or more numbers stand for: duplicates share it, with its position and fdflags.
 
     ``position`` is None where only the guest knows.
     """
 
-    thing: Thing
-    flags: int = 0
-    position: int | None = 0
-    numbers: int = 0
+    __slots__ = ("flags", "numbers", "position", "thing")
+
+    def __init__(self, thing: Thing, flags: int = 0) -> None:
+        self.thing, self.flags, self.numbers = thing, flags, 0
+        self.position: int | None = 0
 
 
-@dataclass(slots=True)
 class Number:
     """One number: ``fd_flags`` 1 is close-on-exec; ``rights`` are its own and the inheriting."""
 
-    description: Description
-    fd_flags: int = 0
-    rights: tuple[int, int] = (0, 0)
+    __slots__ = ("description", "fd_flags", "rights")
+
+    def __init__(
+        self, description: Description, fd_flags: int = 0, rights: tuple[int, int] = (0, 0)
+    ) -> None:
+        self.description, self.fd_flags, self.rights = description, fd_flags, rights
 
 
 class Table:
