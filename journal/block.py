@@ -8,6 +8,7 @@ import struct
 import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from operator import ge
 
 import zstandard
 
@@ -132,13 +133,16 @@ class Block:
         first = self.header.time_first
         if not self.header.flags & TIMES:
             return (first,) * self.count
-        return list(map(first.__add__, self._column(0)))
+        return [first + delta for delta in self._column(0)]
 
-    def times_at(self, indices: Sequence[int]) -> Sequence[int]:
+    def times_at(self, indices: Sequence[int]) -> list[int]:
         """The times of the events at ``indices``."""
-        if len(indices) * _FEW > self.count:
-            return pick(self.times, indices)
-        return [self.time(index) for index in indices]
+        if len(indices) * _FEW <= self.count:
+            return [self.time(index) for index in indices]
+        first = self.header.time_first
+        if not self.header.flags & TIMES:
+            return [first] * len(indices)
+        return [first + delta for delta in pick(self._column(0), indices)]
 
     def time(self, index: int) -> int:
         """The time of one event."""
@@ -154,7 +158,15 @@ class Block:
         """One number per event: a range, except where compaction left holes."""
         if not self.header.has_numbers or not self.count:
             return range(self.first_seq, self.first_seq + self.count)
-        return list(map(self.first_seq.__add__, self._number_deltas()))
+        first = self.first_seq
+        return [first + delta for delta in self._number_deltas()]
+
+    def seqs_at(self, indices: Sequence[int]) -> list[int]:
+        """The numbers of the events at ``indices``."""
+        if self.header.has_numbers:
+            return list(pick(self.seqs, indices))
+        first = self.first_seq
+        return [first + index for index in indices]
 
     @property
     def last_seq(self) -> int:
@@ -203,6 +215,8 @@ class Block:
         if not self.header.is_even or self.count > SHAPE_COUNT_MAX:
             return self.payloads(self.select(tags))
         mask = masker(_TAGS.intersection(tags))(self.tags)
+        if 1 not in mask:
+            return []
         return pieces(self._raw(), self.header.payload_raw_size // self.count, mask)
 
     def payload(self, index: int) -> bytes:
@@ -239,7 +253,7 @@ class Block:
     def _number_deltas(self) -> tuple[int, ...]:
         """What the numbers column holds, if it rises from 0 to a number that an event can have."""
         deltas = self._column(1 if self.header.flags & TIMES else 0)
-        if deltas[0] or any(map(int.__ge__, deltas, deltas[1:])):
+        if deltas[0] or any(map(ge, deltas, deltas[1:])):
             raise CorruptBlock("the numbers of a block do not rise", self.offset)
         if self.first_seq + deltas[-1] >= SEQ_MAX:
             last = self.first_seq + deltas[-1]
@@ -252,6 +266,8 @@ class Block:
 
     def _cut(self, indices: Sequence[int]) -> list[bytes]:
         """The payloads at ``indices``, with no more of the ends looked at than theirs."""
+        if not indices:
+            return []  # and nothing is decompressed
         if len(indices) * _FEW > self.count:
             return list(pick(self.payloads(), indices))
         if self.header.is_even:

@@ -114,7 +114,7 @@ class BlockGatherer:
         """Let some events of a block stay, with payloads that ``change`` makes of theirs."""
         if not places:
             return
-        seqs, times = pick(source.seqs, places), source.times_at(places)
+        seqs, times = source.seqs_at(places), source.times_at(places)
         if not self._fits(seqs, times):
             self.flush()
         payloads, tags = source.payloads(places), bytes(pick(source.tags, places))

@@ -22,12 +22,11 @@ class Picking(NamedTuple):
 
     def frames(self, block: Block) -> Iterator[Frame]:
         """Give frames; raises at once when the block contradicts itself."""
-        picks = self._picks(block)
-        times, offset = block.times, repeat(block.offset)
+        picks, offset = self._picks(block), repeat(block.offset)
         if picks is None:
-            rows = zip(block.seqs, block.tags, block.payloads(), times, offset, strict=False)
+            rows = zip(block.seqs, block.tags, block.payloads(), block.times, offset, strict=False)
             return map(_new_frame, repeat(Frame), rows)
-        some = zip(block.rows(picks), map(times.__getitem__, picks), offset, strict=False)
+        some = zip(block.rows(picks), block.times_at(picks), offset, strict=False)
         return (Frame(*row, time, place) for row, time, place in some)
 
     def rows(self, block: Block) -> Iterator[tuple[int, int, bytes]]:

@@ -181,11 +181,11 @@ class Sieve:
             picks = sorted({*picks, *followed})
         if not picks:
             return bytes(mask)
-        times, rows = block.times, block.rows(picks)
-        for at, (seq, tag, payload) in zip(picks, rows, strict=True):
+        rows = zip(picks, block.times_at(picks), block.rows(picks), strict=True)
+        for at, time, (seq, tag, payload) in rows:
             try:
                 if mask[at] == _ASK:
-                    mask[at] = predicate.holds(seq, times[at], tag, payload, names)
+                    mask[at] = predicate.holds(seq, time, tag, payload, names)
                 if names is not None:
                     predicate.follow(tag, payload, names)
             except MalformedEvent as error:

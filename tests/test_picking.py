@@ -1,0 +1,80 @@
+"""What is picked of a block: as if all of it were looked at, with less work."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal import sealing
+from journal.block import BLOCK_HEADER_SIZE, Block, Frames
+from journal.errors import CorruptBlock
+from journal.header import Place
+from journal.picking import Picking
+
+FIRST_SEQ, FIRST_TIME = 1000, 5_000_000
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> Block:
+    """Blocks with all the columns that there are, or without."""
+    payloads = draw(st.lists(st.binary(max_size=3), min_size=1, max_size=20))
+    if draw(st.booleans()):
+        payloads = [payload[:1].ljust(2) for payload in payloads]
+    count = len(payloads)
+    steps = st.lists(st.integers(0, 3), min_size=count, max_size=count)
+    times, seqs = [FIRST_TIME], [FIRST_SEQ]
+    for step, hole in zip(draw(steps), draw(steps), strict=True):
+        times.append(times[-1] + step)
+        seqs.append(seqs[-1] + 1 + hole)
+    tags = draw(st.lists(st.sampled_from([6, 7, 70, 160]), min_size=count, max_size=count))
+    return made(Frames(tags, payloads, times[:-1]), seqs[:-1] if draw(st.booleans()) else None)
+
+
+def made(frames: Frames, numbers: list[int] | None = None) -> Block:
+    place = Place(1, FIRST_SEQ, 128, 128, 1, 0)
+    data, header = sealing.encode(place, frames, sealing.compressor(), numbers)
+    return Block(header, data[BLOCK_HEADER_SIZE:], FIRST_SEQ, 128)
+
+
+@given(blocks(), st.data())
+def test_some_numbers_and_times_are_those_of_all(block: Block, data: st.DataObject) -> None:
+    indices = sorted(data.draw(st.sets(st.integers(0, block.count - 1))))
+    assert block.seqs_at(indices) == [block.seqs[index] for index in indices]
+    assert block.times_at(indices) == [block.times[index] for index in indices]
+
+
+@given(
+    blocks(),
+    st.integers(FIRST_SEQ - 1, FIRST_SEQ + 30),
+    st.none() | st.integers(FIRST_SEQ - 1, FIRST_SEQ + 60),
+    st.none() | st.frozensets(st.sampled_from([6, 7, 70, 160])),
+    st.none() | st.integers(FIRST_TIME - 1, FIRST_TIME + 30),
+)
+def test_what_is_picked_is_what_was_asked_for(
+    block: Block, start: int, stop: int | None, tags: frozenset[int] | None, since: int | None
+) -> None:
+    picking = Picking(start, stop, tags, since)
+    wanted = [
+        frame
+        for frame in Picking(0).frames(block)
+        if start <= frame.seq
+        and (stop is None or frame.seq < stop)
+        and (tags is None or frame.tag in tags)
+        and (since is None or frame.time >= since)
+    ]
+    assert list(picking.frames(block)) == wanted
+    assert list(picking.rows(block)) == [frame[:3] for frame in wanted]
+    assert list(picking.payloads(block)) == [frame.payload for frame in wanted]
+
+
+@pytest.mark.parametrize("is_even", [True, False])
+def test_nothing_is_decompressed_where_nothing_is_picked(is_even: bool) -> None:
+    payloads = [b"x" * (100 if is_even else 100 + index) for index in range(20)]
+    block = made(Frames([6] * 20, payloads, [FIRST_TIME + index for index in range(20)]))
+    assert block.header.is_even is is_even
+    broken = Block(block.header, bytes(16) + block.body[16:], FIRST_SEQ, 128)
+    for give in (Picking.frames, Picking.rows, Picking.payloads):
+        assert list(give(Picking(0, tags={70}), broken)) == []
+        with pytest.raises(CorruptBlock):
+            list(give(Picking(0, tags={6}), broken))
