@@ -6,7 +6,7 @@ in what is dropped, and are named by what is kept, are given there.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -146,19 +146,19 @@ class _Filter:
         self._left_out = LeftOut()
         self._use = Usability()
         self._blocks_passed = 0
-        self._is_begun = False
         self._opened: tuple[str, Source | None] | None = None
 
     def run(self, report: Progress) -> Filtered:
         """Hand on what is let through; tell about it."""
         walk = Watched(self._files, report, self._what, self._wants)
-        journal_id = b""
+        journal_id, is_begun = b"", False
         for item in walk.items():
             if isinstance(item, log.Placed):
-                if item.asked:
-                    self._take(item)
-                elif item.header.frame_count:
-                    self._pass(item)
+                if item.header.frame_count:
+                    (self._take if item.asked else self._pass)(item)
+                    if not is_begun:
+                        is_begun = True
+                        self._begin()
             elif isinstance(item, log.Damage):
                 raise item.error()
             elif isinstance(item, log.Segment) and not journal_id:
@@ -180,6 +180,12 @@ class _Filter:
             reason=use.verdict.reason,
         )
 
+    def _begin(self) -> None:
+        """Say whether the journal is that of a process: no other is ever marked."""
+        is_of_process = ProcessStart.tag in self._use.kept or ProcessStart.tag in self._use.dropped
+        if self._target is not None and not is_of_process:
+            self._target.release()
+
     @property
     def mark(self) -> Mark | None:
         """What a journal of what is kept has to say of itself."""
@@ -198,7 +204,7 @@ class _Filter:
         try:
             block = Block(item.header, item.body, item.first_seq, item.offset)
             mask = self._sieve.mask(block)
-            self._see(*parted(block.tags, mask), block.seqs, block.payload)
+            self._use.see(*parted(block.tags, mask), block.seqs, block.payload)
             if self._target is not None and not self._target.is_over:
                 self._hand_on(block, mask, self._target)
         except FormatError as error:
@@ -238,21 +244,10 @@ class _Filter:
         seqs: Sequence[int] = range(item.first_seq, item.first_seq + count)
         if header.has_numbers:  # what has numbers is read in any case
             seqs = Block(header, item.body, item.first_seq, item.offset).seqs
-        self._see(bytes(len(tags)), tags, seqs, _nothing)
+        self._use.drop(tags, seqs)
         if self._target is not None and MemoryPages.tag in tags:
             for at in finder((MemoryPages.tag,))(tags):
                 self._left_out.note(seqs[at], is_kept=False)
-
-    def _see(
-        self, kept: bytes, gone: bytes, seqs: Sequence[int], payload: Callable[[int], bytes]
-    ) -> None:
-        self._use.see(kept, gone, seqs, payload)
-        if not self._is_begun:
-            self._is_begun = True
-            if self._target is not None and not any(
-                ProcessStart.tag in each for each in (kept, gone)
-            ):
-                self._target.release()  # a journal of something else is never marked
 
     def _source(self, name: str) -> Source | None:
         """The file of this name: most blocks stand in the one that the last stood in."""
@@ -263,7 +258,3 @@ class _Filter:
 
 def _resolved(resolver: Resolver, seq: int, tag: int, payload: bytes) -> bytes:
     return resolver.payload(seq, payload)
-
-
-def _nothing(index: int) -> bytes:
-    raise AssertionError("what is dropped is not looked into")

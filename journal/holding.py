@@ -60,7 +60,8 @@ class Target:
         """Hold nothing back any more, as it is known by now which mark is needed."""
         if self._held is None:
             return
-        self._gatherer.flush()
+        if mark is not None:
+            self._gatherer.flush()  # what still gathers may be what has to be marked
         held, self._held, self._mark = self._held, None, mark
         for block, is_whole in held:
             if self._is_marked(block):

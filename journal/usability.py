@@ -142,9 +142,14 @@ class Usability:
         Each of the two columns has 0 in the place of what the other has. ``seqs`` are the numbers
         of the block, and ``payload`` gives what is kept at a place of it.
         """
-        if any(tag in kept for tag in _SAYING):
+        if ProcessStart.tag in kept or SafePoint.tag in kept:
             self._said += map(payload, finder(_SAYING)(kept))
         if self._parting.add(kept, gone, seqs):
+            self._look()
+
+    def drop(self, tags: bytes, seqs: Sequence[int]) -> None:
+        """Take note of a block of which nothing is kept."""
+        if self._parting.add(bytes(len(tags)), tags, seqs):
             self._look()
 
     def _look(self) -> None:
