@@ -35,6 +35,8 @@ COLUMNS_SIZE_EACH_MAX = 4 + 1 + 4
 _TAGS = bytes(range(TAG_MIN, TAG_MAX + 1))
 _SIZE_UNPACKED_MAX = 1 << 10
 _FILTERS = 32
+_FEW = 30
+"""A search for each costs less than a look at all where less than one in so many is wanted."""
 _SHAPES = 8
 SHAPE_COUNT_MAX = 1 << 12
 """Pieces of one size whose places in a block are kept for the next block."""
@@ -194,6 +196,17 @@ def _finder(tags: bytes) -> Callable[[bytes], list[int]]:
         return lambda column: []
     matches = re.compile(b"[%s]" % re.escape(tags), re.DOTALL).finditer
     return lambda column: [match.start() for match in matches(column)]
+
+
+def ones(mask: bytes) -> list[int]:
+    """The indices where a column of 0 and 1 has 1."""
+    if mask.count(1) * _FEW > len(mask):
+        return list(compress(range(len(mask)), mask))
+    found, at = [], mask.find(1)
+    while at >= 0:
+        found.append(at)
+        at = mask.find(1, at + 1)
+    return found
 
 
 def masker(tags: Iterable[int]) -> Callable[[bytes], bytes]:

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import compress
 from pathlib import Path
 
 from journal import log
 from journal.block import Block, BlockHeader
-from journal.columns import finder
+from journal.columns import ones
 from journal.errors import FormatError
 from journal.events.memory import MemoryPages
 from journal.events.process import ProcessStart
@@ -143,6 +142,8 @@ class _Filter:
         self._what = what
         self._target = target
         self._pages = pages
+        # where none is kept, none names what is dropped
+        self._keeps_pages = target is not None and sieve.may_let(MemoryPages.tag)
         self._left_out = LeftOut()
         self._use = Usability()
         self._blocks_passed = 0
@@ -212,13 +213,13 @@ class _Filter:
             raise
 
     def _hand_on(self, block: Block, mask: bytes, target: Target) -> None:
-        naming = self._left_out.naming(block, mask)
+        naming = self._left_out.naming(block, mask) if self._keeps_pages else frozenset()
         if naming:
             self._hand_on_each(block, mask, naming, target)
         elif 0 not in mask:
             target.take(block)
         elif 1 in mask:
-            target.gather(block, list(compress(range(block.count), mask)))
+            target.gather(block, ones(mask))
 
     def _hand_on_each(
         self, block: Block, mask: bytes, naming: frozenset[int], target: Target
@@ -226,7 +227,7 @@ class _Filter:
         """Hand on events one by one: those that name pages that are dropped get large."""
         assert self._pages is not None
         resolver = self._pages.resolver
-        for place in compress(range(block.count), mask):
+        for place in ones(mask):
             seq = block.seq(place)
             resolved = partial(_resolved, resolver, seq) if seq in naming else None
             target.gather(block, [place], resolved)
@@ -245,8 +246,8 @@ class _Filter:
         if header.has_numbers:  # what has numbers is read in any case
             seqs = Block(header, item.body, item.first_seq, item.offset).seqs
         self._use.drop(tags, seqs)
-        if self._target is not None and MemoryPages.tag in tags:
-            for at in finder((MemoryPages.tag,))(tags):
+        if self._keeps_pages and MemoryPages.tag in tags:
+            for at in ones(tags.translate(_PAGES)):
                 self._left_out.note(seqs[at], is_kept=False)
 
     def _source(self, name: str) -> Source | None:
@@ -254,6 +255,9 @@ class _Filter:
         if self._opened is None or self._opened[0] != name:
             self._opened = name, self._files.open(name)
         return self._opened[1]
+
+
+_PAGES = bytes(tag == MemoryPages.tag for tag in range(256))
 
 
 def _resolved(resolver: Resolver, seq: int, tag: int, payload: bytes) -> bytes:

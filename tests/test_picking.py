@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from journal import sealing
 from journal.block import BLOCK_HEADER_SIZE, Block, Frames
+from journal.columns import ones
 from journal.errors import CorruptBlock
 from journal.header import Place
 from journal.picking import Picking
@@ -42,6 +43,12 @@ def test_some_numbers_and_times_are_those_of_all(block: Block, data: st.DataObje
     indices = sorted(data.draw(st.sets(st.integers(0, block.count - 1))))
     assert block.seqs_at(indices) == [block.seqs[index] for index in indices]
     assert block.times_at(indices) == [block.times[index] for index in indices]
+
+
+@given(st.lists(st.sampled_from([0, 0, 0, 1])), st.integers(0, 90))
+def test_few_ones_are_found_like_many(bits: list[int], zeros: int) -> None:
+    mask = bytes(zeros) + bytes(bits)
+    assert ones(mask) == [index for index, bit in enumerate(mask) if bit]
 
 
 @given(
