@@ -233,6 +233,22 @@ def test_few_events_of_many_blocks_gather_in_few(tmp_path: Path) -> None:
     assert frames_of(tmp_path / "b") == [frame for frame in frames if frame.tag == ClockRead.tag]
 
 
+def test_no_payload_is_decompressed_for_what_is_only_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise AssertionError("a payload is decompressed")
+
+    writes: list[Event] = [StreamWrite(stream=1, offset=0, data=b"x" * 500)] * 20
+    written(tmp_path / "a", *[[ClockRead(clock=1, time=1), *writes]] * 3)
+    monkeypatch.setattr("journal.block._decompressor", refuse)
+    which = Question(tags=frozenset({ClockRead.tag}))
+    found = journal.filter(tmp_path / "a", None, which)
+    assert (found.kept, found.dropped) == ({ClockRead.tag: 3}, {StreamWrite.tag: 60})
+    with pytest.raises(AssertionError, match="is decompressed"):
+        journal.filter(tmp_path / "a", tmp_path / "b", which)
+
+
 FILES: list[Event] = [
     Mount(fd=3, kind=MountKind.MEMORY, guest="/work", host=""),
     OpenFileDescriptor(
