@@ -1,4 +1,4 @@
-"""Filtering and inspecting by the command line, and what completes it."""
+"""Filtering and inspecting by the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -362,37 +361,3 @@ def test_inspect_follows_up_to_the_limit(tmp_path: Path) -> None:
             writer.flush()
             assert len(process.stdout.read().splitlines()) == 1
             assert process.wait(60) == 0
-
-
-COMPLETED = [
-    (("journaltool", "fil"), {"filter"}),
-    (("journaltool", "comp"), {"compact", "completion"}),
-    (("journaltool", "filter", "--gro"), {"--group"}),
-    (("journaltool", "inspect", "--group", "s"), {"stdio", "sockets", "snapshots"}),
-    (("journaltool", "filter", "--kind", "StreamW"), {"StreamWrite"}),
-    (("journaltool", "filter", "--kind", "streamw"), {"streamwrite"}),
-]
-
-
-@pytest.mark.parametrize(("words", "wanted"), COMPLETED)
-def test_bash_completes_commands_options_groups_and_kinds(
-    words: tuple[str, ...], wanted: set[str], tmp_path: Path
-) -> None:
-    script = tool("completion", "bash", at=tmp_path).stdout.decode()
-    folder = Path(sys.executable).parent
-    asked = f"""{script}
-COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}
-_journaltool_completion journaltool
-echo "${{COMPREPLY[@]}}"
-"""
-    env = {**environment(), "PATH": f"{folder}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", asked], env=env, capture_output=True, check=True)
-    assert set(done.stdout.decode().split()) == wanted
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_each_shell_has_a_script(shell: str, tmp_path: Path) -> None:
-    done = inside("completion", shell, at=tmp_path)
-    assert done.returncode == 0
-    assert f"complete_{shell}".encode() in done.stdout
-    assert inside("completion", "cmd", at=tmp_path).returncode == 2

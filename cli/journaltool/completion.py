@@ -52,6 +52,6 @@ def completion(
 
 def prepare() -> None:
     """Let the command line answer a shell's question."""
-    from typer._completion_classes import completion_init
+    from journaltool import completing
 
-    completion_init()
+    completing.register()

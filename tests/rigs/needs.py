@@ -55,6 +55,12 @@ def why_no_strace() -> str:
     return "strace may not trace here." if code else ""
 
 
+@cache
+def why_no_shell(name: str) -> str:
+    """Say why a shell cannot be asked; nothing when it can."""
+    return "" if shutil.which(name) else f"There is no {name}."
+
+
 def _may_mount() -> bool:
     status = Path("/proc/self/status").read_text()
     effective = next(line for line in status.splitlines() if line.startswith("CapEff"))
