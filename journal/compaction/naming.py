@@ -3,6 +3,7 @@
 What the source named is looked up there first: what it led to may go, or get another number.
 """
 
+import errno
 import os
 from array import array
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from journal.pages.sharing import named, whole_in
 POOL_COUNT_MAX = 1 << 18
 """Pages that are known: the last of them. Merged ones stand in a file, of 1 GiB at most."""
 _TAG = MemoryPages.tag
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Pool:
@@ -95,7 +97,9 @@ class Pool:
                 self._file = durable.create(path)
                 path.unlink()
             self._is_full = os.pwrite(self._file, page, slot * PAGE_SIZE) < PAGE_SIZE
-        except OSError:
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
             self._is_full = True
         return not self._is_full
 
