@@ -7,6 +7,9 @@ named where their bytes stand in the journal already.
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
+from itertools import repeat
+from operator import lt
 from typing import NamedTuple
 
 import xxhash
@@ -158,6 +161,27 @@ def pages_of(event: MemoryPages) -> Iterator[Given]:
         yield given
 
 
+def whole_pages(event: MemoryPages) -> list[bytes] | None:
+    """The pages of an event that gives all of them whole, in order; None for any other.
+
+    What makes no sense is any other, too: ``pages_of`` says why.
+    """
+    numbers, count = event.numbers, event.size // PAGE_SIZE
+    is_whole = (
+        event.kinds == _WHOLE * len(numbers)
+        and len(event.data) == PAGE_SIZE * len(numbers)
+        and event.size <= SIZE_MAX
+        and not event.size % PAGE_SIZE
+        and all(map(lt, (-1, *numbers), (*numbers, count)))
+    )
+    return pages_in(event.data) if is_whole else None
+
+
+def pages_in(data: bytes) -> list[bytes]:
+    """Cut bytes into pages."""
+    return list(map(BytesIO(data).read, repeat(PAGE_SIZE, len(data) // PAGE_SIZE)))
+
+
 def given_in(event: MemoryPages) -> Iterator[Given]:
     """Give what ``event`` says, page by page, references too; raises as ``pages_of`` does."""
     if len(event.kinds) != len(event.numbers):
@@ -176,12 +200,15 @@ def given_in(event: MemoryPages) -> Iterator[Given]:
         data = event.data[at : at + size]
         if len(data) < size:
             raise MalformedEvent(f"page {number} is cut short: {len(data)} of {size} bytes")
-        yield Given(number, PageKind(kind), data)
+        yield Given(number, _KINDS[kind], data)
         at, last = at + size, number
     if at != len(event.data):
         raise MalformedEvent(f"{len(event.data) - at} bytes stand behind the last page")
 
 
+_KINDS = tuple(PageKind)
+assert list(_KINDS) == list(range(len(_KINDS)))
+_WHOLE = bytes((PageKind.WHOLE,))
 _SIZES = {0: 0, 1: PAGE_SIZE, 3: REFERENCE_SIZE}
 """Bytes of ``data`` of a page, where its kind tells."""
 

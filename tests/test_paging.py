@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from journal import codec
@@ -32,6 +32,7 @@ from journal.paging import (
     state_digest,
     summed,
     table_payloads,
+    whole_pages,
 )
 
 COUNT = 40
@@ -220,6 +221,35 @@ def test_whatever_an_event_says_it_is_read_or_malformed(
     with suppress(MalformedEvent):
         assert sum(len(given.data) for given in pages_of(event)) == len(data)
         applied({}, event)
+
+
+@example(SIZE, [1, 1], b"\1", 0)
+@example(SIZE, [3, 2], b"\1", 0)
+@example(4 * PAGE_SIZE, [2, 4], b"\1", 0)
+@given(
+    st.sampled_from([SIZE, SIZE + 1, 4 * PAGE_SIZE, SIZE_MAX, SIZE_MAX + PAGE_SIZE]),
+    st.lists(st.integers(0, 5), max_size=4) | st.sets(st.integers(0, 5), max_size=4).map(sorted),
+    st.sampled_from([b"", b"\0", b"\2", b"\1"]),
+    st.sampled_from([0, 0, 0, 1, -1]),
+)
+def test_whole_pages_are_given_at_once_where_there_are_no_others(
+    size: int, numbers: list[int], kind: bytes, excess: int
+) -> None:
+    kinds = (b"\1" * len(numbers))[: -len(kind) or None] + kind
+    data = bytes(range(1, 256)) * 80
+    event = MemoryPages(
+        memory=0,
+        size=size,
+        numbers=tuple(numbers),
+        kinds=kinds,
+        data=data[: len(numbers) * PAGE_SIZE + excess],
+    )
+    wanted = None
+    with suppress(MalformedEvent):
+        said = list(pages_of(event))
+        if all(given.kind is PageKind.WHOLE for given in said):
+            wanted = [given.data for given in said]
+    assert whole_pages(event) == wanted
 
 
 @given(st.data())

@@ -326,7 +326,8 @@ class _Inserts:
         infos = [info for info in found.snapshots if info.seq < front.upto]
         self.runs = runs_of(front.kept, infos) if planning.is_merged else []
         merged = [at for at, run in enumerate(self.runs) if not run.verbatim]
-        self._left = iter(self.runs[: merged[-1] + 1] if merged else ())
+        left = self.runs[: merged[-1] + 1] if merged else []
+        self._left, self._last = iter(left), left[-1] if left else None
         what = "merging" if len(merged) == 1 else ""  # several are merged while others are written
         self._gathering = Gathering(planning.staged(what), store, resolver) if merged else None
         self._is_first, self._last_seq = True, -1
@@ -362,7 +363,8 @@ class _Inserts:
             point = self._planning.found.points[run.info.seq]
             plan = planned(run, own, self._store, point, self._room(point), first=self._is_first)
             yield from chain.from_iterable(part.rows() for part in plan)
-        self._store.settle()
+        if run is not self._last:
+            self._store.settle()
         self._is_first, self._last_seq = False, run.info.seq
 
     def _room(self, point: Point) -> Room:

@@ -1,16 +1,16 @@
-"""The memories and tables of snapshots, in files that have no name: never all of them in memory.
+"""The memories and tables of snapshots, merged in bounded memory.
 
 Two states of each: as it is at the snapshot that was come to, and at the one that was kept last.
 """
 
-import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
-from journal import durable, paging
+from journal import paging
 from journal.compaction.ledger import Entangled
+from journal.compaction.planes import Plane
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.events.threads import TABLE_NULL, TableSet
 from journal.paging import ZERO_PAGE, Page
@@ -20,6 +20,8 @@ _READ_PAGES = 64
 """Pages that are looked at at once."""
 SIZE_MAX = 1 << 34
 """Bytes of all memories; of larger ones all snapshots stay."""
+_PAGES_EACH = paging.SIZE_MAX // PAGE_SIZE
+"""Numbers in a plane that each memory has to itself."""
 assert MEMORIES_COUNT_MAX * paging.SIZE_MAX < 1 << 63
 
 
@@ -30,10 +32,10 @@ class _Memory:
     ``present`` those that may be other than zeros.
     """
 
-    __slots__ = ("fresh", "offset", "present", "size", "touched")
+    __slots__ = ("first", "fresh", "present", "size", "touched")
 
-    def __init__(self, offset: int) -> None:
-        self.offset = offset
+    def __init__(self, first: int) -> None:
+        self.first = first  # where its page 0 is in the planes
         self.size = -1  # not there
         self.touched = bytearray()
         self.fresh = bytearray()
@@ -57,13 +59,18 @@ class _Memory:
         )
         self.present = bytearray(len(self.present))
 
+    def mark(self, numbers: Iterable[int]) -> None:
+        """These pages are set."""
+        fresh, touched, present = self.fresh, self.touched, self.present
+        for number in numbers:
+            fresh[number] = touched[number] = present[number] = 1
+
 
 class Store:
     """Memories and tables; a context manager. Its files stand in ``folder`` while it is open."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._now = self._base = -1  # until there is something to be kept in them
+        self._now, self._base = Plane(folder), Plane(folder)
         self._memories: dict[int, _Memory] = {}
         self._base_sizes: dict[int, int] = {}
         self.tables: dict[int, array[int]] = {}
@@ -73,17 +80,8 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._now >= 0:
-            os.close(self._now)
-        if self._base >= 0:
-            os.close(self._base)
-
-    def _open(self) -> int:
-        """A file that has no name any more: where the journal goes, there is room for it."""
-        path = durable.temporary_beside(self._folder / "pages")
-        file = durable.create(path)
-        path.unlink()
-        return file
+        self._now.close()
+        self._base.close()
 
     # -- what snapshots say ----------------------------------------------------------------------
 
@@ -93,10 +91,8 @@ class Store:
             memory.fresh = bytearray(len(memory.fresh))
             if whole:
                 memory.reset()
-        if self._now < 0:
-            self._now, self._base = self._open(), self._open()
         if whole:
-            os.ftruncate(self._now, 0)
+            self._now.clear()
             self.tables = {}
 
     def put_pages(self, event: MemoryPages) -> None:
@@ -105,25 +101,28 @@ class Store:
         if memory is None:
             if len(self._memories) >= MEMORIES_COUNT_MAX:
                 raise Entangled
-            memory = _Memory(len(self._memories) * paging.SIZE_MAX)
+            memory = _Memory(len(self._memories) * _PAGES_EACH)
             self._memories[event.memory] = memory
         others = sum(max(found.size, 0) for found in self._memories.values() if found is not memory)
         if event.size < memory.size or event.size + others > SIZE_MAX:
             raise Entangled  # no memory shrinks
+        pages = paging.whole_pages(event)
+        if pages is None:
+            pages = self._pages_in(event, memory)
         memory.grow(event.size)
-        start, parts = 0, list[bytes]()
+        memory.mark(event.numbers)
+        self._now.put(map(memory.first.__add__, event.numbers), pages)
+
+    def _pages_in(self, event: MemoryPages, memory: _Memory) -> list[bytes]:
+        """The pages of an event as they are behind it, in order."""
+        found = []
         for number, kind, data in paging.pages_of(event):
             if kind is PageKind.PATCHED:
-                if memory.fresh[number]:
+                if memory.fresh[number : number + 1] == b"\1":
                     raise Entangled
-                data = paging.patched(self._page(self._now, memory, number), data)
-            if parts and number != start + len(parts):
-                self._write(memory, start, parts)
-                parts = []
-            start = number - len(parts)
-            parts.append(data or ZERO_PAGE)
-        if parts:
-            self._write(memory, start, parts)
+                data = paging.patched(self._now.page(memory.first + number), data)
+            found.append(data or ZERO_PAGE)
+        return found
 
     def put_elements(self, event: TableSet) -> None:
         """Elements of a table."""
@@ -134,15 +133,6 @@ class Store:
         elements.extend(array("I", [TABLE_NULL]) * (event.start - len(elements)))
         stop = event.start + len(event.functions)
         elements[event.start : stop] = array("I", event.functions)
-
-    def _write(self, memory: _Memory, start: int, parts: list[bytes]) -> None:
-        os.pwrite(self._now, b"".join(parts), memory.offset + start * PAGE_SIZE)
-        stop, ones = start + len(parts), b"\1" * len(parts)
-        memory.fresh[start:stop] = memory.touched[start:stop] = memory.present[start:stop] = ones
-
-    def _page(self, file: int, memory: _Memory, number: int) -> bytes:
-        found = os.pread(file, PAGE_SIZE, memory.offset + number * PAGE_SIZE)
-        return found.ljust(PAGE_SIZE, b"\0")
 
     # -- what a snapshot that is kept has to say -------------------------------------------------
 
@@ -163,7 +153,7 @@ class Store:
 
     def forget_base(self) -> None:
         """Let the next snapshot that is kept say everything anew."""
-        os.ftruncate(self._base, 0)
+        self._base.clear()
         self._base_sizes, self._base_tables = {}, {}
         for memory in self._memories.values():
             memory.touched = bytearray(memory.present)
@@ -190,26 +180,15 @@ class Store:
         """The snapshot is kept: the next one says what is different from it."""
         for memory in self._memories.values():
             for start, stop in _runs(memory.touched):
-                data = self._read(self._now, memory, start, stop)
-                os.pwrite(self._base, data, memory.offset + start * PAGE_SIZE)
+                places = range(memory.first + start, memory.first + stop)
+                self._base.put(places, self._now.pages(places))
             memory.touched = bytearray(len(memory.touched))
         self._base_sizes = self.sizes
         self._base_tables = {table: found[:] for table, found in self.tables.items()}
 
     def _pages(self, memory: _Memory, start: int, stop: int) -> Iterator[Page]:
-        now = self._read(self._now, memory, start, stop)
-        before = (
-            self._read(self._base, memory, start, stop) if self._base_sizes else bytes(len(now))
-        )
-        if now == before:
-            return
-        for at in range(0, len(now), PAGE_SIZE):
-            number = start + at // PAGE_SIZE
-            yield Page(number, now[at : at + PAGE_SIZE], before[at : at + PAGE_SIZE])
-
-    def _read(self, file: int, memory: _Memory, start: int, stop: int) -> bytes:
-        size = (stop - start) * PAGE_SIZE
-        return os.pread(file, size, memory.offset + start * PAGE_SIZE).ljust(size, b"\0")
+        places = range(memory.first + start, memory.first + stop)
+        return map(Page, range(start, stop), self._now.pages(places), self._base.pages(places))
 
 
 def _runs(marks: bytearray) -> Iterator[tuple[int, int]]:
