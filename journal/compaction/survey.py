@@ -210,7 +210,9 @@ def survey(blocks: Iterable[Block]) -> Survey:
 
 def _closed(block: Block, watch: SnapshotWatch) -> Iterator[SnapshotInfo]:
     """Give the snapshots that are closed in a block; their pages are not counted."""
-    indices = [] if _OF_SNAPSHOTS.isdisjoint(block.tags) else block.select(_OF_SNAPSHOTS)
+    if _OF_SNAPSHOTS.isdisjoint(block.tags):
+        return  # its payloads stay packed
+    indices = block.select(_OF_SNAPSHOTS)
     for index, row in zip(indices, block.rows(indices), strict=True):
         info = watch.take(Frame(*row, block.time(index), block.offset))
         if info is not None:
