@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
-from operator import sub
 from typing import NamedTuple, Protocol, Self
 
 from journal import sealing
@@ -66,25 +65,19 @@ class Tally:
         self.events[tag] = self.events.get(tag, 0) + events
         self.sizes[tag] = self.sizes.get(tag, 0) + size
 
-    def add_block(self, block: Block, flags: bytes | None = None) -> None:
-        """Count the events of a block; with ``flags``, those that have a 1."""
+    def add_block(self, block: Block) -> None:
+        """Count the events of a block."""
         tags = set(block.tags)
-        if len(tags) == 1 and flags is None:
-            self.add(block.tags[0], block.count, block.header.payload_raw_size)
-            return
-        sizes = _sizes_of(block)
-        rest = block.header.payload_raw_size if flags is None else sum(compress(sizes, flags))
-        *rare, most = sorted(tags, key=block.tags.count)
-        for tag in rare:
-            mask = block.tags.translate(_IS[tag])
-            if flags is not None:
-                mask = _both(mask, flags)
-            size = sum(compress(sizes, mask))
-            self.add(tag, mask.count(1), size)
-            rest -= size
-        # of most of them, what no other has need not be summed up
-        mask = block.tags.translate(_IS[most])
-        self.add(most, (mask if flags is None else _both(mask, flags)).count(1), rest)
+        sizes = dict.fromkeys(tags, 0)
+        if len(tags) == 1:
+            sizes[block.tags[0]] = block.header.payload_raw_size
+        else:
+            start = 0
+            for tag, end in zip(block.tags, _ends_of(block), strict=True):
+                sizes[tag] += end - start
+                start = end
+        for tag, size in sizes.items():
+            self.add(tag, block.tags.count(tag), size)
 
 
 class Outflow:
@@ -238,13 +231,13 @@ def _both(one: bytes, other: bytes) -> bytes:
     return both.to_bytes(size, "little")
 
 
-def _sizes_of(block: Block) -> Sequence[int]:
-    """The size of each payload, without a look at any."""
+def _ends_of(block: Block) -> Sequence[int]:
+    """Where each payload ends, without a look at any."""
     header, count = block.header, block.count
     if header.is_even:
-        return [header.payload_raw_size // count] * count
-    ends = read_u32(block.body, header.payload_size, count)
-    return list(map(sub, ends, (0, *ends)))
+        size = header.payload_raw_size // count
+        return range(size, header.payload_raw_size + 1, size) if size else [0] * count
+    return read_u32(block.body, header.payload_size, count)
 
 
 def rows_of(block: Block, flags: bytes) -> Iterator[Row]:
