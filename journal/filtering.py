@@ -156,7 +156,7 @@ class _Filter:
         for item in walk.items():
             if isinstance(item, log.Placed):
                 if item.header.frame_count:
-                    (self._take if item.asked else self._pass)(item)
+                    self._see(item)
                     if not is_begun:
                         is_begun = True
                         self._begin()
@@ -200,17 +200,23 @@ class _Filter:
     def _wants(self, segment: log.Segment, header: BlockHeader, first_seq: int) -> bool:
         return bool(header.frame_count) and self._sieve.wants(header, first_seq)
 
-    def _take(self, item: log.Placed) -> None:
-        """Look at a block that may have something that is kept."""
+    def _see(self, item: log.Placed) -> None:
         try:
-            block = Block(item.header, item.body, item.first_seq, item.offset)
-            mask = self._sieve.mask(block)
-            self._use.see(*parted(block.tags, mask), block.seqs, block.payload)
-            if self._target is not None and not self._target.is_over:
-                self._hand_on(block, mask, self._target)
+            if item.asked:
+                self._take(item)
+            else:
+                self._pass(item)
         except FormatError as error:
             error.file = item.segment.name
             raise
+
+    def _take(self, item: log.Placed) -> None:
+        """Look at a block that may have something that is kept."""
+        block = Block(item.header, item.body, item.first_seq, item.offset)
+        mask = self._sieve.mask(block)
+        self._use.see(*parted(block.tags, mask), block.seqs, block.payload)
+        if self._target is not None and not self._target.is_over:
+            self._hand_on(block, mask, self._target)
 
     def _hand_on(self, block: Block, mask: bytes, target: Target) -> None:
         naming = self._left_out.naming(block, mask) if self._keeps_pages else frozenset()

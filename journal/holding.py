@@ -22,14 +22,13 @@ class Target:
 
     Without a path nothing is written, and only counted.
 
-    Where it ``holds`` what it is given, a mark can be left to ``publish``. ``is_over`` says that
-    more was given than is held: then it takes no more, and has to be begun again with the mark.
+    Where it ``holds`` back what it is given, a mark can be left to ``publish``. Once it ``is_over``
+    with that, it must be given no more, and has to be begun again with the mark.
     """
 
     def __init__(self, path: Path | None, *, mark: Mark | None = None, holds: bool = False) -> None:
         self.journal_id = bytes(16)
         self.size = self.blocks = self.blocks_whole = 0
-        self.is_over = False
         self._path = path
         self._mark = mark
         self._held: list[tuple[Block, bool]] | None = [] if holds else None
@@ -43,6 +42,11 @@ class Target:
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
             self._writer.close()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more is held back than may be."""
+        return self._held is not None and self._held_size > HELD_SIZE_MAX
 
     def take(self, block: Block) -> None:
         """Add a block as it is."""
@@ -82,9 +86,6 @@ class Target:
         if self._held is not None:
             self._held.append((block, is_whole))
             self._held_size += block.size
-            if self._held_size > HELD_SIZE_MAX:
-                self.is_over = True
-                self._held.clear()
             return
         if self._path is not None:
             self._opened(self._path).append_block(block)

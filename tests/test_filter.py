@@ -47,7 +47,7 @@ from journal.events.process import ModulePart, Mount, MountKind, ProcessStart, S
 from journal.events.streams import StreamWrite
 from journal.expression import And, Compare, Tree, parse
 from journal.literals import Base, Clock, Moment
-from journal.marking import LEFT_OUT, NOT_RESUMABLE
+from journal.marking import LEFT_OUT, NOT_RESUMABLE, obstacle_in
 from journal.naming import Names
 from journal.predicate import Predicate
 from journal.sieve import PREAMBLE
@@ -58,6 +58,7 @@ from tests.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
 from tests.strategies import every_event
 from tests.test_expression import trees
 from tests.test_snapshots import recorded, snapshots_in
+from tests.test_usability import started
 
 UNKNOWN_TAGS = (200, 254)
 
@@ -492,15 +493,33 @@ def test_a_journal_says_what_is_missing_however_much_is_kept(
     taken(one, path, cache_dir, journal.Level.FULL)
     which = Question(groups=frozenset({group}), stop=snapshots_in(path)[-1].seq)
     held = journal.filter(path, tmp_path / "held", which, keep=False)
-    monkeypatch.setattr(holding, "HELD_SIZE_MAX", 0)
-    assert journal.filter(path, tmp_path / "again", which, keep=False) == held
     frames = frames_of(tmp_path / "held")
-    assert frames == frames_of(tmp_path / "again")
+    for size in (0, held.written // 2, held.written - 1):
+        monkeypatch.setattr(holding, "HELD_SIZE_MAX", size)
+        target = tmp_path / str(size)
+        assert journal.filter(path, target, which, keep=False) == held
+        assert frames_of(target) == frames
     start = codec.decode(frames[0].tag, frames[0].payload)
     assert isinstance(start, ProcessStart)
     found = dict(start.configuration)
     assert {name for name in (NOT_RESUMABLE, LEFT_OUT) if name in found} == {mark} - {""}
     assert not mark or found[mark] == held.reason
+
+
+def test_what_still_gathers_when_all_is_seen_is_written_and_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "HELD_SIZE_MAX", 0)
+    with Writer(tmp_path / "a") as writer:
+        writer.append_frame(*started(journal.Level.FULL, embedded=False, marked=False))
+        writer.append(StreamWrite(stream=1, offset=0, data=b"x"))
+        writer.append(ClockRead(clock=1, time=1))
+    found = journal.filter(tmp_path / "a", tmp_path / "b", Question(groups=STDIO), keep=False)
+    start, read = frames_of(tmp_path / "b")
+    assert (start.seq, read.seq, found.events) == (0, 2, 2)
+    event = codec.decode(start.tag, start.payload)
+    assert isinstance(event, ProcessStart)
+    assert obstacle_in(event) == found.reason
 
 
 def test_files_are_the_same_without_what_is_not_of_files(tmp_path: Path, cache_dir: Path) -> None:
