@@ -269,7 +269,7 @@ def filter_in_place(path: Path) -> None:
 def test_a_power_cut_at_some_calls_leaves_the_old_or_the_new(
     served: Served, tmp_path: Path, compacts: Compacts, count_states: Count
 ) -> None:
-    count_states(cut_at_each(served, tmp_path, 13, compacts))
+    count_states(cut_at_each(served, tmp_path, 7, compacts))
 
 
 @pytest.mark.deep
