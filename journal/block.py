@@ -107,12 +107,23 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 class Block:
     """A block of a file: its columns at hand, its payloads decompressed when asked for."""
 
-    __slots__ = ("_tags_end", "_unpacked", "body", "count", "first_seq", "header", "offset", "tags")
+    __slots__ = (
+        "_numbers",
+        "_tags_end",
+        "_unpacked",
+        "body",
+        "count",
+        "first_seq",
+        "header",
+        "offset",
+        "tags",
+    )
 
     def __init__(self, header: BlockHeader, body: bytes, first_seq: int, offset: int) -> None:
         self.header = header
         self.body = body
         self._unpacked: bytes | None = None
+        self._numbers: list[int] | None = None
         self.first_seq = first_seq
         self.offset = offset
         count = self.count = header.frame_count
@@ -158,8 +169,7 @@ class Block:
         """One number per event: a range, except where compaction left holes."""
         if not self.header.has_numbers or not self.count:
             return range(self.first_seq, self.first_seq + self.count)
-        first = self.first_seq
-        return [first + delta for delta in self._number_deltas()]
+        return self._read_numbers()
 
     def seqs_at(self, indices: Sequence[int]) -> list[int]:
         """The numbers of the events at ``indices``."""
@@ -248,17 +258,21 @@ class Block:
         if not ends_fit(self._ends(), header.payload_raw_size):
             raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
         if header.has_numbers and self.count:
-            self._number_deltas()
+            self._read_numbers()
 
-    def _number_deltas(self) -> tuple[int, ...]:
-        """What the numbers column holds, if it rises from 0 to a number that an event can have."""
+    def _read_numbers(self) -> list[int]:
+        """The numbers by their column, if it rises from 0 to a number that an event can have."""
+        if self._numbers is not None:
+            return self._numbers
         deltas = self._column(1 if self.header.flags & TIMES else 0)
         if deltas[0] or any(map(ge, deltas, deltas[1:])):
             raise CorruptBlock("the numbers of a block do not rise", self.offset)
         if self.first_seq + deltas[-1] >= SEQ_MAX:
             last = self.first_seq + deltas[-1]
             raise LimitExceeded(f"a block claims event number {last}", self.offset)
-        return deltas
+        first = self.first_seq
+        self._numbers = [first + delta for delta in deltas]
+        return self._numbers
 
     def _check_index(self, index: int) -> None:
         if not 0 <= index < self.count:
