@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from journal import codec, paging
 from journal.block import Block
-from journal.columns import pick
 from journal.compaction import kinds
 from journal.compaction.store import Store
 from journal.compaction.survey import Point
@@ -119,9 +118,8 @@ class Gathering:
 def _staged_in(blocks: Iterable[Block]) -> Iterator[Frame]:
     for block in blocks:
         indices = block.select(kinds.STAGED)
-        times = pick(block.times, indices)
-        for (seq, tag, payload), time in zip(block.rows(indices), times, strict=True):
-            yield Frame(seq, tag, payload, time, block.offset)
+        for row, time in zip(block.rows(indices), block.times_at(indices), strict=True):
+            yield Frame(*row, time, block.offset)
 
 
 class Room(NamedTuple):

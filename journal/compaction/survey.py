@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from journal import codec
 from journal.block import Block
-from journal.columns import pick
 from journal.compaction import kinds
 from journal.compaction.policy import Policy
 from journal.events.core import TtySet
@@ -35,6 +34,7 @@ _OF_SNAPSHOTS = (kinds.STAGED | kinds.LANDMARKS | {TtySet.tag}) - {
 _PART_HEAD_SIZE = 8 + 4
 _PARTS = frozenset((ModulePart.tag, InstrumentedPart.tag))
 _PREAMBLE = _PARTS | {ProcessStart.tag}
+_OF_PREAMBLE = kinds.LANDMARKS | _PARTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +112,20 @@ class Surveyor:
     def look(self, block: Block) -> None:
         """Look at a block."""
         found, tags = self.found, set(block.tags)
-        seqs = block.seqs
-        found.last_seq = seqs[-1]
-        found.next_seq = seqs[-1] + 1
+        found.last_seq = block.last_seq
+        found.next_seq = found.last_seq + 1
         strange = tags - kinds.KNOWN
         if strange:
             self._note_strange(block, strange)
         if found.ours is None and tags & _OF_OURS:
-            found.ours = seqs[block.select(_OF_OURS)[0]]
+            found.ours = block.seq(block.select(_OF_OURS)[0])
         if found.others is None and tags & _OF_OTHERS:
-            found.others = seqs[block.select(_OF_OTHERS)[0]]
-        noted = kinds.LANDMARKS | (_PARTS if self._in_preamble or kinds.START in tags else set())
+            found.others = block.seq(block.select(_OF_OTHERS)[0])
+        noted = _OF_PREAMBLE if self._in_preamble or kinds.START in tags else kinds.LANDMARKS
         if tags & noted:
             indices = block.select(noted)
-            times = pick(block.times, indices)
-            for (seq, tag, payload), time in zip(block.rows(indices), times, strict=True):
-                self._note(seq, tag, payload, time, block)
+            for row, time in zip(block.rows(indices), block.times_at(indices), strict=True):
+                self._note(*row, time, block)
         self._last_kept = max(self._last_kept, _last_kept(block, block.count))
         self._last_heard = max(self._last_heard, _last_heard(block, block.count))
         if self._in_preamble and not tags <= _PREAMBLE:
@@ -136,7 +134,7 @@ class Surveyor:
     def _note_strange(self, block: Block, strange: set[int]) -> None:
         if self.found.unknown is None:
             first = block.select(strange)[0]
-            self.found.unknown = block.seqs[first], block.tags[first]
+            self.found.unknown = block.seq(first), block.tags[first]
 
     def _note(self, seq: int, tag: int, payload: bytes, time: int, block: Block) -> None:
         if tag in _PARTS:

@@ -1,12 +1,11 @@
 """Survivors into a new journal: blocks that stay whole as they are, the others packed anew."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress
 from typing import NamedTuple, Protocol, Self
 
 from journal import sealing
 from journal.block import Block
-from journal.columns import COLUMNS_SIZE_EACH_MAX, Frames, read_u32
+from journal.columns import COLUMNS_SIZE_EACH_MAX, Frames, ones, read_u32
 from journal.compaction import kinds
 from journal.compaction.numbers import Numbers
 from journal.header import BLOCK_COUNT_MAX, BLOCK_HEADER_SIZE, TIME_SPAN_MAX, Place
@@ -242,7 +241,6 @@ def _ends_of(block: Block) -> Sequence[int]:
 
 def rows_of(block: Block, flags: bytes) -> Iterator[Row]:
     """Give the events of a block that have a 1 in ``flags``."""
-    indices = list(compress(range(block.count), flags))
-    times = block.times
-    for index, (seq, tag, payload) in zip(indices, block.rows(indices), strict=True):
-        yield Row(seq, tag, payload, times[index])
+    indices = ones(flags)
+    for row, time in zip(block.rows(indices), block.times_at(indices), strict=True):
+        yield Row(*row, time)
