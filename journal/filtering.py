@@ -100,7 +100,7 @@ def filter(  # the name is the command's
         if target is None and not measured:
             return _Filter(files, sieve(), "looking").run(report)
         path = None if target is None else Path(target)
-        holds = path is not None and sieve().may_let(ProcessStart.tag)
+        holds = sieve().may_let(ProcessStart.tag)
         with Lookup(source) as pages:
             with Target(path, holds=holds) as new:
                 first = _Filter(files, sieve(), "looking" if holds else "filtering", new, pages)

@@ -104,6 +104,9 @@ def test_filter_tells_what_it_did_and_what_is_left_of_use(tmp_path: Path) -> Non
     refused = tool("resume", "b", at=tmp_path)
     assert refused.returncode == 125
     assert known["reason"].encode() in refused.stderr
+    told = inside("filter", "exit7.journal", "--drop", "--group", "stdio", "--dry-run", "--json",
+                  at=tmp_path)  # fmt: skip
+    assert json.loads(told.stdout) == known | {"target": None}
     text = inside("filter", "exit7.journal", "--dry-run", at=tmp_path).stdout.decode()
     assert "the program had ended" in text
     assert "nothing is written" in text

@@ -1,6 +1,7 @@
 #!/bin/sh
-# tools/system.sh: installs what the fault rigs need of the system, where it is missing and can be
-# installed: as root, with apt-get. It never fails: the rigs say what they lack, and are skipped.
+# tools/system.sh: installs what the fault rigs need of the system, and the shells whose completion
+# is tried, where it is missing and can be installed: as root, with apt-get. It never fails: the
+# tests say what they lack, and are skipped.
 set -u
 
 [ "$(id -u)" = 0 ] || exit 0
@@ -19,6 +20,8 @@ need mkfs.btrfs btrfs-progs
 need strace strace
 need losetup mount
 need mount mount
+need zsh zsh
+need fish fish
 [ -n "$missing" ] || exit 0
 
 install() {
@@ -26,7 +29,7 @@ install() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
 }
 
-echo "installing for the fault rigs:$missing" >&2
+echo "installing for the tests:$missing" >&2
 log=$(mktemp)
 { install || { apt-get update -q && install; }; } >"$log" 2>&1 || tail -n 5 "$log" >&2
 rm -f "$log"

@@ -71,7 +71,8 @@ def compact(
     piping.check(source, output, in_place, dry_run)
     seconds = None if keep_within is None else _seconds(keep_within)
     exits.interruptible()
-    with exits.told(about=source):
+    recoverable = None if piping.is_pipe(source) else source
+    with exits.told(about=source, recoverable=recoverable):
         from journal.compaction import Policy
         from journal.segments import size_of
 

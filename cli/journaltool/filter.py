@@ -100,7 +100,13 @@ def filter(
             piping.replaced(source if in_place and not dry_run else None) as beside,
         ):
             found = filtering.filter(
-                old, beside or new, which, keep=not drop, preamble=preamble, progress=report
+                old,
+                beside or new,
+                which,
+                keep=not drop,
+                preamble=preamble,
+                measured=dry_run,
+                progress=report,
             )
         known = _known(found, source, target)
         if as_json and not to_pipe:
