@@ -220,6 +220,17 @@ class Block:
             raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
         return split(self._raw(), size, ends, self.count)
 
+    def unpacked(self) -> tuple[bytes, list[int]]:
+        """All payloads, one behind the other, and where each stops; behind them may be anything."""
+        size, count = self.header.payload_raw_size, self.count
+        if self.header.is_even:
+            each = size // count if count else 0
+            return self._raw(), [each * number for number in range(1, count + 1)]
+        ends = self._ends()
+        if not ends_fit(ends, size):
+            raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
+        return self._raw(), list(read_u32(ends, 0, count))
+
     def payloads_of(self, tags: Iterable[int]) -> list[bytes]:
         """The payloads of the events of these tags, in order."""
         if not self.header.is_even or self.count > SHAPE_COUNT_MAX:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
@@ -22,7 +23,7 @@ from journal.compaction.ledger import BASE, Ledger
 from journal.compaction.quick import Quick, Rows
 from journal.compaction.spans import Spans
 from journal.compaction.tables import SpanTable
-from journal.compaction.writes import Writes, columns
+from journal.compaction.writes import Columns, Writes, columns
 from journal.errors import MalformedEvent
 from journal.events.descriptors import FileDescriptorWrite
 from journal.mending import nobody
@@ -112,7 +113,7 @@ def test_all_but_few_events_of_a_service_are_played_in_haste(tmp_path: Path) -> 
     )
 )
 def test_writes_in_columns_are_what_each_says(payloads: list[bytes]) -> None:
-    found = columns(payloads)
+    found = columns_of(payloads)
     plain = writes_of(payloads)
     assert (found is None) == (plain is None)
     if found is not None:
@@ -121,6 +122,12 @@ def test_writes_in_columns_are_what_each_says(payloads: list[bytes]) -> None:
         assert list(leaps) == [
             stop != start for stop, start in zip(stops, starts[1:], strict=False)
         ]
+
+
+def columns_of(payloads: list[bytes]) -> Columns | None:
+    """Columns of payloads that stand one behind the other, in front of something else."""
+    ends = list(accumulate(map(len, payloads)))
+    return columns(b"".join(payloads) + bytes(20), [0, *ends[:-1]] if ends else [], ends)
 
 
 def writes_of(payloads: list[bytes]) -> list[tuple[int, int, int]] | None:
@@ -144,7 +151,7 @@ def writes(parts: Parts, seqs: Iterable[int], ledger: Ledger) -> Writes:
     data = [
         FileDescriptorWrite(fd=3, offset=a, is_64bit=False, data=bytes(b - a)) for a, b in parts
     ]
-    found = columns([codec.encode(event) for event in data])
+    found = columns_of([codec.encode(event) for event in data])
     assert found is not None
     return Writes(found, seqs, ledger)
 

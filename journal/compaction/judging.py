@@ -4,13 +4,12 @@ What is kept is judged again by itself: it must lead to the same states, or noth
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import compress
 from typing import NamedTuple
 
 from journal import codec
 from journal.block import Block
-from journal.columns import pick
 from journal.compaction import kinds
 from journal.compaction.hosts import SpanHost
 from journal.compaction.ledger import Ledger
@@ -70,6 +69,7 @@ class Judge:
             self.tags |= REGION_TAGS
             self._judged |= kinds.STAGED
         self._heeded = bytes(tag in self.tags for tag in range(256))
+        self._may_go = bytes(tag in self._judged | kinds.MARKS for tag in range(256))
 
     def take(self, seq: int, tag: int, payload: bytes, now: int) -> None:
         """Take an event; raises NotPlayable and MalformedEvent."""
@@ -177,48 +177,39 @@ class Judge:
 
     def take_block(self, block: Block, upto: int, only: Numbers | None) -> None:
         """Take the events of a block in front of ``upto``; with ``only``, of those judged these."""
-        indices: Sequence[int] = range(block.count)
-        if not _is_strange(block):
-            indices = list(compress(indices, block.tags.translate(self._heeded)))
+        tags, count = block.tags, block.count
+        if block.last_seq >= upto:
+            count = bisect_left(block.seqs, upto)
+        mask = bytes((1,)) * count if _is_strange(block) else tags[:count].translate(self._heeded)
         if only is not None:
-            indices = self._left(block, indices, only)
-        if indices:
-            seqs, tags = pick(block.seqs, indices), bytes(pick(block.tags, indices))
-            count = bisect_left(seqs, upto)
-            rows = Rows(
-                seqs[:count],
-                tags[:count],
-                block.payloads(indices)[:count],
-                pick(block.times, indices),
-            )
-            self._take_rows(rows)
+            mask = self._left(block, mask, only)
+        if 1 in mask:
+            self._take_rows(Rows(block, mask))
 
     def _take_rows(self, rows: Rows) -> None:
         """Take events: most are played in haste."""
-        seqs, tags, payloads, times = rows
 
         def other(at: int, was_quick: bool) -> SpanTable:
             if was_quick:
                 self._host.nothing_asked()
-            self.take(seqs[at], tags[at], payloads[at], times[at] * _MICROSECOND)
+            now = rows.times[at] * _MICROSECOND
+            self.take(rows.seqs[at], rows.tags[at], rows.payload(at), now)
             return self._host.spans
 
-        self.ledger.late += tags.count(kinds.WRITE)
+        self.ledger.late += rows.tags.count(kinds.WRITE)
         if Quick(self._host.spans, self.ledger).play(rows, other):
             self._host.nothing_asked()
 
-    def _left(self, block: Block, indices: Sequence[int], only: Numbers) -> list[int]:
-        """The indices of events that are still there when all that is not kept is gone."""
-        seqs, tags, judged = block.seqs, block.tags, self._judged
-        return [
-            index
-            for index in indices
-            if (
-                seqs[index] in only
-                if tags[index] in judged
-                else self._keeps_all or tags[index] not in kinds.MARKS or seqs[index] in self._seqs
-            )
-        ]
+    def _left(self, block: Block, mask: bytes, only: Numbers) -> bytes:
+        """Those events that are still there when all that is not kept is gone."""
+        seqs, tags = block.seqs, block.tags
+        left = bytearray(mask)
+        for index in compress(range(len(mask)), tags.translate(self._may_go)):
+            if tags[index] in self._judged:
+                left[index] &= seqs[index] in only
+            else:
+                left[index] &= self._keeps_all or seqs[index] in self._seqs
+        return bytes(left)
 
 
 def _is_strange(block: Block) -> bool:

@@ -5,10 +5,11 @@ are is left to that.
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import compress
 from typing import NamedTuple
 
+from journal.block import Block
 from journal.compaction.kinds import WRITE
 from journal.compaction.ledger import BASE, Ledger
 from journal.compaction.tables import OwnedDescription, OwnedNumber, SpanTable
@@ -34,13 +35,33 @@ _OPEN_TAG = descriptors.OpenFileDescriptor.tag
 _RENAME_TAG = paths.PathRename.tag
 
 
-class Rows(NamedTuple):
-    """Events to be played, column by column; times in µs since the epoch."""
+class Rows:
+    """Events to be played, column by column.
 
-    seqs: Sequence[int]
-    tags: bytes
-    payloads: Sequence[bytes]
-    times: Sequence[int]
+    Their payloads are in ``raw``, from ``begins`` to before ``ends``; times in µs since the epoch.
+    """
+
+    __slots__ = ("begins", "ends", "raw", "seqs", "tags", "times")
+
+    def __init__(self, block: Block, mask: bytes) -> None:
+        """Those of a block for which ``mask`` has a 1; behind its end is none."""
+        self.raw, ends = block.unpacked()
+        self.begins = list(compress([0, *ends], mask))
+        self.ends = list(compress(ends, mask))
+        self.seqs = list(compress(block.seqs, mask))
+        self.times = list(compress(block.times, mask))
+        self.tags = bytes(compress(block.tags, mask))
+
+    def payload(self, index: int) -> bytes:
+        """The payload of one."""
+        return self.raw[self.begins[index] : self.ends[index]]
+
+    def writes(self, ledger: Ledger) -> Writes | None:
+        """The writes to files; None where they have to be looked at one by one."""
+        mask = self.tags.translate(_IS_WRITE)
+        begins, ends = list(compress(self.begins, mask)), list(compress(self.ends, mask))
+        found = columns(self.raw, begins, ends)
+        return None if found is None else Writes(found, compress(self.seqs, mask), ledger)
 
 
 class Folder(NamedTuple):
@@ -49,13 +70,6 @@ class Folder(NamedTuple):
     keeper: SpanKeeper
     at: SpanDirectoryNode
     needs: tuple[int, ...]
-
-
-def writes_of(rows: Rows, ledger: Ledger) -> Writes | None:
-    """What the FileDescriptorWrites write; None where they have to be looked at one by one."""
-    mask = rows.tags.translate(_IS_WRITE)
-    found = columns(list(compress(rows.payloads, mask)))
-    return None if found is None else Writes(found, compress(rows.seqs, mask), ledger)
 
 
 class Quick:
@@ -76,8 +90,8 @@ class Quick:
 
         ``other(index, was_quick)`` plays what is not, and gives the table behind it.
         """
-        seqs, tags, payloads, times = rows
-        writes = writes_of(rows, self._ledger)
+        seqs, tags, times = rows.seqs, rows.tags, rows.times
+        writes = rows.writes(self._ledger)
         at = taken = 0
         count, was_quick = len(tags), False
         while at < count:
@@ -90,7 +104,7 @@ class Quick:
             else:
                 at += 1
                 now = times[start] * _MICROSECOND
-                is_played = self._play_one(tag, seqs[start], payloads[start], now)
+                is_played = self._play_one(tag, seqs[start], rows.payload(start), now)
             if not is_played:
                 for index in range(start, at):
                     table = other(index, was_quick)

@@ -9,6 +9,8 @@ from journal.compaction.ledger import BASE
 from journal.compaction.writes import Writes
 
 ROW_COUNT_MAX = 1 << 10
+_FEW = 3
+"""So many writes are not worth columns of their own."""
 _CUT = -3
 """Owners at and below this cut what was there: ``_CUT - seq``. What they own is empty."""
 
@@ -52,6 +54,13 @@ class Spans:
             self._owners = [array("q", (BASE,))]
         late, self._late = self._late, []
         for writes, first, behind, needed in late:
+            if behind - first <= _FEW:
+                for index in range(first, behind):
+                    owner = writes.seqs[index]
+                    if needed != BASE:
+                        writes.ledger.tie(owner, needed)
+                    self.put(writes.starts[index], writes.stops[index], owner)
+                continue
             starts, owners = writes.starts[first:behind], writes.seqs[first:behind]
             writes.ledger.tie_all(owners, needed)
             if starts[0] >= self._starts[-1][-1] and writes.are_run(first, behind):

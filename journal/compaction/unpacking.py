@@ -16,22 +16,28 @@ Columns = tuple[list[int], bytes, bytes, bytes]
 behind which the next does not begin where it stops."""
 
 
-def columns_of(payloads: list[bytes]) -> Columns | None:
-    """What these FileDescriptorWrites write; None where one of them is not as plain as most are."""
+def columns_of(raw: bytes, begins: list[int], ends: list[int]) -> Columns | None:
+    """What FileDescriptorWrites write; None where one of them is not as plain as most are.
+
+    Their payloads are in ``raw``, from ``begins`` to before ``ends``.
+    """
     fds: list[int] = []
     starts, stops, leaps = BytesWriter(), BytesWriter(), BytesWriter()
     before: i64 = -1
-    for payload in payloads:
-        size: i64 = len(payload) - _HEAD_SIZE
-        if size < 1 or size != i64(read_i32_le(payload, 13)):
+    number: i64 = 0
+    while number < len(begins):
+        at: i64 = begins[number]
+        size: i64 = ends[number] - at - _HEAD_SIZE
+        if size < 1 or size != i64(read_i32_le(raw, at + 13)):
             return None
-        start: i64 = read_i64_le(payload, 4)
-        if payload[12] > 1 or start < 0 or start > _POSITION_MAX - size:
+        start: i64 = read_i64_le(raw, at + 4)
+        if raw[at + 12] > 1 or start < 0 or start > _POSITION_MAX - size:
             return None
-        fds.append(i64(read_i32_le(payload, 0)) & 0xFFFFFFFF)
+        fds.append(i64(read_i32_le(raw, at)) & 0xFFFFFFFF)
         write_i64_le(starts, start)
         write_i64_le(stops, start + size)
         if before >= 0:
             leaps.append(1 if start != before else 0)
         before = start + size
+        number += 1
     return fds, starts.getvalue(), stops.getvalue(), leaps.getvalue()

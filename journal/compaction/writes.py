@@ -2,9 +2,9 @@
 
 import struct
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import chain, repeat
-from operator import add, ne
+from operator import add, ne, sub
 
 from journal.build import ACCELERATED
 from journal.compaction.ledger import Ledger
@@ -49,24 +49,27 @@ class Writes:
         return max(self.stops[first:behind])
 
 
-def columns(payloads: Sequence[bytes]) -> Columns | None:
-    """What these FileDescriptorWrites write; None where they have to be looked at one by one."""
-    if not payloads:
+def columns(raw: bytes, begins: list[int], ends: list[int]) -> Columns | None:
+    """What FileDescriptorWrites write; None where they have to be looked at one by one.
+
+    Their payloads are in ``raw``, from ``begins`` to before ``ends``.
+    """
+    if not begins:
         return None
     if NATIVE:
-        native = columns_of(list(payloads))
+        native = columns_of(raw, begins, ends)
         if native is None:
             return None
         return native[0], array("q", native[1]), array("q", native[2]), native[3]
     try:
         # as one list: of so many tuples that are there at once the collector would take notice
-        values = list(chain.from_iterable(map(_WRITE.unpack_from, payloads)))
+        values = list(chain.from_iterable(map(_WRITE.unpack_from, repeat(raw), begins)))
     except struct.error:
         return None
     starts, sizes = values[1::4], values[3::4]
     if max(values[2::4]) > 1 or 0 in sizes:
         return None
-    if list(map(add, sizes, repeat(_WRITE.size))) != list(map(len, payloads)):
+    if list(map(add, sizes, repeat(_WRITE.size))) != list(map(sub, ends, begins)):
         return None
     stops = list(map(add, starts, sizes))
     if max(stops) > POSITION_MAX:
