@@ -47,12 +47,12 @@ UNIQUE = {
 
 
 def each(lines: Collection[str], *names: str) -> pytest.MarkDecorator:
-    """Try each line in each of these shells; two in three of them in deep tests, but for bash."""
+    """Try each line in each of these shells: in bash the first, and the others in deep tests."""
     params = []
     for shell in names:
         for place, line in enumerate(lines):
             marks = [needs.mark(needs.why_no_shell(shell))]
-            marks += [pytest.mark.deep] * bool(shell != "bash" and place % 3)
+            marks += [pytest.mark.deep] * bool(shell != "bash" or place)
             params.append(pytest.param(shell, line, marks=marks))
     return pytest.mark.parametrize(("shell", "line"), params)
 
@@ -101,6 +101,7 @@ def test_a_key_completes_what_only_one_word_begins_with(
     assert shells.words_typed(shell, line, folder, env) == UNIQUE[line]
 
 
+@pytest.mark.deep
 @needs.mark(needs.why_no_shell("fish"))
 def test_fish_lists_files_where_nothing_else_is_known(folder: Path, env: dict[str, str]) -> None:
     assert shells.told_by_fish("journaltool info wo", folder, env) == {"work.journal"}
@@ -114,6 +115,7 @@ SAID = {
 }
 
 
+@pytest.mark.deep
 @needs.mark(needs.why_no_shell("fish"))
 @pytest.mark.parametrize("option", SAID)
 def test_fish_says_of_an_option_what_its_help_says(
@@ -123,6 +125,7 @@ def test_fish_says_of_an_option_what_its_help_says(
     assert said in shells.said_by_fish(line, folder, env)[option]
 
 
+@pytest.mark.deep
 @needs.mark(needs.why_no_shell("zsh"))
 @pytest.mark.parametrize("option", SAID)
 def test_zsh_says_of_an_option_what_its_help_says(

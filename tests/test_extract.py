@@ -261,6 +261,7 @@ def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
         extract_files(source, tmp_path / "new", at=99)
 
 
+@pytest.mark.deep
 def test_directories_deeper_than_anything_calls_itself_are_extracted_or_refused(
     tmp_path: Path,
 ) -> None:
