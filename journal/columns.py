@@ -223,9 +223,10 @@ def _masker(tags: bytes) -> Callable[[bytes], bytes]:
 def pieces(raw: bytes, size: int, mask: bytes) -> list[bytes]:
     """The pieces of one size, up to ``SHAPE_COUNT_MAX``, for which ``mask`` has no 0."""
     places = tuple(compress(_places(size, len(mask)), mask))
-    if len(places) < 2:
-        return [raw[place] for place in places]
-    return list(itemgetter(*places)(raw))
+    if not places:
+        return []
+    found = itemgetter(*places)(raw)  # compiled, bytes take no slice that is a value
+    return list(found) if len(places) > 1 else [found]
 
 
 @lru_cache(_SHAPES)
