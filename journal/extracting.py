@@ -8,7 +8,7 @@ import os
 import secrets
 import tarfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -89,23 +89,26 @@ def extract_files(
 
     A mount called ``/work`` is ``work`` in it. Times of modification are the guest's; only the
     owner may read them. Symbolic links say what the guest wrote: whoever follows them may be led
-    elsewhere. Nothing outside is touched. ``directory`` gets its name when all of it is durable.
+    elsewhere. Nothing outside is touched. Where a mount lies in another one, it hides what that has
+    there. ``directory`` gets its name when all of it is durable.
     Raises OptionError for an event that is not there, NotPlayable, and what reading raises.
     """
     target = Path(directory)
     check_target(target, [Path(source)])
-    folder = durable.temporary_beside(target)
-    folder.mkdir(mode=DIRECTORY_MODE)
+    folder, whole = durable.temporary_beside(target), durable.temporary_beside(target)
     try:
-        with Reader(source) as reader, DirectoryHost(folder, limits) as host:
+        folder.mkdir(mode=DIRECTORY_MODE)
+        with Reader(source) as reader, DirectoryHost(folder, limits, apart=True) as host:
             play(reader.frames(tags=host.tags), host, upto=_behind(reader, at))
-            mounts = _mounts_of_host(host)
-        found = _counted_and_synced(folder, mounts)
+        with _within_paths():
+            _put_in_one_another(host.mounted, folder, whole)
+        found = _counted_and_synced(whole, _mounts_of_host(host))
         if os.path.lexists(target):
             raise OptionError(f"{target} exists already")
-        folder.rename(target)
+        whole.rename(target)
     finally:
         _remove(folder)
+        _remove(whole)
     durable.sync_directory(target.parent)
     return found
 
@@ -189,6 +192,39 @@ def _member(path: str, entry: Entry) -> tarfile.TarInfo:
     return info
 
 
+def _put_in_one_another(mounted: list[list[str]], folder: Path, whole: Path) -> None:
+    """Make one directory of those that mounts have apart, as the guest comes to them.
+
+    What lies in the way of a mount is hidden by it, and goes; links are not followed.
+    """
+    places = dict(enumerate(mounted))
+    root = next((number for number, names in places.items() if not names), None)
+    if root is None:
+        whole.mkdir(mode=DIRECTORY_MODE)
+    else:
+        (folder / str(root)).rename(whole)
+        del places[root]
+    for number, names in sorted(places.items(), key=lambda one: len(one[1])):
+        at = whole
+        for name in names[:-1]:
+            at = _cleared(at / name, only_others=True)
+            at.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        known = at.stat()
+        (folder / str(number)).rename(_cleared(at / names[-1]))
+        os.utime(at, ns=(known.st_atime_ns, known.st_mtime_ns))
+    durable.sync_directory(folder)
+
+
+def _cleared(path: Path, *, only_others: bool = False) -> Path:
+    """A path at which nothing is any more, or only nothing other than a directory."""
+    is_directory = path.is_dir() and not path.is_symlink()
+    if not is_directory:
+        path.unlink(missing_ok=True)
+    elif not only_others:
+        _remove(path)
+    return path
+
+
 def _counted_and_synced(folder: Path, mounts: tuple[str, ...]) -> Files:
     """What stands in a directory, links not followed; all of it is durable then."""
     files = directories = links = size = 0
@@ -217,14 +253,20 @@ def _directories(folder: Path) -> list[Path]:
     """
     found = [folder]
     for directory in found:  # which grows meanwhile
-        try:
-            with os.scandir(directory) as entries:
-                found += [Path(one.path) for one in entries if one.is_dir(follow_symlinks=False)]
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            raise NotPlayable("the guest's directories are deeper than a path can say") from None
+        with _within_paths(), os.scandir(directory) as entries:
+            found += [Path(one.path) for one in entries if one.is_dir(follow_symlinks=False)]
     return found
+
+
+@contextmanager
+def _within_paths() -> Iterator[None]:
+    """Refuse directories that are so deep that no path says where they are."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise NotPlayable("the guest's directories are deeper than a path can say") from None
 
 
 def _remove(folder: Path) -> None:

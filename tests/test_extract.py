@@ -197,8 +197,37 @@ def test_a_mount_in_another_hides_what_that_has_there(tmp_path: Path) -> None:
     )
     tree = unpacked(archived(source), tmp_path / "out")
     assert sorted(tree) == ["work", "work/seen", "workshop"]
-    with pytest.raises(NotPlayable, match="lie in one another"):
-        extract_files(source, tmp_path / "folder")
+    found = extract_files(source, tmp_path / "folder")
+    assert (found.files, found.directories) == (2, 1)
+    assert names_below(tmp_path / "folder") == sorted(tree)
+
+
+def test_a_mount_lies_where_the_guest_comes_to_it_whatever_else_is_on_the_way(
+    tmp_path: Path,
+) -> None:
+    outside = tmp_path / "outside"
+    (outside / "b").mkdir(parents=True)
+    (outside / "b" / "mine").write_text("stays")
+    source = written(
+        tmp_path / "a",
+        mount("/a/b", 4),
+        opening(8, "seen", 4),
+        mount("/"),
+        CreateSymbolicLink(fd=3, old_path="../outside", new_path="a"),
+        opening(7, "c"),
+        mount("/c/d", 5),
+        opening(9, "below", 5),
+    )
+    extract_files(source, tmp_path / "folder")
+    assert names_below(tmp_path / "folder") == ["a", "a/b", "a/b/seen", "c", "c/d", "c/d/below"]
+    assert not any(path.is_symlink() for path in (tmp_path / "folder").rglob("*"))
+    assert names_below(outside) == ["b", "b/mine"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "folder", "outside"]
+
+
+def names_below(folder: Path) -> list[str]:
+    """All that is below a directory, by paths from there."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 HOSTILE: dict[str, list[Event]] = {
@@ -301,8 +330,8 @@ def test_every_file_and_directory_is_synced_before_it_has_its_name(
 
     monkeypatch.setattr(os, "fsync", noted)
     extract_files(source, tmp_path / "out")
-    *inside, last = synced
-    assert last == tmp_path
+    apart, *inside, last = synced
+    assert apart.parent == last == tmp_path
     (folder,) = [path for path in inside if path.parent == tmp_path]
     found = {str(path.relative_to(folder)) for path in inside}
     inodes = {path.lstat().st_ino for path in (tmp_path / "out").rglob("*")}

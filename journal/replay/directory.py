@@ -29,7 +29,10 @@ FILE_TAGS = frozenset(
 class DirectoryHost(BaseHost[DirectoryKeeper]):
     """A host in the directory ``path``, which must be there and empty. A context manager.
 
-    A mount called ``/work`` is kept in ``work`` below it, one called ``/`` in the directory itself.
+    A mount called ``/work`` is kept in ``work`` below it, one called ``/`` in the directory itself;
+    or ``apart``, each in a directory of its own, called ``0``, ``1`` and so on: then ``mounted``
+    says by which names a guest comes to them, and they may lie in one another.
+
     Nothing outside of it is read or written, whatever the journal says. Symbolic links say what the
     guest wrote, and are never followed here: who follows them later may be led elsewhere. Times of
     modification are the guest's.
@@ -37,8 +40,11 @@ class DirectoryHost(BaseHost[DirectoryKeeper]):
 
     keeps_output = False
 
-    def __init__(self, path: str | os.PathLike[str], limits: Limits | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], limits: Limits | None = None, *, apart: bool = False
+    ) -> None:
         super().__init__(limits)
+        self._apart = apart
         self._root = -1
         try:
             self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -49,7 +55,8 @@ class DirectoryHost(BaseHost[DirectoryKeeper]):
         if not is_empty:
             self._close_root()
             raise OptionError(f"{Path(path)} is not empty: files could not be told apart")
-        self._mounted: list[tuple[str, list[str]]] = []
+        self._guests: list[str] = []
+        self.mounted: list[list[str]] = []
 
     @property
     def tags(self) -> frozenset[int]:
@@ -77,22 +84,27 @@ class DirectoryHost(BaseHost[DirectoryKeeper]):
     def keeper_of(self, guest: str) -> DirectoryKeeper:
         """Make the directory of a memory mount."""
         names = _names_below(guest)
-        for other, taken in self._mounted:
+        if not self._apart:
+            self._check_beside(guest, names)
+        at = open_directory(".", self._root)
+        for name in [str(len(self.mounted))] if self._apart else names:
+            above = at
+            try:
+                at = _made_directory(name, above)
+            finally:
+                os.close(above)
+        self._guests.append(guest)
+        self.mounted.append(names)
+        return DirectoryKeeper(at, self.limits.files_size_max)
+
+    def _check_beside(self, guest: str, names: list[str]) -> None:
+        for other, taken in zip(self._guests, self.mounted, strict=True):
             shorter = min(len(names), len(taken))
             if names[:shorter] == taken[:shorter]:
                 raise NotPlayable(
                     f"the mounts {shown(other)} and {shown(guest)} lie in one another, and one "
                     "directory cannot hold both"
                 )
-        at = open_directory(".", self._root)
-        for name in names:
-            above = at
-            try:
-                at = _made_directory(name, above)
-            finally:
-                os.close(above)
-        self._mounted.append((guest, names))
-        return DirectoryKeeper(at, self.limits.files_size_max)
 
     def _close_root(self) -> None:
         if self._root >= 0:
