@@ -16,11 +16,10 @@ from typing import NamedTuple
 
 from benchmarks import log_events
 from journal import Commit, Event, Writer, codec, sealing
-from journal.block import Block
+from journal.block import new_block
 from journal.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH_MAX, Frames
 from journal.events import descriptors, inputs, paths, process, snapshots, streams, threads
 from journal.events.memory import PAGE_SIZE, MemoryPages
-from journal.header import BLOCK_HEADER_SIZE, Place
 from journal.paging import EVENT_PAGES_MAX
 
 EVENTS_EACH = 32
@@ -114,8 +113,7 @@ class Output:
             return
         times = [_START + 7 * seq for seq in range(first, first + count)]
         frames = Frames(self._tags, self._payloads, times)
-        data, header = sealing.encode(Place(0, first, 0, 0, 0, 0), frames, self._compressor)
-        self._writer.append_block(Block(header, data[BLOCK_HEADER_SIZE:], first, 0))
+        self._writer.append_block(new_block(frames, range(first, first + count), self._compressor))
         self.events += count
         self.raw_size += sum(map(len, self._payloads))
         self._tags, self._payloads, self._room = [], [], BLOCK_SIZE_TARGET

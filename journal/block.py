@@ -81,6 +81,7 @@ __all__ = [
     "filled",
     "flaw",
     "last_number",
+    "new_block",
     "read_header",
     "rehead",
     "take",
@@ -94,6 +95,14 @@ _FROM_TO = struct.Struct("<II").unpack_from
 _OF_THREAD = threading.local()
 
 assert (TAG_MIN, TAG_MAX) == (1, 254)
+
+
+def new_block(frames: Frames, seqs: Sequence[int], compressor: Compressor | None = None) -> "Block":
+    """A block of frames with these numbers, which rise; it stands nowhere yet."""
+    first = seqs[0]
+    holes = seqs if seqs[-1] - first >= len(seqs) else None
+    data, header = encode(Place(0, first, 0, 0, 0, 0), frames, compressor, holes)
+    return Block(header, data[BLOCK_HEADER_SIZE:], first, 0)
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:
@@ -214,11 +223,8 @@ class Block:
         """One payload per event, or for each of ``indices``, which rise."""
         if indices is not None:
             return self._cut(indices)
-        ends = self._ends()
-        size = self.header.payload_raw_size
-        if not ends_fit(ends, size):
-            raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
-        return split(self._raw(), size, ends, self.count)
+        ends = self._fitting_ends()
+        return split(self._raw(), self.header.payload_raw_size, ends, self.count)
 
     def unpacked(self) -> tuple[bytes, list[int]]:
         """All payloads, one behind the other, and where each stops; behind them may be anything."""
@@ -226,9 +232,7 @@ class Block:
         if self.header.is_even:
             each = size // count if count else 0
             return self._raw(), [each * number for number in range(1, count + 1)]
-        ends = self._ends()
-        if not ends_fit(ends, size):
-            raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
+        ends = self._fitting_ends()
         return self._raw(), list(read_u32(ends, 0, count))
 
     def payloads_of(self, tags: Iterable[int]) -> list[bytes]:
@@ -266,8 +270,7 @@ class Block:
             times_fit = not (span and self.count)
         if not times_fit:
             raise CorruptBlock("a block's times do not fit", self.offset)
-        if not ends_fit(self._ends(), header.payload_raw_size):
-            raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
+        self._fitting_ends()
         if header.has_numbers and self.count:
             self._read_numbers()
 
@@ -307,12 +310,15 @@ class Block:
             raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
         return [raw[start:end] for start, end in spans]
 
-    def _ends(self) -> bytes:
-        """The column of ends; empty where all payloads have one size."""
+    def _fitting_ends(self) -> bytes:
+        """The column of ends, which must fit; empty where all payloads have one size."""
         if self.header.is_even:
             return b""
         start = self.header.payload_size
-        return self.body[start : start + 4 * self.count]
+        ends = self.body[start : start + 4 * self.count]
+        if not ends_fit(ends, self.header.payload_raw_size):
+            raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
+        return ends
 
     def _column(self, number: int) -> tuple[int, ...]:
         """One of the columns of 32-bit values behind the tags."""

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from journal import block, sealing
-from journal.block import BLOCK_HEADER_SIZE, BLOCK_SIZE_TARGET, TIME_SPAN_MAX, Block, Frames
+from journal import block
+from journal.block import BLOCK_SIZE_TARGET, TIME_SPAN_MAX, Block, Frames, new_block
 from journal.columns import COLUMNS_SIZE_EACH, COLUMNS_SIZE_EACH_MAX, pick
 from journal.errors import LimitExceeded, OptionError
 from journal.frame import PAYLOAD_SIZE_MAX, TAG_MAX, TAG_MIN
-from journal.header import Place
 from journal.recovery import SEQ_LAST
 from journal.writer import Writer
 
@@ -54,13 +53,10 @@ class Gatherer:
         """Hand what was gathered to the writer."""
         if not self._seqs:
             return
-        seqs, first = self._seqs, self._seqs[0]
         frames = Frames(bytes(self._tags), self._payloads, self._times)
-        holes = seqs if seqs[-1] - first >= len(seqs) else None
-        place = Place(0, first, 0, 0, 0, 0)
-        data, header = sealing.encode(place, frames, self._compressor, holes)
+        gathered = new_block(frames, self._seqs, self._compressor)
         self._begin()
-        self.writer.append_block(Block(header, data[BLOCK_HEADER_SIZE:], first, 0))
+        self.writer.append_block(gathered)
 
     def _begin(self) -> None:
         self._seqs: list[int] = []
@@ -130,15 +126,12 @@ class BlockGatherer:
 
     def flush(self) -> None:
         """Write what has gathered."""
-        seqs = self._seqs
-        if not seqs:
+        if not self._seqs:
             return
-        holes = seqs if seqs[-1] - seqs[0] >= len(seqs) else None
         frames = Frames(self._tags, self._payloads, self._times)
-        place = Place(0, seqs[0], 0, 0, 0, 0)
-        data, header = sealing.encode(place, frames, self._compressor, holes)
+        gathered = new_block(frames, self._seqs, self._compressor)
         self._begin()
-        self._write(Block(header, data[BLOCK_HEADER_SIZE:], seqs[0], 0), False)
+        self._write(gathered, False)
 
     def _fits(self, seqs: Sequence[int], times: Sequence[int]) -> bool:
         """Whether one block can have them with the others: its times never go back."""

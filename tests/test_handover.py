@@ -22,7 +22,8 @@ from journal import (
     Writer,
     durable,
 )
-from journal.block import Block
+from journal.block import Block, new_block
+from journal.columns import Frames
 from tests.compacted import frames_of
 from tests.rigs import needs
 from tests.rigs.faults import Fault
@@ -50,13 +51,7 @@ def copied(path: Path, beside: Path, *, every: int = 1, roll: Roll | None = None
 
 def alone(block: Block, seq: int, tag: int, payload: bytes) -> Block:
     """A block of one event."""
-    from journal import sealing
-    from journal.columns import Frames
-    from journal.header import BLOCK_HEADER_SIZE, Place
-
-    frames = Frames([tag], [payload], [block.times[0]])
-    data, header = sealing.encode(Place(0, seq, 0, 0, 0, 0), frames, None)
-    return Block(header, data[BLOCK_HEADER_SIZE:], seq, 0)
+    return new_block(Frames([tag], [payload], [block.times[0]]), [seq])
 
 
 def filled(path: Path, count: int, roll: Roll | None = None) -> Writer:

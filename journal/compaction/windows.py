@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import takewhile
 
-from journal.block import BLOCK_HEADER_SIZE, Block, Compressor, Frames, Place, encode
+from journal.block import Block, Compressor, Frames, new_block
 from journal.compaction import kinds
 from journal.compaction.judging import Judge
 from journal.compaction.policy import Policy
@@ -137,11 +137,7 @@ _ALL = Frontier(SEQ_MAX)
 
 def block_of(rows: Sequence[Row], compressor: Compressor | None = None) -> Block:
     """A block of these events, which fit in one."""
-    seqs = [row.seq for row in rows]
     frames = Frames(
         [row.tag for row in rows], [row.payload for row in rows], [row.time for row in rows]
     )
-    has_holes = seqs[-1] - seqs[0] >= len(seqs)
-    place = Place(0, seqs[0], 0, 0, 0, 0)
-    data, header = encode(place, frames, compressor, seqs if has_holes else None)
-    return Block(header, data[BLOCK_HEADER_SIZE:], seqs[0], 0)
+    return new_block(frames, [row.seq for row in rows], compressor)

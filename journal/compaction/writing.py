@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, Self
 
 from journal import sealing
-from journal.block import Block
+from journal.block import Block, new_block
 from journal.columns import COLUMNS_SIZE_EACH_MAX, Frames, ones, read_u32
 from journal.compaction import kinds
 from journal.compaction.numbers import Numbers
-from journal.header import BLOCK_COUNT_MAX, BLOCK_HEADER_SIZE, TIME_SPAN_MAX, Place
+from journal.header import BLOCK_COUNT_MAX, TIME_SPAN_MAX
 
 BLOCK_SIZE = 1 << 16
 """Survivors are gathered until a block has so many bytes; smaller whole blocks join others."""
@@ -132,12 +132,8 @@ class Outflow:
         seqs = self._seqs
         if not seqs:
             return
-        has_holes = seqs[-1] - seqs[0] >= len(seqs)
         frames = Frames(self._tags, self._payloads, self._times)
-        place = Place(0, seqs[0], 0, 0, 0, 0)
-        numbers = seqs if has_holes else None
-        data, header = sealing.encode(place, frames, self._compressor, numbers)
-        self._target.append_block(Block(header, data[BLOCK_HEADER_SIZE:], seqs[0], 0))
+        self._target.append_block(new_block(frames, seqs, self._compressor))
         self._seqs, self._tags, self._payloads, self._times = [], [], [], []
         self._size = 0
 
