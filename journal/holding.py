@@ -1,14 +1,12 @@
 """A new journal whose beginning is known last: it says what is missing of the one it is made of."""
 
 from pathlib import Path
-from typing import Self
 
 from journal.block import Block
-from journal.commit import Commit
 from journal.events.process import ProcessStart
 from journal.gathering import BlockGatherer, Change
+from journal.keeping import NewJournal
 from journal.marking import marked_payload
-from journal.writer import Writer
 
 HELD_SIZE_MAX = 1 << 22
 """Bytes of blocks that are held back, at most."""
@@ -17,7 +15,7 @@ Mark = tuple[str, str]
 """A name and a text, to stand among what the run depends on."""
 
 
-class Target:
+class Target(NewJournal):
     """A new file for blocks and for parts of blocks, a context manager; ``publish`` names it.
 
     Without a path nothing is written, and only counted.
@@ -27,21 +25,13 @@ class Target:
     """
 
     def __init__(self, path: Path | None, *, mark: Mark | None = None, holds: bool = False) -> None:
+        super().__init__(path)
         self.journal_id = bytes(16)
         self.size = self.blocks = self.blocks_whole = 0
-        self._path = path
         self._mark = mark
         self._held: list[tuple[Block, bool]] | None = [] if holds else None
         self._held_size = 0
-        self._writer: Writer | None = None
         self._gatherer = BlockGatherer(self._put)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
 
     @property
     def is_over(self) -> bool:
@@ -80,7 +70,7 @@ class Target:
         self.release(mark)
         self._gatherer.flush()
         if self._path is not None:
-            self._opened(self._path).publish()
+            self.begun(self.journal_id).publish()
 
     def _put(self, block: Block, is_whole: bool) -> None:
         if self._held is not None:
@@ -88,17 +78,10 @@ class Target:
             self._held_size += block.size
             return
         if self._path is not None:
-            self._opened(self._path).append_block(block)
+            self.begun(self.journal_id).append_block(block)
         self.size += block.size
         self.blocks += 1
         self.blocks_whole += is_whole
-
-    def _opened(self, path: Path) -> Writer:
-        if self._writer is None:
-            self._writer = Writer(
-                path, publish=False, journal_id=self.journal_id, commit=Commit.NONE
-            )
-        return self._writer
 
     def _is_marked(self, block: Block) -> bool:
         return self._mark is not None and ProcessStart.tag in block.tags

@@ -42,18 +42,15 @@ class Loss(NamedTuple):
         return max(0, self.last_seq - self.first_seq + 1)
 
 
-class Keeper:
-    """Writes what walks give, block by block, to ``target``: a new journal, published when whole.
+class NewJournal:
+    """A journal at ``path`` that begins when its id is known; a context manager.
 
-    It has the id of the first segment. ``shift`` is what the numbers of a walk grow by.
+    It has no name before its writer publishes it, and is gone without that. Without a path it must
+    never begin.
     """
 
-    def __init__(self, target: Path) -> None:
-        self.shift = 0
-        self.losses: list[Loss] = []
-        self.blocks = self.events = 0
-        self.torn_size = self.debris_size = 0
-        self._target = target
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
         self._writer: Writer | None = None
 
     def __enter__(self) -> Self:
@@ -62,6 +59,30 @@ class Keeper:
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
             self._writer.close()
+
+    def begun(self, journal_id: bytes) -> Writer:
+        """Its writer, with the id that was known first."""
+        if self._writer is None:
+            assert self._path is not None
+            # nothing is durable before all is: no need to keep blocks for a disk that fails
+            self._writer = Writer(
+                self._path, publish=False, journal_id=journal_id, commit=Commit.NONE
+            )
+        return self._writer
+
+
+class Keeper(NewJournal):
+    """Writes what walks give, block by block, to ``target``: a new journal, published when whole.
+
+    It has the id of the first segment. ``shift`` is what the numbers of a walk grow by.
+    """
+
+    def __init__(self, target: Path) -> None:
+        super().__init__(target)
+        self.shift = 0
+        self.losses: list[Loss] = []
+        self.blocks = self.events = 0
+        self.torn_size = self.debris_size = 0
 
     @property
     def writer(self) -> Writer:
@@ -73,7 +94,7 @@ class Keeper:
         """Keep a block, or account for what is none; whether nothing is lost with it."""
         before = len(self.losses)
         if isinstance(item, log.Segment):
-            self._begin(item)
+            self.begun(item.header.journal_id)
         elif isinstance(item, log.Placed):
             self._keep(item)
         elif isinstance(item, log.Tail):
@@ -84,16 +105,6 @@ class Keeper:
             name, offset, size = item.name, item.offset, item.size
             self._lose(name, offset, size, item.first_seq, item.last_seq, item)
         return len(self.losses) == before
-
-    def _begin(self, item: log.Segment) -> None:
-        if self._writer is None:
-            # nothing is durable before all is: no need to keep blocks for a disk that fails
-            self._writer = Writer(
-                self._target,
-                publish=False,
-                journal_id=item.header.journal_id,
-                commit=Commit.NONE,
-            )
 
     def _keep(self, item: log.Placed) -> None:
         header = item.header
