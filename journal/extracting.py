@@ -101,7 +101,7 @@ def extract_files(
         with Reader(source) as reader, DirectoryHost(folder, limits, apart=True) as host:
             play(reader.frames(tags=host.tags), host, upto=_behind(reader, at))
         with _within_paths():
-            _put_in_one_another(host.mounted, folder, whole)
+            _put_in_one_another(list(host.mounted.values()), folder, whole)
         found = _counted_and_synced(whole, _mounts_of_host(host))
         if os.path.lexists(target):
             raise OptionError(f"{target} exists already")
@@ -207,21 +207,19 @@ def _put_in_one_another(mounted: list[list[str]], folder: Path, whole: Path) -> 
     for number, names in sorted(places.items(), key=lambda one: len(one[1])):
         at = whole
         for name in names[:-1]:
-            at = _cleared(at / name, only_others=True)
+            at = _without_others(at / name)
             at.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
-        known = at.stat()
-        (folder / str(number)).rename(_cleared(at / names[-1]))
+        known, place = at.stat(), _without_others(at / names[-1])
+        _remove(place)
+        (folder / str(number)).rename(place)
         os.utime(at, ns=(known.st_atime_ns, known.st_mtime_ns))
     durable.sync_directory(folder)
 
 
-def _cleared(path: Path, *, only_others: bool = False) -> Path:
-    """A path at which nothing is any more, or only nothing other than a directory."""
-    is_directory = path.is_dir() and not path.is_symlink()
-    if not is_directory:
+def _without_others(path: Path) -> Path:
+    """A path at which nothing other than a directory is any more."""
+    if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
-    elif not only_others:
-        _remove(path)
     return path
 
 

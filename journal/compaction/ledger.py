@@ -68,10 +68,6 @@ class Ledger:
         """It could not be played without this one."""
         self._needs.add(owner)
 
-    def need_all(self, owners: Iterable[int]) -> None:
-        """It could not be played without these."""
-        self._needs.update(owners)
-
     def ends(self, owner: int | None) -> None:
         """It ends what this one began, if any did: where that is kept, it has to be, too."""
         if owner == BASE:

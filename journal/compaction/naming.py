@@ -3,7 +3,6 @@
 What the source named is looked up there first: what it led to may go, or get another number.
 """
 
-import errno
 import os
 from array import array
 from collections.abc import Callable
@@ -19,11 +18,11 @@ from journal.errors import MalformedEvent
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.pages import Resolver
 from journal.pages.sharing import named, whole_in
+from journal.segment_file import no_room
 
 POOL_COUNT_MAX = 1 << 18
 """Pages that are known: the last of them. Merged ones stand in a file, of 1 GiB at most."""
 _TAG = MemoryPages.tag
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Pool:
@@ -98,7 +97,7 @@ class Pool:
                 path.unlink()
             self._is_full = os.pwrite(self._file, page, slot * PAGE_SIZE) < PAGE_SIZE
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if not no_room(error):
                 raise
             self._is_full = True
         return not self._is_full

@@ -30,8 +30,9 @@ class DirectoryHost(BaseHost[DirectoryKeeper]):
     """A host in the directory ``path``, which must be there and empty. A context manager.
 
     A mount called ``/work`` is kept in ``work`` below it, one called ``/`` in the directory itself;
-    or ``apart``, each in a directory of its own, called ``0``, ``1`` and so on: then ``mounted``
-    says by which names a guest comes to them, and they may lie in one another.
+    or ``apart``, each in a directory of its own, called ``0``, ``1`` and so on in the
+    order of ``mounted``, which has the names by which a guest comes to each: then they may lie in
+    one another.
 
     Nothing outside of it is read or written, whatever the journal says. Symbolic links say what the
     guest wrote, and are never followed here: who follows them later may be led elsewhere. Times of
@@ -55,8 +56,7 @@ class DirectoryHost(BaseHost[DirectoryKeeper]):
         if not is_empty:
             self._close_root()
             raise OptionError(f"{Path(path)} is not empty: files could not be told apart")
-        self._guests: list[str] = []
-        self.mounted: list[list[str]] = []
+        self.mounted: dict[str, list[str]] = {}
 
     @property
     def tags(self) -> frozenset[int]:
@@ -93,12 +93,11 @@ class DirectoryHost(BaseHost[DirectoryKeeper]):
                 at = _made_directory(name, above)
             finally:
                 os.close(above)
-        self._guests.append(guest)
-        self.mounted.append(names)
+        self.mounted[guest] = names
         return DirectoryKeeper(at, self.limits.files_size_max)
 
     def _check_beside(self, guest: str, names: list[str]) -> None:
-        for other, taken in zip(self._guests, self.mounted, strict=True):
+        for other, taken in self.mounted.items():
             shorter = min(len(names), len(taken))
             if names[:shorter] == taken[:shorter]:
                 raise NotPlayable(
