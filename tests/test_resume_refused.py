@@ -88,7 +88,7 @@ def test_a_journal_without_inputs_cannot_be_resumed(tmp_path: Path, cache_dir: P
     with journal.record(
         guest("chatty"),
         tmp_path / "j",
-        args=["chatty", "5"],
+        args=["chatty", "1000000000"],  # it is not over before it is stopped
         level=journal.Level.STATE,
         cache=cache_dir,
     ) as first:
