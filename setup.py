@@ -18,10 +18,23 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 MODULES = (
-    *("block", "build", "codec", "columns", "header", "packing", "sealing"),
-    *("replay/memory_trees", "replay/table"),
-    *("compaction/ledger", "compaction/numbers", "compaction/quick", "compaction/spans"),
-    *("compaction/tables", "compaction/trees", "compaction/unpacking", "compaction/writes"),
+    "format/block",
+    "_compiled",
+    "events/codec",
+    "format/columns",
+    "format/block_header",
+    "events/batch_packer",
+    "format/block_encoder",
+    "replay/filesystem/memory_backend",
+    "replay/state/descriptor_table",
+    "compaction/liveness/dependency_graph",
+    "compaction/liveness/seq_bitset",
+    "compaction/liveness/fast_path",
+    "compaction/liveness/interval_map",
+    "compaction/liveness/descriptor_provenance",
+    "compaction/liveness/file_provenance",
+    "compaction/liveness/write_columns",
+    "compaction/liveness/write_batch",
 )
 """The modules of ``journal`` that are compiled, all in one library."""
 REQUIRED = [

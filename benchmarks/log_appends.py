@@ -15,7 +15,7 @@ from benchmarks.log_field import appenders
 from benchmarks.log_race import Clock, Result, Runner
 from benchmarks.log_stores import Appends, Deed, Work, remove
 from benchmarks.stopwatch import FOLDER
-from journal.build import ACCELERATED
+from journal._compiled import ACCELERATED
 
 PEER_RATIO_MIN = 1.8
 FIELDS_RATIO_MIN = 3.0

@@ -17,7 +17,7 @@ from benchmarks.log_race import Clock, Result, Runner
 from benchmarks.log_stores import Deed
 from benchmarks.stopwatch import FOLDER
 from journal import Reader
-from journal.block import BLOCK_MAGIC
+from journal.format.block import BLOCK_MAGIC
 
 VERIFY_RAW_GIGABYTES_MIN = 2.0
 VERIFY_ZSTD_GIGABYTES_MIN = 0.9

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import add
 
-from journal.codec import encode
+from journal.events.codec import encode
 from journal.events.descriptors import FileDescriptorWrite
 
 EVENT_SIZE = 60

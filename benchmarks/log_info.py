@@ -17,7 +17,7 @@ from benchmarks.stopwatch import FOLDER
 
 INFO_MILLISECONDS_MAX = 150.0
 _GROUP = "log: journaltool info, cold start"
-_NEEDLESS = ("construct", "wasmtime", "numpy", "lmdb", "journal.engine", "journal.codec")
+_NEEDLESS = ("construct", "wasmtime", "numpy", "lmdb", "journal.engine", "journal.events.codec")
 
 
 def figures(times: int, count: int) -> Iterator[Figure]:

@@ -8,14 +8,14 @@ from typing import IO, Any, cast
 import journal
 from benchmarks.peers import Measured, Plan, digest_of, journal_in, output_in
 from benchmarks.stopwatch import Stopwatch, modules
-from journal.engine import identity as identities
-from journal.engine import module as loading
-from journal.engine.forms import plain
-from journal.engine.inputs import Interrupter
-from journal.engine.process import Process
-from journal.engine.program import prepare
-from journal.engine.recorded import Discard
-from journal.engine.recorder import Recorder, Run, connect
+from journal.engine.program import module as loading
+from journal.engine.program.prepared import prepare
+from journal.engine.program.variant import plain
+from journal.engine.session import preamble as identities
+from journal.engine.session.process import Process
+from journal.engine.session.recorded_run import Discard
+from journal.engine.session.recorder import Recorder, Run, connect
+from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.events.process import Level
 
 

@@ -14,8 +14,8 @@ from xxhash import xxh3_64_intdigest
 from benchmarks.figures import RATIO, Figure, Side, ratios
 from benchmarks.peers import Span
 from benchmarks.stopwatch import Stopwatch
-from journal.engine.mapping import Mirror
-from journal.engine.written import PAGE_SIZE, ByComparing, ByKernel, Written
+from journal.engine.memory.dirty_pages import PAGE_SIZE, ByComparing, ByKernel, Written
+from journal.engine.memory.mapping import Mirror
 
 WRITTEN_COUNT = 100
 MILLISECONDS_MAX = 0.2

@@ -14,17 +14,17 @@ from benchmarks.figures import Figure, Side
 from benchmarks.peers import Span
 from benchmarks.stopwatch import FOLDER
 from journal import Snapshots, Trigger
-from journal.engine import identity as identities
-from journal.engine.calls.state import State
-from journal.engine.choosing import Choice, choose
-from journal.engine.inputs import BytesSource, Interrupter
-from journal.engine.module import define_imports
-from journal.engine.outputs import STDERR, STDOUT, Outlet
-from journal.engine.process import Outcome, Process
-from journal.engine.program import Program, prepare
-from journal.engine.recorded import Discard, Recording
-from journal.engine.recorder import started
-from journal.engine.seam import Instance
+from journal.engine.program.module import define_imports
+from journal.engine.program.prepared import Program, prepare
+from journal.engine.runtime.bindings import Instance
+from journal.engine.session import preamble as identities
+from journal.engine.session.process import Outcome, Process
+from journal.engine.session.recorded_run import Discard, Recording
+from journal.engine.session.recorder import started
+from journal.engine.session.resume_plan import Choice, choose
+from journal.engine.wasi.call_context import State
+from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, Outlet
+from journal.engine.wasi.stdio.stdin import BytesSource, Interrupter
 from journal.events.streams import TargetKind
 
 MILLISECONDS_MAX = 3.0

@@ -13,7 +13,7 @@ from benchmarks.peers import ROOT, Measured, Peer, Plan
 from benchmarks.rounds import alone
 from benchmarks.stopwatch import FOLDER, Stopwatch, modules
 from benchmarks.workloads import plan_of
-from journal.engine.instrumenting import instrument
+from journal.engine.program.instrument import instrument
 
 _PLAIN, _CALLS, _LOOPS = "plain", "unwound at calls", "unwound at loops too"
 

@@ -15,8 +15,8 @@ import wasmtime
 from benchmarks.figures import Figure
 from benchmarks.peers import ROOT
 from benchmarks.stopwatch import FOLDER, Stopwatch
-from journal.engine import module as loading
 from journal.engine.configuration import Configuration
+from journal.engine.program import module as loading
 from tools import programs
 
 START_MILLISECONDS_MAX = 250
@@ -40,8 +40,8 @@ def figures(times: int) -> Iterator[Figure]:
         commands = {
             "python -c pass": [sys.executable, "-c", "pass"],
             "python -c 'import wasmtime'": [sys.executable, "-c", "import wasmtime"],
-            "python -c 'import journal.engine.opening'": [
-                *(sys.executable, "-c", "import journal.engine.opening")
+            "python -c 'import journal.engine.session.api'": [
+                *(sys.executable, "-c", "import journal.engine.session.api")
             ],
             "journaltool --version": [*tool, "--version"],
             "journaltool run of a cached module": run,

@@ -12,9 +12,9 @@ import wasmtime
 
 from benchmarks.peers import Measured, Plan, Span, digest_of, output_in
 from benchmarks.stopwatch import Stopwatch, modules
-from journal.engine import module as loading
-from journal.engine import seam
 from journal.engine.configuration import Configuration
+from journal.engine.program import module as loading
+from journal.engine.runtime import bindings as seam
 
 _STACK_SIZE = 32 << 20
 _EPOCHS_ENOUGH = 1 << 30

@@ -58,8 +58,8 @@ def _compact(source: str, target: str, keep_last: str) -> Callable[[], dict[str,
 
 
 def _filter(source: str, target: str, *tags: str) -> Callable[[], dict[str, int]]:
-    from journal.filtering import filter
-    from journal.sieve import Question
+    from journal.operations.filter import filter
+    from journal.query.selection import Question
 
     which = Question(tags=frozenset(map(int, tags)))
     return lambda: {"events": filter(source, target or None, which, preamble=False).events}
@@ -79,19 +79,19 @@ def _count(source: str, *tags: str) -> Callable[[], dict[str, int]]:
 
 
 def _split(source: str, folder: str, size: str) -> Callable[[], dict[str, int]]:
-    from journal.splitting import split
+    from journal.operations.split import split
 
     return lambda: {"parts": len(split(source, folder, size=int(size)).parts)}
 
 
 def _concat(folder: str, target: str) -> Callable[[], dict[str, int]]:
-    from journal.concatenating import concat
+    from journal.operations.concat import concat
 
     return lambda: {"events": concat(sorted(Path(folder).iterdir()), target).events}
 
 
 def _cut(source: str, target: str, at: str) -> Callable[[], dict[str, int]]:
-    from journal.splitting import cut
+    from journal.operations.split import cut
 
     return lambda: {"events": cut(source, target, at=int(at)).events}
 

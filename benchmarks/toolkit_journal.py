@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import log_events
-from journal import Commit, Event, Writer, codec, sealing
-from journal.block import new_block
-from journal.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH_MAX, Frames
-from journal.events import descriptors, inputs, paths, process, snapshots, streams, threads
+from journal import Commit, Event, Writer
+from journal.events import codec, descriptors, inputs, paths, process, snapshots, streams, threads
 from journal.events.memory import PAGE_SIZE, MemoryPages
-from journal.paging import EVENT_PAGES_MAX
+from journal.format import block_encoder as sealing
+from journal.format.block import new_block
+from journal.format.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH_MAX, Frames
+from journal.pages.encoding import EVENT_PAGES_MAX
 
 EVENTS_EACH = 32
 """Events of one job, about."""

@@ -22,9 +22,9 @@ from benchmarks.stopwatch import Stopwatch
 from benchmarks.toolkit_deeds import done
 from benchmarks.toolkit_journal import Output, preamble, snapshot_of
 from benchmarks.toolkit_work import roomy
-from journal import codec
+from journal.events import codec
 from journal.events.memory import PAGE_SIZE
-from journal.paging import ZERO_PAGE, Page, events_of
+from journal.pages.encoding import ZERO_PAGE, Page, events_of
 
 SPACE_RATIO_MAX = 1.10
 LEVEL = 1

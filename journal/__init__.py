@@ -23,7 +23,8 @@ The engine needs the extra ``engine`` (wasmtime)::
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from journal.build import ACCELERATED as accelerated
+from journal._compiled import ACCELERATED as accelerated
+from journal._version import VERSION as __version__
 from journal.errors import (
     CorruptBlock,
     Divergence,
@@ -48,14 +49,9 @@ from journal.errors import (
     UnknownEvent,
     UnsupportedVersion,
 )
-from journal.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from journal import events, shapes
-    from journal.appender import Roll
-    from journal.checking import Check, Cursor, Figures
-    from journal.codec import decode, encode
-    from journal.commit import Commit
+    from journal import adapters, events
     from journal.compaction import (
         Compaction,
         Policy,
@@ -64,7 +60,6 @@ if TYPE_CHECKING:
         compact_in_place,
         compact_online,
     )
-    from journal.concatenating import Concatenation, concat
     from journal.engine.configuration import (
         Configuration,
         SafePoints,
@@ -72,77 +67,82 @@ if TYPE_CHECKING:
         Stacks,
         UnknownImports,
     )
-    from journal.engine.mounts import HostMount, MemoryMount, Placed
-    from journal.engine.opening import record, resume
-    from journal.engine.outputs import Durability, InFlight
-    from journal.engine.process import Ending, Outcome
-    from journal.engine.recorder import Recorder
-    from journal.engine.verifying import Checked, Replay, verify_replay
-    from journal.engine.written import Way
-    from journal.event import Event, Group
+    from journal.engine.memory.dirty_pages import Way
+    from journal.engine.session.api import record, resume
+    from journal.engine.session.process import Ending, Outcome
+    from journal.engine.session.recorder import Recorder
+    from journal.engine.session.verify import Checked, Replay, verify_replay
+    from journal.engine.wasi.filesystem.mounts import HostMount, MemoryMount, Placed
+    from journal.engine.wasi.stdio.outbox import Durability, InFlight
+    from journal.events.codec import decode, encode
+    from journal.events.definition import Event, Group
     from journal.events.process import Level
     from journal.events.snapshots import Trigger
     from journal.export import export_lines, import_lines
-    from journal.extracting import extract_files, extract_memory
-    from journal.filtering import Filtered, filter
-    from journal.findings import Finding, Summary
-    from journal.forking import fork
-    from journal.frame import Frame
-    from journal.keeping import Loss
-    from journal.log import Mode
-    from journal.mending import Repair
-    from journal.reader import Reader
-    from journal.recovering import Recovery, recover
+    from journal.format.frame import Frame
+    from journal.log.appender import Roll
+    from journal.log.commit_policy import Commit
+    from journal.log.reader import Reader
+    from journal.log.scan import Mode
+    from journal.log.summary import Finding, Summary
+    from journal.log.writer import Writer
+    from journal.operations.concat import Concatenation, concat
+    from journal.operations.extract import extract_files, extract_memory
+    from journal.operations.filter import Filtered, filter
+    from journal.operations.fork import fork
+    from journal.operations.salvage import Recovery, recover
+    from journal.operations.split import cut, split
+    from journal.operations.verify import Check, Cursor, Figures
+    from journal.query.selection import Question
     from journal.replay import DirectoryHost, ModelHost, play
-    from journal.sieve import Question
-    from journal.snapshots import SnapshotInfo, snapshots_of
-    from journal.splitting import cut, split
-    from journal.writer import Writer
+    from journal.rewrite.bit_repair import Repair
+    from journal.rewrite.block_copier import Loss
+    from journal.snapshots.catalog import SnapshotInfo, snapshots_of
 
 #: Where the other names are; imported when they are first used, because some are slow to import.
 _HERE = {
-    "Roll": "appender",
-    "Check": "checking",
-    "Cursor": "checking",
-    "Figures": "checking",
-    "decode": "codec",
-    "encode": "codec",
-    "Commit": "commit",
+    "Roll": "log.appender",
+    "Check": "operations.verify",
+    "Cursor": "operations.verify",
+    "Figures": "operations.verify",
+    "decode": "events.codec",
+    "encode": "events.codec",
+    "Commit": "log.commit_policy",
     "Compaction": "compaction",
     "Policy": "compaction",
     "compact": "compaction",
     "compact_in_place": "compaction",
     "compact_online": "compaction",
     "Upkeep": "compaction",
-    "Concatenation": "concatenating",
-    "concat": "concatenating",
+    "Concatenation": "operations.concat",
+    "concat": "operations.concat",
     "export_lines": "export",
     "import_lines": "export",
-    "extract_files": "extracting",
-    "extract_memory": "extracting",
-    "fork": "forking",
-    "Filtered": "filtering",
-    "filter": "filtering",
-    "Question": "sieve",
-    "Event": "event",
-    "Group": "event",
-    "Finding": "findings",
-    "Summary": "findings",
-    "Frame": "frame",
-    "Loss": "keeping",
-    "Mode": "log",
-    "Repair": "mending",
-    "Reader": "reader",
-    "Recovery": "recovering",
-    "recover": "recovering",
+    "extract_files": "operations.extract",
+    "extract_memory": "operations.extract",
+    "fork": "operations.fork",
+    "Filtered": "operations.filter",
+    "filter": "operations.filter",
+    "Question": "query.selection",
+    "Event": "events.definition",
+    "Group": "events.definition",
+    "Finding": "log.summary",
+    "Summary": "log.summary",
+    "Frame": "format.frame",
+    "Loss": "rewrite.block_copier",
+    "Mode": "log.scan",
+    "Repair": "rewrite.bit_repair",
+    "Reader": "log.reader",
+    "Recovery": "operations.salvage",
+    "recover": "operations.salvage",
     "DirectoryHost": "replay",
     "ModelHost": "replay",
     "play": "replay",
-    "SnapshotInfo": "snapshots",
-    "snapshots_of": "snapshots",
-    "cut": "splitting",
-    "split": "splitting",
-    "Writer": "writer",
+    "SnapshotInfo": "snapshots.catalog",
+    "snapshots_of": "snapshots.catalog",
+    "cut": "operations.split",
+    "split": "operations.split",
+    "Writer": "log.writer",
     "Level": "events.process",
     "Trigger": "events.snapshots",
 }
@@ -154,20 +154,20 @@ _ENGINE = {
     "Snapshots": "configuration",
     "Stacks": "configuration",
     "UnknownImports": "configuration",
-    "HostMount": "mounts",
-    "MemoryMount": "mounts",
-    "Placed": "mounts",
-    "Durability": "outputs",
-    "InFlight": "outputs",
-    "Ending": "process",
-    "Outcome": "process",
-    "Recorder": "recorder",
-    "record": "opening",
-    "resume": "opening",
-    "Checked": "verifying",
-    "Replay": "verifying",
-    "verify_replay": "verifying",
-    "Way": "written",
+    "HostMount": "wasi.filesystem.mounts",
+    "MemoryMount": "wasi.filesystem.mounts",
+    "Placed": "wasi.filesystem.mounts",
+    "Durability": "wasi.stdio.outbox",
+    "InFlight": "wasi.stdio.outbox",
+    "Ending": "session.process",
+    "Outcome": "session.process",
+    "Recorder": "session.recorder",
+    "record": "session.api",
+    "resume": "session.api",
+    "Checked": "session.verify",
+    "Replay": "session.verify",
+    "verify_replay": "session.verify",
+    "Way": "memory.dirty_pages",
 }
 
 __all__ = [
@@ -238,6 +238,7 @@ __all__ = [
     "Writer",
     "__version__",
     "accelerated",
+    "adapters",
     "compact",
     "compact_in_place",
     "compact_online",
@@ -256,7 +257,6 @@ __all__ = [
     "record",
     "recover",
     "resume",
-    "shapes",
     "snapshots_of",
     "split",
     "verify_replay",
@@ -264,7 +264,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("events", "shapes"):
+    if name in ("events", "adapters"):
         return import_module(f"journal.{name}")
     if name in _HERE:
         return getattr(import_module(f"journal.{_HERE[name]}"), name)

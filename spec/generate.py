@@ -19,10 +19,9 @@ import construct as cs
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from journal.event import Event, Rule  # noqa: E402
 from journal.events import BY_TAG, FAMILIES  # noqa: E402
-from journal.frame import PAYLOAD_SIZE_MAX  # noqa: E402
-from journal.wire import (  # noqa: E402
+from journal.events.definition import Event, Rule  # noqa: E402
+from journal.events.wire_types import (  # noqa: E402
     DURATION,
     FLAG,
     HOST_PATH,
@@ -36,6 +35,7 @@ from journal.wire import (  # noqa: E402
     Record,
     Row,
 )
+from journal.format.frame import PAYLOAD_SIZE_MAX  # noqa: E402
 
 Lines = list[str]
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from journal import Mode
 from journal.errors import FormatError, JournalError, LimitExceeded
-from journal.reader import Reader
-from journal.writer import Writer
+from journal.log.reader import Reader
+from journal.log.writer import Writer
 
 SEQS = (0, 1, 7, 1000, (1 << 32) - 1, (1 << 63) - 1, 1 << 63, 1 << 64)
 READING_MAX = 3_000_000
@@ -128,7 +128,7 @@ def _limit_memory(mib: int) -> None:
 
 if __name__ == "__main__":
     limit_mib, deadline, *paths = sys.argv[1:]
-    from journal import codec  # what is imported on demand is not the journal's fault
+    from journal.events import codec  # what is imported on demand is not the journal's fault
 
     assert codec
     _limit_memory(int(limit_mib))

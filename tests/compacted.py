@@ -13,9 +13,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from journal import Event, Frame, Reader, Writer, codec, compaction
-from journal.event import fields_of
+from journal import Event, Frame, Reader, Writer, compaction
 from journal.events import (
+    codec,
     core,
     descriptors,
     inputs,
@@ -26,18 +26,20 @@ from journal.events import (
     streams,
     threads,
 )
+from journal.events.definition import fields_of
 from journal.events.descriptors import EpollEvent, EpollOperation, Whence
 from journal.events.inputs import HostCall
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.paths import FileType
 from journal.events.process import Level
 from journal.events.snapshots import SafePoint, Trigger
+from journal.events.wire_types import SocketAddress
 from journal.pages import Resolver
-from journal.paging import ZERO_PAGE
+from journal.pages.encoding import ZERO_PAGE
 from journal.replay import Limits, ModelHost, NotPlayable, play
-from journal.replay.memory_trees import MemoryFile
-from journal.replay.model import State
-from journal.replay.table import (
+from journal.replay.filesystem.memory_backend import MemoryFile
+from journal.replay.hosts.model import State
+from journal.replay.state.descriptor_table import (
     Epoll,
     HostNode,
     OpenDirectory,
@@ -46,7 +48,6 @@ from journal.replay.table import (
     Socket,
     Stream,
 )
-from journal.wire import SocketAddress
 from tests.test_paging import plain_digest
 from tests.test_replay_files import TREE
 from tests.test_replay_model import answer, opening, region, started, thread, write

@@ -11,23 +11,15 @@ from typing import Any
 import pytest
 
 import journal
-from journal import (
-    Event,
-    Frame,
-    Level,
-    Outcome,
-    SnapshotInfo,
-    Snapshots,
-    Trigger,
-    codec,
-    paging,
-)
+from journal import Event, Frame, Level, Outcome, SnapshotInfo, Snapshots, Trigger
 from journal.errors import JournalError
+from journal.events import codec
 from journal.events.core import ProcessExit
 from journal.events.memory import MemoryPages, PageKind
 from journal.events.process import ProcessTrap
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
 from journal.events.threads import GlobalsSet, SetThread, TableSet
+from journal.pages import encoding as paging
 from tests.programs import guest
 from tests.rewriting import altered, frames_of, rewritten
 from tests.running import finished

@@ -10,21 +10,26 @@ import pytest
 
 import journal
 from journal import Reader
-from journal.engine import identity as identities
-from journal.engine.calls import PREVIEW_1
-from journal.engine.calls.state import State
-from journal.engine.descriptors import InputStream, OpenDirectory, OpenFile, OutputStream
-from journal.engine.folding import FOLDED, fold
-from journal.engine.host_directories import HostDirectory
-from journal.engine.host_files import HostFile
-from journal.engine.inputs import BytesSource
-from journal.engine.memory_files import MemoryDirectory, MemoryFile, MemoryTree
-from journal.engine.memory_nodes import DirectoryNode, FileNode, LinkNode, Node
-from journal.engine.mounts import Mounts
-from journal.engine.outputs import STDERR, STDOUT
-from journal.engine.recorded import Discard
-from journal.engine.standing import apply_listing, apply_positions, listings_of, positions_of
+from journal.engine.session import preamble as identities
+from journal.engine.session.recorded_run import Discard
+from journal.engine.snapshot.positions import (
+    apply_listing,
+    apply_positions,
+    listings_of,
+    positions_of,
+)
+from journal.engine.snapshot.rebuild import FOLDED, fold
 from journal.engine.tape import Batch, Row, Tape
+from journal.engine.wasi.call_context import State
+from journal.engine.wasi.descriptors import InputStream, OpenDirectory, OpenFile, OutputStream
+from journal.engine.wasi.filesystem.host_files import HostFile
+from journal.engine.wasi.filesystem.host_fs import HostDirectory
+from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory, MemoryFile, MemoryTree
+from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode, FileNode, LinkNode, Node
+from journal.engine.wasi.filesystem.mounts import Mounts
+from journal.engine.wasi.functions import PREVIEW_1
+from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
+from journal.engine.wasi.stdio.stdin import BytesSource
 from journal.events.paths import FilePlaced
 from journal.events.process import Mount
 from tests.running import finished

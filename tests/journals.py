@@ -5,9 +5,9 @@ from itertools import count
 from pathlib import Path
 
 from journal.errors import DamagedJournal, JournalError
-from journal.frame import Frame
-from journal.reader import Reader
-from journal.writer import Writer
+from journal.format.frame import Frame
+from journal.log.reader import Reader
+from journal.log.writer import Writer
 
 Story = list[tuple[int, bytes]]
 

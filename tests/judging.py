@@ -4,7 +4,7 @@ from pathlib import Path
 
 from journal import Mode
 from journal.errors import JournalError
-from journal.reader import Reader
+from journal.log.reader import Reader
 from tests.plain_reader import Lost, NotReadable, Piece, Reading, Row, reading
 
 Outcome = tuple[list[Row], bool]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from journal import codec
 from journal.errors import MalformedEvent
-from journal.event import Event, Group
-from journal.events import BY_TAG
+from journal.events import BY_TAG, codec
 from journal.events.core import ProcessExit, TtySet
+from journal.events.definition import Event, Group
 from journal.events.inputs import HostResult
 from journal.events.memory import MemoryPages
 from journal.events.paths import FilePlaced
@@ -26,7 +25,7 @@ from journal.events.process import (
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
 from journal.events.streams import StreamDelivered, StreamOpened
 from journal.events.threads import GlobalsSet, SetThread, TableSet
-from journal.marking import obstacle_in
+from journal.snapshots.resume_flags import obstacle_in
 
 IDENTITY = (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
 STAGED = (MemoryPages, GlobalsSet, TableSet, SetThread, DescriptorPositions, DirectoryListing)

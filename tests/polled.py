@@ -10,10 +10,10 @@ from typing import Any
 
 import wasmtime
 
-from journal.engine import module as loading
-from journal.engine import seam
 from journal.engine.configuration import Configuration
-from journal.engine.loop_heads import FLAG, TABLE
+from journal.engine.program import module as loading
+from journal.engine.runtime import bindings as seam
+from journal.engine.wasm.loop_polls import FLAG, TABLE
 
 _Callback = CFUNCTYPE(c_size_t, c_void_p, c_void_p, POINTER(c_uint64), POINTER(c_uint8))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import journal
 from journal import Event, Frame, Reader, Writer
-from journal.event import fields_of
+from journal.events.definition import fields_of
 
 Change = Callable[[list[Frame]], Iterable[Frame]]
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 import journal
-from journal import codec
-from journal.event import Event
+from journal.events import codec
+from journal.events.definition import Event
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.events.snapshots import DescriptorPositions, SafePoint, Snapshot, Trigger
 from journal.events.threads import GlobalsSet
-from journal.frame import Frame
+from journal.format.frame import Frame
 from journal.pages import Resolver
-from journal.pages.keys import Key
-from journal.pages.recording import PageIndex
-from journal.paging import ZERO_PAGE, Page, events_of
+from journal.pages.encoding import ZERO_PAGE, Page, events_of
+from journal.pages.page_index import PageIndex
+from journal.pages.user_key import Key
 from journal.replay import ModelHost, play
 
 KEY = Key(b"k" * 32)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import journal
-from journal.triggers import name_of
+from journal.snapshots.triggers import name_of
 from tests.running import finished
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import construct as cs
 from hypothesis import strategies as st
 
-from journal.event import Event
 from journal.events import BY_TAG
-from journal.wire import (
+from journal.events.definition import Event
+from journal.events.wire_types import (
     DURATION,
     FLAG,
     HOST_PATH,

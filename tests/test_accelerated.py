@@ -20,19 +20,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import block, codec
-from journal.block import Block, Frames, Packed, Place
-from journal.columns import (
+from journal.errors import LimitExceeded, MalformedEvent
+from journal.events import BY_TAG, codec, descriptors, inputs, memory
+from journal.events.definition import Event, fields_of, values_of
+from journal.events.wire_types import PAYLOAD_SIZE_MAX
+from journal.format import block
+from journal.format.block import Block, Frames, Packed, Place
+from journal.format.columns import (
     BLOCK_SIZE_TARGET,
     COLUMNS_SIZE_EACH,
     PAGES_SIZE_TARGET,
     ends_fit,
     split,
 )
-from journal.errors import LimitExceeded, MalformedEvent
-from journal.event import Event, fields_of, values_of
-from journal.events import BY_TAG, descriptors, inputs, memory
-from journal.wire import PAYLOAD_SIZE_MAX
 from tests.strategies import events_of
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +46,7 @@ WRITE = descriptors.FileDescriptorWrite
 
 def natively(cls: type[Event], rows: Sequence[Any]) -> list[list[bytes]]:
     """Pack rows with what is compiled in the compiled build, and interpreted in the other."""
-    from journal.packing import Packer
+    from journal.events.batch_packer import Packer
 
     packer = Packer(codec.codes_of(cls), codec.packer(cls))
     found, start = [], 0
@@ -238,7 +238,7 @@ def built(target: Path, **environment: str) -> tuple[set[str], str]:
         capture_output=True,
         text=True,
     )
-    assert (target / "lib" / "journal" / "block.py").exists()
+    assert (target / "lib" / "journal" / "format" / "block.py").exists()
     compiled = {path.name.split(".")[0] for path in (target / "lib").rglob("*.so")}
     return compiled, done.stderr
 
@@ -303,9 +303,12 @@ def test_with_a_compiler_the_hot_part_is_compiled(tmp_path: Path) -> None:
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         pytest.skip("there are no headers of Python's")
     compiled, _ = built(tmp_path)
-    assert {"block", "build", "codec", "columns", "header", "packing", "sealing"} <= compiled
-    assert {"ledger", "quick", "spans", "table", "trees", "unpacking", "writes"} <= compiled
-    code = "import journal; from journal import codec; from journal.compaction import writes; "
+    assert {"_compiled", "block", "block_encoder", "block_header", "columns"} <= compiled
+    assert {"batch_packer", "codec", "descriptor_table", "memory_backend"} <= compiled
+    assert {"dependency_graph", "fast_path", "file_provenance", "interval_map"} <= compiled
+    assert {"descriptor_provenance", "write_batch", "write_columns"} <= compiled
+    code = "import journal; from journal.events import codec; "
+    code += "from journal.compaction.liveness import write_batch as writes; "
     code += "print(journal.accelerated, codec.NATIVE, writes.NATIVE)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
     command = [sys.executable, "-c", code]

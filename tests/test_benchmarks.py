@@ -37,7 +37,7 @@ from benchmarks.log_race import Clock, Result, Runner
 from benchmarks.log_stores import Deed
 from benchmarks.peers import Span
 from journal import Reader, record, snapshots_of
-from journal.codec import decode
+from journal.events.codec import decode
 from journal.events.descriptors import FileDescriptorWrite
 from journal.replay import ModelHost, play
 from tests.programs import program

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
-from journal import bits, block
-from journal.bits import Work, flipped
-from journal.block import BLOCK_HEADER_SIZE, BlockHeader, Frames, Place
-from journal.header import LAYOUT
-from journal.segment import SEGMENT_HEADER_SIZE, SegmentHeader
+from journal.format import block
+from journal.format.block import BLOCK_HEADER_SIZE, BlockHeader, Frames, Place
+from journal.format.block_header import LAYOUT
+from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
+from journal.rewrite import bit_search as bits
+from journal.rewrite.bit_search import Work, flipped
 
 SALT = 0x0123456789ABCDEF
 OFFSET = 4096

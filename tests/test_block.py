@@ -5,10 +5,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import block
-from journal.block import Block, BlockHeader, Frames, Place
 from journal.errors import CorruptBlock, JournalError, LimitExceeded, UnsupportedVersion
-from journal.segment import SEGMENT_MAGIC, SegmentHeader
+from journal.format import block
+from journal.format.block import Block, BlockHeader, Frames, Place
+from journal.format.segment_header import SEGMENT_MAGIC, SegmentHeader
 
 PLACE = Place(salt=99, first_seq=5, offset=128, previous_end=128, previous_hash=7, durable_upto=0)
 TAGS = st.integers(1, 254)

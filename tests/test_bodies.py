@@ -16,11 +16,11 @@ import wasmtime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal.engine.binary import CODE, MAGIC, leb, sized
-from journal.engine.bodies import Body, bodies, instructions, notable
-from journal.engine.examining import Facts, facts, why_not
-from journal.engine.opcodes import NOTES, PREFIXES, SHAPES, Code
-from journal.engine.outline import outline
+from journal.engine.wasm.binary import CODE, MAGIC, leb, sized
+from journal.engine.wasm.feature_check import Facts, facts, why_not
+from journal.engine.wasm.function_bodies import Body, bodies, instructions, notable
+from journal.engine.wasm.module_info import outline
+from journal.engine.wasm.opcodes import NOTES, PREFIXES, SHAPES, Code
 from journal.errors import JournalError, ModuleRefused
 from tests.programs import GUESTS, program
 from tests.wat import module
@@ -362,7 +362,7 @@ def test_what_does_not_fit_the_format_is_refused(data: bytes) -> None:
 def test_a_large_function_takes_no_memory_of_its_own() -> None:
     text = """if True:
         import tracemalloc
-        from journal.engine import bodies
+        from journal.engine.wasm import function_bodies as bodies
         some = bytes.fromhex("20818000 41ff00 fd0c") + b"x" * 16
         data = b"\\0" + some * 200_000 + b"\\x0b"
         body = bodies.Body(0, 1, len(data), frozenset())

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import OptionError, Reader
-from journal.checking import Check, Cursor, Figures
 from journal.errors import JournalError
-from journal.findings import Finding
+from journal.log.summary import Finding
+from journal.operations.verify import Check, Cursor, Figures
 from tests.journals import Story, written
 from tests.test_recover import STORIES, edited, edits, stories
 

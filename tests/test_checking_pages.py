@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 
 import journal
-from journal import codec
-from journal.block import BLOCK_HEADER_SIZE
-from journal.checking import Check, Cursor, Figures
-from journal.event import Event
+from journal.events import codec
+from journal.events.definition import Event
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.events.threads import GlobalsSet
-from journal.findings import Finding
-from journal.frame import Frame
-from journal.pages.resolving import references_in
-from journal.paging import given_in
+from journal.format.block import BLOCK_HEADER_SIZE
+from journal.format.frame import Frame
+from journal.log.summary import Finding
+from journal.operations.verify import Check, Cursor, Figures
+from journal.pages.encoding import given_in
+from journal.pages.resolver import references_in
 from tests.sharing import History, histories, named_in, pages_in, written_with_index
 from tests.snapshot_guests import SNAPSHOT_GUESTS
 from tests.test_cli import inside

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 
-import journaltool.options
-import journaltool.resume
-import journaltool.run
+import journaltool.commands.resume
+import journaltool.commands.run
+import journaltool.options.common
 import pytest
-from journaltool import options
 from journaltool.app import app
+from journaltool.options import common as options
 from typer.testing import CliRunner
 
 import journal
@@ -169,8 +169,8 @@ def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
     ("ours", "theirs"),
     [
         (options.Durability, journal.Durability),
-        (journaltool.resume.InFlight, journal.InFlight),
-        (journaltool.run.UnknownImports, journal.UnknownImports),
+        (journaltool.commands.resume.InFlight, journal.InFlight),
+        (journaltool.commands.run.UnknownImports, journal.UnknownImports),
     ],
 )
 def test_the_choices_of_an_option_are_those_of_the_library(
@@ -180,7 +180,9 @@ def test_the_choices_of_an_option_are_those_of_the_library(
 
 
 def test_the_levels_are_those_of_the_library() -> None:
-    assert {each.name for each in journaltool.run.Level} == {each.name for each in journal.Level}
+    assert {each.name for each in journaltool.commands.run.Level} == {
+        each.name for each in journal.Level
+    }
 
 
 @pytest.mark.parametrize(

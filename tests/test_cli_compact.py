@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from journaltool import progress
+from journaltool.output import progress
 
 import journal
 from journal import Policy, compact

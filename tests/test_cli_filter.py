@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal.event import Event
 from journal.events.core import ProcessExit
+from journal.events.definition import Event
 from journal.events.descriptors import FileDescriptorWrite
 from journal.events.inputs import ClockRead
 from journal.events.paths import CreateDirectory, PathRename

@@ -11,9 +11,9 @@ import pytest
 import journal
 from journal import Snapshots
 from journal.compaction import compact
-from journal.pages.index import Entries, Watermark, path_of
-from journal.pages.keys import Key, key_at
-from journal.pages.recording import PageIndex
+from journal.pages.index_store import Entries, Watermark, path_of
+from journal.pages.page_index import PageIndex
+from journal.pages.user_key import Key, key_at
 from tests.sharing import History, events, named_in, pages_in, write
 from tests.test_cli import environment, inside, tool
 from tests.test_pages import STORY

@@ -8,15 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from journaltool import facts
+from journaltool.output import journal_facts as facts
 
 import journal
-from journal.block import BLOCK_HEADER_SIZE
 from journal.events.process import ProcessStart
+from journal.format.block import BLOCK_HEADER_SIZE
 from tests.test_cli import environment, inside
 from tests.test_cli_log_tail import written
 
-SLOW = ("construct", "rich", "journal.codec", "journal.events", "journal.engine", "wasmtime")
+SLOW = ("construct", "rich", "journal.events", "journal.engine", "wasmtime")
 
 
 def test_info_of_a_log_imports_nothing_slow(tmp_path: Path) -> None:

@@ -9,17 +9,17 @@ import time
 from pathlib import Path
 
 import pytest
-from journaltool import exits
+from journaltool import exit_codes as exits
 
 import journal
-from journal.block import BLOCK_HEADER_SIZE
 from journal.events.streams import StreamWrite
+from journal.format.block import BLOCK_HEADER_SIZE
 from tests.live import LiveWriter
 from tests.test_cli import command, environment, inside, tool
 from tests.test_cli_log_tail import numbers, written
 
 
-def hurt(path: Path, index: int, mask: int) -> journal.block.Block:
+def hurt(path: Path, index: int, mask: int) -> journal.format.block.Block:
     """Change a byte of the body of a block, by its index; the block."""
     with journal.Reader(path) as reader:
         block = list(reader.blocks())[index]

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal.block import BLOCK_HEADER_SIZE
 from journal.events.inputs import ClockRead
+from journal.format.block import BLOCK_HEADER_SIZE
 from tests.live import LiveWriter
 from tests.test_cli import command, environment, inside, tool
 

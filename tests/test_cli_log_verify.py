@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journaltool import progress
+from journaltool.output import progress
 
 import journal
-from journal.block import BLOCK_HEADER_SIZE
 from journal.events.inputs import ClockRead
+from journal.format.block import BLOCK_HEADER_SIZE
 from tests.live import LiveWriter
 from tests.test_cli import Done, command, environment, inside, tool
 from tests.test_cli_log_tail import written
@@ -43,7 +43,7 @@ def verified(path: Path, *options: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
-def blocks_of(path: Path) -> list[journal.block.Block]:
+def blocks_of(path: Path) -> list[journal.format.block.Block]:
     with journal.Reader(path) as reader:
         return list(reader.blocks())
 

@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from journaltool import fields
-from journaltool.pages import size_text
+from journaltool.output import event_format as fields
+from journaltool.output.memory_format import size_text
 
 import journal
-from journal import codec
-from journal.event import Event
-from journal.events import threads
+from journal.events import codec, threads
+from journal.events.definition import Event
 from journal.events.memory import PAGE_SIZE, MemoryPages
-from journal.paging import ZERO_PAGE, Page, events_of, pages_of
+from journal.pages.encoding import ZERO_PAGE, Page, events_of, pages_of
 from tests.test_cli import inside
 from tests.test_replay_model import pages_event, region, thread
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from journaltool import fields
+from journaltool.output import event_format as fields
 
 import journal
-from journal import codec
 from journal.errors import MalformedEvent
-from journal.event import Event, Group, fields_of
+from journal.events import codec
 from journal.events.core import ProcessExit
+from journal.events.definition import Event, Group, fields_of
 from journal.events.inputs import ClockRead
 from journal.events.paths import CreateDirectory
 from journal.events.process import Level, ProcessStart

@@ -13,14 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from journaltool import running
+from journaltool.processes import writer_process as running
 
 import journal
-from journal import Frame, SnapshotInfo, paging
-from journal.block import BLOCK_HEADER_SIZE
+from journal import Frame, SnapshotInfo
 from journal.events.snapshots import SafePoint, Snapshot, Trigger
 from journal.events.threads import SetThread
-from journal.triggers import trigger_named
+from journal.format.block import BLOCK_HEADER_SIZE
+from journal.pages import encoding as paging
+from journal.snapshots.triggers import trigger_named
 from tests.programs import guest
 from tests.rewriting import rewritten
 from tests.test_cli import WAIT_SECONDS, command, environment, inside

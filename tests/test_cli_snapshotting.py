@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from journaltool import signalling, snapshotting
+from journaltool.options import snapshot as snapshotting
+from journaltool.processes import signals as signalling
 
 import journal
 from journal import SnapshotInfo
 from journal.errors import JournalError
-from journal.triggers import name_of
+from journal.snapshots.triggers import name_of
 from tests.programs import guest
 from tests.rewriting import events_of
 from tests.test_cli import WAIT_SECONDS, command, environment, inside, last_json, tool

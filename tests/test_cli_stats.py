@@ -14,14 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import codec, measuring, paging
-from journal.event import Event
-from journal.events import BY_TAG
+from journal.events import BY_TAG, codec
+from journal.events.definition import Event
 from journal.events.inputs import ClockRead
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.events.snapshots import Snapshot, Trigger
 from journal.events.streams import StreamWrite
-from journal.paging import Page, events_of
+from journal.operations import statistics as measuring
+from journal.pages import encoding as paging
+from journal.pages.encoding import Page, events_of
 from tests.journals import ticking
 from tests.strategies import every_event
 from tests.test_cli import inside, tool

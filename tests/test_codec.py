@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import codec
 from journal.errors import LimitExceeded, MalformedEvent, UnknownEvent
-from journal.event import Event, fields_of, values_of
-from journal.events import BY_TAG, core, descriptors, inputs, process, snapshots, threads
-from journal.wire import LIST_COUNT_MAX, PAYLOAD_SIZE_MAX
+from journal.events import BY_TAG, codec, core, descriptors, inputs, process, snapshots, threads
+from journal.events.definition import Event, fields_of, values_of
+from journal.events.wire_types import LIST_COUNT_MAX, PAYLOAD_SIZE_MAX
 from tests.strategies import events_of, every_event
 
 KINDS = [pytest.param(cls, id=cls.__name__) for cls in BY_TAG.values()]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import magic
-from journal.columns import ends_fit, ends_of, finder, pick, read_u32, split, u32
-from journal.segment import SEGMENT_MAGIC
+from journal.format.columns import ends_fit, ends_of, finder, pick, read_u32, split, u32
+from journal.format.segment_header import SEGMENT_MAGIC
+from journal.fs import byte_search as magic
 
 SIZES = st.lists(st.integers(0, 5), max_size=20) | st.builds(
     lambda size, count: [size] * count, st.integers(0, 2000), st.integers(0, 20)

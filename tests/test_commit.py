@@ -12,7 +12,7 @@ import pytest
 
 from journal import Commit, Reader, Writer
 from journal.errors import JournalError, OptionError, StorageError
-from journal.turn import Turn
+from journal.log.group_commit import Turn
 from tests.running import until
 
 

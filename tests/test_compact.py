@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 
 from journal.compaction import Policy
-from journal.holes import last_hole
+from journal.operations.sequence_gaps import last_hole
 from tests.compacted import History, check, frames_of, histories, policies, write_story
 
 

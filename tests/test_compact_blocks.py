@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import Reader, Roll, Writer
-from journal.block import BLOCK_HEADER_SIZE, Block
-from journal.compaction.blocks import JUDGED, STAGED, Blocks, Changed
-from journal.compaction.windows import block_of
-from journal.compaction.writing import Row, Tally
+from journal.compaction.block_directory import JUDGED, STAGED, Blocks, Changed
+from journal.compaction.output import Row, Tally
+from journal.compaction.streaming import block_of
 from journal.errors import DamagedJournal
 from journal.events.descriptors import CloseFileDescriptor
 from journal.events.memory import MemoryPages
-from journal.mending import nobody
+from journal.format.block import BLOCK_HEADER_SIZE, Block
+from journal.rewrite.bit_repair import nobody
 from tests.compacted import frames_of, history
 
 COUNT = 60

@@ -9,15 +9,25 @@ from tempfile import mkdtemp
 
 import pytest
 
-from journal import Event, Level, Policy, codec, compaction
-from journal.events import core, descriptors, inputs, paths, process, snapshots, sockets, streams
+from journal import Event, Level, Policy, compaction
+from journal.events import (
+    codec,
+    core,
+    descriptors,
+    inputs,
+    paths,
+    process,
+    snapshots,
+    sockets,
+    streams,
+)
 from journal.events.descriptors import EpollEvent, EpollOperation, Whence
 from journal.events.inputs import HostCall
 from journal.events.paths import FileType
 from journal.events.snapshots import SafePoint, Trigger
 from journal.events.threads import GlobalsSet
+from journal.events.wire_types import SocketAddress
 from journal.replay import ModelHost, play
-from journal.wire import SocketAddress
 from tests.compacted import CODE, ON_HOST, check, frames_of, preamble, write_events
 from tests.test_replay_model import answer, opening, pages_event, thread, write
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import Policy, codec, compaction
-from journal.engine.folding import fold
-from journal.engine.standing import apply_listing, apply_positions
-from journal.events import process, snapshots, threads
+from journal import Policy, compaction
+from journal.engine.snapshot.positions import apply_listing, apply_positions
+from journal.engine.snapshot.rebuild import fold
+from journal.events import codec, process, snapshots, threads
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Trigger
 from tests.compacted import CODE, MODULE, START, Story, write_story
 from tests.folded import Described, Fresh, batches_of, rows_of

@@ -8,9 +8,9 @@ import pytest
 
 import journal
 from journal import HostMount, MemoryMount, NotResumable, Policy, Snapshots, Trigger
-from journal.engine.folding import fold
-from journal.engine.restoring import parts_of
-from journal.engine.standing import apply_listing, apply_positions
+from journal.engine.snapshot.positions import apply_listing, apply_positions
+from journal.engine.snapshot.rebuild import fold
+from journal.engine.snapshot.restore import parts_of
 from journal.events.snapshots import SafePoint
 from journal.replay import Limits
 from tests import compacted

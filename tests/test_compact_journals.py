@@ -10,15 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import journal
-from journal import Event, FormatError, Level, OptionError, Policy, Reader, Roll, Writer, codec
-from journal.compaction import compact, runs
-from journal.event import fields_of
-from journal.events import inputs, snapshots, threads
+from journal import Event, FormatError, Level, OptionError, Policy, Reader, Roll, Writer
+from journal.compaction import compact
+from journal.compaction.merge import snapshot_merge as runs
+from journal.events import codec, inputs, snapshots, threads
+from journal.events.definition import fields_of
 from journal.events.descriptors import FileDescriptorSetSize
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.snapshots import SafePoint, Trigger
 from journal.events.streams import StreamWrite
-from journal.paging import ZERO_PAGE, Page, events_of
+from journal.pages.encoding import ZERO_PAGE, Page, events_of
 from tests.compacted import (
     CODE,
     START,

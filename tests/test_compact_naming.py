@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from journal.compaction import naming
+from journal.compaction.merge import page_deduplication as naming
 
 PAGE = b"\1" * 4096
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import OptionError, Policy
-from journal.compaction import spans
-from journal.compaction.ledger import BASE, Ledger
-from journal.compaction.numbers import Numbers
-from journal.compaction.spans import Spans
+from journal.compaction.liveness import interval_map as spans
+from journal.compaction.liveness.dependency_graph import BASE, Ledger
+from journal.compaction.liveness.interval_map import Spans
+from journal.compaction.liveness.seq_bitset import Numbers
 
 PLACES = 60
 changes = st.lists(

@@ -15,19 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.toolkit_journal import Size, make
-from journal import Reader, codec
-from journal.compaction import Policy, judging
-from journal.compaction.compacting import Planning
-from journal.compaction.judging import Judgement
-from journal.compaction.ledger import BASE, Ledger
-from journal.compaction.quick import Quick, Rows
-from journal.compaction.spans import Spans
-from journal.compaction.tables import SpanTable
-from journal.compaction.writes import Columns, Writes, columns
+from journal import Reader
+from journal.compaction import Policy
+from journal.compaction.compactor import Planning
+from journal.compaction.liveness import analysis as judging
+from journal.compaction.liveness.analysis import Judgement
+from journal.compaction.liveness.dependency_graph import BASE, Ledger
+from journal.compaction.liveness.descriptor_provenance import SpanTable
+from journal.compaction.liveness.fast_path import Quick, Rows
+from journal.compaction.liveness.interval_map import Spans
+from journal.compaction.liveness.write_batch import Columns, Writes, columns
 from journal.errors import MalformedEvent
+from journal.events import codec
 from journal.events.descriptors import FileDescriptorWrite
-from journal.mending import nobody
-from journal.replay.descriptors import POSITION_MAX
+from journal.replay.effects.descriptors import POSITION_MAX
+from journal.rewrite.bit_repair import nobody
 from tests.compacted import History, histories, policies, write_story
 
 Parts = list[tuple[int, int]]
@@ -182,7 +184,7 @@ def test_writes_that_were_put_off_own_what_they_would_have(steps: list[Parts | i
 
 
 def test_places_that_follow_each_other_stand_in_short_rows() -> None:
-    from journal.compaction.spans import ROW_COUNT_MAX
+    from journal.compaction.liveness.interval_map import ROW_COUNT_MAX
 
     found, ledger, count = Spans(), Ledger(), 3 * ROW_COUNT_MAX
     parts = [(start, start + 2) for start in range(0, 2 * count, 2)]

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from journal import codec
-from journal.compaction import planes
-from journal.compaction.ledger import Entangled
-from journal.compaction.planes import Plane
-from journal.compaction.store import Store
+from journal.compaction.liveness.dependency_graph import Entangled
+from journal.compaction.merge import spill_file as planes
+from journal.compaction.merge.page_store import Store
+from journal.compaction.merge.spill_file import Plane
+from journal.events import codec
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
-from journal.frame import Frame
+from journal.format.frame import Frame
 from journal.pages import Resolver
-from journal.paging import ZERO_PAGE, Page, Reference, content_hash, patch_of
+from journal.pages.encoding import ZERO_PAGE, Page, Reference, content_hash, patch_of
 
 PLACES = 12
 CONTENTS = [bytes((number,)) * PAGE_SIZE for number in range(1, 6)]

@@ -21,9 +21,9 @@ from journal import (
     Roll,
     Writer,
 )
-from journal.block import BLOCK_HEADER_SIZE
-from journal.checking import Check
-from journal.concatenating import concat
+from journal.format.block import BLOCK_HEADER_SIZE
+from journal.operations.concat import concat
+from journal.operations.verify import Check
 from tests.journals import Story, ticking, written
 
 stories = st.lists(

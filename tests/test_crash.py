@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from journal.block import BLOCK_HEADER_SIZE
 from journal.errors import JournalError, LostAcknowledged
-from journal.reader import Reader
-from journal.segment import SEGMENT_HEADER_SIZE
-from journal.writer import Writer
+from journal.format.block import BLOCK_HEADER_SIZE
+from journal.format.segment_header import SEGMENT_HEADER_SIZE
+from journal.log.reader import Reader
+from journal.log.writer import Writer
 from tests.journals import read, written
 
 CHILD = """
 import random, sys
-from journal.writer import Writer
+from journal.log.writer import Writer
 rng = random.Random(int(sys.argv[2]))
 with Writer(sys.argv[1], compress=rng.random() < 0.5) as writer:
     while True:

@@ -8,8 +8,8 @@ import pytest
 
 from journal import Mode
 from journal.errors import JournalError
-from journal.reader import Reader
-from journal.writer import Writer
+from journal.log.reader import Reader
+from journal.log.writer import Writer
 from tests.forging import GIVEN_UP, directories, lay, shapes
 from tests.judging import expected, judged, outcome
 from tests.plain_reader import SEGMENT_SIZE, Reading, Row, reading

@@ -13,16 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import (
-    Ending,
-    Level,
-    Outcome,
-    SnapshotInfo,
-    Snapshots,
-    codec,
-)
-from journal.engine import binaryen
+from journal import Ending, Level, Outcome, SnapshotInfo, Snapshots
+from journal.engine.program import binaryen
 from journal.errors import Divergence, EngineError, NotResumable
+from journal.events import codec
 from journal.events.process import InstrumentedPart, ProcessStart
 from journal.events.snapshots import SafePoint
 from journal.events.threads import GlobalsSet

@@ -14,10 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import codec
-from journal.event import Event, Group, Keep, Rule, event, fields_of, names_of, values_of
-from journal.events import BY_TAG, FAMILIES, descriptors, ports, snapshots
-from journal.wire import U8, Text
+from journal.events import BY_TAG, FAMILIES, codec, descriptors, ports, snapshots
+from journal.events.definition import (
+    Event,
+    Group,
+    Keep,
+    Rule,
+    event,
+    fields_of,
+    names_of,
+    values_of,
+)
+from journal.events.wire_types import U8, Text
 from tests.strategies import every_event
 
 ROOT = Path(__file__).parent.parent

@@ -30,8 +30,6 @@ from journal import (
     encode,
     play,
 )
-from journal.block import BLOCK_HEADER_SIZE
-from journal.checking import Check
 from journal.events import BY_TAG
 from journal.events.core import ProcessExit
 from journal.events.inputs import ClockRead, RandomBytes
@@ -47,7 +45,9 @@ from journal.export import (
     import_lines,
     import_parquet,
 )
-from journal.gathering import Gatherer
+from journal.format.block import BLOCK_HEADER_SIZE
+from journal.operations.verify import Check
+from journal.rewrite.block_builder import Gatherer
 from tests.journals import written
 from tests.strategies import events_of, every_event
 from tests.test_split import recorded, snapshots_in
@@ -289,7 +289,7 @@ def test_a_later_version_is_refused_as_such(lines: list[bytes], tmp_path: Path) 
 def test_a_line_without_end_is_not_read_to_its_end(
     lines: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("journal.export.importing.LINE_SIZE_MAX", 1000)
+    monkeypatch.setattr("journal.export.importer.LINE_SIZE_MAX", 1000)
     with pytest.raises(LimitExceeded):
         import_lines(io.BytesIO(lines[0] + b"x" * 2000), tmp_path / "b")
 

@@ -15,19 +15,20 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from journal import codec, operands, patterns
 from journal.errors import ExpressionError, JournalError
-from journal.event import Event, Group
-from journal.events import BY_TAG
+from journal.events import BY_TAG, codec
+from journal.events.definition import Event, Group
 from journal.events.paths import PathRename
 from journal.events.process import Mount
 from journal.events.snapshots import Trigger
-from journal.expression import And, Compare, Not, Or, Tree, Truth, parse
-from journal.literals import Base, Clock, Literal, Moment, Span
-from journal.naming import Names
-from journal.operands import Kind
-from journal.patterns import PatternError
-from journal.predicate import Predicate
+from journal.query import fields as operands
+from journal.query import patterns
+from journal.query.compiler import Predicate
+from journal.query.fields import Kind
+from journal.query.literals import Base, Clock, Literal, Moment, Span
+from journal.query.parser import And, Compare, Not, Or, Tree, Truth, parse
+from journal.query.path_tracker import Names
+from journal.query.patterns import PatternError
 from tests.strategies import every_event
 
 CLOCK = Clock(1_000_000_000_000_000, 1_000_000_060_000_000)

@@ -25,7 +25,7 @@ from journal.events.paths import (
     PathSetTimes,
 )
 from journal.events.process import Mount, MountKind
-from journal.extracting import (
+from journal.operations.extract import (
     _remove,
     archive_files,
     environment_of,

@@ -10,7 +10,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal.engine.abi import (
+from journal.engine.tape import Batch, Tape
+from journal.engine.wasi.filesystem.host_files import HostFile, HostTree
+from journal.engine.wasi.filesystem.host_fs import HostDirectory
+from journal.engine.wasi.filesystem.interfaces import Directory, Opening
+from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory, MemoryFile, MemoryTree
+from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode
+from journal.engine.wasi_abi import (
     SYMLINK_FOLLOW,
     FdFlags,
     OpenFlags,
@@ -18,12 +24,6 @@ from journal.engine.abi import (
     Rights,
     Stat,
 )
-from journal.engine.files import Directory, Opening
-from journal.engine.host_directories import HostDirectory
-from journal.engine.host_files import HostFile, HostTree
-from journal.engine.memory_files import MemoryDirectory, MemoryFile, MemoryTree
-from journal.engine.memory_nodes import DirectoryNode
-from journal.engine.tape import Batch, Tape
 from journal.events.paths import FileType
 
 FD = 3

@@ -10,19 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import (
-    Frame,
-    Group,
-    ModelHost,
-    Question,
-    Reader,
-    Snapshots,
-    Trigger,
-    Writer,
-    codec,
-    holding,
-)
-from journal.block import Block
+from journal import Frame, Group, ModelHost, Question, Reader, Snapshots, Trigger, Writer
 from journal.errors import (
     CorruptBlock,
     DamagedJournal,
@@ -31,9 +19,9 @@ from journal.errors import (
     MalformedEvent,
     OptionError,
 )
-from journal.event import Event
-from journal.events import BY_TAG
+from journal.events import BY_TAG, codec
 from journal.events.core import ProcessExit
+from journal.events.definition import Event
 from journal.events.descriptors import (
     CloseFileDescriptor,
     DuplicateFileDescriptor,
@@ -45,12 +33,14 @@ from journal.events.inputs import ClockRead
 from journal.events.paths import CreateSymbolicLink, PathRename, UnlinkFile
 from journal.events.process import ModulePart, Mount, MountKind, ProcessStart, Seal
 from journal.events.streams import StreamWrite
-from journal.expression import And, Compare, Tree, parse
-from journal.literals import Base, Clock, Moment
-from journal.marking import LEFT_OUT, NOT_RESUMABLE, obstacle_in
-from journal.naming import Names
-from journal.predicate import Predicate
-from journal.sieve import PREAMBLE
+from journal.format.block import Block
+from journal.query.compiler import Predicate
+from journal.query.literals import Base, Clock, Moment
+from journal.query.parser import And, Compare, Tree, parse
+from journal.query.path_tracker import Names
+from journal.query.selection import PREAMBLE
+from journal.rewrite import output_journal as holding
+from journal.snapshots.resume_flags import LEFT_OUT, NOT_RESUMABLE, obstacle_in
 from tests.journals import ticking
 from tests.programs import ROOT
 from tests.running import finished

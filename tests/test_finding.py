@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journal import Frame, Mode, Reader, Roll, Writer, index, segments
+from journal import Frame, Mode, Reader, Roll, Writer
 from journal.errors import CorruptBlock, LostAcknowledged, MissingEvents
+from journal.format import segment_index as index
+from journal.log import segment_files as segments
 from tests.journals import ticking
 
 COUNT = 3000

@@ -8,10 +8,10 @@ import pytest
 
 from journal import Mode
 from journal.errors import JournalError, LostAcknowledged
-from journal.findings import Summary
-from journal.reader import Reader
-from journal.recovering import recover
-from journal.writer import Writer
+from journal.log.reader import Reader
+from journal.log.summary import Summary
+from journal.log.writer import Writer
+from journal.operations.salvage import recover
 from tests.forging import SALT, Forge, directories, lay, rolled, segment_name, shapes
 from tests.judging import expected, outcome
 from tests.plain_reader import SEGMENT_MAGIC, SEGMENT_SIZE, Reading, Row, reading

@@ -8,7 +8,7 @@ import pytest
 
 import journal
 from journal import HostMount, Level, MemoryMount, NotResumable, Placed, Reader
-from journal.engine.folding import _EFFECTS, fold
+from journal.engine.snapshot.rebuild import _EFFECTS, fold
 from journal.events import BY_TAG
 from journal.events.inputs import HostCall, HostResult
 from tests.folded import Fresh, Witness, blocks_of, check_each, rows_of

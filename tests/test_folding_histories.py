@@ -17,23 +17,23 @@ from hypothesis import strategies as st
 
 import journal
 from journal import NotResumable
-from journal.engine.abi import Fault, Refusal
-from journal.engine.calls import PREVIEW_1, WASIX
-from journal.engine.descriptors import DESCRIPTORS_MAX
-from journal.engine.folding import FOLDED, fold
-from journal.engine.seam import Memory
-from journal.engine.sockets import Network
-from journal.engine.standing import (
+from journal.engine.runtime.bindings import Memory
+from journal.engine.snapshot.positions import (
     STREAM_POSITION_MAX,
     apply_listing,
     apply_positions,
     positions_of,
 )
+from journal.engine.snapshot.rebuild import FOLDED, fold
 from journal.engine.tape import Batch, Row, Tape
-from journal.engine.terminals import SIDE_MAX
-from journal.event import Event
+from journal.engine.wasi.descriptors import DESCRIPTORS_MAX
+from journal.engine.wasi.functions import PREVIEW_1, WASIX
+from journal.engine.wasi.sockets import Network
+from journal.engine.wasi.terminal import SIDE_MAX
+from journal.engine.wasi_abi import Fault, Refusal
 from journal.events import BY_TAG, descriptors, inputs, paths, sockets
 from journal.events.core import TtySet
+from journal.events.definition import Event
 from journal.events.inputs import HostCall, HostResult
 from journal.events.process import Mount, MountKind
 from journal.events.snapshots import DescriptorPositions, DirectoryListing

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from journal import Frame, Mode, Reader, Roll, Writer, watch
+from journal import Frame, Mode, Reader, Roll, Writer
+from journal.fs import file_watcher as watch
 from tests.forging import Forge, lay
 from tests.live import LiveWriter
 from tests.running import DEADLINE_SECONDS

@@ -20,10 +20,10 @@ from journal import (
     Roll,
     StorageError,
     Writer,
-    durable,
 )
-from journal.block import Block, new_block
-from journal.columns import Frames
+from journal.format.block import Block, new_block
+from journal.format.columns import Frames
+from journal.fs import atomic_file as durable
 from tests.compacted import frames_of
 from tests.rigs import needs
 from tests.rigs.faults import Fault

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
-from journal import block
-from journal.block import BLOCK_HEADER_SIZE, BlockHeader, Frames, Place
 from journal.errors import JournalError, LimitExceeded
-from journal.header import LAYOUT
-from journal.reader import Reader
-from journal.segment import SEGMENT_HEADER_SIZE, SegmentHeader
-from journal.writer import Writer
+from journal.format import block
+from journal.format.block import BLOCK_HEADER_SIZE, BlockHeader, Frames, Place
+from journal.format.block_header import LAYOUT
+from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
+from journal.log.reader import Reader
+from journal.log.writer import Writer
 from tests.journals import read, ticking, written
 
 SALT = 77

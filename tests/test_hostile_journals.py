@@ -17,8 +17,8 @@ from xxhash import xxh3_64_intdigest
 
 from journal import Mode
 from journal.errors import JournalError, LimitExceeded, MalformedEvent, NotAJournal
-from journal.reader import Reader
-from journal.writer import Writer
+from journal.log.reader import Reader
+from journal.log.writer import Writer
 from tests.asking import ask, told_well, write_on
 from tests.forging import (
     CREATED,
@@ -355,7 +355,7 @@ def test_two_million_blocks_of_nothing_take_no_memory(path: Path) -> None:
 
 COUNTING = """
 import resource, sys, time
-from journal.reader import Reader
+from journal.log.reader import Reader
 from tests.asking import _limit_memory
 with Reader(sys.argv[1]) as reader:
     _limit_memory(int(sys.argv[2]))
@@ -588,11 +588,11 @@ def test_more_segment_files_than_a_process_may_open_are_read(path: Path) -> None
         forge = forge.next(SALT + number + 1)
     lay(path, [*files, forge.mark().data])
     code = (
-        "import resource, sys; from journal.reader import Reader; "
+        "import resource, sys; from journal.log.reader import Reader; "
         "resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)); r = Reader(sys.argv[1]); "
         "assert len(list(r.frames())) == len(list(r.backward())) == int(sys.argv[2]); "
         "assert r.frame(70).payload == b'70'; assert r.summary().segments == int(sys.argv[2]) + 1; "
-        "assert not list(r.verify(decode=False)); from journal.writer import Writer; "
+        "assert not list(r.verify(decode=False)); from journal.log.writer import Writer; "
         "Writer(sys.argv[1]).close()"
     )
     command = [sys.executable, "-c", code, str(path), str(count)]

@@ -17,8 +17,8 @@ import xxhash
 
 import journal
 from journal import Snapshots, Trigger
-from journal.engine import images
-from journal.engine.module import is_private
+from journal.engine.program.module import is_private
+from journal.engine.snapshot import memory_image as images
 from tests.damaging import PROMPT, Taken, again, take
 from tests.programs import guest
 from tests.rewriting import first_of, rewritten

@@ -17,13 +17,14 @@ import pytest
 import wasmtime
 from hypothesis import given
 
-from journal.engine import binaryen, instrumenting
-from journal.engine import module as loading
-from journal.engine.asyncifying import STACK_MEMORY_PAGES
 from journal.engine.configuration import Configuration
-from journal.engine.instrumenting import FUNCTIONS, Instrumented, NotInstrumentable
-from journal.engine.outline import Limits, outline
-from journal.engine.revealing import reveal
+from journal.engine.program import binaryen
+from journal.engine.program import instrument as instrumenting
+from journal.engine.program import module as loading
+from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
+from journal.engine.program.instrument import FUNCTIONS, Instrumented, NotInstrumentable
+from journal.engine.wasm.module_info import Limits, outline
+from journal.engine.wasm.state_exports import reveal
 from journal.errors import JournalError, ModuleRefused
 from tests.polled import Polled
 from tests.programs import guest, program
@@ -411,7 +412,7 @@ def test_a_tool_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
     hanging = fake(tmp_path, f'echo $$ > "{pids}"; exec sleep 600')
     text = f"""if True:
         from pathlib import Path
-        from journal.engine.instrumenting import instrument
+        from journal.engine.program.instrument import instrument
         instrument(Path({str(guest("spin"))!r}).read_bytes(), tool=Path({str(hanging)!r}))
     """
     caller = subprocess.Popen([sys.executable, "-c", text])
@@ -550,7 +551,7 @@ def test_of_two_at_once_one_waits_for_the_other(tmp_path: Path) -> None:
     counting = giving(tmp_path, instrumented().data, before="sleep 0.5")
     text = f"""if True:
         from pathlib import Path
-        from journal.engine.instrumenting import instrument
+        from journal.engine.program.instrument import instrument
         data = Path({str(guest("spin"))!r}).read_bytes()
         folder = Path({str(tmp_path)!r})
         print(instrument(data, tool=Path({str(counting)!r}), cache=folder / "cache").hash.hex())

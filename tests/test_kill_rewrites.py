@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from journal import NotAJournal, Roll, Writer
-from journal.segments import names_in
+from journal.log.segment_files import names_in
 from tests.compacted import START, frames_of, history
 from tests.rigs import needs
 from tests.rigs.campaign import Field

@@ -9,10 +9,10 @@ import pytest
 
 import journal
 from journal import Snapshots, Trigger
-from journal.engine import identity as identities
-from journal.engine import recorded
-from journal.engine.folding import FOLDED
-from journal.engine.recorded import Recording
+from journal.engine.session import preamble as identities
+from journal.engine.session import recorded_run as recorded
+from journal.engine.session.recorded_run import Recording
+from journal.engine.snapshot.rebuild import FOLDED
 from tests.programs import guest
 from tests.running import finished
 

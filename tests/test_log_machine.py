@@ -19,8 +19,8 @@ from hypothesis.stateful import (
 )
 
 from journal import Commit, Mode, Roll
-from journal.reader import Reader
-from journal.writer import Writer
+from journal.log.reader import Reader
+from journal.log.writer import Writer
 from tests.forging import segment_name
 from tests.judging import outcome
 from tests.plain_reader import reading

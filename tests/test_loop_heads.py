@@ -9,12 +9,12 @@ import pytest
 import wasmtime
 from hypothesis import given
 
-from journal.engine import module as loading
-from journal.engine.binary import CUSTOM, Cursor, leb, sized
 from journal.engine.configuration import Configuration
-from journal.engine.examining import facts
-from journal.engine.loop_heads import FLAG, TABLE, with_polls
-from journal.engine.outline import outline
+from journal.engine.program import module as loading
+from journal.engine.wasm.binary import CUSTOM, Cursor, leb, sized
+from journal.engine.wasm.feature_check import facts
+from journal.engine.wasm.loop_polls import FLAG, TABLE, with_polls
+from journal.engine.wasm.module_info import outline
 from journal.errors import JournalError, ModuleRefused
 from tests.polled import Polled
 from tests.programs import GUESTS, guest

@@ -19,26 +19,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import codec, paging
-from journal.compaction import Policy, compact, naming
+from journal.compaction import Policy, compact
+from journal.compaction.merge import page_deduplication as naming
 from journal.errors import MalformedEvent
+from journal.events import codec
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.events.snapshots import SafePoint
 from journal.events.threads import GlobalsSet
 from journal.export import Secret, export_lines, import_lines
-from journal.extracting import extract_memory
-from journal.forking import fork
-from journal.frame import PAYLOAD_SIZE_MAX, Frame
-from journal.pages import Resolver, resolving
-from journal.pages import index as indexing
-from journal.pages.index import SUFFIX, Watermark, path_of
-from journal.pages.keys import Key
-from journal.pages.recording import PageIndex
-from journal.paging import Reference, content_hash, given_in, pages_of
+from journal.format.frame import PAYLOAD_SIZE_MAX, Frame
+from journal.operations.extract import extract_memory
+from journal.operations.fork import fork
+from journal.operations.split import cut, split
+from journal.pages import Resolver
+from journal.pages import encoding as paging
+from journal.pages import index_store as indexing
+from journal.pages import resolver as resolving
+from journal.pages.encoding import Reference, content_hash, given_in, pages_of
+from journal.pages.index_store import SUFFIX, Watermark, path_of
+from journal.pages.page_index import PageIndex
+from journal.pages.user_key import Key
+from journal.query.selection import Question
 from journal.replay import ModelHost, play
-from journal.replay.refusing import NotPlayable
-from journal.sieve import Question
-from journal.splitting import cut, split
+from journal.replay.limits import NotPlayable
 from tests.sharing import (
     KEY,
     History,
@@ -410,7 +413,7 @@ def test_a_compaction_without_room_for_pages_to_compare_gives_them_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "a", events(STORY))
-    monkeypatch.setattr("journal.compaction.naming.os.pwrite", _no_room)
+    monkeypatch.setattr("journal.compaction.merge.page_deduplication.os.pwrite", _no_room)
     merged = naming.Pool(tmp_path, lambda seq, place: None)
     assert merged.find((1, 0), ONE, stands=False) is None
     assert merged.find((2, 0), ONE, stands=False) is None

@@ -12,7 +12,7 @@ import pytest
 
 import journal
 from journal.events.memory import PageKind
-from journal.pages.index import path_of
+from journal.pages.index_store import path_of
 from tests.sharing import pages_in
 from tests.snapshot_guests import SNAPSHOT_GUESTS
 from tests.test_snapshots import RESUMED_MAX, often, resumed, snapshots_in, spread

@@ -13,12 +13,12 @@ import xxhash
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from journal import codec
 from journal.errors import MalformedEvent
-from journal.event import fields_of
+from journal.events import codec
+from journal.events.definition import fields_of
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.events.threads import TableSet
-from journal.paging import (
+from journal.pages.encoding import (
     EVENT_PAGES_MAX,
     PATCH_SIZE_MAX,
     SIZE_MAX,

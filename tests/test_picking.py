@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import sealing
-from journal.block import BLOCK_HEADER_SIZE, Block, Frames
-from journal.columns import ones
 from journal.errors import CorruptBlock
-from journal.header import Place
-from journal.picking import Picking
+from journal.format import block_encoder as sealing
+from journal.format.block import BLOCK_HEADER_SIZE, Block, Frames
+from journal.format.block_header import Place
+from journal.format.columns import ones
+from journal.log.frame_selection import Picking
 
 FIRST_SEQ, FIRST_TIME = 1000, 5_000_000
 

@@ -9,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures import regenerate_damage
-from journal import block, codec
-from journal.block import BLOCK_HEADER_SIZE, Frames, Place, read_header
 from journal.errors import (
     CorruptBlock,
     JournalError,
@@ -18,11 +16,13 @@ from journal.errors import (
     NotAJournal,
     UnsupportedVersion,
 )
-from journal.events import core
-from journal.frame import Frame
-from journal.reader import Reader
-from journal.segment import SEGMENT_HEADER_SIZE, SegmentHeader
-from journal.writer import Writer
+from journal.events import codec, core
+from journal.format import block
+from journal.format.block import BLOCK_HEADER_SIZE, Frames, Place, read_header
+from journal.format.frame import Frame
+from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
+from journal.log.reader import Reader
+from journal.log.writer import Writer
 from tests.journals import noticed, read, salvaged, ticking, written
 
 STORIES = [[(1, b"a"), (2, b"bb")], [(3, b"ccc")], [(1, b"d" * 30), (70, b""), (134, b"e")]]

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import CorruptBlock, Frame, JournalError, Mode, OptionError, Reader, Roll, Writer
-from journal.bits import flipped
-from journal.block import BLOCK_HEADER_SIZE
-from journal.checking import Check
-from journal.concatenating import concat
-from journal.recovering import Recovery, recover
-from journal.segment import SEGMENT_HEADER_SIZE
+from journal.format.block import BLOCK_HEADER_SIZE
+from journal.format.segment_header import SEGMENT_HEADER_SIZE
+from journal.operations.concat import concat
+from journal.operations.salvage import Recovery, recover
+from journal.operations.verify import Check
+from journal.rewrite.bit_search import flipped
 from tests.journals import Story, ticking, written
 
 STORIES: list[Story] = [

@@ -15,8 +15,8 @@ from journal.events.inputs import HostCall
 from journal.events.paths import FileType
 from journal.events.process import Level
 from journal.events.sockets import AddressFamily, Shutdown, SocketOption, SocketType, TimeType
+from journal.events.wire_types import Network, SocketAddress
 from journal.replay import ModelHost
-from journal.wire import Network, SocketAddress
 from tests.test_replay_model import (
     answer,
     host_mount,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from journal import OptionError
-from journal.event import Event
 from journal.events import descriptors, paths, process
+from journal.events.definition import Event
 from journal.events.paths import FileType
 from journal.events.process import MountKind
 from journal.replay import DirectoryHost, Limits, ModelHost, play

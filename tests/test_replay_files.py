@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal.event import Event
 from journal.events import descriptors, paths, process
+from journal.events.definition import Event
 from journal.events.descriptors import Whence
 from journal.events.paths import FileType
 from journal.events.process import MountKind

@@ -11,8 +11,8 @@ import pytest
 
 import journal
 from journal import Frame, HostMount, Level, MemoryMount, Outcome, Placed
-from journal.engine.descriptors import OpenFile
-from journal.engine.memory_nodes import DirectoryNode, FileNode, LinkNode, Node
+from journal.engine.wasi.descriptors import OpenFile
+from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode, FileNode, LinkNode, Node
 from journal.events.core import ProcessExit
 from journal.events.paths import FileType
 from journal.events.process import ProcessTrap

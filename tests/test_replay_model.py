@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import Frame, JournalError, codec
-from journal.event import Event, fields_of
+from journal import Frame, JournalError
 from journal.events import (
     BY_TAG,
     FAMILIES,
+    codec,
     descriptors,
     inputs,
     memory,
@@ -28,15 +28,16 @@ from journal.events import (
     streams,
     threads,
 )
+from journal.events.definition import Event, fields_of
 from journal.events.descriptors import Whence
 from journal.events.inputs import HostCall
 from journal.events.memory import PAGE_SIZE
 from journal.events.paths import FileType
 from journal.events.process import Level, MountKind
-from journal.paging import ZERO_PAGE, Page, events_of
+from journal.events.wire_types import Network
+from journal.pages.encoding import ZERO_PAGE, Page, events_of
 from journal.replay import FAMILIES as EFFECTS
 from journal.replay import DirectoryHost, Limits, ModelHost, NotPlayable, apply, play
-from journal.wire import Network
 from tests.strategies import every_event
 
 EXPLICIT = snapshots.Trigger.EXPLICIT
@@ -171,7 +172,7 @@ def test_effects_stand_in_modules_as_their_events_do() -> None:
     assert names == [family.__name__.rpartition(".")[2] for family in FAMILIES]
     for kind in BY_TAG.values():
         home = kind.__module__.rpartition(".")[2]
-        assert apply.registry[kind].__module__ == f"journal.replay.{home}"
+        assert apply.registry[kind].__module__ == f"journal.replay.effects.{home}"
 
 
 def near(event: Event) -> Event:
@@ -304,9 +305,9 @@ def test_what_is_above_a_limit_is_refused_and_takes_nothing(event: Event) -> Non
 
 
 def test_counts_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("journal.replay.refusing.check_count.__defaults__", (4,))
+    monkeypatch.setattr("journal.replay.limits.check_count.__defaults__", (4,))
     assert "5 descriptors" in refusal(memory_mount(), descriptors.EpollCreate(fd=9))
-    monkeypatch.setattr("journal.replay.machine.MEMORIES_COUNT_MAX", 4)
+    monkeypatch.setattr("journal.replay.state.machine.MEMORIES_COUNT_MAX", 4)
     assert "5 memories" in refusal(*(pages_event(0, index) for index in range(5)))
     tables = (threads.TableSet(table=index, start=0, functions=()) for index in range(5))
     assert "5 tables" in refusal(*tables)

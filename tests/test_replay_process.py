@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal.event import Event
 from journal.events import (
     core,
     descriptors,
@@ -19,6 +18,7 @@ from journal.events import (
     streams,
     threads,
 )
+from journal.events.definition import Event
 from journal.events.paths import FileType
 from journal.replay import DirectoryHost, NotPlayable, play
 from tests.test_replay_model import (

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import codec
-from journal.event import Event
-from journal.events import descriptors, process, snapshots, streams, threads
+from journal.events import codec, descriptors, process, snapshots, streams, threads
+from journal.events.definition import Event
 from journal.events.inputs import HostCall
 from journal.events.memory import PAGE_SIZE
-from journal.paging import ZERO_PAGE, Page, events_of, page_hash
+from journal.pages.encoding import ZERO_PAGE, Page, events_of, page_hash
 from journal.replay import Limits, ModelHost, apply
 from tests.test_paging import plain_digest
 from tests.test_replay_model import (
@@ -189,7 +188,7 @@ def test_sums_are_kept_up_and_not_made_anew(monkeypatch: pytest.MonkeyPatch) -> 
         hashed.append(number)
         return page_hash(memory, number, page)
 
-    monkeypatch.setattr("journal.replay.layers.page_hash", counting)
+    monkeypatch.setattr("journal.replay.state.memory_layers.page_hash", counting)
     two = events_of(
         0, 100 * PAGE_SIZE, [Page(7, b"\2" * PAGE_SIZE, FULL), Page(9, ZERO_PAGE, FULL)]
     )

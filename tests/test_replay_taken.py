@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from journal import Frame, codec
+from journal import Frame
+from journal.events import codec
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
 from journal.events.threads import GlobalsSet, SetThread, TableSet
 from journal.replay import Limits, ModelHost, play

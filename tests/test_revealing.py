@@ -8,7 +8,7 @@ import wasmtime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal.engine.revealing import PREFIX, START, Revealed, reveal
+from journal.engine.wasm.state_exports import PREFIX, START, Revealed, reveal
 from journal.errors import ModuleRefused
 from tests.programs import ROOT
 

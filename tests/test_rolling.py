@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from journal import Commit, Mode, Reader, Roll, Writer, recover, segments
+from journal import Commit, Mode, Reader, Roll, Writer, recover
 from journal.errors import JournalLocked, NotAJournal, OptionError, StorageError
+from journal.log import segment_files as segments
 from tests.plain_reader import reading
 
 EACH = 1000

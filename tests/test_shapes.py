@@ -12,21 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import LimitExceeded, OptionError, Reader, Writer, concat, decode, encode
-from journal.event import Event
-from journal.events.core import ProcessExit
-from journal.events.descriptors import (
-    CloseFileDescriptor,
-    CreatePipe,
-    DuplicateFileDescriptor,
-    OpenFileDescriptor,
-    RenumberFileDescriptor,
-)
-from journal.events.sockets import SocketOpen, SocketPair
-from journal.frame import Frame
-from journal.replay import ModelHost, play
-from journal.replay.refusing import NotPlayable
-from journal.replay.table import Stream
-from journal.shapes import (
+from journal.adapters import (
     AutoConsistent,
     Buffered,
     Concatenated,
@@ -46,6 +32,20 @@ from journal.shapes import (
     pipe,
     split,
 )
+from journal.events.core import ProcessExit
+from journal.events.definition import Event
+from journal.events.descriptors import (
+    CloseFileDescriptor,
+    CreatePipe,
+    DuplicateFileDescriptor,
+    OpenFileDescriptor,
+    RenumberFileDescriptor,
+)
+from journal.events.sockets import SocketOpen, SocketPair
+from journal.format.frame import Frame
+from journal.replay import ModelHost, play
+from journal.replay.limits import NotPlayable
+from journal.replay.state.descriptor_table import Stream
 from tests.journals import Story, ticking, written
 
 rows = st.lists(st.tuples(st.integers(1, 254), st.binary(max_size=30)), max_size=30)

@@ -16,18 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import Event, Frame, LimitExceeded, OptionError, Reader, Writer, codec
-from journal.block import Block
-from journal.compaction import kinds
-from journal.compaction.spans import Spans
-from journal.events import core, descriptors, inputs, paths, process, snapshots
-from journal.events.descriptors import CloseFileDescriptor, FileDescriptorWrite
-from journal.events.inputs import HostCall
-from journal.events.paths import FileType
-from journal.events.process import Level
-from journal.replay import ModelHost, play
-from journal.replay.model import State
-from journal.shapes import (
+from journal import Event, Frame, LimitExceeded, OptionError, Reader, Writer
+from journal.adapters import (
     AutoConsistent,
     Buffered,
     Compacting,
@@ -39,7 +29,17 @@ from journal.shapes import (
     copy,
     pipe,
 )
-from journal.shapes.compacting import WINDOW_EVENTS_MAX, WINDOW_SIZE_MAX
+from journal.adapters.compacting import WINDOW_EVENTS_MAX, WINDOW_SIZE_MAX
+from journal.compaction import event_classes as kinds
+from journal.compaction.liveness.interval_map import Spans
+from journal.events import codec, core, descriptors, inputs, paths, process, snapshots
+from journal.events.descriptors import CloseFileDescriptor, FileDescriptorWrite
+from journal.events.inputs import HostCall
+from journal.events.paths import FileType
+from journal.events.process import Level
+from journal.format.block import Block
+from journal.replay import ModelHost, play
+from journal.replay.hosts.model import State
 from tests import compacted
 from tests.compacted import LIMITS, START, Seen, Story, foreign, history, playable
 from tests.snapshot_guests import SNAPSHOT_GUESTS

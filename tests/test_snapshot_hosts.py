@@ -16,8 +16,8 @@ import pytest
 
 import journal
 from journal import HostMount, MemoryMount, Snapshots, Trigger
-from journal.engine.abi import Errno
-from journal.engine.snapshotting import Camera
+from journal.engine.snapshot.capture import Camera
+from journal.engine.wasi_abi import Errno
 from tests.killing import consumed
 from tests.programs import guest
 from tests.remote import DATA, REMOTE, Remote, Session

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import Reader, SnapshotInfo, codec, snapshots_of
+from journal import Reader, SnapshotInfo, snapshots_of
 from journal.errors import DamagedJournal, MalformedEvent
-from journal.event import Event
-from journal.events import core, descriptors, memory, snapshots, streams, threads
+from journal.events import codec, core, descriptors, memory, snapshots, streams, threads
+from journal.events.definition import Event
 from journal.events.memory import PAGE_SIZE
 from journal.events.snapshots import Trigger
-from journal.paging import ZERO_PAGE, Page, events_of
+from journal.pages.encoding import ZERO_PAGE, Page, events_of
 from tests.test_replay_model import listing, region, started, thread
 
 CODE = bytes(range(32))

@@ -22,7 +22,7 @@ import pytest
 import journal
 from journal import Snapshots, Trigger
 from journal.events.inputs import ClockRead, RandomBytes
-from journal.triggers import DEFAULTS, ONCE, name_of
+from journal.snapshots.triggers import DEFAULTS, ONCE, name_of
 from tests.programs import guest
 from tests.rewriting import events_of
 from tests.running import DEADLINE_SECONDS, finished, until

@@ -15,10 +15,10 @@ import pytest
 
 import journal
 from journal import Snapshots, Stacks, Trigger
-from journal.engine.inputs import IDLE_NS, Interrupter
-from journal.engine.seam import Instance
-from journal.engine.snapshotting import Camera
-from journal.engine.unwinding import Stack
+from journal.engine.runtime.asyncify_stack import Stack
+from journal.engine.runtime.bindings import Instance
+from journal.engine.snapshot.capture import Camera
+from journal.engine.wasi.stdio.stdin import IDLE_NS, Interrupter
 from tests.programs import guest
 from tests.running import DEADLINE_SECONDS, finished, until
 from tests.snapshotted import check_each, ended, gone_on, snapshots_in, triggers_in

@@ -13,7 +13,7 @@ import pytest
 
 import journal
 from journal import HostMount, MemoryMount, Snapshots, Stacks, Trigger, Way
-from journal.engine.opening import record
+from journal.engine.session.api import record
 from tests.running import finished
 from tests.snapshot_guests import SNAPSHOT_GUESTS, Needs, SnapshotGuest
 from tests.test_snapshot_guests import check_ending

@@ -12,8 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from journal import codec
-from journal.events import BY_TAG
+from journal.events import BY_TAG, codec
 
 ROOT = Path(__file__).parent.parent
 NODE_PACKAGES = ("kaitai-struct-compiler", "kaitai-struct", "js-yaml")

@@ -24,12 +24,12 @@ from journal import (
     concat,
     play,
 )
-from journal.block import BLOCK_HEADER_SIZE
-from journal.checking import Check
 from journal.events.process import ModulePart, ProcessStart
 from journal.events.snapshots import Snapshot
-from journal.gathering import Gatherer
-from journal.splitting import cut, split
+from journal.format.block import BLOCK_HEADER_SIZE
+from journal.operations.split import cut, split
+from journal.operations.verify import Check
+from journal.rewrite.block_builder import Gatherer
 from tests.journals import written
 from tests.programs import guest
 from tests.running import finished

@@ -20,14 +20,7 @@ from hypothesis import strategies as st
 
 import journal
 from journal import Frame, Policy, Question, Reader, Roll, Writer
-from journal.compaction import compact, compact_in_place
-from journal.concatenating import concat
-from journal.events.process import InstrumentedPart, Level, ProcessStart, Seal
-from journal.export import export_lines, import_lines
-from journal.export.parquet import export_parquet, import_parquet
-from journal.gathering import Gatherer
-from journal.replay import Limits
-from journal.shapes import (
+from journal.adapters import (
     Buffered,
     Compacting,
     Concatenated,
@@ -41,7 +34,14 @@ from journal.shapes import (
     Transaction,
     copy,
 )
-from journal.splitting import split
+from journal.compaction import compact, compact_in_place
+from journal.events.process import InstrumentedPart, Level, ProcessStart, Seal
+from journal.export import export_lines, import_lines
+from journal.export.parquet import export_parquet, import_parquet
+from journal.operations.concat import concat
+from journal.operations.split import split
+from journal.replay import Limits
+from journal.rewrite.block_builder import Gatherer
 from tests import compacted
 from tests.compacted import (
     Story,

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from journal.errors import OptionError
 from journal.events.snapshots import Trigger
-from journal.triggers import (
+from journal.snapshots.triggers import (
     BY_CALL,
     DEFAULTS,
     ONCE,
@@ -110,7 +110,7 @@ def test_a_call_is_what_triggers_happen_at(function: str, triggers: set[Trigger]
 
 
 def test_the_calls_of_triggers_are_calls_that_there_are() -> None:
-    calls = pytest.importorskip("journal.engine.calls")
+    calls = pytest.importorskip("journal.engine.wasi.functions")
     named = frozenset().union(*BY_CALL.values())
     sockets = {name for name in calls.PREVIEW_1 if name.startswith("sock_")}
     assert sockets <= BY_CALL[Trigger.NON_DETERMINISTIC_CALL]

@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import OptionError, Policy, Reader, Roll, Upkeep, Writer
-from journal.compaction.apart import Unfinished, compact_apart
+from journal.adapters import CompactingLog
 from journal.compaction.online import Online, Tending, compact_online
-from journal.compaction.upkeep import Meter
+from journal.compaction.schedule import Meter
+from journal.compaction.worker_process import Unfinished, compact_apart
 from journal.errors import JournalError
 from journal.events.process import Level
-from journal.shapes import CompactingLog
 from tests.compacted import START, frames_of, history, kept_of, preamble, states_of, write_story
 from tests.running import until
 from tests.test_replay_model import opening, write
@@ -176,7 +176,7 @@ import os
 import sys
 from journal import Upkeep
 from journal.compaction import Online
-from journal.shapes import CompactingLog
+from journal.adapters import CompactingLog
 from tests.test_upkeep import begin, overwriting
 
 def tell(found):

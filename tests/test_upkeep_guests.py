@@ -24,11 +24,11 @@ LINES = [b"line %d\n" % number for number in range(400)]
 #: Where a process can be killed while its journal is compacted.
 COMPACTING = (
     "journal.compaction.online:compact_online",
-    "journal.writer:Writer.go_on_in",
-    "journal.handover:Successor.catch_up",
-    "journal.handover:Successor.finish",
-    "journal.durable:take_place",
-    "journal.handover:Successor.close",
+    "journal.log.writer:Writer.go_on_in",
+    "journal.log.switchover:Successor.catch_up",
+    "journal.log.switchover:Successor.finish",
+    "journal.fs.atomic_file:take_place",
+    "journal.log.switchover:Successor.close",
 )
 
 
@@ -89,7 +89,9 @@ def test_a_run_ends_well_whatever_comes_of_compacting_it(tmp_path: Path, cache_d
 def test_what_cannot_be_compacted_is_told_and_the_run_goes_on(
     tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("journal.compaction.apart.sys.executable", str(tmp_path / "nothing"))
+    monkeypatch.setattr(
+        "journal.compaction.worker_process.sys.executable", str(tmp_path / "nothing")
+    )
     path, notes = tmp_path / "j", list[str]()
     with journal.record(
         guest("cat"), path, cache=cache_dir, upkeep=Upkeep(every_events=10), note=notes.append
@@ -152,7 +154,7 @@ def kill_at(where: str, after: bool, nth: int, bench: Bench, folder: Path) -> in
 def test_a_guest_that_is_killed_as_its_journal_is_replaced_leaves_what_one_that_was_not_leaves(
     bench: Bench, tmp_path: Path
 ) -> None:
-    assert kill_at("journal.durable:take_place", True, 1, bench, tmp_path)
+    assert kill_at("journal.fs.atomic_file:take_place", True, 1, bench, tmp_path)
 
 
 @pytest.mark.deep

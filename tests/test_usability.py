@@ -9,10 +9,9 @@ from unittest.mock import patch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from journal import codec, parting
-from journal.event import Event
-from journal.events import BY_TAG
+from journal.events import BY_TAG, codec
 from journal.events.core import ProcessExit, TtySet
+from journal.events.definition import Event
 from journal.events.descriptors import FileDescriptorWrite
 from journal.events.inputs import ClockRead, HostResult
 from journal.events.memory import MemoryPages
@@ -28,9 +27,10 @@ from journal.events.process import (
 from journal.events.snapshots import SafePoint, Snapshot
 from journal.events.streams import StreamWrite
 from journal.events.threads import SetThread
-from journal.marking import NOT_RESUMABLE
-from journal.parting import parted
-from journal.usability import Usability
+from journal.format import tag_partition as parting
+from journal.format.tag_partition import parted
+from journal.snapshots.resumability import Usability
+from journal.snapshots.resume_flags import NOT_RESUMABLE
 from tests.plain_usability import PlainUsability, Row
 
 UNKNOWN_TAG = 200

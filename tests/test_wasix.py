@@ -16,16 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal.engine.abi import Errno, Refusal
-from journal.engine.descriptors import DESCRIPTORS_MAX, Descriptors, Socket
-from journal.engine.sockets import Network, SocketLost
 from journal.engine.tape import Tape
+from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, Descriptors, Socket
+from journal.engine.wasi.sockets import Network, SocketLost
+from journal.engine.wasi_abi import Errno, Refusal
 from journal.events.inputs import HostCall, HostResult, StreamRead
 from journal.events.sockets import AddressFamily, SocketBind, SocketListen, SocketOpen, SocketType
 from journal.events.streams import StreamWrite
+from journal.events.wire_types import SocketAddress
 from journal.replay import ModelHost, play
-from journal.replay import table as replayed
-from journal.wire import SocketAddress
+from journal.replay.state import descriptor_table as replayed
 from tests.killing import CACHE_HOME, JOURNALTOOL
 from tests.programs import ROOT
 from tests.remote import (

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal.engine.abi import Errno
+from journal.engine.wasi_abi import Errno
 from journal.events.core import TtySet
 from journal.events.inputs import StreamRead, TtyRead
 from journal.replay import ModelHost, play

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import durable
-from journal.block import BLOCK_SIZE_TARGET
 from journal.errors import JournalLocked, LimitExceeded, OptionError, StorageError, TornBlock
-from journal.frame import PAYLOAD_SIZE_MAX
-from journal.reader import Reader
-from journal.segment import SEGMENT_HEADER_SIZE
-from journal.writer import Writer
+from journal.format.block import BLOCK_SIZE_TARGET
+from journal.format.frame import PAYLOAD_SIZE_MAX
+from journal.format.segment_header import SEGMENT_HEADER_SIZE
+from journal.fs import atomic_file as durable
+from journal.log.reader import Reader
+from journal.log.writer import Writer
 from tests.journals import read, ticking, written
 
 LOCKER = """
 import sys
 from journal.errors import JournalLocked
-from journal.writer import Writer
+from journal.log.writer import Writer
 try:
     Writer(sys.argv[1])
 except JournalLocked as error:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journal.engine import written
-from journal.engine.mapping import Mirror
-from journal.engine.written import PAGE_SIZE, ByComparing, ByKernel, Way, Written, watch
+from journal.engine.memory import dirty_pages as written
+from journal.engine.memory.dirty_pages import PAGE_SIZE, ByComparing, ByKernel, Way, Written, watch
+from journal.engine.memory.mapping import Mirror
 from journal.errors import EngineError, OptionError
 
 PAGES_MAX = 96

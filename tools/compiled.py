@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / ".cache" / "compiled"
-PROBE = "from journal.codec import NATIVE; raise SystemExit(not NATIVE)"
+PROBE = "from journal.events.codec import NATIVE; raise SystemExit(not NATIVE)"
 
 
 def copy_tree() -> None:

@@ -21,7 +21,7 @@ def main() -> None:
     _fill_standard_descriptors()
 
     from journaltool.app import app
-    from journaltool.completion import VARIABLE, prepare
+    from journaltool.commands.completion import VARIABLE, prepare
 
     if VARIABLE in os.environ:
         prepare()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from journaltool import (
+from journaltool.commands import (
     compact,
     completion,
     concat,
@@ -52,7 +52,7 @@ _GUEST_SETTINGS = {**_SETTINGS, "allow_interspersed_args": False}
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from journal.version import VERSION
+        from journal._version import VERSION
 
         typer.echo(f"journaltool {VERSION}")
         raise typer.Exit

@@ -4,11 +4,11 @@ What it does with each kind of event is said by the rule that is declared on it;
 judged again, and must lead to the same states, before it gets its name.
 """
 
-from journal.compaction.compacting import Compaction, Failure, Kind, compact
+from journal.compaction.compactor import Compaction, Failure, Kind, compact
 from journal.compaction.in_place import compact_in_place
 from journal.compaction.online import Online, Tending, compact_online
-from journal.compaction.policy import Policy
-from journal.compaction.upkeep import Upkeep
+from journal.compaction.retention import Policy
+from journal.compaction.schedule import Upkeep
 
 __all__ = [
     "Compaction",

@@ -2,15 +2,15 @@
 
 import os
 
-from journal.appender import Roll
-from journal.commit import Commit
-from journal.compaction.compacting import Compaction, Planning
-from journal.compaction.policy import Policy
-from journal.compaction.writing import Nobody
-from journal.in_place import Exchange
-from journal.mending import Progress, nobody
-from journal.reader import Reader
-from journal.writer import Writer
+from journal.compaction.compactor import Compaction, Planning
+from journal.compaction.output import Nobody
+from journal.compaction.retention import Policy
+from journal.log.appender import Roll
+from journal.log.commit_policy import Commit
+from journal.log.in_place_replacement import Exchange
+from journal.log.reader import Reader
+from journal.log.writer import Writer
+from journal.rewrite.bit_repair import Progress, nobody
 
 
 def compact_in_place(

@@ -7,14 +7,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from journal import durable, segments
-from journal.compaction.apart import compact_apart
-from journal.compaction.compacting import Compaction
-from journal.compaction.policy import Policy
-from journal.compaction.upkeep import Meter, Upkeep
+from journal.compaction.compactor import Compaction
+from journal.compaction.retention import Policy
+from journal.compaction.schedule import Meter, Upkeep
+from journal.compaction.worker_process import compact_apart
 from journal.errors import JournalError, StorageError
-from journal.handover import Handover
-from journal.writer import Writer
+from journal.fs import atomic_file as durable
+from journal.log import segment_files as segments
+from journal.log.switchover import Handover
+from journal.log.writer import Writer
 
 LOOK_SECONDS = 0.1
 """How often a tended writer is looked at."""

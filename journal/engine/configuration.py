@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
-from journal.engine.written import Way
+from journal.engine.memory.dirty_pages import Way
 from journal.errors import EngineMismatch, NotResumable, OptionError
 from journal.events.snapshots import Trigger
-from journal.marking import LEFT_OUT, NOT_RESUMABLE
+from journal.snapshots.resume_flags import LEFT_OUT, NOT_RESUMABLE
 
 ENGINE = "wasmtime"
 

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
-from journal import codec
 from journal.errors import Divergence, NotResumable
-from journal.events import BY_TAG
+from journal.events import BY_TAG, codec
 from journal.events.inputs import ClockRead, HostCall, HostResult
 from journal.events.memory import MemoryPages
 from journal.events.process import ParentLink, Seal, SessionStart

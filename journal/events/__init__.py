@@ -1,6 +1,5 @@
 """Every event of the format, one module per family."""
 
-from journal.event import Event
 from journal.events import (
     core,
     descriptors,
@@ -14,7 +13,8 @@ from journal.events import (
     streams,
     threads,
 )
-from journal.frame import TAG_MAX, TAG_MIN
+from journal.events.definition import Event
+from journal.format.frame import TAG_MAX, TAG_MIN
 
 FAMILIES = (
     core,

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.event import Event, Group, Keep, Latest, Resets, event
-from journal.wire import U32, U64, Blob, Enumerated, Flag, MaybeI32
+from journal.events.definition import Event, Group, Keep, Latest, Resets, event
+from journal.events.wire_types import U32, U64, Blob, Enumerated, Flag, MaybeI32
 
 
 class Clock(IntEnum):

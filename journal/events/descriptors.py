@@ -6,8 +6,30 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.event import Adjusts, Closes, Copies, Event, Group, Moves, Mutates, Opens, event
-from journal.wire import I64, U16, U32, U64, Blob, Enumerated, Fd, Flag, Maybe, Record, Text
+from journal.events.definition import (
+    Adjusts,
+    Closes,
+    Copies,
+    Event,
+    Group,
+    Moves,
+    Mutates,
+    Opens,
+    event,
+)
+from journal.events.wire_types import (
+    I64,
+    U16,
+    U32,
+    U64,
+    Blob,
+    Enumerated,
+    Fd,
+    Flag,
+    Maybe,
+    Record,
+    Text,
+)
 
 
 class Whence(IntEnum):

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.event import Consumed, Event, Group, event
-from journal.wire import U8, U16, U32, U64, Blob, Enumerated, Fd, Flag
+from journal.events.definition import Consumed, Event, Group, event
+from journal.events.wire_types import U8, U16, U32, U64, Blob, Enumerated, Fd, Flag
 
 
 class HostCall(IntEnum):

@@ -2,8 +2,8 @@
 
 from enum import IntEnum
 
-from journal.event import Event, Group, Pages, Region, event
-from journal.wire import U32, U64, Blob, U32s
+from journal.events.definition import Event, Group, Pages, Region, event
+from journal.events.wire_types import U32, U64, Blob, U32s
 
 PAGE_SIZE = 1 << 12
 """Bytes of a page."""
@@ -17,7 +17,7 @@ class PageKind(IntEnum):
     WHOLE = 1
     """All its bytes."""
     PATCHED = 2
-    """What is different from the page as it was: see :mod:`journal.paging`."""
+    """What is different from the page as it was: see :mod:`journal.pages.encoding`."""
     SAME = 3
     """All its bytes stand in the journal already: where, and their hash."""
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.event import Event, Group, Keep, Names, event
-from journal.wire import U16, U32, U64, Blob, Enumerated, Fd, Text
+from journal.events.definition import Event, Group, Keep, Names, event
+from journal.events.wire_types import U16, U32, U64, Blob, Enumerated, Fd, Text
 
 
 class FileType(IntEnum):

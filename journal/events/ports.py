@@ -5,8 +5,8 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.event import Event, Group, Keep, event
-from journal.wire import Cidr, Enumerated, Ip, MaybeDuration, Text
+from journal.events.definition import Event, Group, Keep, event
+from journal.events.wire_types import Cidr, Enumerated, Ip, MaybeDuration, Text
 
 
 class Security(IntEnum):

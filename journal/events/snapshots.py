@@ -5,8 +5,8 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.event import Event, Group, Marks, Resets, Staged, event
-from journal.wire import (
+from journal.events.definition import Event, Group, Marks, Resets, Staged, event
+from journal.events.wire_types import (
     U64,
     Blob,
     Blobs,

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.event import Adjusts, Event, Group, Opens, event
-from journal.wire import (
+from journal.events.definition import Adjusts, Event, Group, Opens, event
+from journal.events.wire_types import (
     U16,
     U32,
     U64,

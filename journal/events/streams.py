@@ -5,8 +5,8 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.event import Event, Group, Keep, Latest, event
-from journal.wire import U8, U64, Blob, Enumerated, Flag
+from journal.events.definition import Event, Group, Keep, Latest, event
+from journal.events.wire_types import U8, U64, Blob, Enumerated, Flag
 
 
 class TargetKind(IntEnum):

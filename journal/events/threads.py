@@ -4,8 +4,8 @@ from typing import Annotated
 
 import construct as cs
 
-from journal.event import Event, Group, Region, Staged, event
-from journal.wire import U32, U64, Blob, Flag, Listed, MaybeI32, MaybeU64, Row, U32s
+from journal.events.definition import Event, Group, Region, Staged, event
+from journal.events.wire_types import U32, U64, Blob, Flag, Listed, MaybeI32, MaybeU64, Row, U32s
 
 TABLE_NULL = 0xFFFF_FFFF
 """An empty element of a table."""

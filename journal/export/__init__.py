@@ -1,7 +1,7 @@
 """Journals as text and tables that other programs read, and back: JSON lines, and Parquet."""
 
-from journal.export.exporting import Exported, export_lines
-from journal.export.importing import Imported, import_lines
+from journal.export.exporter import Exported, export_lines
+from journal.export.importer import Imported, import_lines
 from journal.export.parquet import export_parquet, import_parquet
 from journal.export.redaction import Redaction, Secret
 

@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 
 from journal.errors import LimitExceeded, MalformedEvent, OptionError
 from journal.events import BY_TAG
-from journal.export.exporting import Exported, head_of_journal, rows
-from journal.export.importing import Imported, Importing
-from journal.export.lines import (
+from journal.export.exporter import Exported, head_of_journal, rows
+from journal.export.importer import Imported, Importing
+from journal.export.json_lines import (
     End,
     Head,
     Row,
@@ -24,10 +24,10 @@ from journal.export.lines import (
     payload_of,
     told,
 )
+from journal.export.json_values import bytes_from_json
 from journal.export.redaction import Redaction, Secret
-from journal.export.values import bytes_from_json
-from journal.mending import Progress, nobody
-from journal.walking import Walked
+from journal.rewrite.bit_repair import Progress, nobody
+from journal.rewrite.block_stream import Walked
 
 BATCH_SIZE = 1 << 23
 """Bytes of payloads in one group of rows, about: what stands in memory at once."""

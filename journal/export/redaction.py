@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any
 
 from journal.errors import MalformedEvent
-from journal.event import Event, fields_of
+from journal.events.definition import Event, fields_of
 from journal.events.descriptors import FileDescriptorWrite
 from journal.events.inputs import HostCall, HostResult, RandomBytes, StreamRead
 from journal.events.memory import MemoryPages, PageKind, UpdateMemoryRegion
@@ -21,8 +21,8 @@ from journal.events.snapshots import Snapshot
 from journal.events.sockets import SocketSend, SocketSendTo
 from journal.events.streams import StreamWrite
 from journal.events.threads import GlobalsSet, SetThread
-from journal.export.values import Pieces, Redacted
-from journal.paging import given_in
+from journal.export.json_values import Pieces, Redacted
+from journal.pages.encoding import given_in
 
 _SALT_SIZE = 32
 _HASH_SIZE = 16

@@ -13,7 +13,8 @@ Its files alone, in the empty directory ``target``::
         play(reader.frames(tags=host.tags), host)
 """
 
-from journal.replay import (
+from journal.replay.dispatch import apply
+from journal.replay.effects import (
     core,
     descriptors,
     inputs,
@@ -26,13 +27,12 @@ from journal.replay import (
     streams,
     threads,
 )
-from journal.replay.applying import apply
-from journal.replay.directory import DirectoryHost
+from journal.replay.filesystem.memory_backend import Entry
 from journal.replay.host import Host
-from journal.replay.memory_trees import Entry
-from journal.replay.model import ModelHost, Opened, State
-from journal.replay.playing import play
-from journal.replay.refusing import Limits, NotPlayable
+from journal.replay.hosts.directory import DirectoryHost
+from journal.replay.hosts.model import ModelHost, Opened, State
+from journal.replay.limits import Limits, NotPlayable
+from journal.replay.player import play
 
 FAMILIES = (
     core,

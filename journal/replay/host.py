@@ -2,14 +2,14 @@
 
 from typing import Protocol
 
-from journal.event import Event
+from journal.events.definition import Event
 from journal.events.paths import FilePlaced
 from journal.events.process import Mount
 from journal.pages import Resolver
-from journal.replay.machine import Machine
-from journal.replay.parts import Inputs, Network, Process, Streams
-from journal.replay.refusing import Limits
-from journal.replay.table import Table
+from journal.replay.limits import Limits
+from journal.replay.state.descriptor_table import Table
+from journal.replay.state.machine import Machine
+from journal.replay.state.process_state import Inputs, Network, Process, Streams
 
 
 class Host(Protocol):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from journal.errors import DamagedJournal, FormatError, StorageError
-from journal.reader import Reader
+from journal.log.reader import Reader
 from tests.rigs import api
 
 Row = tuple[int, bytes]

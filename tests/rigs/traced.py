@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 
 from journal.errors import JournalError, StorageError
-from journal.writer import Writer
+from journal.log.writer import Writer
 from tests.rigs import api
 from tests.rigs.promise import Promise, Row
 

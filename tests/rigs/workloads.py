@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from journal.errors import JournalError, StorageError
-from journal.writer import Writer
+from journal.log.writer import Writer
 from tests.rigs import api
 from tests.rigs.promise import Promise, Row
 

@@ -1,0 +1,1 @@
+"""The commands of journaltool, one module per command."""

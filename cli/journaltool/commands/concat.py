@@ -1,0 +1,100 @@
+"""``journaltool concat``: several journals as one."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from journaltool import exit_codes as exits
+from journaltool.commands import recover
+from journaltool.options import common as options
+from journaltool.output import lenient_reader as reading
+from journaltool.output import progress
+from journaltool.output import text as render
+
+if TYPE_CHECKING:
+    from journal.operations.concat import Concatenation
+
+HELP = """Join journals in one new file, with numbers that go on from each to the next.
+
+The first keeps its numbers and gives its id. What crashes left is left out. A damaged journal is
+refused, unless --salvage joins what can be read of it.
+
+SOURCES are only read. TARGET must not exist, and gets its name when it is whole and durable.
+"""
+
+EPILOG = """\b
+Exit codes:
+  0  joined                                        2  wrong usage
+  1  a source cannot be read, or is no journal; TARGET exists, or cannot be written
+  3  a block of a source is wrong; with --salvage: joined, and events are lost
+  5  blocks of a source are missing                6  what is lost of a source had been durable
+  8  TARGET could not be written whole
+
+\b
+Examples:
+  journaltool concat monday.journal tuesday.journal -o week.journal
+  journaltool concat --salvage --json broken.journal good.journal -o both.journal
+"""
+
+
+def concat(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SOURCES...", help="Journals: files, or directories.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="TARGET", help="The new journal, a file.")
+    ],
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Join what can be read of damaged journals.")
+    ] = False,
+    quiet: options.QuietOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Join journals (the help text is HELP)."""
+    exits.interruptible()
+    with exits.told():
+        from journal.operations import concat as concatenating
+
+        with progress.bar(not quiet) as report:
+            found = concatenating.concat(sources, output, salvage=salvage, progress=report)
+        if as_json:
+            typer.echo(json.dumps(_known(found, sources, output), indent=2))
+        elif not quiet:
+            render.table(_rows(found, sources, output))
+    raise typer.Exit(exits.Code.FINE if found.is_whole else exits.Code.DAMAGED)
+
+
+def _known(found: "Concatenation", sources: list[Path], target: Path) -> dict[str, Any]:
+    """Everything, in what JSON has."""
+    return {
+        "sources": [
+            {"journal": str(source), "first_seq": first}
+            for source, first in zip(sources, found.firsts, strict=True)
+        ],
+        "target": str(target),
+        "id": found.journal_id.hex(),
+        "whole": found.is_whole,
+        "size": found.size,
+        "blocks": found.blocks,
+        "events": found.events,
+        "next_seq": found.next_seq,
+        "torn_size": found.torn_size,
+        "debris_size": found.debris_size,
+        "lost_events": found.lost_events,
+        "losses": [{**one._asdict(), "events": one.events} for one in found.losses],
+    }
+
+
+def _rows(found: "Concatenation", sources: list[Path], target: Path) -> list[tuple[str, str]]:
+    rows = [
+        ("source" if not index else "", f"{render.quoted(str(source))}, from event {first} on")
+        for index, (source, first) in enumerate(zip(sources, found.firsts, strict=True))
+    ]
+    kept = f"{reading.count(found.events, 'event')} in {reading.count(found.blocks, 'block')}"
+    rows += [("target", render.quoted(str(target))), ("kept", kept)]
+    left = found.torn_size + found.debris_size
+    if left:
+        rows.append(("left out", f"{reading.count(left, 'byte')} of crashes"))
+    return rows + (recover.loss_rows(found.losses) if found.losses else [])

@@ -1,0 +1,216 @@
+"""``journaltool extract``: files, memory or environment of a guest, at any event."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+
+from journaltool import exit_codes as exits
+from journaltool.options import common as options
+from journaltool.output import lenient_reader as reading
+from journaltool.output import text as render
+
+if TYPE_CHECKING:
+    from journal.operations.extract import Environment, Files, Memory
+    from journal.replay import Limits
+
+HELP = """Take a guest's files, its memory, or its environment out of a journal, without running it.
+
+Without --at as they are at its end; with it, behind that event. Memory is that of the last snapshot
+up to there: nothing else tells what it was.
+
+--files makes a new directory, --tar writes an archive: the files that the journal holds, with the
+guest's times, for the owner alone; a mount called /work is work in it. What directories of the host
+had is not in the journal. Symbolic links say what the guest wrote: follow them with care.
+
+A directory or a file gets its name when it is whole and durable.
+"""
+
+EPILOG = """\b
+Exit codes:
+  0  extracted                                     2  wrong usage
+  1  JOURNAL cannot be read, or is none, or has no such event or snapshot, or cannot be played;
+     the target exists, or cannot be written
+  3  blocks or events are wrong                    5  blocks are missing
+  6  what had been durable is lost
+
+\b
+Examples:
+  journaltool extract work.journal --files out
+  journaltool extract work.journal --at 8 --tar - | tar t
+  journaltool extract work.journal --memory memory.raw --pages 16-31
+"""
+
+_STDOUT = Path("-")
+_PAGES = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+
+
+def _pages(text: str) -> tuple[int, int]:
+    found = _PAGES.fullmatch(text)
+    if found is None or int(found[1]) > int(found[2] or found[1]):
+        raise typer.BadParameter(f"{text!r} is no range of pages: write 16-31, or 16")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def extract(
+    journal: options.JournalArgument,
+    at: Annotated[
+        int | None, typer.Option(metavar="NUMBER", min=0, help="Behind this event; else the end.")
+    ] = None,
+    files: Annotated[
+        Path | None, typer.Option(metavar="DIRECTORY", help="The files, into a new directory.")
+    ] = None,
+    tar: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The files, as an archive; - for stdout.")
+    ] = None,
+    memory: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The memory, as it is; - for stdout.")
+    ] = None,
+    environment: Annotated[
+        bool, typer.Option("--environment", help="The environment, a line for each variable.")
+    ] = False,
+    pages: Annotated[
+        str | None, typer.Option(metavar="FIRST-LAST", help="These pages of 4 KiB alone.")
+    ] = None,
+    memory_index: Annotated[
+        int, typer.Option(metavar="NUMBER", min=0, help="Which memory, where there are several.")
+    ] = 0,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="End each variable with a NUL, not a line.")
+    ] = False,
+    max_size: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.size, metavar="SIZE", help="What files, or memory, may take; 1GiB."
+        ),
+    ] = None,
+    quiet: options.QuietOption = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout; on stderr if that is taken.")
+    ] = False,
+) -> None:
+    """Extract something (the help text is HELP)."""
+    if sum((files is not None, tar is not None, memory is not None, environment)) != 1:
+        raise typer.BadParameter("say what: one of --files, --tar, --memory, --environment")
+    wanted = None if pages is None else _pages(pages)
+    target = files or tar or memory or _STDOUT
+    if (tar or memory) == _STDOUT and sys.stdout.isatty():
+        raise typer.BadParameter("that is not for a terminal: name a file, or pipe it")
+    exits.interruptible()
+    with exits.told(about=journal, recoverable=journal):
+        from journal.operations import extract as extracting
+
+        limits = _limits(max_size)
+        if environment:
+            _tell_environment(extracting.environment_of(journal, at=at), null, as_json)
+            return
+        found: Files | Memory
+        if files is not None:
+            found = extracting.extract_files(journal, files, at=at, limits=limits)
+        elif tar is not None:
+            found = _put(
+                journal,
+                tar,
+                lambda out: extracting.archive_files(journal, out, at=at, limits=limits),
+            )
+        else:
+            found = _put(
+                journal,
+                target,
+                lambda out: extracting.extract_memory(
+                    journal,
+                    out,
+                    at=at,
+                    memory=memory_index,
+                    pages=wanted,
+                    sparse=memory != _STDOUT,
+                    limits=limits,
+                ),
+            )
+        _tell(found, target, quiet, as_json)
+
+
+def _limits(size: int | None) -> "Limits":
+    from journal.replay import Limits
+
+    return Limits() if size is None else Limits(files_size_max=size, memory_size_max=size)
+
+
+def _put(
+    journal: Path, target: Path, write: "Callable[[BinaryIO], Files | Memory]"
+) -> "Files | Memory":
+    """Write a file that gets its name when it is whole, or to stdout."""
+    from journal import OptionError
+    from journal.fs import atomic_file as durable
+    from journal.rewrite.block_copier import check_target
+
+    if target == _STDOUT:
+        return write(sys.stdout.buffer)
+    check_target(target, [journal])
+    found: list[Files | Memory] = []
+
+    def fill(file: BinaryIO) -> None:
+        found.append(write(file))
+        if os.path.lexists(target):
+            raise OptionError(f"{target} exists already")
+
+    durable.replace(target, fill)
+    return found[0]
+
+
+def _tell(found: "Files | Memory", target: Path, quiet: bool, as_json: bool) -> None:
+    from journal.operations.extract import Memory
+
+    known: dict[str, Any] = {"target": str(target), **found._asdict()}
+    if as_json and target == _STDOUT:
+        render.say_json(known)
+    elif as_json:
+        typer.echo(json.dumps(known, indent=2))
+    elif not quiet and target != _STDOUT:
+        told = _of_memory(found) if isinstance(found, Memory) else _of_files(found)
+        render.table([("target", render.quoted(str(target))), *told])
+    if not (quiet or isinstance(found, Memory)) and found.mounts:
+        names = ", ".join(map(render.quoted, found.mounts))
+        render.say(f"not in the journal, as it was a directory of the host: {names}")
+
+
+def _of_files(found: "Files") -> list[tuple[str, str]]:
+    counts = [
+        reading.count(found.files, "file"),
+        f"{found.directories} director{'y' if found.directories == 1 else 'ies'}",
+        reading.count(found.links, "symbolic link"),
+    ]
+    return [("files", f"{', '.join(counts)}, {reading.count(found.size, 'byte')}")]
+
+
+def _of_memory(found: "Memory") -> list[tuple[str, str]]:
+    size = reading.count(found.size, "byte")
+    return [
+        ("memory", f"{size} from {found.start} on, {reading.count(found.pages, 'page')} not zero"),
+        ("snapshot", str(found.snapshot)),
+    ]
+
+
+def _tell_environment(found: "Environment", null: bool, as_json: bool) -> None:
+    if as_json:
+        known = {
+            "arguments": [_text(one) for one in found.arguments],
+            "environment": [_text(one) for one in found.environment],
+            "directory": found.directory,
+        }
+        typer.echo(json.dumps(known, indent=2))
+        return
+    if null:
+        sys.stdout.buffer.write(b"".join(one + b"\0" for one in found.environment))
+        return
+    for variable in found.environment:
+        typer.echo(render.safe(_text(variable)))
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="backslashreplace")

@@ -1,0 +1,108 @@
+"""``journaltool snapshots``: the snapshots that a journal has."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from journaltool import exit_codes as exits
+from journaltool.options import common as options
+from journaltool.output import lenient_reader as reading
+from journaltool.output import text as render
+
+if TYPE_CHECKING:
+    from journal import SnapshotInfo
+
+HELP = """List the snapshots of a journal: what each is of, and whether a resume can begin there.
+
+A snapshot's number is that of its event, which resume --at takes. Pages are those of 4 KiB that it
+has of the guest's memory; what it does not have, stands in those before it.
+"""
+
+EPILOG = """\b
+Exit codes:
+  0  listed, be it none                            2  wrong usage
+  1  the journal cannot be read, or is none        3  blocks or events are wrong
+  5  blocks are missing                            6  what had been durable is lost
+  In the last three, those in front of the damage are listed.
+
+\b
+Examples:
+  journaltool snapshots work.journal
+  journaltool snapshots --json work.journal
+"""
+
+DIGEST_DIGITS = 12
+_HEADINGS = ("number", "time", "trigger", "pages", "bytes", "digest", "resumable")
+_NUMERIC = {"number", "pages", "bytes"}
+
+
+def snapshots(
+    journal: options.JournalArgument,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, with the whole digests.")
+    ] = False,
+) -> None:
+    """List snapshots (the help text is HELP)."""
+    with exits.told(about=journal):
+        from journal import Reader, snapshots_of
+
+        found: list[SnapshotInfo] = []
+        try:
+            with Reader(journal) as reader:
+                for one in snapshots_of(reader):
+                    if as_json:
+                        typer.echo(json.dumps(_known(one)))
+                    else:
+                        found.append(one)
+        finally:
+            if found:
+                _print([_HEADINGS, *map(_row, found)])
+        if not found and not as_json:
+            render.say(f"{journal} has no snapshots")
+
+
+def _known(one: "SnapshotInfo") -> dict[str, Any]:
+    """Everything, in what JSON has."""
+    from journal.snapshots.triggers import name_of
+
+    return {
+        "seq": one.seq,
+        "time": one.time,
+        "trigger": name_of(one.trigger),
+        "pages": one.pages,
+        "size": one.size,
+        "digest": one.digest.hex(),
+        "whole": one.whole,
+        "has_stacks": one.has_stacks,
+        "function": one.function,
+        "calls": one.calls,
+        "resumable": one.resumable,
+        "reason": one.reason,
+    }
+
+
+def _row(one: "SnapshotInfo") -> tuple[str, ...]:
+    from journal.snapshots.triggers import name_of
+
+    return (
+        str(one.seq),
+        reading.moment(one.time),
+        name_of(one.trigger),
+        str(one.pages),
+        str(one.size),
+        one.digest.hex()[:DIGEST_DIGITS] or "-",
+        "yes" if one.resumable else f"no: {one.reason}",
+    )
+
+
+def _print(rows: list[tuple[str, ...]]) -> None:
+    """Columns as wide as what they have; numbers end below one another."""
+    safe = [tuple(map(render.safe, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
+    for row in safe:
+        cells = [
+            cell.rjust(width) if heading in _NUMERIC else cell.ljust(width)
+            for heading, cell, width in zip(_HEADINGS, row, widths, strict=True)
+        ]
+        typer.echo("  ".join(cells).rstrip())

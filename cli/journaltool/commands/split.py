@@ -1,0 +1,125 @@
+"""``journaltool split``: the parts of a journal as journals."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from journaltool import exit_codes as exits
+from journaltool.options import common as options
+from journaltool.output import lenient_reader as reading
+from journaltool.output import progress
+from journaltool.output import text as render
+
+if TYPE_CHECKING:
+    from journal.operations.split import Splitting
+
+HELP = """Write the parts of a journal as journals to a new directory.
+
+A part begins at each number that --at names, behind each snapshot with --snapshots, and where a
+part would get larger than --size. Parts keep the numbers and times of their events, and the
+journal's id; joined by concat, in the order of their names, they are the same events again.
+
+What ran stands in the first part alone. With --self-contained each part repeats it in front: it can
+be looked at by itself, and says that it cannot be resumed, as what is between is missing.
+
+SOURCE is only read. DIRECTORY must not exist, and gets its name when all is whole and durable.
+"""
+
+EPILOG = """\b
+Exit codes:
+  0  split                                         2  wrong usage
+  1  SOURCE cannot be read, or is no journal; there is nothing to split; DIRECTORY exists, or
+     cannot be written
+  3  a block of SOURCE is wrong                    5  blocks of SOURCE are missing
+  6  what is lost of SOURCE had been durable       8  a part could not be written whole
+
+\b
+Examples:
+  journaltool split day.journal --at 8 -o halves
+  journaltool split day.journal --snapshots -o parts
+  journaltool split day.journal --size 1GiB --self-contained -o parts
+"""
+
+_SHOWN_MAX = 40
+
+
+def split(
+    source: options.JournalArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIRECTORY", help="The new directory.")
+    ],
+    at: Annotated[
+        list[int] | None,
+        typer.Option(metavar="NUMBER", min=0, help="Begin a part at this event (repeatable)."),
+    ] = None,
+    snapshots: Annotated[
+        bool, typer.Option("--snapshots", help="Begin a part behind each snapshot.")
+    ] = False,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.size, metavar="SIZE", help="Begin a part before one is larger."
+        ),
+    ] = None,
+    self_contained: Annotated[
+        bool, typer.Option("--self-contained", help="Repeat in each part what ran, and on what.")
+    ] = False,
+    quiet: options.QuietOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Split a journal (the help text is HELP)."""
+    if not (at or snapshots or size is not None):
+        raise typer.BadParameter("say where to split: --at, --snapshots or --size")
+    exits.interruptible()
+    with exits.told(recoverable=source):
+        from journal.operations import split as splitting
+
+        with progress.bar(not quiet) as report:
+            found = splitting.split(
+                source,
+                output,
+                at=at or (),
+                snapshots=snapshots,
+                size=size,
+                self_contained=self_contained,
+                progress=report,
+            )
+        if as_json:
+            typer.echo(json.dumps(_known(found, source, output), indent=2))
+        elif not quiet:
+            render.table(_rows(found, source, output))
+
+
+def _known(found: "Splitting", source: Path, target: Path) -> dict[str, Any]:
+    """Everything, in what JSON has."""
+    return {
+        "source": str(source),
+        "target": str(target),
+        "id": found.journal_id.hex(),
+        "size": found.size,
+        "events": found.events,
+        "torn_size": found.torn_size,
+        "debris_size": found.debris_size,
+        "parts": [{**part._asdict(), "path": str(part.path)} for part in found.parts],
+    }
+
+
+def _rows(found: "Splitting", source: Path, target: Path) -> list[tuple[str, str]]:
+    rows = [
+        ("source", f"{render.quoted(str(source))}, {reading.count(found.events, 'event')}"),
+        (
+            "target",
+            f"{render.quoted(str(target))}, {reading.count(len(found.parts), 'part')}",
+        ),
+    ]
+    for part in found.parts[:_SHOWN_MAX]:
+        events = reading.events(part.first_seq, part.last_seq)
+        rows.append((part.path.name, f"{events}, {reading.count(part.size, 'byte')}"))
+    if found.parts[_SHOWN_MAX:]:
+        rows.append(("…", f"{len(found.parts) - _SHOWN_MAX} more"))
+    left = found.torn_size + found.debris_size
+    if left:
+        rows.append(("left out", f"{reading.count(left, 'byte')} of crashes"))
+    return rows

@@ -1,0 +1,213 @@
+"""``journaltool stats``: what a journal is made of."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from journaltool import exit_codes as exits
+from journaltool.options import common as options
+from journaltool.output import lenient_reader as reading
+from journaltool.output import progress
+from journaltool.output import text as render
+
+if TYPE_CHECKING:
+    from journal.operations.statistics import Measures
+
+HELP = """Tell what a journal is made of.
+
+By kind of event: how many, how many bytes, their share and their rate; how well blocks compress;
+which pages of memory snapshots give, and how often the same; events and bytes over time. Bytes of
+events are those before compression.
+"""
+
+EPILOG = """\b
+Exit codes:
+  0  told        1  the journal cannot be read, or is none        2  wrong usage
+  3  told of what can be read; the rest is damaged
+
+\b
+Examples:
+  journaltool stats work.journal
+  journaltool stats --no-pages --json work.journal
+  journaltool stats --svg work.svg work.journal
+"""
+
+LEVELS = "▁▂▃▄▅▆▇█"
+ASCII_LEVELS = "_.:-=+*#"
+
+
+def stats(
+    journal: options.JournalArgument,
+    pages: Annotated[
+        bool, typer.Option("--pages/--no-pages", help="Look into pages of memory, too.")
+    ] = True,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it, as an SVG picture.")
+    ] = None,
+    quiet: options.QuietOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Tell what a journal is made of (the help text is HELP)."""
+    exits.interruptible()
+    with exits.told(about=journal):
+        from journal.fs import atomic_file as durable
+        from journal.operations import statistics as measuring
+
+        with progress.bar(not quiet) as report:
+            found = measuring.measure(journal, pages=pages, progress=report)
+        known = _known(found, journal, pages)
+        if svg is not None:
+            from journaltool.output import svg_chart as drawing
+
+            durable.replace(svg, drawing.picture(journal.name, known).encode())
+        if as_json:
+            typer.echo(json.dumps(known, indent=2))
+        elif not quiet:
+            _print(known)
+    raise typer.Exit(exits.Code.DAMAGED if found.damaged else exits.Code.FINE)
+
+
+def _known(found: "Measures", journal: Path, pages: bool) -> dict[str, Any]:
+    """Everything, in what JSON has."""
+    summary = found.summary
+    return {
+        "journal": str(journal),
+        "id": summary.journal_id.hex(),
+        "events": found.events,
+        "size": summary.size,
+        "blocks": summary.blocks,
+        "compressed_blocks": found.compressed_blocks,
+        "segments": summary.segments,
+        "payload_size": found.payload_size,
+        "stored_size": found.stored_size,
+        "columns_size": found.columns_size,
+        "headers_size": found.headers_size,
+        "first_time": summary.first_time,
+        "last_time": summary.last_time,
+        "seconds": found.seconds,
+        "kinds": _kinds(found),
+        "snapshots": found.snapshots,
+        "pages": _pages(found) if pages else None,
+        "timeline": found.timeline,
+        "timeline_sizes": found.sizes,
+        "damaged": found.damaged,
+    }
+
+
+def _kinds(found: "Measures") -> list[dict[str, Any]]:
+    from journal.events import BY_TAG
+
+    ordered = sorted(found.kinds.values(), key=lambda kind: (-kind.size, -kind.events, kind.tag))
+    return [
+        {
+            "kind": BY_TAG[one.tag].__name__ if one.tag in BY_TAG else None,
+            "tag": one.tag,
+            "group": BY_TAG[one.tag].group.value if one.tag in BY_TAG else None,
+            "events": one.events,
+            "size": one.size,
+            "share": one.size / found.payload_size if found.payload_size else 0.0,
+            "rate": one.events / found.seconds if found.seconds else None,
+        }
+        for one in ordered
+    ]
+
+
+def _pages(found: "Measures") -> dict[str, Any]:
+    from journal.events.memory import PageKind
+    from journal.operations.statistics import DISTINCT_MAX
+
+    pages = found.pages
+    return {
+        "count": pages.count,
+        "whole": pages.given[PageKind.WHOLE],
+        "patched": pages.given[PageKind.PATCHED],
+        "zero": pages.given[PageKind.ZERO],
+        "same": pages.given[PageKind.SAME],
+        "patch_size": pages.patch_size,
+        "numbers": pages.numbers,
+        "contents": pages.contents,
+        "at_least": max(pages.numbers, pages.contents) >= DISTINCT_MAX,
+        "malformed": pages.malformed,
+    }
+
+
+# -- to read ---------------------------------------------------------------------------------------
+
+
+def _print(known: dict[str, Any]) -> None:
+    from journaltool.output.memory_format import size_text
+
+    events, seconds = known["events"], known["seconds"]
+    rate = f", {events / seconds:,.0f} a second" if seconds else ""
+    raw, stored = known["payload_size"], known["stored_size"]
+    ratio = f", {raw / stored:.2f} times as many before compression" if stored < raw else ""
+    rest = f"{size_text(known['columns_size'])} of columns, {size_text(known['headers_size'])}"
+    rows = [
+        ("journal", render.quoted(known["journal"])),
+        ("events", f"{events:,} in {seconds:,.3f} s{rate}"),
+        ("size", f"{size_text(known['size'])} in {reading.count(known['blocks'], 'block')}"),
+        ("payloads", f"{size_text(stored)}{ratio}"),
+        ("besides", f"{rest} of headers"),
+        ("snapshots", f"{known['snapshots']:,}"),
+    ]
+    if known["pages"] and known["pages"]["count"]:
+        rows.append(("pages", _pages_text(known["pages"])))
+    rows += [
+        ("over time", f"{sparkline(known['timeline'])}  events"),
+        ("", f"{sparkline(known['timeline_sizes'])}  bytes"),
+    ]
+    if known["damaged"]:
+        rows.append(("damage", f"{reading.count(known['damaged'], 'place')} passed over"))
+    render.table(rows)
+    _print_kinds(known["kinds"])
+
+
+def _pages_text(pages: dict[str, Any]) -> str:
+    from journaltool.output.memory_format import size_text
+
+    least = "at least " if pages["at_least"] else ""
+    again = pages["count"] / pages["numbers"] if pages["numbers"] else 0
+    same = pages["whole"] - pages["contents"]
+    same_text = f", {pages['same']:,} named again" if pages["same"] else ""
+    text = (
+        f"{pages['count']:,} given: {pages['whole']:,} whole, {pages['patched']:,} patched in "
+        f"{size_text(pages['patch_size'])}, {pages['zero']:,} zero{same_text}; of {least}"
+        f"{pages['numbers']:,} pages, each {again:.1f} times"
+    )
+    return text + (f"; {same:,} whole ones say what another said" if same > 0 else "")
+
+
+_HEADINGS = ("kind", "group", "events", "bytes", "share", "each", "a second")
+
+
+def _print_kinds(kinds: list[dict[str, Any]]) -> None:
+    from journaltool.output.memory_format import size_text
+
+    rows = [_HEADINGS]
+    for one in kinds:
+        each = one["size"] / one["events"]
+        rows.append(
+            (
+                one["kind"] or f"unknown({one['tag']})",
+                one["group"] or "-",
+                f"{one['events']:,}",
+                size_text(one["size"]),
+                f"{100 * one['share']:.1f} %",
+                size_text(round(each)),
+                "-" if one["rate"] is None else f"{one['rate']:,.1f}",
+            )
+        )
+    typer.echo("")
+    render.grid(rows, names=2)
+
+
+def sparkline(values: list[int]) -> str:
+    """Values as a line of bars; a space is nothing at all."""
+    levels = LEVELS if "utf" in (sys.stdout.encoding or "").lower() else ASCII_LEVELS
+    top = max(values, default=0)
+    if not top:
+        return " " * len(values)
+    return "".join(levels[-(-value * len(levels) // top) - 1] if value else " " for value in values)

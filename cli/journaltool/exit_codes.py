@@ -1,0 +1,165 @@
+"""How a command ends: its exit codes, and errors told in one sentence."""
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+
+import typer
+
+from journaltool.output import text as render
+
+
+class Code(IntEnum):
+    """The exit codes that are not the guest's own.
+
+    run and resume say REFUSED for every error: the others might be the guest's.
+    """
+
+    FINE = 0
+    ERROR = 1
+    """The journal cannot be read, or is none; something cannot be written; options do not fit."""
+    USAGE = 2
+    DAMAGED = 3
+    """Blocks or events are wrong. verify and recover: anything at all is wrong, or lost."""
+    TORN = 4
+    """Whole, but for the end that a crash cut short; only verify calls that an end of its own."""
+    GAP = 5
+    """Blocks are missing that must have been there."""
+    LOST = 6
+    """What is lost had been durable: a sync had promised it."""
+    LOCKED = 7
+    """Another process writes the journal."""
+    STORAGE = 8
+    """The operating system refused a write or a sync."""
+    UNFINISHED = 9
+    """verify: nothing wrong so far, and the time was over."""
+    TIMEOUT = 124
+    REFUSED = 125
+    """run, resume: an error of the tool, not of the guest."""
+    INTERRUPTED = 130
+    TRAPPED = 134
+
+
+_OF_ERRORS = {
+    "LostAcknowledged": Code.LOST,
+    "MissingEvents": Code.GAP,
+    "CorruptBlock": Code.DAMAGED,
+    "MalformedEvent": Code.DAMAGED,
+    "TornBlock": Code.TORN,
+    "JournalLocked": Code.LOCKED,
+    "StorageError": Code.STORAGE,
+}
+"""By the names of the classes in journal.errors, which is not imported for it; others are ERROR."""
+
+_GRAVEST = (Code.LOST, Code.GAP, Code.DAMAGED, Code.ERROR)
+
+
+def of_signal(number: int) -> int:
+    """The exit code of what ``number`` stopped."""
+    return 128 + number
+
+
+def of_error(error: Exception) -> Code:
+    """The exit code that a kind of error has to itself."""
+    kinds = (kind.__name__ for kind in type(error).__mro__)
+    return next((_OF_ERRORS[kind] for kind in kinds if kind in _OF_ERRORS), Code.ERROR)
+
+
+def of_errors(errors: Iterable[Exception]) -> Code:
+    """The exit code of the gravest; FINE when there is none."""
+    codes = {of_error(error) for error in errors}
+    if not codes:
+        return Code.FINE
+    return next((code for code in _GRAVEST if code in codes), Code.ERROR)
+
+
+@contextmanager
+def told(
+    code: Code | None = None,
+    *,
+    about: Path | None = None,
+    recoverable: Path | None = None,
+    as_json: bool = False,
+) -> Iterator[None]:
+    """Turn what is expected to go wrong into a sentence on stderr and an exit.
+
+    The exit is with ``code``, or with the one that the kind of error has to itself. An error of the
+    format knows an offset and no journal: ``about`` is the one that is read. Where damage of
+    ``recoverable`` is in the way, the sentence ends with what to do about it.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+        return
+    except BrokenPipeError:  # whoever read our output has enough
+        _let_go_of_output()
+        raise typer.Exit(Code.FINE) from None
+    except KeyboardInterrupt:  # of a command that is ended by it: see ``interruptible``
+        _let_go_of_output()
+        raise typer.Exit(Code.INTERRUPTED) from None
+    except (OSError, MemoryError) as error:
+        _let_go_of_output()
+        _tell(error, _system_reason(error), as_json)
+        own = Code.ERROR
+    except Exception as error:
+        # slow to import, but whoever raises one of them has imported them
+        from journal.errors import DamagedJournal, FormatError, JournalError
+
+        if not isinstance(error, JournalError):
+            raise
+        reason = str(error)
+        if (
+            isinstance(error, FormatError)
+            and about is not None
+            and not reason.startswith(f"{about} ")
+        ):
+            reason = f"{about}: {reason}"
+        if isinstance(error, DamagedJournal) and recoverable is not None:
+            name = shlex.quote(str(recoverable))
+            reason += f"; what is left of it: {render.PROGRAM} recover {name} TARGET"
+        _tell(error, reason, as_json)
+        own = of_error(error)
+    raise typer.Exit(own if code is None else code)
+
+
+def interruptible() -> None:
+    """Let Ctrl-C end this command with an exit code, not by the signal, and clean up before."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _let_go_of_output() -> None:
+    """Drop what cannot be written: Python would try, and complain, once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _system_reason(error: OSError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    reason = error.strerror or str(error) or type(error).__name__
+    named = None if isinstance(error.filename, int) else error.filename  # a number is a descriptor
+    return f"{os.fsdecode(named)}: {reason}" if named else reason
+
+
+def _tell(error: Exception, reason: str, as_json: bool) -> None:
+    from journal.errors import Divergence
+
+    lines = [f"error: {reason}"]
+    known: dict[str, object] = {"error": type(error).__name__, "message": reason}
+    if isinstance(error, Divergence):
+        lines = [f"error: the replay diverged from the journal at event {error.seq}"]
+        lines += [f"  the journal has  {error.expected}", f"  the guest did    {error.actual}"]
+        lines += render.backtrace(error.backtrace)
+        known |= {"seq": error.seq, "expected": error.expected, "actual": error.actual}
+        known["backtrace"] = error.backtrace
+    render.say(*lines)
+    if as_json:
+        render.say_json({"outcome": "error", **known})

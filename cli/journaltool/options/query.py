@@ -1,0 +1,195 @@
+"""Which events are meant: the options of several commands, made one question."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from journaltool.output import text as render
+
+if TYPE_CHECKING:
+    from journal.errors import ExpressionError
+    from journal.events.definition import Group
+    from journal.query.literals import Moment
+    from journal.query.selection import Question
+
+EXCERPT_SIZE = 70
+"""How much of an expression is shown around what is wrong in it."""
+
+
+def _groups(incomplete: str) -> list[str]:
+    from journal.events.definition import Group
+
+    return [group.value for group in Group if group.value.startswith(incomplete.lower())]
+
+
+def _kinds(incomplete: str) -> list[str]:
+    from journal.query.fields import KINDS
+
+    known = KINDS if incomplete != incomplete.lower() else map(str.lower, KINDS)
+    return [kind for kind in known if kind.startswith(incomplete)]
+
+
+GroupOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group",
+        metavar="NAME",
+        help="Only kinds of this group. Repeatable.",
+        autocompletion=_groups,
+    ),
+]
+KindOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kind",
+        "--tag",
+        metavar="NAME",
+        help="Only events of this kind, or tag. Repeatable.",
+        autocompletion=_kinds,
+    ),
+]
+NumbersOption = Annotated[
+    str | None,
+    typer.Option("--numbers", metavar="A-B", help="Only events number A to B; either may miss."),
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        help="Only events of this time or later: 2026-11-21T10:00 (UTC), -5m before the last "
+        "event, +90s after the first.",
+    ),
+]
+UntilOption = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Only events before this time.")
+]
+FdOption = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--fd", min=0, metavar="N", help="Only what is about this descriptor. Repeatable."
+    ),
+]
+PathOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--path",
+        metavar="GLOB",
+        help="Only what is done to files of such names, from the guest's root: * within a name, "
+        "** across. Repeatable.",
+    ),
+]
+WhereOption = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="EXPR",
+        help="Only events for which this holds, such as 'size > 4Ki and not fd in (1, 2)'.",
+    ),
+]
+
+
+def question(
+    *,
+    groups: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+    numbers: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    descriptors: Sequence[int] = (),
+    paths: Sequence[str] = (),
+    where: str | None = None,
+) -> "Question":
+    """What the options ask for; raises what ends the command with a word on wrong usage."""
+    from journal.errors import ExpressionError
+    from journal.query.parser import parse
+    from journal.query.selection import Question
+
+    start, stop = _numbers(numbers)
+    try:
+        tree = parse(where) if where is not None else None
+    except ExpressionError as error:
+        raise typer.BadParameter(f"{error.reason}\n{caret(error)}") from None
+    return Question(
+        groups=frozenset(map(_group, groups)),
+        tags=frozenset(map(_tag, kinds)),
+        start=start,
+        stop=stop,
+        since=_moment(since),
+        until=_moment(until),
+        descriptors=frozenset(descriptors),
+        paths=tuple(map(_path, paths)),
+        where=tree,
+    )
+
+
+def caret(error: "ExpressionError") -> str:
+    """The part of an expression that is wrong, with a caret under the place."""
+    start = max(0, min(error.position - EXCERPT_SIZE // 2, len(error.text) - EXCERPT_SIZE))
+    shown = error.text[start : start + EXCERPT_SIZE]
+    # one character for one, or the caret would stand elsewhere
+    line = "".join(each if each.isprintable() else "?" for each in shown)
+    return f"  {line}\n  {' ' * (error.position - start)}^"
+
+
+def _numbers(text: str | None) -> tuple[int, int | None]:
+    if text is None:
+        return 0, None
+    first, dash, last = text.partition("-")
+    parts = [part for part in (first, last) if part]
+    if not parts or not all(part.isascii() and part.isdigit() for part in parts):
+        raise typer.BadParameter(f"{text!r} are no numbers: write 5-20, 5-, -20 or 7")
+    start = int(first or 0)
+    stop = int(last) + 1 if last else None if dash else start + 1
+    if stop is not None and stop <= start:
+        raise typer.BadParameter(f"{text!r} are no numbers: the first is above the last")
+    return start, stop
+
+
+def _moment(text: str | None) -> "Moment | None":
+    if text is None:
+        return None
+    from journal.errors import ExpressionError
+    from journal.query.literals import moment
+
+    try:
+        return moment(text)
+    except ExpressionError as error:
+        raise typer.BadParameter(error.reason) from None
+
+
+def _path(text: str) -> str:
+    from journal.query.patterns import PatternError, glob
+
+    try:
+        glob(text)
+    except PatternError as error:
+        raise typer.BadParameter(f"{render.quoted(text)}: {error.reason}") from None
+    return text
+
+
+def _group(name: str) -> "Group":
+    from journal.events.definition import Group
+    from journal.query.fields import GROUPS
+
+    if name.lower() not in GROUPS:
+        known = ", ".join(group.value for group in Group)
+        raise typer.BadParameter(f"{name!r} is no group: there are {known}")
+    return GROUPS[name.lower()]
+
+
+def _tag(name: str) -> int:
+    from difflib import get_close_matches
+
+    from journal.format.frame import TAG_MAX, TAG_MIN
+    from journal.query.fields import KINDS
+
+    if name.isascii() and name.isdigit() and TAG_MIN <= int(name) <= TAG_MAX:
+        return int(name)
+    by_name = {kind.lower(): (kind, tag) for kind, tag in KINDS.items()}
+    if name.lower() in by_name:
+        return by_name[name.lower()][1]
+    near = get_close_matches(name.lower(), by_name, 1)
+    hint = f"{by_name[near[0]][0]}?" if near else "the kinds are those that inspect prints"
+    raise typer.BadParameter(f"{name!r} is no kind of event: {hint}")

@@ -1,0 +1,163 @@
+"""Options that say when snapshots are taken, and how."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from journaltool.options import common as options
+
+if TYPE_CHECKING:
+    from journal import Snapshots
+    from journal.events.snapshots import Trigger
+
+
+class Stacks(StrEnum):
+    """Whether snapshots have the guest's stacks: ``journal.Stacks``."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class SafePoints(StrEnum):
+    """Where a guest can stand still for a snapshot: ``journal.SafePoints``."""
+
+    CALLS = "calls"
+    LOOPS = "loops"
+
+
+class DirtyPages(StrEnum):
+    """How pages are found that the guest has written: ``journal.Way``."""
+
+    AUTO = "auto"
+    KERNEL = "kernel"
+    COMPARE = "compare"
+
+
+OnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--snapshot-on",
+        metavar="NAME",
+        help="Take a snapshot when this happens. Repeatable. By default idle, first-environ, "
+        "first-listen, first-stdin and explicit, of programs that ask for snapshots themselves.",
+    ),
+]
+PeriodOption = Annotated[
+    float | None,
+    typer.Option(
+        "--snapshot-period",
+        parser=options.span,
+        metavar="SECONDS",
+        help="Take one every so many seconds; 10 for --snapshot-on periodic-interval alone.",
+    ),
+]
+EventsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--snapshot-events", min=1, metavar="N", help="Take one after every N events recorded."
+    ),
+]
+BytesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--snapshot-bytes",
+        parser=options.size,
+        metavar="SIZE",
+        help="Take one after so much of the journal.",
+    ),
+]
+NoneOption = Annotated[bool, typer.Option("--no-snapshots", help="Take none.")]
+StopAfterOption = Annotated[
+    bool,
+    typer.Option(
+        "--stop-after-snapshot", help="Stop with the first snapshot, exit 0; resume goes on."
+    ),
+]
+StacksOption = Annotated[
+    Stacks,
+    typer.Option(
+        help="Let snapshots have the guest's stacks, so that a resume begins there: it makes "
+        "guests slower, and cannot be done to all."
+    ),
+]
+SafePointsOption = Annotated[
+    SafePoints,
+    typer.Option(
+        help="Take snapshots where the guest calls its host, or also at its loops: slower, for "
+        "guests that compute long."
+    ),
+]
+DirtyPagesOption = Annotated[
+    DirtyPages,
+    typer.Option(help="How memory that has changed is found."),
+]
+PageIndexOption = Annotated[
+    bool,
+    typer.Option(
+        "--page-index/--no-page-index",
+        help="Name pages of memory that the journal has already, instead of giving them again.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the options say; see them."""
+
+    on: Sequence[str] | None
+    period: float | None
+    events: int | None
+    size: int | None
+    none: bool
+    stop_after: bool
+    stacks: Stacks
+    safe_points: SafePoints
+    dirty_pages: DirtyPages
+    page_index: bool = False
+
+    @property
+    def names_triggers(self) -> bool:
+        """Whether any is chosen."""
+        return bool(self.on) or (self.period, self.events, self.size) != (None, None, None)
+
+
+def snapshots(wish: Wish) -> "Snapshots":
+    """When and how the library is to take them; what the reference takes where nothing is said."""
+    from journal import OptionError, SafePoints, Snapshots, Stacks, Way
+
+    if wish.none and (wish.names_triggers or wish.stop_after):
+        raise typer.BadParameter("--no-snapshots does not go with options that want some")
+    by_default = not (wish.names_triggers or wish.none)
+    try:
+        on, period = _triggers(wish, by_default)
+    except OptionError as error:
+        raise typer.BadParameter(str(error)) from None
+    return Snapshots(
+        on=on,
+        period_seconds=period,
+        every_events=wish.events,
+        every_bytes=wish.size,
+        stacks=Stacks(wish.stacks.value),
+        safe_points=SafePoints(wish.safe_points.value),
+        written=Way(wish.dirty_pages.value),
+        stop_after=wish.stop_after,
+        by_default=by_default,
+        page_index=wish.page_index,
+    )
+
+
+def _triggers(wish: Wish, by_default: bool) -> "tuple[frozenset[Trigger], float]":
+    """The triggers, and the period of one of them; raises ``OptionError``."""
+    from journal.events.snapshots import Trigger
+    from journal.snapshots.triggers import DEFAULTS, PERIOD_SECONDS, Triggers, trigger_named
+
+    on = set(DEFAULTS) if by_default else {trigger_named(name) for name in wish.on or ()}
+    if wish.period is not None:
+        on.add(Trigger.PERIODIC_INTERVAL)
+    period = PERIOD_SECONDS if wish.period is None else wish.period
+    Triggers(on, period_seconds=period, every_events=wish.events, every_bytes=wish.size)
+    return frozenset(on), period

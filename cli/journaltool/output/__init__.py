@@ -1,0 +1,1 @@
+"""Rendering of events, tables, charts and progress for a terminal."""

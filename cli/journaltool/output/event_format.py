@@ -1,0 +1,193 @@
+"""Events as text: for each kind a template and the few conversions that its fields need.
+
+A plan is made once a kind, from the types of its fields; then a line costs little more than its
+decoding. There are two forms: one to read, in which nothing can control a terminal, and JSON, in
+which nothing is lost but the contents of memory.
+"""
+
+import binascii
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv6Address
+from json.encoder import encode_basestring_ascii as json_text
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+from journal.events import BY_TAG, codec
+from journal.events.definition import Event
+from journal.events.process import ProcessStart
+from journal.events.wire_types import Hash256, JournalId
+from journaltool.output import memory_format as pages
+
+Convert = Callable[[Any], str]
+
+_HASHES = tuple(get_args(hint)[1] for hint in (Hash256, JournalId))
+
+
+class Plan(NamedTuple):
+    """How one kind becomes text: ``template % values``, some of them converted before."""
+
+    unpack: Callable[[bytes, int], tuple[Any, ...]]
+    template: str
+    converts: tuple[tuple[int, Convert], ...]
+
+    def text(self, payload: bytes, offset: int) -> str:
+        """The text of one event; MalformedEvent for a payload that does not fit."""
+        values = self.unpack(payload, offset)
+        if not self.converts:
+            return self.template % values
+        found = list(values)
+        for index, convert in self.converts:
+            found[index] = convert(found[index])
+        return self.template % tuple(found)
+
+
+def lines_to_read(shown: int | None) -> dict[int, Plan]:
+    """Plans for people; bytes and texts are cut behind ``shown``, if that is not None.
+
+    The values of environment variables are often secrets: they are left out of what is cut.
+    """
+    converters = _readable(shown)
+    plans = {}
+    for tag, cls in BY_TAG.items():
+        converts = dict(_conversions(cls, converters))
+        if cls is ProcessStart and shown is not None:
+            converts[cls.names.index("environment")] = _names_only
+        template = "  ".join((cls.__name__, *(f"{name}=%s" for name in cls.names)))
+        plans[tag] = Plan(codec.unpacker(cls), template, tuple(converts.items()))
+    for cls, told in pages.to_read(shown).items():
+        plans[cls.tag] = Plan(told, f"{cls.__name__}  %s", ())
+    return plans
+
+
+def lines_of_json() -> dict[int, Plan]:
+    """Plans for the JSON of the fields, and of what the kind is called."""
+    plans, short = {}, pages.of_json()
+    for tag, cls in BY_TAG.items():
+        about = f'"tag": {tag}, "kind": "{cls.__name__}", "group": "{cls.group.value}"'
+        if cls in short:
+            plans[tag] = Plan(short[cls], f'{about}, "fields": %s', ())
+            continue
+        named = ", ".join(f'"{name}": %s' for name in cls.names)
+        unpack, converts = codec.unpacker(cls), tuple(_conversions(cls, _JSON))
+        plans[tag] = Plan(unpack, f'{about}, "fields": {{{named}}}', converts)
+    return plans
+
+
+def json_bytes(value: bytes) -> str:
+    """Base64, in quotes."""
+    return f'"{binascii.b2a_base64(value, newline=False).decode("ascii")}"'
+
+
+def readable_bytes(shown: int | None) -> Convert:
+    """Bytes as Python writes them, which is printable ASCII, cut behind ``shown``."""
+
+    def convert(value: bytes) -> str:
+        if shown is None or len(value) <= shown:
+            return repr(value)
+        return f"<{len(value)} bytes: {value[:shown]!r}…>"
+
+    return convert
+
+
+def _conversions(
+    cls: type[Event], converters: Mapping[object, Convert]
+) -> list[tuple[int, Convert]]:
+    hints = get_type_hints(cls, include_extras=True)
+    found = []
+    for index, name in enumerate(cls.names):
+        base, construct = get_args(hints[name])[:2]
+        if base is int:
+            continue
+        kind = "hash" if construct in _HASHES else base
+        kind = IntEnum if isinstance(base, type) and issubclass(base, IntEnum) else kind
+        found.append((index, converters.get(kind, converters[object])))
+    return found
+
+
+def _names_only(variables: tuple[bytes, ...]) -> str:
+    names = [repr(variable.partition(b"=")[0])[2:-1] + "=…" for variable in variables]
+    return f"[{', '.join(names)}]"
+
+
+# -- to read -----------------------------------------------------------------------------------
+
+
+def _readable(shown: int | None) -> dict[object, Convert]:
+    of_bytes = readable_bytes(shown)
+
+    def of_text(value: str) -> str:
+        if shown is not None and len(value) > 4 * shown:
+            return f"<{len(value)} characters: {value[: 4 * shown]!r}…>"
+        # repr escapes what is not printable, and surrogates with it
+        return value if value.isidentifier() and value.isascii() else repr(value)
+
+    def of_any(value: Any) -> str:
+        if value is None:
+            return "none"
+        if isinstance(value, bytes):
+            return of_bytes(value)
+        if isinstance(value, str):
+            return of_text(value)
+        if isinstance(value, tuple):
+            kept = value if shown is None else value[: 4 * shown]
+            more = f", … {len(value)} in all" if len(kept) < len(value) else ""
+            return f"[{', '.join(map(of_any, kept))}{more}]"
+        if is_dataclass(value):
+            parts = [f"{part.name}={of_any(getattr(value, part.name))}" for part in fields(value)]
+            return f"({', '.join(parts)})"
+        return _name(value) if isinstance(value, IntEnum) else str(value)
+
+    return {
+        bytes: of_bytes,
+        str: of_text,
+        bool: _flag,
+        IntEnum: _name,
+        "hash": bytes.hex,
+        object: of_any,
+    }
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _name(value: IntEnum) -> str:
+    return value.name
+
+
+# -- JSON --------------------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in what JSON has: records are objects, lists and rows arrays."""
+    if isinstance(value, bytes):
+        return binascii.b2a_base64(value, newline=False).decode("ascii")
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, IntEnum):
+        return value.name
+    if isinstance(value, IPv4Address | IPv6Address):
+        return str(value)
+    if is_dataclass(value):
+        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+    return value
+
+
+def _json_any(value: Any) -> str:
+    return json.dumps(_plain(value))
+
+
+def _json_name(value: IntEnum) -> str:
+    return f'"{value.name}"'
+
+
+_JSON: dict[object, Convert] = {
+    bytes: json_bytes,
+    str: json_text,
+    bool: _flag,
+    IntEnum: _json_name,
+    "hash": json_bytes,
+    object: _json_any,
+}

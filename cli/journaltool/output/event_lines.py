@@ -1,0 +1,163 @@
+"""Events as lines: to read, or one JSON object each."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import compress
+from typing import TYPE_CHECKING
+
+import typer
+
+from journaltool.output import lenient_reader as reading
+
+if TYPE_CHECKING:
+    from journal.errors import FormatError
+    from journal.format.block import Block
+    from journal.query.selection import Sieve
+
+Line = Callable[[int, int, int, bytes, int], str]
+"""The line of an event: its number, time, tag, payload, and the offset of its block."""
+
+COLUMNS = ("seq", "time", "kind", "fields")
+"""What a line has if nothing else is asked for."""
+KIND_WIDTH = 24
+"""Room for a kind where others stand below it."""
+
+_ALL_COLUMNS = ("seq", "time", "at", "kind", "group", "tag", "size", "fields")
+_EVERYTHING = "all"
+_COLOURS = {
+    "core": "35",
+    "memory": "34",
+    "threads": "34",
+    "files": "32",
+    "stdio": "36",
+    "sockets": "33",
+    "inputs": "33",
+    "snapshots": "34",
+}
+
+
+def cut(text: str) -> int | None:
+    """How many bytes of a value are shown; None for all."""
+    if text == _EVERYTHING:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise typer.BadParameter(f"{text!r} is neither a number nor {_EVERYTHING}")
+    return int(text)
+
+
+def of_blocks(blocks: "Iterator[Block]", sieve: "Sieve", line: Line) -> Iterator[list[str]]:
+    """The lines of a block at a time, of what the sieve lets through."""
+    for block in blocks:
+        if sieve.is_over(block.first_seq):
+            return
+        if not sieve.wants(block.header, block.first_seq):
+            continue
+        mask = sieve.mask(block)
+        picks = list(compress(range(block.count), mask))
+        if not picks:
+            continue
+        offset, times = block.offset, block.times
+        yield [
+            line(seq, times[at], tag, payload, offset)
+            for at, (seq, tag, payload) in zip(picks, block.rows(picks), strict=True)
+        ]
+
+
+def to_read(
+    first_time: int,
+    shown: int | None,
+    errors: "list[FormatError]",
+    columns: Sequence[str] = COLUMNS,
+    coloured: bool = False,
+) -> Line:
+    """Lines for people, with times since the first; ``errors`` gets what was malformed.
+
+    With ``coloured`` kinds stand below one another, in the colour of their group.
+    """
+    from journal.errors import MalformedEvent
+    from journaltool.output import event_format as fields
+
+    plans = fields.lines_to_read(shown)
+    of_bytes = fields.readable_bytes(shown)
+    plain = tuple(columns) == COLUMNS and not coloured
+    told = None if plain else _columns(tuple(columns), first_time, coloured)
+
+    def line(seq: int, time: int, tag: int, payload: bytes, offset: int) -> str:
+        plan = plans.get(tag)
+        if plan is None:
+            text = f"unknown({tag})  payload={of_bytes(payload)}"
+        else:
+            try:
+                text = plan.text(payload, offset)
+            except MalformedEvent as error:
+                errors.append(error)
+                text = f"malformed({tag})  payload={of_bytes(payload)}"
+        if told is None:
+            return f"{seq:>10}  {(time - first_time) / 1e6:>+14.6f}s  {text}"
+        return told(seq, time, tag, len(payload), text)
+
+    return line
+
+
+def columns_of(text: str) -> tuple[str, ...]:
+    """The columns that are asked for."""
+    found = tuple(name.strip() for name in text.split(","))
+    unknown = [name for name in found if name not in _ALL_COLUMNS]
+    if unknown:
+        known = ", ".join(_ALL_COLUMNS)
+        raise typer.BadParameter(f"{unknown[0]!r} is no column: there are {known}")
+    return found
+
+
+def _columns(
+    names: tuple[str, ...], first_time: int, coloured: bool
+) -> Callable[[int, int, int, int, str], str]:
+    """The function that puts a line together; ``text`` is the kind, two spaces, and its fields."""
+    from journal.events import BY_TAG
+
+    groups = {tag: cls.group.value for tag, cls in BY_TAG.items()}
+    padding = KIND_WIDTH if coloured or names[-1] != "kind" else 0
+
+    def told(seq: int, time: int, tag: int, size: int, text: str) -> str:
+        kind, _, fields = text.partition("  ")
+        group = groups.get(tag, "-")
+        cells = {
+            "seq": f"{seq:>10}",
+            "time": f"{(time - first_time) / 1e6:>+14.6f}s",
+            "at": reading.moment(time),
+            "kind": f"{kind:<{padding}}",
+            "group": f"{group:<9}",
+            "tag": f"{tag:>3}",
+            "size": f"{size:>8}",
+            "fields": fields,
+        }
+        if coloured:
+            colour = _COLOURS.get(group, "31")
+            cells["kind"] = f"\x1b[1;{colour}m{cells['kind']}\x1b[0m"
+            for dim in ("seq", "time", "at", "tag", "size"):
+                cells[dim] = f"\x1b[2m{cells[dim]}\x1b[0m"
+        return "  ".join(map(cells.__getitem__, names)).rstrip()
+
+    return told
+
+
+def of_json(errors: "list[FormatError]") -> Line:
+    """Lines of JSON, with every value exact."""
+    from journal.errors import MalformedEvent
+    from journaltool.output import event_format as fields
+
+    plans = fields.lines_of_json()
+    of_bytes = fields.json_bytes
+
+    def line(seq: int, time: int, tag: int, payload: bytes, offset: int) -> str:
+        plan = plans.get(tag)
+        if plan is None:
+            text = f'"tag": {tag}, "kind": null, "payload": {of_bytes(payload)}'
+        else:
+            try:
+                text = plan.text(payload, offset)
+            except MalformedEvent as error:
+                errors.append(error)
+                text = f'"tag": {tag}, "kind": null, "payload": {of_bytes(payload)}'
+        return f'{{"seq": {seq}, "time": {time}, {text}}}'
+
+    return line

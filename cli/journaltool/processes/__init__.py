@@ -1,0 +1,1 @@
+"""Processes that run guests: find them, signal them and wait for their end."""

@@ -1,0 +1,96 @@
+"""Any sink with any source as one journal, and one journal as a sink and a source."""
+
+from collections.abc import Container, Iterator
+from typing import Protocol
+
+from journal.adapters.protocols import Shape, Sink, Source, Through
+from journal.format.frame import Frame
+
+
+class Both(Sink, Source, Protocol):
+    """A journal that can be written and read."""
+
+
+class Recombined(Through):
+    """Writes to ``sink`` and reads from ``source``, which need not know of one another."""
+
+    def __init__(self, sink: Sink, source: Source) -> None:
+        super().__init__(sink)
+        self.source = source
+
+    def frames(
+        self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
+    ) -> Iterator[Frame]:
+        """Give what the source has."""
+        return self.source.frames(start, stop=stop, tags=tags)
+
+    def __exit__(self, *how: object) -> None:
+        try:
+            super().__exit__(*how)  # type: ignore[arg-type]
+        finally:
+            self.source.close()
+
+    def close(self) -> None:
+        """Close both, the sink first."""
+        try:
+            self.inner.close()
+        finally:
+            self.source.close()
+
+
+def split(journal: Both) -> tuple[Sink, Source]:
+    """The two halves of a journal; it is closed when both are."""
+    halves = _Halves(journal)
+    return _SinkHalf(halves), _SourceHalf(halves)
+
+
+class _Halves:
+    """A journal, and which of its halves are open."""
+
+    def __init__(self, journal: Both) -> None:
+        self.journal = journal
+        self._open = {"sink", "source"}
+
+    def close(self, half: str) -> None:
+        """One half is not needed any more."""
+        if half in self._open:
+            self._open.remove(half)
+            if not self._open:
+                self.journal.close()
+            elif half == "sink":
+                self.journal.flush()
+
+
+class _SinkHalf(Through):
+    """The half that is written."""
+
+    def __init__(self, halves: _Halves) -> None:
+        super().__init__(halves.journal)
+        self._halves = halves
+
+    def __enter__(self) -> "_SinkHalf":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write no more; what was written is there to be read."""
+        self._halves.close("sink")
+
+
+class _SourceHalf(Shape):
+    """The half that is read."""
+
+    def __init__(self, halves: _Halves) -> None:
+        self._halves = halves
+
+    def frames(
+        self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
+    ) -> Iterator[Frame]:
+        """Give what the journal has."""
+        return self._halves.journal.frames(start, stop=stop, tags=tags)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._halves.close("source")

@@ -1,0 +1,120 @@
+"""The blocks of a journal, gone through several times: later only those that matter are read."""
+
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from journal.compaction import event_classes as kinds
+from journal.errors import JournalError
+from journal.events.snapshots import DescriptorPositions
+from journal.events.streams import StreamOpened
+from journal.format.block import Block, read_header
+from journal.fs.byte_source import Source
+from journal.log import block_table as seek
+from journal.log import scan as log
+from journal.log.segment_files import Files
+from journal.rewrite.bit_repair import Progress, Watched
+
+JUDGED, PLAYED, STAGED, STAYING = 1, 2, 4, 8
+"""What a block has: events that are judged, others that are played with them, parts of snapshots,
+and others that may stay."""
+_PLAYED = (
+    (kinds.PLAYED - kinds.JUDGED) | kinds.LANDMARKS | {DescriptorPositions.tag, StreamOpened.tag}
+)
+_OTHERS = kinds.KNOWN - kinds.JUDGED - kinds.STAGED - kinds.CONSUMED
+
+Wish = Callable[[int, int, int], bool]
+"""Whether a block is to be read: what it has, its first number, and the one behind its last."""
+
+
+def _all(marks: int, start: int, stop: int) -> bool:
+    return True
+
+
+class Changed(JournalError):
+    """A journal was not the same when it was looked at again."""
+
+
+class Blocks:
+    """The blocks that have events, as they were found when all were looked at first.
+
+    > Why not walk again? Where they stand is known, and what the headers are that stand there: a
+    block that is not read costs nothing then, and one that is read no look at those around it.
+    """
+
+    def __init__(self, path: Path, report: Progress) -> None:
+        self._path = path
+        self._report = report
+        self._segments: list[log.Segment] = []
+        self._counts: list[int] = []  # of blocks, by segment
+        self._firsts, self._stops = array("Q"), array("Q")
+        self._marks = bytearray()
+        self._offsets, self._hashes = array("Q"), array("Q")
+        self._ends = array("Q")  # in the bytes of all files
+        self._size = 0
+
+    def look(self) -> Iterator[Block]:
+        """Give all, for the first time. Raises a FormatError where anything is damaged."""
+        end = 0
+
+        def report(what: str, done: int, size: int) -> None:
+            nonlocal end
+            end, self._size = done, size
+            self._report(what, done, size)
+
+        with closing(Files(self._path)) as files:
+            for item in Watched(files, report, "looking").items():
+                if isinstance(item, log.Damage):
+                    raise item.error()
+                if isinstance(item, log.Segment):
+                    self._segments.append(item)
+                    self._counts.append(0)
+                elif isinstance(item, log.Placed) and item.header.frame_count:
+                    block = Block(item.header, item.body, item.first_seq, item.offset)
+                    self._note(block, end)
+                    yield block
+
+    def _note(self, block: Block, end: int) -> None:
+        self._counts[-1] += 1
+        self._firsts.append(block.first_seq)
+        self._stops.append(block.last_seq + 1)
+        self._marks.append(_marks_of(block))
+        self._offsets.append(block.offset)
+        self._hashes.append(block.header.hash)
+        self._ends.append(end)
+
+    def again(self, what: str, wish: Wish = _all) -> Iterator[Block]:
+        """Give those that are wished for; nothing is told without what.
+
+        Raises a DamagedJournal where one is damaged by now, and Changed where another stands.
+        """
+        at = 0
+        with closing(Files(self._path)) as files:
+            for place, count in zip(self._segments, self._counts, strict=True):
+                source = files.open(place.name)
+                for number in range(at, at + count):
+                    if wish(self._marks[number], self._firsts[number], self._stops[number]):
+                        yield self._read(source, place, number)
+                        if what:
+                            self._report(what, self._ends[number], self._size)
+                at += count
+        if what and at:
+            self._report(what, self._size, self._size)
+
+    def _read(self, source: Source | None, place: log.Segment, number: int) -> Block:
+        offset = self._offsets[number]
+        if source is not None:
+            header = read_header(source, offset, place.header.salt, offset - place.offset)
+            if header is not None and header.hash == self._hashes[number]:
+                return seek.block_at(source, seek.Spot(place, header, offset), verify=True)
+        raise Changed(f"{self._path} has changed since it was looked at")
+
+
+def _marks_of(block: Block) -> int:
+    tags = set(block.tags)
+    is_strange = not tags <= kinds.KNOWN
+    marks = JUDGED * (not tags.isdisjoint(kinds.JUDGED))
+    marks |= PLAYED * (is_strange or not tags.isdisjoint(_PLAYED))
+    marks |= STAGED * (not tags.isdisjoint(kinds.STAGED))
+    return marks | STAYING * (is_strange or not tags.isdisjoint(_OTHERS))

@@ -1,0 +1,1 @@
+"""Liveness analysis: which events the kept states of a journal depend on."""

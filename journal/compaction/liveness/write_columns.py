@@ -1,0 +1,43 @@
+"""Columns of writes out of their payloads: made to be compiled, and of no use where it is not."""
+
+from typing import Final
+
+from librt.strings import BytesWriter, read_i32_le, read_i64_le, write_i64_le
+from mypy_extensions import i64
+
+from journal.replay.effects.descriptors import POSITION_MAX
+
+_HEAD_SIZE: Final = 17  # constants for the compiler, which looks names of other modules up
+_POSITION_MAX: Final = (1 << 63) - 1
+assert _POSITION_MAX == POSITION_MAX
+
+Columns = tuple[list[int], bytes, bytes, bytes]
+"""Descriptors; where each write begins and stops, in 8 bytes of this machine; and a 1 for each
+behind which the next does not begin where it stops."""
+
+
+def columns_of(raw: bytes, begins: list[int], ends: list[int]) -> Columns | None:
+    """What FileDescriptorWrites write; None where one of them is not as plain as most are.
+
+    Their payloads are in ``raw``, from ``begins`` to before ``ends``.
+    """
+    fds: list[int] = []
+    starts, stops, leaps = BytesWriter(), BytesWriter(), BytesWriter()
+    before: i64 = -1
+    number: i64 = 0
+    while number < len(begins):
+        at: i64 = begins[number]
+        size: i64 = ends[number] - at - _HEAD_SIZE
+        if size < 1 or size != i64(read_i32_le(raw, at + 13)):
+            return None
+        start: i64 = read_i64_le(raw, at + 4)
+        if raw[at + 12] > 1 or start < 0 or start > _POSITION_MAX - size:
+            return None
+        fds.append(i64(read_i32_le(raw, at)) & 0xFFFFFFFF)
+        write_i64_le(starts, start)
+        write_i64_le(stops, start + size)
+        if before >= 0:
+            leaps.append(1 if start != before else 0)
+        before = start + size
+        number += 1
+    return fds, starts.getvalue(), stops.getvalue(), leaps.getvalue()

@@ -1,0 +1,1 @@
+"""Merging of intermediate snapshots into the kept snapshots that follow them."""

@@ -1,0 +1,169 @@
+"""Pages that a compacted journal has already: each is given once, and named from then on.
+
+What the source named is looked up there first: what it led to may go, or get another number.
+"""
+
+import os
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from xxhash import xxh3_64_intdigest
+
+from journal.compaction.output import Row
+from journal.errors import MalformedEvent
+from journal.events import codec
+from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
+from journal.format.block import Block
+from journal.fs import atomic_file as durable
+from journal.log.segment_writer import no_room
+from journal.pages import Resolver
+from journal.pages.deduplication import named, whole_in
+
+POOL_COUNT_MAX = 1 << 18
+"""Pages that are known: the last of them. Merged ones stand in a file, of 1 GiB at most."""
+_TAG = MemoryPages.tag
+
+
+class Pool:
+    """Pages that were written, by the hashes of their bytes.
+
+    ``read`` gives the bytes of those that stand in the source; the others are kept in a file
+    without a name. Where there is no room for that, no more are.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        read: Callable[[int, int], bytes | None],
+        digest: Callable[[bytes], int] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._read_source = read
+        self._digest = digest or xxh3_64_intdigest
+        self._file = -1
+        self._is_full = False
+        self._slots: dict[int, int] = {}
+        self._hashes, self._seqs, self._places = array("Q"), array("Q"), array("H")
+        self._is_kept = bytearray()
+        self._next = 0
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def find(self, at: tuple[int, int], page: bytes, *, stands: bool) -> tuple[int, int] | None:
+        """Where these bytes were written; if nowhere, they are now, as this event and index.
+
+        Whether the same page ``stands`` there in the source, too, says where its bytes are.
+        """
+        hashed = self._digest(page)
+        slot = self._slots.get(hashed)
+        if slot is None:
+            self._put(hashed, at, page, stands=stands)
+            return None
+        if self._read(slot) != page:
+            return None
+        return self._seqs[slot], self._places[slot]
+
+    def _put(self, hashed: int, at: tuple[int, int], page: bytes, *, stands: bool) -> None:
+        slot = self._next
+        if not stands and not self._keep(slot, page):
+            return
+        if slot < len(self._hashes):
+            old = self._hashes[slot]
+            if self._slots.get(old) == slot:
+                del self._slots[old]
+            self._hashes[slot], self._is_kept[slot] = hashed, not stands
+            self._seqs[slot], self._places[slot] = at
+        else:
+            self._hashes.append(hashed)
+            self._is_kept.append(not stands)
+            self._seqs.append(at[0])
+            self._places.append(at[1])
+        self._slots[hashed] = slot
+        self._next = (slot + 1) % POOL_COUNT_MAX
+
+    def _keep(self, slot: int, page: bytes) -> bool:
+        """Keep the bytes of a page; whether there was room."""
+        if self._is_full:
+            return False
+        try:
+            if self._file < 0:
+                path = durable.temporary_beside(self._folder / "pool")
+                self._file = durable.create(path)
+                path.unlink()
+            self._is_full = os.pwrite(self._file, page, slot * PAGE_SIZE) < PAGE_SIZE
+        except OSError as error:
+            if not no_room(error):
+                raise
+            self._is_full = True
+        return not self._is_full
+
+    def _read(self, slot: int) -> bytes | None:
+        if self._is_kept[slot]:
+            return os.pread(self._file, PAGE_SIZE, slot * PAGE_SIZE)
+        return self._read_source(self._seqs[slot], self._places[slot])
+
+
+class Naming:
+    """Gives events of memory as they are to be written, in the order of their numbers.
+
+    A context manager. ``resolver`` looks up what events of the source name; files stand in
+    ``folder``.
+    """
+
+    def __init__(self, resolver: Resolver, folder: Path) -> None:
+        self._resolver = resolver
+        self._pool = Pool(folder, resolver.page)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    def changed(self, block: Block) -> dict[int, bytes]:
+        """The payloads of a block's events that are not written as they are, by index."""
+        found: dict[int, bytes] = {}
+        if _TAG in block.tags:
+            for index in block.select({_TAG}):
+                before = block.payload(index)
+                payload = self.payload(block.seq(index), before)
+                if payload is not before:
+                    found[index] = payload
+        return found
+
+    def row(self, row: Row, *, is_merged: bool = False) -> Row:
+        """An event as it is written; one that is not as in the source ``is_merged``."""
+        if row.tag != _TAG:
+            return row
+        return row._replace(payload=self.payload(row.seq, row.payload, is_merged=is_merged))
+
+    def payload(self, seq: int, payload: bytes, *, is_merged: bool = False) -> bytes:
+        """The payload that event number ``seq``, one of memory, is written with.
+
+        What nobody could look up, nobody can: it stays.
+        """
+        try:
+            event = codec.decode(_TAG, payload)
+            assert isinstance(event, MemoryPages)
+            whole = self._resolver.event(seq, event)
+            if PageKind.WHOLE not in whole.kinds:
+                return payload
+            pages = [(place, bytes(page)) for place, page in whole_in(whole)]
+        except MalformedEvent:
+            return payload
+        matches = []
+        for place, page in pages:
+            stands = not is_merged and event.kinds[place] == PageKind.WHOLE
+            stood = self._pool.find((seq, place), page, stands=stands)
+            if stood is not None:
+                matches.append((place, stood))
+        if whole is event and not matches:
+            return payload
+        after = codec.encode(named(seq, whole, matches))
+        return payload if after == payload else after

@@ -1,0 +1,1 @@
+"""Access to the linear memory of a guest from outside the guest."""

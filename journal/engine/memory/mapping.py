@@ -1,0 +1,77 @@
+"""Ranges of this process's memory: reserved, and mapped privately over what was there."""
+
+import ctypes
+import mmap
+import os
+
+from journal.engine.memory.dirty_pages import PAGE_SIZE
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_mmap = _libc.mmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int64,
+]
+_munmap = _libc.munmap
+_munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+_FAILED = ctypes.c_void_p(-1).value
+_FIXED = 0x10
+_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
+_READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+
+
+def map_over(address: int, size: int, fd: int, offset: int) -> None:
+    """Let ``size`` bytes at ``address`` be those of a file; what is written stays private.
+
+    The range must be one that nothing else needs: what was there is gone.
+    """
+    if size:
+        _mapped(address, size, mmap.MAP_PRIVATE | _FIXED, fd, offset)
+
+
+def _mapped(address: int, size: int, flags: int, fd: int, offset: int) -> int:
+    assert not (address | size | offset) % PAGE_SIZE, "only whole pages are mapped"
+    found: int = _mmap(address, size, _READ_WRITE, flags, fd, offset)
+    if found == _FAILED:
+        error = ctypes.get_errno()
+        raise OSError(error, f"mmap: {os.strerror(error)}")
+    return found
+
+
+class Mirror:
+    """A memory as it was at its last snapshot: zeros, until pages are put; a context manager.
+
+    Room is taken by pages that are not zeros alone.
+    """
+
+    def __init__(self, size_max: int) -> None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+        self.address = _mapped(0, size_max, flags, -1, 0)
+        self._size = size_max
+        array = (ctypes.c_ubyte * size_max).from_address(self.address)
+        self._view = memoryview(array).cast("B")
+
+    def show(self, size: int, fd: int, offset: int) -> None:
+        """Have what stands in a file, up to ``size``."""
+        map_over(self.address, size, fd, offset)
+
+    def page(self, number: int) -> bytes:
+        """The bytes of a page."""
+        return self._view[number * PAGE_SIZE : (number + 1) * PAGE_SIZE].tobytes()
+
+    def put(self, number: int, page: bytes) -> None:
+        """Let a page be these bytes."""
+        self._view[number * PAGE_SIZE : (number + 1) * PAGE_SIZE] = page
+
+    def close(self) -> None:
+        """Give the room back."""
+        if self._size:
+            self._view.release()
+            _munmap(self.address, self._size)
+            self._size = 0

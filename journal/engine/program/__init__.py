@@ -1,0 +1,1 @@
+"""The guest module: load, instrument, compile and cache it."""

@@ -1,0 +1,1 @@
+"""Bindings to wasmtime's C API, and the parts of a running instance."""

@@ -1,0 +1,145 @@
+"""The globals and tables of an instance: read and written as bits, through wasmtime's C layer.
+
+The comfortable API knows neither vectors nor which function an element of a table is.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import wasmtime
+from wasmtime import _ffi
+
+from journal.engine.wasm.state_exports import Global
+from journal.errors import EngineError
+from journal.events.threads import TABLE_NULL
+
+_TYPE_CODES = {"i32": 0x7F, "i64": 0x7E, "f32": 0x7D, "f64": 0x7C, "v128": 0x7B}
+_KINDS = {0x7F: 0, 0x7E: 1, 0x7D: 2, 0x7C: 3, 0x7B: 4}
+_SIZES = {0x7F: 4, 0x7E: 8, 0x7D: 4, 0x7C: 8, 0x7B: 16}
+_BITS_SIZE = 16
+_FUNCREF, _EXTERNREF = 5, 6
+
+GlobalValue = tuple[int, int, bytes]
+"""Index, type and bits, as GlobalsSet has them."""
+
+
+class Globals:
+    """The mutable globals of an instance that are numbers."""
+
+    def __init__(self, store: Any, exports: Any, names: Sequence[Global]) -> None:
+        self._store = store
+        self._all = [
+            (one.number, _TYPE_CODES[one.kind], exports[one.name]._global)
+            for one in names
+            if one.kind in _TYPE_CODES
+        ]
+        self._raw: Any = _ffi.wasmtime_val_t()
+        self._bits = ctypes.addressof(self._raw.of)
+
+    def read(self) -> tuple[GlobalValue, ...]:
+        """The values of all."""
+        found = []
+        for index, code, raw_global in self._all:
+            ctypes.memset(self._bits, 0, _BITS_SIZE)
+            _ffi.wasmtime_global_get(
+                self._store._context(), ctypes.byref(raw_global), ctypes.byref(self._raw)
+            )
+            bits = ctypes.string_at(self._bits, _SIZES[code])
+            found.append((index, code, bits.ljust(_BITS_SIZE, b"\0")))
+        return tuple(found)
+
+    def write(self, values: Sequence[GlobalValue]) -> None:
+        """Give them values; raises EngineError unless these are the globals that there are."""
+        if [value[:2] for value in values] != [one[:2] for one in self._all]:
+            raise EngineError("the snapshot's globals are not those of the module")
+        for (_, code, bits), (_, _, raw_global) in zip(values, self._all, strict=True):
+            self._raw.kind = _KINDS[code]
+            ctypes.memmove(self._bits, bits, _BITS_SIZE)
+            error = _ffi.wasmtime_global_set(
+                self._store._context(), ctypes.byref(raw_global), ctypes.byref(self._raw)
+            )
+            if error:
+                raise wasmtime.WasmtimeError._from_ptr(error)
+
+
+def _null_kind_of(type_: Any) -> int:
+    return _FUNCREF if str(type_.element) == "funcref" else _EXTERNREF
+
+
+class Tables:
+    """The tables of functions of an instance: an element is the index of a function."""
+
+    def __init__(
+        self, store: Any, exports: Any, tables: Sequence[str], functions: Sequence[str]
+    ) -> None:
+        self._store = store
+        self._tables = [exports[name]._table for name in tables]
+        self._null_kinds = [_null_kind_of(exports[name].type(store)) for name in tables]
+        self._functions = [exports[name]._func for name in functions]
+        self._index_of = {bytes(one): index for index, one in enumerate(self._functions)}
+        self._raw: Any = _ffi.wasmtime_val_t()
+        self._reference = ctypes.addressof(self._raw.of)
+        self._reference_size = ctypes.sizeof(_ffi.wasmtime_func_t)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def read(self, table: int) -> list[int]:
+        """The elements of a table; raises EngineError for one that is no function of the module."""
+        raw, context = self._tables[table], self._store._context()
+        size = _ffi.wasmtime_table_size(context, ctypes.byref(raw))
+        return [self._element(context, raw, at) for at in range(size)]
+
+    def _element(self, context: Any, table: Any, at: int) -> int:
+        ctypes.memset(self._reference, 0, self._reference_size)
+        _ffi.wasmtime_table_get(context, ctypes.byref(table), at, ctypes.byref(self._raw))
+        found = ctypes.string_at(self._reference, self._reference_size)
+        if not any(found[:8]):  # no store: there is no function
+            return TABLE_NULL
+        if self._raw.kind != _FUNCREF or found not in self._index_of:
+            raise EngineError(f"element {at} of a table is no function of the module")
+        return self._index_of[found]
+
+    def write(self, table: int, functions: Sequence[int]) -> None:
+        """Give a table elements, and grow it for them; raises EngineError for what cannot be."""
+        if table >= len(self._tables):
+            raise EngineError(f"the module has no table {table}")
+        raw, context = self._tables[table], self._store._context()
+        size = _ffi.wasmtime_table_size(context, ctypes.byref(raw))
+        if size > len(functions):
+            raise EngineError(f"table {table} has {size} elements, and {len(functions)} are given")
+        self._put(TABLE_NULL, self._null_kinds[table])
+        before = ctypes.c_uint64()
+        self._check(
+            _ffi.wasmtime_table_grow(
+                context,
+                ctypes.byref(raw),
+                len(functions) - size,
+                ctypes.byref(self._raw),
+                ctypes.byref(before),
+            )
+        )
+        for at, function in enumerate(functions):
+            self._put(function, self._null_kinds[table])
+            self._check(
+                _ffi.wasmtime_table_set(context, ctypes.byref(raw), at, ctypes.byref(self._raw))
+            )
+
+    def _put(self, function: int, null_kind: int) -> None:
+        """Let the raw value be a function, or what an empty element is."""
+        ctypes.memset(self._reference, 0, self._reference_size)
+        self._raw.kind = null_kind if function == TABLE_NULL else _FUNCREF
+        if function == TABLE_NULL:
+            return
+        if function >= len(self._functions):
+            raise EngineError(f"the module has no function {function}")
+        ctypes.memmove(
+            self._reference,
+            ctypes.addressof(self._functions[function]),
+            self._reference_size,
+        )
+
+    def _check(self, error: Any) -> None:
+        if error:
+            raise EngineError(str(wasmtime.WasmtimeError._from_ptr(error)).strip())

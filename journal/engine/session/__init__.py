@@ -1,0 +1,1 @@
+"""One run of a guest: record, resume, replay and verify it."""

@@ -1,0 +1,268 @@
+"""Running guests from Python: record one, or resume one from its journal."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from journal.engine.configuration import PAGE_SIZE, Configuration, Snapshots, Stacks
+from journal.engine.program import module as modules
+from journal.engine.program import variant as forms
+from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
+from journal.engine.program.prepared import prepare
+from journal.engine.program.variant import Note
+from journal.engine.session import preamble as identities
+from journal.engine.session.process import Keeper, Process
+from journal.engine.session.recorded_run import Discard, Recording, deliver_rest, owed
+from journal.engine.session.recorder import Input, Output, Recorder, Run, StrPath, connect
+from journal.engine.session.resume_plan import Choice, choose
+from journal.engine.wasi.filesystem.mounts import HostMount, MemoryMount, Placed
+from journal.engine.wasi.stdio.delivery import settle, terminals_in
+from journal.engine.wasi.stdio.outbox import STDIN, Durability, InFlight, Outlet
+from journal.engine.wasi.stdio.stdin import Interrupter
+from journal.errors import JournalError, NotResumable, OptionError
+from journal.events.process import Level
+from journal.events.streams import TargetKind
+from journal.log.appender import Roll
+from journal.log.reader import Reader
+from journal.log.writer import Writer
+from journal.operations.fork import fork
+from journal.snapshots.catalog import snapshots_of
+
+if TYPE_CHECKING:
+    from journal.compaction import Upkeep
+    from journal.pages.page_index import PageIndex
+
+
+def _unheard(text: str) -> None:
+    """Nobody listens."""
+
+
+def record(
+    module: bytes | StrPath,
+    path: StrPath,
+    *,
+    args: Sequence[str | bytes] = (),
+    env: Mapping[str, str] | None = None,
+    mounts: Iterable[HostMount | MemoryMount] | None = None,
+    copies: Iterable[Placed] = (),
+    stdin: Input = None,
+    stdout: Output = None,
+    stderr: Output = None,
+    durability: Durability = Durability.OUTPUT,
+    level: Level = Level.FULL,
+    embed: bool = True,
+    configuration: Configuration | None = None,
+    cache: Path | None = None,
+    roll: Roll | None = None,
+    network: bool = False,
+    snapshots: Snapshots | None = None,
+    upkeep: "Upkeep | None" = None,
+    note: Note = _unheard,
+) -> Recorder:
+    """A new run of ``module``, recorded in a new journal at ``path``.
+
+    ``args`` are the program's arguments, its own name first. ``mounts`` are its directories: by
+    default one in memory, ``/``; ``copies`` are put there before it starts. ``stdin`` is bytes, a
+    file or a descriptor, or nothing: then it is fed by :meth:`Recorder.feed`. ``stdout`` and
+    ``stderr`` are files or descriptors, or captured. ``cache`` is where compiled modules are kept.
+    With ``roll`` the journal is a directory of segments; with ``network`` the guest may have
+    sockets. ``upkeep`` says when the journal is compacted. Raises ``ModuleRefused``,
+    ``OptionError``, and ``StorageError`` where the disk fails.
+    """
+    wanted = snapshots or Snapshots()
+    _check(wanted, upkeep)
+    settings = configuration or Configuration()
+    # the memory that holds the stack counts among the guest's
+    roomy = settings.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE
+    wished = wanted if roomy else replace(wanted, stacks=Stacks.NEVER)
+    form = forms.form_to_record(modules.load(module), wished, cache, note)
+    settings = replace(settings, instrumentation=form.made_by)
+    program = prepare(form, settings, cache)
+    streams = connect(stdin, stdout, stderr)
+    interrupter = Interrupter()
+    writer = Writer(path, publish=False, roll=roll)
+    with _letting_go(writer, interrupter):
+        identity = identities.write(
+            writer,
+            form.original,
+            settings,
+            arguments=[_bytes(argument) for argument in args] or [b"program"],
+            environment=[f"{name}={value}".encode() for name, value in (env or {}).items()],
+            mounts=list(mounts) if mounts is not None else [MemoryMount("/")],
+            placed=list(copies),
+            level=level,
+            embed=embed,
+            instrumented=form.instrumented if embed or level is Level.STATE else b"",
+        )
+        process = Process(
+            program,
+            identity,
+            writer,
+            outlets=streams.outlets,
+            stdin=streams.source,
+            interrupter=interrupter,
+            durability=durability,
+            terminals=streams.terminals,
+            network=network,
+            snapshots=wanted,
+            pages=_index(path, wanted, cache),
+        )
+        process.begin_session()
+        writer.publish()
+        run = Run(process, settings.native_stack_size)
+        return Recorder(writer, streams, interrupter, run=run, upkeep=upkeep, note=note)
+
+
+def _check(snapshots: Snapshots, upkeep: "Upkeep | None") -> None:
+    if snapshots.page_index and upkeep is not None and upkeep.is_wished:
+        raise OptionError("what a page index names may go when a journal is compacted as it grows")
+
+
+def _index(path: StrPath, snapshots: Snapshots, cache: Path | None) -> "PageIndex | None":
+    """What knows the pages of a journal, if it is asked for."""
+    if not snapshots.page_index:
+        return None
+    from journal.pages.page_index import PageIndex
+    from journal.pages.user_key import key_at  # most runs need none of it
+
+    key = key_at(None if cache is None else cache.parent / "pages.key")
+    return PageIndex(path, key=key)
+
+
+@contextmanager
+def _letting_go(writer: Writer, interrupter: Interrupter) -> Iterator[None]:
+    """Close what no recorder will close, if there is an error."""
+    try:
+        yield
+    except BaseException:
+        with suppress(JournalError):
+            writer.close()
+        interrupter.close()
+        raise
+
+
+def resume(
+    path: StrPath,
+    *,
+    module: bytes | StrPath | None = None,
+    moved: Mapping[str, str] | None = None,
+    stdin: Input = None,
+    stdout: Output = None,
+    stderr: Output = None,
+    durability: Durability = Durability.OUTPUT,
+    in_flight: InFlight = InFlight.REPEAT,
+    memory_size_max: int | None = None,
+    cache: Path | None = None,
+    network: bool = False,
+    snapshots: Snapshots | None = None,
+    upkeep: "Upkeep | None" = None,
+    at: int | None = None,
+    into: StrPath | None = None,
+    reexecute: bool = False,
+    note: Note = _unheard,
+) -> Recorder:
+    """The run of the journal at ``path``, from where the journal ends.
+
+    The guest has the state of the newest snapshot that can be had, is replayed from there to the
+    end, and goes on live; without one, or with ``reexecute``, it is replayed from its start. A
+    program that had ended has its outcome at once. With ``into`` it goes on in a new journal, whose
+    beginning is all up to event ``at`` (or up to the newest snapshot), and ``path`` stays as it is.
+    ``module`` is needed only where the journal does not hold it; ``moved``
+    says where directories of the host are now, by their names in the guest, if not where they were.
+    ``memory_size_max`` refuses a journal whose guest may have more. ``upkeep`` says when the
+    journal is compacted. With ``network`` the guest may
+    have sockets, and those that it had are made again. Raises ``NotResumable``,
+    ``ModuleMismatch``, ``EngineMismatch``, and ``JournalLocked`` while another process runs it.
+    """
+    _check(snapshots or Snapshots(), upkeep)
+    if not Path(path).exists():
+        raise OptionError(f"{path} does not exist: there is no journal to resume")
+    if at is not None or into is not None:
+        path = _forked(path, at, into)
+    interrupter = Interrupter()
+    writer = Writer(path)
+    with _letting_go(writer, interrupter):
+        recording = Recording(writer.path, writer.next_seq)
+        streams = connect(stdin, stdout, stderr, recording.histories[STDIN])
+        delivered = settle(streams.outlets, recording.histories, recording.writes, in_flight)
+
+        def run(keeper: Keeper, outlets: dict[int, Outlet]) -> Run:
+            identity = recording.identity
+            identities.check_engine(identity, memory_size_max)
+            chosen = choose(
+                recording,
+                identities.module_of(identity, module),
+                Choice(snapshots or Snapshots(), cache, note, reexecute=reexecute),
+            )
+            settings = replace(identity.configuration, instrumentation=chosen.form.made_by)
+            start, begins = chosen.start, recording.first_seq
+            if start is not None:
+                begins = start.info.seq + 1
+                start.owe = lambda state: owed(recording, begins, state.outbox, outlets)
+            process = Process(
+                prepare(chosen.form, settings, cache),
+                identity,
+                keeper,
+                outlets=outlets,
+                stdin=streams.source,
+                interrupter=interrupter,
+                durability=durability,
+                recorded=recording.batches(begins),
+                delivered=delivered,
+                moved=moved,
+                terminals=terminals_in(recording.histories),
+                network=network,
+                snapshots=snapshots,
+                pages=pages if keeper is writer else None,
+                fired={info.trigger for info in recording.snapshots},
+                start=start,
+            )
+            return Run(process, settings.native_stack_size)
+
+        pages: PageIndex | None = None
+        if recording.ended is None:
+            pages = _index(path, snapshots or Snapshots(), cache)
+            if pages is not None:
+                pages.open()
+            live = run(writer, streams.outlets)
+            live.process.mounts.check_hosts()
+            return Recorder(
+                writer,
+                streams,
+                interrupter,
+                run=live,
+                reader=recording.reader,
+                upkeep=upkeep,
+                note=note,
+            )
+        deliver_rest(writer, streams.outlets, delivered, recording.writes(), interrupter)
+        nowhere = {stream: Outlet(TargetKind.CAPTURED) for stream in streams.outlets}
+        return Recorder(
+            writer,
+            streams,
+            interrupter,
+            ended=recording.ended,
+            replay=lambda: run(Discard(), nowhere),
+            reader=recording.reader,
+            upkeep=upkeep,
+        )
+
+
+def _forked(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:
+    """A new journal that begins as another one did."""
+    if into is None:
+        raise OptionError("a run goes on from another place in a new journal: say where")
+    if at is None:
+        with Reader(path) as reader:
+            found = [info.seq for info in snapshots_of(reader, counted=False) if info.resumable]
+        if not found:
+            raise NotResumable(f"{path} has no snapshot that can be resumed")
+        at = found[-1]
+    fork(path, into, upto=at)
+    return into
+
+
+def _bytes(argument: str | bytes) -> bytes:
+    return argument if isinstance(argument, bytes) else argument.encode()

@@ -1,0 +1,274 @@
+"""How a journal begins: what is run, so that the journal alone can be resumed elsewhere."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from journal._version import VERSION
+from journal.engine.configuration import (
+    ENGINE,
+    HOST_REVISION,
+    Configuration,
+    configuration_of,
+    platform,
+)
+from journal.engine.program.module import MODULE_SIZE_MAX, Module, load
+from journal.engine.runtime import bindings as seam
+from journal.engine.wasi.filesystem.mounts import (
+    HostMount,
+    MemoryMount,
+    Placed,
+    mount_events,
+    placed_events,
+)
+from journal.errors import EngineMismatch, ModuleMismatch, ModuleRefused, NotResumable
+from journal.events import codec
+from journal.events.core import ProcessExit
+from journal.events.definition import Event
+from journal.events.paths import FilePlaced
+from journal.events.process import (
+    InstrumentedPart,
+    Level,
+    ModulePart,
+    Mount,
+    ProcessStart,
+    ProcessTrap,
+    SessionStart,
+)
+from journal.events.streams import StreamDelivered, StreamOpened
+from journal.format.block import Block
+from journal.log.writer import Writer
+
+PART_SIZE = 1 << 20
+Part = TypeVar("Part", ModulePart, InstrumentedPart)
+
+_PREAMBLE = frozenset(
+    cls.tag for cls in (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
+)
+#: What is looked up before a resume, without replaying.
+LANDMARKS = frozenset(cls.tag for cls in (ProcessExit, ProcessTrap, StreamOpened, StreamDelivered))
+
+
+@dataclass(slots=True)
+class Identity:
+    """What a journal says before the guest starts; ``placed`` with times in µs, and numbers.
+
+    ``instrumented`` gives the instrumented module, where the journal has it.
+    """
+
+    start: ProcessStart
+    configuration: Configuration
+    module: Module | None
+    instrumented: Callable[[], bytes] | None = None
+    mounts: list[Mount] = field(default_factory=list)
+    placed: list[tuple[FilePlaced, int, int]] = field(default_factory=list)
+
+
+def write(
+    writer: Writer,
+    module: Module,
+    configuration: Configuration,
+    *,
+    arguments: Sequence[bytes],
+    environment: Sequence[bytes],
+    mounts: Sequence[HostMount | MemoryMount],
+    placed: Sequence[Placed],
+    level: Level,
+    embed: bool,
+    instrumented: bytes = b"",
+) -> Identity:
+    """Begin a journal; with ``instrumented``, it has that module too."""
+    if not embed and not module.path:
+        raise NotResumable("a module given as bytes has no path: it must be embedded")
+    start = ProcessStart(
+        module_hash=module.hash,
+        module_size=len(module.data),
+        module_path=module.path,
+        embedded=embed,
+        arguments=tuple(arguments),
+        environment=tuple(environment),
+        level=level,
+        engine=ENGINE,
+        engine_version=seam.VERSION,
+        journal_version=VERSION,
+        host_revision=HOST_REVISION,
+        platform=platform(),
+        configuration=configuration.pairs(),
+        realtime=time.time_ns(),
+    )
+    identity = Identity(
+        start,
+        configuration,
+        module,
+        (lambda: instrumented) if instrumented else None,
+        mount_events(mounts),
+    )
+    events: list[Event] = [start]
+    if embed:
+        events += _parts(module.data, ModulePart)
+    events += _parts(instrumented, InstrumentedPart)
+    for event in (*events, *identity.mounts):
+        writer.append(event)
+    for file in placed_events(placed):
+        seq = writer.append(file)
+        identity.placed.append((file, writer.time, seq))
+    return identity
+
+
+def _parts(data: bytes, kind: type[Part]) -> Iterator[Part]:
+    for offset in range(0, len(data), PART_SIZE):
+        yield kind(offset=offset, data=data[offset : offset + PART_SIZE])
+
+
+def session_start(monotonic: int) -> SessionStart:
+    """The event of a session that begins now."""
+    return SessionStart(
+        realtime=time.time_ns(),
+        monotonic=monotonic,
+        engine_version=seam.VERSION,
+        journal_version=VERSION,
+        platform=platform(),
+    )
+
+
+class _Parts:
+    """A module in the blocks of a journal: put together when it is asked for."""
+
+    def __init__(self, kind: type[ModulePart] | type[InstrumentedPart]) -> None:
+        self._tag = kind.tag
+        self._blocks: list[Block] = []
+        self._size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._blocks)
+
+    def take(self, block: Block) -> None:
+        """A block that has parts of it; raises ``NotResumable`` where they are too many."""
+        if self._tag in block.tags:
+            self._blocks.append(block)
+            self._size += block.header.size
+            if self._size > MODULE_SIZE_MAX:
+                raise NotResumable(f"the journal's module has more than {MODULE_SIZE_MAX} bytes")
+
+    def joined(self) -> bytes:
+        """The bytes; raises ``NotResumable`` where they are not all there."""
+        data = bytearray()
+        for block in self._blocks:
+            for index in block.select((self._tag,)):
+                part = codec.decode(self._tag, block.payload(index), block.offset)
+                assert isinstance(part, ModulePart | InstrumentedPart)
+                if part.offset != len(data) or len(data) + len(part.data) > MODULE_SIZE_MAX:
+                    seq = block.seq(index)
+                    raise NotResumable(f"the module's part {seq} does not follow the one before")
+                data += part.data
+        return bytes(data)
+
+
+def read(blocks: Iterator[Block]) -> tuple[Identity, int]:
+    """What a journal begins with, and the number of what is behind it; raises ``NotResumable``."""
+    identity: Identity | None = None
+    parts = {kind.tag: _Parts(kind) for kind in (ModulePart, InstrumentedPart)}
+    for block in blocks:
+        for each in parts.values():
+            each.take(block)
+        for index, tag in enumerate(block.tags):
+            if tag == ProcessStart.tag:
+                start = codec.decode(tag, block.payload(index), block.offset)
+                assert isinstance(start, ProcessStart)
+                identity = Identity(start, configuration_of(start.configuration), None)
+            elif identity is None:
+                raise _nothing_ran()
+            elif tag not in _PREAMBLE:
+                return _with_modules(identity, *parts.values()), block.seq(index)
+            elif tag not in parts:
+                _take(identity, block, index)
+    raise _nothing_ran()
+
+
+def _nothing_ran() -> NotResumable:
+    return NotResumable("the journal does not say what ran: it is not the journal of a process")
+
+
+def _take(identity: Identity, block: Block, index: int) -> None:
+    event = codec.decode(block.tags[index], block.payload(index), block.offset)
+    if isinstance(event, Mount):
+        identity.mounts.append(event)
+    elif isinstance(event, FilePlaced):
+        identity.placed.append((event, block.time(index), block.seq(index)))
+
+
+def _with_modules(identity: Identity, module: _Parts, instrumented: _Parts) -> Identity:
+    """The identity with what its modules are read from."""
+    start = identity.start
+
+    def read_module() -> bytes:
+        data = module.joined()
+        if hashlib.sha256(data).digest() != start.module_hash:
+            raise ModuleMismatch(
+                "the module in the journal is not the one that ran: its hash differs"
+            )
+        return data
+
+    if start.embedded:
+        identity.module = Module.later(start.module_hash, start.module_path, read_module)
+    if instrumented:
+        identity.instrumented = instrumented.joined
+    return identity
+
+
+def module_of(identity: Identity, given: bytes | str | os.PathLike[str] | None) -> Module:
+    """The module to resume; raises ``ModuleMismatch`` for another than the journal's."""
+    start = identity.start
+    if given is not None:
+        module = load(given)
+        origin = module.path or "the given module"
+    elif identity.module is not None:
+        return identity.module
+    else:
+        try:
+            module = load(start.module_path)
+        except ModuleRefused as error:
+            raise ModuleMismatch(
+                f"the journal does not hold its module, and {error}; name the module to resume"
+            ) from error
+        origin = start.module_path
+    if module.hash != start.module_hash:
+        raise ModuleMismatch(
+            f"{origin} is not the module of the journal: its SHA-256 is "
+            f"{module.hash.hex()[:16]}…, the journal's {start.module_hash.hex()[:16]}…"
+        )
+    return module
+
+
+def check_engine(identity: Identity, memory_size_max: int | None) -> None:
+    """Raise ``EngineMismatch`` unless this engine gives the run that the journal has.
+
+    The limits are the user's: a journal that needs more memory than ``memory_size_max`` is refused.
+    """
+    start = identity.start
+    if start.engine != ENGINE:
+        raise EngineMismatch(f"the journal was recorded on {start.engine}, this is {ENGINE}")
+    if start.engine_version.split(".")[0] != seam.VERSION.split(".")[0]:
+        raise EngineMismatch(
+            f"the journal was recorded on {ENGINE} {start.engine_version}, this is {seam.VERSION}: "
+            "calls may go less deep, and the run be another"
+        )
+    if start.platform != platform():
+        raise EngineMismatch(
+            f"the journal was recorded on {start.platform}, this is {platform()}: calls may go "
+            "less deep, and the run be another"
+        )
+    if start.host_revision != HOST_REVISION:
+        raise EngineMismatch(
+            f"the journal needs revision {start.host_revision} of the host's functions, this "
+            f"version of journal has {HOST_REVISION}"
+        )
+    needed = identity.configuration.memory_size_max
+    if memory_size_max is not None and needed > memory_size_max:
+        raise EngineMismatch(
+            f"the journal's guest may have {needed} bytes of memory, here it may have "
+            f"{memory_size_max}: allow it, or it could not be the same run"
+        )

@@ -1,0 +1,385 @@
+"""One running guest: its instance, its state, and its run from start to end."""
+
+import struct
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from journal.engine.configuration import MEMORIES_MAX, TABLE_ELEMENTS_MAX, Snapshots
+from journal.engine.program.module import define_imports
+from journal.engine.program.prepared import Program
+from journal.engine.runtime.bindings import Instance, Trapped, backtrace_of
+from journal.engine.runtime.call_gate import Gate
+from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS, Ticker
+from journal.engine.session import preamble as identities
+from journal.engine.session.snapshot_check import Plan, Rechecking
+from journal.engine.snapshot.capture import Camera, Machine
+from journal.engine.snapshot.suspension import Standstill
+from journal.engine.tape import Batch, Tape
+from journal.engine.wasi.call_context import State
+from journal.engine.wasi.descriptors import InputStream, OutputStream
+from journal.engine.wasi.filesystem.mounts import Mounts
+from journal.engine.wasi.sockets import Network
+from journal.engine.wasi.stdio import outbox as outputs
+from journal.engine.wasi.stdio.delivery import marks_of_session
+from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, Durability, Outbox, Outlet
+from journal.engine.wasi.stdio.stdin import Interrupter, Source, Stopped
+from journal.engine.wasi.terminal import Terminal, terminal_of
+from journal.engine.wasi_abi import Exit
+from journal.errors import Divergence, NotResumable
+from journal.events import codec
+from journal.events.core import ProcessExit
+from journal.events.definition import Event
+from journal.events.process import Level, ProcessTrap, SessionStart
+from journal.events.snapshots import Trigger
+
+if TYPE_CHECKING:
+    from journal.pages.page_index import PageIndex
+
+BACKTRACE_SIZE_MAX = 4096
+
+#: How often it is looked whether a period is over: with once in each, every second one is missed.
+_TICKS_A_PERIOD = 4
+
+#: What comes of taking apart an answer in a journal that is not what its kind says.
+_MALFORMED = (struct.error, ValueError, LookupError)
+
+
+class Keeper(outputs.Keeper, Protocol):
+    """What a process needs of a journal's writer."""
+
+    def append(self, event: Event) -> int:
+        """Append an event."""
+
+    def sync(self) -> None:
+        """Make everything durable."""
+
+    @property
+    def next_seq(self) -> int:
+        """The number that the next event will get."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the journal, as far as they are written."""
+
+
+class Start(Protocol):
+    """A snapshot to go on from."""
+
+    @property
+    def entry(self) -> str:
+        """The exported function that had been called; empty if none had."""
+
+    @property
+    def function(self) -> str:
+        """The function of the host that the guest was about to call; empty in a loop."""
+
+    @property
+    def calls(self) -> int:
+        """How many calls of its host the guest had made."""
+
+    @property
+    def session(self) -> tuple[int, int]:
+        """Its time in µs, and the guest's monotonic clock then."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the journal has no later one."""
+
+    def put(self, machine: Machine, state: State) -> bytes | None:
+        """Let the machine and the state be what they were; the stack to rewind, if there is one."""
+
+
+class Ending(Enum):
+    """How a run ended."""
+
+    EXITED = "exited"
+    TRAPPED = "trapped"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of a run. ``code`` is the exit code of a guest that exited, else ``None``.
+
+    ``reason`` names the trap and ``backtrace`` where it was, innermost function first.
+    """
+
+    ending: Ending
+    code: int | None = None
+    reason: str = ""
+    backtrace: str = ""
+
+
+class Process:
+    """A guest, ready to run in a thread of its own.
+
+    With ``recorded`` it first replays, and goes on live where that ends. ``outlets`` are settled:
+    they know what they have of the recorded output; ``delivered`` says the same by stream.
+    ``moved`` says where the mounts' directories are now. ``terminals`` are the streams that the
+    guest sees as terminals; in a replay those of the first session, whatever they are now.
+    ``network`` says whether the guest may have sockets. ``start`` is the snapshot to go on from,
+    if not from the start; ``fired`` are the triggers of those that the journal has. With ``plan``
+    nothing goes on live: snapshots are compared, and the run is over where the journal ends.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        identity: identities.Identity,
+        writer: Keeper,
+        *,
+        outlets: dict[int, Outlet],
+        stdin: Source,
+        interrupter: Interrupter,
+        durability: Durability = Durability.OUTPUT,
+        recorded: Iterator[Batch] | None = None,
+        delivered: dict[int, int] | None = None,
+        moved: Mapping[str, str] | None = None,
+        terminals: Collection[int] = (),
+        network: bool = False,
+        snapshots: Snapshots | None = None,
+        pages: "PageIndex | None" = None,
+        fired: Collection[Trigger] = (),
+        start: Start | None = None,
+        plan: Plan | None = None,
+    ) -> None:
+        self._program = program
+        self._start, self._plan = start, plan
+        self.pages = pages
+        self._writer = writer
+        self._durability = durability
+        self._stdin = stdin
+        self._outlets = outlets
+        self._delivered = delivered or {}
+        self._session: tuple[int, int] | None = None  # its µs, and its monotonic clock
+        self._synced = time.monotonic()
+        self._has_ended = False
+        self.tape = Tape(
+            writer,
+            recorded,
+            keep_inputs=identity.start.level is Level.FULL,
+            on_mark=self._see_mark,
+            on_live=self._go_on if plan is None else self._be_over,
+            barrier=self._barrier,
+            live=None if plan is None else (_is_over, _is_over),
+        )
+        snapshots = snapshots or Snapshots()
+        self._snapshots = snapshots
+        gate = Gate() if program.form.is_shown else None
+        self._instance = Instance(program.engine, self._on_tick, gate)
+        interval = min(INTERVAL_SECONDS, snapshots.period_seconds / _TICKS_A_PERIOD)
+        self._ticker = Ticker(self._instance.increment_epoch, interval)
+        self.state = State(
+            tape=self.tape,
+            outbox=Outbox(
+                outlets, writer, self._barrier, self._ticker.arm, interrupter.wait_writable
+            ),
+            interrupter=interrupter,
+            arguments=list(identity.start.arguments),
+            environment=list(identity.start.environment),
+            before_wait=self._before_wait,
+            on_consumed=writer.flush,
+        )
+        self.state.network = Network(self.tape, self.state.descriptors, allowed=network)
+        self.state.terminal = Terminal(self.tape, terminals, terminal_of(stdin, outlets))
+        self.mounts = Mounts(
+            self.tape, identity.mounts, identity.configuration.files_size_max, moved or {}
+        )
+        self._open_descriptors(identity, terminals)
+        self._machine: Machine | None = None
+        self.standstill: Standstill | None = None
+        if gate is not None:
+            kind = Standstill if plan is None else Rechecking
+            self.standstill = kind(snapshots, program.form, self.state, gate, self._counts, fired)
+            if isinstance(self.standstill, Rechecking) and plan is not None:
+                self.standstill.follow(plan)
+            self.state.waiting = self.standstill.waiting
+        self._instance.limit(
+            memory_size_max=identity.configuration.memory_size_max,
+            memories=MEMORIES_MAX + program.form.has_stacks,
+            table_elements=TABLE_ELEMENTS_MAX,
+        )
+        define_imports(self._instance, program.compiled, identity.configuration, self.state)
+
+    def _open_descriptors(self, identity: identities.Identity, terminals: Collection[int]) -> None:
+        table = self.state.descriptors
+        table.add(InputStream(self._stdin, STDIN in terminals))
+        for stream in (STDOUT, STDERR):
+            table.add(OutputStream(stream, stream in terminals))
+        self.mounts.preopen(table)
+        for event, micros, seq in identity.placed:
+            self.mounts.place(event, micros * 1000, seq)
+
+    def begin_session(self) -> None:
+        """Write down that a session begins, and where its streams lead."""
+        self._writer.append(identities.session_start(self.state.clocks.monotonic()))
+        self._open_streams()
+
+    def _open_streams(self) -> None:
+        self._writer.append(self._stdin.opened())
+        for event in marks_of_session(self._outlets, self._delivered):
+            self._writer.append(event)
+
+    def interrupt(self) -> None:
+        """Let the guest notice a request to stop. From any thread."""
+        self._instance.increment_epoch()
+
+    def run(self) -> Outcome:
+        """Run the guest to its end, or to where it is stopped."""
+        self._ticker.start()
+        try:
+            if self.tape.replaying:
+                self._open_streams()  # before the first of the outputs that are still owed leaves
+                self._writer.flush()
+            try:
+                outcome = self._run()
+            except Stopped:  # by who waits for it, or where the journal ends that is executed again
+                return Outcome(Ending.STOPPED)
+            with suppress(Stopped):  # what cannot leave now, a resume delivers
+                self.state.outbox.deliver()
+            return outcome
+        finally:
+            self._ticker.close()
+            if self.standstill is not None:
+                self.standstill.end()
+            if self._machine is not None:
+                self._machine.close()
+            self.state.close()
+            self.mounts.close()
+
+    def _run(self) -> Outcome:
+        try:
+            self._run_guest()
+            code = 0
+        except Exit as exited:
+            code = exited.code
+        except Trapped as trapped:
+            if self.standstill is not None:
+                self.standstill.check_trap()
+            return self._trapped(trapped.kind, trapped.backtrace)
+        except Divergence as divergence:
+            divergence.backtrace = backtrace_of(divergence)
+            raise
+        except _MALFORMED as error:
+            if self.tape.last_heard < 0:
+                raise
+            raise NotResumable(
+                f"event {self.tape.last_heard} is no answer to what the guest asked: {error}"
+            ) from error
+        self._end()
+        self.tape.tell(ProcessExit.tag, codec.encode(ProcessExit(exit_code=_signed(code))))
+        return Outcome(Ending.EXITED, code)
+
+    def _run_guest(self) -> None:
+        """Call what the module has to be called, from its start or from a snapshot on."""
+        instance, entries, stack = self._instance, list(self._program.form.entries), None
+        if self.standstill is None:
+            self.tape.start()
+            self.state.memory = instance.instantiate(self._program.compiled)
+            for entry in entries:
+                instance.call(entry)
+            return
+        self.state.memory = instance.instantiate(self._program.compiled)
+        self._machine = Machine.of(instance, self._program.form)
+        camera = Camera(self._machine, self.state, self._writer, self._snapshots.written)
+        camera.pages = self.pages
+        if self._start is not None:
+            stack = self._start.put(self._machine, self.state)
+            camera.whole = not self._start.is_last
+            self._session = self._start.session
+            entries = entries[entries.index(self._start.entry) if self._start.entry else 0 :]
+        self.standstill.begin(camera, instance, self._start.calls if self._start else 0)
+        self.tape.start()
+        if self._start is None or self._plan is not None:
+            self.standstill.boot()
+        for entry in entries:
+            self.standstill.enter(entry, stack, self._start.function if self._start else "")
+            instance.call(entry)
+            while self.standstill.returned():
+                instance.call(entry)
+            stack = None
+
+    def _end(self) -> None:
+        """What has ended does not go on where the journal does."""
+        self._has_ended = True
+        self.state.close()
+
+    def _trapped(self, kind: str, backtrace: str) -> Outcome:
+        event = ProcessTrap(kind=kind, message=backtrace[:BACKTRACE_SIZE_MAX])
+        then = self.tape.coming(ProcessTrap.tag)
+        if then is not None:  # where it was is told otherwise of an instrumented module
+            known = codec.decode(ProcessTrap.tag, then)
+            event = known if isinstance(known, ProcessTrap) and known.kind == kind else event
+        self._end()
+        self.tape.tell(ProcessTrap.tag, codec.encode(event))
+        return Outcome(Ending.TRAPPED, None, kind, event.message)
+
+    # -- what the tape, the outbox and the clock tick call, all in the guest's thread -----------
+
+    def _barrier(self) -> None:
+        if self._durability is Durability.OUTPUT:
+            self._writer.sync()
+        else:
+            self._writer.flush()
+
+    def _before_wait(self) -> None:
+        self.state.outbox.deliver()
+        self._keep_up()
+
+    def _keep_up(self) -> None:
+        """Let a crash lose little: hand the journal to the kernel, and sync it if it is time."""
+        self._writer.flush()
+        due = time.monotonic() - self._synced >= INTERVAL_SECONDS
+        if due and self._durability is not Durability.NONE:
+            self._writer.sync()
+            self._synced = time.monotonic()
+
+    def _on_tick(self) -> None:
+        self.state.interrupter.check()
+        self.state.outbox.deliver()
+        self._keep_up()
+        if self.standstill is not None:
+            self.standstill.tick()
+
+    def _counts(self) -> tuple[int, int]:
+        """How many events and bytes the journal has."""
+        return self._writer.next_seq, self._writer.size
+
+    def _see_mark(self, tag: int, payload: bytes, micros: int) -> None:
+        if tag == SessionStart.tag:
+            event = codec.decode(tag, payload)
+            assert isinstance(event, SessionStart)
+            self._session = (micros, event.monotonic)
+
+    def _go_on(self) -> None:
+        """The journal has been replayed: what follows is new."""
+        base = self.tape.told_monotonic
+        if self._session is not None:
+            began, monotonic = self._session
+            # where nothing stands behind it, the tape has no time yet
+            base = max(base, monotonic + max(0, self.tape.last_time - began) * 1000)
+        self.state.clocks.go_on_from(base)
+        self._writer.append(identities.session_start(base))
+        self.mounts.settle()
+        self.state.network.settle()
+        self.state.terminal.settle()
+        self.state.outbox.deliver()
+        if self.standstill is not None:
+            self.standstill.go_live()
+
+    def _be_over(self) -> None:
+        """The journal has been replayed, and nothing is to follow."""
+        if not self._has_ended and self._plan is not None and self._plan.next is None:
+            raise Stopped
+
+
+def _is_over(*_: object) -> NoReturn:
+    raise Stopped
+
+
+def _signed(code: int) -> int:
+    return code - (1 << 32) if code >= 1 << 31 else code

@@ -1,0 +1,172 @@
+"""What a journal holds of a run: who ran, what it did and heard, how it ended, its snapshots."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Self
+
+from journal.engine.session import preamble as identities
+from journal.engine.session.process import Ending, Outcome
+from journal.engine.snapshot.rebuild import FOLDED
+from journal.engine.tape import MARKS, Batch
+from journal.engine.wasi.stdio.delivery import history_of, marks_of_session
+from journal.engine.wasi.stdio.outbox import Outbox, Outlet
+from journal.engine.wasi.stdio.stdin import Interrupter
+from journal.events import BY_TAG, codec
+from journal.events.core import ProcessExit
+from journal.events.definition import Event
+from journal.events.process import ProcessTrap
+from journal.events.streams import StreamWrite, TargetKind
+from journal.format.block import Block
+from journal.log.reader import Reader
+from journal.log.writer import Writer
+from journal.snapshots.catalog import snapshots_of
+
+FOLDED_SIZE_MAX = 8 << 20
+"""Bytes of what files come from that are kept when a journal is opened."""
+
+_NOT_FOLDED = frozenset(BY_TAG) - FOLDED
+_WRITE_TAGS = frozenset((StreamWrite.tag,))
+_unpack_write = codec.unpacker(StreamWrite)
+
+
+class Recording:
+    """What a journal holds that is to be resumed; raises ``NotResumable``."""
+
+    def __init__(self, path: Path, until: int | None = None) -> None:
+        self.reader = Reader(path)
+        self._folded: list[Block] | None = []
+        self._folded_size = 0
+        self._until = until  # what is appended from now on is not to be replayed
+        self.identity, self.first_seq = identities.read(self.reader.blocks())
+        self.ended: Outcome | None = None
+        self.histories = history_of(self._marks())
+        self.snapshots = list(snapshots_of(self.reader, counted=False))
+
+    def _marks(self) -> Iterator[tuple[int, bytes]]:
+        """The marks of the streams; passes the end of the program, if it has one.
+
+        In the same walk it keeps what a snapshot's files and descriptors come from.
+        """
+        landmarks = identities.LANDMARKS
+        for block in self.reader.blocks(tags=landmarks | FOLDED):
+            self._keep(block)
+            for index in block.select(landmarks):
+                tag, payload = block.tags[index], block.payload(index)
+                if tag in (ProcessExit.tag, ProcessTrap.tag):
+                    self.ended = _ending(codec.decode(tag, payload))
+                else:
+                    yield tag, payload
+
+    def _keep(self, block: Block) -> None:
+        if self._folded is None or _NOT_FOLDED.issuperset(block.tags):
+            return
+        self._folded.append(block)
+        self._folded_size += block.header.payload_raw_size
+        if self._folded_size > FOLDED_SIZE_MAX:
+            self._folded = None  # they are read again if they are needed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.reader.close()
+
+    def batches(
+        self, start: int, tags: frozenset[int] | None = None, until: int | None = None
+    ) -> Iterator[Batch]:
+        """What stands from number ``start`` to before ``until``.
+
+        Of blocks, those with ``tags``, or with what nobody knows.
+        """
+        until = self._until if until is None else until
+        if until is not None and start >= until:
+            return
+        without = frozenset() if tags is None else frozenset(BY_TAG) - tags
+        for block in self._blocks(start, tags):
+            if until is not None and block.first_seq >= until:
+                return
+            if without.issuperset(block.tags):
+                continue  # another kind's bit in its bitmap is the same; to unpack it takes long
+            part = slice(
+                bisect_left(block.seqs, start),
+                None if until is None else bisect_left(block.seqs, until),
+            )
+            yield Batch(
+                block.seqs[part], block.tags[part], block.payloads()[part], block.times[part]
+            )
+
+    def _blocks(self, start: int, tags: frozenset[int] | None) -> Iterable[Block]:
+        if tags != FOLDED or self._folded is None:
+            return self.reader.blocks(start, tags=tags)
+        return [block for block in self._folded if block.last_seq >= start]
+
+    def writes(self, upto: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """What the guest printed, before event ``upto``: stream and bytes."""
+        for frame in self.reader.frames(stop=upto, tags=_WRITE_TAGS):
+            stream, _, data = _unpack_write(frame.payload)
+            yield stream, data
+
+    def has_effects_behind(self, seq: int) -> bool:
+        """Whether the guest did anything behind event ``seq``."""
+        found = self.reader.frames(seq + 1, tags=frozenset(BY_TAG) - MARKS)
+        return next(found, None) is not None
+
+
+def owed(recording: Recording, upto: int, outbox: Outbox, outlets: dict[int, Outlet]) -> None:
+    """Put into ``outbox`` what the guest had printed before event ``upto``; what is due leaves."""
+    positions = dict.fromkeys(outlets, 0)
+    for stream, data in recording.writes(upto):
+        outbox.put_again(stream, positions[stream], data)
+        positions[stream] += len(data)
+
+
+def _ending(event: Event) -> Outcome:
+    if isinstance(event, ProcessTrap):
+        return Outcome(Ending.TRAPPED, None, event.kind, event.message)
+    assert isinstance(event, ProcessExit)
+    return Outcome(Ending.EXITED, (event.exit_code or 0) & 0xFFFFFFFF)
+
+
+def deliver_rest(
+    writer: Writer,
+    outlets: dict[int, Outlet],
+    delivered: dict[int, int],
+    writes: Iterator[tuple[int, bytes]],
+    interrupter: Interrupter,
+) -> None:
+    """Write what a program that ended has printed and its targets have not got."""
+    outbox = Outbox(outlets, writer, writer.sync, lambda: None, interrupter.wait_writable)
+    positions = dict.fromkeys(outlets, 0)
+    opened = False
+    for stream, data in writes:
+        owed = outlets[stream].skip < len(data)
+        if owed and not opened and outlets[stream].kind is not TargetKind.CAPTURED:
+            opened = True
+            for event in marks_of_session(outlets, delivered):
+                writer.append(event)
+        outbox.put_again(stream, positions[stream], data)
+        positions[stream] += len(data)
+    outbox.deliver()
+
+
+class Discard:
+    """A writer that keeps nothing, for a replay that only looks."""
+
+    time = 0
+    next_seq = 0
+    size = 0
+
+    def append(self, event: Event) -> int:
+        """Nothing happens."""
+        return 0
+
+    def append_frame(self, tag: int, payload: bytes) -> int:
+        """Nothing happens."""
+        return 0
+
+    def flush(self) -> None:
+        """Nothing happens."""
+
+    def sync(self) -> None:
+        """Nothing happens."""

@@ -1,0 +1,168 @@
+"""From which snapshot a run is resumed, and in which form its module runs."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from journal.engine.configuration import Snapshots, Stacks
+from journal.engine.program.module import Module
+from journal.engine.program.variant import (
+    Form,
+    Note,
+    form_for,
+    form_known,
+    form_made_by,
+    form_of,
+    form_to_record,
+)
+from journal.engine.session.recorded_run import Recording
+from journal.engine.snapshot.memory_image import default_folder
+from journal.engine.snapshot.restore import Restoration, restoration
+from journal.engine.tape import Batch
+from journal.errors import NotResumable
+from journal.events.process import Level
+from journal.operations.sequence_gaps import last_hole
+from journal.snapshots.catalog import SnapshotInfo
+from journal.snapshots.resume_flags import needs_nothing_left_out
+
+
+class Choice(NamedTuple):
+    """What the user wants; ``reexecute``: no snapshot, even if there is one."""
+
+    snapshots: Snapshots
+    cache: Path | None
+    note: Note
+    reexecute: bool
+
+
+class Chosen(NamedTuple):
+    """The form of the module, and the snapshot to go on from, if not from the start."""
+
+    form: Form
+    start: Restoration | None
+
+
+def choose(recording: Recording, module: Module, choice: Choice) -> Chosen:
+    """The newest snapshot that can be had, with the form that it is of; else a form to run from
+    the start.
+
+    Raises ``NotResumable`` where the journal has no inputs to run from the start with.
+    """
+    forms: dict[bytes, Form | None] = {}
+    for info in () if choice.reexecute else reversed(recording.snapshots):
+        if not info.resumable:
+            continue
+        if info.code not in forms:
+            forms[info.code] = form_of_snapshot(recording, module, info, choice)
+            if forms[info.code] is None:
+                choice.note(
+                    f"what instrumented the module for snapshot {info.seq} is not here, so the "
+                    "guest is executed from one before, or from its start"
+                )
+        form = forms[info.code]
+        if form is None:
+            continue
+        _check_effects(recording, info)
+        check_inputs(recording, info.seq)
+        try:
+            return Chosen(form, _restoration(recording, info, form, choice))
+        except NotResumable as error:
+            choice.note(f"{error}; the one before is taken")
+    if recording.identity.start.level is not Level.FULL:
+        raise NotResumable(
+            "the journal was recorded at level state: it has no inputs to replay, and no snapshot "
+            "to go on from"
+        )
+    check_inputs(recording, -1)
+    return Chosen(_form_from_start(recording, module, choice), None)
+
+
+def start_at(recording: Recording, module: Module, seq: int, choice: Choice) -> Chosen:
+    """The snapshot of this number, to go on from; raises ``NotResumable``."""
+    info = next((info for info in recording.snapshots if info.seq == seq), None)
+    if info is None:
+        raise NotResumable(f"event {seq} is no snapshot")
+    if not info.resumable:
+        raise NotResumable(f"snapshot {seq} cannot be resumed: {info.reason}")
+    form = form_of_snapshot(recording, module, info, choice)
+    if form is None:
+        raise NotResumable("what instrumented the module is not here")
+    _check_effects(recording, info)
+    check_inputs(recording, info.seq)
+    return Chosen(form, _restoration(recording, info, form, choice))
+
+
+def form_of_snapshot(
+    recording: Recording, module: Module, info: SnapshotInfo, choice: Choice
+) -> Form | None:
+    """The form that a snapshot is of, if it can be had.
+
+    It is that of the first session, or of one that had another tool, or wanted other snapshots.
+    """
+    made_by = recording.identity.configuration.instrumentation
+    if not info.code:
+        return form_for(module, Snapshots(stacks=Stacks.NEVER), choice.cache, choice.note)
+
+    def made() -> Form | None:
+        form: Form | None = None
+        if recording.identity.instrumented is not None:
+            form = form_of(module, recording.identity.instrumented(), made_by, choice.cache)
+        elif made_by:
+            form = form_made_by(module, made_by, choice.cache, choice.note)
+        if form is None or form.code != info.code:
+            form = form_for(module, choice.snapshots, choice.cache, choice.note)
+        return form if form.code == info.code else None
+
+    return form_known(module, info.code, choice.cache, made) or made()
+
+
+def _form_from_start(recording: Recording, module: Module, choice: Choice) -> Form:
+    made_by = recording.identity.configuration.instrumentation
+    form = form_made_by(module, made_by, choice.cache, choice.note) if made_by else None
+    return form or form_to_record(module, choice.snapshots, choice.cache, choice.note)
+
+
+def _check_effects(recording: Recording, info: SnapshotInfo) -> None:
+    """Raise ``NotResumable`` where what is behind a snapshot cannot be executed again."""
+    if recording.identity.start.level is not Level.FULL and recording.has_effects_behind(info.seq):
+        raise NotResumable(
+            f"the guest did more behind snapshot {info.seq}, and what it heard there is not "
+            f"recorded: with at {info.seq} it goes on from there in a new journal, named by into"
+        )
+
+
+def check_inputs(recording: Recording, seq: int) -> None:
+    """Raise ``NotResumable`` where a guest would be executed over what a compaction has dropped.
+
+    From behind event ``seq``, which is a snapshot, or from its start: -1.
+    """
+    if needs_nothing_left_out(recording.identity.start):
+        return
+    newest = recording.snapshots[-1].seq if recording.snapshots else -1
+    hole = last_hole(recording.reader.path, newest) if seq < newest else -1
+    if hole > seq:
+        kept = next(info.seq for info in recording.snapshots if info.seq > hole)
+        begin = "its start" if seq < 0 else f"snapshot {seq}"
+        raise NotResumable(
+            f"the journal was compacted: what the guest heard before snapshot {kept} is not all "
+            f"there, so it cannot be executed from {begin}"
+        )
+
+
+def _restoration(
+    recording: Recording, info: SnapshotInfo, form: Form, choice: Choice
+) -> Restoration:
+    if info.entry and info.entry not in form.entries:
+        raise NotResumable(f"snapshot {info.seq} was taken in {info.entry!r}, which nobody calls")
+
+    def history(tags: frozenset[int]) -> Iterable[Batch]:
+        return recording.batches(recording.first_seq, tags)
+
+    return restoration(
+        recording.reader,
+        recording.reader.journal_id,
+        recording.snapshots,
+        info,
+        default_folder(choice.cache),
+        history,
+    )

@@ -1,0 +1,248 @@
+"""Verifying a journal by running it: the guest is executed again, and every snapshot is compared.
+
+Each event that the guest makes is compared with the journal's as it comes; at each snapshot it is
+held up where it was then, and the digest of its whole state is compared. Nothing of the host is
+touched.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from journal.engine.configuration import Snapshots
+from journal.engine.program.module import Module
+from journal.engine.program.prepared import prepare
+from journal.engine.program.variant import Form, Note, plain
+from journal.engine.session import preamble as identities
+from journal.engine.session.process import Ending, Outcome, Process
+from journal.engine.session.recorded_run import Discard, Recording
+from journal.engine.session.recorder import started
+from journal.engine.session.resume_plan import Choice, check_inputs, form_of_snapshot, start_at
+from journal.engine.snapshot.capture import Shot
+from journal.engine.snapshot.restore import Restoration, parts_of
+from journal.engine.wasi.stdio.delivery import terminals_in
+from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, Outlet
+from journal.engine.wasi.stdio.stdin import BytesSource, Interrupter
+from journal.errors import Divergence, EngineError, NotResumable
+from journal.events import BY_TAG
+from journal.events.process import Level
+from journal.events.streams import TargetKind
+from journal.snapshots.catalog import SnapshotInfo
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One snapshot: whether its digest ``holds``; None if that cannot be said. ``reason``: why."""
+
+    info: SnapshotInfo
+    holds: bool | None
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Replay:
+    """What came of running a journal again.
+
+    ``outcome`` is how the guest ended; None where the journal ends before. ``divergence`` is the
+    first event that came out differently.
+    """
+
+    checked: list[Checked] = field(default_factory=list)
+    divergence: Divergence | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing came out differently."""
+        return self.divergence is None and all(one.holds is not False for one in self.checked)
+
+
+class Plan:
+    """The snapshots that a run comes by, in order, and what was found at each."""
+
+    def __init__(self, infos: Sequence[SnapshotInfo], form: Form, recording: Recording) -> None:
+        self._recording = recording
+        self._left: list[SnapshotInfo] = []
+        self.checked: list[Checked] = []
+        self.payloads: list[tuple[int, bytes]] = []
+        for info in infos:
+            reason = _why_not(info, form)
+            if reason:
+                self.checked.append(Checked(info, None, reason))
+            else:
+                self._left.append(info)
+
+    @property
+    def next(self) -> SnapshotInfo | None:
+        """The one that comes next."""
+        return self._left[0] if self._left else None
+
+    def compare(self, shot: Shot) -> None:
+        """The guest is where the next one was taken: the state is this."""
+        info = self._left.pop(0)
+        holds = shot.digest == info.digest
+        self.checked.append(Checked(info, holds, "" if holds else self._difference(info)))
+        self.payloads.clear()
+
+    def _difference(self, info: SnapshotInfo) -> str:
+        """What is different, as far as the journal tells."""
+        try:
+            kept = parts_of(self._recording.reader, info)
+        except NotResumable as error:
+            return str(error)
+        for (tag, now), then in zip(self.payloads, kept.payloads, strict=False):
+            if now != then:
+                return f"its {BY_TAG[tag].__name__} is another"
+        if len(self.payloads) != len(kept.payloads):
+            return "it has more or less than memory and what else there was"
+        return "memory is another"
+
+    def missed(self) -> list[Checked]:
+        """Those that the guest did not come by."""
+        return [Checked(info, False, "the guest did not come there") for info in self._left]
+
+
+def _damaged(checked: Checked, seq: int, reason: str) -> Checked:
+    """What was found, unless it is of this snapshot: nobody can go on from that."""
+    return Checked(checked.info, False, reason) if checked.info.seq == seq else checked
+
+
+def _why_not(info: SnapshotInfo, form: Form) -> str:
+    """Why a snapshot cannot be compared; empty if it can."""
+    if info.first_seq is None or not info.digest:
+        return "it has no digest of ours"
+    if info.code != form.code:
+        return "what instrumented the module then is not here"
+    if info.entry and not info.function:
+        return "it was taken in a loop, and where that was cannot be found again"
+    return ""
+
+
+def verify_replay(
+    path: StrPath,
+    *,
+    start: int | None = None,
+    each: bool = False,
+    module: bytes | StrPath | None = None,
+    cache: Path | None = None,
+    note: Note = lambda text: None,
+    progress: Callable[[Checked], None] = lambda checked: None,
+) -> Replay:
+    """Execute a journal's guest again, and compare events and the digests of snapshots.
+
+    From its start, or from the snapshot whose number is ``start``; with ``each``, from every
+    snapshot to the next one, so that what is wrong at one says nothing of those behind it. Raises
+    ``NotResumable`` and what else ``resume`` raises for a journal that cannot be executed.
+    """
+    with Recording(Path(path), None) as recording:
+        identity = recording.identity
+        identities.check_engine(identity, None)
+        runner = _Runner(
+            recording,
+            identities.module_of(identity, module),
+            Choice(Snapshots(), cache, note, reexecute=False),
+        )
+        found = Replay()
+        if start is not None or not each:
+            runner.run(found, start, None)
+        else:
+            runner.run_each(found)
+        for checked in found.checked:
+            progress(checked)
+        return found
+
+
+@dataclass(slots=True)
+class _Runner:
+    """Runs parts of one journal."""
+
+    recording: Recording
+    module: Module
+    choice: Choice
+
+    def run_each(self, found: Replay) -> None:
+        """From the start and each snapshot to the next; past one that nobody can go on from."""
+        starts = [info.seq for info in self.recording.snapshots if info.resumable]
+        good: int | None = None
+        for begin, end in zip([None, *starts], [*starts, None], strict=True):
+            try:
+                self.run(found, begin, end)
+                good = begin
+            except EngineError as error:
+                if begin is None:
+                    raise
+                found.checked = [_damaged(one, begin, str(error)) for one in found.checked]
+                self.run(found, good, end, behind=begin)
+
+    def run(
+        self, found: Replay, begin: int | None, end: int | None, behind: int | None = None
+    ) -> None:
+        """From one snapshot, or the start, to another, or the end.
+
+        With ``behind`` only those behind that one are compared.
+        """
+        recording, choice = self.recording, self.choice
+        since = begin if behind is None else behind
+        infos = [
+            info
+            for info in recording.snapshots
+            if (since is None or info.seq > since) and (end is None or info.seq <= end)
+        ]
+        first = next((one for one in infos if one.code), infos[0] if infos else None)
+        if begin is None:
+            check_inputs(recording, -1)
+        form, start = None, None
+        if begin is not None:
+            form, start = start_at(recording, self.module, begin, choice)
+        elif recording.identity.start.level is not Level.FULL:
+            raise NotResumable("the journal was recorded at level state, without inputs")
+        elif first is not None:
+            form = form_of_snapshot(recording, self.module, first, choice)
+        form = form or plain(self.module)
+        plan = Plan(infos, form, recording)
+        self._execute(found, plan, form, start, end)
+        found.checked += plan.checked + ([] if found.divergence else plan.missed())
+        found.checked.sort(key=lambda checked: checked.info.seq)
+
+    def _execute(
+        self, found: Replay, plan: Plan, form: Form, start: Restoration | None, end: int | None
+    ) -> None:
+        recording = self.recording
+        settings = replace(recording.identity.configuration, instrumentation=form.made_by)
+        begins = start.info.seq + 1 if start is not None else recording.first_seq
+        interrupter = Interrupter()
+        try:
+            process = Process(
+                prepare(form, settings, self.choice.cache),
+                recording.identity,
+                Discard(),
+                outlets={stream: Outlet(TargetKind.CAPTURED) for stream in (STDOUT, STDERR)},
+                stdin=BytesSource(b""),
+                interrupter=interrupter,
+                recorded=recording.batches(begins, until=end),
+                terminals=terminals_in(recording.histories),
+                start=start,
+                plan=plan,
+            )
+            self._finish(found, process, settings.native_stack_size)
+        finally:
+            interrupter.close()
+
+    def _finish(self, found: Replay, process: Process, stack_size: int) -> None:
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                outcome = process.run()
+                found.outcome = None if outcome.ending is Ending.STOPPED else outcome
+            except Divergence as divergence:
+                found.divergence = divergence
+            except BaseException as error:
+                errors.append(error)
+
+        started(work, stack_size).join()
+        if errors:
+            raise errors[0]

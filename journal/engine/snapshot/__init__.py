@@ -1,0 +1,1 @@
+"""Snapshots of a running guest: suspend, capture, store and restore its state."""

@@ -1,0 +1,348 @@
+"""Holding a guest up for a snapshot, and letting it go on.
+
+The guest stands still at a call of its host that has had no effect yet (or where a loop begins
+again, if it was instrumented for that). With stacks it is unwound there, and returns; the snapshot
+is taken; it is called again and rewound, and makes its call. Without, it is taken in the call.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from journal.engine.configuration import Snapshots
+from journal.engine.program.variant import Form
+from journal.engine.runtime.asyncify_stack import Motion, Stack, astray, overflow
+from journal.engine.runtime.bindings import Instance
+from journal.engine.runtime.call_gate import Gate, Pause
+from journal.engine.snapshot.capture import Camera, Place
+from journal.engine.wasi.call_context import State
+from journal.engine.wasi.descriptors import InputStream
+from journal.engine.wasi.stdio.stdin import Stopped
+from journal.engine.wasm.loop_polls import FLAG, TABLE
+from journal.events.snapshots import Trigger
+from journal.snapshots.triggers import BY_CALL, Triggers
+
+_COUNTED = (Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE)
+_AT_STDIN = BY_CALL[Trigger.FIRST_STDIN]
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """What was asked for, and by what; ``seq`` is the number of its Snapshot, once it is there."""
+
+    trigger: Trigger
+    seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A snapshot that is to be taken, and by what; ``ticket`` is of whom has asked for it."""
+
+    trigger: Trigger
+    place: Place
+    ticket: Ticket | None = None
+
+
+class Standstill:
+    """When and where one guest stands still; ``gate`` is what its calls go through.
+
+    ``counts`` gives how many events and bytes the journal has; ``fired`` are the triggers of the
+    snapshots that it has already.
+    """
+
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        form: Form,
+        state: State,
+        gate: Gate,
+        counts: Callable[[], tuple[int, int]],
+        fired: Iterable[Trigger] = (),
+    ) -> None:
+        self._snapshots, self._form = snapshots, form
+        fired = set(fired)
+        self._has_booted = Trigger.BOOTSTRAP in fired
+        self._triggers = Triggers(
+            snapshots.on,
+            period_seconds=snapshots.period_seconds,
+            every_events=snapshots.every_events,
+            every_bytes=snapshots.every_bytes,
+            fired=fired,
+        )
+        self._state, self._counts = state, counts
+        self.gate = gate
+        self.gate.hold, self.gate.pause = self._hold, self._pause
+        self._lock = threading.Condition()
+        self._asked: list[Ticket] = []
+        self._idle_call = -1
+        self._request: Request | None = None
+        self._entry = self._function = ""
+        self._stack: Stack | None = None
+        self._instance: Instance | None = None
+        self._camera: Camera | None = None
+        self._is_over = False
+
+    # -- before and between the calls of the guest's functions -------------------------------------
+
+    def begin(self, camera: Camera, instance: Instance, calls: int) -> None:
+        """The guest is there, and has made ``calls`` of its host; it has not been called here."""
+        self._instance, self._camera = instance, camera
+        self.gate.calls = calls
+        if self._form.has_stacks:
+            self._stack = Stack(instance, instance.memory(self._form.stack_memory))
+        if self._form.polls_loops:
+            instance.put_in_table(TABLE, self._poll)
+        self._watch()
+
+    def boot(self) -> None:
+        """Nothing of the guest has run yet: where the trigger of that is armed, take it.
+
+        A journal has one at most: a run from the start again has no other state there.
+        """
+        if self._state.tape.replaying or self._has_booted:
+            return
+        if self._triggers.happened(Trigger.BOOTSTRAP):
+            self._take(Request(Trigger.BOOTSTRAP, Place(self.gate.calls + 1, "", "")))
+
+    def enter(self, entry: str, stack: bytes | None = None, function: str = "") -> None:
+        """An exported function is about to be called; with ``stack``, to go on where that was.
+
+        That is in the call of the host's ``function``, or in a loop.
+        """
+        self._entry, self._function = entry, function
+        if stack is not None:
+            assert self._stack is not None, "only a form with stacks has one to rewind"
+            self._rewind(stack)
+
+    def returned(self) -> bool:
+        """The function has returned; whether it was only to have its snapshot, and is to go on."""
+        if self._stack is None or self._stack.motion is Motion.RUNNING:
+            return False
+        if self._stack.motion is Motion.REWINDING or self._request is None:
+            raise astray(is_resumed=self._request is None)
+        stack = self._stack.unwound()
+        self._draw(self._request, stack)
+        self._rewind(stack)
+        return True
+
+    def end(self) -> None:
+        """The guest is over: nobody waits for a snapshot any more."""
+        with self._lock:
+            self._is_over = True
+            self._lock.notify_all()
+
+    def check_trap(self) -> None:
+        """The guest has trapped: raise ``EngineError`` if that came of moving its stack."""
+        if self._stack is None or self._stack.motion is Motion.RUNNING:
+            return
+        if self._stack.motion is Motion.UNWINDING:
+            raise overflow()
+        raise astray(is_resumed=self._request is None)
+
+    def _rewind(self, stack: bytes) -> None:
+        assert self._stack is not None
+        self._stack.rewind(stack)
+        self.gate.close()
+        if self._form.polls_loops:
+            self._set_polling(1)
+
+    # -- from any thread ---------------------------------------------------------------------------
+
+    def notify(self, trigger: Trigger) -> bool:
+        """Something has happened; whether a snapshot is taken for it, as soon as can be."""
+        with self._lock:
+            if self._is_over or not self._triggers.happened(trigger):
+                return False
+            self._ask(trigger)
+            return True
+
+    def ask(self, trigger: Trigger) -> Ticket:
+        """Ask for a snapshot; a ticket to wait with."""
+        with self._lock:
+            return self._ask(trigger)
+
+    def _ask(self, trigger: Trigger) -> Ticket:
+        ticket = Ticket(trigger)
+        if not self._is_over:
+            self._asked.append(ticket)
+            self.gate.close()
+            self._state.interrupter.wake()
+        return ticket
+
+    def wait(self, ticket: Ticket, timeout_seconds: float | None) -> int | None:
+        """Wait for what was asked for: the number of its Snapshot; None if it does not come."""
+        with self._lock:
+            self._lock.wait_for(lambda: ticket.seq is not None or self._is_over, timeout_seconds)
+            return ticket.seq
+
+    # -- in the guest's thread, while it computes, waits, or calls --------------------------------
+
+    def tick(self) -> None:
+        """Look at the time, and see to it that what is asked for comes soon."""
+        if self._state.tape.replaying or self._camera is None:
+            return
+        if self._asked or self._triggers.due(time.monotonic(), *self._counts()) is not None:
+            self.gate.close()
+            if self._form.polls_loops:
+                self._set_polling(1)
+
+    def go_live(self) -> None:
+        """The journal has been replayed: what was asked for meanwhile can be taken."""
+        self._triggers.taken(time.monotonic(), *self._counts())
+        if self._asked:
+            self.gate.close()
+
+    def waiting(self, function: str, idle: bool) -> None:
+        """The guest waits in a call that has had no effect; ``idle``: for long already.
+
+        Raises ``Pause`` if it is to be held up.
+        """
+        wanted: Trigger | Ticket | None = self._next_asked()
+        if wanted is None and idle and self._is_idle():
+            wanted = Trigger.IDLE
+        if wanted is None:
+            return
+        request = _request(wanted, Place(self.gate.calls, self._entry, function))
+        if self._stack is None:
+            self._take(request)
+        else:
+            self._request = request
+            raise Pause
+
+    def _is_idle(self) -> bool:
+        """Whether a guest that has waited for long is a trigger: in each of its calls once.
+
+        A wait that was held up begins again, and in it nothing has changed.
+        """
+        if self._idle_call == self.gate.calls or not self._triggers.happened(Trigger.IDLE):
+            return False
+        self._idle_call = self.gate.calls
+        return True
+
+    def _pause(self, function: str) -> None:
+        assert self._stack is not None
+        self._stack.unwind()
+
+    def _hold(self, function: str, arguments: tuple[int, ...]) -> bool:
+        if self._stack is not None and self._stack.motion is Motion.REWINDING:
+            self._arrive(function)
+            return False
+        wanted = self._wanted(function, arguments)
+        if wanted is None:
+            self._go_on()
+            return False
+        return self._stand(_request(wanted, Place(self.gate.calls, self._entry, function)))
+
+    def _poll(self) -> None:
+        """A loop begins again, and the flag is up."""
+        if self._stack is not None and self._stack.motion is Motion.REWINDING:
+            self._arrive("")
+            return
+        self._set_polling(0)
+        wanted = self._wanted("", ())
+        if wanted is not None:
+            self._stand(_request(wanted, Place(self.gate.calls + 1, self._entry, "")))
+
+    def _arrive(self, function: str) -> None:
+        """The stack is what it was: that closes the snapshot, which is good for a resume now."""
+        assert self._stack is not None
+        request, self._request = self._request, None
+        expected = request.place.function if request is not None else self._function
+        if function != expected or not self._stack.rewound():
+            raise astray(is_resumed=request is None)
+        if self._form.polls_loops:
+            self._set_polling(0)
+        if request is not None:
+            self._close(request)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self.gate.open()
+        if self._asked:
+            self.gate.close()
+
+    def _stand(self, request: Request) -> bool:
+        if self._stack is None:
+            self._take(request)
+            self._go_on()
+            return False
+        self._request = request
+        self._stack.unwind()
+        return True
+
+    # -- deciding ----------------------------------------------------------------------------------
+
+    def _wanted(self, function: str, arguments: tuple[int, ...]) -> Trigger | Ticket | None:
+        """What a snapshot is to be taken for here, if for anything."""
+        if self._state.tape.replaying:
+            return None
+        asked = self._next_asked()
+        if asked is not None:
+            return asked
+        with self._lock:
+            for trigger, functions in BY_CALL.items():
+                if function not in functions or not self._triggers.is_armed(trigger):
+                    continue
+                if trigger is not Trigger.FIRST_STDIN or self._reads_stdin(arguments):
+                    return trigger if self._triggers.happened(trigger) else None
+            if self._reads_outside(function, arguments):
+                return Trigger.NON_DETERMINISTIC_CALL
+        return self._triggers.due(time.monotonic(), *self._counts())
+
+    def _next_asked(self) -> Ticket | None:
+        with self._lock:
+            return self._asked.pop(0) if self._asked else None
+
+    def _reads_stdin(self, arguments: tuple[int, ...]) -> bool:
+        return isinstance(self._state.descriptors.used.get(arguments[0]), InputStream)
+
+    def _reads_outside(self, function: str, arguments: tuple[int, ...]) -> bool:
+        """Whether a call that is told something from outside is a trigger, and this is one."""
+        return (
+            function in _AT_STDIN
+            and self._triggers.is_armed(Trigger.NON_DETERMINISTIC_CALL)
+            and self._reads_stdin(arguments)
+        )
+
+    def _watch(self) -> None:
+        """Hold the guest up at the calls where something may happen."""
+        armed = [trigger for trigger in BY_CALL if self._triggers.is_armed(trigger)]
+        names = {name for trigger in armed for name in BY_CALL[trigger]}
+        if Trigger.NON_DETERMINISTIC_CALL in armed:
+            names |= _AT_STDIN
+        if any(self._triggers.is_armed(trigger) for trigger in _COUNTED):
+            names |= self.gate.names
+        self.gate.watch(names)
+
+    def _take(self, request: Request) -> None:
+        """Write a snapshot without a stack."""
+        self._draw(request, None)
+        self._close(request)
+
+    def _draw(self, request: Request, stack: bytes | None) -> None:
+        assert self._camera is not None
+        self._camera.draw(request.place, stack, self._form.code)
+
+    def _close(self, request: Request) -> None:
+        """The snapshot is whole; raises ``Stopped`` if the run is to end with it."""
+        assert self._camera is not None
+        shot = self._camera.close(request.trigger)
+        self._triggers.taken(time.monotonic(), *self._counts())
+        with self._lock:
+            if request.ticket is not None:
+                request.ticket.seq = shot.seq
+            self._lock.notify_all()
+        self._watch()
+        if self._snapshots.stop_after:
+            raise Stopped
+
+    def _set_polling(self, value: int) -> None:
+        assert self._instance is not None
+        self._instance.set_flag(FLAG, value)
+
+
+def _request(wanted: Trigger | Ticket, place: Place) -> Request:
+    if isinstance(wanted, Ticket):
+        return Request(wanted.trigger, place, wanted)
+    return Request(wanted, place)

@@ -1,0 +1,1 @@
+"""WASI as the guest sees it: descriptors, files, streams, sockets and the terminal."""

@@ -1,0 +1,87 @@
+"""What a call sees of its process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic_ns, time_ns
+
+from journal.engine.runtime.bindings import Memory
+from journal.engine.tape import Tape
+from journal.engine.wasi.descriptors import Descriptors
+from journal.engine.wasi.sockets import Network
+from journal.engine.wasi.stdio.outbox import Outbox
+from journal.engine.wasi.stdio.stdin import Interrupter
+from journal.engine.wasi.terminal import Terminal
+from journal.engine.wasi_abi import CLOCK_MONOTONIC, CLOCK_REALTIME, Errno, Refusal
+from journal.events import codec
+from journal.events.inputs import ClockRead
+
+#: A longer path is not even looked at; a long one is refused by whoever keeps the files.
+TEXT_SIZE_MAX = 1 << 16
+
+_pack_clock = codec.packer(ClockRead)
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    """One process, as its calls see it."""
+
+    tape: Tape
+    outbox: Outbox
+    interrupter: Interrupter
+    arguments: list[bytes]
+    environment: list[bytes]
+    descriptors: Descriptors = field(default_factory=Descriptors)
+    clocks: "Clocks" = field(default_factory=lambda: Clocks())
+    memory: Memory = field(default_factory=Memory)
+    network: Network = field(init=False)
+    terminal: Terminal = field(init=False)
+    #: When a wait in a call began that was held up and is made again; monotonic ns.
+    waits_since: int | None = None
+    #: Called while a call waits that has had no effect yet: its name, and whether for long.
+    waiting: Callable[[str, bool], None] = lambda function, idle: None
+    #: Called before the guest may have to wait, and when input was taken that cannot be had again.
+    before_wait: Callable[[], None] = lambda: None
+    on_consumed: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self.network = Network(self.tape, self.descriptors)
+        self.terminal = Terminal(self.tape)
+
+    def close(self) -> None:
+        """The run is over: give back the host's sockets, and its terminal as it was."""
+        self.network.close()
+        self.terminal.close()
+
+    def text(self, pointer: int, size: int) -> str:
+        """A path of the guest; refuses with ``ILSEQ`` what is not UTF-8."""
+        if size > TEXT_SIZE_MAX:
+            self.memory.check(pointer, size)
+            raise Refusal(Errno.NAMETOOLONG)
+        return decode(self.memory.read(pointer, size))
+
+
+def decode(data: bytes) -> str:
+    """``data`` as text; refuses with ``ILSEQ``."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise Refusal(Errno.ILSEQ) from error
+
+
+class Clocks:
+    """The guest's clocks. The monotonic one counts the time that the guest was run, from 0."""
+
+    def __init__(self) -> None:
+        self._offset = -monotonic_ns()
+        self.live: tuple[Callable[[], bytes], Callable[[], bytes]] = (
+            lambda: _pack_clock(CLOCK_REALTIME, time_ns()),
+            lambda: _pack_clock(CLOCK_MONOTONIC, monotonic_ns() + self._offset),
+        )
+
+    def monotonic(self) -> int:
+        """Nanoseconds on the guest's monotonic clock."""
+        return monotonic_ns() + self._offset
+
+    def go_on_from(self, monotonic: int) -> None:
+        """Let the monotonic clock say ``monotonic`` now."""
+        self._offset = monotonic - monotonic_ns()

@@ -1,0 +1,234 @@
+"""What a guest's descriptor numbers stand for."""
+
+import socket as host
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from journal.engine.wasi.filesystem.interfaces import Directory, File
+from journal.engine.wasi.stdio.stdin import Source
+from journal.engine.wasi_abi import (
+    FDSTAT,
+    RIGHTS_ALL,
+    RIGHTS_DIRECTORY,
+    RIGHTS_PREOPEN,
+    RIGHTS_PREOPEN_INHERITING,
+    RIGHTS_SOCKET,
+    Entry,
+    Errno,
+    Refusal,
+    Rights,
+    Stat,
+)
+from journal.events.paths import FileType
+from journal.events.sockets import AddressFamily, SocketType
+from journal.events.wire_types import SocketAddress
+
+DESCRIPTORS_MAX = 65536
+
+
+@dataclass(slots=True, eq=False)
+class InputStream:
+    """Standard input; ``position`` counts the bytes the guest has read."""
+
+    source: Source
+    terminal: bool
+    position: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class OutputStream:
+    """Standard output or error; ``position`` counts the bytes the guest has written."""
+
+    number: int
+    terminal: bool
+    position: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class OpenFile:
+    """An open regular file."""
+
+    file: File
+    reads: bool
+    writes: bool
+    rights: Rights
+    flags: int
+    position: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class OpenDirectory:
+    """An open directory; ``preopen`` is its name if the guest had it from the start.
+
+    ``listing`` is what the guest saw when it began to read the directory, so that a cookie means
+    the same entry although entries come and go meanwhile.
+    """
+
+    directory: Directory
+    preopen: str | None = None
+    reads: bool = True
+    listing: list[Entry] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Socket:
+    """A socket, by what the guest was told: ``local`` once it is bound, ``backlog`` if it listens.
+
+    ``handle`` is the host's socket; in a replay there is none.
+    """
+
+    family: AddressFamily
+    kind: SocketType
+    protocol: int
+    local: SocketAddress | None = None
+    backlog: int | None = None
+    flags: int = 0
+    handle: host.socket | None = None
+
+    @property
+    def filetype(self) -> FileType:
+        """What WASI calls it."""
+        is_stream = self.kind is SocketType.STREAM
+        return FileType.SOCKET_STREAM if is_stream else FileType.SOCKET_DGRAM
+
+    def close(self) -> None:
+        """Close the host's socket, if there is one."""
+        if self.handle is not None:
+            self.handle.close()
+            self.handle = None
+
+
+Descriptor = InputStream | OutputStream | OpenFile | OpenDirectory | Socket
+D = TypeVar("D", InputStream, OutputStream, OpenFile, OpenDirectory, Socket)
+
+
+class Descriptors:
+    """The table of one process."""
+
+    def __init__(self) -> None:
+        self.used: dict[int, Descriptor] = {}
+        self.free: set[int] = set()
+
+    def next(self) -> int:
+        """The number that :meth:`add` will give: the highest one given back, or a new one."""
+        if self.free:
+            return max(self.free)
+        if len(self.used) >= DESCRIPTORS_MAX:
+            raise Refusal(Errno.MFILE)
+        return max(self.used, default=-1) + 1
+
+    def add(self, descriptor: Descriptor) -> int:
+        """Give ``descriptor`` a number."""
+        fd = self.next()
+        self.free.discard(fd)
+        self.used[fd] = descriptor
+        return fd
+
+    def get(self, fd: int) -> Descriptor:
+        """What ``fd`` stands for; refuses with ``BADF``."""
+        found = self.used.get(fd)
+        if found is None:
+            raise Refusal(Errno.BADF)
+        return found
+
+    def file(self, fd: int) -> OpenFile:
+        """An open file; refuses with ``BADF`` what is none."""
+        found = self.used.get(fd)
+        if type(found) is not OpenFile:
+            raise Refusal(Errno.BADF)
+        return found
+
+    def seekable(self, fd: int) -> OpenFile:
+        """An open file; refuses a stream or a socket with ``SPIPE``."""
+        found = self.used.get(fd)
+        if isinstance(found, (InputStream, OutputStream, Socket)):
+            raise Refusal(Errno.SPIPE)
+        return self.file(fd)
+
+    def directory(self, fd: int) -> OpenDirectory:
+        """An open directory; refuses with ``BADF`` what is none."""
+        found = self.used.get(fd)
+        if type(found) is not OpenDirectory:
+            raise Refusal(Errno.BADF)
+        return found
+
+    def socket(self, fd: int) -> Socket:
+        """A socket; refuses with ``NOTSOCK`` what is none."""
+        found = self.get(fd)
+        if type(found) is not Socket:
+            raise Refusal(Errno.NOTSOCK)
+        return found
+
+    def remove(self, fd: int) -> Descriptor:
+        """Take ``fd`` out of the table."""
+        found = self.get(fd)
+        del self.used[fd]
+        self.free.add(fd)
+        return found
+
+    def renumber(self, old: int, new: int) -> Descriptor | None:
+        """Let ``new`` stand for what ``old`` did; what ``new`` stood for."""
+        found, replaced = self.get(old), self.get(new)
+        if old == new:
+            return None
+        del self.used[old]
+        self.free.add(old)
+        self.used[new] = found
+        return replaced
+
+
+def close(descriptor: Descriptor) -> None:
+    """Give back what ``descriptor`` holds."""
+    if isinstance(descriptor, OpenFile):
+        descriptor.file.close()
+    elif isinstance(descriptor, Socket):
+        descriptor.close()
+    elif isinstance(descriptor, OpenDirectory) and descriptor.preopen is None:
+        descriptor.directory.close()
+
+
+def fdstat(descriptor: Descriptor) -> bytes:
+    """The structure that ``fd_fdstat_get`` gives."""
+    if isinstance(descriptor, InputStream):
+        return _stream_stat(Rights.FD_READ, terminal=descriptor.terminal)
+    if isinstance(descriptor, OutputStream):
+        return _stream_stat(Rights.FD_WRITE, terminal=descriptor.terminal)
+    if isinstance(descriptor, OpenFile):
+        rights = descriptor.rights
+        return FDSTAT.pack(FileType.REGULAR_FILE, descriptor.flags, rights, rights)
+    if isinstance(descriptor, Socket):
+        return FDSTAT.pack(descriptor.filetype, descriptor.flags, RIGHTS_SOCKET, RIGHTS_SOCKET)
+    if descriptor.preopen is not None:
+        return FDSTAT.pack(FileType.DIRECTORY, 0, RIGHTS_PREOPEN, RIGHTS_PREOPEN_INHERITING)
+    rights = RIGHTS_DIRECTORY & ~Rights.FD_WRITE
+    return FDSTAT.pack(FileType.DIRECTORY, 0, rights, rights)
+
+
+def _stream_stat(rights: Rights, *, terminal: bool) -> bytes:
+    return FDSTAT.pack(stream_type(terminal=terminal), 0, rights, rights)
+
+
+def stream_type(*, terminal: bool) -> FileType:
+    """What a guest sees a standard stream as."""
+    return FileType.CHARACTER_DEVICE if terminal else FileType.UNKNOWN
+
+
+def file_rights(*, reads: bool, writes: bool) -> Rights:
+    """The rights of an open file."""
+    rights = RIGHTS_ALL
+    if not reads:
+        rights &= ~(Rights.FD_READ | Rights.FD_READDIR)
+    if not writes:
+        rights &= ~Rights.FD_WRITE
+    return rights
+
+
+def filestat(fd: int, descriptor: Descriptor) -> Stat:
+    """The attributes of whatever a descriptor stands for."""
+    if isinstance(descriptor, (InputStream, OutputStream)):
+        return Stat(0, 0, stream_type(terminal=descriptor.terminal), 0, 0, 0, 0, 0)
+    if isinstance(descriptor, OpenFile):
+        return descriptor.file.stat(fd)
+    if isinstance(descriptor, Socket):
+        return Stat(0, 0, descriptor.filetype, 0, 0, 0, 0, 0)
+    return descriptor.directory.stat(fd)

@@ -1,0 +1,1 @@
+"""File systems of a guest: mounts, in-memory trees and host directories."""

@@ -1,0 +1,192 @@
+"""Names and descriptors of the host, walked one by one so that nothing leads out of a mount."""
+
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from journal.engine.tape import Answer
+from journal.engine.wasi.filesystem.path_resolution import Place, release, resolve
+from journal.engine.wasi_abi import Entry, Errno, Refusal, Stat, errno_of
+from journal.events.paths import FileType
+
+_NODE = struct.Struct("<BQQ")
+_ENTRY = struct.Struct("<QBH")
+_O_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class HostSteps:
+    """How directories of the host are walked; a directory is an ``O_PATH`` descriptor."""
+
+    def link_target(self, directory: int, name: str) -> str | None:
+        """What the link ``name`` says, if it is one."""
+        try:
+            return os.readlink(name, dir_fd=directory)
+        except OSError as error:
+            if errno_of(error) in (Errno.INVAL, Errno.NOENT):
+                return None
+            raise Refusal(errno_of(error)) from error
+
+    def enter(self, directory: int, name: str) -> int:
+        """The directory ``name``, never through a link."""
+        try:
+            return os.open(name, _O_DIRECTORY, dir_fd=directory)
+        except OSError as error:
+            raise Refusal(errno_of(error)) from error
+
+    def leave(self, directory: int) -> None:
+        """Close it."""
+        os.close(directory)
+
+
+STEPS = HostSteps()
+
+
+@contextmanager
+def place_of(directory: int, path: str, *, follow: bool) -> Iterator[Place[int]]:
+    """Where ``path`` leads from the descriptor ``directory``; what was opened is closed after."""
+    place = resolve(directory, path, STEPS, follow=follow)
+    try:
+        yield place
+    finally:
+        release(place, STEPS)
+
+
+def answered(deed: Callable[[], bytes]) -> Answer:
+    """What ``deed`` gives, or the errno it is refused with."""
+    try:
+        return 0, deed()
+    except Refusal as refusal:
+        return refusal.errno, b""
+    except OSError as error:
+        return errno_of(error), b""
+
+
+class Node(NamedTuple):
+    """What a path led to when it was opened: enough to find it again, and to know it."""
+
+    filetype: int
+    device: int
+    inode: int
+    names: tuple[str, ...]
+
+    def pack(self) -> bytes:
+        """As the value of a ``HostResult``."""
+        return _NODE.pack(self.filetype, self.device, self.inode) + pack_names(self.names)
+
+
+def node_of(value: bytes) -> Node:
+    """The opposite of :meth:`Node.pack`."""
+    filetype, device, inode = _NODE.unpack_from(value)
+    return Node(filetype, device, inode, names_from(value[_NODE.size :]))
+
+
+def pack_names(names: tuple[str, ...]) -> bytes:
+    """Names from the mount's root down; no name has a NUL or a slash."""
+    return os.fsencode("/".join(names))
+
+
+def names_from(value: bytes) -> tuple[str, ...]:
+    """The opposite of :func:`pack_names`; raises ``ValueError`` for names that lead elsewhere."""
+    names = tuple(os.fsdecode(value).split("/")) if value else ()
+    if not {"", ".", ".."}.isdisjoint(names):
+        raise ValueError(f"{names} are not names in a mount")
+    return names
+
+
+def identify(handle: int, names: tuple[str, ...]) -> Node:
+    """The node behind an open descriptor."""
+    found = os.fstat(handle)
+    return Node(filetype_of(found.st_mode), found.st_dev, found.st_ino, names)
+
+
+def reopen(root: int, node: Node, flags: int, *, moved: bool) -> int:
+    """Open ``node`` once more by its names; refuses with ``STALE`` if another is there now.
+
+    In a mount that has ``moved`` all nodes are others: what it is called has to do.
+    """
+    directory = os.open(".", _O_DIRECTORY, dir_fd=root)
+    try:
+        for name in node.names[:-1]:
+            above, directory = directory, os.open(name, _O_DIRECTORY, dir_fd=directory)
+            os.close(above)
+        name = node.names[-1] if node.names else "."
+        handle = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as error:
+        raise Refusal(Errno.STALE) from error
+    finally:
+        os.close(directory)
+    found = identify(handle, node.names)
+    if found.filetype != node.filetype or not (moved or found == node):
+        os.close(handle)
+        raise Refusal(Errno.STALE)
+    return handle
+
+
+def filetype_of(mode: int) -> FileType:
+    """WASI's file type of a host's ``st_mode``."""
+    for test, filetype in (
+        (stat.S_ISREG, FileType.REGULAR_FILE),
+        (stat.S_ISDIR, FileType.DIRECTORY),
+        (stat.S_ISLNK, FileType.SYMBOLIC_LINK),
+        (stat.S_ISCHR, FileType.CHARACTER_DEVICE),
+        (stat.S_ISBLK, FileType.BLOCK_DEVICE),
+        (stat.S_ISSOCK, FileType.SOCKET_STREAM),
+    ):
+        if test(mode):
+            return filetype
+    return FileType.UNKNOWN
+
+
+def stat_of(found: os.stat_result) -> Stat:
+    """WASI's attributes of a host's."""
+    return Stat(
+        found.st_dev,
+        found.st_ino,
+        filetype_of(found.st_mode),
+        found.st_nlink,
+        found.st_size,
+        max(found.st_atime_ns, 0),
+        max(found.st_mtime_ns, 0),
+        max(found.st_ctime_ns, 0),
+    )
+
+
+def pack_entries(handle: int) -> bytes:
+    """What is in a directory, sorted by name; refuses with ``ILSEQ`` a name that is not UTF-8."""
+    readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
+    try:
+        with os.scandir(readable) as found:
+            entries = sorted((e.name, e.inode(), e.stat(follow_symlinks=False)) for e in found)
+    finally:
+        os.close(readable)
+    parts = []
+    for name, inode, attributes in entries:
+        try:
+            encoded = name.encode()
+        except UnicodeEncodeError as error:
+            raise Refusal(Errno.ILSEQ) from error
+        parts.append(_ENTRY.pack(inode, filetype_of(attributes.st_mode), len(encoded)) + encoded)
+    return b"".join(parts)
+
+
+def entries_from(value: bytes) -> list[Entry]:
+    """The opposite of :func:`pack_entries`."""
+    entries, at = [], 0
+    while at < len(value):
+        inode, filetype, size = _ENTRY.unpack_from(value, at)
+        at += _ENTRY.size
+        entries.append(Entry(value[at : at + size].decode(), inode, filetype))
+        at += size
+    return entries
+
+
+def exists(place: Place[int]) -> bytes:
+    """``b"\\x01"`` if something is there, a link included, else ``b"\\x00"``."""
+    try:
+        os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return b"\x00"
+    return b"\x01"

@@ -1,0 +1,432 @@
+"""A file system in memory, which the journal holds: a replay makes the same files again.
+
+Each change is checked, told to the tape, and then made, with the time that the tape gives; so a
+node's times are those of the events that changed it, in every replay.
+"""
+
+from journal.engine.tape import Tape
+from journal.engine.wasi.filesystem.interfaces import (
+    WRITE_SIZE_MAX,
+    Directory,
+    Opening,
+    Times,
+    pack_create_directory,
+    pack_link,
+    pack_path_times,
+    pack_remove_directory,
+    pack_rename,
+    pack_set_size,
+    pack_set_times,
+    pack_symlink,
+    pack_unlink,
+    pack_write,
+)
+from journal.engine.wasi.filesystem.memory_nodes import (
+    DirectoryNode,
+    FileNode,
+    LinkNode,
+    Node,
+    NodeSteps,
+    lookup,
+)
+from journal.engine.wasi.filesystem.path_resolution import Place, resolve
+from journal.engine.wasi_abi import (
+    SYMLINK_FOLLOW,
+    Entry,
+    Errno,
+    OpenFlags,
+    Refusal,
+    Stat,
+)
+from journal.events import descriptors, paths
+
+#: What a name and its node take of a mount's size, besides a file's bytes.
+ENTRY_SIZE = 1024
+
+#: An inode is the number of the event that made it, and which of those it made.
+INODE_SHIFT = 16
+
+_STEPS = NodeSteps()
+_WRITE = descriptors.FileDescriptorWrite.tag
+
+
+class MemoryTree:
+    """One mount: its root, its size in bytes and the most it may have, its next inode."""
+
+    def __init__(self, tape: Tape, device: int, size_bytes_max: int) -> None:
+        self.tape = tape
+        self.device = device
+        self.size_bytes = 0
+        self.size_bytes_max = size_bytes_max
+        self._made_by = (0, 0)
+        self.root = DirectoryNode(self.next_inode(0), device, links=2)
+
+    def next_inode(self, seq: int) -> int:
+        """A number no node had before, for one that event ``seq`` makes.
+
+        It does not depend on which other nodes there have been: compaction forgets some.
+        """
+        by, count = self._made_by
+        self._made_by = seq, count + 1 if seq == by else 1
+        return seq << INODE_SHIFT | self._made_by[1]
+
+    def tell(self, tag: int, payload: bytes) -> int:
+        """The time of the change, in nanoseconds."""
+        return self.tape.tell(tag, payload) * 1000
+
+    def reserve(self, growth: int) -> None:
+        """Refuse with ``NOSPC`` what would be more than the mount may have."""
+        if self.size_bytes + growth > self.size_bytes_max:
+            raise Refusal(Errno.NOSPC)
+
+    def take(self, growth: int) -> None:
+        """Count bytes that are used from now on; refuses with ``NOSPC``."""
+        self.reserve(growth)
+        self.size_bytes += growth
+
+    def release(self, node: FileNode) -> None:
+        """Give back what a file used, when neither a name nor a descriptor keeps it."""
+        if not node.links and not node.opened:
+            self.size_bytes -= len(node.data)
+            node.data.clear()
+
+    def forget(self, node: Node, now: int) -> None:
+        """One name of ``node`` is gone."""
+        node.links -= 1
+        node.ctime = now
+        if isinstance(node, DirectoryNode):
+            node.links = 0
+
+
+class MemoryFile:
+    """An open file in memory."""
+
+    writable = True
+
+    def __init__(self, tree: MemoryTree, node: FileNode) -> None:
+        self._tree, self._node = tree, node
+        node.opened += 1
+
+    def stat(self, fd: int) -> Stat:
+        """Its attributes."""
+        return self._node.stat()
+
+    def read(self, fd: int, offset: int, size: int) -> bytes:
+        """At most ``size`` bytes at ``offset``."""
+        return bytes(self._node.data[offset : offset + size])
+
+    def write(self, fd: int, offset: int, data: bytes) -> int:
+        """Put ``data`` at ``offset``; a gap before it is filled with zeros."""
+        size = len(data)
+        if size > WRITE_SIZE_MAX:
+            for start in range(0, size, WRITE_SIZE_MAX):
+                self.write(fd, offset + start, data[start : start + WRITE_SIZE_MAX])
+            return size
+        if not size:
+            return 0
+        tree, node = self._tree, self._node
+        kept = node.data
+        end = offset + size
+        growth = end - len(kept)
+        if growth > 0:
+            if tree.size_bytes + growth > tree.size_bytes_max:
+                raise Refusal(Errno.NOSPC)
+            tree.size_bytes += growth
+        now = tree.tape.tell(_WRITE, pack_write(fd, offset, False, data)) * 1000
+        if offset > len(kept):
+            kept += bytes(offset - len(kept))
+        kept[offset:end] = data
+        node.mtime = node.ctime = now
+        return size
+
+    def size(self, fd: int) -> int:
+        """Its size in bytes."""
+        return len(self._node.data)
+
+    def set_size(self, fd: int, size: int) -> None:
+        """Cut it, or lengthen it with zeros."""
+        tree, kept = self._tree, self._node.data
+        growth = size - len(kept)
+        tree.reserve(growth)
+        now = tree.tell(descriptors.FileDescriptorSetSize.tag, pack_set_size(fd, size))
+        if growth > 0:
+            kept += bytes(growth)
+        else:
+            del kept[size:]
+        tree.size_bytes += growth
+        self._node.changed(now)
+
+    def set_times(self, fd: int, times: Times) -> None:
+        """Set its times."""
+        _set_times(self._tree, self._node, fd, times)
+
+    def sync(self, fd: int, *, data_only: bool) -> None:
+        """The journal keeps it; there is nothing to do."""
+
+    def close(self) -> None:
+        """Its bytes are gone with the last descriptor, if it has no name."""
+        self._node.opened -= 1
+        self._tree.release(self._node)
+
+
+def _set_times(tree: MemoryTree, node: Node, fd: int, times: Times) -> None:
+    effect = pack_set_times(fd, *times)
+    now = tree.tell(descriptors.FileDescriptorSetTimes.tag, effect)
+    node.atime, node.mtime = times.resolved(now, node.stat())
+    node.ctime = now
+
+
+class MemoryDirectory:
+    """An open directory in memory."""
+
+    writable = True
+
+    def __init__(self, tree: MemoryTree, node: DirectoryNode) -> None:
+        self._tree, self._node = tree, node
+
+    def stat(self, fd: int) -> Stat:
+        """Its attributes."""
+        return self._node.stat()
+
+    def set_times(self, fd: int, times: Times) -> None:
+        """Set its times."""
+        _set_times(self._tree, self._node, fd, times)
+
+    def entries(self, fd: int) -> list[Entry]:
+        """What is in it, by name."""
+        found = self._node.entries
+        return [Entry(name, found[name].inode, found[name].filetype) for name in sorted(found)]
+
+    def open(self, opening: Opening) -> "MemoryFile | MemoryDirectory":
+        """Open what a path leads to, making a file if it is to be made."""
+        flags = opening.flags
+        exclusive = bool(flags & OpenFlags.CREATE and flags & OpenFlags.EXCLUSIVE)
+        follow = bool(opening.lookup & SYMLINK_FOLLOW) and not exclusive
+        place = resolve(self._node, opening.path, _STEPS, follow=follow)
+        node = _at(place)
+        if flags & OpenFlags.CREATE and place.must_be_directory and place.name != ".":
+            raise Refusal(Errno.ISDIR)
+        if node is None:
+            return self._open_new(opening, place)
+        if exclusive:
+            raise Refusal(Errno.EXIST)
+        if isinstance(node, LinkNode):
+            raise Refusal(Errno.LOOP)
+        if isinstance(node, DirectoryNode):
+            if opening.writes:
+                raise Refusal(Errno.ISDIR)
+            self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
+            return MemoryDirectory(self._tree, node)
+        assert isinstance(node, FileNode)
+        if place.must_be_directory or flags & OpenFlags.DIRECTORY:
+            raise Refusal(Errno.NOTDIR)
+        now = self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
+        if flags & OpenFlags.TRUNCATE:
+            self._tree.size_bytes -= len(node.data)
+            node.data.clear()
+            node.changed(now)
+        return MemoryFile(self._tree, node)
+
+    def _open_new(self, opening: Opening, place: Place[DirectoryNode]) -> "MemoryFile":
+        if not opening.flags & OpenFlags.CREATE:
+            raise Refusal(Errno.NOENT)
+        _must_live(place.parent)
+        self._tree.reserve(ENTRY_SIZE)
+        now = self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
+        node = FileNode(self._tree.next_inode(self._tree.tape.told_seq), self._tree.device)
+        self._add(place, node, now)
+        node.atime = node.mtime = now
+        return MemoryFile(self._tree, node)
+
+    def create_directory(self, fd: int, path: str) -> None:
+        """Make a directory."""
+        place = resolve(self._node, path, _STEPS, follow=False)
+        _must_be_free(place)
+        self._tree.reserve(ENTRY_SIZE)
+        effect = pack_create_directory(fd, path)
+        now = self._tree.tell(paths.CreateDirectory.tag, effect)
+        node = DirectoryNode(
+            self._tree.next_inode(self._tree.tape.told_seq), self._tree.device, links=1
+        )
+        node.parent = place.parent
+        place.parent.links += 1
+        self._add(place, node, now)
+        node.atime = node.mtime = now
+
+    def remove_directory(self, fd: int, path: str) -> None:
+        """Remove an empty directory."""
+        place = resolve(self._node, path, _STEPS, follow=False)
+        node = _existing(place)
+        if not isinstance(node, DirectoryNode):
+            raise Refusal(Errno.NOTDIR)
+        if place.must_be_directory:
+            raise Refusal(Errno.INVAL)  # as wasmtime has it: the name must stand alone
+        if node.entries:
+            raise Refusal(Errno.NOTEMPTY)
+        now = self._tree.tell(paths.RemoveDirectory.tag, pack_remove_directory(fd, path))
+        self._drop(place, now)
+
+    def unlink(self, fd: int, path: str) -> None:
+        """Remove a file or a link."""
+        place = resolve(self._node, path, _STEPS, follow=False)
+        node = _existing(place)
+        if isinstance(node, DirectoryNode):
+            raise Refusal(Errno.ISDIR)
+        if place.must_be_directory:
+            raise Refusal(Errno.NOTDIR)
+        now = self._tree.tell(paths.UnlinkFile.tag, pack_unlink(fd, path))
+        self._drop(place, now)
+
+    def read_link(self, fd: int, path: str) -> str:
+        """What a link says."""
+        node = _existing(resolve(self._node, path, _STEPS, follow=False))
+        if not isinstance(node, LinkNode):
+            raise Refusal(Errno.INVAL)
+        return node.target
+
+    def stat_at(self, fd: int, path: str, *, follow: bool) -> Stat:
+        """Attributes of what a path leads to."""
+        return _existing(resolve(self._node, path, _STEPS, follow=follow)).stat()
+
+    def set_times_at(self, fd: int, path: str, lookup: int, times: Times) -> None:
+        """Set the times of what a path leads to."""
+        follow = bool(lookup & SYMLINK_FOLLOW)
+        node = _existing(resolve(self._node, path, _STEPS, follow=follow))
+        effect = pack_path_times(fd, lookup, *times, path)
+        now = self._tree.tell(paths.PathSetTimes.tag, effect)
+        node.atime, node.mtime = times.resolved(now, node.stat())
+        node.ctime = now
+
+    def symlink(self, fd: int, target: str, path: str) -> None:
+        """Make a link that says ``target``."""
+        place = resolve(self._node, path, _STEPS, follow=False)
+        _must_be_free(place)
+        if place.must_be_directory:
+            raise Refusal(Errno.NOENT)
+        self._tree.reserve(ENTRY_SIZE)
+        now = self._tree.tell(paths.CreateSymbolicLink.tag, pack_symlink(fd, target, path))
+        node = LinkNode(
+            self._tree.next_inode(self._tree.tape.told_seq), self._tree.device, target=target
+        )
+        self._add(place, node, now)
+        node.atime = node.mtime = now
+
+    def rename(self, fd: int, path: str, to: Directory, to_fd: int, to_path: str) -> None:
+        """Give something another name, replacing what had it."""
+        source, target = self._two(path, to, to_path, follow=False)
+        if "." in (source.name, target.name):
+            raise Refusal(Errno.BUSY)
+        node, replaced = _existing(source), _at(target)
+        _check_rename(source, target, node, replaced)
+        effect = pack_rename(fd, to_fd, path, to_path)
+        now = self._tree.tell(paths.PathRename.tag, effect)
+        if node is replaced:
+            return
+        if replaced is not None:
+            self._drop(target, now)
+        del source.parent.entries[source.name]
+        source.parent.changed(now)
+        target.parent.entries[target.name] = node
+        target.parent.changed(now)
+        node.ctime = now
+        if isinstance(node, DirectoryNode):
+            source.parent.links -= 1
+            target.parent.links += 1
+            node.parent = target.parent
+
+    def link(
+        self, fd: int, lookup: int, path: str, to: Directory, to_fd: int, to_path: str
+    ) -> None:
+        """Give a file one more name."""
+        if lookup & SYMLINK_FOLLOW:
+            raise Refusal(Errno.INVAL)
+        source, target = self._two(path, to, to_path, follow=False)
+        node = _existing(source)
+        if source.must_be_directory and not isinstance(node, DirectoryNode):
+            raise Refusal(Errno.NOTDIR)
+        _must_be_free(target)
+        if target.must_be_directory:
+            raise Refusal(Errno.NOENT)
+        if isinstance(node, DirectoryNode):
+            raise Refusal(Errno.PERM)
+        self._tree.reserve(ENTRY_SIZE)
+        effect = pack_link(fd, lookup, to_fd, path, to_path)
+        now = self._tree.tell(paths.CreateHardLink.tag, effect)
+        self._add(target, node, now)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _two(
+        self, path: str, to: Directory, to_path: str, *, follow: bool
+    ) -> tuple[Place[DirectoryNode], Place[DirectoryNode]]:
+        if not isinstance(to, MemoryDirectory) or to._tree is not self._tree:
+            raise Refusal(Errno.XDEV)
+        source = resolve(self._node, path, _STEPS, follow=follow)
+        return source, resolve(to._node, to_path, _STEPS, follow=False)
+
+    def _add(self, place: Place[DirectoryNode], node: Node, now: int) -> None:
+        self._tree.take(ENTRY_SIZE)
+        place.parent.entries[place.name] = node
+        place.parent.changed(now)
+        node.links += 1
+        node.ctime = now
+
+    def _drop(self, place: Place[DirectoryNode], now: int) -> None:
+        node = place.parent.entries.pop(place.name)
+        place.parent.changed(now)
+        self._tree.forget(node, now)
+        self._tree.size_bytes -= ENTRY_SIZE
+        if isinstance(node, DirectoryNode):
+            place.parent.links -= 1
+        elif isinstance(node, FileNode):
+            self._tree.release(node)
+
+
+def _at(place: Place[DirectoryNode]) -> Node | None:
+    if place.name == ".":
+        return place.parent
+    return lookup(place.parent, place.name)
+
+
+def _existing(place: Place[DirectoryNode]) -> Node:
+    node = _at(place)
+    if node is None:
+        raise Refusal(Errno.NOENT)
+    if place.must_be_directory and not isinstance(node, (DirectoryNode, LinkNode)):
+        raise Refusal(Errno.NOTDIR)
+    return node
+
+
+def _must_be_free(place: Place[DirectoryNode]) -> None:
+    if _at(place) is not None:
+        raise Refusal(Errno.EXIST)
+    _must_live(place.parent)
+
+
+def _must_live(directory: DirectoryNode) -> None:
+    if not directory.links:
+        raise Refusal(Errno.NOENT)
+
+
+def _check_rename(
+    source: Place[DirectoryNode],
+    target: Place[DirectoryNode],
+    node: Node,
+    replaced: Node | None,
+) -> None:
+    _must_live(target.parent)
+    if isinstance(replaced, DirectoryNode) and source.parent.is_inside(replaced):
+        raise Refusal(Errno.NOTEMPTY)
+    if isinstance(node, DirectoryNode):
+        if target.parent.is_inside(node):
+            raise Refusal(Errno.INVAL)
+        if replaced is not None and not isinstance(replaced, DirectoryNode):
+            raise Refusal(Errno.NOTDIR)
+        if isinstance(replaced, DirectoryNode) and replaced.entries and replaced is not node:
+            raise Refusal(Errno.NOTEMPTY)
+        return
+    if source.must_be_directory or target.must_be_directory:
+        raise Refusal(Errno.NOTDIR)
+    if isinstance(replaced, DirectoryNode):
+        raise Refusal(Errno.ISDIR)

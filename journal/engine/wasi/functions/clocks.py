@@ -1,0 +1,44 @@
+"""Clocks: time is an input, so every reading is in the journal."""
+
+import time
+
+from journal.engine.wasi.call_context import State
+from journal.engine.wasi_abi import CLOCK_MONOTONIC, CLOCK_THREAD, Errno, Fault, Refusal
+from journal.events import codec
+from journal.events.inputs import ClockRead, ClockResolution
+
+_pack_resolution = codec.packer(ClockResolution)
+_READ, _RESOLUTION = ClockRead.tag, ClockResolution.tag
+_PREFIX = (b"\x00", b"\x01")
+_HOST_CLOCKS = (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC)
+
+
+def clock_time_get(state: State, clock: int, precision: int, result: int) -> int:
+    """The time in nanoseconds; the processor-time clocks are not given."""
+    if clock > CLOCK_MONOTONIC:
+        _refuse(clock)
+    told = state.tape.ask(_READ, _PREFIX[clock], state.clocks.live[clock])
+    memory, end = state.memory, result + 8
+    if end > memory.size:
+        memory.check(result, 8)
+    memory.view[result:end] = told[1:]  # the call made most often: no further call from here
+    return 0
+
+
+def clock_res_get(state: State, clock: int, result: int) -> None:
+    """The resolution in nanoseconds."""
+    if clock > CLOCK_MONOTONIC:
+        _refuse(clock)
+
+    def live() -> bytes:
+        seconds = time.clock_getres(_HOST_CLOCKS[clock])
+        return _pack_resolution(clock, max(round(seconds * 1e9), 1))
+
+    told = state.tape.ask(_RESOLUTION, _PREFIX[clock], live)
+    state.memory.write(result, told[1:])
+
+
+def _refuse(clock: int) -> None:
+    if clock > CLOCK_THREAD:
+        raise Fault(f"there is no clock {clock}")
+    raise Refusal(Errno.BADF)

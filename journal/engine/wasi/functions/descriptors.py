@@ -1,0 +1,175 @@
+"""Descriptors as such: their attributes, their numbers, and reading a directory."""
+
+import struct
+
+from journal.engine.wasi.call_context import State
+from journal.engine.wasi.descriptors import (
+    OpenDirectory,
+    OpenFile,
+    Socket,
+    close,
+    fdstat,
+    filestat,
+)
+from journal.engine.wasi.filesystem.interfaces import times_of
+from journal.engine.wasi_abi import (
+    DIRENT,
+    SYNC_FLAGS,
+    Entry,
+    Errno,
+    Refusal,
+)
+from journal.events import codec
+from journal.events.descriptors import (
+    CloseFileDescriptor,
+    FileDescriptorAdvise,
+    FileDescriptorSetFlags,
+    RenumberFileDescriptor,
+)
+from journal.events.paths import FileType
+
+_SIZE_MAX = (1 << 63) - 1
+_PRESTAT = struct.Struct("<BxxxI")
+_pack_advise = codec.packer(FileDescriptorAdvise)
+_pack_close = codec.packer(CloseFileDescriptor)
+_pack_flags = codec.packer(FileDescriptorSetFlags)
+_pack_renumber = codec.packer(RenumberFileDescriptor)
+
+
+def fd_advise(state: State, fd: int, offset: int, size: int, advice: int) -> None:
+    """How the guest will use a file; it changes nothing."""
+    state.descriptors.file(fd)
+    if size > _SIZE_MAX:
+        raise Refusal(Errno.INVAL)
+    effect = _pack_advise(fd, offset, size, advice)
+    state.tape.tell(FileDescriptorAdvise.tag, effect)
+
+
+def fd_allocate(state: State, fd: int, offset: int, size: int) -> int:
+    """Room cannot be reserved."""
+    state.descriptors.file(fd)
+    return Errno.NOTSUP
+
+
+def fd_close(state: State, fd: int) -> None:
+    """Give a descriptor back."""
+    descriptor = state.descriptors.get(fd)
+    state.tape.tell(CloseFileDescriptor.tag, _pack_close(fd))
+    state.descriptors.remove(fd)
+    close(descriptor)
+
+
+def fd_sync(state: State, fd: int) -> None:
+    """Make a file durable."""
+    state.descriptors.file(fd).file.sync(fd, data_only=False)
+
+
+def fd_datasync(state: State, fd: int) -> None:
+    """Make a file's bytes durable."""
+    state.descriptors.file(fd).file.sync(fd, data_only=True)
+
+
+def fd_fdstat_get(state: State, fd: int, result: int) -> None:
+    """A descriptor's kind, flags and rights."""
+    state.memory.write(result, fdstat(state.descriptors.get(fd)))
+
+
+def fd_fdstat_set_flags(state: State, fd: int, flags: int) -> None:
+    """Set whether a file is appended to; of a socket, that it does not wait, as it never does."""
+    found = state.descriptors.get(fd)
+    descriptor = found if isinstance(found, Socket) else state.descriptors.file(fd)
+    if flags & SYNC_FLAGS:
+        raise Refusal(Errno.INVAL)
+    state.tape.tell(FileDescriptorSetFlags.tag, _pack_flags(fd, flags))
+    descriptor.flags = flags
+
+
+def fd_fdstat_set_rights(state: State, fd: int, base: int, inheriting: int) -> int:
+    """Rights cannot be given up: they are what the mount allows."""
+    if not isinstance(state.descriptors.get(fd), (OpenFile, OpenDirectory)):
+        return Errno.BADF
+    return Errno.NOTSUP
+
+
+def fd_filestat_get(state: State, fd: int, result: int) -> None:
+    """The attributes of what a descriptor stands for."""
+    state.memory.write(result, filestat(fd, state.descriptors.get(fd)).pack())
+
+
+def fd_filestat_set_size(state: State, fd: int, size: int) -> None:
+    """Cut a file, or lengthen it with zeros."""
+    descriptor = state.descriptors.file(fd)
+    if not descriptor.file.writable:
+        raise Refusal(Errno.PERM)
+    if size > _SIZE_MAX or not descriptor.writes:
+        raise Refusal(Errno.INVAL)
+    descriptor.file.set_size(fd, size)
+
+
+def fd_filestat_set_times(state: State, fd: int, atime: int, mtime: int, flags: int) -> None:
+    """Set the times of a file or a directory."""
+    times = times_of(atime, mtime, flags)
+    descriptor = state.descriptors.get(fd)
+    if not isinstance(descriptor, (OpenFile, OpenDirectory)):
+        raise Refusal(Errno.BADF)
+    opened = descriptor.file if isinstance(descriptor, OpenFile) else descriptor.directory
+    if not opened.writable:
+        raise Refusal(Errno.PERM)
+    opened.set_times(fd, times)
+
+
+def fd_prestat_get(state: State, fd: int, result: int) -> int:
+    """The size of a preopened directory's name."""
+    descriptor = state.descriptors.get(fd)
+    if not isinstance(descriptor, OpenDirectory) or descriptor.preopen is None:
+        return Errno.BADF
+    state.memory.write(result, _PRESTAT.pack(0, len(descriptor.preopen.encode())))
+    return 0
+
+
+def fd_prestat_dir_name(state: State, fd: int, pointer: int, size: int) -> int:
+    """A preopened directory's name."""
+    descriptor = state.descriptors.get(fd)
+    if not isinstance(descriptor, OpenDirectory) or descriptor.preopen is None:
+        return Errno.NOTDIR
+    name = descriptor.preopen.encode()
+    if len(name) > size:
+        return Errno.NAMETOOLONG
+    state.memory.write(pointer, name)
+    return 0
+
+
+def fd_renumber(state: State, old: int, new: int) -> None:
+    """Give a descriptor another's number."""
+    state.descriptors.get(old)
+    state.descriptors.get(new)
+    state.tape.tell(RenumberFileDescriptor.tag, _pack_renumber(old, new))
+    replaced = state.descriptors.renumber(old, new)
+    if replaced is not None:
+        close(replaced)
+
+
+def fd_readdir(state: State, fd: int, pointer: int, size: int, cookie: int, result: int) -> None:
+    """Entries of a directory from ``cookie`` on, as many as fit, the last one cut off."""
+    descriptor = state.descriptors.directory(fd)
+    if cookie == 0 or not descriptor.listing:
+        descriptor.listing = _listing(fd, descriptor)
+    parts: list[bytes] = []
+    room = size
+    for index in range(cookie, len(descriptor.listing)):
+        if room <= 0:
+            break
+        name, inode, filetype = descriptor.listing[index]
+        encoded = name.encode()
+        entry = DIRENT.pack(index + 1, inode, len(encoded), filetype) + encoded
+        parts.append(entry[:room])
+        room -= len(entry)
+    data = b"".join(parts)
+    state.memory.write(pointer, data)
+    state.memory.write_u32(result, len(data))
+
+
+def _listing(fd: int, descriptor: OpenDirectory) -> list[Entry]:
+    inode = descriptor.directory.stat(fd).inode
+    own = [Entry(name, inode, FileType.DIRECTORY) for name in (".", "..")]
+    return own + descriptor.directory.entries(fd)

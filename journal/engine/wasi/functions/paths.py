@@ -1,0 +1,206 @@
+"""Calls with paths: each is relative to an open directory and stays inside it."""
+
+from journal.engine.wasi.call_context import State
+from journal.engine.wasi.descriptors import (
+    Descriptor,
+    InputStream,
+    OpenDirectory,
+    OpenFile,
+    OutputStream,
+    Socket,
+    file_rights,
+)
+from journal.engine.wasi.filesystem.interfaces import Directory, Opening, times_of
+from journal.engine.wasi.filesystem.path_resolution import check_path
+from journal.engine.wasi_abi import (
+    SYMLINK_FOLLOW,
+    SYNC_FLAGS,
+    Errno,
+    FdFlags,
+    OpenFlags,
+    Refusal,
+    Rights,
+)
+
+
+def path_open(
+    state: State,
+    dirfd: int,
+    lookup: int,
+    pointer: int,
+    size: int,
+    oflags: int,
+    rights: int,
+    inheriting: int,
+    fdflags: int,
+    result: int,
+) -> None:
+    """Open a file or a directory, making it if it is to be made."""
+    path = state.text(pointer, size)
+    directory = _base(state.descriptors.get(dirfd))
+    state.memory.check(result, 4)
+    opening = Opening(
+        fd=state.descriptors.next(),
+        dirfd=dirfd,
+        lookup=lookup,
+        path=path,
+        flags=OpenFlags(oflags),
+        rights=Rights(rights),
+        inheriting=Rights(inheriting),
+        fdflags=FdFlags(fdflags),
+    )
+    carry_out(state, directory, opening)
+    state.memory.write_u32(result, opening.fd)
+
+
+def carry_out(state: State, directory: Directory, opening: Opening) -> None:
+    """Open something, and put it into the table under the number that the opening says."""
+    _check_opening(opening, directory)
+    fd = state.descriptors.add(_descriptor(opening, directory.open(opening)))
+    assert fd == opening.fd
+
+
+def _base(descriptor: Descriptor) -> Directory:
+    if isinstance(descriptor, (OpenFile, Socket)):
+        raise Refusal(Errno.NOTDIR)
+    if isinstance(descriptor, (InputStream, OutputStream)):
+        raise Refusal(Errno.BADF)
+    return descriptor.directory
+
+
+def _check_opening(opening: Opening, directory: Directory) -> None:
+    if not directory.writable and opening.writes:
+        raise Refusal(Errno.PERM)
+    if opening.fdflags & SYNC_FLAGS:
+        raise Refusal(Errno.NOTSUP)
+    changes = OpenFlags.CREATE | OpenFlags.EXCLUSIVE | OpenFlags.TRUNCATE
+    if opening.flags & OpenFlags.DIRECTORY and opening.flags & changes:
+        raise Refusal(Errno.INVAL)
+
+
+def _descriptor(opening: Opening, opened: object) -> Descriptor:
+    if hasattr(opened, "entries"):
+        return OpenDirectory(opened)  # type: ignore[arg-type]
+    # A file that is only cut when opened may not be written after, as far as its rights say.
+    writes = bool(opening.rights & Rights.FD_WRITE or opening.flags & OpenFlags.CREATE)
+    return OpenFile(
+        opened,  # type: ignore[arg-type]
+        reads=opening.reads,
+        writes=opening.writes,
+        rights=file_rights(reads=opening.reads, writes=writes),
+        flags=int(opening.fdflags),
+    )
+
+
+def path_create_directory(state: State, fd: int, pointer: int, size: int) -> None:
+    """Make a directory."""
+    directory = state.descriptors.directory(fd).directory
+    path = state.text(pointer, size)
+    must_be_writable(directory)
+    directory.create_directory(fd, path)
+
+
+def path_remove_directory(state: State, fd: int, pointer: int, size: int) -> None:
+    """Remove an empty directory."""
+    directory = state.descriptors.directory(fd).directory
+    path = state.text(pointer, size)
+    must_be_writable(directory)
+    directory.remove_directory(fd, path)
+
+
+def path_unlink_file(state: State, fd: int, pointer: int, size: int) -> None:
+    """Remove a file or a link."""
+    directory = state.descriptors.directory(fd).directory
+    path = state.text(pointer, size)
+    must_be_writable(directory)
+    directory.unlink(fd, path)
+
+
+def path_filestat_get(
+    state: State, fd: int, lookup: int, pointer: int, size: int, result: int
+) -> None:
+    """The attributes of what a path leads to."""
+    directory = state.descriptors.directory(fd).directory
+    path = state.text(pointer, size)
+    stat = directory.stat_at(fd, path, follow=bool(lookup & SYMLINK_FOLLOW))
+    state.memory.write(result, stat.pack())
+
+
+def path_filestat_set_times(
+    state: State,
+    fd: int,
+    lookup: int,
+    pointer: int,
+    size: int,
+    atime: int,
+    mtime: int,
+    flags: int,
+) -> None:
+    """Set the times of what a path leads to."""
+    times = times_of(atime, mtime, flags)
+    directory = state.descriptors.directory(fd).directory
+    path = state.text(pointer, size)
+    must_be_writable(directory)
+    directory.set_times_at(fd, path, lookup, times)
+
+
+def path_link(
+    state: State,
+    old_fd: int,
+    lookup: int,
+    old_pointer: int,
+    old_size: int,
+    new_fd: int,
+    new_pointer: int,
+    new_size: int,
+) -> None:
+    """Give a file one more name."""
+    old, new = state.descriptors.directory(old_fd), state.descriptors.directory(new_fd)
+    old_path, new_path = state.text(old_pointer, old_size), state.text(new_pointer, new_size)
+    must_be_writable(old.directory, new.directory)
+    old.directory.link(old_fd, lookup, old_path, new.directory, new_fd, new_path)
+
+
+def path_rename(
+    state: State,
+    old_fd: int,
+    old_pointer: int,
+    old_size: int,
+    new_fd: int,
+    new_pointer: int,
+    new_size: int,
+) -> None:
+    """Give something another name."""
+    old, new = state.descriptors.directory(old_fd), state.descriptors.directory(new_fd)
+    old_path, new_path = state.text(old_pointer, old_size), state.text(new_pointer, new_size)
+    must_be_writable(old.directory, new.directory)
+    old.directory.rename(old_fd, old_path, new.directory, new_fd, new_path)
+
+
+def path_symlink(
+    state: State, old_pointer: int, old_size: int, fd: int, new_pointer: int, new_size: int
+) -> None:
+    """Make a symbolic link."""
+    directory = state.descriptors.directory(fd).directory
+    target = state.text(old_pointer, old_size)
+    path = state.text(new_pointer, new_size)
+    must_be_writable(directory)
+    check_path(target)
+    directory.symlink(fd, target, path)
+
+
+def path_readlink(
+    state: State, fd: int, pointer: int, size: int, buffer: int, room: int, result: int
+) -> None:
+    """What a symbolic link says, cut to the buffer."""
+    directory = state.descriptors.directory(fd).directory
+    path = state.text(pointer, size)
+    target = directory.read_link(fd, path).encode()[:room]
+    state.memory.write(buffer, target)
+    state.memory.write_u32(result, len(target))
+
+
+def must_be_writable(*directories: Directory) -> None:
+    """Refuse with ``PERM`` to change what may only be read."""
+    if not all(directory.writable for directory in directories):
+        raise Refusal(Errno.PERM)

@@ -1,0 +1,128 @@
+"""``poll_oneoff``: sleeping, and waiting for standard input."""
+
+import struct
+import time
+from functools import partial
+from typing import NamedTuple
+
+from journal.engine.wasi.call_context import State
+from journal.engine.wasi.descriptors import InputStream, OpenFile, OutputStream, Socket
+from journal.engine.wasi_abi import (
+    CLOCK_ABSOLUTE,
+    CLOCK_MONOTONIC,
+    CLOCK_REALTIME,
+    EVENT,
+    EVENT_CLOCK,
+    EVENT_READ,
+    EVENT_WRITE,
+    HANGUP,
+    SUBSCRIPTION,
+    Errno,
+    Refusal,
+)
+from journal.events import codec
+from journal.events.inputs import PollResult
+
+SUBSCRIPTIONS_MAX = 4096
+
+_LENGTH = struct.Struct("<I")
+_pack_result = codec.packer(PollResult)
+
+
+class Subscription(NamedTuple):
+    """What the guest waits for; of a clock, ``delay`` in nanoseconds, made relative.
+
+    ``flags`` are those of the event when it happens.
+    """
+
+    userdata: int
+    kind: int
+    fd: int
+    delay: int
+    flags: int
+
+
+def poll_oneoff(state: State, pointer: int, events: int, count: int, result: int) -> None:
+    """Wait until something that the guest subscribed to happens."""
+    if not count or count > SUBSCRIPTIONS_MAX:
+        raise Refusal(Errno.INVAL)
+    state.memory.check(pointer, count * SUBSCRIPTION.size)
+    state.memory.check(events, count * EVENT.size)
+    wanted = [
+        _subscription(
+            state, *state.memory.unpack(SUBSCRIPTION, pointer + index * SUBSCRIPTION.size)
+        )
+        for index in range(count)
+    ]
+    told = state.tape.ask(PollResult.tag, b"", lambda: _pack_result(_wait(state, wanted)))
+    happened = memoryview(told)[_LENGTH.size :]
+    if len(happened) % EVENT.size or len(happened) > count * EVENT.size:
+        raise ValueError(f"{len(happened)} bytes of events for {count} subscriptions")
+    state.memory.write(events, happened)
+    state.memory.write_u32(result, len(happened) // EVENT.size)
+
+
+def _subscription(
+    state: State, userdata: int, kind: int, which: int, timeout: int, precision: int, flags: int
+) -> Subscription:
+    """``which`` is a clock or a descriptor."""
+    if kind == EVENT_CLOCK:
+        if which not in (CLOCK_REALTIME, CLOCK_MONOTONIC) or flags & ~CLOCK_ABSOLUTE:
+            raise Refusal(Errno.INVAL)
+        if flags & CLOCK_ABSOLUTE:
+            now = time.time_ns() if which == CLOCK_REALTIME else state.clocks.monotonic()
+            timeout = max(timeout - now, 0)
+        elif state.waits_since is not None:  # the call was held up, and is made again
+            timeout = max(timeout - (time.monotonic_ns() - state.waits_since), 0)
+        return Subscription(userdata, kind, 0, timeout, 0)
+    if kind not in (EVENT_READ, EVENT_WRITE):
+        raise Refusal(Errno.INVAL)
+    fits = (InputStream, OpenFile) if kind == EVENT_READ else (OutputStream, OpenFile)
+    descriptor = state.descriptors.get(which)
+    if isinstance(descriptor, Socket):
+        raise Refusal(Errno.NOTSUP)  # nothing comes over one yet
+    if not isinstance(descriptor, fits):
+        raise Refusal(Errno.BADF)
+    hangs_up = (
+        kind == EVENT_READ
+        and isinstance(descriptor, OpenFile)
+        and descriptor.file.size(which) <= descriptor.position
+    )
+    return Subscription(userdata, kind, which, 0, HANGUP if hangs_up else 0)
+
+
+def _wait(state: State, wanted: list[Subscription]) -> bytes:
+    """The packed events of what has happened when the first thing has."""
+    delays = [found.delay for found in wanted if found.kind == EVENT_CLOCK]
+    waits = [found for found in wanted if found.kind != EVENT_CLOCK]
+    stdin = None
+    for found in waits:
+        descriptor = state.descriptors.get(found.fd)
+        if not isinstance(descriptor, InputStream):
+            delays.append(0)  # files and outputs are always ready
+        else:
+            stdin = descriptor.source
+    delay = min(delays, default=None)
+    began = time.monotonic_ns()
+    hold = None
+    if delay != 0 and not (stdin is not None and stdin.ready()):
+        state.before_wait()
+        state.waits_since = state.waits_since or began
+        hold = partial(state.waiting, "poll_oneoff")
+    readable = state.interrupter.wait(stdin, delay, hold)
+    state.waits_since = None
+    # The first clock that was waited for is over even if the wait was a little short.
+    over = max(time.monotonic_ns() - began, 0 if readable or delay is None else delay)
+    return b"".join(_event(found) for found in wanted if _happened(state, found, over))
+
+
+def _happened(state: State, found: Subscription, over: int) -> bool:
+    if found.kind == EVENT_CLOCK:
+        return found.delay <= over
+    descriptor = state.descriptors.get(found.fd)
+    return not isinstance(descriptor, InputStream) or descriptor.source.ready()
+
+
+def _event(found: Subscription) -> bytes:
+    ready = 0 if found.kind == EVENT_CLOCK else 1
+    return EVENT.pack(found.userdata, 0, found.kind, ready, found.flags)

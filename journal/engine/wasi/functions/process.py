@@ -1,0 +1,77 @@
+"""Arguments, environment, randomness and the end."""
+
+import struct
+from os import urandom
+
+from journal.engine.wasi.call_context import State
+from journal.engine.wasi_abi import Errno, Exit
+from journal.events import codec
+from journal.events.inputs import RandomBytes
+
+#: More than this comes in several events.
+RANDOM_SIZE_MAX = 1 << 20
+
+_LENGTH = struct.Struct("<I")
+_pack_random = codec.packer(RandomBytes)
+_RANDOM = RandomBytes.tag
+
+
+def args_get(state: State, pointers: int, buffer: int) -> None:
+    """The arguments."""
+    _strings(state, state.arguments, pointers, buffer)
+
+
+def args_sizes_get(state: State, count: int, size: int) -> None:
+    """How many arguments, and their bytes."""
+    _sizes(state, state.arguments, count, size)
+
+
+def environ_get(state: State, pointers: int, buffer: int) -> None:
+    """The environment."""
+    _strings(state, state.environment, pointers, buffer)
+
+
+def environ_sizes_get(state: State, count: int, size: int) -> None:
+    """How many variables, and their bytes."""
+    _sizes(state, state.environment, count, size)
+
+
+def _strings(state: State, strings: list[bytes], pointers: int, buffer: int) -> None:
+    for string in strings:
+        state.memory.write_u32(pointers, buffer)
+        state.memory.write(buffer, string + b"\0")
+        pointers += 4
+        buffer += len(string) + 1
+
+
+def _sizes(state: State, strings: list[bytes], count: int, size: int) -> None:
+    state.memory.write_u32(count, len(strings))
+    state.memory.write_u32(size, sum(len(string) + 1 for string in strings))
+
+
+def random_get(state: State, pointer: int, size: int) -> None:
+    """Random bytes of the operating system."""
+    memory = state.memory
+    memory.check(pointer, size)
+    while size > RANDOM_SIZE_MAX:
+        random_get(state, pointer, RANDOM_SIZE_MAX)
+        pointer, size = pointer + RANDOM_SIZE_MAX, size - RANDOM_SIZE_MAX
+    told = state.tape.ask(_RANDOM, _LENGTH.pack(size), lambda: _pack_random(urandom(size)))
+    if len(told) != _LENGTH.size + size:
+        raise ValueError(f"{len(told) - _LENGTH.size} random bytes for {size}")
+    memory.write(pointer, told[_LENGTH.size :])
+
+
+def sched_yield(state: State) -> int:
+    """There is nobody to yield to."""
+    return 0
+
+
+def proc_exit(state: State, code: int) -> None:
+    """The end, with an exit code."""
+    raise Exit(code)
+
+
+def proc_raise(state: State, signal: int) -> int:
+    """Signals are not given."""
+    return Errno.NOTSUP

@@ -1,0 +1,116 @@
+"""Calls with sockets: those of preview 1, and the first of WASIX.
+
+A socket can be made, bound and let listen. Nothing passes over one yet: connections are neither
+taken nor asked for.
+"""
+
+import struct
+from ipaddress import IPv4Address, IPv6Address
+
+from journal.engine.wasi.call_context import State
+from journal.engine.wasi_abi import Errno, Refusal
+from journal.events.sockets import AddressFamily, SocketType
+from journal.events.wire_types import SocketAddress
+
+# An address of WASIX: its family, a byte that says nothing, and the family's own form, which is a
+# port, the octets, and for version 6 flow and scope, each as two halves, the higher one first.
+_FAMILY = struct.Struct("<Bx")
+_INET4 = struct.Struct("<H4s")
+_INET6 = struct.Struct("<H16s")
+_FLOW_AND_SCOPE = struct.Struct("<4H")
+#: An address has room for the path of a Unix socket.
+_ADDRESS_SIZE = 110
+
+
+def sock_open(state: State, family: int, kind: int, protocol: int, result: int) -> None:
+    """Make a socket."""
+    state.memory.check(result, 4)
+    state.memory.write_u32(result, state.network.open(family, kind, protocol))
+
+
+def sock_bind(state: State, fd: int, pointer: int) -> None:
+    """Give a socket its local address."""
+    state.network.bind(fd, _address(state, pointer))
+
+
+def sock_listen(state: State, fd: int, backlog: int) -> None:
+    """Let a socket take connections."""
+    state.network.listen(fd, backlog)
+
+
+def sock_addr_local(state: State, fd: int, result: int) -> None:
+    """The local address of a socket; one that is not bound has port 0 at no address."""
+    socket = state.descriptors.socket(fd)
+    any_address = IPv4Address(0) if socket.family is AddressFamily.INET4 else IPv6Address(0)
+    state.memory.write(result, _packed(socket.local or SocketAddress(any_address, 0)))
+
+
+def sock_accept(state: State, fd: int, flags: int, result: int) -> None:
+    """Connections are not taken yet."""
+    socket = state.descriptors.socket(fd)
+    if socket.kind is SocketType.STREAM and socket.backlog is None:
+        raise Refusal(Errno.INVAL)
+    raise Refusal(Errno.NOTSUP)
+
+
+def sock_recv(
+    state: State, fd: int, iovs: int, count: int, flags: int, size: int, out_flags: int
+) -> None:
+    """No socket is connected."""
+    _refuse(state, fd)
+
+
+def sock_send(state: State, fd: int, iovs: int, count: int, flags: int, size: int) -> None:
+    """No socket is connected."""
+    _refuse(state, fd)
+
+
+def sock_shutdown(state: State, fd: int, how: int) -> None:
+    """No socket is connected."""
+    _refuse(state, fd)
+
+
+def _refuse(state: State, fd: int) -> None:
+    state.descriptors.socket(fd)
+    raise Refusal(Errno.NOTCONN)
+
+
+def _address(state: State, pointer: int) -> SocketAddress:
+    """The address that the guest has at ``pointer``."""
+    memory = state.memory
+    (family,) = memory.unpack(_FAMILY, pointer)
+    pointer += _FAMILY.size
+    if family == AddressFamily.INET4:
+        port, octets = memory.unpack(_INET4, pointer)
+        return SocketAddress(IPv4Address(octets), port)
+    if family != AddressFamily.INET6:
+        raise Refusal(Errno.AFNOSUPPORT if family in list(AddressFamily) else Errno.INVAL)
+    port, octets = memory.unpack(_INET6, pointer)
+    return SocketAddress(IPv6Address(octets), port, *_flow_and_scope(state, pointer))
+
+
+def _flow_and_scope(state: State, pointer: int) -> tuple[int, int]:
+    """Those of an address of version 6, of which ``pointer`` is the port.
+
+    Older programs have no room for them: their address ends before. Newer ones fill an address with
+    zeros up to its end.
+    """
+    memory, rest = state.memory, _ADDRESS_SIZE - _FAMILY.size - _INET6.size
+    pointer += _INET6.size
+    if pointer + rest > memory.renew():
+        return 0, 0
+    data = memory.read(pointer, rest)
+    if any(data[_FLOW_AND_SCOPE.size :]):
+        return 0, 0
+    flow_high, flow_low, scope_high, scope_low = _FLOW_AND_SCOPE.unpack_from(data)
+    return flow_high << 16 | flow_low, scope_high << 16 | scope_low
+
+
+def _packed(address: SocketAddress) -> bytes:
+    """An address as the guest reads it."""
+    octets = address.address.packed
+    if address.address.version == 4:
+        return _FAMILY.pack(AddressFamily.INET4) + _INET4.pack(address.port, octets)
+    halves = [half for whole in (address.flow, address.scope) for half in divmod(whole, 1 << 16)]
+    family = _FAMILY.pack(AddressFamily.INET6)
+    return family + _INET6.pack(address.port, octets) + _FLOW_AND_SCOPE.pack(*halves)

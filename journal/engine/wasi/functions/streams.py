@@ -1,0 +1,223 @@
+"""Reading, writing and seeking: standard streams and files."""
+
+import struct
+from functools import partial
+
+from journal.engine.wasi.call_context import State
+from journal.engine.wasi.descriptors import Descriptor, InputStream, OpenFile, OutputStream, Socket
+from journal.engine.wasi.filesystem.interfaces import WRITE_SIZE_MAX
+from journal.engine.wasi_abi import (
+    WHENCE_CURRENT,
+    WHENCE_END,
+    WHENCE_SET,
+    Errno,
+    FdFlags,
+    Refusal,
+)
+from journal.events import codec
+from journal.events.descriptors import FileDescriptorSeek
+from journal.events.inputs import StreamRead
+from journal.events.streams import StreamWrite
+
+#: The most buffers in one call, and bytes in one read of a stream.
+IOVS_MAX = 1024
+STREAM_READ_SIZE_MAX = 1 << 20
+
+#: What one call moves; a guest may name the same memory many times. The rest is a short transfer.
+TRANSFER_SIZE_MAX = 16 << 20
+_APPEND = int(FdFlags.APPEND)  # flags of enum cost more than the write itself
+_POSITION_MAX = (1 << 63) - 1
+
+_IOV = struct.Struct("<II")
+_unpack_iov = _IOV.unpack_from
+_READ_HEAD = struct.Struct("<BQ")
+_READ_SIZE = struct.Struct("<I")
+_pack_read = codec.packer(StreamRead)
+_pack_write = codec.packer(StreamWrite)
+_pack_seek = codec.packer(FileDescriptorSeek)
+_READ, _WRITE, _SEEK = StreamRead.tag, StreamWrite.tag, FileDescriptorSeek.tag
+
+
+def fd_write(state: State, fd: int, iovs: int, count: int, result: int) -> int:
+    """Write buffers at the descriptor's position, or at the end."""
+    descriptor = state.descriptors.used.get(fd)
+    if descriptor is None:
+        return Errno.BADF
+    memory = state.memory
+    if count == 1 and iovs + 8 <= memory.size:  # the usual case, without a further call
+        pointer, size = _unpack_iov(memory.view, iovs)
+        end = pointer + size
+        if end <= memory.size and size <= TRANSFER_SIZE_MAX:
+            data = memory.view[pointer:end].tobytes()
+        else:
+            data = _gather(state, iovs, count)
+    else:
+        data = _gather(state, iovs, count)
+    if type(descriptor) is OpenFile:
+        if not descriptor.writes:
+            return Errno.BADF
+        file = descriptor.file
+        if descriptor.flags & _APPEND:
+            descriptor.position = file.size(fd)
+        position = descriptor.position
+        if position + len(data) > _POSITION_MAX:
+            return Errno.FBIG
+        written = file.write(fd, position, data)
+        descriptor.position = position + written
+    elif type(descriptor) is OutputStream:
+        written = _write_stream(state, descriptor, data)
+    else:
+        return _no_stream(descriptor)
+    memory.write_u32(result, written)
+    return 0
+
+
+def fd_pwrite(state: State, fd: int, iovs: int, count: int, offset: int, result: int) -> int:
+    """Write buffers at an offset; a file opened to append is appended to, as on Linux."""
+    descriptor = state.descriptors.get(fd)
+    data = _gather(state, iovs, count)
+    if isinstance(descriptor, OutputStream):
+        return Errno.SPIPE
+    if not isinstance(descriptor, OpenFile) or not descriptor.writes:
+        return Errno.BADF
+    if descriptor.flags & _APPEND:
+        offset = descriptor.file.size(fd)
+    if offset + len(data) > _POSITION_MAX:
+        return Errno.INVAL
+    state.memory.write_u32(result, descriptor.file.write(fd, offset, data))
+    return 0
+
+
+def fd_read(state: State, fd: int, iovs: int, count: int, result: int) -> int:
+    """Read into buffers from the descriptor's position on."""
+    descriptor = state.descriptors.get(fd)
+    buffers = _buffers(state, iovs, count)
+    wanted = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
+    if type(descriptor) is OpenFile:
+        if not descriptor.reads:
+            return Errno.BADF
+        if descriptor.position >= _POSITION_MAX:
+            return Errno.INVAL
+        data = descriptor.file.read(fd, descriptor.position, wanted) if wanted else b""
+        descriptor.position += len(data)
+    elif type(descriptor) is InputStream:
+        data = _read_stream(state, descriptor, wanted) if wanted else b""
+    else:
+        return _no_stream(descriptor)
+    _scatter(state, buffers, data)
+    state.memory.write_u32(result, len(data))
+    return 0
+
+
+def fd_pread(state: State, fd: int, iovs: int, count: int, offset: int, result: int) -> int:
+    """Read into buffers from an offset on."""
+    descriptor = state.descriptors.get(fd)
+    buffers = _buffers(state, iovs, count)
+    if isinstance(descriptor, InputStream):
+        return Errno.SPIPE
+    if not isinstance(descriptor, OpenFile) or not descriptor.reads:
+        return Errno.BADF
+    if offset > _POSITION_MAX:
+        return Errno.INVAL
+    wanted = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
+    data = descriptor.file.read(fd, offset, wanted) if wanted else b""
+    _scatter(state, buffers, data)
+    state.memory.write_u32(result, len(data))
+    return 0
+
+
+def fd_seek(state: State, fd: int, offset: int, whence: int, result: int) -> None:
+    """Move a descriptor's position."""
+    descriptor = state.descriptors.seekable(fd)
+    if offset > _POSITION_MAX:
+        offset -= 1 << 64  # the argument is signed
+    if whence == WHENCE_SET:
+        position = offset
+    elif whence == WHENCE_CURRENT:
+        position = descriptor.position + offset
+    else:
+        assert whence == WHENCE_END
+        position = descriptor.file.size(fd) + offset
+    if not 0 <= position < 1 << 64:
+        raise Refusal(Errno.INVAL)
+    state.memory.check(result, 8)
+    state.tape.tell(_SEEK, _pack_seek(fd, offset, whence))
+    descriptor.position = position
+    state.memory.write_u64(result, position)
+
+
+def fd_tell(state: State, fd: int, result: int) -> None:
+    """A descriptor's position."""
+    state.memory.write_u64(result, state.descriptors.seekable(fd).position)
+
+
+def _no_stream(descriptor: Descriptor) -> int:
+    return Errno.NOTCONN if isinstance(descriptor, Socket) else Errno.BADF
+
+
+def _write_stream(state: State, stream: OutputStream, data: bytes) -> int:
+    for start in range(0, len(data), WRITE_SIZE_MAX):
+        part = data[start : start + WRITE_SIZE_MAX]
+        position = stream.position
+        stream.position = position + len(part)
+        payload = _pack_write(stream.number, position, part)
+        if state.tape.replaying:
+            # It waits before it is compared: where the journal ends with it, telling delivers.
+            state.outbox.put_again(stream.number, position, part)
+            state.tape.tell(_WRITE, payload)
+        else:
+            state.tape.tell(_WRITE, payload)
+            state.outbox.put(stream.number, position, part)
+    return len(data)
+
+
+def _read_stream(state: State, stream: InputStream, wanted: int) -> bytes:
+    wanted = min(wanted, STREAM_READ_SIZE_MAX)
+
+    def live() -> bytes:
+        if not stream.source.ready():
+            state.before_wait()
+            state.interrupter.wait(stream.source, None, partial(state.waiting, "fd_read"))
+        return _pack_read(0, stream.position, stream.source.read(stream.position, wanted))
+
+    told = state.tape.ask(_READ, _READ_HEAD.pack(0, stream.position), live)
+    if not stream.source.rereadable and not state.tape.replaying:
+        state.on_consumed()
+    data = told[_READ_HEAD.size + _READ_SIZE.size :]
+    if len(data) > wanted:
+        raise ValueError(f"{len(data)} bytes read for {wanted}")
+    stream.position += len(data)
+    return data
+
+
+def _buffers(state: State, iovs: int, count: int) -> list[tuple[int, int]]:
+    """The ``(pointer, size)`` of the guest's buffers, each inside its memory."""
+    if count > IOVS_MAX:
+        raise Refusal(Errno.INVAL)
+    memory = state.memory
+    buffers = []
+    for index in range(count):
+        pointer, size = memory.unpack(_IOV, iovs + _IOV.size * index)
+        if pointer + size > memory.size:
+            memory.check(pointer, size)
+        buffers.append((pointer, size))
+    return buffers
+
+
+def _gather(state: State, iovs: int, count: int) -> bytes:
+    memory = state.memory
+    parts, room = [], TRANSFER_SIZE_MAX
+    for pointer, size in _buffers(state, iovs, count):
+        parts.append(memory.read(pointer, min(size, room)))
+        room -= len(parts[-1])
+    return b"".join(parts)
+
+
+def _scatter(state: State, buffers: list[tuple[int, int]], data: bytes) -> None:
+    at = 0
+    for pointer, size in buffers:
+        part = data[at : at + size]
+        if not part:
+            break
+        state.memory.write(pointer, part)
+        at += len(part)

@@ -1,0 +1,1 @@
+"""Standard streams of a guest: sources of stdin, and output delivered exactly once."""

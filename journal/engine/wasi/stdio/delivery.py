@@ -1,0 +1,197 @@
+"""What has been delivered already: told by the targets that can, and by the journal's marks."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, InFlight, Outlet
+from journal.events import codec
+from journal.events.streams import StreamDelivered, StreamOpened, TargetKind
+
+
+@dataclass(slots=True)
+class StreamHistory:
+    """What a journal says about the target of one stream."""
+
+    targets: list[tuple[StreamOpened, int]] = field(default_factory=list)
+    delivered: int = 0
+
+    def last_at(self, outlet: Outlet) -> tuple[StreamOpened, int] | None:
+        """The latest target that is the same file, with what it had then."""
+        for opened, floor in reversed(self.targets):
+            same = (opened.device, opened.inode) == (outlet.device, outlet.inode)
+            if opened.kind is TargetKind.REGULAR and same:
+                return opened, floor
+        return None
+
+
+def history_of(marks: Iterable[tuple[int, bytes]]) -> dict[int, StreamHistory]:
+    """The histories of the streams, from the ``(tag, payload)`` of a journal's marks in order."""
+    histories = {stream: StreamHistory() for stream in (STDIN, STDOUT, STDERR)}
+    fresh: set[int] = set()
+    for tag, payload in marks:
+        event = codec.decode(tag, payload)
+        if isinstance(event, StreamOpened):
+            histories[event.stream].targets.append((event, 0))
+            fresh.add(event.stream)
+        elif isinstance(event, StreamDelivered):
+            history = histories[event.stream]
+            if event.stream in fresh:  # the first mark of a session is what its target had
+                history.targets[-1] = (history.targets[-1][0], event.upto)
+                fresh.discard(event.stream)
+            history.delivered = max(history.delivered, event.upto)
+    return histories
+
+
+def terminals_in(histories: dict[int, StreamHistory]) -> set[int]:
+    """The streams that the first session had on a terminal: a guest may ask, and act upon it."""
+    return {
+        stream
+        for stream, history in histories.items()
+        if history.targets and history.targets[0][0].kind is TargetKind.TERMINAL
+    }
+
+
+_CHUNK_SIZE = 1 << 18
+
+Writes = Callable[[], Iterable[tuple[int, bytes]]]
+
+
+def settle(
+    outlets: dict[int, Outlet],
+    histories: dict[int, StreamHistory],
+    writes: Writes,
+    in_flight: InFlight,
+) -> dict[int, int]:
+    """Find out how much of the recorded output each target holds; sets ``skip`` and ``base``.
+
+    ``writes()`` gives the recorded ``(stream, data)`` in order. The result is what each stream's
+    target holds of that stream, in bytes.
+    """
+    delivered = dict.fromkeys(outlets, 0)
+    for outlet in {id(outlet): outlet for outlet in outlets.values()}.values():
+        streams = {stream for stream, found in outlets.items() if found is outlet}
+        if outlet.kind is TargetKind.REGULAR:
+            _settle_file(outlet, streams, histories, writes)
+        elif outlet.kind is not TargetKind.CAPTURED:
+            (stream,) = streams
+            outlet.skip = histories[stream].delivered
+            if in_flight is InFlight.DROP:
+                outlet.skip = _end_of_write_at(outlet.skip, stream, writes())
+        for stream, size in _shares(outlet.skip, streams, writes()):
+            delivered[stream] += size
+    return delivered
+
+
+def _chunks(output: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in fewer pieces, so that a line is not a read."""
+    parts: list[bytes] = []
+    size = 0
+    for data in output:
+        parts.append(data)
+        size += len(data)
+        if size >= _CHUNK_SIZE:
+            yield b"".join(parts)
+            parts, size = [], 0
+    yield b"".join(parts)
+
+
+def _common(a: bytes, b: bytes) -> int:
+    """How many bytes ``a`` and ``b`` begin with alike."""
+    size = min(len(a), len(b))
+    if a[:size] == b[:size]:
+        return size
+    return next(index for index in range(size) if a[index] != b[index])
+
+
+def _shares(
+    size: int, streams: set[int], writes: Iterable[tuple[int, bytes]]
+) -> Iterable[tuple[int, int]]:
+    """Whose the first ``size`` bytes are that ``streams`` have written."""
+    if size and len(streams) == 1:
+        yield next(iter(streams)), size
+        return
+    for stream, data in writes if size else ():
+        if stream in streams:
+            part = min(size, len(data))
+            yield stream, part
+            size -= part
+            if not size:
+                return
+
+
+def _settle_file(
+    outlet: Outlet, streams: set[int], histories: dict[int, StreamHistory], writes: Writes
+) -> None:
+    size = os.fstat(outlet.fd).st_size
+    output = (data for stream, data in writes() if stream in streams)
+    known = [histories[stream].last_at(outlet) for stream in sorted(streams)]
+    same = [found for found in known if found is not None]
+    if same and same[0][0].position <= size:
+        outlet.base = same[0][0].position
+        floor = sum(found[1] for found in same)
+        outlet.skip = _matching(outlet, output, floor)
+    else:
+        bases = [
+            opened.position
+            for stream in sorted(streams)
+            for opened, _ in histories[stream].targets
+            if opened.kind is TargetKind.REGULAR
+        ]
+        copied = Outlet(outlet.kind, outlet.fd, base=bases[-1] if bases else size)
+        held = size - copied.base
+        if held > 0 and _matching(copied, output, 0) == held:
+            outlet.base, outlet.skip = copied.base, held
+    if outlet.skip:
+        # What is taken as there in the next session must not be lost by a power cut in this one.
+        os.fdatasync(outlet.fd)
+    now = size if outlet.append else os.lseek(outlet.fd, 0, os.SEEK_CUR)
+    if now > outlet.base + outlet.skip:
+        # Somebody else has written behind our output, and may share the position: go on there.
+        outlet.base = now - outlet.skip
+    elif not outlet.append:
+        os.lseek(outlet.fd, outlet.base + outlet.skip, os.SEEK_SET)
+
+
+def _matching(outlet: Outlet, output: Iterable[bytes], floor: int) -> int:
+    """How many bytes of ``output`` stand in the file; the first ``floor`` are taken as there."""
+    try:
+        readable = os.open(f"/proc/self/fd/{outlet.fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return min(max(os.fstat(outlet.fd).st_size - outlet.base, 0), sum(map(len, output)))
+    try:
+        at = 0
+        for data in _chunks(output):
+            end = at + len(data)
+            if end > floor:
+                start = max(at, floor)
+                wanted = data[start - at :]
+                there = os.pread(readable, len(wanted), outlet.base + start)
+                if there != wanted:
+                    return start + _common(there, wanted)
+            at = end
+        return at
+    finally:
+        os.close(readable)
+
+
+def _end_of_write_at(offset: int, stream: int, writes: Iterable[tuple[int, bytes]]) -> int:
+    """The end of the write that ``offset`` lies in, or that begins there."""
+    end = 0
+    for written, data in writes:
+        if written == stream:
+            end += len(data)
+            if end > offset:
+                return end
+    return end
+
+
+def marks_of_session(
+    outlets: dict[int, Outlet], delivered: dict[int, int]
+) -> list[StreamOpened | StreamDelivered]:
+    """The events with which a session says where its outputs go, and what was there already."""
+    events: list[StreamOpened | StreamDelivered] = []
+    for stream, outlet in sorted(outlets.items()):
+        events.append(outlet.opened(stream))
+        events.append(StreamDelivered(stream=stream, upto=delivered.get(stream, 0)))
+    return events

@@ -1,0 +1,206 @@
+"""What the guest prints, and where it goes: in order, after its events, and exactly once.
+
+A write of the guest becomes an event and waits in the outbox. It leaves when the events before it
+are safe (:class:`Durability`). A regular file tells how much of the output it holds already; for
+a pipe or a terminal the journal keeps a mark after each write, so that only the one in flight at a
+crash is in doubt.
+"""
+
+import fcntl
+import os
+import select
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from journal.engine.tape import Sink
+from journal.errors import OutputLost
+from journal.events import codec
+from journal.events.streams import StreamDelivered, StreamOpened, TargetKind
+
+OUTBOX_SIZE_MAX = 1 << 20
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+_pack_delivered = codec.packer(StreamDelivered)
+
+
+class Durability(Enum):
+    """When what the guest does to the world may happen."""
+
+    NONE = "none"  # after its events are with the kernel; never synced before the end
+    INTERVAL = "interval"  # the same, and synced once a second
+    OUTPUT = "output"  # after its events survive a power loss
+
+
+class InFlight(Enum):
+    """What becomes of the one write that a crash left in doubt."""
+
+    REPEAT = "repeat"
+    DROP = "drop"
+
+
+class Keeper(Sink, Protocol):
+    """What an outbox needs of the journal's writer."""
+
+    def flush(self) -> None:
+        """Hand everything to the kernel."""
+
+
+@dataclass(slots=True)
+class Outlet:
+    """A target of one or more streams.
+
+    ``base`` is where in a regular file the output's first byte stands, ``skip`` how many bytes of
+    the recorded output it need not get again.
+    """
+
+    kind: TargetKind
+    fd: int = -1
+    append: bool = False
+    base: int = 0
+    device: int = 0
+    inode: int = 0
+    skip: int = 0
+    captured: bytearray = field(default_factory=bytearray)
+
+    @classmethod
+    def of_descriptor(cls, fd: int) -> "Outlet":
+        """The target behind an open descriptor of this process."""
+        found = os.fstat(fd)
+        if stat.S_ISREG(found.st_mode):
+            append = bool(_status_flags(fd) & os.O_APPEND)
+            base = found.st_size if append else os.lseek(fd, 0, os.SEEK_CUR)
+            kind = TargetKind.REGULAR
+        else:
+            append, base = False, 0
+            kind = _kind_of(fd, found.st_mode)
+        return cls(kind, fd, append, base, found.st_dev, found.st_ino)
+
+    def opened(self, stream: int) -> StreamOpened:
+        """The event that says what this target is."""
+        return StreamOpened(
+            stream=stream,
+            kind=self.kind,
+            append=self.append,
+            position=self.base,
+            device=self.device,
+            inode=self.inode,
+        )
+
+    @property
+    def waits(self) -> bool:
+        """Whether a write may have to wait for whoever reads it, and leaves no trace of itself."""
+        return self.kind not in (TargetKind.REGULAR, TargetKind.CAPTURED)
+
+    def write(self, data: memoryview) -> int:
+        """Write some of ``data``, and say how much; raises ``OutputLost``."""
+        if self.kind is TargetKind.CAPTURED:
+            self.captured += data
+            return len(data)
+        try:
+            return os.write(self.fd, data[: select.PIPE_BUF] if self.waits else data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise OutputLost(
+                f"the output could not be delivered: {error.strerror}; the journal has it, "
+                "and a resume delivers it"
+            ) from error
+
+
+def _status_flags(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_GETFL)
+
+
+def _kind_of(fd: int, mode: int) -> TargetKind:
+    if os.isatty(fd):
+        return TargetKind.TERMINAL
+    return TargetKind.PIPE if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else TargetKind.OTHER
+
+
+class Outbox:
+    """Outputs that wait until their events are safe.
+
+    ``barrier`` makes the events safe, ``arm`` asks for :meth:`deliver` to be called soon, ``wait``
+    returns when a descriptor can be written; what it raises leaves the rest to a later session.
+    """
+
+    def __init__(
+        self,
+        outlets: dict[int, Outlet],
+        keeper: Keeper,
+        barrier: Callable[[], None],
+        arm: Callable[[], None],
+        wait: Callable[[int], None],
+    ) -> None:
+        self._outlets = outlets
+        self._keeper = keeper
+        self._barrier, self._arm, self._wait = barrier, arm, wait
+        self._waiting: list[tuple[int, int, bytes]] = []
+        self._size = 0
+
+    def put(self, stream: int, offset: int, data: bytes) -> None:
+        """Let ``data`` leave when it may."""
+        self._waiting.append((stream, offset + len(data), data))
+        self._size += len(data)
+        if self._size > OUTBOX_SIZE_MAX:
+            self.deliver()
+        elif len(self._waiting) == 1:
+            self._arm()
+
+    def put_again(self, stream: int, offset: int, data: bytes) -> None:
+        """A write that the journal has: only what its target has not got yet leaves."""
+        outlet = self._outlets[stream]
+        known = min(outlet.skip, len(data))
+        outlet.skip -= known
+        if known < len(data):
+            self.put(stream, offset + known, data[known:])
+
+    def deliver(self) -> None:
+        """Make the events safe, then write everything that waits, in order."""
+        if not self._waiting:
+            return
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        self._barrier()
+        first = True
+        for outlet, upto, data in self._joined(waiting):
+            if outlet.waits and not first:
+                # The mark of the write before must be with the kernel before this one begins,
+                # or a crash would leave two in doubt.
+                self._keeper.flush()
+            self._write(outlet, upto, data)
+            first = False
+
+    def _write(self, outlet: Outlet, upto: dict[int, int], data: bytes) -> None:
+        left = memoryview(data)
+        try:
+            while left:
+                if outlet.waits:
+                    self._wait(outlet.fd)
+                left = left[outlet.write(left) :]
+        finally:
+            if outlet.waits or (not left and outlet.kind is TargetKind.REGULAR):
+                for stream, offset in upto.items():
+                    mark = _pack_delivered(stream, offset - len(left))
+                    self._keeper.append_frame(StreamDelivered.tag, mark)
+
+    def _joined(
+        self, waiting: list[tuple[int, int, bytes]]
+    ) -> Iterable[tuple[Outlet, dict[int, int], bytes]]:
+        """What leaves in one write: neighbours that share a regular file are joined."""
+        outlet: Outlet | None = None
+        upto: dict[int, int] = {}
+        parts: list[bytes] = []
+        for stream, offset, data in waiting:
+            target = self._outlets[stream]
+            joins = target is outlet and target.kind is TargetKind.REGULAR
+            if outlet is not None and not joins:
+                yield outlet, upto, b"".join(parts)
+                upto, parts = {}, []
+            outlet = target
+            upto[stream] = offset
+            parts.append(data)
+        if outlet is not None:
+            yield outlet, upto, b"".join(parts)

@@ -1,0 +1,150 @@
+"""The guest's terminal, and the host's one where there is one.
+
+What the guest makes of its terminal is an event, and is done to the host's terminal when the guest
+is live; when the run ends, the host's terminal is what it was. What the guest reads is an input.
+"""
+
+import fcntl
+import struct
+import termios
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from journal.engine.tape import Tape
+from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, Outlet
+from journal.engine.wasi.stdio.stdin import Source
+from journal.events import codec
+from journal.events.core import TtySet
+from journal.events.inputs import TtyRead
+from journal.events.streams import TargetKind
+
+#: The largest number of columns, rows or pixels that a terminal of the host can have.
+SIDE_MAX = 0xFFFF
+
+_WINDOW = struct.Struct("@4H")  # rows, columns, width, height
+_LOCAL, _CHARACTERS = 3, 6  # where termios.tcgetattr has the local modes and the characters
+
+_pack_read = codec.packer(TtyRead)
+_unpack_read = codec.unpacker(TtyRead)
+_pack_set = codec.packer(TtySet)
+
+
+class Settings(NamedTuple):
+    """What WASIX says of a terminal: characters, pixels, which streams are it, and its modes."""
+
+    columns: int = 80
+    rows: int = 25
+    width: int = 0
+    height: int = 0
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    echo: bool = True
+    line_buffered: bool = True
+    line_feeds: bool = True
+
+
+def terminal_of(stdin: Source, outlets: Mapping[int, Outlet]) -> int | None:
+    """The descriptor of the first standard stream that is a terminal of the host, if one is."""
+    if stdin.opened().kind is TargetKind.TERMINAL:
+        return stdin.fileno()
+    found = [outlet.fd for _, outlet in sorted(outlets.items()) if _is_terminal(outlet)]
+    return found[0] if found else None
+
+
+def _is_terminal(outlet: Outlet) -> bool:
+    return outlet.kind is TargetKind.TERMINAL
+
+
+class Terminal:
+    """The terminal of one process.
+
+    ``streams`` are the standard streams that the guest sees as a terminal, ``handle`` the host's
+    terminal in this session. ``line_feeds`` is only remembered: wasix-libc fills it with a bit of
+    another word than it means.
+    """
+
+    def __init__(
+        self, tape: Tape, streams: Collection[int] = (), handle: int | None = None
+    ) -> None:
+        self._tape = tape
+        self._handle = handle
+        self._before: tuple[list[Any], bytes] | None = None  # the host's terminal, as it was
+        self._sized = b""  # the last size given to it
+        self._is_set = False
+        self._is_closed = False
+        seen = (STDIN in streams, STDOUT in streams, STDERR in streams)
+        self.settings = Settings(stdin=seen[0], stdout=seen[1], stderr=seen[2])
+
+    def read(self) -> Settings:
+        """What the guest is told: the host's terminal now, or what the guest made of its own."""
+        told = self._tape.ask(TtyRead.tag, b"", lambda: _pack_read(*self._now()))
+        return Settings(*_unpack_read(told))
+
+    def set(self, settings: Settings) -> None:
+        """Let the terminal be so; which streams are a terminal does not change by that."""
+        self._tape.tell(TtySet.tag, _pack_set(*settings))
+        seen = self.settings[4:7]
+        self.settings = Settings(*settings[:4], *seen, *settings[7:])
+        self._is_set = True
+        self.settle()
+
+    def settle(self) -> None:
+        """Let the host's terminal be as the guest last made it, where the guest is live."""
+        if self._tape.replaying or self._is_closed or not self._is_set or self._handle is None:
+            return
+        with suppress(OSError, termios.error):  # a terminal that hung up has no settings
+            if self._before is None:
+                window = fcntl.ioctl(self._handle, termios.TIOCGWINSZ, bytes(_WINDOW.size))
+                self._before = termios.tcgetattr(self._handle), window
+            self._set_modes(self._handle)
+            self._set_size(self._handle)
+
+    def close(self) -> None:
+        """Give the host's terminal back as it was; no more is done to it."""
+        self._is_closed = True
+        before, self._before = self._before, None
+        if before is None or self._handle is None:
+            return
+        with suppress(OSError, termios.error):
+            termios.tcsetattr(self._handle, termios.TCSANOW, before[0])
+            now = fcntl.ioctl(self._handle, termios.TIOCGWINSZ, bytes(_WINDOW.size))
+            if now == self._sized:  # else somebody has drawn the window larger meanwhile
+                fcntl.ioctl(self._handle, termios.TIOCSWINSZ, before[1])
+
+    def _now(self) -> Settings:
+        if self._handle is None:
+            return self.settings
+        with suppress(OSError, termios.error):
+            window = fcntl.ioctl(self._handle, termios.TIOCGWINSZ, bytes(_WINDOW.size))
+            local = termios.tcgetattr(self._handle)[_LOCAL]
+            rows, columns, width, height = _WINDOW.unpack(window)
+            return self.settings._replace(
+                columns=columns,
+                rows=rows,
+                width=width,
+                height=height,
+                echo=bool(local & termios.ECHO),
+                line_buffered=bool(local & termios.ICANON),
+            )
+        return self.settings
+
+    def _set_modes(self, handle: int) -> None:
+        attributes = termios.tcgetattr(handle)
+        local = attributes[_LOCAL] & ~(termios.ECHO | termios.ICANON)
+        local |= termios.ECHO if self.settings.echo else 0
+        local |= termios.ICANON if self.settings.line_buffered else 0
+        attributes[_LOCAL] = local
+        if not self.settings.line_buffered:  # a read waits for one byte
+            attributes[_CHARACTERS][termios.VMIN] = 1
+            attributes[_CHARACTERS][termios.VTIME] = 0
+        termios.tcsetattr(handle, termios.TCSANOW, attributes)
+
+    def _set_size(self, handle: int) -> None:
+        columns, rows, width, height = self.settings[:4]
+        wanted = _WINDOW.pack(rows, columns, width, height)
+        now = fcntl.ioctl(handle, termios.TIOCGWINSZ, bytes(_WINDOW.size))
+        if columns and rows and wanted != now:
+            fcntl.ioctl(handle, termios.TIOCSWINSZ, wanted)
+            self._sized = wanted

@@ -1,0 +1,1 @@
+"""Parsing, analysis and rewriting of WebAssembly binaries."""

@@ -1,0 +1,192 @@
+"""Wire types: a Python type annotated with the construct that lays it out.
+
+Everything is little-endian and unpadded. What varies in size says its size first, as a u32.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Annotated, Any
+
+import construct as cs
+
+from journal.format.frame import PAYLOAD_SIZE_MAX as PAYLOAD_SIZE_MAX
+
+LIST_COUNT_MAX = 65536
+"""No list in an event is longer."""
+
+NANOSECONDS = 1_000_000_000
+
+
+class Mapped(cs.Adapter):  # type: ignore[misc]
+    """``subcon``'s value seen as another Python type, through a pair of pure functions."""
+
+    def __init__(
+        self, subcon: cs.Construct, lift: Callable[[Any], Any], lower: Callable[[Any], Any]
+    ) -> None:
+        super().__init__(subcon)
+        self.lift, self.lower = lift, lower
+
+    def _decode(self, obj: Any, context: Any, path: Any) -> Any:
+        try:
+            return self.lift(obj)
+        except ValueError as cause:
+            raise cs.ValidationError(str(cause), path=path) from cause
+
+    def _encode(self, obj: Any, context: Any, path: Any) -> Any:
+        return self.lower(obj)
+
+
+class _Members(dict[int, Any]):
+    """Value to member; a dictionary is five times faster than calling the enumeration."""
+
+    def __init__(self, kind: str, members: dict[int, Any]) -> None:
+        super().__init__(members)
+        self.kind = kind
+
+    def __missing__(self, value: int) -> Any:
+        raise ValueError(f"{value} is not a {self.kind}")
+
+
+class Enumerated(Mapped):
+    """An integer that must be a member of ``members``, and is that member in Python."""
+
+    def __init__(self, subcon: cs.Construct, members: type[IntEnum]) -> None:
+        table = _Members(members.__name__, {int(member): member for member in members})
+        super().__init__(subcon, table.__getitem__, int)
+        self.members = members
+
+
+class Maybe(cs.Subconstruct):  # type: ignore[misc]
+    """A value or None: a flag, then the value if there is one."""
+
+    def _parse(self, stream: Any, context: Any, path: Any) -> Any:
+        if not FLAG._parsereport(stream, context, path):
+            return None
+        return self.subcon._parsereport(stream, context, path)
+
+    def _build(self, obj: Any, stream: Any, context: Any, path: Any) -> Any:
+        FLAG._build(obj is not None, stream, context, path)
+        if obj is not None:
+            self.subcon._build(obj, stream, context, path)
+        return obj
+
+
+class Listed(cs.Subconstruct):  # type: ignore[misc]
+    """A u32 count, at most ``LIST_COUNT_MAX``, and so many values: a tuple in Python."""
+
+    def _parse(self, stream: Any, context: Any, path: Any) -> Any:
+        count = check_count(cs.Int32ul._parsereport(stream, context, path))
+        return tuple(self.subcon._parsereport(stream, context, path) for _ in range(count))
+
+    def _build(self, obj: Any, stream: Any, context: Any, path: Any) -> Any:
+        cs.Int32ul._build(check_count(len(obj)), stream, context, path)
+        for value in obj:
+            self.subcon._build(value, stream, context, path)
+        return obj
+
+
+def check_count(count: int) -> int:
+    """``count``, if a list may be that long; ConstructError if not."""
+    if count > LIST_COUNT_MAX:
+        raise cs.RangeError(f"{count} items, and a list has at most {LIST_COUNT_MAX}")
+    return count
+
+
+class Row(Mapped):
+    """Neighbouring values as one tuple."""
+
+    def __init__(self, *values: cs.Construct) -> None:
+        super().__init__(cs.Sequence(*values), tuple, tuple)
+        self.values = values
+
+
+class Record(Mapped):
+    """Neighbouring named values as one object of the class ``kind``."""
+
+    def __init__(self, kind: Callable[..., Any], **fields: cs.Construct) -> None:
+        struct = cs.Struct(*(name / con for name, con in fields.items()))
+        super().__init__(
+            struct,
+            lambda found: kind(**{name: found[name] for name in fields}),
+            lambda value: {name: getattr(value, name) for name in fields},
+        )
+        self.kind = kind
+        self.fields = fields
+
+
+def _nanoseconds(parts: tuple[int, int]) -> int:
+    seconds, rest = parts
+    if rest >= NANOSECONDS:
+        raise ValueError(f"{rest} nanoseconds are more than a second")
+    return seconds * NANOSECONDS + rest
+
+
+FLAG = Mapped(cs.Int8ul, _Members("flag", {0: False, 1: True}).__getitem__, bool)
+BLOB = cs.Prefixed(cs.Int32ul, cs.GreedyBytes)
+TEXT = cs.PascalString(cs.Int32ul, "utf8")
+HOST_PATH = Mapped(BLOB, os.fsdecode, os.fsencode)
+DURATION = Mapped(
+    cs.Sequence(cs.Int64ul, cs.Int32ul), _nanoseconds, lambda value: divmod(value, NANOSECONDS)
+)
+IPV4 = Mapped(cs.Bytes(4), IPv4Address, lambda value: value.packed)
+IPV6 = Mapped(cs.Bytes(16), IPv6Address, lambda value: value.packed)
+IP_ADDRESS = Mapped(cs.Prefixed(cs.Int8ul, cs.GreedyBytes), ip_address, lambda value: value.packed)
+
+U8 = Annotated[int, cs.Int8ul]
+U16 = Annotated[int, cs.Int16ul]
+U32 = Annotated[int, cs.Int32ul]
+U64 = Annotated[int, cs.Int64ul]
+I64 = Annotated[int, cs.Int64sl]
+Flag = Annotated[bool, FLAG]
+Blob = Annotated[bytes, BLOB]
+Text = Annotated[str, TEXT]
+HostPath = Annotated[str, HOST_PATH]
+"""A path of the host, which need not be UTF-8: bytes on the wire, ``os.fsdecode`` of them here."""
+
+Fd = Annotated[int, cs.Int32ul]
+"""A descriptor of the guest."""
+
+Hash256 = Annotated[bytes, cs.Bytes(32)]
+JournalId = Annotated[bytes, cs.Bytes(16)]
+Duration = Annotated[int, DURATION]
+"""Nanoseconds here; whole seconds as a u64, then the rest as a u32, on the wire."""
+
+MaybeI32 = Annotated[int | None, Maybe(cs.Int32sl)]
+MaybeU64 = Annotated[int | None, Maybe(cs.Int64ul)]
+MaybeDuration = Annotated[int | None, Maybe(DURATION)]
+Blobs = Annotated[tuple[bytes, ...], Listed(BLOB)]
+TextPairs = Annotated[tuple[tuple[str, str], ...], Listed(Row(TEXT, TEXT))]
+U32s = Annotated[tuple[int, ...], Listed(cs.Int32ul)]
+
+Ipv4 = Annotated[IPv4Address, IPV4]
+Ipv6 = Annotated[IPv6Address, IPV6]
+Ip = Annotated[IPv4Address | IPv6Address, IP_ADDRESS]
+"""A u8 that is 4 or 16, and so many octets in network order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """An address and how many of its leading bits name the network."""
+
+    address: IPv4Address | IPv6Address
+    prefix: int
+
+
+@dataclass(frozen=True, slots=True)
+class SocketAddress:
+    """One end of a connection. ``flow`` and ``scope`` are zero for version 4."""
+
+    address: IPv4Address | IPv6Address
+    port: int
+    flow: int = 0
+    scope: int = 0
+
+
+Cidr = Annotated[Network, Record(Network, address=IP_ADDRESS, prefix=cs.Int8ul)]
+Address = Annotated[
+    SocketAddress,
+    Record(SocketAddress, address=IP_ADDRESS, port=cs.Int16ul, flow=cs.Int32ul, scope=cs.Int32ul),
+]

@@ -1,0 +1,294 @@
+"""Values of fields in what JSON has, exactly, and back.
+
+Whole numbers are numbers as far as JavaScript has them exactly, and strings of digits beyond. Bytes
+are an object that says how they are written: text, base64 or hex; or, where they were redacted,
+their size and hash; or a list of these, piece by piece.
+"""
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, NamedTuple
+
+import construct as cs
+
+from journal.events.wire_types import (
+    DURATION,
+    FLAG,
+    HOST_PATH,
+    IP_ADDRESS,
+    IPV4,
+    IPV6,
+    LIST_COUNT_MAX,
+    Enumerated,
+    Listed,
+    Maybe,
+    Record,
+    Row,
+)
+from journal.format.frame import PAYLOAD_SIZE_MAX
+
+EXACT_MAX = (1 << 53) - 1
+"""JavaScript has every whole number up to here, below zero too."""
+
+_DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,29})")
+_LAYOUT = str.maketrans("", "", "\t\n\r")
+
+
+class Redacted(NamedTuple):
+    """Bytes or a text that are not told: how many bytes, and a salted hash of them, in hex."""
+
+    size: int
+    hash: str
+
+    def filler(self) -> bytes:
+        """What stands for it: as long, printable, and the same where the hash is."""
+        return (self.hash.encode() * (self.size // len(self.hash) + 1))[: self.size]
+
+
+class Pieces(NamedTuple):
+    """Bytes some of which are not told."""
+
+    parts: tuple[bytes | Redacted, ...]
+
+
+class Conversion(NamedTuple):
+    """How the values of a field become JSON, and back; ValueError for what is no such value."""
+
+    to_json: Callable[[Any], Any]
+    from_json: Callable[[Any], Any]
+
+
+def conversion(con: cs.Construct) -> Conversion:
+    """The conversion of what ``con`` lays out."""
+    for leaf, found in _LEAVES:
+        if con is leaf:
+            return found
+    for shape, made in _SHAPES:
+        if isinstance(con, shape):
+            return made(con)
+    raise TypeError(f"nothing is known of {con} in JSON")
+
+
+# -- numbers, texts, bytes -------------------------------------------------------------------------
+
+
+def number_to_json(value: int) -> int | str:
+    """A number, or its digits where JavaScript would lose some."""
+    return int(value) if -EXACT_MAX <= value <= EXACT_MAX else str(int(value))
+
+
+def number_from_json(value: Any) -> int:
+    """The opposite of ``number_to_json``; digits are taken for any number."""
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    raise ValueError(f"{_shown(value)} is no whole number")
+
+
+def bytes_to_json(value: bytes | Redacted | Pieces) -> Any:
+    """Text where it is printable UTF-8, base64 where it is not; or what is told of it."""
+    if isinstance(value, Redacted):
+        return {"size": value.size, "hash": value.hash}
+    if isinstance(value, Pieces):
+        return [bytes_to_json(part) for part in value.parts]
+    try:
+        text = value.decode()
+        if text.isprintable() or text.translate(_LAYOUT).isprintable():
+            return {"text": text}
+    except UnicodeDecodeError:
+        pass
+    return {"base64": base64.b64encode(value).decode("ascii")}
+
+
+def bytes_from_json(value: Any) -> bytes:
+    """The opposite of ``bytes_to_json``; what was redacted is filled up."""
+    if isinstance(value, list):
+        parts, size = [], 0
+        for each in value:
+            if isinstance(each, list):
+                raise ValueError("a piece of bytes has no pieces")
+            parts.append(bytes_from_json(each))
+            size += len(parts[-1])
+            _check_size(size)
+        return b"".join(parts)
+    if isinstance(value, dict) and value.keys() == {"size", "hash"}:
+        return redacted_from_json(value).filler()
+    if isinstance(value, dict) and len(value) == 1:
+        ((form, text),) = value.items()
+        if form in _FORMS and isinstance(text, str):
+            try:
+                return _FORMS[form](text)
+            except (binascii.Error, ValueError) as error:
+                raise ValueError(f"{_shown(text)} is not {form}") from error
+    raise ValueError(f"{_shown(value)} are no bytes: text, base64 or hex is")
+
+
+def redacted_from_json(value: dict[str, Any]) -> Redacted:
+    """What is told of bytes that were redacted."""
+    size, digest = number_from_json(value["size"]), value["hash"]
+    _check_size(size)
+    if not (isinstance(digest, str) and re.fullmatch(r"[0-9a-f]{2,128}", digest)):
+        raise ValueError(f"{_shown(digest)} is no hash")
+    return Redacted(size, digest)
+
+
+def is_redacted(value: Any) -> bool:
+    """Whether a value in JSON, or anything in it, is not told."""
+    if isinstance(value, dict):
+        return value.keys() == {"size", "hash"} or any(map(is_redacted, value.values()))
+    return isinstance(value, list) and any(map(is_redacted, value))
+
+
+def _check_size(size: int) -> None:
+    if not 0 <= size <= PAYLOAD_SIZE_MAX:
+        raise ValueError(f"{size} bytes are more than an event has")
+
+
+def _text_to_json(value: str | Redacted) -> Any:
+    return value if isinstance(value, str) else bytes_to_json(value)
+
+
+def _text_from_json(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict) and value.keys() == {"size", "hash"}:
+        return redacted_from_json(value).filler().decode()
+    raise ValueError(f"{_shown(value)} is no text")
+
+
+def _path_to_json(value: str) -> Any:
+    raw = os.fsencode(value)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(raw).decode("ascii")}
+
+
+def _path_from_json(value: Any) -> str:
+    raw = value.encode() if isinstance(value, str) else bytes_from_json(value)
+    return os.fsdecode(raw)
+
+
+def _flag_from_json(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{_shown(value)} is neither true nor false")
+    return value
+
+
+def _address_from_json(kind: Callable[[str], Any]) -> Callable[[Any], Any]:
+    def convert(value: Any) -> Any:
+        if not isinstance(value, str) or "%" in value:
+            raise ValueError(f"{_shown(value)} is no address")
+        return kind(value)
+
+    return convert
+
+
+# -- what is made of others -----------------------------------------------------------------------
+
+
+def _enumerated(con: Enumerated) -> Conversion:
+    members = con.members.__members__
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, str) or value not in members:
+            raise ValueError(f"{_shown(value)} is no {con.members.__name__}")
+        return members[value]
+
+    return Conversion(lambda value: value.name, convert)
+
+
+def _maybe(con: Maybe) -> Conversion:
+    inner = conversion(con.subcon)
+    return Conversion(
+        lambda value: None if value is None else inner.to_json(value),
+        lambda value: None if value is None else inner.from_json(value),
+    )
+
+
+def _listed(con: Listed) -> Conversion:
+    inner = conversion(con.subcon)
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, list) or len(value) > LIST_COUNT_MAX:
+            raise ValueError(f"{_shown(value)} is no list of at most {LIST_COUNT_MAX} items")
+        return tuple(map(inner.from_json, value))
+
+    return Conversion(lambda value: list(map(inner.to_json, value)), convert)
+
+
+def _row(con: Row) -> Conversion:
+    inner = [conversion(each) for each in con.values]
+
+    def give(value: Any) -> list[Any]:
+        return [each.to_json(item) for each, item in zip(inner, value, strict=True)]
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, list) or len(value) != len(inner):
+            raise ValueError(f"{_shown(value)} is no list of {len(inner)} items")
+        return tuple(each.from_json(item) for each, item in zip(inner, value, strict=True))
+
+    return Conversion(give, convert)
+
+
+def _record(con: Record) -> Conversion:
+    inner = {name: conversion(each) for name, each in con.fields.items()}
+
+    def give(value: Any) -> dict[str, Any]:
+        return {name: each.to_json(getattr(value, name)) for name, each in inner.items()}
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, dict) or value.keys() != inner.keys():
+            raise ValueError(f"{_shown(value)} has not the fields {', '.join(inner)}")
+        return con.kind(**{name: each.from_json(value[name]) for name, each in inner.items()})
+
+    return Conversion(give, convert)
+
+
+def _fixed(con: cs.Bytes) -> Conversion:
+    def give(value: bytes | Redacted) -> Any:
+        return bytes_to_json(value) if isinstance(value, Redacted) else {"hex": value.hex()}
+
+    return Conversion(give, bytes_from_json)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _from_base64(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+_FORMS: dict[str, Callable[[str], bytes]] = {
+    "text": str.encode,
+    "base64": _from_base64,
+    "hex": bytes.fromhex,
+}
+_NUMBER = Conversion(number_to_json, number_from_json)
+_BYTES = Conversion(bytes_to_json, bytes_from_json)
+_LEAVES: list[tuple[cs.Construct, Conversion]] = [
+    (FLAG, Conversion(bool, _flag_from_json)),
+    (HOST_PATH, Conversion(_path_to_json, _path_from_json)),
+    (DURATION, _NUMBER),
+    (IPV4, Conversion(str, _address_from_json(IPv4Address))),
+    (IPV6, Conversion(str, _address_from_json(IPv6Address))),
+    (IP_ADDRESS, Conversion(str, _address_from_json(ip_address))),
+]
+_SHAPES: list[tuple[type[cs.Construct], Callable[[Any], Conversion]]] = [
+    (Enumerated, _enumerated),
+    (Record, _record),
+    (Row, _row),
+    (Maybe, _maybe),
+    (Listed, _listed),
+    (cs.FormatField, lambda _: _NUMBER),
+    (cs.Bytes, _fixed),
+    (cs.StringEncoded, lambda _: Conversion(_text_to_json, _text_from_json)),
+    (cs.Prefixed, lambda _: _BYTES),
+]

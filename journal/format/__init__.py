@@ -1,0 +1,1 @@
+"""Blocks and segments as bytes: encode, decode and validate them. Nothing here opens a file."""

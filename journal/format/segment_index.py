@@ -1,0 +1,137 @@
+"""The sparse index that a sealed segment carries in its last block: where its numbers stand."""
+
+import struct
+import sys
+from array import array
+from typing import NamedTuple
+
+from journal.format.block import (
+    BLOCK_HEADER_SIZE,
+    BLOCK_PAYLOAD_SIZE_MAX,
+    BlockHeader,
+    body_holds,
+    flaw,
+)
+from journal.format.block import read_header as read_block_header
+from journal.format.frame import SEQ_MAX
+from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
+from journal.fs.byte_source import Bytes
+
+INDEX_STEP = 1 << 16
+"""Bytes of blocks that one row stands for, at most, if it is more than one block."""
+INDEX_ROWS_MAX = 1 << 19
+_MAGIC = b"\x89JNLIDX\n"
+_HEAD = struct.Struct("<8sQQQQ")
+_TRAILER = struct.Struct("<Q8s")
+_COLUMNS = 4
+
+assert _HEAD.size % 8 == 0
+assert _TRAILER.size == 16
+assert _HEAD.size + 8 * _COLUMNS * INDEX_ROWS_MAX + _TRAILER.size <= BLOCK_PAYLOAD_SIZE_MAX
+
+
+class Index(NamedTuple):
+    """Rows of a segment, as columns: each row stands for the blocks from its offset to the next's.
+
+    Offsets and numbers are the segment's own; ``bitmaps`` are those of all blocks of a row,
+    ``next_seq`` is the number behind the last event, ``time_last`` the last event's time.
+    """
+
+    event_count: int
+    next_seq: int
+    time_last: int
+    offsets: "array[int]"
+    first_seqs: "array[int]"
+    times: "array[int]"
+    bitmaps: "array[int]"
+
+    def is_sound(self, end: int) -> bool:
+        """Whether what it says can be: rising offsets up to ``end``, rising numbers."""
+        offsets, seqs = self.offsets, self.first_seqs
+        if not offsets:
+            return not self.event_count
+        rising = all(map(int.__lt__, offsets, offsets[1:])) and all(map(int.__lt__, seqs, seqs[1:]))
+        within = offsets[0] >= SEGMENT_HEADER_SIZE and offsets[-1] < end
+        return rising and within and seqs[-1] < self.next_seq <= SEQ_MAX
+
+
+class Builder:
+    """Gathers the rows while blocks are written."""
+
+    __slots__ = ("_columns", "_event_count", "_next_seq", "_time_last")
+
+    def __init__(self) -> None:
+        self._event_count = self._next_seq = self._time_last = 0
+        self._columns = array("Q"), array("Q"), array("Q"), array("Q")
+
+    def add(self, header: BlockHeader, next_seq: int) -> None:
+        """Take a block into account; ``next_seq`` is the number behind its last event."""
+        if not header.frame_count:
+            return
+        offsets, first_seqs, times, bitmaps = self._columns
+        if not offsets or header.end - offsets[-1] > INDEX_STEP:
+            offsets.append(header.offset)
+            first_seqs.append(header.first_seq)
+            times.append(header.time_first)
+            bitmaps.append(header.tag_bitmap)
+        else:
+            bitmaps[-1] |= header.tag_bitmap
+        self._event_count += header.frame_count
+        self._next_seq = next_seq
+        self._time_last = header.time_last
+
+    def payload(self, offset: int) -> bytes:
+        """Give the payload of the block at ``offset`` that seals the segment."""
+        rows = len(self._columns[0])
+        if rows > INDEX_ROWS_MAX:
+            return b""
+        head = _HEAD.pack(_MAGIC, rows, self._event_count, self._next_seq, self._time_last)
+        return b"".join((head, *map(_little, self._columns), _TRAILER.pack(offset, _MAGIC)))
+
+
+def _little(column: "array[int]") -> bytes:
+    if sys.byteorder == "big":
+        column = column[:]
+        column.byteswap()
+    return column.tobytes()
+
+
+def seal_of(data: Bytes, header: SegmentHeader) -> BlockHeader | None:
+    """Read the header of the block that seals a file of one segment; None when there is none."""
+    size = len(data)
+    trailer = data[max(0, size - _TRAILER.size) : size]
+    if len(trailer) < _TRAILER.size:
+        return None
+    offset, magic = _TRAILER.unpack(trailer)
+    if magic != _MAGIC or not SEGMENT_HEADER_SIZE <= offset <= size - BLOCK_HEADER_SIZE:
+        return None
+    seal = read_block_header(data, offset, header.salt, offset)
+    if seal is None or flaw(seal) or seal.frame_count or seal.end != size or seal.mask:
+        return None
+    return seal
+
+
+def read(data: Bytes, header: SegmentHeader) -> Index | None:
+    """Read the index of a file of one sealed segment; None when there is none to believe."""
+    seal = seal_of(data, header)
+    if seal is None:
+        return None
+    body = data[seal.offset + BLOCK_HEADER_SIZE : seal.end]
+    return _parse(body, seal.offset) if body_holds(seal, body, header.salt) else None
+
+
+def _parse(body: bytes, offset: int) -> Index | None:
+    if len(body) < _HEAD.size + _TRAILER.size:
+        return None
+    magic, rows, event_count, next_seq, time_last = _HEAD.unpack_from(body)
+    if magic != _MAGIC or len(body) != _HEAD.size + 8 * _COLUMNS * rows + _TRAILER.size:
+        return None
+    columns = []
+    for number in range(_COLUMNS):
+        start = _HEAD.size + 8 * rows * number
+        column = array("Q", body[start : start + 8 * rows])
+        if sys.byteorder == "big":
+            column.byteswap()
+        columns.append(column)
+    index = Index._make((event_count, next_seq, time_last, *columns))
+    return index if index.is_sound(offset) else None

@@ -1,0 +1,68 @@
+"""Which events of a block are wanted, and what is to be given of them."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Container, Iterable, Iterator
+from itertools import repeat
+from typing import NamedTuple
+
+from journal.format.block import Block
+from journal.format.frame import TAG_MAX, TAG_MIN, Frame
+
+_new_frame: Callable[[type[Frame], Iterable[object]], Frame] = tuple.__new__  # in C, unlike _make
+_TAGS = range(TAG_MIN, TAG_MAX + 1)
+
+
+class Picking(NamedTuple):
+    """Which events of a block are wanted."""
+
+    start: int
+    stop: int | None = None
+    tags: Container[int] | None = None
+    since: int | None = None
+
+    def frames(self, block: Block) -> Iterator[Frame]:
+        """Give frames; raises at once when the block contradicts itself."""
+        picks, offset = self._picks(block), repeat(block.offset)
+        if picks is None:
+            rows = zip(block.seqs, block.tags, block.payloads(), block.times, offset, strict=False)
+            return map(_new_frame, repeat(Frame), rows)
+        some = zip(block.rows(picks), block.times_at(picks), offset, strict=False)
+        return (Frame(*row, time, place) for row, time, place in some)
+
+    def rows(self, block: Block) -> Iterator[tuple[int, int, bytes]]:
+        """Give tuples of number, tag and payload; raises as ``frames`` does."""
+        return block.rows(self._picks(block))
+
+    def payloads(self, block: Block) -> Iterable[bytes]:
+        """Give payloads; raises as ``frames`` does."""
+        if self.tags is not None and self._takes_all(block):
+            return block.payloads_of(_listed(self.tags))
+        return block.payloads(self._picks(block))
+
+    def _takes_all(self, block: Block) -> bool:
+        """Whether a block is wanted from its first event to its last, as far as tags allow."""
+        late = self.stop is not None and block.last_seq >= self.stop
+        early = self.since is not None and block.header.time_first < self.since
+        return block.first_seq >= self.start and not late and not early
+
+    def _picks(self, block: Block) -> list[int] | None:
+        """Give the indices of what is wanted; None for all."""
+        picks = None if self.tags is None else block.select(_listed(self.tags))
+        if self._takes_all(block):
+            return picks
+        seqs = block.seqs
+        begin = 0 if seqs[0] >= self.start else bisect_left(seqs, self.start)
+        end = len(seqs)
+        if self.stop is not None and seqs[-1] >= self.stop:
+            end = bisect_left(seqs, self.stop)
+        if self.since is not None and block.time(0) < self.since:
+            begin = max(begin, bisect_left(block.times, self.since))
+        if picks is None:
+            return None if (begin, end) == (0, len(seqs)) else list(range(begin, end))
+        if (begin, end) != (0, len(seqs)):
+            picks = picks[bisect_left(picks, begin) : bisect_left(picks, end)]
+        return picks
+
+
+def _listed(tags: Container[int]) -> Iterable[int]:
+    return tags if isinstance(tags, Iterable) else [tag for tag in _TAGS if tag in tags]

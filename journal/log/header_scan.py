@@ -1,0 +1,181 @@
+"""A pass over the headers of a segment, to know what later blocks say about earlier ones."""
+
+from bisect import bisect_right
+from itertools import accumulate
+from typing import NamedTuple
+
+from journal.errors import LimitExceeded
+from journal.format import segment_header as segment
+from journal.format.block import (
+    BLOCK_HEADER_SIZE,
+    BLOCK_MAGIC,
+    BlockHeader,
+    body_holds,
+    flaw,
+    read_header,
+)
+from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
+from journal.fs.byte_source import Bytes
+
+CLAIMS_MAX = 1 << 16
+"""Blocks in one segment that stand behind debris: one per crash."""
+WASTE_SIZE_MAX = 1 << 30
+"""Bytes hashed in vain before a file is taken for hostile (plus some times its own size)."""
+_WASTE_FACTOR = 8
+KNOWN_MAX = 1 << 12
+"""Headers of a segment that are kept between its survey and its steps."""
+
+
+class Segment(NamedTuple):
+    """A segment: in which ``file`` of the journal, from ``offset`` to ``limit``.
+
+    ``claims`` tells, of what a block behind debris names as its predecessor (end and hash), where
+    the last such block stands; ``durable_upto`` is the highest that any of the blocks knew.
+    ``falls`` and ``falls_to``: where numbers fall, as they do where a writer goes on in front of
+    blocks that it gives up, and the lowest number that they fall to there or further on.
+    ``shift`` makes its numbers the journal's. ``continued`` is the end and hash at which the next
+    segment goes on, ``continued_seq`` the number of that one's first event.
+    """
+
+    offset: int
+    limit: int
+    header: SegmentHeader
+    claims: dict[tuple[int, int], int]
+    durable_upto: int
+    falls: list[int]
+    falls_to: list[int]
+    file: int = 0
+    name: str = ""
+    shift: int = 0
+    continued: tuple[int, int] | None = None
+    continued_seq: int = 0
+
+    def gives_up(self, header: BlockHeader) -> bool:
+        """Whether a later block has a number that this block has too, or one in front of it."""
+        if not self.falls:
+            return False
+        later = bisect_right(self.falls, header.offset)
+        behind = header.first_seq + header.frame_count
+        return later < len(self.falls) and self.falls_to[later] < behind
+
+
+class Budget:
+    """Bounds the hashing that overlapping blocks of a hostile file could ask for."""
+
+    def __init__(self, size: int) -> None:
+        self._left = WASTE_SIZE_MAX + _WASTE_FACTOR * size
+
+    def waste(self, size: int, offset: int) -> None:
+        """Count bytes that were hashed in vain; LimitExceeded when they are too many."""
+        self._left -= size
+        if self._left < 0:
+            raise LimitExceeded("too many blocks with bodies that do not hold", offset)
+
+
+class SegmentBytes:
+    """What the survey and the steps both ask of a segment's bytes; positions are the file's.
+
+    ``known`` holds headers without a flaw by their offsets: what was once written whole stays.
+    """
+
+    def __init__(
+        self, data: Bytes, start: int, salt: int, budget: Budget, known: dict[int, BlockHeader]
+    ) -> None:
+        self._data = data
+        self._start = start
+        self._salt = salt
+        self._budget = budget
+        self._known = known
+
+    def _header(self, position: int) -> BlockHeader | None:
+        offset = position - self._start
+        return self._known.get(offset) or read_header(self._data, position, self._salt, offset)
+
+    def _body(self, header: BlockHeader) -> bytes:
+        position = self._start + header.offset + BLOCK_HEADER_SIZE
+        return self._data[position : self._start + header.end]
+
+    def _whole(self, header: BlockHeader, body: bytes) -> bool:
+        if body_holds(header, body, self._salt):
+            return True
+        self._budget.waste(len(body), self._start + header.offset)
+        return False
+
+    def _find(self, position: int, stop: int, least_seq: int = 0) -> BlockHeader | None:
+        """Find the next sound header of this segment's, with a number not below ``least_seq``."""
+        while (position := self._data.find(BLOCK_MAGIC, position, stop)) >= 0:
+            header = self._header(position)
+            if header and header.first_seq >= least_seq and not flaw(header):
+                return header
+            position += 1
+        return None
+
+
+class Survey(SegmentBytes):
+    """A pass over the headers of a segment, to know what later blocks say about earlier ones."""
+
+    def __init__(
+        self,
+        data: Bytes,
+        start: int,
+        size: int,
+        header: SegmentHeader,
+        budget: Budget,
+        known: dict[int, BlockHeader],
+    ) -> None:
+        super().__init__(data, start, header.salt, budget, known)
+        self._head = header
+        self._size = size
+        self._limit: int | None = None
+        self._claims: dict[tuple[int, int], int] = {}
+        self._durable = 0
+        self._next_seq = 0
+        self._falls: list[int] = []
+        self._falls_to: list[int] = []
+        self._ahead: BlockHeader | None = None
+
+    def segment(self, begin: int | None = None) -> Segment:
+        """Make the pass, from the segment header or from where a block may stand."""
+        position: int | None = begin or self._start + SEGMENT_HEADER_SIZE
+        while position is not None:
+            position = self._step(position)
+        limit = self._size if self._limit is None else self._limit
+        lowest = list(accumulate(reversed(self._falls_to), min))[::-1]
+        return Segment(
+            self._start, limit, self._head, self._claims, self._durable, self._falls, lowest
+        )
+
+    def _step(self, position: int) -> int | None:
+        """Take the block at ``position`` into account; give where to go on."""
+        header = self._ahead or self._header(position)
+        self._ahead = None
+        if header is None or flaw(header):
+            return self._search(position)
+        if len(self._known) < KNOWN_MAX:
+            self._known[header.offset] = header
+        self._durable = max(self._durable, header.durable_upto)
+        if header.previous_end != header.offset:
+            self._claims[header.previous_end, header.previous_hash] = header.offset
+        if header.first_seq < self._next_seq:
+            self._falls.append(header.offset)
+            self._falls_to.append(header.first_seq)
+        self._next_seq = header.first_seq + header.frame_count
+        if max(len(self._claims), len(self._falls)) > CLAIMS_MAX:
+            raise LimitExceeded("more crashes than a segment may have seen", position)
+        end = self._start + header.end
+        following = self._header(end)
+        if following and following.follows(header.end, header.hash):
+            self._ahead = following
+            return end
+        # the block that should follow may stand inside what this one only claims to be
+        if end <= self._size and self._whole(header, self._body(header)):
+            return end
+        return self._search(position + 1)
+
+    def _search(self, position: int) -> int | None:
+        if position >= self._size:
+            return None
+        if self._limit is None:
+            self._limit = segment.find(self._data, position, self._size)
+        self._ahead = self._find(position, self._limit)
+        return self._start + self._ahead.offset if self._ahead else None

@@ -1,0 +1,59 @@
+"""Where a reader stands in a journal that grows."""
+
+from collections.abc import Iterator
+
+from journal.format.block import BlockHeader
+from journal.log import scan as log
+from journal.log.header_scan import Segment
+from journal.log.segment_files import Files
+
+
+class Follower:
+    """Gives what came since it was last asked; ``next_seq`` is the number behind that.
+
+    Its user may say that it ``is_over``.
+    """
+
+    def __init__(self, files: Files, start: int, bitmap: int, verify: bool) -> None:
+        self._files = files
+        self._bitmap = bitmap
+        self._verify = verify
+        self._tail: log.Tail | None = None
+        self._told: set[tuple[str, int]] = set()
+        self.next_seq = start
+        self.is_over = False
+
+    def is_news(self, damage: log.Damage) -> bool:
+        """Whether damage was not told of yet: it is found again and again."""
+        place = (damage.name, damage.offset)
+        is_known = place in self._told
+        self._told.add(place)
+        return not is_known
+
+    def news(self) -> Iterator[log.Placed | log.Damage]:
+        """Give blocks that have wanted events not given yet, and damage in front of them."""
+        start, behind = self.next_seq, self._tail
+        names = self._files.names()
+        if behind is not None:
+            if behind.segment.name not in names:
+                behind = None
+            else:
+                names = names[names.index(behind.segment.name) :]
+
+        def wants(_: Segment, header: BlockHeader, first_seq: int) -> bool:
+            past = first_seq + header.frame_count <= start and not header.has_numbers
+            return not past and bool(header.frame_count and header.tag_bitmap & self._bitmap)
+
+        for item in log.walk(self._files.sources(names), wants, self._verify, behind):
+            if isinstance(item, log.Tail):
+                self._tail, self.next_seq = item, max(self.next_seq, item.next_seq)
+            elif isinstance(item, log.Placed):
+                if item.asked:
+                    yield item
+            elif isinstance(item, log.Damage):
+                if behind is not None:
+                    # from here it looks so when a writer gave up what had been given: begin anew
+                    self._tail = None
+                    yield from self.news()
+                    return
+                yield item

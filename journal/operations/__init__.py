@@ -1,0 +1,1 @@
+"""Operations on whole journals, one public operation per module."""

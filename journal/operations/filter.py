@@ -1,0 +1,270 @@
+"""Filtering: the events of a journal that are asked for, in a new one, with numbers and times.
+
+Whole blocks go over as they are; the events of others gather in new ones, and of a block that has
+nothing only the column of tags is looked at, to tell what was dropped. Pages of memory that stand
+in what is dropped, and are named by what is kept, are given there.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from journal.errors import FormatError
+from journal.events.memory import MemoryPages
+from journal.events.process import ProcessStart
+from journal.format.block import Block, BlockHeader
+from journal.format.block_header import BLOCK_HEADER_SIZE
+from journal.format.columns import ones
+from journal.format.tag_partition import parted
+from journal.fs.byte_source import Source
+from journal.log import scan as log
+from journal.log.block_table import headers_only
+from journal.log.segment_files import Files
+from journal.log.summary import summarize
+from journal.pages import Resolver
+from journal.pages.dropped_pages import LeftOut, Lookup
+from journal.query.compiler import NO_CLOCK
+from journal.query.literals import Clock
+from journal.query.selection import Question, Sieve
+from journal.rewrite.bit_repair import Progress, Watched, nobody
+from journal.rewrite.block_copier import check_target
+from journal.rewrite.output_journal import Mark, Target
+from journal.snapshots.resumability import Usability
+from journal.snapshots.resume_flags import LEFT_OUT, NOT_RESUMABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """What a filter kept and dropped, and what the journal can still be used for.
+
+    ``size`` is that of the source in bytes, ``written`` that of the ``blocks`` that were written,
+    0 where it is only told; ``blocks_whole`` went over as they were, ``blocks_passed`` were not
+    even read. ``kept`` and ``dropped`` count events by tag.
+    """
+
+    journal_id: bytes
+    size: int
+    written: int
+    blocks: int
+    blocks_whole: int
+    blocks_passed: int
+    kept: dict[int, int]
+    dropped: dict[int, int]
+    next_seq: int
+    resumable: bool
+    reason: str
+
+    @property
+    def events(self) -> int:
+        """How many events were kept."""
+        return sum(self.kept.values())
+
+    @property
+    def events_dropped(self) -> int:
+        """How many were not."""
+        return sum(self.dropped.values())
+
+
+def filter(  # the name is the command's
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str] | None,
+    which: Question,
+    *,
+    keep: bool = True,
+    preamble: bool = True,
+    measured: bool = False,
+    progress: Progress | None = None,
+) -> Filtered:
+    """Write the events of ``source`` that ``which`` means, or all others, to ``target``.
+
+    Numbers, times and the journal's id stay. With ``preamble`` what says what ran is kept in any
+    case; a Seal is kept in none. Where a resume would not notice what is missing, the new journal
+    says of itself that it cannot be resumed. Without a ``target`` nothing is written, and only
+    told; what its size would be only where it is ``measured``, which takes as long as to write it.
+    ``target`` is a new file, which gets its name when it is whole and durable. Raises OptionError
+    where it exists or would stand in the source, and a FormatError for damage.
+    """
+    if target is not None:
+        check_target(Path(target), [Path(source)])
+    with closing(Files(source)) as files:
+        asks_times = which.since is not None or which.until is not None or which.where is not None
+        # when it begins and ends a look at all headers tells, which takes as long as the rest
+        clock, report = _clock(files) if asks_times else NO_CLOCK, progress or nobody
+
+        def sieve() -> Sieve:
+            return Sieve(which, clock, keep=keep, preamble=preamble)
+
+        if target is None and not measured:
+            return _Filter(files, sieve(), "looking").run(report)
+        path = None if target is None else Path(target)
+        holds = sieve().may_let(ProcessStart.tag)
+        with Lookup(source) as pages:
+            with Target(path, holds=holds) as new:
+                first = _Filter(files, sieve(), "looking" if holds else "filtering", new, pages)
+                found = first.run(report)
+                if not new.is_over:
+                    return _published(new, found, first.mark)
+            with Target(path, mark=first.mark) as new:
+                again = _Filter(files, sieve(), "filtering", new, pages)
+                return _published(new, again.run(report))
+
+
+def _published(new: Target, found: Filtered, mark: Mark | None = None) -> Filtered:
+    new.publish(mark)
+    return replace(found, written=new.size, blocks=new.blocks, blocks_whole=new.blocks_whole)
+
+
+def _clock(files: Files) -> Clock:
+    names = files.names()
+    found = summarize(log.walk(files.sources(names), headers_only), 0)
+    return Clock(found.first_time, found.last_time)
+
+
+class _Filter:
+    """A journal on its way through a sieve, to ``target``; without one it is only told.
+
+    ``pages`` looks up what is named by what is kept, and is dropped.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        sieve: Sieve,
+        what: str,
+        target: Target | None = None,
+        pages: Lookup | None = None,
+    ) -> None:
+        self._files = files
+        self._sieve = sieve
+        self._what = what
+        self._target = target
+        self._pages = pages
+        # where none is kept, none names what is dropped
+        self._keeps_pages = target is not None and sieve.may_let(MemoryPages.tag)
+        self._left_out = LeftOut()
+        self._use = Usability()
+        self._blocks_passed = 0
+        self._opened: tuple[str, Source | None] | None = None
+
+    def run(self, report: Progress) -> Filtered:
+        """Hand on what is let through; tell about it."""
+        walk = Watched(self._files, report, self._what, self._wants)
+        journal_id, is_begun = b"", False
+        for item in walk.items():
+            if isinstance(item, log.Placed):
+                if item.header.frame_count:
+                    self._see(item)
+                    if not is_begun:
+                        is_begun = True
+                        self._begin()
+            elif isinstance(item, log.Damage):
+                raise item.error()
+            elif isinstance(item, log.Segment) and not journal_id:
+                journal_id = item.header.journal_id
+                if self._target is not None:
+                    self._target.journal_id = journal_id
+        use = self._use
+        return Filtered(
+            journal_id=journal_id or bytes(16),
+            size=walk.size,
+            written=0,
+            blocks=0,
+            blocks_whole=0,
+            blocks_passed=self._blocks_passed,
+            kept=use.kept,
+            dropped=use.dropped,
+            next_seq=use.next_seq,
+            resumable=use.verdict.resumable,
+            reason=use.verdict.reason,
+        )
+
+    def _begin(self) -> None:
+        """Say whether the journal is that of a process: no other is ever marked."""
+        is_of_process = ProcessStart.tag in self._use.kept or ProcessStart.tag in self._use.dropped
+        if self._target is not None and not is_of_process:
+            self._target.release()
+
+    @property
+    def mark(self) -> Mark | None:
+        """What a journal of what is kept has to say of itself."""
+        use = self._use
+        if use.must_say_so:
+            return NOT_RESUMABLE, use.verdict.reason
+        if use.verdict.resumable and use.leaves_holes:
+            return LEFT_OUT, use.verdict.reason
+        return None
+
+    def _wants(self, segment: log.Segment, header: BlockHeader, first_seq: int) -> bool:
+        return bool(header.frame_count) and self._sieve.wants(header, first_seq)
+
+    def _see(self, item: log.Placed) -> None:
+        try:
+            if item.asked:
+                self._take(item)
+            else:
+                self._pass(item)
+        except FormatError as error:
+            error.file = item.segment.name
+            raise
+
+    def _take(self, item: log.Placed) -> None:
+        """Look at a block that may have something that is kept."""
+        block = Block(item.header, item.body, item.first_seq, item.offset)
+        mask = self._sieve.mask(block)
+        self._use.see(*parted(block.tags, mask), block.seqs, block.payload)
+        if self._target is not None and not self._target.is_over:
+            self._hand_on(block, mask, self._target)
+
+    def _hand_on(self, block: Block, mask: bytes, target: Target) -> None:
+        naming = self._left_out.naming(block, mask) if self._keeps_pages else frozenset()
+        if naming:
+            self._hand_on_each(block, mask, naming, target)
+        elif 0 not in mask:
+            target.take(block)
+        elif 1 in mask:
+            target.gather(block, ones(mask))
+
+    def _hand_on_each(
+        self, block: Block, mask: bytes, naming: frozenset[int], target: Target
+    ) -> None:
+        """Hand on events one by one: those that name pages that are dropped get large."""
+        assert self._pages is not None
+        resolver = self._pages.resolver
+        for place in ones(mask):
+            seq = block.seq(place)
+            resolved = partial(_resolved, resolver, seq) if seq in naming else None
+            target.gather(block, [place], resolved)
+
+    def _pass(self, item: log.Placed) -> None:
+        """Take note of a block of which nothing is kept: its columns tell what it had."""
+        header, count = item.header, item.header.frame_count
+        self._blocks_passed += 1
+        source = self._source(item.segment.name)
+        tags = b""
+        if source is not None:
+            start = item.offset + BLOCK_HEADER_SIZE + header.payload_size
+            tags_at = start if header.is_even else start + 4 * count
+            tags = source[tags_at : tags_at + count]
+        seqs: Sequence[int] = range(item.first_seq, item.first_seq + count)
+        if header.has_numbers:  # what has numbers is read in any case
+            seqs = Block(header, item.body, item.first_seq, item.offset).seqs
+        self._use.drop(tags, seqs)
+        if self._keeps_pages and MemoryPages.tag in tags:
+            for at in ones(tags.translate(_PAGES)):
+                self._left_out.note(seqs[at], is_kept=False)
+
+    def _source(self, name: str) -> Source | None:
+        """The file of this name: most blocks stand in the one that the last stood in."""
+        if self._opened is None or self._opened[0] != name:
+            self._opened = name, self._files.open(name)
+        return self._opened[1]
+
+
+_PAGES = bytes(tag == MemoryPages.tag for tag in range(256))
+
+
+def _resolved(resolver: Resolver, seq: int, tag: int, payload: bytes) -> bytes:
+    return resolver.payload(seq, payload)

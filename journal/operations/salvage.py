@@ -1,0 +1,133 @@
+"""Recovery of a damaged journal: every event that is still there, in a new file, with its number.
+
+The source is only read. Where one bit of a block or of a segment header was turned over, it is
+found again; all else that is lost is accounted for, by its bytes and by its numbers.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from journal.errors import CorruptBlock
+from journal.log import scan as log
+from journal.rewrite import bit_search as bits
+from journal.rewrite.bit_repair import Mender, Progress, Repair, Watched, nobody
+from journal.rewrite.block_copier import Keeper, Loss, check_target, last_seq_of
+
+
+class Recovery(NamedTuple):
+    """What a recovery found, kept and lost.
+
+    ``size`` is that of the source in bytes, ``torn_size`` what a crash had cut short at its end,
+    ``debris_size`` what earlier crashes had left: neither was ever acknowledged. ``next_seq`` is
+    the number behind the last event.
+    """
+
+    journal_id: bytes
+    size: int
+    blocks: int
+    events: int
+    next_seq: int
+    torn_size: int
+    debris_size: int
+    repairs: tuple[Repair, ...]
+    losses: tuple[Loss, ...]
+
+    @property
+    def lost_events(self) -> int:
+        """How many events are lost, as far as anything tells."""
+        return sum(loss.events for loss in self.losses)
+
+    @property
+    def lost_size(self) -> int:
+        """Bytes that are lost."""
+        return sum(loss.size for loss in self.losses)
+
+    @property
+    def repaired_events(self) -> int:
+        """How many events are there for a bit that was turned back."""
+        spans = {(one.first_seq, one.last_seq) for one in self.repairs}
+        return sum(max(0, last - first + 1) for first, last in spans)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no event is lost."""
+        return not any(loss.events or loss.open_ended for loss in self.losses)
+
+
+def recover(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    body_size_max: int = bits.BODY_SIZE_MAX,
+) -> Recovery:
+    """Write all that can be read of ``source`` to ``target``, a new file; tell what is lost.
+
+    Events keep their numbers and times, the journal its id; numbers that are lost become holes on
+    purpose. ``target`` gets its name when it is whole and durable. Bodies above ``body_size_max``
+    bytes are not searched for a bit. Raises OptionError when ``target`` exists or would stand in
+    the source, and a FormatError when there is no segment whose header can be believed.
+    """
+    check_target(Path(target), [Path(source)])
+    report = progress or nobody
+    mender = Mender(Path(source), body_size_max, report)
+    try:
+        mender.mend()
+        return _copied(mender, Path(target), report)
+    except CorruptBlock as error:
+        reason = "more than a bit of the segment header is wrong, and without its salt no block"
+        file, offset = error.file, error.offset
+        raise CorruptBlock(f"{reason} can be told from noise", offset, file=file) from error
+
+
+def _copied(mender: Mender, target: Path, report: Progress) -> Recovery:
+    """Write what is left of the source, block by block."""
+    repairs: list[Repair] = []
+    with closing(mender.files()) as files, Keeper(target) as keeper:
+        walk = Watched(files, report, "copying")
+        for item in walk.items():
+            if isinstance(item, log.Tail) and (item.segment.name, item.offset) in mender.headless:
+                keeper.take(_headless(item))
+            elif keeper.take(item):
+                repairs += _repairs_of(item, mender)
+        keeper.writer.publish()
+        return Recovery(
+            keeper.writer.journal_id,
+            walk.size,
+            keeper.blocks,
+            keeper.events,
+            keeper.writer.next_seq,
+            keeper.torn_size,
+            keeper.debris_size,
+            tuple(repairs),
+            tuple(keeper.losses),
+        )
+
+
+def _headless(tail: log.Tail) -> log.Damage:
+    """Tell of a segment whose header is lost: it reads as if a crash had cut the journal short."""
+    seq, reason = tail.next_seq, "blocks stand behind a segment header that is lost"
+    return log.Damage(
+        offset=tail.offset,
+        size=tail.torn_size,
+        first_seq=seq,
+        last_seq=seq - 1,
+        acknowledged=False,
+        reason=reason,
+        kind=CorruptBlock,
+        link=tail.link,
+        name=tail.segment.name,
+        open_ended=True,
+    )
+
+
+def _repairs_of(item: log.Item, mender: Mender) -> Iterator[Repair]:
+    """Tell of the bits of a block that is there again, or of a segment header."""
+    if isinstance(item, log.Placed):
+        for repair in mender.found.get((item.segment.name, item.offset), ()):
+            yield repair._replace(first_seq=item.first_seq, last_seq=last_seq_of(item))
+    elif isinstance(item, log.Segment):
+        yield from mender.found.get((item.name, item.offset), ())

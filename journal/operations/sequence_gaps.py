@@ -1,0 +1,39 @@
+"""Numbers that a compaction has left out: from in front of them no guest can be executed."""
+
+import os
+from contextlib import closing
+from itertools import pairwise
+
+from journal.format.block import Block, BlockHeader
+from journal.log import scan as log
+from journal.log.segment_files import Files
+
+
+def last_hole(path: str | os.PathLike[str], upto: int) -> int:
+    """The greatest number below ``upto`` that no event has, while some before it do; -1: none.
+
+    Only blocks that say that they have holes are read. Raises as reading does.
+    """
+    found, following = -1, -1
+    with closing(Files(path)) as files:
+        for item in log.walk(files.sources(files.names()), _has_numbers):
+            if isinstance(item, log.Damage):
+                raise item.error()
+            if not isinstance(item, log.Placed) or not item.header.frame_count:
+                continue
+            if 0 <= following < min(item.first_seq, upto):
+                found = min(item.first_seq, upto) - 1
+            following = item.first_seq + item.header.frame_count
+            if item.asked:
+                numbers = Block(item.header, item.body, item.first_seq, item.offset).seqs
+                for seq, behind in pairwise(numbers):
+                    if seq + 1 < min(behind, upto):
+                        found = min(behind, upto) - 1
+                following = numbers[-1] + 1
+            if following >= upto:
+                break
+    return found
+
+
+def _has_numbers(place: log.Segment, header: BlockHeader, first_seq: int) -> bool:
+    return header.has_numbers

@@ -1,0 +1,214 @@
+"""What a journal is made of: events and bytes by kind and over time, blocks, and pages of memory.
+
+All but the pages is told by the columns; nothing else is decompressed.
+"""
+
+import os
+from bisect import bisect_left
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import compress, pairwise
+from operator import sub
+from pathlib import Path
+
+from xxhash import xxh3_64_intdigest
+
+from journal.errors import FormatError
+from journal.events import codec
+from journal.events.memory import MemoryPages, PageKind
+from journal.events.snapshots import Snapshot
+from journal.format.block import Block
+from journal.format.block_header import BLOCK_HEADER_SIZE
+from journal.format.columns import read_u32
+from journal.log import scan as log
+from journal.log.block_table import headers_only
+from journal.log.segment_files import Files
+from journal.log.summary import Summary, summarize
+from journal.pages.encoding import given_in
+from journal.rewrite.bit_repair import Progress, Watched, nobody
+
+BINS = 60
+"""Steps of a timeline."""
+DISTINCT_MAX = 1 << 20
+"""Pages, and contents of pages, that are told apart; of more it is known that they are more."""
+
+_ONE = [bytes(other == tag for other in range(256)) for tag in range(256)]
+
+
+@dataclass(slots=True)
+class OfKind:
+    """The events of one kind: how many, and the bytes of their payloads."""
+
+    tag: int
+    events: int = 0
+    size: int = 0
+
+
+@dataclass(slots=True)
+class OfPages:
+    """Pages of memory as events give them: how many of each sort, and in how many bytes.
+
+    ``numbers`` is how many pages they are, ``contents`` how many contents whole ones have; above
+    ``DISTINCT_MAX`` there are more.
+    """
+
+    given: dict[PageKind, int] = field(default_factory=lambda: dict.fromkeys(PageKind, 0))
+    patch_size: int = 0
+    numbers: int = 0
+    contents: int = 0
+    malformed: int = 0
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return sum(self.given.values())
+
+
+@dataclass(slots=True)
+class Measures:
+    """What a journal is made of; sizes are bytes, times µs since the epoch.
+
+    ``payload_size`` is that of all payloads, ``stored_size`` what they take in the file;
+    ``columns_size`` and ``headers_size`` are the rest of the blocks. ``timeline`` has the events of
+    each step between the first and the last, ``sizes`` the bytes of their payloads. ``damaged``
+    counts what could not be read.
+    """
+
+    summary: Summary
+    kinds: dict[int, OfKind] = field(default_factory=dict)
+    payload_size: int = 0
+    stored_size: int = 0
+    columns_size: int = 0
+    headers_size: int = 0
+    compressed_blocks: int = 0
+    timeline: list[int] = field(default_factory=lambda: [0] * BINS)
+    sizes: list[int] = field(default_factory=lambda: [0] * BINS)
+    pages: OfPages = field(default_factory=OfPages)
+    damaged: int = 0
+
+    @property
+    def events(self) -> int:
+        """All events that can be read."""
+        return sum(kind.events for kind in self.kinds.values())
+
+    @property
+    def seconds(self) -> float:
+        """From the first event to the last."""
+        return max(0, self.summary.last_time - self.summary.first_time) / 1e6
+
+    @property
+    def snapshots(self) -> int:
+        """How many there are."""
+        return self.kinds[Snapshot.tag].events if Snapshot.tag in self.kinds else 0
+
+
+def measure(
+    path: str | os.PathLike[str], *, pages: bool = True, progress: Progress | None = None
+) -> Measures:
+    """Look through a journal. With ``pages`` off, pages of memory are not looked into.
+
+    Damage is passed over, and counted. Raises a FormatError where nothing stands.
+    """
+    with closing(Files(Path(path), patient=True)) as files:
+        summary = summarize(log.walk(files.sources(files.names()), headers_only), 0)
+        size = sum(map(len, files.sources(files.names())))
+        meter = _Meter(Measures(summary._replace(size=size)), pages)
+        for item in Watched(files, progress or nobody, "looking").items():
+            if isinstance(item, log.Damage):
+                meter.found.damaged += 1
+            elif isinstance(item, log.Placed):
+                meter.take(item)
+        return meter.end()
+
+
+class _Meter:
+    """Counts, block by block."""
+
+    def __init__(self, found: Measures, pages: bool) -> None:
+        self.found = found
+        self._looks_at_pages = pages
+        self._numbers: set[tuple[int, int]] = set()
+        self._contents: set[int] = set()
+        first, last = found.summary.first_time, found.summary.last_time
+        self._first, self._span = first, max(1, last - first + 1)
+        self._edges = [first - -self._span * step // BINS for step in range(1, BINS)]
+
+    def take(self, item: log.Placed) -> None:
+        """Count a block."""
+        header, found = item.header, self.found
+        found.headers_size += BLOCK_HEADER_SIZE
+        found.columns_size += header.columns_size
+        if not header.frame_count:
+            found.stored_size += header.payload_size
+            return
+        found.stored_size += header.payload_size
+        found.payload_size += header.payload_raw_size
+        found.compressed_blocks += header.payload_size < header.payload_raw_size
+        try:
+            block = Block(header, item.body, item.first_seq, item.offset)
+            self._take_kinds(block)
+            self._take_times(block)
+            if self._looks_at_pages and MemoryPages.tag in block.tags:
+                self._take_pages(block)
+        except FormatError:
+            found.damaged += 1
+
+    def end(self) -> Measures:
+        """What was found."""
+        self.found.pages.numbers = len(self._numbers)
+        self.found.pages.contents = len(self._contents)
+        return self.found
+
+    def _take_kinds(self, block: Block) -> None:
+        tags, kinds = block.tags, self.found.kinds
+        counts = Counter(tags)
+        raw_size = block.header.payload_raw_size
+        if len(counts) == 1 or block.header.is_even:
+            each = raw_size // block.count
+            for tag, count in counts.items():
+                kind = kinds.setdefault(tag, OfKind(tag))
+                kind.events += count
+                kind.size += raw_size if len(counts) == 1 else each * count
+            return
+        ends = read_u32(block.body, block.header.payload_size, block.count)
+        sizes = list(map(sub, ends, (0, *ends)))
+        for tag, count in counts.items():
+            kind = kinds.setdefault(tag, OfKind(tag))
+            kind.events += count
+            kind.size += sum(compress(sizes, tags.translate(_ONE[tag])))
+
+    def _take_times(self, block: Block) -> None:
+        """Add to the timeline; the bytes of a block of several steps by its share of events."""
+        header, found = block.header, self.found
+        first, last = self._bin(header.time_first), self._bin(header.time_last)
+        if first == last:
+            found.timeline[first] += block.count
+            found.sizes[first] += header.payload_raw_size
+            return
+        times = block.times
+        places = [bisect_left(times, edge) for edge in self._edges[first:last]]
+        for step, (start, stop) in enumerate(pairwise([0, *places, block.count]), first):
+            found.timeline[step] += stop - start
+            found.sizes[step] += header.payload_raw_size * (stop - start) // block.count
+
+    def _bin(self, time: int) -> int:
+        """The step that a time is in; clocks of joined journals may go back behind the first."""
+        return min(BINS - 1, max(0, (time - self._first) * BINS // self._span))
+
+    def _take_pages(self, block: Block) -> None:
+        found = self.found.pages
+        for payload in block.payloads_of((MemoryPages.tag,)):
+            try:
+                event = codec.decode(MemoryPages.tag, payload, block.offset)
+                assert isinstance(event, MemoryPages)
+                for number, kind, data in given_in(event):
+                    found.given[kind] += 1
+                    if kind is PageKind.PATCHED:
+                        found.patch_size += len(data)
+                    elif kind is PageKind.WHOLE and len(self._contents) < DISTINCT_MAX:
+                        self._contents.add(xxh3_64_intdigest(data))
+                    if len(self._numbers) < DISTINCT_MAX:
+                        self._numbers.add((event.memory, number))
+            except FormatError:
+                found.malformed += 1

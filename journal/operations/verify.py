@@ -1,0 +1,241 @@
+"""Checking a journal: every hash, the chain and every event; interruptible, and gone on with."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, Self
+
+from journal.errors import (
+    DamagedJournal,
+    FormatError,
+    MalformedEvent,
+    OptionError,
+    UnknownEvent,
+)
+from journal.events import codec
+from journal.events.memory import MemoryPages, PageKind
+from journal.format.block import Block, BlockHeader, bitmap_of
+from journal.format.frame import Frame
+from journal.log import scan as log
+from journal.log.reader import Reader
+from journal.log.segment_files import Files
+from journal.log.summary import Finding, findings_in
+from journal.pages.resolver import Resolver, has_references
+from journal.rewrite.bit_repair import Progress, Watched, nobody
+
+_PAGES = bitmap_of({MemoryPages.tag})
+
+
+@dataclass(slots=True)
+class Figures:
+    """What a check has counted; sizes are bytes.
+
+    ``findings`` are the things that are wrong, ``gaps`` those of them that cost bytes: these bytes
+    are ``lost_size``, and the events in them ``lost_events``, as far as anything tells.
+    ``named_pages`` were looked up where their bytes are said to stand.
+    """
+
+    segments: int = 0
+    blocks: int = 0
+    events: int = 0
+    unknown_events: int = 0
+    findings: int = 0
+    gaps: int = 0
+    lost_events: int = 0
+    lost_size: int = 0
+    debris_count: int = 0
+    debris_size: int = 0
+    named_pages: int = 0
+
+
+class Cursor(NamedTuple):
+    """Where a check was stopped: behind the block at ``offset`` of a file, and what it knew then.
+
+    ``digest`` is the hash in that block's header. The text of it is for ``parse`` alone to read.
+    """
+
+    file: int
+    offset: int
+    digest: int
+    figures: Figures
+
+    def __str__(self) -> str:
+        counts = (getattr(self.figures, one.name) for one in fields(Figures))
+        return "-".join(f"{number:x}" for number in (self.file, self.offset, self.digest, *counts))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the text of a cursor; OptionError when it is none."""
+        try:
+            file, offset, digest, *counts = (int(part, 16) for part in text.split("-"))
+            names = (one.name for one in fields(Figures))
+            return cls(file, offset, digest, Figures(**dict(zip(names, counts, strict=True))))
+        except ValueError:
+            raise OptionError(f"{text!r} is not a cursor that a check has given") from None
+
+
+class Check:
+    """One check of a journal; ``figures`` grow as it runs.
+
+    ``tail`` is where the journal ends, None until then, and ``cursor`` where a check that was
+    stopped goes on. With ``decode`` off, events are not looked into; with ``pages``, each page of
+    memory is looked up that is named, and not given.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        cursor: Cursor | None = None,
+        decode: bool = True,
+        pages: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self.figures = replace(cursor.figures) if cursor else Figures()
+        self.tail: log.Tail | None = None
+        self.cursor: Cursor | None = None
+        self.size = 0
+        self._path = path
+        self._from = cursor
+        self._decode = decode
+        self._pages = _Pages(path) if pages else None
+        self._progress = progress or nobody
+
+    def run(self, stop: Callable[[], bool] | None = None) -> Iterator[Finding | log.Debris]:
+        """Give what is wrong, and the debris of crashes; a block at a time, until ``stop`` says so.
+
+        At least one block is. Raises a FormatError where there is nothing to begin with, and
+        OptionError when the journal has no block where the cursor is.
+        """
+        with closing(Files(self._path)) as files:
+            walk = Watched(files, self._progress, "checking", self._wants)
+            try:
+                for item in self._behind_cursor(walk.items()):
+                    self.size = walk.size
+                    yield from self._take(item)
+                    if isinstance(item, log.Placed) and stop is not None and stop():
+                        self.cursor = self._cursor(item)
+                        return
+            except FormatError as error:
+                if not self.size:
+                    raise
+                self.figures.findings += 1
+                yield Finding(error.offset, 0, 0, -1, error)
+            finally:
+                if self._pages is not None:
+                    self._pages.close()
+
+    def _wants(self, place: log.Segment, header: BlockHeader, first_seq: int) -> bool:
+        behind = self._from
+        here = (place.file, place.offset + header.offset)
+        return behind is None or here > (behind.file, behind.offset)
+
+    def _cursor(self, item: log.Placed) -> Cursor:
+        return Cursor(item.segment.file, item.offset, item.header.hash, replace(self.figures))
+
+    def _behind_cursor(self, items: Iterator[log.Item]) -> Iterator[log.Item]:
+        """Pass over what was checked before."""
+        behind = self._from
+        for item in items:
+            if behind is None:
+                yield item
+            elif isinstance(item, log.Placed):
+                here = (item.segment.file, item.offset)
+                if here == (behind.file, behind.offset) and item.header.hash == behind.digest:
+                    behind = None
+        if behind is not None:
+            raise OptionError(f"{self._path} has no block where the cursor stands: begin anew")
+
+    def _take(self, item: log.Item) -> Iterator[Finding | log.Debris]:
+        figures = self.figures
+        if isinstance(item, log.Placed):
+            figures.blocks += 1
+            figures.events += item.header.frame_count
+            for finding in findings_in(item, self._decode):
+                if self._count(finding):
+                    yield finding
+            if self._pages is not None:
+                for finding in self._pages.findings_in(item, figures):
+                    figures.findings += 1
+                    yield finding
+        elif isinstance(item, log.Segment):
+            figures.segments += 1
+            if self.tail is not None and self.tail.torn_size:
+                # a later segment stands behind it: the crash that left it is long over
+                debris = log.Debris(self.tail.offset, self.tail.torn_size, self.tail.segment.name)
+                yield self._count_debris(debris)
+            self.tail = None
+        elif isinstance(item, log.Debris):
+            yield self._count_debris(item)
+        elif isinstance(item, log.Damage):
+            offset, size, first, last, *_ = item
+            figures.gaps += 1
+            figures.lost_size += size
+            figures.lost_events += max(0, last - first + 1)
+            figures.findings += 1
+            yield Finding(offset, size, first, last, item.error())
+        else:
+            self.tail = item
+
+    def _count(self, finding: Finding) -> bool:
+        """Count it; whether it is wrong: events of a later version are not."""
+        if isinstance(finding.error, UnknownEvent):
+            self.figures.unknown_events += 1
+            return False
+        self.figures.findings += 1
+        if isinstance(finding.error, DamagedJournal):
+            self.figures.gaps += 1
+            self.figures.lost_size += finding.size
+            self.figures.lost_events += max(0, finding.last_seq - finding.first_seq + 1)
+        return True
+
+    def _count_debris(self, debris: log.Debris) -> log.Debris:
+        self.figures.debris_count += 1
+        self.figures.debris_size += debris.size
+        return debris
+
+
+class _Pages:
+    """Looks up the pages that events of memory name; the journal is opened once one does."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        self._reader: Reader | None = None
+        self._resolver = Resolver(self._find)
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def findings_in(self, item: log.Placed, figures: Figures) -> Iterator[Finding]:
+        """Give the references of a whole block that lead nowhere, or to other bytes.
+
+        What is wrong with its payloads is for others to tell.
+        """
+        if not item.header.tag_bitmap & _PAGES:
+            return
+        with suppress(FormatError):
+            block = Block(item.header, item.body, item.first_seq, item.offset)
+            for seq, _, payload in block.rows(block.select({MemoryPages.tag})):
+                for reason in self._wrong_in(seq, payload, figures):
+                    error = MalformedEvent(reason, item.offset, item.segment.name)
+                    yield Finding(item.offset, item.header.size, seq, seq, error)
+
+    def _wrong_in(self, seq: int, payload: bytes, figures: Figures) -> Iterator[str]:
+        if not has_references(payload):
+            return
+        with suppress(FormatError):
+            event = codec.decode(MemoryPages.tag, payload)
+            assert isinstance(event, MemoryPages)
+            figures.named_pages += event.kinds.count(PageKind.SAME)
+            try:
+                yield from (wrong.reason for wrong in self._resolver.wrong_in(seq, event))
+            except MalformedEvent as error:
+                yield error.reason
+
+    def _find(self, seq: int) -> Frame:
+        if self._reader is None:
+            self._reader = Reader(self._path)
+        return self._reader.frame(seq)

@@ -1,0 +1,242 @@
+"""Looking up pages that an event of memory names, and does not have.
+
+A reference leads to a page that is whole, so that one step finds it; its hash is compared, so that
+bytes that are others are never believed, even where numbers were given anew.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Self
+
+from journal.errors import FormatError, MalformedEvent
+from journal.events import codec
+from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
+from journal.format.frame import PAYLOAD_SIZE_MAX, Frame
+from journal.log.reader import Reader
+from journal.pages.encoding import (
+    REFERENCE_INDEX_MAX,
+    REFERENCE_SIZE,
+    Given,
+    Reference,
+    content_hash,
+    given_in,
+    reference_in,
+)
+
+KNOWN_SIZE_MAX = 32 << 20
+"""Bytes of events that were looked up, and are kept for the next page that is."""
+
+_COUNT_AT = 4 + 8
+_SAME = bytes((PageKind.SAME,))
+_HEAD_SIZE_EACH = 4 + 1
+
+
+class _Known:
+    """An event that was looked up, of so many bytes."""
+
+    __slots__ = ("_event", "_given", "size")
+
+    def __init__(self, event: MemoryPages, size: int) -> None:
+        self.size = size
+        self._event = event
+        self._given: list[Given] | None = None
+
+    def given(self) -> list[Given]:
+        """What it gives of each page, taken apart when that is asked for first."""
+        if self._given is None:
+            self._given = list(islice(given_in(self._event), REFERENCE_INDEX_MAX + 1))
+        return self._given
+
+
+class Resolver:
+    """Gives events of memory with the bytes of all their pages.
+
+    ``find`` gives the frame of a number, and raises KeyError where there is none: it is
+    ``Reader.frame`` as a rule. What was found is kept for a while, in bounded memory.
+    """
+
+    def __init__(self, find: Callable[[int], Frame], *, size_max: int | None = None) -> None:
+        self._find = find
+        self._size_max = KNOWN_SIZE_MAX if size_max is None else size_max
+        self._known: OrderedDict[int, _Known] = OrderedDict()
+        self._size = 0
+
+    @classmethod
+    def of(cls, reader: Reader) -> Self:
+        """One that looks things up in a journal."""
+        return cls(reader.frame)
+
+    @classmethod
+    def recent(cls, size_max: int | None = None) -> Self:
+        """One that knows what it was told lately, by ``note``, and nothing else."""
+        return cls(_nowhere, size_max=size_max)
+
+    def __contains__(self, seq: int) -> bool:
+        """Whether an event is known without being looked up."""
+        return seq in self._known
+
+    def note(self, seq: int, event: MemoryPages) -> None:
+        """Keep an event of memory for a while, for those that name its pages."""
+        if seq not in self._known and PageKind.WHOLE in event.kinds:
+            self._keep(seq, _Known(event, len(event.data)))
+
+    def frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Give ``frames``, those of memory with the bytes of all pages; raises MalformedEvent."""
+        return map(self.frame, frames)
+
+    def frame(self, frame: Frame) -> Frame:
+        """Give a frame; one of memory with the bytes of all its pages. Raises MalformedEvent."""
+        if frame.tag != MemoryPages.tag or not has_references(frame.payload):
+            return frame
+        return frame._replace(payload=self.payload(frame.seq, frame.payload, frame.offset))
+
+    def payload(self, seq: int, payload: bytes, offset: int = 0) -> bytes:
+        """Give the payload of an event of memory, with the bytes of all its pages."""
+        event = codec.decode(MemoryPages.tag, payload, offset)
+        assert isinstance(event, MemoryPages)
+        try:
+            return codec.encode(self.event(seq, event))
+        except MalformedEvent as error:
+            raise MalformedEvent(error.reason, offset) from error
+
+    def event(self, seq: int, event: MemoryPages) -> MemoryPages:
+        """Give event number ``seq`` with the bytes of all its pages.
+
+        Raises MalformedEvent where a reference leads nowhere, and what reading raises.
+        """
+        if PageKind.SAME not in event.kinds:
+            return event
+        if _is_too_large(event):
+            raise _too_large(seq)
+        kinds, parts, own = bytearray(event.kinds), list[bytes](), list[Given]()
+        for index, given in enumerate(given_in(event)):
+            if given.kind is PageKind.SAME:
+                kinds[index] = PageKind.WHOLE
+                parts.append(self._page(seq, given.number, reference_in(given.data), own))
+            else:
+                parts.append(given.data)
+            if index <= REFERENCE_INDEX_MAX:
+                own.append(given)
+        return MemoryPages(
+            memory=event.memory,
+            size=event.size,
+            numbers=event.numbers,
+            kinds=bytes(kinds),
+            data=b"".join(parts),
+        )
+
+    def wrong_in(self, seq: int, event: MemoryPages) -> Iterator[MalformedEvent]:
+        """Give what is wrong with each reference of event ``seq``: nothing, if all its pages stand.
+
+        Raises MalformedEvent where the event itself makes no sense.
+        """
+        if _is_too_large(event):
+            yield _too_large(seq)
+        own = list[Given]()
+        for index, given in enumerate(given_in(event)):
+            if given.kind is PageKind.SAME:
+                reference = reference_in(given.data)
+                try:
+                    self._page(seq, given.number, reference, own)
+                except MalformedEvent as error:
+                    yield error
+                except FormatError as error:
+                    what = f"page {given.number} stands in event {seq - reference.back}"
+                    yield MalformedEvent(f"{what}, which cannot be read: {error.reason}")
+            if index <= REFERENCE_INDEX_MAX:
+                own.append(given)
+
+    def page(self, seq: int, place: int) -> bytes | None:
+        """Give the bytes of a page that is whole; None where there is none, or no such event.
+
+        Raises what reading raises.
+        """
+        try:
+            given = self._given(seq, 0)
+        except MalformedEvent:
+            return None
+        is_whole = place < len(given) and given[place].kind is PageKind.WHOLE
+        return given[place].data if is_whole else None
+
+    def _page(self, seq: int, number: int, reference: Reference, own: list[Given]) -> bytes:
+        """Give the bytes of page ``number`` of event ``seq``; ``own`` is in front of it there."""
+        back, index, hashed = reference
+        if back > seq or (not back and index >= len(own)):
+            raise MalformedEvent(f"page {number} stands in no event in front of it")
+        target = seq - back
+        given = own if not back else self._given(target, number)
+        if index >= len(given):
+            raise MalformedEvent(
+                f"page {number} stands at index {index} of event {target}, which has {len(given)}"
+            )
+        found = given[index]
+        if found.kind is not PageKind.WHOLE:
+            raise MalformedEvent(
+                f"page {number} stands in event {target} at index {index}, where none is whole"
+            )
+        if content_hash(found.data) != hashed:
+            raise MalformedEvent(
+                f"page {number} is another than at index {index} of event {target}: the hash is not"
+                " its own"
+            )
+        return found.data
+
+    def _given(self, seq: int, number: int) -> list[Given]:
+        """Give what an event says, for page ``number`` of a later one."""
+        known = self._known.get(seq)
+        if known is not None:
+            self._known.move_to_end(seq)
+            return known.given()
+        try:
+            frame = self._find(seq)
+        except KeyError:
+            raise MalformedEvent(
+                f"page {number} stands in event {seq}, which the journal does not have"
+            ) from None
+        if frame.tag != MemoryPages.tag:
+            raise MalformedEvent(f"page {number} stands in event {seq}, which has no pages")
+        event = codec.decode(frame.tag, frame.payload, frame.offset)
+        assert isinstance(event, MemoryPages)
+        known = _Known(event, len(frame.payload))
+        self._keep(seq, known)
+        return known.given()
+
+    def _keep(self, seq: int, known: _Known) -> None:
+        self._known[seq] = known
+        self._size += known.size
+        while self._size > self._size_max and len(self._known) > 1:
+            _, oldest = self._known.popitem(last=False)
+            self._size -= oldest.size
+
+
+def _nowhere(seq: int) -> Frame:
+    raise KeyError(seq)
+
+
+def has_references(payload: bytes) -> bool:
+    """Whether the payload of an event of memory names pages that stand elsewhere.
+
+    What is malformed is not refused here: there are none in it.
+    """
+    count = int.from_bytes(payload[_COUNT_AT : _COUNT_AT + 4], "little")
+    start = _COUNT_AT + 4 + 4 * count + 4
+    return payload.find(_SAME, start, start + count) >= 0
+
+
+def references_in(event: MemoryPages) -> list[Reference]:
+    """Give all references of an event."""
+    return [reference_in(data) for _, kind, data in given_in(event) if kind is PageKind.SAME]
+
+
+def _is_too_large(event: MemoryPages) -> bool:
+    """Whether an event would be one no more with the bytes of all its pages."""
+    grown = event.kinds.count(PageKind.SAME) * (PAGE_SIZE - REFERENCE_SIZE)
+    data_size_max = PAYLOAD_SIZE_MAX - _HEAD_SIZE_EACH * len(event.numbers) - _COUNT_AT - 3 * 4
+    return len(event.data) + grown > data_size_max
+
+
+def _too_large(seq: int) -> MalformedEvent:
+    return MalformedEvent(
+        f"event {seq} would have more than {PAYLOAD_SIZE_MAX} bytes with all its pages"
+    )

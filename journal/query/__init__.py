@@ -1,0 +1,1 @@
+"""The ``--where`` query language: parser, compiler and evaluation over blocks."""

@@ -1,0 +1,112 @@
+"""What the descriptors and the paths of events name, from the root of the guest's tree.
+
+A path in an event is relative to a descriptor, and what is done to an open file names none at all:
+who follows a journal from its beginning knows which file that is.
+"""
+
+import posixpath
+from typing import Any
+
+from journal.events import BY_TAG
+from journal.events.core import InitModule
+from journal.events.definition import Closes, Copies, Event, Moves, Opens
+from journal.events.inputs import StreamRead
+from journal.events.process import Mount, ProcessStart
+from journal.events.streams import StreamDelivered, StreamOpened, StreamWrite
+
+DESCRIPTORS_MAX = 1 << 18
+"""Open files whose names are remembered; of more, those opened first are forgotten."""
+
+_PATHS = ("path", "old_path", "new_path")
+_BASES = {"old_path": ("old_fd",), "new_path": ("new_fd", "fd"), "path": ("dirfd", "fd")}
+_STREAMS = (StreamRead, StreamWrite, StreamOpened, StreamDelivered)
+
+
+def descriptor_fields(cls: type[Event]) -> tuple[str, ...]:
+    """The fields of an event that are descriptors of the guest, or numbers of its streams."""
+    if cls in _STREAMS:
+        return ("stream",)
+    return tuple(name for name in cls.names if name.endswith(("fd", "fd1", "fd2")))
+
+
+def path_fields(cls: type[Event]) -> tuple[str, ...]:
+    """The fields of an event that are paths of the guest."""
+    return ("guest",) if cls is Mount else tuple(name for name in _PATHS if name in cls.names)
+
+
+def _plan(cls: type[Event]) -> tuple[tuple[int, int | None], ...]:
+    """Where the values of an event have a path, and what that is relative to."""
+    found: list[tuple[int, int | None]] = []
+    for name in path_fields(cls):
+        bases = [base for base in _BASES.get(name, ()) if base in cls.names]
+        is_link = "new_path" in cls.names and not bases  # what a symbolic link has in it
+        if not is_link:
+            found.append((cls.names.index(name), cls.names.index(bases[0]) if bases else None))
+    return tuple(found)
+
+
+_PLANS = {tag: _plan(cls) for tag, cls in BY_TAG.items()}
+_DESCRIPTORS = {
+    tag: tuple(cls.names.index(name) for name in descriptor_fields(cls))
+    for tag, cls in BY_TAG.items()
+}
+_CHANGES = (Opens, Copies, Moves, Closes)
+
+FOLLOWED = frozenset(
+    tag
+    for tag, cls in BY_TAG.items()
+    if isinstance(cls.rule, _CHANGES) or cls in (Mount, InitModule, ProcessStart)
+)
+"""The tags of what changes what descriptors name."""
+
+NAMING = frozenset(tag for tag in BY_TAG if _PLANS[tag] or _DESCRIPTORS[tag])
+"""The tags of what speaks of anything that may have a name."""
+
+
+class Names:
+    """The paths by which the guest opened what it has open; it sees all events, in order."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, str] = {}
+
+    def of(self, tag: int, values: tuple[Any, ...]) -> tuple[str, ...]:
+        """All paths that an event concerns: as they stand in it, and from the root."""
+        found: list[str] = []
+        for at, base in _PLANS[tag]:
+            path = str(values[at])
+            found.append(path)
+            root = "/" if base is None else self._open.get(values[base])
+            if root is not None:
+                found.append(posixpath.normpath(posixpath.join(root, path)))
+        if not found:
+            known = [self._open.get(values[at]) for at in _DESCRIPTORS[tag]]
+            found = [path for path in known if path is not None]
+        return tuple(dict.fromkeys(found))
+
+    def follow(self, tag: int, values: tuple[Any, ...]) -> None:
+        """Take note of what an event changes."""
+        cls = BY_TAG[tag]
+        named = dict(zip(cls.names, values, strict=True))
+        rule = cls.rule
+        if cls is InitModule or cls is ProcessStart:
+            self._open.clear()
+        elif cls is Mount:
+            self._name(named["fd"], posixpath.normpath(posixpath.join("/", named["guest"])))
+        elif isinstance(rule, Opens):
+            paths = self.of(tag, values) if _PLANS[tag] else ()
+            for fd in rule.fds:
+                self._name(named[fd], paths[-1] if paths else None)
+        elif isinstance(rule, Copies):
+            self._name(named[rule.target], self._open.get(named[rule.source]))
+        elif isinstance(rule, Moves):
+            self._name(named[rule.target], self._open.pop(named[rule.source], None))
+        elif isinstance(rule, Closes):
+            self._open.pop(named[rule.fd], None)
+
+    def _name(self, fd: int, path: str | None) -> None:
+        self._open.pop(fd, None)
+        if path is None:
+            return
+        if len(self._open) >= DESCRIPTORS_MAX:
+            del self._open[next(iter(self._open))]
+        self._open[fd] = path

@@ -1,0 +1,268 @@
+"""Which events of a journal are meant: block by block, by its columns as far as they tell.
+
+A question may be about groups and tags, numbers and times, descriptors and paths, and whatever an
+expression says. Numbers and times are looked up, tags decide for whole columns, and only what is
+left is decoded.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import compress
+
+from journal.errors import MalformedEvent
+from journal.events.core import InitModule
+from journal.events.definition import Group
+from journal.events.process import InstrumentedPart, ModulePart, Mount, ProcessStart, Seal
+from journal.format.block import Block, BlockHeader, bitmap_of
+from journal.format.frame import Frame
+from journal.query.compiler import Predicate
+from journal.query.fields import DESCRIPTOR, GROUP, PATH, SEQ, TAG, TAGS, TIME
+from journal.query.literals import Base, Clock, Moment
+from journal.query.parser import And, Compare, Or, Tree, parse
+from journal.query.path_tracker import FOLLOWED, Names
+
+PREAMBLE = frozenset(
+    cls.tag for cls in (ProcessStart, ModulePart, InstrumentedPart, Mount, InitModule)
+)
+"""The tags of what says what ran: without them nobody knows what a journal is of."""
+
+_NO, _YES, _ASK = 0, 1, 2
+_EVERY = 1 << 64
+_BOUNDS = ("==", "<", "<=", ">", ">=")
+_ASKED = bytes(value == _ASK for value in range(256))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which events are meant: those for which all that is given here holds.
+
+    Of ``groups`` and ``tags``, of ``descriptors``, and of ``paths``, which are patterns as shells
+    have them, any one; numbers are from ``start`` to before ``stop``, times from ``since`` to
+    before ``until``. What is empty or None does not matter.
+    """
+
+    groups: frozenset[Group] = frozenset()
+    tags: frozenset[int] = frozenset()
+    start: int = 0
+    stop: int | None = None
+    since: Moment | int | None = None
+    until: Moment | int | None = None
+    descriptors: frozenset[int] = frozenset()
+    paths: tuple[str, ...] = ()
+    where: Tree | str | None = None
+
+    @property
+    def tree(self) -> Tree | None:
+        """All but numbers and times, as an expression; None where it holds for all events.
+
+        Raises ExpressionError.
+        """
+        kinds: list[Tree] = []
+        if self.groups:
+            names = tuple(sorted(group.value for group in self.groups))
+            kinds.append(Compare(GROUP, "in", names))
+        if self.tags:
+            kinds.append(Compare(TAG, "in", tuple(sorted(self.tags))))
+        parts = [_any(kinds)] if kinds else []
+        if self.descriptors:
+            parts.append(Compare(DESCRIPTOR, "in", tuple(sorted(self.descriptors))))
+        if self.paths:
+            parts.append(_any([Compare(PATH, "glob", (path,)) for path in self.paths]))
+        if self.where is not None:
+            parts.append(parse(self.where) if isinstance(self.where, str) else self.where)
+        if len(parts) > 1:
+            return And(tuple(parts))
+        return parts[0] if parts else None
+
+
+def _any(parts: list[Tree]) -> Tree:
+    return parts[0] if len(parts) == 1 else Or(tuple(parts))
+
+
+def _raise(error: MalformedEvent) -> bool:
+    raise error
+
+
+class Sieve:
+    """Lets through what a question means, or with ``keep`` off all else; sees blocks in order.
+
+    With ``preamble`` what says what ran is let through always, and a Seal, which speaks of the
+    journal's own bytes, never. ``malformed`` says whether an event is let through that would have
+    to be looked into and cannot; by default the error is raised.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        clock: Clock,
+        *,
+        keep: bool = True,
+        preamble: bool = False,
+        malformed: Callable[[MalformedEvent], bool] = _raise,
+    ) -> None:
+        tree, bounds = _bounded(question.tree, clock)
+        self.predicate = Predicate(tree, clock, negated=not keep)
+        self._start = max(question.start, bounds[SEQ][0])
+        self._stop = min(_EVERY if question.stop is None else question.stop, bounds[SEQ][1])
+        self._since = max(_time(question.since, clock, 0), bounds[TIME][0])
+        self._until = min(_time(question.until, clock, _EVERY), bounds[TIME][1])
+        self._names = Names() if self.predicate.needs_paths else None
+        self._malformed = malformed
+        always = PREAMBLE if preamble else frozenset()
+        never = frozenset((Seal.tag,)) if preamble else frozenset()
+        self._inside = self._column(self.predicate.tags, self.predicate.sure, always, never)
+        outside = frozenset() if keep else frozenset(TAGS)
+        self._outside = self._column(outside, outside, always, never)
+        followed = FOLLOWED if self._names is not None else frozenset()
+        self._inside_bits = _bits(self._inside, followed)
+        self._outside_bits = _bits(self._outside, followed)
+
+    def wants(self, header: BlockHeader, first_seq: int) -> bool:
+        """Whether a block may have anything that is let through, or has to be seen."""
+        bits = 0
+        if self._may_be_inside(header, first_seq):
+            bits |= self._inside_bits
+        if not self._is_inside(header, first_seq):
+            bits |= self._outside_bits
+        return bool(header.tag_bitmap & bits)
+
+    @property
+    def tags(self) -> frozenset[int]:
+        """The tags of what may be let through, or has to be seen, where numbers and times fit."""
+        return self.predicate.tags | (FOLLOWED if self._names is not None else frozenset())
+
+    @property
+    def start(self) -> int:
+        """The number of the first event that has to be seen, where only what is inside is meant."""
+        return 0 if self._names is not None else self._start
+
+    def may_let(self, tag: int) -> bool:
+        """Whether an event of a tag may be let through."""
+        return self._inside[tag] != _NO or self._outside[tag] != _NO
+
+    def is_over(self, first_seq: int) -> bool:
+        """Whether events from this number on are behind the last that can be meant."""
+        return first_seq >= self._stop
+
+    def mask(self, block: Block) -> bytes:
+        """One byte for each event of a block: whether it is let through."""
+        if self._is_inside(block.header, block.first_seq):
+            found = block.tags.translate(self._inside)
+        else:
+            begin, end = self._span(block)
+            inside = block.tags[begin:end].translate(self._inside)
+            before = block.tags[:begin].translate(self._outside)
+            found = before + inside + block.tags[end:].translate(self._outside)
+        if self._names is not None or _ASK in found:
+            return self._asked(block, bytearray(found))
+        return found
+
+    def lets(self, frame: Frame) -> bool:
+        """Whether an event is let through, for who has events and no blocks."""
+        seq, tag, payload, time, _ = frame
+        inside = self._start <= seq < self._stop and self._since <= time < self._until
+        found = (self._inside if inside else self._outside)[tag]
+        try:
+            if found == _ASK:
+                found = self.predicate.holds(seq, time, tag, payload, self._names)
+            if self._names is not None:
+                self.predicate.follow(tag, payload, self._names)
+        except MalformedEvent as error:
+            return self._malformed(error) if found == _ASK else bool(found)
+        return bool(found)
+
+    def _asked(self, block: Block, mask: bytearray) -> bytes:
+        """Decide what has to be looked at."""
+        predicate, names = self.predicate, self._names
+        picks = list(compress(range(block.count), mask.translate(_ASKED)))
+        if names is not None:
+            followed = block.select(FOLLOWED)
+            picks = sorted({*picks, *followed})
+        if not picks:
+            return bytes(mask)
+        rows = zip(picks, block.times_at(picks), block.rows(picks), strict=True)
+        for at, time, (seq, tag, payload) in rows:
+            try:
+                if mask[at] == _ASK:
+                    mask[at] = predicate.holds(seq, time, tag, payload, names)
+                if names is not None:
+                    predicate.follow(tag, payload, names)
+            except MalformedEvent as error:
+                error.offset = block.offset
+                lenient = self._malformed(error)
+                mask[at] = lenient if mask[at] == _ASK else mask[at]
+        return bytes(mask)
+
+    def _span(self, block: Block) -> tuple[int, int]:
+        """From which index to before which the events are inside of the numbers and times."""
+        seqs, times = block.seqs, block.times
+        begin = max(bisect_left(seqs, self._start), bisect_left(times, self._since))
+        end = min(bisect_left(seqs, self._stop), bisect_left(times, self._until))
+        return begin, max(begin, end)
+
+    def _may_be_inside(self, header: BlockHeader, first_seq: int) -> bool:
+        ends_early = first_seq + header.frame_count <= self._start and not header.has_numbers
+        too_early = ends_early or header.time_last < self._since
+        return not too_early and first_seq < self._stop and header.time_first < self._until
+
+    def _is_inside(self, header: BlockHeader, first_seq: int) -> bool:
+        if first_seq < self._start or header.time_first < self._since:
+            return False
+        last = first_seq + header.frame_count - 1
+        if self._stop < _EVERY and (header.has_numbers or last >= self._stop):
+            return False
+        return header.time_last < self._until
+
+    @staticmethod
+    def _column(
+        tags: frozenset[int],
+        sure: frozenset[int],
+        always: frozenset[int],
+        never: frozenset[int],
+    ) -> bytes:
+        found = bytearray(256)
+        for tag in TAGS:
+            found[tag] = _YES if tag in sure else _ASK if tag in tags else _NO
+            if tag in always:
+                found[tag] = _YES
+            if tag in never:
+                found[tag] = _NO
+        return bytes(found)
+
+
+def _bounded(tree: Tree | None, clock: Clock) -> tuple[Tree | None, dict[str, tuple[int, int]]]:
+    """Take out of a tree what bounds numbers and times: they are looked up, not asked for.
+
+    Gives the rest of it, and of each from which to before which it may be.
+    """
+    bounds = {SEQ: (0, _EVERY), TIME: (0, _EVERY)}
+    rest = []
+    for part in tree.parts if isinstance(tree, And) else () if tree is None else (tree,):
+        value = part.values[0] if isinstance(part, Compare) and part.name in bounds else None
+        if isinstance(value, Moment):
+            value = clock.time(value)
+        # what bounds nothing is asked for
+        if (
+            not (isinstance(part, Compare) and isinstance(value, int))
+            or part.operator not in _BOUNDS
+        ):
+            rest.append(part)
+        else:
+            low, high = bounds[part.name]
+            start = {"==": value, ">=": value, ">": value + 1}.get(part.operator, 0)
+            stop = {"==": value + 1, "<=": value + 1, "<": value}.get(part.operator, _EVERY)
+            bounds[part.name] = (max(low, start), min(high, stop))
+    if len(rest) > 1:
+        return And(tuple(rest)), bounds
+    return (rest[0] if rest else None), bounds
+
+
+def _bits(column: bytes, followed: frozenset[int]) -> int:
+    return bitmap_of({tag for tag in TAGS if column[tag] != _NO} | followed)
+
+
+def _time(moment: Moment | int | None, clock: Clock, default: int) -> int:
+    if moment is None:
+        return default
+    return clock.time(moment if isinstance(moment, Moment) else Moment(Base.EPOCH, moment))

@@ -1,0 +1,1 @@
+"""Effects of the event kinds on a replay host, one module per family of events."""

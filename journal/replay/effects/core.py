@@ -1,0 +1,27 @@
+"""Effects of events of the process as a whole that are in every journal."""
+
+from journal.events import core
+from journal.replay.dispatch import apply
+from journal.replay.host import Host
+
+
+@apply.register
+def _(event: core.InitModule, host: Host) -> None:
+    host.process.module_hash = event.wasm_hash
+    host.boot()
+
+
+@apply.register
+def _(event: core.ProcessExit, host: Host) -> None:
+    host.end()
+    host.process.ended = event
+
+
+@apply.register
+def _(event: core.SetClockTime, host: Host) -> None:
+    host.process.clocks[event.clock_id] = event
+
+
+@apply.register
+def _(event: core.TtySet, host: Host) -> None:
+    host.process.tty = event

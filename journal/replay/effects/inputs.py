@@ -1,0 +1,42 @@
+"""Effects of what the guest was told: how much it was, and what its host's directories did."""
+
+from journal.events import inputs
+from journal.replay.dispatch import apply
+from journal.replay.effects.pending_calls import answer
+from journal.replay.host import Host
+
+
+@apply.register
+def _(event: inputs.ClockRead, host: Host) -> None:
+    host.inputs.clocks[event.clock] = event.time
+
+
+@apply.register
+def _(event: inputs.ClockResolution, host: Host) -> None:
+    host.inputs.resolutions[event.clock] = event.resolution
+
+
+@apply.register
+def _(event: inputs.RandomBytes, host: Host) -> None:
+    host.inputs.random_size += len(event.data)
+
+
+@apply.register
+def _(event: inputs.StreamRead, host: Host) -> None:
+    host.inputs.take(event.stream, event.offset, len(event.data))
+
+
+@apply.register
+def _(event: inputs.PollResult, host: Host) -> None:
+    host.inputs.poll_count += 1
+
+
+@apply.register
+def _(event: inputs.TtyRead, host: Host) -> None:
+    host.inputs.answer_count += 1
+
+
+@apply.register
+def _(event: inputs.HostResult, host: Host) -> None:
+    host.inputs.answer_count += 1
+    answer(event, host)

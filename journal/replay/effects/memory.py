@@ -1,0 +1,26 @@
+"""Effects of events of linear memory."""
+
+from journal.errors import MalformedEvent
+from journal.events import memory
+from journal.replay.dispatch import apply
+from journal.replay.host import Host
+from journal.replay.limits import NotPlayable
+
+
+@apply.register
+def _(event: memory.UpdateMemoryRegion, host: Host) -> None:
+    if event.end - event.start != len(event.data):
+        raise NotPlayable(
+            f"{len(event.data)} bytes do not reach from {event.start} to {event.end} in memory"
+        )
+    host.machine.write(event.start, event.data)
+
+
+@apply.register
+def _(event: memory.MemoryPages, host: Host) -> None:
+    try:
+        whole = host.pages.event(host.seq, event)
+        host.pages.note(host.seq, whole)
+        host.machine.write_pages(whole)
+    except MalformedEvent as error:
+        raise NotPlayable(error.reason) from error

@@ -1,0 +1,79 @@
+"""Effects of events of names in the guest's file tree."""
+
+from typing import Any
+
+from journal.events import paths
+from journal.replay.dispatch import apply
+from journal.replay.filesystem.directory_ops import Directory, Times
+from journal.replay.host import Host
+from journal.replay.limits import NotPlayable
+
+
+@apply.register
+def _(event: paths.CreateDirectory, host: Host) -> None:
+    directory = host.table.directory(event.fd)
+    if directory is not None:
+        directory.create_directory(event.path, host.now)
+
+
+@apply.register
+def _(event: paths.RemoveDirectory, host: Host) -> None:
+    directory = host.table.directory(event.fd)
+    if directory is not None:
+        directory.remove_directory(event.path, host.now)
+
+
+@apply.register
+def _(event: paths.PathSetTimes, host: Host) -> None:
+    directory = host.table.directory(event.fd)
+    if directory is not None:
+        times = Times(event.st_atim, event.st_mtim, event.fst_flags)
+        directory.set_times_at(event.path, event.flags, times, host.now)
+
+
+@apply.register
+def _(event: paths.CreateHardLink, host: Host) -> None:
+    two = _two(event.old_fd, event.new_fd, host)
+    if two is not None:
+        two[0].link(event.old_path, two[1], event.new_path, host.now)
+
+
+@apply.register
+def _(event: paths.CreateSymbolicLink, host: Host) -> None:
+    directory = host.table.directory(event.fd)
+    if directory is not None:
+        directory.symlink(event.old_path, event.new_path, host.now)
+
+
+@apply.register
+def _(event: paths.UnlinkFile, host: Host) -> None:
+    directory = host.table.directory(event.fd)
+    if directory is not None:
+        directory.unlink(event.path, host.now)
+
+
+@apply.register
+def _(event: paths.PathRename, host: Host) -> None:
+    two = _two(event.old_fd, event.new_fd, host)
+    if two is not None:
+        two[0].rename(event.old_path, two[1], event.new_path, host.now)
+
+
+@apply.register
+def _(event: paths.ChangeDirectory, host: Host) -> None:
+    host.process.directory = event.path
+
+
+@apply.register
+def _(event: paths.FilePlaced, host: Host) -> None:
+    host.place(event)
+
+
+def _two(old_fd: int, new_fd: int, host: Host) -> tuple[Directory[Any], Directory[Any]] | None:
+    """Two directories of a mount in memory; None where they are of the former host."""
+    old, new = host.table.directory(old_fd), host.table.directory(new_fd)
+    if old is None and new is None:
+        return None
+    if old is None or new is None:
+        raise NotPlayable("the two names lie in different mounts")
+    return old, new

@@ -1,0 +1,57 @@
+"""Effects of events of the network interface as a whole."""
+
+from journal.events import ports
+from journal.replay.dispatch import apply
+from journal.replay.host import Host
+
+
+@apply.register
+def _(event: ports.PortAddAddr, host: Host) -> None:
+    host.network.add_address(event.cidr)
+
+
+@apply.register
+def _(event: ports.PortDelAddr, host: Host) -> None:
+    kept = host.network.addresses
+    host.network.addresses = {cidr: None for cidr in kept if cidr.address != event.addr}
+
+
+@apply.register
+def _(event: ports.PortAddrClear, host: Host) -> None:
+    host.network.addresses.clear()
+
+
+@apply.register
+def _(event: ports.PortBridge, host: Host) -> None:
+    host.network.bridge = event
+
+
+@apply.register
+def _(event: ports.PortUnbridge, host: Host) -> None:
+    host.network.bridge = None
+
+
+@apply.register
+def _(event: ports.PortDhcpAcquire, host: Host) -> None:
+    host.network.asked_dhcp = True
+
+
+@apply.register
+def _(event: ports.PortGatewaySet, host: Host) -> None:
+    host.network.gateway = event.ip
+
+
+@apply.register
+def _(event: ports.PortRouteAdd, host: Host) -> None:
+    host.network.add_route(event)
+
+
+@apply.register
+def _(event: ports.PortRouteClear, host: Host) -> None:
+    host.network.routes.clear()
+
+
+@apply.register
+def _(event: ports.PortRouteDel, host: Host) -> None:
+    kept = host.network.routes.items()
+    host.network.routes = {cidr: route for cidr, route in kept if cidr.address != event.ip}

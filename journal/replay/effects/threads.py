@@ -1,0 +1,25 @@
+"""Effects of events of threads, and of the globals and tables that they run on."""
+
+from journal.events import threads
+from journal.replay.dispatch import apply
+from journal.replay.host import Host
+
+
+@apply.register
+def _(event: threads.SetThread, host: Host) -> None:
+    host.machine.set_thread(event)
+
+
+@apply.register
+def _(event: threads.CloseThread, host: Host) -> None:
+    host.machine.close_thread(event.id)
+
+
+@apply.register
+def _(event: threads.GlobalsSet, host: Host) -> None:
+    host.machine.set_globals(event)
+
+
+@apply.register
+def _(event: threads.TableSet, host: Host) -> None:
+    host.machine.set_elements(event.table, event.start, event.functions)

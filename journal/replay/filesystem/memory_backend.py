@@ -1,0 +1,384 @@
+"""Files in memory: plain values, with the times, links and numbers that the guest saw."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from journal.events.paths import FileType
+from journal.replay.filesystem.directory_ops import Times
+from journal.replay.limits import ENTRY_SIZE, NotPlayable, check_size, shown
+
+_INODE_SHIFT = 16
+
+
+class Node:
+    """What all nodes have; times in nanoseconds since the epoch."""
+
+    __slots__ = ("atime", "ctime", "inode", "links", "mtime")
+
+    def __init__(self, inode: int, links: int = 0, made: int = 0) -> None:
+        self.inode, self.links = inode, links
+        self.atime = self.mtime = self.ctime = made
+
+    @property
+    def kind(self) -> FileType:
+        """What it is."""
+        return FileType.UNKNOWN
+
+    def changed(self, now: int) -> None:
+        """Its contents changed."""
+        self.mtime = self.ctime = now
+
+    def content(self) -> bytes:
+        """A file's bytes, or what a link says."""
+        return b""
+
+
+class FileNode(Node):
+    """A regular file; ``opened`` counts those who keep it when no name does."""
+
+    __slots__ = ("data", "opened")
+
+    def __init__(self, inode: int, links: int = 0, made: int = 0) -> None:
+        super().__init__(inode, links, made)
+        self.data = bytearray()
+        self.opened = 0
+
+    @property
+    def kind(self) -> FileType:
+        """What it is."""
+        return FileType.REGULAR_FILE
+
+    def content(self) -> bytes:
+        """Its bytes."""
+        return bytes(self.data)
+
+
+class LinkNode(Node):
+    """A symbolic link."""
+
+    __slots__ = ("target",)
+
+    def __init__(self, inode: int, target: str) -> None:
+        super().__init__(inode)
+        self.target = target
+
+    @property
+    def kind(self) -> FileType:
+        """What it is."""
+        return FileType.SYMBOLIC_LINK
+
+    def content(self) -> bytes:
+        """What it says."""
+        return self.target.encode()
+
+
+class DirectoryNode(Node):
+    """A directory; one without links is removed, and nothing can be made in it."""
+
+    __slots__ = ("entries", "parent")
+
+    def __init__(self, inode: int, links: int, parent: "DirectoryNode | None" = None) -> None:
+        super().__init__(inode, links)
+        self.entries: dict[str, Node] = {}
+        self.parent = parent
+
+    @property
+    def kind(self) -> FileType:
+        """What it is."""
+        return FileType.DIRECTORY
+
+    def is_inside(self, other: "DirectoryNode") -> bool:
+        """Whether this is ``other`` or somewhere below it."""
+        at: DirectoryNode | None = self
+        while at is not None:
+            if at is other:
+                return True
+            at = at.parent
+        return False
+
+
+class Entry(NamedTuple):
+    """One name in a tree, and what it stands for; times in nanoseconds since the epoch.
+
+    ``content`` is a file's bytes, or what a link says. Names of one ``inode`` are one file.
+    """
+
+    kind: FileType
+    inode: int
+    links: int
+    atime: int
+    mtime: int
+    ctime: int
+    content: bytes
+
+
+class MemoryKeeper:
+    """Keeps the files of one mount in memory, at most ``size_max`` bytes of them.
+
+    ``seq()`` is the number of the event that is being played.
+    """
+
+    def __init__(self, size_max: int, seq: Callable[[], int]) -> None:
+        self._size = 0
+        self._size_max = size_max
+        self._seq, self._made_by = seq, (0, 0)
+        self._root = DirectoryNode(self._inode_of(0), links=2)
+
+    def root(self) -> DirectoryNode:
+        """The mount's own directory."""
+        return self._root
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def kind(self, at: DirectoryNode, name: str) -> FileType | None:
+        """What ``name`` is."""
+        node = at.entries.get(name)
+        return None if node is None else node.kind
+
+    def link_target(self, at: DirectoryNode, name: str) -> str | None:
+        """What the link ``name`` says, if it is one."""
+        node = at.entries.get(name)
+        return node.target if isinstance(node, LinkNode) else None
+
+    def enter(self, at: DirectoryNode, name: str) -> DirectoryNode:
+        """The directory ``name``."""
+        node = _node(at, name)
+        if not isinstance(node, DirectoryNode):
+            raise NotPlayable(f"{shown(name)} is not a directory")
+        return node
+
+    def leave(self, at: DirectoryNode) -> None:
+        """There is nothing to give back."""
+
+    def open_file(self, at: DirectoryNode, name: str) -> "MemoryFile":
+        """Open a regular file that is there."""
+        node = _node(at, name)
+        if not isinstance(node, FileNode):
+            raise NotPlayable(f"{shown(name)} is not a file")
+        return MemoryFile(self, node)
+
+    def entries(self) -> dict[str, Entry]:
+        """All that is in the mount, by its path from the mount's own directory, which is ``.``."""
+        found: dict[str, Entry] = {}
+        paths_size = 0
+        pending: list[tuple[str, Node]] = [("", self._root)]
+        while pending:
+            path, node = pending.pop()
+            paths_size += len(path)
+            check_size(
+                "all paths", paths_size, self._size_max
+            )  # they grow with the square of depth
+            times = (node.atime, node.mtime, node.ctime)
+            found[path or "."] = Entry(node.kind, node.inode, node.links, *times, node.content())
+            if isinstance(node, DirectoryNode):
+                prefix = f"{path}/" if path else ""
+                below = sorted(node.entries.items(), reverse=True)
+                pending += [(prefix + name, entry) for name, entry in below]
+        return found
+
+    # -- changing --------------------------------------------------------------------------------
+
+    def make_file(self, at: DirectoryNode, name: str, now: int) -> "MemoryFile":
+        """Make a regular file, and open it."""
+        self._check_place(at, name)
+        node = FileNode(self._next_inode())
+        self._make(at, name, node, now)
+        return MemoryFile(self, node)
+
+    def make_directory(self, at: DirectoryNode, name: str, now: int) -> None:
+        """Make a directory."""
+        self._check_place(at, name)
+        self._make(at, name, DirectoryNode(self._next_inode(), links=1, parent=at), now)
+        at.links += 1
+
+    def make_link(self, at: DirectoryNode, name: str, target: str, now: int) -> None:
+        """Make a symbolic link."""
+        self._check_place(at, name)
+        self._make(at, name, LinkNode(self._next_inode(), target), now)
+
+    def add_name(
+        self, at: DirectoryNode, name: str, to: DirectoryNode, to_name: str, now: int
+    ) -> None:
+        """Give what is no directory one more name."""
+        self._check_place(to, to_name)
+        self._add(to, to_name, _node(at, name), now)
+
+    def remove(self, at: DirectoryNode, name: str, now: int) -> None:
+        """Remove the name of what is no directory."""
+        node = at.entries.pop(name)
+        at.changed(now)
+        node.links -= 1
+        node.ctime = now
+        self._size -= ENTRY_SIZE
+        if isinstance(node, FileNode):
+            self.release(node)
+
+    def remove_directory(self, at: DirectoryNode, name: str, now: int) -> None:
+        """Remove an empty directory."""
+        node = at.entries[name]
+        assert isinstance(node, DirectoryNode)
+        if node.entries:
+            raise NotPlayable(f"the directory {shown(name)} is not empty")
+        del at.entries[name]
+        at.changed(now)
+        at.links -= 1
+        node.links = 0
+        node.ctime = now
+        self._size -= ENTRY_SIZE
+
+    def rename(
+        self, at: DirectoryNode, name: str, to: DirectoryNode, to_name: str, now: int
+    ) -> None:
+        """Give something another name, in the place of what had it."""
+        node, replaced = _node(at, name), to.entries.get(to_name)
+        _check_rename(at, to, to_name, node, replaced)
+        if node is replaced:
+            return
+        if isinstance(replaced, DirectoryNode):
+            self.remove_directory(to, to_name, now)
+        elif replaced is not None:
+            self.remove(to, to_name, now)
+        del at.entries[name]
+        at.changed(now)
+        to.entries[to_name] = node
+        to.changed(now)
+        node.ctime = now
+        if isinstance(node, DirectoryNode):
+            at.links -= 1
+            to.links += 1
+            node.parent = to
+
+    def set_times(self, at: DirectoryNode, name: str, times: Times, now: int) -> None:
+        """Set the times of what a name stands for."""
+        set_times(at if name == "." else _node(at, name), times, now)
+
+    def check_room(self, names: int, size: int) -> None:
+        """Refuse what there is no room for: so many names more, and so many bytes in files."""
+        check_size("the files", self._size + names * ENTRY_SIZE + size, self._size_max)
+
+    def take(self, growth: int) -> None:
+        """Count bytes that are used from now on; refuses what is more than the mount may have."""
+        if growth > 0:
+            check_size("the files", self._size + growth, self._size_max)
+        self._size += growth
+
+    def release(self, node: FileNode) -> None:
+        """Give back what a file used, when neither a name nor a descriptor keeps it."""
+        if not node.links and not node.opened:
+            self._size -= len(node.data)
+            node.data.clear()
+
+    def _make(self, at: DirectoryNode, name: str, node: Node, now: int) -> None:
+        self._add(at, name, node, now)
+        node.atime = node.mtime = now
+
+    def _check_place(self, at: DirectoryNode, name: str) -> None:
+        _must_live(at, name)
+        self.check_room(1, 0)
+
+    def _add(self, at: DirectoryNode, name: str, node: Node, now: int) -> None:
+        self.take(ENTRY_SIZE)
+        at.entries[name] = node
+        at.changed(now)
+        node.links += 1
+        node.ctime = now
+
+    def _next_inode(self) -> int:
+        return self._inode_of(self._seq())
+
+    def _inode_of(self, seq: int) -> int:
+        """As in the engine: the number of the event, and which of those that it makes."""
+        by, count = self._made_by
+        self._made_by = seq, count + 1 if seq == by else 1
+        return seq << _INODE_SHIFT | self._made_by[1]
+
+
+class MemoryFile:
+    """An open file in memory."""
+
+    def __init__(self, keeper: MemoryKeeper, node: FileNode) -> None:
+        self._keeper, self._node = keeper, node
+        node.opened += 1
+
+    @property
+    def inode(self) -> int:
+        """The number of its node."""
+        return self._node.inode
+
+    def size(self) -> int:
+        """Its size in bytes."""
+        return len(self._node.data)
+
+    def write(self, offset: int, data: bytes, now: int | None) -> None:
+        """Put ``data`` at ``offset``, behind zeros if it is shorter; its times stay if no now."""
+        kept, end = self._node.data, offset + len(data)
+        if data:
+            self._keeper.take(max(end - len(kept), 0))
+            kept += bytes(max(offset - len(kept), 0))
+            kept[offset:end] = data
+        if now is not None:
+            self._node.changed(now)
+
+    def set_size(self, size: int, now: int) -> None:
+        """Cut it, or lengthen it with zeros."""
+        kept = self._node.data
+        growth = size - len(kept)
+        self._keeper.take(growth)
+        if growth > 0:
+            kept += bytes(growth)
+        else:
+            del kept[size:]
+        self._node.changed(now)
+
+    def lengthen(self, size: int, now: int) -> None:
+        """Lengthen it with zeros: it is shorter."""
+        self.set_size(size, now)
+
+    def set_times(self, times: Times, now: int) -> None:
+        """Set its times."""
+        set_times(self._node, times, now)
+
+    def close(self) -> None:
+        """Its bytes are gone with the last descriptor, if it has no name."""
+        self._node.opened -= 1
+        self._keeper.release(self._node)
+
+
+def set_times(node: Node, times: Times, now: int) -> None:
+    """Set the times of a node."""
+    node.atime, node.mtime = times.resolved(now, node.atime, node.mtime)
+    node.ctime = now
+
+
+def _node(at: DirectoryNode, name: str) -> Node:
+    if name == ".":
+        return at
+    node = at.entries.get(name)
+    if node is None:
+        raise NotPlayable(f"there is no {shown(name)}")
+    return node
+
+
+def _must_live(at: DirectoryNode, name: str) -> None:
+    if not at.links:
+        raise NotPlayable(f"{shown(name)} cannot be made: its directory was removed")
+
+
+def _check_rename(
+    at: DirectoryNode, to: DirectoryNode, to_name: str, node: Node, replaced: Node | None
+) -> None:
+    _must_live(to, to_name)
+    if isinstance(replaced, DirectoryNode) and at.is_inside(replaced):
+        raise NotPlayable(f"the directory {shown(to_name)} is not empty")
+    if isinstance(node, DirectoryNode):
+        if to.is_inside(node):
+            raise NotPlayable("a directory cannot be renamed into itself")
+        if replaced is not None and not isinstance(replaced, DirectoryNode):
+            raise NotPlayable(f"{shown(to_name)} is not a directory")
+        if isinstance(replaced, DirectoryNode) and replaced.entries and replaced is not node:
+            raise NotPlayable(f"the directory {shown(to_name)} is not empty")
+    elif isinstance(replaced, DirectoryNode):
+        raise NotPlayable(f"{shown(to_name)} is a directory")

@@ -1,0 +1,1 @@
+"""Replay hosts: an in-memory model and a real directory."""

@@ -1,0 +1,1 @@
+"""Process state of a replay: memories, threads, descriptors and streams."""

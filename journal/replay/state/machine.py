@@ -1,0 +1,248 @@
+"""The machine that a snapshot closes: memories, threads, globals and tables, and where the guest
+stands in its files.
+
+Their events come in front of a snapshot and mean nothing before it: until then they are staged, and
+a journal that ends between them has the state of the snapshot before.
+"""
+
+from array import array
+from typing import TypeVar
+
+from journal.events.memory import MemoryPages, PageKind
+from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
+from journal.events.threads import TABLE_NULL, GlobalsSet, SetThread
+from journal.pages.encoding import ZERO_PAGE, pages_of, patched
+from journal.replay.limits import (
+    ELEMENTS_COUNT_MAX,
+    MEMORIES_COUNT_MAX,
+    MEMORY_PAGE_SIZE,
+    WASM_PAGE_SIZE,
+    Limits,
+    NotPlayable,
+    check_count,
+    check_size,
+)
+from journal.replay.state.memory_layers import Layer, Memory, size_listed, size_of
+
+P = TypeVar("P", Memory, "array[int]")
+Positions = tuple[tuple[int, int], ...]
+
+
+class Machine:
+    """The guest's machine at the last snapshot, and what is staged for the next one."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._closed = Layer()
+        self._staged = Layer()
+
+    # -- what the last snapshot closed -----------------------------------------------------------
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of the first memory, as far as events say."""
+        return self.memories.get(0, 0)
+
+    @property
+    def memories(self) -> dict[int, int]:
+        """Bytes of each memory, by index."""
+        return {index: found.size for index, found in self._closed.memories.items()}
+
+    @property
+    def pages(self) -> dict[int, bytes]:
+        """The pages of the first memory that are not zeros, by number."""
+        return self.pages_of(0)
+
+    def pages_of(self, memory: int) -> dict[int, bytes]:
+        """The pages of a memory that are not zeros, by number."""
+        found = self._closed.memories.get(memory)
+        return dict(found.pages) if found else {}
+
+    def read(self, start: int, size: int, memory: int = 0) -> bytes:
+        """Bytes of a memory; fewer at its end."""
+        found = self._closed.memories.get(memory, Memory())
+        end = min(start + size, found.size)
+        parts = []
+        while start < end:
+            number, at = divmod(start, MEMORY_PAGE_SIZE)
+            part = found.pages.get(number, ZERO_PAGE)[at : at + end - start]
+            parts.append(part)
+            start += len(part)
+        return b"".join(parts)
+
+    @property
+    def threads(self) -> dict[int, SetThread]:
+        """The threads and their stacks, by number."""
+        return {number: found for number, found in self._closed.threads.items() if found}
+
+    @property
+    def globals(self) -> GlobalsSet | None:
+        """The values of all mutable globals."""
+        return self._closed.globals
+
+    @property
+    def elements(self) -> dict[tuple[int, int], int]:
+        """The functions in tables, by table and index, as far as events say; empty ones too."""
+        tables = self._closed.tables.items()
+        return {(table, at): each for table, found in tables for at, each in enumerate(found)}
+
+    @property
+    def safe_point(self) -> SafePoint | None:
+        """Where the guest stood still; None where the snapshot does not say."""
+        return self._closed.safe_point
+
+    @property
+    def listings(self) -> dict[int, DirectoryListing]:
+        """What directories had when the guest began to read them, by descriptor."""
+        return dict(self._closed.listings)
+
+    @property
+    def digest_holds(self) -> bool | None:
+        """Whether the last snapshot's digest is that of this state; None where it has none."""
+        return self._closed.digest_holds
+
+    def digest(self) -> bytes:
+        """The digest of this state: see spec/format.md, "Snapshots"."""
+        return self._closed.digest()
+
+    # -- what is staged --------------------------------------------------------------------------
+
+    def begin_snapshot(self, event: SafePoint) -> None:
+        """A snapshot begins: what was staged before is void."""
+        self._staged = Layer(safe_point=event)
+
+    def write(self, start: int, data: bytes) -> None:
+        """Stage bytes of the first memory."""
+        end = start + len(data)
+        check_size("the memory", end, self._limits.memory_size_max)
+        grown = -(-end // WASM_PAGE_SIZE) * WASM_PAGE_SIZE
+        memory = self._sized(0, max(grown, self._size(0)))
+        view = memoryview(data)
+        while view:
+            number, at = divmod(start, MEMORY_PAGE_SIZE)
+            part = bytes(view[: MEMORY_PAGE_SIZE - at])
+            if len(part) < MEMORY_PAGE_SIZE:
+                page = memory.pages.get(number)
+                page = self._page(0, number) if page is None else page or ZERO_PAGE
+                part = page[:at] + part + page[at + len(part) :]
+            memory.pages[number] = _staged(part)
+            start, view = start - at + MEMORY_PAGE_SIZE, view[MEMORY_PAGE_SIZE - at :]
+
+    def write_pages(self, event: MemoryPages) -> None:
+        """Stage pages of a memory; raises MalformedEvent for what is none."""
+        index, size = event.memory, self._size(event.memory)
+        if event.size < size:
+            raise NotPlayable(f"memory {index} has {size} bytes, and never fewer")
+        self._check_room(index, event.size)
+        pages = {}
+        for number, kind, data in pages_of(event):
+            if kind is PageKind.PATCHED:
+                data = patched(self._page(index, number), data)
+            pages[number] = _staged(data)
+        self._sized(index, event.size).pages |= pages
+
+    def set_thread(self, event: SetThread) -> None:
+        """Stage a thread and its stacks."""
+        self._check_thread(event.id)
+        size = self._closed.stacks_size + self._staged.stacks_size + size_of(event)
+        check_size("the stacks", size, self._limits.memory_size_max)
+        self._staged.put_thread(event.id, event)
+
+    def close_thread(self, number: int) -> None:
+        """Stage the end of a thread."""
+        self._check_thread(number)
+        self._staged.put_thread(number, None)
+
+    def set_globals(self, event: GlobalsSet) -> None:
+        """Stage the values of all mutable globals."""
+        self._staged.globals = event
+
+    def set_elements(self, table: int, start: int, functions: tuple[int, ...]) -> None:
+        """Stage elements of a table; those in front of them that were never set are empty."""
+        end = start + len(functions)
+        if end > TABLE_NULL:
+            raise NotPlayable(f"a table has no element {end - 1}")
+        tables = self._kept(self._closed.tables) | self._staged.tables
+        elements = tables.pop(table, array("I"))
+        check_count("tables", len(tables) + 1, MEMORIES_COUNT_MAX)
+        count = sum(map(len, tables.values())) + max(len(elements), end)
+        check_count("elements of tables", count, ELEMENTS_COUNT_MAX)
+        if table not in self._staged.tables:
+            elements = self._staged.tables[table] = elements[:]
+        elements.extend(array("I", [TABLE_NULL]) * (start - len(elements)))
+        elements[start:end] = array("I", functions)
+
+    def set_positions(self, event: DescriptorPositions) -> None:
+        """Stage where the guest stands in its files."""
+        self._staged.positions = event
+
+    def set_listing(self, event: DirectoryListing) -> None:
+        """Stage what a directory had."""
+        size = self._closed.listings_size + self._staged.listings_size + size_listed(event)
+        check_size("the listings of directories", size, self._limits.memory_size_max)
+        self._staged.put_listing(event)
+
+    # -- what becomes of both --------------------------------------------------------------------
+
+    def close_snapshot(self, snapshot: Snapshot) -> Positions:
+        """All that is staged is the machine's state from here on; gives the positions in it."""
+        closed, staged, self._staged = self._closed, self._staged, Layer()
+        closed.close(staged)
+        closed.digest_holds = snapshot.digest == closed.digest() if snapshot.digest else None
+        return staged.positions.positions if staged.positions else ()
+
+    def clear_staged(self) -> None:
+        """No snapshot came, and the threads of the last one are gone too."""
+        self._staged = Layer()
+        self._closed.threads.clear()
+        self._closed.stacks_size = 0
+
+    def clear(self) -> None:
+        """The process is over, or begins."""
+        self._closed, self._staged = Layer(), Layer()
+
+    def layers(self) -> tuple[Layer, Layer]:
+        """The state at the last snapshot, and what is staged: to be looked at only."""
+        return self._closed, self._staged
+
+    def _kept(self, closed: dict[int, P]) -> dict[int, P]:
+        """What is ``closed`` already, unless the snapshot that is staged tells everything anew."""
+        point = self._staged.safe_point
+        return {} if point is not None and point.whole else closed
+
+    def _page(self, memory: int, number: int) -> bytes:
+        """A page as it was when what is staged began."""
+        found = self._kept(self._closed.memories).get(memory)
+        return found.pages.get(number, ZERO_PAGE) if found else ZERO_PAGE
+
+    def _size(self, memory: int) -> int:
+        """Bytes of a memory, with what is staged."""
+        staged = self._staged.memories.get(memory)
+        found = staged or self._kept(self._closed.memories).get(memory)
+        return found.size if found else 0
+
+    def _check_room(self, memory: int, size: int) -> None:
+        """Refuse so many bytes of a memory, if they are too many with those of the others."""
+        others = {
+            index: self._size(index)
+            for index in self._kept(self._closed.memories).keys() | self._staged.memories.keys()
+            if index != memory
+        }
+        check_count("memories", len(others) + 1, MEMORIES_COUNT_MAX)
+        check_size("the memory", sum(others.values()) + size, self._limits.memory_size_max)
+
+    def _sized(self, memory: int, size: int) -> Memory:
+        """What is staged of a memory, which has so many bytes."""
+        self._check_room(memory, size)
+        staged = self._staged.memories.setdefault(memory, Memory())
+        staged.size = size
+        return staged
+
+    def _check_thread(self, number: int) -> None:
+        if number not in self._staged.threads:
+            check_count("threads", len(self._closed.threads) + len(self._staged.threads) + 1)
+
+
+def _staged(page: bytes) -> bytes:
+    """A page as it is staged."""
+    return b"" if page == ZERO_PAGE else page

@@ -1,0 +1,124 @@
+"""What a machine is made of, as it is at a snapshot, and as it is staged for the next one."""
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from journal.events import codec
+from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint
+from journal.events.threads import GlobalsSet, SetThread
+from journal.pages.encoding import page_hash, state_digest, summed, table_payloads
+
+_LISTED_SIZE = 64
+"""What an entry of a listing takes besides its name."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """Bytes of a memory, its pages by number, and of what is closed, the sum of their hashes.
+
+    In what is staged, no bytes are a page of zeros; what is closed has none of these.
+    """
+
+    size: int = 0
+    pages: dict[int, bytes] = field(default_factory=dict)
+    total: int = 0
+
+    def close(self, index: int, staged: "Memory") -> None:
+        """Let it be as it was staged, and keep up the sum of its pages' hashes."""
+        self.size = staged.size
+        for number, page in staged.pages.items():
+            before = self.pages.pop(number, b"")
+            removed = page_hash(index, number, before) if before else 0
+            added = page_hash(index, number, page) if page else 0
+            self.total = summed(self.total, added, removed)
+            if page:
+                self.pages[number] = page
+
+
+@dataclass(slots=True)
+class Layer:
+    """Memories and tables by index, threads and listings by number: closed, or staged.
+
+    In what is staged, None is a thread that ended, and a table is as it will be. ``digest_holds``
+    is whether the snapshot's digest is that of what it closed; None if it had none.
+    """
+
+    safe_point: SafePoint | None = None
+    memories: dict[int, Memory] = field(default_factory=dict)
+    globals: GlobalsSet | None = None
+    tables: dict[int, "array[int]"] = field(default_factory=dict)
+    threads: dict[int, SetThread | None] = field(default_factory=dict)
+    positions: DescriptorPositions | None = None
+    listings: dict[int, DirectoryListing] = field(default_factory=dict)
+    stacks_size: int = 0
+    listings_size: int = 0
+    digest_holds: bool | None = None
+
+    def put_thread(self, number: int, thread: SetThread | None) -> None:
+        """Let a thread be as it is now."""
+        self.stacks_size += size_of(thread) - size_of(self.threads.get(number))
+        self.threads[number] = thread
+
+    def put_listing(self, event: DirectoryListing) -> None:
+        """Let a directory be listed as it is now, behind the others."""
+        self.listings_size += size_listed(event) - size_listed(self.listings.pop(event.fd, None))
+        self.listings[event.fd] = event
+
+    def close(self, staged: "Layer") -> None:
+        """Let it be as it was staged."""
+        if staged.safe_point is not None:
+            self._begin(staged.safe_point)
+        for index, memory in staged.memories.items():
+            self.memories.setdefault(index, Memory()).close(index, memory)
+        for number, thread in staged.threads.items():
+            self.put_thread(number, thread)
+            if thread is None:
+                del self.threads[number]
+        self.tables |= staged.tables
+        self.globals = staged.globals or self.globals
+        self.positions = staged.positions or self.positions
+        for listing in staged.listings.values():
+            self.put_listing(listing)
+
+    def digest(self) -> bytes:
+        """The digest of what is closed: see spec/format.md, "Snapshots"."""
+        memories = sorted(self.memories.items())
+        told = [(index, found.size, found.total) for index, found in memories]
+        return state_digest(told, self._payloads())
+
+    def _begin(self, safe_point: SafePoint) -> None:
+        """Drop what the snapshot that begins there tells anew."""
+        self.safe_point = safe_point
+        self.threads, self.stacks_size = {}, 0
+        self.globals = self.positions = None
+        self.listings, self.listings_size = {}, 0
+        if safe_point.whole:
+            self.memories, self.tables = {}, {}
+
+    def _payloads(self) -> Iterator[bytes]:
+        """Give what is hashed besides memory, in the order in which a snapshot has it."""
+        if self.globals is not None:
+            yield codec.encode(self.globals)
+        for table, functions in sorted(self.tables.items()):
+            yield from table_payloads(table, functions)
+        for _, thread in sorted(self.threads.items()):
+            if thread is not None:
+                yield codec.encode(thread)
+        if self.positions is not None:
+            yield codec.encode(self.positions)
+        yield from map(codec.encode, self.listings.values())
+
+
+def size_of(thread: SetThread | None) -> int:
+    """Bytes of a thread's stacks."""
+    if thread is None:
+        return 0
+    return len(thread.call_stack) + len(thread.memory_stack) + len(thread.store_data)
+
+
+def size_listed(event: DirectoryListing | None) -> int:
+    """What a listing takes."""
+    if event is None:
+        return 0
+    return sum(map(len, event.entries)) + _LISTED_SIZE * (1 + len(event.entries))

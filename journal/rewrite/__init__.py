@@ -1,0 +1,1 @@
+"""Support for operations that write one journal from another."""

@@ -1,0 +1,209 @@
+"""Single-bit repair: find the one bit whose flip makes a hash hold again.
+
+A bit is counted from 0, the lowest of byte 0 first. What is found is certain: that a wrong flip
+makes a 64-bit hash hold will not come up by chance.
+"""
+
+from collections.abc import Iterator
+
+from xxhash import xxh3_64, xxh3_64_intdigest
+
+from journal.errors import FormatError
+from journal.format import segment_header as segment
+from journal.format.block import BLOCK_HEADER_SIZE, BLOCK_MAGIC, BlockHeader, flaw, read_header
+from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC
+from journal.fs.byte_source import Bytes
+
+BODY_SIZE_MAX = 1 << 18
+"""Bodies above this size are not searched: the time grows with the square of it, to 4 s here."""
+WORK_SIZE_MAX = 1 << 42
+"""Bytes that all searches of one repair may hash: some minutes."""
+
+_CHUNK_SIZE = 1 << 12
+_PREFIX_SIZE_MIN = 1 << 15
+"""Below this, hashing all of a body costs less than copying the state of its beginning."""
+_HEADER_BITS = 8 * BLOCK_HEADER_SIZE
+_HASH_SIZE = 8
+OFFSET_AT = 64
+"""Where a block header has its own offset."""
+_WINDOW_SIZE = 1 << 16
+_HASH_COST = 1 << 12
+"""What calling for a hash costs, in bytes hashed meanwhile."""
+_BITS = (1, 2, 4, 8, 16, 32, 64, 128)
+assert len(BLOCK_MAGIC) == len(SEGMENT_MAGIC) == 8
+
+
+class Work:
+    """What a repair may still spend on searching: damage made on purpose asks for a lot."""
+
+    def __init__(self, size: int = WORK_SIZE_MAX) -> None:
+        self.left = size
+
+    def spend(self, count: int, size: int) -> bool:
+        """Take ``count`` hashes of ``size`` bytes from what is left; whether there was enough."""
+        cost = count * (size + _HASH_COST)
+        if cost > self.left:
+            return False
+        self.left -= cost
+        return True
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    """Give ``data`` with one bit turned over."""
+    changed = bytearray(data)
+    changed[bit >> 3] ^= 1 << (bit & 7)
+    return bytes(changed)
+
+
+def mend_header(raw: bytes, salt: int, offset: int, work: Work) -> int | None:
+    """Find the bit that makes of ``raw`` the header of a block that belongs at ``offset``.
+
+    None where there is none, or where the header holds as it is.
+    """
+    hashed = len(raw) - _HASH_SIZE
+    if len(raw) != BLOCK_HEADER_SIZE or not work.spend(_HEADER_BITS, BLOCK_HEADER_SIZE):
+        return None
+    bit = _bit_of_hash(raw, salt)
+    if bit is None:
+        digest = int.from_bytes(raw[hashed:], "little")
+        bit = _search(bytearray(raw[:hashed]), digest, salt)
+    return bit if bit is not None and _is_header(flipped(raw, bit), salt, offset) else None
+
+
+def mend_body(
+    body: bytes, header: BlockHeader, salt: int, work: Work, size_max: int = BODY_SIZE_MAX
+) -> int | None:
+    """Find the bit that makes of ``body`` the one that its header names.
+
+    None where there is none, where the body holds as it is or is cut short, and where it is longer
+    than ``size_max``.
+    """
+    if len(body) != header.payload_size + header.columns_size or len(body) > size_max:
+        return None
+    if not work.spend(8 * len(body), len(body) >> (len(body) >= _PREFIX_SIZE_MIN)):
+        return None
+    if xxh3_64_intdigest(body, salt) == header.body_hash:
+        return None
+    return _search(bytearray(body), header.body_hash, salt)
+
+
+def mend_segment_header(raw: bytes, work: Work) -> int | None:
+    """Find the bit that makes of ``raw`` a segment header; None as for ``mend_header``."""
+    if len(raw) != SEGMENT_HEADER_SIZE or not work.spend(8 * len(raw), len(raw)):
+        return None
+    if _distance(raw[:8], SEGMENT_MAGIC) > 1 or _is_segment_header(raw):
+        return None
+    # the salt seeds the hash of the header that it stands in, so that each flip is a whole try
+    bits = range(8 * SEGMENT_HEADER_SIZE)
+    return next((bit for bit in bits if _is_segment_header(flipped(raw, bit))), None)
+
+
+def blocks_near(data: Bytes, start: int, stop: int, base: int) -> Iterator[int]:
+    """Give the positions in a range at which a block header stands, or did but for one bit.
+
+    ``base`` is where the segment begins: a header has its own offset from there.
+    """
+    for position in _magics_near(data, BLOCK_MAGIC, start, stop):
+        raw = data[position : position + BLOCK_HEADER_SIZE]
+        offset = int.from_bytes(raw[OFFSET_AT : OFFSET_AT + 8], "little")
+        whole = len(raw) == BLOCK_HEADER_SIZE and (position - base) % 8 == 0
+        if whole and (offset ^ (position - base)).bit_count() <= 1:
+            yield position
+
+
+def segments_near(data: Bytes, start: int, stop: int) -> Iterator[int]:
+    """Give the positions in a range at which a segment header may have stood but for one bit."""
+    return _magics_near(data, SEGMENT_MAGIC, start, stop)
+
+
+def _magics_near(data: Bytes, magic: bytes, start: int, stop: int) -> Iterator[int]:
+    """Give, in order, where ``magic`` stands or would with one bit turned over.
+
+    One of its halves is then whole, and can be searched for as fast as memory is read.
+    """
+    half = len(magic) // 2
+    for begin in range(start, stop, _WINDOW_SIZE):
+        window = data[begin : min(begin + _WINDOW_SIZE + len(magic) - 1, stop)]
+        found = {at for at in _all(window, magic[:half])}
+        found |= {at - half for at in _all(window, magic[half:])}
+        for at in sorted(found):
+            near = 0 <= at < _WINDOW_SIZE and _distance(window[at : at + len(magic)], magic) <= 1
+            if near:
+                yield begin + at
+
+
+def _all(data: bytes, needle: bytes) -> Iterator[int]:
+    at = data.find(needle)
+    while at >= 0:
+        yield at
+        at = data.find(needle, at + 1)
+
+
+def _distance(left: bytes, right: bytes) -> int:
+    """Count the bits that differ; as many as there are where the lengths do."""
+    if len(left) != len(right):
+        return 8 * len(right)
+    return (int.from_bytes(left, "little") ^ int.from_bytes(right, "little")).bit_count()
+
+
+def _bit_of_hash(raw: bytes, salt: int) -> int | None:
+    """Find the bit when it is one of the hash that ``raw`` ends with."""
+    hashed = len(raw) - _HASH_SIZE
+    digest = int.from_bytes(raw[hashed:], "little")
+    changed = digest ^ xxh3_64_intdigest(raw[:hashed], salt)
+    return 8 * hashed + changed.bit_length() - 1 if changed.bit_count() == 1 else None
+
+
+def _is_header(raw: bytes, salt: int, offset: int) -> bool:
+    header = read_header(raw, 0, salt, offset)
+    return header is not None and flaw(header) is None
+
+
+def _is_segment_header(raw: bytes) -> bool:
+    try:
+        segment.read(raw, 0)
+    except FormatError:
+        return False
+    return True
+
+
+def _search(data: bytearray, digest: int, salt: int) -> int | None:
+    """Turn over each bit in turn until the hash of ``data`` is ``digest``."""
+    if len(data) < _PREFIX_SIZE_MIN:
+        return _search_whole(data, digest, salt)
+    prefix = xxh3_64(seed=salt)
+    view = memoryview(data)
+    for start in range(0, len(data), _CHUNK_SIZE):
+        stop = min(start + _CHUNK_SIZE, len(data))
+        found = _search_chunk(data, view[start:], start, stop, prefix, digest)
+        if found is not None:
+            return found
+        prefix.update(view[start:stop])
+    return None
+
+
+def _search_whole(data: bytearray, digest: int, salt: int) -> int | None:
+    for at, byte in enumerate(data):
+        for bit, mask in enumerate(_BITS):
+            data[at] = byte ^ mask
+            if xxh3_64_intdigest(data, salt) == digest:
+                return 8 * at + bit
+        data[at] = byte
+    return None
+
+
+def _search_chunk(
+    data: bytearray, rest: memoryview, start: int, stop: int, prefix: xxh3_64, digest: int
+) -> int | None:
+    """Search between two positions: what stands before them is hashed already, in ``prefix``."""
+    copy = prefix.copy
+    for at in range(start, stop):
+        byte = data[at]
+        for bit, mask in enumerate(_BITS):
+            data[at] = byte ^ mask
+            state = copy()
+            state.update(rest)
+            if state.intdigest() == digest:
+                return 8 * at + bit
+        data[at] = byte
+    return None

@@ -1,0 +1,331 @@
+"""What a journal can still be used for when some of its events have been dropped."""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from journal.errors import MalformedEvent
+from journal.events import BY_TAG, codec
+from journal.events.core import ProcessExit, TtySet
+from journal.events.definition import Group
+from journal.events.inputs import HostResult
+from journal.events.memory import MemoryPages
+from journal.events.paths import FilePlaced
+from journal.events.process import (
+    InstrumentedPart,
+    Level,
+    ModulePart,
+    Mount,
+    ParentLink,
+    ProcessStart,
+    ProcessTrap,
+    Seal,
+    SessionStart,
+)
+from journal.events.snapshots import (
+    DescriptorPositions,
+    DirectoryListing,
+    SafePoint,
+    Snapshot,
+)
+from journal.events.streams import StreamDelivered, StreamOpened
+from journal.events.threads import GlobalsSet, SetThread, TableSet
+from journal.format.columns import finder
+from journal.format.frame import TAG_MAX, TAG_MIN
+from journal.format.tag_partition import Parting, Run
+from journal.snapshots.resume_flags import obstacle_in
+
+_PARTS = frozenset(
+    cls.tag
+    for cls in (
+        *(MemoryPages, GlobalsSet, TableSet, SetThread, DescriptorPositions, DirectoryListing),
+        TtySet,
+    )
+)
+_IDENTITY = frozenset(
+    cls.tag for cls in (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
+)
+_STREAMS = frozenset(tag for tag, cls in BY_TAG.items() if cls.group is Group.STDIO)
+_MARKS = frozenset(
+    cls.tag
+    for cls in (
+        *(SessionStart, StreamDelivered, StreamOpened, ParentLink, Seal),
+        *(SafePoint, MemoryPages, GlobalsSet, TableSet, SetThread),
+        *(DescriptorPositions, DirectoryListing, Snapshot),
+    )
+)
+_INPUTS = frozenset(tag for tag, cls in BY_TAG.items() if cls.group is Group.INPUTS)
+_EVERY = frozenset(range(TAG_MIN, TAG_MAX + 1))
+_ANY = _EVERY - _IDENTITY
+_GUEST = _ANY - _MARKS
+"""What a program did and heard, which a replay compares."""
+_EFFECTS = _GUEST - (_INPUTS - {HostResult.tag})
+"""What the files and descriptors of a snapshot come from."""
+_ENDS = frozenset((ProcessExit.tag, ProcessTrap.tag))
+_SAYING = frozenset((ProcessStart.tag, SafePoint.tag))
+"""What is looked into where it is kept."""
+_LANDMARKS = _SAYING | _ENDS | {Snapshot.tag}
+
+
+class Verdict(NamedTuple):
+    """Whether a journal can be gone on from, and in one sentence how, or why not."""
+
+    resumable: bool
+    reason: str
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A snapshot that is not closed yet: whether all of it is kept so far."""
+
+    is_kept: bool
+    is_whole: bool = False
+    can_begin: bool = False
+
+
+class _Gap:
+    """Finds events that are missing in front of ones that are kept: behind the last it is no gap.
+
+    ``last_seq`` is the last that is missing, ``kept_seq`` the last that is kept, -1 for none.
+    """
+
+    def __init__(self, missing: frozenset[int], kept: frozenset[int]) -> None:
+        self._missing = missing
+        self._kept = kept
+        self._pending = -1
+        self.last_seq = self.kept_seq = -1
+
+    def see(self, run: Run) -> None:
+        """Take note of some blocks."""
+        last = max(map(run.kept.rfind, self._kept & run.kept_tags), default=-1)
+        if last >= 0:
+            self.kept_seq = run.seq(last)
+            self.last_seq, self._pending = max(self.last_seq, self._pending), -1
+        missing = self._missing & run.gone_tags
+        if not missing:
+            return
+        if (before := max(run.gone.rfind(tag, 0, last + 1) for tag in missing)) >= 0:
+            self.last_seq = run.seq(before)
+        if (behind := max(run.gone.rfind(tag, last + 1) for tag in missing)) >= 0:
+            self._pending = run.seq(behind)
+
+
+class Usability:
+    """Sees what is kept and what is dropped of a journal, in order, and tells what that leaves."""
+
+    def __init__(self) -> None:
+        self._parting = Parting()
+        self._said: deque[bytes] = deque()  # by what is kept and has to be looked into
+        self._level: Level | None = None
+        self._obstacle = ""
+        self._is_embedded = False
+        self._dropped: dict[int, int] = {}  # the first number of each tag
+        self._ended = False
+        self._guest = _Gap(_GUEST, _GUEST)
+        self._streams = _Gap(_STREAMS, _ANY)
+        self._sessions = _Gap(frozenset((SessionStart.tag,)), _ANY)
+        self._holes = _Gap(_EVERY, frozenset((Snapshot.tag,)))
+        self._begun: _Begun | None = None
+        self._has_lineage = False
+        self._is_torn = False
+        self._snapshots: list[int] = []
+        self._needs_code = False
+
+    def see(
+        self, kept: bytes, gone: bytes, seqs: Sequence[int], payload: Callable[[int], bytes]
+    ) -> None:
+        """Take note of a block: of its tags those that are kept, and those that are not.
+
+        Each of the two columns has 0 in the place of what the other has. ``seqs`` are the numbers
+        of the block, and ``payload`` gives what is kept at a place of it.
+        """
+        if ProcessStart.tag in kept or SafePoint.tag in kept:
+            self._said += map(payload, finder(_SAYING)(kept))
+        if self._parting.add(kept, gone, seqs):
+            self._look()
+
+    def drop(self, tags: bytes, seqs: Sequence[int]) -> None:
+        """Take note of a block of which nothing is kept."""
+        if self._parting.add(bytes(len(tags)), tags, seqs):
+            self._look()
+
+    def _look(self) -> None:
+        """Look at what was only taken note of."""
+        run = self._parting.run()
+        if run is None:
+            return
+        for tag in run.gone_tags - self._dropped.keys():
+            self._dropped[tag] = run.seq(run.gone.find(tag))
+        for gap in (self._guest, self._streams, self._sessions, self._holes):
+            gap.see(run)
+        seen = 0
+        for at in run.places(_LANDMARKS):
+            self._see_parts(run, seen, at)
+            self._see_landmark(run.kept[at], run.gone[at], run.seq(at))
+            seen = at
+        self._see_parts(run, seen, len(run.kept))
+
+    def _see_parts(self, run: Run, start: int, stop: int) -> None:
+        """Take note of what there is of a snapshot between two places."""
+        if self._begun is None:
+            return
+        if any(run.gone.find(tag, start, stop) >= 0 for tag in _PARTS & run.gone_tags):
+            self._begun.is_kept = False
+        if any(column.find(SetThread.tag, start, stop) >= 0 for column in (run.kept, run.gone)):
+            self._begun.can_begin = True
+
+    def _see_landmark(self, kept: int, gone: int, seq: int) -> None:
+        """Take note of an event by its tag, which is kept or gone."""
+        if SafePoint.tag in (kept, gone):
+            self._begin(bool(kept))
+        elif Snapshot.tag in (kept, gone):
+            self._close(bool(kept), seq)
+        elif kept == ProcessStart.tag:
+            start = _decoded(kept, self._said.popleft())
+            if isinstance(start, ProcessStart):
+                self._level, self._is_embedded = start.level, start.embedded
+                self._obstacle = obstacle_in(start)
+        elif kept in _ENDS:
+            self._ended = True
+
+    def _begin(self, is_kept: bool) -> None:
+        self._begun = _Begun(is_kept)
+        if is_kept:
+            point = _decoded(SafePoint.tag, self._said.popleft())
+            if isinstance(point, SafePoint):
+                self._begun.is_whole = point.whole
+                self._begun.can_begin = not point.entry
+                self._needs_code = self._needs_code or any(point.code)
+            else:
+                self._begun.is_kept = False
+
+    def _close(self, is_kept: bool, seq: int) -> None:
+        begun, self._begun = self._begun, None
+        whole = begun is not None and begun.is_whole
+        self._has_lineage = is_kept and (self._has_lineage or whole)
+        if begun is None or not begun.is_kept:
+            self._has_lineage = False
+        self._is_torn = is_kept and not self._has_lineage
+        if self._has_lineage and begun is not None and begun.can_begin and self._level is not None:
+            self._snapshots.append(seq)
+
+    # -- what it comes to ----------------------------------------------------------------------
+
+    @property
+    def kept(self) -> dict[int, int]:
+        """How many events of which tags are kept."""
+        self._look()
+        return self._parting.kept.counts
+
+    @property
+    def dropped(self) -> dict[int, int]:
+        """How many events of which tags are not."""
+        self._look()
+        return self._parting.gone.counts
+
+    @property
+    def next_seq(self) -> int:
+        """The number behind the last event that is kept; 0 where none is."""
+        self._look()
+        return self._parting.next_seq
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is left, by what has been seen so far."""
+        self._look()
+        if self._level is None:
+            if ProcessStart.tag in self._dropped:
+                return Verdict(False, "it does not say any more what ran")
+            return Verdict(False, "it is not the journal of a process")
+        if self._obstacle:
+            return Verdict(False, self._obstacle)
+        if self._sessions.kept_seq < 0:
+            return Verdict(False, "nothing is left but what says what ran")
+        if self._is_embedded and ModulePart.tag in self._dropped:
+            return Verdict(False, "its module is gone")
+        if self._streams.last_seq >= 0:
+            return Verdict(False, "what the program printed, or where to, is gone")
+        if self._sessions.last_seq >= 0:
+            return Verdict(False, "when its sessions began is gone")
+        if self._ended:
+            reason = "the program had ended: a resume tells how, and executes nothing"
+            return Verdict(True, reason)
+        return self._of_snapshots() or self._of_start()
+
+    @property
+    def must_say_so(self) -> bool:
+        """Whether a resume would not notice that something is missing, and go on wrongly."""
+        resumable, _ = self.verdict
+        if self._level is None or self._obstacle or resumable:
+            return False
+        last = self._snapshots[-1] if self._snapshots else -1
+        return (
+            self._streams.last_seq >= 0
+            or self._sessions.last_seq >= 0
+            or self._effect_before(last)
+            or bool({Mount.tag, FilePlaced.tag} & self._dropped.keys())
+        )
+
+    @property
+    def leaves_holes(self) -> bool:
+        """Whether something is missing in front of a snapshot, as a compaction leaves it."""
+        self._look()
+        return self._holes.last_seq >= 0
+
+    def _effect_before(self, seq: int) -> bool:
+        """Whether an effect is gone in front of an event."""
+        return any(self._dropped[tag] < seq for tag in _EFFECTS & self._dropped.keys())
+
+    def _of_snapshots(self) -> Verdict | None:
+        """Whether there is a snapshot from which all is there that came behind it."""
+        if self._needs_code and InstrumentedPart.tag in self._dropped:
+            return None
+        if {Mount.tag, FilePlaced.tag} & self._dropped.keys() or not self._snapshots:
+            return None
+        seq = self._snapshots[-1]
+        if self._level is not Level.FULL:
+            enough = self._guest.kept_seq < seq
+        else:
+            at = bisect_right(self._snapshots, self._guest.last_seq)
+            enough = at < len(self._snapshots)
+        if not enough or self._effect_before(seq):
+            return None
+        return Verdict(True, f"it can be resumed from its snapshot, event {seq}")
+
+    def _of_start(self) -> Verdict:
+        """Whether it can be executed again from its start."""
+        if self._level is not Level.FULL:
+            return Verdict(False, self._why_no_snapshot())
+        if (_IDENTITY - {InstrumentedPart.tag}) & self._dropped.keys():
+            return Verdict(False, "what the program began with is gone")
+        if self._guest.last_seq >= 0:
+            if _INPUTS & self._dropped.keys() and not (_INPUTS & self._parting.kept.counts.keys()):
+                return Verdict(False, "no inputs: it cannot be executed again")
+            gone = min(self._dropped[tag] for tag in _GUEST & self._dropped.keys())
+            kind = next(tag for tag, seq in self._dropped.items() if seq == gone)
+            what = BY_TAG[kind].__name__ if kind in BY_TAG else f"an event of kind {kind}"
+            return Verdict(False, f"event {gone} is gone ({what}): it cannot be executed again")
+        return Verdict(True, "it can be executed again from its start")
+
+    def _why_no_snapshot(self) -> str:
+        """Why none can be resumed from, where that would be the only way."""
+        effects = [self._dropped[tag] for tag in _EFFECTS & self._dropped.keys()]
+        if effects and self._snapshots:
+            return f"event {min(effects)} is gone, from which its files and descriptors come"
+        if self._is_torn:
+            return "what its last snapshot builds on is gone"
+        if not self._snapshots:
+            return "it has no inputs, and no snapshot that can be resumed from"
+        return (
+            f"the program did more behind its last snapshot, event {self._snapshots[-1]}, and the "
+            "journal has no inputs: it can only be gone on from there, in a new journal"
+        )
+
+
+def _decoded(tag: int, payload: bytes) -> object:
+    try:
+        return codec.decode(tag, payload)
+    except MalformedEvent:
+        return None
