@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.programs import ROOT, program
 from tests.rigs.counting import count_states, pytest_terminal_summary
+from tests.support.programs import ROOT, program
 
 __all__ = ["count_states", "pytest_terminal_summary"]
 

@@ -1,0 +1,202 @@
+"""The command line as a whole: help, version, wrong usage, and options that copy the library's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+
+import journaltool.commands.resume
+import journaltool.commands.run
+import journaltool.options.common
+import pytest
+from journaltool.app import app
+from journaltool.options import common as options
+from typer.testing import CliRunner
+
+import journal
+from tests.support.programs import ROOT
+
+COMMANDS = (
+    *("run", "resume", "snapshot", "snapshots", "replay"),
+    *("inspect", "tail", "info", "verify", "recover", "concat"),
+    *("split", "cut", "export", "import", "extract"),
+    *("filter", "compact", "stats", "index", "completion"),
+)
+WAIT_SECONDS = 60.0
+
+Done = subprocess.CompletedProcess[bytes]
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """A command line of journaltool."""
+    return [sys.executable, "-m", "journaltool", *map(str, arguments)]
+
+
+def environment(**changed: str) -> dict[str, str]:
+    """What a tool of the tests sees: compiled modules are kept for all of them."""
+    return {**os.environ, "XDG_CACHE_HOME": str(ROOT / ".cache"), "COLUMNS": "100", **changed}
+
+
+def tool(
+    *arguments: str | Path,
+    at: Path,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    wrapper: Sequence[str] = (),
+) -> Done:
+    """Run journaltool in the directory ``at`` to its end."""
+    done = subprocess.run(
+        [*wrapper, *command(*arguments)],
+        cwd=at,
+        input=stdin,
+        capture_output=True,
+        timeout=WAIT_SECONDS,
+        env=environment(**(env or {})),
+        check=False,
+    )
+    assert b"Traceback" not in done.stderr, done.stderr.decode()
+    return done
+
+
+def inside(*arguments: str | Path, at: Path) -> Done:
+    """The same where nothing depends on the process: several times as fast."""
+    with contextlib.chdir(at):
+        done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return subprocess.CompletedProcess(
+        list(arguments), done.exit_code, done.stdout_bytes, done.stderr_bytes
+    )
+
+
+def interrupted(*arguments: str | Path, at: Path) -> int:
+    """Run what only ends by Ctrl-C, and press it when the first line has come; the exit code."""
+    with subprocess.Popen(
+        command(*arguments), cwd=at, env=environment(), stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        return process.wait(WAIT_SECONDS)
+
+
+def last_json(done: Done) -> dict[str, object]:
+    """The object that --json puts on the last line of stderr."""
+    found = json.loads(done.stderr.splitlines()[-1])
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_help_shows_every_command_and_examples(tmp_path: Path) -> None:
+    done = tool("--help", at=tmp_path)
+    assert done.returncode == 0
+    text = done.stdout.decode()
+    assert all(f"\n  {name}" in text for name in COMMANDS)
+    assert "Examples:" in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_has_examples_and_exit_codes(name: str, tmp_path: Path) -> None:
+    done = inside(name, "--help", at=tmp_path)
+    text = done.stdout.decode()
+    examples = text.partition("Examples:\n")[2].strip().splitlines()
+    assert done.returncode == 0
+    assert 2 <= len(examples) <= 3
+    assert all(line.strip().startswith(f"journaltool {name} ") for line in examples)
+    assert "Exit codes:" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_version_is_that_of_the_library(tmp_path: Path) -> None:
+    done = tool("--version", at=tmp_path)
+    assert done.stdout.decode() == f"journaltool {journal.__version__}\n"
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run",),
+        ("run", "--max-memory", "12X", "a.wasm"),
+        ("run", "--timeout", "0", "a.wasm"),
+        ("run", "--env", "SURELY_NOT_SET_ANYWHERE", "a.wasm"),
+        ("run", "--dir", "::/work", "a.wasm"),
+        ("run", "--memory", "/a", "--dir", ".::/a", "a.wasm"),
+        ("run", "--copy", "file", "a.wasm"),
+        ("run", "--level", "most", "a.wasm"),
+        ("snapshot",),
+        ("snapshot", "--timeout", "0", "a.journal"),
+        ("snapshots",),
+        ("replay",),
+        ("replay", "--from", "first", "a.journal"),
+        ("replay", "--each", "--from", "7", "a.journal"),
+        ("inspect", "--kind", "NoSuchKind", "a.journal"),
+        ("inspect", "--group", "nobody", "a.journal"),
+        ("inspect", "--bytes", "some", "a.journal"),
+        ("tail", "-n", "x", "a.journal"),
+        ("tail", "--bytes", "some", "a.journal"),
+        ("verify", "--max-seconds", "0", "a.journal"),
+        ("verify", "--from", "nowhere", "a.journal"),
+        ("verify", "--from", "1-2-3", "a.journal"),
+        ("recover", "a.journal"),
+        ("recover", "--max-search", "much", "a.journal", "b.journal"),
+        ("concat", "a.journal", "b.journal"),
+        ("concat", "-o", "b.journal"),
+        ("filter", "a.journal"),
+        ("filter", "a.journal", "--dry-run", "--where", "fd ="),
+        ("stats",),
+        ("index", "--check", "--drop", "a.journal"),
+        ("completion",),
+        ("frobnicate",),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = inside(*arguments, at=tmp_path)
+    assert done.returncode == 2
+    assert b"Error: " in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (options.Durability, journal.Durability),
+        (journaltool.commands.resume.InFlight, journal.InFlight),
+        (journaltool.commands.run.UnknownImports, journal.UnknownImports),
+    ],
+)
+def test_the_choices_of_an_option_are_those_of_the_library(
+    ours: type[Enum], theirs: type[Enum]
+) -> None:
+    assert {each.name: each.value for each in ours} == {each.name: each.value for each in theirs}
+
+
+def test_the_levels_are_those_of_the_library() -> None:
+    assert {each.name for each in journaltool.commands.run.Level} == {
+        each.name for each in journal.Level
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("65536", 65536), ("512KiB", 512 << 10), ("64MiB", 64 << 20), ("1gib", 1 << 30), ("7B", 7)],
+)
+def test_a_size_has_a_unit_or_none(text: str, size: int) -> None:
+    assert options.size(text) == size
+
+
+def test_importing_the_command_line_imports_no_engine() -> None:
+    code = (
+        "import sys, journaltool.app\n"
+        "print([name for name in ('wasmtime', 'rich', 'journal') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout.strip() == b"[]"

@@ -1,0 +1,249 @@
+"""Compacting by the command line."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from journaltool.output import progress
+
+import journal
+from journal import Policy, compact
+from journal.events.inputs import ClockRead
+from tests.cli.test_command_line import command, inside, last_json, tool
+from tests.cli.test_filter import on_terminal
+from tests.support.compaction_histories import (
+    START,
+    frames_of,
+    history,
+    kept_of,
+    states_of,
+    write_story,
+)
+from tests.support.programs import guest
+
+SECOND = 1_000_000
+STORY = [
+    (tag, payload, START + at * SECOND)
+    for at, (tag, payload, _) in enumerate(history(5, 300, 20))
+]  # fmt: skip
+POLICIES = [
+    ((), Policy()),
+    (("--keep-last", "3"), Policy(keep_last=3)),
+    (("--keep-every", "90"), Policy(keep_every=90)),
+    (("--keep-within", "1m40s"), Policy(keep_within_seconds=100)),
+    (("--keep-last", "2", "--keep-every", "200"), Policy(2, 200)),
+]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A journal with several snapshots, an event a second."""
+    return write_story(tmp_path_factory.mktemp("source") / "a", STORY)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, source: Path) -> Path:
+    """A directory that has it, as ``a``."""
+    (tmp_path / "a").write_bytes(source.read_bytes())
+    return tmp_path
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(("options", "policy"), POLICIES)
+def test_compact_keeps_the_snapshots_that_are_asked_for(
+    options: tuple[str, ...], policy: Policy, folder: Path
+) -> None:
+    done = inside("compact", "a", "-o", "b", "--json", *options, at=folder)
+    assert (done.returncode, done.stderr) == (0, b"")
+    wanted = compact(folder / "a", folder / "c", policy=policy)
+    assert frames_of(folder / "b") == frames_of(folder / "c")
+    known = json.loads(done.stdout)
+    assert tuple(known["snapshots"]) == wanted.snapshots
+    assert tuple(known["dropped_snapshots"]) == wanted.dropped_snapshots
+    assert known["snapshots"] == kept_of(frames_of(folder / "b"))
+    assert known["new_file_size"] == (folder / "b").stat().st_size < known["file_size"]
+
+
+def test_the_policies_of_these_tests_are_different_ones(source: Path) -> None:
+    kept = [compact(source, source, policy=policy, dry_run=True) for _, policy in POLICIES]
+    assert len({found.snapshots for found in kept}) == len(POLICIES)
+    assert all(found.dropped_snapshots for found in kept)
+
+
+def test_a_dry_run_tells_by_kind_what_would_go_and_writes_nothing(folder: Path) -> None:
+    dry = inside("compact", "a", "--dry-run", "--json", at=folder)
+    assert names_in(folder) == ["a"]
+    done = inside("compact", "a", "-o", "b", "--json", at=folder)
+    told, did = json.loads(dry.stdout), json.loads(done.stdout)
+    assert told == did | {"target": None, "new_file_size": None}
+    before, after = frames_of(folder / "a"), frames_of(folder / "b")
+    for kind in told["kinds"]:
+        sizes = [len(frame.payload) for frame in before if frame.tag == kind["tag"]]
+        kept = [len(frame.payload) for frame in after if frame.tag == kind["tag"]]
+        assert (kind["events"], kind["size"]) == (len(sizes), sum(sizes))
+        assert kind["dropped_events"] == len(sizes) - len(kept)
+        assert kind["dropped_size"] == sum(sizes) - sum(kept)
+    text = inside("compact", "a", "--dry-run", at=folder).stdout.decode()
+    assert "nothing is written" in text
+    shown = {line.split()[0]: line.split()[2:] for line in text.splitlines() if line[:1].isupper()}
+    assert {kind for kind in shown if kind != "ProcessStart"} == {
+        kind["kind"] for kind in told["kinds"] if kind["dropped_events"] or kind["dropped_size"]
+    }
+    pages = next(kind for kind in told["kinds"] if kind["kind"] == "MemoryPages")
+    numbers = ("events", "dropped_events", "size", "dropped_size")
+    assert shown["MemoryPages"] == [f"{pages[name]:,}" for name in numbers]
+    assert text.splitlines()[-1].split()[2:] == [
+        f"{len(before):,}",
+        f"{len(before) - len(after):,}",
+        f"{told['size']:,}",
+        f"{told['size'] - told['kept_size']:,}",
+    ]
+
+
+def test_compact_in_place_replaces_the_journal(folder: Path) -> None:
+    old = frames_of(folder / "a")
+    inside("compact", "a", "-o", "b", at=folder)
+    inode = (folder / "a").stat().st_ino
+    done = inside("compact", "a", "--in-place", at=folder)
+    assert done.returncode == 0
+    assert (folder / "a").stat().st_ino != inode
+    assert frames_of(folder / "a") == frames_of(folder / "b")
+    last = kept_of(old)[-1]
+    assert states_of(frames_of(folder / "a"), [last]) == states_of(old, [last])
+    assert names_in(folder) == ["a", "b"]
+
+
+def test_a_journal_that_is_being_written_is_not_replaced(folder: Path) -> None:
+    with journal.Writer(folder / "a"):
+        done = tool("compact", "a", "--in-place", at=folder)
+        assert (done.returncode, done.stdout) == (7, b"")
+        assert b"is being written by another process" in done.stderr
+        assert inside("compact", "a", "-o", "b", at=folder).returncode == 0, "that only reads"
+    assert frames_of(folder / "a")[: len(STORY)] == frames_of(folder / "a")
+    assert names_in(folder) == ["a", "b"]
+
+
+def test_compact_writes_over_nothing_unless_told(folder: Path) -> None:
+    (folder / "b").write_bytes((folder / "a").read_bytes())
+    (folder / "c").write_bytes(b"no journal")
+    refused = inside("compact", "a", "-o", "b", at=folder)
+    assert refused.returncode == 1
+    assert b"exists already" in refused.stderr
+    assert len(frames_of(folder / "b")) == len(STORY)
+    assert inside("compact", "a", "-o", "b", "--force", at=folder).returncode == 0
+    assert len(frames_of(folder / "b")) < len(STORY)
+    assert inside("compact", "a", "-o", "c", "--force", at=folder).returncode == 1
+    assert inside("compact", "a", "-o", "a", "--force", at=folder).returncode == 2
+    assert (folder / "c").read_bytes() == b"no journal"
+    assert names_in(folder) == ["a", "b", "c"]
+
+
+def test_compact_reads_and_writes_pipes(folder: Path) -> None:
+    wanted = compact(folder / "a", folder / "b")
+    first = tool("compact", "-", "-o", "-", at=folder, stdin=(folder / "a").read_bytes())
+    assert first.returncode == 0
+    assert f"{wanted.kept_events} of {wanted.events} events".encode() in first.stderr
+    (folder / "c").write_bytes(first.stdout)
+    assert frames_of(folder / "c") == frames_of(folder / "b")
+    second = tool("compact", "-", "-o", "-", "--json", at=folder, stdin=first.stdout)
+    assert last_json(second)["kept_events"] == wanted.kept_events
+    assert tool("compact", "-", "--dry-run", at=folder, stdin=b"GIF89a").returncode == 1
+
+
+def test_where_less_goes_than_might_it_says_why(tmp_path: Path) -> None:
+    assert tool("run", guest("exit7"), at=tmp_path).returncode == 7
+    done = inside("compact", "exit7.journal", "-o", "b", at=tmp_path)
+    assert done.returncode == 0
+    assert "reason     nothing can go: the guest is executed again from its start" in (
+        done.stdout.decode()
+    )
+    assert "there is none" in done.stdout.decode()
+    assert frames_of(tmp_path / "b") == frames_of(tmp_path / "exit7.journal")
+    piped = tool("compact", "exit7.journal", "-o", "-", at=tmp_path)
+    assert b"nothing can go" in piped.stderr
+
+
+def test_a_quiet_compaction_says_nothing(folder: Path) -> None:
+    for target in (("-o", "b"), ("--in-place",), ("--dry-run",)):
+        done = inside("compact", "a", *target, "--quiet", at=folder)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_damaged_journal_is_not_compacted(folder: Path) -> None:
+    data = bytearray((folder / "a").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "a").write_bytes(data)
+    for target in (("-o", "b"), ("--in-place",), ("--dry-run",)):
+        done = inside("compact", "a", *target, at=folder)
+        assert done.returncode == 6, "what is lost had been durable"
+        assert b"error: a: " in done.stderr
+    assert (folder / "a").read_bytes() == data
+    assert names_in(folder) == ["a"]
+
+
+def test_a_tail_that_a_crash_cut_short_is_left_out(folder: Path) -> None:
+    whole = (folder / "a").read_bytes()
+    (folder / "a").write_bytes(whole[:-300])
+    old = frames_of(folder / "a")
+    assert len(old) < len(STORY)
+    assert inside("compact", "a", "--in-place", at=folder).returncode == 0
+    with journal.Reader(folder / "a") as reader:
+        assert reader.summary().torn_size == 0
+    last = kept_of(old)[-1]
+    assert states_of(frames_of(folder / "a"), [last]) == states_of(old, [last])
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ((), b"name a TARGET"),
+        (("-o", "b", "--in-place"), b"--in-place has no TARGET"),
+        (("-o", "b", "--keep-last", "0"), b"x>=1"),
+        (("-o", "b", "--keep-every", "0"), b"x>=1"),
+        (("-o", "b", "--keep-within", "10"), b"write 90s, 10m"),
+        (("-o", "b", "--keep-within", "-5m"), b"write 90s, 10m"),
+    ],
+)
+def test_wrong_usage_of_compact_says_what_is_right(
+    options: tuple[str, ...], part: bytes, folder: Path
+) -> None:
+    done = inside("compact", "a", *options, at=folder)
+    assert done.returncode == 2
+    assert part in done.stderr
+    assert names_in(folder) == ["a"]
+
+
+def test_what_is_compacted_is_not_written_to_a_terminal(folder: Path) -> None:
+    code, output = on_terminal(command("compact", "a", "-o", "-"), folder)
+    assert code == 2
+    assert b"terminal" in output
+    assert b"JNL" not in output
+
+
+def test_kinds_that_nobody_knows_are_shown_by_their_tags(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "a") as writer:
+        writer.append_frame(200, b"unknown")
+        writer.append(ClockRead(clock=1, time=5))
+    known = json.loads(inside("compact", "a", "--dry-run", "--json", at=tmp_path).stdout)
+    assert {"kind": None, "tag": 200, "group": None}.items() <= known["kinds"][-1].items()
+    assert known["kept_events"] == 2
+
+
+def test_an_interrupt_waits_for_the_next_report_and_a_second_does_not() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    told: list[int] = []
+    with progress.interruptible(lambda what, done, size: told.append(done)) as report:
+        report("looking", 1, 2)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            report("looking", 2, 2)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert told == [1]
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,0 +1,142 @@
+"""What bash, zsh and fish complete, asked themselves."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_command_line import environment, inside
+from tests.rigs import needs, shells
+
+Asked = Callable[[str, Path, Mapping[str, str]], set[str]]
+
+TOLD: dict[str, Asked] = {
+    "bash": shells.told_by_bash,
+    "fish": shells.told_by_fish,
+    "zsh": shells.told_by_zsh,
+}
+COMPLETED = {
+    "journaltool fil": {"filter"},
+    "journaltool comp": {"compact", "completion"},
+    "journaltool filter --gro": {"--group"},
+    "journaltool filter --drop a --k": {"--kind"},
+    "journaltool inspect --group s": {"stdio", "sockets", "snapshots"},
+    "journaltool filter --kind StreamW": {"StreamWrite"},
+    "journaltool filter --kind streamw": {"streamwrite"},
+    "journaltool export --format ": {"jsonl", "parquet"},
+}
+#: Bash completes what stands behind the sign, the others the whole word.
+JOINED = {
+    "journaltool filter --kind=StreamW": {"StreamWrite"},
+    "journaltool inspect --group=s": {"stdio", "sockets", "snapshots"},
+    "journaltool export --format=": {"jsonl", "parquet"},
+}
+UNIQUE = {
+    "journaltool fil": ["filter"],
+    "journaltool filter --kind StreamW": ["filter", "--kind", "StreamWrite"],
+    "journaltool filter --kind=StreamW": ["filter", "--kind=StreamWrite"],
+    "journaltool info wo": ["info", "work.journal"],
+    "journaltool info my": ["info", "my journal"],
+    "journaltool filter a -o wo": ["filter", "a", "-o", "work.journal"],
+    "journaltool filter a --output=wo": ["filter", "a", "--output=work.journal"],
+}
+
+
+def each(lines: Collection[str], *names: str) -> pytest.MarkDecorator:
+    """Try each line in each of these shells: in bash the first, and the others in deep tests."""
+    params = []
+    for shell in names:
+        for place, line in enumerate(lines):
+            marks = [needs.mark(needs.why_no_shell(shell))]
+            marks += [pytest.mark.deep] * bool(shell != "bash" or place)
+            params.append(pytest.param(shell, line, marks=marks))
+    return pytest.mark.parametrize(("shell", "line"), params)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A directory with what each shell reads, and two files, one with a blank in its name."""
+    for name in ("work.journal", "my journal"):
+        (tmp_path / name).touch()
+    for shell in TOLD:
+        script = inside("completion", shell, at=tmp_path).stdout
+        (tmp_path / f".script.{shell}").write_bytes(script)
+    return tmp_path
+
+
+@pytest.fixture
+def env() -> dict[str, str]:
+    """An environment in which the tool is found."""
+    folder = Path(sys.executable).parent
+    return environment(PATH=f"{folder}:{os.environ['PATH']}")
+
+
+@each(COMPLETED, *TOLD)
+def test_commands_options_groups_and_kinds_are_completed(
+    shell: str, line: str, folder: Path, env: dict[str, str]
+) -> None:
+    found = TOLD[shell](line, folder, env)
+    files = {one.name for one in folder.iterdir()} if shell == "fish" else set()
+    assert found - files == COMPLETED[line]
+
+
+@each(JOINED, *TOLD)
+def test_a_value_is_completed_that_is_joined_to_its_option(
+    shell: str, line: str, folder: Path, env: dict[str, str]
+) -> None:
+    option = "" if shell == "bash" else line.split()[-1].partition("=")[0] + "="
+    files = {f"{option}{one.name}" for one in folder.iterdir()} if shell == "fish" else set()
+    found = TOLD[shell](line, folder, env)
+    assert found - files == {option + value for value in JOINED[line]}
+
+
+@each(UNIQUE, "bash", "zsh")
+def test_a_key_completes_what_only_one_word_begins_with(
+    shell: str, line: str, folder: Path, env: dict[str, str]
+) -> None:
+    assert shells.words_typed(shell, line, folder, env) == UNIQUE[line]
+
+
+@pytest.mark.deep
+@needs.mark(needs.why_no_shell("fish"))
+def test_fish_lists_files_where_nothing_else_is_known(folder: Path, env: dict[str, str]) -> None:
+    assert shells.told_by_fish("journaltool info wo", folder, env) == {"work.journal"}
+    assert shells.told_by_fish("journaltool info m", folder, env) == {"my journal"}
+
+
+SAID = {
+    "--path": ("journaltool filter --p", "from the guest's root: * within a name, ** across."),
+    "--drop": ("journaltool filter --dr", "Drop what is meant, or keep it. [keep]"),
+    "--where": ("journaltool inspect --", "such as 'size > 4Ki and not fd in (1, 2)'."),
+}
+
+
+@pytest.mark.deep
+@needs.mark(needs.why_no_shell("fish"))
+@pytest.mark.parametrize("option", SAID)
+def test_fish_says_of_an_option_what_its_help_says(
+    option: str, folder: Path, env: dict[str, str]
+) -> None:
+    line, said = SAID[option]
+    assert said in shells.said_by_fish(line, folder, env)[option]
+
+
+@pytest.mark.deep
+@needs.mark(needs.why_no_shell("zsh"))
+@pytest.mark.parametrize("option", SAID)
+def test_zsh_says_of_an_option_what_its_help_says(
+    option: str, folder: Path, env: dict[str, str]
+) -> None:
+    shells.shows_in_zsh(*SAID[option], folder, env)
+
+
+def test_each_shell_has_a_script_and_others_have_none(tmp_path: Path) -> None:
+    for shell in TOLD:
+        done = inside("completion", shell, at=tmp_path)
+        assert done.returncode == 0
+        assert f"complete_{shell}".encode() in done.stdout
+    assert inside("completion", "cmd", at=tmp_path).returncode == 2

@@ -1,0 +1,366 @@
+"""Filtering and inspecting by the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import journal
+from journal.events.core import ProcessExit
+from journal.events.definition import Event
+from journal.events.descriptors import FileDescriptorWrite
+from journal.events.inputs import ClockRead
+from journal.events.paths import CreateDirectory, PathRename
+from journal.events.process import Mount, MountKind
+from journal.events.streams import StreamWrite
+from tests.cli.test_command_line import command, environment, inside, tool
+from tests.support.journals import ticking
+from tests.support.programs import guest
+
+STORY: list[Event] = [
+    Mount(fd=3, kind=MountKind.MEMORY, guest="/", host=""),
+    CreateDirectory(fd=3, path="tmp"),
+    ClockRead(clock=1, time=5),
+    StreamWrite(stream=1, offset=0, data=b"hello"),
+    PathRename(old_fd=3, new_fd=3, old_path="a", new_path="tmp/b"),
+    PathRename(old_fd=3, new_fd=3, old_path="a", new_path="b"),
+    FileDescriptorWrite(fd=4, offset=0, data=bytes(9000)),
+    ProcessExit(exit_code=0),
+]
+SECOND = 1_000_000
+EXAMPLE = 'kind == "PathRename" and path glob "/tmp/*"'
+
+
+def story(path: Path, *, blocks: int = 2) -> None:
+    """A journal of the story: an event a minute, from the beginning of 2026 on."""
+    start = (1_767_225_600 - 60) * SECOND  # the first tick is for the file
+    with journal.Writer(path, clock=ticking(start, 60 * SECOND)) as writer:
+        for index, event in enumerate(STORY):
+            writer.append(event)
+            if index % (len(STORY) // blocks) == 0:
+                writer.sync()
+
+
+def seqs(path: Path) -> list[int]:
+    with journal.Reader(path) as reader:
+        return [frame.seq for frame in reader.frames()]
+
+
+FILTERS: list[tuple[tuple[str, ...], list[int]]] = [
+    (("--group", "files"), [1, 4, 5, 6]),
+    (("--group", "fs", "--group", "stdio"), [1, 3, 4, 5, 6]),
+    (("--tag", "StreamWrite", "--tag", "170"), [2, 3]),
+    (("--fd", "4"), [6]),
+    (("--path", "/tmp/*"), [4]),
+    (("--where", EXAMPLE), [4]),
+    (("--where", "size > 8Ki or exit_code == 0"), [6, 7]),
+    (("--since", "-2m"), [5, 6, 7]),
+    (("--until", "+3m"), [0, 1, 2]),
+    (("--since", "2026-01-01T00:01Z", "--until", "2026-01-01T00:02:30"), [1, 2]),
+    (("--group", "files", "--since", "-2m", "--where", "fd == 4"), [6]),
+]
+
+
+@pytest.mark.parametrize(("options", "wanted"), FILTERS)
+def test_filter_keeps_or_drops_what_is_asked_for(
+    options: tuple[str, ...], wanted: list[int], tmp_path: Path
+) -> None:
+    story(tmp_path / "a")
+    done = inside("filter", "a", "-o", "b", "--no-preamble", *options, at=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert seqs(tmp_path / "b") == wanted
+    done = inside("filter", "a", "-o", "c", "--no-preamble", "--drop", *options, at=tmp_path)
+    assert done.returncode == 0
+    assert seqs(tmp_path / "c") == [seq for seq in range(len(STORY)) if seq not in wanted]
+    done = inside("inspect", "a", *options, at=tmp_path)
+    assert [int(line.split()[0]) for line in done.stdout.splitlines()] == wanted
+
+
+@pytest.mark.parametrize(
+    ("numbers", "wanted"), [("2-4", [2, 3, 4]), ("5-", [5, 6, 7]), ("-1", [0, 1]), ("3", [3])]
+)
+def test_filter_by_numbers_has_both_ends(numbers: str, wanted: list[int], tmp_path: Path) -> None:
+    story(tmp_path / "a")
+    inside("filter", "a", "-o", "b", "--no-preamble", "--numbers", numbers, at=tmp_path)
+    assert seqs(tmp_path / "b") == wanted
+
+
+def test_filter_tells_what_it_did_and_what_is_left_of_use(tmp_path: Path) -> None:
+    assert tool("run", guest("exit7"), at=tmp_path).returncode == 7
+    done = inside("filter", "exit7.journal", "-o", "b", "--drop", "--group", "stdio", "--json",
+                  at=tmp_path)  # fmt: skip
+    known = json.loads(done.stdout)
+    assert not known["resumable"]
+    assert known["dropped"].keys() == {"StreamOpened", "StreamDelivered", "StreamWrite"}
+    assert known["events"] == sum(known["kept"].values()) == len(seqs(tmp_path / "b"))
+    refused = tool("resume", "b", at=tmp_path)
+    assert refused.returncode == 125
+    assert known["reason"].encode() in refused.stderr
+    told = inside("filter", "exit7.journal", "--drop", "--group", "stdio", "--dry-run", "--json",
+                  at=tmp_path)  # fmt: skip
+    assert json.loads(told.stdout) == known | {"target": None}
+    text = inside("filter", "exit7.journal", "--dry-run", at=tmp_path).stdout.decode()
+    assert "the program had ended" in text
+    assert "nothing is written" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "exit7.journal"]
+
+
+def test_filter_in_place_replaces_the_journal_when_the_new_one_is_whole(tmp_path: Path) -> None:
+    story(tmp_path / "a")
+    inode = (tmp_path / "a").stat().st_ino
+    assert inside("filter", "a", "--in-place", "--group", "core", at=tmp_path).returncode == 0
+    assert seqs(tmp_path / "a") == [0, 7]
+    assert (tmp_path / "a").stat().st_ino != inode
+    bad = inside("filter", "a", "--in-place", "--where", "fd =", at=tmp_path)
+    assert bad.returncode == 2
+    assert seqs(tmp_path / "a") == [0, 7]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    with journal.Writer(tmp_path / "a"):
+        assert tool("filter", "a", "--in-place", at=tmp_path).returncode == 7
+
+
+def in_segments(path: Path) -> None:
+    """The story in a directory, a few events in each segment."""
+    with journal.Writer(path, roll=journal.Roll(1 << 10)) as writer:
+        for event in STORY:
+            writer.append(event)
+            writer.flush()
+
+
+@pytest.mark.parametrize("shape", [story, in_segments])
+def test_in_place_a_journal_stays_what_and_whose_it_was(
+    shape: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "a"
+    shape(path)
+    path.chmod(0o750)
+    if not os.geteuid():
+        os.chown(path, 12345, 54321)
+    old = path.stat()
+    with journal.Reader(path) as reader:
+        journal_id = reader.journal_id
+    (tmp_path / "link").symlink_to("a")
+    assert inside("filter", "link", "--in-place", "--group", "core", at=tmp_path).returncode == 0
+    new = path.stat()
+    assert (new.st_mode, new.st_uid, new.st_gid) == (old.st_mode, old.st_uid, old.st_gid)
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "link"]
+    assert seqs(path) == [0, 7]
+    with journal.Writer(path) as writer:
+        assert writer.journal_id == journal_id
+        writer.append(ProcessExit(exit_code=1))
+    assert seqs(path) == [0, 7, 8]
+
+
+def refused_in_place(folder: Path) -> tuple[int, str]:
+    """The exit code, and the one sentence, of what must leave all as it is."""
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = inside("filter", "a", "--in-place", "--group", "core", at=folder)
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert after == before
+    (sentence,) = done.stderr.decode().splitlines()
+    return done.returncode, sentence
+
+
+@pytest.mark.parametrize("shape", [story, in_segments])
+def test_in_place_a_journal_that_is_being_written_or_damaged_is_left_alone(
+    shape: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "a"
+    shape(path)
+    with journal.Writer(path):
+        code, sentence = refused_in_place(tmp_path)
+    assert (code, "is being written by another process" in sentence) == (7, True)
+    last = max(path.iterdir()) if path.is_dir() else path
+    data = bytearray(last.read_bytes())
+    data[100:300] = bytes(200)
+    last.write_bytes(data)
+    code, sentence = refused_in_place(tmp_path)
+    assert code in (3, 5, 6)
+    assert "at offset" in sentence
+
+
+def test_in_place_a_directory_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+    in_segments(tmp_path / "a")
+    (tmp_path / "a" / "notes").touch()
+    code, sentence = refused_in_place(tmp_path)
+    assert code == 1
+    assert "'notes' in it, which is no segment" in sentence
+
+
+def test_filter_writes_over_nothing_unless_told(tmp_path: Path) -> None:
+    story(tmp_path / "a")
+    story(tmp_path / "b")
+    (tmp_path / "c").write_bytes(b"no journal")
+    refused = inside("filter", "a", "-o", "b", "--group", "core", at=tmp_path)
+    assert refused.returncode == 1
+    assert b"exists already" in refused.stderr
+    assert len(seqs(tmp_path / "b")) == len(STORY)
+    assert (
+        inside("filter", "a", "-o", "b", "--force", "--group", "core", at=tmp_path).returncode == 0
+    )
+    assert seqs(tmp_path / "b") == [0, 7]
+    assert inside("filter", "a", "-o", "c", "--force", at=tmp_path).returncode == 1
+    assert inside("filter", "a", "-o", "a", "--force", at=tmp_path).returncode == 2
+    assert (tmp_path / "c").read_bytes() == b"no journal"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
+
+
+def test_filter_reads_and_writes_pipes(tmp_path: Path) -> None:
+    story(tmp_path / "a")
+    first = tool("filter", "a", "-o", "-", "--group", "files", at=tmp_path)
+    assert first.returncode == 0
+    assert b"kept" in first.stderr
+    second = tool("filter", "-", "-o", "-", "--drop", "--fd", "4", "--json", at=tmp_path,
+                  stdin=first.stdout)  # fmt: skip
+    (tmp_path / "b").write_bytes(second.stdout)
+    assert seqs(tmp_path / "b") == [0, 1, 4, 5]
+    assert json.loads(second.stderr)["events"] == 4
+    assert tool("filter", "-", "--dry-run", at=tmp_path, stdin=b"GIF89a").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ((), b"name a TARGET"),
+        (("-o", "b", "--in-place"), b"--in-place has no TARGET"),
+        (("-o", "b", "--group", "nobody"), b"is no group: there are core"),
+        (("-o", "b", "--tag", "StreamWrit"), b"StreamWrite?"),
+        (("-o", "b", "--tag", "0"), b"no kind"),
+        (("-o", "b", "--numbers", "7-3"), b"above"),
+        (("-o", "b", "--numbers", "x"), b"5-20"),
+        (("-o", "b", "--since", "yesterday"), b"no time"),
+        (("-o", "b", "--path", "[a"), b"a set is not closed"),
+    ],
+)
+def test_wrong_usage_of_filter_says_what_is_right(
+    options: tuple[str, ...], part: bytes, tmp_path: Path
+) -> None:
+    story(tmp_path / "a")
+    done = inside("filter", "a", *options, at=tmp_path)
+    assert done.returncode == 2
+    assert part in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["filter", "inspect"])
+@pytest.mark.parametrize("padding", ["", "fd == 1 or " * 30])
+def test_a_caret_stands_under_what_is_wrong(name: str, padding: str, tmp_path: Path) -> None:
+    story(tmp_path / "a")
+    where = f'{padding}kind == "PathRenam" and fd == 3'
+    rest = ("--dry-run",) if name == "filter" else ()
+    done = inside(name, "a", "--where", where, *rest, at=tmp_path)
+    assert done.returncode == 2
+    told, shown, caret = done.stderr.decode().splitlines()[-3:]
+    assert "PathRename?" in told
+    assert shown[caret.index("^") :].startswith('"PathRenam"')
+    assert len(shown) < 80
+
+
+def test_a_binary_journal_is_not_written_to_a_terminal(tmp_path: Path) -> None:
+    story(tmp_path / "a")
+    code, output = on_terminal(command("filter", "a", "-o", "-"), tmp_path)
+    assert code == 2
+    assert b"terminal" in output
+    assert b"JNL" not in output
+
+
+def on_terminal(arguments: list[str], at: Path, **changed: str) -> tuple[int, bytes]:
+    """Run a command on a terminal: its exit code, and all that it printed."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        arguments, cwd=at, stdin=follower, stdout=follower, stderr=follower,
+        env={**environment(), "TERM": "xterm", **changed},
+    )  # fmt: skip
+    os.close(follower)
+    output = b""
+    while True:
+        try:
+            part = os.read(leader, 1 << 16)
+        except OSError:  # nobody has the terminal any more
+            break
+        if not part:
+            break
+        output += part
+    os.close(leader)
+    return process.wait(60), output
+
+
+def test_inspect_has_colours_on_terminals_alone(tmp_path: Path) -> None:
+    story(tmp_path / "a")
+    _, output = on_terminal(command("inspect", "a"), tmp_path)
+    assert b"\x1b[1;32mPathRename" in output
+    _, plain = on_terminal(command("inspect", "a"), tmp_path, NO_COLOR="1")
+    assert b"\x1b" not in plain
+    assert b"\x1b" not in tool("inspect", "a", at=tmp_path).stdout
+
+
+def test_inspect_shows_the_columns_that_are_asked_for(tmp_path: Path) -> None:
+    story(tmp_path / "a")
+    done = inside("inspect", "--columns", "tag,size,group,kind", "--limit", "2", "a", at=tmp_path)
+    assert [line.split() for line in done.stdout.decode().splitlines()] == [
+        ["130", "14", "core", "Mount"],
+        ["14", "11", "files", "CreateDirectory"],
+    ]
+    done = inside("inspect", "--columns", "at,seq", "--limit", "1", "a", at=tmp_path)
+    assert done.stdout.split() == [b"2026-01-01T00:00:00.000+00:00", b"0"]
+    assert inside("inspect", "--columns", "kid", "a", at=tmp_path).returncode == 2
+
+
+def test_inspect_shows_what_it_cannot_look_into(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "a") as writer:
+        writer.append_frame(ClockRead.tag, b"short")
+        writer.append(ClockRead(clock=1, time=5))
+        writer.append(ClockRead(clock=2, time=5))
+    done = inside("inspect", "--where", "clock == 2", "a", at=tmp_path)
+    assert [line.split()[2] for line in done.stdout.decode().splitlines()] == [
+        "malformed(170)",
+        "ClockRead",
+    ]
+    assert done.returncode == 3
+
+
+def test_inspect_follows_what_is_asked_for(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "a") as writer:
+        writer.append(Mount(fd=3, kind=MountKind.MEMORY, guest="/", host=""))
+        writer.append(ClockRead(clock=1, time=5))
+        writer.sync()
+        where = ("--where", 'clock == 1 or path glob "/tmp/*"')
+        with subprocess.Popen(
+            command("inspect", "-f", "--columns", "seq", *where, "a"),
+            cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            assert process.stdout.readline().split() == [b"1"]
+            time.sleep(0.1)
+            for event in (ClockRead(clock=2, time=6), CreateDirectory(fd=3, path="tmp/x")):
+                writer.append(event)
+                writer.flush()
+            assert process.stdout.readline().split() == [b"3"]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+
+
+def test_inspect_follows_up_to_the_limit(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "a") as writer:
+        writer.append(ClockRead(clock=1, time=5))
+        writer.sync()
+        with subprocess.Popen(
+            command("inspect", "-f", "--limit", "2", "a"),
+            cwd=tmp_path, env=environment(), stdout=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            for _ in range(3):
+                writer.append(ClockRead(clock=2, time=6))
+            writer.flush()
+            assert len(process.stdout.read().splitlines()) == 1
+            assert process.wait(60) == 0

@@ -1,0 +1,97 @@
+"""journaltool info of a log: from its headers alone, and with no import that it does not need."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from journaltool.output import journal_facts as facts
+
+import journal
+from journal.events.process import ProcessStart
+from journal.format.block import BLOCK_HEADER_SIZE
+from tests.cli.test_command_line import environment, inside
+from tests.cli.test_tail import written
+
+SLOW = ("construct", "rich", "journal.events", "journal.engine", "wasmtime")
+
+
+def test_info_of_a_log_imports_nothing_slow(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "a") as writer:
+        writer.append_frame(200, b"x")
+    code = (
+        "import sys\n"
+        "from journaltool.app import app\n"
+        "app(['info', *sys.argv[1:]], standalone_mode=False)\n"
+        f"print([name for name in {SLOW!r} if name in sys.modules])\n"
+    )
+    for options in ([], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "a", *options],
+            cwd=tmp_path,
+            capture_output=True,
+            env=environment(),
+            check=True,
+        )
+        assert done.stdout.splitlines()[-1] == b"[]"
+
+
+def test_the_tag_by_which_the_journal_of_a_process_is_known_is_that_of_its_event() -> None:
+    assert ProcessStart.tag == facts.PROCESS_START
+
+
+def test_info_of_a_log_reads_no_body_but_the_first(tmp_path: Path) -> None:
+    written(tmp_path / "a", 100)
+    data = bytearray((tmp_path / "a").read_bytes())
+    with journal.Reader(tmp_path / "a") as reader:
+        blocks = list(reader.blocks())
+    for block in blocks[1:-1]:
+        data[block.offset + BLOCK_HEADER_SIZE] ^= 0xFF
+    (tmp_path / "a").write_bytes(data)
+    done = inside("info", "--json", "a", at=tmp_path)
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["events"], found["damage"]) == (0, 100, [])
+    assert inside("verify", "a", at=tmp_path).returncode == 3
+
+
+def test_info_of_a_directory_counts_all_its_segments(tmp_path: Path) -> None:
+    written(tmp_path / "d", 6000, roll=journal.Roll(size_bytes=1 << 16), compress=False)
+    files = sorted((tmp_path / "d").iterdir())
+    found = json.loads(inside("info", "--json", "d", at=tmp_path).stdout)
+    assert (found["events"], found["segments"]) == (6000, len(files))
+    assert found["size"] == sum(file.stat().st_size for file in files)
+    assert not found["resumable"]
+    text = inside("info", "d", at=tmp_path).stdout.decode()
+    assert f"and {len(files)} segments" in text
+    assert f"of {files[-1].name}\n" in text
+
+
+def test_info_tells_of_a_torn_tail_and_of_damage(tmp_path: Path) -> None:
+    written(tmp_path / "a", 30)
+    with journal.Reader(tmp_path / "a") as reader:
+        blocks = list(reader.blocks())
+    os.truncate(tmp_path / "a", blocks[2].offset + 130)
+    with (tmp_path / "a").open("r+b") as file:
+        file.seek(blocks[1].offset + 40)
+        file.write(b"\xff\xff")
+    done = inside("info", "a", at=tmp_path)
+    assert done.returncode == 0
+    text = done.stdout.decode()
+    assert f"the last 130 bytes, at offset {blocks[2].offset}" in text
+    assert f"at offset {blocks[1].offset}\n" in text
+    assert "\ndamage " in text
+
+
+def test_a_process_does_not_replace_a_directory_by_force(tmp_path: Path) -> None:
+    written(tmp_path / "d", 10, roll=journal.Roll())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine").write_text("precious")
+    for name in ("d", "other"):
+        done = inside("run", "--force", "-j", name, "a.wasm", at=tmp_path)
+        assert done.returncode == 125
+        assert b"is a directory, so --force does not replace it" in done.stderr
+    assert (tmp_path / "other" / "mine").read_text() == "precious"
+    assert inside("verify", "d", at=tmp_path).returncode == 0

@@ -1,0 +1,154 @@
+"""Events of memory by the command line: which pages they have, and nothing of what is in them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from journaltool.output import event_format as fields
+from journaltool.output.memory_format import size_text
+
+import journal
+from journal.events import codec, threads
+from journal.events.definition import Event
+from journal.events.memory import PAGE_SIZE, MemoryPages
+from journal.pages.encoding import ZERO_PAGE, Page, events_of, pages_of
+from tests.cli.test_command_line import inside
+from tests.replay.test_model import pages_event, region, thread
+
+SECRET = b"secret" * 682 + b"abcd"
+CHANGED = b"S" + SECRET[1:]
+
+
+def line(event: Event, shown: int | None = 48) -> str:
+    return fields.lines_to_read(shown)[event.tag].text(codec.encode(event), 0)
+
+
+def found(event: Event) -> dict[str, Any]:
+    text = fields.lines_of_json()[event.tag].text(codec.encode(event), 0)
+    known: dict[str, Any] = json.loads("{" + text + "}")["fields"]
+    return known
+
+
+def of_pages(*pages: Page, size: int = 1_245_184, memory: int = 0) -> MemoryPages:
+    """One event of pages, whatever their number."""
+    parts = list(events_of(memory, size, list(pages)))
+    return MemoryPages(
+        memory=memory,
+        size=size,
+        numbers=sum((part.numbers for part in parts), ()),
+        kinds=b"".join(part.kinds for part in parts),
+        data=b"".join(part.data for part in parts),
+    )
+
+
+def test_pages_are_told_in_runs() -> None:
+    event = of_pages(
+        *(Page(number, SECRET, ZERO_PAGE) for number in range(16, 20)),
+        Page(23, CHANGED, SECRET),
+        *(Page(number, ZERO_PAGE, SECRET) for number in range(40, 100)),
+    )
+    told = "memory 0 of 1.2 MiB: pages 16-19 whole, 23 patched (22 B), 40-99 zero"
+    assert line(event) == f"MemoryPages  {told}"
+    assert found(event) == {
+        "memory": 0,
+        "size": 1_245_184,
+        "runs": [[16, 19, "whole", 4 * PAGE_SIZE], [23, 23, "patched", 22], [40, 99, "zero", 0]],
+    }
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (of_pages(memory=3, size=0), "MemoryPages  memory 3 of 0 B: no page"),
+        (
+            of_pages(Page(5, SECRET, ZERO_PAGE), size=1 << 32),
+            "MemoryPages  memory 0 of 4 GiB: page 5 whole",
+        ),
+        (region(4094, b"abcd"), "UpdateMemoryRegion  4 B from 4094 to before 4098, in pages 0-1"),
+        (region(8192, SECRET), "UpdateMemoryRegion  4 KiB from 8192 to before 12288, in page 2"),
+        (region(5, b""), "UpdateMemoryRegion  0 B from 5 to before 5, nowhere"),
+        (threads.GlobalsSet(globals=((0, 0x7F, bytes(16)),)), "GlobalsSet  1 global"),
+        (threads.GlobalsSet(globals=()), "GlobalsSet  0 globals"),
+        (
+            threads.TableSet(table=1, start=2, functions=(7, threads.TABLE_NULL, 8)),
+            "TableSet  table 1: elements 2-4, 1 of them empty",
+        ),
+        (threads.TableSet(table=0, start=2, functions=(7,)), "TableSet  table 0: element 2"),
+        (threads.TableSet(table=0, start=2, functions=()), "TableSet  table 0: no element"),
+        (thread(0, SECRET), "SetThread  thread 0: call stack of 4 KiB"),
+        (thread(1), "SetThread  thread 1: no stack"),
+    ],
+)
+def test_what_snapshots_have_is_told_in_short(event: Event, told: str) -> None:
+    assert line(event) == told
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (1024 * 1024 - 1, "1 MiB"),
+        (1 << 32, "4 GiB"),
+        ((1 << 64) - 1, "16 EiB"),
+    ],
+)
+def test_sizes_are_small_numbers(size: int, text: str) -> None:
+    assert size_text(size) == text
+
+
+@given(st.dictionaries(st.integers(0, 30), st.sampled_from([SECRET, CHANGED, ZERO_PAGE])))
+def test_runs_are_of_all_pages_and_of_no_others(pages: dict[int, bytes]) -> None:
+    event = of_pages(*(Page(n, page, SECRET[::-1]) for n, page in sorted(pages.items())))
+    runs = found(event)["runs"]
+    told = [(n, kind) for first, last, kind, _ in runs for n in range(first, last + 1)]
+    assert told == [(given.number, given.kind.name.lower()) for given in pages_of(event)]
+    assert sum(size for *_, size in runs) == len(event.data)
+    for one, other in pairwise(runs):
+        assert one[1] + 1 < other[0] or one[2] != other[2], "neighbours of one kind are one run"
+
+
+def test_many_runs_are_cut() -> None:
+    event = of_pages(*(Page(2 * n, ZERO_PAGE, SECRET) for n in range(100)))
+    assert line(event, 1) == (
+        "MemoryPages  memory 0 of 1.2 MiB: pages 0 zero, 2 zero, 4 zero, 6 zero, … 100 runs in all"
+    )
+    assert line(event, None).count("zero") == 100
+    assert len(found(event)["runs"]) == 100
+
+
+def test_memory_is_never_shown_and_stacks_where_all_is_asked_for(tmp_path: Path) -> None:
+    stack = base64.b64encode(b"of the stack")
+    with journal.Writer(tmp_path / "a") as writer:
+        writer.append(of_pages(Page(0, SECRET, ZERO_PAGE), Page(1, CHANGED, SECRET)))
+        writer.append(region(0, SECRET))
+        writer.append(thread(0, b"of the stack"))
+    for name in ("inspect", "tail"):
+        for options in ((), ("--bytes", "all"), ("--json",)):
+            done = inside(name, *options, "a", at=tmp_path)
+            assert done.returncode == 0
+            assert b"ecretsecret" not in done.stdout
+            assert base64.b64encode(SECRET)[:16] not in done.stdout
+            assert len(done.stdout.splitlines()) == 3
+            assert (b"of the stack" in done.stdout) == (options == ("--bytes", "all"))
+            assert (stack in done.stdout) == (options == ("--json",))
+
+
+def test_pages_that_make_no_sense_are_malformed(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "a") as writer:
+        writer.append(pages_event(1 << 16, numbers=(1, 1), kinds=b"\0\0"))
+        writer.append(thread(0))
+    for options in ((), ("--json",)):
+        done = inside("inspect", *options, "a", at=tmp_path)
+        assert done.returncode == 3
+        assert len(done.stdout.splitlines()) == 2
+        assert b"page 1 follows page 1" in done.stderr

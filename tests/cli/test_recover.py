@@ -1,0 +1,244 @@
+"""journaltool recover and concat: what they write, what they say, and how they end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from journaltool import exit_codes as exits
+
+import journal
+from journal.events.streams import StreamWrite
+from journal.format.block import BLOCK_HEADER_SIZE
+from tests.cli.test_command_line import command, environment, inside, tool
+from tests.cli.test_tail import numbers, written
+from tests.support.writer_process import LiveWriter
+
+
+def hurt(path: Path, index: int, mask: int) -> journal.format.block.Block:
+    """Change a byte of the body of a block, by its index; the block."""
+    with journal.Reader(path) as reader:
+        block = list(reader.blocks())[index]
+    data = bytearray(path.read_bytes())
+    data[block.offset + BLOCK_HEADER_SIZE + 2] ^= mask
+    path.write_bytes(data)
+    return block
+
+
+def events(name: str, at: Path) -> list[int]:
+    """The numbers of the events of a journal, which must be whole."""
+    assert inside("verify", name, at=at).returncode == 0
+    return numbers(inside("inspect", name, at=at).stdout)
+
+
+def test_recover_turns_a_bit_back_and_exits_with_0(tmp_path: Path) -> None:
+    written(tmp_path / "a", 40)
+    block = hurt(tmp_path / "a", 1, 4)
+    before = (tmp_path / "a").read_bytes()
+    done = tool("recover", "a", "b", at=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode()
+    place = block.offset + BLOCK_HEADER_SIZE + 2
+    assert f"bit 2 of the byte at offset {place}, in a block body, events 10 to 19" in text
+    assert "lost      nothing" in text
+    assert events("b", tmp_path) == list(range(40))
+    assert (tmp_path / "a").read_bytes() == before
+
+
+def test_recover_tells_what_is_lost_and_exits_with_3(tmp_path: Path) -> None:
+    written(tmp_path / "a", 40)
+    block = hurt(tmp_path / "a", 1, 6)
+    done = inside("recover", "a", "b", at=tmp_path)
+    assert done.returncode == 3
+    text = done.stdout.decode()
+    assert f"10 events in {block.size} bytes" in text
+    assert f"events 10 to 19, which had been durable: {block.size} bytes at offset" in text
+    assert events("b", tmp_path) == [*range(10), *range(20, 40)]
+    done = inside("recover", "--json", "a", "c", at=tmp_path)
+    found = json.loads(done.stdout)
+    assert (found["whole"], found["events"], found["lost_events"]) == (False, 30, 10)
+    (loss,) = found["losses"]
+    assert (loss["first_seq"], loss["last_seq"], loss["events"]) == (10, 19, 10)
+    assert (loss["offset"], loss["size"], loss["acknowledged"]) == (block.offset, block.size, True)
+
+
+def test_a_journal_recovered_is_the_same_journal_and_can_be_gone_on_with(tmp_path: Path) -> None:
+    written(tmp_path / "a", 40)
+    hurt(tmp_path / "a", 1, 6)
+    assert inside("recover", "-q", "a", "b", at=tmp_path).stdout == b""
+    with LiveWriter(tmp_path / "b") as writer:
+        assert writer.write(5) == 45
+        writer.end()
+    assert events("b", tmp_path) == [*range(10), *range(20, 45)]
+
+
+def test_recover_of_a_journal_that_is_being_written_keeps_what_was_there(tmp_path: Path) -> None:
+    with LiveWriter(tmp_path / "d", 1 << 16) as writer:
+        writer.write(10_000)
+        done = inside("recover", "--json", "d", "b", at=tmp_path)
+        assert (done.returncode, json.loads(done.stdout)["events"]) == (0, 10_000)
+        assert writer.write(1) == 10_001
+        writer.kill()
+    assert events("b", tmp_path) == list(range(10_000))
+    assert events("d", tmp_path) == list(range(10_001))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("recover", "a", "there"), b"there exists already"),
+        (("recover", "a", "a"), b"a is a source too, which is only read"),
+        (("recover", "d", "d/0000000009.journal"), b"would stand in d, which is only read"),
+        (("recover", "nothing", "b"), b"nothing: No such file or directory"),
+        (("recover", "there", "b"), b"there: "),
+        (("recover", "a", "no/b"), b"no is not a directory"),
+        (("concat", "a", "-o", "there"), b"there exists already"),
+        (("concat", "a", "d", "-o", "d"), b"d is a source too, which is only read"),
+        (("concat", "a", "there", "-o", "b"), b" of there"),
+        (("concat", "a", "nothing", "-o", "b"), b"nothing: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_done_exits_with_1_and_one_sentence(
+    arguments: tuple[str, ...], sentence: bytes, tmp_path: Path
+) -> None:
+    written(tmp_path / "a", 10)
+    written(tmp_path / "d", 10, roll=journal.Roll())
+    (tmp_path / "there").write_bytes(b"GIF89a" * 90)
+    done = inside(*arguments, at=tmp_path)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"journaltool: error: ")
+    assert sentence in done.stderr
+    assert done.stderr.count(b"\n") == 1
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "d", "there"]
+    assert len(list((tmp_path / "d").iterdir())) == 1
+
+
+def test_a_journal_without_its_salt_is_one_sentence(tmp_path: Path) -> None:
+    written(tmp_path / "a", 10)
+    data = bytearray((tmp_path / "a").read_bytes())
+    data[24:32] = bytes(8)
+    (tmp_path / "a").write_bytes(data)
+    done = inside("recover", "a", "b", at=tmp_path)
+    assert done.returncode == 1
+    assert b"without its salt no block can be told from noise at offset 0\n" in done.stderr
+    assert not (tmp_path / "b").exists()
+
+
+def test_ctrl_c_ends_a_recovery_with_130_and_leaves_nothing(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "a", compress=False) as writer:
+        writer.append_frame(200, bytes(1 << 23))
+        writer.append_frame(200, b"last")
+    hurt(tmp_path / "a", 0, 6)
+    with subprocess.Popen(
+        command("recover", "--max-search", "16MiB", "a", "b"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        # it searches for minutes: what it uses of a processor tells that it has begun
+        stat = Path(f"/proc/{process.pid}/stat")
+        while int(stat.read_text().rpartition(")")[2].split()[11]) < 100:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == (b"", b"")
+        assert process.returncode == 130
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
+
+
+def test_concat_numbers_go_on_and_exit_is_0(tmp_path: Path) -> None:
+    written(tmp_path / "a", 25)
+    written(tmp_path / "d", 15, roll=journal.Roll())
+    done = tool("concat", "a", "d", "-o", "b", at=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"d, from event 25 on" in done.stdout
+    assert inside("verify", "b", at=tmp_path).returncode == 0
+    lines = inside("inspect", "b", at=tmp_path).stdout.decode().splitlines()
+    assert [int(line.split()[0]) for line in lines] == list(range(40))
+    assert [line.split("time=")[1] for line in lines] == [
+        *map(str, range(25)),
+        *map(str, range(15)),
+    ]
+    found = json.loads(inside("concat", "--json", "a", "d", "-o", "c", at=tmp_path).stdout)
+    assert found["sources"] == [
+        {"journal": "a", "first_seq": 0},
+        {"journal": "d", "first_seq": 25},
+    ]
+    assert (found["events"], found["whole"], found["losses"]) == (40, True, [])
+
+
+def test_concat_refuses_damage_with_the_code_of_its_kind_unless_it_is_to_salvage(
+    tmp_path: Path,
+) -> None:
+    written(tmp_path / "a", 25)
+    written(tmp_path / "b", 600)  # synced at 500, so that the first blocks are known to be durable
+    block = hurt(tmp_path / "b", 1, 6)
+    done = inside("concat", "a", "b", "-o", "c", at=tmp_path)
+    assert (done.returncode, done.stdout) == (6, b"")
+    assert done.stderr.endswith(b"at offset %d of b\n" % block.offset)
+    assert not (tmp_path / "c").exists()
+    done = inside("concat", "--salvage", "a", "b", "-o", "c", at=tmp_path)
+    assert done.returncode == 3
+    assert b"events 35 to 44" in done.stdout
+    assert inside("verify", "c", at=tmp_path).returncode == 0
+
+
+def test_each_kind_of_error_has_an_exit_code_of_its_own() -> None:
+    kinds = {
+        journal.NotAJournal: 1,
+        journal.UnsupportedVersion: 1,
+        journal.OptionError: 1,
+        journal.CorruptBlock: 3,
+        journal.MalformedEvent: 3,
+        journal.TornBlock: 4,
+        journal.MissingEvents: 5,
+        journal.LostAcknowledged: 6,
+        journal.JournalLocked: 7,
+        journal.StorageError: 8,
+    }
+    for kind, code in kinds.items():
+        error = kind("no reason", 0) if kind is journal.StorageError else kind("no reason")
+        assert exits.of_error(error) == code, kind
+    known = {kind.__name__ for kind in kinds}
+    assert set(exits._OF_ERRORS) <= known
+    assert exits.of_errors([]) == 0
+    lost, gap = journal.LostAcknowledged("", 0), journal.MissingEvents("", 0)
+    assert exits.of_errors([journal.CorruptBlock("", 0), gap]) == 5
+    assert exits.of_errors([gap, lost, journal.CorruptBlock("", 0)]) == 6
+
+
+@pytest.mark.parametrize(
+    ("synced", "noise", "code"),
+    [
+        (False, b"\xff" * 9, 3),
+        (False, bytes(1000), 5),
+        (True, bytes(1000), 6),
+        (True, b"\xff" * 9, 6),
+    ],
+)
+def test_corrupt_missing_and_durable_are_told_apart(
+    synced: bool, noise: bytes, code: int, tmp_path: Path
+) -> None:
+    with journal.Writer(tmp_path / "live", compress=False) as writer:
+        for number in range(3):
+            writer.append(StreamWrite(stream=1, offset=number, data=bytes([number + 1]) * 300))
+            writer.flush()
+            if synced:
+                writer.sync()
+        data = (tmp_path / "live").read_bytes()
+        with journal.Reader(tmp_path / "live") as reader:
+            block = list(reader.blocks())[1]
+    at = block.offset if len(noise) > 100 else block.offset + BLOCK_HEADER_SIZE
+    noise = noise[: block.size]
+    (tmp_path / "a").write_bytes(data[:at] + noise + data[at + len(noise) :])
+    assert inside("inspect", "a", at=tmp_path).returncode == code
+    assert inside("tail", "a", at=tmp_path).returncode == code
+    assert inside("concat", "a", "-o", "b", at=tmp_path).returncode == code
+    assert inside("verify", "a", at=tmp_path).returncode == 3
+    assert inside("recover", "a", "b", at=tmp_path).returncode == 3
+    assert inside("concat", "--salvage", "a", "-o", "c", at=tmp_path).returncode == 3

@@ -1,0 +1,149 @@
+"""journaltool replay: the program once more, compared with what it did, and nothing touched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import journal
+from journal import Frame, SnapshotInfo
+from journal.events.snapshots import Snapshot
+from journal.events.streams import StreamWrite
+from tests.cli.test_command_line import inside, tool
+from tests.cli.test_run import another_output
+from tests.support.programs import guest
+from tests.support.rewrites import altered, rewritten, with_event
+
+LINES = b"".join(b"line %d\n" % number for number in range(30))
+
+
+def rows_of(output: bytes) -> list[tuple[str, str]]:
+    """Names and values of a table."""
+    lines = output.decode().splitlines()
+    width = next(len(line) - len(line.removeprefix("journal").lstrip()) for line in lines)
+    return [(line[:width].strip(), line[width:]) for line in lines]
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path) -> list[SnapshotInfo]:
+    """A journal, a.journal, with some snapshots; what they are."""
+    run = ("run", "-j", "a.journal", "--snapshot-events", "8", guest("stdin"))
+    assert tool(*run, at=tmp_path, stdin=LINES).returncode == 0
+    with journal.Reader(tmp_path / "a.journal") as reader:
+        found = list(journal.snapshots_of(reader))
+    assert len(found) >= 2
+    return found
+
+
+def forged(frames: list[Frame]) -> list[Frame]:
+    """The frames, but that the first snapshot has the digest of another state."""
+    index = next(index for index, frame in enumerate(frames) if frame.tag == Snapshot.tag)
+    event = journal.decode(frames[index].tag, frames[index].payload)
+    return with_event(frames, index, altered(event, digest=bytes(16)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "ended"),
+    [
+        ((guest("exit7"), "19"), 19, "with exit code 19"),
+        ((guest("trap"), "divide"), 134, "trapped: integer division by zero"),
+        (
+            ("--snapshot-on", "first-stdin", "--stop-after-snapshot", guest("stdin")),
+            0,
+            "no: the journal ends before the program",
+        ),
+    ],
+)
+def test_a_replay_tells_how_the_program_ended(
+    arguments: tuple[str | Path, ...], code: int, ended: str, tmp_path: Path
+) -> None:
+    assert tool("run", "-j", "a.journal", *arguments, at=tmp_path).returncode == code
+    done = inside("replay", "a.journal", at=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    found = dict(rows_of(done.stdout))
+    assert (found["ended"], found["verdict"]) == (ended, "the same")
+    quiet = inside("replay", "--quiet", "a.journal", at=tmp_path)
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, b"", b"")
+
+
+def test_a_replay_touches_nothing(tmp_path: Path) -> None:
+    (tmp_path / "room").mkdir()
+    run = ("run", "--dir", "room::/room", guest("worker"), "/room", "3")
+    said = tool(*run, at=tmp_path).stdout
+    assert said
+    shutil.rmtree(tmp_path / "room")
+    before = (tmp_path / "worker.journal").read_bytes()
+    done = tool("replay", "worker.journal", at=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert said not in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["worker.journal"]
+    assert (tmp_path / "worker.journal").read_bytes() == before
+
+
+@pytest.mark.parametrize("options", [(), ("--each",)])
+def test_a_verification_shows_what_was_found_at_each_snapshot(
+    options: tuple[str, ...], snapshots: list[SnapshotInfo], tmp_path: Path
+) -> None:
+    done = inside("replay", "--verify", *options, "a.journal", at=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    shown = [value for name, value in rows_of(done.stdout) if name == "snapshot"]
+    assert shown == [f"{one.seq} event-count, the same" for one in snapshots]
+    told = json.loads(inside("replay", "--json", *options, "a.journal", at=tmp_path).stdout)
+    assert told["verdict"] == "the same"
+    assert [one["seq"] for one in told["snapshots"]] == [one.seq for one in snapshots]
+    assert all(one["holds"] is True for one in told["snapshots"])
+    assert (told["ended"]["outcome"], told["ended"]["exit_code"]) == ("exited", 0)
+
+
+def test_a_replay_begins_where_it_is_told(snapshots: list[SnapshotInfo], tmp_path: Path) -> None:
+    run = ("replay", "--json", "--from")
+    done = inside(*run, str(snapshots[0].seq), "a.journal", at=tmp_path)
+    assert done.returncode == 0
+    told = json.loads(done.stdout)
+    assert [one["seq"] for one in told["snapshots"]] == [one.seq for one in snapshots[1:]]
+    refused = inside(*run, str(snapshots[0].seq - 1), "a.journal", at=tmp_path)
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert refused.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_state_that_is_another_is_named(
+    verify: bool, snapshots: list[SnapshotInfo], tmp_path: Path
+) -> None:
+    rewritten(tmp_path / "a.journal", tmp_path / "b.journal", forged)
+    options = ("--verify",) if verify else ()
+    done = inside("replay", *options, "b.journal", at=tmp_path)
+    assert done.returncode == 3
+    found = rows_of(done.stdout)
+    assert found[-1] == ("verdict", "different")
+    shown = [value for name, value in found if name == "snapshot"]
+    assert shown[0].startswith(f"{snapshots[0].seq} event-count, different: ")
+    assert len(shown) == (len(snapshots) if verify else 1)
+    told = json.loads(inside("replay", "--json", "b.journal", at=tmp_path).stdout)
+    assert [one["holds"] for one in told["snapshots"]][:2] == [False, True]
+
+
+def test_an_event_that_is_another_is_named(tmp_path: Path) -> None:
+    assert tool("run", guest("exit7"), "5", at=tmp_path).returncode == 5
+    rewritten(tmp_path / "exit7.journal", tmp_path / "b.journal", another_output)
+    done = inside("replay", "b.journal", at=tmp_path)
+    assert done.returncode == 3
+    found = dict(rows_of(done.stdout))
+    assert "staying" in found["recorded"]
+    assert "leaving" in found["replayed"]
+    assert found["verdict"] == "different"
+    told = json.loads(inside("replay", "--json", "b.journal", at=tmp_path).stdout)
+    with journal.Reader(tmp_path / "b.journal") as reader:
+        (output,) = reader.last(1, tags={StreamWrite.tag})
+    assert told["divergence"]["seq"] == output.seq
+    assert told["ended"] is None
+
+
+def test_a_journal_without_inputs_is_refused(tmp_path: Path) -> None:
+    assert tool("run", "--level", "state", guest("exit7"), at=tmp_path).returncode == 7
+    done = inside("replay", "exit7.journal", at=tmp_path)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"recorded at level state" in done.stderr

@@ -1,0 +1,417 @@
+"""When a recorded program's snapshots are taken: options, signals, and resuming from one."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from journaltool.options import snapshot as snapshotting
+from journaltool.processes import signals as signalling
+
+import journal
+from journal import SnapshotInfo
+from journal.errors import JournalError
+from journal.snapshots.triggers import name_of
+from tests.cli.test_command_line import WAIT_SECONDS, command, environment, inside, last_json, tool
+from tests.cli.test_run import wait_until
+from tests.support.programs import guest
+from tests.support.rewrites import events_of
+
+LINES = b"".join(b"line %d\n" % number for number in range(30))
+
+NOISE = random.Random(5).randbytes(200_000)
+
+
+def snapshots_in(path: Path) -> list[SnapshotInfo]:
+    with journal.Reader(path) as reader:
+        return list(journal.snapshots_of(reader))
+
+
+def triggers_in(path: Path) -> list[str]:
+    return [name_of(one.trigger) for one in snapshots_in(path)]
+
+
+def wait_for(path: Path, count: int) -> None:
+    """Wait until a journal has so many snapshots."""
+    wait_until(lambda: len(triggers_in(path)) >= count)
+
+
+@contextmanager
+def running(at: Path, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that runs, with pipes; it is killed in the end."""
+    with subprocess.Popen(
+        command(*arguments),
+        cwd=at,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line_of(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def give(process: subprocess.Popen[bytes], data: bytes) -> None:
+    assert process.stdin is not None
+    process.stdin.write(data)
+    process.stdin.flush()
+
+
+def state_of(process: subprocess.Popen[bytes]) -> str:
+    """What the system says that it does: R, S, T."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def uninterrupted(at: Path, *arguments: str | Path, stdin: bytes = b"") -> bytes:
+    """What a program prints when nobody disturbs it."""
+    done = tool("run", "-j", "whole.journal", "--no-snapshots", *arguments, at=at, stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# -- options -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "triggers"),
+    [
+        ("stdin", (), []),  # it does not ask for snapshots itself
+        ("stdin", ("--stacks", "always"), ["first-stdin"]),
+        ("environ", ("--stacks", "always"), ["first-environ"]),
+        ("explicit", (), ["explicit"] * 3),
+        ("stdin", ("--no-snapshots",), []),
+        ("stdin", ("--snapshot-on", "first-environ"), []),
+        ("environ", ("--snapshot-on", "first-environ", "--stacks", "never"), ["first-environ"]),
+        ("stdin", ("--snapshot-on", "BOOTSTRAP"), ["bootstrap"]),
+        ("stdin", ("--snapshot-events", "1000000"), []),
+        (
+            "stdin",
+            ("--snapshot-on", "first-stdin", "--snapshot-on", "bootstrap"),
+            ["bootstrap", "first-stdin"],
+        ),
+    ],
+)
+def test_snapshots_are_taken_for_what_is_named_or_else_for_the_reference_s_defaults(
+    name: str, options: tuple[str, ...], triggers: list[str], tmp_path: Path
+) -> None:
+    done = tool("run", *options, guest(name), at=tmp_path, stdin=b"one\ntwo\n")
+    assert done.returncode == 0, done.stderr
+    assert triggers_in(tmp_path / f"{name}.journal") == triggers
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "trigger"),
+    [
+        ("stdin", ("--snapshot-events", "8"), "event-count"),
+        ("cat", ("--snapshot-bytes", "64KiB"), "journal-size"),
+        ("sleeper", ("--snapshot-period", "0.04"), "periodic-interval"),
+        ("clocks", ("--snapshot-on", "non-deterministic-call"), "non-deterministic-call"),
+    ],
+)
+def test_snapshots_are_taken_again_and_again(
+    name: str, options: tuple[str, ...], trigger: str, tmp_path: Path
+) -> None:
+    given, arguments = (LINES, ()) if name != "cat" else (NOISE, ("4096",))
+    done = tool("run", *options, guest(name), *arguments, at=tmp_path, stdin=given)
+    assert done.returncode == 0, done.stderr
+    found = triggers_in(tmp_path / f"{name}.journal")
+    assert len(found) >= 2
+    assert set(found) == {trigger}
+
+
+def test_a_guest_that_waits_for_long_is_idle(tmp_path: Path) -> None:
+    with running(tmp_path, "run", "--snapshot-on", "idle", guest("stdin")) as process:
+        assert line_of(process)
+        wait_for(tmp_path / "stdin.journal", 1)
+        give(process, b"a line\n")
+        assert line_of(process).startswith(b"line 1 ")
+    assert set(triggers_in(tmp_path / "stdin.journal")) == {"idle"}
+
+
+def test_how_written_pages_are_found_makes_no_difference(tmp_path: Path) -> None:
+    digests = []
+    for way in ("auto", "compare"):
+        run = ("run", "-j", f"{way}.journal", "--dirty-pages", way, guest("explicit"))
+        assert tool(*run, at=tmp_path).returncode == 0
+        digests.append([one.digest for one in snapshots_in(tmp_path / f"{way}.journal")])
+    assert digests[0] == digests[1]
+    assert len(set(digests[0])) == len(digests[0]) == 3
+
+
+@pytest.mark.parametrize("stacks", ["auto", "never"])
+def test_stacks_are_in_snapshots_unless_they_are_not_wanted(stacks: str, tmp_path: Path) -> None:
+    run = ("run", "--snapshot-on", "first-stdin", "--stacks", stacks, guest("stdin"))
+    assert tool(*run, at=tmp_path, stdin=LINES).returncode == 0
+    (one,) = snapshots_in(tmp_path / "stdin.journal")
+    assert one.has_stacks == one.resumable == (stacks == "auto")
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("safe_points", ["calls", "loops"])
+def test_a_guest_that_computes_is_stopped_at_its_loops_if_they_are_safe_points(
+    safe_points: str, tmp_path: Path
+) -> None:
+    run = ("run", "--snapshot-period", "0.1", "--safe-points", safe_points, "--timeout", "3")
+    assert tool(*run, guest("spin"), at=tmp_path).returncode == 124
+    assert bool(triggers_in(tmp_path / "spin.journal")) == (safe_points == "loops")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--snapshot-on", "nothing", "a.wasm"),
+        ("run", "--snapshot-on", "event-count", "a.wasm"),
+        ("run", "--snapshot-period", "0", "a.wasm"),
+        ("run", "--snapshot-period", "often", "a.wasm"),
+        ("run", "--snapshot-events", "0", "a.wasm"),
+        ("run", "--snapshot-bytes", "0", "a.wasm"),
+        ("run", "--snapshot-bytes", "much", "a.wasm"),
+        ("run", "--stacks", "perhaps", "a.wasm"),
+        ("run", "--safe-points", "none", "a.wasm"),
+        ("run", "--dirty-pages", "guess", "a.wasm"),
+        ("run", "--no-snapshots", "--snapshot-on", "idle", "a.wasm"),
+        ("run", "--no-snapshots", "--snapshot-period", "1", "a.wasm"),
+        ("run", "--no-snapshots", "--stop-after-snapshot", "a.wasm"),
+        ("resume", "--no-snapshots", "--snapshot-events", "1", "a.journal"),
+        ("resume", "--at", "first", "--into", "b", "a.journal"),
+        ("resume", "--at", "-1", "--into", "b", "a.journal"),
+        ("resume", "--at", "7", "a.journal"),
+    ],
+)
+def test_options_that_make_no_sense_are_wrong_usage(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = inside(*arguments, at=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert b"Error: " in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_no_trigger_is_told_which_there_are(tmp_path: Path) -> None:
+    done = inside("run", "--snapshot-on", "sometimes", "a.wasm", at=tmp_path)
+    text = re.sub(r"\s+", " ", done.stderr.decode())
+    assert all(name in text for name in ("first-stdin", "periodic-interval", "explicit"))
+
+
+def test_the_help_names_every_trigger(tmp_path: Path) -> None:
+    text = re.sub(r"\s+", "", inside("run", "--help", at=tmp_path).stdout.decode())
+    counted = {"event-count", "journal-size"}  # which have options of their own
+    assert all(name in text for name in {name_of(one) for one in journal.Trigger} - counted)
+
+
+def test_the_choices_are_those_of_the_library() -> None:
+    for ours, theirs in (
+        (snapshotting.Stacks, journal.Stacks),
+        (snapshotting.SafePoints, journal.SafePoints),
+        (snapshotting.DirtyPages, journal.Way),
+    ):
+        assert {one.name: one.value for one in ours} == {one.name: one.value for one in theirs}
+
+
+# -- stopping with a snapshot, and going on from one -------------------------------------------
+
+
+def test_a_run_stops_with_its_first_snapshot_and_a_resume_goes_on(tmp_path: Path) -> None:
+    whole = uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
+    run = ("run", "--json", "--snapshot-on", "first-stdin", "--stop-after-snapshot")
+    done = tool(*run, guest("stdin"), at=tmp_path, stdin=LINES)
+    assert (done.returncode, done.stdout) == (0, whole[: len(done.stdout)])
+    assert done.stdout.startswith(b"ready")
+    assert done.stderr.startswith(
+        b"journaltool: stopped with its snapshot; journaltool resume stdin.journal goes on\n"
+    )
+    told = last_json(done)
+    assert (told["outcome"], told["stopped_with_snapshot"]) == ("stopped", True)
+    again = tool("resume", "stdin.journal", at=tmp_path, stdin=LINES)
+    assert (again.returncode, again.stderr) == (0, b"")
+    assert done.stdout + again.stdout == whole
+    assert triggers_in(tmp_path / "stdin.journal") == ["first-stdin"]
+
+
+@pytest.mark.parametrize("options", [(), ("--reexecute",)])
+def test_a_resume_takes_up_the_run_from_a_snapshot_or_from_its_start(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    whole = uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
+    with running(tmp_path, "run", "--snapshot-events", "10", guest("stdin")) as process:
+        give(process, LINES[:100])
+        said = b"".join(line_of(process) for _ in range(LINES[:100].count(b"\n") + 1))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT_SECONDS) == 143
+    before = triggers_in(tmp_path / "stdin.journal")
+    assert before
+    done = tool("resume", *options, "stdin.journal", at=tmp_path, stdin=LINES[100:])
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert said + done.stdout == whole
+
+
+def test_a_run_goes_on_from_a_chosen_snapshot_in_a_journal_of_its_own(tmp_path: Path) -> None:
+    whole = uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
+    run = ("run", "--snapshot-events", "10", guest("stdin"))
+    assert tool(*run, at=tmp_path, stdin=LINES).stdout == whole
+    path = tmp_path / "stdin.journal"
+    before, first = path.read_bytes(), snapshots_in(path)[0]
+    at = ("resume", "--at", str(first.seq), "--into", "other.journal")
+    done = tool(*at, "stdin.journal", at=tmp_path, stdin=b"something else\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert not whole.endswith(done.stdout)
+    assert path.read_bytes() == before
+    assert events_of(tmp_path / "other.journal")
+    refused = tool(*at, "stdin.journal", at=tmp_path)
+    assert refused.returncode == 125
+    assert b"other.journal exists already" in refused.stderr
+
+
+# -- signals -----------------------------------------------------------------------------------
+
+
+def test_ctrl_c_takes_snapshots_and_does_not_stop_where_it_is_a_trigger(tmp_path: Path) -> None:
+    with running(tmp_path, "run", "--snapshot-on", "ctrl-c", guest("stdin")) as process:
+        for count in (1, 2, 3):
+            assert line_of(process)
+            process.send_signal(signal.SIGINT)
+            wait_for(tmp_path / "stdin.journal", count)
+            give(process, b"a line\n")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT_SECONDS) == 143
+    assert triggers_in(tmp_path / "stdin.journal") == ["sigint"] * 3
+
+
+def test_the_first_ctrl_c_takes_a_snapshot_and_the_second_stops(tmp_path: Path) -> None:
+    with running(tmp_path, "run", "--snapshot-on", "first-sigint", guest("stdin")) as process:
+        assert line_of(process)
+        process.send_signal(signal.SIGINT)
+        wait_for(tmp_path / "stdin.journal", 1)
+        give(process, b"a line\n")
+        assert line_of(process).startswith(b"line 1 ")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_SECONDS) == 130
+    assert triggers_in(tmp_path / "stdin.journal") == ["first-sigint"]
+    with running(
+        tmp_path, "resume", "--snapshot-on", "first-sigint", "stdin.journal"
+    ) as process:  # it was the first of the journal, so that the next is not the first
+        give(process, b"a line\n")
+        assert line_of(process).startswith(b"line 2 ")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_SECONDS) == 130
+    assert triggers_in(tmp_path / "stdin.journal") == ["first-sigint"]
+
+
+def test_an_alarm_is_a_trigger_or_ends_the_process_as_ever(tmp_path: Path) -> None:
+    with running(tmp_path, "run", "--snapshot-on", "timer", guest("stdin")) as process:
+        assert line_of(process)
+        for count in (1, 2):
+            process.send_signal(signal.SIGALRM)
+            wait_for(tmp_path / "stdin.journal", count)
+        give(process, b"a line\n")
+        assert line_of(process).startswith(b"line 1 ")
+    assert triggers_in(tmp_path / "stdin.journal") == ["sigalrm"] * 2
+    with running(tmp_path, "run", "-j", "b.journal", guest("stdin")) as process:
+        assert line_of(process)
+        process.send_signal(signal.SIGALRM)
+        assert process.wait(WAIT_SECONDS) == -signal.SIGALRM
+
+
+def test_ctrl_z_takes_a_snapshot_and_suspends_until_the_process_is_to_go_on(
+    tmp_path: Path,
+) -> None:
+    names = ("--snapshot-on", "ctrl-z", "--snapshot-on", "sigstop")
+    with running(tmp_path, "run", *names, guest("stdin")) as process:
+        assert line_of(process)
+        for count in (1, 2):
+            process.send_signal(signal.SIGTSTP)
+            wait_until(lambda: state_of(process) == "T")
+            assert triggers_in(tmp_path / "stdin.journal") == ["sigtstp"] * count
+            give(process, b"a line\n")
+            process.send_signal(signal.SIGCONT)
+            assert line_of(process).startswith(b"line %d " % count)
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: state_of(process) == "T")
+        process.send_signal(signal.SIGCONT)
+        wait_for(tmp_path / "stdin.journal", 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT_SECONDS) == 143
+    assert triggers_in(tmp_path / "stdin.journal") == ["sigtstp", "sigtstp", "sigstop"]
+
+
+@pytest.mark.deep
+def test_ctrl_z_suspends_a_guest_that_comes_to_no_safe_point(tmp_path: Path) -> None:
+    with running(tmp_path, "run", "--snapshot-on", "ctrl-z", guest("spin")) as process:
+        assert line_of(process)
+        process.send_signal(signal.SIGTSTP)
+        wait_until(lambda: state_of(process) == "T")
+        assert triggers_in(tmp_path / "spin.journal") == []
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT_SECONDS) == 143
+
+
+def test_ctrl_z_does_what_it_does_where_it_is_no_trigger(tmp_path: Path) -> None:
+    with running(tmp_path, "run", guest("stdin")) as process:
+        assert line_of(process)
+        before = triggers_in(tmp_path / "stdin.journal")
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: state_of(process) == "T")
+        process.send_signal(signal.SIGCONT)
+        give(process, b"a line\n")
+        assert line_of(process).startswith(b"line 1 ")
+        assert set(triggers_in(tmp_path / "stdin.journal")) <= {*before, "idle", "first-stdin"}
+
+
+@pytest.mark.parametrize("by", ["journal", "number"])
+def test_a_running_program_is_asked_for_a_snapshot(by: str, tmp_path: Path) -> None:
+    with running(tmp_path, "run", "--snapshot-on", "first-environ", guest("stdin")) as process:
+        assert line_of(process)
+        target = "stdin.journal" if by == "journal" else str(process.pid)
+        done = inside("snapshot", "--quiet", target, at=tmp_path)
+        assert (done.returncode, done.stderr) == (0, b"")
+        give(process, b"a line\n")
+        assert line_of(process).startswith(b"line 1 ")
+        assert inside("snapshot", "--quiet", target, at=tmp_path).returncode == 0
+    assert triggers_in(tmp_path / "stdin.journal") == ["explicit"] * 2
+
+
+def test_a_program_that_takes_no_snapshots_is_not_asked(tmp_path: Path) -> None:
+    with running(tmp_path, "run", "--no-snapshots", guest("stdin")) as process:
+        assert line_of(process)
+        done = inside("snapshot", str(process.pid), at=tmp_path)
+        assert done.returncode == 1
+        assert b"takes no snapshots when it is asked for one" in done.stderr
+        give(process, b"a line\n")
+        assert line_of(process).startswith(b"line 1 ")
+
+
+def test_who_asks_too_late_does_no_harm(tmp_path: Path) -> None:
+    class Recorder:
+        takes_snapshots = True
+
+        def snapshot(self, *_: object) -> None:
+            raise JournalError("the guest is over")
+
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    try:
+        with signalling.watching(
+            Recorder(),  # type: ignore[arg-type]
+            journal.Snapshots(on=frozenset(journal.Trigger)),
+        ):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        after = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        assert after == before | {signal.SIGUSR1: signal.SIG_IGN}
+    finally:
+        signal.signal(signal.SIGUSR1, before[signal.SIGUSR1])

@@ -1,0 +1,318 @@
+"""Snapshots by the command line: asked for from outside, by signals, and listed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from journaltool.processes import writer_process as running
+
+import journal
+from journal import Frame, SnapshotInfo
+from journal.events.snapshots import SafePoint, Snapshot, Trigger
+from journal.events.threads import SetThread
+from journal.format.block import BLOCK_HEADER_SIZE
+from journal.pages import encoding as paging
+from journal.snapshots.triggers import trigger_named
+from tests.cli.test_command_line import WAIT_SECONDS, command, environment, inside
+from tests.support.programs import guest
+from tests.support.rewrites import rewritten
+
+#: A process that writes a journal, and takes a snapshot of nothing when it is asked for one.
+_WRITES = """
+import os, select, signal, sys, time
+import journal
+from journal.events.inputs import ClockRead
+from journal.events.snapshots import Snapshot, Trigger
+
+how, *paths = sys.argv[1:]
+roll = journal.Roll() if how == "rolls" else None
+writers = [journal.Writer(path, roll=roll) for path in paths]
+
+def take():
+    if how == "ends":
+        sys.exit()
+    for writer in writers if how != "ignores" else []:
+        writer.append(Snapshot(when=7, trigger=Trigger.EXPLICIT, digest=b"abc"))
+        writer.sync()
+
+for writer in writers:
+    writer.append(Snapshot(when=7, trigger=Trigger.IDLE))
+    writer.append(ClockRead(clock=0, time=7))
+    writer.sync()
+if how == "late":
+    print("ready", flush=True)
+    time.sleep(0.5)
+asked, sink = os.pipe()
+os.set_blocking(sink, False)
+signal.set_wakeup_fd(sink)
+if how != "deaf":
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+if how == "changes":
+    os.setuid(65534)
+print("ready", flush=True)
+while True:
+    ready, _, _ = select.select([0, asked], [], [])
+    if 0 in ready and not os.read(0, 1):
+        break
+    if asked in ready:
+        os.read(asked, 1)
+        take()
+"""
+
+
+@contextmanager
+def writing(at: Path, *names: str, how: str = "takes") -> Iterator[subprocess.Popen[str]]:
+    """A process that writes journals with these names; it is killed in the end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _WRITES, how, *names],
+        cwd=at,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("how", ["takes", "rolls"])
+@pytest.mark.parametrize("by", ["journal", "number"])
+def test_a_process_is_asked_for_a_snapshot(by: str, how: str, tmp_path: Path) -> None:
+    with writing(tmp_path, "a.journal", how=how) as process:
+        target = "a.journal" if by == "journal" else str(process.pid)
+        for seq in (2, 3):
+            done = inside("snapshot", "--json", target, at=tmp_path)
+            assert (done.returncode, done.stderr) == (0, b"")
+            told = json.loads(done.stdout)
+            path = Path(told.pop("journal"))
+            assert path.is_absolute() == (by == "number")
+            assert (tmp_path / path).samefile(tmp_path / "a.journal")
+            assert told == {
+                "process": process.pid,
+                "seq": seq,
+                "trigger": "explicit",
+                "when": 7,
+                "digest": b"abc".hex(),
+            }
+        lines = inside("snapshot", target, at=tmp_path).stdout.decode().split()
+        assert lines[2:] == ["process", str(process.pid), "seq", "4", "trigger", "explicit"]
+        done = inside("snapshot", "--quiet", target, at=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        assert process.poll() is None
+
+
+def test_a_process_that_does_not_expect_it_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "READY_SECONDS", 0.1)
+    with writing(tmp_path, "a.journal", how="deaf") as process:
+        for target in ("a.journal", str(process.pid)):
+            done = inside("snapshot", target, at=tmp_path)
+            assert done.returncode == 1
+            assert done.stderr.decode() == (
+                f"journaltool: error: process {process.pid} takes no snapshots when it is asked "
+                "for one\n"
+            )
+        assert process.poll() is None
+        done = inside("snapshot", "--json", "a.journal", at=tmp_path)
+        assert json.loads(done.stderr.splitlines()[-1])["error"] == "OptionError"
+
+
+def test_a_process_that_has_just_begun_is_waited_for(tmp_path: Path) -> None:
+    with writing(tmp_path, "a.journal", how="late"):
+        done = inside("snapshot", "--json", "a.journal", at=tmp_path)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_a_process_of_another_user_is_not_asked(tmp_path: Path) -> None:
+    with writing(tmp_path, "a.journal", how="changes") as process:
+        for target in ("a.journal", str(process.pid)):
+            done = inside("snapshot", target, at=tmp_path)
+            assert done.returncode == 1
+            assert done.stderr.decode() == (
+                f"journaltool: error: process {process.pid} belongs to another user\n"
+            )
+        assert process.poll() is None
+
+
+def test_only_who_writes_a_journal_is_asked(tmp_path: Path) -> None:
+    with writing(tmp_path, "a.journal") as process:
+        process.communicate()
+        for target, reason in (
+            ("a.journal", "no process writes a.journal, so there is none to be asked"),
+            ("b.journal", "b.journal does not exist"),
+            (str(process.pid), f"there is no process {process.pid}"),
+            ("9" * 30, f"there is no process {'9' * 30}"),
+            (str(os.getpid()), f"process {os.getpid()} writes no journal"),
+        ):
+            done = inside("snapshot", target, at=tmp_path)
+            assert (done.returncode, done.stderr.decode()) == (
+                1,
+                f"journaltool: error: {reason}\n",
+            )
+
+
+def test_which_of_several_journals_has_to_be_said(tmp_path: Path) -> None:
+    with writing(tmp_path, "a.journal", "b.journal") as process:
+        done = inside("snapshot", str(process.pid), at=tmp_path)
+        assert done.returncode == 1
+        names = f"{tmp_path / 'a.journal'}, {tmp_path / 'b.journal'}"
+        assert done.stderr.decode().endswith(f"writes several journals, name one: {names}\n")
+        assert inside("snapshot", "b.journal", at=tmp_path).returncode == 0
+
+
+def test_a_snapshot_that_does_not_come_exits_with_9(tmp_path: Path) -> None:
+    with writing(tmp_path, "a.journal", how="ignores") as process:
+        done = inside("snapshot", "--timeout", "0.3", "a.journal", at=tmp_path)
+        assert (done.returncode, done.stdout) == (9, b"")
+        assert done.stderr.decode() == (
+            f"journaltool: no snapshot in 0.3 s: process {process.pid} takes it when it can\n"
+        )
+
+
+def test_a_process_that_ends_instead_is_told_of(tmp_path: Path) -> None:
+    with writing(tmp_path, "a.journal", how="ends") as process:
+        done = inside("snapshot", "a.journal", at=tmp_path)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert done.stderr.decode() == (
+            f"journaltool: error: process {process.pid} ended before it took a snapshot\n"
+        )
+
+
+def test_the_examples_of_asking_work(tmp_path: Path) -> None:
+    text = inside("snapshot", "--help", at=tmp_path).stdout.decode()
+    with writing(tmp_path, "work.journal"):
+        for line in text.partition("Examples:\n")[2].strip().splitlines():
+            program, *arguments = shlex.split(line)
+            assert program == "journaltool"
+            assert inside(*arguments, at=tmp_path).returncode == 0, line
+
+
+def with_snapshots(frames: list[Frame]) -> list[Frame]:
+    """The frames of a run with three snapshots in front of its end."""
+    thread = SetThread(
+        id=0,
+        start_pointer=None,
+        stack_upper=0,
+        stack_lower=0,
+        guard_size=0,
+        stack_size=0,
+        call_stack=b"stack",
+        memory_stack=b"",
+        store_data=b"",
+    )
+    pages = [paging.Page(number, b"p" * 4096, bytes(4096)) for number in (0, 5, 9)]
+    events = [
+        safe_point(b"c" * 32, whole=True),
+        *paging.events_of(0, 2 << 16, pages),
+        thread,
+        Snapshot(when=7, trigger=Trigger.FIRST_STDIN, digest=bytes(range(32))),
+        safe_point(bytes(32), whole=False),
+        Snapshot(when=7, trigger=Trigger.EVENT_COUNT),
+        Snapshot(when=7, trigger=Trigger.IDLE, digest=b"\xff" * 32),
+    ]
+    end = frames[-1]
+    added = [end._replace(tag=event.tag, payload=journal.encode(event)) for event in events]
+    return [*frames[:-1], *added, end]
+
+
+def safe_point(code: bytes, *, whole: bool) -> SafePoint:
+    return SafePoint(
+        calls=9, monotonic=8, code=code, whole=whole, entry="_start", function="fd_read"
+    )
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> list[SnapshotInfo]:
+    """A journal, a.journal, with three snapshots; what the library says of them."""
+    assert inside("run", guest("exit7"), at=tmp_path).returncode == 7
+    path = rewritten(tmp_path / "exit7.journal", tmp_path / "a.journal", with_snapshots)
+    with journal.Reader(path) as reader:
+        return list(journal.snapshots_of(reader))
+
+
+def test_snapshots_are_listed_in_columns(made: list[SnapshotInfo], tmp_path: Path) -> None:
+    done = inside("snapshots", "a.journal", at=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    heading, *rows = done.stdout.decode().splitlines()
+    columns = ["number", "time", "trigger", "pages", "bytes", "digest", "resumable"]
+    assert heading.split() == columns
+    starts = [heading.index(name) for name in ("time", "trigger", "digest", "resumable")]
+    ends = [heading.index(name) + len(name) for name in ("number", "pages", "bytes")]
+    for row in rows:
+        assert all(row[start - 1] == " " != row[start] for start in starts)
+        assert all(row[end] == " " != row[end - 1] for end in ends)
+    cells = [row.split(maxsplit=6) for row in rows]
+    assert [row[0] for row in cells] == [str(one.seq) for one in made]
+    assert [row[2] for row in cells] == ["first-stdin", "event-count", "idle"]
+    assert [row[3] for row in cells] == ["3", "0", "0"]
+    assert [row[4] for row in cells] == [str(one.size) for one in made]
+    assert [row[5] for row in cells] == [bytes(range(6)).hex(), "-", "ff" * 6]
+    assert [row[6] for row in cells] == ["yes", *(f"no: {one.reason}" for one in made[1:])]
+    assert all(one.reason for one in made[1:])
+
+
+def test_snapshots_are_listed_as_json(made: list[SnapshotInfo], tmp_path: Path) -> None:
+    done = inside("snapshots", "--json", "a.journal", at=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    names = ("seq", "time", "pages", "size", "whole", "has_stacks", "function", "calls")
+    for line, one in zip(done.stdout.splitlines(), made, strict=True):
+        told = json.loads(line)
+        assert trigger_named(told.pop("trigger")) is one.trigger
+        assert bytes.fromhex(told.pop("digest")) == one.digest
+        assert (told.pop("resumable"), told.pop("reason")) == (one.resumable, one.reason)
+        assert told == {name: getattr(one, name) for name in names}
+
+
+def test_a_journal_without_snapshots_has_none(tmp_path: Path) -> None:
+    assert inside("run", guest("exit7"), at=tmp_path).returncode == 7
+    done = inside("snapshots", "exit7.journal", at=tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr == b"journaltool: exit7.journal has no snapshots\n"
+    done = inside("snapshots", "--json", "exit7.journal", at=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_snapshots_in_front_of_damage_are_listed(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "a.journal") as writer:
+        for _ in range(3):
+            writer.append(Snapshot(when=7, trigger=Trigger.EXPLICIT))
+            writer.sync()
+    with journal.Reader(tmp_path / "a.journal") as reader:
+        offset = [block.offset for block in reader.blocks()][1]
+    data = bytearray((tmp_path / "a.journal").read_bytes())
+    data[offset + BLOCK_HEADER_SIZE] ^= 0xFF
+    (tmp_path / "a.journal").write_bytes(data)
+    done = inside("snapshots", "a.journal", at=tmp_path)
+    assert done.returncode == 6
+    assert len(done.stdout.splitlines()) == 2
+    assert done.stderr.endswith(b"at offset %d\n" % offset)
+
+
+def test_ctrl_c_ends_the_waiting(tmp_path: Path) -> None:
+    with (
+        writing(tmp_path, "a.journal", how="ignores") as asked,
+        subprocess.Popen(
+            command("snapshot", "a.journal"), cwd=tmp_path, env=environment(), stderr=-1
+        ) as process,
+    ):
+        with journal.Reader(tmp_path / "a.journal") as reader:
+            assert reader.summary().events == 2
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_SECONDS) == 130
+        assert asked.poll() is None

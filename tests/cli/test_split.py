@@ -1,0 +1,116 @@
+"""journaltool split and cut: what they write, what they say, and how they end."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+import journal
+from tests.cli.test_command_line import inside, tool
+from tests.cli.test_recover import hurt
+from tests.cli.test_tail import numbers, written
+from tests.operations.test_split import recorded, snapshots_in
+
+__all__ = ["recorded"]
+
+
+def test_split_writes_parts_that_concat_joins_again(tmp_path: Path) -> None:
+    written(tmp_path / "a.journal", 40)
+    done = tool("split", "a.journal", "--at", "7", "--at", "25", "-o", "parts", at=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode()
+    assert "parts, 3 parts" in text
+    assert "a.000001.journal  events 7 to 24, " in text
+    parts = sorted((tmp_path / "parts").iterdir())
+    assert numbers(inside("inspect", parts[1], at=tmp_path).stdout) == list(range(7, 25))
+    assert inside("verify", parts[2], at=tmp_path).returncode == 0
+    assert inside("concat", *parts, "-o", "b", at=tmp_path).returncode == 0
+    assert numbers(inside("inspect", "b", at=tmp_path).stdout) == list(range(40))
+
+
+def test_split_by_size_tells_each_part_in_json(tmp_path: Path) -> None:
+    written(tmp_path / "a", 4000)
+    done = inside("split", "--json", "a", "--size", "16KiB", "-o", "parts", at=tmp_path)
+    found = json.loads(done.stdout)
+    assert (found["events"], found["source"]) == (4000, "a")
+    parts = found["parts"]
+    assert len(parts) > 2
+    assert all(part["size"] == (tmp_path / part["path"]).stat().st_size for part in parts)
+    assert all(part["size"] <= 16 << 10 for part in parts)
+    ends = [(part["first_seq"], part["last_seq"] + 1) for part in parts]
+    assert [first for first, _ in ends] == [0, *(behind for _, behind in ends[:-1])]
+
+
+def test_cut_ends_with_the_newest_snapshot_unless_told_where(
+    recorded: Path, tmp_path: Path
+) -> None:
+    done = inside("cut", recorded, "-o", "newest", at=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    newest = snapshots_in(recorded)[-1]
+    assert f"up to number {newest}" in done.stdout.decode()
+    assert snapshots_in(tmp_path / "newest")[-1] == newest
+    done = inside("cut", "--json", recorded, "--at", "5", "-o", "five", at=tmp_path)
+    assert (json.loads(done.stdout)["last_seq"], json.loads(done.stdout)["events"]) == (5, 6)
+    with journal.Reader(tmp_path / "five") as reader:
+        assert reader.last(1)[0].seq == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("split", "a", "-o", "b"), 2, b"--at, --snapshots or --size"),
+        (("split", "a", "--size", "0", "-o", "b"), 1, b"more bytes than none"),
+        (("split", "a", "--at", "99", "-o", "b"), 1, b"99"),
+        (("split", "a", "--at", "3", "-o", "there"), 1, b"there exists already"),
+        (("split", "a", "--at", "3", "-o", "a/b"), 1, b"a is not a directory"),
+        (("split", "nothing", "--at", "3", "-o", "b"), 1, b"nothing: No such file"),
+        (("split", "there", "--at", "3", "-o", "b"), 1, b" of there"),
+        (("split", "--self-contained", "a", "--at", "3", "-o", "b"), 1, b"does not say what ran"),
+        (("cut", "a", "-o", "b"), 1, b"has no snapshot to resume from"),
+        (("cut", "a", "--at", "99", "-o", "b"), 1, b"a has no event 99"),
+        (("cut", "a", "--at", "3", "-o", "there"), 1, b"there exists already"),
+        (("cut", "a", "--at", "3", "-o", "a"), 1, b"a is a source too"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(
+    arguments: tuple[str, ...], code: int, sentence: bytes, tmp_path: Path
+) -> None:
+    written(tmp_path / "a", 10)
+    (tmp_path / "there").write_bytes(b"GIF89a" * 90)
+    done = inside(*arguments, at=tmp_path)
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert sentence in done.stderr
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "there"]
+
+
+REFUSING = [
+    ("split", "--at", "30", "-o", "b"),
+    ("cut", "--at", "39", "-o", "b"),
+    ("export", "-o", "b"),
+    ("extract", "--files", "b"),
+    ("filter", "--group", "inputs", "-o", "b"),
+    ("filter", "--group", "inputs", "--in-place"),
+]
+
+
+@pytest.mark.parametrize("arguments", REFUSING, ids=" ".join)
+def test_who_refuses_damage_says_where_it_is_and_what_to_do(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    path, (name, *options) = tmp_path / "my journal", arguments
+    written(path, 40)
+    block = hurt(path, 1, 6)
+    done = inside(name, path.name, *options, at=tmp_path)
+    assert done.returncode == 6, done.stderr
+    (sentence,) = done.stderr.decode().splitlines()
+    where, _, told = sentence.partition("; what is left of it: journaltool ")
+    assert f"at offset {block.offset}" in where
+    assert "my journal" in where
+    assert shlex.split(told) == ["recover", "my journal", "TARGET"]
+    assert inside(*shlex.split(told), at=tmp_path).returncode == 3
+    with journal.Reader(tmp_path / "TARGET") as reader:
+        assert len(list(reader.frames())) == 30
+    assert inside(name, "TARGET", *options, at=tmp_path).returncode == 0

@@ -1,0 +1,197 @@
+"""What a journal is made of, by the command line: counted once more, event by event."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import journal
+from journal.events import BY_TAG, codec
+from journal.events.definition import Event
+from journal.events.inputs import ClockRead
+from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
+from journal.events.snapshots import Snapshot, Trigger
+from journal.events.streams import StreamWrite
+from journal.operations import statistics as measuring
+from journal.pages import encoding as paging
+from journal.pages.encoding import Page, events_of
+from tests.cli.test_command_line import inside, tool
+from tests.support.journals import ticking
+from tests.support.strategies import every_event
+
+
+def written(path: Path, *blocks: list[Event], step: int = 10) -> None:
+    with journal.Writer(path, clock=ticking(1_000_000, step)) as writer:
+        for events in blocks:
+            for event in events:
+                writer.append(event)
+            writer.sync()
+
+
+def stats(path: Path) -> dict[str, Any]:
+    done = inside("stats", "--json", path.name, at=path.parent)
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+@given(st.lists(st.lists(every_event(), max_size=20), max_size=4), st.sampled_from([0, 7, 10**7]))
+def test_events_bytes_and_times_are_those_of_the_events(
+    tmp_path_factory: pytest.TempPathFactory, blocks: list[list[Event]], step: int
+) -> None:
+    path = tmp_path_factory.mktemp("stats") / "a"
+    written(path, *blocks, step=step)
+    with journal.Reader(path) as reader:
+        frames = list(reader.frames())
+    found = measuring.measure(path)
+    assert {tag: kind.events for tag, kind in found.kinds.items()} == Counter(f.tag for f in frames)
+    sizes: Counter[int] = Counter()
+    for frame in frames:
+        sizes[frame.tag] += len(frame.payload)
+    assert {tag: kind.size for tag, kind in found.kinds.items()} == {
+        frame.tag: sizes[frame.tag] for frame in frames
+    }
+    assert found.payload_size == sum(sizes.values())
+    assert sum(found.timeline) == found.events == len(frames)
+    if frames:
+        first, span = frames[0].time, frames[-1].time - frames[0].time + 1
+        steps: Counter[int] = Counter()
+        for frame in frames:
+            steps[(frame.time - first) * measuring.BINS // span] += 1
+        assert found.timeline == [steps[at] for at in range(measuring.BINS)]
+
+
+def test_sizes_add_up_to_the_file(tmp_path: Path) -> None:
+    texts = [StreamWrite(stream=1, offset=n, data=b"text " * (n % 40)) for n in range(3000)]
+    written(tmp_path / "a", [*texts], [ClockRead(clock=1, time=1)])
+    found = stats(tmp_path / "a")
+    parts = found["stored_size"] + found["columns_size"] + found["headers_size"]
+    assert 0 < found["size"] - parts <= 200  # the header of the segment
+    assert found["stored_size"] < found["payload_size"] / 5
+    assert found["compressed_blocks"] >= 1
+    assert sum(one["share"] for one in found["kinds"]) == pytest.approx(1)
+    assert [one["kind"] for one in found["kinds"]] == ["StreamWrite", "ClockRead"]
+
+
+def pages(*changes: tuple[int, bytes, bytes]) -> list[Event]:
+    return list(events_of(0, 64 * PAGE_SIZE, [Page(*change) for change in changes]))
+
+
+def test_pages_are_told_by_what_is_given_of_them(tmp_path: Path) -> None:
+    zero, one, two = bytes(PAGE_SIZE), b"1" * PAGE_SIZE, b"2" * PAGE_SIZE
+    patched = b"x" * 16 + one[16:]
+    closed = Snapshot(when=0, trigger=Trigger.EXPLICIT)
+    blocks: list[list[Event]] = [
+        [*pages((0, one, zero), (1, one, zero), (2, two, zero)), closed],
+        [*pages((0, patched, one), (1, zero, one)), closed],
+        [MemoryPages(memory=0, size=5, numbers=(1,), kinds=b"\1", data=b"")],
+    ]
+    written(tmp_path / "a", *blocks)
+    found = stats(tmp_path / "a")
+    size = len(paging.patch_of(Page(0, patched, one)) or b"")
+    assert found["snapshots"] == 2
+    assert found["pages"] == {
+        "count": 5, "whole": 3, "patched": 1, "zero": 1, "same": 0, "patch_size": size,
+        "numbers": 3, "contents": 2, "at_least": False, "malformed": 1,
+    }  # fmt: skip
+    text = inside("stats", "a", at=tmp_path).stdout.decode()
+    assert "5 given: 3 whole, 1 patched in 22 B, 1 zero; of 3 pages, each 1.7 times" in text
+    assert "1 whole ones say what another said" in text
+    done = inside("stats", "--no-pages", "--json", "a", at=tmp_path)
+    assert json.loads(done.stdout)["pages"] is None
+    assert set(PageKind) == {0, 1, 2, 3}
+
+
+def test_a_timeline_shows_when_something_happened(tmp_path: Path) -> None:
+    begun = 1_000_000
+    moments = [begun, begun, *[begun + 59_000_000 + n for n in range(100)], begun + 60_000_000]
+    with journal.Writer(tmp_path / "a", clock=iter(moments).__next__) as writer:
+        for _ in moments[1:]:
+            writer.append(ClockRead(clock=1, time=1))
+    line = next(
+        row
+        for row in tool("stats", "a", at=tmp_path).stdout.decode().splitlines()
+        if row.startswith("over time")
+    )
+    bars = line[len("over time  ") :][: measuring.BINS]
+    assert bars[0] in "▁_"
+    assert bars[1:58].strip() == ""
+    assert bars[58] in "█#" or bars[59] in "█#"
+    ascii_only = tool("stats", "a", at=tmp_path, env={"PYTHONIOENCODING": "ascii"})
+    assert ascii_only.stdout.isascii()
+    assert b"#" in ascii_only.stdout
+
+
+def test_a_picture_is_svg_without_anything_of_the_journal_in_its_tags(tmp_path: Path) -> None:
+    name = "a<b>&\x1b.journal"
+    written(tmp_path / name, [ClockRead(clock=1, time=n) for n in range(50)])
+    with journal.Writer(tmp_path / name) as writer:
+        for tag in set(range(1, 250)) - BY_TAG.keys():
+            writer.append_frame(tag, b"x")
+    done = inside("stats", "--svg", "b.svg", "--quiet", name, at=tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"")
+    root = ET.fromstring((tmp_path / "b.svg").read_text())
+    texts = [each.text or "" for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[0] == "a<b>&?.journal"
+    assert "ClockRead" in texts
+    assert any("others" in text for text in texts)
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}polygon"))) == 2
+
+
+def test_damage_is_passed_over_and_told(tmp_path: Path) -> None:
+    blocks: list[list[Event]] = [[ClockRead(clock=1, time=n) for n in range(50)] for _ in range(3)]
+    written(tmp_path / "a", *blocks)
+    with journal.Reader(tmp_path / "a") as reader:
+        offset = [block.offset for block in reader.blocks()][1]
+    data = bytearray((tmp_path / "a").read_bytes())
+    data[offset + 120] ^= 1
+    (tmp_path / "a").write_bytes(data)
+    done = inside("stats", "--json", "a", at=tmp_path)
+    assert done.returncode == 3
+    found = json.loads(done.stdout)
+    assert (found["events"], found["damaged"]) == (100, 1)
+
+
+def test_stats_of_nothing_is_nothing(tmp_path: Path) -> None:
+    journal.Writer(tmp_path / "a").close()
+    assert stats(tmp_path / "a")["events"] == 0
+    done = tool("stats", "a", at=tmp_path)
+    assert done.returncode == 0
+    assert inside("stats", "b", at=tmp_path).returncode == 1
+    (tmp_path / "c").write_bytes(b"GIF89a" + bytes(300))
+    assert inside("stats", "c", at=tmp_path).returncode == 1
+
+
+def test_a_directory_is_one_journal(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "a", roll=journal.Roll(size_bytes=2000)) as writer:
+        for _ in range(50):
+            writer.append(StreamWrite(stream=1, offset=0, data=bytes(100)))
+            writer.sync()
+    found = stats(tmp_path / "a")
+    payload = codec.encode(StreamWrite(stream=1, offset=0, data=bytes(100)))
+    assert found["kinds"][0]["size"] == 50 * len(payload)
+    assert found["segments"] > 1
+
+
+def test_a_reader_that_has_enough_ends_stats_quietly(tmp_path: Path) -> None:
+    written(tmp_path / "a", [ClockRead(clock=1, time=1)])
+    done = subprocess.run(
+        ["bash", "-c", f"{sys_executable()} -m journaltool stats a | true"],
+        cwd=tmp_path, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.stderr == b""
+
+
+def sys_executable() -> str:
+    import sys
+
+    return sys.executable

@@ -1,0 +1,251 @@
+"""journaltool verify: whole, torn or damaged; stopped in time, and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from journaltool.output import progress
+
+import journal
+from journal.events.inputs import ClockRead
+from journal.format.block import BLOCK_HEADER_SIZE
+from tests.cli.test_command_line import Done, command, environment, inside, tool
+from tests.cli.test_tail import written
+from tests.support.writer_process import LiveWriter
+
+FIGURES = (
+    "segments",
+    "blocks",
+    "events",
+    "gaps",
+    "lost_events",
+    "lost_size",
+    "findings_count",
+    "debris_size",
+    "unknown_events",
+    "torn_size",
+    "tail",
+    "tail_file",
+    "size",
+)
+
+
+def verified(path: Path, *options: str) -> tuple[int, dict[str, Any]]:
+    """The exit code and what --json has."""
+    done = inside("verify", "--json", *options, path.name, at=path.parent)
+    assert done.stderr == b""
+    return done.returncode, json.loads(done.stdout)
+
+
+def blocks_of(path: Path) -> list[journal.format.block.Block]:
+    with journal.Reader(path) as reader:
+        return list(reader.blocks())
+
+
+def hurt(path: Path, offset: int) -> None:
+    """Make a byte another."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0xFF]))
+
+
+@pytest.fixture(params=["file", "directory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A journal of 6000 events, as a file and as a directory."""
+    roll = journal.Roll(size_bytes=1 << 16) if request.param == "directory" else None
+    written(tmp_path / "a", 6000, roll=roll, compress=False)
+    return tmp_path / "a"
+
+
+def files_of(path: Path) -> list[Path]:
+    return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def test_a_whole_journal_exits_with_0_and_has_its_figures(place: Path) -> None:
+    code, found = verified(place)
+    assert (code, found["verdict"], found["finished"], found["cursor"]) == (0, "whole", True, None)
+    assert found["segments"] == len(files_of(place))
+    assert found["events"] == 6000
+    assert found["size"] == sum(file.stat().st_size for file in files_of(place))
+    assert (found["gaps"], found["lost_events"], found["lost_size"]) == (0, 0, 0)
+    assert found["tail_file"] == (files_of(place)[-1].name if place.is_dir() else "")
+
+
+def test_the_journal_of_a_killed_writer_is_whole_or_torn(tmp_path: Path) -> None:
+    with LiveWriter(tmp_path / "a") as writer:
+        writer.write(100)
+        writer.kill()
+    code, found = verified(tmp_path / "a")
+    assert (code, found["events"]) == (0, 100)
+
+
+def test_a_torn_tail_and_nothing_else_exits_with_4(place: Path) -> None:
+    file = files_of(place)[-1]
+    with journal.Reader(place) as reader:
+        *_, last = reader.blocks()
+    os.truncate(file, last.offset + 140)
+    code, found = verified(place)
+    assert (code, found["verdict"]) == (4, "torn")
+    assert (found["tail"], found["torn_size"]) == (last.offset, 140)
+    assert found["lost_events"] == 0
+    assert b"torn" in inside("verify", place.name, at=place.parent).stdout
+
+
+def test_damage_exits_with_3_and_is_counted_by_numbers_and_bytes(place: Path) -> None:
+    file = files_of(place)[-1]
+    block = blocks_of(file)[0]
+    shift = next(one.first_seq for one in blocks_of(place)[::-1] if one.offset == block.offset)
+    hurt(file, block.offset + BLOCK_HEADER_SIZE)
+    code, found = verified(place)
+    assert (code, found["verdict"]) == (3, "damaged")
+    (finding,) = found["findings"]
+    assert (found["gaps"], found["lost_events"], found["lost_size"]) == (1, 10, block.size)
+    assert (finding["first_seq"], finding["last_seq"]) == (shift, shift + 9)
+    assert (finding["offset"], finding["size"]) == (block.offset, block.size)
+    assert finding["file"] == (file.name if place.is_dir() else "")
+    text = inside("verify", place.name, at=place.parent).stdout.decode()
+    assert "damaged, 10 events lost" in text
+    assert f"10 events in {block.size} bytes, at 1 place" in text
+
+
+def test_a_missing_segment_file_is_damage(tmp_path: Path) -> None:
+    written(tmp_path / "a", 6000, roll=journal.Roll(size_bytes=1 << 16), compress=False)
+    files_of(tmp_path / "a")[1].unlink()
+    code, found = verified(tmp_path / "a")
+    assert code == 3
+    assert found["events"] + found["lost_events"] == 6000
+    assert found["lost_events"] > 0
+
+
+@pytest.mark.parametrize("name", ["nothing", "empty", "folder", "picture"])
+def test_what_is_no_journal_exits_with_1(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "0000000000.txt").write_text("no segment")
+    (tmp_path / "picture").write_bytes(b"GIF89a" + bytes(500))
+    done = inside("verify", name, at=tmp_path)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"journaltool: error: " + name.encode())
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_wrong_event_in_a_directory_is_told_with_its_file(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "d", roll=journal.Roll()) as writer:
+        writer.append_frame(ClockRead.tag, b"short")
+    _, found = verified(tmp_path / "d")
+    (finding,) = found["findings"]
+    assert finding["file"] == "0000000000.journal"
+    assert finding["message"].endswith(f"at offset {finding['offset']} of 0000000000.journal")
+
+
+def in_steps(path: Path, *options: str) -> tuple[int, dict[str, Any], int]:
+    """Verify with no time at all, again and again: a block at a time."""
+    code, found = verified(path, "--max-seconds", "1e-9", *options)
+    steps = 1
+    while not found["finished"]:
+        assert found["cursor"]
+        code, found = verified(path, "--max-seconds", "1e-9", "--from", found["cursor"], *options)
+        steps += 1
+    return code, found, steps
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_verify_in_steps_comes_to_the_same_end(damaged: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    roll = journal.Roll(size_bytes=1 << 16)
+    written(path, 90, roll=roll)
+    with journal.Writer(path) as writer:
+        writer.append_frame(200, b"of a later version")
+        for _ in range(40):
+            writer.append_frame(ClockRead.tag, os.urandom(1) * 5000)  # malformed, and long
+    if damaged:
+        hurt(files_of(path)[0], blocks_of(path)[3].offset + BLOCK_HEADER_SIZE)
+    code, found = verified(path)
+    step_code, step_found, steps = in_steps(path)
+    assert code == step_code == 3
+    assert steps > 10
+    assert {name: found[name] for name in FIGURES} == {name: step_found[name] for name in FIGURES}
+
+
+def test_a_verify_that_found_nothing_in_its_time_exits_with_9(tmp_path: Path) -> None:
+    written(tmp_path / "a", 40)
+    done = inside("verify", "--max-seconds", "1e-9", "a", at=tmp_path)
+    assert done.returncode == 9
+    assert b"nothing wrong so far, and not finished" in done.stdout
+    cursor = done.stdout.decode().split("--from ")[1].split()[0]
+    done = inside("verify", "--from", cursor, "a", at=tmp_path)
+    assert done.returncode == 0
+    assert b"40 events" in done.stdout
+
+
+def test_damage_found_before_counts_when_it_is_gone_on_with(tmp_path: Path) -> None:
+    written(tmp_path / "a", 60)
+    hurt(tmp_path / "a", blocks_of(tmp_path / "a")[0].offset + BLOCK_HEADER_SIZE)
+    code, found = verified(tmp_path / "a", "--max-seconds", "1e-9")
+    assert (code, found["verdict"], found["finished"]) == (3, "damaged", False)
+    code, found = verified(tmp_path / "a", "--from", found["cursor"])
+    assert (code, found["lost_events"], found["findings"]) == (3, 10, [])
+
+
+def test_a_cursor_of_another_journal_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        written(tmp_path / name, 40)
+    _, found = verified(tmp_path / "a", "--max-seconds", "1e-9")
+    done = inside("verify", "--from", found["cursor"], "b", at=tmp_path)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"b has no block where the cursor stands" in done.stderr
+
+
+def test_hashes_alone_find_every_wrong_byte_and_no_malformed_event(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "a") as writer:
+        writer.append_frame(ClockRead.tag, b"short")
+    assert verified(tmp_path / "a")[0] == 3
+    assert verified(tmp_path / "a", "--hashes")[0] == 0
+    hurt(tmp_path / "a", blocks_of(tmp_path / "a")[0].offset + BLOCK_HEADER_SIZE)
+    assert verified(tmp_path / "a", "--hashes")[0] == 3
+
+
+def on_terminal(*arguments: str, at: Path) -> tuple[int, bytes]:
+    """Run journaltool with a terminal for stderr; what that shows."""
+    main, other = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            command(*arguments),
+            cwd=at,
+            stdout=subprocess.DEVNULL,
+            stderr=other,
+            env=environment(TERM="xterm"),
+        )
+        os.close(other)
+        shown = b""
+        while True:
+            try:
+                more = os.read(main, 1 << 16)
+            except OSError:
+                break
+            shown += more
+        return process.wait(60), shown
+    finally:
+        os.close(main)
+
+
+def test_a_bar_is_drawn_for_long_journals_on_a_terminal_alone(tmp_path: Path) -> None:
+    written(tmp_path / "short", 40)
+    with journal.Writer(tmp_path / "long", compress=False) as writer:
+        for _ in range(progress.SIZE_MIN // (1 << 20) + 1):
+            writer.append_frame(200, bytes(1 << 20))
+    assert on_terminal("verify", "short", at=tmp_path) == (0, b"")
+    code, shown = on_terminal("verify", "long", at=tmp_path)
+    assert code == 0
+    assert b"checking" in shown
+    assert on_terminal("verify", "--quiet", "long", at=tmp_path) == (0, b"")
+    done: Done = tool("verify", "long", at=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")

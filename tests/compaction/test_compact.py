@@ -1,0 +1,47 @@
+"""Compaction: what is left plays to the same states, at the snapshots kept and at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import example, given
+
+from journal.compaction import Policy
+from journal.operations.sequence_gaps import last_hole
+from tests.support.compaction_histories import (
+    History,
+    check,
+    frames_of,
+    histories,
+    policies,
+    write_story,
+)
+
+
+@example(History(84482, 192, 15), Policy(1, keep_within_seconds=0.01))
+@example(History(198, 92, 5), Policy(1, keep_within_seconds=0.01))  # cut, and made longer again
+@given(histories, policies)
+def test_what_is_left_plays_to_the_same_states(made: History, policy: Policy) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        source = write_story(folder / "source", made.story)
+        check(source, folder / "target", policy)
+        again = check(folder / "target", folder / "again", policy)
+        assert frames_of(folder / "again") == frames_of(folder / "target")
+        assert not any(kind.dropped_events for kind in again.kinds)
+
+
+@pytest.mark.deep
+@given(histories, policies)
+def test_the_last_number_that_is_missing_is_found(made: History, policy: Policy) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        source = write_story(folder / "source", made.story)
+        check(source, folder / "target", policy)
+        seqs = [frame.seq for frame in frames_of(folder / "target")]
+        for upto in (0, 1, len(made.story) // 2, len(made.story)):
+            missing = set(range(seqs[0], min(upto, seqs[-1]))) - set(seqs)
+            assert last_hole(folder / "target", upto) == max(missing, default=-1)
+            assert last_hole(source, upto) == -1

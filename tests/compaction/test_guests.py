@@ -1,0 +1,140 @@
+"""Journals of real guests, compacted: played they have the same states, resumed the same end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import journal
+from journal import HostMount, MemoryMount, NotResumable, Policy, Snapshots, Trigger
+from journal.engine.snapshot.positions import apply_listing, apply_positions
+from journal.engine.snapshot.rebuild import fold
+from journal.engine.snapshot.restore import parts_of
+from journal.events.snapshots import SafePoint
+from journal.replay import Limits
+from tests.engine.snapshot.test_snapshots import often, resumed, spread
+from tests.replay.test_staged_state import GUESTS
+from tests.support import compaction_histories as compacted
+from tests.support.compaction_histories import check, frames_of
+from tests.support.engine_state import Described, Fresh, blocks_of
+from tests.support.guest_runs import finished
+from tests.support.snapshot_guests import SNAPSHOT_GUESTS, Needs, SnapshotGuest
+
+RESUMED_MAX = 3
+
+
+@pytest.fixture(autouse=True)
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compacted, "LIMITS", Limits(memory_size_max=1 << 32))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, cache_dir: Path) -> Path:
+    """Compiled modules of all tests, and images of this one: none is of what was compacted."""
+    folder = tmp_path / "cache" / "modules"
+    folder.parent.mkdir()
+    folder.symlink_to(cache_dir)
+    return folder
+
+
+UNWOUND = [one for one in GUESTS if one.stacks]
+NOT_UNWOUND = [one for one in GUESTS if not one.stacks]
+
+
+@pytest.mark.parametrize("one", UNWOUND, ids=str)
+def test_a_guest_goes_on_from_what_is_left(one: SnapshotGuest, tmp_path: Path, cache: Path) -> None:
+    path, target = tmp_path / "run.journal", tmp_path / "compacted.journal"
+    plain, _ = often(one, path, cache)
+    found = check(path, target, Policy(keep_last=2, keep_every=200))
+    assert not found.reason
+    assert sum(frame.tag == SafePoint.tag for frame in frames_of(target)) == len(found.snapshots)
+    with journal.Reader(target) as reader:
+        infos = list(journal.snapshots_of(reader))
+    assert [info.seq for info in infos] == list(found.snapshots)
+    assert all(info.resumable for info in infos)
+    for info in spread(infos, RESUMED_MAX):
+        assert resumed(one, target, cache, at=info.seq) == plain, f"from {info.seq}"
+    again = check(target, tmp_path / "again.journal", Policy(keep_last=2, keep_every=200))
+    assert frames_of(tmp_path / "again.journal") == frames_of(target)
+    assert again.kept_events == again.events
+
+
+@pytest.mark.parametrize("one", NOT_UNWOUND, ids=str)
+def test_what_a_guest_needs_that_is_executed_again_stays(
+    one: SnapshotGuest, tmp_path: Path, cache: Path
+) -> None:
+    path, target = tmp_path / "run.journal", tmp_path / "compacted.journal"
+    plain, _ = often(one, path, cache)
+    found = check(path, target, Policy())
+    with journal.Reader(path) as reader:
+        infos = list(journal.snapshots_of(reader))
+    assert found.upto == infos[0].seq + 1, "nothing had run yet"
+    assert list(found.snapshots) == [info.seq for info in infos]
+    assert resumed(one, target, cache, at=infos[-1].seq) == plain
+    assert journal.verify_replay(target, cache=cache).holds
+
+
+def test_what_is_left_is_not_executed_from_its_start(tmp_path: Path, cache: Path) -> None:
+    one = next(one for one in GUESTS if one.title == "deep")
+    path, killed, target = (tmp_path / name for name in ("run.journal", "killed", "compacted"))
+    plain, _ = often(one, path, cache)
+    with journal.Reader(path) as reader:
+        seqs = [info.seq for info in journal.snapshots_of(reader)]
+    journal.fork(path, killed, upto=seqs[-1])
+    found = check(killed, target, Policy(keep_last=2))
+    match = f"was compacted: what the guest heard before snapshot {found.snapshots[0]} is not all"
+    with pytest.raises(NotResumable, match=match):
+        journal.resume(target, cache=cache, reexecute=True)
+    with pytest.raises(NotResumable, match=match):
+        journal.verify_replay(target, cache=cache)
+    assert journal.verify_replay(target, start=found.snapshots[-1], cache=cache).holds
+    with journal.resume(target, cache=cache) as recorder:
+        assert recorder.wait(60) == plain[0]
+        assert recorder.stdout == plain[1]
+
+
+# -- the engine's own judge: what its guest would be given ----------------------------------------
+
+FOLDED = [one for one in SNAPSHOT_GUESTS if one.stacks and one.elder and (one.host or one.memory)]
+
+
+def folded(path: Path, seq: int) -> Described:
+    """What the engine makes of a journal's events up to one of its snapshots."""
+    fresh = Fresh.of(path)
+    with journal.Reader(path) as reader:
+        (info,) = [info for info in journal.snapshots_of(reader) if info.seq == seq]
+        fold(fresh.state, blocks_of(reader), seq)
+        parts = parts_of(reader, info)
+    assert parts.positions is not None
+    apply_positions(fresh.state, parts.positions)
+    for listing in parts.listings:
+        apply_listing(fresh.state, listing)
+    return fresh.described()
+
+
+@pytest.mark.parametrize("one", FOLDED, ids=str)
+def test_the_engine_makes_the_same_of_what_is_left(
+    one: SnapshotGuest, tmp_path: Path, cache: Path
+) -> None:
+    path, target = tmp_path / "guest.journal", tmp_path / "compacted.journal"
+    mounts: list[HostMount | MemoryMount] = [MemoryMount(name) for name in one.memory]
+    for name in one.host:
+        (tmp_path / name.strip("/")).mkdir()
+        mounts.append(HostMount(str(tmp_path / name.strip("/")), name))
+    with journal.record(
+        one.path,
+        path,
+        args=one.argv,
+        env=dict(one.env),
+        mounts=mounts,
+        stdin=one.stdin,
+        cache=cache,
+        network=Needs.NETWORK in one.needs,
+        snapshots=Snapshots(on=frozenset({Trigger.BOOTSTRAP}), every_events=20),
+    ) as recorder:
+        finished(recorder)
+    found = check(path, target, Policy(keep_last=3, keep_every=100))
+    assert not found.reason
+    for seq in found.snapshots:
+        assert folded(target, seq) == folded(path, seq)

@@ -1,0 +1,167 @@
+"""Guests whose journals are compacted while they run: they end as others do, killed or not."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+import journal
+from journal import OptionError, Policy, Snapshots, Stacks, Upkeep
+from tests.crash.test_kill import Bench, bench, compared, strace
+from tests.support.compaction_histories import frames_of
+from tests.support.guest_runs import until
+from tests.support.killed_runs import CACHE, Deed, Place, Plan, Trial
+from tests.support.programs import guest
+from tests.support.snapshot_runs import check_each, ended, gone_on, snapshots_in
+
+__all__ = ["bench", "strace"]
+
+SNAPSHOTS = Snapshots(every_events=40, stacks=Stacks.ALWAYS)
+LINES = [b"line %d\n" % number for number in range(400)]
+
+#: Where a process can be killed while its journal is compacted.
+COMPACTING = (
+    "journal.compaction.online:compact_online",
+    "journal.log.writer:Writer.go_on_in",
+    "journal.log.switchover:Successor.catch_up",
+    "journal.log.switchover:Successor.finish",
+    "journal.fs.atomic_file:take_place",
+    "journal.log.switchover:Successor.close",
+)
+
+
+def test_a_guest_goes_on_while_its_journal_is_compacted_and_from_what_is_left(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "j"
+    upkeep = Upkeep(Policy(keep_last=3), every_events=150)
+    with journal.record(
+        guest("cat"), path, cache=cache_dir, snapshots=SNAPSHOTS, upkeep=upkeep
+    ) as recorder:
+        for nth in (1, 2):
+            for line in LINES[200 * (nth - 1) : 200 * nth]:
+                recorder.feed(line)
+            until(lambda n=nth: recorder.stdout.count(b"\n") == 200 * n)  # type: ignore[misc]
+            until(lambda n=nth: recorder.compactions >= n)  # type: ignore[misc]
+        recorder.close_stdin()
+        said = b"".join(LINES)
+        end = ended(recorder)
+        assert end.stdout == said
+    frames = frames_of(path)
+    assert len(frames) < frames[-1].seq - 100
+    with journal.Reader(path) as reader:
+        assert not list(reader.verify())
+    check_each(path, end, cache_dir, stdin=said)
+    with journal.resume(path, cache=cache_dir) as again:
+        assert again.ended_before
+
+
+def test_a_run_that_is_stopped_is_compacted_when_it_is_closed_and_goes_on(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path, upkeep = tmp_path / "j", Upkeep(on_close=True)
+    with journal.record(
+        guest("cat"), path, cache=cache_dir, snapshots=SNAPSHOTS, upkeep=upkeep
+    ) as recorder:
+        for line in LINES[:100]:
+            recorder.feed(line)
+        until(lambda: recorder.stdout.count(b"\n") == 100)
+    assert len(snapshots_in(path)) == 1
+    with journal.resume(path, cache=cache_dir, stdin=b"".join(LINES)) as recorder:
+        end = ended(recorder)
+    assert end.stdout == b"".join(LINES)
+
+
+def test_a_run_ends_well_whatever_comes_of_compacting_it(tmp_path: Path, cache_dir: Path) -> None:
+    path, notes = tmp_path / "j", list[str]()
+    with journal.record(
+        guest("exit7"), path, cache=cache_dir, upkeep=Upkeep(on_close=True), note=notes.append
+    ) as recorder:
+        assert ended(recorder).outcome.code == 7
+        (tmp_path / "gone").mkdir()
+        path.rename(tmp_path / "gone" / "j")
+    assert notes == ["the journal stays as it is, and was not compacted: No such file or directory"]
+    assert frames_of(tmp_path / "gone" / "j")
+
+
+def test_what_cannot_be_compacted_is_told_and_the_run_goes_on(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "journal.compaction.worker_process.sys.executable", str(tmp_path / "nothing")
+    )
+    path, notes = tmp_path / "j", list[str]()
+    with journal.record(
+        guest("cat"), path, cache=cache_dir, upkeep=Upkeep(every_events=10), note=notes.append
+    ) as recorder:
+        for line in LINES[:20]:
+            recorder.feed(line)
+        until(lambda: bool(notes))
+        recorder.feed(b"and on\n")
+        recorder.close_stdin()
+        assert ended(recorder).stdout == b"".join(LINES[:20]) + b"and on\n"
+        assert recorder.compactions == 0
+    assert "was not compacted" in notes[0]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["j"]
+
+
+def test_what_a_page_index_names_stays_so_both_are_refused(tmp_path: Path, cache_dir: Path) -> None:
+    with pytest.raises(OptionError, match="page index"):
+        journal.record(
+            guest("cat"),
+            tmp_path / "j",
+            cache=cache_dir,
+            snapshots=Snapshots(page_index=True),
+            upkeep=Upkeep(factor=2),
+        )
+    assert not (tmp_path / "j").exists()
+
+
+# -- killed ----------------------------------------------------------------------------------------
+
+
+def worker() -> Plan:
+    """A guest that takes its time over steps with files, input and output."""
+    lines = b"".join(b"line %d\n" % number for number in range(20))
+    options = ("--snapshot-events", "9", "--compact-events", "60", "--compact-keep", "2")
+    arguments = ("/work", "25", "80000")
+    return Plan(guest("worker"), arguments, lines, place=Place.MEMORY, options=options)
+
+
+def kill_at(where: str, after: bool, nth: int, bench: Bench, folder: Path) -> int:
+    """Kill a recording while it is compacted, and its resume too; how many kills."""
+    plan = worker()
+    wanted, _, _ = bench.undisturbed(plan)
+    trial = Trial(plan, folder / "trial")
+    for kill in (Deed(where, nth, after), Deed(where, 1, after), None):
+        if trial.session(kill) != -signal.SIGKILL:
+            break
+    told = f"{where} {after} {nth}\n"
+    assert trial.codes[-1] == wanted.code, told + "\n".join(trial.last_words())
+    wrong = compared(trial, wanted)
+    assert not wrong, told + wrong
+    ending = trial.ending()
+    for info in snapshots_in(trial.journal)[-2:]:
+        again = gone_on(trial.journal, info.seq, CACHE, stdin=plan.stdin)
+        assert (again.outcome.code, again.stdout) == (ending.code, ending.stdout), told
+        assert again.files == ending.files, told
+    return trial.kills
+
+
+@pytest.mark.deep
+def test_a_guest_that_is_killed_as_its_journal_is_replaced_leaves_what_one_that_was_not_leaves(
+    bench: Bench, tmp_path: Path
+) -> None:
+    assert kill_at("journal.fs.atomic_file:take_place", True, 1, bench, tmp_path)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(
+    ("where", "after"), [(where, bool(at % 2)) for at, where in enumerate(COMPACTING)]
+)
+def test_a_guest_may_be_killed_at_any_step_of_compacting_its_journal(
+    where: str, after: bool, bench: Bench, tmp_path: Path
+) -> None:
+    assert kill_at(where, after, 1 + after, bench, tmp_path)

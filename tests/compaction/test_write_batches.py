@@ -1,0 +1,95 @@
+"""What the engine makes of a journal that was compacted is what it made of it before.
+
+The histories are calls that a guest might make, carried out by the engine itself, with files in
+memory, directories of the host, sockets and a terminal.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal import Policy, compaction
+from journal.engine.snapshot.positions import apply_listing, apply_positions
+from journal.engine.snapshot.rebuild import fold
+from journal.events import codec, process, snapshots, threads
+from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Trigger
+from tests.engine.session.test_rebuild_histories import (
+    Guest,
+    Operation,
+    fresh,
+    histories,
+    lived,
+    mounts_of,
+    somewhere,
+)
+from tests.replay.test_model import pages_event, started, thread
+from tests.support.compaction_histories import CODE, MODULE, START, Story, write_story
+from tests.support.engine_state import Described, Fresh, batches_of, rows_of
+
+POINT = SafePoint(calls=1, monotonic=2, code=CODE, whole=True, entry="_start", function="fd_write")
+
+
+def snapshot_of(there: Described) -> list[tuple[int, bytes]]:
+    """A snapshot of a guest whose memory is never written."""
+    events = (POINT, pages_event(1 << 16), threads.GlobalsSet(globals=()), thread(0))
+    closing = snapshots.Snapshot(when=0, trigger=Trigger.EXPLICIT)
+    return [
+        *((event.tag, codec.encode(event)) for event in events),
+        *((DescriptorPositions.tag, payload) for payload in there["positions"]),
+        *((DirectoryListing.tag, payload) for payload in there["listings"]),
+        (closing.tag, codec.encode(closing)),
+    ]
+
+
+def story_of(guest: Guest, folder: Path, chosen: set[int]) -> Story:
+    """What a guest did, with snapshots at some of its calls."""
+    begin = [started(), process.InstrumentedPart(offset=0, data=MODULE), *mounts_of(folder)]
+    rows = [(event.tag, codec.encode(event)) for event in begin]
+    done = 0
+    for index, (upto, there) in enumerate(guest.seen):
+        rows += [(tag, payload) for _, tag, payload, _ in guest.rows.kept[done : upto + 1]]
+        done = upto + 1
+        if index in chosen:
+            rows += snapshot_of(there)
+    rows += [(tag, payload) for _, tag, payload, _ in guest.rows.kept[done:]]
+    return [(tag, payload, START + at) for at, (tag, payload) in enumerate(rows)]
+
+
+def folded(path: Path, folder: Path, seq: int) -> Described:
+    """What the engine makes of a journal up to a snapshot."""
+    made: Fresh = fresh(folder)
+    rows = rows_of(path)
+    fold(made.state, batches_of(rows), seq)
+    last: list[tuple[int, bytes]] = []
+    for number, tag, payload, _ in rows:
+        if number > seq:
+            break
+        last = [] if tag == SafePoint.tag else [*last, (tag, payload)]
+    for tag, payload in last:
+        event = codec.decode(tag, payload)
+        if isinstance(event, DescriptorPositions):
+            apply_positions(made.state, event)
+        elif isinstance(event, DirectoryListing):
+            apply_listing(made.state, event)
+    return made.described()
+
+
+@pytest.mark.deep
+@given(histories, st.data())
+def test_any_history_of_calls_is_folded_to_the_same(
+    history: list[Operation], data: st.DataObject
+) -> None:
+    with somewhere() as folder:
+        guest = lived(folder, history)
+        count = len(guest.seen)
+        chosen = {count - 1, *data.draw(st.sets(st.integers(0, count - 1), max_size=3))}
+        source, target = folder / "source", folder / "target"
+        write_story(source, story_of(guest, folder, chosen))
+        policy = Policy(keep_last=data.draw(st.integers(1, 3)))
+        found = compaction.compact(source, target, policy=policy)
+        for seq in found.snapshots:
+            assert folded(target, folder, seq) == folded(source, folder, seq)

@@ -1,0 +1,215 @@
+"""Commands that make something new of a journal, killed at each system call that changes anything.
+
+What is there then is what was there before, and what was asked for: whole, or not at all.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from journal import NotAJournal, Roll, Writer
+from journal.log.segment_files import names_in
+from tests.cli.test_command_line import inside
+from tests.rigs import needs
+from tests.rigs.campaign import Field
+from tests.rigs.stracing import Forking, Inject
+from tests.support.compaction_histories import START, frames_of, history
+
+pytestmark = needs.mark(needs.why_no_strace())
+Count = Callable[[int], None]
+Seen = dict[str, object]
+INTERRUPTED = (1, 130)
+"""How a command ends that is interrupted: 1 as long as it looks at its options."""
+LOOKING = (
+    *("access", "brk", "close", "exit_group", "fcntl", "flock", "getcwd", "getdents64"),
+    *("getrandom", "ioctl", "lseek", "newfstatat", "pread64", "read", "rt_sigaction", "mmap"),
+    *("munmap", "fstat", "futex", "madvise"),
+)
+"""Calls that change nothing: a kill at one of them leaves what one at the next other call does."""
+
+
+class Work(NamedTuple):
+    """A command, what it reads, and what it makes of that; in place if that is the same."""
+
+    title: str
+    source: str
+    target: str
+    command: tuple[str, ...]
+
+
+WORKS = [
+    Work("compact", "a", "b", ("compact", "a", "-o", "b")),
+    Work("compact a directory", "parts", "b", ("compact", "parts", "-o", "b", "--keep-last=2")),
+    Work("compact in place", "a", "a", ("compact", "a", "--in-place")),
+    Work("compact a directory in place", "parts", "parts", ("compact", "parts", "--in-place")),
+    Work("compact and replace", "a", "old", ("compact", "a", "-o", "old", "--force")),
+    Work("filter", "a", "b", ("filter", "a", "-o", "b", "--group", "files")),
+    Work("filter in place", "a", "a", ("filter", "a", "--in-place", "--group", "files")),
+    Work(
+        "filter a directory in place",
+        *("parts", "parts"),
+        ("filter", "parts", "--in-place", "--group", "files"),
+    ),
+    Work("split", "a", "b", ("split", "a", "-o", "b", "--at", "50", "--at", "99")),
+    Work("cut", "a", "b", ("cut", "a", "-o", "b", "--at", "60")),
+    Work("concat", "parts", "b", ("concat", "parts", "old", "-o", "b")),
+    Work("import", "a.jsonl", "b", ("import", "a.jsonl", "-o", "b")),
+    Work("export", "a", "b", ("export", "a", "-o", "b")),
+    Work("extract files", "a", "b", ("extract", "a", "--files", "b")),
+    Work("extract an archive", "a", "b", ("extract", "a", "--tar", "b")),
+    Work("extract memory", "a", "b", ("extract", "a", "--memory", "b")),
+]
+REPLACING = [work for work in WORKS if work.command[0] in ("compact", "filter")]
+
+
+def seen(folder: Path) -> Seen:
+    """All that has a name in a directory, journals as their events; hidden is what begins so."""
+    found: Seen = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not names_in(path):
+            found[path.name] = seen(path)
+            continue
+        try:
+            found[path.name] = frames_of(path)
+        except NotAJournal:
+            found[path.name] = path.read_bytes()
+    return found
+
+
+@pytest.fixture(scope="module")
+def field() -> Iterator[Field]:
+    with Field() as field:
+        yield field
+
+
+@pytest.fixture(scope="module")
+def origin(field: Field) -> Path:
+    """A directory with all that is read: a file, a directory, an older file, and lines."""
+    folder = field.fresh()
+    clock = iter(range(START, 1 << 62)).__next__
+    story = history(5, 60, 9)
+    for name, roll, count in (("a", None, 1 << 20), ("parts", Roll(3 << 10), 1 << 20),
+                              ("old", None, 30)):  # fmt: skip
+        with Writer(folder / name, roll=roll, clock=clock) as writer:
+            for at, (tag, payload, _) in enumerate(story[:count]):
+                writer.append_frame(tag, payload)
+                if at % 10 == 9:
+                    writer.flush()
+    assert len(names_in(folder / "parts")) > 2
+    assert inside("export", "a", "-o", "a.jsonl", at=folder).returncode == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def forks(field: Field, origin: Path) -> Iterator[Forking]:
+    runs = []
+    for work in WORKS:
+        folder = field.fresh() / "work"
+        shutil.copytree(origin, folder)
+        runs.append((str(folder), [*work.command, "--quiet"]))
+    with Forking(field.root, "tests.rigs.tooled", runs) as forks:
+        yield forks
+
+
+class Trial(NamedTuple):
+    """How a command ended, the calls it made, and what there is then."""
+
+    code: int
+    calls: dict[str, int]
+    left: Seen
+    folder: Path
+
+
+def run(forks: Forking, field: Field, origin: Path, work: Work, *injects: Inject) -> Trial:
+    """Run a command on copies of all that it may read."""
+    folder = field.fresh() / "work"
+    shutil.copytree(origin, folder)
+    said = field.root / "said"
+    arguments = [*work.command, "--quiet"]
+    child = forks.ask("start", at=str(folder), arguments=arguments, said=str(said))
+    code, calls = forks.follow(child, injects)
+    assert code in (0, -signal.SIGKILL, *INTERRUPTED), f"{work.title}: {said.read_text()}"
+    return Trial(code, dict(calls), seen(folder), folder)
+
+
+def kill_at_each(forks: Forking, field: Field, origin: Path, work: Work, step: int) -> int:
+    """Kill a command at each ``step``-th call that changes anything; give how often it was."""
+    whole = run(forks, field, origin, work)
+    before, after = seen(origin), whole.left
+    assert whole.code == 0
+    assert {name for name in after if after[name] != before.get(name)} == {work.target}
+    names = [name for name in sorted(whole.calls) if name not in LOOKING]
+    kills = [Inject(name, nth) for name in names for nth in range(1, whole.calls[name] + 1)]
+    killed, begun = 0, 0
+    for kill in kills[::step]:
+        trial = run(forks, field, origin, work, kill)
+        is_either = trial.left in (before, after)
+        assert is_either, f"{work.title}: {kill} left {sorted(trial.left)}"
+        killed += trial.code < 0
+        if trial.left == before:
+            begun += 1
+            done = inside(*work.command, "--quiet", at=trial.folder)
+            assert (done.returncode, seen(trial.folder)) == (0, after), "what is left is in the way"
+        shutil.rmtree(trial.folder.parent)
+    assert killed > len(kills[::step]) * 0.7, f"{killed} of {len(kills)} kills came true"
+    assert begun, "it has to be killed before its work is done, too"
+    return killed
+
+
+def interrupt_often(forks: Forking, field: Field, origin: Path, work: Work, count: int) -> int:
+    """Interrupt a command at about ``count`` of the calls that change anything; give how often."""
+    whole = run(forks, field, origin, work)
+    before, after = seen(origin), whole.left
+    names = [name for name in sorted(whole.calls) if name not in LOOKING]
+    pairs = [(name, nth) for name in names for nth in range(1, whole.calls[name] + 1)]
+    calls = [Inject(*pair, "signal=INT") for pair in pairs]
+    chosen = calls[:: max(1, len(calls) // count)]
+    codes = set()
+    for call in chosen:
+        trial = run(forks, field, origin, work, call)
+        assert trial.code in (0, *INTERRUPTED)
+        is_either = trial.left == after if not trial.code else trial.left in (before, after)
+        assert is_either, f"{call} left {sorted(trial.left)}"
+        hidden = sorted(path.name for path in trial.folder.rglob(".*"))
+        assert not hidden, f"{call} left {hidden}"
+        codes.add(trial.code)
+    assert 130 in codes
+    return len(chosen)
+
+
+@pytest.mark.parametrize("work", REPLACING, ids=lambda work: work.title)
+def test_what_a_killed_command_made_is_whole_or_not_there(
+    forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
+) -> None:
+    count_states(kill_at_each(forks, field, origin, work, 23))
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.title)
+def test_what_a_command_made_that_was_killed_at_any_call_is_whole_or_not_there(
+    forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
+) -> None:
+    count_states(kill_at_each(forks, field, origin, work, 1))
+
+
+@pytest.mark.parametrize("work", REPLACING[:2], ids=lambda work: work.title)
+def test_what_is_interrupted_leaves_nothing_behind(
+    forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
+) -> None:
+    count_states(interrupt_often(forks, field, origin, work, 20))
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("work", REPLACING, ids=lambda work: work.title)
+def test_what_is_interrupted_at_many_calls_leaves_nothing_behind(
+    forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
+) -> None:
+    count_states(interrupt_often(forks, field, origin, work, 120))

@@ -1,0 +1,280 @@
+"""The kill campaign with snapshots: what is gone on from is what was, whatever a crash came into.
+
+As in `test_kill` each trial is decided by its seed. Afterwards the journal is executed again and
+compared at every snapshot, and the guest goes on from some of them to the same end.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import journal
+from journal.events.snapshots import Trigger
+from tests.crash.test_kill import Bench, bench, compared, strace, tell
+from tests.support.killed_runs import CACHE, Deed, Input, Outputs, Place, Plan, Trial, writes_of
+from tests.support.programs import guest
+from tests.support.run_results import Ending
+from tests.support.snapshot_guests import COMMANDS, LINES
+from tests.support.snapshot_runs import gone_on, snapshots_in
+
+__all__ = ["bench", "strace"]
+
+GONE_ON_MAX = 4
+STEPS = 25
+BATCH = 5
+
+#: What arms triggers; a plan has several of them.
+ON = (
+    ("--snapshot-on", "idle"),
+    ("--snapshot-on", "first-stdin"),
+    ("--snapshot-on", "bootstrap"),
+    ("--snapshot-on", "non-deterministic-call"),
+    ("--snapshot-period", "0.02"),
+    ("--snapshot-events", "9"),
+    ("--snapshot-events", "60"),
+    ("--snapshot-bytes", "2KiB"),
+    ("--snapshot-bytes", "64KiB"),
+)
+WAYS = ((), ("--dirty-pages", "compare"), ("--safe-points", "loops"), ("--stacks", "never"))
+SIGNALS = (signal.SIGUSR1, signal.SIGALRM, signal.SIGTSTP, signal.SIGCONT)
+BY_SIGNAL = ("--snapshot-on", "sigalrm", "--snapshot-on", "sigtstp", "--snapshot-on", "sigstop")
+
+
+def worker(options: tuple[str, ...], sleep: int = 0) -> Plan:
+    """A guest of our own: files, time, randomness, input and output at each step."""
+    lines = b"".join(b"line %d\n" % number for number in range(STEPS - 5))
+    arguments = ("/work", str(STEPS), str(sleep))
+    return Plan(guest("worker"), arguments, lines, place=Place.MEMORY, options=options)
+
+
+def small(name: str, *arguments: str, options: tuple[str, ...], stdin: bytes = b"") -> Plan:
+    """A guest whose output alone says how it went."""
+    return Plan(guest(name), arguments, stdin, place=Place.MEMORY, options=options)
+
+
+def on(*names: str) -> tuple[str, ...]:
+    return tuple(word for name in names for word in ("--snapshot-on", name))
+
+
+#: Guests that set off a trigger by what they do.
+DOING = {
+    Trigger.IDLE: small("sleeper", "6", "150", options=on("idle")),
+    Trigger.FIRST_ENVIRON: small("environ", options=on("first-environ")),
+    Trigger.FIRST_STDIN: small("stdin", options=on("first-stdin"), stdin=LINES),
+    Trigger.FIRST_LISTEN: small("listen", options=(*on("first-listen"), "--net")),
+    Trigger.EXPLICIT: small("explicit", "12", options=on("explicit")),
+    Trigger.NON_DETERMINISTIC_CALL: small("clocks", "12", options=on("non-deterministic-call")),
+    Trigger.PERIODIC_INTERVAL: small("sleeper", "12", "9", options=("--snapshot-period", "0.02")),
+    Trigger.EVENT_COUNT: small("deep", "3000", "60", options=("--snapshot-events", "5")),
+    Trigger.JOURNAL_SIZE: worker(("--snapshot-bytes", "2KiB"), 3000),
+    Trigger.BOOTSTRAP: small(
+        "prompt", options=on("bootstrap"), stdin=COMMANDS.replace(b"quit 4", b"quit 0")
+    ),
+}
+
+#: Where a process can be killed while it takes a snapshot, and while it goes on from one.
+TAKING = (
+    *(
+        f"journal.engine.runtime.asyncify_stack:Stack.{name}"
+        for name in ("unwind", "unwound", "rewind")
+    ),
+    "journal.engine.runtime.asyncify_stack:Stack.rewound",
+    "journal.engine.snapshot.suspension:Standstill._draw",
+    "journal.engine.snapshot.capture:Camera._write_rest",
+    "journal.engine.snapshot.capture:Camera.close",
+    "journal.log.writer:Writer.sync",
+    "journal.log.writer:Writer.append_frame",
+)
+GOING_ON = (
+    "journal.engine.session.resume_plan:choose",
+    "journal.engine.snapshot.restore:parts_of",
+    "journal.engine.snapshot.memory_image:find",
+    "journal.engine.snapshot.memory_image:make",
+    "journal.engine.snapshot.memory_image:_drawn",
+    "journal.engine.snapshot.memory_image:_mark_as_checked",
+    "journal.engine.snapshot.memory_image:_prune",
+    "journal.fs.atomic_file:replace",
+    "journal.engine.snapshot.restore:Restoration.put",
+    "journal.engine.snapshot.restore:fold",
+    "journal.engine.snapshot.restore:apply_positions",
+    "journal.engine.snapshot.suspension:Standstill.begin",
+    "journal.engine.runtime.asyncify_stack:Stack.rewind",
+    "journal.engine.runtime.asyncify_stack:Stack.rewound",
+    "journal.engine.session.process:Process._go_on",
+)
+
+
+def check_snapshots(trial: Trial, ending: Ending, told: str) -> None:
+    """Execute the journal of a trial again, and go on from its snapshots."""
+    path = trial.journal
+    for each in (False, True):
+        found = journal.verify_replay(path, cache=CACHE, each=each)
+        wrong = [one for one in found.checked if one.holds is False]
+        assert found.divergence is None, told
+        assert not wrong, f"{told}{wrong}"
+        assert found.outcome is not None, told
+    if trial.plan.place is Place.HOST:
+        return  # the directory is as it was in the end
+    writes = writes_of(path)
+    printed = [b"".join(data for stream, data in writes if stream == n) for n in (1, 2)]
+    infos = [info for info in snapshots_in(path) if info.resumable]
+    for info in infos[:: max(1, len(infos) // GONE_ON_MAX)]:
+        network = "--net" in trial.plan.options
+        again = gone_on(path, info.seq, CACHE, stdin=trial.plan.stdin, network=network)
+        assert again.outcome.code == ending.code, f"{told}from {info.seq}"
+        assert [again.stdout, again.stderr] == printed, f"{told}from {info.seq}"
+        assert again.files == ending.files, f"{told}from {info.seq}"
+
+
+def tell_all(plan: Plan, seed: str, bench: Bench, folder: Path) -> Trial:
+    """One trial, and all that its journal must hold."""
+    trial = tell(plan, seed, bench, folder)
+    check_snapshots(trial, trial.ending(), f"seed {seed!r}, {plan}\n")
+    return trial
+
+
+def varied(chance: random.Random) -> Plan:
+    """A worker with triggers by chance, and all else that a user can choose."""
+    triggers = chance.sample(ON, chance.randint(1, 3))
+    named = [pair for pair in triggers if pair[0] == "--snapshot-on"]
+    counted = dict(pair for pair in triggers if pair[0] != "--snapshot-on")
+    options = tuple(word for pair in (*named, *counted.items()) for word in pair)
+    options += chance.choice(WAYS)
+    asks = chance.random() < 0.3
+    return replace(
+        worker(options + (BY_SIGNAL if asks else ()), chance.choice([0, 0, 4000])),
+        place=chance.choice(list(Place)),
+        outputs=chance.choice(list(Outputs)),
+        input=chance.choice(list(Input)),
+        durability=chance.choice(["output", "output", "interval", "none"]),
+        in_flight=chance.choice(["repeat", "drop"]),
+        signals=SIGNALS if asks else (),
+    )
+
+
+def test_a_worker_with_snapshots_is_killed_and_ends_as_it_would(
+    bench: Bench, tmp_path: Path
+) -> None:
+    plan = worker(("--snapshot-events", "30", *on("first-stdin")))
+    trial = tell_all(plan, "quick", bench, tmp_path)
+    assert len(snapshots_in(trial.journal)) > 3
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("batch", range(3))
+def test_a_worker_with_snapshots_may_be_killed_at_any_time(
+    batch: int, bench: Bench, tmp_path: Path
+) -> None:
+    for number in range(BATCH):
+        seed = f"snapshots {batch} {number}"
+        tell_all(varied(random.Random(seed)), seed, bench, tmp_path)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("number", range(1))
+@pytest.mark.parametrize("trigger", DOING, ids=lambda one: one.name)
+def test_a_guest_may_be_killed_whatever_its_snapshots_are_taken_for(
+    trigger: Trigger, number: int, bench: Bench, tmp_path: Path
+) -> None:
+    trial = tell_all(DOING[trigger], f"{trigger.name} {number}", bench, tmp_path)
+    assert {info.trigger for info in snapshots_in(trial.journal)} == {trigger}
+
+
+@pytest.mark.deep
+def test_a_guest_may_be_killed_while_it_is_sent_signals(bench: Bench, tmp_path: Path) -> None:
+    plan = small("sleeper", "40", "15", options=BY_SIGNAL)
+    taken: set[Trigger] = set()
+    for number in range(4):
+        trial = tell_all(replace(plan, signals=SIGNALS), f"signals {number}", bench, tmp_path)
+        taken |= {info.trigger for info in snapshots_in(trial.journal)}
+    assert taken == {Trigger.EXPLICIT, Trigger.SIGALRM, Trigger.SIGTSTP, Trigger.SIGSTOP}
+
+
+# -- where a snapshot is taken, and where it is gone on from ---------------------------------------
+
+
+def kill_at(first: Deed, second: Deed, plan: Plan, bench: Bench, folder: Path) -> int:
+    """Kill a recording at one function, its resume at another, and let it end; how many kills."""
+    wanted, _, _ = bench.undisturbed(plan)
+    trial = Trial(plan, folder / "trial")
+    told = f"{first}, {second}, {plan}\n"
+    for kill in (first, second, second, None):
+        code = trial.session(kill)
+        if code != -signal.SIGKILL:
+            break
+    assert trial.codes[-1] == wanted.code, told + "\n".join(trial.last_words())
+    wrong = compared(trial, wanted)
+    assert not wrong, told + wrong
+    check_snapshots(trial, trial.ending(), told)
+    return trial.kills
+
+
+@pytest.mark.deep
+def test_a_kill_while_a_snapshot_is_taken_and_while_it_is_gone_on_from_changes_nothing(
+    bench: Bench, tmp_path: Path
+) -> None:
+    first, second = Deed(TAKING[1], 3), Deed("journal.engine.snapshot.memory_image:_drawn")
+    assert kill_at(first, second, DOING[Trigger.EVENT_COUNT], bench, tmp_path) > 1
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("where", TAKING)
+def test_a_guest_may_be_killed_at_any_step_of_taking_a_snapshot(
+    where: str, after: bool, bench: Bench, tmp_path: Path
+) -> None:
+    chance, kills = random.Random(f"{where} {after}"), 0
+    for nth in (1, 5):
+        plan = DOING[chance.choice([Trigger.EVENT_COUNT, Trigger.EXPLICIT])]
+        second = Deed(where, chance.randint(1, 3), after=chance.random() < 0.5)
+        kills += kill_at(Deed(where, nth, after), second, plan, bench, tmp_path)
+    assert kills > 2
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("where", GOING_ON)
+def test_a_guest_may_be_killed_at_any_step_of_going_on_from_a_snapshot(
+    where: str, after: bool, bench: Bench, tmp_path: Path
+) -> None:
+    trigger, nth = (Trigger.EVENT_COUNT, 7) if after else (Trigger.EXPLICIT, 4)
+    first = Deed("journal.engine.snapshot.capture:Camera.close", nth, after=True)
+    kills = kill_at(first, Deed(where, 1, after), DOING[trigger], bench, tmp_path)
+    assert kills >= 2, "the second kill comes too"
+
+
+# -- the state itself ------------------------------------------------------------------------------
+
+DETERMINED = {
+    "deep": small("deep", "3000", "60", options=("--snapshot-events", "1")),
+    "pointers": small("pointers", "100", options=("--snapshot-events", "1")),
+    "prompt": small(
+        "prompt", options=("--snapshot-events", "1"), stdin=COMMANDS.replace(b"quit 4", b"quit 0")
+    ),
+    "growing": small("growing", options=("--snapshot-events", "1")),
+}
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("number", range(1))
+@pytest.mark.parametrize("name", DETERMINED)
+def test_killed_or_not_the_whole_state_is_the_same_to_the_bit_at_each_call(
+    name: str, number: int, bench: Bench, tmp_path: Path
+) -> None:
+    plan = DETERMINED[name]
+    whole = Trial(plan, tmp_path / "whole")
+    whole.session()
+    wanted = {(info.calls, info.function): info.digest for info in snapshots_in(whole.journal)}
+    trial = tell_all(plan, f"state {name} {number}", bench, tmp_path)
+    infos = snapshots_in(trial.journal)
+    common = [info for info in infos if (info.calls, info.function) in wanted]
+    assert len(common) > len(infos) // 2
+    for info in common:
+        assert info.digest == wanted[info.calls, info.function], f"{plan} at {info.calls}"
+    last = max(wanted)
+    assert common[-1].calls >= last[0] - 3, "the end was compared too"

@@ -1,0 +1,666 @@
+"""Folding: made-up histories of calls, and journals that are no history at all."""
+
+from __future__ import annotations
+
+import random
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import journal
+from journal import NotResumable
+from journal.engine.runtime.bindings import Memory
+from journal.engine.snapshot.positions import (
+    STREAM_POSITION_MAX,
+    apply_listing,
+    apply_positions,
+    positions_of,
+)
+from journal.engine.snapshot.rebuild import FOLDED, fold
+from journal.engine.tape import Batch, Row, Tape
+from journal.engine.wasi.descriptors import DESCRIPTORS_MAX
+from journal.engine.wasi.functions import PREVIEW_1, WASIX
+from journal.engine.wasi.sockets import Network
+from journal.engine.wasi.terminal import SIDE_MAX
+from journal.engine.wasi_abi import Fault, Refusal
+from journal.events import BY_TAG, descriptors, inputs, paths, sockets
+from journal.events.core import TtySet
+from journal.events.definition import Event
+from journal.events.inputs import HostCall, HostResult
+from journal.events.process import Mount, MountKind
+from journal.events.snapshots import DescriptorPositions, DirectoryListing
+from journal.events.sockets import AddressFamily, SocketType
+from tests.support.engine_state import Described, Fresh, batches_of, check_each
+from tests.support.rewrites import altered
+from tests.support.strategies import events_of
+
+FILES_SIZE_MAX = 40_000
+FUNCTIONS = PREVIEW_1 | WASIX
+TTY = struct.Struct("<4I6B2x")
+PATH, DATA, RESULT = 1024, 4096, 512
+EVERYTHING = (1 << 30) - 1
+IN_MEMORY, ON_HOST, READ_ONLY, FIRST = 3, 4, 5, 6
+
+# -- histories ------------------------------------------------------------------------------------
+
+names = st.sampled_from(
+    ["a", "a", "b", "b", "d", "d/a", "d/b", "d/c", "e", "d/", ".", "d/../a", ".."]
+)
+fds = st.sampled_from([*range(FIRST, FIRST + 8)] * 3 + [0, 1, 3, 4, 5])
+socket_fds = st.sampled_from([FIRST, *[FIRST + 6] * 3, FIRST + 7, FIRST + 8])
+bases = st.sampled_from([3, 3, 4, 4, 4, 5, FIRST, FIRST + 1])
+numbers = st.sampled_from([0, 1, 7, 100, 20_000, 50_000])
+oflags = st.sampled_from([1, 1, 1, 1, 0, 2, 5, 8, 9, 4])
+rights = st.sampled_from([EVERYTHING, EVERYTHING, 0, 2, 64, 66])
+fdflags = st.sampled_from([0, 0, 0, 1, 4, 2])
+lookups = st.sampled_from([0, 1])
+contents = st.binary(min_size=0, max_size=9)
+times = st.integers(0, 1 << 40)
+fstflags = st.sampled_from([1, 2, 4, 5, 8, 10, 15])
+#: Addresses as WASIX has them: one that every machine has, and one that none has.
+LOOPBACK = bytes([1, 0, 0, 0, 127, 0, 0, 1])
+NOWHERE = bytes([1, 0, 0, 0, 192, 0, 2, 1])
+#: The arguments of each call, and how often it comes.
+CALLS: dict[str, tuple[int, tuple[st.SearchStrategy[Any], ...]]] = {
+    "open": (5, (bases, lookups, names, oflags, rights, fdflags)),
+    "fd_write": (4, (fds, contents)),
+    "fd_pwrite": (2, (fds, contents, numbers)),
+    "fd_read": (1, (fds, numbers)),
+    "fd_close": (2, (fds,)),
+    "fd_renumber": (1, (fds, fds)),
+    "fd_seek": (1, (fds, numbers, st.sampled_from([0, 1, 2]))),
+    "fd_filestat_set_size": (1, (fds, numbers)),
+    "fd_filestat_set_times": (1, (fds, times, times, fstflags)),
+    "fd_fdstat_set_flags": (1, (fds, fdflags)),
+    "fd_advise": (1, (fds, numbers, numbers, st.just(1))),
+    "fd_sync": (1, (fds,)),
+    "fd_readdir": (1, (bases, st.sampled_from([0, 0, 2]))),
+    "path_create_directory": (1, (bases, names)),
+    "path_remove_directory": (1, (bases, names)),
+    "path_unlink_file": (3, (bases, names)),
+    "path_filestat_get": (1, (bases, lookups, names)),
+    "path_readlink": (1, (bases, names)),
+    "path_filestat_set_times": (1, (bases, lookups, names, times, times, fstflags)),
+    "path_rename": (5, (bases, names, bases, names)),
+    "path_link": (3, (bases, lookups, names, bases, names)),
+    "path_symlink": (2, (names, bases, names)),
+    "sock_open": (1, (st.sampled_from([0, 1, 2]), st.sampled_from([1, 2]), st.just(0))),
+    "sock_bind": (2, (socket_fds, st.sampled_from([LOOPBACK, NOWHERE]))),
+    "sock_listen": (2, (socket_fds, st.integers(0, 9))),
+    "tty_set": (1, (st.tuples(*[st.integers(0, SIDE_MAX + 1)] * 4, *[st.integers(0, 1)] * 6),)),
+}
+Operation = tuple[Any, ...]
+operations = st.sampled_from(
+    [name for name, (count, _) in CALLS.items() for _ in range(count)]
+).flatmap(lambda name: st.tuples(st.just(name), *CALLS[name][1]))
+
+#: With this every history begins, so that there is something from the start.
+BEGINNING: list[Operation] = [
+    *(
+        operation
+        for mount in (ON_HOST, IN_MEMORY)
+        for operation in (
+            ("path_create_directory", mount, "d"),
+            ("open", mount, 1, "d", 2, 2, 0),
+            ("open", mount, 1, "d/a", 1, EVERYTHING, 0),
+            ("open", mount, 1, "b", 1, EVERYTHING, 0),
+        )
+    ),
+    ("sock_open", 1, 1, 0),
+]
+histories = st.lists(operations, min_size=8, max_size=40).map(lambda history: BEGINNING + history)
+
+
+@dataclass
+class Rows:
+    """A writer that keeps rows in a list, a microsecond apart."""
+
+    kept: list[Row] = field(default_factory=list)
+
+    @property
+    def time(self) -> int:
+        return 1_000_000 + len(self.kept)
+
+    def append_frame(self, tag: int, payload: bytes) -> int:
+        seq = len(self.kept)
+        self.kept.append((seq, tag, payload, self.time + 1))
+        return seq
+
+
+class Guest:
+    """Calls as a guest makes them, with a memory to make them from; three mounts."""
+
+    def __init__(self, folder: Path, rows: Rows, recorded: list[Row] | None = None) -> None:
+        self.rows = rows
+        tape = Tape(rows, None if recorded is None else batches_of(recorded))
+        self.process = Fresh(mounts_of(folder), (), FILES_SIZE_MAX, tape)
+        self.go_on(self.process)
+        self.seen: list[tuple[int, Described]] = []
+        tape.start()
+
+    def live(self, history: list[Operation]) -> None:
+        """Make calls, to the end."""
+        try:
+            for operation in history:
+                self.do(operation)
+            self.look()
+        finally:
+            self.process.state.close()
+            self.process.mounts.close()
+
+    def go_on(self, process: Fresh) -> None:
+        """Have this process from now on."""
+        self.process = process
+        process.state.network = Network(process.tape, process.state.descriptors, allowed=True)
+        memory = Memory()
+        memory.view, memory.size = memoryview(bytearray(1 << 16)), 1 << 16
+        process.state.memory = memory
+
+    def do(self, operation: Operation) -> None:
+        """See what there is, then make one call, whatever comes of it."""
+        if not self.process.tape.replaying:
+            self.look()
+        name, *values = operation
+        getattr(self, f"_{name}", lambda *given: self._call(name, *given))(*values)
+
+    def look(self) -> None:
+        """See what there is."""
+        self.seen.append((len(self.rows.kept) - 1, self.process.described()))
+
+    def _call(self, name: str, *values: Any) -> int:
+        """Call a function; texts are put into memory, and a result has its place."""
+        arguments: list[int] = []
+        at = PATH
+        for value in values:
+            if isinstance(value, str):
+                self.process.state.memory.write(at, value.encode())
+                arguments += [at, len(value.encode())]
+                at += 256
+            else:
+                arguments.append(value)
+        (parameters, _), function = FUNCTIONS[name]
+        arguments += [RESULT] * (len(parameters) - len(arguments))
+        try:
+            return function(self.process.state, *arguments) or 0
+        except Refusal as refusal:
+            return refusal.errno
+        except Fault:
+            return -1
+
+    def _open(self, dirfd: int, lookup: int, path: str, flags: int, right: int, fdf: int) -> int:
+        return self._call("path_open", dirfd, lookup, path, flags, right, right, fdf, RESULT)
+
+    def _buffer(self, size: int) -> None:
+        memory = self.process.state.memory
+        memory.write_u32(RESULT + 8, DATA)
+        memory.write_u32(RESULT + 12, size)
+
+    def _fd_write(self, fd: int, data: bytes) -> None:
+        self._outputs(lambda: self._data("fd_write", fd, data))
+
+    def _fd_pwrite(self, fd: int, data: bytes, offset: int) -> None:
+        self._data("fd_pwrite", fd, data, offset)
+
+    def _data(self, name: str, fd: int, data: bytes, *offset: int) -> None:
+        self.process.state.memory.write(DATA, data)
+        self._buffer(len(data))
+        self._call(name, fd, RESULT + 8, 1, *offset, RESULT)
+
+    def _fd_read(self, fd: int, size: int) -> None:
+        self._buffer(size)
+        self._call("fd_read", fd, RESULT + 8, 1, RESULT)
+
+    def _fd_readdir(self, fd: int, cookie: int) -> None:
+        self._call("fd_readdir", fd, DATA, 1000, cookie, RESULT)
+
+    def _path_readlink(self, fd: int, path: str) -> None:
+        self._call("path_readlink", fd, path, DATA, 100, RESULT)
+
+    def _sock_bind(self, fd: int, address: bytes) -> None:
+        self.process.state.memory.write(DATA, address)
+        self._call("sock_bind", fd, DATA)
+
+    def _tty_set(self, values: tuple[int, ...]) -> None:
+        self.process.state.memory.write(DATA, TTY.pack(*values))
+        self._call("tty_set", DATA)
+
+    def _outputs(self, call: Callable[[], None]) -> None:
+        nowhere: Any = type("Nowhere", (), {"put": _nothing, "put_again": _nothing})()
+        self.process.state.outbox = nowhere
+        call()
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+def mounts_of(folder: Path) -> list[Mount]:
+    """One mount of each kind."""
+    return [
+        Mount(fd=IN_MEMORY, kind=MountKind.MEMORY, guest="/", host=""),
+        Mount(fd=ON_HOST, kind=MountKind.HOST, guest="/host", host=str(folder / "host")),
+        Mount(fd=READ_ONLY, kind=MountKind.HOST_READ_ONLY, guest="/seen", host=str(folder)),
+    ]
+
+
+@contextmanager
+def somewhere() -> Iterator[Path]:
+    """A directory with the host's part of the mounts."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        (folder / "host").mkdir()
+        (folder / "a").write_bytes(b"to be read")
+        yield folder
+
+
+def fresh(folder: Path) -> Fresh:
+    """The process of a history, before it."""
+    return Fresh(mounts_of(folder), (), FILES_SIZE_MAX)
+
+
+def lived(folder: Path, history: list[Operation]) -> Guest:
+    """A guest that has made all these calls."""
+    guest = Guest(folder, Rows())
+    guest.live(history)
+    return guest
+
+
+@given(histories)
+def test_any_history_of_calls_is_folded(history: list[Operation]) -> None:
+    with somewhere() as folder:
+        guest = lived(folder, history)
+        check_each(fresh(folder), list(guest.rows.kept), guest.seen)
+
+
+@given(histories, st.data())
+def test_a_history_that_was_cut_and_went_on_is_folded(
+    history: list[Operation], data: st.DataObject
+) -> None:
+    with somewhere() as folder:
+        first = lived(folder, history)
+        count = data.draw(st.integers(0, len(first.rows.kept)), label="cut")
+        rows = first.rows.kept[:count]
+        second = Guest(folder, Rows(list(rows)), rows)
+        second.live(history)
+        check_each(fresh(folder), list(second.rows.kept), second.seen)
+
+
+@given(histories, st.data())
+def test_what_is_folded_goes_on_as_if_it_had_run(
+    history: list[Operation], data: st.DataObject
+) -> None:
+    with somewhere() as folder:
+        whole = lived(folder, history)
+        index = data.draw(st.integers(0, len(history)), label="calls")
+        upto, there = whole.seen[index]
+        rest = whole.rows.kept[upto + 1 :]
+        again = Guest(folder, Rows(), rest)
+        fold(again.process.state, batches_of(whole.rows.kept), upto)
+        again.process.stand(there)
+        again.live(history[index:])
+        assert not again.process.tape.replaying
+        assert again.seen[-1][1] == whole.seen[-1][1]
+
+
+STORY: list[Operation] = [
+    ("path_create_directory", ON_HOST, "d"),
+    ("open", ON_HOST, 1, "d", 2, 2, 0),
+    ("open", ON_HOST, 1, "d/a", 5, EVERYTHING, 0),
+    ("fd_write", FIRST + 1, b"written"),
+    ("path_rename", ON_HOST, "d", ON_HOST, "e"),
+    ("fd_write", FIRST + 1, b" and renamed"),
+    ("open", ON_HOST, 1, "e/a", 5, EVERYTHING, 0),  # it is there
+    ("path_rename", FIRST, "a", ON_HOST, "b"),
+    ("open", IN_MEMORY, 1, "gone", 1, EVERYTHING, 1),
+    ("path_unlink_file", IN_MEMORY, "gone"),
+    ("fd_write", FIRST + 2, b"kept"),
+    ("path_unlink_file", READ_ONLY, "a"),
+    ("fd_renumber", FIRST + 2, FIRST),
+    ("sock_open", 1, 1, 0),
+    ("sock_bind", FIRST + 2, LOOPBACK),
+    ("sock_listen", FIRST + 2, 3),
+    ("tty_set", (100, 40, 0, 0, 0, 0, 0, 0, 1, 1)),
+]
+
+
+def test_what_was_renamed_while_open_is_found_on_the_host() -> None:
+    with somewhere() as folder:
+        rows = lived(folder, STORY).rows.kept
+        process = fresh(folder)
+        fold(process.state, batches_of(rows), len(rows))
+        opened = process.state.descriptors.file(FIRST + 1)
+        assert {path.name for path in (folder / "host").iterdir()} == {"e", "b"}
+        assert opened.file.read(FIRST + 1, 0, 100) == b"written and renamed"
+        assert process.state.descriptors.file(FIRST).file.read(FIRST, 0, 9) == b"kept"
+        assert process.state.descriptors.socket(FIRST + 2).backlog == 3
+        assert process.state.terminal.settings[:2] == (100, 40)
+        process.mounts.close()
+
+
+def test_a_fold_leaves_the_host_as_it_is() -> None:
+    with somewhere() as folder:
+        rows = lived(folder, STORY).rows.kept
+        away = folder.parent / f"{folder.name}-away"
+        process = fresh(folder)
+        folder.rename(away)
+        try:
+            fold(process.state, batches_of(rows), len(rows))
+        finally:
+            away.rename(folder)
+
+
+# -- journals that are no history -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def story() -> list[Row]:
+    """The rows of the story."""
+    with somewhere() as folder:
+        return lived(folder, STORY).rows.kept
+
+
+def folded(rows: list[Row], upto: int = 1 << 60) -> Fresh:
+    """Rows folded, with no host at all."""
+    process = fresh(Path("/nowhere"))
+    fold(process.state, batches_of(rows), upto)
+    return process
+
+
+def row_of(seq: int, event: Event) -> Row:
+    return seq, event.tag, journal.encode(event), 1_000_000 + seq
+
+
+def answer(call: HostCall, fd: int = ON_HOST, errno: int = 0, value: bytes = b"") -> HostResult:
+    return HostResult(call=call, fd=fd, errno=errno, value=value)
+
+
+def opening(**changes: Any) -> Event:
+    """A new file in memory, called a."""
+    event = descriptors.OpenFileDescriptor(
+        fd=FIRST,
+        dirfd=IN_MEMORY,
+        dirflags=0,
+        o_flags=1,
+        fs_flags=0,
+        fs_rights_base=EVERYTHING,
+        fs_rights_inheriting=EVERYTHING,
+        path="a",
+    )
+    return altered(event, **changes)
+
+
+def written(**changes: Any) -> Event:
+    event = descriptors.FileDescriptorWrite(fd=FIRST, offset=0, is_64bit=False, data=b"data")
+    return altered(event, **changes)
+
+
+def renamed() -> Event:
+    return paths.PathRename(old_fd=ON_HOST, new_fd=ON_HOST, old_path="a", new_path="b")
+
+
+def test_the_rows_of_the_cases_below_do_fold() -> None:
+    rows = [row_of(0, opening()), row_of(1, written())]
+    assert folded(rows).mounts.files() == {"/a": b"data"}
+
+
+TERMINAL = TtySet(
+    cols=80,
+    rows=25,
+    width=0,
+    height=0,
+    stdin_tty=False,
+    stdout_tty=False,
+    stderr_tty=False,
+    echo=True,
+    line_buffered=True,
+    line_feeds=True,
+)
+HOST_FILE = (bytes([4]) + bytes(16)) + b"a"
+BAD: dict[str, tuple[list[Event], str]] = {
+    "a number that is taken": ([opening(fd=5)], "descriptor 5 is not free"),
+    "a number that none has": ([opening(fd=DESCRIPTORS_MAX)], "is not free"),
+    "no directory": ([opening(dirfd=1)], "refused with BADF"),
+    "no such file": ([opening(o_flags=0)], "refused with NOENT"),
+    "out of the mount": ([opening(path="../a")], "refused with PERM"),
+    "an empty path": ([opening(path="")], "refused with NOENT"),
+    "flags against one another": ([opening(o_flags=3)], "refused with INVAL"),
+    "twice": ([opening(o_flags=5), opening(o_flags=5, fd=7)], "refused with EXIST"),
+    "nothing open": ([written()], "refused with BADF"),
+    "not to be written": (
+        [opening(), opening(fd=7, o_flags=0, fs_rights_base=2), written(fd=7)],
+        "refused with BADF",
+    ),
+    "a stream": ([written(fd=1)], "refused with BADF"),
+    "nothing written": ([opening(), written(data=b"")], "it is no effect"),
+    "too large a file": ([opening(), written(offset=1 << 40)], "refused with NOSPC"),
+    "further than a file": ([opening(), written(offset=(1 << 64) - 1)], "refused with NOSPC"),
+    "too much at once": ([opening(), written(data=bytes((1 << 20) + 1))], "NOSPC|another"),
+    "64 bits": ([opening(), written(is_64bit=True)], "done again it is another"),
+    "closed twice": (
+        [opening(), *[descriptors.CloseFileDescriptor(fd=FIRST)] * 2],
+        "refused with BADF",
+    ),
+    "too long": (
+        [opening(), descriptors.FileDescriptorSetSize(fd=FIRST, st_size=1 << 50)],
+        "refused with NOSPC",
+    ),
+    "longer than long": (
+        [opening(), descriptors.FileDescriptorSetSize(fd=FIRST, st_size=1 << 63)],
+        "refused with INVAL",
+    ),
+    "read-only": ([paths.CreateDirectory(fd=READ_ONLY, path="a")], "refused with PERM"),
+    "no answer": ([opening(dirfd=ON_HOST)], "answer is missing"),
+    "no probe": ([renamed(), answer(HostCall.RENAME)], "answer is missing"),
+    "only a probe": ([answer(HostCall.PROBE)], "nothing follows"),
+    "two probes": ([answer(HostCall.PROBE), answer(HostCall.PROBE)], "nothing follows"),
+    "a probe in memory": ([answer(HostCall.PROBE, 3), opening()], "it is another"),
+    "a probe elsewhere": ([answer(HostCall.PROBE, 3), renamed()], "answer is missing"),
+    "only an answer": ([answer(HostCall.RENAME)], "answers nothing"),
+    "another's answer": ([opening(dirfd=ON_HOST), answer(HostCall.STAT)], "answer is missing"),
+    "an answer of nothing": ([opening(dirfd=ON_HOST), answer(HostCall.OPEN)], "requires"),
+    "names that lead out": (
+        [opening(dirfd=ON_HOST), answer(HostCall.OPEN, value=HOST_FILE[:-1] + b"../a")],
+        "not names in a mount",
+    ),
+    "more than was written": (
+        [
+            opening(dirfd=ON_HOST),
+            answer(HostCall.OPEN, value=HOST_FILE),
+            written(),
+            answer(HostCall.WRITE, FIRST, value=b"\5\0\0\0"),
+        ],
+        "5 bytes written of 4",
+    ),
+    "a pipe": ([descriptors.CreatePipe(read_fd=6, write_fd=7)], "cannot do that"),
+    "a copy": ([descriptors.DuplicateFileDescriptor(original_fd=3, copied_fd=6)], "cannot do"),
+    "a terminal as wide as no other": (
+        [altered(TERMINAL, cols=SIDE_MAX), altered(TERMINAL, cols=SIDE_MAX + 1)],
+        "refused with INVAL",
+    ),
+    "a socket with a number that is taken": (
+        [sockets.SocketOpen(af=AddressFamily.INET4, ty=SocketType.STREAM, pt=0, fd=5)],
+        "descriptor 5 is not free",
+    ),
+    "a socket of none": (
+        [sockets.SocketOpen(af=AddressFamily.UNIX, ty=SocketType.STREAM, pt=0, fd=6)],
+        "refused with AFNOSUPPORT",
+    ),
+    "a file that listens": ([opening(), sockets.SocketListen(fd=FIRST, backlog=1)], "NOTSOCK"),
+    "a pair of sockets": ([sockets.SocketPair(fd1=6, fd2=7)], "cannot do that"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_no_guest_can_have_done_is_refused_with_its_number(name: str) -> None:
+    events, reason = BAD[name]
+    rows = [row_of(seq, event) for seq, event in enumerate(events, 40)]
+    with pytest.raises(NotResumable, match=rf"^event (4\d), .*({reason})") as caught:
+        folded(rows)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_kind_of_a_newer_version_is_refused() -> None:
+    tag = next(tag for tag in range(255, 0, -1) if tag not in BY_TAG)
+    with pytest.raises(NotResumable, match=f"unknown kind {tag}"):
+        folded([(0, tag, b"", 1)])
+
+
+def test_a_fold_to_inside_of_a_call_is_refused(story: list[Row]) -> None:
+    results = [row for row in story if row[1] == HostResult.tag]
+    probes = [row[0] for row in results if row[2][0] == HostCall.PROBE]
+    deeds = [row[0] - 1 for row in results if row[2][0] in (HostCall.OPEN, HostCall.RENAME)]
+    assert len(probes) > 3
+    assert len(deeds) > 3
+    for upto in probes:
+        with pytest.raises(NotResumable, match=f"event {upto}, a HostResult, .* nothing follows"):
+            folded(story, upto)
+    for upto in deeds:
+        with pytest.raises(NotResumable, match=f"event {upto}, .* answer is missing"):
+            folded(story, upto)
+
+
+def test_a_story_without_one_of_its_rows_is_refused_or_another(story: list[Row]) -> None:
+    whole = folded(story).described()
+    for index in range(len(story)):
+        rows = story[:index] + story[index + 1 :]
+        try:
+            found = folded(rows).described()
+        except NotResumable as error:
+            told_well(error)
+        else:
+            assert found != whole or is_no_matter(story[index])
+
+
+def told_well(error: NotResumable) -> None:
+    """See that an error is one sentence that names an event."""
+    assert str(error).startswith("event ")
+    assert len(str(error).splitlines()) == 1
+
+
+def is_no_matter(row: Row) -> bool:
+    """Whether a row changes nothing in the engine, such as a write to the host that went well."""
+    event = journal.decode(row[1], row[2])
+    return isinstance(event, inputs.HostResult) and event.call in (HostCall.SIZE, HostCall.STAT)
+
+
+def mutated(rows: list[Row], chance: random.Random) -> list[Row]:
+    """The rows with something wrong in them."""
+    rows = list(rows)
+    for _ in range(chance.randint(1, 3)):
+        index, other = chance.randrange(len(rows)), chance.randrange(len(rows))
+        seq, tag, payload, time = rows[index]
+        kind = chance.randrange(6)
+        if kind == 0:
+            del rows[index]
+        elif kind == 1:
+            rows[index], rows[other] = rows[other], rows[index]
+        elif kind == 2:
+            rows.insert(other, rows[index])
+        elif kind == 3:
+            rows[index] = seq, tag, payload[: chance.randint(0, len(payload))], time
+        elif kind == 4 and payload:
+            at = chance.randrange(len(payload))
+            changed = bytes([payload[at] ^ 1 << chance.randrange(8)])
+            rows[index] = seq, tag, payload[:at] + changed + payload[at + 1 :], time
+        else:
+            rows[index] = seq, chance.choice(sorted(FOLDED)), payload, time
+    return rows
+
+
+@pytest.mark.deep
+@given(histories, st.integers(0, 1 << 32))
+def test_a_history_with_rows_out_of_place_is_refused_or_another_one(
+    history: list[Operation], seed: int
+) -> None:
+    with somewhere() as folder:
+        rows = lived(folder, STORY + history).rows.kept
+    chance = random.Random(seed)
+    for _ in range(20):
+        try:
+            folded(mutated(rows, chance))
+        except NotResumable as error:
+            told_well(error)
+
+
+folded_events = st.sampled_from(sorted(FOLDED)).flatmap(lambda tag: events_of(BY_TAG[tag]))
+
+
+@given(st.lists(folded_events, max_size=8))
+def test_events_that_are_no_history_are_refused_or_do_nothing_worse(events: list[Event]) -> None:
+    rows = [row_of(seq, event) for seq, event in enumerate(events)]
+    try:
+        folded(rows)
+    except NotResumable as error:
+        told_well(error)
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(FOLDED)), st.binary(max_size=60)), max_size=4))
+def test_bytes_that_are_no_events_are_refused(pairs: list[tuple[int, bytes]]) -> None:
+    rows = [(seq, tag, payload, 1) for seq, (tag, payload) in enumerate(pairs)]
+    try:
+        folded(rows)
+    except NotResumable as error:
+        told_well(error)
+
+
+# -- where a guest stands -------------------------------------------------------------------------
+
+
+def test_positions_must_be_those_of_what_is_open() -> None:
+    process = folded([row_of(0, opening())])
+    known = positions_of(process.state).positions
+    assert [fd for fd, _ in known] == [0, 1, 2, FIRST]
+    for wrong in (known[:-1], known[1:], (*known, (9, 0)), (*known, known[-1]), known[::-1]):
+        with pytest.raises(NotResumable, match="positions"):
+            apply_positions(process.state, DescriptorPositions(positions=wrong, free=()))
+    last = (1 << 64) - 1
+    apply_positions(
+        process.state, DescriptorPositions(positions=(*known[:-1], (FIRST, last)), free=())
+    )
+    assert positions_of(process.state).positions == (*known[:-1], (FIRST, last))
+    beyond = (known[0], (1, STREAM_POSITION_MAX + 1), *known[2:])
+    with pytest.raises(NotResumable, match="position of a stream"):
+        apply_positions(process.state, DescriptorPositions(positions=beyond, free=()))
+
+
+LISTING = DirectoryListing(
+    fd=IN_MEMORY, entries=(b".", b"..", b"a"), inodes=(1, 1, 2), kinds=bytes([3, 3, 4])
+)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fd": 0},
+        {"fd": FIRST},
+        {"fd": 99},
+        {"entries": (b".",)},
+        {"inodes": ()},
+        {"kinds": bytes(4)},
+        {"kinds": bytes([3, 3, 8])},
+        {"entries": (b".", b"..", b"\xff")},
+    ],
+)
+def test_a_listing_must_be_one(changes: dict[str, Any]) -> None:
+    process = folded([row_of(0, opening())])
+    apply_listing(process.state, LISTING)
+    with pytest.raises(NotResumable, match="listing"):
+        apply_listing(process.state, altered(LISTING, **changes))  # type: ignore[arg-type]
+
+
+def test_a_batch_is_not_looked_at_behind_the_end() -> None:
+    def batches() -> Iterator[Batch]:
+        yield from batches_of([row_of(0, opening()), row_of(1, written())])
+        raise AssertionError("nobody needs this")
+
+    process = fresh(Path("/nowhere"))
+    fold(process.state, batches(), 0)
+    assert process.mounts.files() == {"/a": b""}

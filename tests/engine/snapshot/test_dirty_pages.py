@@ -1,0 +1,215 @@
+"""Which pages were written: the kernel and the comparing agree with a plain comparison."""
+
+import ctypes
+import mmap
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from journal.engine.memory import dirty_pages as written
+from journal.engine.memory.dirty_pages import PAGE_SIZE, ByComparing, ByKernel, Way, Written, watch
+from journal.engine.memory.mapping import Mirror
+from journal.errors import EngineError, OptionError
+
+PAGES_MAX = 96
+
+
+def why_not_by_kernel() -> str:
+    try:
+        with memory() as ours:
+            watch(ours.address, 8 * PAGE_SIZE, 0, Way.KERNEL).close()
+    except EngineError as error:
+        return str(error)
+    return ""
+
+
+class Memory:
+    """A memory as a guest's: it may grow in place."""
+
+    def __init__(self) -> None:
+        self.bytes = mmap.mmap(-1, PAGES_MAX * PAGE_SIZE, flags=mmap.MAP_PRIVATE)
+        self._anchor: ctypes.c_char | None = ctypes.c_char.from_buffer(self.bytes)
+        self.address = ctypes.addressof(self._anchor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._anchor = None
+        self.bytes.close()
+
+    def watched_by(self, make: type[ByKernel | ByComparing], size: int) -> "Watching":
+        return Watching(self, make, size)
+
+    def page(self, number: int) -> bytes:
+        return self.bytes[number * PAGE_SIZE : (number + 1) * PAGE_SIZE]
+
+
+class Watching:
+    """What a keeper of pages does: keeps a mirror of what it was told."""
+
+    def __init__(self, ours: Memory, make: type[ByKernel | ByComparing], size: int) -> None:
+        self._memory = ours
+        self._mirror = Mirror(PAGES_MAX * PAGE_SIZE)
+        self._keep(range(size // PAGE_SIZE))
+        if make is ByKernel:
+            self.by: Written = ByKernel(ours.address, size)
+        else:
+            self.by = ByComparing(ours.address, self._mirror.address)
+
+    def take(self, size: int) -> list[tuple[int, int]]:
+        told = self.by.take(size)
+        self._keep(pages(told))
+        return told
+
+    def _keep(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._mirror.put(number, self._memory.page(number))
+
+    def close(self) -> None:
+        self.by.close()
+        self._mirror.close()
+
+
+@contextmanager
+def memory() -> Iterator[Memory]:
+    with Memory() as ours:
+        yield ours
+
+
+needs_kernel = pytest.mark.skipif(bool(why_not_by_kernel()), reason=why_not_by_kernel())
+WAYS = pytest.mark.parametrize(
+    "make", [pytest.param(ByKernel, marks=needs_kernel), ByComparing], ids=["kernel", "compare"]
+)
+Make = type[ByKernel | ByComparing]
+
+
+def pages(runs: list[tuple[int, int]]) -> list[int]:
+    assert all(start < stop for start, stop in runs)
+    return [page for start, stop in runs for page in range(start, stop)]
+
+
+Write = tuple[int, int, bytes]
+WRITES = st.lists(
+    st.tuples(st.integers(0, PAGES_MAX - 1), st.integers(0, PAGE_SIZE - 1), st.binary(max_size=9))
+)
+#: What is written, and to how many pages the memory grows then.
+STEPS = st.lists(st.tuples(WRITES, st.integers(0, PAGES_MAX)), min_size=1, max_size=6)
+
+
+@needs_kernel
+@given(STEPS, st.integers(1, PAGES_MAX))
+@settings(max_examples=150)
+def test_all_ways_agree(steps: list[tuple[list[Write], int]], count: int) -> None:
+    with memory() as ours:
+        kernel = ours.watched_by(ByKernel, count * PAGE_SIZE)
+        comparing = ours.watched_by(ByComparing, count * PAGE_SIZE)
+        try:
+            before = [ours.page(number) for number in range(PAGES_MAX)]
+            for writes, grown in steps:
+                count = max(count, grown)
+                touched = set()
+                for page, offset, data in writes:
+                    at = page % count * PAGE_SIZE + offset
+                    end = min(at + len(data), count * PAGE_SIZE)
+                    ours.bytes[at:end] = data[: end - at]
+                    touched |= set(range(at // PAGE_SIZE, -(-end // PAGE_SIZE)))
+                now = [ours.page(number) for number in range(PAGES_MAX)]
+                changed = [n for n in range(PAGES_MAX) if now[n] != before[n]]
+                told = pages(kernel.take(count * PAGE_SIZE))
+                assert pages(comparing.take(count * PAGE_SIZE)) == changed
+                assert set(changed) <= set(told) <= touched
+                assert told == sorted(told)
+                before = now
+        finally:
+            kernel.close()
+            comparing.close()
+
+
+@WAYS
+def test_what_stood_there_before_is_not_written(make: Make) -> None:
+    with memory() as ours:
+        ours.bytes[:] = b"x" * len(ours.bytes)
+        watched = ours.watched_by(make, len(ours.bytes))
+        assert watched.take(len(ours.bytes)) == []
+        ours.bytes[5 * PAGE_SIZE] = 1
+        ours.bytes[6 * PAGE_SIZE] = 1
+        ours.bytes[20 * PAGE_SIZE + 4095] = 1
+        assert watched.take(len(ours.bytes)) == [(5, 7), (20, 21)]
+        assert watched.take(len(ours.bytes)) == []
+        watched.close()
+
+
+@WAYS
+def test_what_grows_is_watched_from_then_on(make: Make) -> None:
+    with memory() as ours:
+        watched = ours.watched_by(make, 2 * PAGE_SIZE)
+        ours.bytes[3 * PAGE_SIZE] = 1
+        assert watched.take(8 * PAGE_SIZE) == [(3, 4)]
+        ours.bytes[7 * PAGE_SIZE] = 1
+        ours.bytes[0] = 1
+        assert watched.take(8 * PAGE_SIZE) == [(0, 1), (7, 8)]
+        assert watched.take(80 * PAGE_SIZE) == []
+        watched.close()
+
+
+@WAYS
+def test_more_runs_than_are_told_at_once_are_all_told(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(written, "_RUNS_MAX", 4)
+    with memory() as ours:
+        watched = ours.watched_by(make, len(ours.bytes))
+        wanted = list(range(0, PAGES_MAX, 2))
+        for page in wanted:
+            ours.bytes[page * PAGE_SIZE] = 1
+        assert pages(watched.take(len(ours.bytes))) == wanted
+        assert watched.take(len(ours.bytes)) == []
+        watched.close()
+
+
+@needs_kernel
+def test_without_privilege_the_kernel_tells_too() -> None:
+    """As nobody, in a process of its own."""
+    program = """
+import ctypes, os
+from tests.engine.snapshot.test_dirty_pages import ByKernel, PAGE_SIZE, memory
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+    ctypes.CDLL(None).prctl(4, 1)  # as a process that began as nobody: /proc/self is its own
+with memory() as ours:
+    watched = ByKernel(ours.address, 8 * PAGE_SIZE)
+    ours.bytes[PAGE_SIZE] = 1
+    print(watched.take(8 * PAGE_SIZE))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[(1, 2)]\n", done.stderr
+
+
+def test_where_the_kernel_cannot_the_choice_falls_on_comparing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> int:
+        raise OSError("not here")
+
+    monkeypatch.setattr(written, "_userfaultfd", refuse)
+    with memory() as ours:
+        watched = watch(ours.address, 8 * PAGE_SIZE, ours.address)
+        assert isinstance(watched, ByComparing)
+        watched.close()
+        with pytest.raises(EngineError, match="the kernel cannot tell"):
+            watch(ours.address, 8 * PAGE_SIZE, 0, Way.KERNEL)
+
+
+def test_only_whole_pages_are_watched() -> None:
+    with memory() as ours, pytest.raises(OptionError, match="whole pages"):
+        watch(ours.address, PAGE_SIZE + 1, 0)

@@ -1,0 +1,441 @@
+"""Snapshots of guests that hold on to the world: directories of the host, sockets, a terminal.
+
+A directory of the host is in no journal. A run that goes on from a snapshot of long ago needs it as
+it was then: here it is copied at that very moment, and the run is told where to.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import HostMount, MemoryMount, Snapshots, Trigger
+from journal.engine.snapshot.capture import Camera
+from journal.engine.wasi_abi import Errno
+from tests.cli.test_command_line import WAIT_SECONDS
+from tests.cli.test_snapshot_options import give, running
+from tests.engine.snapshot.test_guests import STAGES, check_ending
+from tests.engine.wasi.test_guests_oracle import tree
+from tests.engine.wasi.test_wasix import (
+    inet4,
+    is_reached,
+    listening,
+    opened,
+    port_of,
+    resumed,
+    warned,
+)
+from tests.engine.wasi.test_wasix_terminals import QUIET, Terminal, Tty, set_to, told
+from tests.support.guest_runs import finished, until
+from tests.support.killed_runs import consumed
+from tests.support.programs import guest
+from tests.support.remote_guest import DATA, REMOTE, Remote, Session
+from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
+from tests.support.snapshot_runs import check_each, ended, snapshots_in, triggers_in
+
+EXPLICIT = Snapshots(on=frozenset({Trigger.EXPLICIT}))
+TAKEN_MAX = 24
+WITH_HOST = [one for one in SNAPSHOT_GUESTS if one.host]
+KEPT = [one for one in WITH_HOST if one.lasts]
+(UNLINKED,) = (one for one in WITH_HOST if not one.lasts)
+
+End = tuple[journal.Outcome, bytes, dict[str, bytes], dict[str, bytes | str]]
+
+
+def place(folder: Path) -> Path:
+    return folder / "host"
+
+
+def recording(
+    one: SnapshotGuest, folder: Path, cache: Path, *, stdin: bytes | None, **more: Any
+) -> journal.Recorder:
+    place(folder).mkdir(parents=True)
+    mounts: list[HostMount | MemoryMount] = [MemoryMount(name) for name in one.memory]
+    mounts += [HostMount(str(place(folder)), name) for name in one.host]
+    return journal.record(
+        one.path,
+        folder / "j",
+        args=one.argv,
+        mounts=mounts,
+        stdin=stdin,
+        cache=cache,
+        durability=journal.Durability.NONE,
+        **more,
+    )
+
+
+def end_of(recorder: journal.Recorder, directory: Path) -> End:
+    return finished(recorder), recorder.stdout, recorder.files, tree(directory)
+
+
+def going_on(folder: Path, at: int, copy: Path, cache: Path, stdin: bytes | None) -> End:
+    """The end of a run from a snapshot on, with a copy of the directory from then."""
+    with journal.resume(
+        folder / "j",
+        at=at,
+        into=folder / f"j-{at}",
+        moved={"/host": str(copy)},
+        stdin=stdin,
+        cache=cache,
+        durability=journal.Durability.NONE,
+    ) as recorder:
+        return end_of(recorder, copy)
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Have a copy of a folder's host directory made at each snapshot: ``host-NUMBER``."""
+
+    def at_each(folder: Path) -> None:
+        done = Camera.close
+
+        def close(camera: Camera, trigger: Trigger) -> Any:
+            shot = done(camera, trigger)
+            shutil.copytree(place(folder), folder / f"host-{shot.seq}", symlinks=True)
+            return shot
+
+        monkeypatch.setattr(Camera, "close", close)
+
+    return at_each
+
+
+def often(one: SnapshotGuest, folder: Path, cache: Path) -> tuple[End, Snapshots]:
+    """The end of a run without snapshots, and when some are taken of another one."""
+    with recording(one, folder / "plain", cache, stdin=one.stdin) as recorder:
+        plain = end_of(recorder, place(folder / "plain"))
+    with journal.Reader(folder / "plain" / "j") as reader:
+        events = reader.summary().events
+    return plain, Snapshots(every_events=events // TAKEN_MAX)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("one", KEPT, ids=str)
+def test_from_each_snapshot_a_guest_goes_on_in_a_copy_of_its_directory(
+    one: SnapshotGuest, tmp_path: Path, cache_dir: Path, copied: Callable[[Path], None]
+) -> None:
+    plain, snapshots = often(one, tmp_path, cache_dir)
+    check_ending(one, plain[0], plain[1])
+    copied(tmp_path)
+    with recording(one, tmp_path, cache_dir, stdin=one.stdin, snapshots=snapshots) as recorder:
+        assert end_of(recorder, place(tmp_path)) == plain
+    infos = snapshots_in(tmp_path / "j")
+    assert len(infos) >= TAKEN_MAX // 2
+    for info in infos:
+        copy = tmp_path / f"host-{info.seq}"
+        assert going_on(tmp_path, info.seq, copy, cache_dir, one.stdin) == plain, f"from {info}"
+    assert tree(place(tmp_path)) == plain[3], "that of the first run is left alone"
+
+
+def test_what_a_replay_compares_needs_no_directory(tmp_path: Path, cache_dir: Path) -> None:
+    for one in KEPT:
+        folder = tmp_path / one.title
+        _, snapshots = often(one, folder, cache_dir)
+        with recording(one, folder, cache_dir, stdin=one.stdin, snapshots=snapshots) as recorder:
+            finished(recorder)
+        shutil.rmtree(place(folder))
+        infos = snapshots_in(folder / "j")
+        for start in (None, infos[0].seq, infos[len(infos) // 2].seq):
+            found = journal.verify_replay(folder / "j", start=start, cache=cache_dir)
+            assert found.holds
+            assert found.checked
+
+
+@pytest.mark.deep
+def test_a_file_that_was_unlinked_while_it_was_open_is_gone_behind_a_snapshot(
+    tmp_path: Path, cache_dir: Path, copied: Callable[[Path], None]
+) -> None:
+    plain, snapshots = often(UNLINKED, tmp_path, cache_dir)
+    copied(tmp_path)
+    with recording(UNLINKED, tmp_path, cache_dir, stdin=b"", snapshots=snapshots) as recorder:
+        assert end_of(recorder, place(tmp_path)) == plain
+    behind = []
+    for info in snapshots_in(tmp_path / "j"):
+        copy = tmp_path / f"host-{info.seq}"
+        is_unlinked = (copy / "place").exists() and not (copy / "gone").exists()
+        found = going_on(tmp_path, info.seq, copy, cache_dir, b"")
+        if is_unlinked:
+            behind.append(found == plain)
+        else:
+            assert found == plain, f"from {info}"
+        if found != plain:
+            assert found[0].code == 1
+            assert found[1].endswith((b"cannot read\n", b"cannot look\n")), found[1]
+    assert not behind[0]
+    assert behind == sorted(behind), "but it has closed it in the end"
+    assert behind.count(False) > 4
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("stage", [1, 3, 4, 6])
+@pytest.mark.parametrize("one", KEPT, ids=str)
+def test_a_guest_that_was_killed_goes_on_in_its_own_directory_from_its_newest_snapshot(
+    one: SnapshotGuest, stage: int, tmp_path: Path, cache_dir: Path
+) -> None:
+    with recording(one, tmp_path / "whole", cache_dir, stdin=b"x" * STAGES) as recorder:
+        wanted = end_of(recorder, place(tmp_path / "whole"))
+    place(tmp_path).mkdir()
+    options: list[str | Path] = ["--snapshot-on", "bootstrap", "--snapshot-events", "9"]
+    options += ["--dir", f"{place(tmp_path)}::/host"]
+    for name in one.memory:
+        options += ["--memory", name]
+    arguments = [*options, "--no-root", "-j", "j", guest(one.name), *one.args]
+    with running(tmp_path, "run", *arguments) as process:
+        give(process, b"x" * stage)
+        until(lambda: (tmp_path / "j").exists() and consumed(tmp_path / "j") == stage)
+        process.kill()
+        assert process.wait(WAIT_SECONDS) < 0
+    assert triggers_in(tmp_path / "j")
+    notes: list[str] = []
+    with journal.resume(tmp_path / "j", cache=cache_dir, note=notes.append) as recorder:
+        recorder.feed(b"x" * (STAGES - stage))
+        recorder.close_stdin()
+        found = end_of(recorder, place(tmp_path))
+    assert notes == [], "it is not executed again"
+    assert found == wanted
+
+
+# -- one file, and what becomes of it --------------------------------------------------------------
+
+
+def remote_with_a_file(folder: Path, cache: Path) -> tuple[int, int]:
+    """A guest with a file of the host open: the file's number, and that of its snapshot."""
+    place(folder).mkdir()
+    (place(folder) / "kept").write_bytes(b"0123456789")
+    with journal.record(
+        REMOTE,
+        folder / "j",
+        mounts=[HostMount(str(place(folder)), "/host")],
+        snapshots=EXPLICIT,
+        cache=cache,
+    ) as recorder:
+        remote = Remote(recorder)
+        path = b"kept"
+        rights = 0x6, 0  # to read and to seek
+        answer = remote(
+            *("path_open", 3, 1, DATA + 16, len(path), 0, *rights, 0, DATA),
+            data=bytes(16) + path,
+        )
+        assert answer.errno == 0
+        seq = recorder.snapshot()
+        assert seq is not None
+        return answer.number, seq
+
+
+def left(path: Path) -> None:
+    """Nothing."""
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def replaced(path: Path) -> None:
+    (path.parent / "other").write_bytes(b"another")
+    (path.parent / "other").replace(path)
+
+
+def renamed(path: Path) -> None:
+    path.rename(path.parent / "another name")
+
+
+def made_a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def made_a_link(path: Path) -> None:
+    path.rename(path.parent / "target")
+    path.symlink_to("target")
+
+
+@pytest.mark.parametrize("change", [removed, replaced, renamed, made_a_directory, made_a_link])
+def test_a_file_that_is_not_there_any_more_is_stale_behind_a_snapshot(
+    change: Callable[[Path], None], tmp_path: Path, cache_dir: Path
+) -> None:
+    fd, seq = remote_with_a_file(tmp_path, cache_dir)
+    for what, errno in ((left, 0), (change, Errno.STALE)):
+        what(place(tmp_path) / "kept")
+        into = tmp_path / what.__name__
+        with journal.resume(tmp_path / "j", at=seq, into=into, cache=cache_dir) as recorder:
+            until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
+            again = Remote(recorder)
+            assert again("fd_filestat_get", fd, DATA).errno == errno
+            assert again("fd_tell", fd, DATA).errno == 0, "where it is, is known"
+            assert again("fd_close", fd).errno == 0
+            again.end()
+
+
+def test_a_file_that_is_removed_when_the_run_has_gone_on_stays_open(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    fd, _ = remote_with_a_file(tmp_path, cache_dir)
+    for reexecute in (False, True):
+        copy = tmp_path / f"copy-{reexecute}"
+        shutil.copytree(place(tmp_path), copy)
+        with journal.resume(
+            tmp_path / "j", moved={"/host": str(copy)}, reexecute=reexecute, cache=cache_dir
+        ) as recorder:
+            again = resumed(recorder)
+            assert again("fd_tell", fd, DATA).errno == 0
+            removed(copy / "kept")
+            assert again("fd_filestat_get", fd, DATA).errno == 0
+
+
+def test_a_changed_file_is_as_it_is_now(tmp_path: Path, cache_dir: Path) -> None:
+    fd, seq = remote_with_a_file(tmp_path, cache_dir)
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(place(tmp_path), copy)
+    (copy / "kept").write_bytes(b"changed since")
+    for directory, size in ((place(tmp_path), 10), (copy, 13)):
+        moved = {"/host": str(directory)}
+        into = tmp_path / f"of-{size}"
+        with journal.resume(
+            tmp_path / "j", at=seq, into=into, moved=moved, cache=cache_dir
+        ) as recorder:
+            until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
+            data = Remote(recorder)("fd_filestat_get", fd, DATA).data
+            assert int.from_bytes(data[32:40], "little") == size
+
+
+# -- sockets ---------------------------------------------------------------------------------------
+
+
+def test_from_each_snapshot_a_guest_that_listens_comes_to_the_same_end(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    often = Snapshots(every_events=1)
+    with journal.record(
+        guest("listen"),
+        tmp_path / "j",
+        args=["listen"],
+        network=True,
+        snapshots=often,
+        cache=cache_dir,
+    ) as recorder:
+        wanted = ended(recorder)
+    assert {info.function for info in snapshots_in(tmp_path / "j")} >= {"sock_bind", "fd_close"}
+    check_each(tmp_path / "j", wanted, cache_dir, network=True)
+
+
+def test_a_socket_is_at_each_snapshot_what_it_was_then(tmp_path: Path, cache_dir: Path) -> None:
+    path = tmp_path / "j"
+    with journal.record(
+        REMOTE, path, network=True, snapshots=EXPLICIT, cache=cache_dir
+    ) as recorder:
+        remote, seqs = Remote(recorder), [recorder.snapshot()]
+        fd = opened(remote)
+        seqs.append(recorder.snapshot())
+        assert remote("sock_bind", fd, DATA, data=inet4(0)).errno == 0
+        seqs.append(recorder.snapshot())
+        assert remote("sock_listen", fd, 5).errno == 0
+        port = port_of(remote, fd)
+        seqs.append(recorder.snapshot())
+        assert remote("fd_close", fd).errno == 0
+        seqs.append(recorder.snapshot())
+    assert not is_reached(port)
+    for stage, seq in enumerate(seqs):
+        assert seq is not None
+        into = tmp_path / f"stage-{stage}"
+        with journal.resume(path, at=seq, into=into, network=True, cache=cache_dir) as recorder:
+            if stage:
+                until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
+            again = Remote(recorder)
+            assert again("fd_fdstat_get", fd, DATA).errno == (0 if 1 <= stage <= 3 else Errno.BADF)
+            assert is_reached(port) == (stage == 3)
+            if stage in (2, 3):
+                assert port_of(again, fd) == port
+            if stage == 2:
+                assert again("sock_listen", fd, 5).errno == 0
+                assert is_reached(port)
+
+
+@pytest.mark.parametrize("network", [False, True], ids=["without permission", "port taken"])
+def test_a_socket_that_cannot_be_had_again_behind_a_snapshot_is_told_of(
+    network: bool, tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "j"
+    with journal.record(
+        REMOTE, path, network=True, snapshots=EXPLICIT, cache=cache_dir
+    ) as recorder:
+        fd, port = listening(Remote(recorder))
+        assert recorder.snapshot() is not None
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        warned(f"at 127.0.0.1:{port}"),
+        journal.resume(path, network=network, cache=cache_dir) as recorder,
+    ):
+        until(lambda: len(recorder.stdout) > 0)
+        errno = Errno.ADDRINUSE if network else Errno.ACCES
+        assert Remote(recorder)("sock_listen", fd, 5).errno == errno
+
+
+# -- the terminal ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def terminals() -> Iterator[tuple[Terminal, Terminal]]:
+    """Two terminals."""
+    found = Terminal(), Terminal(132, 43)
+    yield found
+    for one in found:
+        one.close()
+
+
+def test_a_terminal_is_at_each_snapshot_what_the_guest_had_made_of_it(
+    tmp_path: Path, cache_dir: Path, terminals: tuple[Terminal, Terminal]
+) -> None:
+    first, second = terminals
+    before = second.attributes, second.size
+    path = tmp_path / "j"
+    with journal.record(
+        REMOTE, path, stderr=first.slave, snapshots=EXPLICIT, cache=cache_dir
+    ) as recorder:
+        remote = Remote(recorder)
+        told(remote)
+        seqs = [recorder.snapshot()]
+        set_to(remote, QUIET)
+        seqs.append(recorder.snapshot())
+        set_to(remote, QUIET._replace(echo=1))
+        seqs.append(recorder.snapshot())
+    assert first.modes == (True, True)
+    for stage, (seq, modes) in enumerate(
+        zip(seqs, [(True, True), (False, False), (True, False)], strict=True)
+    ):
+        assert seq is not None
+        into = tmp_path / f"stage-{stage}"
+        with journal.resume(
+            path, at=seq, into=into, stderr=second.slave, cache=cache_dir
+        ) as recorder:
+            until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
+            again = Remote(recorder)
+            expected = QUIET._replace(stderr=1, echo=int(modes[0]))
+            assert told(again) == (expected if stage else Tty(132, 43, stderr=1))
+            assert second.modes == modes
+            again.end()
+        assert (second.attributes, second.size) == before
+
+
+def test_after_a_kill_the_terminal_comes_back_from_a_snapshot(
+    tmp_path: Path, cache_dir: Path, terminals: tuple[Terminal, Terminal]
+) -> None:
+    path, (first, second) = tmp_path / "j", terminals
+    with journal.record(
+        REMOTE, path, stderr=first.slave, snapshots=EXPLICIT, cache=cache_dir
+    ) as recorder:
+        set_to(Remote(recorder), QUIET)
+        assert recorder.snapshot() is not None
+    with Session("resume", path, cache_dir, second.slave) as again:
+        until(lambda: (second.modes, second.size) == ((False, False), QUIET[:4]))
+        again.kill()
+    third = Terminal()
+    with Session("resume", path, cache_dir, third.slave) as again:
+        until(lambda: (third.modes, third.size) == ((False, False), QUIET[:4]))
+        again.end()
+    assert third.modes == (True, True)
+    third.close()

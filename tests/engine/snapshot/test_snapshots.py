@@ -1,0 +1,230 @@
+"""Snapshots of guests in the middle of odd state: from each of them the guest goes on to its end.
+
+Two ways, one truth: what a snapshot holds is what executing the guest again leads to, to the bit.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+import journal
+from journal import HostMount, MemoryMount, Snapshots, Stacks, Trigger, Way
+from journal.engine.session.api import record
+from tests.engine.snapshot.test_dirty_pages import why_not_by_kernel
+from tests.engine.snapshot.test_guests import check_ending
+from tests.support.guest_runs import finished
+from tests.support.snapshot_guests import SNAPSHOT_GUESTS, Needs, SnapshotGuest
+from tests.support.wat import module
+
+RESUMED_MAX = 4
+#: What one guest's snapshots may cost: so many of them are enough.
+TAKEN_MAX = 40
+
+#: It takes a function out of a table that is on the stack by that table.
+ASTRAY = next(one for one in SNAPSHOT_GUESTS if one.title == "tables")
+UNWOUND = [
+    one
+    for one in SNAPSHOT_GUESTS
+    if one.stacks and one.elder and not one.host and one is not ASTRAY
+]
+NOT_UNWOUND = [one for one in SNAPSHOT_GUESTS if not one.stacks]
+
+Run = tuple[journal.Outcome, bytes, bytes, dict[str, bytes]]
+
+
+def recorded(
+    one: SnapshotGuest, path: Path, cache: Path, snapshots: Snapshots | None = None
+) -> Run:
+    mounts: list[HostMount | MemoryMount] = [MemoryMount(name) for name in one.memory]
+    with record(
+        one.path,
+        path,
+        args=one.argv,
+        env=dict(one.env),
+        mounts=mounts,
+        stdin=one.stdin,
+        cache=cache,
+        durability=journal.Durability.NONE,
+        network=Needs.NETWORK in one.needs,
+        snapshots=snapshots,
+    ) as recorder:
+        return finished(recorder), recorder.stdout, recorder.stderr, recorder.files
+
+
+def resumed(
+    one: SnapshotGuest, path: Path, cache: Path, *, at: int, notes: list[str] | None = None
+) -> Run:
+    into = path.with_name(f"at-{at}.journal")
+    with journal.resume(
+        path,
+        at=at,
+        into=into,
+        stdin=one.stdin,
+        cache=cache,
+        durability=journal.Durability.NONE,
+        network=Needs.NETWORK in one.needs,
+        note=(notes if notes is not None else []).append,
+    ) as recorder:
+        return finished(recorder), recorder.stdout, recorder.stderr, recorder.files
+
+
+def snapshots_in(path: Path) -> list[journal.SnapshotInfo]:
+    with journal.Reader(path) as reader:
+        return list(journal.snapshots_of(reader))
+
+
+def often(one: SnapshotGuest, path: Path, cache: Path, **wanted: object) -> tuple[Run, Run]:
+    """A guest's run without snapshots, and with one every so many events."""
+    plain = recorded(one, path.with_name("plain.journal"), cache)
+    check_ending(one, plain[0], plain[1])
+    with journal.Reader(path.with_name("plain.journal")) as reader:
+        events = reader.summary().events
+    snapshots = Snapshots(
+        on=frozenset({Trigger.BOOTSTRAP}),
+        every_events=max(events // TAKEN_MAX, 1),
+        **wanted,  # type: ignore[arg-type]
+    )
+    return plain, recorded(one, path, cache, snapshots)
+
+
+def spread(infos: list[journal.SnapshotInfo], count: int) -> list[journal.SnapshotInfo]:
+    """So many of them, from the first to the last."""
+    step = max(1, len(infos) // count)
+    return infos[::step]
+
+
+LARGE = ("deeper", "heap64", "growing", "high")
+EACH = [
+    pytest.param(one, id=one.title, marks=[pytest.mark.deep] if one.title in LARGE else [])
+    for one in UNWOUND
+]
+
+
+@pytest.mark.parametrize("one", EACH)
+def test_a_guest_goes_on_from_each_of_its_snapshots(
+    one: SnapshotGuest, tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "run.journal"
+    plain, run = often(one, path, cache_dir)
+    assert run[1:] == plain[1:], "taking snapshots changes nothing"
+    infos = snapshots_in(path)
+    assert len(infos) > 1
+    assert all(info.resumable for info in infos)
+    assert all(info.has_stacks for info in infos[1:])
+    for info in spread(infos, RESUMED_MAX):
+        assert resumed(one, path, cache_dir, at=info.seq) == plain, f"from {info.seq}"
+
+
+@pytest.mark.parametrize("one", EACH)
+def test_executing_a_guest_again_leads_to_what_its_snapshots_hold(
+    one: SnapshotGuest, tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "run.journal"
+    often(one, path, cache_dir)
+    infos = snapshots_in(path)
+    whole = journal.verify_replay(path, cache=cache_dir)
+    assert whole.holds
+    assert [one.info.seq for one in whole.checked] == [info.seq for info in infos]
+    assert all(one.holds for one in whole.checked)
+    start = infos[len(infos) // 2].seq
+    rest = journal.verify_replay(path, start=start, cache=cache_dir)
+    assert rest.holds
+    assert [one.info.seq for one in rest.checked] == [i.seq for i in infos if i.seq > start]
+    assert rest.outcome == whole.outcome
+
+
+@pytest.mark.parametrize("one", NOT_UNWOUND, ids=str)
+def test_a_guest_that_cannot_be_unwound_is_executed_again(
+    one: SnapshotGuest, tmp_path: Path, cache_dir: Path
+) -> None:
+    path, notes = tmp_path / "run.journal", list[str]()
+    plain, run = often(one, path, cache_dir)
+    assert run == plain
+    infos = snapshots_in(path)
+    assert infos
+    assert not any(info.has_stacks for info in infos)
+    assert journal.verify_replay(path, cache=cache_dir).holds
+    last = infos[-1].seq
+    assert resumed(one, path, cache_dir, at=last, notes=notes) == plain
+
+
+TELLING = module("""(module
+    (import "wasi_snapshot_preview1" "clock_time_get"
+        (func $now (param i32 i64 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "\\40\\00\\00\\00\\08\\00\\00\\00")
+    (func (export "_start")
+        (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 16)))
+        (drop (call $now (i32.const 1) (i64.const 0) (i32.const 64)))
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))))""")
+
+
+def test_the_monotonic_clock_goes_on_from_a_snapshot_and_counts_no_time_between(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "run.journal"
+    wanted = Snapshots(on=frozenset({Trigger.EXPLICIT}))
+    with journal.record(TELLING, path, cache=cache_dir, snapshots=wanted) as recorder:
+        seq = recorder.snapshot(timeout_seconds=30)
+        assert seq is not None
+    said = snapshots_in(path)[-1].monotonic
+    time.sleep(1.5)
+    with journal.resume(path, at=seq, into=tmp_path / "later.journal", cache=cache_dir) as recorder:
+        recorder.feed(b"x")
+        finished(recorder)
+        (told,) = struct.unpack("<Q", recorder.stdout)
+    assert said <= told < said + 1_400_000_000
+
+
+WRITERS = [one for one in UNWOUND if one.title in ("deep", "growing", "bulk", "memories", "prompt")]
+
+
+@pytest.mark.skipif(bool(why_not_by_kernel()), reason=why_not_by_kernel())
+@pytest.mark.parametrize("one", WRITERS, ids=str)
+def test_however_written_pages_are_found_the_journal_is_the_same(
+    one: SnapshotGuest, tmp_path: Path, cache_dir: Path
+) -> None:
+    found = []
+    for way in (Way.KERNEL, Way.COMPARE, Way.AUTO):
+        path = tmp_path / way.value / "run.journal"
+        path.parent.mkdir()
+        often(one, path, cache_dir, written=way)
+        found.append([(info.digest, info.pages, info.size) for info in snapshots_in(path)])
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("one", WRITERS, ids=str)
+def test_without_stacks_the_memory_is_there_and_the_guest_is_executed_again(
+    one: SnapshotGuest, tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "run.journal"
+    plain, run = often(one, path, cache_dir, stacks=Stacks.NEVER)
+    assert run == plain
+    infos = snapshots_in(path)
+    assert [info.resumable for info in infos] == [True] + [False] * (len(infos) - 1)
+    assert journal.verify_replay(path, cache=cache_dir).holds
+    with journal.Reader(path) as reader:
+        host = journal.ModelHost()
+        journal.play(reader.frames(), host, upto=infos[-1].seq + 1)
+    assert host.machine.digest_holds
+
+
+def test_a_guest_whose_stack_cannot_be_put_back_is_not_believed_and_is_executed_again(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    plain = recorded(ASTRAY, tmp_path / "plain.journal", cache_dir)
+    path = tmp_path / "run.journal"
+    with pytest.raises(journal.EngineError, match="no more where it was called through a table"):
+        recorded(ASTRAY, path, cache_dir, Snapshots(every_events=1))
+    infos = snapshots_in(path)
+    assert infos, "those before were good"
+    assert resumed(ASTRAY, path, cache_dir, at=infos[-1].seq) == plain
+    with journal.resume(path, stdin=b"", cache=cache_dir, reexecute=True) as recorder:
+        assert finished(recorder) == plain[0]
+        assert recorder.stdout == plain[1]

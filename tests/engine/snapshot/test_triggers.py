@@ -1,0 +1,510 @@
+"""Every trigger fires, as often as it should, and the guest goes on exactly from each snapshot.
+
+What is happening here happens to real guests: they call their host, wait, write; they are told of
+signals, by a signal to the command line or by `notify`. When a trigger fires in the abstract,
+`test_triggers.py` says.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import Snapshots, Trigger
+from journal.events.inputs import ClockRead, RandomBytes
+from journal.snapshots.triggers import DEFAULTS, ONCE, name_of
+from tests.cli.test_command_line import WAIT_SECONDS, tool
+from tests.cli.test_run import wait_until
+from tests.cli.test_snapshot_options import (
+    give,
+    line_of,
+    running,
+    state_of,
+    uninterrupted,
+    wait_for,
+)
+from tests.support.guest_runs import DEADLINE_SECONDS, finished, until
+from tests.support.programs import guest
+from tests.support.rewrites import events_of
+from tests.support.snapshot_runs import Ended, check_each, ended, gone_on, snapshots_in, triggers_in
+
+LINES = b"".join(b"line %d\n" % number for number in range(30))
+NOISE = random.Random(8).randbytes(500_000)
+NEVER = Trigger.SIGSTOP
+"""What nobody tells these guests of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A guest that sets off a trigger by what it does, and how often; None is more than once.
+
+    ``more`` is what there is to say besides the trigger's name, ``options`` how the command line
+    says all of it, and ``functions`` is where the guest stands then.
+    """
+
+    trigger: Trigger
+    guest: str
+    args: tuple[str, ...] = ()
+    stdin: bytes = b""
+    count: int | None
+    functions: frozenset[str]
+    more: dict[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return name_of(self.trigger)
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """What the library is told."""
+        return Snapshots(on=frozenset({self.trigger}), **self.more)
+
+    @property
+    def network(self) -> bool:
+        """Whether it needs sockets."""
+        return self.trigger is Trigger.FIRST_LISTEN
+
+    def record(self, path: Path, cache: Path, snapshots: Snapshots) -> journal.Recorder:
+        """A run of it."""
+        return journal.record(
+            guest(self.guest),
+            path,
+            args=[self.guest, *self.args],
+            env={"NAME": "value"},
+            stdin=self.stdin,
+            cache=cache,
+            network=self.network,
+            durability=journal.Durability.NONE,
+            snapshots=snapshots,
+        )
+
+    def run(self, path: Path, cache: Path, snapshots: Snapshots) -> Ended:
+        """The end of a run of it."""
+        with self.record(path, cache, snapshots) as recorder:
+            return ended(recorder)
+
+    def resume(self, path: Path, cache: Path, **given: Any) -> Ended:
+        """The end of a resume."""
+        with journal.resume(
+            path, stdin=self.stdin, cache=cache, network=self.network, **given
+        ) as recorder:
+            return ended(recorder)
+
+    def check_count(self, path: Path, minimum: int = 2) -> None:
+        """As many snapshots as it is to set off are there, for what they are, where they are."""
+        infos = snapshots_in(path)
+        assert {info.trigger for info in infos} == {self.trigger}
+        assert {info.function for info in infos} <= self.functions
+        assert len(infos) >= minimum if self.count is None else len(infos) == self.count
+
+
+CASES = (
+    Case(
+        trigger=Trigger.IDLE,
+        guest="sleeper",
+        args=("4", "180"),
+        count=4,
+        functions=frozenset({"poll_oneoff"}),
+        options=("--snapshot-on", "idle"),
+    ),
+    Case(
+        trigger=Trigger.FIRST_LISTEN,
+        guest="listen",
+        count=1,
+        functions=frozenset({"sock_listen"}),
+        options=("--net", "--snapshot-on", "first-listen"),
+    ),
+    Case(
+        trigger=Trigger.FIRST_ENVIRON,
+        guest="environ",
+        count=1,
+        functions=frozenset({"environ_sizes_get"}),
+        options=("--env", "NAME=value", "--snapshot-on", "first-environ"),
+    ),
+    Case(
+        trigger=Trigger.FIRST_STDIN,
+        guest="stdin",
+        stdin=LINES,
+        count=1,
+        functions=frozenset({"fd_read"}),
+        options=("--snapshot-on", "first-stdin"),
+    ),
+    Case(
+        trigger=Trigger.PERIODIC_INTERVAL,
+        guest="sleeper",
+        args=("20", "20"),
+        count=None,
+        functions=frozenset({"poll_oneoff", "fd_write"}),
+        more={"period_seconds": 0.06},
+        options=("--snapshot-period", "0.06"),
+    ),
+    Case(
+        trigger=Trigger.NON_DETERMINISTIC_CALL,
+        guest="clocks",
+        args=("9",),
+        count=27,
+        functions=frozenset({"clock_time_get", "random_get"}),
+        options=("--snapshot-on", "non-deterministic-call"),
+    ),
+    Case(
+        trigger=Trigger.EXPLICIT,
+        guest="explicit",
+        args=("5",),
+        count=5,
+        functions=frozenset({"proc_snapshot"}),
+        options=("--snapshot-on", "explicit"),
+    ),
+    Case(
+        trigger=Trigger.BOOTSTRAP,
+        guest="deep",
+        args=("300", "60"),
+        count=1,
+        functions=frozenset({""}),
+        options=("--snapshot-on", "bootstrap"),
+    ),
+    Case(
+        trigger=Trigger.EVENT_COUNT,
+        guest="chatty",
+        args=("200",),
+        count=None,
+        functions=frozenset({"fd_write"}),
+        more={"every_events": 30},
+        options=("--snapshot-events", "30"),
+    ),
+    Case(
+        trigger=Trigger.JOURNAL_SIZE,
+        guest="cat",
+        args=("4096",),
+        stdin=NOISE,
+        count=None,
+        functions=frozenset({"fd_read", "fd_write"}),
+        more={"every_bytes": 40_000},
+        options=("--snapshot-bytes", "40000"),
+    ),
+)
+
+#: Those that somebody must tell of.
+TOLD = (
+    Trigger.FIRST_SIGINT,
+    Trigger.SIGINT,
+    Trigger.SIGALRM,
+    Trigger.SIGTSTP,
+    Trigger.SIGSTOP,
+    Trigger.TRANSACTION,
+)
+
+
+def test_every_trigger_has_a_guest() -> None:
+    assert {case.trigger for case in CASES} | set(TOLD) == set(Trigger)
+
+
+# -- from the library -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_what_a_guest_does_sets_off_a_trigger_and_each_snapshot_resumes(
+    case: Case, tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "run.journal"
+    plain = case.run(tmp_path / "plain.journal", cache_dir, Snapshots())
+    run = case.run(path, cache_dir, case.snapshots)
+    assert plain.outcome.code == 0
+    assert run == plain
+    case.check_count(path)
+    check_each(path, run, cache_dir, stdin=case.stdin, network=case.network)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_what_is_not_armed_does_not_fire(case: Case, tmp_path: Path, cache_dir: Path) -> None:
+    path = tmp_path / "run.journal"
+    case.run(path, cache_dir, Snapshots(on=frozenset({NEVER})))
+    assert triggers_in(path) == []
+    rest = frozenset(Trigger) - {case.trigger, Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE}
+    case.run(tmp_path / "rest.journal", cache_dir, Snapshots(on=rest))
+    assert name_of(case.trigger) not in triggers_in(tmp_path / "rest.journal")
+
+
+def test_a_call_that_is_told_something_sets_off_its_trigger_each_time(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    (case,) = (case for case in CASES if case.trigger is Trigger.NON_DETERMINISTIC_CALL)
+    path = tmp_path / "run.journal"
+    case.run(path, cache_dir, case.snapshots)
+    told = [one for one in events_of(path) if isinstance(one, ClockRead | RandomBytes)]
+    assert len(told) == len(snapshots_in(path)) == case.count
+
+
+@pytest.mark.parametrize(
+    "reexecute",
+    [False, pytest.param(True, marks=pytest.mark.deep)],
+    ids=["from it", "from the start"],
+)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_run_that_stops_with_its_snapshot_goes_on_and_once_is_once(
+    case: Case, reexecute: bool, tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "run.journal"
+    plain = case.run(tmp_path / "plain.journal", cache_dir, Snapshots())
+    stopping = Snapshots(on=frozenset({case.trigger}), **case.more, stop_after=True)
+    for session in range(1, 4):
+        if session == 1:
+            found = case.run(path, cache_dir, stopping)
+        else:
+            found = case.resume(path, cache_dir, snapshots=stopping, reexecute=reexecute)
+        if found.outcome.ending is not journal.Ending.STOPPED:
+            break
+        assert triggers_in(path) == [name_of(case.trigger)] * session
+        events = events_of(path)
+        assert type(events[-1]).__name__ == "Snapshot", "there it ends"
+        assert found.stdout == plain.stdout[: len(found.stdout)]
+    if case.trigger in ONCE or case.trigger is Trigger.BOOTSTRAP:
+        assert session == 2
+        assert found == plain
+    else:
+        assert found.outcome.ending is journal.Ending.STOPPED
+        assert session == 3, "what may be repeated stops each session"
+        rest = case.resume(path, cache_dir, snapshots=case.snapshots, reexecute=reexecute)
+        assert rest == plain
+        assert set(triggers_in(path)) == {name_of(case.trigger)}
+
+
+def fed(path: Path, cache: Path, snapshots: Snapshots) -> journal.Recorder:
+    """A guest that waits for lines."""
+    return journal.record(
+        guest("stdin"),
+        path,
+        args=["stdin"],
+        cache=cache,
+        durability=journal.Durability.NONE,
+        snapshots=snapshots,
+    )
+
+
+def fed_a_line(recorder: journal.Recorder, line: bytes) -> None:
+    """Let it have a line, and wait for what it says of it."""
+    until(lambda: recorder.stdout.startswith(b"ready"))
+    said = recorder.stdout.count(b"\n")
+    recorder.feed(line)
+    until(lambda: recorder.stdout.count(b"\n") == said + 1)
+
+
+@pytest.mark.parametrize("trigger", TOLD, ids=name_of)
+def test_who_is_told_of_a_trigger_takes_its_snapshot_once_or_each_time(
+    trigger: Trigger, tmp_path: Path, cache_dir: Path
+) -> None:
+    path, snapshots = tmp_path / "j", Snapshots(on=frozenset({trigger}))
+    count, others = 0, set(Trigger) - {trigger}
+    lines = [b"line %d\n" % number for number in range(6)]
+    with fed(path, cache_dir, snapshots) as recorder:
+        for number, line in enumerate(lines[:3]):
+            fed_a_line(recorder, line)
+            assert recorder.notify(trigger) == (number == 0 or trigger not in ONCE)
+            assert not any(map(recorder.notify, others))
+            count += number == 0 or trigger not in ONCE
+            wait_for(path, count)
+    with journal.resume(path, cache=cache_dir, snapshots=snapshots) as recorder:
+        for line in lines[3:]:
+            fed_a_line(recorder, line)
+            assert recorder.notify(trigger) == (trigger not in ONCE), "once in a journal's life"
+            count += trigger not in ONCE
+            wait_for(path, count)
+        recorder.close_stdin()
+        wanted = ended(recorder)
+    assert triggers_in(path) == [name_of(trigger)] * count
+    assert count == (1 if trigger in ONCE else len(lines))
+    check_each(path, wanted, cache_dir, stdin=b"".join(lines))
+
+
+def test_a_transaction_ends_with_a_snapshot_that_has_its_work(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "j"
+    with fed(path, cache_dir, Snapshots(on=frozenset({Trigger.EXPLICIT}))) as recorder:
+        for number in range(3):
+            with recorder.transaction():
+                fed_a_line(recorder, b"order %d\n" % number)
+                assert triggers_in(path) == ["transaction"] * number
+            assert triggers_in(path) == ["transaction"] * (number + 1), "it was waited for"
+        with pytest.raises(ZeroDivisionError), recorder.transaction():
+            raise ZeroDivisionError
+        assert len(triggers_in(path)) == 3, "work that fails has none"
+        printed = recorder.stdout
+        recorder.close_stdin()
+        wanted = ended(recorder)
+    last = snapshots_in(path)[-1]
+    orders = b"".join(b"order %d\n" % number for number in range(3))
+    with journal.resume(path, at=last.seq, into=tmp_path / "k", cache=cache_dir) as recorder:
+        until(lambda: recorder.stdout == printed)
+    check_each(path, wanted, cache_dir, stdin=orders)
+
+
+def test_a_snapshot_that_is_asked_for_has_the_name_that_it_is_asked_by(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "j"
+    with fed(path, cache_dir, Snapshots(on=frozenset({Trigger.EXPLICIT}))) as recorder:
+        seqs = [recorder.snapshot(trigger, DEADLINE_SECONDS) for trigger in Trigger]
+        assert recorder.snapshot() is not None
+    infos = snapshots_in(path)
+    assert [(info.seq, info.trigger) for info in infos][:-1] == list(
+        zip(seqs, Trigger, strict=True)
+    )
+    assert infos[-1].trigger is Trigger.EXPLICIT
+
+
+def test_many_runs_go_on_from_the_snapshot_that_a_run_has_stopped_with(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "warm.journal"
+    stopping = Snapshots(on=frozenset({Trigger.FIRST_STDIN}), stop_after=True)
+    with fed(path, cache_dir, stopping) as recorder:
+        assert finished(recorder).ending is journal.Ending.STOPPED
+    (info,), before = snapshots_in(path), path.read_bytes()
+    inputs = [LINES[: 40 * number] + b"%d\n" % number for number in range(6)]
+    found: dict[bytes, bytes] = {}
+
+    def go_on(number: int) -> None:
+        into = tmp_path / f"{number}.journal"
+        at = info.seq if number % 2 else None  # the newest one is that one
+        given = inputs[number]
+        with journal.resume(path, at=at, into=into, stdin=given, cache=cache_dir) as recorder:
+            assert finished(recorder).code == 0
+            found[given] = recorder.stdout
+
+    threads = [threading.Thread(target=go_on, args=(number,)) for number in range(len(inputs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, given in enumerate(inputs):
+        plain = tmp_path / f"plain-{number}.journal"
+        with journal.record(
+            guest("stdin"), plain, args=["stdin"], stdin=given, cache=cache_dir
+        ) as recorder:
+            finished(recorder)
+            assert found[given] == recorder.stdout
+    assert path.read_bytes() == before
+    with journal.resume(path, stdin=LINES, cache=cache_dir) as recorder:
+        assert finished(recorder).code == 0
+
+
+# -- from the command line ------------------------------------------------------------------------
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_command_line_takes_snapshots_for_what_a_guest_does_and_each_resumes(
+    case: Case, tmp_path: Path, cache_dir: Path
+) -> None:
+    arguments: list[str | Path] = [*case.options, guest(case.guest), *case.args]
+    done = tool("run", "-j", "run.journal", *arguments, at=tmp_path, stdin=case.stdin)
+    assert done.returncode == 0, done.stderr
+    case.check_count(tmp_path / "run.journal")
+    wanted = Ended(journal.Outcome(journal.Ending.EXITED, 0), done.stdout, done.stderr, {})
+    check_each(tmp_path / "run.journal", wanted, cache_dir, stdin=case.stdin, network=case.network)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "trigger"),
+    [
+        ("sleeper", (), Trigger.IDLE),
+        ("environ", (), Trigger.FIRST_ENVIRON),
+        ("listen", ("--net",), Trigger.FIRST_LISTEN),
+        ("stdin", (), Trigger.FIRST_STDIN),
+        ("explicit", (), Trigger.EXPLICIT),
+    ],
+)
+def test_where_nothing_is_said_the_reference_s_defaults_are_armed_and_nothing_else(
+    name: str, options: tuple[str, ...], trigger: Trigger, tmp_path: Path
+) -> None:
+    arguments: list[str | Path] = ["--stacks", "always", *options, guest(name)]
+    steps = ("3", "200") if name == "sleeper" else ()
+    done = tool("run", "-j", "j", *arguments, *steps, at=tmp_path, stdin=LINES)
+    assert done.returncode == 0, done.stderr
+    found = set(triggers_in(tmp_path / "j"))
+    assert name_of(trigger) in found
+    assert found <= {name_of(trigger) for trigger in DEFAULTS}
+
+
+SIGNALS = {
+    "first-sigint": signal.SIGINT,
+    "sigint": signal.SIGINT,
+    "sigalrm": signal.SIGALRM,
+    "sigtstp": signal.SIGTSTP,
+    "sigstop": signal.SIGSTOP,
+}
+
+
+def signalled(process: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal, and let a process that it stops go on."""
+    process.send_signal(number)
+    if number in (signal.SIGTSTP, signal.SIGSTOP):
+        wait_until(lambda: state_of(process) == "T")
+        process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_each_signal_sets_off_its_trigger_in_the_middle_and_each_snapshot_resumes(
+    name: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    whole = uninterrupted(tmp_path, guest("stdin"), stdin=b"one\ntwo\n")
+    path = tmp_path / "stdin.journal"
+    count = 1 if name == "first-sigint" else 2
+    with running(tmp_path, "run", "--snapshot-on", name, guest("stdin")) as process:
+        said = line_of(process)
+        for number, line in enumerate((b"one\n", b"two\n")):
+            if number < count:
+                signalled(process, SIGNALS[name])
+                wait_for(path, number + 1)
+            give(process, line)
+            said += line_of(process)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        said += process.stdout.read()
+        assert process.wait(WAIT_SECONDS) == 0
+    assert said == whole
+    assert triggers_in(path) == [name] * count
+    for info in snapshots_in(path):
+        found = gone_on(path, info.seq, cache_dir, stdin=b"one\ntwo\n")
+        assert (found.outcome.code, found.stdout) == (0, whole)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", [name for name in SIGNALS if name != "sigstop"])
+def test_a_run_that_a_signal_stops_with_its_snapshot_goes_on(name: str, tmp_path: Path) -> None:
+    whole = uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
+    command = ("run", "--snapshot-on", name, "--stop-after-snapshot", guest("stdin"))
+    with running(tmp_path, *command) as process:
+        said = line_of(process)
+        process.send_signal(SIGNALS[name])
+        assert process.wait(WAIT_SECONDS) == 0
+    assert triggers_in(tmp_path / "stdin.journal") == [name]
+    done = tool("resume", "stdin.journal", at=tmp_path, stdin=LINES)
+    assert (done.returncode, said + done.stdout) == (0, whole)
+
+
+def test_a_period_is_what_is_said(tmp_path: Path, cache_dir: Path) -> None:
+    path, period = tmp_path / "j", 0.25
+    on = Snapshots(on=frozenset({Trigger.PERIODIC_INTERVAL}), period_seconds=period)
+    began = time.monotonic()
+    with journal.record(
+        guest("sleeper"), path, args=["sleeper", "150", "10"], cache=cache_dir, snapshots=on
+    ) as recorder:
+        finished(recorder)
+    took = time.monotonic() - began
+    infos = snapshots_in(path)
+    assert 2 < len(infos) <= took / period
+    gaps = [b.time - a.time for a, b in pairwise(infos)]
+    assert min(gaps) >= period * 1e6 * 0.99

@@ -1,0 +1,498 @@
+"""Snapshots of guests that wait: they come at once, and the guest waits no longer for them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import journal
+from journal import Snapshots, Stacks, Trigger
+from journal.engine.runtime.asyncify_stack import Stack
+from journal.engine.runtime.bindings import Instance
+from journal.engine.snapshot.capture import Camera
+from journal.engine.wasi.stdio.stdin import IDLE_NS, Interrupter
+from tests.support.guest_runs import DEADLINE_SECONDS, finished, until
+from tests.support.programs import guest
+from tests.support.snapshot_runs import check_each, ended, gone_on, snapshots_in, triggers_in
+from tests.support.wat import module, program
+
+EXPLICIT = Snapshots(on=frozenset({Trigger.EXPLICIT}))
+BARE = Snapshots(on=frozenset({Trigger.EXPLICIT}), stacks=Stacks.NEVER)
+IDLE = Snapshots(on=frozenset({Trigger.IDLE}))
+LINES = b"".join(b"line %d of what it is told\n" % number for number in range(40))
+
+#: What comes at once may take so long on a machine that has other things to do.
+AT_ONCE_SECONDS = 2.0
+#: How much longer a sleep may be, whatever happens meanwhile.
+LONGER_SECONDS = 1.0
+
+
+def recording(
+    name: str | bytes,
+    path: Path,
+    cache: Path,
+    *args: str,
+    snapshots: Snapshots = EXPLICIT,
+    stdin: journal.FedSource | bytes | int | None = None,
+) -> journal.Recorder:
+    return journal.record(
+        guest(name) if isinstance(name, str) else name,
+        path,
+        args=[name if isinstance(name, str) else "guest", *args],
+        stdin=stdin,
+        cache=cache,
+        durability=journal.Durability.NONE,
+        snapshots=snapshots,
+    )
+
+
+def printed_of(name: str, folder: Path, cache: Path, *args: str, stdin: bytes) -> bytes:
+    """What a guest prints that nobody disturbs."""
+    path = folder / "plain.journal"
+    with recording(name, path, cache, *args, stdin=stdin, snapshots=Snapshots()) as recorder:
+        finished(recorder)
+        return recorder.stdout
+
+
+@contextmanager
+def meanwhile(work: Callable[[], object]) -> Iterator[list[object]]:
+    """Do something again and again in another thread; what came of it each time."""
+    over, results, errors = threading.Event(), list[object](), list[BaseException]()
+
+    def again() -> None:
+        try:
+            while not over.is_set():
+                results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=again)
+    thread.start()
+    try:
+        yield results
+    finally:
+        over.set()
+        thread.join(DEADLINE_SECONDS)
+        assert not thread.is_alive(), "whoever asks for snapshots waits for ever"
+        assert not errors, errors
+
+
+def asked(recorder: journal.Recorder, later_seconds: float) -> int | None:
+    """Ask for a snapshot a little later."""
+    time.sleep(later_seconds)
+    return recorder.snapshot()
+
+
+# -- at once -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("snapshots", [EXPLICIT, BARE], ids=["stacks", "no stacks"])
+def test_a_guest_that_reads_its_input_has_its_snapshot_at_once(
+    snapshots: Snapshots, tmp_path: Path, cache_dir: Path
+) -> None:
+    path, seqs = tmp_path / "j", []
+    with recording("stdin", path, cache_dir, snapshots=snapshots) as recorder:
+        for count in (1, 2, 3):
+            until(lambda count=count: recorder.stdout.count(b"\n") == count)  # type: ignore[misc]
+            time.sleep(0.05)  # it waits
+            began = time.monotonic()
+            seqs.append(recorder.snapshot(timeout_seconds=DEADLINE_SECONDS))
+            assert time.monotonic() - began < AT_ONCE_SECONDS
+            recorder.feed(b"something\n")
+        recorder.close_stdin()
+        wanted = ended(recorder)
+    infos = snapshots_in(path)
+    assert [info.seq for info in infos] == seqs
+    assert {info.function for info in infos} == {"fd_read"}
+    if snapshots is EXPLICIT:
+        check_each(path, wanted, cache_dir, stdin=b"something\n" * 3)
+
+
+@pytest.mark.deep
+def test_a_guest_that_sleeps_has_its_snapshot_at_once(tmp_path: Path, cache_dir: Path) -> None:
+    path = tmp_path / "j"
+    with recording("sleeper", path, cache_dir, "2", "1500") as recorder:
+        until(lambda: path.stat().st_size > 0)
+        time.sleep(0.3)
+        seq = recorder.snapshot(timeout_seconds=DEADLINE_SECONDS)
+        assert recorder.stdout == b"", "it sleeps still"
+        wanted = ended(recorder)
+    (info,) = snapshots_in(path)
+    assert (info.seq, info.function) == (seq, "poll_oneoff")
+    assert gone_on(path, info.seq, cache_dir) == wanted
+
+
+def test_who_asks_without_patience_gets_no_number_and_the_snapshot_comes_later(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "j"
+    with recording("computing", path, cache_dir, "30") as recorder:
+        until(lambda: recorder.stdout.startswith(b"computing"))
+        assert recorder.snapshot(timeout_seconds=0.01) is None
+        wanted = ended(recorder)
+    (info,) = snapshots_in(path)
+    assert gone_on(path, info.seq, cache_dir) == wanted
+
+
+# -- idle ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("stacks", [Stacks.AUTO, Stacks.NEVER])
+def test_a_guest_is_idle_once_in_each_of_its_waits(
+    stacks: Stacks, tmp_path: Path, cache_dir: Path
+) -> None:
+    path, idle = tmp_path / "j", Snapshots(on=frozenset({Trigger.IDLE}), stacks=stacks)
+    with recording("prompt", path, cache_dir, snapshots=idle) as recorder:
+        for count in (1, 2, 3):
+            until(lambda count=count: len(triggers_in(path)) == count)  # type: ignore[misc]
+            time.sleep(4 * IDLE_NS / 1e9)
+            assert triggers_in(path) == ["idle"] * count
+            recorder.feed(b"all\n")
+        recorder.close_stdin()
+        finished(recorder)
+
+
+def test_a_snapshot_in_a_wait_does_not_keep_it_from_being_idle(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path, idle = tmp_path / "j", Snapshots(on=frozenset({Trigger.IDLE}))
+    with recording("prompt", path, cache_dir, snapshots=idle) as recorder:
+        until(lambda: recorder.stdout == b"1> ")
+        recorder.snapshot()
+        until(lambda: len(triggers_in(path)) == 2)
+        assert triggers_in(path) in (["explicit", "idle"], ["idle", "explicit"])
+
+
+@pytest.mark.deep
+def test_a_guest_is_idle_after_a_tenth_of_a_second_and_not_before(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "short"
+    with recording("sleeper", path, cache_dir, "8", "60", snapshots=IDLE) as recorder:
+        finished(recorder)
+    assert triggers_in(path) == []
+    path = tmp_path / "long"
+    with recording("sleeper", path, cache_dir, "3", "250", snapshots=IDLE) as recorder:
+        wanted = ended(recorder)
+    assert triggers_in(path) == ["idle"] * 3
+    check_each(path, wanted, cache_dir)
+
+
+def test_a_guest_that_computes_is_not_idle(tmp_path: Path, cache_dir: Path) -> None:
+    path = tmp_path / "j"
+    with recording("computing", path, cache_dir, "60", snapshots=IDLE) as recorder:
+        finished(recorder)
+    assert triggers_in(path) == []
+
+
+# -- sleeping ------------------------------------------------------------------------------------
+
+SLEEP_SECONDS = 1.2
+
+
+def sleeping(clock: int, absolute: bool) -> bytes:
+    """A guest that sleeps by one of its clocks, and says what came of it."""
+    now = "(i64.load (i32.const 64))" if absolute else "(i64.const 0)"
+    time_get = "(param i32 i64 i32) (result i32)"
+    return module(f"""(module
+        (import "wasi_snapshot_preview1" "clock_time_get" (func $now {time_get}))
+        (import "wasi_snapshot_preview1" "poll_oneoff"
+            (func $poll (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write"
+            (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 320) "\\00\\01\\00\\00\\20\\00\\00\\00")
+        (func (export "_start")
+            (drop (call $now (i32.const {clock}) (i64.const 0) (i32.const 64)))
+            (i32.store (i32.const 144) (i32.const {clock}))
+            (i64.store (i32.const 152)
+                (i64.add {now} (i64.const {int(SLEEP_SECONDS * 1e9)})))
+            (i32.store16 (i32.const 168) (i32.const {int(absolute)}))
+            (drop (call $poll (i32.const 128) (i32.const 256) (i32.const 1) (i32.const 300)))
+            (drop (call $write
+                (i32.const 1) (i32.const 320) (i32.const 1) (i32.const 300)))))""")
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("stacks", [Stacks.ALWAYS, Stacks.NEVER])
+@pytest.mark.parametrize("absolute", [False, True], ids=["relative", "absolute"])
+@pytest.mark.parametrize("clock", [0, 1], ids=["realtime", "monotonic"])
+def test_a_sleep_gets_no_longer_by_snapshots(
+    clock: int, absolute: bool, stacks: Stacks, tmp_path: Path, cache_dir: Path
+) -> None:
+    path, wat = tmp_path / "j", sleeping(clock, absolute)
+    snapshots = Snapshots(on=frozenset({Trigger.EXPLICIT}), stacks=stacks)
+    with recording(wat, path, cache_dir, snapshots=snapshots) as recorder:
+        began = time.monotonic()
+        with meanwhile(partial(asked, recorder, 0.01)) as seqs:
+            wanted = ended(recorder)
+            took = time.monotonic() - began
+    assert wanted.stdout == bytes(32), "its clock has come, without an error"
+    assert SLEEP_SECONDS - 0.2 < took < SLEEP_SECONDS + LONGER_SECONDS
+    taken = [seq for seq in seqs if seq is not None]
+    assert len(taken) > 5
+    assert {info.function for info in snapshots_in(path)[1:-1]} == {"poll_oneoff"}
+    if stacks is Stacks.ALWAYS:
+        last = snapshots_in(path)[-1]
+        assert gone_on(path, last.seq, cache_dir) == wanted
+
+
+@pytest.mark.deep
+def test_several_sleeps_take_their_time_and_no_more(tmp_path: Path, cache_dir: Path) -> None:
+    path = tmp_path / "j"
+    with recording("sleeper", path, cache_dir, "4", "300", snapshots=IDLE) as recorder:
+        began = time.monotonic()
+        with meanwhile(partial(asked, recorder, 0.03)):
+            finished(recorder)
+            took = time.monotonic() - began
+    assert 1.1 < took < 1.2 + LONGER_SECONDS
+    assert {"idle", "explicit"} >= set(triggers_in(path))
+    assert len(triggers_in(path)) > 8
+
+
+# -- input ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["feeding", "a pipe"])
+def test_input_that_comes_during_a_snapshot_is_not_lost(
+    by: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    wanted = printed_of("stdin", tmp_path, cache_dir, stdin=LINES)
+    path = tmp_path / "j"
+    reads, writes = os.pipe()
+    stdin = None if by == "feeding" else reads
+    with (
+        recording("stdin", path, cache_dir, stdin=stdin) as recorder,
+        meanwhile(partial(asked, recorder, 0)) as seqs,
+    ):
+        for start in range(0, len(LINES), 7):
+            part = LINES[start : start + 7]
+            recorder.feed(part) if by == "feeding" else os.write(writes, part)
+            time.sleep(0.001)
+        os.close(writes)
+        if by == "feeding":
+            recorder.close_stdin()
+        assert ended(recorder).stdout == wanted
+    os.close(reads)
+    infos = snapshots_in(path)
+    assert {info.seq for info in infos} == {seq for seq in seqs if seq is not None}
+    assert len(infos) > 20
+    for info in infos[:: len(infos) // 6]:
+        assert gone_on(path, info.seq, cache_dir, stdin=LINES).stdout == wanted
+
+
+# -- stopping ------------------------------------------------------------------------------------
+
+MOMENTS = (
+    (Stack, "unwind"),
+    (Stack, "unwound"),
+    (Camera, "draw"),
+    (Stack, "rewind"),
+    (Stack, "rewound"),
+    (Camera, "close"),
+)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("kind", "name"), MOMENTS, ids=lambda part: getattr(part, "__name__", part)
+)
+@pytest.mark.parametrize("number", [1, 6])
+def test_a_guest_that_is_stopped_during_its_snapshot_is_resumed(
+    kind: type,
+    name: str,
+    after: bool,
+    number: int,
+    tmp_path: Path,
+    cache_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    args = ("1500", "50")
+    wanted = printed_of("deep", tmp_path, cache_dir, *args, stdin=b"")
+    path, done, count = tmp_path / "j", getattr(kind, name), 0
+
+    def interrupted(*given: object) -> object:
+        nonlocal count
+        count += 1
+        if count == number and not after:
+            recorder.stop()
+        result = done(*given)
+        if count == number and after:
+            recorder.stop()
+        return result
+
+    often = Snapshots(every_events=4)
+    with (
+        monkeypatch.context() as patched,
+        recording("deep", path, cache_dir, *args, snapshots=often) as recorder,
+    ):
+        patched.setattr(kind, name, interrupted)
+        assert finished(recorder).ending is journal.Ending.STOPPED
+    infos = snapshots_in(path)
+    assert len(infos) in (number - 1, number)
+    for into, at in ((path.with_name("again"), infos[-1].seq), (None, None)) if infos else ():
+        with journal.resume(path, at=at, into=into, stdin=b"", cache=cache_dir) as recorder:
+            assert finished(recorder).code == 0
+            assert recorder.stdout == wanted
+    with journal.resume(path, stdin=b"", cache=cache_dir) as recorder:
+        assert finished(recorder).code == 0
+        assert recorder.stdout == wanted
+    assert journal.verify_replay(path, cache=cache_dir).holds
+
+
+def test_a_guest_is_stopped_in_the_middle_of_taking_its_stack_away(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only between the steps: while its functions return one after the other."""
+    path, ticks = tmp_path / "j", 0
+    begun = Stack.unwind
+
+    def unwind(stack: Stack) -> None:
+        nonlocal ticks
+        begun(stack)
+        ticks += 1
+        if ticks == 3:
+            Interrupter.request(recorder._interrupter)
+            Instance.increment_epoch(recorder._run.process._instance)  # type: ignore[union-attr]
+
+    args = ("3000", "500")
+    wanted = printed_of("deep", tmp_path, cache_dir, *args, stdin=b"")
+    monkeypatch.setattr(Stack, "unwind", unwind)
+    often = Snapshots(every_events=3)
+    with recording("deep", path, cache_dir, *args, snapshots=often) as recorder:
+        assert finished(recorder).ending is journal.Ending.STOPPED
+    assert len(snapshots_in(path)) == 2
+    with journal.resume(path, stdin=b"", cache=cache_dir) as recorder:
+        assert finished(recorder).code == 0
+        assert recorder.stdout == wanted
+
+
+# -- asking --------------------------------------------------------------------------------------
+
+
+def looping(rounds: int) -> bytes:
+    """A guest that computes and ends without another call of its host."""
+    return program(f"""(drop (call $random_get (i32.const 64) (i32.const 1)))
+        (loop $again (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $i) (i32.const {rounds}))))""")
+
+
+def test_who_asks_is_told_that_the_guest_has_ended_meanwhile(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "j"
+    with recording(looping(1_500_000_000), path, cache_dir) as recorder:
+        time.sleep(0.05)
+        assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is None
+        assert finished(recorder).code == 0
+        assert recorder.snapshot() is None
+        assert not recorder.notify(Trigger.EXPLICIT)
+    assert recorder.snapshot() is None
+    assert triggers_in(path) == []
+    with journal.resume(path, cache=cache_dir, snapshots=EXPLICIT) as again:
+        assert again.ended_before
+        assert again.snapshot() is None
+        with again.transaction():
+            pass
+
+
+def test_who_asks_is_told_that_the_guest_was_stopped_meanwhile(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    with recording("spin", tmp_path / "j", cache_dir) as recorder:
+        until(lambda: recorder.stdout == b"spinning\n")
+        threading.Timer(0.1, recorder.stop).start()
+        assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is None
+
+
+def test_a_run_without_snapshots_is_not_asked_for_one(tmp_path: Path, cache_dir: Path) -> None:
+    with recording("spin", tmp_path / "j", cache_dir, snapshots=Snapshots()) as recorder:
+        assert not recorder.takes_snapshots
+        assert not recorder.notify(Trigger.EXPLICIT)
+        with pytest.raises(journal.OptionError, match="begun without any"):
+            recorder.snapshot()
+        with pytest.raises(journal.OptionError, match="begun without any"), recorder.transaction():
+            raise AssertionError("it is refused before the work begins")
+
+
+def test_each_of_several_who_ask_gets_a_snapshot_of_its_own(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path, times = tmp_path / "j", 6
+    triggers = [Trigger.EXPLICIT, Trigger.TRANSACTION, Trigger.SIGINT, Trigger.SIGALRM] * 2
+    found: list[tuple[Trigger, int | None]] = []
+
+    def ask(trigger: Trigger) -> None:
+        found.extend((trigger, recorder.snapshot(trigger, DEADLINE_SECONDS)) for _ in range(times))
+
+    with recording("stdin", path, cache_dir) as recorder:
+        threads = [threading.Thread(target=ask, args=(trigger,)) for trigger in triggers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        recorder.feed(LINES)
+        recorder.close_stdin()
+        wanted = ended(recorder)
+    infos = snapshots_in(path)
+    assert sorted(found, key=lambda pair: pair[1] or 0) == [(i.trigger, i.seq) for i in infos]
+    assert len(infos) == times * len(triggers)
+    for info in infos[::12]:
+        assert gone_on(path, info.seq, cache_dir, stdin=LINES) == wanted
+
+
+def test_a_signal_handler_notifies_whatever_the_main_thread_does(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path, told = tmp_path / "j", []
+    on = Snapshots(on=frozenset({Trigger.EXPLICIT, Trigger.SIGALRM}))
+    with recording("stdin", path, cache_dir, snapshots=on) as recorder:
+        until(lambda: recorder.stdout.startswith(b"ready"))
+        before = signal.signal(
+            signal.SIGALRM, lambda *_: told.append(recorder.notify(Trigger.SIGALRM))
+        )
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.004, 0.004)
+            asked = [recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) for _ in range(100)]
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        until(lambda: len(triggers_in(path)) == len(asked) + len(told))
+        recorder.feed(LINES)
+        recorder.close_stdin()
+        wanted = ended(recorder)
+    assert told
+    assert all(told)
+    assert None not in asked
+    taken = triggers_in(path)
+    assert (taken.count("explicit"), taken.count("sigalrm")) == (len(asked), len(told))
+    last = snapshots_in(path)[-1]
+    assert gone_on(path, last.seq, cache_dir, stdin=LINES) == wanted
+
+
+def test_who_comes_too_late_writes_into_nothing_of_others(tmp_path: Path, cache_dir: Path) -> None:
+    with recording("stdin", tmp_path / "j", cache_dir, stdin=LINES) as recorder:
+        finished(recorder)
+        numbers = {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208
+    files: list[int] = []
+    while not files or max(files) < max(numbers):
+        files.append(os.open(tmp_path / f"file-{len(files)}", os.O_RDWR | os.O_CREAT))
+    try:
+        recorder.stop()
+        assert recorder.snapshot() is None
+        assert not recorder.notify(Trigger.EXPLICIT)
+        recorder.close()
+        assert all(os.fstat(file).st_size == 0 for file in files)
+    finally:
+        for file in files:
+            os.close(file)

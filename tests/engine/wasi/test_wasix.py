@@ -1,0 +1,600 @@
+"""The first functions of WASIX: sockets that listen, allowed or not, replayed, and made again."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import journal
+from journal.engine.tape import Tape
+from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, Descriptors, Socket
+from journal.engine.wasi.sockets import Network, SocketLost
+from journal.engine.wasi_abi import Errno, Refusal
+from journal.events.inputs import HostCall, HostResult, StreamRead
+from journal.events.sockets import AddressFamily, SocketBind, SocketListen, SocketOpen, SocketType
+from journal.events.streams import StreamWrite
+from journal.events.wire_types import SocketAddress
+from journal.replay import ModelHost, play
+from journal.replay.state import descriptor_table as replayed
+from tests.support.guest_runs import tool, until
+from tests.support.killed_runs import CACHE_HOME, JOURNALTOOL
+from tests.support.programs import ROOT
+from tests.support.remote_guest import (
+    ANSWER_SIZE,
+    CALLS,
+    DATA,
+    DATA_SIZE,
+    END,
+    MEMORY_SIZE,
+    REMOTE,
+    Answer,
+    Remote,
+    Session,
+    answer_of,
+    order,
+)
+from tests.support.rewrites import altered, events_of, first_of, frames_of, rewritten, with_event
+from tests.support.wat import module
+
+INET4, INET6, UNIX = 1, 2, 3
+STREAM, DGRAM, RAW = 1, 2, 3
+TCP, UDP = 6, 17
+FIRST = 4  # behind the standard streams and the root in memory
+ERRNOS = {int(errno) for errno in Errno}
+
+Sockets = Remote | Session
+
+
+def inet4(port: int, address: str = "127.0.0.1") -> bytes:
+    return struct.pack("<BxH4s", INET4, port, ip_address(address).packed)
+
+
+def inet6(port: int, address: str = "::1", scope: int = 0) -> bytes:
+    octets = ip_address(address).packed
+    return struct.pack("<BxH16s4H", INET6, port, octets, 0, 0, scope >> 16, scope & 0xFFFF)
+
+
+def opened(guest: Sockets, family: int = INET4, kind: int = STREAM, protocol: int = 0) -> int:
+    answer = guest("sock_open", family, kind, protocol, DATA)
+    assert answer.errno == 0
+    return answer.number
+
+
+def port_of(guest: Sockets, fd: int) -> int:
+    answer = guest("sock_addr_local", fd, DATA)
+    assert answer.errno == 0
+    return answer.port
+
+
+def listening(guest: Sockets) -> tuple[int, int]:
+    """A socket that listens at a free port, and that port."""
+    fd = opened(guest)
+    assert guest("sock_bind", fd, DATA, data=inet4(0)).errno == 0
+    assert guest("sock_listen", fd, 5).errno == 0
+    return fd, port_of(guest, fd)
+
+
+def is_reached(port: int, address: str = "127.0.0.1") -> bool:
+    try:
+        socket.create_connection((address, port), timeout=10).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.fixture
+def guest(tmp_path: Path, cache_dir: Path) -> Iterator[Remote]:
+    """A guest that may have sockets."""
+    with journal.record(REMOTE, tmp_path / "j", network=True, cache=cache_dir) as recorder:
+        yield Remote(recorder)
+
+
+# -- what a guest gets --------------------------------------------------------------------------
+
+
+def test_a_guest_that_listens_can_be_reached(guest: Remote) -> None:
+    fd = opened(guest)
+    assert fd == FIRST
+    assert guest("sock_bind", fd, DATA, data=inet4(0)).errno == 0
+    port = port_of(guest, fd)
+    assert port, "port 0 is a port that was free"
+    assert not is_reached(port)
+    assert guest("sock_listen", fd, 5).errno == 0
+    assert is_reached(port)
+    assert guest("fd_close", fd).errno == 0
+    assert not is_reached(port)
+
+
+def test_a_guest_is_told_the_address_that_it_asked_for(guest: Remote) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    fd = opened(guest, protocol=TCP)
+    assert guest("sock_addr_local", fd, DATA).data[:8] == inet4(0, "0.0.0.0")
+    assert guest("sock_bind", fd, DATA, data=inet4(port)).errno == 0
+    assert guest("sock_addr_local", fd, DATA).data[:8] == inet4(port)
+
+
+def test_a_socket_that_listens_without_an_address_gets_one(guest: Remote) -> None:
+    fd = opened(guest)
+    assert guest("sock_listen", fd, 0xFFFFFFFF).errno == 0
+    assert is_reached(port_of(guest, fd))
+
+
+def test_sockets_of_version_6_have_addresses_of_both_sizes(guest: Remote) -> None:
+    if not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this machine has no IPv6")
+    fd = opened(guest, INET6)
+    assert guest("sock_bind", fd, DATA, data=inet6(0)).errno == 0
+    assert guest("sock_listen", fd, 1).errno == 0
+    answer = guest("sock_addr_local", fd, DATA)
+    assert answer.data[:28] == inet6(answer.port)
+    assert is_reached(port_of(guest, fd), "::1")
+    # An older program has something else behind an address: flow and scope are none then.
+    older = opened(guest, INET6)
+    assert guest("sock_bind", older, DATA, data=inet6(0)[:20] + b"\x01" * 108).errno == 0
+
+
+def test_what_cannot_be_made_is_refused(guest: Remote) -> None:
+    refused = {
+        (UNIX, STREAM, 0): Errno.AFNOSUPPORT,
+        (0, STREAM, 0): Errno.AFNOSUPPORT,
+        (4, STREAM, 0): Errno.INVAL,
+        (INET4, 0, 0): Errno.NOTSUP,
+        (INET4, RAW, 0): Errno.NOTSUP,
+        (INET4, 5, 0): Errno.INVAL,
+        (INET4, STREAM, UDP): Errno.PROTONOSUPPORT,
+        (INET4, DGRAM, TCP): Errno.PROTONOSUPPORT,
+        (INET4, STREAM, 1 << 16): Errno.INVAL,
+    }
+    given = {kind: guest("sock_open", *kind, DATA).errno for kind in refused}
+    assert given == refused
+    assert opened(guest, INET4, DGRAM, UDP) == FIRST
+
+
+def test_addresses_are_checked(guest: Remote) -> None:
+    fd = opened(guest)
+    assert guest("sock_bind", fd, DATA, data=b"\x09").errno == Errno.INVAL
+    assert guest("sock_bind", fd, DATA, data=bytes([UNIX])).errno == Errno.AFNOSUPPORT
+    assert guest("sock_bind", fd, DATA, data=inet6(0)).errno == Errno.AFNOSUPPORT
+    assert guest("sock_bind", 77, DATA, data=inet4(0)).errno == Errno.BADF
+    assert guest("sock_bind", 1, DATA, data=inet4(0)).errno == Errno.NOTSOCK
+    elsewhere = inet4(0, "192.0.2.1")  # of nobody
+    assert guest("sock_bind", fd, DATA, data=elsewhere).errno == Errno.ADDRNOTAVAIL
+    assert guest("sock_bind", fd, DATA, data=inet4(0)).errno == 0
+    assert guest("sock_bind", fd, DATA, data=inet4(0)).errno == Errno.INVAL
+    six = opened(guest, INET6)
+    flow = struct.pack("<BxH16s4H", INET6, 0, ip_address("::1").packed, 0xFFFF, 0, 0, 0)
+    assert guest("sock_bind", six, DATA, data=flow).errno == Errno.INVAL
+
+
+def test_a_port_that_is_taken_is_refused(guest: Remote) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = inet4(server.getsockname()[1])
+        assert guest("sock_bind", opened(guest), DATA, data=taken).errno == Errno.ADDRINUSE
+
+
+def test_a_socket_is_a_descriptor(guest: Remote) -> None:
+    stream, datagrams = opened(guest), opened(guest, kind=DGRAM)
+    assert guest("fd_fdstat_get", stream, DATA).data[0] == 6
+    assert guest("fd_fdstat_get", datagrams, DATA).data[0] == 5
+    assert guest("fd_filestat_get", stream, DATA).data[16] == 6
+    assert guest("fd_fdstat_set_flags", stream, 4).errno == 0
+    assert guest("fd_fdstat_get", stream, DATA).data[2] == 4
+    assert guest("fd_tell", stream, DATA).errno == Errno.SPIPE
+    assert guest("fd_read", stream, 300, 2, 340).errno == Errno.NOTCONN
+    assert guest("fd_write", stream, 316, 2, 340).errno == Errno.NOTCONN
+    assert guest("path_open", stream, 0, DATA, 1, 0, 0, 0, 0, 340).errno == Errno.NOTDIR
+    waiting = struct.pack("<QB7xI", 0, 1, stream)
+    assert guest("poll_oneoff", DATA, 4096, 1, 340, data=waiting).errno == Errno.NOTSUP
+    assert guest("fd_close", stream).errno == 0
+    assert guest("sock_listen", stream, 1).errno == Errno.BADF
+
+
+def test_nothing_passes_over_a_socket_yet(guest: Remote) -> None:
+    stream, datagrams = opened(guest), opened(guest, kind=DGRAM)
+    assert guest("sock_accept", stream, 0, DATA).errno == Errno.INVAL
+    assert guest("sock_listen", stream, 1).errno == 0
+    assert guest("sock_accept", stream, 0, DATA).errno == Errno.NOTSUP
+    assert guest("sock_accept", datagrams, 0, DATA).errno == Errno.NOTSUP
+    assert guest("sock_listen", datagrams, 1).errno == Errno.NOTSUP
+    for call in ("sock_recv", "sock_send", "sock_shutdown"):
+        assert guest(call, stream).errno == Errno.NOTCONN
+        assert guest(call, 0).errno == Errno.NOTSOCK
+        assert guest(call, 99).errno == Errno.BADF
+
+
+def test_a_socket_that_gets_the_number_of_another_closes_that_one(guest: Remote) -> None:
+    (one, port), (other, gone) = listening(guest), listening(guest)
+    assert guest("fd_renumber", one, other).errno == 0
+    assert is_reached(port)
+    assert not is_reached(gone)
+    assert port_of(guest, other) == port
+    guest.end()
+    assert not is_reached(port), "what has ended does not listen"
+
+
+def test_a_guest_has_no_more_descriptors_than_there_are() -> None:
+    table = Descriptors()
+    one = Socket(AddressFamily.INET4, SocketType.STREAM, 0)
+    table.used = dict.fromkeys(range(DESCRIPTORS_MAX), one)
+    with pytest.raises(Refusal) as refused:
+        Network(Tape(_Nowhere()), table, allowed=True).open(INET4, STREAM, 0)
+    assert refused.value.errno == Errno.MFILE
+
+
+class _Nowhere:
+    time = 0
+
+    def append_frame(self, tag: int, payload: bytes) -> int:
+        raise AssertionError("nothing was done")
+
+
+# -- imports ------------------------------------------------------------------------------------
+
+
+def importing(name: str, signature: str) -> bytes:
+    return module(f"""(module (import "wasix_32v1" "{name}" (func {signature}))
+        (memory (export "memory") 1) (func (export "_start")))""")
+
+
+@pytest.mark.parametrize(
+    ("name", "signature"),
+    [
+        ("thread_spawn_v2", "(param i32 i32) (result i32)"),
+        ("sock_open", "(param i32) (result i32)"),
+        ("args_get", "(param i32 i32) (result i32)"),
+    ],
+)
+def test_a_function_of_wasix_that_is_not_there_is_refused_by_name(
+    name: str, signature: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    with pytest.raises(journal.ModuleRefused, match=f"not there: wasix_32v1.{name}"):
+        journal.record(importing(name, signature), tmp_path / "j", cache=cache_dir)
+
+
+def test_asking_for_a_snapshot_leaves_no_event_of_its_own(guest: Remote) -> None:
+    assert guest("proc_snapshot").errno == 0
+    guest.end()
+    kinds = [type(event) for event in events_of(guest.recorder.path)]
+    first = kinds.index(StreamRead)
+    assert set(kinds[first : kinds.index(StreamRead, first + 1)]) <= {StreamRead, StreamWrite}
+
+
+# -- allowed or not -----------------------------------------------------------------------------
+
+
+def test_a_guest_without_permission_is_refused_and_a_replay_with_it_too(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "j"
+    with journal.record(REMOTE, path, cache=cache_dir) as recorder:
+        assert Remote(recorder)("sock_open", INET4, STREAM, 0, DATA).errno == Errno.ACCES
+    answers = [event for event in events_of(path) if isinstance(event, HostResult)]
+    assert answers == [HostResult(call=HostCall.SOCKET, fd=FIRST, errno=Errno.ACCES, value=b"")]
+    with journal.resume(path, network=True, cache=cache_dir) as recorder:
+        until(lambda: len(recorder.stdout) >= ANSWER_SIZE)
+        assert answer_of(recorder.stdout).errno == Errno.ACCES
+        assert opened(Remote(recorder)) == FIRST
+
+
+def test_the_command_allows_sockets_where_it_is_told_to(tmp_path: Path) -> None:
+    (tmp_path / "remote.wasm").write_bytes(REMOTE)
+    for option, errno in (((), Errno.ACCES), (("--net",), 0)):
+        done = subprocess.run(
+            [*JOURNALTOOL, "run", "--force", "--quiet", *option, "remote.wasm"],
+            cwd=tmp_path,
+            env={"XDG_CACHE_HOME": str(CACHE_HOME), "PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}"},
+            input=order("sock_open", INET4, STREAM, 0, DATA) + END,
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+        assert answer_of(done.stdout).errno == errno
+    assert tool("resume", "--net", "remote.journal", folder=tmp_path).returncode == 0
+
+
+def test_a_guest_resumed_without_permission_is_told_at_its_next_call(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "j"
+    with journal.record(REMOTE, path, network=True, cache=cache_dir) as recorder:
+        fd, port = listening(Remote(recorder))
+    lost = f"socket {FIRST} at 127.0.0.1:{port} .* no network now"
+    with warned(lost), journal.resume(path, cache=cache_dir) as recorder:
+        again = resumed(recorder)
+        assert again("sock_listen", fd, 5).errno == Errno.ACCES
+        assert port_of(again, fd) == port, "what it was told stays true"
+        assert not is_reached(port)
+
+
+@contextmanager
+def warned(match: str) -> Iterator[None]:
+    """One warning of a lost socket."""
+    with pytest.warns(SocketLost, match=match) as warnings:
+        yield
+    assert len(warnings) == 1
+
+
+def resumed(recorder: journal.Recorder) -> Remote:
+    """The guest of a recorder that has been replayed."""
+    said = sum(isinstance(event, StreamWrite) for event in events_of(recorder.path))
+    until(lambda: len(recorder.stdout) >= said * ANSWER_SIZE)
+    return Remote(recorder)
+
+
+# -- replay and resume --------------------------------------------------------------------------
+
+
+def test_a_replay_touches_no_network(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "j"
+    with journal.record(REMOTE, path, network=True, cache=cache_dir) as recorder:
+        guest = Remote(recorder)
+        listening(guest)
+        opened(guest, kind=DGRAM)
+        guest.end()
+        printed = recorder.stdout
+
+    def unheard_of(*_: object) -> None:
+        raise AssertionError("a replay made a socket")
+
+    monkeypatch.setattr(socket, "socket", unheard_of)
+    for network in (False, True):
+        with journal.resume(path, network=network, cache=cache_dir) as recorder:
+            assert recorder.files == {}  # which replays
+            assert recorder.stdout == printed
+
+
+def test_a_guest_that_was_killed_listens_again_at_its_addresses(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "j"
+    with Session("record", path, cache_dir) as first:
+        (one, port), (_, other) = listening(first), listening(first)
+        unbound = opened(first)
+        assert first("sock_listen", unbound, 3).errno == 0
+        anywhere = port_of(first, unbound)
+        opened(first)
+        with socket.create_connection(("127.0.0.1", port)):  # it is in the way for a while
+            first.kill()
+    assert not is_reached(port)
+    for _ in range(2):
+        with Session("resume", path, cache_dir) as again:
+            assert port_of(again, one) == port
+            assert is_reached(port)
+            assert is_reached(other)
+            assert is_reached(anywhere)
+            assert opened(again) > unbound + 1
+            again.kill()
+
+
+def test_a_snapshot_brings_sockets_and_the_terminal_back(tmp_path: Path, cache_dir: Path) -> None:
+    path, tty = tmp_path / "j", struct.pack("<4I6B2x", 99, 44, 0, 0, *[0] * 6)
+    snapshots = journal.Snapshots(on=frozenset({journal.Trigger.EXPLICIT}))
+    with journal.record(
+        REMOTE, path, network=True, snapshots=snapshots, cache=cache_dir
+    ) as recorder:
+        guest = Remote(recorder)
+        fd, port = listening(guest)
+        assert guest("sock_open", UNIX, STREAM, 0, DATA).errno == Errno.AFNOSUPPORT
+        assert guest("tty_set", DATA, data=tty).errno == 0
+        assert guest("proc_snapshot").errno == 0
+    with journal.resume(path, network=True, cache=cache_dir) as recorder:
+        again = resumed(recorder)
+        assert is_reached(port)
+        assert port_of(again, fd) == port
+        assert again("tty_get", DATA).data[:24] == tty
+        again.end()
+
+
+def test_every_cut_of_a_journal_with_sockets_goes_on_to_the_same_end(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    whole = tmp_path / "whole"
+    with journal.record(REMOTE, whole, network=True, cache=cache_dir) as recorder:
+        listening(Remote(recorder))
+    orders = [
+        order("sock_open", INET4, STREAM, 0, DATA),
+        order("sock_bind", FIRST, DATA, data=inet4(0)),
+        order("sock_listen", FIRST, 5),
+        order("sock_addr_local", FIRST, DATA),
+    ]
+    frames = frames_of(whole)
+    first = next(frame.seq for frame in frames if frame.tag == StreamRead.tag)
+    results = {e.call: at for at, e in enumerate(events_of(whole)) if isinstance(e, HostResult)}
+    was_at = answers_of(whole)[-1].port
+    for count in range(first, len(frames) + 1):
+        cut = rewritten(whole, tmp_path / f"{count}", first_of(count))
+        heard = sum(frame.tag == StreamRead.tag for frame in frames[:count])
+        with journal.resume(cut, network=True, cache=cache_dir) as recorder:
+            for data in orders[heard:]:
+                recorder.feed(data)
+            answers = said(recorder, len(orders))
+            assert [answer.errno for answer in answers] == [0, 0, 0, 0], f"cut at {count}"
+            port = answers[-1].port
+            assert port == was_at or count <= results[HostCall.BIND], f"cut at {count}"
+            until(partial(is_reached, port))
+
+
+def answers_of(path: Path) -> list[Answer]:
+    """What the guest of a journal has said."""
+    events = events_of(path)
+    return answers_in(b"".join(event.data for event in events if isinstance(event, StreamWrite)))
+
+
+def said(recorder: journal.Recorder, count: int) -> list[Answer]:
+    """The first answers, when they are there."""
+    until(lambda: len(recorder.stdout) >= count * ANSWER_SIZE)
+    return answers_in(recorder.stdout)
+
+
+def answers_in(printed: bytes) -> list[Answer]:
+    ends = range(ANSWER_SIZE, len(printed) + 1, ANSWER_SIZE)
+    return [answer_of(printed[end - ANSWER_SIZE : end]) for end in ends]
+
+
+def test_a_port_that_is_taken_meanwhile_is_told_and_answered(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "j"
+    with journal.record(REMOTE, path, network=True, cache=cache_dir) as recorder:
+        fd, port = listening(Remote(recorder))
+    with (
+        warned(f"at 127.0.0.1:{port} .*: Address already in use"),
+        socket.create_server(("127.0.0.1", port)) as taken,
+        journal.resume(path, network=True, cache=cache_dir) as recorder,
+    ):
+        again = resumed(recorder)
+        assert again("sock_listen", fd, 5).errno == Errno.ADDRINUSE
+        taken.close()
+        assert again("sock_listen", fd, 5).errno == 0
+        assert is_reached(port)
+
+
+def recorded(path: Path, cache: Path) -> Path:
+    with journal.record(REMOTE, path, network=True, cache=cache) as recorder:
+        listening(Remote(recorder))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        (SocketOpen, {"ty": SocketType.DGRAM}),
+        (SocketBind, {"addr": SocketAddress(ip_address("127.0.0.1"), 1)}),
+        (SocketListen, {"backlog": 6}),
+    ],
+)
+def test_a_guest_that_does_something_else_with_a_socket_is_stopped(
+    kind: type[journal.Event], changes: dict[str, object], tmp_path: Path, cache_dir: Path
+) -> None:
+    whole = recorded(tmp_path / "whole", cache_dir)
+    at = next(at for at, event in enumerate(events_of(whole)) if isinstance(event, kind))
+    other = altered(events_of(whole)[at], **changes)
+    target = rewritten(whole, tmp_path / "j", lambda frames: with_event(frames, at, other))
+    with (
+        journal.resume(target, network=True, cache=cache_dir) as recorder,
+        pytest.raises(journal.Divergence) as caught,
+    ):
+        recorder.wait(60)
+    assert caught.value.seq == at
+
+
+NO_ADDRESSES = [
+    b"",
+    b"\x04",
+    b"\xff" * 15,
+    b"\x04\x7f\x00\x00\x01" + bytes(11),
+    b"\x10" + bytes(26),
+]
+
+
+@pytest.mark.parametrize("call", [HostCall.BIND, HostCall.LISTEN])
+@pytest.mark.parametrize("value", NO_ADDRESSES)
+def test_an_answer_that_is_no_address_is_refused_in_a_sentence(
+    call: HostCall, value: bytes, tmp_path: Path, cache_dir: Path
+) -> None:
+    whole = recorded(tmp_path / "whole", cache_dir)
+    events = events_of(whole)
+    results = {e.call: at for at, e in enumerate(events) if isinstance(e, HostResult)}
+    at = results[call]
+    other = altered(events[at], value=value)
+    target = rewritten(whole, tmp_path / "j", lambda frames: with_event(frames, at, other))
+    with (
+        journal.resume(target, network=True, cache=cache_dir) as recorder,
+        pytest.raises(journal.JournalError) as caught,
+    ):
+        recorder.wait(60)
+    assert len(str(caught.value).splitlines()) == 1
+    if value == NO_ADDRESSES[-1]:
+        return  # an address, though of another kind of socket
+    with journal.Reader(target) as reader, pytest.raises(journal.JournalError):
+        play(reader.frames(), ModelHost())
+
+
+# -- the journal without its guest --------------------------------------------------------------
+
+
+def test_a_journal_of_sockets_plays_without_its_guest(guest: Remote) -> None:
+    fd, port = listening(guest)
+    datagrams = opened(guest, kind=DGRAM)
+    taken = guest("sock_bind", datagrams, DATA, data=inet4(0, "192.0.2.1"))
+    assert taken.errno == Errno.ADDRNOTAVAIL
+    guest.recorder.close()
+    host = played(guest.recorder.path)
+    listener = host.table.thing(fd, replayed.Socket)
+    assert listener.bound == SocketBind(fd=fd, addr=SocketAddress(ip_address("127.0.0.1"), port))
+    assert listener.listening == SocketListen(fd=fd, backlog=5)
+    assert host.table.thing(datagrams, replayed.Socket).bound is None
+
+
+@pytest.mark.parametrize("level", list(journal.Level))
+def test_a_socket_that_was_refused_is_not_there(
+    level: journal.Level, tmp_path: Path, cache_dir: Path
+) -> None:
+    with journal.record(REMOTE, tmp_path / "j", level=level, cache=cache_dir) as recorder:
+        guest = Remote(recorder)
+        for _ in range(2):
+            assert guest("sock_open", INET4, STREAM, 0, DATA).errno == Errno.ACCES
+        guest.recorder.stop()
+    host = played(tmp_path / "j")
+    assert (FIRST in host.table.used) is (level is journal.Level.STATE), "nobody knows"
+
+
+def played(path: Path) -> ModelHost:
+    host = ModelHost()
+    with journal.Reader(path) as reader:
+        play(reader.frames(), host)
+    return host
+
+
+# -- hostile guests -----------------------------------------------------------------------------
+
+ARGUMENTS = st.one_of(
+    st.integers(0, 8),
+    st.sampled_from([DATA, MEMORY_SIZE - 8, MEMORY_SIZE - 1, 0x7FFFFFFF, 0xFFFFFFFF]),
+    st.integers(0, 0xFFFFFFFF),
+)
+ADDRESSES = st.one_of(
+    st.builds(inet4, st.integers(0, 1)),
+    st.builds(inet6, st.just(0), st.just("::1"), st.integers(0, 0xFFFFFFFF)),
+    st.binary(max_size=DATA_SIZE).map(lambda data: b"\x03" + data[1:]),
+)
+HOSTILE = sorted({"fd_close", "fd_renumber", *(name for name in CALLS if "sock" in name)})
+ORDERS = st.lists(
+    st.tuples(st.sampled_from(HOSTILE), st.lists(ARGUMENTS, max_size=6), ADDRESSES), max_size=12
+)
+
+
+@given(orders=ORDERS, allowed=st.booleans())
+def test_whatever_a_guest_asks_of_sockets_is_answered_or_its_own_fault(
+    orders: list[tuple[str, list[int], bytes]],
+    allowed: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+    cache_dir: Path,
+) -> None:
+    path = tmp_path_factory.mktemp("hostile") / "j"
+    orders_given = b"".join(order(name, *numbers, data=data) for name, numbers, data in orders)
+    with journal.record(
+        REMOTE, path, stdin=orders_given + END, network=allowed, cache=cache_dir
+    ) as recorder:
+        outcome = recorder.wait(60)
+        assert outcome is not None
+        printed = recorder.stdout
+    assert {answer.errno for answer in answers_in(printed)} <= ERRNOS
+    with journal.resume(path, cache=cache_dir) as again:
+        assert again.wait(60) == outcome
+        assert again.files == {}
+        assert again.stdout == printed
+    played(path)

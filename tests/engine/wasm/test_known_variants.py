@@ -1,0 +1,121 @@
+"""What a resume need not look at again: modules whose form is known, and what files come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import journal
+from journal import Snapshots, Trigger
+from journal.engine.session import preamble as identities
+from journal.engine.session import recorded_run as recorded
+from journal.engine.session.recorded_run import Recording
+from journal.engine.snapshot.rebuild import FOLDED
+from tests.support.guest_runs import finished
+from tests.support.programs import guest
+
+ARGUMENTS = ["dirfds", "unlink", "/memory"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The journal of a guest that was held up in the middle, and has files."""
+    found = tmp_path / "run.journal"
+    with journal.record(
+        guest("dirfds"),
+        found,
+        args=ARGUMENTS,
+        mounts=[journal.MemoryMount("/memory")],
+        stdin=b"",
+        cache=cache_in(tmp_path),
+        snapshots=Snapshots(on=frozenset({Trigger.BOOTSTRAP}), every_events=20),
+    ) as recorder:
+        finished(recorder)
+    return found
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Grows with each module that is read from a journal."""
+    seen: list[bytes] = []
+    joined = identities._Parts.joined
+
+    def noted(parts: identities._Parts) -> bytes:
+        seen.append(joined(parts))
+        return seen[-1]
+
+    monkeypatch.setattr(identities._Parts, "joined", noted)
+    return seen
+
+
+def cache_in(folder: Path) -> Path:
+    return folder / "cache" / "modules"
+
+
+def resumed(path: Path, cache: Path) -> tuple[journal.Outcome, bytes]:
+    with journal.Reader(path) as reader:
+        infos = [info for info in journal.snapshots_of(reader) if info.has_stacks]
+    into = path.with_name(f"into-{len(list(path.parent.iterdir()))}.journal")
+    middle = infos[len(infos) // 2].seq
+    with journal.resume(path, at=middle, into=into, stdin=b"", cache=cache) as recorder:
+        return finished(recorder), recorder.stdout
+
+
+def test_a_resume_reads_no_module_whose_form_is_known(path: Path, reads: list[bytes]) -> None:
+    known = resumed(path, cache_in(path.parent))
+    assert not reads
+    assert resumed(path, path.parent / "new" / "modules") == known
+    assert len(reads) == 2, "the module, and what it was instrumented to"
+
+
+def forgotten(cache: Path) -> None:
+    for each in cache.glob("*.cwasm"):
+        each.unlink()
+
+
+def damaged(cache: Path) -> None:
+    for each in cache.glob("*.form"):
+        each.write_text('{"module": "00"}')
+
+
+def nonsense(cache: Path) -> None:
+    for each in cache.glob("*.form"):
+        each.write_bytes(b"\xff")
+
+
+def writable(cache: Path) -> None:
+    for each in cache.glob("*.form"):
+        each.chmod(0o666)
+
+
+@pytest.mark.parametrize("change", [forgotten, damaged, nonsense, writable])
+def test_what_is_not_to_be_believed_is_made_again(
+    path: Path, reads: list[bytes], change: Callable[[Path], None]
+) -> None:
+    cache = cache_in(path.parent)
+    known = resumed(path, cache)
+    change(cache)
+    assert resumed(path, cache) == known
+    assert len(reads) == 2
+
+
+def test_what_files_come_from_is_the_same_whether_it_was_kept_or_is_read_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for size in (recorded.FOLDED_SIZE_MAX, 0):
+        monkeypatch.setattr(recorded, "FOLDED_SIZE_MAX", size)
+        with Recording(path) as recording:
+            start, end = recording.first_seq, recording.snapshots[-1].seq
+            batches = [
+                list(recording.batches(begin, FOLDED, until))
+                for begin in (start, end // 2)
+                for until in (None, end)
+            ]
+        found.append(
+            [[row for batch in part for row in zip(*batch, strict=True)] for part in batches]
+        )
+    assert found[0] == found[1]
+    assert any(row[1] in FOLDED for row in found[0][0])

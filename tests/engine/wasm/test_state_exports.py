@@ -1,0 +1,201 @@
+"""A module that shows its state is the same module: it runs, and what was private can be read."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wasmtime
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal.engine.wasm.state_exports import PREFIX, START, Revealed, reveal
+from journal.errors import ModuleRefused
+from tests.support.programs import ROOT
+
+GUESTS = sorted((ROOT / "fixtures" / "guests").glob("*.wasm"))
+
+RICH = """
+(module
+  (import "env" "shared" (global $imported (mut i64)))
+  (import "env" "fixed" (global i32))
+  (import "env" "f" (func $f (param i32)))
+  (import "env" "t" (table 1 2 funcref))
+  (import "env" "m" (memory 1))
+  (type $pair (struct (field i32) (field i32)))
+  (table $own 3 funcref)
+  (table 5 10 externref)
+  (memory $second 2 7)
+  (global $a (mut i32) (i32.const -5))
+  (global $constant i32 (i32.const 7))
+  (global $b (mut i64) (i64.const 0x7fffffffffffffff))
+  (global $c (mut f32) (f32.const 1.5))
+  (global $d (mut f64) (f64.const -2.25))
+  (global $e (mut v128) (v128.const i64x2 1 2))
+  (global $f0 (mut funcref) (ref.null func))
+  (global $f1 (mut funcref) (ref.func $g))
+  (global $sum (mut i32) (i32.add (i32.const 3) (i32.mul (i32.const 4) (global.get 1))))
+  (global $i31 (mut (ref null i31)) (ref.i31 (i32.const 9)))
+  (global $obj (mut (ref null $pair)) (struct.new $pair (i32.const 1) (i32.const 2)))
+  (func $g)
+  (func (export "journal:global2") (result i32) (global.set $a (i32.const 40)) (global.get $a))
+  (export "mine" (global $b))
+)
+"""
+
+
+def engine() -> Any:
+    config = wasmtime.Config()
+    for name in (
+        "wasm_multi_memory",
+        "wasm_gc",
+        "wasm_function_references",
+        "wasm_reference_types",
+    ):
+        setattr(config, name, True)
+    config.wasm_simd = True
+    return wasmtime.Engine(config)
+
+
+def exports_of(module: bytes) -> dict[str, Any]:
+    found = wasmtime.Module(engine(), module)
+    return {export.name: export.type for export in found.exports}
+
+
+def compiled(wat: str) -> bytes:
+    return bytes(wasmtime.wat2wasm(wat))
+
+
+def check_named(revealed: Revealed) -> dict[str, Any]:
+    exports = exports_of(revealed.data)
+    assert all(isinstance(exports[name], wasmtime.MemoryType) for name in revealed.memories)
+    assert all(isinstance(exports[name], wasmtime.TableType) for name in revealed.tables)
+    for one in revealed.globals:
+        assert exports[one.name].mutable
+    return exports
+
+
+def test_everything_that_changes_is_exported() -> None:
+    module = compiled(RICH)
+    revealed = reveal(module)
+    exports = check_named(revealed)
+    assert exports_of(module).keys() <= exports.keys()
+    assert len(revealed.memories) == 2
+    assert len(revealed.tables) == 3
+    kinds = [one.kind for one in revealed.globals]
+    numbers = ["i64", "i32", "i64", "f32", "f64", "v128"]
+    assert kinds == [*numbers, "ref", "ref", "i32", "ref", "ref"]
+    assert [one.number for one in revealed.globals] == [0, *range(2, 3), *range(4, 13)]
+    names = [one.name for one in revealed.globals]
+    assert names[2] == "mine"
+    assert names[1] == f"{PREFIX}global2'", "a name that the module has already is not ours"
+    assert len({*names, *revealed.memories, *revealed.tables}) == 16
+
+
+@pytest.mark.parametrize("path", GUESTS, ids=lambda path: path.stem)
+def test_guests_show_their_stack_pointer(path: Path) -> None:
+    module = path.read_bytes()
+    revealed = reveal(module)
+    exports = check_named(revealed)
+    assert exports_of(module).keys() <= exports.keys()
+    assert revealed.memories
+
+
+def test_what_is_revealed_already_stays_as_it_is() -> None:
+    once = reveal(compiled(RICH))
+    assert reveal(once.data) == once
+
+
+def test_a_module_without_state_stays_as_it_is() -> None:
+    module = compiled('(module (func (export "f")))')
+    assert reveal(module) == Revealed(module, [], [], [], [], False)
+
+
+@pytest.mark.parametrize(
+    "wat",
+    [
+        "(module (memory 1))",
+        "(module (global (mut i32) (i32.const 1)))",
+        "(module (memory 1) (func $s) (start $s))",
+        '(module (memory 1) (data "x"))',
+        '(module (memory 1) (func (data.drop 0)) (data "x"))',
+        "(module (table 1 funcref) (func $f) (elem (i32.const 0) $f))",
+        '(module (import "a" "m" (memory 1)))',
+    ],
+)
+def test_exports_are_put_where_they_belong(wat: str) -> None:
+    revealed = reveal(compiled(wat))
+    assert len(check_named(revealed)) == 1
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["i32", "i64"]), st.integers(-(1 << 31), (1 << 31) - 1), st.booleans()
+        ),
+        max_size=200,
+    )
+)
+def test_values_are_those_of_the_module(globals_: list[tuple[str, int, bool]]) -> None:
+    text = "".join(
+        f"(global {f'(mut {kind})' if mutable else kind} ({kind}.const {value}))"
+        for kind, value, mutable in globals_
+    )
+    revealed = reveal(compiled(f"(module {text})"))
+    store = wasmtime.Store()
+    instance = wasmtime.Instance(store, wasmtime.Module(store.engine, revealed.data), [])
+    found = []
+    for one in revealed.globals:
+        exported = instance.exports(store)[one.name]
+        assert isinstance(exported, wasmtime.Global)
+        found.append((one.kind, exported.value(store)))
+    assert found == [(kind, value) for kind, value, mutable in globals_ if mutable]
+
+
+def test_what_is_no_module_is_refused() -> None:
+    for data in (b"", b"\0asm", b"\0asm\2\0\0\0", b"text"):
+        with pytest.raises(ModuleRefused):
+            reveal(data)
+
+
+def test_a_module_that_is_cut_short_is_refused_or_has_nothing_behind() -> None:
+    module = compiled(RICH)
+    whole = reveal(module)
+    for size in range(8, len(module)):
+        try:
+            revealed = reveal(module[:size])
+        except ModuleRefused:
+            continue
+        assert len(revealed.globals) <= len(whole.globals)
+
+
+def test_functions_are_shown_when_they_are_asked_for() -> None:
+    module = compiled(
+        '(module (import "e" "f" (func)) (func $g) (func (export "h")) (memory (export "m") 1))'
+    )
+    assert reveal(module).functions == []
+    revealed = reveal(module, functions=True)
+    assert revealed.functions == [f"{PREFIX}function0", f"{PREFIX}function1", "h"]
+    exports = exports_of(revealed.data)
+    assert all(isinstance(exports[name], wasmtime.FuncType) for name in revealed.functions)
+
+
+def test_a_start_function_is_called_and_not_run_by_itself_when_that_is_asked_for() -> None:
+    module = compiled(
+        """(module (global (export "ran") (mut i32) (i32.const 0)) (memory 1)
+        (func $s (global.set 0 (i32.add (global.get 0) (i32.const 1)))) (start $s)
+        (data (i32.const 0) "x"))"""
+    )
+    assert not reveal(module).has_start
+    revealed = reveal(module, start=True)
+    assert revealed.has_start
+    assert reveal(revealed.data, start=True).data == revealed.data
+    store = wasmtime.Store()
+    exports = wasmtime.Instance(store, wasmtime.Module(store.engine, revealed.data), []).exports(
+        store
+    )
+    ran, start = exports["ran"], exports[START]
+    assert isinstance(ran, wasmtime.Global)
+    assert isinstance(start, wasmtime.Func)
+    assert ran.value(store) == 0
+    start(store)
+    assert ran.value(store) == 1

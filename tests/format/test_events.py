@@ -1,0 +1,181 @@
+"""What every kind of event promises, and the golden payloads that never change."""
+
+import copy
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import construct as cs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal.events import BY_TAG, FAMILIES, codec, descriptors, ports, snapshots
+from journal.events.definition import (
+    Event,
+    Group,
+    Keep,
+    Rule,
+    event,
+    fields_of,
+    names_of,
+    values_of,
+)
+from journal.events.wire_types import U8, Text
+from tests.support.strategies import every_event
+
+ROOT = Path(__file__).parents[2]
+FIXTURES = ROOT / "fixtures" / "events"
+KINDS = [pytest.param(cls, id=cls.__name__) for cls in BY_TAG.values()]
+REFERENCE_TAGS = set(range(1, 65)) - {8}
+OWN_TAGS = {*range(128, 136), 140, 141, 142, 150, 160, 161, 162, *range(170, 177), 180, 181, 182}
+
+
+def test_the_format_has_all_kinds_of_the_reference_and_its_own() -> None:
+    assert set(BY_TAG) == REFERENCE_TAGS | OWN_TAGS
+
+
+def test_every_kind_stands_in_the_module_of_its_family() -> None:
+    assert {cls.__module__ for cls in BY_TAG.values()} == {family.__name__ for family in FAMILIES}
+
+
+@pytest.mark.parametrize("cls", KINDS)
+def test_every_kind_is_described(cls: type[Event]) -> None:
+    assert cls.__doc__
+    assert cls.__doc__.split("\n")[0].strip()
+    assert isinstance(cls.group, Group)
+    assert isinstance(cls.rule, Rule)
+    assert cls.names == cls.__slots__ == names_of(cls)
+    assert cls.__name__ == cls.__qualname__
+
+
+@pytest.mark.parametrize("cls", KINDS)
+def test_every_rule_speaks_of_fields_that_are_there(cls: type[Event]) -> None:
+    assert is_dataclass(cls.rule)
+    for part in fields(cls.rule):
+        if part.name == "of":
+            continue
+        told = getattr(cls.rule, part.name)
+        assert set([told] if isinstance(told, str) else told) <= set(cls.names)
+
+
+@given(every_event())
+def test_an_event_is_frozen_and_has_nothing_else(event: Event) -> None:
+    for name in (*event.names, "another"):
+        with pytest.raises(AttributeError, match="frozen"):
+            setattr(event, name, 0)
+        with pytest.raises(AttributeError, match="frozen"):
+            delattr(event, name)
+    assert not hasattr(event, "__dict__")
+
+
+@given(every_event())
+def test_an_event_is_built_by_keyword_only(event: Event) -> None:
+    make: Callable[..., Event] = type(event)
+    assert make(**fields_of(event)) == event
+    with pytest.raises(TypeError):
+        make(0, **fields_of(event))
+
+
+@given(every_event())
+def test_equal_events_have_equal_hashes_and_copies_are_equal(event: Event) -> None:
+    for twin in (copy.copy(event), copy.deepcopy(event), pickle.loads(pickle.dumps(event))):
+        assert twin == event
+        assert type(twin) is type(event)
+        assert hash(twin) == hash(event)
+
+
+@given(every_event(), every_event())
+def test_events_of_different_kinds_are_never_equal(one: Event, other: Event) -> None:
+    if type(one) is not type(other):
+        assert one != other
+    assert (one == other) == (codec.encode(one) == codec.encode(other) and one.tag == other.tag)
+
+
+def test_equal_fields_do_not_make_different_kinds_equal() -> None:
+    assert ports.PortAddrClear() != ports.PortUnbridge()
+    closed = descriptors.CloseFileDescriptor(fd=3)
+    assert closed != descriptors.EpollCreate(fd=3)
+    assert closed != (3,)
+    assert len({closed, descriptors.EpollCreate(fd=3), descriptors.CloseFileDescriptor(fd=3)}) == 2
+
+
+def test_a_field_may_have_a_default() -> None:
+    snapshot = snapshots.Snapshot(when=1, trigger=snapshots.Trigger.EXPLICIT)
+    assert values_of(snapshot) == (1, snapshots.Trigger.EXPLICIT, b"")
+    with pytest.raises(TypeError, match="trigger"):
+        snapshots.Snapshot(when=1)  # type: ignore[call-arg]
+
+
+def test_a_repr_reads_like_the_call_that_makes_the_event() -> None:
+    snapshot = snapshots.Snapshot(when=1, trigger=snapshots.Trigger.EXPLICIT)
+    assert repr(snapshot) == "Snapshot(when=1, trigger=Trigger.EXPLICIT, digest=b'')"
+
+
+def test_a_repr_cuts_what_is_long() -> None:
+    written = descriptors.FileDescriptorWrite(fd=1, offset=0, data=b"a" * 5000)
+    assert "data=<5000 bytes: b'aaa" in repr(written)
+    assert len(repr(written)) < 200
+
+
+def test_an_event_without_a_docstring_is_refused() -> None:
+    with pytest.raises(TypeError, match="docstring"):
+
+        @event(tag=200, group=Group.CORE, rule=Keep())
+        class Silent(Event):
+            number: U8
+
+
+def test_a_field_that_is_no_wire_type_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Vague\.number is not a wire type"):
+
+        @event(tag=200, group=Group.CORE, rule=Keep())
+        class Vague(Event):
+            """It says too little."""
+
+            number: int
+
+
+@given(st.integers(0, 255), st.text())
+def test_a_kind_is_declared_in_a_few_lines(number: int, name: str) -> None:
+    @event(tag=200, group=Group.CORE, rule=Keep())
+    class Example(Event):
+        """What a new kind needs."""
+
+        version: ClassVar[int] = 1
+        number: U8
+        size: Annotated[int, cs.Int16ul] = 7
+        name: Text
+
+    example = Example(number=number, name=name)
+    encoded = name.encode()
+    payload = bytes([number]) + b"\x07\x00" + len(encoded).to_bytes(4, "little") + encoded
+    assert codec.encode(example) == payload
+    assert codec.unpacker(Example)(payload) == (number, 7, name)
+
+
+def golden(path: Path) -> list[tuple[str, bytes]]:
+    """The events of a golden file: how each reads, and its payload."""
+    pairs = []
+    for block in path.read_text(encoding="utf-8").strip("\n").split("\n\n"):
+        line, *payload = block.split("\n")
+        pairs.append((line, bytes.fromhex("".join(payload))))
+    return pairs
+
+
+@pytest.mark.parametrize("cls", KINDS)
+def test_golden_payloads_never_change(cls: type[Event]) -> None:
+    (path,) = FIXTURES.glob(f"{cls.tag:03}-*.txt")
+    for line, payload in golden(path):
+        event = codec.decode(cls.tag, payload)
+        assert repr(event) == line
+        assert codec.encode(event) == payload
+
+
+def test_golden_files_are_what_the_script_writes() -> None:
+    script = ROOT / "fixtures" / "regenerate_events.py"
+    subprocess.run([sys.executable, script, "--check"], check=True)

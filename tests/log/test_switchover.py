@@ -1,0 +1,342 @@
+"""A writer goes on in another journal: nothing that was appended is lost, whenever it ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from journal import (
+    Commit,
+    Frame,
+    JournalError,
+    JournalLocked,
+    OptionError,
+    Reader,
+    Roll,
+    StorageError,
+    Writer,
+)
+from journal.format.block import Block, new_block
+from journal.format.columns import Frames
+from journal.fs import atomic_file as durable
+from tests.rigs import needs
+from tests.rigs.faults import Fault
+from tests.rigs.fused import Served
+from tests.support.compaction_histories import frames_of
+
+SMALL = Roll(1 << 12)
+
+
+def copied(path: Path, beside: Path, *, every: int = 1, roll: Roll | None = None) -> int:
+    """A journal of each so manyth event of another, and of the last one; how many that has."""
+    with (
+        Reader(path) as reader,
+        Writer(beside, journal_id=reader.journal_id, commit=Commit.NONE, roll=roll) as writer,
+    ):
+        last = reader.summary().last_seq
+        for block in reader.blocks():
+            if every == 1:
+                writer.append_block(block)
+                continue
+            for seq, tag, payload in block.rows():
+                if seq % every == 0 or seq == last:
+                    writer.append_block(alone(block, seq, tag, payload))
+        return last + 1
+
+
+def alone(block: Block, seq: int, tag: int, payload: bytes) -> Block:
+    """A block of one event."""
+    return new_block(Frames([tag], [payload], [block.times[0]]), [seq])
+
+
+def filled(path: Path, count: int, roll: Roll | None = None) -> Writer:
+    writer = Writer(path, roll=roll)
+    for number in range(count):
+        writer.append_frame(200, b"%d" % number * 20)
+        if number % 10 == 0:
+            writer.flush()
+    writer.sync()
+    return writer
+
+
+def payloads(path: Path) -> dict[int, bytes]:
+    return {frame.seq: frame.payload for frame in frames_of(path)}
+
+
+@pytest.mark.parametrize("roll", [None, SMALL], ids=["file", "directory"])
+def test_it_goes_on_with_what_was_kept_and_with_all_that_came_behind(
+    tmp_path: Path, roll: Roll | None
+) -> None:
+    path, beside = tmp_path / "j", tmp_path / ".beside"
+    with filled(path, 300, roll) as writer:
+        path.chmod(0o740)
+        upto = copied(path, beside, every=7, roll=roll)
+        for number in range(upto, upto + 500):
+            writer.append_frame(201, b"%d" % number)
+            if number % 50 == 0:
+                writer.flush()
+        found = writer.go_on_in(beside)
+        assert writer.durable_upto == writer.next_seq == 800
+        assert found.copied_size > 0
+        assert writer.append_frame(202, b"behind") == 800
+        writer.sync()
+        wanted = {seq: b"%d" % seq * 20 for seq in range(upto) if seq % 7 == 0 or seq == upto - 1}
+        wanted |= {seq: b"%d" % seq for seq in range(upto, 800)} | {800: b"behind"}
+        assert payloads(path) == wanted
+        with pytest.raises(JournalLocked):
+            Writer(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["j"]
+    assert path.stat().st_mode & 0o777 == 0o740
+    with Reader(path) as reader:
+        assert not list(reader.verify(decode=False))
+    with Writer(path) as writer:
+        assert writer.next_seq == 801
+
+
+def test_those_who_append_meanwhile_lose_nothing_and_order_stays(tmp_path: Path) -> None:
+    path, stop = tmp_path / "j", threading.Event()
+    promised: list[int] = []
+
+    def work(which: int, writer: Writer) -> None:
+        count = 0
+        while not stop.is_set():
+            seq = writer.append_frame(200 + which, count.to_bytes(8, "little"))
+            count += 1
+            if count % 16 == 0:
+                writer.wait(seq)
+                promised.append(seq)
+
+    with Writer(path) as writer:
+        threads = [threading.Thread(target=work, args=(n, writer)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        for nth in range(6):
+            writer.sync()
+            time.sleep(0.01)
+            copied(path, tmp_path / f".{nth}")
+            writer.go_on_in(tmp_path / f".{nth}")
+        stop.set()
+        for thread in threads:
+            thread.join()
+    found = frames_of(path)
+    assert [frame.seq for frame in found] == list(range(len(found)))
+    assert max(promised) < len(found)
+    for which in range(3):
+        mine = [int.from_bytes(f.payload, "little") for f in found if f.tag == 200 + which]
+        assert mine == list(range(len(mine)))
+        assert mine
+
+
+def test_a_journal_that_is_not_its_own_is_refused_and_it_goes_on(tmp_path: Path) -> None:
+    path, other = tmp_path / "j", tmp_path / ".other"
+    with filled(path, 30) as writer:
+        filled(other, 30).close()
+        with pytest.raises(OptionError, match="is another journal"):
+            writer.go_on_in(other)
+        copied(path, tmp_path / ".ahead")
+        with Writer(tmp_path / ".ahead") as ahead:
+            ahead.append_frame(200, b"too much")
+        with pytest.raises(OptionError, match="goes on with number 31, not 30"):
+            writer.go_on_in(tmp_path / ".ahead")
+        with pytest.raises(OptionError, match="is no journal like"):
+            writer.go_on_in(tmp_path / ".nothing")
+        copied(path, tmp_path / ".like", roll=SMALL)
+        with pytest.raises(OptionError, match="is no journal like"):
+            writer.go_on_in(tmp_path / ".like")
+        writer.append_frame(200, b"behind")
+    assert len(frames_of(path)) == 31
+    assert not (tmp_path / ".ahead").exists()
+
+
+def test_a_closed_writer_goes_on_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    filled(path, 30).close()
+    before = frames_of(path)
+    writer = Writer(path)
+    copied(path, tmp_path / ".beside")
+    writer.close()
+    with pytest.raises(JournalError):
+        writer.go_on_in(tmp_path / ".beside")
+    assert frames_of(path) == before
+
+
+def test_a_damaged_successor_is_not_believed(tmp_path: Path) -> None:
+    path, beside = tmp_path / "j", tmp_path / ".beside"
+    with filled(path, 300) as writer:
+        copied(path, beside)
+        data = bytearray(beside.read_bytes())
+        data[len(data) // 2] ^= 1
+        beside.write_bytes(data)
+        with pytest.raises(JournalError):
+            writer.go_on_in(beside)
+        writer.append_frame(200, b"behind")
+    assert len(frames_of(path)) == 301
+
+
+@pytest.mark.parametrize("roll", [None, SMALL], ids=["file", "directory"])
+def test_a_follower_goes_on_in_the_new_one(tmp_path: Path, roll: Roll | None) -> None:
+    path, beside = tmp_path / "j", tmp_path / ".beside"
+    with filled(path, 100, roll) as writer, Reader(path) as reader:
+        frames = reader.follow(timeout_seconds=30)
+        first = [next(frames) for _ in range(100)]
+        copied(path, beside, every=9, roll=roll)
+        writer.append_frame(201, b"before")
+        writer.go_on_in(beside)
+        writer.append_frame(201, b"behind")
+        writer.sync()
+        rest: list[Frame] = [next(frames), next(frames)]
+        assert [frame.seq for frame in first + rest] == list(range(102))
+        assert [frame.payload for frame in rest] == [b"before", b"behind"]
+
+
+@pytest.mark.parametrize("roll", [None, SMALL], ids=["file", "directory"])
+@pytest.mark.parametrize("is_placed", [False, True], ids=["before", "after"])
+def test_interrupted_as_names_change_it_takes_nothing_that_might_be_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roll: Roll | None, is_placed: bool
+) -> None:
+    path, beside = tmp_path / "j", tmp_path / ".beside"
+    take_place = durable.take_place
+
+    def interrupted(one: Path, other: Path) -> None:
+        if is_placed:
+            take_place(one, other)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(durable, "take_place", interrupted)
+    with filled(path, 100, roll) as writer:
+        copied(path, beside, every=7, roll=roll)
+        writer.append_frame(201, b"before")
+        with pytest.raises(KeyboardInterrupt):
+            writer.go_on_in(beside)
+        monkeypatch.undo()
+        if is_placed:
+            with pytest.raises(StorageError):
+                writer.append_frame(201, b"behind")
+            with pytest.raises(StorageError):
+                writer.sync()
+        else:
+            assert writer.append_frame(201, b"behind") == 101
+            writer.sync()
+        with suppress(StorageError):
+            writer.close()
+    found = payloads(path)
+    assert found[100] == b"before"
+    assert (101 in found) == (not is_placed)
+    assert len(found) == (17 if is_placed else 102)
+
+
+def test_a_directory_with_something_else_in_it_keeps_it(tmp_path: Path) -> None:
+    path, beside = tmp_path / "j", tmp_path / ".beside"
+    with filled(path, 100, SMALL) as writer:
+        copied(path, beside, roll=SMALL)
+        (path / "notes").write_text("mine")
+        with pytest.raises(OptionError, match="'notes' in it"):
+            writer.go_on_in(beside)
+    assert (path / "notes").read_text() == "mine"
+    assert len(frames_of(path)) == 100
+
+
+# -- crashes -------------------------------------------------------------------------------------
+
+CALLS_MAX = 400
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served("tests.rigs.faultfs", tmp_path_factory.mktemp("faultfs") / "mount") as served:
+        yield served
+
+
+class Trial:
+    """A writer on a disk that fails: it goes on in another journal while it appends."""
+
+    def __init__(self, served: Served) -> None:
+        served.ask("begin", faults=(), size_max=0, calls=0)
+        self.path = served.mount_point / "journal"
+        self.beside = served.mount_point / ".beside"
+        self.promised = -1
+        filled(self.path, 60).close()
+        # opened by its name: to the kernel, what was opened by another is another file here
+        self.writer = Writer(self.path)
+        copied(self.path, self.beside, every=7)
+        self._append(20)
+
+    def run(self) -> bool:
+        """Whether it came to its end."""
+        try:
+            self.writer.go_on_in(self.beside)
+            self._append(10)
+            self.writer.close()
+        except (JournalError, OSError):
+            with suppress(JournalError, OSError):
+                self.writer.close()
+            return False
+        return True
+
+    def _append(self, count: int) -> None:
+        for _ in range(count):
+            seq = self.writer.append_frame(201, b"%d" % self.writer.next_seq)
+            if seq % 4 == 0:
+                self.writer.sync()
+                self.promised = seq
+
+    def check(self) -> None:
+        """All that was promised is there, and all or the chosen of what was before."""
+        found = payloads(self.path)
+        first = [seq for seq in found if seq < 60]
+        assert first in (list(range(60)), [seq for seq in range(60) if seq % 7 == 0 or seq == 59])
+        assert [seq for seq in found if seq >= 60] == list(range(60, max(found) + 1))
+        assert max(found) >= self.promised
+        for seq, payload in found.items():
+            assert payload == (b"%d" % seq * 20 if seq < 60 else b"%d" % seq)
+
+
+def cut_at_each(served: Served, step: int) -> int:
+    """Cut the power at each so manyth call; how many states that left."""
+    states = 0
+    for calls in range(1, CALLS_MAX, step):
+        trial = Trial(served)
+        served.ask("arm", faults=(), calls=calls)
+        has_ended = trial.run()
+        served.ask("cut")
+        for seed in range(4):
+            served.ask("crash", seed=seed)
+            trial.check()
+            states += 1
+        if has_ended:
+            return states
+    raise AssertionError(f"it has not come to its end after {CALLS_MAX} calls")
+
+
+@needs.mark(needs.why_no_fuse())
+def test_a_power_cut_at_some_calls_loses_nothing_that_was_promised(
+    served: Served, count_states: Callable[[int], None]
+) -> None:
+    count_states(cut_at_each(served, 9))
+
+
+@pytest.mark.deep
+@needs.mark(needs.why_no_fuse())
+def test_a_power_cut_at_any_call_loses_nothing_that_was_promised(
+    served: Served, count_states: Callable[[int], None]
+) -> None:
+    count_states(cut_at_each(served, 1))
+
+
+@needs.mark(needs.why_no_fuse())
+def test_on_a_disk_that_fails_it_goes_on_where_it_was_or_says_that_it_cannot(
+    served: Served,
+) -> None:
+    failures = 0
+    for call in ("write", "sync", "sync_directory", "link", "open"):
+        for nth in (1, 2, 3):
+            trial = Trial(served)
+            served.ask("arm", faults=(Fault(call, nth),), calls=0)
+            failures += not trial.run()
+            trial.check()
+    assert failures

@@ -1,0 +1,537 @@
+"""Exports: JSON lines and tables from which the same journal comes again, and what they hide."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import journal
+from journal import (
+    EngineError,
+    Event,
+    Frame,
+    LimitExceeded,
+    LostAcknowledged,
+    MalformedEvent,
+    ModelHost,
+    NotAJournal,
+    OptionError,
+    Reader,
+    UnsupportedVersion,
+    Writer,
+    encode,
+    play,
+)
+from journal.events import BY_TAG
+from journal.events.core import ProcessExit
+from journal.events.inputs import ClockRead, RandomBytes
+from journal.events.memory import MemoryPages
+from journal.events.paths import FilePlaced, FileType
+from journal.events.ports import PortBridge, Security
+from journal.events.process import ProcessStart
+from journal.events.streams import StreamWrite
+from journal.export import (
+    Secret,
+    export_lines,
+    export_parquet,
+    import_lines,
+    import_parquet,
+)
+from journal.format.block import BLOCK_HEADER_SIZE
+from journal.operations.verify import Check
+from journal.rewrite.block_builder import Gatherer
+from tests.operations.test_split import recorded, snapshots_in
+from tests.support.journals import written
+from tests.support.strategies import events_of, every_event
+
+__all__ = ["recorded"]
+
+Told = list[dict[str, Any]]
+
+
+def frames_of(path: Path) -> list[Frame]:
+    with Reader(path) as reader:
+        return [frame._replace(offset=0) for frame in reader.frames()]
+
+
+def exported(path: Path, *redact: Secret) -> bytes:
+    out = io.BytesIO()
+    export_lines(path, out, redact=redact)
+    return out.getvalue()
+
+
+def told(path: Path, *redact: Secret) -> Told:
+    """The lines of events."""
+    return [json.loads(line) for line in exported(path, *redact).splitlines()[1:-1]]
+
+
+def imported(lines: bytes, target: Path) -> list[Frame]:
+    import_lines(io.BytesIO(lines), target)
+    return frames_of(target)
+
+
+def made(path: Path, rows: list[tuple[int, int, int, bytes]]) -> None:
+    """A journal of rows: by how much number and time grow, tag, payload."""
+    with Writer(path, first_seq=rows[0][0] if rows else 0) as writer:
+        gatherer, seq, time = Gatherer(writer), 0, 1_000_000
+        for gap, delay, tag, payload in rows:
+            seq, time = seq + gap, time + delay
+            gatherer.add(seq, tag, payload, max(time, 0))
+            seq += 1
+        gatherer.flush()
+
+
+gaps = st.sampled_from([0, 0, 0, 1, 1 << 20, 1 << 33])
+delays = st.sampled_from([0, 0, 1, 1000, 1 << 33, -5000])
+payloads = st.one_of(
+    every_event().map(lambda event: (event.tag, encode(event))),
+    st.tuples(st.integers(1, 254), st.binary(max_size=20)),
+)
+rows = st.lists(
+    st.tuples(gaps, delays, payloads).map(lambda row: (row[0], row[1], *row[2])), max_size=20
+)
+
+
+@given(rows)
+def test_what_is_exported_and_imported_is_the_same_frames(
+    story: list[tuple[int, int, int, bytes]],
+) -> None:
+    with TemporaryDirectory() as name:
+        source, target = Path(name) / "a", Path(name) / "b"
+        made(source, story)
+        lines = exported(source)
+        assert imported(lines, target) == frames_of(source)
+        with Reader(source) as before, Reader(target) as after:
+            ours, theirs = before.summary(), after.summary()
+        assert (theirs.journal_id, theirs.created) == (ours.journal_id, ours.created)
+        assert list(Check(target, decode=False).run()) == []
+        assert exported(target) == lines, "and its export is the same bytes"
+
+
+@pytest.mark.parametrize("tag", sorted(BY_TAG))
+def test_every_kind_is_told_by_its_fields_and_comes_again(tag: int) -> None:
+    kind = BY_TAG[tag]
+
+    @settings(max_examples=max(settings().max_examples // 6, 5))  # there are many kinds
+    @given(st.lists(events_of(kind), min_size=1, max_size=3))
+    def check(events: list[Event]) -> None:
+        with TemporaryDirectory() as name:
+            source = Path(name) / "a"
+            with Writer(source) as writer:
+                for event in events:
+                    writer.append(event)
+            lines = told(source)
+            assert all(line["kind"] == kind.__name__ for line in lines)
+            assert all(list(line["fields"]) == list(kind.names) for line in lines)
+            assert imported(exported(source), Path(name) / "b") == frames_of(source)
+
+    check()
+
+
+def test_no_number_in_an_export_is_one_that_javascript_would_lose(tmp_path: Path) -> None:
+    values = [2**53 - 1, 2**53, 2**63, 2**64 - 1, 0]
+    with Writer(tmp_path / "a") as writer:
+        for value in values:
+            writer.append(ClockRead(clock=0, time=value))
+    told_as = [line["fields"]["time"] for line in told(tmp_path / "a")]
+    assert told_as == [2**53 - 1, str(2**53), str(2**63), str(2**64 - 1), 0]
+
+
+def test_bytes_are_text_where_one_can_read_them_and_base64_elsewhere(tmp_path: Path) -> None:
+    with Writer(tmp_path / "a") as writer:
+        for data in (b"plain\n", "schön".encode(), b"\xff\x00", b"\x1b[2J", b""):
+            writer.append(StreamWrite(stream=1, offset=0, data=data))
+    assert [line["fields"]["data"] for line in told(tmp_path / "a")] == [
+        {"text": "plain\n"},
+        {"text": "schön"},
+        {"base64": "/wA="},
+        {"base64": "G1sySg=="},
+        {"text": ""},
+    ]
+    assert exported(tmp_path / "a").isascii()
+
+
+def test_unknown_kinds_and_malformed_payloads_stay_byte_for_byte(tmp_path: Path) -> None:
+    written(tmp_path / "a", [(254, b"\x00new"), (ProcessExit.tag, b"\x02")])
+    lines = told(tmp_path / "a")
+    assert [(line["kind"], line["payload"]) for line in lines] == [
+        (None, {"base64": "AG5ldw=="}),
+        (None, {"base64": "Ag=="}),
+    ]
+    assert imported(exported(tmp_path / "a"), tmp_path / "b") == frames_of(tmp_path / "a")
+
+
+def test_a_journal_that_is_being_written_is_exported_as_far_as_it_goes(tmp_path: Path) -> None:
+    with Writer(tmp_path / "a") as writer:
+        writer.append(ClockRead(clock=0, time=1))
+        writer.flush()
+        lines = exported(tmp_path / "a")
+        writer.append(ClockRead(clock=0, time=2))
+    assert [frame.seq for frame in imported(lines, tmp_path / "b")] == [0]
+
+
+def test_a_recorded_journal_comes_again_and_goes_on(
+    recorded: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    target = tmp_path / "b"
+    assert imported(exported(recorded), target) == frames_of(recorded)
+    for seq in (snapshots_in(recorded)[-1] + 1, None):
+        states = []
+        for path in (recorded, target):
+            host = ModelHost()
+            with Reader(path) as reader:
+                play(reader.frames(), host, upto=seq)
+            states.append(host.state())
+        assert states[0] == states[1]
+    assert journal.verify_replay(target, cache=cache_dir).holds
+
+
+# -- what is no export ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> list[bytes]:
+    with Writer(tmp_path / "a") as writer:
+        writer.append(ClockRead(clock=0, time=5))
+        writer.append(StreamWrite(stream=1, offset=0, data=b"hello"))
+        writer.append_frame(200, b"\x00")
+    return exported(tmp_path / "a").splitlines(keepends=True)
+
+
+def changed(line: bytes, **changes: object) -> bytes:
+    return json.dumps({**json.loads(line), **changes}).encode() + b"\n"
+
+
+WRONG: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "nothing": lambda lines: [],
+    "no line": lambda lines: [b"{"],
+    "no head": lambda lines: lines[1:],
+    "no end": lambda lines: lines[:-1],
+    "a last line cut short": lambda lines: [*lines[:-1], lines[-1][:-1]],
+    "a line lost": lambda lines: [*lines[:2], *lines[3:]],
+    "a line twice": lambda lines: [*lines[:2], *lines[1:]],
+    "something behind the end": lambda lines: [*lines, b"\n"],
+    "an empty line": lambda lines: [lines[0], b"\n", *lines[1:]],
+    "no object": lambda lines: [lines[0], b"[]\n", *lines[1:]],
+    "too deep": lambda lines: [lines[0], b"[" * 100_000 + b"\n", *lines[1:]],
+    "a key twice": lambda lines: [lines[0], lines[1].replace(b"{", b'{"seq":0,', 1), *lines[2:]],
+    "a key more": lambda lines: [lines[0], changed(lines[1], more=1), *lines[2:]],
+    "another tag": lambda lines: [lines[0], changed(lines[1], tag=2), *lines[2:]],
+    "an unknown kind": lambda lines: [lines[0], changed(lines[1], kind="What"), *lines[2:]],
+    "a fraction": lambda lines: [lines[0], changed(lines[1], time=1.5), *lines[2:]],
+    "a flag": lambda lines: [lines[0], changed(lines[1], time=True), *lines[2:]],
+    "digits without end": lambda lines: [lines[0], changed(lines[1], time="9" * 5000), *lines[2:]],
+    "a time too late": lambda lines: [lines[0], changed(lines[1], time=1 << 63), *lines[2:]],
+    "a number too high": lambda lines: [lines[0], changed(lines[1], seq=1 << 64), *lines[2:]],
+    "a value too high": lambda lines: [
+        lines[0],
+        changed(lines[1], fields={"clock": 256, "time": 5}),
+        *lines[2:],
+    ],
+    "a field less": lambda lines: [lines[0], changed(lines[1], fields={"clock": 0}), *lines[2:]],
+    "no fields": lambda lines: [lines[0], changed(lines[1], fields=[]), *lines[2:]],
+    "no base64": lambda lines: [lines[0], changed(lines[3], payload={"base64": "?"}), *lines[4:]],
+    "hidden without saying so": lambda lines: [
+        *lines[:3],
+        changed(lines[3], payload={"size": 1, "hash": "00"}),
+        *lines[4:],
+    ],
+    "hidden behind escapes": lambda lines: [
+        *lines[:3],
+        changed(lines[3], payload={"size": 1, "hash": "00"}).replace(b"hash", b"h\\u0061sh"),
+        *lines[4:],
+    ],
+    "no UTF-8": lambda lines: [lines[0], lines[1].replace(b"ClockRead", b"\xff"), *lines[2:]],
+    "a surrogate": lambda lines: [
+        *lines[:2],
+        changed(lines[2], fields={"stream": 1, "offset": 0, "data": {"text": "\ud800"}}),
+        *lines[3:],
+    ],
+    "an id too short": lambda lines: [changed(lines[0], id="00"), *lines[1:]],
+    "a secret of no kind": lambda lines: [changed(lines[0], redacted=["all"]), *lines[1:]],
+    "another count": lambda lines: [
+        *lines[:-1],
+        changed(lines[-1], end={"events": 4, "next_seq": 3}),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_export_is_refused_and_leaves_nothing(
+    name: str, lines: list[bytes], tmp_path: Path
+) -> None:
+    with pytest.raises(MalformedEvent):
+        import_lines(io.BytesIO(b"".join(WRONG[name](lines))), tmp_path / "b")
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
+
+
+def test_the_error_of_a_line_says_which_and_where(lines: list[bytes], tmp_path: Path) -> None:
+    wrong = b"".join([lines[0], lines[1], changed(lines[2], tag=9), *lines[3:]])
+    with pytest.raises(MalformedEvent, match="line 3: no kind of tag 9 is called") as caught:
+        import_lines(io.BytesIO(wrong), tmp_path / "b")
+    assert caught.value.offset == len(lines[0] + lines[1])
+
+
+def test_a_later_version_is_refused_as_such(lines: list[bytes], tmp_path: Path) -> None:
+    wrong = b"".join([changed(lines[0], export=2), *lines[1:]])
+    with pytest.raises(UnsupportedVersion):
+        import_lines(io.BytesIO(wrong), tmp_path / "b")
+
+
+def test_a_line_without_end_is_not_read_to_its_end(
+    lines: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journal.export.importer.LINE_SIZE_MAX", 1000)
+    with pytest.raises(LimitExceeded):
+        import_lines(io.BytesIO(lines[0] + b"x" * 2000), tmp_path / "b")
+
+
+@given(st.binary(max_size=200), st.integers(0, 3))
+def test_any_bytes_are_refused_in_our_words(junk: bytes, at: int) -> None:
+    with TemporaryDirectory() as name:
+        source = Path(name) / "a"
+        with Writer(source) as writer:
+            writer.append(ClockRead(clock=0, time=5))
+        lines = exported(source).splitlines(keepends=True)
+        if junk not in (b"", b"\n"):
+            lines.insert(at, junk + b"\n")
+            with pytest.raises(journal.FormatError):
+                import_lines(io.BytesIO(b"".join(lines)), Path(name) / "b")
+
+
+def test_a_damaged_journal_is_not_exported(tmp_path: Path) -> None:
+    data = bytearray(written(tmp_path / "a", [(1, b"x")], [(2, b"y")], [(3, b"z")]))
+    with Reader(tmp_path / "a") as reader:
+        block = list(reader.blocks())[1]
+    data[block.offset + BLOCK_HEADER_SIZE] ^= 0xFF
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(LostAcknowledged):
+        exported(tmp_path / "a")
+    (tmp_path / "empty").write_bytes(b"")
+    with pytest.raises(NotAJournal):
+        exported(tmp_path / "empty")
+
+
+# -- redaction ------------------------------------------------------------------------------------
+
+SECRET = b"the secret of the guest"
+
+
+def secretive() -> list[tuple[Secret | None, Event]]:
+    """Events with the secret in them, and what hides it; None: anything does."""
+    from journal.events.descriptors import FileDescriptorWrite
+    from journal.events.inputs import HostCall, HostResult, StreamRead
+    from journal.events.memory import UpdateMemoryRegion
+    from journal.events.process import Level
+    from journal.events.sockets import SocketSend
+    from journal.events.threads import GlobalsSet, SetThread
+
+    start = ProcessStart(
+        module_hash=bytes(32),
+        module_size=0,
+        embedded=True,
+        level=Level.FULL,
+        host_revision=0,
+        realtime=0,
+        module_path="",
+        arguments=(b"program", SECRET),
+        environment=(b"TOKEN=" + SECRET, SECRET),
+        engine="wasmtime",
+        engine_version="",
+        journal_version="",
+        platform="",
+        configuration=(),
+    )
+    thread = SetThread(
+        id=0,
+        start_pointer=None,
+        stack_upper=0,
+        stack_lower=0,
+        guard_size=0,
+        stack_size=0,
+        call_stack=SECRET,
+        memory_stack=SECRET,
+        store_data=SECRET,
+    )
+    placed = FilePlaced(kind=FileType.REGULAR_FILE, offset=0, path="/a", data=SECRET)
+    page = (SECRET + bytes(4096))[:4096]
+    whole = MemoryPages(memory=0, size=65536, numbers=(3,), kinds=b"\x01", data=page)
+    patched = MemoryPages(
+        memory=0,
+        size=65536,
+        numbers=(0,),
+        kinds=b"\x02",
+        data=b"\x01\x00\x05\x00" + len(SECRET).to_bytes(2, "little") + SECRET,
+    )
+    return [
+        (Secret.ENVIRONMENT, start),
+        (Secret.FILES, placed),
+        (Secret.FILES, FileDescriptorWrite(fd=4, offset=0, data=SECRET)),
+        (Secret.FILES, HostResult(call=HostCall.READ, fd=4, errno=0, value=SECRET)),
+        (Secret.INPUT, StreamRead(stream=0, offset=0, data=SECRET)),
+        (Secret.INPUT, RandomBytes(data=SECRET)),
+        (Secret.OUTPUT, StreamWrite(stream=1, offset=0, data=SECRET)),
+        (Secret.OUTPUT, SocketSend(fd=4, flags=0, data=SECRET)),
+        (Secret.MEMORY, whole),
+        (Secret.MEMORY, patched),
+        (Secret.MEMORY, UpdateMemoryRegion(start=0, end=len(SECRET), data=SECRET)),
+        (Secret.MEMORY, thread),
+        (Secret.MEMORY, GlobalsSet(globals=((0, 0x7B, SECRET[:16]),))),
+        (None, PortBridge(security=Security.UNKNOWN, network="n", token=SECRET.decode())),
+    ]
+
+
+@pytest.mark.parametrize("secret", Secret)
+def test_what_is_redacted_is_told_by_size_and_hash_alone(secret: Secret, tmp_path: Path) -> None:
+    with Writer(tmp_path / "a") as writer:
+        for _, event in secretive():
+            writer.append(event)
+        writer.append_frame(253, SECRET)
+        writer.append_frame(ProcessExit.tag, SECRET)
+    lines = exported(tmp_path / "a", secret).splitlines()
+    assert json.loads(lines[0])["redacted"] == [secret.value]
+    marks = [SECRET[:12], SECRET[:12].hex().encode()]
+    plain = exported(tmp_path / "a").splitlines()
+    shown = {
+        index
+        for index, line in enumerate(lines[1:-1])
+        if any(mark in line for mark in marks) or (b'"base64"' in line and line == plain[index + 1])
+    }
+    assert shown == {index for index, (by, _) in enumerate(secretive()) if by not in (secret, None)}
+    frames = imported(b"\n".join(lines) + b"\n", tmp_path / "b")
+    before = frames_of(tmp_path / "a")
+    assert [frame[:2] for frame in frames] == [frame[:2] for frame in before]
+    sizes = [len(frame.payload) for frame in frames]
+    assert sizes[1:] == [len(frame.payload) for frame in before][1:], "the shape stays"
+    for index, frame in enumerate(before):
+        if index in shown and index > 0:
+            assert frames[index] == frame
+
+
+@given(every_event(), st.sets(st.sampled_from(list(Secret)), min_size=1))
+def test_every_event_can_be_redacted_and_imported(event: Event, secrets: set[Secret]) -> None:
+    with TemporaryDirectory() as name:
+        with Writer(Path(name) / "a") as writer:
+            writer.append(event)
+        (frame,) = imported(exported(Path(name) / "a", *secrets), Path(name) / "b")
+        if event.tag not in (ProcessStart.tag, journal.events.snapshots.Snapshot.tag):
+            assert len(frame.payload) == len(encode(event))
+        assert frame.tag == event.tag
+
+
+def test_equal_contents_stay_equal_in_one_export_and_not_across_two(tmp_path: Path) -> None:
+    with Writer(tmp_path / "a") as writer:
+        for data in (b"one", b"two", b"one"):
+            writer.append(StreamWrite(stream=1, offset=0, data=data))
+    hashes = [line["fields"]["data"]["hash"] for line in told(tmp_path / "a", Secret.OUTPUT)]
+    assert hashes[0] == hashes[2] != hashes[1]
+    others = [line["fields"]["data"]["hash"] for line in told(tmp_path / "a", Secret.OUTPUT)]
+    assert not set(hashes) & set(others)
+
+
+def test_a_redacted_journal_is_played_and_looked_at_and_never_resumed(
+    recorded: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    target = tmp_path / "b"
+    before, frames = frames_of(recorded), imported(exported(recorded, *Secret), target)
+    assert [frame[:2] for frame in frames] == [frame[:2] for frame in before]
+    assert [len(frame.payload) for frame in frames if frame.tag == MemoryPages.tag] == [
+        len(frame.payload) for frame in before if frame.tag == MemoryPages.tag
+    ]
+    hosts = []
+    for path in (recorded, target):
+        host = ModelHost()
+        with Reader(path) as reader:
+            play(reader.frames(), host)
+        hosts.append(host)
+    ours, theirs = ({name: len(data) for name, data in host.files.items()} for host in hosts)
+    assert ours == theirs
+    assert hosts[0].files != hosts[1].files
+    with Reader(target) as reader:
+        infos = list(journal.snapshots_of(reader))
+    assert infos
+    assert not any(info.resumable for info in infos)
+    assert "was redacted: environment, files, input, memory, output" in infos[0].reason
+    with pytest.raises(EngineError, match="this was redacted: environment, files"):
+        journal.resume(target, cache=cache_dir)
+    assert imported(exported(target), tmp_path / "c") == frames_of(target)
+    with pytest.raises(EngineError, match="this was redacted"):
+        journal.resume(tmp_path / "c", cache=cache_dir)
+
+
+# -- Parquet --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def arrow() -> Any:
+    return pytest.importorskip("pyarrow.parquet")
+
+
+def as_parquet(path: Path, target: Path, *redact: Secret) -> None:
+    with target.open("wb") as out:
+        export_parquet(path, out, redact=redact)
+
+
+def test_a_table_has_a_row_for_each_event(arrow: Any, tmp_path: Path) -> None:
+    with Writer(tmp_path / "a") as writer:
+        writer.append(ClockRead(clock=0, time=5))
+        writer.append_frame(200, b"new")
+    as_parquet(tmp_path / "a", tmp_path / "a.parquet")
+    table = arrow.read_table(tmp_path / "a.parquet").to_pydict()
+    assert table["seq"] == [0, 1]
+    assert table["tag"] == [ClockRead.tag, 200]
+    assert table["kind"] == ["ClockRead", None]
+    assert table["group"] == ["inputs", None]
+    assert table["fields"] == ['{"clock":0,"time":5}', None]
+    assert table["payload"] == [encode(ClockRead(clock=0, time=5)), b"new"]
+    assert table["size"] == [9, 3]
+
+
+def test_a_table_becomes_the_same_journal_again(
+    arrow: Any, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journal.export.parquet.BATCH_SIZE", 5000)
+    as_parquet(recorded, tmp_path / "a.parquet")
+    assert arrow.ParquetFile(tmp_path / "a.parquet").num_row_groups > 3
+    import_parquet(tmp_path / "a.parquet", tmp_path / "b")
+    assert frames_of(tmp_path / "b") == frames_of(recorded)
+
+
+def test_a_redacted_table_has_no_payloads_and_makes_a_journal_that_cannot_be_resumed(
+    arrow: Any, recorded: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    as_parquet(recorded, tmp_path / "a.parquet", Secret.MEMORY, Secret.INPUT)
+    assert set(arrow.read_table(tmp_path / "a.parquet").to_pydict()["payload"]) == {None}
+    import_parquet(tmp_path / "a.parquet", tmp_path / "b")
+    numbers = [frame[:2] for frame in frames_of(recorded)]
+    assert [frame[:2] for frame in frames_of(tmp_path / "b")] == numbers
+    with pytest.raises(EngineError, match="this was redacted: input, memory"):
+        journal.resume(tmp_path / "b", cache=cache_dir)
+
+
+def test_what_is_no_table_of_ours_is_refused(arrow: Any, tmp_path: Path) -> None:
+    import pyarrow
+
+    (tmp_path / "gif").write_bytes(b"GIF89a" * 20)
+    arrow.write_table(pyarrow.table({"seq": [1]}), tmp_path / "other")
+    for name in ("gif", "other"):
+        with pytest.raises(MalformedEvent, match="no export"):
+            import_parquet(tmp_path / name, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_without_pyarrow_tables_are_refused_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    written(tmp_path / "a", [(1, b"x")])
+    with pytest.raises(OptionError, match=r"pip install 'wasm-journal\[arrow\]'"):
+        export_parquet(tmp_path / "a", io.BytesIO())

@@ -1,0 +1,457 @@
+"""Extracting: the guest's files, memory and environment as they were, and nothing outside."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import journal
+from journal import Event, ModelHost, OptionError, Reader, Writer, play
+from journal.events.descriptors import CloseFileDescriptor, FileDescriptorWrite, OpenFileDescriptor
+from journal.events.memory import PAGE_SIZE
+from journal.events.paths import (
+    ChangeDirectory,
+    CreateDirectory,
+    CreateHardLink,
+    CreateSymbolicLink,
+    FilePlaced,
+    FileType,
+    PathSetTimes,
+)
+from journal.events.process import Mount, MountKind
+from journal.operations.extract import (
+    _remove,
+    archive_files,
+    environment_of,
+    extract_files,
+    extract_memory,
+)
+from journal.replay import Limits, NotPlayable
+from tests.cli.test_command_line import inside
+from tests.operations.test_split import recorded, snapshots_in
+from tests.rigs import needs
+from tests.rigs.fused import Served
+
+__all__ = ["recorded"]
+
+MTIME = 1_700_000_000_123_456_789
+EVERYTHING = (1 << 30) - 1
+
+
+def opening(fd: int, path: str, dirfd: int = 3) -> OpenFileDescriptor:
+    return OpenFileDescriptor(
+        fd=fd,
+        dirfd=dirfd,
+        dirflags=1,
+        o_flags=1,
+        fs_flags=0,
+        fs_rights_base=EVERYTHING,
+        fs_rights_inheriting=0,
+        path=path,
+    )
+
+
+def mount(guest: str, fd: int = 3, kind: MountKind = MountKind.MEMORY) -> Mount:
+    return Mount(fd=fd, kind=kind, guest=guest, host="")
+
+
+def written(path: Path, *events: Event) -> Path:
+    with Writer(path) as writer:
+        for event in events:
+            writer.append(event)
+    return path
+
+
+def plain(path: Path) -> Path:
+    """A journal of a few files of every kind."""
+    return written(
+        path,
+        mount("/"),
+        FilePlaced(kind=FileType.REGULAR_FILE, offset=0, path="/placed", data=b"before"),
+        CreateDirectory(fd=3, path="folder"),
+        opening(6, "folder/öl\n"),
+        FileDescriptorWrite(fd=6, offset=3, data=b"oil"),
+        CloseFileDescriptor(fd=6),
+        CreateHardLink(old_fd=3, old_flags=0, new_fd=3, old_path="folder/öl\n", new_path="again"),
+        CreateSymbolicLink(fd=3, old_path="../../etc/passwd", new_path="link"),
+        CreateSymbolicLink(fd=3, old_path="folder", new_path="inside"),
+        PathSetTimes(fd=3, flags=0, st_atim=0, st_mtim=MTIME, fst_flags=4, path="folder/öl\n"),
+    )
+
+
+def tree_of(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Everything in a directory: kind, contents, time of modification and rights."""
+    found: dict[str, tuple[object, ...]] = {}
+    for base, below, names in os.walk(folder):
+        for name in (*below, *names):
+            path = Path(base) / name
+            about = path.lstat()
+            told = (about.st_mtime_ns, about.st_mode & 0o777)
+            if path.is_symlink():
+                found[str(path.relative_to(folder))] = ("link", str(path.readlink()))
+            elif path.is_dir():
+                found[str(path.relative_to(folder))] = ("directory", *told)
+            else:
+                found[str(path.relative_to(folder))] = (path.read_bytes(), *told)
+    return found
+
+
+def archived(source: Path, at: int | None = None) -> bytes:
+    out = io.BytesIO()
+    archive_files(source, out, at=at)
+    return out.getvalue()
+
+
+def unpacked(data: bytes, folder: Path) -> dict[str, tuple[object, ...]]:
+    folder.mkdir()
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        archive.extractall(folder, filter="fully_trusted")
+    return tree_of(folder)
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def test_a_directory_has_the_files_with_their_times_and_rights(tmp_path: Path) -> None:
+    source = plain(tmp_path / "a")
+    found = extract_files(source, tmp_path / "out")
+    tree = tree_of(tmp_path / "out")
+    assert sorted(tree) == ["again", "folder", "folder/öl\n", "inside", "link", "placed"]
+    assert tree["folder/öl\n"] == tree["again"] == (b"\0\0\0oil", MTIME, 0o600)
+    assert tree["link"] == ("link", "../../etc/passwd")
+    assert tree["folder"][0::2] == ("directory", 0o700)
+    assert (tmp_path / "out" / "again").samefile(tmp_path / "out" / "folder" / "öl\n")
+    assert (found.files, found.directories, found.links, found.size) == (3, 1, 2, 12)
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
+
+
+def test_an_archive_unpacks_to_what_the_directory_has(tmp_path: Path) -> None:
+    source = plain(tmp_path / "a")
+    extract_files(source, tmp_path / "out")
+    tree = unpacked(archived(source), tmp_path / "unpacked")
+    assert {name: about[0] for name, about in tree.items()} == {
+        name: about[0] for name, about in tree_of(tmp_path / "out").items()
+    }
+    assert tree["placed"][2] == 0o600
+    with tarfile.open(fileobj=io.BytesIO(archived(source))) as archive:
+        members = {member.name: member for member in archive.getmembers()}
+    assert members["folder/öl\n"].islnk() or members["again"].islnk()
+    assert members["again"].pax_headers["mtime"] == "1700000000.123456789"
+
+
+@pytest.mark.parametrize("behind", [0, 1, 2, 4, 6, 9])
+def test_at_every_event_files_are_what_the_model_has(behind: int, tmp_path: Path) -> None:
+    source = plain(tmp_path / "a")
+    host = ModelHost()
+    with Reader(source) as reader:
+        play(reader.frames(), host, upto=behind + 1)
+    extract_files(source, tmp_path / "out", at=behind)
+    found = {f"/{name}": told[0] for name, told in tree_of(tmp_path / "out").items()}
+    contents = {name: data for name, data in found.items() if isinstance(data, bytes)}
+    assert contents == host.files
+    tree = unpacked(archived(source, behind), tmp_path / "unpacked")
+    assert {f"/{name}": told[0] for name, told in tree.items()} == found
+
+
+def test_a_recorded_guest_s_files_are_what_it_had(recorded: Path, tmp_path: Path) -> None:
+    for seq in [snapshots_in(recorded)[2], None]:
+        host = ModelHost()
+        with Reader(recorded) as reader:
+            play(reader.frames(), host, upto=None if seq is None else seq + 1)
+        assert host.files
+        extract_files(recorded, tmp_path / f"out{seq}", at=seq)
+        found = tree_of(tmp_path / f"out{seq}")
+        for name, data in host.files.items():
+            assert found[name.removeprefix("/")][0] == data
+        mtimes = {f"work/{path}": entry.mtime for path, entry in host.trees["/work"].items()}
+        for name, told in found.items():
+            if name in mtimes and told[0] != "link":
+                assert told[1] == mtimes[name], name
+        tree = unpacked(archived(recorded, seq), tmp_path / f"unpacked{seq}")
+        assert {name: told[0] for name, told in tree.items()} == {
+            name: told[0] for name, told in found.items()
+        }
+
+
+def test_what_a_mount_of_the_host_had_is_told_to_be_missing(tmp_path: Path) -> None:
+    source = written(tmp_path / "a", mount("/"), mount("/host", 4, MountKind.HOST))
+    assert extract_files(source, tmp_path / "out").mounts == ("/host",)
+    assert archive_files(source, io.BytesIO()).mounts == ("/host",)
+
+
+def test_a_mount_in_another_hides_what_that_has_there(tmp_path: Path) -> None:
+    source = written(
+        tmp_path / "a",
+        mount("/"),
+        CreateDirectory(fd=3, path="work"),
+        opening(6, "work/hidden"),
+        opening(7, "workshop"),
+        mount("/work", 4),
+        opening(8, "seen", 4),
+    )
+    tree = unpacked(archived(source), tmp_path / "out")
+    assert sorted(tree) == ["work", "work/seen", "workshop"]
+    found = extract_files(source, tmp_path / "folder")
+    assert (found.files, found.directories) == (2, 1)
+    assert names_below(tmp_path / "folder") == sorted(tree)
+
+
+def test_a_mount_lies_where_the_guest_comes_to_it_whatever_else_is_on_the_way(
+    tmp_path: Path,
+) -> None:
+    outside = tmp_path / "outside"
+    (outside / "b").mkdir(parents=True)
+    (outside / "b" / "mine").write_text("stays")
+    source = written(
+        tmp_path / "a",
+        mount("/a/b", 4),
+        opening(8, "seen", 4),
+        mount("/"),
+        CreateSymbolicLink(fd=3, old_path="../outside", new_path="a"),
+        opening(7, "c"),
+        mount("/c/d", 5),
+        opening(9, "below", 5),
+    )
+    extract_files(source, tmp_path / "folder")
+    assert names_below(tmp_path / "folder") == ["a", "a/b", "a/b/seen", "c", "c/d", "c/d/below"]
+    assert not any(path.is_symlink() for path in (tmp_path / "folder").rglob("*"))
+    assert names_below(outside) == ["b", "b/mine"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "folder", "outside"]
+
+
+def names_below(folder: Path) -> list[str]:
+    """All that is below a directory, by paths from there."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+HOSTILE: dict[str, list[Event]] = {
+    "a mount above": [mount("/..")],
+    "a mount far above": [mount("/a/../../b")],
+    "a path above": [mount("/"), opening(6, "../out")],
+    "an absolute path": [mount("/"), opening(6, "/etc/out")],
+    "a link above": [
+        mount("/"),
+        CreateSymbolicLink(fd=3, old_path="..", new_path="up"),
+        opening(6, "up/out"),
+    ],
+    "a link elsewhere": [
+        mount("/"),
+        FilePlaced(kind=FileType.SYMBOLIC_LINK, offset=0, path="/etc", data=b"/etc"),
+        opening(6, "etc/out"),
+    ],
+    "a file placed above": [
+        mount("/"),
+        FilePlaced(kind=FileType.REGULAR_FILE, offset=0, path="/../out", data=b"x"),
+    ],
+    "a name with a NUL": [mount("/"), opening(6, "a\0b")],
+    "a name without end": [mount("/"), opening(6, "n" * 300)],
+    "more than there is room for": [
+        mount("/"),
+        opening(6, "big"),
+        FileDescriptorWrite(fd=6, offset=1 << 40, data=b"x"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nothing_leads_outside_and_what_tries_leaves_nothing(name: str, tmp_path: Path) -> None:
+    source = written(tmp_path / "a", *HOSTILE[name])
+    with pytest.raises(NotPlayable):
+        extract_files(source, tmp_path / "out")
+    with pytest.raises(NotPlayable):
+        archive_files(source, io.BytesIO())
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
+
+
+def test_files_take_no_more_than_they_may(tmp_path: Path) -> None:
+    source = written(
+        tmp_path / "a",
+        mount("/"),
+        *(opening(number, f"file{number}") for number in range(6, 40)),
+    )
+    with pytest.raises(NotPlayable, match="limit is 9999"):
+        extract_files(source, tmp_path / "out", limits=Limits(files_size_max=9999))
+    with pytest.raises(NotPlayable, match="limit is 9999"):
+        archive_files(source, io.BytesIO(), limits=Limits(files_size_max=9999))
+
+
+def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
+    source = plain(tmp_path / "a")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OptionError, match="exists already"):
+        extract_files(source, tmp_path / "out")
+    with pytest.raises(OptionError, match="has no event 99"):
+        extract_files(source, tmp_path / "new", at=99)
+
+
+@pytest.mark.deep
+def test_directories_deeper_than_anything_calls_itself_are_extracted_or_refused(
+    tmp_path: Path,
+) -> None:
+    def nested(path: Path, depth: int) -> Path:
+        return written(path, mount("/d" * depth))
+
+    depth = sys.getrecursionlimit() + 100
+    assert extract_files(nested(tmp_path / "a", depth), tmp_path / "out").directories == depth
+    _remove(tmp_path / "out")
+    too_deep = nested(tmp_path / "b", 2040)
+    with pytest.raises(NotPlayable, match="deeper than a path can say"):
+        extract_files(too_deep, tmp_path / "out")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "b"]
+
+
+def without_links(path: Path) -> Path:
+    """A journal of a few files and directories."""
+    files = {f"file{number}": bytes([number]) * 9000 for number in range(6, 10)}
+    story: list[Event] = [mount("/"), CreateDirectory(fd=3, path="folder")]
+    story += [CreateDirectory(fd=3, path="folder/below"), opening(5, "folder/below/empty")]
+    for fd, (name, data) in enumerate(files.items(), 6):
+        story += [opening(fd, f"folder/{name}"), FileDescriptorWrite(fd=fd, offset=9, data=data)]
+    return written(path, *story, CreateHardLink(
+        old_fd=3, old_flags=0, new_fd=3, old_path="folder/file6", new_path="again"
+    ))  # fmt: skip
+
+
+def test_every_file_and_directory_is_synced_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, synced = without_links(tmp_path / "a"), list[Path]()
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    extract_files(source, tmp_path / "out")
+    apart, *inside, last = synced
+    assert apart.parent == last == tmp_path
+    (folder,) = [path for path in inside if path.parent == tmp_path]
+    found = {str(path.relative_to(folder)) for path in inside}
+    inodes = {path.lstat().st_ino for path in (tmp_path / "out").rglob("*")}
+    assert {(tmp_path / "out" / name).lstat().st_ino for name in found - {"."}} == inodes
+    assert "." in found
+    assert "folder/below/empty" in found
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served("tests.rigs.faultfs", tmp_path_factory.mktemp("faultfs") / "mount") as served:
+        yield served
+
+
+def contents_of(path: Path) -> dict[str, bytes | None]:
+    """What a directory has, or an archive."""
+    if not path.is_dir():
+        return {"": path.read_bytes()}
+    found = {str(one.relative_to(path)): one for one in path.rglob("*")}
+    return {name: None if one.is_dir() else one.read_bytes() for name, one in found.items()}
+
+
+@needs.mark(needs.why_no_fuse())
+@pytest.mark.parametrize("option", ["--files", "--tar"])
+def test_what_is_extracted_survives_a_power_cut_and_before_nothing_has_its_name(
+    option: str, served: Served, tmp_path: Path
+) -> None:
+    source, target = without_links(tmp_path / "a"), served.mount_point / "out"
+    served.ask("begin", faults=(), size_max=0, calls=0)
+    assert inside("extract", source, option, target, at=tmp_path).returncode == 0
+    wanted = contents_of(target)
+    served.ask("cut")
+    for seed in range(40):
+        served.ask("crash", seed=seed)
+        assert contents_of(target) == wanted, f"in state {seed}"
+    states = set()
+    for calls in range(5, 2000, 12):
+        served.ask("begin", faults=(), size_max=0, calls=calls)
+        if inside("extract", source, option, target, at=tmp_path).returncode == 0:
+            break
+        for seed in range(4):
+            served.ask("crash", seed=seed)
+            states.add(target.exists())
+            assert not target.exists() or contents_of(target) == wanted, f"at {calls}, {seed}"
+    assert False in states
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+def test_memory_is_what_the_model_has_at_each_snapshot(recorded: Path, tmp_path: Path) -> None:
+    numbers = snapshots_in(recorded)
+    for seq in numbers[:: len(numbers) // 3]:
+        host = ModelHost()
+        with Reader(recorded) as reader:
+            play(reader.frames(), host, upto=seq + 1)
+        for behind in (seq, seq + 1):  # of the last snapshot up to there
+            out = io.BytesIO()
+            found = extract_memory(recorded, out, at=behind)
+            size = host.machine.memory_size
+            assert (found.snapshot, found.size, found.start) == (seq, size, 0)
+            assert out.getvalue() == host.machine.read(0, size)
+            assert found.pages == len(host.machine.pages)
+    with (tmp_path / "memory").open("w+b") as file:
+        extract_memory(recorded, file, at=numbers[-1], sparse=True)
+    with Reader(recorded) as reader:
+        host = ModelHost()
+        play(reader.frames(), host, upto=numbers[-1] + 1)
+    assert (tmp_path / "memory").read_bytes() == host.machine.read(0, size)
+    assert extract_memory(recorded, io.BytesIO()).snapshot == numbers[-1]
+
+
+def test_a_range_of_pages_is_those_bytes_of_it(recorded: Path) -> None:
+    whole, part = io.BytesIO(), io.BytesIO()
+    extract_memory(recorded, whole)
+    found = extract_memory(recorded, part, pages=(1, 17))
+    assert part.getvalue() == whole.getvalue()[PAGE_SIZE : 18 * PAGE_SIZE]
+    assert (found.start, found.size) == (PAGE_SIZE, 17 * PAGE_SIZE)
+
+
+WITHOUT: dict[str, Callable[[Path], object]] = {
+    "such a memory": lambda path: extract_memory(path, io.BytesIO(), memory=7),
+    "such pages": lambda path: extract_memory(path, io.BytesIO(), pages=(5, 1 << 20)),
+    "pages in order": lambda path: extract_memory(path, io.BytesIO(), pages=(5, 4)),
+    "a snapshot so early": lambda path: extract_memory(path, io.BytesIO(), at=0),
+    "such an event": lambda path: extract_memory(path, io.BytesIO(), at=1 << 40),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_memory_that_is_not_there_is_refused(name: str, recorded: Path) -> None:
+    with pytest.raises(OptionError, match=r"has no"):
+        WITHOUT[name](recorded)
+
+
+# -- environment ----------------------------------------------------------------------------------
+
+
+def test_the_environment_is_what_the_process_was_started_with(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    from tests.support.programs import guest
+
+    path = tmp_path / "run.journal"
+    with journal.record(
+        guest("environ"),
+        path,
+        args=["environ", "one"],
+        env={"NAME": "value", "LINES": "a\nb"},
+        cache=cache_dir,
+        durability=journal.Durability.NONE,
+    ) as recorder:
+        recorder.wait()
+    found = environment_of(path)
+    assert found.arguments == (b"environ", b"one")
+    assert found.environment == (b"NAME=value", b"LINES=a\nb")
+    assert found.directory == ""
+    with Writer(path) as writer:
+        seq = writer.append(ChangeDirectory(path="/work"))
+    assert environment_of(path).directory == "/work"
+    assert environment_of(path, at=seq - 1).directory == ""
+    with pytest.raises(OptionError, match="does not say what ran"):
+        environment_of(written(tmp_path / "a", mount("/")))

@@ -1,0 +1,538 @@
+"""Filtering: what is kept is what was asked for, and what is said of the rest is true."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import journal
+from journal import Frame, Group, ModelHost, Question, Reader, Snapshots, Trigger, Writer
+from journal.errors import (
+    CorruptBlock,
+    DamagedJournal,
+    ExpressionError,
+    JournalError,
+    MalformedEvent,
+    OptionError,
+)
+from journal.events import BY_TAG, codec
+from journal.events.core import ProcessExit
+from journal.events.definition import Event
+from journal.events.descriptors import (
+    CloseFileDescriptor,
+    DuplicateFileDescriptor,
+    FileDescriptorWrite,
+    OpenFileDescriptor,
+    RenumberFileDescriptor,
+)
+from journal.events.inputs import ClockRead
+from journal.events.paths import CreateSymbolicLink, PathRename, UnlinkFile
+from journal.events.process import ModulePart, Mount, MountKind, ProcessStart, Seal
+from journal.events.streams import StreamWrite
+from journal.format.block import Block
+from journal.query.compiler import Predicate
+from journal.query.literals import Base, Clock, Moment
+from journal.query.parser import And, Compare, Tree, parse
+from journal.query.path_tracker import Names
+from journal.query.selection import PREAMBLE
+from journal.rewrite import output_journal as holding
+from journal.snapshots.resume_flags import LEFT_OUT, NOT_RESUMABLE, obstacle_in
+from tests.engine.snapshot.test_snapshots import recorded, snapshots_in
+from tests.query.test_where_language import trees
+from tests.snapshots.test_resumability import started
+from tests.support.guest_runs import finished
+from tests.support.journals import ticking
+from tests.support.programs import ROOT
+from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
+from tests.support.strategies import every_event
+
+UNKNOWN_TAGS = (200, 254)
+
+
+def frames_of(path: Path) -> list[Frame]:
+    """All frames of a journal, without where they stand."""
+    with Reader(path) as reader:
+        return [frame._replace(offset=0) for frame in reader.frames()]
+
+
+def written(path: Path, *blocks: list[Event]) -> list[Frame]:
+    """A journal of these blocks; its frames."""
+    with Writer(path, clock=ticking(1000, 10)) as writer:
+        for events in blocks:
+            for event in events:
+                writer.append(event)
+            writer.sync()
+    return frames_of(path)
+
+
+def meant(frames: list[Frame], which: Question) -> set[int]:
+    """The numbers of the events that a question means, asked one by one."""
+    clock = Clock(frames[0].time, frames[-1].time) if frames else Clock(0, 0)
+    predicate, names, found = Predicate(which.tree, clock), Names(), set()
+    for frame in frames:
+        inside = which.start <= frame.seq and (which.stop is None or frame.seq < which.stop)
+        for bound, late in ((which.since, False), (which.until, True)):
+            if bound is not None:
+                moment = bound if isinstance(bound, Moment) else Moment(Base.EPOCH, bound)
+                inside &= (frame.time < clock.time(moment)) is late
+        if predicate.holds(frame.seq, frame.time, frame.tag, frame.payload, names) and inside:
+            found.add(frame.seq)
+        if frame.tag in BY_TAG:
+            predicate.follow(frame.tag, frame.payload, names)
+    return found
+
+
+def pairs(events: list[Event]) -> list[tuple[int, bytes]]:
+    return [(event.tag, codec.encode(event)) for event in events]
+
+
+def bounding() -> st.SearchStrategy[Tree]:
+    """An expression that bounds numbers and times, and says more or not."""
+    operators = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
+    of_seq = st.builds(
+        lambda operator, value: Compare("seq", operator, (value,)), operators, st.integers(-2, 40)
+    )
+    of_time = st.builds(
+        lambda operator, value: Compare("time", operator, (value,)),
+        operators,
+        st.builds(Moment, st.sampled_from(Base), st.integers(0, 400)) | st.integers(900, 1300),
+    )
+    several = st.lists(of_seq | of_time | trees(), min_size=2, max_size=4).map(tuple)
+    return of_seq | of_time | st.builds(And, several)
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> Question:
+    """Any question, most of its parts left out."""
+    moments = st.builds(Moment, st.sampled_from(Base), st.integers(0, 400)) | st.integers(900, 1300)
+
+    def maybe(values: st.SearchStrategy[object], otherwise: object) -> object:
+        return draw(values) if draw(st.integers(0, 3)) == 0 else otherwise
+
+    return Question(
+        groups=maybe(st.frozensets(st.sampled_from(Group), max_size=3), frozenset()),  # type: ignore[arg-type]
+        tags=maybe(st.frozensets(st.sampled_from([*BY_TAG, 200]), max_size=9), frozenset()),  # type: ignore[arg-type]
+        start=maybe(st.integers(0, 40), 0),  # type: ignore[arg-type]
+        stop=maybe(st.integers(0, 40), None),  # type: ignore[arg-type]
+        since=maybe(moments, None),  # type: ignore[arg-type]
+        until=maybe(moments, None),  # type: ignore[arg-type]
+        descriptors=maybe(st.frozensets(st.integers(0, 4), max_size=3), frozenset()),  # type: ignore[arg-type]
+        paths=maybe(st.sampled_from([("**",), ("/tmp/*", "a"), ("*",)]), ()),  # type: ignore[arg-type]
+        where=maybe(trees() | bounding(), None),  # type: ignore[arg-type]
+    )
+
+
+FRAMES = st.builds(lambda event: (event.tag, codec.encode(event)), every_event()) | st.tuples(
+    st.sampled_from(UNKNOWN_TAGS), st.binary(max_size=9)
+)
+STORIES = st.lists(st.lists(FRAMES, max_size=9), max_size=5)
+
+
+def unmarked(frames: list[Frame]) -> list[Frame]:
+    """Frames without what a filter may add to: what ran may be marked with what is missing."""
+    return [
+        frame._replace(payload=b"") if frame.tag == ProcessStart.tag else frame for frame in frames
+    ]
+
+
+@given(STORIES, questions(), st.booleans(), st.booleans())
+def test_what_is_kept_is_what_was_asked_for_with_numbers_and_times(
+    tmp_path_factory: pytest.TempPathFactory,
+    story: list[list[tuple[int, bytes]]],
+    which: Question,
+    keep: bool,
+    preamble: bool,
+) -> None:
+    folder = tmp_path_factory.mktemp("filter")
+    with Writer(folder / "a", clock=ticking(1000, 10)) as writer:
+        for block in story:
+            for frame in block:
+                writer.append_frame(*frame)
+            writer.sync()
+    frames = frames_of(folder / "a")
+    found = journal.filter(folder / "a", folder / "b", which, keep=keep, preamble=preamble)
+    wanted = meant(frames, which)
+    kept = [frame for frame in frames if (frame.seq in wanted) is keep]
+    if preamble:
+        kept = [
+            frame
+            for frame in frames
+            if (frame in kept or frame.tag in PREAMBLE) and frame.tag != Seal.tag
+        ]
+    assert unmarked(frames_of(folder / "b")) == unmarked(kept)
+    assert found.events == len(kept)
+    assert found.events + found.events_dropped == len(frames)
+    assert list(Reader(folder / "b").verify(decode=False)) == []
+    # once more, of a journal with holes, and without writing
+    again = journal.filter(folder / "b", None, which, keep=keep, preamble=preamble)
+    if "time" not in str(which.tree) and which.since is which.until is None:
+        assert again.kept == found.kept
+        assert not again.dropped
+
+
+def test_a_filter_without_effect_writes_the_same_blocks(tmp_path: Path) -> None:
+    frames = written(tmp_path / "a", [ClockRead(clock=0, time=1)] * 9, [ProcessExit(exit_code=0)])
+    found = journal.filter(tmp_path / "a", tmp_path / "b", Question())
+    assert frames_of(tmp_path / "b") == frames
+    assert (found.blocks, found.blocks_whole) == (2, 2)
+    with Reader(tmp_path / "a") as one, Reader(tmp_path / "b") as two:
+        assert one.journal_id == two.journal_id == found.journal_id
+
+
+def test_blocks_without_what_is_asked_for_are_not_read(tmp_path: Path) -> None:
+    reads = [ClockRead(clock=0, time=time) for time in range(50)]
+    writes: list[Event] = [StreamWrite(stream=1, offset=0, data=b"x" * 100)] * 50
+    written(tmp_path / "a", [*reads], writes, [ProcessExit(exit_code=0)])
+    data = bytearray((tmp_path / "a").read_bytes())
+    with Reader(tmp_path / "a") as reader:
+        offset = [block.offset for block in reader.blocks()][1]
+    data[offset + 130] ^= 1
+    (tmp_path / "a").write_bytes(data)
+    found = journal.filter(tmp_path / "a", tmp_path / "b", Question(groups=frozenset({Group.CORE})))
+    assert found.blocks_passed == 2
+    assert found.dropped == {ClockRead.tag: 50, StreamWrite.tag: 50}
+    with pytest.raises(DamagedJournal):
+        journal.filter(tmp_path / "a", tmp_path / "c", Question(groups=frozenset({Group.STDIO})))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_events_are_decoded_only_where_the_question_is_about_their_fields(tmp_path: Path) -> None:
+    with Writer(tmp_path / "a") as writer:
+        writer.append_frame(ClockRead.tag, b"short")
+        writer.append(StreamWrite(stream=1, offset=0, data=b"x"))
+        writer.append(StreamWrite(stream=2, offset=0, data=b"x"))
+    found = journal.filter(
+        tmp_path / "a", tmp_path / "b", Question(where="stream == 1"), keep=False
+    )
+    assert found.dropped == {StreamWrite.tag: 1}
+    with pytest.raises(MalformedEvent):
+        journal.filter(tmp_path / "a", tmp_path / "c", Question(where="clock == 1"))
+    assert not (tmp_path / "c").exists()
+
+
+def test_few_events_of_many_blocks_gather_in_few(tmp_path: Path) -> None:
+    rare: list[Event] = [ClockRead(clock=1, time=1)]
+    blocks = [[*rare, *[StreamWrite(stream=1, offset=0, data=b"x")] * 20]] * 40
+    frames = written(tmp_path / "a", *blocks)
+    found = journal.filter(
+        tmp_path / "a", tmp_path / "b", Question(tags=frozenset({ClockRead.tag}))
+    )
+    assert found.blocks == 1
+    assert frames_of(tmp_path / "b") == [frame for frame in frames if frame.tag == ClockRead.tag]
+
+
+def test_no_payload_is_decompressed_for_what_is_only_told(tmp_path: Path) -> None:
+    writes: list[Event] = [StreamWrite(stream=1, offset=0, data=b"x" * 500)] * 20
+    written(tmp_path / "a", [ClockRead(clock=1, time=1), *writes])
+    with Reader(tmp_path / "a") as reader, Writer(tmp_path / "b") as writer:
+        for block in reader.blocks():
+            body = bytes(16) + block.body[16:]  # no frame of zstandard begins so
+            writer.append_block(Block(block.header, body, block.first_seq, block.offset))
+    which = Question(tags=frozenset({ClockRead.tag}))
+    found = journal.filter(tmp_path / "b", None, which)
+    assert (found.kept, found.dropped) == ({ClockRead.tag: 1}, {StreamWrite.tag: 20})
+    with pytest.raises(CorruptBlock, match="decompressed"):
+        journal.filter(tmp_path / "b", tmp_path / "c", which)
+
+
+FILES: list[Event] = [
+    Mount(fd=3, kind=MountKind.MEMORY, guest="/work", host=""),
+    OpenFileDescriptor(
+        fd=4, dirfd=3, dirflags=0, o_flags=1, fs_flags=0,
+        fs_rights_base=0, fs_rights_inheriting=0, path="tmp/a",
+    ),
+    FileDescriptorWrite(fd=4, offset=0, data=b"x"),
+    DuplicateFileDescriptor(original_fd=4, copied_fd=5),
+    CloseFileDescriptor(fd=4),
+    FileDescriptorWrite(fd=5, offset=1, data=b"y"),
+    RenumberFileDescriptor(old_fd=5, new_fd=9),
+    FileDescriptorWrite(fd=9, offset=2, data=b"z"),
+    FileDescriptorWrite(fd=8, offset=2, data=b"of another"),
+    PathRename(old_fd=3, new_fd=3, old_path="tmp/a", new_path="kept"),
+    UnlinkFile(fd=3, path="./tmp/../kept"),
+    CreateSymbolicLink(fd=3, old_path="/work/tmp/a", new_path="link"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("which", "places"),
+    [
+        (Question(paths=("/work/tmp/*",)), [1, 2, 3, 4, 5, 6, 7, 9]),
+        (Question(paths=("/work/kept",)), [9, 10]),
+        (Question(paths=("/work/*",)), [9, 10, 11]),
+        (Question(paths=("kept",)), [9]),
+        (Question(descriptors=frozenset({4})), [1, 2, 3, 4]),
+        (Question(descriptors=frozenset({9})), [6, 7]),
+        (Question(paths=("/work/tmp/a",), descriptors=frozenset({5})), [3, 5, 6]),
+        (Question(where='path glob "/work/**" and kind glob "*Write"'), [2, 5, 7]),
+    ],
+)
+def test_a_path_means_all_that_is_done_to_a_file(
+    which: Question, places: list[int], tmp_path: Path
+) -> None:
+    written(tmp_path / "a", FILES[:5], FILES[5:])
+    journal.filter(tmp_path / "a", tmp_path / "b", which, preamble=False)
+    assert [frame.seq for frame in frames_of(tmp_path / "b")] == places
+
+
+def test_a_source_is_not_written_over_nor_anything_else(tmp_path: Path) -> None:
+    written(tmp_path / "a", FILES)
+    (tmp_path / "b").write_bytes(b"mine")
+    for target in ("a", "b", "nowhere/c"):
+        with pytest.raises(OptionError):
+            journal.filter(tmp_path / "a", tmp_path / target, Question())
+    with pytest.raises(ExpressionError):
+        journal.filter(tmp_path / "a", tmp_path / "c", Question(where="fd ="))
+    assert (tmp_path / "b").read_bytes() == b"mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_directory_is_filtered_into_a_file(tmp_path: Path) -> None:
+    with Writer(tmp_path / "a", roll=journal.Roll(size_bytes=2000)) as writer:
+        for number in range(40):
+            writer.append(ClockRead(clock=number % 3, time=number))
+            writer.append(StreamWrite(stream=1, offset=0, data=bytes(200)))
+            writer.sync()
+    frames = frames_of(tmp_path / "a")
+    assert len(list((tmp_path / "a").iterdir())) > 2
+    journal.filter(tmp_path / "a", tmp_path / "b", Question(where="clock == 2"))
+    assert frames_of(tmp_path / "b") == [
+        frame for frame in frames if frame.tag == ClockRead.tag and frame.payload[0] == 2
+    ]
+
+
+def test_what_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
+    frames = written(tmp_path / "a", FILES[:6], FILES[6:])
+    data = (tmp_path / "a").read_bytes()
+    with Reader(tmp_path / "a") as reader:
+        end = [block.offset for block in reader.blocks()][1]
+    (tmp_path / "a").write_bytes(data[: end + 130])
+    journal.filter(tmp_path / "a", tmp_path / "b", Question())
+    assert frames_of(tmp_path / "b") == frames[:6]
+    flipped = bytearray(data)
+    flipped[500] ^= 1
+    (tmp_path / "c").write_bytes(flipped)
+    with pytest.raises((CorruptBlock, DamagedJournal)):
+        journal.filter(tmp_path / "c", tmp_path / "d", Question())
+
+
+# -- what a filtered journal can still be used for -------------------------------------------------
+
+GUESTS = [
+    guest
+    for guest in SNAPSHOT_GUESTS
+    if guest.title in ("clocks", "stdin", "descriptors in memory", "environ", "deep")
+]
+INPUTS, STDIO = frozenset({Group.INPUTS}), frozenset({Group.STDIO})
+STAGED = frozenset({Group.MEMORY, Group.THREADS, Group.SNAPSHOTS})
+
+
+def taken(one: SnapshotGuest, path: Path, cache: Path, level: journal.Level) -> None:
+    """A run with snapshots that did not come to its end."""
+    whole = path.with_name("whole.journal")
+    snapshots = Snapshots(on=frozenset({Trigger.BOOTSTRAP}), every_events=6)
+    with journal.record(
+        one.path,
+        whole,
+        args=one.argv,
+        env=dict(one.env),
+        stdin=one.stdin,
+        cache=cache,
+        mounts=[journal.MemoryMount(name) for name in one.memory],
+        durability=journal.Durability.NONE,
+        level=level,
+        snapshots=snapshots,
+    ) as recorder:
+        finished(recorder)
+    infos = snapshots_in(whole)
+    at = infos[len(infos) * 2 // 3].seq
+    more = 0 if level is journal.Level.STATE else 3
+    journal.filter(whole, path, Question(stop=at + 1 + more))
+    whole.unlink()
+
+
+#: What a guest may get by without, as it happens: pages that it has changed again since.
+CAUTIOUS = ("what its last snapshot builds on is gone",)
+
+
+def filters(path: Path) -> list[tuple[Question, bool]]:
+    """Filters of every kind, of a journal with snapshots: the question, and whether to keep."""
+    infos = snapshots_in(path)
+    last, first = infos[-1].seq, infos[0].seq
+    middle = infos[len(infos) // 2].seq
+    return [
+        (Question(), True),
+        (Question(groups=INPUTS), False),
+        (Question(groups=INPUTS, stop=last), False),
+        (Question(groups=INPUTS, start=last), False),
+        (Question(groups=STAGED), False),
+        (Question(groups=STAGED | INPUTS), False),
+        (Question(groups=frozenset({Group.MEMORY})), False),
+        (Question(groups=frozenset({Group.MEMORY}), stop=middle), False),
+        (Question(groups=STAGED, stop=middle), False),
+        (Question(groups=STAGED, start=middle), False),
+        (Question(groups=frozenset({Group.FILES})), False),
+        (Question(groups=STDIO), False),
+        (Question(groups=STDIO), True),
+        (Question(stop=middle + 1), True),
+        (Question(stop=middle - 2), True),
+        (Question(start=middle), True),
+        (Question(start=last), False),
+        (Question(where='kind == "PortUnbridge"'), True),
+        (Question(stop=4), True),
+        (Question(where=f"seq == {middle}"), False),
+        (Question(where=f"seq == {first + 1}"), False),
+        (Question(where='kind == "SafePoint"'), False),
+        (Question(where='kind == "SetThread"'), False),
+        (Question(where='kind == "SessionStart"'), False),
+        (Question(where='kind == "StreamDelivered"'), False),
+        (Question(where='kind == "DescriptorPositions"'), False),
+    ]
+
+
+def gone_on(
+    one: SnapshotGuest, path: Path, cache: Path
+) -> tuple[journal.Outcome, bytes, bytes, dict[str, bytes]] | None:
+    """The end of a run that is resumed; None where that is refused, or does not come."""
+    # memory that was put together once is kept beside the modules: here it must not be found
+    modules = path.with_suffix(".cache") / "modules"
+    modules.parent.mkdir()
+    modules.symlink_to(cache)
+    try:
+        with journal.resume(
+            path, stdin=one.stdin, cache=modules, durability=journal.Durability.NONE
+        ) as recorder:
+            return finished(recorder), recorder.stdout, recorder.stderr, recorder.files
+    except (JournalError, AssertionError):
+        return None
+
+
+@pytest.mark.parametrize("level", list(journal.Level), ids=str)
+@pytest.mark.parametrize(
+    "one",
+    [
+        pytest.param(one, id=one.title, marks=[] if one.title == "stdin" else [pytest.mark.deep])
+        for one in GUESTS
+    ],
+)
+def test_what_is_said_of_a_filtered_journal_is_what_a_resume_finds(
+    one: SnapshotGuest, level: journal.Level, tmp_path: Path, cache_dir: Path
+) -> None:
+    plain = recorded(one, tmp_path / "plain.journal", cache_dir)
+    path = tmp_path / "part.journal"
+    taken(one, path, cache_dir, level)
+    said = set()
+    for number, (which, keep) in enumerate(filters(path)):
+        target = tmp_path / f"{number}.journal"
+        found = journal.filter(path, target, which, keep=keep)
+        end = gone_on(one, target, cache_dir)
+        told = f"{which}, keep {keep}: {found.reason}; {found.dropped}"
+        assert found.reason
+        if found.resumable:
+            assert end == plain, told
+        elif end is not None:
+            # it is not refused, and yet something is missing
+            assert end != plain or found.reason in CAUTIOUS, told
+        said.add(found.resumable)
+    assert said == {True, False}
+
+
+def test_a_journal_of_no_process_is_said_to_be_none(tmp_path: Path) -> None:
+    written(tmp_path / "a", FILES)
+    found = journal.filter(tmp_path / "a", None, Question())
+    assert (found.resumable, found.reason) == (False, "it is not the journal of a process")
+
+
+def test_what_says_what_ran_is_kept_unless_asked_otherwise(tmp_path: Path, cache_dir: Path) -> None:
+    one = GUESTS[0]
+    recorded(one, tmp_path / "a", cache_dir)
+    which = Question(groups=frozenset({Group.STDIO}))
+    kept = journal.filter(tmp_path / "a", None, which)
+    assert set(kept.kept) >= {ProcessStart.tag, ModulePart.tag, StreamWrite.tag}
+    bare = journal.filter(tmp_path / "a", None, which, preamble=False)
+    assert not PREAMBLE & bare.kept.keys()
+    assert bare.reason == "it does not say any more what ran"
+    assert not (tmp_path / "b").exists()
+
+
+def test_what_would_be_written_is_told_only_where_it_is_measured(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    recorded(GUESTS[0], tmp_path / "a", cache_dir)
+    which = Question(groups=frozenset({Group.STDIO, Group.INPUTS}))
+    made = journal.filter(tmp_path / "a", tmp_path / "b", which, preamble=False)
+    measured = journal.filter(tmp_path / "a", None, which, preamble=False, measured=True)
+    assert measured == made
+    assert made.written > 0
+    told = journal.filter(tmp_path / "a", None, which, preamble=False)
+    assert told == replace(made, written=0, blocks=0, blocks_whole=0)
+
+
+@pytest.mark.parametrize(
+    ("group", "mark"),
+    [(Group.STDIO, NOT_RESUMABLE), (Group.INPUTS, LEFT_OUT), (Group.SOCKETS, "")],
+)
+def test_a_journal_says_what_is_missing_however_much_is_kept(
+    group: Group, mark: str, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, path = next(guest for guest in GUESTS if guest.title == "stdin"), tmp_path / "a"
+    taken(one, path, cache_dir, journal.Level.FULL)
+    which = Question(groups=frozenset({group}), stop=snapshots_in(path)[-1].seq)
+    held = journal.filter(path, tmp_path / "held", which, keep=False)
+    frames = frames_of(tmp_path / "held")
+    for size in (0, held.written // 2, held.written - 1):
+        monkeypatch.setattr(holding, "HELD_SIZE_MAX", size)
+        target = tmp_path / str(size)
+        assert journal.filter(path, target, which, keep=False) == held
+        assert frames_of(target) == frames
+    start = codec.decode(frames[0].tag, frames[0].payload)
+    assert isinstance(start, ProcessStart)
+    found = dict(start.configuration)
+    assert {name for name in (NOT_RESUMABLE, LEFT_OUT) if name in found} == {mark} - {""}
+    assert not mark or found[mark] == held.reason
+
+
+def test_what_still_gathers_when_all_is_seen_is_written_and_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "HELD_SIZE_MAX", 0)
+    with Writer(tmp_path / "a") as writer:
+        writer.append_frame(*started(journal.Level.FULL, embedded=False, marked=False))
+        writer.append(StreamWrite(stream=1, offset=0, data=b"x"))
+        writer.append(ClockRead(clock=1, time=1))
+    found = journal.filter(tmp_path / "a", tmp_path / "b", Question(groups=STDIO), keep=False)
+    start, read = frames_of(tmp_path / "b")
+    assert (start.seq, read.seq, found.events) == (0, 2, 2)
+    event = codec.decode(start.tag, start.payload)
+    assert isinstance(event, ProcessStart)
+    assert obstacle_in(event) == found.reason
+
+
+def test_files_are_the_same_without_what_is_not_of_files(tmp_path: Path, cache_dir: Path) -> None:
+    one = next(guest for guest in GUESTS if guest.title == "descriptors in memory")
+    recorded(one, tmp_path / "a", cache_dir)
+    which = Question(groups=frozenset({Group.INPUTS, Group.STDIO, *STAGED}))
+    found = journal.filter(tmp_path / "a", tmp_path / "b", which, keep=False)
+    assert found.events_dropped
+    hosts = [ModelHost(), ModelHost()]
+    for name, host in zip("ab", hosts, strict=True):
+        with Reader(tmp_path / name) as reader:
+            journal.play(reader.frames(), host)
+    assert hosts[0].files == hosts[1].files != {}
+
+
+def test_fixtures_of_the_format_are_filtered_as_they_are(tmp_path: Path) -> None:
+    for number, path in enumerate(sorted((ROOT / "fixtures" / "events").glob("*.journal"))):
+        target = tmp_path / str(number)
+        journal.filter(path, target, parse_all())
+        kept = [frame for frame in frames_of(path) if frame.tag != Seal.tag]
+        assert frames_of(target) == kept
+
+
+def parse_all() -> Question:
+    """A question that means all events, although it says something."""
+    return Question(where=parse("seq >= 0"))

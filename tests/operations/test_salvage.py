@@ -1,0 +1,482 @@
+"""Recovery: what is left of a damaged journal is kept, and what is lost is accounted for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import tracemalloc
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal import CorruptBlock, Frame, JournalError, Mode, OptionError, Reader, Roll, Writer
+from journal.format.block import BLOCK_HEADER_SIZE
+from journal.format.segment_header import SEGMENT_HEADER_SIZE
+from journal.operations.concat import concat
+from journal.operations.salvage import Recovery, recover
+from journal.operations.verify import Check
+from journal.rewrite.bit_search import flipped
+from tests.support.journals import Story, ticking, written
+
+STORIES: list[Story] = [
+    [(1, b"one"), (2, b"two"), (3, b"")],
+    [(4, b"four" * 40)],
+    [(5, b"five"), (6, b"six")],
+    [(7, b"seven")],
+]
+SPANS = [range(0, 3), range(3, 4), range(4, 6), range(6, 7)]
+
+
+def ends_of(path: Path) -> list[tuple[int, int]]:
+    """Where each block with events begins, and where it ends."""
+    with Reader(path) as reader:
+        return [(block.offset, block.offset + block.size) for block in reader.blocks()]
+
+
+def frames_of(path: Path) -> list[Frame]:
+    """What a strict reader reads; offsets differ."""
+    with Reader(path) as reader:
+        return [frame._replace(offset=0) for frame in reader.frames()]
+
+
+def is_whole(path: Path) -> bool:
+    return list(Check(path, decode=False).run()) == []
+
+
+def recovered(data: bytes, folder: Path) -> tuple[Recovery, list[Frame]]:
+    """Recover the journal of these bytes, which stay as they are; the target must be sound."""
+    source, target = folder / "broken", folder / "whole"
+    source.write_bytes(data)
+    source.chmod(0o400)
+    target.unlink(missing_ok=True)
+    found = recover(source, target)
+    assert source.read_bytes() == data
+    source.unlink()
+    assert is_whole(target)
+    assert {one.name for one in folder.iterdir()} <= {"whole", "a", "d"}
+    return found, frames_of(target)
+
+
+def lost(found: Recovery) -> set[int]:
+    return {seq for loss in found.losses for seq in range(loss.first_seq, loss.last_seq + 1)}
+
+
+def flip(data: bytes, *bits: int) -> bytes:
+    for bit in bits:
+        data = flipped(data, bit)
+    return data
+
+
+def test_a_whole_journal_is_recovered_as_it_is(tmp_path: Path) -> None:
+    data = written(tmp_path / "a", *STORIES)
+    found, frames = recovered(data, tmp_path)
+    assert frames == frames_of(tmp_path / "a")
+    assert found.is_whole
+    assert (found.events, found.blocks, found.next_seq) == (7, 4, 7)
+    assert (found.losses, found.repairs, found.torn_size, found.size) == ((), (), 0, len(data))
+    with Reader(tmp_path / "a") as before, Reader(tmp_path / "whole") as after:
+        assert before.summary().journal_id == after.summary().journal_id == found.journal_id
+
+
+def check_bits(tmp_path: Path, bits: Iterable[int]) -> None:
+    data = written(tmp_path / "a", *STORIES[:2])
+    expected = frames_of(tmp_path / "a")
+    for bit in bits:
+        if bit >= 8 * len(data):
+            break
+        found, frames = recovered(flip(data, bit), tmp_path)
+        assert frames == expected, f"bit {bit}"
+        assert found.is_whole
+        # a mark holds no event; all that is asked of it is to be known for what it is
+        if bit < 8 * (len(data) - BLOCK_HEADER_SIZE):
+            assert [(one.offset, one.bit) for one in found.repairs] == [(bit // 8, bit % 8)]
+
+
+def test_a_flipped_bit_costs_nothing_wherever_it_is(tmp_path: Path) -> None:
+    check_bits(tmp_path, range(0, 1 << 20, 37))
+
+
+@pytest.mark.deep
+def test_every_flipped_bit_costs_nothing(tmp_path: Path) -> None:
+    check_bits(tmp_path, range(1 << 20))
+
+
+def test_a_bit_in_each_block_and_header_is_turned_back(tmp_path: Path) -> None:
+    data = written(tmp_path / "a", *STORIES)
+    spots = [8 * 30]
+    for start, end in ends_of(tmp_path / "a"):
+        spots += [8 * start + 3, 8 * (start + BLOCK_HEADER_SIZE) + 5]
+        assert end > start + BLOCK_HEADER_SIZE
+    found, frames = recovered(flip(data, *spots), tmp_path)
+    assert frames == frames_of(tmp_path / "a")
+    assert found.is_whole
+    assert (len(found.repairs), found.repaired_events) == (9, 7)
+    assert [one.what for one in found.repairs[:3]] == [
+        "segment header",
+        "block header",
+        "block body",
+    ]
+    assert [(one.first_seq, one.last_seq) for one in found.repairs[:3]] == [(0, -1), (0, 2), (0, 2)]
+
+
+def test_a_flipped_bit_in_the_last_block_of_a_killed_writer_is_turned_back(tmp_path: Path) -> None:
+    data = written(tmp_path / "a", *STORIES)
+    end = ends_of(tmp_path / "a")[-1][1]
+    for bit in (8 * (end - 8), 8 * (end - 100)):
+        found, frames = recovered(flip(data[:end], bit), tmp_path)
+        assert len(frames) == 7
+        assert found.torn_size == 0
+        assert found.is_whole
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_a_block_with_two_wrong_bits_is_lost_alone_and_told(index: int, tmp_path: Path) -> None:
+    data = written(tmp_path / "a", *STORIES)
+    start, end = ends_of(tmp_path / "a")[index]
+    body = 8 * (start + BLOCK_HEADER_SIZE)
+    found, frames = recovered(flip(data, body, body + 1), tmp_path)
+    span = SPANS[index]
+    assert frames == [frame for frame in frames_of(tmp_path / "a") if frame.seq not in span]
+    (loss,) = found.losses
+    assert (loss.offset, loss.size, loss.file) == (start, end - start, "")
+    assert (loss.first_seq, loss.last_seq, loss.events) == (span[0], span[-1], len(span))
+    assert loss.acknowledged
+    assert not loss.open_ended
+    assert not found.is_whole
+    assert (found.lost_events, found.lost_size) == (len(span), end - start)
+    assert found.events == 7 - len(span)
+
+
+stories = st.lists(
+    st.lists(st.tuples(st.integers(1, 254), st.binary(max_size=40)), min_size=1, max_size=4),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(stories, st.data())
+def test_every_event_is_either_kept_or_accounted_for(
+    blocks: list[Story], data: st.DataObject
+) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        raw = written(folder / "a", *blocks)
+        expected, spans = frames_of(folder / "a"), ends_of(folder / "a")
+        start = data.draw(st.integers(SEGMENT_HEADER_SIZE, len(raw) - 1))
+        noise = data.draw(st.binary(min_size=1, max_size=300))[: len(raw) - start]
+        broken = raw[:start] + noise + raw[start + len(noise) :]
+        found, frames = recovered(broken, folder)
+        kept = {frame.seq for frame in frames}
+        assert all(frame == expected[frame.seq] for frame in frames)
+        untouched = [end <= start or begin >= start + len(noise) for begin, end in spans]
+        first = 0
+        for story, is_untouched in zip(blocks, untouched, strict=True):
+            assert not is_untouched or kept.issuperset(range(first, first + len(story)))
+            first += len(story)
+        assert not kept & lost(found)
+        if not any(loss.open_ended for loss in found.losses) and not found.torn_size:
+            assert kept | lost(found) == set(range(len(expected)))
+
+
+edits = st.lists(
+    st.tuples(
+        st.sampled_from(["flip", "zero", "noise", "cut", "copy"]),
+        st.floats(0, 1, exclude_max=True),
+        st.integers(1, 300),
+        st.randoms(use_true_random=False),
+    ),
+    max_size=6,
+)
+
+
+def edited(data: bytes, changes: list[tuple[str, float, int, random.Random]]) -> bytes:
+    """Bytes as nobody would leave them."""
+    changed = bytearray(data)
+    for what, where, size, chance in changes:
+        at = int(where * len(changed))
+        size = min(size, len(changed) - at)
+        if what == "flip":
+            changed[at : at + 1] = bytes(byte ^ 1 << size % 8 for byte in changed[at : at + 1])
+        elif what == "zero":
+            changed[at : at + size] = bytes(size)
+        elif what == "noise":
+            changed[at : at + size] = chance.randbytes(size)
+        elif what == "cut":
+            del changed[at : at + size]
+        else:
+            other = chance.randrange(len(changed) + 1)
+            changed[other:other] = changed[at : at + size]
+    return bytes(changed)
+
+
+@given(st.lists(stories, min_size=1, max_size=3), edits)
+def test_whatever_was_done_to_a_journal_it_is_recovered_or_refused(
+    journals: list[list[Story]], changes: list[tuple[str, float, int, random.Random]]
+) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        parts = [written(folder / f"{index}", *story) for index, story in enumerate(journals)]
+        source, target = folder / "broken", folder / "target"
+        source.write_bytes(edited(b"".join(parts), changes))
+        with suppress(JournalError):
+            found = recover(source, target)
+            assert is_whole(target)
+            frames = frames_of(target)
+            assert len(frames) == found.events
+            assert not {frame.seq for frame in frames} & lost(found)
+            written_before = {
+                (tag, data) for story in journals for one in story for tag, data in one
+            }
+            assert {(frame.tag, frame.payload) for frame in frames} <= written_before
+        with suppress(JournalError):
+            concat([source, folder / "0"], folder / "joined", salvage=True)
+            assert is_whole(folder / "joined")
+
+
+def test_what_a_crash_cut_short_is_no_loss(tmp_path: Path) -> None:
+    data = written(tmp_path / "a", *STORIES)
+    start, end = ends_of(tmp_path / "a")[-1]
+    found, frames = recovered(data[: end - 20], tmp_path)
+    assert (len(frames), found.torn_size) == (6, end - 20 - start)
+    assert found.is_whole
+
+
+def test_debris_is_left_out_and_is_no_loss(tmp_path: Path) -> None:
+    data = written(tmp_path / "a", *STORIES)
+    start, end = ends_of(tmp_path / "a")[-1]
+    (tmp_path / "a").write_bytes(data[: end - 20])
+    with Writer(tmp_path / "a") as writer:
+        writer.append_frame(9, b"behind")
+    found, frames = recovered((tmp_path / "a").read_bytes(), tmp_path)
+    assert [frame.seq for frame in frames] == list(range(7))
+    assert frames[-1].payload == b"behind"
+    assert found.is_whole
+    assert found.debris_size >= end - 20 - start
+
+
+def test_a_body_that_is_too_long_to_be_searched_is_lost(tmp_path: Path) -> None:
+    written(tmp_path / "a", *STORIES)
+    data = (tmp_path / "a").read_bytes()
+    start, _ = ends_of(tmp_path / "a")[1]
+    (tmp_path / "b").write_bytes(flip(data, 8 * (start + BLOCK_HEADER_SIZE)))
+    assert recover(tmp_path / "b", tmp_path / "c", body_size_max=16).lost_events == 1
+    assert recover(tmp_path / "b", tmp_path / "d").lost_events == 0
+
+
+@pytest.mark.parametrize("damage", [bytes(SEGMENT_HEADER_SIZE), b"\xff" * 40])
+def test_without_a_segment_header_nothing_can_be_told(damage: bytes, tmp_path: Path) -> None:
+    data = written(tmp_path / "a", *STORIES)
+    (tmp_path / "b").write_bytes(damage + data[len(damage) :])
+    with pytest.raises(JournalError):
+        recover(tmp_path / "b", tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_destroyed_salt_is_said_to_be_the_reason(tmp_path: Path) -> None:
+    data = written(tmp_path / "a", *STORIES)
+    (tmp_path / "b").write_bytes(flip(data, 8 * 24, 8 * 25))
+    with pytest.raises(JournalError, match=r"salt.* at offset 0"):
+        recover(tmp_path / "b", tmp_path / "c")
+
+
+def rolled(path: Path, events: int = 60) -> list[str]:
+    """A journal of several segment files; their names."""
+    with Writer(path, roll=Roll(size_bytes=1 << 16), clock=ticking(), compress=False) as writer:
+        for number in range(events):
+            writer.append_frame(1 + number % 7, bytes([number]) * 5000)
+            if number % 3 == 2:
+                writer.sync()
+    names = sorted(one.name for one in path.iterdir())
+    assert len(names) >= 4
+    return names
+
+
+def test_a_directory_is_recovered_into_a_file(tmp_path: Path) -> None:
+    rolled(tmp_path / "d")
+    found = recover(tmp_path / "d", tmp_path / "c")
+    assert (tmp_path / "c").is_file()
+    assert frames_of(tmp_path / "c") == frames_of(tmp_path / "d")
+    assert found.is_whole
+    assert found.size == sum(one.stat().st_size for one in (tmp_path / "d").iterdir())
+    assert is_whole(tmp_path / "c")
+
+
+def test_damage_in_one_segment_file_is_told_with_its_name(tmp_path: Path) -> None:
+    names = rolled(tmp_path / "d")
+    hurt = tmp_path / "d" / names[1]
+    data = hurt.read_bytes()
+    hurt.write_bytes(flip(data, 8 * (SEGMENT_HEADER_SIZE + BLOCK_HEADER_SIZE), 8 * 300))
+    expected = frames_of_salvaged(tmp_path / "d")
+    found = recover(tmp_path / "d", tmp_path / "c")
+    assert {loss.file for loss in found.losses} == {names[1]}
+    assert frames_of(tmp_path / "c") == expected
+    assert {frame.seq for frame in expected} | lost(found) == set(range(60))
+
+
+def frames_of_salvaged(path: Path) -> list[Frame]:
+    from journal import Mode
+
+    with Reader(path, mode=Mode.SALVAGE) as reader:
+        return [frame._replace(offset=0) for frame in reader.frames()]
+
+
+def test_a_missing_segment_file_is_accounted_for(tmp_path: Path) -> None:
+    names = rolled(tmp_path / "d")
+    (tmp_path / "d" / names[2]).unlink()
+    found = recover(tmp_path / "d", tmp_path / "c")
+    kept = {frame.seq for frame in frames_of(tmp_path / "c")}
+    assert lost(found)
+    assert kept | lost(found) == set(range(60))
+    assert not kept & lost(found)
+
+
+def test_a_flipped_bit_of_a_segment_file_header_is_turned_back(tmp_path: Path) -> None:
+    names = rolled(tmp_path / "d")
+    expected = frames_of(tmp_path / "d")
+    for index, bit in enumerate((0, 8 * 24 + 1, 8 * 50, 8 * 121)):
+        hurt = tmp_path / "d" / names[index]
+        hurt.write_bytes(flip(hurt.read_bytes(), bit))
+    found = recover(tmp_path / "d", tmp_path / "c")
+    assert frames_of(tmp_path / "c") == expected
+    assert [(one.file, one.what) for one in found.repairs] == [
+        (name, "segment header") for name in names[:4]
+    ]
+
+
+def test_a_lost_segment_header_costs_that_segment_alone(tmp_path: Path) -> None:
+    names = rolled(tmp_path / "d")
+    hurt = tmp_path / "d" / names[0]
+    hurt.write_bytes(bytes(SEGMENT_HEADER_SIZE) + hurt.read_bytes()[SEGMENT_HEADER_SIZE:])
+    found = recover(tmp_path / "d", tmp_path / "c")
+    kept = {frame.seq for frame in frames_of(tmp_path / "c")}
+    assert kept
+    assert kept | lost(found) == set(range(60))
+    assert not found.is_whole
+
+
+@pytest.mark.parametrize("bit", [3, 8 * 24, 8 * 60])
+def test_a_flipped_bit_of_a_later_segment_header_of_a_file_is_turned_back(
+    bit: int, tmp_path: Path
+) -> None:
+    first = written(tmp_path / "a", *STORIES)
+    second = flip(written(tmp_path / "d", *STORIES), bit)
+    found, frames = recovered(first + second, tmp_path)
+    assert [frame.seq for frame in frames] == list(range(14))
+    assert [one.what for one in found.repairs] == ["segment header"]
+    assert found.is_whole
+
+
+def test_a_lost_header_of_a_later_segment_of_a_file_is_a_loss_and_no_torn_write(
+    tmp_path: Path,
+) -> None:
+    first = written(tmp_path / "a", *STORIES)
+    second = bytes(SEGMENT_HEADER_SIZE) + written(tmp_path / "d", *STORIES)[SEGMENT_HEADER_SIZE:]
+    found, frames = recovered(first + second, tmp_path)
+    assert frames == frames_of(tmp_path / "a")
+    (loss,) = found.losses
+    assert (loss.offset, loss.size, loss.open_ended) == (len(first), len(second), True)
+    assert not found.is_whole
+    assert found.torn_size == 0
+
+
+def test_a_lost_header_of_the_first_of_several_segments_costs_that_one(tmp_path: Path) -> None:
+    first = bytes(SEGMENT_HEADER_SIZE) + written(tmp_path / "a", *STORIES)[SEGMENT_HEADER_SIZE:]
+    second = written(tmp_path / "d", *STORIES)
+    found, frames = recovered(first + second, tmp_path)
+    assert [frame.payload for frame in frames] == [
+        payload for story in STORIES for _, payload in story
+    ]
+    (loss,) = found.losses
+    assert (loss.offset, loss.size, loss.open_ended) == (0, len(first), True)
+    assert not found.is_whole
+
+
+def test_the_target_is_never_written_over_nor_put_into_the_source(tmp_path: Path) -> None:
+    data = written(tmp_path / "a", *STORIES)
+    (tmp_path / "there").write_bytes(b"mine")
+    rolled(tmp_path / "d")
+    (tmp_path / "link").symlink_to("a")
+    for source, target in [
+        ("a", "there"),
+        ("a", "a"),
+        ("a", "link"),
+        ("d", "d"),
+        ("d", "d/9999999999.journal"),
+        ("a", "nowhere/c"),
+    ]:
+        with pytest.raises(OptionError):
+            recover(tmp_path / source, tmp_path / target)
+    assert (tmp_path / "a").read_bytes() == data
+    assert (tmp_path / "there").read_bytes() == b"mine"
+    assert is_whole(tmp_path / "d")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_memory_is_bounded_by_a_block_and_not_by_the_journal(tmp_path: Path) -> None:
+    with Writer(tmp_path / "a", compress=False) as writer:
+        for _ in range(400):
+            writer.append_frame(1, os.urandom(50_000))
+    recover(tmp_path / "a", tmp_path / "warm")
+    tracemalloc.start()
+    try:
+        found = recover(tmp_path / "a", tmp_path / "c")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.size > 20_000_000
+    assert peak < 4_000_000
+
+
+def test_progress_reaches_the_end_of_each_pass(tmp_path: Path) -> None:
+    data = written(tmp_path / "a", *STORIES)
+    told: list[tuple[str, int, int]] = []
+    recover(tmp_path / "a", tmp_path / "c", progress=lambda *one: told.append(one))
+    assert {what for what, _, _ in told} == {"checking", "copying"}
+    for what in ("checking", "copying"):
+        done = [at for name, at, size in told if name == what and size == len(data)]
+        assert done == sorted(done)
+        assert done[-1] == len(data)
+
+
+def test_what_the_disk_cannot_read_costs_its_blocks_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.journal"
+    with Writer(path, compress=False) as writer:
+        for number in range(4):
+            writer.append_frame(1, bytes([number]) * 6000)
+            writer.flush()
+    real = os.pread
+
+    def reading(descriptor: int, size: int, offset: int) -> bytes:
+        if offset < 8704 and offset + size > 8192:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", reading)
+    with Reader(path, mode=Mode.SALVAGE) as reader:
+        assert [frame.seq for frame in reader.frames()] == [0, 2, 3]
+    with Reader(path) as reader, pytest.raises(CorruptBlock, match="cannot read"):
+        list(reader.frames())
+    assert recover(path, tmp_path / "recovered.journal").events == 3
+
+
+def test_short_reads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.journal"
+    with Writer(path, compress=False) as writer:
+        for number in range(4):
+            writer.append_frame(1, bytes([number + 1]) * 6000)
+            writer.flush()
+    data = bytearray(path.read_bytes())
+    data[data.find(b"\2" * 6000) + 5000] ^= 4
+    path.write_bytes(data)
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: real(fd, min(size, 1000), at))
+    found = recover(path, tmp_path / "recovered.journal")
+    assert (found.events, len(found.repairs)) == (4, 1)

@@ -1,0 +1,282 @@
+"""Splitting and cutting: parts that are journals, and together what they were before."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import journal
+from journal import (
+    CorruptBlock,
+    EngineError,
+    Frame,
+    ModelHost,
+    NotAJournal,
+    OptionError,
+    Reader,
+    Roll,
+    Writer,
+    concat,
+    play,
+)
+from journal.events.process import ModulePart, ProcessStart
+from journal.events.snapshots import Snapshot
+from journal.format.block import BLOCK_HEADER_SIZE
+from journal.operations.split import cut, split
+from journal.operations.verify import Check
+from journal.rewrite.block_builder import Gatherer
+from tests.support.guest_runs import finished
+from tests.support.journals import written
+from tests.support.programs import guest
+
+#: A journal is runs of events: how far each begins behind the one before, and tags. 59: a snapshot.
+runs = st.lists(
+    st.tuples(
+        st.sampled_from([0, 0, 1, 50]),
+        st.lists(st.sampled_from([1, 2, 3, Snapshot.tag]), min_size=1, max_size=8),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def made(path: Path, story: list[tuple[int, list[int]]], first_seq: int = 0) -> None:
+    """A journal with holes between its runs, each of which is at least a block."""
+    with Writer(path, first_seq=first_seq) as writer:
+        gatherer, seq = Gatherer(writer), first_seq
+        for gap, tags in story:
+            seq += gap
+            for tag in tags:
+                gatherer.add(seq, tag, bytes([seq % 251]) * 40, 1_000_000 + 3 * seq)
+                seq += 1
+            gatherer.flush()
+
+
+def frames_of(path: Path) -> list[Frame]:
+    with Reader(path) as reader:
+        return [frame._replace(offset=0) for frame in reader.frames()]
+
+
+def check_whole(path: Path) -> None:
+    assert list(Check(path, decode=False).run()) == []
+
+
+@given(
+    runs,
+    st.integers(0, 9),
+    st.lists(st.integers(0, 130), max_size=3),
+    st.booleans(),
+    st.none() | st.integers(1, 900),
+)
+def test_parts_joined_are_the_same_frames(
+    story: list[tuple[int, list[int]]],
+    first_seq: int,
+    at: list[int],
+    snapshots: bool,
+    size: int | None,
+) -> None:
+    with TemporaryDirectory() as name:
+        whole, folder = Path(name) / "whole.journal", Path(name) / "parts"
+        made(whole, story, first_seq)
+        frames = frames_of(whole)
+        at = [seq for seq in at if frames[0].seq < seq <= frames[-1].seq]
+        if not (at or snapshots or size):
+            return
+        found = split(whole, folder, at=at, snapshots=snapshots, size=size)
+        paths = [part.path for part in found.parts]
+        assert sorted(folder.iterdir()) == paths
+        concat(paths, Path(name) / "joined")
+        assert frames_of(Path(name) / "joined") == frames
+        (Path(name) / "cat").write_bytes(b"".join(path.read_bytes() for path in paths))
+        assert frames_of(Path(name) / "cat") == frames
+        parts = [frames_of(path) for path in paths]
+        assert list(chain.from_iterable(parts)) == frames, (
+            "each part has its numbers and times by itself"
+        )
+        for part, inside in zip(found.parts, parts, strict=True):
+            check_whole(part.path)
+            assert (part.first_seq, part.last_seq) == (inside[0].seq, inside[-1].seq)
+            assert part.events == len(inside)
+            assert part.size == part.path.stat().st_size
+            if snapshots:
+                assert all(frame.tag != Snapshot.tag for frame in inside[:-1])
+        assert all(any(seq <= part.first_seq for part in found.parts) for seq in at)
+        if not (snapshots or size):
+            assert len(parts) == 1 + len({sum(frame.seq < seq for frame in frames) for seq in at})
+
+
+@given(runs, st.integers(0, 9), st.data())
+def test_a_cut_has_the_frames_up_to_its_number(
+    story: list[tuple[int, list[int]]], first_seq: int, data: st.DataObject
+) -> None:
+    with TemporaryDirectory() as name:
+        whole, target = Path(name) / "whole", Path(name) / "cut"
+        made(whole, story, first_seq)
+        frames = frames_of(whole)
+        at = data.draw(st.sampled_from(frames)).seq
+        found = cut(whole, target, at=at)
+        assert frames_of(target) == [frame for frame in frames if frame.seq <= at]
+        assert (found.events, found.last_seq) == (len(frames_of(target)), at)
+        check_whole(target)
+        with Reader(whole) as before, Reader(target) as after:
+            assert before.journal_id == after.journal_id == found.journal_id
+
+
+def test_parts_of_a_size_are_not_larger(tmp_path: Path) -> None:
+    with Writer(tmp_path / "day.journal", compress=False, roll=Roll(1 << 20)) as writer:
+        for number in range(1000):
+            writer.append_frame(1, number.to_bytes(2, "big") * 2000)
+    found = split(tmp_path / "day.journal", tmp_path / "parts", size=1 << 18)
+    assert [part.path.name for part in found.parts][:2] == [
+        "day.000000.journal",
+        "day.000001.journal",
+    ]
+    assert len(found.parts) == 20
+    assert all(part.size <= 1 << 18 for part in found.parts)
+    assert min(part.size for part in found.parts[:-1]) > 1 << 17
+    assert found.events == 1000
+
+
+def test_a_part_can_be_written_on(tmp_path: Path) -> None:
+    written(tmp_path / "a", [(1, b"x"), (2, b"y"), (3, b"z")])
+    split(tmp_path / "a", tmp_path / "parts", at=[1])
+    last = tmp_path / "parts" / "a.000001.journal"
+    with Writer(last) as writer:
+        assert writer.append_frame(4, b"more") == 3
+    assert [frame.seq for frame in frames_of(last)] == [1, 2, 3]
+    with Reader(last) as reader:
+        assert reader.frame(2).payload == b"z"
+        assert [frame.seq for frame in reader.backward()] == [3, 2, 1]
+
+
+def test_what_cannot_be_split_or_cut_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    source, target = tmp_path / "a", tmp_path / "parts"
+    written(source, [(1, b"x"), (2, b"y")])
+    for wanted in ({"at": [0]}, {"at": [2]}, {"at": [1, 99]}, {"size": 0}, {}):
+        with pytest.raises(OptionError):
+            split(source, target, **wanted)
+    with pytest.raises(OptionError, match="does not say what ran"):
+        split(source, target, at=[1], self_contained=True)
+    with pytest.raises(OptionError, match="has no event 7"):
+        cut(source, target, at=7)
+    with pytest.raises(OptionError):
+        cut(source, source, at=0)
+    with Writer(tmp_path / "empty"):
+        pass
+    with pytest.raises(OptionError):
+        split(tmp_path / "empty", target, size=1)
+    with pytest.raises(OptionError):
+        cut(tmp_path / "empty", target, at=0)
+    (tmp_path / "gif").write_bytes(b"GIF89a" * 100)
+    with pytest.raises(NotAJournal):
+        split(tmp_path / "gif", target, at=[1])
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "empty", "gif"]
+    target.mkdir()
+    with pytest.raises(OptionError, match="exists already"):
+        split(source, target, at=[1])
+
+
+def test_damage_is_refused_and_what_stands_in_front_of_it_can_be_cut_off(tmp_path: Path) -> None:
+    source = tmp_path / "a"
+    data = bytearray(written(source, [(1, b"x")], [(2, b"y")], [(3, b"z")]))
+    with Reader(source) as reader:
+        block = list(reader.blocks())[1]
+    data[block.offset + BLOCK_HEADER_SIZE] ^= 0xFF
+    source.write_bytes(data)
+    with pytest.raises(journal.LostAcknowledged, match=r"of .*/a$"):
+        split(source, tmp_path / "parts", at=[2])
+    with pytest.raises((CorruptBlock, journal.LostAcknowledged)):
+        cut(source, tmp_path / "b", at=2)
+    assert cut(source, tmp_path / "b", at=0).events == 1
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "b"]
+
+
+# -- journals of processes --------------------------------------------------------------------
+
+
+ORDERS = b"".join(b"order %d\n" % number for number in range(40))
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
+    """The journal of a guest that writes files, with snapshots."""
+    path = tmp_path_factory.mktemp("recorded") / "run.journal"
+    with journal.record(
+        guest("worker"),
+        path,
+        args=["worker", "/work", "6"],
+        mounts=[journal.MemoryMount("/work")],
+        stdin=ORDERS,
+        cache=cache_dir,
+        durability=journal.Durability.NONE,
+        snapshots=journal.Snapshots(on=frozenset({journal.Trigger.BOOTSTRAP}), every_events=60),
+    ) as recorder:
+        assert finished(recorder).code == 0
+    return path
+
+
+def snapshots_in(path: Path) -> list[int]:
+    with Reader(path) as reader:
+        return [info.seq for info in journal.snapshots_of(reader)]
+
+
+def test_a_journal_cut_at_a_snapshot_goes_on_as_the_whole_one_does(
+    recorded: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    with journal.resume(recorded, cache=cache_dir) as recorder:
+        wanted = finished(recorder), recorder.stdout
+    numbers = snapshots_in(recorded)
+    assert len(numbers) > 2
+    for seq in numbers[:: max(1, len(numbers) // 3)]:
+        path = tmp_path / f"{seq}.journal"
+        cut(recorded, path, at=seq)
+        with journal.resume(path, stdin=ORDERS, cache=cache_dir) as recorder:
+            assert not recorder.ended_before
+            found = finished(recorder), recorder.stdout
+            assert found == wanted
+
+
+def test_split_at_every_snapshot_and_joined_it_is_in_the_same_states(
+    recorded: Path, tmp_path: Path
+) -> None:
+    found = split(recorded, tmp_path / "parts", snapshots=True)
+    numbers = snapshots_in(recorded)
+    assert [part.last_seq for part in found.parts[: len(numbers)]] == numbers
+    concat([part.path for part in found.parts], tmp_path / "joined")
+    for seq in [*numbers, None]:
+        states = []
+        for path in (recorded, tmp_path / "joined"):
+            host = ModelHost()
+            with Reader(path) as reader:
+                play(reader.frames(), host, upto=None if seq is None else seq + 1)
+            states.append(host.state())
+        assert states[0] == states[1]
+
+
+def test_a_self_contained_part_says_what_ran_and_that_it_cannot_be_resumed(
+    recorded: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    found = split(recorded, tmp_path / "parts", snapshots=True, self_contained=True)
+    whole = {frame.seq: frame for frame in frames_of(recorded)}
+    first, *others = found.parts
+    assert frames_of(first.path)[0] == whole[0]
+    assert others
+    for part in others:
+        frames = frames_of(part.path)
+        start, *rest = frames
+        assert start.tag == ProcessStart.tag
+        assert all(frame == whole[frame.seq] for frame in rest)
+        assert any(frame.tag == ModulePart.tag for frame in rest)
+        assert [frame.seq for frame in frames if frame.seq >= part.first_seq] == [
+            seq for seq in whole if part.first_seq <= seq <= part.last_seq
+        ]
+        with Reader(part.path) as reader:
+            infos = list(journal.snapshots_of(reader))
+        assert not any(info.resumable for info in infos)
+        with pytest.raises(EngineError, match=f"what stood in front of event {part.first_seq} is"):
+            journal.resume(part.path, cache=cache_dir)

@@ -1,0 +1,747 @@
+"""Pages that are named where they stand already: whoever reads them gets their bytes, or is told.
+
+A history of memory is written twice, once with all pages given: nobody can tell the difference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import journal
+from journal.compaction import Policy, compact
+from journal.compaction.merge import page_deduplication as naming
+from journal.errors import MalformedEvent
+from journal.events import codec
+from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
+from journal.events.snapshots import SafePoint
+from journal.events.threads import GlobalsSet
+from journal.export import Secret, export_lines, import_lines
+from journal.format.frame import PAYLOAD_SIZE_MAX, Frame
+from journal.operations.extract import extract_memory
+from journal.operations.fork import fork
+from journal.operations.split import cut, split
+from journal.pages import Resolver
+from journal.pages import encoding as paging
+from journal.pages import index_store as indexing
+from journal.pages import resolver as resolving
+from journal.pages.encoding import Reference, content_hash, given_in, pages_of
+from journal.pages.index_store import SUFFIX, Watermark, path_of
+from journal.pages.page_index import PageIndex
+from journal.pages.user_key import Key
+from journal.query.selection import Question
+from journal.replay import ModelHost, play
+from journal.replay.limits import NotPlayable
+from tests.replay.test_model import started
+from tests.support.page_histories import (
+    KEY,
+    History,
+    content,
+    events,
+    extend,
+    histories,
+    named_in,
+    pages_in,
+    played,
+    states,
+    write,
+    written_with_index,
+)
+
+#: Three snapshots; much of the second and of the third stands in front of it.
+STORY: History = [
+    [(0, number, 1 + number % 3, -1) for number in range(20)] + [(1, 3, 2, -1)],
+    [(0, number, 1 + (number + 1) % 3, -1) for number in range(20, 32)] + [(1, 5, 4, -1)],
+    [(1, number, 4, -1) for number in range(8, 12)] + [(0, 2, 5, 7)],
+]
+
+
+def event_of(*pages: bytes | Reference, size: int = 1 << 20) -> MemoryPages:
+    """An event with pages that are whole, named, or zeros."""
+    kinds, data = bytearray(), b""
+    for page in pages:
+        if isinstance(page, Reference):
+            kinds.append(PageKind.SAME)
+            data += page.packed()
+        else:
+            kinds.append(PageKind.WHOLE if page else PageKind.ZERO)
+            data += page
+    return MemoryPages(
+        memory=0, size=size, numbers=tuple(range(len(pages))), kinds=bytes(kinds), data=data
+    )
+
+
+def frames_of(*found: object) -> dict[int, Frame]:
+    return {
+        seq: Frame(seq, event.tag, codec.encode(event), 0, 0)  # type: ignore[attr-defined,arg-type]
+        for seq, event in enumerate(found)
+    }
+
+
+def resolved(*found: MemoryPages | GlobalsSet) -> MemoryPages:
+    """The last of these events with the bytes of all its pages."""
+    frames = frames_of(*found)
+    last = found[-1]
+    assert isinstance(last, MemoryPages)
+    return Resolver(frames.__getitem__).event(len(found) - 1, last)
+
+
+ONE, TWO = content(1), content(2)
+
+
+def test_a_named_page_has_the_bytes_of_the_one_that_it_names() -> None:
+    first = event_of(ONE, b"", TWO)
+    named = event_of(Reference(1, 2, content_hash(TWO)), b"", Reference(1, 0, content_hash(ONE)))
+    found = resolved(first, named)
+    assert [page.data for page in pages_of(found)] == [TWO, b"", ONE]
+    assert found.numbers == named.numbers
+
+
+def test_a_page_may_be_named_behind_itself_in_the_same_event() -> None:
+    found = resolved(event_of(ONE, Reference(0, 0, content_hash(ONE))))
+    assert [page.data for page in pages_of(found)] == [ONE, ONE]
+
+
+HOSTILE: dict[str, tuple[Reference, str]] = {
+    "itself": (Reference(0, 3, content_hash(ONE)), "stands in no event in front of it"),
+    "one behind it in its event": (Reference(0, 4, content_hash(ONE)), "in no event in front"),
+    "an event in front of the first": (Reference(3, 0, content_hash(ONE)), "in no event in front"),
+    "an event that comes later": (Reference(2**64 - 1, 0, content_hash(ONE)), "no event in front"),
+    "a page of zeros": (Reference(2, 1, content_hash(ONE)), "where none is whole"),
+    "a page that is patched": (Reference(2, 3, content_hash(ONE)), "where none is whole"),
+    "a page that is named": (Reference(2, 2, content_hash(ONE)), "where none is whole"),
+    "a page that is named in its event": (Reference(0, 2, content_hash(ONE)), "none is whole"),
+    "a page that the event has not": (Reference(2, 4, content_hash(ONE)), "which has 4"),
+    "the last index": (Reference(2, 65535, content_hash(ONE)), "which has 4"),
+    "an event of another kind": (Reference(1, 0, content_hash(ONE)), "which has no pages"),
+    "another page": (Reference(2, 0, content_hash(TWO)), "the hash is not its own"),
+    "no hash": (Reference(2, 0, 0), "the hash is not its own"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_reference_is_refused_that_leads_to(case: str) -> None:
+    reference, told = HOSTILE[case]
+    patch = paging.patch_of(paging.Page(3, b"x" + ONE[1:], ONE))
+    assert patch is not None
+    whole = event_of(ONE, b"", Reference(0, 0, content_hash(ONE)))
+    first = MemoryPages(
+        memory=0, size=whole.size, numbers=(0, 1, 2, 3),
+        kinds=whole.kinds + bytes([PageKind.PATCHED]), data=whole.data + patch,
+    )  # fmt: skip
+    named = Reference(0, 0, content_hash(ONE))
+    last = event_of(ONE, b"", named, reference, ONE)
+    with pytest.raises(MalformedEvent, match=told) as caught:
+        resolved(first, GlobalsSet(globals=()), last)
+    assert "page 3 " in str(caught.value)
+
+
+def test_two_events_that_name_each_other_are_refused() -> None:
+    one = event_of(Reference(1, 0, content_hash(ONE)))
+    with pytest.raises(MalformedEvent, match="where none is whole"):
+        resolved(one, one)
+
+
+def test_an_event_that_is_not_there_is_told() -> None:
+    named = event_of(Reference(1, 0, content_hash(ONE)))
+    with pytest.raises(MalformedEvent, match="event 6, which the journal does not have"):
+        Resolver(dict[int, Frame]().__getitem__).event(7, named)
+
+
+def test_what_would_be_larger_than_any_event_is_refused_before_it_is_made() -> None:
+    count = PAYLOAD_SIZE_MAX // PAGE_SIZE + 1
+    reference = Reference(1, 0, content_hash(ONE))
+    many = event_of(*[reference] * count, size=count * PAGE_SIZE)
+    with pytest.raises(MalformedEvent, match="would have more than"):
+        resolved(event_of(ONE), many)
+    fewer = event_of(*[reference] * (count - 6), size=count * PAGE_SIZE)
+    assert len(codec.encode(resolved(event_of(ONE), fewer))) <= PAYLOAD_SIZE_MAX
+
+
+def test_a_page_that_nobody_looked_up_is_never_taken_for_bytes() -> None:
+    named = event_of(Reference(1, 0, content_hash(ONE)))
+    with pytest.raises(MalformedEvent, match="was not looked up"):
+        list(pages_of(named))
+    (page,) = given_in(named)
+    assert (page.kind, len(page.data)) == (PageKind.SAME, paging.REFERENCE_SIZE)
+
+
+def test_what_was_looked_up_is_kept_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolving, "KNOWN_SIZE_MAX", 8 * PAGE_SIZE)
+    count, asked = 64, list[int]()
+    frames = frames_of(*[event_of(content(seq + 1)) for seq in range(count)])
+
+    def find(seq: int) -> Frame:
+        asked.append(seq)
+        return frames[seq]
+
+    resolver = Resolver(find)
+    for _ in range(2):
+        for seq in range(count):
+            named = event_of(Reference(count - seq, 0, content_hash(content(seq + 1))))
+            assert resolver.event(count, named).data == content(seq + 1)
+    assert resolver.event(count, named).data == content(count)
+    assert len(asked) == 2 * count, "all but the last were forgotten"
+    assert resolver._size <= 8 * PAGE_SIZE
+
+
+# -- histories ------------------------------------------------------------------------------------
+
+
+@given(histories())
+def test_named_or_given_pages_are_the_same(
+    tmp_path_factory: pytest.TempPathFactory, history: History
+) -> None:
+    folder = tmp_path_factory.mktemp("journals")
+    ends = write(folder / "given", events(history))
+    assert written_with_index(folder / "named", history) == ends
+    for end, state in zip(ends, states(history), strict=True):
+        assert played(folder / "named", end) == state == played(folder / "given", end)
+        assert played(folder / "named", end, recent=True) == state
+    sizes = [
+        sum(len(event.data) for _, event in pages_in(folder / one)) for one in ("named", "given")
+    ]
+    assert sizes[0] <= sizes[1]
+    contents = [
+        given.data
+        for _, event in pages_in(folder / "named")
+        for given in given_in(event)
+        if given.kind is PageKind.WHOLE
+    ]
+    assert len(contents) == len(set(contents)), "no page is given twice"
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> tuple[Path, list[int]]:
+    """A journal of STORY, and the numbers of its snapshots."""
+    path = tmp_path / "named"
+    ends = written_with_index(path, STORY)
+    assert named_in(path) > 20
+    return path, ends
+
+
+def test_a_part_of_a_history_is_cut_and_forked_as_it_is(
+    tmp_path: Path, named: tuple[Path, list[int]]
+) -> None:
+    path, ends = named
+    for at, state in zip(ends, states(STORY), strict=True):
+        cut(path, tmp_path / f"cut{at}", at=at)
+        assert played(tmp_path / f"cut{at}") == state
+        fork(path, tmp_path / f"fork{at}", upto=at)
+        assert played(tmp_path / f"fork{at}") == state
+
+
+def test_memory_is_extracted_with_the_pages_that_are_named(
+    tmp_path: Path, named: tuple[Path, list[int]]
+) -> None:
+    for memory in (0, 1):
+        with (tmp_path / f"{memory}").open("wb") as out:
+            extract_memory(named[0], out, memory=memory)
+        pages = states(STORY)[-1][memory]
+        data = (tmp_path / f"{memory}").read_bytes()
+        for number in range(len(data) // PAGE_SIZE):
+            page = data[number * PAGE_SIZE : (number + 1) * PAGE_SIZE]
+            assert page == pages.get(number, paging.ZERO_PAGE)
+
+
+def test_joined_journals_name_what_they_named(
+    tmp_path: Path, named: tuple[Path, list[int]]
+) -> None:
+    path, ends = named
+    other: History = [[(1, 7, 5, -1), (0, 7, 5, -1)], [(1, 8, 5, -1)]]
+    others = written_with_index(tmp_path / "other", other)
+    joined = journal.concat([tmp_path / "other", path], tmp_path / "joined")
+    plain = tmp_path / "cat"
+    plain.write_bytes((tmp_path / "other").read_bytes() + path.read_bytes())
+    shift = joined.firsts[1]
+    assert shift == others[-1] + 1
+    for target in (tmp_path / "joined", plain):
+        assert played(target, others[-1]) == states(other)[-1]
+        for end, state in zip(ends, states(STORY), strict=True):
+            assert played(target, end + shift) == state
+
+
+def test_what_names_dropped_pages_is_given_them(
+    tmp_path: Path, named: tuple[Path, list[int]]
+) -> None:
+    path, _ = named
+    (frame, _), *_ = [one for one in pages_in(path) if one[1].memory == 1]
+    whole = {seq for frame, _ in pages_in(path) for seq in [frame.seq]}
+    for drop in ([frame.seq], sorted(whole)[1:3], [max(whole)], sorted(whole)[:2]):
+        target = tmp_path / f"{len(drop)}-{drop[0]}"
+        for at, seq in enumerate(drop):
+            source = path if not at else tmp_path / f"{target.name}.{at - 1}"
+            last = at == len(drop) - 1
+            step = target if last else tmp_path / f"{target.name}.{at}"
+            question = Question(start=seq, stop=seq + 1)
+            journal.filter(source, step, question, keep=False)
+        kept = {frame.seq: event for frame, event in pages_in(target)}
+        assert kept.keys() == whole - set(drop)
+        with journal.Reader(path) as before, journal.Reader(target) as after:
+            old, new = Resolver.of(before), Resolver.of(after)
+            for one, event in pages_in(path):
+                if one.seq in kept:
+                    assert new.event(one.seq, kept[one.seq]) == old.event(one.seq, event)
+    assert named_in(tmp_path / f"1-{max(whole)}") > 0, "what is named by nobody changes nothing"
+
+
+def test_parts_are_of_use_alone_if_they_are_to_be(
+    tmp_path: Path, named: tuple[Path, list[int]]
+) -> None:
+    path, _ = named
+    split(path, tmp_path / "plain", snapshots=True)
+    parts = sorted((tmp_path / "plain").iterdir())
+    journal.concat(parts, tmp_path / "again")
+    assert [one for one in pages_in(tmp_path / "again")] == [
+        (frame._replace(offset=back.offset), event)
+        for (frame, event), (back, _) in zip(
+            pages_in(path), pages_in(tmp_path / "again"), strict=True
+        )
+    ]
+    host = ModelHost()
+    with journal.Reader(parts[1]) as reader, pytest.raises(NotPlayable, match="does not have"):
+        play(reader.frames(), host, pages=Resolver.of(reader))
+    written_with_index(tmp_path / "started", STORY, first=[started()])
+    found = split(tmp_path / "started", tmp_path / "alone", snapshots=True, self_contained=True)
+    with journal.Reader(tmp_path / "started") as whole:
+        for part in found.parts:
+            with journal.Reader(part.path) as reader:
+                old, new = Resolver.of(whole), Resolver.of(reader)
+                for frame, event in pages_in(part.path):
+                    assert frame.seq >= part.first_seq
+                    before = whole.frame(frame.seq)
+                    assert new.event(frame.seq, event) == codec.decode(
+                        before.tag, old.frame(before).payload
+                    )
+
+
+def test_a_journal_is_exported_and_imported_with_what_it_names(
+    tmp_path: Path, named: tuple[Path, list[int]]
+) -> None:
+    path, ends = named
+    with (tmp_path / "lines").open("wb") as out:
+        export_lines(path, out)
+    with (tmp_path / "lines").open("rb") as lines:
+        import_lines(lines, tmp_path / "again")
+    for end, state in zip(ends, states(STORY), strict=True):
+        assert played(tmp_path / "again", end) == state
+
+
+def test_a_redacted_export_has_no_hash_of_a_page(
+    tmp_path: Path, named: tuple[Path, list[int]]
+) -> None:
+    out = io.BytesIO()
+    export_lines(named[0], out, redact=[Secret.MEMORY])
+    told = [json.loads(line) for line in out.getvalue().splitlines()]
+    data = [one["fields"]["data"] for one in told if one.get("kind") == "MemoryPages"]
+    assert all(part.keys() == {"size", "hash"} for parts in data for part in parts)
+    sizes = [part["size"] for parts in data for part in parts]
+    assert sizes.count(paging.REFERENCE_SIZE) == named_in(named[0])
+
+
+# -- compaction -----------------------------------------------------------------------------------
+
+
+@given(histories(), st.integers(1, 4), st.booleans())
+def test_a_compacted_journal_leads_to_the_same_and_gives_no_page_twice(
+    tmp_path_factory: pytest.TempPathFactory, history: History, count: int, is_named: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("journals")
+    if is_named:
+        ends = written_with_index(folder / "a", history)
+    else:
+        ends = write(folder / "a", events(history))
+    found = compact(folder / "a", folder / "b", policy=Policy(keep_last=count))
+    assert list(found.snapshots) == ends[-count:]
+    for end, state in list(zip(ends, states(history), strict=True))[-count:]:
+        assert played(folder / "b", end) == state
+    given_whole = [
+        given.data
+        for _, event in pages_in(folder / "b")
+        for given in given_in(event)
+        if given.kind is PageKind.WHOLE
+    ]
+    assert len(given_whole) == len(set(given_whole))
+    assert (
+        compact(folder / "a", folder / "c", policy=Policy(keep_last=count), dry_run=True) == found
+    )
+    again = compact(folder / "b", folder / "c", policy=Policy(keep_last=count))
+    assert (again.kept_events, again.kept_size) == (again.events, again.size)
+
+
+def test_what_a_compaction_keeps_is_given_what_it_names_of_what_goes(tmp_path: Path) -> None:
+    whole = [(0, number, 1 + number % 5, -1) for number in range(16)]
+    history: History = [whole, [(1, number, 1 + number % 5, -1) for number in range(16)]]
+    groups = events(history)
+    groups[1][0] = SafePoint(
+        calls=2, monotonic=0, code=bytes(32), whole=True, entry="", function=""
+    )
+    with PageIndex(tmp_path / "a", key=KEY) as index:
+        ends = write(tmp_path / "a", groups, index)
+    last = [frame for frame, event in pages_in(tmp_path / "a") if PageKind.WHOLE in event.kinds][-1]
+    assert last.seq < ends[0], "the second snapshot names all that it has"
+    compact(tmp_path / "a", tmp_path / "b")
+    kept = [event for _, event in pages_in(tmp_path / "b")]
+    assert sum(event.kinds.count(PageKind.WHOLE) for event in kept) == 5
+    assert played(tmp_path / "b", ends[1])[1] == states(history)[1][1]
+
+
+@pytest.mark.parametrize("count", [1, 3, 1 << 18])
+@pytest.mark.parametrize("bits", [0, 2, 64])
+def test_pages_whose_hashes_are_the_same_are_told_apart_in_a_compaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int, count: int
+) -> None:
+    monkeypatch.setattr(naming, "POOL_COUNT_MAX", count)
+    monkeypatch.setattr(naming, "xxh3_64_intdigest", lambda page: content_hash(page) % (1 << bits))
+    ends = write(tmp_path / "a", events(STORY))
+    compact(tmp_path / "a", tmp_path / "b", policy=Policy(keep_last=3))
+    for end, state in zip(ends, states(STORY), strict=True):
+        assert played(tmp_path / "b", end) == state
+
+
+def test_a_compaction_without_room_for_pages_to_compare_gives_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a", events(STORY))
+    monkeypatch.setattr("journal.compaction.merge.page_deduplication.os.pwrite", _no_room)
+    merged = naming.Pool(tmp_path, lambda seq, place: None)
+    assert merged.find((1, 0), ONE, stands=False) is None
+    assert merged.find((2, 0), ONE, stands=False) is None
+    merged.close()
+    monkeypatch.undo()
+    monkeypatch.setattr(naming.Pool, "_keep", lambda *_: False)
+    compact(tmp_path / "a", tmp_path / "b", policy=Policy(keep_last=2))
+    assert played(tmp_path / "b") == states(STORY)[-1]
+
+
+def _no_room(*_: object) -> int:
+    raise OSError(28, "No space left on device")
+
+
+# -- the index ------------------------------------------------------------------------------------
+
+
+def test_an_index_knows_the_pages_of_a_journal_when_it_is_gone_on_with(tmp_path: Path) -> None:
+    path, groups = tmp_path / "a", events(STORY)
+    with PageIndex(path, key=KEY) as index:
+        write(path, groups[:1], index)
+        count = index.count
+    assert path_of(path).stat().st_mode & 0o777 == 0o600
+    for rest in groups[1:]:
+        with PageIndex(path, key=KEY) as index:
+            assert index.open()
+            assert index.count >= count
+            with journal.Writer(path) as writer:
+                extend(writer, rest, index)
+            assert index.check() == (index.count, 0, 0)
+    written_with_index(tmp_path / "at once", STORY)
+    assert [event for _, event in pages_in(path)] == [
+        event for _, event in pages_in(tmp_path / "at once")
+    ]
+
+
+def _truncated(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _noise(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for at in range(4096, len(data) - 4096, 7):
+        data[at] ^= 0x5A
+    path.write_bytes(data)
+
+
+def _all_noise(path: Path) -> None:
+    path.write_bytes(bytes(at * at % 253 for at in range(1 << 16)))
+
+
+def _one_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _huge(path: Path) -> None:
+    os.truncate(path, 1 << 40)
+
+
+def _with_a_seal_of_zeros(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-32] + bytes(32))
+
+
+def _of_nobody(path: Path) -> None:
+    """As somebody else would write it: everything fits but the secret."""
+    with PageIndex(path.with_name(path.name.removesuffix(SUFFIX)), key=Key(b"x" * 32)) as index:
+        index.rebuild()
+        assert index.save()
+
+
+def _of_another(path: Path) -> None:
+    written_with_index(path.with_name("another"), STORY[::-1])
+    path_of(path.with_name("another")).replace(path)
+
+
+def _a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _a_link(path: Path) -> None:
+    path.rename(path.with_name("moved"))
+    path.symlink_to(path.with_name("moved"))
+
+
+HARM: list[Callable[[Path], object]] = [
+    Path.unlink, _truncated, _emptied, _noise, _all_noise, _one_bit, _huge, _with_a_seal_of_zeros,
+    _of_nobody, _of_another, _a_directory, _a_pipe, _a_link,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_whatever_becomes_of_an_index_the_journal_goes_on(
+    tmp_path: Path, harm: Callable[[Path], object]
+) -> None:
+    path, groups = tmp_path / "a", events(STORY)
+    with PageIndex(path, key=KEY) as index:
+        ends = write(path, groups[:1], index)
+    harm(path_of(path))
+    with PageIndex(path, key=KEY) as index, journal.Writer(path) as writer:
+        assert not index.open()
+        ends += [extend(writer, group, index) for group in groups[1:]]
+        assert index.check() == (index.count, 0, 0), "it was rebuilt"
+    for end, state in zip(ends, states(STORY), strict=True):
+        assert played(path, end) == state
+    assert named_in(path) > 20
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_whatever_becomes_of_an_index_while_it_is_in_use_is_not_even_noticed(
+    tmp_path: Path, harm: Callable[[Path], object]
+) -> None:
+    path, groups = tmp_path / "a", events(STORY)
+    with PageIndex(path, key=KEY) as index:
+        ends = write(path, groups[:1], index)
+    with PageIndex(path, key=KEY) as index, journal.Writer(path) as writer:
+        assert index.open()
+        harm(path_of(path))
+        ends += [extend(writer, group, index) for group in groups[1:]]
+    for end, state in zip(ends, states(STORY), strict=True):
+        assert played(path, end) == state
+    assert not [*tmp_path.glob(".*")]
+
+
+@pytest.mark.parametrize("bits", [0, 1, 3])
+def test_pages_whose_hashes_are_the_same_are_never_taken_for_one_another(
+    tmp_path: Path, bits: int
+) -> None:
+    def weak(page: bytes | memoryview) -> int:
+        return content_hash(bytes(page)) & ((1 << bits) - 1)
+
+    path = tmp_path / "a"
+    with PageIndex(path, key=KEY, digest=weak) as index:
+        ends = write(path, events(STORY), index)
+    for end, state in zip(ends, states(STORY), strict=True):
+        assert played(path, end) == state
+    assert named_in(path) > 0
+
+
+@pytest.mark.parametrize("cut_at", range(3))
+def test_an_index_does_not_fit_a_journal_that_has_lost_its_end_or_was_replaced(
+    tmp_path: Path, cut_at: int
+) -> None:
+    path = tmp_path / "a"
+    ends = written_with_index(path, STORY)
+    cut(path, tmp_path / "b", at=ends[cut_at])
+    (tmp_path / "b").replace(path)
+    with PageIndex(path, key=KEY) as index:
+        assert not index.open(), "the same events in other blocks are another journal"
+        assert index.check() == (index.count, 0, 0)
+
+
+def test_a_journal_that_takes_the_place_of_another_is_looked_at_anew(tmp_path: Path) -> None:
+    path, groups = tmp_path / "a", events(STORY)
+    with PageIndex(path, key=KEY) as index:
+        ends = write(path, groups[:2], index)
+        compact(path, tmp_path / "b")
+        (tmp_path / "b").replace(path)
+        with journal.Writer(path) as writer:
+            ends.append(extend(writer, groups[2], index))
+    for end, state in list(zip(ends, states(STORY), strict=True))[1:]:
+        assert played(path, end) == state
+
+
+def test_an_index_without_room_for_itself_knows_no_more_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "MAP_SIZE_MIN", 1 << 14)
+    monkeypatch.setattr(indexing, "MAP_SIZE_MAX", 1 << 17)
+    with indexing.Entries(tmp_path) as entries:
+        for number in range(40_000):
+            entries.put(number * 0x9E3779B97F4A7C15 % (1 << 64), number, 0)
+        entries.flush()
+        assert "MDB_MAP_FULL" in entries.failure
+        assert entries.find(0) is None
+        assert not entries.save(tmp_path / "saved", KEY, Watermark(bytes(16), 1, 1))
+        assert not [*tmp_path.iterdir()]
+
+
+def test_an_index_grows_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "MAP_SIZE_MIN", 1 << 14)
+    with indexing.Entries(tmp_path) as entries:
+        for number in range(40_000):
+            entries.put(number * 0x9E3779B97F4A7C15 % (1 << 64), number, number % 16)
+        entries.flush()
+        assert (entries.failure, entries.count) == ("", 40_000)
+        assert entries.find(7 * 0x9E3779B97F4A7C15 % (1 << 64)) == (7, 7)
+        assert entries.find(1) is None
+
+
+def test_a_folder_that_takes_no_index_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(indexing.Entries, "_opened", refuse)
+    monkeypatch.setattr(indexing, "PENDING_MAX", 1)
+    with PageIndex(tmp_path / "a", key=KEY) as index:
+        ends = write(tmp_path / "a", events(STORY), index)
+        assert "No space left" in index.failure
+    for end, state in zip(ends, states(STORY), strict=True):
+        assert played(tmp_path / "a", end) == state
+
+
+def test_what_a_crash_left_of_an_index_goes_when_the_next_one_is_written(tmp_path: Path) -> None:
+    old, young = tmp_path / ".a.pages.0123.tmp", tmp_path / ".a.pages.4567.tmp"
+    for left in (old, young, tmp_path / ".b.pages.0123.tmp"):
+        left.touch()
+        os.utime(left, (1, 1))
+    young.touch()
+    written_with_index(tmp_path / "a", STORY)
+    assert {one.name for one in tmp_path.iterdir()} == {
+        "a", "a.pages", ".a.pages.4567.tmp", ".b.pages.0123.tmp",
+    }  # fmt: skip
+
+
+@given(st.binary(max_size=200), st.integers(0, 3))
+def test_noise_is_refused_with_a_sentence_wherever_pages_are_looked_up(
+    noise: bytes, where: int
+) -> None:
+    whole = codec.encode(event_of(ONE, Reference(1, 0, content_hash(ONE)), b"", TWO))
+    at = len(whole) * where // 4
+    payload = whole[:at] + noise + whole[at + len(noise) :]
+    frames = frames_of(event_of(ONE))
+    frame = Frame(1, MemoryPages.tag, payload, 0, 0)
+    with contextlib.suppress(MalformedEvent):
+        found = Resolver(frames.__getitem__).frame(frame)
+        event = codec.decode(found.tag, found.payload)
+        assert isinstance(event, MemoryPages)
+        list(pages_of(event))
+
+
+@pytest.mark.deep
+@given(histories(), st.integers(0, 5), st.randoms(use_true_random=False))
+def test_whatever_is_done_with_a_journal_nobody_can_tell_which_pages_are_named(
+    tmp_path_factory: pytest.TempPathFactory, history: History, which: int, chance: Random
+) -> None:
+    folder = tmp_path_factory.mktemp("journals")
+    write(folder / "given", events(history))
+    written_with_index(folder / "named", history)
+    found: dict[str, list[MemoryPages]] = {}
+    seed = chance.random()
+    for name in ("given", "named"):
+        chance.seed(seed)
+        source, target = folder / name, folder / f"{name}.done"
+        with journal.Reader(source) as reader:
+            last = reader.summary().events - 1
+        seqs = sorted(chance.sample(range(last + 1), chance.randint(1, min(4, last))))
+        if which == 0:
+            cut(source, target, at=seqs[0])
+        elif which == 1:
+            question = Question(start=seqs[0], stop=seqs[-1] + 1)
+            journal.filter(source, target, question, keep=chance.random() < 0.5)
+        elif which == 2:
+            parts = split(source, folder / f"{name}.parts", at=[seqs[-1]] if seqs[-1] else [1])
+            journal.concat([part.path for part in parts.parts], target)
+        elif which == 3:
+            journal.concat([source, source], target)
+        elif which == 4:
+            compact(source, target, policy=Policy(keep_last=chance.randint(1, 3)))
+        else:
+            with (folder / "lines").open("wb") as out:
+                export_lines(source, out)
+            with (folder / "lines").open("rb") as lines:
+                import_lines(lines, target)
+        with journal.Reader(target) as reader:
+            resolver = Resolver.of(reader)
+            found[name] = [resolver.event(frame.seq, event) for frame, event in pages_in(target)]
+    assert found["named"] == found["given"]
+
+
+@pytest.mark.deep
+def test_an_index_takes_little_memory_however_many_pages_there_are(tmp_path: Path) -> None:
+    tracemalloc.start()
+    try:
+        with indexing.Entries(tmp_path) as entries:
+            for number in range(300_000):
+                entries.put(number * 0x9E3779B97F4A7C15 % (1 << 64), number, 0)
+            assert entries.count == 300_000
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_journal_of_many_segments_has_one_index_beside_it(tmp_path: Path) -> None:
+    path, groups = tmp_path / "a", events(STORY)
+    roll = journal.Roll(size_bytes=1)
+    with PageIndex(path, key=KEY) as index, journal.Writer(path, roll=roll) as writer:
+        ends = [extend(writer, group, index) for group in groups[:2]]
+    assert len([*path.iterdir()]) > 1
+    with PageIndex(path, key=KEY) as index:
+        assert index.open()
+        with journal.Writer(path, roll=roll) as writer:
+            ends.append(extend(writer, groups[2], index))
+        assert index.check() == (index.count, 0, 0)
+    for end, state in zip(ends, states(STORY), strict=True):
+        assert played(path, end) == state
+    assert named_in(path) == named_in_one_file(tmp_path)
+
+
+def named_in_one_file(folder: Path) -> int:
+    written_with_index(folder / "one file", STORY)
+    return named_in(folder / "one file")
+
+
+def test_of_a_large_journal_only_the_end_is_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    long: History = [[(0, n, 1, n + 40 * at) for n in range(32)] for at in range(20)]
+    write(path, events(long))
+    with PageIndex(path, key=KEY) as index:
+        index.rebuild()
+        everything = index.count
+        assert not index.open(size_max=path.stat().st_size // 4)
+        assert index.count == 0
+        path_of(path).unlink(missing_ok=True)
+    with PageIndex(path, key=KEY) as index:
+        index.open(size_max=path.stat().st_size)
+        assert index.count == everything

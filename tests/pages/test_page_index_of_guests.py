@@ -1,0 +1,87 @@
+"""Guests that are recorded with a page index: they go on from each snapshot as they do without."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import journal
+from journal.events.memory import PageKind
+from journal.pages.index_store import path_of
+from tests.engine.snapshot.test_snapshots import RESUMED_MAX, often, resumed, snapshots_in, spread
+from tests.support.page_histories import pages_in
+from tests.support.snapshot_guests import SNAPSHOT_GUESTS
+
+NAMED = ["bulk", "memories", "heap64"]
+GUESTS = {one.title: one for one in SNAPSHOT_GUESTS}
+
+
+def named_by_memory(path: Path) -> Counter[int]:
+    found: Counter[int] = Counter()
+    for _, event in pages_in(path):
+        found[event.memory] += event.kinds.count(PageKind.SAME)
+    return found
+
+
+@pytest.mark.parametrize(
+    "title",
+    [pytest.param(name, marks=[] if name == "bulk" else [pytest.mark.deep]) for name in NAMED],
+)
+def test_a_guest_goes_on_from_each_snapshot_whose_pages_are_named(
+    title: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    one, path = GUESTS[title], tmp_path / "run.journal"
+    plain, run = often(one, path, cache_dir, page_index=True)
+    assert run[1:] == plain[1:]
+    infos = snapshots_in(path)
+    assert sum(named_by_memory(path).values()) > 0
+    assert path_of(path).exists()
+    for info in spread(infos, RESUMED_MAX):
+        assert resumed(one, path, cache_dir, at=info.seq) == plain, f"from {info.seq}"
+    checked = journal.verify_replay(path, cache=cache_dir)
+    assert checked.holds
+    assert len(checked.checked) == len(infos)
+
+
+def killed_and_resumed(folder: Path, delays: list[float]) -> tuple[bytes, int]:
+    """Run a guest, kill it after each of these times and resume it; what it printed in all."""
+    path, out = folder / "run.journal", folder / "out"
+    tool = [sys.executable, "-m", "journaltool"]
+    wanted = ["-q", "--page-index", "--snapshot-events", "3"]
+    first = [*tool, "run", *wanted, "-j", str(path), str(GUESTS["bulk"].path), "120"]
+    kills = 0
+    for delay in [*delays, None]:
+        command = [*tool, "resume", *wanted, str(path)] if path.exists() else first
+        with out.open("ab") as file, subprocess.Popen(command, stdout=file) as process:
+            try:
+                code = process.wait(delay)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                kills += process.wait() == -signal.SIGKILL
+            else:
+                assert code == 0
+    return out.read_bytes(), kills
+
+
+@pytest.mark.parametrize(
+    "delays",
+    [[0.45], pytest.param([0.3 + step / 40 for step in range(16)], marks=[pytest.mark.deep])],
+    ids=["once", "often"],
+)
+def test_a_guest_that_is_killed_goes_on_with_its_index(tmp_path: Path, delays: list[float]) -> None:
+    said, _ = killed_and_resumed(tmp_path / ".", [])
+    for name in ("run.journal", "run.journal.pages", "out"):
+        (tmp_path / name).unlink()
+    again, kills = killed_and_resumed(tmp_path, delays)
+    assert again == said
+    assert kills or len(delays) == 1, "it ends before it is killed"
+    path = tmp_path / "run.journal"
+    assert sum(named_by_memory(path).values()) > 0
+    assert journal.verify_replay(path).holds
+    left = {one.name for one in tmp_path.iterdir() if not one.name.startswith(".")}
+    assert left == {"run.journal", "run.journal.pages", "out"}

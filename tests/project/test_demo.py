@@ -1,0 +1,75 @@
+"""The demonstration tells its story to the end, and would say so if a byte were another."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from demo.run import Day, differences
+from tests.support.programs import ROOT
+
+
+@pytest.mark.deep
+def test_the_demonstration_tells_its_story(quickjs: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "demo/run.py"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    for told in (
+        "with 12 of 24 orders done",
+        "with 18 of 24 orders done",
+        "871 bytes, the same",
+        "17, the same",
+        "$ journaltool info day.journal",
+        "$ journaltool inspect day.journal",
+        "$ journaltool verify day.journal",
+        "Killed twice, and every byte is as it was to be.",
+    ):
+        assert told in done.stdout
+
+
+def two_days(folder: Path) -> tuple[Day, Day]:
+    """Two days that left the same, but for their tickets."""
+    days = Day(folder / "calm", folder / "orders"), Day(folder / "killed", folder / "orders")
+    for day, ticket in zip(days, ("01234567", "89abcdef"), strict=True):
+        day.output.write_text(f"ticket {ticket}\n 1 bread\nticket {ticket} is still the same\n")
+        day.errors.write_text("8 orders are done\n")
+        (day.window / "01.txt").write_text("bread\n")
+    return days
+
+
+def test_days_that_differ_in_their_tickets_only_are_the_same(tmp_path: Path) -> None:
+    assert differences(*two_days(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda day: (day.window / "01.txt").write_text("cake\n"), "window/01.txt is another"),
+        (lambda day: (day.window / "01.txt").unlink(), "window/01.txt is missing"),
+        (lambda day: (day.window / "02").write_text(""), "window/02 is too much"),
+        (lambda day: day.errors.write_text("8\n8\n"), "errors is another"),
+        (lambda day: day.output.write_text("ticket 01234567\n"), "output is another"),
+        (
+            lambda day: day.output.write_text(day.output.read_text().replace("f\n", "0\n")),
+            "it has 2 tickets, and a run draws one",
+        ),
+    ],
+)
+def test_whatever_is_not_the_same_is_told(
+    harm: Callable[[Day], object], told: str, tmp_path: Path
+) -> None:
+    calm, killed = two_days(tmp_path)
+    harm(killed)
+    assert told in differences(calm, killed)

@@ -1,0 +1,505 @@
+"""Expressions: what is written is what is read, and what it says of events is what they are."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from enum import IntEnum
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from journal.errors import ExpressionError, JournalError
+from journal.events import BY_TAG, codec
+from journal.events.definition import Event, Group
+from journal.events.paths import PathRename
+from journal.events.process import Mount
+from journal.events.snapshots import Trigger
+from journal.query import fields as operands
+from journal.query import patterns
+from journal.query.compiler import Predicate
+from journal.query.fields import Kind
+from journal.query.literals import Base, Clock, Literal, Moment, Span
+from journal.query.parser import And, Compare, Not, Or, Tree, Truth, parse
+from journal.query.path_tracker import Names
+from journal.query.patterns import PatternError
+from tests.support.strategies import every_event
+
+CLOCK = Clock(1_000_000_000_000_000, 1_000_000_060_000_000)
+WORDS = st.sampled_from(
+    ["", "a", "b/c", "tmp", "tmp/x", "\n\x1b\"'\\", "\\d+", "é\u2028", "x" * 60]
+)
+NUMBERS = st.integers(-5, 70) | st.sampled_from([1 << 16, (1 << 64) - 1, 1000])
+MOMENTS = st.builds(Moment, st.sampled_from(Base), st.integers(0, 70_000_000)) | st.just(
+    Moment(Base.EPOCH, CLOCK.first + 5)
+)
+LITERALS: dict[Kind, st.SearchStrategy[Literal]] = {
+    Kind.NUMBER: NUMBERS | st.builds(Span, st.integers(0, 1000)),
+    Kind.TIME: MOMENTS,
+    Kind.TEXT: WORDS,
+    Kind.BYTES: WORDS | st.binary(max_size=4),
+    Kind.ADDRESS: st.ip_addresses().map(str),
+    Kind.FLAG: st.booleans(),
+    Kind.MEMBER: st.integers(0, 5),
+}
+OPERATORS = {
+    Kind.NUMBER: ("==", "!=", "<", "<=", ">", ">=", "in"),
+    Kind.TIME: ("==", "!=", "<", "<=", ">", ">=", "in"),
+    Kind.TEXT: ("==", "!=", "in", "glob"),
+    Kind.BYTES: ("==", "!=", "in", "glob"),
+    Kind.ADDRESS: ("==", "!=", "in"),
+    Kind.FLAG: ("==", "!="),
+    Kind.MEMBER: ("==", "!=", "<", "in"),
+}
+GLOBS = st.sampled_from(["*", "**", "tmp/*", "?", "", "[a-c]*", "**/x", "\\*", "/t**"])
+
+
+@st.composite
+def comparisons(draw: st.DrawFn) -> Tree:
+    """A comparison that makes sense."""
+    name = draw(st.sampled_from(operands.names()))
+    sort = draw(st.sampled_from(sorted(operands.sorts(name), key=repr)))
+    if sort.kind is Kind.FLAG and draw(st.booleans()):
+        return Truth(name)
+    operator = draw(st.sampled_from(OPERATORS[sort.kind]))
+    if operator == "glob":
+        return Compare(name, operator, (draw(GLOBS),))
+    one = LITERALS[sort.kind]
+    if sort.members is not None:
+        one |= st.sampled_from([member.name for member in sort.members]) if operator != "<" else one
+    if name in ("kind", "group"):
+        one = st.sampled_from(sorted(operands.KINDS if name == "kind" else operands.GROUPS))
+    if sort.is_optional and operator in ("==", "!=", "in"):
+        one |= st.none()
+    if operator == "in":
+        return Compare(name, operator, tuple(draw(st.lists(one, min_size=1, max_size=3))))
+    return Compare(name, operator, (draw(one),))
+
+
+def trees() -> st.SearchStrategy[Tree]:
+    """Any expression that makes sense."""
+
+    def more(inner: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
+        some = st.lists(inner, min_size=2, max_size=3).map(tuple)
+        return st.builds(Not, inner) | st.builds(And, some) | st.builds(Or, some)
+
+    return st.recursive(comparisons(), more, max_leaves=8)
+
+
+@given(trees())
+def test_what_is_printed_is_read_as_the_same(tree: Tree) -> None:
+    assert parse(str(tree)) == tree
+    assert str(parse(str(tree))) == str(tree)
+
+
+# -- an interpreter that knows nothing of tags, columns and compiled functions ---------------------
+
+
+def field_of(event: Event, name: str) -> Any:
+    """A field, or a part of one; a LookupError if there is none."""
+    found: Any = event
+    for part in name.removeprefix(".").split("."):
+        if found is event and part not in event.names:
+            raise LookupError
+        if found is None:
+            return None
+        if not hasattr(found, part):  # the field of this name is something else in this event
+            raise LookupError
+        found = getattr(found, part)
+    return found
+
+
+def candidates(event: Event, seq: int, moment: int, name: str) -> tuple[list[Any], bool]:
+    """The values that an event has of something, and whether any of them may be meant."""
+    size = len(codec.encode(event))
+    of_every: dict[str, Any] = {
+        "seq": seq,
+        "time": moment,
+        "size": size,
+        "tag": event.tag,
+        "kind": type(event).__name__,
+        "group": event.group.value,
+    }
+    if name in of_every:
+        return [of_every[name]], False
+    if name == "path":
+        return list(Names().of(event.tag, tuple(getattr(event, n) for n in event.names))), True
+    if name == "descriptor":
+        is_stream = type(event).__name__ in ("StreamRead", "StreamWrite", "StreamOpened")
+        is_stream |= type(event).__name__ == "StreamDelivered"
+        named = [n for n in event.names if re.fullmatch(r".*fd[12]?", n)]
+        return [getattr(event, n) for n in (["stream"] if is_stream else named)], True
+    try:
+        found = field_of(event, name)
+    except LookupError:
+        return [], True
+    return (list(found), True) if isinstance(found, tuple) else ([found], False)
+
+
+def same(value: Any, literal: Literal) -> bool:
+    """Whether a value is what an expression says."""
+    if isinstance(literal, Moment):
+        starts = {Base.EPOCH: 0, Base.FIRST: CLOCK.first, Base.LAST: CLOCK.last}
+        sign = -1 if literal.base is Base.LAST else 1
+        return bool(value == starts[literal.base] + sign * literal.micros)
+    if isinstance(literal, Span):
+        return bool(value == literal.nanos)
+    if isinstance(value, IntEnum) and isinstance(literal, str):
+        return value.name == literal
+    if isinstance(value, IPv4Address | IPv6Address):
+        return str(value) == literal
+    if isinstance(value, bytes) and isinstance(literal, str):
+        return value == literal.encode()
+    return bool(value == literal) and (isinstance(value, bool) == isinstance(literal, bool))
+
+
+def below(value: Any, literal: Literal) -> bool:
+    """Whether a value is below what an expression says."""
+    if isinstance(literal, Moment):
+        starts = {Base.EPOCH: 0, Base.FIRST: CLOCK.first, Base.LAST: CLOCK.last}
+        literal = starts[literal.base] + (-1 if literal.base is Base.LAST else 1) * literal.micros
+    if isinstance(literal, Span):
+        literal = literal.nanos
+    assert isinstance(literal, int)
+    return bool(value < literal)
+
+
+def globbed(value: Any, pattern: str) -> bool:
+    """Whether a pattern of a shell matches; a regular expression of Python's says so."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    text = value.name if isinstance(value, IntEnum) else str(text)
+    known = {
+        "*": "[^/]*", "**": ".*", "tmp/*": "tmp/[^/]*", "?": "[^/]", "": "",
+        "[a-c]*": "[a-c][^/]*", "**/x": "(.*/)?x", "\\*": "\\*", "/t**": "/t.*",
+    }  # fmt: skip
+    return re.fullmatch(known[pattern], text, re.DOTALL) is not None
+
+
+def compared(event: Event, seq: int, moment: int, tree: Compare) -> bool:
+    values, _ = candidates(event, seq, moment, tree.name)
+    name = tree.name.removeprefix(".") if tree.name not in operands.EVERY else ""
+    operand = operands.FIELDS.get(name, {}).get(event.tag)
+    if name and operand is None:
+        return False
+    members = operand.members if operand else None
+    kind = operand.kind if operand else None
+    if not suits(tree, kind, members, operand is not None and operand.is_optional):
+        return False
+    if not values:
+        return False
+    first = tree.values[0]
+    if tree.operator == "!=":
+        return not any(same(value, first) for value in values)
+    return any(one(value, tree.operator, tree.values) for value in values)
+
+
+def one(value: Any, operator: str, literals: tuple[Literal, ...]) -> bool:
+    if operator in ("==", "in"):
+        return any(same(value, group_of(value, literal)) for literal in literals)
+    if value is None:
+        return False
+    if operator == "glob":
+        assert isinstance(literals[0], str)
+        return globbed(value, literals[0])
+    less, equal = below(value, literals[0]), same(value, literals[0])
+    return {"<": less, "<=": less or equal, ">": not (less or equal), ">=": not less}[operator]
+
+
+def group_of(value: Any, literal: Literal) -> Literal:
+    """A group by its own name, where the value is a group."""
+    is_group = isinstance(value, str) and value in {g.value for g in Group}
+    if is_group and isinstance(literal, str) and literal in operands.ALIASES:
+        return operands.ALIASES[literal].value
+    return literal
+
+
+def suits(
+    tree: Compare, kind: Kind | None, members: type[IntEnum] | None, is_optional: bool
+) -> bool:
+    """Whether a field of this kind of event is of a type that can be compared so."""
+    if kind is None:
+        return True
+    if tree.operator not in (*OPERATORS[kind], *(("<=", ">", ">=", "glob") if members else ())):
+        return False
+    if tree.operator == "glob":
+        return True
+    for value in tree.values:
+        number = isinstance(value, int) and not isinstance(value, bool)
+        fits = {
+            Kind.NUMBER: number or isinstance(value, Span),
+            Kind.FLAG: isinstance(value, bool),
+            Kind.TEXT: isinstance(value, str),
+            Kind.BYTES: isinstance(value, str | bytes),
+            Kind.ADDRESS: isinstance(value, str) and bool(re.fullmatch(r"[0-9a-f:.]+", value)),
+            Kind.MEMBER: number
+            or (members is not None and isinstance(value, str) and value in members.__members__),
+        }[kind]
+        if not fits and not (value is None and is_optional):
+            return False
+    return True
+
+
+def interpreted(event: Event, seq: int, moment: int, tree: Tree) -> bool:
+    if isinstance(tree, Not):
+        return not interpreted(event, seq, moment, tree.part)
+    if isinstance(tree, And):
+        return all(interpreted(event, seq, moment, part) for part in tree.parts)
+    if isinstance(tree, Or):
+        return any(interpreted(event, seq, moment, part) for part in tree.parts)
+    if isinstance(tree, Truth):
+        return compared(event, seq, moment, Compare(tree.name, "==", (True,)))
+    return compared(event, seq, moment, tree)
+
+
+def similar(tree: Tree, event: Event) -> Tree:
+    """The expression with values of the event in it, so that comparisons hold now and then."""
+    if isinstance(tree, Not):
+        return Not(similar(tree.part, event))
+    if isinstance(tree, And | Or):
+        return type(tree)(tuple(similar(part, event) for part in tree.parts))
+    if isinstance(tree, Compare) and tree.operator != "glob":
+        values, _ = candidates(event, 7, CLOCK.first + 5, tree.name)
+        plain = [v for v in values if type(v) in (int, str, bytes) and tree.name != "path"]
+        if plain and not isinstance(tree.values[0], Moment | bool):
+            changed = Compare(tree.name, tree.operator, (plain[0], *tree.values[1:]))
+            try:
+                return parse(str(changed))
+            except ExpressionError:
+                return tree
+    return tree
+
+
+@settings(max_examples=100)
+@given(trees(), every_event(), st.booleans())
+def test_evaluation_is_what_an_interpreter_of_decoded_events_says(
+    tree: Tree, event: Event, near: bool
+) -> None:
+    tree = similar(tree, event) if near else tree
+    seq, moment, payload = 7, CLOCK.first + 5, codec.encode(event)
+    wanted = interpreted(event, seq, moment, tree)
+    predicate = Predicate(tree, CLOCK)
+    assert predicate.holds(seq, moment, event.tag, payload, Names()) == wanted
+    against = Predicate(tree, CLOCK, negated=True)
+    assert against.holds(seq, moment, event.tag, payload, Names()) != wanted
+
+
+@settings(max_examples=100)
+@given(trees(), every_event(), st.integers(0, 2000), st.integers(CLOCK.first, CLOCK.last))
+def test_the_tags_of_an_expression_are_those_of_all_events_that_it_is_true_for(
+    tree: Tree, event: Event, seq: int, moment: int
+) -> None:
+    predicate = Predicate(tree, CLOCK)
+    holds = interpreted(event, seq, moment, tree)
+    assert not holds or event.tag in predicate.tags
+    assert holds or event.tag not in predicate.sure
+    assert predicate.sure <= predicate.tags
+
+
+def test_a_kind_alone_needs_no_decoding() -> None:
+    predicate = Predicate(parse('kind == "PathRename" or group == "fs" and tag < 12'))
+    assert not predicate.asked
+    assert PathRename.tag in predicate.sure
+
+
+def test_the_paths_of_the_example_are_those_from_the_root() -> None:
+    predicate = Predicate(parse('kind == "PathRename" and path glob "/tmp/*"'))
+    names = Names()
+    mount = Mount(fd=3, kind=0, guest="/", host="")  # type: ignore[arg-type]
+    names.follow(Mount.tag, tuple(getattr(mount, name) for name in mount.names))
+    for old, new, wanted in (("tmp/a", "b", True), ("a", "tmp/x/b", False), ("a", "tmp/b", True)):
+        event = PathRename(old_fd=3, new_fd=3, old_path=old, new_path=new)
+        assert predicate.holds(0, 0, PathRename.tag, codec.encode(event), names) is wanted
+    assert predicate.tags == {PathRename.tag}
+
+
+@pytest.mark.parametrize(
+    ("text", "tree"),
+    [
+        ("fd == 0x1F", Compare("fd", "==", (31,))),
+        ("size > 1.5k", Compare("size", ">", (1500,))),
+        ("size > 64Ki", Compare("size", ">", (65536,))),
+        ("offset < -5", Compare("offset", "<", (-5,))),
+        ("data == x'00ff'", Compare("data", "==", (b"\x00\xff",))),
+        ('data == b"a\\x00"', Compare("data", "==", (b"a\0",))),
+        ("time > -5m", Compare("time", ">", (Moment(Base.LAST, 300_000_000),))),
+        ("time < +1h30m", Compare("time", "<", (Moment(Base.FIRST, 5_400_000_000),))),
+        ("time < 1970-01-01T00:00:01Z", Compare("time", "<", (Moment(Base.EPOCH, 1_000_000),))),
+        ("time < 1970-01-02", Compare("time", "<", (Moment(Base.EPOCH, 86_400_000_000),))),
+        ("monotonic > 1.5s", Compare("monotonic", ">", (Span(1_500_000_000),))),
+        ("exit_code == none", Compare("exit_code", "==", (None,))),
+        ("fd in (1, 2)", Compare("fd", "in", (1, 2))),
+        ('trigger == "first-listen"', Compare("trigger", "==", ("first-listen",))),
+        (r'data matches "a\d+"', Compare("data", "matches", (r"a\d+",))),
+        ("whole or append and not embedded", Or((Truth("whole"), And((Truth("append"),
+         Not(Truth("embedded"))))))),
+    ],
+)  # fmt: skip
+def test_every_form_of_a_value_is_read(text: str, tree: Tree) -> None:
+    assert parse(text) == tree
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "part"),
+    [
+        ("", 1, "missing"),
+        ("fd = 3", 4, "=="),
+        ("kid == 1", 1, "kind?"),
+        ("old_pth == 'x'", 1, "old_path?"),
+        ('kind == "PathRenam"', 9, "PathRename?"),
+        ('group == "memroy"', 10, "memory?"),
+        ('fd == "x"', 7, "fd is a number"),
+        ("fd == none", 7, "none is not"),
+        ('trigger == "explict"', 12, "EXPLICIT?"),
+        ("fd glob '*'", 9, "cannot be compared by glob"),
+        ("path > 'x'", 8, "cannot be compared by >"),
+        ("fd", 1, "what is it compared with"),
+        ("fd == 1 fd == 2", 9, "and"),
+        ("(fd == 1", 9, "not closed"),
+        ("fd == (1)", 7, "a value"),
+        ("fd in 1", 7, "parentheses"),
+        ("kind == StreamWrite", 9, '"StreamWrite"'),
+        ('path == "x', 9, "string is not closed"),
+        ('path matches "(a"', 14, "group is not closed"),
+        ('path matches "(?=a)"', 14, "of groups"),
+        ("time > 2026-13-01", 8, "no such time"),
+        ("size > 1.5", 8, "whole"),
+        ("size > 12x", 8, "number"),
+        ("fd == 1 and", 12, "missing"),
+        ("addr.prt == 1", 1, "addr.port?"),
+        ("positions == 1", 1, "no event has a field"),
+        ("data == x'0'", 9, "hex"),
+        ("fd == 1 ; import os", 9, "means nothing"),
+        ("__class__ == 1", 1, "no event has a field"),
+    ],
+)
+def test_an_error_says_where_it_is_and_what_to_do(text: str, column: int, part: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        parse(text)
+    assert caught.value.position == column - 1
+    assert part in str(caught.value)
+    assert str(caught.value).endswith(f"at column {column}")
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    st.text(max_size=60)
+    | st.lists(
+        st.sampled_from(
+            ["(", ")", "not", "and", "or", "fd", "==", "in", ",", '"x"', "1", "-5m", "."]
+        )
+    ).map(" ".join)
+)
+def test_any_text_is_an_expression_or_an_expression_error(text: str) -> None:
+    position = 0
+    try:
+        tree = parse(text)
+    except ExpressionError as error:
+        position = error.position
+    else:
+        assert parse(str(tree)) == tree
+    assert 0 <= position <= len(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 1000 + "fd == 1" + ")" * 1000,
+        "not " * 500 + "fd == 1",
+        "fd in (" + "1, " * 5000 + "1)",
+        "fd == " + "9" * 4000,
+        'path matches "' + "(" * 200 + '"',
+        'path matches "(a{500}){500}"',
+        'path matches "' + "a{99}" * 90 + '"',
+        'path glob "' + "[" * 2000 + '"',
+        "time > -" + "9" * 400 + "d",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_hostile_expression_is_refused_or_read_at_once(text: str) -> None:
+    begun = time.monotonic()
+    with suppress(JournalError):
+        Predicate(parse(text), CLOCK)
+    assert time.monotonic() - begun < 2
+
+
+PATTERNS = st.recursive(
+    st.sampled_from(["a", "b", ".", "[ab]", "[^a]", r"\d", "c", r"\w"]),
+    lambda inner: st.one_of(
+        st.builds("{}{}".format, inner, inner),
+        st.builds("(?:{}|{})".format, inner, inner),
+        st.builds("({}){}".format, inner, st.sampled_from(["*", "+", "?", "{1,2}", "{2}", "*?"])),
+        st.builds("^{}".format, inner),
+        st.builds("{}$".format, inner),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=100)
+@given(PATTERNS, st.text("abc1 ", max_size=8))
+def test_patterns_match_what_python_matches(pattern: str, text: str) -> None:
+    wanted = re.search(pattern, text) is not None
+    assert patterns.regex(pattern).matches(text) == wanted
+    assert patterns.regex(pattern).matches(text.encode()) == wanted
+
+
+@given(st.text("ab*?[]!-", max_size=6), st.text("ab-!", max_size=6))
+def test_globs_without_slashes_match_what_python_matches(pattern: str, text: str) -> None:
+    assume("**" not in pattern)
+    try:
+        found = patterns.glob(pattern)
+    except PatternError:
+        return
+    assume("[" not in pattern or re.fullmatch(r"[^\[\]]*(\[!?[ab]+\][^\[\]]*)*", pattern))
+    assert found.matches(text) == fnmatchcase(text, pattern)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+b", "(a|a)*b", "(a*)*$b", "(.*)*(.*)*(.*)*x$"])
+def test_a_pattern_takes_time_by_what_it_looks_at_alone(pattern: str) -> None:
+    begun = time.monotonic()
+    assert not patterns.regex(pattern).matches("a" * 200_000)
+    assert time.monotonic() - begun < 5
+
+
+def test_every_field_that_can_be_compared_has_a_type() -> None:
+    missing = {
+        f"{cls.__name__}.{name}"
+        for cls in BY_TAG.values()
+        for name in cls.names
+        if cls.tag not in tags_of(name)
+    }
+    # rows of several values
+    assert missing == {
+        "GlobalsSet.globals",
+        "DescriptorPositions.positions",
+        "ProcessStart.configuration",
+    }
+
+
+def tags_of(name: str) -> Iterable[int]:
+    parts = [field for field in operands.FIELDS if field.partition(".")[0] == name]
+    return {tag for part in parts for tag in operands.FIELDS[part]}
+
+
+def test_a_member_is_called_by_its_name_however_it_is_written() -> None:
+    checks = [parse(f'trigger == "{name}"') for name in ("first-listen", "FIRST_LISTEN")]
+    payload = codec.encode(
+        BY_TAG[59](when=0, trigger=Trigger.FIRST_LISTEN, digest=b"")  # type: ignore[call-arg]
+    )
+    assert all(Predicate(tree).holds(0, 0, 59, payload, None) for tree in checks)
+
+
+def test_what_has_no_values_is_unlike_nothing() -> None:
+    kind = BY_TAG[142]
+    empty = codec.encode(kind(memory=0, size=0, numbers=(), kinds=b"", data=b""))  # type: ignore[call-arg]
+    some = codec.encode(kind(memory=0, size=0, numbers=(3,), kinds=b"", data=b""))  # type: ignore[call-arg]
+    predicate = Predicate(parse("numbers != 5"))
+    assert not predicate.holds(0, 0, 142, empty, None)
+    assert predicate.holds(0, 0, 142, some, None)
+    assert Predicate(parse("not numbers == 5")).holds(0, 0, 142, empty, None)

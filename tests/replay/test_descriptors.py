@@ -1,0 +1,244 @@
+"""What events do to descriptors that are played: files, pipes and sockets, and the network."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from journal.events import (
+    descriptors,
+    ports,
+    process,
+    sockets,
+)
+from journal.events.descriptors import EpollEvent, EpollOperation, Whence
+from journal.events.inputs import HostCall
+from journal.events.paths import FileType
+from journal.events.process import Level
+from journal.events.sockets import AddressFamily, Shutdown, SocketOption, SocketType, TimeType
+from journal.events.wire_types import Network, SocketAddress
+from journal.replay import ModelHost
+from tests.replay.test_model import (
+    answer,
+    host_mount,
+    memory_mount,
+    opening,
+    played,
+    refusal,
+    seek,
+    started,
+    write,
+)
+
+HERE = SocketAddress(ip_address("127.0.0.1"), 80)
+THERE = SocketAddress(ip_address("10.0.0.1"), 4711)
+
+
+# -- descriptors --------------------------------------------------------------------------------
+
+
+def test_the_streams_are_open_from_the_start() -> None:
+    assert sorted(ModelHost().descriptors) == [0, 1, 2]
+
+
+def test_duplicates_share_a_position_and_flags_and_last_until_the_last_is_closed() -> None:
+    host = played(
+        memory_mount(),
+        opening(4, 3, "a", 1),
+        descriptors.DuplicateFileDescriptor(original_fd=4, copied_fd=5),
+        descriptors.DuplicateFileDescriptorWithFlags(original_fd=5, copied_fd=6, cloexec=True),
+        write(5, 0, b"abc"),
+        descriptors.FileDescriptorSetFlags(fd=6, flags=1),
+        descriptors.FileDescriptorSetFdFlags(fd=5, flags=1),
+        descriptors.FileDescriptorSetRights(fd=4, fs_rights_base=1, fs_rights_inheriting=2),
+        descriptors.CloseFileDescriptor(fd=4),
+        write(6, 3, b"def"),
+    )
+    fifth, sixth = host.descriptors[5], host.descriptors[6]
+    assert fifth.shared == sixth.shared
+    assert (fifth.position, fifth.flags) == (sixth.position, sixth.flags) == (6, 1)
+    assert (fifth.fd_flags, sixth.fd_flags) == (1, 1)
+    assert fifth.rights == (66, 0)
+    assert host.files == {"/a": b"abcdef"}
+
+
+def test_a_renumbered_descriptor_closes_what_had_its_number() -> None:
+    events = [memory_mount(), opening(4, 3, "a", 1), opening(5, 3, "b", 1)]
+    host = played(
+        *events, descriptors.RenumberFileDescriptor(old_fd=5, new_fd=4), write(4, 0, b"x")
+    )
+    assert sorted(host.descriptors) == [0, 1, 2, 3, 4]
+    assert host.files == {"/a": b"", "/b": b"x"}
+    same = played(*events, descriptors.RenumberFileDescriptor(old_fd=5, new_fd=5))
+    assert same.state() == played(*events).state()
+
+
+def test_seeking_moves_the_position_as_far_as_events_say() -> None:
+    opened = [memory_mount(), opening(4, 3, "a", 1), write(4, 0, b"abcdef")]
+    for whence, offset, position in (
+        (Whence.SET, 2, 2),
+        (Whence.CURRENT, -1, 5),
+        (Whence.END, -2, 4),
+        (Whence.CURRENT, -7, None),
+        (Whence.UNKNOWN, 0, None),
+    ):
+        host = played(*opened, seek(4, offset, whence))
+        assert host.descriptors[4].position == position
+    assert (
+        played(*opened, seek(4, -7, Whence.CURRENT), seek(4, 1, Whence.CURRENT))
+        .descriptors[4]
+        .position
+        is None
+    )
+
+
+def test_an_allocation_makes_a_file_longer_and_never_shorter() -> None:
+    opened = [memory_mount(), opening(4, 3, "a", 1), write(4, 0, b"abc")]
+    for offset, size, content in ((0, 2, b"abc"), (2, 3, b"abc\0\0")):
+        allocated = descriptors.FileDescriptorAllocate(fd=4, offset=offset, len=size)
+        assert played(*opened, allocated).files == {"/a": content}
+
+
+def test_a_descriptor_is_used_as_what_it_is() -> None:
+    opened = [memory_mount(), opening(4, 3, "a", 1)]
+    assert "descriptor 9 is not open" in refusal(*opened, write(9, 0, b""))
+    assert "descriptor 4 is open already" in refusal(*opened, opening(4, 3, "b", 1))
+    assert "descriptor 3 is a directory, not a file" in refusal(*opened, write(3, 0, b""))
+    assert "descriptor 4 is a file, not a directory" in refusal(*opened, opening(5, 4, "b", 1))
+    assert "descriptor 4 is a file, not a socket" in refusal(
+        *opened, sockets.SocketListen(fd=4, backlog=1)
+    )
+    advised = descriptors.FileDescriptorAdvise(
+        fd=9, offset=0, len=0, advice=descriptors.Advice.NORMAL
+    )
+    assert "descriptor 9 is not open" in refusal(advised)
+
+
+def test_pipes_counters_and_polls_are_kept() -> None:
+    watched = EpollEvent(events=1, pointer=0, fd=4, data1=0, data2=0)
+    control = descriptors.EpollCtl(epfd=7, op=EpollOperation.ADD, fd=4, event=watched)
+    opened = [
+        descriptors.CreatePipe(read_fd=4, write_fd=5),
+        descriptors.CreateEvent(initial_val=3, flags=1, fd=6),
+        descriptors.EpollCreate(fd=7),
+        control,
+        write(5, 0, b"abc"),
+        write(6, 0, bytes(8)),
+    ]
+    found = played(*opened).descriptors
+    assert found[4].thing == ("pipe", 0, False, 3)
+    assert found[5].thing == ("pipe", 0, True, 3)
+    assert (found[6].thing.initial, found[6].thing.flags) == (3, 1)
+    assert found[7].thing.watched == {4: watched}
+    gone = descriptors.EpollCtl(epfd=7, op=EpollOperation.DELETE, fd=4, event=None)
+    assert played(*opened, gone).descriptors[7].thing.watched == {}
+
+
+# -- directories of the former host -------------------------------------------------------------
+
+
+def test_what_a_host_s_directory_was_asked_counts_when_it_has_answered() -> None:
+    asked = [started(), host_mount(), opening(4, 3, "a", 1)]
+    assert 4 not in played(*asked).descriptors
+    assert 4 not in played(*asked, answer(HostCall.OPEN, 3, errno=44)).descriptors
+    node = bytes([FileType.REGULAR_FILE]) + bytes(16) + b"a"
+    session = process.SessionStart(
+        realtime=0, monotonic=0, engine_version="", journal_version="", platform=""
+    )
+    opened = [*asked, session, answer(HostCall.OPEN, 3, node)]
+    host = played(*opened, write(4, 10, b"abcdef"), answer(HostCall.WRITE, 4, b"\4\0\0\0"))
+    assert host.descriptors[4].thing.kind is FileType.REGULAR_FILE
+    assert host.descriptors[4].position == 14
+    assert host.files == {}
+    assert played(*opened, write(4, 10, b"abc")).descriptors[4].position == 0
+    sized = answer(HostCall.SIZE, 4, (100).to_bytes(8, "little"))
+    host = played(*opened, sized, seek(4, -1, Whence.END))
+    assert host.descriptors[4].position == 99
+
+
+def test_without_answers_what_was_asked_is_taken_for_done() -> None:
+    start = [started(Level.STATE), host_mount(3), memory_mount(4, "/m")]
+    host = played(*start, opening(5, 3, "a", 1), write(5, 0, b"abc"))
+    assert host.descriptors[5].position == 3
+    host = played(*start, opening(5, 3, "it was not there", 0), opening(5, 4, "b", 1))
+    assert host.files == {"/m/b": b""}
+
+
+def test_an_answer_that_says_nothing_is_refused() -> None:
+    asked = [started(), host_mount(), opening(4, 3, "a", 1)]
+    for value in (b"", b"\0", b"\xff" * 17):
+        assert "what was opened" in refusal(*asked, answer(HostCall.OPEN, 3, value))
+
+
+# -- sockets and ports --------------------------------------------------------------------------
+
+
+def socket(fd: int) -> sockets.SocketOpen:
+    return sockets.SocketOpen(af=AddressFamily.INET4, ty=SocketType.STREAM, pt=6, fd=fd)
+
+
+def test_a_socket_is_what_was_done_to_it() -> None:
+    bound = sockets.SocketBind(fd=4, addr=HERE)
+    listening = sockets.SocketListen(fd=4, backlog=5)
+    accepted = sockets.SocketAccepted(
+        listen_fd=4, fd=5, fd_flags=4, non_blocking=True, local_addr=HERE, peer_addr=THERE
+    )
+    option = sockets.SocketSetOptFlag(fd=5, opt=SocketOption.NO_DELAY, flag=True)
+    timeout = sockets.SocketSetOptTime(fd=5, ty=TimeType.READ, time=7)
+    host = played(
+        memory_mount(),
+        socket(4),
+        bound,
+        listening,
+        accepted,
+        sockets.SocketSetOptFlag(fd=5, opt=SocketOption.NO_DELAY, flag=False),
+        option,
+        timeout,
+        sockets.SocketSend(fd=5, flags=0, data=b"abc"),
+        sockets.SocketSendTo(fd=5, flags=0, addr=THERE, data=b"de"),
+        sockets.SocketSendFile(socket_fd=5, file_fd=3, offset=0, count=10),
+        sockets.SocketShutdown(fd=5, how=Shutdown.BOTH),
+    )
+    first, second = host.descriptors[4].thing, host.descriptors[5].thing
+    assert (first.made, first.bound, first.listening) == (socket(4), bound, listening)
+    assert (second.made, second.sent, host.descriptors[5].flags) == (accepted, 15, 4)
+    assert sorted(second.options.values(), key=repr) == [option, timeout]
+    assert second.shut == {Shutdown.READ, Shutdown.WRITE}
+
+
+def test_a_socket_is_in_the_groups_that_it_joined() -> None:
+    group, interface = IPv4Address("224.0.0.1"), IPv4Address("10.0.0.2")
+    six = IPv6Address("ff02::1")
+    joined = [
+        socket(4),
+        sockets.SocketJoinIpv4Multicast(fd=4, multiaddr=group, iface=interface),
+        sockets.SocketJoinIpv6Multicast(fd=4, multiaddr=six, iface=2),
+    ]
+    left = sockets.SocketLeaveIpv4Multicast(fd=4, multiaddr=group, iface=interface)
+    assert set(played(*joined).descriptors[4].thing.groups) == {(group, interface), (six, 2)}
+    assert set(played(*joined, left).descriptors[4].thing.groups) == {(six, 2)}
+
+
+def test_a_network_has_what_was_added_and_not_taken() -> None:
+    one, two = (Network(ip_address(f"10.0.{n}.1"), 24) for n in (1, 2))
+    routes = [
+        ports.PortRouteAdd(cidr=cidr, via_router=one.address, preferred_until=None, expires_at=None)
+        for cidr in (one, two)
+    ]
+    added = [ports.PortAddAddr(cidr=one), ports.PortAddAddr(cidr=two), *routes]
+    bridge = ports.PortBridge(security=ports.Security.UNENCRYPTED, network="net", token="secret")
+    host = played(
+        *added,
+        ports.PortDelAddr(addr=one.address),
+        ports.PortRouteDel(ip=two.address),
+        ports.PortGatewaySet(ip=two.address),
+        ports.PortDhcpAcquire(),
+        bridge,
+    )
+    network = host.network
+    assert set(network.addresses) == {two}
+    assert network.routes == {one: routes[0]}
+    assert (network.gateway, network.bridge, network.asked_dhcp) == (two.address, bridge, True)
+    empty = played(
+        *added, ports.PortAddrClear(), ports.PortRouteClear(), bridge, ports.PortUnbridge()
+    )
+    assert (empty.network.addresses, empty.network.routes, empty.network.bridge) == ({}, {}, None)

@@ -1,0 +1,343 @@
+"""Journals of real guests, played without their guests: the state is what the engine had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import Frame, HostMount, Level, MemoryMount, Outcome, Placed
+from journal.engine.wasi.descriptors import OpenFile
+from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode, FileNode, LinkNode, Node
+from journal.events.core import ProcessExit
+from journal.events.paths import FileType
+from journal.events.process import ProcessTrap
+from journal.replay import DirectoryHost, Entry, ModelHost, play
+from tests.support.guest_runs import finished
+from tests.support.programs import ROOT, guest
+from tests.support.rewrites import first_of, frames_of, rewritten
+
+LINES = b"".join(b"line %d\n" % number for number in range(8))
+ORDERS = b"".join(b"order %d\n" % number for number in range(5))
+CUTS = 12
+
+Record = Callable[[Path, Path], journal.Recorder]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the engine had when a guest came to its end."""
+
+    path: Path
+    outcome: Outcome
+    stdout: bytes
+    stderr: bytes
+    files: dict[str, bytes]
+    trees: dict[str, dict[str, Entry]]
+    opened: dict[int, int | None]
+
+    @property
+    def frames(self) -> list[Frame]:
+        return frames_of(self.path)
+
+
+def entry_of(node: Node) -> Entry:
+    content = b""
+    if isinstance(node, FileNode):
+        content = bytes(node.data)
+    elif isinstance(node, LinkNode):
+        content = node.target.encode()
+    times = (node.atime, node.mtime, node.ctime)
+    return Entry(node.filetype, node.inode, node.links, *times, content)
+
+
+def tree_of(root: DirectoryNode) -> dict[str, Entry]:
+    found, pending = {}, [("", root)]
+    while pending:
+        path, at = pending.pop()
+        found[path or "."] = entry_of(at)
+        for name, node in at.entries.items():
+            below = f"{path}/{name}" if path else name
+            if isinstance(node, DirectoryNode):
+                pending.append((below, node))
+            else:
+                found[below] = entry_of(node)
+    return found
+
+
+def engine_descriptors(used: dict[int, Any]) -> dict[int, int | None]:
+    """The descriptors by number, with the fdflags of files."""
+    return {fd: found.flags if isinstance(found, OpenFile) else None for fd, found in used.items()}
+
+
+def worker(folder: Path, cache: Path) -> journal.Recorder:
+    (folder / "empty").mkdir()
+    return journal.record(
+        guest("worker"),
+        folder / "j",
+        args=["worker", "/work", "8"],
+        env={"NAME": "value"},
+        copies=[Placed(str(folder / "empty"), "/work")],
+        stdin=LINES,
+        cache=cache,
+    )
+
+
+def worker_on_the_host(folder: Path, cache: Path, level: Level = Level.FULL) -> journal.Recorder:
+    (folder / "work").mkdir()
+    return journal.record(
+        guest("worker"),
+        folder / "j",
+        args=["worker", "/work", "8"],
+        mounts=[MemoryMount("/"), HostMount(str(folder / "work"), "/work")],
+        stdin=LINES,
+        level=level,
+        cache=cache,
+    )
+
+
+def families(folder: Path, cache: Path) -> journal.Recorder:
+    (folder / "old").write_bytes(b"old content")
+    (folder / "link").symlink_to("old")
+    return journal.record(
+        guest("families"),
+        folder / "j",
+        args=["families", "work", "fixed"],
+        mounts=[MemoryMount("work"), MemoryMount("fixed")],
+        copies=[Placed(str(folder / name), f"fixed/dir/{name}") for name in ("old", "link")],
+        stdin=b"first line\nsecond line\n",
+        cache=cache,
+    )
+
+
+def families_on_the_host(folder: Path, cache: Path) -> journal.Recorder:
+    for name in ("work", "fixed"):
+        (folder / name).mkdir()
+    return journal.record(
+        guest("families"),
+        folder / "j",
+        args=["families", "work", "fixed"],
+        mounts=[HostMount(str(folder / name), name) for name in ("work", "fixed")],
+        stdin=b"first line\nsecond line\n",
+        cache=cache,
+    )
+
+
+def worker_without_inputs(folder: Path, cache: Path) -> journal.Recorder:
+    return worker_on_the_host(folder, cache, Level.STATE)
+
+
+def simple(name: str, *args: str, stdin: bytes = b"") -> Record:
+    def recorder(folder: Path, cache: Path) -> journal.Recorder:
+        return journal.record(
+            guest(name), folder / "j", args=[name, *args], stdin=stdin, cache=cache
+        )
+
+    return recorder
+
+
+GUESTS: dict[str, Record] = {
+    "worker": worker,
+    "worker on the host": worker_on_the_host,
+    "worker without inputs": worker_without_inputs,
+    "families": families,
+    "families on the host": families_on_the_host,
+    "chatty": simple("chatty", "40"),
+    "cat": simple("cat", "7", stdin=bytes(range(256))),
+    "exit7": simple("exit7", "42"),
+    "exit -1": simple("exit7", "4294967295"),
+    "trap": simple("trap", "divide"),
+    "faults": simple("faults"),
+    "escape": simple("escape", "/"),
+    "sleepy": simple("sleepy", "3", "1000"),
+}
+
+
+def run(record: Record, folder: Path, cache: Path) -> Recorded:
+    with record(folder, cache) as recorder:
+        outcome = finished(recorder)
+        opened = engine_descriptors(recorder._mounted().state.descriptors.used)
+        said = recorder.stdout, recorder.stderr
+        return Recorded(folder / "j", outcome, *said, recorder.files, trees_of(recorder), opened)
+
+
+def trees_of(recorder: journal.Recorder) -> dict[str, dict[str, Entry]]:
+    """All that the engine has in each memory mount."""
+    mounts = recorder._mounted().mounts
+    return {name: tree_of(tree.root) for name, tree in mounts._memory.items()}
+
+
+def check(recorded: Recorded) -> None:
+    frames = recorded.frames
+    last = next(f.seq for f in frames if f.tag in (ProcessExit.tag, ProcessTrap.tag))
+    host = ModelHost()
+    play(frames, host, upto=last)
+    assert engine_descriptors_of(host) == recorded.opened
+    play(frames[last:], host)
+    assert host.files == recorded.files
+    assert host.trees == recorded.trees
+    assert (host.stdout, host.stderr) == (recorded.stdout, recorded.stderr)
+    assert host.process.exit_code == recorded.outcome.code
+    ended = host.process.ended
+    if isinstance(ended, ProcessTrap):
+        assert (ended.kind, ended.message) == (recorded.outcome.reason, recorded.outcome.backtrace)
+    assert host.descriptors == {}
+
+
+def engine_descriptors_of(host: ModelHost) -> dict[int, int | None]:
+    found: dict[int, int | None] = {}
+    for fd, opened in host.descriptors.items():
+        thing = opened.thing
+        kind = thing[0] if isinstance(thing, tuple) else getattr(thing, "kind", None)
+        found[fd] = opened.flags if kind is FileType.REGULAR_FILE else None
+    return found
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_a_journal_played_gives_the_state_that_the_guest_left(
+    name: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    check(run(GUESTS[name], tmp_path, cache_dir))
+
+
+def test_quickjs_leaves_the_same_files_without_running(
+    tmp_path: Path, cache_dir: Path, quickjs: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+
+    def story(folder: Path, cache: Path) -> journal.Recorder:
+        return journal.record(
+            quickjs,
+            folder / "j",
+            args=["qjs", "--std", "/story.js"],
+            copies=[
+                Placed(str(tmp_path / "empty"), "/window"),
+                Placed(str(ROOT / "demo" / "story.js"), "/story.js"),
+            ],
+            stdin=ORDERS,
+            cache=cache,
+        )
+
+    recorded = run(story, tmp_path, cache_dir)
+    assert recorded.outcome.code == 0
+    assert recorded.files["/window/01.txt"].startswith(b"order 0\n")
+    check(recorded)
+
+
+def test_a_journal_cut_anywhere_plays_as_its_prefix(tmp_path: Path, cache_dir: Path) -> None:
+    recorded = run(worker, tmp_path, cache_dir)
+    frames = recorded.frames
+    for number in range(CUTS + 1):
+        count = len(frames) * number // CUTS
+        prefix, whole = ModelHost(), ModelHost()
+        if count:
+            cut = rewritten(recorded.path, tmp_path / f"cut{number}", first_of(count))
+            assert play(frames_of(cut), prefix) == count
+        assert play(frames, whole, upto=count) == count
+        assert prefix.state() == whole.state(), f"cut at {count}"
+
+
+def test_a_journal_torn_at_any_byte_plays_as_far_as_it_goes(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    data = run(worker_on_the_host, tmp_path, cache_dir).path.read_bytes()
+    frames, torn = frames_of(tmp_path / "j"), tmp_path / "torn"
+    counts = set()
+    for number in range(1, CUTS + 1):
+        torn.write_bytes(data[: len(data) * number // CUTS])
+        prefix, whole = ModelHost(), ModelHost()
+        with journal.Reader(torn) as reader:
+            count = play(reader.frames(), prefix)
+        play(frames, whole, upto=count)
+        assert prefix.state() == whole.state()
+        counts.add(count)
+    assert max(counts) == len(frames)
+    assert len(counts) > 1
+
+
+@pytest.mark.parametrize("name", ["worker", "worker on the host"])
+def test_a_journal_of_two_sessions_plays_as_one(name: str, tmp_path: Path, cache_dir: Path) -> None:
+    recorded = run(GUESTS[name], tmp_path, cache_dir)
+    whole = ModelHost()
+    play(recorded.frames, whole)
+    for part in (2, 3, 5):
+        count = len(recorded.frames) * (part - 1) // part
+        cut = rewritten(recorded.path, tmp_path / f"cut{part}", first_of(count))
+        with journal.resume(cut, stdin=LINES, cache=cache_dir) as again:
+            outcome = finished(again)
+            trees = trees_of(again)
+            printed = again.stdout
+        host = ModelHost()
+        play(frames_of(cut), host)
+        assert host.trees == trees
+        assert host.stdout == printed
+        assert host.process.exit_code == outcome.code
+        assert host.process.session_count == 2
+        if name == "worker":
+            assert host.stdout == whole.stdout
+            assert host.files == whole.files
+
+
+def test_playing_in_steps_gives_what_playing_at_once_gives(tmp_path: Path, cache_dir: Path) -> None:
+    frames = run(families, tmp_path, cache_dir).frames
+    steps = ModelHost()
+    for start in range(0, len(frames), 97):
+        play(frames[start : start + 97], steps)
+    at_once = ModelHost()
+    play(frames, at_once)
+    assert steps.state() == at_once.state()
+
+
+def test_the_files_at_any_number_are_those_of_a_run_cut_there(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    recorded = run(worker, tmp_path, cache_dir)
+    frames = recorded.frames
+    seen = []
+    host = ModelHost()
+    for frame in frames:
+        play([frame], host)
+        seen.append(len(host.files.get("/work/log", b"")))
+    assert seen == sorted(seen)
+    assert seen[-1] == len(recorded.files["/work/log"])
+
+
+@pytest.mark.parametrize("name", ["worker", "families"])
+def test_a_guest_s_files_come_to_stand_in_a_directory(
+    name: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    recorded = run(GUESTS[name], tmp_path, cache_dir)
+    target = tmp_path / "target"
+    target.mkdir()
+    with DirectoryHost(target) as host:
+        play(recorded.frames, host)
+    found = {
+        "/" + str(path.relative_to(target)): path.read_bytes()
+        for path in target.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+    expected = {f"/{path.lstrip('/')}": data for path, data in recorded.files.items()}
+    assert found == expected
+    for guest_name, tree in recorded.trees.items():
+        for path, entry in tree.items():
+            at = target / guest_name.strip("/") / path
+            if entry.mtime:
+                assert at.lstat().st_mtime_ns == entry.mtime, path
+
+
+def test_who_the_guest_was_is_known(tmp_path: Path, cache_dir: Path) -> None:
+    recorded = run(worker, tmp_path, cache_dir)
+    host = ModelHost()
+    play(recorded.frames, host)
+    process = host.process
+    assert process.arguments == (b"worker", b"/work", b"8")
+    assert process.environment == (b"NAME=value",)
+    assert bytes(process.module) == guest("worker").read_bytes()
+    assert process.session_count == 1
+    assert host.inputs.read == {0: len(LINES)}
+    assert host.inputs.random_size == 8 * 8
+    assert set(host.inputs.clocks) == {0, 1}

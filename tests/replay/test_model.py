@@ -1,0 +1,317 @@
+"""What every kind of event does to a host of plain values, and what no event can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import journal
+from journal import Frame, JournalError
+from journal.events import (
+    BY_TAG,
+    FAMILIES,
+    codec,
+    descriptors,
+    inputs,
+    memory,
+    paths,
+    ports,
+    process,
+    snapshots,
+    streams,
+    threads,
+)
+from journal.events.definition import Event, fields_of
+from journal.events.descriptors import Whence
+from journal.events.inputs import HostCall
+from journal.events.memory import PAGE_SIZE
+from journal.events.paths import FileType
+from journal.events.process import Level, MountKind
+from journal.events.wire_types import Network
+from journal.pages.encoding import ZERO_PAGE, Page, events_of
+from journal.replay import FAMILIES as EFFECTS
+from journal.replay import DirectoryHost, Limits, ModelHost, NotPlayable, apply, play
+from tests.support.strategies import every_event
+
+EXPLICIT = snapshots.Trigger.EXPLICIT
+
+
+def frames_of_events(events: Iterable[Event]) -> list[Frame]:
+    """Frames as a reader gives them, a microsecond apart."""
+    return [
+        Frame(seq, event.tag, codec.encode(event), 1_000_000 + seq, 0)
+        for seq, event in enumerate(events)
+    ]
+
+
+def opening(fd: int, dirfd: int, path: str, o_flags: int, follow: int = 1) -> Event:
+    """A path opened with WASI's oflags."""
+    return descriptors.OpenFileDescriptor(
+        fd=fd,
+        dirfd=dirfd,
+        dirflags=follow,
+        o_flags=o_flags,
+        fs_flags=0,
+        fs_rights_base=66,
+        fs_rights_inheriting=0,
+        path=path,
+    )
+
+
+def started(level: Level = Level.FULL) -> process.ProcessStart:
+    return process.ProcessStart(
+        module_hash=bytes(32),
+        module_size=0,
+        embedded=False,
+        level=level,
+        host_revision=1,
+        realtime=0,
+        module_path="",
+        arguments=(b"guest", b"argument"),
+        environment=(b"NAME=value",),
+        engine="",
+        engine_version="",
+        journal_version="",
+        platform="",
+        configuration=(),
+    )
+
+
+def memory_mount(fd: int = 3, guest: str = "/") -> process.Mount:
+    return process.Mount(fd=fd, kind=MountKind.MEMORY, guest=guest, host="")
+
+
+def host_mount(fd: int = 3, guest: str = "/host") -> process.Mount:
+    return process.Mount(fd=fd, kind=MountKind.HOST, guest=guest, host="/somewhere")
+
+
+def answer(call: HostCall, fd: int, value: bytes = b"", errno: int = 0) -> inputs.HostResult:
+    return inputs.HostResult(call=call, fd=fd, errno=errno, value=value)
+
+
+def snapshot() -> snapshots.Snapshot:
+    return snapshots.Snapshot(when=1, trigger=EXPLICIT)
+
+
+def region(start: int, data: bytes) -> memory.UpdateMemoryRegion:
+    return memory.UpdateMemoryRegion(start=start, end=start + len(data), data=data)
+
+
+def pages_event(size: int, memory_index: int = 0, **changes: Any) -> memory.MemoryPages:
+    """Pages of a memory, none unless the changes say so."""
+    fields: dict[str, Any] = {
+        "memory": memory_index,
+        "size": size,
+        "numbers": (),
+        "kinds": b"",
+        "data": b"",
+    }
+    return memory.MemoryPages(**fields | changes)
+
+
+def listing(fd: int, *entries: bytes, **changes: Any) -> snapshots.DirectoryListing:
+    """What a directory had."""
+    found = {"inodes": tuple(range(len(entries))), "kinds": b"\4" * len(entries)}
+    return snapshots.DirectoryListing(fd=fd, entries=entries, **found | changes)
+
+
+def thread(number: int, stack: bytes = b"") -> threads.SetThread:
+    return threads.SetThread(
+        id=number,
+        start_pointer=None,
+        stack_upper=0,
+        stack_lower=0,
+        guard_size=0,
+        stack_size=0,
+        call_stack=stack,
+        memory_stack=b"",
+        store_data=b"",
+    )
+
+
+def write(fd: int, offset: int, data: bytes) -> descriptors.FileDescriptorWrite:
+    return descriptors.FileDescriptorWrite(fd=fd, offset=offset, data=data)
+
+
+def seek(fd: int, offset: int, whence: Whence) -> descriptors.FileDescriptorSeek:
+    return descriptors.FileDescriptorSeek(fd=fd, offset=offset, whence=whence)
+
+
+def played(*events: Event, limits: Limits | None = None) -> ModelHost:
+    host = ModelHost(limits)
+    assert play(frames_of_events(events), host) == len(events)
+    return host
+
+
+def refusal(*events: Event, limits: Limits | None = None) -> str:
+    """What is said of the last event; the others are played."""
+    host = played(*events[:-1], limits=limits)
+    with pytest.raises(NotPlayable) as caught:
+        play(frames_of_events(events)[-1:], host)
+    assert caught.value.seq == len(events) - 1
+    assert len(str(caught.value).splitlines()) == 1
+    return caught.value.reason
+
+
+# -- every kind ---------------------------------------------------------------------------------
+
+
+def test_every_kind_of_event_has_an_effect() -> None:
+    assert set(BY_TAG.values()) <= set(apply.registry)
+
+
+def test_effects_stand_in_modules_as_their_events_do() -> None:
+    names = [module.__name__.rpartition(".")[2] for module in EFFECTS]
+    assert names == [family.__name__.rpartition(".")[2] for family in FAMILIES]
+    for kind in BY_TAG.values():
+        home = kind.__module__.rpartition(".")[2]
+        assert apply.registry[kind].__module__ == f"journal.replay.effects.{home}"
+
+
+def near(event: Event) -> Event:
+    """The event with its descriptors and paths among few, so that some of them are there."""
+    changes: dict[str, object] = {}
+    for name, value in fields_of(event).items():
+        if name.endswith(("fd", "fd1", "fd2")):
+            changes[name] = value % 8
+        elif name.endswith("path") and isinstance(value, str):
+            changes[name] = ("a", "b", "d/a", "/a")[len(value) % 4]
+        elif name in {"offset", "st_size", "len", "start", "end"}:
+            changes[name] = value % 64
+    if isinstance(event, memory.MemoryPages):
+        pages = [Page(n, bytes([n + 1]) * PAGE_SIZE, ZERO_PAGE) for n in range(event.size % 4)]
+        return next(events_of(event.memory % 3, 1 << 16, pages))
+    if isinstance(event, snapshots.DescriptorPositions):
+        changes["positions"] = tuple((fd % 8, at) for fd, at in event.positions)
+    return type(event)(**fields_of(event) | changes)
+
+
+many_events = st.lists(every_event() | every_event().map(near), max_size=60)
+START = (memory_mount(), host_mount(4), opening(5, 3, "a", 1), opening(6, 4, "a", 1))
+
+
+def tolerant(events: Iterable[Event]) -> ModelHost:
+    """A host on which events were played, and passed over where they are refused."""
+    host = ModelHost(Limits(files_size_max=1 << 16, memory_size_max=1 << 20))
+    for frame in frames_of_events(events):
+        with suppress(NotPlayable):
+            play([frame], host)
+    return host
+
+
+@given(many_events)
+def test_any_events_are_played_or_refused_with_a_number(events: Sequence[Event]) -> None:
+    host = ModelHost(Limits(files_size_max=1 << 16, memory_size_max=1 << 20))
+    for frame in frames_of_events([*START, *events]):
+        refused = ""
+        try:
+            play([frame], host)
+        except JournalError as error:
+            refused = str(error)
+        assert not refused or refused.startswith(f"event {frame.seq} cannot be played: ")
+        assert len(refused.splitlines()) <= 1
+
+
+@given(many_events)
+def test_the_state_is_a_value_that_later_events_do_not_change(events: Sequence[Event]) -> None:
+    host = ModelHost(Limits(files_size_max=1 << 16, memory_size_max=1 << 20))
+    states = []
+    for frame in frames_of_events([*START, *events]):
+        with suppress(NotPlayable):
+            play([frame], host)
+        states.append(host.state())
+    for count in range(1, len(states) + 1, 7):
+        assert tolerant([*START, *events][:count]).state() == states[count - 1]
+
+
+def test_an_event_without_a_frame_is_refused_without_a_number() -> None:
+    with pytest.raises(NotPlayable, match="an event cannot be played: descriptor 7 is not open"):
+        apply(descriptors.CloseFileDescriptor(fd=7), ModelHost())
+
+
+def test_bytes_that_are_no_event_are_refused_with_their_number() -> None:
+    for tag, payload, reason in ((200, b"", "unknown event tag 200"), (11, b"\1", "at offset 64")):
+        for upto in (None, 8):
+            with pytest.raises(NotPlayable, match="event 7 cannot be played: ") as caught:
+                play([Frame(7, tag, payload, 0, 64)], ModelHost(), upto=upto)
+            assert reason in caught.value.reason
+        assert play([Frame(7, tag, payload, 0, 64)], ModelHost(), upto=7) == 0
+
+
+def test_a_journal_is_played_from_its_reader(tmp_path: Path) -> None:
+    with journal.Writer(tmp_path / "j") as writer:
+        for event in (memory_mount(), opening(4, 3, "a", 1), write(4, 0, b"abc")):
+            writer.append(event)
+    (tmp_path / "target").mkdir()
+    with journal.Reader(tmp_path / "j") as reader, DirectoryHost(tmp_path / "target") as host:
+        assert play(reader.frames(tags=host.tags), host, upto=2) == 2
+        assert (tmp_path / "target" / "a").read_bytes() == b""
+        assert play(reader.frames(2), host) == 1
+    assert (tmp_path / "target" / "a").read_bytes() == b"abc"
+
+
+# -- limits -------------------------------------------------------------------------------------
+
+
+SMALL = Limits(files_size_max=4096, memory_size_max=65536, output_size_max=100, module_size_max=100)
+LONG = bytes(101)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        region(65536, b"x"),
+        region((1 << 64) - 2, b"x"),
+        memory.UpdateMemoryRegion(start=0, end=1 << 40, data=b"x"),
+        thread(1, bytes(65537)),
+        streams.StreamWrite(stream=1, offset=0, data=LONG),
+        write(1, 0, LONG),
+        process.ModulePart(offset=0, data=LONG),
+        process.ModulePart(offset=1 << 40, data=b""),
+        process.InstrumentedPart(offset=0, data=LONG),
+        threads.TableSet(table=0, start=0xFFFFFFFF, functions=(1,)),
+        threads.TableSet(table=0, start=10_000_000, functions=(1,)),
+        pages_event(size=65536 + PAGE_SIZE),
+        pages_event(size=1 << 32, numbers=((1 << 20) - 1,), kinds=b"\1", data=bytes(PAGE_SIZE)),
+        pages_event(size=65536, numbers=(0, 0), kinds=b"\0\0"),
+        pages_event(size=65536, numbers=(16,), kinds=b"\0"),
+        pages_event(size=65536, numbers=(0,), kinds=b"\2", data=b"\1\0\0\0\0\0"),
+        listing(3, *[b"name"] * 1000),
+        listing(4, b"name"),
+        listing(3, b"name", inodes=()),
+        snapshots.DescriptorPositions(positions=((4, 0), (5, 0)), free=()),
+        write(4, 4000, LONG),
+        descriptors.FileDescriptorSetSize(fd=4, st_size=1 << 63),
+        descriptors.FileDescriptorAllocate(fd=4, offset=1 << 63, len=1 << 63),
+        paths.FilePlaced(kind=FileType.REGULAR_FILE, offset=0, path="/b", data=bytes(4096)),
+    ],
+)
+def test_what_is_above_a_limit_is_refused_and_takes_nothing(event: Event) -> None:
+    before = [memory_mount(), opening(4, 3, "a", 1)]
+    host = played(*before, limits=SMALL)
+    state = host.state()
+    assert refusal(*before, event, limits=SMALL)
+    with pytest.raises(NotPlayable):
+        apply(event, host)
+    if not isinstance(event, paths.FilePlaced):
+        assert host.state() == state
+
+
+def test_counts_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("journal.replay.limits.check_count.__defaults__", (4,))
+    assert "5 descriptors" in refusal(memory_mount(), descriptors.EpollCreate(fd=9))
+    monkeypatch.setattr("journal.replay.state.machine.MEMORIES_COUNT_MAX", 4)
+    assert "5 memories" in refusal(*(pages_event(0, index) for index in range(5)))
+    tables = (threads.TableSet(table=index, start=0, functions=()) for index in range(5))
+    assert "5 tables" in refusal(*tables)
+    assert "5 threads" in refusal(*map(thread, range(5)))
+    assert "5 addresses" in refusal(
+        *(ports.PortAddAddr(cidr=Network(ip_address(f"10.0.0.{n}"), 24)) for n in range(5))
+    )

@@ -1,0 +1,363 @@
+"""What a snapshot is made of, played: what it closes, what is void, whether its digest holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal.events import codec, descriptors, process, snapshots, streams, threads
+from journal.events.definition import Event
+from journal.events.inputs import HostCall
+from journal.events.memory import PAGE_SIZE
+from journal.pages.encoding import ZERO_PAGE, Page, events_of, page_hash
+from journal.replay import Limits, ModelHost, apply
+from tests.pages.test_encoding import plain_digest
+from tests.replay.test_model import (
+    answer,
+    frames_of_events,
+    host_mount,
+    listing,
+    memory_mount,
+    opening,
+    pages_event,
+    played,
+    refusal,
+    region,
+    snapshot,
+    started,
+    thread,
+    write,
+)
+
+EXPLICIT = snapshots.Trigger.EXPLICIT
+GLOBALS = threads.GlobalsSet(globals=((0, 0x7F, bytes(16)),))
+FULL = b"\1" * PAGE_SIZE
+
+
+def safe_point(*, whole: bool = False) -> snapshots.SafePoint:
+    return snapshots.SafePoint(
+        calls=1, monotonic=2, code=bytes(32), whole=whole, entry="_start", function="fd_write"
+    )
+
+
+def positions(*pairs: tuple[int, int]) -> snapshots.DescriptorPositions:
+    return snapshots.DescriptorPositions(positions=pairs, free=())
+
+
+def whole_page(number: int, page: bytes, memory: int = 0) -> Event:
+    return pages_event(1 << 16, memory, numbers=(number,), kinds=b"\1", data=page)
+
+
+# -- a guest that is what it is, and what is recorded of it -------------------------------------
+
+
+@dataclass
+class Machine:
+    """A machine with flat memories, and tables: what a model of it must agree with."""
+
+    memories: dict[int, bytearray] = field(default_factory=dict)
+    tables: dict[int, list[int]] = field(default_factory=dict)
+    values: int = 0
+    stacks: bytes | None = None
+
+    def copy(self) -> Machine:
+        memories = {index: bytearray(found) for index, found in self.memories.items()}
+        tables = {index: list(found) for index, found in self.tables.items()}
+        return Machine(memories, tables, self.values, self.stacks)
+
+    def pages(self, memory: int) -> dict[int, bytes]:
+        flat = bytes(self.memories.get(memory, b""))
+        return {n: flat[n * PAGE_SIZE : (n + 1) * PAGE_SIZE] for n in range(len(flat) // PAGE_SIZE)}
+
+    @property
+    def globals(self) -> threads.GlobalsSet:
+        return threads.GlobalsSet(globals=((0, 0x7E, self.values.to_bytes(16, "little")),))
+
+    def told(self, before: Machine, *, whole: bool) -> Iterator[Event]:
+        """The events between a safe point and its snapshot."""
+        for index, flat in self.memories.items():
+            old = {} if whole else before.pages(index)
+            pages = [
+                Page(number, page, old.get(number, ZERO_PAGE))
+                for number, page in self.pages(index).items()
+                if page != old.get(number, ZERO_PAGE)
+            ]
+            yield from events_of(index, len(flat), pages)
+        yield self.globals
+        for index, functions in self.tables.items():
+            if whole or functions != before.tables.get(index):
+                at = len(functions) // 2
+                yield threads.TableSet(table=index, start=0, functions=tuple(functions[:at]))
+                yield threads.TableSet(table=index, start=at, functions=tuple(functions[at:]))
+        if self.stacks is not None:
+            yield thread(0, self.stacks)
+        yield positions((0, self.values))
+
+    def digest(self) -> bytes:
+        """The digest by the words of the spec."""
+        payloads = [codec.encode(self.globals)]
+        for index, functions in sorted(self.tables.items()):
+            whole = threads.TableSet(table=index, start=0, functions=tuple(functions))
+            payloads.append(codec.encode(whole))
+        if self.stacks is not None:
+            payloads.append(codec.encode(thread(0, self.stacks)))
+        payloads.append(codec.encode(positions((0, self.values))))
+        memories = [(index, bytes(flat)) for index, flat in sorted(self.memories.items())]
+        return plain_digest(memories, payloads)
+
+
+def run_on(draw: st.DrawFn, machine: Machine) -> None:
+    """Let the guest do something between two snapshots."""
+    for _ in range(draw(st.integers(0, 4))):
+        index = draw(st.integers(0, 2))
+        flat = machine.memories.setdefault(index, bytearray())
+        flat += bytes(PAGE_SIZE * draw(st.integers(0, 3)))
+        data = draw(st.binary(max_size=40) | st.sampled_from([ZERO_PAGE, FULL, FULL * 2]))
+        at = draw(st.integers(0, len(flat)))
+        flat[at : at + len(data)] = data[: len(flat) - at]
+    for _ in range(draw(st.integers(0, 2))):
+        table = machine.tables.setdefault(draw(st.integers(0, 1)), [])
+        table += draw(st.lists(st.integers(0, 9), max_size=3))
+        if table:
+            table[draw(st.integers(0, len(table) - 1))] = threads.TABLE_NULL
+    machine.values += draw(st.integers(0, 1000))
+    machine.stacks = draw(st.none() | st.binary(max_size=20))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[list[Event], Machine | None]]:
+    """Runs of events, each with the machine that it closes; None where a crash cut it short."""
+    machine, closed = Machine(), Machine()
+    found: list[tuple[list[Event], Machine | None]] = []
+    for _ in range(draw(st.integers(1, 5))):
+        run_on(draw, machine)
+        whole = draw(st.booleans()) or not found
+        events: list[Event] = [safe_point(whole=whole), *machine.told(closed, whole=whole)]
+        if draw(st.integers(0, 3)) == 0:
+            found.append((events[: draw(st.integers(0, len(events)))], None))
+            if draw(st.booleans()):
+                machine = closed.copy()  # the next session goes on from the last snapshot
+            continue
+        digest = machine.digest()
+        closed = machine.copy()
+        closing = snapshots.Snapshot(when=0, trigger=EXPLICIT, digest=digest)
+        found.append(([*events, closing], closed))
+    return found
+
+
+def check(host: ModelHost, machine: Machine) -> None:
+    assert host.machine.memories == {i: len(flat) for i, flat in machine.memories.items()}
+    for index, flat in machine.memories.items():
+        assert host.machine.read(0, 1 << 20, index) == flat
+    elements = {(i, at): f for i, found in machine.tables.items() for at, f in enumerate(found)}
+    assert host.machine.elements == elements
+    assert host.machine.digest() == machine.digest()
+
+
+@given(histories())
+def test_a_model_is_the_machine_at_its_last_snapshot(
+    history: list[tuple[list[Event], Machine | None]],
+) -> None:
+    host, last = ModelHost(), None
+    for events, machine in history:
+        for event in events:
+            apply(event, host)
+            if event is not events[-1] and last is not None:
+                check(host, last)
+        if machine is not None:
+            last = machine
+            check(host, machine)
+            assert host.machine.digest_holds is True
+            stacks = {} if machine.stacks is None else {0: thread(0, machine.stacks)}
+            assert host.machine.threads == stacks
+            assert host.machine.globals == machine.globals
+            assert host.descriptors[0].position == machine.values
+
+
+def test_sums_are_kept_up_and_not_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = [Page(number, FULL, ZERO_PAGE) for number in range(100)]
+    host = played(safe_point(whole=True), *events_of(0, 100 * PAGE_SIZE, pages), GLOBALS)
+    apply(snapshot(), host)
+    hashed = []
+
+    def counting(memory: int, number: int, page: bytes) -> int:
+        hashed.append(number)
+        return page_hash(memory, number, page)
+
+    monkeypatch.setattr("journal.replay.state.memory_layers.page_hash", counting)
+    two = events_of(
+        0, 100 * PAGE_SIZE, [Page(7, b"\2" * PAGE_SIZE, FULL), Page(9, ZERO_PAGE, FULL)]
+    )
+    for event in (safe_point(), *two, GLOBALS):
+        apply(event, host)
+    apply(snapshots.Snapshot(when=0, trigger=EXPLICIT, digest=bytes(16)), host)
+    assert host.machine.digest_holds is False
+    assert hashed == [7, 7, 9], "what was, and what is"
+
+
+# -- one at a time ------------------------------------------------------------------------------
+
+
+def test_a_snapshot_whose_digest_is_another_is_played_and_told() -> None:
+    wrong = snapshots.Snapshot(when=0, trigger=EXPLICIT, digest=b"x" * 16)
+    first = (safe_point(whole=True), whole_page(0, FULL), GLOBALS)
+    host = played(*first, wrong)
+    assert host.machine.digest_holds is False
+    assert host.machine.read(0, PAGE_SIZE) == FULL
+    assert played(*first, snapshot()).machine.digest_holds is None
+    assert played(*first).machine.digest_holds is None
+    right = snapshots.Snapshot(when=0, trigger=EXPLICIT, digest=host.machine.digest())
+    assert played(*first, right).machine.digest_holds is True
+    for each in (whole_page(0, b"\2" * PAGE_SIZE), whole_page(1, FULL), pages_event(1 << 17)):
+        assert played(*first, each, right).machine.digest_holds is False
+    assert played(*first, right, process.ProcessTrap(kind="", message="")).machine.memories == {}
+
+
+def test_what_a_crash_left_is_void_when_another_snapshot_begins() -> None:
+    cut = (whole_page(1, FULL), threads.TableSet(table=0, start=0, functions=(1,)), thread(0, b"s"))
+    host = played(
+        memory_mount(),
+        safe_point(whole=True),
+        whole_page(0, FULL),
+        snapshot(),
+        safe_point(),
+        *cut,
+        positions((0, 9)),
+        listing(3, b"a"),
+        process.SessionStart(
+            realtime=0, monotonic=0, engine_version="", journal_version="", platform=""
+        ),
+        safe_point(),
+        GLOBALS,
+        snapshot(),
+    )
+    assert host.machine.pages == {0: FULL}
+    assert (host.machine.elements, host.machine.threads, host.machine.listings) == ({}, {}, {})
+    assert host.descriptors[0].position == 0
+
+
+def test_a_session_voids_nothing() -> None:
+    session = process.SessionStart(
+        realtime=0, monotonic=0, engine_version="", journal_version="", platform=""
+    )
+    host = played(safe_point(), whole_page(0, FULL), session, snapshot())
+    assert host.machine.pages == {0: FULL}
+
+
+def test_a_whole_snapshot_drops_what_it_does_not_name() -> None:
+    first = (
+        safe_point(whole=True),
+        whole_page(0, FULL),
+        whole_page(1, FULL),
+        whole_page(0, FULL, memory=1),
+        threads.TableSet(table=0, start=0, functions=(1, 2)),
+        GLOBALS,
+        snapshot(),
+    )
+    changed = (whole_page(1, ZERO_PAGE), GLOBALS)
+    assert played(*first, safe_point(), *changed, snapshot()).machine.memories == {
+        0: 1 << 16,
+        1: 1 << 16,
+    }
+    host = played(*first, safe_point(whole=True), *changed)
+    assert sorted(host.machine.pages) == [0, 1], "nothing is dropped before it is closed"
+    apply(snapshot(), host)
+    assert (host.machine.memories, host.machine.pages) == ({0: 1 << 16}, {})
+    assert host.machine.elements == {}
+
+
+def test_patches_in_a_whole_snapshot_are_of_zeros() -> None:
+    patch = pages_event(1 << 16, numbers=(0,), kinds=b"\2", data=b"\1\0\1\0\1\0x")
+    first = (safe_point(), whole_page(0, FULL), snapshot())
+    assert played(*first, safe_point(), patch, snapshot()).machine.read(0, 3) == b"\1x\1"
+    host = played(*first, safe_point(whole=True), patch, snapshot())
+    assert host.machine.read(0, 3) == b"\0x\0"
+    smaller = pages_event(PAGE_SIZE)
+    assert "memory 0 has 65536 bytes" in refusal(*first, safe_point(), smaller)
+    assert played(*first, safe_point(whole=True), smaller, snapshot()).machine.memory_size == 4096
+
+
+def test_patches_are_of_what_the_last_snapshot_closed() -> None:
+    patch = pages_event(1 << 16, numbers=(0,), kinds=b"\2", data=b"\1\0\1\0\1\0x")
+    first = (safe_point(), whole_page(0, FULL), snapshot())
+    host = played(*first, safe_point(), whole_page(0, b"\2" * PAGE_SIZE), patch, snapshot())
+    assert host.machine.read(0, 3) == b"\1x\1"
+
+
+def test_a_snapshot_of_ours_has_the_stacks_that_it_names() -> None:
+    first = (safe_point(), thread(0, b"stacks"), listing(3, b"a"), snapshot())
+    host = played(memory_mount(), *first)
+    assert host.machine.threads == {0: thread(0, b"stacks")}
+    assert host.machine.listings == {3: listing(3, b"a")}
+    apply(safe_point(), host)
+    apply(snapshot(), host)
+    assert (host.machine.threads, host.machine.listings) == ({}, {})
+    wasmers = (thread(1, b"one"), snapshot(), region(0, b"x"), snapshot())
+    assert played(*wasmers).machine.threads == {1: thread(1, b"one")}
+
+
+def test_memories_share_a_limit() -> None:
+    limits = Limits(memory_size_max=3 << 16)
+    first = (pages_event(1 << 16, 0), pages_event(1 << 16, 7), snapshot(), pages_event(1 << 16, 8))
+    assert "262144 bytes" in refusal(*first, pages_event(1 << 16, 9), limits=limits)
+    assert "262144 bytes" in refusal(*first, region(1 << 16, b"x"), limits=limits)
+    assert "196609" in refusal(region(3 << 16, b"x"), limits=limits)
+    host = played(
+        *first, safe_point(whole=True), pages_event(3 << 16, 9), snapshot(), limits=limits
+    )
+    assert host.machine.memories == {9: 3 << 16}
+
+
+def test_regions_are_of_the_first_memory() -> None:
+    host = played(whole_page(0, FULL), whole_page(0, b"\2" * PAGE_SIZE, 1), region(0, b"abc"))
+    apply(snapshot(), host)
+    assert (host.machine.read(0, 4), host.machine.read(0, 4, 1)) == (b"abc\1", b"\2" * 4)
+    assert host.machine.pages_of(1) == {0: b"\2" * PAGE_SIZE}
+    assert (host.machine.read(0, 4, 2), host.machine.pages_of(2)) == (b"", {})
+
+
+# -- positions ----------------------------------------------------------------------------------
+
+
+def test_positions_are_what_a_snapshot_says() -> None:
+    first = [
+        started(),
+        memory_mount(),
+        host_mount(4),
+        opening(5, 3, "a", 1),
+        write(5, 0, b"abc"),
+        opening(6, 4, "a", 1),
+        answer(HostCall.OPEN, 6, b"\4" + bytes(31)),
+        descriptors.DuplicateFileDescriptor(original_fd=5, copied_fd=7),
+        streams.StreamWrite(stream=1, offset=0, data=b"out"),
+    ]
+    told = (safe_point(), positions((0, 11), (1, 3), (5, 1), (6, 9), (7, 1)))
+    host = played(*first, *told)
+    assert host.descriptors[5].position == 3, "they are staged"
+    apply(snapshot(), host)
+    found = {fd: opened.position for fd, opened in host.descriptors.items()}
+    assert found == {0: 11, 1: 3, 2: 0, 3: 0, 4: 0, 5: 1, 6: 9, 7: 1}
+    apply(snapshot(), host)
+    seek = descriptors.FileDescriptorSeek(fd=5, offset=1, whence=descriptors.Whence.CURRENT)
+    apply(seek, host)
+    apply(snapshot(), host)
+    assert host.descriptors[5].position == host.descriptors[7].position == 2
+    assert "descriptor 8 is not open" in refusal(*first, positions((8, 0)))
+    assert "a file" in refusal(*first, listing(5))
+    closed = descriptors.CloseFileDescriptor(fd=7)
+    assert 7 not in played(*first, *told, closed, snapshot()).descriptors
+
+
+@pytest.mark.parametrize("kinds", [b"", b"\4\4"])
+def test_a_listing_has_of_all_as_many(kinds: bytes) -> None:
+    assert "1 entries of a directory" in refusal(memory_mount(), listing(3, b"a", kinds=kinds))
+
+
+def test_a_play_of_damaged_pages_is_refused_with_a_number() -> None:
+    malformed = pages_event(1 << 16, numbers=(0,), kinds=b"\4")
+    assert refusal(safe_point(), malformed) == "page 0 is of the unknown kind 4"
+    assert frames_of_events([malformed])[0].tag == 142

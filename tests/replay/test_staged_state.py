@@ -1,0 +1,75 @@
+"""Snapshots that were taken of running guests, played by the model: it agrees on every digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from journal import Frame
+from journal.events import codec
+from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
+from journal.events.threads import GlobalsSet, SetThread, TableSet
+from journal.replay import Limits, ModelHost, play
+from tests.engine.snapshot.test_snapshots import often
+from tests.pages.test_encoding import plain_digest
+from tests.support.rewrites import frames_of
+from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
+
+#: "tables" takes a function on its stack out of a table, and cannot be held up there.
+GUESTS = [
+    one
+    for one in SNAPSHOT_GUESTS
+    if one.elder and not one.host and not one.is_program and one.title != "tables"
+]
+FLAT_SIZE_MAX = 16 << 20
+"""Larger memories are not made flat, which takes long."""
+
+DIGESTED = {kind.tag for kind in (GlobalsSet, TableSet, SetThread, DescriptorPositions)}
+DIGESTED.add(DirectoryListing.tag)
+
+
+def check(host: ModelHost, told: list[Frame]) -> None:
+    """Compare a model with what stands in front of a Snapshot, by the words of the spec."""
+    assert host.machine.digest_holds is True
+    sizes = host.machine.memories
+    if sum(sizes.values()) <= FLAT_SIZE_MAX:
+        flat = [(index, host.machine.read(0, size, index)) for index, size in sizes.items()]
+        assert plain_digest(flat, [frame.payload for frame in told]) == host.machine.digest()
+    (positions,) = [
+        codec.decode(*frame[1:3]) for frame in told if frame.tag == DescriptorPositions.tag
+    ]
+    assert isinstance(positions, DescriptorPositions)
+    held = host.descriptors
+    for fd, position in positions.positions:
+        assert held[fd].position == position
+    listings = [codec.decode(*frame[1:3]) for frame in told if frame.tag == DirectoryListing.tag]
+    assert list(host.machine.listings.values()) == listings
+
+
+LARGE = ("deeper", "heap64", "growing", "high")
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        pytest.param(one, id=one.title, marks=[pytest.mark.deep] if one.title in LARGE else [])
+        for one in GUESTS
+    ],
+)
+def test_a_model_agrees_with_every_snapshot_of_a_guest(
+    one: SnapshotGuest, tmp_path: Path, cache_dir: Path
+) -> None:
+    path = tmp_path / "run.journal"
+    often(one, path, cache_dir)
+    host, count, told = ModelHost(Limits(memory_size_max=1 << 32)), 0, list[Frame]()
+    for frame in frames_of(path):
+        play([frame], host)
+        if frame.tag == SafePoint.tag:
+            told = []
+        elif frame.tag in DIGESTED:
+            told.append(frame)
+        elif frame.tag == Snapshot.tag:
+            check(host, told)
+            count += 1
+    assert count > 1

@@ -1,0 +1,302 @@
+"""Snapshots that were forged, so that their digests hold: a clear sentence, or a sound one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import (
+    Ending,
+    Outcome,
+    SnapshotInfo,
+    Snapshots,
+    Trigger,
+)
+from journal.errors import EngineError, NotResumable
+from journal.events.memory import MemoryPages
+from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
+from journal.events.threads import GlobalsSet, SetThread, TableSet
+from tests.support.damage import (
+    DEEP,
+    ENDS,
+    PROMPT,
+    Change,
+    Guest,
+    Take,
+    Taken,
+    again,
+    each,
+    forge,
+    is_in,
+    more,
+    take,
+    taken,
+    whole_pages,
+    without,
+)
+from tests.support.guest_runs import finished
+from tests.support.rewrites import events_of, frames_of
+from tests.support.snapshot_runs import snapshots_in
+from tests.support.wat import module as wat
+
+__all__ = ["taken"]
+
+
+def moved(event: Any) -> tuple[tuple[int, int], ...]:
+    return tuple((fd + 3, position) for fd, position in event.positions)
+
+
+def huge(event: Any) -> tuple[tuple[int, int], ...]:
+    return tuple((fd, (1 << 64) - 1) for fd, _ in event.positions)
+
+
+LISTING = {"fd": 3, "entries": (b"name",), "inodes": (1,), "kinds": b"\4"}
+MEMORY = {"size": 65536, "numbers": (), "kinds": b"", "data": b""}
+
+#: What is changed, and what must be said, by an error or a note.
+FORGED: dict[str, tuple[Callable[[SnapshotInfo], Change], str]] = {
+    "no such entry": (each(SafePoint, entry="nothing"), "'nothing', which nobody calls"),
+    "asyncify's entry": (each(SafePoint, entry="asyncify_start_unwind"), "which nobody calls"),
+    "another function": (each(SafePoint, function="fd_tell"), "does not lead to where it was"),
+    "no such function": (each(SafePoint, function="nonsense"), "does not lead to where it was"),
+    "a loop": (each(SafePoint, function=""), "does not lead to where it was"),
+    "no calls": (each(SafePoint, calls=0), "where no guest comes"),
+    "too many calls": (each(SafePoint, calls=(1 << 64) - 1), "where no guest comes"),
+    "a late clock": (each(SafePoint, monotonic=(1 << 64) - 1), "where no guest comes"),
+    "another module's": (each(SafePoint, code=b"x" * 32), "is not here"),
+    "no digest": (each(Snapshot, digest=b""), "digest of snapshot"),
+    "a short digest": (each(Snapshot, digest=b"short"), "digest of snapshot"),
+    "no globals": (without(GlobalsSet), "does not say all"),
+    "fewer globals": (each(GlobalsSet, globals=()), "globals are not those of the module"),
+    "other types": (
+        each(GlobalsSet, globals=lambda e: tuple((i, 0x7E, v) for i, _, v in e.globals)),
+        "globals are not those of the module",
+    ),
+    "no type": (
+        each(GlobalsSet, globals=lambda e: tuple((i, 1, v) for i, _, v in e.globals)),
+        "globals are not those of the module",
+    ),
+    "other globals": (
+        each(GlobalsSet, globals=lambda e: tuple((i + 9, t, v) for i, t, v in e.globals)),
+        "globals are not those of the module",
+    ),
+    "a table": (more(TableSet(table=0, start=0, functions=(1, 2, 3))), "other tables"),
+    "half a table": (more(TableSet(table=0, start=5, functions=(1,))), "no elements before 5"),
+    "an empty stack": (each(SetThread, call_stack=b""), "does not lead to where it was"),
+    "a stack of zeros": (each(SetThread, call_stack=bytes(4000)), "does not lead"),
+    "a stack of ones": (each(SetThread, call_stack=b"\xff" * 4000), "does not lead"),
+    "an odd stack": (each(SetThread, call_stack=b"\3" * 1001), "does not lead"),
+    "a large stack": (each(SetThread, call_stack=b"\1" * ((16 << 20) - 200)), "does not lead"),
+    "half a stack": (
+        each(SetThread, call_stack=lambda e: e.call_stack[: len(e.call_stack) // 2]),
+        "does not lead",
+    ),
+    "a stack twice": (each(SetThread, call_stack=lambda e: e.call_stack * 2), "does not lead"),
+    "a thread": (each(SetThread, id=1), "thread 1, which cannot be resumed"),
+    "no positions": (without(DescriptorPositions), "does not say all"),
+    "fewer positions": (each(DescriptorPositions, positions=()), "positions of 0 descriptors"),
+    "other descriptors": (each(DescriptorPositions, positions=moved), "they are not the"),
+    "positions twice": (
+        each(DescriptorPositions, positions=lambda e: e.positions * 2),
+        "they are not the",
+    ),
+    "far positions": (each(DescriptorPositions, positions=huge), "as the position of a stream"),
+    "a stream's listing": (
+        more(DirectoryListing(**(LISTING | {"fd": 1}))),  # type: ignore[arg-type]
+        "which is no directory",
+    ),
+    "a short listing": (
+        more(DirectoryListing(**(LISTING | {"inodes": ()}))),  # type: ignore[arg-type]
+        "listing of 3",
+    ),
+    "a smaller memory": (each(MemoryPages, size=0), "cannot have 0"),
+    "a huge memory": (each(MemoryPages, size=1 << 33), f"cannot have {1 << 33}"),
+    "a part of a page": (each(MemoryPages, size=lambda e: e.size + 1), "no memory has"),
+    "a part of wasm's page": (each(MemoryPages, size=lambda e: e.size + 4096), "cannot have"),
+    "another memory": (
+        more(MemoryPages(memory=7, **MEMORY)),  # type: ignore[arg-type]
+        "it has other memories",
+    ),
+    "many memories": (
+        more(*(MemoryPages(memory=100 + i, **MEMORY) for i in range(200))),  # type: ignore[arg-type]
+        "more than",
+    ),
+    "pages that overlap": (
+        each(MemoryPages, numbers=lambda e: (1,) * len(e.numbers) or (1, 1)),
+        "impossible pages",
+    ),
+    "pages out of range": (
+        each(MemoryPages, numbers=lambda e: tuple(number + (1 << 20) for number in e.numbers)),
+        "has no page",
+    ),
+    "pages of another kind": (each(MemoryPages, kinds=lambda e: b"\7" * len(e.kinds)), "kind 7"),
+    "pages cut short": (each(MemoryPages, data=lambda e: e.data[:-1]), "impossible pages"),
+    "too many bytes": (each(MemoryPages, data=lambda e: e.data + b"x"), "behind the last page"),
+}
+
+
+def forged(whole: Taken, name: str, path: Path) -> SnapshotInfo:
+    """Forge the last snapshot of a journal that ends with it."""
+    info = next(
+        one for one in reversed(whole.infos) if one.has_stacks and _has_pages(whole.path, one)
+    )
+
+    forge(whole, info, FORGED[name][0], path, digest=not name.endswith("digest"))
+    return info
+
+
+def _has_pages(path: Path, info: SnapshotInfo) -> bool:
+    return any(
+        frame.tag == MemoryPages.tag and is_in(info, frame) and len(whole_pages(frame)) > 1
+        for frame in frames_of(path)
+    )
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_what_is_forged_is_told_in_a_sentence_and_nothing_comes_of_it(
+    name: str, taken: Take, tmp_path: Path, cache_dir: Path
+) -> None:
+    whole, path = taken(PROMPT), tmp_path / "forged.journal"
+    forged(whole, name, path)
+    result = again(PROMPT, path, cache_dir)
+    told = FORGED[name][1]
+    if result.error is None:
+        assert result.is_like(whole), result
+        assert told in " ".join(result.notes)
+    else:
+        assert isinstance(result.error, EngineError)
+        assert told in str(result.error)
+        assert not [one for one in events_of(path) if isinstance(one, ENDS)]
+    with journal.Reader(path) as reader:
+        found = journal.snapshots_of(reader)
+        assert len(list(found)) == len(snapshots_in(path))
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", FORGED)
+def test_a_forged_snapshot_is_named_when_a_journal_is_verified(
+    name: str, taken: Take, tmp_path: Path, cache_dir: Path
+) -> None:
+    whole, path = taken(PROMPT), tmp_path / "forged.journal"
+    forged(whole, name, path)
+    last = snapshots_in(path)[-1].seq
+    found = journal.verify_replay(path, cache=cache_dir, each=True)
+    for one in found.checked:
+        assert one.holds is (True if one.info.seq != last else one.holds)
+    assert found.checked[-1].info.seq == last
+    assert found.checked[-1].holds is not True, "it is another than the guest was"
+    assert found.checked[-1].reason
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_stack_of_garbage_ends_no_guest(
+    seed: int, taken: Take, tmp_path: Path, cache_dir: Path
+) -> None:
+    """What is as long as it was may lead to where it was, and to a state that was forged."""
+    chance, path = random.Random(seed), tmp_path / "forged.journal"
+    whole = taken(DEEP)
+    info = whole.infos[-1]
+
+    def garbled(event: Any) -> bytes:
+        return chance.randbytes(len(event.call_stack) + 8 * chance.randrange(3))
+
+    forge(whole, info, each(SetThread, call_stack=garbled), path)
+    result = again(DEEP, path, cache_dir)
+    assert isinstance(result.error, EngineError)
+    assert not [one for one in events_of(path) if isinstance(one, ENDS)]
+    assert again(DEEP, path, cache_dir, reexecute=True).is_like(whole)
+
+
+def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, cache_dir: Path) -> None:
+    one = Guest("tables in a program", program=wat(TABLES), every_events=1)
+    whole = take(one, tmp_path / "run.journal", cache_dir)
+    info = whole.infos[-1]
+    for number, (functions, told) in enumerate(
+        [
+            ((1, 1 << 20), "has no function 1048576"),
+            ((1,), "has 2 elements, and 1 are given"),
+            ((1, 2) + (0xFFFFFFFF,) * 3000, "table"),
+        ]
+    ):
+        path = tmp_path / f"{number}.journal"
+        forge(whole, info, each(TableSet, functions=functions), path)
+        result = again(one, path, cache_dir)
+        assert isinstance(result.error, NotResumable), result
+        assert told in str(result.error)
+    path = tmp_path / "none.journal"
+    forge(whole, info, without(TableSet), path)
+    assert "other tables" in str(again(one, path, cache_dir).error)
+
+
+TABLES = """(module
+    (import "wasi_snapshot_preview1" "fd_write"
+        (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "\\08\\00\\00\\00\\05\\00\\00\\00said\\n")
+    (table $t 2 2000 funcref)
+    (elem (i32.const 0) $one $two)
+    (elem declare func $say)
+    (func $one) (func $two)
+    (func $say (drop (call $write
+        (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32))))
+    (func (export "_start") (local $i i32)
+        (loop $again
+            (call $say)
+            (table.set $t (i32.const 1) (ref.func $say))
+            (call_indirect $t (i32.const 1))
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $i) (i32.const 4))))))"""
+
+
+def test_a_stack_that_no_event_can_have_is_told(tmp_path: Path, cache_dir: Path) -> None:
+    module, path = wat(recursion(90_000)), tmp_path / "run.journal"
+    limits = journal.Configuration(stack_size=200 << 20)
+    snapshots = Snapshots(on=frozenset({Trigger.BOOTSTRAP}), every_events=1)
+    with (
+        journal.record(
+            module, path, cache=cache_dir, configuration=limits, snapshots=snapshots
+        ) as recorder,
+        pytest.raises(EngineError, match="the guest's stack is larger than what a snapshot"),
+    ):
+        finished(recorder)
+    with journal.resume(path, cache=cache_dir) as resumed:
+        assert finished(resumed) == Outcome(Ending.EXITED, 0)
+        assert resumed.stdout == b"deep\n" * 3
+
+
+def recursion(depth: int) -> str:
+    """A program that is so many calls deep, each with 30 numbers that it needs again.
+
+    They are of memory that changes, so that nobody can find them a second time.
+    """
+    names = [f"$l{number}" for number in range(30)]
+    declared = " ".join(f"(local {name} i64)" for name in names)
+    given = "\n".join(
+        f"(local.set {name} (i64.load (i32.add (local.get $n) (i32.const {64 + 8 * at}))))"
+        for at, name in enumerate(names)
+    )
+    taken = "\n".join(
+        f"(local.set $s (i64.add (local.get $s) (local.get {name})))" for name in names
+    )
+    return f"""(module
+        (import "wasi_snapshot_preview1" "fd_write"
+            (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 3)
+        (data (i32.const 0) "\\08\\00\\00\\00\\05\\00\\00\\00deep\\n")
+        (func $say (drop (call $write
+            (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32))))
+        (func $f (param $n i32) (result i64) {declared} (local $s i64)
+            {given}
+            (i64.store (i32.add (local.get $n) (i32.const 70)) (local.get $l1))
+            (if (i32.eqz (local.get $n)) (then (call $say) (return (i64.const 1))))
+            (local.set $s (call $f (i32.sub (local.get $n) (i32.const 1))))
+            {taken}
+            (local.get $s))
+        (func (export "_start")
+            (call $say) (call $say)
+            (i64.store (i32.const 40) (call $f (i32.const {depth})))))"""

@@ -1,0 +1,230 @@
+"""Guests that want out of their directory, and directories that have more in them than files."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import journal
+from journal import HostMount
+from tests.support import wat
+from tests.support.guest_runs import finished
+from tests.support.killed_runs import JOURNALTOOL
+from tests.support.programs import guest
+
+SECRET = b"SECRET: nobody may read this"
+MARK = int.from_bytes(SECRET[:4], "little")
+NOTSUP = 58
+TRIES = 3000
+
+SWAP = """
+import os
+while True:
+    os.rename("inside", "kept")
+    os.rename("link", "inside")
+    os.rename("inside", "link")
+    os.rename("kept", "inside")
+"""
+
+
+def outside_and_inside(folder: Path) -> tuple[Path, Path]:
+    """A directory that nobody may touch, and a guest's directory beside it."""
+    outside, work = folder / "outside", folder / "work"
+    outside.mkdir()
+    work.mkdir()
+    (folder / "canary").write_bytes(SECRET)
+    (outside / "secret").write_bytes(SECRET)
+    (outside / "canary").write_bytes(SECRET)
+    return outside, work
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """All that is below a directory, and when it was changed."""
+    return {
+        str(path.relative_to(folder)): (
+            path.lstat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path in [folder, *sorted(folder.rglob("*"))]
+    }
+
+
+def test_no_way_leads_out_of_a_directory_of_the_host(tmp_path: Path, cache_dir: Path) -> None:
+    outside, work = outside_and_inside(tmp_path)
+    before = state_of(outside), (tmp_path / "canary").read_bytes()
+    path = tmp_path / "j"
+    with journal.record(
+        guest("escape"),
+        path,
+        args=["escape", "/work"],
+        mounts=[HostMount(str(work), "/work")],
+        cache=cache_dir,
+    ) as recorder:
+        outcome = finished(recorder)
+        said = recorder.stdout.decode()
+    assert outcome.code == 0, said
+    assert said.endswith("still inside\n")
+    assert "SEES" not in said
+    assert (state_of(outside), (tmp_path / "canary").read_bytes()) == before
+    assert {entry.name for entry in tmp_path.iterdir()} == {"outside", "work", "canary", "j"}
+
+
+def test_a_directory_that_is_only_for_reading_stays_as_it_is(
+    tmp_path: Path, cache_dir: Path
+) -> None:
+    _, work = outside_and_inside(tmp_path)
+    (work / "a" / "b" / "c").mkdir(parents=True)
+    (work / "a" / "text").write_bytes(b"text")
+    before = state_of(work)
+    for name, arguments in (("escape", ["/work"]), ("worker", ["/work", "3"])):
+        with journal.record(
+            guest(name),
+            tmp_path / f"{name}.journal",
+            args=[name, *arguments],
+            mounts=[HostMount(str(work), "/work", read_only=True)],
+            stdin=b"",
+            cache=cache_dir,
+        ) as recorder:
+            finished(recorder)
+        assert state_of(work) == before
+
+
+@contextmanager
+def swapping(work: Path) -> Iterator[None]:
+    """A process that puts a link to the outside where a directory is, and back, all the time."""
+    process = subprocess.Popen([sys.executable, "-c", SWAP], cwd=work)
+    try:
+        yield
+        assert process.poll() is None, "the swaps came to an end"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def racing(attempt: str, path: str) -> bytes:
+    """A program that tries something many times, and prints one byte for each."""
+    body = (
+        wat.times(TRIES, f"(i32.store8 offset=4096 (local.get $i) {attempt})")
+        + f"(i32.store (i32.const 8) (i32.const 4096)) (i32.store (i32.const 12)"
+        f"(i32.const {TRIES})) (drop (call $fd_write (i32.const 1) (i32.const 8) (i32.const 1)"
+        "(i32.const 4)))"
+    )
+    return wat.program(
+        body,
+        data=path,
+        more=f"""(func $reads (result i32) (local $e i32)
+            (local.set $e {wat.path_open(len(path), 0)})
+            (if (local.get $e) (then (return (local.get $e))))
+            (i32.store (i32.const 8) (i32.const 64)) (i32.store (i32.const 12) (i32.const 4))
+            (drop (call $fd_read (i32.load (i32.const 0)) (i32.const 8) (i32.const 1)
+            (i32.const 4)))
+            (drop (call $fd_close (i32.load (i32.const 0))))
+            (if (i32.eq (i32.load (i32.const 64)) (i32.const {MARK})) (then (return
+            (i32.const 255)))) (i32.const 0))
+        (func $makes (result i32) (local $e i32)
+            (local.set $e {wat.path_open(len(path), wat.CREATE | wat.EXCLUSIVE)})
+            (if (local.get $e) (then (return (local.get $e))))
+            (drop (call $fd_close (i32.load (i32.const 0))))
+            (call $path_unlink_file (i32.const 3) (i32.const 16) (i32.const {len(path)})))
+        (func $directs (result i32) (local $e i32)
+            (local.set $e (call $path_create_directory (i32.const 3) (i32.const 16)
+            (i32.const {len(path)}))) (local.get $e))""",
+    )
+
+
+@pytest.mark.parametrize(
+    ("attempt", "path"),
+    [
+        ("(call $reads)", "inside/secret"),
+        ("(call $reads)", "inside/deep/../secret"),
+        ("(call $makes)", "inside/fresh"),
+        ("(call $directs)", "inside/folder"),
+    ],
+)
+def test_a_race_of_links_and_directories_leads_nobody_out(
+    attempt: str, path: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    outside, work = outside_and_inside(tmp_path)
+    (outside / "deep").mkdir()
+    (work / "inside" / "deep").mkdir(parents=True)
+    (work / "inside" / "secret").write_bytes(b"for all")
+    (work / "link").symlink_to("../outside")
+    before = state_of(outside)
+    with (
+        swapping(work),
+        journal.record(
+            racing(attempt, path),
+            tmp_path / "j",
+            mounts=[HostMount(str(work), "/work")],
+            durability=journal.Durability.NONE,
+            cache=cache_dir,
+        ) as recorder,
+    ):
+        assert finished(recorder).code == 0
+        answers = Counter(recorder.stdout)
+    assert answers.total() == TRIES
+    assert 255 not in answers, "the guest read what is outside"
+    assert len(answers) > 1, f"the race never met: {answers}"
+    assert state_of(outside) == before
+
+
+def opener(name: str, flags: int) -> bytes:
+    """A program that opens something, and ends with what that gave."""
+    return wat.program(f"(call $exit {wat.path_open(len(name), flags)})", data=name)
+
+
+@pytest.mark.parametrize("flags", [0, wat.CREATE, wat.TRUNCATE])
+@pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
+def test_what_is_no_file_is_not_opened_and_nobody_waits_for_it(
+    kind: str, flags: int, tmp_path: Path, cache_dir: Path
+) -> None:
+    _, work = outside_and_inside(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "fifo":
+            os.mkfifo(work / "odd")
+        elif kind == "socket":
+            here = Path.cwd()
+            try:
+                os.chdir(work)  # a socket's path must be short
+                listener.bind("odd")
+            finally:
+                os.chdir(here)
+        else:
+            try:
+                os.mknod(work / "odd", 0o600 | stat.S_IFCHR, os.makedev(1, 5))
+            except PermissionError:
+                pytest.skip("only root may make a device")
+        with journal.record(
+            opener("odd", flags),
+            tmp_path / "j",
+            mounts=[HostMount(str(work), "/work")],
+            cache=cache_dir,
+        ) as recorder:
+            assert finished(recorder).code not in (None, 0)
+    assert not stat.S_ISREG((work / "odd").lstat().st_mode)
+
+
+def test_a_fifo_in_the_place_of_a_journal_or_a_module_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for arguments in (("resume", "fifo"), ("run", "-j", "fifo", str(guest("cat")))):
+        done = subprocess.run(
+            [*JOURNALTOOL, *arguments],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 125, done.stderr
+        assert done.stderr.startswith("journaltool: error: ")
+        assert done.stderr.count("\n") == 1

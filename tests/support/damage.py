@@ -1,0 +1,303 @@
+"""Journals whose snapshots are torn, rotten or forged, and resuming them: no tests."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import Event, Frame, Level, Outcome, SnapshotInfo, Snapshots, Trigger
+from journal.errors import JournalError
+from journal.events import codec
+from journal.events.core import ProcessExit
+from journal.events.memory import MemoryPages, PageKind
+from journal.events.process import ProcessTrap
+from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
+from journal.events.threads import GlobalsSet, SetThread, TableSet
+from journal.pages import encoding as paging
+from tests.support.guest_runs import finished
+from tests.support.programs import guest
+from tests.support.rewrites import altered, frames_of, rewritten
+from tests.support.snapshot_runs import snapshots_in
+
+PARTS = (GlobalsSet, TableSet, SetThread, DescriptorPositions, DirectoryListing)
+PART_TAGS = frozenset(kind.tag for kind in PARTS)
+STATE_TAGS = PART_TAGS | {MemoryPages.tag}
+SNAPSHOT_TAGS = STATE_TAGS | {SafePoint.tag, Snapshot.tag}
+ENDS = (ProcessExit, ProcessTrap)
+COMMANDS = (
+    b"".join(b"set number%d %d\nget number%d\n" % (n, n, n) for n in range(6)) + b"all\nquit 4\n"
+)
+
+Frames = list[Frame]
+Change = Callable[[Frames], Iterable[Frame]]
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A guest, and how it is recorded."""
+
+    name: str
+    args: tuple[str, ...] = ()
+    stdin: bytes = b""
+    every_events: int | None = 3
+    on: frozenset[Trigger] = frozenset({Trigger.BOOTSTRAP})
+    level: Level = Level.FULL
+    program: bytes = b""
+
+    @property
+    def module(self) -> bytes:
+        return self.program or guest(self.name).read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A journal with snapshots, and what the run of it came to."""
+
+    guest: Guest
+    path: Path
+    outcome: Outcome
+    stdout: bytes
+    infos: tuple[SnapshotInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What came of a resume: ``began`` are the snapshots that were tried, in that order."""
+
+    outcome: Outcome | None
+    stdout: bytes
+    notes: list[str]
+    error: JournalError | None
+
+    def is_like(self, taken: Taken) -> bool:
+        return self.error is None and (self.outcome, self.stdout) == (taken.outcome, taken.stdout)
+
+
+PROMPT = Guest("prompt", stdin=COMMANDS)
+DEEP = Guest("deep", ("300", "50"))
+HEARING = frozenset({Trigger.NON_DETERMINISTIC_CALL})
+CLOCKS = Guest("clocks", ("3",), every_events=None, on=HEARING)
+GROWING = Guest("growing", every_events=4)
+MEMORIES = Guest("memories")
+
+
+def wanted(one: Guest) -> Snapshots:
+    return Snapshots(on=one.on, every_events=one.every_events)
+
+
+def take(one: Guest, path: Path, cache: Path) -> Taken:
+    with journal.record(
+        one.module,
+        path,
+        args=[one.name, *one.args],
+        stdin=one.stdin,
+        cache=cache,
+        level=one.level,
+        durability=journal.Durability.NONE,
+        snapshots=wanted(one),
+    ) as recorder:
+        outcome = finished(recorder)
+    infos = tuple(snapshots_in(path))
+    assert len(infos) > 2, "there is something to damage"
+    return Taken(one, path, outcome, recorder.stdout, infos)
+
+
+@pytest.fixture(scope="session")
+def taken(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Callable[[Guest], Taken]:
+    """Each guest is recorded once."""
+    known: dict[Guest, Taken] = {}
+
+    def get(one: Guest) -> Taken:
+        if one not in known:
+            known[one] = take(one, tmp_path_factory.mktemp("taken") / "run.journal", cache_dir)
+        return known[one]
+
+    return get
+
+
+Take = Callable[[Guest], Taken]
+
+
+def again(one: Guest, path: Path, cache: Path, **options: Any) -> Again:
+    """Resume a journal; what is no ``JournalError`` comes out."""
+    notes: list[str] = []
+    options.setdefault("stdin", one.stdin)
+    try:
+        with journal.resume(
+            path, cache=cache, durability=journal.Durability.NONE, note=notes.append, **options
+        ) as recorder:
+            return Again(finished(recorder), recorder.stdout, notes, None)
+    except JournalError as error:
+        return Again(None, b"", notes, error)
+
+
+def upto(info: SnapshotInfo) -> Change:
+    """Keep what stands up to the end of a snapshot."""
+    return lambda frames: [frame for frame in frames if frame.seq <= info.seq]
+
+
+def behind(info: SnapshotInfo) -> Change:
+    """Keep a bit more, but no later snapshot."""
+    return lambda frames: [frame for frame in frames if frame.seq <= info.seq + 2]
+
+
+def is_in(info: SnapshotInfo, frame: Frame) -> bool:
+    assert info.first_seq is not None
+    return info.first_seq <= frame.seq <= info.seq
+
+
+def said_of(seq: int, notes: list[str]) -> bool:
+    return any(f"snapshot {seq} " in note for note in notes)
+
+
+def check_replay(path: Path, cache: Path) -> None:
+    """All that the journal's snapshots hold is what executing it leads to."""
+    for each in (False, True):
+        found = journal.verify_replay(path, cache=cache, each=each)
+        assert found.holds, [one for one in found.checked if one.holds is False]
+        assert found.outcome is not None
+
+
+def redigested(frames: Sequence[Frame]) -> Iterator[Frame]:
+    """The frames with each digest made right again, as who writes a snapshot would have it."""
+    pages: dict[int, dict[int, bytes]] = {}
+    sizes: dict[int, int] = {}
+    payloads: list[bytes] = []
+    for frame in frames:
+        event = codec.decode(frame.tag, frame.payload) if frame.tag in SNAPSHOT_TAGS else None
+        if isinstance(event, SafePoint):
+            payloads = []
+            if event.whole:
+                pages, sizes = {}, {}
+        elif isinstance(event, MemoryPages):
+            sizes[event.memory] = event.size
+            _lay(pages.setdefault(event.memory, {}), event)
+        elif isinstance(event, Snapshot):
+            digest = paging.state_digest(_sums(pages, sizes), payloads)
+            yield frame._replace(payload=codec.encode(altered(event, digest=digest)))
+            continue
+        elif event is not None:
+            payloads.append(frame.payload)
+        yield frame
+
+
+def _lay(pages: dict[int, bytes], event: MemoryPages) -> None:
+    try:
+        for number, kind, data in paging.pages_of(event):
+            if kind is PageKind.PATCHED:
+                data = paging.patched(pages.get(number, paging.ZERO_PAGE), data)
+            pages[number] = data or paging.ZERO_PAGE
+    except JournalError:
+        return  # nobody can say what the digest of that is
+
+
+def _sums(
+    pages: dict[int, dict[int, bytes]], sizes: dict[int, int]
+) -> Iterator[tuple[int, int, int]]:
+    for index, size in sorted(sizes.items()):
+        total = 0
+        for number, page in pages[index].items():
+            if page != paging.ZERO_PAGE:
+                total = paging.summed(total, paging.page_hash(index, number, page), 0)
+        yield index, size, total
+
+
+def flipped(frames: Frames, index: int, bit: int) -> Frames:
+    """One bit of one payload is another; the hashes of blocks are made anew."""
+    payload = bytearray(frames[index].payload)
+    bit %= 8 * len(payload)
+    payload[bit // 8] ^= 1 << bit % 8
+    return [*frames[:index], frames[index]._replace(payload=bytes(payload)), *frames[index + 1 :]]
+
+
+def with_page_flipped(frames: Frames, info: SnapshotInfo, chance: random.Random) -> Frames:
+    """One bit of the bytes of a page is another; what says where they stand is left alone."""
+    indexes = [
+        index
+        for index, frame in enumerate(frames)
+        if frame.tag == MemoryPages.tag and is_in(info, frame) and whole_pages(frame)
+    ]
+    index = chance.choice(indexes)
+    event = codec.decode(frames[index].tag, frames[index].payload)
+    assert isinstance(event, MemoryPages)
+    data = bytearray(event.data)
+    data[chance.choice(whole_pages(frames[index]))] ^= 1 << chance.randrange(8)
+    frame = frames[index]._replace(payload=codec.encode(altered(event, data=bytes(data))))
+    return [*frames[:index], frame, *frames[index + 1 :]]
+
+
+def whole_pages(frame: Frame) -> list[int]:
+    """Where in the data of an event bytes of memory stand: the last of each page's part."""
+    event = codec.decode(frame.tag, frame.payload)
+    assert isinstance(event, MemoryPages)
+    found, at = [], 0
+    for _, kind, data in paging.pages_of(event):
+        at += len(data)
+        if kind is not PageKind.ZERO:
+            found.append(at - 1)
+    return found
+
+
+def journal_events(path: Path) -> list[Event]:
+    """The events of a journal that may have malformed ones."""
+    frames = frames_of(path)
+    return [codec.decode(one.tag, one.payload) for one in frames if one.tag not in SNAPSHOT_TAGS]
+
+
+def each(kind: type[Event], **changes: Any) -> Callable[[SnapshotInfo], Change]:
+    """Change fields of the events of a kind; what can be called is given the event."""
+
+    def change_of(info: SnapshotInfo) -> Change:
+        def change(frame: Frame) -> Frame:
+            if frame.tag != kind.tag or not is_in(info, frame):
+                return frame
+            event = codec.decode(frame.tag, frame.payload)
+            values = {name: new(event) if callable(new) else new for name, new in changes.items()}
+            return frame._replace(payload=codec.encode(altered(event, **values)))
+
+        return lambda frames: map(change, frames)
+
+    return change_of
+
+
+def without(kind: type[Event]) -> Callable[[SnapshotInfo], Change]:
+    """Leave out the events of a kind."""
+    return lambda info: (
+        lambda frames: [
+            frame for frame in frames if not (frame.tag == kind.tag and is_in(info, frame))
+        ]
+    )
+
+
+def more(*events: Event) -> Callable[[SnapshotInfo], Change]:
+    """Put events in front of the Snapshot."""
+    return lambda info: (
+        lambda frames: [
+            *frames[:-1],
+            *(frames[-1]._replace(tag=one.tag, payload=codec.encode(one)) for one in events),
+            frames[-1],
+        ]
+    )
+
+
+def forge(
+    whole: Taken,
+    info: SnapshotInfo,
+    made: Callable[[SnapshotInfo], Change],
+    path: Path,
+    *,
+    digest: bool = True,
+) -> None:
+    """Change a journal that ends with a snapshot; with ``digest``, so that this holds."""
+
+    def change(frames: Frames) -> Iterable[Frame]:
+        found = list(made(info)(list(upto(info)(frames))))
+        return redigested(found) if digest else found
+
+    rewritten(whole.path, path, change)

@@ -1,0 +1,227 @@
+"""The engine's state as plain values, seen at the calls of a guest, or folded out of a journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import Reader
+from journal.engine.session import preamble as identities
+from journal.engine.session.recorded_run import Discard
+from journal.engine.snapshot.positions import (
+    apply_listing,
+    apply_positions,
+    listings_of,
+    positions_of,
+)
+from journal.engine.snapshot.rebuild import FOLDED, fold
+from journal.engine.tape import Batch, Row, Tape
+from journal.engine.wasi.call_context import State
+from journal.engine.wasi.descriptors import InputStream, OpenDirectory, OpenFile, OutputStream
+from journal.engine.wasi.filesystem.host_files import HostFile
+from journal.engine.wasi.filesystem.host_fs import HostDirectory
+from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory, MemoryFile, MemoryTree
+from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode, FileNode, LinkNode, Node
+from journal.engine.wasi.filesystem.mounts import Mounts
+from journal.engine.wasi.functions import PREVIEW_1
+from journal.engine.wasi.stdio.outbox import STDERR, STDOUT
+from journal.engine.wasi.stdio.stdin import BytesSource
+from journal.events.paths import FilePlaced
+from journal.events.process import Mount
+from tests.support.guest_runs import finished
+
+Described = dict[str, Any]
+
+
+class Fresh:
+    """A process that has not begun: all that calls see of one, without a guest."""
+
+    def __init__(
+        self,
+        mounts: Iterable[Mount],
+        placed: Iterable[tuple[FilePlaced, int, int]] = (),
+        files_size_max: int = 1 << 30,
+        tape: Tape | None = None,
+    ) -> None:
+        self.tape = tape or Tape(Discard())
+        nothing: Any = None
+        self.state = State(
+            tape=self.tape, outbox=nothing, interrupter=nothing, arguments=[], environment=[]
+        )
+        self.mounts = Mounts(self.tape, mounts, files_size_max, {})
+        self.state.descriptors.add(InputStream(BytesSource(b""), False))
+        for stream in (STDOUT, STDERR):
+            self.state.descriptors.add(OutputStream(stream, False))
+        self.mounts.preopen(self.state.descriptors)
+        for event, micros, seq in placed:
+            self.mounts.place(event, micros * 1000, seq)
+
+    @classmethod
+    def of(cls, path: Path, files_size_max: int | None = None) -> Fresh:
+        """The process of a journal, before its first event."""
+        with Reader(path) as reader:
+            identity, _ = identities.read(reader.blocks())
+        limit = files_size_max or identity.configuration.files_size_max
+        return cls(identity.mounts, identity.placed, limit)
+
+    def described(self) -> Described:
+        """All that the calls have of it."""
+        return described(self.state, self.mounts)
+
+    def stand(self, wanted: Described) -> None:
+        """Take positions and listings from a description, by way of their events."""
+        for payload in wanted["positions"]:
+            event = journal.decode(181, payload)
+            assert isinstance(event, journal.events.snapshots.DescriptorPositions)
+            apply_positions(self.state, event)
+        for payload in wanted["listings"]:
+            event = journal.decode(182, payload)
+            assert isinstance(event, journal.events.snapshots.DirectoryListing)
+            apply_listing(self.state, event)
+
+
+def described(state: State, mounts: Mounts) -> Described:
+    """All that the calls have of a process, as plain values."""
+    used = state.descriptors.used
+    return {
+        "descriptors": {fd: _descriptor(found) for fd, found in used.items()},
+        "free": set(state.descriptors.free),
+        "memory": {
+            name: (tree.size_bytes, _nodes(tree, state)) for name, tree in mounts._memory.items()
+        },
+        "host": {
+            name: sorted(map(_opened, tree.opened), key=repr) for name, tree in mounts._host.items()
+        },
+        "terminal": (state.terminal.settings, state.terminal._is_set),
+        "positions": [journal.encode(positions_of(state))],
+        "listings": [journal.encode(event) for event in listings_of(state)],
+    }
+
+
+def _descriptor(found: Any) -> tuple[Any, ...]:
+    if isinstance(found, OpenFile):
+        kept = found.reads, found.writes, int(found.rights), found.flags
+        return "file", _opened(found.file), *kept
+    if isinstance(found, OpenDirectory):
+        return "directory", _opened(found.directory), found.preopen, found.reads
+    if isinstance(found, InputStream):
+        return "input", found.terminal
+    if isinstance(found, OutputStream):
+        return "output", found.number, found.terminal
+    return type(found).__name__, *(getattr(found, name) for name in _VALUES_OF_SOCKETS)
+
+
+_VALUES_OF_SOCKETS = ("family", "kind", "protocol", "local", "backlog", "flags")
+
+
+def _opened(found: Any) -> tuple[Any, ...]:
+    if isinstance(found, (MemoryFile, MemoryDirectory)):
+        return type(found).__name__, found._node.device, found._node.inode
+    assert isinstance(found, (HostFile, HostDirectory))
+    return type(found).__name__, found._tree.path, found._node, found._flags
+
+
+def _nodes(tree: MemoryTree, state: State) -> dict[int, tuple[Any, ...]]:
+    """The nodes of a tree by inode: those with names, and those that are only open."""
+    found: dict[int, tuple[Any, ...]] = {}
+    pending: list[Node] = [tree.root]
+    for used in state.descriptors.used.values():
+        opened = getattr(used, "file", None) or getattr(used, "directory", None)
+        if isinstance(opened, (MemoryFile, MemoryDirectory)) and opened._tree is tree:
+            pending.append(opened._node)
+    while pending:
+        node = pending.pop()
+        if node.inode in found:
+            continue
+        kept: tuple[Any, ...] = ()
+        if isinstance(node, DirectoryNode):
+            entries = [(name, below.inode) for name, below in node.entries.items()]
+            kept = entries, node.parent.inode if node.parent else None
+            pending += [*node.entries.values(), *([node.parent] if node.parent else [])]
+        elif isinstance(node, FileNode):
+            kept = bytes(node.data), node.opened
+        elif isinstance(node, LinkNode):
+            kept = (node.target,)
+        found[node.inode] = (type(node).__name__, node.stat(), *kept)
+    return found
+
+
+class Witness:
+    """Looks at a process whenever its guest calls the host, before anything is done.
+
+    ``seen`` has, for each call, the number of the event before it and all there was.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: list[tuple[int, Described]] = []
+        self._recorder: journal.Recorder | None = None
+        self._looks_live_at = -1  # at so many calls of a guest that is live, and at no replay
+        for name, (signature, handler) in list(PREVIEW_1.items()):
+            monkeypatch.setitem(PREVIEW_1, name, (signature, self._watching(handler)))
+
+    def run(self, recorder: journal.Recorder, live: int = -1) -> journal.Outcome:
+        """Let a guest run to its end; with ``live`` only so many calls behind a replay are seen."""
+        self.seen = []
+        self._looks_live_at = live
+        self._recorder = recorder
+        with recorder:
+            outcome = finished(recorder)
+            recorder.close()
+        return outcome
+
+    def _watching(self, handler: Any) -> Any:
+        def watched(state: State, *arguments: int) -> int | None:
+            self._look(state)
+            result: int | None = handler(state, *arguments)
+            return result
+
+        return watched
+
+    def _look(self, state: State) -> None:
+        assert self._recorder is not None
+        live = self._looks_live_at
+        if live >= 0 and (state.tape.replaying or len(self.seen) >= live):
+            return
+        if state.tape.replaying:
+            assert state.tape._row is not None
+            before = state.tape._row[0] - 1
+        else:
+            before = self._recorder._writer.next_seq - 1
+        self.seen.append((before, described(state, self._recorder._mounted().mounts)))
+
+
+def rows_of(path: Path) -> list[Row]:
+    """All rows of a journal."""
+    with Reader(path) as reader:
+        return [(frame.seq, frame.tag, frame.payload, frame.time) for frame in reader.frames()]
+
+
+def batches_of(rows: Iterable[Row], size: int = 7) -> Iterator[Batch]:
+    """Rows as batches, a few in each."""
+    kept = list(rows)
+    for start in range(0, len(kept), size):
+        seqs, tags, payloads, times = zip(*kept[start : start + size], strict=True)
+        yield Batch(seqs, bytes(tags), payloads, times)
+
+
+def blocks_of(reader: Reader) -> Iterator[Batch]:
+    """What a journal has for a fold, as it is read."""
+    for block in reader.blocks(tags=FOLDED):
+        yield Batch(block.seqs, block.tags, block.payloads(), block.times)
+
+
+def check_each(fresh: Fresh, rows: list[Row], seen: list[tuple[int, Described]]) -> None:
+    """Fold on from each call to the next; what comes out is what the guest had there."""
+    done = -1
+    for upto, wanted in seen:
+        part = (row for row in rows if done < row[0])
+        fold(fresh.state, batches_of(part), upto)
+        fresh.stand(wanted)
+        assert fresh.described() == wanted, f"at event {upto}"
+        done = upto
+        while rows and rows[0][0] <= done:
+            del rows[0]

@@ -1,0 +1,71 @@
+"""Guests run in this process: started, waited for, and looked at."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import journal
+from tests.support.killed_runs import CACHE_HOME
+from tests.support.programs import ROOT, guest
+
+DEADLINE_SECONDS = 60.0
+#: What a process may have for its own data: a host that takes more for a small guest is stopped.
+HOST_SIZE_MAX = 1 << 30
+
+
+def finished(recorder: journal.Recorder) -> journal.Outcome:
+    """The outcome of a run, which must come."""
+    outcome = recorder.wait(DEADLINE_SECONDS)
+    assert outcome is not None, "the guest does not come to its end"
+    return outcome
+
+
+def recorded(name: str, path: Path, cache: Path, *args: str, stdin: bytes = b"") -> bytes:
+    """Record a guest to its end, with its files in memory; what it printed."""
+    with journal.record(
+        guest(name), path, args=[name, *args], stdin=stdin, cache=cache
+    ) as recorder:
+        finished(recorder)
+        return recorder.stdout
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that must come to be."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come to be"
+        time.sleep(0.001)
+
+
+def run(
+    module: bytes, path: Path, cache: Path, limits: journal.Configuration | None = None
+) -> journal.Outcome:
+    """Record a program to its end, in memory."""
+    with journal.record(module, path, configuration=limits, cache=cache) as recorder:
+        return finished(recorder)
+
+
+def tool(
+    *arguments: str | Path, folder: Path, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """The command line, in a process of its own with little memory."""
+    return subprocess.run(
+        [sys.executable, "-m", "journaltool", *map(str, arguments)],
+        cwd=folder,
+        env={"XDG_CACHE_HOME": str(CACHE_HOME), "PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        preexec_fn=_with_little_memory,
+    )
+
+
+def _with_little_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (HOST_SIZE_MAX, HOST_SIZE_MAX))

@@ -1,0 +1,138 @@
+"""Every call of a reader on a journal of arbitrary bytes: only this library's errors may result.
+
+``python -m tests.support.reader_fuzz_calls LIMIT_MIB DEADLINE PATH...`` makes the calls in a
+process of its own, with bounded memory and seconds for each path, and prints a line of JSON for
+each path.
+"""
+
+import json
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from journal import Mode
+from journal.errors import FormatError, JournalError, LimitExceeded
+from journal.log.reader import Reader
+from journal.log.writer import Writer
+
+SEQS = (0, 1, 7, 1000, (1 << 32) - 1, (1 << 63) - 1, 1 << 63, 1 << 64)
+READING_MAX = 3_000_000
+"""Frames taken of one journal at most."""
+
+
+def _drain(items: Iterable[object]) -> None:
+    deque(islice(items, READING_MAX), maxlen=0)
+
+
+def _frame(seq: int, verify: bool) -> Callable[[Reader], object]:
+    def ask(reader: Reader) -> object:
+        try:
+            frame = reader.frame(seq, verify=verify)
+        except KeyError:
+            return None
+        assert frame.seq == seq
+        return frame
+
+    return ask
+
+
+QUESTIONS: dict[str, Callable[[Reader], object]] = {
+    "frames": lambda reader: _drain(reader.frames()),
+    "frames from 3": lambda reader: _drain(reader.frames(3, stop=9)),
+    "frames of a tag": lambda reader: _drain(reader.frames(tags={1, 200})),
+    "frames since": lambda reader: _drain(reader.frames(since=1_700_000_000_000_005)),
+    "backward": lambda reader: _drain(reader.backward()),
+    "backward of a tag": lambda reader: _drain(reader.backward(5, tags={2})),
+    "last": lambda reader: reader.last(3),
+    "blocks": lambda reader: _drain(block.times for block in reader.blocks()),
+    "summary": lambda reader: reader.summary(),
+    "verify": lambda reader: _drain(reader.verify(decode=False)),
+    "events": lambda reader: _drain(reader),
+    "follow": lambda reader: _drain(reader.follow(timeout_seconds=0)),
+    **{f"frame {seq}": _frame(seq, True) for seq in SEQS},
+    **{f"frame {seq} unverified": _frame(seq, False) for seq in SEQS},
+}
+
+
+def told_well(error: JournalError) -> JournalError:
+    """See that an error is one sentence, and a fault of bytes has its place."""
+    text = str(error)
+    assert text, type(error)
+    assert "\n" not in text, text
+    assert len(text) < 500, text
+    if isinstance(error, FormatError) and not isinstance(error, LimitExceeded):
+        assert f"at offset {error.offset}" in text
+        assert error.offset >= 0
+    return error
+
+
+def ask(path: Path, modes: Iterable[Mode] = Mode, verify: bool = True) -> dict[str, JournalError]:
+    """Ask a reader in each mode all there is; give what errors came, by question."""
+    errors: dict[str, JournalError] = {}
+    for mode in modes:
+        for name, question in QUESTIONS.items():
+            try:
+                with Reader(path, mode=mode, verify=verify) as reader:
+                    question(reader)
+            except JournalError as error:
+                errors[f"{mode}: {name}"] = told_well(error)
+    return errors
+
+
+def write_on(path: Path, modes: Iterable[Mode] = (Mode.STRICT, Mode.POINT_IN_TIME)) -> None:
+    """Let a writer go on with copies of a journal, and read what it made of them."""
+    for mode in modes:
+        copy = path.with_name(f"{path.name}.{mode}.copy")
+        if path.is_dir():
+            shutil.copytree(path, copy, symlinks=True)
+        else:
+            shutil.copyfile(path, copy)
+        try:
+            with Writer(copy, mode=mode) as writer:
+                seq = writer.append_frame(1, b"written on")
+                writer.sync()
+            with Reader(copy, mode=Mode.POINT_IN_TIME) as reader:
+                found = reader.frame(seq)
+            assert (found.tag, found.payload) == (1, b"written on")
+        except JournalError as error:
+            told_well(error)
+        finally:
+            (shutil.rmtree if copy.is_dir() else Path.unlink)(copy)
+
+
+def _besieged(path: Path) -> dict[str, Any]:
+    begin = time.monotonic()
+    errors = ask(path)
+    if path.is_dir() or path.is_file():
+        write_on(path)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "path": str(path),
+        "seconds": time.monotonic() - begin,
+        "kib": used,
+        "errors": {name: f"{type(error).__name__}: {error}" for name, error in errors.items()},
+    }
+
+
+def _limit_memory(mib: int) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + (mib << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+if __name__ == "__main__":
+    limit_mib, deadline, *paths = sys.argv[1:]
+    from journal.events import codec  # what is imported on demand is not the journal's fault
+
+    assert codec
+    _limit_memory(int(limit_mib))
+    for name in paths:
+        signal.alarm(int(deadline))  # it kills this process, and the test sees where
+        print(json.dumps(_besieged(Path(name))), flush=True)

@@ -1,0 +1,215 @@
+"""A guest under remote control: what it is told on standard input it calls, and says what came."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import journal
+from tests.support.guest_runs import until
+from tests.support.programs import ROOT
+from tests.support.wat import module
+
+#: What it can call: the module and the parameters; what is wider than i32 is an i32 before.
+CALLS = {
+    "proc_snapshot": ("wasix_32v1", ""),
+    "sock_open": ("wasix_32v1", "iiii"),
+    "sock_bind": ("wasix_32v1", "ii"),
+    "sock_listen": ("wasix_32v1", "ii"),
+    "sock_addr_local": ("wasix_32v1", "ii"),
+    "tty_get": ("wasix_32v1", "i"),
+    "tty_set": ("wasix_32v1", "i"),
+    "fd_close": ("wasi_snapshot_preview1", "i"),
+    "fd_renumber": ("wasi_snapshot_preview1", "ii"),
+    "fd_fdstat_get": ("wasi_snapshot_preview1", "ii"),
+    "fd_fdstat_set_flags": ("wasi_snapshot_preview1", "ii"),
+    "fd_filestat_get": ("wasi_snapshot_preview1", "ii"),
+    "fd_tell": ("wasi_snapshot_preview1", "ii"),
+    "sock_accept": ("wasi_snapshot_preview1", "iii"),
+    "sock_recv": ("wasi_snapshot_preview1", "iiiiii"),
+    "sock_send": ("wasi_snapshot_preview1", "iiiii"),
+    "sock_shutdown": ("wasi_snapshot_preview1", "ii"),
+    "poll_oneoff": ("wasi_snapshot_preview1", "iiii"),
+    "fd_read": ("wasi_snapshot_preview1", "iiii"),
+    "fd_write": ("wasi_snapshot_preview1", "iiii"),
+    "path_open": ("wasi_snapshot_preview1", "iiiiillii"),
+}
+NUMBERS = {name: number for number, name in enumerate(CALLS, 1)}
+
+#: Where an order's data stand in memory, and where that memory ends.
+DATA = 64
+DATA_SIZE = 128
+MEMORY_SIZE = 65536
+
+_ARGUMENTS_MAX = 9
+_ORDER = struct.Struct(f"<I{_ARGUMENTS_MAX}I{DATA_SIZE}s")  # the call's number, 0 to end, and data
+_HEAD_SIZE = _ORDER.size - DATA_SIZE
+_ERRNO = 48  # where it is kept
+assert _HEAD_SIZE <= _ERRNO < DATA
+_ANSWER = struct.Struct(f"<I{DATA_SIZE}s")  # errno, and what the data are then
+
+
+_TYPES = {"i": "i32", "l": "i64"}
+
+
+def _argument(at: int, letter: str) -> str:
+    loaded = f"(i32.load (i32.const {4 * at}))"
+    return f"(i64.extend_i32_u {loaded})" if letter == "l" else loaded
+
+
+def _program() -> bytes:
+    imports, cases = [], []
+    for name, (source, parameters) in CALLS.items():
+        types = " ".join(_TYPES[letter] for letter in parameters)
+        imports.append(f'(import "{source}" "{name}" (func ${name} (param {types}) (result i32)))')
+        given = " ".join(_argument(at, letter) for at, letter in enumerate(parameters, 1))
+        cases.append(f"""(if (i32.eq (i32.load (i32.const 0)) (i32.const {NUMBERS[name]}))
+            (then (i32.store (i32.const {_ERRNO}) (call ${name} {given}))))""")
+    orders = struct.pack("<4I", 0, _HEAD_SIZE, DATA, DATA_SIZE)
+    answers = struct.pack("<4I", _ERRNO, 4, DATA, DATA_SIZE)
+    buffers = "".join(f"\\{byte:02x}" for byte in orders + answers)
+    return module(f"""(module {"".join(imports)}
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1 1) (data (i32.const 300) "{buffers}")
+        (func (export "_start") (loop $again
+            (if (call $fd_read (i32.const 0) (i32.const 300) (i32.const 2) (i32.const 340))
+                (then (call $exit (i32.const 81))))
+            (if (i32.ne (i32.load (i32.const 340)) (i32.const {_ORDER.size}))
+                (then (call $exit (i32.const 82))))
+            (if (i32.eqz (i32.load (i32.const 0))) (then (call $exit (i32.const 0))))
+            (i32.store (i32.const {_ERRNO}) (i32.const 0xffffffff))
+            {"".join(cases)}
+            (drop (call $fd_write (i32.const 1) (i32.const 316) (i32.const 2) (i32.const 340)))
+            (br $again))))""")
+
+
+REMOTE = _program()
+
+
+class Answer(NamedTuple):
+    """What a call gave, and the data after it."""
+
+    errno: int
+    data: bytes
+
+    @property
+    def number(self) -> int:
+        """The number that the call put where the data begin."""
+        return int.from_bytes(self.data[:4], "little")
+
+    @property
+    def port(self) -> int:
+        """The port of the address with which the data begin."""
+        return int.from_bytes(self.data[2:4], "little")
+
+
+def order(name: str, *arguments: int, data: bytes = b"") -> bytes:
+    """The bytes that have the guest call ``name``."""
+    padded = (*arguments, *[0] * (_ARGUMENTS_MAX - len(arguments)))
+    return _ORDER.pack(NUMBERS[name], *padded, data.ljust(DATA_SIZE, b"\0"))
+
+
+END = bytes(_ORDER.size)
+ANSWER_SIZE = _ANSWER.size
+
+
+def answer_of(data: bytes) -> Answer:
+    """An answer from what the guest printed."""
+    return Answer(*_ANSWER.unpack(data))
+
+
+class Remote:
+    """The guest of a recorder, called one function at a time."""
+
+    def __init__(self, recorder: journal.Recorder) -> None:
+        self.recorder = recorder
+        self._count = len(recorder.stdout) // ANSWER_SIZE
+
+    def __call__(self, name: str, *arguments: int, data: bytes = b"") -> Answer:
+        """Have it call a function."""
+        self.recorder.feed(order(name, *arguments, data=data))
+        self._count += 1
+        end = self._count * ANSWER_SIZE
+        until(lambda: len(self.recorder.stdout) >= end or self._is_over())
+        return answer_of(self.recorder.stdout[end - ANSWER_SIZE : end])
+
+    def end(self) -> None:
+        """Let it come to its end."""
+        self.recorder.feed(END)
+        assert self.recorder.wait(60) == journal.Outcome(journal.Ending.EXITED, 0)
+
+    def _is_over(self) -> bool:
+        outcome = self.recorder.wait(0)
+        assert outcome is None, outcome
+        return False
+
+
+_SESSION = """
+import sys
+from pathlib import Path
+
+import journal
+
+how, path, cache, module = sys.argv[1:]
+options = {"stdin": 0, "stdout": 1, "stderr": 2, "network": True, "cache": Path(cache)}
+if how == "record":
+    recorder = journal.record(module, path, **options)
+else:
+    recorder = journal.resume(path, in_flight=journal.InFlight.DROP, **options)
+with recorder:
+    sys.exit(recorder.wait().code)
+"""
+
+
+class Session:
+    """The guest in a process of its own, which can be killed; called like a ``Remote``.
+
+    ``terminal`` becomes its standard error.
+    """
+
+    def __init__(self, how: str, path: Path, cache: Path, terminal: int | None = None) -> None:
+        program = path.with_name("remote.wasm")
+        program.write_bytes(REMOTE)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SESSION, how, str(path), str(cache), str(program)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            bufsize=0,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
+
+    def __call__(self, name: str, *arguments: int, data: bytes = b"") -> Answer:
+        """Have it call a function."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(order(name, *arguments, data=data))
+        found = b""
+        while len(found) < ANSWER_SIZE:
+            part = self._process.stdout.read(ANSWER_SIZE - len(found))
+            assert part, "the process has ended"
+            found += part
+        return answer_of(found)
+
+    def end(self) -> None:
+        """Let the guest come to its end."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(END)
+        assert self._process.wait(60) == 0
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait()
