@@ -1,9 +1,9 @@
-"""The tape: one door through which a guest hears and speaks, recording and replaying alike.
+"""Record and replay of everything that passes between a guest and its host.
 
-A call asks the tape for what the guest is told, tells it what the guest did, and does through it
-what reaches the host. While recording, the tape appends; while replaying, it answers from the
-journal and compares. Where the journal ends the tape turns to recording, and the guest goes on
-from there: that is all there is to resuming.
+Every host function requests its inputs from the tape, records its effects on the tape, and changes
+the host through the tape. While recording, the tape appends events. While replaying, the tape
+returns inputs from the journal and compares effects with the journal. At the end of the journal
+the tape switches to recording and the guest continues; this is the whole mechanism of a resume.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ from journal.events.threads import GlobalsSet, SetThread, TableSet
 
 
 class Batch(NamedTuple):
-    """Neighbouring frames to replay, column by column; times in microseconds since the epoch."""
+    """Consecutive frames to replay, as columns; times in microseconds since the epoch."""
 
     seqs: Sequence[int]
     tags: Sequence[int]
@@ -29,22 +29,23 @@ class Batch(NamedTuple):
     times: Sequence[int]
 
 
-Row = tuple[int, int, bytes, int]
+TapeRow = tuple[int, int, bytes, int]
+"""Sequence number, tag, payload and time of one frame of a batch."""
 
 
-class Sink(Protocol):
-    """What a tape needs of a journal's writer."""
+class TapeSink(Protocol):
+    """The part of a journal writer that a tape uses."""
 
     @property
     def time(self) -> int:
-        """Of the latest frame, in microseconds since the epoch."""
+        """Time of the latest frame, in microseconds since the epoch."""
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Append and return the sequence number."""
+        """Append a frame and return its sequence number."""
 
 
-#: Events about the recording itself: a replay passes over them.
-MARKS = frozenset(
+#: Events about the recording itself. A replay does not pass them to the guest.
+RECORDING_EVENTS = frozenset(
     cls.tag
     for cls in (
         *(SessionStart, StreamDelivered, StreamOpened, ParentLink, Seal),
@@ -58,183 +59,196 @@ _pack_result = codec.packer(HostResult)
 _unpack_result = codec.unpacker(HostResult)
 _result_prefix = {call: bytes([call]) for call in HostCall}
 
-#: What a host directory answered: an errno, and a value that the call defines.
-Answer = tuple[int, bytes]
+#: Result of a host operation: an errno, and a value whose meaning depends on the call.
+HostReply = tuple[int, bytes]
 
-Tell = Callable[[int, bytes], int]
-Ask = Callable[[int, bytes, Callable[[], bytes]], bytes]
+RecordEffect = Callable[[int, bytes], int]
+RequestInput = Callable[[int, bytes, Callable[[], bytes]], bytes]
 
 
 class Tape:
-    """Records what passes, or replays it, and turns from one to the other by itself.
+    """A record/replay switch that turns from replaying to recording at the end of the journal.
 
-    ``recorded`` is what to replay first. ``on_mark`` sees the marks that a replay passes over: tag,
-    payload and time, in order, but before the guest comes to where they stand.
-    ``on_live`` is called once, when the journal has been replayed to its end and the guest is
-    about to go on; ``barrier`` returns when an effect on the host may happen.
+    ``recorded`` holds the frames to replay first. ``on_recording_event`` receives tag, payload and
+    time of the recording events that a replay skips, in order, but before the guest reaches their
+    position. ``on_live`` is called once, when the journal has been replayed to its end and the
+    guest is about to continue. ``barrier`` returns when an effect on the host may happen. ``live``
+    replaces the functions that record.
+
+    ``record_effect(tag, payload)`` records an effect of the guest. It returns the time of the
+    effect in microseconds, which is the same in every replay. ``request_input(tag, prefix, live)``
+    returns the payload of an input event. ``prefix`` is the start of the payload that does not
+    depend on the input. ``live`` produces the payload if none is recorded.
     """
 
     def __init__(
         self,
-        sink: Sink,
+        sink: TapeSink,
         recorded: Iterator[Batch] | None = None,
         *,
         keep_inputs: bool = True,
-        on_mark: Callable[[int, bytes, int], None] = lambda tag, payload, time: None,
+        on_recording_event: Callable[[int, bytes, int], None] = lambda tag, payload, time: None,
         on_live: Callable[[], None] = lambda: None,
         barrier: Callable[[], None] = lambda: None,
-        live: "tuple[Tell, Ask] | None" = None,
+        live: "tuple[RecordEffect, RequestInput] | None" = None,
     ) -> None:
         self._recorded = recorded or iter(())
-        self._rows: Iterator[Row] = iter(())
-        self._row: Row | None = None
-        self._on_mark, self._on_live, self._barrier = on_mark, on_live, barrier
+        self._rows: Iterator[TapeRow] = iter(())
+        self._row: TapeRow | None = None
+        self._on_recording_event, self._on_live = on_recording_event, on_live
+        self._barrier = barrier
         self.replaying = recorded is not None
         self.last_time = 0  # of the latest replayed event, in µs
-        self.last_heard = -1  # the number of the event that the guest was told last, in a replay
+        self.last_input_seq = -1  # of the latest input event of the replay
         self._last_clock = b""
-        self._live = live or _recording(self, sink, keep_inputs=keep_inputs)
-        self.told_seq = -1  # the number of what the guest did last
-        self.tell, self.ask = self._live
+        self._live = live or _make_recorder(self, sink, keep_inputs=keep_inputs)
+        self.last_effect_seq = -1
+        self.record_effect, self.request_input = self._live
         if self.replaying:
-            self.tell, self.ask = self._tell_again, self._ask_again
-
-    # ``tell(tag, payload)``: the guest did this. Returns its time in microseconds, the same in
-    # every replay. ``ask(tag, prefix, live)``: the payload that tells the guest something;
-    # ``prefix`` is how it begins whatever the answer, ``live`` makes it when there is none yet.
+            self.record_effect, self.request_input = self._replay_effect, self._replay_input
 
     @property
-    def told_monotonic(self) -> int:
-        """What the monotonic clock said last in a replay, in nanoseconds."""
+    def last_monotonic(self) -> int:
+        """Latest reading of the monotonic clock in a replay, in nanoseconds."""
         return int.from_bytes(self._last_clock[1:], "little")
 
     def start(self) -> None:
-        """Begin: with nothing to replay, the guest is live at once."""
+        """Load the first batch; without frames to replay, the guest is live at once."""
         if self.replaying:
             self._load()
 
     @contextmanager
-    def lent(self, tell: Tell, ask: Ask) -> Iterator[None]:
-        """Let others hear and answer meanwhile, who know what was recorded: see ``folding``."""
-        kept = self.tell, self.ask, self.replaying
-        self.tell, self.ask, self.replaying = tell, ask, True
+    def substitute(
+        self, record_effect: RecordEffect, request_input: RequestInput
+    ) -> Iterator[None]:
+        """Replace both functions inside the context. ``snapshot.rebuild`` uses this."""
+        saved = self.record_effect, self.request_input, self.replaying
+        self.record_effect, self.request_input, self.replaying = record_effect, request_input, True
         try:
             yield
         finally:
-            self.tell, self.ask, self.replaying = kept
+            self.record_effect, self.request_input, self.replaying = saved
 
-    def coming(self, tag: int) -> bytes | None:
-        """The payload of the event that a replay comes to next, if it is of this kind."""
+    def peek(self, tag: int) -> bytes | None:
+        """Return the payload of the next event of a replay if the event has this tag."""
         row = self._row if self.replaying else None
         return row[2] if row is not None and row[1] == tag else None
 
-    def act(
+    def perform(
         self,
         tag: int,
         effect: bytes,
         call: HostCall,
         fd: int,
-        perform: Callable[[bool], Answer],
-    ) -> Answer:
-        """Do something to the host: intent first, then the barrier, the deed, its answer.
+        action: Callable[[bool], HostReply],
+    ) -> HostReply:
+        """Change the host: record the intent, pass the barrier, act, record the result.
 
-        ``perform(again)`` does it; ``again`` says that a crash came between the intent and the
-        answer, so that it may have been done already.
+        ``action(again)`` performs the change. ``again`` is true if a crash came between the intent
+        and its result, so that the change may already have happened.
         """
         was_replaying = self.replaying
-        self.tell(tag, effect)
+        self.record_effect(tag, effect)
         if self.replaying:
-            return self.answer(call, fd, lambda: perform(False))
+            return self.request_host_result(call, fd, lambda: action(False))
         self._barrier()
-        return self.answer(call, fd, lambda: perform(was_replaying))
+        return self.request_host_result(call, fd, lambda: action(was_replaying))
 
-    def answer(self, call: HostCall, fd: int, live: Callable[[], Answer]) -> Answer:
-        """What a host directory says to ``call`` on ``fd``."""
+    def request_host_result(
+        self, call: HostCall, fd: int, live: Callable[[], HostReply]
+    ) -> HostReply:
+        """Return the result of the host operation ``call`` on ``fd``."""
 
-        def payload() -> bytes:
+        def make_payload() -> bytes:
             errno, value = live()
             return _pack_result(call, fd, errno, value)
 
-        told = self.ask(HostResult.tag, _result_prefix[call] + fd.to_bytes(4, "little"), payload)
-        _, _, errno, value = _unpack_result(told)
+        prefix = _result_prefix[call] + fd.to_bytes(4, "little")
+        payload = self.request_input(HostResult.tag, prefix, make_payload)
+        _, _, errno, value = _unpack_result(payload)
         return errno, value
 
-    def _tell_again(self, tag: int, payload: bytes) -> int:
+    def _replay_effect(self, tag: int, payload: bytes) -> int:
         assert self._row is not None
-        self.told_seq, found_tag, found, time = self._row
-        if found_tag != tag or found != payload:
-            raise self._divergence(describe(tag, payload))
+        self.last_effect_seq, recorded_tag, recorded, time = self._row
+        if recorded_tag != tag or recorded != payload:
+            raise self._divergence(describe_event(tag, payload))
         row = self._row = next(self._rows, None)
         if row is None:
             self._load()
         return time
 
-    def _ask_again(self, tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:
+    def _replay_input(self, tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:
         assert self._row is not None
-        self.last_heard, found_tag, found, _ = self._row
-        if found_tag != tag or not found.startswith(prefix):
-            raise self._divergence(f"ask for {BY_TAG[tag].__name__}")
-        if tag == _CLOCK and found[0]:
-            self._last_clock = found
+        self.last_input_seq, recorded_tag, recorded, _ = self._row
+        if recorded_tag != tag or not recorded.startswith(prefix):
+            raise self._divergence(f"request for {BY_TAG[tag].__name__}")
+        if tag == _CLOCK and recorded[0]:
+            self._last_clock = recorded
         row = self._row = next(self._rows, None)
         if row is None:
             self._load()
-        return found
+        return recorded
 
     def _load(self) -> None:
-        """Take the next batch that has something for the guest; without one, turn live."""
+        """Load the next batch with events for the guest; switch to recording if none is left."""
         for batch in self._recorded:
             self.last_time = batch.times[-1]
-            strange = set(batch.tags) - BY_TAG.keys()
-            if strange:
+            unknown = set(batch.tags) - BY_TAG.keys()
+            if unknown:
                 raise NotResumable(
-                    f"the journal has events of the unknown kind {min(strange)}: a newer version "
-                    "of journal has to resume it"
+                    f"the journal has events of the unknown kind {min(unknown)}: resume it with a "
+                    "newer version of journal"
                 )
-            rows: Iterator[Row] = zip(*batch, strict=True)
-            if not MARKS.isdisjoint(batch.tags):
-                rows = self._without_marks(rows)
+            rows: Iterator[TapeRow] = zip(*batch, strict=True)
+            if not RECORDING_EVENTS.isdisjoint(batch.tags):
+                rows = self._without_recording_events(rows)
             self._rows, self._row = rows, next(rows, None)
             if self._row is not None:
                 return
         self.replaying = False
-        self.tell, self.ask = self._live
+        self.record_effect, self.request_input = self._live
         self._on_live()
 
-    def _without_marks(self, rows: Iterator[Row]) -> Iterator[Row]:
-        kept = []
+    def _without_recording_events(self, rows: Iterator[TapeRow]) -> Iterator[TapeRow]:
+        guest_rows = []
         for row in rows:
-            if row[1] in MARKS:
-                self._on_mark(*row[1:])
+            if row[1] in RECORDING_EVENTS:
+                self._on_recording_event(*row[1:])
             else:
-                kept.append(row)
-        return iter(kept)
+                guest_rows.append(row)
+        return iter(guest_rows)
 
     def _divergence(self, actual: str) -> Divergence:
         assert self._row is not None
         seq, tag, payload, _ = self._row
-        return Divergence(seq, describe(tag, payload), actual)
+        return Divergence(seq, describe_event(tag, payload), actual)
 
 
-def _recording(tape: Tape, sink: Sink, *, keep_inputs: bool) -> tuple[Tell, Ask]:
-    """How a live guest tells and asks. Closures, because most of a call's time is lookups."""
+def _make_recorder(
+    tape: Tape, sink: TapeSink, *, keep_inputs: bool
+) -> tuple[RecordEffect, RequestInput]:
+    """Return the two functions of a live guest.
+
+    They are closures, because attribute lookups take most of the time of a host call.
+    """
     append = sink.append_frame
 
-    def tell(tag: int, payload: bytes) -> int:
-        tape.told_seq = append(tag, payload)
+    def record_effect(tag: int, payload: bytes) -> int:
+        tape.last_effect_seq = append(tag, payload)
         return sink.time
 
-    def ask(tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:
+    def request_input(tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:
         payload = live()
         append(tag, payload)
         return payload
 
-    def ask_only(tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:
+    def request_unrecorded(tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:
         return live()
 
-    return tell, ask if keep_inputs else ask_only
+    return record_effect, request_input if keep_inputs else request_unrecorded
 
 
-def describe(tag: int, payload: bytes) -> str:
-    """An event as one readable line."""
+def describe_event(tag: int, payload: bytes) -> str:
+    """Return an event as one readable line."""
     return repr(codec.decode(tag, payload))

@@ -63,7 +63,7 @@ class Errno(IntEnum):
     XDEV = 75
 
 
-class Refusal(Exception):
+class WasiError(Exception):
     """A call that ends with an error number instead of its result."""
 
     def __init__(self, errno: int) -> None:
@@ -71,11 +71,11 @@ class Refusal(Exception):
         self.errno = int(errno)
 
 
-class Fault(Exception):
+class MemoryFault(Exception):
     """A pointer of the guest leads out of its memory: the specification wants a trap."""
 
 
-class Exit(BaseException):
+class ProcExit(BaseException):
     """The guest called ``proc_exit``."""
 
     def __init__(self, code: int) -> None:
@@ -93,7 +93,7 @@ _FROM_HOST[host.EOPNOTSUPP] = Errno.NOTSUP
 _FROM_HOST[host.EWOULDBLOCK] = Errno.AGAIN
 
 
-def errno_of(error: OSError) -> Errno:
+def to_wasi_errno(error: OSError) -> Errno:
     """The WASI number of an error of the operating system; ``IO`` where there is none."""
     return _FROM_HOST.get(error.errno or 0, Errno.IO)
 
@@ -215,7 +215,7 @@ HANGUP = 1  # the one bit of `eventrwflags`
 CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_PROCESS, CLOCK_THREAD = 0, 1, 2, 3
 
 
-class Stat(NamedTuple):
+class FileStat(NamedTuple):
     """What ``filestat`` says of a node; times in nanoseconds since the epoch."""
 
     device: int
@@ -232,7 +232,7 @@ class Stat(NamedTuple):
         return FILESTAT.pack(*self)
 
 
-class Entry(NamedTuple):
+class DirectoryEntry(NamedTuple):
     """One name in a directory."""
 
     name: str

@@ -19,7 +19,7 @@ from journal.engine.snapshot.positions import (
     positions_of,
 )
 from journal.engine.snapshot.rebuild import FOLDED, fold
-from journal.engine.tape import Batch, Row, Tape
+from journal.engine.tape import Batch, Tape, TapeRow
 from journal.engine.wasi.call_context import State
 from journal.engine.wasi.descriptors import InputStream, OpenDirectory, OpenFile, OutputStream
 from journal.engine.wasi.filesystem.host_files import HostFile
@@ -194,13 +194,13 @@ class Witness:
         self.seen.append((before, described(state, self._recorder._mounted().mounts)))
 
 
-def rows_of(path: Path) -> list[Row]:
+def rows_of(path: Path) -> list[TapeRow]:
     """All rows of a journal."""
     with Reader(path) as reader:
         return [(frame.seq, frame.tag, frame.payload, frame.time) for frame in reader.frames()]
 
 
-def batches_of(rows: Iterable[Row], size: int = 7) -> Iterator[Batch]:
+def batches_of(rows: Iterable[TapeRow], size: int = 7) -> Iterator[Batch]:
     """Rows as batches, a few in each."""
     kept = list(rows)
     for start in range(0, len(kept), size):
@@ -214,7 +214,7 @@ def blocks_of(reader: Reader) -> Iterator[Batch]:
         yield Batch(block.seqs, block.tags, block.payloads(), block.times)
 
 
-def check_each(fresh: Fresh, rows: list[Row], seen: list[tuple[int, Described]]) -> None:
+def check_each(fresh: Fresh, rows: list[TapeRow], seen: list[tuple[int, Described]]) -> None:
     """Fold on from each call to the next; what comes out is what the guest had there."""
     done = -1
     for upto, wanted in seen:

@@ -20,7 +20,7 @@ from wasmtime import _ffi
 
 from journal.engine.runtime.call_gate import Gate, Pause
 from journal.engine.runtime.globals_tables import Globals, Tables
-from journal.engine.wasi_abi import Fault, Refusal
+from journal.engine.wasi_abi import MemoryFault, WasiError
 from journal.engine.wasm.state_exports import Global
 from journal.errors import EngineError, EngineMismatch
 
@@ -115,9 +115,9 @@ class Memory:
         return size
 
     def check(self, pointer: int, size: int) -> None:
-        """Raise ``Fault`` unless ``size`` bytes lie at ``pointer``; none may lie anywhere."""
+        """Raise ``MemoryFault`` unless ``size`` bytes lie at ``pointer``; none may lie anywhere."""
         if size and pointer + size > self.size and pointer + size > self.renew():
-            raise Fault(f"pointer {pointer:#x} and size {size} lead out of {self.size} bytes")
+            raise MemoryFault(f"pointer {pointer:#x} and size {size} lead out of {self.size} bytes")
 
     def read(self, pointer: int, size: int) -> bytes:
         """A copy of ``size`` bytes."""
@@ -155,7 +155,7 @@ _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 
 
-class UnknownImport(Fault):
+class UnknownImport(MemoryFault):
     """The guest called an import that nobody gave it."""
 
 
@@ -249,7 +249,7 @@ class Instance:
     def define(self, module: str, name: str, type_: Any, handler: Handler, state: object) -> None:
         """Let the import ``module.name`` call ``handler(state, *arguments)``.
 
-        The handler's result is the function's 32-bit result; a ``Refusal`` it raises becomes its
+        The handler's result is the function's 32-bit result; a ``WasiError`` it raises becomes its
         errno. Integers arrive unsigned.
         """
         callback = _Callback(self._callback(name, handler, state, signature_of(type_)))
@@ -322,7 +322,7 @@ class Instance:
             "views": _Views(max(len(parameters), len(results))),
             "instance": self,
             "trap": _trap,
-            "Refusal": Refusal,
+            "WasiError": WasiError,
             "Pause": Pause,
             "name": name,
             "gate": gate,
@@ -373,7 +373,7 @@ class Instance:
             backtrace = _frames_of(str(error))
             if raised is None:
                 raise _unable(str(error)) from None
-            if isinstance(raised, Fault):
+            if isinstance(raised, MemoryFault):
                 raise Trapped(str(raised), backtrace) from None
             raised.__cause__ = Interrupted(backtrace)
             raise raised from raised.__cause__

@@ -28,7 +28,7 @@ from journal.engine.wasi.stdio.delivery import marks_of_session
 from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, Durability, Outbox, Outlet
 from journal.engine.wasi.stdio.stdin import Interrupter, Source, Stopped
 from journal.engine.wasi.terminal import Terminal, terminal_of
-from journal.engine.wasi_abi import Exit
+from journal.engine.wasi_abi import ProcExit
 from journal.errors import Divergence, NotResumable
 from journal.events import codec
 from journal.events.core import ProcessExit
@@ -162,7 +162,7 @@ class Process:
             writer,
             recorded,
             keep_inputs=identity.start.level is Level.FULL,
-            on_mark=self._see_mark,
+            on_recording_event=self._see_mark,
             on_live=self._go_on if plan is None else self._be_over,
             barrier=self._barrier,
             live=None if plan is None else (_is_over, _is_over),
@@ -255,7 +255,7 @@ class Process:
         try:
             self._run_guest()
             code = 0
-        except Exit as exited:
+        except ProcExit as exited:
             code = exited.code
         except Trapped as trapped:
             if self.standstill is not None:
@@ -265,13 +265,13 @@ class Process:
             divergence.backtrace = backtrace_of(divergence)
             raise
         except _MALFORMED as error:
-            if self.tape.last_heard < 0:
+            if self.tape.last_input_seq < 0:
                 raise
             raise NotResumable(
-                f"event {self.tape.last_heard} is no answer to what the guest asked: {error}"
+                f"event {self.tape.last_input_seq} is no answer to what the guest asked: {error}"
             ) from error
         self._end()
-        self.tape.tell(ProcessExit.tag, codec.encode(ProcessExit(exit_code=_signed(code))))
+        self.tape.record_effect(ProcessExit.tag, codec.encode(ProcessExit(exit_code=_signed(code))))
         return Outcome(Ending.EXITED, code)
 
     def _run_guest(self) -> None:
@@ -310,12 +310,12 @@ class Process:
 
     def _trapped(self, kind: str, backtrace: str) -> Outcome:
         event = ProcessTrap(kind=kind, message=backtrace[:BACKTRACE_SIZE_MAX])
-        then = self.tape.coming(ProcessTrap.tag)
+        then = self.tape.peek(ProcessTrap.tag)
         if then is not None:  # where it was is told otherwise of an instrumented module
             known = codec.decode(ProcessTrap.tag, then)
             event = known if isinstance(known, ProcessTrap) and known.kind == kind else event
         self._end()
-        self.tape.tell(ProcessTrap.tag, codec.encode(event))
+        self.tape.record_effect(ProcessTrap.tag, codec.encode(event))
         return Outcome(Ending.TRAPPED, None, kind, event.message)
 
     # -- what the tape, the outbox and the clock tick call, all in the guest's thread -----------
@@ -357,7 +357,7 @@ class Process:
 
     def _go_on(self) -> None:
         """The journal has been replayed: what follows is new."""
-        base = self.tape.told_monotonic
+        base = self.tape.last_monotonic
         if self._session is not None:
             began, monotonic = self._session
             # where nothing stands behind it, the tape has no time yet

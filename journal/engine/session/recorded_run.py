@@ -8,7 +8,7 @@ from typing import Self
 from journal.engine.session import preamble as identities
 from journal.engine.session.process import Ending, Outcome
 from journal.engine.snapshot.rebuild import FOLDED
-from journal.engine.tape import MARKS, Batch
+from journal.engine.tape import RECORDING_EVENTS, Batch
 from journal.engine.wasi.stdio.delivery import history_of, marks_of_session
 from journal.engine.wasi.stdio.outbox import Outbox, Outlet
 from journal.engine.wasi.stdio.stdin import Interrupter
@@ -109,7 +109,7 @@ class Recording:
 
     def has_effects_behind(self, seq: int) -> bool:
         """Whether the guest did anything behind event ``seq``."""
-        found = self.reader.frames(seq + 1, tags=frozenset(BY_TAG) - MARKS)
+        found = self.reader.frames(seq + 1, tags=frozenset(BY_TAG) - RECORDING_EVENTS)
         return next(found, None) is not None
 
 

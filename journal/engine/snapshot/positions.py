@@ -2,7 +2,7 @@
 
 from journal.engine.wasi.call_context import State
 from journal.engine.wasi.descriptors import InputStream, OpenDirectory, OpenFile, OutputStream
-from journal.engine.wasi_abi import Entry
+from journal.engine.wasi_abi import DirectoryEntry
 from journal.errors import NotResumable
 from journal.events.paths import FileType
 from journal.events.snapshots import DescriptorPositions, DirectoryListing
@@ -60,7 +60,7 @@ def listings_of(state: State) -> list[DirectoryListing]:
     ]
 
 
-def _listing(fd: int, entries: list[Entry]) -> DirectoryListing:
+def _listing(fd: int, entries: list[DirectoryEntry]) -> DirectoryListing:
     return DirectoryListing(
         fd=fd,
         entries=tuple(entry.name.encode() for entry in entries),
@@ -76,7 +76,7 @@ def apply_listing(state: State, event: DirectoryListing) -> None:
         raise NotResumable(f"the snapshot has a listing of {event.fd}, which is no directory")
     try:
         descriptor.listing = [
-            Entry(name.decode(), inode, FileType(kind))
+            DirectoryEntry(name.decode(), inode, FileType(kind))
             for name, inode, kind in zip(event.entries, event.inodes, event.kinds, strict=True)
         ]
     except ValueError as error:

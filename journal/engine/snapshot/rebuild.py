@@ -8,7 +8,7 @@ Only where the guest stands in its files and streams is not told by effects: see
 import struct
 from collections.abc import Callable, Iterator
 
-from journal.engine.tape import Batch, Row
+from journal.engine.tape import Batch, TapeRow
 from journal.engine.wasi.call_context import State
 from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, OpenFile, OutputStream
 from journal.engine.wasi.filesystem.interfaces import Directory, Opening, times_of
@@ -23,7 +23,7 @@ from journal.engine.wasi.functions.descriptors import (
 from journal.engine.wasi.functions.paths import carry_out, must_be_writable
 from journal.engine.wasi.stdio.outbox import STDOUT
 from journal.engine.wasi.terminal import SIDE_MAX, Settings
-from journal.engine.wasi_abi import Errno, FdFlags, OpenFlags, Refusal, Rights
+from journal.engine.wasi_abi import Errno, FdFlags, OpenFlags, Rights, WasiError
 from journal.errors import FormatError, NotResumable
 from journal.events import BY_TAG, codec, descriptors, paths, sockets
 from journal.events.core import TtySet
@@ -59,17 +59,17 @@ def fold(state: State, batches: Iterator[Batch], upto: int) -> None:
     use then.
     """
     rows = _Rows(batches, upto)
-    with state.tape.lent(rows.tell, rows.ask):
+    with state.tape.substitute(rows.tell, rows.ask):
         for row in rows.each:
             effect = _REPEATED.get(row[1])
             if effect is None:
                 rows.pass_over(row)
                 continue
             kind, repeat = effect
-            rows.effect, rows.is_done, state.tape.told_seq = row, False, row[0]
+            rows.effect, rows.is_done, state.tape.last_effect_seq = row, False, row[0]
             try:
                 repeat(state, *codec.unpacker(kind)(row[2]))
-            except Refusal as refusal:
+            except WasiError as refusal:
                 rows.refused(refusal)
             except _MALFORMED as error:
                 raise _misfit(row, str(error)) from error
@@ -87,11 +87,11 @@ class _Rows:
 
     def __init__(self, batches: Iterator[Batch], upto: int) -> None:
         self.each = _folded(batches, upto)
-        self.effect: Row = (-1, 0, b"", 0)
+        self.effect: TapeRow = (-1, 0, b"", 0)
         self.is_done = False
-        self._probe: Row | None = None
+        self._probe: TapeRow | None = None
 
-    def pass_over(self, row: Row) -> None:
+    def pass_over(self, row: TapeRow) -> None:
         """An answer that changes nothing, or a probe, which belongs to what comes next."""
         self._without_probe()
         call = row[2][0] if row[2] else -1
@@ -100,7 +100,7 @@ class _Rows:
         elif call not in _QUESTIONS:
             raise _misfit(row, "it answers nothing")
 
-    def refused(self, refusal: Refusal) -> None:
+    def refused(self, refusal: WasiError) -> None:
         """The host has refused the effect: nothing has changed. Nobody else may have."""
         if not self.is_done:
             raise _misfit(
@@ -133,7 +133,7 @@ class _Rows:
             raise _misfit(self._probe, "nothing follows that it was asked for")
 
 
-def _folded(batches: Iterator[Batch], upto: int) -> Iterator[Row]:
+def _folded(batches: Iterator[Batch], upto: int) -> Iterator[TapeRow]:
     """The rows that matter, up to event ``upto``."""
     folded = FOLDED
     for batch in batches:
@@ -150,7 +150,7 @@ def _folded(batches: Iterator[Batch], upto: int) -> Iterator[Row]:
                 yield row
 
 
-def _misfit(row: Row, why: str) -> NotResumable:
+def _misfit(row: TapeRow, why: str) -> NotResumable:
     kind = BY_TAG[row[1]].__name__
     return NotResumable(f"event {row[0]}, a {kind}, does not fit what is before it: {why}")
 
@@ -161,7 +161,7 @@ def _misfit(row: Row, why: str) -> NotResumable:
 def _write(state: State, fd: int, offset: int, is_64bit: bool, data: bytes) -> None:
     descriptor = state.descriptors.used.get(fd)
     if type(descriptor) is not OpenFile or not descriptor.writes:
-        raise Refusal(Errno.BADF)
+        raise WasiError(Errno.BADF)
     descriptor.file.write(fd, offset, data)
 
 
@@ -268,7 +268,7 @@ def _listen(state: State, fd: int, backlog: int) -> None:
 
 def _set_terminal(state: State, *values: int) -> None:
     if max(values[:4]) > SIDE_MAX:
-        raise Refusal(Errno.INVAL)
+        raise WasiError(Errno.INVAL)
     state.terminal.set(Settings._make(values))
 
 

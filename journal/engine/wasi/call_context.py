@@ -11,7 +11,7 @@ from journal.engine.wasi.sockets import Network
 from journal.engine.wasi.stdio.outbox import Outbox
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.engine.wasi.terminal import Terminal
-from journal.engine.wasi_abi import CLOCK_MONOTONIC, CLOCK_REALTIME, Errno, Refusal
+from journal.engine.wasi_abi import CLOCK_MONOTONIC, CLOCK_REALTIME, Errno, WasiError
 from journal.events import codec
 from journal.events.inputs import ClockRead
 
@@ -56,7 +56,7 @@ class State:
         """A path of the guest; refuses with ``ILSEQ`` what is not UTF-8."""
         if size > TEXT_SIZE_MAX:
             self.memory.check(pointer, size)
-            raise Refusal(Errno.NAMETOOLONG)
+            raise WasiError(Errno.NAMETOOLONG)
         return decode(self.memory.read(pointer, size))
 
 
@@ -65,7 +65,7 @@ def decode(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise Refusal(Errno.ILSEQ) from error
+        raise WasiError(Errno.ILSEQ) from error
 
 
 class Clocks:

@@ -13,11 +13,11 @@ from journal.engine.wasi_abi import (
     RIGHTS_PREOPEN,
     RIGHTS_PREOPEN_INHERITING,
     RIGHTS_SOCKET,
-    Entry,
+    DirectoryEntry,
     Errno,
-    Refusal,
+    FileStat,
     Rights,
-    Stat,
+    WasiError,
 )
 from journal.events.paths import FileType
 from journal.events.sockets import AddressFamily, SocketType
@@ -67,7 +67,7 @@ class OpenDirectory:
     directory: Directory
     preopen: str | None = None
     reads: bool = True
-    listing: list[Entry] = field(default_factory=list)
+    listing: list[DirectoryEntry] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -114,7 +114,7 @@ class Descriptors:
         if self.free:
             return max(self.free)
         if len(self.used) >= DESCRIPTORS_MAX:
-            raise Refusal(Errno.MFILE)
+            raise WasiError(Errno.MFILE)
         return max(self.used, default=-1) + 1
 
     def add(self, descriptor: Descriptor) -> int:
@@ -128,35 +128,35 @@ class Descriptors:
         """What ``fd`` stands for; refuses with ``BADF``."""
         found = self.used.get(fd)
         if found is None:
-            raise Refusal(Errno.BADF)
+            raise WasiError(Errno.BADF)
         return found
 
     def file(self, fd: int) -> OpenFile:
         """An open file; refuses with ``BADF`` what is none."""
         found = self.used.get(fd)
         if type(found) is not OpenFile:
-            raise Refusal(Errno.BADF)
+            raise WasiError(Errno.BADF)
         return found
 
     def seekable(self, fd: int) -> OpenFile:
         """An open file; refuses a stream or a socket with ``SPIPE``."""
         found = self.used.get(fd)
         if isinstance(found, (InputStream, OutputStream, Socket)):
-            raise Refusal(Errno.SPIPE)
+            raise WasiError(Errno.SPIPE)
         return self.file(fd)
 
     def directory(self, fd: int) -> OpenDirectory:
         """An open directory; refuses with ``BADF`` what is none."""
         found = self.used.get(fd)
         if type(found) is not OpenDirectory:
-            raise Refusal(Errno.BADF)
+            raise WasiError(Errno.BADF)
         return found
 
     def socket(self, fd: int) -> Socket:
         """A socket; refuses with ``NOTSOCK`` what is none."""
         found = self.get(fd)
         if type(found) is not Socket:
-            raise Refusal(Errno.NOTSOCK)
+            raise WasiError(Errno.NOTSOCK)
         return found
 
     def remove(self, fd: int) -> Descriptor:
@@ -223,12 +223,12 @@ def file_rights(*, reads: bool, writes: bool) -> Rights:
     return rights
 
 
-def filestat(fd: int, descriptor: Descriptor) -> Stat:
+def filestat(fd: int, descriptor: Descriptor) -> FileStat:
     """The attributes of whatever a descriptor stands for."""
     if isinstance(descriptor, (InputStream, OutputStream)):
-        return Stat(0, 0, stream_type(terminal=descriptor.terminal), 0, 0, 0, 0, 0)
+        return FileStat(0, 0, stream_type(terminal=descriptor.terminal), 0, 0, 0, 0, 0)
     if isinstance(descriptor, OpenFile):
         return descriptor.file.stat(fd)
     if isinstance(descriptor, Socket):
-        return Stat(0, 0, descriptor.filetype, 0, 0, 0, 0, 0)
+        return FileStat(0, 0, descriptor.filetype, 0, 0, 0, 0, 0)
     return descriptor.directory.stat(fd)

@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Callable
 from ipaddress import ip_address
 
-from journal.engine.tape import Answer, Tape
+from journal.engine.tape import HostReply, Tape
 from journal.engine.wasi.descriptors import Descriptors, Socket
 from journal.engine.wasi.filesystem.host_files import value_of
 from journal.engine.wasi.filesystem.host_paths import answered
-from journal.engine.wasi_abi import Errno, Refusal
+from journal.engine.wasi_abi import Errno, WasiError
 from journal.events import codec
 from journal.events.inputs import HostCall
 from journal.events.sockets import (
@@ -76,11 +76,11 @@ class Network:
         """Bind a socket, to a free port where the port is 0; the address that it has then."""
         socket = self._descriptors.socket(fd)
         if socket.local is not None:
-            raise Refusal(Errno.INVAL)
+            raise WasiError(Errno.INVAL)
         if address.address.version != _version(socket):
-            raise Refusal(Errno.AFNOSUPPORT)
+            raise WasiError(Errno.AFNOSUPPORT)
         if address.flow > FLOW_MAX:
-            raise Refusal(Errno.INVAL)
+            raise WasiError(Errno.INVAL)
 
         def deed(handle: host.socket) -> bytes:
             handle.bind(_host_address(socket, address))
@@ -96,7 +96,7 @@ class Network:
         """Let a socket take connections; one that is not bound gets an address by that."""
         socket = self._descriptors.socket(fd)
         if socket.kind is not SocketType.STREAM:
-            raise Refusal(Errno.NOTSUP)
+            raise WasiError(Errno.NOTSUP)
 
         def deed(handle: host.socket) -> bytes:
             handle.listen(min(backlog, BACKLOG_MAX))
@@ -135,12 +135,12 @@ class Network:
 
         is_done = False
 
-        def perform(again: bool) -> Answer:
+        def perform(again: bool) -> HostReply:
             nonlocal is_done
             is_done = True
             return answered(lambda: deed(self._handle(socket)))
 
-        value = value_of(self._tape.act(tag, effect, call, fd, perform))
+        value = value_of(self._tape.perform(tag, effect, call, fd, perform))
         if not is_done:
             socket.close()  # it was made again from what was told before this answer, if at all
         return value
@@ -154,7 +154,7 @@ class Network:
             return
         try:
             self._handle(socket)
-        except (OSError, Refusal) as error:
+        except (OSError, WasiError) as error:
             where = f" at {_shown(socket.local)}" if socket.local is not None else ""
             reason = "it may have no network now"
             if isinstance(error, OSError):
@@ -168,7 +168,7 @@ class Network:
     def _handle(self, socket: Socket) -> host.socket:
         """The host's socket, made again where a replay has left none."""
         if not self._allowed:
-            raise Refusal(Errno.ACCES)
+            raise WasiError(Errno.ACCES)
         if socket.handle is None:
             handle = host.socket(_FAMILIES[socket.family], _TYPES[socket.kind], socket.protocol)
             try:
@@ -188,14 +188,14 @@ class Network:
 
 def _socket(family: int, kind: int, protocol: int) -> Socket:
     if protocol > PROTOCOL_MAX or family > max(AddressFamily) or kind > max(SocketType):
-        raise Refusal(Errno.INVAL)
+        raise WasiError(Errno.INVAL)
     if family not in _FAMILIES:
-        raise Refusal(Errno.AFNOSUPPORT)
+        raise WasiError(Errno.AFNOSUPPORT)
     if kind not in _TYPES:
-        raise Refusal(Errno.NOTSUP)
+        raise WasiError(Errno.NOTSUP)
     socket = Socket(AddressFamily(family), SocketType(kind), protocol)
     if protocol not in _PROTOCOLS[socket.kind]:
-        raise Refusal(Errno.PROTONOSUPPORT)
+        raise WasiError(Errno.PROTONOSUPPORT)
     return socket
 
 

@@ -79,12 +79,12 @@ class Terminal:
 
     def read(self) -> Settings:
         """What the guest is told: the host's terminal now, or what the guest made of its own."""
-        told = self._tape.ask(TtyRead.tag, b"", lambda: _pack_read(*self._now()))
+        told = self._tape.request_input(TtyRead.tag, b"", lambda: _pack_read(*self._now()))
         return Settings(*_unpack_read(told))
 
     def set(self, settings: Settings) -> None:
         """Let the terminal be so; which streams are a terminal does not change by that."""
-        self._tape.tell(TtySet.tag, _pack_set(*settings))
+        self._tape.record_effect(TtySet.tag, _pack_set(*settings))
         seen = self.settings[4:7]
         self.settings = Settings(*settings[:4], *seen, *settings[7:])
         self._is_set = True

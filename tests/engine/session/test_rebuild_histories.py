@@ -25,12 +25,12 @@ from journal.engine.snapshot.positions import (
     positions_of,
 )
 from journal.engine.snapshot.rebuild import FOLDED, fold
-from journal.engine.tape import Batch, Row, Tape
+from journal.engine.tape import Batch, Tape, TapeRow
 from journal.engine.wasi.descriptors import DESCRIPTORS_MAX
 from journal.engine.wasi.functions import PREVIEW_1, WASIX
 from journal.engine.wasi.sockets import Network
 from journal.engine.wasi.terminal import SIDE_MAX
-from journal.engine.wasi_abi import Fault, Refusal
+from journal.engine.wasi_abi import MemoryFault, WasiError
 from journal.events import BY_TAG, descriptors, inputs, paths, sockets
 from journal.events.core import TtySet
 from journal.events.definition import Event
@@ -123,7 +123,7 @@ histories = st.lists(operations, min_size=8, max_size=40).map(lambda history: BE
 class Rows:
     """A writer that keeps rows in a list, a microsecond apart."""
 
-    kept: list[Row] = field(default_factory=list)
+    kept: list[TapeRow] = field(default_factory=list)
 
     @property
     def time(self) -> int:
@@ -138,7 +138,7 @@ class Rows:
 class Guest:
     """Calls as a guest makes them, with a memory to make them from; three mounts."""
 
-    def __init__(self, folder: Path, rows: Rows, recorded: list[Row] | None = None) -> None:
+    def __init__(self, folder: Path, rows: Rows, recorded: list[TapeRow] | None = None) -> None:
         self.rows = rows
         tape = Tape(rows, None if recorded is None else batches_of(recorded))
         self.process = Fresh(mounts_of(folder), (), FILES_SIZE_MAX, tape)
@@ -190,9 +190,9 @@ class Guest:
         arguments += [RESULT] * (len(parameters) - len(arguments))
         try:
             return function(self.process.state, *arguments) or 0
-        except Refusal as refusal:
+        except WasiError as refusal:
             return refusal.errno
-        except Fault:
+        except MemoryFault:
             return -1
 
     def _open(self, dirfd: int, lookup: int, path: str, flags: int, right: int, fdf: int) -> int:
@@ -361,20 +361,20 @@ def test_a_fold_leaves_the_host_as_it_is() -> None:
 
 
 @pytest.fixture(scope="module")
-def story() -> list[Row]:
+def story() -> list[TapeRow]:
     """The rows of the story."""
     with somewhere() as folder:
         return lived(folder, STORY).rows.kept
 
 
-def folded(rows: list[Row], upto: int = 1 << 60) -> Fresh:
+def folded(rows: list[TapeRow], upto: int = 1 << 60) -> Fresh:
     """Rows folded, with no host at all."""
     process = fresh(Path("/nowhere"))
     fold(process.state, batches_of(rows), upto)
     return process
 
 
-def row_of(seq: int, event: Event) -> Row:
+def row_of(seq: int, event: Event) -> TapeRow:
     return seq, event.tag, journal.encode(event), 1_000_000 + seq
 
 
@@ -513,7 +513,7 @@ def test_a_kind_of_a_newer_version_is_refused() -> None:
         folded([(0, tag, b"", 1)])
 
 
-def test_a_fold_to_inside_of_a_call_is_refused(story: list[Row]) -> None:
+def test_a_fold_to_inside_of_a_call_is_refused(story: list[TapeRow]) -> None:
     results = [row for row in story if row[1] == HostResult.tag]
     probes = [row[0] for row in results if row[2][0] == HostCall.PROBE]
     deeds = [row[0] - 1 for row in results if row[2][0] in (HostCall.OPEN, HostCall.RENAME)]
@@ -527,7 +527,7 @@ def test_a_fold_to_inside_of_a_call_is_refused(story: list[Row]) -> None:
             folded(story, upto)
 
 
-def test_a_story_without_one_of_its_rows_is_refused_or_another(story: list[Row]) -> None:
+def test_a_story_without_one_of_its_rows_is_refused_or_another(story: list[TapeRow]) -> None:
     whole = folded(story).described()
     for index in range(len(story)):
         rows = story[:index] + story[index + 1 :]
@@ -545,13 +545,13 @@ def told_well(error: NotResumable) -> None:
     assert len(str(error).splitlines()) == 1
 
 
-def is_no_matter(row: Row) -> bool:
+def is_no_matter(row: TapeRow) -> bool:
     """Whether a row changes nothing in the engine, such as a write to the host that went well."""
     event = journal.decode(row[1], row[2])
     return isinstance(event, inputs.HostResult) and event.call in (HostCall.SIZE, HostCall.STAT)
 
 
-def mutated(rows: list[Row], chance: random.Random) -> list[Row]:
+def mutated(rows: list[TapeRow], chance: random.Random) -> list[TapeRow]:
     """The rows with something wrong in them."""
     rows = list(rows)
     for _ in range(chance.randint(1, 3)):

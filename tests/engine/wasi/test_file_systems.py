@@ -19,10 +19,10 @@ from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode
 from journal.engine.wasi_abi import (
     SYMLINK_FOLLOW,
     FdFlags,
+    FileStat,
     OpenFlags,
-    Refusal,
     Rights,
-    Stat,
+    WasiError,
 )
 from journal.events.paths import FileType
 
@@ -72,7 +72,7 @@ operations = st.one_of(
 )
 
 
-def seen(stat: Stat) -> tuple[int, ...]:
+def seen(stat: FileStat) -> tuple[int, ...]:
     """What both kinds of files agree on: a directory's size and links are its keeper's business."""
     if stat.filetype == FileType.DIRECTORY:
         return (stat.filetype,)
@@ -91,7 +91,7 @@ def use(root: Directory, name: str, *arguments: Any) -> Any:
         if name == "link":
             return root.link(FD, arguments[0], arguments[1], root, FD, arguments[2])
         return getattr(root, name)(FD, *arguments)
-    except Refusal as refusal:
+    except WasiError as refusal:
         return f"errno {refusal.errno}"
 
 
@@ -186,8 +186,8 @@ def test_a_replay_makes_the_same_files_with_the_same_times(story: list[tuple[Any
     assert first.size_bytes == second.size_bytes
 
 
-def all_stats(tree: MemoryTree) -> list[tuple[str, Stat]]:
-    found: list[tuple[str, Stat]] = []
+def all_stats(tree: MemoryTree) -> list[tuple[str, FileStat]]:
+    found: list[tuple[str, FileStat]] = []
     pending = [("", tree.root)]
     while pending:
         path, node = pending.pop()

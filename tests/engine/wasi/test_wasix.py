@@ -19,7 +19,7 @@ import journal
 from journal.engine.tape import Tape
 from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, Descriptors, Socket
 from journal.engine.wasi.sockets import Network, SocketLost
-from journal.engine.wasi_abi import Errno, Refusal
+from journal.engine.wasi_abi import Errno, WasiError
 from journal.events.inputs import HostCall, HostResult, StreamRead
 from journal.events.sockets import AddressFamily, SocketBind, SocketListen, SocketOpen, SocketType
 from journal.events.streams import StreamWrite
@@ -227,7 +227,7 @@ def test_a_guest_has_no_more_descriptors_than_there_are() -> None:
     table = Descriptors()
     one = Socket(AddressFamily.INET4, SocketType.STREAM, 0)
     table.used = dict.fromkeys(range(DESCRIPTORS_MAX), one)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(WasiError) as refused:
         Network(Tape(_Nowhere()), table, allowed=True).open(INET4, STREAM, 0)
     assert refused.value.errno == Errno.MFILE
 

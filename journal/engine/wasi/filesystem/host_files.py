@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 
-from journal.engine.tape import Answer, Tape
+from journal.engine.tape import HostReply, Tape
 from journal.engine.wasi.filesystem.host_paths import (
     Node,
     answered,
@@ -30,8 +30,8 @@ from journal.engine.wasi.filesystem.interfaces import (
 )
 from journal.engine.wasi_abi import (
     FILESTAT,
-    Refusal,
-    Stat,
+    FileStat,
+    WasiError,
 )
 from journal.events import descriptors
 from journal.events.inputs import HostCall
@@ -63,7 +63,7 @@ class HostTree:
 
     def asks(self, call: HostCall, fd: int, deed: Callable[[], bytes]) -> bytes:
         """The value of an answer; refuses with its errno."""
-        return value_of(self.tape.answer(call, fd, lambda: answered(deed)))
+        return value_of(self.tape.request_host_result(call, fd, lambda: answered(deed)))
 
     def renamed(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         """Something was renamed: what is open below it has other names now."""
@@ -76,7 +76,7 @@ class HostTree:
         What is not there any more refuses when it is used.
         """
         for opened in list(self.opened):
-            with suppress(Refusal, OSError):
+            with suppress(WasiError, OSError):
                 _ = opened.handle
 
     def close(self) -> None:
@@ -88,11 +88,11 @@ class HostTree:
             self._root = None
 
 
-def value_of(answer: Answer) -> bytes:
+def value_of(answer: HostReply) -> bytes:
     """The value of an answer; refuses with its errno."""
     errno, value = answer
     if errno:
-        raise Refusal(errno)
+        raise WasiError(errno)
     return value
 
 
@@ -138,10 +138,10 @@ class Opened:
             self._handle = None
         self._tree.opened.discard(self)
 
-    def stat(self, fd: int) -> Stat:
+    def stat(self, fd: int) -> FileStat:
         """Its attributes."""
         value = self._tree.asks(HostCall.STAT, fd, lambda: stat_of(os.fstat(self.handle)).pack())
-        return Stat(*FILESTAT.unpack(value))
+        return FileStat(*FILESTAT.unpack(value))
 
     def set_times(self, fd: int, times: Times) -> None:
         """Set its times."""
@@ -163,7 +163,9 @@ class Opened:
         self, tag: int, effect: bytes, call: HostCall, fd: int, deed: Callable[[], bytes]
     ) -> bytes:
         """A change that may be done twice without harm."""
-        return value_of(self._tree.tape.act(tag, effect, call, fd, lambda again: answered(deed)))
+        return value_of(
+            self._tree.tape.perform(tag, effect, call, fd, lambda again: answered(deed))
+        )
 
 
 class HostFile(Opened):
@@ -184,7 +186,7 @@ class HostFile(Opened):
             part = data[written : written + WRITE_SIZE_MAX]
             try:
                 count = self._write(fd, offset + written, part)
-            except Refusal:
+            except WasiError:
                 if written:
                     return written
                 raise

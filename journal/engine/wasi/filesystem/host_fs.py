@@ -8,7 +8,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from journal.engine.tape import Answer
+from journal.engine.tape import HostReply
 from journal.engine.wasi.filesystem.host_files import HostFile, HostTree, Opened, value_of
 from journal.engine.wasi.filesystem.host_paths import (
     STEPS,
@@ -40,12 +40,12 @@ from journal.engine.wasi.filesystem.path_resolution import Place
 from journal.engine.wasi_abi import (
     FILESTAT,
     SYMLINK_FOLLOW,
-    Entry,
+    DirectoryEntry,
     Errno,
+    FileStat,
     OpenFlags,
-    Refusal,
-    Stat,
-    errno_of,
+    WasiError,
+    to_wasi_errno,
 )
 from journal.events import descriptors, paths
 from journal.events.inputs import HostCall
@@ -61,7 +61,7 @@ class HostDirectory(Opened):
     def __init__(self, tree: HostTree, node: Node | None = None, handle: int | None = None) -> None:
         super().__init__(tree, node, os.O_PATH | os.O_DIRECTORY, handle)
 
-    def entries(self, fd: int) -> list[Entry]:
+    def entries(self, fd: int) -> list[DirectoryEntry]:
         """What is in it, by name."""
         value = self._tree.asks(HostCall.LIST, fd, lambda: pack_entries(self.handle))
         return entries_from(value)
@@ -72,13 +72,13 @@ class HostDirectory(Opened):
         was_there = exclusive and self._probe(opening.dirfd, opening.path)
         handles: list[int] = []
 
-        def perform(again: bool) -> Answer:
+        def perform(again: bool) -> HostReply:
             done = again and exclusive and not was_there
             return answered(lambda: self._open_live(opening, handles, made_already=done))
 
         node = node_of(
             value_of(
-                self._tree.tape.act(
+                self._tree.tape.perform(
                     descriptors.OpenFileDescriptor.tag,
                     opening.effect,
                     HostCall.OPEN,
@@ -106,12 +106,12 @@ class HostDirectory(Opened):
                 flags |= os.O_DIRECTORY
                 if flags & os.O_CREAT:
                     there = flags & os.O_EXCL and place.name == "."
-                    raise Refusal(Errno.EXIST if there else Errno.ISDIR)
+                    raise WasiError(Errno.EXIST if there else Errno.ISDIR)
             handle = _open_at(place, flags)
             node = identify(handle, self.names + place.names)
         if node.filetype not in (FileType.DIRECTORY, FileType.REGULAR_FILE):
             os.close(handle)
-            raise Refusal(Errno.NOTSUP)
+            raise WasiError(Errno.NOTSUP)
         handles.append(handle)
         return node.pack()
 
@@ -174,18 +174,18 @@ class HostDirectory(Opened):
             try:
                 return target.encode()
             except UnicodeEncodeError as error:
-                raise Refusal(Errno.ILSEQ) from error
+                raise WasiError(Errno.ILSEQ) from error
 
         return self._tree.asks(HostCall.READLINK, fd, deed).decode()
 
-    def stat_at(self, fd: int, path: str, *, follow: bool) -> Stat:
+    def stat_at(self, fd: int, path: str, *, follow: bool) -> FileStat:
         """Attributes of what a path leads to."""
 
         def deed() -> bytes:
             with place_of(self.handle, path, follow=follow) as place:
                 return _stat_at(place).pack()
 
-        return Stat(*FILESTAT.unpack(self._tree.asks(HostCall.STAT, fd, deed)))
+        return FileStat(*FILESTAT.unpack(self._tree.asks(HostCall.STAT, fd, deed)))
 
     def set_times_at(self, fd: int, path: str, lookup: int, times: Times) -> None:
         """Set the times of what a path leads to."""
@@ -225,12 +225,12 @@ class HostDirectory(Opened):
                         raise
                 return _COUNT.pack(len(names[0])) + b"".join(names)
 
-        def perform(again: bool) -> Answer:
+        def perform(again: bool) -> HostReply:
             return answered(lambda: deed(again))
 
         effect = pack_rename(fd, to_fd, path, to_path)
-        act = self._tree.tape.act
-        value = value_of(act(paths.PathRename.tag, effect, HostCall.RENAME, fd, perform))
+        record = self._tree.tape.perform
+        value = value_of(record(paths.PathRename.tag, effect, HostCall.RENAME, fd, perform))
         (size,) = _COUNT.unpack_from(value)
         old, new = value[_COUNT.size : _COUNT.size + size], value[_COUNT.size + size :]
         self._tree.renamed(names_from(old), names_from(new))
@@ -240,7 +240,7 @@ class HostDirectory(Opened):
     ) -> None:
         """Give a file one more name."""
         if lookup & SYMLINK_FOLLOW:
-            raise Refusal(Errno.INVAL)
+            raise WasiError(Errno.INVAL)
         other = self._same_mount(to)
 
         def deed() -> None:
@@ -263,7 +263,7 @@ class HostDirectory(Opened):
 
     def _same_mount(self, other: Directory) -> "HostDirectory":
         if not isinstance(other, HostDirectory) or other._tree is not self._tree:
-            raise Refusal(Errno.XDEV)
+            raise WasiError(Errno.XDEV)
         return other
 
     def _probe(self, fd: int, path: str) -> bool:
@@ -273,7 +273,7 @@ class HostDirectory(Opened):
             with place_of(self.handle, path, follow=False) as place:
                 return exists(place)
 
-        _, value = self._tree.tape.answer(HostCall.PROBE, fd, lambda: answered(deed))
+        _, value = self._tree.tape.request_host_result(HostCall.PROBE, fd, lambda: answered(deed))
         return value == b"\x01"
 
     def _change_name(
@@ -316,13 +316,13 @@ class HostDirectory(Opened):
             deed()
             return b""
 
-        def perform(again: bool) -> Answer:
+        def perform(again: bool) -> HostReply:
             errno, value = answered(live)
             if again and was_there is removes and errno == refused_with:
                 return 0, b""
             return errno, value
 
-        value_of(self._tree.tape.act(tag, effect, call, fd, perform))
+        value_of(self._tree.tape.perform(tag, effect, call, fd, perform))
 
 
 def _access_flags(opening: Opening) -> int:
@@ -331,17 +331,17 @@ def _access_flags(opening: Opening) -> int:
     return os.O_WRONLY if opening.writes else os.O_RDONLY
 
 
-def _stat_at(place: Place[int]) -> Stat:
+def _stat_at(place: Place[int]) -> FileStat:
     found = stat_of(os.stat(place.name, dir_fd=place.parent, follow_symlinks=False))
     if place.must_be_directory and found.filetype != FileType.DIRECTORY:
-        raise Refusal(Errno.NOTDIR)
+        raise WasiError(Errno.NOTDIR)
     return found
 
 
 def _rmdir(place: Place[int]) -> None:
     if place.must_be_directory:
         _stat_at(place)
-        raise Refusal(Errno.INVAL)  # as wasmtime has it: the name must stand alone
+        raise WasiError(Errno.INVAL)  # as wasmtime has it: the name must stand alone
     os.rmdir(place.name, dir_fd=place.parent)
 
 
@@ -351,7 +351,7 @@ def _open_at(place: Place[int], flags: int) -> int:
     except NotADirectoryError as error:
         # A link that is not followed is no directory either; what it is counts more.
         if STEPS.link_target(place.parent, place.name) is not None:
-            raise Refusal(Errno.LOOP) from error
+            raise WasiError(Errno.LOOP) from error
         raise
 
 
@@ -366,6 +366,6 @@ def _plain(place: Place[int]) -> str:
         try:
             os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
         except OSError as error:
-            raise Refusal(errno_of(error)) from error
-        raise Refusal(Errno.EXIST)
+            raise WasiError(to_wasi_errno(error)) from error
+        raise WasiError(Errno.EXIST)
     return place.name

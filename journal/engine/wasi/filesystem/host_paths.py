@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from journal.engine.tape import Answer
+from journal.engine.tape import HostReply
 from journal.engine.wasi.filesystem.path_resolution import Place, release, resolve
-from journal.engine.wasi_abi import Entry, Errno, Refusal, Stat, errno_of
+from journal.engine.wasi_abi import DirectoryEntry, Errno, FileStat, WasiError, to_wasi_errno
 from journal.events.paths import FileType
 
 _NODE = struct.Struct("<BQQ")
@@ -25,16 +25,16 @@ class HostSteps:
         try:
             return os.readlink(name, dir_fd=directory)
         except OSError as error:
-            if errno_of(error) in (Errno.INVAL, Errno.NOENT):
+            if to_wasi_errno(error) in (Errno.INVAL, Errno.NOENT):
                 return None
-            raise Refusal(errno_of(error)) from error
+            raise WasiError(to_wasi_errno(error)) from error
 
     def enter(self, directory: int, name: str) -> int:
         """The directory ``name``, never through a link."""
         try:
             return os.open(name, _O_DIRECTORY, dir_fd=directory)
         except OSError as error:
-            raise Refusal(errno_of(error)) from error
+            raise WasiError(to_wasi_errno(error)) from error
 
     def leave(self, directory: int) -> None:
         """Close it."""
@@ -54,14 +54,14 @@ def place_of(directory: int, path: str, *, follow: bool) -> Iterator[Place[int]]
         release(place, STEPS)
 
 
-def answered(deed: Callable[[], bytes]) -> Answer:
+def answered(deed: Callable[[], bytes]) -> HostReply:
     """What ``deed`` gives, or the errno it is refused with."""
     try:
         return 0, deed()
-    except Refusal as refusal:
+    except WasiError as refusal:
         return refusal.errno, b""
     except OSError as error:
-        return errno_of(error), b""
+        return to_wasi_errno(error), b""
 
 
 class Node(NamedTuple):
@@ -115,13 +115,13 @@ def reopen(root: int, node: Node, flags: int, *, moved: bool) -> int:
         name = node.names[-1] if node.names else "."
         handle = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except OSError as error:
-        raise Refusal(Errno.STALE) from error
+        raise WasiError(Errno.STALE) from error
     finally:
         os.close(directory)
     found = identify(handle, node.names)
     if found.filetype != node.filetype or not (moved or found == node):
         os.close(handle)
-        raise Refusal(Errno.STALE)
+        raise WasiError(Errno.STALE)
     return handle
 
 
@@ -140,9 +140,9 @@ def filetype_of(mode: int) -> FileType:
     return FileType.UNKNOWN
 
 
-def stat_of(found: os.stat_result) -> Stat:
+def stat_of(found: os.stat_result) -> FileStat:
     """WASI's attributes of a host's."""
-    return Stat(
+    return FileStat(
         found.st_dev,
         found.st_ino,
         filetype_of(found.st_mode),
@@ -167,18 +167,18 @@ def pack_entries(handle: int) -> bytes:
         try:
             encoded = name.encode()
         except UnicodeEncodeError as error:
-            raise Refusal(Errno.ILSEQ) from error
+            raise WasiError(Errno.ILSEQ) from error
         parts.append(_ENTRY.pack(inode, filetype_of(attributes.st_mode), len(encoded)) + encoded)
     return b"".join(parts)
 
 
-def entries_from(value: bytes) -> list[Entry]:
+def entries_from(value: bytes) -> list[DirectoryEntry]:
     """The opposite of :func:`pack_entries`."""
     entries, at = [], 0
     while at < len(value):
         inode, filetype, size = _ENTRY.unpack_from(value, at)
         at += _ENTRY.size
-        entries.append(Entry(value[at : at + size].decode(), inode, filetype))
+        entries.append(DirectoryEntry(value[at : at + size].decode(), inode, filetype))
         at += size
     return entries
 

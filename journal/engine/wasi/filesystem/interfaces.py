@@ -4,20 +4,20 @@
 :mod:`journal.engine.wasi.filesystem.host_files` implements them for a directory of the host; the
 journal holds the results. Both pass every effect and every result through the tape, under the
 guest's descriptor ``fd``.
-Every method refuses by raising ``Refusal``.
+Every method refuses by raising ``WasiError``.
 """
 
 from typing import NamedTuple, Protocol
 
 from journal.engine.wasi_abi import (
-    Entry,
+    DirectoryEntry,
     Errno,
     FdFlags,
+    FileStat,
     OpenFlags,
-    Refusal,
     Rights,
-    Stat,
     TimeFlags,
+    WasiError,
 )
 from journal.events import codec, descriptors, paths
 
@@ -73,7 +73,7 @@ class Times(NamedTuple):
     mtime: int
     flags: TimeFlags
 
-    def resolved(self, now: int, stat: Stat) -> tuple[int, int]:
+    def resolved(self, now: int, stat: FileStat) -> tuple[int, int]:
         """The access and modification times that result, if it is ``now``."""
         atime, mtime, flags = self
         if flags & TimeFlags.ATIME_NOW:
@@ -92,7 +92,7 @@ def times_of(atime: int, mtime: int, flags: int) -> Times:
     found = TimeFlags(flags)
     for both in (TimeFlags.ATIME | TimeFlags.ATIME_NOW, TimeFlags.MTIME | TimeFlags.MTIME_NOW):
         if found & both == both:
-            raise Refusal(Errno.INVAL)
+            raise WasiError(Errno.INVAL)
     return Times(atime, mtime, found)
 
 
@@ -106,7 +106,7 @@ class File(Protocol):
     def writable(self) -> bool:
         """Whether the mount may be changed."""
 
-    def stat(self, fd: int) -> Stat:
+    def stat(self, fd: int) -> FileStat:
         """Its attributes."""
 
     def read(self, fd: int, offset: int, size: int) -> bytes:
@@ -138,13 +138,13 @@ class Directory(Protocol):
     def writable(self) -> bool:
         """Whether the mount may be changed."""
 
-    def stat(self, fd: int) -> Stat:
+    def stat(self, fd: int) -> FileStat:
         """Its attributes."""
 
     def set_times(self, fd: int, times: Times) -> None:
         """Set its times."""
 
-    def entries(self, fd: int) -> list[Entry]:
+    def entries(self, fd: int) -> list[DirectoryEntry]:
         """What is in it, in the order a guest sees it, without ``.`` and ``..``."""
 
     def open(self, opening: Opening) -> "File | Directory":
@@ -162,7 +162,7 @@ class Directory(Protocol):
     def read_link(self, fd: int, path: str) -> str:
         """What a link says."""
 
-    def stat_at(self, fd: int, path: str, *, follow: bool) -> Stat:
+    def stat_at(self, fd: int, path: str, *, follow: bool) -> FileStat:
         """Attributes of what a path leads to."""
 
     def set_times_at(self, fd: int, path: str, lookup: int, times: Times) -> None:

@@ -32,11 +32,11 @@ from journal.engine.wasi.filesystem.memory_nodes import (
 from journal.engine.wasi.filesystem.path_resolution import Place, resolve
 from journal.engine.wasi_abi import (
     SYMLINK_FOLLOW,
-    Entry,
+    DirectoryEntry,
     Errno,
+    FileStat,
     OpenFlags,
-    Refusal,
-    Stat,
+    WasiError,
 )
 from journal.events import descriptors, paths
 
@@ -72,12 +72,12 @@ class MemoryTree:
 
     def tell(self, tag: int, payload: bytes) -> int:
         """The time of the change, in nanoseconds."""
-        return self.tape.tell(tag, payload) * 1000
+        return self.tape.record_effect(tag, payload) * 1000
 
     def reserve(self, growth: int) -> None:
         """Refuse with ``NOSPC`` what would be more than the mount may have."""
         if self.size_bytes + growth > self.size_bytes_max:
-            raise Refusal(Errno.NOSPC)
+            raise WasiError(Errno.NOSPC)
 
     def take(self, growth: int) -> None:
         """Count bytes that are used from now on; refuses with ``NOSPC``."""
@@ -107,7 +107,7 @@ class MemoryFile:
         self._tree, self._node = tree, node
         node.opened += 1
 
-    def stat(self, fd: int) -> Stat:
+    def stat(self, fd: int) -> FileStat:
         """Its attributes."""
         return self._node.stat()
 
@@ -130,9 +130,9 @@ class MemoryFile:
         growth = end - len(kept)
         if growth > 0:
             if tree.size_bytes + growth > tree.size_bytes_max:
-                raise Refusal(Errno.NOSPC)
+                raise WasiError(Errno.NOSPC)
             tree.size_bytes += growth
-        now = tree.tape.tell(_WRITE, pack_write(fd, offset, False, data)) * 1000
+        now = tree.tape.record_effect(_WRITE, pack_write(fd, offset, False, data)) * 1000
         if offset > len(kept):
             kept += bytes(offset - len(kept))
         kept[offset:end] = data
@@ -184,7 +184,7 @@ class MemoryDirectory:
     def __init__(self, tree: MemoryTree, node: DirectoryNode) -> None:
         self._tree, self._node = tree, node
 
-    def stat(self, fd: int) -> Stat:
+    def stat(self, fd: int) -> FileStat:
         """Its attributes."""
         return self._node.stat()
 
@@ -192,10 +192,12 @@ class MemoryDirectory:
         """Set its times."""
         _set_times(self._tree, self._node, fd, times)
 
-    def entries(self, fd: int) -> list[Entry]:
+    def entries(self, fd: int) -> list[DirectoryEntry]:
         """What is in it, by name."""
         found = self._node.entries
-        return [Entry(name, found[name].inode, found[name].filetype) for name in sorted(found)]
+        return [
+            DirectoryEntry(name, found[name].inode, found[name].filetype) for name in sorted(found)
+        ]
 
     def open(self, opening: Opening) -> "MemoryFile | MemoryDirectory":
         """Open what a path leads to, making a file if it is to be made."""
@@ -205,21 +207,21 @@ class MemoryDirectory:
         place = resolve(self._node, opening.path, _STEPS, follow=follow)
         node = _at(place)
         if flags & OpenFlags.CREATE and place.must_be_directory and place.name != ".":
-            raise Refusal(Errno.ISDIR)
+            raise WasiError(Errno.ISDIR)
         if node is None:
             return self._open_new(opening, place)
         if exclusive:
-            raise Refusal(Errno.EXIST)
+            raise WasiError(Errno.EXIST)
         if isinstance(node, LinkNode):
-            raise Refusal(Errno.LOOP)
+            raise WasiError(Errno.LOOP)
         if isinstance(node, DirectoryNode):
             if opening.writes:
-                raise Refusal(Errno.ISDIR)
+                raise WasiError(Errno.ISDIR)
             self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
             return MemoryDirectory(self._tree, node)
         assert isinstance(node, FileNode)
         if place.must_be_directory or flags & OpenFlags.DIRECTORY:
-            raise Refusal(Errno.NOTDIR)
+            raise WasiError(Errno.NOTDIR)
         now = self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
         if flags & OpenFlags.TRUNCATE:
             self._tree.size_bytes -= len(node.data)
@@ -229,11 +231,11 @@ class MemoryDirectory:
 
     def _open_new(self, opening: Opening, place: Place[DirectoryNode]) -> "MemoryFile":
         if not opening.flags & OpenFlags.CREATE:
-            raise Refusal(Errno.NOENT)
+            raise WasiError(Errno.NOENT)
         _must_live(place.parent)
         self._tree.reserve(ENTRY_SIZE)
         now = self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
-        node = FileNode(self._tree.next_inode(self._tree.tape.told_seq), self._tree.device)
+        node = FileNode(self._tree.next_inode(self._tree.tape.last_effect_seq), self._tree.device)
         self._add(place, node, now)
         node.atime = node.mtime = now
         return MemoryFile(self._tree, node)
@@ -246,7 +248,7 @@ class MemoryDirectory:
         effect = pack_create_directory(fd, path)
         now = self._tree.tell(paths.CreateDirectory.tag, effect)
         node = DirectoryNode(
-            self._tree.next_inode(self._tree.tape.told_seq), self._tree.device, links=1
+            self._tree.next_inode(self._tree.tape.last_effect_seq), self._tree.device, links=1
         )
         node.parent = place.parent
         place.parent.links += 1
@@ -258,11 +260,11 @@ class MemoryDirectory:
         place = resolve(self._node, path, _STEPS, follow=False)
         node = _existing(place)
         if not isinstance(node, DirectoryNode):
-            raise Refusal(Errno.NOTDIR)
+            raise WasiError(Errno.NOTDIR)
         if place.must_be_directory:
-            raise Refusal(Errno.INVAL)  # as wasmtime has it: the name must stand alone
+            raise WasiError(Errno.INVAL)  # as wasmtime has it: the name must stand alone
         if node.entries:
-            raise Refusal(Errno.NOTEMPTY)
+            raise WasiError(Errno.NOTEMPTY)
         now = self._tree.tell(paths.RemoveDirectory.tag, pack_remove_directory(fd, path))
         self._drop(place, now)
 
@@ -271,9 +273,9 @@ class MemoryDirectory:
         place = resolve(self._node, path, _STEPS, follow=False)
         node = _existing(place)
         if isinstance(node, DirectoryNode):
-            raise Refusal(Errno.ISDIR)
+            raise WasiError(Errno.ISDIR)
         if place.must_be_directory:
-            raise Refusal(Errno.NOTDIR)
+            raise WasiError(Errno.NOTDIR)
         now = self._tree.tell(paths.UnlinkFile.tag, pack_unlink(fd, path))
         self._drop(place, now)
 
@@ -281,10 +283,10 @@ class MemoryDirectory:
         """What a link says."""
         node = _existing(resolve(self._node, path, _STEPS, follow=False))
         if not isinstance(node, LinkNode):
-            raise Refusal(Errno.INVAL)
+            raise WasiError(Errno.INVAL)
         return node.target
 
-    def stat_at(self, fd: int, path: str, *, follow: bool) -> Stat:
+    def stat_at(self, fd: int, path: str, *, follow: bool) -> FileStat:
         """Attributes of what a path leads to."""
         return _existing(resolve(self._node, path, _STEPS, follow=follow)).stat()
 
@@ -302,11 +304,11 @@ class MemoryDirectory:
         place = resolve(self._node, path, _STEPS, follow=False)
         _must_be_free(place)
         if place.must_be_directory:
-            raise Refusal(Errno.NOENT)
+            raise WasiError(Errno.NOENT)
         self._tree.reserve(ENTRY_SIZE)
         now = self._tree.tell(paths.CreateSymbolicLink.tag, pack_symlink(fd, target, path))
         node = LinkNode(
-            self._tree.next_inode(self._tree.tape.told_seq), self._tree.device, target=target
+            self._tree.next_inode(self._tree.tape.last_effect_seq), self._tree.device, target=target
         )
         self._add(place, node, now)
         node.atime = node.mtime = now
@@ -315,7 +317,7 @@ class MemoryDirectory:
         """Give something another name, replacing what had it."""
         source, target = self._two(path, to, to_path, follow=False)
         if "." in (source.name, target.name):
-            raise Refusal(Errno.BUSY)
+            raise WasiError(Errno.BUSY)
         node, replaced = _existing(source), _at(target)
         _check_rename(source, target, node, replaced)
         effect = pack_rename(fd, to_fd, path, to_path)
@@ -339,16 +341,16 @@ class MemoryDirectory:
     ) -> None:
         """Give a file one more name."""
         if lookup & SYMLINK_FOLLOW:
-            raise Refusal(Errno.INVAL)
+            raise WasiError(Errno.INVAL)
         source, target = self._two(path, to, to_path, follow=False)
         node = _existing(source)
         if source.must_be_directory and not isinstance(node, DirectoryNode):
-            raise Refusal(Errno.NOTDIR)
+            raise WasiError(Errno.NOTDIR)
         _must_be_free(target)
         if target.must_be_directory:
-            raise Refusal(Errno.NOENT)
+            raise WasiError(Errno.NOENT)
         if isinstance(node, DirectoryNode):
-            raise Refusal(Errno.PERM)
+            raise WasiError(Errno.PERM)
         self._tree.reserve(ENTRY_SIZE)
         effect = pack_link(fd, lookup, to_fd, path, to_path)
         now = self._tree.tell(paths.CreateHardLink.tag, effect)
@@ -361,7 +363,7 @@ class MemoryDirectory:
         self, path: str, to: Directory, to_path: str, *, follow: bool
     ) -> tuple[Place[DirectoryNode], Place[DirectoryNode]]:
         if not isinstance(to, MemoryDirectory) or to._tree is not self._tree:
-            raise Refusal(Errno.XDEV)
+            raise WasiError(Errno.XDEV)
         source = resolve(self._node, path, _STEPS, follow=follow)
         return source, resolve(to._node, to_path, _STEPS, follow=False)
 
@@ -392,21 +394,21 @@ def _at(place: Place[DirectoryNode]) -> Node | None:
 def _existing(place: Place[DirectoryNode]) -> Node:
     node = _at(place)
     if node is None:
-        raise Refusal(Errno.NOENT)
+        raise WasiError(Errno.NOENT)
     if place.must_be_directory and not isinstance(node, (DirectoryNode, LinkNode)):
-        raise Refusal(Errno.NOTDIR)
+        raise WasiError(Errno.NOTDIR)
     return node
 
 
 def _must_be_free(place: Place[DirectoryNode]) -> None:
     if _at(place) is not None:
-        raise Refusal(Errno.EXIST)
+        raise WasiError(Errno.EXIST)
     _must_live(place.parent)
 
 
 def _must_live(directory: DirectoryNode) -> None:
     if not directory.links:
-        raise Refusal(Errno.NOENT)
+        raise WasiError(Errno.NOENT)
 
 
 def _check_rename(
@@ -417,16 +419,16 @@ def _check_rename(
 ) -> None:
     _must_live(target.parent)
     if isinstance(replaced, DirectoryNode) and source.parent.is_inside(replaced):
-        raise Refusal(Errno.NOTEMPTY)
+        raise WasiError(Errno.NOTEMPTY)
     if isinstance(node, DirectoryNode):
         if target.parent.is_inside(node):
-            raise Refusal(Errno.INVAL)
+            raise WasiError(Errno.INVAL)
         if replaced is not None and not isinstance(replaced, DirectoryNode):
-            raise Refusal(Errno.NOTDIR)
+            raise WasiError(Errno.NOTDIR)
         if isinstance(replaced, DirectoryNode) and replaced.entries and replaced is not node:
-            raise Refusal(Errno.NOTEMPTY)
+            raise WasiError(Errno.NOTEMPTY)
         return
     if source.must_be_directory or target.must_be_directory:
-        raise Refusal(Errno.NOTDIR)
+        raise WasiError(Errno.NOTDIR)
     if isinstance(replaced, DirectoryNode):
-        raise Refusal(Errno.ISDIR)
+        raise WasiError(Errno.ISDIR)

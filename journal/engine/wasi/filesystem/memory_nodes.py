@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from journal.engine.wasi.filesystem.path_resolution import NAME_SIZE_MAX
-from journal.engine.wasi_abi import Errno, Refusal, Stat
+from journal.engine.wasi_abi import Errno, FileStat, WasiError
 from journal.events.paths import FileType
 
 
@@ -24,9 +24,9 @@ class Node:
         """Bytes, as ``stat`` tells them."""
         return 0
 
-    def stat(self) -> Stat:
+    def stat(self) -> FileStat:
         """Its attributes."""
-        return Stat(
+        return FileStat(
             self.device,
             self.inode,
             self.filetype,
@@ -100,9 +100,9 @@ class NodeSteps:
         """The directory ``name``."""
         node = lookup(directory, name)
         if node is None:
-            raise Refusal(Errno.NOENT)
+            raise WasiError(Errno.NOENT)
         if not isinstance(node, DirectoryNode):
-            raise Refusal(Errno.NOTDIR)
+            raise WasiError(Errno.NOTDIR)
         return node
 
     def leave(self, directory: DirectoryNode) -> None:
@@ -112,5 +112,5 @@ class NodeSteps:
 def lookup(directory: DirectoryNode, name: str) -> Node | None:
     """The node called ``name``, if there is one."""
     if len(name.encode()) > NAME_SIZE_MAX:
-        raise Refusal(Errno.NAMETOOLONG)
+        raise WasiError(Errno.NAMETOOLONG)
     return directory.entries.get(name)

@@ -19,7 +19,7 @@ from journal.engine.wasi.filesystem.memory_nodes import (
     NodeSteps,
 )
 from journal.engine.wasi.filesystem.path_resolution import names_of, resolve
-from journal.engine.wasi_abi import Refusal
+from journal.engine.wasi_abi import WasiError
 from journal.errors import OptionError
 from journal.events.paths import FilePlaced, FileType
 from journal.events.process import Mount, MountKind
@@ -189,7 +189,7 @@ class Mounts:
             return
         try:
             _place(tree, at, names[-1], event, now, seq)
-        except Refusal as error:
+        except WasiError as error:
             raise OptionError(f"{event.path} does not fit the files' size limit") from error
 
     def read(self, path: str) -> bytes:
@@ -200,7 +200,7 @@ class Mounts:
         try:
             place = resolve(self._memory[mount].root, rest or ".", NodeSteps(), follow=True)
             node = place.parent.entries[place.name]
-        except (Refusal, KeyError) as error:
+        except (WasiError, KeyError) as error:
             raise FileNotFoundError(path) from error
         if not isinstance(node, FileNode):
             raise IsADirectoryError(path)

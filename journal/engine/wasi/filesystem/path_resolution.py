@@ -7,7 +7,7 @@ or rename leads above the first one.
 
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from journal.engine.wasi_abi import Errno, Refusal
+from journal.engine.wasi_abi import Errno, WasiError
 
 LINKS_MAX = 40
 PATH_SIZE_MAX = 4096
@@ -93,7 +93,7 @@ class _Walk(Generic[D]):
 
     def _go_up(self) -> None:
         if len(self.trail) == 1:
-            raise Refusal(Errno.PERM)
+            raise WasiError(Errno.PERM)
         self._steps.leave(self.trail.pop())
         self._names.pop()
 
@@ -105,7 +105,7 @@ class _Walk(Generic[D]):
             return False
         self._links += 1
         if self._links > LINKS_MAX:
-            raise Refusal(Errno.LOOP)
+            raise WasiError(Errno.LOOP)
         check_path(target)
         if not self._pending:
             self._must_be_directory |= target.endswith("/")
@@ -126,10 +126,10 @@ def _leave(trail: list[D], steps: Steps[D]) -> None:
 def check_path(path: str) -> None:
     """Refuse what no directory can hold: nothing, an absolute path, a NUL, too many bytes."""
     if not path:
-        raise Refusal(Errno.NOENT)
+        raise WasiError(Errno.NOENT)
     if path.startswith("/"):
-        raise Refusal(Errno.PERM)
+        raise WasiError(Errno.PERM)
     if "\0" in path:
-        raise Refusal(Errno.INVAL)
+        raise WasiError(Errno.INVAL)
     if len(path.encode("utf-8", "surrogateescape")) >= PATH_SIZE_MAX:
-        raise Refusal(Errno.NAMETOOLONG)
+        raise WasiError(Errno.NAMETOOLONG)

@@ -15,7 +15,7 @@ from journal.engine.wasi.functions import (
     streams,
     wasix,
 )
-from journal.engine.wasi_abi import MODULE, Fault
+from journal.engine.wasi_abi import MODULE, MemoryFault
 
 _I, _L = "i32", "i64"
 
@@ -100,7 +100,7 @@ def _checked(name: str, handler: Handler) -> Handler:
     def checked(state: object, *arguments: int) -> int | None:
         for index, limit in largest:
             if arguments[index] > limit:
-                raise Fault(f"argument {index + 1} of {name} is {arguments[index]:#x}")
+                raise MemoryFault(f"argument {index + 1} of {name} is {arguments[index]:#x}")
         return handler(state, *arguments)
 
     return checked if largest else handler

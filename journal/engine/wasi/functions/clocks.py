@@ -3,7 +3,7 @@
 import time
 
 from journal.engine.wasi.call_context import State
-from journal.engine.wasi_abi import CLOCK_MONOTONIC, CLOCK_THREAD, Errno, Fault, Refusal
+from journal.engine.wasi_abi import CLOCK_MONOTONIC, CLOCK_THREAD, Errno, MemoryFault, WasiError
 from journal.events import codec
 from journal.events.inputs import ClockRead, ClockResolution
 
@@ -17,7 +17,7 @@ def clock_time_get(state: State, clock: int, precision: int, result: int) -> int
     """The time in nanoseconds; the processor-time clocks are not given."""
     if clock > CLOCK_MONOTONIC:
         _refuse(clock)
-    told = state.tape.ask(_READ, _PREFIX[clock], state.clocks.live[clock])
+    told = state.tape.request_input(_READ, _PREFIX[clock], state.clocks.live[clock])
     memory, end = state.memory, result + 8
     if end > memory.size:
         memory.check(result, 8)
@@ -34,11 +34,11 @@ def clock_res_get(state: State, clock: int, result: int) -> None:
         seconds = time.clock_getres(_HOST_CLOCKS[clock])
         return _pack_resolution(clock, max(round(seconds * 1e9), 1))
 
-    told = state.tape.ask(_RESOLUTION, _PREFIX[clock], live)
+    told = state.tape.request_input(_RESOLUTION, _PREFIX[clock], live)
     state.memory.write(result, told[1:])
 
 
 def _refuse(clock: int) -> None:
     if clock > CLOCK_THREAD:
-        raise Fault(f"there is no clock {clock}")
-    raise Refusal(Errno.BADF)
+        raise MemoryFault(f"there is no clock {clock}")
+    raise WasiError(Errno.BADF)

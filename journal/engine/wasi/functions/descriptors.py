@@ -15,9 +15,9 @@ from journal.engine.wasi.filesystem.interfaces import times_of
 from journal.engine.wasi_abi import (
     DIRENT,
     SYNC_FLAGS,
-    Entry,
+    DirectoryEntry,
     Errno,
-    Refusal,
+    WasiError,
 )
 from journal.events import codec
 from journal.events.descriptors import (
@@ -40,9 +40,9 @@ def fd_advise(state: State, fd: int, offset: int, size: int, advice: int) -> Non
     """How the guest will use a file; it changes nothing."""
     state.descriptors.file(fd)
     if size > _SIZE_MAX:
-        raise Refusal(Errno.INVAL)
+        raise WasiError(Errno.INVAL)
     effect = _pack_advise(fd, offset, size, advice)
-    state.tape.tell(FileDescriptorAdvise.tag, effect)
+    state.tape.record_effect(FileDescriptorAdvise.tag, effect)
 
 
 def fd_allocate(state: State, fd: int, offset: int, size: int) -> int:
@@ -54,7 +54,7 @@ def fd_allocate(state: State, fd: int, offset: int, size: int) -> int:
 def fd_close(state: State, fd: int) -> None:
     """Give a descriptor back."""
     descriptor = state.descriptors.get(fd)
-    state.tape.tell(CloseFileDescriptor.tag, _pack_close(fd))
+    state.tape.record_effect(CloseFileDescriptor.tag, _pack_close(fd))
     state.descriptors.remove(fd)
     close(descriptor)
 
@@ -79,8 +79,8 @@ def fd_fdstat_set_flags(state: State, fd: int, flags: int) -> None:
     found = state.descriptors.get(fd)
     descriptor = found if isinstance(found, Socket) else state.descriptors.file(fd)
     if flags & SYNC_FLAGS:
-        raise Refusal(Errno.INVAL)
-    state.tape.tell(FileDescriptorSetFlags.tag, _pack_flags(fd, flags))
+        raise WasiError(Errno.INVAL)
+    state.tape.record_effect(FileDescriptorSetFlags.tag, _pack_flags(fd, flags))
     descriptor.flags = flags
 
 
@@ -100,9 +100,9 @@ def fd_filestat_set_size(state: State, fd: int, size: int) -> None:
     """Cut a file, or lengthen it with zeros."""
     descriptor = state.descriptors.file(fd)
     if not descriptor.file.writable:
-        raise Refusal(Errno.PERM)
+        raise WasiError(Errno.PERM)
     if size > _SIZE_MAX or not descriptor.writes:
-        raise Refusal(Errno.INVAL)
+        raise WasiError(Errno.INVAL)
     descriptor.file.set_size(fd, size)
 
 
@@ -111,10 +111,10 @@ def fd_filestat_set_times(state: State, fd: int, atime: int, mtime: int, flags: 
     times = times_of(atime, mtime, flags)
     descriptor = state.descriptors.get(fd)
     if not isinstance(descriptor, (OpenFile, OpenDirectory)):
-        raise Refusal(Errno.BADF)
+        raise WasiError(Errno.BADF)
     opened = descriptor.file if isinstance(descriptor, OpenFile) else descriptor.directory
     if not opened.writable:
-        raise Refusal(Errno.PERM)
+        raise WasiError(Errno.PERM)
     opened.set_times(fd, times)
 
 
@@ -143,7 +143,7 @@ def fd_renumber(state: State, old: int, new: int) -> None:
     """Give a descriptor another's number."""
     state.descriptors.get(old)
     state.descriptors.get(new)
-    state.tape.tell(RenumberFileDescriptor.tag, _pack_renumber(old, new))
+    state.tape.record_effect(RenumberFileDescriptor.tag, _pack_renumber(old, new))
     replaced = state.descriptors.renumber(old, new)
     if replaced is not None:
         close(replaced)
@@ -169,7 +169,7 @@ def fd_readdir(state: State, fd: int, pointer: int, size: int, cookie: int, resu
     state.memory.write_u32(result, len(data))
 
 
-def _listing(fd: int, descriptor: OpenDirectory) -> list[Entry]:
+def _listing(fd: int, descriptor: OpenDirectory) -> list[DirectoryEntry]:
     inode = descriptor.directory.stat(fd).inode
-    own = [Entry(name, inode, FileType.DIRECTORY) for name in (".", "..")]
+    own = [DirectoryEntry(name, inode, FileType.DIRECTORY) for name in (".", "..")]
     return own + descriptor.directory.entries(fd)

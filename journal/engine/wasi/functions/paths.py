@@ -18,8 +18,8 @@ from journal.engine.wasi_abi import (
     Errno,
     FdFlags,
     OpenFlags,
-    Refusal,
     Rights,
+    WasiError,
 )
 
 
@@ -62,20 +62,20 @@ def carry_out(state: State, directory: Directory, opening: Opening) -> None:
 
 def _base(descriptor: Descriptor) -> Directory:
     if isinstance(descriptor, (OpenFile, Socket)):
-        raise Refusal(Errno.NOTDIR)
+        raise WasiError(Errno.NOTDIR)
     if isinstance(descriptor, (InputStream, OutputStream)):
-        raise Refusal(Errno.BADF)
+        raise WasiError(Errno.BADF)
     return descriptor.directory
 
 
 def _check_opening(opening: Opening, directory: Directory) -> None:
     if not directory.writable and opening.writes:
-        raise Refusal(Errno.PERM)
+        raise WasiError(Errno.PERM)
     if opening.fdflags & SYNC_FLAGS:
-        raise Refusal(Errno.NOTSUP)
+        raise WasiError(Errno.NOTSUP)
     changes = OpenFlags.CREATE | OpenFlags.EXCLUSIVE | OpenFlags.TRUNCATE
     if opening.flags & OpenFlags.DIRECTORY and opening.flags & changes:
-        raise Refusal(Errno.INVAL)
+        raise WasiError(Errno.INVAL)
 
 
 def _descriptor(opening: Opening, opened: object) -> Descriptor:
@@ -203,4 +203,4 @@ def path_readlink(
 def must_be_writable(*directories: Directory) -> None:
     """Refuse with ``PERM`` to change what may only be read."""
     if not all(directory.writable for directory in directories):
-        raise Refusal(Errno.PERM)
+        raise WasiError(Errno.PERM)

@@ -18,7 +18,7 @@ from journal.engine.wasi_abi import (
     HANGUP,
     SUBSCRIPTION,
     Errno,
-    Refusal,
+    WasiError,
 )
 from journal.events import codec
 from journal.events.inputs import PollResult
@@ -45,7 +45,7 @@ class Subscription(NamedTuple):
 def poll_oneoff(state: State, pointer: int, events: int, count: int, result: int) -> None:
     """Wait until something that the guest subscribed to happens."""
     if not count or count > SUBSCRIPTIONS_MAX:
-        raise Refusal(Errno.INVAL)
+        raise WasiError(Errno.INVAL)
     state.memory.check(pointer, count * SUBSCRIPTION.size)
     state.memory.check(events, count * EVENT.size)
     wanted = [
@@ -54,7 +54,7 @@ def poll_oneoff(state: State, pointer: int, events: int, count: int, result: int
         )
         for index in range(count)
     ]
-    told = state.tape.ask(PollResult.tag, b"", lambda: _pack_result(_wait(state, wanted)))
+    told = state.tape.request_input(PollResult.tag, b"", lambda: _pack_result(_wait(state, wanted)))
     happened = memoryview(told)[_LENGTH.size :]
     if len(happened) % EVENT.size or len(happened) > count * EVENT.size:
         raise ValueError(f"{len(happened)} bytes of events for {count} subscriptions")
@@ -68,7 +68,7 @@ def _subscription(
     """``which`` is a clock or a descriptor."""
     if kind == EVENT_CLOCK:
         if which not in (CLOCK_REALTIME, CLOCK_MONOTONIC) or flags & ~CLOCK_ABSOLUTE:
-            raise Refusal(Errno.INVAL)
+            raise WasiError(Errno.INVAL)
         if flags & CLOCK_ABSOLUTE:
             now = time.time_ns() if which == CLOCK_REALTIME else state.clocks.monotonic()
             timeout = max(timeout - now, 0)
@@ -76,13 +76,13 @@ def _subscription(
             timeout = max(timeout - (time.monotonic_ns() - state.waits_since), 0)
         return Subscription(userdata, kind, 0, timeout, 0)
     if kind not in (EVENT_READ, EVENT_WRITE):
-        raise Refusal(Errno.INVAL)
+        raise WasiError(Errno.INVAL)
     fits = (InputStream, OpenFile) if kind == EVENT_READ else (OutputStream, OpenFile)
     descriptor = state.descriptors.get(which)
     if isinstance(descriptor, Socket):
-        raise Refusal(Errno.NOTSUP)  # nothing comes over one yet
+        raise WasiError(Errno.NOTSUP)  # nothing comes over one yet
     if not isinstance(descriptor, fits):
-        raise Refusal(Errno.BADF)
+        raise WasiError(Errno.BADF)
     hangs_up = (
         kind == EVENT_READ
         and isinstance(descriptor, OpenFile)

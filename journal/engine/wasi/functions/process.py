@@ -4,7 +4,7 @@ import struct
 from os import urandom
 
 from journal.engine.wasi.call_context import State
-from journal.engine.wasi_abi import Errno, Exit
+from journal.engine.wasi_abi import Errno, ProcExit
 from journal.events import codec
 from journal.events.inputs import RandomBytes
 
@@ -56,7 +56,9 @@ def random_get(state: State, pointer: int, size: int) -> None:
     while size > RANDOM_SIZE_MAX:
         random_get(state, pointer, RANDOM_SIZE_MAX)
         pointer, size = pointer + RANDOM_SIZE_MAX, size - RANDOM_SIZE_MAX
-    told = state.tape.ask(_RANDOM, _LENGTH.pack(size), lambda: _pack_random(urandom(size)))
+    told = state.tape.request_input(
+        _RANDOM, _LENGTH.pack(size), lambda: _pack_random(urandom(size))
+    )
     if len(told) != _LENGTH.size + size:
         raise ValueError(f"{len(told) - _LENGTH.size} random bytes for {size}")
     memory.write(pointer, told[_LENGTH.size :])
@@ -69,7 +71,7 @@ def sched_yield(state: State) -> int:
 
 def proc_exit(state: State, code: int) -> None:
     """The end, with an exit code."""
-    raise Exit(code)
+    raise ProcExit(code)
 
 
 def proc_raise(state: State, signal: int) -> int:

@@ -8,7 +8,7 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 
 from journal.engine.wasi.call_context import State
-from journal.engine.wasi_abi import Errno, Refusal
+from journal.engine.wasi_abi import Errno, WasiError
 from journal.events.sockets import AddressFamily, SocketType
 from journal.events.wire_types import SocketAddress
 
@@ -49,8 +49,8 @@ def sock_accept(state: State, fd: int, flags: int, result: int) -> None:
     """Connections are not taken yet."""
     socket = state.descriptors.socket(fd)
     if socket.kind is SocketType.STREAM and socket.backlog is None:
-        raise Refusal(Errno.INVAL)
-    raise Refusal(Errno.NOTSUP)
+        raise WasiError(Errno.INVAL)
+    raise WasiError(Errno.NOTSUP)
 
 
 def sock_recv(
@@ -72,7 +72,7 @@ def sock_shutdown(state: State, fd: int, how: int) -> None:
 
 def _refuse(state: State, fd: int) -> None:
     state.descriptors.socket(fd)
-    raise Refusal(Errno.NOTCONN)
+    raise WasiError(Errno.NOTCONN)
 
 
 def _address(state: State, pointer: int) -> SocketAddress:
@@ -84,7 +84,7 @@ def _address(state: State, pointer: int) -> SocketAddress:
         port, octets = memory.unpack(_INET4, pointer)
         return SocketAddress(IPv4Address(octets), port)
     if family != AddressFamily.INET6:
-        raise Refusal(Errno.AFNOSUPPORT if family in list(AddressFamily) else Errno.INVAL)
+        raise WasiError(Errno.AFNOSUPPORT if family in list(AddressFamily) else Errno.INVAL)
     port, octets = memory.unpack(_INET6, pointer)
     return SocketAddress(IPv6Address(octets), port, *_flow_and_scope(state, pointer))
 

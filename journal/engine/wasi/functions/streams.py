@@ -12,7 +12,7 @@ from journal.engine.wasi_abi import (
     WHENCE_SET,
     Errno,
     FdFlags,
-    Refusal,
+    WasiError,
 )
 from journal.events import codec
 from journal.events.descriptors import FileDescriptorSeek
@@ -139,9 +139,9 @@ def fd_seek(state: State, fd: int, offset: int, whence: int, result: int) -> Non
         assert whence == WHENCE_END
         position = descriptor.file.size(fd) + offset
     if not 0 <= position < 1 << 64:
-        raise Refusal(Errno.INVAL)
+        raise WasiError(Errno.INVAL)
     state.memory.check(result, 8)
-    state.tape.tell(_SEEK, _pack_seek(fd, offset, whence))
+    state.tape.record_effect(_SEEK, _pack_seek(fd, offset, whence))
     descriptor.position = position
     state.memory.write_u64(result, position)
 
@@ -164,9 +164,9 @@ def _write_stream(state: State, stream: OutputStream, data: bytes) -> int:
         if state.tape.replaying:
             # It waits before it is compared: where the journal ends with it, telling delivers.
             state.outbox.put_again(stream.number, position, part)
-            state.tape.tell(_WRITE, payload)
+            state.tape.record_effect(_WRITE, payload)
         else:
-            state.tape.tell(_WRITE, payload)
+            state.tape.record_effect(_WRITE, payload)
             state.outbox.put(stream.number, position, part)
     return len(data)
 
@@ -180,7 +180,7 @@ def _read_stream(state: State, stream: InputStream, wanted: int) -> bytes:
             state.interrupter.wait(stream.source, None, partial(state.waiting, "fd_read"))
         return _pack_read(0, stream.position, stream.source.read(stream.position, wanted))
 
-    told = state.tape.ask(_READ, _READ_HEAD.pack(0, stream.position), live)
+    told = state.tape.request_input(_READ, _READ_HEAD.pack(0, stream.position), live)
     if not stream.source.rereadable and not state.tape.replaying:
         state.on_consumed()
     data = told[_READ_HEAD.size + _READ_SIZE.size :]
@@ -193,7 +193,7 @@ def _read_stream(state: State, stream: InputStream, wanted: int) -> bytes:
 def _buffers(state: State, iovs: int, count: int) -> list[tuple[int, int]]:
     """The ``(pointer, size)`` of the guest's buffers, each inside its memory."""
     if count > IOVS_MAX:
-        raise Refusal(Errno.INVAL)
+        raise WasiError(Errno.INVAL)
     memory = state.memory
     buffers = []
     for index in range(count):

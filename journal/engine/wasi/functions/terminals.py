@@ -4,7 +4,7 @@ import struct
 
 from journal.engine.wasi.call_context import State
 from journal.engine.wasi.terminal import SIDE_MAX, Settings
-from journal.engine.wasi_abi import Errno, Refusal
+from journal.engine.wasi_abi import Errno, WasiError
 
 _TTY = struct.Struct("<4I6B2x")  # columns, rows, width, height, and six bools
 assert _TTY.size == 24
@@ -20,5 +20,5 @@ def tty_set(state: State, pointer: int) -> None:
     """Change the terminal. A bool of the guest is true unless it is 0: some leave them unset."""
     found = state.memory.unpack(_TTY, pointer)
     if max(found[:4]) > SIDE_MAX:
-        raise Refusal(Errno.INVAL)
+        raise WasiError(Errno.INVAL)
     state.terminal.set(Settings(*found[:4], *map(bool, found[4:])))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from journal.engine.tape import Sink
+from journal.engine.tape import TapeSink
 from journal.errors import OutputLost
 from journal.events import codec
 from journal.events.streams import StreamDelivered, StreamOpened, TargetKind
@@ -41,7 +41,7 @@ class InFlight(Enum):
     DROP = "drop"
 
 
-class Keeper(Sink, Protocol):
+class Keeper(TapeSink, Protocol):
     """What an outbox needs of the journal's writer."""
 
     def flush(self) -> None:
