@@ -186,8 +186,8 @@ def call(_env, _caller, address, _count):
             {take}
             {count}
             view[0] = handler({arguments}) or 0
-        except Refusal as refusal:
-            view[0] = refusal.errno
+        except WasiError as failure:
+            view[0] = failure.errno
         {otherwise}
     except BaseException as error:
         instance._raised = error
