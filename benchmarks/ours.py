@@ -13,13 +13,13 @@ from journal.engine.program.prepared import prepare
 from journal.engine.program.variant import plain
 from journal.engine.session import preamble as identities
 from journal.engine.session.process import Process
-from journal.engine.session.recorded_run import Discard
-from journal.engine.session.recorder import Recorder, Run, connect
+from journal.engine.session.recorded_run import NullWriter
+from journal.engine.session.recorder import GuestRun, Recorder, connect_streams
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.events.process import Level
 
 
-class Unwritten(Discard):
+class Unwritten(NullWriter):
     """A writer that keeps nothing, for a run without a journal."""
 
     path = Path()
@@ -66,9 +66,9 @@ def resumed(plan: Plan) -> Measured:
         return _to_its_end(guest, plan, watch)
 
 
-def _copies(plan: Plan) -> list[journal.Placed]:
+def _copies(plan: Plan) -> list[journal.FileCopy]:
     script = Path(plan.script)
-    return [journal.Placed(plan.script, f"/{script.name}")] if plan.script else []
+    return [journal.FileCopy(plan.script, f"/{script.name}")] if plan.script else []
 
 
 def _to_its_end(guest: Recorder, plan: Plan, watch: Stopwatch) -> Measured:
@@ -87,7 +87,7 @@ def _without_a_journal(plan: Plan, output: IO[Any]) -> Recorder:
     nothing = cast(journal.Writer, Unwritten())
     loaded = loading.load(plan.wasm)
     settings = journal.Configuration()
-    streams = connect(b"", output, None)
+    streams = connect_streams(b"", output, None)
     interrupter = Interrupter()
     identity = identities.write(
         nothing,
@@ -110,4 +110,4 @@ def _without_a_journal(plan: Plan, output: IO[Any]) -> Recorder:
         durability=journal.Durability(plan.durability),
     )
     process.begin_session()
-    return Recorder(nothing, streams, interrupter, run=Run(process, settings.stack_size))
+    return Recorder(nothing, streams, interrupter, run=GuestRun(process, settings.stack_size))

@@ -18,12 +18,12 @@ from journal.engine.program.module import define_imports
 from journal.engine.program.prepared import Program, prepare
 from journal.engine.runtime.bindings import Instance
 from journal.engine.session import preamble as identities
-from journal.engine.session.process import Outcome, Process
-from journal.engine.session.recorded_run import Discard, Recording
-from journal.engine.session.recorder import started
-from journal.engine.session.resume_plan import Choice, choose
-from journal.engine.wasi.call_context import State
-from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, Outlet
+from journal.engine.session.process import Process, RunResult
+from journal.engine.session.recorded_run import NullWriter, RecordedRun
+from journal.engine.session.recorder import start_guest_thread
+from journal.engine.session.resume_plan import ResumeOptions, plan_resume
+from journal.engine.wasi.call_context import CallContext
+from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, OutputTarget
 from journal.engine.wasi.stdio.stdin import BytesSource, Interrupter
 from journal.events.streams import TargetKind
 
@@ -112,16 +112,16 @@ class _Rig:
             guest.wait()
         with journal.Reader(path) as reader:
             (last,) = reader.last(1)
-        self.recording = Recording(path, last.seq + 1)
-        module = identities.module_of(self.recording.identity, None)
-        self._choice = Choice(Snapshots(), self._cache, print, reexecute=False)
+        self.recording = RecordedRun(path, last.seq + 1)
+        module = identities.find_module(self.recording.identity, None)
+        self._choice = ResumeOptions(Snapshots(), self._cache, print, reexecute=False)
         self._module = module
         self._program: Program | None = None
 
     def bring_back(self) -> Times:
         """Once from the start of a process's run; what is cached is, after the first time."""
         recording, identity = self.recording, self.recording.identity
-        form, start = choose(recording, self._module, self._choice)
+        form, start = plan_resume(recording, self._module, self._choice)
         assert start is not None
         program = self._program = self._program or prepare(
             form, identity.configuration, self._cache
@@ -130,21 +130,21 @@ class _Rig:
         process = Process(
             program,
             identity,
-            Discard(),
-            outlets={stream: Outlet(TargetKind.CAPTURED) for stream in (STDOUT, STDERR)},
+            NullWriter(),
+            outlets={stream: OutputTarget(TargetKind.CAPTURED) for stream in (STDOUT, STDERR)},
             stdin=BytesSource(b""),
             interrupter=Interrupter(),
             recorded=recording.batches(start.info.seq + 1),
             start=start,
         )
         calls = _Calls(process.state)
-        ended: list[Outcome] = []
+        ended: list[RunResult] = []
 
         def work() -> None:
             calls.note()
             ended.append(process.run())
 
-        started(work, identity.configuration.native_stack_size).join()
+        start_guest_thread(work, identity.configuration.native_stack_size).join()
         assert [outcome.code for outcome in ended] == [0], ended
         return Times(instance, *calls.spans)
 
@@ -152,7 +152,7 @@ class _Rig:
 class _Calls:
     """When the guest read its clock, by both of ours."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: CallContext) -> None:
         self.spans: list[Span] = []
         self._before: Span | None = None
         realtime, self._read = state.clocks.live

@@ -17,7 +17,7 @@ from benchmarks.figures import Figure, Side
 from benchmarks.peers import ROOT, Span
 from benchmarks.startup import environment
 from benchmarks.stopwatch import FOLDER
-from journal import Durability, Placed, Snapshots, Stacks, Trigger
+from journal import Durability, FileCopy, Snapshots, Stacks, Trigger
 from tools import programs
 
 MILLISECONDS_MAX = {"quickjs": 300.0, "cpython": 400.0}
@@ -66,7 +66,7 @@ def _recorded(name: str, path: Path) -> int:
             programs.fetch(name),
             path,
             args=[*_ARGUMENTS[name], f"/{script.name}"],
-            copies=[Placed(str(script), f"/{script.name}")],
+            copies=[FileCopy(str(script), f"/{script.name}")],
             stdin=b"",
             stdout=stdout,
             cache=_CACHE,

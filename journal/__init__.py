@@ -69,11 +69,11 @@ if TYPE_CHECKING:
     )
     from journal.engine.memory.dirty_pages import Way
     from journal.engine.session.api import record, resume
-    from journal.engine.session.process import Ending, Outcome
+    from journal.engine.session.process import ExitKind, RunResult
     from journal.engine.session.recorder import Recorder
-    from journal.engine.session.verify import Checked, Replay, verify_replay
-    from journal.engine.wasi.filesystem.mounts import HostMount, MemoryMount, Placed
-    from journal.engine.wasi.stdio.outbox import Durability, InFlight
+    from journal.engine.session.verify import ReplayResult, SnapshotCheck, verify_replay
+    from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
+    from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy
     from journal.events.codec import decode, encode
     from journal.events.definition import Event, Group
     from journal.events.process import Level
@@ -156,23 +156,22 @@ _ENGINE = {
     "UnknownImports": "configuration",
     "HostMount": "wasi.filesystem.mounts",
     "MemoryMount": "wasi.filesystem.mounts",
-    "Placed": "wasi.filesystem.mounts",
+    "FileCopy": "wasi.filesystem.mounts",
     "Durability": "wasi.stdio.outbox",
-    "InFlight": "wasi.stdio.outbox",
-    "Ending": "session.process",
-    "Outcome": "session.process",
+    "InFlightPolicy": "wasi.stdio.outbox",
+    "ExitKind": "session.process",
+    "RunResult": "session.process",
     "Recorder": "session.recorder",
     "record": "session.api",
     "resume": "session.api",
-    "Checked": "session.verify",
-    "Replay": "session.verify",
+    "SnapshotCheck": "session.verify",
+    "ReplayResult": "session.verify",
     "verify_replay": "session.verify",
     "Way": "memory.dirty_pages",
 }
 
 __all__ = [
     "Check",
-    "Checked",
     "Commit",
     "Compaction",
     "Concatenation",
@@ -182,19 +181,20 @@ __all__ = [
     "DirectoryHost",
     "Divergence",
     "Durability",
-    "Ending",
     "EngineError",
     "EngineMismatch",
     "Event",
+    "ExitKind",
     "ExpressionError",
     "Figures",
+    "FileCopy",
     "Filtered",
     "Finding",
     "FormatError",
     "Frame",
     "Group",
     "HostMount",
-    "InFlight",
+    "InFlightPolicy",
     "JournalError",
     "JournalLocked",
     "Level",
@@ -211,18 +211,18 @@ __all__ = [
     "NotAJournal",
     "NotResumable",
     "OptionError",
-    "Outcome",
     "OutputLost",
-    "Placed",
     "Policy",
     "Question",
     "Reader",
     "Recorder",
     "Recovery",
     "Repair",
-    "Replay",
+    "ReplayResult",
     "Roll",
+    "RunResult",
     "SafePoints",
+    "SnapshotCheck",
     "SnapshotInfo",
     "Snapshots",
     "Stacks",

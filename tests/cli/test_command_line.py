@@ -169,7 +169,7 @@ def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
     ("ours", "theirs"),
     [
         (options.Durability, journal.Durability),
-        (journaltool.commands.resume.InFlight, journal.InFlight),
+        (journaltool.commands.resume.InFlight, journal.InFlightPolicy),
         (journaltool.commands.run.UnknownImports, journal.UnknownImports),
     ],
 )

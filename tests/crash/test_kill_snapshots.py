@@ -91,7 +91,7 @@ TAKING = (
     "journal.log.writer:Writer.append_frame",
 )
 GOING_ON = (
-    "journal.engine.session.resume_plan:choose",
+    "journal.engine.session.resume_plan:plan_resume",
     "journal.engine.snapshot.restore:parts_of",
     "journal.engine.snapshot.memory_image:find",
     "journal.engine.snapshot.memory_image:make",

@@ -396,7 +396,7 @@ def filters(path: Path) -> list[tuple[Question, bool]]:
 
 def gone_on(
     one: SnapshotGuest, path: Path, cache: Path
-) -> tuple[journal.Outcome, bytes, bytes, dict[str, bytes]] | None:
+) -> tuple[journal.RunResult, bytes, bytes, dict[str, bytes]] | None:
     """The end of a run that is resumed; None where that is refused, or does not come."""
     # memory that was put together once is kept beside the modules: here it must not be found
     modules = path.with_suffix(".cache") / "modules"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import journal
-from journal import Frame, HostMount, Level, MemoryMount, Outcome, Placed
+from journal import FileCopy, Frame, HostMount, Level, MemoryMount, RunResult
 from journal.engine.wasi.descriptors import OpenFile
 from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode, FileNode, LinkNode, Node
 from journal.events.core import ProcessExit
@@ -33,7 +33,7 @@ class Recorded:
     """What the engine had when a guest came to its end."""
 
     path: Path
-    outcome: Outcome
+    outcome: RunResult
     stdout: bytes
     stderr: bytes
     files: dict[str, bytes]
@@ -81,7 +81,7 @@ def worker(folder: Path, cache: Path) -> journal.Recorder:
         folder / "j",
         args=["worker", "/work", "8"],
         env={"NAME": "value"},
-        copies=[Placed(str(folder / "empty"), "/work")],
+        copies=[FileCopy(str(folder / "empty"), "/work")],
         stdin=LINES,
         cache=cache,
     )
@@ -108,7 +108,7 @@ def families(folder: Path, cache: Path) -> journal.Recorder:
         folder / "j",
         args=["families", "work", "fixed"],
         mounts=[MemoryMount("work"), MemoryMount("fixed")],
-        copies=[Placed(str(folder / name), f"fixed/dir/{name}") for name in ("old", "link")],
+        copies=[FileCopy(str(folder / name), f"fixed/dir/{name}") for name in ("old", "link")],
         stdin=b"first line\nsecond line\n",
         cache=cache,
     )
@@ -215,8 +215,8 @@ def test_quickjs_leaves_the_same_files_without_running(
             folder / "j",
             args=["qjs", "--std", "/story.js"],
             copies=[
-                Placed(str(tmp_path / "empty"), "/window"),
-                Placed(str(ROOT / "demo" / "story.js"), "/story.js"),
+                FileCopy(str(tmp_path / "empty"), "/window"),
+                FileCopy(str(ROOT / "demo" / "story.js"), "/story.js"),
             ],
             stdin=ORDERS,
             cache=cache,

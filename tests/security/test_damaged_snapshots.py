@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import Ending, Level, Outcome, SnapshotInfo, Snapshots
+from journal import ExitKind, Level, RunResult, SnapshotInfo, Snapshots
 from journal.engine.program import binaryen
 from journal.errors import Divergence, EngineError, NotResumable
 from journal.events import codec
@@ -140,7 +140,7 @@ def test_snapshots_taken_twice_of_one_call_are_all_compared(
     for _ in range(3):
         snapshots = Snapshots(on=HEARING, stop_after=True)
         ended = again(CLOCKS, path, cache_dir, reexecute=True, snapshots=snapshots)
-        assert ended.outcome == Outcome(Ending.STOPPED)
+        assert ended.outcome == RunResult(ExitKind.STOPPED)
     calls = [info.calls for info in snapshots_in(path)[3:]]
     assert calls == calls[:1] * 4
     assert again(CLOCKS, path, cache_dir).is_like(whole)

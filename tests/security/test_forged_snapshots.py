@@ -11,8 +11,8 @@ import pytest
 
 import journal
 from journal import (
-    Ending,
-    Outcome,
+    ExitKind,
+    RunResult,
     SnapshotInfo,
     Snapshots,
     Trigger,
@@ -265,7 +265,7 @@ def test_a_stack_that_no_event_can_have_is_told(tmp_path: Path, cache_dir: Path)
     ):
         finished(recorder)
     with journal.resume(path, cache=cache_dir) as resumed:
-        assert finished(resumed) == Outcome(Ending.EXITED, 0)
+        assert finished(resumed) == RunResult(ExitKind.EXITED, 0)
         assert resumed.stdout == b"deep\n" * 3
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import journal
-from journal import Event, Frame, Level, Outcome, SnapshotInfo, Snapshots, Trigger
+from journal import Event, Frame, Level, RunResult, SnapshotInfo, Snapshots, Trigger
 from journal.errors import JournalError
 from journal.events import codec
 from journal.events.core import ProcessExit
@@ -61,7 +61,7 @@ class Taken:
 
     guest: Guest
     path: Path
-    outcome: Outcome
+    outcome: RunResult
     stdout: bytes
     infos: tuple[SnapshotInfo, ...]
 
@@ -70,7 +70,7 @@ class Taken:
 class Again:
     """What came of a resume: ``began`` are the snapshots that were tried, in that order."""
 
-    outcome: Outcome | None
+    outcome: RunResult | None
     stdout: bytes
     notes: list[str]
     error: JournalError | None

@@ -11,7 +11,7 @@ import pytest
 import journal
 from journal import Reader
 from journal.engine.session import preamble as identities
-from journal.engine.session.recorded_run import Discard
+from journal.engine.session.recorded_run import NullWriter
 from journal.engine.snapshot.positions import (
     apply_listing,
     apply_positions,
@@ -20,7 +20,7 @@ from journal.engine.snapshot.positions import (
 )
 from journal.engine.snapshot.rebuild import FOLDED, fold
 from journal.engine.tape import Batch, Tape, TapeRow
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OpenDirectory, OpenFile, OutputStream
 from journal.engine.wasi.filesystem.host_files import HostFile
 from journal.engine.wasi.filesystem.host_fs import HostDirectory
@@ -47,9 +47,9 @@ class Fresh:
         files_size_max: int = 1 << 30,
         tape: Tape | None = None,
     ) -> None:
-        self.tape = tape or Tape(Discard())
+        self.tape = tape or Tape(NullWriter())
         nothing: Any = None
-        self.state = State(
+        self.state = CallContext(
             tape=self.tape, outbox=nothing, interrupter=nothing, arguments=[], environment=[]
         )
         self.mounts = Mounts(self.tape, mounts, files_size_max, {})
@@ -84,7 +84,7 @@ class Fresh:
             apply_listing(self.state, event)
 
 
-def described(state: State, mounts: Mounts) -> Described:
+def described(state: CallContext, mounts: Mounts) -> Described:
     """All that the calls have of a process, as plain values."""
     used = state.descriptors.used
     return {
@@ -125,7 +125,7 @@ def _opened(found: Any) -> tuple[Any, ...]:
     return type(found).__name__, found._tree.path, found._node, found._flags
 
 
-def _nodes(tree: MemoryTree, state: State) -> dict[int, tuple[Any, ...]]:
+def _nodes(tree: MemoryTree, state: CallContext) -> dict[int, tuple[Any, ...]]:
     """The nodes of a tree by inode: those with names, and those that are only open."""
     found: dict[int, tuple[Any, ...]] = {}
     pending: list[Node] = [tree.root]
@@ -163,7 +163,7 @@ class Witness:
         for name, (signature, handler) in list(PREVIEW_1.items()):
             monkeypatch.setitem(PREVIEW_1, name, (signature, self._watching(handler)))
 
-    def run(self, recorder: journal.Recorder, live: int = -1) -> journal.Outcome:
+    def run(self, recorder: journal.Recorder, live: int = -1) -> journal.RunResult:
         """Let a guest run to its end; with ``live`` only so many calls behind a replay are seen."""
         self.seen = []
         self._looks_live_at = live
@@ -174,14 +174,14 @@ class Witness:
         return outcome
 
     def _watching(self, handler: Any) -> Any:
-        def watched(state: State, *arguments: int) -> int | None:
+        def watched(state: CallContext, *arguments: int) -> int | None:
             self._look(state)
             result: int | None = handler(state, *arguments)
             return result
 
         return watched
 
-    def _look(self, state: State) -> None:
+    def _look(self, state: CallContext) -> None:
         assert self._recorder is not None
         live = self._looks_live_at
         if live >= 0 and (state.tape.replaying or len(self.seen) >= live):

@@ -13,7 +13,7 @@ from tests.support.guest_runs import finished
 class Ended(NamedTuple):
     """How a run ended, what it printed, and its files in memory."""
 
-    outcome: journal.Outcome
+    outcome: journal.RunResult
     stdout: bytes
     stderr: bytes
     files: dict[str, bytes]

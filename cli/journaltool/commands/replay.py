@@ -14,8 +14,8 @@ from journaltool.output import text as render
 
 if TYPE_CHECKING:
     from journal import Divergence
-    from journal.engine.session.process import Outcome
-    from journal.engine.session.verify import Checked, Replay
+    from journal.engine.session.process import RunResult
+    from journal.engine.session.verify import ReplayResult, SnapshotCheck
 
 HELP = """Execute the program of a journal again, to where the journal ends, and tell how it ended.
 
@@ -93,7 +93,7 @@ def replay(
     raise typer.Exit(exits.Code.FINE if found.holds else exits.Code.DAMAGED)
 
 
-def _known(found: "Replay") -> dict[str, Any]:
+def _known(found: "ReplayResult") -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "verdict": "the same" if found.holds else "different",
@@ -103,7 +103,7 @@ def _known(found: "Replay") -> dict[str, Any]:
     }
 
 
-def _checked(one: "Checked") -> dict[str, Any]:
+def _checked(one: "SnapshotCheck") -> dict[str, Any]:
     from journal.snapshots.triggers import name_of
 
     return {
@@ -121,7 +121,7 @@ def _divergence(error: "Divergence | None") -> dict[str, Any] | None:
     return {name: getattr(error, name) for name in names}
 
 
-def _ended(outcome: "Outcome | None") -> dict[str, Any] | None:
+def _ended(outcome: "RunResult | None") -> dict[str, Any] | None:
     if outcome is None:
         return None
     return {

@@ -36,7 +36,7 @@ Examples:
 
 
 class InFlight(StrEnum):
-    """What becomes of the write that a crash left in doubt: ``journal.InFlight``."""
+    """What becomes of the write that a crash left in doubt: ``journal.InFlightPolicy``."""
 
     REPEAT = "repeat"
     DROP = "drop"
@@ -140,7 +140,7 @@ def resume(
             stdout=1,
             stderr=2,
             durability=library.Durability(durability.value),
-            in_flight=library.InFlight(in_flight.value),
+            in_flight=library.InFlightPolicy(in_flight.value),
             memory_size_max=max_memory,
             cache=options.cache(),
             network=net,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from journal import HostMount, MemoryMount, Placed
+    from journal import FileCopy, HostMount, MemoryMount
 
 _SEPARATOR = "::"
 _READ_ONLY = ":ro"
@@ -53,16 +53,16 @@ def moved(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def copies(texts: Sequence[str]) -> "list[Placed]":
+def copies(texts: Sequence[str]) -> "list[FileCopy]":
     """What ``--copy`` puts into the guest's memory."""
-    from journal import Placed
+    from journal import FileCopy
 
     found = []
     for text in texts:
         host, _, guest = text.partition(_SEPARATOR)
         if not host or not guest:
             raise typer.BadParameter(f"{text!r} does not say what goes where: write HOST::GUEST")
-        found.append(Placed(host, guest))
+        found.append(FileCopy(host, guest))
     return found
 
 

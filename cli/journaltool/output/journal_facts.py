@@ -114,5 +114,5 @@ def _obstacle_of_engine(start: "ProcessStart") -> str:
     identity = identities.Identity(start, configuration_of(start.configuration), None)
     identities.check_engine(identity, None)
     if not start.embedded:
-        identities.module_of(identity, Path(start.module_path))
+        identities.find_module(identity, Path(start.module_path))
     return ""

@@ -12,7 +12,7 @@ from journaltool import exit_codes as exits
 from journaltool.output import text as render
 
 if TYPE_CHECKING:
-    from journal import Outcome, Recorder, Snapshots
+    from journal import Recorder, RunResult, Snapshots
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Ended:
     What neither a signal nor the time limit has stopped, has stopped with its snapshot.
     """
 
-    outcome: "Outcome"
+    outcome: "RunResult"
     seconds: float
     timed_out: bool = False
     stopped_by: int = 0

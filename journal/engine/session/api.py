@@ -13,13 +13,25 @@ from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
 from journal.engine.program.prepared import prepare
 from journal.engine.program.variant import Note
 from journal.engine.session import preamble as identities
-from journal.engine.session.process import Keeper, Process
-from journal.engine.session.recorded_run import Discard, Recording, deliver_rest, owed
-from journal.engine.session.recorder import Input, Output, Recorder, Run, StrPath, connect
-from journal.engine.session.resume_plan import Choice, choose
-from journal.engine.wasi.filesystem.mounts import HostMount, MemoryMount, Placed
-from journal.engine.wasi.stdio.delivery import settle, terminals_in
-from journal.engine.wasi.stdio.outbox import STDIN, Durability, InFlight, Outlet
+from journal.engine.session.process import JournalWriter, Process
+from journal.engine.session.recorded_run import (
+    NullWriter,
+    RecordedRun,
+    deliver_remaining,
+    queue_undelivered,
+)
+from journal.engine.session.recorder import (
+    GuestRun,
+    Input,
+    Output,
+    Recorder,
+    StrPath,
+    connect_streams,
+)
+from journal.engine.session.resume_plan import ResumeOptions, plan_resume
+from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
+from journal.engine.wasi.stdio.delivery import find_terminals, reconcile_outputs
+from journal.engine.wasi.stdio.outbox import STDIN, Durability, InFlightPolicy, OutputTarget
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.errors import JournalError, NotResumable, OptionError
 from journal.events.process import Level
@@ -35,7 +47,7 @@ if TYPE_CHECKING:
     from journal.pages.page_index import PageIndex
 
 
-def _unheard(text: str) -> None:
+def _ignore_note(text: str) -> None:
     """Nobody listens."""
 
 
@@ -46,7 +58,7 @@ def record(
     args: Sequence[str | bytes] = (),
     env: Mapping[str, str] | None = None,
     mounts: Iterable[HostMount | MemoryMount] | None = None,
-    copies: Iterable[Placed] = (),
+    copies: Iterable[FileCopy] = (),
     stdin: Input = None,
     stdout: Output = None,
     stderr: Output = None,
@@ -59,7 +71,7 @@ def record(
     network: bool = False,
     snapshots: Snapshots | None = None,
     upkeep: "Upkeep | None" = None,
-    note: Note = _unheard,
+    note: Note = _ignore_note,
 ) -> Recorder:
     """A new run of ``module``, recorded in a new journal at ``path``.
 
@@ -72,7 +84,7 @@ def record(
     ``OptionError``, and ``StorageError`` where the disk fails.
     """
     wanted = snapshots or Snapshots()
-    _check(wanted, upkeep)
+    _check_options(wanted, upkeep)
     settings = configuration or Configuration()
     # the memory that holds the stack counts among the guest's
     roomy = settings.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE
@@ -80,15 +92,15 @@ def record(
     form = forms.form_to_record(modules.load(module), wished, cache, note)
     settings = replace(settings, instrumentation=form.made_by)
     program = prepare(form, settings, cache)
-    streams = connect(stdin, stdout, stderr)
+    streams = connect_streams(stdin, stdout, stderr)
     interrupter = Interrupter()
     writer = Writer(path, publish=False, roll=roll)
-    with _letting_go(writer, interrupter):
+    with _close_on_error(writer, interrupter):
         identity = identities.write(
             writer,
             form.original,
             settings,
-            arguments=[_bytes(argument) for argument in args] or [b"program"],
+            arguments=[_encode_argument(argument) for argument in args] or [b"program"],
             environment=[f"{name}={value}".encode() for name, value in (env or {}).items()],
             mounts=list(mounts) if mounts is not None else [MemoryMount("/")],
             placed=list(copies),
@@ -107,20 +119,20 @@ def record(
             terminals=streams.terminals,
             network=network,
             snapshots=wanted,
-            pages=_index(path, wanted, cache),
+            pages=_make_page_index(path, wanted, cache),
         )
         process.begin_session()
         writer.publish()
-        run = Run(process, settings.native_stack_size)
+        run = GuestRun(process, settings.native_stack_size)
         return Recorder(writer, streams, interrupter, run=run, upkeep=upkeep, note=note)
 
 
-def _check(snapshots: Snapshots, upkeep: "Upkeep | None") -> None:
+def _check_options(snapshots: Snapshots, upkeep: "Upkeep | None") -> None:
     if snapshots.page_index and upkeep is not None and upkeep.is_wished:
         raise OptionError("what a page index names may go when a journal is compacted as it grows")
 
 
-def _index(path: StrPath, snapshots: Snapshots, cache: Path | None) -> "PageIndex | None":
+def _make_page_index(path: StrPath, snapshots: Snapshots, cache: Path | None) -> "PageIndex | None":
     """What knows the pages of a journal, if it is asked for."""
     if not snapshots.page_index:
         return None
@@ -132,7 +144,7 @@ def _index(path: StrPath, snapshots: Snapshots, cache: Path | None) -> "PageInde
 
 
 @contextmanager
-def _letting_go(writer: Writer, interrupter: Interrupter) -> Iterator[None]:
+def _close_on_error(writer: Writer, interrupter: Interrupter) -> Iterator[None]:
     """Close what no recorder will close, if there is an error."""
     try:
         yield
@@ -152,7 +164,7 @@ def resume(
     stdout: Output = None,
     stderr: Output = None,
     durability: Durability = Durability.OUTPUT,
-    in_flight: InFlight = InFlight.REPEAT,
+    in_flight: InFlightPolicy = InFlightPolicy.REPEAT,
     memory_size_max: int | None = None,
     cache: Path | None = None,
     network: bool = False,
@@ -161,7 +173,7 @@ def resume(
     at: int | None = None,
     into: StrPath | None = None,
     reexecute: bool = False,
-    note: Note = _unheard,
+    note: Note = _ignore_note,
 ) -> Recorder:
     """The run of the journal at ``path``, from where the journal ends.
 
@@ -176,31 +188,35 @@ def resume(
     have sockets, and those that it had are made again. Raises ``NotResumable``,
     ``ModuleMismatch``, ``EngineMismatch``, and ``JournalLocked`` while another process runs it.
     """
-    _check(snapshots or Snapshots(), upkeep)
+    _check_options(snapshots or Snapshots(), upkeep)
     if not Path(path).exists():
         raise OptionError(f"{path} does not exist: there is no journal to resume")
     if at is not None or into is not None:
-        path = _forked(path, at, into)
+        path = _fork(path, at, into)
     interrupter = Interrupter()
     writer = Writer(path)
-    with _letting_go(writer, interrupter):
-        recording = Recording(writer.path, writer.next_seq)
-        streams = connect(stdin, stdout, stderr, recording.histories[STDIN])
-        delivered = settle(streams.outlets, recording.histories, recording.writes, in_flight)
+    with _close_on_error(writer, interrupter):
+        recording = RecordedRun(writer.path, writer.next_seq)
+        streams = connect_streams(stdin, stdout, stderr, recording.histories[STDIN])
+        delivered = reconcile_outputs(
+            streams.outlets, recording.histories, recording.writes, in_flight
+        )
 
-        def run(keeper: Keeper, outlets: dict[int, Outlet]) -> Run:
+        def run(keeper: JournalWriter, outlets: dict[int, OutputTarget]) -> GuestRun:
             identity = recording.identity
             identities.check_engine(identity, memory_size_max)
-            chosen = choose(
+            chosen = plan_resume(
                 recording,
-                identities.module_of(identity, module),
-                Choice(snapshots or Snapshots(), cache, note, reexecute=reexecute),
+                identities.find_module(identity, module),
+                ResumeOptions(snapshots or Snapshots(), cache, note, reexecute=reexecute),
             )
             settings = replace(identity.configuration, instrumentation=chosen.form.made_by)
             start, begins = chosen.start, recording.first_seq
             if start is not None:
                 begins = start.info.seq + 1
-                start.owe = lambda state: owed(recording, begins, state.outbox, outlets)
+                start.owe = lambda state: queue_undelivered(
+                    recording, begins, state.outbox, outlets
+                )
             process = Process(
                 prepare(chosen.form, settings, cache),
                 identity,
@@ -212,18 +228,18 @@ def resume(
                 recorded=recording.batches(begins),
                 delivered=delivered,
                 moved=moved,
-                terminals=terminals_in(recording.histories),
+                terminals=find_terminals(recording.histories),
                 network=network,
                 snapshots=snapshots,
                 pages=pages if keeper is writer else None,
                 fired={info.trigger for info in recording.snapshots},
                 start=start,
             )
-            return Run(process, settings.native_stack_size)
+            return GuestRun(process, settings.native_stack_size)
 
         pages: PageIndex | None = None
         if recording.ended is None:
-            pages = _index(path, snapshots or Snapshots(), cache)
+            pages = _make_page_index(path, snapshots or Snapshots(), cache)
             if pages is not None:
                 pages.open()
             live = run(writer, streams.outlets)
@@ -237,20 +253,20 @@ def resume(
                 upkeep=upkeep,
                 note=note,
             )
-        deliver_rest(writer, streams.outlets, delivered, recording.writes(), interrupter)
-        nowhere = {stream: Outlet(TargetKind.CAPTURED) for stream in streams.outlets}
+        deliver_remaining(writer, streams.outlets, delivered, recording.writes(), interrupter)
+        nowhere = {stream: OutputTarget(TargetKind.CAPTURED) for stream in streams.outlets}
         return Recorder(
             writer,
             streams,
             interrupter,
             ended=recording.ended,
-            replay=lambda: run(Discard(), nowhere),
+            replay=lambda: run(NullWriter(), nowhere),
             reader=recording.reader,
             upkeep=upkeep,
         )
 
 
-def _forked(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:
+def _fork(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:
     """A new journal that begins as another one did."""
     if into is None:
         raise OptionError("a run goes on from another place in a new journal: say where")
@@ -264,5 +280,5 @@ def _forked(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:
     return into
 
 
-def _bytes(argument: str | bytes) -> bytes:
+def _encode_argument(argument: str | bytes) -> bytes:
     return argument if isinstance(argument, bytes) else argument.encode()

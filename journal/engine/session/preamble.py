@@ -18,11 +18,11 @@ from journal.engine.configuration import (
 from journal.engine.program.module import MODULE_SIZE_MAX, Module, load
 from journal.engine.runtime import bindings as seam
 from journal.engine.wasi.filesystem.mounts import (
+    FileCopy,
     HostMount,
     MemoryMount,
-    Placed,
-    mount_events,
-    placed_events,
+    make_copy_events,
+    make_mount_events,
 )
 from journal.errors import EngineMismatch, ModuleMismatch, ModuleRefused, NotResumable
 from journal.events import codec
@@ -45,11 +45,13 @@ from journal.log.writer import Writer
 PART_SIZE = 1 << 20
 Part = TypeVar("Part", ModulePart, InstrumentedPart)
 
-_PREAMBLE = frozenset(
+_PREAMBLE_TAGS = frozenset(
     cls.tag for cls in (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
 )
 #: What is looked up before a resume, without replaying.
-LANDMARKS = frozenset(cls.tag for cls in (ProcessExit, ProcessTrap, StreamOpened, StreamDelivered))
+RESUME_TAGS = frozenset(
+    cls.tag for cls in (ProcessExit, ProcessTrap, StreamOpened, StreamDelivered)
+)
 
 
 @dataclass(slots=True)
@@ -75,7 +77,7 @@ def write(
     arguments: Sequence[bytes],
     environment: Sequence[bytes],
     mounts: Sequence[HostMount | MemoryMount],
-    placed: Sequence[Placed],
+    placed: Sequence[FileCopy],
     level: Level,
     embed: bool,
     instrumented: bytes = b"",
@@ -104,26 +106,26 @@ def write(
         configuration,
         module,
         (lambda: instrumented) if instrumented else None,
-        mount_events(mounts),
+        make_mount_events(mounts),
     )
     events: list[Event] = [start]
     if embed:
-        events += _parts(module.data, ModulePart)
-    events += _parts(instrumented, InstrumentedPart)
+        events += _split_module(module.data, ModulePart)
+    events += _split_module(instrumented, InstrumentedPart)
     for event in (*events, *identity.mounts):
         writer.append(event)
-    for file in placed_events(placed):
+    for file in make_copy_events(placed):
         seq = writer.append(file)
         identity.placed.append((file, writer.time, seq))
     return identity
 
 
-def _parts(data: bytes, kind: type[Part]) -> Iterator[Part]:
+def _split_module(data: bytes, kind: type[Part]) -> Iterator[Part]:
     for offset in range(0, len(data), PART_SIZE):
         yield kind(offset=offset, data=data[offset : offset + PART_SIZE])
 
 
-def session_start(monotonic: int) -> SessionStart:
+def make_session_start(monotonic: int) -> SessionStart:
     """The event of a session that begins now."""
     return SessionStart(
         realtime=time.time_ns(),
@@ -134,7 +136,7 @@ def session_start(monotonic: int) -> SessionStart:
     )
 
 
-class _Parts:
+class _ModuleParts:
     """A module in the blocks of a journal: put together when it is asked for."""
 
     def __init__(self, kind: type[ModulePart] | type[InstrumentedPart]) -> None:
@@ -170,7 +172,7 @@ class _Parts:
 def read(blocks: Iterator[Block]) -> tuple[Identity, int]:
     """What a journal begins with, and the number of what is behind it; raises ``NotResumable``."""
     identity: Identity | None = None
-    parts = {kind.tag: _Parts(kind) for kind in (ModulePart, InstrumentedPart)}
+    parts = {kind.tag: _ModuleParts(kind) for kind in (ModulePart, InstrumentedPart)}
     for block in blocks:
         for each in parts.values():
             each.take(block)
@@ -180,19 +182,19 @@ def read(blocks: Iterator[Block]) -> tuple[Identity, int]:
                 assert isinstance(start, ProcessStart)
                 identity = Identity(start, configuration_of(start.configuration), None)
             elif identity is None:
-                raise _nothing_ran()
-            elif tag not in _PREAMBLE:
-                return _with_modules(identity, *parts.values()), block.seq(index)
+                raise _no_process_error()
+            elif tag not in _PREAMBLE_TAGS:
+                return _attach_modules(identity, *parts.values()), block.seq(index)
             elif tag not in parts:
-                _take(identity, block, index)
-    raise _nothing_ran()
+                _add_event(identity, block, index)
+    raise _no_process_error()
 
 
-def _nothing_ran() -> NotResumable:
+def _no_process_error() -> NotResumable:
     return NotResumable("the journal does not say what ran: it is not the journal of a process")
 
 
-def _take(identity: Identity, block: Block, index: int) -> None:
+def _add_event(identity: Identity, block: Block, index: int) -> None:
     event = codec.decode(block.tags[index], block.payload(index), block.offset)
     if isinstance(event, Mount):
         identity.mounts.append(event)
@@ -200,7 +202,9 @@ def _take(identity: Identity, block: Block, index: int) -> None:
         identity.placed.append((event, block.time(index), block.seq(index)))
 
 
-def _with_modules(identity: Identity, module: _Parts, instrumented: _Parts) -> Identity:
+def _attach_modules(
+    identity: Identity, module: _ModuleParts, instrumented: _ModuleParts
+) -> Identity:
     """The identity with what its modules are read from."""
     start = identity.start
 
@@ -219,7 +223,7 @@ def _with_modules(identity: Identity, module: _Parts, instrumented: _Parts) -> I
     return identity
 
 
-def module_of(identity: Identity, given: bytes | str | os.PathLike[str] | None) -> Module:
+def find_module(identity: Identity, given: bytes | str | os.PathLike[str] | None) -> Module:
     """The module to resume; raises ``ModuleMismatch`` for another than the journal's."""
     start = identity.start
     if given is not None:

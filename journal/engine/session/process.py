@@ -15,19 +15,19 @@ from journal.engine.runtime.bindings import Instance, Trapped, backtrace_of
 from journal.engine.runtime.call_gate import Gate
 from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS, Ticker
 from journal.engine.session import preamble as identities
-from journal.engine.session.snapshot_check import Plan, Rechecking
+from journal.engine.session.snapshot_check import CheckPlan, SnapshotCheckCoordinator
 from journal.engine.snapshot.capture import Camera, Machine
 from journal.engine.snapshot.suspension import Standstill
 from journal.engine.tape import Batch, Tape
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OutputStream
 from journal.engine.wasi.filesystem.mounts import Mounts
-from journal.engine.wasi.sockets import Network
+from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi.stdio import outbox as outputs
-from journal.engine.wasi.stdio.delivery import marks_of_session
-from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, Durability, Outbox, Outlet
-from journal.engine.wasi.stdio.stdin import Interrupter, Source, Stopped
-from journal.engine.wasi.terminal import Terminal, terminal_of
+from journal.engine.wasi.stdio.delivery import make_stream_events
+from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, Durability, Outbox, OutputTarget
+from journal.engine.wasi.stdio.stdin import GuestStopped, Interrupter, StdinSource
+from journal.engine.wasi.terminal import Terminal, find_terminal
 from journal.engine.wasi_abi import ProcExit
 from journal.errors import Divergence, NotResumable
 from journal.events import codec
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 BACKTRACE_SIZE_MAX = 4096
 
 #: How often it is looked whether a period is over: with once in each, every second one is missed.
-_TICKS_A_PERIOD = 4
+_TICKS_PER_PERIOD = 4
 
 #: What comes of taking apart an answer in a journal that is not what its kind says.
-_MALFORMED = (struct.error, ValueError, LookupError)
+_DECODE_ERRORS = (struct.error, ValueError, LookupError)
 
 
-class Keeper(outputs.Keeper, Protocol):
+class JournalWriter(outputs.OutboxWriter, Protocol):
     """What a process needs of a journal's writer."""
 
     def append(self, event: Event) -> int:
@@ -66,7 +66,7 @@ class Keeper(outputs.Keeper, Protocol):
         """Bytes of the journal, as far as they are written."""
 
 
-class Start(Protocol):
+class ResumePoint(Protocol):
     """A snapshot to go on from."""
 
     @property
@@ -89,11 +89,11 @@ class Start(Protocol):
     def is_last(self) -> bool:
         """Whether the journal has no later one."""
 
-    def put(self, machine: Machine, state: State) -> bytes | None:
+    def put(self, machine: Machine, state: CallContext) -> bytes | None:
         """Let the machine and the state be what they were; the stack to rewind, if there is one."""
 
 
-class Ending(Enum):
+class ExitKind(Enum):
     """How a run ended."""
 
     EXITED = "exited"
@@ -102,13 +102,13 @@ class Ending(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunResult:
     """The end of a run. ``code`` is the exit code of a guest that exited, else ``None``.
 
     ``reason`` names the trap and ``backtrace`` where it was, innermost function first.
     """
 
-    ending: Ending
+    ending: ExitKind
     code: int | None = None
     reason: str = ""
     backtrace: str = ""
@@ -130,10 +130,10 @@ class Process:
         self,
         program: Program,
         identity: identities.Identity,
-        writer: Keeper,
+        writer: JournalWriter,
         *,
-        outlets: dict[int, Outlet],
-        stdin: Source,
+        outlets: dict[int, OutputTarget],
+        stdin: StdinSource,
         interrupter: Interrupter,
         durability: Durability = Durability.OUTPUT,
         recorded: Iterator[Batch] | None = None,
@@ -144,8 +144,8 @@ class Process:
         snapshots: Snapshots | None = None,
         pages: "PageIndex | None" = None,
         fired: Collection[Trigger] = (),
-        start: Start | None = None,
-        plan: Plan | None = None,
+        start: ResumePoint | None = None,
+        plan: CheckPlan | None = None,
     ) -> None:
         self._program = program
         self._start, self._plan = start, plan
@@ -165,15 +165,15 @@ class Process:
             on_recording_event=self._see_mark,
             on_live=self._go_on if plan is None else self._be_over,
             barrier=self._barrier,
-            live=None if plan is None else (_is_over, _is_over),
+            live=None if plan is None else (_raise_stopped, _raise_stopped),
         )
         snapshots = snapshots or Snapshots()
         self._snapshots = snapshots
         gate = Gate() if program.form.is_shown else None
         self._instance = Instance(program.engine, self._on_tick, gate)
-        interval = min(INTERVAL_SECONDS, snapshots.period_seconds / _TICKS_A_PERIOD)
+        interval = min(INTERVAL_SECONDS, snapshots.period_seconds / _TICKS_PER_PERIOD)
         self._ticker = Ticker(self._instance.increment_epoch, interval)
-        self.state = State(
+        self.state = CallContext(
             tape=self.tape,
             outbox=Outbox(
                 outlets, writer, self._barrier, self._ticker.arm, interrupter.wait_writable
@@ -184,8 +184,8 @@ class Process:
             before_wait=self._before_wait,
             on_consumed=writer.flush,
         )
-        self.state.network = Network(self.tape, self.state.descriptors, allowed=network)
-        self.state.terminal = Terminal(self.tape, terminals, terminal_of(stdin, outlets))
+        self.state.network = GuestNetwork(self.tape, self.state.descriptors, allowed=network)
+        self.state.terminal = Terminal(self.tape, terminals, find_terminal(stdin, outlets))
         self.mounts = Mounts(
             self.tape, identity.mounts, identity.configuration.files_size_max, moved or {}
         )
@@ -193,9 +193,9 @@ class Process:
         self._machine: Machine | None = None
         self.standstill: Standstill | None = None
         if gate is not None:
-            kind = Standstill if plan is None else Rechecking
+            kind = Standstill if plan is None else SnapshotCheckCoordinator
             self.standstill = kind(snapshots, program.form, self.state, gate, self._counts, fired)
-            if isinstance(self.standstill, Rechecking) and plan is not None:
+            if isinstance(self.standstill, SnapshotCheckCoordinator) and plan is not None:
                 self.standstill.follow(plan)
             self.state.waiting = self.standstill.waiting
         self._instance.limit(
@@ -216,19 +216,19 @@ class Process:
 
     def begin_session(self) -> None:
         """Write down that a session begins, and where its streams lead."""
-        self._writer.append(identities.session_start(self.state.clocks.monotonic()))
+        self._writer.append(identities.make_session_start(self.state.clocks.monotonic()))
         self._open_streams()
 
     def _open_streams(self) -> None:
         self._writer.append(self._stdin.opened())
-        for event in marks_of_session(self._outlets, self._delivered):
+        for event in make_stream_events(self._outlets, self._delivered):
             self._writer.append(event)
 
     def interrupt(self) -> None:
         """Let the guest notice a request to stop. From any thread."""
         self._instance.increment_epoch()
 
-    def run(self) -> Outcome:
+    def run(self) -> RunResult:
         """Run the guest to its end, or to where it is stopped."""
         self._ticker.start()
         try:
@@ -237,9 +237,11 @@ class Process:
                 self._writer.flush()
             try:
                 outcome = self._run()
-            except Stopped:  # by who waits for it, or where the journal ends that is executed again
-                return Outcome(Ending.STOPPED)
-            with suppress(Stopped):  # what cannot leave now, a resume delivers
+            except (
+                GuestStopped
+            ):  # by who waits for it, or where the journal ends that is executed again
+                return RunResult(ExitKind.STOPPED)
+            with suppress(GuestStopped):  # what cannot leave now, a resume delivers
                 self.state.outbox.deliver()
             return outcome
         finally:
@@ -251,7 +253,7 @@ class Process:
             self.state.close()
             self.mounts.close()
 
-    def _run(self) -> Outcome:
+    def _run(self) -> RunResult:
         try:
             self._run_guest()
             code = 0
@@ -264,15 +266,17 @@ class Process:
         except Divergence as divergence:
             divergence.backtrace = backtrace_of(divergence)
             raise
-        except _MALFORMED as error:
+        except _DECODE_ERRORS as error:
             if self.tape.last_input_seq < 0:
                 raise
             raise NotResumable(
                 f"event {self.tape.last_input_seq} is no answer to what the guest asked: {error}"
             ) from error
         self._end()
-        self.tape.record_effect(ProcessExit.tag, codec.encode(ProcessExit(exit_code=_signed(code))))
-        return Outcome(Ending.EXITED, code)
+        self.tape.record_effect(
+            ProcessExit.tag, codec.encode(ProcessExit(exit_code=_to_signed(code)))
+        )
+        return RunResult(ExitKind.EXITED, code)
 
     def _run_guest(self) -> None:
         """Call what the module has to be called, from its start or from a snapshot on."""
@@ -308,7 +312,7 @@ class Process:
         self._has_ended = True
         self.state.close()
 
-    def _trapped(self, kind: str, backtrace: str) -> Outcome:
+    def _trapped(self, kind: str, backtrace: str) -> RunResult:
         event = ProcessTrap(kind=kind, message=backtrace[:BACKTRACE_SIZE_MAX])
         then = self.tape.peek(ProcessTrap.tag)
         if then is not None:  # where it was is told otherwise of an instrumented module
@@ -316,7 +320,7 @@ class Process:
             event = known if isinstance(known, ProcessTrap) and known.kind == kind else event
         self._end()
         self.tape.record_effect(ProcessTrap.tag, codec.encode(event))
-        return Outcome(Ending.TRAPPED, None, kind, event.message)
+        return RunResult(ExitKind.TRAPPED, None, kind, event.message)
 
     # -- what the tape, the outbox and the clock tick call, all in the guest's thread -----------
 
@@ -363,7 +367,7 @@ class Process:
             # where nothing stands behind it, the tape has no time yet
             base = max(base, monotonic + max(0, self.tape.last_time - began) * 1000)
         self.state.clocks.go_on_from(base)
-        self._writer.append(identities.session_start(base))
+        self._writer.append(identities.make_session_start(base))
         self.mounts.settle()
         self.state.network.settle()
         self.state.terminal.settle()
@@ -374,12 +378,12 @@ class Process:
     def _be_over(self) -> None:
         """The journal has been replayed, and nothing is to follow."""
         if not self._has_ended and self._plan is not None and self._plan.next is None:
-            raise Stopped
+            raise GuestStopped
 
 
-def _is_over(*_: object) -> NoReturn:
-    raise Stopped
+def _raise_stopped(*_: object) -> NoReturn:
+    raise GuestStopped
 
 
-def _signed(code: int) -> int:
+def _to_signed(code: int) -> int:
     return code - (1 << 32) if code >= 1 << 31 else code

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Self
 
 from journal.engine.session import preamble as identities
-from journal.engine.session.process import Ending, Outcome
+from journal.engine.session.process import ExitKind, RunResult
 from journal.engine.snapshot.rebuild import FOLDED
 from journal.engine.tape import RECORDING_EVENTS, Batch
-from journal.engine.wasi.stdio.delivery import history_of, marks_of_session
-from journal.engine.wasi.stdio.outbox import Outbox, Outlet
+from journal.engine.wasi.stdio.delivery import make_stream_events, read_stream_histories
+from journal.engine.wasi.stdio.outbox import Outbox, OutputTarget
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.events import BY_TAG, codec
 from journal.events.core import ProcessExit
@@ -22,15 +22,15 @@ from journal.log.reader import Reader
 from journal.log.writer import Writer
 from journal.snapshots.catalog import snapshots_of
 
-FOLDED_SIZE_MAX = 8 << 20
+REBUILD_CACHE_SIZE_MAX = 8 << 20
 """Bytes of what files come from that are kept when a journal is opened."""
 
-_NOT_FOLDED = frozenset(BY_TAG) - FOLDED
+_NOT_REBUILT = frozenset(BY_TAG) - FOLDED
 _WRITE_TAGS = frozenset((StreamWrite.tag,))
 _unpack_write = codec.unpacker(StreamWrite)
 
 
-class Recording:
+class RecordedRun:
     """What a journal holds that is to be resumed; raises ``NotResumable``."""
 
     def __init__(self, path: Path, until: int | None = None) -> None:
@@ -39,8 +39,8 @@ class Recording:
         self._folded_size = 0
         self._until = until  # what is appended from now on is not to be replayed
         self.identity, self.first_seq = identities.read(self.reader.blocks())
-        self.ended: Outcome | None = None
-        self.histories = history_of(self._marks())
+        self.ended: RunResult | None = None
+        self.histories = read_stream_histories(self._marks())
         self.snapshots = list(snapshots_of(self.reader, counted=False))
 
     def _marks(self) -> Iterator[tuple[int, bytes]]:
@@ -48,22 +48,22 @@ class Recording:
 
         In the same walk it keeps what a snapshot's files and descriptors come from.
         """
-        landmarks = identities.LANDMARKS
+        landmarks = identities.RESUME_TAGS
         for block in self.reader.blocks(tags=landmarks | FOLDED):
             self._keep(block)
             for index in block.select(landmarks):
                 tag, payload = block.tags[index], block.payload(index)
                 if tag in (ProcessExit.tag, ProcessTrap.tag):
-                    self.ended = _ending(codec.decode(tag, payload))
+                    self.ended = _to_run_result(codec.decode(tag, payload))
                 else:
                     yield tag, payload
 
     def _keep(self, block: Block) -> None:
-        if self._folded is None or _NOT_FOLDED.issuperset(block.tags):
+        if self._folded is None or _NOT_REBUILT.issuperset(block.tags):
             return
         self._folded.append(block)
         self._folded_size += block.header.payload_raw_size
-        if self._folded_size > FOLDED_SIZE_MAX:
+        if self._folded_size > REBUILD_CACHE_SIZE_MAX:
             self._folded = None  # they are read again if they are needed
 
     def __enter__(self) -> Self:
@@ -113,7 +113,9 @@ class Recording:
         return next(found, None) is not None
 
 
-def owed(recording: Recording, upto: int, outbox: Outbox, outlets: dict[int, Outlet]) -> None:
+def queue_undelivered(
+    recording: RecordedRun, upto: int, outbox: Outbox, outlets: dict[int, OutputTarget]
+) -> None:
     """Put into ``outbox`` what the guest had printed before event ``upto``; what is due leaves."""
     positions = dict.fromkeys(outlets, 0)
     for stream, data in recording.writes(upto):
@@ -121,16 +123,16 @@ def owed(recording: Recording, upto: int, outbox: Outbox, outlets: dict[int, Out
         positions[stream] += len(data)
 
 
-def _ending(event: Event) -> Outcome:
+def _to_run_result(event: Event) -> RunResult:
     if isinstance(event, ProcessTrap):
-        return Outcome(Ending.TRAPPED, None, event.kind, event.message)
+        return RunResult(ExitKind.TRAPPED, None, event.kind, event.message)
     assert isinstance(event, ProcessExit)
-    return Outcome(Ending.EXITED, (event.exit_code or 0) & 0xFFFFFFFF)
+    return RunResult(ExitKind.EXITED, (event.exit_code or 0) & 0xFFFFFFFF)
 
 
-def deliver_rest(
+def deliver_remaining(
     writer: Writer,
-    outlets: dict[int, Outlet],
+    outlets: dict[int, OutputTarget],
     delivered: dict[int, int],
     writes: Iterator[tuple[int, bytes]],
     interrupter: Interrupter,
@@ -140,17 +142,17 @@ def deliver_rest(
     positions = dict.fromkeys(outlets, 0)
     opened = False
     for stream, data in writes:
-        owed = outlets[stream].skip < len(data)
-        if owed and not opened and outlets[stream].kind is not TargetKind.CAPTURED:
+        queue_undelivered = outlets[stream].skip < len(data)
+        if queue_undelivered and not opened and outlets[stream].kind is not TargetKind.CAPTURED:
             opened = True
-            for event in marks_of_session(outlets, delivered):
+            for event in make_stream_events(outlets, delivered):
                 writer.append(event)
         outbox.put_again(stream, positions[stream], data)
         positions[stream] += len(data)
     outbox.deliver()
 
 
-class Discard:
+class NullWriter:
     """A writer that keeps nothing, for a replay that only looks."""
 
     time = 0

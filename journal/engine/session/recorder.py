@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from journal.engine.session.process import Outcome, Process
+from journal.engine.session.process import Process, RunResult
 from journal.engine.snapshot.suspension import Standstill
 from journal.engine.wasi.stdio.delivery import StreamHistory
-from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, Outlet
-from journal.engine.wasi.stdio.stdin import BytesSource, FedSource, Interrupter, Source, source_of
+from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, OutputTarget
+from journal.engine.wasi.stdio.stdin import (
+    BytesSource,
+    FedSource,
+    Interrupter,
+    StdinSource,
+    open_source,
+)
 from journal.errors import JournalError, OptionError
 from journal.events.snapshots import Trigger
 from journal.events.streams import TargetKind
@@ -33,11 +39,11 @@ StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Streams:
+class StandardStreams:
     """Where standard input comes from, and where the outputs go."""
 
-    source: Source
-    outlets: dict[int, Outlet]
+    source: StdinSource
+    outlets: dict[int, OutputTarget]
 
     @property
     def terminals(self) -> set[int]:
@@ -48,7 +54,7 @@ class Streams:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class GuestRun:
     """A process, and how deep its calls may go, in bytes."""
 
     process: Process
@@ -65,12 +71,12 @@ class Recorder:
     def __init__(
         self,
         writer: Writer,
-        streams: Streams,
+        streams: StandardStreams,
         interrupter: Interrupter,
         *,
-        run: Run | None = None,
-        ended: Outcome | None = None,
-        replay: Callable[[], Run] | None = None,
+        run: GuestRun | None = None,
+        ended: RunResult | None = None,
+        replay: Callable[[], GuestRun] | None = None,
         reader: Reader | None = None,
         upkeep: "Upkeep | None" = None,
         note: Callable[[str], object] = len,  # nobody listens
@@ -129,8 +135,8 @@ class Recorder:
         if isinstance(found, JournalError):
             self._note(f"the journal stays as it is, and was not compacted: {found}")
 
-    def _start_thread(self, run: Run) -> None:
-        self._thread = started(lambda: self._work(run.process), run.stack_size)
+    def _start_thread(self, run: GuestRun) -> None:
+        self._thread = start_guest_thread(lambda: self._work(run.process), run.stack_size)
 
     def _work(self, process: Process) -> None:
         try:
@@ -138,7 +144,7 @@ class Recorder:
         except BaseException as error:
             self._error = error
 
-    def wait(self, timeout_seconds: float | None = None) -> Outcome | None:
+    def wait(self, timeout_seconds: float | None = None) -> RunResult | None:
         """Wait for the end, and give it; ``None`` if the time is over before.
 
         Raises the ``JournalError`` that ended the run, if one did: a ``Divergence``, a
@@ -301,7 +307,7 @@ class Recorder:
             self._note(f"the journal stays as it is, and was not compacted: {error.strerror}")
 
 
-def started(work: Callable[[], None], stack_size: int) -> threading.Thread:
+def start_guest_thread(work: Callable[[], None], stack_size: int) -> threading.Thread:
     """A thread for a guest whose calls go so deep, in bytes; it has begun to work."""
     thread = threading.Thread(target=work, name="journal-guest", daemon=True)
     with _STACK_SIZE_LOCK:
@@ -313,21 +319,21 @@ def started(work: Callable[[], None], stack_size: int) -> threading.Thread:
     return thread
 
 
-def connect(
+def connect_streams(
     stdin: Input, stdout: Output, stderr: Output, history: StreamHistory | None = None
-) -> Streams:
+) -> StandardStreams:
     """Connect the standard streams; ``history`` is what the journal says of standard input."""
-    return Streams(_source(stdin, history), _outlets(stdout, stderr))
+    return StandardStreams(_open_stdin(stdin, history), _open_outputs(stdout, stderr))
 
 
-def _outlets(stdout: Output, stderr: Output) -> dict[int, Outlet]:
+def _open_outputs(stdout: Output, stderr: Output) -> dict[int, OutputTarget]:
     """The targets; streams that lead to the same regular file share one, which keeps the order."""
-    outlets: dict[int, Outlet] = {}
+    outlets: dict[int, OutputTarget] = {}
     for stream, target in ((STDOUT, stdout), (STDERR, stderr)):
         if target is None:
-            outlets[stream] = Outlet(TargetKind.CAPTURED)
+            outlets[stream] = OutputTarget(TargetKind.CAPTURED)
             continue
-        outlet = Outlet.of_descriptor(_descriptor(target))
+        outlet = OutputTarget.of_descriptor(_fileno(target))
         twin = outlets.get(STDOUT)
         if (
             twin is not None
@@ -339,7 +345,7 @@ def _outlets(stdout: Output, stderr: Output) -> dict[int, Outlet]:
     return outlets
 
 
-def _source(stdin: Input, history: StreamHistory | None) -> Source:
+def _open_stdin(stdin: Input, history: StreamHistory | None) -> StdinSource:
     if stdin is None:
         return FedSource()
     if isinstance(stdin, FedSource):
@@ -347,8 +353,8 @@ def _source(stdin: Input, history: StreamHistory | None) -> Source:
     if isinstance(stdin, bytes):
         return BytesSource(stdin)
     first = history.targets[0][0] if history and history.targets else None
-    return source_of(_descriptor(stdin), first)
+    return open_source(_fileno(stdin), first)
 
 
-def _descriptor(file: int | IO[Any]) -> int:
+def _fileno(file: int | IO[Any]) -> int:
     return file if isinstance(file, int) else file.fileno()

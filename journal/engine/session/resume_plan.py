@@ -15,7 +15,7 @@ from journal.engine.program.variant import (
     form_of,
     form_to_record,
 )
-from journal.engine.session.recorded_run import Recording
+from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.snapshot.memory_image import default_folder
 from journal.engine.snapshot.restore import Restoration, restoration
 from journal.engine.tape import Batch
@@ -26,7 +26,7 @@ from journal.snapshots.catalog import SnapshotInfo
 from journal.snapshots.resume_flags import needs_nothing_left_out
 
 
-class Choice(NamedTuple):
+class ResumeOptions(NamedTuple):
     """What the user wants; ``reexecute``: no snapshot, even if there is one."""
 
     snapshots: Snapshots
@@ -35,14 +35,14 @@ class Choice(NamedTuple):
     reexecute: bool
 
 
-class Chosen(NamedTuple):
+class ResumePlan(NamedTuple):
     """The form of the module, and the snapshot to go on from, if not from the start."""
 
     form: Form
     start: Restoration | None
 
 
-def choose(recording: Recording, module: Module, choice: Choice) -> Chosen:
+def plan_resume(recording: RecordedRun, module: Module, choice: ResumeOptions) -> ResumePlan:
     """The newest snapshot that can be had, with the form that it is of; else a form to run from
     the start.
 
@@ -53,7 +53,7 @@ def choose(recording: Recording, module: Module, choice: Choice) -> Chosen:
         if not info.resumable:
             continue
         if info.code not in forms:
-            forms[info.code] = form_of_snapshot(recording, module, info, choice)
+            forms[info.code] = find_snapshot_variant(recording, module, info, choice)
             if forms[info.code] is None:
                 choice.note(
                     f"what instrumented the module for snapshot {info.seq} is not here, so the "
@@ -65,7 +65,7 @@ def choose(recording: Recording, module: Module, choice: Choice) -> Chosen:
         _check_effects(recording, info)
         check_inputs(recording, info.seq)
         try:
-            return Chosen(form, _restoration(recording, info, form, choice))
+            return ResumePlan(form, _make_restorer(recording, info, form, choice))
         except NotResumable as error:
             choice.note(f"{error}; the one before is taken")
     if recording.identity.start.level is not Level.FULL:
@@ -74,26 +74,28 @@ def choose(recording: Recording, module: Module, choice: Choice) -> Chosen:
             "to go on from"
         )
     check_inputs(recording, -1)
-    return Chosen(_form_from_start(recording, module, choice), None)
+    return ResumePlan(_find_start_variant(recording, module, choice), None)
 
 
-def start_at(recording: Recording, module: Module, seq: int, choice: Choice) -> Chosen:
+def plan_resume_at(
+    recording: RecordedRun, module: Module, seq: int, choice: ResumeOptions
+) -> ResumePlan:
     """The snapshot of this number, to go on from; raises ``NotResumable``."""
     info = next((info for info in recording.snapshots if info.seq == seq), None)
     if info is None:
         raise NotResumable(f"event {seq} is no snapshot")
     if not info.resumable:
         raise NotResumable(f"snapshot {seq} cannot be resumed: {info.reason}")
-    form = form_of_snapshot(recording, module, info, choice)
+    form = find_snapshot_variant(recording, module, info, choice)
     if form is None:
         raise NotResumable("what instrumented the module is not here")
     _check_effects(recording, info)
     check_inputs(recording, info.seq)
-    return Chosen(form, _restoration(recording, info, form, choice))
+    return ResumePlan(form, _make_restorer(recording, info, form, choice))
 
 
-def form_of_snapshot(
-    recording: Recording, module: Module, info: SnapshotInfo, choice: Choice
+def find_snapshot_variant(
+    recording: RecordedRun, module: Module, info: SnapshotInfo, choice: ResumeOptions
 ) -> Form | None:
     """The form that a snapshot is of, if it can be had.
 
@@ -116,13 +118,13 @@ def form_of_snapshot(
     return form_known(module, info.code, choice.cache, made) or made()
 
 
-def _form_from_start(recording: Recording, module: Module, choice: Choice) -> Form:
+def _find_start_variant(recording: RecordedRun, module: Module, choice: ResumeOptions) -> Form:
     made_by = recording.identity.configuration.instrumentation
     form = form_made_by(module, made_by, choice.cache, choice.note) if made_by else None
     return form or form_to_record(module, choice.snapshots, choice.cache, choice.note)
 
 
-def _check_effects(recording: Recording, info: SnapshotInfo) -> None:
+def _check_effects(recording: RecordedRun, info: SnapshotInfo) -> None:
     """Raise ``NotResumable`` where what is behind a snapshot cannot be executed again."""
     if recording.identity.start.level is not Level.FULL and recording.has_effects_behind(info.seq):
         raise NotResumable(
@@ -131,7 +133,7 @@ def _check_effects(recording: Recording, info: SnapshotInfo) -> None:
         )
 
 
-def check_inputs(recording: Recording, seq: int) -> None:
+def check_inputs(recording: RecordedRun, seq: int) -> None:
     """Raise ``NotResumable`` where a guest would be executed over what a compaction has dropped.
 
     From behind event ``seq``, which is a snapshot, or from its start: -1.
@@ -149,8 +151,8 @@ def check_inputs(recording: Recording, seq: int) -> None:
         )
 
 
-def _restoration(
-    recording: Recording, info: SnapshotInfo, form: Form, choice: Choice
+def _make_restorer(
+    recording: RecordedRun, info: SnapshotInfo, form: Form, choice: ResumeOptions
 ) -> Restoration:
     if info.entry and info.entry not in form.entries:
         raise NotResumable(f"snapshot {info.seq} was taken in {info.entry!r}, which nobody calls")

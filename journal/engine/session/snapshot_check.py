@@ -8,7 +8,7 @@ from journal.events.snapshots import Trigger
 from journal.snapshots.catalog import SnapshotInfo
 
 
-class Plan(Protocol):
+class CheckPlan(Protocol):
     """The snapshots that a run comes by, in order."""
 
     payloads: list[tuple[int, bytes]]
@@ -21,12 +21,12 @@ class Plan(Protocol):
         """The guest is where the next one was taken: the state is this."""
 
 
-class Rechecking(Standstill):
+class SnapshotCheckCoordinator(Standstill):
     """Stands still where a plan has snapshots, and nowhere else."""
 
-    plan: Plan
+    plan: CheckPlan
 
-    def follow(self, plan: Plan) -> None:
+    def follow(self, plan: CheckPlan) -> None:
         """Stand still by ``plan``."""
         self.plan = plan
 

@@ -15,14 +15,19 @@ from journal.engine.program.module import Module
 from journal.engine.program.prepared import prepare
 from journal.engine.program.variant import Form, Note, plain
 from journal.engine.session import preamble as identities
-from journal.engine.session.process import Ending, Outcome, Process
-from journal.engine.session.recorded_run import Discard, Recording
-from journal.engine.session.recorder import started
-from journal.engine.session.resume_plan import Choice, check_inputs, form_of_snapshot, start_at
+from journal.engine.session.process import ExitKind, Process, RunResult
+from journal.engine.session.recorded_run import NullWriter, RecordedRun
+from journal.engine.session.recorder import start_guest_thread
+from journal.engine.session.resume_plan import (
+    ResumeOptions,
+    check_inputs,
+    find_snapshot_variant,
+    plan_resume_at,
+)
 from journal.engine.snapshot.capture import Shot
 from journal.engine.snapshot.restore import Restoration, parts_of
-from journal.engine.wasi.stdio.delivery import terminals_in
-from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, Outlet
+from journal.engine.wasi.stdio.delivery import find_terminals
+from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, OutputTarget
 from journal.engine.wasi.stdio.stdin import BytesSource, Interrupter
 from journal.errors import Divergence, EngineError, NotResumable
 from journal.events import BY_TAG
@@ -34,7 +39,7 @@ StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class SnapshotCheck:
     """One snapshot: whether its digest ``holds``; None if that cannot be said. ``reason``: why."""
 
     info: SnapshotInfo
@@ -43,16 +48,16 @@ class Checked:
 
 
 @dataclass(slots=True)
-class Replay:
+class ReplayResult:
     """What came of running a journal again.
 
     ``outcome`` is how the guest ended; None where the journal ends before. ``divergence`` is the
     first event that came out differently.
     """
 
-    checked: list[Checked] = field(default_factory=list)
+    checked: list[SnapshotCheck] = field(default_factory=list)
     divergence: Divergence | None = None
-    outcome: Outcome | None = None
+    outcome: RunResult | None = None
 
     @property
     def holds(self) -> bool:
@@ -60,18 +65,18 @@ class Replay:
         return self.divergence is None and all(one.holds is not False for one in self.checked)
 
 
-class Plan:
+class SnapshotCheckPlan:
     """The snapshots that a run comes by, in order, and what was found at each."""
 
-    def __init__(self, infos: Sequence[SnapshotInfo], form: Form, recording: Recording) -> None:
+    def __init__(self, infos: Sequence[SnapshotInfo], form: Form, recording: RecordedRun) -> None:
         self._recording = recording
         self._left: list[SnapshotInfo] = []
-        self.checked: list[Checked] = []
+        self.checked: list[SnapshotCheck] = []
         self.payloads: list[tuple[int, bytes]] = []
         for info in infos:
-            reason = _why_not(info, form)
+            reason = _incomparable_reason(info, form)
             if reason:
-                self.checked.append(Checked(info, None, reason))
+                self.checked.append(SnapshotCheck(info, None, reason))
             else:
                 self._left.append(info)
 
@@ -84,7 +89,7 @@ class Plan:
         """The guest is where the next one was taken: the state is this."""
         info = self._left.pop(0)
         holds = shot.digest == info.digest
-        self.checked.append(Checked(info, holds, "" if holds else self._difference(info)))
+        self.checked.append(SnapshotCheck(info, holds, "" if holds else self._difference(info)))
         self.payloads.clear()
 
     def _difference(self, info: SnapshotInfo) -> str:
@@ -100,17 +105,17 @@ class Plan:
             return "it has more or less than memory and what else there was"
         return "memory is another"
 
-    def missed(self) -> list[Checked]:
+    def missed(self) -> list[SnapshotCheck]:
         """Those that the guest did not come by."""
-        return [Checked(info, False, "the guest did not come there") for info in self._left]
+        return [SnapshotCheck(info, False, "the guest did not come there") for info in self._left]
 
 
-def _damaged(checked: Checked, seq: int, reason: str) -> Checked:
+def _mark_unusable(checked: SnapshotCheck, seq: int, reason: str) -> SnapshotCheck:
     """What was found, unless it is of this snapshot: nobody can go on from that."""
-    return Checked(checked.info, False, reason) if checked.info.seq == seq else checked
+    return SnapshotCheck(checked.info, False, reason) if checked.info.seq == seq else checked
 
 
-def _why_not(info: SnapshotInfo, form: Form) -> str:
+def _incomparable_reason(info: SnapshotInfo, form: Form) -> str:
     """Why a snapshot cannot be compared; empty if it can."""
     if info.first_seq is None or not info.digest:
         return "it has no digest of ours"
@@ -129,23 +134,23 @@ def verify_replay(
     module: bytes | StrPath | None = None,
     cache: Path | None = None,
     note: Note = lambda text: None,
-    progress: Callable[[Checked], None] = lambda checked: None,
-) -> Replay:
+    progress: Callable[[SnapshotCheck], None] = lambda checked: None,
+) -> ReplayResult:
     """Execute a journal's guest again, and compare events and the digests of snapshots.
 
     From its start, or from the snapshot whose number is ``start``; with ``each``, from every
     snapshot to the next one, so that what is wrong at one says nothing of those behind it. Raises
     ``NotResumable`` and what else ``resume`` raises for a journal that cannot be executed.
     """
-    with Recording(Path(path), None) as recording:
+    with RecordedRun(Path(path), None) as recording:
         identity = recording.identity
         identities.check_engine(identity, None)
-        runner = _Runner(
+        runner = _ReplayRunner(
             recording,
-            identities.module_of(identity, module),
-            Choice(Snapshots(), cache, note, reexecute=False),
+            identities.find_module(identity, module),
+            ResumeOptions(Snapshots(), cache, note, reexecute=False),
         )
-        found = Replay()
+        found = ReplayResult()
         if start is not None or not each:
             runner.run(found, start, None)
         else:
@@ -156,14 +161,14 @@ def verify_replay(
 
 
 @dataclass(slots=True)
-class _Runner:
+class _ReplayRunner:
     """Runs parts of one journal."""
 
-    recording: Recording
+    recording: RecordedRun
     module: Module
-    choice: Choice
+    choice: ResumeOptions
 
-    def run_each(self, found: Replay) -> None:
+    def run_each(self, found: ReplayResult) -> None:
         """From the start and each snapshot to the next; past one that nobody can go on from."""
         starts = [info.seq for info in self.recording.snapshots if info.resumable]
         good: int | None = None
@@ -174,11 +179,11 @@ class _Runner:
             except EngineError as error:
                 if begin is None:
                     raise
-                found.checked = [_damaged(one, begin, str(error)) for one in found.checked]
+                found.checked = [_mark_unusable(one, begin, str(error)) for one in found.checked]
                 self.run(found, good, end, behind=begin)
 
     def run(
-        self, found: Replay, begin: int | None, end: int | None, behind: int | None = None
+        self, found: ReplayResult, begin: int | None, end: int | None, behind: int | None = None
     ) -> None:
         """From one snapshot, or the start, to another, or the end.
 
@@ -196,19 +201,24 @@ class _Runner:
             check_inputs(recording, -1)
         form, start = None, None
         if begin is not None:
-            form, start = start_at(recording, self.module, begin, choice)
+            form, start = plan_resume_at(recording, self.module, begin, choice)
         elif recording.identity.start.level is not Level.FULL:
             raise NotResumable("the journal was recorded at level state, without inputs")
         elif first is not None:
-            form = form_of_snapshot(recording, self.module, first, choice)
+            form = find_snapshot_variant(recording, self.module, first, choice)
         form = form or plain(self.module)
-        plan = Plan(infos, form, recording)
+        plan = SnapshotCheckPlan(infos, form, recording)
         self._execute(found, plan, form, start, end)
         found.checked += plan.checked + ([] if found.divergence else plan.missed())
         found.checked.sort(key=lambda checked: checked.info.seq)
 
     def _execute(
-        self, found: Replay, plan: Plan, form: Form, start: Restoration | None, end: int | None
+        self,
+        found: ReplayResult,
+        plan: SnapshotCheckPlan,
+        form: Form,
+        start: Restoration | None,
+        end: int | None,
     ) -> None:
         recording = self.recording
         settings = replace(recording.identity.configuration, instrumentation=form.made_by)
@@ -218,12 +228,12 @@ class _Runner:
             process = Process(
                 prepare(form, settings, self.choice.cache),
                 recording.identity,
-                Discard(),
-                outlets={stream: Outlet(TargetKind.CAPTURED) for stream in (STDOUT, STDERR)},
+                NullWriter(),
+                outlets={stream: OutputTarget(TargetKind.CAPTURED) for stream in (STDOUT, STDERR)},
                 stdin=BytesSource(b""),
                 interrupter=interrupter,
                 recorded=recording.batches(begins, until=end),
-                terminals=terminals_in(recording.histories),
+                terminals=find_terminals(recording.histories),
                 start=start,
                 plan=plan,
             )
@@ -231,18 +241,18 @@ class _Runner:
         finally:
             interrupter.close()
 
-    def _finish(self, found: Replay, process: Process, stack_size: int) -> None:
+    def _finish(self, found: ReplayResult, process: Process, stack_size: int) -> None:
         errors: list[BaseException] = []
 
         def work() -> None:
             try:
                 outcome = process.run()
-                found.outcome = None if outcome.ending is Ending.STOPPED else outcome
+                found.outcome = None if outcome.ending is ExitKind.STOPPED else outcome
             except Divergence as divergence:
                 found.divergence = divergence
             except BaseException as error:
                 errors.append(error)
 
-        started(work, stack_size).join()
+        start_guest_thread(work, stack_size).join()
         if errors:
             raise errors[0]

@@ -16,7 +16,7 @@ from journal.engine.program.variant import Form
 from journal.engine.runtime.bindings import Instance, Memory
 from journal.engine.runtime.globals_tables import Globals, Tables
 from journal.engine.snapshot.positions import listings_of, positions_of
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.events import codec
 from journal.events.definition import Event
 from journal.events.memory import PAGE_SIZE, MemoryPages
@@ -114,7 +114,7 @@ class Camera:
     """
 
     machine: Machine
-    state: State
+    state: CallContext
     sink: Sink
     way: Way
     whole: bool = True

@@ -1,6 +1,6 @@
 """Where a guest stands in its files, streams and directories, as a snapshot keeps it."""
 
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OpenDirectory, OpenFile, OutputStream
 from journal.engine.wasi_abi import DirectoryEntry
 from journal.errors import NotResumable
@@ -16,7 +16,7 @@ LISTING_COUNT_MAX = 1 << 15
 _Positioned = InputStream | OutputStream | OpenFile
 
 
-def positions_of(state: State) -> DescriptorPositions:
+def positions_of(state: CallContext) -> DescriptorPositions:
     """Where the guest stands in its files and streams."""
     standing = sorted(_positioned(state).items())
     return DescriptorPositions(
@@ -25,7 +25,7 @@ def positions_of(state: State) -> DescriptorPositions:
     )
 
 
-def apply_positions(state: State, event: DescriptorPositions) -> None:
+def apply_positions(state: CallContext, event: DescriptorPositions) -> None:
     """Let the guest stand where ``event`` says; raises ``NotResumable`` if it fits others."""
     standing = _positioned(state)
     if [fd for fd, _ in event.positions] != sorted(standing):
@@ -43,12 +43,12 @@ def apply_positions(state: State, event: DescriptorPositions) -> None:
         descriptor.position = position
 
 
-def _positioned(state: State) -> dict[int, _Positioned]:
+def _positioned(state: CallContext) -> dict[int, _Positioned]:
     used = state.descriptors.used.items()
     return {fd: found for fd, found in used if isinstance(found, _Positioned)}
 
 
-def listings_of(state: State) -> list[DirectoryListing]:
+def listings_of(state: CallContext) -> list[DirectoryListing]:
     """What the guest saw in the directories that it has begun to read, by descriptor.
 
     One that is too long is left out: a guest that is restored sees the directory anew.
@@ -69,7 +69,7 @@ def _listing(fd: int, entries: list[DirectoryEntry]) -> DirectoryListing:
     )
 
 
-def apply_listing(state: State, event: DirectoryListing) -> None:
+def apply_listing(state: CallContext, event: DirectoryListing) -> None:
     """Let the guest read on in a directory as it was; raises ``NotResumable`` if it is none."""
     descriptor = state.descriptors.used.get(event.fd)
     if not isinstance(descriptor, OpenDirectory):

@@ -9,9 +9,13 @@ import struct
 from collections.abc import Callable, Iterator
 
 from journal.engine.tape import Batch, TapeRow
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, OpenFile, OutputStream
-from journal.engine.wasi.filesystem.interfaces import Directory, Opening, times_of
+from journal.engine.wasi.filesystem.interfaces import (
+    GuestDirectory,
+    OpenRequest,
+    make_requested_times,
+)
 from journal.engine.wasi.filesystem.path_resolution import check_path
 from journal.engine.wasi.functions.descriptors import (
     fd_close,
@@ -20,9 +24,9 @@ from journal.engine.wasi.functions.descriptors import (
     fd_filestat_set_times,
     fd_renumber,
 )
-from journal.engine.wasi.functions.paths import carry_out, must_be_writable
+from journal.engine.wasi.functions.paths import check_writable, open_path
 from journal.engine.wasi.stdio.outbox import STDOUT
-from journal.engine.wasi.terminal import SIDE_MAX, Settings
+from journal.engine.wasi.terminal import SIDE_MAX, TerminalSettings
 from journal.engine.wasi_abi import Errno, FdFlags, OpenFlags, Rights, WasiError
 from journal.errors import FormatError, NotResumable
 from journal.events import BY_TAG, codec, descriptors, paths, sockets
@@ -50,7 +54,7 @@ _QUESTIONS = frozenset(
 )
 
 
-def fold(state: State, batches: Iterator[Batch], upto: int) -> None:
+def fold(state: CallContext, batches: Iterator[Batch], upto: int) -> None:
     """Bring ``state`` to behind event ``upto``, which stands between two calls of the guest.
 
     ``state`` is that of a guest that has not begun, or has been brought to where ``batches``
@@ -158,7 +162,7 @@ def _misfit(row: TapeRow, why: str) -> NotResumable:
 # -- the effects: what the calls do once they have read their arguments out of memory -------------
 
 
-def _write(state: State, fd: int, offset: int, is_64bit: bool, data: bytes) -> None:
+def _write(state: CallContext, fd: int, offset: int, is_64bit: bool, data: bytes) -> None:
     descriptor = state.descriptors.used.get(fd)
     if type(descriptor) is not OpenFile or not descriptor.writes:
         raise WasiError(Errno.BADF)
@@ -166,7 +170,7 @@ def _write(state: State, fd: int, offset: int, is_64bit: bool, data: bytes) -> N
 
 
 def _open(
-    state: State,
+    state: CallContext,
     fd: int,
     dirfd: int,
     lookup: int,
@@ -177,7 +181,7 @@ def _open(
     path: str,
 ) -> None:
     _take_number(state, fd)
-    opening = Opening(
+    opening = OpenRequest(
         fd=fd,
         dirfd=dirfd,
         lookup=lookup,
@@ -187,10 +191,10 @@ def _open(
         inheriting=Rights(inheriting),
         fdflags=FdFlags(fdflags),
     )
-    carry_out(state, state.descriptors.directory(dirfd).directory, opening)
+    open_path(state, state.descriptors.directory(dirfd).directory, opening)
 
 
-def _take_number(state: State, fd: int) -> None:
+def _take_number(state: CallContext, fd: int) -> None:
     """Let ``fd`` be the next number.
 
     Where a compaction has left out what was opened and closed, others are due; which are free is
@@ -202,7 +206,7 @@ def _take_number(state: State, fd: int) -> None:
         state.descriptors.free = {fd}
 
 
-def _renumber(state: State, old: int, new: int) -> None:
+def _renumber(state: CallContext, old: int, new: int) -> None:
     """Give a descriptor a number that another had, which a compaction may have left out."""
     state.descriptors.get(old)
     if new not in state.descriptors.used and new < DESCRIPTORS_MAX:
@@ -211,68 +215,68 @@ def _renumber(state: State, old: int, new: int) -> None:
     fd_renumber(state, old, new)
 
 
-def _writable(state: State, fd: int) -> Directory:
+def _writable(state: CallContext, fd: int) -> GuestDirectory:
     directory = state.descriptors.directory(fd).directory
-    must_be_writable(directory)
+    check_writable(directory)
     return directory
 
 
-def _create_directory(state: State, fd: int, path: str) -> None:
+def _create_directory(state: CallContext, fd: int, path: str) -> None:
     _writable(state, fd).create_directory(fd, path)
 
 
-def _remove_directory(state: State, fd: int, path: str) -> None:
+def _remove_directory(state: CallContext, fd: int, path: str) -> None:
     _writable(state, fd).remove_directory(fd, path)
 
 
-def _unlink(state: State, fd: int, path: str) -> None:
+def _unlink(state: CallContext, fd: int, path: str) -> None:
     _writable(state, fd).unlink(fd, path)
 
 
 def _set_path_times(
-    state: State, fd: int, lookup: int, atime: int, mtime: int, flags: int, path: str
+    state: CallContext, fd: int, lookup: int, atime: int, mtime: int, flags: int, path: str
 ) -> None:
-    times = times_of(atime, mtime, flags)
+    times = make_requested_times(atime, mtime, flags)
     _writable(state, fd).set_times_at(fd, path, lookup, times)
 
 
 def _link(
-    state: State, old_fd: int, lookup: int, new_fd: int, old_path: str, new_path: str
+    state: CallContext, old_fd: int, lookup: int, new_fd: int, old_path: str, new_path: str
 ) -> None:
     old, new = _writable(state, old_fd), _writable(state, new_fd)
     old.link(old_fd, lookup, old_path, new, new_fd, new_path)
 
 
-def _symlink(state: State, fd: int, target: str, path: str) -> None:
+def _symlink(state: CallContext, fd: int, target: str, path: str) -> None:
     check_path(target)
     _writable(state, fd).symlink(fd, target, path)
 
 
-def _rename(state: State, old_fd: int, new_fd: int, old_path: str, new_path: str) -> None:
+def _rename(state: CallContext, old_fd: int, new_fd: int, old_path: str, new_path: str) -> None:
     old, new = _writable(state, old_fd), _writable(state, new_fd)
     old.rename(old_fd, old_path, new, new_fd, new_path)
 
 
-def _open_socket(state: State, family: int, kind: int, protocol: int, fd: int) -> None:
+def _open_socket(state: CallContext, family: int, kind: int, protocol: int, fd: int) -> None:
     _take_number(state, fd)
     state.network.open(family, kind, protocol)
 
 
-def _bind(state: State, fd: int, address: SocketAddress) -> None:
+def _bind(state: CallContext, fd: int, address: SocketAddress) -> None:
     state.network.bind(fd, address)
 
 
-def _listen(state: State, fd: int, backlog: int) -> None:
+def _listen(state: CallContext, fd: int, backlog: int) -> None:
     state.network.listen(fd, backlog)
 
 
-def _set_terminal(state: State, *values: int) -> None:
+def _set_terminal(state: CallContext, *values: int) -> None:
     if max(values[:4]) > SIDE_MAX:
         raise WasiError(Errno.INVAL)
-    state.terminal.set(Settings._make(values))
+    state.terminal.set(TerminalSettings._make(values))
 
 
-def _strange(state: State, *values: object) -> None:
+def _strange(state: CallContext, *values: object) -> None:
     raise ValueError("a guest cannot do that here")
 
 

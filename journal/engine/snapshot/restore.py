@@ -11,7 +11,7 @@ from journal.engine.snapshot.memory_image import Image, ImageKey
 from journal.engine.snapshot.positions import apply_listing, apply_positions
 from journal.engine.snapshot.rebuild import FOLDED, fold
 from journal.engine.tape import Batch
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.errors import EngineError, MalformedEvent, NotResumable
 from journal.events import codec
 from journal.events.definition import Event
@@ -123,7 +123,7 @@ class Restoration:
     image: Image
     history: Callable[[frozenset[int]], Iterable[Batch]]
     is_last_one: bool
-    owe: Callable[[State], None] = lambda state: None
+    owe: Callable[[CallContext], None] = lambda state: None
 
     @property
     def entry(self) -> str:
@@ -150,7 +150,7 @@ class Restoration:
         """Whether the journal has no later one."""
         return self.is_last_one
 
-    def put(self, machine: Machine, state: State) -> bytes | None:
+    def put(self, machine: Machine, state: CallContext) -> bytes | None:
         """Let the machine and the state be what they were; the stack to rewind, if there is one."""
         try:
             self._put_memories(machine)

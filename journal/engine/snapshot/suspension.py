@@ -16,9 +16,9 @@ from journal.engine.runtime.asyncify_stack import Motion, Stack, astray, overflo
 from journal.engine.runtime.bindings import Instance
 from journal.engine.runtime.call_gate import Gate, Pause
 from journal.engine.snapshot.capture import Camera, Place
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream
-from journal.engine.wasi.stdio.stdin import Stopped
+from journal.engine.wasi.stdio.stdin import GuestStopped
 from journal.engine.wasm.loop_polls import FLAG, TABLE
 from journal.events.snapshots import Trigger
 from journal.snapshots.triggers import BY_CALL, Triggers
@@ -55,7 +55,7 @@ class Standstill:
         self,
         snapshots: Snapshots,
         form: Form,
-        state: State,
+        state: CallContext,
         gate: Gate,
         counts: Callable[[], tuple[int, int]],
         fired: Iterable[Trigger] = (),
@@ -325,7 +325,7 @@ class Standstill:
         self._camera.draw(request.place, stack, self._form.code)
 
     def _close(self, request: Request) -> None:
-        """The snapshot is whole; raises ``Stopped`` if the run is to end with it."""
+        """The snapshot is whole; raises ``GuestStopped`` if the run is to end with it."""
         assert self._camera is not None
         shot = self._camera.close(request.trigger)
         self._triggers.taken(time.monotonic(), *self._counts())
@@ -335,7 +335,7 @@ class Standstill:
             self._lock.notify_all()
         self._watch()
         if self._snapshots.stop_after:
-            raise Stopped
+            raise GuestStopped
 
     def _set_polling(self, value: int) -> None:
         assert self._instance is not None

@@ -7,7 +7,7 @@ from time import monotonic_ns, time_ns
 from journal.engine.runtime.bindings import Memory
 from journal.engine.tape import Tape
 from journal.engine.wasi.descriptors import Descriptors
-from journal.engine.wasi.sockets import Network
+from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi.stdio.outbox import Outbox
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.engine.wasi.terminal import Terminal
@@ -22,7 +22,7 @@ _pack_clock = codec.packer(ClockRead)
 
 
 @dataclass(slots=True, eq=False)
-class State:
+class CallContext:
     """One process, as its calls see it."""
 
     tape: Tape
@@ -31,9 +31,9 @@ class State:
     arguments: list[bytes]
     environment: list[bytes]
     descriptors: Descriptors = field(default_factory=Descriptors)
-    clocks: "Clocks" = field(default_factory=lambda: Clocks())
+    clocks: "GuestClocks" = field(default_factory=lambda: GuestClocks())
     memory: Memory = field(default_factory=Memory)
-    network: Network = field(init=False)
+    network: GuestNetwork = field(init=False)
     terminal: Terminal = field(init=False)
     #: When a wait in a call began that was held up and is made again; monotonic ns.
     waits_since: int | None = None
@@ -44,7 +44,7 @@ class State:
     on_consumed: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        self.network = Network(self.tape, self.descriptors)
+        self.network = GuestNetwork(self.tape, self.descriptors)
         self.terminal = Terminal(self.tape)
 
     def close(self) -> None:
@@ -57,10 +57,10 @@ class State:
         if size > TEXT_SIZE_MAX:
             self.memory.check(pointer, size)
             raise WasiError(Errno.NAMETOOLONG)
-        return decode(self.memory.read(pointer, size))
+        return decode_text(self.memory.read(pointer, size))
 
 
-def decode(data: bytes) -> str:
+def decode_text(data: bytes) -> str:
     """``data`` as text; refuses with ``ILSEQ``."""
     try:
         return data.decode()
@@ -68,7 +68,7 @@ def decode(data: bytes) -> str:
         raise WasiError(Errno.ILSEQ) from error
 
 
-class Clocks:
+class GuestClocks:
     """The guest's clocks. The monotonic one counts the time that the guest was run, from 0."""
 
     def __init__(self) -> None:

@@ -4,8 +4,8 @@ import socket as host
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from journal.engine.wasi.filesystem.interfaces import Directory, File
-from journal.engine.wasi.stdio.stdin import Source
+from journal.engine.wasi.filesystem.interfaces import GuestDirectory, GuestFile
+from journal.engine.wasi.stdio.stdin import StdinSource
 from journal.engine.wasi_abi import (
     FDSTAT,
     RIGHTS_ALL,
@@ -30,7 +30,7 @@ DESCRIPTORS_MAX = 65536
 class InputStream:
     """Standard input; ``position`` counts the bytes the guest has read."""
 
-    source: Source
+    source: StdinSource
     terminal: bool
     position: int = 0
 
@@ -48,7 +48,7 @@ class OutputStream:
 class OpenFile:
     """An open regular file."""
 
-    file: File
+    file: GuestFile
     reads: bool
     writes: bool
     rights: Rights
@@ -64,7 +64,7 @@ class OpenDirectory:
     the same entry although entries come and go meanwhile.
     """
 
-    directory: Directory
+    directory: GuestDirectory
     preopen: str | None = None
     reads: bool = True
     listing: list[DirectoryEntry] = field(default_factory=list)
@@ -177,7 +177,7 @@ class Descriptors:
         return replaced
 
 
-def close(descriptor: Descriptor) -> None:
+def close_descriptor(descriptor: Descriptor) -> None:
     """Give back what ``descriptor`` holds."""
     if isinstance(descriptor, OpenFile):
         descriptor.file.close()
@@ -187,7 +187,7 @@ def close(descriptor: Descriptor) -> None:
         descriptor.directory.close()
 
 
-def fdstat(descriptor: Descriptor) -> bytes:
+def pack_fdstat(descriptor: Descriptor) -> bytes:
     """The structure that ``fd_fdstat_get`` gives."""
     if isinstance(descriptor, InputStream):
         return _stream_stat(Rights.FD_READ, terminal=descriptor.terminal)
@@ -205,10 +205,10 @@ def fdstat(descriptor: Descriptor) -> bytes:
 
 
 def _stream_stat(rights: Rights, *, terminal: bool) -> bytes:
-    return FDSTAT.pack(stream_type(terminal=terminal), 0, rights, rights)
+    return FDSTAT.pack(stream_filetype(terminal=terminal), 0, rights, rights)
 
 
-def stream_type(*, terminal: bool) -> FileType:
+def stream_filetype(*, terminal: bool) -> FileType:
     """What a guest sees a standard stream as."""
     return FileType.CHARACTER_DEVICE if terminal else FileType.UNKNOWN
 
@@ -223,10 +223,10 @@ def file_rights(*, reads: bool, writes: bool) -> Rights:
     return rights
 
 
-def filestat(fd: int, descriptor: Descriptor) -> FileStat:
+def read_filestat(fd: int, descriptor: Descriptor) -> FileStat:
     """The attributes of whatever a descriptor stands for."""
     if isinstance(descriptor, (InputStream, OutputStream)):
-        return FileStat(0, 0, stream_type(terminal=descriptor.terminal), 0, 0, 0, 0, 0)
+        return FileStat(0, 0, stream_filetype(terminal=descriptor.terminal), 0, 0, 0, 0, 0)
     if isinstance(descriptor, OpenFile):
         return descriptor.file.stat(fd)
     if isinstance(descriptor, Socket):

@@ -11,8 +11,8 @@ from ipaddress import ip_address
 
 from journal.engine.tape import HostReply, Tape
 from journal.engine.wasi.descriptors import Descriptors, Socket
-from journal.engine.wasi.filesystem.host_files import value_of
-from journal.engine.wasi.filesystem.host_paths import answered
+from journal.engine.wasi.filesystem.host_files import unwrap_result
+from journal.engine.wasi.filesystem.host_paths import capture_result
 from journal.engine.wasi_abi import Errno, WasiError
 from journal.events import codec
 from journal.events.inputs import HostCall
@@ -41,7 +41,7 @@ _pack_open = codec.packer(SocketOpen)
 _pack_bind = codec.packer(SocketBind)
 _unpack_bind = codec.unpacker(SocketBind)
 _pack_listen = codec.packer(SocketListen)
-_NUMBER_SIZE = 4  # of a descriptor, with which SocketBind begins
+_FD_SIZE = 4  # of a descriptor, with which SocketBind begins
 
 
 class SocketLost(RuntimeWarning):
@@ -51,7 +51,7 @@ class SocketLost(RuntimeWarning):
     """
 
 
-class Network:
+class GuestNetwork:
     """The network as a guest sees it. Without ``allowed`` it is refused every socket."""
 
     def __init__(self, tape: Tape, descriptors: Descriptors, *, allowed: bool = False) -> None:
@@ -64,7 +64,7 @@ class Network:
 
     def open(self, family: int, kind: int, protocol: int) -> int:
         """Make a socket; its number. Refuses what is neither TCP nor UDP."""
-        socket = _socket(family, kind, protocol)
+        socket = _make_socket(family, kind, protocol)
         fd = self._descriptors.next()
         payload = _pack_open(socket.family, socket.kind, protocol, fd)
         self._act(SocketOpen.tag, payload, HostCall.SOCKET, fd, socket, lambda _: b"")
@@ -88,7 +88,7 @@ class Network:
 
         payload = _pack_bind(fd, address)
         value = self._act(SocketBind.tag, payload, HostCall.BIND, fd, socket, deed)
-        socket.local = _told(socket, value)
+        socket.local = _decode_address(socket, value)
         self._restore(fd, socket)
         return socket.local
 
@@ -104,7 +104,7 @@ class Network:
 
         payload = _pack_listen(fd, backlog)
         value = self._act(SocketListen.tag, payload, HostCall.LISTEN, fd, socket, deed)
-        socket.local, socket.backlog = _told(socket, value), backlog
+        socket.local, socket.backlog = _decode_address(socket, value), backlog
         self._restore(fd, socket)
 
     # -- the host's sockets -----------------------------------------------------------------------
@@ -138,9 +138,9 @@ class Network:
         def perform(again: bool) -> HostReply:
             nonlocal is_done
             is_done = True
-            return answered(lambda: deed(self._handle(socket)))
+            return capture_result(lambda: deed(self._handle(socket)))
 
-        value = value_of(self._tape.perform(tag, effect, call, fd, perform))
+        value = unwrap_result(self._tape.perform(tag, effect, call, fd, perform))
         if not is_done:
             socket.close()  # it was made again from what was told before this answer, if at all
         return value
@@ -155,7 +155,7 @@ class Network:
         try:
             self._handle(socket)
         except (OSError, WasiError) as error:
-            where = f" at {_shown(socket.local)}" if socket.local is not None else ""
+            where = f" at {_format_address(socket.local)}" if socket.local is not None else ""
             reason = "it may have no network now"
             if isinstance(error, OSError):
                 reason = error.strerror or str(error)
@@ -186,7 +186,7 @@ class Network:
         return socket.handle
 
 
-def _socket(family: int, kind: int, protocol: int) -> Socket:
+def _make_socket(family: int, kind: int, protocol: int) -> Socket:
     if protocol > PROTOCOL_MAX or family > max(AddressFamily) or kind > max(SocketType):
         raise WasiError(Errno.INVAL)
     if family not in _FAMILIES:
@@ -199,12 +199,12 @@ def _socket(family: int, kind: int, protocol: int) -> Socket:
     return socket
 
 
-def _told(socket: Socket, value: bytes) -> SocketAddress:
+def _decode_address(socket: Socket, value: bytes) -> SocketAddress:
     """The address in an answer of the host."""
-    _, address = _unpack_bind(bytes(_NUMBER_SIZE) + value)
+    _, address = _unpack_bind(bytes(_FD_SIZE) + value)
     assert isinstance(address, SocketAddress)
     if address.address.version != _version(socket) or address.flow > FLOW_MAX:
-        raise ValueError(f"no socket like this one is at {_shown(address)}")
+        raise ValueError(f"no socket like this one is at {_format_address(address)}")
     return address
 
 
@@ -212,7 +212,7 @@ def _local_address(handle: host.socket) -> bytes:
     """What a socket of the host is bound to, as the value of an answer."""
     name, port, *rest = handle.getsockname()
     name = name.partition("%")[0]  # the scope stands behind it a second time
-    return _pack_bind(0, SocketAddress(ip_address(name), port, *rest))[_NUMBER_SIZE:]
+    return _pack_bind(0, SocketAddress(ip_address(name), port, *rest))[_FD_SIZE:]
 
 
 def _host_address(socket: Socket, address: SocketAddress) -> tuple[object, ...]:
@@ -225,6 +225,6 @@ def _version(socket: Socket) -> int:
     return 4 if socket.family is AddressFamily.INET4 else 6
 
 
-def _shown(address: SocketAddress) -> str:
+def _format_address(address: SocketAddress) -> str:
     name = str(address.address)
     return f"[{name}]:{address.port}" if ":" in name else f"{name}:{address.port}"

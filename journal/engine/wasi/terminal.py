@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from journal.engine.tape import Tape
-from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, Outlet
-from journal.engine.wasi.stdio.stdin import Source
+from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, OutputTarget
+from journal.engine.wasi.stdio.stdin import StdinSource
 from journal.events import codec
 from journal.events.core import TtySet
 from journal.events.inputs import TtyRead
@@ -30,7 +30,7 @@ _unpack_read = codec.unpacker(TtyRead)
 _pack_set = codec.packer(TtySet)
 
 
-class Settings(NamedTuple):
+class TerminalSettings(NamedTuple):
     """What WASIX says of a terminal: characters, pixels, which streams are it, and its modes."""
 
     columns: int = 80
@@ -45,7 +45,7 @@ class Settings(NamedTuple):
     line_feeds: bool = True
 
 
-def terminal_of(stdin: Source, outlets: Mapping[int, Outlet]) -> int | None:
+def find_terminal(stdin: StdinSource, outlets: Mapping[int, OutputTarget]) -> int | None:
     """The descriptor of the first standard stream that is a terminal of the host, if one is."""
     if stdin.opened().kind is TargetKind.TERMINAL:
         return stdin.fileno()
@@ -53,7 +53,7 @@ def terminal_of(stdin: Source, outlets: Mapping[int, Outlet]) -> int | None:
     return found[0] if found else None
 
 
-def _is_terminal(outlet: Outlet) -> bool:
+def _is_terminal(outlet: OutputTarget) -> bool:
     return outlet.kind is TargetKind.TERMINAL
 
 
@@ -75,18 +75,18 @@ class Terminal:
         self._is_set = False
         self._is_closed = False
         seen = (STDIN in streams, STDOUT in streams, STDERR in streams)
-        self.settings = Settings(stdin=seen[0], stdout=seen[1], stderr=seen[2])
+        self.settings = TerminalSettings(stdin=seen[0], stdout=seen[1], stderr=seen[2])
 
-    def read(self) -> Settings:
+    def read(self) -> TerminalSettings:
         """What the guest is told: the host's terminal now, or what the guest made of its own."""
         told = self._tape.request_input(TtyRead.tag, b"", lambda: _pack_read(*self._now()))
-        return Settings(*_unpack_read(told))
+        return TerminalSettings(*_unpack_read(told))
 
-    def set(self, settings: Settings) -> None:
+    def set(self, settings: TerminalSettings) -> None:
         """Let the terminal be so; which streams are a terminal does not change by that."""
         self._tape.record_effect(TtySet.tag, _pack_set(*settings))
         seen = self.settings[4:7]
-        self.settings = Settings(*settings[:4], *seen, *settings[7:])
+        self.settings = TerminalSettings(*settings[:4], *seen, *settings[7:])
         self._is_set = True
         self.settle()
 
@@ -113,7 +113,7 @@ class Terminal:
             if now == self._sized:  # else somebody has drawn the window larger meanwhile
                 fcntl.ioctl(self._handle, termios.TIOCSWINSZ, before[1])
 
-    def _now(self) -> Settings:
+    def _now(self) -> TerminalSettings:
         if self._handle is None:
             return self.settings
         with suppress(OSError, termios.error):

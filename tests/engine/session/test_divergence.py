@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import Divergence, Event, Frame, HostMount, Placed
+from journal import Divergence, Event, FileCopy, Frame, HostMount
 from journal.events.core import ProcessExit
 from journal.events.descriptors import FileDescriptorWrite
 from journal.events.inputs import (
@@ -40,7 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> tuple[Pa
         guest("worker"),
         folder / "journal",
         args=["worker", "/work", STEPS],
-        copies=[Placed(str(folder / "empty"), "/work")],
+        copies=[FileCopy(str(folder / "empty"), "/work")],
         stdin=LINES,
         cache=cache_dir,
     ) as recorder:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import HostMount, Level, MemoryMount, NotResumable, Placed, Reader
+from journal import FileCopy, HostMount, Level, MemoryMount, NotResumable, Reader
 from journal.engine.snapshot.rebuild import _EFFECTS, fold
 from journal.events import BY_TAG
 from journal.events.inputs import HostCall, HostResult
@@ -88,7 +88,7 @@ def test_quickjs_s_files_are_folded(
             tmp_path / "j",
             args=["qjs", "--std", "/story.js"],
             mounts=[MemoryMount("/"), HostMount(str(tmp_path / "window"), "/window")],
-            copies=[Placed(str(ROOT / "demo" / "story.js"), "/story.js")],
+            copies=[FileCopy(str(ROOT / "demo" / "story.js"), "/story.js")],
             stdin=ORDERS,
             cache=cache_dir,
         )
@@ -147,7 +147,7 @@ def test_a_journal_without_inputs_is_folded_where_all_files_are_in_memory(
         ROOT / "fixtures" / "guests" / "worker.wasm",
         tmp_path / "j",
         args=["worker", "/work", "4"],
-        copies=[Placed(str(tmp_path / "work"), "/work")],
+        copies=[FileCopy(str(tmp_path / "work"), "/work")],
         stdin=LINES,
         level=Level.STATE,
         cache=cache_dir,

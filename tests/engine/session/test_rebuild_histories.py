@@ -28,7 +28,7 @@ from journal.engine.snapshot.rebuild import FOLDED, fold
 from journal.engine.tape import Batch, Tape, TapeRow
 from journal.engine.wasi.descriptors import DESCRIPTORS_MAX
 from journal.engine.wasi.functions import PREVIEW_1, WASIX
-from journal.engine.wasi.sockets import Network
+from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi.terminal import SIDE_MAX
 from journal.engine.wasi_abi import MemoryFault, WasiError
 from journal.events import BY_TAG, descriptors, inputs, paths, sockets
@@ -159,7 +159,7 @@ class Guest:
     def go_on(self, process: Fresh) -> None:
         """Have this process from now on."""
         self.process = process
-        process.state.network = Network(process.tape, process.state.descriptors, allowed=True)
+        process.state.network = GuestNetwork(process.tape, process.state.descriptors, allowed=True)
         memory = Memory()
         memory.view, memory.size = memoryview(bytearray(1 << 16)), 1 << 16
         process.state.memory = memory

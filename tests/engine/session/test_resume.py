@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import Ending, HostMount, MemoryMount, Placed
+from journal import ExitKind, FileCopy, HostMount, MemoryMount
 from journal.events.inputs import ClockRead
 from journal.events.process import SessionStart
 from journal.events.streams import StreamWrite
@@ -31,7 +31,7 @@ def worked(folder: Path, cache: Path) -> tuple[Path, bytes, dict[str, bytes]]:
             guest("worker"),
             path,
             args=["worker", "/work", "6"],
-            copies=[Placed(str(folder / "empty"), "/work")],
+            copies=[FileCopy(str(folder / "empty"), "/work")],
             stdin=LINES,
             stdout=stdout,
             cache=cache,
@@ -59,7 +59,7 @@ def test_a_program_that_has_exited_exits_again_in_the_same_way(
     for _ in range(2):
         with journal.resume(tmp_path / "j", cache=cache_dir) as again:
             assert again.ended_before
-            assert finished(again) == journal.Outcome(Ending.EXITED, 42)
+            assert finished(again) == journal.RunResult(ExitKind.EXITED, 42)
             assert again.stdout == b"leaving\n"
 
 
@@ -72,7 +72,7 @@ def test_a_program_that_has_trapped_traps_again_with_its_backtrace(
     with journal.resume(path, cache=cache_dir) as again:
         assert again.ended_before
         assert finished(again) == outcome
-    assert outcome.ending is Ending.TRAPPED
+    assert outcome.ending is ExitKind.TRAPPED
     assert outcome.reason == "integer division by zero"
     assert outcome.backtrace
 

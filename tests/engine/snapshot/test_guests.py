@@ -88,7 +88,7 @@ def check_as_under_wasmtime(one: SnapshotGuest, folder: Path, cache: Path) -> No
         assert files == {f"{name}/{path}": data for path, data in left if isinstance(data, bytes)}
 
 
-def check_ending(one: SnapshotGuest, outcome: journal.Outcome, stdout: bytes) -> None:
+def check_ending(one: SnapshotGuest, outcome: journal.RunResult, stdout: bytes) -> None:
     assert outcome.code == one.code, outcome
     assert b"FAILED" not in stdout
     assert len(stdout.splitlines()) > 1
@@ -145,7 +145,7 @@ def test_every_cut_journal_is_executed_to_the_same_end(
 
 def stopped_at(
     one: SnapshotGuest, stage: int, folder: Path, cache: Path
-) -> tuple[journal.Outcome, bytes, dict[str, bytes], dict[str, bytes | str]]:
+) -> tuple[journal.RunResult, bytes, dict[str, bytes], dict[str, bytes | str]]:
     """The end of a guest that takes a byte at each stage, stopped at one of them and resumed."""
     path = folder / "run.journal"
     with recorder_of(one, folder, cache, stdin=None) as recorder:

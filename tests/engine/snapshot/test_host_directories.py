@@ -45,7 +45,7 @@ WITH_HOST = [one for one in SNAPSHOT_GUESTS if one.host]
 KEPT = [one for one in WITH_HOST if one.lasts]
 (UNLINKED,) = (one for one in WITH_HOST if not one.lasts)
 
-End = tuple[journal.Outcome, bytes, dict[str, bytes], dict[str, bytes | str]]
+End = tuple[journal.RunResult, bytes, dict[str, bytes], dict[str, bytes | str]]
 
 
 def place(folder: Path) -> Path:

@@ -129,7 +129,7 @@ def test_a_guest_that_never_calls_has_snapshots_in_its_loops_alone(
         else:
             assert recorder.snapshot(timeout_seconds=0.4) is None
         recorder.stop()
-        assert finished(recorder).ending is journal.Ending.STOPPED
+        assert finished(recorder).ending is journal.ExitKind.STOPPED
     taken = triggers_in(path)
     if safe_points is SafePoints.CALLS:
         assert taken == []
@@ -141,7 +141,7 @@ def test_a_guest_that_never_calls_has_snapshots_in_its_loops_alone(
         with journal.resume(path, at=at, into=into, snapshots=often, cache=cache_dir) as recorder:
             until(lambda r=recorder, n=there: len(in_loops(r.path)) > n)  # type: ignore[misc]
             recorder.stop()
-            assert finished(recorder).ending is journal.Ending.STOPPED
+            assert finished(recorder).ending is journal.ExitKind.STOPPED
 
 
 def test_a_guest_that_computes_has_its_snapshot_soon(tmp_path: Path, cache_dir: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_run_stops_with_a_snapshot_in_a_loop_and_goes_on(tmp_path: Path, cache
     stopping = loops(period_seconds=0.1, stop_after=True)
     found = run(name, path, cache_dir, *args, snapshots=stopping)
     sessions = 1
-    while found.outcome.ending is journal.Ending.STOPPED:
+    while found.outcome.ending is journal.ExitKind.STOPPED:
         assert len(snapshots_in(path)) == sessions
         with journal.resume(path, stdin=b"", snapshots=stopping, cache=cache_dir) as recorder:
             found = ended(recorder)
@@ -187,7 +187,7 @@ def test_a_guest_that_is_stopped_in_its_loops_goes_on_from_its_newest_snapshot(
             until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
             threading.Timer(0.03 + 0.037 * number, recorder.stop).start()
             outcome = finished(recorder)
-        if outcome.ending is not journal.Ending.STOPPED:
+        if outcome.ending is not journal.ExitKind.STOPPED:
             continue
         stopped += 1
         infos = snapshots_in(path)

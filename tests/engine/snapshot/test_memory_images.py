@@ -365,7 +365,7 @@ def test_a_guest_runs_on_when_its_image_is_removed(tmp_path: Path) -> None:
         cache=cache,
         snapshots=Snapshots(on=frozenset({Trigger.FIRST_STDIN}), stop_after=True),
     ) as recorder:
-        assert finished(recorder).ending is journal.Ending.STOPPED
+        assert finished(recorder).ending is journal.ExitKind.STOPPED
     with journal.resume(tmp_path / "run.journal", cache=cache) as recorder:
         recorder.feed(b"one\n")
         assert list((cache.parent / "images").glob("*.image"))

@@ -33,7 +33,7 @@ UNWOUND = [
 ]
 NOT_UNWOUND = [one for one in SNAPSHOT_GUESTS if not one.stacks]
 
-Run = tuple[journal.Outcome, bytes, bytes, dict[str, bytes]]
+Run = tuple[journal.RunResult, bytes, bytes, dict[str, bytes]]
 
 
 def recorded(

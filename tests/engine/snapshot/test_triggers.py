@@ -262,7 +262,7 @@ def test_a_run_that_stops_with_its_snapshot_goes_on_and_once_is_once(
             found = case.run(path, cache_dir, stopping)
         else:
             found = case.resume(path, cache_dir, snapshots=stopping, reexecute=reexecute)
-        if found.outcome.ending is not journal.Ending.STOPPED:
+        if found.outcome.ending is not journal.ExitKind.STOPPED:
             break
         assert triggers_in(path) == [name_of(case.trigger)] * session
         events = events_of(path)
@@ -272,7 +272,7 @@ def test_a_run_that_stops_with_its_snapshot_goes_on_and_once_is_once(
         assert session == 2
         assert found == plain
     else:
-        assert found.outcome.ending is journal.Ending.STOPPED
+        assert found.outcome.ending is journal.ExitKind.STOPPED
         assert session == 3, "what may be repeated stops each session"
         rest = case.resume(path, cache_dir, snapshots=case.snapshots, reexecute=reexecute)
         assert rest == plain
@@ -369,7 +369,7 @@ def test_many_runs_go_on_from_the_snapshot_that_a_run_has_stopped_with(
     path = tmp_path / "warm.journal"
     stopping = Snapshots(on=frozenset({Trigger.FIRST_STDIN}), stop_after=True)
     with fed(path, cache_dir, stopping) as recorder:
-        assert finished(recorder).ending is journal.Ending.STOPPED
+        assert finished(recorder).ending is journal.ExitKind.STOPPED
     (info,), before = snapshots_in(path), path.read_bytes()
     inputs = [LINES[: 40 * number] + b"%d\n" % number for number in range(6)]
     found: dict[bytes, bytes] = {}
@@ -411,7 +411,7 @@ def test_the_command_line_takes_snapshots_for_what_a_guest_does_and_each_resumes
     done = tool("run", "-j", "run.journal", *arguments, at=tmp_path, stdin=case.stdin)
     assert done.returncode == 0, done.stderr
     case.check_count(tmp_path / "run.journal")
-    wanted = Ended(journal.Outcome(journal.Ending.EXITED, 0), done.stdout, done.stderr, {})
+    wanted = Ended(journal.RunResult(journal.ExitKind.EXITED, 0), done.stdout, done.stderr, {})
     check_each(tmp_path / "run.journal", wanted, cache_dir, stdin=case.stdin, network=case.network)
 
 

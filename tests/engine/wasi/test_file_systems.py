@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from journal.engine.tape import Batch, Tape
 from journal.engine.wasi.filesystem.host_files import HostFile, HostTree
 from journal.engine.wasi.filesystem.host_fs import HostDirectory
-from journal.engine.wasi.filesystem.interfaces import Directory, Opening
+from journal.engine.wasi.filesystem.interfaces import GuestDirectory, OpenRequest
 from journal.engine.wasi.filesystem.memory_fs import MemoryDirectory, MemoryFile, MemoryTree
 from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode
 from journal.engine.wasi_abi import (
@@ -79,7 +79,7 @@ def seen(stat: FileStat) -> tuple[int, ...]:
     return (stat.filetype, stat.links, stat.size)
 
 
-def use(root: Directory, name: str, *arguments: Any) -> Any:
+def use(root: GuestDirectory, name: str, *arguments: Any) -> Any:
     """Carry out one operation; its answer, or the errno it is refused with."""
     try:
         if name == "open":
@@ -96,9 +96,9 @@ def use(root: Directory, name: str, *arguments: Any) -> Any:
 
 
 def open_and_use(
-    root: Directory, path: str, lookup: int, flags: OpenFlags, rights: Rights, data: bytes
+    root: GuestDirectory, path: str, lookup: int, flags: OpenFlags, rights: Rights, data: bytes
 ) -> Any:
-    opening = Opening(FD + 1, FD, lookup, path, flags, rights, rights, FdFlags(0))
+    opening = OpenRequest(FD + 1, FD, lookup, path, flags, rights, rights, FdFlags(0))
     opened = root.open(opening)
     try:
         if isinstance(opened, (MemoryDirectory, HostDirectory)):
@@ -115,14 +115,16 @@ def open_and_use(
         opened.close()
 
 
-def everything(root: Directory) -> list[Any]:
+def everything(root: GuestDirectory) -> list[Any]:
     """All that stands below, by name."""
     found: list[Any] = []
     for name, _, filetype in root.entries(FD):
         stat = seen(root.stat_at(FD, name, follow=False))
         if filetype == FileType.DIRECTORY:
             rights = Rights.FD_READ
-            opening = Opening(FD + 1, FD, 0, name, OpenFlags.DIRECTORY, rights, rights, FdFlags(0))
+            opening = OpenRequest(
+                FD + 1, FD, 0, name, OpenFlags.DIRECTORY, rights, rights, FdFlags(0)
+            )
             below = root.open(opening)
             assert isinstance(below, (MemoryDirectory, HostDirectory))
             found.append((name, everything(below)))

@@ -64,7 +64,7 @@ def run_here(
     cache: Path,
     stdin: bytes = STDIN,
     env: dict[str, str] | None = None,
-    copies: tuple[journal.Placed, ...] = (),
+    copies: tuple[journal.FileCopy, ...] = (),
 ) -> Ended:
     with journal.record(
         wasm,
@@ -267,5 +267,5 @@ def test_micropython_runs_where_its_unknown_imports_trap(
         cache=cache_dir,
     ) as recorder:
         outcome = recorder.wait()
-    assert outcome == journal.Outcome(journal.Ending.EXITED, 0)
+    assert outcome == journal.RunResult(journal.ExitKind.EXITED, 0)
     assert recorder.stdout == b"42\n"

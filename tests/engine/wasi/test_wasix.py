@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import journal
 from journal.engine.tape import Tape
 from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, Descriptors, Socket
-from journal.engine.wasi.sockets import Network, SocketLost
+from journal.engine.wasi.sockets import GuestNetwork, SocketLost
 from journal.engine.wasi_abi import Errno, WasiError
 from journal.events.inputs import HostCall, HostResult, StreamRead
 from journal.events.sockets import AddressFamily, SocketBind, SocketListen, SocketOpen, SocketType
@@ -228,7 +228,7 @@ def test_a_guest_has_no_more_descriptors_than_there_are() -> None:
     one = Socket(AddressFamily.INET4, SocketType.STREAM, 0)
     table.used = dict.fromkeys(range(DESCRIPTORS_MAX), one)
     with pytest.raises(WasiError) as refused:
-        Network(Tape(_Nowhere()), table, allowed=True).open(INET4, STREAM, 0)
+        GuestNetwork(Tape(_Nowhere()), table, allowed=True).open(INET4, STREAM, 0)
     assert refused.value.errno == Errno.MFILE
 
 

@@ -11,7 +11,7 @@ import journal
 from journal import Snapshots, Trigger
 from journal.engine.session import preamble as identities
 from journal.engine.session import recorded_run as recorded
-from journal.engine.session.recorded_run import Recording
+from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.snapshot.rebuild import FOLDED
 from tests.support.guest_runs import finished
 from tests.support.programs import guest
@@ -40,13 +40,13 @@ def path(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Grows with each module that is read from a journal."""
     seen: list[bytes] = []
-    joined = identities._Parts.joined
+    joined = identities._ModuleParts.joined
 
-    def noted(parts: identities._Parts) -> bytes:
+    def noted(parts: identities._ModuleParts) -> bytes:
         seen.append(joined(parts))
         return seen[-1]
 
-    monkeypatch.setattr(identities._Parts, "joined", noted)
+    monkeypatch.setattr(identities._ModuleParts, "joined", noted)
     return seen
 
 
@@ -54,7 +54,7 @@ def cache_in(folder: Path) -> Path:
     return folder / "cache" / "modules"
 
 
-def resumed(path: Path, cache: Path) -> tuple[journal.Outcome, bytes]:
+def resumed(path: Path, cache: Path) -> tuple[journal.RunResult, bytes]:
     with journal.Reader(path) as reader:
         infos = [info for info in journal.snapshots_of(reader) if info.has_stacks]
     into = path.with_name(f"into-{len(list(path.parent.iterdir()))}.journal")
@@ -105,9 +105,9 @@ def test_what_files_come_from_is_the_same_whether_it_was_kept_or_is_read_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
-    for size in (recorded.FOLDED_SIZE_MAX, 0):
+    for size in (recorded.REBUILD_CACHE_SIZE_MAX, 0):
         monkeypatch.setattr(recorded, "FOLDED_SIZE_MAX", size)
-        with Recording(path) as recording:
+        with RecordedRun(path) as recording:
             start, end = recording.first_seq, recording.snapshots[-1].seq
             batches = [
                 list(recording.batches(begin, FOLDED, until))

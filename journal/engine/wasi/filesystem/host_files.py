@@ -15,15 +15,15 @@ from contextlib import suppress
 
 from journal.engine.tape import HostReply, Tape
 from journal.engine.wasi.filesystem.host_paths import (
-    Node,
-    answered,
+    FileIdentity,
+    capture_result,
     reopen,
     stat_of,
 )
 from journal.engine.wasi.filesystem.interfaces import (
     READ_SIZE_MAX,
     WRITE_SIZE_MAX,
-    Times,
+    RequestedTimes,
     pack_set_size,
     pack_set_times,
     pack_write,
@@ -52,7 +52,7 @@ class HostTree:
         self.writable = writable
         self.moved = moved
         self._root: int | None = None
-        self.opened: weakref.WeakSet[Opened] = weakref.WeakSet()
+        self.opened: weakref.WeakSet[HostHandle] = weakref.WeakSet()
 
     @property
     def root(self) -> int:
@@ -63,7 +63,7 @@ class HostTree:
 
     def asks(self, call: HostCall, fd: int, deed: Callable[[], bytes]) -> bytes:
         """The value of an answer; refuses with its errno."""
-        return value_of(self.tape.request_host_result(call, fd, lambda: answered(deed)))
+        return unwrap_result(self.tape.request_host_result(call, fd, lambda: capture_result(deed)))
 
     def renamed(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         """Something was renamed: what is open below it has other names now."""
@@ -88,7 +88,7 @@ class HostTree:
             self._root = None
 
 
-def value_of(answer: HostReply) -> bytes:
+def unwrap_result(answer: HostReply) -> bytes:
     """The value of an answer; refuses with its errno."""
     errno, value = answer
     if errno:
@@ -96,10 +96,12 @@ def value_of(answer: HostReply) -> bytes:
     return value
 
 
-class Opened:
+class HostHandle:
     """A file or a directory that the guest has open, found again by name after a resume."""
 
-    def __init__(self, tree: HostTree, node: Node | None, flags: int, handle: int | None) -> None:
+    def __init__(
+        self, tree: HostTree, node: FileIdentity | None, flags: int, handle: int | None
+    ) -> None:
         self._tree = tree
         self._node = node
         self._flags = flags
@@ -143,7 +145,7 @@ class Opened:
         value = self._tree.asks(HostCall.STAT, fd, lambda: stat_of(os.fstat(self.handle)).pack())
         return FileStat(*FILESTAT.unpack(value))
 
-    def set_times(self, fd: int, times: Times) -> None:
+    def set_times(self, fd: int, times: RequestedTimes) -> None:
         """Set its times."""
 
         def deed() -> bytes:
@@ -163,12 +165,12 @@ class Opened:
         self, tag: int, effect: bytes, call: HostCall, fd: int, deed: Callable[[], bytes]
     ) -> bytes:
         """A change that may be done twice without harm."""
-        return value_of(
-            self._tree.tape.perform(tag, effect, call, fd, lambda again: answered(deed))
+        return unwrap_result(
+            self._tree.tape.perform(tag, effect, call, fd, lambda again: capture_result(deed))
         )
 
 
-class HostFile(Opened):
+class HostFile(HostHandle):
     """An open file of the host. Reads and writes are at offsets; appending is not atomic."""
 
     def read(self, fd: int, offset: int, size: int) -> bytes:

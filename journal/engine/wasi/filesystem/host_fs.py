@@ -9,25 +9,25 @@ import time
 from collections.abc import Callable
 
 from journal.engine.tape import HostReply
-from journal.engine.wasi.filesystem.host_files import HostFile, HostTree, Opened, value_of
+from journal.engine.wasi.filesystem.host_files import HostFile, HostHandle, HostTree, unwrap_result
 from journal.engine.wasi.filesystem.host_paths import (
-    STEPS,
-    Node,
-    answered,
-    entries_from,
-    exists,
+    HOST_WALKER,
+    FileIdentity,
+    capture_result,
     identify,
-    names_from,
-    node_of,
     pack_entries,
     pack_names,
-    place_of,
+    probe,
+    resolve_host_path,
     stat_of,
+    unpack_entries,
+    unpack_identity,
+    unpack_names,
 )
 from journal.engine.wasi.filesystem.interfaces import (
-    Directory,
-    Opening,
-    Times,
+    GuestDirectory,
+    OpenRequest,
+    RequestedTimes,
     pack_create_directory,
     pack_link,
     pack_path_times,
@@ -36,7 +36,7 @@ from journal.engine.wasi.filesystem.interfaces import (
     pack_symlink,
     pack_unlink,
 )
-from journal.engine.wasi.filesystem.path_resolution import Place
+from journal.engine.wasi.filesystem.path_resolution import PathLocation
 from journal.engine.wasi_abi import (
     FILESTAT,
     SYMLINK_FOLLOW,
@@ -55,18 +55,20 @@ _COUNT = struct.Struct("<I")
 _HANDLE_FLAGS = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW
 
 
-class HostDirectory(Opened):
+class HostDirectory(HostHandle):
     """An open directory of the host; ``node`` is ``None`` at the mount's root."""
 
-    def __init__(self, tree: HostTree, node: Node | None = None, handle: int | None = None) -> None:
+    def __init__(
+        self, tree: HostTree, node: FileIdentity | None = None, handle: int | None = None
+    ) -> None:
         super().__init__(tree, node, os.O_PATH | os.O_DIRECTORY, handle)
 
     def entries(self, fd: int) -> list[DirectoryEntry]:
         """What is in it, by name."""
         value = self._tree.asks(HostCall.LIST, fd, lambda: pack_entries(self.handle))
-        return entries_from(value)
+        return unpack_entries(value)
 
-    def open(self, opening: Opening) -> "HostFile | HostDirectory":
+    def open(self, opening: OpenRequest) -> "HostFile | HostDirectory":
         """Open what a path leads to, making a file if it is to be made."""
         exclusive = bool(opening.flags & OpenFlags.CREATE and opening.flags & OpenFlags.EXCLUSIVE)
         was_there = exclusive and self._probe(opening.dirfd, opening.path)
@@ -74,10 +76,10 @@ class HostDirectory(Opened):
 
         def perform(again: bool) -> HostReply:
             done = again and exclusive and not was_there
-            return answered(lambda: self._open_live(opening, handles, made_already=done))
+            return capture_result(lambda: self._open_live(opening, handles, made_already=done))
 
-        node = node_of(
-            value_of(
+        node = unpack_identity(
+            unwrap_result(
                 self._tree.tape.perform(
                     descriptors.OpenFileDescriptor.tag,
                     opening.effect,
@@ -92,7 +94,7 @@ class HostDirectory(Opened):
             return HostDirectory(self._tree, node, handle)
         return HostFile(self._tree, node, _access_flags(opening), handle)
 
-    def _open_live(self, opening: Opening, handles: list[int], *, made_already: bool) -> bytes:
+    def _open_live(self, opening: OpenRequest, handles: list[int], *, made_already: bool) -> bytes:
         flags = _access_flags(opening)
         if opening.flags & OpenFlags.CREATE:
             flags |= os.O_CREAT
@@ -101,7 +103,7 @@ class HostDirectory(Opened):
         if opening.flags & OpenFlags.TRUNCATE:
             flags |= os.O_TRUNC
         follow = bool(opening.lookup & SYMLINK_FOLLOW) and not flags & os.O_EXCL
-        with place_of(self.handle, opening.path, follow=follow) as place:
+        with resolve_host_path(self.handle, opening.path, follow=follow) as place:
             if place.must_be_directory or opening.flags & OpenFlags.DIRECTORY:
                 flags |= os.O_DIRECTORY
                 if flags & os.O_CREAT:
@@ -135,7 +137,7 @@ class HostDirectory(Opened):
             HostCall.SYMLINK,
             fd,
             path,
-            lambda place: os.symlink(target, _plain(place), dir_fd=place.parent),
+            lambda place: os.symlink(target, _check_new_name(place), dir_fd=place.parent),
             removes=False,
         )
 
@@ -159,7 +161,7 @@ class HostDirectory(Opened):
             HostCall.UNLINK,
             fd,
             path,
-            lambda place: os.unlink(_named(place), dir_fd=place.parent),
+            lambda place: os.unlink(_name_with_slash(place), dir_fd=place.parent),
             removes=True,
         )
 
@@ -167,7 +169,7 @@ class HostDirectory(Opened):
         """What a link says."""
 
         def deed() -> bytes:
-            with place_of(self.handle, path, follow=False) as place:
+            with resolve_host_path(self.handle, path, follow=False) as place:
                 if place.must_be_directory:
                     _stat_at(place)
                 target = os.readlink(place.name, dir_fd=place.parent)
@@ -182,16 +184,18 @@ class HostDirectory(Opened):
         """Attributes of what a path leads to."""
 
         def deed() -> bytes:
-            with place_of(self.handle, path, follow=follow) as place:
+            with resolve_host_path(self.handle, path, follow=follow) as place:
                 return _stat_at(place).pack()
 
         return FileStat(*FILESTAT.unpack(self._tree.asks(HostCall.STAT, fd, deed)))
 
-    def set_times_at(self, fd: int, path: str, lookup: int, times: Times) -> None:
+    def set_times_at(self, fd: int, path: str, lookup: int, times: RequestedTimes) -> None:
         """Set the times of what a path leads to."""
 
         def deed() -> bytes:
-            with place_of(self.handle, path, follow=bool(lookup & SYMLINK_FOLLOW)) as place:
+            with resolve_host_path(
+                self.handle, path, follow=bool(lookup & SYMLINK_FOLLOW)
+            ) as place:
                 resolved = times.resolved(time.time_ns(), _stat_at(place))
                 os.utime(place.name, ns=resolved, dir_fd=place.parent, follow_symlinks=False)
             return b""
@@ -199,15 +203,15 @@ class HostDirectory(Opened):
         effect = pack_path_times(fd, lookup, *times, path)
         self._change(paths.PathSetTimes.tag, effect, HostCall.TIMES, fd, deed)
 
-    def rename(self, fd: int, path: str, to: Directory, to_fd: int, to_path: str) -> None:
+    def rename(self, fd: int, path: str, to: GuestDirectory, to_fd: int, to_path: str) -> None:
         """Give something another name, replacing what had it."""
         other = self._same_mount(to)
         was_there = self._probe(fd, path)
 
         def deed(again: bool) -> bytes:
             with (
-                place_of(self.handle, path, follow=False) as source,
-                place_of(other.handle, to_path, follow=False) as target,
+                resolve_host_path(self.handle, path, follow=False) as source,
+                resolve_host_path(other.handle, to_path, follow=False) as target,
             ):
                 names = (
                     pack_names(self.names + source.names),
@@ -215,28 +219,28 @@ class HostDirectory(Opened):
                 )
                 try:
                     os.rename(
-                        _named(source),
-                        _named(target),
+                        _name_with_slash(source),
+                        _name_with_slash(target),
                         src_dir_fd=source.parent,
                         dst_dir_fd=target.parent,
                     )
                 except FileNotFoundError:
-                    if not (again and was_there and exists(target) == b"\x01"):
+                    if not (again and was_there and probe(target) == b"\x01"):
                         raise
                 return _COUNT.pack(len(names[0])) + b"".join(names)
 
         def perform(again: bool) -> HostReply:
-            return answered(lambda: deed(again))
+            return capture_result(lambda: deed(again))
 
         effect = pack_rename(fd, to_fd, path, to_path)
         record = self._tree.tape.perform
-        value = value_of(record(paths.PathRename.tag, effect, HostCall.RENAME, fd, perform))
+        value = unwrap_result(record(paths.PathRename.tag, effect, HostCall.RENAME, fd, perform))
         (size,) = _COUNT.unpack_from(value)
         old, new = value[_COUNT.size : _COUNT.size + size], value[_COUNT.size + size :]
-        self._tree.renamed(names_from(old), names_from(new))
+        self._tree.renamed(unpack_names(old), unpack_names(new))
 
     def link(
-        self, fd: int, lookup: int, path: str, to: Directory, to_fd: int, to_path: str
+        self, fd: int, lookup: int, path: str, to: GuestDirectory, to_fd: int, to_path: str
     ) -> None:
         """Give a file one more name."""
         if lookup & SYMLINK_FOLLOW:
@@ -245,13 +249,13 @@ class HostDirectory(Opened):
 
         def deed() -> None:
             with (
-                place_of(self.handle, path, follow=False) as source,
-                place_of(other.handle, to_path, follow=False) as target,
+                resolve_host_path(self.handle, path, follow=False) as source,
+                resolve_host_path(other.handle, to_path, follow=False) as target,
             ):
                 _stat_at(source)
                 os.link(
                     source.name,
-                    _plain(target),
+                    _check_new_name(target),
                     src_dir_fd=source.parent,
                     dst_dir_fd=target.parent,
                     follow_symlinks=False,
@@ -261,7 +265,7 @@ class HostDirectory(Opened):
         was_there = other._probe(to_fd, to_path)
         self._once(paths.CreateHardLink.tag, effect, HostCall.LINK, to_fd, deed, was_there, False)
 
-    def _same_mount(self, other: Directory) -> "HostDirectory":
+    def _same_mount(self, other: GuestDirectory) -> "HostDirectory":
         if not isinstance(other, HostDirectory) or other._tree is not self._tree:
             raise WasiError(Errno.XDEV)
         return other
@@ -270,10 +274,12 @@ class HostDirectory(Opened):
         """Whether something is at ``path``, before it is changed."""
 
         def deed() -> bytes:
-            with place_of(self.handle, path, follow=False) as place:
-                return exists(place)
+            with resolve_host_path(self.handle, path, follow=False) as place:
+                return probe(place)
 
-        _, value = self._tree.tape.request_host_result(HostCall.PROBE, fd, lambda: answered(deed))
+        _, value = self._tree.tape.request_host_result(
+            HostCall.PROBE, fd, lambda: capture_result(deed)
+        )
         return value == b"\x01"
 
     def _change_name(
@@ -283,7 +289,7 @@ class HostDirectory(Opened):
         call: HostCall,
         fd: int,
         path: str,
-        deed: Callable[[Place[int]], None],
+        deed: Callable[[PathLocation[int]], None],
         *,
         removes: bool,
     ) -> None:
@@ -291,8 +297,8 @@ class HostDirectory(Opened):
         was_there = self._probe(fd, path)
         self._once(tag, effect, call, fd, lambda: self._at(path, deed), was_there, removes)
 
-    def _at(self, path: str, deed: Callable[[Place[int]], None]) -> None:
-        with place_of(self.handle, path, follow=False) as place:
+    def _at(self, path: str, deed: Callable[[PathLocation[int]], None]) -> None:
+        with resolve_host_path(self.handle, path, follow=False) as place:
             deed(place)
 
     def _once(
@@ -317,50 +323,50 @@ class HostDirectory(Opened):
             return b""
 
         def perform(again: bool) -> HostReply:
-            errno, value = answered(live)
+            errno, value = capture_result(live)
             if again and was_there is removes and errno == refused_with:
                 return 0, b""
             return errno, value
 
-        value_of(self._tree.tape.perform(tag, effect, call, fd, perform))
+        unwrap_result(self._tree.tape.perform(tag, effect, call, fd, perform))
 
 
-def _access_flags(opening: Opening) -> int:
+def _access_flags(opening: OpenRequest) -> int:
     if opening.reads and opening.writes:
         return os.O_RDWR
     return os.O_WRONLY if opening.writes else os.O_RDONLY
 
 
-def _stat_at(place: Place[int]) -> FileStat:
+def _stat_at(place: PathLocation[int]) -> FileStat:
     found = stat_of(os.stat(place.name, dir_fd=place.parent, follow_symlinks=False))
     if place.must_be_directory and found.filetype != FileType.DIRECTORY:
         raise WasiError(Errno.NOTDIR)
     return found
 
 
-def _rmdir(place: Place[int]) -> None:
+def _rmdir(place: PathLocation[int]) -> None:
     if place.must_be_directory:
         _stat_at(place)
         raise WasiError(Errno.INVAL)  # as wasmtime has it: the name must stand alone
     os.rmdir(place.name, dir_fd=place.parent)
 
 
-def _open_at(place: Place[int], flags: int) -> int:
+def _open_at(place: PathLocation[int], flags: int) -> int:
     try:
         return os.open(place.name, flags | _HANDLE_FLAGS, 0o666, dir_fd=place.parent)
     except NotADirectoryError as error:
         # A link that is not followed is no directory either; what it is counts more.
-        if STEPS.link_target(place.parent, place.name) is not None:
+        if HOST_WALKER.link_target(place.parent, place.name) is not None:
             raise WasiError(Errno.LOOP) from error
         raise
 
 
-def _named(place: Place[int]) -> str:
+def _name_with_slash(place: PathLocation[int]) -> str:
     """The name with the slash that its path ended with, so that the host judges it."""
     return place.name + "/" if place.must_be_directory and place.name != "." else place.name
 
 
-def _plain(place: Place[int]) -> str:
+def _check_new_name(place: PathLocation[int]) -> str:
     """The name of something that is not a directory; refuses one that must be."""
     if place.must_be_directory and place.name != ".":
         try:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from journal.engine.tape import HostReply
-from journal.engine.wasi.filesystem.path_resolution import Place, release, resolve
+from journal.engine.wasi.filesystem.path_resolution import PathLocation, release_location, resolve
 from journal.engine.wasi_abi import DirectoryEntry, Errno, FileStat, WasiError, to_wasi_errno
 from journal.events.paths import FileType
 
@@ -17,7 +17,7 @@ _ENTRY = struct.Struct("<QBH")
 _O_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class HostSteps:
+class HostWalker:
     """How directories of the host are walked; a directory is an ``O_PATH`` descriptor."""
 
     def link_target(self, directory: int, name: str) -> str | None:
@@ -41,20 +41,20 @@ class HostSteps:
         os.close(directory)
 
 
-STEPS = HostSteps()
+HOST_WALKER = HostWalker()
 
 
 @contextmanager
-def place_of(directory: int, path: str, *, follow: bool) -> Iterator[Place[int]]:
+def resolve_host_path(directory: int, path: str, *, follow: bool) -> Iterator[PathLocation[int]]:
     """Where ``path`` leads from the descriptor ``directory``; what was opened is closed after."""
-    place = resolve(directory, path, STEPS, follow=follow)
+    place = resolve(directory, path, HOST_WALKER, follow=follow)
     try:
         yield place
     finally:
-        release(place, STEPS)
+        release_location(place, HOST_WALKER)
 
 
-def answered(deed: Callable[[], bytes]) -> HostReply:
+def capture_result(deed: Callable[[], bytes]) -> HostReply:
     """What ``deed`` gives, or the errno it is refused with."""
     try:
         return 0, deed()
@@ -64,7 +64,7 @@ def answered(deed: Callable[[], bytes]) -> HostReply:
         return to_wasi_errno(error), b""
 
 
-class Node(NamedTuple):
+class FileIdentity(NamedTuple):
     """What a path led to when it was opened: enough to find it again, and to know it."""
 
     filetype: int
@@ -77,10 +77,10 @@ class Node(NamedTuple):
         return _NODE.pack(self.filetype, self.device, self.inode) + pack_names(self.names)
 
 
-def node_of(value: bytes) -> Node:
-    """The opposite of :meth:`Node.pack`."""
+def unpack_identity(value: bytes) -> FileIdentity:
+    """The opposite of :meth:`FileIdentity.pack`."""
     filetype, device, inode = _NODE.unpack_from(value)
-    return Node(filetype, device, inode, names_from(value[_NODE.size :]))
+    return FileIdentity(filetype, device, inode, unpack_names(value[_NODE.size :]))
 
 
 def pack_names(names: tuple[str, ...]) -> bytes:
@@ -88,7 +88,7 @@ def pack_names(names: tuple[str, ...]) -> bytes:
     return os.fsencode("/".join(names))
 
 
-def names_from(value: bytes) -> tuple[str, ...]:
+def unpack_names(value: bytes) -> tuple[str, ...]:
     """The opposite of :func:`pack_names`; raises ``ValueError`` for names that lead elsewhere."""
     names = tuple(os.fsdecode(value).split("/")) if value else ()
     if not {"", ".", ".."}.isdisjoint(names):
@@ -96,13 +96,13 @@ def names_from(value: bytes) -> tuple[str, ...]:
     return names
 
 
-def identify(handle: int, names: tuple[str, ...]) -> Node:
+def identify(handle: int, names: tuple[str, ...]) -> FileIdentity:
     """The node behind an open descriptor."""
     found = os.fstat(handle)
-    return Node(filetype_of(found.st_mode), found.st_dev, found.st_ino, names)
+    return FileIdentity(filetype_of(found.st_mode), found.st_dev, found.st_ino, names)
 
 
-def reopen(root: int, node: Node, flags: int, *, moved: bool) -> int:
+def reopen(root: int, node: FileIdentity, flags: int, *, moved: bool) -> int:
     """Open ``node`` once more by its names; refuses with ``STALE`` if another is there now.
 
     In a mount that has ``moved`` all nodes are others: what it is called has to do.
@@ -172,7 +172,7 @@ def pack_entries(handle: int) -> bytes:
     return b"".join(parts)
 
 
-def entries_from(value: bytes) -> list[DirectoryEntry]:
+def unpack_entries(value: bytes) -> list[DirectoryEntry]:
     """The opposite of :func:`pack_entries`."""
     entries, at = [], 0
     while at < len(value):
@@ -183,7 +183,7 @@ def entries_from(value: bytes) -> list[DirectoryEntry]:
     return entries
 
 
-def exists(place: Place[int]) -> bytes:
+def probe(place: PathLocation[int]) -> bytes:
     """``b"\\x01"`` if something is there, a link included, else ``b"\\x00"``."""
     try:
         os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)

@@ -27,7 +27,7 @@ WRITE_SIZE_MAX = 1 << 20
 READ_SIZE_MAX = 4 << 20
 
 
-class Opening(NamedTuple):
+class OpenRequest(NamedTuple):
     """What the guest asked of ``path_open``."""
 
     fd: int
@@ -66,7 +66,7 @@ class Opening(NamedTuple):
         )
 
 
-class Times(NamedTuple):
+class RequestedTimes(NamedTuple):
     """What the guest wants a file's times to be; nanoseconds since the epoch."""
 
     atime: int
@@ -87,16 +87,16 @@ class Times(NamedTuple):
         return atime, mtime
 
 
-def times_of(atime: int, mtime: int, flags: int) -> Times:
+def make_requested_times(atime: int, mtime: int, flags: int) -> RequestedTimes:
     """The times asked for; refuses with ``INVAL`` what contradicts itself."""
     found = TimeFlags(flags)
     for both in (TimeFlags.ATIME | TimeFlags.ATIME_NOW, TimeFlags.MTIME | TimeFlags.MTIME_NOW):
         if found & both == both:
             raise WasiError(Errno.INVAL)
-    return Times(atime, mtime, found)
+    return RequestedTimes(atime, mtime, found)
 
 
-class File(Protocol):
+class GuestFile(Protocol):
     """An open regular file. Positions are the descriptor's business: every offset is given.
 
     ``writable`` says whether the mount may be changed, not how the file was opened.
@@ -121,7 +121,7 @@ class File(Protocol):
     def set_size(self, fd: int, size: int) -> None:
         """Cut it, or lengthen it with zeros."""
 
-    def set_times(self, fd: int, times: Times) -> None:
+    def set_times(self, fd: int, times: RequestedTimes) -> None:
         """Set its times."""
 
     def sync(self, fd: int, *, data_only: bool) -> None:
@@ -131,7 +131,7 @@ class File(Protocol):
         """It is not needed any more."""
 
 
-class Directory(Protocol):
+class GuestDirectory(Protocol):
     """An open directory; paths are relative to it and stay inside it."""
 
     @property
@@ -141,13 +141,13 @@ class Directory(Protocol):
     def stat(self, fd: int) -> FileStat:
         """Its attributes."""
 
-    def set_times(self, fd: int, times: Times) -> None:
+    def set_times(self, fd: int, times: RequestedTimes) -> None:
         """Set its times."""
 
     def entries(self, fd: int) -> list[DirectoryEntry]:
         """What is in it, in the order a guest sees it, without ``.`` and ``..``."""
 
-    def open(self, opening: Opening) -> "File | Directory":
+    def open(self, opening: OpenRequest) -> "GuestFile | GuestDirectory":
         """Open what a path leads to."""
 
     def create_directory(self, fd: int, path: str) -> None:
@@ -165,17 +165,17 @@ class Directory(Protocol):
     def stat_at(self, fd: int, path: str, *, follow: bool) -> FileStat:
         """Attributes of what a path leads to."""
 
-    def set_times_at(self, fd: int, path: str, lookup: int, times: Times) -> None:
+    def set_times_at(self, fd: int, path: str, lookup: int, times: RequestedTimes) -> None:
         """Set the times of what a path leads to."""
 
     def symlink(self, fd: int, target: str, path: str) -> None:
         """Make a link that says ``target``."""
 
-    def rename(self, fd: int, path: str, to: "Directory", to_fd: int, to_path: str) -> None:
+    def rename(self, fd: int, path: str, to: "GuestDirectory", to_fd: int, to_path: str) -> None:
         """Give something another name; refuses with ``XDEV`` across mounts."""
 
     def link(
-        self, fd: int, lookup: int, path: str, to: "Directory", to_fd: int, to_path: str
+        self, fd: int, lookup: int, path: str, to: "GuestDirectory", to_fd: int, to_path: str
     ) -> None:
         """Give a file one more name; refuses with ``XDEV`` across mounts."""
 

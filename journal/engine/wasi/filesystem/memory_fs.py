@@ -7,9 +7,9 @@ node's times are those of the events that changed it, in every replay.
 from journal.engine.tape import Tape
 from journal.engine.wasi.filesystem.interfaces import (
     WRITE_SIZE_MAX,
-    Directory,
-    Opening,
-    Times,
+    GuestDirectory,
+    OpenRequest,
+    RequestedTimes,
     pack_create_directory,
     pack_link,
     pack_path_times,
@@ -26,10 +26,10 @@ from journal.engine.wasi.filesystem.memory_nodes import (
     FileNode,
     LinkNode,
     Node,
-    NodeSteps,
+    NodeWalker,
     lookup,
 )
-from journal.engine.wasi.filesystem.path_resolution import Place, resolve
+from journal.engine.wasi.filesystem.path_resolution import PathLocation, resolve
 from journal.engine.wasi_abi import (
     SYMLINK_FOLLOW,
     DirectoryEntry,
@@ -46,7 +46,7 @@ ENTRY_SIZE = 1024
 #: An inode is the number of the event that made it, and which of those it made.
 INODE_SHIFT = 16
 
-_STEPS = NodeSteps()
+_WALKER = NodeWalker()
 _WRITE = descriptors.FileDescriptorWrite.tag
 
 
@@ -156,7 +156,7 @@ class MemoryFile:
         tree.size_bytes += growth
         self._node.changed(now)
 
-    def set_times(self, fd: int, times: Times) -> None:
+    def set_times(self, fd: int, times: RequestedTimes) -> None:
         """Set its times."""
         _set_times(self._tree, self._node, fd, times)
 
@@ -169,7 +169,7 @@ class MemoryFile:
         self._tree.release(self._node)
 
 
-def _set_times(tree: MemoryTree, node: Node, fd: int, times: Times) -> None:
+def _set_times(tree: MemoryTree, node: Node, fd: int, times: RequestedTimes) -> None:
     effect = pack_set_times(fd, *times)
     now = tree.tell(descriptors.FileDescriptorSetTimes.tag, effect)
     node.atime, node.mtime = times.resolved(now, node.stat())
@@ -188,7 +188,7 @@ class MemoryDirectory:
         """Its attributes."""
         return self._node.stat()
 
-    def set_times(self, fd: int, times: Times) -> None:
+    def set_times(self, fd: int, times: RequestedTimes) -> None:
         """Set its times."""
         _set_times(self._tree, self._node, fd, times)
 
@@ -199,13 +199,13 @@ class MemoryDirectory:
             DirectoryEntry(name, found[name].inode, found[name].filetype) for name in sorted(found)
         ]
 
-    def open(self, opening: Opening) -> "MemoryFile | MemoryDirectory":
+    def open(self, opening: OpenRequest) -> "MemoryFile | MemoryDirectory":
         """Open what a path leads to, making a file if it is to be made."""
         flags = opening.flags
         exclusive = bool(flags & OpenFlags.CREATE and flags & OpenFlags.EXCLUSIVE)
         follow = bool(opening.lookup & SYMLINK_FOLLOW) and not exclusive
-        place = resolve(self._node, opening.path, _STEPS, follow=follow)
-        node = _at(place)
+        place = resolve(self._node, opening.path, _WALKER, follow=follow)
+        node = _find_node(place)
         if flags & OpenFlags.CREATE and place.must_be_directory and place.name != ".":
             raise WasiError(Errno.ISDIR)
         if node is None:
@@ -229,10 +229,10 @@ class MemoryDirectory:
             node.changed(now)
         return MemoryFile(self._tree, node)
 
-    def _open_new(self, opening: Opening, place: Place[DirectoryNode]) -> "MemoryFile":
+    def _open_new(self, opening: OpenRequest, place: PathLocation[DirectoryNode]) -> "MemoryFile":
         if not opening.flags & OpenFlags.CREATE:
             raise WasiError(Errno.NOENT)
-        _must_live(place.parent)
+        _check_linked(place.parent)
         self._tree.reserve(ENTRY_SIZE)
         now = self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
         node = FileNode(self._tree.next_inode(self._tree.tape.last_effect_seq), self._tree.device)
@@ -242,8 +242,8 @@ class MemoryDirectory:
 
     def create_directory(self, fd: int, path: str) -> None:
         """Make a directory."""
-        place = resolve(self._node, path, _STEPS, follow=False)
-        _must_be_free(place)
+        place = resolve(self._node, path, _WALKER, follow=False)
+        _check_free(place)
         self._tree.reserve(ENTRY_SIZE)
         effect = pack_create_directory(fd, path)
         now = self._tree.tell(paths.CreateDirectory.tag, effect)
@@ -257,8 +257,8 @@ class MemoryDirectory:
 
     def remove_directory(self, fd: int, path: str) -> None:
         """Remove an empty directory."""
-        place = resolve(self._node, path, _STEPS, follow=False)
-        node = _existing(place)
+        place = resolve(self._node, path, _WALKER, follow=False)
+        node = _find_existing(place)
         if not isinstance(node, DirectoryNode):
             raise WasiError(Errno.NOTDIR)
         if place.must_be_directory:
@@ -270,8 +270,8 @@ class MemoryDirectory:
 
     def unlink(self, fd: int, path: str) -> None:
         """Remove a file or a link."""
-        place = resolve(self._node, path, _STEPS, follow=False)
-        node = _existing(place)
+        place = resolve(self._node, path, _WALKER, follow=False)
+        node = _find_existing(place)
         if isinstance(node, DirectoryNode):
             raise WasiError(Errno.ISDIR)
         if place.must_be_directory:
@@ -281,19 +281,19 @@ class MemoryDirectory:
 
     def read_link(self, fd: int, path: str) -> str:
         """What a link says."""
-        node = _existing(resolve(self._node, path, _STEPS, follow=False))
+        node = _find_existing(resolve(self._node, path, _WALKER, follow=False))
         if not isinstance(node, LinkNode):
             raise WasiError(Errno.INVAL)
         return node.target
 
     def stat_at(self, fd: int, path: str, *, follow: bool) -> FileStat:
         """Attributes of what a path leads to."""
-        return _existing(resolve(self._node, path, _STEPS, follow=follow)).stat()
+        return _find_existing(resolve(self._node, path, _WALKER, follow=follow)).stat()
 
-    def set_times_at(self, fd: int, path: str, lookup: int, times: Times) -> None:
+    def set_times_at(self, fd: int, path: str, lookup: int, times: RequestedTimes) -> None:
         """Set the times of what a path leads to."""
         follow = bool(lookup & SYMLINK_FOLLOW)
-        node = _existing(resolve(self._node, path, _STEPS, follow=follow))
+        node = _find_existing(resolve(self._node, path, _WALKER, follow=follow))
         effect = pack_path_times(fd, lookup, *times, path)
         now = self._tree.tell(paths.PathSetTimes.tag, effect)
         node.atime, node.mtime = times.resolved(now, node.stat())
@@ -301,8 +301,8 @@ class MemoryDirectory:
 
     def symlink(self, fd: int, target: str, path: str) -> None:
         """Make a link that says ``target``."""
-        place = resolve(self._node, path, _STEPS, follow=False)
-        _must_be_free(place)
+        place = resolve(self._node, path, _WALKER, follow=False)
+        _check_free(place)
         if place.must_be_directory:
             raise WasiError(Errno.NOENT)
         self._tree.reserve(ENTRY_SIZE)
@@ -313,12 +313,12 @@ class MemoryDirectory:
         self._add(place, node, now)
         node.atime = node.mtime = now
 
-    def rename(self, fd: int, path: str, to: Directory, to_fd: int, to_path: str) -> None:
+    def rename(self, fd: int, path: str, to: GuestDirectory, to_fd: int, to_path: str) -> None:
         """Give something another name, replacing what had it."""
         source, target = self._two(path, to, to_path, follow=False)
         if "." in (source.name, target.name):
             raise WasiError(Errno.BUSY)
-        node, replaced = _existing(source), _at(target)
+        node, replaced = _find_existing(source), _find_node(target)
         _check_rename(source, target, node, replaced)
         effect = pack_rename(fd, to_fd, path, to_path)
         now = self._tree.tell(paths.PathRename.tag, effect)
@@ -337,16 +337,16 @@ class MemoryDirectory:
             node.parent = target.parent
 
     def link(
-        self, fd: int, lookup: int, path: str, to: Directory, to_fd: int, to_path: str
+        self, fd: int, lookup: int, path: str, to: GuestDirectory, to_fd: int, to_path: str
     ) -> None:
         """Give a file one more name."""
         if lookup & SYMLINK_FOLLOW:
             raise WasiError(Errno.INVAL)
         source, target = self._two(path, to, to_path, follow=False)
-        node = _existing(source)
+        node = _find_existing(source)
         if source.must_be_directory and not isinstance(node, DirectoryNode):
             raise WasiError(Errno.NOTDIR)
-        _must_be_free(target)
+        _check_free(target)
         if target.must_be_directory:
             raise WasiError(Errno.NOENT)
         if isinstance(node, DirectoryNode):
@@ -360,21 +360,21 @@ class MemoryDirectory:
         """Nothing to give back."""
 
     def _two(
-        self, path: str, to: Directory, to_path: str, *, follow: bool
-    ) -> tuple[Place[DirectoryNode], Place[DirectoryNode]]:
+        self, path: str, to: GuestDirectory, to_path: str, *, follow: bool
+    ) -> tuple[PathLocation[DirectoryNode], PathLocation[DirectoryNode]]:
         if not isinstance(to, MemoryDirectory) or to._tree is not self._tree:
             raise WasiError(Errno.XDEV)
-        source = resolve(self._node, path, _STEPS, follow=follow)
-        return source, resolve(to._node, to_path, _STEPS, follow=False)
+        source = resolve(self._node, path, _WALKER, follow=follow)
+        return source, resolve(to._node, to_path, _WALKER, follow=False)
 
-    def _add(self, place: Place[DirectoryNode], node: Node, now: int) -> None:
+    def _add(self, place: PathLocation[DirectoryNode], node: Node, now: int) -> None:
         self._tree.take(ENTRY_SIZE)
         place.parent.entries[place.name] = node
         place.parent.changed(now)
         node.links += 1
         node.ctime = now
 
-    def _drop(self, place: Place[DirectoryNode], now: int) -> None:
+    def _drop(self, place: PathLocation[DirectoryNode], now: int) -> None:
         node = place.parent.entries.pop(place.name)
         place.parent.changed(now)
         self._tree.forget(node, now)
@@ -385,14 +385,14 @@ class MemoryDirectory:
             self._tree.release(node)
 
 
-def _at(place: Place[DirectoryNode]) -> Node | None:
+def _find_node(place: PathLocation[DirectoryNode]) -> Node | None:
     if place.name == ".":
         return place.parent
     return lookup(place.parent, place.name)
 
 
-def _existing(place: Place[DirectoryNode]) -> Node:
-    node = _at(place)
+def _find_existing(place: PathLocation[DirectoryNode]) -> Node:
+    node = _find_node(place)
     if node is None:
         raise WasiError(Errno.NOENT)
     if place.must_be_directory and not isinstance(node, (DirectoryNode, LinkNode)):
@@ -400,24 +400,24 @@ def _existing(place: Place[DirectoryNode]) -> Node:
     return node
 
 
-def _must_be_free(place: Place[DirectoryNode]) -> None:
-    if _at(place) is not None:
+def _check_free(place: PathLocation[DirectoryNode]) -> None:
+    if _find_node(place) is not None:
         raise WasiError(Errno.EXIST)
-    _must_live(place.parent)
+    _check_linked(place.parent)
 
 
-def _must_live(directory: DirectoryNode) -> None:
+def _check_linked(directory: DirectoryNode) -> None:
     if not directory.links:
         raise WasiError(Errno.NOENT)
 
 
 def _check_rename(
-    source: Place[DirectoryNode],
-    target: Place[DirectoryNode],
+    source: PathLocation[DirectoryNode],
+    target: PathLocation[DirectoryNode],
     node: Node,
     replaced: Node | None,
 ) -> None:
-    _must_live(target.parent)
+    _check_linked(target.parent)
     if isinstance(replaced, DirectoryNode) and source.parent.is_inside(replaced):
         raise WasiError(Errno.NOTEMPTY)
     if isinstance(node, DirectoryNode):

@@ -88,7 +88,7 @@ class DirectoryNode(Node):
         return False
 
 
-class NodeSteps:
+class NodeWalker:
     """How directories in memory are walked."""
 
     def link_target(self, directory: DirectoryNode, name: str) -> str | None:

@@ -9,16 +9,16 @@ from journal.engine.tape import Tape
 from journal.engine.wasi.descriptors import Descriptors, OpenDirectory
 from journal.engine.wasi.filesystem.host_files import HostTree
 from journal.engine.wasi.filesystem.host_fs import HostDirectory
-from journal.engine.wasi.filesystem.interfaces import Directory
+from journal.engine.wasi.filesystem.interfaces import GuestDirectory
 from journal.engine.wasi.filesystem.memory_fs import ENTRY_SIZE, MemoryDirectory, MemoryTree
 from journal.engine.wasi.filesystem.memory_nodes import (
     DirectoryNode,
     FileNode,
     LinkNode,
     Node,
-    NodeSteps,
+    NodeWalker,
 )
-from journal.engine.wasi.filesystem.path_resolution import names_of, resolve
+from journal.engine.wasi.filesystem.path_resolution import resolve, split_path
 from journal.engine.wasi_abi import WasiError
 from journal.errors import OptionError
 from journal.events.paths import FilePlaced, FileType
@@ -45,42 +45,42 @@ class MemoryMount:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class FileCopy:
     """A file or a directory of the host, copied to ``guest`` in memory before the guest starts."""
 
     host: str
     guest: str
 
 
-def mount_events(mounts: Iterable[HostMount | MemoryMount]) -> list[Mount]:
+def make_mount_events(mounts: Iterable[HostMount | MemoryMount]) -> list[Mount]:
     """The events of the mounts; raises ``OptionError`` for what cannot be mounted."""
     events: list[Mount] = []
     for fd, mount in enumerate(mounts, FIRST_DESCRIPTOR):
         if not mount.guest or "\0" in mount.guest:
             raise OptionError(f"a mount needs a name in the guest, not {mount.guest!r}")
-        if any(names_of(mount.guest) == names_of(other.guest) for other in events):
+        if any(split_path(mount.guest) == split_path(other.guest) for other in events):
             raise OptionError(f"two mounts have the name {mount.guest} in the guest")
         if isinstance(mount, MemoryMount):
             events.append(Mount(fd=fd, kind=MountKind.MEMORY, guest=mount.guest, host=""))
             continue
         kind = MountKind.HOST_READ_ONLY if mount.read_only else MountKind.HOST
-        host = _directory(mount.host, mount.guest)
+        host = _check_directory(mount.host, mount.guest)
         events.append(Mount(fd=fd, kind=kind, guest=mount.guest, host=host))
     return events
 
 
-def _directory(host: str, guest: str) -> str:
+def _check_directory(host: str, guest: str) -> str:
     path = Path(host)
     if not path.is_dir():
         raise OptionError(f"{path} is not a directory, so the guest cannot have it as {guest}")
     return str(path.resolve())
 
 
-def placed_events(placed: Iterable[Placed]) -> Iterator[FilePlaced]:
+def make_copy_events(placed: Iterable[FileCopy]) -> Iterator[FilePlaced]:
     """The events that copy files in, directories before what is in them."""
     for one in placed:
         source = Path(one.host)
-        target = "/" + "/".join(names_of(one.guest))
+        target = "/" + "/".join(split_path(one.guest))
         if not source.exists() and not source.is_symlink():
             raise OptionError(f"{source} does not exist, so it cannot be copied in")
         yield from _tree_events(source, target)
@@ -92,9 +92,9 @@ def _tree_events(source: Path, target: str) -> Iterator[FilePlaced]:
         path, name = pending.pop()
         if path.is_symlink():
             link = str(path.readlink())
-            yield _placed(FileType.SYMBOLIC_LINK, name, 0, os.fsencode(link))
+            yield _make_copy_event(FileType.SYMBOLIC_LINK, name, 0, os.fsencode(link))
         elif path.is_dir():
-            yield _placed(FileType.DIRECTORY, name, 0, b"")
+            yield _make_copy_event(FileType.DIRECTORY, name, 0, b"")
             below = sorted(path.iterdir(), reverse=True)
             pending += [(entry, f"{name.rstrip('/')}/{entry.name}") for entry in below]
         elif path.is_file():
@@ -109,13 +109,13 @@ def _file_events(path: Path, name: str) -> Iterator[FilePlaced]:
         while True:
             data = file.read(PART_SIZE)
             if data or not offset:
-                yield _placed(FileType.REGULAR_FILE, name, offset, data)
+                yield _make_copy_event(FileType.REGULAR_FILE, name, offset, data)
             if len(data) < PART_SIZE:
                 return
             offset += len(data)
 
 
-def _placed(kind: FileType, path: str, offset: int, data: bytes) -> FilePlaced:
+def _make_copy_event(kind: FileType, path: str, offset: int, data: bytes) -> FilePlaced:
     try:
         path.encode()
     except UnicodeEncodeError as error:
@@ -157,7 +157,7 @@ class Mounts:
     def check_hosts(self) -> None:
         """Raise ``OptionError`` if a directory of the host is not there."""
         for guest, tree in self._host.items():
-            _directory(tree.path, guest)
+            _check_directory(tree.path, guest)
 
     def settle(self) -> None:
         """The journal has been replayed: hold on to the files of the host that are open."""
@@ -167,7 +167,7 @@ class Mounts:
     def preopen(self, descriptors: Descriptors) -> None:
         """Put the mounts into the table, each under its number."""
         for event in self._events:
-            directory: Directory
+            directory: GuestDirectory
             if event.guest in self._memory:
                 tree = self._memory[event.guest]
                 directory = MemoryDirectory(tree, tree.root)
@@ -184,11 +184,11 @@ class Mounts:
         tree, names = self._memory_at(event.path)
         at = tree.root
         for name in names if event.kind is FileType.DIRECTORY else names[:-1]:
-            at = _directory_in(tree, at, name, now, seq)
+            at = _enter_or_create(tree, at, name, now, seq)
         if event.kind is FileType.DIRECTORY or not names:
             return
         try:
-            _place(tree, at, names[-1], event, now, seq)
+            _add_file(tree, at, names[-1], event, now, seq)
         except WasiError as error:
             raise OptionError(f"{event.path} does not fit the files' size limit") from error
 
@@ -198,7 +198,7 @@ class Mounts:
         if mount in self._host:
             return (Path(self._host[mount].path) / rest).read_bytes()
         try:
-            place = resolve(self._memory[mount].root, rest or ".", NodeSteps(), follow=True)
+            place = resolve(self._memory[mount].root, rest or ".", NodeWalker(), follow=True)
             node = place.parent.entries[place.name]
         except (WasiError, KeyError) as error:
             raise FileNotFoundError(path) from error
@@ -210,7 +210,7 @@ class Mounts:
         """Every regular file in memory, by its path in the guest."""
         found: dict[str, bytes] = {}
         for guest, tree in self._memory.items():
-            found |= _files_in(tree.root, guest.rstrip("/"))
+            found |= _read_files(tree.root, guest.rstrip("/"))
         return found
 
     def close(self) -> None:
@@ -220,9 +220,9 @@ class Mounts:
 
     def _mount_at(self, path: str) -> tuple[str, str]:
         """The mount with the longest name that ``path`` lies in, and the path in it."""
-        absolute = "/" + "/".join(names_of(path))
+        absolute = "/" + "/".join(split_path(path))
         for guest in sorted((*self._memory, *self._host), key=len, reverse=True):
-            root = "/" + "/".join(names_of(guest))
+            root = "/" + "/".join(split_path(guest))
             if absolute == root or absolute.startswith(root.rstrip("/") + "/"):
                 return guest, absolute[len(root) :].lstrip("/")
         raise FileNotFoundError(path)
@@ -234,25 +234,25 @@ class Mounts:
             raise OptionError(f"{path} lies in no mount of the guest") from error
         if mount not in self._memory:
             raise OptionError(f"{path} lies in a directory of the host, not in memory")
-        return self._memory[mount], names_of(rest)
+        return self._memory[mount], split_path(rest)
 
 
-def _place(
+def _add_file(
     tree: MemoryTree, at: DirectoryNode, name: str, event: FilePlaced, now: int, seq: int
 ) -> None:
     if event.kind is FileType.SYMBOLIC_LINK:
         target = event.data.decode(errors="replace")
-        _add(tree, at, name, LinkNode(tree.next_inode(seq), tree.device, target=target), now)
+        _add_entry(tree, at, name, LinkNode(tree.next_inode(seq), tree.device, target=target), now)
         return
     node = at.entries.get(name)
     if not event.offset or not isinstance(node, FileNode):
         node = FileNode(tree.next_inode(seq), tree.device)
-        _add(tree, at, name, node, now)
+        _add_entry(tree, at, name, node, now)
     tree.take(len(event.data))
     node.data += event.data
 
 
-def _directory_in(
+def _enter_or_create(
     tree: MemoryTree, at: DirectoryNode, name: str, now: int, seq: int
 ) -> DirectoryNode:
     node = at.entries.get(name)
@@ -260,14 +260,14 @@ def _directory_in(
         made = DirectoryNode(tree.next_inode(seq), tree.device, links=1)
         made.parent = at
         at.links += 1
-        _add(tree, at, name, made, now)
+        _add_entry(tree, at, name, made, now)
         return made
     if not isinstance(node, DirectoryNode):
         raise OptionError(f"{name} is a file and a directory at once")
     return node
 
 
-def _add(tree: MemoryTree, at: DirectoryNode, name: str, node: Node, now: int) -> None:
+def _add_entry(tree: MemoryTree, at: DirectoryNode, name: str, node: Node, now: int) -> None:
     tree.take(ENTRY_SIZE)
     at.entries[name] = node
     at.changed(now)
@@ -276,7 +276,7 @@ def _add(tree: MemoryTree, at: DirectoryNode, name: str, node: Node, now: int) -
     node.changed(now)
 
 
-def _files_in(root: DirectoryNode, path: str) -> dict[str, bytes]:
+def _read_files(root: DirectoryNode, path: str) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     pending: list[tuple[str, Node]] = [(path, root)]
     while pending:
@@ -287,6 +287,3 @@ def _files_in(root: DirectoryNode, path: str) -> dict[str, bytes]:
         elif isinstance(node, FileNode):
             found[path] = bytes(node.data)
     return found
-
-
-__all__ = ["HostMount", "MemoryMount", "Mounts", "Placed", "mount_events", "placed_events"]

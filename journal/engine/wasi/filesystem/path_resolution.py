@@ -16,7 +16,7 @@ NAME_SIZE_MAX = 255
 D = TypeVar("D")
 
 
-class Steps(Protocol[D]):
+class PathWalker(Protocol[D]):
     """How one kind of directory is walked."""
 
     def link_target(self, directory: D, name: str) -> str | None:
@@ -29,7 +29,7 @@ class Steps(Protocol[D]):
         """``directory`` is not needed any more."""
 
 
-class Place(NamedTuple, Generic[D]):
+class PathLocation(NamedTuple, Generic[D]):
     """Where a path leads: a name in a directory, which may not exist yet."""
 
     trail: list[D]
@@ -43,39 +43,39 @@ class Place(NamedTuple, Generic[D]):
         return self.trail[-1]
 
 
-def names_of(path: str) -> list[str]:
+def split_path(path: str) -> list[str]:
     """The names in ``path``, with the ``.`` that a trailing slash means kept apart."""
     return [name for name in path.split("/") if name]
 
 
-def resolve(start: D, path: str, steps: Steps[D], *, follow: bool) -> Place[D]:
+def resolve(start: D, path: str, steps: PathWalker[D], *, follow: bool) -> PathLocation[D]:
     """The place ``path`` leads to from ``start``; the last name is followed if ``follow``.
 
     Refuses with ``NOENT`` (empty path), ``PERM`` (it leads out), ``LOOP``, ``NAMETOOLONG``, and
     with what ``steps`` refuses. Give the place to :func:`release` when done.
     """
-    walk = _Walk(start, path, steps, follow=follow)
+    walk = _PathResolution(start, path, steps, follow=follow)
     try:
         return walk.place()
     except BaseException:
-        _leave(walk.trail, steps)
+        _leave_directories(walk.trail, steps)
         raise
 
 
-class _Walk(Generic[D]):
+class _PathResolution(Generic[D]):
     """One resolution: the directories passed, and the names still to go, the next one last."""
 
-    def __init__(self, start: D, path: str, steps: Steps[D], *, follow: bool) -> None:
+    def __init__(self, start: D, path: str, steps: PathWalker[D], *, follow: bool) -> None:
         check_path(path)
         self.trail = [start]
         self._names: list[str] = []
-        self._pending = names_of(path)[::-1]
+        self._pending = split_path(path)[::-1]
         self._steps = steps
         self._must_be_directory = path.endswith(("/", "/.", "/..")) or path in {".", ".."}
         self._follow = follow
         self._links = 0
 
-    def place(self) -> Place[D]:
+    def place(self) -> PathLocation[D]:
         """Walk to the end."""
         while self._pending:
             name = self._pending.pop()
@@ -86,10 +86,10 @@ class _Walk(Generic[D]):
             elif not self._went_through_link(name):
                 if not self._pending:
                     names = (*self._names, name)
-                    return Place(self.trail, names, name, self._must_be_directory)
+                    return PathLocation(self.trail, names, name, self._must_be_directory)
                 self.trail.append(self._steps.enter(self.trail[-1], name))
                 self._names.append(name)
-        return Place(self.trail, tuple(self._names), ".", True)
+        return PathLocation(self.trail, tuple(self._names), ".", True)
 
     def _go_up(self) -> None:
         if len(self.trail) == 1:
@@ -109,16 +109,16 @@ class _Walk(Generic[D]):
         check_path(target)
         if not self._pending:
             self._must_be_directory |= target.endswith("/")
-        self._pending += names_of(target)[::-1]
+        self._pending += split_path(target)[::-1]
         return True
 
 
-def release(place: Place[D], steps: Steps[D]) -> None:
+def release_location(place: PathLocation[D], steps: PathWalker[D]) -> None:
     """Give back what the walk to ``place`` holds."""
-    _leave(place.trail, steps)
+    _leave_directories(place.trail, steps)
 
 
-def _leave(trail: list[D], steps: Steps[D]) -> None:
+def _leave_directories(trail: list[D], steps: PathWalker[D]) -> None:
     while len(trail) > 1:
         steps.leave(trail.pop())
 

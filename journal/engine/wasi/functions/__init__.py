@@ -75,7 +75,7 @@ _RIGHTS = (1 << 30) - 1
 
 #: name: the largest value of an argument that is an enumeration or a set of flags, by its index.
 #: A value that the specification does not know is a fault of the guest, as a bad pointer is.
-_LARGEST: dict[str, dict[int, int]] = {
+_ARGUMENT_MAX: dict[str, dict[int, int]] = {
     "clock_res_get": {0: 3},
     "fd_advise": {3: 5},
     "fd_fdstat_set_flags": {1: _FDFLAGS},
@@ -93,9 +93,9 @@ _LARGEST: dict[str, dict[int, int]] = {
 }
 
 
-def _checked(name: str, handler: Handler) -> Handler:
+def _check_arguments(name: str, handler: Handler) -> Handler:
     """``handler`` behind a check of its enumerations and flags."""
-    largest = tuple(_LARGEST.get(name, {}).items())
+    largest = tuple(_ARGUMENT_MAX.get(name, {}).items())
 
     def checked(state: object, *arguments: int) -> int | None:
         for index, limit in largest:
@@ -113,7 +113,7 @@ def _signature(name: str, parameters: str) -> Signature:
 
 #: What a guest may import from ``wasi_snapshot_preview1``.
 PREVIEW_1: dict[str, tuple[Signature, Handler]] = {
-    name: (_signature(name, parameters), _checked(name, handler))
+    name: (_signature(name, parameters), _check_arguments(name, handler))
     for name, (parameters, handler) in _TABLE.items()
 }
 

@@ -2,7 +2,7 @@
 
 import time
 
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi_abi import CLOCK_MONOTONIC, CLOCK_THREAD, Errno, MemoryFault, WasiError
 from journal.events import codec
 from journal.events.inputs import ClockRead, ClockResolution
@@ -13,10 +13,10 @@ _PREFIX = (b"\x00", b"\x01")
 _HOST_CLOCKS = (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC)
 
 
-def clock_time_get(state: State, clock: int, precision: int, result: int) -> int:
+def clock_time_get(state: CallContext, clock: int, precision: int, result: int) -> int:
     """The time in nanoseconds; the processor-time clocks are not given."""
     if clock > CLOCK_MONOTONIC:
-        _refuse(clock)
+        _raise_bad_clock(clock)
     told = state.tape.request_input(_READ, _PREFIX[clock], state.clocks.live[clock])
     memory, end = state.memory, result + 8
     if end > memory.size:
@@ -25,10 +25,10 @@ def clock_time_get(state: State, clock: int, precision: int, result: int) -> int
     return 0
 
 
-def clock_res_get(state: State, clock: int, result: int) -> None:
+def clock_res_get(state: CallContext, clock: int, result: int) -> None:
     """The resolution in nanoseconds."""
     if clock > CLOCK_MONOTONIC:
-        _refuse(clock)
+        _raise_bad_clock(clock)
 
     def live() -> bytes:
         seconds = time.clock_getres(_HOST_CLOCKS[clock])
@@ -38,7 +38,7 @@ def clock_res_get(state: State, clock: int, result: int) -> None:
     state.memory.write(result, told[1:])
 
 
-def _refuse(clock: int) -> None:
+def _raise_bad_clock(clock: int) -> None:
     if clock > CLOCK_THREAD:
         raise MemoryFault(f"there is no clock {clock}")
     raise WasiError(Errno.BADF)

@@ -2,16 +2,16 @@
 
 import struct
 
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import (
     OpenDirectory,
     OpenFile,
     Socket,
-    close,
-    fdstat,
-    filestat,
+    close_descriptor,
+    pack_fdstat,
+    read_filestat,
 )
-from journal.engine.wasi.filesystem.interfaces import times_of
+from journal.engine.wasi.filesystem.interfaces import make_requested_times
 from journal.engine.wasi_abi import (
     DIRENT,
     SYNC_FLAGS,
@@ -36,7 +36,7 @@ _pack_flags = codec.packer(FileDescriptorSetFlags)
 _pack_renumber = codec.packer(RenumberFileDescriptor)
 
 
-def fd_advise(state: State, fd: int, offset: int, size: int, advice: int) -> None:
+def fd_advise(state: CallContext, fd: int, offset: int, size: int, advice: int) -> None:
     """How the guest will use a file; it changes nothing."""
     state.descriptors.file(fd)
     if size > _SIZE_MAX:
@@ -45,36 +45,36 @@ def fd_advise(state: State, fd: int, offset: int, size: int, advice: int) -> Non
     state.tape.record_effect(FileDescriptorAdvise.tag, effect)
 
 
-def fd_allocate(state: State, fd: int, offset: int, size: int) -> int:
+def fd_allocate(state: CallContext, fd: int, offset: int, size: int) -> int:
     """Room cannot be reserved."""
     state.descriptors.file(fd)
     return Errno.NOTSUP
 
 
-def fd_close(state: State, fd: int) -> None:
+def fd_close(state: CallContext, fd: int) -> None:
     """Give a descriptor back."""
     descriptor = state.descriptors.get(fd)
     state.tape.record_effect(CloseFileDescriptor.tag, _pack_close(fd))
     state.descriptors.remove(fd)
-    close(descriptor)
+    close_descriptor(descriptor)
 
 
-def fd_sync(state: State, fd: int) -> None:
+def fd_sync(state: CallContext, fd: int) -> None:
     """Make a file durable."""
     state.descriptors.file(fd).file.sync(fd, data_only=False)
 
 
-def fd_datasync(state: State, fd: int) -> None:
+def fd_datasync(state: CallContext, fd: int) -> None:
     """Make a file's bytes durable."""
     state.descriptors.file(fd).file.sync(fd, data_only=True)
 
 
-def fd_fdstat_get(state: State, fd: int, result: int) -> None:
+def fd_fdstat_get(state: CallContext, fd: int, result: int) -> None:
     """A descriptor's kind, flags and rights."""
-    state.memory.write(result, fdstat(state.descriptors.get(fd)))
+    state.memory.write(result, pack_fdstat(state.descriptors.get(fd)))
 
 
-def fd_fdstat_set_flags(state: State, fd: int, flags: int) -> None:
+def fd_fdstat_set_flags(state: CallContext, fd: int, flags: int) -> None:
     """Set whether a file is appended to; of a socket, that it does not wait, as it never does."""
     found = state.descriptors.get(fd)
     descriptor = found if isinstance(found, Socket) else state.descriptors.file(fd)
@@ -84,19 +84,19 @@ def fd_fdstat_set_flags(state: State, fd: int, flags: int) -> None:
     descriptor.flags = flags
 
 
-def fd_fdstat_set_rights(state: State, fd: int, base: int, inheriting: int) -> int:
+def fd_fdstat_set_rights(state: CallContext, fd: int, base: int, inheriting: int) -> int:
     """Rights cannot be given up: they are what the mount allows."""
     if not isinstance(state.descriptors.get(fd), (OpenFile, OpenDirectory)):
         return Errno.BADF
     return Errno.NOTSUP
 
 
-def fd_filestat_get(state: State, fd: int, result: int) -> None:
+def fd_filestat_get(state: CallContext, fd: int, result: int) -> None:
     """The attributes of what a descriptor stands for."""
-    state.memory.write(result, filestat(fd, state.descriptors.get(fd)).pack())
+    state.memory.write(result, read_filestat(fd, state.descriptors.get(fd)).pack())
 
 
-def fd_filestat_set_size(state: State, fd: int, size: int) -> None:
+def fd_filestat_set_size(state: CallContext, fd: int, size: int) -> None:
     """Cut a file, or lengthen it with zeros."""
     descriptor = state.descriptors.file(fd)
     if not descriptor.file.writable:
@@ -106,9 +106,9 @@ def fd_filestat_set_size(state: State, fd: int, size: int) -> None:
     descriptor.file.set_size(fd, size)
 
 
-def fd_filestat_set_times(state: State, fd: int, atime: int, mtime: int, flags: int) -> None:
+def fd_filestat_set_times(state: CallContext, fd: int, atime: int, mtime: int, flags: int) -> None:
     """Set the times of a file or a directory."""
-    times = times_of(atime, mtime, flags)
+    times = make_requested_times(atime, mtime, flags)
     descriptor = state.descriptors.get(fd)
     if not isinstance(descriptor, (OpenFile, OpenDirectory)):
         raise WasiError(Errno.BADF)
@@ -118,7 +118,7 @@ def fd_filestat_set_times(state: State, fd: int, atime: int, mtime: int, flags: 
     opened.set_times(fd, times)
 
 
-def fd_prestat_get(state: State, fd: int, result: int) -> int:
+def fd_prestat_get(state: CallContext, fd: int, result: int) -> int:
     """The size of a preopened directory's name."""
     descriptor = state.descriptors.get(fd)
     if not isinstance(descriptor, OpenDirectory) or descriptor.preopen is None:
@@ -127,7 +127,7 @@ def fd_prestat_get(state: State, fd: int, result: int) -> int:
     return 0
 
 
-def fd_prestat_dir_name(state: State, fd: int, pointer: int, size: int) -> int:
+def fd_prestat_dir_name(state: CallContext, fd: int, pointer: int, size: int) -> int:
     """A preopened directory's name."""
     descriptor = state.descriptors.get(fd)
     if not isinstance(descriptor, OpenDirectory) or descriptor.preopen is None:
@@ -139,17 +139,19 @@ def fd_prestat_dir_name(state: State, fd: int, pointer: int, size: int) -> int:
     return 0
 
 
-def fd_renumber(state: State, old: int, new: int) -> None:
+def fd_renumber(state: CallContext, old: int, new: int) -> None:
     """Give a descriptor another's number."""
     state.descriptors.get(old)
     state.descriptors.get(new)
     state.tape.record_effect(RenumberFileDescriptor.tag, _pack_renumber(old, new))
     replaced = state.descriptors.renumber(old, new)
     if replaced is not None:
-        close(replaced)
+        close_descriptor(replaced)
 
 
-def fd_readdir(state: State, fd: int, pointer: int, size: int, cookie: int, result: int) -> None:
+def fd_readdir(
+    state: CallContext, fd: int, pointer: int, size: int, cookie: int, result: int
+) -> None:
     """Entries of a directory from ``cookie`` on, as many as fit, the last one cut off."""
     descriptor = state.descriptors.directory(fd)
     if cookie == 0 or not descriptor.listing:

@@ -1,6 +1,6 @@
 """Calls with paths: each is relative to an open directory and stays inside it."""
 
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import (
     Descriptor,
     InputStream,
@@ -10,7 +10,11 @@ from journal.engine.wasi.descriptors import (
     Socket,
     file_rights,
 )
-from journal.engine.wasi.filesystem.interfaces import Directory, Opening, times_of
+from journal.engine.wasi.filesystem.interfaces import (
+    GuestDirectory,
+    OpenRequest,
+    make_requested_times,
+)
 from journal.engine.wasi.filesystem.path_resolution import check_path
 from journal.engine.wasi_abi import (
     SYMLINK_FOLLOW,
@@ -24,7 +28,7 @@ from journal.engine.wasi_abi import (
 
 
 def path_open(
-    state: State,
+    state: CallContext,
     dirfd: int,
     lookup: int,
     pointer: int,
@@ -37,9 +41,9 @@ def path_open(
 ) -> None:
     """Open a file or a directory, making it if it is to be made."""
     path = state.text(pointer, size)
-    directory = _base(state.descriptors.get(dirfd))
+    directory = _base_directory(state.descriptors.get(dirfd))
     state.memory.check(result, 4)
-    opening = Opening(
+    opening = OpenRequest(
         fd=state.descriptors.next(),
         dirfd=dirfd,
         lookup=lookup,
@@ -49,18 +53,18 @@ def path_open(
         inheriting=Rights(inheriting),
         fdflags=FdFlags(fdflags),
     )
-    carry_out(state, directory, opening)
+    open_path(state, directory, opening)
     state.memory.write_u32(result, opening.fd)
 
 
-def carry_out(state: State, directory: Directory, opening: Opening) -> None:
+def open_path(state: CallContext, directory: GuestDirectory, opening: OpenRequest) -> None:
     """Open something, and put it into the table under the number that the opening says."""
     _check_opening(opening, directory)
-    fd = state.descriptors.add(_descriptor(opening, directory.open(opening)))
+    fd = state.descriptors.add(_make_descriptor(opening, directory.open(opening)))
     assert fd == opening.fd
 
 
-def _base(descriptor: Descriptor) -> Directory:
+def _base_directory(descriptor: Descriptor) -> GuestDirectory:
     if isinstance(descriptor, (OpenFile, Socket)):
         raise WasiError(Errno.NOTDIR)
     if isinstance(descriptor, (InputStream, OutputStream)):
@@ -68,7 +72,7 @@ def _base(descriptor: Descriptor) -> Directory:
     return descriptor.directory
 
 
-def _check_opening(opening: Opening, directory: Directory) -> None:
+def _check_opening(opening: OpenRequest, directory: GuestDirectory) -> None:
     if not directory.writable and opening.writes:
         raise WasiError(Errno.PERM)
     if opening.fdflags & SYNC_FLAGS:
@@ -78,7 +82,7 @@ def _check_opening(opening: Opening, directory: Directory) -> None:
         raise WasiError(Errno.INVAL)
 
 
-def _descriptor(opening: Opening, opened: object) -> Descriptor:
+def _make_descriptor(opening: OpenRequest, opened: object) -> Descriptor:
     if hasattr(opened, "entries"):
         return OpenDirectory(opened)  # type: ignore[arg-type]
     # A file that is only cut when opened may not be written after, as far as its rights say.
@@ -92,32 +96,32 @@ def _descriptor(opening: Opening, opened: object) -> Descriptor:
     )
 
 
-def path_create_directory(state: State, fd: int, pointer: int, size: int) -> None:
+def path_create_directory(state: CallContext, fd: int, pointer: int, size: int) -> None:
     """Make a directory."""
     directory = state.descriptors.directory(fd).directory
     path = state.text(pointer, size)
-    must_be_writable(directory)
+    check_writable(directory)
     directory.create_directory(fd, path)
 
 
-def path_remove_directory(state: State, fd: int, pointer: int, size: int) -> None:
+def path_remove_directory(state: CallContext, fd: int, pointer: int, size: int) -> None:
     """Remove an empty directory."""
     directory = state.descriptors.directory(fd).directory
     path = state.text(pointer, size)
-    must_be_writable(directory)
+    check_writable(directory)
     directory.remove_directory(fd, path)
 
 
-def path_unlink_file(state: State, fd: int, pointer: int, size: int) -> None:
+def path_unlink_file(state: CallContext, fd: int, pointer: int, size: int) -> None:
     """Remove a file or a link."""
     directory = state.descriptors.directory(fd).directory
     path = state.text(pointer, size)
-    must_be_writable(directory)
+    check_writable(directory)
     directory.unlink(fd, path)
 
 
 def path_filestat_get(
-    state: State, fd: int, lookup: int, pointer: int, size: int, result: int
+    state: CallContext, fd: int, lookup: int, pointer: int, size: int, result: int
 ) -> None:
     """The attributes of what a path leads to."""
     directory = state.descriptors.directory(fd).directory
@@ -127,7 +131,7 @@ def path_filestat_get(
 
 
 def path_filestat_set_times(
-    state: State,
+    state: CallContext,
     fd: int,
     lookup: int,
     pointer: int,
@@ -137,15 +141,15 @@ def path_filestat_set_times(
     flags: int,
 ) -> None:
     """Set the times of what a path leads to."""
-    times = times_of(atime, mtime, flags)
+    times = make_requested_times(atime, mtime, flags)
     directory = state.descriptors.directory(fd).directory
     path = state.text(pointer, size)
-    must_be_writable(directory)
+    check_writable(directory)
     directory.set_times_at(fd, path, lookup, times)
 
 
 def path_link(
-    state: State,
+    state: CallContext,
     old_fd: int,
     lookup: int,
     old_pointer: int,
@@ -157,12 +161,12 @@ def path_link(
     """Give a file one more name."""
     old, new = state.descriptors.directory(old_fd), state.descriptors.directory(new_fd)
     old_path, new_path = state.text(old_pointer, old_size), state.text(new_pointer, new_size)
-    must_be_writable(old.directory, new.directory)
+    check_writable(old.directory, new.directory)
     old.directory.link(old_fd, lookup, old_path, new.directory, new_fd, new_path)
 
 
 def path_rename(
-    state: State,
+    state: CallContext,
     old_fd: int,
     old_pointer: int,
     old_size: int,
@@ -173,24 +177,24 @@ def path_rename(
     """Give something another name."""
     old, new = state.descriptors.directory(old_fd), state.descriptors.directory(new_fd)
     old_path, new_path = state.text(old_pointer, old_size), state.text(new_pointer, new_size)
-    must_be_writable(old.directory, new.directory)
+    check_writable(old.directory, new.directory)
     old.directory.rename(old_fd, old_path, new.directory, new_fd, new_path)
 
 
 def path_symlink(
-    state: State, old_pointer: int, old_size: int, fd: int, new_pointer: int, new_size: int
+    state: CallContext, old_pointer: int, old_size: int, fd: int, new_pointer: int, new_size: int
 ) -> None:
     """Make a symbolic link."""
     directory = state.descriptors.directory(fd).directory
     target = state.text(old_pointer, old_size)
     path = state.text(new_pointer, new_size)
-    must_be_writable(directory)
+    check_writable(directory)
     check_path(target)
     directory.symlink(fd, target, path)
 
 
 def path_readlink(
-    state: State, fd: int, pointer: int, size: int, buffer: int, room: int, result: int
+    state: CallContext, fd: int, pointer: int, size: int, buffer: int, room: int, result: int
 ) -> None:
     """What a symbolic link says, cut to the buffer."""
     directory = state.descriptors.directory(fd).directory
@@ -200,7 +204,7 @@ def path_readlink(
     state.memory.write_u32(result, len(target))
 
 
-def must_be_writable(*directories: Directory) -> None:
+def check_writable(*directories: GuestDirectory) -> None:
     """Refuse with ``PERM`` to change what may only be read."""
     if not all(directory.writable for directory in directories):
         raise WasiError(Errno.PERM)

@@ -5,7 +5,7 @@ import time
 from functools import partial
 from typing import NamedTuple
 
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OpenFile, OutputStream, Socket
 from journal.engine.wasi_abi import (
     CLOCK_ABSOLUTE,
@@ -42,14 +42,14 @@ class Subscription(NamedTuple):
     flags: int
 
 
-def poll_oneoff(state: State, pointer: int, events: int, count: int, result: int) -> None:
+def poll_oneoff(state: CallContext, pointer: int, events: int, count: int, result: int) -> None:
     """Wait until something that the guest subscribed to happens."""
     if not count or count > SUBSCRIPTIONS_MAX:
         raise WasiError(Errno.INVAL)
     state.memory.check(pointer, count * SUBSCRIPTION.size)
     state.memory.check(events, count * EVENT.size)
     wanted = [
-        _subscription(
+        _make_subscription(
             state, *state.memory.unpack(SUBSCRIPTION, pointer + index * SUBSCRIPTION.size)
         )
         for index in range(count)
@@ -62,8 +62,14 @@ def poll_oneoff(state: State, pointer: int, events: int, count: int, result: int
     state.memory.write_u32(result, len(happened) // EVENT.size)
 
 
-def _subscription(
-    state: State, userdata: int, kind: int, which: int, timeout: int, precision: int, flags: int
+def _make_subscription(
+    state: CallContext,
+    userdata: int,
+    kind: int,
+    which: int,
+    timeout: int,
+    precision: int,
+    flags: int,
 ) -> Subscription:
     """``which`` is a clock or a descriptor."""
     if kind == EVENT_CLOCK:
@@ -91,7 +97,7 @@ def _subscription(
     return Subscription(userdata, kind, which, 0, HANGUP if hangs_up else 0)
 
 
-def _wait(state: State, wanted: list[Subscription]) -> bytes:
+def _wait(state: CallContext, wanted: list[Subscription]) -> bytes:
     """The packed events of what has happened when the first thing has."""
     delays = [found.delay for found in wanted if found.kind == EVENT_CLOCK]
     waits = [found for found in wanted if found.kind != EVENT_CLOCK]
@@ -113,16 +119,16 @@ def _wait(state: State, wanted: list[Subscription]) -> bytes:
     state.waits_since = None
     # The first clock that was waited for is over even if the wait was a little short.
     over = max(time.monotonic_ns() - began, 0 if readable or delay is None else delay)
-    return b"".join(_event(found) for found in wanted if _happened(state, found, over))
+    return b"".join(_pack_event(found) for found in wanted if _has_happened(state, found, over))
 
 
-def _happened(state: State, found: Subscription, over: int) -> bool:
+def _has_happened(state: CallContext, found: Subscription, over: int) -> bool:
     if found.kind == EVENT_CLOCK:
         return found.delay <= over
     descriptor = state.descriptors.get(found.fd)
     return not isinstance(descriptor, InputStream) or descriptor.source.ready()
 
 
-def _event(found: Subscription) -> bytes:
+def _pack_event(found: Subscription) -> bytes:
     ready = 0 if found.kind == EVENT_CLOCK else 1
     return EVENT.pack(found.userdata, 0, found.kind, ready, found.flags)

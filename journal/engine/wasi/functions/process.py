@@ -3,7 +3,7 @@
 import struct
 from os import urandom
 
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi_abi import Errno, ProcExit
 from journal.events import codec
 from journal.events.inputs import RandomBytes
@@ -16,27 +16,27 @@ _pack_random = codec.packer(RandomBytes)
 _RANDOM = RandomBytes.tag
 
 
-def args_get(state: State, pointers: int, buffer: int) -> None:
+def args_get(state: CallContext, pointers: int, buffer: int) -> None:
     """The arguments."""
     _strings(state, state.arguments, pointers, buffer)
 
 
-def args_sizes_get(state: State, count: int, size: int) -> None:
+def args_sizes_get(state: CallContext, count: int, size: int) -> None:
     """How many arguments, and their bytes."""
     _sizes(state, state.arguments, count, size)
 
 
-def environ_get(state: State, pointers: int, buffer: int) -> None:
+def environ_get(state: CallContext, pointers: int, buffer: int) -> None:
     """The environment."""
     _strings(state, state.environment, pointers, buffer)
 
 
-def environ_sizes_get(state: State, count: int, size: int) -> None:
+def environ_sizes_get(state: CallContext, count: int, size: int) -> None:
     """How many variables, and their bytes."""
     _sizes(state, state.environment, count, size)
 
 
-def _strings(state: State, strings: list[bytes], pointers: int, buffer: int) -> None:
+def _strings(state: CallContext, strings: list[bytes], pointers: int, buffer: int) -> None:
     for string in strings:
         state.memory.write_u32(pointers, buffer)
         state.memory.write(buffer, string + b"\0")
@@ -44,12 +44,12 @@ def _strings(state: State, strings: list[bytes], pointers: int, buffer: int) -> 
         buffer += len(string) + 1
 
 
-def _sizes(state: State, strings: list[bytes], count: int, size: int) -> None:
+def _sizes(state: CallContext, strings: list[bytes], count: int, size: int) -> None:
     state.memory.write_u32(count, len(strings))
     state.memory.write_u32(size, sum(len(string) + 1 for string in strings))
 
 
-def random_get(state: State, pointer: int, size: int) -> None:
+def random_get(state: CallContext, pointer: int, size: int) -> None:
     """Random bytes of the operating system."""
     memory = state.memory
     memory.check(pointer, size)
@@ -64,16 +64,16 @@ def random_get(state: State, pointer: int, size: int) -> None:
     memory.write(pointer, told[_LENGTH.size :])
 
 
-def sched_yield(state: State) -> int:
+def sched_yield(state: CallContext) -> int:
     """There is nobody to yield to."""
     return 0
 
 
-def proc_exit(state: State, code: int) -> None:
+def proc_exit(state: CallContext, code: int) -> None:
     """The end, with an exit code."""
     raise ProcExit(code)
 
 
-def proc_raise(state: State, signal: int) -> int:
+def proc_raise(state: CallContext, signal: int) -> int:
     """Signals are not given."""
     return Errno.NOTSUP

@@ -7,7 +7,7 @@ taken nor asked for.
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi_abi import Errno, WasiError
 from journal.events.sockets import AddressFamily, SocketType
 from journal.events.wire_types import SocketAddress
@@ -22,30 +22,30 @@ _FLOW_AND_SCOPE = struct.Struct("<4H")
 _ADDRESS_SIZE = 110
 
 
-def sock_open(state: State, family: int, kind: int, protocol: int, result: int) -> None:
+def sock_open(state: CallContext, family: int, kind: int, protocol: int, result: int) -> None:
     """Make a socket."""
     state.memory.check(result, 4)
     state.memory.write_u32(result, state.network.open(family, kind, protocol))
 
 
-def sock_bind(state: State, fd: int, pointer: int) -> None:
+def sock_bind(state: CallContext, fd: int, pointer: int) -> None:
     """Give a socket its local address."""
-    state.network.bind(fd, _address(state, pointer))
+    state.network.bind(fd, _read_address(state, pointer))
 
 
-def sock_listen(state: State, fd: int, backlog: int) -> None:
+def sock_listen(state: CallContext, fd: int, backlog: int) -> None:
     """Let a socket take connections."""
     state.network.listen(fd, backlog)
 
 
-def sock_addr_local(state: State, fd: int, result: int) -> None:
+def sock_addr_local(state: CallContext, fd: int, result: int) -> None:
     """The local address of a socket; one that is not bound has port 0 at no address."""
     socket = state.descriptors.socket(fd)
     any_address = IPv4Address(0) if socket.family is AddressFamily.INET4 else IPv6Address(0)
-    state.memory.write(result, _packed(socket.local or SocketAddress(any_address, 0)))
+    state.memory.write(result, _pack_address(socket.local or SocketAddress(any_address, 0)))
 
 
-def sock_accept(state: State, fd: int, flags: int, result: int) -> None:
+def sock_accept(state: CallContext, fd: int, flags: int, result: int) -> None:
     """Connections are not taken yet."""
     socket = state.descriptors.socket(fd)
     if socket.kind is SocketType.STREAM and socket.backlog is None:
@@ -54,28 +54,28 @@ def sock_accept(state: State, fd: int, flags: int, result: int) -> None:
 
 
 def sock_recv(
-    state: State, fd: int, iovs: int, count: int, flags: int, size: int, out_flags: int
+    state: CallContext, fd: int, iovs: int, count: int, flags: int, size: int, out_flags: int
 ) -> None:
     """No socket is connected."""
-    _refuse(state, fd)
+    _raise_not_connected(state, fd)
 
 
-def sock_send(state: State, fd: int, iovs: int, count: int, flags: int, size: int) -> None:
+def sock_send(state: CallContext, fd: int, iovs: int, count: int, flags: int, size: int) -> None:
     """No socket is connected."""
-    _refuse(state, fd)
+    _raise_not_connected(state, fd)
 
 
-def sock_shutdown(state: State, fd: int, how: int) -> None:
+def sock_shutdown(state: CallContext, fd: int, how: int) -> None:
     """No socket is connected."""
-    _refuse(state, fd)
+    _raise_not_connected(state, fd)
 
 
-def _refuse(state: State, fd: int) -> None:
+def _raise_not_connected(state: CallContext, fd: int) -> None:
     state.descriptors.socket(fd)
     raise WasiError(Errno.NOTCONN)
 
 
-def _address(state: State, pointer: int) -> SocketAddress:
+def _read_address(state: CallContext, pointer: int) -> SocketAddress:
     """The address that the guest has at ``pointer``."""
     memory = state.memory
     (family,) = memory.unpack(_FAMILY, pointer)
@@ -86,10 +86,10 @@ def _address(state: State, pointer: int) -> SocketAddress:
     if family != AddressFamily.INET6:
         raise WasiError(Errno.AFNOSUPPORT if family in list(AddressFamily) else Errno.INVAL)
     port, octets = memory.unpack(_INET6, pointer)
-    return SocketAddress(IPv6Address(octets), port, *_flow_and_scope(state, pointer))
+    return SocketAddress(IPv6Address(octets), port, *_read_flow_and_scope(state, pointer))
 
 
-def _flow_and_scope(state: State, pointer: int) -> tuple[int, int]:
+def _read_flow_and_scope(state: CallContext, pointer: int) -> tuple[int, int]:
     """Those of an address of version 6, of which ``pointer`` is the port.
 
     Older programs have no room for them: their address ends before. Newer ones fill an address with
@@ -106,7 +106,7 @@ def _flow_and_scope(state: State, pointer: int) -> tuple[int, int]:
     return flow_high << 16 | flow_low, scope_high << 16 | scope_low
 
 
-def _packed(address: SocketAddress) -> bytes:
+def _pack_address(address: SocketAddress) -> bytes:
     """An address as the guest reads it."""
     octets = address.address.packed
     if address.address.version == 4:

@@ -3,7 +3,7 @@
 import struct
 from functools import partial
 
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import Descriptor, InputStream, OpenFile, OutputStream, Socket
 from journal.engine.wasi.filesystem.interfaces import WRITE_SIZE_MAX
 from journal.engine.wasi_abi import (
@@ -38,7 +38,7 @@ _pack_seek = codec.packer(FileDescriptorSeek)
 _READ, _WRITE, _SEEK = StreamRead.tag, StreamWrite.tag, FileDescriptorSeek.tag
 
 
-def fd_write(state: State, fd: int, iovs: int, count: int, result: int) -> int:
+def fd_write(state: CallContext, fd: int, iovs: int, count: int, result: int) -> int:
     """Write buffers at the descriptor's position, or at the end."""
     descriptor = state.descriptors.used.get(fd)
     if descriptor is None:
@@ -50,9 +50,9 @@ def fd_write(state: State, fd: int, iovs: int, count: int, result: int) -> int:
         if end <= memory.size and size <= TRANSFER_SIZE_MAX:
             data = memory.view[pointer:end].tobytes()
         else:
-            data = _gather(state, iovs, count)
+            data = _read_buffers(state, iovs, count)
     else:
-        data = _gather(state, iovs, count)
+        data = _read_buffers(state, iovs, count)
     if type(descriptor) is OpenFile:
         if not descriptor.writes:
             return Errno.BADF
@@ -67,15 +67,15 @@ def fd_write(state: State, fd: int, iovs: int, count: int, result: int) -> int:
     elif type(descriptor) is OutputStream:
         written = _write_stream(state, descriptor, data)
     else:
-        return _no_stream(descriptor)
+        return _stream_errno(descriptor)
     memory.write_u32(result, written)
     return 0
 
 
-def fd_pwrite(state: State, fd: int, iovs: int, count: int, offset: int, result: int) -> int:
+def fd_pwrite(state: CallContext, fd: int, iovs: int, count: int, offset: int, result: int) -> int:
     """Write buffers at an offset; a file opened to append is appended to, as on Linux."""
     descriptor = state.descriptors.get(fd)
-    data = _gather(state, iovs, count)
+    data = _read_buffers(state, iovs, count)
     if isinstance(descriptor, OutputStream):
         return Errno.SPIPE
     if not isinstance(descriptor, OpenFile) or not descriptor.writes:
@@ -88,10 +88,10 @@ def fd_pwrite(state: State, fd: int, iovs: int, count: int, offset: int, result:
     return 0
 
 
-def fd_read(state: State, fd: int, iovs: int, count: int, result: int) -> int:
+def fd_read(state: CallContext, fd: int, iovs: int, count: int, result: int) -> int:
     """Read into buffers from the descriptor's position on."""
     descriptor = state.descriptors.get(fd)
-    buffers = _buffers(state, iovs, count)
+    buffers = _read_iovs(state, iovs, count)
     wanted = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
     if type(descriptor) is OpenFile:
         if not descriptor.reads:
@@ -103,16 +103,16 @@ def fd_read(state: State, fd: int, iovs: int, count: int, result: int) -> int:
     elif type(descriptor) is InputStream:
         data = _read_stream(state, descriptor, wanted) if wanted else b""
     else:
-        return _no_stream(descriptor)
-    _scatter(state, buffers, data)
+        return _stream_errno(descriptor)
+    _write_buffers(state, buffers, data)
     state.memory.write_u32(result, len(data))
     return 0
 
 
-def fd_pread(state: State, fd: int, iovs: int, count: int, offset: int, result: int) -> int:
+def fd_pread(state: CallContext, fd: int, iovs: int, count: int, offset: int, result: int) -> int:
     """Read into buffers from an offset on."""
     descriptor = state.descriptors.get(fd)
-    buffers = _buffers(state, iovs, count)
+    buffers = _read_iovs(state, iovs, count)
     if isinstance(descriptor, InputStream):
         return Errno.SPIPE
     if not isinstance(descriptor, OpenFile) or not descriptor.reads:
@@ -121,12 +121,12 @@ def fd_pread(state: State, fd: int, iovs: int, count: int, offset: int, result: 
         return Errno.INVAL
     wanted = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
     data = descriptor.file.read(fd, offset, wanted) if wanted else b""
-    _scatter(state, buffers, data)
+    _write_buffers(state, buffers, data)
     state.memory.write_u32(result, len(data))
     return 0
 
 
-def fd_seek(state: State, fd: int, offset: int, whence: int, result: int) -> None:
+def fd_seek(state: CallContext, fd: int, offset: int, whence: int, result: int) -> None:
     """Move a descriptor's position."""
     descriptor = state.descriptors.seekable(fd)
     if offset > _POSITION_MAX:
@@ -146,16 +146,16 @@ def fd_seek(state: State, fd: int, offset: int, whence: int, result: int) -> Non
     state.memory.write_u64(result, position)
 
 
-def fd_tell(state: State, fd: int, result: int) -> None:
+def fd_tell(state: CallContext, fd: int, result: int) -> None:
     """A descriptor's position."""
     state.memory.write_u64(result, state.descriptors.seekable(fd).position)
 
 
-def _no_stream(descriptor: Descriptor) -> int:
+def _stream_errno(descriptor: Descriptor) -> int:
     return Errno.NOTCONN if isinstance(descriptor, Socket) else Errno.BADF
 
 
-def _write_stream(state: State, stream: OutputStream, data: bytes) -> int:
+def _write_stream(state: CallContext, stream: OutputStream, data: bytes) -> int:
     for start in range(0, len(data), WRITE_SIZE_MAX):
         part = data[start : start + WRITE_SIZE_MAX]
         position = stream.position
@@ -171,7 +171,7 @@ def _write_stream(state: State, stream: OutputStream, data: bytes) -> int:
     return len(data)
 
 
-def _read_stream(state: State, stream: InputStream, wanted: int) -> bytes:
+def _read_stream(state: CallContext, stream: InputStream, wanted: int) -> bytes:
     wanted = min(wanted, STREAM_READ_SIZE_MAX)
 
     def live() -> bytes:
@@ -190,7 +190,7 @@ def _read_stream(state: State, stream: InputStream, wanted: int) -> bytes:
     return data
 
 
-def _buffers(state: State, iovs: int, count: int) -> list[tuple[int, int]]:
+def _read_iovs(state: CallContext, iovs: int, count: int) -> list[tuple[int, int]]:
     """The ``(pointer, size)`` of the guest's buffers, each inside its memory."""
     if count > IOVS_MAX:
         raise WasiError(Errno.INVAL)
@@ -204,16 +204,16 @@ def _buffers(state: State, iovs: int, count: int) -> list[tuple[int, int]]:
     return buffers
 
 
-def _gather(state: State, iovs: int, count: int) -> bytes:
+def _read_buffers(state: CallContext, iovs: int, count: int) -> bytes:
     memory = state.memory
     parts, room = [], TRANSFER_SIZE_MAX
-    for pointer, size in _buffers(state, iovs, count):
+    for pointer, size in _read_iovs(state, iovs, count):
         parts.append(memory.read(pointer, min(size, room)))
         room -= len(parts[-1])
     return b"".join(parts)
 
 
-def _scatter(state: State, buffers: list[tuple[int, int]], data: bytes) -> None:
+def _write_buffers(state: CallContext, buffers: list[tuple[int, int]], data: bytes) -> None:
     at = 0
     for pointer, size in buffers:
         part = data[at : at + size]

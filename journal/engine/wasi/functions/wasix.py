@@ -4,13 +4,13 @@ WASIX stands beside preview 1: programs import what both have from ``wasi_snapsh
 """
 
 from journal.engine.runtime.bindings import Handler
-from journal.engine.wasi.call_context import State
+from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.functions import sockets, terminals
 
 MODULE = "wasix_32v1"
 
 
-def proc_snapshot(state: State) -> int:
+def proc_snapshot(state: CallContext) -> int:
     """Nothing: whether a snapshot is taken was decided before the call had any effect."""
     return 0
 

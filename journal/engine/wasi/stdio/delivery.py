@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, InFlight, Outlet
+from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, InFlightPolicy, OutputTarget
 from journal.events import codec
 from journal.events.streams import StreamDelivered, StreamOpened, TargetKind
 
@@ -16,7 +16,7 @@ class StreamHistory:
     targets: list[tuple[StreamOpened, int]] = field(default_factory=list)
     delivered: int = 0
 
-    def last_at(self, outlet: Outlet) -> tuple[StreamOpened, int] | None:
+    def last_at(self, outlet: OutputTarget) -> tuple[StreamOpened, int] | None:
         """The latest target that is the same file, with what it had then."""
         for opened, floor in reversed(self.targets):
             same = (opened.device, opened.inode) == (outlet.device, outlet.inode)
@@ -25,7 +25,7 @@ class StreamHistory:
         return None
 
 
-def history_of(marks: Iterable[tuple[int, bytes]]) -> dict[int, StreamHistory]:
+def read_stream_histories(marks: Iterable[tuple[int, bytes]]) -> dict[int, StreamHistory]:
     """The histories of the streams, from the ``(tag, payload)`` of a journal's marks in order."""
     histories = {stream: StreamHistory() for stream in (STDIN, STDOUT, STDERR)}
     fresh: set[int] = set()
@@ -43,7 +43,7 @@ def history_of(marks: Iterable[tuple[int, bytes]]) -> dict[int, StreamHistory]:
     return histories
 
 
-def terminals_in(histories: dict[int, StreamHistory]) -> set[int]:
+def find_terminals(histories: dict[int, StreamHistory]) -> set[int]:
     """The streams that the first session had on a terminal: a guest may ask, and act upon it."""
     return {
         stream
@@ -57,11 +57,11 @@ _CHUNK_SIZE = 1 << 18
 Writes = Callable[[], Iterable[tuple[int, bytes]]]
 
 
-def settle(
-    outlets: dict[int, Outlet],
+def reconcile_outputs(
+    outlets: dict[int, OutputTarget],
     histories: dict[int, StreamHistory],
     writes: Writes,
-    in_flight: InFlight,
+    in_flight: InFlightPolicy,
 ) -> dict[int, int]:
     """Find out how much of the recorded output each target holds; sets ``skip`` and ``base``.
 
@@ -72,18 +72,18 @@ def settle(
     for outlet in {id(outlet): outlet for outlet in outlets.values()}.values():
         streams = {stream for stream, found in outlets.items() if found is outlet}
         if outlet.kind is TargetKind.REGULAR:
-            _settle_file(outlet, streams, histories, writes)
+            _reconcile_file(outlet, streams, histories, writes)
         elif outlet.kind is not TargetKind.CAPTURED:
             (stream,) = streams
             outlet.skip = histories[stream].delivered
-            if in_flight is InFlight.DROP:
-                outlet.skip = _end_of_write_at(outlet.skip, stream, writes())
-        for stream, size in _shares(outlet.skip, streams, writes()):
+            if in_flight is InFlightPolicy.DROP:
+                outlet.skip = _find_write_end(outlet.skip, stream, writes())
+        for stream, size in _split_by_stream(outlet.skip, streams, writes()):
             delivered[stream] += size
     return delivered
 
 
-def _chunks(output: Iterable[bytes]) -> Iterator[bytes]:
+def _join_chunks(output: Iterable[bytes]) -> Iterator[bytes]:
     """The same bytes in fewer pieces, so that a line is not a read."""
     parts: list[bytes] = []
     size = 0
@@ -96,7 +96,7 @@ def _chunks(output: Iterable[bytes]) -> Iterator[bytes]:
     yield b"".join(parts)
 
 
-def _common(a: bytes, b: bytes) -> int:
+def _common_prefix_size(a: bytes, b: bytes) -> int:
     """How many bytes ``a`` and ``b`` begin with alike."""
     size = min(len(a), len(b))
     if a[:size] == b[:size]:
@@ -104,7 +104,7 @@ def _common(a: bytes, b: bytes) -> int:
     return next(index for index in range(size) if a[index] != b[index])
 
 
-def _shares(
+def _split_by_stream(
     size: int, streams: set[int], writes: Iterable[tuple[int, bytes]]
 ) -> Iterable[tuple[int, int]]:
     """Whose the first ``size`` bytes are that ``streams`` have written."""
@@ -120,8 +120,8 @@ def _shares(
                 return
 
 
-def _settle_file(
-    outlet: Outlet, streams: set[int], histories: dict[int, StreamHistory], writes: Writes
+def _reconcile_file(
+    outlet: OutputTarget, streams: set[int], histories: dict[int, StreamHistory], writes: Writes
 ) -> None:
     size = os.fstat(outlet.fd).st_size
     output = (data for stream, data in writes() if stream in streams)
@@ -130,7 +130,7 @@ def _settle_file(
     if same and same[0][0].position <= size:
         outlet.base = same[0][0].position
         floor = sum(found[1] for found in same)
-        outlet.skip = _matching(outlet, output, floor)
+        outlet.skip = _count_matching(outlet, output, floor)
     else:
         bases = [
             opened.position
@@ -138,9 +138,9 @@ def _settle_file(
             for opened, _ in histories[stream].targets
             if opened.kind is TargetKind.REGULAR
         ]
-        copied = Outlet(outlet.kind, outlet.fd, base=bases[-1] if bases else size)
+        copied = OutputTarget(outlet.kind, outlet.fd, base=bases[-1] if bases else size)
         held = size - copied.base
-        if held > 0 and _matching(copied, output, 0) == held:
+        if held > 0 and _count_matching(copied, output, 0) == held:
             outlet.base, outlet.skip = copied.base, held
     if outlet.skip:
         # What is taken as there in the next session must not be lost by a power cut in this one.
@@ -153,7 +153,7 @@ def _settle_file(
         os.lseek(outlet.fd, outlet.base + outlet.skip, os.SEEK_SET)
 
 
-def _matching(outlet: Outlet, output: Iterable[bytes], floor: int) -> int:
+def _count_matching(outlet: OutputTarget, output: Iterable[bytes], floor: int) -> int:
     """How many bytes of ``output`` stand in the file; the first ``floor`` are taken as there."""
     try:
         readable = os.open(f"/proc/self/fd/{outlet.fd}", os.O_RDONLY | os.O_CLOEXEC)
@@ -161,21 +161,21 @@ def _matching(outlet: Outlet, output: Iterable[bytes], floor: int) -> int:
         return min(max(os.fstat(outlet.fd).st_size - outlet.base, 0), sum(map(len, output)))
     try:
         at = 0
-        for data in _chunks(output):
+        for data in _join_chunks(output):
             end = at + len(data)
             if end > floor:
                 start = max(at, floor)
                 wanted = data[start - at :]
                 there = os.pread(readable, len(wanted), outlet.base + start)
                 if there != wanted:
-                    return start + _common(there, wanted)
+                    return start + _common_prefix_size(there, wanted)
             at = end
         return at
     finally:
         os.close(readable)
 
 
-def _end_of_write_at(offset: int, stream: int, writes: Iterable[tuple[int, bytes]]) -> int:
+def _find_write_end(offset: int, stream: int, writes: Iterable[tuple[int, bytes]]) -> int:
     """The end of the write that ``offset`` lies in, or that begins there."""
     end = 0
     for written, data in writes:
@@ -186,8 +186,8 @@ def _end_of_write_at(offset: int, stream: int, writes: Iterable[tuple[int, bytes
     return end
 
 
-def marks_of_session(
-    outlets: dict[int, Outlet], delivered: dict[int, int]
+def make_stream_events(
+    outlets: dict[int, OutputTarget], delivered: dict[int, int]
 ) -> list[StreamOpened | StreamDelivered]:
     """The events with which a session says where its outputs go, and what was there already."""
     events: list[StreamOpened | StreamDelivered] = []

@@ -34,14 +34,14 @@ class Durability(Enum):
     OUTPUT = "output"  # after its events survive a power loss
 
 
-class InFlight(Enum):
+class InFlightPolicy(Enum):
     """What becomes of the one write that a crash left in doubt."""
 
     REPEAT = "repeat"
     DROP = "drop"
 
 
-class Keeper(TapeSink, Protocol):
+class OutboxWriter(TapeSink, Protocol):
     """What an outbox needs of the journal's writer."""
 
     def flush(self) -> None:
@@ -49,7 +49,7 @@ class Keeper(TapeSink, Protocol):
 
 
 @dataclass(slots=True)
-class Outlet:
+class OutputTarget:
     """A target of one or more streams.
 
     ``base`` is where in a regular file the output's first byte stands, ``skip`` how many bytes of
@@ -66,7 +66,7 @@ class Outlet:
     captured: bytearray = field(default_factory=bytearray)
 
     @classmethod
-    def of_descriptor(cls, fd: int) -> "Outlet":
+    def of_descriptor(cls, fd: int) -> "OutputTarget":
         """The target behind an open descriptor of this process."""
         found = os.fstat(fd)
         if stat.S_ISREG(found.st_mode):
@@ -75,7 +75,7 @@ class Outlet:
             kind = TargetKind.REGULAR
         else:
             append, base = False, 0
-            kind = _kind_of(fd, found.st_mode)
+            kind = _target_kind(fd, found.st_mode)
         return cls(kind, fd, append, base, found.st_dev, found.st_ino)
 
     def opened(self, stream: int) -> StreamOpened:
@@ -114,7 +114,7 @@ def _status_flags(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_GETFL)
 
 
-def _kind_of(fd: int, mode: int) -> TargetKind:
+def _target_kind(fd: int, mode: int) -> TargetKind:
     if os.isatty(fd):
         return TargetKind.TERMINAL
     return TargetKind.PIPE if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else TargetKind.OTHER
@@ -129,8 +129,8 @@ class Outbox:
 
     def __init__(
         self,
-        outlets: dict[int, Outlet],
-        keeper: Keeper,
+        outlets: dict[int, OutputTarget],
+        keeper: OutboxWriter,
         barrier: Callable[[], None],
         arm: Callable[[], None],
         wait: Callable[[int], None],
@@ -173,7 +173,7 @@ class Outbox:
             self._write(outlet, upto, data)
             first = False
 
-    def _write(self, outlet: Outlet, upto: dict[int, int], data: bytes) -> None:
+    def _write(self, outlet: OutputTarget, upto: dict[int, int], data: bytes) -> None:
         left = memoryview(data)
         try:
             while left:
@@ -188,9 +188,9 @@ class Outbox:
 
     def _joined(
         self, waiting: list[tuple[int, int, bytes]]
-    ) -> Iterable[tuple[Outlet, dict[int, int], bytes]]:
+    ) -> Iterable[tuple[OutputTarget, dict[int, int], bytes]]:
         """What leaves in one write: neighbours that share a regular file are joined."""
-        outlet: Outlet | None = None
+        outlet: OutputTarget | None = None
         upto: dict[int, int] = {}
         parts: list[bytes] = []
         for stream, offset, data in waiting:

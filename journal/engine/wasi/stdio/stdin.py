@@ -15,14 +15,14 @@ from typing import Protocol
 from journal.events.streams import StreamOpened, TargetKind
 
 
-class Stopped(BaseException):
+class GuestStopped(BaseException):
     """The host asked the guest to stop; the journal can be resumed."""
 
 
 #: A guest that has waited for so long is idle.
 IDLE_NS = 100_000_000
 
-Hold = Callable[[bool], None]
+WaitCallback = Callable[[bool], None]
 
 
 class Interrupter:
@@ -46,16 +46,16 @@ class Interrupter:
                 os.eventfd_write(self._event, 1)
 
     def check(self) -> None:
-        """Raise ``Stopped`` if a stop was requested."""
+        """Raise ``GuestStopped`` if a stop was requested."""
         if self.requested:
-            raise Stopped
+            raise GuestStopped
 
     def wait(
-        self, source: "Source | None", timeout_ns: int | None, hold: Hold | None = None
+        self, source: "StdinSource | None", timeout_ns: int | None, hold: WaitCallback | None = None
     ) -> bool:
         """Wait until ``source`` can be read, or the time is over; whether it can be read.
 
-        Raises ``Stopped`` when a stop is requested meanwhile. ``hold`` is called when the wait
+        Raises ``GuestStopped`` when a stop is requested meanwhile. ``hold`` is called when the wait
         begins and whenever the guest is to look up, and once with true when it has become idle;
         what it raises ends the wait.
         """
@@ -70,14 +70,14 @@ class Interrupter:
                 is_idle = idle_at is not None and time.monotonic_ns() >= idle_at
                 hold(is_idle)
                 idle_at = None if is_idle else idle_at
-            self._wait_once(source, _earlier(deadline, idle_at))
+            self._wait_once(source, _earlier_time(deadline, idle_at))
             self.check()
             if source is not None and source.ready():
                 return True
             if deadline is not None and time.monotonic_ns() >= deadline:
                 return False
 
-    def _wait_once(self, source: "Source | None", until: int | None) -> None:
+    def _wait_once(self, source: "StdinSource | None", until: int | None) -> None:
         """Wait until something can be read, or somebody wants the guest to look up."""
         poll = select.poll()
         poll.register(self._event, select.POLLIN)
@@ -98,7 +98,7 @@ class Interrupter:
                 os.eventfd_read(self._event)
 
     def wait_writable(self, fd: int) -> None:
-        """Wait until ``fd`` can be written; raises ``Stopped`` if a stop comes first."""
+        """Wait until ``fd`` can be written; raises ``GuestStopped`` if a stop comes first."""
         poll = select.poll()
         poll.register(fd, select.POLLOUT)
         poll.register(self._event, select.POLLIN)
@@ -114,12 +114,12 @@ class Interrupter:
                 os.close(self._event)
 
 
-def _earlier(one: int | None, other: int | None) -> int | None:
+def _earlier_time(one: int | None, other: int | None) -> int | None:
     """The earlier of two times; none is never."""
     return min((time for time in (one, other) if time is not None), default=None)
 
 
-class Source(Protocol):
+class StdinSource(Protocol):
     """Where standard input comes from. Offsets count from the guest's first byte."""
 
     rereadable: bool
@@ -149,7 +149,7 @@ class FileSource:
     def opened(self) -> StreamOpened:
         """A regular file, and where its first byte for the guest stands."""
         found = os.fstat(self._fd)
-        return _opened(TargetKind.REGULAR, self._base, found.st_dev, found.st_ino)
+        return _make_opened_event(TargetKind.REGULAR, self._base, found.st_dev, found.st_ino)
 
     def fileno(self) -> int:
         """The file's descriptor."""
@@ -174,7 +174,7 @@ class BytesSource:
 
     def opened(self) -> StreamOpened:
         """Seen as a file that begins with the guest's first byte."""
-        return _opened(TargetKind.REGULAR, 0)
+        return _make_opened_event(TargetKind.REGULAR, 0)
 
     def fileno(self) -> int:
         """There is nothing to wait for."""
@@ -199,7 +199,9 @@ class DescriptorSource:
 
     def opened(self) -> StreamOpened:
         """A terminal or a pipe."""
-        return _opened(TargetKind.TERMINAL if os.isatty(self._fd) else TargetKind.PIPE, 0)
+        return _make_opened_event(
+            TargetKind.TERMINAL if os.isatty(self._fd) else TargetKind.PIPE, 0
+        )
 
     def fileno(self) -> int:
         """The descriptor itself."""
@@ -244,7 +246,7 @@ class FedSource:
 
     def opened(self) -> StreamOpened:
         """Like a pipe."""
-        return _opened(TargetKind.PIPE, 0)
+        return _make_opened_event(TargetKind.PIPE, 0)
 
     def fileno(self) -> int:
         """Readable when there is something."""
@@ -268,7 +270,7 @@ class FedSource:
             return taken
 
 
-def source_of(fd: int, earlier: StreamOpened | None = None) -> Source:
+def open_source(fd: int, earlier: StreamOpened | None = None) -> StdinSource:
     """The input behind a descriptor; a regular file that is read again goes on from its base."""
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         return DescriptorSource(fd)
@@ -277,7 +279,9 @@ def source_of(fd: int, earlier: StreamOpened | None = None) -> Source:
     return FileSource(fd)
 
 
-def _opened(kind: TargetKind, base: int, device: int = 0, inode: int = 0) -> StreamOpened:
+def _make_opened_event(
+    kind: TargetKind, base: int, device: int = 0, inode: int = 0
+) -> StreamOpened:
     return StreamOpened(
         stream=0, kind=kind, append=False, position=base, device=device, inode=inode
     )
