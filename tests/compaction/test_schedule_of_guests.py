@@ -44,7 +44,7 @@ def test_a_guest_goes_on_while_its_journal_is_compacted_and_from_what_is_left(
             for line in LINES[200 * (nth - 1) : 200 * nth]:
                 recorder.feed(line)
             until(lambda n=nth: recorder.stdout.count(b"\n") == 200 * n)  # type: ignore[misc]
-            until(lambda n=nth: recorder.compactions >= n)  # type: ignore[misc]
+            until(lambda n=nth: recorder.compaction_count >= n)  # type: ignore[misc]
         recorder.close_stdin()
         said = b"".join(LINES)
         end = ended(recorder)
@@ -102,7 +102,7 @@ def test_what_cannot_be_compacted_is_told_and_the_run_goes_on(
         recorder.feed(b"and on\n")
         recorder.close_stdin()
         assert ended(recorder).stdout == b"".join(LINES[:20]) + b"and on\n"
-        assert recorder.compactions == 0
+        assert recorder.compaction_count == 0
     assert "was not compacted" in notes[0]
     assert [entry.name for entry in tmp_path.iterdir()] == ["j"]
 

@@ -114,7 +114,7 @@ def check_snapshots(trial: Trial, ending: Ending, told: str) -> None:
     path = trial.journal
     for each in (False, True):
         found = journal.verify_replay(path, cache=CACHE, each=each)
-        wrong = [one for one in found.checked if one.holds is False]
+        wrong = [one for one in found.checks if one.matches is False]
         assert found.divergence is None, told
         assert not wrong, f"{told}{wrong}"
         assert found.outcome is not None, told

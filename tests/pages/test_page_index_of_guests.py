@@ -44,8 +44,8 @@ def test_a_guest_goes_on_from_each_snapshot_whose_pages_are_named(
     for info in spread(infos, RESUMED_MAX):
         assert resumed(one, path, cache_dir, at=info.seq) == plain, f"from {info.seq}"
     checked = journal.verify_replay(path, cache=cache_dir)
-    assert checked.holds
-    assert len(checked.checked) == len(infos)
+    assert checked.matches
+    assert len(checked.checks) == len(infos)
 
 
 def killed_and_resumed(folder: Path, delays: list[float]) -> tuple[bytes, int]:
@@ -82,6 +82,6 @@ def test_a_guest_that_is_killed_goes_on_with_its_index(tmp_path: Path, delays: l
     assert kills or len(delays) == 1, "it ends before it is killed"
     path = tmp_path / "run.journal"
     assert sum(named_by_memory(path).values()) > 0
-    assert journal.verify_replay(path).holds
+    assert journal.verify_replay(path).matches
     left = {one.name for one in tmp_path.iterdir() if not one.name.startswith(".")}
     assert left == {"run.journal", "run.journal.pages", "out"}

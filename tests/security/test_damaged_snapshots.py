@@ -164,9 +164,9 @@ def test_a_flipped_bit_of_memory_is_noticed_and_the_snapshot_before_is_taken(
         lambda frames: with_page_flipped(list(behind(info)(frames)), info, chance),
     )
     found = journal.verify_replay(path, cache=cache_dir, each=True)
-    assert [one.info.seq for one in found.checked if one.holds is False] == [info.seq]
-    assert not found.holds
-    (bad,) = [one for one in found.checked if one.holds is False]
+    assert [one.info.seq for one in found.checks if one.matches is False] == [info.seq]
+    assert not found.matches
+    (bad,) = [one for one in found.checks if one.matches is False]
     assert "digest" in bad.reason
     result = again(whole.guest, path, cache_dir)
     assert result.is_like(whole), result
@@ -191,7 +191,7 @@ def test_where_all_snapshots_are_damaged_the_guest_is_executed_from_its_start(
     path = rewritten(whole.path, tmp_path / "flipped.journal", change)
     seqs = [info.seq for info in whole.infos]
     found = journal.verify_replay(path, cache=cache_dir, each=True)
-    assert [one.info.seq for one in found.checked if one.holds is False] == seqs
+    assert [one.info.seq for one in found.checks if one.matches is False] == seqs
     result = again(PROMPT, path, cache_dir, snapshots=wanted(PROMPT))
     assert result.is_like(whole)
     assert len(result.notes) == len(seqs)
@@ -301,8 +301,8 @@ def test_where_the_tool_is_not_here_the_guest_is_executed_again_and_then_has_new
     assert result.notes == [], "those of the second session can be had"
     found = journal.verify_replay(path, cache=cache_dir)
     assert found.divergence is None
-    assert [one.holds for one in found.checked[:3]] == [None] * 3
-    assert found.checked[0].reason == "what instrumented the module then is not here"
+    assert [one.matches for one in found.checks[:3]] == [None] * 3
+    assert found.checks[0].reason == "what instrumented the module then is not here"
 
 
 # -- level state -----------------------------------------------------------------------------------

@@ -186,11 +186,11 @@ def test_a_forged_snapshot_is_named_when_a_journal_is_verified(
     forged(whole, name, path)
     last = snapshots_in(path)[-1].seq
     found = journal.verify_replay(path, cache=cache_dir, each=True)
-    for one in found.checked:
-        assert one.holds is (True if one.info.seq != last else one.holds)
-    assert found.checked[-1].info.seq == last
-    assert found.checked[-1].holds is not True, "it is another than the guest was"
-    assert found.checked[-1].reason
+    for one in found.checks:
+        assert one.matches is (True if one.info.seq != last else one.matches)
+    assert found.checks[-1].info.seq == last
+    assert found.checks[-1].matches is not True, "it is another than the guest was"
+    assert found.checks[-1].reason
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -34,7 +34,7 @@ def test_a_trap_is_told_with_its_name_and_nothing_said_before_is_lost(
     with journal.record(guest("trap"), path, args=["trap", kind], cache=cache_dir) as recorder:
         outcome = finished(recorder)
         assert recorder.stdout == f"about to trap: {kind}\n".encode()
-    assert outcome.ending is ExitKind.TRAPPED
+    assert outcome.kind is ExitKind.TRAPPED
     assert reason in outcome.reason
     assert "wasm function" in outcome.backtrace
     with journal.resume(path, cache=cache_dir) as again:
@@ -57,7 +57,7 @@ def test_a_recursion_without_end_ends_where_the_stack_does(tmp_path: Path, cache
         with journal.record(guest("recurse"), path, cache=cache_dir) as recorder:
             outcome = finished(recorder)
             assert recorder.stdout == b"going down\n"
-        assert outcome.ending is ExitKind.TRAPPED
+        assert outcome.kind is ExitKind.TRAPPED
         assert "stack overflow" in outcome.reason
         depths.add(outcome.backtrace)
     assert len(depths) == 1
@@ -70,14 +70,14 @@ def test_a_guest_that_never_ends_can_be_stopped_and_resumed_and_stopped(
     with journal.record(guest("spin"), path, cache=cache_dir) as recorder:
         until(lambda: recorder.stdout == b"spinning\n")
         recorder.stop()
-        assert finished(recorder).ending is ExitKind.STOPPED
+        assert finished(recorder).kind is ExitKind.STOPPED
     for _ in range(2):
         with journal.resume(path, cache=cache_dir) as again:
             assert not again.ended_before
             until(lambda again=again: again.stdout == b"spinning\n")  # type: ignore[misc]
             assert again.wait(0.01) is None
             again.stop()
-            assert finished(again).ending is ExitKind.STOPPED
+            assert finished(again).kind is ExitKind.STOPPED
 
 
 def test_a_module_that_never_comes_to_its_start_can_be_stopped(
@@ -87,7 +87,7 @@ def test_a_module_that_never_comes_to_its_start_can_be_stopped(
     with journal.record(spin, tmp_path / "j", cache=cache_dir) as recorder:
         assert recorder.wait(0.05) is None
         recorder.stop()
-        assert finished(recorder).ending is ExitKind.STOPPED
+        assert finished(recorder).kind is ExitKind.STOPPED
 
 
 # -- what is no program -------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_a_program_without_memory_may_run_as_long_as_it_asks_for_none(
         (func (export "_start") (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1)
         (i32.const 0)))))"""
     )
-    assert run(asks, tmp_path / "asks", cache_dir).ending is ExitKind.TRAPPED
+    assert run(asks, tmp_path / "asks", cache_dir).kind is ExitKind.TRAPPED
 
 
 @pytest.mark.parametrize(

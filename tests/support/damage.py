@@ -160,7 +160,7 @@ def check_replay(path: Path, cache: Path) -> None:
     """All that the journal's snapshots hold is what executing it leads to."""
     for each in (False, True):
         found = journal.verify_replay(path, cache=cache, each=each)
-        assert found.holds, [one for one in found.checked if one.holds is False]
+        assert found.matches, [one for one in found.checks if one.matches is False]
         assert found.outcome is not None
 
 

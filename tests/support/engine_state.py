@@ -94,7 +94,8 @@ def described(state: CallContext, mounts: Mounts) -> Described:
             name: (tree.size_bytes, _nodes(tree, state)) for name, tree in mounts._memory.items()
         },
         "host": {
-            name: sorted(map(_opened, tree.opened), key=repr) for name, tree in mounts._host.items()
+            name: sorted(map(_opened, tree.open_handles), key=repr)
+            for name, tree in mounts._host.items()
         },
         "terminal": (state.terminal.settings, state.terminal._is_set),
         "positions": [journal.encode(positions_of(state))],
@@ -104,10 +105,10 @@ def described(state: CallContext, mounts: Mounts) -> Described:
 
 def _descriptor(found: Any) -> tuple[Any, ...]:
     if isinstance(found, OpenFile):
-        kept = found.reads, found.writes, int(found.rights), found.flags
+        kept = found.is_readable, found.is_writable, int(found.rights), found.flags
         return "file", _opened(found.file), *kept
     if isinstance(found, OpenDirectory):
-        return "directory", _opened(found.directory), found.preopen, found.reads
+        return "directory", _opened(found.directory), found.preopen, found.is_readable
     if isinstance(found, InputStream):
         return "input", found.terminal
     if isinstance(found, OutputStream):
@@ -143,7 +144,7 @@ def _nodes(tree: MemoryTree, state: CallContext) -> dict[int, tuple[Any, ...]]:
             kept = entries, node.parent.inode if node.parent else None
             pending += [*node.entries.values(), *([node.parent] if node.parent else [])]
         elif isinstance(node, FileNode):
-            kept = bytes(node.data), node.opened
+            kept = bytes(node.data), node.open_count
         elif isinstance(node, LinkNode):
             kept = (node.target,)
         found[node.inode] = (type(node).__name__, node.stat(), *kept)

@@ -88,16 +88,16 @@ def replay(
         if as_json:
             typer.echo(json.dumps(known, indent=2))
         elif not quiet:
-            style = "bold green" if found.holds else "bold red"
+            style = "bold green" if found.matches else "bold red"
             render.table(_rows(known, verify), style={"verdict": style})
-    raise typer.Exit(exits.Code.FINE if found.holds else exits.Code.DAMAGED)
+    raise typer.Exit(exits.Code.FINE if found.matches else exits.Code.DAMAGED)
 
 
 def _known(found: "ReplayResult") -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
-        "verdict": "the same" if found.holds else "different",
-        "snapshots": [_checked(one) for one in found.checked],
+        "verdict": "the same" if found.matches else "different",
+        "snapshots": [_checked(one) for one in found.checks],
         "divergence": _divergence(found.divergence),
         "ended": _ended(found.outcome),
     }
@@ -109,7 +109,7 @@ def _checked(one: "SnapshotCheck") -> dict[str, Any]:
     return {
         "seq": one.info.seq,
         "trigger": name_of(one.info.trigger),
-        "holds": one.holds,
+        "holds": one.matches,
         "reason": one.reason,
     }
 
@@ -125,7 +125,7 @@ def _ended(outcome: "RunResult | None") -> dict[str, Any] | None:
     if outcome is None:
         return None
     return {
-        "outcome": outcome.ending.value,
+        "outcome": outcome.kind.value,
         "exit_code": outcome.code,
         "reason": outcome.reason,
         "backtrace": outcome.backtrace,

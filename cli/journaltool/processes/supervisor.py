@@ -30,7 +30,7 @@ class Ended:
     @property
     def code(self) -> int:
         """The exit code that says it."""
-        ending = self.outcome.ending.value
+        ending = self.outcome.kind.value
         if ending == "exited":
             return (self.outcome.code or 0) & 0xFF
         if ending == "trapped":
@@ -42,7 +42,7 @@ class Ended:
     @property
     def with_snapshot(self) -> bool:
         """Whether it has stopped with its snapshot, as it was to do."""
-        stopped = self.outcome.ending.value == "stopped"
+        stopped = self.outcome.kind.value == "stopped"
         return stopped and not self.stopped_by and not self.timed_out
 
 
@@ -66,7 +66,7 @@ def until_end(recorder: "Recorder", timeout: float | None, snapshots: "Snapshots
         finally:
             watch.over = True
     assert outcome is not None, "a wait without a limit ends with an outcome"
-    stopped = outcome.ending.value == "stopped"
+    stopped = outcome.kind.value == "stopped"
     return Ended(
         outcome,
         time.monotonic() - began,
@@ -84,10 +84,10 @@ def tell(ended: Ended, journal: str, *, quiet: bool, as_json: bool, resumable: b
     """Say on stderr what the exit code alone does not say."""
     outcome = ended.outcome
     if not quiet:
-        if outcome.ending.value == "trapped":
+        if outcome.kind.value == "trapped":
             trace = render.backtrace(outcome.backtrace)
             render.say(f"the guest trapped: {outcome.reason}", *trace)
-        elif outcome.ending.value == "stopped":
+        elif outcome.kind.value == "stopped":
             render.say(_stopped(ended, journal, resumable))
     if as_json:
         render.say_json(_as_json(ended, journal))
@@ -109,7 +109,7 @@ def _as_json(ended: Ended, journal: str) -> dict[str, object]:
     outcome = ended.outcome
     return {
         "journal": journal,
-        "outcome": outcome.ending.value,
+        "outcome": outcome.kind.value,
         "exit_code": outcome.code,
         "reason": outcome.reason,
         "backtrace": outcome.backtrace,

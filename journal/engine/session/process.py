@@ -108,7 +108,7 @@ class RunResult:
     ``reason`` names the trap and ``backtrace`` where it was, innermost function first.
     """
 
-    ending: ExitKind
+    kind: ExitKind
     code: int | None = None
     reason: str = ""
     backtrace: str = ""
@@ -220,7 +220,7 @@ class Process:
         self._open_streams()
 
     def _open_streams(self) -> None:
-        self._writer.append(self._stdin.opened())
+        self._writer.append(self._stdin.make_opened_event())
         for event in make_stream_events(self._outlets, self._delivered):
             self._writer.append(event)
 
@@ -366,11 +366,11 @@ class Process:
             began, monotonic = self._session
             # where nothing stands behind it, the tape has no time yet
             base = max(base, monotonic + max(0, self.tape.last_time - began) * 1000)
-        self.state.clocks.go_on_from(base)
+        self.state.clocks.resume_at(base)
         self._writer.append(identities.make_session_start(base))
-        self.mounts.settle()
-        self.state.network.settle()
-        self.state.terminal.settle()
+        self.mounts.reopen_handles()
+        self.state.network.restore_sockets()
+        self.state.terminal.apply_settings()
         self.state.outbox.deliver()
         if self.standstill is not None:
             self.standstill.go_live()

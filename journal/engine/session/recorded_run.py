@@ -107,7 +107,7 @@ class RecordedRun:
             stream, _, data = _unpack_write(frame.payload)
             yield stream, data
 
-    def has_effects_behind(self, seq: int) -> bool:
+    def has_effects_after(self, seq: int) -> bool:
         """Whether the guest did anything behind event ``seq``."""
         found = self.reader.frames(seq + 1, tags=frozenset(BY_TAG) - RECORDING_EVENTS)
         return next(found, None) is not None
@@ -119,7 +119,7 @@ def queue_undelivered(
     """Put into ``outbox`` what the guest had printed before event ``upto``; what is due leaves."""
     positions = dict.fromkeys(outlets, 0)
     for stream, data in recording.writes(upto):
-        outbox.put_again(stream, positions[stream], data)
+        outbox.requeue(stream, positions[stream], data)
         positions[stream] += len(data)
 
 
@@ -142,12 +142,12 @@ def deliver_remaining(
     positions = dict.fromkeys(outlets, 0)
     opened = False
     for stream, data in writes:
-        queue_undelivered = outlets[stream].skip < len(data)
-        if queue_undelivered and not opened and outlets[stream].kind is not TargetKind.CAPTURED:
+        is_undelivered = outlets[stream].delivered_size < len(data)
+        if is_undelivered and not opened and outlets[stream].kind is not TargetKind.CAPTURED:
             opened = True
             for event in make_stream_events(outlets, delivered):
                 writer.append(event)
-        outbox.put_again(stream, positions[stream], data)
+        outbox.requeue(stream, positions[stream], data)
         positions[stream] += len(data)
     outbox.deliver()
 

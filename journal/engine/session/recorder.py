@@ -48,7 +48,7 @@ class StandardStreams:
     @property
     def terminals(self) -> set[int]:
         """The numbers of the streams that are terminals."""
-        found = {STDIN} if self.source.opened().kind is TargetKind.TERMINAL else set()
+        found = {STDIN} if self.source.make_opened_event().kind is TargetKind.TERMINAL else set()
         outputs = self.outlets.items()
         return found | {n for n, outlet in outputs if outlet.kind is TargetKind.TERMINAL}
 
@@ -163,7 +163,7 @@ class Recorder:
 
         Returns at once. Safe from any thread and from signal handlers.
         """
-        self._interrupter.request()
+        self._interrupter.request_stop()
         if self._run is not None:
             self._run.process.interrupt()
 
@@ -216,7 +216,7 @@ class Recorder:
         return self._run.process.standstill if self._run is not None else None
 
     @property
-    def compactions(self) -> int:
+    def compaction_count(self) -> int:
         """How often the journal was compacted while the guest ran."""
         return self._tending.count if self._tending is not None else 0
 

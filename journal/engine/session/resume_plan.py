@@ -126,7 +126,7 @@ def _find_start_variant(recording: RecordedRun, module: Module, choice: ResumeOp
 
 def _check_effects(recording: RecordedRun, info: SnapshotInfo) -> None:
     """Raise ``NotResumable`` where what is behind a snapshot cannot be executed again."""
-    if recording.identity.start.level is not Level.FULL and recording.has_effects_behind(info.seq):
+    if recording.identity.start.level is not Level.FULL and recording.has_effects_after(info.seq):
         raise NotResumable(
             f"the guest did more behind snapshot {info.seq}, and what it heard there is not "
             f"recorded: with at {info.seq} it goes on from there in a new journal, named by into"

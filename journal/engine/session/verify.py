@@ -40,10 +40,10 @@ StrPath = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class SnapshotCheck:
-    """One snapshot: whether its digest ``holds``; None if that cannot be said. ``reason``: why."""
+    """Result of the check of one snapshot; ``matches`` is None where it could not be checked."""
 
     info: SnapshotInfo
-    holds: bool | None
+    matches: bool | None
     reason: str = ""
 
 
@@ -55,14 +55,14 @@ class ReplayResult:
     first event that came out differently.
     """
 
-    checked: list[SnapshotCheck] = field(default_factory=list)
+    checks: list[SnapshotCheck] = field(default_factory=list)
     divergence: Divergence | None = None
     outcome: RunResult | None = None
 
     @property
-    def holds(self) -> bool:
+    def matches(self) -> bool:
         """Whether nothing came out differently."""
-        return self.divergence is None and all(one.holds is not False for one in self.checked)
+        return self.divergence is None and all(one.matches is not False for one in self.checks)
 
 
 class SnapshotCheckPlan:
@@ -71,12 +71,12 @@ class SnapshotCheckPlan:
     def __init__(self, infos: Sequence[SnapshotInfo], form: Form, recording: RecordedRun) -> None:
         self._recording = recording
         self._left: list[SnapshotInfo] = []
-        self.checked: list[SnapshotCheck] = []
+        self.checks: list[SnapshotCheck] = []
         self.payloads: list[tuple[int, bytes]] = []
         for info in infos:
             reason = _incomparable_reason(info, form)
             if reason:
-                self.checked.append(SnapshotCheck(info, None, reason))
+                self.checks.append(SnapshotCheck(info, None, reason))
             else:
                 self._left.append(info)
 
@@ -88,8 +88,8 @@ class SnapshotCheckPlan:
     def compare(self, shot: Shot) -> None:
         """The guest is where the next one was taken: the state is this."""
         info = self._left.pop(0)
-        holds = shot.digest == info.digest
-        self.checked.append(SnapshotCheck(info, holds, "" if holds else self._difference(info)))
+        matches = shot.digest == info.digest
+        self.checks.append(SnapshotCheck(info, matches, "" if matches else self._difference(info)))
         self.payloads.clear()
 
     def _difference(self, info: SnapshotInfo) -> str:
@@ -155,7 +155,7 @@ def verify_replay(
             runner.run(found, start, None)
         else:
             runner.run_each(found)
-        for checked in found.checked:
+        for checked in found.checks:
             progress(checked)
         return found
 
@@ -179,7 +179,7 @@ class _ReplayRunner:
             except EngineError as error:
                 if begin is None:
                     raise
-                found.checked = [_mark_unusable(one, begin, str(error)) for one in found.checked]
+                found.checks = [_mark_unusable(one, begin, str(error)) for one in found.checks]
                 self.run(found, good, end, behind=begin)
 
     def run(
@@ -209,8 +209,8 @@ class _ReplayRunner:
         form = form or plain(self.module)
         plan = SnapshotCheckPlan(infos, form, recording)
         self._execute(found, plan, form, start, end)
-        found.checked += plan.checked + ([] if found.divergence else plan.missed())
-        found.checked.sort(key=lambda checked: checked.info.seq)
+        found.checks += plan.checks + ([] if found.divergence else plan.missed())
+        found.checks.sort(key=lambda checked: checked.info.seq)
 
     def _execute(
         self,
@@ -247,7 +247,7 @@ class _ReplayRunner:
         def work() -> None:
             try:
                 outcome = process.run()
-                found.outcome = None if outcome.ending is ExitKind.STOPPED else outcome
+                found.outcome = None if outcome.kind is ExitKind.STOPPED else outcome
             except Divergence as divergence:
                 found.divergence = divergence
             except BaseException as error:

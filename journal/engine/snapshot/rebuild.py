@@ -164,7 +164,7 @@ def _misfit(row: TapeRow, why: str) -> NotResumable:
 
 def _write(state: CallContext, fd: int, offset: int, is_64bit: bool, data: bytes) -> None:
     descriptor = state.descriptors.used.get(fd)
-    if type(descriptor) is not OpenFile or not descriptor.writes:
+    if type(descriptor) is not OpenFile or not descriptor.is_writable:
         raise WasiError(Errno.BADF)
     descriptor.file.write(fd, offset, data)
 
@@ -191,7 +191,7 @@ def _open(
         inheriting=Rights(inheriting),
         fdflags=FdFlags(fdflags),
     )
-    open_path(state, state.descriptors.directory(dirfd).directory, opening)
+    open_path(state, state.descriptors.get_directory(dirfd).directory, opening)
 
 
 def _take_number(state: CallContext, fd: int) -> None:
@@ -202,7 +202,7 @@ def _take_number(state: CallContext, fd: int) -> None:
     """
     if fd in state.descriptors.used or fd >= DESCRIPTORS_MAX:
         raise ValueError(f"descriptor {fd} is not free")
-    if fd != state.descriptors.next():
+    if fd != state.descriptors.next_fd():
         state.descriptors.free = {fd}
 
 
@@ -216,7 +216,7 @@ def _renumber(state: CallContext, old: int, new: int) -> None:
 
 
 def _writable(state: CallContext, fd: int) -> GuestDirectory:
-    directory = state.descriptors.directory(fd).directory
+    directory = state.descriptors.get_directory(fd).directory
     check_writable(directory)
     return directory
 

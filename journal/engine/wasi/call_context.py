@@ -36,7 +36,7 @@ class CallContext:
     network: GuestNetwork = field(init=False)
     terminal: Terminal = field(init=False)
     #: When a wait in a call began that was held up and is made again; monotonic ns.
-    waits_since: int | None = None
+    wait_started: int | None = None
     #: Called while a call waits that has had no effect yet: its name, and whether for long.
     waiting: Callable[[str, bool], None] = lambda function, idle: None
     #: Called before the guest may have to wait, and when input was taken that cannot be had again.
@@ -52,7 +52,7 @@ class CallContext:
         self.network.close()
         self.terminal.close()
 
-    def text(self, pointer: int, size: int) -> str:
+    def read_text(self, pointer: int, size: int) -> str:
         """A path of the guest; refuses with ``ILSEQ`` what is not UTF-8."""
         if size > TEXT_SIZE_MAX:
             self.memory.check(pointer, size)
@@ -82,6 +82,6 @@ class GuestClocks:
         """Nanoseconds on the guest's monotonic clock."""
         return monotonic_ns() + self._offset
 
-    def go_on_from(self, monotonic: int) -> None:
+    def resume_at(self, monotonic: int) -> None:
         """Let the monotonic clock say ``monotonic`` now."""
         self._offset = monotonic - monotonic_ns()

@@ -49,8 +49,8 @@ class OpenFile:
     """An open regular file."""
 
     file: GuestFile
-    reads: bool
-    writes: bool
+    is_readable: bool
+    is_writable: bool
     rights: Rights
     flags: int
     position: int = 0
@@ -66,7 +66,7 @@ class OpenDirectory:
 
     directory: GuestDirectory
     preopen: str | None = None
-    reads: bool = True
+    is_readable: bool = True
     listing: list[DirectoryEntry] = field(default_factory=list)
 
 
@@ -109,7 +109,7 @@ class Descriptors:
         self.used: dict[int, Descriptor] = {}
         self.free: set[int] = set()
 
-    def next(self) -> int:
+    def next_fd(self) -> int:
         """The number that :meth:`add` will give: the highest one given back, or a new one."""
         if self.free:
             return max(self.free)
@@ -119,7 +119,7 @@ class Descriptors:
 
     def add(self, descriptor: Descriptor) -> int:
         """Give ``descriptor`` a number."""
-        fd = self.next()
+        fd = self.next_fd()
         self.free.discard(fd)
         self.used[fd] = descriptor
         return fd
@@ -131,28 +131,28 @@ class Descriptors:
             raise WasiError(Errno.BADF)
         return found
 
-    def file(self, fd: int) -> OpenFile:
+    def get_file(self, fd: int) -> OpenFile:
         """An open file; refuses with ``BADF`` what is none."""
         found = self.used.get(fd)
         if type(found) is not OpenFile:
             raise WasiError(Errno.BADF)
         return found
 
-    def seekable(self, fd: int) -> OpenFile:
+    def get_seekable(self, fd: int) -> OpenFile:
         """An open file; refuses a stream or a socket with ``SPIPE``."""
         found = self.used.get(fd)
         if isinstance(found, (InputStream, OutputStream, Socket)):
             raise WasiError(Errno.SPIPE)
-        return self.file(fd)
+        return self.get_file(fd)
 
-    def directory(self, fd: int) -> OpenDirectory:
+    def get_directory(self, fd: int) -> OpenDirectory:
         """An open directory; refuses with ``BADF`` what is none."""
         found = self.used.get(fd)
         if type(found) is not OpenDirectory:
             raise WasiError(Errno.BADF)
         return found
 
-    def socket(self, fd: int) -> Socket:
+    def get_socket(self, fd: int) -> Socket:
         """A socket; refuses with ``NOTSOCK`` what is none."""
         found = self.get(fd)
         if type(found) is not Socket:
@@ -213,12 +213,12 @@ def stream_filetype(*, terminal: bool) -> FileType:
     return FileType.CHARACTER_DEVICE if terminal else FileType.UNKNOWN
 
 
-def file_rights(*, reads: bool, writes: bool) -> Rights:
+def file_rights(*, is_readable: bool, is_writable: bool) -> Rights:
     """The rights of an open file."""
     rights = RIGHTS_ALL
-    if not reads:
+    if not is_readable:
         rights &= ~(Rights.FD_READ | Rights.FD_READDIR)
-    if not writes:
+    if not is_writable:
         rights &= ~Rights.FD_WRITE
     return rights
 

@@ -65,7 +65,7 @@ class GuestNetwork:
     def open(self, family: int, kind: int, protocol: int) -> int:
         """Make a socket; its number. Refuses what is neither TCP nor UDP."""
         socket = _make_socket(family, kind, protocol)
-        fd = self._descriptors.next()
+        fd = self._descriptors.next_fd()
         payload = _pack_open(socket.family, socket.kind, protocol, fd)
         self._act(SocketOpen.tag, payload, HostCall.SOCKET, fd, socket, lambda _: b"")
         assert self._descriptors.add(socket) == fd
@@ -74,7 +74,7 @@ class GuestNetwork:
 
     def bind(self, fd: int, address: SocketAddress) -> SocketAddress:
         """Bind a socket, to a free port where the port is 0; the address that it has then."""
-        socket = self._descriptors.socket(fd)
+        socket = self._descriptors.get_socket(fd)
         if socket.local is not None:
             raise WasiError(Errno.INVAL)
         if address.address.version != _version(socket):
@@ -94,7 +94,7 @@ class GuestNetwork:
 
     def listen(self, fd: int, backlog: int) -> None:
         """Let a socket take connections; one that is not bound gets an address by that."""
-        socket = self._descriptors.socket(fd)
+        socket = self._descriptors.get_socket(fd)
         if socket.kind is not SocketType.STREAM:
             raise WasiError(Errno.NOTSUP)
 
@@ -109,7 +109,7 @@ class GuestNetwork:
 
     # -- the host's sockets -----------------------------------------------------------------------
 
-    def settle(self) -> None:
+    def restore_sockets(self) -> None:
         """The guest goes on live: make its sockets again."""
         for fd, descriptor in sorted(self._descriptors.used.items()):
             if isinstance(descriptor, Socket):

@@ -47,7 +47,7 @@ class TerminalSettings(NamedTuple):
 
 def find_terminal(stdin: StdinSource, outlets: Mapping[int, OutputTarget]) -> int | None:
     """The descriptor of the first standard stream that is a terminal of the host, if one is."""
-    if stdin.opened().kind is TargetKind.TERMINAL:
+    if stdin.make_opened_event().kind is TargetKind.TERMINAL:
         return stdin.fileno()
     found = [outlet.fd for _, outlet in sorted(outlets.items()) if _is_terminal(outlet)]
     return found[0] if found else None
@@ -88,9 +88,9 @@ class Terminal:
         seen = self.settings[4:7]
         self.settings = TerminalSettings(*settings[:4], *seen, *settings[7:])
         self._is_set = True
-        self.settle()
+        self.apply_settings()
 
-    def settle(self) -> None:
+    def apply_settings(self) -> None:
         """Let the host's terminal be as the guest last made it, where the guest is live."""
         if self._tape.replaying or self._is_closed or not self._is_set or self._handle is None:
             return

@@ -336,11 +336,11 @@ def test_what_was_renamed_while_open_is_found_on_the_host() -> None:
         rows = lived(folder, STORY).rows.kept
         process = fresh(folder)
         fold(process.state, batches_of(rows), len(rows))
-        opened = process.state.descriptors.file(FIRST + 1)
+        opened = process.state.descriptors.get_file(FIRST + 1)
         assert {path.name for path in (folder / "host").iterdir()} == {"e", "b"}
         assert opened.file.read(FIRST + 1, 0, 100) == b"written and renamed"
-        assert process.state.descriptors.file(FIRST).file.read(FIRST, 0, 9) == b"kept"
-        assert process.state.descriptors.socket(FIRST + 2).backlog == 3
+        assert process.state.descriptors.get_file(FIRST).file.read(FIRST, 0, 9) == b"kept"
+        assert process.state.descriptors.get_socket(FIRST + 2).backlog == 3
         assert process.state.terminal.settings[:2] == (100, 40)
         process.mounts.close()
 

@@ -72,7 +72,7 @@ def test_a_program_that_has_trapped_traps_again_with_its_backtrace(
     with journal.resume(path, cache=cache_dir) as again:
         assert again.ended_before
         assert finished(again) == outcome
-    assert outcome.ending is ExitKind.TRAPPED
+    assert outcome.kind is ExitKind.TRAPPED
     assert outcome.reason == "integer division by zero"
     assert outcome.backtrace
 

@@ -142,8 +142,8 @@ def test_what_a_replay_compares_needs_no_directory(tmp_path: Path, cache_dir: Pa
         infos = snapshots_in(folder / "j")
         for start in (None, infos[0].seq, infos[len(infos) // 2].seq):
             found = journal.verify_replay(folder / "j", start=start, cache=cache_dir)
-            assert found.holds
-            assert found.checked
+            assert found.matches
+            assert found.checks
 
 
 @pytest.mark.deep

@@ -129,7 +129,7 @@ def test_a_guest_that_never_calls_has_snapshots_in_its_loops_alone(
         else:
             assert recorder.snapshot(timeout_seconds=0.4) is None
         recorder.stop()
-        assert finished(recorder).ending is journal.ExitKind.STOPPED
+        assert finished(recorder).kind is journal.ExitKind.STOPPED
     taken = triggers_in(path)
     if safe_points is SafePoints.CALLS:
         assert taken == []
@@ -141,7 +141,7 @@ def test_a_guest_that_never_calls_has_snapshots_in_its_loops_alone(
         with journal.resume(path, at=at, into=into, snapshots=often, cache=cache_dir) as recorder:
             until(lambda r=recorder, n=there: len(in_loops(r.path)) > n)  # type: ignore[misc]
             recorder.stop()
-            assert finished(recorder).ending is journal.ExitKind.STOPPED
+            assert finished(recorder).kind is journal.ExitKind.STOPPED
 
 
 def test_a_guest_that_computes_has_its_snapshot_soon(tmp_path: Path, cache_dir: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_run_stops_with_a_snapshot_in_a_loop_and_goes_on(tmp_path: Path, cache
     stopping = loops(period_seconds=0.1, stop_after=True)
     found = run(name, path, cache_dir, *args, snapshots=stopping)
     sessions = 1
-    while found.outcome.ending is journal.ExitKind.STOPPED:
+    while found.outcome.kind is journal.ExitKind.STOPPED:
         assert len(snapshots_in(path)) == sessions
         with journal.resume(path, stdin=b"", snapshots=stopping, cache=cache_dir) as recorder:
             found = ended(recorder)
@@ -187,7 +187,7 @@ def test_a_guest_that_is_stopped_in_its_loops_goes_on_from_its_newest_snapshot(
             until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
             threading.Timer(0.03 + 0.037 * number, recorder.stop).start()
             outcome = finished(recorder)
-        if outcome.ending is not journal.ExitKind.STOPPED:
+        if outcome.kind is not journal.ExitKind.STOPPED:
             continue
         stopped += 1
         infos = snapshots_in(path)
@@ -208,7 +208,7 @@ def test_snapshots_at_calls_and_in_loops_go_together(tmp_path: Path, cache_dir: 
     assert run(name, path, cache_dir, *args, snapshots=both) == plain
     assert {info.function for info in snapshots_in(path)} >= {"", "fd_write"}
     check_each(path, plain, cache_dir)
-    assert journal.verify_replay(path, cache=cache_dir).holds
+    assert journal.verify_replay(path, cache=cache_dir).matches
 
 
 @pytest.mark.deep
@@ -222,11 +222,11 @@ def test_a_snapshot_in_a_loop_is_not_found_again_and_that_is_said(
     assert seqs
     for start in (None, min(seqs)):
         found = journal.verify_replay(path, start=start, cache=cache_dir)
-        assert found.holds
+        assert found.matches
         assert found.outcome is not None
-        for checked in found.checked:
+        for checked in found.checks:
             if checked.info.seq in seqs:
-                assert (checked.holds, "in a loop" in checked.reason) == (None, True)
+                assert (checked.matches, "in a loop" in checked.reason) == (None, True)
 
 
 def test_what_cannot_be_unwound_has_no_snapshots_in_its_loops_but_still_its_run(

@@ -365,7 +365,7 @@ def test_a_guest_runs_on_when_its_image_is_removed(tmp_path: Path) -> None:
         cache=cache,
         snapshots=Snapshots(on=frozenset({Trigger.FIRST_STDIN}), stop_after=True),
     ) as recorder:
-        assert finished(recorder).ending is journal.ExitKind.STOPPED
+        assert finished(recorder).kind is journal.ExitKind.STOPPED
     with journal.resume(tmp_path / "run.journal", cache=cache) as recorder:
         recorder.feed(b"one\n")
         assert list((cache.parent / "images").glob("*.image"))
@@ -397,7 +397,7 @@ def test_many_make_and_use_the_same_images_at_once(spoils: bool, place: Place) -
     def check(number: int) -> bool:
         info = infos[number % len(infos)]
         found = journal.verify_replay(place.taken.path, start=info.seq, cache=place.cache)
-        return found.holds and found.outcome == place.taken.outcome
+        return found.matches and found.outcome == place.taken.outcome
 
     spoiler = threading.Thread(target=spoil)
     if spoils:
@@ -455,6 +455,6 @@ def test_a_copy_of_a_journal_that_went_another_way_has_images_of_its_own(place: 
     for number, copy in enumerate(copies):
         into = copy.with_suffix(".new")
         found = journal.verify_replay(copy, start=seqs[-1], cache=place.cache)
-        assert found.holds
+        assert found.matches
         result = again(PROMPT, copy, place.cache, at=seqs[-1], into=into)
         assert result.stdout == printed[number]

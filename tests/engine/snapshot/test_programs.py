@@ -281,13 +281,13 @@ def test_executing_a_program_again_leads_to_what_its_snapshots_hold(
     path, run = taken
     infos = snapshots_in(path)
     whole = journal.verify_replay(path, cache=cache_dir)
-    assert whole.holds
-    assert [(one.info.seq, one.holds) for one in whole.checked] == [(i.seq, True) for i in infos]
+    assert whole.matches
+    assert [(one.info.seq, one.matches) for one in whole.checks] == [(i.seq, True) for i in infos]
     assert whole.outcome == run[0]
     for info in spread(infos, VERIFIED_COUNT):
         rest = journal.verify_replay(path, start=info.seq, cache=cache_dir)
-        assert rest.holds, f"from {info}"
-        assert [one.info.seq for one in rest.checked] == [i.seq for i in infos if i.seq > info.seq]
+        assert rest.matches, f"from {info}"
+        assert [one.info.seq for one in rest.checks] == [i.seq for i in infos if i.seq > info.seq]
 
 
 @pytest.mark.deep
@@ -299,9 +299,9 @@ def test_from_each_snapshot_a_program_comes_to_the_next_one(
     infos = snapshots_in(path)
     journal.fork(path, part, upto=infos[len(infos) // 4].seq)
     found = journal.verify_replay(part, each=True, cache=cache_dir)
-    assert found.holds
-    assert len(found.checked) == len(snapshots_in(part))
-    assert all(checked.holds for checked in found.checked)
+    assert found.matches
+    assert len(found.checks) == len(snapshots_in(part))
+    assert all(checked.matches for checked in found.checks)
 
 
 @pytest.mark.deep
@@ -328,7 +328,7 @@ def test_a_program_that_cannot_be_unwound_is_executed_again(
     assert len(infos) > 20
     assert not any(info.has_stacks or info.resumable for info in infos)
     whole = journal.verify_replay(path, cache=cache_dir)
-    assert [(checked.info.seq, checked.holds) for checked in whole.checked] == [
+    assert [(checked.info.seq, checked.matches) for checked in whole.checks] == [
         (info.seq, True) for info in infos
     ]
     for info in infos:

@@ -127,13 +127,13 @@ def test_executing_a_guest_again_leads_to_what_its_snapshots_hold(
     often(one, path, cache_dir)
     infos = snapshots_in(path)
     whole = journal.verify_replay(path, cache=cache_dir)
-    assert whole.holds
-    assert [one.info.seq for one in whole.checked] == [info.seq for info in infos]
-    assert all(one.holds for one in whole.checked)
+    assert whole.matches
+    assert [one.info.seq for one in whole.checks] == [info.seq for info in infos]
+    assert all(one.matches for one in whole.checks)
     start = infos[len(infos) // 2].seq
     rest = journal.verify_replay(path, start=start, cache=cache_dir)
-    assert rest.holds
-    assert [one.info.seq for one in rest.checked] == [i.seq for i in infos if i.seq > start]
+    assert rest.matches
+    assert [one.info.seq for one in rest.checks] == [i.seq for i in infos if i.seq > start]
     assert rest.outcome == whole.outcome
 
 
@@ -147,7 +147,7 @@ def test_a_guest_that_cannot_be_unwound_is_executed_again(
     infos = snapshots_in(path)
     assert infos
     assert not any(info.has_stacks for info in infos)
-    assert journal.verify_replay(path, cache=cache_dir).holds
+    assert journal.verify_replay(path, cache=cache_dir).matches
     last = infos[-1].seq
     assert resumed(one, path, cache_dir, at=last, notes=notes) == plain
 
@@ -208,7 +208,7 @@ def test_without_stacks_the_memory_is_there_and_the_guest_is_executed_again(
     assert run == plain
     infos = snapshots_in(path)
     assert [info.resumable for info in infos] == [True] + [False] * (len(infos) - 1)
-    assert journal.verify_replay(path, cache=cache_dir).holds
+    assert journal.verify_replay(path, cache=cache_dir).matches
     with journal.Reader(path) as reader:
         host = journal.ModelHost()
         journal.play(reader.frames(), host, upto=infos[-1].seq + 1)

@@ -262,7 +262,7 @@ def test_a_run_that_stops_with_its_snapshot_goes_on_and_once_is_once(
             found = case.run(path, cache_dir, stopping)
         else:
             found = case.resume(path, cache_dir, snapshots=stopping, reexecute=reexecute)
-        if found.outcome.ending is not journal.ExitKind.STOPPED:
+        if found.outcome.kind is not journal.ExitKind.STOPPED:
             break
         assert triggers_in(path) == [name_of(case.trigger)] * session
         events = events_of(path)
@@ -272,7 +272,7 @@ def test_a_run_that_stops_with_its_snapshot_goes_on_and_once_is_once(
         assert session == 2
         assert found == plain
     else:
-        assert found.outcome.ending is journal.ExitKind.STOPPED
+        assert found.outcome.kind is journal.ExitKind.STOPPED
         assert session == 3, "what may be repeated stops each session"
         rest = case.resume(path, cache_dir, snapshots=case.snapshots, reexecute=reexecute)
         assert rest == plain
@@ -369,7 +369,7 @@ def test_many_runs_go_on_from_the_snapshot_that_a_run_has_stopped_with(
     path = tmp_path / "warm.journal"
     stopping = Snapshots(on=frozenset({Trigger.FIRST_STDIN}), stop_after=True)
     with fed(path, cache_dir, stopping) as recorder:
-        assert finished(recorder).ending is journal.ExitKind.STOPPED
+        assert finished(recorder).kind is journal.ExitKind.STOPPED
     (info,), before = snapshots_in(path), path.read_bytes()
     inputs = [LINES[: 40 * number] + b"%d\n" % number for number in range(6)]
     found: dict[bytes, bytes] = {}

@@ -336,7 +336,7 @@ def test_a_guest_that_is_stopped_during_its_snapshot_is_resumed(
         recording("deep", path, cache_dir, *args, snapshots=often) as recorder,
     ):
         patched.setattr(kind, name, interrupted)
-        assert finished(recorder).ending is journal.ExitKind.STOPPED
+        assert finished(recorder).kind is journal.ExitKind.STOPPED
     infos = snapshots_in(path)
     assert len(infos) in (number - 1, number)
     for into, at in ((path.with_name("again"), infos[-1].seq), (None, None)) if infos else ():
@@ -346,7 +346,7 @@ def test_a_guest_that_is_stopped_during_its_snapshot_is_resumed(
     with journal.resume(path, stdin=b"", cache=cache_dir) as recorder:
         assert finished(recorder).code == 0
         assert recorder.stdout == wanted
-    assert journal.verify_replay(path, cache=cache_dir).holds
+    assert journal.verify_replay(path, cache=cache_dir).matches
 
 
 def test_a_guest_is_stopped_in_the_middle_of_taking_its_stack_away(
@@ -361,7 +361,7 @@ def test_a_guest_is_stopped_in_the_middle_of_taking_its_stack_away(
         begun(stack)
         ticks += 1
         if ticks == 3:
-            Interrupter.request(recorder._interrupter)
+            Interrupter.request_stop(recorder._interrupter)
             Instance.increment_epoch(recorder._run.process._instance)  # type: ignore[union-attr]
 
     args = ("3000", "500")
@@ -369,7 +369,7 @@ def test_a_guest_is_stopped_in_the_middle_of_taking_its_stack_away(
     monkeypatch.setattr(Stack, "unwind", unwind)
     often = Snapshots(every_events=3)
     with recording("deep", path, cache_dir, *args, snapshots=often) as recorder:
-        assert finished(recorder).ending is journal.ExitKind.STOPPED
+        assert finished(recorder).kind is journal.ExitKind.STOPPED
     assert len(snapshots_in(path)) == 2
     with journal.resume(path, stdin=b"", cache=cache_dir) as recorder:
         assert finished(recorder).code == 0

@@ -106,9 +106,9 @@ def open_and_use(
             return entries, seen(opened.stat(FD + 1))
         assert isinstance(opened, (MemoryFile, HostFile))
         found: list[Any] = []
-        if opening.writes:
+        if opening.is_writable:
             found.append(opened.write(FD + 1, 2, data))
-        if opening.reads:
+        if opening.is_readable:
             found.append(opened.read(FD + 1, 0, 100))
         return [*found, opened.size(FD + 1), seen(opened.stat(FD + 1))]
     finally:

@@ -204,10 +204,10 @@ def test_what_a_guest_makes_of_its_terminal_is_undone_at_the_end(
             guest.end()
         elif ending == "trap":
             recorder.feed(order("tty_get", 0xFFFFFFFF))
-            assert finished(recorder).ending is journal.ExitKind.TRAPPED
+            assert finished(recorder).kind is journal.ExitKind.TRAPPED
         else:
             recorder.stop()
-            assert finished(recorder).ending is journal.ExitKind.STOPPED
+            assert finished(recorder).kind is journal.ExitKind.STOPPED
         assert (terminal.attributes, terminal.size) == before
 
 
@@ -361,7 +361,7 @@ def test_whatever_a_guest_makes_of_its_terminal_is_answered_or_its_own_fault(
     errnos = [answer_of(printed[at : at + ANSWER_SIZE]).errno for at in ends]
     assert set(errnos) <= {0, Errno.INVAL}
     is_trapped = any(at > MEMORY_SIZE - _TTY.size for _, at, _ in orders)
-    assert (outcome.ending is journal.ExitKind.TRAPPED) == is_trapped
+    assert (outcome.kind is journal.ExitKind.TRAPPED) == is_trapped
     with journal.resume(path, cache=cache_dir) as again:
         assert finished(again) == outcome
         assert again.files == {}

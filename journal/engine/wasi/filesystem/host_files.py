@@ -52,7 +52,7 @@ class HostTree:
         self.writable = writable
         self.moved = moved
         self._root: int | None = None
-        self.opened: weakref.WeakSet[HostHandle] = weakref.WeakSet()
+        self.open_handles: weakref.WeakSet[HostHandle] = weakref.WeakSet()
 
     @property
     def root(self) -> int:
@@ -61,27 +61,27 @@ class HostTree:
             self._root = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         return self._root
 
-    def asks(self, call: HostCall, fd: int, deed: Callable[[], bytes]) -> bytes:
+    def query_host(self, call: HostCall, fd: int, deed: Callable[[], bytes]) -> bytes:
         """The value of an answer; refuses with its errno."""
         return unwrap_result(self.tape.request_host_result(call, fd, lambda: capture_result(deed)))
 
-    def renamed(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+    def update_names(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         """Something was renamed: what is open below it has other names now."""
-        for opened in self.opened:
-            opened.renamed(old, new)
+        for opened in self.open_handles:
+            opened.update_names(old, new)
 
-    def settle(self) -> None:
+    def reopen_handles(self) -> None:
         """The journal has been replayed: open what the guest has open, before it loses its name.
 
         What is not there any more refuses when it is used.
         """
-        for opened in list(self.opened):
+        for opened in list(self.open_handles):
             with suppress(WasiError, OSError):
                 _ = opened.handle
 
     def close(self) -> None:
         """Close the root and all that is open below it."""
-        for opened in list(self.opened):
+        for opened in list(self.open_handles):
             opened.close()
         if self._root is not None:
             os.close(self._root)
@@ -106,7 +106,7 @@ class HostHandle:
         self._node = node
         self._flags = flags
         self._handle = handle
-        tree.opened.add(self)
+        tree.open_handles.add(self)
 
     @property
     def handle(self) -> int:
@@ -128,7 +128,7 @@ class HostHandle:
         """Its names from the mount's root down."""
         return self._node.names if self._node else ()
 
-    def renamed(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+    def update_names(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         """``old`` is called ``new`` now."""
         if self._node and self._node.names[: len(old)] == old:
             self._node = self._node._replace(names=new + self._node.names[len(old) :])
@@ -138,11 +138,13 @@ class HostHandle:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
-        self._tree.opened.discard(self)
+        self._tree.open_handles.discard(self)
 
     def stat(self, fd: int) -> FileStat:
         """Its attributes."""
-        value = self._tree.asks(HostCall.STAT, fd, lambda: stat_of(os.fstat(self.handle)).pack())
+        value = self._tree.query_host(
+            HostCall.STAT, fd, lambda: stat_of(os.fstat(self.handle)).pack()
+        )
         return FileStat(*FILESTAT.unpack(value))
 
     def set_times(self, fd: int, times: RequestedTimes) -> None:
@@ -176,7 +178,7 @@ class HostFile(HostHandle):
     def read(self, fd: int, offset: int, size: int) -> bytes:
         """At most ``READ_SIZE_MAX`` bytes at ``offset``."""
         size = min(size, READ_SIZE_MAX)
-        data = self._tree.asks(HostCall.READ, fd, lambda: os.pread(self.handle, size, offset))
+        data = self._tree.query_host(HostCall.READ, fd, lambda: os.pread(self.handle, size, offset))
         if len(data) > size:
             raise ValueError(f"{len(data)} bytes read for {size}")
         return data
@@ -212,7 +214,7 @@ class HostFile(HostHandle):
 
     def size(self, fd: int) -> int:
         """Its size in bytes."""
-        value = self._tree.asks(
+        value = self._tree.query_host(
             HostCall.SIZE, fd, lambda: _SIZE.pack(os.fstat(self.handle).st_size)
         )
         return int(_SIZE.unpack(value)[0])
@@ -239,4 +241,4 @@ class HostFile(HostHandle):
             (os.fdatasync if data_only else os.fsync)(self.handle)
             return b""
 
-        self._tree.asks(HostCall.SYNC, fd, deed)
+        self._tree.query_host(HostCall.SYNC, fd, deed)

@@ -65,7 +65,7 @@ class HostDirectory(HostHandle):
 
     def entries(self, fd: int) -> list[DirectoryEntry]:
         """What is in it, by name."""
-        value = self._tree.asks(HostCall.LIST, fd, lambda: pack_entries(self.handle))
+        value = self._tree.query_host(HostCall.LIST, fd, lambda: pack_entries(self.handle))
         return unpack_entries(value)
 
     def open(self, opening: OpenRequest) -> "HostFile | HostDirectory":
@@ -178,7 +178,7 @@ class HostDirectory(HostHandle):
             except UnicodeEncodeError as error:
                 raise WasiError(Errno.ILSEQ) from error
 
-        return self._tree.asks(HostCall.READLINK, fd, deed).decode()
+        return self._tree.query_host(HostCall.READLINK, fd, deed).decode()
 
     def stat_at(self, fd: int, path: str, *, follow: bool) -> FileStat:
         """Attributes of what a path leads to."""
@@ -187,7 +187,7 @@ class HostDirectory(HostHandle):
             with resolve_host_path(self.handle, path, follow=follow) as place:
                 return _stat_at(place).pack()
 
-        return FileStat(*FILESTAT.unpack(self._tree.asks(HostCall.STAT, fd, deed)))
+        return FileStat(*FILESTAT.unpack(self._tree.query_host(HostCall.STAT, fd, deed)))
 
     def set_times_at(self, fd: int, path: str, lookup: int, times: RequestedTimes) -> None:
         """Set the times of what a path leads to."""
@@ -237,7 +237,7 @@ class HostDirectory(HostHandle):
         value = unwrap_result(record(paths.PathRename.tag, effect, HostCall.RENAME, fd, perform))
         (size,) = _COUNT.unpack_from(value)
         old, new = value[_COUNT.size : _COUNT.size + size], value[_COUNT.size + size :]
-        self._tree.renamed(unpack_names(old), unpack_names(new))
+        self._tree.update_names(unpack_names(old), unpack_names(new))
 
     def link(
         self, fd: int, lookup: int, path: str, to: GuestDirectory, to_fd: int, to_path: str
@@ -332,9 +332,9 @@ class HostDirectory(HostHandle):
 
 
 def _access_flags(opening: OpenRequest) -> int:
-    if opening.reads and opening.writes:
+    if opening.is_readable and opening.is_writable:
         return os.O_RDWR
-    return os.O_WRONLY if opening.writes else os.O_RDONLY
+    return os.O_WRONLY if opening.is_writable else os.O_RDONLY
 
 
 def _stat_at(place: PathLocation[int]) -> FileStat:

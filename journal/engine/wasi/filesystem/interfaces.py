@@ -40,12 +40,12 @@ class OpenRequest(NamedTuple):
     fdflags: FdFlags
 
     @property
-    def reads(self) -> bool:
+    def is_readable(self) -> bool:
         """Whether the file is opened to be read; one that is not written is."""
         return bool(self.rights & Rights.FD_READ) or not self.rights & Rights.FD_WRITE
 
     @property
-    def writes(self) -> bool:
+    def is_writable(self) -> bool:
         """Whether the file is opened to be written."""
         return bool(
             self.rights & Rights.FD_WRITE or self.flags & (OpenFlags.CREATE | OpenFlags.TRUNCATE)

@@ -70,27 +70,27 @@ class MemoryTree:
         self._made_by = seq, count + 1 if seq == by else 1
         return seq << INODE_SHIFT | self._made_by[1]
 
-    def tell(self, tag: int, payload: bytes) -> int:
+    def record(self, tag: int, payload: bytes) -> int:
         """The time of the change, in nanoseconds."""
         return self.tape.record_effect(tag, payload) * 1000
 
-    def reserve(self, growth: int) -> None:
+    def check_space(self, growth: int) -> None:
         """Refuse with ``NOSPC`` what would be more than the mount may have."""
         if self.size_bytes + growth > self.size_bytes_max:
             raise WasiError(Errno.NOSPC)
 
-    def take(self, growth: int) -> None:
+    def allocate(self, growth: int) -> None:
         """Count bytes that are used from now on; refuses with ``NOSPC``."""
-        self.reserve(growth)
+        self.check_space(growth)
         self.size_bytes += growth
 
     def release(self, node: FileNode) -> None:
         """Give back what a file used, when neither a name nor a descriptor keeps it."""
-        if not node.links and not node.opened:
+        if not node.links and not node.open_count:
             self.size_bytes -= len(node.data)
             node.data.clear()
 
-    def forget(self, node: Node, now: int) -> None:
+    def remove_link(self, node: Node, now: int) -> None:
         """One name of ``node`` is gone."""
         node.links -= 1
         node.ctime = now
@@ -105,7 +105,7 @@ class MemoryFile:
 
     def __init__(self, tree: MemoryTree, node: FileNode) -> None:
         self._tree, self._node = tree, node
-        node.opened += 1
+        node.open_count += 1
 
     def stat(self, fd: int) -> FileStat:
         """Its attributes."""
@@ -147,14 +147,14 @@ class MemoryFile:
         """Cut it, or lengthen it with zeros."""
         tree, kept = self._tree, self._node.data
         growth = size - len(kept)
-        tree.reserve(growth)
-        now = tree.tell(descriptors.FileDescriptorSetSize.tag, pack_set_size(fd, size))
+        tree.check_space(growth)
+        now = tree.record(descriptors.FileDescriptorSetSize.tag, pack_set_size(fd, size))
         if growth > 0:
             kept += bytes(growth)
         else:
             del kept[size:]
         tree.size_bytes += growth
-        self._node.changed(now)
+        self._node.touch(now)
 
     def set_times(self, fd: int, times: RequestedTimes) -> None:
         """Set its times."""
@@ -165,13 +165,13 @@ class MemoryFile:
 
     def close(self) -> None:
         """Its bytes are gone with the last descriptor, if it has no name."""
-        self._node.opened -= 1
+        self._node.open_count -= 1
         self._tree.release(self._node)
 
 
 def _set_times(tree: MemoryTree, node: Node, fd: int, times: RequestedTimes) -> None:
     effect = pack_set_times(fd, *times)
-    now = tree.tell(descriptors.FileDescriptorSetTimes.tag, effect)
+    now = tree.record(descriptors.FileDescriptorSetTimes.tag, effect)
     node.atime, node.mtime = times.resolved(now, node.stat())
     node.ctime = now
 
@@ -215,26 +215,26 @@ class MemoryDirectory:
         if isinstance(node, LinkNode):
             raise WasiError(Errno.LOOP)
         if isinstance(node, DirectoryNode):
-            if opening.writes:
+            if opening.is_writable:
                 raise WasiError(Errno.ISDIR)
-            self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
+            self._tree.record(descriptors.OpenFileDescriptor.tag, opening.effect)
             return MemoryDirectory(self._tree, node)
         assert isinstance(node, FileNode)
         if place.must_be_directory or flags & OpenFlags.DIRECTORY:
             raise WasiError(Errno.NOTDIR)
-        now = self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
+        now = self._tree.record(descriptors.OpenFileDescriptor.tag, opening.effect)
         if flags & OpenFlags.TRUNCATE:
             self._tree.size_bytes -= len(node.data)
             node.data.clear()
-            node.changed(now)
+            node.touch(now)
         return MemoryFile(self._tree, node)
 
     def _open_new(self, opening: OpenRequest, place: PathLocation[DirectoryNode]) -> "MemoryFile":
         if not opening.flags & OpenFlags.CREATE:
             raise WasiError(Errno.NOENT)
         _check_linked(place.parent)
-        self._tree.reserve(ENTRY_SIZE)
-        now = self._tree.tell(descriptors.OpenFileDescriptor.tag, opening.effect)
+        self._tree.check_space(ENTRY_SIZE)
+        now = self._tree.record(descriptors.OpenFileDescriptor.tag, opening.effect)
         node = FileNode(self._tree.next_inode(self._tree.tape.last_effect_seq), self._tree.device)
         self._add(place, node, now)
         node.atime = node.mtime = now
@@ -244,9 +244,9 @@ class MemoryDirectory:
         """Make a directory."""
         place = resolve(self._node, path, _WALKER, follow=False)
         _check_free(place)
-        self._tree.reserve(ENTRY_SIZE)
+        self._tree.check_space(ENTRY_SIZE)
         effect = pack_create_directory(fd, path)
-        now = self._tree.tell(paths.CreateDirectory.tag, effect)
+        now = self._tree.record(paths.CreateDirectory.tag, effect)
         node = DirectoryNode(
             self._tree.next_inode(self._tree.tape.last_effect_seq), self._tree.device, links=1
         )
@@ -265,7 +265,7 @@ class MemoryDirectory:
             raise WasiError(Errno.INVAL)  # as wasmtime has it: the name must stand alone
         if node.entries:
             raise WasiError(Errno.NOTEMPTY)
-        now = self._tree.tell(paths.RemoveDirectory.tag, pack_remove_directory(fd, path))
+        now = self._tree.record(paths.RemoveDirectory.tag, pack_remove_directory(fd, path))
         self._drop(place, now)
 
     def unlink(self, fd: int, path: str) -> None:
@@ -276,7 +276,7 @@ class MemoryDirectory:
             raise WasiError(Errno.ISDIR)
         if place.must_be_directory:
             raise WasiError(Errno.NOTDIR)
-        now = self._tree.tell(paths.UnlinkFile.tag, pack_unlink(fd, path))
+        now = self._tree.record(paths.UnlinkFile.tag, pack_unlink(fd, path))
         self._drop(place, now)
 
     def read_link(self, fd: int, path: str) -> str:
@@ -295,7 +295,7 @@ class MemoryDirectory:
         follow = bool(lookup & SYMLINK_FOLLOW)
         node = _find_existing(resolve(self._node, path, _WALKER, follow=follow))
         effect = pack_path_times(fd, lookup, *times, path)
-        now = self._tree.tell(paths.PathSetTimes.tag, effect)
+        now = self._tree.record(paths.PathSetTimes.tag, effect)
         node.atime, node.mtime = times.resolved(now, node.stat())
         node.ctime = now
 
@@ -305,8 +305,8 @@ class MemoryDirectory:
         _check_free(place)
         if place.must_be_directory:
             raise WasiError(Errno.NOENT)
-        self._tree.reserve(ENTRY_SIZE)
-        now = self._tree.tell(paths.CreateSymbolicLink.tag, pack_symlink(fd, target, path))
+        self._tree.check_space(ENTRY_SIZE)
+        now = self._tree.record(paths.CreateSymbolicLink.tag, pack_symlink(fd, target, path))
         node = LinkNode(
             self._tree.next_inode(self._tree.tape.last_effect_seq), self._tree.device, target=target
         )
@@ -321,15 +321,15 @@ class MemoryDirectory:
         node, replaced = _find_existing(source), _find_node(target)
         _check_rename(source, target, node, replaced)
         effect = pack_rename(fd, to_fd, path, to_path)
-        now = self._tree.tell(paths.PathRename.tag, effect)
+        now = self._tree.record(paths.PathRename.tag, effect)
         if node is replaced:
             return
         if replaced is not None:
             self._drop(target, now)
         del source.parent.entries[source.name]
-        source.parent.changed(now)
+        source.parent.touch(now)
         target.parent.entries[target.name] = node
-        target.parent.changed(now)
+        target.parent.touch(now)
         node.ctime = now
         if isinstance(node, DirectoryNode):
             source.parent.links -= 1
@@ -351,9 +351,9 @@ class MemoryDirectory:
             raise WasiError(Errno.NOENT)
         if isinstance(node, DirectoryNode):
             raise WasiError(Errno.PERM)
-        self._tree.reserve(ENTRY_SIZE)
+        self._tree.check_space(ENTRY_SIZE)
         effect = pack_link(fd, lookup, to_fd, path, to_path)
-        now = self._tree.tell(paths.CreateHardLink.tag, effect)
+        now = self._tree.record(paths.CreateHardLink.tag, effect)
         self._add(target, node, now)
 
     def close(self) -> None:
@@ -368,16 +368,16 @@ class MemoryDirectory:
         return source, resolve(to._node, to_path, _WALKER, follow=False)
 
     def _add(self, place: PathLocation[DirectoryNode], node: Node, now: int) -> None:
-        self._tree.take(ENTRY_SIZE)
+        self._tree.allocate(ENTRY_SIZE)
         place.parent.entries[place.name] = node
-        place.parent.changed(now)
+        place.parent.touch(now)
         node.links += 1
         node.ctime = now
 
     def _drop(self, place: PathLocation[DirectoryNode], now: int) -> None:
         node = place.parent.entries.pop(place.name)
-        place.parent.changed(now)
-        self._tree.forget(node, now)
+        place.parent.touch(now)
+        self._tree.remove_link(node, now)
         self._tree.size_bytes -= ENTRY_SIZE
         if isinstance(node, DirectoryNode):
             place.parent.links -= 1

@@ -37,17 +37,17 @@ class Node:
             self.ctime,
         )
 
-    def changed(self, now: int) -> None:
+    def touch(self, now: int) -> None:
         """Its contents changed."""
         self.mtime = self.ctime = now
 
 
 @dataclass(slots=True, eq=False)
 class FileNode(Node):
-    """A regular file; ``opened`` counts the descriptors that keep it when no name does."""
+    """A regular file; ``open_count`` counts the descriptors that keep it when no name does."""
 
     data: bytearray = field(default_factory=bytearray)
-    opened: int = 0
+    open_count: int = 0
 
     filetype = FileType.REGULAR_FILE
 

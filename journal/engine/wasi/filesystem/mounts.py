@@ -159,10 +159,10 @@ class Mounts:
         for guest, tree in self._host.items():
             _check_directory(tree.path, guest)
 
-    def settle(self) -> None:
+    def reopen_handles(self) -> None:
         """The journal has been replayed: hold on to the files of the host that are open."""
         for tree in self._host.values():
-            tree.settle()
+            tree.reopen_handles()
 
     def preopen(self, descriptors: Descriptors) -> None:
         """Put the mounts into the table, each under its number."""
@@ -248,7 +248,7 @@ def _add_file(
     if not event.offset or not isinstance(node, FileNode):
         node = FileNode(tree.next_inode(seq), tree.device)
         _add_entry(tree, at, name, node, now)
-    tree.take(len(event.data))
+    tree.allocate(len(event.data))
     node.data += event.data
 
 
@@ -268,12 +268,12 @@ def _enter_or_create(
 
 
 def _add_entry(tree: MemoryTree, at: DirectoryNode, name: str, node: Node, now: int) -> None:
-    tree.take(ENTRY_SIZE)
+    tree.allocate(ENTRY_SIZE)
     at.entries[name] = node
-    at.changed(now)
+    at.touch(now)
     node.links += 1
     node.atime = now
-    node.changed(now)
+    node.touch(now)
 
 
 def _read_files(root: DirectoryNode, path: str) -> dict[str, bytes]:

@@ -97,11 +97,11 @@ def _check_arguments(name: str, handler: Handler) -> Handler:
     """``handler`` behind a check of its enumerations and flags."""
     largest = tuple(_ARGUMENT_MAX.get(name, {}).items())
 
-    def checked(state: object, *arguments: int) -> int | None:
+    def checked(context: object, *arguments: int) -> int | None:
         for index, limit in largest:
             if arguments[index] > limit:
                 raise MemoryFault(f"argument {index + 1} of {name} is {arguments[index]:#x}")
-        return handler(state, *arguments)
+        return handler(context, *arguments)
 
     return checked if largest else handler
 

@@ -13,19 +13,19 @@ _PREFIX = (b"\x00", b"\x01")
 _HOST_CLOCKS = (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC)
 
 
-def clock_time_get(state: CallContext, clock: int, precision: int, result: int) -> int:
+def clock_time_get(context: CallContext, clock: int, precision: int, result: int) -> int:
     """The time in nanoseconds; the processor-time clocks are not given."""
     if clock > CLOCK_MONOTONIC:
         _raise_bad_clock(clock)
-    told = state.tape.request_input(_READ, _PREFIX[clock], state.clocks.live[clock])
-    memory, end = state.memory, result + 8
+    told = context.tape.request_input(_READ, _PREFIX[clock], context.clocks.live[clock])
+    memory, end = context.memory, result + 8
     if end > memory.size:
         memory.check(result, 8)
     memory.view[result:end] = told[1:]  # the call made most often: no further call from here
     return 0
 
 
-def clock_res_get(state: CallContext, clock: int, result: int) -> None:
+def clock_res_get(context: CallContext, clock: int, result: int) -> None:
     """The resolution in nanoseconds."""
     if clock > CLOCK_MONOTONIC:
         _raise_bad_clock(clock)
@@ -34,8 +34,8 @@ def clock_res_get(state: CallContext, clock: int, result: int) -> None:
         seconds = time.clock_getres(_HOST_CLOCKS[clock])
         return _pack_resolution(clock, max(round(seconds * 1e9), 1))
 
-    told = state.tape.request_input(_RESOLUTION, _PREFIX[clock], live)
-    state.memory.write(result, told[1:])
+    told = context.tape.request_input(_RESOLUTION, _PREFIX[clock], live)
+    context.memory.write(result, told[1:])
 
 
 def _raise_bad_clock(clock: int) -> None:

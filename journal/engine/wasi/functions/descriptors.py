@@ -36,80 +36,82 @@ _pack_flags = codec.packer(FileDescriptorSetFlags)
 _pack_renumber = codec.packer(RenumberFileDescriptor)
 
 
-def fd_advise(state: CallContext, fd: int, offset: int, size: int, advice: int) -> None:
+def fd_advise(context: CallContext, fd: int, offset: int, size: int, advice: int) -> None:
     """How the guest will use a file; it changes nothing."""
-    state.descriptors.file(fd)
+    context.descriptors.get_file(fd)
     if size > _SIZE_MAX:
         raise WasiError(Errno.INVAL)
     effect = _pack_advise(fd, offset, size, advice)
-    state.tape.record_effect(FileDescriptorAdvise.tag, effect)
+    context.tape.record_effect(FileDescriptorAdvise.tag, effect)
 
 
-def fd_allocate(state: CallContext, fd: int, offset: int, size: int) -> int:
+def fd_allocate(context: CallContext, fd: int, offset: int, size: int) -> int:
     """Room cannot be reserved."""
-    state.descriptors.file(fd)
+    context.descriptors.get_file(fd)
     return Errno.NOTSUP
 
 
-def fd_close(state: CallContext, fd: int) -> None:
+def fd_close(context: CallContext, fd: int) -> None:
     """Give a descriptor back."""
-    descriptor = state.descriptors.get(fd)
-    state.tape.record_effect(CloseFileDescriptor.tag, _pack_close(fd))
-    state.descriptors.remove(fd)
+    descriptor = context.descriptors.get(fd)
+    context.tape.record_effect(CloseFileDescriptor.tag, _pack_close(fd))
+    context.descriptors.remove(fd)
     close_descriptor(descriptor)
 
 
-def fd_sync(state: CallContext, fd: int) -> None:
+def fd_sync(context: CallContext, fd: int) -> None:
     """Make a file durable."""
-    state.descriptors.file(fd).file.sync(fd, data_only=False)
+    context.descriptors.get_file(fd).file.sync(fd, data_only=False)
 
 
-def fd_datasync(state: CallContext, fd: int) -> None:
+def fd_datasync(context: CallContext, fd: int) -> None:
     """Make a file's bytes durable."""
-    state.descriptors.file(fd).file.sync(fd, data_only=True)
+    context.descriptors.get_file(fd).file.sync(fd, data_only=True)
 
 
-def fd_fdstat_get(state: CallContext, fd: int, result: int) -> None:
+def fd_fdstat_get(context: CallContext, fd: int, result: int) -> None:
     """A descriptor's kind, flags and rights."""
-    state.memory.write(result, pack_fdstat(state.descriptors.get(fd)))
+    context.memory.write(result, pack_fdstat(context.descriptors.get(fd)))
 
 
-def fd_fdstat_set_flags(state: CallContext, fd: int, flags: int) -> None:
+def fd_fdstat_set_flags(context: CallContext, fd: int, flags: int) -> None:
     """Set whether a file is appended to; of a socket, that it does not wait, as it never does."""
-    found = state.descriptors.get(fd)
-    descriptor = found if isinstance(found, Socket) else state.descriptors.file(fd)
+    found = context.descriptors.get(fd)
+    descriptor = found if isinstance(found, Socket) else context.descriptors.get_file(fd)
     if flags & SYNC_FLAGS:
         raise WasiError(Errno.INVAL)
-    state.tape.record_effect(FileDescriptorSetFlags.tag, _pack_flags(fd, flags))
+    context.tape.record_effect(FileDescriptorSetFlags.tag, _pack_flags(fd, flags))
     descriptor.flags = flags
 
 
-def fd_fdstat_set_rights(state: CallContext, fd: int, base: int, inheriting: int) -> int:
+def fd_fdstat_set_rights(context: CallContext, fd: int, base: int, inheriting: int) -> int:
     """Rights cannot be given up: they are what the mount allows."""
-    if not isinstance(state.descriptors.get(fd), (OpenFile, OpenDirectory)):
+    if not isinstance(context.descriptors.get(fd), (OpenFile, OpenDirectory)):
         return Errno.BADF
     return Errno.NOTSUP
 
 
-def fd_filestat_get(state: CallContext, fd: int, result: int) -> None:
+def fd_filestat_get(context: CallContext, fd: int, result: int) -> None:
     """The attributes of what a descriptor stands for."""
-    state.memory.write(result, read_filestat(fd, state.descriptors.get(fd)).pack())
+    context.memory.write(result, read_filestat(fd, context.descriptors.get(fd)).pack())
 
 
-def fd_filestat_set_size(state: CallContext, fd: int, size: int) -> None:
+def fd_filestat_set_size(context: CallContext, fd: int, size: int) -> None:
     """Cut a file, or lengthen it with zeros."""
-    descriptor = state.descriptors.file(fd)
+    descriptor = context.descriptors.get_file(fd)
     if not descriptor.file.writable:
         raise WasiError(Errno.PERM)
-    if size > _SIZE_MAX or not descriptor.writes:
+    if size > _SIZE_MAX or not descriptor.is_writable:
         raise WasiError(Errno.INVAL)
     descriptor.file.set_size(fd, size)
 
 
-def fd_filestat_set_times(state: CallContext, fd: int, atime: int, mtime: int, flags: int) -> None:
+def fd_filestat_set_times(
+    context: CallContext, fd: int, atime: int, mtime: int, flags: int
+) -> None:
     """Set the times of a file or a directory."""
     times = make_requested_times(atime, mtime, flags)
-    descriptor = state.descriptors.get(fd)
+    descriptor = context.descriptors.get(fd)
     if not isinstance(descriptor, (OpenFile, OpenDirectory)):
         raise WasiError(Errno.BADF)
     opened = descriptor.file if isinstance(descriptor, OpenFile) else descriptor.directory
@@ -118,42 +120,42 @@ def fd_filestat_set_times(state: CallContext, fd: int, atime: int, mtime: int, f
     opened.set_times(fd, times)
 
 
-def fd_prestat_get(state: CallContext, fd: int, result: int) -> int:
+def fd_prestat_get(context: CallContext, fd: int, result: int) -> int:
     """The size of a preopened directory's name."""
-    descriptor = state.descriptors.get(fd)
+    descriptor = context.descriptors.get(fd)
     if not isinstance(descriptor, OpenDirectory) or descriptor.preopen is None:
         return Errno.BADF
-    state.memory.write(result, _PRESTAT.pack(0, len(descriptor.preopen.encode())))
+    context.memory.write(result, _PRESTAT.pack(0, len(descriptor.preopen.encode())))
     return 0
 
 
-def fd_prestat_dir_name(state: CallContext, fd: int, pointer: int, size: int) -> int:
+def fd_prestat_dir_name(context: CallContext, fd: int, pointer: int, size: int) -> int:
     """A preopened directory's name."""
-    descriptor = state.descriptors.get(fd)
+    descriptor = context.descriptors.get(fd)
     if not isinstance(descriptor, OpenDirectory) or descriptor.preopen is None:
         return Errno.NOTDIR
     name = descriptor.preopen.encode()
     if len(name) > size:
         return Errno.NAMETOOLONG
-    state.memory.write(pointer, name)
+    context.memory.write(pointer, name)
     return 0
 
 
-def fd_renumber(state: CallContext, old: int, new: int) -> None:
+def fd_renumber(context: CallContext, old: int, new: int) -> None:
     """Give a descriptor another's number."""
-    state.descriptors.get(old)
-    state.descriptors.get(new)
-    state.tape.record_effect(RenumberFileDescriptor.tag, _pack_renumber(old, new))
-    replaced = state.descriptors.renumber(old, new)
+    context.descriptors.get(old)
+    context.descriptors.get(new)
+    context.tape.record_effect(RenumberFileDescriptor.tag, _pack_renumber(old, new))
+    replaced = context.descriptors.renumber(old, new)
     if replaced is not None:
         close_descriptor(replaced)
 
 
 def fd_readdir(
-    state: CallContext, fd: int, pointer: int, size: int, cookie: int, result: int
+    context: CallContext, fd: int, pointer: int, size: int, cookie: int, result: int
 ) -> None:
     """Entries of a directory from ``cookie`` on, as many as fit, the last one cut off."""
-    descriptor = state.descriptors.directory(fd)
+    descriptor = context.descriptors.get_directory(fd)
     if cookie == 0 or not descriptor.listing:
         descriptor.listing = _listing(fd, descriptor)
     parts: list[bytes] = []
@@ -167,8 +169,8 @@ def fd_readdir(
         parts.append(entry[:room])
         room -= len(entry)
     data = b"".join(parts)
-    state.memory.write(pointer, data)
-    state.memory.write_u32(result, len(data))
+    context.memory.write(pointer, data)
+    context.memory.write_u32(result, len(data))
 
 
 def _listing(fd: int, descriptor: OpenDirectory) -> list[DirectoryEntry]:

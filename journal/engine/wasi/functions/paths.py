@@ -28,7 +28,7 @@ from journal.engine.wasi_abi import (
 
 
 def path_open(
-    state: CallContext,
+    context: CallContext,
     dirfd: int,
     lookup: int,
     pointer: int,
@@ -40,11 +40,11 @@ def path_open(
     result: int,
 ) -> None:
     """Open a file or a directory, making it if it is to be made."""
-    path = state.text(pointer, size)
-    directory = _base_directory(state.descriptors.get(dirfd))
-    state.memory.check(result, 4)
+    path = context.read_text(pointer, size)
+    directory = _base_directory(context.descriptors.get(dirfd))
+    context.memory.check(result, 4)
     opening = OpenRequest(
-        fd=state.descriptors.next(),
+        fd=context.descriptors.next_fd(),
         dirfd=dirfd,
         lookup=lookup,
         path=path,
@@ -53,14 +53,14 @@ def path_open(
         inheriting=Rights(inheriting),
         fdflags=FdFlags(fdflags),
     )
-    open_path(state, directory, opening)
-    state.memory.write_u32(result, opening.fd)
+    open_path(context, directory, opening)
+    context.memory.write_u32(result, opening.fd)
 
 
-def open_path(state: CallContext, directory: GuestDirectory, opening: OpenRequest) -> None:
+def open_path(context: CallContext, directory: GuestDirectory, opening: OpenRequest) -> None:
     """Open something, and put it into the table under the number that the opening says."""
     _check_opening(opening, directory)
-    fd = state.descriptors.add(_make_descriptor(opening, directory.open(opening)))
+    fd = context.descriptors.add(_make_descriptor(opening, directory.open(opening)))
     assert fd == opening.fd
 
 
@@ -73,7 +73,7 @@ def _base_directory(descriptor: Descriptor) -> GuestDirectory:
 
 
 def _check_opening(opening: OpenRequest, directory: GuestDirectory) -> None:
-    if not directory.writable and opening.writes:
+    if not directory.writable and opening.is_writable:
         raise WasiError(Errno.PERM)
     if opening.fdflags & SYNC_FLAGS:
         raise WasiError(Errno.NOTSUP)
@@ -89,49 +89,49 @@ def _make_descriptor(opening: OpenRequest, opened: object) -> Descriptor:
     writes = bool(opening.rights & Rights.FD_WRITE or opening.flags & OpenFlags.CREATE)
     return OpenFile(
         opened,  # type: ignore[arg-type]
-        reads=opening.reads,
-        writes=opening.writes,
-        rights=file_rights(reads=opening.reads, writes=writes),
+        is_readable=opening.is_readable,
+        is_writable=opening.is_writable,
+        rights=file_rights(is_readable=opening.is_readable, is_writable=writes),
         flags=int(opening.fdflags),
     )
 
 
-def path_create_directory(state: CallContext, fd: int, pointer: int, size: int) -> None:
+def path_create_directory(context: CallContext, fd: int, pointer: int, size: int) -> None:
     """Make a directory."""
-    directory = state.descriptors.directory(fd).directory
-    path = state.text(pointer, size)
+    directory = context.descriptors.get_directory(fd).directory
+    path = context.read_text(pointer, size)
     check_writable(directory)
     directory.create_directory(fd, path)
 
 
-def path_remove_directory(state: CallContext, fd: int, pointer: int, size: int) -> None:
+def path_remove_directory(context: CallContext, fd: int, pointer: int, size: int) -> None:
     """Remove an empty directory."""
-    directory = state.descriptors.directory(fd).directory
-    path = state.text(pointer, size)
+    directory = context.descriptors.get_directory(fd).directory
+    path = context.read_text(pointer, size)
     check_writable(directory)
     directory.remove_directory(fd, path)
 
 
-def path_unlink_file(state: CallContext, fd: int, pointer: int, size: int) -> None:
+def path_unlink_file(context: CallContext, fd: int, pointer: int, size: int) -> None:
     """Remove a file or a link."""
-    directory = state.descriptors.directory(fd).directory
-    path = state.text(pointer, size)
+    directory = context.descriptors.get_directory(fd).directory
+    path = context.read_text(pointer, size)
     check_writable(directory)
     directory.unlink(fd, path)
 
 
 def path_filestat_get(
-    state: CallContext, fd: int, lookup: int, pointer: int, size: int, result: int
+    context: CallContext, fd: int, lookup: int, pointer: int, size: int, result: int
 ) -> None:
     """The attributes of what a path leads to."""
-    directory = state.descriptors.directory(fd).directory
-    path = state.text(pointer, size)
+    directory = context.descriptors.get_directory(fd).directory
+    path = context.read_text(pointer, size)
     stat = directory.stat_at(fd, path, follow=bool(lookup & SYMLINK_FOLLOW))
-    state.memory.write(result, stat.pack())
+    context.memory.write(result, stat.pack())
 
 
 def path_filestat_set_times(
-    state: CallContext,
+    context: CallContext,
     fd: int,
     lookup: int,
     pointer: int,
@@ -142,14 +142,14 @@ def path_filestat_set_times(
 ) -> None:
     """Set the times of what a path leads to."""
     times = make_requested_times(atime, mtime, flags)
-    directory = state.descriptors.directory(fd).directory
-    path = state.text(pointer, size)
+    directory = context.descriptors.get_directory(fd).directory
+    path = context.read_text(pointer, size)
     check_writable(directory)
     directory.set_times_at(fd, path, lookup, times)
 
 
 def path_link(
-    state: CallContext,
+    context: CallContext,
     old_fd: int,
     lookup: int,
     old_pointer: int,
@@ -159,14 +159,17 @@ def path_link(
     new_size: int,
 ) -> None:
     """Give a file one more name."""
-    old, new = state.descriptors.directory(old_fd), state.descriptors.directory(new_fd)
-    old_path, new_path = state.text(old_pointer, old_size), state.text(new_pointer, new_size)
+    old, new = context.descriptors.get_directory(old_fd), context.descriptors.get_directory(new_fd)
+    old_path, new_path = (
+        context.read_text(old_pointer, old_size),
+        context.read_text(new_pointer, new_size),
+    )
     check_writable(old.directory, new.directory)
     old.directory.link(old_fd, lookup, old_path, new.directory, new_fd, new_path)
 
 
 def path_rename(
-    state: CallContext,
+    context: CallContext,
     old_fd: int,
     old_pointer: int,
     old_size: int,
@@ -175,33 +178,36 @@ def path_rename(
     new_size: int,
 ) -> None:
     """Give something another name."""
-    old, new = state.descriptors.directory(old_fd), state.descriptors.directory(new_fd)
-    old_path, new_path = state.text(old_pointer, old_size), state.text(new_pointer, new_size)
+    old, new = context.descriptors.get_directory(old_fd), context.descriptors.get_directory(new_fd)
+    old_path, new_path = (
+        context.read_text(old_pointer, old_size),
+        context.read_text(new_pointer, new_size),
+    )
     check_writable(old.directory, new.directory)
     old.directory.rename(old_fd, old_path, new.directory, new_fd, new_path)
 
 
 def path_symlink(
-    state: CallContext, old_pointer: int, old_size: int, fd: int, new_pointer: int, new_size: int
+    context: CallContext, old_pointer: int, old_size: int, fd: int, new_pointer: int, new_size: int
 ) -> None:
     """Make a symbolic link."""
-    directory = state.descriptors.directory(fd).directory
-    target = state.text(old_pointer, old_size)
-    path = state.text(new_pointer, new_size)
+    directory = context.descriptors.get_directory(fd).directory
+    target = context.read_text(old_pointer, old_size)
+    path = context.read_text(new_pointer, new_size)
     check_writable(directory)
     check_path(target)
     directory.symlink(fd, target, path)
 
 
 def path_readlink(
-    state: CallContext, fd: int, pointer: int, size: int, buffer: int, room: int, result: int
+    context: CallContext, fd: int, pointer: int, size: int, buffer: int, room: int, result: int
 ) -> None:
     """What a symbolic link says, cut to the buffer."""
-    directory = state.descriptors.directory(fd).directory
-    path = state.text(pointer, size)
+    directory = context.descriptors.get_directory(fd).directory
+    path = context.read_text(pointer, size)
     target = directory.read_link(fd, path).encode()[:room]
-    state.memory.write(buffer, target)
-    state.memory.write_u32(result, len(target))
+    context.memory.write(buffer, target)
+    context.memory.write_u32(result, len(target))
 
 
 def check_writable(*directories: GuestDirectory) -> None:

@@ -42,28 +42,30 @@ class Subscription(NamedTuple):
     flags: int
 
 
-def poll_oneoff(state: CallContext, pointer: int, events: int, count: int, result: int) -> None:
+def poll_oneoff(context: CallContext, pointer: int, events: int, count: int, result: int) -> None:
     """Wait until something that the guest subscribed to happens."""
     if not count or count > SUBSCRIPTIONS_MAX:
         raise WasiError(Errno.INVAL)
-    state.memory.check(pointer, count * SUBSCRIPTION.size)
-    state.memory.check(events, count * EVENT.size)
+    context.memory.check(pointer, count * SUBSCRIPTION.size)
+    context.memory.check(events, count * EVENT.size)
     wanted = [
         _make_subscription(
-            state, *state.memory.unpack(SUBSCRIPTION, pointer + index * SUBSCRIPTION.size)
+            context, *context.memory.unpack(SUBSCRIPTION, pointer + index * SUBSCRIPTION.size)
         )
         for index in range(count)
     ]
-    told = state.tape.request_input(PollResult.tag, b"", lambda: _pack_result(_wait(state, wanted)))
+    told = context.tape.request_input(
+        PollResult.tag, b"", lambda: _pack_result(_wait(context, wanted))
+    )
     happened = memoryview(told)[_LENGTH.size :]
     if len(happened) % EVENT.size or len(happened) > count * EVENT.size:
         raise ValueError(f"{len(happened)} bytes of events for {count} subscriptions")
-    state.memory.write(events, happened)
-    state.memory.write_u32(result, len(happened) // EVENT.size)
+    context.memory.write(events, happened)
+    context.memory.write_u32(result, len(happened) // EVENT.size)
 
 
 def _make_subscription(
-    state: CallContext,
+    context: CallContext,
     userdata: int,
     kind: int,
     which: int,
@@ -76,15 +78,15 @@ def _make_subscription(
         if which not in (CLOCK_REALTIME, CLOCK_MONOTONIC) or flags & ~CLOCK_ABSOLUTE:
             raise WasiError(Errno.INVAL)
         if flags & CLOCK_ABSOLUTE:
-            now = time.time_ns() if which == CLOCK_REALTIME else state.clocks.monotonic()
+            now = time.time_ns() if which == CLOCK_REALTIME else context.clocks.monotonic()
             timeout = max(timeout - now, 0)
-        elif state.waits_since is not None:  # the call was held up, and is made again
-            timeout = max(timeout - (time.monotonic_ns() - state.waits_since), 0)
+        elif context.wait_started is not None:  # the call was held up, and is made again
+            timeout = max(timeout - (time.monotonic_ns() - context.wait_started), 0)
         return Subscription(userdata, kind, 0, timeout, 0)
     if kind not in (EVENT_READ, EVENT_WRITE):
         raise WasiError(Errno.INVAL)
     fits = (InputStream, OpenFile) if kind == EVENT_READ else (OutputStream, OpenFile)
-    descriptor = state.descriptors.get(which)
+    descriptor = context.descriptors.get(which)
     if isinstance(descriptor, Socket):
         raise WasiError(Errno.NOTSUP)  # nothing comes over one yet
     if not isinstance(descriptor, fits):
@@ -97,13 +99,13 @@ def _make_subscription(
     return Subscription(userdata, kind, which, 0, HANGUP if hangs_up else 0)
 
 
-def _wait(state: CallContext, wanted: list[Subscription]) -> bytes:
+def _wait(context: CallContext, wanted: list[Subscription]) -> bytes:
     """The packed events of what has happened when the first thing has."""
     delays = [found.delay for found in wanted if found.kind == EVENT_CLOCK]
     waits = [found for found in wanted if found.kind != EVENT_CLOCK]
     stdin = None
     for found in waits:
-        descriptor = state.descriptors.get(found.fd)
+        descriptor = context.descriptors.get(found.fd)
         if not isinstance(descriptor, InputStream):
             delays.append(0)  # files and outputs are always ready
         else:
@@ -111,22 +113,22 @@ def _wait(state: CallContext, wanted: list[Subscription]) -> bytes:
     delay = min(delays, default=None)
     began = time.monotonic_ns()
     hold = None
-    if delay != 0 and not (stdin is not None and stdin.ready()):
-        state.before_wait()
-        state.waits_since = state.waits_since or began
-        hold = partial(state.waiting, "poll_oneoff")
-    readable = state.interrupter.wait(stdin, delay, hold)
-    state.waits_since = None
+    if delay != 0 and not (stdin is not None and stdin.is_ready()):
+        context.before_wait()
+        context.wait_started = context.wait_started or began
+        hold = partial(context.waiting, "poll_oneoff")
+    readable = context.interrupter.wait(stdin, delay, hold)
+    context.wait_started = None
     # The first clock that was waited for is over even if the wait was a little short.
     over = max(time.monotonic_ns() - began, 0 if readable or delay is None else delay)
-    return b"".join(_pack_event(found) for found in wanted if _has_happened(state, found, over))
+    return b"".join(_pack_event(found) for found in wanted if _has_happened(context, found, over))
 
 
-def _has_happened(state: CallContext, found: Subscription, over: int) -> bool:
+def _has_happened(context: CallContext, found: Subscription, over: int) -> bool:
     if found.kind == EVENT_CLOCK:
         return found.delay <= over
-    descriptor = state.descriptors.get(found.fd)
-    return not isinstance(descriptor, InputStream) or descriptor.source.ready()
+    descriptor = context.descriptors.get(found.fd)
+    return not isinstance(descriptor, InputStream) or descriptor.source.is_ready()
 
 
 def _pack_event(found: Subscription) -> bytes:

@@ -16,47 +16,47 @@ _pack_random = codec.packer(RandomBytes)
 _RANDOM = RandomBytes.tag
 
 
-def args_get(state: CallContext, pointers: int, buffer: int) -> None:
+def args_get(context: CallContext, pointers: int, buffer: int) -> None:
     """The arguments."""
-    _strings(state, state.arguments, pointers, buffer)
+    _strings(context, context.arguments, pointers, buffer)
 
 
-def args_sizes_get(state: CallContext, count: int, size: int) -> None:
+def args_sizes_get(context: CallContext, count: int, size: int) -> None:
     """How many arguments, and their bytes."""
-    _sizes(state, state.arguments, count, size)
+    _sizes(context, context.arguments, count, size)
 
 
-def environ_get(state: CallContext, pointers: int, buffer: int) -> None:
+def environ_get(context: CallContext, pointers: int, buffer: int) -> None:
     """The environment."""
-    _strings(state, state.environment, pointers, buffer)
+    _strings(context, context.environment, pointers, buffer)
 
 
-def environ_sizes_get(state: CallContext, count: int, size: int) -> None:
+def environ_sizes_get(context: CallContext, count: int, size: int) -> None:
     """How many variables, and their bytes."""
-    _sizes(state, state.environment, count, size)
+    _sizes(context, context.environment, count, size)
 
 
-def _strings(state: CallContext, strings: list[bytes], pointers: int, buffer: int) -> None:
+def _strings(context: CallContext, strings: list[bytes], pointers: int, buffer: int) -> None:
     for string in strings:
-        state.memory.write_u32(pointers, buffer)
-        state.memory.write(buffer, string + b"\0")
+        context.memory.write_u32(pointers, buffer)
+        context.memory.write(buffer, string + b"\0")
         pointers += 4
         buffer += len(string) + 1
 
 
-def _sizes(state: CallContext, strings: list[bytes], count: int, size: int) -> None:
-    state.memory.write_u32(count, len(strings))
-    state.memory.write_u32(size, sum(len(string) + 1 for string in strings))
+def _sizes(context: CallContext, strings: list[bytes], count: int, size: int) -> None:
+    context.memory.write_u32(count, len(strings))
+    context.memory.write_u32(size, sum(len(string) + 1 for string in strings))
 
 
-def random_get(state: CallContext, pointer: int, size: int) -> None:
+def random_get(context: CallContext, pointer: int, size: int) -> None:
     """Random bytes of the operating system."""
-    memory = state.memory
+    memory = context.memory
     memory.check(pointer, size)
     while size > RANDOM_SIZE_MAX:
-        random_get(state, pointer, RANDOM_SIZE_MAX)
+        random_get(context, pointer, RANDOM_SIZE_MAX)
         pointer, size = pointer + RANDOM_SIZE_MAX, size - RANDOM_SIZE_MAX
-    told = state.tape.request_input(
+    told = context.tape.request_input(
         _RANDOM, _LENGTH.pack(size), lambda: _pack_random(urandom(size))
     )
     if len(told) != _LENGTH.size + size:
@@ -64,16 +64,16 @@ def random_get(state: CallContext, pointer: int, size: int) -> None:
     memory.write(pointer, told[_LENGTH.size :])
 
 
-def sched_yield(state: CallContext) -> int:
+def sched_yield(context: CallContext) -> int:
     """There is nobody to yield to."""
     return 0
 
 
-def proc_exit(state: CallContext, code: int) -> None:
+def proc_exit(context: CallContext, code: int) -> None:
     """The end, with an exit code."""
     raise ProcExit(code)
 
 
-def proc_raise(state: CallContext, signal: int) -> int:
+def proc_raise(context: CallContext, signal: int) -> int:
     """Signals are not given."""
     return Errno.NOTSUP

@@ -22,62 +22,62 @@ _FLOW_AND_SCOPE = struct.Struct("<4H")
 _ADDRESS_SIZE = 110
 
 
-def sock_open(state: CallContext, family: int, kind: int, protocol: int, result: int) -> None:
+def sock_open(context: CallContext, family: int, kind: int, protocol: int, result: int) -> None:
     """Make a socket."""
-    state.memory.check(result, 4)
-    state.memory.write_u32(result, state.network.open(family, kind, protocol))
+    context.memory.check(result, 4)
+    context.memory.write_u32(result, context.network.open(family, kind, protocol))
 
 
-def sock_bind(state: CallContext, fd: int, pointer: int) -> None:
+def sock_bind(context: CallContext, fd: int, pointer: int) -> None:
     """Give a socket its local address."""
-    state.network.bind(fd, _read_address(state, pointer))
+    context.network.bind(fd, _read_address(context, pointer))
 
 
-def sock_listen(state: CallContext, fd: int, backlog: int) -> None:
+def sock_listen(context: CallContext, fd: int, backlog: int) -> None:
     """Let a socket take connections."""
-    state.network.listen(fd, backlog)
+    context.network.listen(fd, backlog)
 
 
-def sock_addr_local(state: CallContext, fd: int, result: int) -> None:
+def sock_addr_local(context: CallContext, fd: int, result: int) -> None:
     """The local address of a socket; one that is not bound has port 0 at no address."""
-    socket = state.descriptors.socket(fd)
+    socket = context.descriptors.get_socket(fd)
     any_address = IPv4Address(0) if socket.family is AddressFamily.INET4 else IPv6Address(0)
-    state.memory.write(result, _pack_address(socket.local or SocketAddress(any_address, 0)))
+    context.memory.write(result, _pack_address(socket.local or SocketAddress(any_address, 0)))
 
 
-def sock_accept(state: CallContext, fd: int, flags: int, result: int) -> None:
+def sock_accept(context: CallContext, fd: int, flags: int, result: int) -> None:
     """Connections are not taken yet."""
-    socket = state.descriptors.socket(fd)
+    socket = context.descriptors.get_socket(fd)
     if socket.kind is SocketType.STREAM and socket.backlog is None:
         raise WasiError(Errno.INVAL)
     raise WasiError(Errno.NOTSUP)
 
 
 def sock_recv(
-    state: CallContext, fd: int, iovs: int, count: int, flags: int, size: int, out_flags: int
+    context: CallContext, fd: int, iovs: int, count: int, flags: int, size: int, out_flags: int
 ) -> None:
     """No socket is connected."""
-    _raise_not_connected(state, fd)
+    _raise_not_connected(context, fd)
 
 
-def sock_send(state: CallContext, fd: int, iovs: int, count: int, flags: int, size: int) -> None:
+def sock_send(context: CallContext, fd: int, iovs: int, count: int, flags: int, size: int) -> None:
     """No socket is connected."""
-    _raise_not_connected(state, fd)
+    _raise_not_connected(context, fd)
 
 
-def sock_shutdown(state: CallContext, fd: int, how: int) -> None:
+def sock_shutdown(context: CallContext, fd: int, how: int) -> None:
     """No socket is connected."""
-    _raise_not_connected(state, fd)
+    _raise_not_connected(context, fd)
 
 
-def _raise_not_connected(state: CallContext, fd: int) -> None:
-    state.descriptors.socket(fd)
+def _raise_not_connected(context: CallContext, fd: int) -> None:
+    context.descriptors.get_socket(fd)
     raise WasiError(Errno.NOTCONN)
 
 
-def _read_address(state: CallContext, pointer: int) -> SocketAddress:
+def _read_address(context: CallContext, pointer: int) -> SocketAddress:
     """The address that the guest has at ``pointer``."""
-    memory = state.memory
+    memory = context.memory
     (family,) = memory.unpack(_FAMILY, pointer)
     pointer += _FAMILY.size
     if family == AddressFamily.INET4:
@@ -86,16 +86,16 @@ def _read_address(state: CallContext, pointer: int) -> SocketAddress:
     if family != AddressFamily.INET6:
         raise WasiError(Errno.AFNOSUPPORT if family in list(AddressFamily) else Errno.INVAL)
     port, octets = memory.unpack(_INET6, pointer)
-    return SocketAddress(IPv6Address(octets), port, *_read_flow_and_scope(state, pointer))
+    return SocketAddress(IPv6Address(octets), port, *_read_flow_and_scope(context, pointer))
 
 
-def _read_flow_and_scope(state: CallContext, pointer: int) -> tuple[int, int]:
+def _read_flow_and_scope(context: CallContext, pointer: int) -> tuple[int, int]:
     """Those of an address of version 6, of which ``pointer`` is the port.
 
     Older programs have no room for them: their address ends before. Newer ones fill an address with
     zeros up to its end.
     """
-    memory, rest = state.memory, _ADDRESS_SIZE - _FAMILY.size - _INET6.size
+    memory, rest = context.memory, _ADDRESS_SIZE - _FAMILY.size - _INET6.size
     pointer += _INET6.size
     if pointer + rest > memory.renew():
         return 0, 0

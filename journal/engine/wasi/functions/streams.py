@@ -38,23 +38,23 @@ _pack_seek = codec.packer(FileDescriptorSeek)
 _READ, _WRITE, _SEEK = StreamRead.tag, StreamWrite.tag, FileDescriptorSeek.tag
 
 
-def fd_write(state: CallContext, fd: int, iovs: int, count: int, result: int) -> int:
+def fd_write(context: CallContext, fd: int, iovs: int, count: int, result: int) -> int:
     """Write buffers at the descriptor's position, or at the end."""
-    descriptor = state.descriptors.used.get(fd)
+    descriptor = context.descriptors.used.get(fd)
     if descriptor is None:
         return Errno.BADF
-    memory = state.memory
+    memory = context.memory
     if count == 1 and iovs + 8 <= memory.size:  # the usual case, without a further call
         pointer, size = _unpack_iov(memory.view, iovs)
         end = pointer + size
         if end <= memory.size and size <= TRANSFER_SIZE_MAX:
             data = memory.view[pointer:end].tobytes()
         else:
-            data = _read_buffers(state, iovs, count)
+            data = _read_buffers(context, iovs, count)
     else:
-        data = _read_buffers(state, iovs, count)
+        data = _read_buffers(context, iovs, count)
     if type(descriptor) is OpenFile:
-        if not descriptor.writes:
+        if not descriptor.is_writable:
             return Errno.BADF
         file = descriptor.file
         if descriptor.flags & _APPEND:
@@ -65,70 +65,72 @@ def fd_write(state: CallContext, fd: int, iovs: int, count: int, result: int) ->
         written = file.write(fd, position, data)
         descriptor.position = position + written
     elif type(descriptor) is OutputStream:
-        written = _write_stream(state, descriptor, data)
+        written = _write_stream(context, descriptor, data)
     else:
         return _stream_errno(descriptor)
     memory.write_u32(result, written)
     return 0
 
 
-def fd_pwrite(state: CallContext, fd: int, iovs: int, count: int, offset: int, result: int) -> int:
+def fd_pwrite(
+    context: CallContext, fd: int, iovs: int, count: int, offset: int, result: int
+) -> int:
     """Write buffers at an offset; a file opened to append is appended to, as on Linux."""
-    descriptor = state.descriptors.get(fd)
-    data = _read_buffers(state, iovs, count)
+    descriptor = context.descriptors.get(fd)
+    data = _read_buffers(context, iovs, count)
     if isinstance(descriptor, OutputStream):
         return Errno.SPIPE
-    if not isinstance(descriptor, OpenFile) or not descriptor.writes:
+    if not isinstance(descriptor, OpenFile) or not descriptor.is_writable:
         return Errno.BADF
     if descriptor.flags & _APPEND:
         offset = descriptor.file.size(fd)
     if offset + len(data) > _POSITION_MAX:
         return Errno.INVAL
-    state.memory.write_u32(result, descriptor.file.write(fd, offset, data))
+    context.memory.write_u32(result, descriptor.file.write(fd, offset, data))
     return 0
 
 
-def fd_read(state: CallContext, fd: int, iovs: int, count: int, result: int) -> int:
+def fd_read(context: CallContext, fd: int, iovs: int, count: int, result: int) -> int:
     """Read into buffers from the descriptor's position on."""
-    descriptor = state.descriptors.get(fd)
-    buffers = _read_iovs(state, iovs, count)
+    descriptor = context.descriptors.get(fd)
+    buffers = _read_iovs(context, iovs, count)
     wanted = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
     if type(descriptor) is OpenFile:
-        if not descriptor.reads:
+        if not descriptor.is_readable:
             return Errno.BADF
         if descriptor.position >= _POSITION_MAX:
             return Errno.INVAL
         data = descriptor.file.read(fd, descriptor.position, wanted) if wanted else b""
         descriptor.position += len(data)
     elif type(descriptor) is InputStream:
-        data = _read_stream(state, descriptor, wanted) if wanted else b""
+        data = _read_stream(context, descriptor, wanted) if wanted else b""
     else:
         return _stream_errno(descriptor)
-    _write_buffers(state, buffers, data)
-    state.memory.write_u32(result, len(data))
+    _write_buffers(context, buffers, data)
+    context.memory.write_u32(result, len(data))
     return 0
 
 
-def fd_pread(state: CallContext, fd: int, iovs: int, count: int, offset: int, result: int) -> int:
+def fd_pread(context: CallContext, fd: int, iovs: int, count: int, offset: int, result: int) -> int:
     """Read into buffers from an offset on."""
-    descriptor = state.descriptors.get(fd)
-    buffers = _read_iovs(state, iovs, count)
+    descriptor = context.descriptors.get(fd)
+    buffers = _read_iovs(context, iovs, count)
     if isinstance(descriptor, InputStream):
         return Errno.SPIPE
-    if not isinstance(descriptor, OpenFile) or not descriptor.reads:
+    if not isinstance(descriptor, OpenFile) or not descriptor.is_readable:
         return Errno.BADF
     if offset > _POSITION_MAX:
         return Errno.INVAL
     wanted = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
     data = descriptor.file.read(fd, offset, wanted) if wanted else b""
-    _write_buffers(state, buffers, data)
-    state.memory.write_u32(result, len(data))
+    _write_buffers(context, buffers, data)
+    context.memory.write_u32(result, len(data))
     return 0
 
 
-def fd_seek(state: CallContext, fd: int, offset: int, whence: int, result: int) -> None:
+def fd_seek(context: CallContext, fd: int, offset: int, whence: int, result: int) -> None:
     """Move a descriptor's position."""
-    descriptor = state.descriptors.seekable(fd)
+    descriptor = context.descriptors.get_seekable(fd)
     if offset > _POSITION_MAX:
         offset -= 1 << 64  # the argument is signed
     if whence == WHENCE_SET:
@@ -140,49 +142,49 @@ def fd_seek(state: CallContext, fd: int, offset: int, whence: int, result: int) 
         position = descriptor.file.size(fd) + offset
     if not 0 <= position < 1 << 64:
         raise WasiError(Errno.INVAL)
-    state.memory.check(result, 8)
-    state.tape.record_effect(_SEEK, _pack_seek(fd, offset, whence))
+    context.memory.check(result, 8)
+    context.tape.record_effect(_SEEK, _pack_seek(fd, offset, whence))
     descriptor.position = position
-    state.memory.write_u64(result, position)
+    context.memory.write_u64(result, position)
 
 
-def fd_tell(state: CallContext, fd: int, result: int) -> None:
+def fd_tell(context: CallContext, fd: int, result: int) -> None:
     """A descriptor's position."""
-    state.memory.write_u64(result, state.descriptors.seekable(fd).position)
+    context.memory.write_u64(result, context.descriptors.get_seekable(fd).position)
 
 
 def _stream_errno(descriptor: Descriptor) -> int:
     return Errno.NOTCONN if isinstance(descriptor, Socket) else Errno.BADF
 
 
-def _write_stream(state: CallContext, stream: OutputStream, data: bytes) -> int:
+def _write_stream(context: CallContext, stream: OutputStream, data: bytes) -> int:
     for start in range(0, len(data), WRITE_SIZE_MAX):
         part = data[start : start + WRITE_SIZE_MAX]
         position = stream.position
         stream.position = position + len(part)
         payload = _pack_write(stream.number, position, part)
-        if state.tape.replaying:
+        if context.tape.replaying:
             # It waits before it is compared: where the journal ends with it, telling delivers.
-            state.outbox.put_again(stream.number, position, part)
-            state.tape.record_effect(_WRITE, payload)
+            context.outbox.requeue(stream.number, position, part)
+            context.tape.record_effect(_WRITE, payload)
         else:
-            state.tape.record_effect(_WRITE, payload)
-            state.outbox.put(stream.number, position, part)
+            context.tape.record_effect(_WRITE, payload)
+            context.outbox.put(stream.number, position, part)
     return len(data)
 
 
-def _read_stream(state: CallContext, stream: InputStream, wanted: int) -> bytes:
+def _read_stream(context: CallContext, stream: InputStream, wanted: int) -> bytes:
     wanted = min(wanted, STREAM_READ_SIZE_MAX)
 
     def live() -> bytes:
-        if not stream.source.ready():
-            state.before_wait()
-            state.interrupter.wait(stream.source, None, partial(state.waiting, "fd_read"))
+        if not stream.source.is_ready():
+            context.before_wait()
+            context.interrupter.wait(stream.source, None, partial(context.waiting, "fd_read"))
         return _pack_read(0, stream.position, stream.source.read(stream.position, wanted))
 
-    told = state.tape.request_input(_READ, _READ_HEAD.pack(0, stream.position), live)
-    if not stream.source.rereadable and not state.tape.replaying:
-        state.on_consumed()
+    told = context.tape.request_input(_READ, _READ_HEAD.pack(0, stream.position), live)
+    if not stream.source.is_rereadable and not context.tape.replaying:
+        context.on_consumed()
     data = told[_READ_HEAD.size + _READ_SIZE.size :]
     if len(data) > wanted:
         raise ValueError(f"{len(data)} bytes read for {wanted}")
@@ -190,11 +192,11 @@ def _read_stream(state: CallContext, stream: InputStream, wanted: int) -> bytes:
     return data
 
 
-def _read_iovs(state: CallContext, iovs: int, count: int) -> list[tuple[int, int]]:
+def _read_iovs(context: CallContext, iovs: int, count: int) -> list[tuple[int, int]]:
     """The ``(pointer, size)`` of the guest's buffers, each inside its memory."""
     if count > IOVS_MAX:
         raise WasiError(Errno.INVAL)
-    memory = state.memory
+    memory = context.memory
     buffers = []
     for index in range(count):
         pointer, size = memory.unpack(_IOV, iovs + _IOV.size * index)
@@ -204,20 +206,20 @@ def _read_iovs(state: CallContext, iovs: int, count: int) -> list[tuple[int, int
     return buffers
 
 
-def _read_buffers(state: CallContext, iovs: int, count: int) -> bytes:
-    memory = state.memory
+def _read_buffers(context: CallContext, iovs: int, count: int) -> bytes:
+    memory = context.memory
     parts, room = [], TRANSFER_SIZE_MAX
-    for pointer, size in _read_iovs(state, iovs, count):
+    for pointer, size in _read_iovs(context, iovs, count):
         parts.append(memory.read(pointer, min(size, room)))
         room -= len(parts[-1])
     return b"".join(parts)
 
 
-def _write_buffers(state: CallContext, buffers: list[tuple[int, int]], data: bytes) -> None:
+def _write_buffers(context: CallContext, buffers: list[tuple[int, int]], data: bytes) -> None:
     at = 0
     for pointer, size in buffers:
         part = data[at : at + size]
         if not part:
             break
-        state.memory.write(pointer, part)
+        context.memory.write(pointer, part)
         at += len(part)

@@ -10,7 +10,7 @@ from journal.engine.wasi.functions import sockets, terminals
 MODULE = "wasix_32v1"
 
 
-def proc_snapshot(state: CallContext) -> int:
+def proc_snapshot(context: CallContext) -> int:
     """Nothing: whether a snapshot is taken was decided before the call had any effect."""
     return 0
 

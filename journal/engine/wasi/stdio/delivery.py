@@ -16,7 +16,7 @@ class StreamHistory:
     targets: list[tuple[StreamOpened, int]] = field(default_factory=list)
     delivered: int = 0
 
-    def last_at(self, outlet: OutputTarget) -> tuple[StreamOpened, int] | None:
+    def find_last(self, outlet: OutputTarget) -> tuple[StreamOpened, int] | None:
         """The latest target that is the same file, with what it had then."""
         for opened, floor in reversed(self.targets):
             same = (opened.device, opened.inode) == (outlet.device, outlet.inode)
@@ -75,10 +75,10 @@ def reconcile_outputs(
             _reconcile_file(outlet, streams, histories, writes)
         elif outlet.kind is not TargetKind.CAPTURED:
             (stream,) = streams
-            outlet.skip = histories[stream].delivered
+            outlet.delivered_size = histories[stream].delivered
             if in_flight is InFlightPolicy.DROP:
-                outlet.skip = _find_write_end(outlet.skip, stream, writes())
-        for stream, size in _split_by_stream(outlet.skip, streams, writes()):
+                outlet.delivered_size = _find_write_end(outlet.delivered_size, stream, writes())
+        for stream, size in _split_by_stream(outlet.delivered_size, streams, writes()):
             delivered[stream] += size
     return delivered
 
@@ -125,12 +125,12 @@ def _reconcile_file(
 ) -> None:
     size = os.fstat(outlet.fd).st_size
     output = (data for stream, data in writes() if stream in streams)
-    known = [histories[stream].last_at(outlet) for stream in sorted(streams)]
+    known = [histories[stream].find_last(outlet) for stream in sorted(streams)]
     same = [found for found in known if found is not None]
     if same and same[0][0].position <= size:
         outlet.base = same[0][0].position
         floor = sum(found[1] for found in same)
-        outlet.skip = _count_matching(outlet, output, floor)
+        outlet.delivered_size = _count_matching(outlet, output, floor)
     else:
         bases = [
             opened.position
@@ -141,16 +141,16 @@ def _reconcile_file(
         copied = OutputTarget(outlet.kind, outlet.fd, base=bases[-1] if bases else size)
         held = size - copied.base
         if held > 0 and _count_matching(copied, output, 0) == held:
-            outlet.base, outlet.skip = copied.base, held
-    if outlet.skip:
+            outlet.base, outlet.delivered_size = copied.base, held
+    if outlet.delivered_size:
         # What is taken as there in the next session must not be lost by a power cut in this one.
         os.fdatasync(outlet.fd)
     now = size if outlet.append else os.lseek(outlet.fd, 0, os.SEEK_CUR)
-    if now > outlet.base + outlet.skip:
+    if now > outlet.base + outlet.delivered_size:
         # Somebody else has written behind our output, and may share the position: go on there.
-        outlet.base = now - outlet.skip
+        outlet.base = now - outlet.delivered_size
     elif not outlet.append:
-        os.lseek(outlet.fd, outlet.base + outlet.skip, os.SEEK_SET)
+        os.lseek(outlet.fd, outlet.base + outlet.delivered_size, os.SEEK_SET)
 
 
 def _count_matching(outlet: OutputTarget, output: Iterable[bytes], floor: int) -> int:
@@ -192,6 +192,6 @@ def make_stream_events(
     """The events with which a session says where its outputs go, and what was there already."""
     events: list[StreamOpened | StreamDelivered] = []
     for stream, outlet in sorted(outlets.items()):
-        events.append(outlet.opened(stream))
+        events.append(outlet.make_opened_event(stream))
         events.append(StreamDelivered(stream=stream, upto=delivered.get(stream, 0)))
     return events

@@ -52,8 +52,8 @@ class OutboxWriter(TapeSink, Protocol):
 class OutputTarget:
     """A target of one or more streams.
 
-    ``base`` is where in a regular file the output's first byte stands, ``skip`` how many bytes of
-    the recorded output it need not get again.
+    ``base`` is the offset of the first byte of the output in a regular file, ``delivered_size`` the
+    count of bytes of the recorded output that the target has already.
     """
 
     kind: TargetKind
@@ -62,7 +62,7 @@ class OutputTarget:
     base: int = 0
     device: int = 0
     inode: int = 0
-    skip: int = 0
+    delivered_size: int = 0
     captured: bytearray = field(default_factory=bytearray)
 
     @classmethod
@@ -78,7 +78,7 @@ class OutputTarget:
             kind = _target_kind(fd, found.st_mode)
         return cls(kind, fd, append, base, found.st_dev, found.st_ino)
 
-    def opened(self, stream: int) -> StreamOpened:
+    def make_opened_event(self, stream: int) -> StreamOpened:
         """The event that says what this target is."""
         return StreamOpened(
             stream=stream,
@@ -90,7 +90,7 @@ class OutputTarget:
         )
 
     @property
-    def waits(self) -> bool:
+    def may_block(self) -> bool:
         """Whether a write may have to wait for whoever reads it, and leaves no trace of itself."""
         return self.kind not in (TargetKind.REGULAR, TargetKind.CAPTURED)
 
@@ -100,7 +100,7 @@ class OutputTarget:
             self.captured += data
             return len(data)
         try:
-            return os.write(self.fd, data[: select.PIPE_BUF] if self.waits else data)
+            return os.write(self.fd, data[: select.PIPE_BUF] if self.may_block else data)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -150,11 +150,11 @@ class Outbox:
         elif len(self._waiting) == 1:
             self._arm()
 
-    def put_again(self, stream: int, offset: int, data: bytes) -> None:
+    def requeue(self, stream: int, offset: int, data: bytes) -> None:
         """A write that the journal has: only what its target has not got yet leaves."""
         outlet = self._outlets[stream]
-        known = min(outlet.skip, len(data))
-        outlet.skip -= known
+        known = min(outlet.delivered_size, len(data))
+        outlet.delivered_size -= known
         if known < len(data):
             self.put(stream, offset + known, data[known:])
 
@@ -166,7 +166,7 @@ class Outbox:
         self._barrier()
         first = True
         for outlet, upto, data in self._joined(waiting):
-            if outlet.waits and not first:
+            if outlet.may_block and not first:
                 # The mark of the write before must be with the kernel before this one begins,
                 # or a crash would leave two in doubt.
                 self._keeper.flush()
@@ -177,11 +177,11 @@ class Outbox:
         left = memoryview(data)
         try:
             while left:
-                if outlet.waits:
+                if outlet.may_block:
                     self._wait(outlet.fd)
                 left = left[outlet.write(left) :]
         finally:
-            if outlet.waits or (not left and outlet.kind is TargetKind.REGULAR):
+            if outlet.may_block or (not left and outlet.kind is TargetKind.REGULAR):
                 for stream, offset in upto.items():
                     mark = _pack_delivered(stream, offset - len(left))
                     self._keeper.append_frame(StreamDelivered.tag, mark)

@@ -34,7 +34,7 @@ class Interrupter:
         self._lock = threading.RLock()  # a signal handler may come in between
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
-    def request(self) -> None:
+    def request_stop(self) -> None:
         """Let the guest stop at its next safe point."""
         self.requested = True
         self.wake()
@@ -59,7 +59,7 @@ class Interrupter:
         begins and whenever the guest is to look up, and once with true when it has become idle;
         what it raises ends the wait.
         """
-        if source is not None and source.ready():
+        if source is not None and source.is_ready():
             return True
         began = time.monotonic_ns()
         deadline = None if timeout_ns is None else began + timeout_ns
@@ -72,7 +72,7 @@ class Interrupter:
                 idle_at = None if is_idle else idle_at
             self._wait_once(source, _earlier_time(deadline, idle_at))
             self.check()
-            if source is not None and source.ready():
+            if source is not None and source.is_ready():
                 return True
             if deadline is not None and time.monotonic_ns() >= deadline:
                 return False
@@ -122,15 +122,15 @@ def _earlier_time(one: int | None, other: int | None) -> int | None:
 class StdinSource(Protocol):
     """Where standard input comes from. Offsets count from the guest's first byte."""
 
-    rereadable: bool
+    is_rereadable: bool
 
-    def opened(self) -> StreamOpened:
+    def make_opened_event(self) -> StreamOpened:
         """The event that says what this is."""
 
     def fileno(self) -> int:
         """A descriptor that becomes readable when there is something."""
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether a read would return at once."""
 
     def read(self, offset: int, size: int) -> bytes:
@@ -140,13 +140,13 @@ class StdinSource(Protocol):
 class FileSource:
     """A regular file: it can be read again at any byte."""
 
-    rereadable = True
+    is_rereadable = True
 
     def __init__(self, fd: int, base: int | None = None) -> None:
         self._fd = fd
         self._base = os.lseek(fd, 0, os.SEEK_CUR) if base is None else base
 
-    def opened(self) -> StreamOpened:
+    def make_opened_event(self) -> StreamOpened:
         """A regular file, and where its first byte for the guest stands."""
         found = os.fstat(self._fd)
         return _make_opened_event(TargetKind.REGULAR, self._base, found.st_dev, found.st_ino)
@@ -155,7 +155,7 @@ class FileSource:
         """The file's descriptor."""
         return self._fd
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """A file is always ready."""
         return True
 
@@ -167,12 +167,12 @@ class FileSource:
 class BytesSource:
     """Bytes given beforehand: like a file."""
 
-    rereadable = True
+    is_rereadable = True
 
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    def opened(self) -> StreamOpened:
+    def make_opened_event(self) -> StreamOpened:
         """Seen as a file that begins with the guest's first byte."""
         return _make_opened_event(TargetKind.REGULAR, 0)
 
@@ -180,7 +180,7 @@ class BytesSource:
         """There is nothing to wait for."""
         raise AssertionError("bytes are always ready")
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Bytes are always ready."""
         return True
 
@@ -192,12 +192,12 @@ class BytesSource:
 class DescriptorSource:
     """A pipe, a terminal or a socket: what has been read is gone."""
 
-    rereadable = False
+    is_rereadable = False
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def opened(self) -> StreamOpened:
+    def make_opened_event(self) -> StreamOpened:
         """A terminal or a pipe."""
         return _make_opened_event(
             TargetKind.TERMINAL if os.isatty(self._fd) else TargetKind.PIPE, 0
@@ -207,7 +207,7 @@ class DescriptorSource:
         """The descriptor itself."""
         return self._fd
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether there are bytes, or the end."""
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
@@ -221,7 +221,7 @@ class DescriptorSource:
 class FedSource:
     """Bytes that the embedder feeds while the guest runs."""
 
-    rereadable = False
+    is_rereadable = False
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -244,7 +244,7 @@ class FedSource:
             self._closed = True
             os.eventfd_write(self._event, 1)
 
-    def opened(self) -> StreamOpened:
+    def make_opened_event(self) -> StreamOpened:
         """Like a pipe."""
         return _make_opened_event(TargetKind.PIPE, 0)
 
@@ -252,7 +252,7 @@ class FedSource:
         """Readable when there is something."""
         return self._event
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether there are bytes, or the end."""
         with self._lock:
             if self._data or self._closed:
