@@ -7,10 +7,11 @@ DEV_ENV := .venv/.installed-dev
 GUESTS_ENV := .venv/.installed-guests
 BENCH_ENV := .venv/.installed-bench
 WORKERS ?= 3
-# What a compiled build can change: the file and the judge of a compaction, not what runs above.
-LOG_TESTS := not (snapshot or instrument or fold or wasix or cli or kill or guest or image)
+# The tests of the modules that a compiled build changes: the format, the log and compaction.
+COMPILED_TESTS := tests/format tests/log tests/crash tests/security tests/pages tests/operations \
+	tests/replay tests/compaction tests/adapters
 
-.PHONY: demo test test-compiled deep check bench guests clean
+.PHONY: demo test test-compiled deep campaign check bench guests clean
 
 demo: $(RUN_ENV) ## show it: record a real program, kill it, resume it
 	$(PYTHON) tools/programs.py quickjs
@@ -26,11 +27,16 @@ test-compiled: $(DEV_ENV) ## the same tests on the compiled build
 	$(PYTHON) tools/programs.py quickjs
 	$(PYTHON) tools/compiled.py -n $(WORKERS) -m "not deep"
 
-deep: $(GUESTS_ENV) ## campaigns, fuzzing and large guests, and the log's tests on the compiled build
+deep: $(GUESTS_ENV) ## campaigns of a few seconds each, large guests, and the compiled build
 	tools/system.sh
 	$(PYTHON) tools/programs.py
 	$(PYTHON) -m pytest -n $(WORKERS) -m deep --hypothesis-profile=deep
-	$(PYTHON) tools/compiled.py --if-possible -n $(WORKERS) -m "not deep" -k "$(LOG_TESTS)"
+	$(PYTHON) tools/compiled.py --if-possible -n $(WORKERS) -m "not deep" $(COMPILED_TESTS)
+
+campaign: $(GUESTS_ENV) ## the same campaigns at full length, with new examples: takes hours
+	tools/system.sh
+	$(PYTHON) tools/programs.py
+	$(PYTHON) -m pytest -n $(WORKERS) -m deep --hypothesis-profile=campaign --campaign-seconds=0
 
 check: $(DEV_ENV) ## style, types, the order of the rooms, and what is generated
 	$(PYTHON) -m ruff check .

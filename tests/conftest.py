@@ -1,22 +1,27 @@
-"""What all tests share: hypothesis profiles, the programs they run, and compiled modules."""
+"""Shared parts of all tests: hypothesis profiles, time budgets, real programs, compiled modules."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.rigs.counting import count_states, pytest_terminal_summary
+from tests.rigs.counting import count_states, report_states
+from tests.support import budget as budgets
+from tests.support.budget import Budget
 from tests.support.programs import ROOT, program
 
-__all__ = ["count_states", "pytest_terminal_summary"]
+__all__ = ["count_states"]
 
 _DEEP_SECONDS_MAX = 1800
 _SLOW_MACHINES = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
-# The same examples in each run: what fails, fails by what was changed. A campaign has new ones.
-for name, count, known in (("quick", 30, True), ("deep", 300, True), ("campaign", 3000, False)):
+# "quick" and "deep" try the same examples in each run, so that a failure comes from a change of the
+# code. "campaign" tries new examples.
+for name, count, known in (("quick", 30, True), ("deep", 200, True), ("campaign", 3000, False)):
     settings.register_profile(
         name,
         deadline=None,
@@ -27,11 +32,44 @@ for name, count, known in (("quick", 30, True), ("deep", 300, True), ("campaign"
 settings.load_profile("quick")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of this project."""
+    budgets.add_option(parser)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give campaigns the time that they take on a busy machine."""
     for item in items:
         if item.get_closest_marker("deep"):
             item.add_marker(pytest.mark.timeout(_DEEP_SECONDS_MAX))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Give a campaign of generated examples its time budget, and note what each campaign tried."""
+    budget: Budget | None = getattr(item, "funcargs", {}).get("budget")
+    test = getattr(getattr(item, "obj", None), "hypothesis", None)
+    try:
+        if test is None or item.get_closest_marker("deep") is None:
+            return (yield)
+        budget = budget or budgets.budget_of(item.config)
+        with budget.bounding(test):
+            return (yield)
+    finally:
+        if budget is not None:
+            item.user_properties.append((budgets.PROPERTY, (budget.tried, budget.planned)))
+
+
+@pytest.fixture
+def budget(request: pytest.FixtureRequest) -> Budget:
+    """Return the time budget of a campaign."""
+    return budgets.budget_of(request.config)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print how many cases and crash states all tests tried."""
+    budgets.report(terminalreporter)
+    report_states(terminalreporter)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from journal.format.block import BLOCK_HEADER_SIZE
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.log.reader import Reader
 from journal.log.writer import Writer
+from tests.support.budget import Budget
 from tests.support.journals import read, written
 
 CHILD = """
@@ -69,8 +70,10 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(path: Path) -> None:
 
 
 @pytest.mark.deep
-def test_a_writer_killed_often_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
-    for seed in range(20):
+def test_a_writer_killed_often_loses_nothing_that_it_acknowledged(
+    tmp_path: Path, budget: Budget
+) -> None:
+    for seed in budget.spend(range(20), 2):
         kill_and_check(tmp_path / f"{seed}.journal", 30, seed)
 
 

@@ -1,7 +1,7 @@
 """Every file cut at every byte: a prefix of whole blocks is read, gone on from, and read again."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from journal import Mode
 from journal.errors import JournalError
 from journal.log.reader import Reader
 from journal.log.writer import Writer
+from tests.support.budget import Budget
 from tests.support.forged_journals import GIVEN_UP, directories, lay, shapes
 from tests.support.plain_reader import SEGMENT_SIZE, Reading, Row, reading
 from tests.support.reader_oracle import expected, judged, outcome
@@ -38,20 +39,25 @@ def whole_blocks(whole: Reading, size: int) -> list[Row]:
     return [row for block in whole.blocks if block.end <= size for row in block.rows]
 
 
-def cuts(data: bytes, stride: int = 1, start: int = SEGMENT_SIZE) -> Iterator[tuple[int, bytes]]:
-    """Give sizes and bytes of cuts, all of them at the edges of blocks."""
+def cuts(data: bytes, stride: int = 1, start: int = SEGMENT_SIZE) -> list[int]:
+    """Return the sizes of cut files: every ``stride``-th, and all at the edges of blocks."""
     edges = {at for block in reading(data).blocks for at in (block.start, block.end)}
-    for size in range(start, len(data) + 1):
-        if size % stride == 0 or edges & {size - 1, size, size + 1}:
-            yield size, data[:size]
+    return [
+        size
+        for size in range(start, len(data) + 1)
+        if size % stride == 0 or edges & {size - 1, size, size + 1}
+    ]
 
 
 @pytest.mark.deep
 @pytest.mark.parametrize("name", SHAPES)
-def test_every_cut_reads_as_the_blocks_that_are_whole(path: Path, name: str) -> None:
+def test_every_cut_reads_as_the_blocks_that_are_whole(
+    path: Path, name: str, budget: Budget
+) -> None:
     data = SHAPES[name]
     whole = reading(data)
-    for size, cut in cuts(data):
+    for size in budget.spend(cuts(data), 50):
+        cut = data[:size]
         path.write_bytes(cut)
         found = reading(cut)
         told = [row for row in found.rows if row.tag != GIVEN_UP]
@@ -68,18 +74,10 @@ def test_every_cut_reads_as_the_blocks_that_are_whole(path: Path, name: str) -> 
 
 @pytest.mark.deep
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_writer_goes_on_behind_every_cut(path: Path, name: str) -> None:
-    go_on_behind_cuts(path, SHAPES[name], STRIDE)
-
-
-@pytest.mark.deep
-@pytest.mark.parametrize("name", SHAPES)
-def test_a_writer_goes_on_behind_every_single_cut(path: Path, name: str) -> None:
-    go_on_behind_cuts(path, SHAPES[name], 1)
-
-
-def go_on_behind_cuts(path: Path, data: bytes, stride: int) -> None:
-    for size, cut in cuts(data, stride):
+def test_a_writer_continues_after_every_cut(path: Path, name: str, budget: Budget) -> None:
+    data = SHAPES[name]
+    for size in budget.spend(cuts(data), 50):
+        cut = data[:size]
         path.write_bytes(cut)
         before = reading(cut)
         with Writer(path) as writer:
@@ -97,8 +95,11 @@ def go_on_behind_cuts(path: Path, data: bytes, stride: int) -> None:
 
 @pytest.mark.deep
 @pytest.mark.parametrize("name", ["plain", "debris", "concatenated"])
-def test_a_writer_opens_a_cut_file_if_its_mode_allows_what_is_wrong(path: Path, name: str) -> None:
-    for size, cut in cuts(SHAPES[name], 7):
+def test_a_writer_opens_a_cut_file_if_its_mode_allows_what_is_wrong(
+    path: Path, name: str, budget: Budget
+) -> None:
+    for size in budget.spend(cuts(SHAPES[name], 7), 50):
+        cut = SHAPES[name][:size]
         found = reading(cut)
         allowed = {
             Mode.STRICT: not found.torn_size and not found.damage,
@@ -127,30 +128,35 @@ def test_a_cut_inside_the_first_header_is_no_journal_and_begun_anew(path: Path, 
 
 @pytest.mark.parametrize("name", DIRECTORIES)
 def test_cuts_of_every_segment_file_read_as_the_format_says(path: Path, name: str) -> None:
-    cut_segment_files(path, DIRECTORIES[name], STRIDE)
+    for index, data in enumerate(DIRECTORIES[name]):
+        check_segment_cuts(path, DIRECTORIES[name], index, cuts(data, STRIDE, 0))
 
 
 @pytest.mark.deep
 @pytest.mark.parametrize("name", DIRECTORIES)
-def test_every_cut_of_every_segment_file_reads_as_the_format_says(path: Path, name: str) -> None:
-    cut_segment_files(path, DIRECTORIES[name], 1)
+def test_every_cut_of_every_segment_file_reads_as_the_format_says(
+    path: Path, name: str, budget: Budget
+) -> None:
+    for index, data in enumerate(DIRECTORIES[name]):
+        check_segment_cuts(path, DIRECTORIES[name], index, budget.spend(cuts(data, 1, 0), 30))
 
 
-def cut_segment_files(path: Path, whole: list[bytes], stride: int) -> None:
-    for index, data in enumerate(whole):
-        for size, _ in cuts(data, stride, 0):
-            if size == len(data):
-                continue
-            files = [*whole[:index], data[:size], *whole[index + 1 :]]
-            lay(path, files)
-            for mode, wanted in expected(files).items():
-                assert outcome(path, mode) == wanted, (index, size, mode)
+def check_segment_cuts(path: Path, whole: list[bytes], index: int, sizes: Iterable[int]) -> None:
+    """Cut one segment file of a journal to each of ``sizes``, and compare all recovery modes."""
+    data = whole[index]
+    for size in sizes:
+        if size == len(data):
+            continue
+        files = [*whole[:index], data[:size], *whole[index + 1 :]]
+        lay(path, files)
+        for mode, wanted in expected(files).items():
+            assert outcome(path, mode) == wanted, (index, size, mode)
 
 
 @pytest.mark.parametrize("name", ["rolled", "failed_over"])
 def test_a_writer_goes_on_behind_every_cut_of_the_last_segment(path: Path, name: str) -> None:
     whole = DIRECTORIES[name]
-    for size, _ in cuts(whole[-1], 3):
+    for size in cuts(whole[-1], 3):
         for file in path.iterdir() if path.exists() else ():
             file.unlink()
         files = [*whole[:-1], whole[-1][:size]]
@@ -170,7 +176,8 @@ def test_a_writer_goes_on_behind_every_cut_of_the_last_segment(path: Path, name:
 def test_a_writer_refuses_a_journal_that_a_cut_took_acknowledged_events_from(path: Path) -> None:
     whole = DIRECTORIES["rolled"]
     for index in (0, 1):
-        for size, cut in cuts(whole[index], 29):
+        for size in cuts(whole[index], 29):
+            cut = whole[index][:size]
             files = [*whole[:index], cut, *whole[index + 1 :]]
             lay(path, files)
             if size < len(whole[index]):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.budget import Budget
 from tests.support.killed_runs import (
     APPENDING,
     BEFORE,
@@ -227,25 +228,27 @@ def test_a_script_that_is_killed_leaves_what_one_that_was_not_leaves(
     tell(plan, f"quick story {number}", bench, tmp_path)
 
 
-def campaign(plan: Plan, name: str, batch: int, bench: Bench, folder: Path) -> None:
-    """So many trials, each killed at least once."""
-    for number in range(BATCH):
+def campaign(plan: Plan, name: str, batch: int, bench: Bench, folder: Path, budget: Budget) -> None:
+    """Run up to ``BATCH`` trials, each killed at least once."""
+    for number in budget.spend(range(BATCH), 2):
         seed = f"{name} {batch} {number}"
         tell(varied(plan, random.Random(seed)), seed, bench, folder)
 
 
 @pytest.mark.deep
 @pytest.mark.parametrize("batch", range(6))
-def test_a_worker_may_be_killed_at_any_time(batch: int, bench: Bench, tmp_path: Path) -> None:
-    campaign(worker(), "worker", batch, bench, tmp_path)
+def test_a_worker_may_be_killed_at_any_time(
+    batch: int, bench: Bench, tmp_path: Path, budget: Budget
+) -> None:
+    campaign(worker(), "worker", batch, bench, tmp_path, budget)
 
 
 @pytest.mark.deep
 @pytest.mark.parametrize("batch", range(8))
 def test_a_script_may_be_killed_at_any_time(
-    batch: int, quickjs: Path, bench: Bench, tmp_path: Path
+    batch: int, quickjs: Path, bench: Bench, tmp_path: Path, budget: Budget
 ) -> None:
-    campaign(story(quickjs), "script", batch, bench, tmp_path)
+    campaign(story(quickjs), "script", batch, bench, tmp_path, budget)
 
 
 # -- the campaign itself can fail ---------------------------------------------------------------

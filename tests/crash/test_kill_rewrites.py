@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from tests.cli.test_command_line import inside
 from tests.rigs import needs
 from tests.rigs.campaign import Field
 from tests.rigs.stracing import Forking, Inject
+from tests.support.budget import Budget
 from tests.support.compaction_histories import START, frames_of, history
 
 pytestmark = needs.mark(needs.why_no_strace())
@@ -140,16 +141,27 @@ def run(forks: Forking, field: Field, origin: Path, work: Work, *injects: Inject
     return Trial(code, dict(calls), seen(folder), folder)
 
 
-def kill_at_each(forks: Forking, field: Field, origin: Path, work: Work, step: int) -> int:
-    """Kill a command at each ``step``-th call that changes anything; give how often it was."""
+def kill_at_each(
+    forks: Forking,
+    field: Field,
+    origin: Path,
+    work: Work,
+    step: int,
+    budget: Budget | None = None,
+) -> int:
+    """Kill a command at each ``step``-th call that changes anything; return how often it died."""
     whole = run(forks, field, origin, work)
     before, after = seen(origin), whole.left
     assert whole.code == 0
     assert {name for name in after if after[name] != before.get(name)} == {work.target}
     names = [name for name in sorted(whole.calls) if name not in LOOKING]
     kills = [Inject(name, nth) for name in names for nth in range(1, whole.calls[name] + 1)]
-    killed, begun = 0, 0
-    for kill in kills[::step]:
+    chosen: Iterable[Inject] = kills[::step]
+    if budget is not None:
+        chosen = budget.spend(kills[::step], 12)
+    tried, killed, begun = 0, 0, 0
+    for kill in chosen:
+        tried += 1
         trial = run(forks, field, origin, work, kill)
         is_either = trial.left in (before, after)
         assert is_either, f"{work.title}: {kill} left {sorted(trial.left)}"
@@ -159,20 +171,29 @@ def kill_at_each(forks: Forking, field: Field, origin: Path, work: Work, step: i
             done = inside(*work.command, "--quiet", at=trial.folder)
             assert (done.returncode, seen(trial.folder)) == (0, after), "what is left is in the way"
         shutil.rmtree(trial.folder.parent)
-    assert killed > len(kills[::step]) * 0.7, f"{killed} of {len(kills)} kills came true"
+    assert killed > tried * 0.7, f"{killed} of {tried} kills came true"
     assert begun, "it has to be killed before its work is done, too"
     return killed
 
 
-def interrupt_often(forks: Forking, field: Field, origin: Path, work: Work, count: int) -> int:
-    """Interrupt a command at about ``count`` of the calls that change anything; give how often."""
+def interrupt_often(
+    forks: Forking,
+    field: Field,
+    origin: Path,
+    work: Work,
+    count: int,
+    budget: Budget | None = None,
+) -> int:
+    """Interrupt a command at about ``count`` calls that change anything; return how often."""
     whole = run(forks, field, origin, work)
     before, after = seen(origin), whole.left
     names = [name for name in sorted(whole.calls) if name not in LOOKING]
     pairs = [(name, nth) for name in names for nth in range(1, whole.calls[name] + 1)]
     calls = [Inject(*pair, "signal=INT") for pair in pairs]
-    chosen = calls[:: max(1, len(calls) // count)]
-    codes = set()
+    chosen: Iterable[Inject] = calls[:: max(1, len(calls) // count)]
+    if budget is not None:
+        chosen = budget.spend(list(chosen), 12)
+    codes = []
     for call in chosen:
         trial = run(forks, field, origin, work, call)
         assert trial.code in (0, *INTERRUPTED)
@@ -180,9 +201,9 @@ def interrupt_often(forks: Forking, field: Field, origin: Path, work: Work, coun
         assert is_either, f"{call} left {sorted(trial.left)}"
         hidden = sorted(path.name for path in trial.folder.rglob(".*"))
         assert not hidden, f"{call} left {hidden}"
-        codes.add(trial.code)
+        codes.append(trial.code)
     assert 130 in codes
-    return len(chosen)
+    return len(codes)
 
 
 @pytest.mark.parametrize("work", REPLACING, ids=lambda work: work.title)
@@ -195,9 +216,9 @@ def test_what_a_killed_command_made_is_whole_or_not_there(
 @pytest.mark.deep
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.title)
 def test_what_a_command_made_that_was_killed_at_any_call_is_whole_or_not_there(
-    forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
+    forks: Forking, field: Field, origin: Path, work: Work, count_states: Count, budget: Budget
 ) -> None:
-    count_states(kill_at_each(forks, field, origin, work, 1))
+    count_states(kill_at_each(forks, field, origin, work, 1, budget))
 
 
 @pytest.mark.parametrize("work", REPLACING[:2], ids=lambda work: work.title)
@@ -210,6 +231,6 @@ def test_what_is_interrupted_leaves_nothing_behind(
 @pytest.mark.deep
 @pytest.mark.parametrize("work", REPLACING, ids=lambda work: work.title)
 def test_what_is_interrupted_at_many_calls_leaves_nothing_behind(
-    forks: Forking, field: Field, origin: Path, work: Work, count_states: Count
+    forks: Forking, field: Field, origin: Path, work: Work, count_states: Count, budget: Budget
 ) -> None:
-    count_states(interrupt_often(forks, field, origin, work, 120))
+    count_states(interrupt_often(forks, field, origin, work, 120, budget))

@@ -16,6 +16,7 @@ import pytest
 import journal
 from journal.events.snapshots import Trigger
 from tests.crash.test_kill import Bench, bench, compared, strace, tell
+from tests.support.budget import Budget
 from tests.support.killed_runs import CACHE, Deed, Input, Outputs, Place, Plan, Trial, writes_of
 from tests.support.programs import guest
 from tests.support.run_results import Ending
@@ -168,9 +169,9 @@ def test_a_worker_with_snapshots_is_killed_and_ends_as_it_would(
 @pytest.mark.deep
 @pytest.mark.parametrize("batch", range(3))
 def test_a_worker_with_snapshots_may_be_killed_at_any_time(
-    batch: int, bench: Bench, tmp_path: Path
+    batch: int, bench: Bench, tmp_path: Path, budget: Budget
 ) -> None:
-    for number in range(BATCH):
+    for number in budget.spend(range(BATCH), 2):
         seed = f"snapshots {batch} {number}"
         tell_all(varied(random.Random(seed)), seed, bench, tmp_path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tests.rigs.blockdisk import NAME as DISK
 from tests.rigs.campaign import NAME, Field
 from tests.rigs.fused import Served
 from tests.rigs.promise import Promise, check
+from tests.support.budget import Budget
 
 Count = Callable[[int], None]
 DIRECTORY = api.Plan(roll_size=4096)
@@ -57,7 +58,14 @@ class Bench:
         return volumes.mounted(self.kind, image, self.root / "mount")
 
 
-def cut_often(field: Field, kind: str, plan: api.Plan, seed: int, states: int) -> int:
+def cut_often(
+    field: Field,
+    kind: str,
+    plan: api.Plan,
+    seed: int,
+    states: int,
+    budget: Budget | None = None,
+) -> int:
     """Write on a real file system, then try some of what cuts of the power may leave."""
     bench, promise = Bench(field, kind), Promise()
     rng = random.Random(seed)
@@ -73,7 +81,12 @@ def cut_often(field: Field, kind: str, plan: api.Plan, seed: int, states: int) -
             workloads.write(mount / NAME, plan, promise, seed)
             promise.listener = None
             last = disk.ask("position")
-        for number in range(states):
+        numbers: Iterable[int] = range(states)
+        if budget is not None:
+            numbers = budget.spend(range(states), 2)
+        tried = 0
+        for number in numbers:
+            tried += 1
             position = rng.randint(first, last)
             image = bench.root / "state"
             disk.ask("image", path=str(image), position=position, seed=rng.random())
@@ -85,7 +98,7 @@ def cut_often(field: Field, kind: str, plan: api.Plan, seed: int, states: int) -
                 except Exception as error:
                     error.add_note(f"{plan} on {kind}, seed {seed}, state {number} at {position}")
                     raise
-    return states
+    return tried
 
 
 @pytest.mark.deep
@@ -100,31 +113,33 @@ def test_any_subset_of_unflushed_sectors_may_be_lost(
 @on_each_kind
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_any_subset_of_unflushed_sectors_may_be_lost_again_and_again(
-    field: Field, kind: str, plan: api.Plan, count_states: Count
+    field: Field, kind: str, plan: api.Plan, count_states: Count, budget: Budget
 ) -> None:
-    count_states(sum(cut_often(field, kind, plan, seed, 50) for seed in range(10, 12)))
+    count_states(sum(cut_often(field, kind, plan, seed, 50, budget) for seed in range(10, 12)))
 
 
 @on_each_that_shuts_down
 def test_a_file_system_that_shuts_down_keeps_what_was_promised(
     field: Field, kind: str, count_states: Count
 ) -> None:
-    count_states(shut_down_often(field, kind, DIRECTORY, 2))
+    count_states(shut_down_often(field, kind, DIRECTORY, range(2)))
 
 
 @pytest.mark.deep
 @on_each_that_shuts_down
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_a_file_system_that_shuts_down_often_keeps_what_was_promised(
-    field: Field, kind: str, plan: api.Plan, count_states: Count
+    field: Field, kind: str, plan: api.Plan, count_states: Count, budget: Budget
 ) -> None:
-    count_states(shut_down_often(field, kind, plan, 40))
+    count_states(shut_down_often(field, kind, plan, budget.spend(range(40), 2)))
 
 
-def shut_down_often(field: Field, kind: str, plan: api.Plan, times: int) -> int:
+def shut_down_often(field: Field, kind: str, plan: api.Plan, seeds: Iterable[int]) -> int:
     """Take a file system from its disk at a promise, and look what the disk has."""
     bench = Bench(field, kind)
-    for seed in range(times):
+    count = 0
+    for seed in seeds:
+        count += 1
         path, promise = Path(f"{seed}.journal"), Promise()
         countdown = random.Random(seed).randrange(1, 25)
         with bench.mount(bench.image) as mount:
@@ -146,7 +161,7 @@ def shut_down_often(field: Field, kind: str, plan: api.Plan, times: int) -> int:
             except Exception as error:
                 error.add_note(f"{plan} on {kind}, seed {seed}")
                 raise
-    return times
+    return count
 
 
 def refused(field: Field, kind: str, plan: api.Plan, times: int) -> tuple[int, StorageError | None]:

@@ -14,6 +14,7 @@ from tests.rigs import api, needs, workloads
 from tests.rigs.faults import Fault
 from tests.rigs.fused import Served
 from tests.rigs.promise import Promise, check
+from tests.support.budget import Budget
 
 pytestmark = needs.mark(needs.why_no_fuse())
 Count = Callable[[int], None]
@@ -149,10 +150,10 @@ def some_faults(rng: random.Random) -> list[Fault]:
 @pytest.mark.deep
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_a_writer_that_everything_happens_to_loses_nothing_promised(
-    served: Served, plan: api.Plan, count_states: Count
+    served: Served, plan: api.Plan, count_states: Count, budget: Budget
 ) -> None:
     states = 0
-    for seed in range(1000, 1200):
+    for seed in budget.spend(range(1000, 1200), 4):
         rng = random.Random(seed)
         size_max = rng.choice((0, 0, 0, rng.randrange(1, 400_000)))
         states += crash_often(served, plan, seed, 6, *some_faults(rng), size_max=size_max)

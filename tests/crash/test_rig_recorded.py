@@ -16,6 +16,7 @@ from tests.rigs.disk import ROOT, Disk, Reserve, State, Write, digest, lay_out
 from tests.rigs.faults import Fault, Faults
 from tests.rigs.promise import Promise, check
 from tests.rigs.recorder import crash_points
+from tests.support.budget import Budget
 
 Count = Callable[[int], None]
 
@@ -160,18 +161,19 @@ def test_a_power_cut_while_threads_wait_keeps_what_was_promised(
 @pytest.mark.deep
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_many_power_cuts_keep_what_was_promised(
-    field: Field, plan: api.Plan, count_states: Count
+    field: Field, plan: api.Plan, count_states: Count, budget: Budget
 ) -> None:
-    count_states(sum(try_states(field, plan, seed, 10, chance=0.7) for seed in range(100, 106)))
+    seeds = budget.spend(range(100, 106), 1)
+    count_states(sum(try_states(field, plan, seed, 10, chance=0.7) for seed in seeds))
 
 
 @pytest.mark.deep
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_many_power_cuts_after_failures_of_the_disk_keep_what_was_promised(
-    field: Field, plan: api.Plan, count_states: Count
+    field: Field, plan: api.Plan, count_states: Count, budget: Budget
 ) -> None:
     states = 0
-    for seed in range(1000, 1050):
+    for seed in budget.spend(range(1000, 1050), 3):
         faults = some_faults(random.Random(seed))
         states += try_states(field, plan, seed, 4, *faults, chance=0.2)
     count_states(states)
@@ -180,10 +182,10 @@ def test_many_power_cuts_after_failures_of_the_disk_keep_what_was_promised(
 @pytest.mark.deep
 @pytest.mark.parametrize("plan", TOGETHER, ids=str)
 def test_many_power_cuts_while_threads_wait_keep_what_was_promised(
-    field: Field, plan: api.Plan, count_states: Count
+    field: Field, plan: api.Plan, count_states: Count, budget: Budget
 ) -> None:
     states = 0
-    for seed in range(100, 115):
+    for seed in budget.spend(range(100, 115), 2):
         faults = some_faults(random.Random(seed)) if seed % 3 == 0 else []
         work = workloads.write_together
         states += try_states(field, plan, seed, 4, *faults, work=work, chance=0.4)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
 from tests.rigs import api, needs
 from tests.rigs.campaign import Field
 from tests.rigs.stracing import Forks, Inject
+from tests.support.budget import Budget
 
 pytestmark = needs.mark(needs.why_no_strace())
 Count = Callable[[int], None]
@@ -36,24 +37,34 @@ def moments(forks: Forks, plan: api.Plan, step: int, *others: Inject) -> list[In
     return kills[::step]
 
 
-def kill_at_each(forks: Forks, plan: api.Plan, step: int, *others: Inject) -> int:
-    """Kill a writer at each ``step``-th of its calls; give how often."""
-    kills = moments(forks, plan, step, *others)
-    killed = sum(forks.try_one(plan, kill, *others).code < 0 for kill in kills)
-    assert killed > len(kills) * 0.7, f"{killed} of {len(kills)} kills came true"
+def kill_at_each(
+    forks: Forks, plan: api.Plan, step: int, *others: Inject, budget: Budget | None = None
+) -> int:
+    """Kill a writer at each ``step``-th of its calls; return how often it died."""
+    kills: Iterable[Inject] = moments(forks, plan, step, *others)
+    if budget is not None:
+        kills = budget.spend(list(kills), 8)
+    codes = [forks.try_one(plan, kill, *others).code for kill in kills]
+    killed = sum(code < 0 for code in codes)
+    assert killed > len(codes) * 0.7, f"{killed} of {len(codes)} kills came true"
     return killed
 
 
-def fail_at_each(forks: Forks, plan: api.Plan, step: int) -> int:
-    """Let each ``step``-th of the calls that write fail, once and for good; give how often."""
+def fail_at_each(forks: Forks, plan: api.Plan, step: int, budget: Budget | None = None) -> int:
+    """Let each ``step``-th of the calls that write fail, once and for good; return how often."""
     calls = forks.try_one(plan).calls
     asked = [(name, nth) for name in WRITING for nth in range(1, calls[name] + 1)]
     failures = [Inject(*call, failure) for call in asked for failure in FAILURES]
     failures += [Inject("pwrite64", nth, "retval=0") for nth in range(1, calls["pwrite64"] + 1)]
-    for failure in failures[::step]:
+    chosen: Iterable[Inject] = failures[::step]
+    if budget is not None:
+        chosen = budget.spend(failures[::step], 8)
+    count = 0
+    for failure in chosen:
         forks.try_one(plan, failure)
         forks.try_one(plan, failure._replace(forever=True))
-    return 2 * len(failures[::step])
+        count += 2
+    return count
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=str)
@@ -79,22 +90,22 @@ def test_a_writer_killed_while_it_fails_over_keeps_its_promise(
 @pytest.mark.deep
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_a_writer_killed_at_each_system_call_keeps_its_promise(
-    forks: Forks, plan: api.Plan, count_states: Count
+    forks: Forks, plan: api.Plan, count_states: Count, budget: Budget
 ) -> None:
-    count_states(kill_at_each(forks, plan, 1))
+    count_states(kill_at_each(forks, plan, 1, budget=budget))
 
 
 @pytest.mark.deep
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_a_writer_that_each_system_call_fails_keeps_its_promise(
-    forks: Forks, plan: api.Plan, count_states: Count
+    forks: Forks, plan: api.Plan, count_states: Count, budget: Budget
 ) -> None:
-    count_states(fail_at_each(forks, plan, 1))
+    count_states(fail_at_each(forks, plan, 1, budget))
 
 
 @pytest.mark.deep
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_a_writer_killed_at_each_call_while_it_fails_over_keeps_its_promise(
-    forks: Forks, plan: api.Plan, count_states: Count
+    forks: Forks, plan: api.Plan, count_states: Count, budget: Budget
 ) -> None:
-    count_states(kill_at_each(forks, plan, 1, FAILED_SYNC))
+    count_states(kill_at_each(forks, plan, 1, FAILED_SYNC, budget=budget))

@@ -20,7 +20,7 @@ def count_states(record_property: Callable[[str, object], None]) -> Callable[[in
     return count
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
+def report_states(terminalreporter: Any) -> None:
     """Print the sum of what all tests have counted, wherever they ran."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     counts = [

@@ -15,6 +15,7 @@ import journal
 from journal import HostMount, MemoryMount
 from journal.events.process import SessionStart
 from tests.engine.wasi.test_guests_oracle import tree
+from tests.support.budget import Budget
 from tests.support.guest_runs import finished, until
 from tests.support.killed_runs import consumed
 from tests.support.oracle import TRAP_CODE, Mount, run_with_wasmtime
@@ -129,18 +130,11 @@ def check_cuts(one: SnapshotGuest, folder: Path, cache: Path, parts: Iterable[fl
 
 @pytest.mark.deep
 @pytest.mark.parametrize("one", IN_MEMORY, ids=str)
-def test_a_cut_journal_is_executed_to_the_same_end(
-    one: SnapshotGuest, tmp_path: Path, cache_dir: Path
-) -> None:
-    check_cuts(one, tmp_path, cache_dir, (0.0, 0.3, 0.8, 1.0))
-
-
-@pytest.mark.deep
-@pytest.mark.parametrize("one", IN_MEMORY, ids=str)
 def test_every_cut_journal_is_executed_to_the_same_end(
-    one: SnapshotGuest, tmp_path: Path, cache_dir: Path
+    one: SnapshotGuest, tmp_path: Path, cache_dir: Path, budget: Budget
 ) -> None:
-    check_cuts(one, tmp_path, cache_dir, [number / 40 for number in range(41)])
+    parts = [number / 40 for number in range(41)]
+    check_cuts(one, tmp_path, cache_dir, budget.spend(parts, 4))
 
 
 def stopped_at(
