@@ -14,7 +14,12 @@ from xxhash import xxh3_64_intdigest
 from benchmarks.figures import RATIO, Figure, Side, ratios
 from benchmarks.peers import Span
 from benchmarks.stopwatch import Stopwatch
-from journal.engine.memory.dirty_pages import PAGE_SIZE, ByComparing, ByKernel, Written
+from journal.engine.memory.dirty_pages import (
+    PAGE_SIZE,
+    ComparedDirtyPages,
+    DirtyPages,
+    KernelDirtyPages,
+)
 from journal.engine.memory.mapping import Mirror
 
 WRITTEN_COUNT = 100
@@ -71,12 +76,12 @@ class _Seeker:
             at = number * PAGE_SIZE % _MEBIBYTE
             for each in (self._memory, self._copy):
                 each.put(number, block[at : at + PAGE_SIZE])
-        self._finders: dict[str, Written] = {}
+        self._finders: dict[str, DirtyPages] = {}
         try:
-            self._finders[_ASKING] = ByKernel(self._memory.address, self._size)
+            self._finders[_ASKING] = KernelDirtyPages(self._memory.address, self._size)
         except OSError:
             print("this kernel cannot tell which pages are written: that is left out")
-        self._finders[_COMPARING] = ByComparing(self._memory.address, self._copy.address)
+        self._finders[_COMPARING] = ComparedDirtyPages(self._memory.address, self._copy.address)
 
     def round(self) -> Iterator[tuple[str, Span]]:
         """What each way takes: the median of a few times, for those that are fast."""
@@ -89,7 +94,7 @@ class _Seeker:
             )
         yield _HASHING, self._timed(self._hash)
 
-    def _found(self, finder: Written) -> Span:
+    def _found(self, finder: DirtyPages) -> Span:
         numbers = self._random.sample(range(self._size // PAGE_SIZE), WRITTEN_COUNT)
         for number in numbers:
             page = self._memory.page(number)

@@ -12,7 +12,7 @@ from benchmarks import snap_guests
 from benchmarks.figures import RATIO, Figure, Side, ratios
 from benchmarks.peers import Span
 from benchmarks.stopwatch import FOLDER, Stopwatch, modules
-from journal import Durability, Snapshots, Stacks, Trigger
+from journal import Durability, SnapshotOptions, Stacks, Trigger
 
 PERIOD_SECONDS = 0.1
 RATIO_MAX = 1.10
@@ -37,8 +37,8 @@ def figures(rounds: int, mebibytes: int, times: int) -> Iterator[Figure]:
     pages = snap_guests.hundredth(mebibytes)
     wasm = snap_guests.computing(mebibytes, pages, work=_WORK, turns=_TURNS, times=times)
     wanted = {
-        _PLAIN: Snapshots(stacks=Stacks.ALWAYS, on=frozenset({Trigger.SIGALRM})),
-        _PERIODIC: Snapshots(
+        _PLAIN: SnapshotOptions(stacks=Stacks.ALWAYS, on=frozenset({Trigger.SIGALRM})),
+        _PERIODIC: SnapshotOptions(
             stacks=Stacks.ALWAYS,
             on=frozenset({Trigger.PERIODIC_INTERVAL}),
             period_seconds=PERIOD_SECONDS,
@@ -76,7 +76,7 @@ def _counted(group: str, runs: list[Run]) -> Iterator[Figure]:
     yield Figure(group=group, name="pages in a snapshot", unit="", values=pages)
 
 
-def _run(wasm: Path, snapshots: Snapshots) -> Run:
+def _run(wasm: Path, snapshots: SnapshotOptions) -> Run:
     """From when the guest begins to compute; what it is filled with first does not count."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         path = Path(folder) / "journal"

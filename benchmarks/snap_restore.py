@@ -13,9 +13,9 @@ from benchmarks import snap_guests
 from benchmarks.figures import Figure, Side
 from benchmarks.peers import Span
 from benchmarks.stopwatch import FOLDER
-from journal import Snapshots, Trigger
+from journal import SnapshotOptions, Trigger
 from journal.engine.program.module import define_imports
-from journal.engine.program.prepared import Program, prepare
+from journal.engine.program.prepared import PreparedModule, prepare
 from journal.engine.runtime.bindings import Instance
 from journal.engine.session import preamble as identities
 from journal.engine.session.process import Process, RunResult
@@ -107,16 +107,16 @@ class _Rig:
             path,
             cache=self._cache,
             durability=journal.Durability.NONE,
-            snapshots=Snapshots(on=frozenset({Trigger.EXPLICIT}), stop_after=True),
+            snapshots=SnapshotOptions(on=frozenset({Trigger.EXPLICIT}), stop_after=True),
         ) as guest:
             guest.wait()
         with journal.Reader(path) as reader:
             (last,) = reader.last(1)
         self.recording = RecordedRun(path, last.seq + 1)
         module = identities.find_module(self.recording.identity, None)
-        self._choice = ResumeOptions(Snapshots(), self._cache, print, reexecute=False)
+        self._choice = ResumeOptions(SnapshotOptions(), self._cache, print, reexecute=False)
         self._module = module
-        self._program: Program | None = None
+        self._program: PreparedModule | None = None
 
     def bring_back(self) -> Times:
         """Once from the start of a process's run; what is cached is, after the first time."""
@@ -174,7 +174,7 @@ def _now() -> Span:
     return Span(time.thread_time(), time.perf_counter())
 
 
-def _instance_alone(program: Program, identity: identities.Identity) -> Span:
+def _instance_alone(program: PreparedModule, identity: identities.Identity) -> Span:
     """A new instance of a module, and nothing else."""
     instance = Instance(program.engine, lambda: None)
     state: Any = None

@@ -17,7 +17,7 @@ from benchmarks.figures import Figure, Side
 from benchmarks.peers import ROOT, Span
 from benchmarks.startup import environment
 from benchmarks.stopwatch import FOLDER
-from journal import Durability, FileCopy, Snapshots, Stacks, Trigger
+from journal import Durability, FileCopy, SnapshotOptions, Stacks, Trigger
 from tools import programs
 
 MILLISECONDS_MAX = {"quickjs": 300.0, "cpython": 400.0}
@@ -71,7 +71,7 @@ def _recorded(name: str, path: Path) -> int:
             stdout=stdout,
             cache=_CACHE,
             durability=Durability.INTERVAL,
-            snapshots=Snapshots(
+            snapshots=SnapshotOptions(
                 stacks=Stacks.ALWAYS, on=frozenset({Trigger.EXPLICIT}), stop_after=True
             ),
             note=print,

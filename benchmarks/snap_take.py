@@ -20,7 +20,7 @@ from benchmarks.figures import RATIO, Figure, Side, ratios
 from benchmarks.peers import Span
 from benchmarks.snap_guests import PAGE_SIZE
 from benchmarks.stopwatch import FOLDER, Stopwatch, modules
-from journal import Durability, Snapshots, Trigger
+from journal import Durability, SnapshotOptions, Trigger
 
 RATIO_MAX = 2.0
 MILLISECONDS_MAX = 5.0
@@ -77,7 +77,7 @@ class _Stand:
             stdout=answers,
             cache=modules(),
             durability=Durability.NONE,  # of the answers: what syncs is the snapshot
-            snapshots=Snapshots(on=frozenset({Trigger.EXPLICIT})),
+            snapshots=SnapshotOptions(on=frozenset({Trigger.EXPLICIT})),
         )
 
     def __enter__(self) -> _Stand:

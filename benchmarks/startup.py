@@ -96,7 +96,7 @@ def _compilations() -> Iterator[Figure]:
     for name in ("quickjs", "cpython"):
         data = programs.fetch(name).read_bytes()
         watch = Stopwatch()
-        wasmtime.Module(loading.engine_for(settings), data)
+        wasmtime.Module(loading.make_engine(settings), data)
         span = watch.lap()
         group = f"compiling {name} ({len(data) >> 10} KiB), once per machine"
         yield Figure(group=group, name="wall", unit="s", values=(span.wall,))

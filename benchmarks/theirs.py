@@ -77,7 +77,7 @@ def _wasi(plan: Plan, root: Path) -> wasmtime.WasiConfig:
 
 def _engine(*, repeatable: bool) -> wasmtime.Engine:
     engine: wasmtime.Engine = (
-        loading.engine_for(Configuration()) if repeatable else wasmtime.Engine()
+        loading.make_engine(Configuration()) if repeatable else wasmtime.Engine()
     )
     return engine
 

@@ -63,11 +63,11 @@ if TYPE_CHECKING:
     from journal.engine.configuration import (
         Configuration,
         SafePoints,
-        Snapshots,
+        SnapshotOptions,
         Stacks,
         UnknownImports,
     )
-    from journal.engine.memory.dirty_pages import Way
+    from journal.engine.memory.dirty_pages import DirtyPageTracking
     from journal.engine.session.api import record, resume
     from journal.engine.session.process import ExitKind, RunResult
     from journal.engine.session.recorder import Recorder
@@ -151,7 +151,7 @@ _HERE = {
 _ENGINE = {
     "Configuration": "configuration",
     "SafePoints": "configuration",
-    "Snapshots": "configuration",
+    "SnapshotOptions": "configuration",
     "Stacks": "configuration",
     "UnknownImports": "configuration",
     "HostMount": "wasi.filesystem.mounts",
@@ -167,7 +167,7 @@ _ENGINE = {
     "SnapshotCheck": "session.verify",
     "ReplayResult": "session.verify",
     "verify_replay": "session.verify",
-    "Way": "memory.dirty_pages",
+    "DirtyPageTracking": "memory.dirty_pages",
 }
 
 __all__ = [
@@ -179,6 +179,7 @@ __all__ = [
     "CorruptBlock",
     "Cursor",
     "DirectoryHost",
+    "DirtyPageTracking",
     "Divergence",
     "Durability",
     "EngineError",
@@ -224,7 +225,7 @@ __all__ = [
     "SafePoints",
     "SnapshotCheck",
     "SnapshotInfo",
-    "Snapshots",
+    "SnapshotOptions",
     "Stacks",
     "StorageError",
     "Summary",
@@ -234,7 +235,6 @@ __all__ = [
     "UnknownImports",
     "UnsupportedVersion",
     "Upkeep",
-    "Way",
     "Writer",
     "__version__",
     "accelerated",

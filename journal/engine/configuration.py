@@ -6,12 +6,12 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
-from journal.engine.memory.dirty_pages import Way
+from journal.engine.memory.dirty_pages import DirtyPageTracking
 from journal.errors import EngineMismatch, NotResumable, OptionError
 from journal.events.snapshots import Trigger
 from journal.snapshots.resume_flags import LEFT_OUT, NOT_RESUMABLE
 
-ENGINE = "wasmtime"
+ENGINE_NAME = "wasmtime"
 
 #: Raised by one whenever the functions of the host answer a guest differently than before.
 HOST_REVISION = 2
@@ -60,7 +60,7 @@ class SafePoints(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshots:
+class SnapshotOptions:
     """When snapshots are taken of a run, and how.
 
     ``on`` are the triggers; ``every_events`` and ``every_bytes`` of journal are two more. With
@@ -77,7 +77,7 @@ class Snapshots:
     every_bytes: int | None = None
     stacks: Stacks = Stacks.AUTO
     safe_points: SafePoints = SafePoints.CALLS
-    written: Way = Way.AUTO
+    written: DirtyPageTracking = DirtyPageTracking.AUTO
     stop_after: bool = False
     by_default: bool = False
     page_index: bool = False
@@ -118,21 +118,21 @@ class Configuration:
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Names and values, as the journal keeps them."""
-        found = ((field.name, _text(getattr(self, field.name))) for field in fields(self))
+        found = ((field.name, _to_text(getattr(self, field.name))) for field in fields(self))
         return tuple((name, text) for name, text in found if text or name != "instrumentation")
 
 
-def _text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     return str(value.value) if isinstance(value, Enum) else str(value)
 
 
-_READ: dict[str, Callable[[str], Any]] = {
+_PARSERS: dict[str, Callable[[str], Any]] = {
     "unknown_imports": UnknownImports,
     "instrumentation": str,
 }
 
 
-def configuration_of(pairs: tuple[tuple[str, str], ...]) -> Configuration:
+def parse_configuration(pairs: tuple[tuple[str, str], ...]) -> Configuration:
     """The opposite of :meth:`Configuration.pairs`.
 
     Raises ``EngineMismatch`` for a name or a value that this version does not know: the guest may
@@ -148,7 +148,7 @@ def configuration_of(pairs: tuple[tuple[str, str], ...]) -> Configuration:
         if name not in known:
             raise EngineMismatch(f"the journal's run depends on {name}, unknown to this version")
         try:
-            values[name] = _READ.get(name, int)(text)
+            values[name] = _PARSERS.get(name, int)(text)
         except ValueError as error:
             raise EngineMismatch(f"the journal's {name} is {text!r}, unknown here") from error
     return Configuration(**values)

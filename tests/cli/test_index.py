@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import journal
-from journal import Snapshots
+from journal import SnapshotOptions
 from journal.compaction import compact
 from journal.pages.index_store import Entries, Watermark, path_of
 from journal.pages.page_index import PageIndex
@@ -134,7 +134,7 @@ def test_a_run_leaves_an_index_that_a_resume_goes_on_with(tmp_path: Path) -> Non
 def test_runs_keep_no_index_unless_it_is_asked_for(tmp_path: Path) -> None:
     help_text = inside("run", "--help", at=tmp_path).stdout.decode()
     assert "no-page-index" in help_text
-    assert Snapshots().page_index is False
+    assert SnapshotOptions().page_index is False
 
 
 def test_what_is_inspected_says_which_pages_are_named(tmp_path: Path, key: Key) -> None:

@@ -217,7 +217,7 @@ def test_the_choices_are_those_of_the_library() -> None:
     for ours, theirs in (
         (snapshotting.Stacks, journal.Stacks),
         (snapshotting.SafePoints, journal.SafePoints),
-        (snapshotting.DirtyPages, journal.Way),
+        (snapshotting.DirtyPages, journal.DirtyPageTracking),
     ):
         assert {one.name: one.value for one in ours} == {one.name: one.value for one in theirs}
 
@@ -407,7 +407,7 @@ def test_who_asks_too_late_does_no_harm(tmp_path: Path) -> None:
     try:
         with signalling.watching(
             Recorder(),  # type: ignore[arg-type]
-            journal.Snapshots(on=frozenset(journal.Trigger)),
+            journal.SnapshotOptions(on=frozenset(journal.Trigger)),
         ):
             os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGUSR1)

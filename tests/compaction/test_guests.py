@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import HostMount, MemoryMount, NotResumable, Policy, Snapshots, Trigger
+from journal import HostMount, MemoryMount, NotResumable, Policy, SnapshotOptions, Trigger
 from journal.engine.snapshot.positions import apply_listing, apply_positions
-from journal.engine.snapshot.rebuild import fold
-from journal.engine.snapshot.restore import parts_of
+from journal.engine.snapshot.rebuild import rebuild_state
+from journal.engine.snapshot.restore import read_parts
 from journal.events.snapshots import SafePoint
 from journal.replay import Limits
 from tests.engine.snapshot.test_snapshots import often, resumed, spread
@@ -104,8 +104,8 @@ def folded(path: Path, seq: int) -> Described:
     fresh = Fresh.of(path)
     with journal.Reader(path) as reader:
         (info,) = [info for info in journal.snapshots_of(reader) if info.seq == seq]
-        fold(fresh.state, blocks_of(reader), seq)
-        parts = parts_of(reader, info)
+        rebuild_state(fresh.state, blocks_of(reader), seq)
+        parts = read_parts(reader, info)
     assert parts.positions is not None
     apply_positions(fresh.state, parts.positions)
     for listing in parts.listings:
@@ -131,7 +131,7 @@ def test_the_engine_makes_the_same_of_what_is_left(
         stdin=one.stdin,
         cache=cache,
         network=Needs.NETWORK in one.needs,
-        snapshots=Snapshots(on=frozenset({Trigger.BOOTSTRAP}), every_events=20),
+        snapshots=SnapshotOptions(on=frozenset({Trigger.BOOTSTRAP}), every_events=20),
     ) as recorder:
         finished(recorder)
     found = check(path, target, Policy(keep_last=3, keep_every=100))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import OptionError, Policy, Snapshots, Stacks, Upkeep
+from journal import OptionError, Policy, SnapshotOptions, Stacks, Upkeep
 from tests.crash.test_kill import Bench, bench, compared, strace
 from tests.support.compaction_histories import frames_of
 from tests.support.guest_runs import until
@@ -18,7 +18,7 @@ from tests.support.snapshot_runs import check_each, ended, gone_on, snapshots_in
 
 __all__ = ["bench", "strace"]
 
-SNAPSHOTS = Snapshots(every_events=40, stacks=Stacks.ALWAYS)
+SNAPSHOTS = SnapshotOptions(every_events=40, stacks=Stacks.ALWAYS)
 LINES = [b"line %d\n" % number for number in range(400)]
 
 #: Where a process can be killed while its journal is compacted.
@@ -113,7 +113,7 @@ def test_what_a_page_index_names_stays_so_both_are_refused(tmp_path: Path, cache
             guest("cat"),
             tmp_path / "j",
             cache=cache_dir,
-            snapshots=Snapshots(page_index=True),
+            snapshots=SnapshotOptions(page_index=True),
             upkeep=Upkeep(factor=2),
         )
     assert not (tmp_path / "j").exists()

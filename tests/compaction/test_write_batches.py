@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from journal import Policy, compaction
 from journal.engine.snapshot.positions import apply_listing, apply_positions
-from journal.engine.snapshot.rebuild import fold
+from journal.engine.snapshot.rebuild import rebuild_state
 from journal.events import codec, process, snapshots, threads
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Trigger
 from tests.engine.session.test_rebuild_histories import (
@@ -63,7 +63,7 @@ def folded(path: Path, folder: Path, seq: int) -> Described:
     """What the engine makes of a journal up to a snapshot."""
     made: Fresh = fresh(folder)
     rows = rows_of(path)
-    fold(made.state, batches_of(rows), seq)
+    rebuild_state(made.state, batches_of(rows), seq)
     last: list[tuple[int, bytes]] = []
     for number, tag, payload, _ in rows:
         if number > seq:

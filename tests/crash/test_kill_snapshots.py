@@ -81,31 +81,31 @@ DOING = {
 #: Where a process can be killed while it takes a snapshot, and while it goes on from one.
 TAKING = (
     *(
-        f"journal.engine.runtime.asyncify_stack:Stack.{name}"
+        f"journal.engine.runtime.asyncify_stack:AsyncifyStack.{name}"
         for name in ("unwind", "unwound", "rewind")
     ),
-    "journal.engine.runtime.asyncify_stack:Stack.rewound",
-    "journal.engine.snapshot.suspension:Standstill._draw",
-    "journal.engine.snapshot.capture:Camera._write_rest",
-    "journal.engine.snapshot.capture:Camera.close",
+    "journal.engine.runtime.asyncify_stack:AsyncifyStack.rewound",
+    "journal.engine.snapshot.suspension:SnapshotCoordinator._draw",
+    "journal.engine.snapshot.capture:SnapshotCapture._write_rest",
+    "journal.engine.snapshot.capture:SnapshotCapture.close",
     "journal.log.writer:Writer.sync",
     "journal.log.writer:Writer.append_frame",
 )
 GOING_ON = (
     "journal.engine.session.resume_plan:plan_resume",
-    "journal.engine.snapshot.restore:parts_of",
-    "journal.engine.snapshot.memory_image:find",
-    "journal.engine.snapshot.memory_image:make",
-    "journal.engine.snapshot.memory_image:_drawn",
-    "journal.engine.snapshot.memory_image:_mark_as_checked",
+    "journal.engine.snapshot.restore:read_parts",
+    "journal.engine.snapshot.memory_image:find_image",
+    "journal.engine.snapshot.memory_image:make_image",
+    "journal.engine.snapshot.memory_image:_write_image",
+    "journal.engine.snapshot.memory_image:_mark_as_verified",
     "journal.engine.snapshot.memory_image:_prune",
     "journal.fs.atomic_file:replace",
-    "journal.engine.snapshot.restore:Restoration.put",
-    "journal.engine.snapshot.restore:fold",
+    "journal.engine.snapshot.restore:SnapshotRestorer.put",
+    "journal.engine.snapshot.restore:rebuild_state",
     "journal.engine.snapshot.restore:apply_positions",
-    "journal.engine.snapshot.suspension:Standstill.begin",
-    "journal.engine.runtime.asyncify_stack:Stack.rewind",
-    "journal.engine.runtime.asyncify_stack:Stack.rewound",
+    "journal.engine.snapshot.suspension:SnapshotCoordinator.begin",
+    "journal.engine.runtime.asyncify_stack:AsyncifyStack.rewind",
+    "journal.engine.runtime.asyncify_stack:AsyncifyStack.rewound",
     "journal.engine.session.process:Process._go_on",
 )
 
@@ -219,7 +219,7 @@ def kill_at(first: Deed, second: Deed, plan: Plan, bench: Bench, folder: Path) -
 def test_a_kill_while_a_snapshot_is_taken_and_while_it_is_gone_on_from_changes_nothing(
     bench: Bench, tmp_path: Path
 ) -> None:
-    first, second = Deed(TAKING[1], 3), Deed("journal.engine.snapshot.memory_image:_drawn")
+    first, second = Deed(TAKING[1], 3), Deed("journal.engine.snapshot.memory_image:_write_image")
     assert kill_at(first, second, DOING[Trigger.EVENT_COUNT], bench, tmp_path) > 1
 
 
@@ -244,7 +244,7 @@ def test_a_guest_may_be_killed_at_any_step_of_going_on_from_a_snapshot(
     where: str, after: bool, bench: Bench, tmp_path: Path
 ) -> None:
     trigger, nth = (Trigger.EVENT_COUNT, 7) if after else (Trigger.EXPLICIT, 4)
-    first = Deed("journal.engine.snapshot.capture:Camera.close", nth, after=True)
+    first = Deed("journal.engine.snapshot.capture:SnapshotCapture.close", nth, after=True)
     kills = kill_at(first, Deed(where, 1, after), DOING[trigger], bench, tmp_path)
     assert kills >= 2, "the second kill comes too"
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import Frame, Group, ModelHost, Question, Reader, Snapshots, Trigger, Writer
+from journal import Frame, Group, ModelHost, Question, Reader, SnapshotOptions, Trigger, Writer
 from journal.errors import (
     CorruptBlock,
     DamagedJournal,
@@ -334,7 +334,7 @@ STAGED = frozenset({Group.MEMORY, Group.THREADS, Group.SNAPSHOTS})
 def taken(one: SnapshotGuest, path: Path, cache: Path, level: journal.Level) -> None:
     """A run with snapshots that did not come to its end."""
     whole = path.with_name("whole.journal")
-    snapshots = Snapshots(on=frozenset({Trigger.BOOTSTRAP}), every_events=6)
+    snapshots = SnapshotOptions(on=frozenset({Trigger.BOOTSTRAP}), every_events=6)
     with journal.record(
         one.path,
         whole,

@@ -214,7 +214,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
         stdin=ORDERS,
         cache=cache_dir,
         durability=journal.Durability.NONE,
-        snapshots=journal.Snapshots(on=frozenset({journal.Trigger.BOOTSTRAP}), every_events=60),
+        snapshots=journal.SnapshotOptions(
+            on=frozenset({journal.Trigger.BOOTSTRAP}), every_events=60
+        ),
     ) as recorder:
         assert finished(recorder).code == 0
     return path

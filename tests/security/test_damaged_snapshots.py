@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import ExitKind, Level, RunResult, SnapshotInfo, Snapshots
+from journal import ExitKind, Level, RunResult, SnapshotInfo, SnapshotOptions
 from journal.engine.program import binaryen
 from journal.errors import Divergence, EngineError, NotResumable
 from journal.events import codec
@@ -138,7 +138,7 @@ def test_snapshots_taken_twice_of_one_call_are_all_compared(
     whole = taken(CLOCKS)
     path = rewritten(whole.path, tmp_path / "run.journal", upto(whole.infos[3]))
     for _ in range(3):
-        snapshots = Snapshots(on=HEARING, stop_after=True)
+        snapshots = SnapshotOptions(on=HEARING, stop_after=True)
         ended = again(CLOCKS, path, cache_dir, reexecute=True, snapshots=snapshots)
         assert ended.outcome == RunResult(ExitKind.STOPPED)
     calls = [info.calls for info in snapshots_in(path)[3:]]

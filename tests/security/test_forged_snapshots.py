@@ -14,7 +14,7 @@ from journal import (
     ExitKind,
     RunResult,
     SnapshotInfo,
-    Snapshots,
+    SnapshotOptions,
     Trigger,
 )
 from journal.errors import EngineError, NotResumable
@@ -256,7 +256,7 @@ TABLES = """(module
 def test_a_stack_that_no_event_can_have_is_told(tmp_path: Path, cache_dir: Path) -> None:
     module, path = wat(recursion(90_000)), tmp_path / "run.journal"
     limits = journal.Configuration(stack_size=200 << 20)
-    snapshots = Snapshots(on=frozenset({Trigger.BOOTSTRAP}), every_events=1)
+    snapshots = SnapshotOptions(on=frozenset({Trigger.BOOTSTRAP}), every_events=1)
     with (
         journal.record(
             module, path, cache=cache_dir, configuration=limits, snapshots=snapshots

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import journal
-from journal import Event, Frame, Level, RunResult, SnapshotInfo, Snapshots, Trigger
+from journal import Event, Frame, Level, RunResult, SnapshotInfo, SnapshotOptions, Trigger
 from journal.errors import JournalError
 from journal.events import codec
 from journal.events.core import ProcessExit
@@ -87,8 +87,8 @@ GROWING = Guest("growing", every_events=4)
 MEMORIES = Guest("memories")
 
 
-def wanted(one: Guest) -> Snapshots:
-    return Snapshots(on=one.on, every_events=one.every_events)
+def wanted(one: Guest) -> SnapshotOptions:
+    return SnapshotOptions(on=one.on, every_events=one.every_events)
 
 
 def take(one: Guest, path: Path, cache: Path) -> Taken:

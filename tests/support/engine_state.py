@@ -15,10 +15,10 @@ from journal.engine.session.recorded_run import NullWriter
 from journal.engine.snapshot.positions import (
     apply_listing,
     apply_positions,
-    listings_of,
-    positions_of,
+    capture_listings,
+    capture_positions,
 )
-from journal.engine.snapshot.rebuild import FOLDED, fold
+from journal.engine.snapshot.rebuild import REBUILD_TAGS, rebuild_state
 from journal.engine.tape import Batch, Tape, TapeRow
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OpenDirectory, OpenFile, OutputStream
@@ -98,8 +98,8 @@ def described(state: CallContext, mounts: Mounts) -> Described:
             for name, tree in mounts._host.items()
         },
         "terminal": (state.terminal.settings, state.terminal._is_set),
-        "positions": [journal.encode(positions_of(state))],
-        "listings": [journal.encode(event) for event in listings_of(state)],
+        "positions": [journal.encode(capture_positions(state))],
+        "listings": [journal.encode(event) for event in capture_listings(state)],
     }
 
 
@@ -211,7 +211,7 @@ def batches_of(rows: Iterable[TapeRow], size: int = 7) -> Iterator[Batch]:
 
 def blocks_of(reader: Reader) -> Iterator[Batch]:
     """What a journal has for a fold, as it is read."""
-    for block in reader.blocks(tags=FOLDED):
+    for block in reader.blocks(tags=REBUILD_TAGS):
         yield Batch(block.seqs, block.tags, block.payloads(), block.times)
 
 
@@ -220,7 +220,7 @@ def check_each(fresh: Fresh, rows: list[TapeRow], seen: list[tuple[int, Describe
     done = -1
     for upto, wanted in seen:
         part = (row for row in rows if done < row[0])
-        fold(fresh.state, batches_of(part), upto)
+        rebuild_state(fresh.state, batches_of(part), upto)
         fresh.stand(wanted)
         assert fresh.described() == wanted, f"at event {upto}"
         done = upto

@@ -13,7 +13,7 @@ import wasmtime
 from journal.engine.configuration import Configuration
 from journal.engine.program import module as loading
 from journal.engine.runtime import bindings as seam
-from journal.engine.wasm.loop_polls import FLAG, TABLE
+from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE
 
 _Callback = CFUNCTYPE(c_size_t, c_void_p, c_void_p, POINTER(c_uint64), POINTER(c_uint8))
 
@@ -32,7 +32,7 @@ class Polled:
         arguments: Sequence[str] = ("guest",),
         tick_seconds: float = 0.002,
     ) -> None:
-        self._engine = loading.engine_for(Configuration())
+        self._engine = loading.make_engine(Configuration())
         self._tick_seconds = tick_seconds
         self._output = folder / "output"
         wasi = wasmtime.WasiConfig()
@@ -46,11 +46,11 @@ class Polled:
         self._exports = linker.instantiate(
             self.store, wasmtime.Module(self._engine, module)
         ).exports(self.store)
-        if TABLE in self._exports:
+        if POLL_TABLE in self._exports:
             self._poll = wasmtime.Func(
                 self.store, wasmtime.FuncType([], []), lambda: self._polled(poll)
             )
-            self.export(TABLE).set(self.store, 0, self._poll)
+            self.export(POLL_TABLE).set(self.store, 0, self._poll)
         self._watch_epochs()
 
     def export(self, name: str) -> Any:
@@ -87,13 +87,13 @@ class Polled:
             self._engine.increment_epoch()
 
     def _polled(self, poll: Callable[[Polled], None]) -> None:
-        self.export(FLAG).set_value(self.store, wasmtime.Val.i32(0))
+        self.export(POLL_FLAG).set_value(self.store, wasmtime.Val.i32(0))
         poll(self)
 
     def _watch_epochs(self) -> None:
         def watch(_caller: Any, _data: Any, delta: Any, kind: Any) -> int:
-            if FLAG in self._exports:
-                self.export(FLAG).set_value(self.store, wasmtime.Val.i32(1))
+            if POLL_FLAG in self._exports:
+                self.export(POLL_FLAG).set_value(self.store, wasmtime.Val.i32(1))
             delta[0], kind[0] = 1, 0
             return 0
 

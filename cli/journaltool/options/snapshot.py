@@ -10,7 +10,7 @@ import typer
 from journaltool.options import common as options
 
 if TYPE_CHECKING:
-    from journal import Snapshots
+    from journal import SnapshotOptions
     from journal.events.snapshots import Trigger
 
 
@@ -30,7 +30,7 @@ class SafePoints(StrEnum):
 
 
 class DirtyPages(StrEnum):
-    """How pages are found that the guest has written: ``journal.Way``."""
+    """How pages are found that the guest has written: ``journal.DirtyPageTracking``."""
 
     AUTO = "auto"
     KERNEL = "kernel"
@@ -125,9 +125,9 @@ class Wish:
         return bool(self.on) or (self.period, self.events, self.size) != (None, None, None)
 
 
-def snapshots(wish: Wish) -> "Snapshots":
+def snapshots(wish: Wish) -> "SnapshotOptions":
     """When and how the library is to take them; what the reference takes where nothing is said."""
-    from journal import OptionError, SafePoints, Snapshots, Stacks, Way
+    from journal import DirtyPageTracking, OptionError, SafePoints, SnapshotOptions, Stacks
 
     if wish.none and (wish.names_triggers or wish.stop_after):
         raise typer.BadParameter("--no-snapshots does not go with options that want some")
@@ -136,14 +136,14 @@ def snapshots(wish: Wish) -> "Snapshots":
         on, period = _triggers(wish, by_default)
     except OptionError as error:
         raise typer.BadParameter(str(error)) from None
-    return Snapshots(
+    return SnapshotOptions(
         on=on,
         period_seconds=period,
         every_events=wish.events,
         every_bytes=wish.size,
         stacks=Stacks(wish.stacks.value),
         safe_points=SafePoints(wish.safe_points.value),
-        written=Way(wish.dirty_pages.value),
+        written=DirtyPageTracking(wish.dirty_pages.value),
         stop_after=wish.stop_after,
         by_default=by_default,
         page_index=wish.page_index,

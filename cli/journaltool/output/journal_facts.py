@@ -105,13 +105,13 @@ def obstacle(facts: Facts) -> str:
 def _obstacle_of_engine(start: "ProcessStart") -> str:
     """Raises the JournalError that a resume would raise."""
     try:
-        from journal.engine.configuration import configuration_of
+        from journal.engine.configuration import parse_configuration
         from journal.engine.session import preamble as identities
     except ModuleNotFoundError as error:
         if error.name != "wasmtime":
             raise
         return "wasmtime is not installed here: pip install 'wasm-journal[engine]'"
-    identity = identities.Identity(start, configuration_of(start.configuration), None)
+    identity = identities.Identity(start, parse_configuration(start.configuration), None)
     identities.check_engine(identity, None)
     if not start.embedded:
         identities.find_module(identity, Path(start.module_path))

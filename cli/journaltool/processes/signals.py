@@ -17,7 +17,7 @@ from journal import JournalError
 from journal.events.snapshots import Trigger
 
 if TYPE_CHECKING:
-    from journal import Recorder, Snapshots
+    from journal import Recorder, SnapshotOptions
 
 #: How long Ctrl-Z waits for its snapshot: a guest that computes may not come to a safe point.
 SUSPEND_SECONDS = 5.0
@@ -32,7 +32,7 @@ class Watch:
     and when a process goes on after a stop, the system may give the signal to another thread.
     """
 
-    def __init__(self, recorder: "Recorder", snapshots: "Snapshots") -> None:
+    def __init__(self, recorder: "Recorder", snapshots: "SnapshotOptions") -> None:
         self._recorder = recorder
         self._snapshots = snapshots
         self._suspends = False
@@ -102,7 +102,7 @@ class Watch:
 
 
 @contextmanager
-def watching(recorder: "Recorder", snapshots: "Snapshots") -> Iterator[Watch]:
+def watching(recorder: "Recorder", snapshots: "SnapshotOptions") -> Iterator[Watch]:
     """Handle signals for a guest that is about to run."""
     watch = Watch(recorder, snapshots)
     with ExitStack() as stack:

@@ -12,7 +12,7 @@ from journaltool import exit_codes as exits
 from journaltool.output import text as render
 
 if TYPE_CHECKING:
-    from journal import Recorder, RunResult, Snapshots
+    from journal import Recorder, RunResult, SnapshotOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Ended:
         return stopped and not self.stopped_by and not self.timed_out
 
 
-def until_end(recorder: "Recorder", timeout: float | None, snapshots: "Snapshots") -> Ended:
+def until_end(recorder: "Recorder", timeout: float | None, snapshots: "SnapshotOptions") -> Ended:
     """Run the guest until it ends, time is over, or a signal stops it; then close the journal.
 
     Signals take the ``snapshots`` that are taken for them.

@@ -17,11 +17,11 @@ PAGE_SIZE = 1 << 12
 _CHUNK_SIZE = 1 << 16
 assert _CHUNK_SIZE % PAGE_SIZE == 0
 
-Run = tuple[int, int]
+PageRange = tuple[int, int]
 """Pages from the first to before the second."""
 
 
-class Way(Enum):
+class DirtyPageTracking(Enum):
     """How written pages are found."""
 
     AUTO = "auto"
@@ -30,20 +30,22 @@ class Way(Enum):
     COMPARE = "compare"
 
 
-class Written(Protocol):
+class DirtyPages(Protocol):
     """Knows which pages of a memory were written since it was made, or asked last.
 
     The memory stands still while it is asked, stays at its address and may have grown.
     """
 
-    def take(self, size: int) -> list[Run]:
+    def take(self, size: int) -> list[PageRange]:
         """Give the runs of pages, of the ``size`` bytes that the memory has now, in order."""
 
     def close(self) -> None:
         """Let go of the memory, before it goes away."""
 
 
-def watch(address: int, size: int, mirror: int, way: Way = Way.AUTO) -> Written:
+def track_dirty_pages(
+    address: int, size: int, mirror: int, way: DirtyPageTracking = DirtyPageTracking.AUTO
+) -> DirtyPages:
     """Begin to note what is written to the memory at ``address``.
 
     ``mirror`` is the address of a copy that whoever asks keeps up with what it is told, and that
@@ -52,14 +54,14 @@ def watch(address: int, size: int, mirror: int, way: Way = Way.AUTO) -> Written:
     """
     if size % PAGE_SIZE or address % PAGE_SIZE:
         raise OptionError(f"a memory of whole pages is watched, not {size} bytes at {address:#x}")
-    if way is not Way.COMPARE:
+    if way is not DirtyPageTracking.COMPARE:
         try:
-            return ByKernel(address, size)
+            return KernelDirtyPages(address, size)
         except OSError as error:
-            if way is Way.KERNEL:
+            if way is DirtyPageTracking.KERNEL:
                 reason = f"the kernel cannot tell which pages are written: {error}"
                 raise EngineError(reason) from error
-    return ByComparing(address, mirror)
+    return ComparedDirtyPages(address, mirror)
 
 
 # -- the kernel: userfaultfd(2) with asynchronous write protection, and PAGEMAP_SCAN, Linux 6.7 --
@@ -82,17 +84,17 @@ _RUNS_MAX = 1 << 13
 """Runs that the kernel gives at once."""
 
 
-def _request(direction: int, kind: int, number: int, size: int) -> int:
+def _ioctl_code(direction: int, kind: int, number: int, size: int) -> int:
     return direction << 30 | size << 16 | kind << 8 | number
 
 
-_UFFDIO_API = _request(3, _API, 0x3F, _FEATURES_AND_API.size)
-_UFFDIO_REGISTER = _request(3, _API, 0, _RANGE_TO_REGISTER.size)
-_UFFDIO_WRITEPROTECT = _request(3, _API, 6, _RANGE_TO_PROTECT.size)
-_PAGEMAP_SCAN = _request(3, ord("f"), 16, _SCAN.size)
+_UFFDIO_API = _ioctl_code(3, _API, 0x3F, _FEATURES_AND_API.size)
+_UFFDIO_REGISTER = _ioctl_code(3, _API, 0, _RANGE_TO_REGISTER.size)
+_UFFDIO_WRITEPROTECT = _ioctl_code(3, _API, 6, _RANGE_TO_PROTECT.size)
+_PAGEMAP_SCAN = _ioctl_code(3, ord("f"), 16, _SCAN.size)
 
 
-class _Pages(NamedTuple):
+class _PageCategories(NamedTuple):
     """Which pages are asked for: of all of these kinds, and any of those; some inverted."""
 
     all_of: int
@@ -100,12 +102,12 @@ class _Pages(NamedTuple):
     inverted: int = 0
 
 
-class ByKernel:
+class KernelDirtyPages:
     """The kernel marks a page at its first write, in a microsecond, and lists the marked ones."""
 
     def __init__(self, address: int, size: int) -> None:
         self._address, self._size = address, 0
-        self._faults, self._pagemap = _userfaultfd(), -1
+        self._faults, self._pagemap = _open_userfaultfd(), -1
         self._runs = (ctypes.c_uint64 * (3 * _RUNS_MAX))()
         try:
             self._pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
@@ -117,21 +119,21 @@ class ByKernel:
             self.close()
             raise
 
-    def take(self, size: int) -> list[Run]:
+    def take(self, size: int) -> list[PageRange]:
         """Give what was written."""
         begin = self._address
         flags = _PROTECT_MATCHING | _CHECK_ASYNCHRONOUS
-        found = self._scan(begin, begin + self._size, flags, _Pages(_WRITTEN))
+        found = self._scan(begin, begin + self._size, flags, _PageCategories(_WRITTEN))
         if size <= self._size and len(found) < _RUNS_MAX:
             return found  # what it gives at once it has joined
         if size > self._size:
             # what is new was never written where no page is there, or that of zeros
-            there = _Pages(_ZERO, _PRESENT | _SWAPPED, _ZERO)
+            there = _PageCategories(_ZERO, _PRESENT | _SWAPPED, _ZERO)
             found += self._scan(begin + self._size, begin + size, 0, there)
             self._register(size)
             self._protect(self._size, size)
             self._size = size
-        return list(_joined(found))
+        return list(_merge_adjacent(found))
 
     def close(self) -> None:
         """Let go; the kernel forgets."""
@@ -151,8 +153,8 @@ class ByKernel:
         if end > start:
             fcntl.ioctl(self._faults, _UFFDIO_WRITEPROTECT, bytearray(wanted))
 
-    def _scan(self, start: int, end: int, flags: int, pages: "_Pages") -> list[Run]:
-        runs, base, found = self._runs, self._address, list[Run]()
+    def _scan(self, start: int, end: int, flags: int, pages: "_PageCategories") -> list[PageRange]:
+        runs, base, found = self._runs, self._address, list[PageRange]()
         while start < end:
             asked = bytearray(
                 _SCAN.pack(
@@ -180,7 +182,7 @@ class ByKernel:
         return found
 
 
-def _userfaultfd() -> int:
+def _open_userfaultfd() -> int:
     number = _SYS_USERFAULTFD.get(os.uname().machine)
     if number is None:
         raise OSError(f"userfaultfd is not known on {os.uname().machine}")
@@ -197,9 +199,9 @@ def _userfaultfd() -> int:
     return descriptor
 
 
-def _joined(runs: Iterable[Run]) -> Iterator[Run]:
+def _merge_adjacent(runs: Iterable[PageRange]) -> Iterator[PageRange]:
     """Join runs that touch; they come in order."""
-    held: Run | None = None
+    held: PageRange | None = None
     for start, stop in runs:
         if held is not None and held[1] == start:
             held = held[0], stop
@@ -217,7 +219,7 @@ _memcmp = _libc.memcmp
 _memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 
 
-class ByComparing:
+class ComparedDirtyPages:
     """Compares with the copy: exact, in a tenth of a second a GiB.
 
     > Why not hashes? A guest may be hostile, and the hashes that are fast enough can be forged.
@@ -226,14 +228,14 @@ class ByComparing:
     def __init__(self, address: int, mirror: int) -> None:
         self._address, self._mirror = address, mirror
 
-    def take(self, size: int) -> list[Run]:
+    def take(self, size: int) -> list[PageRange]:
         """Give what differs from the copy."""
-        return list(_joined(self._compared(size)))
+        return list(_merge_adjacent(self._compared(size)))
 
     def close(self) -> None:
         """There is nothing to let go of."""
 
-    def _compared(self, size: int) -> Iterator[Run]:
+    def _compared(self, size: int) -> Iterator[PageRange]:
         memory, mirror = self._address, self._mirror
         for chunk in range(0, size, _CHUNK_SIZE):
             length = min(_CHUNK_SIZE, size - chunk)

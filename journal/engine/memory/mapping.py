@@ -32,10 +32,10 @@ def map_over(address: int, size: int, fd: int, offset: int) -> None:
     The range must be one that nothing else needs: what was there is gone.
     """
     if size:
-        _mapped(address, size, mmap.MAP_PRIVATE | _FIXED, fd, offset)
+        _map(address, size, mmap.MAP_PRIVATE | _FIXED, fd, offset)
 
 
-def _mapped(address: int, size: int, flags: int, fd: int, offset: int) -> int:
+def _map(address: int, size: int, flags: int, fd: int, offset: int) -> int:
     assert not (address | size | offset) % PAGE_SIZE, "only whole pages are mapped"
     found: int = _mmap(address, size, _READ_WRITE, flags, fd, offset)
     if found == _FAILED:
@@ -52,7 +52,7 @@ class Mirror:
 
     def __init__(self, size_max: int) -> None:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
-        self.address = _mapped(0, size_max, flags, -1, 0)
+        self.address = _map(0, size_max, flags, -1, 0)
         self._size = size_max
         array = (ctypes.c_ubyte * size_max).from_address(self.address)
         self._view = memoryview(array).cast("B")

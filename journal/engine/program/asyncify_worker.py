@@ -48,10 +48,10 @@ _FEATURES = {
 _OUTPUT_SIZE_MAX = 1 << 30
 _CORES_MAX = 8
 _PR_SET_PDEATHSIG = 1
-_LIKELIEST_VICTIM = "1000"
+_OOM_SCORE_MAX = "1000"
 
 
-class Task(NamedTuple):
+class AsyncifyTask(NamedTuple):
     """What is to be done: with a library (else a program), from a file to a file.
 
     ``parent`` is the process that waits for it.
@@ -66,29 +66,29 @@ class Task(NamedTuple):
     parent: int
 
 
-def command(task: Task) -> list[str]:
+def worker_command(task: AsyncifyTask) -> list[str]:
     """What runs a task: without the site's modules, which take longer to load than all this."""
     return [sys.executable, "-I", "-S", __file__, json.dumps(task)]
 
 
 def _main() -> None:
-    task = Task(*json.loads(sys.argv[1]))
-    _die_with(task.parent)
-    _limit(task)
+    task = AsyncifyTask(*json.loads(sys.argv[1]))
+    _exit_with_parent(task.parent)
+    _set_limits(task)
     if task.is_library:
-        _by_library(task)
+        _run_library(task)
     else:
-        os.execv(task.tool, _program(task))
+        os.execv(task.tool, _program_command(task))
 
 
-def _die_with(parent: int) -> None:
+def _exit_with_parent(parent: int) -> None:
     with suppress(AttributeError, OSError):  # elsewhere than on Linux, it outlives a parent killed
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("who asked for it is gone")
 
 
-def _limit(task: Task) -> None:
+def _set_limits(task: AsyncifyTask) -> None:
     cores = min(os.cpu_count() or 1, _CORES_MAX)
     limits = {
         resource.RLIMIT_AS: task.memory_size_max,
@@ -104,10 +104,10 @@ def _limit(task: Task) -> None:
     # Each of its threads takes address space: as many as the limit was chosen for.
     os.environ["BINARYEN_CORES"] = str(cores)
     with suppress(OSError):  # where memory ends, it is this process that goes
-        Path("/proc/self/oom_score_adj").write_text(_LIKELIEST_VICTIM)
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE_MAX)
 
 
-def _program(task: Task) -> list[str]:
+def _program_command(task: AsyncifyTask) -> list[str]:
     """The command line of wasm-opt."""
     return [
         *(task.tool, task.source, "-o", task.target, "--quiet", "--debuginfo"),
@@ -118,7 +118,7 @@ def _program(task: Task) -> list[str]:
     ]
 
 
-class _Written(ctypes.Structure):
+class _LibraryOutput(ctypes.Structure):
     _fields_ = (
         ("binary", ctypes.c_void_p),
         ("size", ctypes.c_size_t),
@@ -126,7 +126,7 @@ class _Written(ctypes.Structure):
     )
 
 
-def _by_library(task: Task) -> None:
+def _run_library(task: AsyncifyTask) -> None:
     """The same as with wasm-opt, through the functions of binaryen-c.h."""
     library = ctypes.CDLL(task.tool)
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
@@ -136,7 +136,7 @@ def _by_library(task: Task) -> None:
     library.BinaryenModuleOptimize.argtypes = [pointer]
     library.BinaryenModuleRunPasses.argtypes = [pointer, ctypes.POINTER(text), ctypes.c_uint32]
     library.BinaryenModuleAllocateAndWrite.argtypes = [pointer, text]
-    library.BinaryenModuleAllocateAndWrite.restype = _Written
+    library.BinaryenModuleAllocateAndWrite.restype = _LibraryOutput
     library.BinaryenSetPassArgument.argtypes = [text, text]
     source = Path(task.source).read_bytes()
     module = library.BinaryenModuleRead(source, len(source))

@@ -21,10 +21,10 @@ VERSION_MIN = 116
 _LIBRARY_PACKAGE, _PROGRAM = "icpp_binaryen", "wasm-opt"
 _LIBRARY_NAME = "icpp-binaryen"
 _LIBRARIES = ("libbinaryen.so", "libbinaryen.dylib")
-_ASKING_SECONDS_MAX = 10
-_SAID_SIZE_MAX = 4096
+_VERSION_SECONDS_MAX = 10
+_OUTPUT_SIZE_MAX = 4096
 _REASON_SIZE_MAX = 200
-_MEANINGS = {
+_EXPLANATIONS = {
     "does not yet support non-number types": "a function holds a reference while it calls another",
     "block cannot pop from outside": "a block takes values from outside of it",
     "std::bad_alloc": "it takes more memory than is allowed",
@@ -36,11 +36,11 @@ class NotInstrumentable(EngineError):
     """A module cannot be instrumented, or there is nothing that does it."""
 
 
-class TookTooLong(NotInstrumentable):
+class InstrumentTimeout(NotInstrumentable):
     """The time for it was over."""
 
 
-class Tool(NamedTuple):
+class BinaryenTool(NamedTuple):
     """A Binaryen: ``name`` is what journals call it, ``path`` a library or the program wasm-opt."""
 
     version: int
@@ -49,17 +49,17 @@ class Tool(NamedTuple):
     path: Path
 
 
-def tools() -> list[Tool]:
+def list_tools() -> list[BinaryenTool]:
     """Those that can be used, the newest first; of two that are equal, the library."""
-    return sorted(_installed(), reverse=True)
+    return sorted(_iter_installed(), reverse=True)
 
 
-def tool_at(path: Path) -> Tool:
+def find_tool(path: Path) -> BinaryenTool:
     """The wasm-opt at a path; raises NotInstrumentable."""
     try:
         command = [str(path.absolute()), "--version"]
         said = subprocess.run(
-            command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_ASKING_SECONDS_MAX
+            command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_VERSION_SECONDS_MAX
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise NotInstrumentable(f"{path} cannot be used: {error}") from None
@@ -69,14 +69,14 @@ def tool_at(path: Path) -> Tool:
     version = int(found[1])
     if version < VERSION_MIN:
         raise NotInstrumentable(f"{path} has version {version}, and {VERSION_MIN} is needed")
-    return Tool(version, False, f"{_PROGRAM} {version}", path.absolute())
+    return BinaryenTool(version, False, f"{_PROGRAM} {version}", path.absolute())
 
 
-def _installed() -> Iterator[Tool]:
+def _iter_installed() -> Iterator[BinaryenTool]:
     program = shutil.which(_PROGRAM)
     if program is not None:
         with suppress(NotInstrumentable):
-            yield tool_at(Path(program))
+            yield find_tool(Path(program))
     spec = find_spec(_LIBRARY_PACKAGE)
     if spec is None or spec.origin is None:
         return
@@ -85,16 +85,18 @@ def _installed() -> Iterator[Tool]:
         version = said.name.removeprefix(f"{_LIBRARY_PACKAGE}-").partition(".")[0]
         for path in (package / "lib" / name for name in _LIBRARIES):
             if path.exists() and version.isdecimal() and int(version) >= VERSION_MIN:
-                yield Tool(int(version), True, f"{_LIBRARY_NAME} {version}", path)
+                yield BinaryenTool(int(version), True, f"{_LIBRARY_NAME} {version}", path)
 
 
-def asyncified(module: bytes, tool: Tool, seconds_max: float, memory_size_max: int) -> bytes:
+def run_asyncify(
+    module: bytes, tool: BinaryenTool, seconds_max: float, memory_size_max: int
+) -> bytes:
     """What Binaryen makes of a module; raises NotInstrumentable."""
     try:
         with tempfile.TemporaryDirectory(prefix="journal-") as folder:
             source, target = Path(folder, "source.wasm"), Path(folder, "target.wasm")
             source.write_bytes(module)
-            task = asyncifying.Task(
+            task = asyncifying.AsyncifyTask(
                 tool=str(tool.path),
                 is_library=tool.is_library,
                 source=str(source),
@@ -104,9 +106,9 @@ def asyncified(module: bytes, tool: Tool, seconds_max: float, memory_size_max: i
                 parent=os.getpid(),
             )
             said = Path(folder, "said")
-            code = _run(asyncifying.command(task), said, Path(folder), seconds_max)
+            code = _run(asyncifying.worker_command(task), said, Path(folder), seconds_max)
             if code != 0:
-                raise NotInstrumentable(_reason(tool, code, _tail(said)))
+                raise NotInstrumentable(_failure_reason(tool, code, _read_tail(said)))
             return target.read_bytes()
     except OSError as error:
         raise NotInstrumentable(f"{tool.name} cannot be run: {error}") from error
@@ -126,22 +128,22 @@ def _run(command: list[str], said: Path, folder: Path, seconds_max: float) -> in
     try:
         return process.wait(seconds_max)
     except subprocess.TimeoutExpired:
-        raise TookTooLong(f"it took longer than {seconds_max:g} s") from None
+        raise InstrumentTimeout(f"it took longer than {seconds_max:g} s") from None
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
-def _tail(path: Path) -> str:
+def _read_tail(path: Path) -> str:
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _SAID_SIZE_MAX))
+        file.seek(max(0, path.stat().st_size - _OUTPUT_SIZE_MAX))
         return file.read().decode(errors="replace")
 
 
-def _reason(tool: Tool, code: int, said: str) -> str:
+def _failure_reason(tool: BinaryenTool, code: int, said: str) -> str:
     """One sentence about why it ended as it did."""
-    for sign, meaning in _MEANINGS.items():
+    for sign, meaning in _EXPLANATIONS.items():
         if sign in said:
             return f"{tool.name} cannot instrument it: {meaning}"
     unread = re.search(r"parse exception: (.{1,200}?) \(at", said)

@@ -17,32 +17,32 @@ from journal.engine.program import asyncify_worker as asyncifying
 from journal.engine.program import binaryen
 from journal.engine.program import module as loading
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
-from journal.engine.program.binaryen import NotInstrumentable, TookTooLong, Tool
+from journal.engine.program.binaryen import BinaryenTool, InstrumentTimeout, NotInstrumentable
 from journal.engine.wasm import binary
-from journal.engine.wasm.feature_check import Facts, facts, why_not
-from journal.engine.wasm.loop_polls import with_polls
-from journal.engine.wasm.module_info import Limits, outline
+from journal.engine.wasm.feature_check import unsupported_reason
+from journal.engine.wasm.loop_polls import insert_polls
+from journal.engine.wasm.module_info import MemoryLimits, read_module_info
 from journal.errors import JournalError, ModuleRefused
 from journal.fs import atomic_file as durable
 
-__all__ = ["Facts", "Instrumented", "NotInstrumentable", "facts", "instrument"]
+__all__ = ["InstrumentedModule", "NotInstrumentable", "instrument"]
 
 SECONDS_MAX = 900.0
 MEMORY_SIZE_MAX = 4 << 30
 """Defaults: CPython takes 90 seconds and 0.7 GB, and a compiler of 24 MB 10 minutes and 1.8 GB."""
 
-FUNCTIONS = frozenset(
+ASYNCIFY_FUNCTIONS = frozenset(
     f"asyncify_{name}"
     for name in ("start_unwind", "stop_unwind", "start_rewind", "stop_rewind", "get_state")
 )
 """What an instrumented module exports."""
 
 _LARGE_SIZE = 4 << 20
-_STACK_MEMORY = Limits(STACK_MEMORY_PAGES, STACK_MEMORY_PAGES)
+_STACK_MEMORY = MemoryLimits(STACK_MEMORY_PAGES, STACK_MEMORY_PAGES)
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Instrumented(NamedTuple):
+class InstrumentedModule(NamedTuple):
     """An instrumented module, its SHA-256, and what made it, such as ``icpp-binaryen 116``."""
 
     data: bytes
@@ -60,7 +60,7 @@ def instrument(
     memory_size_max: int = MEMORY_SIZE_MAX,
     tool: Path | None = None,
     tool_name: str | None = None,
-) -> Instrumented:
+) -> InstrumentedModule:
     """Instrument a module; with ``loops`` it can be left at each loop's head as well.
 
     The same module and tool always give the same bytes. The newest Binaryen that is installed does
@@ -68,12 +68,12 @@ def instrument(
     ``note`` is told before what takes long. Raises NotInstrumentable, and ModuleRefused for a
     module that is not valid.
     """
-    chosen = _chosen(tool, tool_name)
-    store = _Store(cache, _key(module, chosen, loops=loops), chosen.name)
+    chosen = _select_tool(tool, tool_name)
+    store = _InstrumentedCache(cache, _cache_key(module, chosen, loops=loops), chosen.name)
     found = store.read()
     if found is not None:
         return found
-    lean = _prepared(module, loops=loops)
+    lean = _prepare_source(module, loops=loops)
     store.check_tried(seconds_max)
     if len(lean) > _LARGE_SIZE:
         note(f"instrumenting {len(lean) >> 20} MiB for snapshots; once, this takes minutes")
@@ -82,19 +82,19 @@ def instrument(
         if found is not None:
             return found
         try:
-            data = binaryen.asyncified(lean, chosen, seconds_max, memory_size_max)
-        except TookTooLong:
+            data = binaryen.run_asyncify(lean, chosen, seconds_max, memory_size_max)
+        except InstrumentTimeout:
             store.mark_tried(seconds_max)
             raise
-        check(data, lean, chosen.name)
+        check_instrumented(data, lean, chosen.name)
         store.write(data)
-    return Instrumented(data, hashlib.sha256(data).digest(), chosen.name)
+    return InstrumentedModule(data, hashlib.sha256(data).digest(), chosen.name)
 
 
-def _chosen(path: Path | None, name: str | None) -> Tool:
+def _select_tool(path: Path | None, name: str | None) -> BinaryenTool:
     if path is not None:
-        return binaryen.tool_at(path)
-    there = binaryen.tools()
+        return binaryen.find_tool(path)
+    there = binaryen.list_tools()
     if not there:
         raise NotInstrumentable(
             f"there is no Binaryen: install icpp-binaryen (the extra asyncify), or a wasm-opt of "
@@ -103,46 +103,46 @@ def _chosen(path: Path | None, name: str | None) -> Tool:
     return next((one for one in there if one.name == name), there[0])
 
 
-def _prepared(module: bytes, *, loops: bool) -> bytes:
+def _prepare_source(module: bytes, *, loops: bool) -> bytes:
     """What is given to Binaryen: a valid module that it can be expected to understand."""
-    reason = why_not(module)
+    reason = unsupported_reason(module)
     if reason is not None:
         raise NotInstrumentable(reason)
-    reason = _invalid(module)
+    reason = _validation_error(module)
     if reason is not None:
         raise ModuleRefused(f"the module is not valid: {reason}")
-    return with_polls(module) if loops else binary.rebuilt(module, {})
+    return insert_polls(module) if loops else binary.rebuild_module(module, {})
 
 
-def check(data: bytes, source: bytes, tool: str) -> None:
+def check_instrumented(data: bytes, source: bytes, tool: str) -> None:
     """Raise NotInstrumentable unless this is what a tool can have made of ``source``."""
-    reason = _invalid(data)
+    reason = _validation_error(data)
     if reason is not None:
         raise NotInstrumentable(f"{tool} made a module that is not valid: {reason}")
-    made, given = outline(data), outline(source)
-    if FUNCTIONS - made.exports:
+    made, given = read_module_info(data), read_module_info(source)
+    if ASYNCIFY_FUNCTIONS - made.exports:
         raise NotInstrumentable(f"{tool} made a module that cannot be unwound")
     if made.memories != [*given.memories, _STACK_MEMORY]:
         raise NotInstrumentable(f"{tool} made no memory for stacks")
 
 
-def _invalid(module: bytes) -> str | None:
+def _validation_error(module: bytes) -> str | None:
     """What is wrong with a module, or nothing."""
     try:
-        wasmtime.Module.validate(loading.engine_for(Configuration()), module)
+        wasmtime.Module.validate(loading.make_engine(Configuration()), module)
     except wasmtime.WasmtimeError as error:
         return "; ".join(str(error).strip().splitlines()[:3])
     return None
 
 
-def _key(module: bytes, tool: Tool, *, loops: bool) -> str:
+def _cache_key(module: bytes, tool: BinaryenTool, *, loops: bool) -> str:
     """A name that only the module, the tool and what is asked of it decide."""
     work = (asyncifying.REVISION, loops)
     parts = (hashlib.sha256(module).hexdigest(), tool.name, repr(work))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-class _Store(NamedTuple):
+class _InstrumentedCache(NamedTuple):
     """Where a result is kept. A cache that cannot be used costs time, nothing else.
 
     What is read from it runs: the name of a file has its hash, and nobody else can write it.
@@ -152,7 +152,7 @@ class _Store(NamedTuple):
     key: str
     tool: str
 
-    def read(self) -> Instrumented | None:
+    def read(self) -> InstrumentedModule | None:
         if self.cache is None:
             return None
         with suppress(OSError):
@@ -161,7 +161,7 @@ class _Store(NamedTuple):
                 data = path.read_bytes() if loading.is_private(path) else b""
                 hash_ = hashlib.sha256(data).digest()
                 if path.name == f"{self.key}-{hash_.hex()}.wasm":
-                    return Instrumented(data, hash_, self.tool)
+                    return InstrumentedModule(data, hash_, self.tool)
         return None
 
     def write(self, data: bytes) -> None:
@@ -197,7 +197,7 @@ class _Store(NamedTuple):
         with suppress(OSError):
             mark = self._mark(seconds_max)
             if loading.is_private(self.cache) and mark.exists():
-                raise TookTooLong(
+                raise InstrumentTimeout(
                     f"it took longer than {seconds_max:g} s when it was tried; "
                     f"remove {mark} to try again"
                 )

@@ -28,10 +28,10 @@ from journal.fs import atomic_file as durable
 MODULE_SIZE_MAX = 1 << 30
 
 #: What a program exports to be run.
-START = "_start"
+START_FUNCTION = "_start"
 
 
-class Module:
+class GuestModule:
     """A module as it was given; ``path`` is where it was read, empty for bytes.
 
     ``hash`` is the SHA-256 of the bytes. Where that is known before, they are read when they are
@@ -62,39 +62,39 @@ class Module:
         return self._data
 
 
-def load(module: bytes | str | os.PathLike[str]) -> Module:
+def load_module(module: bytes | str | os.PathLike[str]) -> GuestModule:
     """A module from bytes or a file; raises ``ModuleRefused``."""
     if isinstance(module, bytes):
-        return Module(module)
+        return GuestModule(module)
     path = Path(module)
     try:
         size = path.stat().st_size
         if size > MODULE_SIZE_MAX:
             raise ModuleRefused(f"{path} has {size} bytes; a module has {MODULE_SIZE_MAX} at most")
-        return Module(path.read_bytes(), str(path.resolve()))
+        return GuestModule(path.read_bytes(), str(path.resolve()))
     except OSError as error:
         raise ModuleRefused(f"{path} cannot be read: {error.strerror}") from error
 
 
-def engine_for(configuration: Configuration) -> Any:
+def make_engine(configuration: Configuration) -> Any:
     """A wasmtime engine whose runs are repeatable.
 
     Whatever the specification leaves open is fixed here: the bits of a NaN, relaxed SIMD, and how
     deep calls may go.
     """
-    return wasmtime.Engine(_config(configuration))
+    return wasmtime.Engine(_make_config(configuration))
 
 
-def _config(configuration: Configuration) -> Any:
+def _make_config(configuration: Configuration) -> Any:
     config = wasmtime.Config()
     # An invalid value aborts the process: the stack of async calls must be larger than ours.
     seam.set_async_stack_size(config, configuration.native_stack_size + (1 << 20))
-    for name, value in _settings(configuration).items():
+    for name, value in _wasmtime_settings(configuration).items():
         setattr(config, name, value)
     return config
 
 
-def _settings(configuration: Configuration) -> dict[str, int | bool]:
+def _wasmtime_settings(configuration: Configuration) -> dict[str, int | bool]:
     """Wasmtime's own settings, by its names: they decide what compiled code can be used again."""
     return {
         "max_wasm_stack": configuration.native_stack_size,
@@ -111,27 +111,29 @@ def _settings(configuration: Configuration) -> dict[str, int | bool]:
     }
 
 
-def compiled(engine: Any, module: Module, configuration: Configuration, cache: Path | None) -> Any:
+def compile_module(
+    engine: Any, module: GuestModule, configuration: Configuration, cache: Path | None
+) -> Any:
     """The compiled module, from the cache if it is there; raises ``ModuleRefused``."""
     if cache is None:
         return _compile(engine, module)
-    key = _key(module, configuration)
-    found = _cached(engine, cache, key)
+    key = _cache_key(module, configuration)
+    found = _load_cached(engine, cache, key)
     if found is not None:
         return found
     result = _compile(engine, module)
     code = bytes(result.serialize())
     with suppress(OSError, JournalError):  # a cache that cannot be written costs time, nothing else
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        durable.replace(cache / _name(key, code), code)
+        durable.replace(cache / _cache_name(key, code), code)
     return result
 
 
 def check_program(module: Any, configuration: Configuration) -> None:
     """Raise ``ModuleRefused`` for what cannot be run as a program within the limits."""
-    _handlers(module, configuration)
+    _select_handlers(module, configuration)
     exports = {export.name: export.type for export in module.exports}
-    start = exports.get(START)
+    start = exports.get(START_FUNCTION)
     if start is None:
         raise ModuleRefused("the module has no _start: it is a library, not a program")
     if not isinstance(start, wasmtime.FuncType) or start.params or start.results:
@@ -148,7 +150,7 @@ def check_program(module: Any, configuration: Configuration) -> None:
             )
 
 
-def _compile(engine: Any, module: Module) -> Any:
+def _compile(engine: Any, module: GuestModule) -> Any:
     try:
         return wasmtime.Module(engine, module.data)
     except wasmtime.WasmtimeError as error:
@@ -156,37 +158,37 @@ def _compile(engine: Any, module: Module) -> Any:
         raise ModuleRefused(f"the module is not valid: {'; '.join(reason[:3])}") from None
 
 
-def _key(module: Module, configuration: Configuration) -> str:
+def _cache_key(module: GuestModule, configuration: Configuration) -> str:
     """A name that only the module, the engine and the configuration decide."""
-    parts = (module.hash.hex(), seam.VERSION, repr(_settings(configuration)))
+    parts = (module.hash.hex(), seam.VERSION, repr(_wasmtime_settings(configuration)))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _name(key: str, code: bytes | mmap.mmap) -> str:
+def _cache_name(key: str, code: bytes | mmap.mmap) -> str:
     # Compiled code is trusted when it runs: its name has its hash, so that a torn or rotten file
     # is never run.
     return f"{key}-{xxhash.xxh3_128_hexdigest(code)}.cwasm"
 
 
-def _cached(engine: Any, cache: Path, key: str) -> Any:
+def _load_cached(engine: Any, cache: Path, key: str) -> Any:
     with suppress(OSError):
         found = cache.glob(f"{key}-*.cwasm") if is_private(cache) else ()
         for path in found:
             # Code for a processor of another kind may stand beside ours: it is refused, not run.
             with suppress(wasmtime.WasmtimeError):
-                if is_private(path) and path.name == _name_of_file(key, path):
+                if is_private(path) and path.name == _cache_name_of(key, path):
                     return wasmtime.Module.deserialize_file(engine, str(path))
     return None
 
 
-def _name_of_file(key: str, path: Path) -> str:
+def _cache_name_of(key: str, path: Path) -> str:
     """What a file with these bytes is called; they are not copied for that."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if not size:
             return ""
         with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as code:
-            return _name(key, code)
+            return _cache_name(key, code)
 
 
 def is_private(path: Path) -> bool:
@@ -204,11 +206,11 @@ def define_imports(
     instance: seam.Instance, module: Any, configuration: Configuration, state: object
 ) -> None:
     """Give the instance what the module imports; raises ``ModuleRefused``, naming what is not."""
-    for wanted, handler in _handlers(module, configuration):
+    for wanted, handler in _select_handlers(module, configuration):
         instance.define(wanted.module, wanted.name, wanted.type, handler, state)
 
 
-def _handlers(module: Any, configuration: Configuration) -> list[tuple[Any, seam.Handler]]:
+def _select_handlers(module: Any, configuration: Configuration) -> list[tuple[Any, seam.Handler]]:
     """Each import of the module, once, with the function that serves it."""
     found: dict[str, tuple[Any, seam.Handler]] = {}
     unknown = []
@@ -216,10 +218,10 @@ def _handlers(module: Any, configuration: Configuration) -> list[tuple[Any, seam
         name = f"{wanted.module}.{wanted.name}"
         known = IMPORTS.get(wanted.module, {}).get(wanted.name or "")
         is_function = isinstance(wanted.type, wasmtime.FuncType)
-        if known and is_function and seam.signature_of(wanted.type) == known[0]:
+        if known and is_function and seam.read_signature(wanted.type) == known[0]:
             found[name] = (wanted, known[1])
         elif is_function and configuration.unknown_imports is UnknownImports.TRAP:
-            found[name] = (wanted, _trapping(name))
+            found[name] = (wanted, _make_trap(name))
         else:
             unknown.append(name)
     if unknown:
@@ -228,7 +230,7 @@ def _handlers(module: Any, configuration: Configuration) -> list[tuple[Any, seam
     return list(found.values())
 
 
-def _trapping(name: str) -> seam.Handler:
+def _make_trap(name: str) -> seam.Handler:
     def trap(*_: object) -> int:
         raise seam.UnknownImport(f"call of the unknown import {name}")
 

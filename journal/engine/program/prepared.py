@@ -5,22 +5,24 @@ from typing import Any, NamedTuple
 
 from journal.engine.configuration import Configuration
 from journal.engine.program import module as modules
-from journal.engine.program.variant import Form
+from journal.engine.program.variant import ModuleVariant
 
 
-class Program(NamedTuple):
+class PreparedModule(NamedTuple):
     """What a process is made of."""
 
     engine: Any
     compiled: Any
-    form: Form
+    form: ModuleVariant
 
 
-def prepare(form: Form, configuration: Configuration, cache: Path | None) -> Program:
+def prepare(
+    form: ModuleVariant, configuration: Configuration, cache: Path | None
+) -> PreparedModule:
     """Compile a module, or find it compiled; raises ``ModuleRefused``."""
-    engine = modules.engine_for(configuration)
-    compiled = modules.compiled(
+    engine = modules.make_engine(configuration)
+    compiled = modules.compile_module(
         engine, form.module, configuration, cache or modules.default_cache()
     )
     modules.check_program(compiled, configuration)
-    return Program(engine, compiled, form)
+    return PreparedModule(engine, compiled, form)

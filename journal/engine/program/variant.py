@@ -7,19 +7,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from journal.engine.configuration import SafePoints, Snapshots, Stacks
+from journal.engine.configuration import SafePoints, SnapshotOptions, Stacks
 from journal.engine.program.instrument import (
-    Facts,
-    Instrumented,
+    InstrumentedModule,
     NotInstrumentable,
-    check,
-    facts,
+    check_instrumented,
     instrument,
 )
-from journal.engine.program.module import START, Module, default_cache, is_private
-from journal.engine.wasm.loop_polls import FLAG, TABLE
-from journal.engine.wasm.state_exports import START as OWN_START
-from journal.engine.wasm.state_exports import Global, Revealed, has_start, reveal
+from journal.engine.program.module import START_FUNCTION, GuestModule, default_cache, is_private
+from journal.engine.wasm.feature_check import ModuleFeatures, find_features
+from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE
+from journal.engine.wasm.state_exports import START_EXPORT as OWN_START
+from journal.engine.wasm.state_exports import ExportedGlobal, ExportedState, export_state, has_start
 from journal.errors import JournalError, ModuleRefused, NotResumable
 from journal.fs import atomic_file as durable
 
@@ -27,11 +26,11 @@ from journal.fs import atomic_file as durable
 WITH_LOOPS = " loops"
 
 #: Another one whenever a module is given another form than before, or a form is kept otherwise.
-_FORM_REVISION = b"1"
+_VARIANT_REVISION = b"1"
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class ModuleVariant:
     """A module as it runs; names are those of exports. ``original`` is what it was made of.
 
     ``memories`` are the guest's own, ``stack_memory`` is asyncify's, empty without stacks, and
@@ -40,14 +39,14 @@ class Form:
     without stacks, and ``reason`` may say why there are none.
     """
 
-    original: Module
-    module: Module
+    original: GuestModule
+    module: GuestModule
     memories: tuple[str, ...] = ()
     stack_memory: str = ""
-    globals: tuple[Global, ...] = ()
+    globals: tuple[ExportedGlobal, ...] = ()
     tables: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
-    entries: tuple[str, ...] = (START,)
+    entries: tuple[str, ...] = (START_FUNCTION,)
     code: bytes = b""
     made_by: str = ""
     reason: str = ""
@@ -69,43 +68,47 @@ class Form:
         return bool(self.memories)
 
 
-Note = Callable[[str], None]
+Notify = Callable[[str], None]
 
-_ASKS_FOR_SNAPSHOTS = (b"wasix_32v1", b"proc_snapshot")
+_SNAPSHOT_IMPORT = (b"wasix_32v1", b"proc_snapshot")
 
 
-def form_to_record(module: Module, snapshots: Snapshots, cache: Path | None, note: Note) -> Form:
+def variant_to_record(
+    module: GuestModule, snapshots: SnapshotOptions, cache: Path | None, note: Notify
+) -> ModuleVariant:
     """The form that a new run has: one that can be looked into if snapshots may be taken of it.
 
-    Raises ``ModuleRefused`` as ``form_for`` does.
+    Raises ``ModuleRefused`` as ``variant_for_snapshots`` does.
     """
-    asks_itself = all(name in module.data for name in _ASKS_FOR_SNAPSHOTS)
+    asks_itself = all(name in module.data for name in _SNAPSHOT_IMPORT)
     by_chance = snapshots.by_default and snapshots.stacks is not Stacks.ALWAYS
     if not snapshots.are_wanted or (by_chance and not asks_itself):
-        return plain(module)
-    return form_for(module, snapshots, cache, note)
+        return unmodified(module)
+    return variant_for_snapshots(module, snapshots, cache, note)
 
 
-def plain(module: Module) -> Form:
+def unmodified(module: GuestModule) -> ModuleVariant:
     """The module as it is: it cannot be looked into.
 
     Only a start function is called by us, so that it finds its memory when it calls its host.
     """
     if not has_start(module.data):
-        return Form(module, module)
-    shown = Module(reveal(module.data, start=True).data, module.path)
-    return Form(module, shown, entries=(OWN_START, START))
+        return ModuleVariant(module, module)
+    shown = GuestModule(export_state(module.data, start=True).data, module.path)
+    return ModuleVariant(module, shown, entries=(OWN_START, START_FUNCTION))
 
 
-def form_for(module: Module, snapshots: Snapshots, cache: Path | None, note: Note) -> Form:
+def variant_for_snapshots(
+    module: GuestModule, snapshots: SnapshotOptions, cache: Path | None, note: Notify
+) -> ModuleVariant:
     """The form that snapshots need.
 
     Raises ``ModuleRefused`` where stacks are demanded and cannot be had. ``note`` is told when
     something takes long, or is not to be had.
     """
-    found = _facts_of(module, cache)
+    found = _load_features(module, cache)
     if snapshots.stacks is Stacks.NEVER:
-        return _shown(module, found, reason="stacks were not wanted")
+        return _make_exported(module, found, reason="stacks were not wanted")
     loops = snapshots.safe_points is SafePoints.LOOPS
     try:
         if found.drops_segments:
@@ -115,11 +118,13 @@ def form_for(module: Module, snapshots: Snapshots, cache: Path | None, note: Not
         if snapshots.stacks is Stacks.ALWAYS:
             raise ModuleRefused(f"snapshots cannot have the stacks: {error}") from error
         note(f"snapshots have no stacks, so a resume executes the guest again: {error}")
-        return _shown(module, found, reason=str(error))
-    return _with_stacks(module, made, cache, loops=loops)
+        return _make_exported(module, found, reason=str(error))
+    return _make_instrumented(module, made, cache, loops=loops)
 
 
-def form_made_by(module: Module, made_by: str, cache: Path | None, note: Note) -> Form | None:
+def variant_made_by(
+    module: GuestModule, made_by: str, cache: Path | None, note: Notify
+) -> ModuleVariant | None:
     """The form of an earlier run, whose journal says what made it; None if it cannot be had."""
     loops = made_by.endswith(WITH_LOOPS)
     tool = made_by.removesuffix(WITH_LOOPS)
@@ -129,12 +134,12 @@ def form_made_by(module: Module, made_by: str, cache: Path | None, note: Note) -
         return None
     if made.tool != tool:
         return None
-    return _with_stacks(module, made, cache, loops=loops)
+    return _make_instrumented(module, made, cache, loops=loops)
 
 
-def form_known(
-    module: Module, code: bytes, cache: Path | None, made: Callable[[], Form | None]
-) -> Form | None:
+def cached_variant(
+    module: GuestModule, code: bytes, cache: Path | None, made: Callable[[], ModuleVariant | None]
+) -> ModuleVariant | None:
     """The form that was made of ``module`` by way of ``code`` before, if it is kept; else None.
 
     Neither module is looked at for that. ``made`` makes it again: where its bytes are needed after
@@ -148,16 +153,16 @@ def form_known(
         return form.module.data
 
     folder = cache or default_cache()
-    known = folder / _name_of(module, code)
+    known = folder / _variant_file_name(module, code)
     with suppress(OSError, ValueError, TypeError, LookupError):
         if is_private(folder) and is_private(known):
             kept = json.loads(known.read_text())
-            return Form(
+            return ModuleVariant(
                 module,
-                Module.later(bytes.fromhex(kept["module"]), module.path, read),
+                GuestModule.later(bytes.fromhex(kept["module"]), module.path, read),
                 tuple(kept["memories"]),
                 kept["stack_memory"],
-                tuple(Global(*each) for each in kept["globals"]),
+                tuple(ExportedGlobal(*each) for each in kept["globals"]),
                 tuple(kept["tables"]),
                 tuple(kept["functions"]),
                 tuple(kept["entries"]),
@@ -167,81 +172,94 @@ def form_known(
     return None
 
 
-def _keep(form: Form, cache: Path | None) -> None:
+def _store_variant(form: ModuleVariant, cache: Path | None) -> None:
     """Let a form be known the next time; a cache that cannot be written costs time alone."""
     names = ("memories", "stack_memory", "globals", "tables", "functions", "entries", "made_by")
     kept = {"module": form.module.hash.hex(), **{name: getattr(form, name) for name in names}}
     folder = cache or default_cache()
-    known = folder / _name_of(form.original, form.code)
+    known = folder / _variant_file_name(form.original, form.code)
     with suppress(OSError, JournalError):
         if not known.exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             durable.replace(known, json.dumps(kept).encode())
 
 
-def _name_of(module: Module, code: bytes) -> str:
-    return f"{hashlib.sha256(_FORM_REVISION + module.hash + code).hexdigest()}.form"
+def _variant_file_name(module: GuestModule, code: bytes) -> str:
+    return f"{hashlib.sha256(_VARIANT_REVISION + module.hash + code).hexdigest()}.form"
 
 
-def form_of(module: Module, instrumented: bytes, made_by: str, cache: Path | None) -> Form:
+def variant_from_journal(
+    module: GuestModule, instrumented: bytes, made_by: str, cache: Path | None
+) -> ModuleVariant:
     """The form of an earlier run whose journal holds the instrumented module.
 
     Raises ``NotResumable`` for one that cannot have been made of the module.
     """
     loops, tool = made_by.endswith(WITH_LOOPS), made_by.removesuffix(WITH_LOOPS)
     try:
-        check(instrumented, module.data, tool)
+        check_instrumented(instrumented, module.data, tool)
     except NotInstrumentable as error:
         raise NotResumable(f"the journal's instrumented module cannot be run: {error}") from error
-    made = Instrumented(instrumented, Module(instrumented).hash, tool)
-    return _with_stacks(module, made, cache, loops=loops)
+    made = InstrumentedModule(instrumented, GuestModule(instrumented).hash, tool)
+    return _make_instrumented(module, made, cache, loops=loops)
 
 
-def _facts_of(module: Module, cache: Path | None) -> Facts:
+def _load_features(module: GuestModule, cache: Path | None) -> ModuleFeatures:
     """What was found out about a module: looking through all its code takes a while."""
     folder = cache or default_cache()
     known = folder / f"{module.hash.hex()}.facts"
     with suppress(OSError, ValueError, TypeError):
         if is_private(folder) and is_private(known):
-            return Facts(**json.loads(known.read_text()))
-    found = facts(module.data)
+            return ModuleFeatures(**json.loads(known.read_text()))
+    found = find_features(module.data)
     with suppress(OSError, JournalError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         durable.replace(known, json.dumps(found._asdict()).encode())
     return found
 
 
-def _with_stacks(module: Module, made: Instrumented, cache: Path | None, *, loops: bool) -> Form:
-    found = _facts_of(module, cache)
-    revealed = reveal(made.data, functions=found.changes_tables, start=True)
+def _make_instrumented(
+    module: GuestModule, made: InstrumentedModule, cache: Path | None, *, loops: bool
+) -> ModuleVariant:
+    found = _load_features(module, cache)
+    revealed = export_state(made.data, functions=found.changes_tables, start=True)
     *memories, stack_memory = revealed.memories
-    form = Form(
+    form = ModuleVariant(
         module,
-        Module(revealed.data, module.path),
+        GuestModule(revealed.data, module.path),
         tuple(memories),
         stack_memory,
-        *_rest(revealed, found),
+        *_exported_names(revealed, found),
         code=made.hash,
         made_by=made.tool + (WITH_LOOPS if loops else ""),
         instrumented=made.data,
     )
-    _keep(form, cache)
+    _store_variant(form, cache)
     return form
 
 
-def _shown(module: Module, found: Facts, *, reason: str) -> Form:
-    revealed = reveal(module.data, functions=found.changes_tables, start=True)
-    shown = Module(revealed.data, module.path)
-    return Form(module, shown, tuple(revealed.memories), "", *_rest(revealed, found), reason=reason)
+def _make_exported(module: GuestModule, found: ModuleFeatures, *, reason: str) -> ModuleVariant:
+    revealed = export_state(module.data, functions=found.changes_tables, start=True)
+    shown = GuestModule(revealed.data, module.path)
+    return ModuleVariant(
+        module,
+        shown,
+        tuple(revealed.memories),
+        "",
+        *_exported_names(revealed, found),
+        reason=reason,
+    )
 
 
-def _rest(
-    revealed: Revealed, found: Facts
-) -> tuple[tuple[Global, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+def _exported_names(
+    revealed: ExportedState, found: ModuleFeatures
+) -> tuple[tuple[ExportedGlobal, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Globals, tables, functions and entries."""
     return (
-        tuple(one for one in revealed.globals if one.name != FLAG),
-        tuple(name for name in revealed.tables if name != TABLE) if found.changes_tables else (),
+        tuple(one for one in revealed.globals if one.name != POLL_FLAG),
+        tuple(name for name in revealed.tables if name != POLL_TABLE)
+        if found.changes_tables
+        else (),
         tuple(revealed.functions),
-        (OWN_START, START) if revealed.has_start else (START,),
+        (OWN_START, START_FUNCTION) if revealed.has_start else (START_FUNCTION,),
     )

@@ -9,7 +9,7 @@ src/passes/Asyncify.cpp tells how.
 import struct
 from enum import Enum
 
-from journal.engine.runtime.bindings import Instance, Memory
+from journal.engine.runtime.bindings import GuestMemory, Instance
 from journal.errors import EngineError
 from journal.events.wire_types import PAYLOAD_SIZE_MAX
 
@@ -21,7 +21,7 @@ STACK_SIZE_MAX = PAYLOAD_SIZE_MAX - (1 << 10)
 """What one event can have of a stack: less than there is room for."""
 
 
-class Motion(Enum):
+class StackPhase(Enum):
     """What the stack does."""
 
     RUNNING = "running"
@@ -29,26 +29,26 @@ class Motion(Enum):
     REWINDING = "rewinding"
 
 
-class Stack:
+class AsyncifyStack:
     """The stack of one guest; ``memory`` is what asyncify has for it, and nothing else uses."""
 
-    def __init__(self, instance: Instance, memory: Memory) -> None:
+    def __init__(self, instance: Instance, memory: GuestMemory) -> None:
         self._instance, self._memory = instance, memory
-        self.motion = Motion.RUNNING
+        self.motion = StackPhase.RUNNING
 
     def unwind(self) -> None:
         """In a call of the guest: let the stack be put away when the call returns."""
         self._memory.write(0, _HEAD.pack(_STACK_AT, self._memory.size))
         self._instance.call("asyncify_start_unwind", 0)
-        self.motion = Motion.UNWINDING
+        self.motion = StackPhase.UNWINDING
 
     def unwound(self) -> bytes:
         """When the guest has returned: its stack; raises EngineError for one that is too large."""
         self._instance.call("asyncify_stop_unwind")
-        self.motion = Motion.RUNNING
+        self.motion = StackPhase.RUNNING
         end, _ = self._memory.unpack(_HEAD, 0)
         if end - _STACK_AT > STACK_SIZE_MAX:
-            raise overflow()
+            raise stack_overflow_error()
         return self._memory.read(_STACK_AT, end - _STACK_AT)
 
     def rewind(self, stack: bytes) -> None:
@@ -62,7 +62,7 @@ class Stack:
         self._memory.write(0, _HEAD.pack(end, self._memory.size))
         self._memory.write(_STACK_AT, stack)
         self._instance.call("asyncify_start_rewind", 0)
-        self.motion = Motion.REWINDING
+        self.motion = StackPhase.REWINDING
 
     def rewound(self) -> bool:
         """In a call of the guest: whether all of the stack has led here, and it runs again."""
@@ -70,11 +70,11 @@ class Stack:
         if end != _STACK_AT:
             return False
         self._instance.call("asyncify_stop_rewind")
-        self.motion = Motion.RUNNING
+        self.motion = StackPhase.RUNNING
         return True
 
 
-def astray(*, is_resumed: bool) -> EngineError:
+def stack_mismatch_error(*, is_resumed: bool) -> EngineError:
     """What is said of a guest whose stack cannot be put back.
 
     A function on it is called through a table, which has another in its place by now; or it is of a
@@ -91,7 +91,7 @@ def astray(*, is_resumed: bool) -> EngineError:
     )
 
 
-def overflow() -> EngineError:
+def stack_overflow_error() -> EngineError:
     """What is said of a guest whose stack is too large to be taken."""
     return EngineError(
         "the guest's stack is larger than what a snapshot can have of it; a resume goes on from "

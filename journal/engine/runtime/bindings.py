@@ -18,14 +18,14 @@ from typing import Any
 import wasmtime
 from wasmtime import _ffi
 
-from journal.engine.runtime.call_gate import Gate, Pause
-from journal.engine.runtime.globals_tables import Globals, Tables
+from journal.engine.runtime.call_gate import CallInterceptor, SuspendCall
+from journal.engine.runtime.globals_tables import InstanceGlobals, InstanceTables
 from journal.engine.wasi_abi import MemoryFault, WasiError
-from journal.engine.wasm.state_exports import Global
+from journal.engine.wasm.state_exports import ExportedGlobal
 from journal.errors import EngineError, EngineMismatch
 
 
-def _version() -> str:
+def _read_version() -> str:
     """The installed version; a directory's name says it sooner than ``importlib.metadata``."""
     packages = Path(wasmtime.__file__).parent.parent
     for found in packages.glob("wasmtime-*.dist-info"):
@@ -35,7 +35,7 @@ def _version() -> str:
     return metadata.version("wasmtime")
 
 
-VERSION = _version()
+VERSION = _read_version()
 
 _NEEDED = (
     "wasmtime_linker_define_func_unchecked",
@@ -79,7 +79,7 @@ Handler = Callable[..., int | None]
 Signature = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-class Memory:
+class GuestMemory:
     """The guest's linear memory, checked at its bounds. Pointers and sizes are in bytes."""
 
     def __init__(self, memory: Any = None, store: Any = None) -> None:
@@ -159,7 +159,7 @@ class UnknownImport(MemoryFault):
     """The guest called an import that nobody gave it."""
 
 
-class Interrupted(Exception):
+class GuestInterrupted(Exception):
     """The guest stopped because its host wanted to; ``backtrace`` is where."""
 
     def __init__(self, backtrace: str) -> None:
@@ -167,7 +167,7 @@ class Interrupted(Exception):
         self.backtrace = backtrace
 
 
-class Trapped(Exception):
+class GuestTrapped(Exception):
     """The guest trapped: ``kind`` is a short name, ``backtrace`` where, innermost first."""
 
     def __init__(self, kind: str, backtrace: str) -> None:
@@ -197,16 +197,16 @@ def call(_env, _caller, address, _count):
 
 # The same where the guest can be held up. A call whose stack is unwound is made again: it counts
 # once, and what it gives now is not looked at.
-_COUNTED = """gate.calls += 1
+_INTERCEPTED = """gate.calls += 1
             if spot.closed and gate.hold(name, ({arguments})):
                 gate.calls -= 1
                 return 0"""
-_PAUSED = """except Pause:
+_SUSPENDED = """except SuspendCall:
             gate.calls -= 1
             gate.pause(name)"""
 
 
-class _Views(dict[int, memoryview]):
+class _ArgumentViews(dict[int, memoryview]):
     """The raw arguments of a call by their address, seen as 64-bit numbers, made when first seen.
 
     A guest's calls come from few depths of its stack, so the same addresses come again.
@@ -229,7 +229,9 @@ class Instance:
     What a handler or ``on_tick`` raises ends the guest and comes out of :meth:`call`.
     """
 
-    def __init__(self, engine: Any, on_tick: Callable[[], None], gate: Gate | None = None) -> None:
+    def __init__(
+        self, engine: Any, on_tick: Callable[[], None], gate: CallInterceptor | None = None
+    ) -> None:
         self._engine = engine
         self._gate = gate
         self._store = wasmtime.Store(engine)
@@ -252,7 +254,7 @@ class Instance:
         The handler's result is the function's 32-bit result; a ``WasiError`` it raises becomes its
         errno. Integers arrive unsigned.
         """
-        callback = _Callback(self._callback(name, handler, state, signature_of(type_)))
+        callback = _Callback(self._callback(name, handler, state, read_signature(type_)))
         self._alive.append((callback, type_))
         encoded = module.encode(), name.encode()
         failed = _define(
@@ -268,25 +270,25 @@ class Instance:
         )
         assert not failed, f"{module}.{name} is defined twice"
 
-    def instantiate(self, module: Any) -> Memory:
+    def instantiate(self, module: Any) -> GuestMemory:
         """Make the instance; its start function, if it has one, runs. The memory it exports."""
         with self._translated():
             instance = self._linker.instantiate(self._store, module)
         self._exports = instance.exports(self._store)
         return self.memory("memory")
 
-    def memory(self, name: str) -> Memory:
+    def memory(self, name: str) -> GuestMemory:
         """A memory by the name of its export; an empty one where it has none."""
         memory = self._exports.get(name)
-        return Memory(memory if isinstance(memory, wasmtime.Memory) else None, self._store)
+        return GuestMemory(memory if isinstance(memory, wasmtime.Memory) else None, self._store)
 
-    def globals(self, names: Sequence[Global]) -> Globals:
+    def globals(self, names: Sequence[ExportedGlobal]) -> InstanceGlobals:
         """The globals of these names."""
-        return Globals(self._store, self._exports, names)
+        return InstanceGlobals(self._store, self._exports, names)
 
-    def tables(self, tables: Sequence[str], functions: Sequence[str]) -> Tables:
+    def tables(self, tables: Sequence[str], functions: Sequence[str]) -> InstanceTables:
         """The tables of these names, and the functions that may be in them."""
-        return Tables(self._store, self._exports, tables, functions)
+        return InstanceTables(self._store, self._exports, tables, functions)
 
     def put_in_table(self, name: str, function: Callable[[], None]) -> None:
         """Let the first element of a table be a function without arguments and results."""
@@ -300,8 +302,8 @@ class Instance:
     def call(self, name: str, *arguments: int) -> None:
         """Call an exported function without results; returns when it returns.
 
-        Raises what a handler raised, ``Trapped``, or ``EngineError`` where the machine lacks what
-        the guest may have: that is not the guest's doing, and another day it goes on.
+        Raises the exception of a handler, ``GuestTrapped``, or ``EngineError`` if the
+        machine lacks a resource that the guest may use; the guest can continue another day.
         """
         with self._translated():
             self._exports[name](self._store, *arguments)
@@ -319,11 +321,11 @@ class Instance:
             "handler": handler,
             "state": state,
             "unpack": struct.Struct("<" + "".join(_CELL[kind] for kind in parameters)).unpack_from,
-            "views": _Views(max(len(parameters), len(results))),
+            "views": _ArgumentViews(max(len(parameters), len(results))),
             "instance": self,
-            "trap": _trap,
+            "trap": _make_trap,
             "WasiError": WasiError,
-            "Pause": Pause,
+            "SuspendCall": SuspendCall,
             "name": name,
             "gate": gate,
             "spot": gate.spot(name) if gate is not None else None,
@@ -335,8 +337,8 @@ class Instance:
             view=view,
             take=take,
             arguments=f"state, {names}",
-            count="" if gate is None else _COUNTED.format(arguments=names and f"{names},"),
-            otherwise="" if gate is None else _PAUSED,
+            count="" if gate is None else _INTERCEPTED.format(arguments=names and f"{names},"),
+            otherwise="" if gate is None else _SUSPENDED,
         )
         exec(source, scope)  # our own text, and no name in it comes from a module
         callback: Callable[..., int] = scope["call"]
@@ -359,23 +361,23 @@ class Instance:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Turn wasmtime's errors into what was raised, ``Trapped``, or ``EngineError``."""
+        """Turn wasmtime's errors into what was raised, ``GuestTrapped``, or ``EngineError``."""
         self._raised = None
         try:
             yield
         except wasmtime.Trap as trap:
             if trap.trap_code is None:
-                raise _unable(str(trap)) from None
+                raise _engine_error(str(trap)) from None
             kind = trap.trap_code.name.lower().replace("_", " ")
-            raise Trapped(kind, _frames_of(str(trap))) from None
+            raise GuestTrapped(kind, _guest_frames(str(trap))) from None
         except wasmtime.WasmtimeError as error:
             raised, self._raised = self._raised, None
-            backtrace = _frames_of(str(error))
+            backtrace = _guest_frames(str(error))
             if raised is None:
-                raise _unable(str(error)) from None
+                raise _engine_error(str(error)) from None
             if isinstance(raised, MemoryFault):
-                raise Trapped(str(raised), backtrace) from None
-            raised.__cause__ = Interrupted(backtrace)
+                raise GuestTrapped(str(raised), backtrace) from None
+            raised.__cause__ = GuestInterrupted(backtrace)
             raise raised from raised.__cause__
 
 
@@ -384,27 +386,27 @@ def set_async_stack_size(config: Any, size: int) -> None:
     _ffi.wasmtime_config_async_stack_size_set(config.ptr(), size)
 
 
-def _trap() -> int:
+def _make_trap() -> int:
     return cast(_ffi.wasmtime_trap_new(b"host", 4), c_void_p).value or 0
 
 
-def signature_of(type_: Any) -> Signature:
+def read_signature(type_: Any) -> Signature:
     """The parameters and the results of a function type, as names such as ``i32``."""
     return tuple(str(p) for p in type_.params), tuple(str(r) for r in type_.results)
 
 
-def backtrace_of(error: BaseException) -> str:
+def guest_backtrace(error: BaseException) -> str:
     """Where in the guest ``error`` was raised; empty where that is not known."""
     cause = error.__cause__
-    return cause.backtrace if isinstance(cause, Interrupted) else ""
+    return cause.backtrace if isinstance(cause, GuestInterrupted) else ""
 
 
-def _unable(message: str) -> EngineError:
+def _engine_error(message: str) -> EngineError:
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return EngineError(f"wasmtime could not run the guest: {lines[-1] if lines else 'unknown'}")
 
 
-def _frames_of(message: str) -> str:
+def _guest_frames(message: str) -> str:
     """The lines of ``message`` that name functions of the guest."""
     lines = [line.strip() for line in message.splitlines()]
     return "\n".join(line for line in lines if line[:1].isdigit() and ": " in line and "!" in line)
@@ -412,14 +414,14 @@ def _frames_of(message: str) -> str:
 
 __all__ = [
     "VERSION",
+    "GuestInterrupted",
+    "GuestMemory",
+    "GuestTrapped",
     "Handler",
     "Instance",
-    "Interrupted",
-    "Memory",
     "Signature",
-    "Trapped",
     "UnknownImport",
-    "backtrace_of",
+    "guest_backtrace",
+    "read_signature",
     "set_async_stack_size",
-    "signature_of",
 ]

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable
 
 
-class Pause(BaseException):
+class SuspendCall(BaseException):
     """A call has had no effect yet, and would wait: hold the guest up, and call again after."""
 
 
-class Spot:
+class InterceptedCall:
     """One function of the host. ``closed``: who calls it is held up; ``watched``: always."""
 
     __slots__ = ("closed", "name", "watched")
@@ -18,12 +18,12 @@ class Spot:
         self.watched = False
 
 
-class Gate:
+class CallInterceptor:
     """Counts the calls of a guest, and holds it up at those that are closed.
 
     ``hold(name, arguments)`` is called in the guest's thread; when it gives True, the guest's
     stack is being unwound, and the call will be made again. ``pause(name)`` is called instead
-    when a call raised ``Pause``.
+    when a call raised ``SuspendCall``.
     """
 
     __slots__ = ("_spots", "calls", "hold", "pause")
@@ -32,11 +32,11 @@ class Gate:
         self.calls = 0
         self.hold: Callable[[str, tuple[int, ...]], bool] = lambda name, arguments: False
         self.pause: Callable[[str], None] = lambda name: None
-        self._spots: dict[str, Spot] = {}
+        self._spots: dict[str, InterceptedCall] = {}
 
-    def spot(self, name: str) -> Spot:
+    def spot(self, name: str) -> InterceptedCall:
         """The function called ``name``."""
-        return self._spots.setdefault(name, Spot(name))
+        return self._spots.setdefault(name, InterceptedCall(name))
 
     @property
     def names(self) -> set[str]:

@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable
 
 #: How long a printed line may wait for others that share its sync: after a pause, and in a stream.
-GATHER_SECONDS = 0.002
-GATHER_IN_STREAM_SECONDS = 0.02
+OUTPUT_DELAY_SECONDS = 0.002
+STREAM_DELAY_SECONDS = 0.02
 STREAM_PAUSE_SECONDS = 0.1
 #: How often the journal is handed to the kernel, or synced, when nothing else does it.
 INTERVAL_SECONDS = 1.0
 
 
-class Ticker:
+class EpochTicker:
     """Makes the guest's thread look up: soon after something was printed, and once an interval."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Ticker:
             if self._armed.wait(self._interval):
                 self._armed.clear()
                 in_stream = time.monotonic() - ticked < STREAM_PAUSE_SECONDS
-                time.sleep(GATHER_IN_STREAM_SECONDS if in_stream else GATHER_SECONDS)
+                time.sleep(STREAM_DELAY_SECONDS if in_stream else OUTPUT_DELAY_SECONDS)
                 ticked = time.monotonic()
             if not self._closed:
                 self._tick()

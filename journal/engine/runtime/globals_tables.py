@@ -10,7 +10,7 @@ from typing import Any
 import wasmtime
 from wasmtime import _ffi
 
-from journal.engine.wasm.state_exports import Global
+from journal.engine.wasm.state_exports import ExportedGlobal
 from journal.errors import EngineError
 from journal.events.threads import TABLE_NULL
 
@@ -24,10 +24,10 @@ GlobalValue = tuple[int, int, bytes]
 """Index, type and bits, as GlobalsSet has them."""
 
 
-class Globals:
+class InstanceGlobals:
     """The mutable globals of an instance that are numbers."""
 
-    def __init__(self, store: Any, exports: Any, names: Sequence[Global]) -> None:
+    def __init__(self, store: Any, exports: Any, names: Sequence[ExportedGlobal]) -> None:
         self._store = store
         self._all = [
             (one.number, _TYPE_CODES[one.kind], exports[one.name]._global)
@@ -63,11 +63,11 @@ class Globals:
                 raise wasmtime.WasmtimeError._from_ptr(error)
 
 
-def _null_kind_of(type_: Any) -> int:
+def _null_kind(type_: Any) -> int:
     return _FUNCREF if str(type_.element) == "funcref" else _EXTERNREF
 
 
-class Tables:
+class InstanceTables:
     """The tables of functions of an instance: an element is the index of a function."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Tables:
     ) -> None:
         self._store = store
         self._tables = [exports[name]._table for name in tables]
-        self._null_kinds = [_null_kind_of(exports[name].type(store)) for name in tables]
+        self._null_kinds = [_null_kind(exports[name].type(store)) for name in tables]
         self._functions = [exports[name]._func for name in functions]
         self._index_of = {bytes(one): index for index, one in enumerate(self._functions)}
         self._raw: Any = _ffi.wasmtime_val_t()

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from journal.engine.configuration import PAGE_SIZE, Configuration, Snapshots, Stacks
+from journal.engine.configuration import PAGE_SIZE, Configuration, SnapshotOptions, Stacks
 from journal.engine.program import module as modules
 from journal.engine.program import variant as forms
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
 from journal.engine.program.prepared import prepare
-from journal.engine.program.variant import Note
+from journal.engine.program.variant import Notify
 from journal.engine.session import preamble as identities
 from journal.engine.session.process import JournalWriter, Process
 from journal.engine.session.recorded_run import (
@@ -69,9 +69,9 @@ def record(
     cache: Path | None = None,
     roll: Roll | None = None,
     network: bool = False,
-    snapshots: Snapshots | None = None,
+    snapshots: SnapshotOptions | None = None,
     upkeep: "Upkeep | None" = None,
-    note: Note = _ignore_note,
+    note: Notify = _ignore_note,
 ) -> Recorder:
     """A new run of ``module``, recorded in a new journal at ``path``.
 
@@ -83,13 +83,13 @@ def record(
     sockets. ``upkeep`` says when the journal is compacted. Raises ``ModuleRefused``,
     ``OptionError``, and ``StorageError`` where the disk fails.
     """
-    wanted = snapshots or Snapshots()
+    wanted = snapshots or SnapshotOptions()
     _check_options(wanted, upkeep)
     settings = configuration or Configuration()
     # the memory that holds the stack counts among the guest's
     roomy = settings.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE
     wished = wanted if roomy else replace(wanted, stacks=Stacks.NEVER)
-    form = forms.form_to_record(modules.load(module), wished, cache, note)
+    form = forms.variant_to_record(modules.load_module(module), wished, cache, note)
     settings = replace(settings, instrumentation=form.made_by)
     program = prepare(form, settings, cache)
     streams = connect_streams(stdin, stdout, stderr)
@@ -127,12 +127,14 @@ def record(
         return Recorder(writer, streams, interrupter, run=run, upkeep=upkeep, note=note)
 
 
-def _check_options(snapshots: Snapshots, upkeep: "Upkeep | None") -> None:
+def _check_options(snapshots: SnapshotOptions, upkeep: "Upkeep | None") -> None:
     if snapshots.page_index and upkeep is not None and upkeep.is_wished:
         raise OptionError("what a page index names may go when a journal is compacted as it grows")
 
 
-def _make_page_index(path: StrPath, snapshots: Snapshots, cache: Path | None) -> "PageIndex | None":
+def _make_page_index(
+    path: StrPath, snapshots: SnapshotOptions, cache: Path | None
+) -> "PageIndex | None":
     """What knows the pages of a journal, if it is asked for."""
     if not snapshots.page_index:
         return None
@@ -168,12 +170,12 @@ def resume(
     memory_size_max: int | None = None,
     cache: Path | None = None,
     network: bool = False,
-    snapshots: Snapshots | None = None,
+    snapshots: SnapshotOptions | None = None,
     upkeep: "Upkeep | None" = None,
     at: int | None = None,
     into: StrPath | None = None,
     reexecute: bool = False,
-    note: Note = _ignore_note,
+    note: Notify = _ignore_note,
 ) -> Recorder:
     """The run of the journal at ``path``, from where the journal ends.
 
@@ -188,7 +190,7 @@ def resume(
     have sockets, and those that it had are made again. Raises ``NotResumable``,
     ``ModuleMismatch``, ``EngineMismatch``, and ``JournalLocked`` while another process runs it.
     """
-    _check_options(snapshots or Snapshots(), upkeep)
+    _check_options(snapshots or SnapshotOptions(), upkeep)
     if not Path(path).exists():
         raise OptionError(f"{path} does not exist: there is no journal to resume")
     if at is not None or into is not None:
@@ -208,7 +210,7 @@ def resume(
             chosen = plan_resume(
                 recording,
                 identities.find_module(identity, module),
-                ResumeOptions(snapshots or Snapshots(), cache, note, reexecute=reexecute),
+                ResumeOptions(snapshots or SnapshotOptions(), cache, note, reexecute=reexecute),
             )
             settings = replace(identity.configuration, instrumentation=chosen.form.made_by)
             start, begins = chosen.start, recording.first_seq
@@ -239,7 +241,7 @@ def resume(
 
         pages: PageIndex | None = None
         if recording.ended is None:
-            pages = _make_page_index(path, snapshots or Snapshots(), cache)
+            pages = _make_page_index(path, snapshots or SnapshotOptions(), cache)
             if pages is not None:
                 pages.open()
             live = run(writer, streams.outlets)

@@ -9,13 +9,13 @@ from typing import TypeVar
 
 from journal._version import VERSION
 from journal.engine.configuration import (
-    ENGINE,
+    ENGINE_NAME,
     HOST_REVISION,
     Configuration,
-    configuration_of,
+    parse_configuration,
     platform,
 )
-from journal.engine.program.module import MODULE_SIZE_MAX, Module, load
+from journal.engine.program.module import MODULE_SIZE_MAX, GuestModule, load_module
 from journal.engine.runtime import bindings as seam
 from journal.engine.wasi.filesystem.mounts import (
     FileCopy,
@@ -63,7 +63,7 @@ class Identity:
 
     start: ProcessStart
     configuration: Configuration
-    module: Module | None
+    module: GuestModule | None
     instrumented: Callable[[], bytes] | None = None
     mounts: list[Mount] = field(default_factory=list)
     placed: list[tuple[FilePlaced, int, int]] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Identity:
 
 def write(
     writer: Writer,
-    module: Module,
+    module: GuestModule,
     configuration: Configuration,
     *,
     arguments: Sequence[bytes],
@@ -93,7 +93,7 @@ def write(
         arguments=tuple(arguments),
         environment=tuple(environment),
         level=level,
-        engine=ENGINE,
+        engine=ENGINE_NAME,
         engine_version=seam.VERSION,
         journal_version=VERSION,
         host_revision=HOST_REVISION,
@@ -180,7 +180,7 @@ def read(blocks: Iterator[Block]) -> tuple[Identity, int]:
             if tag == ProcessStart.tag:
                 start = codec.decode(tag, block.payload(index), block.offset)
                 assert isinstance(start, ProcessStart)
-                identity = Identity(start, configuration_of(start.configuration), None)
+                identity = Identity(start, parse_configuration(start.configuration), None)
             elif identity is None:
                 raise _no_process_error()
             elif tag not in _PREAMBLE_TAGS:
@@ -217,23 +217,23 @@ def _attach_modules(
         return data
 
     if start.embedded:
-        identity.module = Module.later(start.module_hash, start.module_path, read_module)
+        identity.module = GuestModule.later(start.module_hash, start.module_path, read_module)
     if instrumented:
         identity.instrumented = instrumented.joined
     return identity
 
 
-def find_module(identity: Identity, given: bytes | str | os.PathLike[str] | None) -> Module:
+def find_module(identity: Identity, given: bytes | str | os.PathLike[str] | None) -> GuestModule:
     """The module to resume; raises ``ModuleMismatch`` for another than the journal's."""
     start = identity.start
     if given is not None:
-        module = load(given)
+        module = load_module(given)
         origin = module.path or "the given module"
     elif identity.module is not None:
         return identity.module
     else:
         try:
-            module = load(start.module_path)
+            module = load_module(start.module_path)
         except ModuleRefused as error:
             raise ModuleMismatch(
                 f"the journal does not hold its module, and {error}; name the module to resume"
@@ -253,12 +253,12 @@ def check_engine(identity: Identity, memory_size_max: int | None) -> None:
     The limits are the user's: a journal that needs more memory than ``memory_size_max`` is refused.
     """
     start = identity.start
-    if start.engine != ENGINE:
-        raise EngineMismatch(f"the journal was recorded on {start.engine}, this is {ENGINE}")
+    if start.engine != ENGINE_NAME:
+        raise EngineMismatch(f"the journal was recorded on {start.engine}, this is {ENGINE_NAME}")
     if start.engine_version.split(".")[0] != seam.VERSION.split(".")[0]:
         raise EngineMismatch(
-            f"the journal was recorded on {ENGINE} {start.engine_version}, this is {seam.VERSION}: "
-            "calls may go less deep, and the run be another"
+            f"the journal was recorded on {ENGINE_NAME} {start.engine_version}, "
+            f"this is {seam.VERSION}: calls may go less deep, and the run be another"
         )
     if start.platform != platform():
         raise EngineMismatch(

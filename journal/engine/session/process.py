@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from journal.engine.configuration import MEMORIES_MAX, TABLE_ELEMENTS_MAX, Snapshots
+from journal.engine.configuration import MEMORIES_MAX, TABLE_ELEMENTS_MAX, SnapshotOptions
 from journal.engine.program.module import define_imports
-from journal.engine.program.prepared import Program
-from journal.engine.runtime.bindings import Instance, Trapped, backtrace_of
-from journal.engine.runtime.call_gate import Gate
-from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS, Ticker
+from journal.engine.program.prepared import PreparedModule
+from journal.engine.runtime.bindings import GuestTrapped, Instance, guest_backtrace
+from journal.engine.runtime.call_gate import CallInterceptor
+from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS, EpochTicker
 from journal.engine.session import preamble as identities
 from journal.engine.session.snapshot_check import CheckPlan, SnapshotCheckCoordinator
-from journal.engine.snapshot.capture import Camera, Machine
-from journal.engine.snapshot.suspension import Standstill
+from journal.engine.snapshot.capture import MachineState, SnapshotCapture
+from journal.engine.snapshot.suspension import SnapshotCoordinator
 from journal.engine.tape import Batch, Tape
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OutputStream
@@ -89,7 +89,7 @@ class ResumePoint(Protocol):
     def is_last(self) -> bool:
         """Whether the journal has no later one."""
 
-    def put(self, machine: Machine, state: CallContext) -> bytes | None:
+    def put(self, machine: MachineState, state: CallContext) -> bytes | None:
         """Let the machine and the state be what they were; the stack to rewind, if there is one."""
 
 
@@ -128,7 +128,7 @@ class Process:
 
     def __init__(
         self,
-        program: Program,
+        program: PreparedModule,
         identity: identities.Identity,
         writer: JournalWriter,
         *,
@@ -141,7 +141,7 @@ class Process:
         moved: Mapping[str, str] | None = None,
         terminals: Collection[int] = (),
         network: bool = False,
-        snapshots: Snapshots | None = None,
+        snapshots: SnapshotOptions | None = None,
         pages: "PageIndex | None" = None,
         fired: Collection[Trigger] = (),
         start: ResumePoint | None = None,
@@ -167,12 +167,12 @@ class Process:
             barrier=self._barrier,
             live=None if plan is None else (_raise_stopped, _raise_stopped),
         )
-        snapshots = snapshots or Snapshots()
+        snapshots = snapshots or SnapshotOptions()
         self._snapshots = snapshots
-        gate = Gate() if program.form.is_shown else None
+        gate = CallInterceptor() if program.form.is_shown else None
         self._instance = Instance(program.engine, self._on_tick, gate)
         interval = min(INTERVAL_SECONDS, snapshots.period_seconds / _TICKS_PER_PERIOD)
-        self._ticker = Ticker(self._instance.increment_epoch, interval)
+        self._ticker = EpochTicker(self._instance.increment_epoch, interval)
         self.state = CallContext(
             tape=self.tape,
             outbox=Outbox(
@@ -190,10 +190,10 @@ class Process:
             self.tape, identity.mounts, identity.configuration.files_size_max, moved or {}
         )
         self._open_descriptors(identity, terminals)
-        self._machine: Machine | None = None
-        self.standstill: Standstill | None = None
+        self._machine: MachineState | None = None
+        self.standstill: SnapshotCoordinator | None = None
         if gate is not None:
-            kind = Standstill if plan is None else SnapshotCheckCoordinator
+            kind = SnapshotCoordinator if plan is None else SnapshotCheckCoordinator
             self.standstill = kind(snapshots, program.form, self.state, gate, self._counts, fired)
             if isinstance(self.standstill, SnapshotCheckCoordinator) and plan is not None:
                 self.standstill.follow(plan)
@@ -259,12 +259,12 @@ class Process:
             code = 0
         except ProcExit as exited:
             code = exited.code
-        except Trapped as trapped:
+        except GuestTrapped as trapped:
             if self.standstill is not None:
                 self.standstill.check_trap()
             return self._trapped(trapped.kind, trapped.backtrace)
         except Divergence as divergence:
-            divergence.backtrace = backtrace_of(divergence)
+            divergence.backtrace = guest_backtrace(divergence)
             raise
         except _DECODE_ERRORS as error:
             if self.tape.last_input_seq < 0:
@@ -288,8 +288,8 @@ class Process:
                 instance.call(entry)
             return
         self.state.memory = instance.instantiate(self._program.compiled)
-        self._machine = Machine.of(instance, self._program.form)
-        camera = Camera(self._machine, self.state, self._writer, self._snapshots.written)
+        self._machine = MachineState.of(instance, self._program.form)
+        camera = SnapshotCapture(self._machine, self.state, self._writer, self._snapshots.written)
         camera.pages = self.pages
         if self._start is not None:
             stack = self._start.put(self._machine, self.state)

@@ -7,7 +7,7 @@ from typing import Self
 
 from journal.engine.session import preamble as identities
 from journal.engine.session.process import ExitKind, RunResult
-from journal.engine.snapshot.rebuild import FOLDED
+from journal.engine.snapshot.rebuild import REBUILD_TAGS
 from journal.engine.tape import RECORDING_EVENTS, Batch
 from journal.engine.wasi.stdio.delivery import make_stream_events, read_stream_histories
 from journal.engine.wasi.stdio.outbox import Outbox, OutputTarget
@@ -25,7 +25,7 @@ from journal.snapshots.catalog import snapshots_of
 REBUILD_CACHE_SIZE_MAX = 8 << 20
 """Bytes of what files come from that are kept when a journal is opened."""
 
-_NOT_REBUILT = frozenset(BY_TAG) - FOLDED
+_NOT_REBUILT = frozenset(BY_TAG) - REBUILD_TAGS
 _WRITE_TAGS = frozenset((StreamWrite.tag,))
 _unpack_write = codec.unpacker(StreamWrite)
 
@@ -49,7 +49,7 @@ class RecordedRun:
         In the same walk it keeps what a snapshot's files and descriptors come from.
         """
         landmarks = identities.RESUME_TAGS
-        for block in self.reader.blocks(tags=landmarks | FOLDED):
+        for block in self.reader.blocks(tags=landmarks | REBUILD_TAGS):
             self._keep(block)
             for index in block.select(landmarks):
                 tag, payload = block.tags[index], block.payload(index)
@@ -97,7 +97,7 @@ class RecordedRun:
             )
 
     def _blocks(self, start: int, tags: frozenset[int] | None) -> Iterable[Block]:
-        if tags != FOLDED or self._folded is None:
+        if tags != REBUILD_TAGS or self._folded is None:
             return self.reader.blocks(start, tags=tags)
         return [block for block in self._folded if block.last_seq >= start]
 

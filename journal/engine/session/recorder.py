@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from journal.engine.session.process import Process, RunResult
-from journal.engine.snapshot.suspension import Standstill
+from journal.engine.snapshot.suspension import SnapshotCoordinator
 from journal.engine.wasi.stdio.delivery import StreamHistory
 from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, OutputTarget
 from journal.engine.wasi.stdio.stdin import (
@@ -212,7 +212,7 @@ class Recorder:
         return self._standstill is not None
 
     @property
-    def _standstill(self) -> Standstill | None:
+    def _standstill(self) -> SnapshotCoordinator | None:
         return self._run.process.standstill if self._run is not None else None
 
     @property

@@ -4,20 +4,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from journal.engine.configuration import Snapshots, Stacks
-from journal.engine.program.module import Module
+from journal.engine.configuration import SnapshotOptions, Stacks
+from journal.engine.program.module import GuestModule
 from journal.engine.program.variant import (
-    Form,
-    Note,
-    form_for,
-    form_known,
-    form_made_by,
-    form_of,
-    form_to_record,
+    ModuleVariant,
+    Notify,
+    cached_variant,
+    variant_for_snapshots,
+    variant_from_journal,
+    variant_made_by,
+    variant_to_record,
 )
 from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.snapshot.memory_image import default_folder
-from journal.engine.snapshot.restore import Restoration, restoration
+from journal.engine.snapshot.restore import SnapshotRestorer, prepare_restore
 from journal.engine.tape import Batch
 from journal.errors import NotResumable
 from journal.events.process import Level
@@ -29,26 +29,26 @@ from journal.snapshots.resume_flags import needs_nothing_left_out
 class ResumeOptions(NamedTuple):
     """What the user wants; ``reexecute``: no snapshot, even if there is one."""
 
-    snapshots: Snapshots
+    snapshots: SnapshotOptions
     cache: Path | None
-    note: Note
+    note: Notify
     reexecute: bool
 
 
 class ResumePlan(NamedTuple):
     """The form of the module, and the snapshot to go on from, if not from the start."""
 
-    form: Form
-    start: Restoration | None
+    form: ModuleVariant
+    start: SnapshotRestorer | None
 
 
-def plan_resume(recording: RecordedRun, module: Module, choice: ResumeOptions) -> ResumePlan:
+def plan_resume(recording: RecordedRun, module: GuestModule, choice: ResumeOptions) -> ResumePlan:
     """The newest snapshot that can be had, with the form that it is of; else a form to run from
     the start.
 
     Raises ``NotResumable`` where the journal has no inputs to run from the start with.
     """
-    forms: dict[bytes, Form | None] = {}
+    forms: dict[bytes, ModuleVariant | None] = {}
     for info in () if choice.reexecute else reversed(recording.snapshots):
         if not info.resumable:
             continue
@@ -78,7 +78,7 @@ def plan_resume(recording: RecordedRun, module: Module, choice: ResumeOptions) -
 
 
 def plan_resume_at(
-    recording: RecordedRun, module: Module, seq: int, choice: ResumeOptions
+    recording: RecordedRun, module: GuestModule, seq: int, choice: ResumeOptions
 ) -> ResumePlan:
     """The snapshot of this number, to go on from; raises ``NotResumable``."""
     info = next((info for info in recording.snapshots if info.seq == seq), None)
@@ -95,33 +95,39 @@ def plan_resume_at(
 
 
 def find_snapshot_variant(
-    recording: RecordedRun, module: Module, info: SnapshotInfo, choice: ResumeOptions
-) -> Form | None:
+    recording: RecordedRun, module: GuestModule, info: SnapshotInfo, choice: ResumeOptions
+) -> ModuleVariant | None:
     """The form that a snapshot is of, if it can be had.
 
     It is that of the first session, or of one that had another tool, or wanted other snapshots.
     """
     made_by = recording.identity.configuration.instrumentation
     if not info.code:
-        return form_for(module, Snapshots(stacks=Stacks.NEVER), choice.cache, choice.note)
+        return variant_for_snapshots(
+            module, SnapshotOptions(stacks=Stacks.NEVER), choice.cache, choice.note
+        )
 
-    def made() -> Form | None:
-        form: Form | None = None
+    def made() -> ModuleVariant | None:
+        form: ModuleVariant | None = None
         if recording.identity.instrumented is not None:
-            form = form_of(module, recording.identity.instrumented(), made_by, choice.cache)
+            form = variant_from_journal(
+                module, recording.identity.instrumented(), made_by, choice.cache
+            )
         elif made_by:
-            form = form_made_by(module, made_by, choice.cache, choice.note)
+            form = variant_made_by(module, made_by, choice.cache, choice.note)
         if form is None or form.code != info.code:
-            form = form_for(module, choice.snapshots, choice.cache, choice.note)
+            form = variant_for_snapshots(module, choice.snapshots, choice.cache, choice.note)
         return form if form.code == info.code else None
 
-    return form_known(module, info.code, choice.cache, made) or made()
+    return cached_variant(module, info.code, choice.cache, made) or made()
 
 
-def _find_start_variant(recording: RecordedRun, module: Module, choice: ResumeOptions) -> Form:
+def _find_start_variant(
+    recording: RecordedRun, module: GuestModule, choice: ResumeOptions
+) -> ModuleVariant:
     made_by = recording.identity.configuration.instrumentation
-    form = form_made_by(module, made_by, choice.cache, choice.note) if made_by else None
-    return form or form_to_record(module, choice.snapshots, choice.cache, choice.note)
+    form = variant_made_by(module, made_by, choice.cache, choice.note) if made_by else None
+    return form or variant_to_record(module, choice.snapshots, choice.cache, choice.note)
 
 
 def _check_effects(recording: RecordedRun, info: SnapshotInfo) -> None:
@@ -152,15 +158,15 @@ def check_inputs(recording: RecordedRun, seq: int) -> None:
 
 
 def _make_restorer(
-    recording: RecordedRun, info: SnapshotInfo, form: Form, choice: ResumeOptions
-) -> Restoration:
+    recording: RecordedRun, info: SnapshotInfo, form: ModuleVariant, choice: ResumeOptions
+) -> SnapshotRestorer:
     if info.entry and info.entry not in form.entries:
         raise NotResumable(f"snapshot {info.seq} was taken in {info.entry!r}, which nobody calls")
 
     def history(tags: frozenset[int]) -> Iterable[Batch]:
         return recording.batches(recording.first_seq, tags)
 
-    return restoration(
+    return prepare_restore(
         recording.reader,
         recording.reader.journal_id,
         recording.snapshots,

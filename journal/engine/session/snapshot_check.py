@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from journal.engine.snapshot.capture import Place, Shot
-from journal.engine.snapshot.suspension import Request, Standstill
+from journal.engine.snapshot.capture import CapturedSnapshot, SuspendPoint
+from journal.engine.snapshot.suspension import SnapshotCoordinator, SnapshotRequest
 from journal.events.snapshots import Trigger
 from journal.snapshots.catalog import SnapshotInfo
 
@@ -17,11 +17,11 @@ class CheckPlan(Protocol):
     def next(self) -> SnapshotInfo | None:
         """The one that comes next."""
 
-    def compare(self, shot: Shot) -> None:
+    def compare(self, shot: CapturedSnapshot) -> None:
         """The guest is where the next one was taken: the state is this."""
 
 
-class SnapshotCheckCoordinator(Standstill):
+class SnapshotCheckCoordinator(SnapshotCoordinator):
     """Stands still where a plan has snapshots, and nowhere else."""
 
     plan: CheckPlan
@@ -36,7 +36,7 @@ class SnapshotCheckCoordinator(Standstill):
             self._camera.on_payload = self._see
         wanted = self.plan.next
         while wanted is not None and not wanted.entry:
-            self._take(Request(wanted.trigger, Place(self.gate.calls + 1, "", "")))
+            self._take(SnapshotRequest(wanted.trigger, SuspendPoint(self.gate.calls + 1, "", "")))
             wanted = self.plan.next
 
     def tick(self) -> None:
@@ -59,7 +59,9 @@ class SnapshotCheckCoordinator(Standstill):
         if super()._hold(function, arguments):
             return True
         while (trigger := self._wanted(function, arguments)) is not None:
-            if self._stand(Request(trigger, Place(self.gate.calls, self._entry, function))):
+            if self._stand(
+                SnapshotRequest(trigger, SuspendPoint(self.gate.calls, self._entry, function))
+            ):
                 return True
         return False
 
@@ -69,6 +71,6 @@ class SnapshotCheckCoordinator(Standstill):
             return None
         return wanted.trigger
 
-    def _close(self, request: Request) -> None:
+    def _close(self, request: SnapshotRequest) -> None:
         assert self._camera is not None
         self.plan.compare(self._camera.close(request.trigger))

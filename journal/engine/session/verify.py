@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from journal.engine.configuration import Snapshots
-from journal.engine.program.module import Module
+from journal.engine.configuration import SnapshotOptions
+from journal.engine.program.module import GuestModule
 from journal.engine.program.prepared import prepare
-from journal.engine.program.variant import Form, Note, plain
+from journal.engine.program.variant import ModuleVariant, Notify, unmodified
 from journal.engine.session import preamble as identities
 from journal.engine.session.process import ExitKind, Process, RunResult
 from journal.engine.session.recorded_run import NullWriter, RecordedRun
@@ -24,8 +24,8 @@ from journal.engine.session.resume_plan import (
     find_snapshot_variant,
     plan_resume_at,
 )
-from journal.engine.snapshot.capture import Shot
-from journal.engine.snapshot.restore import Restoration, parts_of
+from journal.engine.snapshot.capture import CapturedSnapshot
+from journal.engine.snapshot.restore import SnapshotRestorer, read_parts
 from journal.engine.wasi.stdio.delivery import find_terminals
 from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, OutputTarget
 from journal.engine.wasi.stdio.stdin import BytesSource, Interrupter
@@ -68,7 +68,9 @@ class ReplayResult:
 class SnapshotCheckPlan:
     """The snapshots that a run comes by, in order, and what was found at each."""
 
-    def __init__(self, infos: Sequence[SnapshotInfo], form: Form, recording: RecordedRun) -> None:
+    def __init__(
+        self, infos: Sequence[SnapshotInfo], form: ModuleVariant, recording: RecordedRun
+    ) -> None:
         self._recording = recording
         self._left: list[SnapshotInfo] = []
         self.checks: list[SnapshotCheck] = []
@@ -85,7 +87,7 @@ class SnapshotCheckPlan:
         """The one that comes next."""
         return self._left[0] if self._left else None
 
-    def compare(self, shot: Shot) -> None:
+    def compare(self, shot: CapturedSnapshot) -> None:
         """The guest is where the next one was taken: the state is this."""
         info = self._left.pop(0)
         matches = shot.digest == info.digest
@@ -95,7 +97,7 @@ class SnapshotCheckPlan:
     def _difference(self, info: SnapshotInfo) -> str:
         """What is different, as far as the journal tells."""
         try:
-            kept = parts_of(self._recording.reader, info)
+            kept = read_parts(self._recording.reader, info)
         except NotResumable as error:
             return str(error)
         for (tag, now), then in zip(self.payloads, kept.payloads, strict=False):
@@ -115,7 +117,7 @@ def _mark_unusable(checked: SnapshotCheck, seq: int, reason: str) -> SnapshotChe
     return SnapshotCheck(checked.info, False, reason) if checked.info.seq == seq else checked
 
 
-def _incomparable_reason(info: SnapshotInfo, form: Form) -> str:
+def _incomparable_reason(info: SnapshotInfo, form: ModuleVariant) -> str:
     """Why a snapshot cannot be compared; empty if it can."""
     if info.first_seq is None or not info.digest:
         return "it has no digest of ours"
@@ -133,7 +135,7 @@ def verify_replay(
     each: bool = False,
     module: bytes | StrPath | None = None,
     cache: Path | None = None,
-    note: Note = lambda text: None,
+    note: Notify = lambda text: None,
     progress: Callable[[SnapshotCheck], None] = lambda checked: None,
 ) -> ReplayResult:
     """Execute a journal's guest again, and compare events and the digests of snapshots.
@@ -148,7 +150,7 @@ def verify_replay(
         runner = _ReplayRunner(
             recording,
             identities.find_module(identity, module),
-            ResumeOptions(Snapshots(), cache, note, reexecute=False),
+            ResumeOptions(SnapshotOptions(), cache, note, reexecute=False),
         )
         found = ReplayResult()
         if start is not None or not each:
@@ -165,7 +167,7 @@ class _ReplayRunner:
     """Runs parts of one journal."""
 
     recording: RecordedRun
-    module: Module
+    module: GuestModule
     choice: ResumeOptions
 
     def run_each(self, found: ReplayResult) -> None:
@@ -206,7 +208,7 @@ class _ReplayRunner:
             raise NotResumable("the journal was recorded at level state, without inputs")
         elif first is not None:
             form = find_snapshot_variant(recording, self.module, first, choice)
-        form = form or plain(self.module)
+        form = form or unmodified(self.module)
         plan = SnapshotCheckPlan(infos, form, recording)
         self._execute(found, plan, form, start, end)
         found.checks += plan.checks + ([] if found.divergence else plan.missed())
@@ -216,8 +218,8 @@ class _ReplayRunner:
         self,
         found: ReplayResult,
         plan: SnapshotCheckPlan,
-        form: Form,
-        start: Restoration | None,
+        form: ModuleVariant,
+        start: SnapshotRestorer | None,
         end: int | None,
     ) -> None:
         recording = self.recording

@@ -10,12 +10,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from journal.engine.configuration import MEMORY_SIZE_MAX
-from journal.engine.memory.dirty_pages import ByComparing, Way, Written, watch
+from journal.engine.memory.dirty_pages import (
+    ComparedDirtyPages,
+    DirtyPages,
+    DirtyPageTracking,
+    track_dirty_pages,
+)
 from journal.engine.memory.mapping import Mirror
-from journal.engine.program.variant import Form
-from journal.engine.runtime.bindings import Instance, Memory
-from journal.engine.runtime.globals_tables import Globals, Tables
-from journal.engine.snapshot.positions import listings_of, positions_of
+from journal.engine.program.variant import ModuleVariant
+from journal.engine.runtime.bindings import GuestMemory, Instance
+from journal.engine.runtime.globals_tables import InstanceGlobals, InstanceTables
+from journal.engine.snapshot.positions import capture_listings, capture_positions
 from journal.engine.wasi.call_context import CallContext
 from journal.events import codec
 from journal.events.definition import Event
@@ -34,7 +39,7 @@ NO_CODE = bytes(32)
 MAIN_THREAD = 0
 
 
-class Sink(Protocol):
+class SnapshotSink(Protocol):
     """What taking a snapshot needs of a journal's writer."""
 
     @property
@@ -51,7 +56,7 @@ class Sink(Protocol):
         """Make everything durable."""
 
 
-class Place(NamedTuple):
+class SuspendPoint(NamedTuple):
     """Where a guest stands still: see ``SafePoint``."""
 
     calls: int
@@ -60,17 +65,17 @@ class Place(NamedTuple):
 
 
 @dataclass(slots=True)
-class Kept:
+class TrackedMemory:
     """A memory, as far as snapshots have it; ``total`` is the sum of its pages' hashes."""
 
     index: int
-    memory: Memory
+    memory: GuestMemory
     mirror: Mirror
     total: int = 0
-    written: Written | None = None
+    written: DirtyPages | None = None
 
 
-class Shot(NamedTuple):
+class CapturedSnapshot(NamedTuple):
     """What was taken: the number of its Snapshot, and the digest."""
 
     seq: int
@@ -78,18 +83,18 @@ class Shot(NamedTuple):
 
 
 @dataclass(slots=True)
-class Machine:
+class MachineState:
     """What a guest runs on, and snapshots have: memories, globals, and tables if they change."""
 
-    memories: list[Kept]
-    globals: Globals
-    tables: Tables | None
+    memories: list[TrackedMemory]
+    globals: InstanceGlobals
+    tables: InstanceTables | None
 
     @classmethod
-    def of(cls, instance: Instance, form: Form) -> "Machine":
+    def of(cls, instance: Instance, form: ModuleVariant) -> "MachineState":
         """The machine of an instance of a module in this form."""
         memories = [
-            Kept(index, instance.memory(name), Mirror(MEMORY_SIZE_MAX))
+            TrackedMemory(index, instance.memory(name), Mirror(MEMORY_SIZE_MAX))
             for index, name in enumerate(form.memories)
         ]
         tables = instance.tables(form.tables, form.functions) if form.tables else None
@@ -105,7 +110,7 @@ class Machine:
 
 
 @dataclass(slots=True)
-class Camera:
+class SnapshotCapture:
     """Takes the snapshots of one guest.
 
     ``whole`` says that the next one says all that there is, because the journal has none that it
@@ -113,17 +118,17 @@ class Camera:
     which pages the journal has already.
     """
 
-    machine: Machine
+    machine: MachineState
     state: CallContext
-    sink: Sink
-    way: Way
+    sink: SnapshotSink
+    way: DirtyPageTracking
     whole: bool = True
     _digest: bytes = b""
     on_payload: Callable[[int, bytes], None] = field(default=lambda tag, payload: None)
     pages: "PageIndex | None" = None
     _last_seq: int = -1
 
-    def draw(self, place: Place, stack: bytes | None, code: bytes) -> None:
+    def draw(self, place: SuspendPoint, stack: bytes | None, code: bytes) -> None:
         """Write all of a snapshot but the event that closes it: without that, it is none."""
         self.sink.append(
             SafePoint(
@@ -138,7 +143,7 @@ class Camera:
         if self.pages is not None:
             self.pages.begin(self.sink.next_seq)
         for kept in self.machine.memories:
-            for event in _changes(kept, kept.memory.renew()):
+            for event in _collect_changes(kept, kept.memory.renew()):
                 self._last_seq = self._append(event)
         self._digest = self._write_rest(stack)
 
@@ -151,7 +156,7 @@ class Camera:
         assert seq == expected, "nobody else writes while the guest stands still"
         return seq
 
-    def close(self, trigger: Trigger) -> Shot:
+    def close(self, trigger: Trigger) -> CapturedSnapshot:
         """Close what was drawn, and make it durable: it is a snapshot."""
         digest = self._digest
         seq = self.sink.append(Snapshot(when=time.time_ns(), trigger=trigger, digest=digest))
@@ -160,16 +165,16 @@ class Camera:
         if self.pages is not None:
             self.pages.end(self._last_seq)
         self._watch()
-        return Shot(seq, digest)
+        return CapturedSnapshot(seq, digest)
 
     def _write_rest(self, stack: bytes | None) -> bytes:
         """Write what is not memory; the digest of everything."""
         events: list[Event] = [GlobalsSet(globals=self.machine.globals.read())]
         if self.machine.tables is not None:
-            events += _tables(self.machine.tables)
+            events += _make_table_events(self.machine.tables)
         if stack is not None:
-            events.append(thread_of(stack))
-        events += [positions_of(self.state), *listings_of(self.state)]
+            events.append(make_thread_event(stack))
+        events += [capture_positions(self.state), *capture_listings(self.state)]
         payloads = []
         for event in events:
             payloads.append(codec.encode(event))
@@ -183,14 +188,16 @@ class Camera:
         for kept in self.machine.memories:
             if kept.written is None and kept.memory.size:
                 memory, mirror = kept.memory, kept.mirror
-                kept.written = watch(memory.address, memory.size, mirror.address, self.way)
+                kept.written = track_dirty_pages(
+                    memory.address, memory.size, mirror.address, self.way
+                )
 
 
-def _changes(kept: Kept, size: int) -> Iterator[MemoryPages]:
+def _collect_changes(kept: TrackedMemory, size: int) -> Iterator[MemoryPages]:
     """Give the events of a memory's pages that are not as the mirror has them, and renew that."""
     written = kept.written
     if written is None and size:
-        written = ByComparing(kept.memory.address, kept.mirror.address)
+        written = ComparedDirtyPages(kept.memory.address, kept.mirror.address)
     runs = written.take(size) if written is not None else []
     pages: list[paging.Page] = []
     is_told = False
@@ -200,7 +207,7 @@ def _changes(kept: Kept, size: int) -> Iterator[MemoryPages]:
             before = kept.mirror.page(number)
             if now == before:
                 continue
-            _count(kept, number, now, before)
+            _update_mirror(kept, number, now, before)
             pages.append(paging.Page(number, now, before))
             if len(pages) == paging.EVENT_PAGES_MAX:
                 yield from paging.events_of(kept.index, size, pages)
@@ -209,7 +216,7 @@ def _changes(kept: Kept, size: int) -> Iterator[MemoryPages]:
         yield from paging.events_of(kept.index, size, pages)
 
 
-def _count(kept: Kept, number: int, now: bytes, before: bytes) -> None:
+def _update_mirror(kept: TrackedMemory, number: int, now: bytes, before: bytes) -> None:
     kept.mirror.put(number, now)
     zero = paging.ZERO_PAGE
     added = 0 if now == zero else paging.page_hash(kept.index, number, now)
@@ -217,7 +224,7 @@ def _count(kept: Kept, number: int, now: bytes, before: bytes) -> None:
     kept.total = paging.summed(kept.total, added, removed)
 
 
-def _tables(tables: Tables) -> Iterator[TableSet]:
+def _make_table_events(tables: InstanceTables) -> Iterator[TableSet]:
     for table in range(len(tables)):
         functions = tables.read(table)
         for start in range(0, max(len(functions), 1), TABLE_PART_COUNT):
@@ -225,7 +232,7 @@ def _tables(tables: Tables) -> Iterator[TableSet]:
             yield TableSet(table=table, start=start, functions=part)
 
 
-def thread_of(stack: bytes) -> SetThread:
+def make_thread_event(stack: bytes) -> SetThread:
     """The event of the main thread's stack."""
     return SetThread(
         id=MAIN_THREAD,

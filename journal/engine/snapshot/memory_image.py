@@ -28,7 +28,7 @@ from journal.pages import encoding as paging
 IMAGES_COUNT_MAX = 8
 """Images that are kept; the one that was used longest ago goes first."""
 
-_MAKING_SECONDS_MAX = 3600
+_TEMPORARY_AGE_MAX_SECONDS = 3600
 """What was begun before that, nobody makes any more."""
 
 _MAGIC = b"wasm-image\0\0\0\0\0\1"
@@ -50,7 +50,7 @@ class ImageMemory(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class MemoryImage:
     """An open image; a context manager."""
 
     fd: int
@@ -88,7 +88,7 @@ def default_folder(cache: Path | None) -> Path:
 # -- making one ------------------------------------------------------------------------------------
 
 
-class _Canvas:
+class _ImageWriter:
     """The memories of an image that is being made: each has room for the largest in the file.
 
     > Why not through a mapping? Where the disk is full, writing to one ends the process.
@@ -137,11 +137,11 @@ class _Canvas:
                     total = paging.summed(total, paging.page_hash(index, number, page), 0)
             memories.append(ImageMemory(index, size, offset, total))
         os.ftruncate(self._fd, max((one.offset + one.size for one in memories), default=_HEAD_SIZE))
-        os.pwrite(self._fd, _head_of(key, memories), 0)
+        os.pwrite(self._fd, _encode_header(key, memories), 0)
         return tuple(memories)
 
 
-def _head_of(key: ImageKey, memories: list[ImageMemory]) -> bytes:
+def _encode_header(key: ImageKey, memories: list[ImageMemory]) -> bytes:
     head = _HEAD.pack(_MAGIC, key.journal_id, key.seq, len(memories))
     for one in memories:
         head += _MEMORY.pack(one.number, one.size, one.offset, one.total.to_bytes(16, "little"))
@@ -152,21 +152,21 @@ def _head_of(key: ImageKey, memories: list[ImageMemory]) -> bytes:
 Frames = Callable[[], Iterable[Frame]]
 
 
-def make(frames: Frames, key: ImageKey, folder: Path) -> Image:
+def make_image(frames: Frames, key: ImageKey, folder: Path) -> MemoryImage:
     """Make the image of a snapshot from the pages that lead to it, and keep it in ``folder``.
 
     Where that cannot be written it is kept nowhere. Raises NotResumable for pages that cannot be.
     """
-    images: list[Image] = []
+    images: list[MemoryImage] = []
 
     def draw(file: BinaryIO) -> None:
-        images.append(_drawn(frames(), key, file.fileno()))
+        images.append(_write_image(frames(), key, file.fileno()))
 
     path = folder / key.name
     with suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         durable.replace(path, draw)
-        _mark_as_checked(path, images[0].fd)
+        _mark_as_verified(path, images[0].fd)
         _prune(folder)
     if not images:
         with os.fdopen(os.memfd_create(key.name), "w+b") as file:
@@ -174,8 +174,8 @@ def make(frames: Frames, key: ImageKey, folder: Path) -> Image:
     return images[0]
 
 
-def _drawn(frames: Iterable[Frame], key: ImageKey, fd: int) -> Image:
-    canvas = _Canvas(fd)
+def _write_image(frames: Iterable[Frame], key: ImageKey, fd: int) -> MemoryImage:
+    canvas = _ImageWriter(fd)
     for frame in frames:
         try:
             event = codec.decode(frame.tag, frame.payload, frame.offset)
@@ -184,13 +184,13 @@ def _drawn(frames: Iterable[Frame], key: ImageKey, fd: int) -> Image:
         except MalformedEvent as error:
             raise NotResumable(f"event {frame.seq} has impossible pages: {error}") from error
     memories = canvas.finish(key)
-    return Image(os.dup(fd), memories)
+    return MemoryImage(os.dup(fd), memories)
 
 
 # -- finding one -----------------------------------------------------------------------------------
 
 
-def find(key: ImageKey, folder: Path) -> Image | None:
+def find_image(key: ImageKey, folder: Path) -> MemoryImage | None:
     """The image of a snapshot, if there is one and it is what it was; what is not is removed."""
     path = folder / key.name
     with suppress(OSError):
@@ -198,10 +198,12 @@ def find(key: ImageKey, folder: Path) -> Image | None:
             return None
         fd = os.open(path, _OPEN_FLAGS)
         try:
-            memories = _read_head(fd, key)
-            if memories is not None and (_is_checked(path, fd) or _check(path, fd, memories)):
+            memories = _read_header(fd, key)
+            if memories is not None and (
+                _is_verified(path, fd) or _verify_pages(path, fd, memories)
+            ):
                 os.utime(path.with_suffix(".checked"))  # what was used last is pruned last
-                image, fd = Image(fd, memories), -1
+                image, fd = MemoryImage(fd, memories), -1
                 return image
         finally:
             if fd >= 0:
@@ -210,7 +212,7 @@ def find(key: ImageKey, folder: Path) -> Image | None:
     return None
 
 
-def forget(key: ImageKey, folder: Path) -> None:
+def remove_image(key: ImageKey, folder: Path) -> None:
     """Remove the image of a snapshot, if there is one."""
     path = folder / key.name
     for each in (path, path.with_suffix(".checked")):
@@ -218,7 +220,7 @@ def forget(key: ImageKey, folder: Path) -> None:
             each.unlink()
 
 
-def _read_head(fd: int, key: ImageKey) -> tuple[ImageMemory, ...] | None:
+def _read_header(fd: int, key: ImageKey) -> tuple[ImageMemory, ...] | None:
     head = os.pread(fd, _HEAD_SIZE, 0)
     if len(head) < _HEAD_SIZE:
         return None
@@ -231,22 +233,22 @@ def _read_head(fd: int, key: ImageKey) -> tuple[ImageMemory, ...] | None:
     memories, end = [], _HEAD_SIZE
     for at in range(count):
         index, size, offset, total = _MEMORY.unpack_from(head, _HEAD.size + at * _MEMORY.size)
-        if offset != _HEAD_SIZE + at * paging.SIZE_MAX or not _is_size(size):
+        if offset != _HEAD_SIZE + at * paging.SIZE_MAX or not _is_valid_size(size):
             return None
         end = max(end, offset + size)
         memories.append(ImageMemory(index, size, offset, int.from_bytes(total, "little")))
     return tuple(memories) if os.fstat(fd).st_size == end else None
 
 
-def _is_size(size: int) -> bool:
+def _is_valid_size(size: int) -> bool:
     return size <= paging.SIZE_MAX and not size % PAGE_SIZE
 
 
-def _check(path: Path, fd: int, memories: tuple[ImageMemory, ...]) -> bool:
+def _verify_pages(path: Path, fd: int, memories: tuple[ImageMemory, ...]) -> bool:
     """Whether all pages are what they were when the image was made."""
     for one in memories:
         total = 0
-        for start, stop in _spans(fd, one.offset, one.offset + one.size):
+        for start, stop in _iter_data_ranges(fd, one.offset, one.offset + one.size):
             for at in range(start - start % PAGE_SIZE, stop, PAGE_SIZE):
                 page = os.pread(fd, PAGE_SIZE, at)
                 if page != paging.ZERO_PAGE:
@@ -254,11 +256,11 @@ def _check(path: Path, fd: int, memories: tuple[ImageMemory, ...]) -> bool:
                     total = paging.summed(total, paging.page_hash(one.number, number, page), 0)
         if total != one.total:
             return False
-    _mark_as_checked(path, fd)
+    _mark_as_verified(path, fd)
     return True
 
 
-def _spans(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
+def _iter_data_ranges(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Where a file has bytes, in order."""
     at = start
     while at < stop:
@@ -272,7 +274,7 @@ def _spans(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
         at = end
 
 
-def _stamp(fd: int) -> bytes:
+def _file_identity(fd: int) -> bytes:
     found = os.fstat(fd)
     return b"%d %d %d %d\n" % (
         found.st_ino,
@@ -282,15 +284,15 @@ def _stamp(fd: int) -> bytes:
     )
 
 
-def _mark_as_checked(path: Path, fd: int) -> None:
+def _mark_as_verified(path: Path, fd: int) -> None:
     with suppress(OSError):
-        durable.replace(path.with_suffix(".checked"), _stamp(fd))
+        durable.replace(path.with_suffix(".checked"), _file_identity(fd))
 
 
-def _is_checked(path: Path, fd: int) -> bool:
+def _is_verified(path: Path, fd: int) -> bool:
     mark = path.with_suffix(".checked")
     with suppress(OSError):
-        return is_private(mark) and mark.read_bytes() == _stamp(fd)
+        return is_private(mark) and mark.read_bytes() == _file_identity(fd)
     return False
 
 
@@ -303,7 +305,7 @@ def _prune(folder: Path) -> None:
             if not mark.with_suffix(".image").exists():
                 mark.unlink(missing_ok=True)
         for begun in folder.glob(".*.tmp"):
-            if begun.stat().st_mtime < time.time() - _MAKING_SECONDS_MAX:
+            if begun.stat().st_mtime < time.time() - _TEMPORARY_AGE_MAX_SECONDS:
                 begun.unlink(missing_ok=True)
 
 

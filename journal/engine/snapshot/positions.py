@@ -16,9 +16,9 @@ LISTING_COUNT_MAX = 1 << 15
 _Positioned = InputStream | OutputStream | OpenFile
 
 
-def positions_of(state: CallContext) -> DescriptorPositions:
+def capture_positions(state: CallContext) -> DescriptorPositions:
     """Where the guest stands in its files and streams."""
-    standing = sorted(_positioned(state).items())
+    standing = sorted(_find_positioned(state).items())
     return DescriptorPositions(
         positions=tuple((fd, found.position) for fd, found in standing),
         free=tuple(sorted(state.descriptors.free)),
@@ -27,7 +27,7 @@ def positions_of(state: CallContext) -> DescriptorPositions:
 
 def apply_positions(state: CallContext, event: DescriptorPositions) -> None:
     """Let the guest stand where ``event`` says; raises ``NotResumable`` if it fits others."""
-    standing = _positioned(state)
+    standing = _find_positioned(state)
     if [fd for fd, _ in event.positions] != sorted(standing):
         raise NotResumable(
             f"the snapshot has positions of {len(event.positions)} descriptors, and they are not "
@@ -43,24 +43,24 @@ def apply_positions(state: CallContext, event: DescriptorPositions) -> None:
         descriptor.position = position
 
 
-def _positioned(state: CallContext) -> dict[int, _Positioned]:
+def _find_positioned(state: CallContext) -> dict[int, _Positioned]:
     used = state.descriptors.used.items()
     return {fd: found for fd, found in used if isinstance(found, _Positioned)}
 
 
-def listings_of(state: CallContext) -> list[DirectoryListing]:
+def capture_listings(state: CallContext) -> list[DirectoryListing]:
     """What the guest saw in the directories that it has begun to read, by descriptor.
 
     One that is too long is left out: a guest that is restored sees the directory anew.
     """
     return [
-        _listing(fd, found.listing)
+        _make_listing(fd, found.listing)
         for fd, found in sorted(state.descriptors.used.items())
         if isinstance(found, OpenDirectory) and 0 < len(found.listing) <= LISTING_COUNT_MAX
     ]
 
 
-def _listing(fd: int, entries: list[DirectoryEntry]) -> DirectoryListing:
+def _make_listing(fd: int, entries: list[DirectoryEntry]) -> DirectoryListing:
     return DirectoryListing(
         fd=fd,
         entries=tuple(entry.name.encode() for entry in entries),

@@ -42,7 +42,7 @@ _MALFORMED = (FormatError, struct.error, ValueError, LookupError, OverflowError,
 _RESULT = HostResult.tag
 _PROBE = HostCall.PROBE
 #: Asked for on their own; every other answer follows what the guest did.
-_QUESTIONS = frozenset(
+_QUERIES = frozenset(
     (
         HostCall.READ,
         HostCall.STAT,
@@ -54,18 +54,18 @@ _QUESTIONS = frozenset(
 )
 
 
-def fold(state: CallContext, batches: Iterator[Batch], upto: int) -> None:
+def rebuild_state(state: CallContext, batches: Iterator[Batch], upto: int) -> None:
     """Bring ``state`` to behind event ``upto``, which stands between two calls of the guest.
 
     ``state`` is that of a guest that has not begun, or has been brought to where ``batches``
-    begin; of these only what has ``FOLDED`` is needed. Nothing of the host is touched. Raises
+    begin; of these only what has ``REBUILD_TAGS`` is needed. Nothing of the host is touched. Raises
     ``NotResumable`` for an event that does not follow from those before it; ``state`` is of no
     use then.
     """
-    rows = _Rows(batches, upto)
+    rows = _RecordedAnswers(batches, upto)
     with state.tape.substitute(rows.tell, rows.ask):
         for row in rows.each:
-            effect = _REPEATED.get(row[1])
+            effect = _EFFECT_HANDLERS.get(row[1])
             if effect is None:
                 rows.pass_over(row)
                 continue
@@ -76,13 +76,13 @@ def fold(state: CallContext, batches: Iterator[Batch], upto: int) -> None:
             except WasiError as refusal:
                 rows.refused(refusal)
             except _MALFORMED as error:
-                raise _misfit(row, str(error)) from error
+                raise _inconsistent(row, str(error)) from error
             if not rows.is_done:
-                raise _misfit(row, "it is no effect")
+                raise _inconsistent(row, "it is no effect")
     rows.end()
 
 
-class _Rows:
+class _RecordedAnswers:
     """What the objects of the engine hear and speak to: the rows of a journal.
 
     ``each`` are those that matter. ``effect`` is the one that is done again: it is told once, and
@@ -90,7 +90,7 @@ class _Rows:
     """
 
     def __init__(self, batches: Iterator[Batch], upto: int) -> None:
-        self.each = _folded(batches, upto)
+        self.each = _iter_relevant(batches, upto)
         self.effect: TapeRow = (-1, 0, b"", 0)
         self.is_done = False
         self._probe: TapeRow | None = None
@@ -101,13 +101,13 @@ class _Rows:
         call = row[2][0] if row[2] else -1
         if call == _PROBE:
             self._probe = row
-        elif call not in _QUESTIONS:
-            raise _misfit(row, "it answers nothing")
+        elif call not in _QUERIES:
+            raise _inconsistent(row, "it answers nothing")
 
     def refused(self, refusal: WasiError) -> None:
         """The host has refused the effect: nothing has changed. Nobody else may have."""
         if not self.is_done:
-            raise _misfit(
+            raise _inconsistent(
                 self.effect, f"it is refused with {Errno(refusal.errno).name}"
             ) from refusal
 
@@ -119,7 +119,7 @@ class _Rows:
         """The effect, as it is done again: it is the row's, whose time it is."""
         row = self.effect
         if row[2] != payload or row[1] != tag or self._probe is not None:
-            raise _misfit(row, "done again it is another")
+            raise _inconsistent(row, "done again it is another")
         self.is_done = True
         return row[3]
 
@@ -129,17 +129,17 @@ class _Rows:
         if self.is_done:
             row = next(self.each, None)
         if row is None or row[1] != tag or not row[2].startswith(prefix):
-            raise _misfit(self.effect, "the host's answer is missing")
+            raise _inconsistent(self.effect, "the host's answer is missing")
         return row[2]
 
     def _without_probe(self) -> None:
         if self._probe is not None:
-            raise _misfit(self._probe, "nothing follows that it was asked for")
+            raise _inconsistent(self._probe, "nothing follows that it was asked for")
 
 
-def _folded(batches: Iterator[Batch], upto: int) -> Iterator[TapeRow]:
+def _iter_relevant(batches: Iterator[Batch], upto: int) -> Iterator[TapeRow]:
     """The rows that matter, up to event ``upto``."""
-    folded = FOLDED
+    folded = REBUILD_TAGS
     for batch in batches:
         strange = set(batch.tags) - BY_TAG.keys()
         if strange:
@@ -154,7 +154,7 @@ def _folded(batches: Iterator[Batch], upto: int) -> Iterator[TapeRow]:
                 yield row
 
 
-def _misfit(row: TapeRow, why: str) -> NotResumable:
+def _inconsistent(row: TapeRow, why: str) -> NotResumable:
     kind = BY_TAG[row[1]].__name__
     return NotResumable(f"event {row[0]}, a {kind}, does not fit what is before it: {why}")
 
@@ -180,7 +180,7 @@ def _open(
     inheriting: int,
     path: str,
 ) -> None:
-    _take_number(state, fd)
+    _reserve_descriptor(state, fd)
     opening = OpenRequest(
         fd=fd,
         dirfd=dirfd,
@@ -194,7 +194,7 @@ def _open(
     open_path(state, state.descriptors.get_directory(dirfd).directory, opening)
 
 
-def _take_number(state: CallContext, fd: int) -> None:
+def _reserve_descriptor(state: CallContext, fd: int) -> None:
     """Let ``fd`` be the next number.
 
     Where a compaction has left out what was opened and closed, others are due; which are free is
@@ -215,50 +215,50 @@ def _renumber(state: CallContext, old: int, new: int) -> None:
     fd_renumber(state, old, new)
 
 
-def _writable(state: CallContext, fd: int) -> GuestDirectory:
+def _writable_directory(state: CallContext, fd: int) -> GuestDirectory:
     directory = state.descriptors.get_directory(fd).directory
     check_writable(directory)
     return directory
 
 
 def _create_directory(state: CallContext, fd: int, path: str) -> None:
-    _writable(state, fd).create_directory(fd, path)
+    _writable_directory(state, fd).create_directory(fd, path)
 
 
 def _remove_directory(state: CallContext, fd: int, path: str) -> None:
-    _writable(state, fd).remove_directory(fd, path)
+    _writable_directory(state, fd).remove_directory(fd, path)
 
 
 def _unlink(state: CallContext, fd: int, path: str) -> None:
-    _writable(state, fd).unlink(fd, path)
+    _writable_directory(state, fd).unlink(fd, path)
 
 
 def _set_path_times(
     state: CallContext, fd: int, lookup: int, atime: int, mtime: int, flags: int, path: str
 ) -> None:
     times = make_requested_times(atime, mtime, flags)
-    _writable(state, fd).set_times_at(fd, path, lookup, times)
+    _writable_directory(state, fd).set_times_at(fd, path, lookup, times)
 
 
 def _link(
     state: CallContext, old_fd: int, lookup: int, new_fd: int, old_path: str, new_path: str
 ) -> None:
-    old, new = _writable(state, old_fd), _writable(state, new_fd)
+    old, new = _writable_directory(state, old_fd), _writable_directory(state, new_fd)
     old.link(old_fd, lookup, old_path, new, new_fd, new_path)
 
 
 def _symlink(state: CallContext, fd: int, target: str, path: str) -> None:
     check_path(target)
-    _writable(state, fd).symlink(fd, target, path)
+    _writable_directory(state, fd).symlink(fd, target, path)
 
 
 def _rename(state: CallContext, old_fd: int, new_fd: int, old_path: str, new_path: str) -> None:
-    old, new = _writable(state, old_fd), _writable(state, new_fd)
+    old, new = _writable_directory(state, old_fd), _writable_directory(state, new_fd)
     old.rename(old_fd, old_path, new, new_fd, new_path)
 
 
 def _open_socket(state: CallContext, family: int, kind: int, protocol: int, fd: int) -> None:
-    _take_number(state, fd)
+    _reserve_descriptor(state, fd)
     state.network.open(family, kind, protocol)
 
 
@@ -276,14 +276,14 @@ def _set_terminal(state: CallContext, *values: int) -> None:
     state.terminal.set(TerminalSettings._make(values))
 
 
-def _strange(state: CallContext, *values: object) -> None:
+def _reject(state: CallContext, *values: object) -> None:
     raise ValueError("a guest cannot do that here")
 
 
-Repeat = Callable[..., None]
+EffectHandler = Callable[..., None]
 
 #: What does an effect again: a function of the state and the event's values.
-_EFFECTS: dict[type[Event], Repeat] = {
+_HANDLERS: dict[type[Event], EffectHandler] = {
     descriptors.OpenFileDescriptor: _open,
     descriptors.CloseFileDescriptor: fd_close,
     descriptors.RenumberFileDescriptor: _renumber,
@@ -305,19 +305,20 @@ _EFFECTS: dict[type[Event], Repeat] = {
 }
 
 #: They change nothing but a position; and what was placed is there before a guest begins.
-_PASSED = (descriptors.FileDescriptorSeek, descriptors.FileDescriptorAdvise, paths.FilePlaced)
+_IGNORED = (descriptors.FileDescriptorSeek, descriptors.FileDescriptorAdvise, paths.FilePlaced)
 
 #: What would change files, descriptors or sockets, and is done by no call of this engine.
-_STRANGE = [
+_UNSUPPORTED = [
     cls
     for cls in BY_TAG.values()
-    if cls.group in (Group.FILES, Group.SOCKETS) and cls not in _EFFECTS and cls not in _PASSED
+    if cls.group in (Group.FILES, Group.SOCKETS) and cls not in _HANDLERS and cls not in _IGNORED
 ]
 
 # What takes a payload apart is made when it is first asked for: all of them delay every start.
-_REPEATED = {
-    cls.tag: (cls, repeat) for cls, repeat in (_EFFECTS | dict.fromkeys(_STRANGE, _strange)).items()
+_EFFECT_HANDLERS = {
+    cls.tag: (cls, repeat)
+    for cls, repeat in (_HANDLERS | dict.fromkeys(_UNSUPPORTED, _reject)).items()
 }
 
 #: The tags of what a fold needs to see.
-FOLDED = frozenset((*_REPEATED, _RESULT))
+REBUILD_TAGS = frozenset((*_EFFECT_HANDLERS, _RESULT))

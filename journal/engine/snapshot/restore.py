@@ -6,10 +6,10 @@ from pathlib import Path
 
 from journal.engine.memory.mapping import map_over
 from journal.engine.snapshot import memory_image as images
-from journal.engine.snapshot.capture import MAIN_THREAD, Machine
-from journal.engine.snapshot.memory_image import Image, ImageKey
+from journal.engine.snapshot.capture import MAIN_THREAD, MachineState
+from journal.engine.snapshot.memory_image import ImageKey, MemoryImage
 from journal.engine.snapshot.positions import apply_listing, apply_positions
-from journal.engine.snapshot.rebuild import FOLDED, fold
+from journal.engine.snapshot.rebuild import REBUILD_TAGS, rebuild_state
 from journal.engine.tape import Batch
 from journal.engine.wasi.call_context import CallContext
 from journal.errors import EngineError, MalformedEvent, NotResumable
@@ -33,7 +33,7 @@ COUNT_MAX = 1 << 62
 
 
 @dataclass(slots=True)
-class Parts:
+class SnapshotParts:
     """What a snapshot says besides memory; ``payloads`` are what its digest is of."""
 
     payloads: list[bytes] = field(default_factory=list)
@@ -62,10 +62,10 @@ class Parts:
             self.listings.append(event)
 
 
-def parts_of(reader: Reader, info: SnapshotInfo) -> Parts:
+def read_parts(reader: Reader, info: SnapshotInfo) -> SnapshotParts:
     """What a snapshot of ours says besides memory; raises ``NotResumable``."""
     assert info.first_seq is not None
-    parts = Parts()
+    parts = SnapshotParts()
     for frame in reader.frames(info.first_seq, stop=info.seq, tags=_PART_TAGS):
         try:
             parts.take(codec.decode(frame.tag, frame.payload, frame.offset))
@@ -77,12 +77,14 @@ def parts_of(reader: Reader, info: SnapshotInfo) -> Parts:
     return parts
 
 
-def pages_to(reader: Reader, infos: Sequence[SnapshotInfo], info: SnapshotInfo) -> Iterator[Frame]:
+def iter_pages(
+    reader: Reader, infos: Sequence[SnapshotInfo], info: SnapshotInfo
+) -> Iterator[Frame]:
     """The pages that lead to a snapshot: its own, and those of the ones that it builds on.
 
     Those that stand elsewhere are looked up. Raises ``NotResumable``.
     """
-    spans = [(one.first_seq or 0, one.seq) for one in lineage(infos, info)]
+    spans = [(one.first_seq or 0, one.seq) for one in base_snapshots(infos, info)]
     at, pages = 0, Resolver.of(reader)
     for frame in reader.frames(spans[0][0], stop=info.seq, tags=_PAGE_TAGS):
         while frame.seq > spans[at][1]:
@@ -95,7 +97,7 @@ def pages_to(reader: Reader, infos: Sequence[SnapshotInfo], info: SnapshotInfo) 
             raise NotResumable(f"event {frame.seq} has impossible pages: {error}") from error
 
 
-def lineage(infos: Sequence[SnapshotInfo], info: SnapshotInfo) -> list[SnapshotInfo]:
+def base_snapshots(infos: Sequence[SnapshotInfo], info: SnapshotInfo) -> list[SnapshotInfo]:
     """The snapshots that one builds on, from one that is whole on, and itself.
 
     Raises ``NotResumable`` where one is missing.
@@ -111,7 +113,7 @@ def lineage(infos: Sequence[SnapshotInfo], info: SnapshotInfo) -> list[SnapshotI
 
 
 @dataclass(slots=True)
-class Restoration:
+class SnapshotRestorer:
     """A snapshot that is ready to be put in place of a guest's state.
 
     ``history`` gives the journal's batches that have what files and descriptors come from; ``owe``
@@ -119,8 +121,8 @@ class Restoration:
     """
 
     info: SnapshotInfo
-    parts: Parts
-    image: Image
+    parts: SnapshotParts
+    image: MemoryImage
     history: Callable[[frozenset[int]], Iterable[Batch]]
     is_last_one: bool
     owe: Callable[[CallContext], None] = lambda state: None
@@ -150,14 +152,14 @@ class Restoration:
         """Whether the journal has no later one."""
         return self.is_last_one
 
-    def put(self, machine: Machine, state: CallContext) -> bytes | None:
+    def put(self, machine: MachineState, state: CallContext) -> bytes | None:
         """Let the machine and the state be what they were; the stack to rewind, if there is one."""
         try:
             self._put_memories(machine)
             self._put_rest(machine)
         except EngineError as error:
             raise NotResumable(f"snapshot {self.info.seq} fits another module: {error}") from error
-        fold(state, iter(self.history(FOLDED)), self.info.seq)
+        rebuild_state(state, iter(self.history(REBUILD_TAGS)), self.info.seq)
         assert self.parts.positions is not None, "parts_of has seen to that"
         apply_positions(state, self.parts.positions)
         for listing in self.parts.listings:
@@ -165,7 +167,7 @@ class Restoration:
         self.owe(state)
         return self.parts.stack
 
-    def _put_memories(self, machine: Machine) -> None:
+    def _put_memories(self, machine: MachineState) -> None:
         found = {kept.index: kept for kept in machine.memories}
         if [one.number for one in self.image.memories] != sorted(found):
             raise EngineError("it has other memories")
@@ -178,7 +180,7 @@ class Restoration:
             kept.total = one.total
         self.image.close()
 
-    def _put_rest(self, machine: Machine) -> None:
+    def _put_rest(self, machine: MachineState) -> None:
         assert self.parts.globals is not None, "parts_of has seen to that"
         machine.globals.write(self.parts.globals.globals)
         tables = machine.tables
@@ -189,34 +191,34 @@ class Restoration:
             tables.write(table, functions)
 
 
-def restoration(
+def prepare_restore(
     reader: Reader,
     journal_id: bytes,
     infos: Sequence[SnapshotInfo],
     info: SnapshotInfo,
     folder: Path,
     history: Callable[[frozenset[int]], Iterable[Batch]],
-) -> Restoration:
+) -> SnapshotRestorer:
     """A snapshot, with its image from ``folder``, or made there.
 
     Raises ``NotResumable`` where what the journal has is not what the digest is of.
     """
     if not 0 < info.calls <= COUNT_MAX or info.monotonic > COUNT_MAX:
         raise NotResumable(f"snapshot {info.seq} was taken where no guest comes")
-    parts = parts_of(reader, info)
+    parts = read_parts(reader, info)
     key = ImageKey(journal_id, info.seq, info.digest)
 
-    def holds(image: Image) -> bool:
+    def holds(image: MemoryImage) -> bool:
         sums = [(one.number, one.size, one.total) for one in image.memories]
         return paging.state_digest(sums, parts.payloads) == info.digest
 
-    image = images.find(key, folder)
+    image = images.find_image(key, folder)
     if image is None or not holds(image):
         if image is not None:
             image.close()
-        image = images.make(lambda: pages_to(reader, infos, info), key, folder)
+        image = images.make_image(lambda: iter_pages(reader, infos, info), key, folder)
     if not holds(image):
         image.close()
-        images.forget(key, folder)
+        images.remove_image(key, folder)
         raise NotResumable(f"the digest of snapshot {info.seq} does not hold: its state is damaged")
-    return Restoration(info, parts, image, history, infos[-1].seq == info.seq)
+    return SnapshotRestorer(info, parts, image, history, infos[-1].seq == info.seq)

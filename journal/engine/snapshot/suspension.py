@@ -10,16 +10,21 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from journal.engine.configuration import Snapshots
-from journal.engine.program.variant import Form
-from journal.engine.runtime.asyncify_stack import Motion, Stack, astray, overflow
+from journal.engine.configuration import SnapshotOptions
+from journal.engine.program.variant import ModuleVariant
+from journal.engine.runtime.asyncify_stack import (
+    AsyncifyStack,
+    StackPhase,
+    stack_mismatch_error,
+    stack_overflow_error,
+)
 from journal.engine.runtime.bindings import Instance
-from journal.engine.runtime.call_gate import Gate, Pause
-from journal.engine.snapshot.capture import Camera, Place
+from journal.engine.runtime.call_gate import CallInterceptor, SuspendCall
+from journal.engine.snapshot.capture import SnapshotCapture, SuspendPoint
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream
 from journal.engine.wasi.stdio.stdin import GuestStopped
-from journal.engine.wasm.loop_polls import FLAG, TABLE
+from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE
 from journal.events.snapshots import Trigger
 from journal.snapshots.triggers import BY_CALL, Triggers
 
@@ -28,7 +33,7 @@ _AT_STDIN = BY_CALL[Trigger.FIRST_STDIN]
 
 
 @dataclass(slots=True, eq=False)
-class Ticket:
+class PendingSnapshot:
     """What was asked for, and by what; ``seq`` is the number of its Snapshot, once it is there."""
 
     trigger: Trigger
@@ -36,15 +41,15 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SnapshotRequest:
     """A snapshot that is to be taken, and by what; ``ticket`` is of whom has asked for it."""
 
     trigger: Trigger
-    place: Place
-    ticket: Ticket | None = None
+    place: SuspendPoint
+    ticket: PendingSnapshot | None = None
 
 
-class Standstill:
+class SnapshotCoordinator:
     """When and where one guest stands still; ``gate`` is what its calls go through.
 
     ``counts`` gives how many events and bytes the journal has; ``fired`` are the triggers of the
@@ -53,10 +58,10 @@ class Standstill:
 
     def __init__(
         self,
-        snapshots: Snapshots,
-        form: Form,
+        snapshots: SnapshotOptions,
+        form: ModuleVariant,
         state: CallContext,
-        gate: Gate,
+        gate: CallInterceptor,
         counts: Callable[[], tuple[int, int]],
         fired: Iterable[Trigger] = (),
     ) -> None:
@@ -74,25 +79,25 @@ class Standstill:
         self.gate = gate
         self.gate.hold, self.gate.pause = self._hold, self._pause
         self._lock = threading.Condition()
-        self._asked: list[Ticket] = []
+        self._asked: list[PendingSnapshot] = []
         self._idle_call = -1
-        self._request: Request | None = None
+        self._request: SnapshotRequest | None = None
         self._entry = self._function = ""
-        self._stack: Stack | None = None
+        self._stack: AsyncifyStack | None = None
         self._instance: Instance | None = None
-        self._camera: Camera | None = None
+        self._camera: SnapshotCapture | None = None
         self._is_over = False
 
     # -- before and between the calls of the guest's functions -------------------------------------
 
-    def begin(self, camera: Camera, instance: Instance, calls: int) -> None:
+    def begin(self, camera: SnapshotCapture, instance: Instance, calls: int) -> None:
         """The guest is there, and has made ``calls`` of its host; it has not been called here."""
         self._instance, self._camera = instance, camera
         self.gate.calls = calls
         if self._form.has_stacks:
-            self._stack = Stack(instance, instance.memory(self._form.stack_memory))
+            self._stack = AsyncifyStack(instance, instance.memory(self._form.stack_memory))
         if self._form.polls_loops:
-            instance.put_in_table(TABLE, self._poll)
+            instance.put_in_table(POLL_TABLE, self._poll)
         self._watch()
 
     def boot(self) -> None:
@@ -103,7 +108,9 @@ class Standstill:
         if self._state.tape.replaying or self._has_booted:
             return
         if self._triggers.happened(Trigger.BOOTSTRAP):
-            self._take(Request(Trigger.BOOTSTRAP, Place(self.gate.calls + 1, "", "")))
+            self._take(
+                SnapshotRequest(Trigger.BOOTSTRAP, SuspendPoint(self.gate.calls + 1, "", ""))
+            )
 
     def enter(self, entry: str, stack: bytes | None = None, function: str = "") -> None:
         """An exported function is about to be called; with ``stack``, to go on where that was.
@@ -117,10 +124,10 @@ class Standstill:
 
     def returned(self) -> bool:
         """The function has returned; whether it was only to have its snapshot, and is to go on."""
-        if self._stack is None or self._stack.motion is Motion.RUNNING:
+        if self._stack is None or self._stack.motion is StackPhase.RUNNING:
             return False
-        if self._stack.motion is Motion.REWINDING or self._request is None:
-            raise astray(is_resumed=self._request is None)
+        if self._stack.motion is StackPhase.REWINDING or self._request is None:
+            raise stack_mismatch_error(is_resumed=self._request is None)
         stack = self._stack.unwound()
         self._draw(self._request, stack)
         self._rewind(stack)
@@ -134,11 +141,11 @@ class Standstill:
 
     def check_trap(self) -> None:
         """The guest has trapped: raise ``EngineError`` if that came of moving its stack."""
-        if self._stack is None or self._stack.motion is Motion.RUNNING:
+        if self._stack is None or self._stack.motion is StackPhase.RUNNING:
             return
-        if self._stack.motion is Motion.UNWINDING:
-            raise overflow()
-        raise astray(is_resumed=self._request is None)
+        if self._stack.motion is StackPhase.UNWINDING:
+            raise stack_overflow_error()
+        raise stack_mismatch_error(is_resumed=self._request is None)
 
     def _rewind(self, stack: bytes) -> None:
         assert self._stack is not None
@@ -157,20 +164,20 @@ class Standstill:
             self._ask(trigger)
             return True
 
-    def ask(self, trigger: Trigger) -> Ticket:
+    def ask(self, trigger: Trigger) -> PendingSnapshot:
         """Ask for a snapshot; a ticket to wait with."""
         with self._lock:
             return self._ask(trigger)
 
-    def _ask(self, trigger: Trigger) -> Ticket:
-        ticket = Ticket(trigger)
+    def _ask(self, trigger: Trigger) -> PendingSnapshot:
+        ticket = PendingSnapshot(trigger)
         if not self._is_over:
             self._asked.append(ticket)
             self.gate.close()
             self._state.interrupter.wake()
         return ticket
 
-    def wait(self, ticket: Ticket, timeout_seconds: float | None) -> int | None:
+    def wait(self, ticket: PendingSnapshot, timeout_seconds: float | None) -> int | None:
         """Wait for what was asked for: the number of its Snapshot; None if it does not come."""
         with self._lock:
             self._lock.wait_for(lambda: ticket.seq is not None or self._is_over, timeout_seconds)
@@ -196,19 +203,19 @@ class Standstill:
     def waiting(self, function: str, idle: bool) -> None:
         """The guest waits in a call that has had no effect; ``idle``: for long already.
 
-        Raises ``Pause`` if it is to be held up.
+        Raises ``SuspendCall`` if it is to be held up.
         """
-        wanted: Trigger | Ticket | None = self._next_asked()
+        wanted: Trigger | PendingSnapshot | None = self._next_asked()
         if wanted is None and idle and self._is_idle():
             wanted = Trigger.IDLE
         if wanted is None:
             return
-        request = _request(wanted, Place(self.gate.calls, self._entry, function))
+        request = _make_request(wanted, SuspendPoint(self.gate.calls, self._entry, function))
         if self._stack is None:
             self._take(request)
         else:
             self._request = request
-            raise Pause
+            raise SuspendCall
 
     def _is_idle(self) -> bool:
         """Whether a guest that has waited for long is a trigger: in each of its calls once.
@@ -225,24 +232,26 @@ class Standstill:
         self._stack.unwind()
 
     def _hold(self, function: str, arguments: tuple[int, ...]) -> bool:
-        if self._stack is not None and self._stack.motion is Motion.REWINDING:
+        if self._stack is not None and self._stack.motion is StackPhase.REWINDING:
             self._arrive(function)
             return False
         wanted = self._wanted(function, arguments)
         if wanted is None:
             self._go_on()
             return False
-        return self._stand(_request(wanted, Place(self.gate.calls, self._entry, function)))
+        return self._stand(
+            _make_request(wanted, SuspendPoint(self.gate.calls, self._entry, function))
+        )
 
     def _poll(self) -> None:
         """A loop begins again, and the flag is up."""
-        if self._stack is not None and self._stack.motion is Motion.REWINDING:
+        if self._stack is not None and self._stack.motion is StackPhase.REWINDING:
             self._arrive("")
             return
         self._set_polling(0)
         wanted = self._wanted("", ())
         if wanted is not None:
-            self._stand(_request(wanted, Place(self.gate.calls + 1, self._entry, "")))
+            self._stand(_make_request(wanted, SuspendPoint(self.gate.calls + 1, self._entry, "")))
 
     def _arrive(self, function: str) -> None:
         """The stack is what it was: that closes the snapshot, which is good for a resume now."""
@@ -250,7 +259,7 @@ class Standstill:
         request, self._request = self._request, None
         expected = request.place.function if request is not None else self._function
         if function != expected or not self._stack.rewound():
-            raise astray(is_resumed=request is None)
+            raise stack_mismatch_error(is_resumed=request is None)
         if self._form.polls_loops:
             self._set_polling(0)
         if request is not None:
@@ -262,7 +271,7 @@ class Standstill:
         if self._asked:
             self.gate.close()
 
-    def _stand(self, request: Request) -> bool:
+    def _stand(self, request: SnapshotRequest) -> bool:
         if self._stack is None:
             self._take(request)
             self._go_on()
@@ -273,7 +282,9 @@ class Standstill:
 
     # -- deciding ----------------------------------------------------------------------------------
 
-    def _wanted(self, function: str, arguments: tuple[int, ...]) -> Trigger | Ticket | None:
+    def _wanted(
+        self, function: str, arguments: tuple[int, ...]
+    ) -> Trigger | PendingSnapshot | None:
         """What a snapshot is to be taken for here, if for anything."""
         if self._state.tape.replaying:
             return None
@@ -290,7 +301,7 @@ class Standstill:
                 return Trigger.NON_DETERMINISTIC_CALL
         return self._triggers.due(time.monotonic(), *self._counts())
 
-    def _next_asked(self) -> Ticket | None:
+    def _next_asked(self) -> PendingSnapshot | None:
         with self._lock:
             return self._asked.pop(0) if self._asked else None
 
@@ -315,16 +326,16 @@ class Standstill:
             names |= self.gate.names
         self.gate.watch(names)
 
-    def _take(self, request: Request) -> None:
+    def _take(self, request: SnapshotRequest) -> None:
         """Write a snapshot without a stack."""
         self._draw(request, None)
         self._close(request)
 
-    def _draw(self, request: Request, stack: bytes | None) -> None:
+    def _draw(self, request: SnapshotRequest, stack: bytes | None) -> None:
         assert self._camera is not None
         self._camera.draw(request.place, stack, self._form.code)
 
-    def _close(self, request: Request) -> None:
+    def _close(self, request: SnapshotRequest) -> None:
         """The snapshot is whole; raises ``GuestStopped`` if the run is to end with it."""
         assert self._camera is not None
         shot = self._camera.close(request.trigger)
@@ -339,10 +350,10 @@ class Standstill:
 
     def _set_polling(self, value: int) -> None:
         assert self._instance is not None
-        self._instance.set_flag(FLAG, value)
+        self._instance.set_flag(POLL_FLAG, value)
 
 
-def _request(wanted: Trigger | Ticket, place: Place) -> Request:
-    if isinstance(wanted, Ticket):
-        return Request(wanted.trigger, place, wanted)
-    return Request(wanted, place)
+def _make_request(wanted: Trigger | PendingSnapshot, place: SuspendPoint) -> SnapshotRequest:
+    if isinstance(wanted, PendingSnapshot):
+        return SnapshotRequest(wanted.trigger, place, wanted)
+    return SnapshotRequest(wanted, place)

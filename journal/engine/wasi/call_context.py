@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic_ns, time_ns
 
-from journal.engine.runtime.bindings import Memory
+from journal.engine.runtime.bindings import GuestMemory
 from journal.engine.tape import Tape
 from journal.engine.wasi.descriptors import Descriptors
 from journal.engine.wasi.sockets import GuestNetwork
@@ -32,7 +32,7 @@ class CallContext:
     environment: list[bytes]
     descriptors: Descriptors = field(default_factory=Descriptors)
     clocks: "GuestClocks" = field(default_factory=lambda: GuestClocks())
-    memory: Memory = field(default_factory=Memory)
+    memory: GuestMemory = field(default_factory=GuestMemory)
     network: GuestNetwork = field(init=False)
     terminal: Terminal = field(init=False)
     #: When a wait in a call began that was held up and is made again; monotonic ns.

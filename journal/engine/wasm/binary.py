@@ -31,7 +31,7 @@ TYPED_REFERENCES = (0x63, 0x64)
 _LEB_SIZE_MAX = {32: 5, 64: 10}
 
 
-class Cursor:
+class BinaryReader:
     """A place in bytes that moves on as they are read, and never past ``stop``."""
 
     def __init__(self, data: bytes, at: int, stop: int) -> None:
@@ -84,11 +84,11 @@ class Section(NamedTuple):
     stop: int
 
 
-def sections(module: bytes) -> Iterator[Section]:
+def iter_sections(module: bytes) -> Iterator[Section]:
     """The sections of a module, in the order in which they stand."""
     if not module.startswith(MAGIC):
         raise ModuleRefused("this is no WebAssembly module of version 1")
-    cursor = Cursor(module, len(MAGIC), len(module))
+    cursor = BinaryReader(module, len(MAGIC), len(module))
     while cursor.at < len(module):
         start = cursor.at
         number, size = cursor.byte(), cursor.number()
@@ -97,7 +97,7 @@ def sections(module: bytes) -> Iterator[Section]:
         yield Section(number, start, body, cursor.at)
 
 
-def leb(number: int) -> bytes:
+def encode_leb128(number: int) -> bytes:
     """A number in unsigned LEB128."""
     found = bytearray()
     while number >= 0x80:
@@ -107,12 +107,12 @@ def leb(number: int) -> bytes:
     return bytes(found)
 
 
-def sized(data: bytes | memoryview) -> bytes:
+def with_size_prefix(data: bytes | memoryview) -> bytes:
     """Bytes behind their size."""
-    return leb(len(data)) + bytes(data)
+    return encode_leb128(len(data)) + bytes(data)
 
 
-def rebuilt(module: bytes, others: Mapping[int, bytes]) -> bytes:
+def rebuild_module(module: bytes, others: Mapping[int, bytes]) -> bytes:
     """The module with other bodies for some of its sections, or more sections.
 
     Of custom sections only the names are kept: those of compilers and debuggers tell of places in
@@ -120,11 +120,13 @@ def rebuilt(module: bytes, others: Mapping[int, bytes]) -> bytes:
     """
     found: dict[int, bytes | memoryview] = {}
     names = b""
-    for one in sections(module):
+    for one in iter_sections(module):
         if one.number != CUSTOM:
             found[one.number] = memoryview(module)[one.body : one.stop]
-        elif Cursor(module, one.body, one.stop).name() == "name":
+        elif BinaryReader(module, one.body, one.stop).name() == "name":
             names = module[one.start : one.stop]
     found |= others
-    made = [bytes([number]) + sized(found[number]) for number in ORDER if number in found]
+    made = [
+        bytes([number]) + with_size_prefix(found[number]) for number in ORDER if number in found
+    ]
     return b"".join((MAGIC, *made, names))

@@ -5,20 +5,20 @@ instrument.
 from typing import NamedTuple
 
 from journal.engine.wasm.binary import NUMBER_TYPES
-from journal.engine.wasm.function_bodies import bodies, makes_calls, notable
-from journal.engine.wasm.module_info import Limits, Outline, outline
-from journal.engine.wasm.opcodes import NOTES, Note
+from journal.engine.wasm.function_bodies import iter_bodies, iter_notable, makes_calls
+from journal.engine.wasm.module_info import MemoryLimits, ModuleInfo, read_module_info
+from journal.engine.wasm.opcodes import INSTRUCTION_CLASSES, InstructionClass
 from journal.errors import ModuleRefused
 
-_UNFIT = {
-    Note.EXCEPTIONS: "which cannot be unwound",
-    Note.TAIL_CALL: "which cannot be unwound",
-    Note.ATOMICS: "which belong to threads",
-    Note.OBJECTS: "which cannot be written into a memory",
+_UNSUPPORTED = {
+    InstructionClass.EXCEPTIONS: "which cannot be unwound",
+    InstructionClass.TAIL_CALL: "which cannot be unwound",
+    InstructionClass.ATOMICS: "which belong to threads",
+    InstructionClass.OBJECTS: "which cannot be written into a memory",
 }
 
 
-class Facts(NamedTuple):
+class ModuleFeatures(NamedTuple):
     """What a module's code has that a snapshot of it must respect."""
 
     functions: int
@@ -28,55 +28,56 @@ class Facts(NamedTuple):
     has_start: bool
 
 
-def facts(module: bytes) -> Facts:
+def find_features(module: bytes) -> ModuleFeatures:
     """Look through a module's code; raises ModuleRefused for what it cannot read."""
-    found = outline(module)
-    firsts, loops = _noted(module, found)
-    return Facts(
+    found = read_module_info(module)
+    firsts, loops = _scan_code(module, found)
+    return ModuleFeatures(
         functions=len(found.functions),
         loops=loops,
-        changes_tables=Note.TABLE_CHANGE in firsts,
-        drops_segments=Note.SEGMENT_DROP in firsts,
+        changes_tables=InstructionClass.TABLE_CHANGE in firsts,
+        drops_segments=InstructionClass.SEGMENT_DROP in firsts,
         has_start=found.has_start,
     )
 
 
-def why_not(module: bytes) -> str | None:
+def unsupported_reason(module: bytes) -> str | None:
     """Why asyncify cannot instrument a module, if that can be seen; one sentence.
 
     Raises ModuleRefused for what it cannot read.
     """
-    found = outline(module)
+    found = read_module_info(module)
     if any(name.startswith("asyncify_") for name in found.exports):
         return "the module uses asyncify itself"
     for index, memory in enumerate(found.memories):
-        reason = _why_not_memory(memory)
+        reason = _unsupported_memory(memory)
         if reason is not None:
             return f"memory {index} of the module {reason}"
-    firsts, _ = _noted(module, found)
-    for note, why in _UNFIT.items():
+    firsts, _ = _scan_code(module, found)
+    for note, why in _UNSUPPORTED.items():
         if note in firsts:
             return f"function {firsts[note]} of the module has {note.value}, {why}"
     if found.has_objects:
-        return f"the module has types of {Note.OBJECTS.value}, {_UNFIT[Note.OBJECTS]}"
-    return _why_not_references(module, found)
+        objects = InstructionClass.OBJECTS
+        return f"the module has types of {objects.value}, {_UNSUPPORTED[objects]}"
+    return _unsupported_references(module, found)
 
 
-def _noted(module: bytes, found: Outline) -> tuple[dict[Note, int], int]:
+def _scan_code(module: bytes, found: ModuleInfo) -> tuple[dict[InstructionClass, int], int]:
     """The first function that has each thing of note, and how many loops there are."""
-    firsts: dict[Note, int] = {}
+    firsts: dict[InstructionClass, int] = {}
     loops = 0
     if found.code is None:
         return firsts, loops
-    for index, body in enumerate(bodies(module, found.code)):
-        for one in notable(module, body):
-            note = NOTES[one.code]
-            loops += note is Note.LOOP
+    for index, body in enumerate(iter_bodies(module, found.code)):
+        for one in iter_notable(module, body):
+            note = INSTRUCTION_CLASSES[one.code]
+            loops += note is InstructionClass.LOOP
             firsts.setdefault(note, found.number_of(index))
     return firsts, loops
 
 
-def _why_not_memory(memory: Limits) -> str | None:
+def _unsupported_memory(memory: MemoryLimits) -> str | None:
     if memory.is_shared:
         return "is shared between threads"
     if memory.has_64_bits:
@@ -86,11 +87,11 @@ def _why_not_memory(memory: Limits) -> str | None:
     return None
 
 
-def _why_not_references(module: bytes, found: Outline) -> str | None:
+def _unsupported_references(module: bytes, found: ModuleInfo) -> str | None:
     """A reference that a function holds while it calls another would have to be kept."""
     if found.code is None:
         return None
-    for index, body in enumerate(bodies(module, found.code)):
+    for index, body in enumerate(iter_bodies(module, found.code)):
         try:
             held = body.locals | found.parameters[found.functions[index]]
         except IndexError:

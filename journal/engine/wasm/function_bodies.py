@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import NamedTuple
 
-from journal.engine.wasm.binary import TYPED_REFERENCES, Cursor, Section
-from journal.engine.wasm.opcodes import CALLS, NOTES, PREFIXES, SHAPES, Code
+from journal.engine.wasm.binary import TYPED_REFERENCES, BinaryReader, Section
+from journal.engine.wasm.opcodes import CALLS, IMMEDIATES, INSTRUCTION_CLASSES, PREFIXES, Opcode
 from journal.errors import ModuleRefused
 
 _END = 0x0B
-_NOTED = frozenset(NOTES)
-_EVERY = frozenset(SHAPES)
+_NOTABLE = frozenset(INSTRUCTION_CLASSES)
+_ALL = frozenset(IMMEDIATES)
 
 
-class Body(NamedTuple):
+class FunctionBody(NamedTuple):
     """A function's body: where its locals begin, its instructions, and what follows it.
 
     ``locals`` are their types, each once.
@@ -30,58 +30,60 @@ class Body(NamedTuple):
     locals: frozenset[int]
 
 
-def bodies(module: bytes, code: Section) -> Iterator[Body]:
+def iter_bodies(module: bytes, code: Section) -> Iterator[FunctionBody]:
     """The bodies in a code section, one after the other."""
-    cursor = Cursor(module, code.body, code.stop)
+    cursor = BinaryReader(module, code.body, code.stop)
     for _ in range(cursor.number()):
         size = cursor.number()
         start = cursor.at
         cursor.skip(size)
         stop = cursor.at
-        yield _body(module, start, stop)
+        yield _parse_body(module, start, stop)
     if cursor.at != code.stop:
         raise ModuleRefused("the module's functions do not fill their section")
 
 
-def _body(module: bytes, start: int, stop: int) -> Body:
+def _parse_body(module: bytes, start: int, stop: int) -> FunctionBody:
     if stop == start or module[stop - 1] != _END:
         raise ModuleRefused(f"a function has no end at offset {stop}")
     if module[start] == 0:  # as most have none
-        return Body(start, start + 1, stop, frozenset())
-    cursor = Cursor(module, start, stop)
+        return FunctionBody(start, start + 1, stop, frozenset())
+    cursor = BinaryReader(module, start, stop)
     types = set()
     for _ in range(cursor.number()):
         cursor.number()
         types.add(cursor.type())
-    return Body(start, cursor.at, stop, frozenset(types))
+    return FunctionBody(start, cursor.at, stop, frozenset(types))
 
 
 class Instruction(NamedTuple):
     """An instruction: where it stands, and what follows it."""
 
-    code: Code
+    code: Opcode
     start: int
     stop: int
 
 
-def notable(module: bytes, body: Body) -> Iterator[Instruction]:
+def iter_notable(module: bytes, body: FunctionBody) -> Iterator[Instruction]:
     """The instructions of a body that are of note, as NOTES has them."""
-    return _stops(module, body, _NOTED)
+    return _iter_selected(module, body, _NOTABLE)
 
 
-def makes_calls(module: bytes, body: Body) -> bool:
+def makes_calls(module: bytes, body: FunctionBody) -> bool:
     """Whether a function calls another, and so may have to wait for its return."""
-    return any(True for _ in _stops(module, body, CALLS))
+    return any(True for _ in _iter_selected(module, body, CALLS))
 
 
-def instructions(module: bytes, body: Body) -> Iterator[Instruction]:
+def iter_instructions(module: bytes, body: FunctionBody) -> Iterator[Instruction]:
     """All instructions of a body, one by one: slow."""
-    return _stops(module, body, _EVERY)
+    return _iter_selected(module, body, _ALL)
 
 
-def _stops(module: bytes, body: Body, wanted: frozenset[Code]) -> Iterator[Instruction]:
-    passing = _passing(wanted)
-    cursor = Cursor(module, body.code, body.stop)
+def _iter_selected(
+    module: bytes, body: FunctionBody, wanted: frozenset[Opcode]
+) -> Iterator[Instruction]:
+    passing = _skip_pattern(wanted)
+    cursor = BinaryReader(module, body.code, body.stop)
     while True:
         found = passing.match(module, cursor.at, body.stop)
         assert found is not None, "it matches nothing, too"
@@ -89,67 +91,67 @@ def _stops(module: bytes, body: Body, wanted: frozenset[Code]) -> Iterator[Instr
         if cursor.at == body.stop:
             return
         start = cursor.at
-        code = _take(cursor)
+        code = _read_instruction(cursor)
         if code in wanted:
             yield Instruction(code, start, cursor.at)
 
 
-def _take(cursor: Cursor) -> Code:
+def _read_instruction(cursor: BinaryReader) -> Opcode:
     """Pass over one instruction."""
     start = cursor.at
     first = cursor.byte()
     code = (first, cursor.number() if first in PREFIXES else -1)
-    shape = SHAPES.get(code)
+    shape = IMMEDIATES.get(code)
     if shape is None:
         name = f"{first:#x}" + (f" {code[1]:#x}" if first in PREFIXES else "")
         raise ModuleRefused(f"the module has the unknown instruction {name} at offset {start}")
     for letter in shape:
-        _TAKES[letter](cursor)
+        _SKIPS[letter](cursor)
     return code
 
 
-def _take_memory(cursor: Cursor) -> None:
+def _skip_memory_argument(cursor: BinaryReader) -> None:
     if cursor.number() & 0x40:  # the number of a memory follows
         cursor.number()
     cursor.number(64)
 
 
-def _take_block_type(cursor: Cursor) -> None:
+def _skip_block_type(cursor: BinaryReader) -> None:
     if cursor.byte() not in TYPED_REFERENCES:
         cursor.at -= 1
     cursor.number()
 
 
-def _take_labels(cursor: Cursor) -> None:
+def _skip_labels(cursor: BinaryReader) -> None:
     for _ in range(cursor.number() + 1):
         cursor.number()
 
 
-def _take_types(cursor: Cursor) -> None:
+def _skip_types(cursor: BinaryReader) -> None:
     for _ in range(cursor.number()):
         cursor.type()
 
 
-def _take_catches(cursor: Cursor) -> None:
+def _skip_catches(cursor: BinaryReader) -> None:
     for _ in range(cursor.number()):
         if cursor.byte() < 2:  # it names what it catches
             cursor.number()
         cursor.number()
 
 
-_TAKES: Mapping[str, Callable[[Cursor], object]] = {
-    "u": Cursor.number,
+_SKIPS: Mapping[str, Callable[[BinaryReader], object]] = {
+    "u": BinaryReader.number,
     "l": lambda cursor: cursor.number(64),
-    "m": _take_memory,
+    "m": _skip_memory_argument,
     "b": lambda cursor: cursor.skip(1),
     "4": lambda cursor: cursor.skip(4),
     "8": lambda cursor: cursor.skip(8),
     "x": lambda cursor: cursor.skip(16),
-    "t": _take_block_type,
-    "h": Cursor.number,
-    "L": _take_labels,
-    "T": _take_types,
-    "C": _take_catches,
+    "t": _skip_block_type,
+    "h": BinaryReader.number,
+    "L": _skip_labels,
+    "T": _skip_types,
+    "C": _skip_catches,
 }
 
 _U32 = rb"[\x80-\xff]{0,4}+[\x00-\x7f]"
@@ -169,19 +171,19 @@ _PATTERNS = {
 
 
 @cache
-def _passing(stops: frozenset[Code]) -> re.Pattern[bytes]:
+def _skip_pattern(stops: frozenset[Opcode]) -> re.Pattern[bytes]:
     """What matches any number of whole instructions that are none of ``stops``.
 
     Nothing in it goes back: the time it takes grows with the bytes, whatever they are.
     """
     groups: dict[tuple[bytes, bytes, str], list[int]] = {}
-    for code, shape in SHAPES.items():
+    for code, shape in IMMEDIATES.items():
         if code not in stops and set(shape) <= _PATTERNS.keys():
-            head, byte, tail = _encoded(code)
+            head, byte, tail = _split_opcode(code)
             groups.setdefault((head, tail, shape), []).append(byte)
     ways = [
         re.escape(head)
-        + _any_of(found)
+        + _byte_class(found)
         + re.escape(tail)
         + b"".join(_PATTERNS[one] for one in shape)
         for (head, tail, shape), found in groups.items()
@@ -189,7 +191,7 @@ def _passing(stops: frozenset[Code]) -> re.Pattern[bytes]:
     return re.compile(b"(?:%b)*+" % b"|".join(ways), re.DOTALL)
 
 
-def _encoded(code: Code) -> tuple[bytes, int, bytes]:
+def _split_opcode(code: Opcode) -> tuple[bytes, int, bytes]:
     """The shortest encoding: what stands before and behind the byte that tells codes apart."""
     first, second = code
     if second < 0:
@@ -199,5 +201,5 @@ def _encoded(code: Code) -> tuple[bytes, int, bytes]:
     return bytes([first]), second & 0x7F | 0x80, bytes([second >> 7])
 
 
-def _any_of(found: list[int]) -> bytes:
+def _byte_class(found: list[int]) -> bytes:
     return b"[%b]" % b"".join(b"\\x%02x" % byte for byte in found)

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from journal.engine.wasm import binary
-from journal.engine.wasm.binary import Cursor, Section
+from journal.engine.wasm.binary import BinaryReader, Section
 from journal.errors import ModuleRefused
 
 _FUNCTION_TYPE = 0x60
 _HAS_MAXIMUM, _IS_SHARED, _HAS_64_BITS, _HAS_PAGE_SIZE = 1, 2, 4, 8
 
 
-class Limits(NamedTuple):
+class MemoryLimits(NamedTuple):
     """The size of a memory in pages, and what else is said of it."""
 
     minimum: int
@@ -21,7 +21,7 @@ class Limits(NamedTuple):
     has_page_size: bool = False
 
 
-class Outline:
+class ModuleInfo:
     """What a module declares. Imports come first in ``counts`` and ``memories``.
 
     ``parameters`` has the types of the parameters of each type, each once, up to the first type
@@ -34,7 +34,7 @@ class Outline:
         self.parameters: list[frozenset[int]] = []
         self.has_objects = False
         self.functions: list[int] = []
-        self.memories: list[Limits] = []
+        self.memories: list[MemoryLimits] = []
         self.imported = [0] * 5
         self.counts = [0] * 5
         self.exports: set[str] = set()
@@ -46,59 +46,59 @@ class Outline:
         return self.imported[binary.FUNCTION] + index
 
 
-def outline(module: bytes) -> Outline:
+def read_module_info(module: bytes) -> ModuleInfo:
     """Read what a module declares; raises ModuleRefused."""
-    found = Outline()
-    for section in binary.sections(module):
+    found = ModuleInfo()
+    for section in binary.iter_sections(module):
         found.sections.append(section)
-        _look_at(section.number, Cursor(module, section.body, section.stop), found)
+        _read_section(section.number, BinaryReader(module, section.body, section.stop), found)
         if section.number == binary.CODE:
             found.code = section
     return found
 
 
-def _look_at(number: int, cursor: Cursor, found: Outline) -> None:
+def _read_section(number: int, cursor: BinaryReader, found: ModuleInfo) -> None:
     match number:
         case binary.TYPES:
-            _take_types(cursor, found)
+            _read_types(cursor, found)
         case binary.IMPORTS:
-            _take_imports(cursor, found)
+            _read_imports(cursor, found)
         case binary.FUNCTIONS:
-            found.functions += (cursor.number() for _ in _entries(cursor))
+            found.functions += (cursor.number() for _ in _iter_entries(cursor))
             found.counts[binary.FUNCTION] += len(found.functions)
         case binary.MEMORIES:
-            found.memories += (_limits(cursor) for _ in _entries(cursor))
+            found.memories += (_read_limits(cursor) for _ in _iter_entries(cursor))
             found.counts[binary.MEMORY] = len(found.memories)
         case binary.TABLES | binary.GLOBALS:
             kind = binary.TABLE if number == binary.TABLES else binary.GLOBAL
             found.counts[kind] += cursor.number()
         case binary.EXPORTS:
-            found.exports.update(_export(cursor) for _ in _entries(cursor))
+            found.exports.update(_read_export_name(cursor) for _ in _iter_entries(cursor))
         case binary.START:
             found.has_start = True
 
 
-def _entries(cursor: Cursor) -> Iterator[int]:
+def _iter_entries(cursor: BinaryReader) -> Iterator[int]:
     return iter(range(cursor.number()))
 
 
-def _take_types(cursor: Cursor, found: Outline) -> None:
-    for _ in _entries(cursor):
+def _read_types(cursor: BinaryReader, found: ModuleInfo) -> None:
+    for _ in _iter_entries(cursor):
         if cursor.byte() != _FUNCTION_TYPE:
             found.has_objects = True
             return
-        found.parameters.append(frozenset(cursor.type() for _ in _entries(cursor)))
-        for _ in _entries(cursor):
+        found.parameters.append(frozenset(cursor.type() for _ in _iter_entries(cursor)))
+        for _ in _iter_entries(cursor):
             cursor.type()
 
 
-def _take_imports(cursor: Cursor, found: Outline) -> None:
-    for _ in _entries(cursor):
-        _take_import(cursor, found)
+def _read_imports(cursor: BinaryReader, found: ModuleInfo) -> None:
+    for _ in _iter_entries(cursor):
+        _read_import(cursor, found)
     found.imported = found.counts.copy()
 
 
-def _take_import(cursor: Cursor, found: Outline) -> None:
+def _read_import(cursor: BinaryReader, found: ModuleInfo) -> None:
     cursor.name(), cursor.name()
     kind = cursor.byte()
     match kind:
@@ -106,9 +106,9 @@ def _take_import(cursor: Cursor, found: Outline) -> None:
             cursor.number()
         case binary.TABLE:
             cursor.type()
-            _limits(cursor)
+            _read_limits(cursor)
         case binary.MEMORY:
-            found.memories.append(_limits(cursor))
+            found.memories.append(_read_limits(cursor))
         case binary.GLOBAL:
             cursor.type()
             cursor.skip(1)
@@ -120,20 +120,20 @@ def _take_import(cursor: Cursor, found: Outline) -> None:
     found.counts[kind] += 1
 
 
-def _export(cursor: Cursor) -> str:
+def _read_export_name(cursor: BinaryReader) -> str:
     name = cursor.name()
     cursor.skip(1)
     cursor.number()
     return name
 
 
-def _limits(cursor: Cursor) -> Limits:
+def _read_limits(cursor: BinaryReader) -> MemoryLimits:
     flags = cursor.byte()
     minimum = cursor.number(64)
     maximum = cursor.number(64) if flags & _HAS_MAXIMUM else None
     if flags & _HAS_PAGE_SIZE:
         cursor.number()
-    return Limits(
+    return MemoryLimits(
         minimum,
         maximum,
         bool(flags & _IS_SHARED),

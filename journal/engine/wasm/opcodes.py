@@ -7,7 +7,7 @@ here too, because compilers still make them.
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
-Code = tuple[int, int]
+Opcode = tuple[int, int]
 """An opcode, and behind a prefix its second number; that is -1 where there is none."""
 
 PREFIXES = {0xFB, 0xFC, 0xFD, 0xFE}
@@ -16,7 +16,7 @@ END = (0x0B, -1)
 CALLS = frozenset({(0x10, -1), (0x11, -1), (0x14, -1)})
 
 
-class Note(Enum):
+class InstructionClass(Enum):
     """What an instruction is of note for; the value says it of a function, as what it has."""
 
     LOOP = "a loop"
@@ -52,7 +52,7 @@ _ONE_BYTE: Mapping[str, Iterable[int]] = {
     "T": (0x1C,),
     "tC": (0x1F,),
 }
-_OBJECTS: Mapping[str, Iterable[int]] = {
+_GC: Mapping[str, Iterable[int]] = {
     "": (15, 26, 27, 28, 29, 30),
     "u": (0, 1, 6, 7, 11, 12, 13, 14, 16),
     "uu": (2, 3, 4, 5, 8, 9, 10, 17, 18, 19),
@@ -83,29 +83,29 @@ _VECTORS: Mapping[str, Iterable[int]] = {
 _ATOMICS: Mapping[str, Iterable[int]] = {"m": (0, 1, 2, *range(0x10, 0x4F)), "b": (3,)}
 
 
-def _shapes() -> dict[Code, str]:
+def _make_immediates() -> dict[Opcode, str]:
     found = {(code, -1): shape for shape, codes in _ONE_BYTE.items() for code in codes}
-    prefixed = {0xFB: _OBJECTS, 0xFC: _BULK, 0xFD: _VECTORS, 0xFE: _ATOMICS}
+    prefixed = {0xFB: _GC, 0xFC: _BULK, 0xFD: _VECTORS, 0xFE: _ATOMICS}
     for prefix, group in prefixed.items():
         found |= {(prefix, code): shape for shape, codes in group.items() for code in codes}
     return found
 
 
-SHAPES: Mapping[Code, str] = _shapes()
+IMMEDIATES: Mapping[Opcode, str] = _make_immediates()
 """What follows each opcode that there is."""
 
 
-def _notes() -> dict[Code, Note]:
-    found = {code: Note.OBJECTS for code in SHAPES if code[0] == 0xFB}
-    found |= {code: Note.ATOMICS for code in SHAPES if code[0] == 0xFE}
+def _make_classes() -> dict[Opcode, InstructionClass]:
+    found = {code: InstructionClass.OBJECTS for code in IMMEDIATES if code[0] == 0xFB}
+    found |= {code: InstructionClass.ATOMICS for code in IMMEDIATES if code[0] == 0xFE}
     exceptions = (0x06, 0x07, 0x08, 0x09, 0x0A, 0x18, 0x19, 0x1F)
-    found |= {(code, -1): Note.EXCEPTIONS for code in exceptions}
-    found |= {(code, -1): Note.TAIL_CALL for code in (0x12, 0x13, 0x15)}
-    found |= {(0xFC, code): Note.TABLE_CHANGE for code in (12, 14, 15, 17)}
-    found |= {(0xFC, code): Note.SEGMENT_DROP for code in (9, 13)}
-    return found | {LOOP: Note.LOOP, (0x26, -1): Note.TABLE_CHANGE}
+    found |= {(code, -1): InstructionClass.EXCEPTIONS for code in exceptions}
+    found |= {(code, -1): InstructionClass.TAIL_CALL for code in (0x12, 0x13, 0x15)}
+    found |= {(0xFC, code): InstructionClass.TABLE_CHANGE for code in (12, 14, 15, 17)}
+    found |= {(0xFC, code): InstructionClass.SEGMENT_DROP for code in (9, 13)}
+    return found | {LOOP: InstructionClass.LOOP, (0x26, -1): InstructionClass.TABLE_CHANGE}
 
 
-NOTES: Mapping[Code, Note] = _notes()
+INSTRUCTION_CLASSES: Mapping[Opcode, InstructionClass] = _make_classes()
 """The instructions of note; all others are passed over."""
-assert NOTES.keys() <= SHAPES.keys()
+assert INSTRUCTION_CLASSES.keys() <= IMMEDIATES.keys()

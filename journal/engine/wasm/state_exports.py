@@ -13,7 +13,7 @@ from journal.errors import ModuleRefused
 PREFIX = "journal:"
 """What the names of our own exports begin with."""
 
-START = PREFIX + "start"
+START_EXPORT = PREFIX + "start"
 """What was the start function, where it is not run by itself."""
 
 _IMPORTS, _FUNCTIONS, _TABLES, _MEMORIES, _GLOBALS, _EXPORTS, _START = 2, 3, 4, 5, 6, 7, 8
@@ -22,12 +22,12 @@ _FUNCTION, _TABLE, _MEMORY, _GLOBAL, _TAG = range(5)
 _NUMBER_BITS_MAX = 70
 _MAGIC = b"\0asm\1\0\0\0"
 _END = 0x0B
-_COUNTED = {_FUNCTIONS: _FUNCTION, _TABLES: _TABLE, _MEMORIES: _MEMORY}
-_BEHIND_EXPORTS = {8, 9, 10, 11, _DATA_COUNT}
+_COUNTED_KINDS = {_FUNCTIONS: _FUNCTION, _TABLES: _TABLE, _MEMORIES: _MEMORY}
+_AFTER_EXPORTS = {8, 9, 10, 11, _DATA_COUNT}
 _NUMBER_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128"}
 
 
-class Global(NamedTuple):
+class ExportedGlobal(NamedTuple):
     """A mutable global: its export's name, its type (of a number, else "ref"), and its number."""
 
     name: str
@@ -35,22 +35,22 @@ class Global(NamedTuple):
     number: int
 
 
-class Revealed(NamedTuple):
+class ExportedState(NamedTuple):
     """A module all of whose state is exported, and the names, in the order of their indices.
 
     ``functions`` is empty unless they were asked for. ``has_start`` says that the module had a
-    start function: it is exported as ``START`` and not run by itself.
+    start function: it is exported as ``START_EXPORT`` and not run by itself.
     """
 
     data: bytes
     memories: list[str]
-    globals: list[Global]
+    globals: list[ExportedGlobal]
     tables: list[str]
     functions: list[str]
     has_start: bool
 
 
-def reveal(module: bytes, *, functions: bool = False, start: bool = False) -> Revealed:
+def export_state(module: bytes, *, functions: bool = False, start: bool = False) -> ExportedState:
     """Give a module that exports its state, else the same. It must be one that is valid.
 
     With ``functions`` it exports all of those too, with ``start`` the start function in place of
@@ -58,13 +58,13 @@ def reveal(module: bytes, *, functions: bool = False, start: bool = False) -> Re
     """
     if not module.startswith(_MAGIC):
         raise ModuleRefused("this is no WebAssembly module of version 1")
-    found = _State()
+    found = _Declarations()
     try:
-        for section in _sections(module):
+        for section in _iter_sections(module):
             if section.number == _START:
                 found.start = section.start, section.stop, section.body.number()
-            _look_at(section, found)
-        return _revealed(module, found, functions=functions, start=start)
+            _read_section(section, found)
+        return _add_exports(module, found, functions=functions, start=start)
     except (IndexError, struct.error, UnicodeDecodeError) as error:
         raise ModuleRefused(f"the module cannot be read: {error}") from error
 
@@ -72,20 +72,20 @@ def reveal(module: bytes, *, functions: bool = False, start: bool = False) -> Re
 def has_start(module: bytes) -> bool:
     """Whether a module has a start function, as far as its sections can be told apart."""
     try:
-        return any(section.number == _START for section in _sections(module))
+        return any(section.number == _START for section in _iter_sections(module))
     except IndexError:
         return False
 
 
-class _Section(NamedTuple):
+class _OpenSection(NamedTuple):
     number: int
     start: int
     """Where its number stands."""
-    body: "_Bytes"
+    body: "_ByteReader"
     stop: int
 
 
-class _Bytes:
+class _ByteReader:
     """A place in bytes that moves on as they are read."""
 
     def __init__(self, data: bytes, at: int, stop: int) -> None:
@@ -122,7 +122,7 @@ class _Bytes:
         return self._data[self.at : self.stop]
 
 
-class _State:
+class _Declarations:
     """What a module has: how many of each, and what it exports already."""
 
     def __init__(self) -> None:
@@ -135,32 +135,32 @@ class _State:
         self.start: tuple[int, int, int] | None = None  # from, to, the function's index
 
 
-def _sections(module: bytes) -> Iterator[_Section]:
+def _iter_sections(module: bytes) -> Iterator[_OpenSection]:
     at = len(_MAGIC)
     while at < len(module):
-        head = _Bytes(module, at, len(module))
+        head = _ByteReader(module, at, len(module))
         number, size = head.byte(), head.number()
         stop = head.at + size
         if stop > len(module):
             raise IndexError("the module ends inside a section")
-        yield _Section(number, at, _Bytes(module, head.at, stop), stop)
+        yield _OpenSection(number, at, _ByteReader(module, head.at, stop), stop)
         at = stop
 
 
-def _look_at(section: _Section, found: _State) -> None:
+def _read_section(section: _OpenSection, found: _Declarations) -> None:
     body, number = section.body, section.number
-    if number != _CUSTOM and number not in _BEHIND_EXPORTS:
+    if number != _CUSTOM and number not in _AFTER_EXPORTS:
         found.exports_belong = section.stop
     if number == _IMPORTS:
         for _ in range(body.number()):
             body.name(), body.name()
-            found.counts[_pass_import(body, found)] += 1
-    elif number in _COUNTED:
-        found.counts[_COUNTED[number]] += body.number()
+            found.counts[_skip_import(body, found)] += 1
+    elif number in _COUNTED_KINDS:
+        found.counts[_COUNTED_KINDS[number]] += body.number()
     elif number == _GLOBALS:
         for _ in range(body.number()):
-            _take_global(body, found)
-            _pass_expression(body)
+            _read_global(body, found)
+            _skip_expression(body)
     elif number == _EXPORTS:
         count, start = body.number(), body.at
         entries = body.rest()
@@ -172,17 +172,17 @@ def _look_at(section: _Section, found: _State) -> None:
         found.export_section = section.start, section.stop, entries
 
 
-def _pass_import(body: _Bytes, found: _State) -> int:
+def _skip_import(body: _ByteReader, found: _Declarations) -> int:
     kind = body.byte()
     if kind == _FUNCTION:
         body.number()
     elif kind == _TABLE:
-        _pass_type(body)
-        _pass_limits(body)
+        _read_type(body)
+        _skip_limits(body)
     elif kind == _MEMORY:
-        _pass_limits(body)
+        _skip_limits(body)
     elif kind == _GLOBAL:
-        name = _pass_type(body)
+        name = _read_type(body)
         if body.byte():
             found.globals.append((found.counts[_GLOBAL], name))
     elif kind == _TAG:
@@ -193,14 +193,14 @@ def _pass_import(body: _Bytes, found: _State) -> int:
     return kind
 
 
-def _take_global(body: _Bytes, found: _State) -> None:
-    kind, is_mutable = _pass_type(body), body.byte()
+def _read_global(body: _ByteReader, found: _Declarations) -> None:
+    kind, is_mutable = _read_type(body), body.byte()
     if is_mutable:
         found.globals.append((found.counts[_GLOBAL], kind))
     found.counts[_GLOBAL] += 1
 
 
-def _pass_type(body: _Bytes) -> str:
+def _read_type(body: _ByteReader) -> str:
     """Pass over the type of a value."""
     byte = body.byte()
     if byte in (0x63, 0x64):  # a reference to a type that has a number
@@ -208,7 +208,7 @@ def _pass_type(body: _Bytes) -> str:
     return _NUMBER_TYPES.get(byte, "ref")
 
 
-def _pass_limits(body: _Bytes) -> None:
+def _skip_limits(body: _ByteReader) -> None:
     flags = body.byte()
     body.number()
     if flags & 1:
@@ -217,26 +217,26 @@ def _pass_limits(body: _Bytes) -> None:
         body.number()
 
 
-def _pass_expression(body: _Bytes) -> None:
+def _skip_expression(body: _ByteReader) -> None:
     """Pass over a constant expression."""
     while (code := body.byte()) != _END:
-        operands = _OPERANDS.get(code)
+        operands = _SKIPS.get(code)
         if operands is None:
             raise IndexError(f"a constant expression has the unknown instruction {code:#x}")
         operands(body)
 
 
-def _pass_number(body: _Bytes) -> None:
+def _skip_number(body: _ByteReader) -> None:
     body.number()
 
 
-def _pass_vector(body: _Bytes) -> None:
+def _skip_vector(body: _ByteReader) -> None:
     if body.number() != 12:
         raise IndexError("a constant expression has an unknown vector instruction")
     body.skip(16)
 
 
-def _pass_aggregate(body: _Bytes) -> None:
+def _skip_gc_instruction(body: _ByteReader) -> None:
     """Instructions of garbage collection: structures, arrays and what refers to them."""
     code = body.number()
     if code in (0, 1, 6, 7):
@@ -248,21 +248,23 @@ def _pass_aggregate(body: _Bytes) -> None:
         raise IndexError(f"a constant expression has the unknown instruction 0xfb {code}")
 
 
-_OPERANDS: dict[int, Callable[[_Bytes], None]] = {
-    0x23: _pass_number,  # global.get
-    0x41: _pass_number,  # i32.const
-    0x42: _pass_number,  # i64.const
+_SKIPS: dict[int, Callable[[_ByteReader], None]] = {
+    0x23: _skip_number,  # global.get
+    0x41: _skip_number,  # i32.const
+    0x42: _skip_number,  # i64.const
     0x43: lambda body: body.skip(4),  # f32.const
     0x44: lambda body: body.skip(8),  # f64.const
-    0xD0: _pass_number,  # ref.null
-    0xD2: _pass_number,  # ref.func
-    0xFB: _pass_aggregate,
-    0xFD: _pass_vector,
+    0xD0: _skip_number,  # ref.null
+    0xD2: _skip_number,  # ref.func
+    0xFB: _skip_gc_instruction,
+    0xFD: _skip_vector,
     **dict.fromkeys((0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E), lambda body: None),  # +, -, *
 }
 
 
-def _revealed(module: bytes, found: _State, *, functions: bool, start: bool) -> Revealed:
+def _add_exports(
+    module: bytes, found: _Declarations, *, functions: bool, start: bool
+) -> ExportedState:
     added: list[tuple[str, int, int]] = []
 
     def name_of(kind: int, index: int, word: str) -> str:
@@ -279,36 +281,37 @@ def _revealed(module: bytes, found: _State, *, functions: bool, start: bool) -> 
 
     memories, tables = names_of(_MEMORY, "memory"), names_of(_TABLE, "table")
     mutable = [
-        Global(name_of(_GLOBAL, index, "global"), kind, index) for index, kind in found.globals
+        ExportedGlobal(name_of(_GLOBAL, index, "global"), kind, index)
+        for index, kind in found.globals
     ]
     shown = names_of(_FUNCTION, "function") if functions else []
     had_start = start and found.start is not None
     if had_start and found.start is not None:
-        added.append((START, _FUNCTION, found.start[2]))
-        module = _without(module, found)
-    data = _exporting(module, found, added) if added else module
-    return Revealed(data, memories, mutable, tables, shown, had_start)
+        added.append((START_EXPORT, _FUNCTION, found.start[2]))
+        module = _without_start(module, found)
+    data = _write_exports(module, found, added) if added else module
+    return ExportedState(data, memories, mutable, tables, shown, had_start)
 
 
-def _without(module: bytes, found: _State) -> bytes:
+def _without_start(module: bytes, found: _Declarations) -> bytes:
     """Give the module without its start section, which stands behind the exports."""
     assert found.start is not None
     start, stop, _ = found.start
     return module[:start] + module[stop:]
 
 
-def _exporting(module: bytes, found: _State, added: list[tuple[str, int, int]]) -> bytes:
+def _write_exports(module: bytes, found: _Declarations, added: list[tuple[str, int, int]]) -> bytes:
     start, stop, entries = found.export_section or (found.exports_belong, found.exports_belong, b"")
     start, stop = max(start, len(_MAGIC)), max(stop, len(_MAGIC))
-    body = _leb(len(found.names) + len(added)) + entries
+    body = _encode_leb128(len(found.names) + len(added)) + entries
     for name, kind, index in added:
         text = name.encode()
-        body += _leb(len(text)) + text + bytes([kind]) + _leb(index)
-    section = bytes([_EXPORTS]) + _leb(len(body)) + body
+        body += _encode_leb128(len(text)) + text + bytes([kind]) + _encode_leb128(index)
+    section = bytes([_EXPORTS]) + _encode_leb128(len(body)) + body
     return module[:start] + section + module[stop:]
 
 
-def _leb(number: int) -> bytes:
+def _encode_leb128(number: int) -> bytes:
     found = bytearray()
     while number >= 0x80:
         found.append(number & 0x7F | 0x80)

@@ -8,7 +8,7 @@ import pytest
 
 import journal
 from journal import FileCopy, HostMount, Level, MemoryMount, NotResumable, Reader
-from journal.engine.snapshot.rebuild import _EFFECTS, fold
+from journal.engine.snapshot.rebuild import _HANDLERS, rebuild_state
 from journal.events import BY_TAG
 from journal.events.inputs import HostCall, HostResult
 from tests.replay.test_guests import (
@@ -41,7 +41,7 @@ def check(witness: Witness, path: Path) -> None:
     for upto, wanted in witness.seen[:: max(1, len(witness.seen) // SAMPLES)]:
         fresh = Fresh.of(path)
         with Reader(path) as reader:
-            fold(fresh.state, blocks_of(reader), upto)
+            rebuild_state(fresh.state, blocks_of(reader), upto)
         fresh.stand(wanted)
         assert fresh.described() == wanted
 
@@ -71,7 +71,7 @@ def test_the_guests_make_every_effect_there_is_of_files(
             event = journal.decode(row[1], row[2])
             if isinstance(event, HostResult) and event.errno:
                 refused.add(event.call)
-    assert {cls for cls in _EFFECTS if cls.group is journal.Group.FILES} <= {
+    assert {cls for cls in _HANDLERS if cls.group is journal.Group.FILES} <= {
         BY_TAG[tag] for tag in made
     }
     assert {HostCall.OPEN, HostCall.RENAME, HostCall.UNLINK, HostCall.MKDIR} <= refused
@@ -136,7 +136,7 @@ def test_a_journal_without_the_host_s_answers_is_not_folded(
         recorder.wait()
     fresh = Fresh.of(tmp_path / "j")
     with Reader(tmp_path / "j") as reader, pytest.raises(NotResumable, match="answer is missing"):
-        fold(fresh.state, blocks_of(reader), 1 << 60)
+        rebuild_state(fresh.state, blocks_of(reader), 1 << 60)
 
 
 def test_a_journal_without_inputs_is_folded_where_all_files_are_in_memory(

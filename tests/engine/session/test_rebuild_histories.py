@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 import journal
 from journal import NotResumable
-from journal.engine.runtime.bindings import Memory
+from journal.engine.runtime.bindings import GuestMemory
 from journal.engine.snapshot.positions import (
     STREAM_POSITION_MAX,
     apply_listing,
     apply_positions,
-    positions_of,
+    capture_positions,
 )
-from journal.engine.snapshot.rebuild import FOLDED, fold
+from journal.engine.snapshot.rebuild import REBUILD_TAGS, rebuild_state
 from journal.engine.tape import Batch, Tape, TapeRow
 from journal.engine.wasi.descriptors import DESCRIPTORS_MAX
 from journal.engine.wasi.functions import PREVIEW_1, WASIX
@@ -160,7 +160,7 @@ class Guest:
         """Have this process from now on."""
         self.process = process
         process.state.network = GuestNetwork(process.tape, process.state.descriptors, allowed=True)
-        memory = Memory()
+        memory = GuestMemory()
         memory.view, memory.size = memoryview(bytearray(1 << 16)), 1 << 16
         process.state.memory = memory
 
@@ -303,7 +303,7 @@ def test_what_is_folded_goes_on_as_if_it_had_run(
         upto, there = whole.seen[index]
         rest = whole.rows.kept[upto + 1 :]
         again = Guest(folder, Rows(), rest)
-        fold(again.process.state, batches_of(whole.rows.kept), upto)
+        rebuild_state(again.process.state, batches_of(whole.rows.kept), upto)
         again.process.stand(there)
         again.live(history[index:])
         assert not again.process.tape.replaying
@@ -335,7 +335,7 @@ def test_what_was_renamed_while_open_is_found_on_the_host() -> None:
     with somewhere() as folder:
         rows = lived(folder, STORY).rows.kept
         process = fresh(folder)
-        fold(process.state, batches_of(rows), len(rows))
+        rebuild_state(process.state, batches_of(rows), len(rows))
         opened = process.state.descriptors.get_file(FIRST + 1)
         assert {path.name for path in (folder / "host").iterdir()} == {"e", "b"}
         assert opened.file.read(FIRST + 1, 0, 100) == b"written and renamed"
@@ -352,7 +352,7 @@ def test_a_fold_leaves_the_host_as_it_is() -> None:
         process = fresh(folder)
         folder.rename(away)
         try:
-            fold(process.state, batches_of(rows), len(rows))
+            rebuild_state(process.state, batches_of(rows), len(rows))
         finally:
             away.rename(folder)
 
@@ -370,7 +370,7 @@ def story() -> list[TapeRow]:
 def folded(rows: list[TapeRow], upto: int = 1 << 60) -> Fresh:
     """Rows folded, with no host at all."""
     process = fresh(Path("/nowhere"))
-    fold(process.state, batches_of(rows), upto)
+    rebuild_state(process.state, batches_of(rows), upto)
     return process
 
 
@@ -571,7 +571,7 @@ def mutated(rows: list[TapeRow], chance: random.Random) -> list[TapeRow]:
             changed = bytes([payload[at] ^ 1 << chance.randrange(8)])
             rows[index] = seq, tag, payload[:at] + changed + payload[at + 1 :], time
         else:
-            rows[index] = seq, chance.choice(sorted(FOLDED)), payload, time
+            rows[index] = seq, chance.choice(sorted(REBUILD_TAGS)), payload, time
     return rows
 
 
@@ -590,7 +590,7 @@ def test_a_history_with_rows_out_of_place_is_refused_or_another_one(
             told_well(error)
 
 
-folded_events = st.sampled_from(sorted(FOLDED)).flatmap(lambda tag: events_of(BY_TAG[tag]))
+folded_events = st.sampled_from(sorted(REBUILD_TAGS)).flatmap(lambda tag: events_of(BY_TAG[tag]))
 
 
 @given(st.lists(folded_events, max_size=8))
@@ -602,7 +602,9 @@ def test_events_that_are_no_history_are_refused_or_do_nothing_worse(events: list
         told_well(error)
 
 
-@given(st.lists(st.tuples(st.sampled_from(sorted(FOLDED)), st.binary(max_size=60)), max_size=4))
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted(REBUILD_TAGS)), st.binary(max_size=60)), max_size=4)
+)
 def test_bytes_that_are_no_events_are_refused(pairs: list[tuple[int, bytes]]) -> None:
     rows = [(seq, tag, payload, 1) for seq, (tag, payload) in enumerate(pairs)]
     try:
@@ -616,7 +618,7 @@ def test_bytes_that_are_no_events_are_refused(pairs: list[tuple[int, bytes]]) ->
 
 def test_positions_must_be_those_of_what_is_open() -> None:
     process = folded([row_of(0, opening())])
-    known = positions_of(process.state).positions
+    known = capture_positions(process.state).positions
     assert [fd for fd, _ in known] == [0, 1, 2, FIRST]
     for wrong in (known[:-1], known[1:], (*known, (9, 0)), (*known, known[-1]), known[::-1]):
         with pytest.raises(NotResumable, match="positions"):
@@ -625,7 +627,7 @@ def test_positions_must_be_those_of_what_is_open() -> None:
     apply_positions(
         process.state, DescriptorPositions(positions=(*known[:-1], (FIRST, last)), free=())
     )
-    assert positions_of(process.state).positions == (*known[:-1], (FIRST, last))
+    assert capture_positions(process.state).positions == (*known[:-1], (FIRST, last))
     beyond = (known[0], (1, STREAM_POSITION_MAX + 1), *known[2:])
     with pytest.raises(NotResumable, match="position of a stream"):
         apply_positions(process.state, DescriptorPositions(positions=beyond, free=()))
@@ -662,5 +664,5 @@ def test_a_batch_is_not_looked_at_behind_the_end() -> None:
         raise AssertionError("nobody needs this")
 
     process = fresh(Path("/nowhere"))
-    fold(process.state, batches(), 0)
+    rebuild_state(process.state, batches(), 0)
     assert process.mounts.files() == {"/a": b""}

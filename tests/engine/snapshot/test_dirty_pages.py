@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from journal.engine.memory import dirty_pages as written
-from journal.engine.memory.dirty_pages import PAGE_SIZE, ByComparing, ByKernel, Way, Written, watch
+from journal.engine.memory.dirty_pages import (
+    PAGE_SIZE,
+    ComparedDirtyPages,
+    DirtyPages,
+    DirtyPageTracking,
+    KernelDirtyPages,
+    track_dirty_pages,
+)
 from journal.engine.memory.mapping import Mirror
 from journal.errors import EngineError, OptionError
 
@@ -23,7 +30,7 @@ PAGES_MAX = 96
 def why_not_by_kernel() -> str:
     try:
         with memory() as ours:
-            watch(ours.address, 8 * PAGE_SIZE, 0, Way.KERNEL).close()
+            track_dirty_pages(ours.address, 8 * PAGE_SIZE, 0, DirtyPageTracking.KERNEL).close()
     except EngineError as error:
         return str(error)
     return ""
@@ -44,7 +51,9 @@ class Memory:
         self._anchor = None
         self.bytes.close()
 
-    def watched_by(self, make: type[ByKernel | ByComparing], size: int) -> "Watching":
+    def watched_by(
+        self, make: type[KernelDirtyPages | ComparedDirtyPages], size: int
+    ) -> "Watching":
         return Watching(self, make, size)
 
     def page(self, number: int) -> bytes:
@@ -54,14 +63,16 @@ class Memory:
 class Watching:
     """What a keeper of pages does: keeps a mirror of what it was told."""
 
-    def __init__(self, ours: Memory, make: type[ByKernel | ByComparing], size: int) -> None:
+    def __init__(
+        self, ours: Memory, make: type[KernelDirtyPages | ComparedDirtyPages], size: int
+    ) -> None:
         self._memory = ours
         self._mirror = Mirror(PAGES_MAX * PAGE_SIZE)
         self._keep(range(size // PAGE_SIZE))
-        if make is ByKernel:
-            self.by: Written = ByKernel(ours.address, size)
+        if make is KernelDirtyPages:
+            self.by: DirtyPages = KernelDirtyPages(ours.address, size)
         else:
-            self.by = ByComparing(ours.address, self._mirror.address)
+            self.by = ComparedDirtyPages(ours.address, self._mirror.address)
 
     def take(self, size: int) -> list[tuple[int, int]]:
         told = self.by.take(size)
@@ -85,9 +96,11 @@ def memory() -> Iterator[Memory]:
 
 needs_kernel = pytest.mark.skipif(bool(why_not_by_kernel()), reason=why_not_by_kernel())
 WAYS = pytest.mark.parametrize(
-    "make", [pytest.param(ByKernel, marks=needs_kernel), ByComparing], ids=["kernel", "compare"]
+    "make",
+    [pytest.param(KernelDirtyPages, marks=needs_kernel), ComparedDirtyPages],
+    ids=["kernel", "compare"],
 )
-Make = type[ByKernel | ByComparing]
+Make = type[KernelDirtyPages | ComparedDirtyPages]
 
 
 def pages(runs: list[tuple[int, int]]) -> list[int]:
@@ -108,8 +121,8 @@ STEPS = st.lists(st.tuples(WRITES, st.integers(0, PAGES_MAX)), min_size=1, max_s
 @settings(max_examples=150)
 def test_all_ways_agree(steps: list[tuple[list[Write], int]], count: int) -> None:
     with memory() as ours:
-        kernel = ours.watched_by(ByKernel, count * PAGE_SIZE)
-        comparing = ours.watched_by(ByComparing, count * PAGE_SIZE)
+        kernel = ours.watched_by(KernelDirtyPages, count * PAGE_SIZE)
+        comparing = ours.watched_by(ComparedDirtyPages, count * PAGE_SIZE)
         try:
             before = [ours.page(number) for number in range(PAGES_MAX)]
             for writes, grown in steps:
@@ -203,13 +216,13 @@ def test_where_the_kernel_cannot_the_choice_falls_on_comparing(
 
     monkeypatch.setattr(written, "_userfaultfd", refuse)
     with memory() as ours:
-        watched = watch(ours.address, 8 * PAGE_SIZE, ours.address)
-        assert isinstance(watched, ByComparing)
+        watched = track_dirty_pages(ours.address, 8 * PAGE_SIZE, ours.address)
+        assert isinstance(watched, ComparedDirtyPages)
         watched.close()
         with pytest.raises(EngineError, match="the kernel cannot tell"):
-            watch(ours.address, 8 * PAGE_SIZE, 0, Way.KERNEL)
+            track_dirty_pages(ours.address, 8 * PAGE_SIZE, 0, DirtyPageTracking.KERNEL)
 
 
 def test_only_whole_pages_are_watched() -> None:
     with memory() as ours, pytest.raises(OptionError, match="whole pages"):
-        watch(ours.address, PAGE_SIZE + 1, 0)
+        track_dirty_pages(ours.address, PAGE_SIZE + 1, 0)

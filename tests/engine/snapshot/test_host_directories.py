@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import journal
-from journal import HostMount, MemoryMount, Snapshots, Trigger
-from journal.engine.snapshot.capture import Camera
+from journal import HostMount, MemoryMount, SnapshotOptions, Trigger
+from journal.engine.snapshot.capture import SnapshotCapture
 from journal.engine.wasi_abi import Errno
 from tests.cli.test_command_line import WAIT_SECONDS
 from tests.cli.test_snapshot_options import give, running
@@ -39,7 +39,7 @@ from tests.support.remote_guest import DATA, REMOTE, Remote, Session
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
 from tests.support.snapshot_runs import check_each, ended, snapshots_in, triggers_in
 
-EXPLICIT = Snapshots(on=frozenset({Trigger.EXPLICIT}))
+EXPLICIT = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
 TAKEN_MAX = 24
 WITH_HOST = [one for one in SNAPSHOT_GUESTS if one.host]
 KEPT = [one for one in WITH_HOST if one.lasts]
@@ -93,25 +93,25 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Have a copy of a folder's host directory made at each snapshot: ``host-NUMBER``."""
 
     def at_each(folder: Path) -> None:
-        done = Camera.close
+        done = SnapshotCapture.close
 
-        def close(camera: Camera, trigger: Trigger) -> Any:
+        def close(camera: SnapshotCapture, trigger: Trigger) -> Any:
             shot = done(camera, trigger)
             shutil.copytree(place(folder), folder / f"host-{shot.seq}", symlinks=True)
             return shot
 
-        monkeypatch.setattr(Camera, "close", close)
+        monkeypatch.setattr(SnapshotCapture, "close", close)
 
     return at_each
 
 
-def often(one: SnapshotGuest, folder: Path, cache: Path) -> tuple[End, Snapshots]:
+def often(one: SnapshotGuest, folder: Path, cache: Path) -> tuple[End, SnapshotOptions]:
     """The end of a run without snapshots, and when some are taken of another one."""
     with recording(one, folder / "plain", cache, stdin=one.stdin) as recorder:
         plain = end_of(recorder, place(folder / "plain"))
     with journal.Reader(folder / "plain" / "j") as reader:
         events = reader.summary().events
-    return plain, Snapshots(every_events=events // TAKEN_MAX)
+    return plain, SnapshotOptions(every_events=events // TAKEN_MAX)
 
 
 @pytest.mark.deep
@@ -309,7 +309,7 @@ def test_a_changed_file_is_as_it_is_now(tmp_path: Path, cache_dir: Path) -> None
 def test_from_each_snapshot_a_guest_that_listens_comes_to_the_same_end(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    often = Snapshots(every_events=1)
+    often = SnapshotOptions(every_events=1)
     with journal.record(
         guest("listen"),
         tmp_path / "j",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import journal
-from journal import SafePoints, Snapshots, Stacks, Trigger
+from journal import SafePoints, SnapshotOptions, Stacks, Trigger
 from tests.support.guest_runs import DEADLINE_SECONDS, finished, until
 from tests.support.programs import guest
 from tests.support.snapshot_runs import Ended, check_each, ended, gone_on, snapshots_in, triggers_in
@@ -21,12 +21,12 @@ COMPUTING = ("computing", "100")
 NESTED = ("deep", "1500", "50")
 
 
-def loops(**given: Any) -> Snapshots:
-    return Snapshots(**{"on": PERIODIC, "safe_points": SafePoints.LOOPS, **given})
+def loops(**given: Any) -> SnapshotOptions:
+    return SnapshotOptions(**{"on": PERIODIC, "safe_points": SafePoints.LOOPS, **given})
 
 
 def recording(
-    name: str | bytes | Path, path: Path, cache: Path, *args: str, snapshots: Snapshots
+    name: str | bytes | Path, path: Path, cache: Path, *args: str, snapshots: SnapshotOptions
 ) -> journal.Recorder:
     return journal.record(
         guest(name) if isinstance(name, str) else name,
@@ -40,7 +40,7 @@ def recording(
 
 
 def run(
-    name: str | bytes | Path, path: Path, cache: Path, *args: str, snapshots: Snapshots
+    name: str | bytes | Path, path: Path, cache: Path, *args: str, snapshots: SnapshotOptions
 ) -> Ended:
     with recording(name, path, cache, *args, snapshots=snapshots) as recorder:
         return ended(recorder)
@@ -56,7 +56,9 @@ def test_from_each_snapshot_in_its_loops_a_guest_goes_on_exactly(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "j"
-    plain = run(*COMPUTING[:1], tmp_path / "plain", cache_dir, COMPUTING[1], snapshots=Snapshots())
+    plain = run(
+        *COMPUTING[:1], tmp_path / "plain", cache_dir, COMPUTING[1], snapshots=SnapshotOptions()
+    )
     often = loops(period_seconds=0.02)
     found = run(*COMPUTING[:1], path, cache_dir, COMPUTING[1], snapshots=often)
     assert found == plain
@@ -92,7 +94,7 @@ def test_the_same_places_of_a_loop_are_told_apart_by_what_was_computed(
             (i64.store (i32.const 256) (call $outer (i32.const 400)))
             (drop (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 32)))))""")
     path = tmp_path / "j"
-    plain = run(wat, tmp_path / "plain", cache_dir, snapshots=Snapshots())
+    plain = run(wat, tmp_path / "plain", cache_dir, snapshots=SnapshotOptions())
     assert run(wat, path, cache_dir, snapshots=loops(period_seconds=0.02)) == plain
     assert len(in_loops(path)) > 2
     check_each(path, plain, cache_dir)
@@ -102,7 +104,7 @@ def test_without_safe_points_in_loops_there_is_none_until_the_next_call(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "j"
-    often = Snapshots(on=PERIODIC, period_seconds=0.05)
+    often = SnapshotOptions(on=PERIODIC, period_seconds=0.05)
     with recording(*COMPUTING[:1], path, cache_dir, COMPUTING[1], snapshots=often) as recorder:
         until(lambda: recorder.stdout.count(b"\n") == 1)
         seq = recorder.snapshot(Trigger.EXPLICIT, DEADLINE_SECONDS)
@@ -159,7 +161,7 @@ def test_a_guest_that_computes_has_its_snapshot_soon(tmp_path: Path, cache_dir: 
 def test_a_run_stops_with_a_snapshot_in_a_loop_and_goes_on(tmp_path: Path, cache_dir: Path) -> None:
     path = tmp_path / "j"
     name, *args = COMPUTING
-    plain = run(name, tmp_path / "plain", cache_dir, *args, snapshots=Snapshots())
+    plain = run(name, tmp_path / "plain", cache_dir, *args, snapshots=SnapshotOptions())
     stopping = loops(period_seconds=0.1, stop_after=True)
     found = run(name, path, cache_dir, *args, snapshots=stopping)
     sessions = 1
@@ -178,7 +180,7 @@ def test_a_guest_that_is_stopped_in_its_loops_goes_on_from_its_newest_snapshot(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     name, *args = COMPUTING
-    plain = run(name, tmp_path / "plain", cache_dir, *args, snapshots=Snapshots())
+    plain = run(name, tmp_path / "plain", cache_dir, *args, snapshots=SnapshotOptions())
     often = loops(period_seconds=0.02)
     stopped = 0
     for number in range(5):
@@ -202,7 +204,7 @@ def test_a_guest_that_is_stopped_in_its_loops_goes_on_from_its_newest_snapshot(
 
 def test_snapshots_at_calls_and_in_loops_go_together(tmp_path: Path, cache_dir: Path) -> None:
     name, *args = NESTED
-    plain = run(name, tmp_path / "plain", cache_dir, *args, snapshots=Snapshots())
+    plain = run(name, tmp_path / "plain", cache_dir, *args, snapshots=SnapshotOptions())
     path = tmp_path / "j"
     both = loops(on=frozenset({Trigger.BOOTSTRAP, Trigger.EXPLICIT}), every_events=9)
     assert run(name, path, cache_dir, *args, snapshots=both) == plain
@@ -268,7 +270,7 @@ def test_quickjs_goes_on_from_the_middle_of_what_it_computes(
     tmp_path: Path, cache_dir: Path, quickjs: Path
 ) -> None:
     path, args = tmp_path / "j", ("-e", SCRIPT)
-    plain = run(quickjs, tmp_path / "plain", cache_dir, *args, snapshots=Snapshots())
+    plain = run(quickjs, tmp_path / "plain", cache_dir, *args, snapshots=SnapshotOptions())
     assert plain.outcome.code == 0, plain.stderr
     assert run(quickjs, path, cache_dir, *args, snapshots=loops(period_seconds=0.03)) == plain
     assert len(in_loops(path)) > 4
@@ -279,7 +281,7 @@ def test_quickjs_goes_on_from_the_middle_of_what_it_computes(
             tmp_path / "calls",
             cache_dir,
             *args,
-            snapshots=Snapshots(on=PERIODIC, period_seconds=0.03),
+            snapshots=SnapshotOptions(on=PERIODIC, period_seconds=0.03),
         )
         == plain
     )

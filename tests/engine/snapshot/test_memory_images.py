@@ -16,7 +16,7 @@ import pytest
 import xxhash
 
 import journal
-from journal import Snapshots, Trigger
+from journal import SnapshotOptions, Trigger
 from journal.engine.program.module import is_private
 from journal.engine.snapshot import memory_image as images
 from tests.support.damage import PROMPT, Taken, again, take
@@ -363,7 +363,7 @@ def test_a_guest_runs_on_when_its_image_is_removed(tmp_path: Path) -> None:
         guest("stdin"),
         tmp_path / "run.journal",
         cache=cache,
-        snapshots=Snapshots(on=frozenset({Trigger.FIRST_STDIN}), stop_after=True),
+        snapshots=SnapshotOptions(on=frozenset({Trigger.FIRST_STDIN}), stop_after=True),
     ) as recorder:
         assert finished(recorder).kind is journal.ExitKind.STOPPED
     with journal.resume(tmp_path / "run.journal", cache=cache) as recorder:
@@ -445,7 +445,7 @@ def test_a_copy_of_a_journal_that_went_another_way_has_images_of_its_own(place: 
         shutil.copy(unread, copy)
         lines = PROMPT.stdin.replace(b"5", b"%d" % (6 + number))
         with journal.resume(
-            copy, stdin=lines, cache=place.cache, snapshots=Snapshots(every_events=3)
+            copy, stdin=lines, cache=place.cache, snapshots=SnapshotOptions(every_events=3)
         ) as recorder:
             finished(recorder)
             printed.append(recorder.stdout)

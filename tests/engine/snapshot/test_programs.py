@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import Configuration, Snapshots, Trigger, UnknownImports
+from journal import Configuration, SnapshotOptions, Trigger, UnknownImports
 from tests.engine.snapshot.test_snapshots import Run, recorded, resumed, snapshots_in, spread
 from tests.support.snapshot_guests import SNAPSHOT_PROGRAMS, SnapshotGuest
 from tests.support.snapshot_runs import ended
@@ -252,7 +252,7 @@ def taken(
     with journal.Reader(folder / "plain.journal") as reader:
         events = reader.summary().events
     path = folder / "run.journal"
-    often = Snapshots(
+    often = SnapshotOptions(
         on=frozenset({Trigger.BOOTSTRAP}), every_events=max(1, events // TAKEN_MIN - 1)
     )
     run = recorded(one, path, cache_dir, often)
@@ -317,7 +317,7 @@ def test_a_program_that_cannot_be_unwound_is_executed_again(
         stdin=UNUSUAL,
         cache=cache_dir,
         durability=journal.Durability.NONE,
-        snapshots=Snapshots(on=frozenset({Trigger.FIRST_STDIN}), every_events=2),
+        snapshots=SnapshotOptions(on=frozenset({Trigger.FIRST_STDIN}), every_events=2),
         note=notes.append,
     ) as recorder:
         wanted = ended(recorder)

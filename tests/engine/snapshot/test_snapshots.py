@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import HostMount, MemoryMount, Snapshots, Stacks, Trigger, Way
+from journal import DirtyPageTracking, HostMount, MemoryMount, SnapshotOptions, Stacks, Trigger
 from journal.engine.session.api import record
 from tests.engine.snapshot.test_dirty_pages import why_not_by_kernel
 from tests.engine.snapshot.test_guests import check_ending
@@ -37,7 +37,7 @@ Run = tuple[journal.RunResult, bytes, bytes, dict[str, bytes]]
 
 
 def recorded(
-    one: SnapshotGuest, path: Path, cache: Path, snapshots: Snapshots | None = None
+    one: SnapshotGuest, path: Path, cache: Path, snapshots: SnapshotOptions | None = None
 ) -> Run:
     mounts: list[HostMount | MemoryMount] = [MemoryMount(name) for name in one.memory]
     with record(
@@ -83,7 +83,7 @@ def often(one: SnapshotGuest, path: Path, cache: Path, **wanted: object) -> tupl
     check_ending(one, plain[0], plain[1])
     with journal.Reader(path.with_name("plain.journal")) as reader:
         events = reader.summary().events
-    snapshots = Snapshots(
+    snapshots = SnapshotOptions(
         on=frozenset({Trigger.BOOTSTRAP}),
         every_events=max(events // TAKEN_MAX, 1),
         **wanted,  # type: ignore[arg-type]
@@ -169,7 +169,7 @@ def test_the_monotonic_clock_goes_on_from_a_snapshot_and_counts_no_time_between(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "run.journal"
-    wanted = Snapshots(on=frozenset({Trigger.EXPLICIT}))
+    wanted = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
     with journal.record(TELLING, path, cache=cache_dir, snapshots=wanted) as recorder:
         seq = recorder.snapshot(timeout_seconds=30)
         assert seq is not None
@@ -191,7 +191,7 @@ def test_however_written_pages_are_found_the_journal_is_the_same(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:
     found = []
-    for way in (Way.KERNEL, Way.COMPARE, Way.AUTO):
+    for way in (DirtyPageTracking.KERNEL, DirtyPageTracking.COMPARE, DirtyPageTracking.AUTO):
         path = tmp_path / way.value / "run.journal"
         path.parent.mkdir()
         often(one, path, cache_dir, written=way)
@@ -221,7 +221,7 @@ def test_a_guest_whose_stack_cannot_be_put_back_is_not_believed_and_is_executed_
     plain = recorded(ASTRAY, tmp_path / "plain.journal", cache_dir)
     path = tmp_path / "run.journal"
     with pytest.raises(journal.EngineError, match="no more where it was called through a table"):
-        recorded(ASTRAY, path, cache_dir, Snapshots(every_events=1))
+        recorded(ASTRAY, path, cache_dir, SnapshotOptions(every_events=1))
     infos = snapshots_in(path)
     assert infos, "those before were good"
     assert resumed(ASTRAY, path, cache_dir, at=infos[-1].seq) == plain

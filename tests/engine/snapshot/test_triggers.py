@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import journal
-from journal import Snapshots, Trigger
+from journal import SnapshotOptions, Trigger
 from journal.events.inputs import ClockRead, RandomBytes
 from journal.snapshots.triggers import DEFAULTS, ONCE, name_of
 from tests.cli.test_command_line import WAIT_SECONDS, tool
@@ -65,16 +65,16 @@ class Case:
         return name_of(self.trigger)
 
     @property
-    def snapshots(self) -> Snapshots:
+    def snapshots(self) -> SnapshotOptions:
         """What the library is told."""
-        return Snapshots(on=frozenset({self.trigger}), **self.more)
+        return SnapshotOptions(on=frozenset({self.trigger}), **self.more)
 
     @property
     def network(self) -> bool:
         """Whether it needs sockets."""
         return self.trigger is Trigger.FIRST_LISTEN
 
-    def record(self, path: Path, cache: Path, snapshots: Snapshots) -> journal.Recorder:
+    def record(self, path: Path, cache: Path, snapshots: SnapshotOptions) -> journal.Recorder:
         """A run of it."""
         return journal.record(
             guest(self.guest),
@@ -88,7 +88,7 @@ class Case:
             snapshots=snapshots,
         )
 
-    def run(self, path: Path, cache: Path, snapshots: Snapshots) -> Ended:
+    def run(self, path: Path, cache: Path, snapshots: SnapshotOptions) -> Ended:
         """The end of a run of it."""
         with self.record(path, cache, snapshots) as recorder:
             return ended(recorder)
@@ -216,7 +216,7 @@ def test_what_a_guest_does_sets_off_a_trigger_and_each_snapshot_resumes(
     case: Case, tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "run.journal"
-    plain = case.run(tmp_path / "plain.journal", cache_dir, Snapshots())
+    plain = case.run(tmp_path / "plain.journal", cache_dir, SnapshotOptions())
     run = case.run(path, cache_dir, case.snapshots)
     assert plain.outcome.code == 0
     assert run == plain
@@ -228,10 +228,10 @@ def test_what_a_guest_does_sets_off_a_trigger_and_each_snapshot_resumes(
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_what_is_not_armed_does_not_fire(case: Case, tmp_path: Path, cache_dir: Path) -> None:
     path = tmp_path / "run.journal"
-    case.run(path, cache_dir, Snapshots(on=frozenset({NEVER})))
+    case.run(path, cache_dir, SnapshotOptions(on=frozenset({NEVER})))
     assert triggers_in(path) == []
     rest = frozenset(Trigger) - {case.trigger, Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE}
-    case.run(tmp_path / "rest.journal", cache_dir, Snapshots(on=rest))
+    case.run(tmp_path / "rest.journal", cache_dir, SnapshotOptions(on=rest))
     assert name_of(case.trigger) not in triggers_in(tmp_path / "rest.journal")
 
 
@@ -255,8 +255,8 @@ def test_a_run_that_stops_with_its_snapshot_goes_on_and_once_is_once(
     case: Case, reexecute: bool, tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "run.journal"
-    plain = case.run(tmp_path / "plain.journal", cache_dir, Snapshots())
-    stopping = Snapshots(on=frozenset({case.trigger}), **case.more, stop_after=True)
+    plain = case.run(tmp_path / "plain.journal", cache_dir, SnapshotOptions())
+    stopping = SnapshotOptions(on=frozenset({case.trigger}), **case.more, stop_after=True)
     for session in range(1, 4):
         if session == 1:
             found = case.run(path, cache_dir, stopping)
@@ -279,7 +279,7 @@ def test_a_run_that_stops_with_its_snapshot_goes_on_and_once_is_once(
         assert set(triggers_in(path)) == {name_of(case.trigger)}
 
 
-def fed(path: Path, cache: Path, snapshots: Snapshots) -> journal.Recorder:
+def fed(path: Path, cache: Path, snapshots: SnapshotOptions) -> journal.Recorder:
     """A guest that waits for lines."""
     return journal.record(
         guest("stdin"),
@@ -303,7 +303,7 @@ def fed_a_line(recorder: journal.Recorder, line: bytes) -> None:
 def test_who_is_told_of_a_trigger_takes_its_snapshot_once_or_each_time(
     trigger: Trigger, tmp_path: Path, cache_dir: Path
 ) -> None:
-    path, snapshots = tmp_path / "j", Snapshots(on=frozenset({trigger}))
+    path, snapshots = tmp_path / "j", SnapshotOptions(on=frozenset({trigger}))
     count, others = 0, set(Trigger) - {trigger}
     lines = [b"line %d\n" % number for number in range(6)]
     with fed(path, cache_dir, snapshots) as recorder:
@@ -330,7 +330,7 @@ def test_a_transaction_ends_with_a_snapshot_that_has_its_work(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "j"
-    with fed(path, cache_dir, Snapshots(on=frozenset({Trigger.EXPLICIT}))) as recorder:
+    with fed(path, cache_dir, SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))) as recorder:
         for number in range(3):
             with recorder.transaction():
                 fed_a_line(recorder, b"order %d\n" % number)
@@ -353,7 +353,7 @@ def test_a_snapshot_that_is_asked_for_has_the_name_that_it_is_asked_by(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "j"
-    with fed(path, cache_dir, Snapshots(on=frozenset({Trigger.EXPLICIT}))) as recorder:
+    with fed(path, cache_dir, SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))) as recorder:
         seqs = [recorder.snapshot(trigger, DEADLINE_SECONDS) for trigger in Trigger]
         assert recorder.snapshot() is not None
     infos = snapshots_in(path)
@@ -367,7 +367,7 @@ def test_many_runs_go_on_from_the_snapshot_that_a_run_has_stopped_with(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "warm.journal"
-    stopping = Snapshots(on=frozenset({Trigger.FIRST_STDIN}), stop_after=True)
+    stopping = SnapshotOptions(on=frozenset({Trigger.FIRST_STDIN}), stop_after=True)
     with fed(path, cache_dir, stopping) as recorder:
         assert finished(recorder).kind is journal.ExitKind.STOPPED
     (info,), before = snapshots_in(path), path.read_bytes()
@@ -497,7 +497,7 @@ def test_a_run_that_a_signal_stops_with_its_snapshot_goes_on(name: str, tmp_path
 
 def test_a_period_is_what_is_said(tmp_path: Path, cache_dir: Path) -> None:
     path, period = tmp_path / "j", 0.25
-    on = Snapshots(on=frozenset({Trigger.PERIODIC_INTERVAL}), period_seconds=period)
+    on = SnapshotOptions(on=frozenset({Trigger.PERIODIC_INTERVAL}), period_seconds=period)
     began = time.monotonic()
     with journal.record(
         guest("sleeper"), path, args=["sleeper", "150", "10"], cache=cache_dir, snapshots=on

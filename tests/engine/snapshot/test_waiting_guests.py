@@ -14,19 +14,19 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import Snapshots, Stacks, Trigger
-from journal.engine.runtime.asyncify_stack import Stack
+from journal import SnapshotOptions, Stacks, Trigger
+from journal.engine.runtime.asyncify_stack import AsyncifyStack
 from journal.engine.runtime.bindings import Instance
-from journal.engine.snapshot.capture import Camera
+from journal.engine.snapshot.capture import SnapshotCapture
 from journal.engine.wasi.stdio.stdin import IDLE_NS, Interrupter
 from tests.support.guest_runs import DEADLINE_SECONDS, finished, until
 from tests.support.programs import guest
 from tests.support.snapshot_runs import check_each, ended, gone_on, snapshots_in, triggers_in
 from tests.support.wat import module, program
 
-EXPLICIT = Snapshots(on=frozenset({Trigger.EXPLICIT}))
-BARE = Snapshots(on=frozenset({Trigger.EXPLICIT}), stacks=Stacks.NEVER)
-IDLE = Snapshots(on=frozenset({Trigger.IDLE}))
+EXPLICIT = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
+BARE = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}), stacks=Stacks.NEVER)
+IDLE = SnapshotOptions(on=frozenset({Trigger.IDLE}))
 LINES = b"".join(b"line %d of what it is told\n" % number for number in range(40))
 
 #: What comes at once may take so long on a machine that has other things to do.
@@ -40,7 +40,7 @@ def recording(
     path: Path,
     cache: Path,
     *args: str,
-    snapshots: Snapshots = EXPLICIT,
+    snapshots: SnapshotOptions = EXPLICIT,
     stdin: journal.FedSource | bytes | int | None = None,
 ) -> journal.Recorder:
     return journal.record(
@@ -57,7 +57,7 @@ def recording(
 def printed_of(name: str, folder: Path, cache: Path, *args: str, stdin: bytes) -> bytes:
     """What a guest prints that nobody disturbs."""
     path = folder / "plain.journal"
-    with recording(name, path, cache, *args, stdin=stdin, snapshots=Snapshots()) as recorder:
+    with recording(name, path, cache, *args, stdin=stdin, snapshots=SnapshotOptions()) as recorder:
         finished(recorder)
         return recorder.stdout
 
@@ -96,7 +96,7 @@ def asked(recorder: journal.Recorder, later_seconds: float) -> int | None:
 
 @pytest.mark.parametrize("snapshots", [EXPLICIT, BARE], ids=["stacks", "no stacks"])
 def test_a_guest_that_reads_its_input_has_its_snapshot_at_once(
-    snapshots: Snapshots, tmp_path: Path, cache_dir: Path
+    snapshots: SnapshotOptions, tmp_path: Path, cache_dir: Path
 ) -> None:
     path, seqs = tmp_path / "j", []
     with recording("stdin", path, cache_dir, snapshots=snapshots) as recorder:
@@ -150,7 +150,7 @@ def test_who_asks_without_patience_gets_no_number_and_the_snapshot_comes_later(
 def test_a_guest_is_idle_once_in_each_of_its_waits(
     stacks: Stacks, tmp_path: Path, cache_dir: Path
 ) -> None:
-    path, idle = tmp_path / "j", Snapshots(on=frozenset({Trigger.IDLE}), stacks=stacks)
+    path, idle = tmp_path / "j", SnapshotOptions(on=frozenset({Trigger.IDLE}), stacks=stacks)
     with recording("prompt", path, cache_dir, snapshots=idle) as recorder:
         for count in (1, 2, 3):
             until(lambda count=count: len(triggers_in(path)) == count)  # type: ignore[misc]
@@ -164,7 +164,7 @@ def test_a_guest_is_idle_once_in_each_of_its_waits(
 def test_a_snapshot_in_a_wait_does_not_keep_it_from_being_idle(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    path, idle = tmp_path / "j", Snapshots(on=frozenset({Trigger.IDLE}))
+    path, idle = tmp_path / "j", SnapshotOptions(on=frozenset({Trigger.IDLE}))
     with recording("prompt", path, cache_dir, snapshots=idle) as recorder:
         until(lambda: recorder.stdout == b"1> ")
         recorder.snapshot()
@@ -230,7 +230,7 @@ def test_a_sleep_gets_no_longer_by_snapshots(
     clock: int, absolute: bool, stacks: Stacks, tmp_path: Path, cache_dir: Path
 ) -> None:
     path, wat = tmp_path / "j", sleeping(clock, absolute)
-    snapshots = Snapshots(on=frozenset({Trigger.EXPLICIT}), stacks=stacks)
+    snapshots = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}), stacks=stacks)
     with recording(wat, path, cache_dir, snapshots=snapshots) as recorder:
         began = time.monotonic()
         with meanwhile(partial(asked, recorder, 0.01)) as seqs:
@@ -293,12 +293,12 @@ def test_input_that_comes_during_a_snapshot_is_not_lost(
 # -- stopping ------------------------------------------------------------------------------------
 
 MOMENTS = (
-    (Stack, "unwind"),
-    (Stack, "unwound"),
-    (Camera, "draw"),
-    (Stack, "rewind"),
-    (Stack, "rewound"),
-    (Camera, "close"),
+    (AsyncifyStack, "unwind"),
+    (AsyncifyStack, "unwound"),
+    (SnapshotCapture, "draw"),
+    (AsyncifyStack, "rewind"),
+    (AsyncifyStack, "rewound"),
+    (SnapshotCapture, "close"),
 )
 
 
@@ -330,7 +330,7 @@ def test_a_guest_that_is_stopped_during_its_snapshot_is_resumed(
             recorder.stop()
         return result
 
-    often = Snapshots(every_events=4)
+    often = SnapshotOptions(every_events=4)
     with (
         monkeypatch.context() as patched,
         recording("deep", path, cache_dir, *args, snapshots=often) as recorder,
@@ -354,9 +354,9 @@ def test_a_guest_is_stopped_in_the_middle_of_taking_its_stack_away(
 ) -> None:
     """Not only between the steps: while its functions return one after the other."""
     path, ticks = tmp_path / "j", 0
-    begun = Stack.unwind
+    begun = AsyncifyStack.unwind
 
-    def unwind(stack: Stack) -> None:
+    def unwind(stack: AsyncifyStack) -> None:
         nonlocal ticks
         begun(stack)
         ticks += 1
@@ -366,8 +366,8 @@ def test_a_guest_is_stopped_in_the_middle_of_taking_its_stack_away(
 
     args = ("3000", "500")
     wanted = printed_of("deep", tmp_path, cache_dir, *args, stdin=b"")
-    monkeypatch.setattr(Stack, "unwind", unwind)
-    often = Snapshots(every_events=3)
+    monkeypatch.setattr(AsyncifyStack, "unwind", unwind)
+    often = SnapshotOptions(every_events=3)
     with recording("deep", path, cache_dir, *args, snapshots=often) as recorder:
         assert finished(recorder).kind is journal.ExitKind.STOPPED
     assert len(snapshots_in(path)) == 2
@@ -415,7 +415,7 @@ def test_who_asks_is_told_that_the_guest_was_stopped_meanwhile(
 
 
 def test_a_run_without_snapshots_is_not_asked_for_one(tmp_path: Path, cache_dir: Path) -> None:
-    with recording("spin", tmp_path / "j", cache_dir, snapshots=Snapshots()) as recorder:
+    with recording("spin", tmp_path / "j", cache_dir, snapshots=SnapshotOptions()) as recorder:
         assert not recorder.takes_snapshots
         assert not recorder.notify(Trigger.EXPLICIT)
         with pytest.raises(journal.OptionError, match="begun without any"):
@@ -454,7 +454,7 @@ def test_a_signal_handler_notifies_whatever_the_main_thread_does(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path, told = tmp_path / "j", []
-    on = Snapshots(on=frozenset({Trigger.EXPLICIT, Trigger.SIGALRM}))
+    on = SnapshotOptions(on=frozenset({Trigger.EXPLICIT, Trigger.SIGALRM}))
     with recording("stdin", path, cache_dir, snapshots=on) as recorder:
         until(lambda: recorder.stdout.startswith(b"ready"))
         before = signal.signal(

@@ -381,7 +381,7 @@ def test_a_guest_that_was_killed_listens_again_at_its_addresses(
 
 def test_a_snapshot_brings_sockets_and_the_terminal_back(tmp_path: Path, cache_dir: Path) -> None:
     path, tty = tmp_path / "j", struct.pack("<4I6B2x", 99, 44, 0, 0, *[0] * 6)
-    snapshots = journal.Snapshots(on=frozenset({journal.Trigger.EXPLICIT}))
+    snapshots = journal.SnapshotOptions(on=frozenset({journal.Trigger.EXPLICIT}))
     with journal.record(
         REMOTE, path, network=True, snapshots=snapshots, cache=cache_dir
     ) as recorder:

@@ -16,11 +16,16 @@ import wasmtime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal.engine.wasm.binary import CODE, MAGIC, leb, sized
-from journal.engine.wasm.feature_check import Facts, facts, why_not
-from journal.engine.wasm.function_bodies import Body, bodies, instructions, notable
-from journal.engine.wasm.module_info import outline
-from journal.engine.wasm.opcodes import NOTES, PREFIXES, SHAPES, Code
+from journal.engine.wasm.binary import CODE, MAGIC, encode_leb128, with_size_prefix
+from journal.engine.wasm.feature_check import ModuleFeatures, find_features, unsupported_reason
+from journal.engine.wasm.function_bodies import (
+    FunctionBody,
+    iter_bodies,
+    iter_instructions,
+    iter_notable,
+)
+from journal.engine.wasm.module_info import read_module_info
+from journal.engine.wasm.opcodes import IMMEDIATES, INSTRUCTION_CLASSES, PREFIXES, Opcode
 from journal.errors import JournalError, ModuleRefused
 from tests.support.programs import GUESTS, program
 from tests.support.wat import module
@@ -43,15 +48,15 @@ def engine() -> Any:
 
 def of_code(body: bytes, before: bytes = b"") -> bytes:
     """A module with one function, of this body."""
-    return before + bytes([CODE]) + sized(leb(1) + sized(body))
+    return before + bytes([CODE]) + with_size_prefix(encode_leb128(1) + with_size_prefix(body))
 
 
-def walked(data: bytes, *, slowly: bool = False) -> list[tuple[Code, int, int]]:
+def walked(data: bytes, *, slowly: bool = False) -> list[tuple[Opcode, int, int]]:
     """What the walk stops at in all functions."""
-    code = outline(data).code
-    walk = instructions if slowly else notable
-    found: list[tuple[Code, int, int]] = []
-    for body in bodies(data, code) if code is not None else ():
+    code = read_module_info(data).code
+    walk = iter_instructions if slowly else iter_notable
+    found: list[tuple[Opcode, int, int]] = []
+    for body in iter_bodies(data, code) if code is not None else ():
         found += walk(data, body)
     return found
 
@@ -67,7 +72,7 @@ def surroundings() -> bytes:
         (memory 1 1 shared) (table 1 funcref) (tag) (global (mut i32) (i32.const 0))
         (func (type 0) (local i32)) (elem funcref (ref.func 0)) (data "x"))"""
     made = module(text)
-    start = next(one.start for one in outline(made).sections if one.number == CODE)
+    start = next(one.start for one in read_module_info(made).sections if one.number == CODE)
     count = b"\x0c\x01\x01"  # the count of data must be said for memory.init
     return made[:start] + count
 
@@ -81,7 +86,7 @@ ROOMS = (
     b"\x02\x6e\x00",  # block (result anyref); unreachable
     b"\x02\x70\x00",  # block (result funcref); unreachable
 )
-IMMEDIATES = {
+ENCODINGS = {
     "u": [b"\0", b"\1", b"\2", b"\3"],
     "l": [b"\0"],
     "m": [b"\0\0", b"\1\0", b"\2\0", b"\3\0", b"\4\0"],
@@ -97,9 +102,9 @@ IMMEDIATES = {
 }
 
 
-def encoded(code: Code) -> bytes:
+def encoded(code: Opcode) -> bytes:
     first, second = code
-    return bytes([first]) + (leb(second) if first in PREFIXES else b"")
+    return bytes([first]) + (encode_leb128(second) if first in PREFIXES else b"")
 
 
 def passes(oracle: Any, instruction: bytes) -> bool:
@@ -116,7 +121,7 @@ def passes(oracle: Any, instruction: bytes) -> bool:
     return False
 
 
-def every_code() -> Iterator[Code]:
+def every_code() -> Iterator[Opcode]:
     for first in range(256):
         if first not in PREFIXES:
             yield first, -1
@@ -127,8 +132,8 @@ def every_code() -> Iterator[Code]:
 def test_each_instruction_is_as_long_as_wasmtime_says() -> None:
     oracle = engine()
     wrong = []
-    for code, shape in SHAPES.items():
-        ways = itertools.product(*(IMMEDIATES[letter] for letter in shape))
+    for code, shape in IMMEDIATES.items():
+        ways = itertools.product(*(ENCODINGS[letter] for letter in shape))
         known = any(passes(oracle, encoded(code) + b"".join(way)) for way in ways)
         if known == (code in OLD_EXCEPTIONS):
             wrong.append(code)
@@ -137,7 +142,7 @@ def test_each_instruction_is_as_long_as_wasmtime_says() -> None:
 
 def test_what_is_unknown_here_is_unknown_to_wasmtime() -> None:
     oracle = engine()
-    unknown = set(every_code()) - SHAPES.keys() - {(MARK, -1)}
+    unknown = set(every_code()) - IMMEDIATES.keys() - {(MARK, -1)}
     assert len(unknown) > 900
     ways = [b"", b"\0", b"\0\0", b"\2\0"]
     assert not [
@@ -146,7 +151,7 @@ def test_what_is_unknown_here_is_unknown_to_wasmtime() -> None:
 
 
 @pytest.mark.parametrize("code", [(0xE0, -1), (0xC5, -1), (0xFD, 0x9A), (0xFC, 18), (0xFE, 0x4F)])
-def test_an_unknown_instruction_is_named(code: Code) -> None:
+def test_an_unknown_instruction_is_named(code: Opcode) -> None:
     data = of_code(b"\0" + encoded(code) + b"\x0b", MAGIC)
     with pytest.raises(ModuleRefused, match=f"unknown instruction {code[0]:#x}"):
         walked(data)
@@ -178,7 +183,7 @@ def printed(path: Path) -> str:
 )
 def test_loops_and_functions_are_those_that_binaryen_sees(path: Path | str) -> None:
     found = program(path) if isinstance(path, str) else path
-    seen = facts(found.read_bytes())
+    seen = find_features(found.read_bytes())
     try:
         text = printed(found)
     except subprocess.CalledProcessError:
@@ -190,7 +195,9 @@ def test_loops_and_functions_are_those_that_binaryen_sees(path: Path | str) -> N
 @pytest.mark.parametrize("path", ALL_GUESTS, ids=lambda path: path.stem)
 def test_the_walk_sees_what_a_walk_by_single_steps_sees(path: Path) -> None:
     data = path.read_bytes()
-    assert walked(data) == [one for one in walked(data, slowly=True) if one[0] in NOTES]
+    assert walked(data) == [
+        one for one in walked(data, slowly=True) if one[0] in INSTRUCTION_CLASSES
+    ]
 
 
 # -- code made here -------------------------------------------------------------------------------
@@ -198,7 +205,7 @@ def test_the_walk_sees_what_a_walk_by_single_steps_sees(path: Path) -> None:
 
 def long_leb(number: int, size: int) -> bytes:
     """A number in more bytes than it needs."""
-    short = leb(number)
+    short = encode_leb128(number)
     missing = max(0, size - len(short))
     if not missing:
         return short
@@ -206,9 +213,9 @@ def long_leb(number: int, size: int) -> bytes:
 
 
 @st.composite
-def instruction(draw: st.DrawFn) -> tuple[Code, bytes]:
+def instruction(draw: st.DrawFn) -> tuple[Opcode, bytes]:
     """Any instruction, with numbers that may be encoded in more bytes than they need."""
-    code = draw(st.sampled_from(sorted(SHAPES)))
+    code = draw(st.sampled_from(sorted(IMMEDIATES)))
     number = st.builds(long_leb, st.integers(0, 0x3FFF), st.integers(1, 5))
     made = bytes([code[0]])
     if code[0] in PREFIXES:
@@ -230,15 +237,17 @@ def instruction(draw: st.DrawFn) -> tuple[Code, bytes]:
         "x": st.binary(min_size=16, max_size=16),
         "t": st.sampled_from([b"\x40", b"\x7f", b"\x63\x80\x01", b"\x64\x70", b"\x80\x01"]),
         "h": st.sampled_from([b"\x70", b"\x80\x7f", b"\x05"]),
-        "L": st.lists(number, min_size=1).map(lambda all_: leb(len(all_) - 1) + b"".join(all_)),
+        "L": st.lists(number, min_size=1).map(
+            lambda all_: encode_leb128(len(all_) - 1) + b"".join(all_)
+        ),
         "T": st.sampled_from([b"\x01\x7f", b"\x02\x63\x80\x01\x70", b"\x00"]),
         "C": st.sampled_from([b"\0", b"\x01\x02\x80\x00", b"\x02\x01\x07\x81\x00\x03\x05"]),
     }
-    return code, made + b"".join(draw(parts[letter]) for letter in SHAPES[code])
+    return code, made + b"".join(draw(parts[letter]) for letter in IMMEDIATES[code])
 
 
 @given(st.lists(instruction(), max_size=40))
-def test_code_is_cut_where_its_instructions_end(parts: list[tuple[Code, bytes]]) -> None:
+def test_code_is_cut_where_its_instructions_end(parts: list[tuple[Opcode, bytes]]) -> None:
     parts = [*parts, ((0x0B, -1), b"\x0b")]
     data = of_code(b"\0" + b"".join(text for _, text in parts), MAGIC)
     starts = list(itertools.accumulate((len(text) for _, text in parts), initial=0))
@@ -248,7 +257,7 @@ def test_code_is_cut_where_its_instructions_end(parts: list[tuple[Code, bytes]])
         for (code, _), (start, stop) in zip(parts, itertools.pairwise(starts), strict=True)
     ]
     assert walked(data, slowly=True) == steps
-    assert walked(data) == [step for step in steps if step[0] in NOTES]
+    assert walked(data) == [step for step in steps if step[0] in INSTRUCTION_CLASSES]
 
 
 def nested(depth: int) -> st.SearchStrategy[tuple[str, int]]:
@@ -274,7 +283,7 @@ def _wrapped(parts: tuple[str, list[tuple[str, int]]]) -> tuple[str, int]:
 @given(st.lists(nested(20), max_size=5))
 def test_loops_are_counted(functions: list[tuple[str, int]]) -> None:
     text = "".join(f"(func {body})" for body, _ in functions)
-    seen = facts(module(f"(module {text})"))
+    seen = find_features(module(f"(module {text})"))
     assert (seen.functions, seen.loops) == (len(functions), sum(count for _, count in functions))
 
 
@@ -300,7 +309,7 @@ def test_what_a_snapshot_must_respect_is_seen(
 ) -> None:
     text = f"""(module (table 1 funcref) (memory 1) (data $d "x") (elem $e funcref (ref.null func))
         (func) (func (export "_start") {body}))"""
-    assert facts(module(text)) == Facts(
+    assert find_features(module(text)) == ModuleFeatures(
         functions=2,
         loops=0,
         changes_tables=changes_tables,
@@ -310,11 +319,11 @@ def test_what_a_snapshot_must_respect_is_seen(
 
 
 def test_a_module_without_code_has_nothing() -> None:
-    assert facts(MAGIC) == Facts(0, 0, False, False, False)
+    assert find_features(MAGIC) == ModuleFeatures(0, 0, False, False, False)
 
 
 def test_a_start_function_is_seen() -> None:
-    assert facts(module("(module (func $f) (start $f))")).has_start
+    assert find_features(module("(module (func $f) (start $f))")).has_start
 
 
 # -- hostile modules --------------------------------------------------------------------------
@@ -331,7 +340,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 @given(damaged())
 def test_a_damaged_module_is_read_or_refused(data: bytes) -> None:
-    for look in (facts, why_not, lambda data: walked(data, slowly=True)):
+    for look in (find_features, unsupported_reason, lambda data: walked(data, slowly=True)):
         with suppress(JournalError):
             look(data)
 
@@ -365,9 +374,9 @@ def test_a_large_function_takes_no_memory_of_its_own() -> None:
         from journal.engine.wasm import function_bodies as bodies
         some = bytes.fromhex("20818000 41ff00 fd0c") + b"x" * 16
         data = b"\\0" + some * 200_000 + b"\\x0b"
-        body = bodies.Body(0, 1, len(data), frozenset())
+        body = bodies.FunctionBody(0, 1, len(data), frozenset())
         tracemalloc.start()
-        assert list(bodies.notable(data, body)) == []
+        assert list(bodies.iter_notable(data, body)) == []
         print(tracemalloc.get_traced_memory()[1])
     """
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
@@ -376,7 +385,7 @@ def test_a_large_function_takes_no_memory_of_its_own() -> None:
 
 def test_locals_are_seen() -> None:
     data = module("(module (func (local i32 i64 funcref)) (func))")
-    code = outline(data).code
+    code = read_module_info(data).code
     assert code is not None
-    found: list[Body] = list(bodies(data, code))
+    found: list[FunctionBody] = list(iter_bodies(data, code))
     assert [body.locals for body in found] == [{0x7F, 0x7E, 0x70}, set()]

@@ -22,9 +22,13 @@ from journal.engine.program import binaryen
 from journal.engine.program import instrument as instrumenting
 from journal.engine.program import module as loading
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
-from journal.engine.program.instrument import FUNCTIONS, Instrumented, NotInstrumentable
-from journal.engine.wasm.module_info import Limits, outline
-from journal.engine.wasm.state_exports import reveal
+from journal.engine.program.instrument import (
+    ASYNCIFY_FUNCTIONS,
+    InstrumentedModule,
+    NotInstrumentable,
+)
+from journal.engine.wasm.module_info import MemoryLimits, read_module_info
+from journal.engine.wasm.state_exports import export_state
 from journal.errors import JournalError, ModuleRefused
 from tests.engine.wasm.test_function_bodies import ALL_GUESTS, damaged
 from tests.support.guest_runs import until
@@ -53,7 +57,7 @@ echo "$@" >> "{folder}/runs"
 @pytest.fixture(scope="module")
 def tool() -> str:
     """The Binaryen that the tests need."""
-    if LIBRARY not in [one.name for one in binaryen.tools()]:
+    if LIBRARY not in [one.name for one in binaryen.list_tools()]:
         pytest.skip(f"there is no {LIBRARY}")
     return LIBRARY
 
@@ -78,7 +82,7 @@ def giving(folder: Path, made: bytes, before: str = "") -> Path:
     return fake(folder, f'{before}\ncp "{folder}/made.wasm" "$3"')
 
 
-def instrumented(name: str = "spin") -> Instrumented:
+def instrumented(name: str = "spin") -> InstrumentedModule:
     return instrument(guest(name).read_bytes())
 
 
@@ -104,12 +108,12 @@ def test_a_guest_is_instrumented_or_it_is_said_why_not(path: Path, loops: bool) 
             instrument(data, loops=loops)
         return
     made = instrument(data, loops=loops)
-    wasmtime.Module.validate(loading.engine_for(Configuration()), made.data)
+    wasmtime.Module.validate(loading.make_engine(Configuration()), made.data)
     assert made.hash == hashlib.sha256(made.data).digest()
-    before, after = outline(data), outline(made.data)
-    assert after.exports >= before.exports | FUNCTIONS
+    before, after = read_module_info(data), read_module_info(made.data)
+    assert after.exports >= before.exports | ASYNCIFY_FUNCTIONS
     assert after.memories[:-1] == before.memories
-    assert after.memories[-1] == Limits(STACK_MEMORY_PAGES, STACK_MEMORY_PAGES)
+    assert after.memories[-1] == MemoryLimits(STACK_MEMORY_PAGES, STACK_MEMORY_PAGES)
 
 
 @pytest.mark.usefixtures("tool")
@@ -153,8 +157,8 @@ class Life:
 
     def __init__(self, data: bytes, calls: int = 0, stop_at: int | None = None) -> None:
         self.calls, self._stop_at, self._is_rewinding = calls, stop_at, False
-        revealed = reveal(data)
-        engine = loading.engine_for(Configuration())
+        revealed = export_state(data)
+        engine = loading.make_engine(Configuration())
         self._store = wasmtime.Store(engine)
         self._store.set_epoch_deadline(1 << 40)
         number = wasmtime.ValType.i32()
@@ -239,7 +243,7 @@ def test_a_guest_is_held_up_and_goes_on_where_loops_begin_again(tmp_path: Path) 
             held.call("asyncify_start_unwind", 0)
             motions.append("unwinding")
 
-    revealed = reveal(made)
+    revealed = export_state(made)
     stacks = revealed.memories[-1]
     held = Polled(revealed.data, tmp_path, poll, arguments)
     held.run()
@@ -364,7 +368,7 @@ def test_a_tool_that_fails_is_a_reason(does: str, reason: str, tmp_path: Path) -
 
 @pytest.mark.usefixtures("tool")
 def test_a_tool_that_makes_no_memory_for_stacks_is_found_out(tmp_path: Path) -> None:
-    exports = "".join(f'(func (export "{name}"))' for name in FUNCTIONS)
+    exports = "".join(f'(func (export "{name}"))' for name in ASYNCIFY_FUNCTIONS)
     without = module(f'(module {exports} (memory (export "memory") 2))')
     small = module(f'(module {exports} (memory (export "memory") 2) (memory 1 1))')
     for made in (without, small):
@@ -448,9 +452,9 @@ def test_a_tool_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_newest_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     fake(tmp_path, "exit 1", version=998)
-    assert binaryen.tools()[0].name == "wasm-opt 998"
+    assert binaryen.list_tools()[0].name == "wasm-opt 998"
     fake(tmp_path, "exit 1", version=115)
-    assert all(one.name != "wasm-opt 115" for one in binaryen.tools())
+    assert all(one.name != "wasm-opt 115" for one in binaryen.list_tools())
     with pytest.raises(NotInstrumentable, match="has version 115, and 116 is needed"):
         instrument(guest("spin").read_bytes(), tool=tmp_path / "wasm-opt")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import Snapshots, Trigger
+from journal import SnapshotOptions, Trigger
 from journal.engine.session import preamble as identities
 from journal.engine.session import recorded_run as recorded
 from journal.engine.session.recorded_run import RecordedRun
-from journal.engine.snapshot.rebuild import FOLDED
+from journal.engine.snapshot.rebuild import REBUILD_TAGS
 from tests.support.guest_runs import finished
 from tests.support.programs import guest
 
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
         mounts=[journal.MemoryMount("/memory")],
         stdin=b"",
         cache=cache_in(tmp_path),
-        snapshots=Snapshots(on=frozenset({Trigger.BOOTSTRAP}), every_events=20),
+        snapshots=SnapshotOptions(on=frozenset({Trigger.BOOTSTRAP}), every_events=20),
     ) as recorder:
         finished(recorder)
     return found
@@ -110,7 +110,7 @@ def test_what_files_come_from_is_the_same_whether_it_was_kept_or_is_read_again(
         with RecordedRun(path) as recording:
             start, end = recording.first_seq, recording.snapshots[-1].seq
             batches = [
-                list(recording.batches(begin, FOLDED, until))
+                list(recording.batches(begin, REBUILD_TAGS, until))
                 for begin in (start, end // 2)
                 for until in (None, end)
             ]
@@ -118,4 +118,4 @@ def test_what_files_come_from_is_the_same_whether_it_was_kept_or_is_read_again(
             [[row for batch in part for row in zip(*batch, strict=True)] for part in batches]
         )
     assert found[0] == found[1]
-    assert any(row[1] in FOLDED for row in found[0][0])
+    assert any(row[1] in REBUILD_TAGS for row in found[0][0])

@@ -11,10 +11,10 @@ from hypothesis import given
 
 from journal.engine.configuration import Configuration
 from journal.engine.program import module as loading
-from journal.engine.wasm.binary import CUSTOM, Cursor, leb, sized
-from journal.engine.wasm.feature_check import facts
-from journal.engine.wasm.loop_polls import FLAG, TABLE, with_polls
-from journal.engine.wasm.module_info import outline
+from journal.engine.wasm.binary import CUSTOM, BinaryReader, encode_leb128, with_size_prefix
+from journal.engine.wasm.feature_check import find_features
+from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE, insert_polls
+from journal.engine.wasm.module_info import read_module_info
 from journal.errors import JournalError, ModuleRefused
 from tests.engine.wasm.test_function_bodies import ALL_GUESTS, damaged, engine
 from tests.support.programs import GUESTS, guest
@@ -30,27 +30,29 @@ def exports_of(data: bytes) -> dict[str, Any]:
 
 
 def names_of_custom(data: bytes) -> list[str]:
-    sections = outline(data).sections
-    return [Cursor(data, one.body, one.stop).name() for one in sections if one.number == CUSTOM]
+    sections = read_module_info(data).sections
+    return [
+        BinaryReader(data, one.body, one.stop).name() for one in sections if one.number == CUSTOM
+    ]
 
 
 @pytest.mark.parametrize("path", ALL_GUESTS, ids=lambda path: path.stem)
 def test_every_loop_gets_a_poll_and_nothing_gets_another_number(path: Path) -> None:
     data = path.read_bytes()
-    polled = with_polls(data)
-    before, after = facts(data), facts(polled)
+    polled = insert_polls(data)
+    before, after = find_features(data), find_features(polled)
     assert after == before
-    assert exports_of(polled).keys() == exports_of(data).keys() | {TABLE, FLAG}
+    assert exports_of(polled).keys() == exports_of(data).keys() | {POLL_TABLE, POLL_FLAG}
     assert len(polled) - len(data) <= 100 + ADDED_SIZE_MAX * before.loops
     assert polled.count(poll_of(data)) == before.loops
 
 
 def poll_of(data: bytes) -> bytes:
     """The code that is looked for, made from what the module has."""
-    found = outline(data)
+    found = read_module_info(data)
     types = next((data[one.body :] for one in found.sections if one.number == 1), b"\0")
-    type_ = leb(Cursor(types, 0, len(types)).number())
-    table, flag = leb(found.counts[1]), leb(found.counts[3])
+    type_ = encode_leb128(BinaryReader(types, 0, len(types)).number())
+    table, flag = encode_leb128(found.counts[1]), encode_leb128(found.counts[3])
     return b"\x23" + flag + b"\x04\x40\x41\0\x11" + type_ + table + b"\x0b"
 
 
@@ -73,9 +75,9 @@ def test_the_new_come_behind_what_there_is() -> None:
             store, wasmtime.TableType(wasmtime.ValType.funcref(), wasmtime.Limits(1, None)), None
         ),
     ]
-    made = wasmtime.Module(store.engine, with_polls(data))
+    made = wasmtime.Module(store.engine, insert_polls(data))
     exports = wasmtime.Instance(store, made, given_).exports(store)
-    run, flag, table = exports["run"], exports[FLAG], exports[TABLE]
+    run, flag, table = exports["run"], exports[POLL_FLAG], exports[POLL_TABLE]
     assert isinstance(run, wasmtime.Func)
     assert isinstance(flag, wasmtime.Global)
     assert isinstance(table, wasmtime.Table)
@@ -92,32 +94,32 @@ def test_the_new_come_behind_what_there_is() -> None:
 
 @pytest.mark.parametrize("text", ["(module)", '(module (func (export "f") (loop)))'])
 def test_a_module_that_has_next_to_nothing_gets_what_it_needs(text: str) -> None:
-    polled = with_polls(module(text))
-    assert facts(polled).loops == facts(module(text)).loops
-    assert {TABLE, FLAG} <= exports_of(polled).keys()
+    polled = insert_polls(module(text))
+    assert find_features(polled).loops == find_features(module(text)).loops
+    assert {POLL_TABLE, POLL_FLAG} <= exports_of(polled).keys()
 
 
-@pytest.mark.parametrize("name", [TABLE, FLAG])
+@pytest.mark.parametrize("name", [POLL_TABLE, POLL_FLAG])
 def test_a_module_with_our_names_is_refused(name: str) -> None:
     with pytest.raises(ModuleRefused, match=f"exports {name} already"):
-        with_polls(module(f'(module (func (export "{name}")))'))
+        insert_polls(module(f'(module (func (export "{name}")))'))
 
 
 def test_names_are_kept_and_what_tells_of_places_is_not() -> None:
     data = module("(module (func $mine (loop)))")
     for name in (".debug_line", "metadata.code.branch_hint", "sourceMappingURL", "producers"):
-        data += b"\0" + sized(sized(name.encode()) + b"\0")
-    assert names_of_custom(with_polls(data)) == ["name"]
+        data += b"\0" + with_size_prefix(with_size_prefix(name.encode()) + b"\0")
+    assert names_of_custom(insert_polls(data)) == ["name"]
 
 
 @given(damaged())
 def test_a_damaged_module_gets_polls_or_is_refused(data: bytes) -> None:
     try:
-        polled = with_polls(data)
+        polled = insert_polls(data)
     except JournalError:
         return
-    found = facts(data)
-    assert facts(polled)[:2] == found[:2]
+    found = find_features(data)
+    assert find_features(polled)[:2] == found[:2]
 
 
 # -- at work -------------------------------------------------------------------------------------
@@ -129,7 +131,7 @@ def test_a_guest_that_is_polled_computes_the_same(tmp_path: Path) -> None:
     plain.run()
     expected = plain.stdout
     times = []
-    polled = Polled(with_polls(data), tmp_path, lambda _: times.append(1), COMPUTING)
+    polled = Polled(insert_polls(data), tmp_path, lambda _: times.append(1), COMPUTING)
     polled.run()
     assert polled.stdout == expected
     assert len(times) > 2
@@ -146,18 +148,18 @@ def test_a_guest_that_spins_for_ever_can_be_stopped(tmp_path: Path) -> None:
         if len(polls) == 5:
             raise Enough
 
-    spinning = Polled(with_polls(guest("spin").read_bytes()), tmp_path, poll)
+    spinning = Polled(insert_polls(guest("spin").read_bytes()), tmp_path, poll)
     with pytest.raises(Enough):
         spinning.run()
     assert spinning.stdout == b"spinning\n"
 
 
 def test_what_is_made_is_compiled_by_our_engine() -> None:
-    ours = loading.engine_for(Configuration())
+    ours = loading.make_engine(Configuration())
     for path in GUESTS.glob("*.wasm"):
         data = path.read_bytes()
         try:
             wasmtime.Module.validate(ours, data)
         except wasmtime.WasmtimeError:
             continue
-        wasmtime.Module.validate(ours, with_polls(data))
+        wasmtime.Module.validate(ours, insert_polls(data))

@@ -8,7 +8,7 @@ import wasmtime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal.engine.wasm.state_exports import PREFIX, START, Revealed, reveal
+from journal.engine.wasm.state_exports import PREFIX, START_EXPORT, ExportedState, export_state
 from journal.errors import ModuleRefused
 from tests.support.programs import ROOT
 
@@ -65,7 +65,7 @@ def compiled(wat: str) -> bytes:
     return bytes(wasmtime.wat2wasm(wat))
 
 
-def check_named(revealed: Revealed) -> dict[str, Any]:
+def check_named(revealed: ExportedState) -> dict[str, Any]:
     exports = exports_of(revealed.data)
     assert all(isinstance(exports[name], wasmtime.MemoryType) for name in revealed.memories)
     assert all(isinstance(exports[name], wasmtime.TableType) for name in revealed.tables)
@@ -76,7 +76,7 @@ def check_named(revealed: Revealed) -> dict[str, Any]:
 
 def test_everything_that_changes_is_exported() -> None:
     module = compiled(RICH)
-    revealed = reveal(module)
+    revealed = export_state(module)
     exports = check_named(revealed)
     assert exports_of(module).keys() <= exports.keys()
     assert len(revealed.memories) == 2
@@ -94,20 +94,20 @@ def test_everything_that_changes_is_exported() -> None:
 @pytest.mark.parametrize("path", GUESTS, ids=lambda path: path.stem)
 def test_guests_show_their_stack_pointer(path: Path) -> None:
     module = path.read_bytes()
-    revealed = reveal(module)
+    revealed = export_state(module)
     exports = check_named(revealed)
     assert exports_of(module).keys() <= exports.keys()
     assert revealed.memories
 
 
 def test_what_is_revealed_already_stays_as_it_is() -> None:
-    once = reveal(compiled(RICH))
-    assert reveal(once.data) == once
+    once = export_state(compiled(RICH))
+    assert export_state(once.data) == once
 
 
 def test_a_module_without_state_stays_as_it_is() -> None:
     module = compiled('(module (func (export "f")))')
-    assert reveal(module) == Revealed(module, [], [], [], [], False)
+    assert export_state(module) == ExportedState(module, [], [], [], [], False)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_module_without_state_stays_as_it_is() -> None:
     ],
 )
 def test_exports_are_put_where_they_belong(wat: str) -> None:
-    revealed = reveal(compiled(wat))
+    revealed = export_state(compiled(wat))
     assert len(check_named(revealed)) == 1
 
 
@@ -140,7 +140,7 @@ def test_values_are_those_of_the_module(globals_: list[tuple[str, int, bool]]) -
         f"(global {f'(mut {kind})' if mutable else kind} ({kind}.const {value}))"
         for kind, value, mutable in globals_
     )
-    revealed = reveal(compiled(f"(module {text})"))
+    revealed = export_state(compiled(f"(module {text})"))
     store = wasmtime.Store()
     instance = wasmtime.Instance(store, wasmtime.Module(store.engine, revealed.data), [])
     found = []
@@ -154,15 +154,15 @@ def test_values_are_those_of_the_module(globals_: list[tuple[str, int, bool]]) -
 def test_what_is_no_module_is_refused() -> None:
     for data in (b"", b"\0asm", b"\0asm\2\0\0\0", b"text"):
         with pytest.raises(ModuleRefused):
-            reveal(data)
+            export_state(data)
 
 
 def test_a_module_that_is_cut_short_is_refused_or_has_nothing_behind() -> None:
     module = compiled(RICH)
-    whole = reveal(module)
+    whole = export_state(module)
     for size in range(8, len(module)):
         try:
-            revealed = reveal(module[:size])
+            revealed = export_state(module[:size])
         except ModuleRefused:
             continue
         assert len(revealed.globals) <= len(whole.globals)
@@ -172,8 +172,8 @@ def test_functions_are_shown_when_they_are_asked_for() -> None:
     module = compiled(
         '(module (import "e" "f" (func)) (func $g) (func (export "h")) (memory (export "m") 1))'
     )
-    assert reveal(module).functions == []
-    revealed = reveal(module, functions=True)
+    assert export_state(module).functions == []
+    revealed = export_state(module, functions=True)
     assert revealed.functions == [f"{PREFIX}function0", f"{PREFIX}function1", "h"]
     exports = exports_of(revealed.data)
     assert all(isinstance(exports[name], wasmtime.FuncType) for name in revealed.functions)
@@ -185,15 +185,15 @@ def test_a_start_function_is_called_and_not_run_by_itself_when_that_is_asked_for
         (func $s (global.set 0 (i32.add (global.get 0) (i32.const 1)))) (start $s)
         (data (i32.const 0) "x"))"""
     )
-    assert not reveal(module).has_start
-    revealed = reveal(module, start=True)
+    assert not export_state(module).has_start
+    revealed = export_state(module, start=True)
     assert revealed.has_start
-    assert reveal(revealed.data, start=True).data == revealed.data
+    assert export_state(revealed.data, start=True).data == revealed.data
     store = wasmtime.Store()
     exports = wasmtime.Instance(store, wasmtime.Module(store.engine, revealed.data), []).exports(
         store
     )
-    ran, start = exports["ran"], exports[START]
+    ran, start = exports["ran"], exports[START_EXPORT]
     assert isinstance(ran, wasmtime.Global)
     assert isinstance(start, wasmtime.Func)
     assert ran.value(store) == 0
