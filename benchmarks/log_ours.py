@@ -10,8 +10,7 @@ from pathlib import Path
 from benchmarks.figures import Side
 from benchmarks.log_events import Events, Fields
 from benchmarks.log_stores import Commit, Commits, Deed, Finds
-from journal import Commit as Level
-from journal import Reader, Writer
+from journal import CommitPolicy, Reader, Writer
 from journal.events.descriptors import FileDescriptorWrite
 
 MANY, ALIKE, COLUMNS, EACH = "append_many", "append_payloads", "append_columns", "append_frame"
@@ -35,13 +34,13 @@ class Ours(Finds):
     @contextmanager
     def append(self, path: Path, events: Events, way: str) -> Iterator[Deed]:
         """As far as the kernel."""
-        with Writer(path, compress=self._compress, commit=Level.NONE) as writer:
+        with Writer(path, compress=self._compress, commit=CommitPolicy.NONE) as writer:
             yield lambda: _fill(writer, events, way)
 
     @contextmanager
     def append_fields(self, path: Path, fields: Sequence[Fields], way: str) -> Iterator[Deed]:
         """From what the guest said: each made an event, or as it is."""
-        with Writer(path, compress=self._compress, commit=Level.NONE) as writer:
+        with Writer(path, compress=self._compress, commit=CommitPolicy.NONE) as writer:
 
             def events() -> None:
                 append = writer.append

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import log_events
-from journal import Commit, Event, Writer
+from journal import CommitPolicy, Event, Writer
 from journal.events import codec, descriptors, inputs, paths, process, snapshots, streams, threads
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.format import block_encoder as sealing
@@ -87,7 +87,7 @@ class Output:
 
     def __init__(self, path: Path) -> None:
         self.events = self.raw_size = 0
-        self._writer = Writer(path, commit=Commit.NONE)
+        self._writer = Writer(path, commit=CommitPolicy.NONE)
         self._compressor = sealing.compressor()
         self._tags: list[int] = []
         self._payloads: list[bytes] = []

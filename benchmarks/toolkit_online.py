@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from benchmarks.figures import Figure
 from benchmarks.toolkit_journal import Size
 from benchmarks.toolkit_work import journal_of
-from journal import Commit, Writer, compact_online, encode
+from journal import CommitPolicy, Writer, compact_online, encode
 from journal.events.descriptors import FileDescriptorWrite
 
 PAUSE_MILLISECONDS_MAX = 50.0
@@ -53,7 +53,7 @@ def figures(rounds: int, size: Size) -> Iterator[Figure]:
         for _ in range(rounds + 1):
             live = path.with_name("live")
             shutil.copyfile(path, live)
-            with Writer(live, commit=Commit.interval(1.0)) as writer:
+            with Writer(live, commit=CommitPolicy.interval(1.0)) as writer:
                 with _Appending(writer) as alone:
                     time.sleep(1.0)
                 with _Appending(writer) as beside:

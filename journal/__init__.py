@@ -80,10 +80,10 @@ if TYPE_CHECKING:
     from journal.events.snapshots import Trigger
     from journal.export import export_lines, import_lines
     from journal.format.frame import Frame
-    from journal.log.appender import Roll
-    from journal.log.commit_policy import Commit
+    from journal.log.appender import RollPolicy
+    from journal.log.commit_policy import CommitPolicy
     from journal.log.reader import Reader
-    from journal.log.scan import Mode
+    from journal.log.scan import RecoveryMode
     from journal.log.summary import Finding, Summary
     from journal.log.writer import Writer
     from journal.operations.concat import Concatenation, concat
@@ -95,19 +95,19 @@ if TYPE_CHECKING:
     from journal.operations.verify import Check, Cursor, Figures
     from journal.query.selection import Question
     from journal.replay import DirectoryHost, ModelHost, play
-    from journal.rewrite.bit_repair import Repair
+    from journal.rewrite.bit_repair import BitRepair
     from journal.rewrite.block_copier import Loss
     from journal.snapshots.catalog import SnapshotInfo, snapshots_of
 
 #: Where the other names are; imported when they are first used, because some are slow to import.
 _HERE = {
-    "Roll": "log.appender",
+    "RollPolicy": "log.appender",
     "Check": "operations.verify",
     "Cursor": "operations.verify",
     "Figures": "operations.verify",
     "decode": "events.codec",
     "encode": "events.codec",
-    "Commit": "log.commit_policy",
+    "CommitPolicy": "log.commit_policy",
     "Compaction": "compaction",
     "Policy": "compaction",
     "compact": "compaction",
@@ -130,8 +130,8 @@ _HERE = {
     "Summary": "log.summary",
     "Frame": "format.frame",
     "Loss": "rewrite.block_copier",
-    "Mode": "log.scan",
-    "Repair": "rewrite.bit_repair",
+    "RecoveryMode": "log.scan",
+    "BitRepair": "rewrite.bit_repair",
     "Reader": "log.reader",
     "Recovery": "operations.salvage",
     "recover": "operations.salvage",
@@ -171,8 +171,9 @@ _ENGINE = {
 }
 
 __all__ = [
+    "BitRepair",
     "Check",
-    "Commit",
+    "CommitPolicy",
     "Compaction",
     "Concatenation",
     "Configuration",
@@ -205,7 +206,6 @@ __all__ = [
     "MalformedEvent",
     "MemoryMount",
     "MissingEvents",
-    "Mode",
     "ModelHost",
     "ModuleMismatch",
     "ModuleRefused",
@@ -218,9 +218,9 @@ __all__ = [
     "Reader",
     "Recorder",
     "Recovery",
-    "Repair",
+    "RecoveryMode",
     "ReplayResult",
-    "Roll",
+    "RollPolicy",
     "RunResult",
     "SafePoints",
     "SnapshotCheck",

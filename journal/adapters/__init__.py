@@ -4,37 +4,37 @@ A sink takes events, a source gives frames, some do both. ``Writer`` is a sink a
 source.
 """
 
-from journal.adapters.auto_close import AutoConsistent
-from journal.adapters.compacting import Compacting
+from journal.adapters.auto_close import AutoClose
+from journal.adapters.compacting import CompactingSink
 from journal.adapters.compacting_log import CompactingLog
-from journal.adapters.concatenated import Concatenated
-from journal.adapters.endpoints import Buffered, Null, Unsupported
-from journal.adapters.pass_through import Counting, Filtered, FilteredSource, Printing
+from journal.adapters.concatenated import ConcatenatedSource
+from journal.adapters.endpoints import MemoryJournal, NullJournal, RejectingJournal
+from journal.adapters.pass_through import CountingSink, FilteredSink, FilteredSource, PrintingSink
 from journal.adapters.pipe import PipeSink, PipeSource, pipe
-from journal.adapters.protocols import Shape, Sink, Source, Through, copy
-from journal.adapters.recombine import Recombined, split
+from journal.adapters.protocols import Adapter, ForwardingSink, Sink, Source, copy
+from journal.adapters.recombine import CombinedJournal, split
 from journal.adapters.transaction import Transaction
 
 __all__ = [
-    "AutoConsistent",
-    "Buffered",
-    "Compacting",
+    "Adapter",
+    "AutoClose",
+    "CombinedJournal",
     "CompactingLog",
-    "Concatenated",
-    "Counting",
-    "Filtered",
+    "CompactingSink",
+    "ConcatenatedSource",
+    "CountingSink",
+    "FilteredSink",
     "FilteredSource",
-    "Null",
+    "ForwardingSink",
+    "MemoryJournal",
+    "NullJournal",
     "PipeSink",
     "PipeSource",
-    "Printing",
-    "Recombined",
-    "Shape",
+    "PrintingSink",
+    "RejectingJournal",
     "Sink",
     "Source",
-    "Through",
     "Transaction",
-    "Unsupported",
     "copy",
     "pipe",
     "split",

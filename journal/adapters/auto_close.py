@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Any
 
-from journal.adapters.protocols import Sink, Through
+from journal.adapters.protocols import ForwardingSink, Sink
 from journal.errors import MalformedEvent
 from journal.events import BY_TAG
 from journal.events.codec import decode
@@ -12,16 +12,16 @@ from journal.events.definition import Closes, Copies, Event, Moves, Opens
 from journal.events.descriptors import CloseFileDescriptor
 from journal.events.process import ProcessStart, ProcessTrap
 
-_ENDS = (InitModule, ProcessStart, ProcessExit, ProcessTrap)
+_CLOSES_ALL = (InitModule, ProcessStart, ProcessExit, ProcessTrap)
 """Events behind which no descriptor of before is open."""
-_WATCHED = frozenset(
+_TRACKED_TAGS = frozenset(
     tag
     for tag, kind in BY_TAG.items()
-    if kind in _ENDS or isinstance(kind.rule, Opens | Copies | Moves | Closes)
+    if kind in _CLOSES_ALL or isinstance(kind.rule, Opens | Copies | Moves | Closes)
 )
 
 
-class AutoConsistent(Through):
+class AutoClose(ForwardingSink):
     """Passes everything on, and closes at its end what was opened through it and is still open.
 
     Files, directories, pipes, counters, epolls and sockets: each descriptor gets its
@@ -34,16 +34,16 @@ class AutoConsistent(Through):
         self._open: set[int] = set()
 
     @property
-    def opened(self) -> frozenset[int]:
+    def open_descriptors(self) -> frozenset[int]:
         """The descriptors that were opened through it, and are open."""
         return frozenset(self._open)
 
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Pass an event on, and take note of what it opens and closes."""
         seq = self.inner.append_frame(tag, payload)
-        if tag in _WATCHED:
+        if tag in _TRACKED_TAGS:
             with suppress(MalformedEvent):  # whoever reads it cannot say what it opened either
-                self._note(decode(tag, payload))
+                self._track(decode(tag, payload))
         return seq
 
     def finish(self) -> int:
@@ -53,9 +53,9 @@ class AutoConsistent(Through):
             self.append(CloseFileDescriptor(fd=fd))
         return len(left)
 
-    def _note(self, event: Event) -> None:
+    def _track(self, event: Event) -> None:
         rule: Any = event.rule
-        if isinstance(event, _ENDS):
+        if isinstance(event, _CLOSES_ALL):
             self._open.clear()
         elif isinstance(rule, Opens):
             self._open.update(getattr(event, name) for name in rule.fds)

@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from journal.adapters.endpoints import EACH_SIZE, check_tag
-from journal.adapters.protocols import Sink, Source, Through, microseconds
+from journal.adapters.endpoints import EVENT_OVERHEAD_SIZE, check_tag
+from journal.adapters.protocols import ForwardingSink, Sink, Source, current_microseconds
 from journal.compaction.output import Row
 from journal.compaction.streaming import Windows, block_of
 from journal.errors import LimitExceeded, OptionError
@@ -15,21 +15,21 @@ from journal.format.frame import PAYLOAD_SIZE_MAX
 WINDOW_EVENTS_MAX = BLOCK_COUNT_MAX - 1
 """Events of a window, at most."""
 WINDOW_SIZE_MAX = PAYLOAD_SIZE_MAX
-"""Bytes of a window, at most, each event's own ``EACH_SIZE`` among them."""
+"""Bytes of a window, at most, each event's own ``EVENT_OVERHEAD_SIZE`` among them."""
 WINDOW_EVENTS = 1 << 14
 WINDOW_SIZE = 1 << 22
 """What a window has unless somebody says otherwise; one event always fits."""
 
 
 @runtime_checkable
-class TakesBlocks(Protocol):
+class BlockSink(Protocol):
     """A sink that takes events with their numbers: ``Writer`` is one."""
 
     def append_block(self, source: Block) -> None:
         """Take the events of a block."""
 
 
-class Compacting(Through):
+class CompactingSink(ForwardingSink):
     """Holds events back, and passes on those of them that the state is made of.
 
     They are held until ``flush``, ``sync`` or ``close``, or until there are ``events_max``, or
@@ -60,7 +60,7 @@ class Compacting(Through):
         events_max: int = WINDOW_EVENTS,
         size_max: int = WINDOW_SIZE,
         before: Source | None = None,
-        clock: Callable[[], int] = microseconds,
+        clock: Callable[[], int] = current_microseconds,
     ) -> None:
         if not 0 < events_max <= WINDOW_EVENTS_MAX:
             raise OptionError(f"a window has 1 to {WINDOW_EVENTS_MAX} events, not {events_max}")
@@ -70,15 +70,15 @@ class Compacting(Through):
         self.dropped = 0
         self._events_max, self._size_max = events_max, size_max
         self._clock = clock
-        self._blocks = inner if isinstance(inner, TakesBlocks) else None
+        self._blocks = inner if isinstance(inner, BlockSink) else None
         self._compressor = compressor()
         self._windows = Windows(keeps_numbers=self._blocks is not None)
         self._held: list[Row] = []
         self._size = 0
-        self._going: deque[Row] = deque()
+        self._outgoing: deque[Row] = deque()
         self._next_seq, self._time = inner.next_seq, inner.time
         if before is not None:
-            self._look_back(before)
+            self._analyse_before(before)
         elif inner.next_seq:
             self._windows.give_up("nobody says what there was before")
 
@@ -92,7 +92,7 @@ class Compacting(Through):
         """The number that the next event will get, if it stays."""
         if self._blocks is not None:
             return self._next_seq
-        return self.inner.next_seq + len(self._going) + len(self._held)
+        return self.inner.next_seq + len(self._outgoing) + len(self._held)
 
     @property
     def time(self) -> int:
@@ -101,14 +101,14 @@ class Compacting(Through):
 
     def __len__(self) -> int:
         """How many events are held back."""
-        return len(self._going) + len(self._held)
+        return len(self._outgoing) + len(self._held)
 
     def append_frame(self, tag: int, payload: bytes) -> int:
         """Hold an event back; give the number that it has if it stays."""
         check_tag(tag)
         if len(payload) > PAYLOAD_SIZE_MAX:
             raise LimitExceeded(f"a payload of {len(payload)} bytes cannot be written")
-        time, size = max(self.time, self._clock()), len(payload) + EACH_SIZE
+        time, size = max(self.time, self._clock()), len(payload) + EVENT_OVERHEAD_SIZE
         if self._held and (
             len(self._held) >= self._events_max
             or self._size + size > self._size_max
@@ -134,33 +134,33 @@ class Compacting(Through):
         self.finish()
         self.inner.sync()
 
-    def _look_back(self, before: Source) -> None:
+    def _analyse_before(self, before: Source) -> None:
         """Play what there was before, a window at a time."""
         rows: list[Row] = []
         size = 0
         for frame in before.frames():
-            size += len(frame.payload) + EACH_SIZE
+            size += len(frame.payload) + EVENT_OVERHEAD_SIZE
             full = len(rows) >= self._events_max or size > self._size_max
             if rows and (full or not 0 <= frame.time - rows[0].time <= TIME_SPAN_MAX):
                 self._windows.pass_whole(rows)
-                rows, size = [], len(frame.payload) + EACH_SIZE
+                rows, size = [], len(frame.payload) + EVENT_OVERHEAD_SIZE
             rows.append(Row(frame.seq, frame.tag, frame.payload, frame.time))
         self._windows.pass_whole(rows)
         self._next_seq = max(self._next_seq, rows[-1].seq + 1) if rows else self._next_seq
 
     def finish(self) -> None:
         """Sift what is held back, and pass on what stays of it; what is refused is still held."""
-        self._hand_over()
+        self._send_outgoing()
         if not self._held:
             return
         stay = self._windows.sift(self._held)
         self.dropped += len(self._held) - len(stay)
-        self._going.extend(stay)
+        self._outgoing.extend(stay)
         self._held, self._size = [], 0
-        self._hand_over()
+        self._send_outgoing()
 
-    def _hand_over(self) -> None:
-        going = self._going
+    def _send_outgoing(self) -> None:
+        going = self._outgoing
         if going and self._blocks is not None:
             self._blocks.append_block(block_of(going, self._compressor))
             going.clear()

@@ -4,14 +4,14 @@ import os
 from types import TracebackType
 from typing import Any
 
-from journal.adapters.protocols import Through
+from journal.adapters.protocols import ForwardingSink
 from journal.compaction.in_place import compact_in_place
 from journal.compaction.online import Tell, Tending, unheard
 from journal.compaction.schedule import Upkeep
 from journal.log.writer import Writer
 
 
-class CompactingLog(Through):
+class CompactingLog(ForwardingSink):
     """A log file that is compacted as ``upkeep`` says: while it grows, and when it is closed.
 
     ``inner`` is its ``Writer``, made with all other ``options``. ``tell`` hears of what was done,
@@ -41,7 +41,7 @@ class CompactingLog(Through):
     ) -> None:
         self._tending.close()
         super().__exit__(kind, error, trace)
-        self._tidy()
+        self._compact_closed()
 
     @property
     def compactions(self) -> int:
@@ -52,8 +52,8 @@ class CompactingLog(Through):
         """Make all durable, let go, and compact it a last time if that is wished."""
         self._tending.close()
         self.inner.close()
-        self._tidy()
+        self._compact_closed()
 
-    def _tidy(self) -> None:
+    def _compact_closed(self) -> None:
         if self._upkeep.on_close and self.inner.durable_upto:
             compact_in_place(self.inner.path, policy=self._upkeep.policy)

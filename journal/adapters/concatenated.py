@@ -2,11 +2,11 @@
 
 from collections.abc import Container, Iterator, Sequence
 
-from journal.adapters.protocols import Shape, Source, chosen
+from journal.adapters.protocols import Adapter, Source, is_selected
 from journal.format.frame import Frame
 
 
-class Concatenated(Shape):
+class ConcatenatedSource(Adapter):
     """Reads ``sources`` as one journal, in their order, with numbers that go on.
 
     The first keeps its numbers; the first event of each further one gets the number behind the last
@@ -32,7 +32,7 @@ class Concatenated(Shape):
                     return
                 next_seq = seq + 1
                 moved = frame._replace(seq=seq)
-                if chosen(moved, start, stop, tags):
+                if is_selected(moved, start, stop, tags):
                     yield moved
 
     def close(self) -> None:

@@ -4,8 +4,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Container, Iterator
 
-from journal.adapters.endpoints import EACH_SIZE, check_tag
-from journal.adapters.protocols import Shape, chosen, microseconds
+from journal.adapters.endpoints import EVENT_OVERHEAD_SIZE, check_tag
+from journal.adapters.protocols import Adapter, current_microseconds, is_selected
 from journal.errors import OptionError
 from journal.format.frame import Frame
 
@@ -24,17 +24,17 @@ class _Pipe:
         self.size = 0
         self.clock = clock
         self.frames: deque[Frame] = deque()
-        self.written_to_its_end = False
-        self.nobody_reads = False
+        self.is_writer_closed = False
+        self.is_reader_closed = False
 
     def put(self, tag: int, payload: bytes) -> int:
         """Wait for room, and put an event in."""
-        size = len(payload) + EACH_SIZE
+        size = len(payload) + EVENT_OVERHEAD_SIZE
         with self.changed:
-            self.changed.wait_for(lambda: self._can_go_on(size))
-            if self.nobody_reads:
+            self.changed.wait_for(lambda: self._can_put(size))
+            if self.is_reader_closed:
                 raise OptionError("nobody reads from this pipe any more")
-            if self.written_to_its_end:
+            if self.is_writer_closed:
                 raise OptionError("this pipe is closed")
             seq, self.time = self.next_seq, max(self.time, self.clock())
             self.frames.append(Frame(seq, tag, payload, self.time, 0))
@@ -47,12 +47,12 @@ class _Pipe:
         """Wait for the next event; None when there will be none."""
         with self.changed:
             self.changed.wait_for(
-                lambda: self.frames or self.written_to_its_end or self.nobody_reads
+                lambda: self.frames or self.is_writer_closed or self.is_reader_closed
             )
-            if not self.frames or self.nobody_reads:
+            if not self.frames or self.is_reader_closed:
                 return None
             frame = self.frames.popleft()
-            self.size -= len(frame.payload) + EACH_SIZE
+            self.size -= len(frame.payload) + EVENT_OVERHEAD_SIZE
             self.changed.notify_all()
             return frame
 
@@ -60,18 +60,18 @@ class _Pipe:
         """One end is not used any more; whoever waits at the other is told."""
         with self.changed:
             if writing:
-                self.written_to_its_end = True
+                self.is_writer_closed = True
             else:
-                self.nobody_reads = True
+                self.is_reader_closed = True
                 self.frames.clear()
             self.changed.notify_all()
 
-    def _can_go_on(self, size: int) -> bool:
+    def _can_put(self, size: int) -> bool:
         fits = not self.frames or self.size + size <= self.size_max
-        return fits or self.nobody_reads or self.written_to_its_end
+        return fits or self.is_reader_closed or self.is_writer_closed
 
 
-class PipeSink(Shape):
+class PipeSink(Adapter):
     """The end that is written: it waits while the pipe is full.
 
     Where the other end was closed, ``append`` raises OptionError.
@@ -106,7 +106,7 @@ class PipeSink(Shape):
         self._pipe.close(writing=True)
 
 
-class PipeSource(Shape):
+class PipeSource(Adapter):
     """The end that is read: it waits for events, and gives each once."""
 
     def __init__(self, shared: _Pipe) -> None:
@@ -120,7 +120,7 @@ class PipeSource(Shape):
             frame = self._pipe.take()
             if frame is None:
                 return
-            if chosen(frame, start, stop, tags):
+            if is_selected(frame, start, stop, tags):
                 yield frame
             if stop is not None and frame.seq + 1 >= stop:
                 return
@@ -131,7 +131,10 @@ class PipeSource(Shape):
 
 
 def pipe(
-    first_seq: int = 0, *, size_max: int = PIPE_SIZE, clock: Callable[[], int] = microseconds
+    first_seq: int = 0,
+    *,
+    size_max: int = PIPE_SIZE,
+    clock: Callable[[], int] = current_microseconds,
 ) -> tuple[PipeSink, PipeSource]:
     """The two ends of a new pipe."""
     shared = _Pipe(first_seq, size_max, clock)

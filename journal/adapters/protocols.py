@@ -50,7 +50,7 @@ class Source(Protocol):
         """Give no more."""
 
 
-class Shape:
+class Adapter:
     """What a shape is by itself: a context manager that closes it, and encodes for a sink."""
 
     def __enter__(self) -> Self:
@@ -76,7 +76,7 @@ class Shape:
         """Nothing is open."""
 
 
-class Through(Shape):
+class ForwardingSink(Adapter):
     """A sink in front of another, ``inner``, that passes everything on.
 
     Leaving its block leaves that of ``inner``: a writer is closed, a transaction committed.
@@ -156,7 +156,7 @@ def copy(source: Source, sink: Sink) -> int:
     return count
 
 
-def chosen(frame: Frame, start: int, stop: int | None, tags: Container[int] | None) -> bool:
+def is_selected(frame: Frame, start: int, stop: int | None, tags: Container[int] | None) -> bool:
     """Whether a frame is among those that ``frames`` was asked for."""
     return (
         frame.seq >= start
@@ -165,6 +165,6 @@ def chosen(frame: Frame, start: int, stop: int | None, tags: Container[int] | No
     )
 
 
-def microseconds() -> int:
+def current_microseconds() -> int:
     """The system's time, µs since the epoch."""
     return time.time_ns() // 1000

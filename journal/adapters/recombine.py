@@ -3,15 +3,15 @@
 from collections.abc import Container, Iterator
 from typing import Protocol
 
-from journal.adapters.protocols import Shape, Sink, Source, Through
+from journal.adapters.protocols import Adapter, ForwardingSink, Sink, Source
 from journal.format.frame import Frame
 
 
-class Both(Sink, Source, Protocol):
+class ReadWriteJournal(Sink, Source, Protocol):
     """A journal that can be written and read."""
 
 
-class Recombined(Through):
+class CombinedJournal(ForwardingSink):
     """Writes to ``sink`` and reads from ``source``, which need not know of one another."""
 
     def __init__(self, sink: Sink, source: Source) -> None:
@@ -38,7 +38,7 @@ class Recombined(Through):
             self.source.close()
 
 
-def split(journal: Both) -> tuple[Sink, Source]:
+def split(journal: ReadWriteJournal) -> tuple[Sink, Source]:
     """The two halves of a journal; it is closed when both are."""
     halves = _Halves(journal)
     return _SinkHalf(halves), _SourceHalf(halves)
@@ -47,7 +47,7 @@ def split(journal: Both) -> tuple[Sink, Source]:
 class _Halves:
     """A journal, and which of its halves are open."""
 
-    def __init__(self, journal: Both) -> None:
+    def __init__(self, journal: ReadWriteJournal) -> None:
         self.journal = journal
         self._open = {"sink", "source"}
 
@@ -61,7 +61,7 @@ class _Halves:
                 self.journal.flush()
 
 
-class _SinkHalf(Through):
+class _SinkHalf(ForwardingSink):
     """The half that is written."""
 
     def __init__(self, halves: _Halves) -> None:
@@ -79,7 +79,7 @@ class _SinkHalf(Through):
         self._halves.close("sink")
 
 
-class _SourceHalf(Shape):
+class _SourceHalf(Adapter):
     """The half that is read."""
 
     def __init__(self, halves: _Halves) -> None:

@@ -3,11 +3,11 @@
 from types import TracebackType
 from typing import Self
 
-from journal.adapters.endpoints import BUFFER_SIZE_MAX, Buffered
-from journal.adapters.protocols import Sink, Through
+from journal.adapters.endpoints import BUFFER_SIZE_MAX, MemoryJournal
+from journal.adapters.protocols import ForwardingSink, Sink
 
 
-class Transaction(Through):
+class Transaction(ForwardingSink):
     """Holds events back from ``inner`` until ``commit``; ``rollback`` forgets them.
 
     Leaving its block commits, or rolls back where there was an error, and leaves ``inner`` open; so
@@ -18,7 +18,7 @@ class Transaction(Through):
 
     def __init__(self, inner: Sink, *, size_max: int = BUFFER_SIZE_MAX) -> None:
         super().__init__(inner)
-        self._held = Buffered(inner.next_seq, size_max=size_max)
+        self._held = MemoryJournal(inner.next_seq, size_max=size_max)
 
     def __enter__(self) -> Self:
         return self

@@ -11,10 +11,9 @@ from journal.events.snapshots import DescriptorPositions
 from journal.events.streams import StreamOpened
 from journal.format.block import Block, read_header
 from journal.fs.byte_source import Source
-from journal.log import block_table as seek
-from journal.log import scan as log
-from journal.log.segment_files import Files
-from journal.rewrite.bit_repair import Progress, Watched
+from journal.log import block_table, scan
+from journal.log.segment_files import SegmentFiles
+from journal.rewrite.progress import ProgressCallback, ProgressScan
 
 JUDGED, PLAYED, STAGED, STAYING = 1, 2, 4, 8
 """What a block has: events that are judged, others that are played with them, parts of snapshots,
@@ -43,10 +42,10 @@ class Blocks:
     block that is not read costs nothing then, and one that is read no look at those around it.
     """
 
-    def __init__(self, path: Path, report: Progress) -> None:
+    def __init__(self, path: Path, report: ProgressCallback) -> None:
         self._path = path
         self._report = report
-        self._segments: list[log.Segment] = []
+        self._segments: list[scan.Segment] = []
         self._counts: list[int] = []  # of blocks, by segment
         self._firsts, self._stops = array("Q"), array("Q")
         self._marks = bytearray()
@@ -63,14 +62,14 @@ class Blocks:
             end, self._size = done, size
             self._report(what, done, size)
 
-        with closing(Files(self._path)) as files:
-            for item in Watched(files, report, "looking").items():
-                if isinstance(item, log.Damage):
+        with closing(SegmentFiles(self._path)) as files:
+            for item in ProgressScan(files, report, "looking").items():
+                if isinstance(item, scan.Damage):
                     raise item.error()
-                if isinstance(item, log.Segment):
+                if isinstance(item, scan.Segment):
                     self._segments.append(item)
                     self._counts.append(0)
-                elif isinstance(item, log.Placed) and item.header.frame_count:
+                elif isinstance(item, scan.ScannedBlock) and item.header.frame_count:
                     block = Block(item.header, item.body, item.first_seq, item.offset)
                     self._note(block, end)
                     yield block
@@ -90,7 +89,7 @@ class Blocks:
         Raises a DamagedJournal where one is damaged by now, and Changed where another stands.
         """
         at = 0
-        with closing(Files(self._path)) as files:
+        with closing(SegmentFiles(self._path)) as files:
             for place, count in zip(self._segments, self._counts, strict=True):
                 source = files.open(place.name)
                 for number in range(at, at + count):
@@ -102,12 +101,14 @@ class Blocks:
         if what and at:
             self._report(what, self._size, self._size)
 
-    def _read(self, source: Source | None, place: log.Segment, number: int) -> Block:
+    def _read(self, source: Source | None, place: scan.Segment, number: int) -> Block:
         offset = self._offsets[number]
         if source is not None:
             header = read_header(source, offset, place.header.salt, offset - place.offset)
             if header is not None and header.hash == self._hashes[number]:
-                return seek.block_at(source, seek.Spot(place, header, offset), verify=True)
+                return block_table.read_block(
+                    source, block_table.BlockRef(place, header, offset), verify=True
+                )
         raise Changed(f"{self._path} has changed since it was looked at")
 
 

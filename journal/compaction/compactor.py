@@ -31,14 +31,14 @@ from journal.errors import JournalError, MalformedEvent
 from journal.events import BY_TAG
 from journal.format.block import Block
 from journal.format.frame import SEQ_MAX
-from journal.log.appender import Roll
-from journal.log.commit_policy import Commit
+from journal.log.appender import RollPolicy
+from journal.log.commit_policy import CommitPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from journal.pages import Resolver
 from journal.replay.limits import NotPlayable
-from journal.rewrite.bit_repair import Progress, nobody
-from journal.rewrite.block_copier import check_target
+from journal.rewrite.block_copier import check_output_path
+from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 COUNTS_ON = "one that is kept counts on one that is not"
 PASSES_MAX = 8
@@ -122,9 +122,9 @@ def compact(
     target: str | os.PathLike[str],
     *,
     policy: Policy = Policy(),  # noqa: B008 - it is a value
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     dry_run: bool = False,
-    roll: Roll | None = None,
+    roll: RollPolicy | None = None,
 ) -> Compaction:
     """Write to ``target``, a new journal, what the states of ``source`` are made of.
 
@@ -136,14 +136,14 @@ def compact(
     """
     path = Path(target)
     if not dry_run:
-        check_target(path, [Path(source)])
+        check_output_path(path, [Path(source)])
     with Reader(source) as reader:
-        planning = Planning(reader, policy, progress or nobody)
+        planning = Planning(reader, policy, progress or ignore_progress)
         if dry_run:
             return planning.carried_out(Nobody, path.parent)
 
         def begin() -> Writer:
-            journal_id, commit = reader.journal_id, Commit.NONE
+            journal_id, commit = reader.journal_id, CommitPolicy.NONE
             return Writer(path, publish=False, journal_id=journal_id, commit=commit, roll=roll)
 
         return planning.carried_out(begin, path.parent)
@@ -152,7 +152,7 @@ def compact(
 class Planning:
     """What is known of a journal before anything is written."""
 
-    def __init__(self, reader: Reader, policy: Policy, report: Progress) -> None:
+    def __init__(self, reader: Reader, policy: Policy, report: ProgressCallback) -> None:
         self.reader = reader
         self.report = report
         self.policy = policy

@@ -5,19 +5,19 @@ import os
 from journal.compaction.compactor import Compaction, Planning
 from journal.compaction.output import Nobody
 from journal.compaction.retention import Policy
-from journal.log.appender import Roll
-from journal.log.commit_policy import Commit
-from journal.log.in_place_replacement import Exchange
+from journal.log.appender import RollPolicy
+from journal.log.commit_policy import CommitPolicy
+from journal.log.in_place_replacement import InPlaceReplacement
 from journal.log.reader import Reader
 from journal.log.writer import Writer
-from journal.rewrite.bit_repair import Progress, nobody
+from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 
 def compact_in_place(
     path: str | os.PathLike[str],
     *,
     policy: Policy = Policy(),  # noqa: B008 - it is a value
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     dry_run: bool = False,
 ) -> Compaction:
     """Put in the place of a journal what its states are made of; see ``compact``.
@@ -29,20 +29,24 @@ def compact_in_place(
     A ``Reader`` that has a file open goes on with the old one. One that reads a directory finds
     its segments by their names: it raises NotAJournal, and is to be opened again.
     """
-    with Exchange(path) as exchange, Reader(exchange.target) as reader:
+    with InPlaceReplacement(path) as exchange, Reader(exchange.target) as reader:
         folder = exchange.target.parent
-        planning = Planning(reader, policy, progress or nobody)
+        planning = Planning(reader, policy, progress or ignore_progress)
         if dry_run:
             return planning.carried_out(Nobody, folder)
-        roll = Roll() if exchange.is_directory else None
+        roll = RollPolicy() if exchange.is_directory else None
 
         def begin() -> Writer:
             journal_id = reader.journal_id
             return Writer(
-                exchange.beside, publish=False, journal_id=journal_id, commit=Commit.NONE, roll=roll
+                exchange.sibling,
+                publish=False,
+                journal_id=journal_id,
+                commit=CommitPolicy.NONE,
+                roll=roll,
             )
 
         found = planning.carried_out(begin, folder, even_needless=False)
         if not found.is_needless:
-            exchange.put()
+            exchange.replace()
         return found

@@ -13,8 +13,8 @@ from journal.compaction.schedule import Meter, Upkeep
 from journal.compaction.worker_process import compact_apart
 from journal.errors import JournalError, StorageError
 from journal.fs import atomic_file as durable
-from journal.log import segment_files as segments
-from journal.log.switchover import Handover
+from journal.log import segment_files
+from journal.log.switchover import SwitchoverStats
 from journal.log.writer import Writer
 
 LOOK_SECONDS = 0.1
@@ -28,7 +28,7 @@ class Online(NamedTuple):
     """
 
     compaction: Compaction
-    handover: Handover | None
+    handover: SwitchoverStats | None
     size: int
 
 
@@ -50,14 +50,14 @@ def compact_online(
     beside = durable.temporary_beside(path)
     try:
         found = compact_apart(path, beside, policy, writer.roll, stop)
-        size = segments.size_of(beside)
+        size = segment_files.journal_size(beside)
     except BaseException:
-        segments.remove(beside)
+        segment_files.remove_journal(beside)
         raise
     if found.is_needless:
-        segments.remove(beside)
+        segment_files.remove_journal(beside)
         return Online(found, None, size)
-    handover = writer.go_on_in(beside)
+    handover = writer.switch_to(beside)
     return Online(found, handover, size + handover.copied_size + handover.rest_size)
 
 
@@ -90,7 +90,7 @@ class Tending:
         self._may = may
         self._tell = tell
         path = Path(os.path.realpath(writer.path))
-        size = segments.size_of(path) if path.exists() else 0
+        size = segment_files.journal_size(path) if path.exists() else 0
         self._meter = Meter(upkeep, writer.next_seq, max(0, size - writer.size))
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

@@ -18,7 +18,7 @@ from typing import NamedTuple, NoReturn
 from journal.compaction.compactor import Compaction, Kind, compact
 from journal.compaction.retention import Policy
 from journal.errors import JournalError
-from journal.log.appender import Roll
+from journal.log.appender import RollPolicy
 
 _CODE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[2]);"
@@ -47,7 +47,7 @@ def compact_apart(
     source: Path,
     target: Path,
     policy: Policy,
-    roll: Roll | None = None,
+    roll: RollPolicy | None = None,
     stop: threading.Event | None = None,
 ) -> Compaction:
     """Do what ``compact`` does, in a process of its own; ``stop`` gives it up.
@@ -113,7 +113,7 @@ def main(text: str) -> None:
         sys.exit("who asked for it is gone")
     with suppress(OSError):
         os.nice(_NICENESS)
-    roll = Roll(*task.roll) if task.roll is not None else None
+    roll = RollPolicy(*task.roll) if task.roll is not None else None
     try:
         found = compact(task.source, task.target, policy=Policy(*task.policy), roll=roll)
     except (JournalError, OSError) as error:

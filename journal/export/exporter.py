@@ -10,9 +10,9 @@ from journal.export.json_lines import End, Head, Row, end_line, event_line, head
 from journal.export.redaction import Redaction, Secret
 from journal.format import segment_header as segment
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
-from journal.log.segment_files import Files
-from journal.rewrite.bit_repair import Progress, nobody
-from journal.rewrite.block_stream import Walked
+from journal.log.segment_files import SegmentFiles
+from journal.rewrite.block_stream import BlockStream
+from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 
 class Exported(NamedTuple):
@@ -31,7 +31,7 @@ def export_lines(
     out: BinaryIO,
     *,
     redact: Iterable[Secret] = (),
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Exported:
     """Write the journal ``source`` to ``out`` as JSON lines, from which it can be made again.
 
@@ -41,7 +41,7 @@ def export_lines(
     redaction = Redaction(redact)
     path = Path(source)
     out.write(head_line(head_of_journal(path, redaction.secrets)))
-    walked = Walked(path, progress or nobody, "exporting")
+    walked = BlockStream(path, progress or ignore_progress, "exporting")
     events, next_seq = 0, 0
     for row in rows(walked):
         out.write(event_line(row, redaction))
@@ -57,7 +57,7 @@ def export_lines(
     )
 
 
-def rows(walked: Walked) -> Iterator[Row]:
+def rows(walked: BlockStream) -> Iterator[Row]:
     """Give the events of a journal, a block at a time."""
     for block in walked.blocks():
         yield from map(Row, block.seqs, block.times, block.tags, block.payloads())
@@ -65,7 +65,7 @@ def rows(walked: Walked) -> Iterator[Row]:
 
 def head_of_journal(path: Path, redacted: tuple[Secret, ...]) -> Head:
     """What stands at the beginning of a journal."""
-    files = Files(path)
+    files = SegmentFiles(path)
     try:
         names = files.names()
         source = files.open(names[0]) if names else None

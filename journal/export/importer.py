@@ -10,10 +10,10 @@ from journal.errors import LimitExceeded, MalformedEvent, OptionError
 from journal.events.process import ProcessStart
 from journal.export.json_lines import End, Head, Row, end_of, head_of, malformed, parsed, row_of
 from journal.export.redaction import Secret
-from journal.log.commit_policy import Commit
+from journal.log.commit_policy import CommitPolicy
 from journal.log.writer import Writer
-from journal.rewrite.block_builder import Gatherer
-from journal.rewrite.block_copier import check_target
+from journal.rewrite.block_builder import BlockBuilder
+from journal.rewrite.block_copier import check_output_path
 from journal.snapshots.resume_flags import marked_payload
 
 LINE_SIZE_MAX = 1 << 27
@@ -48,18 +48,18 @@ class Importing:
     """A journal that is being made again; nothing is left of it if it is not finished."""
 
     def __init__(self, target: Path, head: Head) -> None:
-        check_target(target, [])
+        check_output_path(target, [])
         self.head = head
         self._events = 0
         self._writer = Writer(
             target,
             publish=False,
             journal_id=head.journal_id,
-            commit=Commit.NONE,
+            commit=CommitPolicy.NONE,
             first_seq=head.first_seq,
             clock=lambda: head.created,
         )
-        self._gatherer = Gatherer(self._writer)
+        self._gatherer = BlockBuilder(self._writer)
 
     def __enter__(self) -> Self:
         return self

@@ -26,8 +26,8 @@ from journal.export.json_lines import (
 )
 from journal.export.json_values import bytes_from_json
 from journal.export.redaction import Redaction, Secret
-from journal.rewrite.bit_repair import Progress, nobody
-from journal.rewrite.block_stream import Walked
+from journal.rewrite.block_stream import BlockStream
+from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 BATCH_SIZE = 1 << 23
 """Bytes of payloads in one group of rows, about: what stands in memory at once."""
@@ -44,7 +44,7 @@ def export_parquet(
     out: BinaryIO,
     *,
     redact: Iterable[Secret] = (),
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Exported:
     """Write the journal ``source`` to ``out`` as a Parquet file, from which it can be made again.
 
@@ -55,7 +55,7 @@ def export_parquet(
     redaction, path = Redaction(redact), Path(source)
     head = head_line(head_of_journal(path, redaction.secrets)).rstrip()
     schema = _schema(arrow).with_metadata({_HEAD_NAME: head})
-    walked = Walked(path, progress or nobody, "exporting")
+    walked = BlockStream(path, progress or ignore_progress, "exporting")
     events, next_seq = 0, 0
     with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
         for batch in _batches(rows(walked)):

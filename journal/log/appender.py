@@ -1,7 +1,7 @@
 """Blocks into files: where the next one goes, what is durable, and what to do when a disk fails.
 
-One thread at a time, but for ``Ticket.sync``. It never truncates what was written and never writes
-over a byte that was not zero; what has failed once is never written to nor believed again.
+One thread at a time, but for ``PendingSync.sync``. It never truncates what was written and never
+writes over a byte that was not zero; what has failed once is never written to nor believed again.
 """
 
 import os
@@ -16,11 +16,17 @@ from journal.format.block import BLOCK_HEADER_SIZE, BlockHeader, Compressor, Fra
 from journal.format.columns import Packed
 from journal.format.segment_header import SegmentHeader
 from journal.fs import atomic_file as durable
-from journal.log import segment_files as segments
-from journal.log.segment_writer import SegmentFile, no_room
-from journal.log.tail_recovery import Start, Wish, create_segment, new_salt, open_journal
+from journal.log import segment_files
+from journal.log.segment_writer import SegmentWriter, is_disk_full
+from journal.log.tail_recovery import (
+    OpenOptions,
+    OpenResult,
+    create_segment,
+    make_salt,
+    open_journal,
+)
 
-HELD_SIZE_MAX = 1 << 26
+UNSYNCED_SIZE_MAX = 1 << 26
 """Bytes of blocks kept to be written elsewhere should the disk fail; more of them are synced."""
 ROLL_SIZE_MAX = 1 << 34
 _RETRY_SIZE = 1 << 20
@@ -28,7 +34,7 @@ _RETRY_SIZE = 1 << 20
 _NO_FRAMES = Frames([], [], [])
 
 
-class Roll(NamedTuple):
+class RollPolicy(NamedTuple):
     """When a journal that is a directory begins its next segment: by size, and by age if given."""
 
     size_bytes: int = 1 << 26
@@ -42,7 +48,7 @@ class Roll(NamedTuple):
             raise OptionError("a segment's age is longer than nothing")
 
 
-class NoRoom(Exception):
+class DiskFull(Exception):
     """The disk is full: nothing was written, and nothing that was taken is lost."""
 
     def __init__(self, error: OSError) -> None:
@@ -50,22 +56,22 @@ class NoRoom(Exception):
         self.error = error
 
 
-class Ticket(NamedTuple):
+class PendingSync(NamedTuple):
     """What a sync is to make durable: syncing needs no lock, telling the appender does."""
 
-    file: SegmentFile
+    file: SegmentWriter
     descriptor: int
     end: int
-    chain: tuple[int, int]
+    link: tuple[int, int]
     next_seq: int
-    held_count: int
+    unsynced_count: int
 
     def sync(self) -> None:
         """Wait for the disk."""
         os.fdatasync(self.descriptor)
 
 
-class _Held(NamedTuple):
+class _UnsyncedBlock(NamedTuple):
     """A block that is not durable yet; ``next_seq`` is the journal's number behind it."""
 
     header: BlockHeader
@@ -80,49 +86,49 @@ class Appender:
     """
 
     __slots__ = (
-        "_explain",
         "_file",
         "_file_index",
-        "_held",
-        "_held_size",
-        "_keep",
+        "_has_events",
+        "_keeps_unsynced",
         "_lock",
+        "_needs_recovery_marker",
         "_path",
         "_retry_end",
-        "_roll",
+        "_roll_policy",
         "_shift",
         "_temporary",
-        "_wrote",
+        "_unsynced",
+        "_unsynced_size",
         "clock",
         "durable_upto",
         "failure",
         "next_seq",
+        "on_poison",
         "time",
-        "when_poisoned",
         "written_size",
     )
 
-    def __init__(self, wish: Wish, roll: Roll | None, keep: bool) -> None:
-        start: Start = open_journal(wish)
+    def __init__(self, wish: OpenOptions, roll: RollPolicy | None, keep: bool) -> None:
+        start: OpenResult = open_journal(wish)
         self._path = wish.path
         self.clock = wish.clock
-        self._keep = keep
+        self._keeps_unsynced = keep
         self._lock = start.lock
         self._temporary = start.temporary
         self._file_index = start.file_index
         self._file = start.file
         self._shift = start.shift
-        self._roll = roll or Roll() if start.file_index >= 0 else None
+        self._roll_policy = roll or RollPolicy() if start.file_index >= 0 else None
         self._retry_end = 0
-        self._held: list[_Held] = []
-        self._held_size = 0
+        self._unsynced: list[_UnsyncedBlock] = []
+        self._unsynced_size = 0
         self.written_size = 0  # bytes of the blocks that were written
-        self._wrote = False
-        self._explain = start.explain
+        self._has_events = False
+        self._needs_recovery_marker = start.needs_recovery_marker
         self.time = start.time
         self.next_seq = self.durable_upto = start.next_seq
         self.failure: BaseException | None = None
-        self.when_poisoned: Callable[[], object] = bool  # nobody to tell
+        self.on_poison: Callable[[], object] = bool  # nobody to tell
 
     @property
     def end(self) -> int:
@@ -147,33 +153,33 @@ class Appender:
     @property
     def must_sync(self) -> bool:
         """Whether so much is held back for a failing disk that it should be made durable."""
-        return self._held_size > HELD_SIZE_MAX
+        return self._unsynced_size > UNSYNCED_SIZE_MAX
 
     @property
-    def rolls(self) -> Roll | None:
+    def roll_policy(self) -> RollPolicy | None:
         """When the next segment begins; None in a journal that is one file."""
-        return self._roll
+        return self._roll_policy
 
     @property
-    def keeps(self) -> bool:
+    def keeps_unsynced(self) -> bool:
         """Whether blocks are kept until they are durable, to be written elsewhere if need be."""
-        return self._keep
+        return self._keeps_unsynced
 
-    def moved(self, path: Path) -> None:
+    def set_path(self, path: Path) -> None:
         """Take note that the journal has another name now."""
         self._path = path
-        self._file.path = path / self._file.path.name if self._roll else path
+        self._file.path = path / self._file.path.name if self._roll_policy else path
 
     # -- blocks --------------------------------------------------------------------------------
 
-    def explain(self) -> None:
+    def write_recovery_marker(self) -> None:
         """Make debris known as such before anyone reads on."""
-        if self._explain:
-            self._explain = False
-            self.mark()
+        if self._needs_recovery_marker:
+            self._needs_recovery_marker = False
+            self.write_marker()
             self.sync()
 
-    def put(
+    def write_frames(
         self, frames: Frames | Packed, compressor: Compressor | None, *, last_resort: bool
     ) -> bool:
         """Write a block of frames that are numbered on from here. False if it took the reserve.
@@ -182,47 +188,47 @@ class Appender:
         """
         place = self._file.place(self.next_seq - self._shift)
         parts, header = block.encode_parts(place, frames, compressor, time=self.time)
-        return self._emit(parts, header, self.next_seq + header.frame_count, last_resort)
+        return self._write(parts, header, self.next_seq + header.frame_count, last_resort)
 
-    def put_block(self, header: BlockHeader, body: bytes, seqs: range | list[int]) -> None:
+    def write_block(self, header: BlockHeader, body: bytes, seqs: range | list[int]) -> None:
         """Write a block of another journal with these numbers; NoRoom when the disk is full."""
         shift = self._shift
         place = self._file.place(seqs[0] - shift)
         holes = seqs[0] != self.next_seq or seqs[-1] - seqs[0] >= len(seqs)
         numbers = [seq - shift for seq in seqs] if holes or header.has_numbers else None
         data, header = block.rehead(header, body, place, numbers)
-        self._emit([data], header, seqs[-1] + 1, False)
+        self._write([data], header, seqs[-1] + 1, False)
 
-    def mark(self) -> None:
+    def write_marker(self) -> None:
         """Write a block of no events, which says what is durable before it."""
         place = self._file.place(self.next_seq - self._shift)
         parts, header = block.encode_parts(place, _NO_FRAMES, time=self.time)
-        self._emit(parts, header, self.next_seq, True)
+        self._write(parts, header, self.next_seq, True)
 
-    def _emit(
+    def _write(
         self, parts: list[bytes], header: BlockHeader, next_seq: int, last_resort: bool
     ) -> bool:
         file, roomy = self._file, True
         try:
             file.reserve(header.size)
         except OSError as error:
-            if not no_room(error):
-                self._fail_over(error, _Held(header, parts, next_seq))
+            if not is_disk_full(error):
+                self._fail_over(error, _UnsyncedBlock(header, parts, next_seq))
                 return True
-            if not last_resort or not file.fits(header.size):
-                raise NoRoom(error) from error
+            if not last_resort or not file.has_space_for(header.size):
+                raise DiskFull(error) from error
             roomy = False
         try:
             file.write(parts, header, next_seq - self._shift)
         except OSError as error:
-            self._fail_over(error, _Held(header, parts, next_seq))
+            self._fail_over(error, _UnsyncedBlock(header, parts, next_seq))
             return roomy
         except BaseException as error:
             # an interrupt: how much stands in the file is no longer known
             self.poison(error, "write interrupted")
-        if self._keep:
-            self._held.append(_Held(header, parts, next_seq))
-            self._held_size += header.size
+        if self._keeps_unsynced:
+            self._unsynced.append(_UnsyncedBlock(header, parts, next_seq))
+            self._unsynced_size += header.size
         self._count(header, next_seq)
         return roomy
 
@@ -230,18 +236,20 @@ class Appender:
         self.next_seq = next_seq
         self.written_size += header.size
         self.time = header.time_last
-        self._wrote = bool(header.frame_count)
+        self._has_events = bool(header.frame_count)
 
     # -- durable -------------------------------------------------------------------------------
 
-    def ticket(self) -> Ticket | None:
+    def pending_sync(self) -> PendingSync | None:
         """Say what a sync would make durable now; None when all is."""
         file = self._file
         if self.durable_upto == self.next_seq and file.durable[0] == file.end:
             return None
-        return Ticket(file, file.descriptor, file.end, file.chain, self.next_seq, len(self._held))
+        return PendingSync(
+            file, file.descriptor, file.end, file.link, self.next_seq, len(self._unsynced)
+        )
 
-    def settle(self, ticket: Ticket, error: BaseException | None) -> None:
+    def finish_sync(self, ticket: PendingSync, error: BaseException | None) -> None:
         """Take note of how a sync went."""
         if ticket.file is not self._file:
             return  # it failed meanwhile, and all that it held is durable elsewhere
@@ -250,14 +258,14 @@ class Appender:
         elif error is not None:
             self.poison(error, "sync interrupted")
         else:
-            ticket.file.durable = (ticket.end, ticket.chain)
+            ticket.file.durable = (ticket.end, ticket.link)
             self.durable_upto = ticket.next_seq
-            del self._held[: ticket.held_count]
-            self._held_size = sum(held.header.size for held in self._held)
+            del self._unsynced[: ticket.unsynced_count]
+            self._unsynced_size = sum(held.header.size for held in self._unsynced)
 
     def sync(self) -> None:
         """Make all blocks durable."""
-        ticket = self.ticket()
+        ticket = self.pending_sync()
         if ticket is None:
             return
         error: BaseException | None = None
@@ -265,22 +273,22 @@ class Appender:
             ticket.sync()
         except BaseException as caught:
             error = caught
-        self.settle(ticket, error)
+        self.finish_sync(ticket, error)
 
-    def room(self) -> None:
+    def reserve_space(self) -> None:
         """Have the reserve; NoRoom when the disk is full."""
         try:
             self._file.reserve(0)
         except OSError as error:
-            raise NoRoom(error) from error
+            raise DiskFull(error) from error
 
     # -- segments ------------------------------------------------------------------------------
 
     @property
     def should_roll(self) -> bool:
         """Whether it is time for the next segment."""
-        roll, file = self._roll, self._file
-        if roll is None or not self._wrote or file.end < self._retry_end:
+        roll, file = self._roll_policy, self._file
+        if roll is None or not self._has_events or file.end < self._retry_end:
             return False
         if file.end >= roll.size_bytes:
             return True
@@ -294,7 +302,7 @@ class Appender:
         """
         old = self._file
         self._retry_end = old.end + _RETRY_SIZE
-        with suppress(NoRoom):
+        with suppress(DiskFull):
             self._seal()
             self.sync()
             if old is not self._file:
@@ -314,18 +322,18 @@ class Appender:
     def _seal(self) -> None:
         file = self._file
         place = file.place(self.next_seq - self._shift)
-        data, header = block.encode_index(place, file.rows.payload(file.end), self.time)
-        self._emit([data], header, self.next_seq, False)
+        data, header = block.encode_index(place, file.index_builder.payload(file.end), self.time)
+        self._write([data], header, self.next_seq, False)
 
-    def _next_segment(self, old: SegmentFile) -> SegmentFile:
+    def _next_segment(self, old: SegmentWriter) -> SegmentWriter:
         """Create the file, without a name yet, that goes on at what is durable of the old one."""
-        if self._file_index >= segments.SEGMENT_INDEX_MAX:
+        if self._file_index >= segment_files.SEGMENT_INDEX_MAX:
             raise OSError("there are no numbers for more segments")
         _, (end, digest) = old.durable
         first_seq = self.durable_upto - self._shift
         created, journal_id = self.clock(), old.header.journal_id
-        header = SegmentHeader(new_salt(), journal_id, created, first_seq, end, digest)
-        target = old.path.with_name(segments.name_of(self._file_index + 1))
+        header = SegmentHeader(make_salt(), journal_id, created, first_seq, end, digest)
+        target = old.path.with_name(segment_files.segment_name(self._file_index + 1))
         new = create_segment(durable.temporary_beside(target), header)
         try:
             new.reserve(0)
@@ -335,32 +343,32 @@ class Appender:
             raise
         return new
 
-    def _name_segment(self, file: SegmentFile) -> None:
-        target = file.path.with_name(segments.name_of(self._file_index + 1))
+    def _name_segment(self, file: SegmentWriter) -> None:
+        target = file.path.with_name(segment_files.segment_name(self._file_index + 1))
         durable.publish(file.path, target)
         file.path = target
         self._file_index += 1
 
-    def _switch(self, new: SegmentFile) -> None:
+    def _switch(self, new: SegmentWriter) -> None:
         old, self._file = self._file, new
         self._retry_end = 0
         old.close()
 
     # -- failing -------------------------------------------------------------------------------
 
-    def _fail_over(self, error: OSError, refused: _Held | None = None) -> None:
+    def _fail_over(self, error: OSError, refused: _UnsyncedBlock | None = None) -> None:
         """Write what is not durable to where nothing has failed yet, and make it durable there.
 
         > Why not once more? After a failed sync the next one says yes, and the data is gone from
         the disk while the page cache still shows it.
         """
-        if not self._keep:
+        if not self._keeps_unsynced:
             self.poison(error, "writing failed")
-        moving = [*self._held, refused] if refused else self._held
+        moving = [*self._unsynced, refused] if refused else self._unsynced
         old, again = self._file, self._file
         try:
-            again = self._elsewhere(old, refused.header.size if refused else 0)
-            self._move(moving, again)
+            again = self._open_replacement(old, refused.header.size if refused else 0)
+            self._copy_unsynced(moving, again)
             if again.path != old.path:
                 self._name_segment(again)
         except BaseException as second:
@@ -372,24 +380,24 @@ class Appender:
         if refused:
             self._count(refused.header, refused.next_seq)
         self.durable_upto = self.next_seq
-        self._held, self._held_size = [], 0
+        self._unsynced, self._unsynced_size = [], 0
 
-    def _elsewhere(self, old: SegmentFile, size: int) -> SegmentFile:
+    def _open_replacement(self, old: SegmentWriter, size: int) -> SegmentWriter:
         """Open what to go on in: the next segment, or this file behind all that was tried."""
-        if self._roll is not None:
+        if self._roll_policy is not None:
             return self._next_segment(old)
         descriptor = os.open(old.path, os.O_RDWR | os.O_CLOEXEC)
         try:
             if not os.path.samestat(os.fstat(descriptor), os.fstat(self._lock)):
                 raise OSError(f"{old.path} is another file now")
-            new = SegmentFile(
+            new = SegmentWriter(
                 old.path,
                 descriptor,
                 old.header,
                 old.segment_offset,
-                old.clear_of(size),
+                old.offset_past_failure(size),
                 old.durable[1],
-                old.rows,
+                old.index_builder,
             )
         except BaseException:
             os.close(descriptor)
@@ -397,7 +405,7 @@ class Appender:
         new.durable = old.durable
         return new
 
-    def _move(self, moving: list[_Held], new: SegmentFile) -> None:
+    def _copy_unsynced(self, moving: list[_UnsyncedBlock], new: SegmentWriter) -> None:
         written = []
         for held in moving:
             place = new.place(held.header.first_seq)
@@ -407,19 +415,19 @@ class Appender:
             new.write([data], header, held.next_seq - self._shift)
             written.append((header.offset, data))
         new.sync()
-        if not all(new.holds(offset, data) for offset, data in written):
+        if not all(new.is_on_disk(offset, data) for offset, data in written):
             raise OSError("the disk has something else than was written")
 
     def poison(self, error: BaseException, what: str) -> NoReturn:
         """Never write again; raise."""
         self.failure = error
-        self.when_poisoned()
+        self.on_poison()
         if not isinstance(error, OSError):
             raise error
         reason = f"{self._path}: {what}: {error.strerror or error}"
         raise StorageError(reason, self.durable_upto) from error
 
-    def check(self) -> None:
+    def check_writable(self) -> None:
         """Raise when nothing can be written any more."""
         if self.failure is not None:
             reason = f"{self._path} cannot be written any more: {self.failure}"
@@ -434,7 +442,7 @@ class Appender:
         if self._temporary is None:
             return
         try:
-            if self._roll is None:
+            if self._roll_policy is None:
                 durable.publish(self._temporary, self._path)
                 self._file.path = self._path
             else:
@@ -453,12 +461,12 @@ class Appender:
         if not self.is_open:
             return
         if self._temporary is None and self.failure is None:
-            with suppress(JournalError, NoRoom):  # what a mark says is known without it
-                if self._wrote:
-                    self.mark()
+            with suppress(JournalError, DiskFull):  # what a mark says is known without it
+                if self._has_events:
+                    self.write_marker()
                 self._file.trim()
         self._file.close()
         lock, self._lock = self._lock, -1
         if self._temporary is not None:
-            segments.remove(self._temporary)
+            segment_files.remove_journal(self._temporary)
         os.close(lock)

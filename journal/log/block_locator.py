@@ -6,29 +6,29 @@ from itertools import pairwise
 
 from journal.format.block import Block
 from journal.fs.byte_source import Source
-from journal.log import block_table as seek
-from journal.log.block_table import Spot, Table
-from journal.log.segment_files import Files, Head
+from journal.log import block_table
+from journal.log.block_table import BlockRef, BlockTable
+from journal.log.segment_files import SegmentFiles, SegmentHead
 
 _TABLES_MAX = 16
 _ROWS_MAX = 1 << 10
-_WHOLE = ""
+_WHOLE_JOURNAL = ""
 
 
-class Places:
+class BlockLocator:
     """What is known of where a journal's numbers stand; found out when it is asked for.
 
     What is known is tried first: what was written stays where it is. It is found out anew for what
     is not there.
     """
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: SegmentFiles) -> None:
         self._files = files
-        self._heads: list[Head] = []
+        self._heads: list[SegmentHead] = []
         self._first_seqs: list[int] = []
-        self._tables: dict[str, Table] = {}
+        self._tables: dict[str, BlockTable] = {}
         self._sources: dict[str, Source] = {}
-        self._rows: dict[tuple[str, int], tuple[Source, list[Spot]]] = {}
+        self._rows: dict[tuple[str, int], tuple[Source, list[BlockRef]]] = {}
         self._last: tuple[Block | None, bool] = (None, False)
 
     def names_from(self, start: int) -> list[str]:
@@ -46,38 +46,40 @@ class Places:
         last, verified = self._last
         if last is not None and verified >= verify and (at := last.index(seq)) is not None:
             return last, at
-        found = self._find_in(self._known(seq), seq, verify) or self._find_anew(seq, verify)
+        found = self._find_in(self._likely_table(seq), seq, verify) or self._find_on_disk(
+            seq, verify
+        )
         self._last = (found[0], verify)
         return found
 
-    def _find_anew(self, seq: int, verify: bool) -> tuple[Block, int]:
+    def _find_on_disk(self, seq: int, verify: bool) -> tuple[Block, int]:
         names = self._files.names()
         following = None
         if self._is_chain(names):
             at = self._file_of(seq)
-            names, following = names[at : at + 1], _behind(names, at)
-            sparse = seek.sparse_table_of(self._files, names[0])
+            names, following = names[at : at + 1], _next_name(names, at)
+            sparse = block_table.load_sparse_table(self._files, names[0])
             if sparse is not None:
                 self._keep(names[0], sparse)
                 if found := self._find_in(names[0], seq, verify):
                     return found
-        table = seek.table_of(self._files, names, following)
-        key = self._key(names[0]) if names else _WHOLE
+        table = block_table.build_table(self._files, names, following)
+        key = self._key(names[0]) if names else _WHOLE_JOURNAL
         self._keep(key, table)
         if found := self._find_in(key, seq, verify):
             return found
-        raise table.missing(seq)
+        raise table.missing_error(seq)
 
-    def backward(self) -> Iterator[Table]:
+    def backward(self) -> Iterator[BlockTable]:
         """Give tables of the journal's files, the last first."""
         names = self._files.names()
         if not self._is_chain(names):
-            yield seek.table_of(self._files, names)
+            yield block_table.build_table(self._files, names)
             return
         for at in range(len(names) - 1, -1, -1):
-            yield seek.table_of(self._files, [names[at]], _behind(names, at))
+            yield block_table.build_table(self._files, [names[at]], _next_name(names, at))
 
-    def source_of(self, table: Table, row: int) -> Source | None:
+    def source_of(self, table: BlockTable, row: int) -> Source | None:
         """Open the file in which a row stands."""
         return self._files.open(table.name_of(row))
 
@@ -85,14 +87,14 @@ class Places:
         """The index of the file of a chain in which a number would stand."""
         return max(0, bisect_right(self._first_seqs, seq) - 1)
 
-    def _known(self, seq: int) -> str:
+    def _likely_table(self, seq: int) -> str:
         """Name the table in which a number should be, as far as is known."""
         if not self._first_seqs:
-            return _WHOLE
+            return _WHOLE_JOURNAL
         return self._heads[max(0, bisect_right(self._first_seqs, seq) - 1)].name
 
     def _key(self, name: str) -> str:
-        return name if self._first_seqs else _WHOLE
+        return name if self._first_seqs else _WHOLE_JOURNAL
 
     def _is_chain(self, names: list[str]) -> bool:
         """Whether each segment file continues the one before, so that numbers are their own."""
@@ -101,7 +103,7 @@ class Places:
         known = [head.name for head in self._heads]
         if names[: len(known)] != known:
             self._heads, known = [], []
-        self._heads += self._files.heads(names[len(known) :])
+        self._heads += self._files.read_heads(names[len(known) :])
         headers = [head.header for head in self._heads]
         chain = all(
             before is not None and header is not None and header.continues(before)
@@ -110,7 +112,7 @@ class Places:
         self._first_seqs = [header.first_seq for header in headers if header] if chain else []
         return chain
 
-    def _keep(self, key: str, table: Table) -> None:
+    def _keep(self, key: str, table: BlockTable) -> None:
         while len(self._tables) >= _TABLES_MAX:
             del self._tables[next(iter(self._tables))]
         self._tables[key] = table
@@ -119,7 +121,7 @@ class Places:
 
     def _find_in(self, key: str, seq: int, verify: bool) -> tuple[Block, int] | None:
         table = self._tables.get(key)
-        row = table.row_of(seq) if table else -1
+        row = table.find_row(seq) if table else -1
         if table is None or row < 0:
             return None
         known = self._rows.get((key, row))
@@ -129,11 +131,11 @@ class Places:
                 return None
             if len(self._rows) >= _ROWS_MAX:
                 self._rows.clear()
-            known = self._rows[key, row] = (source, table.spots(row, source) or [])
+            known = self._rows[key, row] = (source, table.block_refs(row, source) or [])
         source, spots = known
         for spot in spots:
-            if len(spots) == 1 or spot.may_hold(seq):
-                block = seek.block_at(source, spot, verify=verify)
+            if len(spots) == 1 or spot.may_contain(seq):
+                block = block_table.read_block(source, spot, verify=verify)
                 at = block.index(seq)
                 if at is not None:
                     return block, at
@@ -150,5 +152,5 @@ class Places:
         return source
 
 
-def _behind(names: list[str], at: int) -> str | None:
+def _next_name(names: list[str], at: int) -> str | None:
     return names[at + 1] if at + 1 < len(names) else None

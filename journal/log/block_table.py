@@ -16,12 +16,12 @@ from journal.format.block import (
     read_header,
 )
 from journal.fs.byte_source import Source
-from journal.log import scan as log
+from journal.log import scan
 from journal.log.header_scan import Segment
-from journal.log.segment_files import Files
+from journal.log.segment_files import SegmentFiles
 
 
-class Spot(NamedTuple):
+class BlockRef(NamedTuple):
     """A block's header and its place in its file."""
 
     segment: Segment
@@ -33,14 +33,14 @@ class Spot(NamedTuple):
         """The number of its first event, in the journal."""
         return self.header.first_seq + self.segment.shift
 
-    def may_hold(self, seq: int) -> bool:
+    def may_contain(self, seq: int) -> bool:
         """Whether an event of this number can be in the block, as far as its header tells."""
         first_seq = self.first_seq
         end = first_seq + self.header.frame_count
         return first_seq <= seq and (seq < end or self.header.has_numbers)
 
 
-class Table:
+class BlockTable:
     """The blocks of some files of a journal, in rows: each a block, or a run of small ones.
 
     > Why not walk? A walk passes all headers in front of the one that is asked for; in a table
@@ -50,8 +50,8 @@ class Table:
     def __init__(self) -> None:
         self.is_sparse = False
         self.segments: list[Segment] = []
-        self.damage: list[log.Damage] = []
-        self.tail: log.Tail | None = None
+        self.damage: list[scan.Damage] = []
+        self.tail: scan.Tail | None = None
         self.next_seq = 0
         self._rows_before: list[int] = []
         self._offsets: array[int] = array("Q")
@@ -61,16 +61,16 @@ class Table:
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def add(self, item: log.Item) -> None:
+    def add(self, item: scan.ScanItem) -> None:
         """Take what a walk gives."""
         if isinstance(item, Segment):
             self.segments.append(item)
             self._rows_before.append(len(self._offsets))
-        elif isinstance(item, log.Damage):
+        elif isinstance(item, scan.Damage):
             self.damage.append(item)
-        elif isinstance(item, log.Tail):
+        elif isinstance(item, scan.Tail):
             self.tail, self.next_seq = item, item.next_seq
-        elif isinstance(item, log.Placed) and item.header.frame_count:
+        elif isinstance(item, scan.ScannedBlock) and item.header.frame_count:
             self._add_block(item.offset, item.offset + item.header.size, item.first_seq)
 
     def _add_block(self, offset: int, end: int, first_seq: int) -> None:
@@ -94,18 +94,18 @@ class Table:
         self._first_seqs.extend(rows.first_seqs)
         self.next_seq = rows.next_seq
 
-    def row_of(self, seq: int) -> int:
+    def find_row(self, seq: int) -> int:
         """Give the row in which a number stands if it stands anywhere; -1 in front of the first."""
         return bisect_right(self._first_seqs, seq) - 1
 
-    def missing(self, seq: int) -> Exception:
+    def missing_error(self, seq: int) -> Exception:
         """Say why there is no such event: it is lost, or never was."""
         for damage in self.damage:
             if damage.first_seq <= seq <= damage.last_seq:
                 return damage.error()
         return KeyError(f"there is no event number {seq}")
 
-    def lost(self, behind: int, bound: int) -> list[log.Damage]:
+    def damage_between(self, behind: int, bound: int) -> list[scan.Damage]:
         """Give damage that cost events from behind number ``behind`` to below ``bound``."""
         return [
             damage
@@ -113,7 +113,7 @@ class Table:
             if behind < damage.first_seq < bound and damage.first_seq <= damage.last_seq
         ]
 
-    def spots(self, row: int, data: Source) -> list[Spot] | None:
+    def block_refs(self, row: int, data: Source) -> list[BlockRef] | None:
         """Give the blocks of a row; None where they do not follow on each other up to the next.
 
         > Why? An index tells where blocks stand, and not the debris between them.
@@ -130,7 +130,7 @@ class Table:
             if offset >= end:
                 break
             if header.frame_count:
-                found.append(Spot(place, header, offset))
+                found.append(BlockRef(place, header, offset))
             link = (header.end, header.hash)
             offset += header.size
         return found
@@ -145,7 +145,7 @@ def headers_only(*_: object) -> bool:
     return False
 
 
-def sparse_table_of(files: Files, name: str) -> Table | None:
+def load_sparse_table(files: SegmentFiles, name: str) -> BlockTable | None:
     """Make the table of a segment file from its own index; None when it has none to believe."""
     source = files.open(name)
     if source is None or not len(source):
@@ -154,27 +154,27 @@ def sparse_table_of(files: Files, name: str) -> Table | None:
     rows = index.read(source, header)
     if rows is None:
         return None
-    table, end = Table(), len(source)
+    table, end = BlockTable(), len(source)
     table.add_index(Segment(0, end, header, {}, end, [], [], name=name), rows)
     return table
 
 
-def table_of(files: Files, names: list[str], following: str | None = None) -> Table:
+def build_table(files: SegmentFiles, names: list[str], following: str | None = None) -> BlockTable:
     """Make the table of these files by walking them; ``following`` is the one that goes on there.
 
     > Why look at that one? It tells where the last of them ends, whatever stands behind.
     """
-    table = Table()
+    table = BlockTable()
     walked = [*names, following] if following else names
     from_middle = names[:1] != files.names()[:1]
-    for item in log.walk(files.sources(walked), headers_only, from_middle=from_middle):
+    for item in scan.scan_files(files.sources(walked), headers_only, from_middle=from_middle):
         if isinstance(item, Segment) and following and item.name == following:
             break
         table.add(item)
     return table
 
 
-def block_at(data: Source, spot: Spot, *, verify: bool) -> Block:
+def read_block(data: Source, spot: BlockRef, *, verify: bool) -> Block:
     """Read one block; CorruptBlock when its body's hash does not hold."""
     place, header, offset = spot
     body = data[offset + BLOCK_HEADER_SIZE : offset + header.size]

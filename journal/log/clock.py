@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 
 
-def microseconds() -> int:
+def current_microseconds() -> int:
     """The system's time, µs since the epoch."""
     return time.time_ns() // 1000
 
 
-def never_back(clock: Callable[[], int], last: int) -> Callable[[], int]:
+def make_monotonic(clock: Callable[[], int], last: int) -> Callable[[], int]:
     """Make a clock that stands still where another goes back."""
 
     def now() -> int:

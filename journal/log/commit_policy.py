@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 from journal.errors import JournalError, OptionError
 
 
-class Level(StrEnum):
+class CommitLevel(StrEnum):
     """How far an event is when ``append`` returns, and who takes it further."""
 
     EVERY = "every"
@@ -26,35 +26,35 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
-    """When the events of a writer become durable: ``Commit.EVERY``, ``Commit.group(...)``, …"""
+class CommitPolicy:
+    """When the events of a writer become durable: ``CommitPolicy.EVERY`` and so on."""
 
-    level: Level
+    level: CommitLevel
     events_max: int = 0
     period_seconds: float = 0.0
 
-    EVERY: ClassVar["Commit"]
-    EXPLICIT: ClassVar["Commit"]
-    NONE: ClassVar["Commit"]
+    EVERY: ClassVar["CommitPolicy"]
+    EXPLICIT: ClassVar["CommitPolicy"]
+    NONE: ClassVar["CommitPolicy"]
 
     @classmethod
     def group(cls, events: int = 1000, milliseconds: float = 5.0) -> Self:
-        """Commit when so many events wait, or when the first has waited for so long."""
+        """CommitPolicy when so many events wait, or when the first has waited for so long."""
         if events < 1 or milliseconds <= 0:
             raise OptionError("a group has at least one event and lasts longer than nothing")
-        return cls(Level.GROUP, events, milliseconds / 1000)
+        return cls(CommitLevel.GROUP, events, milliseconds / 1000)
 
     @classmethod
     def interval(cls, seconds: float = 1.0) -> Self:
-        """Commit as often as this, while there is something to commit."""
+        """CommitPolicy as often as this, while there is something to commit."""
         if seconds <= 0:
             raise OptionError("an interval lasts longer than nothing")
-        return cls(Level.INTERVAL, 0, seconds)
+        return cls(CommitLevel.INTERVAL, 0, seconds)
 
 
-Commit.EVERY = Commit(Level.EVERY)
-Commit.EXPLICIT = Commit(Level.EXPLICIT)
-Commit.NONE = Commit(Level.NONE)
+CommitPolicy.EVERY = CommitPolicy(CommitLevel.EVERY)
+CommitPolicy.EXPLICIT = CommitPolicy(CommitLevel.EXPLICIT)
+CommitPolicy.NONE = CommitPolicy(CommitLevel.NONE)
 
 
 class Committer:
@@ -71,7 +71,7 @@ class Committer:
         name: str,
     ) -> None:
         self._sync = sync
-        self._can_go_on = can_go_on
+        self._can_retry = can_go_on
         self._period = period_seconds
         self._awake = threading.Event()
         self._stopping = threading.Event()
@@ -99,6 +99,6 @@ class Committer:
             try:
                 self._sync()
             except JournalError:
-                if not self._can_go_on():
+                if not self._can_retry():
                     return  # the writer is poisoned, and tells whoever appends next
                 self._awake.set()

@@ -12,7 +12,7 @@ _new_frame: Callable[[type[Frame], Iterable[object]], Frame] = tuple.__new__  # 
 _TAGS = range(TAG_MIN, TAG_MAX + 1)
 
 
-class Picking(NamedTuple):
+class FrameSelection(NamedTuple):
     """Which events of a block are wanted."""
 
     start: int
@@ -22,7 +22,7 @@ class Picking(NamedTuple):
 
     def frames(self, block: Block) -> Iterator[Frame]:
         """Give frames; raises at once when the block contradicts itself."""
-        picks, offset = self._picks(block), repeat(block.offset)
+        picks, offset = self._indices(block), repeat(block.offset)
         if picks is None:
             rows = zip(block.seqs, block.tags, block.payloads(), block.times, offset, strict=False)
             return map(_new_frame, repeat(Frame), rows)
@@ -31,24 +31,24 @@ class Picking(NamedTuple):
 
     def rows(self, block: Block) -> Iterator[tuple[int, int, bytes]]:
         """Give tuples of number, tag and payload; raises as ``frames`` does."""
-        return block.rows(self._picks(block))
+        return block.rows(self._indices(block))
 
     def payloads(self, block: Block) -> Iterable[bytes]:
         """Give payloads; raises as ``frames`` does."""
-        if self.tags is not None and self._takes_all(block):
-            return block.payloads_of(_listed(self.tags))
-        return block.payloads(self._picks(block))
+        if self.tags is not None and self._covers(block):
+            return block.payloads_of(_as_iterable(self.tags))
+        return block.payloads(self._indices(block))
 
-    def _takes_all(self, block: Block) -> bool:
+    def _covers(self, block: Block) -> bool:
         """Whether a block is wanted from its first event to its last, as far as tags allow."""
         late = self.stop is not None and block.last_seq >= self.stop
         early = self.since is not None and block.header.time_first < self.since
         return block.first_seq >= self.start and not late and not early
 
-    def _picks(self, block: Block) -> list[int] | None:
+    def _indices(self, block: Block) -> list[int] | None:
         """Give the indices of what is wanted; None for all."""
-        picks = None if self.tags is None else block.select(_listed(self.tags))
-        if self._takes_all(block):
+        picks = None if self.tags is None else block.select(_as_iterable(self.tags))
+        if self._covers(block):
             return picks
         seqs = block.seqs
         begin = 0 if seqs[0] >= self.start else bisect_left(seqs, self.start)
@@ -64,5 +64,5 @@ class Picking(NamedTuple):
         return picks
 
 
-def _listed(tags: Container[int]) -> Iterable[int]:
+def _as_iterable(tags: Container[int]) -> Iterable[int]:
     return tags if isinstance(tags, Iterable) else [tag for tag in _TAGS if tag in tags]

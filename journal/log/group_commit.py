@@ -5,23 +5,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_PATIENCE = 0.5
+_GATHER_FRACTION = 0.5
 """Part of a sync's duration that a leader waits for others, at most."""
 
 
 class _Waiter:
     """A thread that waits for event ``seq``: woken when it is durable, or to lead."""
 
-    __slots__ = ("awake", "leads", "seq")
+    __slots__ = ("awake", "is_leader", "seq")
 
     def __init__(self, seq: int) -> None:
         self.seq = seq
-        self.leads = False
+        self.is_leader = False
         self.awake = threading.Lock()
         self.awake.acquire()
 
 
-class Turn:
+class GroupCommit:
     """The turn to sync, which one thread has at a time.
 
     ``sync`` makes all durable that is there when it is called, ``durable_upto`` tells how far all
@@ -32,37 +32,37 @@ class Turn:
     """
 
     __slots__ = (
-        "_crowd",
         "_durable_upto",
         "_gate",
-        "_guard",
-        "_is_led",
+        "_group_size",
+        "_has_leader",
         "_queue",
-        "_seconds",
+        "_queue_lock",
         "_sync",
-        "_taken",
+        "_sync_lock",
+        "_sync_seconds",
     )
 
     def __init__(self, sync: Callable[[], None], durable_upto: Callable[[], int]) -> None:
         self._sync = sync
         self._durable_upto = durable_upto
-        self._taken = threading.Lock()
-        self._guard = threading.Lock()  # of what follows
+        self._sync_lock = threading.Lock()
+        self._queue_lock = threading.Lock()  # of what follows
         self._queue: list[_Waiter] = []
-        self._is_led = False
-        self._crowd = 1  # threads that were there at the last sync
+        self._has_leader = False
+        self._group_size = 1  # threads that were there at the last sync
         self._gate: threading.Lock | None = None  # behind which a leader lets a crowd gather
-        self._seconds = 0.0  # that the last sync took
+        self._sync_seconds = 0.0  # that the last sync took
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Have the turn, whoever waits."""
         try:
-            with self._taken:
+            with self._sync_lock:
                 yield
         finally:
-            with self._guard:
-                done = self._take_done()
+            with self._queue_lock:
+                done = self._pop_durable()
             _wake(done)
 
     def wait(self, seq: int, timeout_seconds: float | None) -> bool:
@@ -76,27 +76,31 @@ class Turn:
         me = _Waiter(seq)
         try:
             self._join(me)
-            if not me.leads and not me.awake.acquire(timeout=_left(end)) and self._gives_up(me):
+            if (
+                not me.is_leader
+                and not me.awake.acquire(timeout=_seconds_left(end))
+                and self._leave_queue(me)
+            ):
                 return False
-            return not me.leads or self._lead(seq, end)
+            return not me.is_leader or self._lead(seq, end)
         finally:
             # whatever ends the waiting, an interrupt too: who was to lead lets another
-            self._gives_up(me)
-            if me.leads:
-                self._pass_on()
+            self._leave_queue(me)
+            if me.is_leader:
+                self._finish_lead()
 
     def _join(self, me: _Waiter) -> None:
         """Lead if nobody does, or queue."""
-        with self._guard:
-            me.leads = not self._is_led
-            self._is_led = True
-            if not me.leads:
+        with self._queue_lock:
+            me.is_leader = not self._has_leader
+            self._has_leader = True
+            if not me.is_leader:
                 self._queue.append(me)
                 self._open_gate()
 
-    def _gives_up(self, me: _Waiter) -> bool:
+    def _leave_queue(self, me: _Waiter) -> bool:
         """Leave the queue, unless it came to the front meanwhile."""
-        with self._guard:
+        with self._queue_lock:
             if me in self._queue:
                 self._queue.remove(me)
                 return True
@@ -104,51 +108,51 @@ class Turn:
 
     def _lead(self, seq: int, end: float | None) -> bool:
         """Sync, when it is time; False when that takes long."""
-        self._let_gather()
-        if not self._taken.acquire(timeout=_left(end)):
+        self._wait_for_group()
+        if not self._sync_lock.acquire(timeout=_seconds_left(end)):
             return False
         try:
             if self._durable_upto() <= seq:
                 begin = time.monotonic()
                 self._sync()
-                self._seconds = time.monotonic() - begin
+                self._sync_seconds = time.monotonic() - begin
         finally:
-            self._taken.release()
+            self._sync_lock.release()
         return True
 
-    def _pass_on(self) -> None:
+    def _finish_lead(self) -> None:
         """Let another lead who came too late for the last sync, and wake those who did not."""
-        with self._guard:
-            self._crowd = 1 + len(self._queue)
-            done = self._take_done()
-            self._is_led = bool(self._queue)
+        with self._queue_lock:
+            self._group_size = 1 + len(self._queue)
+            done = self._pop_durable()
+            self._has_leader = bool(self._queue)
             if self._queue:
                 following = self._queue.pop(0)
-                following.leads = True
+                following.is_leader = True
                 done.insert(0, following)  # first, so that the disk has something to do
         _wake(done)
 
-    def _let_gather(self) -> None:
+    def _wait_for_group(self) -> None:
         """Wait a little for as many as were there the last time: they come back together.
 
         > Why not sync at once? Half of them would come during it, and wait for two.
         """
         gate = threading.Lock()
         gate.acquire()
-        with self._guard:
-            if len(self._queue) + 1 >= self._crowd:
+        with self._queue_lock:
+            if len(self._queue) + 1 >= self._group_size:
                 return
             self._gate = gate
-        gate.acquire(timeout=_PATIENCE * self._seconds)
-        with self._guard:
+        gate.acquire(timeout=_GATHER_FRACTION * self._sync_seconds)
+        with self._queue_lock:
             self._gate = None
 
     def _open_gate(self) -> None:
-        if self._gate is not None and len(self._queue) + 1 >= self._crowd:
+        if self._gate is not None and len(self._queue) + 1 >= self._group_size:
             self._gate.release()
             self._gate = None
 
-    def _take_done(self) -> list[_Waiter]:
+    def _pop_durable(self) -> list[_Waiter]:
         if not self._queue:
             return []
         upto = self._durable_upto()
@@ -158,7 +162,7 @@ class Turn:
         return done
 
 
-def _left(end: float | None) -> float:
+def _seconds_left(end: float | None) -> float:
     return -1 if end is None else max(0.0, end - time.monotonic())
 
 

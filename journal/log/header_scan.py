@@ -17,55 +17,57 @@ from journal.format.block import (
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.fs.byte_source import Bytes
 
-CLAIMS_MAX = 1 << 16
+RECOVERY_LINKS_MAX = 1 << 16
 """Blocks in one segment that stand behind debris: one per crash."""
-WASTE_SIZE_MAX = 1 << 30
+FAILED_HASH_SIZE_MAX = 1 << 30
 """Bytes hashed in vain before a file is taken for hostile (plus some times its own size)."""
-_WASTE_FACTOR = 8
-KNOWN_MAX = 1 << 12
+_FAILED_HASH_FACTOR = 8
+CACHED_HEADERS_MAX = 1 << 12
 """Headers of a segment that are kept between its survey and its steps."""
 
 
 class Segment(NamedTuple):
-    """A segment: in which ``file`` of the journal, from ``offset`` to ``limit``.
+    """A segment of the journal's file number ``file``, from ``offset`` to ``limit`` in that file.
 
-    ``claims`` tells, of what a block behind debris names as its predecessor (end and hash), where
-    the last such block stands; ``durable_upto`` is the highest that any of the blocks knew.
-    ``falls`` and ``falls_to``: where numbers fall, as they do where a writer goes on in front of
-    blocks that it gives up, and the lowest number that they fall to there or further on.
-    ``shift`` makes its numbers the journal's. ``continued`` is the end and hash at which the next
-    segment goes on, ``continued_seq`` the number of that one's first event.
+    ``recovery_links`` maps the predecessor (end, hash) that a block after debris names to the
+    offset of the last block that names it. ``durable_upto`` is the highest durable offset that any
+    block of the segment records. ``seq_regressions`` holds the offsets of blocks whose sequence
+    numbers fall: a writer that resumes before superseded blocks causes this. ``regressed_to``
+    holds, for each of them, the lowest sequence number that a regression there or later reaches.
+    ``shift`` is added to the segment's sequence numbers to get the journal's. ``continuation`` is
+    the (end, hash) of the block that the next segment continues, ``continuation_seq`` the sequence
+    number of that segment's first event.
     """
 
     offset: int
     limit: int
     header: SegmentHeader
-    claims: dict[tuple[int, int], int]
+    recovery_links: dict[tuple[int, int], int]
     durable_upto: int
-    falls: list[int]
-    falls_to: list[int]
+    seq_regressions: list[int]
+    regressed_to: list[int]
     file: int = 0
     name: str = ""
     shift: int = 0
-    continued: tuple[int, int] | None = None
-    continued_seq: int = 0
+    continuation: tuple[int, int] | None = None
+    continuation_seq: int = 0
 
-    def gives_up(self, header: BlockHeader) -> bool:
+    def is_superseded(self, header: BlockHeader) -> bool:
         """Whether a later block has a number that this block has too, or one in front of it."""
-        if not self.falls:
+        if not self.seq_regressions:
             return False
-        later = bisect_right(self.falls, header.offset)
+        later = bisect_right(self.seq_regressions, header.offset)
         behind = header.first_seq + header.frame_count
-        return later < len(self.falls) and self.falls_to[later] < behind
+        return later < len(self.seq_regressions) and self.regressed_to[later] < behind
 
 
-class Budget:
+class HashBudget:
     """Bounds the hashing that overlapping blocks of a hostile file could ask for."""
 
     def __init__(self, size: int) -> None:
-        self._left = WASTE_SIZE_MAX + _WASTE_FACTOR * size
+        self._left = FAILED_HASH_SIZE_MAX + _FAILED_HASH_FACTOR * size
 
-    def waste(self, size: int, offset: int) -> None:
+    def spend(self, size: int, offset: int) -> None:
         """Count bytes that were hashed in vain; LimitExceeded when they are too many."""
         self._left -= size
         if self._left < 0:
@@ -79,26 +81,28 @@ class SegmentBytes:
     """
 
     def __init__(
-        self, data: Bytes, start: int, salt: int, budget: Budget, known: dict[int, BlockHeader]
+        self, data: Bytes, start: int, salt: int, budget: HashBudget, known: dict[int, BlockHeader]
     ) -> None:
         self._data = data
         self._start = start
         self._salt = salt
         self._budget = budget
-        self._known = known
+        self._header_cache = known
 
     def _header(self, position: int) -> BlockHeader | None:
         offset = position - self._start
-        return self._known.get(offset) or read_header(self._data, position, self._salt, offset)
+        return self._header_cache.get(offset) or read_header(
+            self._data, position, self._salt, offset
+        )
 
     def _body(self, header: BlockHeader) -> bytes:
         position = self._start + header.offset + BLOCK_HEADER_SIZE
         return self._data[position : self._start + header.end]
 
-    def _whole(self, header: BlockHeader, body: bytes) -> bool:
+    def _is_whole(self, header: BlockHeader, body: bytes) -> bool:
         if body_holds(header, body, self._salt):
             return True
-        self._budget.waste(len(body), self._start + header.offset)
+        self._budget.spend(len(body), self._start + header.offset)
         return False
 
     def _find(self, position: int, stop: int, least_seq: int = 0) -> BlockHeader | None:
@@ -111,7 +115,7 @@ class SegmentBytes:
         return None
 
 
-class Survey(SegmentBytes):
+class HeaderScan(SegmentBytes):
     """A pass over the headers of a segment, to know what later blocks say about earlier ones."""
 
     def __init__(
@@ -120,18 +124,18 @@ class Survey(SegmentBytes):
         start: int,
         size: int,
         header: SegmentHeader,
-        budget: Budget,
+        budget: HashBudget,
         known: dict[int, BlockHeader],
     ) -> None:
         super().__init__(data, start, header.salt, budget, known)
-        self._head = header
+        self._segment_header = header
         self._size = size
         self._limit: int | None = None
-        self._claims: dict[tuple[int, int], int] = {}
-        self._durable = 0
+        self._recovery_links: dict[tuple[int, int], int] = {}
+        self._durable_upto = 0
         self._next_seq = 0
-        self._falls: list[int] = []
-        self._falls_to: list[int] = []
+        self._seq_regressions: list[int] = []
+        self._regressed_to: list[int] = []
         self._ahead: BlockHeader | None = None
 
     def segment(self, begin: int | None = None) -> Segment:
@@ -140,9 +144,15 @@ class Survey(SegmentBytes):
         while position is not None:
             position = self._step(position)
         limit = self._size if self._limit is None else self._limit
-        lowest = list(accumulate(reversed(self._falls_to), min))[::-1]
+        lowest = list(accumulate(reversed(self._regressed_to), min))[::-1]
         return Segment(
-            self._start, limit, self._head, self._claims, self._durable, self._falls, lowest
+            self._start,
+            limit,
+            self._segment_header,
+            self._recovery_links,
+            self._durable_upto,
+            self._seq_regressions,
+            lowest,
         )
 
     def _step(self, position: int) -> int | None:
@@ -151,16 +161,16 @@ class Survey(SegmentBytes):
         self._ahead = None
         if header is None or flaw(header):
             return self._search(position)
-        if len(self._known) < KNOWN_MAX:
-            self._known[header.offset] = header
-        self._durable = max(self._durable, header.durable_upto)
+        if len(self._header_cache) < CACHED_HEADERS_MAX:
+            self._header_cache[header.offset] = header
+        self._durable_upto = max(self._durable_upto, header.durable_upto)
         if header.previous_end != header.offset:
-            self._claims[header.previous_end, header.previous_hash] = header.offset
+            self._recovery_links[header.previous_end, header.previous_hash] = header.offset
         if header.first_seq < self._next_seq:
-            self._falls.append(header.offset)
-            self._falls_to.append(header.first_seq)
+            self._seq_regressions.append(header.offset)
+            self._regressed_to.append(header.first_seq)
         self._next_seq = header.first_seq + header.frame_count
-        if max(len(self._claims), len(self._falls)) > CLAIMS_MAX:
+        if max(len(self._recovery_links), len(self._seq_regressions)) > RECOVERY_LINKS_MAX:
             raise LimitExceeded("more crashes than a segment may have seen", position)
         end = self._start + header.end
         following = self._header(end)
@@ -168,7 +178,7 @@ class Survey(SegmentBytes):
             self._ahead = following
             return end
         # the block that should follow may stand inside what this one only claims to be
-        if end <= self._size and self._whole(header, self._body(header)):
+        if end <= self._size and self._is_whole(header, self._body(header)):
             return end
         return self._search(position + 1)
 

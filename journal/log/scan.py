@@ -18,13 +18,31 @@ from journal.errors import (
 from journal.format import segment_header as segment
 from journal.format.block import BlockHeader
 from journal.fs.byte_source import Bytes, Source
-from journal.log.header_scan import Budget, Segment, Survey
-from journal.log.segment_scan import Damage, Debris, Item, Placed, Steps, Tail, Wants
+from journal.log.header_scan import HashBudget, HeaderScan, Segment
+from journal.log.segment_scan import (
+    BodySelector,
+    Damage,
+    Debris,
+    ScanItem,
+    ScannedBlock,
+    SegmentScanner,
+    Tail,
+)
 
-__all__ = ["Damage", "Debris", "Item", "Mode", "Placed", "Segment", "Tail", "Wants", "walk"]
+__all__ = [
+    "BodySelector",
+    "Damage",
+    "Debris",
+    "RecoveryMode",
+    "ScanItem",
+    "ScannedBlock",
+    "Segment",
+    "Tail",
+    "scan_files",
+]
 
 
-class Mode(StrEnum):
+class RecoveryMode(StrEnum):
     """What may be wrong with a journal that is opened."""
 
     STRICT = "strict"
@@ -37,14 +55,14 @@ class Mode(StrEnum):
     """Anything, for readers only: they pass over what is lost."""
 
 
-def walk(
+def scan_files(
     sources: Iterable[Bytes],
-    wants: Wants,
+    wants: BodySelector,
     verify: bool = True,
     behind: Tail | None = None,
     *,
     from_middle: bool = False,
-) -> Iterator[Item]:
+) -> Iterator[ScanItem]:
     """Give what stands in the files of a journal, in their order.
 
     Each segment ends in a Tail. With ``behind``, the walk begins where an earlier one ended, and
@@ -54,38 +72,42 @@ def walk(
     """
     before: Segment | None = behind.segment if behind else None
     next_seq = behind.next_seq if behind else None
-    for found, following in _in_pairs(_surveyed(sources, behind)):
-        if isinstance(found, _Headless):
+    for found, following in _pair_with_next(_find_segments(sources, behind)):
+        if isinstance(found, _UnreadableSegment):
             damage = found.damage(before, next_seq or 0, following)
             next_seq = damage.last_seq + 1
             yield damage
             continue
         if not behind and not (from_middle and next_seq is None):
-            yield from _orphaned(found.place, before, next_seq)
+            yield from _check_predecessor(found.segment, before, next_seq)
         if behind:
-            place, next_seq = found.place._replace(shift=behind.segment.shift), behind.next_seq
+            place, next_seq = found.segment._replace(shift=behind.segment.shift), behind.next_seq
         else:
-            place, next_seq = _numbered(found.place, before, next_seq)
-        if isinstance(following, _Surveyed) and following.place.header.continues(place.header):
-            place = _continued(place, following.place)
+            place, next_seq = _assign_seqs(found.segment, before, next_seq)
+        if isinstance(following, _ReadableSegment) and following.segment.header.continues(
+            place.header
+        ):
+            place = _set_continuation(place, following.segment)
         before = place
         yield place
-        steps = Steps(found.data, place, next_seq, wants, verify, found.budget, found.known)
+        steps = SegmentScanner(
+            found.data, place, next_seq, wants, verify, found.budget, found.header_cache
+        )
         if behind:
-            steps.go_behind(behind)
+            steps.start_after(behind)
             behind = None
         yield from steps.run()
         next_seq = steps.next_seq
 
 
-class _Surveyed(NamedTuple):
+class _ReadableSegment(NamedTuple):
     data: Bytes
-    place: Segment
-    budget: Budget
-    known: dict[int, BlockHeader]
+    segment: Segment
+    budget: HashBudget
+    header_cache: dict[int, BlockHeader]
 
 
-class _Headless(NamedTuple):
+class _UnreadableSegment(NamedTuple):
     """A file, or the beginning of one, whose segment header is not to be believed."""
 
     error: FormatError
@@ -94,12 +116,15 @@ class _Headless(NamedTuple):
     name: str
 
     def damage(
-        self, before: Segment | None, next_seq: int, following: "_Surveyed | _Headless | None"
+        self,
+        before: Segment | None,
+        next_seq: int,
+        following: "_ReadableSegment | _UnreadableSegment | None",
     ) -> Damage:
         """Account for the events that are lost with it, as far as the next segment tells."""
         last_seq, open_ended = next_seq - 1, True
-        if isinstance(following, _Surveyed):
-            header, shift = following.place.header, before.shift if before else 0
+        if isinstance(following, _ReadableSegment):
+            header, shift = following.segment.header, before.shift if before else 0
             if header.previous_hash and (before is None or header.continues(before.header)):
                 last_seq, open_ended = max(last_seq, header.first_seq + shift - 1), False
         error = self.error
@@ -119,12 +144,14 @@ class _Headless(NamedTuple):
         )
 
 
-def _surveyed(sources: Iterable[Bytes], behind: Tail | None) -> Iterator[_Surveyed | _Headless]:
+def _find_segments(
+    sources: Iterable[Bytes], behind: Tail | None
+) -> Iterator[_ReadableSegment | _UnreadableSegment]:
     first_error: FormatError | None = None
     seen = False
     for file, data in enumerate(sources, behind.segment.file if behind else 0):
         name = data.name if isinstance(data, Source) else ""
-        position, begin, size, budget = 0, None, len(data), Budget(len(data))
+        position, begin, size, budget = 0, None, len(data), HashBudget(len(data))
         if behind:
             position, begin, behind = behind.segment.offset, behind.offset, None
         while True:
@@ -135,13 +162,13 @@ def _surveyed(sources: Iterable[Bytes], behind: Tail | None) -> Iterator[_Survey
                 limit = segment.find(data, position + 1, size)
                 if not name and not seen and limit == size:
                     raise
-                yield _Headless(error, position, limit - position, name)
+                yield _UnreadableSegment(error, position, limit - position, name)
             else:
                 seen = True
                 known: dict[int, BlockHeader] = {}
-                place = Survey(data, position, size, header, budget, known).segment(begin)
+                place = HeaderScan(data, position, size, header, budget, known).segment(begin)
                 limit, begin = place.limit, None
-                yield _Surveyed(data, place._replace(file=file, name=name), budget, known)
+                yield _ReadableSegment(data, place._replace(file=file, name=name), budget, known)
             position = limit
             if position >= size:
                 break
@@ -149,9 +176,11 @@ def _surveyed(sources: Iterable[Bytes], behind: Tail | None) -> Iterator[_Survey
         raise first_error or NotAJournal("there is no segment, nothing stands")
 
 
-def _in_pairs(
-    items: Iterator[_Surveyed | _Headless],
-) -> Iterator[tuple[_Surveyed | _Headless, _Surveyed | _Headless | None]]:
+def _pair_with_next(
+    items: Iterator[_ReadableSegment | _UnreadableSegment],
+) -> Iterator[
+    tuple[_ReadableSegment | _UnreadableSegment, _ReadableSegment | _UnreadableSegment | None]
+]:
     """Give each with the one behind it."""
     held = next(items, None)
     while held is not None:
@@ -160,7 +189,9 @@ def _in_pairs(
         held = following
 
 
-def _orphaned(place: Segment, before: Segment | None, next_seq: int | None) -> Iterator[Damage]:
+def _check_predecessor(
+    place: Segment, before: Segment | None, next_seq: int | None
+) -> Iterator[Damage]:
     """Give what is lost where a directory's segment continues one that is not in front of it."""
     header, name = place.header, place.name
     if not name or not header.previous_hash or place.offset:
@@ -177,7 +208,9 @@ def _orphaned(place: Segment, before: Segment | None, next_seq: int | None) -> I
     yield Damage(0, 0, first_seq, last_seq, True, reason, MissingEvents, (0, 0), name, open_ended)
 
 
-def _numbered(place: Segment, before: Segment | None, next_seq: int | None) -> tuple[Segment, int]:
+def _assign_seqs(
+    place: Segment, before: Segment | None, next_seq: int | None
+) -> tuple[Segment, int]:
     """Make a segment's numbers the journal's."""
     header = place.header
     if before is None or next_seq is None:
@@ -187,9 +220,9 @@ def _numbered(place: Segment, before: Segment | None, next_seq: int | None) -> t
     return place._replace(shift=next_seq - header.first_seq), next_seq
 
 
-def _continued(place: Segment, following: Segment) -> Segment:
+def _set_continuation(place: Segment, following: Segment) -> Segment:
     header = following.header
     return place._replace(
-        continued=(header.previous_end, header.previous_hash),
-        continued_seq=header.first_seq + place.shift,
+        continuation=(header.previous_end, header.previous_hash),
+        continuation_seq=header.first_seq + place.shift,
     )

@@ -22,41 +22,41 @@ _NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.ENOTDIR)
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def name_of(index: int) -> str:
+def segment_name(index: int) -> str:
     """Name the segment file of that number."""
     return f"{index:0{_DIGITS}d}{_SUFFIX}"
 
 
-def index_of(name: str) -> int | None:
+def segment_index(name: str) -> int | None:
     """Give the number in a segment file's name; None for any other name."""
     digits = name.removesuffix(_SUFFIX)
     known = len(digits) == _DIGITS and digits.isascii() and digits.isdecimal()
     return int(digits) if known and name != digits else None
 
 
-def names_in(directory: int | str | os.PathLike[str]) -> list[str]:
+def list_segments(directory: int | str | os.PathLike[str]) -> list[str]:
     """List the segment files of a directory, in order."""
     with os.scandir(directory) as entries:
-        return sorted(entry.name for entry in entries if index_of(entry.name) is not None)
+        return sorted(entry.name for entry in entries if segment_index(entry.name) is not None)
 
 
-def size_of(path: Path) -> int:
+def journal_size(path: Path) -> int:
     """Bytes of the file, or of the segment files, that a journal is."""
-    files = [path / name for name in names_in(path)] if path.is_dir() else [path]
+    files = [path / name for name in list_segments(path)] if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
 
 
-def check_alone(path: Path) -> None:
+def check_only_segments(path: Path) -> None:
     """Refuse a directory that has something else than segments, which would be gone with it."""
     if not path.is_dir():
         return
-    known = {*names_in(path), *_left_in(path)}
+    known = {*list_segments(path), *_list_unpublished(path)}
     others = sorted(entry.name for entry in path.iterdir() if entry.name not in known)
     if others:
         raise OptionError(f"{path} has {others[0]!r} in it, which is no segment: move it away")
 
 
-def dress(path: Path, like: os.stat_result) -> None:
+def copy_ownership(path: Path, like: os.stat_result) -> None:
     """Give a journal the owner and the mode of another."""
     for file in (path, *path.iterdir()) if path.is_dir() else (path,):
         found = file.stat()
@@ -65,7 +65,7 @@ def dress(path: Path, like: os.stat_result) -> None:
     path.chmod(stat.S_IMODE(like.st_mode))
 
 
-def is_at(path: Path, known: os.stat_result) -> bool:
+def is_same_file(path: Path, known: os.stat_result) -> bool:
     """Whether a path is known to lead to the file or directory of which this is known."""
     try:
         return os.path.samestat(known, path.stat())
@@ -73,16 +73,16 @@ def is_at(path: Path, known: os.stat_result) -> bool:
         return False
 
 
-def _left_in(path: Path) -> list[str]:
+def _list_unpublished(path: Path) -> list[str]:
     """The segments in a directory that a crash left without a name."""
     return [entry.name for entry in path.glob(".*.tmp") if entry.is_file()]
 
 
-def remove(path: Path) -> None:
+def remove_journal(path: Path) -> None:
     """Take away a journal, a file or a directory of segments, as far as that goes."""
     with suppress(OSError):
         if path.is_dir():
-            for name in (*names_in(path), *_left_in(path)):
+            for name in (*list_segments(path), *_list_unpublished(path)):
                 (path / name).unlink()
             path.rmdir()
         else:
@@ -98,7 +98,7 @@ class OwnedSource(Source):
         os.close(self._descriptor)
 
 
-class MendedSource(OwnedSource):
+class RepairedSource(OwnedSource):
     """A source some of whose bytes are read otherwise: ``flips`` says which bits of which."""
 
     __slots__ = ("_flips",)
@@ -115,14 +115,14 @@ class MendedSource(OwnedSource):
         return bytes(data)
 
 
-class Head(NamedTuple):
+class SegmentHead(NamedTuple):
     """A segment file of a directory, and the header it begins with if that can be believed."""
 
     name: str
     header: SegmentHeader | None
 
 
-class Files:
+class SegmentFiles:
     """The open file, or directory, that a journal is.
 
     ``flips`` says which bits, of which files by their names, are to be read otherwise. Raises
@@ -161,21 +161,21 @@ class Files:
     @property
     def is_replaced(self) -> bool:
         """Whether its name leads to another journal by now."""
-        self._check()
+        self._check_open()
         try:
             found = self.path.stat()
         except OSError:
             return False
         return not os.path.samestat(found, os.fstat(self._descriptor))
 
-    def again(self) -> "Files":
+    def reopen(self) -> "SegmentFiles":
         """Open what its name leads to now, in the same way."""
-        return Files(self.path, patient=self._patient, flips=self._flips)
+        return SegmentFiles(self.path, patient=self._patient, flips=self._flips)
 
     def names(self) -> list[str]:
         """Name the segment files; one empty name stands for a journal that is a file."""
-        self._check()
-        return names_in(self._descriptor) if self.is_directory else [""]
+        self._check_open()
+        return list_segments(self._descriptor) if self.is_directory else [""]
 
     def sources(self, names: list[str]) -> Iterator[Source]:
         """Open the files of these names one after the other, as far as they go now."""
@@ -186,7 +186,7 @@ class Files:
 
     def open(self, name: str) -> Source | None:
         """Open one; None when it is not there any more. What is no file has no bytes."""
-        self._check()
+        self._check_open()
         if not self.is_directory:
             descriptor = os.dup(self._descriptor)
         else:
@@ -202,20 +202,20 @@ class Files:
         status = os.fstat(descriptor)
         size = status.st_size if stat.S_ISREG(status.st_mode) else 0
         source = OwnedSource(descriptor, size, name, patient=self._patient)
-        return MendedSource(source, self._flips[name]) if name in self._flips else source
+        return RepairedSource(source, self._flips[name]) if name in self._flips else source
 
-    def heads(self, names: list[str]) -> list[Head]:
+    def read_heads(self, names: list[str]) -> list[SegmentHead]:
         """Read what each file of a directory begins with."""
         heads = []
         for source in self.sources(names):
             try:
                 header = segment.read(source[0:SEGMENT_HEADER_SIZE], 0)
             except FormatError:
-                heads.append(Head(source.name, None))
+                heads.append(SegmentHead(source.name, None))
             else:
-                heads.append(Head(source.name, header))
+                heads.append(SegmentHead(source.name, header))
         return heads
 
-    def _check(self) -> None:
+    def _check_open(self) -> None:
         if self._descriptor < 0:
             raise ValueError(f"the reader of {self.path} is closed")

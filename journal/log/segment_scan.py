@@ -19,21 +19,21 @@ from journal.format.block import BLOCK_MAGIC, BlockHeader, flaw, last_number
 from journal.format.frame import SEQ_MAX
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.fs.byte_source import Bytes, Source
-from journal.log.header_scan import Budget, Segment, SegmentBytes
+from journal.log.header_scan import HashBudget, Segment, SegmentBytes
 
 _CHUNK_SIZE = 1 << 20
 _ZEROS = bytes(_CHUNK_SIZE)
 
 
-class Placed(NamedTuple):
-    """A whole block in its place; ``body`` is there when the walk was ``asked`` for it."""
+class ScannedBlock(NamedTuple):
+    """A whole block in its place; ``body`` is there when the walk was ``is_selected`` for it."""
 
     segment: Segment
     header: BlockHeader
     offset: int
     first_seq: int
     body: bytes
-    asked: bool
+    is_selected: bool
 
 
 class Debris(NamedTuple):
@@ -87,21 +87,21 @@ class Tail(NamedTuple):
     next_seq: int
 
 
-Item = Segment | Placed | Debris | Damage | Tail
-Wants = Callable[[Segment, BlockHeader, int], bool]
+ScanItem = Segment | ScannedBlock | Debris | Damage | Tail
+BodySelector = Callable[[Segment, BlockHeader, int], bool]
 """Whether the body of a block (its segment, header and first number) is to be read and checked."""
 
 
-class _Fault(NamedTuple):
+class _BlockFault(NamedTuple):
     kind: type[FormatError]
     reason: str
-    trusted: bool = False
+    is_trusted: bool = False
     """The block behind this one can be gone on with."""
-    torn: bool = False
+    is_torn: bool = False
     """A crash can leave it so."""
 
 
-class Steps(SegmentBytes):
+class SegmentScanner(SegmentBytes):
     """The walk proper: from the segment header from block to block."""
 
     def __init__(
@@ -109,45 +109,52 @@ class Steps(SegmentBytes):
         data: Bytes,
         place: Segment,
         next_seq: int,
-        wants: Wants,
+        wants: BodySelector,
         verify: bool,
-        budget: Budget,
+        budget: HashBudget,
         known: dict[int, BlockHeader],
     ) -> None:
         super().__init__(data, place.offset, place.header.salt, budget, known)
         self._segment = place
         self._limit = place.limit
-        self._continued = place.continued
-        self._wants = wants
+        self._continuation = place.continuation
+        self._select_body = wants
         self._verify = verify
-        self._at = place.offset + SEGMENT_HEADER_SIZE
+        self._position = place.offset + SEGMENT_HEADER_SIZE
         self._link = (SEGMENT_HEADER_SIZE, place.header.hash)
         self.next_seq = next_seq
         self._ahead: BlockHeader | None = None
-        self._taken = b""
-        self._asked = False
+        self._body_read = b""
+        self._is_selected = False
 
-    def go_behind(self, tail: Tail) -> None:
+    def start_after(self, tail: Tail) -> None:
         """Begin where an earlier walk ended, or any whole block does."""
-        self._at, self._link = tail.offset, tail.link
+        self._position, self._link = tail.offset, tail.link
 
-    def run(self) -> Iterator[Item]:
+    def run(self) -> Iterator[ScanItem]:
         """Give what stands here; it ends in a Tail."""
         while True:
-            if self._link == self._continued:
-                yield from self._left_behind()
+            if self._link == self._continuation:
+                yield from self._superseded_rest()
                 return
-            claims = self._segment.claims
+            claims = self._segment.recovery_links
             claimed = claims.get(self._link, 0) + self._start if claims else 0
-            if claimed > self._at:
-                yield Debris(self._at, claimed - self._at, self._segment.name)
-                self._at, self._ahead = claimed, None
-            header = self._ahead or self._header(self._at)
-            fault = self._fault(header)
+            if claimed > self._position:
+                yield Debris(self._position, claimed - self._position, self._segment.name)
+                self._position, self._ahead = claimed, None
+            header = self._ahead or self._header(self._position)
+            fault = self._find_fault(header)
             if fault is None:
                 assert header is not None
                 first_seq = header.first_seq + self._segment.shift
-                yield Placed(self._segment, header, self._at, first_seq, self._taken, self._asked)
+                yield ScannedBlock(
+                    self._segment,
+                    header,
+                    self._position,
+                    first_seq,
+                    self._body_read,
+                    self._is_selected,
+                )
                 self._accept(header)
                 continue
             item = self._conclude(header, fault)
@@ -157,86 +164,90 @@ class Steps(SegmentBytes):
                 return
 
     def _accept(self, header: BlockHeader) -> None:
-        self._at += header.size
+        self._position += header.size
         self._link = (header.end, header.hash)
-        self.next_seq = self._seq_behind(header)
+        self.next_seq = self._seq_after(header)
 
-    def _seq_behind(self, header: BlockHeader) -> int:
+    def _seq_after(self, header: BlockHeader) -> int:
         seq = header.first_seq + self._segment.shift + header.frame_count
         if header.has_numbers and header.frame_count:
-            seq += last_number(header, self._taken) + 1 - header.frame_count
+            seq += last_number(header, self._body_read) + 1 - header.frame_count
         return seq
 
-    def _fault(self, header: BlockHeader | None) -> _Fault | None:
+    def _find_fault(self, header: BlockHeader | None) -> _BlockFault | None:
         """Say why there is no block to believe here; look one ahead, because the next one knows."""
-        self._ahead, self._taken = None, b""
+        self._ahead, self._body_read = None, b""
         if header is None:
-            return _Fault(CorruptBlock, "no whole block stands", torn=True)
-        if header.offset not in self._known and (error := flaw(header)):
-            return _Fault(type(error), error.reason)
+            return _BlockFault(CorruptBlock, "no whole block stands", is_torn=True)
+        if header.offset not in self._header_cache and (error := flaw(header)):
+            return _BlockFault(type(error), error.reason)
         seq = header.first_seq + self._segment.shift
         if not header.follows(*self._link):
-            return _Fault(MissingEvents, "a block follows one that is not there")
+            return _BlockFault(MissingEvents, "a block follows one that is not there")
         if seq < self.next_seq or (seq > self.next_seq and not header.has_numbers):
-            return _Fault(MissingEvents, f"a block starts with event {seq}")
+            return _BlockFault(MissingEvents, f"a block starts with event {seq}")
         if seq + header.frame_count > SEQ_MAX:
-            return _Fault(LimitExceeded, f"a block claims event number {seq}")
-        if self._segment.gives_up(header):
-            return _Fault(CorruptBlock, "a block stands that a later one gives up")
+            return _BlockFault(LimitExceeded, f"a block claims event number {seq}")
+        if self._segment.is_superseded(header):
+            return _BlockFault(CorruptBlock, "a block stands that a later one gives up")
         end = self._start + header.end
         if end > self._limit:
-            return _Fault(TornBlock, "a block is cut short", torn=True)
-        return self._body_fault(header, end)
+            return _BlockFault(TornBlock, "a block is cut short", is_torn=True)
+        return self._find_body_fault(header, end)
 
-    def _body_fault(self, header: BlockHeader, end: int) -> _Fault | None:
+    def _find_body_fault(self, header: BlockHeader, end: int) -> _BlockFault | None:
         ahead = self._header(end) if end < self._limit else None
         link = (end - self._start, header.hash)
-        confirmed = link in self._segment.claims or (ahead is not None and ahead.follows(*link))
+        confirmed = link in self._segment.recovery_links or (
+            ahead is not None and ahead.follows(*link)
+        )
         first_seq = header.first_seq + self._segment.shift
         # where the numbers have holes, the last of them stands in the body
-        self._asked = self._wants(self._segment, header, first_seq)
-        wanted = header.has_numbers or self._asked
+        self._is_selected = self._select_body(self._segment, header, first_seq)
+        wanted = header.has_numbers or self._is_selected
         body = self._body(header) if wanted or not confirmed else b""
         self._ahead = ahead
         check = not confirmed or (wanted and self._verify)
-        if check and not self._whole(header, body):
+        if check and not self._is_whole(header, body):
             reason = "the hash of a block's body does not hold"
-            return _Fault(CorruptBlock, reason, trusted=confirmed and ahead is not None, torn=True)
-        if not confirmed and ahead is not None and ahead.previous_end == header.end:
-            return _Fault(
-                CorruptBlock, "a block is not the one that its successor names", trusted=True
+            return _BlockFault(
+                CorruptBlock, reason, is_trusted=confirmed and ahead is not None, is_torn=True
             )
-        self._taken = body
+        if not confirmed and ahead is not None and ahead.previous_end == header.end:
+            return _BlockFault(
+                CorruptBlock, "a block is not the one that its successor names", is_trusted=True
+            )
+        self._body_read = body
         return None
 
-    def _conclude(self, header: BlockHeader | None, fault: _Fault) -> Item | None:
+    def _conclude(self, header: BlockHeader | None, fault: _BlockFault) -> ScanItem | None:
         """Judge what stands here, when it is no block to believe. None: look again."""
-        ahead, at = self._ahead, self._at
-        anchor = ahead if fault.trusted else None
+        ahead, at = self._ahead, self._position
+        anchor = ahead if fault.is_trusted else None
         if anchor is None:
             least = self.next_seq - self._segment.shift
             linked = header is None or fault.kind is not MissingEvents
             anchor = self._find(at + 1 if linked else at, self._limit, least)
-            while anchor is not None and self._segment.gives_up(anchor):
+            while anchor is not None and self._segment.is_superseded(anchor):
                 anchor = self._find(self._start + anchor.offset + 1, self._limit, least)
-        if anchor and self._continued and anchor.offset >= self._continued[0]:
+        if anchor and self._continuation and anchor.offset >= self._continuation[0]:
             anchor = None  # where the next segment has taken over, nothing counts
         # a live writer may have finished meanwhile what was half there a moment ago
         if isinstance(self._data, Source):
             self._data.forget()
-        if self._fault(self._header(at)) is None:
+        if self._find_fault(self._header(at)) is None:
             self._ahead = None
             return None
         if anchor is None:
             return self._end(fault)
         end = self._start + anchor.offset
-        self._at, self._ahead = end, None
+        self._position, self._ahead = end, None
         if end > at and anchor.follows(*self._link):
             return Debris(at, end - at, self._segment.name)
         first, self.next_seq = self.next_seq, anchor.first_seq + self._segment.shift
         durable = self._segment.durable_upto > at - self._start
         link, self._link = self._link, (anchor.previous_end, anchor.previous_hash)
-        kind = MissingEvents if self._zeros(at, end) else fault.kind
+        kind = MissingEvents if self._is_zero(at, end) else fault.kind
         kind = CorruptBlock if kind is TornBlock else kind
         return Damage(
             at,
@@ -250,40 +261,40 @@ class Steps(SegmentBytes):
             self._segment.name,
         )
 
-    def _end(self, fault: _Fault) -> Item:
+    def _end(self, fault: _BlockFault) -> ScanItem:
         """Nothing of this segment stands behind: a torn tail, unless no crash leaves such bytes."""
-        at, size = self._at, self._limit - self._at
-        self._at = self._limit
-        if self._continued is not None:
-            return self._cut_short(at, size)
-        if self._zeros(at, self._limit):
+        at, size = self._position, self._limit - self._position
+        self._position = self._limit
+        if self._continuation is not None:
+            return self._missing_continuation(at, size)
+        if self._is_zero(at, self._limit):
             return self._tail(at, 0)
         begin = self._data[at : min(at + len(BLOCK_MAGIC), self._limit)]
-        if fault.torn and BLOCK_MAGIC.startswith(begin.rstrip(b"\0")):
+        if fault.is_torn and BLOCK_MAGIC.startswith(begin.rstrip(b"\0")):
             return self._tail(at, size)
         seq, name = self.next_seq, self._segment.name
         return Damage(
             at, size, seq, seq - 1, False, fault.reason, fault.kind, self._link, name, True
         )
 
-    def _cut_short(self, at: int, size: int) -> Damage:
+    def _missing_continuation(self, at: int, size: int) -> Damage:
         """Conclude that the next segment goes on from a block that is not here: it was durable."""
-        self._continued = None
-        first, self.next_seq = self.next_seq, max(self.next_seq, self._segment.continued_seq)
+        self._continuation = None
+        first, self.next_seq = self.next_seq, max(self.next_seq, self._segment.continuation_seq)
         reason = "the next segment continues a block that does not stand"
         last, name = self.next_seq - 1, self._segment.name
         return Damage(at, size, first, last, True, reason, MissingEvents, self._link, name)
 
-    def _left_behind(self) -> Iterator[Item]:
+    def _superseded_rest(self) -> Iterator[ScanItem]:
         """Give what the next segment has taken over from."""
-        if not self._zeros(self._at, self._limit):
-            yield Debris(self._at, self._limit - self._at, self._segment.name)
-        yield self._tail(self._at, 0)
+        if not self._is_zero(self._position, self._limit):
+            yield Debris(self._position, self._limit - self._position, self._segment.name)
+        yield self._tail(self._position, 0)
 
     def _tail(self, at: int, torn_size: int) -> Tail:
         return Tail(self._segment, at, torn_size, self._link, self.next_seq)
 
-    def _zeros(self, start: int, end: int) -> bool:
+    def _is_zero(self, start: int, end: int) -> bool:
         for position in range(start, end, _CHUNK_SIZE):
             chunk = self._data[position : min(position + _CHUNK_SIZE, end)]
             if chunk != _ZEROS[: len(chunk)]:

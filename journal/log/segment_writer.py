@@ -16,18 +16,18 @@ _PREALLOCATION_SIZE_MIN = 1 << 17
 _PAGE_SIZE = 1 << 12
 _COPY_SIZE = 1 << 20
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CANNOT_ALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV)
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_UNSUPPORTED_ERRNOS = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV)
 
 assert _PREALLOCATION_SIZE_MIN > RESERVE_SIZE
 
 
-def no_room(error: OSError) -> bool:
+def is_disk_full(error: OSError) -> bool:
     """Whether the disk, or what of it may be used, is full."""
-    return error.errno in _NO_ROOM
+    return error.errno in _DISK_FULL_ERRNOS
 
 
-class SegmentFile:
+class SegmentWriter:
     """A segment's file while it is written; all offsets but the file's size are the segment's own.
 
     > Why preallocate? It nearly doubles the commits in a second, because a sync need not write a
@@ -36,13 +36,13 @@ class SegmentFile:
 
     __slots__ = (
         "_allocated",
-        "chain",
         "descriptor",
         "durable",
         "end",
         "header",
+        "index_builder",
+        "link",
         "path",
-        "rows",
         "segment_offset",
     )
 
@@ -61,20 +61,21 @@ class SegmentFile:
         self.header = header
         self.segment_offset = segment_offset
         self.end = end
-        self.chain = chain or (end, header.hash)
-        self.durable = (end, self.chain)
-        self.rows = rows or Builder()
+        self.link = chain or (end, header.hash)
+        self.durable = (end, self.link)
+        self.index_builder = rows or Builder()
         self._allocated: int | None = os.fstat(descriptor).st_size
 
     def place(self, first_seq: int) -> Place:
         """Say where the next block goes, and what it follows; ``first_seq`` is the segment's."""
-        end, digest = self.chain
+        end, digest = self.link
         return Place(self.header.salt, first_seq, self.end, end, digest, self.durable[0])
 
     def reserve(self, size: int) -> None:
         """Make room for a block and the reserve behind it.
 
-        Raises OSError where there is none, for which ``no_room`` holds; nothing has changed then.
+        Raises OSError, which ``is_disk_full`` accepts, when there is no space; nothing has changed
+        then.
         """
         if self._allocated is None:
             return
@@ -85,11 +86,11 @@ class SegmentFile:
         try:
             self._allocate(needed + ahead)
         except OSError as error:
-            if not no_room(error):
+            if not is_disk_full(error):
                 raise
             self._allocate(needed)
 
-    def fits(self, size: int) -> bool:
+    def has_space_for(self, size: int) -> bool:
         """Whether a block fits, be it by using up the reserve."""
         if self._allocated is None:
             return True
@@ -101,7 +102,7 @@ class SegmentFile:
         try:
             os.posix_fallocate(self.descriptor, self._allocated, size - self._allocated)
         except OSError as error:
-            if error.errno not in _CANNOT_ALLOCATE:
+            if error.errno not in _UNSUPPORTED_ERRNOS:
                 raise
             self._allocated = None
         else:
@@ -114,8 +115,8 @@ class SegmentFile:
         if written != header.size:
             self._write_rest(memoryview(b"".join(parts))[written:], position + written)
         self.end = header.end
-        self.chain = (header.end, header.hash)
-        self.rows.add(header, next_seq)
+        self.link = (header.end, header.hash)
+        self.index_builder.add(header, next_seq)
 
     def _write_rest(self, rest: memoryview, position: int) -> None:
         while rest:
@@ -128,9 +129,9 @@ class SegmentFile:
     def sync(self) -> None:
         """Make all of it durable."""
         os.fdatasync(self.descriptor)
-        self.durable = (self.end, self.chain)
+        self.durable = (self.end, self.link)
 
-    def holds(self, start: int, data: bytes) -> bool:
+    def is_on_disk(self, start: int, data: bytes) -> bool:
         """Whether the disk, not the page cache, has ``data`` at an offset."""
         position = self.segment_offset + start
         first = position & -_PAGE_SIZE
@@ -149,7 +150,7 @@ class SegmentFile:
                 os.ftruncate(self.descriptor, size)
                 self._allocated = size
 
-    def clear_of(self, size: int) -> int:
+    def offset_past_failure(self, size: int) -> int:
         """Give the first offset that shares no page with the blocks, nor with ``size`` behind."""
         position = self.segment_offset + self.end + size
         offset = position + -position % _PAGE_SIZE - self.segment_offset

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from journal.errors import FormatError
 from journal.format.block import Block
-from journal.log import scan as log
+from journal.log import scan
 from journal.log.header_scan import Segment
 
 
@@ -27,7 +27,7 @@ class Summary(NamedTuple):
     tail: int
     torn_size: int
     debris: tuple[tuple[int, int], ...]
-    damage: tuple[log.Damage, ...]
+    damage: tuple[scan.Damage, ...]
     durable_upto: int
     journal_id: bytes
     created: int
@@ -44,16 +44,16 @@ class Finding(NamedTuple):
     error: FormatError
 
 
-def summarize(items: Iterator[log.Item], size: int) -> Summary:
+def summarize(items: Iterator[scan.ScanItem], size: int) -> Summary:
     """Count what a walk over headers gives; ``size`` is that of all files."""
     segments: list[Segment] = []
     debris: list[tuple[int, int]] = []
-    damage: list[log.Damage] = []
+    damage: list[scan.Damage] = []
     blocks = events = durable = 0
     first_time = last_time = None
-    tail: log.Tail | None = None
+    tail: scan.Tail | None = None
     for item in items:
-        if isinstance(item, log.Placed):
+        if isinstance(item, scan.ScannedBlock):
             blocks += 1
             events += item.header.frame_count
             if item.header.frame_count:
@@ -68,9 +68,9 @@ def summarize(items: Iterator[log.Item], size: int) -> Summary:
             )
             if tail is not None and tail.torn_size:
                 debris.append((tail.offset, tail.torn_size))
-        elif isinstance(item, log.Debris):
+        elif isinstance(item, scan.Debris):
             debris.append((item.offset, item.size))
-        elif isinstance(item, log.Damage):
+        elif isinstance(item, scan.Damage):
             damage.append(item)
         else:
             tail = item
@@ -96,7 +96,7 @@ def summarize(items: Iterator[log.Item], size: int) -> Summary:
     )
 
 
-def findings_in(item: log.Placed, decode: bool) -> Iterator[Finding]:
+def check_block(item: scan.ScannedBlock, decode: bool) -> Iterator[Finding]:
     """Check one whole block beyond its hashes."""
     header, name = item.header, item.segment.name
     last_seq = item.first_seq + header.frame_count - 1

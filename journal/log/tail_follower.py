@@ -3,34 +3,34 @@
 from collections.abc import Iterator
 
 from journal.format.block import BlockHeader
-from journal.log import scan as log
+from journal.log import scan
 from journal.log.header_scan import Segment
-from journal.log.segment_files import Files
+from journal.log.segment_files import SegmentFiles
 
 
-class Follower:
+class TailFollower:
     """Gives what came since it was last asked; ``next_seq`` is the number behind that.
 
-    Its user may say that it ``is_over``.
+    Its user may say that it ``is_finished``.
     """
 
-    def __init__(self, files: Files, start: int, bitmap: int, verify: bool) -> None:
+    def __init__(self, files: SegmentFiles, start: int, bitmap: int, verify: bool) -> None:
         self._files = files
         self._bitmap = bitmap
         self._verify = verify
-        self._tail: log.Tail | None = None
-        self._told: set[tuple[str, int]] = set()
+        self._tail: scan.Tail | None = None
+        self._reported: set[tuple[str, int]] = set()
         self.next_seq = start
-        self.is_over = False
+        self.is_finished = False
 
-    def is_news(self, damage: log.Damage) -> bool:
+    def is_new(self, damage: scan.Damage) -> bool:
         """Whether damage was not told of yet: it is found again and again."""
         place = (damage.name, damage.offset)
-        is_known = place in self._told
-        self._told.add(place)
+        is_known = place in self._reported
+        self._reported.add(place)
         return not is_known
 
-    def news(self) -> Iterator[log.Placed | log.Damage]:
+    def scan_new(self) -> Iterator[scan.ScannedBlock | scan.Damage]:
         """Give blocks that have wanted events not given yet, and damage in front of them."""
         start, behind = self.next_seq, self._tail
         names = self._files.names()
@@ -44,16 +44,16 @@ class Follower:
             past = first_seq + header.frame_count <= start and not header.has_numbers
             return not past and bool(header.frame_count and header.tag_bitmap & self._bitmap)
 
-        for item in log.walk(self._files.sources(names), wants, self._verify, behind):
-            if isinstance(item, log.Tail):
+        for item in scan.scan_files(self._files.sources(names), wants, self._verify, behind):
+            if isinstance(item, scan.Tail):
                 self._tail, self.next_seq = item, max(self.next_seq, item.next_seq)
-            elif isinstance(item, log.Placed):
-                if item.asked:
+            elif isinstance(item, scan.ScannedBlock):
+                if item.is_selected:
                     yield item
-            elif isinstance(item, log.Damage):
+            elif isinstance(item, scan.Damage):
                 if behind is not None:
                     # from here it looks so when a writer gave up what had been given: begin anew
                     self._tail = None
-                    yield from self.news()
+                    yield from self.scan_new()
                     return
                 yield item

@@ -19,20 +19,20 @@ from journal.format import block
 from journal.format.block import BLOCK_SIZE_TARGET, TIME_SPAN_MAX, Block, Frames
 from journal.format.columns import COLUMNS_SIZE_EACH_MAX, Packed, tag_column, take
 from journal.format.frame import PAYLOAD_SIZE_MAX, TAG_MAX
-from journal.log.appender import Appender, NoRoom, Roll
-from journal.log.clock import microseconds, never_back
-from journal.log.commit_policy import Commit, Committer, Level
-from journal.log.group_commit import Turn
-from journal.log.scan import Mode
-from journal.log.switchover import Handover, Successor
-from journal.log.tail_recovery import SEQ_LAST, Wish
+from journal.log.appender import Appender, DiskFull, RollPolicy
+from journal.log.clock import current_microseconds, make_monotonic
+from journal.log.commit_policy import CommitLevel, CommitPolicy, Committer
+from journal.log.group_commit import GroupCommit
+from journal.log.scan import RecoveryMode
+from journal.log.switchover import SwitchoverStats, SwitchoverTarget
+from journal.log.tail_recovery import SEQ_LAST, OpenOptions
 
 if TYPE_CHECKING:
     from journal.events.definition import Event
 
 _TAG_END = TAG_MAX + 1
 _FIRST, _SECOND = itemgetter(0), itemgetter(1)
-_FEW = 1 << 8
+_KEPT_MAX = 1 << 8
 """Events that are better kept for the next block than written in one of their own."""
 
 
@@ -51,21 +51,21 @@ class Writer:
     """
 
     __slots__ = (
-        "_alert",
         "_appender",
+        "_block_space",
         "_clock",
         "_commit",
         "_committer",
         "_compressor",
         "_encode",
+        "_group_commit",
         "_is_closing",
         "_lock",
+        "_must_apply_policy",
         "_pending",
-        "_room",
         "_tick_base",
+        "_tick_clock",
         "_tick_scale",
-        "_ticking",
-        "_turn",
         "journal_id",
         "next_seq",
         "path",
@@ -79,39 +79,41 @@ class Writer:
         compress: bool = True,
         clock: Callable[[], int] | None = None,
         journal_id: bytes | None = None,
-        commit: Commit = Commit.EXPLICIT,
-        roll: Roll | None = None,
-        mode: Mode = Mode.POINT_IN_TIME,
+        commit: CommitPolicy = CommitPolicy.EXPLICIT,
+        roll: RollPolicy | None = None,
+        mode: RecoveryMode = RecoveryMode.POINT_IN_TIME,
         first_seq: int = 0,
     ) -> None:
         self.path = Path(path)
-        begin = clock or microseconds
-        wish = Wish(self.path, roll is not None, publish, journal_id, begin, mode, first_seq)
+        begin = clock or current_microseconds
+        wish = OpenOptions(self.path, roll is not None, publish, journal_id, begin, mode, first_seq)
         wish.check()
         if roll is not None:
             roll.check()
         self._lock = threading.Lock()  # where the turn is taken too, it is taken first
-        self._turn = Turn(self._sync_all, self._get_durable_upto)
+        self._group_commit = GroupCommit(self._sync_all, self._get_durable_upto)
         self._compressor = block.compressor() if compress else None
         self._encode: Callable[[Event], bytes] | None = None
         self._pending: list[Any] = []  # tag, payload, tick; tag, payload, tick; ...
-        self._room = BLOCK_SIZE_TARGET
+        self._block_space = BLOCK_SIZE_TARGET
         self._committer: Committer | None = None
         self._is_closing = False
-        self._appender = appender = Appender(wish, roll, commit.level is not Level.NONE)
-        appender.when_poisoned = self._stop
+        self._appender = appender = Appender(wish, roll, commit.level is not CommitLevel.NONE)
+        appender.on_poison = self._stop
         self.next_seq = appender.next_seq
         self.journal_id = appender.header.journal_id
         self._tick_base, self._tick_scale = 0, 1
-        self._ticking = time.monotonic_ns if clock is None else never_back(clock, appender.time)
+        self._tick_clock = (
+            time.monotonic_ns if clock is None else make_monotonic(clock, appender.time)
+        )
         if clock is None:  # the system's time, going on evenly when somebody sets it
             self._tick_base = max(time.time_ns(), appender.time * 1000) - time.monotonic_ns()
             self._tick_scale = 1000
-        self._clock: Callable[[], int] = self._ticking
+        self._clock: Callable[[], int] = self._tick_clock
         self._commit = commit
-        self._alert = commit.level not in (Level.EXPLICIT, Level.NONE)
+        self._must_apply_policy = commit.level not in (CommitLevel.EXPLICIT, CommitLevel.NONE)
         try:
-            appender.explain()
+            appender.write_recovery_marker()
             if publish:
                 appender.publish()
         except BaseException:
@@ -119,7 +121,7 @@ class Writer:
             raise
         if commit.period_seconds:
             name = f"commits of {self.path.name}"
-            self._committer = Committer(self.sync, self._can_go_on, commit.period_seconds, name)
+            self._committer = Committer(self.sync, self._is_usable, commit.period_seconds, name)
 
     # -- appending ---------------------------------------------------------------------------
 
@@ -146,11 +148,11 @@ class Writer:
             # garbage collector to count; the clock raises when the writer is closed, or full
             self._pending += tag, payload, self._clock()
             self.next_seq = seq + 1
-            room = self._room = self._room - len(payload) - COLUMNS_SIZE_EACH_MAX
+            room = self._block_space = self._block_space - len(payload) - COLUMNS_SIZE_EACH_MAX
             if room <= 0:
                 self._close_block(payload)
-        if self._alert:
-            self._attend(seq)
+        if self._must_apply_policy:
+            self._apply_commit_policy(seq)
         return seq
 
     def append_many(self, frames: Iterable[tuple[int, bytes]]) -> range:
@@ -180,14 +182,14 @@ class Writer:
 
     def _append(self, tags: bytes, payloads: Sequence[bytes]) -> range:
         count = len(payloads)
-        with self._adding() as tick:
+        with self._batch() as tick:
             stamp = (tick + self._tick_base) // self._tick_scale
             first_seq, start = self.next_seq, 0
             while start < count:
-                if count - start < _FEW and self._keep(tags, payloads, start, tick):
+                if count - start < _KEPT_MAX and self._keep_pending(tags, payloads, start, tick):
                     break
                 packed, stop = take(tags, payloads, start, stamp)
-                self._put(packed)
+                self._write_packed(packed)
                 start = stop
         return range(first_seq, first_seq + count)
 
@@ -199,11 +201,11 @@ class Writer:
         """
         from journal.events.codec import packed  # construct is slow to import, frames do without
 
-        with self._adding() as tick:
+        with self._batch() as tick:
             stamp = (tick + self._tick_base) // self._tick_scale
             first_seq = self.next_seq
             for some in packed(kind, rows, stamp):
-                self._put(some)
+                self._write_packed(some)
         return range(first_seq, self.next_seq)
 
     def append_block(self, source: Block) -> None:
@@ -224,13 +226,13 @@ class Writer:
                 raise OptionError(f"there is an event number {seqs[0]} already")
             try:
                 self._flush(False)
-                self._appender.put_block(source.header, source.body, seqs)
-            except NoRoom as full:
-                raise self._full(full) from full
+                self._appender.write_block(source.header, source.body, seqs)
+            except DiskFull as full:
+                raise self._disk_full_error(full) from full
             self.next_seq = self._appender.next_seq
-            self._alert = self._alert or self._is_due()
-        if self._alert:
-            self._attend(self.next_seq - 1)
+            self._must_apply_policy = self._must_apply_policy or self._is_due()
+        if self._must_apply_policy:
+            self._apply_commit_policy(self.next_seq - 1)
 
     # -- making durable ----------------------------------------------------------------------
 
@@ -240,9 +242,9 @@ class Writer:
         return self._appender.durable_upto
 
     @property
-    def roll(self) -> Roll | None:
+    def roll(self) -> RollPolicy | None:
         """When the next segment begins; None where the journal is one file."""
-        return self._appender.rolls
+        return self._appender.roll_policy
 
     @property
     def size(self) -> int:
@@ -252,14 +254,14 @@ class Writer:
     def flush(self) -> None:
         """Close the block and hand it to the kernel: it survives the process, not a power cut."""
         with self._lock:
-            self._appender.check()
+            self._appender.check_writable()
             self._flush_all()
         if self._is_due():
             self.sync()
 
     def sync(self) -> None:
         """Flush, and return when all events so far survive a power cut."""
-        with self._turn.taken():
+        with self._group_commit.exclusive():
             self._sync_all()
 
     def wait(self, seq: int, timeout_seconds: float | None = None) -> bool:
@@ -269,16 +271,16 @@ class Writer:
         """
         if seq >= self.next_seq:
             raise OptionError(f"there is no event number {seq} to wait for")
-        return self._turn.wait(seq, timeout_seconds)
+        return self._group_commit.wait(seq, timeout_seconds)
 
     def publish(self) -> None:
         """Make durable and give its name to a journal that has none yet."""
-        with self._turn.taken():
+        with self._group_commit.exclusive():
             self._sync_all()
             with self._lock:
                 self._appender.publish()
 
-    def go_on_in(self, beside: str | os.PathLike[str]) -> Handover:
+    def switch_to(self, beside: str | os.PathLike[str]) -> SwitchoverStats:
         """Go on in the journal that stands ``beside``, which takes the name and place of this one.
 
         It has this journal's id, and leads to the same as this one does up to some number, as a
@@ -286,10 +288,10 @@ class Writer:
         then all is durable. Who has the old one open reads it to its end, if it is a file. Where it
         raises, the writer goes on where it was, unless it says that it cannot.
         """
-        successor = Successor(self.path, Path(beside), self.journal_id, self._appender)
+        successor = SwitchoverTarget(self.path, Path(beside), self.journal_id, self._appender)
         try:
             successor.catch_up()
-            with self._turn.taken(), self._lock:
+            with self._group_commit.exclusive(), self._lock:
                 begin = time.monotonic()
                 self._clock()
                 self._flush_all()
@@ -297,19 +299,19 @@ class Writer:
                 try:
                     successor.finish(old)
                 finally:
-                    if successor.is_placed:
+                    if successor.is_in_place:
                         self._appender = successor.appender
                         old.close()
                 pause = time.monotonic() - begin
         finally:
             successor.close()
-        return Handover(successor.copied_size, successor.rest_size, pause)
+        return SwitchoverStats(successor.copied_size, successor.rest_size, pause)
 
-    def moved(self, path: str | os.PathLike[str]) -> None:
+    def set_path(self, path: str | os.PathLike[str]) -> None:
         """Take note that somebody has given the journal another name."""
         with self._lock:
             self.path = Path(path)
-            self._appender.moved(self.path)
+            self._appender.set_path(self.path)
 
     def close(self) -> None:
         """Make durable and let go; an unpublished journal is gone.
@@ -319,7 +321,7 @@ class Writer:
         if self._committer is not None:
             self._committer.stop()
             self._committer = None
-        with self._turn.taken():
+        with self._group_commit.exclusive():
             if not self._appender.is_open:
                 return
             with self._lock:
@@ -345,7 +347,7 @@ class Writer:
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _can_go_on(self) -> bool:
+    def _is_usable(self) -> bool:
         return self._appender.failure is None
 
     def _get_durable_upto(self) -> int:
@@ -361,25 +363,25 @@ class Writer:
         self._clock = self._refuse
 
     def _refuse(self) -> NoReturn:
-        self._appender.check()
+        self._appender.check_writable()
         raise OptionError(f"the writer of {self.path} is closed")
 
-    def _take_no_more(self) -> None:
+    def _block_appends(self) -> None:
         """Take nothing until there is room again."""
         if not self._is_closing:
-            self._clock = self._when_roomy
+            self._clock = self._retry_append
 
-    def _when_roomy(self) -> int:
+    def _retry_append(self) -> int:
         """Stand for the clock while the disk is full: nothing is taken that may not fit."""
         try:
-            self._appender.room()
-        except NoRoom as full:
-            raise self._full(full) from full
-        self._clock = self._ticking
-        return self._ticking()
+            self._appender.reserve_space()
+        except DiskFull as full:
+            raise self._disk_full_error(full) from full
+        self._clock = self._tick_clock
+        return self._tick_clock()
 
-    def _full(self, full: NoRoom) -> StorageError:
-        self._take_no_more()
+    def _disk_full_error(self, full: DiskFull) -> StorageError:
+        self._block_appends()
         reason = f"{self.path}: there is no room: {full.error.strerror}"
         return StorageError(reason, self._appender.durable_upto)
 
@@ -390,60 +392,60 @@ class Writer:
                 reason = f"a payload of {len(payload)} bytes cannot be written"
                 raise LimitExceeded(reason, self._appender.end)
             self._flush(False)
-        except (LimitExceeded, NoRoom) as error:
+        except (LimitExceeded, DiskFull) as error:
             del self._pending[-3:]
             self.next_seq -= 1
-            self._room += len(payload) + COLUMNS_SIZE_EACH_MAX
-            if isinstance(error, NoRoom):
-                raise self._full(error) from error
+            self._block_space += len(payload) + COLUMNS_SIZE_EACH_MAX
+            if isinstance(error, DiskFull):
+                raise self._disk_full_error(error) from error
             raise
-        self._alert = self._alert or self._is_due()
+        self._must_apply_policy = self._must_apply_policy or self._is_due()
 
     @contextmanager
-    def _adding(self) -> Iterator[int]:
+    def _batch(self) -> Iterator[int]:
         """Hold the lock while many events are added; give the tick they share."""
         with self._lock:
             tick = self._clock()
             try:
                 yield tick
-            except NoRoom as full:
-                raise self._full(full) from full
+            except DiskFull as full:
+                raise self._disk_full_error(full) from full
             finally:
                 self.next_seq = self._appender.next_seq + len(self._pending) // 3
                 seq = self.next_seq - 1
-            self._alert = self._alert or self._is_due()
-        if self._alert:
-            self._attend(seq)
+            self._must_apply_policy = self._must_apply_policy or self._is_due()
+        if self._must_apply_policy:
+            self._apply_commit_policy(seq)
 
-    def _put(self, packed: Packed) -> None:
+    def _write_packed(self, packed: Packed) -> None:
         self._flush(False)
-        self._appender.put(packed, self._compressor, last_resort=False)
+        self._appender.write_frames(packed, self._compressor, last_resort=False)
 
-    def _keep(self, tags: bytes, payloads: Sequence[bytes], start: int, tick: int) -> bool:
+    def _keep_pending(self, tags: bytes, payloads: Sequence[bytes], start: int, tick: int) -> bool:
         """Keep a few events for the next block, if they leave room in it."""
         rest = payloads[start:]
         size = sum(map(len, rest)) + COLUMNS_SIZE_EACH_MAX * len(rest)
-        if size >= self._room:
+        if size >= self._block_space:
             return False
         column = repeat(tags[0], len(rest)) if len(tags) == 1 else tags[start:]
         for tag, payload in zip(column, rest, strict=True):
             self._pending += tag, payload, tick
-        self._room -= size
+        self._block_space -= size
         return True
 
-    def _attend(self, seq: int) -> None:
+    def _apply_commit_policy(self, seq: int) -> None:
         """Do what the level asks for behind an append, outside of the lock."""
         if self._is_due():
             self.sync()
         commit = self._commit
-        if commit.level is Level.EVERY:
+        if commit.level is CommitLevel.EVERY:
             self.wait(seq)
         elif self._committer is not None:
             self._committer.wake()
             if commit.events_max and seq + 1 - self._appender.durable_upto >= commit.events_max:
                 self.wait(seq)
         else:
-            self._alert = False
+            self._must_apply_policy = False
 
     def _is_due(self) -> bool:
         """Whether there is something to do that wants the disk, and not the lock."""
@@ -453,8 +455,8 @@ class Writer:
         """Write what is pending, with the reserve if need be: it fits, whatever the disk says."""
         try:
             self._flush(True)
-        except NoRoom as full:
-            raise self._full(full) from full
+        except DiskFull as full:
+            raise self._disk_full_error(full) from full
 
     def _flush(self, last_resort: bool) -> None:
         pending, appender = self._pending, self._appender
@@ -467,20 +469,20 @@ class Writer:
             count = bisect_right(times, times[0] + TIME_SPAN_MAX)
             stop = 3 * count
             frames = Frames(pending[0:stop:3], pending[1:stop:3], times[:count])
-            roomy = appender.put(frames, self._compressor, last_resort=last_resort)
+            roomy = appender.write_frames(frames, self._compressor, last_resort=last_resort)
             del pending[:stop]
             if not roomy:
-                self._take_no_more()
+                self._block_appends()
         self.next_seq = appender.next_seq  # an interrupt may have come before an event was counted
-        self._room = BLOCK_SIZE_TARGET
+        self._block_space = BLOCK_SIZE_TARGET
 
     def _sync_all(self, *, roll: bool = True) -> None:
         """Flush and sync, in the caller's turn; others go on appending meanwhile."""
         appender = self._appender
         with self._lock:
-            appender.check()
+            appender.check_writable()
             self._flush_all()
-            ticket = appender.ticket()
+            ticket = appender.pending_sync()
         if ticket is not None:
             error: BaseException | None = None
             try:
@@ -488,7 +490,7 @@ class Writer:
             except BaseException as caught:
                 error = caught
             with self._lock:
-                appender.settle(ticket, error)
+                appender.finish_sync(ticket, error)
         if roll and appender.should_roll:
             with self._lock:
                 appender.roll()

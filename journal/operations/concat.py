@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal.errors import FormatError, OptionError
-from journal.log import scan as log
-from journal.log.segment_files import Files
-from journal.rewrite.bit_repair import Progress, Watched, nobody
-from journal.rewrite.block_copier import Keeper, Loss, check_target
+from journal.log import scan
+from journal.log.segment_files import SegmentFiles
+from journal.rewrite.block_copier import BlockCopier, Loss, check_output_path
+from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 
 
 class Concatenation(NamedTuple):
@@ -46,7 +46,7 @@ def concat(
     target: str | os.PathLike[str],
     *,
     salvage: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Concatenation:
     """Write the events of all ``sources``, one behind the other, to ``target``, a new file.
 
@@ -58,9 +58,9 @@ def concat(
     paths = [Path(source) for source in sources]
     if not paths:
         raise OptionError("there is nothing to concatenate")
-    check_target(Path(target), paths)
-    joined = _Joined(salvage, progress or nobody)
-    with Keeper(Path(target)) as keeper:
+    check_output_path(Path(target), paths)
+    joined = _Joined(salvage, progress or ignore_progress)
+    with BlockCopier(Path(target)) as keeper:
         for path in paths:
             joined.add(path, keeper)
         keeper.writer.publish()
@@ -80,18 +80,18 @@ def concat(
 class _Joined:
     """The journals that are joined already: where the next one goes on."""
 
-    def __init__(self, salvage: bool, report: Progress) -> None:
+    def __init__(self, salvage: bool, report: ProgressCallback) -> None:
         self.size = 0
         self.firsts: list[int] = []
         self._next_seq: int | None = None
         self._salvage = salvage
         self._report = report
 
-    def add(self, path: Path, keeper: Keeper) -> None:
+    def add(self, path: Path, keeper: BlockCopier) -> None:
         """Add a journal; its FormatErrors name it."""
         before = len(keeper.losses)
         try:
-            with closing(Files(path, patient=self._salvage)) as files:
+            with closing(SegmentFiles(path, patient=self._salvage)) as files:
                 self._add(files, keeper)
         except FormatError as error:
             error.file = str(path / error.file)
@@ -100,27 +100,27 @@ class _Joined:
             loss._replace(file=str(path / loss.file)) for loss in keeper.losses[before:]
         ]
 
-    def _add(self, files: Files, keeper: Keeper) -> None:
-        walk, begun, next_seq = Watched(files, self._report, "copying"), False, 0
+    def _add(self, files: SegmentFiles, keeper: BlockCopier) -> None:
+        walk, begun, next_seq = ProgressScan(files, self._report, "copying"), False, 0
         for item in walk.items():
             if not begun:
                 begun, first = True, _first_seq(item)
                 keeper.shift = 0 if self._next_seq is None else self._next_seq - first
                 self.firsts.append(first + keeper.shift)
-            if isinstance(item, log.Damage) and not self._salvage:
+            if isinstance(item, scan.Damage) and not self._salvage:
                 raise item.error()
-            if isinstance(item, log.Damage | log.Tail):
-                last = item.last_seq + 1 if isinstance(item, log.Damage) else item.next_seq
+            if isinstance(item, scan.Damage | scan.Tail):
+                last = item.last_seq + 1 if isinstance(item, scan.Damage) else item.next_seq
                 next_seq = max(next_seq, last)
-            if not keeper.take(item) and not self._salvage:
+            if not keeper.add(item) and not self._salvage:
                 raise keeper.losses[-1].error()
         self._next_seq = next_seq + keeper.shift
         self.size += walk.size
 
 
-def _first_seq(item: log.Item) -> int:
+def _first_seq(item: scan.ScanItem) -> int:
     """Give the number that a journal begins with, from what comes first in it."""
-    if isinstance(item, log.Segment):
+    if isinstance(item, scan.Segment):
         return item.header.first_seq
-    assert isinstance(item, log.Damage), "a walk begins with a segment, or what was one"
+    assert isinstance(item, scan.Damage), "a walk begins with a segment, or what was one"
     return item.first_seq

@@ -29,7 +29,7 @@ from journal.replay.hosts.directory import FILE_TAGS, DirectoryHost
 from journal.replay.hosts.model import ModelHost
 from journal.replay.limits import Limits, NotPlayable, shown
 from journal.replay.player import play
-from journal.rewrite.block_copier import check_target
+from journal.rewrite.block_copier import check_output_path
 from journal.snapshots.catalog import snapshots_of
 
 StrPath = str | os.PathLike[str]
@@ -94,7 +94,7 @@ def extract_files(
     Raises OptionError for an event that is not there, NotPlayable, and what reading raises.
     """
     target = Path(directory)
-    check_target(target, [Path(source)])
+    check_output_path(target, [Path(source)])
     folder, whole = durable.temporary_beside(target), durable.temporary_beside(target)
     try:
         folder.mkdir(mode=DIRECTORY_MODE)

@@ -20,18 +20,18 @@ from journal.format.block_header import BLOCK_HEADER_SIZE
 from journal.format.columns import ones
 from journal.format.tag_partition import parted
 from journal.fs.byte_source import Source
-from journal.log import scan as log
+from journal.log import scan
 from journal.log.block_table import headers_only
-from journal.log.segment_files import Files
+from journal.log.segment_files import SegmentFiles
 from journal.log.summary import summarize
 from journal.pages import Resolver
 from journal.pages.dropped_pages import LeftOut, Lookup
 from journal.query.compiler import NO_CLOCK
 from journal.query.literals import Clock
 from journal.query.selection import Question, Sieve
-from journal.rewrite.bit_repair import Progress, Watched, nobody
-from journal.rewrite.block_copier import check_target
-from journal.rewrite.output_journal import Mark, Target
+from journal.rewrite.block_copier import check_output_path
+from journal.rewrite.output_journal import OutputJournal, ResumeFlag
+from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 from journal.snapshots.resumability import Usability
 from journal.snapshots.resume_flags import LEFT_OUT, NOT_RESUMABLE
 
@@ -76,7 +76,7 @@ def filter(  # the name is the command's
     keep: bool = True,
     preamble: bool = True,
     measured: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Filtered:
     """Write the events of ``source`` that ``which`` means, or all others, to ``target``.
 
@@ -88,11 +88,11 @@ def filter(  # the name is the command's
     where it exists or would stand in the source, and a FormatError for damage.
     """
     if target is not None:
-        check_target(Path(target), [Path(source)])
-    with closing(Files(source)) as files:
+        check_output_path(Path(target), [Path(source)])
+    with closing(SegmentFiles(source)) as files:
         asks_times = which.since is not None or which.until is not None or which.where is not None
         # when it begins and ends a look at all headers tells, which takes as long as the rest
-        clock, report = _clock(files) if asks_times else NO_CLOCK, progress or nobody
+        clock, report = _clock(files) if asks_times else NO_CLOCK, progress or ignore_progress
 
         def sieve() -> Sieve:
             return Sieve(which, clock, keep=keep, preamble=preamble)
@@ -102,24 +102,24 @@ def filter(  # the name is the command's
         path = None if target is None else Path(target)
         holds = sieve().may_let(ProcessStart.tag)
         with Lookup(source) as pages:
-            with Target(path, holds=holds) as new:
+            with OutputJournal(path, buffered=holds) as new:
                 first = _Filter(files, sieve(), "looking" if holds else "filtering", new, pages)
                 found = first.run(report)
-                if not new.is_over:
+                if not new.is_overfull:
                     return _published(new, found, first.mark)
-            with Target(path, mark=first.mark) as new:
+            with OutputJournal(path, flag=first.mark) as new:
                 again = _Filter(files, sieve(), "filtering", new, pages)
                 return _published(new, again.run(report))
 
 
-def _published(new: Target, found: Filtered, mark: Mark | None = None) -> Filtered:
+def _published(new: OutputJournal, found: Filtered, mark: ResumeFlag | None = None) -> Filtered:
     new.publish(mark)
     return replace(found, written=new.size, blocks=new.blocks, blocks_whole=new.blocks_whole)
 
 
-def _clock(files: Files) -> Clock:
+def _clock(files: SegmentFiles) -> Clock:
     names = files.names()
-    found = summarize(log.walk(files.sources(names), headers_only), 0)
+    found = summarize(scan.scan_files(files.sources(names), headers_only), 0)
     return Clock(found.first_time, found.last_time)
 
 
@@ -131,10 +131,10 @@ class _Filter:
 
     def __init__(
         self,
-        files: Files,
+        files: SegmentFiles,
         sieve: Sieve,
         what: str,
-        target: Target | None = None,
+        target: OutputJournal | None = None,
         pages: Lookup | None = None,
     ) -> None:
         self._files = files
@@ -149,20 +149,20 @@ class _Filter:
         self._blocks_passed = 0
         self._opened: tuple[str, Source | None] | None = None
 
-    def run(self, report: Progress) -> Filtered:
+    def run(self, report: ProgressCallback) -> Filtered:
         """Hand on what is let through; tell about it."""
-        walk = Watched(self._files, report, self._what, self._wants)
+        walk = ProgressScan(self._files, report, self._what, self._wants)
         journal_id, is_begun = b"", False
         for item in walk.items():
-            if isinstance(item, log.Placed):
+            if isinstance(item, scan.ScannedBlock):
                 if item.header.frame_count:
                     self._see(item)
                     if not is_begun:
                         is_begun = True
                         self._begin()
-            elif isinstance(item, log.Damage):
+            elif isinstance(item, scan.Damage):
                 raise item.error()
-            elif isinstance(item, log.Segment) and not journal_id:
+            elif isinstance(item, scan.Segment) and not journal_id:
                 journal_id = item.header.journal_id
                 if self._target is not None:
                     self._target.journal_id = journal_id
@@ -188,7 +188,7 @@ class _Filter:
             self._target.release()
 
     @property
-    def mark(self) -> Mark | None:
+    def mark(self) -> ResumeFlag | None:
         """What a journal of what is kept has to say of itself."""
         use = self._use
         if use.must_say_so:
@@ -197,12 +197,12 @@ class _Filter:
             return LEFT_OUT, use.verdict.reason
         return None
 
-    def _wants(self, segment: log.Segment, header: BlockHeader, first_seq: int) -> bool:
+    def _wants(self, segment: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
         return bool(header.frame_count) and self._sieve.wants(header, first_seq)
 
-    def _see(self, item: log.Placed) -> None:
+    def _see(self, item: scan.ScannedBlock) -> None:
         try:
-            if item.asked:
+            if item.is_selected:
                 self._take(item)
             else:
                 self._pass(item)
@@ -210,25 +210,25 @@ class _Filter:
             error.file = item.segment.name
             raise
 
-    def _take(self, item: log.Placed) -> None:
+    def _take(self, item: scan.ScannedBlock) -> None:
         """Look at a block that may have something that is kept."""
         block = Block(item.header, item.body, item.first_seq, item.offset)
         mask = self._sieve.mask(block)
         self._use.see(*parted(block.tags, mask), block.seqs, block.payload)
-        if self._target is not None and not self._target.is_over:
+        if self._target is not None and not self._target.is_overfull:
             self._hand_on(block, mask, self._target)
 
-    def _hand_on(self, block: Block, mask: bytes, target: Target) -> None:
+    def _hand_on(self, block: Block, mask: bytes, target: OutputJournal) -> None:
         naming = self._left_out.naming(block, mask) if self._keeps_pages else frozenset()
         if naming:
             self._hand_on_each(block, mask, naming, target)
         elif 0 not in mask:
-            target.take(block)
+            target.add_block(block)
         elif 1 in mask:
-            target.gather(block, ones(mask))
+            target.add_events(block, ones(mask))
 
     def _hand_on_each(
-        self, block: Block, mask: bytes, naming: frozenset[int], target: Target
+        self, block: Block, mask: bytes, naming: frozenset[int], target: OutputJournal
     ) -> None:
         """Hand on events one by one: those that name pages that are dropped get large."""
         assert self._pages is not None
@@ -236,9 +236,9 @@ class _Filter:
         for place in ones(mask):
             seq = block.seq(place)
             resolved = partial(_resolved, resolver, seq) if seq in naming else None
-            target.gather(block, [place], resolved)
+            target.add_events(block, [place], resolved)
 
-    def _pass(self, item: log.Placed) -> None:
+    def _pass(self, item: scan.ScannedBlock) -> None:
         """Take note of a block of which nothing is kept: its columns tell what it had."""
         header, count = item.header, item.header.frame_count
         self._blocks_passed += 1

@@ -7,10 +7,10 @@ from pathlib import Path
 from journal.errors import OptionError
 from journal.events.process import ParentLink
 from journal.format.block_slice import part_of
-from journal.log.commit_policy import Commit
+from journal.log.commit_policy import CommitPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
-from journal.rewrite.block_copier import check_target
+from journal.rewrite.block_copier import check_output_path
 
 
 def fork(
@@ -22,11 +22,11 @@ def fork(
     when it is whole and durable. Raises OptionError where ``source`` has no such event, and what
     reading raises.
     """
-    check_target(Path(target), [Path(source)])
+    check_output_path(Path(target), [Path(source)])
     time = 0  # the link has the time of the event before it: nobody ran meanwhile
     with (
         Reader(source) as reader,
-        Writer(target, publish=False, commit=Commit.NONE, clock=lambda: time) as writer,
+        Writer(target, publish=False, commit=CommitPolicy.NONE, clock=lambda: time) as writer,
     ):
         link: ParentLink | None = None
         for block in reader.blocks():

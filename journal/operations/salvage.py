@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal.errors import CorruptBlock
-from journal.log import scan as log
-from journal.rewrite import bit_search as bits
-from journal.rewrite.bit_repair import Mender, Progress, Repair, Watched, nobody
-from journal.rewrite.block_copier import Keeper, Loss, check_target, last_seq_of
+from journal.log import scan
+from journal.rewrite import bit_search
+from journal.rewrite.bit_repair import BitRepair, BitRepairer
+from journal.rewrite.block_copier import BlockCopier, Loss, check_output_path, last_seq_of
+from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 
 
 class Recovery(NamedTuple):
@@ -32,7 +33,7 @@ class Recovery(NamedTuple):
     next_seq: int
     torn_size: int
     debris_size: int
-    repairs: tuple[Repair, ...]
+    repairs: tuple[BitRepair, ...]
     losses: tuple[Loss, ...]
 
     @property
@@ -61,8 +62,8 @@ def recover(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    progress: Progress | None = None,
-    body_size_max: int = bits.BODY_SIZE_MAX,
+    progress: ProgressCallback | None = None,
+    body_size_max: int = bit_search.BODY_SIZE_MAX,
 ) -> Recovery:
     """Write all that can be read of ``source`` to ``target``, a new file; tell what is lost.
 
@@ -71,11 +72,11 @@ def recover(
     bytes are not searched for a bit. Raises OptionError when ``target`` exists or would stand in
     the source, and a FormatError when there is no segment whose header can be believed.
     """
-    check_target(Path(target), [Path(source)])
-    report = progress or nobody
-    mender = Mender(Path(source), body_size_max, report)
+    check_output_path(Path(target), [Path(source)])
+    report = progress or ignore_progress
+    mender = BitRepairer(Path(source), body_size_max, report)
     try:
-        mender.mend()
+        mender.repair()
         return _copied(mender, Path(target), report)
     except CorruptBlock as error:
         reason = "more than a bit of the segment header is wrong, and without its salt no block"
@@ -83,15 +84,18 @@ def recover(
         raise CorruptBlock(f"{reason} can be told from noise", offset, file=file) from error
 
 
-def _copied(mender: Mender, target: Path, report: Progress) -> Recovery:
+def _copied(mender: BitRepairer, target: Path, report: ProgressCallback) -> Recovery:
     """Write what is left of the source, block by block."""
-    repairs: list[Repair] = []
-    with closing(mender.files()) as files, Keeper(target) as keeper:
-        walk = Watched(files, report, "copying")
+    repairs: list[BitRepair] = []
+    with closing(mender.files()) as files, BlockCopier(target) as keeper:
+        walk = ProgressScan(files, report, "copying")
         for item in walk.items():
-            if isinstance(item, log.Tail) and (item.segment.name, item.offset) in mender.headless:
-                keeper.take(_headless(item))
-            elif keeper.take(item):
+            if (
+                isinstance(item, scan.Tail)
+                and (item.segment.name, item.offset) in mender.unreadable_segments
+            ):
+                keeper.add(_headless(item))
+            elif keeper.add(item):
                 repairs += _repairs_of(item, mender)
         keeper.writer.publish()
         return Recovery(
@@ -107,10 +111,10 @@ def _copied(mender: Mender, target: Path, report: Progress) -> Recovery:
         )
 
 
-def _headless(tail: log.Tail) -> log.Damage:
+def _headless(tail: scan.Tail) -> scan.Damage:
     """Tell of a segment whose header is lost: it reads as if a crash had cut the journal short."""
     seq, reason = tail.next_seq, "blocks stand behind a segment header that is lost"
-    return log.Damage(
+    return scan.Damage(
         offset=tail.offset,
         size=tail.torn_size,
         first_seq=seq,
@@ -124,10 +128,10 @@ def _headless(tail: log.Tail) -> log.Damage:
     )
 
 
-def _repairs_of(item: log.Item, mender: Mender) -> Iterator[Repair]:
+def _repairs_of(item: scan.ScanItem, mender: BitRepairer) -> Iterator[BitRepair]:
     """Tell of the bits of a block that is there again, or of a segment header."""
-    if isinstance(item, log.Placed):
-        for repair in mender.found.get((item.segment.name, item.offset), ()):
+    if isinstance(item, scan.ScannedBlock):
+        for repair in mender.repairs.get((item.segment.name, item.offset), ()):
             yield repair._replace(first_seq=item.first_seq, last_seq=last_seq_of(item))
-    elif isinstance(item, log.Segment):
-        yield from mender.found.get((item.name, item.offset), ())
+    elif isinstance(item, scan.Segment):
+        yield from mender.repairs.get((item.name, item.offset), ())

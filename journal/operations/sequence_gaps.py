@@ -5,8 +5,8 @@ from contextlib import closing
 from itertools import pairwise
 
 from journal.format.block import Block, BlockHeader
-from journal.log import scan as log
-from journal.log.segment_files import Files
+from journal.log import scan
+from journal.log.segment_files import SegmentFiles
 
 
 def last_hole(path: str | os.PathLike[str], upto: int) -> int:
@@ -15,16 +15,16 @@ def last_hole(path: str | os.PathLike[str], upto: int) -> int:
     Only blocks that say that they have holes are read. Raises as reading does.
     """
     found, following = -1, -1
-    with closing(Files(path)) as files:
-        for item in log.walk(files.sources(files.names()), _has_numbers):
-            if isinstance(item, log.Damage):
+    with closing(SegmentFiles(path)) as files:
+        for item in scan.scan_files(files.sources(files.names()), _has_numbers):
+            if isinstance(item, scan.Damage):
                 raise item.error()
-            if not isinstance(item, log.Placed) or not item.header.frame_count:
+            if not isinstance(item, scan.ScannedBlock) or not item.header.frame_count:
                 continue
             if 0 <= following < min(item.first_seq, upto):
                 found = min(item.first_seq, upto) - 1
             following = item.first_seq + item.header.frame_count
-            if item.asked:
+            if item.is_selected:
                 numbers = Block(item.header, item.body, item.first_seq, item.offset).seqs
                 for seq, behind in pairwise(numbers):
                     if seq + 1 < min(behind, upto):
@@ -35,5 +35,5 @@ def last_hole(path: str | os.PathLike[str], upto: int) -> int:
     return found
 
 
-def _has_numbers(place: log.Segment, header: BlockHeader, first_seq: int) -> bool:
+def _has_numbers(place: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
     return header.has_numbers

@@ -16,14 +16,14 @@ from journal.format.block import Block
 from journal.format.block_slice import part_of
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.fs import atomic_file as durable
-from journal.log.commit_policy import Commit
+from journal.log.commit_policy import CommitPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from journal.pages.dropped_pages import LeftOut, Lookup
-from journal.rewrite.bit_repair import Progress, nobody
-from journal.rewrite.block_builder import Gatherer
-from journal.rewrite.block_copier import check_target
-from journal.rewrite.block_stream import Walked
+from journal.rewrite.block_builder import BlockBuilder
+from journal.rewrite.block_copier import check_output_path
+from journal.rewrite.block_stream import BlockStream
+from journal.rewrite.progress import ProgressCallback, ignore_progress
 from journal.snapshots.resume_flags import marked_payload
 
 PARTS_COUNT_MAX = 1_000_000
@@ -80,7 +80,7 @@ def split(
     snapshots: bool = False,
     size: int | None = None,
     self_contained: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Splitting:
     """Write the parts of ``source`` to ``directory``, a new one, as files in the order of names.
 
@@ -99,11 +99,11 @@ def split(
     if size is not None and size <= 0:
         raise OptionError("a part has more bytes than none")
     path, target = Path(source), Path(directory)
-    check_target(target, [path])
+    check_output_path(target, [path])
     marks = _Marks(sorted(set(at)), snapshots, size)
     preamble_end = _preamble_end(path) if self_contained else None
     with _Parts(path, target, preamble_end) as parts:
-        walked = Walked(path, progress or nobody)
+        walked = BlockStream(path, progress or ignore_progress)
         for block in walked.blocks():
             if not parts.is_begun:
                 parts.begin(walked.journal_id, walked.first_seq)
@@ -129,7 +129,7 @@ def cut(
     target: str | os.PathLike[str],
     *,
     at: int,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Cut:
     """Write the events of ``source`` up to number ``at`` to ``target``, a new file.
 
@@ -138,8 +138,8 @@ def cut(
     ``target`` gets its name when it is whole and durable. Raises OptionError where there is no such
     event, and refuses damage in front of it with what reading raises.
     """
-    check_target(Path(target), [Path(source)])
-    walked, last_seq, events = Walked(Path(source), progress or nobody), -1, 0
+    check_output_path(Path(target), [Path(source)])
+    walked, last_seq, events = BlockStream(Path(source), progress or ignore_progress), -1, 0
     writer: Writer | None = None
     try:
         for block in walked.blocks():
@@ -259,7 +259,7 @@ class _Parts:
         if not naming:
             writer.append_block(block)
             return
-        gatherer = Gatherer(writer)
+        gatherer = BlockBuilder(writer)
         for (seq, tag, payload), time in zip(block.rows(), block.times, strict=True):
             whole = self._pages.resolver.payload(seq, payload) if seq in naming else payload
             gatherer.add(seq, tag, whole, time)
@@ -306,7 +306,7 @@ class _Parts:
     def _repeat(self, writer: Writer, end: int, first_seq: int) -> None:
         """Write what the source begins with once more, marked if anything is left out behind it."""
         reason = _PART.format(first_seq) if first_seq > end else ""
-        gatherer = Gatherer(writer)
+        gatherer = BlockBuilder(writer)
         with Reader(self._source) as reader:
             for frame in reader.frames(stop=end):
                 payload = frame.payload
@@ -320,7 +320,7 @@ def _new_part(
     path: Path, journal_id: bytes | None, first_seq: int, *, publish: bool = True
 ) -> Writer:
     return Writer(
-        path, publish=publish, journal_id=journal_id, commit=Commit.NONE, first_seq=first_seq
+        path, publish=publish, journal_id=journal_id, commit=CommitPolicy.NONE, first_seq=first_seq
     )
 
 

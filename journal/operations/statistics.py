@@ -21,12 +21,12 @@ from journal.events.snapshots import Snapshot
 from journal.format.block import Block
 from journal.format.block_header import BLOCK_HEADER_SIZE
 from journal.format.columns import read_u32
-from journal.log import scan as log
+from journal.log import scan
 from journal.log.block_table import headers_only
-from journal.log.segment_files import Files
+from journal.log.segment_files import SegmentFiles
 from journal.log.summary import Summary, summarize
 from journal.pages.encoding import given_in
-from journal.rewrite.bit_repair import Progress, Watched, nobody
+from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 
 BINS = 60
 """Steps of a timeline."""
@@ -104,20 +104,20 @@ class Measures:
 
 
 def measure(
-    path: str | os.PathLike[str], *, pages: bool = True, progress: Progress | None = None
+    path: str | os.PathLike[str], *, pages: bool = True, progress: ProgressCallback | None = None
 ) -> Measures:
     """Look through a journal. With ``pages`` off, pages of memory are not looked into.
 
     Damage is passed over, and counted. Raises a FormatError where nothing stands.
     """
-    with closing(Files(Path(path), patient=True)) as files:
-        summary = summarize(log.walk(files.sources(files.names()), headers_only), 0)
+    with closing(SegmentFiles(Path(path), patient=True)) as files:
+        summary = summarize(scan.scan_files(files.sources(files.names()), headers_only), 0)
         size = sum(map(len, files.sources(files.names())))
         meter = _Meter(Measures(summary._replace(size=size)), pages)
-        for item in Watched(files, progress or nobody, "looking").items():
-            if isinstance(item, log.Damage):
+        for item in ProgressScan(files, progress or ignore_progress, "looking").items():
+            if isinstance(item, scan.Damage):
                 meter.found.damaged += 1
-            elif isinstance(item, log.Placed):
+            elif isinstance(item, scan.ScannedBlock):
                 meter.take(item)
         return meter.end()
 
@@ -134,7 +134,7 @@ class _Meter:
         self._first, self._span = first, max(1, last - first + 1)
         self._edges = [first - -self._span * step // BINS for step in range(1, BINS)]
 
-    def take(self, item: log.Placed) -> None:
+    def take(self, item: scan.ScannedBlock) -> None:
         """Count a block."""
         header, found = item.header, self.found
         found.headers_size += BLOCK_HEADER_SIZE

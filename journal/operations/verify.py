@@ -17,12 +17,12 @@ from journal.events import codec
 from journal.events.memory import MemoryPages, PageKind
 from journal.format.block import Block, BlockHeader, bitmap_of
 from journal.format.frame import Frame
-from journal.log import scan as log
+from journal.log import scan
 from journal.log.reader import Reader
-from journal.log.segment_files import Files
-from journal.log.summary import Finding, findings_in
+from journal.log.segment_files import SegmentFiles
+from journal.log.summary import Finding, check_block
 from journal.pages.resolver import Resolver, has_references
-from journal.rewrite.bit_repair import Progress, Watched, nobody
+from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 
 _PAGES = bitmap_of({MemoryPages.tag})
 
@@ -90,31 +90,31 @@ class Check:
         cursor: Cursor | None = None,
         decode: bool = True,
         pages: bool = False,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> None:
         self.figures = replace(cursor.figures) if cursor else Figures()
-        self.tail: log.Tail | None = None
+        self.tail: scan.Tail | None = None
         self.cursor: Cursor | None = None
         self.size = 0
         self._path = path
         self._from = cursor
         self._decode = decode
         self._pages = _Pages(path) if pages else None
-        self._progress = progress or nobody
+        self._progress = progress or ignore_progress
 
-    def run(self, stop: Callable[[], bool] | None = None) -> Iterator[Finding | log.Debris]:
+    def run(self, stop: Callable[[], bool] | None = None) -> Iterator[Finding | scan.Debris]:
         """Give what is wrong, and the debris of crashes; a block at a time, until ``stop`` says so.
 
         At least one block is. Raises a FormatError where there is nothing to begin with, and
         OptionError when the journal has no block where the cursor is.
         """
-        with closing(Files(self._path)) as files:
-            walk = Watched(files, self._progress, "checking", self._wants)
+        with closing(SegmentFiles(self._path)) as files:
+            walk = ProgressScan(files, self._progress, "checking", self._wants)
             try:
                 for item in self._behind_cursor(walk.items()):
                     self.size = walk.size
                     yield from self._take(item)
-                    if isinstance(item, log.Placed) and stop is not None and stop():
+                    if isinstance(item, scan.ScannedBlock) and stop is not None and stop():
                         self.cursor = self._cursor(item)
                         return
             except FormatError as error:
@@ -126,49 +126,49 @@ class Check:
                 if self._pages is not None:
                     self._pages.close()
 
-    def _wants(self, place: log.Segment, header: BlockHeader, first_seq: int) -> bool:
+    def _wants(self, place: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
         behind = self._from
         here = (place.file, place.offset + header.offset)
         return behind is None or here > (behind.file, behind.offset)
 
-    def _cursor(self, item: log.Placed) -> Cursor:
+    def _cursor(self, item: scan.ScannedBlock) -> Cursor:
         return Cursor(item.segment.file, item.offset, item.header.hash, replace(self.figures))
 
-    def _behind_cursor(self, items: Iterator[log.Item]) -> Iterator[log.Item]:
+    def _behind_cursor(self, items: Iterator[scan.ScanItem]) -> Iterator[scan.ScanItem]:
         """Pass over what was checked before."""
         behind = self._from
         for item in items:
             if behind is None:
                 yield item
-            elif isinstance(item, log.Placed):
+            elif isinstance(item, scan.ScannedBlock):
                 here = (item.segment.file, item.offset)
                 if here == (behind.file, behind.offset) and item.header.hash == behind.digest:
                     behind = None
         if behind is not None:
             raise OptionError(f"{self._path} has no block where the cursor stands: begin anew")
 
-    def _take(self, item: log.Item) -> Iterator[Finding | log.Debris]:
+    def _take(self, item: scan.ScanItem) -> Iterator[Finding | scan.Debris]:
         figures = self.figures
-        if isinstance(item, log.Placed):
+        if isinstance(item, scan.ScannedBlock):
             figures.blocks += 1
             figures.events += item.header.frame_count
-            for finding in findings_in(item, self._decode):
+            for finding in check_block(item, self._decode):
                 if self._count(finding):
                     yield finding
             if self._pages is not None:
                 for finding in self._pages.findings_in(item, figures):
                     figures.findings += 1
                     yield finding
-        elif isinstance(item, log.Segment):
+        elif isinstance(item, scan.Segment):
             figures.segments += 1
             if self.tail is not None and self.tail.torn_size:
                 # a later segment stands behind it: the crash that left it is long over
-                debris = log.Debris(self.tail.offset, self.tail.torn_size, self.tail.segment.name)
+                debris = scan.Debris(self.tail.offset, self.tail.torn_size, self.tail.segment.name)
                 yield self._count_debris(debris)
             self.tail = None
-        elif isinstance(item, log.Debris):
+        elif isinstance(item, scan.Debris):
             yield self._count_debris(item)
-        elif isinstance(item, log.Damage):
+        elif isinstance(item, scan.Damage):
             offset, size, first, last, *_ = item
             figures.gaps += 1
             figures.lost_size += size
@@ -190,7 +190,7 @@ class Check:
             self.figures.lost_events += max(0, finding.last_seq - finding.first_seq + 1)
         return True
 
-    def _count_debris(self, debris: log.Debris) -> log.Debris:
+    def _count_debris(self, debris: scan.Debris) -> scan.Debris:
         self.figures.debris_count += 1
         self.figures.debris_size += debris.size
         return debris
@@ -209,7 +209,7 @@ class _Pages:
         if self._reader is not None:
             self._reader.close()
 
-    def findings_in(self, item: log.Placed, figures: Figures) -> Iterator[Finding]:
+    def findings_in(self, item: scan.ScannedBlock, figures: Figures) -> Iterator[Finding]:
         """Give the references of a whole block that lead nowhere, or to other bytes.
 
         What is wrong with its payloads is for others to tell.

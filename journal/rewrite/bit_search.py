@@ -16,7 +16,7 @@ from journal.fs.byte_source import Bytes
 
 BODY_SIZE_MAX = 1 << 18
 """Bodies above this size are not searched: the time grows with the square of it, to 4 s here."""
-WORK_SIZE_MAX = 1 << 42
+SEARCH_SIZE_MAX = 1 << 42
 """Bytes that all searches of one repair may hash: some minutes."""
 
 _CHUNK_SIZE = 1 << 12
@@ -33,10 +33,10 @@ _BITS = (1, 2, 4, 8, 16, 32, 64, 128)
 assert len(BLOCK_MAGIC) == len(SEGMENT_MAGIC) == 8
 
 
-class Work:
+class SearchBudget:
     """What a repair may still spend on searching: damage made on purpose asks for a lot."""
 
-    def __init__(self, size: int = WORK_SIZE_MAX) -> None:
+    def __init__(self, size: int = SEARCH_SIZE_MAX) -> None:
         self.left = size
 
     def spend(self, count: int, size: int) -> bool:
@@ -48,14 +48,14 @@ class Work:
         return True
 
 
-def flipped(data: bytes, bit: int) -> bytes:
+def flip_bit(data: bytes, bit: int) -> bytes:
     """Give ``data`` with one bit turned over."""
     changed = bytearray(data)
     changed[bit >> 3] ^= 1 << (bit & 7)
     return bytes(changed)
 
 
-def mend_header(raw: bytes, salt: int, offset: int, work: Work) -> int | None:
+def repair_block_header(raw: bytes, salt: int, offset: int, work: SearchBudget) -> int | None:
     """Find the bit that makes of ``raw`` the header of a block that belongs at ``offset``.
 
     None where there is none, or where the header holds as it is.
@@ -63,15 +63,15 @@ def mend_header(raw: bytes, salt: int, offset: int, work: Work) -> int | None:
     hashed = len(raw) - _HASH_SIZE
     if len(raw) != BLOCK_HEADER_SIZE or not work.spend(_HEADER_BITS, BLOCK_HEADER_SIZE):
         return None
-    bit = _bit_of_hash(raw, salt)
+    bit = _search_hash(raw, salt)
     if bit is None:
         digest = int.from_bytes(raw[hashed:], "little")
         bit = _search(bytearray(raw[:hashed]), digest, salt)
-    return bit if bit is not None and _is_header(flipped(raw, bit), salt, offset) else None
+    return bit if bit is not None and _is_header(flip_bit(raw, bit), salt, offset) else None
 
 
-def mend_body(
-    body: bytes, header: BlockHeader, salt: int, work: Work, size_max: int = BODY_SIZE_MAX
+def repair_block_body(
+    body: bytes, header: BlockHeader, salt: int, work: SearchBudget, size_max: int = BODY_SIZE_MAX
 ) -> int | None:
     """Find the bit that makes of ``body`` the one that its header names.
 
@@ -87,23 +87,23 @@ def mend_body(
     return _search(bytearray(body), header.body_hash, salt)
 
 
-def mend_segment_header(raw: bytes, work: Work) -> int | None:
-    """Find the bit that makes of ``raw`` a segment header; None as for ``mend_header``."""
+def repair_segment_header(raw: bytes, work: SearchBudget) -> int | None:
+    """Find the bit that makes of ``raw`` a segment header; None as for ``repair_block_header``."""
     if len(raw) != SEGMENT_HEADER_SIZE or not work.spend(8 * len(raw), len(raw)):
         return None
-    if _distance(raw[:8], SEGMENT_MAGIC) > 1 or _is_segment_header(raw):
+    if _bit_distance(raw[:8], SEGMENT_MAGIC) > 1 or _is_segment_header(raw):
         return None
     # the salt seeds the hash of the header that it stands in, so that each flip is a whole try
     bits = range(8 * SEGMENT_HEADER_SIZE)
-    return next((bit for bit in bits if _is_segment_header(flipped(raw, bit))), None)
+    return next((bit for bit in bits if _is_segment_header(flip_bit(raw, bit))), None)
 
 
-def blocks_near(data: Bytes, start: int, stop: int, base: int) -> Iterator[int]:
+def find_block_headers(data: Bytes, start: int, stop: int, base: int) -> Iterator[int]:
     """Give the positions in a range at which a block header stands, or did but for one bit.
 
     ``base`` is where the segment begins: a header has its own offset from there.
     """
-    for position in _magics_near(data, BLOCK_MAGIC, start, stop):
+    for position in _find_magics(data, BLOCK_MAGIC, start, stop):
         raw = data[position : position + BLOCK_HEADER_SIZE]
         offset = int.from_bytes(raw[OFFSET_AT : OFFSET_AT + 8], "little")
         whole = len(raw) == BLOCK_HEADER_SIZE and (position - base) % 8 == 0
@@ -111,12 +111,12 @@ def blocks_near(data: Bytes, start: int, stop: int, base: int) -> Iterator[int]:
             yield position
 
 
-def segments_near(data: Bytes, start: int, stop: int) -> Iterator[int]:
+def find_segment_headers(data: Bytes, start: int, stop: int) -> Iterator[int]:
     """Give the positions in a range at which a segment header may have stood but for one bit."""
-    return _magics_near(data, SEGMENT_MAGIC, start, stop)
+    return _find_magics(data, SEGMENT_MAGIC, start, stop)
 
 
-def _magics_near(data: Bytes, magic: bytes, start: int, stop: int) -> Iterator[int]:
+def _find_magics(data: Bytes, magic: bytes, start: int, stop: int) -> Iterator[int]:
     """Give, in order, where ``magic`` stands or would with one bit turned over.
 
     One of its halves is then whole, and can be searched for as fast as memory is read.
@@ -124,29 +124,31 @@ def _magics_near(data: Bytes, magic: bytes, start: int, stop: int) -> Iterator[i
     half = len(magic) // 2
     for begin in range(start, stop, _WINDOW_SIZE):
         window = data[begin : min(begin + _WINDOW_SIZE + len(magic) - 1, stop)]
-        found = {at for at in _all(window, magic[:half])}
-        found |= {at - half for at in _all(window, magic[half:])}
+        found = {at for at in _find_all(window, magic[:half])}
+        found |= {at - half for at in _find_all(window, magic[half:])}
         for at in sorted(found):
-            near = 0 <= at < _WINDOW_SIZE and _distance(window[at : at + len(magic)], magic) <= 1
+            near = (
+                0 <= at < _WINDOW_SIZE and _bit_distance(window[at : at + len(magic)], magic) <= 1
+            )
             if near:
                 yield begin + at
 
 
-def _all(data: bytes, needle: bytes) -> Iterator[int]:
+def _find_all(data: bytes, needle: bytes) -> Iterator[int]:
     at = data.find(needle)
     while at >= 0:
         yield at
         at = data.find(needle, at + 1)
 
 
-def _distance(left: bytes, right: bytes) -> int:
+def _bit_distance(left: bytes, right: bytes) -> int:
     """Count the bits that differ; as many as there are where the lengths do."""
     if len(left) != len(right):
         return 8 * len(right)
     return (int.from_bytes(left, "little") ^ int.from_bytes(right, "little")).bit_count()
 
 
-def _bit_of_hash(raw: bytes, salt: int) -> int | None:
+def _search_hash(raw: bytes, salt: int) -> int | None:
     """Find the bit when it is one of the hash that ``raw`` ends with."""
     hashed = len(raw) - _HASH_SIZE
     digest = int.from_bytes(raw[hashed:], "little")

@@ -11,16 +11,16 @@ from journal.log.tail_recovery import SEQ_LAST
 from journal.log.writer import Writer
 
 TIME_MAX = (1 << 63) - 1
-_SPAN_MAX = (1 << 32) - 1
+_SEQ_SPAN_MAX = (1 << 32) - 1
 """How far the numbers of one block reach."""
 _COUNT_MAX = 1 << 14
 """Events that are gathered for one block, at most."""
 
-Change = Callable[[int, bytes], bytes]
+PayloadChange = Callable[[int, bytes], bytes]
 """Gives the payload that takes the place of one, of an event of a tag."""
 
 
-class Gatherer:
+class BlockBuilder:
     """Adds frames to ``writer``, with their numbers and times; ``flush`` adds the last of them."""
 
     def __init__(self, writer: Writer) -> None:
@@ -67,7 +67,7 @@ class Gatherer:
 
     def _fits(self, seq: int, time: int) -> bool:
         """Whether one block can have it with the others: its times never go back."""
-        near = seq - self._seqs[0] <= _SPAN_MAX
+        near = seq - self._seqs[0] <= _SEQ_SPAN_MAX
         return near and self._times[-1] <= time <= self._times[0] + TIME_SPAN_MAX
 
     def _check(self, seq: int, tag: int, payload: bytes, time: int) -> None:
@@ -83,7 +83,7 @@ class Gatherer:
             raise LimitExceeded(f"event {seq} has a payload of {len(payload)} bytes")
 
 
-class BlockGatherer:
+class BlockMerger:
     """Blocks that stay as they are, and what stays of others in new ones; ``write`` gets each.
 
     It is told whether a block is one that stays as it is.
@@ -101,12 +101,14 @@ class BlockGatherer:
         self._tags = bytearray()
         self._size = 0
 
-    def take(self, source: Block) -> None:
+    def add_block(self, source: Block) -> None:
         """Let a block stay."""
         self.flush()
         self._write(source, True)
 
-    def gather(self, source: Block, places: Sequence[int], change: Change | None = None) -> None:
+    def add_events(
+        self, source: Block, places: Sequence[int], change: PayloadChange | None = None
+    ) -> None:
         """Let some events of a block stay, with payloads that ``change`` makes of theirs."""
         if not places:
             return
@@ -137,5 +139,5 @@ class BlockGatherer:
         """Whether one block can have them with the others: its times never go back."""
         if not self._seqs:
             return True
-        near = seqs[-1] - self._seqs[0] <= _SPAN_MAX
+        near = seqs[-1] - self._seqs[0] <= _SEQ_SPAN_MAX
         return near and self._times[-1] <= times[0] and times[-1] - self._times[0] <= TIME_SPAN_MAX

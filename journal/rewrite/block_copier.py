@@ -6,8 +6,8 @@ from typing import NamedTuple, Self
 
 from journal.errors import CorruptBlock, DamagedJournal, FormatError, LostAcknowledged, OptionError
 from journal.format.block import Block, last_number
-from journal.log import scan as log
-from journal.log.commit_policy import Commit
+from journal.log import scan
+from journal.log.commit_policy import CommitPolicy
 from journal.log.writer import Writer
 
 
@@ -42,7 +42,7 @@ class Loss(NamedTuple):
         return max(0, self.last_seq - self.first_seq + 1)
 
 
-class NewJournal:
+class UnpublishedJournal:
     """A journal at ``path`` that begins when its id is known; a context manager.
 
     It has no name before its writer publishes it, and is gone without that. Without a path it must
@@ -60,18 +60,18 @@ class NewJournal:
         if self._writer is not None:
             self._writer.close()
 
-    def begun(self, journal_id: bytes) -> Writer:
+    def open_writer(self, journal_id: bytes) -> Writer:
         """Its writer, with the id that was known first."""
         if self._writer is None:
             assert self._path is not None
             # nothing is durable before all is: no need to keep blocks for a disk that fails
             self._writer = Writer(
-                self._path, publish=False, journal_id=journal_id, commit=Commit.NONE
+                self._path, publish=False, journal_id=journal_id, commit=CommitPolicy.NONE
             )
         return self._writer
 
 
-class Keeper(NewJournal):
+class BlockCopier(UnpublishedJournal):
     """Writes what walks give, block by block, to ``target``: a new journal, published when whole.
 
     It has the id of the first segment. ``shift`` is what the numbers of a walk grow by.
@@ -90,23 +90,23 @@ class Keeper(NewJournal):
         assert self._writer is not None, "a walk without a segment raises"
         return self._writer
 
-    def take(self, item: log.Item) -> bool:
+    def add(self, item: scan.ScanItem) -> bool:
         """Keep a block, or account for what is none; whether nothing is lost with it."""
         before = len(self.losses)
-        if isinstance(item, log.Segment):
-            self.begun(item.header.journal_id)
-        elif isinstance(item, log.Placed):
-            self._keep(item)
-        elif isinstance(item, log.Tail):
+        if isinstance(item, scan.Segment):
+            self.open_writer(item.header.journal_id)
+        elif isinstance(item, scan.ScannedBlock):
+            self._copy(item)
+        elif isinstance(item, scan.Tail):
             self.torn_size += item.torn_size
-        elif isinstance(item, log.Debris):
+        elif isinstance(item, scan.Debris):
             self.debris_size += item.size
         else:
             name, offset, size = item.name, item.offset, item.size
-            self._lose(name, offset, size, item.first_seq, item.last_seq, item)
+            self._add_loss(name, offset, size, item.first_seq, item.last_seq, item)
         return len(self.losses) == before
 
-    def _keep(self, item: log.Placed) -> None:
+    def _copy(self, item: scan.ScannedBlock) -> None:
         header = item.header
         if not header.frame_count:
             return
@@ -116,28 +116,28 @@ class Keeper(NewJournal):
             self.writer.append_block(block)
         except FormatError as error:
             name, size = item.segment.name, header.size
-            self._lose(name, item.offset, size, item.first_seq, last_seq_of(item), error)
+            self._add_loss(name, item.offset, size, item.first_seq, last_seq_of(item), error)
         else:
             self.blocks += 1
             self.events += header.frame_count
 
-    def _lose(
+    def _add_loss(
         self,
         name: str,
         offset: int,
         size: int,
         first_seq: int,
         last_seq: int,
-        why: log.Damage | FormatError,
+        why: scan.Damage | FormatError,
     ) -> None:
         first, last = first_seq + self.shift, last_seq + self.shift
-        durable = isinstance(why, log.Damage) and why.acknowledged
-        open_ended = isinstance(why, log.Damage) and why.open_ended
+        durable = isinstance(why, scan.Damage) and why.acknowledged
+        open_ended = isinstance(why, scan.Damage) and why.open_ended
         loss = Loss(name, offset, size, first, last, why.reason, durable, open_ended)
         self.losses.append(loss)
 
 
-def last_seq_of(item: log.Placed) -> int:
+def last_seq_of(item: scan.ScannedBlock) -> int:
     """Give the number of the last event of a block whose body was read."""
     header = item.header
     if header.has_numbers and header.frame_count:
@@ -145,7 +145,7 @@ def last_seq_of(item: log.Placed) -> int:
     return item.first_seq + header.frame_count - 1
 
 
-def check_target(target: Path, sources: list[Path]) -> None:
+def check_output_path(target: Path, sources: list[Path]) -> None:
     """Refuse what exists, what has no place to be in, and what would stand inside a source."""
     for source in sources:
         if _is_same(target, source):

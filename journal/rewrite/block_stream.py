@@ -6,19 +6,21 @@ from pathlib import Path
 
 from journal.errors import FormatError
 from journal.format.block import Block
-from journal.log import scan as log
-from journal.log.segment_files import Files
-from journal.rewrite.bit_repair import Progress, Watched, nobody
+from journal.log import scan
+from journal.log.segment_files import SegmentFiles
+from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 
 
-class Walked:
+class BlockStream:
     """The blocks of a journal, and what else was met of it; ``report`` is told how far it is.
 
     ``journal_id``, ``created`` and ``first_seq`` are those of the first segment, known with the
     first block.
     """
 
-    def __init__(self, path: Path, report: Progress = nobody, what: str = "copying") -> None:
+    def __init__(
+        self, path: Path, report: ProgressCallback = ignore_progress, what: str = "copying"
+    ) -> None:
         self.journal_id = b""
         self.created = self.first_seq = self.size = self.torn_size = self.debris_size = 0
         self._path = path
@@ -28,8 +30,8 @@ class Walked:
     def blocks(self) -> Iterator[Block]:
         """Give the blocks that have events; raises for damage, and FormatErrors name the file."""
         try:
-            with closing(Files(self._path)) as files:
-                walk = Watched(files, self._report, self._what)
+            with closing(SegmentFiles(self._path)) as files:
+                walk = ProgressScan(files, self._report, self._what)
                 for item in walk.items():
                     self.size = walk.size
                     block = self._take(item)
@@ -40,17 +42,17 @@ class Walked:
                 error.file = str(self._path / error.file)
             raise
 
-    def _take(self, item: log.Item) -> Block | None:
-        if isinstance(item, log.Damage):
+    def _take(self, item: scan.ScanItem) -> Block | None:
+        if isinstance(item, scan.Damage):
             raise item.error()
-        if isinstance(item, log.Segment) and not self.journal_id:
+        if isinstance(item, scan.Segment) and not self.journal_id:
             header = item.header
             self.journal_id, self.created = header.journal_id, header.created
             self.first_seq = header.first_seq
-        elif isinstance(item, log.Tail):
+        elif isinstance(item, scan.Tail):
             self.torn_size += item.torn_size
-        elif isinstance(item, log.Debris):
+        elif isinstance(item, scan.Debris):
             self.debris_size += item.size
-        elif isinstance(item, log.Placed) and item.header.frame_count:
+        elif isinstance(item, scan.ScannedBlock) and item.header.frame_count:
             return Block(item.header, item.body, item.first_seq, item.offset)
         return None

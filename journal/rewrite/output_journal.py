@@ -4,89 +4,94 @@ from pathlib import Path
 
 from journal.events.process import ProcessStart
 from journal.format.block import Block
-from journal.rewrite.block_builder import BlockGatherer, Change
-from journal.rewrite.block_copier import NewJournal
+from journal.rewrite.block_builder import BlockMerger, PayloadChange
+from journal.rewrite.block_copier import UnpublishedJournal
 from journal.snapshots.resume_flags import marked_payload
 
-HELD_SIZE_MAX = 1 << 22
+PENDING_SIZE_MAX = 1 << 22
 """Bytes of blocks that are held back, at most."""
 
-Mark = tuple[str, str]
+ResumeFlag = tuple[str, str]
 """A name and a text, to stand among what the run depends on."""
 
 
-class Target(NewJournal):
-    """A new file for blocks and for parts of blocks, a context manager; ``publish`` names it.
+class OutputJournal(UnpublishedJournal):
+    """Output journal made of blocks and parts of blocks; ``publish`` names it. A context manager.
 
-    Without a path nothing is written, and only counted.
+    Without a path, blocks are counted and not written.
 
-    Where it ``holds`` back what it is given, a mark can be left to ``publish``. Once it ``is_over``
-    with that, it must be given no more, and has to be begun again with the mark.
+    With ``buffered``, blocks are kept in memory until ``release`` or ``publish``, which may add a
+    resume flag to the first event. Once the buffer ``is_overfull``, the caller must add no more and
+    must start a new output journal with the flag given at construction.
     """
 
-    def __init__(self, path: Path | None, *, mark: Mark | None = None, holds: bool = False) -> None:
+    def __init__(
+        self, path: Path | None, *, flag: ResumeFlag | None = None, buffered: bool = False
+    ) -> None:
         super().__init__(path)
         self.journal_id = bytes(16)
         self.size = self.blocks = self.blocks_whole = 0
-        self._mark = mark
-        self._held: list[tuple[Block, bool]] | None = [] if holds else None
-        self._held_size = 0
-        self._gatherer = BlockGatherer(self._put)
+        self._flag = flag
+        self._pending: list[tuple[Block, bool]] | None = [] if buffered else None
+        self._pending_size = 0
+        self._merger = BlockMerger(self._put)
 
     @property
-    def is_over(self) -> bool:
+    def is_overfull(self) -> bool:
         """Whether more is held back than may be."""
-        return self._held is not None and self._held_size > HELD_SIZE_MAX
+        return self._pending is not None and self._pending_size > PENDING_SIZE_MAX
 
-    def take(self, block: Block) -> None:
+    def add_block(self, block: Block) -> None:
         """Add a block as it is."""
-        if self._is_marked(block):
-            self._gatherer.gather(block, range(block.count), self._changed)
+        if self._needs_flag(block):
+            self._merger.add_events(block, range(block.count), self._add_flag)
         else:
-            self._gatherer.take(block)
+            self._merger.add_block(block)
 
-    def gather(self, block: Block, places: list[int], change: Change | None = None) -> None:
+    def add_events(
+        self, block: Block, places: list[int], change: PayloadChange | None = None
+    ) -> None:
         """Add some events of a block, with payloads that ``change`` makes of tags and payloads."""
-        marks = change is None and self._is_marked(block)
-        self._gatherer.gather(block, places, self._changed if marks else change)
+        marks = change is None and self._needs_flag(block)
+        self._merger.add_events(block, places, self._add_flag if marks else change)
 
-    def release(self, mark: Mark | None = None) -> None:
+    def release(self, flag: ResumeFlag | None = None) -> None:
         """Hold nothing back any more, as it is known by now which mark is needed."""
-        if self._held is None:
+        if self._pending is None:
             return
-        if mark is not None:
-            self._gatherer.flush()  # what still gathers may be what has to be marked
-        held, self._held, self._mark = self._held, None, mark
+        if flag is not None:
+            self._merger.flush()  # what still gathers may be what has to be marked
+        held, self._pending, self._flag = self._pending, None, flag
         for block, is_whole in held:
-            if self._is_marked(block):
-                self.take(block)
-                self._gatherer.flush()
+            if self._needs_flag(block):
+                self.add_block(block)
+                self._merger.flush()
             else:
                 self._put(block, is_whole)
 
-    def publish(self, mark: Mark | None = None) -> None:
+    def publish(self, flag: ResumeFlag | None = None) -> None:
         """Write all that there is, make it durable, and give the journal its name."""
-        assert not self.is_over
-        self.release(mark)
-        self._gatherer.flush()
+        assert not self.is_overfull
+        self.release(flag)
+        self._merger.flush()
         if self._path is not None:
-            self.begun(self.journal_id).publish()
+            self.open_writer(self.journal_id).publish()
 
     def _put(self, block: Block, is_whole: bool) -> None:
-        if self._held is not None:
-            self._held.append((block, is_whole))
-            self._held_size += block.size
+        if self._pending is not None:
+            self._pending.append((block, is_whole))
+            self._pending_size += block.size
             return
         if self._path is not None:
-            self.begun(self.journal_id).append_block(block)
+            self.open_writer(self.journal_id).append_block(block)
         self.size += block.size
         self.blocks += 1
         self.blocks_whole += is_whole
 
-    def _is_marked(self, block: Block) -> bool:
-        return self._mark is not None and ProcessStart.tag in block.tags
+    def _needs_flag(self, block: Block) -> bool:
+        return self._flag is not None and ProcessStart.tag in block.tags
 
-    def _changed(self, tag: int, payload: bytes) -> bytes:
-        assert self._mark is not None
-        name, reason = self._mark
+    def _add_flag(self, tag: int, payload: bytes) -> bytes:
+        assert self._flag is not None
+        name, reason = self._flag
         return marked_payload(payload, reason, name) if tag == ProcessStart.tag else payload

@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 
 from journal import LimitExceeded, OptionError, Reader, Writer, concat, decode, encode
 from journal.adapters import (
-    AutoConsistent,
-    Buffered,
-    Concatenated,
-    Counting,
-    Filtered,
+    Adapter,
+    AutoClose,
+    CombinedJournal,
+    ConcatenatedSource,
+    CountingSink,
+    FilteredSink,
     FilteredSource,
-    Null,
-    Printing,
-    Recombined,
-    Shape,
+    ForwardingSink,
+    MemoryJournal,
+    NullJournal,
+    PrintingSink,
+    RejectingJournal,
     Sink,
     Source,
-    Through,
     Transaction,
-    Unsupported,
     copy,
     pipe,
     split,
@@ -69,13 +69,13 @@ def in_thread(deed: Callable[[], object]) -> threading.Thread:
 # -- compositions ---------------------------------------------------------------------------------
 
 LAYERS: dict[str, Callable[[Sink], Sink]] = {
-    "counting": Counting,
-    "printing": lambda inner: Printing(inner, lambda _: None),
-    "filtered": lambda inner: Filtered(inner, lambda tag, payload: True),
-    "filtered by tags": lambda inner: Filtered(inner, range(1, 255)),
+    "counting": CountingSink,
+    "printing": lambda inner: PrintingSink(inner, lambda _: None),
+    "filtered": lambda inner: FilteredSink(inner, lambda tag, payload: True),
+    "filtered by tags": lambda inner: FilteredSink(inner, range(1, 255)),
     "transaction": Transaction,
-    "recombined": lambda inner: Recombined(inner, Null()),
-    "through": Through,
+    "recombined": lambda inner: CombinedJournal(inner, NullJournal()),
+    "through": ForwardingSink,
 }
 
 
@@ -85,7 +85,7 @@ def ended(sink: Sink) -> None:
     while at is not None:
         if isinstance(at, Transaction):
             at.commit()
-        at = at.inner if isinstance(at, Through) else None
+        at = at.inner if isinstance(at, ForwardingSink) else None
 
 
 @given(rows, st.lists(st.sampled_from(sorted(LAYERS)), max_size=6), st.booleans())
@@ -94,7 +94,7 @@ def test_what_passes_through_any_of_them_keeps_events_order_and_numbers(
 ) -> None:
     with TemporaryDirectory() as name:
         path = Path(name) / "journal"
-        end: Sink = Writer(path) if to_file else Buffered()
+        end: Sink = Writer(path) if to_file else MemoryJournal()
         sink = end
         for layer in layers:
             sink = LAYERS[layer](sink)
@@ -113,14 +113,14 @@ def test_what_passes_through_any_of_them_keeps_events_order_and_numbers(
 def test_every_source_gives_what_is_asked_for(
     story: Story, start: int, stop: int, tags: set[int]
 ) -> None:
-    whole = Buffered()
+    whole = MemoryJournal()
     put(whole, story)
     sources: list[Source] = [
         whole,
         FilteredSource(whole, range(1, 255)),
-        Concatenated([whole]),
-        Concatenated([Null(), whole, Unsupported()]),
-        Recombined(Null(), whole),
+        ConcatenatedSource([whole]),
+        ConcatenatedSource([NullJournal(), whole, RejectingJournal()]),
+        CombinedJournal(NullJournal(), whole),
         split(whole)[1],
     ]
     wanted = [frame for frame in whole.frames() if start <= frame.seq < stop and frame.tag in tags]
@@ -142,7 +142,7 @@ def test_several_journals_read_as_what_concat_makes_of_them(journals: list[list[
             written(path, [(tag, bytes([tag])) for tag in tags])
         concat(paths, Path(name) / "joined")
         with (
-            Concatenated([Reader(path) for path in paths]) as whole,
+            ConcatenatedSource([Reader(path) for path in paths]) as whole,
             Reader(Path(name) / "joined") as joined,
         ):
             assert [frame[:4] for frame in whole.frames()] == [
@@ -152,13 +152,13 @@ def test_several_journals_read_as_what_concat_makes_of_them(journals: list[list[
 
 def test_journals_read_as_one_keep_their_holes() -> None:
     def source(*numbers: int) -> Source:
-        class Given(Shape):
+        class Given(Adapter):
             def frames(self, *_: object, **__: object) -> object:
                 return (Frame(number, 1, b"", 0, 0) for number in numbers)
 
         return Given()  # type: ignore[return-value]
 
-    whole = Concatenated([source(3, 5), source(), source(0, 7), source(4)])
+    whole = ConcatenatedSource([source(3, 5), source(), source(0, 7), source(4)])
     assert [frame.seq for frame in whole.frames()] == [3, 5, 6, 13, 14]
     assert [frame.seq for frame in whole.frames(6, stop=14)] == [6, 13]
 
@@ -167,7 +167,7 @@ def test_journals_read_as_one_keep_their_holes() -> None:
 
 
 def test_null_numbers_everything_and_keeps_nothing() -> None:
-    null = Null(first_seq=5)
+    null = NullJournal(first_seq=5)
     assert put(null, [(1, b"a"), (2, b"b")]) == [5, 6]
     assert null.time > 0
     assert given_by(null) == []
@@ -176,7 +176,7 @@ def test_null_numbers_everything_and_keeps_nothing() -> None:
 
 
 def test_unsupported_reads_as_empty_and_says_why_it_refuses() -> None:
-    with Unsupported("the disk is mounted read-only") as journal:
+    with RejectingJournal("the disk is mounted read-only") as journal:
         assert given_by(journal) == []
         journal.flush()
         journal.sync()
@@ -185,7 +185,7 @@ def test_unsupported_reads_as_empty_and_says_why_it_refuses() -> None:
 
 
 def test_a_buffer_takes_no_more_than_it_may() -> None:
-    buffer = Buffered(first_seq=7, size_max=1000, clock=ticking())
+    buffer = MemoryJournal(first_seq=7, size_max=1000, clock=ticking())
     buffer.append_frame(1, bytes(500))
     with pytest.raises(LimitExceeded):
         buffer.append_frame(1, bytes(500))
@@ -197,7 +197,7 @@ def test_a_buffer_takes_no_more_than_it_may() -> None:
 
 
 def test_counting_counts_what_was_taken_alone() -> None:
-    sink = Counting(Buffered(size_max=1000))
+    sink = CountingSink(MemoryJournal(size_max=1000))
     sink.append_frame(1, b"abc")
     sink.append_frame(1, b"de")
     sink.append_frame(2, b"")
@@ -209,7 +209,7 @@ def test_counting_counts_what_was_taken_alone() -> None:
 
 def test_printing_tells_every_event_on_one_line() -> None:
     lines: list[str] = []
-    sink = Printing(Null(), lines.append)
+    sink = PrintingSink(NullJournal(), lines.append)
     sink.append(ProcessExit(exit_code=3))
     sink.append_frame(254, b"?")
     sink.append_frame(ProcessExit.tag, b"not one")
@@ -224,9 +224,9 @@ def test_printing_tells_every_event_on_one_line() -> None:
 def test_filtered_passes_on_what_it_keeps_and_a_source_keeps_its_numbers(
     story: Story, tags: set[int]
 ) -> None:
-    whole, kept = Buffered(), Buffered()
+    whole, kept = MemoryJournal(), MemoryJournal()
     put(whole, story)
-    put(Filtered(kept, tags), story)
+    put(FilteredSink(kept, tags), story)
     wanted = [row for row in story if row[0] in tags]
     assert given_by(kept) == wanted
     source = FilteredSource(whole, lambda tag, _: tag in tags)
@@ -238,7 +238,7 @@ def test_filtered_passes_on_what_it_keeps_and_a_source_keeps_its_numbers(
 def test_a_file_split_in_halves_is_closed_with_the_second(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     writer = Writer(path)
-    sink, source = split(Recombined(writer, Reader(path)))
+    sink, source = split(CombinedJournal(writer, Reader(path)))
     sink.append_frame(1, b"a")
     sink.close()
     assert given_by(source) == [(1, b"a")]
@@ -303,7 +303,7 @@ def test_a_closed_pipe_takes_no_more_and_is_read_to_its_end() -> None:
 # -- transactions ---------------------------------------------------------------------------------
 
 
-def opened_and_failed(sink: Through) -> None:
+def opened_and_failed(sink: ForwardingSink) -> None:
     with sink:
         sink.append(opening(4))
         raise ZeroDivisionError
@@ -311,7 +311,7 @@ def opened_and_failed(sink: Through) -> None:
 
 @given(st.lists(st.tuples(rows, st.booleans()), max_size=5))
 def test_a_transaction_comes_whole_or_not_at_all(parts: list[tuple[Story, bool]]) -> None:
-    end = Buffered()
+    end = MemoryJournal()
     transaction = Transaction(end)
     wanted: Story = []
     for story, commits in parts:
@@ -328,17 +328,17 @@ def test_a_transaction_comes_whole_or_not_at_all(parts: list[tuple[Story, bool]]
 
 def test_leaving_a_transaction_commits_and_an_error_rolls_back(tmp_path: Path) -> None:
     with Writer(tmp_path / "journal") as writer:
-        with Counting(Transaction(writer)) as sink:
+        with CountingSink(Transaction(writer)) as sink:
             sink.append_frame(1, b"kept")
         with pytest.raises(ZeroDivisionError):
-            opened_and_failed(Counting(Transaction(writer)))
+            opened_and_failed(CountingSink(Transaction(writer)))
         assert writer.next_seq == 1
         Transaction(writer).close()
         assert writer.append_frame(2, b"it is open") == 1
 
 
 def test_what_a_commit_could_not_pass_on_is_still_held() -> None:
-    end = Buffered(size_max=300)
+    end = MemoryJournal(size_max=300)
     transaction = Transaction(end)
     put(transaction, [(1, b"a"), (2, b"b"), (3, b"c")])
     with pytest.raises(LimitExceeded):
@@ -366,8 +366,8 @@ def opening(fd: int) -> OpenFileDescriptor:
 
 
 def test_what_was_opened_inside_is_closed_at_the_end() -> None:
-    end = Buffered()
-    with AutoConsistent(Transaction(end)) as sink:
+    end = MemoryJournal()
+    with AutoClose(Transaction(end)) as sink:
         sink.append(opening(4))
         sink.append(opening(5))
         sink.append(CloseFileDescriptor(fd=4))
@@ -378,28 +378,28 @@ def test_what_was_opened_inside_is_closed_at_the_end() -> None:
         sink.append(DuplicateFileDescriptor(original_fd=31, copied_fd=11))
         sink.append(RenumberFileDescriptor(old_fd=5, new_fd=12))
         sink.append(RenumberFileDescriptor(old_fd=32, new_fd=9))
-        assert sink.opened == {6, 7, 8, 10, 11, 12}
+        assert sink.open_descriptors == {6, 7, 8, 10, 11, 12}
     closed = [decode(tag, payload) for tag, payload in given_by(end)][10:]
     assert closed == [CloseFileDescriptor(fd=fd) for fd in (6, 7, 8, 10, 11, 12)]
 
 
 def test_what_is_rolled_back_leaves_nothing_not_even_closings() -> None:
-    end = Buffered()
+    end = MemoryJournal()
     with pytest.raises(ZeroDivisionError):
-        opened_and_failed(AutoConsistent(Transaction(end)))
+        opened_and_failed(AutoClose(Transaction(end)))
     assert given_by(end) == []
 
 
 def test_without_a_transaction_an_error_closes_what_stands_already(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with pytest.raises(ZeroDivisionError):
-        opened_and_failed(AutoConsistent(Writer(path)))
+        opened_and_failed(AutoClose(Writer(path)))
     with Reader(path) as reader:
         assert list(reader) == [opening(4), CloseFileDescriptor(fd=4)]
 
 
 def test_an_end_of_the_process_has_closed_everything() -> None:
-    sink = AutoConsistent(Buffered())
+    sink = AutoClose(MemoryJournal())
     sink.append(opening(4))
     sink.append(ProcessExit(exit_code=0))
     sink.append_frame(CloseFileDescriptor.tag, b"malformed")
@@ -421,8 +421,8 @@ histories = st.lists(
 
 @given(histories)
 def test_behind_it_the_model_has_open_what_was_open_before_at_most(history: list[Event]) -> None:
-    host, end = ModelHost(), Buffered()
-    sink = AutoConsistent(end)
+    host, end = ModelHost(), MemoryJournal()
+    sink = AutoClose(end)
     for event in [CreatePipe(read_fd=4, write_fd=5), *history]:
         try:
             play([Frame(end.next_seq, event.tag, encode(event), 0, 0)], host)
@@ -438,9 +438,9 @@ def test_behind_it_the_model_has_open_what_was_open_before_at_most(history: list
 
 
 def test_copying_gives_any_sink_what_any_source_has(tmp_path: Path) -> None:
-    whole = Buffered()
+    whole = MemoryJournal()
     put(whole, [(number % 9 + 1, bytes([number])) for number in range(40)])
-    with Counting(Writer(tmp_path / "journal")) as sink:
+    with CountingSink(Writer(tmp_path / "journal")) as sink:
         assert copy(FilteredSource(whole, {2, 3}), sink) == 10
     with Reader(tmp_path / "journal") as reader:
         assert given_by(reader) == [row for row in given_by(whole) if row[0] in {2, 3}]

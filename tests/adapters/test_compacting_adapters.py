@@ -1,4 +1,4 @@
-"""Compacting in line: what was passed on plays to the state that all that came leads to."""
+"""CompactingSink in line: what was passed on plays to the state that all that came leads to."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 import journal
 from journal import Event, Frame, LimitExceeded, OptionError, Reader, Writer
 from journal.adapters import (
-    AutoConsistent,
-    Buffered,
-    Compacting,
-    Counting,
-    Filtered,
-    Null,
+    AutoClose,
+    CompactingSink,
+    CountingSink,
+    FilteredSink,
+    MemoryJournal,
+    NullJournal,
     Sink,
     Transaction,
     copy,
@@ -60,7 +60,7 @@ windows = st.sampled_from([1, 2, 7, 60, WINDOW_EVENTS_MAX])
 flushes = st.sampled_from([0.0, 0.02, 0.2])
 
 
-class Numbered(Buffered):
+class Numbered(MemoryJournal):
     """A buffer that takes blocks with their numbers, as a writer does."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Numbered(Buffered):
 
     @property
     def next_seq(self) -> int:
-        return self._kept[-1].seq + 1 if self._kept else 0
+        return self._frames[-1].seq + 1 if self._frames else 0
 
     def append_block(self, source: Block) -> None:
         assert source.first_seq >= self.next_seq
@@ -77,8 +77,8 @@ class Numbered(Buffered):
         frames = [
             Frame(*row, time, 0) for row, time in zip(source.rows(), source.times, strict=True)
         ]
-        assert not self._kept or self._kept[-1].time <= frames[0].time
-        self._kept += frames
+        assert not self._frames or self._frames[-1].time <= frames[0].time
+        self._frames += frames
         self.blocks.append(frames)
 
 
@@ -94,7 +94,7 @@ def exact(host: ModelHost) -> Seen:
 class Watched:
     """What came and what was passed on, played beside one another."""
 
-    def __init__(self, end: Buffered) -> None:
+    def __init__(self, end: MemoryJournal) -> None:
         self.full, self.rest = ModelHost(LIMITS), ModelHost(LIMITS)
         self.end, self.upto = end, 0
         self.came = 0
@@ -106,17 +106,17 @@ class Watched:
 
     def compare(self, seen: Callable[[ModelHost], object] = exact) -> None:
         """What stands now leads to the state that all leads to."""
-        play(self.end._kept[self.upto :], self.rest)
-        self.upto = len(self.end._kept)
+        play(self.end._frames[self.upto :], self.rest)
+        self.upto = len(self.end._frames)
         assert seen(self.rest) == seen(self.full)
 
 
 def sifted(
     story: Story, events_max: int, often: float, random: Random
-) -> tuple[Compacting, Numbered]:
+) -> tuple[CompactingSink, Numbered]:
     """Append a story, flush at random, and compare whenever something was passed on."""
     end = Numbered()
-    sink = Compacting(end, events_max=events_max, clock=clock_of(story))
+    sink = CompactingSink(end, events_max=events_max, clock=clock_of(story))
     watched = Watched(end)
     for at, row in enumerate(story):
         assert sink.append_frame(*row[:2]) == at
@@ -141,7 +141,7 @@ def test_at_each_moment_of_passing_on_the_state_is_that_of_all_that_came(
     story = foreign(seed, steps, 9)
     sink, end = sifted(story, events_max, often, Random(seed))
     assert not sink.reason
-    assert sink.dropped == len(story) - len(end._kept)
+    assert sink.dropped == len(story) - len(end._frames)
     check_untouched(story, end)
 
 
@@ -172,9 +172,9 @@ def test_so_it_is_for_events_of_which_nobody_says_what_ran(
 
 def check_untouched(story: Story, end: Numbered) -> None:
     """What was passed on is what came, with numbers and times; what is not judged is all there."""
-    for frame in end._kept:
+    for frame in end._frames:
         assert frame[1:4] == story[frame.seq]
-    kept = {frame.seq for frame in end._kept}
+    kept = {frame.seq for frame in end._frames}
     for seq, (tag, *_) in enumerate(story):
         assert seq in kept or tag in kinds.JUDGED
 
@@ -183,8 +183,8 @@ def check_snapshots(story: Story, end: Numbered) -> None:
     """At each snapshot the state is the same."""
     full = [Frame(seq, *row, 0) for seq, row in enumerate(story)]
     seqs = compacted.kept_of(full)
-    assert compacted.kept_of(end._kept) == seqs
-    assert compacted.states_of(end._kept, seqs) == compacted.states_of(full, seqs)
+    assert compacted.kept_of(end._frames) == seqs
+    assert compacted.states_of(end._frames, seqs) == compacted.states_of(full, seqs)
 
 
 def check_front(story: Story, block: list[Frame]) -> None:
@@ -225,8 +225,8 @@ def test_where_numbers_are_given_anew_the_state_is_the_same_but_for_them(
     seed: int, steps: int, events_max: int
 ) -> None:
     story = [(tag, payload, START) for tag, payload, _ in foreign(seed, steps, 9)]
-    end = Buffered(clock=lambda: START)
-    sink = Compacting(end, events_max=events_max, clock=lambda: START)
+    end = MemoryJournal(clock=lambda: START)
+    sink = CompactingSink(end, events_max=events_max, clock=lambda: START)
     watched = Watched(end)
     for row in story:
         upto = sink.next_seq
@@ -248,14 +248,14 @@ BEGIN = (core.InitModule(wasm_hash=b"hash"), *TREE[:2])
 def passed(*windows: list[Event]) -> list[list[Event]]:
     """What is passed on of each of these windows."""
     end = Numbered()
-    with Compacting(end, clock=lambda: START) as sink:
+    with CompactingSink(end, clock=lambda: START) as sink:
         found = []
         for window in windows:
-            upto = len(end._kept)
+            upto = len(end._frames)
             for event in window:
                 sink.append(event)
             sink.flush()
-            found.append([codec.decode(*frame[1:3]) for frame in end._kept[upto:]])
+            found.append([codec.decode(*frame[1:3]) for frame in end._frames[upto:]])
     return found
 
 
@@ -309,15 +309,15 @@ def test_what_the_guest_heard_and_what_nobody_knows_is_passed_on() -> None:
     heard: list[Event] = [inputs.ClockRead(clock=0, time=number) for number in range(3)]
     assert passed([*BEGIN], heard)[1] == heard
     end = Numbered()
-    with Compacting(end) as sink:
+    with CompactingSink(end) as sink:
         sink.append_frame(254, b"unknown")
-        assert len(end._kept) == 0
-    assert [frame[:3] for frame in end._kept] == [(0, 254, b"unknown")]
+        assert len(end._frames) == 0
+    assert [frame[:3] for frame in end._frames] == [(0, 254, b"unknown")]
 
 
 def test_an_unknown_kind_finds_what_it_may_need() -> None:
     end = Numbered()
-    with Compacting(end) as sink:
+    with CompactingSink(end) as sink:
         for event in (*BEGIN, *lived(8, "file")[:3]):
             sink.append(event)
         sink.append_frame(254, b"unknown")
@@ -331,7 +331,7 @@ def test_an_unknown_kind_finds_what_it_may_need() -> None:
 
 def test_behind_what_cannot_be_played_all_is_passed_on() -> None:
     end = Numbered()
-    sink = Compacting(end, clock=lambda: START)
+    sink = CompactingSink(end, clock=lambda: START)
     events = [*BEGIN, *lived(8, "goes"), CloseFileDescriptor(fd=30), *lived(8, "goes")]
     for event in events:
         sink.append(event)
@@ -340,17 +340,17 @@ def test_behind_what_cannot_be_played_all_is_passed_on() -> None:
     for event in lived(9, "goes, too"):
         sink.append(event)
     sink.flush()
-    assert len(end._kept) == len(events) + 4
+    assert len(end._frames) == len(events) + 4
     assert sink.dropped == 0
 
 
 def test_what_is_malformed_is_passed_on() -> None:
     end = Numbered()
-    with Compacting(end) as sink:
+    with CompactingSink(end) as sink:
         sink.append(BEGIN[0])
         sink.append_frame(CloseFileDescriptor.tag, b"?")
     assert sink.reason
-    assert len(end._kept) == 2
+    assert len(end._frames) == 2
 
 
 def test_over_what_is_not_known_all_is_passed_on_and_what_is_told_counts(tmp_path: Path) -> None:
@@ -359,11 +359,11 @@ def test_over_what_is_not_known_all_is_passed_on_and_what_is_told_counts(tmp_pat
         for event in (*BEGIN, *lived(8, "file")[:3]):
             writer.append(event)
     with Writer(path) as writer:
-        sink = Compacting(writer)
+        sink = CompactingSink(writer)
         assert sink.reason
     again = opening(8, WEST, "file", 1)  # it is there already
     with Writer(path) as writer, Reader(path) as reader:
-        sink = Compacting(writer, before=reader, events_max=4)
+        sink = CompactingSink(writer, before=reader, events_max=4)
         assert not sink.reason
         first = sink.next_seq
         for event in (again, CloseFileDescriptor(fd=8)):
@@ -377,12 +377,12 @@ def test_over_what_is_not_known_all_is_passed_on_and_what_is_told_counts(tmp_pat
 
 def test_a_process_is_passed_on_whole_where_its_numbers_are_not_kept() -> None:
     story = history(3, 60, 15)
-    end = Buffered(clock=lambda: START)
-    with Compacting(end, clock=clock_of(story)) as sink:
+    end = MemoryJournal(clock=lambda: START)
+    with CompactingSink(end, clock=clock_of(story)) as sink:
         for tag, payload, _ in story:
             sink.append_frame(tag, payload)
     assert "numbers" in sink.reason
-    assert [frame[1:3] for frame in end._kept] == [row[:2] for row in story]
+    assert [frame[1:3] for frame in end._frames] == [row[:2] for row in story]
 
 
 def test_files_never_take_more_room_than_they_did() -> None:
@@ -406,11 +406,11 @@ def test_what_the_host_was_asked_waits_for_its_answer_from_window_to_window() ->
 # -- composed -------------------------------------------------------------------------------------
 
 LAYERS: dict[str, Callable[[Sink], Sink]] = {
-    "counting": Counting,
-    "filtered": lambda inner: Filtered(inner, range(1, 255)),
+    "counting": CountingSink,
+    "filtered": lambda inner: FilteredSink(inner, range(1, 255)),
     "transaction": Transaction,
-    "consistent": AutoConsistent,
-    "compacting": lambda inner: Compacting(inner, events_max=5, clock=lambda: START),
+    "consistent": AutoClose,
+    "compacting": lambda inner: CompactingSink(inner, events_max=5, clock=lambda: START),
 }
 
 
@@ -419,7 +419,7 @@ def test_it_fits_in_front_of_and_behind_any_other(
     seed: int, steps: int, outer: list[str], inner: list[str]
 ) -> None:
     story = [(tag, payload, START) for tag, payload, _ in foreign(seed, steps, 9)]
-    end = Buffered(clock=lambda: START)
+    end = MemoryJournal(clock=lambda: START)
     sink: Sink = end
     layers = []
     for layer in (*inner, "compacting", *outer):
@@ -438,8 +438,8 @@ def test_it_fits_in_front_of_and_behind_any_other(
 
 
 def test_what_is_filtered_in_front_of_it_is_not_judged() -> None:
-    end = Buffered()
-    sink = Filtered(Compacting(end), lambda tag, _: tag != FileDescriptorWrite.tag)
+    end = MemoryJournal()
+    sink = FilteredSink(CompactingSink(end), lambda tag, _: tag != FileDescriptorWrite.tag)
     for event in (*BEGIN, *lived(8, "file")[:2], write(8, 0, b"more")):
         sink.append(event)
     sink.flush()
@@ -447,14 +447,14 @@ def test_what_is_filtered_in_front_of_it_is_not_judged() -> None:
     assert end.next_seq == len(BEGIN) + 1
 
 
-def fail_in(sink: Compacting) -> None:
+def fail_in(sink: CompactingSink) -> None:
     with sink:
         raise ZeroDivisionError
 
 
 def test_what_a_transaction_rolls_back_behind_it_was_never_passed_on() -> None:
-    end = Buffered()
-    sink = Compacting(Transaction(end))
+    end = MemoryJournal()
+    sink = CompactingSink(Transaction(end))
     sink.append(BEGIN[0])
     sink.flush()
     with pytest.raises(ZeroDivisionError):
@@ -465,7 +465,7 @@ def test_what_a_transaction_rolls_back_behind_it_was_never_passed_on() -> None:
 def test_it_passes_on_into_a_pipe() -> None:
     sink, source = pipe()
     story = [(event.tag, codec.encode(event)) for event in [*BEGIN, opening(8, WEST, "a", 1)]]
-    with Compacting(sink) as compacting:
+    with CompactingSink(sink) as compacting:
         for row in story:
             compacting.append_frame(*row)
     assert [frame[1:3] for frame in source.frames()] == story
@@ -476,7 +476,7 @@ def test_it_passes_on_into_a_pipe() -> None:
 
 def test_a_window_is_full_by_its_events_or_its_bytes() -> None:
     end = Numbered()
-    sink = Compacting(end, events_max=3, size_max=1000)
+    sink = CompactingSink(end, events_max=3, size_max=1000)
     for _ in range(2):
         sink.append_frame(254, b"")
     assert (len(sink), end.next_seq) == (2, 0)
@@ -502,15 +502,15 @@ def test_a_window_is_full_by_its_events_or_its_bytes() -> None:
 )
 def test_a_window_of_no_size_is_refused(wanted: dict[str, int]) -> None:
     with pytest.raises(OptionError, match="a window has 1 to"):
-        Compacting(Null(), **wanted)  # type: ignore[arg-type]
+        CompactingSink(NullJournal(), **wanted)  # type: ignore[arg-type]
 
 
 @pytest.mark.deep
 def test_the_largest_window_fits_in_a_block(tmp_path: Path) -> None:
     with Writer(tmp_path / "journal") as writer:
         with pytest.raises(LimitExceeded):
-            Compacting(writer).append_frame(254, bytes(WINDOW_SIZE_MAX + 1))
-        sink = Compacting(writer, events_max=WINDOW_EVENTS_MAX, size_max=WINDOW_SIZE_MAX)
+            CompactingSink(writer).append_frame(254, bytes(WINDOW_SIZE_MAX + 1))
+        sink = CompactingSink(writer, events_max=WINDOW_EVENTS_MAX, size_max=WINDOW_SIZE_MAX)
         sink.append_frame(254, bytes(WINDOW_SIZE_MAX))
         for _ in range(WINDOW_EVENTS_MAX + 1):
             sink.append_frame(254, b"")
@@ -521,13 +521,13 @@ def test_the_largest_window_fits_in_a_block(tmp_path: Path) -> None:
 def test_events_hours_apart_are_in_two_blocks() -> None:
     times = iter([0, 1 << 31, 1 << 33])
     end = Numbered()
-    with Compacting(end, clock=times.__next__) as sink:
+    with CompactingSink(end, clock=times.__next__) as sink:
         for _ in range(3):
             sink.append_frame(254, b"")
     assert [len(block) for block in end.blocks] == [2, 1]
 
 
-class Refusing(Buffered):
+class Refusing(MemoryJournal):
     """Refuses once, after so many."""
 
     def __init__(self, after: int) -> None:
@@ -543,7 +543,7 @@ class Refusing(Buffered):
 
 def test_what_could_not_be_passed_on_is_still_held() -> None:
     end = Refusing(after=2)
-    sink = Compacting(end)
+    sink = CompactingSink(end)
     for number in range(4):
         sink.append_frame(254, bytes([number]))
     with pytest.raises(LimitExceeded):
@@ -556,7 +556,7 @@ def test_what_could_not_be_passed_on_is_still_held() -> None:
 
 def test_what_sync_has_returned_from_is_durable(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    with Writer(path) as writer, Compacting(writer) as sink:
+    with Writer(path) as writer, CompactingSink(writer) as sink:
         for event in (*BEGIN, *lived(8, "goes"), opening(9, WEST, "stays", 1)):
             last = sink.append(event)
         assert writer.next_seq == 0
@@ -571,7 +571,7 @@ def test_what_sync_has_returned_from_is_durable(tmp_path: Path) -> None:
 def test_a_block_is_a_window_so_that_a_torn_one_takes_it_away_whole(tmp_path: Path) -> None:
     path, story = tmp_path / "journal", foreign(11, 300, 9)
     with Writer(path) as writer:
-        sink = Compacting(writer, events_max=40, clock=clock_of(story))
+        sink = CompactingSink(writer, events_max=40, clock=clock_of(story))
         for tag, payload, _ in story:
             sink.append_frame(tag, payload)
         sink.close()
@@ -627,7 +627,7 @@ def resident() -> int:
 @pytest.mark.deep
 def test_memory_is_bounded_over_a_million_events() -> None:
     sizes = []
-    with Compacting(Null(), events_max=1000) as sink:
+    with CompactingSink(NullJournal(), events_max=1000) as sink:
         for at, event in enumerate(log_lines(EVENTS // 2)):
             sink.append(event)
             if at in (EVENTS // 10, EVENTS - 1):
@@ -685,7 +685,9 @@ def test_a_recorded_journal_copied_through_it_plays_and_goes_on_as_before(
     with Reader(path) as reader:
         frames = list(reader.frames())
         times = iter([frame.time for frame in frames])
-        with Compacting(Writer(target, journal_id=reader.journal_id), clock=times.__next__) as sink:
+        with CompactingSink(
+            Writer(target, journal_id=reader.journal_id), clock=times.__next__
+        ) as sink:
             assert copy(reader, sink) == len(frames)
         assert not sink.reason
         seqs = compacted.kept_of(frames)

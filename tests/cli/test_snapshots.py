@@ -34,7 +34,7 @@ from journal.events.inputs import ClockRead
 from journal.events.snapshots import Snapshot, Trigger
 
 how, *paths = sys.argv[1:]
-roll = journal.Roll() if how == "rolls" else None
+roll = journal.RollPolicy() if how == "rolls" else None
 writers = [journal.Writer(path, roll=roll) for path in paths]
 
 def take():

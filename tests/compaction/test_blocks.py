@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import Reader, Roll, Writer
+from journal import Reader, RollPolicy, Writer
 from journal.compaction.block_directory import JUDGED, STAGED, Blocks, Changed
 from journal.compaction.output import Row, Tally
 from journal.compaction.streaming import block_of
@@ -18,7 +18,7 @@ from journal.errors import DamagedJournal
 from journal.events.descriptors import CloseFileDescriptor
 from journal.events.memory import MemoryPages
 from journal.format.block import BLOCK_HEADER_SIZE, Block
-from journal.rewrite.bit_repair import nobody
+from journal.rewrite.progress import ignore_progress
 from tests.support.compaction_histories import frames_of, history
 
 COUNT = 60
@@ -37,7 +37,7 @@ def as_file(path: Path) -> Path:
 
 
 def as_directory(path: Path) -> Path:
-    with Writer(path, roll=Roll(1 << 10)) as writer:
+    with Writer(path, roll=RollPolicy(1 << 10)) as writer:
         for tag, payload, _ in history(3, COUNT, 15):
             writer.append_frame(tag, payload)
             writer.sync()
@@ -57,7 +57,7 @@ def test_the_blocks_are_the_same_when_they_are_gone_through_again(
     tmp_path: Path, shape: Shape
 ) -> None:
     path = shape(tmp_path / "journal")
-    blocks = Blocks(path, nobody)
+    blocks = Blocks(path, ignore_progress)
     first = [told_of(block) for block in blocks.look()]
     rows = [(frame.seq, frame.tag, frame.payload) for frame in frames_of(path)]
     assert [row for _, _, each in first for row in each] == rows
@@ -68,7 +68,7 @@ def test_the_blocks_are_the_same_when_they_are_gone_through_again(
 @shapes
 def test_only_those_are_read_that_are_wished_for(tmp_path: Path, shape: Shape) -> None:
     path = shape(tmp_path / "journal")
-    blocks = Blocks(path, nobody)
+    blocks = Blocks(path, ignore_progress)
     known = {block.first_seq: set(block.tags) for block in blocks.look()}
     asked = []
 
@@ -88,7 +88,7 @@ def test_where_numbers_have_holes_a_wish_knows_where_a_block_ends(tmp_path: Path
     block = block_of([Row(seq, 200, b"x", 1) for seq in (3, 4, 9)])
     with Writer(tmp_path / "journal", first_seq=3) as writer:
         writer.append_block(block)
-    blocks, asked = Blocks(tmp_path / "journal", nobody), list[tuple[int, int]]()
+    blocks, asked = Blocks(tmp_path / "journal", ignore_progress), list[tuple[int, int]]()
     assert len(list(blocks.look())) == 1
 
     def wish(marks: int, start: int, stop: int) -> bool:
@@ -102,7 +102,7 @@ def test_where_numbers_have_holes_a_wish_knows_where_a_block_ends(tmp_path: Path
 @shapes
 def test_what_is_written_meanwhile_is_left_out(tmp_path: Path, shape: Shape) -> None:
     path = shape(tmp_path / "journal")
-    blocks = Blocks(path, nobody)
+    blocks = Blocks(path, ignore_progress)
     first = [told_of(block) for block in blocks.look()]
     with Writer(path) as writer:
         writer.append_frame(200, b"later")
@@ -131,7 +131,7 @@ def test_it_is_told_how_far_it_is(tmp_path: Path, shape: Shape) -> None:
 @shapes
 def test_another_journal_that_takes_the_place_is_noticed(tmp_path: Path, shape: Shape) -> None:
     path, other = shape(tmp_path / "journal"), shape(tmp_path / "other")
-    blocks = Blocks(path, nobody)
+    blocks = Blocks(path, ignore_progress)
     assert list(blocks.look())
     path.rename(tmp_path / "away")
     other.rename(path)
@@ -149,7 +149,7 @@ def test_another_journal_that_takes_the_place_is_noticed(tmp_path: Path, shape: 
 @shapes
 def test_damage_is_noticed_when_it_comes_between(tmp_path: Path, shape: Shape) -> None:
     path = shape(tmp_path / "journal")
-    blocks = Blocks(path, nobody)
+    blocks = Blocks(path, ignore_progress)
     first = next(iter(list(blocks.look())))
     file = files_of(path)[0]
     data = bytearray(file.read_bytes())
@@ -178,7 +178,7 @@ def test_a_block_counts_as_much_as_its_events(rows: list[tuple[int, bytes]]) -> 
 
 def test_a_journal_without_events_has_no_blocks(tmp_path: Path) -> None:
     Writer(tmp_path / "journal").close()
-    blocks = Blocks(tmp_path / "journal", nobody)
+    blocks = Blocks(tmp_path / "journal", ignore_progress)
     assert not list(blocks.look())
     assert not list(blocks.again("judging"))
     with Reader(tmp_path / "journal") as reader:

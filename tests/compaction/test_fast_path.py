@@ -29,7 +29,7 @@ from journal.errors import MalformedEvent
 from journal.events import codec
 from journal.events.descriptors import FileDescriptorWrite
 from journal.replay.effects.descriptors import POSITION_MAX
-from journal.rewrite.bit_repair import nobody
+from journal.rewrite.progress import ignore_progress
 from tests.support.compaction_histories import History, histories, policies, write_story
 
 Parts = list[tuple[int, int]]
@@ -39,7 +39,7 @@ PLACES = 40
 def judged(path: Path, policy: Policy) -> Judgement:
     """What a compaction finds out when it looks at the journal for the first time."""
     with Reader(path) as reader:
-        planning = Planning(reader, policy, nobody)
+        planning = Planning(reader, policy, ignore_progress)
         return planning._judge(None)
 
 

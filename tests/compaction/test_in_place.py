@@ -17,7 +17,7 @@ from journal import (
     OptionError,
     Policy,
     Reader,
-    Roll,
+    RollPolicy,
     Writer,
 )
 from journal.compaction import Compaction, compact, compact_in_place
@@ -36,7 +36,7 @@ CALLS_MAX = 2000
 def directory(path: Path) -> Path:
     """A journal of many small segments."""
     clock = iter(range(START, 1 << 62)).__next__
-    with Writer(path, roll=Roll(1 << 11), clock=clock) as writer:
+    with Writer(path, roll=RollPolicy(1 << 11), clock=clock) as writer:
         for tag, payload, _ in STORY:
             writer.append_frame(tag, payload)
             writer.flush()

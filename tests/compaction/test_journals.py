@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import journal
-from journal import Event, FormatError, Level, OptionError, Policy, Reader, Roll, Writer
+from journal import Event, FormatError, Level, OptionError, Policy, Reader, RollPolicy, Writer
 from journal.compaction import compact
 from journal.compaction.merge import snapshot_merge as runs
 from journal.events import codec, inputs, snapshots, threads
@@ -78,7 +78,7 @@ def test_what_was_compacted_can_be_compacted_by_another_policy(
 
 def test_a_directory_of_segments_becomes_one_file(tmp_path: Path) -> None:
     clock = iter(range(START, 1 << 62)).__next__
-    with Writer(tmp_path / "source", roll=Roll(1 << 9), clock=clock) as writer:
+    with Writer(tmp_path / "source", roll=RollPolicy(1 << 9), clock=clock) as writer:
         for tag, payload, _ in history(1, 100, 15):
             writer.append_frame(tag, payload)
             writer.sync()

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import OptionError, Policy, Reader, Roll, Upkeep, Writer
+from journal import OptionError, Policy, Reader, RollPolicy, Upkeep, Writer
 from journal.adapters import CompactingLog
 from journal.compaction.online import Online, Tending, compact_online
 from journal.compaction.schedule import Meter
@@ -37,9 +37,9 @@ from tests.support.guest_runs import until
 STORY = history(5, 200, 15)
 
 
-@pytest.mark.parametrize("roll", [None, Roll(1 << 11)], ids=["file", "directory"])
+@pytest.mark.parametrize("roll", [None, RollPolicy(1 << 11)], ids=["file", "directory"])
 def test_a_journal_is_compacted_beside_its_writer_which_goes_on(
-    tmp_path: Path, roll: Roll | None
+    tmp_path: Path, roll: RollPolicy | None
 ) -> None:
     half = len(STORY) // 2
     path, plain = tmp_path / "j", write_story(tmp_path / "plain", STORY)

@@ -24,11 +24,11 @@ LINES = [b"line %d\n" % number for number in range(400)]
 #: Where a process can be killed while its journal is compacted.
 COMPACTING = (
     "journal.compaction.online:compact_online",
-    "journal.log.writer:Writer.go_on_in",
-    "journal.log.switchover:Successor.catch_up",
-    "journal.log.switchover:Successor.finish",
+    "journal.log.writer:Writer.switch_to",
+    "journal.log.switchover:SwitchoverTarget.catch_up",
+    "journal.log.switchover:SwitchoverTarget.finish",
     "journal.fs.atomic_file:take_place",
-    "journal.log.switchover:Successor.close",
+    "journal.log.switchover:SwitchoverTarget.close",
 )
 
 

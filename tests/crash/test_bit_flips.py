@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import Mode
+from journal import RecoveryMode
 from journal.errors import JournalError, LostAcknowledged
 from journal.log.reader import Reader
 from journal.log.summary import Summary
@@ -52,7 +52,7 @@ def flipped(data: bytes, bit: int) -> bytes:
 def told(path: Path) -> Told | None:
     """Give what a reader tells of a journal beside its events; None when it refuses it."""
     try:
-        with Reader(path, mode=Mode.SALVAGE) as reader:
+        with Reader(path, mode=RecoveryMode.SALVAGE) as reader:
             return reader.summary(), len(list(reader.verify(decode=False)))
     except JournalError:
         return None
@@ -102,9 +102,9 @@ def check_flips(path: Path, files: list[bytes], file: int, bits: Iterable[int]) 
         broken = flipped(data, bit)
         place.write_bytes(broken)
         assert at in free or told(path) != sound, f"bit {bit} is not noticed"
-        rows, refused = outcome(path, Mode.SALVAGE)
+        rows, refused = outcome(path, RecoveryMode.SALVAGE)
         wanted = expected([*files[:file], broken, *files[file + 1 :]])
-        assert (rows, refused) == wanted[Mode.SALVAGE], f"bit {bit}"
+        assert (rows, refused) == wanted[RecoveryMode.SALVAGE], f"bit {bit}"
         if is_header(data, at):  # its segment is lost, and numbers behind may count from before
             lost = [row for block in whole.blocks if block.file == file for row in block.rows]
             rest = [row for row in whole.rows if row not in lost]
@@ -163,7 +163,7 @@ def check_broken(path: Path, data: bytes, whole: list[Row]) -> None:
     assert findings or (summary and (summary.torn_size or summary.debris))
     for mode, wanted in expected([data]).items():
         assert outcome(path, mode) == wanted, mode
-    rows, _ = outcome(path, Mode.SALVAGE)
+    rows, _ = outcome(path, RecoveryMode.SALVAGE)
     assert set(rows) <= set(whole)
     assert [row.seq for row in rows] == sorted({row.seq for row in rows})
 
@@ -201,26 +201,26 @@ def test_segment_files_in_another_order_are_not_believed(path: Path) -> None:
         lay(path, shuffled)
         for mode, wanted in expected(shuffled).items():
             assert outcome(path, mode) == wanted, (order, mode)
-        rows, _ = outcome(path, Mode.SALVAGE)
+        rows, _ = outcome(path, RecoveryMode.SALVAGE)
         assert set(content(rows)) <= set(whole)
         seqs = [row.seq for row in rows]
         assert seqs == sorted(set(seqs))
         found = told(path)
         assert found is None or found[1] or order == (0, 1, 2), order
-        assert outcome(path, Mode.STRICT)[1] == (order != (0, 1, 2))
+        assert outcome(path, RecoveryMode.STRICT)[1] == (order != (0, 1, 2))
 
 
 def test_a_segment_file_that_is_missing_is_noticed(path: Path) -> None:
     files = DIRECTORIES["rolled"]
     whole = reading(*files).rows
     lay(path, [files[0], files[2]])
-    rows, refused = outcome(path, Mode.SALVAGE)
+    rows, refused = outcome(path, RecoveryMode.SALVAGE)
     assert not refused
     assert rows == [row for row in whole if row.seq not in (3, 4, 5)]
-    with Reader(path, mode=Mode.SALVAGE) as reader:
+    with Reader(path, mode=RecoveryMode.SALVAGE) as reader:
         (damage,) = reader.summary().damage
         assert (damage.first_seq, damage.last_seq, damage.acknowledged) == (3, 5, True)
-    assert outcome(path, Mode.POINT_IN_TIME) == (whole[:3], True)
+    assert outcome(path, RecoveryMode.POINT_IN_TIME) == (whole[:3], True)
 
 
 def test_segment_files_of_two_journals_are_two_histories_one_behind_the_other(path: Path) -> None:
@@ -245,7 +245,7 @@ def test_a_segment_file_that_is_there_twice_is_noticed(path: Path) -> None:
         found = told(path)
         # the first continues nothing, and what continues nothing is joined, as cat would
         assert found is None or found[1] or index == 0
-        rows, _ = outcome(path, Mode.SALVAGE)
+        rows, _ = outcome(path, RecoveryMode.SALVAGE)
         assert [row.seq for row in rows] == sorted({row.seq for row in rows})
 
 
@@ -253,8 +253,8 @@ def test_a_journal_whose_first_segment_file_is_gone_says_so(path: Path) -> None:
     files = DIRECTORIES["rolled"]
     whole = reading(*files).rows
     lay(path, files[1:])
-    assert outcome(path, Mode.SALVAGE) == (whole[3:], False)
-    for mode in (Mode.STRICT, Mode.TOLERATE_TAIL, Mode.POINT_IN_TIME):
+    assert outcome(path, RecoveryMode.SALVAGE) == (whole[3:], False)
+    for mode in (RecoveryMode.STRICT, RecoveryMode.TOLERATE_TAIL, RecoveryMode.POINT_IN_TIME):
         assert outcome(path, mode) == ([], True)
         with Reader(path, mode=mode) as reader, pytest.raises(LostAcknowledged) as caught:
             list(reader.frames())
@@ -270,7 +270,7 @@ def recovered(path: Path) -> list[Row]:
     recover(path, target)
     found = reading(target.read_bytes())
     assert not found.damage
-    assert outcome(target, Mode.STRICT) == (found.rows, False)
+    assert outcome(target, RecoveryMode.STRICT) == (found.rows, False)
     return found.rows
 
 

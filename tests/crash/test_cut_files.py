@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import Mode
+from journal import RecoveryMode
 from journal.errors import JournalError
 from journal.log.reader import Reader
 from journal.log.writer import Writer
@@ -62,7 +62,7 @@ def test_every_cut_reads_as_the_blocks_that_are_whole(
         found = reading(cut)
         told = [row for row in found.rows if row.tag != GIVEN_UP]
         assert told == whole_blocks(whole, size), size
-        for mode in Mode:
+        for mode in RecoveryMode:
             assert outcome(path, mode) == judged(found, mode), (size, mode)
         with Reader(path) as reader:
             summary = reader.summary()
@@ -89,7 +89,7 @@ def test_a_writer_continues_after_every_cut(path: Path, name: str, budget: Budge
         assert found.rows[:-1] == before.rows, size
         assert found.rows[-1][:3] == (before.next_seq, *NEW), size
         assert not found.damage, size
-        for mode in Mode:
+        for mode in RecoveryMode:
             assert outcome(path, mode) == judged(found, mode), (size, mode)
 
 
@@ -102,9 +102,10 @@ def test_a_writer_opens_a_cut_file_if_its_mode_allows_what_is_wrong(
         cut = SHAPES[name][:size]
         found = reading(cut)
         allowed = {
-            Mode.STRICT: not found.torn_size and not found.damage,
-            Mode.TOLERATE_TAIL: not found.damage,
-            Mode.POINT_IN_TIME: True,  # no cut of the last bytes takes what a later block knows
+            RecoveryMode.STRICT: not found.torn_size and not found.damage,
+            RecoveryMode.TOLERATE_TAIL: not found.damage,
+            # No cut of the last bytes removes a byte that a later block records as durable.
+            RecoveryMode.POINT_IN_TIME: True,
         }
         for mode, opens in allowed.items():
             path.write_bytes(cut)
@@ -119,7 +120,7 @@ def test_a_writer_opens_a_cut_file_if_its_mode_allows_what_is_wrong(
 @pytest.mark.parametrize("size", range(0, SEGMENT_SIZE, 3))
 def test_a_cut_inside_the_first_header_is_no_journal_and_begun_anew(path: Path, size: int) -> None:
     path.write_bytes(SHAPES["plain"][:size])
-    for mode in Mode:
+    for mode in RecoveryMode:
         assert outcome(path, mode) == ([], True)
     with Writer(path) as writer:
         assert writer.append_frame(*NEW) == 0
@@ -170,7 +171,7 @@ def test_a_writer_goes_on_behind_every_cut_of_the_last_segment(path: Path, name:
         found = reading(*after)
         assert found.rows[:-1] == before.rows, size
         assert found.rows[-1][:3] == (before.next_seq, *NEW), size
-        assert outcome(path, Mode.STRICT) == (found.rows, False), size
+        assert outcome(path, RecoveryMode.STRICT) == (found.rows, False), size
 
 
 def test_a_writer_refuses_a_journal_that_a_cut_took_acknowledged_events_from(path: Path) -> None:

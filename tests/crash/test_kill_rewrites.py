@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from journal import NotAJournal, Roll, Writer
-from journal.log.segment_files import names_in
+from journal import NotAJournal, RollPolicy, Writer
+from journal.log.segment_files import list_segments
 from tests.cli.test_command_line import inside
 from tests.rigs import needs
 from tests.rigs.campaign import Field
@@ -75,7 +75,7 @@ def seen(folder: Path) -> Seen:
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        if path.is_dir() and not names_in(path):
+        if path.is_dir() and not list_segments(path):
             found[path.name] = seen(path)
             continue
         try:
@@ -97,14 +97,14 @@ def origin(field: Field) -> Path:
     folder = field.fresh()
     clock = iter(range(START, 1 << 62)).__next__
     story = history(5, 60, 9)
-    for name, roll, count in (("a", None, 1 << 20), ("parts", Roll(3 << 10), 1 << 20),
+    for name, roll, count in (("a", None, 1 << 20), ("parts", RollPolicy(3 << 10), 1 << 20),
                               ("old", None, 30)):  # fmt: skip
         with Writer(folder / name, roll=roll, clock=clock) as writer:
             for at, (tag, payload, _) in enumerate(story[:count]):
                 writer.append_frame(tag, payload)
                 if at % 10 == 9:
                     writer.flush()
-    assert len(names_in(folder / "parts")) > 2
+    assert len(list_segments(folder / "parts")) > 2
     assert inside("export", "a", "-o", "a.jsonl", at=folder).returncode == 0
     return folder
 

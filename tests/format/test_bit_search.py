@@ -13,8 +13,8 @@ from journal.format import block
 from journal.format.block import BLOCK_HEADER_SIZE, BlockHeader, Frames, Place
 from journal.format.block_header import LAYOUT
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
-from journal.rewrite import bit_search as bits
-from journal.rewrite.bit_search import Work, flipped
+from journal.rewrite import bit_search
+from journal.rewrite.bit_search import SearchBudget, flip_bit
 
 SALT = 0x0123456789ABCDEF
 OFFSET = 4096
@@ -40,29 +40,37 @@ def read(raw: bytes, salt: int = SALT, offset: int = OFFSET) -> BlockHeader:
 def test_every_bit_of_a_block_header_is_found_again() -> None:
     raw, _ = made([b"hello", b"world"])
     found = [
-        bits.mend_header(flipped(raw, bit), SALT, OFFSET, Work()) for bit in range(HEADER_BITS)
+        bit_search.repair_block_header(flip_bit(raw, bit), SALT, OFFSET, SearchBudget())
+        for bit in range(HEADER_BITS)
     ]
     assert found == list(range(HEADER_BITS))
 
 
 def test_a_header_that_holds_needs_no_bit() -> None:
     raw, _ = made([b"hello"])
-    assert bits.mend_header(raw, SALT, OFFSET, Work()) is None
+    assert bit_search.repair_block_header(raw, SALT, OFFSET, SearchBudget()) is None
 
 
 @given(st.sets(st.integers(0, HEADER_BITS - 1), min_size=2, max_size=5))
 def test_two_bits_of_a_header_are_not_found(which: set[int]) -> None:
     raw, _ = made([b"hello"])
     for bit in which:
-        raw = flipped(raw, bit)
-    assert bits.mend_header(raw, SALT, OFFSET, Work()) is None
+        raw = flip_bit(raw, bit)
+    assert bit_search.repair_block_header(raw, SALT, OFFSET, SearchBudget()) is None
 
 
 def test_a_header_of_another_place_or_salt_or_size_is_not_mended() -> None:
     raw, _ = made([b"hello"])
-    assert bits.mend_header(flipped(raw, 200), SALT, OFFSET + 8, Work()) is None
-    assert bits.mend_header(flipped(raw, 200), SALT + 1, OFFSET, Work()) is None
-    assert bits.mend_header(flipped(raw, 200)[:-1], SALT, OFFSET, Work()) is None
+    assert (
+        bit_search.repair_block_header(flip_bit(raw, 200), SALT, OFFSET + 8, SearchBudget()) is None
+    )
+    assert (
+        bit_search.repair_block_header(flip_bit(raw, 200), SALT + 1, OFFSET, SearchBudget()) is None
+    )
+    assert (
+        bit_search.repair_block_header(flip_bit(raw, 200)[:-1], SALT, OFFSET, SearchBudget())
+        is None
+    )
 
 
 def test_a_header_that_contradicts_itself_is_not_mended_to() -> None:
@@ -71,58 +79,67 @@ def test_a_header_that_contradicts_itself_is_not_mended_to() -> None:
     unhashed = LAYOUT.pack(*header)[:-8]
     digest = xxh3_64_intdigest(unhashed, SALT)
     wrong = unhashed + digest.to_bytes(8, "little")
-    assert bits.mend_header(flipped(wrong, 300), SALT, OFFSET, Work()) is None
+    assert (
+        bit_search.repair_block_header(flip_bit(wrong, 300), SALT, OFFSET, SearchBudget()) is None
+    )
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=9), st.data())
 def test_any_bit_of_a_body_is_found_again(payloads: list[bytes], data: st.DataObject) -> None:
     raw, body = made(payloads)
     bit = data.draw(st.integers(0, 8 * len(body) - 1))
-    assert bits.mend_body(flipped(body, bit), read(raw), SALT, Work()) == bit
+    assert bit_search.repair_block_body(flip_bit(body, bit), read(raw), SALT, SearchBudget()) == bit
 
 
-@pytest.mark.parametrize("size", [bits._PREFIX_SIZE_MIN - 64, bits._PREFIX_SIZE_MIN + 4999])
+@pytest.mark.parametrize(
+    "size", [bit_search._PREFIX_SIZE_MIN - 64, bit_search._PREFIX_SIZE_MIN + 4999]
+)
 @pytest.mark.parametrize("where", [0.0, 0.3, 0.999])
 def test_a_bit_of_a_long_body_is_found_by_its_beginning_hashed_once(
     size: int, where: float
 ) -> None:
     raw, body = made([secrets.token_bytes(size)])
     bit = int(8 * len(body) * where)
-    assert bits.mend_body(flipped(body, bit), read(raw), SALT, Work()) == bit
+    assert bit_search.repair_block_body(flip_bit(body, bit), read(raw), SALT, SearchBudget()) == bit
 
 
 def test_a_body_that_holds_or_is_cut_or_has_two_wrong_bits_is_not_mended() -> None:
     raw, body = made([b"hello"])
     header = read(raw)
-    assert bits.mend_body(body, header, SALT, Work()) is None
-    assert bits.mend_body(flipped(body, 1)[:-1], header, SALT, Work()) is None
-    assert bits.mend_body(flipped(flipped(body, 1), 9), header, SALT, Work()) is None
+    assert bit_search.repair_block_body(body, header, SALT, SearchBudget()) is None
+    assert (
+        bit_search.repair_block_body(flip_bit(body, 1)[:-1], header, SALT, SearchBudget()) is None
+    )
+    assert (
+        bit_search.repair_block_body(flip_bit(flip_bit(body, 1), 9), header, SALT, SearchBudget())
+        is None
+    )
 
 
 def test_a_body_above_the_limit_is_left_alone_at_once() -> None:
     raw, body = made([bytes(100)])
-    wrong, work = flipped(body, 5), Work()
+    wrong, work = flip_bit(body, 5), SearchBudget()
     before = work.left
-    assert bits.mend_body(wrong, read(raw), SALT, work, len(body) - 1) is None
+    assert bit_search.repair_block_body(wrong, read(raw), SALT, work, len(body) - 1) is None
     assert work.left == before
-    assert bits.mend_body(wrong, read(raw), SALT, work, len(body)) == 5
+    assert bit_search.repair_block_body(wrong, read(raw), SALT, work, len(body)) == 5
     assert work.left < before
 
 
 def test_work_that_is_used_up_ends_the_search() -> None:
     raw, body = made([bytes(100)])
-    spent = Work(1000)
-    assert bits.mend_body(flipped(body, 5), read(raw), SALT, spent) is None
-    assert bits.mend_header(flipped(raw, 5), SALT, OFFSET, spent) is None
+    spent = SearchBudget(1000)
+    assert bit_search.repair_block_body(flip_bit(body, 5), read(raw), SALT, spent) is None
+    assert bit_search.repair_block_header(flip_bit(raw, 5), SALT, OFFSET, spent) is None
     assert spent.left == 1000
 
 
 def test_every_bit_of_a_segment_header_is_found_again() -> None:
     raw, _ = SegmentHeader(SALT, bytes(range(16)), 5, 6, 7, 8).encode()
-    assert bits.mend_segment_header(raw, Work()) is None
+    assert bit_search.repair_segment_header(raw, SearchBudget()) is None
     for bit in range(0, 8 * SEGMENT_HEADER_SIZE, 3):
-        assert bits.mend_segment_header(flipped(raw, bit), Work()) == bit
-    assert bits.mend_segment_header(flipped(flipped(raw, 1), 200), Work()) is None
+        assert bit_search.repair_segment_header(flip_bit(raw, bit), SearchBudget()) == bit
+    assert bit_search.repair_segment_header(flip_bit(flip_bit(raw, 1), 200), SearchBudget()) is None
 
 
 @given(st.integers(0, 63), st.binary(max_size=200), st.integers(0, 40))
@@ -131,32 +148,34 @@ def test_a_header_is_found_near_its_magic_with_any_bit_of_it_wrong(
 ) -> None:
     start = 8 * (len(noise) + extra)
     raw, body = made([b"hello"], offset=start)
-    data = noise * 8 + bytes(8 * extra) + flipped(raw, bit) + body
-    assert start in bits.blocks_near(data, 0, len(data), 0)
-    assert list(bits.blocks_near(data, start, len(data), 0)) == [start]
-    assert list(bits.blocks_near(data, start + 1, len(data), 0)) == []
+    data = noise * 8 + bytes(8 * extra) + flip_bit(raw, bit) + body
+    assert start in bit_search.find_block_headers(data, 0, len(data), 0)
+    assert list(bit_search.find_block_headers(data, start, len(data), 0)) == [start]
+    assert list(bit_search.find_block_headers(data, start + 1, len(data), 0)) == []
 
 
 def test_a_header_that_says_another_place_by_more_than_a_bit_is_passed_over() -> None:
     raw, body = made([b"hello"], offset=24)
-    assert list(bits.blocks_near(bytes(24) + raw + body, 0, 200, 0)) == [24]
-    assert list(bits.blocks_near(bytes(16) + raw + body, 0, 200, 0)) == [16]  # 16 and 24: one bit
-    assert list(bits.blocks_near(bytes(32) + raw + body, 0, 200, 0)) == []
-    assert list(bits.blocks_near(bytes(20) + raw + body, 0, 200, 0)) == []
+    assert list(bit_search.find_block_headers(bytes(24) + raw + body, 0, 200, 0)) == [24]
+    assert list(bit_search.find_block_headers(bytes(16) + raw + body, 0, 200, 0)) == [
+        16
+    ]  # 16 and 24: one bit
+    assert list(bit_search.find_block_headers(bytes(32) + raw + body, 0, 200, 0)) == []
+    assert list(bit_search.find_block_headers(bytes(20) + raw + body, 0, 200, 0)) == []
 
 
 def test_headers_are_found_across_the_windows_of_a_search() -> None:
-    size = bits._WINDOW_SIZE
+    size = bit_search._WINDOW_SIZE
     for start in range(size - 24, size + 16, 8):
         raw, body = made([b"hello"], offset=start)
-        data = bytes(start) + flipped(raw, 3) + body
-        assert list(bits.blocks_near(data, 0, len(data), 0)) == [start]
+        data = bytes(start) + flip_bit(raw, 3) + body
+        assert list(bit_search.find_block_headers(data, 0, len(data), 0)) == [start]
 
 
 def test_segment_headers_are_found_at_any_alignment() -> None:
     raw, _ = SegmentHeader(SALT, bytes(16), 5).encode()
-    data = b"abc" + flipped(raw, 33) + b"tail" + raw
-    assert list(bits.segments_near(data, 0, len(data))) == [3, 3 + len(raw) + 4]
+    data = b"abc" + flip_bit(raw, 33) + b"tail" + raw
+    assert list(bit_search.find_segment_headers(data, 0, len(data))) == [3, 3 + len(raw) + 4]
 
 
 @pytest.mark.parametrize("size", [4096, 5000, 9000, 16_384])
@@ -165,4 +184,4 @@ def test_a_flipped_bit_is_looked_for_in_pages_that_were_added_at_once(size: int)
     packed, _ = block.take(b"\1", [bytes(size)] * stop, 0, 0)
     _, header = block.encode(Place(1, 0, 128, 128, 7, 0), packed)
     assert stop > 10
-    assert header.payload_size + header.columns_size <= bits.BODY_SIZE_MAX
+    assert header.payload_size + header.columns_size <= bit_search.BODY_SIZE_MAX

@@ -11,7 +11,7 @@ from journal.format import block_encoder as sealing
 from journal.format.block import BLOCK_HEADER_SIZE, Block, Frames
 from journal.format.block_header import Place
 from journal.format.columns import ones
-from journal.log.frame_selection import Picking
+from journal.log.frame_selection import FrameSelection
 
 FIRST_SEQ, FIRST_TIME = 1000, 5_000_000
 
@@ -61,10 +61,10 @@ def test_few_ones_are_found_like_many(bits: list[int], zeros: int) -> None:
 def test_what_is_picked_is_what_was_asked_for(
     block: Block, start: int, stop: int | None, tags: frozenset[int] | None, since: int | None
 ) -> None:
-    picking = Picking(start, stop, tags, since)
+    picking = FrameSelection(start, stop, tags, since)
     wanted = [
         frame
-        for frame in Picking(0).frames(block)
+        for frame in FrameSelection(0).frames(block)
         if start <= frame.seq
         and (stop is None or frame.seq < stop)
         and (tags is None or frame.tag in tags)
@@ -81,7 +81,7 @@ def test_nothing_is_decompressed_where_nothing_is_picked(is_even: bool) -> None:
     block = made(Frames([6] * 20, payloads, [FIRST_TIME + index for index in range(20)]))
     assert block.header.is_even is is_even
     broken = Block(block.header, bytes(16) + block.body[16:], FIRST_SEQ, 128)
-    for give in (Picking.frames, Picking.rows, Picking.payloads):
-        assert list(give(Picking(0, tags={70}), broken)) == []
+    for give in (FrameSelection.frames, FrameSelection.rows, FrameSelection.payloads):
+        assert list(give(FrameSelection(0, tags={70}), broken)) == []
         with pytest.raises(CorruptBlock):
-            list(give(Picking(0, tags={6}), broken))
+            list(give(FrameSelection(0, tags={6}), broken))

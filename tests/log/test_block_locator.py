@@ -12,17 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journal import Frame, Mode, Reader, Roll, Writer
+from journal import Frame, Reader, RecoveryMode, RollPolicy, Writer
 from journal.errors import CorruptBlock, LostAcknowledged, MissingEvents
 from journal.format import segment_index as index
-from journal.log import segment_files as segments
+from journal.log import segment_files
 from tests.support.journals import ticking
 
 COUNT = 3000
 TAGS = (1, 2, 70)
 
 
-def write(path: Path, roll: Roll | None, sessions: int = 3) -> list[tuple[int, int, bytes, int]]:
+def write(
+    path: Path, roll: RollPolicy | None, sessions: int = 3
+) -> list[tuple[int, int, bytes, int]]:
     """Write events in blocks of many sizes; give them as a list."""
     rng = random.Random(1)
     rows = []
@@ -38,7 +40,7 @@ def write(path: Path, roll: Roll | None, sessions: int = 3) -> list[tuple[int, i
     return rows
 
 
-@pytest.fixture(scope="module", params=[None, Roll(30_000)], ids=["file", "directory"])
+@pytest.fixture(scope="module", params=[None, RollPolicy(30_000)], ids=["file", "directory"])
 def journal(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[tuple[int, int, bytes, int]]]:
@@ -112,7 +114,7 @@ def test_backward_is_forward_from_the_end(journal: Journal) -> None:
 
 def test_a_number_is_found_while_the_journal_grows(tmp_path: Path) -> None:
     path = tmp_path / "a.journal"
-    with Writer(path, roll=Roll(2000)) as writer, Reader(path) as reader:
+    with Writer(path, roll=RollPolicy(2000)) as writer, Reader(path) as reader:
         for number in range(400):
             writer.append_frame(1, b"%d" % number)
             writer.flush()
@@ -126,11 +128,11 @@ def test_a_number_is_found_while_the_journal_grows(tmp_path: Path) -> None:
 
 def test_a_sealed_segment_is_searched_by_its_own_index(tmp_path: Path) -> None:
     path = tmp_path / "a.journal"
-    rows = write(path, Roll(100_000), sessions=1)
-    names = segments.names_in(path)
+    rows = write(path, RollPolicy(100_000), sessions=1)
+    names = segment_files.list_segments(path)
     assert len(names) > 2
-    files = segments.Files(path)
-    for name, head in zip(names, files.heads(names), strict=True):
+    files = segment_files.SegmentFiles(path)
+    for name, head in zip(names, files.read_heads(names), strict=True):
         source = files.open(name)
         assert source is not None
         assert head.header is not None
@@ -182,11 +184,11 @@ def test_a_file_is_bisected_once_it_is_known(tmp_path: Path) -> None:
         assert reads.count <= 4 * 11
 
 
-@pytest.mark.parametrize("roll", [None, Roll(20_000)], ids=["file", "directory"])
-def test_an_index_with_wrong_bytes_is_not_believed(tmp_path: Path, roll: Roll | None) -> None:
+@pytest.mark.parametrize("roll", [None, RollPolicy(20_000)], ids=["file", "directory"])
+def test_an_index_with_wrong_bytes_is_not_believed(tmp_path: Path, roll: RollPolicy | None) -> None:
     path = tmp_path / "a.journal"
     rows = write(path, roll, sessions=1)
-    place = path / segments.names_in(path)[0] if roll else path
+    place = path / segment_files.list_segments(path)[0] if roll else path
     data = bytearray(place.read_bytes())
     data[-30] ^= 1
     place.write_bytes(data)
@@ -220,7 +222,7 @@ def test_a_lost_number_is_an_error_and_its_neighbours_are_found(tmp_path: Path) 
             assert isinstance(caught.value, kind) or kind is CorruptBlock
             assert reader.frame(seq - 1).payload == bytes([seq - 1]) * 100
             assert reader.frame(seq + 1).payload == bytes([seq + 1]) * 100
-        with Reader(path, mode=Mode.SALVAGE) as reader:
+        with Reader(path, mode=RecoveryMode.SALVAGE) as reader:
             found = [frame.seq for frame in reader.backward()]
             assert found == [other for other in range(29, -1, -1) if other != seq]
             assert [loss.first_seq for loss in reader.losses] == [seq]
@@ -231,25 +233,25 @@ def test_a_lost_number_is_an_error_and_its_neighbours_are_found(tmp_path: Path) 
 def test_what_a_writer_gave_up_is_not_found_in_a_sealed_segment(tmp_path: Path) -> None:
     """Debris lies inside of a row of the index, and has numbers and hashes of its own."""
     path = tmp_path / "a.journal"
-    with Writer(path, roll=Roll(1 << 20), compress=False) as writer:
+    with Writer(path, roll=RollPolicy(1 << 20), compress=False) as writer:
         for number in range(6):
             writer.append_frame(1, b"old%d" % number + b"x" * (5000 if number > 2 else 0))
             (writer.sync if number == 2 else writer.flush)()
         shutil.copytree(path, tmp_path / "crashed")
     path = tmp_path / "crashed"
-    file = path / segments.name_of(0)
+    file = path / segment_files.segment_name(0)
     data = bytearray(file.read_bytes().rstrip(b"\0"))
     at = (data.find(b"old3") // 4096 + 1) * 4096
     data[at : at + 600] = bytes(600)  # a page that did not reach the disk
     file.write_bytes(data)
-    with Writer(path, roll=Roll(20_000), compress=False) as writer:
+    with Writer(path, roll=RollPolicy(20_000), compress=False) as writer:
         assert writer.next_seq == 3
         for number in range(3, 9):
             writer.append_frame(1, b"new%d" % number + bytes(3000))
             writer.flush()
         writer.sync()
         writer.append_frame(1, b"behind")
-    assert len(segments.names_in(path)) > 1
+    assert len(segment_files.list_segments(path)) > 1
     with Reader(path) as reader:
         wanted = {frame.seq: frame.payload for frame in reader.frames()}
         assert wanted[4].startswith(b"new4")
@@ -262,11 +264,11 @@ def test_a_lost_segment_file_is_told_of_backward_and_by_number(
     tmp_path: Path, cut: int | None
 ) -> None:
     path = tmp_path / "a.journal"
-    with Writer(path, roll=Roll(4000), compress=False) as writer:
+    with Writer(path, roll=RollPolicy(4000), compress=False) as writer:
         for number in range(12):
             writer.append_frame(1, bytes([number]) * 1000)
             writer.sync()
-    lost = path / segments.name_of(1)
+    lost = path / segment_files.segment_name(1)
     if cut is None:
         lost.unlink()
     else:
@@ -299,7 +301,7 @@ def test_lost_events_in_front_of_all_others_are_told_of_backward(tmp_path: Path)
 
 def test_after_failing_over_nothing_is_found_twice(tmp_path: Path) -> None:
     path = tmp_path / "a.journal"
-    with Writer(path, roll=Roll(1 << 20)) as writer, pytest.MonkeyPatch.context() as patch:
+    with Writer(path, roll=RollPolicy(1 << 20)) as writer, pytest.MonkeyPatch.context() as patch:
         writer.append_frame(1, b"0")
         writer.sync()
         for number in range(1, 4):
@@ -308,7 +310,7 @@ def test_after_failing_over_nothing_is_found_twice(tmp_path: Path) -> None:
         _fails_once(patch, "fdatasync")
         writer.sync()
         writer.append_frame(1, b"4")
-    assert len(segments.names_in(path)) == 2
+    assert len(segment_files.list_segments(path)) == 2
     with Reader(path) as reader:
         assert [frame.seq for frame in reader.backward()] == [4, 3, 2, 1, 0]
         assert [reader.frame(seq).payload for seq in range(5)] == [b"0", b"1", b"2", b"3", b"4"]
@@ -316,7 +318,7 @@ def test_after_failing_over_nothing_is_found_twice(tmp_path: Path) -> None:
 
 def test_the_first_event_is_found_behind_a_file_that_holds_none(tmp_path: Path) -> None:
     path = tmp_path / "a.journal"
-    with Writer(path, roll=Roll(1 << 20)) as writer, pytest.MonkeyPatch.context() as patch:
+    with Writer(path, roll=RollPolicy(1 << 20)) as writer, pytest.MonkeyPatch.context() as patch:
         for payload in (b"0", b"1"):
             _fails_once(patch, "pwritev")
             writer.append_frame(1, payload)

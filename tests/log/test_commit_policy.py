@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from journal import Commit, Reader, Writer
+from journal import CommitPolicy, Reader, Writer
 from journal.errors import JournalError, OptionError, StorageError
-from journal.log.group_commit import Turn
+from journal.log.group_commit import GroupCommit
 from tests.support.guest_runs import until
 
 
@@ -51,7 +51,7 @@ def seqs(path: Path) -> list[int]:
 
 
 def test_every_event_is_durable_when_append_returns(path: Path, disk: Disk) -> None:
-    with Writer(path, commit=Commit.EVERY) as writer:
+    with Writer(path, commit=CommitPolicy.EVERY) as writer:
         for number in range(5):
             before = disk.syncs
             assert writer.append_frame(1, b"x") == number
@@ -61,7 +61,7 @@ def test_every_event_is_durable_when_append_returns(path: Path, disk: Disk) -> N
 
 
 def test_many_events_at_once_are_one_commit(path: Path, disk: Disk) -> None:
-    with Writer(path, commit=Commit.EVERY) as writer:
+    with Writer(path, commit=CommitPolicy.EVERY) as writer:
         before = disk.syncs
         writer.append_many([(1, b"x")] * 1000)
         assert (writer.durable_upto, disk.syncs) == (1000, before + 1)
@@ -70,7 +70,7 @@ def test_many_events_at_once_are_one_commit(path: Path, disk: Disk) -> None:
 
 
 def test_a_group_commits_when_so_many_wait(path: Path, disk: Disk) -> None:
-    with Writer(path, commit=Commit.group(events=10, milliseconds=3_600_000)) as writer:
+    with Writer(path, commit=CommitPolicy.group(events=10, milliseconds=3_600_000)) as writer:
         before = disk.syncs
         for number in range(9):
             writer.append_frame(1, b"x")
@@ -81,10 +81,10 @@ def test_a_group_commits_when_so_many_wait(path: Path, disk: Disk) -> None:
 
 @pytest.mark.parametrize(
     "commit",
-    [Commit.group(events=1000, milliseconds=1), Commit.interval(0.001)],
+    [CommitPolicy.group(events=1000, milliseconds=1), CommitPolicy.interval(0.001)],
     ids=["group", "interval"],
 )
-def test_time_commits_what_waits_by_itself(path: Path, disk: Disk, commit: Commit) -> None:
+def test_time_commits_what_waits_by_itself(path: Path, disk: Disk, commit: CommitPolicy) -> None:
     with Writer(path, commit=commit) as writer:
         for number in range(3):
             writer.append_frame(1, b"x")
@@ -95,7 +95,7 @@ def test_time_commits_what_waits_by_itself(path: Path, disk: Disk, commit: Commi
 
 
 def test_explicit_and_none_leave_it_to_the_caller(path: Path, disk: Disk) -> None:
-    for commit in (Commit.EXPLICIT, Commit.NONE):
+    for commit in (CommitPolicy.EXPLICIT, CommitPolicy.NONE):
         with Writer(path, commit=commit) as writer:
             begin, before = writer.next_seq, disk.syncs
             writer.append_payloads(1, [bytes(1000)] * 1000)
@@ -135,7 +135,7 @@ def test_whoever_waits_too_long_is_told(path: Path, disk: Disk) -> None:
 
 def test_threads_share_the_syncs(path: Path, disk: Disk) -> None:
     each, threads = 50, 8
-    with Writer(path, commit=Commit.EVERY) as writer:
+    with Writer(path, commit=CommitPolicy.EVERY) as writer:
 
         def produce(number: int) -> list[int]:
             mine = []
@@ -157,7 +157,7 @@ def test_threads_share_the_syncs(path: Path, disk: Disk) -> None:
 
 
 def test_a_group_holds_producers_back_that_are_too_fast(path: Path, disk: Disk) -> None:
-    with Writer(path, commit=Commit.group(events=100, milliseconds=3_600_000)) as writer:
+    with Writer(path, commit=CommitPolicy.group(events=100, milliseconds=3_600_000)) as writer:
         farthest = 0
         for _ in range(1000):
             farthest = max(farthest, writer.append_frame(1, b"x") - writer.durable_upto)
@@ -167,11 +167,16 @@ def test_a_group_holds_producers_back_that_are_too_fast(path: Path, disk: Disk) 
 
 @pytest.mark.parametrize(
     "commit",
-    [Commit.EVERY, Commit.group(events=50), Commit.interval(0.001), Commit.EXPLICIT],
+    [
+        CommitPolicy.EVERY,
+        CommitPolicy.group(events=50),
+        CommitPolicy.interval(0.001),
+        CommitPolicy.EXPLICIT,
+    ],
     ids=lambda commit: str(commit.level),
 )
 def test_a_disk_that_fails_for_good_ends_every_level(
-    path: Path, disk: Disk, commit: Commit
+    path: Path, disk: Disk, commit: CommitPolicy
 ) -> None:
     writer = Writer(path, commit=commit)
     writer.append_frame(1, b"kept")
@@ -189,7 +194,7 @@ def test_a_disk_that_fails_for_good_ends_every_level(
 
 
 def test_all_who_wait_are_told_that_the_disk_failed(path: Path, disk: Disk) -> None:
-    writer = Writer(path, commit=Commit.EVERY)
+    writer = Writer(path, commit=CommitPolicy.EVERY)
     disk.fails = True
     with ThreadPoolExecutor(4) as pool:
         told = list(pool.map(lambda _: _error_of(writer), range(4)))
@@ -216,12 +221,12 @@ def _error_of(writer: Writer) -> Exception | None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Commit.group(events=0),
-        lambda: Commit.group(milliseconds=0),
-        lambda: Commit.interval(0),
+        lambda: CommitPolicy.group(events=0),
+        lambda: CommitPolicy.group(milliseconds=0),
+        lambda: CommitPolicy.interval(0),
     ],
 )
-def test_commits_that_make_no_sense_are_refused(make: Callable[[], Commit]) -> None:
+def test_commits_that_make_no_sense_are_refused(make: Callable[[], CommitPolicy]) -> None:
     with pytest.raises(OptionError):
         make()
 
@@ -234,7 +239,7 @@ def test_a_leader_that_fails_lets_the_next_one_lead() -> None:
         if len(calls) == 1:
             raise OSError("once")
 
-    turn = Turn(sync, lambda: len(calls) - 1)
+    turn = GroupCommit(sync, lambda: len(calls) - 1)
     with pytest.raises(OSError, match="once"):
         turn.wait(0, None)
     assert turn.wait(0, None)
@@ -281,7 +286,7 @@ def test_what_comes_while_a_writer_closes_is_refused(
 def test_a_timer_tries_again_when_there_is_room(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Writer(path, commit=Commit.interval(0.001)) as writer:
+    with Writer(path, commit=CommitPolicy.interval(0.001)) as writer:
         real, refused = writer.sync, 0
 
         def sync() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import Frame, Mode, Reader, Roll, Writer
+from journal import Frame, Reader, RecoveryMode, RollPolicy, Writer
 from journal.fs import file_watcher as watch
 from tests.support.forged_journals import Forge, lay
 from tests.support.guest_runs import DEADLINE_SECONDS
@@ -117,7 +117,7 @@ def test_nothing_is_looked_at_while_nothing_changes(path: Path) -> None:
 
 def test_without_inotify_it_is_looked_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "_inotify", lambda path: -1)
-    with Writer(path, roll=Roll(4000)) as writer:
+    with Writer(path, roll=RollPolicy(4000)) as writer:
         writer.append_frame(1, b"x")
         writer.flush()
         followed = Followed(path)
@@ -179,7 +179,7 @@ def test_a_writer_that_fails_over_gives_nothing_twice(
         monkeypatch.setattr(os, "fdatasync", real)
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    with Writer(path, roll=Roll(1 << 20)) as writer, Reader(path) as reader:
+    with Writer(path, roll=RollPolicy(1 << 20)) as writer, Reader(path) as reader:
         writer.append_frame(1, b"0")
         writer.sync()
 
@@ -220,7 +220,7 @@ def test_damage_behind_numbers_with_holes_is_told_once_and_ends_nothing(path: Pa
     forge = Forge()
     forge.add((1, b"fifth"), (1, b"ninth"), numbers=[5, 9])
     lay(path, [forge.data, b"a segment file without a header" * 9])
-    with Reader(path, mode=Mode.SALVAGE) as reader:
+    with Reader(path, mode=RecoveryMode.SALVAGE) as reader:
         looks = iter(range(5))
         found = reader.follow(stop=lambda: next(looks) > 2, timeout_seconds=0.2)
         assert [frame.seq for frame in found] == [5, 9]

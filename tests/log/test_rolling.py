@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from journal import Commit, Mode, Reader, Roll, Writer, recover
+from journal import CommitPolicy, Reader, RecoveryMode, RollPolicy, Writer, recover
 from journal.errors import JournalLocked, NotAJournal, OptionError, StorageError
-from journal.log import segment_files as segments
+from journal.log import segment_files
 from tests.support.plain_reader import reading
 
 EACH = 1000
@@ -26,7 +26,7 @@ def files(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir())
 
 
-def seqs(path: Path, mode: Mode = Mode.STRICT) -> list[int]:
+def seqs(path: Path, mode: RecoveryMode = RecoveryMode.STRICT) -> list[int]:
     with Reader(path, mode=mode) as reader:
         return [frame.seq for frame in reader.frames()]
 
@@ -38,10 +38,10 @@ def write(writer: Writer, count: int) -> None:
 
 
 def test_a_segment_that_is_large_enough_is_followed_by_the_next(path: Path) -> None:
-    with Writer(path, roll=Roll(SIZE)) as writer:
+    with Writer(path, roll=RollPolicy(SIZE)) as writer:
         write(writer, 40)
     names = files(path)
-    assert names == [segments.name_of(index) for index in range(len(names))]
+    assert names == [segment_files.segment_name(index) for index in range(len(names))]
     assert len(names) in (5, 6)
     sizes = [(path / name).stat().st_size for name in names]
     assert all(SIZE <= size <= SIZE + 3 * EACH for size in sizes[:-1])
@@ -60,7 +60,7 @@ def test_every_way_to_append_rolls(path: Path) -> None:
     }
     for name, append in ways.items():
         journal = path.with_name(name)
-        with Writer(journal, roll=Roll(SIZE)) as writer:
+        with Writer(journal, roll=RollPolicy(SIZE)) as writer:
             append(writer)
             append(writer)
         assert len(files(journal)) > 1, name
@@ -73,7 +73,7 @@ def test_an_old_segment_is_followed_by_the_next(path: Path) -> None:
     def clock() -> int:
         return now
 
-    with Writer(path, roll=Roll(age_seconds=10.0), clock=clock) as writer:
+    with Writer(path, roll=RollPolicy(age_seconds=10.0), clock=clock) as writer:
         writer.append_frame(1, b"young")
         now += 9_999_999
         writer.sync()
@@ -90,7 +90,7 @@ def test_an_old_segment_is_followed_by_the_next(path: Path) -> None:
 
 def test_a_directory_goes_on_rolling_when_it_is_opened_again(path: Path) -> None:
     for session in range(4):
-        with Writer(path, roll=Roll(SIZE) if session != 2 else None) as writer:
+        with Writer(path, roll=RollPolicy(SIZE) if session != 2 else None) as writer:
             assert writer.next_seq == session * 10
             write(writer, 10)
     assert seqs(path) == list(range(40))
@@ -98,7 +98,7 @@ def test_a_directory_goes_on_rolling_when_it_is_opened_again(path: Path) -> None
 
 
 def test_all_segments_are_one_journal_in_one_file_too(path: Path) -> None:
-    with Writer(path, roll=Roll(SIZE)) as writer:
+    with Writer(path, roll=RollPolicy(SIZE)) as writer:
         write(writer, 40)
     whole = path.with_name("whole.journal")
     whole.write_bytes(b"".join((path / name).read_bytes() for name in files(path)))
@@ -110,7 +110,7 @@ def test_all_segments_are_one_journal_in_one_file_too(path: Path) -> None:
 
 
 def test_an_unpublished_directory_has_no_name_until_it_is_published(path: Path) -> None:
-    with Writer(path, roll=Roll(SIZE), publish=False) as writer:
+    with Writer(path, roll=RollPolicy(SIZE), publish=False) as writer:
         write(writer, 20)
         assert not path.exists()
         writer.publish()
@@ -121,13 +121,13 @@ def test_an_unpublished_directory_has_no_name_until_it_is_published(path: Path) 
 
 
 def test_an_unpublished_directory_leaves_nothing_behind(path: Path) -> None:
-    with Writer(path, roll=Roll(SIZE), publish=False) as writer:
+    with Writer(path, roll=RollPolicy(SIZE), publish=False) as writer:
         write(writer, 20)
     assert not list(path.parent.iterdir())
 
 
 def test_a_directory_has_one_writer(path: Path) -> None:
-    with Writer(path, roll=Roll(SIZE)) as writer:
+    with Writer(path, roll=RollPolicy(SIZE)) as writer:
         write(writer, 20)
         with pytest.raises(JournalLocked):
             Writer(path)
@@ -137,8 +137,8 @@ def test_what_cannot_roll_says_so(path: Path) -> None:
     single = path.with_name("single.journal")
     Writer(single).close()
     with pytest.raises(OptionError, match="only a directory rolls"):
-        Writer(single, roll=Roll())
-    for roll in (Roll(0), Roll(1 << 40), Roll(age_seconds=0.0)):
+        Writer(single, roll=RollPolicy())
+    for roll in (RollPolicy(0), RollPolicy(1 << 40), RollPolicy(age_seconds=0.0)):
         with pytest.raises(OptionError):
             Writer(path, roll=roll)
     path.mkdir()
@@ -149,11 +149,11 @@ def test_what_cannot_roll_says_so(path: Path) -> None:
 
 
 def test_files_that_are_no_segments_are_left_alone(path: Path) -> None:
-    with Writer(path, roll=Roll(SIZE)) as writer:
+    with Writer(path, roll=RollPolicy(SIZE)) as writer:
         write(writer, 20)
     (path / "notes.txt").write_text("mine")
     (path / "1.journal").write_text("no number of ten digits")
-    with Writer(path, roll=Roll(SIZE)) as writer:
+    with Writer(path, roll=RollPolicy(SIZE)) as writer:
         write(writer, 20)
     assert seqs(path) == list(range(40))
     assert (path / "notes.txt").read_text() == "mine"
@@ -178,10 +178,10 @@ class Failing:
         return self._call(*arguments)
 
 
-@pytest.mark.parametrize("roll", [None, Roll(1 << 20)], ids=["file", "directory"])
+@pytest.mark.parametrize("roll", [None, RollPolicy(1 << 20)], ids=["file", "directory"])
 @pytest.mark.parametrize("name", ["fdatasync", "pwritev"])
 def test_a_disk_that_fails_once_costs_nothing(
-    path: Path, monkeypatch: pytest.MonkeyPatch, roll: Roll | None, name: str
+    path: Path, monkeypatch: pytest.MonkeyPatch, roll: RollPolicy | None, name: str
 ) -> None:
     failing = Failing(monkeypatch, name, errno.EIO)
     with Writer(path, roll=roll) as writer:
@@ -199,9 +199,9 @@ def test_a_disk_that_fails_once_costs_nothing(
         assert len(files(path)) == 2, "what failed is not written to again"
 
 
-@pytest.mark.parametrize("roll", [None, Roll(1 << 20)], ids=["file", "directory"])
+@pytest.mark.parametrize("roll", [None, RollPolicy(1 << 20)], ids=["file", "directory"])
 def test_a_disk_that_fails_twice_ends_the_writer(
-    path: Path, monkeypatch: pytest.MonkeyPatch, roll: Roll | None
+    path: Path, monkeypatch: pytest.MonkeyPatch, roll: RollPolicy | None
 ) -> None:
     failing = Failing(monkeypatch, "fdatasync", errno.EIO)
     writer = Writer(path, roll=roll)
@@ -214,14 +214,14 @@ def test_a_disk_that_fails_twice_ends_the_writer(
     assert caught.value.first_seq_lost == 5
     with pytest.raises(StorageError):
         writer.close()
-    assert seqs(path, Mode.POINT_IN_TIME)[:5] == list(range(5))
+    assert seqs(path, RecoveryMode.POINT_IN_TIME)[:5] == list(range(5))
 
 
 def test_without_blocks_kept_the_first_failure_ends_the_writer(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = Failing(monkeypatch, "fdatasync", errno.EIO)
-    writer = Writer(path, commit=Commit.NONE)
+    writer = Writer(path, commit=CommitPolicy.NONE)
     write(writer, 5)
     failing.times = 1
     with pytest.raises(StorageError) as caught:
@@ -234,7 +234,7 @@ def test_without_blocks_kept_the_first_failure_ends_the_writer(
 def test_a_segment_that_cannot_be_created_is_no_reason_to_stop(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Writer(path, roll=Roll(SIZE)) as writer:
+    with Writer(path, roll=RollPolicy(SIZE)) as writer:
         write(writer, 4)
         with monkeypatch.context() as patch:
             Failing(patch, "open", errno.EMFILE).times = 1000
@@ -245,9 +245,9 @@ def test_a_segment_that_cannot_be_created_is_no_reason_to_stop(
     assert seqs(path) == list(range(1124))
 
 
-@pytest.mark.parametrize("roll", [None, Roll(1 << 20)], ids=["file", "directory"])
+@pytest.mark.parametrize("roll", [None, RollPolicy(1 << 20)], ids=["file", "directory"])
 def test_a_full_disk_refuses_what_would_not_fit_and_takes_up_again(
-    path: Path, monkeypatch: pytest.MonkeyPatch, roll: Roll | None
+    path: Path, monkeypatch: pytest.MonkeyPatch, roll: RollPolicy | None
 ) -> None:
     full = Failing(monkeypatch, "posix_fallocate", errno.ENOSPC)
     with Writer(path, roll=roll, compress=False) as writer:
@@ -304,25 +304,25 @@ def test_small_events_that_were_taken_fit_when_the_disk_is_full(
 def test_a_segment_file_that_cannot_be_opened_is_not_taken_for_an_empty_one(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Writer(path, roll=Roll(SIZE)) as writer:
+    with Writer(path, roll=RollPolicy(SIZE)) as writer:
         write(writer, 40)
     real = os.open
 
     def opening(name: str, *arguments: int, **options: int) -> int:
-        if name == segments.name_of(1):
+        if name == segment_files.segment_name(1):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(os, "open", opening)
     with pytest.raises(OSError, match="Too many open files"):
-        seqs(path, Mode.SALVAGE)
+        seqs(path, RecoveryMode.SALVAGE)
     with pytest.raises(OSError, match="Too many open files"):
         recover(path, path.with_name("recovered.journal"))
     assert not path.with_name("recovered.journal").exists()
 
 
 def test_times_never_go_back_behind_a_segment_of_no_events(path: Path) -> None:
-    with Writer(path, roll=Roll(SIZE), clock=lambda: 1_000_000) as writer:
+    with Writer(path, roll=RollPolicy(SIZE), clock=lambda: 1_000_000) as writer:
         write(writer, 10)
         writer.sync()
     with Writer(path, clock=lambda: 5) as writer:
@@ -333,7 +333,7 @@ def test_times_never_go_back_behind_a_segment_of_no_events(path: Path) -> None:
 
 
 def test_how_far_a_directory_is_durable_is_an_offset_of_its_last_file(path: Path) -> None:
-    with Writer(path, roll=Roll(5 * SIZE)) as writer:
+    with Writer(path, roll=RollPolicy(5 * SIZE)) as writer:
         write(writer, 45)
         writer.sync()
         write(writer, 1)

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from journal import Commit, Mode, Roll
+from journal import CommitPolicy, RecoveryMode, RollPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from tests.support.forged_journals import segment_name
@@ -29,7 +29,12 @@ ROLL_SIZE = 1500
 TAGS = st.integers(1, 254) | st.sampled_from([1, 2, 65])
 PAYLOADS = st.binary(max_size=40) | st.integers(0, 2000).map(lambda n: b"long" * n)
 FRAMES = st.tuples(TAGS, PAYLOADS)
-COMMITS = [Commit.EXPLICIT, Commit.EVERY, Commit.NONE, Commit.group(3, 3_600_000)]
+COMMITS = [
+    CommitPolicy.EXPLICIT,
+    CommitPolicy.EVERY,
+    CommitPolicy.NONE,
+    CommitPolicy.group(3, 3_600_000),
+]
 GRAINS = st.sampled_from([1, 8, 512, 4096])
 """Bytes that reach the disk together, or not."""
 
@@ -94,10 +99,10 @@ class LogMachine(RuleBasedStateMachine):
         compress=st.booleans(),
         commit=st.sampled_from(COMMITS),
     )
-    def begin(self, roll: bool, compress: bool, commit: Commit) -> None:
+    def begin(self, roll: bool, compress: bool, commit: CommitPolicy) -> None:
         self.options: dict[str, Any] = {"compress": compress, "commit": commit}
         if roll:
-            self.options["roll"] = Roll(size_bytes=ROLL_SIZE)
+            self.options["roll"] = RollPolicy(size_bytes=ROLL_SIZE)
         self._open()
 
     def _open(self) -> None:
@@ -115,7 +120,7 @@ class LogMachine(RuleBasedStateMachine):
     def append(self, frame: tuple[int, bytes]) -> None:
         assert self.writer.append_frame(*frame) == len(self.events)
         self.events.append(frame)
-        if self.options["commit"] is Commit.EVERY:
+        if self.options["commit"] is CommitPolicy.EVERY:
             assert self.writer.durable_upto == len(self.events)
 
     @rule(frames=st.lists(FRAMES, max_size=8))
@@ -141,7 +146,7 @@ class LogMachine(RuleBasedStateMachine):
         self._flushed()
         assert self.writer.durable_upto == len(self.events)
 
-    @precondition(lambda self: self.events and self.options["commit"] is not Commit.NONE)
+    @precondition(lambda self: self.events and self.options["commit"] is not CommitPolicy.NONE)
     @rule(data=st.data())
     def sync_and_wait(self, data: st.DataObject) -> None:
         self.sync()
@@ -167,7 +172,7 @@ class LogMachine(RuleBasedStateMachine):
         self.disk.crash(before, self.path, random.Random(seed), grain)
         self._let_go()
         (shutil.rmtree if before.is_dir() else os.unlink)(before)
-        rows, refused = outcome(self.path, Mode.POINT_IN_TIME)
+        rows, refused = outcome(self.path, RecoveryMode.POINT_IN_TIME)
         assert not refused
         assert promised <= len(rows) <= len(self.events)
         assert [row[:3] for row in rows] == [
@@ -176,7 +181,7 @@ class LogMachine(RuleBasedStateMachine):
         del self.events[len(rows) :]
         self._flushed()
         self._open()
-        assert outcome(self.path, Mode.TOLERATE_TAIL) == (rows, False)
+        assert outcome(self.path, RecoveryMode.TOLERATE_TAIL) == (rows, False)
 
     def _let_go(self) -> None:
         self.writer.close()

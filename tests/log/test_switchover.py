@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from journal import (
-    Commit,
+    CommitPolicy,
     Frame,
     JournalError,
     JournalLocked,
     OptionError,
     Reader,
-    Roll,
+    RollPolicy,
     StorageError,
     Writer,
 )
@@ -29,14 +29,14 @@ from tests.rigs.faults import Fault
 from tests.rigs.fused import Served
 from tests.support.compaction_histories import frames_of
 
-SMALL = Roll(1 << 12)
+SMALL = RollPolicy(1 << 12)
 
 
-def copied(path: Path, beside: Path, *, every: int = 1, roll: Roll | None = None) -> int:
+def copied(path: Path, beside: Path, *, every: int = 1, roll: RollPolicy | None = None) -> int:
     """A journal of each so manyth event of another, and of the last one; how many that has."""
     with (
         Reader(path) as reader,
-        Writer(beside, journal_id=reader.journal_id, commit=Commit.NONE, roll=roll) as writer,
+        Writer(beside, journal_id=reader.journal_id, commit=CommitPolicy.NONE, roll=roll) as writer,
     ):
         last = reader.summary().last_seq
         for block in reader.blocks():
@@ -54,7 +54,7 @@ def alone(block: Block, seq: int, tag: int, payload: bytes) -> Block:
     return new_block(Frames([tag], [payload], [block.times[0]]), [seq])
 
 
-def filled(path: Path, count: int, roll: Roll | None = None) -> Writer:
+def filled(path: Path, count: int, roll: RollPolicy | None = None) -> Writer:
     writer = Writer(path, roll=roll)
     for number in range(count):
         writer.append_frame(200, b"%d" % number * 20)
@@ -70,7 +70,7 @@ def payloads(path: Path) -> dict[int, bytes]:
 
 @pytest.mark.parametrize("roll", [None, SMALL], ids=["file", "directory"])
 def test_it_goes_on_with_what_was_kept_and_with_all_that_came_behind(
-    tmp_path: Path, roll: Roll | None
+    tmp_path: Path, roll: RollPolicy | None
 ) -> None:
     path, beside = tmp_path / "j", tmp_path / ".beside"
     with filled(path, 300, roll) as writer:
@@ -80,7 +80,7 @@ def test_it_goes_on_with_what_was_kept_and_with_all_that_came_behind(
             writer.append_frame(201, b"%d" % number)
             if number % 50 == 0:
                 writer.flush()
-        found = writer.go_on_in(beside)
+        found = writer.switch_to(beside)
         assert writer.durable_upto == writer.next_seq == 800
         assert found.copied_size > 0
         assert writer.append_frame(202, b"behind") == 800
@@ -119,7 +119,7 @@ def test_those_who_append_meanwhile_lose_nothing_and_order_stays(tmp_path: Path)
             writer.sync()
             time.sleep(0.01)
             copied(path, tmp_path / f".{nth}")
-            writer.go_on_in(tmp_path / f".{nth}")
+            writer.switch_to(tmp_path / f".{nth}")
         stop.set()
         for thread in threads:
             thread.join()
@@ -137,17 +137,17 @@ def test_a_journal_that_is_not_its_own_is_refused_and_it_goes_on(tmp_path: Path)
     with filled(path, 30) as writer:
         filled(other, 30).close()
         with pytest.raises(OptionError, match="is another journal"):
-            writer.go_on_in(other)
+            writer.switch_to(other)
         copied(path, tmp_path / ".ahead")
         with Writer(tmp_path / ".ahead") as ahead:
             ahead.append_frame(200, b"too much")
         with pytest.raises(OptionError, match="goes on with number 31, not 30"):
-            writer.go_on_in(tmp_path / ".ahead")
+            writer.switch_to(tmp_path / ".ahead")
         with pytest.raises(OptionError, match="is no journal like"):
-            writer.go_on_in(tmp_path / ".nothing")
+            writer.switch_to(tmp_path / ".nothing")
         copied(path, tmp_path / ".like", roll=SMALL)
         with pytest.raises(OptionError, match="is no journal like"):
-            writer.go_on_in(tmp_path / ".like")
+            writer.switch_to(tmp_path / ".like")
         writer.append_frame(200, b"behind")
     assert len(frames_of(path)) == 31
     assert not (tmp_path / ".ahead").exists()
@@ -161,7 +161,7 @@ def test_a_closed_writer_goes_on_nowhere(tmp_path: Path) -> None:
     copied(path, tmp_path / ".beside")
     writer.close()
     with pytest.raises(JournalError):
-        writer.go_on_in(tmp_path / ".beside")
+        writer.switch_to(tmp_path / ".beside")
     assert frames_of(path) == before
 
 
@@ -173,20 +173,20 @@ def test_a_damaged_successor_is_not_believed(tmp_path: Path) -> None:
         data[len(data) // 2] ^= 1
         beside.write_bytes(data)
         with pytest.raises(JournalError):
-            writer.go_on_in(beside)
+            writer.switch_to(beside)
         writer.append_frame(200, b"behind")
     assert len(frames_of(path)) == 301
 
 
 @pytest.mark.parametrize("roll", [None, SMALL], ids=["file", "directory"])
-def test_a_follower_goes_on_in_the_new_one(tmp_path: Path, roll: Roll | None) -> None:
+def test_a_follower_goes_on_in_the_new_one(tmp_path: Path, roll: RollPolicy | None) -> None:
     path, beside = tmp_path / "j", tmp_path / ".beside"
     with filled(path, 100, roll) as writer, Reader(path) as reader:
         frames = reader.follow(timeout_seconds=30)
         first = [next(frames) for _ in range(100)]
         copied(path, beside, every=9, roll=roll)
         writer.append_frame(201, b"before")
-        writer.go_on_in(beside)
+        writer.switch_to(beside)
         writer.append_frame(201, b"behind")
         writer.sync()
         rest: list[Frame] = [next(frames), next(frames)]
@@ -197,7 +197,7 @@ def test_a_follower_goes_on_in_the_new_one(tmp_path: Path, roll: Roll | None) ->
 @pytest.mark.parametrize("roll", [None, SMALL], ids=["file", "directory"])
 @pytest.mark.parametrize("is_placed", [False, True], ids=["before", "after"])
 def test_interrupted_as_names_change_it_takes_nothing_that_might_be_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roll: Roll | None, is_placed: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roll: RollPolicy | None, is_placed: bool
 ) -> None:
     path, beside = tmp_path / "j", tmp_path / ".beside"
     take_place = durable.take_place
@@ -212,7 +212,7 @@ def test_interrupted_as_names_change_it_takes_nothing_that_might_be_lost(
         copied(path, beside, every=7, roll=roll)
         writer.append_frame(201, b"before")
         with pytest.raises(KeyboardInterrupt):
-            writer.go_on_in(beside)
+            writer.switch_to(beside)
         monkeypatch.undo()
         if is_placed:
             with pytest.raises(StorageError):
@@ -236,7 +236,7 @@ def test_a_directory_with_something_else_in_it_keeps_it(tmp_path: Path) -> None:
         copied(path, beside, roll=SMALL)
         (path / "notes").write_text("mine")
         with pytest.raises(OptionError, match="'notes' in it"):
-            writer.go_on_in(beside)
+            writer.switch_to(beside)
     assert (path / "notes").read_text() == "mine"
     assert len(frames_of(path)) == 100
 
@@ -269,7 +269,7 @@ class Trial:
     def run(self) -> bool:
         """Whether it came to its end."""
         try:
-            self.writer.go_on_in(self.beside)
+            self.writer.switch_to(self.beside)
             self._append(10)
             self.writer.close()
         except (JournalError, OSError):

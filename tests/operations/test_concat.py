@@ -18,7 +18,7 @@ from journal import (
     NotAJournal,
     OptionError,
     Reader,
-    Roll,
+    RollPolicy,
     Writer,
 )
 from journal.format.block import BLOCK_HEADER_SIZE
@@ -86,7 +86,7 @@ def test_holes_on_purpose_stay_holes(tmp_path: Path) -> None:
 
 
 def test_directories_and_files_are_joined_alike(tmp_path: Path) -> None:
-    with Writer(tmp_path / "d", roll=Roll(size_bytes=1 << 16), compress=False) as writer:
+    with Writer(tmp_path / "d", roll=RollPolicy(size_bytes=1 << 16), compress=False) as writer:
         for number in range(40):
             writer.append_frame(1, bytes([number]) * 5000)
     assert len(list((tmp_path / "d").iterdir())) > 2
@@ -129,7 +129,7 @@ def test_damage_is_refused_and_names_the_source(tmp_path: Path) -> None:
 
 
 def test_a_missing_segment_file_is_refused_and_named(tmp_path: Path) -> None:
-    with Writer(tmp_path / "d", roll=Roll(size_bytes=1 << 16), compress=False) as writer:
+    with Writer(tmp_path / "d", roll=RollPolicy(size_bytes=1 << 16), compress=False) as writer:
         for number in range(60):
             writer.append_frame(1, bytes([number]) * 5000)
     files = sorted((tmp_path / "d").iterdir())
@@ -169,7 +169,7 @@ def test_what_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_source_is_never_the_target(tmp_path: Path) -> None:
     data = written(tmp_path / "a", [(1, b"x")])
-    with Writer(tmp_path / "d", roll=Roll()) as writer:
+    with Writer(tmp_path / "d", roll=RollPolicy()) as writer:
         writer.append_frame(1, b"x")
     for target in ("a", "d", "d/0000000007.journal"):
         with pytest.raises(OptionError):

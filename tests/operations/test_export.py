@@ -47,7 +47,7 @@ from journal.export import (
 )
 from journal.format.block import BLOCK_HEADER_SIZE
 from journal.operations.verify import Check
-from journal.rewrite.block_builder import Gatherer
+from journal.rewrite.block_builder import BlockBuilder
 from tests.operations.test_split import recorded, snapshots_in
 from tests.support.journals import written
 from tests.support.strategies import events_of, every_event
@@ -81,7 +81,7 @@ def imported(lines: bytes, target: Path) -> list[Frame]:
 def made(path: Path, rows: list[tuple[int, int, int, bytes]]) -> None:
     """A journal of rows: by how much number and time grow, tag, payload."""
     with Writer(path, first_seq=rows[0][0] if rows else 0) as writer:
-        gatherer, seq, time = Gatherer(writer), 0, 1_000_000
+        gatherer, seq, time = BlockBuilder(writer), 0, 1_000_000
         for gap, delay, tag, payload in rows:
             seq, time = seq + gap, time + delay
             gatherer.add(seq, tag, payload, max(time, 0))

@@ -39,7 +39,7 @@ from journal.query.literals import Base, Clock, Moment
 from journal.query.parser import And, Compare, Tree, parse
 from journal.query.path_tracker import Names
 from journal.query.selection import PREAMBLE
-from journal.rewrite import output_journal as holding
+from journal.rewrite import output_journal
 from journal.snapshots.resume_flags import LEFT_OUT, NOT_RESUMABLE, obstacle_in
 from tests.engine.snapshot.test_snapshots import recorded, snapshots_in
 from tests.query.test_where_language import trees
@@ -292,7 +292,7 @@ def test_a_source_is_not_written_over_nor_anything_else(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_filtered_into_a_file(tmp_path: Path) -> None:
-    with Writer(tmp_path / "a", roll=journal.Roll(size_bytes=2000)) as writer:
+    with Writer(tmp_path / "a", roll=journal.RollPolicy(size_bytes=2000)) as writer:
         for number in range(40):
             writer.append(ClockRead(clock=number % 3, time=number))
             writer.append(StreamWrite(stream=1, offset=0, data=bytes(200)))
@@ -485,7 +485,7 @@ def test_a_journal_says_what_is_missing_however_much_is_kept(
     held = journal.filter(path, tmp_path / "held", which, keep=False)
     frames = frames_of(tmp_path / "held")
     for size in (0, held.written // 2, held.written - 1):
-        monkeypatch.setattr(holding, "HELD_SIZE_MAX", size)
+        monkeypatch.setattr(output_journal, "PENDING_SIZE_MAX", size)
         target = tmp_path / str(size)
         assert journal.filter(path, target, which, keep=False) == held
         assert frames_of(target) == frames
@@ -499,7 +499,7 @@ def test_a_journal_says_what_is_missing_however_much_is_kept(
 def test_what_still_gathers_when_all_is_seen_is_written_and_marked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holding, "HELD_SIZE_MAX", 0)
+    monkeypatch.setattr(output_journal, "PENDING_SIZE_MAX", 0)
     with Writer(tmp_path / "a") as writer:
         writer.append_frame(*started(journal.Level.FULL, embedded=False, marked=False))
         writer.append(StreamWrite(stream=1, offset=0, data=b"x"))

@@ -19,18 +19,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import journal
-from journal import Frame, Policy, Question, Reader, Roll, Writer
+from journal import Frame, Policy, Question, Reader, RollPolicy, Writer
 from journal.adapters import (
-    Buffered,
-    Compacting,
-    Concatenated,
-    Counting,
-    Filtered,
+    CombinedJournal,
+    CompactingSink,
+    ConcatenatedSource,
+    CountingSink,
+    FilteredSink,
     FilteredSource,
-    Printing,
-    Recombined,
+    ForwardingSink,
+    MemoryJournal,
+    PrintingSink,
     Sink,
-    Through,
     Transaction,
     copy,
 )
@@ -41,7 +41,7 @@ from journal.export.parquet import export_parquet, import_parquet
 from journal.operations.concat import concat
 from journal.operations.split import split
 from journal.replay import Limits
-from journal.rewrite.block_builder import Gatherer
+from journal.rewrite.block_builder import BlockBuilder
 from tests.engine.snapshot.test_snapshots import Run, often, resumed, spread
 from tests.support import compaction_histories as compacted
 from tests.support.compaction_histories import (
@@ -110,9 +110,9 @@ def segments(source: Path, target: Path, random: Random) -> None:
     """Into a directory of many segments."""
     with (
         Reader(source) as reader,
-        Writer(target, roll=Roll(4096), journal_id=reader.journal_id) as w,
+        Writer(target, roll=RollPolicy(4096), journal_id=reader.journal_id) as w,
     ):
-        gatherer = Gatherer(w)
+        gatherer = BlockBuilder(w)
         for frame in reader.frames():
             gatherer.add(*frame[:4])
             if random.random() < 0.1:
@@ -121,7 +121,7 @@ def segments(source: Path, target: Path, random: Random) -> None:
 
 
 def through_shapes(source: Path, target: Path, random: Random) -> None:
-    """Through several; over holes numbers would be others, and another copy is made."""
+    """ForwardingSink several; over holes numbers would be others, and another copy is made."""
     frames = frames_of(source)
     if [frame.seq for frame in frames] != list(range(len(frames))):
         recovering(source, target, random)
@@ -136,13 +136,13 @@ def through_shapes(source: Path, target: Path, random: Random) -> None:
             nonlocal done
             done += 1
 
-        sink: Sink = Printing(Writer(target, journal_id=reader.journal_id, clock=now), told)
+        sink: Sink = PrintingSink(Writer(target, journal_id=reader.journal_id, clock=now), told)
         for layer in random.sample(_LAYERS, len(_LAYERS)):
             sink = layer(sink)
-        whole = FilteredSource(Concatenated([reader]), range(1, 255))
+        whole = FilteredSource(ConcatenatedSource([reader]), range(1, 255))
         assert copy(whole, sink) == len(frames)
         at = sink
-        while isinstance(at, Through):
+        while isinstance(at, ForwardingSink):
             if isinstance(at, Transaction):
                 at.commit()
             at = at.inner
@@ -158,7 +158,7 @@ def in_line(source: Path, target: Path, random: Random) -> None:
     with Reader(source) as reader:
         writer = Writer(target, journal_id=reader.journal_id)
         clock, events_max = _clock(frames), random.choice([3, 40, 65535])
-        with Compacting(writer, events_max=events_max, clock=clock) as sink:
+        with CompactingSink(writer, events_max=events_max, clock=clock) as sink:
             for frame in reader.frames():
                 sink.append_frame(frame.tag, frame.payload)
                 if random.random() < 0.01:
@@ -170,10 +170,10 @@ def _clock(frames: Sequence[Frame]) -> Callable[[], int]:
 
 
 _LAYERS: list[Callable[[Sink], Sink]] = [
-    Counting,
+    CountingSink,
     Transaction,
-    lambda inner: Filtered(inner, range(1, 255)),
-    lambda inner: Recombined(inner, Buffered()),
+    lambda inner: FilteredSink(inner, range(1, 255)),
+    lambda inner: CombinedJournal(inner, MemoryJournal()),
 ]
 
 

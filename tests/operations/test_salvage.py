@@ -15,13 +15,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import CorruptBlock, Frame, JournalError, Mode, OptionError, Reader, Roll, Writer
+from journal import (
+    CorruptBlock,
+    Frame,
+    JournalError,
+    OptionError,
+    Reader,
+    RecoveryMode,
+    RollPolicy,
+    Writer,
+)
 from journal.format.block import BLOCK_HEADER_SIZE
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.operations.concat import concat
 from journal.operations.salvage import Recovery, recover
 from journal.operations.verify import Check
-from journal.rewrite.bit_search import flipped
+from journal.rewrite.bit_search import flip_bit
 from tests.support.budget import Budget
 from tests.support.journals import Story, ticking, written
 
@@ -70,7 +79,7 @@ def lost(found: Recovery) -> set[int]:
 
 def flip(data: bytes, *bits: int) -> bytes:
     for bit in bits:
-        data = flipped(data, bit)
+        data = flip_bit(data, bit)
     return data
 
 
@@ -286,7 +295,9 @@ def test_a_destroyed_salt_is_said_to_be_the_reason(tmp_path: Path) -> None:
 
 def rolled(path: Path, events: int = 60) -> list[str]:
     """A journal of several segment files; their names."""
-    with Writer(path, roll=Roll(size_bytes=1 << 16), clock=ticking(), compress=False) as writer:
+    with Writer(
+        path, roll=RollPolicy(size_bytes=1 << 16), clock=ticking(), compress=False
+    ) as writer:
         for number in range(events):
             writer.append_frame(1 + number % 7, bytes([number]) * 5000)
             if number % 3 == 2:
@@ -319,9 +330,9 @@ def test_damage_in_one_segment_file_is_told_with_its_name(tmp_path: Path) -> Non
 
 
 def frames_of_salvaged(path: Path) -> list[Frame]:
-    from journal import Mode
+    from journal import RecoveryMode
 
-    with Reader(path, mode=Mode.SALVAGE) as reader:
+    with Reader(path, mode=RecoveryMode.SALVAGE) as reader:
         return [frame._replace(offset=0) for frame in reader.frames()]
 
 
@@ -459,7 +470,7 @@ def test_what_the_disk_cannot_read_costs_its_blocks_alone(
         return real(descriptor, size, offset)
 
     monkeypatch.setattr(os, "pread", reading)
-    with Reader(path, mode=Mode.SALVAGE) as reader:
+    with Reader(path, mode=RecoveryMode.SALVAGE) as reader:
         assert [frame.seq for frame in reader.frames()] == [0, 2, 3]
     with Reader(path) as reader, pytest.raises(CorruptBlock, match="cannot read"):
         list(reader.frames())

@@ -19,7 +19,7 @@ from journal import (
     NotAJournal,
     OptionError,
     Reader,
-    Roll,
+    RollPolicy,
     Writer,
     concat,
     play,
@@ -29,7 +29,7 @@ from journal.events.snapshots import Snapshot
 from journal.format.block import BLOCK_HEADER_SIZE
 from journal.operations.split import cut, split
 from journal.operations.verify import Check
-from journal.rewrite.block_builder import Gatherer
+from journal.rewrite.block_builder import BlockBuilder
 from tests.support.guest_runs import finished
 from tests.support.journals import written
 from tests.support.programs import guest
@@ -48,7 +48,7 @@ runs = st.lists(
 def made(path: Path, story: list[tuple[int, list[int]]], first_seq: int = 0) -> None:
     """A journal with holes between its runs, each of which is at least a block."""
     with Writer(path, first_seq=first_seq) as writer:
-        gatherer, seq = Gatherer(writer), first_seq
+        gatherer, seq = BlockBuilder(writer), first_seq
         for gap, tags in story:
             seq += gap
             for tag in tags:
@@ -128,7 +128,7 @@ def test_a_cut_has_the_frames_up_to_its_number(
 
 
 def test_parts_of_a_size_are_not_larger(tmp_path: Path) -> None:
-    with Writer(tmp_path / "day.journal", compress=False, roll=Roll(1 << 20)) as writer:
+    with Writer(tmp_path / "day.journal", compress=False, roll=RollPolicy(1 << 20)) as writer:
         for number in range(1000):
             writer.append_frame(1, number.to_bytes(2, "big") * 2000)
     found = split(tmp_path / "day.journal", tmp_path / "parts", size=1 << 18)

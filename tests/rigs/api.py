@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from journal import Commit, Roll, Writer
+from journal import CommitPolicy, RollPolicy, Writer
 
 _LEVELS = {
-    "every": Commit.EVERY,
-    "explicit": Commit.EXPLICIT,
-    "none": Commit.NONE,
-    "group": Commit.group(events=8, milliseconds=1),
-    "interval": Commit.interval(0.001),
+    "every": CommitPolicy.EVERY,
+    "explicit": CommitPolicy.EXPLICIT,
+    "none": CommitPolicy.NONE,
+    "group": CommitPolicy.group(events=8, milliseconds=1),
+    "interval": CommitPolicy.interval(0.001),
 }
 
 
@@ -29,5 +29,5 @@ class Plan(NamedTuple):
 
 def open_writer(path: Path, plan: Plan) -> Writer:
     """Open a journal to write it."""
-    roll = Roll(size_bytes=plan.roll_size) if plan.roll_size else None
+    roll = RollPolicy(size_bytes=plan.roll_size) if plan.roll_size else None
     return Writer(path, compress=plan.compress, commit=_LEVELS[plan.level], roll=roll)

@@ -19,7 +19,7 @@ from typing import Any
 
 from zstandard import ZstdError
 
-from journal import Mode
+from journal import RecoveryMode
 from tests.support.forged_journals import block, directories, hash_of, lay, segment_header, shapes
 from tests.support.plain_reader import (
     BLOCK,
@@ -244,17 +244,17 @@ def try_one(files: Files, folder: Path, rng: random.Random) -> None:
         path.write_bytes(files[0])
     begin = time.monotonic()
     try:
-        mode = rng.choice(list(Mode))
+        mode = rng.choice(list(RecoveryMode))
         ask(path, [mode], rng.random() < 0.8)
         if rng.random() < 0.3:
-            write_on(path, [Mode.POINT_IN_TIME])
+            write_on(path, [RecoveryMode.POINT_IN_TIME])
         agree(files, path, mode)
         assert time.monotonic() - begin < SECONDS_MAX
     finally:
         (shutil.rmtree if path.is_dir() else Path.unlink)(path)
 
 
-def agree(files: Files, path: Path, mode: Mode) -> None:
+def agree(files: Files, path: Path, mode: RecoveryMode) -> None:
     """See that a reader gives what the format says, where columns and payloads are sound."""
     if len(files) == 1 and any(
         sound_header(files[0], at + 1) and not known(files[0], at) for at in magics(files[0])

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 from xxhash import xxh3_64_intdigest
 
-from journal import Mode
+from journal import RecoveryMode
 from journal.errors import JournalError, LimitExceeded, MalformedEvent, NotAJournal
 from journal.log.reader import Reader
 from journal.log.writer import Writer
@@ -143,7 +143,7 @@ def test_numbers_that_run_out_are_refused_and_never_wrap(path: Path, first: int)
     with pytest.raises(LimitExceeded, match="have run out") as caught:
         Writer(path)
     told_well(caught.value)
-    rows, refused = outcome(path, Mode.STRICT)
+    rows, refused = outcome(path, RecoveryMode.STRICT)
     assert not refused
     assert [row.seq for row in rows] == [first - 1]
     assert rows == reading(path.read_bytes()).rows
@@ -446,7 +446,7 @@ def test_an_index_that_lies_is_found_out_or_does_not_matter(path: Path, name: st
     whole = reading(*files).rows
     assert outcome(path) == (whole, False)
     for verify in (True, False):
-        errors = ask(path, [Mode.TOLERATE_TAIL], verify)
+        errors = ask(path, [RecoveryMode.TOLERATE_TAIL], verify)
         assert name != "true" or all(type(error) is MalformedEvent for error in errors.values())
         with Reader(path, verify=verify) as reader:
             for row in whole:
@@ -509,13 +509,13 @@ def test_what_is_no_segment_file_is_told_and_never_waited_for(
     place.unlink(missing_ok=True)
     STRANGERS[stranger](place)
     ask(path)
-    rows, _ = outcome(path, Mode.SALVAGE)
+    rows, _ = outcome(path, RecoveryMode.SALVAGE)
     whole = reading(*files).rows
     assert [row[1:4] for row in rows] == [
         row[1:4] for row in whole if index == 3 or not _stands_in(files, index, row.seq)
     ]
-    assert outcome(path, Mode.STRICT)[1]
-    for mode in (Mode.STRICT, Mode.POINT_IN_TIME):
+    assert outcome(path, RecoveryMode.STRICT)[1]
+    for mode in (RecoveryMode.STRICT, RecoveryMode.POINT_IN_TIME):
         with suppress(JournalError):
             Writer(path, mode=mode).close()
 
@@ -549,8 +549,8 @@ def test_names_that_are_no_segments_are_passed_over(path: Path) -> None:
     for name in NAMES:
         (path / name).write_bytes(files[0])
     (path / os.fsdecode(b"\xff\xfe.journal")).write_bytes(files[0])
-    assert outcome(path, Mode.STRICT) == (whole, False)
-    assert all(type(error) is MalformedEvent for error in ask(path, [Mode.STRICT]).values())
+    assert outcome(path, RecoveryMode.STRICT) == (whole, False)
+    assert all(type(error) is MalformedEvent for error in ask(path, [RecoveryMode.STRICT]).values())
     with Writer(path) as writer:
         assert writer.append_frame(1, b"more") == whole[-1].seq + 1
 
@@ -560,10 +560,10 @@ def test_the_last_name_there_is_can_be_written_to_and_not_rolled_from(path: Path
     lay(path, files)
     (path / segment_name(2)).rename(path / segment_name(10**10 - 1))
     whole = reading(*files).rows
-    assert outcome(path, Mode.STRICT) == (whole, False)
+    assert outcome(path, RecoveryMode.STRICT) == (whole, False)
     with Writer(path) as writer:
         assert writer.append_frame(1, b"more") == whole[-1].seq + 1
-    assert len(outcome(path, Mode.STRICT)[0]) == len(whole) + 1
+    assert len(outcome(path, RecoveryMode.STRICT)[0]) == len(whole) + 1
 
 
 def test_a_directory_of_no_segments_is_no_journal_to_a_reader(path: Path) -> None:
@@ -571,7 +571,7 @@ def test_a_directory_of_no_segments_is_no_journal_to_a_reader(path: Path) -> Non
     for name in (None, ".0000000000.journal.ab.tmp", "notes.txt"):
         if name:
             (path / name).write_bytes(segment_header())
-        for mode in Mode:
+        for mode in RecoveryMode:
             with pytest.raises(JournalError), Reader(path, mode=mode) as reader:
                 list(reader.frames())
 

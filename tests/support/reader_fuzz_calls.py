@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from journal import Mode
+from journal import RecoveryMode
 from journal.errors import FormatError, JournalError, LimitExceeded
 from journal.log.reader import Reader
 from journal.log.writer import Writer
@@ -73,7 +73,9 @@ def told_well(error: JournalError) -> JournalError:
     return error
 
 
-def ask(path: Path, modes: Iterable[Mode] = Mode, verify: bool = True) -> dict[str, JournalError]:
+def ask(
+    path: Path, modes: Iterable[RecoveryMode] = RecoveryMode, verify: bool = True
+) -> dict[str, JournalError]:
     """Ask a reader in each mode all there is; give what errors came, by question."""
     errors: dict[str, JournalError] = {}
     for mode in modes:
@@ -86,7 +88,9 @@ def ask(path: Path, modes: Iterable[Mode] = Mode, verify: bool = True) -> dict[s
     return errors
 
 
-def write_on(path: Path, modes: Iterable[Mode] = (Mode.STRICT, Mode.POINT_IN_TIME)) -> None:
+def write_on(
+    path: Path, modes: Iterable[RecoveryMode] = (RecoveryMode.STRICT, RecoveryMode.POINT_IN_TIME)
+) -> None:
     """Let a writer go on with copies of a journal, and read what it made of them."""
     for mode in modes:
         copy = path.with_name(f"{path.name}.{mode}.copy")
@@ -98,7 +102,7 @@ def write_on(path: Path, modes: Iterable[Mode] = (Mode.STRICT, Mode.POINT_IN_TIM
             with Writer(copy, mode=mode) as writer:
                 seq = writer.append_frame(1, b"written on")
                 writer.sync()
-            with Reader(copy, mode=Mode.POINT_IN_TIME) as reader:
+            with Reader(copy, mode=RecoveryMode.POINT_IN_TIME) as reader:
                 found = reader.frame(seq)
             assert (found.tag, found.payload) == (1, b"written on")
         except JournalError as error:

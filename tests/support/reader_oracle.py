@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from journal import Mode
+from journal import RecoveryMode
 from journal.errors import JournalError
 from journal.log.reader import Reader
 from tests.support.plain_reader import Lost, NotReadable, Piece, Reading, Row, reading
@@ -11,7 +11,7 @@ Outcome = tuple[list[Row], bool]
 """The events up to the first error, and whether there was one."""
 
 
-def outcome(path: Path, mode: Mode = Mode.TOLERATE_TAIL) -> Outcome:
+def outcome(path: Path, mode: RecoveryMode = RecoveryMode.TOLERATE_TAIL) -> Outcome:
     """Read a journal; any error that is none of ours passes through."""
     rows: list[Row] = []
     try:
@@ -22,30 +22,33 @@ def outcome(path: Path, mode: Mode = Mode.TOLERATE_TAIL) -> Outcome:
     return rows, False
 
 
-def expected(files: list[bytes]) -> dict[Mode, Outcome]:
+def expected(files: list[bytes]) -> dict[RecoveryMode, Outcome]:
     """Say what the format says of these files, in each mode."""
     nothing: Outcome = ([], True)
     try:
         found = reading(*files)
     except NotReadable:
-        return dict.fromkeys(Mode, nothing)
+        return dict.fromkeys(RecoveryMode, nothing)
     if any(lost[:2] == (0, 0) and lost.size for lost in found.damage):
         # what does not begin as a journal is none, but something may be saved
-        return {**dict.fromkeys(Mode, nothing), Mode.SALVAGE: judged(found, Mode.SALVAGE)}
-    return {mode: judged(found, mode) for mode in Mode}
+        return {
+            **dict.fromkeys(RecoveryMode, nothing),
+            RecoveryMode.SALVAGE: judged(found, RecoveryMode.SALVAGE),
+        }
+    return {mode: judged(found, mode) for mode in RecoveryMode}
 
 
-def judged(found: Reading, mode: Mode) -> Outcome:
+def judged(found: Reading, mode: RecoveryMode) -> Outcome:
     """Say what a mode makes of a plain reading."""
-    if mode is Mode.SALVAGE:
+    if mode is RecoveryMode.SALVAGE:
         return found.rows, False
-    if mode is Mode.STRICT:
+    if mode is RecoveryMode.STRICT:
         wrong: list[Lost | Piece] = [*found.torn, *found.damage]
         if not wrong:
             return found.rows, False
         return found.rows_before(min(wrong, key=lambda piece: (piece.file, piece.offset))), True
     for lost in found.damage:
-        if mode is Mode.POINT_IN_TIME and not lost.acknowledged:
+        if mode is RecoveryMode.POINT_IN_TIME and not lost.acknowledged:
             return found.rows_before(lost), False
         if lost.costs:
             return found.rows_before(lost), True

@@ -79,7 +79,7 @@ def compact(
     recoverable = None if piping.is_pipe(source) else source
     with exits.told(about=source, recoverable=recoverable):
         from journal.compaction import Policy
-        from journal.log.segment_files import size_of
+        from journal.log.segment_files import journal_size
 
         target = None if dry_run else source if in_place else output
         policy = Policy(keep_last, keep_every, seconds)
@@ -89,9 +89,9 @@ def compact(
             piping.written_to(None if in_place else target, force) as new,
             progress.interruptible(shown) as report,
         ):
-            size = size_of(old)
+            size = journal_size(old)
             found = _compacted(old, old if in_place else new, policy, report, dry_run)
-            written = None if dry_run else size_of(old if new is None else new)
+            written = None if dry_run else journal_size(old if new is None else new)
         known = _known(found, source, target) | {"file_size": size, "new_file_size": written}
         _tell(known, to_pipe=piping.is_pipe(target), quiet=quiet, as_json=as_json)
 

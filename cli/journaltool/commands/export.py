@@ -125,10 +125,10 @@ def _put(
     """Write a file that gets its name when it is whole and durable."""
     from journal import OptionError
     from journal.fs import atomic_file as durable
-    from journal.rewrite.block_copier import check_target
+    from journal.rewrite.block_copier import check_output_path
 
     if not (force and target.is_file() and not target.is_symlink()):
-        check_target(target, [journal])
+        check_output_path(target, [journal])
     elif target.samefile(journal):
         raise OptionError(f"{target} is the journal, which is only read")
     found: list[Exported] = []

@@ -147,11 +147,11 @@ def _put(
     """Write a file that gets its name when it is whole, or to stdout."""
     from journal import OptionError
     from journal.fs import atomic_file as durable
-    from journal.rewrite.block_copier import check_target
+    from journal.rewrite.block_copier import check_output_path
 
     if target == _STDOUT:
         return write(sys.stdout.buffer)
-    check_target(target, [journal])
+    check_output_path(target, [journal])
     found: list[Files | Memory] = []
 
     def fill(file: BinaryIO) -> None:

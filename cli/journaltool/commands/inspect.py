@@ -140,9 +140,9 @@ def _print(chunks: Iterator[list[str]], limit: int | None) -> int | None:
 
 def _follow(journal: Path, sieve: "Sieve", line: lines.Line, start: int, left: int | None) -> None:
     """Print what comes and is let through, until Ctrl-C or so many have come."""
-    from journal import Mode, Reader
+    from journal import Reader, RecoveryMode
 
-    with Reader(journal, mode=Mode.SALVAGE) as reader:
+    with Reader(journal, mode=RecoveryMode.SALVAGE) as reader:
 
         def frames() -> "Iterator[Frame]":
             for frame in reader.follow(start, stop=tail.nothing_more):

@@ -14,7 +14,7 @@ from journaltool.output import text as render
 
 if TYPE_CHECKING:
     from journal.operations.salvage import Recovery
-    from journal.rewrite.bit_repair import Repair
+    from journal.rewrite.bit_repair import BitRepair
     from journal.rewrite.block_copier import Loss
 
 HELP = """Write what is left of a damaged journal to a new file.
@@ -63,9 +63,9 @@ def recover(
     exits.interruptible()
     with exits.told(exits.Code.ERROR, about=source):
         from journal.operations import salvage as recovering
-        from journal.rewrite import bit_search as bits
+        from journal.rewrite import bit_search
 
-        size_max = bits.BODY_SIZE_MAX if max_search is None else max_search
+        size_max = bit_search.BODY_SIZE_MAX if max_search is None else max_search
         with progress.bar(not quiet) as report:
             found = recovering.recover(source, target, progress=report, body_size_max=size_max)
         if as_json:
@@ -138,7 +138,7 @@ def loss_line(loss: "Loss") -> str:
     return f"{which}{durable}: {reading.count(loss.size, 'byte')} {where}: {loss.reason}"
 
 
-def _repair(one: "Repair") -> str:
+def _repair(one: "BitRepair") -> str:
     where = reading.place(one.offset, one.file)
     which = (
         "" if one.last_seq < one.first_seq else f", {reading.events(one.first_seq, one.last_seq)}"

@@ -207,7 +207,7 @@ def run(
                 embed=not no_embed,
                 configuration=_configuration((max_memory, max_files, stack), unknown_imports),
                 cache=options.cache(),
-                roll=library.Roll(segments) if segments is not None else None,
+                roll=library.RollPolicy(segments) if segments is not None else None,
                 network=net,
                 snapshots=snapshots,
                 upkeep=upkeep,

@@ -61,10 +61,10 @@ def tail(
     errors: list[FormatError] = []
     exits.interruptible()
     with exits.told(about=journal):
-        from journal import Mode, Reader
+        from journal import Reader, RecoveryMode
 
         cut = lines.cut(shown)
-        with Reader(journal, mode=Mode.SALVAGE) as reader:
+        with Reader(journal, mode=RecoveryMode.SALVAGE) as reader:
             summary = reader.summary()
             line = (
                 lines.of_json(errors) if as_json else lines.to_read(summary.first_time, cut, errors)

@@ -90,8 +90,8 @@ def replaced(journal: Path | None) -> Iterator[Path | None]:
     if journal is None:
         yield None
         return
-    from journal.log.in_place_replacement import Exchange
+    from journal.log.in_place_replacement import InPlaceReplacement
 
-    with Exchange(journal) as exchange:
-        yield exchange.file()
-        exchange.put()
+    with InPlaceReplacement(journal) as exchange:
+        yield exchange.make_output_path()
+        exchange.replace()

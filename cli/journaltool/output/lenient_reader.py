@@ -63,9 +63,9 @@ def last_file(journal: Path) -> str:
     """The name of the segment file that a directory ends with; empty where there is one file."""
     if not journal.is_dir():
         return ""
-    from journal.log.segment_files import names_in
+    from journal.log.segment_files import list_segments
 
-    return max(names_in(journal), default="")
+    return max(list_segments(journal), default="")
 
 
 def count(number: int, what: str) -> str:

@@ -17,7 +17,7 @@ from journal.events import codec
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.format.block import Block
 from journal.fs import atomic_file as durable
-from journal.log.segment_writer import no_room
+from journal.log.segment_writer import is_disk_full
 from journal.pages import Resolver
 from journal.pages.deduplication import named, whole_in
 
@@ -98,7 +98,7 @@ class Pool:
                 path.unlink()
             self._is_full = os.pwrite(self._file, page, slot * PAGE_SIZE) < PAGE_SIZE
         except OSError as error:
-            if not no_room(error):
+            if not is_disk_full(error):
                 raise
             self._is_full = True
         return not self._is_full

@@ -36,7 +36,7 @@ from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.errors import JournalError, NotResumable, OptionError
 from journal.events.process import Level
 from journal.events.streams import TargetKind
-from journal.log.appender import Roll
+from journal.log.appender import RollPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from journal.operations.fork import fork
@@ -67,7 +67,7 @@ def record(
     embed: bool = True,
     configuration: Configuration | None = None,
     cache: Path | None = None,
-    roll: Roll | None = None,
+    roll: RollPolicy | None = None,
     network: bool = False,
     snapshots: SnapshotOptions | None = None,
     upkeep: "Upkeep | None" = None,

@@ -110,7 +110,7 @@ class Recorder:
 
     def moved(self, path: StrPath) -> None:
         """Take note that somebody has given the journal another name."""
-        self._writer.moved(path)
+        self._writer.set_path(path)
         if self._run is not None and self._run.process.pages is not None:
             self._run.process.pages.moved(path)
 
