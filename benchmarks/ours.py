@@ -96,7 +96,7 @@ def _without_a_journal(plan: Plan, output: IO[Any]) -> Recorder:
         arguments=[argument.encode() for argument in plan.arguments],
         environment=[],
         mounts=[journal.MemoryMount("/")],
-        placed=_copies(plan),
+        copies=_copies(plan),
         level=Level.FULL,
         embed=False,
     )
@@ -104,7 +104,7 @@ def _without_a_journal(plan: Plan, output: IO[Any]) -> Recorder:
         prepare(unmodified(loaded), settings, modules()),
         identity,
         nothing,
-        outlets=streams.outlets,
+        output_targets=streams.output_targets,
         stdin=streams.source,
         interrupter=interrupter,
         durability=journal.Durability(plan.durability),

@@ -131,13 +131,15 @@ class _Rig:
             program,
             identity,
             NullWriter(),
-            outlets={stream: OutputTarget(TargetKind.CAPTURED) for stream in (STDOUT, STDERR)},
+            output_targets={
+                stream: OutputTarget(TargetKind.CAPTURED) for stream in (STDOUT, STDERR)
+            },
             stdin=BytesSource(b""),
             interrupter=Interrupter(),
             recorded=recording.batches(start.info.seq + 1),
             start=start,
         )
-        calls = _Calls(process.state)
+        calls = _Calls(process.context)
         ended: list[RunResult] = []
 
         def work() -> None:

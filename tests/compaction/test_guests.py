@@ -104,12 +104,12 @@ def folded(path: Path, seq: int) -> Described:
     fresh = Fresh.of(path)
     with journal.Reader(path) as reader:
         (info,) = [info for info in journal.snapshots_of(reader) if info.seq == seq]
-        rebuild_state(fresh.state, blocks_of(reader), seq)
+        rebuild_state(fresh.context, blocks_of(reader), seq)
         parts = read_parts(reader, info)
     assert parts.positions is not None
-    apply_positions(fresh.state, parts.positions)
+    apply_positions(fresh.context, parts.positions)
     for listing in parts.listings:
-        apply_listing(fresh.state, listing)
+        apply_listing(fresh.context, listing)
     return fresh.described()
 
 

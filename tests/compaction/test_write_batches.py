@@ -63,7 +63,7 @@ def folded(path: Path, folder: Path, seq: int) -> Described:
     """What the engine makes of a journal up to a snapshot."""
     made: Fresh = fresh(folder)
     rows = rows_of(path)
-    rebuild_state(made.state, batches_of(rows), seq)
+    rebuild_state(made.context, batches_of(rows), seq)
     last: list[tuple[int, bytes]] = []
     for number, tag, payload, _ in rows:
         if number > seq:
@@ -72,9 +72,9 @@ def folded(path: Path, folder: Path, seq: int) -> Described:
     for tag, payload in last:
         event = codec.decode(tag, payload)
         if isinstance(event, DescriptorPositions):
-            apply_positions(made.state, event)
+            apply_positions(made.context, event)
         elif isinstance(event, DirectoryListing):
-            apply_listing(made.state, event)
+            apply_listing(made.context, event)
     return made.described()
 
 

@@ -114,11 +114,11 @@ def check_snapshots(trial: Trial, ending: Ending, told: str) -> None:
     """Execute the journal of a trial again, and go on from its snapshots."""
     path = trial.journal
     for each in (False, True):
-        found = journal.verify_replay(path, cache=CACHE, each=each)
+        found = journal.verify_replay(path, cache=CACHE, from_each_snapshot=each)
         wrong = [one for one in found.checks if one.matches is False]
         assert found.divergence is None, told
         assert not wrong, f"{told}{wrong}"
-        assert found.outcome is not None, told
+        assert found.result is not None, told
     if trial.plan.place is Place.HOST:
         return  # the directory is as it was in the end
     writes = writes_of(path)

@@ -160,7 +160,7 @@ GUESTS: dict[str, Record] = {
 def run(record: Record, folder: Path, cache: Path) -> Recorded:
     with record(folder, cache) as recorder:
         outcome = finished(recorder)
-        opened = engine_descriptors(recorder._mounted().state.descriptors.used)
+        opened = engine_descriptors(recorder._mounted().context.descriptors.used)
         said = recorder.stdout, recorder.stderr
         return Recorded(folder / "j", outcome, *said, recorder.files, trees_of(recorder), opened)
 

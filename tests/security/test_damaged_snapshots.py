@@ -163,7 +163,7 @@ def test_a_flipped_bit_of_memory_is_noticed_and_the_snapshot_before_is_taken(
         tmp_path / "flipped.journal",
         lambda frames: with_page_flipped(list(behind(info)(frames)), info, chance),
     )
-    found = journal.verify_replay(path, cache=cache_dir, each=True)
+    found = journal.verify_replay(path, cache=cache_dir, from_each_snapshot=True)
     assert [one.info.seq for one in found.checks if one.matches is False] == [info.seq]
     assert not found.matches
     (bad,) = [one for one in found.checks if one.matches is False]
@@ -190,7 +190,7 @@ def test_where_all_snapshots_are_damaged_the_guest_is_executed_from_its_start(
 
     path = rewritten(whole.path, tmp_path / "flipped.journal", change)
     seqs = [info.seq for info in whole.infos]
-    found = journal.verify_replay(path, cache=cache_dir, each=True)
+    found = journal.verify_replay(path, cache=cache_dir, from_each_snapshot=True)
     assert [one.info.seq for one in found.checks if one.matches is False] == seqs
     result = again(PROMPT, path, cache_dir, snapshots=wanted(PROMPT))
     assert result.is_like(whole)

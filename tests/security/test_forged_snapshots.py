@@ -185,7 +185,7 @@ def test_a_forged_snapshot_is_named_when_a_journal_is_verified(
     whole, path = taken(PROMPT), tmp_path / "forged.journal"
     forged(whole, name, path)
     last = snapshots_in(path)[-1].seq
-    found = journal.verify_replay(path, cache=cache_dir, each=True)
+    found = journal.verify_replay(path, cache=cache_dir, from_each_snapshot=True)
     for one in found.checks:
         assert one.matches is (True if one.info.seq != last else one.matches)
     assert found.checks[-1].info.seq == last

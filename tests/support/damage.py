@@ -159,9 +159,9 @@ def said_of(seq: int, notes: list[str]) -> bool:
 def check_replay(path: Path, cache: Path) -> None:
     """All that the journal's snapshots hold is what executing it leads to."""
     for each in (False, True):
-        found = journal.verify_replay(path, cache=cache, each=each)
+        found = journal.verify_replay(path, cache=cache, from_each_snapshot=each)
         assert found.matches, [one for one in found.checks if one.matches is False]
-        assert found.outcome is not None
+        assert found.result is not None
 
 
 def redigested(frames: Sequence[Frame]) -> Iterator[Frame]:

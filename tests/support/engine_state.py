@@ -49,16 +49,16 @@ class Fresh:
     ) -> None:
         self.tape = tape or Tape(NullWriter())
         nothing: Any = None
-        self.state = CallContext(
+        self.context = CallContext(
             tape=self.tape, outbox=nothing, interrupter=nothing, arguments=[], environment=[]
         )
         self.mounts = Mounts(self.tape, mounts, files_size_max, {})
-        self.state.descriptors.add(InputStream(BytesSource(b""), False))
+        self.context.descriptors.add(InputStream(BytesSource(b""), False))
         for stream in (STDOUT, STDERR):
-            self.state.descriptors.add(OutputStream(stream, False))
-        self.mounts.preopen(self.state.descriptors)
+            self.context.descriptors.add(OutputStream(stream, False))
+        self.mounts.preopen(self.context.descriptors)
         for event, micros, seq in placed:
-            self.mounts.place(event, micros * 1000, seq)
+            self.mounts.add_file(event, micros * 1000, seq)
 
     @classmethod
     def of(cls, path: Path, files_size_max: int | None = None) -> Fresh:
@@ -66,40 +66,40 @@ class Fresh:
         with Reader(path) as reader:
             identity, _ = identities.read(reader.blocks())
         limit = files_size_max or identity.configuration.files_size_max
-        return cls(identity.mounts, identity.placed, limit)
+        return cls(identity.mounts, identity.copied_files, limit)
 
     def described(self) -> Described:
         """All that the calls have of it."""
-        return described(self.state, self.mounts)
+        return described(self.context, self.mounts)
 
     def stand(self, wanted: Described) -> None:
         """Take positions and listings from a description, by way of their events."""
         for payload in wanted["positions"]:
             event = journal.decode(181, payload)
             assert isinstance(event, journal.events.snapshots.DescriptorPositions)
-            apply_positions(self.state, event)
+            apply_positions(self.context, event)
         for payload in wanted["listings"]:
             event = journal.decode(182, payload)
             assert isinstance(event, journal.events.snapshots.DirectoryListing)
-            apply_listing(self.state, event)
+            apply_listing(self.context, event)
 
 
-def described(state: CallContext, mounts: Mounts) -> Described:
+def described(context: CallContext, mounts: Mounts) -> Described:
     """All that the calls have of a process, as plain values."""
-    used = state.descriptors.used
+    used = context.descriptors.used
     return {
         "descriptors": {fd: _descriptor(found) for fd, found in used.items()},
-        "free": set(state.descriptors.free),
+        "free": set(context.descriptors.free),
         "memory": {
-            name: (tree.size_bytes, _nodes(tree, state)) for name, tree in mounts._memory.items()
+            name: (tree.size_bytes, _nodes(tree, context)) for name, tree in mounts._memory.items()
         },
         "host": {
             name: sorted(map(_opened, tree.open_handles), key=repr)
             for name, tree in mounts._host.items()
         },
-        "terminal": (state.terminal.settings, state.terminal._is_set),
-        "positions": [journal.encode(capture_positions(state))],
-        "listings": [journal.encode(event) for event in capture_listings(state)],
+        "terminal": (context.terminal.settings, context.terminal._is_set),
+        "positions": [journal.encode(capture_positions(context))],
+        "listings": [journal.encode(event) for event in capture_listings(context)],
     }
 
 
@@ -126,11 +126,11 @@ def _opened(found: Any) -> tuple[Any, ...]:
     return type(found).__name__, found._tree.path, found._node, found._flags
 
 
-def _nodes(tree: MemoryTree, state: CallContext) -> dict[int, tuple[Any, ...]]:
+def _nodes(tree: MemoryTree, context: CallContext) -> dict[int, tuple[Any, ...]]:
     """The nodes of a tree by inode: those with names, and those that are only open."""
     found: dict[int, tuple[Any, ...]] = {}
     pending: list[Node] = [tree.root]
-    for used in state.descriptors.used.values():
+    for used in context.descriptors.used.values():
         opened = getattr(used, "file", None) or getattr(used, "directory", None)
         if isinstance(opened, (MemoryFile, MemoryDirectory)) and opened._tree is tree:
             pending.append(opened._node)
@@ -175,24 +175,24 @@ class Witness:
         return outcome
 
     def _watching(self, handler: Any) -> Any:
-        def watched(state: CallContext, *arguments: int) -> int | None:
-            self._look(state)
-            result: int | None = handler(state, *arguments)
+        def watched(context: CallContext, *arguments: int) -> int | None:
+            self._look(context)
+            result: int | None = handler(context, *arguments)
             return result
 
         return watched
 
-    def _look(self, state: CallContext) -> None:
+    def _look(self, context: CallContext) -> None:
         assert self._recorder is not None
         live = self._looks_live_at
-        if live >= 0 and (state.tape.replaying or len(self.seen) >= live):
+        if live >= 0 and (context.tape.replaying or len(self.seen) >= live):
             return
-        if state.tape.replaying:
-            assert state.tape._row is not None
-            before = state.tape._row[0] - 1
+        if context.tape.replaying:
+            assert context.tape._row is not None
+            before = context.tape._row[0] - 1
         else:
             before = self._recorder._writer.next_seq - 1
-        self.seen.append((before, described(state, self._recorder._mounted().mounts)))
+        self.seen.append((before, described(context, self._recorder._mounted().mounts)))
 
 
 def rows_of(path: Path) -> list[TapeRow]:
@@ -220,7 +220,7 @@ def check_each(fresh: Fresh, rows: list[TapeRow], seen: list[tuple[int, Describe
     done = -1
     for upto, wanted in seen:
         part = (row for row in rows if done < row[0])
-        rebuild_state(fresh.state, batches_of(part), upto)
+        rebuild_state(fresh.context, batches_of(part), upto)
         fresh.stand(wanted)
         assert fresh.described() == wanted, f"at event {upto}"
         done = upto

@@ -78,7 +78,7 @@ def replay(
         found = verify_replay(
             journal,
             start=start,
-            each=each,
+            from_each_snapshot=each,
             module=module,
             cache=options.cache(),
             note=(lambda text: None) if quiet else render.say,
@@ -99,7 +99,7 @@ def _known(found: "ReplayResult") -> dict[str, Any]:
         "verdict": "the same" if found.matches else "different",
         "snapshots": [_checked(one) for one in found.checks],
         "divergence": _divergence(found.divergence),
-        "ended": _ended(found.outcome),
+        "ended": _ended(found.result),
     }
 
 

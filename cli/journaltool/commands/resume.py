@@ -135,7 +135,7 @@ def resume(
         recorder = library.resume(
             journal,
             module=module,
-            moved=mounting.moved(directory or ()),
+            moved_mounts=mounting.moved(directory or ()),
             stdin=0,
             stdout=1,
             stderr=2,

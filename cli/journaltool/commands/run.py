@@ -213,7 +213,7 @@ def run(
                 upkeep=upkeep,
                 note=supervise.note(quiet),
             )
-        recorder.moved(path)
+        recorder.set_path(path)
         ended = supervise.until_end(recorder, timeout, snapshots)
         resumable = level is Level.FULL or ended.with_snapshot
         supervise.tell(ended, str(path), quiet=quiet, as_json=as_json, resumable=resumable)

@@ -103,7 +103,7 @@ def record(
             arguments=[_encode_argument(argument) for argument in args] or [b"program"],
             environment=[f"{name}={value}".encode() for name, value in (env or {}).items()],
             mounts=list(mounts) if mounts is not None else [MemoryMount("/")],
-            placed=list(copies),
+            copies=list(copies),
             level=level,
             embed=embed,
             instrumented=form.instrumented if embed or level is Level.STATE else b"",
@@ -112,7 +112,7 @@ def record(
             program,
             identity,
             writer,
-            outlets=streams.outlets,
+            output_targets=streams.output_targets,
             stdin=streams.source,
             interrupter=interrupter,
             durability=durability,
@@ -161,7 +161,7 @@ def resume(
     path: StrPath,
     *,
     module: bytes | StrPath | None = None,
-    moved: Mapping[str, str] | None = None,
+    moved_mounts: Mapping[str, str] | None = None,
     stdin: Input = None,
     stdout: Output = None,
     stderr: Output = None,
@@ -183,7 +183,7 @@ def resume(
     end, and goes on live; without one, or with ``reexecute``, it is replayed from its start. A
     program that had ended has its outcome at once. With ``into`` it goes on in a new journal, whose
     beginning is all up to event ``at`` (or up to the newest snapshot), and ``path`` stays as it is.
-    ``module`` is needed only where the journal does not hold it; ``moved``
+    ``module`` is needed only where the journal does not hold it; ``moved_mounts``
     says where directories of the host are now, by their names in the guest, if not where they were.
     ``memory_size_max`` refuses a journal whose guest may have more. ``upkeep`` says when the
     journal is compacted. With ``network`` the guest may
@@ -200,11 +200,11 @@ def resume(
     with _close_on_error(writer, interrupter):
         recording = RecordedRun(writer.path, writer.next_seq)
         streams = connect_streams(stdin, stdout, stderr, recording.histories[STDIN])
-        delivered = reconcile_outputs(
-            streams.outlets, recording.histories, recording.writes, in_flight
+        delivered_sizes = reconcile_outputs(
+            streams.output_targets, recording.histories, recording.writes, in_flight
         )
 
-        def run(keeper: JournalWriter, outlets: dict[int, OutputTarget]) -> GuestRun:
+        def run(keeper: JournalWriter, output_targets: dict[int, OutputTarget]) -> GuestRun:
             identity = recording.identity
             identities.check_engine(identity, memory_size_max)
             chosen = plan_resume(
@@ -217,19 +217,19 @@ def resume(
             if start is not None:
                 begins = start.info.seq + 1
                 start.owe = lambda state: queue_undelivered(
-                    recording, begins, state.outbox, outlets
+                    recording, begins, state.outbox, output_targets
                 )
             process = Process(
                 prepare(chosen.form, settings, cache),
                 identity,
                 keeper,
-                outlets=outlets,
+                output_targets=output_targets,
                 stdin=streams.source,
                 interrupter=interrupter,
                 durability=durability,
                 recorded=recording.batches(begins),
-                delivered=delivered,
-                moved=moved,
+                delivered_sizes=delivered_sizes,
+                moved_mounts=moved_mounts,
                 terminals=find_terminals(recording.histories),
                 network=network,
                 snapshots=snapshots,
@@ -244,7 +244,7 @@ def resume(
             pages = _make_page_index(path, snapshots or SnapshotOptions(), cache)
             if pages is not None:
                 pages.open()
-            live = run(writer, streams.outlets)
+            live = run(writer, streams.output_targets)
             live.process.mounts.check_hosts()
             return Recorder(
                 writer,
@@ -255,8 +255,10 @@ def resume(
                 upkeep=upkeep,
                 note=note,
             )
-        deliver_remaining(writer, streams.outlets, delivered, recording.writes(), interrupter)
-        nowhere = {stream: OutputTarget(TargetKind.CAPTURED) for stream in streams.outlets}
+        deliver_remaining(
+            writer, streams.output_targets, delivered_sizes, recording.writes(), interrupter
+        )
+        nowhere = {stream: OutputTarget(TargetKind.CAPTURED) for stream in streams.output_targets}
         return Recorder(
             writer,
             streams,

@@ -56,7 +56,7 @@ RESUME_TAGS = frozenset(
 
 @dataclass(slots=True)
 class Identity:
-    """What a journal says before the guest starts; ``placed`` with times in µs, and numbers.
+    """What a journal says before the guest starts; ``copied_files`` with times in µs, and numbers.
 
     ``instrumented`` gives the instrumented module, where the journal has it.
     """
@@ -66,7 +66,7 @@ class Identity:
     module: GuestModule | None
     instrumented: Callable[[], bytes] | None = None
     mounts: list[Mount] = field(default_factory=list)
-    placed: list[tuple[FilePlaced, int, int]] = field(default_factory=list)
+    copied_files: list[tuple[FilePlaced, int, int]] = field(default_factory=list)
 
 
 def write(
@@ -77,7 +77,7 @@ def write(
     arguments: Sequence[bytes],
     environment: Sequence[bytes],
     mounts: Sequence[HostMount | MemoryMount],
-    placed: Sequence[FileCopy],
+    copies: Sequence[FileCopy],
     level: Level,
     embed: bool,
     instrumented: bytes = b"",
@@ -114,9 +114,9 @@ def write(
     events += _split_module(instrumented, InstrumentedPart)
     for event in (*events, *identity.mounts):
         writer.append(event)
-    for file in make_copy_events(placed):
+    for file in make_copy_events(copies):
         seq = writer.append(file)
-        identity.placed.append((file, writer.time, seq))
+        identity.copied_files.append((file, writer.time, seq))
     return identity
 
 
@@ -199,7 +199,7 @@ def _add_event(identity: Identity, block: Block, index: int) -> None:
     if isinstance(event, Mount):
         identity.mounts.append(event)
     elif isinstance(event, FilePlaced):
-        identity.placed.append((event, block.time(index), block.seq(index)))
+        identity.copied_files.append((event, block.time(index), block.seq(index)))
 
 
 def _attach_modules(

@@ -115,15 +115,16 @@ class RunResult:
 
 
 class Process:
-    """A guest, ready to run in a thread of its own.
+    """One guest, ready to run in a thread of its own.
 
-    With ``recorded`` it first replays, and goes on live where that ends. ``outlets`` are settled:
-    they know what they have of the recorded output; ``delivered`` says the same by stream.
-    ``moved`` says where the mounts' directories are now. ``terminals`` are the streams that the
-    guest sees as terminals; in a replay those of the first session, whatever they are now.
-    ``network`` says whether the guest may have sockets. ``start`` is the snapshot to go on from,
-    if not from the start; ``fired`` are the triggers of those that the journal has. With ``plan``
-    nothing goes on live: snapshots are compared, and the run is over where the journal ends.
+    With ``recorded`` the guest first replays these batches and continues live at their end.
+    ``output_targets`` are reconciled: they know how much of the recorded output they hold, and
+    ``delivered_sizes`` has the same figures by stream. ``moved_mounts`` maps guest names of mounts
+    to the present directories of the host. ``terminals`` are the streams that the guest sees as
+    terminals; a replay has those of the first session, whatever they are now. ``network`` allows
+    sockets. ``start`` is the snapshot to resume from, None to run from the beginning.
+    ``fired`` are the triggers of the recorded snapshots. With ``plan`` nothing continues live:
+    snapshots are compared, and the run ends where the journal ends.
     """
 
     def __init__(
@@ -132,13 +133,13 @@ class Process:
         identity: identities.Identity,
         writer: JournalWriter,
         *,
-        outlets: dict[int, OutputTarget],
+        output_targets: dict[int, OutputTarget],
         stdin: StdinSource,
         interrupter: Interrupter,
         durability: Durability = Durability.OUTPUT,
         recorded: Iterator[Batch] | None = None,
-        delivered: dict[int, int] | None = None,
-        moved: Mapping[str, str] | None = None,
+        delivered_sizes: dict[int, int] | None = None,
+        moved_mounts: Mapping[str, str] | None = None,
         terminals: Collection[int] = (),
         network: bool = False,
         snapshots: SnapshotOptions | None = None,
@@ -153,8 +154,8 @@ class Process:
         self._writer = writer
         self._durability = durability
         self._stdin = stdin
-        self._outlets = outlets
-        self._delivered = delivered or {}
+        self._output_targets = output_targets
+        self._delivered_sizes = delivered_sizes or {}
         self._session: tuple[int, int] | None = None  # its µs, and its monotonic clock
         self._synced = time.monotonic()
         self._has_ended = False
@@ -173,10 +174,10 @@ class Process:
         self._instance = Instance(program.engine, self._on_tick, gate)
         interval = min(INTERVAL_SECONDS, snapshots.period_seconds / _TICKS_PER_PERIOD)
         self._ticker = EpochTicker(self._instance.increment_epoch, interval)
-        self.state = CallContext(
+        self.context = CallContext(
             tape=self.tape,
             outbox=Outbox(
-                outlets, writer, self._barrier, self._ticker.arm, interrupter.wait_writable
+                output_targets, writer, self._barrier, self._ticker.arm, interrupter.wait_writable
             ),
             interrupter=interrupter,
             arguments=list(identity.start.arguments),
@@ -184,44 +185,44 @@ class Process:
             before_wait=self._before_wait,
             on_consumed=writer.flush,
         )
-        self.state.network = GuestNetwork(self.tape, self.state.descriptors, allowed=network)
-        self.state.terminal = Terminal(self.tape, terminals, find_terminal(stdin, outlets))
+        self.context.network = GuestNetwork(self.tape, self.context.descriptors, allowed=network)
+        self.context.terminal = Terminal(self.tape, terminals, find_terminal(stdin, output_targets))
         self.mounts = Mounts(
-            self.tape, identity.mounts, identity.configuration.files_size_max, moved or {}
+            self.tape, identity.mounts, identity.configuration.files_size_max, moved_mounts or {}
         )
         self._open_descriptors(identity, terminals)
         self._machine: MachineState | None = None
         self.standstill: SnapshotCoordinator | None = None
         if gate is not None:
             kind = SnapshotCoordinator if plan is None else SnapshotCheckCoordinator
-            self.standstill = kind(snapshots, program.form, self.state, gate, self._counts, fired)
+            self.standstill = kind(snapshots, program.form, self.context, gate, self._counts, fired)
             if isinstance(self.standstill, SnapshotCheckCoordinator) and plan is not None:
-                self.standstill.follow(plan)
-            self.state.waiting = self.standstill.waiting
+                self.standstill.follow_plan(plan)
+            self.context.waiting = self.standstill.waiting
         self._instance.limit(
             memory_size_max=identity.configuration.memory_size_max,
             memories=MEMORIES_MAX + program.form.has_stacks,
             table_elements=TABLE_ELEMENTS_MAX,
         )
-        define_imports(self._instance, program.compiled, identity.configuration, self.state)
+        define_imports(self._instance, program.compiled, identity.configuration, self.context)
 
     def _open_descriptors(self, identity: identities.Identity, terminals: Collection[int]) -> None:
-        table = self.state.descriptors
+        table = self.context.descriptors
         table.add(InputStream(self._stdin, STDIN in terminals))
         for stream in (STDOUT, STDERR):
             table.add(OutputStream(stream, stream in terminals))
         self.mounts.preopen(table)
-        for event, micros, seq in identity.placed:
-            self.mounts.place(event, micros * 1000, seq)
+        for event, micros, seq in identity.copied_files:
+            self.mounts.add_file(event, micros * 1000, seq)
 
     def begin_session(self) -> None:
         """Write down that a session begins, and where its streams lead."""
-        self._writer.append(identities.make_session_start(self.state.clocks.monotonic()))
+        self._writer.append(identities.make_session_start(self.context.clocks.monotonic()))
         self._open_streams()
 
     def _open_streams(self) -> None:
         self._writer.append(self._stdin.make_opened_event())
-        for event in make_stream_events(self._outlets, self._delivered):
+        for event in make_stream_events(self._output_targets, self._delivered_sizes):
             self._writer.append(event)
 
     def interrupt(self) -> None:
@@ -242,7 +243,7 @@ class Process:
             ):  # by who waits for it, or where the journal ends that is executed again
                 return RunResult(ExitKind.STOPPED)
             with suppress(GuestStopped):  # what cannot leave now, a resume delivers
-                self.state.outbox.deliver()
+                self.context.outbox.deliver()
             return outcome
         finally:
             self._ticker.close()
@@ -250,7 +251,7 @@ class Process:
                 self.standstill.end()
             if self._machine is not None:
                 self._machine.close()
-            self.state.close()
+            self.context.close()
             self.mounts.close()
 
     def _run(self) -> RunResult:
@@ -283,16 +284,16 @@ class Process:
         instance, entries, stack = self._instance, list(self._program.form.entries), None
         if self.standstill is None:
             self.tape.start()
-            self.state.memory = instance.instantiate(self._program.compiled)
+            self.context.memory = instance.instantiate(self._program.compiled)
             for entry in entries:
                 instance.call(entry)
             return
-        self.state.memory = instance.instantiate(self._program.compiled)
+        self.context.memory = instance.instantiate(self._program.compiled)
         self._machine = MachineState.of(instance, self._program.form)
-        camera = SnapshotCapture(self._machine, self.state, self._writer, self._snapshots.written)
+        camera = SnapshotCapture(self._machine, self.context, self._writer, self._snapshots.written)
         camera.pages = self.pages
         if self._start is not None:
-            stack = self._start.put(self._machine, self.state)
+            stack = self._start.put(self._machine, self.context)
             camera.whole = not self._start.is_last
             self._session = self._start.session
             entries = entries[entries.index(self._start.entry) if self._start.entry else 0 :]
@@ -310,7 +311,7 @@ class Process:
     def _end(self) -> None:
         """What has ended does not go on where the journal does."""
         self._has_ended = True
-        self.state.close()
+        self.context.close()
 
     def _trapped(self, kind: str, backtrace: str) -> RunResult:
         event = ProcessTrap(kind=kind, message=backtrace[:BACKTRACE_SIZE_MAX])
@@ -331,7 +332,7 @@ class Process:
             self._writer.flush()
 
     def _before_wait(self) -> None:
-        self.state.outbox.deliver()
+        self.context.outbox.deliver()
         self._keep_up()
 
     def _keep_up(self) -> None:
@@ -343,8 +344,8 @@ class Process:
             self._synced = time.monotonic()
 
     def _on_tick(self) -> None:
-        self.state.interrupter.check()
-        self.state.outbox.deliver()
+        self.context.interrupter.check()
+        self.context.outbox.deliver()
         self._keep_up()
         if self.standstill is not None:
             self.standstill.tick()
@@ -366,18 +367,18 @@ class Process:
             began, monotonic = self._session
             # where nothing stands behind it, the tape has no time yet
             base = max(base, monotonic + max(0, self.tape.last_time - began) * 1000)
-        self.state.clocks.resume_at(base)
+        self.context.clocks.resume_at(base)
         self._writer.append(identities.make_session_start(base))
         self.mounts.reopen_handles()
-        self.state.network.restore_sockets()
-        self.state.terminal.apply_settings()
-        self.state.outbox.deliver()
+        self.context.network.restore_sockets()
+        self.context.terminal.apply_settings()
+        self.context.outbox.deliver()
         if self.standstill is not None:
             self.standstill.go_live()
 
     def _be_over(self) -> None:
         """The journal has been replayed, and nothing is to follow."""
-        if not self._has_ended and self._plan is not None and self._plan.next is None:
+        if not self._has_ended and self._plan is not None and self._plan.next_snapshot is None:
             raise GuestStopped
 
 

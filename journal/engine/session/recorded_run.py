@@ -114,10 +114,10 @@ class RecordedRun:
 
 
 def queue_undelivered(
-    recording: RecordedRun, upto: int, outbox: Outbox, outlets: dict[int, OutputTarget]
+    recording: RecordedRun, upto: int, outbox: Outbox, output_targets: dict[int, OutputTarget]
 ) -> None:
     """Put into ``outbox`` what the guest had printed before event ``upto``; what is due leaves."""
-    positions = dict.fromkeys(outlets, 0)
+    positions = dict.fromkeys(output_targets, 0)
     for stream, data in recording.writes(upto):
         outbox.requeue(stream, positions[stream], data)
         positions[stream] += len(data)
@@ -132,20 +132,20 @@ def _to_run_result(event: Event) -> RunResult:
 
 def deliver_remaining(
     writer: Writer,
-    outlets: dict[int, OutputTarget],
+    output_targets: dict[int, OutputTarget],
     delivered: dict[int, int],
     writes: Iterator[tuple[int, bytes]],
     interrupter: Interrupter,
 ) -> None:
     """Write what a program that ended has printed and its targets have not got."""
-    outbox = Outbox(outlets, writer, writer.sync, lambda: None, interrupter.wait_writable)
-    positions = dict.fromkeys(outlets, 0)
+    outbox = Outbox(output_targets, writer, writer.sync, lambda: None, interrupter.wait_writable)
+    positions = dict.fromkeys(output_targets, 0)
     opened = False
     for stream, data in writes:
-        is_undelivered = outlets[stream].delivered_size < len(data)
-        if is_undelivered and not opened and outlets[stream].kind is not TargetKind.CAPTURED:
+        is_undelivered = output_targets[stream].delivered_size < len(data)
+        if is_undelivered and not opened and output_targets[stream].kind is not TargetKind.CAPTURED:
             opened = True
-            for event in make_stream_events(outlets, delivered):
+            for event in make_stream_events(output_targets, delivered):
                 writer.append(event)
         outbox.requeue(stream, positions[stream], data)
         positions[stream] += len(data)

@@ -43,14 +43,14 @@ class StandardStreams:
     """Where standard input comes from, and where the outputs go."""
 
     source: StdinSource
-    outlets: dict[int, OutputTarget]
+    output_targets: dict[int, OutputTarget]
 
     @property
     def terminals(self) -> set[int]:
         """The numbers of the streams that are terminals."""
         found = {STDIN} if self.source.make_opened_event().kind is TargetKind.TERMINAL else set()
-        outputs = self.outlets.items()
-        return found | {n for n, outlet in outputs if outlet.kind is TargetKind.TERMINAL}
+        outputs = self.output_targets.items()
+        return found | {n for n, target in outputs if target.kind is TargetKind.TERMINAL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Recorder:
         """The journal."""
         return self._writer.path
 
-    def moved(self, path: StrPath) -> None:
+    def set_path(self, path: StrPath) -> None:
         """Take note that somebody has given the journal another name."""
         self._writer.set_path(path)
         if self._run is not None and self._run.process.pages is not None:
@@ -245,10 +245,10 @@ class Recorder:
         return self._captured(STDERR)
 
     def _captured(self, stream: int) -> bytes:
-        outlet = self._streams.outlets[stream]
-        if outlet.kind is not TargetKind.CAPTURED:
+        target = self._streams.output_targets[stream]
+        if target.kind is not TargetKind.CAPTURED:
             raise OptionError("this stream is not captured: it was given a target")
-        return bytes(outlet.captured)
+        return bytes(target.captured)
 
     def read_file(self, path: str) -> bytes:
         """The bytes of one of the guest's files, by the guest's path.
@@ -328,21 +328,21 @@ def connect_streams(
 
 def _open_outputs(stdout: Output, stderr: Output) -> dict[int, OutputTarget]:
     """The targets; streams that lead to the same regular file share one, which keeps the order."""
-    outlets: dict[int, OutputTarget] = {}
-    for stream, target in ((STDOUT, stdout), (STDERR, stderr)):
-        if target is None:
-            outlets[stream] = OutputTarget(TargetKind.CAPTURED)
+    output_targets: dict[int, OutputTarget] = {}
+    for stream, output in ((STDOUT, stdout), (STDERR, stderr)):
+        if output is None:
+            output_targets[stream] = OutputTarget(TargetKind.CAPTURED)
             continue
-        outlet = OutputTarget.of_descriptor(_fileno(target))
-        twin = outlets.get(STDOUT)
+        target = OutputTarget.of_descriptor(_fileno(output))
+        twin = output_targets.get(STDOUT)
         if (
             twin is not None
-            and outlet.kind is twin.kind is TargetKind.REGULAR
-            and (outlet.device, outlet.inode) == (twin.device, twin.inode)
+            and target.kind is twin.kind is TargetKind.REGULAR
+            and (target.device, target.inode) == (twin.device, twin.inode)
         ):
-            outlet = twin
-        outlets[stream] = outlet
-    return outlets
+            target = twin
+        output_targets[stream] = target
+    return output_targets
 
 
 def _open_stdin(stdin: Input, history: StreamHistory | None) -> StdinSource:

@@ -14,7 +14,7 @@ class CheckPlan(Protocol):
     payloads: list[tuple[int, bytes]]
 
     @property
-    def next(self) -> SnapshotInfo | None:
+    def next_snapshot(self) -> SnapshotInfo | None:
         """The one that comes next."""
 
     def compare(self, shot: CapturedSnapshot) -> None:
@@ -26,7 +26,7 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
 
     plan: CheckPlan
 
-    def follow(self, plan: CheckPlan) -> None:
+    def follow_plan(self, plan: CheckPlan) -> None:
         """Stand still by ``plan``."""
         self.plan = plan
 
@@ -34,10 +34,10 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
         """Nothing of the guest has run yet."""
         if self._camera is not None:
             self._camera.on_payload = self._see
-        wanted = self.plan.next
+        wanted = self.plan.next_snapshot
         while wanted is not None and not wanted.entry:
             self._take(SnapshotRequest(wanted.trigger, SuspendPoint(self.gate.calls + 1, "", "")))
-            wanted = self.plan.next
+            wanted = self.plan.next_snapshot
 
     def tick(self) -> None:
         """Time is nothing to it."""
@@ -66,7 +66,7 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
         return False
 
     def _wanted(self, function: str, arguments: tuple[int, ...]) -> Trigger | None:
-        wanted = self.plan.next
+        wanted = self.plan.next_snapshot
         if wanted is None or wanted.calls != self.gate.calls or wanted.function != function:
             return None
         return wanted.trigger

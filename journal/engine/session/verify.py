@@ -51,13 +51,13 @@ class SnapshotCheck:
 class ReplayResult:
     """What came of running a journal again.
 
-    ``outcome`` is how the guest ended; None where the journal ends before. ``divergence`` is the
+    ``result`` is how the guest ended; None where the journal ends before. ``divergence`` is the
     first event that came out differently.
     """
 
     checks: list[SnapshotCheck] = field(default_factory=list)
     divergence: Divergence | None = None
-    outcome: RunResult | None = None
+    result: RunResult | None = None
 
     @property
     def matches(self) -> bool:
@@ -83,7 +83,7 @@ class SnapshotCheckPlan:
                 self._left.append(info)
 
     @property
-    def next(self) -> SnapshotInfo | None:
+    def next_snapshot(self) -> SnapshotInfo | None:
         """The one that comes next."""
         return self._left[0] if self._left else None
 
@@ -107,7 +107,7 @@ class SnapshotCheckPlan:
             return "it has more or less than memory and what else there was"
         return "memory is another"
 
-    def missed(self) -> list[SnapshotCheck]:
+    def list_missed(self) -> list[SnapshotCheck]:
         """Those that the guest did not come by."""
         return [SnapshotCheck(info, False, "the guest did not come there") for info in self._left]
 
@@ -132,17 +132,22 @@ def verify_replay(
     path: StrPath,
     *,
     start: int | None = None,
-    each: bool = False,
+    from_each_snapshot: bool = False,
     module: bytes | StrPath | None = None,
     cache: Path | None = None,
     note: Notify = lambda text: None,
     progress: Callable[[SnapshotCheck], None] = lambda checked: None,
 ) -> ReplayResult:
-    """Execute a journal's guest again, and compare events and the digests of snapshots.
+    """Execute the guest of a journal again and compare its events and snapshots.
 
-    From its start, or from the snapshot whose number is ``start``; with ``each``, from every
-    snapshot to the next one, so that what is wrong at one says nothing of those behind it. Raises
-    ``NotResumable`` and what else ``resume`` raises for a journal that cannot be executed.
+    The guest runs from its beginning, or from the snapshot whose sequence number is ``start``.
+    With ``from_each_snapshot`` it runs from each snapshot to the next, so that a difference at
+    one snapshot does not affect the checks of later ones; ``start`` takes precedence. ``module`` is
+    needed only where the journal does not contain its module. ``cache`` is the directory of
+    compiled modules. ``note`` receives remarks for the user, ``progress`` each finished check.
+
+    Nothing of the host is read or written. Raises ``NotResumable``, ``ModuleMismatch`` and
+    ``EngineMismatch`` for a journal that cannot be executed here.
     """
     with RecordedRun(Path(path), None) as recording:
         identity = recording.identity
@@ -153,7 +158,7 @@ def verify_replay(
             ResumeOptions(SnapshotOptions(), cache, note, reexecute=False),
         )
         found = ReplayResult()
-        if start is not None or not each:
+        if start is not None or not from_each_snapshot:
             runner.run(found, start, None)
         else:
             runner.run_each(found)
@@ -211,7 +216,7 @@ class _ReplayRunner:
         form = form or unmodified(self.module)
         plan = SnapshotCheckPlan(infos, form, recording)
         self._execute(found, plan, form, start, end)
-        found.checks += plan.checks + ([] if found.divergence else plan.missed())
+        found.checks += plan.checks + ([] if found.divergence else plan.list_missed())
         found.checks.sort(key=lambda checked: checked.info.seq)
 
     def _execute(
@@ -231,7 +236,9 @@ class _ReplayRunner:
                 prepare(form, settings, self.choice.cache),
                 recording.identity,
                 NullWriter(),
-                outlets={stream: OutputTarget(TargetKind.CAPTURED) for stream in (STDOUT, STDERR)},
+                output_targets={
+                    stream: OutputTarget(TargetKind.CAPTURED) for stream in (STDOUT, STDERR)
+                },
                 stdin=BytesSource(b""),
                 interrupter=interrupter,
                 recorded=recording.batches(begins, until=end),
@@ -248,8 +255,8 @@ class _ReplayRunner:
 
         def work() -> None:
             try:
-                outcome = process.run()
-                found.outcome = None if outcome.kind is ExitKind.STOPPED else outcome
+                result = process.run()
+                found.result = None if result.kind is ExitKind.STOPPED else result
             except Divergence as divergence:
                 found.divergence = divergence
             except BaseException as error:

@@ -45,16 +45,16 @@ class TerminalSettings(NamedTuple):
     line_feeds: bool = True
 
 
-def find_terminal(stdin: StdinSource, outlets: Mapping[int, OutputTarget]) -> int | None:
+def find_terminal(stdin: StdinSource, output_targets: Mapping[int, OutputTarget]) -> int | None:
     """The descriptor of the first standard stream that is a terminal of the host, if one is."""
     if stdin.make_opened_event().kind is TargetKind.TERMINAL:
         return stdin.fileno()
-    found = [outlet.fd for _, outlet in sorted(outlets.items()) if _is_terminal(outlet)]
+    found = [target.fd for _, target in sorted(output_targets.items()) if _is_terminal(target)]
     return found[0] if found else None
 
 
-def _is_terminal(outlet: OutputTarget) -> bool:
-    return outlet.kind is TargetKind.TERMINAL
+def _is_terminal(target: OutputTarget) -> bool:
+    return target.kind is TargetKind.TERMINAL
 
 
 class Terminal:

@@ -41,7 +41,7 @@ def check(witness: Witness, path: Path) -> None:
     for upto, wanted in witness.seen[:: max(1, len(witness.seen) // SAMPLES)]:
         fresh = Fresh.of(path)
         with Reader(path) as reader:
-            rebuild_state(fresh.state, blocks_of(reader), upto)
+            rebuild_state(fresh.context, blocks_of(reader), upto)
         fresh.stand(wanted)
         assert fresh.described() == wanted
 
@@ -136,7 +136,7 @@ def test_a_journal_without_the_host_s_answers_is_not_folded(
         recorder.wait()
     fresh = Fresh.of(tmp_path / "j")
     with Reader(tmp_path / "j") as reader, pytest.raises(NotResumable, match="answer is missing"):
-        rebuild_state(fresh.state, blocks_of(reader), 1 << 60)
+        rebuild_state(fresh.context, blocks_of(reader), 1 << 60)
 
 
 def test_a_journal_without_inputs_is_folded_where_all_files_are_in_memory(

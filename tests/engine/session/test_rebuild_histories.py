@@ -153,16 +153,18 @@ class Guest:
                 self.do(operation)
             self.look()
         finally:
-            self.process.state.close()
+            self.process.context.close()
             self.process.mounts.close()
 
     def go_on(self, process: Fresh) -> None:
         """Have this process from now on."""
         self.process = process
-        process.state.network = GuestNetwork(process.tape, process.state.descriptors, allowed=True)
+        process.context.network = GuestNetwork(
+            process.tape, process.context.descriptors, allowed=True
+        )
         memory = GuestMemory()
         memory.view, memory.size = memoryview(bytearray(1 << 16)), 1 << 16
-        process.state.memory = memory
+        process.context.memory = memory
 
     def do(self, operation: Operation) -> None:
         """See what there is, then make one call, whatever comes of it."""
@@ -181,7 +183,7 @@ class Guest:
         at = PATH
         for value in values:
             if isinstance(value, str):
-                self.process.state.memory.write(at, value.encode())
+                self.process.context.memory.write(at, value.encode())
                 arguments += [at, len(value.encode())]
                 at += 256
             else:
@@ -189,7 +191,7 @@ class Guest:
         (parameters, _), function = FUNCTIONS[name]
         arguments += [RESULT] * (len(parameters) - len(arguments))
         try:
-            return function(self.process.state, *arguments) or 0
+            return function(self.process.context, *arguments) or 0
         except WasiError as refusal:
             return refusal.errno
         except MemoryFault:
@@ -199,7 +201,7 @@ class Guest:
         return self._call("path_open", dirfd, lookup, path, flags, right, right, fdf, RESULT)
 
     def _buffer(self, size: int) -> None:
-        memory = self.process.state.memory
+        memory = self.process.context.memory
         memory.write_u32(RESULT + 8, DATA)
         memory.write_u32(RESULT + 12, size)
 
@@ -210,7 +212,7 @@ class Guest:
         self._data("fd_pwrite", fd, data, offset)
 
     def _data(self, name: str, fd: int, data: bytes, *offset: int) -> None:
-        self.process.state.memory.write(DATA, data)
+        self.process.context.memory.write(DATA, data)
         self._buffer(len(data))
         self._call(name, fd, RESULT + 8, 1, *offset, RESULT)
 
@@ -225,16 +227,16 @@ class Guest:
         self._call("path_readlink", fd, path, DATA, 100, RESULT)
 
     def _sock_bind(self, fd: int, address: bytes) -> None:
-        self.process.state.memory.write(DATA, address)
+        self.process.context.memory.write(DATA, address)
         self._call("sock_bind", fd, DATA)
 
     def _tty_set(self, values: tuple[int, ...]) -> None:
-        self.process.state.memory.write(DATA, TTY.pack(*values))
+        self.process.context.memory.write(DATA, TTY.pack(*values))
         self._call("tty_set", DATA)
 
     def _outputs(self, call: Callable[[], None]) -> None:
         nowhere: Any = type("Nowhere", (), {"put": _nothing, "put_again": _nothing})()
-        self.process.state.outbox = nowhere
+        self.process.context.outbox = nowhere
         call()
 
 
@@ -303,7 +305,7 @@ def test_what_is_folded_goes_on_as_if_it_had_run(
         upto, there = whole.seen[index]
         rest = whole.rows.kept[upto + 1 :]
         again = Guest(folder, Rows(), rest)
-        rebuild_state(again.process.state, batches_of(whole.rows.kept), upto)
+        rebuild_state(again.process.context, batches_of(whole.rows.kept), upto)
         again.process.stand(there)
         again.live(history[index:])
         assert not again.process.tape.replaying
@@ -335,13 +337,13 @@ def test_what_was_renamed_while_open_is_found_on_the_host() -> None:
     with somewhere() as folder:
         rows = lived(folder, STORY).rows.kept
         process = fresh(folder)
-        rebuild_state(process.state, batches_of(rows), len(rows))
-        opened = process.state.descriptors.get_file(FIRST + 1)
+        rebuild_state(process.context, batches_of(rows), len(rows))
+        opened = process.context.descriptors.get_file(FIRST + 1)
         assert {path.name for path in (folder / "host").iterdir()} == {"e", "b"}
         assert opened.file.read(FIRST + 1, 0, 100) == b"written and renamed"
-        assert process.state.descriptors.get_file(FIRST).file.read(FIRST, 0, 9) == b"kept"
-        assert process.state.descriptors.get_socket(FIRST + 2).backlog == 3
-        assert process.state.terminal.settings[:2] == (100, 40)
+        assert process.context.descriptors.get_file(FIRST).file.read(FIRST, 0, 9) == b"kept"
+        assert process.context.descriptors.get_socket(FIRST + 2).backlog == 3
+        assert process.context.terminal.settings[:2] == (100, 40)
         process.mounts.close()
 
 
@@ -352,7 +354,7 @@ def test_a_fold_leaves_the_host_as_it_is() -> None:
         process = fresh(folder)
         folder.rename(away)
         try:
-            rebuild_state(process.state, batches_of(rows), len(rows))
+            rebuild_state(process.context, batches_of(rows), len(rows))
         finally:
             away.rename(folder)
 
@@ -370,7 +372,7 @@ def story() -> list[TapeRow]:
 def folded(rows: list[TapeRow], upto: int = 1 << 60) -> Fresh:
     """Rows folded, with no host at all."""
     process = fresh(Path("/nowhere"))
-    rebuild_state(process.state, batches_of(rows), upto)
+    rebuild_state(process.context, batches_of(rows), upto)
     return process
 
 
@@ -618,19 +620,19 @@ def test_bytes_that_are_no_events_are_refused(pairs: list[tuple[int, bytes]]) ->
 
 def test_positions_must_be_those_of_what_is_open() -> None:
     process = folded([row_of(0, opening())])
-    known = capture_positions(process.state).positions
+    known = capture_positions(process.context).positions
     assert [fd for fd, _ in known] == [0, 1, 2, FIRST]
     for wrong in (known[:-1], known[1:], (*known, (9, 0)), (*known, known[-1]), known[::-1]):
         with pytest.raises(NotResumable, match="positions"):
-            apply_positions(process.state, DescriptorPositions(positions=wrong, free=()))
+            apply_positions(process.context, DescriptorPositions(positions=wrong, free=()))
     last = (1 << 64) - 1
     apply_positions(
-        process.state, DescriptorPositions(positions=(*known[:-1], (FIRST, last)), free=())
+        process.context, DescriptorPositions(positions=(*known[:-1], (FIRST, last)), free=())
     )
-    assert capture_positions(process.state).positions == (*known[:-1], (FIRST, last))
+    assert capture_positions(process.context).positions == (*known[:-1], (FIRST, last))
     beyond = (known[0], (1, STREAM_POSITION_MAX + 1), *known[2:])
     with pytest.raises(NotResumable, match="position of a stream"):
-        apply_positions(process.state, DescriptorPositions(positions=beyond, free=()))
+        apply_positions(process.context, DescriptorPositions(positions=beyond, free=()))
 
 
 LISTING = DirectoryListing(
@@ -653,9 +655,9 @@ LISTING = DirectoryListing(
 )
 def test_a_listing_must_be_one(changes: dict[str, Any]) -> None:
     process = folded([row_of(0, opening())])
-    apply_listing(process.state, LISTING)
+    apply_listing(process.context, LISTING)
     with pytest.raises(NotResumable, match="listing"):
-        apply_listing(process.state, altered(LISTING, **changes))  # type: ignore[arg-type]
+        apply_listing(process.context, altered(LISTING, **changes))  # type: ignore[arg-type]
 
 
 def test_a_batch_is_not_looked_at_behind_the_end() -> None:
@@ -664,5 +666,5 @@ def test_a_batch_is_not_looked_at_behind_the_end() -> None:
         raise AssertionError("nobody needs this")
 
     process = fresh(Path("/nowhere"))
-    rebuild_state(process.state, batches(), 0)
+    rebuild_state(process.context, batches(), 0)
     assert process.mounts.files() == {"/a": b""}

@@ -80,7 +80,7 @@ def going_on(folder: Path, at: int, copy: Path, cache: Path, stdin: bytes | None
         folder / "j",
         at=at,
         into=folder / f"j-{at}",
-        moved={"/host": str(copy)},
+        moved_mounts={"/host": str(copy)},
         stdin=stdin,
         cache=cache,
         durability=journal.Durability.NONE,
@@ -279,7 +279,7 @@ def test_a_file_that_is_removed_when_the_run_has_gone_on_stays_open(
         copy = tmp_path / f"copy-{reexecute}"
         shutil.copytree(place(tmp_path), copy)
         with journal.resume(
-            tmp_path / "j", moved={"/host": str(copy)}, reexecute=reexecute, cache=cache_dir
+            tmp_path / "j", moved_mounts={"/host": str(copy)}, reexecute=reexecute, cache=cache_dir
         ) as recorder:
             again = resumed(recorder)
             assert again("fd_tell", fd, DATA).errno == 0
@@ -296,7 +296,7 @@ def test_a_changed_file_is_as_it_is_now(tmp_path: Path, cache_dir: Path) -> None
         moved = {"/host": str(directory)}
         into = tmp_path / f"of-{size}"
         with journal.resume(
-            tmp_path / "j", at=seq, into=into, moved=moved, cache=cache_dir
+            tmp_path / "j", at=seq, into=into, moved_mounts=moved, cache=cache_dir
         ) as recorder:
             until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
             data = Remote(recorder)("fd_filestat_get", fd, DATA).data

@@ -225,7 +225,7 @@ def test_a_snapshot_in_a_loop_is_not_found_again_and_that_is_said(
     for start in (None, min(seqs)):
         found = journal.verify_replay(path, start=start, cache=cache_dir)
         assert found.matches
-        assert found.outcome is not None
+        assert found.result is not None
         for checked in found.checks:
             if checked.info.seq in seqs:
                 assert (checked.matches, "in a loop" in checked.reason) == (None, True)

@@ -397,7 +397,7 @@ def test_many_make_and_use_the_same_images_at_once(spoils: bool, place: Place) -
     def check(number: int) -> bool:
         info = infos[number % len(infos)]
         found = journal.verify_replay(place.taken.path, start=info.seq, cache=place.cache)
-        return found.matches and found.outcome == place.taken.outcome
+        return found.matches and found.result == place.taken.outcome
 
     spoiler = threading.Thread(target=spoil)
     if spoils:

@@ -283,7 +283,7 @@ def test_executing_a_program_again_leads_to_what_its_snapshots_hold(
     whole = journal.verify_replay(path, cache=cache_dir)
     assert whole.matches
     assert [(one.info.seq, one.matches) for one in whole.checks] == [(i.seq, True) for i in infos]
-    assert whole.outcome == run[0]
+    assert whole.result == run[0]
     for info in spread(infos, VERIFIED_COUNT):
         rest = journal.verify_replay(path, start=info.seq, cache=cache_dir)
         assert rest.matches, f"from {info}"
@@ -298,7 +298,7 @@ def test_from_each_snapshot_a_program_comes_to_the_next_one(
     part = tmp_path / "part.journal"
     infos = snapshots_in(path)
     journal.fork(path, part, upto=infos[len(infos) // 4].seq)
-    found = journal.verify_replay(part, each=True, cache=cache_dir)
+    found = journal.verify_replay(part, from_each_snapshot=True, cache=cache_dir)
     assert found.matches
     assert len(found.checks) == len(snapshots_in(part))
     assert all(checked.matches for checked in found.checks)

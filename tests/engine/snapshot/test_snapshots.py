@@ -134,7 +134,7 @@ def test_executing_a_guest_again_leads_to_what_its_snapshots_hold(
     rest = journal.verify_replay(path, start=start, cache=cache_dir)
     assert rest.matches
     assert [one.info.seq for one in rest.checks] == [i.seq for i in infos if i.seq > start]
-    assert rest.outcome == whole.outcome
+    assert rest.result == whole.result
 
 
 @pytest.mark.parametrize("one", NOT_UNWOUND, ids=str)

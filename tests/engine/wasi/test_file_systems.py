@@ -147,7 +147,7 @@ def test_files_in_memory_answer_as_files_of_the_host(story: list[tuple[Any, ...]
     with tempfile.TemporaryDirectory() as folder:
         memory_tree = MemoryTree(Tape(Frames()), 1, SIZE_MAX)
         memory = MemoryDirectory(memory_tree, memory_tree.root)
-        host_tree = HostTree(Tape(Frames()), folder, writable=True, moved=False)
+        host_tree = HostTree(Tape(Frames()), folder, writable=True, is_moved=False)
         host = HostDirectory(host_tree)
         for operation in story:
             assert use(memory, *operation) == use(host, *operation), operation
@@ -159,14 +159,14 @@ def test_files_in_memory_answer_as_files_of_the_host(story: list[tuple[Any, ...]
 def test_a_replay_of_the_host_s_answers_needs_no_host(story: list[tuple[Any, ...]]) -> None:
     frames = Frames()
     with tempfile.TemporaryDirectory() as folder:
-        tree = HostTree(Tape(frames), folder, writable=True, moved=False)
+        tree = HostTree(Tape(frames), folder, writable=True, is_moved=False)
         heard = [use(HostDirectory(tree), *operation) for operation in story]
         tree.close()
     if not frames.kept:
         return
     tape = Tape(Frames(), iter([frames.batch()]))
     tape.start()
-    gone = HostTree(tape, str(Path(folder) / "nowhere"), writable=True, moved=False)
+    gone = HostTree(tape, str(Path(folder) / "nowhere"), writable=True, is_moved=False)
     assert [use(HostDirectory(gone), *operation) for operation in story] == heard
     assert not tape.replaying
 

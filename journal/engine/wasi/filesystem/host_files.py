@@ -43,14 +43,14 @@ _SIZE = struct.Struct("<Q")
 class HostTree:
     """One mount: the host's directory, which is not even opened while replaying.
 
-    ``moved`` says that it is a copy of the directory that the journal knows.
+    ``is_moved`` says that it is a copy of the directory that the journal knows.
     """
 
-    def __init__(self, tape: Tape, path: str, *, writable: bool, moved: bool) -> None:
+    def __init__(self, tape: Tape, path: str, *, writable: bool, is_moved: bool) -> None:
         self.tape = tape
         self.path = path
         self.writable = writable
-        self.moved = moved
+        self.is_moved = is_moved
         self._root: int | None = None
         self.open_handles: weakref.WeakSet[HostHandle] = weakref.WeakSet()
 
@@ -115,7 +115,7 @@ class HostHandle:
             return self._tree.root
         if self._handle is None:
             tree = self._tree
-            self._handle = reopen(tree.root, self._node, self._flags, moved=tree.moved)
+            self._handle = reopen(tree.root, self._node, self._flags, is_moved=tree.is_moved)
         return self._handle
 
     @property

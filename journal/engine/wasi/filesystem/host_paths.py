@@ -102,10 +102,10 @@ def identify(handle: int, names: tuple[str, ...]) -> FileIdentity:
     return FileIdentity(filetype_of(found.st_mode), found.st_dev, found.st_ino, names)
 
 
-def reopen(root: int, node: FileIdentity, flags: int, *, moved: bool) -> int:
+def reopen(root: int, node: FileIdentity, flags: int, *, is_moved: bool) -> int:
     """Open ``node`` once more by its names; refuses with ``STALE`` if another is there now.
 
-    In a mount that has ``moved`` all nodes are others: what it is called has to do.
+    In a mount that has ``is_moved`` all nodes are others: what it is called has to do.
     """
     directory = os.open(".", _O_DIRECTORY, dir_fd=root)
     try:
@@ -119,7 +119,7 @@ def reopen(root: int, node: FileIdentity, flags: int, *, moved: bool) -> int:
     finally:
         os.close(directory)
     found = identify(handle, node.names)
-    if found.filetype != node.filetype or not (moved or found == node):
+    if found.filetype != node.filetype or not (is_moved or found == node):
         os.close(handle)
         raise WasiError(Errno.STALE)
     return handle

@@ -126,7 +126,7 @@ def _make_copy_event(kind: FileType, path: str, offset: int, data: bytes) -> Fil
 class Mounts:
     """The mounts of one process, and the files that were placed in them.
 
-    ``moved`` says where a mount's directory is now, by its name in the guest.
+    ``moved_mounts`` says where a mount's directory is now, by its name in the guest.
     """
 
     def __init__(
@@ -134,24 +134,24 @@ class Mounts:
         tape: Tape,
         events: Iterable[Mount],
         files_size_max: int,
-        moved: Mapping[str, str],
+        moved_mounts: Mapping[str, str],
     ) -> None:
         self._memory: dict[str, MemoryTree] = {}
         self._host: dict[str, HostTree] = {}
         self._events = list(events)
-        strangers = moved.keys() - {event.guest for event in self._events}
+        strangers = moved_mounts.keys() - {event.guest for event in self._events}
         if strangers:
             raise OptionError(f"the guest has no mount called {min(strangers)}")
         for event in self._events:
             if event.kind is MountKind.MEMORY:
                 self._memory[event.guest] = MemoryTree(tape, event.fd, files_size_max)
             else:
-                path = str(Path(moved.get(event.guest, event.host)).resolve())
+                path = str(Path(moved_mounts.get(event.guest, event.host)).resolve())
                 self._host[event.guest] = HostTree(
                     tape,
                     path,
                     writable=event.kind is MountKind.HOST,
-                    moved=path != event.host,
+                    is_moved=path != event.host,
                 )
 
     def check_hosts(self) -> None:
@@ -176,7 +176,7 @@ class Mounts:
             fd = descriptors.add(OpenDirectory(directory, preopen=event.guest))
             assert fd == event.fd, "mounts are numbered from 3 on"
 
-    def place(self, event: FilePlaced, now: int, seq: int) -> None:
+    def add_file(self, event: FilePlaced, now: int, seq: int) -> None:
         """Put a file where it belongs, as event ``seq``.
 
         Raises ``OptionError`` where there is no room for it.

@@ -16,10 +16,10 @@ class StreamHistory:
     targets: list[tuple[StreamOpened, int]] = field(default_factory=list)
     delivered: int = 0
 
-    def find_last(self, outlet: OutputTarget) -> tuple[StreamOpened, int] | None:
+    def find_last(self, target: OutputTarget) -> tuple[StreamOpened, int] | None:
         """The latest target that is the same file, with what it had then."""
         for opened, floor in reversed(self.targets):
-            same = (opened.device, opened.inode) == (outlet.device, outlet.inode)
+            same = (opened.device, opened.inode) == (target.device, target.inode)
             if opened.kind is TargetKind.REGULAR and same:
                 return opened, floor
         return None
@@ -58,7 +58,7 @@ Writes = Callable[[], Iterable[tuple[int, bytes]]]
 
 
 def reconcile_outputs(
-    outlets: dict[int, OutputTarget],
+    output_targets: dict[int, OutputTarget],
     histories: dict[int, StreamHistory],
     writes: Writes,
     in_flight: InFlightPolicy,
@@ -68,17 +68,17 @@ def reconcile_outputs(
     ``writes()`` gives the recorded ``(stream, data)`` in order. The result is what each stream's
     target holds of that stream, in bytes.
     """
-    delivered = dict.fromkeys(outlets, 0)
-    for outlet in {id(outlet): outlet for outlet in outlets.values()}.values():
-        streams = {stream for stream, found in outlets.items() if found is outlet}
-        if outlet.kind is TargetKind.REGULAR:
-            _reconcile_file(outlet, streams, histories, writes)
-        elif outlet.kind is not TargetKind.CAPTURED:
+    delivered = dict.fromkeys(output_targets, 0)
+    for target in {id(target): target for target in output_targets.values()}.values():
+        streams = {stream for stream, found in output_targets.items() if found is target}
+        if target.kind is TargetKind.REGULAR:
+            _reconcile_file(target, streams, histories, writes)
+        elif target.kind is not TargetKind.CAPTURED:
             (stream,) = streams
-            outlet.delivered_size = histories[stream].delivered
+            target.delivered_size = histories[stream].delivered
             if in_flight is InFlightPolicy.DROP:
-                outlet.delivered_size = _find_write_end(outlet.delivered_size, stream, writes())
-        for stream, size in _split_by_stream(outlet.delivered_size, streams, writes()):
+                target.delivered_size = _find_write_end(target.delivered_size, stream, writes())
+        for stream, size in _split_by_stream(target.delivered_size, streams, writes()):
             delivered[stream] += size
     return delivered
 
@@ -121,16 +121,16 @@ def _split_by_stream(
 
 
 def _reconcile_file(
-    outlet: OutputTarget, streams: set[int], histories: dict[int, StreamHistory], writes: Writes
+    target: OutputTarget, streams: set[int], histories: dict[int, StreamHistory], writes: Writes
 ) -> None:
-    size = os.fstat(outlet.fd).st_size
+    size = os.fstat(target.fd).st_size
     output = (data for stream, data in writes() if stream in streams)
-    known = [histories[stream].find_last(outlet) for stream in sorted(streams)]
+    known = [histories[stream].find_last(target) for stream in sorted(streams)]
     same = [found for found in known if found is not None]
     if same and same[0][0].position <= size:
-        outlet.base = same[0][0].position
+        target.base = same[0][0].position
         floor = sum(found[1] for found in same)
-        outlet.delivered_size = _count_matching(outlet, output, floor)
+        target.delivered_size = _count_matching(target, output, floor)
     else:
         bases = [
             opened.position
@@ -138,27 +138,27 @@ def _reconcile_file(
             for opened, _ in histories[stream].targets
             if opened.kind is TargetKind.REGULAR
         ]
-        copied = OutputTarget(outlet.kind, outlet.fd, base=bases[-1] if bases else size)
+        copied = OutputTarget(target.kind, target.fd, base=bases[-1] if bases else size)
         held = size - copied.base
         if held > 0 and _count_matching(copied, output, 0) == held:
-            outlet.base, outlet.delivered_size = copied.base, held
-    if outlet.delivered_size:
+            target.base, target.delivered_size = copied.base, held
+    if target.delivered_size:
         # What is taken as there in the next session must not be lost by a power cut in this one.
-        os.fdatasync(outlet.fd)
-    now = size if outlet.append else os.lseek(outlet.fd, 0, os.SEEK_CUR)
-    if now > outlet.base + outlet.delivered_size:
+        os.fdatasync(target.fd)
+    now = size if target.append else os.lseek(target.fd, 0, os.SEEK_CUR)
+    if now > target.base + target.delivered_size:
         # Somebody else has written behind our output, and may share the position: go on there.
-        outlet.base = now - outlet.delivered_size
-    elif not outlet.append:
-        os.lseek(outlet.fd, outlet.base + outlet.delivered_size, os.SEEK_SET)
+        target.base = now - target.delivered_size
+    elif not target.append:
+        os.lseek(target.fd, target.base + target.delivered_size, os.SEEK_SET)
 
 
-def _count_matching(outlet: OutputTarget, output: Iterable[bytes], floor: int) -> int:
+def _count_matching(target: OutputTarget, output: Iterable[bytes], floor: int) -> int:
     """How many bytes of ``output`` stand in the file; the first ``floor`` are taken as there."""
     try:
-        readable = os.open(f"/proc/self/fd/{outlet.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        readable = os.open(f"/proc/self/fd/{target.fd}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return min(max(os.fstat(outlet.fd).st_size - outlet.base, 0), sum(map(len, output)))
+        return min(max(os.fstat(target.fd).st_size - target.base, 0), sum(map(len, output)))
     try:
         at = 0
         for data in _join_chunks(output):
@@ -166,7 +166,7 @@ def _count_matching(outlet: OutputTarget, output: Iterable[bytes], floor: int) -
             if end > floor:
                 start = max(at, floor)
                 wanted = data[start - at :]
-                there = os.pread(readable, len(wanted), outlet.base + start)
+                there = os.pread(readable, len(wanted), target.base + start)
                 if there != wanted:
                     return start + _common_prefix_size(there, wanted)
             at = end
@@ -187,11 +187,11 @@ def _find_write_end(offset: int, stream: int, writes: Iterable[tuple[int, bytes]
 
 
 def make_stream_events(
-    outlets: dict[int, OutputTarget], delivered: dict[int, int]
+    output_targets: dict[int, OutputTarget], delivered: dict[int, int]
 ) -> list[StreamOpened | StreamDelivered]:
     """The events with which a session says where its outputs go, and what was there already."""
     events: list[StreamOpened | StreamDelivered] = []
-    for stream, outlet in sorted(outlets.items()):
-        events.append(outlet.make_opened_event(stream))
+    for stream, target in sorted(output_targets.items()):
+        events.append(target.make_opened_event(stream))
         events.append(StreamDelivered(stream=stream, upto=delivered.get(stream, 0)))
     return events

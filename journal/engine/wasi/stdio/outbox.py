@@ -129,13 +129,13 @@ class Outbox:
 
     def __init__(
         self,
-        outlets: dict[int, OutputTarget],
+        output_targets: dict[int, OutputTarget],
         keeper: OutboxWriter,
         barrier: Callable[[], None],
         arm: Callable[[], None],
         wait: Callable[[int], None],
     ) -> None:
-        self._outlets = outlets
+        self._output_targets = output_targets
         self._keeper = keeper
         self._barrier, self._arm, self._wait = barrier, arm, wait
         self._waiting: list[tuple[int, int, bytes]] = []
@@ -152,9 +152,9 @@ class Outbox:
 
     def requeue(self, stream: int, offset: int, data: bytes) -> None:
         """A write that the journal has: only what its target has not got yet leaves."""
-        outlet = self._outlets[stream]
-        known = min(outlet.delivered_size, len(data))
-        outlet.delivered_size -= known
+        target = self._output_targets[stream]
+        known = min(target.delivered_size, len(data))
+        target.delivered_size -= known
         if known < len(data):
             self.put(stream, offset + known, data[known:])
 
@@ -165,23 +165,23 @@ class Outbox:
         waiting, self._waiting, self._size = self._waiting, [], 0
         self._barrier()
         first = True
-        for outlet, upto, data in self._joined(waiting):
-            if outlet.may_block and not first:
+        for target, upto, data in self._joined(waiting):
+            if target.may_block and not first:
                 # The mark of the write before must be with the kernel before this one begins,
                 # or a crash would leave two in doubt.
                 self._keeper.flush()
-            self._write(outlet, upto, data)
+            self._write(target, upto, data)
             first = False
 
-    def _write(self, outlet: OutputTarget, upto: dict[int, int], data: bytes) -> None:
+    def _write(self, target: OutputTarget, upto: dict[int, int], data: bytes) -> None:
         left = memoryview(data)
         try:
             while left:
-                if outlet.may_block:
-                    self._wait(outlet.fd)
-                left = left[outlet.write(left) :]
+                if target.may_block:
+                    self._wait(target.fd)
+                left = left[target.write(left) :]
         finally:
-            if outlet.may_block or (not left and outlet.kind is TargetKind.REGULAR):
+            if target.may_block or (not left and target.kind is TargetKind.REGULAR):
                 for stream, offset in upto.items():
                     mark = _pack_delivered(stream, offset - len(left))
                     self._keeper.append_frame(StreamDelivered.tag, mark)
@@ -190,17 +190,17 @@ class Outbox:
         self, waiting: list[tuple[int, int, bytes]]
     ) -> Iterable[tuple[OutputTarget, dict[int, int], bytes]]:
         """What leaves in one write: neighbours that share a regular file are joined."""
-        outlet: OutputTarget | None = None
+        target: OutputTarget | None = None
         upto: dict[int, int] = {}
         parts: list[bytes] = []
         for stream, offset, data in waiting:
-            target = self._outlets[stream]
-            joins = target is outlet and target.kind is TargetKind.REGULAR
-            if outlet is not None and not joins:
-                yield outlet, upto, b"".join(parts)
+            next_target = self._output_targets[stream]
+            joins = next_target is target and next_target.kind is TargetKind.REGULAR
+            if target is not None and not joins:
+                yield target, upto, b"".join(parts)
                 upto, parts = {}, []
-            outlet = target
+            target = next_target
             upto[stream] = offset
             parts.append(data)
-        if outlet is not None:
-            yield outlet, upto, b"".join(parts)
+        if target is not None:
+            yield target, upto, b"".join(parts)
