@@ -96,5 +96,5 @@ def _run(wasm: Path, snapshots: SnapshotOptions) -> Run:
         assert outcome is not None
         assert outcome.code == 0, outcome
         with journal.Reader(path) as reader:
-            infos = [info for info in journal.snapshots_of(reader) if info.seq > (first or 0)]
+            infos = [info for info in journal.list_snapshots(reader) if info.seq > (first or 0)]
     return Run(span, len(infos), sum(info.pages for info in infos))

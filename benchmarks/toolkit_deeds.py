@@ -59,9 +59,9 @@ def _compact(source: str, target: str, keep_last: str) -> Callable[[], dict[str,
 
 def _filter(source: str, target: str, *tags: str) -> Callable[[], dict[str, int]]:
     from journal.operations.filter import filter
-    from journal.query.selection import Question
+    from journal.query.selection import Query
 
-    which = Question(tags=frozenset(map(int, tags)))
+    which = Query(tags=frozenset(map(int, tags)))
     return lambda: {"events": filter(source, target or None, which, preamble=False).events}
 
 

@@ -24,7 +24,7 @@ from benchmarks.toolkit_journal import Output, preamble, snapshot_of
 from benchmarks.toolkit_work import roomy
 from journal.events import codec
 from journal.events.memory import PAGE_SIZE
-from journal.pages.encoding import ZERO_PAGE, Page, events_of
+from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
 
 SPACE_RATIO_MAX = 1.10
 LEVEL = 1
@@ -45,7 +45,7 @@ class Machine:
         self.pages = [self._of_its_own(pool[n % _POOL]) for n in range(mebibytes << 8)]
         self._pool = [page for page in pool if any(page)]
 
-    def turn(self) -> list[Page]:
+    def turn(self) -> list[ChangedPage]:
         """Run on; gives what has changed."""
         count = len(self.pages)
         found = []
@@ -57,12 +57,16 @@ class Machine:
             else:
                 now = self._of_its_own(self._chance.choice(self._pool))
             self.pages[number] = now
-            found.append(Page(number, now, before))
+            found.append(ChangedPage(number, now, before))
         return found
 
-    def whole(self) -> list[Page]:
+    def whole(self) -> list[ChangedPage]:
         """All that is there."""
-        return [Page(n, page, ZERO_PAGE) for n, page in enumerate(self.pages) if page != ZERO_PAGE]
+        return [
+            ChangedPage(n, page, ZERO_PAGE)
+            for n, page in enumerate(self.pages)
+            if page != ZERO_PAGE
+        ]
 
     def _of_its_own(self, page: bytes) -> bytes:
         """What this page has in another order, so that it is like no other; zeros stay."""
@@ -108,7 +112,7 @@ def figures(mebibytes: int, count: int) -> Iterator[Figure]:
             for number in range(count):
                 changed = machine.turn() if number else machine.whole()
                 every.add(page.now for page in changed)
-                parts = events_of(0, mebibytes * _MEBIBYTE, changed)
+                parts = encode_pages(0, mebibytes * _MEBIBYTE, changed)
                 for event in snapshot_of(number, parts, whole=not number):
                     output.put(event.tag, codec.encode(event))
                 images.take(machine.pages)

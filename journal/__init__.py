@@ -86,25 +86,25 @@ if TYPE_CHECKING:
     from journal.log.scan import RecoveryMode
     from journal.log.summary import Finding, Summary
     from journal.log.writer import Writer
-    from journal.operations.concat import Concatenation, concat
+    from journal.operations.concat import ConcatResult, concat
     from journal.operations.extract import extract_files, extract_memory
-    from journal.operations.filter import Filtered, filter
+    from journal.operations.filter import FilterResult, filter
     from journal.operations.fork import fork
-    from journal.operations.salvage import Recovery, recover
+    from journal.operations.salvage import SalvageResult, salvage
     from journal.operations.split import cut, split
-    from journal.operations.verify import Check, Cursor, Figures
-    from journal.query.selection import Question
+    from journal.operations.verify import Verifier, VerifyCounts, VerifyCursor
+    from journal.query.selection import Query
     from journal.replay import DirectoryHost, ModelHost, play
     from journal.rewrite.bit_repair import BitRepair
     from journal.rewrite.block_copier import Loss
-    from journal.snapshots.catalog import SnapshotInfo, snapshots_of
+    from journal.snapshots.catalog import SnapshotInfo, list_snapshots
 
 #: Where the other names are; imported when they are first used, because some are slow to import.
 _HERE = {
     "RollPolicy": "log.appender",
-    "Check": "operations.verify",
-    "Cursor": "operations.verify",
-    "Figures": "operations.verify",
+    "Verifier": "operations.verify",
+    "VerifyCursor": "operations.verify",
+    "VerifyCounts": "operations.verify",
     "decode": "events.codec",
     "encode": "events.codec",
     "CommitPolicy": "log.commit_policy",
@@ -114,16 +114,16 @@ _HERE = {
     "compact_in_place": "compaction",
     "compact_online": "compaction",
     "Upkeep": "compaction",
-    "Concatenation": "operations.concat",
+    "ConcatResult": "operations.concat",
     "concat": "operations.concat",
     "export_lines": "export",
     "import_lines": "export",
     "extract_files": "operations.extract",
     "extract_memory": "operations.extract",
     "fork": "operations.fork",
-    "Filtered": "operations.filter",
+    "FilterResult": "operations.filter",
     "filter": "operations.filter",
-    "Question": "query.selection",
+    "Query": "query.selection",
     "Event": "events.definition",
     "Group": "events.definition",
     "Finding": "log.summary",
@@ -133,13 +133,13 @@ _HERE = {
     "RecoveryMode": "log.scan",
     "BitRepair": "rewrite.bit_repair",
     "Reader": "log.reader",
-    "Recovery": "operations.salvage",
-    "recover": "operations.salvage",
+    "SalvageResult": "operations.salvage",
+    "salvage": "operations.salvage",
     "DirectoryHost": "replay",
     "ModelHost": "replay",
     "play": "replay",
     "SnapshotInfo": "snapshots.catalog",
-    "snapshots_of": "snapshots.catalog",
+    "list_snapshots": "snapshots.catalog",
     "cut": "operations.split",
     "split": "operations.split",
     "Writer": "log.writer",
@@ -172,13 +172,11 @@ _ENGINE = {
 
 __all__ = [
     "BitRepair",
-    "Check",
     "CommitPolicy",
     "Compaction",
-    "Concatenation",
+    "ConcatResult",
     "Configuration",
     "CorruptBlock",
-    "Cursor",
     "DirectoryHost",
     "DirtyPageTracking",
     "Divergence",
@@ -188,9 +186,8 @@ __all__ = [
     "Event",
     "ExitKind",
     "ExpressionError",
-    "Figures",
     "FileCopy",
-    "Filtered",
+    "FilterResult",
     "Finding",
     "FormatError",
     "Frame",
@@ -214,15 +211,15 @@ __all__ = [
     "OptionError",
     "OutputLost",
     "Policy",
-    "Question",
+    "Query",
     "Reader",
     "Recorder",
-    "Recovery",
     "RecoveryMode",
     "ReplayResult",
     "RollPolicy",
     "RunResult",
     "SafePoints",
+    "SalvageResult",
     "SnapshotCheck",
     "SnapshotInfo",
     "SnapshotOptions",
@@ -235,6 +232,9 @@ __all__ = [
     "UnknownImports",
     "UnsupportedVersion",
     "Upkeep",
+    "Verifier",
+    "VerifyCounts",
+    "VerifyCursor",
     "Writer",
     "__version__",
     "accelerated",
@@ -253,11 +253,11 @@ __all__ = [
     "filter",
     "fork",
     "import_lines",
+    "list_snapshots",
     "play",
     "record",
-    "recover",
     "resume",
-    "snapshots_of",
+    "salvage",
     "split",
     "verify_replay",
 ]

@@ -35,7 +35,7 @@ from journal.log.appender import RollPolicy
 from journal.log.commit_policy import CommitPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
-from journal.pages import Resolver
+from journal.pages import PageResolver
 from journal.replay.limits import NotPlayable
 from journal.rewrite.block_copier import check_output_path
 from journal.rewrite.progress import ProgressCallback, ignore_progress
@@ -326,7 +326,7 @@ def _kind(tag: int, before: Tally, after: Tally) -> Kind:
 class _Inserts:
     """The rows that snapshots get that are kept and do not stay as they are, in order."""
 
-    def __init__(self, planning: Planning, store: Store, resolver: Resolver) -> None:
+    def __init__(self, planning: Planning, store: Store, resolver: PageResolver) -> None:
         front, found = planning.front, planning.found
         self._planning = planning
         self._store = store
@@ -399,7 +399,7 @@ class _Inserts:
 
 def _write(planning: Planning, target: Target, folder: Path) -> Compaction:
     """Write what is kept."""
-    resolver = Resolver.of(planning.reader)
+    resolver = PageResolver.of(planning.reader)
     with Store(folder) as store, Naming(resolver, folder) as naming:
         inserts, outflow = _Inserts(planning, store, resolver), Outflow(target)
         whole = [run.numbers for run in inserts.runs if run.verbatim]

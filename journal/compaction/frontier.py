@@ -21,7 +21,7 @@ from journal.events.snapshots import (
 from journal.events.threads import CloseThread
 from journal.format.block import Block
 from journal.format.frame import Frame
-from journal.snapshots.catalog import SnapshotInfo, SnapshotWatch
+from journal.snapshots.catalog import SnapshotCollector, SnapshotInfo
 
 _OF_OTHERS = frozenset((UpdateMemoryRegion.tag, CloseThread.tag))
 _OF_OURS = frozenset(
@@ -197,7 +197,7 @@ def _last_of(block: Block, stop: int, tags: Iterable[int]) -> int:
 
 def survey(blocks: Iterable[Block]) -> Survey:
     """Look over a journal, which has these blocks. Raises as reading them does."""
-    surveyor, watch, infos = Surveyor(), SnapshotWatch(), list[SnapshotInfo]()
+    surveyor, watch, infos = Surveyor(), SnapshotCollector(), list[SnapshotInfo]()
     for block in blocks:
         surveyor.look(block)
         infos += _closed(block, watch)
@@ -206,7 +206,7 @@ def survey(blocks: Iterable[Block]) -> Survey:
     return found
 
 
-def _closed(block: Block, watch: SnapshotWatch) -> Iterator[SnapshotInfo]:
+def _closed(block: Block, watch: SnapshotCollector) -> Iterator[SnapshotInfo]:
     """Give the snapshots that are closed in a block; their pages are not counted."""
     if _OF_SNAPSHOTS.isdisjoint(block.tags):
         return  # its payloads stay packed

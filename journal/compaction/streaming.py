@@ -12,7 +12,7 @@ from journal.errors import MalformedEvent
 from journal.format.block import Block, Compressor, Frames, new_block
 from journal.format.frame import SEQ_MAX, Frame
 from journal.replay.limits import NotPlayable
-from journal.snapshots.catalog import SnapshotInfo, SnapshotWatch
+from journal.snapshots.catalog import SnapshotCollector, SnapshotInfo
 
 NAMES_EACH_MAX = 16
 """A window with more names for each of its events goes on whole: it takes long to judge for what it
@@ -34,7 +34,7 @@ class Windows:
         self.reason = ""
         self._keeps_numbers = keeps_numbers
         self._surveyor = Surveyor()
-        self._watch = SnapshotWatch()
+        self._watch = SnapshotCollector()
         self._names = self._unsettled = 0
         # one plays all, the other what goes on
         self._judges = tuple(Judge(self._surveyor.found, _ALL, keeps_all=True) for _ in range(2))

@@ -9,7 +9,7 @@ from typing import Any
 from journal.engine.memory.dirty_pages import DirtyPageTracking
 from journal.errors import EngineMismatch, NotResumable, OptionError
 from journal.events.snapshots import Trigger
-from journal.snapshots.resume_flags import LEFT_OUT, NOT_RESUMABLE
+from journal.snapshots.resume_flags import GAPS_ALLOWED, NOT_RESUMABLE
 
 ENGINE_NAME = "wasmtime"
 
@@ -143,7 +143,7 @@ def parse_configuration(pairs: tuple[tuple[str, str], ...]) -> Configuration:
     for name, text in pairs:
         if name == NOT_RESUMABLE:
             raise NotResumable(f"the journal cannot be resumed: {text}")
-        if name == LEFT_OUT:
+        if name == GAPS_ALLOWED:
             continue
         if name not in known:
             raise EngineMismatch(f"the journal's run depends on {name}, unknown to this version")

@@ -1,13 +1,13 @@
 """Journals as text and tables that other programs read, and back: JSON lines, and Parquet."""
 
-from journal.export.exporter import Exported, export_lines
-from journal.export.importer import Imported, import_lines
+from journal.export.exporter import ExportResult, export_lines
+from journal.export.importer import ImportResult, import_lines
 from journal.export.parquet import export_parquet, import_parquet
 from journal.export.redaction import Redaction, Secret
 
 __all__ = [
-    "Exported",
-    "Imported",
+    "ExportResult",
+    "ImportResult",
     "Redaction",
     "Secret",
     "export_lines",

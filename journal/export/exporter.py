@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from journal.errors import NotAJournal
-from journal.export.json_lines import End, Head, Row, end_line, event_line, head_line
+from journal.export.json_lines import (
+    ExportFooter,
+    ExportHeader,
+    ExportRow,
+    format_footer,
+    format_header,
+    format_row,
+)
 from journal.export.redaction import Redaction, Secret
-from journal.format import segment_header as segment
+from journal.format import segment_header
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.log.segment_files import SegmentFiles
 from journal.rewrite.block_stream import BlockStream
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 
-class Exported(NamedTuple):
+class ExportResult(NamedTuple):
     """What was exported; ``size`` is the bytes of the journal."""
 
     journal_id: bytes
@@ -32,7 +39,7 @@ def export_lines(
     *,
     redact: Iterable[Secret] = (),
     progress: ProgressCallback | None = None,
-) -> Exported:
+) -> ExportResult:
     """Write the journal ``source`` to ``out`` as JSON lines, from which it can be made again.
 
     With ``redact``, contents of these kinds are replaced by their sizes and salted hashes. Refuses
@@ -40,14 +47,14 @@ def export_lines(
     """
     redaction = Redaction(redact)
     path = Path(source)
-    out.write(head_line(head_of_journal(path, redaction.secrets)))
+    out.write(format_header(read_header(path, redaction.secrets)))
     walked = BlockStream(path, progress or ignore_progress, "exporting")
     events, next_seq = 0, 0
-    for row in rows(walked):
-        out.write(event_line(row, redaction))
+    for row in iterate_rows(walked):
+        out.write(format_row(row, redaction))
         events, next_seq = events + 1, row.seq + 1
-    out.write(end_line(End(events, next_seq)))
-    return Exported(
+    out.write(format_footer(ExportFooter(events, next_seq)))
+    return ExportResult(
         walked.journal_id,
         events,
         next_seq,
@@ -57,13 +64,13 @@ def export_lines(
     )
 
 
-def rows(walked: BlockStream) -> Iterator[Row]:
+def iterate_rows(walked: BlockStream) -> Iterator[ExportRow]:
     """Give the events of a journal, a block at a time."""
     for block in walked.blocks():
-        yield from map(Row, block.seqs, block.times, block.tags, block.payloads())
+        yield from map(ExportRow, block.seqs, block.times, block.tags, block.payloads())
 
 
-def head_of_journal(path: Path, redacted: tuple[Secret, ...]) -> Head:
+def read_header(path: Path, redacted: tuple[Secret, ...]) -> ExportHeader:
     """What stands at the beginning of a journal."""
     files = SegmentFiles(path)
     try:
@@ -71,7 +78,7 @@ def head_of_journal(path: Path, redacted: tuple[Secret, ...]) -> Head:
         source = files.open(names[0]) if names else None
         if source is None or not len(source):
             raise NotAJournal(f"{path} is empty, nothing stands")
-        header = segment.read(source[0:SEGMENT_HEADER_SIZE], 0)
+        header = segment_header.read(source[0:SEGMENT_HEADER_SIZE], 0)
     finally:
         files.close()
-    return Head(header.journal_id, header.created, header.first_seq, redacted)
+    return ExportHeader(header.journal_id, header.created, header.first_seq, redacted)

@@ -8,19 +8,28 @@ from typing import BinaryIO, NamedTuple, Self
 
 from journal.errors import LimitExceeded, MalformedEvent, OptionError
 from journal.events.process import ProcessStart
-from journal.export.json_lines import End, Head, Row, end_of, head_of, malformed, parsed, row_of
+from journal.export.json_lines import (
+    ExportFooter,
+    ExportHeader,
+    ExportRow,
+    make_line_error,
+    parse_footer,
+    parse_header,
+    parse_line,
+    parse_row,
+)
 from journal.export.redaction import Secret
 from journal.log.commit_policy import CommitPolicy
 from journal.log.writer import Writer
 from journal.rewrite.block_builder import BlockBuilder
 from journal.rewrite.block_copier import check_output_path
-from journal.snapshots.resume_flags import marked_payload
+from journal.snapshots.resume_flags import add_flag_to_payload
 
 LINE_SIZE_MAX = 1 << 27
 """Bytes of a line: the largest event, whatever is escaped in it, fits."""
 
 
-class Imported(NamedTuple):
+class ImportResult(NamedTuple):
     """What was imported; ``redacted`` is what the export did not tell: then nobody can resume."""
 
     journal_id: bytes
@@ -29,7 +38,7 @@ class Imported(NamedTuple):
     redacted: tuple[Secret, ...]
 
 
-def import_lines(file: BinaryIO, target: str | os.PathLike[str]) -> Imported:
+def import_lines(file: BinaryIO, target: str | os.PathLike[str]) -> ImportResult:
     """Make the journal that was exported to ``file`` again, as ``target``, a new file.
 
     Numbers, tags, payloads, times, the id and when it was created are the same. What was redacted
@@ -37,17 +46,17 @@ def import_lines(file: BinaryIO, target: str | os.PathLike[str]) -> Imported:
     name when it is whole and durable. Raises MalformedEvent with the number of the line, and its
     offset, for a line that says what no journal has, and where the end is missing.
     """
-    reader = _Lines(file)
+    reader = _LineReader(file)
     head = reader.head()
-    with Importing(Path(target), head) as importing:
+    with JournalImporter(Path(target), head) as importing:
         end = reader.rows_into(importing)
         return importing.finish(end)
 
 
-class Importing:
+class JournalImporter:
     """A journal that is being made again; nothing is left of it if it is not finished."""
 
-    def __init__(self, target: Path, head: Head) -> None:
+    def __init__(self, target: Path, head: ExportHeader) -> None:
         check_output_path(target, [])
         self.head = head
         self._events = 0
@@ -72,58 +81,58 @@ class Importing:
     ) -> None:
         self._writer.close()
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ExportRow) -> None:
         """Add an event."""
         payload = row.payload
         if self.head.redacted and row.tag == ProcessStart.tag:
             what = ", ".join(secret.value for secret in self.head.redacted)
             with suppress(MalformedEvent):  # then it says nothing of what ran either
-                payload = marked_payload(
+                payload = add_flag_to_payload(
                     payload, f"when it was exported, this was redacted: {what}"
                 )
         self._gatherer.add(row.seq, row.tag, payload, row.time)
         self._events += 1
 
-    def finish(self, end: End) -> Imported:
+    def finish(self, end: ExportFooter) -> ImportResult:
         """Make it durable and give it its name, if it ends as it should."""
         self._gatherer.flush()
         next_seq = self._writer.next_seq if self._events else 0
-        if end != End(self._events, next_seq):
+        if end != ExportFooter(self._events, next_seq):
             raise MalformedEvent(
                 f"{self._events} events up to number {next_seq} were read, and {end.events} up to "
                 f"number {end.next_seq} were exported"
             )
         self._writer.sync()
         self._writer.publish()
-        return Imported(self.head.journal_id, self._events, next_seq, self.head.redacted)
+        return ImportResult(self.head.journal_id, self._events, next_seq, self.head.redacted)
 
 
-class _Lines:
+class _LineReader:
     """The lines of an export, with their numbers and offsets."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._number = self._offset = self._next = 0
 
-    def head(self) -> Head:
+    def head(self) -> ExportHeader:
         """Read the first line."""
         line = self._line()
         try:
-            return head_of(parsed(line))
+            return parse_header(parse_line(line))
         except ValueError as error:
-            raise malformed(self._number, self._offset, error) from error
+            raise make_line_error(self._number, self._offset, error) from error
 
-    def rows_into(self, importing: Importing) -> End:
+    def rows_into(self, importing: JournalImporter) -> ExportFooter:
         """Read the lines of all events, up to the end, behind which nothing may stand."""
         while True:
             line = self._line()
             try:
-                found = parsed(line)
-                end = end_of(found)
+                found = parse_line(line)
+                end = parse_footer(found)
                 may_hide = b'"hash"' in line or b"\\" in line  # what is escaped may say so too
-                row = None if end else row_of(found, importing.head, may_hide=may_hide)
+                row = None if end else parse_row(found, importing.head, may_hide=may_hide)
             except (ValueError, MalformedEvent, LimitExceeded, RecursionError) as error:
-                raise malformed(self._number, self._offset, _plain(error)) from error
+                raise make_line_error(self._number, self._offset, _to_value_error(error)) from error
             if end is not None:
                 if self._file.read(1):
                     raise MalformedEvent("something stands behind the end", self._next)
@@ -132,7 +141,7 @@ class _Lines:
             try:
                 importing.add(row)
             except (OptionError, LimitExceeded) as error:
-                raise malformed(self._number, self._offset, _plain(error)) from error
+                raise make_line_error(self._number, self._offset, _to_value_error(error)) from error
 
     def _line(self) -> bytes:
         line = self._file.readline(LINE_SIZE_MAX)
@@ -147,5 +156,5 @@ class _Lines:
         return line
 
 
-def _plain(error: Exception) -> ValueError | MalformedEvent:
+def _to_value_error(error: Exception) -> ValueError | MalformedEvent:
     return error if isinstance(error, ValueError | MalformedEvent) else ValueError(str(error))

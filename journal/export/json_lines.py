@@ -12,8 +12,8 @@ from journal.export.json_values import (
     Conversion,
     bytes_from_json,
     bytes_to_json,
-    conversion,
     is_redacted,
+    make_conversion,
     number_from_json,
     number_to_json,
 )
@@ -27,7 +27,7 @@ BY_NAME = {kind.__name__: kind for kind in BY_TAG.values()}
 _HEAD_KEYS = {"export", "id", "created", "first_seq", "writer", "redacted"}
 
 
-class Head(NamedTuple):
+class ExportHeader(NamedTuple):
     """What the first line says; ``redacted`` is what the export does not tell."""
 
     journal_id: bytes
@@ -36,7 +36,7 @@ class Head(NamedTuple):
     redacted: tuple[Secret, ...] = ()
 
 
-class Row(NamedTuple):
+class ExportRow(NamedTuple):
     """What a line says of an event: one of a kind, or a payload that is not taken apart."""
 
     seq: int
@@ -45,7 +45,7 @@ class Row(NamedTuple):
     payload: bytes
 
 
-class End(NamedTuple):
+class ExportFooter(NamedTuple):
     """What the last line says, so that an export cut short is found out."""
 
     events: int
@@ -55,9 +55,9 @@ class End(NamedTuple):
 # -- giving ---------------------------------------------------------------------------------------
 
 
-def head_line(head: Head) -> bytes:
+def format_header(head: ExportHeader) -> bytes:
     """The first line."""
-    return _line(
+    return _format_line(
         {
             "export": EXPORT_VERSION,
             "id": head.journal_id.hex(),
@@ -69,36 +69,36 @@ def head_line(head: Head) -> bytes:
     )
 
 
-def event_line(row: Row, redaction: Redaction) -> bytes:
+def format_row(row: ExportRow, redaction: Redaction) -> bytes:
     """The line of an event."""
     found: dict[str, Any] = {
         "seq": number_to_json(row.seq),
         "time": number_to_json(row.time),
         "tag": row.tag,
     }
-    kind, key, value = told(row.tag, row.payload, redaction)
-    return _line(found | {"kind": kind, key: value})
+    kind, key, value = event_to_json(row.tag, row.payload, redaction)
+    return _format_line(found | {"kind": kind, key: value})
 
 
-def end_line(end: End) -> bytes:
+def format_footer(end: ExportFooter) -> bytes:
     """The last line."""
     numbers = {"events": number_to_json(end.events), "next_seq": number_to_json(end.next_seq)}
-    return _line({"end": numbers})
+    return _format_line({"end": numbers})
 
 
-def told(tag: int, payload: bytes, redaction: Redaction) -> tuple[str | None, str, Any]:
+def event_to_json(tag: int, payload: bytes, redaction: Redaction) -> tuple[str | None, str, Any]:
     """The name of an event's kind, and its fields, or its payload where there is no other way."""
-    event = _exact(tag, payload)
+    event = _decode_exactly(tag, payload)
     if event is None:
         told_of = redaction.hidden(payload) if redaction else payload
         return None, "payload", bytes_to_json(told_of)
     kind = type(event)
     fields = redaction.fields(event)
-    values = {name: each.to_json(fields[name]) for name, each in _conversions(tag).items()}
+    values = {name: each.to_json(fields[name]) for name, each in _get_conversions(tag).items()}
     return kind.__name__, "fields", values
 
 
-def _exact(tag: int, payload: bytes) -> Event | None:
+def _decode_exactly(tag: int, payload: bytes) -> Event | None:
     """The event, if its fields lead to just this payload."""
     if tag not in BY_TAG:
         return None
@@ -109,21 +109,21 @@ def _exact(tag: int, payload: bytes) -> Event | None:
         return None
 
 
-def _line(found: dict[str, Any]) -> bytes:
+def _format_line(found: dict[str, Any]) -> bytes:
     return _encode(found).encode("ascii") + b"\n"
 
 
 # -- taking ---------------------------------------------------------------------------------------
 
 
-def head_of(found: Any) -> Head:
+def parse_header(found: Any) -> ExportHeader:
     """What the first line says; ValueError for what is none."""
     if not isinstance(found, dict) or "export" not in found:
         raise ValueError("it does not begin as an export of a journal does")
     if found["export"] != EXPORT_VERSION:
         raise UnsupportedVersion(f"version {found['export']!r} of exports is not known")
     _check_keys(found, _HEAD_KEYS)
-    journal_id = bytes.fromhex(_text(found["id"]))
+    journal_id = bytes.fromhex(_check_text(found["id"]))
     if len(journal_id) != 16:
         raise ValueError("a journal's id has 16 bytes")
     created, first_seq = number_from_json(found["created"]), number_from_json(found["first_seq"])
@@ -131,10 +131,10 @@ def head_of(found: Any) -> Head:
         raise ValueError("a time or a number is none that a journal can have")
     if not isinstance(found["redacted"], list):
         raise ValueError("what was redacted is no list")
-    return Head(journal_id, created, first_seq, tuple(map(Secret, found["redacted"])))
+    return ExportHeader(journal_id, created, first_seq, tuple(map(Secret, found["redacted"])))
 
 
-def row_of(found: Any, head: Head, *, may_hide: bool = True) -> Row:
+def parse_row(found: Any, head: ExportHeader, *, may_hide: bool = True) -> ExportRow:
     """What the line of an event says; ValueError and MalformedEvent for what is none.
 
     ``may_hide`` is off for a line in which nothing can be redacted.
@@ -147,16 +147,16 @@ def row_of(found: Any, head: Head, *, may_hide: bool = True) -> Row:
     if not head.redacted and may_hide and is_redacted(found):
         raise ValueError("something was redacted, and the first line does not say so")
     if is_known:
-        return Row(seq, time, tag, payload_of(tag, found["kind"], found["fields"]))
-    return Row(seq, time, tag, bytes_from_json(found["payload"]))
+        return ExportRow(seq, time, tag, payload_from_json(tag, found["kind"], found["fields"]))
+    return ExportRow(seq, time, tag, bytes_from_json(found["payload"]))
 
 
-def payload_of(tag: int, name: Any, fields: Any) -> bytes:
+def payload_from_json(tag: int, name: Any, fields: Any) -> bytes:
     """The payload of an event, by its kind and its fields in JSON."""
     kind = BY_NAME.get(name) if isinstance(name, str) else None
     if kind is None or kind.tag != tag:
         raise ValueError(f"no kind of tag {tag} is called {name!r}")
-    conversions = _conversions(tag)
+    conversions = _get_conversions(tag)
     if not isinstance(fields, dict):
         raise ValueError("its fields are no object")
     _check_keys(fields, set(conversions))
@@ -169,7 +169,7 @@ def payload_of(tag: int, name: Any, fields: Any) -> bytes:
     return codec.encode(kind(**values))
 
 
-def end_of(found: Any) -> End | None:
+def parse_footer(found: Any) -> ExportFooter | None:
     """What the last line says; None for any other."""
     if not isinstance(found, dict) or "end" not in found:
         return None
@@ -178,10 +178,10 @@ def end_of(found: Any) -> End | None:
     if not isinstance(numbers, dict):
         raise ValueError("its end is no object")
     _check_keys(numbers, {"events", "next_seq"})
-    return End(number_from_json(numbers["events"]), number_from_json(numbers["next_seq"]))
+    return ExportFooter(number_from_json(numbers["events"]), number_from_json(numbers["next_seq"]))
 
 
-def parsed(line: bytes) -> Any:
+def parse_line(line: bytes) -> Any:
     """A line as JSON; ValueError for what is none, or says the same thing twice."""
     try:
         return _decode(line.decode())
@@ -189,17 +189,17 @@ def parsed(line: bytes) -> Any:
         raise ValueError("it goes too deep") from None
 
 
-def malformed(number: int, offset: int, error: ValueError | MalformedEvent) -> MalformedEvent:
+def make_line_error(number: int, offset: int, error: ValueError | MalformedEvent) -> MalformedEvent:
     """The error of a line."""
     reason = error.reason if isinstance(error, MalformedEvent) else " ".join(str(error).split())
     return MalformedEvent(f"line {number}: {reason}", offset)
 
 
 @lru_cache(maxsize=len(BY_TAG))
-def _conversions(tag: int) -> dict[str, Conversion]:
+def _get_conversions(tag: int) -> dict[str, Conversion]:
     kind = BY_TAG[tag]
     constructs = (named.subcon for named in kind.layout.subcons)
-    return {name: conversion(con) for name, con in zip(kind.names, constructs, strict=True)}
+    return {name: make_conversion(con) for name, con in zip(kind.names, constructs, strict=True)}
 
 
 def _check_keys(found: dict[str, Any], keys: set[str]) -> None:
@@ -208,22 +208,24 @@ def _check_keys(found: dict[str, Any], keys: set[str]) -> None:
         raise ValueError(f"it must have {', '.join(sorted(keys))}: look at {', '.join(wrong)}")
 
 
-def _text(value: Any) -> str:
+def _check_text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is no text")
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("it says something twice")
     return found
 
 
-def _refused(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_decode = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refused).decode
+_decode = json.JSONDecoder(
+    object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_constant
+).decode

@@ -38,7 +38,7 @@ _DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,29})")
 _LAYOUT = str.maketrans("", "", "\t\n\r")
 
 
-class Redacted(NamedTuple):
+class RedactedBytes(NamedTuple):
     """Bytes or a text that are not told: how many bytes, and a salted hash of them, in hex."""
 
     size: int
@@ -49,10 +49,10 @@ class Redacted(NamedTuple):
         return (self.hash.encode() * (self.size // len(self.hash) + 1))[: self.size]
 
 
-class Pieces(NamedTuple):
+class BytePieces(NamedTuple):
     """Bytes some of which are not told."""
 
-    parts: tuple[bytes | Redacted, ...]
+    parts: tuple[bytes | RedactedBytes, ...]
 
 
 class Conversion(NamedTuple):
@@ -62,7 +62,7 @@ class Conversion(NamedTuple):
     from_json: Callable[[Any], Any]
 
 
-def conversion(con: cs.Construct) -> Conversion:
+def make_conversion(con: cs.Construct) -> Conversion:
     """The conversion of what ``con`` lays out."""
     for leaf, found in _LEAVES:
         if con is leaf:
@@ -87,14 +87,14 @@ def number_from_json(value: Any) -> int:
         return value
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
-    raise ValueError(f"{_shown(value)} is no whole number")
+    raise ValueError(f"{_shorten(value)} is no whole number")
 
 
-def bytes_to_json(value: bytes | Redacted | Pieces) -> Any:
+def bytes_to_json(value: bytes | RedactedBytes | BytePieces) -> Any:
     """Text where it is printable UTF-8, base64 where it is not; or what is told of it."""
-    if isinstance(value, Redacted):
+    if isinstance(value, RedactedBytes):
         return {"size": value.size, "hash": value.hash}
-    if isinstance(value, Pieces):
+    if isinstance(value, BytePieces):
         return [bytes_to_json(part) for part in value.parts]
     try:
         text = value.decode()
@@ -124,17 +124,17 @@ def bytes_from_json(value: Any) -> bytes:
             try:
                 return _FORMS[form](text)
             except (binascii.Error, ValueError) as error:
-                raise ValueError(f"{_shown(text)} is not {form}") from error
-    raise ValueError(f"{_shown(value)} are no bytes: text, base64 or hex is")
+                raise ValueError(f"{_shorten(text)} is not {form}") from error
+    raise ValueError(f"{_shorten(value)} are no bytes: text, base64 or hex is")
 
 
-def redacted_from_json(value: dict[str, Any]) -> Redacted:
+def redacted_from_json(value: dict[str, Any]) -> RedactedBytes:
     """What is told of bytes that were redacted."""
     size, digest = number_from_json(value["size"]), value["hash"]
     _check_size(size)
     if not (isinstance(digest, str) and re.fullmatch(r"[0-9a-f]{2,128}", digest)):
-        raise ValueError(f"{_shown(digest)} is no hash")
-    return Redacted(size, digest)
+        raise ValueError(f"{_shorten(digest)} is no hash")
+    return RedactedBytes(size, digest)
 
 
 def is_redacted(value: Any) -> bool:
@@ -149,7 +149,7 @@ def _check_size(size: int) -> None:
         raise ValueError(f"{size} bytes are more than an event has")
 
 
-def _text_to_json(value: str | Redacted) -> Any:
+def _text_to_json(value: str | RedactedBytes) -> Any:
     return value if isinstance(value, str) else bytes_to_json(value)
 
 
@@ -158,7 +158,7 @@ def _text_from_json(value: Any) -> str:
         return value
     if isinstance(value, dict) and value.keys() == {"size", "hash"}:
         return redacted_from_json(value).filler().decode()
-    raise ValueError(f"{_shown(value)} is no text")
+    raise ValueError(f"{_shorten(value)} is no text")
 
 
 def _path_to_json(value: str) -> Any:
@@ -176,14 +176,14 @@ def _path_from_json(value: Any) -> str:
 
 def _flag_from_json(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{_shown(value)} is neither true nor false")
+        raise ValueError(f"{_shorten(value)} is neither true nor false")
     return value
 
 
-def _address_from_json(kind: Callable[[str], Any]) -> Callable[[Any], Any]:
+def _make_address_parser(kind: Callable[[str], Any]) -> Callable[[Any], Any]:
     def convert(value: Any) -> Any:
         if not isinstance(value, str) or "%" in value:
-            raise ValueError(f"{_shown(value)} is no address")
+            raise ValueError(f"{_shorten(value)} is no address")
         return kind(value)
 
     return convert
@@ -192,72 +192,72 @@ def _address_from_json(kind: Callable[[str], Any]) -> Callable[[Any], Any]:
 # -- what is made of others -----------------------------------------------------------------------
 
 
-def _enumerated(con: Enumerated) -> Conversion:
+def _make_enum_conversion(con: Enumerated) -> Conversion:
     members = con.members.__members__
 
     def convert(value: Any) -> Any:
         if not isinstance(value, str) or value not in members:
-            raise ValueError(f"{_shown(value)} is no {con.members.__name__}")
+            raise ValueError(f"{_shorten(value)} is no {con.members.__name__}")
         return members[value]
 
     return Conversion(lambda value: value.name, convert)
 
 
-def _maybe(con: Maybe) -> Conversion:
-    inner = conversion(con.subcon)
+def _make_optional_conversion(con: Maybe) -> Conversion:
+    inner = make_conversion(con.subcon)
     return Conversion(
         lambda value: None if value is None else inner.to_json(value),
         lambda value: None if value is None else inner.from_json(value),
     )
 
 
-def _listed(con: Listed) -> Conversion:
-    inner = conversion(con.subcon)
+def _make_list_conversion(con: Listed) -> Conversion:
+    inner = make_conversion(con.subcon)
 
     def convert(value: Any) -> Any:
         if not isinstance(value, list) or len(value) > LIST_COUNT_MAX:
-            raise ValueError(f"{_shown(value)} is no list of at most {LIST_COUNT_MAX} items")
+            raise ValueError(f"{_shorten(value)} is no list of at most {LIST_COUNT_MAX} items")
         return tuple(map(inner.from_json, value))
 
     return Conversion(lambda value: list(map(inner.to_json, value)), convert)
 
 
-def _row(con: Row) -> Conversion:
-    inner = [conversion(each) for each in con.values]
+def _make_row_conversion(con: Row) -> Conversion:
+    inner = [make_conversion(each) for each in con.values]
 
     def give(value: Any) -> list[Any]:
         return [each.to_json(item) for each, item in zip(inner, value, strict=True)]
 
     def convert(value: Any) -> Any:
         if not isinstance(value, list) or len(value) != len(inner):
-            raise ValueError(f"{_shown(value)} is no list of {len(inner)} items")
+            raise ValueError(f"{_shorten(value)} is no list of {len(inner)} items")
         return tuple(each.from_json(item) for each, item in zip(inner, value, strict=True))
 
     return Conversion(give, convert)
 
 
-def _record(con: Record) -> Conversion:
-    inner = {name: conversion(each) for name, each in con.fields.items()}
+def _make_record_conversion(con: Record) -> Conversion:
+    inner = {name: make_conversion(each) for name, each in con.fields.items()}
 
     def give(value: Any) -> dict[str, Any]:
         return {name: each.to_json(getattr(value, name)) for name, each in inner.items()}
 
     def convert(value: Any) -> Any:
         if not isinstance(value, dict) or value.keys() != inner.keys():
-            raise ValueError(f"{_shown(value)} has not the fields {', '.join(inner)}")
+            raise ValueError(f"{_shorten(value)} has not the fields {', '.join(inner)}")
         return con.kind(**{name: each.from_json(value[name]) for name, each in inner.items()})
 
     return Conversion(give, convert)
 
 
-def _fixed(con: cs.Bytes) -> Conversion:
-    def give(value: bytes | Redacted) -> Any:
-        return bytes_to_json(value) if isinstance(value, Redacted) else {"hex": value.hex()}
+def _make_fixed_bytes_conversion(con: cs.Bytes) -> Conversion:
+    def give(value: bytes | RedactedBytes) -> Any:
+        return bytes_to_json(value) if isinstance(value, RedactedBytes) else {"hex": value.hex()}
 
     return Conversion(give, bytes_from_json)
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}…"
 
@@ -277,18 +277,18 @@ _LEAVES: list[tuple[cs.Construct, Conversion]] = [
     (FLAG, Conversion(bool, _flag_from_json)),
     (HOST_PATH, Conversion(_path_to_json, _path_from_json)),
     (DURATION, _NUMBER),
-    (IPV4, Conversion(str, _address_from_json(IPv4Address))),
-    (IPV6, Conversion(str, _address_from_json(IPv6Address))),
-    (IP_ADDRESS, Conversion(str, _address_from_json(ip_address))),
+    (IPV4, Conversion(str, _make_address_parser(IPv4Address))),
+    (IPV6, Conversion(str, _make_address_parser(IPv6Address))),
+    (IP_ADDRESS, Conversion(str, _make_address_parser(ip_address))),
 ]
 _SHAPES: list[tuple[type[cs.Construct], Callable[[Any], Conversion]]] = [
-    (Enumerated, _enumerated),
-    (Record, _record),
-    (Row, _row),
-    (Maybe, _maybe),
-    (Listed, _listed),
+    (Enumerated, _make_enum_conversion),
+    (Record, _make_record_conversion),
+    (Row, _make_row_conversion),
+    (Maybe, _make_optional_conversion),
+    (Listed, _make_list_conversion),
     (cs.FormatField, lambda _: _NUMBER),
-    (cs.Bytes, _fixed),
+    (cs.Bytes, _make_fixed_bytes_conversion),
     (cs.StringEncoded, lambda _: Conversion(_text_to_json, _text_from_json)),
     (cs.Prefixed, lambda _: _BYTES),
 ]

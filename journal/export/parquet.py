@@ -12,17 +12,17 @@ from typing import Any, BinaryIO
 
 from journal.errors import LimitExceeded, MalformedEvent, OptionError
 from journal.events import BY_TAG
-from journal.export.exporter import Exported, head_of_journal, rows
-from journal.export.importer import Imported, Importing
+from journal.export.exporter import ExportResult, iterate_rows, read_header
+from journal.export.importer import ImportResult, JournalImporter
 from journal.export.json_lines import (
-    End,
-    Head,
-    Row,
-    head_line,
-    head_of,
-    parsed,
-    payload_of,
-    told,
+    ExportFooter,
+    ExportHeader,
+    ExportRow,
+    event_to_json,
+    format_header,
+    parse_header,
+    parse_line,
+    payload_from_json,
 )
 from journal.export.json_values import bytes_from_json
 from journal.export.redaction import Redaction, Secret
@@ -45,52 +45,52 @@ def export_parquet(
     *,
     redact: Iterable[Secret] = (),
     progress: ProgressCallback | None = None,
-) -> Exported:
+) -> ExportResult:
     """Write the journal ``source`` to ``out`` as a Parquet file, from which it can be made again.
 
     With ``redact``, what an export does not tell is missing in the fields, and there are no
     payloads. Raises OptionError where pyarrow is not there, and what reading raises.
     """
-    arrow, parquet = _arrow()
+    arrow, parquet = _import_arrow()
     redaction, path = Redaction(redact), Path(source)
-    head = head_line(head_of_journal(path, redaction.secrets)).rstrip()
-    schema = _schema(arrow).with_metadata({_HEAD_NAME: head})
+    head = format_header(read_header(path, redaction.secrets)).rstrip()
+    schema = _make_schema(arrow).with_metadata({_HEAD_NAME: head})
     walked = BlockStream(path, progress or ignore_progress, "exporting")
     events, next_seq = 0, 0
     with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
-        for batch in _batches(rows(walked)):
-            columns = list(zip(*(_cells(row, redaction) for row in batch), strict=True))
+        for batch in _group_rows(iterate_rows(walked)):
+            columns = list(zip(*(_make_cells(row, redaction) for row in batch), strict=True))
             arrays = [
                 arrow.array(column, field.type)
                 for column, field in zip(columns, schema, strict=True)
             ]
             writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
             events, next_seq = events + len(batch), batch[-1].seq + 1
-    return Exported(
+    return ExportResult(
         walked.journal_id, events, next_seq, walked.size, walked.torn_size, redaction.secrets
     )
 
 
-def import_parquet(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Imported:
+def import_parquet(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> ImportResult:
     """Make the journal that was exported to ``source`` again, as ``target``: see ``import_lines``.
 
     Raises MalformedEvent for what is no such file.
     """
-    arrow, parquet = _arrow()
+    arrow, parquet = _import_arrow()
     try:
         with parquet.ParquetFile(source) as file:
             found = (file.schema_arrow.metadata or {}).get(_HEAD_NAME, b"null")
-            head = head_of(parsed(found))
+            head = parse_header(parse_line(found))
             if not set(_READ) <= set(file.schema_arrow.names):
                 raise ValueError("it has not the columns of an export")
-            with Importing(Path(target), head) as importing:
-                events, next_seq = _rows_into(file, importing)
-                return importing.finish(End(events, next_seq))
+            with JournalImporter(Path(target), head) as importing:
+                events, next_seq = _read_rows(file, importing)
+                return importing.finish(ExportFooter(events, next_seq))
     except (arrow.ArrowException, ValueError) as error:
         raise MalformedEvent(f"it is no export: {' '.join(str(error).split())}") from error
 
 
-def _rows_into(file: Any, importing: Importing) -> tuple[int, int]:
+def _read_rows(file: Any, importing: JournalImporter) -> tuple[int, int]:
     """Read all rows; how many, and the number behind the last."""
     events, next_seq = 0, 0
     for batch in file.iter_batches(batch_size=_READ_COUNT, columns=_READ):
@@ -101,7 +101,7 @@ def _rows_into(file: Any, importing: Importing) -> tuple[int, int]:
                 for name, cell in zip(_READ, cells, strict=True)
             ]
             try:
-                row = _row(values, importing.head)
+                row = _parse_row(values, importing.head)
                 importing.add(row)
             except (ValueError, TypeError, MalformedEvent, OptionError, LimitExceeded) as error:
                 reason = getattr(error, "reason", None) or str(error)
@@ -110,26 +110,28 @@ def _rows_into(file: Any, importing: Importing) -> tuple[int, int]:
     return events, next_seq
 
 
-def _row(values: list[Any], head: Head) -> Row:
+def _parse_row(values: list[Any], head: ExportHeader) -> ExportRow:
     seq, time, tag, kind, payload, fields = values
     if payload is None:
         if not head.redacted or fields is None:
             raise ValueError("it has no payload, and the head does not say that it was redacted")
-        found = parsed(fields.encode())
-        payload = payload_of(tag, kind, found) if kind is not None else bytes_from_json(found)
-    return Row(seq, time, tag, payload)
+        found = parse_line(fields.encode())
+        payload = (
+            payload_from_json(tag, kind, found) if kind is not None else bytes_from_json(found)
+        )
+    return ExportRow(seq, time, tag, payload)
 
 
-def _cells(row: Row, redaction: Redaction) -> tuple[Any, ...]:
-    kind, _, value = told(row.tag, row.payload, redaction)
+def _make_cells(row: ExportRow, redaction: Redaction) -> tuple[Any, ...]:
+    kind, _, value = event_to_json(row.tag, row.payload, redaction)
     group = BY_TAG[row.tag].group.value if kind is not None else None
     fields = json.dumps(value, separators=(",", ":")) if kind is not None or redaction else None
     payload = None if redaction else row.payload
     return row.seq, row.time, row.tag, kind, group, len(row.payload), payload, fields
 
 
-def _batches(found: Iterator[Row]) -> Iterator[list[Row]]:
-    batch: list[Row] = []
+def _group_rows(found: Iterator[ExportRow]) -> Iterator[list[ExportRow]]:
+    batch: list[ExportRow] = []
     size = 0
     for row in found:
         batch.append(row)
@@ -141,7 +143,7 @@ def _batches(found: Iterator[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _schema(arrow: Any) -> Any:
+def _make_schema(arrow: Any) -> Any:
     text = arrow.dictionary(arrow.int16(), arrow.string())
     types = (
         arrow.int64(),
@@ -156,7 +158,7 @@ def _schema(arrow: Any) -> Any:
     return arrow.schema(list(zip(_COLUMNS, types, strict=True)))
 
 
-def _arrow() -> tuple[Any, Any]:
+def _import_arrow() -> tuple[Any, Any]:
     try:
         import pyarrow
         from pyarrow import parquet

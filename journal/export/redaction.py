@@ -21,8 +21,8 @@ from journal.events.snapshots import Snapshot
 from journal.events.sockets import SocketSend, SocketSendTo
 from journal.events.streams import StreamWrite
 from journal.events.threads import GlobalsSet, SetThread
-from journal.export.json_values import Pieces, Redacted
-from journal.pages.encoding import given_in
+from journal.export.json_values import BytePieces, RedactedBytes
+from journal.pages.encoding import decode_pages
 
 _SALT_SIZE = 32
 _HASH_SIZE = 16
@@ -57,10 +57,10 @@ class Redaction:
     def __bool__(self) -> bool:
         return bool(self.secrets)
 
-    def hidden(self, data: bytes) -> Redacted:
+    def hidden(self, data: bytes) -> RedactedBytes:
         """What is told of bytes."""
         digest = blake2b(data, key=self._salt, digest_size=_HASH_SIZE)
-        return Redacted(len(data), digest.hexdigest())
+        return RedactedBytes(len(data), digest.hexdigest())
 
     def fields(self, event: Event) -> dict[str, Any]:
         """The fields of an event, without what is not told."""
@@ -76,10 +76,10 @@ class Redaction:
         return found
 
 
-Rule = Callable[[Redaction, Any], dict[str, Any]]
+RedactionRule = Callable[[Redaction, Any], dict[str, Any]]
 
 
-def _all_of(*names: str) -> Rule:
+def _redact_whole(*names: str) -> RedactionRule:
     """Replace whole fields of bytes."""
 
     def rule(redaction: Redaction, event: Any) -> dict[str, Any]:
@@ -88,72 +88,72 @@ def _all_of(*names: str) -> Rule:
     return rule
 
 
-def _pages(redaction: Redaction, event: MemoryPages) -> dict[str, Any]:
+def _redact_pages(redaction: Redaction, event: MemoryPages) -> dict[str, Any]:
     """Replace page by page; of one that is patched, where the patches are stays."""
     try:
-        pages = [(kind, data) for _, kind, data in given_in(event)]
+        pages = [(kind, data) for _, kind, data in decode_pages(event)]
     except MalformedEvent:
         return {"data": redaction.hidden(event.data)}
-    parts: list[bytes | Redacted] = []
+    parts: list[bytes | RedactedBytes] = []
     for kind, data in pages:
         if kind is PageKind.PATCHED:
             size = 2 + 4 * int.from_bytes(data[:2], "little")
             parts += [data[:size], redaction.hidden(data[size:])]
         elif kind in (PageKind.WHOLE, PageKind.SAME):  # a reference has a hash of the contents
             parts.append(redaction.hidden(data))
-    return {"data": Pieces(tuple(parts))}
+    return {"data": BytePieces(tuple(parts))}
 
 
-def _globals(redaction: Redaction, event: GlobalsSet) -> dict[str, Any]:
+def _redact_globals(redaction: Redaction, event: GlobalsSet) -> dict[str, Any]:
     rows = [(index, kind, redaction.hidden(bits)) for index, kind, bits in event.globals]
     return {"globals": tuple(rows)}
 
 
-def _no_digest(redaction: Redaction, event: Snapshot) -> dict[str, Any]:
+def _remove_digest(redaction: Redaction, event: Snapshot) -> dict[str, Any]:
     """A digest of other contents than those that are told would be wrong."""
     return {"digest": b""}
 
 
-def _placed(redaction: Redaction, event: FilePlaced) -> dict[str, Any]:
+def _redact_placed_file(redaction: Redaction, event: FilePlaced) -> dict[str, Any]:
     is_link = event.kind is FileType.SYMBOLIC_LINK  # what it says is a name
     return {} if is_link else {"data": redaction.hidden(event.data)}
 
 
-def _answer(redaction: Redaction, event: HostResult) -> dict[str, Any]:
+def _redact_host_result(redaction: Redaction, event: HostResult) -> dict[str, Any]:
     return {"value": redaction.hidden(event.value)} if event.call is HostCall.READ else {}
 
 
-def _process(redaction: Redaction, event: ProcessStart) -> dict[str, Any]:
+def _redact_process_start(redaction: Redaction, event: ProcessStart) -> dict[str, Any]:
     first, rest = event.arguments[:1], event.arguments[1:]
     variables = []
     for variable in event.environment:
         name, sign, value = variable.partition(b"=")
         told = name + sign if sign else b""
-        variables.append(Pieces((told, redaction.hidden(value if sign else variable))))
+        variables.append(BytePieces((told, redaction.hidden(value if sign else variable))))
     return {
         "arguments": (*first, *map(redaction.hidden, rest)),
         "environment": tuple(variables),
     }
 
 
-_RULES: dict[Secret, dict[type[Event], Rule]] = {
+_RULES: dict[Secret, dict[type[Event], RedactionRule]] = {
     Secret.MEMORY: {
-        MemoryPages: _pages,
-        UpdateMemoryRegion: _all_of("data"),
-        SetThread: _all_of("call_stack", "memory_stack", "store_data"),
-        GlobalsSet: _globals,
-        Snapshot: _no_digest,
+        MemoryPages: _redact_pages,
+        UpdateMemoryRegion: _redact_whole("data"),
+        SetThread: _redact_whole("call_stack", "memory_stack", "store_data"),
+        GlobalsSet: _redact_globals,
+        Snapshot: _remove_digest,
     },
     Secret.FILES: {
-        FileDescriptorWrite: _all_of("data"),
-        FilePlaced: _placed,
-        HostResult: _answer,
+        FileDescriptorWrite: _redact_whole("data"),
+        FilePlaced: _redact_placed_file,
+        HostResult: _redact_host_result,
     },
-    Secret.ENVIRONMENT: {ProcessStart: _process},
-    Secret.INPUT: {StreamRead: _all_of("data"), RandomBytes: _all_of("data")},
+    Secret.ENVIRONMENT: {ProcessStart: _redact_process_start},
+    Secret.INPUT: {StreamRead: _redact_whole("data"), RandomBytes: _redact_whole("data")},
     Secret.OUTPUT: {
-        StreamWrite: _all_of("data"),
-        SocketSend: _all_of("data"),
-        SocketSendTo: _all_of("data"),
+        StreamWrite: _redact_whole("data"),
+        SocketSend: _redact_whole("data"),
+        SocketSendTo: _redact_whole("data"),
     },
 }

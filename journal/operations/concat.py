@@ -13,7 +13,7 @@ from journal.rewrite.block_copier import BlockCopier, Loss, check_output_path
 from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 
 
-class Concatenation(NamedTuple):
+class ConcatResult(NamedTuple):
     """What a concatenation kept and left out; sizes are bytes of the sources.
 
     ``firsts`` has the number of the first event of each source. ``losses`` is empty unless salvage
@@ -47,7 +47,7 @@ def concat(
     *,
     salvage: bool = False,
     progress: ProgressCallback | None = None,
-) -> Concatenation:
+) -> ConcatResult:
     """Write the events of all ``sources``, one behind the other, to ``target``, a new file.
 
     The first keeps its numbers and gives its id; each further one goes on behind, with the holes
@@ -59,12 +59,12 @@ def concat(
     if not paths:
         raise OptionError("there is nothing to concatenate")
     check_output_path(Path(target), paths)
-    joined = _Joined(salvage, progress or ignore_progress)
+    joined = _Joiner(salvage, progress or ignore_progress)
     with BlockCopier(Path(target)) as keeper:
         for path in paths:
             joined.add(path, keeper)
         keeper.writer.publish()
-        return Concatenation(
+        return ConcatResult(
             keeper.writer.journal_id,
             joined.size,
             keeper.blocks,
@@ -77,7 +77,7 @@ def concat(
         )
 
 
-class _Joined:
+class _Joiner:
     """The journals that are joined already: where the next one goes on."""
 
     def __init__(self, salvage: bool, report: ProgressCallback) -> None:

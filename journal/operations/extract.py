@@ -19,9 +19,9 @@ from journal.events.memory import PAGE_SIZE, MemoryPages, UpdateMemoryRegion
 from journal.events.paths import ChangeDirectory, FileType
 from journal.events.process import ProcessStart, ProcessTrap
 from journal.events.snapshots import ClearEthereal, SafePoint, Snapshot
-from journal.fs import atomic_file as durable
+from journal.fs import atomic_file
 from journal.log.reader import Reader
-from journal.pages import Resolver
+from journal.pages import PageResolver
 from journal.replay.filesystem.host_backend import DIRECTORY_MODE, FILE_MODE
 from journal.replay.filesystem.memory_backend import Entry
 from journal.replay.filesystem.path_resolution import names_of
@@ -30,7 +30,7 @@ from journal.replay.hosts.model import ModelHost
 from journal.replay.limits import Limits, NotPlayable, shown
 from journal.replay.player import play
 from journal.rewrite.block_copier import check_output_path
-from journal.snapshots.catalog import snapshots_of
+from journal.snapshots.catalog import list_snapshots
 
 StrPath = str | os.PathLike[str]
 
@@ -46,7 +46,7 @@ _SECOND = 1_000_000_000
 _ZEROS = bytes(1 << 16)
 
 
-class Files(NamedTuple):
+class ExtractFilesResult(NamedTuple):
     """What was extracted of the files: how many names, and bytes; ``mounts`` are those of the host.
 
     What is in these is not in the journal.
@@ -59,7 +59,7 @@ class Files(NamedTuple):
     mounts: tuple[str, ...]
 
 
-class Memory(NamedTuple):
+class ExtractMemoryResult(NamedTuple):
     """What was extracted of a memory: of the snapshot with this number, so many bytes from start.
 
     ``pages`` are those that are not zeros.
@@ -71,7 +71,7 @@ class Memory(NamedTuple):
     pages: int
 
 
-class Environment(NamedTuple):
+class EnvironmentResult(NamedTuple):
     """What a process was started with, and its working directory if it changed it."""
 
     arguments: tuple[bytes, ...]
@@ -84,7 +84,7 @@ class Environment(NamedTuple):
 
 def extract_files(
     source: StrPath, directory: StrPath, *, at: int | None = None, limits: Limits | None = None
-) -> Files:
+) -> ExtractFilesResult:
     """Put a guest's files in memory, as they were behind event ``at``, into a new directory.
 
     A mount called ``/work`` is ``work`` in it. Times of modification are the guest's; only the
@@ -95,27 +95,27 @@ def extract_files(
     """
     target = Path(directory)
     check_output_path(target, [Path(source)])
-    folder, whole = durable.temporary_beside(target), durable.temporary_beside(target)
+    folder, whole = atomic_file.temporary_beside(target), atomic_file.temporary_beside(target)
     try:
         folder.mkdir(mode=DIRECTORY_MODE)
         with Reader(source) as reader, DirectoryHost(folder, limits, apart=True) as host:
-            play(reader.frames(tags=host.tags), host, upto=_behind(reader, at))
-        with _within_paths():
-            _put_in_one_another(list(host.mounted.values()), folder, whole)
-        found = _counted_and_synced(whole, _mounts_of_host(host))
+            play(reader.frames(tags=host.tags), host, upto=_find_stop(reader, at))
+        with _refusing_long_paths():
+            _nest_mounts(list(host.mounted.values()), folder, whole)
+        found = _count_and_sync(whole, _list_host_mounts(host))
         if os.path.lexists(target):
             raise OptionError(f"{target} exists already")
         whole.rename(target)
     finally:
-        _remove(folder)
-        _remove(whole)
-    durable.sync_directory(target.parent)
+        _remove_tree(folder)
+        _remove_tree(whole)
+    atomic_file.sync_directory(target.parent)
     return found
 
 
 def archive_files(
     source: StrPath, out: BinaryIO, *, at: int | None = None, limits: Limits | None = None
-) -> Files:
+) -> ExtractFilesResult:
     """Write what ``extract_files`` puts into a directory to ``out`` as a tar archive.
 
     Names of one file are hard links of one another. Where a mount lies in another one, it hides
@@ -123,13 +123,13 @@ def archive_files(
     """
     with Reader(source) as reader:
         host = _FilesHost(limits)
-        play(reader.frames(tags=host.tags), host, upto=_behind(reader, at))
+        play(reader.frames(tags=host.tags), host, upto=_find_stop(reader, at))
     counts = dict.fromkeys(FileType, 0)
     size, first_names = 0, dict[tuple[str, int], str]()
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        for guest, path, entry in _entries(host):
+        for guest, path, entry in _iterate_entries(host):
             counts[entry.kind] += 1
-            info = _member(path, entry)
+            info = _make_tar_member(path, entry)
             first = first_names.setdefault((guest, entry.inode), info.name)
             if first != info.name and entry.kind is FileType.REGULAR_FILE:
                 info.type, info.linkname, info.size = tarfile.LNKTYPE, first, 0
@@ -137,12 +137,12 @@ def archive_files(
                 continue
             size += info.size
             archive.addfile(info, BytesIO(entry.content) if info.size else None)
-    return Files(
+    return ExtractFilesResult(
         counts[FileType.REGULAR_FILE],
         counts[FileType.DIRECTORY],
         counts[FileType.SYMBOLIC_LINK],
         size,
-        _mounts_of_host(host),
+        _list_host_mounts(host),
     )
 
 
@@ -157,14 +157,14 @@ class _FilesHost(ModelHost):
         return FILE_TAGS
 
 
-def _entries(host: ModelHost) -> Iterator[tuple[str, str, Entry]]:
+def _iterate_entries(host: ModelHost) -> Iterator[tuple[str, str, Entry]]:
     """Every name in the guest's memory mounts: the mount, the path in the archive, what it is."""
     trees = {guest: names_of(guest) for guest in host.trees}
     for names in trees.values():
         if not {".", ".."}.isdisjoint(names):
             raise NotPlayable(f"the mount {shown('/'.join(names))} leads out of the archive")
     for guest, tree in sorted(host.trees.items(), key=lambda item: trees[item[0]]):
-        hidden = ["/".join(names) for names in trees.values() if _lies_in(names, trees[guest])]
+        hidden = ["/".join(names) for names in trees.values() if _is_inside(names, trees[guest])]
         for path, entry in tree.items():
             names = [*trees[guest], *(name for name in names_of(path) if name != ".")]
             whole = "/".join(names)
@@ -172,11 +172,11 @@ def _entries(host: ModelHost) -> Iterator[tuple[str, str, Entry]]:
                 yield guest, whole, entry
 
 
-def _lies_in(names: list[str], outer: list[str]) -> bool:
+def _is_inside(names: list[str], outer: list[str]) -> bool:
     return len(names) > len(outer) and names[: len(outer)] == outer
 
 
-def _member(path: str, entry: Entry) -> tarfile.TarInfo:
+def _make_tar_member(path: str, entry: Entry) -> tarfile.TarInfo:
     info = tarfile.TarInfo(path)
     seconds, rest = divmod(entry.mtime, _SECOND)
     info.mtime = seconds
@@ -192,7 +192,7 @@ def _member(path: str, entry: Entry) -> tarfile.TarInfo:
     return info
 
 
-def _put_in_one_another(mounted: list[list[str]], folder: Path, whole: Path) -> None:
+def _nest_mounts(mounted: list[list[str]], folder: Path, whole: Path) -> None:
     """Make one directory of those that mounts have apart, as the guest comes to them.
 
     What lies in the way of a mount is hidden by it, and goes; links are not followed.
@@ -207,27 +207,27 @@ def _put_in_one_another(mounted: list[list[str]], folder: Path, whole: Path) -> 
     for number, names in sorted(places.items(), key=lambda one: len(one[1])):
         at = whole
         for name in names[:-1]:
-            at = _without_others(at / name)
+            at = _remove_non_directory(at / name)
             at.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
-        known, place = at.stat(), _without_others(at / names[-1])
-        _remove(place)
+        known, place = at.stat(), _remove_non_directory(at / names[-1])
+        _remove_tree(place)
         (folder / str(number)).rename(place)
         os.utime(at, ns=(known.st_atime_ns, known.st_mtime_ns))
-    durable.sync_directory(folder)
+    atomic_file.sync_directory(folder)
 
 
-def _without_others(path: Path) -> Path:
+def _remove_non_directory(path: Path) -> Path:
     """A path at which nothing other than a directory is any more."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
     return path
 
 
-def _counted_and_synced(folder: Path, mounts: tuple[str, ...]) -> Files:
+def _count_and_sync(folder: Path, mounts: tuple[str, ...]) -> ExtractFilesResult:
     """What stands in a directory, links not followed; all of it is durable then."""
     files = directories = links = size = 0
     seen: set[int] = set()
-    for directory in reversed(_directories(folder)):
+    for directory in reversed(_list_directories(folder)):
         directories += directory != folder
         with os.scandir(directory) as entries:
             for entry in entries:
@@ -239,25 +239,25 @@ def _counted_and_synced(folder: Path, mounts: tuple[str, ...]) -> Files:
                 if found.st_ino not in seen:
                     seen.add(found.st_ino)
                     size += found.st_size
-                    durable.sync_file(entry.path)
-        durable.sync_directory(directory)
-    return Files(files, directories, links, size, mounts)
+                    atomic_file.sync_file(entry.path)
+        atomic_file.sync_directory(directory)
+    return ExtractFilesResult(files, directories, links, size, mounts)
 
 
-def _directories(folder: Path) -> list[Path]:
+def _list_directories(folder: Path) -> list[Path]:
     """A directory and all below it, each behind the one that it is in.
 
     > Why not ``os.walk``? It calls itself for each level, and a guest may make very many of them.
     """
     found = [folder]
     for directory in found:  # which grows meanwhile
-        with _within_paths(), os.scandir(directory) as entries:
+        with _refusing_long_paths(), os.scandir(directory) as entries:
             found += [Path(one.path) for one in entries if one.is_dir(follow_symlinks=False)]
     return found
 
 
 @contextmanager
-def _within_paths() -> Iterator[None]:
+def _refusing_long_paths() -> Iterator[None]:
     """Refuse directories that are so deep that no path says where they are."""
     try:
         yield
@@ -267,7 +267,7 @@ def _within_paths() -> Iterator[None]:
         raise NotPlayable("the guest's directories are deeper than a path can say") from None
 
 
-def _remove(folder: Path) -> None:
+def _remove_tree(folder: Path) -> None:
     """Take a directory away, if it is there, as far as that goes.
 
     > Why not ``shutil.rmtree``? As above. Each directory comes up before it is looked into.
@@ -285,7 +285,7 @@ def _remove(folder: Path) -> None:
             directory.rmdir()
 
 
-def _mounts_of_host(host: DirectoryHost | ModelHost) -> tuple[str, ...]:
+def _list_host_mounts(host: DirectoryHost | ModelHost) -> tuple[str, ...]:
     mounts = host.process.mounts.values()
     return tuple(event.guest for event in mounts if event.guest not in host.keepers)
 
@@ -302,7 +302,7 @@ def extract_memory(
     pages: tuple[int, int] | None = None,
     sparse: bool = False,
     limits: Limits | None = None,
-) -> Memory:
+) -> ExtractMemoryResult:
     """Write a memory to ``out``, as it was at the last snapshot up to event ``at``.
 
     With ``pages``, those of 4 KiB from the first to the last number alone. If ``sparse``, zeros are
@@ -310,11 +310,11 @@ def extract_memory(
     snapshot, memory or page.
     """
     with Reader(source) as reader:
-        behind = _behind(reader, at)
-        start, seq = _snapshot_before(reader, behind)
+        behind = _find_stop(reader, at)
+        start, seq = _find_snapshot_range(reader, behind)
         host = _MemoryHost(limits)
         frames = reader.frames(start, stop=seq + 1, tags=host.tags)
-        play(frames, host, pages=Resolver.of(reader))
+        play(frames, host, pages=PageResolver.of(reader))
     machine = host.machine
     if memory not in machine.memories:
         raise OptionError(f"snapshot {seq} has no memory {memory}")
@@ -325,7 +325,7 @@ def extract_memory(
     kept = {number: found[number] for number in found if first <= number <= last}
     size = min((last + 1) * PAGE_SIZE, machine.memories[memory]) - first * PAGE_SIZE
     _write_pages(out, kept, first, max(size, 0), sparse=sparse)
-    return Memory(seq, first * PAGE_SIZE, max(size, 0), len(kept))
+    return ExtractMemoryResult(seq, first * PAGE_SIZE, max(size, 0), len(kept))
 
 
 class _MemoryHost(ModelHost):
@@ -339,10 +339,10 @@ class _MemoryHost(ModelHost):
         return _MACHINE_TAGS
 
 
-def _snapshot_before(reader: Reader, behind: int | None) -> tuple[int, int]:
+def _find_snapshot_range(reader: Reader, behind: int | None) -> tuple[int, int]:
     """Where to begin to play, and the number of the last snapshot in front of ``behind``."""
     start, found = 0, None
-    for info in snapshots_of(reader, upto=behind, counted=False):
+    for info in list_snapshots(reader, upto=behind, counted=False):
         found = info.seq
         if info.whole and info.first_seq is not None:
             start = info.first_seq
@@ -355,7 +355,7 @@ def _snapshot_before(reader: Reader, behind: int | None) -> tuple[int, int]:
 def _write_pages(
     out: BinaryIO, pages: dict[int, bytes], first: int, size: int, *, sparse: bool
 ) -> None:
-    skip = _hole if sparse else _zeros
+    skip = _skip_hole if sparse else _write_zeros
     end = 0
     for number in sorted(pages):
         position = (number - first) * PAGE_SIZE
@@ -367,11 +367,11 @@ def _write_pages(
         out.truncate(size)
 
 
-def _hole(out: BinaryIO, size: int) -> None:
+def _skip_hole(out: BinaryIO, size: int) -> None:
     out.seek(size, os.SEEK_CUR)
 
 
-def _zeros(out: BinaryIO, size: int) -> None:
+def _write_zeros(out: BinaryIO, size: int) -> None:
     while size > 0:
         part = _ZEROS[:size]
         out.write(part)
@@ -381,18 +381,18 @@ def _zeros(out: BinaryIO, size: int) -> None:
 # -- environment ----------------------------------------------------------------------------------
 
 
-def environment_of(source: StrPath, *, at: int | None = None) -> Environment:
+def extract_environment(source: StrPath, *, at: int | None = None) -> EnvironmentResult:
     """What the process that ran at event ``at`` was started with, and where it stood then."""
     host = ModelHost()
     with Reader(source) as reader:
-        play(reader.frames(stop=_behind(reader, at), tags=_IDENTITY_TAGS), host)
+        play(reader.frames(stop=_find_stop(reader, at), tags=_IDENTITY_TAGS), host)
     start = host.process.start
     if start is None:
         raise OptionError(f"{source} does not say what ran: it is not the journal of a process")
-    return Environment(start.arguments, start.environment, host.process.directory)
+    return EnvironmentResult(start.arguments, start.environment, host.process.directory)
 
 
-def _behind(reader: Reader, at: int | None) -> int | None:
+def _find_stop(reader: Reader, at: int | None) -> int | None:
     """The number behind event ``at``, which must be there."""
     if at is None:
         return None

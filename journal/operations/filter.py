@@ -24,20 +24,20 @@ from journal.log import scan
 from journal.log.block_table import headers_only
 from journal.log.segment_files import SegmentFiles
 from journal.log.summary import summarize
-from journal.pages import Resolver
-from journal.pages.dropped_pages import LeftOut, Lookup
-from journal.query.compiler import NO_CLOCK
-from journal.query.literals import Clock
-from journal.query.selection import Question, Sieve
+from journal.pages import PageResolver
+from journal.pages.dropped_pages import DroppedPages, LazyPageResolver
+from journal.query.compiler import NO_TIMES
+from journal.query.literals import JournalTimes
+from journal.query.selection import Query, QueryFilter
 from journal.rewrite.block_copier import check_output_path
 from journal.rewrite.output_journal import OutputJournal, ResumeFlag
 from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
-from journal.snapshots.resumability import Usability
-from journal.snapshots.resume_flags import LEFT_OUT, NOT_RESUMABLE
+from journal.snapshots.resumability import ResumabilityAnalysis
+from journal.snapshots.resume_flags import GAPS_ALLOWED, NOT_RESUMABLE
 
 
 @dataclass(frozen=True, slots=True)
-class Filtered:
+class FilterResult:
     """What a filter kept and dropped, and what the journal can still be used for.
 
     ``size`` is that of the source in bytes, ``written`` that of the ``blocks`` that were written,
@@ -71,13 +71,13 @@ class Filtered:
 def filter(  # the name is the command's
     source: str | os.PathLike[str],
     target: str | os.PathLike[str] | None,
-    which: Question,
+    which: Query,
     *,
     keep: bool = True,
     preamble: bool = True,
     measured: bool = False,
     progress: ProgressCallback | None = None,
-) -> Filtered:
+) -> FilterResult:
     """Write the events of ``source`` that ``which`` means, or all others, to ``target``.
 
     Numbers, times and the journal's id stay. With ``preamble`` what says what ran is kept in any
@@ -92,38 +92,40 @@ def filter(  # the name is the command's
     with closing(SegmentFiles(source)) as files:
         asks_times = which.since is not None or which.until is not None or which.where is not None
         # when it begins and ends a look at all headers tells, which takes as long as the rest
-        clock, report = _clock(files) if asks_times else NO_CLOCK, progress or ignore_progress
+        clock, report = _read_times(files) if asks_times else NO_TIMES, progress or ignore_progress
 
-        def sieve() -> Sieve:
-            return Sieve(which, clock, keep=keep, preamble=preamble)
+        def sieve() -> QueryFilter:
+            return QueryFilter(which, clock, keep=keep, preamble=preamble)
 
         if target is None and not measured:
-            return _Filter(files, sieve(), "looking").run(report)
+            return _FilterPass(files, sieve(), "looking").run(report)
         path = None if target is None else Path(target)
         holds = sieve().may_let(ProcessStart.tag)
-        with Lookup(source) as pages:
+        with LazyPageResolver(source) as pages:
             with OutputJournal(path, buffered=holds) as new:
-                first = _Filter(files, sieve(), "looking" if holds else "filtering", new, pages)
+                first = _FilterPass(files, sieve(), "looking" if holds else "filtering", new, pages)
                 found = first.run(report)
                 if not new.is_overfull:
-                    return _published(new, found, first.mark)
+                    return _publish(new, found, first.mark)
             with OutputJournal(path, flag=first.mark) as new:
-                again = _Filter(files, sieve(), "filtering", new, pages)
-                return _published(new, again.run(report))
+                again = _FilterPass(files, sieve(), "filtering", new, pages)
+                return _publish(new, again.run(report))
 
 
-def _published(new: OutputJournal, found: Filtered, mark: ResumeFlag | None = None) -> Filtered:
+def _publish(
+    new: OutputJournal, found: FilterResult, mark: ResumeFlag | None = None
+) -> FilterResult:
     new.publish(mark)
     return replace(found, written=new.size, blocks=new.blocks, blocks_whole=new.blocks_whole)
 
 
-def _clock(files: SegmentFiles) -> Clock:
+def _read_times(files: SegmentFiles) -> JournalTimes:
     names = files.names()
     found = summarize(scan.scan_files(files.sources(names), headers_only), 0)
-    return Clock(found.first_time, found.last_time)
+    return JournalTimes(found.first_time, found.last_time)
 
 
-class _Filter:
+class _FilterPass:
     """A journal on its way through a sieve, to ``target``; without one it is only told.
 
     ``pages`` looks up what is named by what is kept, and is dropped.
@@ -132,10 +134,10 @@ class _Filter:
     def __init__(
         self,
         files: SegmentFiles,
-        sieve: Sieve,
+        sieve: QueryFilter,
         what: str,
         target: OutputJournal | None = None,
-        pages: Lookup | None = None,
+        pages: LazyPageResolver | None = None,
     ) -> None:
         self._files = files
         self._sieve = sieve
@@ -144,12 +146,12 @@ class _Filter:
         self._pages = pages
         # where none is kept, none names what is dropped
         self._keeps_pages = target is not None and sieve.may_let(MemoryPages.tag)
-        self._left_out = LeftOut()
-        self._use = Usability()
+        self._left_out = DroppedPages()
+        self._use = ResumabilityAnalysis()
         self._blocks_passed = 0
         self._opened: tuple[str, Source | None] | None = None
 
-    def run(self, report: ProgressCallback) -> Filtered:
+    def run(self, report: ProgressCallback) -> FilterResult:
         """Hand on what is let through; tell about it."""
         walk = ProgressScan(self._files, report, self._what, self._wants)
         journal_id, is_begun = b"", False
@@ -167,7 +169,7 @@ class _Filter:
                 if self._target is not None:
                     self._target.journal_id = journal_id
         use = self._use
-        return Filtered(
+        return FilterResult(
             journal_id=journal_id or bytes(16),
             size=walk.size,
             written=0,
@@ -194,7 +196,7 @@ class _Filter:
         if use.must_say_so:
             return NOT_RESUMABLE, use.verdict.reason
         if use.verdict.resumable and use.leaves_holes:
-            return LEFT_OUT, use.verdict.reason
+            return GAPS_ALLOWED, use.verdict.reason
         return None
 
     def _wants(self, segment: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
@@ -235,7 +237,7 @@ class _Filter:
         resolver = self._pages.resolver
         for place in ones(mask):
             seq = block.seq(place)
-            resolved = partial(_resolved, resolver, seq) if seq in naming else None
+            resolved = partial(_resolve_payload, resolver, seq) if seq in naming else None
             target.add_events(block, [place], resolved)
 
     def _pass(self, item: scan.ScannedBlock) -> None:
@@ -266,5 +268,5 @@ class _Filter:
 _PAGES = bytes(tag == MemoryPages.tag for tag in range(256))
 
 
-def _resolved(resolver: Resolver, seq: int, tag: int, payload: bytes) -> bytes:
+def _resolve_payload(resolver: PageResolver, seq: int, tag: int, payload: bytes) -> bytes:
     return resolver.payload(seq, payload)

@@ -1,4 +1,4 @@
-"""Recovery of a damaged journal: every event that is still there, in a new file, with its number.
+"""Salvage of a damaged journal: every event that is still there, in a new file, with its number.
 
 The source is only read. Where one bit of a block or of a segment header was turned over, it is
 found again; all else that is lost is accounted for, by its bytes and by its numbers.
@@ -18,7 +18,7 @@ from journal.rewrite.block_copier import BlockCopier, Loss, check_output_path, l
 from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 
 
-class Recovery(NamedTuple):
+class SalvageResult(NamedTuple):
     """What a recovery found, kept and lost.
 
     ``size`` is that of the source in bytes, ``torn_size`` what a crash had cut short at its end,
@@ -58,13 +58,13 @@ class Recovery(NamedTuple):
         return not any(loss.events or loss.open_ended for loss in self.losses)
 
 
-def recover(
+def salvage(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
     progress: ProgressCallback | None = None,
     body_size_max: int = bit_search.BODY_SIZE_MAX,
-) -> Recovery:
+) -> SalvageResult:
     """Write all that can be read of ``source`` to ``target``, a new file; tell what is lost.
 
     Events keep their numbers and times, the journal its id; numbers that are lost become holes on
@@ -77,14 +77,14 @@ def recover(
     mender = BitRepairer(Path(source), body_size_max, report)
     try:
         mender.repair()
-        return _copied(mender, Path(target), report)
+        return _copy(mender, Path(target), report)
     except CorruptBlock as error:
         reason = "more than a bit of the segment header is wrong, and without its salt no block"
         file, offset = error.file, error.offset
         raise CorruptBlock(f"{reason} can be told from noise", offset, file=file) from error
 
 
-def _copied(mender: BitRepairer, target: Path, report: ProgressCallback) -> Recovery:
+def _copy(mender: BitRepairer, target: Path, report: ProgressCallback) -> SalvageResult:
     """Write what is left of the source, block by block."""
     repairs: list[BitRepair] = []
     with closing(mender.files()) as files, BlockCopier(target) as keeper:
@@ -94,11 +94,11 @@ def _copied(mender: BitRepairer, target: Path, report: ProgressCallback) -> Reco
                 isinstance(item, scan.Tail)
                 and (item.segment.name, item.offset) in mender.unreadable_segments
             ):
-                keeper.add(_headless(item))
+                keeper.add(_make_header_damage(item))
             elif keeper.add(item):
-                repairs += _repairs_of(item, mender)
+                repairs += _list_repairs(item, mender)
         keeper.writer.publish()
-        return Recovery(
+        return SalvageResult(
             keeper.writer.journal_id,
             walk.size,
             keeper.blocks,
@@ -111,7 +111,7 @@ def _copied(mender: BitRepairer, target: Path, report: ProgressCallback) -> Reco
         )
 
 
-def _headless(tail: scan.Tail) -> scan.Damage:
+def _make_header_damage(tail: scan.Tail) -> scan.Damage:
     """Tell of a segment whose header is lost: it reads as if a crash had cut the journal short."""
     seq, reason = tail.next_seq, "blocks stand behind a segment header that is lost"
     return scan.Damage(
@@ -128,7 +128,7 @@ def _headless(tail: scan.Tail) -> scan.Damage:
     )
 
 
-def _repairs_of(item: scan.ScanItem, mender: BitRepairer) -> Iterator[BitRepair]:
+def _list_repairs(item: scan.ScanItem, mender: BitRepairer) -> Iterator[BitRepair]:
     """Tell of the bits of a block that is there again, or of a segment header."""
     if isinstance(item, scan.ScannedBlock):
         for repair in mender.repairs.get((item.segment.name, item.offset), ()):

@@ -9,7 +9,7 @@ from journal.log import scan
 from journal.log.segment_files import SegmentFiles
 
 
-def last_hole(path: str | os.PathLike[str], upto: int) -> int:
+def find_last_gap(path: str | os.PathLike[str], upto: int) -> int:
     """The greatest number below ``upto`` that no event has, while some before it do; -1: none.
 
     Only blocks that say that they have holes are read. Raises as reading does.

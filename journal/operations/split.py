@@ -15,16 +15,16 @@ from journal.events.snapshots import Snapshot
 from journal.format.block import Block
 from journal.format.block_slice import part_of
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
-from journal.fs import atomic_file as durable
+from journal.fs import atomic_file
 from journal.log.commit_policy import CommitPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
-from journal.pages.dropped_pages import LeftOut, Lookup
+from journal.pages.dropped_pages import DroppedPages, LazyPageResolver
 from journal.rewrite.block_builder import BlockBuilder
 from journal.rewrite.block_copier import check_output_path
 from journal.rewrite.block_stream import BlockStream
 from journal.rewrite.progress import ProgressCallback, ignore_progress
-from journal.snapshots.resume_flags import marked_payload
+from journal.snapshots.resume_flags import add_flag_to_payload
 
 PARTS_COUNT_MAX = 1_000_000
 """Parts have six digits in their names."""
@@ -33,12 +33,12 @@ _DIGITS = 6
 _PREAMBLE = frozenset(
     kind.tag for kind in (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
 )
-_PART = "it is a part of a journal, and what stood in front of event {} is not in it"
+_PART_REASON = "it is a part of a journal, and what stood in front of event {} is not in it"
 
 assert PARTS_COUNT_MAX == 10**_DIGITS
 
 
-class Part(NamedTuple):
+class JournalPart(NamedTuple):
     """One part: its file, and the numbers of its events, whatever it repeats of the identity."""
 
     path: Path
@@ -48,11 +48,11 @@ class Part(NamedTuple):
     size: int
 
 
-class Splitting(NamedTuple):
+class SplitResult(NamedTuple):
     """What became of a journal; sizes are bytes of the source."""
 
     journal_id: bytes
-    parts: tuple[Part, ...]
+    parts: tuple[JournalPart, ...]
     size: int
     torn_size: int
     debris_size: int
@@ -63,7 +63,7 @@ class Splitting(NamedTuple):
         return sum(part.events for part in self.parts)
 
 
-class Cut(NamedTuple):
+class CutResult(NamedTuple):
     """The beginning of a journal that was kept."""
 
     journal_id: bytes
@@ -81,7 +81,7 @@ def split(
     size: int | None = None,
     self_contained: bool = False,
     progress: ProgressCallback | None = None,
-) -> Splitting:
+) -> SplitResult:
     """Write the parts of ``source`` to ``directory``, a new one, as files in the order of names.
 
     A part begins at each number of ``at``, behind each snapshot if ``snapshots``, and where a part
@@ -100,9 +100,9 @@ def split(
         raise OptionError("a part has more bytes than none")
     path, target = Path(source), Path(directory)
     check_output_path(target, [path])
-    marks = _Marks(sorted(set(at)), snapshots, size)
-    preamble_end = _preamble_end(path) if self_contained else None
-    with _Parts(path, target, preamble_end) as parts:
+    marks = _SplitPoints(sorted(set(at)), snapshots, size)
+    preamble_end = _find_preamble_end(path) if self_contained else None
+    with _PartWriter(path, target, preamble_end) as parts:
         walked = BlockStream(path, progress or ignore_progress)
         for block in walked.blocks():
             if not parts.is_begun:
@@ -119,7 +119,7 @@ def split(
         marks.check_used(path)
         parts.publish()
         found = tuple(parts.done)
-        return Splitting(
+        return SplitResult(
             walked.journal_id, found, walked.size, walked.torn_size, walked.debris_size
         )
 
@@ -130,7 +130,7 @@ def cut(
     *,
     at: int,
     progress: ProgressCallback | None = None,
-) -> Cut:
+) -> CutResult:
     """Write the events of ``source`` up to number ``at`` to ``target``, a new file.
 
     It is the same journal as it was then, id, numbers and times: what could be done with that can
@@ -146,7 +146,9 @@ def cut(
             if block.first_seq > at:
                 break
             if writer is None:
-                writer = _new_part(Path(target), walked.journal_id, walked.first_seq, publish=False)
+                writer = _open_part(
+                    Path(target), walked.journal_id, walked.first_seq, publish=False
+                )
             count = bisect_right(block.seqs, at)
             writer.append_block(part_of(block, 0, count))
             last_seq, events = block.seqs[count - 1], events + count
@@ -156,13 +158,13 @@ def cut(
             raise OptionError(f"{source} has no event {at} to cut it behind")
         writer.sync()
         writer.publish()
-        return Cut(walked.journal_id, events, last_seq, writer.size + SEGMENT_HEADER_SIZE)
+        return CutResult(walked.journal_id, events, last_seq, writer.size + SEGMENT_HEADER_SIZE)
     finally:
         if writer is not None:
             writer.close()
 
 
-class _Marks:
+class _SplitPoints:
     """Where parts begin."""
 
     def __init__(self, at: list[int], snapshots: bool, size: int | None) -> None:
@@ -170,7 +172,7 @@ class _Marks:
         self._snapshots = snapshots
         self._size = size
 
-    def of(self, block: Block, parts: "_Parts") -> list[int]:
+    def of(self, block: Block, parts: "_PartWriter") -> list[int]:
         """The indices of the block's events with which a part begins."""
         found: set[int] = set()
         if self._size is not None and parts.size and parts.size + block.size > self._size:
@@ -198,22 +200,22 @@ class _Marks:
             raise OptionError(f"no event of {path} has the number {self._at[0]} or one above it")
 
 
-class _Parts:
+class _PartWriter:
     """The parts as they are written, in a directory that has no name yet."""
 
     def __init__(self, source: Path, target: Path, preamble_end: int | None) -> None:
-        self.done: list[Part] = []
+        self.done: list[JournalPart] = []
         self._source = source
         self._target = target
         self._preamble_end = preamble_end
-        self._folder = durable.temporary_beside(target)
+        self._folder = atomic_file.temporary_beside(target)
         self._folder.mkdir(mode=0o700)
         self._writer: Writer | None = None
         self._journal_id: bytes | None = None
         self._origin = self._next_seq = 0
         self._seqs: tuple[int, int, int] | None = None
-        self._left_out = LeftOut()
-        self._pages = Lookup(source)
+        self._left_out = DroppedPages()
+        self._pages = LazyPageResolver(source)
 
     def __enter__(self) -> Self:
         return self
@@ -272,7 +274,7 @@ class _Parts:
             return
         writer.close()
         path = self._target / writer.path.name
-        self.done.append(Part(path, *self._seqs, writer.path.stat().st_size))
+        self.done.append(JournalPart(path, *self._seqs, writer.path.stat().st_size))
         self._writer = self._seqs = None
 
     def publish(self) -> None:
@@ -280,11 +282,11 @@ class _Parts:
         self.end()
         if not self.done:
             raise OptionError(f"{self._source} has no events: there is nothing to split")
-        durable.sync_directory(self._folder)
+        atomic_file.sync_directory(self._folder)
         if os.path.lexists(self._target):
             raise OptionError(f"{self._target} exists already")
         self._folder.rename(self._target)
-        durable.sync_directory(self._target.parent)
+        atomic_file.sync_directory(self._target.parent)
 
     def _opened(self, first_seq: int) -> Writer:
         if len(self.done) >= PARTS_COUNT_MAX:
@@ -293,9 +295,9 @@ class _Parts:
         repeated = self._preamble_end
         if repeated is None or first_seq < repeated:
             # what joins them again counts on from the number behind the last event before
-            return _new_part(self._folder / name, self._journal_id, self._next_seq)
-        self._left_out = LeftOut(first_seq)
-        writer = _new_part(self._folder / name, self._journal_id, self._origin)
+            return _open_part(self._folder / name, self._journal_id, self._next_seq)
+        self._left_out = DroppedPages(first_seq)
+        writer = _open_part(self._folder / name, self._journal_id, self._origin)
         try:
             self._repeat(writer, repeated, first_seq)
         except BaseException:
@@ -305,18 +307,18 @@ class _Parts:
 
     def _repeat(self, writer: Writer, end: int, first_seq: int) -> None:
         """Write what the source begins with once more, marked if anything is left out behind it."""
-        reason = _PART.format(first_seq) if first_seq > end else ""
+        reason = _PART_REASON.format(first_seq) if first_seq > end else ""
         gatherer = BlockBuilder(writer)
         with Reader(self._source) as reader:
             for frame in reader.frames(stop=end):
                 payload = frame.payload
                 if reason and frame.tag == ProcessStart.tag:
-                    payload = marked_payload(payload, reason)
+                    payload = add_flag_to_payload(payload, reason)
                 gatherer.add(frame.seq, frame.tag, payload, frame.time)
         gatherer.flush()
 
 
-def _new_part(
+def _open_part(
     path: Path, journal_id: bytes | None, first_seq: int, *, publish: bool = True
 ) -> Writer:
     return Writer(
@@ -324,7 +326,7 @@ def _new_part(
     )
 
 
-def _preamble_end(path: Path) -> int:
+def _find_preamble_end(path: Path) -> int:
     """The number behind the events that say what ran, on what."""
     end: int | None = None
     with Reader(path) as reader:

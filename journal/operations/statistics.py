@@ -25,7 +25,7 @@ from journal.log import scan
 from journal.log.block_table import headers_only
 from journal.log.segment_files import SegmentFiles
 from journal.log.summary import Summary, summarize
-from journal.pages.encoding import given_in
+from journal.pages.encoding import decode_pages
 from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 
 BINS = 60
@@ -37,7 +37,7 @@ _ONE = [bytes(other == tag for other in range(256)) for tag in range(256)]
 
 
 @dataclass(slots=True)
-class OfKind:
+class KindStatistics:
     """The events of one kind: how many, and the bytes of their payloads."""
 
     tag: int
@@ -46,7 +46,7 @@ class OfKind:
 
 
 @dataclass(slots=True)
-class OfPages:
+class PageStatistics:
     """Pages of memory as events give them: how many of each sort, and in how many bytes.
 
     ``numbers`` is how many pages they are, ``contents`` how many contents whole ones have; above
@@ -66,7 +66,7 @@ class OfPages:
 
 
 @dataclass(slots=True)
-class Measures:
+class StatisticsResult:
     """What a journal is made of; sizes are bytes, times µs since the epoch.
 
     ``payload_size`` is that of all payloads, ``stored_size`` what they take in the file;
@@ -76,7 +76,7 @@ class Measures:
     """
 
     summary: Summary
-    kinds: dict[int, OfKind] = field(default_factory=dict)
+    kinds: dict[int, KindStatistics] = field(default_factory=dict)
     payload_size: int = 0
     stored_size: int = 0
     columns_size: int = 0
@@ -84,7 +84,7 @@ class Measures:
     compressed_blocks: int = 0
     timeline: list[int] = field(default_factory=lambda: [0] * BINS)
     sizes: list[int] = field(default_factory=lambda: [0] * BINS)
-    pages: OfPages = field(default_factory=OfPages)
+    pages: PageStatistics = field(default_factory=PageStatistics)
     damaged: int = 0
 
     @property
@@ -103,9 +103,9 @@ class Measures:
         return self.kinds[Snapshot.tag].events if Snapshot.tag in self.kinds else 0
 
 
-def measure(
+def collect_statistics(
     path: str | os.PathLike[str], *, pages: bool = True, progress: ProgressCallback | None = None
-) -> Measures:
+) -> StatisticsResult:
     """Look through a journal. With ``pages`` off, pages of memory are not looked into.
 
     Damage is passed over, and counted. Raises a FormatError where nothing stands.
@@ -113,7 +113,7 @@ def measure(
     with closing(SegmentFiles(Path(path), patient=True)) as files:
         summary = summarize(scan.scan_files(files.sources(files.names()), headers_only), 0)
         size = sum(map(len, files.sources(files.names())))
-        meter = _Meter(Measures(summary._replace(size=size)), pages)
+        meter = _StatisticsCollector(StatisticsResult(summary._replace(size=size)), pages)
         for item in ProgressScan(files, progress or ignore_progress, "looking").items():
             if isinstance(item, scan.Damage):
                 meter.found.damaged += 1
@@ -122,10 +122,10 @@ def measure(
         return meter.end()
 
 
-class _Meter:
+class _StatisticsCollector:
     """Counts, block by block."""
 
-    def __init__(self, found: Measures, pages: bool) -> None:
+    def __init__(self, found: StatisticsResult, pages: bool) -> None:
         self.found = found
         self._looks_at_pages = pages
         self._numbers: set[tuple[int, int]] = set()
@@ -154,7 +154,7 @@ class _Meter:
         except FormatError:
             found.damaged += 1
 
-    def end(self) -> Measures:
+    def end(self) -> StatisticsResult:
         """What was found."""
         self.found.pages.numbers = len(self._numbers)
         self.found.pages.contents = len(self._contents)
@@ -167,14 +167,14 @@ class _Meter:
         if len(counts) == 1 or block.header.is_even:
             each = raw_size // block.count
             for tag, count in counts.items():
-                kind = kinds.setdefault(tag, OfKind(tag))
+                kind = kinds.setdefault(tag, KindStatistics(tag))
                 kind.events += count
                 kind.size += raw_size if len(counts) == 1 else each * count
             return
         ends = read_u32(block.body, block.header.payload_size, block.count)
         sizes = list(map(sub, ends, (0, *ends)))
         for tag, count in counts.items():
-            kind = kinds.setdefault(tag, OfKind(tag))
+            kind = kinds.setdefault(tag, KindStatistics(tag))
             kind.events += count
             kind.size += sum(compress(sizes, tags.translate(_ONE[tag])))
 
@@ -202,7 +202,7 @@ class _Meter:
             try:
                 event = codec.decode(MemoryPages.tag, payload, block.offset)
                 assert isinstance(event, MemoryPages)
-                for number, kind, data in given_in(event):
+                for number, kind, data in decode_pages(event):
                     found.given[kind] += 1
                     if kind is PageKind.PATCHED:
                         found.patch_size += len(data)

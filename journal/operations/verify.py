@@ -21,14 +21,14 @@ from journal.log import scan
 from journal.log.reader import Reader
 from journal.log.segment_files import SegmentFiles
 from journal.log.summary import Finding, check_block
-from journal.pages.resolver import Resolver, has_references
+from journal.pages.resolver import PageResolver, has_references
 from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 
 _PAGES = bitmap_of({MemoryPages.tag})
 
 
 @dataclass(slots=True)
-class Figures:
+class VerifyCounts:
     """What a check has counted; sizes are bytes.
 
     ``findings`` are the things that are wrong, ``gaps`` those of them that cost bytes: these bytes
@@ -49,7 +49,7 @@ class Figures:
     named_pages: int = 0
 
 
-class Cursor(NamedTuple):
+class VerifyCursor(NamedTuple):
     """Where a check was stopped: behind the block at ``offset`` of a file, and what it knew then.
 
     ``digest`` is the hash in that block's header. The text of it is for ``parse`` alone to read.
@@ -58,10 +58,10 @@ class Cursor(NamedTuple):
     file: int
     offset: int
     digest: int
-    figures: Figures
+    figures: VerifyCounts
 
     def __str__(self) -> str:
-        counts = (getattr(self.figures, one.name) for one in fields(Figures))
+        counts = (getattr(self.figures, one.name) for one in fields(VerifyCounts))
         return "-".join(f"{number:x}" for number in (self.file, self.offset, self.digest, *counts))
 
     @classmethod
@@ -69,13 +69,13 @@ class Cursor(NamedTuple):
         """Read the text of a cursor; OptionError when it is none."""
         try:
             file, offset, digest, *counts = (int(part, 16) for part in text.split("-"))
-            names = (one.name for one in fields(Figures))
-            return cls(file, offset, digest, Figures(**dict(zip(names, counts, strict=True))))
+            names = (one.name for one in fields(VerifyCounts))
+            return cls(file, offset, digest, VerifyCounts(**dict(zip(names, counts, strict=True))))
         except ValueError:
             raise OptionError(f"{text!r} is not a cursor that a check has given") from None
 
 
-class Check:
+class Verifier:
     """One check of a journal; ``figures`` grow as it runs.
 
     ``tail`` is where the journal ends, None until then, and ``cursor`` where a check that was
@@ -87,19 +87,19 @@ class Check:
         self,
         path: str | os.PathLike[str],
         *,
-        cursor: Cursor | None = None,
+        cursor: VerifyCursor | None = None,
         decode: bool = True,
         pages: bool = False,
         progress: ProgressCallback | None = None,
     ) -> None:
-        self.figures = replace(cursor.figures) if cursor else Figures()
+        self.figures = replace(cursor.figures) if cursor else VerifyCounts()
         self.tail: scan.Tail | None = None
-        self.cursor: Cursor | None = None
+        self.cursor: VerifyCursor | None = None
         self.size = 0
         self._path = path
         self._from = cursor
         self._decode = decode
-        self._pages = _Pages(path) if pages else None
+        self._pages = _ReferenceChecker(path) if pages else None
         self._progress = progress or ignore_progress
 
     def run(self, stop: Callable[[], bool] | None = None) -> Iterator[Finding | scan.Debris]:
@@ -131,8 +131,8 @@ class Check:
         here = (place.file, place.offset + header.offset)
         return behind is None or here > (behind.file, behind.offset)
 
-    def _cursor(self, item: scan.ScannedBlock) -> Cursor:
-        return Cursor(item.segment.file, item.offset, item.header.hash, replace(self.figures))
+    def _cursor(self, item: scan.ScannedBlock) -> VerifyCursor:
+        return VerifyCursor(item.segment.file, item.offset, item.header.hash, replace(self.figures))
 
     def _behind_cursor(self, items: Iterator[scan.ScanItem]) -> Iterator[scan.ScanItem]:
         """Pass over what was checked before."""
@@ -196,20 +196,20 @@ class Check:
         return debris
 
 
-class _Pages:
+class _ReferenceChecker:
     """Looks up the pages that events of memory name; the journal is opened once one does."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = path
         self._reader: Reader | None = None
-        self._resolver = Resolver(self._find)
+        self._resolver = PageResolver(self._find)
 
     def close(self) -> None:
         """Let go of the journal."""
         if self._reader is not None:
             self._reader.close()
 
-    def findings_in(self, item: scan.ScannedBlock, figures: Figures) -> Iterator[Finding]:
+    def findings_in(self, item: scan.ScannedBlock, figures: VerifyCounts) -> Iterator[Finding]:
         """Give the references of a whole block that lead nowhere, or to other bytes.
 
         What is wrong with its payloads is for others to tell.
@@ -223,7 +223,7 @@ class _Pages:
                     error = MalformedEvent(reason, item.offset, item.segment.name)
                     yield Finding(item.offset, item.header.size, seq, seq, error)
 
-    def _wrong_in(self, seq: int, payload: bytes, figures: Figures) -> Iterator[str]:
+    def _wrong_in(self, seq: int, payload: bytes, figures: VerifyCounts) -> Iterator[str]:
         if not has_references(payload):
             return
         with suppress(FormatError):

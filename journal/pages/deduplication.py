@@ -3,19 +3,24 @@
 from collections.abc import Iterator, Sequence
 
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
-from journal.pages.encoding import REFERENCE_INDEX_MAX, Reference, content_hash, given_in
+from journal.pages.encoding import (
+    REFERENCE_INDEX_MAX,
+    PageReference,
+    decode_pages,
+    hash_page_content,
+)
 
 _PLAIN = bytes((PageKind.ZERO, PageKind.WHOLE))
 _WHOLE = int(PageKind.WHOLE)
 
 
-def starts_in(event: MemoryPages) -> Iterator[tuple[int, int]]:
+def locate_whole_pages(event: MemoryPages) -> Iterator[tuple[int, int]]:
     """Give the indices of the pages of an event that are whole and can be named, and where their
     bytes begin in its data.
     """
     at = 0
     if event.kinds.translate(None, _PLAIN):
-        for place, (_, kind, data) in enumerate(given_in(event)):
+        for place, (_, kind, data) in enumerate(decode_pages(event)):
             if kind is PageKind.WHOLE and place <= REFERENCE_INDEX_MAX:
                 yield place, at
             at += len(data)
@@ -26,27 +31,27 @@ def starts_in(event: MemoryPages) -> Iterator[tuple[int, int]]:
             at += PAGE_SIZE
 
 
-def whole_in(event: MemoryPages) -> Iterator[tuple[int, memoryview]]:
+def iterate_whole_pages(event: MemoryPages) -> Iterator[tuple[int, memoryview]]:
     """Give the pages of an event that are whole and can be named, with their indices."""
     view = memoryview(event.data)
-    for place, at in starts_in(event):
+    for place, at in locate_whole_pages(event):
         yield place, view[at : at + PAGE_SIZE]
 
 
-def named(
+def replace_with_references(
     seq: int, event: MemoryPages, matches: Sequence[tuple[int, tuple[int, int]]]
 ) -> MemoryPages:
     """Give event number ``seq`` with the pages at these indices named, by event and index."""
     if not matches:
         return event
-    kinds, parts, end, whole = bytearray(event.kinds), [], 0, dict(starts_in(event))
+    kinds, parts, end, whole = bytearray(event.kinds), [], 0, dict(locate_whole_pages(event))
     for place, (target, index) in matches:
         assert (target, index) < (seq, place), "what is named stands in front"
         start = whole[place]
         page = event.data[start : start + PAGE_SIZE]
         kinds[place] = PageKind.SAME
         parts.append(event.data[end:start])
-        parts.append(Reference(seq - target, index, content_hash(page)).packed())
+        parts.append(PageReference(seq - target, index, hash_page_content(page)).packed())
         end = start + PAGE_SIZE
     parts.append(event.data[end:])
     return MemoryPages(

@@ -14,12 +14,12 @@ from journal.events.memory import MemoryPages
 from journal.format.block import Block
 from journal.format.frame import Frame
 from journal.log.reader import Reader
-from journal.pages.resolver import Resolver, has_references, references_in
+from journal.pages.resolver import PageResolver, get_references, has_references
 
 _TAG = MemoryPages.tag
 
 
-class LeftOut:
+class DroppedPages:
     """The events of memory that are left out, in order: from where to where, others apart.
 
     ``floor`` is a number in front of which all are.
@@ -55,7 +55,7 @@ class LeftOut:
             return False
         event = codec.decode(_TAG, payload)
         assert isinstance(event, MemoryPages)
-        return any(seq - reference.back in self for reference in references_in(event))
+        return any(seq - reference.back in self for reference in get_references(event))
 
     def naming(self, block: Block, mask: bytes | None = None) -> frozenset[int]:
         """The numbers of the events of a block that name what is left out.
@@ -73,7 +73,7 @@ class LeftOut:
         return frozenset(found)
 
 
-class Lookup:
+class LazyPageResolver:
     """Looks up pages in a journal, which is opened when the first is asked for; a context manager.
 
     > Why a reader of its own? What copies a journal walks through its files, and finds no numbers.
@@ -82,7 +82,7 @@ class Lookup:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = path
         self._reader: Reader | None = None
-        self.resolver = Resolver(self._find)
+        self.resolver = PageResolver(self._find)
 
     def __enter__(self) -> Self:
         return self

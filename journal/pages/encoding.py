@@ -22,7 +22,7 @@ EVENT_PAGES_MAX = 16
 """Pages in one event: what a block holds, so that one flipped bit costs few pages."""
 PATCH_SIZE_MAX = PAGE_SIZE // 2
 """A page whose patches would be larger is given whole."""
-TABLE_PART_COUNT = 1 << 14
+TABLE_CHUNK_COUNT = 1 << 14
 """Elements of a table in one event, if it has more behind them."""
 SIZE_MAX = 1 << 32
 """Bytes of a memory, at most."""
@@ -36,16 +36,16 @@ _COARSE, _MIDDLE, _FINE = 256, 64, 16
 _COARSE_MAX = PATCH_SIZE_MAX // _COARSE
 
 
-def _steps(start: int, size: int, step: int) -> tuple[slice, ...]:
+def _split_range(start: int, size: int, step: int) -> tuple[slice, ...]:
     return tuple(slice(at, at + step) for at in range(start, start + size, step))
 
 
-_COARSE_STEPS = _steps(0, PAGE_SIZE, _COARSE)
-_MIDDLE_STEPS = [_steps(at, _COARSE, _MIDDLE) for at in range(0, PAGE_SIZE, _COARSE)]
-_FINE_STEPS = [_steps(at, _MIDDLE, _FINE) for at in range(0, PAGE_SIZE, _MIDDLE)]
+_COARSE_STEPS = _split_range(0, PAGE_SIZE, _COARSE)
+_MIDDLE_STEPS = [_split_range(at, _COARSE, _MIDDLE) for at in range(0, PAGE_SIZE, _COARSE)]
+_FINE_STEPS = [_split_range(at, _MIDDLE, _FINE) for at in range(0, PAGE_SIZE, _MIDDLE)]
 
 
-class Page(NamedTuple):
+class ChangedPage(NamedTuple):
     """A page to be recorded: its number, what it has now, and what it had before."""
 
     number: int
@@ -53,7 +53,7 @@ class Page(NamedTuple):
     before: bytes
 
 
-def patch_of(page: Page) -> bytes | None:
+def make_patch(page: ChangedPage) -> bytes | None:
     """What turns ``before`` into ``now``, if that is much smaller than a page.
 
     Patches begin and end at whole steps of 16 bytes. There are none where nothing is different.
@@ -82,13 +82,13 @@ def patch_of(page: Page) -> bytes | None:
     return patch if len(patch) <= PATCH_SIZE_MAX else None
 
 
-def events_of(memory: int, size: int, pages: list[Page]) -> Iterator[MemoryPages]:
+def encode_pages(memory: int, size: int, pages: list[ChangedPage]) -> Iterator[MemoryPages]:
     """Give the events of what changed in a memory; ``pages`` by number, each different."""
     for start in range(0, max(len(pages), 1), EVENT_PAGES_MAX):
         part = pages[start : start + EVENT_PAGES_MAX]
         kinds, bodies = bytearray(), []
         for page in part:
-            kind, body = _given(page)
+            kind, body = _encode_page(page)
             kinds.append(kind)
             bodies.append(body)
         yield MemoryPages(
@@ -100,14 +100,14 @@ def events_of(memory: int, size: int, pages: list[Page]) -> Iterator[MemoryPages
         )
 
 
-def _given(page: Page) -> tuple[PageKind, bytes]:
+def _encode_page(page: ChangedPage) -> tuple[PageKind, bytes]:
     if page.now == ZERO_PAGE:
         return PageKind.ZERO, b""
-    patch = None if page.before == ZERO_PAGE else patch_of(page)
+    patch = None if page.before == ZERO_PAGE else make_patch(page)
     return (PageKind.WHOLE, page.now) if patch is None else (PageKind.PATCHED, patch)
 
 
-class Given(NamedTuple):
+class EncodedPage(NamedTuple):
     """What an event says of a page; ``data`` is empty, 4096 bytes, a patch, or a reference."""
 
     number: int
@@ -115,7 +115,7 @@ class Given(NamedTuple):
     data: bytes
 
 
-class Reference(NamedTuple):
+class PageReference(NamedTuple):
     """Where the bytes of a page stand already, and their hash.
 
     ``back`` is by how much the number of that event is smaller, 0 for the same one; ``place`` is
@@ -136,24 +136,24 @@ REFERENCE_INDEX_MAX = (1 << 16) - 1
 REFERENCE_BACK_MAX = (1 << 64) - 1
 
 
-def reference_in(data: bytes) -> Reference:
+def parse_reference(data: bytes) -> PageReference:
     """Give the reference that an event has as ``data`` of a page."""
-    return Reference(*_REFERENCE.unpack(data))
+    return PageReference(*_REFERENCE.unpack(data))
 
 
-def content_hash(page: bytes) -> int:
+def hash_page_content(page: bytes) -> int:
     """Give the hash of a page's bytes that a reference has."""
     found: int = xxhash.xxh3_64_intdigest(page)
     return found
 
 
-def pages_of(event: MemoryPages) -> Iterator[Given]:
+def decode_resolved_pages(event: MemoryPages) -> Iterator[EncodedPage]:
     """Give what ``event`` says, page by page; raises MalformedEvent where that makes no sense.
 
     Patches are cut out, and looked into when they are applied. A reference is refused: who can
-    look it up gets the bytes from :class:`journal.pages.Resolver` first.
+    look it up gets the bytes from :class:`journal.pages.PageResolver` first.
     """
-    for given in given_in(event):
+    for given in decode_pages(event):
         if given.kind is PageKind.SAME:
             raise MalformedEvent(
                 f"page {given.number} stands in another event, which was not looked up"
@@ -161,10 +161,10 @@ def pages_of(event: MemoryPages) -> Iterator[Given]:
         yield given
 
 
-def whole_pages(event: MemoryPages) -> list[bytes] | None:
+def get_whole_pages(event: MemoryPages) -> list[bytes] | None:
     """The pages of an event that gives all of them whole, in order; None for any other.
 
-    What makes no sense is any other, too: ``pages_of`` says why.
+    What makes no sense is any other, too: ``decode_resolved_pages`` says why.
     """
     numbers, count = event.numbers, event.size // PAGE_SIZE
     is_whole = (
@@ -174,16 +174,16 @@ def whole_pages(event: MemoryPages) -> list[bytes] | None:
         and not event.size % PAGE_SIZE
         and all(map(lt, (-1, *numbers), (*numbers, count)))
     )
-    return pages_in(event.data) if is_whole else None
+    return split_into_pages(event.data) if is_whole else None
 
 
-def pages_in(data: bytes) -> list[bytes]:
+def split_into_pages(data: bytes) -> list[bytes]:
     """Cut bytes into pages."""
     return list(map(BytesIO(data).read, repeat(PAGE_SIZE, len(data) // PAGE_SIZE)))
 
 
-def given_in(event: MemoryPages) -> Iterator[Given]:
-    """Give what ``event`` says, page by page, references too; raises as ``pages_of`` does."""
+def decode_pages(event: MemoryPages) -> Iterator[EncodedPage]:
+    """Yield the pages of an event, references included; raise as ``decode_resolved_pages``."""
     if len(event.kinds) != len(event.numbers):
         raise MalformedEvent(f"{len(event.numbers)} pages have {len(event.kinds)} kinds")
     if event.size > SIZE_MAX or event.size % PAGE_SIZE:
@@ -196,11 +196,11 @@ def given_in(event: MemoryPages) -> Iterator[Given]:
             raise MalformedEvent(f"a memory of {count} pages has no page {number}")
         if kind > PageKind.SAME:
             raise MalformedEvent(f"page {number} is of the unknown kind {kind}")
-        size = _size_at(event.data, at) if kind == PageKind.PATCHED else _SIZES[kind]
+        size = _patch_size_at(event.data, at) if kind == PageKind.PATCHED else _SIZES[kind]
         data = event.data[at : at + size]
         if len(data) < size:
             raise MalformedEvent(f"page {number} is cut short: {len(data)} of {size} bytes")
-        yield Given(number, _KINDS[kind], data)
+        yield EncodedPage(number, _KINDS[kind], data)
         at, last = at + size, number
     if at != len(event.data):
         raise MalformedEvent(f"{len(event.data) - at} bytes stand behind the last page")
@@ -213,7 +213,7 @@ _SIZES = {0: 0, 1: PAGE_SIZE, 3: REFERENCE_SIZE}
 """Bytes of ``data`` of a page, where its kind tells."""
 
 
-def _size_at(data: bytes, at: int) -> int:
+def _patch_size_at(data: bytes, at: int) -> int:
     """Give the size of the patches at ``at``."""
     if at + _COUNT.size > len(data):
         return _COUNT.size
@@ -224,9 +224,9 @@ def _size_at(data: bytes, at: int) -> int:
     return _COUNT.size + count * _PATCH.size + sizes
 
 
-def patched(before: bytes, patch: bytes) -> bytes:
+def apply_patch(before: bytes, patch: bytes) -> bytes:
     """Give the page that ``patch`` makes of ``before``; raises MalformedEvent."""
-    if _size_at(patch, 0) != len(patch):
+    if _patch_size_at(patch, 0) != len(patch):
         raise MalformedEvent(f"patches of {len(patch)} bytes are not as many as they say")
     (count,) = _COUNT.unpack_from(patch)
     page = bytearray(before)
@@ -244,30 +244,32 @@ def patched(before: bytes, patch: bytes) -> bytes:
     return bytes(page)
 
 
-def page_hash(memory: int, number: int, page: bytes | memoryview) -> int:
+def hash_page(memory: int, number: int, page: bytes | memoryview) -> int:
     """Give what a page adds to its memory's sum; a page of zeros adds nothing."""
     found: int = xxhash.xxh3_128_intdigest(page, memory << 32 | number)
     return found
 
 
-def summed(total: int, added: int, removed: int) -> int:
+def update_hash_sum(total: int, added: int, removed: int) -> int:
     """Give the sum of a memory's page hashes after one page has changed: all modulo 2**128."""
     return (total + added - removed) % _HASHES
 
 
-def table_payloads(table: int, functions: Sequence[int]) -> Iterator[bytes]:
+def encode_table(table: int, functions: Sequence[int]) -> Iterator[bytes]:
     """Give what a table adds to a digest: the payloads of TableSets that have all its elements."""
-    for start in range(0, max(len(functions), 1), TABLE_PART_COUNT):
-        part = functions[start : start + TABLE_PART_COUNT]
+    for start in range(0, max(len(functions), 1), TABLE_CHUNK_COUNT):
+        part = functions[start : start + TABLE_CHUNK_COUNT]
         yield struct.pack(f"<3I{len(part)}I", table, start, len(part), *part)
 
 
-def state_digest(memories: Iterable[tuple[int, int, int]], payloads: Iterable[bytes]) -> bytes:
+def compute_state_digest(
+    memories: Iterable[tuple[int, int, int]], payloads: Iterable[bytes]
+) -> bytes:
     """Give the digest of a whole state, 16 bytes.
 
     ``memories`` are index, size in bytes and sum of the page hashes of each, by index; ``payloads``
     those of the events that say the rest, in the order in which they stand in front of a Snapshot,
-    with ``table_payloads`` for each table, whatever part of it they have.
+    with ``encode_table`` for each table, whatever part of it they have.
     """
     digest = xxhash.xxh3_128()
     for index, size, total in memories:

@@ -22,9 +22,9 @@ from xxhash import xxh3_64_intdigest
 
 from journal.errors import JournalError
 from journal.events.memory import MemoryPages
-from journal.fs import atomic_file as durable
+from journal.fs import atomic_file
 from journal.log.reader import Reader
-from journal.pages.user_key import Key
+from journal.pages.user_key import UserKey
 
 SUFFIX = ".pages"
 MAP_SIZE_MIN = 1 << 24
@@ -33,24 +33,24 @@ MAP_SIZE_MAX = 1 << 36
 LOAD_SIZE_MAX = 1 << 30
 """Bytes of one that is read when a run goes on: a larger one is made anew, of the journal's end."""
 PENDING_MAX = 1 << 14
-"""Entries that are put in at once: sorted, they cost the least. A crash forgets them."""
+"""PageIndexStore that are put in at once: sorted, they cost the least. A crash forgets them."""
 FILTER_SIZE = 1 << 22
 """Bytes of a filter that tells most hashes that are not there without a look."""
 
 _SLOTS = FILTER_SIZE - 1
-_PLACE = Struct("<QH")
+_LOCATION = Struct("<QH")
 _SEAL = Struct("<16s16sQQQ32s")
 _MAGIC = b"wasm-pages\0\0\0\0\0\1"
 _COPY_SIZE = 1 << 20
-_SAVING_SECONDS_MAX = 3600
+_STALE_AGE_SECONDS = 3600
 """What was begun before that, nobody writes any more."""
 _PAGES_TAG = frozenset((MemoryPages.tag,))
 
 Bytes = bytes | memoryview
-Digest = Callable[[Bytes], int]
+DigestFunction = Callable[[Bytes], int]
 
 
-class Place(NamedTuple):
+class PageLocation(NamedTuple):
     """Where a page stands: the number of the event, and the index in it."""
 
     seq: int
@@ -71,7 +71,7 @@ class Watermark(NamedTuple):
     @classmethod
     def of(cls, reader: Reader, seq: int) -> Self:
         """The watermark of a journal at event ``seq``; raises JournalError where there is none."""
-        return cls(reader.journal_id, seq, _hash_at(reader, seq) if seq >= 0 else 0)
+        return cls(reader.journal_id, seq, _read_block_hash(reader, seq) if seq >= 0 else 0)
 
     def fits(self, reader: Reader) -> bool:
         """Whether a journal has that event, and all in front of it."""
@@ -81,27 +81,27 @@ class Watermark(NamedTuple):
             return False
 
 
-def _hash_at(reader: Reader, seq: int) -> int:
+def _read_block_hash(reader: Reader, seq: int) -> int:
     for block in reader.blocks(seq, _PAGES_TAG, stop=seq + 1):
         if block.index(seq) is not None:
             return block.header.hash
     return 0
 
 
-def path_of(journal: str | os.PathLike[str]) -> Path:
+def get_index_path(journal: str | os.PathLike[str]) -> Path:
     """Where a journal's index stands: beside it."""
     path = Path(journal)
     return path.with_name(path.name + SUFFIX)
 
 
-class Entries:
+class PageIndexStore:
     """Hashes of pages and where they stand, in a file without a name; a context manager.
 
     ``digest`` gives 64 bits. Nothing here raises for what LMDB or the disk does: from then on
     nothing is found, and ``failure`` says why.
     """
 
-    def __init__(self, folder: Path, digest: Digest = xxh3_64_intdigest) -> None:
+    def __init__(self, folder: Path, digest: DigestFunction = xxh3_64_intdigest) -> None:
         self.digest = digest
         self.failure = ""
         self._pending: dict[int, bytes] = {}
@@ -128,7 +128,7 @@ class Entries:
         stored: int = self._env.stat()["entries"] if self._env is not None else 0
         return stored + len(self._pending)
 
-    def find(self, hashed: int) -> Place | None:
+    def find(self, hashed: int) -> PageLocation | None:
         """Where a page with that hash stands, if any does."""
         found = self._pending.get(hashed)
         if found is None and self._env is not None:
@@ -137,23 +137,23 @@ class Entries:
                     found = transaction.get(hashed.to_bytes(8, "big"))
             except lmdb.Error as problem:
                 self._fail(problem)
-        return None if found is None else Place(*_PLACE.unpack(found))
+        return None if found is None else PageLocation(*_LOCATION.unpack(found))
 
     def put(self, hashed: int, seq: int, place: int) -> None:
         """Let a page be found there, unless another one with that hash is."""
         self._filter[hashed & _SLOTS] = 1
-        self._pending.setdefault(hashed, _PLACE.pack(seq, place))
+        self._pending.setdefault(hashed, _LOCATION.pack(seq, place))
         if len(self._pending) >= PENDING_MAX:
             self.flush()
 
-    def take(self, seq: int, pages: Iterable[tuple[int, Bytes]]) -> list[tuple[int, Place]]:
+    def take(self, seq: int, pages: Iterable[tuple[int, Bytes]]) -> list[tuple[int, PageLocation]]:
         """Put the pages of an event, with their indices; gives those that may stand elsewhere.
 
         > Why all at once? It is done for each page that is recorded.
         """
         digest, slots, pending = self.digest, self._filter, self._pending
         front = seq.to_bytes(8, "little")
-        known: list[tuple[int, Place]] = []
+        known: list[tuple[int, PageLocation]] = []
         for place, page in pages:
             hashed = digest(page)
             slot = hashed & _SLOTS
@@ -192,24 +192,24 @@ class Entries:
                     raise
                 self._env.set_mapsize(size)
 
-    def each(self) -> Iterator[tuple[int, Place]]:
+    def each(self) -> Iterator[tuple[int, PageLocation]]:
         """Give all, by their hashes."""
         self.flush()
         if self._env is None:
             return
         with self._env.begin() as transaction, transaction.cursor() as cursor:
             for key, found in cursor:
-                yield int.from_bytes(key, "big"), Place(*_PLACE.unpack(found))
+                yield int.from_bytes(key, "big"), PageLocation(*_LOCATION.unpack(found))
 
     # -- beside the journal ------------------------------------------------------------------------
 
-    def load(self, path: Path, key: Key) -> Watermark | None:
+    def load(self, path: Path, key: UserKey) -> Watermark | None:
         """Take the entries that stand at ``path``; None where they are none of this user's."""
         try:
-            temporary = durable.temporary_beside(self._folder / path.name)
-            descriptor = durable.create(temporary)
+            temporary = atomic_file.temporary_beside(self._folder / path.name)
+            descriptor = atomic_file.create(temporary)
             try:
-                mark = _copied(path, descriptor, key)
+                mark = _copy_authenticated(path, descriptor, key)
                 if mark is not None:
                     self._open(temporary)
                     for hashed, _ in self.each():
@@ -223,18 +223,18 @@ class Entries:
             self.forget()
             return None
 
-    def save(self, path: Path, key: Key, mark: Watermark) -> bool:
+    def save(self, path: Path, key: UserKey, mark: Watermark) -> bool:
         """Put the entries, which are true up to ``mark``, to ``path``; whether that went well."""
         self.flush()
         if self._env is None or self.failure:
             return False
-        beside = durable.temporary_beside(path)
+        beside = atomic_file.temporary_beside(path)
         try:
-            _sweep(path)
-            descriptor = durable.create(beside)
+            _remove_stale_files(path)
+            descriptor = atomic_file.create(beside)
             try:
                 self._env.copyfd(descriptor, compact=True)
-                _seal(descriptor, key, mark)
+                _write_seal(descriptor, key, mark)
             finally:
                 os.close(descriptor)
             beside.replace(path)  # never synced: what a power cut leaves of it is not believed
@@ -253,8 +253,8 @@ class Entries:
     def _opened(self) -> None:
         if self._env is not None:
             return
-        temporary = durable.temporary_beside(self._folder / "pages")
-        os.close(durable.create(temporary))
+        temporary = atomic_file.temporary_beside(self._folder / "pages")
+        os.close(atomic_file.create(temporary))
         try:
             self._open(temporary)
         finally:
@@ -281,14 +281,14 @@ class Entries:
         self.failure = str(problem) or type(problem).__name__
 
 
-def _sweep(path: Path) -> None:
+def _remove_stale_files(path: Path) -> None:
     """Remove what a crash has left of an index that was being put beside its journal."""
     for left in path.parent.glob(f".{escape(path.name)}.*.tmp"):
-        if left.stat().st_mtime < time.time() - _SAVING_SECONDS_MAX:
+        if left.stat().st_mtime < time.time() - _STALE_AGE_SECONDS:
             left.unlink(missing_ok=True)
 
 
-def _copied(path: Path, descriptor: int, key: Key) -> Watermark | None:
+def _copy_authenticated(path: Path, descriptor: int, key: UserKey) -> Watermark | None:
     """Copy an LMDB file without its seal; None where the seal is not its own, and this user's."""
     source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
@@ -315,7 +315,7 @@ def _copied(path: Path, descriptor: int, key: Key) -> Watermark | None:
         os.close(source)
 
 
-def _seal(descriptor: int, key: Key, mark: Watermark) -> None:
+def _write_seal(descriptor: int, key: UserKey, mark: Watermark) -> None:
     """Write the seal behind an LMDB file."""
     size, at, hashed = os.fstat(descriptor).st_size, 0, key.hasher()
     while at < size:

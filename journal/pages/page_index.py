@@ -11,10 +11,16 @@ from journal.errors import JournalError
 from journal.events import codec
 from journal.events.memory import MemoryPages
 from journal.log.reader import Reader
-from journal.pages.deduplication import named, whole_in
-from journal.pages.index_store import Digest, Entries, Place, Watermark, path_of
-from journal.pages.resolver import Resolver
-from journal.pages.user_key import Key, key_at
+from journal.pages.deduplication import iterate_whole_pages, replace_with_references
+from journal.pages.index_store import (
+    DigestFunction,
+    PageIndexStore,
+    PageLocation,
+    Watermark,
+    get_index_path,
+)
+from journal.pages.resolver import PageResolver
+from journal.pages.user_key import UserKey, load_key
 
 RECENT_SIZE_MAX = 16 << 20
 """Bytes of events whose pages are kept in memory."""
@@ -22,11 +28,11 @@ CATCH_UP_SIZE_MAX = 1 << 30
 """Bytes of journal that are looked through before a run goes on; of a larger one, the end is."""
 
 _TAGS = frozenset((MemoryPages.tag,))
-_SAVED_MIN = 1 << 16
+_SAVE_ENTRIES_MIN = 1 << 16
 """So many more entries are worth being put beside the journal before it is closed."""
 
 
-class Check(NamedTuple):
+class IndexCheck(NamedTuple):
     """What came of comparing an index with its journal.
 
     Of ``entries``, those that are ``wrong`` lead to no page with their hash; ``missing`` are pages
@@ -49,17 +55,17 @@ class PageIndex:
         self,
         journal: str | os.PathLike[str],
         *,
-        key: Key | None = None,
-        digest: Digest = xxh3_64_intdigest,
+        key: UserKey | None = None,
+        digest: DigestFunction = xxh3_64_intdigest,
     ) -> None:
-        self.path = path_of(journal)
+        self.path = get_index_path(journal)
         self.last_seq = -1
         self._journal = Path(journal)
-        self._key = key or key_at()
-        self._entries = Entries(self.path.parent, digest)
-        self._recent = Resolver.recent(RECENT_SIZE_MAX)
+        self._key = key or load_key()
+        self._entries = PageIndexStore(self.path.parent, digest)
+        self._recent = PageResolver.recent(RECENT_SIZE_MAX)
         self._reader: Reader | None = None
-        self._resolver: Resolver | None = None
+        self._resolver: PageResolver | None = None
         self._inode: tuple[int, int] | None = None
         self._begun = self._saved_count = 0
 
@@ -117,14 +123,14 @@ class PageIndex:
         found = self._journal.stat()
         self._inode = (found.st_dev, found.st_ino)
         self._reader = Reader(self._journal)
-        self._resolver = Resolver.of(self._reader)
+        self._resolver = PageResolver.of(self._reader)
         return self._reader
 
     def _catch_up(self, reader: Reader, size_max: int | None) -> None:
         """Take note of the pages behind the watermark."""
         start = self.last_seq + 1
         if size_max is not None:
-            start = max(start, _near_the_end(reader, size_max))
+            start = max(start, _find_recent_seq(reader, size_max))
         for seq, _, payload in reader.rows(start, tags=_TAGS):
             self.last_seq = seq
             for hashed, place in self._whole(payload):
@@ -135,14 +141,14 @@ class PageIndex:
         """Give the hashes of the pages that an event has whole, and their indices."""
         event = codec.decode(MemoryPages.tag, payload)
         assert isinstance(event, MemoryPages)
-        for place, page in whole_in(event):
+        for place, page in iterate_whole_pages(event):
             yield self._entries.digest(page), place
 
     # -- while a journal is written ----------------------------------------------------------------
 
     def moved(self, journal: str | os.PathLike[str]) -> None:
         """The journal has another name, and the index will stand beside that."""
-        self._journal, self.path = Path(journal), path_of(journal)
+        self._journal, self.path = Path(journal), get_index_path(journal)
 
     def begin(self, seq: int) -> None:
         """A snapshot is written, from event ``seq`` on; all in front of it is in the file."""
@@ -160,21 +166,21 @@ class PageIndex:
     def shortened(self, seq: int, event: MemoryPages) -> MemoryPages:
         """Give what is to be event number ``seq``: its pages named that stand in front of it."""
         self._recent.note(seq, event)
-        known = self._entries.take(seq, whole_in(event))
+        known = self._entries.take(seq, iterate_whole_pages(event))
         if not known:
             return event
-        pages = dict(whole_in(event))
+        pages = dict(iterate_whole_pages(event))
         # views are compared byte by byte, and not at once
         matches = [(at, stood) for at, stood in known if self._has(stood, bytes(pages[at]))]
-        return named(seq, event, matches)
+        return replace_with_references(seq, event, matches)
 
     def end(self, seq: int) -> None:
         """The snapshot is closed and durable, with its last event of memory at ``seq``."""
         self.last_seq = seq
-        if self.count - self._saved_count > max(_SAVED_MIN, self._saved_count):
+        if self.count - self._saved_count > max(_SAVE_ENTRIES_MIN, self._saved_count):
             self.save()
 
-    def _has(self, stood: Place, page: bytes) -> bool:
+    def _has(self, stood: PageLocation, page: bytes) -> bool:
         """Whether these bytes stand there: among what is recent, this event too, or before."""
         found = self._recent.page(*stood) if stood.seq in self._recent else None
         if found is None and stood.seq < self._begun and self._resolver is not None:
@@ -198,7 +204,7 @@ class PageIndex:
         self._saved_count = self.count
         return self._entries.save(self.path, self._key, mark)
 
-    def check(self) -> Check:
+    def check(self) -> IndexCheck:
         """Compare each entry with the bytes that it leads to; raises what reading raises."""
         if self._reader is None:
             self._open_reader()
@@ -209,7 +215,7 @@ class PageIndex:
                 stood = self._entries.find(key)
                 right += stood == (seq, place)
                 missing += stood is None
-        return Check(self.count, self.count - right, missing)
+        return IndexCheck(self.count, self.count - right, missing)
 
     def close(self) -> None:
         """Put it beside the journal, where it has something to tell, and let go."""
@@ -219,7 +225,7 @@ class PageIndex:
 
     def _forget(self) -> None:
         self._entries.forget()
-        self._recent = Resolver.recent(RECENT_SIZE_MAX)
+        self._recent = PageResolver.recent(RECENT_SIZE_MAX)
         self.last_seq = -1
         self._saved_count = 0
         if self._reader is not None:
@@ -227,7 +233,7 @@ class PageIndex:
         self._reader = self._resolver = None
 
 
-def _near_the_end(reader: Reader, size: int) -> int:
+def _find_recent_seq(reader: Reader, size: int) -> int:
     """The number of an event with about so many bytes of journal behind it."""
     found = reader.summary()
     if found.size <= size:

@@ -17,14 +17,14 @@ from journal.log.reader import Reader
 from journal.pages.encoding import (
     REFERENCE_INDEX_MAX,
     REFERENCE_SIZE,
-    Given,
-    Reference,
-    content_hash,
-    given_in,
-    reference_in,
+    EncodedPage,
+    PageReference,
+    decode_pages,
+    hash_page_content,
+    parse_reference,
 )
 
-KNOWN_SIZE_MAX = 32 << 20
+CACHE_SIZE_MAX = 32 << 20
 """Bytes of events that were looked up, and are kept for the next page that is."""
 
 _COUNT_AT = 4 + 8
@@ -32,7 +32,7 @@ _SAME = bytes((PageKind.SAME,))
 _HEAD_SIZE_EACH = 4 + 1
 
 
-class _Known:
+class _CachedEvent:
     """An event that was looked up, of so many bytes."""
 
     __slots__ = ("_event", "_given", "size")
@@ -40,16 +40,16 @@ class _Known:
     def __init__(self, event: MemoryPages, size: int) -> None:
         self.size = size
         self._event = event
-        self._given: list[Given] | None = None
+        self._given: list[EncodedPage] | None = None
 
-    def given(self) -> list[Given]:
+    def given(self) -> list[EncodedPage]:
         """What it gives of each page, taken apart when that is asked for first."""
         if self._given is None:
-            self._given = list(islice(given_in(self._event), REFERENCE_INDEX_MAX + 1))
+            self._given = list(islice(decode_pages(self._event), REFERENCE_INDEX_MAX + 1))
         return self._given
 
 
-class Resolver:
+class PageResolver:
     """Gives events of memory with the bytes of all their pages.
 
     ``find`` gives the frame of a number, and raises KeyError where there is none: it is
@@ -58,8 +58,8 @@ class Resolver:
 
     def __init__(self, find: Callable[[int], Frame], *, size_max: int | None = None) -> None:
         self._find = find
-        self._size_max = KNOWN_SIZE_MAX if size_max is None else size_max
-        self._known: OrderedDict[int, _Known] = OrderedDict()
+        self._size_max = CACHE_SIZE_MAX if size_max is None else size_max
+        self._known: OrderedDict[int, _CachedEvent] = OrderedDict()
         self._size = 0
 
     @classmethod
@@ -70,7 +70,7 @@ class Resolver:
     @classmethod
     def recent(cls, size_max: int | None = None) -> Self:
         """One that knows what it was told lately, by ``note``, and nothing else."""
-        return cls(_nowhere, size_max=size_max)
+        return cls(_find_nothing, size_max=size_max)
 
     def __contains__(self, seq: int) -> bool:
         """Whether an event is known without being looked up."""
@@ -79,7 +79,7 @@ class Resolver:
     def note(self, seq: int, event: MemoryPages) -> None:
         """Keep an event of memory for a while, for those that name its pages."""
         if seq not in self._known and PageKind.WHOLE in event.kinds:
-            self._keep(seq, _Known(event, len(event.data)))
+            self._keep(seq, _CachedEvent(event, len(event.data)))
 
     def frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Give ``frames``, those of memory with the bytes of all pages; raises MalformedEvent."""
@@ -107,13 +107,13 @@ class Resolver:
         """
         if PageKind.SAME not in event.kinds:
             return event
-        if _is_too_large(event):
-            raise _too_large(seq)
-        kinds, parts, own = bytearray(event.kinds), list[bytes](), list[Given]()
-        for index, given in enumerate(given_in(event)):
+        if _exceeds_payload_limit(event):
+            raise _payload_limit_error(seq)
+        kinds, parts, own = bytearray(event.kinds), list[bytes](), list[EncodedPage]()
+        for index, given in enumerate(decode_pages(event)):
             if given.kind is PageKind.SAME:
                 kinds[index] = PageKind.WHOLE
-                parts.append(self._page(seq, given.number, reference_in(given.data), own))
+                parts.append(self._page(seq, given.number, parse_reference(given.data), own))
             else:
                 parts.append(given.data)
             if index <= REFERENCE_INDEX_MAX:
@@ -131,12 +131,12 @@ class Resolver:
 
         Raises MalformedEvent where the event itself makes no sense.
         """
-        if _is_too_large(event):
-            yield _too_large(seq)
-        own = list[Given]()
-        for index, given in enumerate(given_in(event)):
+        if _exceeds_payload_limit(event):
+            yield _payload_limit_error(seq)
+        own = list[EncodedPage]()
+        for index, given in enumerate(decode_pages(event)):
             if given.kind is PageKind.SAME:
-                reference = reference_in(given.data)
+                reference = parse_reference(given.data)
                 try:
                     self._page(seq, given.number, reference, own)
                 except MalformedEvent as error:
@@ -159,7 +159,9 @@ class Resolver:
         is_whole = place < len(given) and given[place].kind is PageKind.WHOLE
         return given[place].data if is_whole else None
 
-    def _page(self, seq: int, number: int, reference: Reference, own: list[Given]) -> bytes:
+    def _page(
+        self, seq: int, number: int, reference: PageReference, own: list[EncodedPage]
+    ) -> bytes:
         """Give the bytes of page ``number`` of event ``seq``; ``own`` is in front of it there."""
         back, index, hashed = reference
         if back > seq or (not back and index >= len(own)):
@@ -175,14 +177,14 @@ class Resolver:
             raise MalformedEvent(
                 f"page {number} stands in event {target} at index {index}, where none is whole"
             )
-        if content_hash(found.data) != hashed:
+        if hash_page_content(found.data) != hashed:
             raise MalformedEvent(
                 f"page {number} is another than at index {index} of event {target}: the hash is not"
                 " its own"
             )
         return found.data
 
-    def _given(self, seq: int, number: int) -> list[Given]:
+    def _given(self, seq: int, number: int) -> list[EncodedPage]:
         """Give what an event says, for page ``number`` of a later one."""
         known = self._known.get(seq)
         if known is not None:
@@ -198,11 +200,11 @@ class Resolver:
             raise MalformedEvent(f"page {number} stands in event {seq}, which has no pages")
         event = codec.decode(frame.tag, frame.payload, frame.offset)
         assert isinstance(event, MemoryPages)
-        known = _Known(event, len(frame.payload))
+        known = _CachedEvent(event, len(frame.payload))
         self._keep(seq, known)
         return known.given()
 
-    def _keep(self, seq: int, known: _Known) -> None:
+    def _keep(self, seq: int, known: _CachedEvent) -> None:
         self._known[seq] = known
         self._size += known.size
         while self._size > self._size_max and len(self._known) > 1:
@@ -210,7 +212,7 @@ class Resolver:
             self._size -= oldest.size
 
 
-def _nowhere(seq: int) -> Frame:
+def _find_nothing(seq: int) -> Frame:
     raise KeyError(seq)
 
 
@@ -224,19 +226,19 @@ def has_references(payload: bytes) -> bool:
     return payload.find(_SAME, start, start + count) >= 0
 
 
-def references_in(event: MemoryPages) -> list[Reference]:
+def get_references(event: MemoryPages) -> list[PageReference]:
     """Give all references of an event."""
-    return [reference_in(data) for _, kind, data in given_in(event) if kind is PageKind.SAME]
+    return [parse_reference(data) for _, kind, data in decode_pages(event) if kind is PageKind.SAME]
 
 
-def _is_too_large(event: MemoryPages) -> bool:
+def _exceeds_payload_limit(event: MemoryPages) -> bool:
     """Whether an event would be one no more with the bytes of all its pages."""
     grown = event.kinds.count(PageKind.SAME) * (PAGE_SIZE - REFERENCE_SIZE)
     data_size_max = PAYLOAD_SIZE_MAX - _HEAD_SIZE_EACH * len(event.numbers) - _COUNT_AT - 3 * 4
     return len(event.data) + grown > data_size_max
 
 
-def _too_large(seq: int) -> MalformedEvent:
+def _payload_limit_error(seq: int) -> MalformedEvent:
     return MalformedEvent(
         f"event {seq} would have more than {PAYLOAD_SIZE_MAX} bytes with all its pages"
     )

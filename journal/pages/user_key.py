@@ -8,12 +8,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from journal.fs import atomic_file as durable
+from journal.fs import atomic_file
 
 _SIZE = 32
 
 
-class Key(NamedTuple):
+class UserKey(NamedTuple):
     """A secret; a new one where it could not be kept, which is then good for this process alone."""
 
     secret: bytes
@@ -23,22 +23,22 @@ class Key(NamedTuple):
         return blake2b(key=self.secret, digest_size=32)
 
 
-def default_path() -> Path:
+def get_default_path() -> Path:
     """Where it is kept: beside what else is kept for this user."""
     return Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache" / "wasm-journal" / "pages.key"
 
 
-def key_at(path: Path | None = None) -> Key:
+def load_key(path: Path | None = None) -> UserKey:
     """The secret, which is made when it is asked for first."""
-    path = path or default_path()
+    path = path or get_default_path()
     for _ in range(2):
         found = _read(path)
         if found is not None:
-            return Key(found)
+            return UserKey(found)
         with suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            durable.replace(path, secrets.token_bytes(_SIZE))
-    return Key(secrets.token_bytes(_SIZE))
+            atomic_file.replace(path, secrets.token_bytes(_SIZE))
+    return UserKey(secrets.token_bytes(_SIZE))
 
 
 def _read(path: Path) -> bytes | None:

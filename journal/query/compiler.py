@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 from journal.events import BY_TAG, codec
 from journal.events.definition import Event
-from journal.query import comparison as comparing
-from journal.query import fields as operands
-from journal.query.comparison import Check
+from journal.query import comparison, fields
+from journal.query.comparison import ValueTest
 from journal.query.fields import (
+    COMMON_FIELDS,
     DESCRIPTOR,
-    EVERY,
     FIELDS,
     GROUP,
     GROUPS,
@@ -25,19 +24,19 @@ from journal.query.fields import (
     TAG,
     TAGS,
     TIME,
-    Kind,
-    Sort,
+    FieldType,
+    TypeCategory,
 )
-from journal.query.literals import Clock, Literal
-from journal.query.parser import And, Compare, Not, Or, Tree, Truth
-from journal.query.path_tracker import FOLLOWED, NAMING, Names, descriptor_fields
+from journal.query.literals import JournalTimes, Literal
+from journal.query.parser import And, BooleanField, Comparison, Expression, Not, Or
+from journal.query.path_tracker import PATH_TAGS, TRACKED_TAGS, PathTracker, descriptor_fields
 
-Answer = Callable[["Seen"], bool]
+EventPredicate = Callable[["EventView"], bool]
 
-NO_CLOCK = Clock(0, 0)
+NO_TIMES = JournalTimes(0, 0)
 
 
-class Seen(NamedTuple):
+class EventView(NamedTuple):
     """An event as a question sees it: ``values`` and ``paths`` only where it asks for them."""
 
     seq: int
@@ -47,34 +46,34 @@ class Seen(NamedTuple):
     paths: tuple[str, ...] = ()
 
 
-class Test(NamedTuple):
+class EventTest(NamedTuple):
     """What is to be asked of each event of a kind."""
 
-    holds: Answer
+    holds: EventPredicate
     needs_values: bool = False
     needs_paths: bool = False
 
 
-Verdict = bool | Test
+TagTest = bool | EventTest
 """What is known of all events of a kind, or what is to be asked of each."""
 
 
-class Predicate:
+class CompiledQuery:
     """A question, made ready. ``verdicts`` has what is known for each tag.
 
     ``tags`` are those of which an event may be meant, ``sure`` those of which all are.
     """
 
     def __init__(
-        self, tree: Tree | None, clock: Clock = NO_CLOCK, *, negated: bool = False
+        self, tree: Expression | None, clock: JournalTimes = NO_TIMES, *, negated: bool = False
     ) -> None:
-        self.verdicts: dict[int, Verdict] = {}
+        self.verdicts: dict[int, TagTest] = {}
         for tag in TAGS:
-            found: Verdict = True if tree is None else _folded(tree, tag, clock)
-            self.verdicts[tag] = _negated(found) if negated else found
+            found: TagTest = True if tree is None else _compile(tree, tag, clock)
+            self.verdicts[tag] = _negate(found) if negated else found
         self.tags = frozenset(tag for tag, found in self.verdicts.items() if found is not False)
         self.sure = frozenset(tag for tag, found in self.verdicts.items() if found is True)
-        tests = [found for found in self.verdicts.values() if isinstance(found, Test)]
+        tests = [found for found in self.verdicts.values() if isinstance(found, EventTest)]
         self.needs_paths = any(test.needs_paths for test in tests)
         self._unpackers: dict[int, Callable[..., tuple[Any, ...]]] = {}
 
@@ -83,7 +82,9 @@ class Predicate:
         """The tags of events that have to be looked at one by one."""
         return self.tags - self.sure
 
-    def holds(self, seq: int, time: int, tag: int, payload: bytes, names: Names | None) -> bool:
+    def holds(
+        self, seq: int, time: int, tag: int, payload: bytes, names: PathTracker | None
+    ) -> bool:
         """Whether an event is meant; raises MalformedEvent if it has to be looked into and cannot.
 
         ``names`` has seen all events in front of it, where the question is about paths.
@@ -97,7 +98,7 @@ class Predicate:
             values = self.unpacked(tag, payload)
             if found.needs_paths and names is not None:
                 paths = names.of(tag, values)
-        return found.holds(Seen(seq, time, len(payload), values, paths))
+        return found.holds(EventView(seq, time, len(payload), values, paths))
 
     def unpacked(self, tag: int, payload: bytes, offset: int = 0) -> tuple[Any, ...]:
         """The values of an event; raises MalformedEvent."""
@@ -106,38 +107,38 @@ class Predicate:
             unpack = self._unpackers[tag] = codec.unpacker(BY_TAG[tag])
         return unpack(payload, offset)
 
-    def follow(self, tag: int, payload: bytes, names: Names) -> None:
+    def follow(self, tag: int, payload: bytes, names: PathTracker) -> None:
         """Let ``names`` know of an event; raises MalformedEvent."""
-        if tag in FOLLOWED:
+        if tag in TRACKED_TAGS:
             names.follow(tag, self.unpacked(tag, payload))
 
 
-def _folded(tree: Tree, tag: int, clock: Clock) -> Verdict:
+def _compile(tree: Expression, tag: int, clock: JournalTimes) -> TagTest:
     if isinstance(tree, Not):
-        return _negated(_folded(tree.part, tag, clock))
+        return _negate(_compile(tree.part, tag, clock))
     if isinstance(tree, And):
-        return _all([_folded(part, tag, clock) for part in tree.parts])
+        return _combine_all([_compile(part, tag, clock) for part in tree.parts])
     if isinstance(tree, Or):
-        parts = [_negated(_folded(part, tag, clock)) for part in tree.parts]
-        return _negated(_all(parts))
-    if isinstance(tree, Truth):
-        return _compared(Compare(tree.name, "==", (True,)), tag, clock)
-    return _compared(tree, tag, clock)
+        parts = [_negate(_compile(part, tag, clock)) for part in tree.parts]
+        return _negate(_combine_all(parts))
+    if isinstance(tree, BooleanField):
+        return _compile_comparison(Comparison(tree.name, "==", (True,)), tag, clock)
+    return _compile_comparison(tree, tag, clock)
 
 
-def _negated(verdict: Verdict) -> Verdict:
+def _negate(verdict: TagTest) -> TagTest:
     if isinstance(verdict, bool):
         return not verdict
     holds = verdict.holds
     return verdict._replace(holds=lambda seen: not holds(seen))
 
 
-def _all(parts: Sequence[Verdict]) -> Verdict:
+def _combine_all(parts: Sequence[TagTest]) -> TagTest:
     if any(part is False for part in parts):
         return False
     # what needs less is asked first
     tests = sorted(
-        (part for part in parts if isinstance(part, Test)),
+        (part for part in parts if isinstance(part, EventTest)),
         key=lambda test: (test.needs_paths, test.needs_values),
     )
     if not tests:
@@ -145,46 +146,46 @@ def _all(parts: Sequence[Verdict]) -> Verdict:
     if len(tests) == 1:
         return tests[0]
     answers = [test.holds for test in tests]
-    return Test(
+    return EventTest(
         lambda seen: all(holds(seen) for holds in answers),
         any(test.needs_values for test in tests),
         any(test.needs_paths for test in tests),
     )
 
 
-def _compared(tree: Compare, tag: int, clock: Clock) -> Verdict:
+def _compile_comparison(tree: Comparison, tag: int, clock: JournalTimes) -> TagTest:
     name = tree.name
-    if name in EVERY:
-        (sort,) = operands.sorts(name)
+    if name in COMMON_FIELDS:
+        (sort,) = fields.find_types(name)
         values = tree.values
         if name == GROUP:
-            values = tuple(_group(value) for value in values)
-        check = comparing.check_of(sort, tree.operator, values, clock)
-        return _of_every(name, tree, check, tag)
+            values = tuple(_resolve_group_alias(value) for value in values)
+        check = comparison.make_test(sort, tree.operator, values, clock)
+        return _compile_common_field(name, tree, check, tag)
     operand = FIELDS[name.removeprefix(".")].get(tag)
     if operand is None:
         return False
-    sort = Sort(operand.kind, operand.is_optional, operand.members)
-    if not comparing.fits(sort, tree.operator, tree.values):
+    sort = FieldType(operand.kind, operand.is_optional, operand.members)
+    if not comparison.is_comparable(sort, tree.operator, tree.values):
         return False
     get = operand.get
     if not operand.is_many:
-        check = comparing.check_of(sort, tree.operator, tree.values, clock)
-        return Test(lambda seen: check(get(seen.values)), needs_values=True)
-    any_of = _any_of(sort, tree, clock)
-    return Test(lambda seen: any_of(get(seen.values)), needs_values=True)
+        check = comparison.make_test(sort, tree.operator, tree.values, clock)
+        return EventTest(lambda seen: check(get(seen.values)), needs_values=True)
+    any_of = _make_any_test(sort, tree, clock)
+    return EventTest(lambda seen: any_of(get(seen.values)), needs_values=True)
 
 
-def _any_of(sort: Sort, tree: Compare, clock: Clock) -> Check:
+def _make_any_test(sort: FieldType, tree: Comparison, clock: JournalTimes) -> ValueTest:
     """A comparison with several values: any of them; unlike is what none of them is like."""
     if tree.operator == "!=":
-        check = comparing.check_of(sort, "==", tree.values, clock)
+        check = comparison.make_test(sort, "==", tree.values, clock)
         return lambda values: bool(values) and not any(map(check, values))
-    check = comparing.check_of(sort, tree.operator, tree.values, clock)
+    check = comparison.make_test(sort, tree.operator, tree.values, clock)
     return lambda values: any(map(check, values))
 
 
-def _of_every(name: str, tree: Compare, check: Check, tag: int) -> Verdict:
+def _compile_common_field(name: str, tree: Comparison, check: ValueTest, tag: int) -> TagTest:
     cls = BY_TAG.get(tag)
     if name == TAG:
         return check(tag)
@@ -193,30 +194,30 @@ def _of_every(name: str, tree: Compare, check: Check, tag: int) -> Verdict:
     if name == GROUP:
         return check(cls.group.value if cls else "")
     if name == SEQ:
-        return Test(lambda seen: check(seen.seq))
+        return EventTest(lambda seen: check(seen.seq))
     if name == TIME:
-        return Test(lambda seen: check(seen.time))
+        return EventTest(lambda seen: check(seen.time))
     if name == SIZE:
-        return Test(lambda seen: check(seen.size))
-    if cls is None or tag not in NAMING:
+        return EventTest(lambda seen: check(seen.size))
+    if cls is None or tag not in PATH_TAGS:
         return False
     if name == PATH:
-        any_path = _any_of(Sort(Kind.TEXT), tree, NO_CLOCK)
-        return Test(lambda seen: any_path(seen.paths), needs_values=True, needs_paths=True)
+        any_path = _make_any_test(FieldType(TypeCategory.TEXT), tree, NO_TIMES)
+        return EventTest(lambda seen: any_path(seen.paths), needs_values=True, needs_paths=True)
     assert name == DESCRIPTOR
-    return _of_descriptors(cls, tree)
+    return _compile_descriptors(cls, tree)
 
 
-def _of_descriptors(cls: type[Event], tree: Compare) -> Verdict:
+def _compile_descriptors(cls: type[Event], tree: Comparison) -> TagTest:
     places = [cls.names.index(name) for name in descriptor_fields(cls)]
     if not places:
         return False
-    any_number = _any_of(Sort(Kind.NUMBER), tree, NO_CLOCK)
-    return Test(
+    any_number = _make_any_test(FieldType(TypeCategory.NUMBER), tree, NO_TIMES)
+    return EventTest(
         lambda seen: any_number([seen.values[place] for place in places]), needs_values=True
     )
 
 
-def _group(value: Literal) -> Literal:
+def _resolve_group_alias(value: Literal) -> Literal:
     """A group by the name that we have for it."""
     return GROUPS[value].value if isinstance(value, str) and value in GROUPS else value

@@ -7,18 +7,18 @@ from typing import NamedTuple
 
 from journal.errors import ExpressionError
 
-SPAN = r"(?:\d+(?:\.\d+)?(?:ns|us|ms|s|m|h|d))+"
+DURATION_PATTERN = r"(?:\d+(?:\.\d+)?(?:ns|us|ms|s|m|h|d))+"
 """What a length of time looks like."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SPANS = {
+_UNIT_NANOSECONDS = {
     "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9,
     "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9,
 }  # fmt: skip
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h|d)", re.ASCII)
 
 
-class Base(StrEnum):
+class MomentBase(StrEnum):
     """What a moment is counted from."""
 
     EPOCH = "epoch"
@@ -31,17 +31,17 @@ class Base(StrEnum):
 class Moment(NamedTuple):
     """A time: microseconds from ``base``, before the last event or after one of the others."""
 
-    base: Base
+    base: MomentBase
     micros: int
 
     def __str__(self) -> str:
-        if self.base is Base.EPOCH:
-            moment = _EPOCH + timedelta(microseconds=self.micros)
-            return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-        return f"{'+' if self.base is Base.FIRST else '-'}{self.micros}us"
+        if self.base is MomentBase.EPOCH:
+            parse_moment = _EPOCH + timedelta(microseconds=self.micros)
+            return parse_moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+        return f"{'+' if self.base is MomentBase.FIRST else '-'}{self.micros}us"
 
 
-class Clock(NamedTuple):
+class JournalTimes(NamedTuple):
     """The times of a journal's first and last event, µs since the epoch."""
 
     first: int
@@ -49,14 +49,16 @@ class Clock(NamedTuple):
 
     def time(self, moment: Moment) -> int:
         """A moment as such a time."""
-        if moment.base is Base.EPOCH:
+        if moment.base is MomentBase.EPOCH:
             return moment.micros
         return (
-            self.first + moment.micros if moment.base is Base.FIRST else self.last - moment.micros
+            self.first + moment.micros
+            if moment.base is MomentBase.FIRST
+            else self.last - moment.micros
         )
 
 
-class Span(NamedTuple):
+class Duration(NamedTuple):
     """A length of time, in nanoseconds."""
 
     nanos: int
@@ -65,10 +67,10 @@ class Span(NamedTuple):
         return f"{self.nanos}ns"
 
 
-Literal = int | str | bytes | bool | Moment | Span | None
+Literal = int | str | bytes | bool | Moment | Duration | None
 
 
-def written(value: Literal) -> str:
+def format_literal(value: Literal) -> str:
     """A value as an expression has it."""
     if value is None:
         return "none"
@@ -77,11 +79,11 @@ def written(value: Literal) -> str:
     if isinstance(value, bytes):
         return 'x"' + value.hex() + '"'
     if isinstance(value, str):
-        return '"' + "".join(map(_written, value)) + '"'
+        return '"' + "".join(map(_escape_character, value)) + '"'
     return str(value)
 
 
-def _written(character: str) -> str:
+def _escape_character(character: str) -> str:
     if character in '"\\':
         return "\\" + character
     if character.isprintable():
@@ -89,35 +91,38 @@ def _written(character: str) -> str:
     return f"\\U{ord(character):08x}"
 
 
-def moment(text: str) -> Moment:
+def parse_moment(text: str) -> Moment:
     """Make a time: ISO 8601, or ``-5m`` before the last event, or ``+5m`` after the first.
 
     Without a zone it is UTC. Raises ExpressionError.
     """
-    found = moment_of(text.strip())
+    found = try_parse_moment(text.strip())
     if found is None:
         raise ExpressionError(f"{text!r} is no time: 2026-11-21T10:00:00Z, -5m, +1h30m", text, 0)
     return found
 
 
-def moment_of(text: str) -> Moment | None:
+def try_parse_moment(text: str) -> Moment | None:
     """The same, and None where it is no time."""
-    if text[:1] in ("+", "-") and re.fullmatch(SPAN, text[1:], re.ASCII):
-        return Moment(Base.FIRST if text[0] == "+" else Base.LAST, nanoseconds(text[1:]) // 1000)
+    if text[:1] in ("+", "-") and re.fullmatch(DURATION_PATTERN, text[1:], re.ASCII):
+        return Moment(
+            MomentBase.FIRST if text[0] == "+" else MomentBase.LAST,
+            parse_duration(text[1:]) // 1000,
+        )
     try:
         found = datetime.fromisoformat(text)
         found = found if found.tzinfo else found.replace(tzinfo=UTC)
         micros = (found - _EPOCH) // timedelta(microseconds=1)
     except (ValueError, OverflowError):
         return None
-    return Moment(Base.EPOCH, micros) if micros >= 0 else None
+    return Moment(MomentBase.EPOCH, micros) if micros >= 0 else None
 
 
-def nanoseconds(text: str) -> int:
+def parse_duration(text: str) -> int:
     """A length of time, which looks like one."""
     total = 0
     for number, unit in _PIECE.findall(text):
         whole, _, part = number.partition(".")
-        total += int(whole) * _SPANS[unit]
-        total += int(part) * _SPANS[unit] // 10 ** len(part) if part else 0
+        total += int(whole) * _UNIT_NANOSECONDS[unit]
+        total += int(part) * _UNIT_NANOSECONDS[unit] // 10 ** len(part) if part else 0
     return total

@@ -10,9 +10,15 @@ from difflib import get_close_matches
 from typing import NamedTuple, NoReturn
 
 from journal.errors import ExpressionError
-from journal.query import comparison as comparing
-from journal.query import fields as operands
-from journal.query.literals import SPAN, Literal, Span, moment_of, nanoseconds, written
+from journal.query import comparison, fields
+from journal.query.literals import (
+    DURATION_PATTERN,
+    Duration,
+    Literal,
+    format_literal,
+    parse_duration,
+    try_parse_moment,
+)
 
 TEXT_SIZE_MAX = 1 << 12
 """Characters of an expression."""
@@ -31,8 +37,8 @@ _TOKEN = re.compile(
     rf"""(?P<space>\s+)
     |(?P<string>[bx]?(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'))
     |(?P<moment>\d{{4}}-\d\d-\d\d(?:T[\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?)
-    |(?P<shift>[+-]{SPAN}(?![\w.]))
-    |(?P<span>{SPAN}(?![\w.]))
+    |(?P<shift>[+-]{DURATION_PATTERN}(?![\w.]))
+    |(?P<span>{DURATION_PATTERN}(?![\w.]))
     |(?P<number>[+-]?(?:0[xX][0-9a-fA-F_]+|\d[\d_]*(?:\.\d+)?(?:[TGMKk]i?)?)(?![\w.]))
     |(?P<name>\.?[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)
     |(?P<sign>==|!=|<=|>=|[<>(),])""",
@@ -41,7 +47,7 @@ _TOKEN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Compare:
+class Comparison:
     """Something that events have is held against a value, or, with ``in``, against several."""
 
     name: str
@@ -49,12 +55,12 @@ class Compare:
     values: tuple[Literal, ...]
 
     def __str__(self) -> str:
-        shown = ", ".join(map(written, self.values))
+        shown = ", ".join(map(format_literal, self.values))
         return f"{self.name} {self.operator} {f'({shown})' if self.operator == 'in' else shown}"
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class BooleanField:
     """A field that is true."""
 
     name: str
@@ -67,40 +73,40 @@ class Truth:
 class Not:
     """What holds when ``part`` does not."""
 
-    part: "Tree"
+    part: "Expression"
 
     def __str__(self) -> str:
-        return f"not {_inner(self.part, (And, Or))}"
+        return f"not {_format_operand(self.part, (And, Or))}"
 
 
 @dataclass(frozen=True, slots=True)
 class And:
     """What holds when all parts do: two or more."""
 
-    parts: "tuple[Tree, ...]"
+    parts: "tuple[Expression, ...]"
 
     def __str__(self) -> str:
-        return " and ".join(_inner(part, (And, Or)) for part in self.parts)
+        return " and ".join(_format_operand(part, (And, Or)) for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
     """What holds when one of the parts does: two or more."""
 
-    parts: "tuple[Tree, ...]"
+    parts: "tuple[Expression, ...]"
 
     def __str__(self) -> str:
-        return " or ".join(_inner(part, (Or,)) for part in self.parts)
+        return " or ".join(_format_operand(part, (Or,)) for part in self.parts)
 
 
-Tree = Compare | Truth | Not | And | Or
+Expression = Comparison | BooleanField | Not | And | Or
 
 
-def _inner(tree: Tree, bracketed: tuple[type, ...]) -> str:
+def _format_operand(tree: Expression, bracketed: tuple[type, ...]) -> str:
     return f"({tree})" if isinstance(tree, bracketed) else str(tree)
 
 
-def parse(text: str) -> Tree:
+def parse(text: str) -> Expression:
     """Make the tree of an expression; raises ExpressionError, which knows where it is wrong."""
     if len(text) > TEXT_SIZE_MAX:
         reason = f"an expression has {TEXT_SIZE_MAX} characters at most"
@@ -123,7 +129,7 @@ class _Parser:
         self._index = 0
         self._depth = 0
 
-    def parse(self) -> Tree:
+    def parse(self) -> Expression:
         """The whole."""
         found = self._or()
         if self._token.kind != "end":
@@ -165,24 +171,24 @@ class _Parser:
             return token
         return None
 
-    def _or(self) -> Tree:
+    def _or(self) -> Expression:
         parts = [self._and()]
         while self._takes("or"):
             parts.append(self._and())
         return parts[0] if len(parts) == 1 else Or(tuple(parts))
 
-    def _and(self) -> Tree:
+    def _and(self) -> Expression:
         parts = [self._not()]
         while self._takes("and"):
             parts.append(self._not())
         return parts[0] if len(parts) == 1 else And(tuple(parts))
 
-    def _not(self) -> Tree:
+    def _not(self) -> Expression:
         self._depth += 1
         if self._depth > DEPTH_MAX:
             self._fail(f"questions stand in one another {DEPTH_MAX} deep at most")
         if self._takes("not"):
-            found: Tree = Not(self._not())
+            found: Expression = Not(self._not())
         elif self._takes("("):
             found = self._or()
             if not self._takes(")"):
@@ -192,7 +198,7 @@ class _Parser:
         self._depth -= 1
         return found
 
-    def _comparison(self) -> Tree:
+    def _comparison(self) -> Expression:
         name = self._token
         if name.kind == "end":
             self._fail("something is missing here")
@@ -203,12 +209,12 @@ class _Parser:
         operator = self._takes("==", "!=", "<", "<=", ">", ">=", "in", "glob", "matches")
         if operator is None:
             self._check(name, name, "", ())
-            return Truth(name.text)
+            return BooleanField(name.text)
         if operator.text != "in":
             token, value = self._value()
             self._check(name, token, operator.text, (value,))
-            return Compare(name.text, operator.text, (value,))
-        return Compare(name.text, "in", self._list(name))
+            return Comparison(name.text, operator.text, (value,))
+        return Comparison(name.text, "in", self._list(name))
 
     def _list(self, name: _Token) -> tuple[Literal, ...]:
         if not self._takes("("):
@@ -223,16 +229,16 @@ class _Parser:
         return tuple(found)
 
     def _check_name(self, token: _Token) -> None:
-        if operands.is_known(token.text):
+        if fields.is_known(token.text):
             return
-        near = get_close_matches(token.text, operands.names(), 1)
+        near = get_close_matches(token.text, fields.list_names(), 1)
         hint = f": {near[0]}?" if near else "; the fields are those that inspect shows"
         self._fail(f"no event has a field {token.text}{hint}", token)
 
     def _check(
         self, name: _Token, token: _Token, operator: str, values: tuple[Literal, ...]
     ) -> None:
-        wrong = comparing.misfit(name.text, operator, values)
+        wrong = comparison.explain_mismatch(name.text, operator, values)
         if wrong:
             self._fail(wrong, token)
 
@@ -251,10 +257,10 @@ class _Parser:
         if token.kind == "number":
             return self._number(token)
         if token.kind == "span":
-            return Span(nanoseconds(token.text))
+            return Duration(parse_duration(token.text))
         if token.kind == "name":
             return _CONSTANTS[token.text]
-        found = moment_of(token.text)
+        found = try_parse_moment(token.text)
         if found is None:
             self._fail("there is no such time", token)
         return found

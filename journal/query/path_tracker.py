@@ -34,7 +34,7 @@ def path_fields(cls: type[Event]) -> tuple[str, ...]:
     return ("guest",) if cls is Mount else tuple(name for name in _PATHS if name in cls.names)
 
 
-def _plan(cls: type[Event]) -> tuple[tuple[int, int | None], ...]:
+def _find_path_fields(cls: type[Event]) -> tuple[tuple[int, int | None], ...]:
     """Where the values of an event have a path, and what that is relative to."""
     found: list[tuple[int, int | None]] = []
     for name in path_fields(cls):
@@ -45,25 +45,25 @@ def _plan(cls: type[Event]) -> tuple[tuple[int, int | None], ...]:
     return tuple(found)
 
 
-_PLANS = {tag: _plan(cls) for tag, cls in BY_TAG.items()}
+_PATH_FIELDS = {tag: _find_path_fields(cls) for tag, cls in BY_TAG.items()}
 _DESCRIPTORS = {
     tag: tuple(cls.names.index(name) for name in descriptor_fields(cls))
     for tag, cls in BY_TAG.items()
 }
-_CHANGES = (Opens, Copies, Moves, Closes)
+_DESCRIPTOR_RULES = (Opens, Copies, Moves, Closes)
 
-FOLLOWED = frozenset(
+TRACKED_TAGS = frozenset(
     tag
     for tag, cls in BY_TAG.items()
-    if isinstance(cls.rule, _CHANGES) or cls in (Mount, InitModule, ProcessStart)
+    if isinstance(cls.rule, _DESCRIPTOR_RULES) or cls in (Mount, InitModule, ProcessStart)
 )
 """The tags of what changes what descriptors name."""
 
-NAMING = frozenset(tag for tag in BY_TAG if _PLANS[tag] or _DESCRIPTORS[tag])
+PATH_TAGS = frozenset(tag for tag in BY_TAG if _PATH_FIELDS[tag] or _DESCRIPTORS[tag])
 """The tags of what speaks of anything that may have a name."""
 
 
-class Names:
+class PathTracker:
     """The paths by which the guest opened what it has open; it sees all events, in order."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Names:
     def of(self, tag: int, values: tuple[Any, ...]) -> tuple[str, ...]:
         """All paths that an event concerns: as they stand in it, and from the root."""
         found: list[str] = []
-        for at, base in _PLANS[tag]:
+        for at, base in _PATH_FIELDS[tag]:
             path = str(values[at])
             found.append(path)
             root = "/" if base is None else self._open.get(values[base])
@@ -93,7 +93,7 @@ class Names:
         elif cls is Mount:
             self._name(named["fd"], posixpath.normpath(posixpath.join("/", named["guest"])))
         elif isinstance(rule, Opens):
-            paths = self.of(tag, values) if _PLANS[tag] else ()
+            paths = self.of(tag, values) if _PATH_FIELDS[tag] else ()
             for fd in rule.fds:
                 self._name(named[fd], paths[-1] if paths else None)
         elif isinstance(rule, Copies):

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 PATTERN_SIZE_MAX = 1 << 10
 """Characters of a pattern."""
-PLACES_MAX = 1 << 11
+NFA_STATES_MAX = 1 << 11
 """Places of its machine: what is repeated so many times stands there so many times."""
 DEPTH_MAX = 50
 """Groups in groups."""
 REPEATS_MAX = 1 << 9
-_STATES_MAX = 1 << 10
-_STEPS_MAX = 1 << 16
+_DFA_STATES_MAX = 1 << 10
+_DFA_TRANSITIONS_MAX = 1 << 16
 """What is kept of the sets and of the steps between them, before it is worked out anew."""
 
 _CHARACTER_MAX = 0x10FFFF
@@ -43,7 +43,7 @@ class PatternError(ValueError):
         self.position = position
 
 
-class Set(NamedTuple):
+class CharacterSet(NamedTuple):
     """One character that is in any of the ranges, or in none of them."""
 
     ranges: Ranges
@@ -54,55 +54,55 @@ class Set(NamedTuple):
         return any(low <= character <= high for low, high in self.ranges) is not self.is_negated
 
 
-class Each(NamedTuple):
+class NodeSequence(NamedTuple):
     """One part behind the other."""
 
-    parts: "tuple[Node, ...]"
+    parts: "tuple[PatternNode, ...]"
 
 
-class Either(NamedTuple):
+class Alternation(NamedTuple):
     """Any one of the parts."""
 
-    parts: "tuple[Node, ...]"
+    parts: "tuple[PatternNode, ...]"
 
 
-class Repeat(NamedTuple):
+class Repetition(NamedTuple):
     """A part ``least`` to ``most`` times, without an end where that is None."""
 
-    part: "Node"
+    part: "PatternNode"
     least: int
     most: int | None
 
 
-class Edge(NamedTuple):
+class Anchor(NamedTuple):
     """The beginning or the end of what is looked at."""
 
     which: str
 
 
-Node = Set | Each | Either | Repeat | Edge
-_ANY = Set((), True)
-_NO_SLASH = Set(((47, 47),), True)
+PatternNode = CharacterSet | NodeSequence | Alternation | Repetition | Anchor
+_ANY = CharacterSet((), True)
+_NO_SLASH = CharacterSet(((47, 47),), True)
 
 
-def regex(pattern: str) -> "Pattern":
+def compile_regex(pattern: str) -> "Pattern":
     """Make a pattern of a regular expression, which may match anywhere.
 
     It has what most have: ``. [] | () * + ? {} ^ $``, and ``\\d \\w \\s`` in ASCII. It has nothing
     that looks around or back. Raises PatternError.
     """
     _check_size(pattern)
-    return Pattern(_Reading(pattern).regex(), is_whole=False)
+    return Pattern(_PatternParser(pattern).regex(), is_whole=False)
 
 
-def glob(pattern: str) -> "Pattern":
+def compile_glob(pattern: str) -> "Pattern":
     """Make a pattern of one as shells have it, which matches the whole.
 
     ``*`` and ``?`` do not match a slash, ``**`` does, and ``**/`` any number of directories, also
     none. Raises PatternError.
     """
     _check_size(pattern)
-    return Pattern(_Reading(pattern).glob(), is_whole=True)
+    return Pattern(_PatternParser(pattern).glob(), is_whole=True)
 
 
 def _check_size(pattern: str) -> None:
@@ -111,7 +111,7 @@ def _check_size(pattern: str) -> None:
         raise PatternError(reason, PATTERN_SIZE_MAX)
 
 
-class _Reading:
+class _PatternParser:
     """A pattern that is read from its beginning."""
 
     def __init__(self, text: str) -> None:
@@ -119,62 +119,66 @@ class _Reading:
         self._at = 0
         self._depth = 0
 
-    def regex(self) -> Node:
+    def regex(self) -> PatternNode:
         """The whole of a regular expression."""
         found = self._either()
         if self._at < len(self._text):
             raise self._error("there is no group that this closes")
         return found
 
-    def glob(self) -> Node:
+    def glob(self) -> PatternNode:
         """The whole of a shell's pattern."""
-        parts: list[Node] = []
+        parts: list[PatternNode] = []
         while self._at < len(self._text):
             if self._takes("**/"):
-                parts.append(Repeat(Each((Repeat(_ANY, 0, None), Set(((47, 47),)))), 0, 1))
+                parts.append(
+                    Repetition(
+                        NodeSequence((Repetition(_ANY, 0, None), CharacterSet(((47, 47),)))), 0, 1
+                    )
+                )
             elif self._takes("**"):
-                parts.append(Repeat(_ANY, 0, None))
+                parts.append(Repetition(_ANY, 0, None))
             elif self._takes("*"):
-                parts.append(Repeat(_NO_SLASH, 0, None))
+                parts.append(Repetition(_NO_SLASH, 0, None))
             elif self._takes("?"):
                 parts.append(_NO_SLASH)
             elif self._takes("["):
                 parts.append(self._set("!^"))
             else:
                 self._takes("\\")
-                parts.append(_one(self._next("it ends behind a backslash")))
-        return Each(tuple(parts))
+                parts.append(_single_character(self._next("it ends behind a backslash")))
+        return NodeSequence(tuple(parts))
 
-    def _either(self) -> Node:
+    def _either(self) -> PatternNode:
         parts = [self._each()]
         while self._takes("|"):
             parts.append(self._each())
-        return parts[0] if len(parts) == 1 else Either(tuple(parts))
+        return parts[0] if len(parts) == 1 else Alternation(tuple(parts))
 
-    def _each(self) -> Node:
-        parts: list[Node] = []
+    def _each(self) -> PatternNode:
+        parts: list[PatternNode] = []
         while self._at < len(self._text) and self._text[self._at] not in "|)":
             parts.append(self._repeated(self._part()))
-        return Each(tuple(parts))
+        return NodeSequence(tuple(parts))
 
-    def _part(self) -> Node:
+    def _part(self) -> PatternNode:
         if self._takes("("):
             return self._group()
         if self._takes("["):
             return self._set("^")
         if self._takes("."):
-            return Set(((10, 10),), True)
+            return CharacterSet(((10, 10),), True)
         if self._takes("^"):
-            return Edge(_BEGIN)
+            return Anchor(_BEGIN)
         if self._takes("$"):
-            return Edge(_END)
+            return Anchor(_END)
         if self._takes("\\"):
             return self._escape()
         if self._text[self._at] in "*+?":
             raise self._error("there is nothing to repeat")
-        return _one(self._next(""))
+        return _single_character(self._next(""))
 
-    def _group(self) -> Node:
+    def _group(self) -> PatternNode:
         if self._takes("?") and not self._takes(":"):
             raise self._error("of groups there are (...) and (?:...)")
         self._depth += 1
@@ -186,7 +190,7 @@ class _Reading:
             raise self._error("a group is not closed")
         return found
 
-    def _repeated(self, part: Node) -> Node:
+    def _repeated(self, part: PatternNode) -> PatternNode:
         while self._at < len(self._text):
             bounds: tuple[int, int | None]
             if self._takes("*"):
@@ -200,7 +204,7 @@ class _Reading:
             else:
                 return part
             self._takes("?")  # to be content with less makes no difference to whether it matches
-            part = Repeat(part, *bounds)
+            part = Repetition(part, *bounds)
         return part
 
     def _bounds(self) -> tuple[int, int | None] | None:
@@ -217,13 +221,13 @@ class _Reading:
             raise self._error("the least is above the most")
         return bounds
 
-    def _escape(self) -> Node:
+    def _escape(self) -> PatternNode:
         character = self._next("it ends behind a backslash")
         if character.lower() in _CLASSES and character.lower() != character:
-            return Set(_CLASSES[character.lower()], True)
+            return CharacterSet(_CLASSES[character.lower()], True)
         if character in _CLASSES:
-            return Set(_CLASSES[character])
-        return _one(chr(self._escaped(character)))
+            return CharacterSet(_CLASSES[character])
+        return _single_character(chr(self._escaped(character)))
 
     def _escaped(self, character: str) -> int:
         if character in _CONTROLS:
@@ -240,7 +244,7 @@ class _Reading:
             raise self._error(f"\\{character} is not known")
         return ord(character)
 
-    def _set(self, negations: str) -> Node:
+    def _set(self, negations: str) -> PatternNode:
         negated = self._at < len(self._text) and self._text[self._at] in negations
         self._at += negated
         ranges: list[tuple[int, int]] = []
@@ -258,7 +262,7 @@ class _Reading:
             if isinstance(high, tuple) or high < low:
                 raise self._error("a range goes from a character to one that is not before it")
             ranges.append((low, high))
-        return Set(tuple(ranges), negated)
+        return CharacterSet(tuple(ranges), negated)
 
     def _follows_member(self) -> bool:
         """Whether a dash has something behind it that ends a range."""
@@ -287,8 +291,8 @@ class _Reading:
         return PatternError(reason, self._at)
 
 
-def _one(character: str) -> Set:
-    return Set(((ord(character), ord(character)),))
+def _single_character(character: str) -> CharacterSet:
+    return CharacterSet(((ord(character), ord(character)),))
 
 
 def _is_number(text: str) -> bool:
@@ -299,36 +303,36 @@ def _is_hex(text: str) -> bool:
     return text in "0123456789abcdefABCDEF"
 
 
-class _Machine:
+class _Automaton:
     """The places of a pattern, written from its end: each is what it takes, and where it leads."""
 
     def __init__(self) -> None:
-        self.takes: list[Set | str] = [_MATCH]
+        self.takes: list[CharacterSet | str] = [_MATCH]
         self.leads: list[tuple[int, ...]] = [()]
 
-    def place(self, takes: Set | str, *leads: int) -> int:
+    def place(self, takes: CharacterSet | str, *leads: int) -> int:
         """Add a place; give its number."""
-        if len(self.takes) >= PLACES_MAX:
+        if len(self.takes) >= NFA_STATES_MAX:
             raise PatternError("it repeats too much too often", 0)
         self.takes.append(takes)
         self.leads.append(leads)
         return len(self.takes) - 1
 
-    def write(self, node: Node, follows: int) -> int:
+    def write(self, node: PatternNode, follows: int) -> int:
         """Add the places of a part that ``follows`` stands behind; give the first of them."""
-        if isinstance(node, Set):
+        if isinstance(node, CharacterSet):
             return self.place(node, follows)
-        if isinstance(node, Edge):
+        if isinstance(node, Anchor):
             return self.place(node.which, follows)
-        if isinstance(node, Either):
+        if isinstance(node, Alternation):
             return self.place(_SPLIT, *[self.write(part, follows) for part in node.parts])
-        if isinstance(node, Each):
+        if isinstance(node, NodeSequence):
             for part in reversed(node.parts):
                 follows = self.write(part, follows)
             return follows
         return self._repeat(node, follows)
 
-    def _repeat(self, node: Repeat, follows: int) -> int:
+    def _repeat(self, node: Repetition, follows: int) -> int:
         if node.most is None:
             loop = self.place(_SPLIT, follows)
             self.leads[loop] = (self.write(node.part, loop), follows)
@@ -345,10 +349,10 @@ class _Machine:
 class Pattern:
     """A pattern, ready to be held against text or bytes, a byte being a character."""
 
-    def __init__(self, node: Node, *, is_whole: bool) -> None:
+    def __init__(self, node: PatternNode, *, is_whole: bool) -> None:
         self._is_whole = is_whole
-        self._plain = None if is_whole else _plain(node)
-        machine = _Machine()
+        self._plain = None if is_whole else _literal_text(node)
+        machine = _Automaton()
         self._first = machine.write(node, 0)
         self._takes, self._leads = machine.takes, machine.leads
         self._forget()
@@ -359,7 +363,7 @@ class Pattern:
             if isinstance(subject, str):
                 return self._plain in subject
             # a byte is a character: what has others is in no bytes
-            return _is_latin(self._plain) and self._plain.encode("latin-1") in subject
+            return _is_latin1(self._plain) and self._plain.encode("latin-1") in subject
         characters: Iterable[int] = map(ord, subject) if isinstance(subject, str) else subject
         state = self._begin(len(subject) == 0)
         for character in characters:
@@ -386,7 +390,7 @@ class Pattern:
         if not self._is_whole:
             starts.append(self._first)
         reached = self._reach(starts, is_begin=False, is_end=False)
-        if self._count >= _STEPS_MAX or len(self._sets) >= _STATES_MAX:
+        if self._count >= _DFA_TRANSITIONS_MAX or len(self._sets) >= _DFA_STATES_MAX:
             self._forget()
             return self._number(reached)
         following = self._number(reached)
@@ -396,7 +400,7 @@ class Pattern:
 
     def _has(self, place: int, character: int) -> bool:
         takes = self._takes[place]
-        return isinstance(takes, Set) and takes.has(character)
+        return isinstance(takes, CharacterSet) and takes.has(character)
 
     def _number(self, places: frozenset[int]) -> int:
         if 0 in places and not self._is_whole:
@@ -427,12 +431,12 @@ class Pattern:
         return frozenset(found)
 
 
-def _plain(node: Node) -> str | None:
+def _literal_text(node: PatternNode) -> str | None:
     """The text that a part is, if it is nothing else."""
-    parts: Iterable[Node] = node.parts if isinstance(node, Each) else (node,)
+    parts: Iterable[PatternNode] = node.parts if isinstance(node, NodeSequence) else (node,)
     found = []
     for part in parts:
-        if not isinstance(part, Set) or part.is_negated or len(part.ranges) != 1:
+        if not isinstance(part, CharacterSet) or part.is_negated or len(part.ranges) != 1:
             return None
         low, high = part.ranges[0]
         if low != high:
@@ -441,5 +445,5 @@ def _plain(node: Node) -> str | None:
     return "".join(found)
 
 
-def _is_latin(text: str) -> bool:
+def _is_latin1(text: str) -> bool:
     return all(ord(character) < 256 for character in text)

@@ -16,25 +16,25 @@ from journal.events.definition import Group
 from journal.events.process import InstrumentedPart, ModulePart, Mount, ProcessStart, Seal
 from journal.format.block import Block, BlockHeader, bitmap_of
 from journal.format.frame import Frame
-from journal.query.compiler import Predicate
+from journal.query.compiler import CompiledQuery
 from journal.query.fields import DESCRIPTOR, GROUP, PATH, SEQ, TAG, TAGS, TIME
-from journal.query.literals import Base, Clock, Moment
-from journal.query.parser import And, Compare, Or, Tree, parse
-from journal.query.path_tracker import FOLLOWED, Names
+from journal.query.literals import JournalTimes, Moment, MomentBase
+from journal.query.parser import And, Comparison, Expression, Or, parse
+from journal.query.path_tracker import TRACKED_TAGS, PathTracker
 
 PREAMBLE = frozenset(
     cls.tag for cls in (ProcessStart, ModulePart, InstrumentedPart, Mount, InitModule)
 )
 """The tags of what says what ran: without them nobody knows what a journal is of."""
 
-_NO, _YES, _ASK = 0, 1, 2
-_EVERY = 1 << 64
+_NO, _YES, _TEST = 0, 1, 2
+_BEYOND_RANGE = 1 << 64
 _BOUNDS = ("==", "<", "<=", ">", ">=")
-_ASKED = bytes(value == _ASK for value in range(256))
+_TEST_MASK = bytes(value == _TEST for value in range(256))
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Query:
     """Which events are meant: those for which all that is given here holds.
 
     Of ``groups`` and ``tags``, of ``descriptors``, and of ``paths``, which are patterns as shells
@@ -50,25 +50,25 @@ class Question:
     until: Moment | int | None = None
     descriptors: frozenset[int] = frozenset()
     paths: tuple[str, ...] = ()
-    where: Tree | str | None = None
+    where: Expression | str | None = None
 
     @property
-    def tree(self) -> Tree | None:
+    def tree(self) -> Expression | None:
         """All but numbers and times, as an expression; None where it holds for all events.
 
         Raises ExpressionError.
         """
-        kinds: list[Tree] = []
+        kinds: list[Expression] = []
         if self.groups:
             names = tuple(sorted(group.value for group in self.groups))
-            kinds.append(Compare(GROUP, "in", names))
+            kinds.append(Comparison(GROUP, "in", names))
         if self.tags:
-            kinds.append(Compare(TAG, "in", tuple(sorted(self.tags))))
-        parts = [_any(kinds)] if kinds else []
+            kinds.append(Comparison(TAG, "in", tuple(sorted(self.tags))))
+        parts = [_combine_any(kinds)] if kinds else []
         if self.descriptors:
-            parts.append(Compare(DESCRIPTOR, "in", tuple(sorted(self.descriptors))))
+            parts.append(Comparison(DESCRIPTOR, "in", tuple(sorted(self.descriptors))))
         if self.paths:
-            parts.append(_any([Compare(PATH, "glob", (path,)) for path in self.paths]))
+            parts.append(_combine_any([Comparison(PATH, "glob", (path,)) for path in self.paths]))
         if self.where is not None:
             parts.append(parse(self.where) if isinstance(self.where, str) else self.where)
         if len(parts) > 1:
@@ -76,7 +76,7 @@ class Question:
         return parts[0] if parts else None
 
 
-def _any(parts: list[Tree]) -> Tree:
+def _combine_any(parts: list[Expression]) -> Expression:
     return parts[0] if len(parts) == 1 else Or(tuple(parts))
 
 
@@ -84,7 +84,7 @@ def _raise(error: MalformedEvent) -> bool:
     raise error
 
 
-class Sieve:
+class QueryFilter:
     """Lets through what a question means, or with ``keep`` off all else; sees blocks in order.
 
     With ``preamble`` what says what ran is let through always, and a Seal, which speaks of the
@@ -94,29 +94,29 @@ class Sieve:
 
     def __init__(
         self,
-        question: Question,
-        clock: Clock,
+        question: Query,
+        clock: JournalTimes,
         *,
         keep: bool = True,
         preamble: bool = False,
         malformed: Callable[[MalformedEvent], bool] = _raise,
     ) -> None:
-        tree, bounds = _bounded(question.tree, clock)
-        self.predicate = Predicate(tree, clock, negated=not keep)
+        tree, bounds = _extract_bounds(question.tree, clock)
+        self.predicate = CompiledQuery(tree, clock, negated=not keep)
         self._start = max(question.start, bounds[SEQ][0])
-        self._stop = min(_EVERY if question.stop is None else question.stop, bounds[SEQ][1])
-        self._since = max(_time(question.since, clock, 0), bounds[TIME][0])
-        self._until = min(_time(question.until, clock, _EVERY), bounds[TIME][1])
-        self._names = Names() if self.predicate.needs_paths else None
+        self._stop = min(_BEYOND_RANGE if question.stop is None else question.stop, bounds[SEQ][1])
+        self._since = max(_resolve_time(question.since, clock, 0), bounds[TIME][0])
+        self._until = min(_resolve_time(question.until, clock, _BEYOND_RANGE), bounds[TIME][1])
+        self._names = PathTracker() if self.predicate.needs_paths else None
         self._malformed = malformed
         always = PREAMBLE if preamble else frozenset()
         never = frozenset((Seal.tag,)) if preamble else frozenset()
         self._inside = self._column(self.predicate.tags, self.predicate.sure, always, never)
         outside = frozenset() if keep else frozenset(TAGS)
         self._outside = self._column(outside, outside, always, never)
-        followed = FOLLOWED if self._names is not None else frozenset()
-        self._inside_bits = _bits(self._inside, followed)
-        self._outside_bits = _bits(self._outside, followed)
+        followed = TRACKED_TAGS if self._names is not None else frozenset()
+        self._inside_bits = _make_tag_bitmap(self._inside, followed)
+        self._outside_bits = _make_tag_bitmap(self._outside, followed)
 
     def wants(self, header: BlockHeader, first_seq: int) -> bool:
         """Whether a block may have anything that is let through, or has to be seen."""
@@ -130,7 +130,7 @@ class Sieve:
     @property
     def tags(self) -> frozenset[int]:
         """The tags of what may be let through, or has to be seen, where numbers and times fit."""
-        return self.predicate.tags | (FOLLOWED if self._names is not None else frozenset())
+        return self.predicate.tags | (TRACKED_TAGS if self._names is not None else frozenset())
 
     @property
     def start(self) -> int:
@@ -154,7 +154,7 @@ class Sieve:
             inside = block.tags[begin:end].translate(self._inside)
             before = block.tags[:begin].translate(self._outside)
             found = before + inside + block.tags[end:].translate(self._outside)
-        if self._names is not None or _ASK in found:
+        if self._names is not None or _TEST in found:
             return self._asked(block, bytearray(found))
         return found
 
@@ -164,34 +164,34 @@ class Sieve:
         inside = self._start <= seq < self._stop and self._since <= time < self._until
         found = (self._inside if inside else self._outside)[tag]
         try:
-            if found == _ASK:
+            if found == _TEST:
                 found = self.predicate.holds(seq, time, tag, payload, self._names)
             if self._names is not None:
                 self.predicate.follow(tag, payload, self._names)
         except MalformedEvent as error:
-            return self._malformed(error) if found == _ASK else bool(found)
+            return self._malformed(error) if found == _TEST else bool(found)
         return bool(found)
 
     def _asked(self, block: Block, mask: bytearray) -> bytes:
         """Decide what has to be looked at."""
         predicate, names = self.predicate, self._names
-        picks = list(compress(range(block.count), mask.translate(_ASKED)))
+        picks = list(compress(range(block.count), mask.translate(_TEST_MASK)))
         if names is not None:
-            followed = block.select(FOLLOWED)
+            followed = block.select(TRACKED_TAGS)
             picks = sorted({*picks, *followed})
         if not picks:
             return bytes(mask)
         rows = zip(picks, block.times_at(picks), block.rows(picks), strict=True)
         for at, time, (seq, tag, payload) in rows:
             try:
-                if mask[at] == _ASK:
+                if mask[at] == _TEST:
                     mask[at] = predicate.holds(seq, time, tag, payload, names)
                 if names is not None:
                     predicate.follow(tag, payload, names)
             except MalformedEvent as error:
                 error.offset = block.offset
                 lenient = self._malformed(error)
-                mask[at] = lenient if mask[at] == _ASK else mask[at]
+                mask[at] = lenient if mask[at] == _TEST else mask[at]
         return bytes(mask)
 
     def _span(self, block: Block) -> tuple[int, int]:
@@ -210,7 +210,7 @@ class Sieve:
         if first_seq < self._start or header.time_first < self._since:
             return False
         last = first_seq + header.frame_count - 1
-        if self._stop < _EVERY and (header.has_numbers or last >= self._stop):
+        if self._stop < _BEYOND_RANGE and (header.has_numbers or last >= self._stop):
             return False
         return header.time_last < self._until
 
@@ -223,7 +223,7 @@ class Sieve:
     ) -> bytes:
         found = bytearray(256)
         for tag in TAGS:
-            found[tag] = _YES if tag in sure else _ASK if tag in tags else _NO
+            found[tag] = _YES if tag in sure else _TEST if tag in tags else _NO
             if tag in always:
                 found[tag] = _YES
             if tag in never:
@@ -231,38 +231,40 @@ class Sieve:
         return bytes(found)
 
 
-def _bounded(tree: Tree | None, clock: Clock) -> tuple[Tree | None, dict[str, tuple[int, int]]]:
+def _extract_bounds(
+    tree: Expression | None, clock: JournalTimes
+) -> tuple[Expression | None, dict[str, tuple[int, int]]]:
     """Take out of a tree what bounds numbers and times: they are looked up, not asked for.
 
     Gives the rest of it, and of each from which to before which it may be.
     """
-    bounds = {SEQ: (0, _EVERY), TIME: (0, _EVERY)}
+    bounds = {SEQ: (0, _BEYOND_RANGE), TIME: (0, _BEYOND_RANGE)}
     rest = []
     for part in tree.parts if isinstance(tree, And) else () if tree is None else (tree,):
-        value = part.values[0] if isinstance(part, Compare) and part.name in bounds else None
+        value = part.values[0] if isinstance(part, Comparison) and part.name in bounds else None
         if isinstance(value, Moment):
             value = clock.time(value)
         # what bounds nothing is asked for
         if (
-            not (isinstance(part, Compare) and isinstance(value, int))
+            not (isinstance(part, Comparison) and isinstance(value, int))
             or part.operator not in _BOUNDS
         ):
             rest.append(part)
         else:
             low, high = bounds[part.name]
             start = {"==": value, ">=": value, ">": value + 1}.get(part.operator, 0)
-            stop = {"==": value + 1, "<=": value + 1, "<": value}.get(part.operator, _EVERY)
+            stop = {"==": value + 1, "<=": value + 1, "<": value}.get(part.operator, _BEYOND_RANGE)
             bounds[part.name] = (max(low, start), min(high, stop))
     if len(rest) > 1:
         return And(tuple(rest)), bounds
     return (rest[0] if rest else None), bounds
 
 
-def _bits(column: bytes, followed: frozenset[int]) -> int:
+def _make_tag_bitmap(column: bytes, followed: frozenset[int]) -> int:
     return bitmap_of({tag for tag in TAGS if column[tag] != _NO} | followed)
 
 
-def _time(moment: Moment | int | None, clock: Clock, default: int) -> int:
+def _resolve_time(moment: Moment | int | None, clock: JournalTimes, default: int) -> int:
     if moment is None:
         return default
-    return clock.time(moment if isinstance(moment, Moment) else Moment(Base.EPOCH, moment))
+    return clock.time(moment if isinstance(moment, Moment) else Moment(MomentBase.EPOCH, moment))

@@ -5,7 +5,7 @@ from typing import Protocol
 from journal.events.definition import Event
 from journal.events.paths import FilePlaced
 from journal.events.process import Mount
-from journal.pages import Resolver
+from journal.pages import PageResolver
 from journal.replay.limits import Limits
 from journal.replay.state.descriptor_table import Table
 from journal.replay.state.machine import Machine
@@ -25,7 +25,7 @@ class Host(Protocol):
     now: int
     seq: int
     pending: Event | None
-    pages: Resolver
+    pages: PageResolver
     process: Process
     table: Table
     machine: Machine

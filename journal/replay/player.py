@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from journal.errors import MalformedEvent, UnknownEvent
 from journal.events import BY_TAG, codec
 from journal.format.frame import Frame
-from journal.pages import Resolver
+from journal.pages import PageResolver
 from journal.replay.dispatch import apply
 from journal.replay.host import Host
 from journal.replay.limits import NotPlayable
@@ -18,7 +18,7 @@ def play(
     host: Host,
     *,
     upto: int | None = None,
-    pages: Resolver | None = None,
+    pages: PageResolver | None = None,
 ) -> int:
     """Give ``host`` the state behind the last of ``frames`` whose number is below ``upto``.
 
@@ -38,7 +38,7 @@ def play(
     return count
 
 
-def _play_one(frame: Frame, host: Host, pages: Resolver | None) -> None:
+def _play_one(frame: Frame, host: Host, pages: PageResolver | None) -> None:
     host.now, host.seq = frame.time * _MICROSECOND, frame.seq
     try:
         whole = frame if pages is None else pages.frame(frame)

@@ -6,7 +6,7 @@ from journal.events.process import ProcessStart
 from journal.format.block import Block
 from journal.rewrite.block_builder import BlockMerger, PayloadChange
 from journal.rewrite.block_copier import UnpublishedJournal
-from journal.snapshots.resume_flags import marked_payload
+from journal.snapshots.resume_flags import add_flag_to_payload
 
 PENDING_SIZE_MAX = 1 << 22
 """Bytes of blocks that are held back, at most."""
@@ -94,4 +94,4 @@ class OutputJournal(UnpublishedJournal):
     def _add_flag(self, tag: int, payload: bytes) -> bytes:
         assert self._flag is not None
         name, reason = self._flag
-        return marked_payload(payload, reason, name) if tag == ProcessStart.tag else payload
+        return add_flag_to_payload(payload, reason, name) if tag == ProcessStart.tag else payload

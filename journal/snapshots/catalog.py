@@ -19,9 +19,9 @@ from journal.events.snapshots import (
 from journal.events.threads import CloseThread, GlobalsSet, SetThread, TableSet
 from journal.format.frame import Frame
 from journal.log.reader import Reader
-from journal.snapshots.resume_flags import obstacle_in
+from journal.snapshots.resume_flags import not_resumable_reason
 
-_PARTS = (
+_PART_KINDS = (
     UpdateMemoryRegion,
     MemoryPages,
     SetThread,
@@ -32,9 +32,11 @@ _PARTS = (
     DirectoryListing,
     TtySet,
 )
-_TAGS = frozenset(kind.tag for kind in (*_PARTS, ProcessStart, SafePoint, Snapshot, ClearEthereal))
+_TAGS = frozenset(
+    kind.tag for kind in (*_PART_KINDS, ProcessStart, SafePoint, Snapshot, ClearEthereal)
+)
 _LANDMARK_TAGS = _TAGS - {MemoryPages.tag, UpdateMemoryRegion.tag}
-_BEGINS = frozenset(kind.tag for kind in (ProcessStart, SafePoint, Snapshot, ClearEthereal))
+_RESET_TAGS = frozenset(kind.tag for kind in (ProcessStart, SafePoint, Snapshot, ClearEthereal))
 """Behind these nothing counts that was in front of them."""
 _COUNT_AT = 4 + 8
 """Where a MemoryPages event says how many pages it has."""
@@ -71,7 +73,7 @@ class SnapshotInfo:
     reason: str
 
 
-def snapshots_of(
+def list_snapshots(
     reader: Reader, *, upto: int | None = None, counted: bool = True
 ) -> Iterator[SnapshotInfo]:
     """Give the snapshots of a journal in order, those whose number is below ``upto``.
@@ -80,40 +82,40 @@ def snapshots_of(
     ``pages`` and ``size`` say less. Raises as ``Reader.frames`` does, and MalformedEvent.
     """
     tags = _TAGS if counted else _LANDMARK_TAGS
-    watch = SnapshotWatch()
+    watch = SnapshotCollector()
     for frame in reader.frames(stop=upto, tags=tags):
         info = watch.take(frame)
         if info is not None:
             yield info
 
 
-class SnapshotWatch:
+class SnapshotCollector:
     """Looks at the frames of a journal in order, and tells of each snapshot when it is closed."""
 
     def __init__(self) -> None:
         self._origin = "the journal does not say what ran, in front of it"
-        self._gathered = _Gathered()
+        self._gathered = _OpenSnapshot()
 
     def take(self, frame: Frame) -> SnapshotInfo | None:
         """Look at a frame; give the snapshot that it closes. Raises MalformedEvent."""
         info, tag = None, frame.tag
         if tag not in _TAGS:
             return None
-        if tag in _BEGINS:
+        if tag in _RESET_TAGS:
             if tag == Snapshot.tag:
                 info = self._gathered.closed(frame, self._origin)
             elif tag == ProcessStart.tag:
-                self._origin = _obstacle_of_process(frame)
-            self._gathered = _Gathered()
+                self._origin = _get_process_obstacle(frame)
+            self._gathered = _OpenSnapshot()
         if tag == SafePoint.tag:
             self._gathered.begin(frame)
-        elif tag not in _BEGINS:
+        elif tag not in _RESET_TAGS:
             self._gathered.add(frame)
         return info
 
 
 @dataclass(slots=True)
-class _Gathered:
+class _OpenSnapshot:
     """What was met of a snapshot that is not closed yet."""
 
     first_seq: int | None = None
@@ -136,9 +138,9 @@ class _Gathered:
             return  # the guest's own
         self.size += len(frame.payload)
         if frame.tag == MemoryPages.tag:
-            self.pages += _count(frame)
+            self.pages += _count_pages(frame)
         elif frame.tag == UpdateMemoryRegion.tag:
-            self.pages += _count_in_region(frame)
+            self.pages += _count_region_pages(frame)
         elif frame.tag == SetThread.tag:
             self.has_stacks = True
 
@@ -179,14 +181,14 @@ class _Gathered:
         return ""
 
 
-def _obstacle_of_process(frame: Frame) -> str:
+def _get_process_obstacle(frame: Frame) -> str:
     """Why nobody can resume the process, if its journal says so itself."""
     start = codec.decode(frame.tag, frame.payload, frame.offset)
     assert isinstance(start, ProcessStart)
-    return obstacle_in(start)
+    return not_resumable_reason(start)
 
 
-def _count(frame: Frame) -> int:
+def _count_pages(frame: Frame) -> int:
     """How many pages a MemoryPages event has, without looking at them."""
     behind = _COUNT_AT + 4
     count = int.from_bytes(frame.payload[_COUNT_AT:behind], "little")
@@ -195,7 +197,7 @@ def _count(frame: Frame) -> int:
     return count
 
 
-def _count_in_region(frame: Frame) -> int:
+def _count_region_pages(frame: Frame) -> int:
     """How many pages a region of memory lies in."""
     size = len(frame.payload) - _REGION_HEAD_SIZE
     if size < 0:

@@ -35,20 +35,20 @@ from journal.events.threads import GlobalsSet, SetThread, TableSet
 from journal.format.columns import finder
 from journal.format.frame import TAG_MAX, TAG_MIN
 from journal.format.tag_partition import Parting, Run
-from journal.snapshots.resume_flags import obstacle_in
+from journal.snapshots.resume_flags import not_resumable_reason
 
-_PARTS = frozenset(
+_PART_TAGS = frozenset(
     cls.tag
     for cls in (
         *(MemoryPages, GlobalsSet, TableSet, SetThread, DescriptorPositions, DirectoryListing),
         TtySet,
     )
 )
-_IDENTITY = frozenset(
+_IDENTITY_TAGS = frozenset(
     cls.tag for cls in (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
 )
-_STREAMS = frozenset(tag for tag, cls in BY_TAG.items() if cls.group is Group.STDIO)
-_MARKS = frozenset(
+_STREAM_TAGS = frozenset(tag for tag, cls in BY_TAG.items() if cls.group is Group.STDIO)
+_RECORDING_TAGS = frozenset(
     cls.tag
     for cls in (
         *(SessionStart, StreamDelivered, StreamOpened, ParentLink, Seal),
@@ -56,20 +56,20 @@ _MARKS = frozenset(
         *(DescriptorPositions, DirectoryListing, Snapshot),
     )
 )
-_INPUTS = frozenset(tag for tag, cls in BY_TAG.items() if cls.group is Group.INPUTS)
-_EVERY = frozenset(range(TAG_MIN, TAG_MAX + 1))
-_ANY = _EVERY - _IDENTITY
-_GUEST = _ANY - _MARKS
+_INPUT_TAGS = frozenset(tag for tag, cls in BY_TAG.items() if cls.group is Group.INPUTS)
+_ALL_TAGS = frozenset(range(TAG_MIN, TAG_MAX + 1))
+_NON_IDENTITY_TAGS = _ALL_TAGS - _IDENTITY_TAGS
+_GUEST_TAGS = _NON_IDENTITY_TAGS - _RECORDING_TAGS
 """What a program did and heard, which a replay compares."""
-_EFFECTS = _GUEST - (_INPUTS - {HostResult.tag})
+_EFFECT_TAGS = _GUEST_TAGS - (_INPUT_TAGS - {HostResult.tag})
 """What the files and descriptors of a snapshot come from."""
-_ENDS = frozenset((ProcessExit.tag, ProcessTrap.tag))
-_SAYING = frozenset((ProcessStart.tag, SafePoint.tag))
+_EXIT_TAGS = frozenset((ProcessExit.tag, ProcessTrap.tag))
+_DECODED_TAGS = frozenset((ProcessStart.tag, SafePoint.tag))
 """What is looked into where it is kept."""
-_LANDMARKS = _SAYING | _ENDS | {Snapshot.tag}
+_LANDMARK_TAGS = _DECODED_TAGS | _EXIT_TAGS | {Snapshot.tag}
 
 
-class Verdict(NamedTuple):
+class Resumability(NamedTuple):
     """Whether a journal can be gone on from, and in one sentence how, or why not."""
 
     resumable: bool
@@ -77,7 +77,7 @@ class Verdict(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Begun:
+class _SnapshotState:
     """A snapshot that is not closed yet: whether all of it is kept so far."""
 
     is_kept: bool
@@ -85,7 +85,7 @@ class _Begun:
     can_begin: bool = False
 
 
-class _Gap:
+class _GapTracker:
     """Finds events that are missing in front of ones that are kept: behind the last it is no gap.
 
     ``last_seq`` is the last that is missing, ``kept_seq`` the last that is kept, -1 for none.
@@ -112,7 +112,7 @@ class _Gap:
             self._pending = run.seq(behind)
 
 
-class Usability:
+class ResumabilityAnalysis:
     """Sees what is kept and what is dropped of a journal, in order, and tells what that leaves."""
 
     def __init__(self) -> None:
@@ -123,11 +123,11 @@ class Usability:
         self._is_embedded = False
         self._dropped: dict[int, int] = {}  # the first number of each tag
         self._ended = False
-        self._guest = _Gap(_GUEST, _GUEST)
-        self._streams = _Gap(_STREAMS, _ANY)
-        self._sessions = _Gap(frozenset((SessionStart.tag,)), _ANY)
-        self._holes = _Gap(_EVERY, frozenset((Snapshot.tag,)))
-        self._begun: _Begun | None = None
+        self._guest = _GapTracker(_GUEST_TAGS, _GUEST_TAGS)
+        self._streams = _GapTracker(_STREAM_TAGS, _NON_IDENTITY_TAGS)
+        self._sessions = _GapTracker(frozenset((SessionStart.tag,)), _NON_IDENTITY_TAGS)
+        self._holes = _GapTracker(_ALL_TAGS, frozenset((Snapshot.tag,)))
+        self._begun: _SnapshotState | None = None
         self._has_lineage = False
         self._is_torn = False
         self._snapshots: list[int] = []
@@ -142,7 +142,7 @@ class Usability:
         of the block, and ``payload`` gives what is kept at a place of it.
         """
         if ProcessStart.tag in kept or SafePoint.tag in kept:
-            self._said += map(payload, finder(_SAYING)(kept))
+            self._said += map(payload, finder(_DECODED_TAGS)(kept))
         if self._parting.add(kept, gone, seqs):
             self._look()
 
@@ -161,7 +161,7 @@ class Usability:
         for gap in (self._guest, self._streams, self._sessions, self._holes):
             gap.see(run)
         seen = 0
-        for at in run.places(_LANDMARKS):
+        for at in run.places(_LANDMARK_TAGS):
             self._see_parts(run, seen, at)
             self._see_landmark(run.kept[at], run.gone[at], run.seq(at))
             seen = at
@@ -171,7 +171,7 @@ class Usability:
         """Take note of what there is of a snapshot between two places."""
         if self._begun is None:
             return
-        if any(run.gone.find(tag, start, stop) >= 0 for tag in _PARTS & run.gone_tags):
+        if any(run.gone.find(tag, start, stop) >= 0 for tag in _PART_TAGS & run.gone_tags):
             self._begun.is_kept = False
         if any(column.find(SetThread.tag, start, stop) >= 0 for column in (run.kept, run.gone)):
             self._begun.can_begin = True
@@ -183,17 +183,17 @@ class Usability:
         elif Snapshot.tag in (kept, gone):
             self._close(bool(kept), seq)
         elif kept == ProcessStart.tag:
-            start = _decoded(kept, self._said.popleft())
+            start = _try_decode(kept, self._said.popleft())
             if isinstance(start, ProcessStart):
                 self._level, self._is_embedded = start.level, start.embedded
-                self._obstacle = obstacle_in(start)
-        elif kept in _ENDS:
+                self._obstacle = not_resumable_reason(start)
+        elif kept in _EXIT_TAGS:
             self._ended = True
 
     def _begin(self, is_kept: bool) -> None:
-        self._begun = _Begun(is_kept)
+        self._begun = _SnapshotState(is_kept)
         if is_kept:
-            point = _decoded(SafePoint.tag, self._said.popleft())
+            point = _try_decode(SafePoint.tag, self._said.popleft())
             if isinstance(point, SafePoint):
                 self._begun.is_whole = point.whole
                 self._begun.can_begin = not point.entry
@@ -232,26 +232,26 @@ class Usability:
         return self._parting.next_seq
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Resumability:
         """What is left, by what has been seen so far."""
         self._look()
         if self._level is None:
             if ProcessStart.tag in self._dropped:
-                return Verdict(False, "it does not say any more what ran")
-            return Verdict(False, "it is not the journal of a process")
+                return Resumability(False, "it does not say any more what ran")
+            return Resumability(False, "it is not the journal of a process")
         if self._obstacle:
-            return Verdict(False, self._obstacle)
+            return Resumability(False, self._obstacle)
         if self._sessions.kept_seq < 0:
-            return Verdict(False, "nothing is left but what says what ran")
+            return Resumability(False, "nothing is left but what says what ran")
         if self._is_embedded and ModulePart.tag in self._dropped:
-            return Verdict(False, "its module is gone")
+            return Resumability(False, "its module is gone")
         if self._streams.last_seq >= 0:
-            return Verdict(False, "what the program printed, or where to, is gone")
+            return Resumability(False, "what the program printed, or where to, is gone")
         if self._sessions.last_seq >= 0:
-            return Verdict(False, "when its sessions began is gone")
+            return Resumability(False, "when its sessions began is gone")
         if self._ended:
             reason = "the program had ended: a resume tells how, and executes nothing"
-            return Verdict(True, reason)
+            return Resumability(True, reason)
         return self._of_snapshots() or self._of_start()
 
     @property
@@ -276,9 +276,9 @@ class Usability:
 
     def _effect_before(self, seq: int) -> bool:
         """Whether an effect is gone in front of an event."""
-        return any(self._dropped[tag] < seq for tag in _EFFECTS & self._dropped.keys())
+        return any(self._dropped[tag] < seq for tag in _EFFECT_TAGS & self._dropped.keys())
 
-    def _of_snapshots(self) -> Verdict | None:
+    def _of_snapshots(self) -> Resumability | None:
         """Whether there is a snapshot from which all is there that came behind it."""
         if self._needs_code and InstrumentedPart.tag in self._dropped:
             return None
@@ -292,26 +292,30 @@ class Usability:
             enough = at < len(self._snapshots)
         if not enough or self._effect_before(seq):
             return None
-        return Verdict(True, f"it can be resumed from its snapshot, event {seq}")
+        return Resumability(True, f"it can be resumed from its snapshot, event {seq}")
 
-    def _of_start(self) -> Verdict:
+    def _of_start(self) -> Resumability:
         """Whether it can be executed again from its start."""
         if self._level is not Level.FULL:
-            return Verdict(False, self._why_no_snapshot())
-        if (_IDENTITY - {InstrumentedPart.tag}) & self._dropped.keys():
-            return Verdict(False, "what the program began with is gone")
+            return Resumability(False, self._why_no_snapshot())
+        if (_IDENTITY_TAGS - {InstrumentedPart.tag}) & self._dropped.keys():
+            return Resumability(False, "what the program began with is gone")
         if self._guest.last_seq >= 0:
-            if _INPUTS & self._dropped.keys() and not (_INPUTS & self._parting.kept.counts.keys()):
-                return Verdict(False, "no inputs: it cannot be executed again")
-            gone = min(self._dropped[tag] for tag in _GUEST & self._dropped.keys())
+            if _INPUT_TAGS & self._dropped.keys() and not (
+                _INPUT_TAGS & self._parting.kept.counts.keys()
+            ):
+                return Resumability(False, "no inputs: it cannot be executed again")
+            gone = min(self._dropped[tag] for tag in _GUEST_TAGS & self._dropped.keys())
             kind = next(tag for tag, seq in self._dropped.items() if seq == gone)
             what = BY_TAG[kind].__name__ if kind in BY_TAG else f"an event of kind {kind}"
-            return Verdict(False, f"event {gone} is gone ({what}): it cannot be executed again")
-        return Verdict(True, "it can be executed again from its start")
+            return Resumability(
+                False, f"event {gone} is gone ({what}): it cannot be executed again"
+            )
+        return Resumability(True, "it can be executed again from its start")
 
     def _why_no_snapshot(self) -> str:
         """Why none can be resumed from, where that would be the only way."""
-        effects = [self._dropped[tag] for tag in _EFFECTS & self._dropped.keys()]
+        effects = [self._dropped[tag] for tag in _EFFECT_TAGS & self._dropped.keys()]
         if effects and self._snapshots:
             return f"event {min(effects)} is gone, from which its files and descriptors come"
         if self._is_torn:
@@ -324,7 +328,7 @@ class Usability:
         )
 
 
-def _decoded(tag: int, payload: bytes) -> object:
+def _try_decode(tag: int, payload: bytes) -> object:
     try:
         return codec.decode(tag, payload)
     except MalformedEvent:

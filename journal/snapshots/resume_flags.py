@@ -12,30 +12,30 @@ NOT_RESUMABLE = "not-resumable"
 """The name in ProcessStart.configuration; the value is the reason."""
 
 
-LEFT_OUT = "left-out"
+GAPS_ALLOWED = "left-out"
 """The name of the opposite: numbers are missing, and a resume needs none of them; it says why."""
 
 
-def marked(start: ProcessStart, reason: str, name: str = NOT_RESUMABLE) -> ProcessStart:
+def with_flag(start: ProcessStart, reason: str, name: str = NOT_RESUMABLE) -> ProcessStart:
     """The same identity, of a journal that cannot be resumed for this reason, or else can."""
-    if obstacle_in(start):
+    if not_resumable_reason(start):
         return start
     pairs = (*start.configuration, (name, reason))
     return ProcessStart(**(fields_of(start) | {"configuration": pairs}))
 
 
-def obstacle_in(start: ProcessStart) -> str:
+def not_resumable_reason(start: ProcessStart) -> str:
     """Why a journal that begins so cannot be resumed; empty where it does not say so."""
     return next((value for name, value in start.configuration if name == NOT_RESUMABLE), "")
 
 
-def needs_nothing_left_out(start: ProcessStart) -> bool:
+def has_gaps_allowed(start: ProcessStart) -> bool:
     """Whether the journal says that what is missing of it is not needed."""
-    return any(name == LEFT_OUT for name, _ in start.configuration)
+    return any(name == GAPS_ALLOWED for name, _ in start.configuration)
 
 
-def marked_payload(payload: bytes, reason: str, name: str = NOT_RESUMABLE) -> bytes:
+def add_flag_to_payload(payload: bytes, reason: str, name: str = NOT_RESUMABLE) -> bytes:
     """The payload of a ProcessStart, marked; raises MalformedEvent."""
     start = codec.decode(ProcessStart.tag, payload)
     assert isinstance(start, ProcessStart)
-    return codec.encode(marked(start, reason, name))
+    return codec.encode(with_flag(start, reason, name))

@@ -57,7 +57,7 @@ _SOCKET_CALLS = frozenset(
 
 #: The functions of the host at whose entry a trigger happens, before they have any effect;
 #: FIRST_STDIN only where the descriptor is 0.
-BY_CALL = {
+CALLS_BY_TRIGGER = {
     Trigger.FIRST_ENVIRON: frozenset({"environ_get", "environ_sizes_get"}),
     Trigger.FIRST_LISTEN: frozenset({"sock_listen"}),
     Trigger.FIRST_STDIN: frozenset({"fd_read", "fd_pread"}),
@@ -67,16 +67,16 @@ BY_CALL = {
 }
 
 
-def name_of(trigger: Trigger) -> str:
+def format_trigger(trigger: Trigger) -> str:
     """Its name as users write it, such as ``first-stdin``."""
     return trigger.name.lower().replace("_", "-")
 
 
-_BY_NAME = {name_of(trigger): trigger for trigger in Trigger}
+_BY_NAME = {format_trigger(trigger): trigger for trigger in Trigger}
 assert not _BY_NAME.keys() & _ALIASES.keys()
 
 
-def trigger_named(name: str) -> Trigger:
+def parse_trigger(name: str) -> Trigger:
     """The trigger of a name, or of another name that the reference knows it by.
 
     Raises ``OptionError``, which lists the names.
@@ -88,7 +88,7 @@ def trigger_named(name: str) -> Trigger:
     return trigger
 
 
-class Triggers:
+class TriggerState:
     """Decides whether a snapshot is to be taken; not safe from several threads.
 
     ``on`` are the triggers; numbers of events and of bytes arm two more. ``fired`` are those that
@@ -121,7 +121,7 @@ class Triggers:
     def _every(self, trigger: Trigger, count: int | None, what: str) -> float:
         if count is None:
             if trigger in self._armed:
-                raise OptionError(f"{name_of(trigger)} needs a number: how many {what}")
+                raise OptionError(f"{format_trigger(trigger)} needs a number: how many {what}")
             return inf
         if count < 1:
             raise OptionError(f"a snapshot is taken every so many {what}, at least 1, not {count}")

@@ -11,22 +11,22 @@ import pytest
 import journal
 from journal import SnapshotOptions
 from journal.compaction import compact
-from journal.pages.index_store import Entries, Watermark, path_of
+from journal.pages.index_store import PageIndexStore, Watermark, get_index_path
 from journal.pages.page_index import PageIndex
-from journal.pages.user_key import Key, key_at
+from journal.pages.user_key import UserKey, load_key
 from tests.cli.test_command_line import environment, inside, tool
 from tests.pages.test_page_index import STORY
 from tests.support.page_histories import History, events, named_in, pages_in, write
 
 
 @pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> Key:
+def key(monkeypatch: pytest.MonkeyPatch) -> UserKey:
     """The secret of the tools that the tests run, inside and outside of this process."""
     monkeypatch.setenv("XDG_CACHE_HOME", environment()["XDG_CACHE_HOME"])
-    return key_at(Path(environment()["XDG_CACHE_HOME"]) / "wasm-journal" / "pages.key")
+    return load_key(Path(environment()["XDG_CACHE_HOME"]) / "wasm-journal" / "pages.key")
 
 
-def indexed(path: Path, key: Key, history: History = STORY) -> list[int]:
+def indexed(path: Path, key: UserKey, history: History = STORY) -> list[int]:
     with PageIndex(path, key=key) as index:
         return write(path, events(history), index)
 
@@ -39,14 +39,14 @@ def told(path: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
     return found
 
 
-def test_an_index_is_told_and_checked(tmp_path: Path, key: Key) -> None:
+def test_an_index_is_told_and_checked(tmp_path: Path, key: UserKey) -> None:
     path = tmp_path / "a"
     indexed(path, key)
     found, last = told(path), pages_in(path)[-1][0].seq
     whole, named = found["whole"], named_in(path)
     assert found == {
         "journal": "a", "index": "a.pages", "fits": True, "entries": whole, "last_seq": last,
-        "size": path_of(path).stat().st_size, "pages": found["pages"], "whole": whole,
+        "size": get_index_path(path).stat().st_size, "pages": found["pages"], "whole": whole,
         "named": named, "share": named / (named + whole),
     }  # fmt: skip
     checked = told(path, "--check")
@@ -57,12 +57,12 @@ def test_an_index_is_told_and_checked(tmp_path: Path, key: Key) -> None:
     assert inside("index", "--quiet", "a", at=tmp_path).stdout == b""
 
 
-def test_an_index_is_removed_and_made_anew(tmp_path: Path, key: Key) -> None:
+def test_an_index_is_removed_and_made_anew(tmp_path: Path, key: UserKey) -> None:
     path = tmp_path / "a"
     indexed(path, key)
     before = told(path)
     dropped = told(path, "--drop")
-    assert not path_of(path).exists()
+    assert not get_index_path(path).exists()
     assert (dropped["index"], dropped["fits"], dropped["entries"]) == (None, False, 0)
     assert b"index    none" in inside("index", "a", at=tmp_path).stdout
     assert told(path, "--check")["index"] is None, "what is not there is not wrong"
@@ -72,7 +72,7 @@ def test_an_index_is_removed_and_made_anew(tmp_path: Path, key: Key) -> None:
     assert told(path, "--drop")["index"] is None, "it is gone already"
 
 
-def test_an_index_of_another_journal_is_not_believed(tmp_path: Path, key: Key) -> None:
+def test_an_index_of_another_journal_is_not_believed(tmp_path: Path, key: UserKey) -> None:
     path = tmp_path / "a"
     indexed(path, key)
     compact(path, tmp_path / "b")
@@ -85,14 +85,14 @@ def test_an_index_of_another_journal_is_not_believed(tmp_path: Path, key: Key) -
     told(path, "--check")
 
 
-def test_entries_that_lead_elsewhere_are_found(tmp_path: Path, key: Key) -> None:
+def test_entries_that_lead_elsewhere_are_found(tmp_path: Path, key: UserKey) -> None:
     path = tmp_path / "a"
     write(path, events(STORY))
-    with journal.Reader(path) as reader, Entries(tmp_path) as entries:
+    with journal.Reader(path) as reader, PageIndexStore(tmp_path) as entries:
         seq = pages_in(path)[-1][0].seq
         entries.put(1, seq, 0)
         entries.put(2, 0, 9)
-        assert entries.save(path_of(path), key, Watermark.of(reader, seq))
+        assert entries.save(get_index_path(path), key, Watermark.of(reader, seq))
     found = told(path, "--check", code=3)
     assert (found["entries"], found["wrong"]) == (2, 2)
     assert found["missing"] > 0
@@ -101,17 +101,17 @@ def test_entries_that_lead_elsewhere_are_found(tmp_path: Path, key: Key) -> None
     )
 
 
-def test_what_is_no_journal_or_damaged_is_refused(tmp_path: Path, key: Key) -> None:
+def test_what_is_no_journal_or_damaged_is_refused(tmp_path: Path, key: UserKey) -> None:
     (tmp_path / "a").write_bytes(b"no journal at all" * 999)
     assert inside("index", "a", at=tmp_path).returncode == 1
     path = tmp_path / "b"
     indexed(path, key)
-    path_of(path).unlink()
+    get_index_path(path).unlink()
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     assert inside("index", "--rebuild", "b", at=tmp_path).returncode in (3, 6)
-    assert not path_of(path).exists()
+    assert not get_index_path(path).exists()
 
 
 def test_a_run_leaves_an_index_that_a_resume_goes_on_with(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_runs_keep_no_index_unless_it_is_asked_for(tmp_path: Path) -> None:
     assert SnapshotOptions().page_index is False
 
 
-def test_what_is_inspected_says_which_pages_are_named(tmp_path: Path, key: Key) -> None:
+def test_what_is_inspected_says_which_pages_are_named(tmp_path: Path, key: UserKey) -> None:
     path = tmp_path / "a"
     indexed(path, key)
     text = inside("inspect", "--group", "memory", "a", at=tmp_path).stdout.decode()

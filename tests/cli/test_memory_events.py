@@ -18,7 +18,7 @@ import journal
 from journal.events import codec, threads
 from journal.events.definition import Event
 from journal.events.memory import PAGE_SIZE, MemoryPages
-from journal.pages.encoding import ZERO_PAGE, Page, events_of, pages_of
+from journal.pages.encoding import ZERO_PAGE, ChangedPage, decode_resolved_pages, encode_pages
 from tests.cli.test_command_line import inside
 from tests.replay.test_model import pages_event, region, thread
 
@@ -36,9 +36,9 @@ def found(event: Event) -> dict[str, Any]:
     return known
 
 
-def of_pages(*pages: Page, size: int = 1_245_184, memory: int = 0) -> MemoryPages:
+def of_pages(*pages: ChangedPage, size: int = 1_245_184, memory: int = 0) -> MemoryPages:
     """One event of pages, whatever their number."""
-    parts = list(events_of(memory, size, list(pages)))
+    parts = list(encode_pages(memory, size, list(pages)))
     return MemoryPages(
         memory=memory,
         size=size,
@@ -50,9 +50,9 @@ def of_pages(*pages: Page, size: int = 1_245_184, memory: int = 0) -> MemoryPage
 
 def test_pages_are_told_in_runs() -> None:
     event = of_pages(
-        *(Page(number, SECRET, ZERO_PAGE) for number in range(16, 20)),
-        Page(23, CHANGED, SECRET),
-        *(Page(number, ZERO_PAGE, SECRET) for number in range(40, 100)),
+        *(ChangedPage(number, SECRET, ZERO_PAGE) for number in range(16, 20)),
+        ChangedPage(23, CHANGED, SECRET),
+        *(ChangedPage(number, ZERO_PAGE, SECRET) for number in range(40, 100)),
     )
     told = "memory 0 of 1.2 MiB: pages 16-19 whole, 23 patched (22 B), 40-99 zero"
     assert line(event) == f"MemoryPages  {told}"
@@ -68,7 +68,7 @@ def test_pages_are_told_in_runs() -> None:
     [
         (of_pages(memory=3, size=0), "MemoryPages  memory 3 of 0 B: no page"),
         (
-            of_pages(Page(5, SECRET, ZERO_PAGE), size=1 << 32),
+            of_pages(ChangedPage(5, SECRET, ZERO_PAGE), size=1 << 32),
             "MemoryPages  memory 0 of 4 GiB: page 5 whole",
         ),
         (region(4094, b"abcd"), "UpdateMemoryRegion  4 B from 4094 to before 4098, in pages 0-1"),
@@ -108,17 +108,19 @@ def test_sizes_are_small_numbers(size: int, text: str) -> None:
 
 @given(st.dictionaries(st.integers(0, 30), st.sampled_from([SECRET, CHANGED, ZERO_PAGE])))
 def test_runs_are_of_all_pages_and_of_no_others(pages: dict[int, bytes]) -> None:
-    event = of_pages(*(Page(n, page, SECRET[::-1]) for n, page in sorted(pages.items())))
+    event = of_pages(*(ChangedPage(n, page, SECRET[::-1]) for n, page in sorted(pages.items())))
     runs = found(event)["runs"]
     told = [(n, kind) for first, last, kind, _ in runs for n in range(first, last + 1)]
-    assert told == [(given.number, given.kind.name.lower()) for given in pages_of(event)]
+    assert told == [
+        (given.number, given.kind.name.lower()) for given in decode_resolved_pages(event)
+    ]
     assert sum(size for *_, size in runs) == len(event.data)
     for one, other in pairwise(runs):
         assert one[1] + 1 < other[0] or one[2] != other[2], "neighbours of one kind are one run"
 
 
 def test_many_runs_are_cut() -> None:
-    event = of_pages(*(Page(2 * n, ZERO_PAGE, SECRET) for n in range(100)))
+    event = of_pages(*(ChangedPage(2 * n, ZERO_PAGE, SECRET) for n in range(100)))
     assert line(event, 1) == (
         "MemoryPages  memory 0 of 1.2 MiB: pages 0 zero, 2 zero, 4 zero, 6 zero, … 100 runs in all"
     )
@@ -129,7 +131,7 @@ def test_many_runs_are_cut() -> None:
 def test_memory_is_never_shown_and_stacks_where_all_is_asked_for(tmp_path: Path) -> None:
     stack = base64.b64encode(b"of the stack")
     with journal.Writer(tmp_path / "a") as writer:
-        writer.append(of_pages(Page(0, SECRET, ZERO_PAGE), Page(1, CHANGED, SECRET)))
+        writer.append(of_pages(ChangedPage(0, SECRET, ZERO_PAGE), ChangedPage(1, CHANGED, SECRET)))
         writer.append(region(0, SECRET))
         writer.append(thread(0, b"of the stack"))
     for name in ("inspect", "tail"):

@@ -33,7 +33,7 @@ def snapshots(tmp_path: Path) -> list[SnapshotInfo]:
     run = ("run", "-j", "a.journal", "--snapshot-events", "8", guest("stdin"))
     assert tool(*run, at=tmp_path, stdin=LINES).returncode == 0
     with journal.Reader(tmp_path / "a.journal") as reader:
-        found = list(journal.snapshots_of(reader))
+        found = list(journal.list_snapshots(reader))
     assert len(found) >= 2
     return found
 

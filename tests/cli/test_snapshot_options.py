@@ -18,7 +18,7 @@ from journaltool.processes import signals as signalling
 import journal
 from journal import SnapshotInfo
 from journal.errors import JournalError
-from journal.snapshots.triggers import name_of
+from journal.snapshots.triggers import format_trigger
 from tests.cli.test_command_line import WAIT_SECONDS, command, environment, inside, last_json, tool
 from tests.cli.test_run import wait_until
 from tests.support.programs import guest
@@ -31,11 +31,11 @@ NOISE = random.Random(5).randbytes(200_000)
 
 def snapshots_in(path: Path) -> list[SnapshotInfo]:
     with journal.Reader(path) as reader:
-        return list(journal.snapshots_of(reader))
+        return list(journal.list_snapshots(reader))
 
 
 def triggers_in(path: Path) -> list[str]:
-    return [name_of(one.trigger) for one in snapshots_in(path)]
+    return [format_trigger(one.trigger) for one in snapshots_in(path)]
 
 
 def wait_for(path: Path, count: int) -> None:
@@ -210,7 +210,7 @@ def test_a_name_that_is_no_trigger_is_told_which_there_are(tmp_path: Path) -> No
 def test_the_help_names_every_trigger(tmp_path: Path) -> None:
     text = re.sub(r"\s+", "", inside("run", "--help", at=tmp_path).stdout.decode())
     counted = {"event-count", "journal-size"}  # which have options of their own
-    assert all(name in text for name in {name_of(one) for one in journal.Trigger} - counted)
+    assert all(name in text for name in {format_trigger(one) for one in journal.Trigger} - counted)
 
 
 def test_the_choices_are_those_of_the_library() -> None:

@@ -21,7 +21,7 @@ from journal.events.snapshots import SafePoint, Snapshot, Trigger
 from journal.events.threads import SetThread
 from journal.format.block import BLOCK_HEADER_SIZE
 from journal.pages import encoding as paging
-from journal.snapshots.triggers import trigger_named
+from journal.snapshots.triggers import parse_trigger
 from tests.cli.test_command_line import WAIT_SECONDS, command, environment, inside
 from tests.support.programs import guest
 from tests.support.rewrites import rewritten
@@ -214,10 +214,10 @@ def with_snapshots(frames: list[Frame]) -> list[Frame]:
         memory_stack=b"",
         store_data=b"",
     )
-    pages = [paging.Page(number, b"p" * 4096, bytes(4096)) for number in (0, 5, 9)]
+    pages = [paging.ChangedPage(number, b"p" * 4096, bytes(4096)) for number in (0, 5, 9)]
     events = [
         safe_point(b"c" * 32, whole=True),
-        *paging.events_of(0, 2 << 16, pages),
+        *paging.encode_pages(0, 2 << 16, pages),
         thread,
         Snapshot(when=7, trigger=Trigger.FIRST_STDIN, digest=bytes(range(32))),
         safe_point(bytes(32), whole=False),
@@ -241,7 +241,7 @@ def made(tmp_path: Path) -> list[SnapshotInfo]:
     assert inside("run", guest("exit7"), at=tmp_path).returncode == 7
     path = rewritten(tmp_path / "exit7.journal", tmp_path / "a.journal", with_snapshots)
     with journal.Reader(path) as reader:
-        return list(journal.snapshots_of(reader))
+        return list(journal.list_snapshots(reader))
 
 
 def test_snapshots_are_listed_in_columns(made: list[SnapshotInfo], tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_snapshots_are_listed_as_json(made: list[SnapshotInfo], tmp_path: Path) 
     names = ("seq", "time", "pages", "size", "whole", "has_stacks", "function", "calls")
     for line, one in zip(done.stdout.splitlines(), made, strict=True):
         told = json.loads(line)
-        assert trigger_named(told.pop("trigger")) is one.trigger
+        assert parse_trigger(told.pop("trigger")) is one.trigger
         assert bytes.fromhex(told.pop("digest")) == one.digest
         assert (told.pop("resumable"), told.pop("reason")) == (one.resumable, one.reason)
         assert told == {name: getattr(one, name) for name in names}

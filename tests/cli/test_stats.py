@@ -22,7 +22,7 @@ from journal.events.snapshots import Snapshot, Trigger
 from journal.events.streams import StreamWrite
 from journal.operations import statistics as measuring
 from journal.pages import encoding as paging
-from journal.pages.encoding import Page, events_of
+from journal.pages.encoding import ChangedPage, encode_pages
 from tests.cli.test_command_line import inside, tool
 from tests.support.journals import ticking
 from tests.support.strategies import every_event
@@ -52,7 +52,7 @@ def test_events_bytes_and_times_are_those_of_the_events(
     written(path, *blocks, step=step)
     with journal.Reader(path) as reader:
         frames = list(reader.frames())
-    found = measuring.measure(path)
+    found = measuring.collect_statistics(path)
     assert {tag: kind.events for tag, kind in found.kinds.items()} == Counter(f.tag for f in frames)
     sizes: Counter[int] = Counter()
     for frame in frames:
@@ -83,7 +83,7 @@ def test_sizes_add_up_to_the_file(tmp_path: Path) -> None:
 
 
 def pages(*changes: tuple[int, bytes, bytes]) -> list[Event]:
-    return list(events_of(0, 64 * PAGE_SIZE, [Page(*change) for change in changes]))
+    return list(encode_pages(0, 64 * PAGE_SIZE, [ChangedPage(*change) for change in changes]))
 
 
 def test_pages_are_told_by_what_is_given_of_them(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_pages_are_told_by_what_is_given_of_them(tmp_path: Path) -> None:
     ]
     written(tmp_path / "a", *blocks)
     found = stats(tmp_path / "a")
-    size = len(paging.patch_of(Page(0, patched, one)) or b"")
+    size = len(paging.make_patch(ChangedPage(0, patched, one)) or b"")
     assert found["snapshots"] == 2
     assert found["pages"] == {
         "count": 5, "whole": 3, "patched": 1, "zero": 1, "same": 0, "patch_size": size,

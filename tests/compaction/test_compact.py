@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 
 from journal.compaction import Policy
-from journal.operations.sequence_gaps import last_hole
+from journal.operations.sequence_gaps import find_last_gap
 from tests.support.compaction_histories import (
     History,
     check,
@@ -43,5 +43,5 @@ def test_the_last_number_that_is_missing_is_found(made: History, policy: Policy)
         seqs = [frame.seq for frame in frames_of(folder / "target")]
         for upto in (0, 1, len(made.story) // 2, len(made.story)):
             missing = set(range(seqs[0], min(upto, seqs[-1]))) - set(seqs)
-            assert last_hole(folder / "target", upto) == max(missing, default=-1)
-            assert last_hole(source, upto) == -1
+            assert find_last_gap(folder / "target", upto) == max(missing, default=-1)
+            assert find_last_gap(source, upto) == -1

@@ -50,7 +50,7 @@ def test_a_guest_goes_on_from_what_is_left(one: SnapshotGuest, tmp_path: Path, c
     assert not found.reason
     assert sum(frame.tag == SafePoint.tag for frame in frames_of(target)) == len(found.snapshots)
     with journal.Reader(target) as reader:
-        infos = list(journal.snapshots_of(reader))
+        infos = list(journal.list_snapshots(reader))
     assert [info.seq for info in infos] == list(found.snapshots)
     assert all(info.resumable for info in infos)
     for info in spread(infos, RESUMED_MAX):
@@ -68,7 +68,7 @@ def test_what_a_guest_needs_that_is_executed_again_stays(
     plain, _ = often(one, path, cache)
     found = check(path, target, Policy())
     with journal.Reader(path) as reader:
-        infos = list(journal.snapshots_of(reader))
+        infos = list(journal.list_snapshots(reader))
     assert found.upto == infos[0].seq + 1, "nothing had run yet"
     assert list(found.snapshots) == [info.seq for info in infos]
     assert resumed(one, target, cache, at=infos[-1].seq) == plain
@@ -80,7 +80,7 @@ def test_what_is_left_is_not_executed_from_its_start(tmp_path: Path, cache: Path
     path, killed, target = (tmp_path / name for name in ("run.journal", "killed", "compacted"))
     plain, _ = often(one, path, cache)
     with journal.Reader(path) as reader:
-        seqs = [info.seq for info in journal.snapshots_of(reader)]
+        seqs = [info.seq for info in journal.list_snapshots(reader)]
     journal.fork(path, killed, upto=seqs[-1])
     found = check(killed, target, Policy(keep_last=2))
     match = f"was compacted: what the guest heard before snapshot {found.snapshots[0]} is not all"
@@ -103,7 +103,7 @@ def folded(path: Path, seq: int) -> Described:
     """What the engine makes of a journal's events up to one of its snapshots."""
     fresh = Fresh.of(path)
     with journal.Reader(path) as reader:
-        (info,) = [info for info in journal.snapshots_of(reader) if info.seq == seq]
+        (info,) = [info for info in journal.list_snapshots(reader) if info.seq == seq]
         rebuild_state(fresh.context, blocks_of(reader), seq)
         parts = read_parts(reader, info)
     assert parts.positions is not None

@@ -19,7 +19,7 @@ from journal.events.descriptors import FileDescriptorSetSize
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.snapshots import SafePoint, Trigger
 from journal.events.streams import StreamWrite
-from journal.pages.encoding import ZERO_PAGE, Page, events_of
+from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
 from tests.compaction.test_events import close, mkdir, snapshot, unlink
 from tests.replay.test_model import opening, pages_event, region, thread, write
 from tests.support.compaction_histories import (
@@ -217,23 +217,23 @@ def pages_in(path: Path) -> list[MemoryPages]:
     return [event for event in found if isinstance(event, MemoryPages)]
 
 
-def taken(pages: list[Page], size: int, *, whole: bool) -> list[Event]:
+def taken(pages: list[ChangedPage], size: int, *, whole: bool) -> list[Event]:
     """A snapshot that changes pages."""
     point = SafePoint(calls=1, monotonic=2, code=CODE, whole=whole, entry="_start", function="f")
     rest: list[Event] = [threads.GlobalsSet(globals=()), thread(0)]
     rest.append(snapshots.DescriptorPositions(positions=(), free=()))
     closing = snapshots.Snapshot(when=0, trigger=Trigger.EXPLICIT)
-    return [point, *events_of(0, size, pages), *rest, closing]
+    return [point, *encode_pages(0, size, pages), *rest, closing]
 
 
 def test_pages_are_told_once_and_zeros_not_at_all(tmp_path: Path) -> None:
     size = 64 * PAGE_SIZE
     events = preamble()
-    events += taken([Page(n, page(n, 0), ZERO_PAGE) for n in range(50)], size, whole=True)
+    events += taken([ChangedPage(n, page(n, 0), ZERO_PAGE) for n in range(50)], size, whole=True)
     for version in range(1, 9):
-        pages = [Page(n, page(n, version), page(n, version - 1)) for n in range(10, 14)]
+        pages = [ChangedPage(n, page(n, version), page(n, version - 1)) for n in range(10, 14)]
         events += taken(pages, size, whole=False)
-    events += taken([Page(0, ZERO_PAGE, page(0, 0))], size, whole=False)
+    events += taken([ChangedPage(0, ZERO_PAGE, page(0, 0))], size, whole=False)
     source = write_events(tmp_path / "source", events)
     check(source, tmp_path / "target", Policy())
     merged = pages_in(tmp_path / "target")
@@ -253,9 +253,9 @@ def test_pages_are_told_once_and_zeros_not_at_all(tmp_path: Path) -> None:
 def test_where_there_are_few_numbers_events_are_larger(tmp_path: Path) -> None:
     size = 256 * PAGE_SIZE
     events = preamble()
-    events += taken([Page(n, page(n, 0), ZERO_PAGE) for n in range(200)], size, whole=True)
+    events += taken([ChangedPage(n, page(n, 0), ZERO_PAGE) for n in range(200)], size, whole=True)
     events += [StreamWrite(stream=1, offset=0, data=b"it stays, and its number too")]
-    events += taken([Page(7, page(7, 1), page(7, 0))], size, whole=False)
+    events += taken([ChangedPage(7, page(7, 1), page(7, 0))], size, whole=False)
     source = write_events(tmp_path / "source", events)
     check(source, tmp_path / "target", Policy())
     (merged,) = pages_in(tmp_path / "target")
@@ -268,16 +268,16 @@ def test_where_there_are_too_few_numbers_those_in_front_of_what_stays_are_taken(
     monkeypatch.setattr(runs, "PAGES_MAX", 32)
     size = 256 * PAGE_SIZE
     events = preamble()
-    events += taken([Page(n, page(n, 0), ZERO_PAGE) for n in range(200)], size, whole=True)
+    events += taken([ChangedPage(n, page(n, 0), ZERO_PAGE) for n in range(200)], size, whole=True)
     for n in range(3):
         events += [StreamWrite(stream=1, offset=2 * n, data=b"it"), inputs.RandomBytes(data=b"x")]
-    events += taken([Page(7, page(7, 1), page(7, 0))], size, whole=False)
+    events += taken([ChangedPage(7, page(7, 1), page(7, 0))], size, whole=False)
     source = write_events(tmp_path / "source", events)
     found = check(source, tmp_path / "target", Policy())
     merged = pages_in(tmp_path / "target")
     assert [len(event.numbers) for event in merged] == [32] * 6 + [8]
     with Reader(tmp_path / "target") as reader:
-        (info,) = journal.snapshots_of(reader)
+        (info,) = journal.list_snapshots(reader)
         assert info.resumable
         assert [info.seq] == list(found.snapshots)
     assert compact(tmp_path / "target", tmp_path / "again").kept_events == found.kept_events
@@ -288,7 +288,7 @@ def test_where_no_numbers_are_left_snapshots_stay(
 ) -> None:
     monkeypatch.setattr(runs, "PAGES_MAX", 16)
     events = preamble()
-    pages = [Page(n, page(n, 0), ZERO_PAGE) for n in range(200)]
+    pages = [ChangedPage(n, page(n, 0), ZERO_PAGE) for n in range(200)]
     one = MemoryPages(
         memory=0,
         size=256 * PAGE_SIZE,
@@ -298,7 +298,7 @@ def test_where_no_numbers_are_left_snapshots_stay(
     )
     plain = taken([], 256 * PAGE_SIZE, whole=True)
     events += [plain[0], one, *plain[2:]]
-    events += taken([Page(7, page(7, 1), page(7, 0))], 256 * PAGE_SIZE, whole=False)
+    events += taken([ChangedPage(7, page(7, 1), page(7, 0))], 256 * PAGE_SIZE, whole=False)
     source = write_events(tmp_path / "source", events)
     found = check(source, tmp_path / "target", Policy())
     assert "snapshots stay as they are: the pages of a snapshot need 13 numbers" in found.reason

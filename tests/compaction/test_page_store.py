@@ -18,8 +18,14 @@ from journal.compaction.merge.spill_file import Plane
 from journal.events import codec
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.format.frame import Frame
-from journal.pages import Resolver
-from journal.pages.encoding import ZERO_PAGE, Page, Reference, content_hash, patch_of
+from journal.pages import PageResolver
+from journal.pages.encoding import (
+    ZERO_PAGE,
+    ChangedPage,
+    PageReference,
+    hash_page_content,
+    make_patch,
+)
 
 PLACES = 12
 CONTENTS = [bytes((number,)) * PAGE_SIZE for number in range(1, 6)]
@@ -161,23 +167,27 @@ class Machine:
             return kind, b"", ZERO_PAGE
         if kind is PageKind.PATCHED and at not in self._fresh:
             now = before[:512] + content[:16] + before[528:]
-            patch = patch_of(Page(at[1], now, before))
+            patch = make_patch(ChangedPage(at[1], now, before))
             if patch is not None:
                 return kind, patch, now
         if kind is PageKind.SAME and content in self._whole:
             seq, index = self._whole[content]
-            return kind, Reference(place[0] - seq, index, content_hash(content)).packed(), content
+            return (
+                kind,
+                PageReference(place[0] - seq, index, hash_page_content(content)).packed(),
+                content,
+            )
         self._whole[content] = place
         return PageKind.WHOLE, content, content
 
-    def differences(self, memory: int, pages: dict[tuple[int, int], bytes]) -> list[Page]:
+    def differences(self, memory: int, pages: dict[tuple[int, int], bytes]) -> list[ChangedPage]:
         """The pages of a memory that were others there."""
         found = []
         for number in range(self.sizes[memory] // PAGE_SIZE):
             now = self.pages.get((memory, number), ZERO_PAGE)
             before = pages.get((memory, number), ZERO_PAGE)
             if now != before:
-                found.append(Page(number, now, before))
+                found.append(ChangedPage(number, now, before))
         return found
 
 
@@ -204,7 +214,7 @@ def test_a_kept_snapshot_says_what_is_different_from_the_one_before(
         Store(Path(name)) as store,
     ):
         patch.setattr(planes, "HELD_COUNT_MAX", held_max)
-        resolver = Resolver(machine.frames.__getitem__)
+        resolver = PageResolver(machine.frames.__getitem__)
         for snapshot in told:
             machine.begin(whole=snapshot.whole)
             store.begin(whole=snapshot.whole)
@@ -228,7 +238,7 @@ def test_a_kept_snapshot_says_what_is_different_from_the_one_before(
 
 
 def test_a_page_that_is_patched_behind_itself_is_not_merged(tmp_path: Path) -> None:
-    patch = patch_of(Page(3, b"\1" + ZERO_PAGE[1:], ZERO_PAGE))
+    patch = make_patch(ChangedPage(3, b"\1" + ZERO_PAGE[1:], ZERO_PAGE))
     assert patch is not None
     event = MemoryPages(
         memory=0, size=1 << 16, numbers=(3,), kinds=bytes((PageKind.PATCHED,)), data=patch

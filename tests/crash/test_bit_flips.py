@@ -11,7 +11,7 @@ from journal.errors import JournalError, LostAcknowledged
 from journal.log.reader import Reader
 from journal.log.summary import Summary
 from journal.log.writer import Writer
-from journal.operations.salvage import recover
+from journal.operations.salvage import salvage
 from tests.support.budget import Budget
 from tests.support.forged_journals import (
     SALT,
@@ -264,10 +264,10 @@ def test_a_journal_whose_first_segment_file_is_gone_says_so(path: Path) -> None:
 
 
 def recovered(path: Path) -> list[Row]:
-    """Give what is in a new journal that ``recover`` makes."""
+    """Give what is in a new journal that ``salvage`` makes."""
     target = path.with_name("recovered.journal")
     target.unlink(missing_ok=True)
-    recover(path, target)
+    salvage(path, target)
     found = reading(target.read_bytes())
     assert not found.damage
     assert outcome(target, RecoveryMode.STRICT) == (found.rows, False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import CommitPolicy, Reader, RecoveryMode, RollPolicy, Writer, recover
+from journal import CommitPolicy, Reader, RecoveryMode, RollPolicy, Writer, salvage
 from journal.errors import JournalLocked, NotAJournal, OptionError, StorageError
 from journal.log import segment_files
 from tests.support.plain_reader import reading
@@ -317,7 +317,7 @@ def test_a_segment_file_that_cannot_be_opened_is_not_taken_for_an_empty_one(
     with pytest.raises(OSError, match="Too many open files"):
         seqs(path, RecoveryMode.SALVAGE)
     with pytest.raises(OSError, match="Too many open files"):
-        recover(path, path.with_name("recovered.journal"))
+        salvage(path, path.with_name("recovered.journal"))
     assert not path.with_name("recovered.journal").exists()
 
 

@@ -23,7 +23,7 @@ from journal import (
 )
 from journal.format.block import BLOCK_HEADER_SIZE
 from journal.operations.concat import concat
-from journal.operations.verify import Check
+from journal.operations.verify import Verifier
 from tests.support.journals import Story, ticking, written
 
 stories = st.lists(
@@ -60,7 +60,7 @@ def test_it_reads_as_what_cat_makes_of_the_same_journals(journals: list[list[Sto
         found = concat(paths, folder / "joined")
         assert frames_of(folder / "joined") == frames_of(folder / "cat")
         assert [path.read_bytes() for path in paths] == parts
-        assert list(Check(folder / "joined", decode=False).run()) == []
+        assert list(Verifier(folder / "joined", decode=False).run()) == []
         assert found.is_whole
         events = [sum(map(len, story)) for story in journals]
         assert found.firsts == tuple(sum(events[:index]) for index in range(len(events)))

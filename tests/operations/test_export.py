@@ -46,7 +46,7 @@ from journal.export import (
     import_parquet,
 )
 from journal.format.block import BLOCK_HEADER_SIZE
-from journal.operations.verify import Check
+from journal.operations.verify import Verifier
 from journal.rewrite.block_builder import BlockBuilder
 from tests.operations.test_split import recorded, snapshots_in
 from tests.support.journals import written
@@ -112,7 +112,7 @@ def test_what_is_exported_and_imported_is_the_same_frames(
         with Reader(source) as before, Reader(target) as after:
             ours, theirs = before.summary(), after.summary()
         assert (theirs.journal_id, theirs.created) == (ours.journal_id, ours.created)
-        assert list(Check(target, decode=False).run()) == []
+        assert list(Verifier(target, decode=False).run()) == []
         assert exported(target) == lines, "and its export is the same bytes"
 
 
@@ -456,7 +456,7 @@ def test_a_redacted_journal_is_played_and_looked_at_and_never_resumed(
     assert ours == theirs
     assert hosts[0].files != hosts[1].files
     with Reader(target) as reader:
-        infos = list(journal.snapshots_of(reader))
+        infos = list(journal.list_snapshots(reader))
     assert infos
     assert not any(info.resumable for info in infos)
     assert "was redacted: environment, files, input, memory, output" in infos[0].reason

@@ -26,9 +26,9 @@ from journal.events.paths import (
 )
 from journal.events.process import Mount, MountKind
 from journal.operations.extract import (
-    _remove,
+    _remove_tree,
     archive_files,
-    environment_of,
+    extract_environment,
     extract_files,
     extract_memory,
 )
@@ -299,7 +299,7 @@ def test_directories_deeper_than_anything_calls_itself_are_extracted_or_refused(
 
     depth = sys.getrecursionlimit() + 100
     assert extract_files(nested(tmp_path / "a", depth), tmp_path / "out").directories == depth
-    _remove(tmp_path / "out")
+    _remove_tree(tmp_path / "out")
     too_deep = nested(tmp_path / "b", 2040)
     with pytest.raises(NotPlayable, match="deeper than a path can say"):
         extract_files(too_deep, tmp_path / "out")
@@ -445,13 +445,13 @@ def test_the_environment_is_what_the_process_was_started_with(
         durability=journal.Durability.NONE,
     ) as recorder:
         recorder.wait()
-    found = environment_of(path)
+    found = extract_environment(path)
     assert found.arguments == (b"environ", b"one")
     assert found.environment == (b"NAME=value", b"LINES=a\nb")
     assert found.directory == ""
     with Writer(path) as writer:
         seq = writer.append(ChangeDirectory(path="/work"))
-    assert environment_of(path).directory == "/work"
-    assert environment_of(path, at=seq - 1).directory == ""
+    assert extract_environment(path).directory == "/work"
+    assert extract_environment(path, at=seq - 1).directory == ""
     with pytest.raises(OptionError, match="does not say what ran"):
-        environment_of(written(tmp_path / "a", mount("/")))
+        extract_environment(written(tmp_path / "a", mount("/")))

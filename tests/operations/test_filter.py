@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import Frame, Group, ModelHost, Question, Reader, SnapshotOptions, Trigger, Writer
+from journal import Frame, Group, ModelHost, Query, Reader, SnapshotOptions, Trigger, Writer
 from journal.errors import (
     CorruptBlock,
     DamagedJournal,
@@ -34,13 +34,13 @@ from journal.events.paths import CreateSymbolicLink, PathRename, UnlinkFile
 from journal.events.process import ModulePart, Mount, MountKind, ProcessStart, Seal
 from journal.events.streams import StreamWrite
 from journal.format.block import Block
-from journal.query.compiler import Predicate
-from journal.query.literals import Base, Clock, Moment
-from journal.query.parser import And, Compare, Tree, parse
-from journal.query.path_tracker import Names
+from journal.query.compiler import CompiledQuery
+from journal.query.literals import JournalTimes, Moment, MomentBase
+from journal.query.parser import And, Comparison, Expression, parse
+from journal.query.path_tracker import PathTracker
 from journal.query.selection import PREAMBLE
 from journal.rewrite import output_journal
-from journal.snapshots.resume_flags import LEFT_OUT, NOT_RESUMABLE, obstacle_in
+from journal.snapshots.resume_flags import GAPS_ALLOWED, NOT_RESUMABLE, not_resumable_reason
 from tests.engine.snapshot.test_snapshots import recorded, snapshots_in
 from tests.query.test_where_language import trees
 from tests.snapshots.test_resumability import started
@@ -69,15 +69,15 @@ def written(path: Path, *blocks: list[Event]) -> list[Frame]:
     return frames_of(path)
 
 
-def meant(frames: list[Frame], which: Question) -> set[int]:
+def meant(frames: list[Frame], which: Query) -> set[int]:
     """The numbers of the events that a question means, asked one by one."""
-    clock = Clock(frames[0].time, frames[-1].time) if frames else Clock(0, 0)
-    predicate, names, found = Predicate(which.tree, clock), Names(), set()
+    clock = JournalTimes(frames[0].time, frames[-1].time) if frames else JournalTimes(0, 0)
+    predicate, names, found = CompiledQuery(which.tree, clock), PathTracker(), set()
     for frame in frames:
         inside = which.start <= frame.seq and (which.stop is None or frame.seq < which.stop)
         for bound, late in ((which.since, False), (which.until, True)):
             if bound is not None:
-                moment = bound if isinstance(bound, Moment) else Moment(Base.EPOCH, bound)
+                moment = bound if isinstance(bound, Moment) else Moment(MomentBase.EPOCH, bound)
                 inside &= (frame.time < clock.time(moment)) is late
         if predicate.holds(frame.seq, frame.time, frame.tag, frame.payload, names) and inside:
             found.add(frame.seq)
@@ -90,30 +90,35 @@ def pairs(events: list[Event]) -> list[tuple[int, bytes]]:
     return [(event.tag, codec.encode(event)) for event in events]
 
 
-def bounding() -> st.SearchStrategy[Tree]:
+def bounding() -> st.SearchStrategy[Expression]:
     """An expression that bounds numbers and times, and says more or not."""
     operators = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
     of_seq = st.builds(
-        lambda operator, value: Compare("seq", operator, (value,)), operators, st.integers(-2, 40)
+        lambda operator, value: Comparison("seq", operator, (value,)),
+        operators,
+        st.integers(-2, 40),
     )
     of_time = st.builds(
-        lambda operator, value: Compare("time", operator, (value,)),
+        lambda operator, value: Comparison("time", operator, (value,)),
         operators,
-        st.builds(Moment, st.sampled_from(Base), st.integers(0, 400)) | st.integers(900, 1300),
+        st.builds(Moment, st.sampled_from(MomentBase), st.integers(0, 400))
+        | st.integers(900, 1300),
     )
     several = st.lists(of_seq | of_time | trees(), min_size=2, max_size=4).map(tuple)
     return of_seq | of_time | st.builds(And, several)
 
 
 @st.composite
-def questions(draw: st.DrawFn) -> Question:
+def questions(draw: st.DrawFn) -> Query:
     """Any question, most of its parts left out."""
-    moments = st.builds(Moment, st.sampled_from(Base), st.integers(0, 400)) | st.integers(900, 1300)
+    moments = st.builds(Moment, st.sampled_from(MomentBase), st.integers(0, 400)) | st.integers(
+        900, 1300
+    )
 
     def maybe(values: st.SearchStrategy[object], otherwise: object) -> object:
         return draw(values) if draw(st.integers(0, 3)) == 0 else otherwise
 
-    return Question(
+    return Query(
         groups=maybe(st.frozensets(st.sampled_from(Group), max_size=3), frozenset()),  # type: ignore[arg-type]
         tags=maybe(st.frozensets(st.sampled_from([*BY_TAG, 200]), max_size=9), frozenset()),  # type: ignore[arg-type]
         start=maybe(st.integers(0, 40), 0),  # type: ignore[arg-type]
@@ -143,7 +148,7 @@ def unmarked(frames: list[Frame]) -> list[Frame]:
 def test_what_is_kept_is_what_was_asked_for_with_numbers_and_times(
     tmp_path_factory: pytest.TempPathFactory,
     story: list[list[tuple[int, bytes]]],
-    which: Question,
+    which: Query,
     keep: bool,
     preamble: bool,
 ) -> None:
@@ -176,7 +181,7 @@ def test_what_is_kept_is_what_was_asked_for_with_numbers_and_times(
 
 def test_a_filter_without_effect_writes_the_same_blocks(tmp_path: Path) -> None:
     frames = written(tmp_path / "a", [ClockRead(clock=0, time=1)] * 9, [ProcessExit(exit_code=0)])
-    found = journal.filter(tmp_path / "a", tmp_path / "b", Question())
+    found = journal.filter(tmp_path / "a", tmp_path / "b", Query())
     assert frames_of(tmp_path / "b") == frames
     assert (found.blocks, found.blocks_whole) == (2, 2)
     with Reader(tmp_path / "a") as one, Reader(tmp_path / "b") as two:
@@ -192,11 +197,11 @@ def test_blocks_without_what_is_asked_for_are_not_read(tmp_path: Path) -> None:
         offset = [block.offset for block in reader.blocks()][1]
     data[offset + 130] ^= 1
     (tmp_path / "a").write_bytes(data)
-    found = journal.filter(tmp_path / "a", tmp_path / "b", Question(groups=frozenset({Group.CORE})))
+    found = journal.filter(tmp_path / "a", tmp_path / "b", Query(groups=frozenset({Group.CORE})))
     assert found.blocks_passed == 2
     assert found.dropped == {ClockRead.tag: 50, StreamWrite.tag: 50}
     with pytest.raises(DamagedJournal):
-        journal.filter(tmp_path / "a", tmp_path / "c", Question(groups=frozenset({Group.STDIO})))
+        journal.filter(tmp_path / "a", tmp_path / "c", Query(groups=frozenset({Group.STDIO})))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
@@ -205,12 +210,10 @@ def test_events_are_decoded_only_where_the_question_is_about_their_fields(tmp_pa
         writer.append_frame(ClockRead.tag, b"short")
         writer.append(StreamWrite(stream=1, offset=0, data=b"x"))
         writer.append(StreamWrite(stream=2, offset=0, data=b"x"))
-    found = journal.filter(
-        tmp_path / "a", tmp_path / "b", Question(where="stream == 1"), keep=False
-    )
+    found = journal.filter(tmp_path / "a", tmp_path / "b", Query(where="stream == 1"), keep=False)
     assert found.dropped == {StreamWrite.tag: 1}
     with pytest.raises(MalformedEvent):
-        journal.filter(tmp_path / "a", tmp_path / "c", Question(where="clock == 1"))
+        journal.filter(tmp_path / "a", tmp_path / "c", Query(where="clock == 1"))
     assert not (tmp_path / "c").exists()
 
 
@@ -218,9 +221,7 @@ def test_few_events_of_many_blocks_gather_in_few(tmp_path: Path) -> None:
     rare: list[Event] = [ClockRead(clock=1, time=1)]
     blocks = [[*rare, *[StreamWrite(stream=1, offset=0, data=b"x")] * 20]] * 40
     frames = written(tmp_path / "a", *blocks)
-    found = journal.filter(
-        tmp_path / "a", tmp_path / "b", Question(tags=frozenset({ClockRead.tag}))
-    )
+    found = journal.filter(tmp_path / "a", tmp_path / "b", Query(tags=frozenset({ClockRead.tag})))
     assert found.blocks == 1
     assert frames_of(tmp_path / "b") == [frame for frame in frames if frame.tag == ClockRead.tag]
 
@@ -232,7 +233,7 @@ def test_no_payload_is_decompressed_for_what_is_only_told(tmp_path: Path) -> Non
         for block in reader.blocks():
             body = bytes(16) + block.body[16:]  # no frame of zstandard begins so
             writer.append_block(Block(block.header, body, block.first_seq, block.offset))
-    which = Question(tags=frozenset({ClockRead.tag}))
+    which = Query(tags=frozenset({ClockRead.tag}))
     found = journal.filter(tmp_path / "b", None, which)
     assert (found.kept, found.dropped) == ({ClockRead.tag: 1}, {StreamWrite.tag: 20})
     with pytest.raises(CorruptBlock, match="decompressed"):
@@ -261,18 +262,18 @@ FILES: list[Event] = [
 @pytest.mark.parametrize(
     ("which", "places"),
     [
-        (Question(paths=("/work/tmp/*",)), [1, 2, 3, 4, 5, 6, 7, 9]),
-        (Question(paths=("/work/kept",)), [9, 10]),
-        (Question(paths=("/work/*",)), [9, 10, 11]),
-        (Question(paths=("kept",)), [9]),
-        (Question(descriptors=frozenset({4})), [1, 2, 3, 4]),
-        (Question(descriptors=frozenset({9})), [6, 7]),
-        (Question(paths=("/work/tmp/a",), descriptors=frozenset({5})), [3, 5, 6]),
-        (Question(where='path glob "/work/**" and kind glob "*Write"'), [2, 5, 7]),
+        (Query(paths=("/work/tmp/*",)), [1, 2, 3, 4, 5, 6, 7, 9]),
+        (Query(paths=("/work/kept",)), [9, 10]),
+        (Query(paths=("/work/*",)), [9, 10, 11]),
+        (Query(paths=("kept",)), [9]),
+        (Query(descriptors=frozenset({4})), [1, 2, 3, 4]),
+        (Query(descriptors=frozenset({9})), [6, 7]),
+        (Query(paths=("/work/tmp/a",), descriptors=frozenset({5})), [3, 5, 6]),
+        (Query(where='path glob "/work/**" and kind glob "*Write"'), [2, 5, 7]),
     ],
 )
 def test_a_path_means_all_that_is_done_to_a_file(
-    which: Question, places: list[int], tmp_path: Path
+    which: Query, places: list[int], tmp_path: Path
 ) -> None:
     written(tmp_path / "a", FILES[:5], FILES[5:])
     journal.filter(tmp_path / "a", tmp_path / "b", which, preamble=False)
@@ -284,9 +285,9 @@ def test_a_source_is_not_written_over_nor_anything_else(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"mine")
     for target in ("a", "b", "nowhere/c"):
         with pytest.raises(OptionError):
-            journal.filter(tmp_path / "a", tmp_path / target, Question())
+            journal.filter(tmp_path / "a", tmp_path / target, Query())
     with pytest.raises(ExpressionError):
-        journal.filter(tmp_path / "a", tmp_path / "c", Question(where="fd ="))
+        journal.filter(tmp_path / "a", tmp_path / "c", Query(where="fd ="))
     assert (tmp_path / "b").read_bytes() == b"mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
@@ -299,7 +300,7 @@ def test_a_directory_is_filtered_into_a_file(tmp_path: Path) -> None:
             writer.sync()
     frames = frames_of(tmp_path / "a")
     assert len(list((tmp_path / "a").iterdir())) > 2
-    journal.filter(tmp_path / "a", tmp_path / "b", Question(where="clock == 2"))
+    journal.filter(tmp_path / "a", tmp_path / "b", Query(where="clock == 2"))
     assert frames_of(tmp_path / "b") == [
         frame for frame in frames if frame.tag == ClockRead.tag and frame.payload[0] == 2
     ]
@@ -311,13 +312,13 @@ def test_what_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
     with Reader(tmp_path / "a") as reader:
         end = [block.offset for block in reader.blocks()][1]
     (tmp_path / "a").write_bytes(data[: end + 130])
-    journal.filter(tmp_path / "a", tmp_path / "b", Question())
+    journal.filter(tmp_path / "a", tmp_path / "b", Query())
     assert frames_of(tmp_path / "b") == frames[:6]
     flipped = bytearray(data)
     flipped[500] ^= 1
     (tmp_path / "c").write_bytes(flipped)
     with pytest.raises((CorruptBlock, DamagedJournal)):
-        journal.filter(tmp_path / "c", tmp_path / "d", Question())
+        journal.filter(tmp_path / "c", tmp_path / "d", Query())
 
 
 # -- what a filtered journal can still be used for -------------------------------------------------
@@ -351,7 +352,7 @@ def taken(one: SnapshotGuest, path: Path, cache: Path, level: journal.Level) -> 
     infos = snapshots_in(whole)
     at = infos[len(infos) * 2 // 3].seq
     more = 0 if level is journal.Level.STATE else 3
-    journal.filter(whole, path, Question(stop=at + 1 + more))
+    journal.filter(whole, path, Query(stop=at + 1 + more))
     whole.unlink()
 
 
@@ -359,38 +360,38 @@ def taken(one: SnapshotGuest, path: Path, cache: Path, level: journal.Level) -> 
 CAUTIOUS = ("what its last snapshot builds on is gone",)
 
 
-def filters(path: Path) -> list[tuple[Question, bool]]:
+def filters(path: Path) -> list[tuple[Query, bool]]:
     """Filters of every kind, of a journal with snapshots: the question, and whether to keep."""
     infos = snapshots_in(path)
     last, first = infos[-1].seq, infos[0].seq
     middle = infos[len(infos) // 2].seq
     return [
-        (Question(), True),
-        (Question(groups=INPUTS), False),
-        (Question(groups=INPUTS, stop=last), False),
-        (Question(groups=INPUTS, start=last), False),
-        (Question(groups=STAGED), False),
-        (Question(groups=STAGED | INPUTS), False),
-        (Question(groups=frozenset({Group.MEMORY})), False),
-        (Question(groups=frozenset({Group.MEMORY}), stop=middle), False),
-        (Question(groups=STAGED, stop=middle), False),
-        (Question(groups=STAGED, start=middle), False),
-        (Question(groups=frozenset({Group.FILES})), False),
-        (Question(groups=STDIO), False),
-        (Question(groups=STDIO), True),
-        (Question(stop=middle + 1), True),
-        (Question(stop=middle - 2), True),
-        (Question(start=middle), True),
-        (Question(start=last), False),
-        (Question(where='kind == "PortUnbridge"'), True),
-        (Question(stop=4), True),
-        (Question(where=f"seq == {middle}"), False),
-        (Question(where=f"seq == {first + 1}"), False),
-        (Question(where='kind == "SafePoint"'), False),
-        (Question(where='kind == "SetThread"'), False),
-        (Question(where='kind == "SessionStart"'), False),
-        (Question(where='kind == "StreamDelivered"'), False),
-        (Question(where='kind == "DescriptorPositions"'), False),
+        (Query(), True),
+        (Query(groups=INPUTS), False),
+        (Query(groups=INPUTS, stop=last), False),
+        (Query(groups=INPUTS, start=last), False),
+        (Query(groups=STAGED), False),
+        (Query(groups=STAGED | INPUTS), False),
+        (Query(groups=frozenset({Group.MEMORY})), False),
+        (Query(groups=frozenset({Group.MEMORY}), stop=middle), False),
+        (Query(groups=STAGED, stop=middle), False),
+        (Query(groups=STAGED, start=middle), False),
+        (Query(groups=frozenset({Group.FILES})), False),
+        (Query(groups=STDIO), False),
+        (Query(groups=STDIO), True),
+        (Query(stop=middle + 1), True),
+        (Query(stop=middle - 2), True),
+        (Query(start=middle), True),
+        (Query(start=last), False),
+        (Query(where='kind == "PortUnbridge"'), True),
+        (Query(stop=4), True),
+        (Query(where=f"seq == {middle}"), False),
+        (Query(where=f"seq == {first + 1}"), False),
+        (Query(where='kind == "SafePoint"'), False),
+        (Query(where='kind == "SetThread"'), False),
+        (Query(where='kind == "SessionStart"'), False),
+        (Query(where='kind == "StreamDelivered"'), False),
+        (Query(where='kind == "DescriptorPositions"'), False),
     ]
 
 
@@ -443,14 +444,14 @@ def test_what_is_said_of_a_filtered_journal_is_what_a_resume_finds(
 
 def test_a_journal_of_no_process_is_said_to_be_none(tmp_path: Path) -> None:
     written(tmp_path / "a", FILES)
-    found = journal.filter(tmp_path / "a", None, Question())
+    found = journal.filter(tmp_path / "a", None, Query())
     assert (found.resumable, found.reason) == (False, "it is not the journal of a process")
 
 
 def test_what_says_what_ran_is_kept_unless_asked_otherwise(tmp_path: Path, cache_dir: Path) -> None:
     one = GUESTS[0]
     recorded(one, tmp_path / "a", cache_dir)
-    which = Question(groups=frozenset({Group.STDIO}))
+    which = Query(groups=frozenset({Group.STDIO}))
     kept = journal.filter(tmp_path / "a", None, which)
     assert set(kept.kept) >= {ProcessStart.tag, ModulePart.tag, StreamWrite.tag}
     bare = journal.filter(tmp_path / "a", None, which, preamble=False)
@@ -463,7 +464,7 @@ def test_what_would_be_written_is_told_only_where_it_is_measured(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     recorded(GUESTS[0], tmp_path / "a", cache_dir)
-    which = Question(groups=frozenset({Group.STDIO, Group.INPUTS}))
+    which = Query(groups=frozenset({Group.STDIO, Group.INPUTS}))
     made = journal.filter(tmp_path / "a", tmp_path / "b", which, preamble=False)
     measured = journal.filter(tmp_path / "a", None, which, preamble=False, measured=True)
     assert measured == made
@@ -474,14 +475,14 @@ def test_what_would_be_written_is_told_only_where_it_is_measured(
 
 @pytest.mark.parametrize(
     ("group", "mark"),
-    [(Group.STDIO, NOT_RESUMABLE), (Group.INPUTS, LEFT_OUT), (Group.SOCKETS, "")],
+    [(Group.STDIO, NOT_RESUMABLE), (Group.INPUTS, GAPS_ALLOWED), (Group.SOCKETS, "")],
 )
 def test_a_journal_says_what_is_missing_however_much_is_kept(
     group: Group, mark: str, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, path = next(guest for guest in GUESTS if guest.title == "stdin"), tmp_path / "a"
     taken(one, path, cache_dir, journal.Level.FULL)
-    which = Question(groups=frozenset({group}), stop=snapshots_in(path)[-1].seq)
+    which = Query(groups=frozenset({group}), stop=snapshots_in(path)[-1].seq)
     held = journal.filter(path, tmp_path / "held", which, keep=False)
     frames = frames_of(tmp_path / "held")
     for size in (0, held.written // 2, held.written - 1):
@@ -492,7 +493,7 @@ def test_a_journal_says_what_is_missing_however_much_is_kept(
     start = codec.decode(frames[0].tag, frames[0].payload)
     assert isinstance(start, ProcessStart)
     found = dict(start.configuration)
-    assert {name for name in (NOT_RESUMABLE, LEFT_OUT) if name in found} == {mark} - {""}
+    assert {name for name in (NOT_RESUMABLE, GAPS_ALLOWED) if name in found} == {mark} - {""}
     assert not mark or found[mark] == held.reason
 
 
@@ -504,18 +505,18 @@ def test_what_still_gathers_when_all_is_seen_is_written_and_marked(
         writer.append_frame(*started(journal.Level.FULL, embedded=False, marked=False))
         writer.append(StreamWrite(stream=1, offset=0, data=b"x"))
         writer.append(ClockRead(clock=1, time=1))
-    found = journal.filter(tmp_path / "a", tmp_path / "b", Question(groups=STDIO), keep=False)
+    found = journal.filter(tmp_path / "a", tmp_path / "b", Query(groups=STDIO), keep=False)
     start, read = frames_of(tmp_path / "b")
     assert (start.seq, read.seq, found.events) == (0, 2, 2)
     event = codec.decode(start.tag, start.payload)
     assert isinstance(event, ProcessStart)
-    assert obstacle_in(event) == found.reason
+    assert not_resumable_reason(event) == found.reason
 
 
 def test_files_are_the_same_without_what_is_not_of_files(tmp_path: Path, cache_dir: Path) -> None:
     one = next(guest for guest in GUESTS if guest.title == "descriptors in memory")
     recorded(one, tmp_path / "a", cache_dir)
-    which = Question(groups=frozenset({Group.INPUTS, Group.STDIO, *STAGED}))
+    which = Query(groups=frozenset({Group.INPUTS, Group.STDIO, *STAGED}))
     found = journal.filter(tmp_path / "a", tmp_path / "b", which, keep=False)
     assert found.events_dropped
     hosts = [ModelHost(), ModelHost()]
@@ -533,6 +534,6 @@ def test_fixtures_of_the_format_are_filtered_as_they_are(tmp_path: Path) -> None
         assert frames_of(target) == kept
 
 
-def parse_all() -> Question:
+def parse_all() -> Query:
     """A question that means all events, although it says something."""
-    return Question(where=parse("seq >= 0"))
+    return Query(where=parse("seq >= 0"))

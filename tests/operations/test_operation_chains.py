@@ -19,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import journal
-from journal import Frame, Policy, Question, Reader, RollPolicy, Writer
+from journal import Frame, Policy, Query, Reader, RollPolicy, Writer
 from journal.adapters import (
     CombinedJournal,
     CompactingSink,
@@ -72,7 +72,7 @@ def compacting_in_place(source: Path, target: Path, random: Random) -> None:
 def filtering(source: Path, target: Path, random: Random) -> None:
     """Keep all, or drop nothing: the seal alone goes, which every rewriting leaves out."""
     which, keep = random.choice(
-        [(Question(), True), (Question(start=1 << 40), False), (Question(where="tag >= 1"), True)]
+        [(Query(), True), (Query(start=1 << 40), False), (Query(where="tag >= 1"), True)]
     )
     found = journal.filter(source, target, which, keep=keep)
     assert set(found.dropped) <= {Seal.tag}
@@ -103,7 +103,7 @@ def table(source: Path, target: Path, random: Random) -> None:
 
 
 def recovering(source: Path, target: Path, random: Random) -> None:
-    journal.recover(source, target)
+    journal.salvage(source, target)
 
 
 def segments(source: Path, target: Path, random: Random) -> None:
@@ -323,7 +323,7 @@ def check_recorded(recording: Recording, chain: Sequence[str], seed: int) -> Non
         target = made(source, chain, seed)
         seqs = check(source, target, chain)
         with Reader(target) as reader:
-            infos = [info for info in journal.snapshots_of(reader) if info.resumable]
+            infos = [info for info in journal.list_snapshots(reader) if info.resumable]
         assert [info.seq for info in infos] == seqs
         for info in spread(infos, RESUMED_MAX)[-RESUMED_MAX:]:
             found = resumed(recording.one, target, modules, at=info.seq)

@@ -28,8 +28,8 @@ from journal import (
 from journal.format.block import BLOCK_HEADER_SIZE
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.operations.concat import concat
-from journal.operations.salvage import Recovery, recover
-from journal.operations.verify import Check
+from journal.operations.salvage import SalvageResult, salvage
+from journal.operations.verify import Verifier
 from journal.rewrite.bit_search import flip_bit
 from tests.support.budget import Budget
 from tests.support.journals import Story, ticking, written
@@ -56,16 +56,16 @@ def frames_of(path: Path) -> list[Frame]:
 
 
 def is_whole(path: Path) -> bool:
-    return list(Check(path, decode=False).run()) == []
+    return list(Verifier(path, decode=False).run()) == []
 
 
-def recovered(data: bytes, folder: Path) -> tuple[Recovery, list[Frame]]:
+def recovered(data: bytes, folder: Path) -> tuple[SalvageResult, list[Frame]]:
     """Recover the journal of these bytes, which stay as they are; the target must be sound."""
     source, target = folder / "broken", folder / "whole"
     source.write_bytes(data)
     source.chmod(0o400)
     target.unlink(missing_ok=True)
-    found = recover(source, target)
+    found = salvage(source, target)
     assert source.read_bytes() == data
     source.unlink()
     assert is_whole(target)
@@ -73,7 +73,7 @@ def recovered(data: bytes, folder: Path) -> tuple[Recovery, list[Frame]]:
     return found, frames_of(target)
 
 
-def lost(found: Recovery) -> set[int]:
+def lost(found: SalvageResult) -> set[int]:
     return {seq for loss in found.losses for seq in range(loss.first_seq, loss.last_seq + 1)}
 
 
@@ -233,7 +233,7 @@ def test_whatever_was_done_to_a_journal_it_is_recovered_or_refused(
         source, target = folder / "broken", folder / "target"
         source.write_bytes(edited(b"".join(parts), changes))
         with suppress(JournalError):
-            found = recover(source, target)
+            found = salvage(source, target)
             assert is_whole(target)
             frames = frames_of(target)
             assert len(frames) == found.events
@@ -273,8 +273,8 @@ def test_a_body_that_is_too_long_to_be_searched_is_lost(tmp_path: Path) -> None:
     data = (tmp_path / "a").read_bytes()
     start, _ = ends_of(tmp_path / "a")[1]
     (tmp_path / "b").write_bytes(flip(data, 8 * (start + BLOCK_HEADER_SIZE)))
-    assert recover(tmp_path / "b", tmp_path / "c", body_size_max=16).lost_events == 1
-    assert recover(tmp_path / "b", tmp_path / "d").lost_events == 0
+    assert salvage(tmp_path / "b", tmp_path / "c", body_size_max=16).lost_events == 1
+    assert salvage(tmp_path / "b", tmp_path / "d").lost_events == 0
 
 
 @pytest.mark.parametrize("damage", [bytes(SEGMENT_HEADER_SIZE), b"\xff" * 40])
@@ -282,7 +282,7 @@ def test_without_a_segment_header_nothing_can_be_told(damage: bytes, tmp_path: P
     data = written(tmp_path / "a", *STORIES)
     (tmp_path / "b").write_bytes(damage + data[len(damage) :])
     with pytest.raises(JournalError):
-        recover(tmp_path / "b", tmp_path / "c")
+        salvage(tmp_path / "b", tmp_path / "c")
     assert not (tmp_path / "c").exists()
 
 
@@ -290,7 +290,7 @@ def test_a_destroyed_salt_is_said_to_be_the_reason(tmp_path: Path) -> None:
     data = written(tmp_path / "a", *STORIES)
     (tmp_path / "b").write_bytes(flip(data, 8 * 24, 8 * 25))
     with pytest.raises(JournalError, match=r"salt.* at offset 0"):
-        recover(tmp_path / "b", tmp_path / "c")
+        salvage(tmp_path / "b", tmp_path / "c")
 
 
 def rolled(path: Path, events: int = 60) -> list[str]:
@@ -309,7 +309,7 @@ def rolled(path: Path, events: int = 60) -> list[str]:
 
 def test_a_directory_is_recovered_into_a_file(tmp_path: Path) -> None:
     rolled(tmp_path / "d")
-    found = recover(tmp_path / "d", tmp_path / "c")
+    found = salvage(tmp_path / "d", tmp_path / "c")
     assert (tmp_path / "c").is_file()
     assert frames_of(tmp_path / "c") == frames_of(tmp_path / "d")
     assert found.is_whole
@@ -323,7 +323,7 @@ def test_damage_in_one_segment_file_is_told_with_its_name(tmp_path: Path) -> Non
     data = hurt.read_bytes()
     hurt.write_bytes(flip(data, 8 * (SEGMENT_HEADER_SIZE + BLOCK_HEADER_SIZE), 8 * 300))
     expected = frames_of_salvaged(tmp_path / "d")
-    found = recover(tmp_path / "d", tmp_path / "c")
+    found = salvage(tmp_path / "d", tmp_path / "c")
     assert {loss.file for loss in found.losses} == {names[1]}
     assert frames_of(tmp_path / "c") == expected
     assert {frame.seq for frame in expected} | lost(found) == set(range(60))
@@ -339,7 +339,7 @@ def frames_of_salvaged(path: Path) -> list[Frame]:
 def test_a_missing_segment_file_is_accounted_for(tmp_path: Path) -> None:
     names = rolled(tmp_path / "d")
     (tmp_path / "d" / names[2]).unlink()
-    found = recover(tmp_path / "d", tmp_path / "c")
+    found = salvage(tmp_path / "d", tmp_path / "c")
     kept = {frame.seq for frame in frames_of(tmp_path / "c")}
     assert lost(found)
     assert kept | lost(found) == set(range(60))
@@ -352,7 +352,7 @@ def test_a_flipped_bit_of_a_segment_file_header_is_turned_back(tmp_path: Path) -
     for index, bit in enumerate((0, 8 * 24 + 1, 8 * 50, 8 * 121)):
         hurt = tmp_path / "d" / names[index]
         hurt.write_bytes(flip(hurt.read_bytes(), bit))
-    found = recover(tmp_path / "d", tmp_path / "c")
+    found = salvage(tmp_path / "d", tmp_path / "c")
     assert frames_of(tmp_path / "c") == expected
     assert [(one.file, one.what) for one in found.repairs] == [
         (name, "segment header") for name in names[:4]
@@ -363,7 +363,7 @@ def test_a_lost_segment_header_costs_that_segment_alone(tmp_path: Path) -> None:
     names = rolled(tmp_path / "d")
     hurt = tmp_path / "d" / names[0]
     hurt.write_bytes(bytes(SEGMENT_HEADER_SIZE) + hurt.read_bytes()[SEGMENT_HEADER_SIZE:])
-    found = recover(tmp_path / "d", tmp_path / "c")
+    found = salvage(tmp_path / "d", tmp_path / "c")
     kept = {frame.seq for frame in frames_of(tmp_path / "c")}
     assert kept
     assert kept | lost(found) == set(range(60))
@@ -421,7 +421,7 @@ def test_the_target_is_never_written_over_nor_put_into_the_source(tmp_path: Path
         ("a", "nowhere/c"),
     ]:
         with pytest.raises(OptionError):
-            recover(tmp_path / source, tmp_path / target)
+            salvage(tmp_path / source, tmp_path / target)
     assert (tmp_path / "a").read_bytes() == data
     assert (tmp_path / "there").read_bytes() == b"mine"
     assert is_whole(tmp_path / "d")
@@ -432,10 +432,10 @@ def test_memory_is_bounded_by_a_block_and_not_by_the_journal(tmp_path: Path) -> 
     with Writer(tmp_path / "a", compress=False) as writer:
         for _ in range(400):
             writer.append_frame(1, os.urandom(50_000))
-    recover(tmp_path / "a", tmp_path / "warm")
+    salvage(tmp_path / "a", tmp_path / "warm")
     tracemalloc.start()
     try:
-        found = recover(tmp_path / "a", tmp_path / "c")
+        found = salvage(tmp_path / "a", tmp_path / "c")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -446,7 +446,7 @@ def test_memory_is_bounded_by_a_block_and_not_by_the_journal(tmp_path: Path) -> 
 def test_progress_reaches_the_end_of_each_pass(tmp_path: Path) -> None:
     data = written(tmp_path / "a", *STORIES)
     told: list[tuple[str, int, int]] = []
-    recover(tmp_path / "a", tmp_path / "c", progress=lambda *one: told.append(one))
+    salvage(tmp_path / "a", tmp_path / "c", progress=lambda *one: told.append(one))
     assert {what for what, _, _ in told} == {"checking", "copying"}
     for what in ("checking", "copying"):
         done = [at for name, at, size in told if name == what and size == len(data)]
@@ -474,7 +474,7 @@ def test_what_the_disk_cannot_read_costs_its_blocks_alone(
         assert [frame.seq for frame in reader.frames()] == [0, 2, 3]
     with Reader(path) as reader, pytest.raises(CorruptBlock, match="cannot read"):
         list(reader.frames())
-    assert recover(path, tmp_path / "recovered.journal").events == 3
+    assert salvage(path, tmp_path / "recovered.journal").events == 3
 
 
 def test_short_reads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -488,5 +488,5 @@ def test_short_reads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path.write_bytes(data)
     real = os.pread
     monkeypatch.setattr(os, "pread", lambda fd, size, at: real(fd, min(size, 1000), at))
-    found = recover(path, tmp_path / "recovered.journal")
+    found = salvage(path, tmp_path / "recovered.journal")
     assert (found.events, len(found.repairs)) == (4, 1)

@@ -28,7 +28,7 @@ from journal.events.process import ModulePart, ProcessStart
 from journal.events.snapshots import Snapshot
 from journal.format.block import BLOCK_HEADER_SIZE
 from journal.operations.split import cut, split
-from journal.operations.verify import Check
+from journal.operations.verify import Verifier
 from journal.rewrite.block_builder import BlockBuilder
 from tests.support.guest_runs import finished
 from tests.support.journals import written
@@ -63,7 +63,7 @@ def frames_of(path: Path) -> list[Frame]:
 
 
 def check_whole(path: Path) -> None:
-    assert list(Check(path, decode=False).run()) == []
+    assert list(Verifier(path, decode=False).run()) == []
 
 
 @given(
@@ -224,7 +224,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
 
 def snapshots_in(path: Path) -> list[int]:
     with Reader(path) as reader:
-        return [info.seq for info in journal.snapshots_of(reader)]
+        return [info.seq for info in journal.list_snapshots(reader)]
 
 
 def test_a_journal_cut_at_a_snapshot_goes_on_as_the_whole_one_does(
@@ -278,7 +278,7 @@ def test_a_self_contained_part_says_what_ran_and_that_it_cannot_be_resumed(
             seq for seq in whole if part.first_seq <= seq <= part.last_seq
         ]
         with Reader(part.path) as reader:
-            infos = list(journal.snapshots_of(reader))
+            infos = list(journal.list_snapshots(reader))
         assert not any(info.resumable for info in infos)
         with pytest.raises(EngineError, match=f"what stood in front of event {part.first_seq} is"):
             journal.resume(part.path, cache=cache_dir)

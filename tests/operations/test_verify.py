@@ -13,23 +13,23 @@ from hypothesis import strategies as st
 from journal import OptionError, Reader
 from journal.errors import JournalError
 from journal.log.summary import Finding
-from journal.operations.verify import Check, Cursor, Figures
+from journal.operations.verify import Verifier, VerifyCounts, VerifyCursor
 from tests.operations.test_salvage import STORIES, edited, edits, stories
 from tests.support.journals import Story, written
 
 
-def stepped(path: Path) -> tuple[Figures, list[Finding], int]:
+def stepped(path: Path) -> tuple[VerifyCounts, list[Finding], int]:
     """Check a block at a time, with a cursor that was written down between."""
-    cursor: Cursor | None = None
+    cursor: VerifyCursor | None = None
     findings: list[Finding] = []
     steps = 0
     while True:
-        check = Check(path, cursor=cursor, decode=False)
+        check = Verifier(path, cursor=cursor, decode=False)
         findings += [one for one in check.run(lambda: True) if isinstance(one, Finding)]
         steps += 1
         if check.cursor is None:
             return check.figures, findings, steps
-        cursor = Cursor.parse(str(check.cursor))
+        cursor = VerifyCursor.parse(str(check.cursor))
         assert cursor == check.cursor
 
 
@@ -41,7 +41,7 @@ def test_a_check_in_steps_finds_what_one_in_one_go_finds(
         folder = Path(name)
         parts = [written(folder / f"{index}", *story) for index, story in enumerate(journals)]
         (folder / "a").write_bytes(edited(b"".join(parts), changes))
-        whole = Check(folder / "a", decode=False)
+        whole = Verifier(folder / "a", decode=False)
         try:
             expected = [str(one.error) for one in whole.run() if isinstance(one, Finding)]
         except JournalError:
@@ -54,7 +54,7 @@ def test_a_check_in_steps_finds_what_one_in_one_go_finds(
 
 def test_figures_count_what_the_summary_counts(tmp_path: Path) -> None:
     written(tmp_path / "a", *STORIES)
-    check = Check(tmp_path / "a", decode=False)
+    check = Verifier(tmp_path / "a", decode=False)
     assert list(check.run()) == []
     with Reader(tmp_path / "a") as reader:
         summary = reader.summary()
@@ -68,13 +68,13 @@ def test_figures_count_what_the_summary_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "x", "1-2-3", "-".join(["1"] * 15), "1--2"])
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(OptionError):
-        Cursor.parse(text)
+        VerifyCursor.parse(text)
 
 
 def test_a_cursor_is_refused_where_the_journal_has_no_such_block(tmp_path: Path) -> None:
     for name in ("a", "b"):
         written(tmp_path / name, *STORIES)
-    check = Check(tmp_path / "a", decode=False)
+    check = Verifier(tmp_path / "a", decode=False)
     list(check.run(lambda: True))
     with pytest.raises(OptionError, match="begin anew"):
-        list(Check(tmp_path / "b", cursor=check.cursor).run())
+        list(Verifier(tmp_path / "b", cursor=check.cursor).run())

@@ -23,16 +23,16 @@ from journal.pages.encoding import (
     PATCH_SIZE_MAX,
     SIZE_MAX,
     ZERO_PAGE,
-    Page,
-    events_of,
-    page_hash,
-    pages_of,
-    patch_of,
-    patched,
-    state_digest,
-    summed,
-    table_payloads,
-    whole_pages,
+    ChangedPage,
+    apply_patch,
+    compute_state_digest,
+    decode_resolved_pages,
+    encode_pages,
+    encode_table,
+    get_whole_pages,
+    hash_page,
+    make_patch,
+    update_hash_sum,
 )
 
 COUNT = 40
@@ -54,23 +54,23 @@ def changed(draw: st.DrawFn, before: bytes) -> bytes:
 
 
 @st.composite
-def changes(draw: st.DrawFn) -> list[Page]:
+def changes(draw: st.DrawFn) -> list[ChangedPage]:
     """Pages that are different from before, by number."""
     found = []
     for number in sorted(draw(st.sets(st.integers(0, COUNT - 1), max_size=COUNT))):
         before = draw(fills)
         now = draw(changed(before))
         if now != before:
-            found.append(Page(number, now, before))
+            found.append(ChangedPage(number, now, before))
     return found
 
 
 def applied(memory: Memory, event: MemoryPages) -> Memory:
     """A memory with what an event says of it; zero pages are not kept."""
     after = dict(memory)
-    for number, kind, data in pages_of(event):
+    for number, kind, data in decode_resolved_pages(event):
         if kind is PageKind.PATCHED:
-            after[number] = patched(memory.get(number, ZERO_PAGE), data)
+            after[number] = apply_patch(memory.get(number, ZERO_PAGE), data)
         else:
             after[number] = data or ZERO_PAGE
     return {number: page for number, page in after.items() if page != ZERO_PAGE}
@@ -80,9 +80,9 @@ def applied(memory: Memory, event: MemoryPages) -> Memory:
 
 
 @given(changes())
-def test_events_of_pages_give_the_pages_back(pages: list[Page]) -> None:
+def test_events_of_pages_give_the_pages_back(pages: list[ChangedPage]) -> None:
     memory = {page.number: page.before for page in pages if page.before != ZERO_PAGE}
-    events = list(events_of(3, SIZE, pages))
+    events = list(encode_pages(3, SIZE, pages))
     assert {event.memory for event in events} == {3}
     assert {event.size for event in events} == {SIZE}
     assert [n for event in events for n in event.numbers] == [page.number for page in pages]
@@ -95,45 +95,49 @@ def test_events_of_pages_give_the_pages_back(pages: list[Page]) -> None:
 
 
 @given(changes())
-def test_patches_are_small_and_may_be_applied_twice(pages: list[Page]) -> None:
+def test_patches_are_small_and_may_be_applied_twice(pages: list[ChangedPage]) -> None:
     for page in pages:
-        patch = patch_of(page)
+        patch = make_patch(page)
         if patch is not None:
             assert len(patch) <= PATCH_SIZE_MAX
-            assert patched(page.before, patch) == page.now
-            assert patched(page.now, patch) == page.now
+            assert apply_patch(page.before, patch) == page.now
+            assert apply_patch(page.now, patch) == page.now
 
 
 @pytest.mark.parametrize(("at", "size"), [(0, 1), (255, 1), (255, 2), (4095, 1), (100, 300)])
 def test_a_patch_costs_little_more_than_what_changed(at: int, size: int) -> None:
     before = bytes(range(256)) * 16
     now = before[:at] + bytes(255 - each for each in before[at : at + size]) + before[at + size :]
-    (event,) = events_of(0, SIZE, [Page(0, now, before)])
+    (event,) = encode_pages(0, SIZE, [ChangedPage(0, now, before)])
     assert event.kinds == bytes([PageKind.PATCHED])
     assert len(event.data) <= 2 + 4 + size + 2 * 15
 
 
 def test_what_is_all_zeros_or_all_new_is_given_as_that() -> None:
     full = b"\1" * PAGE_SIZE
-    pages = [Page(0, ZERO_PAGE, full), Page(1, full, ZERO_PAGE), Page(2, b"\2" * PAGE_SIZE, full)]
-    (event,) = events_of(0, SIZE, pages)
+    pages = [
+        ChangedPage(0, ZERO_PAGE, full),
+        ChangedPage(1, full, ZERO_PAGE),
+        ChangedPage(2, b"\2" * PAGE_SIZE, full),
+    ]
+    (event,) = encode_pages(0, SIZE, pages)
     assert event.kinds == bytes([PageKind.ZERO, PageKind.WHOLE, PageKind.WHOLE])
     assert event.data == full + b"\2" * PAGE_SIZE
-    (same,) = events_of(0, SIZE, [Page(0, full, full)])
-    assert [given.data for given in pages_of(same)] == [full], "nowhere is no patch"
+    (same,) = encode_pages(0, SIZE, [ChangedPage(0, full, full)])
+    assert [given.data for given in decode_resolved_pages(same)] == [full], "nowhere is no patch"
 
 
 def test_a_memory_whose_pages_are_the_same_tells_its_size() -> None:
     for size in (0, SIZE, SIZE_MAX):
-        (event,) = events_of(1, size, [])
+        (event,) = encode_pages(1, size, [])
         assert (event.memory, event.size, event.numbers) == (1, size, ())
-        assert list(pages_of(event)) == []
+        assert list(decode_resolved_pages(event)) == []
 
 
 def test_the_last_page_of_4_gib_is_a_page() -> None:
     last = SIZE_MAX // PAGE_SIZE - 1
-    (event,) = events_of(0, SIZE_MAX, [Page(last, b"\1" * PAGE_SIZE, ZERO_PAGE)])
-    assert [given.number for given in pages_of(event)] == [last]
+    (event,) = encode_pages(0, SIZE_MAX, [ChangedPage(last, b"\1" * PAGE_SIZE, ZERO_PAGE)])
+    assert [given.number for given in decode_resolved_pages(event)] == [last]
 
 
 # -- what was forged ----------------------------------------------------------------------------
@@ -176,7 +180,7 @@ def event_of(**forged: object) -> MemoryPages:
 )
 def test_a_forged_event_is_malformed(forged: dict[str, object], told: str) -> None:
     with pytest.raises(MalformedEvent, match=told):
-        list(pages_of(event_of(**forged)))
+        list(decode_resolved_pages(event_of(**forged)))
 
 
 @pytest.mark.parametrize(
@@ -195,13 +199,13 @@ def test_a_forged_event_is_malformed(forged: dict[str, object], told: str) -> No
 def test_a_forged_patch_is_malformed(heads: list[tuple[int, int]], data: bytes, told: str) -> None:
     patch = b"".join([struct.pack("<H", len(heads)), *(struct.pack("<HH", *h) for h in heads)])
     with pytest.raises(MalformedEvent, match=told):
-        patched(ZERO_PAGE, patch + data)
+        apply_patch(ZERO_PAGE, patch + data)
 
 
 @given(st.binary(max_size=64) | st.binary(max_size=24).map(lambda rest: b"\1\0" + rest))
 def test_any_bytes_are_a_patch_or_are_malformed(patch: bytes) -> None:
     with suppress(MalformedEvent):
-        page = patched(ZERO_PAGE, patch)
+        page = apply_patch(ZERO_PAGE, patch)
         assert len(page) == PAGE_SIZE
         (count,) = struct.unpack_from("<H", patch)
         assert page.replace(b"\0", b"") == patch[2 + 4 * count :].replace(b"\0", b"")
@@ -219,7 +223,7 @@ def test_whatever_an_event_says_it_is_read_or_malformed(
 ) -> None:
     event = MemoryPages(memory=memory, size=size, numbers=numbers, kinds=kinds, data=data)
     with suppress(MalformedEvent):
-        assert sum(len(given.data) for given in pages_of(event)) == len(data)
+        assert sum(len(given.data) for given in decode_resolved_pages(event)) == len(data)
         applied({}, event)
 
 
@@ -246,10 +250,10 @@ def test_whole_pages_are_given_at_once_where_there_are_no_others(
     )
     wanted = None
     with suppress(MalformedEvent):
-        said = list(pages_of(event))
+        said = list(decode_resolved_pages(event))
         if all(given.kind is PageKind.WHOLE for given in said):
             wanted = [given.data for given in said]
-    assert whole_pages(event) == wanted
+    assert get_whole_pages(event) == wanted
 
 
 @given(st.data())
@@ -269,9 +273,9 @@ def test_claims_take_no_memory() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(MalformedEvent, match="page 0 is cut short"):
-            list(pages_of(event))
+            list(decode_resolved_pages(event))
         with pytest.raises(MalformedEvent):
-            patched(ZERO_PAGE, claims)
+            apply_patch(ZERO_PAGE, claims)
         assert tracemalloc.get_traced_memory()[1] < 4 * len(claims)
     finally:
         tracemalloc.stop()
@@ -285,22 +289,22 @@ def sum_of(memory: int, pages: Memory) -> int:
     total = 0
     for number, page in pages.items():
         if page != ZERO_PAGE:
-            total = summed(total, page_hash(memory, number, page), 0)
+            total = update_hash_sum(total, hash_page(memory, number, page), 0)
     return total
 
 
 @given(st.lists(changes(), max_size=4), st.randoms())
 def test_a_sum_that_was_kept_up_is_the_sum_from_scratch_in_any_order(
-    rounds: list[list[Page]], source: Random
+    rounds: list[list[ChangedPage]], source: Random
 ) -> None:
     memory: Memory = {}
     total = 0
     for pages in rounds:
         for number, now, _ in pages:
             before = memory.get(number, ZERO_PAGE)
-            removed = 0 if before == ZERO_PAGE else page_hash(2, number, before)
-            added = 0 if now == ZERO_PAGE else page_hash(2, number, now)
-            total = summed(total, added, removed)
+            removed = 0 if before == ZERO_PAGE else hash_page(2, number, before)
+            added = 0 if now == ZERO_PAGE else hash_page(2, number, now)
+            total = update_hash_sum(total, added, removed)
             memory[number] = now
     order = list(memory.items())
     source.shuffle(order)
@@ -310,8 +314,8 @@ def test_a_sum_that_was_kept_up_is_the_sum_from_scratch_in_any_order(
 
 def test_a_page_counts_by_its_place() -> None:
     page = b"\1" * PAGE_SIZE
-    assert len({page_hash(memory, number, page) for memory in (0, 1) for number in (0, 1)}) == 4
-    assert page_hash(0, 0, memoryview(page)) == page_hash(0, 0, page)
+    assert len({hash_page(memory, number, page) for memory in (0, 1) for number in (0, 1)}) == 4
+    assert hash_page(0, 0, memoryview(page)) == hash_page(0, 0, page)
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=20).map(tuple), st.integers(0, 2**32 - 1))
@@ -319,7 +323,7 @@ def test_a_table_is_digested_as_the_event_of_all_its_elements(
     functions: tuple[int, ...], table: int
 ) -> None:
     whole = TableSet(table=table, start=0, functions=functions)
-    assert list(table_payloads(table, functions)) == [codec.encode(whole)]
+    assert list(encode_table(table, functions)) == [codec.encode(whole)]
 
 
 @pytest.mark.parametrize("count", [16384, 16385, 70_000])
@@ -328,7 +332,7 @@ def test_a_large_table_is_digested_as_the_events_of_its_parts(count: int) -> Non
         TableSet(table=3, start=start, functions=tuple(range(start, min(start + 16384, count))))
         for start in range(0, count, 16384)
     ]
-    assert list(table_payloads(3, range(count))) == [codec.encode(part) for part in parts]
+    assert list(encode_table(3, range(count))) == [codec.encode(part) for part in parts]
 
 
 def plain_digest(memories: Sequence[tuple[int, bytes]], payloads: Sequence[bytes]) -> bytes:
@@ -362,19 +366,20 @@ def test_a_digest_is_what_the_spec_tells(
         for index, pages in enumerate(memories)
     ]
     flat = [(index, b"".join(pages)) for index, pages in enumerate(memories)]
-    assert state_digest(told, payloads) == plain_digest(flat, payloads)
+    assert compute_state_digest(told, payloads) == plain_digest(flat, payloads)
 
 
 def test_payloads_do_not_run_into_one_another() -> None:
     digests = {
-        state_digest([], payloads) for payloads in ([], [b""], [b"", b""], [b"ab"], [b"a", b"b"])
+        compute_state_digest([], payloads)
+        for payloads in ([], [b""], [b"", b""], [b"ab"], [b"a", b"b"])
     }
     assert len(digests) == 5
 
 
 def test_the_fields_of_a_sound_event_are_sound() -> None:
     event = event_of()
-    assert [(n, k.name, len(d)) for n, k, d in pages_of(event)] == [
+    assert [(n, k.name, len(d)) for n, k, d in decode_resolved_pages(event)] == [
         (1, "ZERO", 0),
         (2, "WHOLE", PAGE_SIZE),
         (7, "PATCHED", 13),

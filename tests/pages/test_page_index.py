@@ -31,15 +31,20 @@ from journal.format.frame import PAYLOAD_SIZE_MAX, Frame
 from journal.operations.extract import extract_memory
 from journal.operations.fork import fork
 from journal.operations.split import cut, split
-from journal.pages import Resolver
+from journal.pages import PageResolver
 from journal.pages import encoding as paging
 from journal.pages import index_store as indexing
 from journal.pages import resolver as resolving
-from journal.pages.encoding import Reference, content_hash, given_in, pages_of
-from journal.pages.index_store import SUFFIX, Watermark, path_of
+from journal.pages.encoding import (
+    PageReference,
+    decode_pages,
+    decode_resolved_pages,
+    hash_page_content,
+)
+from journal.pages.index_store import SUFFIX, Watermark, get_index_path
 from journal.pages.page_index import PageIndex
-from journal.pages.user_key import Key
-from journal.query.selection import Question
+from journal.pages.user_key import UserKey
+from journal.query.selection import Query
 from journal.replay import ModelHost, play
 from journal.replay.limits import NotPlayable
 from tests.replay.test_model import started
@@ -66,11 +71,11 @@ STORY: History = [
 ]
 
 
-def event_of(*pages: bytes | Reference, size: int = 1 << 20) -> MemoryPages:
+def event_of(*pages: bytes | PageReference, size: int = 1 << 20) -> MemoryPages:
     """An event with pages that are whole, named, or zeros."""
     kinds, data = bytearray(), b""
     for page in pages:
-        if isinstance(page, Reference):
+        if isinstance(page, PageReference):
             kinds.append(PageKind.SAME)
             data += page.packed()
         else:
@@ -93,7 +98,7 @@ def resolved(*found: MemoryPages | GlobalsSet) -> MemoryPages:
     frames = frames_of(*found)
     last = found[-1]
     assert isinstance(last, MemoryPages)
-    return Resolver(frames.__getitem__).event(len(found) - 1, last)
+    return PageResolver(frames.__getitem__).event(len(found) - 1, last)
 
 
 ONE, TWO = content(1), content(2)
@@ -101,45 +106,61 @@ ONE, TWO = content(1), content(2)
 
 def test_a_named_page_has_the_bytes_of_the_one_that_it_names() -> None:
     first = event_of(ONE, b"", TWO)
-    named = event_of(Reference(1, 2, content_hash(TWO)), b"", Reference(1, 0, content_hash(ONE)))
+    named = event_of(
+        PageReference(1, 2, hash_page_content(TWO)),
+        b"",
+        PageReference(1, 0, hash_page_content(ONE)),
+    )
     found = resolved(first, named)
-    assert [page.data for page in pages_of(found)] == [TWO, b"", ONE]
+    assert [page.data for page in decode_resolved_pages(found)] == [TWO, b"", ONE]
     assert found.numbers == named.numbers
 
 
 def test_a_page_may_be_named_behind_itself_in_the_same_event() -> None:
-    found = resolved(event_of(ONE, Reference(0, 0, content_hash(ONE))))
-    assert [page.data for page in pages_of(found)] == [ONE, ONE]
+    found = resolved(event_of(ONE, PageReference(0, 0, hash_page_content(ONE))))
+    assert [page.data for page in decode_resolved_pages(found)] == [ONE, ONE]
 
 
-HOSTILE: dict[str, tuple[Reference, str]] = {
-    "itself": (Reference(0, 3, content_hash(ONE)), "stands in no event in front of it"),
-    "one behind it in its event": (Reference(0, 4, content_hash(ONE)), "in no event in front"),
-    "an event in front of the first": (Reference(3, 0, content_hash(ONE)), "in no event in front"),
-    "an event that comes later": (Reference(2**64 - 1, 0, content_hash(ONE)), "no event in front"),
-    "a page of zeros": (Reference(2, 1, content_hash(ONE)), "where none is whole"),
-    "a page that is patched": (Reference(2, 3, content_hash(ONE)), "where none is whole"),
-    "a page that is named": (Reference(2, 2, content_hash(ONE)), "where none is whole"),
-    "a page that is named in its event": (Reference(0, 2, content_hash(ONE)), "none is whole"),
-    "a page that the event has not": (Reference(2, 4, content_hash(ONE)), "which has 4"),
-    "the last index": (Reference(2, 65535, content_hash(ONE)), "which has 4"),
-    "an event of another kind": (Reference(1, 0, content_hash(ONE)), "which has no pages"),
-    "another page": (Reference(2, 0, content_hash(TWO)), "the hash is not its own"),
-    "no hash": (Reference(2, 0, 0), "the hash is not its own"),
+HOSTILE: dict[str, tuple[PageReference, str]] = {
+    "itself": (PageReference(0, 3, hash_page_content(ONE)), "stands in no event in front of it"),
+    "one behind it in its event": (
+        PageReference(0, 4, hash_page_content(ONE)),
+        "in no event in front",
+    ),
+    "an event in front of the first": (
+        PageReference(3, 0, hash_page_content(ONE)),
+        "in no event in front",
+    ),
+    "an event that comes later": (
+        PageReference(2**64 - 1, 0, hash_page_content(ONE)),
+        "no event in front",
+    ),
+    "a page of zeros": (PageReference(2, 1, hash_page_content(ONE)), "where none is whole"),
+    "a page that is patched": (PageReference(2, 3, hash_page_content(ONE)), "where none is whole"),
+    "a page that is named": (PageReference(2, 2, hash_page_content(ONE)), "where none is whole"),
+    "a page that is named in its event": (
+        PageReference(0, 2, hash_page_content(ONE)),
+        "none is whole",
+    ),
+    "a page that the event has not": (PageReference(2, 4, hash_page_content(ONE)), "which has 4"),
+    "the last index": (PageReference(2, 65535, hash_page_content(ONE)), "which has 4"),
+    "an event of another kind": (PageReference(1, 0, hash_page_content(ONE)), "which has no pages"),
+    "another page": (PageReference(2, 0, hash_page_content(TWO)), "the hash is not its own"),
+    "no hash": (PageReference(2, 0, 0), "the hash is not its own"),
 }
 
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_reference_is_refused_that_leads_to(case: str) -> None:
     reference, told = HOSTILE[case]
-    patch = paging.patch_of(paging.Page(3, b"x" + ONE[1:], ONE))
+    patch = paging.make_patch(paging.ChangedPage(3, b"x" + ONE[1:], ONE))
     assert patch is not None
-    whole = event_of(ONE, b"", Reference(0, 0, content_hash(ONE)))
+    whole = event_of(ONE, b"", PageReference(0, 0, hash_page_content(ONE)))
     first = MemoryPages(
         memory=0, size=whole.size, numbers=(0, 1, 2, 3),
         kinds=whole.kinds + bytes([PageKind.PATCHED]), data=whole.data + patch,
     )  # fmt: skip
-    named = Reference(0, 0, content_hash(ONE))
+    named = PageReference(0, 0, hash_page_content(ONE))
     last = event_of(ONE, b"", named, reference, ONE)
     with pytest.raises(MalformedEvent, match=told) as caught:
         resolved(first, GlobalsSet(globals=()), last)
@@ -147,20 +168,20 @@ def test_a_reference_is_refused_that_leads_to(case: str) -> None:
 
 
 def test_two_events_that_name_each_other_are_refused() -> None:
-    one = event_of(Reference(1, 0, content_hash(ONE)))
+    one = event_of(PageReference(1, 0, hash_page_content(ONE)))
     with pytest.raises(MalformedEvent, match="where none is whole"):
         resolved(one, one)
 
 
 def test_an_event_that_is_not_there_is_told() -> None:
-    named = event_of(Reference(1, 0, content_hash(ONE)))
+    named = event_of(PageReference(1, 0, hash_page_content(ONE)))
     with pytest.raises(MalformedEvent, match="event 6, which the journal does not have"):
-        Resolver(dict[int, Frame]().__getitem__).event(7, named)
+        PageResolver(dict[int, Frame]().__getitem__).event(7, named)
 
 
 def test_what_would_be_larger_than_any_event_is_refused_before_it_is_made() -> None:
     count = PAYLOAD_SIZE_MAX // PAGE_SIZE + 1
-    reference = Reference(1, 0, content_hash(ONE))
+    reference = PageReference(1, 0, hash_page_content(ONE))
     many = event_of(*[reference] * count, size=count * PAGE_SIZE)
     with pytest.raises(MalformedEvent, match="would have more than"):
         resolved(event_of(ONE), many)
@@ -169,15 +190,15 @@ def test_what_would_be_larger_than_any_event_is_refused_before_it_is_made() -> N
 
 
 def test_a_page_that_nobody_looked_up_is_never_taken_for_bytes() -> None:
-    named = event_of(Reference(1, 0, content_hash(ONE)))
+    named = event_of(PageReference(1, 0, hash_page_content(ONE)))
     with pytest.raises(MalformedEvent, match="was not looked up"):
-        list(pages_of(named))
-    (page,) = given_in(named)
+        list(decode_resolved_pages(named))
+    (page,) = decode_pages(named)
     assert (page.kind, len(page.data)) == (PageKind.SAME, paging.REFERENCE_SIZE)
 
 
 def test_what_was_looked_up_is_kept_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolving, "KNOWN_SIZE_MAX", 8 * PAGE_SIZE)
+    monkeypatch.setattr(resolving, "CACHE_SIZE_MAX", 8 * PAGE_SIZE)
     count, asked = 64, list[int]()
     frames = frames_of(*[event_of(content(seq + 1)) for seq in range(count)])
 
@@ -185,10 +206,10 @@ def test_what_was_looked_up_is_kept_within_its_bounds(monkeypatch: pytest.Monkey
         asked.append(seq)
         return frames[seq]
 
-    resolver = Resolver(find)
+    resolver = PageResolver(find)
     for _ in range(2):
         for seq in range(count):
-            named = event_of(Reference(count - seq, 0, content_hash(content(seq + 1))))
+            named = event_of(PageReference(count - seq, 0, hash_page_content(content(seq + 1))))
             assert resolver.event(count, named).data == content(seq + 1)
     assert resolver.event(count, named).data == content(count)
     assert len(asked) == 2 * count, "all but the last were forgotten"
@@ -215,7 +236,7 @@ def test_named_or_given_pages_are_the_same(
     contents = [
         given.data
         for _, event in pages_in(folder / "named")
-        for given in given_in(event)
+        for given in decode_pages(event)
         if given.kind is PageKind.WHOLE
     ]
     assert len(contents) == len(set(contents)), "no page is given twice"
@@ -283,12 +304,12 @@ def test_what_names_dropped_pages_is_given_them(
             source = path if not at else tmp_path / f"{target.name}.{at - 1}"
             last = at == len(drop) - 1
             step = target if last else tmp_path / f"{target.name}.{at}"
-            question = Question(start=seq, stop=seq + 1)
+            question = Query(start=seq, stop=seq + 1)
             journal.filter(source, step, question, keep=False)
         kept = {frame.seq: event for frame, event in pages_in(target)}
         assert kept.keys() == whole - set(drop)
         with journal.Reader(path) as before, journal.Reader(target) as after:
-            old, new = Resolver.of(before), Resolver.of(after)
+            old, new = PageResolver.of(before), PageResolver.of(after)
             for one, event in pages_in(path):
                 if one.seq in kept:
                     assert new.event(one.seq, kept[one.seq]) == old.event(one.seq, event)
@@ -310,13 +331,13 @@ def test_parts_are_of_use_alone_if_they_are_to_be(
     ]
     host = ModelHost()
     with journal.Reader(parts[1]) as reader, pytest.raises(NotPlayable, match="does not have"):
-        play(reader.frames(), host, pages=Resolver.of(reader))
+        play(reader.frames(), host, pages=PageResolver.of(reader))
     written_with_index(tmp_path / "started", STORY, first=[started()])
     found = split(tmp_path / "started", tmp_path / "alone", snapshots=True, self_contained=True)
     with journal.Reader(tmp_path / "started") as whole:
         for part in found.parts:
             with journal.Reader(part.path) as reader:
-                old, new = Resolver.of(whole), Resolver.of(reader)
+                old, new = PageResolver.of(whole), PageResolver.of(reader)
                 for frame, event in pages_in(part.path):
                     assert frame.seq >= part.first_seq
                     before = whole.frame(frame.seq)
@@ -368,7 +389,7 @@ def test_a_compacted_journal_leads_to_the_same_and_gives_no_page_twice(
     given_whole = [
         given.data
         for _, event in pages_in(folder / "b")
-        for given in given_in(event)
+        for given in decode_pages(event)
         if given.kind is PageKind.WHOLE
     ]
     assert len(given_whole) == len(set(given_whole))
@@ -402,7 +423,9 @@ def test_pages_whose_hashes_are_the_same_are_told_apart_in_a_compaction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int, count: int
 ) -> None:
     monkeypatch.setattr(naming, "POOL_COUNT_MAX", count)
-    monkeypatch.setattr(naming, "xxh3_64_intdigest", lambda page: content_hash(page) % (1 << bits))
+    monkeypatch.setattr(
+        naming, "xxh3_64_intdigest", lambda page: hash_page_content(page) % (1 << bits)
+    )
     ends = write(tmp_path / "a", events(STORY))
     compact(tmp_path / "a", tmp_path / "b", policy=Policy(keep_last=3))
     for end, state in zip(ends, states(STORY), strict=True):
@@ -436,7 +459,7 @@ def test_an_index_knows_the_pages_of_a_journal_when_it_is_gone_on_with(tmp_path:
     with PageIndex(path, key=KEY) as index:
         write(path, groups[:1], index)
         count = index.count
-    assert path_of(path).stat().st_mode & 0o777 == 0o600
+    assert get_index_path(path).stat().st_mode & 0o777 == 0o600
     for rest in groups[1:]:
         with PageIndex(path, key=KEY) as index:
             assert index.open()
@@ -486,14 +509,14 @@ def _with_a_seal_of_zeros(path: Path) -> None:
 
 def _of_nobody(path: Path) -> None:
     """As somebody else would write it: everything fits but the secret."""
-    with PageIndex(path.with_name(path.name.removesuffix(SUFFIX)), key=Key(b"x" * 32)) as index:
+    with PageIndex(path.with_name(path.name.removesuffix(SUFFIX)), key=UserKey(b"x" * 32)) as index:
         index.rebuild()
         assert index.save()
 
 
 def _of_another(path: Path) -> None:
     written_with_index(path.with_name("another"), STORY[::-1])
-    path_of(path.with_name("another")).replace(path)
+    get_index_path(path.with_name("another")).replace(path)
 
 
 def _a_directory(path: Path) -> None:
@@ -524,7 +547,7 @@ def test_whatever_becomes_of_an_index_the_journal_goes_on(
     path, groups = tmp_path / "a", events(STORY)
     with PageIndex(path, key=KEY) as index:
         ends = write(path, groups[:1], index)
-    harm(path_of(path))
+    harm(get_index_path(path))
     with PageIndex(path, key=KEY) as index, journal.Writer(path) as writer:
         assert not index.open()
         ends += [extend(writer, group, index) for group in groups[1:]]
@@ -543,7 +566,7 @@ def test_whatever_becomes_of_an_index_while_it_is_in_use_is_not_even_noticed(
         ends = write(path, groups[:1], index)
     with PageIndex(path, key=KEY) as index, journal.Writer(path) as writer:
         assert index.open()
-        harm(path_of(path))
+        harm(get_index_path(path))
         ends += [extend(writer, group, index) for group in groups[1:]]
     for end, state in zip(ends, states(STORY), strict=True):
         assert played(path, end) == state
@@ -555,7 +578,7 @@ def test_pages_whose_hashes_are_the_same_are_never_taken_for_one_another(
     tmp_path: Path, bits: int
 ) -> None:
     def weak(page: bytes | memoryview) -> int:
-        return content_hash(bytes(page)) & ((1 << bits) - 1)
+        return hash_page_content(bytes(page)) & ((1 << bits) - 1)
 
     path = tmp_path / "a"
     with PageIndex(path, key=KEY, digest=weak) as index:
@@ -595,7 +618,7 @@ def test_an_index_without_room_for_itself_knows_no_more_and_says_why(
 ) -> None:
     monkeypatch.setattr(indexing, "MAP_SIZE_MIN", 1 << 14)
     monkeypatch.setattr(indexing, "MAP_SIZE_MAX", 1 << 17)
-    with indexing.Entries(tmp_path) as entries:
+    with indexing.PageIndexStore(tmp_path) as entries:
         for number in range(40_000):
             entries.put(number * 0x9E3779B97F4A7C15 % (1 << 64), number, 0)
         entries.flush()
@@ -607,7 +630,7 @@ def test_an_index_without_room_for_itself_knows_no_more_and_says_why(
 
 def test_an_index_grows_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexing, "MAP_SIZE_MIN", 1 << 14)
-    with indexing.Entries(tmp_path) as entries:
+    with indexing.PageIndexStore(tmp_path) as entries:
         for number in range(40_000):
             entries.put(number * 0x9E3779B97F4A7C15 % (1 << 64), number, number % 16)
         entries.flush()
@@ -622,7 +645,7 @@ def test_a_folder_that_takes_no_index_does_not_matter(
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(indexing.Entries, "_opened", refuse)
+    monkeypatch.setattr(indexing.PageIndexStore, "_opened", refuse)
     monkeypatch.setattr(indexing, "PENDING_MAX", 1)
     with PageIndex(tmp_path / "a", key=KEY) as index:
         ends = write(tmp_path / "a", events(STORY), index)
@@ -647,16 +670,16 @@ def test_what_a_crash_left_of_an_index_goes_when_the_next_one_is_written(tmp_pat
 def test_noise_is_refused_with_a_sentence_wherever_pages_are_looked_up(
     noise: bytes, where: int
 ) -> None:
-    whole = codec.encode(event_of(ONE, Reference(1, 0, content_hash(ONE)), b"", TWO))
+    whole = codec.encode(event_of(ONE, PageReference(1, 0, hash_page_content(ONE)), b"", TWO))
     at = len(whole) * where // 4
     payload = whole[:at] + noise + whole[at + len(noise) :]
     frames = frames_of(event_of(ONE))
     frame = Frame(1, MemoryPages.tag, payload, 0, 0)
     with contextlib.suppress(MalformedEvent):
-        found = Resolver(frames.__getitem__).frame(frame)
+        found = PageResolver(frames.__getitem__).frame(frame)
         event = codec.decode(found.tag, found.payload)
         assert isinstance(event, MemoryPages)
-        list(pages_of(event))
+        list(decode_resolved_pages(event))
 
 
 @pytest.mark.deep
@@ -678,7 +701,7 @@ def test_whatever_is_done_with_a_journal_nobody_can_tell_which_pages_are_named(
         if which == 0:
             cut(source, target, at=seqs[0])
         elif which == 1:
-            question = Question(start=seqs[0], stop=seqs[-1] + 1)
+            question = Query(start=seqs[0], stop=seqs[-1] + 1)
             journal.filter(source, target, question, keep=chance.random() < 0.5)
         elif which == 2:
             parts = split(source, folder / f"{name}.parts", at=[seqs[-1]] if seqs[-1] else [1])
@@ -693,7 +716,7 @@ def test_whatever_is_done_with_a_journal_nobody_can_tell_which_pages_are_named(
             with (folder / "lines").open("rb") as lines:
                 import_lines(lines, target)
         with journal.Reader(target) as reader:
-            resolver = Resolver.of(reader)
+            resolver = PageResolver.of(reader)
             found[name] = [resolver.event(frame.seq, event) for frame, event in pages_in(target)]
     assert found["named"] == found["given"]
 
@@ -702,7 +725,7 @@ def test_whatever_is_done_with_a_journal_nobody_can_tell_which_pages_are_named(
 def test_an_index_takes_little_memory_however_many_pages_there_are(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
-        with indexing.Entries(tmp_path) as entries:
+        with indexing.PageIndexStore(tmp_path) as entries:
             for number in range(300_000):
                 entries.put(number * 0x9E3779B97F4A7C15 % (1 << 64), number, 0)
             assert entries.count == 300_000
@@ -741,7 +764,7 @@ def test_of_a_large_journal_only_the_end_is_looked_at(tmp_path: Path) -> None:
         everything = index.count
         assert not index.open(size_max=path.stat().st_size // 4)
         assert index.count == 0
-        path_of(path).unlink(missing_ok=True)
+        get_index_path(path).unlink(missing_ok=True)
     with PageIndex(path, key=KEY) as index:
         index.open(size_max=path.stat().st_size)
         assert index.count == everything

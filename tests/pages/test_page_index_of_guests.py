@@ -12,7 +12,7 @@ import pytest
 
 import journal
 from journal.events.memory import PageKind
-from journal.pages.index_store import path_of
+from journal.pages.index_store import get_index_path
 from tests.engine.snapshot.test_snapshots import RESUMED_MAX, often, resumed, snapshots_in, spread
 from tests.support.page_histories import pages_in
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS
@@ -40,7 +40,7 @@ def test_a_guest_goes_on_from_each_snapshot_whose_pages_are_named(
     assert run[1:] == plain[1:]
     infos = snapshots_in(path)
     assert sum(named_by_memory(path).values()) > 0
-    assert path_of(path).exists()
+    assert get_index_path(path).exists()
     for info in spread(infos, RESUMED_MAX):
         assert resumed(one, path, cache_dir, at=info.seq) == plain, f"from {info.seq}"
     checked = journal.verify_replay(path, cache=cache_dir)

@@ -19,9 +19,9 @@ from journal.events.threads import GlobalsSet
 from journal.format.block import BLOCK_HEADER_SIZE
 from journal.format.frame import Frame
 from journal.log.summary import Finding
-from journal.operations.verify import Check, Cursor, Figures
-from journal.pages.encoding import given_in
-from journal.pages.resolver import references_in
+from journal.operations.verify import Verifier, VerifyCounts, VerifyCursor
+from journal.pages.encoding import decode_pages
+from journal.pages.resolver import get_references
 from tests.cli.test_command_line import inside
 from tests.engine.snapshot.test_snapshots import often
 from tests.support.page_histories import History, histories, named_in, pages_in, written_with_index
@@ -36,8 +36,8 @@ STORY: History = [
 Places = Counter[tuple[int, int]]
 
 
-def checked(path: Path, **options: Any) -> tuple[Figures, list[Finding]]:
-    check = Check(path, pages=True, **options)
+def checked(path: Path, **options: Any) -> tuple[VerifyCounts, list[Finding]]:
+    check = Verifier(path, pages=True, **options)
     return check.figures, [one for one in check.run() if isinstance(one, Finding)]
 
 
@@ -46,7 +46,7 @@ def named_places(path: Path) -> Places:
     return Counter(
         (frame.seq - one.back, one.place)
         for frame, event in pages_in(path)
-        for one in references_in(event)
+        for one in get_references(event)
     )
 
 
@@ -66,7 +66,7 @@ def with_other_bytes(frame: Frame, place: int) -> MemoryPages:
     """An event of memory with one byte changed of a page that it gives."""
     event = codec.decode(frame.tag, frame.payload)
     assert isinstance(event, MemoryPages)
-    pages = list(given_in(event))
+    pages = list(decode_pages(event))
     assert pages[place].kind is PageKind.WHOLE
     parts = [bytearray(page.data) for page in pages]
     parts[place][PAGE_SIZE // 3] ^= 8
@@ -97,7 +97,7 @@ def check_changed(path: Path, folder: Path) -> None:
     )
     lost = [event for frame, event in pages_in(path) if frame.seq == seq]
     gone = sum(number for (where, _), number in named.items() if where == seq)
-    own = sum(one.back == 0 for event in lost for one in references_in(event))
+    own = sum(one.back == 0 for event in lost for one in get_references(event))
     figures, findings = checked(without)
     assert figures.findings == len(findings) == gone - own
     assert all(f"event {seq}, which has no pages" in str(one.error) for one in findings)
@@ -135,7 +135,7 @@ def test_what_names_pages_of_a_lost_block_is_told_besides_that_block(tmp_path: P
     (lost, _), *others = pages_in(tmp_path / "a")
     (seq,) = {seq for seq, _ in named_places(tmp_path / "a")}
     assert seq == lost.seq
-    later = sum(len(references_in(event)) for one, event in others if one.offset > lost.offset)
+    later = sum(len(get_references(event)) for one, event in others if one.offset > lost.offset)
     data = bytearray((tmp_path / "a").read_bytes())
     for byte in (0, 9, 77):
         data[lost.offset + BLOCK_HEADER_SIZE + byte] ^= 0xFF
@@ -163,7 +163,7 @@ def test_verify_looks_pages_up_if_it_is_told_to(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert (done.returncode, found["verdict"]) == (3, "damaged")
     assert (found["findings_count"], found["lost_events"]) == (count, 0)
-    (frame, *_) = (one for one, event in pages_in(tmp_path / "b") if references_in(event))
+    (frame, *_) = (one for one, event in pages_in(tmp_path / "b") if get_references(event))
     told = found["findings"][0]
     assert (told["error"], told["first_seq"]) == ("MalformedEvent", frame.seq)
     assert told["message"].endswith(f"the hash is not its own at offset {frame.offset}")
@@ -179,13 +179,13 @@ def test_pages_are_looked_up_in_steps_as_in_one_go(tmp_path: Path) -> None:
         lambda one: with_other_bytes(one, index) if one.seq == seq else None,
     )
     whole, expected = checked(tmp_path / "b")
-    cursor: Cursor | None = None
+    cursor: VerifyCursor | None = None
     findings: list[str] = []
     while True:
-        check = Check(tmp_path / "b", cursor=cursor, pages=True)
+        check = Verifier(tmp_path / "b", cursor=cursor, pages=True)
         findings += [str(one.error) for one in check.run(lambda: True) if isinstance(one, Finding)]
         if check.cursor is None:
             break
-        cursor = Cursor.parse(str(check.cursor))
+        cursor = VerifyCursor.parse(str(check.cursor))
     assert check.figures == whole
     assert findings == [str(one.error) for one in expected]

@@ -36,7 +36,7 @@ from benchmarks.figures import Figure, Side, lines, ratios
 from benchmarks.log_race import Clock, Result, Runner
 from benchmarks.log_stores import Deed
 from benchmarks.peers import Span
-from journal import Reader, record, snapshots_of
+from journal import Reader, list_snapshots, record
 from journal.events.codec import decode
 from journal.events.descriptors import FileDescriptorWrite
 from journal.replay import ModelHost, play
@@ -218,7 +218,7 @@ def test_the_journal_of_a_service_plays_and_is_the_same_each_time(tmp_path: Path
     for name in ("one", "two"):
         with Reader(tmp_path / name) as reader:
             frames.append(list(reader.frames()))
-            assert [info.resumable for info in snapshots_of(reader)] == [True] * 3
+            assert [info.resumable for info in list_snapshots(reader)] == [True] * 3
     assert frames[0] == frames[1]
     assert made[0] == made[1]
     assert made[0].events == len(frames[0])
@@ -247,7 +247,7 @@ def test_a_guest_that_stands_still_says_for_how_long(tmp_path: Path) -> None:
         stand.lap("r", 2)
         stand.lap("p", 2)
     with Reader(tmp_path / "journal") as reader:
-        infos = list(snapshots_of(reader))
+        infos = list(list_snapshots(reader))
     # one when it begins, one that was asked for, and one for each lap
     assert len(infos) == 4
     assert all(info.has_stacks for info in infos)

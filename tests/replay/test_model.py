@@ -35,7 +35,7 @@ from journal.events.memory import PAGE_SIZE
 from journal.events.paths import FileType
 from journal.events.process import Level, MountKind
 from journal.events.wire_types import Network
-from journal.pages.encoding import ZERO_PAGE, Page, events_of
+from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
 from journal.replay import FAMILIES as EFFECTS
 from journal.replay import DirectoryHost, Limits, ModelHost, NotPlayable, apply, play
 from tests.support.strategies import every_event
@@ -186,8 +186,10 @@ def near(event: Event) -> Event:
         elif name in {"offset", "st_size", "len", "start", "end"}:
             changes[name] = value % 64
     if isinstance(event, memory.MemoryPages):
-        pages = [Page(n, bytes([n + 1]) * PAGE_SIZE, ZERO_PAGE) for n in range(event.size % 4)]
-        return next(events_of(event.memory % 3, 1 << 16, pages))
+        pages = [
+            ChangedPage(n, bytes([n + 1]) * PAGE_SIZE, ZERO_PAGE) for n in range(event.size % 4)
+        ]
+        return next(encode_pages(event.memory % 3, 1 << 16, pages))
     if isinstance(event, snapshots.DescriptorPositions):
         changes["positions"] = tuple((fd % 8, at) for fd, at in event.positions)
     return type(event)(**fields_of(event) | changes)

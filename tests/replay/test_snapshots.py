@@ -13,7 +13,7 @@ from journal.events import codec, descriptors, process, snapshots, streams, thre
 from journal.events.definition import Event
 from journal.events.inputs import HostCall
 from journal.events.memory import PAGE_SIZE
-from journal.pages.encoding import ZERO_PAGE, Page, events_of, page_hash
+from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages, hash_page
 from journal.replay import Limits, ModelHost, apply
 from tests.pages.test_encoding import plain_digest
 from tests.replay.test_model import (
@@ -82,11 +82,11 @@ class Machine:
         for index, flat in self.memories.items():
             old = {} if whole else before.pages(index)
             pages = [
-                Page(number, page, old.get(number, ZERO_PAGE))
+                ChangedPage(number, page, old.get(number, ZERO_PAGE))
                 for number, page in self.pages(index).items()
                 if page != old.get(number, ZERO_PAGE)
             ]
-            yield from events_of(index, len(flat), pages)
+            yield from encode_pages(index, len(flat), pages)
         yield self.globals
         for index, functions in self.tables.items():
             if whole or functions != before.tables.get(index):
@@ -179,18 +179,20 @@ def test_a_model_is_the_machine_at_its_last_snapshot(
 
 
 def test_sums_are_kept_up_and_not_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    pages = [Page(number, FULL, ZERO_PAGE) for number in range(100)]
-    host = played(safe_point(whole=True), *events_of(0, 100 * PAGE_SIZE, pages), GLOBALS)
+    pages = [ChangedPage(number, FULL, ZERO_PAGE) for number in range(100)]
+    host = played(safe_point(whole=True), *encode_pages(0, 100 * PAGE_SIZE, pages), GLOBALS)
     apply(snapshot(), host)
     hashed = []
 
     def counting(memory: int, number: int, page: bytes) -> int:
         hashed.append(number)
-        return page_hash(memory, number, page)
+        return hash_page(memory, number, page)
 
-    monkeypatch.setattr("journal.replay.state.memory_layers.page_hash", counting)
-    two = events_of(
-        0, 100 * PAGE_SIZE, [Page(7, b"\2" * PAGE_SIZE, FULL), Page(9, ZERO_PAGE, FULL)]
+    monkeypatch.setattr("journal.replay.state.memory_layers.hash_page", counting)
+    two = encode_pages(
+        0,
+        100 * PAGE_SIZE,
+        [ChangedPage(7, b"\2" * PAGE_SIZE, FULL), ChangedPage(9, ZERO_PAGE, FULL)],
     )
     for event in (safe_point(), *two, GLOBALS):
         apply(event, host)

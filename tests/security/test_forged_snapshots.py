@@ -173,7 +173,7 @@ def test_what_is_forged_is_told_in_a_sentence_and_nothing_comes_of_it(
         assert told in str(result.error)
         assert not [one for one in events_of(path) if isinstance(one, ENDS)]
     with journal.Reader(path) as reader:
-        found = journal.snapshots_of(reader)
+        found = journal.list_snapshots(reader)
         assert len(list(found)) == len(snapshots_in(path))
 
 

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import Reader, SnapshotInfo, snapshots_of
+from journal import Reader, SnapshotInfo, list_snapshots
 from journal.errors import DamagedJournal, MalformedEvent
 from journal.events import codec, core, descriptors, memory, snapshots, streams, threads
 from journal.events.definition import Event
 from journal.events.memory import PAGE_SIZE
 from journal.events.snapshots import Trigger
-from journal.pages.encoding import ZERO_PAGE, Page, events_of
+from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
 from tests.replay.test_model import listing, region, started, thread
 
 CODE = bytes(range(32))
@@ -50,7 +50,9 @@ def point(entry: str = "_start", code: bytes = CODE, *, whole: bool = True) -> s
 
 def pages(count: int, page: bytes = b"\1" * PAGE_SIZE) -> list[Event]:
     """Events of so many pages."""
-    return list(events_of(0, 1 << 20, [Page(number, page, ZERO_PAGE) for number in range(count)]))
+    return list(
+        encode_pages(0, 1 << 20, [ChangedPage(number, page, ZERO_PAGE) for number in range(count)])
+    )
 
 
 def closing(digest: bytes = b"digest") -> snapshots.Snapshot:
@@ -69,7 +71,7 @@ def write_journal(path: Path, events: Iterable[Event | None]) -> None:
 
 def told(path: Path, upto: int | None = None) -> list[SnapshotInfo]:
     with Reader(path) as reader:
-        return list(snapshots_of(reader, upto=upto))
+        return list(list_snapshots(reader, upto=upto))
 
 
 def one(path: Path, *events: Event) -> SnapshotInfo:

@@ -29,7 +29,7 @@ from journal.events.streams import StreamWrite
 from journal.events.threads import SetThread
 from journal.format import tag_partition as parting
 from journal.format.tag_partition import parted
-from journal.snapshots.resumability import Usability
+from journal.snapshots.resumability import ResumabilityAnalysis
 from journal.snapshots.resume_flags import NOT_RESUMABLE
 from tests.support.plain_resumability import PlainUsability, Row
 
@@ -103,12 +103,12 @@ def in_blocks(rows: list[Row], lengths: list[int]) -> list[list[Row]]:
     return [[row for _, row in block] for _, block in groupby(pairs, key=lambda pair: pair[0])]
 
 
-def seen(use: Usability, block: list[Row]) -> None:
+def seen(use: ResumabilityAnalysis, block: list[Row]) -> None:
     tags, mask = bytes(row.tag for row in block), bytes(row.is_kept for row in block)
     use.see(*parted(tags, mask), [row.seq for row in block], lambda at: block[at].payload)
 
 
-def answers(use: Usability | PlainUsability) -> tuple[object, ...]:
+def answers(use: ResumabilityAnalysis | PlainUsability) -> tuple[object, ...]:
     return tuple(use.verdict), use.must_say_so, use.leaves_holes
 
 
@@ -125,7 +125,7 @@ def of_inputs(*are_kept: bool) -> list[Row]:
 @given(stories(), st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 20))
 @example(of_inputs(False, True, False, True), [1], 1).via("the first of a kind in several runs")
 def test_columns_tell_what_rows_tell(rows: list[Row], lengths: list[int], count: int) -> None:
-    use = Usability()
+    use = ResumabilityAnalysis()
     with patch.object(parting, "RUN_COUNT_MIN", count):
         for block in in_blocks(rows, lengths):
             seen(use, block)
@@ -138,7 +138,7 @@ def test_columns_tell_what_rows_tell(rows: list[Row], lengths: list[int], count:
 
 @given(stories(), st.lists(st.integers(1, 9), min_size=1, max_size=4))
 def test_an_answer_may_be_asked_for_at_any_time(rows: list[Row], lengths: list[int]) -> None:
-    use, so_far = Usability(), []
+    use, so_far = ResumabilityAnalysis(), []
     for block in in_blocks(rows, lengths):
         seen(use, block)
         so_far += block

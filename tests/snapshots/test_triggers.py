@@ -13,13 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from journal.errors import OptionError
 from journal.events.snapshots import Trigger
 from journal.snapshots.triggers import (
-    BY_CALL,
+    CALLS_BY_TRIGGER,
     DEFAULTS,
     ONCE,
     PERIOD_SECONDS_MAX,
-    Triggers,
-    name_of,
-    trigger_named,
+    TriggerState,
+    format_trigger,
+    parse_trigger,
 )
 
 #: The reference's: each name it takes on its command line, the trigger, and whether it is once.
@@ -61,33 +61,33 @@ SETS = st.frozensets(st.sampled_from(sorted(set(Trigger) - BY_ITSELF)))
 def test_the_reference_s_names_mean_what_they_mean_there(
     name: str, trigger: str, once: bool
 ) -> None:
-    assert trigger_named(name) is Trigger[trigger]
-    assert trigger_named(name.upper()) is Trigger[trigger]
+    assert parse_trigger(name) is Trigger[trigger]
+    assert parse_trigger(name.upper()) is Trigger[trigger]
     assert (Trigger[trigger] in ONCE) == once
 
 
 def test_every_trigger_has_a_name_of_the_reference_or_is_ours() -> None:
-    names = {name_of(trigger) for trigger in Trigger}
-    theirs = {trigger_named(name) for name, _, _ in REFERENCE}
-    assert names == {name_of(trigger) for trigger in theirs} | OURS
+    names = {format_trigger(trigger) for trigger in Trigger}
+    theirs = {parse_trigger(name) for name, _, _ in REFERENCE}
+    assert names == {format_trigger(trigger) for trigger in theirs} | OURS
 
 
 def test_the_defaults_are_the_reference_s() -> None:
     names = {"idle", "first-environ", "first-listen", "first-stdin", "explicit"}
-    assert {name_of(trigger) for trigger in DEFAULTS} == names
+    assert {format_trigger(trigger) for trigger in DEFAULTS} == names
 
 
 @given(TRIGGERS)
 def test_a_trigger_is_found_by_its_name(trigger: Trigger) -> None:
-    assert trigger_named(name_of(trigger)) is trigger
+    assert parse_trigger(format_trigger(trigger)) is trigger
 
 
 @given(st.text() | st.sampled_from(["", "first", "sig int", "first_stdin", " idle", "idle "]))
 def test_what_is_no_name_is_refused_with_all_names(name: str) -> None:
     assume(name.lower() not in {known for known, _, _ in REFERENCE} | OURS)
     with pytest.raises(OptionError) as caught:
-        trigger_named(name)
-    assert all(name_of(trigger) in str(caught.value) for trigger in Trigger)
+        parse_trigger(name)
+    assert all(format_trigger(trigger) in str(caught.value) for trigger in Trigger)
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,14 @@ def test_what_is_no_name_is_refused_with_all_names(name: str) -> None:
     ],
 )
 def test_a_call_is_what_triggers_happen_at(function: str, triggers: set[Trigger]) -> None:
-    assert {trigger for trigger, names in BY_CALL.items() if function in names} == triggers
+    assert {trigger for trigger, names in CALLS_BY_TRIGGER.items() if function in names} == triggers
 
 
 def test_the_calls_of_triggers_are_calls_that_there_are() -> None:
     calls = pytest.importorskip("journal.engine.wasi.functions")
-    named = frozenset().union(*BY_CALL.values())
+    named = frozenset().union(*CALLS_BY_TRIGGER.values())
     sockets = {name for name in calls.PREVIEW_1 if name.startswith("sock_")}
-    assert sockets <= BY_CALL[Trigger.NON_DETERMINISTIC_CALL]
+    assert sockets <= CALLS_BY_TRIGGER[Trigger.NON_DETERMINISTIC_CALL]
     elsewhere = {"proc_snapshot"}  # of WASIX
     assert {name for name in named if not name.startswith("sock_")} <= {
         *calls.PREVIEW_1,
@@ -138,14 +138,14 @@ def test_the_calls_of_triggers_are_calls_that_there_are() -> None:
 )
 def test_numbers_that_mean_nothing_are_refused(options: dict[str, object], word: str) -> None:
     with pytest.raises(OptionError, match=word):
-        Triggers(**{"on": (), **options})  # type: ignore[arg-type]
+        TriggerState(**{"on": (), **options})  # type: ignore[arg-type]
 
 
 @given(SETS, SETS)
 def test_what_happened_once_does_not_happen_again(
     on: frozenset[Trigger], fired: frozenset[Trigger]
 ) -> None:
-    triggers = Triggers(on, fired=fired)
+    triggers = TriggerState(on, fired=fired)
     for trigger in Trigger:
         first = trigger in on and not (trigger in ONCE and trigger in fired)
         assert triggers.is_armed(trigger) == first
@@ -154,7 +154,7 @@ def test_what_happened_once_does_not_happen_again(
 
 
 def test_nothing_is_armed_by_itself() -> None:
-    triggers = Triggers([])
+    triggers = TriggerState([])
     assert not any(map(triggers.is_armed, Trigger))
     assert triggers.due(0.0, 0, 0) is None
     assert triggers.due(1e8, 1 << 60, 1 << 60) is None
@@ -162,16 +162,16 @@ def test_nothing_is_armed_by_itself() -> None:
 
 @given(st.integers(1, 1000), st.integers(1, 1000))
 def test_numbers_arm_what_counts(events: int, size: int) -> None:
-    assert Triggers([], every_events=events).is_armed(Trigger.EVENT_COUNT)
-    assert Triggers([], every_bytes=size).is_armed(Trigger.JOURNAL_SIZE)
-    assert not Triggers([], every_bytes=size).is_armed(Trigger.EVENT_COUNT)
+    assert TriggerState([], every_events=events).is_armed(Trigger.EVENT_COUNT)
+    assert TriggerState([], every_bytes=size).is_armed(Trigger.JOURNAL_SIZE)
+    assert not TriggerState([], every_bytes=size).is_armed(Trigger.EVENT_COUNT)
 
 
 @given(st.floats(0.001, 1000), st.floats(0, 1e6), st.integers(0, 1000))
 def test_a_period_is_over_when_it_is_over_and_not_before(
     period: float, start: float, snapshots: int
 ) -> None:
-    triggers = Triggers([Trigger.PERIODIC_INTERVAL], period_seconds=period)
+    triggers = TriggerState([Trigger.PERIODIC_INTERVAL], period_seconds=period)
     now = start
     assert triggers.due(now, 0, 0) is None
     for _ in range(snapshots % 7):
@@ -215,7 +215,7 @@ class Machine(RuleBasedStateMachine):
         self.limits = (period if periodic else None, every_events, every_bytes)
         self.now, self.count, self.size = begin
         self.since, self.used = Since(), set[Trigger]()
-        self.triggers = Triggers(
+        self.triggers = TriggerState(
             self.on, period_seconds=period, every_events=every_events, every_bytes=every_bytes
         )
         self.triggers.due(*begin)

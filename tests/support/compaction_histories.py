@@ -34,7 +34,7 @@ from journal.events.paths import FileType
 from journal.events.process import Level
 from journal.events.snapshots import SafePoint, Trigger
 from journal.events.wire_types import SocketAddress
-from journal.pages import Resolver
+from journal.pages import PageResolver
 from journal.pages.encoding import ZERO_PAGE
 from journal.replay import Limits, ModelHost, NotPlayable, play
 from journal.replay.filesystem.memory_backend import MemoryFile
@@ -118,7 +118,7 @@ def kept_of(frames: Sequence[Frame]) -> list[int]:
 def looked_up(path: Path, start: int) -> list[Frame]:
     """The frames from a number on, where pages that are only named have their bytes again."""
     with Reader(path) as reader:
-        frames = Resolver.of(reader).frames(reader.frames(start))
+        frames = PageResolver.of(reader).frames(reader.frames(start))
         return [frame._replace(offset=0) for frame in frames]
 
 

@@ -179,7 +179,7 @@ def redigested(frames: Sequence[Frame]) -> Iterator[Frame]:
             sizes[event.memory] = event.size
             _lay(pages.setdefault(event.memory, {}), event)
         elif isinstance(event, Snapshot):
-            digest = paging.state_digest(_sums(pages, sizes), payloads)
+            digest = paging.compute_state_digest(_sums(pages, sizes), payloads)
             yield frame._replace(payload=codec.encode(altered(event, digest=digest)))
             continue
         elif event is not None:
@@ -189,9 +189,9 @@ def redigested(frames: Sequence[Frame]) -> Iterator[Frame]:
 
 def _lay(pages: dict[int, bytes], event: MemoryPages) -> None:
     try:
-        for number, kind, data in paging.pages_of(event):
+        for number, kind, data in paging.decode_resolved_pages(event):
             if kind is PageKind.PATCHED:
-                data = paging.patched(pages.get(number, paging.ZERO_PAGE), data)
+                data = paging.apply_patch(pages.get(number, paging.ZERO_PAGE), data)
             pages[number] = data or paging.ZERO_PAGE
     except JournalError:
         return  # nobody can say what the digest of that is
@@ -204,7 +204,7 @@ def _sums(
         total = 0
         for number, page in pages[index].items():
             if page != paging.ZERO_PAGE:
-                total = paging.summed(total, paging.page_hash(index, number, page), 0)
+                total = paging.update_hash_sum(total, paging.hash_page(index, number, page), 0)
         yield index, size, total
 
 
@@ -237,7 +237,7 @@ def whole_pages(frame: Frame) -> list[int]:
     event = codec.decode(frame.tag, frame.payload)
     assert isinstance(event, MemoryPages)
     found, at = [], 0
-    for _, kind, data in paging.pages_of(event):
+    for _, kind, data in paging.decode_resolved_pages(event):
         at += len(data)
         if kind is not PageKind.ZERO:
             found.append(at - 1)

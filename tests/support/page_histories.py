@@ -14,13 +14,13 @@ from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.events.snapshots import DescriptorPositions, SafePoint, Snapshot, Trigger
 from journal.events.threads import GlobalsSet
 from journal.format.frame import Frame
-from journal.pages import Resolver
-from journal.pages.encoding import ZERO_PAGE, Page, events_of
+from journal.pages import PageResolver
+from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
 from journal.pages.page_index import PageIndex
-from journal.pages.user_key import Key
+from journal.pages.user_key import UserKey
 from journal.replay import ModelHost, play
 
-KEY = Key(b"k" * 32)
+KEY = UserKey(b"k" * 32)
 SIZE = 1 << 17
 PAGES = SIZE // PAGE_SIZE
 
@@ -80,12 +80,12 @@ def events(history: History) -> list[list[Event]]:
         parts: list[Event] = [point]
         for memory in (0, 1):
             pages = [
-                Page(number, now[memory].get(number, ZERO_PAGE), was.get(number, ZERO_PAGE))
+                ChangedPage(number, now[memory].get(number, ZERO_PAGE), was.get(number, ZERO_PAGE))
                 for was in [before[memory]]
                 for number in sorted(now[memory].keys() | was.keys())
                 if now[memory].get(number, ZERO_PAGE) != was.get(number, ZERO_PAGE)
             ]
-            parts += events_of(memory, SIZE, pages)
+            parts += encode_pages(memory, SIZE, pages)
         parts += [GlobalsSet(globals=()), DescriptorPositions(positions=(), free=())]
         found.append([*parts, Snapshot(when=0, trigger=Trigger.EXPLICIT)])
         before = now
@@ -132,7 +132,7 @@ def played(path: Path, upto: int | None = None, *, recent: bool = False) -> Memo
     """The memories behind event ``upto``."""
     host = ModelHost()
     with journal.Reader(path) as reader:
-        pages = None if recent else Resolver.of(reader)
+        pages = None if recent else PageResolver.of(reader)
         play(reader.frames(), host, upto=None if upto is None else upto + 1, pages=pages)
     return {memory: host.machine.pages_of(memory) for memory in (0, 1)}
 

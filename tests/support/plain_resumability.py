@@ -25,7 +25,7 @@ from journal.events.process import (
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
 from journal.events.streams import StreamDelivered, StreamOpened
 from journal.events.threads import GlobalsSet, SetThread, TableSet
-from journal.snapshots.resume_flags import obstacle_in
+from journal.snapshots.resume_flags import not_resumable_reason
 
 IDENTITY = (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
 STAGED = (MemoryPages, GlobalsSet, TableSet, SetThread, DescriptorPositions, DirectoryListing)
@@ -149,7 +149,7 @@ class PlainUsability:
 
     @property
     def must_say_so(self) -> bool:
-        if self.start is None or obstacle_in(self.start) or self.verdict[0]:
+        if self.start is None or not_resumable_reason(self.start) or self.verdict[0]:
             return False
         last = self.snapshots[-1] if self.snapshots else -1
         effect = any(seq < last for seq in self.effects)
@@ -163,8 +163,8 @@ class PlainUsability:
             if self.misses(ProcessStart):
                 return False, "it does not say any more what ran"
             return False, "it is not the journal of a process"
-        if obstacle_in(self.start):
-            return False, obstacle_in(self.start)
+        if not_resumable_reason(self.start):
+            return False, not_resumable_reason(self.start)
         if self.last_seq < 0:
             return False, "nothing is left but what says what ran"
         if self.start.embedded and self.misses(ModulePart):

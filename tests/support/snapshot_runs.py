@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import journal
-from journal.snapshots.triggers import name_of
+from journal.snapshots.triggers import format_trigger
 from tests.support.guest_runs import finished
 
 
@@ -27,12 +27,12 @@ def ended(recorder: journal.Recorder) -> Ended:
 def snapshots_in(path: Path) -> list[journal.SnapshotInfo]:
     """The snapshots of a journal."""
     with journal.Reader(path) as reader:
-        return list(journal.snapshots_of(reader))
+        return list(journal.list_snapshots(reader))
 
 
 def triggers_in(path: Path) -> list[str]:
     """What the snapshots of a journal were taken for."""
-    return [name_of(info.trigger) for info in snapshots_in(path)]
+    return [format_trigger(info.trigger) for info in snapshots_in(path)]
 
 
 def gone_on(

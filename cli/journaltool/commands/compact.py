@@ -116,11 +116,11 @@ def _seconds(text: str) -> float:
     """A length of time."""
     import re
 
-    from journal.query.literals import SPAN, nanoseconds
+    from journal.query.literals import DURATION_PATTERN, parse_duration
 
-    if not re.fullmatch(SPAN, text, re.ASCII):
+    if not re.fullmatch(DURATION_PATTERN, text, re.ASCII):
         raise typer.BadParameter(f"{text!r} is no span of time: write 90s, 10m, 1h30m or 7d")
-    return nanoseconds(text) / 1e9
+    return parse_duration(text) / 1e9
 
 
 def _known(found: "Compaction", source: Path, target: Path | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from journaltool.output import progress
 from journaltool.output import text as render
 
 if TYPE_CHECKING:
-    from journal.operations.concat import Concatenation
+    from journal.operations.concat import ConcatResult
 
 HELP = """Join journals in one new file, with numbers that go on from each to the next.
 
@@ -66,7 +66,7 @@ def concat(
     raise typer.Exit(exits.Code.FINE if found.is_whole else exits.Code.DAMAGED)
 
 
-def _known(found: "Concatenation", sources: list[Path], target: Path) -> dict[str, Any]:
+def _known(found: "ConcatResult", sources: list[Path], target: Path) -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "sources": [
@@ -87,7 +87,7 @@ def _known(found: "Concatenation", sources: list[Path], target: Path) -> dict[st
     }
 
 
-def _rows(found: "Concatenation", sources: list[Path], target: Path) -> list[tuple[str, str]]:
+def _rows(found: "ConcatResult", sources: list[Path], target: Path) -> list[tuple[str, str]]:
     rows = [
         ("source" if not index else "", f"{render.quoted(str(source))}, from event {first} on")
         for index, (source, first) in enumerate(zip(sources, found.firsts, strict=True))

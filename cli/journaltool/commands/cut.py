@@ -13,7 +13,7 @@ from journaltool.output import progress
 from journaltool.output import text as render
 
 if TYPE_CHECKING:
-    from journal.operations.split import Cut
+    from journal.operations.split import CutResult
 
 HELP = """Write a journal as it was at an event, up to and with it, to a new file.
 
@@ -68,18 +68,18 @@ def cut(
 
 def _newest(journal: Path) -> int:
     """The number of the newest snapshot that can be resumed from."""
-    from journal import OptionError, Reader, snapshots_of
+    from journal import OptionError, Reader, list_snapshots
 
     newest: int | None = None
     with Reader(journal) as reader:
-        for one in snapshots_of(reader, counted=False):
+        for one in list_snapshots(reader, counted=False):
             newest = one.seq if one.resumable else newest
     if newest is None:
         raise OptionError(f"{journal} has no snapshot to resume from: say where to cut with --at")
     return newest
 
 
-def _known(found: "Cut", source: Path, target: Path) -> dict[str, object]:
+def _known(found: "CutResult", source: Path, target: Path) -> dict[str, object]:
     """Everything, in what JSON has."""
     return {
         "source": str(source),
@@ -91,7 +91,7 @@ def _known(found: "Cut", source: Path, target: Path) -> dict[str, object]:
     }
 
 
-def _rows(found: "Cut", source: Path, target: Path) -> list[tuple[str, str]]:
+def _rows(found: "CutResult", source: Path, target: Path) -> list[tuple[str, str]]:
     return [
         ("source", render.quoted(str(source))),
         ("target", f"{render.quoted(str(target))}, {reading.count(found.size, 'byte')}"),

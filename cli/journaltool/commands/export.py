@@ -18,7 +18,7 @@ from journaltool.output import progress
 from journaltool.output import text as render
 
 if TYPE_CHECKING:
-    from journal.export import Exported, Secret
+    from journal.export import ExportResult, Secret
 
 HELP = """Write a journal as JSON lines, or as a Parquet table, from which import makes it again.
 
@@ -112,7 +112,7 @@ def _write(
     secrets: "list[Secret]",
     report: progress.Report | None,
     out: BinaryIO,
-) -> "Exported":
+) -> "ExportResult":
     from journal.export import export_lines, export_parquet
 
     write = export_parquet if form is Format.PARQUET else export_lines
@@ -120,8 +120,8 @@ def _write(
 
 
 def _put(
-    journal: Path, target: Path, force: bool, write: "Callable[[BinaryIO], Exported]"
-) -> "Exported":
+    journal: Path, target: Path, force: bool, write: "Callable[[BinaryIO], ExportResult]"
+) -> "ExportResult":
     """Write a file that gets its name when it is whole and durable."""
     from journal import OptionError
     from journal.fs import atomic_file as durable
@@ -131,7 +131,7 @@ def _put(
         check_output_path(target, [journal])
     elif target.samefile(journal):
         raise OptionError(f"{target} is the journal, which is only read")
-    found: list[Exported] = []
+    found: list[ExportResult] = []
 
     def fill(file: BinaryIO) -> None:
         found.append(write(file))
@@ -142,7 +142,7 @@ def _put(
     return found[0]
 
 
-def _known(found: "Exported", journal: Path, target: Path) -> dict[str, Any]:
+def _known(found: "ExportResult", journal: Path, target: Path) -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "journal": str(journal),
@@ -156,7 +156,7 @@ def _known(found: "Exported", journal: Path, target: Path) -> dict[str, Any]:
     }
 
 
-def _rows(found: "Exported", journal: Path, target: Path) -> list[tuple[str, str]]:
+def _rows(found: "ExportResult", journal: Path, target: Path) -> list[tuple[str, str]]:
     rows = [
         ("journal", f"{render.quoted(str(journal))}, {reading.count(found.events, 'event')}"),
         ("target", f"{render.quoted(str(target))}, {reading.count(_size(target), 'byte')}"),

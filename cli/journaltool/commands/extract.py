@@ -16,7 +16,11 @@ from journaltool.output import lenient_reader as reading
 from journaltool.output import text as render
 
 if TYPE_CHECKING:
-    from journal.operations.extract import Environment, Files, Memory
+    from journal.operations.extract import (
+        EnvironmentResult,
+        ExtractFilesResult,
+        ExtractMemoryResult,
+    )
     from journal.replay import Limits
 
 HELP = """Take a guest's files, its memory, or its environment out of a journal, without running it.
@@ -107,9 +111,9 @@ def extract(
 
         limits = _limits(max_size)
         if environment:
-            _tell_environment(extracting.environment_of(journal, at=at), null, as_json)
+            _tell_environment(extracting.extract_environment(journal, at=at), null, as_json)
             return
-        found: Files | Memory
+        found: ExtractFilesResult | ExtractMemoryResult
         if files is not None:
             found = extracting.extract_files(journal, files, at=at, limits=limits)
         elif tar is not None:
@@ -142,8 +146,10 @@ def _limits(size: int | None) -> "Limits":
 
 
 def _put(
-    journal: Path, target: Path, write: "Callable[[BinaryIO], Files | Memory]"
-) -> "Files | Memory":
+    journal: Path,
+    target: Path,
+    write: "Callable[[BinaryIO], ExtractFilesResult | ExtractMemoryResult]",
+) -> "ExtractFilesResult | ExtractMemoryResult":
     """Write a file that gets its name when it is whole, or to stdout."""
     from journal import OptionError
     from journal.fs import atomic_file as durable
@@ -152,7 +158,7 @@ def _put(
     if target == _STDOUT:
         return write(sys.stdout.buffer)
     check_output_path(target, [journal])
-    found: list[Files | Memory] = []
+    found: list[ExtractFilesResult | ExtractMemoryResult] = []
 
     def fill(file: BinaryIO) -> None:
         found.append(write(file))
@@ -163,8 +169,10 @@ def _put(
     return found[0]
 
 
-def _tell(found: "Files | Memory", target: Path, quiet: bool, as_json: bool) -> None:
-    from journal.operations.extract import Memory
+def _tell(
+    found: "ExtractFilesResult | ExtractMemoryResult", target: Path, quiet: bool, as_json: bool
+) -> None:
+    from journal.operations.extract import ExtractMemoryResult
 
     known: dict[str, Any] = {"target": str(target), **found._asdict()}
     if as_json and target == _STDOUT:
@@ -172,14 +180,14 @@ def _tell(found: "Files | Memory", target: Path, quiet: bool, as_json: bool) -> 
     elif as_json:
         typer.echo(json.dumps(known, indent=2))
     elif not quiet and target != _STDOUT:
-        told = _of_memory(found) if isinstance(found, Memory) else _of_files(found)
+        told = _of_memory(found) if isinstance(found, ExtractMemoryResult) else _of_files(found)
         render.table([("target", render.quoted(str(target))), *told])
-    if not (quiet or isinstance(found, Memory)) and found.mounts:
+    if not (quiet or isinstance(found, ExtractMemoryResult)) and found.mounts:
         names = ", ".join(map(render.quoted, found.mounts))
         render.say(f"not in the journal, as it was a directory of the host: {names}")
 
 
-def _of_files(found: "Files") -> list[tuple[str, str]]:
+def _of_files(found: "ExtractFilesResult") -> list[tuple[str, str]]:
     counts = [
         reading.count(found.files, "file"),
         f"{found.directories} director{'y' if found.directories == 1 else 'ies'}",
@@ -188,7 +196,7 @@ def _of_files(found: "Files") -> list[tuple[str, str]]:
     return [("files", f"{', '.join(counts)}, {reading.count(found.size, 'byte')}")]
 
 
-def _of_memory(found: "Memory") -> list[tuple[str, str]]:
+def _of_memory(found: "ExtractMemoryResult") -> list[tuple[str, str]]:
     size = reading.count(found.size, "byte")
     return [
         ("memory", f"{size} from {found.start} on, {reading.count(found.pages, 'page')} not zero"),
@@ -196,7 +204,7 @@ def _of_memory(found: "Memory") -> list[tuple[str, str]]:
     ]
 
 
-def _tell_environment(found: "Environment", null: bool, as_json: bool) -> None:
+def _tell_environment(found: "EnvironmentResult", null: bool, as_json: bool) -> None:
     if as_json:
         known = {
             "arguments": [_text(one) for one in found.arguments],

@@ -15,7 +15,7 @@ from journaltool.output import progress
 from journaltool.output import text as render
 
 if TYPE_CHECKING:
-    from journal.operations.filter import Filtered
+    from journal.operations.filter import FilterResult
 
 HELP = """Write the events of a journal that are asked for, or all but them, to a new one.
 
@@ -136,7 +136,7 @@ def _kinds(counts: dict[int, int]) -> dict[str, int]:
     }
 
 
-def _known(found: "Filtered", source: Path, target: Path | None) -> dict[str, Any]:
+def _known(found: "FilterResult", source: Path, target: Path | None) -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "source": str(source),
@@ -157,16 +157,16 @@ def _known(found: "Filtered", source: Path, target: Path | None) -> dict[str, An
     }
 
 
-def _sentence(found: "Filtered") -> str:
+def _sentence(found: "FilterResult") -> str:
     kept = reading.count(found.events, "event")
     return f"{kept} kept, {found.events_dropped} dropped; {_use(found)}"
 
 
-def _use(found: "Filtered") -> str:
+def _use(found: "FilterResult") -> str:
     return found.reason if found.resumable else f"it cannot be resumed: {found.reason}"
 
 
-def _rows(found: "Filtered", source: Path, target: Path | None) -> list[tuple[str, str]]:
+def _rows(found: "FilterResult", source: Path, target: Path | None) -> list[tuple[str, str]]:
     def told(counts: dict[int, int]) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in _kinds(counts).items())
         total = reading.count(sum(counts.values()), "event")

@@ -14,7 +14,7 @@ from journaltool.output import lenient_reader as reading
 from journaltool.output import text as render
 
 if TYPE_CHECKING:
-    from journal.export import Imported
+    from journal.export import ImportResult
 
 HELP = """Make a journal again of what export wrote: JSON lines, or a Parquet table.
 
@@ -62,7 +62,7 @@ def import_(
             render.table(_rows(found, output))
 
 
-def _read(file: Path, target: Path) -> "Imported":
+def _read(file: Path, target: Path) -> "ImportResult":
     from journal.export import import_lines, import_parquet
 
     if file == Path("-"):
@@ -72,7 +72,7 @@ def _read(file: Path, target: Path) -> "Imported":
         return import_parquet(file, target) if is_table else import_lines(opened, target)
 
 
-def _known(found: "Imported", source: Path, target: Path) -> dict[str, Any]:
+def _known(found: "ImportResult", source: Path, target: Path) -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "source": str(source),
@@ -84,7 +84,7 @@ def _known(found: "Imported", source: Path, target: Path) -> dict[str, Any]:
     }
 
 
-def _rows(found: "Imported", target: Path) -> list[tuple[str, str]]:
+def _rows(found: "ImportResult", target: Path) -> list[tuple[str, str]]:
     rows = [
         ("journal", f"{render.quoted(str(target))}, {reading.count(found.events, 'event')}"),
         ("id", found.journal_id.hex()),

@@ -53,11 +53,11 @@ def index(
     with exits.told(about=journal):
         from journal import Reader
         from journal.operations import statistics as measuring
-        from journal.pages.index_store import path_of
+        from journal.pages.index_store import get_index_path
         from journal.pages.page_index import PageIndex
 
         Reader(journal).close()  # whether it is one
-        path = path_of(journal)
+        path = get_index_path(journal)
         if drop:
             path.unlink(missing_ok=True)
         with PageIndex(journal, key=_key()) as found:
@@ -67,7 +67,7 @@ def index(
                 known |= found.check()._asdict()
             if not check:
                 with progress.bar(not quiet) as report:
-                    known |= _reuse(measuring.measure(journal, progress=report))
+                    known |= _reuse(measuring.collect_statistics(journal, progress=report))
         if as_json:
             typer.echo(json.dumps(known, indent=2))
         elif not quiet:
@@ -78,10 +78,10 @@ def index(
 
 def _key() -> Any:
     """The secret, which stands beside the modules that are kept."""
-    from journal.pages.user_key import key_at
+    from journal.pages.user_key import load_key
 
     cache = options.cache()
-    return key_at(None if cache is None else cache.parent / "pages.key")
+    return load_key(None if cache is None else cache.parent / "pages.key")
 
 
 def _made(found: "PageIndex") -> bool:

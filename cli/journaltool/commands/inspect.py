@@ -21,7 +21,7 @@ from journaltool.output import text as render
 if TYPE_CHECKING:
     from journal import Frame
     from journal.errors import FormatError
-    from journal.query.selection import Sieve
+    from journal.query.selection import QueryFilter
 
 HELP = """Print the events of a journal.
 
@@ -85,8 +85,8 @@ def inspect(
         exits.interruptible()
     with exits.told(about=journal):
         from journal import Reader
-        from journal.query.literals import Clock
-        from journal.query.selection import Sieve
+        from journal.query.literals import JournalTimes
+        from journal.query.selection import QueryFilter
 
         cut, names = lines.cut(shown), lines.columns_of(columns)
         which = where.question(
@@ -100,9 +100,9 @@ def inspect(
         )
         with Reader(journal) as reader:
             summary = reader.summary()
-            clock = Clock(summary.first_time, summary.last_time)
+            clock = JournalTimes(summary.first_time, summary.last_time)
             # what cannot be looked into is shown, and told of
-            sieve = Sieve(replace(which, start=start), clock, malformed=lambda error: True)
+            sieve = QueryFilter(replace(which, start=start), clock, malformed=lambda error: True)
             if as_json:
                 line = lines.of_json(errors)
             else:
@@ -138,7 +138,9 @@ def _print(chunks: Iterator[list[str]], limit: int | None) -> int | None:
     return left
 
 
-def _follow(journal: Path, sieve: "Sieve", line: lines.Line, start: int, left: int | None) -> None:
+def _follow(
+    journal: Path, sieve: "QueryFilter", line: lines.Line, start: int, left: int | None
+) -> None:
     """Print what comes and is let through, until Ctrl-C or so many have come."""
     from journal import Reader, RecoveryMode
 

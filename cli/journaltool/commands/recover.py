@@ -13,7 +13,7 @@ from journaltool.output import progress
 from journaltool.output import text as render
 
 if TYPE_CHECKING:
-    from journal.operations.salvage import Recovery
+    from journal.operations.salvage import SalvageResult
     from journal.rewrite.bit_repair import BitRepair
     from journal.rewrite.block_copier import Loss
 
@@ -67,7 +67,7 @@ def recover(
 
         size_max = bit_search.BODY_SIZE_MAX if max_search is None else max_search
         with progress.bar(not quiet) as report:
-            found = recovering.recover(source, target, progress=report, body_size_max=size_max)
+            found = recovering.salvage(source, target, progress=report, body_size_max=size_max)
         if as_json:
             typer.echo(json.dumps(_known(found, source, target), indent=2))
         elif not quiet:
@@ -75,7 +75,7 @@ def recover(
     raise typer.Exit(exits.Code.FINE if found.is_whole else exits.Code.DAMAGED)
 
 
-def _known(found: "Recovery", source: Path, target: Path) -> dict[str, Any]:
+def _known(found: "SalvageResult", source: Path, target: Path) -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "source": str(source),
@@ -96,7 +96,7 @@ def _known(found: "Recovery", source: Path, target: Path) -> dict[str, Any]:
     }
 
 
-def _rows(found: "Recovery", source: Path, target: Path) -> list[tuple[str, str]]:
+def _rows(found: "SalvageResult", source: Path, target: Path) -> list[tuple[str, str]]:
     kept = f"{reading.count(found.events, 'event')} in {reading.count(found.blocks, 'block')}"
     rows = [
         ("source", f"{render.quoted(str(source))}, {reading.count(found.size, 'byte')}"),

@@ -104,11 +104,11 @@ def _known(found: "ReplayResult") -> dict[str, Any]:
 
 
 def _checked(one: "SnapshotCheck") -> dict[str, Any]:
-    from journal.snapshots.triggers import name_of
+    from journal.snapshots.triggers import format_trigger
 
     return {
         "seq": one.info.seq,
-        "trigger": name_of(one.info.trigger),
+        "trigger": format_trigger(one.info.trigger),
         "holds": one.matches,
         "reason": one.reason,
     }

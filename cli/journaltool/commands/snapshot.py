@@ -107,13 +107,13 @@ def _ask(process: "Running", reader: "Reader", timeout: float) -> "tuple[int, Sn
 
 def _known(path: Path, pid: int, seq: int, event: "Snapshot") -> dict[str, Any]:
     """Everything, in what JSON has."""
-    from journal.snapshots.triggers import name_of
+    from journal.snapshots.triggers import format_trigger
 
     return {
         "journal": str(path),
         "process": pid,
         "seq": seq,
-        "trigger": name_of(event.trigger),
+        "trigger": format_trigger(event.trigger),
         "when": event.when,
         "digest": event.digest.hex(),
     }

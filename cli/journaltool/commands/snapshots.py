@@ -45,12 +45,12 @@ def snapshots(
 ) -> None:
     """List snapshots (the help text is HELP)."""
     with exits.told(about=journal):
-        from journal import Reader, snapshots_of
+        from journal import Reader, list_snapshots
 
         found: list[SnapshotInfo] = []
         try:
             with Reader(journal) as reader:
-                for one in snapshots_of(reader):
+                for one in list_snapshots(reader):
                     if as_json:
                         typer.echo(json.dumps(_known(one)))
                     else:
@@ -64,12 +64,12 @@ def snapshots(
 
 def _known(one: "SnapshotInfo") -> dict[str, Any]:
     """Everything, in what JSON has."""
-    from journal.snapshots.triggers import name_of
+    from journal.snapshots.triggers import format_trigger
 
     return {
         "seq": one.seq,
         "time": one.time,
-        "trigger": name_of(one.trigger),
+        "trigger": format_trigger(one.trigger),
         "pages": one.pages,
         "size": one.size,
         "digest": one.digest.hex(),
@@ -83,12 +83,12 @@ def _known(one: "SnapshotInfo") -> dict[str, Any]:
 
 
 def _row(one: "SnapshotInfo") -> tuple[str, ...]:
-    from journal.snapshots.triggers import name_of
+    from journal.snapshots.triggers import format_trigger
 
     return (
         str(one.seq),
         reading.moment(one.time),
-        name_of(one.trigger),
+        format_trigger(one.trigger),
         str(one.pages),
         str(one.size),
         one.digest.hex()[:DIGEST_DIGITS] or "-",

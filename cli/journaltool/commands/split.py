@@ -13,7 +13,7 @@ from journaltool.output import progress
 from journaltool.output import text as render
 
 if TYPE_CHECKING:
-    from journal.operations.split import Splitting
+    from journal.operations.split import SplitResult
 
 HELP = """Write the parts of a journal as journals to a new directory.
 
@@ -92,7 +92,7 @@ def split(
             render.table(_rows(found, source, output))
 
 
-def _known(found: "Splitting", source: Path, target: Path) -> dict[str, Any]:
+def _known(found: "SplitResult", source: Path, target: Path) -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "source": str(source),
@@ -106,7 +106,7 @@ def _known(found: "Splitting", source: Path, target: Path) -> dict[str, Any]:
     }
 
 
-def _rows(found: "Splitting", source: Path, target: Path) -> list[tuple[str, str]]:
+def _rows(found: "SplitResult", source: Path, target: Path) -> list[tuple[str, str]]:
     rows = [
         ("source", f"{render.quoted(str(source))}, {reading.count(found.events, 'event')}"),
         (

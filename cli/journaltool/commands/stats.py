@@ -14,7 +14,7 @@ from journaltool.output import progress
 from journaltool.output import text as render
 
 if TYPE_CHECKING:
-    from journal.operations.statistics import Measures
+    from journal.operations.statistics import StatisticsResult
 
 HELP = """Tell what a journal is made of.
 
@@ -57,7 +57,7 @@ def stats(
         from journal.operations import statistics as measuring
 
         with progress.bar(not quiet) as report:
-            found = measuring.measure(journal, pages=pages, progress=report)
+            found = measuring.collect_statistics(journal, pages=pages, progress=report)
         known = _known(found, journal, pages)
         if svg is not None:
             from journaltool.output import svg_chart as drawing
@@ -70,7 +70,7 @@ def stats(
     raise typer.Exit(exits.Code.DAMAGED if found.damaged else exits.Code.FINE)
 
 
-def _known(found: "Measures", journal: Path, pages: bool) -> dict[str, Any]:
+def _known(found: "StatisticsResult", journal: Path, pages: bool) -> dict[str, Any]:
     """Everything, in what JSON has."""
     summary = found.summary
     return {
@@ -97,7 +97,7 @@ def _known(found: "Measures", journal: Path, pages: bool) -> dict[str, Any]:
     }
 
 
-def _kinds(found: "Measures") -> list[dict[str, Any]]:
+def _kinds(found: "StatisticsResult") -> list[dict[str, Any]]:
     from journal.events import BY_TAG
 
     ordered = sorted(found.kinds.values(), key=lambda kind: (-kind.size, -kind.events, kind.tag))
@@ -115,7 +115,7 @@ def _kinds(found: "Measures") -> list[dict[str, Any]]:
     ]
 
 
-def _pages(found: "Measures") -> dict[str, Any]:
+def _pages(found: "StatisticsResult") -> dict[str, Any]:
     from journal.events.memory import PageKind
     from journal.operations.statistics import DISTINCT_MAX
 

@@ -15,9 +15,9 @@ from journaltool.output import text as render
 if TYPE_CHECKING:
     from journal import Finding
     from journal.log.scan import Debris
-    from journal.operations.verify import Check, Cursor
+    from journal.operations.verify import Verifier, VerifyCursor
 
-HELP = """Check every byte of a journal.
+HELP = """Verifier every byte of a journal.
 
 That is every hash, the chain of blocks and every event; what is wrong is named. Nothing is changed.
 A tail that a crash cut short is normal: a resume goes on in front of it.
@@ -71,11 +71,11 @@ def verify(
         raise typer.BadParameter("--pages looks into the events, which --hashes does not")
     exits.interruptible()
     with exits.told(exits.Code.ERROR, about=journal):
-        from journal.operations.verify import Check
+        from journal.operations.verify import Verifier
 
         begun = time.monotonic()
         with progress.bar(not quiet) as report:
-            check = Check(
+            check = Verifier(
                 journal, cursor=_cursor(cursor), decode=not hashes, pages=pages, progress=report
             )
             found = _run(check, None if max_seconds is None else begun + max_seconds)
@@ -102,17 +102,17 @@ _STYLES = {
 }
 
 
-def _cursor(text: str | None) -> "Cursor | None":
+def _cursor(text: str | None) -> "VerifyCursor | None":
     from journal.errors import OptionError
-    from journal.operations.verify import Cursor
+    from journal.operations.verify import VerifyCursor
 
     try:
-        return None if text is None else Cursor.parse(text)
+        return None if text is None else VerifyCursor.parse(text)
     except OptionError as error:
         raise typer.BadParameter(str(error)) from None
 
 
-def _run(check: "Check", deadline: float | None) -> "tuple[list[Finding], list[Debris]]":
+def _run(check: "Verifier", deadline: float | None) -> "tuple[list[Finding], list[Debris]]":
     """Check, and keep the first of what is found."""
     from journal.log.scan import Debris
 
@@ -128,7 +128,7 @@ def _run(check: "Check", deadline: float | None) -> "tuple[list[Finding], list[D
     return findings, debris
 
 
-def _known(check: "Check", findings: "list[Finding]", debris: "list[Debris]") -> dict[str, Any]:
+def _known(check: "Verifier", findings: "list[Finding]", debris: "list[Debris]") -> dict[str, Any]:
     """Everything that was found, in what JSON has."""
     figures, tail = check.figures, check.tail
     torn_size = tail.torn_size if tail else 0

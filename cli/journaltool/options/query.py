@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from journal.errors import ExpressionError
     from journal.events.definition import Group
     from journal.query.literals import Moment
-    from journal.query.selection import Question
+    from journal.query.selection import Query
 
 EXCERPT_SIZE = 70
 """How much of an expression is shown around what is wrong in it."""
@@ -100,18 +100,18 @@ def question(
     descriptors: Sequence[int] = (),
     paths: Sequence[str] = (),
     where: str | None = None,
-) -> "Question":
+) -> "Query":
     """What the options ask for; raises what ends the command with a word on wrong usage."""
     from journal.errors import ExpressionError
     from journal.query.parser import parse
-    from journal.query.selection import Question
+    from journal.query.selection import Query
 
     start, stop = _numbers(numbers)
     try:
         tree = parse(where) if where is not None else None
     except ExpressionError as error:
         raise typer.BadParameter(f"{error.reason}\n{caret(error)}") from None
-    return Question(
+    return Query(
         groups=frozenset(map(_group, groups)),
         tags=frozenset(map(_tag, kinds)),
         start=start,
@@ -151,19 +151,19 @@ def _moment(text: str | None) -> "Moment | None":
     if text is None:
         return None
     from journal.errors import ExpressionError
-    from journal.query.literals import moment
+    from journal.query.literals import parse_moment
 
     try:
-        return moment(text)
+        return parse_moment(text)
     except ExpressionError as error:
         raise typer.BadParameter(error.reason) from None
 
 
 def _path(text: str) -> str:
-    from journal.query.patterns import PatternError, glob
+    from journal.query.patterns import PatternError, compile_glob
 
     try:
-        glob(text)
+        compile_glob(text)
     except PatternError as error:
         raise typer.BadParameter(f"{render.quoted(text)}: {error.reason}") from None
     return text

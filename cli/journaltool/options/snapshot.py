@@ -153,11 +153,11 @@ def snapshots(wish: Wish) -> "SnapshotOptions":
 def _triggers(wish: Wish, by_default: bool) -> "tuple[frozenset[Trigger], float]":
     """The triggers, and the period of one of them; raises ``OptionError``."""
     from journal.events.snapshots import Trigger
-    from journal.snapshots.triggers import DEFAULTS, PERIOD_SECONDS, Triggers, trigger_named
+    from journal.snapshots.triggers import DEFAULTS, PERIOD_SECONDS, TriggerState, parse_trigger
 
-    on = set(DEFAULTS) if by_default else {trigger_named(name) for name in wish.on or ()}
+    on = set(DEFAULTS) if by_default else {parse_trigger(name) for name in wish.on or ()}
     if wish.period is not None:
         on.add(Trigger.PERIODIC_INTERVAL)
     period = PERIOD_SECONDS if wish.period is None else wish.period
-    Triggers(on, period_seconds=period, every_events=wish.events, every_bytes=wish.size)
+    TriggerState(on, period_seconds=period, every_events=wish.events, every_bytes=wish.size)
     return frozenset(on), period

@@ -11,7 +11,7 @@ from journaltool.output import lenient_reader as reading
 if TYPE_CHECKING:
     from journal.errors import FormatError
     from journal.format.block import Block
-    from journal.query.selection import Sieve
+    from journal.query.selection import QueryFilter
 
 Line = Callable[[int, int, int, bytes, int], str]
 """The line of an event: its number, time, tag, payload, and the offset of its block."""
@@ -44,7 +44,7 @@ def cut(text: str) -> int | None:
     return int(text)
 
 
-def of_blocks(blocks: "Iterator[Block]", sieve: "Sieve", line: Line) -> Iterator[list[str]]:
+def of_blocks(blocks: "Iterator[Block]", sieve: "QueryFilter", line: Line) -> Iterator[list[str]]:
     """The lines of a block at a time, of what the sieve lets through."""
     for block in blocks:
         if sieve.is_over(block.first_seq):

@@ -9,7 +9,7 @@ from journal.events import codec
 from journal.events.definition import Event
 from journal.events.memory import PAGE_SIZE, MemoryPages, UpdateMemoryRegion
 from journal.events.threads import TABLE_NULL, GlobalsSet, SetThread, TableSet
-from journal.pages.encoding import given_in
+from journal.pages.encoding import decode_pages
 
 Told = Callable[[bytes, int], tuple[str, ...]]
 """What stands behind the name of a kind, of a payload and an offset for what is malformed."""
@@ -79,7 +79,7 @@ def _pages(payload: bytes, offset: int) -> tuple[MemoryPages, list[Run]]:
 
 def _runs(event: MemoryPages) -> Iterator[Run]:
     run: Run | None = None
-    for number, kind, data in given_in(event):
+    for number, kind, data in decode_pages(event):
         name = kind.name.lower()
         if run is not None and (run.last + 1, run.kind) == (number, name):
             run = run._replace(last=number, size=run.size + len(data))

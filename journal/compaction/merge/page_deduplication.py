@@ -18,8 +18,8 @@ from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.format.block import Block
 from journal.fs import atomic_file as durable
 from journal.log.segment_writer import is_disk_full
-from journal.pages import Resolver
-from journal.pages.deduplication import named, whole_in
+from journal.pages import PageResolver
+from journal.pages.deduplication import iterate_whole_pages, replace_with_references
 
 POOL_COUNT_MAX = 1 << 18
 """Pages that are known: the last of them. Merged ones stand in a file, of 1 GiB at most."""
@@ -116,7 +116,7 @@ class Naming:
     ``folder``.
     """
 
-    def __init__(self, resolver: Resolver, folder: Path) -> None:
+    def __init__(self, resolver: PageResolver, folder: Path) -> None:
         self._resolver = resolver
         self._pool = Pool(folder, resolver.page)
 
@@ -154,7 +154,7 @@ class Naming:
             whole = self._resolver.event(seq, event)
             if PageKind.WHOLE not in whole.kinds:
                 return payload
-            pages = [(place, bytes(page)) for place, page in whole_in(whole)]
+            pages = [(place, bytes(page)) for place, page in iterate_whole_pages(whole)]
         except MalformedEvent:
             return payload
         matches = []
@@ -165,5 +165,5 @@ class Naming:
                 matches.append((place, stood))
         if whole is event and not matches:
             return payload
-        after = codec.encode(named(seq, whole, matches))
+        after = codec.encode(replace_with_references(seq, whole, matches))
         return payload if after == payload else after

@@ -13,7 +13,7 @@ from journal.compaction.merge.spill_file import Plane
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.events.threads import TABLE_NULL, TableSet
 from journal.pages import encoding as paging
-from journal.pages.encoding import ZERO_PAGE, Page
+from journal.pages.encoding import ZERO_PAGE, ChangedPage
 from journal.replay.limits import ELEMENTS_COUNT_MAX, MEMORIES_COUNT_MAX
 
 _READ_PAGES = 64
@@ -106,7 +106,7 @@ class Store:
         others = sum(max(found.size, 0) for found in self._memories.values() if found is not memory)
         if event.size < memory.size or event.size + others > SIZE_MAX:
             raise Entangled  # no memory shrinks
-        pages = paging.whole_pages(event)
+        pages = paging.get_whole_pages(event)
         if pages is None:
             pages = self._pages_in(event, memory)
         memory.grow(event.size)
@@ -116,11 +116,11 @@ class Store:
     def _pages_in(self, event: MemoryPages, memory: _Memory) -> list[bytes]:
         """The pages of an event as they are behind it, in order."""
         found = []
-        for number, kind, data in paging.pages_of(event):
+        for number, kind, data in paging.decode_resolved_pages(event):
             if kind is PageKind.PATCHED:
                 if memory.fresh[number : number + 1] == b"\1":
                     raise Entangled
-                data = paging.patched(self._now.page(memory.first + number), data)
+                data = paging.apply_patch(self._now.page(memory.first + number), data)
             found.append(data or ZERO_PAGE)
         return found
 
@@ -165,7 +165,7 @@ class Store:
             found.extend(n for n, now, before in self._pages(memory, start, stop) if now != before)
         return found
 
-    def pages(self, index: int, numbers: "array[int]") -> Iterator[Page]:
+    def pages(self, index: int, numbers: "array[int]") -> Iterator[ChangedPage]:
         """Give these pages of a memory, with what they were in the snapshot that was kept last."""
         memory, at = self._memories[index], 0
         while at < len(numbers):
@@ -186,9 +186,11 @@ class Store:
         self._base_sizes = self.sizes
         self._base_tables = {table: found[:] for table, found in self.tables.items()}
 
-    def _pages(self, memory: _Memory, start: int, stop: int) -> Iterator[Page]:
+    def _pages(self, memory: _Memory, start: int, stop: int) -> Iterator[ChangedPage]:
         places = range(memory.first + start, memory.first + stop)
-        return map(Page, range(start, stop), self._now.pages(places), self._base.pages(places))
+        return map(
+            ChangedPage, range(start, stop), self._now.pages(places), self._base.pages(places)
+        )
 
 
 def _runs(marks: bytearray) -> Iterator[tuple[int, int]]:

@@ -19,7 +19,7 @@ from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.threads import GlobalsSet, TableSet
 from journal.format.block import Block
 from journal.format.frame import PAYLOAD_SIZE_MAX, Frame
-from journal.pages import Resolver
+from journal.pages import PageResolver
 from journal.pages import encoding as paging
 from journal.snapshots.catalog import SnapshotInfo
 
@@ -74,7 +74,7 @@ class Gathering:
     ``resolver`` looks up the pages that are named.
     """
 
-    def __init__(self, blocks: Iterable[Block], store: Store, resolver: Resolver) -> None:
+    def __init__(self, blocks: Iterable[Block], store: Store, resolver: PageResolver) -> None:
         self.store = store
         self._resolver = resolver
         self._frames = _staged_in(blocks)
@@ -270,7 +270,7 @@ def _events_of(
     """Give the events of a memory's pages, so many in each."""
     for start in range(0, max(len(numbers), 1), each):
         pages = list(store.pages(index, numbers[start : start + each]))
-        parts = list(paging.events_of(index, size, pages))
+        parts = list(paging.encode_pages(index, size, pages))
         yield MemoryPages(
             memory=index,
             size=size,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from journal.events.memory import PAGE_SIZE
 from journal.fs import atomic_file as durable
-from journal.pages.encoding import ZERO_PAGE, pages_in
+from journal.pages.encoding import ZERO_PAGE, split_into_pages
 
 HELD_COUNT_MAX = 1 << 14
 """Pages that a plane holds in memory, 64 MiB of them, before all go into its file."""
@@ -58,7 +58,7 @@ class Plane:
     def _read(self, places: range) -> list[bytes]:
         size = len(places) * PAGE_SIZE
         found = os.pread(self._file, size, places.start * PAGE_SIZE)
-        return pages_in(found.ljust(size, b"\0"))
+        return split_into_pages(found.ljust(size, b"\0"))
 
     def _spill(self) -> None:
         if self._file < 0:

@@ -40,7 +40,7 @@ from journal.log.appender import RollPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from journal.operations.fork import fork
-from journal.snapshots.catalog import snapshots_of
+from journal.snapshots.catalog import list_snapshots
 
 if TYPE_CHECKING:
     from journal.compaction import Upkeep
@@ -139,9 +139,9 @@ def _make_page_index(
     if not snapshots.page_index:
         return None
     from journal.pages.page_index import PageIndex
-    from journal.pages.user_key import key_at  # most runs need none of it
+    from journal.pages.user_key import load_key  # most runs need none of it
 
-    key = key_at(None if cache is None else cache.parent / "pages.key")
+    key = load_key(None if cache is None else cache.parent / "pages.key")
     return PageIndex(path, key=key)
 
 
@@ -276,7 +276,7 @@ def _fork(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:
         raise OptionError("a run goes on from another place in a new journal: say where")
     if at is None:
         with Reader(path) as reader:
-            found = [info.seq for info in snapshots_of(reader, counted=False) if info.resumable]
+            found = [info.seq for info in list_snapshots(reader, counted=False) if info.resumable]
         if not found:
             raise NotResumable(f"{path} has no snapshot that can be resumed")
         at = found[-1]

@@ -20,7 +20,7 @@ from journal.events.streams import StreamWrite, TargetKind
 from journal.format.block import Block
 from journal.log.reader import Reader
 from journal.log.writer import Writer
-from journal.snapshots.catalog import snapshots_of
+from journal.snapshots.catalog import list_snapshots
 
 REBUILD_CACHE_SIZE_MAX = 8 << 20
 """Bytes of what files come from that are kept when a journal is opened."""
@@ -41,7 +41,7 @@ class RecordedRun:
         self.identity, self.first_seq = identities.read(self.reader.blocks())
         self.ended: RunResult | None = None
         self.histories = read_stream_histories(self._marks())
-        self.snapshots = list(snapshots_of(self.reader, counted=False))
+        self.snapshots = list(list_snapshots(self.reader, counted=False))
 
     def _marks(self) -> Iterator[tuple[int, bytes]]:
         """The marks of the streams; passes the end of the program, if it has one.

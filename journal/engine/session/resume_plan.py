@@ -21,9 +21,9 @@ from journal.engine.snapshot.restore import SnapshotRestorer, prepare_restore
 from journal.engine.tape import Batch
 from journal.errors import NotResumable
 from journal.events.process import Level
-from journal.operations.sequence_gaps import last_hole
+from journal.operations.sequence_gaps import find_last_gap
 from journal.snapshots.catalog import SnapshotInfo
-from journal.snapshots.resume_flags import needs_nothing_left_out
+from journal.snapshots.resume_flags import has_gaps_allowed
 
 
 class ResumeOptions(NamedTuple):
@@ -144,10 +144,10 @@ def check_inputs(recording: RecordedRun, seq: int) -> None:
 
     From behind event ``seq``, which is a snapshot, or from its start: -1.
     """
-    if needs_nothing_left_out(recording.identity.start):
+    if has_gaps_allowed(recording.identity.start):
         return
     newest = recording.snapshots[-1].seq if recording.snapshots else -1
-    hole = last_hole(recording.reader.path, newest) if seq < newest else -1
+    hole = find_last_gap(recording.reader.path, newest) if seq < newest else -1
     if hole > seq:
         kept = next(info.seq for info in recording.snapshots if info.seq > hole)
         begin = "its start" if seq < 0 else f"snapshot {seq}"

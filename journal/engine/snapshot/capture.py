@@ -181,7 +181,7 @@ class SnapshotCapture:
             self.sink.append_frame(event.tag, payloads[-1])
             self.on_payload(event.tag, payloads[-1])
         sums = [(kept.index, kept.memory.size, kept.total) for kept in self.machine.memories]
-        return paging.state_digest(sums, payloads)
+        return paging.compute_state_digest(sums, payloads)
 
     def _watch(self) -> None:
         """From here on only what is written needs to be looked at."""
@@ -199,7 +199,7 @@ def _collect_changes(kept: TrackedMemory, size: int) -> Iterator[MemoryPages]:
     if written is None and size:
         written = ComparedDirtyPages(kept.memory.address, kept.mirror.address)
     runs = written.take(size) if written is not None else []
-    pages: list[paging.Page] = []
+    pages: list[paging.ChangedPage] = []
     is_told = False
     for start, stop in runs:
         for number in range(start, stop):
@@ -208,20 +208,20 @@ def _collect_changes(kept: TrackedMemory, size: int) -> Iterator[MemoryPages]:
             if now == before:
                 continue
             _update_mirror(kept, number, now, before)
-            pages.append(paging.Page(number, now, before))
+            pages.append(paging.ChangedPage(number, now, before))
             if len(pages) == paging.EVENT_PAGES_MAX:
-                yield from paging.events_of(kept.index, size, pages)
+                yield from paging.encode_pages(kept.index, size, pages)
                 pages, is_told = [], True
     if pages or not is_told:
-        yield from paging.events_of(kept.index, size, pages)
+        yield from paging.encode_pages(kept.index, size, pages)
 
 
 def _update_mirror(kept: TrackedMemory, number: int, now: bytes, before: bytes) -> None:
     kept.mirror.put(number, now)
     zero = paging.ZERO_PAGE
-    added = 0 if now == zero else paging.page_hash(kept.index, number, now)
-    removed = 0 if before == zero else paging.page_hash(kept.index, number, before)
-    kept.total = paging.summed(kept.total, added, removed)
+    added = 0 if now == zero else paging.hash_page(kept.index, number, now)
+    removed = 0 if before == zero else paging.hash_page(kept.index, number, before)
+    kept.total = paging.update_hash_sum(kept.total, added, removed)
 
 
 def _make_table_events(tables: InstanceTables) -> Iterator[TableSet]:

@@ -102,11 +102,11 @@ class _ImageWriter:
     def put(self, event: MemoryPages) -> None:
         """Let pages be what an event says."""
         offset, touched = self._room(event.memory, event.size), self._touched[event.memory]
-        for number, kind, data in paging.pages_of(event):
+        for number, kind, data in paging.decode_resolved_pages(event):
             at = offset + number * PAGE_SIZE
             if kind is PageKind.PATCHED:
                 before = os.pread(self._fd, PAGE_SIZE, at).ljust(PAGE_SIZE, b"\0")
-                data = paging.patched(before, data)
+                data = paging.apply_patch(before, data)
             elif kind is PageKind.ZERO and number not in touched:
                 continue
             os.pwrite(self._fd, data or paging.ZERO_PAGE, at)
@@ -134,7 +134,7 @@ class _ImageWriter:
             for number in self._touched[index]:
                 page = os.pread(self._fd, PAGE_SIZE, offset + number * PAGE_SIZE)
                 if page != paging.ZERO_PAGE:
-                    total = paging.summed(total, paging.page_hash(index, number, page), 0)
+                    total = paging.update_hash_sum(total, paging.hash_page(index, number, page), 0)
             memories.append(ImageMemory(index, size, offset, total))
         os.ftruncate(self._fd, max((one.offset + one.size for one in memories), default=_HEAD_SIZE))
         os.pwrite(self._fd, _encode_header(key, memories), 0)
@@ -253,7 +253,9 @@ def _verify_pages(path: Path, fd: int, memories: tuple[ImageMemory, ...]) -> boo
                 page = os.pread(fd, PAGE_SIZE, at)
                 if page != paging.ZERO_PAGE:
                     number = (at - one.offset) // PAGE_SIZE
-                    total = paging.summed(total, paging.page_hash(one.number, number, page), 0)
+                    total = paging.update_hash_sum(
+                        total, paging.hash_page(one.number, number, page), 0
+                    )
         if total != one.total:
             return False
     _mark_as_verified(path, fd)

@@ -20,7 +20,7 @@ from journal.events.snapshots import DescriptorPositions, DirectoryListing
 from journal.events.threads import GlobalsSet, SetThread, TableSet
 from journal.format.frame import Frame
 from journal.log.reader import Reader
-from journal.pages import Resolver
+from journal.pages import PageResolver
 from journal.pages import encoding as paging
 from journal.snapshots.catalog import SnapshotInfo
 
@@ -85,7 +85,7 @@ def iter_pages(
     Those that stand elsewhere are looked up. Raises ``NotResumable``.
     """
     spans = [(one.first_seq or 0, one.seq) for one in base_snapshots(infos, info)]
-    at, pages = 0, Resolver.of(reader)
+    at, pages = 0, PageResolver.of(reader)
     for frame in reader.frames(spans[0][0], stop=info.seq, tags=_PAGE_TAGS):
         while frame.seq > spans[at][1]:
             at += 1
@@ -210,7 +210,7 @@ def prepare_restore(
 
     def holds(image: MemoryImage) -> bool:
         sums = [(one.number, one.size, one.total) for one in image.memories]
-        return paging.state_digest(sums, parts.payloads) == info.digest
+        return paging.compute_state_digest(sums, parts.payloads) == info.digest
 
     image = images.find_image(key, folder)
     if image is None or not holds(image):

@@ -26,10 +26,10 @@ from journal.engine.wasi.descriptors import InputStream
 from journal.engine.wasi.stdio.stdin import GuestStopped
 from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE
 from journal.events.snapshots import Trigger
-from journal.snapshots.triggers import BY_CALL, Triggers
+from journal.snapshots.triggers import CALLS_BY_TRIGGER, TriggerState
 
 _COUNTED = (Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE)
-_AT_STDIN = BY_CALL[Trigger.FIRST_STDIN]
+_AT_STDIN = CALLS_BY_TRIGGER[Trigger.FIRST_STDIN]
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +68,7 @@ class SnapshotCoordinator:
         self._snapshots, self._form = snapshots, form
         fired = set(fired)
         self._has_booted = Trigger.BOOTSTRAP in fired
-        self._triggers = Triggers(
+        self._triggers = TriggerState(
             snapshots.on,
             period_seconds=snapshots.period_seconds,
             every_events=snapshots.every_events,
@@ -292,7 +292,7 @@ class SnapshotCoordinator:
         if asked is not None:
             return asked
         with self._lock:
-            for trigger, functions in BY_CALL.items():
+            for trigger, functions in CALLS_BY_TRIGGER.items():
                 if function not in functions or not self._triggers.is_armed(trigger):
                     continue
                 if trigger is not Trigger.FIRST_STDIN or self._reads_stdin(arguments):
@@ -318,8 +318,8 @@ class SnapshotCoordinator:
 
     def _watch(self) -> None:
         """Hold the guest up at the calls where something may happen."""
-        armed = [trigger for trigger in BY_CALL if self._triggers.is_armed(trigger)]
-        names = {name for trigger in armed for name in BY_CALL[trigger]}
+        armed = [trigger for trigger in CALLS_BY_TRIGGER if self._triggers.is_armed(trigger)]
+        names = {name for trigger in armed for name in CALLS_BY_TRIGGER[trigger]}
         if Trigger.NON_DETERMINISTIC_CALL in armed:
             names |= _AT_STDIN
         if any(self._triggers.is_armed(trigger) for trigger in _COUNTED):

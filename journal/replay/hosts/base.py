@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 from journal.events.definition import Event
 from journal.events.paths import FilePlaced, FileType
 from journal.events.process import Mount, MountKind
-from journal.pages import Resolver
+from journal.pages import PageResolver
 from journal.replay.filesystem.directory_ops import Directory, Keeper
 from journal.replay.filesystem.path_resolution import names_of
 from journal.replay.limits import MOUNTS_COUNT_MAX, Limits, NotPlayable, check_count, shown
@@ -23,7 +23,7 @@ class BaseHost(ABC, Generic[K]):
     keeps_output = True
 
     pending: Event | None
-    pages: Resolver
+    pages: PageResolver
     process: Process
     table: Table
     machine: Machine
@@ -34,7 +34,7 @@ class BaseHost(ABC, Generic[K]):
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.now = self.seq = 0
-        self.pages = Resolver.recent()
+        self.pages = PageResolver.recent()
         self._reset()
 
     @abstractmethod

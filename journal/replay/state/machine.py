@@ -11,7 +11,7 @@ from typing import TypeVar
 from journal.events.memory import MemoryPages, PageKind
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
 from journal.events.threads import TABLE_NULL, GlobalsSet, SetThread
-from journal.pages.encoding import ZERO_PAGE, pages_of, patched
+from journal.pages.encoding import ZERO_PAGE, apply_patch, decode_resolved_pages
 from journal.replay.limits import (
     ELEMENTS_COUNT_MAX,
     MEMORIES_COUNT_MAX,
@@ -135,9 +135,9 @@ class Machine:
             raise NotPlayable(f"memory {index} has {size} bytes, and never fewer")
         self._check_room(index, event.size)
         pages = {}
-        for number, kind, data in pages_of(event):
+        for number, kind, data in decode_resolved_pages(event):
             if kind is PageKind.PATCHED:
-                data = patched(self._page(index, number), data)
+                data = apply_patch(self._page(index, number), data)
             pages[number] = _staged(data)
         self._sized(index, event.size).pages |= pages
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from journal.events import codec
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint
 from journal.events.threads import GlobalsSet, SetThread
-from journal.pages.encoding import page_hash, state_digest, summed, table_payloads
+from journal.pages.encoding import compute_state_digest, encode_table, hash_page, update_hash_sum
 
 _LISTED_SIZE = 64
 """What an entry of a listing takes besides its name."""
@@ -29,9 +29,9 @@ class Memory:
         self.size = staged.size
         for number, page in staged.pages.items():
             before = self.pages.pop(number, b"")
-            removed = page_hash(index, number, before) if before else 0
-            added = page_hash(index, number, page) if page else 0
-            self.total = summed(self.total, added, removed)
+            removed = hash_page(index, number, before) if before else 0
+            added = hash_page(index, number, page) if page else 0
+            self.total = update_hash_sum(self.total, added, removed)
             if page:
                 self.pages[number] = page
 
@@ -85,7 +85,7 @@ class Layer:
         """The digest of what is closed: see spec/format.md, "Snapshots"."""
         memories = sorted(self.memories.items())
         told = [(index, found.size, found.total) for index, found in memories]
-        return state_digest(told, self._payloads())
+        return compute_state_digest(told, self._payloads())
 
     def _begin(self, safe_point: SafePoint) -> None:
         """Drop what the snapshot that begins there tells anew."""
@@ -101,7 +101,7 @@ class Layer:
         if self.globals is not None:
             yield codec.encode(self.globals)
         for table, functions in sorted(self.tables.items()):
-            yield from table_payloads(table, functions)
+            yield from encode_table(table, functions)
         for _, thread in sorted(self.threads.items()):
             if thread is not None:
                 yield codec.encode(thread)

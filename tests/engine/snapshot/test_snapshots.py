@@ -74,7 +74,7 @@ def resumed(
 
 def snapshots_in(path: Path) -> list[journal.SnapshotInfo]:
     with journal.Reader(path) as reader:
-        return list(journal.snapshots_of(reader))
+        return list(journal.list_snapshots(reader))
 
 
 def often(one: SnapshotGuest, path: Path, cache: Path, **wanted: object) -> tuple[Run, Run]:

@@ -22,7 +22,7 @@ import pytest
 import journal
 from journal import SnapshotOptions, Trigger
 from journal.events.inputs import ClockRead, RandomBytes
-from journal.snapshots.triggers import DEFAULTS, ONCE, name_of
+from journal.snapshots.triggers import DEFAULTS, ONCE, format_trigger
 from tests.cli.test_command_line import WAIT_SECONDS, tool
 from tests.cli.test_run import wait_until
 from tests.cli.test_snapshot_options import (
@@ -62,7 +62,7 @@ class Case:
     options: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return name_of(self.trigger)
+        return format_trigger(self.trigger)
 
     @property
     def snapshots(self) -> SnapshotOptions:
@@ -232,7 +232,7 @@ def test_what_is_not_armed_does_not_fire(case: Case, tmp_path: Path, cache_dir: 
     assert triggers_in(path) == []
     rest = frozenset(Trigger) - {case.trigger, Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE}
     case.run(tmp_path / "rest.journal", cache_dir, SnapshotOptions(on=rest))
-    assert name_of(case.trigger) not in triggers_in(tmp_path / "rest.journal")
+    assert format_trigger(case.trigger) not in triggers_in(tmp_path / "rest.journal")
 
 
 def test_a_call_that_is_told_something_sets_off_its_trigger_each_time(
@@ -264,7 +264,7 @@ def test_a_run_that_stops_with_its_snapshot_goes_on_and_once_is_once(
             found = case.resume(path, cache_dir, snapshots=stopping, reexecute=reexecute)
         if found.outcome.kind is not journal.ExitKind.STOPPED:
             break
-        assert triggers_in(path) == [name_of(case.trigger)] * session
+        assert triggers_in(path) == [format_trigger(case.trigger)] * session
         events = events_of(path)
         assert type(events[-1]).__name__ == "Snapshot", "there it ends"
         assert found.stdout == plain.stdout[: len(found.stdout)]
@@ -276,7 +276,7 @@ def test_a_run_that_stops_with_its_snapshot_goes_on_and_once_is_once(
         assert session == 3, "what may be repeated stops each session"
         rest = case.resume(path, cache_dir, snapshots=case.snapshots, reexecute=reexecute)
         assert rest == plain
-        assert set(triggers_in(path)) == {name_of(case.trigger)}
+        assert set(triggers_in(path)) == {format_trigger(case.trigger)}
 
 
 def fed(path: Path, cache: Path, snapshots: SnapshotOptions) -> journal.Recorder:
@@ -299,7 +299,7 @@ def fed_a_line(recorder: journal.Recorder, line: bytes) -> None:
     until(lambda: recorder.stdout.count(b"\n") == said + 1)
 
 
-@pytest.mark.parametrize("trigger", TOLD, ids=name_of)
+@pytest.mark.parametrize("trigger", TOLD, ids=format_trigger)
 def test_who_is_told_of_a_trigger_takes_its_snapshot_once_or_each_time(
     trigger: Trigger, tmp_path: Path, cache_dir: Path
 ) -> None:
@@ -321,7 +321,7 @@ def test_who_is_told_of_a_trigger_takes_its_snapshot_once_or_each_time(
             wait_for(path, count)
         recorder.close_stdin()
         wanted = ended(recorder)
-    assert triggers_in(path) == [name_of(trigger)] * count
+    assert triggers_in(path) == [format_trigger(trigger)] * count
     assert count == (1 if trigger in ONCE else len(lines))
     check_each(path, wanted, cache_dir, stdin=b"".join(lines))
 
@@ -433,8 +433,8 @@ def test_where_nothing_is_said_the_reference_s_defaults_are_armed_and_nothing_el
     done = tool("run", "-j", "j", *arguments, *steps, at=tmp_path, stdin=LINES)
     assert done.returncode == 0, done.stderr
     found = set(triggers_in(tmp_path / "j"))
-    assert name_of(trigger) in found
-    assert found <= {name_of(trigger) for trigger in DEFAULTS}
+    assert format_trigger(trigger) in found
+    assert found <= {format_trigger(trigger) for trigger in DEFAULTS}
 
 
 SIGNALS = {

@@ -56,7 +56,7 @@ def cache_in(folder: Path) -> Path:
 
 def resumed(path: Path, cache: Path) -> tuple[journal.RunResult, bytes]:
     with journal.Reader(path) as reader:
-        infos = [info for info in journal.snapshots_of(reader) if info.has_stacks]
+        infos = [info for info in journal.list_snapshots(reader) if info.has_stacks]
     into = path.with_name(f"into-{len(list(path.parent.iterdir()))}.journal")
     middle = infos[len(infos) // 2].seq
     with journal.resume(path, at=middle, into=into, stdin=b"", cache=cache) as recorder:
