@@ -79,7 +79,7 @@ class SnapshotCoordinator:
         self.gate = gate
         self.gate.hold, self.gate.pause = self._hold, self._pause
         self._lock = threading.Condition()
-        self._asked: list[PendingSnapshot] = []
+        self._asked: dict[Trigger, PendingSnapshot] = {}  # in the order of the first request
         self._idle_call = -1
         self._request: SnapshotRequest | None = None
         self._entry = self._function = ""
@@ -170,11 +170,14 @@ class SnapshotCoordinator:
             return self._ask(trigger)
 
     def _ask(self, trigger: Trigger) -> PendingSnapshot:
-        ticket = PendingSnapshot(trigger)
-        if not self._is_over:
-            self._asked.append(ticket)
-            self.gate.close()
-            self._state.interrupter.wake()
+        if self._is_over:
+            return PendingSnapshot(trigger)
+        # Requests for one trigger share a snapshot until it begins, so that many requests for one
+        # trigger delay the others by one snapshot at most. ``setdefault`` is atomic: a signal
+        # handler may call this while the same thread is in it.
+        ticket = self._asked.setdefault(trigger, PendingSnapshot(trigger))
+        self.gate.close()
+        self._state.interrupter.wake()
         return ticket
 
     def wait(self, ticket: PendingSnapshot, timeout_seconds: float | None) -> int | None:
@@ -303,7 +306,7 @@ class SnapshotCoordinator:
 
     def _next_asked(self) -> PendingSnapshot | None:
         with self._lock:
-            return self._asked.pop(0) if self._asked else None
+            return self._asked.pop(next(iter(self._asked))) if self._asked else None
 
     def _reads_stdin(self, arguments: tuple[int, ...]) -> bool:
         return isinstance(self._state.descriptors.used.get(arguments[0]), InputStream)
