@@ -16,7 +16,7 @@ from journal.engine.session.process import Process
 from journal.engine.session.recorded_run import NullWriter
 from journal.engine.session.recorder import GuestRun, Recorder, connect_streams
 from journal.engine.wasi.stdio.stdin import Interrupter
-from journal.events.process import Level
+from journal.events.process import RecordingLevel
 
 
 class Unwritten(NullWriter):
@@ -97,7 +97,7 @@ def _without_a_journal(plan: Plan, output: IO[Any]) -> Recorder:
         environment=[],
         mounts=[journal.MemoryMount("/")],
         copies=_copies(plan),
-        level=Level.FULL,
+        level=RecordingLevel.FULL,
         embed=False,
     )
     process = Process(

@@ -19,8 +19,8 @@ from journal import CommitPolicy, Event, Writer
 from journal.events import codec, descriptors, inputs, paths, process, snapshots, streams, threads
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.format import block_encoder as sealing
-from journal.format.block import new_block
-from journal.format.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH_MAX, Frames
+from journal.format.block import build_block
+from journal.format.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_PER_EVENT_MAX, Frames
 from journal.pages.encoding import EVENT_PAGES_MAX
 
 EVENTS_EACH = 32
@@ -88,7 +88,7 @@ class Output:
     def __init__(self, path: Path) -> None:
         self.events = self.raw_size = 0
         self._writer = Writer(path, commit=CommitPolicy.NONE)
-        self._compressor = sealing.compressor()
+        self._compressor = sealing.make_compressor()
         self._tags: list[int] = []
         self._payloads: list[bytes] = []
         self._room = BLOCK_SIZE_TARGET
@@ -104,7 +104,7 @@ class Output:
         """Add an event."""
         self._tags.append(tag)
         self._payloads.append(payload)
-        self._room -= len(payload) + COLUMNS_SIZE_EACH_MAX
+        self._room -= len(payload) + COLUMNS_SIZE_PER_EVENT_MAX
         if self._room <= 0:
             self._flush()
 
@@ -114,7 +114,9 @@ class Output:
             return
         times = [_START + 7 * seq for seq in range(first, first + count)]
         frames = Frames(self._tags, self._payloads, times)
-        self._writer.append_block(new_block(frames, range(first, first + count), self._compressor))
+        self._writer.append_block(
+            build_block(frames, range(first, first + count), self._compressor)
+        )
         self.events += count
         self.raw_size += sum(map(len, self._payloads))
         self._tags, self._payloads, self._room = [], [], BLOCK_SIZE_TARGET
@@ -126,7 +128,7 @@ def preamble() -> Iterator[Event]:
         module_hash=hashlib.sha256(_MODULE).digest(),
         module_size=len(_MODULE),
         embedded=True,
-        level=process.Level.FULL,
+        level=process.RecordingLevel.FULL,
         host_revision=1,
         realtime=_START * 1000,
         module_path="service.wasm",

@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy
     from journal.events.codec import decode, encode
     from journal.events.definition import Event, Group
-    from journal.events.process import Level
+    from journal.events.process import RecordingLevel
     from journal.events.snapshots import Trigger
     from journal.export import export_lines, import_lines
     from journal.format.frame import Frame
@@ -143,7 +143,7 @@ _HERE = {
     "cut": "operations.split",
     "split": "operations.split",
     "Writer": "log.writer",
-    "Level": "events.process",
+    "RecordingLevel": "events.process",
     "Trigger": "events.snapshots",
 }
 
@@ -196,7 +196,6 @@ __all__ = [
     "InFlightPolicy",
     "JournalError",
     "JournalLocked",
-    "Level",
     "LimitExceeded",
     "Loss",
     "LostAcknowledged",
@@ -214,6 +213,7 @@ __all__ = [
     "Query",
     "Reader",
     "Recorder",
+    "RecordingLevel",
     "RecoveryMode",
     "ReplayResult",
     "RollPolicy",

@@ -30,10 +30,10 @@ from journal.events.wire_types import (  # noqa: E402
     IPV6,
     LIST_COUNT_MAX,
     Enumerated,
-    Listed,
-    Maybe,
-    Record,
-    Row,
+    ListOf,
+    OptionalOf,
+    RecordOf,
+    TupleOf,
 )
 from journal.format.frame import PAYLOAD_SIZE_MAX  # noqa: E402
 
@@ -83,10 +83,10 @@ class Types:
         """How each class of construct is described; the first that fits."""
         return [
             (Enumerated, self.member),
-            (Record, self.record),
-            (Row, self.row),
-            (Maybe, self.maybe),
-            (Listed, self.listed),
+            (RecordOf, self.record),
+            (TupleOf, self.row),
+            (OptionalOf, self.maybe),
+            (ListOf, self.listed),
             (cs.FormatField, number),
             (cs.Bytes, raw),
             (cs.StringEncoded, lambda con: Wire("text", 4, True, ["type: text"])),
@@ -100,7 +100,7 @@ class Types:
         lines = [*below.kaitai, f"enum: {snake(name)}", "valid:", "  in-enum: true"]
         return Wire(f"{below.name} {link(name)}", *size_of([below]), lines)
 
-    def record(self, con: Record) -> Wire:
+    def record(self, con: RecordOf) -> Wire:
         """Neighbouring fields that are one object."""
         fields = {name: self.wire(sub) for name, sub in con.fields.items()}
         name = con.kind.__name__
@@ -108,7 +108,7 @@ class Types:
         self.kaitai[snake(name)] = sequence(fields.items())
         return Wire(link(name), *size_of(fields.values()), [f"type: {snake(name)}"])
 
-    def row(self, con: Row) -> Wire:
+    def row(self, con: TupleOf) -> Wire:
         """Neighbouring values without names."""
         parts = [self.wire(sub) for sub in con.values]
         words = "_".join(snake(part.name) for part in parts)
@@ -116,7 +116,7 @@ class Types:
         name = f"({', '.join(part.name for part in parts)})"
         return Wire(name, *size_of(parts), [f"type: {words}"])
 
-    def maybe(self, con: Maybe) -> Wire:
+    def maybe(self, con: OptionalOf) -> Wire:
         """A value or nothing."""
         below = self.wire(con.subcon)
         words = f"maybe_{snake(bare(below.name))}"
@@ -125,7 +125,7 @@ class Types:
         self.kaitai[words] = sequence([("present", present), ("value", value)])
         return Wire(f"maybe {below.name}", 1, True, [f"type: {words}"])
 
-    def listed(self, con: Listed) -> Wire:
+    def listed(self, con: ListOf) -> Wire:
         """A count and so many values."""
         below = self.wire(con.subcon)
         words = f"list_{snake(bare(below.name))}"
@@ -390,8 +390,8 @@ types:
     seq:
       - {id: codec, type: u1, enum: codec}
       - {id: has_times, type: b1, doc: Bit 0 of the flags.}
-      - {id: has_numbers, type: b1, doc: Bit 1 of the flags.}
-      - {id: is_even, type: b1, doc: Bit 2 of the flags.}
+      - {id: has_seqs, type: b1, doc: Bit 1 of the flags.}
+      - {id: has_equal_sizes, type: b1, doc: Bit 2 of the flags.}
       - {id: flags_reserved, type: b5}
       - {id: reserved, type: u2}
       - {id: count, type: u4, valid: {max: 65536}}
@@ -416,7 +416,9 @@ types:
       - {id: body_hash, type: u8, doc: Of payload and columns as they are stored.}
       - {id: header_hash, type: u8, doc: Of the 104 bytes before it.}
       - {id: payload, type: stored, size: payload_size}
-      - {id: columns, type: 'columns(count, has_times, has_numbers, is_even)', size: columns_size}
+      - id: columns
+        type: 'columns(count, has_times, has_seqs, has_equal_sizes)'
+        size: columns_size
     instances:
       events:
         type: event(_index)
@@ -431,14 +433,14 @@ types:
     params:
       - {id: count, type: u4}
       - {id: has_times, type: bool}
-      - {id: has_numbers, type: bool}
-      - {id: is_even, type: bool}
+      - {id: has_seqs, type: bool}
+      - {id: has_equal_sizes, type: bool}
     seq:
       - id: ends
         type: u4
         repeat: expr
         repeat-expr: count
-        if: not is_even
+        if: not has_equal_sizes
         doc: Where each event's payload ends in the payload of the block, uncompressed.
       - {id: tags, type: u1, repeat: expr, repeat-expr: count}
       - id: times
@@ -451,7 +453,7 @@ types:
         type: u4
         repeat: expr
         repeat-expr: count
-        if: has_numbers
+        if: has_seqs
         doc: What each event's number is above first_seq; without the column they count up.
       - {id: padding, size-eos: true}
   event:
@@ -459,11 +461,15 @@ types:
     params:
       - {id: index, type: u4}
     instances:
-      even_size: {value: '_parent.payload_raw_size / _parent.count'}
+      equal_size: {value: '_parent.payload_raw_size / _parent.count'}
       start:
         value: >-
-          _parent.is_even ? even_size * index : (index == 0 ? 0 : _parent.columns.ends[index - 1])
-      end: {value: '_parent.is_even ? even_size * (index + 1) : _parent.columns.ends[index]'}
+          _parent.has_equal_sizes
+          ? equal_size * index
+          : (index == 0 ? 0 : _parent.columns.ends[index - 1])
+      end:
+        value: >-
+          _parent.has_equal_sizes ? equal_size * (index + 1) : _parent.columns.ends[index]
       tag: {value: '_parent.columns.tags[index]'}
       body:
         io: _parent.payload._io

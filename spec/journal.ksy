@@ -47,8 +47,8 @@ types:
     seq:
       - {id: codec, type: u1, enum: codec}
       - {id: has_times, type: b1, doc: Bit 0 of the flags.}
-      - {id: has_numbers, type: b1, doc: Bit 1 of the flags.}
-      - {id: is_even, type: b1, doc: Bit 2 of the flags.}
+      - {id: has_seqs, type: b1, doc: Bit 1 of the flags.}
+      - {id: has_equal_sizes, type: b1, doc: Bit 2 of the flags.}
       - {id: flags_reserved, type: b5}
       - {id: reserved, type: u2}
       - {id: count, type: u4, valid: {max: 65536}}
@@ -73,7 +73,9 @@ types:
       - {id: body_hash, type: u8, doc: Of payload and columns as they are stored.}
       - {id: header_hash, type: u8, doc: Of the 104 bytes before it.}
       - {id: payload, type: stored, size: payload_size}
-      - {id: columns, type: 'columns(count, has_times, has_numbers, is_even)', size: columns_size}
+      - id: columns
+        type: 'columns(count, has_times, has_seqs, has_equal_sizes)'
+        size: columns_size
     instances:
       events:
         type: event(_index)
@@ -88,14 +90,14 @@ types:
     params:
       - {id: count, type: u4}
       - {id: has_times, type: bool}
-      - {id: has_numbers, type: bool}
-      - {id: is_even, type: bool}
+      - {id: has_seqs, type: bool}
+      - {id: has_equal_sizes, type: bool}
     seq:
       - id: ends
         type: u4
         repeat: expr
         repeat-expr: count
-        if: not is_even
+        if: not has_equal_sizes
         doc: Where each event's payload ends in the payload of the block, uncompressed.
       - {id: tags, type: u1, repeat: expr, repeat-expr: count}
       - id: times
@@ -108,7 +110,7 @@ types:
         type: u4
         repeat: expr
         repeat-expr: count
-        if: has_numbers
+        if: has_seqs
         doc: What each event's number is above first_seq; without the column they count up.
       - {id: padding, size-eos: true}
   event:
@@ -116,11 +118,15 @@ types:
     params:
       - {id: index, type: u4}
     instances:
-      even_size: {value: '_parent.payload_raw_size / _parent.count'}
+      equal_size: {value: '_parent.payload_raw_size / _parent.count'}
       start:
         value: >-
-          _parent.is_even ? even_size * index : (index == 0 ? 0 : _parent.columns.ends[index - 1])
-      end: {value: '_parent.is_even ? even_size * (index + 1) : _parent.columns.ends[index]'}
+          _parent.has_equal_sizes
+          ? equal_size * index
+          : (index == 0 ? 0 : _parent.columns.ends[index - 1])
+      end:
+        value: >-
+          _parent.has_equal_sizes ? equal_size * (index + 1) : _parent.columns.ends[index]
       tag: {value: '_parent.columns.tags[index]'}
       body:
         io: _parent.payload._io
@@ -973,7 +979,7 @@ types:
           any-of: [0, 1]
       - id: level
         type: u1
-        enum: level
+        enum: recording_level
         valid:
           in-enum: true
       - id: host_revision
@@ -1537,13 +1543,13 @@ enums:
     19: socket
     20: bind
     21: listen
-  level:
-    0: state
-    1: full
   mount_kind:
     0: memory
     1: host
     2: host_read_only
+  recording_level:
+    0: state
+    1: full
   security:
     0: unencrypted
     1: any_encryption

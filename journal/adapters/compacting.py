@@ -9,7 +9,7 @@ from journal.adapters.protocols import ForwardingSink, Sink, Source, current_mic
 from journal.compaction.output import Row
 from journal.compaction.streaming import Windows, block_of
 from journal.errors import LimitExceeded, OptionError
-from journal.format.block import BLOCK_COUNT_MAX, TIME_SPAN_MAX, Block, compressor
+from journal.format.block import BLOCK_COUNT_MAX, TIME_SPAN_MAX, Block, make_compressor
 from journal.format.frame import PAYLOAD_SIZE_MAX
 
 WINDOW_EVENTS_MAX = BLOCK_COUNT_MAX - 1
@@ -71,7 +71,7 @@ class CompactingSink(ForwardingSink):
         self._events_max, self._size_max = events_max, size_max
         self._clock = clock
         self._blocks = inner if isinstance(inner, BlockSink) else None
-        self._compressor = compressor()
+        self._compressor = make_compressor()
         self._windows = Windows(keeps_numbers=self._blocks is not None)
         self._held: list[Row] = []
         self._size = 0

@@ -10,7 +10,7 @@ from journal.errors import JournalError
 from journal.events.snapshots import DescriptorPositions
 from journal.events.streams import StreamOpened
 from journal.format.block import Block, read_header
-from journal.fs.byte_source import Source
+from journal.fs.byte_source import ByteSource
 from journal.log import block_table, scan
 from journal.log.segment_files import SegmentFiles
 from journal.rewrite.progress import ProgressCallback, ProgressScan
@@ -101,7 +101,7 @@ class Blocks:
         if what and at:
             self._report(what, self._size, self._size)
 
-    def _read(self, source: Source | None, place: scan.Segment, number: int) -> Block:
+    def _read(self, source: ByteSource | None, place: scan.Segment, number: int) -> Block:
         offset = self._offsets[number]
         if source is not None:
             header = read_header(source, offset, place.header.salt, offset - place.offset)

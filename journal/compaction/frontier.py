@@ -10,7 +10,7 @@ from journal.compaction.retention import Policy
 from journal.events import codec
 from journal.events.core import TtySet
 from journal.events.memory import MemoryPages, UpdateMemoryRegion
-from journal.events.process import InstrumentedPart, Level, ModulePart, ProcessStart
+from journal.events.process import InstrumentedPart, ModulePart, ProcessStart, RecordingLevel
 from journal.events.snapshots import (
     ClearEthereal,
     DescriptorPositions,
@@ -76,7 +76,7 @@ class Survey:
 
     next_seq: int = 0
     last_seq: int = -1
-    levels: list[Level] = field(default_factory=list)
+    levels: list[RecordingLevel] = field(default_factory=list)
     snapshots: list[SnapshotInfo] = field(default_factory=list)
     codes: set[bytes] = field(default_factory=set)
     unknown: tuple[int, int] | None = None
@@ -94,7 +94,7 @@ class Survey:
     @property
     def is_executable(self) -> bool:
         """Whether a guest can be executed by it, which needs each of its events."""
-        return Level.FULL in self.levels
+        return RecordingLevel.FULL in self.levels
 
 
 class Surveyor:

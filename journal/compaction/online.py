@@ -47,7 +47,7 @@ def compact_online(
     """
     writer.flush()
     path = Path(os.path.realpath(writer.path))
-    beside = durable.temporary_beside(path)
+    beside = durable.make_temporary_path(path)
     try:
         found = compact_apart(path, beside, policy, writer.roll, stop)
         size = segment_files.journal_size(beside)

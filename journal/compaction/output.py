@@ -6,9 +6,9 @@ from typing import NamedTuple, Protocol, Self
 from journal.compaction import event_classes as kinds
 from journal.compaction.liveness.seq_bitset import Numbers
 from journal.format import block_encoder as sealing
-from journal.format.block import Block, new_block
+from journal.format.block import Block, build_block
 from journal.format.block_header import BLOCK_COUNT_MAX, TIME_SPAN_MAX
-from journal.format.columns import COLUMNS_SIZE_EACH_MAX, Frames, ones, read_u32
+from journal.format.columns import COLUMNS_SIZE_PER_EVENT_MAX, Frames, find_ones, read_u32
 
 BLOCK_SIZE = 1 << 16
 """Survivors are gathered until a block has so many bytes; smaller whole blocks join others."""
@@ -85,7 +85,7 @@ class Outflow:
     def __init__(self, target: Target) -> None:
         self.tally = Tally()
         self._target = target
-        self._compressor = sealing.compressor()
+        self._compressor = sealing.make_compressor()
         self._seqs: list[int] = []
         self._tags: list[int] = []
         self._payloads: list[bytes] = []
@@ -125,7 +125,7 @@ class Outflow:
         self._tags.append(tag)
         self._payloads.append(payload)
         self._times.append(time)
-        self._size += len(payload) + COLUMNS_SIZE_EACH_MAX
+        self._size += len(payload) + COLUMNS_SIZE_PER_EVENT_MAX
 
     def flush(self) -> None:
         """Write what waits."""
@@ -133,7 +133,7 @@ class Outflow:
         if not seqs:
             return
         frames = Frames(self._tags, self._payloads, self._times)
-        self._target.append_block(new_block(frames, seqs, self._compressor))
+        self._target.append_block(build_block(frames, seqs, self._compressor))
         self._seqs, self._tags, self._payloads, self._times = [], [], [], []
         self._size = 0
 
@@ -229,7 +229,7 @@ def _both(one: bytes, other: bytes) -> bytes:
 def _ends_of(block: Block) -> Sequence[int]:
     """Where each payload ends, without a look at any."""
     header, count = block.header, block.count
-    if header.is_even:
+    if header.has_equal_sizes:
         size = header.payload_raw_size // count
         return range(size, header.payload_raw_size + 1, size) if size else [0] * count
     return read_u32(block.body, header.payload_size, count)
@@ -237,6 +237,6 @@ def _ends_of(block: Block) -> Sequence[int]:
 
 def rows_of(block: Block, flags: bytes) -> Iterator[Row]:
     """Give the events of a block that have a 1 in ``flags``."""
-    indices = ones(flags)
+    indices = find_ones(flags)
     for row, time in zip(block.rows(indices), block.times_at(indices), strict=True):
         yield Row(*row, time)

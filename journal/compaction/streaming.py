@@ -9,7 +9,7 @@ from journal.compaction.liveness.analysis import Judge
 from journal.compaction.output import Row
 from journal.compaction.retention import Policy
 from journal.errors import MalformedEvent
-from journal.format.block import Block, Compressor, Frames, new_block
+from journal.format.block import Block, Compressor, Frames, build_block
 from journal.format.frame import SEQ_MAX, Frame
 from journal.replay.limits import NotPlayable
 from journal.snapshots.catalog import SnapshotCollector, SnapshotInfo
@@ -140,4 +140,4 @@ def block_of(rows: Sequence[Row], compressor: Compressor | None = None) -> Block
     frames = Frames(
         [row.tag for row in rows], [row.payload for row in rows], [row.time for row in rows]
     )
-    return new_block(frames, [row.seq for row in rows], compressor)
+    return build_block(frames, [row.seq for row in rows], compressor)

@@ -55,8 +55,8 @@ RECORDING_EVENTS = frozenset(
 )
 
 _CLOCK = ClockRead.tag
-_pack_result = codec.packer(HostResult)
-_unpack_result = codec.unpacker(HostResult)
+_pack_result = codec.make_packer(HostResult)
+_unpack_result = codec.make_unpacker(HostResult)
 _result_prefix = {call: bytes([call]) for call in HostCall}
 
 #: Result of a host operation: an errno, and a value whose meaning depends on the call.

@@ -10,10 +10,10 @@ from typing import Any, Final
 from librt.strings import BytesWriter, write_i16_le, write_i32_le, write_i64_le
 from mypy_extensions import i16, i32, i64
 
-from journal.format.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH
+from journal.format.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_PER_EVENT
 from journal.format.frame import PAYLOAD_SIZE_MAX
 
-CODES = "QLqlHB?st"
+ROW_CODES = "QLqlHB?st"
 """What a row may hold: numbers and flags by their ``struct`` codes, ``s`` bytes, ``t`` text."""
 
 _U64: Final = 0
@@ -30,14 +30,14 @@ _SIZE_MAX: Final = 1 << 24  # a constant for the compiler, which looks names of 
 assert _SIZE_MAX == PAYLOAD_SIZE_MAX
 
 
-class Packer:
+class BatchPacker:
     """Gathers payloads of one kind, and their ends if they differ in size, until they fill a block.
 
-    ``codes`` are what its rows hold, of ``CODES``; ``pack`` is the packer of the kind.
+    ``codes`` are what its rows hold, of ``ROW_CODES``; ``pack`` is the packer of the kind.
     """
 
     def __init__(self, codes: str, pack: Callable[..., bytes]) -> None:
-        self._codes = bytes(map(CODES.index, codes))
+        self._codes = bytes(map(ROW_CODES.index, codes))
         self._pack = pack
         self._raw = BytesWriter()
         self._ends = BytesWriter()
@@ -50,13 +50,13 @@ class Packer:
         index: i64 = start
         stop: i64 = len(rows)
         count: i64 = self._count
-        each: i64 = COLUMNS_SIZE_EACH
+        each: i64 = COLUMNS_SIZE_PER_EVENT
         room: i64 = BLOCK_SIZE_TARGET - len(raw) - each * count
         first: i64 = len(raw) // count if count else -1
         while index < stop and room > 0:
             before: i64 = len(raw)
             row = rows[index]
-            if not _packs(raw, codes, row) or len(raw) - before > _SIZE_MAX:
+            if not _write_row(raw, codes, row) or len(raw) - before > _SIZE_MAX:
                 raw.truncate(before)
                 raw.write(self._pack(*row))
             end: i64 = len(raw)
@@ -86,7 +86,7 @@ class Packer:
 
     def is_full(self) -> bool:
         """Whether the payloads fill a block."""
-        return len(self._raw) + COLUMNS_SIZE_EACH * self._count >= BLOCK_SIZE_TARGET
+        return len(self._raw) + COLUMNS_SIZE_PER_EVENT * self._count >= BLOCK_SIZE_TARGET
 
     def take(self) -> tuple[bytes, bytes, int]:
         """Give what has gathered, payloads and ends and how many, and begin anew."""
@@ -97,7 +97,7 @@ class Packer:
         return found
 
 
-def _packs(raw: BytesWriter, codes: bytes, row: Any) -> bool:
+def _write_row(raw: BytesWriter, codes: bytes, row: Any) -> bool:
     """Write the payload of a row; False, and perhaps a part of it, if something is not plain."""
     if not isinstance(row, tuple) or len(row) != len(codes):
         return False
@@ -108,13 +108,13 @@ def _packs(raw: BytesWriter, codes: bytes, row: Any) -> bool:
             code: i64 = codes[index]
             value = row[index]
             if code < _FLAG:
-                if not isinstance(value, int) or not _packs_number(raw, code, value):
+                if not isinstance(value, int) or not _write_number(raw, code, value):
                     return False
             elif code == _BYTES:
-                if type(value) is not bytes or not _packs_bytes(raw, value):
+                if type(value) is not bytes or not _write_bytes(raw, value):
                     return False
             elif code == _TEXT:
-                if type(value) is not str or not _packs_bytes(raw, value.encode()):
+                if type(value) is not str or not _write_bytes(raw, value.encode()):
                     return False
             else:
                 raw.append(1 if value else 0)
@@ -124,7 +124,7 @@ def _packs(raw: BytesWriter, codes: bytes, row: Any) -> bool:
     return True
 
 
-def _packs_bytes(raw: BytesWriter, value: bytes) -> bool:
+def _write_bytes(raw: BytesWriter, value: bytes) -> bool:
     size: i64 = len(value)
     if size > _SIZE_MAX:
         return False
@@ -133,7 +133,7 @@ def _packs_bytes(raw: BytesWriter, value: bytes) -> bool:
     return True
 
 
-def _packs_number(raw: BytesWriter, code: i64, number: i64) -> bool:
+def _write_number(raw: BytesWriter, code: i64, number: i64) -> bool:
     if code == _I64 or (code == _U64 and number >= 0):
         write_i64_le(raw, number)
     elif code == _U32 and 0 <= number <= 0xFFFF_FFFF:

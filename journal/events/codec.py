@@ -22,14 +22,20 @@ from journal.events.wire_types import (
     FLAG,
     PAYLOAD_SIZE_MAX,
     Enumerated,
-    Listed,
+    ListOf,
     Mapped,
     check_count,
 )
-from journal.format.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH, Frames, Packed, pack
+from journal.format.columns import (
+    BLOCK_SIZE_TARGET,
+    COLUMNS_SIZE_PER_EVENT,
+    Frames,
+    PackedFrames,
+    pack,
+)
 
 try:
-    from journal.events.batch_packer import Packer
+    from journal.events.batch_packer import BatchPacker
 except ImportError:  # without librt, which only the compiled build asks for
     NATIVE = False
 else:
@@ -38,7 +44,7 @@ else:
 
 _ROWS_AT_ONCE = 1 << 10
 
-MISFITS = (struct.error, ValueError, cs.ConstructError)
+ENCODING_ERRORS = (struct.error, ValueError, cs.ConstructError)
 """What bytes or values raise that do not fit the layout."""
 
 
@@ -58,7 +64,7 @@ def decode(tag: int, payload: bytes | memoryview, offset: int = 0) -> Event:
     return _CODECS[cls].decode(payload, offset)
 
 
-def packer(cls: type[Event]) -> Callable[..., bytes]:
+def make_packer(cls: type[Event]) -> Callable[..., bytes]:
     """A function of an event's values, positional and in wire order, to its payload.
 
     For hot calls. Defaults do not apply, and a value that does not fit raises what it raises.
@@ -66,30 +72,32 @@ def packer(cls: type[Event]) -> Callable[..., bytes]:
     return _CODECS[cls].pack
 
 
-def unpacker(cls: type[Event]) -> Callable[..., tuple[Any, ...]]:
+def make_unpacker(cls: type[Event]) -> Callable[..., tuple[Any, ...]]:
     """A function of a payload, and of an offset for MalformedEvent, to the values in wire order."""
     return _CODECS[cls].unpack
 
 
-def packed(cls: type[Event], rows: Iterable[tuple[Any, ...]], time: int) -> Iterator[Packed]:
+def pack_rows(
+    cls: type[Event], rows: Iterable[tuple[Any, ...]], time: int
+) -> Iterator[PackedFrames]:
     """Pack events of one kind, each given by its values in wire order, as the blocks store them.
 
     All but the last fill a block. Raises MalformedEvent or LimitExceeded for a row that does not
     fit, after the blocks that the rows before it fill.
     """
-    tag, codes = bytes((cls.tag,)), codes_of(cls) if NATIVE else ""
+    tag, codes = bytes((cls.tag,)), row_codes(cls) if NATIVE else ""
     try:
         if codes:
-            for raw, ends, count in _packed_natively(Packer(codes, packer(cls)), rows):
-                yield Packed(count, raw, ends, tag, b"", time, time)
+            for raw, ends, count in _pack_natively(BatchPacker(codes, make_packer(cls)), rows):
+                yield PackedFrames(count, raw, ends, tag, b"", time, time)
         else:
-            for payloads in _filling(starmap(packer(cls), rows)):
+            for payloads in _split_into_blocks(starmap(make_packer(cls), rows)):
                 yield pack(Frames(tag, payloads, (time,)))
-    except MISFITS as cause:
-        raise _malformed(cls, cause, 0) from cause
+    except ENCODING_ERRORS as cause:
+        raise _malformed_error(cls, cause, 0) from cause
 
 
-def codes_of(cls: type[Event]) -> str:
+def row_codes(cls: type[Event]) -> str:
     """What a row of an event's values holds, for ``packing``; empty if it is not as plain as that.
 
     > Why not more? The kinds that come in masses are plain.
@@ -108,8 +116,8 @@ def _row_code(con: cs.Construct) -> str:
     return "s" if isinstance(con, cs.Prefixed) and _is_sized(con) else ""
 
 
-def _packed_natively(
-    packer: "Packer", rows: Iterable[tuple[Any, ...]]
+def _pack_natively(
+    packer: "BatchPacker", rows: Iterable[tuple[Any, ...]]
 ) -> Iterator[tuple[bytes, bytes, int]]:
     some = rows if isinstance(rows, list) else []
     rest = iter(()) if some else iter(rows)
@@ -124,13 +132,13 @@ def _packed_natively(
         yield packer.take()
 
 
-def _filling(payloads: Iterator[bytes]) -> Iterator[list[bytes]]:
+def _split_into_blocks(payloads: Iterator[bytes]) -> Iterator[list[bytes]]:
     """Cut payloads into what fills a block."""
     held: list[bytes] = []
     room = BLOCK_SIZE_TARGET
     for payload in payloads:
         held.append(payload)
-        room -= len(payload) + COLUMNS_SIZE_EACH
+        room -= len(payload) + COLUMNS_SIZE_PER_EVENT
         if room <= 0:
             yield held
             held, room = [], BLOCK_SIZE_TARGET
@@ -173,7 +181,7 @@ class _Plan:
         self.taking: list[str] = []
         self.giving: list[str] = []
         self.lowering: list[str] = []
-        self.run: list[_Value] = []
+        self.run: list[_RunValue] = []
         constructs = [named.subcon for named in cls.layout.subcons]
         for name, con in zip(cls.names, constructs, strict=True):
             self.field(name, con)
@@ -188,7 +196,7 @@ class _Plan:
             self.fixed(name, con)
         elif _is_sized(con):
             self.sized(name, con)
-        elif isinstance(con, Listed) and isinstance(con.subcon, cs.FormatField):
+        elif isinstance(con, ListOf) and isinstance(con.subcon, cs.FormatField):
             self.listed(name, con.subcon)
         else:
             self.other(name, con)
@@ -202,7 +210,7 @@ class _Plan:
             given = target if _is_plain(con) else f"lower_{name}({target})"
         if code.endswith("s"):
             given = f"check_size({given}, {code[:-1]})"  # struct would cut it or fill it up
-        self.run.append(_Value(code, "?" if con is FLAG else code, target, given, lift))
+        self.run.append(_RunValue(code, "?" if con is FLAG else code, target, given, lift))
 
     def sized(self, name: str, con: cs.Construct) -> None:
         """Slice bytes, or what is made of bytes: their size is the last value of the run."""
@@ -213,7 +221,7 @@ class _Plan:
         elif isinstance(con, cs.StringEncoded):
             found = f'str({found}, "utf-8")'
             self.lowering.append(f"{target} = {target}.encode()")
-        self.run.append(_Value("I", "I", "size", f"len({target})"))
+        self.run.append(_RunValue("I", "I", "size", f"len({target})"))
         self.end_run()
         self.taking += ["start = at", "at += size", f"{target} = {found}"]
         self.giving.append(target)
@@ -222,7 +230,7 @@ class _Plan:
         """Unpack a list of numbers at once: their count is the last value of the run."""
         number, target = struct.Struct("<" + _code(item)), f"_{name}"
         self.scope[f"each_{name}"], self.scope[f"pack_{name}"] = number.iter_unpack, number.pack
-        self.run.append(_Value("I", "I", "count", f"check_count(len({target}))"))
+        self.run.append(_RunValue("I", "I", "count", f"check_count(len({target}))"))
         self.end_run()
         self.taking += ["start = at", f"at += check_count(count) * {number.size}"]
         self.taking.append(f"{target} = tuple([each for each, in each_{name}(payload[start:at])])")
@@ -263,10 +271,14 @@ class _Plan:
         made = ["event = draft()", *(f"event.{name} = _{name}" for name in names)]
         made += ["event.__class__ = cls", "return event"]
         got = [f"_{name} = event.{name}" for name in names]
-        encode = _function("encode(event)", _guarded(got + self.given(), "0"))
-        decode = _function("decode(payload, offset)", _guarded(self.taken(), "offset") + made)
-        pack = _function(f"pack({', '.join(values)})", self.given())
-        unpack = _function("unpack(payload, offset=0)", _guarded(self.taken(), "offset") + found)
+        encode = _function_lines("encode(event)", _guard_lines(got + self.given(), "0"))
+        decode = _function_lines(
+            "decode(payload, offset)", _guard_lines(self.taken(), "offset") + made
+        )
+        pack = _function_lines(f"pack({', '.join(values)})", self.given())
+        unpack = _function_lines(
+            "unpack(payload, offset=0)", _guard_lines(self.taken(), "offset") + found
+        )
         source = "\n".join(encode + decode + pack + unpack)
         exec(compile(source, f"<codec of {self.cls.__name__}>", "exec"), self.scope)
         if self.is_plain:
@@ -277,7 +289,7 @@ class _Plan:
         """The lines that return a payload."""
         if self.is_plain:
             return [f"return {self.giving[0]}"]
-        joined = " + ".join(self.giving) if len(self.giving) < 3 else _joined(self.giving)
+        joined = " + ".join(self.giving) if len(self.giving) < 3 else _join_expression(self.giving)
         lines = [*self.lowering, f"payload = {joined or 'bytes()'}"]
         lines += [f"if len(payload) > {PAYLOAD_SIZE_MAX}:", "    raise oversize(len(payload))"]
         return [*lines, "return payload"]
@@ -295,7 +307,7 @@ class _Plan:
         ]
 
 
-class _Value(NamedTuple):
+class _RunValue(NamedTuple):
     """One value of a run: its ``struct`` codes, where it goes to and what it is made of."""
 
     unpacks: str
@@ -332,29 +344,29 @@ def _is_sized(con: cs.Construct) -> bool:
     )
 
 
-def _function(signature: str, body: list[str]) -> list[str]:
+def _function_lines(signature: str, body: list[str]) -> list[str]:
     return [f"def {signature}:", *(f"    {line}" for line in body)]
 
 
-def _guarded(lines: list[str], offset: str) -> list[str]:
+def _guard_lines(lines: list[str], offset: str) -> list[str]:
     """``lines``, with a misfit turned into MalformedEvent."""
     return [
         "try:",
         *(f"    {line}" for line in lines),
-        "except MISFITS as cause:",
+        "except ENCODING_ERRORS as cause:",
         f"    raise malformed(cls, cause, {offset}) from cause",
     ]
 
 
-def _joined(parts: list[str]) -> str:
+def _join_expression(parts: list[str]) -> str:
     return f'b"".join(({", ".join(parts)}))'
 
 
-def _malformed(cls: type[Event], cause: Exception, offset: int) -> MalformedEvent:
+def _malformed_error(cls: type[Event], cause: Exception, offset: int) -> MalformedEvent:
     return MalformedEvent(f"{cls.__name__}: {' '.join(str(cause).split())}", offset)
 
 
-def _misfit(at: int, size: int) -> ValueError:
+def _size_error(at: int, size: int) -> ValueError:
     if at == size:
         return ValueError(f"{size} bytes, and at most {PAYLOAD_SIZE_MAX} are allowed")
     if at > size:
@@ -362,7 +374,7 @@ def _misfit(at: int, size: int) -> ValueError:
     return ValueError(f"{size - at} bytes are left over")
 
 
-def _oversize(size: int) -> LimitExceeded:
+def _oversize_error(size: int) -> LimitExceeded:
     return LimitExceeded(f"a payload of {size} bytes, and at most {PAYLOAD_SIZE_MAX} are allowed")
 
 
@@ -380,11 +392,11 @@ def _parse(con: cs.Construct, payload: bytes, at: int) -> tuple[Any, int]:
 
 
 _SCOPE = {
-    "MISFITS": MISFITS,
+    "ENCODING_ERRORS": ENCODING_ERRORS,
     "check_count": check_count,
     "check_size": _check_size,
-    "malformed": _malformed,
-    "misfit": _misfit,
-    "oversize": _oversize,
+    "malformed": _malformed_error,
+    "misfit": _size_error,
+    "oversize": _oversize_error,
     "parse": _parse,
 }

@@ -193,33 +193,33 @@ class Event:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return values_of(self) == values_of(other)
+        return field_values(self) == field_values(other)
 
     def __hash__(self) -> int:
-        return hash((self.tag, values_of(self)))
+        return hash((self.tag, field_values(self)))
 
     def __repr__(self) -> str:
-        parts = [f"{name}={_short(getattr(self, name))}" for name in self.names]
+        parts = [f"{name}={_shorten(getattr(self, name))}" for name in self.names]
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (type(self), values_of(self))
+        return _rebuild, (type(self), field_values(self))
 
 
 E = TypeVar("E", bound=Event)
 
 
-def names_of(cls: type[Event]) -> tuple[str, ...]:
+def field_names(cls: type[Event]) -> tuple[str, ...]:
     """The names of an event's fields, in wire order."""
     return cls.names
 
 
-def values_of(event: Event) -> tuple[Any, ...]:
+def field_values(event: Event) -> tuple[Any, ...]:
     """The values of an event's fields, in wire order."""
     return tuple([getattr(event, name) for name in event.names])
 
 
-def fields_of(event: Event) -> dict[str, Any]:
+def field_dict(event: Event) -> dict[str, Any]:
     """The names and values of an event's fields, in wire order."""
     return {name: getattr(event, name) for name in event.names}
 
@@ -232,7 +232,7 @@ def event(*, tag: int, group: Group, rule: Rule) -> Callable[[type[E]], type[E]]
         if not cls.__doc__:
             raise TypeError(f"{cls.__name__} has no docstring to put in the spec")
         fields = wire_fields(cls)
-        declared = _slotted(cls, tuple(name for name, _ in fields))
+        declared = _add_slots(cls, tuple(name for name, _ in fields))
         declared.tag, declared.group, declared.rule = tag, group, rule
         declared.layout = cs.Struct(*(name / con for name, con in fields))
         return declared
@@ -252,21 +252,21 @@ def wire_fields(cls: type[Event]) -> list[tuple[str, cs.Construct]]:
     return fields
 
 
-def _slotted(cls: type[E], names: tuple[str, ...]) -> type[E]:
+def _add_slots(cls: type[E], names: tuple[str, ...]) -> type[E]:
     """``cls`` made again with slots for ``names``, and a constructor that fills them."""
     namespace = dict(vars(cls))
     defaults = {name: namespace.pop(name) for name in names if name in namespace}
     for name in ("__dict__", "__weakref__"):
         namespace.pop(name, None)
-    namespace |= {"__slots__": names, "__setattr__": _frozen, "__delattr__": _frozen}
+    namespace |= {"__slots__": names, "__setattr__": _refuse_change, "__delattr__": _refuse_change}
     slotted: Any = type(cls.__name__, cls.__bases__, namespace)
     slotted.names = names
     slotted.draft = type(f"{cls.__name__}Draft", cls.__bases__, {"__slots__": names})
-    slotted.__new__ = _constructor(slotted, defaults)
+    slotted.__new__ = _make_constructor(slotted, defaults)
     return cast("type[E]", slotted)
 
 
-def _constructor(cls: type[Event], defaults: dict[str, Any]) -> Any:
+def _make_constructor(cls: type[Event], defaults: dict[str, Any]) -> Any:
     """A ``__new__`` with keyword-only parameters that fills a draft and then freezes it.
 
     Source text, because a signature without a loop at every call cannot be had otherwise.
@@ -282,15 +282,15 @@ def _constructor(cls: type[Event], defaults: dict[str, Any]) -> Any:
     return scope["__new__"]
 
 
-def _frozen(event: Event, name: str, value: object = None) -> None:
+def _refuse_change(event: Event, name: str, value: object = None) -> None:
     raise AttributeError(f"{type(event).__name__} is frozen: {name} stays what it is")
 
 
-def _rebuilt(cls: type[Event], values: tuple[Any, ...]) -> Event:
+def _rebuild(cls: type[Event], values: tuple[Any, ...]) -> Event:
     return cls(**dict(zip(cls.names, values, strict=True)))
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     """The repr of a field, cut if it is long."""
     if isinstance(value, IntEnum):
         return f"{type(value).__name__}.{value.name}"

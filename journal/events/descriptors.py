@@ -26,8 +26,8 @@ from journal.events.wire_types import (
     Enumerated,
     Fd,
     Flag,
-    Maybe,
-    Record,
+    OptionalOf,
+    RecordOf,
     Text,
 )
 
@@ -80,8 +80,8 @@ class EpollEvent:
 
 EpollEventField = Annotated[
     EpollEvent | None,
-    Maybe(
-        Record(
+    OptionalOf(
+        RecordOf(
             EpollEvent,
             events=cs.Int32ul,
             pointer=cs.Int64ul,

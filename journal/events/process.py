@@ -22,7 +22,7 @@ from journal.events.wire_types import (
 )
 
 
-class Level(IntEnum):
+class RecordingLevel(IntEnum):
     """How much a journal records."""
 
     STATE = 0
@@ -42,7 +42,7 @@ class MountKind(IntEnum):
     """A directory of the host that the guest cannot change."""
 
 
-LevelField = Annotated[Level, Enumerated(cs.Int8ul, Level)]
+RecordingLevelField = Annotated[RecordingLevel, Enumerated(cs.Int8ul, RecordingLevel)]
 MountKindField = Annotated[MountKind, Enumerated(cs.Int8ul, MountKind)]
 
 
@@ -61,7 +61,7 @@ class ProcessStart(Event):
     module_hash: Hash256
     module_size: U64
     embedded: Flag
-    level: LevelField
+    level: RecordingLevelField
     host_revision: U32
     realtime: U64
     module_path: HostPath

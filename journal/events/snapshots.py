@@ -15,9 +15,9 @@ from journal.events.wire_types import (
     Fd,
     Flag,
     Hash256,
-    Listed,
-    Row,
+    ListOf,
     Text,
+    TupleOf,
     U32s,
 )
 
@@ -45,8 +45,8 @@ class Trigger(IntEnum):
     """So many events were written since the last snapshot."""
 
 
-Positions = Annotated[tuple[tuple[int, int], ...], Listed(Row(cs.Int32ul, cs.Int64ul))]
-Inodes = Annotated[tuple[int, ...], Listed(cs.Int64ul)]
+Positions = Annotated[tuple[tuple[int, int], ...], ListOf(TupleOf(cs.Int32ul, cs.Int64ul))]
+Inodes = Annotated[tuple[int, ...], ListOf(cs.Int64ul)]
 TriggerField = Annotated[Trigger, Enumerated(cs.Int8ul, Trigger)]
 
 

@@ -5,13 +5,23 @@ from typing import Annotated
 import construct as cs
 
 from journal.events.definition import Event, Group, Region, Staged, event
-from journal.events.wire_types import U32, U64, Blob, Flag, Listed, MaybeI32, MaybeU64, Row, U32s
+from journal.events.wire_types import (
+    U32,
+    U64,
+    Blob,
+    Flag,
+    ListOf,
+    MaybeI32,
+    MaybeU64,
+    TupleOf,
+    U32s,
+)
 
 TABLE_NULL = 0xFFFF_FFFF
 """An empty element of a table."""
 
 GlobalValues = Annotated[
-    tuple[tuple[int, int, bytes], ...], Listed(Row(cs.Int32ul, cs.Int8ul, cs.Bytes(16)))
+    tuple[tuple[int, int, bytes], ...], ListOf(TupleOf(cs.Int32ul, cs.Int8ul, cs.Bytes(16)))
 ]
 
 

@@ -59,7 +59,7 @@ class Enumerated(Mapped):
         self.members = members
 
 
-class Maybe(cs.Subconstruct):  # type: ignore[misc]
+class OptionalOf(cs.Subconstruct):  # type: ignore[misc]
     """A value or None: a flag, then the value if there is one."""
 
     def _parse(self, stream: Any, context: Any, path: Any) -> Any:
@@ -74,7 +74,7 @@ class Maybe(cs.Subconstruct):  # type: ignore[misc]
         return obj
 
 
-class Listed(cs.Subconstruct):  # type: ignore[misc]
+class ListOf(cs.Subconstruct):  # type: ignore[misc]
     """A u32 count, at most ``LIST_COUNT_MAX``, and so many values: a tuple in Python."""
 
     def _parse(self, stream: Any, context: Any, path: Any) -> Any:
@@ -95,7 +95,7 @@ def check_count(count: int) -> int:
     return count
 
 
-class Row(Mapped):
+class TupleOf(Mapped):
     """Neighbouring values as one tuple."""
 
     def __init__(self, *values: cs.Construct) -> None:
@@ -103,7 +103,7 @@ class Row(Mapped):
         self.values = values
 
 
-class Record(Mapped):
+class RecordOf(Mapped):
     """Neighbouring named values as one object of the class ``kind``."""
 
     def __init__(self, kind: Callable[..., Any], **fields: cs.Construct) -> None:
@@ -117,7 +117,7 @@ class Record(Mapped):
         self.fields = fields
 
 
-def _nanoseconds(parts: tuple[int, int]) -> int:
+def _join_nanoseconds(parts: tuple[int, int]) -> int:
     seconds, rest = parts
     if rest >= NANOSECONDS:
         raise ValueError(f"{rest} nanoseconds are more than a second")
@@ -129,7 +129,7 @@ BLOB = cs.Prefixed(cs.Int32ul, cs.GreedyBytes)
 TEXT = cs.PascalString(cs.Int32ul, "utf8")
 HOST_PATH = Mapped(BLOB, os.fsdecode, os.fsencode)
 DURATION = Mapped(
-    cs.Sequence(cs.Int64ul, cs.Int32ul), _nanoseconds, lambda value: divmod(value, NANOSECONDS)
+    cs.Sequence(cs.Int64ul, cs.Int32ul), _join_nanoseconds, lambda value: divmod(value, NANOSECONDS)
 )
 IPV4 = Mapped(cs.Bytes(4), IPv4Address, lambda value: value.packed)
 IPV6 = Mapped(cs.Bytes(16), IPv6Address, lambda value: value.packed)
@@ -154,12 +154,12 @@ JournalId = Annotated[bytes, cs.Bytes(16)]
 Duration = Annotated[int, DURATION]
 """Nanoseconds here; whole seconds as a u64, then the rest as a u32, on the wire."""
 
-MaybeI32 = Annotated[int | None, Maybe(cs.Int32sl)]
-MaybeU64 = Annotated[int | None, Maybe(cs.Int64ul)]
-MaybeDuration = Annotated[int | None, Maybe(DURATION)]
-Blobs = Annotated[tuple[bytes, ...], Listed(BLOB)]
-TextPairs = Annotated[tuple[tuple[str, str], ...], Listed(Row(TEXT, TEXT))]
-U32s = Annotated[tuple[int, ...], Listed(cs.Int32ul)]
+MaybeI32 = Annotated[int | None, OptionalOf(cs.Int32sl)]
+MaybeU64 = Annotated[int | None, OptionalOf(cs.Int64ul)]
+MaybeDuration = Annotated[int | None, OptionalOf(DURATION)]
+Blobs = Annotated[tuple[bytes, ...], ListOf(BLOB)]
+TextPairs = Annotated[tuple[tuple[str, str], ...], ListOf(TupleOf(TEXT, TEXT))]
+U32s = Annotated[tuple[int, ...], ListOf(cs.Int32ul)]
 
 Ipv4 = Annotated[IPv4Address, IPV4]
 Ipv6 = Annotated[IPv6Address, IPV6]
@@ -185,8 +185,8 @@ class SocketAddress:
     scope: int = 0
 
 
-Cidr = Annotated[Network, Record(Network, address=IP_ADDRESS, prefix=cs.Int8ul)]
+Cidr = Annotated[Network, RecordOf(Network, address=IP_ADDRESS, prefix=cs.Int8ul)]
 Address = Annotated[
     SocketAddress,
-    Record(SocketAddress, address=IP_ADDRESS, port=cs.Int16ul, flow=cs.Int32ul, scope=cs.Int32ul),
+    RecordOf(SocketAddress, address=IP_ADDRESS, port=cs.Int16ul, flow=cs.Int32ul, scope=cs.Int32ul),
 ]

@@ -24,10 +24,10 @@ from journal.events.wire_types import (
     IPV6,
     LIST_COUNT_MAX,
     Enumerated,
-    Listed,
-    Maybe,
-    Record,
-    Row,
+    ListOf,
+    OptionalOf,
+    RecordOf,
+    TupleOf,
 )
 from journal.format.frame import PAYLOAD_SIZE_MAX
 
@@ -203,7 +203,7 @@ def _make_enum_conversion(con: Enumerated) -> Conversion:
     return Conversion(lambda value: value.name, convert)
 
 
-def _make_optional_conversion(con: Maybe) -> Conversion:
+def _make_optional_conversion(con: OptionalOf) -> Conversion:
     inner = make_conversion(con.subcon)
     return Conversion(
         lambda value: None if value is None else inner.to_json(value),
@@ -211,7 +211,7 @@ def _make_optional_conversion(con: Maybe) -> Conversion:
     )
 
 
-def _make_list_conversion(con: Listed) -> Conversion:
+def _make_list_conversion(con: ListOf) -> Conversion:
     inner = make_conversion(con.subcon)
 
     def convert(value: Any) -> Any:
@@ -222,7 +222,7 @@ def _make_list_conversion(con: Listed) -> Conversion:
     return Conversion(lambda value: list(map(inner.to_json, value)), convert)
 
 
-def _make_row_conversion(con: Row) -> Conversion:
+def _make_row_conversion(con: TupleOf) -> Conversion:
     inner = [make_conversion(each) for each in con.values]
 
     def give(value: Any) -> list[Any]:
@@ -236,7 +236,7 @@ def _make_row_conversion(con: Row) -> Conversion:
     return Conversion(give, convert)
 
 
-def _make_record_conversion(con: Record) -> Conversion:
+def _make_record_conversion(con: RecordOf) -> Conversion:
     inner = {name: make_conversion(each) for name, each in con.fields.items()}
 
     def give(value: Any) -> dict[str, Any]:
@@ -283,10 +283,10 @@ _LEAVES: list[tuple[cs.Construct, Conversion]] = [
 ]
 _SHAPES: list[tuple[type[cs.Construct], Callable[[Any], Conversion]]] = [
     (Enumerated, _make_enum_conversion),
-    (Record, _make_record_conversion),
-    (Row, _make_row_conversion),
-    (Maybe, _make_optional_conversion),
-    (Listed, _make_list_conversion),
+    (RecordOf, _make_record_conversion),
+    (TupleOf, _make_row_conversion),
+    (OptionalOf, _make_optional_conversion),
+    (ListOf, _make_list_conversion),
     (cs.FormatField, lambda _: _NUMBER),
     (cs.Bytes, _make_fixed_bytes_conversion),
     (cs.StringEncoded, lambda _: Conversion(_text_to_json, _text_from_json)),

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any
 
 from journal.errors import MalformedEvent
-from journal.events.definition import Event, fields_of
+from journal.events.definition import Event, field_dict
 from journal.events.descriptors import FileDescriptorWrite
 from journal.events.inputs import HostCall, HostResult, RandomBytes, StreamRead
 from journal.events.memory import MemoryPages, PageKind, UpdateMemoryRegion
@@ -64,7 +64,7 @@ class Redaction:
 
     def fields(self, event: Event) -> dict[str, Any]:
         """The fields of an event, without what is not told."""
-        found = fields_of(event)
+        found = field_dict(event)
         if not self:
             return found
         if isinstance(event, PortBridge):

@@ -15,46 +15,46 @@ import zstandard
 from journal.errors import CorruptBlock, LimitExceeded
 from journal.format.block_encoder import (
     Compressor,
-    bitmap_of,
-    compressor,
+    apply_mask,
+    compute_tag_bitmap,
     encode,
     encode_index,
     encode_parts,
-    masked,
-    rehead,
+    make_compressor,
+    rewrite_header,
 )
 from journal.format.block_header import (
     BLOCK_COUNT_MAX,
     BLOCK_HEADER_SIZE,
     BLOCK_MAGIC,
     BLOCK_PAYLOAD_SIZE_MAX,
-    EVEN,
+    EQUAL_SIZES,
     RAW,
     TIME_SPAN_MAX,
     TIMES,
     BlockHeader,
-    Place,
-    body_holds,
-    flaw,
-    last_number,
+    BlockPlacement,
+    find_flaw,
+    is_body_intact,
     read_header,
+    read_last_delta,
 )
 from journal.format.columns import (
     BLOCK_SIZE_TARGET,
-    COLUMNS_SIZE_EACH,
-    SHAPE_COUNT_MAX,
+    COLUMNS_SIZE_PER_EVENT,
+    EQUAL_PAYLOADS_COUNT_MAX,
     Frames,
-    Packed,
-    ends_fit,
-    filled,
-    finder,
+    PackedFrames,
+    are_ends_valid,
+    find_block_end,
     is_rising,
-    masker,
+    make_tag_finder,
+    make_tag_masker,
+    pack_block,
     pick,
-    pieces,
     read_u32,
-    split,
-    take,
+    split_payloads,
+    split_selected,
 )
 from journal.format.frame import SEQ_MAX, TAG_MAX, TAG_MIN, Frame
 
@@ -64,52 +64,54 @@ __all__ = [
     "BLOCK_MAGIC",
     "BLOCK_PAYLOAD_SIZE_MAX",
     "BLOCK_SIZE_TARGET",
-    "COLUMNS_SIZE_EACH",
+    "COLUMNS_SIZE_PER_EVENT",
     "TIME_SPAN_MAX",
     "Block",
     "BlockHeader",
+    "BlockPlacement",
     "Compressor",
     "Frames",
-    "Packed",
-    "Place",
-    "bitmap_of",
-    "body_holds",
-    "compressor",
+    "PackedFrames",
+    "build_block",
+    "compute_tag_bitmap",
     "encode",
     "encode_index",
     "encode_parts",
-    "filled",
-    "flaw",
-    "last_number",
-    "new_block",
+    "find_block_end",
+    "find_flaw",
+    "is_body_intact",
+    "make_compressor",
+    "pack_block",
     "read_header",
-    "rehead",
-    "take",
+    "read_last_delta",
+    "rewrite_header",
 ]
 
 _TAG_ZEROED, _TAG_ERASED = 0, 255
 _TAGS = frozenset(range(TAG_MIN, TAG_MAX + 1))
-_FEW = 3
+_SPARSE_FACTOR = 3
 """Payloads and times are cut out one by one when fewer than one in so many are wanted."""
-_FROM_TO = struct.Struct("<II").unpack_from
-_OF_THREAD = threading.local()
+_unpack_span = struct.Struct("<II").unpack_from
+_thread_local = threading.local()
 
 assert (TAG_MIN, TAG_MAX) == (1, 254)
 
 
-def new_block(frames: Frames, seqs: Sequence[int], compressor: Compressor | None = None) -> "Block":
+def build_block(
+    frames: Frames, seqs: Sequence[int], compressor: Compressor | None = None
+) -> "Block":
     """A block of frames with these numbers, which rise; it stands nowhere yet."""
     first = seqs[0]
     holes = seqs if seqs[-1] - first >= len(seqs) else None
-    data, header = encode(Place(0, first, 0, 0, 0, 0), frames, compressor, holes)
+    data, header = encode(BlockPlacement(0, first, 0, 0, 0, 0), frames, compressor, holes)
     return Block(header, data[BLOCK_HEADER_SIZE:], first, 0)
 
 
-def _decompressor() -> zstandard.ZstdDecompressor:
+def _get_decompressor() -> zstandard.ZstdDecompressor:
     """The decompressor of this thread: making one costs a third of what a block does."""
-    found: zstandard.ZstdDecompressor | None = getattr(_OF_THREAD, "decompressor", None)
+    found: zstandard.ZstdDecompressor | None = getattr(_thread_local, "decompressor", None)
     if found is None:
-        found = _OF_THREAD.decompressor = zstandard.ZstdDecompressor()
+        found = _thread_local.decompressor = zstandard.ZstdDecompressor()
     return found
 
 
@@ -136,7 +138,7 @@ class Block:
         self.first_seq = first_seq
         self.offset = offset
         count = self.count = header.frame_count
-        tags_at = header.payload_size + (0 if header.flags & EVEN else 4 * count)
+        tags_at = header.payload_size + (0 if header.flags & EQUAL_SIZES else 4 * count)
         self._tags_end = tags_at + count
         self.tags = body[tags_at : tags_at + count]
         if _TAG_ZEROED in self.tags or _TAG_ERASED in self.tags:
@@ -157,7 +159,7 @@ class Block:
 
     def times_at(self, indices: Sequence[int]) -> list[int]:
         """The times of the events at ``indices``."""
-        if len(indices) * _FEW <= self.count:
+        if len(indices) * _SPARSE_FACTOR <= self.count:
             return [self.time(index) for index in indices]
         first = self.header.time_first
         if not self.header.flags & TIMES:
@@ -176,13 +178,13 @@ class Block:
     @property
     def seqs(self) -> range | list[int]:
         """One number per event: a range, except where compaction left holes."""
-        if not self.header.has_numbers or not self.count:
+        if not self.header.has_seqs or not self.count:
             return range(self.first_seq, self.first_seq + self.count)
         return self._read_numbers()
 
     def seqs_at(self, indices: Sequence[int]) -> list[int]:
         """The numbers of the events at ``indices``."""
-        if self.header.has_numbers:
+        if self.header.has_seqs:
             return list(pick(self.seqs, indices))
         first = self.first_seq
         return [first + index for index in indices]
@@ -190,7 +192,7 @@ class Block:
     @property
     def last_seq(self) -> int:
         """The number of the last of its events."""
-        if self.header.has_numbers:
+        if self.header.has_seqs:
             return self.seqs[-1]
         return self.first_seq + self.count - 1
 
@@ -201,7 +203,7 @@ class Block:
 
     def index(self, seq: int) -> int | None:
         """The index of the event of this number, None when there is none here."""
-        if not self.header.has_numbers:
+        if not self.header.has_seqs:
             index = seq - self.first_seq
             return index if 0 <= index < self.count else None
         seqs = self.seqs
@@ -210,7 +212,7 @@ class Block:
 
     def select(self, tags: Iterable[int]) -> list[int]:
         """The indices of the events of these tags, found in the column of tags."""
-        return finder(_TAGS.intersection(tags))(self.tags)
+        return make_tag_finder(_TAGS.intersection(tags))(self.tags)
 
     def rows(self, indices: Sequence[int] | None = None) -> Iterator[tuple[int, int, bytes]]:
         """Number, tag and payload of each event, or of each at ``indices``, which rise."""
@@ -224,31 +226,31 @@ class Block:
         if indices is not None:
             return self._cut(indices)
         ends = self._fitting_ends()
-        return split(self._raw(), self.header.payload_raw_size, ends, self.count)
+        return split_payloads(self._raw(), self.header.payload_raw_size, ends, self.count)
 
-    def unpacked(self) -> tuple[bytes, list[int]]:
+    def payload_bytes(self) -> tuple[bytes, list[int]]:
         """All payloads, one behind the other, and where each stops; behind them may be anything."""
         size, count = self.header.payload_raw_size, self.count
-        if self.header.is_even:
+        if self.header.has_equal_sizes:
             each = size // count if count else 0
             return self._raw(), [each * number for number in range(1, count + 1)]
         ends = self._fitting_ends()
         return self._raw(), list(read_u32(ends, 0, count))
 
-    def payloads_of(self, tags: Iterable[int]) -> list[bytes]:
+    def payloads_with_tags(self, tags: Iterable[int]) -> list[bytes]:
         """The payloads of the events of these tags, in order."""
-        if not self.header.is_even or self.count > SHAPE_COUNT_MAX:
+        if not self.header.has_equal_sizes or self.count > EQUAL_PAYLOADS_COUNT_MAX:
             return self.payloads(self.select(tags))
-        mask = masker(_TAGS.intersection(tags))(self.tags)
+        mask = make_tag_masker(_TAGS.intersection(tags))(self.tags)
         if 1 not in mask:
             return []
-        return pieces(self._raw(), self.header.payload_raw_size // self.count, mask)
+        return split_selected(self._raw(), self.header.payload_raw_size // self.count, mask)
 
     def payload(self, index: int) -> bytes:
         """The payload of one event."""
         self._check_index(index)
         header = self.header
-        if header.flags & EVEN:
+        if header.flags & EQUAL_SIZES:
             size = header.payload_raw_size // self.count
             return self._raw()[size * index : size * (index + 1)]
         return self._cut((index,))[0]
@@ -260,7 +262,7 @@ class Block:
     def check(self) -> None:
         """Raise CorruptBlock when the columns contradict the header or themselves."""
         header = self.header
-        if bitmap_of(self.tags) != header.tag_bitmap:
+        if compute_tag_bitmap(self.tags) != header.tag_bitmap:
             raise CorruptBlock("a block's bitmap is not that of its tags", self.offset)
         span = header.time_last - header.time_first
         if header.flags & TIMES and self.count:
@@ -271,7 +273,7 @@ class Block:
         if not times_fit:
             raise CorruptBlock("a block's times do not fit", self.offset)
         self._fitting_ends()
-        if header.has_numbers and self.count:
+        if header.has_seqs and self.count:
             self._read_numbers()
 
     def _read_numbers(self) -> list[int]:
@@ -296,13 +298,13 @@ class Block:
         """The payloads at ``indices``, with no more of the ends looked at than theirs."""
         if not indices:
             return []  # and nothing is decompressed
-        if len(indices) * _FEW > self.count:
+        if len(indices) * _SPARSE_FACTOR > self.count:
             return list(pick(self.payloads(), indices))
-        if self.header.is_even:
+        if self.header.has_equal_sizes:
             raw, size = self._raw(), self.header.payload_raw_size // self.count
             return [raw[start : start + size] for start in map(size.__mul__, indices)]
         body, raw, at = self.body, self._raw(), self.header.payload_size
-        spans = [_FROM_TO(body, at - 4 + 4 * index) for index in indices if index]
+        spans = [_unpack_span(body, at - 4 + 4 * index) for index in indices if index]
         if len(spans) < len(indices):  # the first payload begins at no other's end
             spans.insert(0, (0, int.from_bytes(body[at : at + 4], "little")))
         size = self.header.payload_raw_size
@@ -312,11 +314,11 @@ class Block:
 
     def _fitting_ends(self) -> bytes:
         """The column of ends, which must fit; empty where all payloads have one size."""
-        if self.header.is_even:
+        if self.header.has_equal_sizes:
             return b""
         start = self.header.payload_size
         ends = self.body[start : start + 4 * self.count]
-        if not ends_fit(ends, self.header.payload_raw_size):
+        if not are_ends_valid(ends, self.header.payload_raw_size):
             raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
         return ends
 
@@ -336,14 +338,14 @@ class Block:
             return self.body  # a copy would cost as much as the hash
         stored = self.body[: header.payload_size]
         if header.mask:
-            stored = masked(stored, header.mask)
+            stored = apply_mask(stored, header.mask)
         if header.codec == RAW:
             return stored
         # the frame's own word on its size decides what zstandard allocates: check it first
         try:
             if zstandard.frame_content_size(stored) != header.payload_raw_size:
                 raise CorruptBlock("a payload is not of the size it claims", self.offset)
-            raw = _decompressor().decompress(stored, allow_extra_data=False)
+            raw = _get_decompressor().decompress(stored, allow_extra_data=False)
         except zstandard.ZstdError as error:
             raise CorruptBlock(f"a payload cannot be decompressed: {error}", self.offset) from error
         if len(raw) != header.payload_raw_size:

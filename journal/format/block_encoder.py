@@ -11,20 +11,20 @@ from xxhash import xxh3_64, xxh3_64_intdigest
 from journal.format.block_header import (
     ALIGNMENT,
     BLOCK_MAGIC,
-    EVEN,
+    EQUAL_SIZES,
     HASHED_LAYOUT,
-    NUMBERS,
     RAW,
+    SEQS,
     TIMES,
     ZSTD,
     BlockHeader,
-    Place,
-    column_size_each,
-    new_header,
+    BlockPlacement,
+    columns_size_per_event,
+    make_header,
 )
-from journal.format.columns import Frames, Packed, pack, u32
+from journal.format.columns import Frames, PackedFrames, pack, pack_u32
 from journal.format.segment_header import SEGMENT_MAGIC
-from journal.fs.byte_search import holds
+from journal.fs.byte_search import contains
 
 _COMPRESS_SIZE_MIN = 512
 _COMPRESS_LEVEL = 1
@@ -45,22 +45,22 @@ class Compressor(Protocol):
 
 
 def encode(
-    place: Place,
-    frames: Frames | Packed,
+    place: BlockPlacement,
+    frames: Frames | PackedFrames,
     compressor: Compressor | None = None,
-    numbers: Sequence[int] | None = None,
+    seqs: Sequence[int] | None = None,
     time: int = 0,
 ) -> tuple[bytes, BlockHeader]:
     """Give the bytes of a block and its header; see ``encode_parts``."""
-    parts, header = encode_parts(place, frames, compressor, numbers, time)
+    parts, header = encode_parts(place, frames, compressor, seqs, time)
     return b"".join(parts), header
 
 
 def encode_parts(
-    place: Place,
-    frames: Frames | Packed,
+    place: BlockPlacement,
+    frames: Frames | PackedFrames,
     compressor: Compressor | None = None,
-    numbers: Sequence[int] | None = None,
+    seqs: Sequence[int] | None = None,
     time: int = 0,
 ) -> tuple[list[bytes], BlockHeader]:
     """Give the bytes of a block, in parts that nobody has copied together, and its header.
@@ -78,10 +78,10 @@ def encode_parts(
     assert len(tags) == count, "one tag for each payload, or one for all"
     columns, flags = packed.ends + tags + packed.times, TIMES if packed.times else 0
     if count and not packed.ends:
-        flags |= EVEN
-    if numbers is not None:
-        flags |= NUMBERS
-        columns += _deltas(numbers)
+        flags |= EQUAL_SIZES
+    if seqs is not None:
+        flags |= SEQS
+        columns += _pack_deltas(seqs)
     columns += bytes(-(len(payload) + len(columns)) % ALIGNMENT)
     fields = (
         BLOCK_MAGIC,
@@ -94,7 +94,7 @@ def encode_parts(
         len(columns),
         0,
         place.first_seq,
-        bitmap_of(packed.tags) if count else 0,
+        compute_tag_bitmap(packed.tags) if count else 0,
         packed.time_first,
         packed.time_last,
         place.offset,
@@ -102,16 +102,16 @@ def encode_parts(
         place.previous_hash,
         place.durable_upto,
     )
-    return _seal(fields, payload, columns, place.salt)
+    return _finish_block(fields, payload, columns, place.salt)
 
 
-def encode_index(place: Place, index: bytes, time: int) -> tuple[bytes, BlockHeader]:
+def encode_index(place: BlockPlacement, index: bytes, time: int) -> tuple[bytes, BlockHeader]:
     """Give the bytes and header of a block of no events, whose payload is the segment's index."""
-    return encode(place, Packed(0, index, b"", b"", b"", time, time))
+    return encode(place, PackedFrames(0, index, b"", b"", b"", time, time))
 
 
-def rehead(
-    header: BlockHeader, body: bytes, place: Place, numbers: Sequence[int] | None = None
+def rewrite_header(
+    header: BlockHeader, body: bytes, place: BlockPlacement, seqs: Sequence[int] | None = None
 ) -> tuple[bytes, BlockHeader]:
     """Give a verified block's bytes and header for another place; its stored payload stays.
 
@@ -119,10 +119,10 @@ def rehead(
     """
     payload, columns = body[: header.payload_size], body[header.payload_size :]
     flags = header.flags
-    if numbers is not None:
-        each = column_size_each(header) - 4 * header.has_numbers
-        columns, flags = columns[: header.frame_count * each], flags | NUMBERS
-        columns += _deltas(numbers)
+    if seqs is not None:
+        each = columns_size_per_event(header) - 4 * header.has_seqs
+        columns, flags = columns[: header.frame_count * each], flags | SEQS
+        columns += _pack_deltas(seqs)
         columns += bytes(-(len(payload) + len(columns)) % ALIGNMENT)
     moved = header._replace(
         flags=flags,
@@ -134,12 +134,12 @@ def rehead(
         durable_upto=place.durable_upto,
         mask=0,
     )
-    unmasked = masked(payload, header.mask) if header.mask else payload
-    parts, moved = _seal(moved[:-2], unmasked, columns, place.salt)
+    unmasked = apply_mask(payload, header.mask) if header.mask else payload
+    parts, moved = _finish_block(moved[:-2], unmasked, columns, place.salt)
     return b"".join(parts), moved
 
 
-def bitmap_of(tags: Iterable[int]) -> int:
+def compute_tag_bitmap(tags: Iterable[int]) -> int:
     """Fold tags into the bitmap that lets a reader pass over a block."""
     bitmap = 0
     for tag in set(tags):
@@ -147,7 +147,7 @@ def bitmap_of(tags: Iterable[int]) -> int:
     return bitmap
 
 
-def _seal(
+def _finish_block(
     fields: tuple[Any, ...], payload: bytes, columns: bytes, salt: int
 ) -> tuple[list[bytes], BlockHeader]:
     """Hash a block, masking its payload when a segment header's magic would stand in it.
@@ -158,14 +158,14 @@ def _seal(
     in its memory. When no body holds the magic, every magic is a segment's.
     """
     mask, stored = 0, payload
-    body = _joined_if_small(stored, columns)
+    body = _join_if_small(stored, columns)
     for attempt in range(_MASK_ATTEMPTS):
-        if not _holds_magic(body):
+        if not _contains_magic(body):
             break
         # derived from the salt, which a guest does not know, so that no payload can foresee it
         mask = xxh3_64_intdigest(b"mask%d" % attempt, salt ^ fields[_OFFSET_AT]) & 0xFFFFFFFF
-        stored = masked(payload, mask)
-        body = _joined_if_small(stored, columns)
+        stored = apply_mask(payload, mask)
+        body = _join_if_small(stored, columns)
     if len(body) == 1:
         body_hash = xxh3_64_intdigest(body[0], salt)
     else:
@@ -176,24 +176,24 @@ def _seal(
         fields = (*fields[:_MASK_AT], mask, *fields[_MASK_AT + 1 :])
     unhashed = HASHED_LAYOUT.pack(*fields, body_hash)
     digest = xxh3_64_intdigest(unhashed, salt)
-    header = new_header(BlockHeader, (*fields, body_hash, digest))
+    header = make_header(BlockHeader, (*fields, body_hash, digest))
     return [unhashed + digest.to_bytes(8, "little"), *body], header
 
 
-def _joined_if_small(payload: bytes, columns: bytes) -> list[bytes]:
+def _join_if_small(payload: bytes, columns: bytes) -> list[bytes]:
     """A body in the parts that cost least: hashing two at once costs more than copying a few."""
     return [payload + columns] if len(payload) < _JOINED_SIZE_MAX else [payload, columns]
 
 
-def _holds_magic(body: list[bytes]) -> bool:
+def _contains_magic(body: list[bytes]) -> bool:
     if len(body) == 1:
-        return holds(body[0], SEGMENT_MAGIC)
+        return contains(body[0], SEGMENT_MAGIC)
     payload, columns = body
     seam = payload[1 - len(SEGMENT_MAGIC) :] + columns[: len(SEGMENT_MAGIC) - 1]
-    return any(holds(part, SEGMENT_MAGIC) for part in (payload, columns, seam))
+    return any(contains(part, SEGMENT_MAGIC) for part in (payload, columns, seam))
 
 
-def masked(payload: bytes, mask: int) -> bytes:
+def apply_mask(payload: bytes, mask: int) -> bytes:
     """A payload under a mask, or from under it."""
     size = len(payload)
     key = mask.to_bytes(4, "little") * (size // 4 + 1)
@@ -201,10 +201,10 @@ def masked(payload: bytes, mask: int) -> bytes:
     return mixed.to_bytes(size, "little")
 
 
-def _deltas(numbers: Sequence[int]) -> bytes:
-    return u32(list(map(sub, numbers, repeat(numbers[0])))) if numbers else b""
+def _pack_deltas(seqs: Sequence[int]) -> bytes:
+    return pack_u32(list(map(sub, seqs, repeat(seqs[0])))) if seqs else b""
 
 
-def compressor() -> Compressor:
+def make_compressor() -> Compressor:
     """Make the compressor that ``encode`` takes; one writer's own, because it has state."""
     return zstandard.ZstdCompressor(level=_COMPRESS_LEVEL)

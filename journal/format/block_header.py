@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from xxhash import xxh3_64_intdigest
 
 from journal.errors import CorruptBlock, FormatError, LimitExceeded, UnsupportedVersion
-from journal.format.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_EACH
+from journal.format.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_PER_EVENT
 from journal.format.frame import PAYLOAD_SIZE_MAX, SEQ_MAX
 from journal.fs.byte_source import Bytes
 
@@ -19,10 +19,10 @@ TIME_SPAN_MAX = (1 << 32) - 1
 """Microseconds between the first and the last event of a block."""
 
 RAW, ZSTD = 0, 1
-TIMES, NUMBERS, EVEN = 1, 2, 4
-_FLAGS = TIMES | NUMBERS | EVEN
+TIMES, SEQS, EQUAL_SIZES = 1, 2, 4
+_FLAGS = TIMES | SEQS | EQUAL_SIZES
 _SIZES_EACH = [
-    1 + 4 * (not flags & EVEN) + 4 * bool(flags & TIMES) + 4 * bool(flags & NUMBERS)
+    1 + 4 * (not flags & EQUAL_SIZES) + 4 * bool(flags & TIMES) + 4 * bool(flags & SEQS)
     for flags in range(_FLAGS + 1)
 ]
 """Bytes of all columns for one event, by the flags."""
@@ -34,7 +34,7 @@ assert HASHED_SIZE == BLOCK_HEADER_SIZE - 8
 assert LAYOUT.size == BLOCK_HEADER_SIZE
 assert BLOCK_HEADER_SIZE % ALIGNMENT == 0
 assert len(BLOCK_MAGIC) == 8
-assert BLOCK_SIZE_TARGET // COLUMNS_SIZE_EACH < BLOCK_COUNT_MAX
+assert BLOCK_SIZE_TARGET // COLUMNS_SIZE_PER_EVENT < BLOCK_COUNT_MAX
 assert BLOCK_PAYLOAD_SIZE_MAX + 16 * BLOCK_COUNT_MAX < 1 << 32
 
 
@@ -72,24 +72,24 @@ class BlockHeader(NamedTuple):
         return self.offset + BLOCK_HEADER_SIZE + self.payload_size + self.columns_size
 
     @property
-    def has_numbers(self) -> bool:
+    def has_seqs(self) -> bool:
         """Whether the numbers have holes made on purpose, in this block or before it."""
-        return bool(self.flags & NUMBERS)
+        return bool(self.flags & SEQS)
 
     @property
-    def is_even(self) -> bool:
+    def has_equal_sizes(self) -> bool:
         """Whether all payloads have one size, so that there is no column of their ends."""
-        return bool(self.flags & EVEN)
+        return bool(self.flags & EQUAL_SIZES)
 
     def follows(self, end: int, digest: int) -> bool:
         """Whether this block names the block (or segment header) that ends there."""
         return self.previous_end == end and self.previous_hash == digest
 
 
-new_header: Callable[[type[BlockHeader], Iterable[Any]], BlockHeader] = tuple.__new__
+make_header: Callable[[type[BlockHeader], Iterable[Any]], BlockHeader] = tuple.__new__
 
 
-class Place(NamedTuple):
+class BlockPlacement(NamedTuple):
     """Where a block goes, and what it follows."""
 
     salt: int
@@ -105,13 +105,13 @@ def read_header(data: Bytes, position: int, salt: int, offset: int) -> BlockHead
     raw = data[position : position + BLOCK_HEADER_SIZE]
     if len(raw) < BLOCK_HEADER_SIZE or not raw.startswith(BLOCK_MAGIC):
         return None
-    header = new_header(BlockHeader, LAYOUT.unpack(raw))
+    header = make_header(BlockHeader, LAYOUT.unpack(raw))
     if header.offset != offset or xxh3_64_intdigest(raw[:HASHED_SIZE], salt) != header.hash:
         return None
     return header
 
 
-def flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
+def find_flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
     """Say what no sound writer writes in a header whose hash holds."""
     (_, codec, flags, reserved, count, payload_size, raw_size, columns_size, _, first_seq, _) = (
         header[:11]
@@ -125,12 +125,12 @@ def flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
     if first_seq + count > SEQ_MAX:
         return LimitExceeded(f"a block claims event number {first_seq}", offset)
     time_first, time_last, own_offset, previous_end, _, durable_upto, _, _ = header[11:]
-    size = count * column_size_each(header)
+    size = count * columns_size_per_event(header)
     size += -(payload_size + size) % ALIGNMENT
     sound = (
         columns_size == size
         and (payload_size == raw_size or (codec == ZSTD and payload_size < raw_size))
-        and not (flags & EVEN and raw_size % (count or 1))
+        and not (flags & EQUAL_SIZES and raw_size % (count or 1))
         and own_offset % ALIGNMENT == 0
         and previous_end <= own_offset
         and durable_upto <= own_offset
@@ -140,18 +140,18 @@ def flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
     return None if sound else CorruptBlock("a block header contradicts itself", offset)
 
 
-def column_size_each(header: BlockHeader) -> int:
+def columns_size_per_event(header: BlockHeader) -> int:
     """Bytes of all columns for one event."""
     return _SIZES_EACH[header.flags]
 
 
-def last_number(header: BlockHeader, body: bytes) -> int:
+def read_last_delta(header: BlockHeader, body: bytes) -> int:
     """Give the last of the number deltas of a block that has them."""
-    end = header.payload_size + header.frame_count * column_size_each(header)
+    end = header.payload_size + header.frame_count * columns_size_per_event(header)
     return int.from_bytes(body[end - 4 : end], "little")
 
 
-def body_holds(header: BlockHeader, body: bytes, salt: int) -> bool:
+def is_body_intact(header: BlockHeader, body: bytes, salt: int) -> bool:
     """Whether a body is whole, and the one that its header names."""
     size = header.payload_size + header.columns_size
     return len(body) == size and xxh3_64_intdigest(body, salt) == header.body_hash

@@ -1,12 +1,12 @@
 """A part of a block as a block of its own: what a journal that is cut needs at its edge."""
 
-from journal.format import block_encoder as sealing
+from journal.format import block_encoder
 from journal.format.block import Block
-from journal.format.block_header import BLOCK_HEADER_SIZE, Place
+from journal.format.block_header import BLOCK_HEADER_SIZE, BlockPlacement
 from journal.format.columns import Frames
 
 
-def part_of(block: Block, start: int, stop: int) -> Block:
+def slice_block(block: Block, start: int, stop: int) -> Block:
     """The events from index ``start`` to before ``stop``, with their numbers and times."""
     if start <= 0 and stop >= block.count:
         return block
@@ -18,6 +18,6 @@ def part_of(block: Block, start: int, stop: int) -> Block:
     )
     first = seqs[0] if seqs else block.first_seq
     holes = seqs and seqs[-1] - seqs[0] >= len(seqs)
-    place = Place(0, first, 0, 0, 0, 0)
-    data, header = sealing.encode(place, frames, numbers=seqs if holes else None)
+    place = BlockPlacement(0, first, 0, 0, 0, 0)
+    data, header = block_encoder.encode(place, frames, seqs=seqs if holes else None)
     return Block(header, data[BLOCK_HEADER_SIZE:], first, block.offset)

@@ -26,19 +26,19 @@ PAGES_SIZE_TARGET = 240 << 10
 As large as a body may be in which a repair looks for a flipped bit.
 """
 _LARGE_SIZE = 1 << 12
-COLUMNS_SIZE_EACH = 1 + 4
+COLUMNS_SIZE_PER_EVENT = 1 + 4
 """Bytes that one event usually takes in the columns: its tag, and its end or its time."""
 
-COLUMNS_SIZE_EACH_MAX = 4 + 1 + 4
+COLUMNS_SIZE_PER_EVENT_MAX = 4 + 1 + 4
 """The same where sizes and times differ, as those of events that are added one by one may."""
 
 _TAGS = bytes(range(TAG_MIN, TAG_MAX + 1))
 _SIZE_UNPACKED_MAX = 1 << 10
-_FILTERS = 32
-_FEW = 30
+_FILTER_COUNT_MAX = 32
+_SPARSE_FACTOR = 30
 """A search for each costs less than a look at all where less than one in so many is wanted."""
-_SHAPES = 8
-SHAPE_COUNT_MAX = 1 << 12
+_SHAPE_CACHE_SIZE = 8
+EQUAL_PAYLOADS_COUNT_MAX = 1 << 12
 """Pieces of one size whose places in a block are kept for the next block."""
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class Frames(NamedTuple):
     times: Sequence[int]
 
 
-class Packed(NamedTuple):
+class PackedFrames(NamedTuple):
     """Frames as a block stores them: payloads end to end, and columns.
 
     One tag may stand for all. ``ends`` is empty when all payloads have one size, ``times`` when
@@ -71,37 +71,41 @@ class Packed(NamedTuple):
     time_last: int
 
 
-def pack(frames: Frames, time: int = 0) -> Packed:
+def pack(frames: Frames, time: int = 0) -> PackedFrames:
     """Give ``frames`` as a block stores them; ``time`` is that of no frames."""
     tags, payloads, times = frames
     first, last = (times[0], times[-1]) if times else (time, time)
-    deltas = u32(list(map(sub, times, repeat(first)))) if first != last else b""
+    deltas = pack_u32(list(map(sub, times, repeat(first)))) if first != last else b""
     sizes = list(map(len, payloads))
-    return Packed(len(sizes), b"".join(payloads), ends_of(sizes), bytes(tags), deltas, first, last)
+    return PackedFrames(
+        len(sizes), b"".join(payloads), pack_ends(sizes), bytes(tags), deltas, first, last
+    )
 
 
-def take(tags: bytes, payloads: Sequence[bytes], start: int, time: int) -> tuple[Packed, int]:
+def pack_block(
+    tags: bytes, payloads: Sequence[bytes], start: int, time: int
+) -> tuple[PackedFrames, int]:
     """Pack the payloads from ``start`` on that fill a block; give the index behind them, too.
 
-    ``tags`` are one for each of ``payloads``, or one for all. Raises as ``filled`` does.
+    ``tags`` are one for each of ``payloads``, or one for all. Raises as ``find_block_end`` does.
     """
-    sizes = _sizes_filling(payloads, start)
+    sizes = _measure_block(payloads, start)
     stop = start + len(sizes)
     raw = b"".join(payloads[start:stop])
     column = tags if len(tags) == 1 else tags[start:stop]
-    return Packed(len(sizes), raw, ends_of(sizes), column, b"", time, time), stop
+    return PackedFrames(len(sizes), raw, pack_ends(sizes), column, b"", time, time), stop
 
 
-def filled(payloads: Sequence[bytes], start: int = 0) -> int:
+def find_block_end(payloads: Sequence[bytes], start: int = 0) -> int:
     """Give the index behind the payload that fills a block begun with ``payloads[start]``.
 
     At most the number of payloads: then the block is not filled. Raises LimitExceeded for a payload
     that no block takes.
     """
-    return start + len(_sizes_filling(payloads, start))
+    return start + len(_measure_block(payloads, start))
 
 
-def _sizes_filling(payloads: Sequence[bytes], start: int) -> list[int]:
+def _measure_block(payloads: Sequence[bytes], start: int) -> list[int]:
     found: list[int] = []
     count = len(payloads)
     room = BLOCK_SIZE_TARGET
@@ -112,12 +116,12 @@ def _sizes_filling(payloads: Sequence[bytes], start: int) -> list[int]:
             return sizes
     while room > 0 and start < count:
         # most payloads are like their neighbours: see first how many of this size there is room for
-        size = len(payloads[start]) + COLUMNS_SIZE_EACH
+        size = len(payloads[start]) + COLUMNS_SIZE_PER_EVENT
         sizes = list(map(len, payloads[start : start + -(-room // size)]))
         if sizes.count(sizes[0]) == len(sizes):
             spent = len(sizes) * size
         else:
-            sums = list(accumulate(map(COLUMNS_SIZE_EACH.__add__, sizes)))
+            sums = list(accumulate(map(COLUMNS_SIZE_PER_EVENT.__add__, sizes)))
             taken = bisect_left(sums, room) + 1
             sizes, spent = sizes[:taken], sums[min(taken, len(sums)) - 1]
         if spent > PAYLOAD_SIZE_MAX and max(sizes) > PAYLOAD_SIZE_MAX:
@@ -127,14 +131,14 @@ def _sizes_filling(payloads: Sequence[bytes], start: int) -> list[int]:
     return found
 
 
-def ends_of(sizes: Sequence[int]) -> bytes:
+def pack_ends(sizes: Sequence[int]) -> bytes:
     """The column of ends of payloads of these sizes; empty when it is one size."""
     if not sizes or sizes.count(sizes[0]) == len(sizes):
         return b""
-    return u32(list(accumulate(sizes)))
+    return pack_u32(list(accumulate(sizes)))
 
 
-def u32(values: Sequence[int]) -> bytes:
+def pack_u32(values: Sequence[int]) -> bytes:
     """A column of these values."""
     return struct.pack(f"<{len(values)}I", *values)
 
@@ -150,7 +154,7 @@ def is_rising(values: Iterable[int]) -> bool:
     return values == sorted(values)
 
 
-def ends_fit(ends: bytes, size: int) -> bool:
+def are_ends_valid(ends: bytes, size: int) -> bool:
     """Whether the ends of payloads never go back, and the last is ``size``.
 
     What no event has (the payload of an index) has no ends to fit.
@@ -159,7 +163,7 @@ def ends_fit(ends: bytes, size: int) -> bool:
     return not values or (values[-1] == size and is_rising(values))
 
 
-def split(raw: bytes, size: int, ends: bytes, count: int) -> list[bytes]:
+def split_payloads(raw: bytes, size: int, ends: bytes, count: int) -> list[bytes]:
     """Cut ``count`` payloads at their ends, which fit, or into pieces of one size.
 
     They are the first ``size`` bytes of ``raw``.
@@ -170,7 +174,7 @@ def split(raw: bytes, size: int, ends: bytes, count: int) -> list[bytes]:
         values = read_u32(ends, 0, count)
         sizes: Iterable[int] = map(sub, values, (0, *values))
     elif size <= _SIZE_UNPACKED_MAX * count:
-        return list(_cutter(size // count, count)(raw))
+        return list(_make_splitter(size // count, count)(raw))
     else:
         sizes = repeat(size // count, count)
     # a stream and a struct cut without making a slice object for each
@@ -185,22 +189,22 @@ def pick(values: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
     return found
 
 
-def finder(tags: Iterable[int]) -> Callable[[bytes], list[int]]:
+def make_tag_finder(tags: Iterable[int]) -> Callable[[bytes], list[int]]:
     """A function of a column of tags to the indices where one of ``tags`` stands."""
-    return _finder(bytes(sorted(tags)))
+    return _make_tag_finder(bytes(sorted(tags)))
 
 
-@lru_cache(_FILTERS)
-def _finder(tags: bytes) -> Callable[[bytes], list[int]]:
+@lru_cache(_FILTER_COUNT_MAX)
+def _make_tag_finder(tags: bytes) -> Callable[[bytes], list[int]]:
     if not tags:
         return lambda column: []
     matches = re.compile(b"[%s]" % re.escape(tags), re.DOTALL).finditer
     return lambda column: [match.start() for match in matches(column)]
 
 
-def ones(mask: bytes) -> list[int]:
+def find_ones(mask: bytes) -> list[int]:
     """The indices where a column of 0 and 1 has 1."""
-    if mask.count(1) * _FEW > len(mask):
+    if mask.count(1) * _SPARSE_FACTOR > len(mask):
         return list(compress(range(len(mask)), mask))
     found, at = [], mask.find(1)
     while at >= 0:
@@ -209,37 +213,37 @@ def ones(mask: bytes) -> list[int]:
     return found
 
 
-def masker(tags: Iterable[int]) -> Callable[[bytes], bytes]:
+def make_tag_masker(tags: Iterable[int]) -> Callable[[bytes], bytes]:
     """A function of a column of tags to one of 1 where one of ``tags`` stands, and 0 elsewhere."""
-    return _masker(bytes(sorted(tags)))
+    return _make_tag_masker(bytes(sorted(tags)))
 
 
-@lru_cache(_FILTERS)
-def _masker(tags: bytes) -> Callable[[bytes], bytes]:
+@lru_cache(_FILTER_COUNT_MAX)
+def _make_tag_masker(tags: bytes) -> Callable[[bytes], bytes]:
     table = bytes(tag in tags for tag in range(256))
     return lambda column: column.translate(table)
 
 
-def pieces(raw: bytes, size: int, mask: bytes) -> list[bytes]:
-    """The pieces of one size, up to ``SHAPE_COUNT_MAX``, for which ``mask`` has no 0."""
-    places = tuple(compress(_places(size, len(mask)), mask))
+def split_selected(raw: bytes, size: int, mask: bytes) -> list[bytes]:
+    """The pieces of one size, up to ``EQUAL_PAYLOADS_COUNT_MAX``, for which ``mask`` has no 0."""
+    places = tuple(compress(_equal_slices(size, len(mask)), mask))
     if not places:
         return []
     found = itemgetter(*places)(raw)  # compiled, bytes take no slice that is a value
     return list(found) if len(places) > 1 else [found]
 
 
-@lru_cache(_SHAPES)
-def _places(size: int, count: int) -> list[slice]:
+@lru_cache(_SHAPE_CACHE_SIZE)
+def _equal_slices(size: int, count: int) -> list[slice]:
     return [slice(size * index, size * (index + 1)) for index in range(count)]
 
 
-@lru_cache(_SHAPES)
-def _cutter(size: int, count: int) -> Callable[[bytes], tuple[bytes, ...]]:
+@lru_cache(_SHAPE_CACHE_SIZE)
+def _make_splitter(size: int, count: int) -> Callable[[bytes], tuple[bytes, ...]]:
     return struct.Struct(f"{size}s" * count).unpack_from
 
 
-def tag_column(tags: Iterable[int]) -> bytes:
+def pack_tags(tags: Iterable[int]) -> bytes:
     """Give a column of tags that events may have."""
     with suppress(ValueError):  # what no byte holds
         # what is no list may be a buffer, whose bytes are not its values

@@ -85,7 +85,7 @@ def read(data: Bytes, position: int) -> SegmentHeader:
     )
     if major != MAJOR:
         raise UnsupportedVersion(f"format version {major}.{minor} is not known", position)
-    if not _holds(raw, salt):
+    if not _is_hash_valid(raw, salt):
         raise CorruptBlock("the hash of the segment header does not hold", position)
     if size != SEGMENT_HEADER_SIZE or features & ~INCOMPATIBLE_FEATURES_KNOWN:
         raise UnsupportedVersion(f"features {features:#x} are not known", position)
@@ -116,12 +116,12 @@ def find(data: Bytes, start: int, stop: int) -> int:
         raw = data[position : position + SEGMENT_HEADER_SIZE]
         if len(raw) == SEGMENT_HEADER_SIZE:
             (salt,) = struct.unpack_from("<Q", raw, _SALT_AT)
-            if _holds(raw, salt):
+            if _is_hash_valid(raw, salt):
                 return position
         position = data.find(SEGMENT_MAGIC, position + 1, stop)
     return stop
 
 
-def _holds(raw: bytes, salt: int) -> bool:
+def _is_hash_valid(raw: bytes, salt: int) -> bool:
     digest = int.from_bytes(raw[_HASHED_SIZE:], "little")
     return xxh3_64_intdigest(raw[:_HASHED_SIZE], salt) == digest

@@ -9,8 +9,8 @@ from journal.format.block import (
     BLOCK_HEADER_SIZE,
     BLOCK_PAYLOAD_SIZE_MAX,
     BlockHeader,
-    body_holds,
-    flaw,
+    find_flaw,
+    is_body_intact,
 )
 from journal.format.block import read_header as read_block_header
 from journal.format.frame import SEQ_MAX
@@ -30,7 +30,7 @@ assert _TRAILER.size == 16
 assert _HEAD.size + 8 * _COLUMNS * INDEX_ROWS_MAX + _TRAILER.size <= BLOCK_PAYLOAD_SIZE_MAX
 
 
-class Index(NamedTuple):
+class SegmentIndex(NamedTuple):
     """Rows of a segment, as columns: each row stands for the blocks from its offset to the next's.
 
     Offsets and numbers are the segment's own; ``bitmaps`` are those of all blocks of a row,
@@ -55,7 +55,7 @@ class Index(NamedTuple):
         return rising and within and seqs[-1] < self.next_seq <= SEQ_MAX
 
 
-class Builder:
+class SegmentIndexBuilder:
     """Gathers the rows while blocks are written."""
 
     __slots__ = ("_columns", "_event_count", "_next_seq", "_time_last")
@@ -86,17 +86,19 @@ class Builder:
         if rows > INDEX_ROWS_MAX:
             return b""
         head = _HEAD.pack(_MAGIC, rows, self._event_count, self._next_seq, self._time_last)
-        return b"".join((head, *map(_little, self._columns), _TRAILER.pack(offset, _MAGIC)))
+        return b"".join(
+            (head, *map(_to_little_endian, self._columns), _TRAILER.pack(offset, _MAGIC))
+        )
 
 
-def _little(column: "array[int]") -> bytes:
+def _to_little_endian(column: "array[int]") -> bytes:
     if sys.byteorder == "big":
         column = column[:]
         column.byteswap()
     return column.tobytes()
 
 
-def seal_of(data: Bytes, header: SegmentHeader) -> BlockHeader | None:
+def read_seal(data: Bytes, header: SegmentHeader) -> BlockHeader | None:
     """Read the header of the block that seals a file of one segment; None when there is none."""
     size = len(data)
     trailer = data[max(0, size - _TRAILER.size) : size]
@@ -106,21 +108,21 @@ def seal_of(data: Bytes, header: SegmentHeader) -> BlockHeader | None:
     if magic != _MAGIC or not SEGMENT_HEADER_SIZE <= offset <= size - BLOCK_HEADER_SIZE:
         return None
     seal = read_block_header(data, offset, header.salt, offset)
-    if seal is None or flaw(seal) or seal.frame_count or seal.end != size or seal.mask:
+    if seal is None or find_flaw(seal) or seal.frame_count or seal.end != size or seal.mask:
         return None
     return seal
 
 
-def read(data: Bytes, header: SegmentHeader) -> Index | None:
+def read(data: Bytes, header: SegmentHeader) -> SegmentIndex | None:
     """Read the index of a file of one sealed segment; None when there is none to believe."""
-    seal = seal_of(data, header)
+    seal = read_seal(data, header)
     if seal is None:
         return None
     body = data[seal.offset + BLOCK_HEADER_SIZE : seal.end]
-    return _parse(body, seal.offset) if body_holds(seal, body, header.salt) else None
+    return _parse(body, seal.offset) if is_body_intact(seal, body, header.salt) else None
 
 
-def _parse(body: bytes, offset: int) -> Index | None:
+def _parse(body: bytes, offset: int) -> SegmentIndex | None:
     if len(body) < _HEAD.size + _TRAILER.size:
         return None
     magic, rows, event_count, next_seq, time_last = _HEAD.unpack_from(body)
@@ -133,5 +135,5 @@ def _parse(body: bytes, offset: int) -> Index | None:
         if sys.byteorder == "big":
             column.byteswap()
         columns.append(column)
-    index = Index._make((event_count, next_seq, time_last, *columns))
+    index = SegmentIndex._make((event_count, next_seq, time_last, *columns))
     return index if index.is_sound(offset) else None

@@ -1,71 +1,72 @@
-"""What is kept of a journal and what is dropped, as columns of tags; many blocks as one.
+"""Tag columns of a journal, partitioned into retained and dropped events, many blocks at a time.
 
-Each of the two columns has 0 where the other has a tag, so that a place in one is one in both.
+Both columns have one byte per event: a column holds 0 at each index where the other holds a tag.
+An index therefore means the same event in both.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
-RUN_COUNT_MIN = 1 << 16
-"""Events that are looked at together: from so many on, a call costs less than what it looks at."""
+BATCH_COUNT_MIN = 1 << 16
+"""Events collected before a batch is examined: above this, a call costs less than its work."""
 
 _TAGS = [bytes((tag,)) for tag in range(256)]
 _HOLE = _TAGS[0]
 
 
-def parted(tags: bytes, mask: bytes) -> tuple[bytes, bytes]:
-    """Part a column of tags: those that stay by ``mask``, of 1 and 0, and those that do not."""
+def partition_tags(tags: bytes, mask: bytes) -> tuple[bytes, bytes]:
+    """Split a column of tags by ``mask``: return the retained (mask 1) and the dropped (mask 0)."""
     size = len(tags)
     if 0 not in mask:
         return tags, bytes(size)
     if 1 not in mask:
         return mask, tags
-    # as numbers: a loop would take longer
+    # Arithmetic on the columns as large integers is faster than a loop.
     column = int.from_bytes(tags, "little")
-    kept = column & int.from_bytes(mask, "little") * 0xFF
-    return kept.to_bytes(size, "little"), (column ^ kept).to_bytes(size, "little")
+    retained = column & int.from_bytes(mask, "little") * 0xFF
+    return retained.to_bytes(size, "little"), (column ^ retained).to_bytes(size, "little")
 
 
-class Run:
-    """Columns of blocks in a row, what is kept and what is gone, and which tags these have."""
+class PartitionedBlocks:
+    """Retained and dropped columns of consecutive blocks, and the set of tags in each column."""
 
     def __init__(
         self,
-        kept: bytes,
-        gone: bytes,
-        kept_tags: set[int],
-        gone_tags: set[int],
+        retained: bytes,
+        dropped: bytes,
+        retained_tags: set[int],
+        dropped_tags: set[int],
         starts: list[int],
         seqs: list[Sequence[int]],
     ) -> None:
-        self.kept, self.kept_tags = kept, kept_tags
-        self.gone, self.gone_tags = gone, gone_tags
+        self.retained, self.retained_tags = retained, retained_tags
+        self.dropped, self.dropped_tags = dropped, dropped_tags
         self._starts = starts
         self._seqs = seqs
 
-    def seq(self, at: int) -> int:
-        """The number of the event at a place."""
-        block = bisect_right(self._starts, at) - 1
-        return self._seqs[block][at - self._starts[block]]
+    def seq(self, index: int) -> int:
+        """Return the sequence number of the event at ``index``."""
+        block = bisect_right(self._starts, index) - 1
+        return self._seqs[block][index - self._starts[block]]
 
-    def places(self, tags: frozenset[int]) -> list[int]:
-        """Where any of these tags stands, kept or gone."""
-        found = [at for tag in tags & self.kept_tags for at in _places(self.kept, tag)]
+    def find(self, tags: frozenset[int]) -> list[int]:
+        """Return the indices of all events with one of ``tags``, retained or dropped, ascending."""
+        found = [at for tag in tags & self.retained_tags for at in _find_tag(self.retained, tag)]
         return sorted(
-            found + [at for tag in tags & self.gone_tags for at in _places(self.gone, tag)]
+            found + [at for tag in tags & self.dropped_tags for at in _find_tag(self.dropped, tag)]
         )
 
 
-class Tally:
-    """How many events of which tags some columns have."""
+class TagCounts:
+    """Number of events of each tag in the columns added so far."""
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
 
     def add(self, column: bytes) -> set[int]:
-        """Count a column; give the tags that it has."""
+        """Count a column and return the tags in it."""
         rest, found = column.translate(None, _HOLE), set()
-        # what was most comes first, so that little is left to be looked at for all others
+        # The most frequent tags come first, so that little is left to scan for the others.
         known = iter(sorted(self.counts, key=self.counts.__getitem__, reverse=True))
         while rest:
             tag = next(known, rest[0])
@@ -77,48 +78,50 @@ class Tally:
         return found
 
 
-class Parting:
-    """Gathers the columns of blocks until it is worth while to look at them, and counts them.
+class TagPartition:
+    """Counter of retained and dropped tags that collects columns of blocks into batches.
 
-    ``next_seq`` is the number behind the last event that is kept, 0 where none is.
+    ``next_seq`` is the sequence number after the last retained event, 0 if no event is retained.
     """
 
     def __init__(self) -> None:
-        self.kept, self.gone = Tally(), Tally()
+        self.retained, self.dropped = TagCounts(), TagCounts()
         self.next_seq = 0
         self._clear()
 
     def _clear(self) -> None:
         self._size = 0
-        self._kept: list[bytes] = []
-        self._gone: list[bytes] = []
+        self._retained: list[bytes] = []
+        self._dropped: list[bytes] = []
         self._starts: list[int] = []
         self._seqs: list[Sequence[int]] = []
 
-    def add(self, kept: bytes, gone: bytes, seqs: Sequence[int]) -> bool:
-        """Add a block with the numbers of its events; whether it is worth while now."""
-        self._kept.append(kept)
-        self._gone.append(gone)
+    def add(self, retained: bytes, dropped: bytes, seqs: Sequence[int]) -> bool:
+        """Add the columns of a block; return whether the batch is large enough for ``take``."""
+        self._retained.append(retained)
+        self._dropped.append(dropped)
         self._starts.append(self._size)
         self._seqs.append(seqs)
-        self._size += len(kept)
-        return self._size >= RUN_COUNT_MIN
+        self._size += len(retained)
+        return self._size >= BATCH_COUNT_MIN
 
-    def run(self) -> Run | None:
-        """Give what has gathered, if anything has."""
+    def take(self) -> PartitionedBlocks | None:
+        """Count and return the collected batch, and start the next; None if the batch is empty."""
         if not self._size:
             return None
-        kept, gone = b"".join(self._kept), b"".join(self._gone)
-        kept_tags, gone_tags = self.kept.add(kept), self.gone.add(gone)
-        found = Run(kept, gone, kept_tags, gone_tags, self._starts, self._seqs)
-        if kept_tags:
-            self.next_seq = found.seq(len(kept.rstrip(_HOLE)) - 1) + 1
+        retained, dropped = b"".join(self._retained), b"".join(self._dropped)
+        retained_tags, dropped_tags = self.retained.add(retained), self.dropped.add(dropped)
+        batch = PartitionedBlocks(
+            retained, dropped, retained_tags, dropped_tags, self._starts, self._seqs
+        )
+        if retained_tags:
+            self.next_seq = batch.seq(len(retained.rstrip(_HOLE)) - 1) + 1
         self._clear()
-        return found
+        return batch
 
 
-def _places(column: bytes, tag: int) -> Iterator[int]:
-    at = column.find(tag)
-    while at >= 0:
-        yield at
-        at = column.find(tag, at + 1)
+def _find_tag(column: bytes, tag: int) -> Iterator[int]:
+    index = column.find(tag)
+    while index >= 0:
+        yield index
+        index = column.find(tag, index + 1)

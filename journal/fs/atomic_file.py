@@ -36,13 +36,13 @@ def _sync(path: PathLike, flags: int) -> None:
         os.close(descriptor)
 
 
-def temporary_beside(path: PathLike) -> Path:
+def make_temporary_path(path: PathLike) -> Path:
     """Name a hidden file that does not exist yet, in the directory of ``path``."""
     target = Path(path)
     return target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
 
 
-def create(path: PathLike) -> int:
+def create_private(path: PathLike) -> int:
     """Open a new file that only its owner may read, refusing one that exists."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _FILE_MODE)
 
@@ -57,9 +57,9 @@ def publish(temporary: PathLike, path: PathLike) -> None:
 def replace(path: PathLike, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Put new content in the place of a file, keeping the old when anything goes wrong."""
     target = Path(path)
-    temporary = temporary_beside(target)
+    temporary = make_temporary_path(target)
     try:
-        with os.fdopen(create(temporary), "w+b") as file:
+        with os.fdopen(create_private(temporary), "w+b") as file:
             if callable(content):
                 content(file)
             else:
@@ -74,7 +74,7 @@ def replace(path: PathLike, content: bytes | Callable[[BinaryIO], object]) -> No
     sync_directory(target.parent)
 
 
-def take_place(beside: PathLike, path: PathLike) -> None:
+def move_into_place(beside: PathLike, path: PathLike) -> None:
     """Let what stands ``beside``, synced, have the name of a file or a directory, for good.
 
     The old file is gone; an old directory has the other name then. Where it raises, the name may

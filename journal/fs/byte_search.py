@@ -6,7 +6,7 @@ from functools import cache
 _SIZE_SMALL = 1 << 12
 
 
-def holds(data: bytes, needle: bytes) -> bool:
+def contains(data: bytes, needle: bytes) -> bool:
     """Whether ``needle`` stands anywhere in ``data``.
 
     > Why not ``in``? On random bytes, CPython's search makes 2.6 GB/s (4.2 from the end), the C
@@ -15,11 +15,11 @@ def holds(data: bytes, needle: bytes) -> bool:
     """
     if len(data) <= _SIZE_SMALL:
         return data.rfind(needle) >= 0
-    return all(map(data.__contains__, needle)) and _search()(data, needle)
+    return all(map(data.__contains__, needle)) and _memmem_search()(data, needle)
 
 
 @cache
-def _search() -> Callable[[bytes, bytes], bool]:
+def _memmem_search() -> Callable[[bytes, bytes], bool]:
     try:
         from ctypes import PyDLL, c_char_p, c_size_t, c_void_p
 

@@ -4,18 +4,18 @@ import errno
 import os
 
 from journal.errors import CorruptBlock
-from journal.fs.byte_search import holds
+from journal.fs.byte_search import contains
 
 WINDOW_SIZE = 1 << 12
 """Bytes fetched at once for small reads, so that headers of small blocks cost one call in many."""
 _CHUNK_SIZE = 1 << 20
 
 
-class Source:
+class ByteSource:
     """The first ``size`` bytes of an open file, sliced and searched like ``bytes``.
 
     What the file no longer has is missing from the end of a slice. Where the disk cannot read,
-    CorruptBlock is raised, or zeros are given if ``patient``.
+    CorruptBlock is raised, or zeros are given if ``zero_unreadable``.
 
     > Why not a mapping? Reading a mapping behind a file's new end, or where the disk fails, kills
     the process. A call of its own costs less than the faults of a mapping do.
@@ -25,19 +25,19 @@ class Source:
         "_chunk",
         "_chunk_at",
         "_descriptor",
-        "_patient",
         "_size",
         "_window",
         "_window_at",
+        "_zero_unreadable",
         "name",
     )
 
     def __init__(
-        self, descriptor: int, size: int, name: str = "", *, patient: bool = False
+        self, descriptor: int, size: int, name: str = "", *, zero_unreadable: bool = False
     ) -> None:
         self._descriptor = descriptor
         self._size = size
-        self._patient = patient
+        self._zero_unreadable = zero_unreadable
         self._window = b""
         self._window_at = 0
         self._chunk = b""
@@ -61,7 +61,7 @@ class Source:
         self._window = self._read(start, min(WINDOW_SIZE, self._size - start))
         return self._window[: stop - start]
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Let the next slice see what the file holds then."""
         self._window = self._chunk = b""
 
@@ -76,7 +76,7 @@ class Source:
                 self._chunk = self._read(start, min(_CHUNK_SIZE, self._size - start))
                 if len(self._chunk) <= overlap:
                     return -1
-                if not holds(self._chunk, needle):  # far faster than asking where
+                if not contains(self._chunk, needle):  # far faster than asking where
                     self._chunk, start = b"", start + len(self._chunk) - overlap
                     continue
             found = self._chunk.find(needle, base, stop - self._chunk_at)
@@ -86,10 +86,10 @@ class Source:
         return -1
 
     def _read(self, start: int, size: int) -> bytes:
-        return _fetched(self._descriptor, start, size, self._patient)
+        return _read_range(self._descriptor, start, size, self._zero_unreadable)
 
 
-def _fetched(descriptor: int, start: int, size: int, patient: bool) -> bytes:
+def _read_range(descriptor: int, start: int, size: int, zero_unreadable: bool) -> bytes:
     """Read what is there of a range, in as many pieces as the system makes of it."""
     try:
         data = os.pread(descriptor, size, start)
@@ -102,7 +102,7 @@ def _fetched(descriptor: int, start: int, size: int, patient: bool) -> bytes:
     except OSError as error:
         if error.errno != errno.EIO:
             raise
-        if not patient:
+        if not zero_unreadable:
             raise CorruptBlock("the disk cannot read what stands", start) from error
     else:
         return data
@@ -110,9 +110,9 @@ def _fetched(descriptor: int, start: int, size: int, patient: bool) -> bytes:
     if size <= WINDOW_SIZE:
         return bytes(size)
     half = max(WINDOW_SIZE, (size >> 1) & -WINDOW_SIZE)
-    return _fetched(descriptor, start, half, patient) + _fetched(
-        descriptor, start + half, size - half, patient
+    return _read_range(descriptor, start, half, zero_unreadable) + _read_range(
+        descriptor, start + half, size - half, zero_unreadable
     )
 
 
-Bytes = bytes | Source
+Bytes = bytes | ByteSource

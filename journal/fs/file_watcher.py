@@ -14,13 +14,13 @@ _LOOK_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 
 
-class Watch:
+class FileWatcher:
     """Tells that something changed since it was last asked; it may say so when nothing did."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._descriptor = _inotify(os.fsencode(path))
+        self._descriptor = _open_inotify(os.fsencode(path))
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "FileWatcher":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -40,7 +40,7 @@ class Watch:
             os.read(self._descriptor, _EVENTS_SIZE)
 
 
-def _inotify(path: bytes) -> int:
+def _open_inotify(path: bytes) -> int:
     """Give a descriptor that can be read when the path changes; -1 where there is no inotify."""
     try:
         library = ctypes.CDLL(None, use_errno=True)

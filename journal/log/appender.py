@@ -13,7 +13,7 @@ from typing import NamedTuple, NoReturn
 from journal.errors import JournalError, OptionError, StorageError
 from journal.format import block
 from journal.format.block import BLOCK_HEADER_SIZE, BlockHeader, Compressor, Frames
-from journal.format.columns import Packed
+from journal.format.columns import PackedFrames
 from journal.format.segment_header import SegmentHeader
 from journal.fs import atomic_file as durable
 from journal.log import segment_files
@@ -180,7 +180,7 @@ class Appender:
             self.sync()
 
     def write_frames(
-        self, frames: Frames | Packed, compressor: Compressor | None, *, last_resort: bool
+        self, frames: Frames | PackedFrames, compressor: Compressor | None, *, last_resort: bool
     ) -> bool:
         """Write a block of frames that are numbered on from here. False if it took the reserve.
 
@@ -195,8 +195,8 @@ class Appender:
         shift = self._shift
         place = self._file.place(seqs[0] - shift)
         holes = seqs[0] != self.next_seq or seqs[-1] - seqs[0] >= len(seqs)
-        numbers = [seq - shift for seq in seqs] if holes or header.has_numbers else None
-        data, header = block.rehead(header, body, place, numbers)
+        numbers = [seq - shift for seq in seqs] if holes or header.has_seqs else None
+        data, header = block.rewrite_header(header, body, place, numbers)
         self._write([data], header, seqs[-1] + 1, False)
 
     def write_marker(self) -> None:
@@ -334,7 +334,7 @@ class Appender:
         created, journal_id = self.clock(), old.header.journal_id
         header = SegmentHeader(make_salt(), journal_id, created, first_seq, end, digest)
         target = old.path.with_name(segment_files.segment_name(self._file_index + 1))
-        new = create_segment(durable.temporary_beside(target), header)
+        new = create_segment(durable.make_temporary_path(target), header)
         try:
             new.reserve(0)
         except BaseException:
@@ -410,7 +410,7 @@ class Appender:
         for held in moving:
             place = new.place(held.header.first_seq)
             body = b"".join(held.parts)[BLOCK_HEADER_SIZE:]
-            data, header = block.rehead(held.header, body, place)
+            data, header = block.rewrite_header(held.header, body, place)
             new.reserve(len(data))
             new.write([data], header, held.next_seq - self._shift)
             written.append((header.offset, data))

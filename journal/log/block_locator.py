@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from journal.format.block import Block
-from journal.fs.byte_source import Source
+from journal.fs.byte_source import ByteSource
 from journal.log import block_table
 from journal.log.block_table import BlockRef, BlockTable
 from journal.log.segment_files import SegmentFiles, SegmentHead
@@ -27,8 +27,8 @@ class BlockLocator:
         self._heads: list[SegmentHead] = []
         self._first_seqs: list[int] = []
         self._tables: dict[str, BlockTable] = {}
-        self._sources: dict[str, Source] = {}
-        self._rows: dict[tuple[str, int], tuple[Source, list[BlockRef]]] = {}
+        self._sources: dict[str, ByteSource] = {}
+        self._rows: dict[tuple[str, int], tuple[ByteSource, list[BlockRef]]] = {}
         self._last: tuple[Block | None, bool] = (None, False)
 
     def names_from(self, start: int) -> list[str]:
@@ -79,7 +79,7 @@ class BlockLocator:
         for at in range(len(names) - 1, -1, -1):
             yield block_table.build_table(self._files, [names[at]], _next_name(names, at))
 
-    def source_of(self, table: BlockTable, row: int) -> Source | None:
+    def source_of(self, table: BlockTable, row: int) -> ByteSource | None:
         """Open the file in which a row stands."""
         return self._files.open(table.name_of(row))
 
@@ -141,7 +141,7 @@ class BlockLocator:
                     return block, at
         return None
 
-    def _source(self, name: str) -> Source | None:
+    def _source(self, name: str) -> ByteSource | None:
         source = self._sources.get(name)
         if source is None:
             if len(self._sources) >= _TABLES_MAX:

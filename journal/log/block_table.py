@@ -11,11 +11,11 @@ from journal.format.block import (
     BLOCK_HEADER_SIZE,
     Block,
     BlockHeader,
-    body_holds,
-    flaw,
+    find_flaw,
+    is_body_intact,
     read_header,
 )
-from journal.fs.byte_source import Source
+from journal.fs.byte_source import ByteSource
 from journal.log import scan
 from journal.log.header_scan import Segment
 from journal.log.segment_files import SegmentFiles
@@ -37,7 +37,7 @@ class BlockRef(NamedTuple):
         """Whether an event of this number can be in the block, as far as its header tells."""
         first_seq = self.first_seq
         end = first_seq + self.header.frame_count
-        return first_seq <= seq and (seq < end or self.header.has_numbers)
+        return first_seq <= seq and (seq < end or self.header.has_seqs)
 
 
 class BlockTable:
@@ -83,7 +83,7 @@ class BlockTable:
         self._ends.append(end)
         self._first_seqs.append(first_seq)
 
-    def add_index(self, place: Segment, rows: index.Index) -> None:
+    def add_index(self, place: Segment, rows: index.SegmentIndex) -> None:
         """Take the index of a sealed segment that is a file of its own."""
         self.is_sparse = True
         self.add(place)
@@ -113,7 +113,7 @@ class BlockTable:
             if behind < damage.first_seq < bound and damage.first_seq <= damage.last_seq
         ]
 
-    def block_refs(self, row: int, data: Source) -> list[BlockRef] | None:
+    def block_refs(self, row: int, data: ByteSource) -> list[BlockRef] | None:
         """Give the blocks of a row; None where they do not follow on each other up to the next.
 
         > Why? An index tells where blocks stand, and not the debris between them.
@@ -123,7 +123,7 @@ class BlockTable:
         found, link = [], None
         while offset < end or (self.is_sparse and offset < place.limit):
             header = read_header(data, offset, place.header.salt, offset - place.offset)
-            if header is None or flaw(header):
+            if header is None or find_flaw(header):
                 return None
             if link is not None and not header.follows(*link):
                 return None
@@ -174,13 +174,13 @@ def build_table(files: SegmentFiles, names: list[str], following: str | None = N
     return table
 
 
-def read_block(data: Source, spot: BlockRef, *, verify: bool) -> Block:
+def read_block(data: ByteSource, spot: BlockRef, *, verify: bool) -> Block:
     """Read one block; CorruptBlock when its body's hash does not hold."""
     place, header, offset = spot
     body = data[offset + BLOCK_HEADER_SIZE : offset + header.size]
     salt = place.header.salt
     if len(body) != header.size - BLOCK_HEADER_SIZE or (
-        verify and not body_holds(header, body, salt)
+        verify and not is_body_intact(header, body, salt)
     ):
         reason = "the hash of a block's body does not hold"
         last_seq = spot.first_seq + header.frame_count - 1

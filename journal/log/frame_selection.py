@@ -36,7 +36,7 @@ class FrameSelection(NamedTuple):
     def payloads(self, block: Block) -> Iterable[bytes]:
         """Give payloads; raises as ``frames`` does."""
         if self.tags is not None and self._covers(block):
-            return block.payloads_of(_as_iterable(self.tags))
+            return block.payloads_with_tags(_as_iterable(self.tags))
         return block.payloads(self._indices(block))
 
     def _covers(self, block: Block) -> bool:

@@ -10,8 +10,8 @@ from journal.format.block import (
     BLOCK_HEADER_SIZE,
     BLOCK_MAGIC,
     BlockHeader,
-    body_holds,
-    flaw,
+    find_flaw,
+    is_body_intact,
     read_header,
 )
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
@@ -100,7 +100,7 @@ class SegmentBytes:
         return self._data[position : self._start + header.end]
 
     def _is_whole(self, header: BlockHeader, body: bytes) -> bool:
-        if body_holds(header, body, self._salt):
+        if is_body_intact(header, body, self._salt):
             return True
         self._budget.spend(len(body), self._start + header.offset)
         return False
@@ -109,7 +109,7 @@ class SegmentBytes:
         """Find the next sound header of this segment's, with a number not below ``least_seq``."""
         while (position := self._data.find(BLOCK_MAGIC, position, stop)) >= 0:
             header = self._header(position)
-            if header and header.first_seq >= least_seq and not flaw(header):
+            if header and header.first_seq >= least_seq and not find_flaw(header):
                 return header
             position += 1
         return None
@@ -159,7 +159,7 @@ class HeaderScan(SegmentBytes):
         """Take the block at ``position`` into account; give where to go on."""
         header = self._ahead or self._header(position)
         self._ahead = None
-        if header is None or flaw(header):
+        if header is None or find_flaw(header):
             return self._search(position)
         if len(self._header_cache) < CACHED_HEADERS_MAX:
             self._header_cache[header.offset] = header

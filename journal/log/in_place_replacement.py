@@ -26,7 +26,7 @@ class InPlaceReplacement:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.target = Path(os.path.realpath(path))
-        self.sibling = durable.temporary_beside(self.target)
+        self.sibling = durable.make_temporary_path(self.target)
         self._descriptor = os.open(self.target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             self._old = os.fstat(self._descriptor)
@@ -65,7 +65,7 @@ class InPlaceReplacement:
         known = self.sibling.stat()
         try:
             segment_files.copy_ownership(self.sibling, self._old)
-            durable.take_place(self.sibling, self.target)
+            durable.move_into_place(self.sibling, self.target)
         except OSError as error:
             placed = segment_files.is_same_file(self.target, known)
             what = "is replaced, but a power cut may undo that" if placed else "cannot be replaced"

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from journal.errors import FormatError, NotAJournal, TornBlock
 from journal.format import segment_header as segment
-from journal.format.block import Block, BlockHeader, bitmap_of
+from journal.format.block import Block, BlockHeader, compute_tag_bitmap
 from journal.format.frame import TAG_MAX, TAG_MIN, Frame
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
-from journal.fs.byte_source import Source
-from journal.fs.file_watcher import Watch
+from journal.fs.byte_source import ByteSource
+from journal.fs.file_watcher import FileWatcher
 from journal.log import block_table, scan
 from journal.log.block_locator import BlockLocator
 from journal.log.frame_selection import FrameSelection
@@ -182,7 +182,7 @@ class Reader:
         def wants(_: Segment, header: BlockHeader, first_seq: int) -> bool:
             if not header.frame_count:
                 return strict
-            if first_seq + header.frame_count <= start and not header.has_numbers:
+            if first_seq + header.frame_count <= start and not header.has_seqs:
                 return False
             late_enough = since is None or header.time_last >= since
             return late_enough and bool(header.tag_bitmap & bitmap)
@@ -248,7 +248,7 @@ class Reader:
         until = _deadline_after(timeout_seconds)
         while True:
             follower = TailFollower(self._files, start, _tag_bitmap(tags), self._verify)
-            with Watch(self.path) as watch:
+            with FileWatcher(self.path) as watch:
                 while True:
                     # asked first: what the old one got before that is read to its end
                     is_replaced, came = self._files.is_replaced, False
@@ -363,7 +363,9 @@ class Reader:
             self._skip_block(segment.name, first_seq, header, offset, error)
             return None
 
-    def _block_at(self, source: Source, spot: block_table.BlockRef) -> Iterator[tuple[str, Block]]:
+    def _block_at(
+        self, source: ByteSource, spot: block_table.BlockRef
+    ) -> Iterator[tuple[str, Block]]:
         """Read a block that a table names, unless it is damaged and this is salvage."""
         name = spot.segment.name
         try:
@@ -413,7 +415,7 @@ class Reader:
 
 
 def _tag_bitmap(tags: Container[int] | None) -> int:
-    return -1 if tags is None else bitmap_of(tag for tag in _TAGS if tag in tags)
+    return -1 if tags is None else compute_tag_bitmap(tag for tag in _TAGS if tag in tags)
 
 
 def _is_past(moment: float | None) -> bool:

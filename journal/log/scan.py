@@ -17,7 +17,7 @@ from journal.errors import (
 )
 from journal.format import segment_header as segment
 from journal.format.block import BlockHeader
-from journal.fs.byte_source import Bytes, Source
+from journal.fs.byte_source import Bytes, ByteSource
 from journal.log.header_scan import HashBudget, HeaderScan, Segment
 from journal.log.segment_scan import (
     BodySelector,
@@ -150,7 +150,7 @@ def _find_segments(
     first_error: FormatError | None = None
     seen = False
     for file, data in enumerate(sources, behind.segment.file if behind else 0):
-        name = data.name if isinstance(data, Source) else ""
+        name = data.name if isinstance(data, ByteSource) else ""
         position, begin, size, budget = 0, None, len(data), HashBudget(len(data))
         if behind:
             position, begin, behind = behind.segment.offset, behind.offset, None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from journal.errors import FormatError, NotAJournal, OptionError
 from journal.format import segment_header as segment
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
-from journal.fs.byte_source import Source
+from journal.fs.byte_source import ByteSource
 
 _SUFFIX = ".journal"
 _DIGITS = 10
@@ -89,7 +89,7 @@ def remove_journal(path: Path) -> None:
             path.unlink()
 
 
-class OwnedSource(Source):
+class OwnedSource(ByteSource):
     """A source that closes its file when nobody reads it any more."""
 
     __slots__ = ()
@@ -103,8 +103,8 @@ class RepairedSource(OwnedSource):
 
     __slots__ = ("_flips",)
 
-    def __init__(self, source: Source, flips: Mapping[int, int]) -> None:
-        super().__init__(os.dup(source._descriptor), len(source), source.name, patient=True)
+    def __init__(self, source: ByteSource, flips: Mapping[int, int]) -> None:
+        super().__init__(os.dup(source._descriptor), len(source), source.name, zero_unreadable=True)
         self._flips = flips
 
     def _read(self, start: int, size: int) -> bytes:
@@ -177,14 +177,14 @@ class SegmentFiles:
         self._check_open()
         return list_segments(self._descriptor) if self.is_directory else [""]
 
-    def sources(self, names: list[str]) -> Iterator[Source]:
+    def sources(self, names: list[str]) -> Iterator[ByteSource]:
         """Open the files of these names one after the other, as far as they go now."""
         for name in names:
             source = self.open(name)
             if source is not None:
                 yield source
 
-    def open(self, name: str) -> Source | None:
+    def open(self, name: str) -> ByteSource | None:
         """Open one; None when it is not there any more. What is no file has no bytes."""
         self._check_open()
         if not self.is_directory:
@@ -198,10 +198,10 @@ class SegmentFiles:
                 unreadable = error.errno == errno.EIO and self._patient
                 if error.errno not in _NO_FILE and not unreadable:
                     raise
-                return Source(-1, 0, name)
+                return ByteSource(-1, 0, name)
         status = os.fstat(descriptor)
         size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-        source = OwnedSource(descriptor, size, name, patient=self._patient)
+        source = OwnedSource(descriptor, size, name, zero_unreadable=self._patient)
         return RepairedSource(source, self._flips[name]) if name in self._flips else source
 
     def read_heads(self, names: list[str]) -> list[SegmentHead]:

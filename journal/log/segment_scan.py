@@ -15,10 +15,10 @@ from journal.errors import (
     MissingEvents,
     TornBlock,
 )
-from journal.format.block import BLOCK_MAGIC, BlockHeader, flaw, last_number
+from journal.format.block import BLOCK_MAGIC, BlockHeader, find_flaw, read_last_delta
 from journal.format.frame import SEQ_MAX
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
-from journal.fs.byte_source import Bytes, Source
+from journal.fs.byte_source import Bytes, ByteSource
 from journal.log.header_scan import HashBudget, Segment, SegmentBytes
 
 _CHUNK_SIZE = 1 << 20
@@ -170,8 +170,8 @@ class SegmentScanner(SegmentBytes):
 
     def _seq_after(self, header: BlockHeader) -> int:
         seq = header.first_seq + self._segment.shift + header.frame_count
-        if header.has_numbers and header.frame_count:
-            seq += last_number(header, self._body_read) + 1 - header.frame_count
+        if header.has_seqs and header.frame_count:
+            seq += read_last_delta(header, self._body_read) + 1 - header.frame_count
         return seq
 
     def _find_fault(self, header: BlockHeader | None) -> _BlockFault | None:
@@ -179,12 +179,12 @@ class SegmentScanner(SegmentBytes):
         self._ahead, self._body_read = None, b""
         if header is None:
             return _BlockFault(CorruptBlock, "no whole block stands", is_torn=True)
-        if header.offset not in self._header_cache and (error := flaw(header)):
+        if header.offset not in self._header_cache and (error := find_flaw(header)):
             return _BlockFault(type(error), error.reason)
         seq = header.first_seq + self._segment.shift
         if not header.follows(*self._link):
             return _BlockFault(MissingEvents, "a block follows one that is not there")
-        if seq < self.next_seq or (seq > self.next_seq and not header.has_numbers):
+        if seq < self.next_seq or (seq > self.next_seq and not header.has_seqs):
             return _BlockFault(MissingEvents, f"a block starts with event {seq}")
         if seq + header.frame_count > SEQ_MAX:
             return _BlockFault(LimitExceeded, f"a block claims event number {seq}")
@@ -204,7 +204,7 @@ class SegmentScanner(SegmentBytes):
         first_seq = header.first_seq + self._segment.shift
         # where the numbers have holes, the last of them stands in the body
         self._is_selected = self._select_body(self._segment, header, first_seq)
-        wanted = header.has_numbers or self._is_selected
+        wanted = header.has_seqs or self._is_selected
         body = self._body(header) if wanted or not confirmed else b""
         self._ahead = ahead
         check = not confirmed or (wanted and self._verify)
@@ -233,8 +233,8 @@ class SegmentScanner(SegmentBytes):
         if anchor and self._continuation and anchor.offset >= self._continuation[0]:
             anchor = None  # where the next segment has taken over, nothing counts
         # a live writer may have finished meanwhile what was half there a moment ago
-        if isinstance(self._data, Source):
-            self._data.forget()
+        if isinstance(self._data, ByteSource):
+            self._data.invalidate()
         if self._find_fault(self._header(at)) is None:
             self._ahead = None
             return None

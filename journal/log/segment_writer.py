@@ -5,9 +5,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from journal.format.block import BLOCK_SIZE_TARGET, BlockHeader, Place
+from journal.format.block import BLOCK_SIZE_TARGET, BlockHeader, BlockPlacement
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
-from journal.format.segment_index import Builder
+from journal.format.segment_index import SegmentIndexBuilder
 
 RESERVE_SIZE = BLOCK_SIZE_TARGET + (1 << 14)
 """Bytes kept free behind the end, so that what ``append`` has taken, and a mark, always fit."""
@@ -54,7 +54,7 @@ class SegmentWriter:
         segment_offset: int = 0,
         end: int = SEGMENT_HEADER_SIZE,
         chain: tuple[int, int] | None = None,
-        rows: Builder | None = None,
+        rows: SegmentIndexBuilder | None = None,
     ) -> None:
         self.path = path
         self.descriptor = descriptor
@@ -63,13 +63,13 @@ class SegmentWriter:
         self.end = end
         self.link = chain or (end, header.hash)
         self.durable = (end, self.link)
-        self.index_builder = rows or Builder()
+        self.index_builder = rows or SegmentIndexBuilder()
         self._allocated: int | None = os.fstat(descriptor).st_size
 
-    def place(self, first_seq: int) -> Place:
+    def place(self, first_seq: int) -> BlockPlacement:
         """Say where the next block goes, and what it follows; ``first_seq`` is the segment's."""
         end, digest = self.link
-        return Place(self.header.salt, first_seq, self.end, end, digest, self.durable[0])
+        return BlockPlacement(self.header.salt, first_seq, self.end, end, digest, self.durable[0])
 
     def reserve(self, size: int) -> None:
         """Make room for a block and the reserve behind it.

@@ -83,7 +83,7 @@ class SwitchoverTarget:
         old.failure = new.failure = InterruptedError("the one takes the place of the other")
         try:
             segment_files.copy_ownership(self._sibling, self._path.stat())
-            durable.take_place(self._sibling, self._path)
+            durable.move_into_place(self._sibling, self._path)
         except BaseException as error:
             if not segment_files.is_same_file(self._sibling, self._known):
                 new.poison(error, "it was replaced, and that may not last")

@@ -41,7 +41,7 @@ class TailFollower:
                 names = names[names.index(behind.segment.name) :]
 
         def wants(_: Segment, header: BlockHeader, first_seq: int) -> bool:
-            past = first_seq + header.frame_count <= start and not header.has_numbers
+            past = first_seq + header.frame_count <= start and not header.has_seqs
             return not past and bool(header.frame_count and header.tag_bitmap & self._bitmap)
 
         for item in scan.scan_files(self._files.sources(names), wants, self._verify, behind):

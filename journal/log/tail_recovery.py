@@ -20,12 +20,12 @@ from journal.errors import (
     TornBlock,
 )
 from journal.format import segment_index as index
-from journal.format.block import last_number
+from journal.format.block import read_last_delta
 from journal.format.frame import SEQ_MAX
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader
-from journal.format.segment_index import Builder
+from journal.format.segment_index import SegmentIndexBuilder
 from journal.fs import atomic_file as durable
-from journal.fs.byte_source import Source
+from journal.fs.byte_source import ByteSource
 from journal.log import scan, segment_files
 from journal.log.header_scan import Segment
 from journal.log.scan import RecoveryMode
@@ -107,7 +107,7 @@ def create_segment(path: Path, header: SegmentHeader) -> SegmentWriter:
     """Create a file that holds a durable segment header; StorageError when that fails."""
     data, header = header.encode()
     try:
-        descriptor = durable.create(path)
+        descriptor = durable.create_private(path)
         try:
             if os.pwrite(descriptor, data, 0) != len(data):
                 raise OSError("the header was written in part")
@@ -135,7 +135,7 @@ def make_salt() -> int:
 
 
 def _create(wish: OpenOptions) -> OpenResult:
-    temporary = durable.temporary_beside(wish.path)
+    temporary = durable.make_temporary_path(wish.path)
     if not wish.is_directory:
         file = create_segment(temporary, make_header(wish))
         lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
@@ -241,7 +241,7 @@ def _last_time(files: segment_files.SegmentFiles, names: list[str]) -> int:
     """Give the stamp of the last event in these files, 0 where there is none."""
     for name, header in reversed(files.read_heads(names)):
         source = files.open(name)
-        seal = index.seal_of(source, header) if source and header else None
+        seal = index.read_seal(source, header) if source and header else None
         if seal is not None:
             return seal.time_last
         items = scan.scan_files(files.sources([name]), lambda *_: False, from_middle=True)
@@ -268,7 +268,7 @@ def _check_chain(files: segment_files.SegmentFiles, names: list[str]) -> None:
             reason = "a segment continues another than the one before it"
             raise LostAcknowledged(reason, 0, file=next_name)
         source = files.open(name)
-        seal = index.seal_of(source, header) if source else None
+        seal = index.read_seal(source, header) if source else None
         if seal is None or (seal.end, seal.hash) != (
             following.previous_end,
             following.previous_hash,
@@ -295,7 +295,7 @@ def _check_pair(files: segment_files.SegmentFiles, names: list[str]) -> None:
 def _recover_tail(descriptor: int, wish: OpenOptions, lock: int, name: str = "") -> OpenResult:
     size = os.fstat(descriptor).st_size
     _drop_unsynced_cache(descriptor, size, wish.path)
-    found = _find_tail(Source(descriptor, size, name), wish.mode)
+    found = _find_tail(ByteSource(descriptor, size, name), wish.mode)
     header = found.segment.header
     if wish.journal_id not in (None, header.journal_id):
         raise OptionError(f"{wish.path} is another journal: its id is {header.journal_id.hex()}")
@@ -337,18 +337,18 @@ class _RecoveredTail(NamedTuple):
     link: tuple[int, int]
     next_seq: int
     time: int
-    index_builder: Builder
+    index_builder: SegmentIndexBuilder
     needs_recovery_marker: bool
 
 
-def _find_tail(data: Source, mode: RecoveryMode) -> _RecoveredTail:
+def _find_tail(data: ByteSource, mode: RecoveryMode) -> _RecoveredTail:
     """Find the point in time to go on from: the last block before any damage.
 
     Raises for damage of acknowledged bytes, for damage that later segments stand behind, and for
     what the mode does not allow.
     """
     segment: Segment | None = None
-    time, rows = 0, Builder()
+    time, rows = 0, SegmentIndexBuilder()
     strict = mode is RecoveryMode.STRICT
     for item in scan.scan_files(
         [data],
@@ -357,7 +357,7 @@ def _find_tail(data: Source, mode: RecoveryMode) -> _RecoveredTail:
         from_middle=bool(data.name),  # the files before it are held to their chain
     ):
         if isinstance(item, Segment):
-            segment, rows = item, Builder()
+            segment, rows = item, SegmentIndexBuilder()
         elif isinstance(item, scan.ScannedBlock):
             time = max(time, item.header.time_last)
             rows.add(item.header, _seq_after(item))
@@ -377,8 +377,8 @@ def _find_tail(data: Source, mode: RecoveryMode) -> _RecoveredTail:
 
 def _seq_after(item: scan.ScannedBlock) -> int:
     header = item.header
-    if header.has_numbers and header.frame_count:
-        return header.first_seq + last_number(header, item.body) + 1
+    if header.has_seqs and header.frame_count:
+        return header.first_seq + read_last_delta(header, item.body) + 1
     return header.first_seq + header.frame_count
 
 

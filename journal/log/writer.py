@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from journal.errors import JournalError, LimitExceeded, OptionError, StorageError
 from journal.format import block
 from journal.format.block import BLOCK_SIZE_TARGET, TIME_SPAN_MAX, Block, Frames
-from journal.format.columns import COLUMNS_SIZE_EACH_MAX, Packed, tag_column, take
+from journal.format.columns import COLUMNS_SIZE_PER_EVENT_MAX, PackedFrames, pack_block, pack_tags
 from journal.format.frame import PAYLOAD_SIZE_MAX, TAG_MAX
 from journal.log.appender import Appender, DiskFull, RollPolicy
 from journal.log.clock import current_microseconds, make_monotonic
@@ -92,7 +92,7 @@ class Writer:
             roll.check()
         self._lock = threading.Lock()  # where the turn is taken too, it is taken first
         self._group_commit = GroupCommit(self._sync_all, self._get_durable_upto)
-        self._compressor = block.compressor() if compress else None
+        self._compressor = block.make_compressor() if compress else None
         self._encode: Callable[[Event], bytes] | None = None
         self._pending: list[Any] = []  # tag, payload, tick; tag, payload, tick; ...
         self._block_space = BLOCK_SIZE_TARGET
@@ -148,7 +148,7 @@ class Writer:
             # garbage collector to count; the clock raises when the writer is closed, or full
             self._pending += tag, payload, self._clock()
             self.next_seq = seq + 1
-            room = self._block_space = self._block_space - len(payload) - COLUMNS_SIZE_EACH_MAX
+            room = self._block_space = self._block_space - len(payload) - COLUMNS_SIZE_PER_EVENT_MAX
             if room <= 0:
                 self._close_block(payload)
         if self._must_apply_policy:
@@ -161,14 +161,14 @@ class Writer:
         Where it raises, ``next_seq`` tells how many were added.
         """
         pairs = frames if isinstance(frames, list) else list(frames)
-        return self._append(tag_column(map(_FIRST, pairs)), list(map(_SECOND, pairs)))
+        return self._append(pack_tags(map(_FIRST, pairs)), list(map(_SECOND, pairs)))
 
     def append_payloads(self, tag: int, payloads: Sequence[bytes]) -> range:
         """Add encoded events of one kind; give their numbers. They share one time.
 
         Where it raises, ``next_seq`` tells how many were added.
         """
-        return self._append(tag_column((tag,)), payloads)
+        return self._append(pack_tags((tag,)), payloads)
 
     def append_columns(self, tags: Sequence[int], payloads: Sequence[bytes]) -> range:
         """Add encoded events, a tag for each payload or one for all: the fastest way to add many.
@@ -178,7 +178,7 @@ class Writer:
         """
         if len(tags) not in (1, len(payloads)):
             raise OptionError(f"{len(payloads)} events have {len(tags)} tags")
-        return self._append(tag_column(tags), payloads)
+        return self._append(pack_tags(tags), payloads)
 
     def _append(self, tags: bytes, payloads: Sequence[bytes]) -> range:
         count = len(payloads)
@@ -188,7 +188,7 @@ class Writer:
             while start < count:
                 if count - start < _KEPT_MAX and self._keep_pending(tags, payloads, start, tick):
                     break
-                packed, stop = take(tags, payloads, start, stamp)
+                packed, stop = pack_block(tags, payloads, start, stamp)
                 self._write_packed(packed)
                 start = stop
         return range(first_seq, first_seq + count)
@@ -199,12 +199,12 @@ class Writer:
         Gives their numbers. They share one time. Raises MalformedEvent for a row that does not fit;
         ``next_seq`` tells how many were added.
         """
-        from journal.events.codec import packed  # construct is slow to import, frames do without
+        from journal.events.codec import pack_rows  # construct is slow to import, frames do without
 
         with self._batch() as tick:
             stamp = (tick + self._tick_base) // self._tick_scale
             first_seq = self.next_seq
-            for some in packed(kind, rows, stamp):
+            for some in pack_rows(kind, rows, stamp):
                 self._write_packed(some)
         return range(first_seq, self.next_seq)
 
@@ -395,7 +395,7 @@ class Writer:
         except (LimitExceeded, DiskFull) as error:
             del self._pending[-3:]
             self.next_seq -= 1
-            self._block_space += len(payload) + COLUMNS_SIZE_EACH_MAX
+            self._block_space += len(payload) + COLUMNS_SIZE_PER_EVENT_MAX
             if isinstance(error, DiskFull):
                 raise self._disk_full_error(error) from error
             raise
@@ -417,14 +417,14 @@ class Writer:
         if self._must_apply_policy:
             self._apply_commit_policy(seq)
 
-    def _write_packed(self, packed: Packed) -> None:
+    def _write_packed(self, packed: PackedFrames) -> None:
         self._flush(False)
         self._appender.write_frames(packed, self._compressor, last_resort=False)
 
     def _keep_pending(self, tags: bytes, payloads: Sequence[bytes], start: int, tick: int) -> bool:
         """Keep a few events for the next block, if they leave room in it."""
         rest = payloads[start:]
-        size = sum(map(len, rest)) + COLUMNS_SIZE_EACH_MAX * len(rest)
+        size = sum(map(len, rest)) + COLUMNS_SIZE_PER_EVENT_MAX * len(rest)
         if size >= self._block_space:
             return False
         column = repeat(tags[0], len(rest)) if len(tags) == 1 else tags[start:]

@@ -95,7 +95,7 @@ def extract_files(
     """
     target = Path(directory)
     check_output_path(target, [Path(source)])
-    folder, whole = atomic_file.temporary_beside(target), atomic_file.temporary_beside(target)
+    folder, whole = atomic_file.make_temporary_path(target), atomic_file.make_temporary_path(target)
     try:
         folder.mkdir(mode=DIRECTORY_MODE)
         with Reader(source) as reader, DirectoryHost(folder, limits, apart=True) as host:

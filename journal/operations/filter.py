@@ -17,9 +17,9 @@ from journal.events.memory import MemoryPages
 from journal.events.process import ProcessStart
 from journal.format.block import Block, BlockHeader
 from journal.format.block_header import BLOCK_HEADER_SIZE
-from journal.format.columns import ones
-from journal.format.tag_partition import parted
-from journal.fs.byte_source import Source
+from journal.format.columns import find_ones
+from journal.format.tag_partition import partition_tags
+from journal.fs.byte_source import ByteSource
 from journal.log import scan
 from journal.log.block_table import headers_only
 from journal.log.segment_files import SegmentFiles
@@ -149,7 +149,7 @@ class _FilterPass:
         self._left_out = DroppedPages()
         self._use = ResumabilityAnalysis()
         self._blocks_passed = 0
-        self._opened: tuple[str, Source | None] | None = None
+        self._opened: tuple[str, ByteSource | None] | None = None
 
     def run(self, report: ProgressCallback) -> FilterResult:
         """Hand on what is let through; tell about it."""
@@ -216,7 +216,7 @@ class _FilterPass:
         """Look at a block that may have something that is kept."""
         block = Block(item.header, item.body, item.first_seq, item.offset)
         mask = self._sieve.mask(block)
-        self._use.see(*parted(block.tags, mask), block.seqs, block.payload)
+        self._use.see(*partition_tags(block.tags, mask), block.seqs, block.payload)
         if self._target is not None and not self._target.is_overfull:
             self._hand_on(block, mask, self._target)
 
@@ -227,7 +227,7 @@ class _FilterPass:
         elif 0 not in mask:
             target.add_block(block)
         elif 1 in mask:
-            target.add_events(block, ones(mask))
+            target.add_events(block, find_ones(mask))
 
     def _hand_on_each(
         self, block: Block, mask: bytes, naming: frozenset[int], target: OutputJournal
@@ -235,7 +235,7 @@ class _FilterPass:
         """Hand on events one by one: those that name pages that are dropped get large."""
         assert self._pages is not None
         resolver = self._pages.resolver
-        for place in ones(mask):
+        for place in find_ones(mask):
             seq = block.seq(place)
             resolved = partial(_resolve_payload, resolver, seq) if seq in naming else None
             target.add_events(block, [place], resolved)
@@ -248,17 +248,17 @@ class _FilterPass:
         tags = b""
         if source is not None:
             start = item.offset + BLOCK_HEADER_SIZE + header.payload_size
-            tags_at = start if header.is_even else start + 4 * count
+            tags_at = start if header.has_equal_sizes else start + 4 * count
             tags = source[tags_at : tags_at + count]
         seqs: Sequence[int] = range(item.first_seq, item.first_seq + count)
-        if header.has_numbers:  # what has numbers is read in any case
+        if header.has_seqs:  # what has numbers is read in any case
             seqs = Block(header, item.body, item.first_seq, item.offset).seqs
         self._use.drop(tags, seqs)
         if self._keeps_pages and MemoryPages.tag in tags:
-            for at in ones(tags.translate(_PAGES)):
+            for at in find_ones(tags.translate(_PAGES)):
                 self._left_out.note(seqs[at], is_kept=False)
 
-    def _source(self, name: str) -> Source | None:
+    def _source(self, name: str) -> ByteSource | None:
         """The file of this name: most blocks stand in the one that the last stood in."""
         if self._opened is None or self._opened[0] != name:
             self._opened = name, self._files.open(name)

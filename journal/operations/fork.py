@@ -6,7 +6,7 @@ from pathlib import Path
 
 from journal.errors import OptionError
 from journal.events.process import ParentLink
-from journal.format.block_slice import part_of
+from journal.format.block_slice import slice_block
 from journal.log.commit_policy import CommitPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
@@ -34,7 +34,7 @@ def fork(
                 break
             count = bisect_right(block.seqs, upto)
             time = block.time(count - 1)
-            writer.append_block(part_of(block, 0, count))
+            writer.append_block(slice_block(block, 0, count))
             link = ParentLink(
                 journal=reader.journal_id, seq=block.seqs[count - 1], hash=block.header.body_hash
             )

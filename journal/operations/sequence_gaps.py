@@ -16,7 +16,7 @@ def find_last_gap(path: str | os.PathLike[str], upto: int) -> int:
     """
     found, following = -1, -1
     with closing(SegmentFiles(path)) as files:
-        for item in scan.scan_files(files.sources(files.names()), _has_numbers):
+        for item in scan.scan_files(files.sources(files.names()), _has_seqs):
             if isinstance(item, scan.Damage):
                 raise item.error()
             if not isinstance(item, scan.ScannedBlock) or not item.header.frame_count:
@@ -35,5 +35,5 @@ def find_last_gap(path: str | os.PathLike[str], upto: int) -> int:
     return found
 
 
-def _has_numbers(place: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
-    return header.has_numbers
+def _has_seqs(place: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
+    return header.has_seqs

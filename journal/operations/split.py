@@ -13,7 +13,7 @@ from journal.events.paths import FilePlaced
 from journal.events.process import InstrumentedPart, ModulePart, Mount, ProcessStart
 from journal.events.snapshots import Snapshot
 from journal.format.block import Block
-from journal.format.block_slice import part_of
+from journal.format.block_slice import slice_block
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.fs import atomic_file
 from journal.log.commit_policy import CommitPolicy
@@ -110,7 +110,7 @@ def split(
             start = 0
             for index in [*marks.of(block, parts), block.count]:
                 if index > start:
-                    parts.add(part_of(block, start, index))
+                    parts.add(slice_block(block, start, index))
                 if index < block.count:
                     parts.end()
                 start = index
@@ -150,7 +150,7 @@ def cut(
                     Path(target), walked.journal_id, walked.first_seq, publish=False
                 )
             count = bisect_right(block.seqs, at)
-            writer.append_block(part_of(block, 0, count))
+            writer.append_block(slice_block(block, 0, count))
             last_seq, events = block.seqs[count - 1], events + count
             if last_seq == at:
                 break
@@ -208,7 +208,7 @@ class _PartWriter:
         self._source = source
         self._target = target
         self._preamble_end = preamble_end
-        self._folder = atomic_file.temporary_beside(target)
+        self._folder = atomic_file.make_temporary_path(target)
         self._folder.mkdir(mode=0o700)
         self._writer: Writer | None = None
         self._journal_id: bytes | None = None

@@ -164,7 +164,7 @@ class _StatisticsCollector:
         tags, kinds = block.tags, self.found.kinds
         counts = Counter(tags)
         raw_size = block.header.payload_raw_size
-        if len(counts) == 1 or block.header.is_even:
+        if len(counts) == 1 or block.header.has_equal_sizes:
             each = raw_size // block.count
             for tag, count in counts.items():
                 kind = kinds.setdefault(tag, KindStatistics(tag))
@@ -198,7 +198,7 @@ class _StatisticsCollector:
 
     def _take_pages(self, block: Block) -> None:
         found = self.found.pages
-        for payload in block.payloads_of((MemoryPages.tag,)):
+        for payload in block.payloads_with_tags((MemoryPages.tag,)):
             try:
                 event = codec.decode(MemoryPages.tag, payload, block.offset)
                 assert isinstance(event, MemoryPages)

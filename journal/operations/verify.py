@@ -15,7 +15,7 @@ from journal.errors import (
 )
 from journal.events import codec
 from journal.events.memory import MemoryPages, PageKind
-from journal.format.block import Block, BlockHeader, bitmap_of
+from journal.format.block import Block, BlockHeader, compute_tag_bitmap
 from journal.format.frame import Frame
 from journal.log import scan
 from journal.log.reader import Reader
@@ -24,7 +24,7 @@ from journal.log.summary import Finding, check_block
 from journal.pages.resolver import PageResolver, has_references
 from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 
-_PAGES = bitmap_of({MemoryPages.tag})
+_PAGES = compute_tag_bitmap({MemoryPages.tag})
 
 
 @dataclass(slots=True)

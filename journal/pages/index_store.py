@@ -206,8 +206,8 @@ class PageIndexStore:
     def load(self, path: Path, key: UserKey) -> Watermark | None:
         """Take the entries that stand at ``path``; None where they are none of this user's."""
         try:
-            temporary = atomic_file.temporary_beside(self._folder / path.name)
-            descriptor = atomic_file.create(temporary)
+            temporary = atomic_file.make_temporary_path(self._folder / path.name)
+            descriptor = atomic_file.create_private(temporary)
             try:
                 mark = _copy_authenticated(path, descriptor, key)
                 if mark is not None:
@@ -228,10 +228,10 @@ class PageIndexStore:
         self.flush()
         if self._env is None or self.failure:
             return False
-        beside = atomic_file.temporary_beside(path)
+        beside = atomic_file.make_temporary_path(path)
         try:
             _remove_stale_files(path)
-            descriptor = atomic_file.create(beside)
+            descriptor = atomic_file.create_private(beside)
             try:
                 self._env.copyfd(descriptor, compact=True)
                 _write_seal(descriptor, key, mark)
@@ -253,8 +253,8 @@ class PageIndexStore:
     def _opened(self) -> None:
         if self._env is not None:
             return
-        temporary = atomic_file.temporary_beside(self._folder / "pages")
-        os.close(atomic_file.create(temporary))
+        temporary = atomic_file.make_temporary_path(self._folder / "pages")
+        os.close(atomic_file.create_private(temporary))
         try:
             self._open(temporary)
         finally:

@@ -104,7 +104,7 @@ class CompiledQuery:
         """The values of an event; raises MalformedEvent."""
         unpack = self._unpackers.get(tag)
         if unpack is None:
-            unpack = self._unpackers[tag] = codec.unpacker(BY_TAG[tag])
+            unpack = self._unpackers[tag] = codec.make_unpacker(BY_TAG[tag])
         return unpack(payload, offset)
 
     def follow(self, tag: int, payload: bytes, names: PathTracker) -> None:

@@ -14,7 +14,7 @@ from journal.errors import MalformedEvent
 from journal.events.core import InitModule
 from journal.events.definition import Group
 from journal.events.process import InstrumentedPart, ModulePart, Mount, ProcessStart, Seal
-from journal.format.block import Block, BlockHeader, bitmap_of
+from journal.format.block import Block, BlockHeader, compute_tag_bitmap
 from journal.format.frame import Frame
 from journal.query.compiler import CompiledQuery
 from journal.query.fields import DESCRIPTOR, GROUP, PATH, SEQ, TAG, TAGS, TIME
@@ -202,7 +202,7 @@ class QueryFilter:
         return begin, max(begin, end)
 
     def _may_be_inside(self, header: BlockHeader, first_seq: int) -> bool:
-        ends_early = first_seq + header.frame_count <= self._start and not header.has_numbers
+        ends_early = first_seq + header.frame_count <= self._start and not header.has_seqs
         too_early = ends_early or header.time_last < self._since
         return not too_early and first_seq < self._stop and header.time_first < self._until
 
@@ -210,7 +210,7 @@ class QueryFilter:
         if first_seq < self._start or header.time_first < self._since:
             return False
         last = first_seq + header.frame_count - 1
-        if self._stop < _BEYOND_RANGE and (header.has_numbers or last >= self._stop):
+        if self._stop < _BEYOND_RANGE and (header.has_seqs or last >= self._stop):
             return False
         return header.time_last < self._until
 
@@ -261,7 +261,7 @@ def _extract_bounds(
 
 
 def _make_tag_bitmap(column: bytes, followed: frozenset[int]) -> int:
-    return bitmap_of({tag for tag in TAGS if column[tag] != _NO} | followed)
+    return compute_tag_bitmap({tag for tag in TAGS if column[tag] != _NO} | followed)
 
 
 def _resolve_time(moment: Moment | int | None, clock: JournalTimes, default: int) -> int:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from journal.errors import FormatError
 from journal.format import segment_header as segment
-from journal.format.block import BLOCK_HEADER_SIZE, BLOCK_MAGIC, flaw, read_header
+from journal.format.block import BLOCK_HEADER_SIZE, BLOCK_MAGIC, find_flaw, read_header
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
-from journal.fs.byte_source import Source
+from journal.fs.byte_source import ByteSource
 from journal.log import scan
 from journal.log.segment_files import SegmentFiles
 from journal.rewrite import bit_search
@@ -105,14 +105,14 @@ class BitRepairer:
         for position in bit_search.find_segment_headers(data, start, start + size):
             self._repair_segment_header(data, position)
 
-    def _repair_segment_header(self, data: Source, position: int) -> None:
+    def _repair_segment_header(self, data: ByteSource, position: int) -> None:
         bit = bit_search.repair_segment_header(
             data[position : position + SEGMENT_HEADER_SIZE], self._budget
         )
         if bit is not None:
             self._add_repair(data.name, position, bit, "segment header", position)
 
-    def _repair_block(self, data: Source, position: int, place: scan.Segment) -> None:
+    def _repair_block(self, data: ByteSource, position: int, place: scan.Segment) -> None:
         salt, offset = place.header.salt, position - place.offset
         raw = data[position : position + BLOCK_HEADER_SIZE]
         header = read_header(raw, 0, salt, offset)
@@ -122,7 +122,7 @@ class BitRepairer:
                 return
             header = read_header(bit_search.flip_bit(raw, bit), 0, salt, offset)
             self._add_repair(data.name, position, bit, "block header", position)
-        if header is None or flaw(header):
+        if header is None or find_flaw(header):
             return
         start = position + BLOCK_HEADER_SIZE
         body_size = header.payload_size + header.columns_size
@@ -142,7 +142,7 @@ class BitRepairer:
         self._count += 1
 
 
-def _has_blocks(data: Source, start: int, stop: int) -> bool:
+def _has_blocks(data: ByteSource, start: int, stop: int) -> bool:
     """Whether there is a block that says its segment began behind ``start``.
 
     A guest's own journal, in the payload of a torn write, looks the same: better told than not.

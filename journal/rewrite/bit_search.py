@@ -10,7 +10,7 @@ from xxhash import xxh3_64, xxh3_64_intdigest
 
 from journal.errors import FormatError
 from journal.format import segment_header as segment
-from journal.format.block import BLOCK_HEADER_SIZE, BLOCK_MAGIC, BlockHeader, flaw, read_header
+from journal.format.block import BLOCK_HEADER_SIZE, BLOCK_MAGIC, BlockHeader, find_flaw, read_header
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC
 from journal.fs.byte_source import Bytes
 
@@ -158,7 +158,7 @@ def _search_hash(raw: bytes, salt: int) -> int | None:
 
 def _is_header(raw: bytes, salt: int, offset: int) -> bool:
     header = read_header(raw, 0, salt, offset)
-    return header is not None and flaw(header) is None
+    return header is not None and find_flaw(header) is None
 
 
 def _is_segment_header(raw: bytes) -> bool:

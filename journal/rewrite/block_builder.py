@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from journal.errors import LimitExceeded, OptionError
 from journal.format import block
-from journal.format.block import BLOCK_SIZE_TARGET, TIME_SPAN_MAX, Block, Frames, new_block
-from journal.format.columns import COLUMNS_SIZE_EACH, COLUMNS_SIZE_EACH_MAX, pick
+from journal.format.block import BLOCK_SIZE_TARGET, TIME_SPAN_MAX, Block, Frames, build_block
+from journal.format.columns import COLUMNS_SIZE_PER_EVENT, COLUMNS_SIZE_PER_EVENT_MAX, pick
 from journal.format.frame import PAYLOAD_SIZE_MAX, TAG_MAX, TAG_MIN
 from journal.log.tail_recovery import SEQ_LAST
 from journal.log.writer import Writer
@@ -25,7 +25,7 @@ class BlockBuilder:
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
-        self._compressor = block.compressor()
+        self._compressor = block.make_compressor()
         self._begin()
 
     @property
@@ -45,7 +45,7 @@ class BlockBuilder:
         self._tags.append(tag)
         self._payloads.append(payload)
         self._times.append(time)
-        self._room -= len(payload) + COLUMNS_SIZE_EACH_MAX
+        self._room -= len(payload) + COLUMNS_SIZE_PER_EVENT_MAX
         if self._room <= 0:
             self.flush()
 
@@ -54,7 +54,7 @@ class BlockBuilder:
         if not self._seqs:
             return
         frames = Frames(bytes(self._tags), self._payloads, self._times)
-        gathered = new_block(frames, self._seqs, self._compressor)
+        gathered = build_block(frames, self._seqs, self._compressor)
         self._begin()
         self.writer.append_block(gathered)
 
@@ -91,7 +91,7 @@ class BlockMerger:
 
     def __init__(self, write: Callable[[Block, bool], None]) -> None:
         self._write = write
-        self._compressor = block.compressor()
+        self._compressor = block.make_compressor()
         self._begin()
 
     def _begin(self) -> None:
@@ -122,7 +122,7 @@ class BlockMerger:
         self._times += times
         self._payloads += payloads
         self._tags += tags
-        self._size += sum(map(len, payloads)) + COLUMNS_SIZE_EACH * len(payloads)
+        self._size += sum(map(len, payloads)) + COLUMNS_SIZE_PER_EVENT * len(payloads)
         if self._size >= BLOCK_SIZE_TARGET or len(self._seqs) >= _COUNT_MAX:
             self.flush()
 
@@ -131,7 +131,7 @@ class BlockMerger:
         if not self._seqs:
             return
         frames = Frames(self._tags, self._payloads, self._times)
-        gathered = new_block(frames, self._seqs, self._compressor)
+        gathered = build_block(frames, self._seqs, self._compressor)
         self._begin()
         self._write(gathered, False)
 

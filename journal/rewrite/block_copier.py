@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from journal.errors import CorruptBlock, DamagedJournal, FormatError, LostAcknowledged, OptionError
-from journal.format.block import Block, last_number
+from journal.format.block import Block, read_last_delta
 from journal.log import scan
 from journal.log.commit_policy import CommitPolicy
 from journal.log.writer import Writer
@@ -140,8 +140,8 @@ class BlockCopier(UnpublishedJournal):
 def last_seq_of(item: scan.ScannedBlock) -> int:
     """Give the number of the last event of a block whose body was read."""
     header = item.header
-    if header.has_numbers and header.frame_count:
-        return item.first_seq + last_number(header, item.body)
+    if header.has_seqs and header.frame_count:
+        return item.first_seq + read_last_delta(header, item.body)
     return item.first_seq + header.frame_count - 1
 
 

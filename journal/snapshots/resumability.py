@@ -15,12 +15,12 @@ from journal.events.memory import MemoryPages
 from journal.events.paths import FilePlaced
 from journal.events.process import (
     InstrumentedPart,
-    Level,
     ModulePart,
     Mount,
     ParentLink,
     ProcessStart,
     ProcessTrap,
+    RecordingLevel,
     Seal,
     SessionStart,
 )
@@ -32,9 +32,9 @@ from journal.events.snapshots import (
 )
 from journal.events.streams import StreamDelivered, StreamOpened
 from journal.events.threads import GlobalsSet, SetThread, TableSet
-from journal.format.columns import finder
+from journal.format.columns import make_tag_finder
 from journal.format.frame import TAG_MAX, TAG_MIN
-from journal.format.tag_partition import Parting, Run
+from journal.format.tag_partition import PartitionedBlocks, TagPartition
 from journal.snapshots.resume_flags import not_resumable_reason
 
 _PART_TAGS = frozenset(
@@ -97,18 +97,18 @@ class _GapTracker:
         self._pending = -1
         self.last_seq = self.kept_seq = -1
 
-    def see(self, run: Run) -> None:
+    def see(self, run: PartitionedBlocks) -> None:
         """Take note of some blocks."""
-        last = max(map(run.kept.rfind, self._kept & run.kept_tags), default=-1)
+        last = max(map(run.retained.rfind, self._kept & run.retained_tags), default=-1)
         if last >= 0:
             self.kept_seq = run.seq(last)
             self.last_seq, self._pending = max(self.last_seq, self._pending), -1
-        missing = self._missing & run.gone_tags
+        missing = self._missing & run.dropped_tags
         if not missing:
             return
-        if (before := max(run.gone.rfind(tag, 0, last + 1) for tag in missing)) >= 0:
+        if (before := max(run.dropped.rfind(tag, 0, last + 1) for tag in missing)) >= 0:
             self.last_seq = run.seq(before)
-        if (behind := max(run.gone.rfind(tag, last + 1) for tag in missing)) >= 0:
+        if (behind := max(run.dropped.rfind(tag, last + 1) for tag in missing)) >= 0:
             self._pending = run.seq(behind)
 
 
@@ -116,9 +116,9 @@ class ResumabilityAnalysis:
     """Sees what is kept and what is dropped of a journal, in order, and tells what that leaves."""
 
     def __init__(self) -> None:
-        self._parting = Parting()
+        self._parting = TagPartition()
         self._said: deque[bytes] = deque()  # by what is kept and has to be looked into
-        self._level: Level | None = None
+        self._level: RecordingLevel | None = None
         self._obstacle = ""
         self._is_embedded = False
         self._dropped: dict[int, int] = {}  # the first number of each tag
@@ -142,7 +142,7 @@ class ResumabilityAnalysis:
         of the block, and ``payload`` gives what is kept at a place of it.
         """
         if ProcessStart.tag in kept or SafePoint.tag in kept:
-            self._said += map(payload, finder(_DECODED_TAGS)(kept))
+            self._said += map(payload, make_tag_finder(_DECODED_TAGS)(kept))
         if self._parting.add(kept, gone, seqs):
             self._look()
 
@@ -153,27 +153,29 @@ class ResumabilityAnalysis:
 
     def _look(self) -> None:
         """Look at what was only taken note of."""
-        run = self._parting.run()
+        run = self._parting.take()
         if run is None:
             return
-        for tag in run.gone_tags - self._dropped.keys():
-            self._dropped[tag] = run.seq(run.gone.find(tag))
+        for tag in run.dropped_tags - self._dropped.keys():
+            self._dropped[tag] = run.seq(run.dropped.find(tag))
         for gap in (self._guest, self._streams, self._sessions, self._holes):
             gap.see(run)
         seen = 0
-        for at in run.places(_LANDMARK_TAGS):
+        for at in run.find(_LANDMARK_TAGS):
             self._see_parts(run, seen, at)
-            self._see_landmark(run.kept[at], run.gone[at], run.seq(at))
+            self._see_landmark(run.retained[at], run.dropped[at], run.seq(at))
             seen = at
-        self._see_parts(run, seen, len(run.kept))
+        self._see_parts(run, seen, len(run.retained))
 
-    def _see_parts(self, run: Run, start: int, stop: int) -> None:
+    def _see_parts(self, run: PartitionedBlocks, start: int, stop: int) -> None:
         """Take note of what there is of a snapshot between two places."""
         if self._begun is None:
             return
-        if any(run.gone.find(tag, start, stop) >= 0 for tag in _PART_TAGS & run.gone_tags):
+        if any(run.dropped.find(tag, start, stop) >= 0 for tag in _PART_TAGS & run.dropped_tags):
             self._begun.is_kept = False
-        if any(column.find(SetThread.tag, start, stop) >= 0 for column in (run.kept, run.gone)):
+        if any(
+            column.find(SetThread.tag, start, stop) >= 0 for column in (run.retained, run.dropped)
+        ):
             self._begun.can_begin = True
 
     def _see_landmark(self, kept: int, gone: int, seq: int) -> None:
@@ -217,13 +219,13 @@ class ResumabilityAnalysis:
     def kept(self) -> dict[int, int]:
         """How many events of which tags are kept."""
         self._look()
-        return self._parting.kept.counts
+        return self._parting.retained.counts
 
     @property
     def dropped(self) -> dict[int, int]:
         """How many events of which tags are not."""
         self._look()
-        return self._parting.gone.counts
+        return self._parting.dropped.counts
 
     @property
     def next_seq(self) -> int:
@@ -285,7 +287,7 @@ class ResumabilityAnalysis:
         if {Mount.tag, FilePlaced.tag} & self._dropped.keys() or not self._snapshots:
             return None
         seq = self._snapshots[-1]
-        if self._level is not Level.FULL:
+        if self._level is not RecordingLevel.FULL:
             enough = self._guest.kept_seq < seq
         else:
             at = bisect_right(self._snapshots, self._guest.last_seq)
@@ -296,13 +298,13 @@ class ResumabilityAnalysis:
 
     def _of_start(self) -> Resumability:
         """Whether it can be executed again from its start."""
-        if self._level is not Level.FULL:
+        if self._level is not RecordingLevel.FULL:
             return Resumability(False, self._why_no_snapshot())
         if (_IDENTITY_TAGS - {InstrumentedPart.tag}) & self._dropped.keys():
             return Resumability(False, "what the program began with is gone")
         if self._guest.last_seq >= 0:
             if _INPUT_TAGS & self._dropped.keys() and not (
-                _INPUT_TAGS & self._parting.kept.counts.keys()
+                _INPUT_TAGS & self._parting.retained.counts.keys()
             ):
                 return Resumability(False, "no inputs: it cannot be executed again")
             gone = min(self._dropped[tag] for tag in _GUEST_TAGS & self._dropped.keys())

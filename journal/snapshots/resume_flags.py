@@ -5,7 +5,7 @@ the journal too.
 """
 
 from journal.events import codec
-from journal.events.definition import fields_of
+from journal.events.definition import field_dict
 from journal.events.process import ProcessStart
 
 NOT_RESUMABLE = "not-resumable"
@@ -21,7 +21,7 @@ def with_flag(start: ProcessStart, reason: str, name: str = NOT_RESUMABLE) -> Pr
     if not_resumable_reason(start):
         return start
     pairs = (*start.configuration, (name, reason))
-    return ProcessStart(**(fields_of(start) | {"configuration": pairs}))
+    return ProcessStart(**(field_dict(start) | {"configuration": pairs}))
 
 
 def not_resumable_reason(start: ProcessStart) -> str:

@@ -36,7 +36,7 @@ from journal.events import codec, core, descriptors, inputs, paths, process, sna
 from journal.events.descriptors import CloseFileDescriptor, FileDescriptorWrite
 from journal.events.inputs import HostCall
 from journal.events.paths import FileType
-from journal.events.process import Level
+from journal.events.process import RecordingLevel
 from journal.format.block import Block
 from journal.replay import ModelHost, play
 from journal.replay.hosts.model import State
@@ -145,9 +145,9 @@ def test_at_each_moment_of_passing_on_the_state_is_that_of_all_that_came(
     check_untouched(story, end)
 
 
-@given(seeds, lengths, windows, flushes, st.sampled_from(list(Level)))
+@given(seeds, lengths, windows, flushes, st.sampled_from(list(RecordingLevel)))
 def test_so_it_is_for_a_process_with_snapshots(
-    seed: int, steps: int, events_max: int, often: float, level: Level
+    seed: int, steps: int, events_max: int, often: float, level: RecordingLevel
 ) -> None:
     story = history(seed, steps, 15, level)
     sink, end = sifted(story, events_max, often, Random(seed))

@@ -181,7 +181,7 @@ def test_the_choices_of_an_option_are_those_of_the_library(
 
 def test_the_levels_are_those_of_the_library() -> None:
     assert {each.name for each in journaltool.commands.run.Level} == {
-        each.name for each in journal.Level
+        each.name for each in journal.RecordingLevel
     }
 
 

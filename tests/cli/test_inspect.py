@@ -20,10 +20,10 @@ import journal
 from journal.errors import MalformedEvent
 from journal.events import codec
 from journal.events.core import ProcessExit
-from journal.events.definition import Event, Group, fields_of
+from journal.events.definition import Event, Group, field_dict
 from journal.events.inputs import ClockRead
 from journal.events.paths import CreateDirectory
-from journal.events.process import Level, ProcessStart
+from journal.events.process import ProcessStart, RecordingLevel
 from journal.events.streams import StreamWrite
 from tests.cli.test_command_line import command, environment, inside, tool
 from tests.support.programs import ROOT, guest
@@ -78,7 +78,7 @@ def test_json_keeps_every_value_of_every_kind(event: Event) -> None:
     found = json.loads("{" + text + "}")
     assert (found["tag"], found["kind"]) == (event.tag, type(event).__name__)
     assert found["group"] == event.group.value
-    values = fields_of(event)
+    values = field_dict(event)
     assert found["fields"].keys() == values.keys()
     assert {name: read_back(found["fields"][name], values[name]) for name in values} == values
 
@@ -292,7 +292,7 @@ def test_info_is_safe_on_hostile_text(tmp_path: Path) -> None:
         module_hash=bytes(32),
         module_size=0,
         embedded=False,
-        level=Level.FULL,
+        level=RecordingLevel.FULL,
         host_revision=1,
         realtime=2**64 - 1,
         module_path=HOSTILE,

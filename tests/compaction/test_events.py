@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 
 import pytest
 
-from journal import Event, Level, Policy, compaction
+from journal import Event, Policy, RecordingLevel, compaction
 from journal.events import (
     codec,
     core,
@@ -82,7 +82,7 @@ def snapshot(*positions: tuple[int, int]) -> list[Event]:
     ]
 
 
-def left(folder: Path, *events: Event, level: Level = Level.FULL) -> list[Event]:
+def left(folder: Path, *events: Event, level: RecordingLevel = RecordingLevel.FULL) -> list[Event]:
     """What stays of these events in front of a snapshot; the states are checked to be the same."""
     begin, end = preamble(level), snapshot()
     folder = Path(mkdtemp(dir=folder))

@@ -10,11 +10,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import journal
-from journal import Event, FormatError, Level, OptionError, Policy, Reader, RollPolicy, Writer
+from journal import (
+    Event,
+    FormatError,
+    OptionError,
+    Policy,
+    Reader,
+    RecordingLevel,
+    RollPolicy,
+    Writer,
+)
 from journal.compaction import compact
 from journal.compaction.merge import snapshot_merge as runs
 from journal.events import codec, inputs, snapshots, threads
-from journal.events.definition import fields_of
+from journal.events.definition import field_dict
 from journal.events.descriptors import FileDescriptorSetSize
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.snapshots import SafePoint, Trigger
@@ -60,7 +69,7 @@ def test_of_a_journal_without_inputs_what_is_left_plays_to_the_same(
     seed: int, steps: int, policy: Policy
 ) -> None:
     with TemporaryDirectory() as name:
-        source = write_story(Path(name) / "source", history(seed, steps, 15, Level.STATE))
+        source = write_story(Path(name) / "source", history(seed, steps, 15, RecordingLevel.STATE))
         check(source, Path(name) / "target", policy)
 
 
@@ -336,7 +345,7 @@ def test_what_the_guest_heard_stays_in_front_of_what_nobody_can_go_on_from(tmp_p
     heard = [inputs.ClockRead(clock=0, time=number) for number in range(9)]
     first, (point, *_, closing) = snapshot(), snapshot()
     assert isinstance(point, SafePoint)
-    second = [SafePoint(**fields_of(point) | {"whole": False}), closing]
+    second = [SafePoint(**field_dict(point) | {"whole": False}), closing]
     source = write_events(tmp_path / "source", [*first, *heard, *second])
     found = check(source, tmp_path / "target", Policy())
     assert len(found.dropped_snapshots) == 1

@@ -20,7 +20,7 @@ from journal.compaction.online import Online, Tending, compact_online
 from journal.compaction.schedule import Meter
 from journal.compaction.worker_process import Unfinished, compact_apart
 from journal.errors import JournalError
-from journal.events.process import Level
+from journal.events.process import RecordingLevel
 from tests.replay.test_model import opening, write
 from tests.support.budget import Budget
 from tests.support.compaction_histories import (
@@ -115,7 +115,7 @@ def overwriting(writer: Writer | CompactingLog, count: int) -> None:
 
 def begin(writer: Writer | CompactingLog) -> int:
     """The beginning of such a process; how many events that are."""
-    events = [*preamble(Level.STATE), opening(5, 3, "a", 1)]
+    events = [*preamble(RecordingLevel.STATE), opening(5, 3, "a", 1)]
     for event in events:
         writer.append(event)
     return len(events)

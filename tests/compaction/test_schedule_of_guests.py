@@ -27,7 +27,7 @@ COMPACTING = (
     "journal.log.writer:Writer.switch_to",
     "journal.log.switchover:SwitchoverTarget.catch_up",
     "journal.log.switchover:SwitchoverTarget.finish",
-    "journal.fs.atomic_file:take_place",
+    "journal.fs.atomic_file:move_into_place",
     "journal.log.switchover:SwitchoverTarget.close",
 )
 
@@ -154,7 +154,7 @@ def kill_at(where: str, after: bool, nth: int, bench: Bench, folder: Path) -> in
 def test_a_guest_that_is_killed_as_its_journal_is_replaced_leaves_what_one_that_was_not_leaves(
     bench: Bench, tmp_path: Path
 ) -> None:
-    assert kill_at("journal.fs.atomic_file:take_place", True, 1, bench, tmp_path)
+    assert kill_at("journal.fs.atomic_file:move_into_place", True, 1, bench, tmp_path)
 
 
 @pytest.mark.deep

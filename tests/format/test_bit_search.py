@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
 from journal.format import block
-from journal.format.block import BLOCK_HEADER_SIZE, BlockHeader, Frames, Place
+from journal.format.block import BLOCK_HEADER_SIZE, BlockHeader, BlockPlacement, Frames
 from journal.format.block_header import LAYOUT
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.rewrite import bit_search
@@ -25,9 +25,9 @@ def made(payloads: list[bytes], salt: int = SALT, offset: int = OFFSET) -> tuple
     """The header and the body of a block."""
     count = len(payloads)
     before = max(0, offset - 8)
-    place = Place(salt, 7, offset, before, 99, before)
+    place = BlockPlacement(salt, 7, offset, before, 99, before)
     frames = Frames([3] * count, payloads, list(range(count)))
-    data, _ = block.encode(place, frames, block.compressor())
+    data, _ = block.encode(place, frames, block.make_compressor())
     return data[:BLOCK_HEADER_SIZE], data[BLOCK_HEADER_SIZE:]
 
 
@@ -180,8 +180,8 @@ def test_segment_headers_are_found_at_any_alignment() -> None:
 
 @pytest.mark.parametrize("size", [4096, 5000, 9000, 16_384])
 def test_a_flipped_bit_is_looked_for_in_pages_that_were_added_at_once(size: int) -> None:
-    stop = block.filled([bytes(size)] * 100)
-    packed, _ = block.take(b"\1", [bytes(size)] * stop, 0, 0)
-    _, header = block.encode(Place(1, 0, 128, 128, 7, 0), packed)
+    stop = block.find_block_end([bytes(size)] * 100)
+    packed, _ = block.pack_block(b"\1", [bytes(size)] * stop, 0, 0)
+    _, header = block.encode(BlockPlacement(1, 0, 128, 128, 7, 0), packed)
     assert stop > 10
     assert header.payload_size + header.columns_size <= bit_search.BODY_SIZE_MAX

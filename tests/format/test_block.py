@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 
 from journal.errors import CorruptBlock, JournalError, LimitExceeded, UnsupportedVersion
 from journal.format import block
-from journal.format.block import Block, BlockHeader, Frames, Place
+from journal.format.block import Block, BlockHeader, BlockPlacement, Frames
 from journal.format.segment_header import SEGMENT_MAGIC, SegmentHeader
 
-PLACE = Place(salt=99, first_seq=5, offset=128, previous_end=128, previous_hash=7, durable_upto=0)
+PLACE = BlockPlacement(
+    salt=99, first_seq=5, offset=128, previous_end=128, previous_hash=7, durable_upto=0
+)
 TAGS = st.integers(1, 254)
 PAYLOADS = st.binary(max_size=40) | st.binary(max_size=8).map(lambda piece: piece * 200)
 
@@ -26,8 +28,8 @@ def decoded(data: bytes) -> tuple[BlockHeader, Block]:
     header = block.read_header(data, 0, PLACE.salt, PLACE.offset)
     assert header is not None
     body = data[block.BLOCK_HEADER_SIZE :]
-    assert block.flaw(header) is None
-    assert block.body_holds(header, body, PLACE.salt)
+    assert block.find_flaw(header) is None
+    assert block.is_body_intact(header, body, PLACE.salt)
     found = Block(header, body, header.first_seq, 0)
     found.check()
     return header, found
@@ -35,7 +37,7 @@ def decoded(data: bytes) -> tuple[BlockHeader, Block]:
 
 @given(batches(), st.booleans())
 def test_a_block_gives_back_what_went_in(frames: Frames, compress: bool) -> None:
-    data, header = block.encode(PLACE, frames, block.compressor() if compress else None)
+    data, header = block.encode(PLACE, frames, block.make_compressor() if compress else None)
     again, found = decoded(data)
     assert again == header
     assert len(data) == header.size
@@ -51,10 +53,10 @@ def test_numbers_with_holes_come_back(frames: Frames, data: st.DataObject) -> No
     steps = st.lists(st.integers(1, 1000), min_size=len(frames.tags), max_size=len(frames.tags))
     numbers = list(accumulate(data.draw(steps)))
     place = PLACE._replace(first_seq=numbers[0])
-    raw, _ = block.encode(place, frames, numbers=numbers)
+    raw, _ = block.encode(place, frames, seqs=numbers)
     header, found = decoded(raw)
     assert list(found.seqs) == numbers
-    assert block.last_number(header, raw[block.BLOCK_HEADER_SIZE :]) == numbers[-1] - numbers[0]
+    assert block.read_last_delta(header, raw[block.BLOCK_HEADER_SIZE :]) == numbers[-1] - numbers[0]
 
 
 def test_a_block_of_no_events_is_a_header_alone() -> None:
@@ -71,7 +73,7 @@ def test_every_flipped_bit_of_a_block_breaks_one_of_its_hashes() -> None:
         broken[bit // 8] ^= 1 << bit % 8
         header = block.read_header(bytes(broken), 0, PLACE.salt, PLACE.offset)
         body = bytes(broken[block.BLOCK_HEADER_SIZE :])
-        assert header is None or not block.body_holds(header, body, PLACE.salt)
+        assert header is None or not block.is_body_intact(header, body, PLACE.salt)
 
 
 def test_a_block_elsewhere_or_of_another_segment_is_no_block() -> None:
@@ -92,7 +94,7 @@ def test_no_block_holds_the_magic_of_a_segment(before: bytes, after: bytes, twic
 def test_a_compressed_block_that_would_hold_the_magic_is_masked_too() -> None:
     noise = bytes(range(256)) * 2 + SegmentHeader(1, bytes(16), 2).encode()[0]
     frames = Frames([1, 2], [noise, bytes(5000)], [3, 4])
-    data, header = block.encode(PLACE, frames, block.compressor())
+    data, header = block.encode(PLACE, frames, block.make_compressor())
     assert header.codec == 1
     assert header.mask
     assert SEGMENT_MAGIC not in data
@@ -101,7 +103,7 @@ def test_a_compressed_block_that_would_hold_the_magic_is_masked_too() -> None:
 
 def test_payloads_are_compressed_only_where_it_gains() -> None:
     def codec(payload: bytes) -> int:
-        return block.encode(PLACE, Frames([1], [payload], [3]), block.compressor())[1].codec
+        return block.encode(PLACE, Frames([1], [payload], [3]), block.make_compressor())[1].codec
 
     assert codec(bytes(511)) == 0
     assert codec(bytes(512)) == 1
@@ -130,9 +132,9 @@ def test_a_header_that_no_writer_writes_is_refused(
     field: str, value: int, kind: type[JournalError]
 ) -> None:
     _, header = block.encode(PLACE, Frames([1], [b"x"], [3]))
-    assert block.flaw(header) is None
+    assert block.find_flaw(header) is None
     changed = BlockHeader(**{**header._asdict(), field: value})
-    assert isinstance(block.flaw(changed), kind)
+    assert isinstance(block.find_flaw(changed), kind)
 
 
 def hostile(payload: bytes, raw_size: int, ends: list[int], **fields: int) -> Block:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from journal.errors import LimitExceeded, MalformedEvent, UnknownEvent
 from journal.events import BY_TAG, codec, core, descriptors, inputs, process, snapshots, threads
-from journal.events.definition import Event, fields_of, values_of
+from journal.events.definition import Event, field_dict, field_values
 from journal.events.wire_types import LIST_COUNT_MAX, PAYLOAD_SIZE_MAX
 from tests.support.strategies import events_of, every_event
 
@@ -40,13 +40,13 @@ def test_a_payload_may_come_as_a_view(event: Event) -> None:
 
 @given(every_event())
 def test_the_codec_builds_what_construct_builds(event: Event) -> None:
-    assert codec.encode(event) == event.layout.build(fields_of(event))
+    assert codec.encode(event) == event.layout.build(field_dict(event))
 
 
 @given(every_event())
 def test_the_codec_parses_what_construct_parses(event: Event) -> None:
-    payload = event.layout.build(fields_of(event))
-    assert fields_of(codec.decode(event.tag, payload)) == parsed(type(event), payload)
+    payload = event.layout.build(field_dict(event))
+    assert field_dict(codec.decode(event.tag, payload)) == parsed(type(event), payload)
 
 
 @pytest.mark.parametrize("cls", KINDS)
@@ -55,9 +55,9 @@ def test_every_kind_survives_its_own_encoding(cls: type[Event], data: st.DataObj
     event = data.draw(events_of(cls))
     payload = codec.encode(event)
     assert codec.decode(cls.tag, payload) == event
-    assert payload == cls.layout.build(fields_of(event))
-    assert codec.packer(cls)(*values_of(event)) == payload
-    assert codec.unpacker(cls)(payload) == values_of(event)
+    assert payload == cls.layout.build(field_dict(event))
+    assert codec.make_packer(cls)(*field_values(event)) == payload
+    assert codec.make_unpacker(cls)(payload) == field_values(event)
 
 
 @given(every_event())
@@ -96,10 +96,10 @@ def test_a_damaged_payload_is_read_as_construct_reads_it(event: Event, data: st.
         with pytest.raises(MalformedEvent):
             codec.decode(event.tag, bytes(damaged))
         with pytest.raises(MalformedEvent):
-            codec.unpacker(type(event))(bytes(damaged))
+            codec.make_unpacker(type(event))(bytes(damaged))
     else:
         found = codec.decode(event.tag, bytes(damaged))
-        assert fields_of(found) == expected
+        assert field_dict(found) == expected
         assert codec.encode(found) == damaged
 
 
@@ -180,7 +180,7 @@ def test_a_payload_has_a_limit() -> None:
     with pytest.raises(LimitExceeded):
         codec.encode(inputs.RandomBytes(data=over))
     with pytest.raises(LimitExceeded):
-        codec.packer(inputs.RandomBytes)(over)
+        codec.make_packer(inputs.RandomBytes)(over)
     with pytest.raises(MalformedEvent):
         codec.decode(full.tag, struct.pack("<I", len(over)) + over)
 
@@ -202,6 +202,6 @@ def test_a_value_that_does_not_fit_its_field_is_not_written(event: Event) -> Non
 
 
 def test_a_packer_of_fixed_fields_is_struct_itself() -> None:
-    pack = codec.packer(inputs.ClockRead)
+    pack = codec.make_packer(inputs.ClockRead)
     assert getattr(pack, "__self__", None).__class__ is struct.Struct
     assert pack(1, 2) == codec.encode(inputs.ClockRead(clock=1, time=2))

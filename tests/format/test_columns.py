@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal.format.columns import ends_fit, ends_of, finder, pick, read_u32, split, u32
+from journal.format.columns import (
+    are_ends_valid,
+    make_tag_finder,
+    pack_ends,
+    pack_u32,
+    pick,
+    read_u32,
+    split_payloads,
+)
 from journal.format.segment_header import SEGMENT_MAGIC
-from journal.fs import byte_search as magic
+from journal.fs import byte_search
 
 SIZES = st.lists(st.integers(0, 5), max_size=20) | st.builds(
     lambda size, count: [size] * count, st.integers(0, 2000), st.integers(0, 20)
@@ -31,11 +39,11 @@ def searching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(found, "PyDLL", lambda _: object())
         return found
 
-    magic._search.cache_clear()
+    byte_search._memmem_search.cache_clear()
     if request.param != "the C library":
         monkeypatch.setattr(builtins, "__import__", without)
     yield
-    magic._search.cache_clear()
+    byte_search._memmem_search.cache_clear()
 
 
 @pytest.mark.usefixtures("searching")
@@ -47,34 +55,36 @@ def test_a_needle_is_found_wherever_it_stands() -> None:
             letters[1 : size + 1][::-1],
             bytes(range(256)) * (size // 256),
         ):
-            assert magic.holds(filling, SEGMENT_MAGIC) == (SEGMENT_MAGIC in filling)
+            assert byte_search.contains(filling, SEGMENT_MAGIC) == (SEGMENT_MAGIC in filling)
             for at in {0, 1, len(filling) // 2, max(0, len(filling) - 1), len(filling)}:
                 data = filling[:at] + SEGMENT_MAGIC + filling[at:]
-                assert magic.holds(data, SEGMENT_MAGIC)
-                assert not magic.holds(filling[:at] + SEGMENT_MAGIC[:-1], SEGMENT_MAGIC)
+                assert byte_search.contains(data, SEGMENT_MAGIC)
+                assert not byte_search.contains(filling[:at] + SEGMENT_MAGIC[:-1], SEGMENT_MAGIC)
 
 
 @given(SIZES)
 def test_payloads_come_apart_where_they_were_joined(sizes: list[int]) -> None:
     payloads = [bytes([index]) * size for index, size in enumerate(sizes)]
-    ends, raw = ends_of(sizes), b"".join(payloads) + b"and more"
+    ends, raw = pack_ends(sizes), b"".join(payloads) + b"and more"
     if len(set(sizes)) > 1:
         assert read_u32(ends, 0, len(sizes)) == tuple(accumulate(sizes))
     else:
         assert not ends
-    assert ends_fit(ends, sum(sizes))
-    assert split(raw, sum(sizes), ends, len(sizes)) == payloads
-    assert split(raw, sum(sizes), u32(list(accumulate(sizes))), len(sizes)) == payloads
+    assert are_ends_valid(ends, sum(sizes))
+    assert split_payloads(raw, sum(sizes), ends, len(sizes)) == payloads
+    assert (
+        split_payloads(raw, sum(sizes), pack_u32(list(accumulate(sizes))), len(sizes)) == payloads
+    )
 
 
 @given(st.lists(st.integers(0, 9) | st.integers(0, 2**32 - 1), min_size=1), st.integers(0, 40))
 def test_ends_that_go_back_or_end_elsewhere_do_not_fit(ends: list[int], size: int) -> None:
     expected = ends == sorted(ends) and ends[-1] == size
-    assert ends_fit(u32(ends), size) == expected
+    assert are_ends_valid(pack_u32(ends), size) == expected
 
 
 @given(st.binary(), st.sets(st.integers(1, 254)))
 def test_a_finder_finds_what_is_wanted(column: bytes, tags: set[int]) -> None:
-    indices = finder(tags)(column)
+    indices = make_tag_finder(tags)(column)
     assert indices == [index for index, tag in enumerate(column) if tag in tags]
     assert list(pick(column, indices)) == [column[index] for index in indices]

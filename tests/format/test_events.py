@@ -21,9 +21,9 @@ from journal.events.definition import (
     Keep,
     Rule,
     event,
-    fields_of,
-    names_of,
-    values_of,
+    field_dict,
+    field_names,
+    field_values,
 )
 from journal.events.wire_types import U8, Text
 from tests.support.strategies import every_event
@@ -49,7 +49,7 @@ def test_every_kind_is_described(cls: type[Event]) -> None:
     assert cls.__doc__.split("\n")[0].strip()
     assert isinstance(cls.group, Group)
     assert isinstance(cls.rule, Rule)
-    assert cls.names == cls.__slots__ == names_of(cls)
+    assert cls.names == cls.__slots__ == field_names(cls)
     assert cls.__name__ == cls.__qualname__
 
 
@@ -76,9 +76,9 @@ def test_an_event_is_frozen_and_has_nothing_else(event: Event) -> None:
 @given(every_event())
 def test_an_event_is_built_by_keyword_only(event: Event) -> None:
     make: Callable[..., Event] = type(event)
-    assert make(**fields_of(event)) == event
+    assert make(**field_dict(event)) == event
     with pytest.raises(TypeError):
-        make(0, **fields_of(event))
+        make(0, **field_dict(event))
 
 
 @given(every_event())
@@ -106,7 +106,7 @@ def test_equal_fields_do_not_make_different_kinds_equal() -> None:
 
 def test_a_field_may_have_a_default() -> None:
     snapshot = snapshots.Snapshot(when=1, trigger=snapshots.Trigger.EXPLICIT)
-    assert values_of(snapshot) == (1, snapshots.Trigger.EXPLICIT, b"")
+    assert field_values(snapshot) == (1, snapshots.Trigger.EXPLICIT, b"")
     with pytest.raises(TypeError, match="trigger"):
         snapshots.Snapshot(when=1)  # type: ignore[call-arg]
 
@@ -155,7 +155,7 @@ def test_a_kind_is_declared_in_a_few_lines(number: int, name: str) -> None:
     encoded = name.encode()
     payload = bytes([number]) + b"\x07\x00" + len(encoded).to_bytes(4, "little") + encoded
     assert codec.encode(example) == payload
-    assert codec.unpacker(Example)(payload) == (number, 7, name)
+    assert codec.make_unpacker(Example)(payload) == (number, 7, name)
 
 
 def golden(path: Path) -> list[tuple[str, bytes]]:

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal.errors import CorruptBlock
-from journal.format import block_encoder as sealing
+from journal.format import block_encoder
 from journal.format.block import BLOCK_HEADER_SIZE, Block, Frames
-from journal.format.block_header import Place
-from journal.format.columns import ones
+from journal.format.block_header import BlockPlacement
+from journal.format.columns import find_ones
 from journal.log.frame_selection import FrameSelection
 
 FIRST_SEQ, FIRST_TIME = 1000, 5_000_000
@@ -33,8 +33,8 @@ def blocks(draw: st.DrawFn) -> Block:
 
 
 def made(frames: Frames, numbers: list[int] | None = None) -> Block:
-    place = Place(1, FIRST_SEQ, 128, 128, 1, 0)
-    data, header = sealing.encode(place, frames, sealing.compressor(), numbers)
+    place = BlockPlacement(1, FIRST_SEQ, 128, 128, 1, 0)
+    data, header = block_encoder.encode(place, frames, block_encoder.make_compressor(), numbers)
     return Block(header, data[BLOCK_HEADER_SIZE:], FIRST_SEQ, 128)
 
 
@@ -48,7 +48,7 @@ def test_some_numbers_and_times_are_those_of_all(block: Block, data: st.DataObje
 @given(st.lists(st.sampled_from([0, 0, 0, 1])), st.integers(0, 90))
 def test_few_ones_are_found_like_many(bits: list[int], zeros: int) -> None:
     mask = bytes(zeros) + bytes(bits)
-    assert ones(mask) == [index for index, bit in enumerate(mask) if bit]
+    assert find_ones(mask) == [index for index, bit in enumerate(mask) if bit]
 
 
 @given(
@@ -75,11 +75,11 @@ def test_what_is_picked_is_what_was_asked_for(
     assert list(picking.payloads(block)) == [frame.payload for frame in wanted]
 
 
-@pytest.mark.parametrize("is_even", [True, False])
-def test_nothing_is_decompressed_where_nothing_is_picked(is_even: bool) -> None:
-    payloads = [b"x" * (100 if is_even else 100 + index) for index in range(20)]
+@pytest.mark.parametrize("has_equal_sizes", [True, False])
+def test_nothing_is_decompressed_where_nothing_is_picked(has_equal_sizes: bool) -> None:
+    payloads = [b"x" * (100 if has_equal_sizes else 100 + index) for index in range(20)]
     block = made(Frames([6] * 20, payloads, [FIRST_TIME + index for index in range(20)]))
-    assert block.header.is_even is is_even
+    assert block.header.has_equal_sizes is has_equal_sizes
     broken = Block(block.header, bytes(16) + block.body[16:], FIRST_SEQ, 128)
     for give in (FrameSelection.frames, FrameSelection.rows, FrameSelection.payloads):
         assert list(give(FrameSelection(0, tags={70}), broken)) == []

@@ -18,7 +18,7 @@ from journal.errors import (
 )
 from journal.events import codec, core
 from journal.format import block
-from journal.format.block import BLOCK_HEADER_SIZE, Frames, Place, read_header
+from journal.format.block import BLOCK_HEADER_SIZE, BlockPlacement, Frames, read_header
 from journal.format.frame import Frame
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.log.reader import Reader
@@ -232,7 +232,7 @@ def test_a_stale_block_is_not_believed(path: Path) -> None:
     good = read_header(data, start, salt_of(data), start)
     assert good is not None
     # the same block of another past of the same segment: sound in itself, only not the one
-    place = Place(salt_of(data), 2, start, good.previous_end, good.previous_hash, 0)
+    place = BlockPlacement(salt_of(data), 2, start, good.previous_end, good.previous_hash, 0)
     stale, _ = block.encode(place, Frames([3], [b"xxx"], [good.time_first]))
     assert len(stale) == end - start
     path.write_bytes(data[:start] + stale + data[end:])

@@ -21,7 +21,7 @@ from journal import (
     StorageError,
     Writer,
 )
-from journal.format.block import Block, new_block
+from journal.format.block import Block, build_block
 from journal.format.columns import Frames
 from journal.fs import atomic_file as durable
 from tests.rigs import needs
@@ -51,7 +51,7 @@ def copied(path: Path, beside: Path, *, every: int = 1, roll: RollPolicy | None 
 
 def alone(block: Block, seq: int, tag: int, payload: bytes) -> Block:
     """A block of one event."""
-    return new_block(Frames([tag], [payload], [block.times[0]]), [seq])
+    return build_block(Frames([tag], [payload], [block.times[0]]), [seq])
 
 
 def filled(path: Path, count: int, roll: RollPolicy | None = None) -> Writer:
@@ -200,7 +200,7 @@ def test_interrupted_as_names_change_it_takes_nothing_that_might_be_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roll: RollPolicy | None, is_placed: bool
 ) -> None:
     path, beside = tmp_path / "j", tmp_path / ".beside"
-    take_place = durable.take_place
+    take_place = durable.move_into_place
 
     def interrupted(one: Path, other: Path) -> None:
         if is_placed:

@@ -330,7 +330,7 @@ def secretive() -> list[tuple[Secret | None, Event]]:
     from journal.events.descriptors import FileDescriptorWrite
     from journal.events.inputs import HostCall, HostResult, StreamRead
     from journal.events.memory import UpdateMemoryRegion
-    from journal.events.process import Level
+    from journal.events.process import RecordingLevel
     from journal.events.sockets import SocketSend
     from journal.events.threads import GlobalsSet, SetThread
 
@@ -338,7 +338,7 @@ def secretive() -> list[tuple[Secret | None, Event]]:
         module_hash=bytes(32),
         module_size=0,
         embedded=True,
-        level=Level.FULL,
+        level=RecordingLevel.FULL,
         host_revision=0,
         realtime=0,
         module_path="",

@@ -332,7 +332,7 @@ INPUTS, STDIO = frozenset({Group.INPUTS}), frozenset({Group.STDIO})
 STAGED = frozenset({Group.MEMORY, Group.THREADS, Group.SNAPSHOTS})
 
 
-def taken(one: SnapshotGuest, path: Path, cache: Path, level: journal.Level) -> None:
+def taken(one: SnapshotGuest, path: Path, cache: Path, level: journal.RecordingLevel) -> None:
     """A run with snapshots that did not come to its end."""
     whole = path.with_name("whole.journal")
     snapshots = SnapshotOptions(on=frozenset({Trigger.BOOTSTRAP}), every_events=6)
@@ -351,7 +351,7 @@ def taken(one: SnapshotGuest, path: Path, cache: Path, level: journal.Level) -> 
         finished(recorder)
     infos = snapshots_in(whole)
     at = infos[len(infos) * 2 // 3].seq
-    more = 0 if level is journal.Level.STATE else 3
+    more = 0 if level is journal.RecordingLevel.STATE else 3
     journal.filter(whole, path, Query(stop=at + 1 + more))
     whole.unlink()
 
@@ -412,7 +412,7 @@ def gone_on(
         return None
 
 
-@pytest.mark.parametrize("level", list(journal.Level), ids=str)
+@pytest.mark.parametrize("level", list(journal.RecordingLevel), ids=str)
 @pytest.mark.parametrize(
     "one",
     [
@@ -421,7 +421,7 @@ def gone_on(
     ],
 )
 def test_what_is_said_of_a_filtered_journal_is_what_a_resume_finds(
-    one: SnapshotGuest, level: journal.Level, tmp_path: Path, cache_dir: Path
+    one: SnapshotGuest, level: journal.RecordingLevel, tmp_path: Path, cache_dir: Path
 ) -> None:
     plain = recorded(one, tmp_path / "plain.journal", cache_dir)
     path = tmp_path / "part.journal"
@@ -481,7 +481,7 @@ def test_a_journal_says_what_is_missing_however_much_is_kept(
     group: Group, mark: str, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, path = next(guest for guest in GUESTS if guest.title == "stdin"), tmp_path / "a"
-    taken(one, path, cache_dir, journal.Level.FULL)
+    taken(one, path, cache_dir, journal.RecordingLevel.FULL)
     which = Query(groups=frozenset({group}), stop=snapshots_in(path)[-1].seq)
     held = journal.filter(path, tmp_path / "held", which, keep=False)
     frames = frames_of(tmp_path / "held")
@@ -502,7 +502,7 @@ def test_what_still_gathers_when_all_is_seen_is_written_and_marked(
 ) -> None:
     monkeypatch.setattr(output_journal, "PENDING_SIZE_MAX", 0)
     with Writer(tmp_path / "a") as writer:
-        writer.append_frame(*started(journal.Level.FULL, embedded=False, marked=False))
+        writer.append_frame(*started(journal.RecordingLevel.FULL, embedded=False, marked=False))
         writer.append(StreamWrite(stream=1, offset=0, data=b"x"))
         writer.append(ClockRead(clock=1, time=1))
     found = journal.filter(tmp_path / "a", tmp_path / "b", Query(groups=STDIO), keep=False)

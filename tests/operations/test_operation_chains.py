@@ -35,7 +35,7 @@ from journal.adapters import (
     copy,
 )
 from journal.compaction import compact, compact_in_place
-from journal.events.process import InstrumentedPart, Level, ProcessStart, Seal
+from journal.events.process import InstrumentedPart, ProcessStart, RecordingLevel, Seal
 from journal.export import export_lines, import_lines
 from journal.export.parquet import export_parquet, import_parquet
 from journal.operations.concat import concat
@@ -234,7 +234,7 @@ class Told:
 
     seed: int
     steps: int
-    level: Level | None
+    level: RecordingLevel | None
     is_part: bool = False
 
     @property
@@ -251,7 +251,7 @@ stories = st.builds(
     Told,
     st.integers(0, 1 << 32),
     st.integers(1, 90),
-    st.sampled_from([Level.FULL, Level.STATE, None]),
+    st.sampled_from([RecordingLevel.FULL, RecordingLevel.STATE, None]),
     st.booleans(),
 )
 
@@ -267,7 +267,12 @@ def test_any_chain_of_operations_leads_to_the_same_states(
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_each_operation_leads_to_the_same_states(name: str, tmp_path: Path) -> None:
-    told = (Level.FULL, False), (Level.STATE, False), (None, False), (Level.FULL, True)
+    told = (
+        (RecordingLevel.FULL, False),
+        (RecordingLevel.STATE, False),
+        (None, False),
+        (RecordingLevel.FULL, True),
+    )
     for number, (level, is_part) in enumerate(told):
         folder = tmp_path / str(number)
         folder.mkdir()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from journal.errors import MalformedEvent
 from journal.events import codec
-from journal.events.definition import fields_of
+from journal.events.definition import field_dict
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.events.threads import TableSet
 from journal.pages.encoding import (
@@ -385,4 +385,4 @@ def test_the_fields_of_a_sound_event_are_sound() -> None:
         (7, "PATCHED", 13),
     ]
     assert applied({}, event)[7][:18] == b"a" + bytes(15) + b"bc"
-    assert set(fields_of(event)) == {"memory", "size", "numbers", "kinds", "data"}
+    assert set(field_dict(event)) == {"memory", "size", "numbers", "kinds", "data"}

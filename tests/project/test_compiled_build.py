@@ -22,51 +22,53 @@ from hypothesis import strategies as st
 
 from journal.errors import LimitExceeded, MalformedEvent
 from journal.events import BY_TAG, codec, descriptors, inputs, memory
-from journal.events.definition import Event, fields_of, values_of
+from journal.events.definition import Event, field_dict, field_values
 from journal.events.wire_types import PAYLOAD_SIZE_MAX
 from journal.format import block
-from journal.format.block import Block, Frames, Packed, Place
+from journal.format.block import Block, BlockPlacement, Frames, PackedFrames
 from journal.format.columns import (
     BLOCK_SIZE_TARGET,
-    COLUMNS_SIZE_EACH,
+    COLUMNS_SIZE_PER_EVENT,
     PAGES_SIZE_TARGET,
-    ends_fit,
-    split,
+    are_ends_valid,
+    split_payloads,
 )
 from tests.support.strategies import events_of
 
 ROOT = Path(__file__).parents[2]
 HAS_LIBRT = importlib.util.find_spec("librt") is not None
 needs_librt = pytest.mark.skipif(not HAS_LIBRT, reason="librt, which comes with mypy, is missing")
-PLACE = Place(salt=99, first_seq=5, offset=128, previous_end=128, previous_hash=7, durable_upto=0)
+PLACE = BlockPlacement(
+    salt=99, first_seq=5, offset=128, previous_end=128, previous_hash=7, durable_upto=0
+)
 KINDS = [pytest.param(cls, id=cls.__name__) for cls in BY_TAG.values()]
-PLAIN = [pytest.param(cls, id=cls.__name__) for cls in BY_TAG.values() if codec.codes_of(cls)]
+PLAIN = [pytest.param(cls, id=cls.__name__) for cls in BY_TAG.values() if codec.row_codes(cls)]
 WRITE = descriptors.FileDescriptorWrite
 
 
 def natively(cls: type[Event], rows: Sequence[Any]) -> list[list[bytes]]:
     """Pack rows with what is compiled in the compiled build, and interpreted in the other."""
-    from journal.events.batch_packer import Packer
+    from journal.events.batch_packer import BatchPacker
 
-    packer = Packer(codec.codes_of(cls), codec.packer(cls))
+    packer = BatchPacker(codec.row_codes(cls), codec.make_packer(cls))
     found, start = [], 0
     while start < len(rows):
         start = packer.add(list(rows), start)
         assert packer.is_full() or start == len(rows)
         raw, ends, count = packer.take()
-        found.append(split(raw, len(raw), ends, count))
+        found.append(split_payloads(raw, len(raw), ends, count))
     return found
 
 
-def payloads_of(packed: Packed) -> list[bytes]:
-    assert ends_fit(packed.ends, len(packed.raw))
-    payloads = split(packed.raw, len(packed.raw), packed.ends, packed.frame_count)
+def payloads_of(packed: PackedFrames) -> list[bytes]:
+    assert are_ends_valid(packed.ends, len(packed.raw))
+    payloads = split_payloads(packed.raw, len(packed.raw), packed.ends, packed.frame_count)
     assert len(payloads) == packed.frame_count
     return payloads
 
 
 def size_in_block(payloads: Sequence[bytes]) -> int:
-    return sum(map(len, payloads)) + COLUMNS_SIZE_EACH * len(payloads)
+    return sum(map(len, payloads)) + COLUMNS_SIZE_PER_EVENT * len(payloads)
 
 
 @pytest.mark.parametrize("cls", KINDS)
@@ -75,19 +77,19 @@ def test_rows_of_every_kind_are_packed_as_construct_builds_them(
     cls: type[Event], data: st.DataObject
 ) -> None:
     events = data.draw(st.lists(events_of(cls), max_size=4))
-    expected = [cls.layout.build(fields_of(event)) for event in events]
-    rows = [values_of(event) for event in events]
-    found = list(codec.packed(cls, iter(rows), 17))
+    expected = [cls.layout.build(field_dict(event)) for event in events]
+    rows = [field_values(event) for event in events]
+    found = list(codec.pack_rows(cls, iter(rows), 17))
     assert [payload for packed in found for payload in payloads_of(packed)] == expected
     assert {(packed.tags, packed.time_first) for packed in found} <= {(bytes([cls.tag]), 17)}
-    if HAS_LIBRT and codec.codes_of(cls):
+    if HAS_LIBRT and codec.row_codes(cls):
         assert [payload for part in natively(cls, rows) for payload in part] == expected
 
 
 def test_the_kinds_that_come_in_masses_are_plain() -> None:
     assert len(PLAIN) > 30
     for cls in (inputs.ClockRead, inputs.RandomBytes, WRITE, memory.UpdateMemoryRegion):
-        assert codec.codes_of(cls), cls
+        assert codec.row_codes(cls), cls
 
 
 @needs_librt
@@ -109,16 +111,16 @@ def test_a_value_that_is_not_plain_is_left_to_the_packer_of_its_kind(
         (),
     ]
     odd = st.sampled_from([*numbers, *others])
-    row = list(values_of(data.draw(events_of(cls))))
+    row = list(field_values(data.draw(events_of(cls))))
     row[data.draw(st.integers(0, len(row) - 1))] = data.draw(odd)
-    before = values_of(data.draw(events_of(cls)))
+    before = field_values(data.draw(events_of(cls)))
     try:
-        expected = codec.packer(cls)(*row)
+        expected = codec.make_packer(cls)(*row)
     except Exception as error:
         with pytest.raises(type(error)):
             natively(cls, [before, tuple(row)])
     else:
-        first = codec.packer(cls)(*before)
+        first = codec.make_packer(cls)(*before)
         assert natively(cls, [before, tuple(row), before]) == [[first, expected, first]]
 
 
@@ -128,9 +130,9 @@ def test_packed_blocks_are_full_but_for_the_last(
 ) -> None:
     monkeypatch.setattr(codec, "NATIVE", native)
     rows = [(3, n * 9, True, b"x" * (n % 300)) for n in range(3000)]
-    found = list(map(payloads_of, codec.packed(WRITE, rows, 5)))
+    found = list(map(payloads_of, codec.pack_rows(WRITE, rows, 5)))
     assert [payload for part in found for payload in part] == [
-        codec.packer(WRITE)(*row) for row in rows
+        codec.make_packer(WRITE)(*row) for row in rows
     ]
     assert len(found) > 5
     for part in found:
@@ -154,7 +156,7 @@ def test_a_row_that_does_not_fit_comes_after_the_blocks_before_it(
 ) -> None:
     monkeypatch.setattr(codec, "NATIVE", native)
     good = [(3, 0, True, bytes(983))] * 200
-    found = codec.packed(WRITE, [*good, row, *good], 5)
+    found = codec.pack_rows(WRITE, [*good, row, *good], 5)
     full = next(found), next(found), next(found)
     assert sum(packed.frame_count for packed in full) > 180
     with pytest.raises(kind):
@@ -171,7 +173,7 @@ def test_a_block_reads_one_or_some_as_it_reads_all(
     holes = data.draw(st.none() | st.lists(st.integers(1, 9), min_size=count, max_size=count))
     times = list(accumulate(steps, initial=100))[1:]
     numbers = None if holes is None else list(accumulate(holes, initial=4))[1:]
-    packer = block.compressor() if data.draw(st.booleans()) else None
+    packer = block.make_compressor() if data.draw(st.booleans()) else None
     place = PLACE if not numbers else PLACE._replace(first_seq=numbers[0])
     raw, header = block.encode(place, Frames(tags, payloads, times), packer, numbers, 100)
     found = Block(header, raw[block.BLOCK_HEADER_SIZE :], header.first_seq, 128)
@@ -196,8 +198,8 @@ def test_a_block_takes_what_fills_it(payloads: list[bytes]) -> None:
     tags = [1 + n % 5 for n in range(len(payloads))]
     start = 0
     while start < len(payloads):
-        packed, stop = block.take(bytes(tags), payloads, start, 9)
-        assert stop == block.filled(payloads, start)
+        packed, stop = block.pack_block(bytes(tags), payloads, start, 9)
+        assert stop == block.find_block_end(payloads, start)
         assert payloads_of(packed) == payloads[start:stop]
         assert list(packed.tags) in (tags[start:stop], tags[start:stop][:1])
         pages = set(map(len, payloads[start : start + 7])) == {40_000}
@@ -211,8 +213,8 @@ def test_a_block_takes_what_fills_it(payloads: list[bytes]) -> None:
 
 def test_a_payload_that_no_block_takes_is_refused() -> None:
     with pytest.raises(LimitExceeded):
-        block.filled([b"x"] * 3 + [bytes(PAYLOAD_SIZE_MAX + 1)])
-    assert block.filled([bytes(PAYLOAD_SIZE_MAX)] * 2) == 1
+        block.find_block_end([b"x"] * 3 + [bytes(PAYLOAD_SIZE_MAX + 1)])
+    assert block.find_block_end([bytes(PAYLOAD_SIZE_MAX)] * 2) == 1
 
 
 def test_parts_are_the_block() -> None:

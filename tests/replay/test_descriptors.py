@@ -13,7 +13,7 @@ from journal.events import (
 from journal.events.descriptors import EpollEvent, EpollOperation, Whence
 from journal.events.inputs import HostCall
 from journal.events.paths import FileType
-from journal.events.process import Level
+from journal.events.process import RecordingLevel
 from journal.events.sockets import AddressFamily, Shutdown, SocketOption, SocketType, TimeType
 from journal.events.wire_types import Network, SocketAddress
 from journal.replay import ModelHost
@@ -156,7 +156,7 @@ def test_what_a_host_s_directory_was_asked_counts_when_it_has_answered() -> None
 
 
 def test_without_answers_what_was_asked_is_taken_for_done() -> None:
-    start = [started(Level.STATE), host_mount(3), memory_mount(4, "/m")]
+    start = [started(RecordingLevel.STATE), host_mount(3), memory_mount(4, "/m")]
     host = played(*start, opening(5, 3, "a", 1), write(5, 0, b"abc"))
     assert host.descriptors[5].position == 3
     host = played(*start, opening(5, 3, "it was not there", 0), opening(5, 4, "b", 1))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import journal
-from journal import FileCopy, Frame, HostMount, Level, MemoryMount, RunResult
+from journal import FileCopy, Frame, HostMount, MemoryMount, RecordingLevel, RunResult
 from journal.engine.wasi.descriptors import OpenFile
 from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode, FileNode, LinkNode, Node
 from journal.events.core import ProcessExit
@@ -87,7 +87,9 @@ def worker(folder: Path, cache: Path) -> journal.Recorder:
     )
 
 
-def worker_on_the_host(folder: Path, cache: Path, level: Level = Level.FULL) -> journal.Recorder:
+def worker_on_the_host(
+    folder: Path, cache: Path, level: RecordingLevel = RecordingLevel.FULL
+) -> journal.Recorder:
     (folder / "work").mkdir()
     return journal.record(
         guest("worker"),
@@ -128,7 +130,7 @@ def families_on_the_host(folder: Path, cache: Path) -> journal.Recorder:
 
 
 def worker_without_inputs(folder: Path, cache: Path) -> journal.Recorder:
-    return worker_on_the_host(folder, cache, Level.STATE)
+    return worker_on_the_host(folder, cache, RecordingLevel.STATE)
 
 
 def simple(name: str, *args: str, stdin: bytes = b"") -> Record:

@@ -28,12 +28,12 @@ from journal.events import (
     streams,
     threads,
 )
-from journal.events.definition import Event, fields_of
+from journal.events.definition import Event, field_dict
 from journal.events.descriptors import Whence
 from journal.events.inputs import HostCall
 from journal.events.memory import PAGE_SIZE
 from journal.events.paths import FileType
-from journal.events.process import Level, MountKind
+from journal.events.process import MountKind, RecordingLevel
 from journal.events.wire_types import Network
 from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
 from journal.replay import FAMILIES as EFFECTS
@@ -65,7 +65,7 @@ def opening(fd: int, dirfd: int, path: str, o_flags: int, follow: int = 1) -> Ev
     )
 
 
-def started(level: Level = Level.FULL) -> process.ProcessStart:
+def started(level: RecordingLevel = RecordingLevel.FULL) -> process.ProcessStart:
     return process.ProcessStart(
         module_hash=bytes(32),
         module_size=0,
@@ -178,7 +178,7 @@ def test_effects_stand_in_modules_as_their_events_do() -> None:
 def near(event: Event) -> Event:
     """The event with its descriptors and paths among few, so that some of them are there."""
     changes: dict[str, object] = {}
-    for name, value in fields_of(event).items():
+    for name, value in field_dict(event).items():
         if name.endswith(("fd", "fd1", "fd2")):
             changes[name] = value % 8
         elif name.endswith("path") and isinstance(value, str):
@@ -192,7 +192,7 @@ def near(event: Event) -> Event:
         return next(encode_pages(event.memory % 3, 1 << 16, pages))
     if isinstance(event, snapshots.DescriptorPositions):
         changes["positions"] = tuple((fd % 8, at) for fd, at in event.positions)
-    return type(event)(**fields_of(event) | changes)
+    return type(event)(**field_dict(event) | changes)
 
 
 many_events = st.lists(every_event() | every_event().map(near), max_size=60)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import ExitKind, Level, RunResult, SnapshotInfo, SnapshotOptions
+from journal import ExitKind, RecordingLevel, RunResult, SnapshotInfo, SnapshotOptions
 from journal.engine.program import binaryen
 from journal.errors import Divergence, EngineError, NotResumable
 from journal.events import codec
@@ -307,7 +307,7 @@ def test_where_the_tool_is_not_here_the_guest_is_executed_again_and_then_has_new
 
 # -- level state -----------------------------------------------------------------------------------
 
-STATE = Guest("prompt", stdin=COMMANDS, every_events=2, level=Level.STATE)
+STATE = Guest("prompt", stdin=COMMANDS, every_events=2, level=RecordingLevel.STATE)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from xxhash import xxh3_64_intdigest
 
 from journal.errors import JournalError, LimitExceeded
 from journal.format import block
-from journal.format.block import BLOCK_HEADER_SIZE, BlockHeader, Frames, Place
+from journal.format.block import BLOCK_HEADER_SIZE, BlockHeader, BlockPlacement, Frames
 from journal.format.block_header import LAYOUT
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.log.reader import Reader
@@ -40,7 +40,7 @@ def sealed(header: BlockHeader, body: bytes = b"") -> bytes:
 
 
 def after_header(header: SegmentHeader, offset: int = SEGMENT_HEADER_SIZE) -> BlockHeader:
-    place = Place(SALT, 0, offset, SEGMENT_HEADER_SIZE, header.hash, 0)
+    place = BlockPlacement(SALT, 0, offset, SEGMENT_HEADER_SIZE, header.hash, 0)
     return block.encode(place, Frames([1], [b"x"], [5]))[1]
 
 
@@ -159,7 +159,7 @@ def test_a_hundred_thousand_blocks_of_nothing_are_read_in_bounded_time(path: Pat
     start, header = begun()
     parts, link, offset = [start], (SEGMENT_HEADER_SIZE, header.hash), SEGMENT_HEADER_SIZE
     for _ in range(100_000):
-        data, made = block.encode(Place(SALT, 0, offset, *link, 0), Frames([], [], []))
+        data, made = block.encode(BlockPlacement(SALT, 0, offset, *link, 0), Frames([], [], []))
         parts.append(data)
         link, offset = (made.end, made.hash), made.end
     path.write_bytes(b"".join(parts))
@@ -200,7 +200,7 @@ def test_a_segment_that_claims_more_crashes_than_can_be_is_refused(path: Path) -
     parts, offset = [begun()[0]], SEGMENT_HEADER_SIZE + 8
     parts.append(bytes(8))
     for number in range((1 << 16) + 2):
-        place = Place(SALT, 0, offset, 0, number, 0)
+        place = BlockPlacement(SALT, 0, offset, 0, number, 0)
         data, made = block.encode(place, Frames([], [], []))
         parts.append(data)
         offset = made.end

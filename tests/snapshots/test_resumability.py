@@ -18,17 +18,17 @@ from journal.events.memory import MemoryPages
 from journal.events.paths import FilePlaced
 from journal.events.process import (
     InstrumentedPart,
-    Level,
     ModulePart,
     Mount,
     ProcessStart,
+    RecordingLevel,
     SessionStart,
 )
 from journal.events.snapshots import SafePoint, Snapshot
 from journal.events.streams import StreamWrite
 from journal.events.threads import SetThread
 from journal.format import tag_partition as parting
-from journal.format.tag_partition import parted
+from journal.format.tag_partition import partition_tags
 from journal.snapshots.resumability import ResumabilityAnalysis
 from journal.snapshots.resume_flags import NOT_RESUMABLE
 from tests.support.plain_resumability import PlainUsability, Row
@@ -42,7 +42,7 @@ TELLING: list[type[Event]] = [
 Frames = list[tuple[int, bytes]]
 
 
-def started(level: Level, embedded: bool, marked: bool) -> tuple[int, bytes]:
+def started(level: RecordingLevel, embedded: bool, marked: bool) -> tuple[int, bytes]:
     start = ProcessStart(
         module_hash=bytes(32), module_size=0, embedded=embedded, level=level, host_revision=1,
         realtime=0, module_path="", arguments=(), environment=(), engine="", engine_version="",
@@ -72,7 +72,7 @@ SNAPSHOTS: st.SearchStrategy[Frames] = st.builds(
     lambda point, parts: [point, *parts, (Snapshot.tag, b"")], POINTS, st.lists(PARTS, max_size=3)
 )
 STARTS = st.builds(
-    started, st.sampled_from(Level), st.booleans(), st.sampled_from([False] * 3 + [True])
+    started, st.sampled_from(RecordingLevel), st.booleans(), st.sampled_from([False] * 3 + [True])
 )
 PIECES = SNAPSHOTS | (OTHERS | ANY | POINTS | STARTS).map(lambda frame: [frame])
 
@@ -105,7 +105,7 @@ def in_blocks(rows: list[Row], lengths: list[int]) -> list[list[Row]]:
 
 def seen(use: ResumabilityAnalysis, block: list[Row]) -> None:
     tags, mask = bytes(row.tag for row in block), bytes(row.is_kept for row in block)
-    use.see(*parted(tags, mask), [row.seq for row in block], lambda at: block[at].payload)
+    use.see(*partition_tags(tags, mask), [row.seq for row in block], lambda at: block[at].payload)
 
 
 def answers(use: ResumabilityAnalysis | PlainUsability) -> tuple[object, ...]:
@@ -114,7 +114,7 @@ def answers(use: ResumabilityAnalysis | PlainUsability) -> tuple[object, ...]:
 
 def of_inputs(*are_kept: bool) -> list[Row]:
     """A whole beginning, and reads of the clock."""
-    frames = [started(Level.FULL, False, False), (SessionStart.tag, b"")]
+    frames = [started(RecordingLevel.FULL, False, False), (SessionStart.tag, b"")]
     frames += [(ClockRead.tag, b"")] * len(are_kept)
     stays = (True, True, *are_kept)
     return [
@@ -126,7 +126,7 @@ def of_inputs(*are_kept: bool) -> list[Row]:
 @example(of_inputs(False, True, False, True), [1], 1).via("the first of a kind in several runs")
 def test_columns_tell_what_rows_tell(rows: list[Row], lengths: list[int], count: int) -> None:
     use = ResumabilityAnalysis()
-    with patch.object(parting, "RUN_COUNT_MIN", count):
+    with patch.object(parting, "BATCH_COUNT_MIN", count):
         for block in in_blocks(rows, lengths):
             seen(use, block)
     plain = PlainUsability(rows)
@@ -148,6 +148,6 @@ def test_an_answer_may_be_asked_for_at_any_time(rows: list[Row], lengths: list[i
 @given(st.lists(st.tuples(st.integers(1, 254), st.booleans())))
 def test_a_column_is_parted_in_what_stays_and_what_does_not(rows: list[tuple[int, bool]]) -> None:
     tags, mask = bytes(tag for tag, _ in rows), bytes(stays for _, stays in rows)
-    kept, gone = parted(tags, mask)
+    kept, gone = partition_tags(tags, mask)
     assert kept == bytes(tag if stays else 0 for tag, stays in rows)
     assert gone == bytes(0 if stays else tag for tag, stays in rows)

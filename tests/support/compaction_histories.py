@@ -26,12 +26,12 @@ from journal.events import (
     streams,
     threads,
 )
-from journal.events.definition import fields_of
+from journal.events.definition import field_dict
 from journal.events.descriptors import EpollEvent, EpollOperation, Whence
 from journal.events.inputs import HostCall
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.paths import FileType
-from journal.events.process import Level
+from journal.events.process import RecordingLevel
 from journal.events.snapshots import SafePoint, Trigger
 from journal.events.wire_types import SocketAddress
 from journal.pages import PageResolver
@@ -78,7 +78,7 @@ def seen(host: ModelHost) -> Seen:
     state = host.state()
     closed, staged = state.machine
     if closed.safe_point is not None:
-        point = SafePoint(**fields_of(closed.safe_point) | {"whole": False})
+        point = SafePoint(**field_dict(closed.safe_point) | {"whole": False})
         closed = replace(closed, safe_point=point)
     kept = state.process
     kept.snapshot_count, kept.seal = 0, None
@@ -179,7 +179,7 @@ HERE = IPv4Address("127.0.0.1")
 STEPS = ["files"] * 12 + ["descriptors"] * 4 + ["host"] * 2 + ["streams"] * 2
 
 
-def preamble(level: Level = Level.FULL) -> list[Event]:
+def preamble(level: RecordingLevel = RecordingLevel.FULL) -> list[Event]:
     """What the journal of a process of ours begins with."""
     mount = process.Mount(fd=ON_HOST, kind=process.MountKind.HOST, guest="/host", host="/h")
     return [started(level), process.InstrumentedPart(offset=0, data=MODULE), *TREE[:2], mount]
@@ -382,7 +382,7 @@ _FILES: tuple[Make, ...] = (
     lambda m: opening(m.new_fd(), m.directory(), m.place(), m.below(16), m.below(2)),
     lambda m: opening(m.new_fd(), m.directory(), m.place(), 9, 1),
     lambda m: descriptors.OpenFileDescriptorWithFlags(
-        **fields_of(opening(m.new_fd(), m.directory(), m.place(), 0)), fd_flags=1
+        **field_dict(opening(m.new_fd(), m.directory(), m.place(), 0)), fd_flags=1
     ),
     lambda m: descriptors.CloseFileDescriptor(fd=m.file()),
     lambda m: descriptors.CloseFileDescriptor(fd=m.file()),
@@ -511,7 +511,9 @@ _STREAMS: tuple[Make, ...] = (
 )
 
 
-def history(seed: int, steps: int, every: int, level: Level = Level.FULL) -> Story:
+def history(
+    seed: int, steps: int, every: int, level: RecordingLevel = RecordingLevel.FULL
+) -> Story:
     """A process of ours: files, descriptors, a host, streams, memory, and snapshots of it all.
 
     It does so many steps, and snapshots are taken about every so many.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import journal
-from journal import Event, Frame, Level, RunResult, SnapshotInfo, SnapshotOptions, Trigger
+from journal import Event, Frame, RecordingLevel, RunResult, SnapshotInfo, SnapshotOptions, Trigger
 from journal.errors import JournalError
 from journal.events import codec
 from journal.events.core import ProcessExit
@@ -47,7 +47,7 @@ class Guest:
     stdin: bytes = b""
     every_events: int | None = 3
     on: frozenset[Trigger] = frozenset({Trigger.BOOTSTRAP})
-    level: Level = Level.FULL
+    level: RecordingLevel = RecordingLevel.FULL
     program: bytes = b""
 
     @property

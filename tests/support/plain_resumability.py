@@ -13,12 +13,12 @@ from journal.events.memory import MemoryPages
 from journal.events.paths import FilePlaced
 from journal.events.process import (
     InstrumentedPart,
-    Level,
     ModulePart,
     Mount,
     ParentLink,
     ProcessStart,
     ProcessTrap,
+    RecordingLevel,
     Seal,
     SessionStart,
 )
@@ -178,7 +178,11 @@ class PlainUsability:
         seq = self._snapshot()
         if seq is not None:
             return True, f"it can be resumed from its snapshot, event {seq}"
-        return self._of_start() if self.start.level is Level.FULL else (False, self._why_none())
+        return (
+            self._of_start()
+            if self.start.level is RecordingLevel.FULL
+            else (False, self._why_none())
+        )
 
     def _snapshot(self) -> int | None:
         assert self.start is not None
@@ -186,7 +190,7 @@ class PlainUsability:
         if lacks_code or self.misses(Mount, FilePlaced) or not self.snapshots:
             return None
         last = self.snapshots[-1]
-        behind = self.guest_gap if self.start.level is Level.FULL else self.guest_seq
+        behind = self.guest_gap if self.start.level is RecordingLevel.FULL else self.guest_seq
         if behind >= last or any(seq < last for seq in self.effects):
             return None
         return last

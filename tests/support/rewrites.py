@@ -7,7 +7,7 @@ from pathlib import Path
 
 import journal
 from journal import Event, Frame, Reader, Writer
-from journal.events.definition import fields_of
+from journal.events.definition import field_dict
 
 Change = Callable[[list[Frame]], Iterable[Frame]]
 
@@ -52,4 +52,4 @@ def with_event(frames: Sequence[Frame], index: int, event: Event) -> list[Frame]
 
 def altered(event: Event, **changes: object) -> Event:
     """The event with some fields changed."""
-    return type(event)(**(fields_of(event) | changes))
+    return type(event)(**(field_dict(event) | changes))

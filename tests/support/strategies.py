@@ -18,10 +18,10 @@ from journal.events.wire_types import (
     IPV6,
     NANOSECONDS,
     Enumerated,
-    Listed,
-    Maybe,
-    Record,
-    Row,
+    ListOf,
+    OptionalOf,
+    RecordOf,
+    TupleOf,
 )
 
 Values = st.SearchStrategy[Any]
@@ -68,10 +68,10 @@ def integers(con: cs.FormatField) -> Values:
 
 SHAPES: list[tuple[type[cs.Construct], Callable[[Any], Values]]] = [
     (Enumerated, lambda con: st.sampled_from(con.members)),
-    (Record, lambda con: st.builds(con.kind, **{k: values_of(v) for k, v in con.fields.items()})),
-    (Row, lambda con: st.tuples(*map(values_of, con.values))),
-    (Maybe, lambda con: st.none() | values_of(con.subcon)),
-    (Listed, lambda con: st.lists(values_of(con.subcon), max_size=ITEMS_MAX).map(tuple)),
+    (RecordOf, lambda con: st.builds(con.kind, **{k: values_of(v) for k, v in con.fields.items()})),
+    (TupleOf, lambda con: st.tuples(*map(values_of, con.values))),
+    (OptionalOf, lambda con: st.none() | values_of(con.subcon)),
+    (ListOf, lambda con: st.lists(values_of(con.subcon), max_size=ITEMS_MAX).map(tuple)),
     (cs.FormatField, integers),
     (cs.Bytes, lambda con: st.binary(min_size=con.length, max_size=con.length)),
     (cs.StringEncoded, lambda con: st.text()),

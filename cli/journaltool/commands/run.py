@@ -47,7 +47,7 @@ Examples:
 
 
 class Level(StrEnum):
-    """How much is recorded: ``journal.Level``."""
+    """How much is recorded: ``journal.RecordingLevel``."""
 
     FULL = "full"
     STATE = "state"
@@ -203,7 +203,7 @@ def run(
                 stdout=1,
                 stderr=2,
                 durability=library.Durability(durability.value),
-                level=library.Level[level.name],
+                level=library.RecordingLevel[level.name],
                 embed=not no_embed,
                 configuration=_configuration((max_memory, max_files, stack), unknown_imports),
                 cache=options.cache(),

@@ -34,7 +34,7 @@ def place(path: Path, force: bool) -> Iterator[Path]:
 def _beside(path: Path) -> Iterator[Path]:
     from journal.fs import atomic_file as durable
 
-    new = durable.temporary_beside(path)
+    new = durable.make_temporary_path(path)
     yield new
     new.replace(path)
     durable.sync_directory(path.parent)

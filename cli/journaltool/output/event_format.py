@@ -55,7 +55,7 @@ def lines_to_read(shown: int | None) -> dict[int, Plan]:
         if cls is ProcessStart and shown is not None:
             converts[cls.names.index("environment")] = _names_only
         template = "  ".join((cls.__name__, *(f"{name}=%s" for name in cls.names)))
-        plans[tag] = Plan(codec.unpacker(cls), template, tuple(converts.items()))
+        plans[tag] = Plan(codec.make_unpacker(cls), template, tuple(converts.items()))
     for cls, told in pages.to_read(shown).items():
         plans[cls.tag] = Plan(told, f"{cls.__name__}  %s", ())
     return plans
@@ -70,7 +70,7 @@ def lines_of_json() -> dict[int, Plan]:
             plans[tag] = Plan(short[cls], f'{about}, "fields": %s', ())
             continue
         named = ", ".join(f'"{name}": %s' for name in cls.names)
-        unpack, converts = codec.unpacker(cls), tuple(_conversions(cls, _JSON))
+        unpack, converts = codec.make_unpacker(cls), tuple(_conversions(cls, _JSON))
         plans[tag] = Plan(unpack, f'{about}, "fields": {{{named}}}', converts)
     return plans
 

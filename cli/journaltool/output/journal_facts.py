@@ -90,9 +90,9 @@ def obstacle(facts: Facts) -> str:
     if start is None:
         return "it does not say what ran: it is not the journal of a process"
     from journal.errors import JournalError
-    from journal.events.process import Level
+    from journal.events.process import RecordingLevel
 
-    if start.level is not Level.FULL:
+    if start.level is not RecordingLevel.FULL:
         return "it was recorded at level state"
     if any(damage.acknowledged for damage in summary.damage):
         return "events that were durable are lost"

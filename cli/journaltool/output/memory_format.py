@@ -105,9 +105,9 @@ def _span(start: int, size: int) -> tuple[int, int] | None:
     return (start // PAGE_SIZE, (start + size - 1) // PAGE_SIZE) if size else None
 
 
-_unpack_region = codec.unpacker(UpdateMemoryRegion)
-_unpack_globals = codec.unpacker(GlobalsSet)
-_unpack_table = codec.unpacker(TableSet)
+_unpack_region = codec.make_unpacker(UpdateMemoryRegion)
+_unpack_globals = codec.make_unpacker(GlobalsSet)
+_unpack_table = codec.make_unpacker(TableSet)
 
 
 def _region(payload: bytes, offset: int) -> tuple[str, ...]:

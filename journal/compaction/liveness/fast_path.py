@@ -54,7 +54,7 @@ class Rows:
 
     def __init__(self, block: Block, mask: bytes) -> None:
         """Those of a block for which ``mask`` has a 1; behind its end is none."""
-        self.raw, ends = block.unpacked()
+        self.raw, ends = block.payload_bytes()
         self.begins = list(compress([0, *ends], mask))
         self.ends = list(compress(ends, mask))
         self.seqs = list(compress(block.seqs, mask))

@@ -93,8 +93,8 @@ class Pool:
             return False
         try:
             if self._file < 0:
-                path = durable.temporary_beside(self._folder / "pool")
-                self._file = durable.create(path)
+                path = durable.make_temporary_path(self._folder / "pool")
+                self._file = durable.create_private(path)
                 path.unlink()
             self._is_full = os.pwrite(self._file, page, slot * PAGE_SIZE) < PAGE_SIZE
         except OSError as error:

@@ -14,7 +14,7 @@ from journal.compaction.merge.page_store import Store
 from journal.compaction.output import Row
 from journal.errors import JournalError
 from journal.events import codec
-from journal.events.definition import Event, fields_of
+from journal.events.definition import Event, field_dict
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.threads import GlobalsSet, TableSet
 from journal.format.block import Block
@@ -146,7 +146,7 @@ def planned(
     if whole:
         store.forget_base()
     begun = codec.decode(own[0].tag, own[0].payload)
-    safe_point = type(begun)(**fields_of(begun) | {"whole": whole})
+    safe_point = type(begun)(**field_dict(begun) | {"whole": whole})
     rest = own[1:]
     tables = [] if _are_told(rest, store) else _tables(store)
     if tables:

@@ -62,8 +62,8 @@ class Plane:
 
     def _spill(self) -> None:
         if self._file < 0:
-            path = durable.temporary_beside(self._folder / "pages")
-            self._file = durable.create(path)
+            path = durable.make_temporary_path(self._folder / "pages")
+            self._file = durable.create_private(path)
             path.unlink()
         for start, pages in _runs(self._held):
             data, at = memoryview(b"".join(pages)), start * PAGE_SIZE

@@ -34,7 +34,7 @@ from journal.engine.wasi.stdio.delivery import find_terminals, reconcile_outputs
 from journal.engine.wasi.stdio.outbox import STDIN, Durability, InFlightPolicy, OutputTarget
 from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.errors import JournalError, NotResumable, OptionError
-from journal.events.process import Level
+from journal.events.process import RecordingLevel
 from journal.events.streams import TargetKind
 from journal.log.appender import RollPolicy
 from journal.log.reader import Reader
@@ -63,7 +63,7 @@ def record(
     stdout: Output = None,
     stderr: Output = None,
     durability: Durability = Durability.OUTPUT,
-    level: Level = Level.FULL,
+    level: RecordingLevel = RecordingLevel.FULL,
     embed: bool = True,
     configuration: Configuration | None = None,
     cache: Path | None = None,
@@ -106,7 +106,7 @@ def record(
             copies=list(copies),
             level=level,
             embed=embed,
-            instrumented=form.instrumented if embed or level is Level.STATE else b"",
+            instrumented=form.instrumented if embed or level is RecordingLevel.STATE else b"",
         )
         process = Process(
             program,

@@ -31,11 +31,11 @@ from journal.events.definition import Event
 from journal.events.paths import FilePlaced
 from journal.events.process import (
     InstrumentedPart,
-    Level,
     ModulePart,
     Mount,
     ProcessStart,
     ProcessTrap,
+    RecordingLevel,
     SessionStart,
 )
 from journal.events.streams import StreamDelivered, StreamOpened
@@ -78,7 +78,7 @@ def write(
     environment: Sequence[bytes],
     mounts: Sequence[HostMount | MemoryMount],
     copies: Sequence[FileCopy],
-    level: Level,
+    level: RecordingLevel,
     embed: bool,
     instrumented: bytes = b"",
 ) -> Identity:

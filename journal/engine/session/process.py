@@ -33,7 +33,7 @@ from journal.errors import Divergence, NotResumable
 from journal.events import codec
 from journal.events.core import ProcessExit
 from journal.events.definition import Event
-from journal.events.process import Level, ProcessTrap, SessionStart
+from journal.events.process import ProcessTrap, RecordingLevel, SessionStart
 from journal.events.snapshots import Trigger
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Process:
         self.tape = Tape(
             writer,
             recorded,
-            keep_inputs=identity.start.level is Level.FULL,
+            keep_inputs=identity.start.level is RecordingLevel.FULL,
             on_recording_event=self._see_mark,
             on_live=self._go_on if plan is None else self._be_over,
             barrier=self._barrier,

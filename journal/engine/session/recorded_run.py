@@ -27,7 +27,7 @@ REBUILD_CACHE_SIZE_MAX = 8 << 20
 
 _NOT_REBUILT = frozenset(BY_TAG) - REBUILD_TAGS
 _WRITE_TAGS = frozenset((StreamWrite.tag,))
-_unpack_write = codec.unpacker(StreamWrite)
+_unpack_write = codec.make_unpacker(StreamWrite)
 
 
 class RecordedRun:

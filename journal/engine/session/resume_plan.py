@@ -20,7 +20,7 @@ from journal.engine.snapshot.memory_image import default_folder
 from journal.engine.snapshot.restore import SnapshotRestorer, prepare_restore
 from journal.engine.tape import Batch
 from journal.errors import NotResumable
-from journal.events.process import Level
+from journal.events.process import RecordingLevel
 from journal.operations.sequence_gaps import find_last_gap
 from journal.snapshots.catalog import SnapshotInfo
 from journal.snapshots.resume_flags import has_gaps_allowed
@@ -68,7 +68,7 @@ def plan_resume(recording: RecordedRun, module: GuestModule, choice: ResumeOptio
             return ResumePlan(form, _make_restorer(recording, info, form, choice))
         except NotResumable as error:
             choice.note(f"{error}; the one before is taken")
-    if recording.identity.start.level is not Level.FULL:
+    if recording.identity.start.level is not RecordingLevel.FULL:
         raise NotResumable(
             "the journal was recorded at level state: it has no inputs to replay, and no snapshot "
             "to go on from"
@@ -132,7 +132,9 @@ def _find_start_variant(
 
 def _check_effects(recording: RecordedRun, info: SnapshotInfo) -> None:
     """Raise ``NotResumable`` where what is behind a snapshot cannot be executed again."""
-    if recording.identity.start.level is not Level.FULL and recording.has_effects_after(info.seq):
+    if recording.identity.start.level is not RecordingLevel.FULL and recording.has_effects_after(
+        info.seq
+    ):
         raise NotResumable(
             f"the guest did more behind snapshot {info.seq}, and what it heard there is not "
             f"recorded: with at {info.seq} it goes on from there in a new journal, named by into"

@@ -31,7 +31,7 @@ from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, OutputTarget
 from journal.engine.wasi.stdio.stdin import BytesSource, Interrupter
 from journal.errors import Divergence, EngineError, NotResumable
 from journal.events import BY_TAG
-from journal.events.process import Level
+from journal.events.process import RecordingLevel
 from journal.events.streams import TargetKind
 from journal.snapshots.catalog import SnapshotInfo
 
@@ -209,7 +209,7 @@ class _ReplayRunner:
         form, start = None, None
         if begin is not None:
             form, start = plan_resume_at(recording, self.module, begin, choice)
-        elif recording.identity.start.level is not Level.FULL:
+        elif recording.identity.start.level is not RecordingLevel.FULL:
             raise NotResumable("the journal was recorded at level state, without inputs")
         elif first is not None:
             form = find_snapshot_variant(recording, self.module, first, choice)

@@ -72,7 +72,7 @@ def rebuild_state(state: CallContext, batches: Iterator[Batch], upto: int) -> No
             kind, repeat = effect
             rows.effect, rows.is_done, state.tape.last_effect_seq = row, False, row[0]
             try:
-                repeat(state, *codec.unpacker(kind)(row[2]))
+                repeat(state, *codec.make_unpacker(kind)(row[2]))
             except WasiError as refusal:
                 rows.refused(refusal)
             except _MALFORMED as error:

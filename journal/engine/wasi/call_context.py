@@ -18,7 +18,7 @@ from journal.events.inputs import ClockRead
 #: A longer path is not even looked at; a long one is refused by whoever keeps the files.
 TEXT_SIZE_MAX = 1 << 16
 
-_pack_clock = codec.packer(ClockRead)
+_pack_clock = codec.make_packer(ClockRead)
 
 
 @dataclass(slots=True, eq=False)

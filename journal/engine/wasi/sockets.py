@@ -37,10 +37,10 @@ _PROTOCOLS = {
     SocketType.DGRAM: (0, int(host.IPPROTO_UDP)),
 }
 
-_pack_open = codec.packer(SocketOpen)
-_pack_bind = codec.packer(SocketBind)
-_unpack_bind = codec.unpacker(SocketBind)
-_pack_listen = codec.packer(SocketListen)
+_pack_open = codec.make_packer(SocketOpen)
+_pack_bind = codec.make_packer(SocketBind)
+_unpack_bind = codec.make_unpacker(SocketBind)
+_pack_listen = codec.make_packer(SocketListen)
 _FD_SIZE = 4  # of a descriptor, with which SocketBind begins
 
 

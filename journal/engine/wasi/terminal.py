@@ -25,9 +25,9 @@ SIDE_MAX = 0xFFFF
 _WINDOW = struct.Struct("@4H")  # rows, columns, width, height
 _LOCAL, _CHARACTERS = 3, 6  # where termios.tcgetattr has the local modes and the characters
 
-_pack_read = codec.packer(TtyRead)
-_unpack_read = codec.unpacker(TtyRead)
-_pack_set = codec.packer(TtySet)
+_pack_read = codec.make_packer(TtyRead)
+_unpack_read = codec.make_unpacker(TtyRead)
+_pack_set = codec.make_packer(TtySet)
 
 
 class TerminalSettings(NamedTuple):

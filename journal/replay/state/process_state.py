@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from journal.events.core import Clock, ProcessExit, SetClockTime, TtySet
 from journal.events.ports import PortBridge, PortRouteAdd
 from journal.events.process import (
-    Level,
     Mount,
     ParentLink,
     ProcessStart,
     ProcessTrap,
+    RecordingLevel,
     Seal,
     SessionStart,
 )
@@ -64,7 +64,7 @@ class Process:
     @property
     def has_answers(self) -> bool:
         """Whether the journal says what the host's directories answered."""
-        return self.start is None or self.start.level is Level.FULL
+        return self.start is None or self.start.level is RecordingLevel.FULL
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import FileCopy, HostMount, Level, MemoryMount, NotResumable, Reader
+from journal import FileCopy, HostMount, MemoryMount, NotResumable, Reader, RecordingLevel
 from journal.engine.snapshot.rebuild import _HANDLERS, rebuild_state
 from journal.events import BY_TAG
 from journal.events.inputs import HostCall, HostResult
@@ -149,7 +149,7 @@ def test_a_journal_without_inputs_is_folded_where_all_files_are_in_memory(
         args=["worker", "/work", "4"],
         copies=[FileCopy(str(tmp_path / "work"), "/work")],
         stdin=LINES,
-        level=Level.STATE,
+        level=RecordingLevel.STATE,
         cache=cache_dir,
     )
     witness.run(recorder)

@@ -539,9 +539,9 @@ def test_a_journal_of_sockets_plays_without_its_guest(guest: Remote) -> None:
     assert host.table.thing(datagrams, replayed.Socket).bound is None
 
 
-@pytest.mark.parametrize("level", list(journal.Level))
+@pytest.mark.parametrize("level", list(journal.RecordingLevel))
 def test_a_socket_that_was_refused_is_not_there(
-    level: journal.Level, tmp_path: Path, cache_dir: Path
+    level: journal.RecordingLevel, tmp_path: Path, cache_dir: Path
 ) -> None:
     with journal.record(REMOTE, tmp_path / "j", level=level, cache=cache_dir) as recorder:
         guest = Remote(recorder)
@@ -549,7 +549,7 @@ def test_a_socket_that_was_refused_is_not_there(
             assert guest("sock_open", INET4, STREAM, 0, DATA).errno == Errno.ACCES
         guest.recorder.stop()
     host = played(tmp_path / "j")
-    assert (FIRST in host.table.used) is (level is journal.Level.STATE), "nobody knows"
+    assert (FIRST in host.table.used) is (level is journal.RecordingLevel.STATE), "nobody knows"
 
 
 def played(path: Path) -> ModelHost:

@@ -7,7 +7,7 @@ from journal.engine.wasi_abi import CLOCK_MONOTONIC, CLOCK_THREAD, Errno, Memory
 from journal.events import codec
 from journal.events.inputs import ClockRead, ClockResolution
 
-_pack_resolution = codec.packer(ClockResolution)
+_pack_resolution = codec.make_packer(ClockResolution)
 _READ, _RESOLUTION = ClockRead.tag, ClockResolution.tag
 _PREFIX = (b"\x00", b"\x01")
 _HOST_CLOCKS = (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC)

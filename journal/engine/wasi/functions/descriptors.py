@@ -30,10 +30,10 @@ from journal.events.paths import FileType
 
 _SIZE_MAX = (1 << 63) - 1
 _PRESTAT = struct.Struct("<BxxxI")
-_pack_advise = codec.packer(FileDescriptorAdvise)
-_pack_close = codec.packer(CloseFileDescriptor)
-_pack_flags = codec.packer(FileDescriptorSetFlags)
-_pack_renumber = codec.packer(RenumberFileDescriptor)
+_pack_advise = codec.make_packer(FileDescriptorAdvise)
+_pack_close = codec.make_packer(CloseFileDescriptor)
+_pack_flags = codec.make_packer(FileDescriptorSetFlags)
+_pack_renumber = codec.make_packer(RenumberFileDescriptor)
 
 
 def fd_advise(context: CallContext, fd: int, offset: int, size: int, advice: int) -> None:

@@ -26,7 +26,7 @@ from journal.events.inputs import PollResult
 SUBSCRIPTIONS_MAX = 4096
 
 _LENGTH = struct.Struct("<I")
-_pack_result = codec.packer(PollResult)
+_pack_result = codec.make_packer(PollResult)
 
 
 class Subscription(NamedTuple):

@@ -12,7 +12,7 @@ from journal.events.inputs import RandomBytes
 RANDOM_SIZE_MAX = 1 << 20
 
 _LENGTH = struct.Struct("<I")
-_pack_random = codec.packer(RandomBytes)
+_pack_random = codec.make_packer(RandomBytes)
 _RANDOM = RandomBytes.tag
 
 

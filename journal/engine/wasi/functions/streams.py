@@ -32,9 +32,9 @@ _IOV = struct.Struct("<II")
 _unpack_iov = _IOV.unpack_from
 _READ_HEAD = struct.Struct("<BQ")
 _READ_SIZE = struct.Struct("<I")
-_pack_read = codec.packer(StreamRead)
-_pack_write = codec.packer(StreamWrite)
-_pack_seek = codec.packer(FileDescriptorSeek)
+_pack_read = codec.make_packer(StreamRead)
+_pack_write = codec.make_packer(StreamWrite)
+_pack_seek = codec.make_packer(FileDescriptorSeek)
 _READ, _WRITE, _SEEK = StreamRead.tag, StreamWrite.tag, FileDescriptorSeek.tag
 
 

@@ -23,7 +23,7 @@ from journal.events.streams import StreamDelivered, StreamOpened, TargetKind
 OUTBOX_SIZE_MAX = 1 << 20
 STDIN, STDOUT, STDERR = 0, 1, 2
 
-_pack_delivered = codec.packer(StreamDelivered)
+_pack_delivered = codec.make_packer(StreamDelivered)
 
 
 class Durability(Enum):
