@@ -17,18 +17,18 @@ def main() -> None:
     # Almost nothing of what is imported at the start is ever garbage: looking for it costs a tenth
     # of the start. A command that lives long switches it on again.
     gc.disable()
-    _die_of_interrupts()
+    _exit_on_sigint()
     _fill_standard_descriptors()
 
     from journaltool.app import app
-    from journaltool.commands.completion import VARIABLE, prepare
+    from journaltool.commands.completion import COMPLETION_VARIABLE, register_completion
 
-    if VARIABLE in os.environ:
-        prepare()
+    if COMPLETION_VARIABLE in os.environ:
+        register_completion()
     app(prog_name="journaltool")
 
 
-def _die_of_interrupts() -> None:
+def _exit_on_sigint() -> None:
     """Let Ctrl-C end the process at once, with no traceback, until a command knows better.
 
     While a module is compiled, Python would not even look at it.

@@ -50,7 +50,7 @@ _SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 _GUEST_SETTINGS = {**_SETTINGS, "allow_interspersed_args": False}
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         from journal._version import VERSION
 
@@ -62,7 +62,9 @@ def _version(wanted: bool) -> None:
 def _main(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """What stands before a command."""

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import typer
 
-from journaltool.output import text as render
+from journaltool.output import terminal
 
 
-class Code(IntEnum):
+class ExitCode(IntEnum):
     """The exit codes that are not the guest's own.
 
     run and resume say REFUSED for every error: the others might be the guest's.
@@ -45,42 +45,42 @@ class Code(IntEnum):
     TRAPPED = 134
 
 
-_OF_ERRORS = {
-    "LostAcknowledged": Code.LOST,
-    "MissingEvents": Code.GAP,
-    "CorruptBlock": Code.DAMAGED,
-    "MalformedEvent": Code.DAMAGED,
-    "TornBlock": Code.TORN,
-    "JournalLocked": Code.LOCKED,
-    "StorageError": Code.STORAGE,
+_CODE_OF_ERROR = {
+    "LostAcknowledged": ExitCode.LOST,
+    "MissingEvents": ExitCode.GAP,
+    "CorruptBlock": ExitCode.DAMAGED,
+    "MalformedEvent": ExitCode.DAMAGED,
+    "TornBlock": ExitCode.TORN,
+    "JournalLocked": ExitCode.LOCKED,
+    "StorageError": ExitCode.STORAGE,
 }
 """By the names of the classes in journal.errors, which is not imported for it; others are ERROR."""
 
-_GRAVEST = (Code.LOST, Code.GAP, Code.DAMAGED, Code.ERROR)
+_GRAVEST_FIRST = (ExitCode.LOST, ExitCode.GAP, ExitCode.DAMAGED, ExitCode.ERROR)
 
 
-def of_signal(number: int) -> int:
+def code_for_signal(number: int) -> int:
     """The exit code of what ``number`` stopped."""
     return 128 + number
 
 
-def of_error(error: Exception) -> Code:
+def code_for_error(error: Exception) -> ExitCode:
     """The exit code that a kind of error has to itself."""
     kinds = (kind.__name__ for kind in type(error).__mro__)
-    return next((_OF_ERRORS[kind] for kind in kinds if kind in _OF_ERRORS), Code.ERROR)
+    return next((_CODE_OF_ERROR[kind] for kind in kinds if kind in _CODE_OF_ERROR), ExitCode.ERROR)
 
 
-def of_errors(errors: Iterable[Exception]) -> Code:
+def code_for_errors(errors: Iterable[Exception]) -> ExitCode:
     """The exit code of the gravest; FINE when there is none."""
-    codes = {of_error(error) for error in errors}
+    codes = {code_for_error(error) for error in errors}
     if not codes:
-        return Code.FINE
-    return next((code for code in _GRAVEST if code in codes), Code.ERROR)
+        return ExitCode.FINE
+    return next((code for code in _GRAVEST_FIRST if code in codes), ExitCode.ERROR)
 
 
 @contextmanager
-def told(
-    code: Code | None = None,
+def reporting_errors(
+    code: ExitCode | None = None,
     *,
     about: Path | None = None,
     recoverable: Path | None = None,
@@ -97,15 +97,15 @@ def told(
         sys.stdout.flush()
         return
     except BrokenPipeError:  # whoever read our output has enough
-        _let_go_of_output()
-        raise typer.Exit(Code.FINE) from None
-    except KeyboardInterrupt:  # of a command that is ended by it: see ``interruptible``
-        _let_go_of_output()
-        raise typer.Exit(Code.INTERRUPTED) from None
+        _discard_output()
+        raise typer.Exit(ExitCode.FINE) from None
+    except KeyboardInterrupt:  # of a command that is ended by it: see ``raise_on_sigint``
+        _discard_output()
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     except (OSError, MemoryError) as error:
-        _let_go_of_output()
-        _tell(error, _system_reason(error), as_json)
-        own = Code.ERROR
+        _discard_output()
+        _report_error(error, _describe_system_error(error), as_json)
+        own = ExitCode.ERROR
     except Exception as error:
         # slow to import, but whoever raises one of them has imported them
         from journal.errors import DamagedJournal, FormatError, JournalError
@@ -121,19 +121,19 @@ def told(
             reason = f"{about}: {reason}"
         if isinstance(error, DamagedJournal) and recoverable is not None:
             name = shlex.quote(str(recoverable))
-            reason += f"; what is left of it: {render.PROGRAM} recover {name} TARGET"
-        _tell(error, reason, as_json)
-        own = of_error(error)
+            reason += f"; what is left of it: {terminal.PROGRAM} recover {name} TARGET"
+        _report_error(error, reason, as_json)
+        own = code_for_error(error)
     raise typer.Exit(own if code is None else code)
 
 
-def interruptible() -> None:
+def raise_on_sigint() -> None:
     """Let Ctrl-C end this command with an exit code, not by the signal, and clean up before."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _let_go_of_output() -> None:
+def _discard_output() -> None:
     """Drop what cannot be written: Python would try, and complain, once more at its end."""
     try:
         sys.stdout.flush()
@@ -141,7 +141,7 @@ def _let_go_of_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _system_reason(error: OSError | MemoryError) -> str:
+def _describe_system_error(error: OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory"
     reason = error.strerror or str(error) or type(error).__name__
@@ -149,7 +149,7 @@ def _system_reason(error: OSError | MemoryError) -> str:
     return f"{os.fsdecode(named)}: {reason}" if named else reason
 
 
-def _tell(error: Exception, reason: str, as_json: bool) -> None:
+def _report_error(error: Exception, reason: str, as_json: bool) -> None:
     from journal.errors import Divergence
 
     lines = [f"error: {reason}"]
@@ -157,9 +157,9 @@ def _tell(error: Exception, reason: str, as_json: bool) -> None:
     if isinstance(error, Divergence):
         lines = [f"error: the replay diverged from the journal at event {error.seq}"]
         lines += [f"  the journal has  {error.expected}", f"  the guest did    {error.actual}"]
-        lines += render.backtrace(error.backtrace)
+        lines += terminal.indent_backtrace(error.backtrace)
         known |= {"seq": error.seq, "expected": error.expected, "actual": error.actual}
         known["backtrace"] = error.backtrace
-    render.say(*lines)
+    terminal.print_status(*lines)
     if as_json:
-        render.say_json({"outcome": "error", **known})
+        terminal.print_status_json({"outcome": "error", **known})

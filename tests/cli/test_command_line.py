@@ -17,7 +17,7 @@ import journaltool.commands.run
 import journaltool.options.common
 import pytest
 from journaltool.app import app
-from journaltool.options import common as options
+from journaltool.options import common
 from typer.testing import CliRunner
 
 import journal
@@ -168,9 +168,9 @@ def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (options.Durability, journal.Durability),
-        (journaltool.commands.resume.InFlight, journal.InFlightPolicy),
-        (journaltool.commands.run.UnknownImports, journal.UnknownImports),
+        (common.DurabilityChoice, journal.Durability),
+        (journaltool.commands.resume.InFlightChoice, journal.InFlightPolicy),
+        (journaltool.commands.run.UnknownImportsChoice, journal.UnknownImports),
     ],
 )
 def test_the_choices_of_an_option_are_those_of_the_library(
@@ -180,7 +180,7 @@ def test_the_choices_of_an_option_are_those_of_the_library(
 
 
 def test_the_levels_are_those_of_the_library() -> None:
-    assert {each.name for each in journaltool.commands.run.Level} == {
+    assert {each.name for each in journaltool.commands.run.LevelChoice} == {
         each.name for each in journal.RecordingLevel
     }
 
@@ -190,7 +190,7 @@ def test_the_levels_are_those_of_the_library() -> None:
     [("65536", 65536), ("512KiB", 512 << 10), ("64MiB", 64 << 20), ("1gib", 1 << 30), ("7B", 7)],
 )
 def test_a_size_has_a_unit_or_none(text: str, size: int) -> None:
-    assert options.size(text) == size
+    assert common.parse_size(text) == size
 
 
 def test_importing_the_command_line_imports_no_engine() -> None:

@@ -238,7 +238,7 @@ def test_kinds_that_nobody_knows_are_shown_by_their_tags(tmp_path: Path) -> None
 def test_an_interrupt_waits_for_the_next_report_and_a_second_does_not() -> None:
     before = signal.getsignal(signal.SIGINT)
     told: list[int] = []
-    with progress.interruptible(lambda what, done, size: told.append(done)) as report:
+    with progress.defer_interrupts(lambda what, done, size: told.append(done)) as report:
         report("looking", 1, 2)
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from journaltool.output import journal_facts as facts
+from journaltool.output import journal_facts
 
 import journal
 from journal.events.process import ProcessStart
@@ -40,7 +40,7 @@ def test_info_of_a_log_imports_nothing_slow(tmp_path: Path) -> None:
 
 
 def test_the_tag_by_which_the_journal_of_a_process_is_known_is_that_of_its_event() -> None:
-    assert ProcessStart.tag == facts.PROCESS_START
+    assert ProcessStart.tag == journal_facts.PROCESS_START
 
 
 def test_info_of_a_log_reads_no_body_but_the_first(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from journaltool.output import event_format as fields
+from journaltool.output import event_format
 
 import journal
 from journal.errors import MalformedEvent
@@ -74,7 +74,7 @@ def read_back(found: Any, value: Any) -> Any:
 
 @given(every_event().filter(lambda event: event.group is not Group.MEMORY))
 def test_json_keeps_every_value_of_every_kind(event: Event) -> None:
-    text = fields.lines_of_json()[event.tag].text(codec.encode(event), 0)
+    text = event_format.json_formats()[event.tag].format(codec.encode(event), 0)
     found = json.loads("{" + text + "}")
     assert (found["tag"], found["kind"]) == (event.tag, type(event).__name__)
     assert found["group"] == event.group.value
@@ -87,7 +87,7 @@ def test_json_keeps_every_value_of_every_kind(event: Event) -> None:
 def test_no_event_can_control_a_terminal(event: Event) -> None:
     for shown in (0, 48, None):
         try:
-            text = fields.lines_to_read(shown)[event.tag].text(codec.encode(event), 0)
+            text = event_format.text_formats(shown)[event.tag].format(codec.encode(event), 0)
         except MalformedEvent as error:  # pages that make no sense
             text = str(error)
         assert text.isprintable()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from journaltool.output import event_format as fields
-from journaltool.output.memory_format import size_text
+from journaltool.output import event_format
+from journaltool.output.memory_format import format_size
 
 import journal
 from journal.events import codec, threads
@@ -27,11 +27,11 @@ CHANGED = b"S" + SECRET[1:]
 
 
 def line(event: Event, shown: int | None = 48) -> str:
-    return fields.lines_to_read(shown)[event.tag].text(codec.encode(event), 0)
+    return event_format.text_formats(shown)[event.tag].format(codec.encode(event), 0)
 
 
 def found(event: Event) -> dict[str, Any]:
-    text = fields.lines_of_json()[event.tag].text(codec.encode(event), 0)
+    text = event_format.json_formats()[event.tag].format(codec.encode(event), 0)
     known: dict[str, Any] = json.loads("{" + text + "}")["fields"]
     return known
 
@@ -103,7 +103,7 @@ def test_what_snapshots_have_is_told_in_short(event: Event, told: str) -> None:
     ],
 )
 def test_sizes_are_small_numbers(size: int, text: str) -> None:
-    assert size_text(size) == text
+    assert format_size(size) == text
 
 
 @given(st.dictionaries(st.integers(0, 30), st.sampled_from([SECRET, CHANGED, ZERO_PAGE])))

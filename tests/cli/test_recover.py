@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from journaltool import exit_codes as exits
+from journaltool import exit_codes
 
 import journal
 from journal.events.streams import StreamWrite
@@ -203,13 +203,13 @@ def test_each_kind_of_error_has_an_exit_code_of_its_own() -> None:
     }
     for kind, code in kinds.items():
         error = kind("no reason", 0) if kind is journal.StorageError else kind("no reason")
-        assert exits.of_error(error) == code, kind
+        assert exit_codes.code_for_error(error) == code, kind
     known = {kind.__name__ for kind in kinds}
-    assert set(exits._OF_ERRORS) <= known
-    assert exits.of_errors([]) == 0
+    assert set(exit_codes._CODE_OF_ERROR) <= known
+    assert exit_codes.code_for_errors([]) == 0
     lost, gap = journal.LostAcknowledged("", 0), journal.MissingEvents("", 0)
-    assert exits.of_errors([journal.CorruptBlock("", 0), gap]) == 5
-    assert exits.of_errors([gap, lost, journal.CorruptBlock("", 0)]) == 6
+    assert exit_codes.code_for_errors([journal.CorruptBlock("", 0), gap]) == 5
+    assert exit_codes.code_for_errors([gap, lost, journal.CorruptBlock("", 0)]) == 6
 
 
 @pytest.mark.parametrize(

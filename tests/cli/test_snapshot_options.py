@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from journaltool.options import snapshot as snapshotting
-from journaltool.processes import signals as signalling
+from journaltool.options import snapshot
+from journaltool.processes import signals
 
 import journal
 from journal import SnapshotInfo
@@ -215,9 +215,9 @@ def test_the_help_names_every_trigger(tmp_path: Path) -> None:
 
 def test_the_choices_are_those_of_the_library() -> None:
     for ours, theirs in (
-        (snapshotting.Stacks, journal.Stacks),
-        (snapshotting.SafePoints, journal.SafePoints),
-        (snapshotting.DirtyPages, journal.DirtyPageTracking),
+        (snapshot.StacksChoice, journal.Stacks),
+        (snapshot.SafePointsChoice, journal.SafePoints),
+        (snapshot.DirtyPagesChoice, journal.DirtyPageTracking),
     ):
         assert {one.name: one.value for one in ours} == {one.name: one.value for one in theirs}
 
@@ -405,7 +405,7 @@ def test_who_asks_too_late_does_no_harm(tmp_path: Path) -> None:
 
     before = {number: signal.getsignal(number) for number in signal.valid_signals()}
     try:
-        with signalling.watching(
+        with signals.watch_signals(
             Recorder(),  # type: ignore[arg-type]
             journal.SnapshotOptions(on=frozenset(journal.Trigger)),
         ):

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from journaltool.processes import writer_process as running
+from journaltool.processes import writer_process
 
 import journal
 from journal import Frame, SnapshotInfo
 from journal.events.snapshots import SafePoint, Snapshot, Trigger
 from journal.events.threads import SetThread
 from journal.format.block import BLOCK_HEADER_SIZE
-from journal.pages import encoding as paging
+from journal.pages import encoding
 from journal.snapshots.triggers import parse_trigger
 from tests.cli.test_command_line import WAIT_SECONDS, command, environment, inside
 from tests.support.programs import guest
@@ -116,7 +116,7 @@ def test_a_process_is_asked_for_a_snapshot(by: str, how: str, tmp_path: Path) ->
 def test_a_process_that_does_not_expect_it_is_not_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "READY_SECONDS", 0.1)
+    monkeypatch.setattr(writer_process, "READY_SECONDS", 0.1)
     with writing(tmp_path, "a.journal", how="deaf") as process:
         for target in ("a.journal", str(process.pid)):
             done = inside("snapshot", target, at=tmp_path)
@@ -214,10 +214,10 @@ def with_snapshots(frames: list[Frame]) -> list[Frame]:
         memory_stack=b"",
         store_data=b"",
     )
-    pages = [paging.ChangedPage(number, b"p" * 4096, bytes(4096)) for number in (0, 5, 9)]
+    pages = [encoding.ChangedPage(number, b"p" * 4096, bytes(4096)) for number in (0, 5, 9)]
     events = [
         safe_point(b"c" * 32, whole=True),
-        *paging.encode_pages(0, 2 << 16, pages),
+        *encoding.encode_pages(0, 2 << 16, pages),
         thread,
         Snapshot(when=7, trigger=Trigger.FIRST_STDIN, digest=bytes(range(32))),
         safe_point(bytes(32), whole=False),

@@ -20,8 +20,8 @@ from journal.events.inputs import ClockRead
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.events.snapshots import Snapshot, Trigger
 from journal.events.streams import StreamWrite
-from journal.operations import statistics as measuring
-from journal.pages import encoding as paging
+from journal.operations import statistics
+from journal.pages import encoding
 from journal.pages.encoding import ChangedPage, encode_pages
 from tests.cli.test_command_line import inside, tool
 from tests.support.journals import ticking
@@ -52,7 +52,7 @@ def test_events_bytes_and_times_are_those_of_the_events(
     written(path, *blocks, step=step)
     with journal.Reader(path) as reader:
         frames = list(reader.frames())
-    found = measuring.collect_statistics(path)
+    found = statistics.collect_statistics(path)
     assert {tag: kind.events for tag, kind in found.kinds.items()} == Counter(f.tag for f in frames)
     sizes: Counter[int] = Counter()
     for frame in frames:
@@ -66,8 +66,8 @@ def test_events_bytes_and_times_are_those_of_the_events(
         first, span = frames[0].time, frames[-1].time - frames[0].time + 1
         steps: Counter[int] = Counter()
         for frame in frames:
-            steps[(frame.time - first) * measuring.BINS // span] += 1
-        assert found.timeline == [steps[at] for at in range(measuring.BINS)]
+            steps[(frame.time - first) * statistics.BINS // span] += 1
+        assert found.timeline == [steps[at] for at in range(statistics.BINS)]
 
 
 def test_sizes_add_up_to_the_file(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_pages_are_told_by_what_is_given_of_them(tmp_path: Path) -> None:
     ]
     written(tmp_path / "a", *blocks)
     found = stats(tmp_path / "a")
-    size = len(paging.make_patch(ChangedPage(0, patched, one)) or b"")
+    size = len(encoding.make_patch(ChangedPage(0, patched, one)) or b"")
     assert found["snapshots"] == 2
     assert found["pages"] == {
         "count": 5, "whole": 3, "patched": 1, "zero": 1, "same": 0, "patch_size": size,
@@ -122,7 +122,7 @@ def test_a_timeline_shows_when_something_happened(tmp_path: Path) -> None:
         for row in tool("stats", "a", at=tmp_path).stdout.decode().splitlines()
         if row.startswith("over time")
     )
-    bars = line[len("over time  ") :][: measuring.BINS]
+    bars = line[len("over time  ") :][: statistics.BINS]
     assert bars[0] in "▁_"
     assert bars[1:58].strip() == ""
     assert bars[58] in "█#" or bars[59] in "█#"

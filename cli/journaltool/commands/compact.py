@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.options import source_target as piping
-from journaltool.output import lenient_reader as reading
-from journaltool.output import progress
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common, source_target
+from journaltool.output import progress, terminal
+from journaltool.output.phrases import format_count
 
 if TYPE_CHECKING:
     from journal.compaction import Compaction, Policy
@@ -51,11 +49,11 @@ _SHOWN_MAX = 5
 
 
 def compact(
-    source: piping.SourceArgument,
-    output: piping.TargetOption = None,
-    in_place: piping.InPlaceOption = False,
-    force: piping.ForceOption = False,
-    dry_run: piping.DryRunOption = False,
+    source: source_target.SourceArgument,
+    output: source_target.TargetOption = None,
+    in_place: source_target.InPlaceOption = False,
+    force: source_target.ForceOption = False,
+    dry_run: source_target.DryRunOption = False,
     keep_last: Annotated[
         int, typer.Option(metavar="N", min=1, help="Keep the newest N snapshots.")
     ] = 1,
@@ -69,50 +67,52 @@ def compact(
             metavar="SPAN", help="Keep those up to 90s, 10m, 1h30m or 7d older than the newest."
         ),
     ] = None,
-    quiet: options.QuietOption = False,
-    as_json: piping.JsonOption = False,
+    quiet: common.QuietOption = False,
+    as_json: source_target.JsonOption = False,
 ) -> None:
     """Compact a journal (the help text is HELP)."""
-    piping.check(source, output, in_place, dry_run)
-    seconds = None if keep_within is None else _seconds(keep_within)
-    exits.interruptible()
-    recoverable = None if piping.is_pipe(source) else source
-    with exits.told(about=source, recoverable=recoverable):
+    source_target.check_source_and_target(source, output, in_place, dry_run)
+    seconds = None if keep_within is None else _parse_span(keep_within)
+    exit_codes.raise_on_sigint()
+    recoverable = None if source_target.is_pipe(source) else source
+    with exit_codes.reporting_errors(about=source, recoverable=recoverable):
         from journal.compaction import Policy
         from journal.log.segment_files import journal_size
 
         target = None if dry_run else source if in_place else output
         policy = Policy(keep_last, keep_every, seconds)
         with (
-            piping.read_from(source) as old,
-            progress.bar(not quiet) as shown,
-            piping.written_to(None if in_place else target, force) as new,
-            progress.interruptible(shown) as report,
+            source_target.open_source(source) as old,
+            progress.show_bar(not quiet) as shown,
+            source_target.open_target(None if in_place else target, force) as new,
+            progress.defer_interrupts(shown) as on_progress,
         ):
             size = journal_size(old)
-            found = _compacted(old, old if in_place else new, policy, report, dry_run)
+            found = _run_compaction(old, old if in_place else new, policy, on_progress, dry_run)
             written = None if dry_run else journal_size(old if new is None else new)
-        known = _known(found, source, target) | {"file_size": size, "new_file_size": written}
-        _tell(known, to_pipe=piping.is_pipe(target), quiet=quiet, as_json=as_json)
+        known = to_json(found, source, target) | {"file_size": size, "new_file_size": written}
+        report(known, to_pipe=source_target.is_pipe(target), quiet=quiet, as_json=as_json)
 
 
-def _compacted(
+def _run_compaction(
     source: Path,
     target: Path | None,
     policy: "Policy",
-    report: progress.Report,
+    on_progress: progress.ProgressCallback,
     dry_run: bool,
 ) -> "Compaction":
     from journal import compaction
 
     if target is source:
-        return compaction.compact_in_place(source, policy=policy, progress=report, dry_run=dry_run)
+        return compaction.compact_in_place(
+            source, policy=policy, progress=on_progress, dry_run=dry_run
+        )
     return compaction.compact(
-        source, target or source, policy=policy, progress=report, dry_run=dry_run
+        source, target or source, policy=policy, progress=on_progress, dry_run=dry_run
     )
 
 
-def _seconds(text: str) -> float:
+def _parse_span(text: str) -> float:
     """A length of time."""
     import re
 
@@ -123,7 +123,7 @@ def _seconds(text: str) -> float:
     return parse_duration(text) / 1e9
 
 
-def _known(found: "Compaction", source: Path, target: Path | None) -> dict[str, Any]:
+def to_json(found: "Compaction", source: Path, target: Path | None) -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "source": str(source),
@@ -156,44 +156,46 @@ def _known(found: "Compaction", source: Path, target: Path | None) -> dict[str, 
 # -- to read ---------------------------------------------------------------------------------------
 
 
-def _tell(known: dict[str, Any], *, to_pipe: bool, quiet: bool, as_json: bool) -> None:
+def report(known: dict[str, Any], *, to_pipe: bool, quiet: bool, as_json: bool) -> None:
+    """Print the result."""
     if as_json and to_pipe:
-        render.say_json(known)
+        terminal.print_status_json(known)
     elif as_json:
         typer.echo(json.dumps(known, indent=2))
     elif quiet:
         return
     elif to_pipe:
         reason = f"; {known['reason']}" if known["reason"] else ""
-        render.say(f"{_kept(known)}{reason}")
+        terminal.print_status(f"{_describe_kept(known)}{reason}")
     else:
-        render.table(_rows(known))
+        terminal.print_table(to_table(known))
         _print_kinds(known["kinds"])
 
 
-def _kept(known: dict[str, Any]) -> str:
-    from journaltool.output.memory_format import size_text
+def _describe_kept(known: dict[str, Any]) -> str:
+    from journaltool.output.memory_format import format_size
 
-    sizes = f"{size_text(known['kept_size'])} of {size_text(known['size'])}"
-    return f"{known['kept_events']:,} of {reading.count(known['events'], 'event')}, {sizes}"
+    sizes = f"{format_size(known['kept_size'])} of {format_size(known['size'])}"
+    return f"{known['kept_events']:,} of {format_count(known['events'], 'event')}, {sizes}"
 
 
-def _rows(known: dict[str, Any]) -> list[tuple[str, str]]:
-    from journaltool.output.memory_format import size_text
+def to_table(known: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the rows of the table for a terminal."""
+    from journaltool.output.memory_format import format_size
 
     target = "nothing is written"
     if known["target"] is not None:
-        target = f"{render.quoted(known['target'])}, {size_text(known['new_file_size'])}"
+        target = f"{terminal.quote(known['target'])}, {format_size(known['new_file_size'])}"
     rows = [
-        ("source", f"{render.quoted(known['source'])}, {size_text(known['file_size'])}"),
+        ("source", f"{terminal.quote(known['source'])}, {format_size(known['file_size'])}"),
         ("target", target),
-        ("snapshots", _snapshots(known["snapshots"], len(known["dropped_snapshots"]))),
-        ("kept", _kept(known)),
+        ("snapshots", _describe_snapshots(known["snapshots"], len(known["dropped_snapshots"]))),
+        ("kept", _describe_kept(known)),
     ]
     return rows + [("reason", known["reason"])] * bool(known["reason"])
 
 
-def _snapshots(kept: tuple[int, ...], dropped: int) -> str:
+def _describe_snapshots(kept: tuple[int, ...], dropped: int) -> str:
     if not kept:
         return "there is none"
     shown = ", ".join(map(str, kept[-_SHOWN_MAX:]))
@@ -201,21 +203,21 @@ def _snapshots(kept: tuple[int, ...], dropped: int) -> str:
     return f"{len(kept)} of {len(kept) + dropped} kept: number {more}{shown}"
 
 
-_NUMBERS = ("events", "dropped_events", "size", "dropped_size")
+_NUMERIC_KEYS = ("events", "dropped_events", "size", "dropped_size")
 _HEADINGS = ("kind", "group", "events", "gone", "bytes", "gone")
 
 
 def _print_kinds(kinds: list[dict[str, Any]]) -> None:
     """Tell of the kinds of which something goes."""
     rows = [
-        [one["kind"] or f"unknown({one['tag']})", one["group"] or "-", *_cells([one])]
+        [one["kind"] or f"unknown({one['tag']})", one["group"] or "-", *_sum_cells([one])]
         for one in kinds
         if one["dropped_events"] or one["dropped_size"]
     ]
     if rows:
         typer.echo("")
-        render.grid([_HEADINGS, *rows, ["all kinds", "", *_cells(kinds)]], names=2)
+        terminal.print_grid([_HEADINGS, *rows, ["all kinds", "", *_sum_cells(kinds)]], names=2)
 
 
-def _cells(kinds: list[dict[str, Any]]) -> list[str]:
-    return [f"{sum(one[key] for one in kinds):,}" for key in _NUMBERS]
+def _sum_cells(kinds: list[dict[str, Any]]) -> list[str]:
+    return [f"{sum(one[key] for one in kinds):,}" for key in _NUMERIC_KEYS]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-VARIABLE = "_JOURNALTOOL_COMPLETE"
+COMPLETION_VARIABLE = "_JOURNALTOOL_COMPLETE"
 """A shell asks for completions with it; whoever starts the command looks for it."""
 
 HELP = """Print what a shell needs to complete commands, options, groups and kinds.
@@ -44,14 +44,14 @@ def completion(
     from typer._completion_shared import get_completion_script
 
     script = get_completion_script(
-        prog_name="journaltool", complete_var=VARIABLE, shell=shell.value
+        prog_name="journaltool", complete_var=COMPLETION_VARIABLE, shell=shell.value
     )
     # names of files are wanted where nothing else is known
     typer.echo(script.replace(" --no-files", ""))
 
 
-def prepare() -> None:
+def register_completion() -> None:
     """Let the command line answer a shell's question."""
-    from journaltool import shell_completion as completing
+    from journaltool import shell_completion
 
-    completing.register()
+    shell_completion.register_shells()

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes as exits
+from journaltool import exit_codes
 from journaltool.commands import recover
-from journaltool.options import common as options
-from journaltool.output import lenient_reader as reading
-from journaltool.output import progress
-from journaltool.output import text as render
+from journaltool.options import common
+from journaltool.output import progress, terminal
+from journaltool.output.phrases import format_count
 
 if TYPE_CHECKING:
     from journal.operations.concat import ConcatResult
@@ -49,24 +48,24 @@ def concat(
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Join what can be read of damaged journals.")
     ] = False,
-    quiet: options.QuietOption = False,
+    quiet: common.QuietOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Join journals (the help text is HELP)."""
-    exits.interruptible()
-    with exits.told():
+    exit_codes.raise_on_sigint()
+    with exit_codes.reporting_errors():
         from journal.operations import concat as concatenating
 
-        with progress.bar(not quiet) as report:
-            found = concatenating.concat(sources, output, salvage=salvage, progress=report)
+        with progress.show_bar(not quiet) as on_progress:
+            found = concatenating.concat(sources, output, salvage=salvage, progress=on_progress)
         if as_json:
-            typer.echo(json.dumps(_known(found, sources, output), indent=2))
+            typer.echo(json.dumps(to_json(found, sources, output), indent=2))
         elif not quiet:
-            render.table(_rows(found, sources, output))
-    raise typer.Exit(exits.Code.FINE if found.is_whole else exits.Code.DAMAGED)
+            terminal.print_table(to_table(found, sources, output))
+    raise typer.Exit(exit_codes.ExitCode.FINE if found.is_whole else exit_codes.ExitCode.DAMAGED)
 
 
-def _known(found: "ConcatResult", sources: list[Path], target: Path) -> dict[str, Any]:
+def to_json(found: "ConcatResult", sources: list[Path], target: Path) -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "sources": [
@@ -87,14 +86,15 @@ def _known(found: "ConcatResult", sources: list[Path], target: Path) -> dict[str
     }
 
 
-def _rows(found: "ConcatResult", sources: list[Path], target: Path) -> list[tuple[str, str]]:
+def to_table(found: "ConcatResult", sources: list[Path], target: Path) -> list[tuple[str, str]]:
+    """Return the rows of the table for a terminal."""
     rows = [
-        ("source" if not index else "", f"{render.quoted(str(source))}, from event {first} on")
+        ("source" if not index else "", f"{terminal.quote(str(source))}, from event {first} on")
         for index, (source, first) in enumerate(zip(sources, found.firsts, strict=True))
     ]
-    kept = f"{reading.count(found.events, 'event')} in {reading.count(found.blocks, 'block')}"
-    rows += [("target", render.quoted(str(target))), ("kept", kept)]
+    kept = f"{format_count(found.events, 'event')} in {format_count(found.blocks, 'block')}"
+    rows += [("target", terminal.quote(str(target))), ("kept", kept)]
     left = found.torn_size + found.debris_size
     if left:
-        rows.append(("left out", f"{reading.count(left, 'byte')} of crashes"))
-    return rows + (recover.loss_rows(found.losses) if found.losses else [])
+        rows.append(("left out", f"{format_count(left, 'byte')} of crashes"))
+    return rows + (recover.losses_to_table(found.losses) if found.losses else [])

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.output import lenient_reader as reading
-from journaltool.output import progress
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common
+from journaltool.output import progress, terminal
+from journaltool.output.phrases import format_count
 
 if TYPE_CHECKING:
     from journal.operations.split import CutResult
@@ -42,31 +41,31 @@ Examples:
 
 
 def cut(
-    source: options.JournalArgument,
+    source: common.JournalArgument,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="TARGET", help="The new journal, a file.")
     ],
     at: Annotated[
         int | None, typer.Option(metavar="NUMBER", min=0, help="The last event to keep.")
     ] = None,
-    quiet: options.QuietOption = False,
+    quiet: common.QuietOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Cut a journal (the help text is HELP)."""
-    exits.interruptible()
-    with exits.told(about=source, recoverable=source):
+    exit_codes.raise_on_sigint()
+    with exit_codes.reporting_errors(about=source, recoverable=source):
         from journal.operations import split as splitting
 
-        last = _newest(source) if at is None else at
-        with progress.bar(not quiet) as report:
-            found = splitting.cut(source, output, at=last, progress=report)
+        last = _find_newest_resumable(source) if at is None else at
+        with progress.show_bar(not quiet) as on_progress:
+            found = splitting.cut(source, output, at=last, progress=on_progress)
         if as_json:
-            typer.echo(json.dumps(_known(found, source, output), indent=2))
+            typer.echo(json.dumps(to_json(found, source, output), indent=2))
         elif not quiet:
-            render.table(_rows(found, source, output))
+            terminal.print_table(to_table(found, source, output))
 
 
-def _newest(journal: Path) -> int:
+def _find_newest_resumable(journal: Path) -> int:
     """The number of the newest snapshot that can be resumed from."""
     from journal import OptionError, Reader, list_snapshots
 
@@ -79,7 +78,7 @@ def _newest(journal: Path) -> int:
     return newest
 
 
-def _known(found: "CutResult", source: Path, target: Path) -> dict[str, object]:
+def to_json(found: "CutResult", source: Path, target: Path) -> dict[str, object]:
     """Everything, in what JSON has."""
     return {
         "source": str(source),
@@ -91,9 +90,16 @@ def _known(found: "CutResult", source: Path, target: Path) -> dict[str, object]:
     }
 
 
-def _rows(found: "CutResult", source: Path, target: Path) -> list[tuple[str, str]]:
+def to_table(found: "CutResult", source: Path, target: Path) -> list[tuple[str, str]]:
+    """Return the rows of the table for a terminal."""
     return [
-        ("source", render.quoted(str(source))),
-        ("target", f"{render.quoted(str(target))}, {reading.count(found.size, 'byte')}"),
-        ("kept", f"{reading.count(found.events, 'event')}, up to number {found.last_seq}"),
+        ("source", terminal.quote(str(source))),
+        (
+            "target",
+            f"{terminal.quote(str(target))}, {format_count(found.size, 'byte')}",
+        ),
+        (
+            "kept",
+            f"{format_count(found.events, 'event')}, up to number {found.last_seq}",
+        ),
     ]

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.output import lenient_reader as reading
-from journaltool.output import progress
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common
+from journaltool.output import progress, terminal
+from journaltool.output.phrases import format_count
 
 if TYPE_CHECKING:
     from journal.export import ExportResult, Secret
@@ -50,7 +49,7 @@ Examples:
 _STDOUT = Path("-")
 
 
-class Format(StrEnum):
+class ExportFormat(StrEnum):
     """What a journal is exported as."""
 
     JSONL = "jsonl"
@@ -58,43 +57,43 @@ class Format(StrEnum):
 
 
 def export(
-    journal: options.JournalArgument,
+    journal: common.JournalArgument,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The file; - for stdout.")
     ] = _STDOUT,
     form: Annotated[
-        Format, typer.Option("--format", help="JSON lines, or a Parquet table.")
-    ] = Format.JSONL,
+        ExportFormat, typer.Option("--format", help="JSON lines, or a Parquet table.")
+    ] = ExportFormat.JSONL,
     redact: Annotated[
         list[str] | None,
         typer.Option(metavar="KINDS", help="What not to tell, such as memory,input; or all."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
-    quiet: options.QuietOption = False,
+    quiet: common.QuietOption = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout; on stderr if that is taken.")
     ] = False,
 ) -> None:
     """Export a journal (the help text is HELP)."""
     to_stdout = output == _STDOUT
-    if form is Format.PARQUET and to_stdout and sys.stdout.isatty():
+    if form is ExportFormat.PARQUET and to_stdout and sys.stdout.isatty():
         raise typer.BadParameter("a table is not for a terminal: name a file with -o, or pipe it")
-    exits.interruptible()
-    with exits.told(about=journal, recoverable=journal):
-        secrets = _secrets(redact or [])
-        with progress.bar(not quiet) as report:
-            write = partial(_write, form, journal, secrets, report)
+    exit_codes.raise_on_sigint()
+    with exit_codes.reporting_errors(about=journal, recoverable=journal):
+        secrets = _parse_secrets(redact or [])
+        with progress.show_bar(not quiet) as on_progress:
+            write = partial(_write, form, journal, secrets, on_progress)
             out = sys.stdout.buffer if to_stdout else None
-            found = write(out) if out else _put(journal, output, force, write)
+            found = write(out) if out else _write_atomically(journal, output, force, write)
         if as_json and to_stdout:
-            render.say_json(_known(found, journal, output))
+            terminal.print_status_json(to_json(found, journal, output))
         elif as_json:
-            typer.echo(json.dumps(_known(found, journal, output), indent=2))
+            typer.echo(json.dumps(to_json(found, journal, output), indent=2))
         elif not (quiet or to_stdout):
-            render.table(_rows(found, journal, output))
+            terminal.print_table(to_table(found, journal, output))
 
 
-def _secrets(texts: list[str]) -> "list[Secret]":
+def _parse_secrets(texts: list[str]) -> "list[Secret]":
     """What is not to be told, by its names."""
     from journal.export import Secret
 
@@ -107,24 +106,24 @@ def _secrets(texts: list[str]) -> "list[Secret]":
 
 
 def _write(
-    form: Format,
+    form: ExportFormat,
     journal: Path,
     secrets: "list[Secret]",
-    report: progress.Report | None,
+    on_progress: progress.ProgressCallback | None,
     out: BinaryIO,
 ) -> "ExportResult":
     from journal.export import export_lines, export_parquet
 
-    write = export_parquet if form is Format.PARQUET else export_lines
-    return write(journal, out, redact=secrets, progress=report)
+    write = export_parquet if form is ExportFormat.PARQUET else export_lines
+    return write(journal, out, redact=secrets, progress=on_progress)
 
 
-def _put(
+def _write_atomically(
     journal: Path, target: Path, force: bool, write: "Callable[[BinaryIO], ExportResult]"
 ) -> "ExportResult":
     """Write a file that gets its name when it is whole and durable."""
     from journal import OptionError
-    from journal.fs import atomic_file as durable
+    from journal.fs import atomic_file
     from journal.rewrite.block_copier import check_output_path
 
     if not (force and target.is_file() and not target.is_symlink()):
@@ -138,11 +137,11 @@ def _put(
         if not force and os.path.lexists(target):
             raise OptionError(f"{target} exists already")
 
-    durable.replace(target, fill)
+    atomic_file.replace(target, fill)
     return found[0]
 
 
-def _known(found: "ExportResult", journal: Path, target: Path) -> dict[str, Any]:
+def to_json(found: "ExportResult", journal: Path, target: Path) -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "journal": str(journal),
@@ -156,15 +155,22 @@ def _known(found: "ExportResult", journal: Path, target: Path) -> dict[str, Any]
     }
 
 
-def _rows(found: "ExportResult", journal: Path, target: Path) -> list[tuple[str, str]]:
+def to_table(found: "ExportResult", journal: Path, target: Path) -> list[tuple[str, str]]:
+    """Return the rows of the table for a terminal."""
     rows = [
-        ("journal", f"{render.quoted(str(journal))}, {reading.count(found.events, 'event')}"),
-        ("target", f"{render.quoted(str(target))}, {reading.count(_size(target), 'byte')}"),
+        (
+            "journal",
+            f"{terminal.quote(str(journal))}, {format_count(found.events, 'event')}",
+        ),
+        (
+            "target",
+            f"{terminal.quote(str(target))}, {format_count(_file_size(target), 'byte')}",
+        ),
     ]
     if found.redacted:
         rows.append(("redacted", ", ".join(secret.value for secret in found.redacted)))
     return rows
 
 
-def _size(path: Path) -> int:
+def _file_size(path: Path) -> int:
     return path.stat().st_size

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.output import lenient_reader as reading
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common
+from journaltool.output import terminal
+from journaltool.output.phrases import format_count
 
 if TYPE_CHECKING:
     from journal.operations.extract import (
@@ -51,18 +51,18 @@ Examples:
 """
 
 _STDOUT = Path("-")
-_PAGES = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+_PAGE_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
-def _pages(text: str) -> tuple[int, int]:
-    found = _PAGES.fullmatch(text)
+def _parse_pages(text: str) -> tuple[int, int]:
+    found = _PAGE_RANGE.fullmatch(text)
     if found is None or int(found[1]) > int(found[2] or found[1]):
         raise typer.BadParameter(f"{text!r} is no range of pages: write 16-31, or 16")
     return int(found[1]), int(found[2] or found[1])
 
 
 def extract(
-    journal: options.JournalArgument,
+    journal: common.JournalArgument,
     at: Annotated[
         int | None, typer.Option(metavar="NUMBER", min=0, help="Behind this event; else the end.")
     ] = None,
@@ -90,10 +90,10 @@ def extract(
     max_size: Annotated[
         int | None,
         typer.Option(
-            parser=options.size, metavar="SIZE", help="What files, or memory, may take; 1GiB."
+            parser=common.parse_size, metavar="SIZE", help="What files, or memory, may take; 1GiB."
         ),
     ] = None,
-    quiet: options.QuietOption = False,
+    quiet: common.QuietOption = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout; on stderr if that is taken.")
     ] = False,
@@ -101,29 +101,29 @@ def extract(
     """Extract something (the help text is HELP)."""
     if sum((files is not None, tar is not None, memory is not None, environment)) != 1:
         raise typer.BadParameter("say what: one of --files, --tar, --memory, --environment")
-    wanted = None if pages is None else _pages(pages)
+    wanted = None if pages is None else _parse_pages(pages)
     target = files or tar or memory or _STDOUT
     if (tar or memory) == _STDOUT and sys.stdout.isatty():
         raise typer.BadParameter("that is not for a terminal: name a file, or pipe it")
-    exits.interruptible()
-    with exits.told(about=journal, recoverable=journal):
+    exit_codes.raise_on_sigint()
+    with exit_codes.reporting_errors(about=journal, recoverable=journal):
         from journal.operations import extract as extracting
 
-        limits = _limits(max_size)
+        limits = _build_limits(max_size)
         if environment:
-            _tell_environment(extracting.extract_environment(journal, at=at), null, as_json)
+            _print_environment(extracting.extract_environment(journal, at=at), null, as_json)
             return
         found: ExtractFilesResult | ExtractMemoryResult
         if files is not None:
             found = extracting.extract_files(journal, files, at=at, limits=limits)
         elif tar is not None:
-            found = _put(
+            found = _write_atomically(
                 journal,
                 tar,
                 lambda out: extracting.archive_files(journal, out, at=at, limits=limits),
             )
         else:
-            found = _put(
+            found = _write_atomically(
                 journal,
                 target,
                 lambda out: extracting.extract_memory(
@@ -136,23 +136,23 @@ def extract(
                     limits=limits,
                 ),
             )
-        _tell(found, target, quiet, as_json)
+        report(found, target, quiet, as_json)
 
 
-def _limits(size: int | None) -> "Limits":
+def _build_limits(size: int | None) -> "Limits":
     from journal.replay import Limits
 
     return Limits() if size is None else Limits(files_size_max=size, memory_size_max=size)
 
 
-def _put(
+def _write_atomically(
     journal: Path,
     target: Path,
     write: "Callable[[BinaryIO], ExtractFilesResult | ExtractMemoryResult]",
 ) -> "ExtractFilesResult | ExtractMemoryResult":
     """Write a file that gets its name when it is whole, or to stdout."""
     from journal import OptionError
-    from journal.fs import atomic_file as durable
+    from journal.fs import atomic_file
     from journal.rewrite.block_copier import check_output_path
 
     if target == _STDOUT:
@@ -165,50 +165,58 @@ def _put(
         if os.path.lexists(target):
             raise OptionError(f"{target} exists already")
 
-    durable.replace(target, fill)
+    atomic_file.replace(target, fill)
     return found[0]
 
 
-def _tell(
+def report(
     found: "ExtractFilesResult | ExtractMemoryResult", target: Path, quiet: bool, as_json: bool
 ) -> None:
+    """Print the result."""
     from journal.operations.extract import ExtractMemoryResult
 
     known: dict[str, Any] = {"target": str(target), **found._asdict()}
     if as_json and target == _STDOUT:
-        render.say_json(known)
+        terminal.print_status_json(known)
     elif as_json:
         typer.echo(json.dumps(known, indent=2))
     elif not quiet and target != _STDOUT:
-        told = _of_memory(found) if isinstance(found, ExtractMemoryResult) else _of_files(found)
-        render.table([("target", render.quoted(str(target))), *told])
+        told = (
+            _memory_to_table(found)
+            if isinstance(found, ExtractMemoryResult)
+            else _files_to_table(found)
+        )
+        terminal.print_table([("target", terminal.quote(str(target))), *told])
     if not (quiet or isinstance(found, ExtractMemoryResult)) and found.mounts:
-        names = ", ".join(map(render.quoted, found.mounts))
-        render.say(f"not in the journal, as it was a directory of the host: {names}")
+        names = ", ".join(map(terminal.quote, found.mounts))
+        terminal.print_status(f"not in the journal, as it was a directory of the host: {names}")
 
 
-def _of_files(found: "ExtractFilesResult") -> list[tuple[str, str]]:
+def _files_to_table(found: "ExtractFilesResult") -> list[tuple[str, str]]:
     counts = [
-        reading.count(found.files, "file"),
+        format_count(found.files, "file"),
         f"{found.directories} director{'y' if found.directories == 1 else 'ies'}",
-        reading.count(found.links, "symbolic link"),
+        format_count(found.links, "symbolic link"),
     ]
-    return [("files", f"{', '.join(counts)}, {reading.count(found.size, 'byte')}")]
+    return [("files", f"{', '.join(counts)}, {format_count(found.size, 'byte')}")]
 
 
-def _of_memory(found: "ExtractMemoryResult") -> list[tuple[str, str]]:
-    size = reading.count(found.size, "byte")
+def _memory_to_table(found: "ExtractMemoryResult") -> list[tuple[str, str]]:
+    size = format_count(found.size, "byte")
     return [
-        ("memory", f"{size} from {found.start} on, {reading.count(found.pages, 'page')} not zero"),
+        (
+            "memory",
+            f"{size} from {found.start} on, {format_count(found.pages, 'page')} not zero",
+        ),
         ("snapshot", str(found.snapshot)),
     ]
 
 
-def _tell_environment(found: "EnvironmentResult", null: bool, as_json: bool) -> None:
+def _print_environment(found: "EnvironmentResult", null: bool, as_json: bool) -> None:
     if as_json:
         known = {
-            "arguments": [_text(one) for one in found.arguments],
-            "environment": [_text(one) for one in found.environment],
+            "arguments": [_decode(one) for one in found.arguments],
+            "environment": [_decode(one) for one in found.environment],
             "directory": found.directory,
         }
         typer.echo(json.dumps(known, indent=2))
@@ -217,8 +225,8 @@ def _tell_environment(found: "EnvironmentResult", null: bool, as_json: bool) -> 
         sys.stdout.buffer.write(b"".join(one + b"\0" for one in found.environment))
         return
     for variable in found.environment:
-        typer.echo(render.safe(_text(variable)))
+        typer.echo(terminal.escape(_decode(variable)))
 
 
-def _text(value: bytes) -> str:
+def _decode(value: bytes) -> str:
     return value.decode(errors="backslashreplace")

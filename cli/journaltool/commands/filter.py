@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.options import query as where
-from journaltool.options import source_target as piping
-from journaltool.output import lenient_reader as reading
-from journaltool.output import progress
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common, query, source_target
+from journaltool.output import progress, terminal
+from journaltool.output.phrases import format_count
 
 if TYPE_CHECKING:
     from journal.operations.filter import FilterResult
@@ -57,32 +54,32 @@ Examples:
 
 
 def filter(
-    source: piping.SourceArgument,
-    output: piping.TargetOption = None,
-    in_place: piping.InPlaceOption = False,
-    force: piping.ForceOption = False,
-    dry_run: piping.DryRunOption = False,
+    source: source_target.SourceArgument,
+    output: source_target.TargetOption = None,
+    in_place: source_target.InPlaceOption = False,
+    force: source_target.ForceOption = False,
+    dry_run: source_target.DryRunOption = False,
     drop: Annotated[
         bool, typer.Option("--drop/--keep", help="Drop what is meant, or keep it. [keep]")
     ] = False,
-    group: where.GroupOption = None,
-    kind: where.KindOption = None,
-    numbers: where.NumbersOption = None,
-    since: where.SinceOption = None,
-    until: where.UntilOption = None,
-    fd: where.FdOption = None,
-    path: where.PathOption = None,
-    where_: where.WhereOption = None,
+    group: query.GroupOption = None,
+    kind: query.KindOption = None,
+    numbers: query.SeqRangeOption = None,
+    since: query.SinceOption = None,
+    until: query.UntilOption = None,
+    fd: query.FdOption = None,
+    path: query.PathOption = None,
+    where_: query.WhereOption = None,
     preamble: Annotated[
         bool,
         typer.Option("--preamble/--no-preamble", help="Keep what says what ran in any case."),
     ] = True,
-    quiet: options.QuietOption = False,
-    as_json: piping.JsonOption = False,
+    quiet: common.QuietOption = False,
+    as_json: source_target.JsonOption = False,
 ) -> None:
     """Filter a journal (the help text is HELP)."""
-    piping.check(source, output, in_place, dry_run)
-    which = where.question(
+    source_target.check_source_and_target(source, output, in_place, dry_run)
+    which = query.build_query(
         groups=group or (),
         kinds=kind or (),
         numbers=numbers,
@@ -92,18 +89,20 @@ def filter(
         paths=path or (),
         where=where_,
     )
-    exits.interruptible()
-    with exits.told(about=source, recoverable=None if piping.is_pipe(source) else source):
+    exit_codes.raise_on_sigint()
+    with exit_codes.reporting_errors(
+        about=source, recoverable=None if source_target.is_pipe(source) else source
+    ):
         from journal.operations import filter as filtering
 
-        to_pipe = piping.is_pipe(output)
+        to_pipe = source_target.is_pipe(output)
         target = None if dry_run else source if in_place else output
         with (
-            piping.read_from(source) as old,
-            progress.bar(not quiet) as shown,
-            piping.written_to(None if in_place else target, force) as new,
-            progress.interruptible(shown) as report,
-            piping.replaced(source if in_place and not dry_run else None) as beside,
+            source_target.open_source(source) as old,
+            progress.show_bar(not quiet) as shown,
+            source_target.open_target(None if in_place else target, force) as new,
+            progress.defer_interrupts(shown) as on_progress,
+            source_target.replace_in_place(source if in_place and not dry_run else None) as beside,
         ):
             found = filtering.filter(
                 old,
@@ -112,20 +111,20 @@ def filter(
                 keep=not drop,
                 preamble=preamble,
                 measured=dry_run,
-                progress=report,
+                progress=on_progress,
             )
-        known = _known(found, source, target)
+        known = to_json(found, source, target)
         if as_json and not to_pipe:
             typer.echo(json.dumps(known, indent=2))
         elif as_json:
-            render.say_json(known)
+            terminal.print_status_json(known)
         elif to_pipe and not quiet:
-            render.say(_sentence(found))
+            terminal.print_status(_describe_result(found))
         elif not quiet:
-            render.table(_rows(found, source, target))
+            terminal.print_table(to_table(found, source, target))
 
 
-def _kinds(counts: dict[int, int]) -> dict[str, int]:
+def _count_by_kind(counts: dict[int, int]) -> dict[str, int]:
     """How many events of which kinds, the most of them first."""
     from journal.events import BY_TAG
 
@@ -136,7 +135,7 @@ def _kinds(counts: dict[int, int]) -> dict[str, int]:
     }
 
 
-def _known(found: "FilterResult", source: Path, target: Path | None) -> dict[str, Any]:
+def to_json(found: "FilterResult", source: Path, target: Path | None) -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "source": str(source),
@@ -149,38 +148,40 @@ def _known(found: "FilterResult", source: Path, target: Path | None) -> dict[str
         "blocks_passed": found.blocks_passed,
         "events": found.events,
         "dropped_events": found.events_dropped,
-        "kept": _kinds(found.kept),
-        "dropped": _kinds(found.dropped),
+        "kept": _count_by_kind(found.kept),
+        "dropped": _count_by_kind(found.dropped),
         "next_seq": found.next_seq,
         "resumable": found.resumable,
         "reason": found.reason,
     }
 
 
-def _sentence(found: "FilterResult") -> str:
-    kept = reading.count(found.events, "event")
-    return f"{kept} kept, {found.events_dropped} dropped; {_use(found)}"
+def _describe_result(found: "FilterResult") -> str:
+    kept = format_count(found.events, "event")
+    return f"{kept} kept, {found.events_dropped} dropped; {_describe_use(found)}"
 
 
-def _use(found: "FilterResult") -> str:
+def _describe_use(found: "FilterResult") -> str:
     return found.reason if found.resumable else f"it cannot be resumed: {found.reason}"
 
 
-def _rows(found: "FilterResult", source: Path, target: Path | None) -> list[tuple[str, str]]:
+def to_table(found: "FilterResult", source: Path, target: Path | None) -> list[tuple[str, str]]:
+    """Return the rows of the table for a terminal."""
+
     def told(counts: dict[int, int]) -> str:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in _kinds(counts).items())
-        total = reading.count(sum(counts.values()), "event")
+        kinds = ", ".join(f"{count} {kind}" for kind, count in _count_by_kind(counts).items())
+        total = format_count(sum(counts.values()), "event")
         return f"{total}: {kinds}" if kinds else total
 
-    from journaltool.output.memory_format import size_text
+    from journaltool.output.memory_format import format_size
 
-    written = size_text(found.written)
-    blocks = f"{reading.count(found.blocks, 'block')}, {found.blocks_whole} of them as they were"
+    written = format_size(found.written)
+    blocks = f"{format_count(found.blocks, 'block')}, {found.blocks_whole} of them as they were"
     return [
-        ("source", f"{render.quoted(str(source))}, {size_text(found.size)}"),
-        ("target", "nothing is written" if target is None else render.quoted(str(target))),
+        ("source", f"{terminal.quote(str(source))}, {format_size(found.size)}"),
+        ("target", "nothing is written" if target is None else terminal.quote(str(target))),
         ("kept", told(found.kept)),
         ("dropped", told(found.dropped)),
         ("size", f"{written} in {blocks}"),
-        ("use", _use(found)),
+        ("use", _describe_use(found)),
     ]

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.options import output_path as replacing
-from journaltool.output import lenient_reader as reading
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common, output_path
+from journaltool.output import terminal
+from journaltool.output.phrases import format_count
 
 if TYPE_CHECKING:
     from journal.export import ImportResult
@@ -37,7 +36,7 @@ Examples:
   journaltool import - -o report.journal < report.jsonl
 """
 
-_TABLE_MAGIC = b"PAR1"
+_PARQUET_MAGIC = b"PAR1"
 
 
 def import_(
@@ -48,31 +47,31 @@ def import_(
     force: Annotated[
         bool, typer.Option("--force", help="Replace JOURNAL if it exists and is a journal.")
     ] = False,
-    quiet: options.QuietOption = False,
+    quiet: common.QuietOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Import a journal (the help text is HELP)."""
-    exits.interruptible()
-    with exits.told(about=file):
-        with replacing.place(output, force) as target:
-            found = _read(file, target)
+    exit_codes.raise_on_sigint()
+    with exit_codes.reporting_errors(about=file):
+        with output_path.prepare_output(output, force) as target:
+            found = _import_file(file, target)
         if as_json:
-            typer.echo(json.dumps(_known(found, file, output), indent=2))
+            typer.echo(json.dumps(to_json(found, file, output), indent=2))
         elif not quiet:
-            render.table(_rows(found, output))
+            terminal.print_table(to_table(found, output))
 
 
-def _read(file: Path, target: Path) -> "ImportResult":
+def _import_file(file: Path, target: Path) -> "ImportResult":
     from journal.export import import_lines, import_parquet
 
     if file == Path("-"):
         return import_lines(sys.stdin.buffer, target)
     with file.open("rb") as opened:
-        is_table = opened.peek(len(_TABLE_MAGIC)).startswith(_TABLE_MAGIC)
+        is_table = opened.peek(len(_PARQUET_MAGIC)).startswith(_PARQUET_MAGIC)
         return import_parquet(file, target) if is_table else import_lines(opened, target)
 
 
-def _known(found: "ImportResult", source: Path, target: Path) -> dict[str, Any]:
+def to_json(found: "ImportResult", source: Path, target: Path) -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "source": str(source),
@@ -84,9 +83,13 @@ def _known(found: "ImportResult", source: Path, target: Path) -> dict[str, Any]:
     }
 
 
-def _rows(found: "ImportResult", target: Path) -> list[tuple[str, str]]:
+def to_table(found: "ImportResult", target: Path) -> list[tuple[str, str]]:
+    """Return the rows of the table for a terminal."""
     rows = [
-        ("journal", f"{render.quoted(str(target))}, {reading.count(found.events, 'event')}"),
+        (
+            "journal",
+            f"{terminal.quote(str(target))}, {format_count(found.events, 'event')}",
+        ),
         ("id", found.journal_id.hex()),
     ]
     if found.redacted:

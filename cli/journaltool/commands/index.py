@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.output import progress
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common
+from journaltool.output import progress, terminal
 
 if TYPE_CHECKING:
     from journal.pages.page_index import PageIndex
@@ -39,20 +38,20 @@ Examples:
 
 
 def index(
-    journal: options.JournalArgument,
+    journal: common.JournalArgument,
     check: Annotated[bool, typer.Option("--check", help="Compare it with the journal.")] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make it anew.")] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Remove it.")] = False,
-    quiet: options.QuietOption = False,
+    quiet: common.QuietOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Tell of a page index (the help text is HELP)."""
     if check + rebuild + drop > 1:
         raise typer.BadParameter("one of --check, --rebuild and --drop is enough")
-    exits.interruptible()
-    with exits.told(about=journal):
+    exit_codes.raise_on_sigint()
+    with exit_codes.reporting_errors(about=journal):
         from journal import Reader
-        from journal.operations import statistics as measuring
+        from journal.operations import statistics
         from journal.pages.index_store import get_index_path
         from journal.pages.page_index import PageIndex
 
@@ -60,31 +59,33 @@ def index(
         path = get_index_path(journal)
         if drop:
             path.unlink(missing_ok=True)
-        with PageIndex(journal, key=_key()) as found:
-            fits = _made(found) if rebuild else found.open(size_max=0)
-            known = _known(found, journal, path, fits)
+        with PageIndex(journal, key=_open_key()) as found:
+            fits = _rebuild(found) if rebuild else found.open(size_max=0)
+            known = to_json(found, journal, path, fits)
             if check and fits:
                 known |= found.check()._asdict()
             if not check:
-                with progress.bar(not quiet) as report:
-                    known |= _reuse(measuring.collect_statistics(journal, progress=report))
+                with progress.show_bar(not quiet) as on_progress:
+                    known |= _count_references(
+                        statistics.collect_statistics(journal, progress=on_progress)
+                    )
         if as_json:
             typer.echo(json.dumps(known, indent=2))
         elif not quiet:
-            _print(known)
+            report(known)
     is_wrong = check and known["index"] and (not fits or known["wrong"])
-    raise typer.Exit(exits.Code.DAMAGED if is_wrong else exits.Code.FINE)
+    raise typer.Exit(exit_codes.ExitCode.DAMAGED if is_wrong else exit_codes.ExitCode.FINE)
 
 
-def _key() -> Any:
+def _open_key() -> Any:
     """The secret, which stands beside the modules that are kept."""
     from journal.pages.user_key import load_key
 
-    cache = options.cache()
+    cache = common.module_cache()
     return load_key(None if cache is None else cache.parent / "pages.key")
 
 
-def _made(found: "PageIndex") -> bool:
+def _rebuild(found: "PageIndex") -> bool:
     """Make the index anew, and put it beside the journal."""
     from journal import OptionError
 
@@ -98,7 +99,7 @@ def _made(found: "PageIndex") -> bool:
     return bool(found.count)
 
 
-def _known(found: "PageIndex", journal: Path, path: Path, fits: bool) -> dict[str, Any]:
+def to_json(found: "PageIndex", journal: Path, path: Path, fits: bool) -> dict[str, Any]:
     """What there is to say of the index, in what JSON has."""
     exists = path.is_file()
     return {
@@ -111,7 +112,7 @@ def _known(found: "PageIndex", journal: Path, path: Path, fits: bool) -> dict[st
     }
 
 
-def _reuse(measures: Any) -> dict[str, Any]:
+def _count_references(measures: Any) -> dict[str, Any]:
     """How many pages snapshots give, and how many of them they name."""
     from journal.events.memory import PageKind
 
@@ -125,14 +126,15 @@ def _reuse(measures: Any) -> dict[str, Any]:
     }
 
 
-def _print(known: dict[str, Any]) -> None:
-    from journaltool.output.memory_format import size_text
+def report(known: dict[str, Any]) -> None:
+    """Print the result."""
+    from journaltool.output.memory_format import format_size
 
-    rows = [("journal", render.quoted(known["journal"]))]
+    rows = [("journal", terminal.quote(known["journal"]))]
     if known["index"] is None:
         rows.append(("index", "none"))
     else:
-        rows.append(("index", f"{render.quoted(known['index'])}, {size_text(known['size'])}"))
+        rows.append(("index", f"{terminal.quote(known['index'])}, {format_size(known['size'])}"))
         if not known["fits"]:
             rows.append(("", "it is not the journal's as it is: a run that goes on makes another"))
         else:
@@ -145,4 +147,4 @@ def _print(known: dict[str, Any]) -> None:
         wrong, missing = known["wrong"], known["missing"]
         told = "each entry leads to its page" if not wrong else f"{wrong:,} entries lead elsewhere"
         rows.append(("check", told + (f"; {missing:,} pages have none" if missing else "")))
-    render.table(rows)
+    terminal.print_table(rows)

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.output import lenient_reader as reading
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common
+from journaltool.output import lenient_reader, terminal
+from journaltool.output.phrases import format_count, format_location, format_time
 
 if TYPE_CHECKING:
     from journal import Summary
     from journal.events.process import Mount, ProcessStart
-    from journaltool.output.journal_facts import Facts
+    from journaltool.output.journal_facts import JournalFacts
 
 HELP = """Tell what a journal holds.
 
@@ -37,37 +37,41 @@ Examples:
 
 
 def info(
-    journal: options.JournalArgument,
+    journal: common.JournalArgument,
     env: Annotated[bool, typer.Option("--env", help="Show the values of variables too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Tell about a journal (the help text is HELP)."""
-    with exits.told(exits.Code.ERROR, about=journal):
+    with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
         from journal import Reader
-        from journaltool.output import journal_facts as facts
+        from journaltool.output import journal_facts
 
         with Reader(journal) as reader:
-            found = facts.gather(reader)
-        known = _known(found, facts.obstacle(found), env)
-        known = {"journal": str(journal), **known, "tail_file": reading.last_file(journal)}
+            found = journal_facts.collect_facts(reader)
+        known = to_json(found, journal_facts.resume_obstacle(found), env)
+        known = {
+            "journal": str(journal),
+            **known,
+            "tail_file": lenient_reader.last_segment_name(journal),
+        }
         if as_json:
             typer.echo(json.dumps(known, indent=2))
         else:
-            render.table(_rows(known, found.summary))
+            terminal.print_table(to_table(known, found.summary))
 
 
-def _known(found: "Facts", obstacle: str, env: bool) -> dict[str, Any]:
+def to_json(found: "JournalFacts", obstacle: str, env: bool) -> dict[str, Any]:
     """Everything, in what JSON has; times are of ISO 8601."""
     summary = found.summary
     known: dict[str, Any] = {"id": summary.journal_id.hex()}
     if found.start is not None:
-        known |= _identity(found.start, env)
-        known["mounts"] = [_mount(mount) for mount in found.mounts]
+        known |= _start_to_json(found.start, env)
+        known["mounts"] = [_mount_to_json(mount) for mount in found.mounts]
     if found.parent is not None:
         known["parent"] = {"id": found.parent.journal.hex(), "seq": found.parent.seq}
     known |= {
-        "created": reading.moment(summary.created),
-        "last_event": reading.moment(summary.last_time) if summary.events else None,
+        "created": format_time(summary.created),
+        "last_event": format_time(summary.last_time) if summary.events else None,
         "sessions": found.sessions,
         "events": summary.events,
         "blocks": summary.blocks,
@@ -78,16 +82,16 @@ def _known(found: "Facts", obstacle: str, env: bool) -> dict[str, Any]:
         "torn_size": summary.torn_size,
         "durable_upto": summary.durable_upto,
         "debris": [{"offset": offset, "size": size} for offset, size in summary.debris],
-        "damage": [_damage(one) for one in summary.damage],
+        "damage": [_damage_to_json(one) for one in summary.damage],
         "sealed": found.sealed,
-        **_ending(found),
+        **_ending_to_json(found),
         "resumable": not obstacle,
         "obstacle": obstacle,
     }
     return known
 
 
-def _identity(start: "ProcessStart", env: bool) -> dict[str, Any]:
+def _start_to_json(start: "ProcessStart", env: bool) -> dict[str, Any]:
     variables = [os.fsdecode(variable) for variable in start.environment]
     return {
         "module": start.module_path,
@@ -102,21 +106,21 @@ def _identity(start: "ProcessStart", env: bool) -> dict[str, Any]:
         "host_revision": start.host_revision,
         "platform": start.platform,
         "configuration": dict(start.configuration),
-        "started": reading.moment(start.realtime // 1000),
+        "started": format_time(start.realtime // 1000),
     }
 
 
-def _mount(mount: "Mount") -> dict[str, Any]:
+def _mount_to_json(mount: "Mount") -> dict[str, Any]:
     kind = mount.kind.name.lower().replace("_", "-")
     return {"fd": mount.fd, "guest": mount.guest, "kind": kind, "host": mount.host}
 
 
-def _damage(one: Any) -> dict[str, Any]:
+def _damage_to_json(one: Any) -> dict[str, Any]:
     names = ("offset", "size", "first_seq", "last_seq", "acknowledged", "reason")
     return {name: getattr(one, name) for name in names}
 
 
-def _ending(found: "Facts") -> dict[str, Any]:
+def _ending_to_json(found: "JournalFacts") -> dict[str, Any]:
     ending = found.ending
     if ending is None:
         return {"ended": False, "exit_code": None, "trap": None}
@@ -130,11 +134,11 @@ def _ending(found: "Facts") -> dict[str, Any]:
     return {"ended": True, "exit_code": code, "trap": trap}
 
 
-def _rows(known: dict[str, Any], summary: "Summary") -> list[tuple[str, str]]:
+def to_table(known: dict[str, Any], summary: "Summary") -> list[tuple[str, str]]:
     """The same to read: what is as it should be is not mentioned."""
-    rows = [("journal", render.quoted(known["journal"])), ("id", known["id"])]
+    rows = [("journal", terminal.quote(known["journal"])), ("id", known["id"])]
     if "module" in known:
-        rows += _identity_rows(known)
+        rows += _start_to_table(known)
     else:
         rows.append(("module", "not the journal of a process"))
     if "parent" in known:
@@ -146,45 +150,45 @@ def _rows(known: dict[str, Any], summary: "Summary") -> list[tuple[str, str]]:
         ("events", f"{summary.events}{last}"),
         (
             "size",
-            f"{reading.count(summary.size, 'byte')} in {reading.count(summary.blocks, 'block')} "
-            f"and {reading.count(summary.segments, 'segment')}, format {known['format']}",
+            f"{format_count(summary.size, 'byte')} in {format_count(summary.blocks, 'block')} "
+            f"and {format_count(summary.segments, 'segment')}, format {known['format']}",
         ),
-        ("tail", reading.place(summary.tail, known["tail_file"])),
+        ("tail", format_location(summary.tail, known["tail_file"])),
     ]
     if not known["tail_file"]:
         rows.append(("durable", f"at least up to offset {summary.durable_upto}"))
-    if note := reading.torn(summary, known["tail_file"]):
+    if note := lenient_reader.describe_torn_tail(summary, known["tail_file"]):
         rows.append(("torn", note))
     rows += [
-        ("debris", f"{reading.count(size, 'byte')} at offset {offset}, of a crash")
+        ("debris", f"{format_count(size, 'byte')} at offset {offset}, of a crash")
         for offset, size in summary.debris
     ]
     rows += [("damage", str(one.error())) for one in summary.damage]
     if "module" in known:
-        rows.append(("ended", _ended(known)))
+        rows.append(("ended", _describe_ending(known)))
     rows.append(("resumable", "yes" if known["resumable"] else f"no: {known['obstacle']}"))
     return rows
 
 
-def _identity_rows(known: dict[str, Any]) -> list[tuple[str, str]]:
+def _start_to_table(known: dict[str, Any]) -> list[tuple[str, str]]:
     where = "in the journal" if known["embedded"] else "not in the journal"
-    arguments = " ".join(map(render.quoted, known["arguments"]))
+    arguments = " ".join(map(terminal.quote, known["arguments"]))
     rows = [
-        ("module", render.quoted(known["module"]) if known["module"] else "given as bytes"),
-        ("", f"{reading.count(known['module_size'], 'byte')}, {where}"),
+        ("module", terminal.quote(known["module"]) if known["module"] else "given as bytes"),
+        ("", f"{format_count(known['module_size'], 'byte')}, {where}"),
         ("sha256", known["module_sha256"]),
         ("arguments", arguments),
-        ("environment", " ".join(map(render.quoted, known["environment"])) or "none"),
+        ("environment", " ".join(map(terminal.quote, known["environment"])) or "none"),
     ]
     for mount in known["mounts"]:
         source = {
             "memory": "in memory",
-            "host": render.quoted(mount["host"]),
-            "host-read-only": f"{render.quoted(mount['host'])}, read only",
+            "host": terminal.quote(mount["host"]),
+            "host-read-only": f"{terminal.quote(mount['host'])}, read only",
         }[mount["kind"]]
-        rows.append(("mount", f"{render.quoted(mount['guest'])} is {source}"))
+        rows.append(("mount", f"{terminal.quote(mount['guest'])} is {source}"))
     configuration = " ".join(
-        f"{render.quoted(name)}={render.quoted(value)}"
+        f"{terminal.quote(name)}={terminal.quote(value)}"
         for name, value in known["configuration"].items()
     )
     rows += [
@@ -197,7 +201,7 @@ def _identity_rows(known: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _ended(known: dict[str, Any]) -> str:
+def _describe_ending(known: dict[str, Any]) -> str:
     if not known["ended"]:
         return "no: it was stopped, or killed, or it still runs"
     if known["trap"] is not None:

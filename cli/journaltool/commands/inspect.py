@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from journaltool import exit_codes as exits
+from journaltool import exit_codes
 from journaltool.commands import tail
-from journaltool.options import common as options
-from journaltool.options import query as where
-from journaltool.output import event_lines as lines
-from journaltool.output import lenient_reader as reading
-from journaltool.output import text as render
+from journaltool.options import common, query
+from journaltool.output import event_lines, lenient_reader, terminal
 
 if TYPE_CHECKING:
     from journal import Frame
@@ -50,27 +47,27 @@ Examples:
 
 
 def inspect(
-    journal: options.JournalArgument,
+    journal: common.JournalArgument,
     start: Annotated[
         int, typer.Option("--from", min=0, metavar="N", help="Begin with event number N.")
     ] = 0,
     limit: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Print N events at most.")
     ] = None,
-    kind: where.KindOption = None,
-    group: where.GroupOption = None,
-    since: where.SinceOption = None,
-    until: where.UntilOption = None,
-    fd: where.FdOption = None,
-    path: where.PathOption = None,
-    where_: where.WhereOption = None,
+    kind: query.KindOption = None,
+    group: query.GroupOption = None,
+    since: query.SinceOption = None,
+    until: query.UntilOption = None,
+    fd: query.FdOption = None,
+    path: query.PathOption = None,
+    where_: query.WhereOption = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with events that are added, until Ctrl-C.")
     ] = False,
     columns: Annotated[
         str,
         typer.Option(metavar="NAMES", help="Of seq, time, at, kind, group, tag, size and fields."),
-    ] = ",".join(lines.COLUMNS),
+    ] = ",".join(event_lines.COLUMNS),
     shown: Annotated[
         str, typer.Option("--bytes", metavar="N|all", help="How much of long values is shown.")
     ] = "48",
@@ -82,14 +79,14 @@ def inspect(
     """Print events (the help text is HELP)."""
     errors: list[FormatError] = []
     if follow:
-        exits.interruptible()
-    with exits.told(about=journal):
+        exit_codes.raise_on_sigint()
+    with exit_codes.reporting_errors(about=journal):
         from journal import Reader
         from journal.query.literals import JournalTimes
         from journal.query.selection import QueryFilter
 
-        cut, names = lines.cut(shown), lines.columns_of(columns)
-        which = where.question(
+        cut, names = event_lines.parse_value_limit(shown), event_lines.parse_columns(columns)
+        which = query.build_query(
             groups=group or (),
             kinds=kind or (),
             since=since,
@@ -104,25 +101,31 @@ def inspect(
             # what cannot be looked into is shown, and told of
             sieve = QueryFilter(replace(which, start=start), clock, malformed=lambda error: True)
             if as_json:
-                line = lines.of_json(errors)
+                line = event_lines.json_line_formatter(errors)
             else:
-                line = lines.to_read(summary.first_time, cut, errors, names, _is_coloured())
-            found = reading.blocks(reader, sieve.start, sieve.tags, errors.append)
-            left = _print(lines.of_blocks(found, sieve, line), limit)
+                line = event_lines.text_line_formatter(
+                    summary.first_time, cut, errors, names, _has_colours()
+                )
+            found = lenient_reader.read_blocks(reader, sieve.start, sieve.tags, errors.append)
+            left = _print_lines(event_lines.format_blocks(found, sieve, line), limit)
             if follow and left != 0:
                 _follow(journal, sieve, line, max(start, summary.last_seq + 1), left)
-        reading.tell_errors(journal, errors)
-        if not errors and (note := reading.torn(summary, reading.last_file(journal))):
-            render.say(f"{journal}: {note}")
-    raise typer.Exit(exits.of_errors(errors))
+        lenient_reader.report_errors(journal, errors)
+        if not errors and (
+            note := lenient_reader.describe_torn_tail(
+                summary, lenient_reader.last_segment_name(journal)
+            )
+        ):
+            terminal.print_status(f"{journal}: {note}")
+    raise typer.Exit(exit_codes.code_for_errors(errors))
 
 
-def _is_coloured() -> bool:
+def _has_colours() -> bool:
     """Whether lines may have colours; see no-color.org."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _print(chunks: Iterator[list[str]], limit: int | None) -> int | None:
+def _print_lines(chunks: Iterator[list[str]], limit: int | None) -> int | None:
     """Print lines; give how many more may be printed."""
     left = limit
     out = sys.stdout.buffer
@@ -139,7 +142,11 @@ def _print(chunks: Iterator[list[str]], limit: int | None) -> int | None:
 
 
 def _follow(
-    journal: Path, sieve: "QueryFilter", line: lines.Line, start: int, left: int | None
+    journal: Path,
+    sieve: "QueryFilter",
+    line: event_lines.LineFormatter,
+    start: int,
+    left: int | None,
 ) -> None:
     """Print what comes and is let through, until Ctrl-C or so many have come."""
     from journal import Reader, RecoveryMode
@@ -147,8 +154,8 @@ def _follow(
     with Reader(journal, mode=RecoveryMode.SALVAGE) as reader:
 
         def frames() -> "Iterator[Frame]":
-            for frame in reader.follow(start, stop=tail.nothing_more):
+            for frame in reader.follow(start, stop=tail.flush_and_wait):
                 if sieve.lets(frame):
                     yield frame
 
-        tail.print_following(line, islice(frames(), left))
+        tail.print_new_events(line, islice(frames(), left))

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.output import lenient_reader as reading
-from journaltool.output import progress
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common
+from journaltool.output import progress, terminal
+from journaltool.output.phrases import format_count, format_location, format_seq_range
 
 if TYPE_CHECKING:
     from journal.operations.salvage import SalvageResult
@@ -39,7 +38,7 @@ Examples:
   journaltool recover --max-search 1MiB broken whole.journal
 """
 
-SHOWN = 100
+SHOWN_MAX = 100
 """Losses and repairs that are listed in a table; --json has them all."""
 
 
@@ -51,31 +50,31 @@ def recover(
     max_search: Annotated[
         int | None,
         typer.Option(
-            parser=options.size,
+            parser=common.parse_size,
             metavar="SIZE",
             help="Search blocks up to this size for a bit; 1MiB takes a minute each. [256KiB]",
         ),
     ] = None,
-    quiet: options.QuietOption = False,
+    quiet: common.QuietOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Recover a journal (the help text is HELP)."""
-    exits.interruptible()
-    with exits.told(exits.Code.ERROR, about=source):
-        from journal.operations import salvage as recovering
+    exit_codes.raise_on_sigint()
+    with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=source):
+        from journal.operations import salvage
         from journal.rewrite import bit_search
 
         size_max = bit_search.BODY_SIZE_MAX if max_search is None else max_search
-        with progress.bar(not quiet) as report:
-            found = recovering.salvage(source, target, progress=report, body_size_max=size_max)
+        with progress.show_bar(not quiet) as on_progress:
+            found = salvage.salvage(source, target, progress=on_progress, body_size_max=size_max)
         if as_json:
-            typer.echo(json.dumps(_known(found, source, target), indent=2))
+            typer.echo(json.dumps(to_json(found, source, target), indent=2))
         elif not quiet:
-            render.table(_rows(found, source, target))
-    raise typer.Exit(exits.Code.FINE if found.is_whole else exits.Code.DAMAGED)
+            terminal.print_table(to_table(found, source, target))
+    raise typer.Exit(exit_codes.ExitCode.FINE if found.is_whole else exit_codes.ExitCode.DAMAGED)
 
 
-def _known(found: "SalvageResult", source: Path, target: Path) -> dict[str, Any]:
+def to_json(found: "SalvageResult", source: Path, target: Path) -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "source": str(source),
@@ -96,55 +95,66 @@ def _known(found: "SalvageResult", source: Path, target: Path) -> dict[str, Any]
     }
 
 
-def _rows(found: "SalvageResult", source: Path, target: Path) -> list[tuple[str, str]]:
-    kept = f"{reading.count(found.events, 'event')} in {reading.count(found.blocks, 'block')}"
+def to_table(found: "SalvageResult", source: Path, target: Path) -> list[tuple[str, str]]:
+    """Return the rows of the table for a terminal."""
+    kept = f"{format_count(found.events, 'event')} in {format_count(found.blocks, 'block')}"
     rows = [
-        ("source", f"{render.quoted(str(source))}, {reading.count(found.size, 'byte')}"),
-        ("target", render.quoted(str(target))),
+        (
+            "source",
+            f"{terminal.quote(str(source))}, {format_count(found.size, 'byte')}",
+        ),
+        ("target", terminal.quote(str(target))),
         ("kept", f"{kept}; the next would have number {found.next_seq}"),
     ]
     if found.torn_size:
-        rows.append(("torn", f"{reading.count(found.torn_size, 'byte')}, cut short by a crash"))
+        rows.append(
+            (
+                "torn",
+                f"{format_count(found.torn_size, 'byte')}, cut short by a crash",
+            )
+        )
     if found.debris_size:
-        rows.append(("debris", f"{reading.count(found.debris_size, 'byte')}, of crashes"))
+        rows.append(("debris", f"{format_count(found.debris_size, 'byte')}, of crashes"))
     if found.repairs:
-        saved = f"with {reading.count(found.repaired_events, 'event')}"
-        rows.append(("repaired", f"{reading.count(len(found.repairs), 'bit')}, {saved}"))
-        rows += [("", _repair(one)) for one in found.repairs[:SHOWN]]
-        rows += _more(len(found.repairs))
-    rows += loss_rows(found.losses)
+        saved = f"with {format_count(found.repaired_events, 'event')}"
+        rows.append(("repaired", f"{format_count(len(found.repairs), 'bit')}, {saved}"))
+        rows += [("", _describe_repair(one)) for one in found.repairs[:SHOWN_MAX]]
+        rows += _count_hidden(len(found.repairs))
+    rows += losses_to_table(found.losses)
     return rows
 
 
-def loss_rows(losses: "tuple[Loss, ...]") -> list[tuple[str, str]]:
+def losses_to_table(losses: "tuple[Loss, ...]") -> list[tuple[str, str]]:
     """What is lost: the sum of it, and a line each."""
     events = sum(one.events for one in losses)
     unknown = any(one.open_ended for one in losses)
     if not losses:
         return [("lost", "nothing")]
     least = "at least " if unknown else ""
-    size = reading.count(sum(one.size for one in losses), "byte")
-    rows = [("lost", f"{least}{reading.count(events, 'event')} in {size}")]
-    return rows + [("", loss_line(one)) for one in losses[:SHOWN]] + _more(len(losses))
+    size = format_count(sum(one.size for one in losses), "byte")
+    rows = [("lost", f"{least}{format_count(events, 'event')} in {size}")]
+    return (
+        rows + [("", describe_loss(one)) for one in losses[:SHOWN_MAX]] + _count_hidden(len(losses))
+    )
 
 
-def loss_line(loss: "Loss") -> str:
+def describe_loss(loss: "Loss") -> str:
     """One loss in a sentence."""
-    which = reading.events(loss.first_seq, loss.last_seq)
+    which = format_seq_range(loss.first_seq, loss.last_seq)
     if loss.open_ended:
         which = f"what came from event {loss.first_seq} on, if anything"
     durable = ", which had been durable" if loss.acknowledged else ""
-    where = reading.place(loss.offset, loss.file)
-    return f"{which}{durable}: {reading.count(loss.size, 'byte')} {where}: {loss.reason}"
+    where = format_location(loss.offset, loss.file)
+    return f"{which}{durable}: {format_count(loss.size, 'byte')} {where}: {loss.reason}"
 
 
-def _repair(one: "BitRepair") -> str:
-    where = reading.place(one.offset, one.file)
+def _describe_repair(one: "BitRepair") -> str:
+    where = format_location(one.offset, one.file)
     which = (
-        "" if one.last_seq < one.first_seq else f", {reading.events(one.first_seq, one.last_seq)}"
+        "" if one.last_seq < one.first_seq else f", {format_seq_range(one.first_seq, one.last_seq)}"
     )
     return f"bit {one.bit} of the byte {where}, in a {one.what}{which}"
 
 
-def _more(count: int) -> list[tuple[str, str]]:
-    return [("", f"and {count - SHOWN} more")] if count > SHOWN else []
+def _count_hidden(count: int) -> list[tuple[str, str]]:
+    return [("", f"and {count - SHOWN_MAX} more")] if count > SHOWN_MAX else []

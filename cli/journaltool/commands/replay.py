@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common
+from journaltool.output import terminal
 
 if TYPE_CHECKING:
     from journal import Divergence
@@ -40,7 +40,7 @@ Examples:
 
 
 def replay(
-    journal: options.JournalArgument,
+    journal: common.JournalArgument,
     verify: Annotated[
         bool, typer.Option("--verify", help="Show what was found at each snapshot.")
     ] = False,
@@ -69,7 +69,7 @@ def replay(
     """Execute a program again (the help text is HELP)."""
     if each and start is not None:
         raise typer.BadParameter("--each goes from every snapshot on, so --from says nothing")
-    with exits.told(exits.Code.ERROR, about=journal):
+    with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
         from journal import verify_replay
 
         gc.freeze()
@@ -80,30 +80,30 @@ def replay(
             start=start,
             from_each_snapshot=each,
             module=module,
-            cache=options.cache(),
-            note=(lambda text: None) if quiet else render.say,
+            cache=common.module_cache(),
+            note=(lambda text: None) if quiet else terminal.print_status,
         )
-        known = {"journal": str(journal), **_known(found)}
+        known = {"journal": str(journal), **to_json(found)}
         known["seconds"] = round(time.monotonic() - begun, 6)
         if as_json:
             typer.echo(json.dumps(known, indent=2))
         elif not quiet:
             style = "bold green" if found.matches else "bold red"
-            render.table(_rows(known, verify), style={"verdict": style})
-    raise typer.Exit(exits.Code.FINE if found.matches else exits.Code.DAMAGED)
+            terminal.print_table(to_table(known, verify), style={"verdict": style})
+    raise typer.Exit(exit_codes.ExitCode.FINE if found.matches else exit_codes.ExitCode.DAMAGED)
 
 
-def _known(found: "ReplayResult") -> dict[str, Any]:
+def to_json(found: "ReplayResult") -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "verdict": "the same" if found.matches else "different",
-        "snapshots": [_checked(one) for one in found.checks],
-        "divergence": _divergence(found.divergence),
-        "ended": _ended(found.result),
+        "snapshots": [_check_to_json(one) for one in found.checks],
+        "divergence": _divergence_to_json(found.divergence),
+        "ended": _outcome_to_json(found.result),
     }
 
 
-def _checked(one: "SnapshotCheck") -> dict[str, Any]:
+def _check_to_json(one: "SnapshotCheck") -> dict[str, Any]:
     from journal.snapshots.triggers import format_trigger
 
     return {
@@ -114,14 +114,14 @@ def _checked(one: "SnapshotCheck") -> dict[str, Any]:
     }
 
 
-def _divergence(error: "Divergence | None") -> dict[str, Any] | None:
+def _divergence_to_json(error: "Divergence | None") -> dict[str, Any] | None:
     if error is None:
         return None
     names = ("seq", "expected", "actual", "backtrace")
     return {name: getattr(error, name) for name in names}
 
 
-def _ended(outcome: "RunResult | None") -> dict[str, Any] | None:
+def _outcome_to_json(outcome: "RunResult | None") -> dict[str, Any] | None:
     if outcome is None:
         return None
     return {
@@ -132,36 +132,36 @@ def _ended(outcome: "RunResult | None") -> dict[str, Any] | None:
     }
 
 
-def _rows(known: dict[str, Any], every: bool) -> list[tuple[str, str]]:
+def to_table(known: dict[str, Any], every: bool) -> list[tuple[str, str]]:
     """The same to read."""
-    rows = [("journal", render.quoted(known["journal"]))]
+    rows = [("journal", terminal.quote(known["journal"]))]
     snapshots = known["snapshots"]
     if every:
-        rows += [("snapshot", _snapshot_row(one)) for one in snapshots]
+        rows += [("snapshot", _describe_check(one)) for one in snapshots]
     elif snapshots:
         compared = sum(one["holds"] is not None for one in snapshots)
         rows.append(("snapshots", f"{compared} of {len(snapshots)} compared"))
         wrong = [one for one in snapshots if one["holds"] is False]
-        rows += [("snapshot", _snapshot_row(one)) for one in wrong]
+        rows += [("snapshot", _describe_check(one)) for one in wrong]
     diverged = known["divergence"]
     if diverged:
         rows.append(("diverged", f"at event {diverged['seq']}"))
         rows += [("recorded", diverged["expected"]), ("replayed", diverged["actual"])]
-        rows += [("", line) for line in render.backtrace(diverged["backtrace"])]
+        rows += [("", line) for line in terminal.indent_backtrace(diverged["backtrace"])]
     else:
-        rows.append(("ended", _ending(known["ended"])))
-    seconds = render.seconds(round(known["seconds"], 2))
+        rows.append(("ended", _describe_outcome(known["ended"])))
+    seconds = terminal.format_seconds(round(known["seconds"], 2))
     return [*rows, ("took", seconds), ("verdict", known["verdict"])]
 
 
-def _snapshot_row(one: dict[str, Any]) -> str:
+def _describe_check(one: dict[str, Any]) -> str:
     """One snapshot, and what was found there."""
     found = {True: "the same", False: "different", None: "not compared"}[one["holds"]]
     reason = f": {one['reason']}" if one["reason"] else ""
     return f"{one['seq']} {one['trigger']}, {found}{reason}"
 
 
-def _ending(ended: dict[str, Any] | None) -> str:
+def _describe_outcome(ended: dict[str, Any] | None) -> str:
     if ended is None:
         return "no: the journal ends before the program"
     if ended["outcome"] == "trapped":

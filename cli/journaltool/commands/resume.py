@@ -7,13 +7,10 @@ from typing import Annotated
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.options import compaction as upkeeping
-from journaltool.options import mounts as mounting
-from journaltool.options import snapshot as snapshotting
-from journaltool.output import text as render
-from journaltool.processes import supervisor as supervise
+from journaltool import exit_codes
+from journaltool.options import common, compaction, mounts, snapshot
+from journaltool.output import terminal
+from journaltool.processes import supervisor
 
 HELP = """Go on with the program of a journal, from where the journal ends.
 
@@ -35,7 +32,7 @@ Examples:
 """
 
 
-class InFlight(StrEnum):
+class InFlightChoice(StrEnum):
     """What becomes of the write that a crash left in doubt: ``journal.InFlightPolicy``."""
 
     REPEAT = "repeat"
@@ -43,7 +40,7 @@ class InFlight(StrEnum):
 
 
 def resume(
-    journal: options.JournalArgument,
+    journal: common.JournalArgument,
     module: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="The program, where the journal does not hold it."),
@@ -56,7 +53,7 @@ def resume(
             help="Where a directory of the guest is now, if not where it was. Repeatable.",
         ),
     ] = None,
-    net: options.NetOption = False,
+    net: common.NetOption = False,
     at: Annotated[
         int | None,
         typer.Option(
@@ -75,44 +72,48 @@ def resume(
     reexecute: Annotated[
         bool, typer.Option("--reexecute", help="Ignore snapshots: execute all from the start.")
     ] = False,
-    durability: options.DurabilityOption = options.Durability.OUTPUT,
+    durability: common.DurabilityOption = common.DurabilityChoice.OUTPUT,
     in_flight: Annotated[
-        InFlight,
+        InFlightChoice,
         typer.Option(help="Print again the one output that may have left already, or drop it."),
-    ] = InFlight.REPEAT,
+    ] = InFlightChoice.REPEAT,
     max_memory: Annotated[
         int | None,
         typer.Option(
-            parser=options.size, metavar="SIZE", help="Refuse a guest that may have more memory."
+            parser=common.parse_size,
+            metavar="SIZE",
+            help="Refuse a guest that may have more memory.",
         ),
     ] = None,
-    snapshot_on: snapshotting.OnOption = None,
-    snapshot_period: snapshotting.PeriodOption = None,
-    snapshot_events: snapshotting.EventsOption = None,
-    snapshot_bytes: snapshotting.BytesOption = None,
-    no_snapshots: snapshotting.NoneOption = False,
-    stop_after_snapshot: snapshotting.StopAfterOption = False,
-    stacks: snapshotting.StacksOption = snapshotting.Stacks.AUTO,
-    safe_points: snapshotting.SafePointsOption = snapshotting.SafePoints.CALLS,
-    dirty_pages: snapshotting.DirtyPagesOption = snapshotting.DirtyPages.AUTO,
-    page_index: snapshotting.PageIndexOption = False,
-    compact_growth: upkeeping.GrowthOption = None,
-    compact_events: upkeeping.EventsOption = None,
-    compact_bytes: upkeeping.BytesOption = None,
-    compact_on_close: upkeeping.OnCloseOption = False,
-    compact_keep: upkeeping.KeepOption = 1,
-    timeout: options.TimeoutOption = None,
-    quiet: options.QuietOption = False,
-    as_json: options.JsonOption = False,
+    snapshot_on: snapshot.OnOption = None,
+    snapshot_period: snapshot.PeriodOption = None,
+    snapshot_events: snapshot.EventsOption = None,
+    snapshot_bytes: snapshot.BytesOption = None,
+    no_snapshots: snapshot.NoneOption = False,
+    stop_after_snapshot: snapshot.StopAfterOption = False,
+    stacks: snapshot.StacksOption = snapshot.StacksChoice.AUTO,
+    safe_points: snapshot.SafePointsOption = snapshot.SafePointsChoice.CALLS,
+    dirty_pages: snapshot.DirtyPagesOption = snapshot.DirtyPagesChoice.AUTO,
+    page_index: snapshot.PageIndexOption = False,
+    compact_growth: compaction.GrowthOption = None,
+    compact_events: compaction.EventsOption = None,
+    compact_bytes: compaction.BytesOption = None,
+    compact_on_close: compaction.OnCloseOption = False,
+    compact_keep: compaction.KeepOption = 1,
+    timeout: common.TimeoutOption = None,
+    quiet: common.QuietOption = False,
+    as_json: common.JsonOption = False,
 ) -> None:
     """Go on with a program (the help text is HELP)."""
-    warnings.showwarning = lambda message, *_: render.say(str(message))  # of sockets that are lost
-    with exits.told(exits.Code.REFUSED, about=journal, as_json=as_json):
+    warnings.showwarning = lambda message, *_: terminal.print_status(
+        str(message)
+    )  # of sockets that are lost
+    with exit_codes.reporting_errors(exit_codes.ExitCode.REFUSED, about=journal, as_json=as_json):
         import journal as library
 
         if at is not None and into is None:
             raise typer.BadParameter("--at goes on in a new journal: name it with --into")
-        wish = snapshotting.Wish(
+        snapshot_options = snapshot.SnapshotArguments(
             on=snapshot_on,
             period=snapshot_period,
             events=snapshot_events,
@@ -124,8 +125,8 @@ def resume(
             dirty_pages=dirty_pages,
             page_index=page_index,
         )
-        snapshots = snapshotting.snapshots(wish)
-        upkeep = upkeeping.upkeep(
+        snapshots = snapshot.build_snapshots(snapshot_options)
+        schedule = compaction.build_schedule(
             growth=compact_growth,
             events=compact_events,
             size=compact_bytes,
@@ -135,24 +136,24 @@ def resume(
         recorder = library.resume(
             journal,
             module=module,
-            moved_mounts=mounting.moved(directory or ()),
+            moved_mounts=mounts.parse_moved(directory or ()),
             stdin=0,
             stdout=1,
             stderr=2,
             durability=library.Durability(durability.value),
             in_flight=library.InFlightPolicy(in_flight.value),
             memory_size_max=max_memory,
-            cache=options.cache(),
+            cache=common.module_cache(),
             network=net,
             snapshots=snapshots,
-            upkeep=upkeep,
+            upkeep=schedule,
             at=at,
             into=into,
             reexecute=reexecute,
-            note=supervise.note(quiet),
+            note=supervisor.note_printer(quiet),
         )
-        ended = supervise.until_end(recorder, timeout, snapshots)
+        ended = supervisor.run_until_end(recorder, timeout, snapshots)
         if recorder.ended_before and ended.outcome.code is not None and not quiet:
-            render.say(f"the program has ended with exit code {ended.outcome.code}")
-        supervise.tell(ended, str(into or journal), quiet=quiet, as_json=as_json, resumable=True)
+            terminal.print_status(f"the program has ended with exit code {ended.outcome.code}")
+        supervisor.report(ended, str(into or journal), quiet=quiet, as_json=as_json, resumable=True)
     raise typer.Exit(ended.code)

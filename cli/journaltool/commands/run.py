@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.options import compaction as upkeeping
-from journaltool.options import mounts as mounting
-from journaltool.options import snapshot as snapshotting
-from journaltool.processes import supervisor as supervise
+from journaltool import exit_codes
+from journaltool.options import common, compaction, mounts, snapshot
+from journaltool.processes import supervisor
 
 if TYPE_CHECKING:
     from journal import Configuration
@@ -46,21 +43,21 @@ Examples:
 """
 
 
-class Level(StrEnum):
+class LevelChoice(StrEnum):
     """How much is recorded: ``journal.RecordingLevel``."""
 
     FULL = "full"
     STATE = "state"
 
 
-class UnknownImports(StrEnum):
+class UnknownImportsChoice(StrEnum):
     """What becomes of imports that are not WASI's: ``journal.UnknownImports``."""
 
     REFUSE = "refuse"
     TRAP = "trap"
 
 
-Sizes = tuple[int | None, int | None, int | None]
+SizeLimits = tuple[int | None, int | None, int | None]
 
 
 def run(
@@ -107,68 +104,71 @@ def run(
     arg0: Annotated[
         str | None, typer.Option(metavar="NAME", help="The program's own name for itself.")
     ] = None,
-    net: options.NetOption = False,
-    durability: options.DurabilityOption = options.Durability.OUTPUT,
+    net: common.NetOption = False,
+    durability: common.DurabilityOption = common.DurabilityChoice.OUTPUT,
     level: Annotated[
-        Level, typer.Option(help="Everything, to replay every instruction, or only the state.")
-    ] = Level.FULL,
+        LevelChoice,
+        typer.Option(help="Everything, to replay every instruction, or only the state."),
+    ] = LevelChoice.FULL,
     no_embed: Annotated[
         bool, typer.Option("--no-embed", help="Leave the module out of the journal.")
     ] = False,
     unknown_imports: Annotated[
-        UnknownImports,
+        UnknownImportsChoice,
         typer.Option(help="Refuse imports that are not WASI's, or trap when called."),
-    ] = UnknownImports.REFUSE,
+    ] = UnknownImportsChoice.REFUSE,
     max_memory: Annotated[
         int | None,
-        typer.Option(parser=options.size, metavar="SIZE", help="The guest's memory, at most."),
+        typer.Option(parser=common.parse_size, metavar="SIZE", help="The guest's memory, at most."),
     ] = None,
     max_files: Annotated[
         int | None,
-        typer.Option(parser=options.size, metavar="SIZE", help="Files in memory, at most."),
+        typer.Option(parser=common.parse_size, metavar="SIZE", help="Files in memory, at most."),
     ] = None,
     stack: Annotated[
         int | None,
-        typer.Option(parser=options.size, metavar="SIZE", help="The stack of the guest's calls."),
+        typer.Option(
+            parser=common.parse_size, metavar="SIZE", help="The stack of the guest's calls."
+        ),
     ] = None,
     segments: Annotated[
         int | None,
         typer.Option(
-            parser=options.size,
+            parser=common.parse_size,
             metavar="SIZE",
             help="Make the journal a directory of segments of this size.",
         ),
     ] = None,
-    snapshot_on: snapshotting.OnOption = None,
-    snapshot_period: snapshotting.PeriodOption = None,
-    snapshot_events: snapshotting.EventsOption = None,
-    snapshot_bytes: snapshotting.BytesOption = None,
-    no_snapshots: snapshotting.NoneOption = False,
-    stop_after_snapshot: snapshotting.StopAfterOption = False,
-    stacks: snapshotting.StacksOption = snapshotting.Stacks.AUTO,
-    safe_points: snapshotting.SafePointsOption = snapshotting.SafePoints.CALLS,
-    dirty_pages: snapshotting.DirtyPagesOption = snapshotting.DirtyPages.AUTO,
-    page_index: snapshotting.PageIndexOption = False,
-    compact_growth: upkeeping.GrowthOption = None,
-    compact_events: upkeeping.EventsOption = None,
-    compact_bytes: upkeeping.BytesOption = None,
-    compact_on_close: upkeeping.OnCloseOption = False,
-    compact_keep: upkeeping.KeepOption = 1,
-    timeout: options.TimeoutOption = None,
+    snapshot_on: snapshot.OnOption = None,
+    snapshot_period: snapshot.PeriodOption = None,
+    snapshot_events: snapshot.EventsOption = None,
+    snapshot_bytes: snapshot.BytesOption = None,
+    no_snapshots: snapshot.NoneOption = False,
+    stop_after_snapshot: snapshot.StopAfterOption = False,
+    stacks: snapshot.StacksOption = snapshot.StacksChoice.AUTO,
+    safe_points: snapshot.SafePointsOption = snapshot.SafePointsChoice.CALLS,
+    dirty_pages: snapshot.DirtyPagesOption = snapshot.DirtyPagesChoice.AUTO,
+    page_index: snapshot.PageIndexOption = False,
+    compact_growth: compaction.GrowthOption = None,
+    compact_events: compaction.EventsOption = None,
+    compact_bytes: compaction.BytesOption = None,
+    compact_on_close: compaction.OnCloseOption = False,
+    compact_keep: compaction.KeepOption = 1,
+    timeout: common.TimeoutOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the journal if there is one.")
     ] = False,
-    quiet: options.QuietOption = False,
-    as_json: options.JsonOption = False,
+    quiet: common.QuietOption = False,
+    as_json: common.JsonOption = False,
 ) -> None:
     """Run a program (the help text is HELP)."""
-    from journaltool.options import output_path as replacing
+    from journaltool.options import output_path
 
     path = journal or Path(f"{module.stem or 'guest'}.journal")
-    with exits.told(exits.Code.REFUSED, as_json=as_json):
+    with exit_codes.reporting_errors(exit_codes.ExitCode.REFUSED, as_json=as_json):
         import journal as library
 
-        wish = snapshotting.Wish(
+        snapshot_options = snapshot.SnapshotArguments(
             on=snapshot_on,
             period=snapshot_period,
             events=snapshot_events,
@@ -180,24 +180,24 @@ def run(
             dirty_pages=dirty_pages,
             page_index=page_index,
         )
-        snapshots = snapshotting.snapshots(wish)
-        upkeep = upkeeping.upkeep(
+        snapshots = snapshot.build_snapshots(snapshot_options)
+        schedule = compaction.build_schedule(
             growth=compact_growth,
             events=compact_events,
             size=compact_bytes,
             on_close=compact_on_close,
             keep=compact_keep,
         )
-        variables = mounting.environment(env or (), os.environ)
-        mounts = mounting.mounts(directory or (), memory or (), not no_root)
-        copies = mounting.copies(copy or ())
-        with replacing.place(path, force) as target:
+        variables = mounts.parse_environment(env or (), os.environ)
+        guest_mounts = mounts.parse_mounts(directory or (), memory or (), not no_root)
+        copies = mounts.parse_copies(copy or ())
+        with output_path.prepare_output(path, force) as target:
             recorder = library.record(
                 module,
                 target,
-                args=mounting.arguments(arg0 if arg0 is not None else module.name, args or ()),
+                args=mounts.encode_arguments(arg0 if arg0 is not None else module.name, args or ()),
                 env=variables,
-                mounts=mounts,
+                mounts=guest_mounts,
                 copies=copies,
                 stdin=0,
                 stdout=1,
@@ -205,22 +205,22 @@ def run(
                 durability=library.Durability(durability.value),
                 level=library.RecordingLevel[level.name],
                 embed=not no_embed,
-                configuration=_configuration((max_memory, max_files, stack), unknown_imports),
-                cache=options.cache(),
+                configuration=_build_configuration((max_memory, max_files, stack), unknown_imports),
+                cache=common.module_cache(),
                 roll=library.RollPolicy(segments) if segments is not None else None,
                 network=net,
                 snapshots=snapshots,
-                upkeep=upkeep,
-                note=supervise.note(quiet),
+                upkeep=schedule,
+                note=supervisor.note_printer(quiet),
             )
         recorder.set_path(path)
-        ended = supervise.until_end(recorder, timeout, snapshots)
-        resumable = level is Level.FULL or ended.with_snapshot
-        supervise.tell(ended, str(path), quiet=quiet, as_json=as_json, resumable=resumable)
+        ended = supervisor.run_until_end(recorder, timeout, snapshots)
+        resumable = level is LevelChoice.FULL or ended.with_snapshot
+        supervisor.report(ended, str(path), quiet=quiet, as_json=as_json, resumable=resumable)
     raise typer.Exit(ended.code)
 
 
-def _configuration(sizes: Sizes, unknown: UnknownImports) -> "Configuration":
+def _build_configuration(sizes: SizeLimits, unknown: UnknownImportsChoice) -> "Configuration":
     from journal import Configuration, UnknownImports
 
     names = ("memory_size_max", "files_size_max", "stack_size")

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common
+from journaltool.output import terminal
 
 if TYPE_CHECKING:
     from journal import Reader
     from journal.events.snapshots import Snapshot
-    from journaltool.processes.writer_process import Running
+    from journaltool.processes.writer_process import WriterProcess
 
 HELP = """Have a program that is being recorded take a snapshot now, and wait for it.
 
@@ -48,49 +48,55 @@ def snapshot(
     ],
     timeout: Annotated[
         float,
-        typer.Option(parser=options.span, metavar="SECONDS", help="Wait so long for it, at most."),
+        typer.Option(
+            parser=common.parse_seconds, metavar="SECONDS", help="Wait so long for it, at most."
+        ),
     ] = TIMEOUT_SECONDS,
-    quiet: options.QuietOption = False,
+    quiet: common.QuietOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Take a snapshot (the help text is HELP)."""
-    exits.interruptible()
-    with exits.told(exits.Code.ERROR, as_json=as_json):
+    exit_codes.raise_on_sigint()
+    with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, as_json=as_json):
         from journal import OptionError, Reader
 
-        with _found(target) as (process, path), Reader(path) as reader:
-            taken = _ask(process, reader, timeout)
+        with _find_writer(target) as (process, path), Reader(path) as reader:
+            taken = _request_snapshot(process, reader, timeout)
             if taken is None and process.is_gone:
                 raise OptionError(f"process {process.pid} ended before it took a snapshot")
             pid = process.pid
         if taken is not None:
-            _show(_known(path, pid, *taken), quiet=quiet, as_json=as_json)
+            report(to_json(path, pid, *taken), quiet=quiet, as_json=as_json)
     if taken is None:
-        render.say(f"no snapshot in {render.seconds(timeout)}: process {pid} takes it when it can")
-        raise typer.Exit(exits.Code.UNFINISHED)
+        terminal.print_status(
+            f"no snapshot in {terminal.format_seconds(timeout)}: process {pid} takes it when it can"
+        )
+        raise typer.Exit(exit_codes.ExitCode.UNFINISHED)
 
 
 @contextmanager
-def _found(target: str) -> "Iterator[tuple[Running, Path]]":
-    from journaltool.processes import writer_process as running
+def _find_writer(target: str) -> "Iterator[tuple[WriterProcess, Path]]":
+    from journaltool.processes import writer_process
 
     if target.isascii() and target.isdigit():
-        process, path = running.by_number(int(target))
+        process, path = writer_process.find_by_pid(int(target))
     else:
         path = Path(target)
-        process = running.by_journal(path)
+        process = writer_process.find_by_journal(path)
     with process:
         yield process, path
 
 
-def _ask(process: "Running", reader: "Reader", timeout: float) -> "tuple[int, Snapshot] | None":
+def _request_snapshot(
+    process: "WriterProcess", reader: "Reader", timeout: float
+) -> "tuple[int, Snapshot] | None":
     """The next snapshot in the journal; None where none comes in time."""
     from journal.events.codec import decode
     from journal.events.snapshots import Snapshot
 
     deadline = time.monotonic() + timeout
     start = reader.summary().last_seq + 1
-    process.ask()
+    process.request_snapshot()
 
     def is_over() -> bool:
         return time.monotonic() >= deadline or process.is_gone
@@ -105,7 +111,7 @@ def _ask(process: "Running", reader: "Reader", timeout: float) -> "tuple[int, Sn
     return None
 
 
-def _known(path: Path, pid: int, seq: int, event: "Snapshot") -> dict[str, Any]:
+def to_json(path: Path, pid: int, seq: int, event: "Snapshot") -> dict[str, Any]:
     """Everything, in what JSON has."""
     from journal.snapshots.triggers import format_trigger
 
@@ -119,10 +125,11 @@ def _known(path: Path, pid: int, seq: int, event: "Snapshot") -> dict[str, Any]:
     }
 
 
-def _show(known: dict[str, Any], *, quiet: bool, as_json: bool) -> None:
+def report(known: dict[str, Any], *, quiet: bool, as_json: bool) -> None:
+    """Print the result."""
     if as_json:
         typer.echo(json.dumps(known, indent=2))
     elif not quiet:
-        rows = [("journal", render.quoted(known["journal"]))]
+        rows = [("journal", terminal.quote(known["journal"]))]
         rows += [(name, str(known[name])) for name in ("process", "seq", "trigger")]
-        render.table(rows)
+        terminal.print_table(rows)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.output import lenient_reader as reading
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common
+from journaltool.output import terminal
+from journaltool.output.phrases import format_time
 
 if TYPE_CHECKING:
     from journal import SnapshotInfo
@@ -38,13 +38,13 @@ _NUMERIC = {"number", "pages", "bytes"}
 
 
 def snapshots(
-    journal: options.JournalArgument,
+    journal: common.JournalArgument,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line, with the whole digests.")
     ] = False,
 ) -> None:
     """List snapshots (the help text is HELP)."""
-    with exits.told(about=journal):
+    with exit_codes.reporting_errors(about=journal):
         from journal import Reader, list_snapshots
 
         found: list[SnapshotInfo] = []
@@ -52,17 +52,17 @@ def snapshots(
             with Reader(journal) as reader:
                 for one in list_snapshots(reader):
                     if as_json:
-                        typer.echo(json.dumps(_known(one)))
+                        typer.echo(json.dumps(to_json(one)))
                     else:
                         found.append(one)
         finally:
             if found:
-                _print([_HEADINGS, *map(_row, found)])
+                _print_rows([_HEADINGS, *map(to_row, found)])
         if not found and not as_json:
-            render.say(f"{journal} has no snapshots")
+            terminal.print_status(f"{journal} has no snapshots")
 
 
-def _known(one: "SnapshotInfo") -> dict[str, Any]:
+def to_json(one: "SnapshotInfo") -> dict[str, Any]:
     """Everything, in what JSON has."""
     from journal.snapshots.triggers import format_trigger
 
@@ -82,12 +82,13 @@ def _known(one: "SnapshotInfo") -> dict[str, Any]:
     }
 
 
-def _row(one: "SnapshotInfo") -> tuple[str, ...]:
+def to_row(one: "SnapshotInfo") -> tuple[str, ...]:
+    """Return the table row of a snapshot."""
     from journal.snapshots.triggers import format_trigger
 
     return (
         str(one.seq),
-        reading.moment(one.time),
+        format_time(one.time),
         format_trigger(one.trigger),
         str(one.pages),
         str(one.size),
@@ -96,9 +97,9 @@ def _row(one: "SnapshotInfo") -> tuple[str, ...]:
     )
 
 
-def _print(rows: list[tuple[str, ...]]) -> None:
+def _print_rows(rows: list[tuple[str, ...]]) -> None:
     """Columns as wide as what they have; numbers end below one another."""
-    safe = [tuple(map(render.safe, row)) for row in rows]
+    safe = [tuple(map(terminal.escape, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
     for row in safe:
         cells = [

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.output import lenient_reader as reading
-from journaltool.output import progress
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common
+from journaltool.output import progress, terminal
+from journaltool.output.phrases import format_count, format_seq_range
 
 if TYPE_CHECKING:
     from journal.operations.split import SplitResult
@@ -46,7 +45,7 @@ _SHOWN_MAX = 40
 
 
 def split(
-    source: options.JournalArgument,
+    source: common.JournalArgument,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIRECTORY", help="The new directory.")
     ],
@@ -60,23 +59,23 @@ def split(
     size: Annotated[
         int | None,
         typer.Option(
-            parser=options.size, metavar="SIZE", help="Begin a part before one is larger."
+            parser=common.parse_size, metavar="SIZE", help="Begin a part before one is larger."
         ),
     ] = None,
     self_contained: Annotated[
         bool, typer.Option("--self-contained", help="Repeat in each part what ran, and on what.")
     ] = False,
-    quiet: options.QuietOption = False,
+    quiet: common.QuietOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Split a journal (the help text is HELP)."""
     if not (at or snapshots or size is not None):
         raise typer.BadParameter("say where to split: --at, --snapshots or --size")
-    exits.interruptible()
-    with exits.told(recoverable=source):
+    exit_codes.raise_on_sigint()
+    with exit_codes.reporting_errors(recoverable=source):
         from journal.operations import split as splitting
 
-        with progress.bar(not quiet) as report:
+        with progress.show_bar(not quiet) as on_progress:
             found = splitting.split(
                 source,
                 output,
@@ -84,15 +83,15 @@ def split(
                 snapshots=snapshots,
                 size=size,
                 self_contained=self_contained,
-                progress=report,
+                progress=on_progress,
             )
         if as_json:
-            typer.echo(json.dumps(_known(found, source, output), indent=2))
+            typer.echo(json.dumps(to_json(found, source, output), indent=2))
         elif not quiet:
-            render.table(_rows(found, source, output))
+            terminal.print_table(to_table(found, source, output))
 
 
-def _known(found: "SplitResult", source: Path, target: Path) -> dict[str, Any]:
+def to_json(found: "SplitResult", source: Path, target: Path) -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "source": str(source),
@@ -106,20 +105,24 @@ def _known(found: "SplitResult", source: Path, target: Path) -> dict[str, Any]:
     }
 
 
-def _rows(found: "SplitResult", source: Path, target: Path) -> list[tuple[str, str]]:
+def to_table(found: "SplitResult", source: Path, target: Path) -> list[tuple[str, str]]:
+    """Return the rows of the table for a terminal."""
     rows = [
-        ("source", f"{render.quoted(str(source))}, {reading.count(found.events, 'event')}"),
+        (
+            "source",
+            f"{terminal.quote(str(source))}, {format_count(found.events, 'event')}",
+        ),
         (
             "target",
-            f"{render.quoted(str(target))}, {reading.count(len(found.parts), 'part')}",
+            f"{terminal.quote(str(target))}, {format_count(len(found.parts), 'part')}",
         ),
     ]
     for part in found.parts[:_SHOWN_MAX]:
-        events = reading.events(part.first_seq, part.last_seq)
-        rows.append((part.path.name, f"{events}, {reading.count(part.size, 'byte')}"))
+        events = format_seq_range(part.first_seq, part.last_seq)
+        rows.append((part.path.name, f"{events}, {format_count(part.size, 'byte')}"))
     if found.parts[_SHOWN_MAX:]:
         rows.append(("…", f"{len(found.parts) - _SHOWN_MAX} more"))
     left = found.torn_size + found.debris_size
     if left:
-        rows.append(("left out", f"{reading.count(left, 'byte')} of crashes"))
+        rows.append(("left out", f"{format_count(left, 'byte')} of crashes"))
     return rows

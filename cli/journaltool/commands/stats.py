@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.output import lenient_reader as reading
-from journaltool.output import progress
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common
+from journaltool.output import progress, terminal
+from journaltool.output.phrases import format_count
 
 if TYPE_CHECKING:
     from journal.operations.statistics import StatisticsResult
@@ -40,37 +39,37 @@ ASCII_LEVELS = "_.:-=+*#"
 
 
 def stats(
-    journal: options.JournalArgument,
+    journal: common.JournalArgument,
     pages: Annotated[
         bool, typer.Option("--pages/--no-pages", help="Look into pages of memory, too.")
     ] = True,
     svg: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw it, as an SVG picture.")
     ] = None,
-    quiet: options.QuietOption = False,
+    quiet: common.QuietOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Tell what a journal is made of (the help text is HELP)."""
-    exits.interruptible()
-    with exits.told(about=journal):
-        from journal.fs import atomic_file as durable
-        from journal.operations import statistics as measuring
+    exit_codes.raise_on_sigint()
+    with exit_codes.reporting_errors(about=journal):
+        from journal.fs import atomic_file
+        from journal.operations import statistics
 
-        with progress.bar(not quiet) as report:
-            found = measuring.collect_statistics(journal, pages=pages, progress=report)
-        known = _known(found, journal, pages)
+        with progress.show_bar(not quiet) as on_progress:
+            found = statistics.collect_statistics(journal, pages=pages, progress=on_progress)
+        known = to_json(found, journal, pages)
         if svg is not None:
-            from journaltool.output import svg_chart as drawing
+            from journaltool.output import svg_chart
 
-            durable.replace(svg, drawing.picture(journal.name, known).encode())
+            atomic_file.replace(svg, svg_chart.render_chart(journal.name, known).encode())
         if as_json:
             typer.echo(json.dumps(known, indent=2))
         elif not quiet:
-            _print(known)
-    raise typer.Exit(exits.Code.DAMAGED if found.damaged else exits.Code.FINE)
+            report(known)
+    raise typer.Exit(exit_codes.ExitCode.DAMAGED if found.damaged else exit_codes.ExitCode.FINE)
 
 
-def _known(found: "StatisticsResult", journal: Path, pages: bool) -> dict[str, Any]:
+def to_json(found: "StatisticsResult", journal: Path, pages: bool) -> dict[str, Any]:
     """Everything, in what JSON has."""
     summary = found.summary
     return {
@@ -88,16 +87,16 @@ def _known(found: "StatisticsResult", journal: Path, pages: bool) -> dict[str, A
         "first_time": summary.first_time,
         "last_time": summary.last_time,
         "seconds": found.seconds,
-        "kinds": _kinds(found),
+        "kinds": _kinds_to_json(found),
         "snapshots": found.snapshots,
-        "pages": _pages(found) if pages else None,
+        "pages": _pages_to_json(found) if pages else None,
         "timeline": found.timeline,
         "timeline_sizes": found.sizes,
         "damaged": found.damaged,
     }
 
 
-def _kinds(found: "StatisticsResult") -> list[dict[str, Any]]:
+def _kinds_to_json(found: "StatisticsResult") -> list[dict[str, Any]]:
     from journal.events import BY_TAG
 
     ordered = sorted(found.kinds.values(), key=lambda kind: (-kind.size, -kind.events, kind.tag))
@@ -115,7 +114,7 @@ def _kinds(found: "StatisticsResult") -> list[dict[str, Any]]:
     ]
 
 
-def _pages(found: "StatisticsResult") -> dict[str, Any]:
+def _pages_to_json(found: "StatisticsResult") -> dict[str, Any]:
     from journal.events.memory import PageKind
     from journal.operations.statistics import DISTINCT_MAX
 
@@ -137,36 +136,40 @@ def _pages(found: "StatisticsResult") -> dict[str, Any]:
 # -- to read ---------------------------------------------------------------------------------------
 
 
-def _print(known: dict[str, Any]) -> None:
-    from journaltool.output.memory_format import size_text
+def report(known: dict[str, Any]) -> None:
+    """Print the result."""
+    from journaltool.output.memory_format import format_size
 
     events, seconds = known["events"], known["seconds"]
     rate = f", {events / seconds:,.0f} a second" if seconds else ""
     raw, stored = known["payload_size"], known["stored_size"]
     ratio = f", {raw / stored:.2f} times as many before compression" if stored < raw else ""
-    rest = f"{size_text(known['columns_size'])} of columns, {size_text(known['headers_size'])}"
+    rest = f"{format_size(known['columns_size'])} of columns, {format_size(known['headers_size'])}"
     rows = [
-        ("journal", render.quoted(known["journal"])),
+        ("journal", terminal.quote(known["journal"])),
         ("events", f"{events:,} in {seconds:,.3f} s{rate}"),
-        ("size", f"{size_text(known['size'])} in {reading.count(known['blocks'], 'block')}"),
-        ("payloads", f"{size_text(stored)}{ratio}"),
+        (
+            "size",
+            f"{format_size(known['size'])} in {format_count(known['blocks'], 'block')}",
+        ),
+        ("payloads", f"{format_size(stored)}{ratio}"),
         ("besides", f"{rest} of headers"),
         ("snapshots", f"{known['snapshots']:,}"),
     ]
     if known["pages"] and known["pages"]["count"]:
-        rows.append(("pages", _pages_text(known["pages"])))
+        rows.append(("pages", _describe_pages(known["pages"])))
     rows += [
         ("over time", f"{sparkline(known['timeline'])}  events"),
         ("", f"{sparkline(known['timeline_sizes'])}  bytes"),
     ]
     if known["damaged"]:
-        rows.append(("damage", f"{reading.count(known['damaged'], 'place')} passed over"))
-    render.table(rows)
+        rows.append(("damage", f"{format_count(known['damaged'], 'place')} passed over"))
+    terminal.print_table(rows)
     _print_kinds(known["kinds"])
 
 
-def _pages_text(pages: dict[str, Any]) -> str:
-    from journaltool.output.memory_format import size_text
+def _describe_pages(pages: dict[str, Any]) -> str:
+    from journaltool.output.memory_format import format_size
 
     least = "at least " if pages["at_least"] else ""
     again = pages["count"] / pages["numbers"] if pages["numbers"] else 0
@@ -174,7 +177,7 @@ def _pages_text(pages: dict[str, Any]) -> str:
     same_text = f", {pages['same']:,} named again" if pages["same"] else ""
     text = (
         f"{pages['count']:,} given: {pages['whole']:,} whole, {pages['patched']:,} patched in "
-        f"{size_text(pages['patch_size'])}, {pages['zero']:,} zero{same_text}; of {least}"
+        f"{format_size(pages['patch_size'])}, {pages['zero']:,} zero{same_text}; of {least}"
         f"{pages['numbers']:,} pages, each {again:.1f} times"
     )
     return text + (f"; {same:,} whole ones say what another said" if same > 0 else "")
@@ -184,7 +187,7 @@ _HEADINGS = ("kind", "group", "events", "bytes", "share", "each", "a second")
 
 
 def _print_kinds(kinds: list[dict[str, Any]]) -> None:
-    from journaltool.output.memory_format import size_text
+    from journaltool.output.memory_format import format_size
 
     rows = [_HEADINGS]
     for one in kinds:
@@ -194,14 +197,14 @@ def _print_kinds(kinds: list[dict[str, Any]]) -> None:
                 one["kind"] or f"unknown({one['tag']})",
                 one["group"] or "-",
                 f"{one['events']:,}",
-                size_text(one["size"]),
+                format_size(one["size"]),
                 f"{100 * one['share']:.1f} %",
-                size_text(round(each)),
+                format_size(round(each)),
                 "-" if one["rate"] is None else f"{one['rate']:,.1f}",
             )
         )
     typer.echo("")
-    render.grid(rows, names=2)
+    terminal.print_grid(rows, names=2)
 
 
 def sparkline(values: list[int]) -> str:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.output import event_lines as lines
-from journaltool.output import lenient_reader as reading
+from journaltool import exit_codes
+from journaltool.options import common
+from journaltool.output import event_lines, lenient_reader
 
 if TYPE_CHECKING:
     from journal import Frame, Reader
@@ -42,7 +41,7 @@ Examples:
 
 
 def tail(
-    journal: options.JournalArgument,
+    journal: common.JournalArgument,
     number: Annotated[
         int, typer.Option("-n", "--lines", min=0, metavar="N", help="The last N events.")
     ] = 10,
@@ -59,51 +58,53 @@ def tail(
 ) -> None:
     """Print the last events (the help text is HELP)."""
     errors: list[FormatError] = []
-    exits.interruptible()
-    with exits.told(about=journal):
+    exit_codes.raise_on_sigint()
+    with exit_codes.reporting_errors(about=journal):
         from journal import Reader, RecoveryMode
 
-        cut = lines.cut(shown)
+        cut = event_lines.parse_value_limit(shown)
         with Reader(journal, mode=RecoveryMode.SALVAGE) as reader:
             summary = reader.summary()
             line = (
-                lines.of_json(errors) if as_json else lines.to_read(summary.first_time, cut, errors)
+                event_lines.json_line_formatter(errors)
+                if as_json
+                else event_lines.text_line_formatter(summary.first_time, cut, errors)
             )
             frames = reader.last(number) if number else []
-            _print(line, frames)
+            _print_frames(line, frames)
             sys.stdout.flush()
             start = frames[0].seq if frames else summary.last_seq + 1
             if follow:
                 _follow(reader, line, frames[-1].seq + 1 if frames else start)
             errors += [one.error() for one in reader.losses if one.last_seq >= start]
-        reading.tell_errors(journal, errors)
-    raise typer.Exit(exits.of_errors(errors))
+        lenient_reader.report_errors(journal, errors)
+    raise typer.Exit(exit_codes.code_for_errors(errors))
 
 
-def _print(line: lines.Line, frames: "Iterable[Frame]") -> None:
+def _print_frames(line: event_lines.LineFormatter, frames: "Iterable[Frame]") -> None:
     out = sys.stdout.buffer
     for frame in frames:
         text = line(frame.seq, frame.time, frame.tag, frame.payload, frame.offset)
         out.write((text + "\n").encode("utf-8", "backslashreplace"))
 
 
-def _follow(reader: "Reader", line: lines.Line, start: int) -> None:
-    print_following(line, reader.follow(start, stop=nothing_more))
+def _follow(reader: "Reader", line: event_lines.LineFormatter, start: int) -> None:
+    print_new_events(line, reader.follow(start, stop=flush_and_wait))
 
 
-def print_following(line: lines.Line, frames: "Iterable[Frame]") -> None:
+def print_new_events(line: event_lines.LineFormatter, frames: "Iterable[Frame]") -> None:
     """Print each event that comes, until Ctrl-C, or until nobody reads the output any more."""
     gone = threading.Event()
     try:
         _watch_output(gone)
-        _print(line, frames)
+        _print_frames(line, frames)
     except KeyboardInterrupt:
         if gone.is_set():
             raise BrokenPipeError from None
         raise
 
 
-def nothing_more() -> bool:
+def flush_and_wait() -> bool:
     """Let go of what was printed before waiting; wait on."""
     sys.stdout.flush()
     return False

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from journaltool import exit_codes as exits
-from journaltool.options import common as options
-from journaltool.output import lenient_reader as reading
-from journaltool.output import progress
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.options import common
+from journaltool.output import progress, terminal
+from journaltool.output.phrases import format_count, format_location, format_seq_range
 
 if TYPE_CHECKING:
     from journal import Finding
@@ -42,14 +41,16 @@ Examples:
   journaltool verify --json --max-seconds 60 large.journal
 """
 
-FINDINGS_SHOWN = 100
+FINDINGS_SHOWN_MAX = 100
 
 
 def verify(
-    journal: options.JournalArgument,
+    journal: common.JournalArgument,
     max_seconds: Annotated[
         float | None,
-        typer.Option(parser=options.span, metavar="SECONDS", help="Stop after this time, exit 9."),
+        typer.Option(
+            parser=common.parse_seconds, metavar="SECONDS", help="Stop after this time, exit 9."
+        ),
     ] = None,
     cursor: Annotated[
         str | None,
@@ -69,30 +70,34 @@ def verify(
     """Check a journal (the help text is HELP)."""
     if hashes and pages:
         raise typer.BadParameter("--pages looks into the events, which --hashes does not")
-    exits.interruptible()
-    with exits.told(exits.Code.ERROR, about=journal):
+    exit_codes.raise_on_sigint()
+    with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
         from journal.operations.verify import Verifier
 
         begun = time.monotonic()
-        with progress.bar(not quiet) as report:
+        with progress.show_bar(not quiet) as on_progress:
             check = Verifier(
-                journal, cursor=_cursor(cursor), decode=not hashes, pages=pages, progress=report
+                journal,
+                cursor=_parse_cursor(cursor),
+                decode=not hashes,
+                pages=pages,
+                progress=on_progress,
             )
-            found = _run(check, None if max_seconds is None else begun + max_seconds)
-        known = {"journal": str(journal), **_known(check, *found)}
+            found = _run_check(check, None if max_seconds is None else begun + max_seconds)
+        known = {"journal": str(journal), **to_json(check, *found)}
         known["seconds"] = round(time.monotonic() - begun, 6)
         if as_json:
             typer.echo(json.dumps(known, indent=2))
         elif not quiet:
-            render.table(_rows(known), style={"verdict": _STYLES[known["verdict"]]})
+            terminal.print_table(to_table(known), style={"verdict": _STYLES[known["verdict"]]})
     raise typer.Exit(_CODES[known["verdict"]])
 
 
 _CODES = {
-    "whole": exits.Code.FINE,
-    "torn": exits.Code.TORN,
-    "damaged": exits.Code.DAMAGED,
-    "unfinished": exits.Code.UNFINISHED,
+    "whole": exit_codes.ExitCode.FINE,
+    "torn": exit_codes.ExitCode.TORN,
+    "damaged": exit_codes.ExitCode.DAMAGED,
+    "unfinished": exit_codes.ExitCode.UNFINISHED,
 }
 _STYLES = {
     "whole": "bold green",
@@ -102,7 +107,7 @@ _STYLES = {
 }
 
 
-def _cursor(text: str | None) -> "VerifyCursor | None":
+def _parse_cursor(text: str | None) -> "VerifyCursor | None":
     from journal.errors import OptionError
     from journal.operations.verify import VerifyCursor
 
@@ -112,7 +117,7 @@ def _cursor(text: str | None) -> "VerifyCursor | None":
         raise typer.BadParameter(str(error)) from None
 
 
-def _run(check: "Verifier", deadline: float | None) -> "tuple[list[Finding], list[Debris]]":
+def _run_check(check: "Verifier", deadline: float | None) -> "tuple[list[Finding], list[Debris]]":
     """Check, and keep the first of what is found."""
     from journal.log.scan import Debris
 
@@ -121,14 +126,14 @@ def _run(check: "Verifier", deadline: float | None) -> "tuple[list[Finding], lis
     stop = None if deadline is None else lambda: time.monotonic() >= deadline
     for one in check.run(stop):
         if isinstance(one, Debris):
-            if len(debris) < FINDINGS_SHOWN:
+            if len(debris) < FINDINGS_SHOWN_MAX:
                 debris.append(one)
-        elif len(findings) < FINDINGS_SHOWN:
+        elif len(findings) < FINDINGS_SHOWN_MAX:
             findings.append(one)
     return findings, debris
 
 
-def _known(check: "Verifier", findings: "list[Finding]", debris: "list[Debris]") -> dict[str, Any]:
+def to_json(check: "Verifier", findings: "list[Finding]", debris: "list[Debris]") -> dict[str, Any]:
     """Everything that was found, in what JSON has."""
     figures, tail = check.figures, check.tail
     torn_size = tail.torn_size if tail else 0
@@ -155,11 +160,11 @@ def _known(check: "Verifier", findings: "list[Finding]", debris: "list[Debris]")
         "lost_events": figures.lost_events,
         "lost_size": figures.lost_size,
         "findings_count": figures.findings,
-        "findings": [_told(one) for one in findings],
+        "findings": [_finding_to_json(one) for one in findings],
     }
 
 
-def _told(finding: "Finding") -> dict[str, Any]:
+def _finding_to_json(finding: "Finding") -> dict[str, Any]:
     return {
         "error": type(finding.error).__name__,
         "message": str(finding.error),
@@ -172,37 +177,46 @@ def _told(finding: "Finding") -> dict[str, Any]:
     }
 
 
-def _rows(known: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = [("journal", render.quoted(known["journal"])), ("verdict", _verdict(known))]
+def to_table(known: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the rows of the table for a terminal."""
+    rows = [("journal", terminal.quote(known["journal"])), ("verdict", _describe_verdict(known))]
     counts = ", ".join(
-        reading.count(known[f"{what}s"], what) for what in ("segment", "block", "event")
+        format_count(known[f"{what}s"], what) for what in ("segment", "block", "event")
     )
-    rows.append(("checked", f"{reading.count(known['size'], 'byte')}: {counts}"))
+    rows.append(("checked", f"{format_count(known['size'], 'byte')}: {counts}"))
     if known["torn_size"]:
-        where = reading.place(known["tail"], known["tail_file"])
-        rows.append(("torn", f"{reading.count(known['torn_size'], 'byte')} {where}"))
+        where = format_location(known["tail"], known["tail_file"])
+        rows.append(("torn", f"{format_count(known['torn_size'], 'byte')} {where}"))
     for one in known["debris"]:
-        where = reading.place(one["offset"], one["file"])
-        rows.append(("debris", f"{reading.count(one['size'], 'byte')} {where}, of a crash"))
+        where = format_location(one["offset"], one["file"])
+        rows.append(("debris", f"{format_count(one['size'], 'byte')} {where}, of a crash"))
     if known["unknown_events"]:
         rows.append(
-            ("unknown", f"{reading.count(known['unknown_events'], 'event')} of no kind here")
+            (
+                "unknown",
+                f"{format_count(known['unknown_events'], 'event')} of no kind here",
+            )
         )
     if known["named_pages"]:
-        rows.append(("pages", f"{reading.count(known['named_pages'], 'named page')} looked up"))
+        rows.append(
+            (
+                "pages",
+                f"{format_count(known['named_pages'], 'named page')} looked up",
+            )
+        )
     if known["gaps"]:
-        lost = f"{reading.count(known['lost_events'], 'event')} in {known['lost_size']} bytes"
-        rows.append(("lost", f"{lost}, at {reading.count(known['gaps'], 'place')}"))
-    rows += [("finding", _finding(one)) for one in known["findings"]]
+        lost = f"{format_count(known['lost_events'], 'event')} in {known['lost_size']} bytes"
+        rows.append(("lost", f"{lost}, at {format_count(known['gaps'], 'place')}"))
+    rows += [("finding", _describe_finding(one)) for one in known["findings"]]
     hidden = known["findings_count"] - len(known["findings"])
     if hidden:
-        rows.append(("", f"and {reading.count(hidden, 'finding')} more"))
+        rows.append(("", f"and {format_count(hidden, 'finding')} more"))
     if known["cursor"]:
         rows.append(("go on", f"--from {known['cursor']}"))
     return rows
 
 
-def _verdict(known: dict[str, Any]) -> str:
+def _describe_verdict(known: dict[str, Any]) -> str:
     if known["verdict"] == "whole":
         return "whole"
     if known["verdict"] == "torn":
@@ -210,10 +224,10 @@ def _verdict(known: dict[str, Any]) -> str:
     if known["verdict"] == "unfinished":
         return "nothing wrong so far, and not finished"
     lost, more = known["lost_events"], "" if known["finished"] else ", and not finished"
-    return "damaged" + (f", {reading.count(lost, 'event')} lost" if lost else "") + more
+    return "damaged" + (f", {format_count(lost, 'event')} lost" if lost else "") + more
 
 
-def _finding(one: dict[str, Any]) -> str:
+def _describe_finding(one: dict[str, Any]) -> str:
     durable = ", which had been durable" if one["durable"] else ""
-    which = reading.events(one["first_seq"], one["last_seq"])
-    return f"{one['message']} ({reading.count(one['size'], 'byte')}, {which}{durable})"
+    which = format_seq_range(one["first_seq"], one["last_seq"])
+    return f"{one['message']} ({format_count(one['size'], 'byte')}, {which}{durable})"

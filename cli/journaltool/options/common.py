@@ -10,7 +10,7 @@ import typer
 _UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
-class Durability(StrEnum):
+class DurabilityChoice(StrEnum):
     """When the guest's output may leave: ``journal.Durability``, which is slow to import."""
 
     NONE = "none"
@@ -18,7 +18,7 @@ class Durability(StrEnum):
     OUTPUT = "output"
 
 
-def size(text: str) -> int:
+def parse_size(text: str) -> int:
     """Bytes: a number, or one with a unit, such as 64MiB."""
     digits = text.strip().rstrip("BKMGIbkmgi ")
     unit = text.strip()[len(digits) :].strip().upper()
@@ -27,7 +27,7 @@ def size(text: str) -> int:
     return int(digits) * _UNITS[unit]
 
 
-def span(text: str) -> float:
+def parse_seconds(text: str) -> float:
     """Seconds: a positive number."""
     try:
         value = float(text)
@@ -38,14 +38,14 @@ def span(text: str) -> float:
     return value
 
 
-def cache() -> Path | None:
+def module_cache() -> Path | None:
     """Where compiled modules are kept, if the environment says so."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return Path(base) / "wasm-journal" / "modules" if base.startswith("/") else None
 
 
 DurabilityOption = Annotated[
-    Durability,
+    DurabilityChoice,
     typer.Option(
         help="When output may leave: after its events survive a power loss (output), or earlier, "
         "with a sync once a second (interval) or none before the end (none)."
@@ -53,7 +53,9 @@ DurabilityOption = Annotated[
 ]
 TimeoutOption = Annotated[
     float | None,
-    typer.Option(parser=span, metavar="SECONDS", help="Stop the guest after this time, exit 124."),
+    typer.Option(
+        parser=parse_seconds, metavar="SECONDS", help="Stop the guest after this time, exit 124."
+    ),
 ]
 NetOption = Annotated[bool, typer.Option("--net", help="Let the guest have sockets.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]

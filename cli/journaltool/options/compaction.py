@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from journaltool.options import common as options
+from journaltool.options import common
 
 if TYPE_CHECKING:
     from journal import Upkeep
@@ -24,7 +24,10 @@ EventsOption = Annotated[
 BytesOption = Annotated[
     int | None,
     typer.Option(
-        "--compact-bytes", parser=options.size, metavar="SIZE", help="Compact it every so much."
+        "--compact-bytes",
+        parser=common.parse_size,
+        metavar="SIZE",
+        help="Compact it every so much.",
     ),
 ]
 OnCloseOption = Annotated[
@@ -38,7 +41,7 @@ KeepOption = Annotated[
 ]
 
 
-def upkeep(
+def build_schedule(
     *, growth: float | None, events: int | None, size: int | None, on_close: bool, keep: int
 ) -> "Upkeep | None":
     """When the library is to compact, by what the options say; None where nothing is wished."""

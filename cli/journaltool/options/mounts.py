@@ -13,13 +13,13 @@ _SEPARATOR = "::"
 _READ_ONLY = ":ro"
 
 
-def mounts(
+def parse_mounts(
     directories: Sequence[str], memory: Sequence[str], root: bool
 ) -> "list[HostMount | MemoryMount]":
     """The mounts for ``--dir`` and ``--memory``, and ``/`` in memory if nobody else is ``/``."""
     from journal import MemoryMount
 
-    found: list[HostMount | MemoryMount] = [_directory(text) for text in directories]
+    found: list[HostMount | MemoryMount] = [_parse_directory(text) for text in directories]
     found += [MemoryMount(name) for name in memory]
     names = [mount.guest for mount in found]
     if root and "/" not in names:
@@ -32,7 +32,7 @@ def mounts(
     return found
 
 
-def _directory(text: str) -> "HostMount":
+def _parse_directory(text: str) -> "HostMount":
     from journal import HostMount
 
     named = text.removesuffix(_READ_ONLY)
@@ -42,7 +42,7 @@ def _directory(text: str) -> "HostMount":
     return HostMount(host, guest if separator else host, read_only=named != text)
 
 
-def moved(texts: Sequence[str]) -> dict[str, str]:
+def parse_moved(texts: Sequence[str]) -> dict[str, str]:
     """Where directories are now, by their names in the guest."""
     found = {}
     for text in texts:
@@ -53,7 +53,7 @@ def moved(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def copies(texts: Sequence[str]) -> "list[FileCopy]":
+def parse_copies(texts: Sequence[str]) -> "list[FileCopy]":
     """What ``--copy`` puts into the guest's memory."""
     from journal import FileCopy
 
@@ -66,7 +66,7 @@ def copies(texts: Sequence[str]) -> "list[FileCopy]":
     return found
 
 
-def environment(texts: Sequence[str], inherited: Mapping[str, str]) -> dict[str, str]:
+def parse_environment(texts: Sequence[str], inherited: Mapping[str, str]) -> dict[str, str]:
     """The guest's variables: ``NAME=VALUE``, or ``NAME`` alone for the one ``inherited``."""
     found = {}
     for text in texts:
@@ -76,17 +76,17 @@ def environment(texts: Sequence[str], inherited: Mapping[str, str]) -> dict[str,
         if not separator and name not in inherited:
             raise typer.BadParameter(f"{name} is not set here, so the guest cannot inherit it")
         found[name] = value if separator else inherited[name]
-        _check_text(name, found[name])
+        _check_utf8(name, found[name])
     return found
 
 
-def _check_text(name: str, value: str) -> None:
+def _check_utf8(name: str, value: str) -> None:
     try:
         f"{name}{value}".encode()
     except UnicodeEncodeError:
         raise typer.BadParameter(f"{name!r} is not UTF-8, as a guest's variables are") from None
 
 
-def arguments(first: str, rest: Sequence[str]) -> list[bytes]:
+def encode_arguments(first: str, rest: Sequence[str]) -> list[bytes]:
     """The guest's arguments, byte for byte as the system gave them."""
     return [os.fsencode(argument) for argument in (first, *rest)]

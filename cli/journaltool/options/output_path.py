@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def place(path: Path, force: bool) -> Iterator[Path]:
+def prepare_output(path: Path, force: bool) -> Iterator[Path]:
     """Where to record a journal that is to stand at ``path``; it does, when the block ends.
 
     With ``force`` the old one stays whole until the new one takes its name.
@@ -26,18 +26,18 @@ def place(path: Path, force: bool) -> Iterator[Path]:
     old = os.open(path, os.O_RDONLY)
     try:
         _check_replaceable(path, old)
-        yield from _beside(path)
+        yield from _replace_at_end(path)
     finally:
         os.close(old)
 
 
-def _beside(path: Path) -> Iterator[Path]:
-    from journal.fs import atomic_file as durable
+def _replace_at_end(path: Path) -> Iterator[Path]:
+    from journal.fs import atomic_file
 
-    new = durable.make_temporary_path(path)
+    new = atomic_file.make_temporary_path(path)
     yield new
     new.replace(path)
-    durable.sync_directory(path.parent)
+    atomic_file.sync_directory(path.parent)
 
 
 def _check_replaceable(path: Path, descriptor: int) -> None:

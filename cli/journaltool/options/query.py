@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from journaltool.output import text as render
+from journaltool.output import terminal
 
 if TYPE_CHECKING:
     from journal.errors import ExpressionError
@@ -17,13 +17,13 @@ EXCERPT_SIZE = 70
 """How much of an expression is shown around what is wrong in it."""
 
 
-def _groups(incomplete: str) -> list[str]:
+def _complete_groups(incomplete: str) -> list[str]:
     from journal.events.definition import Group
 
     return [group.value for group in Group if group.value.startswith(incomplete.lower())]
 
 
-def _kinds(incomplete: str) -> list[str]:
+def _complete_kinds(incomplete: str) -> list[str]:
     from journal.query.fields import KINDS
 
     known = KINDS if incomplete != incomplete.lower() else map(str.lower, KINDS)
@@ -36,7 +36,7 @@ GroupOption = Annotated[
         "--group",
         metavar="NAME",
         help="Only kinds of this group. Repeatable.",
-        autocompletion=_groups,
+        autocompletion=_complete_groups,
     ),
 ]
 KindOption = Annotated[
@@ -46,10 +46,10 @@ KindOption = Annotated[
         "--tag",
         metavar="NAME",
         help="Only events of this kind, or tag. Repeatable.",
-        autocompletion=_kinds,
+        autocompletion=_complete_kinds,
     ),
 ]
-NumbersOption = Annotated[
+SeqRangeOption = Annotated[
     str | None,
     typer.Option("--numbers", metavar="A-B", help="Only events number A to B; either may miss."),
 ]
@@ -90,7 +90,7 @@ WhereOption = Annotated[
 ]
 
 
-def question(
+def build_query(
     *,
     groups: Sequence[str] = (),
     kinds: Sequence[str] = (),
@@ -106,25 +106,25 @@ def question(
     from journal.query.parser import parse
     from journal.query.selection import Query
 
-    start, stop = _numbers(numbers)
+    start, stop = _parse_seq_range(numbers)
     try:
         tree = parse(where) if where is not None else None
     except ExpressionError as error:
-        raise typer.BadParameter(f"{error.reason}\n{caret(error)}") from None
+        raise typer.BadParameter(f"{error.reason}\n{point_at_error(error)}") from None
     return Query(
-        groups=frozenset(map(_group, groups)),
-        tags=frozenset(map(_tag, kinds)),
+        groups=frozenset(map(_parse_group, groups)),
+        tags=frozenset(map(_parse_kind, kinds)),
         start=start,
         stop=stop,
-        since=_moment(since),
-        until=_moment(until),
+        since=_parse_time(since),
+        until=_parse_time(until),
         descriptors=frozenset(descriptors),
-        paths=tuple(map(_path, paths)),
+        paths=tuple(map(_check_glob, paths)),
         where=tree,
     )
 
 
-def caret(error: "ExpressionError") -> str:
+def point_at_error(error: "ExpressionError") -> str:
     """The part of an expression that is wrong, with a caret under the place."""
     start = max(0, min(error.position - EXCERPT_SIZE // 2, len(error.text) - EXCERPT_SIZE))
     shown = error.text[start : start + EXCERPT_SIZE]
@@ -133,7 +133,7 @@ def caret(error: "ExpressionError") -> str:
     return f"  {line}\n  {' ' * (error.position - start)}^"
 
 
-def _numbers(text: str | None) -> tuple[int, int | None]:
+def _parse_seq_range(text: str | None) -> tuple[int, int | None]:
     if text is None:
         return 0, None
     first, dash, last = text.partition("-")
@@ -147,7 +147,7 @@ def _numbers(text: str | None) -> tuple[int, int | None]:
     return start, stop
 
 
-def _moment(text: str | None) -> "Moment | None":
+def _parse_time(text: str | None) -> "Moment | None":
     if text is None:
         return None
     from journal.errors import ExpressionError
@@ -159,17 +159,17 @@ def _moment(text: str | None) -> "Moment | None":
         raise typer.BadParameter(error.reason) from None
 
 
-def _path(text: str) -> str:
+def _check_glob(text: str) -> str:
     from journal.query.patterns import PatternError, compile_glob
 
     try:
         compile_glob(text)
     except PatternError as error:
-        raise typer.BadParameter(f"{render.quoted(text)}: {error.reason}") from None
+        raise typer.BadParameter(f"{terminal.quote(text)}: {error.reason}") from None
     return text
 
 
-def _group(name: str) -> "Group":
+def _parse_group(name: str) -> "Group":
     from journal.events.definition import Group
     from journal.query.fields import GROUPS
 
@@ -179,7 +179,7 @@ def _group(name: str) -> "Group":
     return GROUPS[name.lower()]
 
 
-def _tag(name: str) -> int:
+def _parse_kind(name: str) -> int:
     from difflib import get_close_matches
 
     from journal.format.frame import TAG_MAX, TAG_MIN

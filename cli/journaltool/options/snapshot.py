@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from journaltool.options import common as options
+from journaltool.options import common
 
 if TYPE_CHECKING:
     from journal import SnapshotOptions
     from journal.events.snapshots import Trigger
 
 
-class Stacks(StrEnum):
+class StacksChoice(StrEnum):
     """Whether snapshots have the guest's stacks: ``journal.Stacks``."""
 
     AUTO = "auto"
@@ -22,14 +22,14 @@ class Stacks(StrEnum):
     NEVER = "never"
 
 
-class SafePoints(StrEnum):
+class SafePointsChoice(StrEnum):
     """Where a guest can stand still for a snapshot: ``journal.SafePoints``."""
 
     CALLS = "calls"
     LOOPS = "loops"
 
 
-class DirtyPages(StrEnum):
+class DirtyPagesChoice(StrEnum):
     """How pages are found that the guest has written: ``journal.DirtyPageTracking``."""
 
     AUTO = "auto"
@@ -50,7 +50,7 @@ PeriodOption = Annotated[
     float | None,
     typer.Option(
         "--snapshot-period",
-        parser=options.span,
+        parser=common.parse_seconds,
         metavar="SECONDS",
         help="Take one every so many seconds; 10 for --snapshot-on periodic-interval alone.",
     ),
@@ -65,7 +65,7 @@ BytesOption = Annotated[
     int | None,
     typer.Option(
         "--snapshot-bytes",
-        parser=options.size,
+        parser=common.parse_size,
         metavar="SIZE",
         help="Take one after so much of the journal.",
     ),
@@ -78,21 +78,21 @@ StopAfterOption = Annotated[
     ),
 ]
 StacksOption = Annotated[
-    Stacks,
+    StacksChoice,
     typer.Option(
         help="Let snapshots have the guest's stacks, so that a resume begins there: it makes "
         "guests slower, and cannot be done to all."
     ),
 ]
 SafePointsOption = Annotated[
-    SafePoints,
+    SafePointsChoice,
     typer.Option(
         help="Take snapshots where the guest calls its host, or also at its loops: slower, for "
         "guests that compute long."
     ),
 ]
 DirtyPagesOption = Annotated[
-    DirtyPages,
+    DirtyPagesChoice,
     typer.Option(help="How memory that has changed is found."),
 ]
 PageIndexOption = Annotated[
@@ -105,7 +105,7 @@ PageIndexOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class SnapshotArguments:
     """What the options say; see them."""
 
     on: Sequence[str] | None
@@ -114,50 +114,52 @@ class Wish:
     size: int | None
     none: bool
     stop_after: bool
-    stacks: Stacks
-    safe_points: SafePoints
-    dirty_pages: DirtyPages
+    stacks: StacksChoice
+    safe_points: SafePointsChoice
+    dirty_pages: DirtyPagesChoice
     page_index: bool = False
 
     @property
-    def names_triggers(self) -> bool:
+    def has_triggers(self) -> bool:
         """Whether any is chosen."""
         return bool(self.on) or (self.period, self.events, self.size) != (None, None, None)
 
 
-def snapshots(wish: Wish) -> "SnapshotOptions":
+def build_snapshots(options: SnapshotArguments) -> "SnapshotOptions":
     """When and how the library is to take them; what the reference takes where nothing is said."""
     from journal import DirtyPageTracking, OptionError, SafePoints, SnapshotOptions, Stacks
 
-    if wish.none and (wish.names_triggers or wish.stop_after):
+    if options.none and (options.has_triggers or options.stop_after):
         raise typer.BadParameter("--no-snapshots does not go with options that want some")
-    by_default = not (wish.names_triggers or wish.none)
+    by_default = not (options.has_triggers or options.none)
     try:
-        on, period = _triggers(wish, by_default)
+        on, period = _build_triggers(options, by_default)
     except OptionError as error:
         raise typer.BadParameter(str(error)) from None
     return SnapshotOptions(
         on=on,
         period_seconds=period,
-        every_events=wish.events,
-        every_bytes=wish.size,
-        stacks=Stacks(wish.stacks.value),
-        safe_points=SafePoints(wish.safe_points.value),
-        written=DirtyPageTracking(wish.dirty_pages.value),
-        stop_after=wish.stop_after,
+        every_events=options.events,
+        every_bytes=options.size,
+        stacks=Stacks(options.stacks.value),
+        safe_points=SafePoints(options.safe_points.value),
+        written=DirtyPageTracking(options.dirty_pages.value),
+        stop_after=options.stop_after,
         by_default=by_default,
-        page_index=wish.page_index,
+        page_index=options.page_index,
     )
 
 
-def _triggers(wish: Wish, by_default: bool) -> "tuple[frozenset[Trigger], float]":
+def _build_triggers(
+    options: SnapshotArguments, by_default: bool
+) -> "tuple[frozenset[Trigger], float]":
     """The triggers, and the period of one of them; raises ``OptionError``."""
     from journal.events.snapshots import Trigger
     from journal.snapshots.triggers import DEFAULTS, PERIOD_SECONDS, TriggerState, parse_trigger
 
-    on = set(DEFAULTS) if by_default else {parse_trigger(name) for name in wish.on or ()}
-    if wish.period is not None:
+    on = set(DEFAULTS) if by_default else {parse_trigger(name) for name in options.on or ()}
+    if options.period is not None:
         on.add(Trigger.PERIODIC_INTERVAL)
-    period = PERIOD_SECONDS if wish.period is None else wish.period
-    TriggerState(on, period_seconds=period, every_events=wish.events, every_bytes=wish.size)
+    period = PERIOD_SECONDS if options.period is None else options.period
+    TriggerState(on, period_seconds=period, every_events=options.events, every_bytes=options.size)
     return frozenset(on), period

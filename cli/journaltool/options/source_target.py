@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from journaltool.options import output_path as replacing
+from journaltool.options import output_path
 
 PIPE = "-"
 
@@ -39,7 +39,9 @@ def is_pipe(path: Path | None) -> bool:
     return str(path) == PIPE
 
 
-def check(source: Path, output: Path | None, in_place: bool, dry_run: bool) -> None:
+def check_source_and_target(
+    source: Path, output: Path | None, in_place: bool, dry_run: bool
+) -> None:
     """Refuse ends that contradict each other, and bytes on a terminal."""
     if in_place and output is not None:
         raise typer.BadParameter("--in-place has no TARGET")
@@ -54,7 +56,7 @@ def check(source: Path, output: Path | None, in_place: bool, dry_run: bool) -> N
 
 
 @contextmanager
-def read_from(source: Path) -> Iterator[Path]:
+def open_source(source: Path) -> Iterator[Path]:
     """The journal to read; what comes through a pipe is put into a file first."""
     if not is_pipe(source):
         yield source
@@ -66,7 +68,7 @@ def read_from(source: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def written_to(target: Path | None, replace: bool) -> Iterator[Path | None]:
+def open_target(target: Path | None, replace: bool) -> Iterator[Path | None]:
     """Where to write; what is to go through a pipe goes there when it is whole."""
     if target is None:
         yield None
@@ -78,14 +80,14 @@ def written_to(target: Path | None, replace: bool) -> Iterator[Path | None]:
                 shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
     elif replace and os.path.lexists(target):
-        with replacing.place(target, True) as path:
+        with output_path.prepare_output(target, True) as path:
             yield path
     else:
         yield target
 
 
 @contextmanager
-def replaced(journal: Path | None) -> Iterator[Path | None]:
+def replace_in_place(journal: Path | None) -> Iterator[Path | None]:
     """Where to write what takes the place of a journal, if there is one, when the block ends."""
     if journal is None:
         yield None

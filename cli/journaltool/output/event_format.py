@@ -18,21 +18,21 @@ from journal.events import BY_TAG, codec
 from journal.events.definition import Event
 from journal.events.process import ProcessStart
 from journal.events.wire_types import Hash256, JournalId
-from journaltool.output import memory_format as pages
+from journaltool.output import memory_format
 
-Convert = Callable[[Any], str]
+Converter = Callable[[Any], str]
 
 _HASHES = tuple(get_args(hint)[1] for hint in (Hash256, JournalId))
 
 
-class Plan(NamedTuple):
+class EventFormat(NamedTuple):
     """How one kind becomes text: ``template % values``, some of them converted before."""
 
     unpack: Callable[[bytes, int], tuple[Any, ...]]
     template: str
-    converts: tuple[tuple[int, Convert], ...]
+    converts: tuple[tuple[int, Converter], ...]
 
-    def text(self, payload: bytes, offset: int) -> str:
+    def format(self, payload: bytes, offset: int) -> str:
         """The text of one event; MalformedEvent for a payload that does not fit."""
         values = self.unpack(payload, offset)
         if not self.converts:
@@ -43,44 +43,44 @@ class Plan(NamedTuple):
         return self.template % tuple(found)
 
 
-def lines_to_read(shown: int | None) -> dict[int, Plan]:
+def text_formats(shown: int | None) -> dict[int, EventFormat]:
     """Plans for people; bytes and texts are cut behind ``shown``, if that is not None.
 
     The values of environment variables are often secrets: they are left out of what is cut.
     """
-    converters = _readable(shown)
+    converters = _text_converters(shown)
     plans = {}
     for tag, cls in BY_TAG.items():
-        converts = dict(_conversions(cls, converters))
+        converts = dict(_field_converters(cls, converters))
         if cls is ProcessStart and shown is not None:
-            converts[cls.names.index("environment")] = _names_only
+            converts[cls.names.index("environment")] = _hide_values
         template = "  ".join((cls.__name__, *(f"{name}=%s" for name in cls.names)))
-        plans[tag] = Plan(codec.make_unpacker(cls), template, tuple(converts.items()))
-    for cls, told in pages.to_read(shown).items():
-        plans[cls.tag] = Plan(told, f"{cls.__name__}  %s", ())
+        plans[tag] = EventFormat(codec.make_unpacker(cls), template, tuple(converts.items()))
+    for cls, told in memory_format.text_formatters(shown).items():
+        plans[cls.tag] = EventFormat(told, f"{cls.__name__}  %s", ())
     return plans
 
 
-def lines_of_json() -> dict[int, Plan]:
+def json_formats() -> dict[int, EventFormat]:
     """Plans for the JSON of the fields, and of what the kind is called."""
-    plans, short = {}, pages.of_json()
+    plans, short = {}, memory_format.json_formatters()
     for tag, cls in BY_TAG.items():
         about = f'"tag": {tag}, "kind": "{cls.__name__}", "group": "{cls.group.value}"'
         if cls in short:
-            plans[tag] = Plan(short[cls], f'{about}, "fields": %s', ())
+            plans[tag] = EventFormat(short[cls], f'{about}, "fields": %s', ())
             continue
         named = ", ".join(f'"{name}": %s' for name in cls.names)
-        unpack, converts = codec.make_unpacker(cls), tuple(_conversions(cls, _JSON))
-        plans[tag] = Plan(unpack, f'{about}, "fields": {{{named}}}', converts)
+        unpack, converts = codec.make_unpacker(cls), tuple(_field_converters(cls, _JSON_CONVERTERS))
+        plans[tag] = EventFormat(unpack, f'{about}, "fields": {{{named}}}', converts)
     return plans
 
 
-def json_bytes(value: bytes) -> str:
+def bytes_to_json(value: bytes) -> str:
     """Base64, in quotes."""
     return f'"{binascii.b2a_base64(value, newline=False).decode("ascii")}"'
 
 
-def readable_bytes(shown: int | None) -> Convert:
+def bytes_to_text(shown: int | None) -> Converter:
     """Bytes as Python writes them, which is printable ASCII, cut behind ``shown``."""
 
     def convert(value: bytes) -> str:
@@ -91,9 +91,9 @@ def readable_bytes(shown: int | None) -> Convert:
     return convert
 
 
-def _conversions(
-    cls: type[Event], converters: Mapping[object, Convert]
-) -> list[tuple[int, Convert]]:
+def _field_converters(
+    cls: type[Event], converters: Mapping[object, Converter]
+) -> list[tuple[int, Converter]]:
     hints = get_type_hints(cls, include_extras=True)
     found = []
     for index, name in enumerate(cls.names):
@@ -106,7 +106,7 @@ def _conversions(
     return found
 
 
-def _names_only(variables: tuple[bytes, ...]) -> str:
+def _hide_values(variables: tuple[bytes, ...]) -> str:
     names = [repr(variable.partition(b"=")[0])[2:-1] + "=…" for variable in variables]
     return f"[{', '.join(names)}]"
 
@@ -114,8 +114,8 @@ def _names_only(variables: tuple[bytes, ...]) -> str:
 # -- to read -----------------------------------------------------------------------------------
 
 
-def _readable(shown: int | None) -> dict[object, Convert]:
-    of_bytes = readable_bytes(shown)
+def _text_converters(shown: int | None) -> dict[object, Converter]:
+    of_bytes = bytes_to_text(shown)
 
     def of_text(value: str) -> str:
         if shown is not None and len(value) > 4 * shown:
@@ -137,57 +137,57 @@ def _readable(shown: int | None) -> dict[object, Convert]:
         if is_dataclass(value):
             parts = [f"{part.name}={of_any(getattr(value, part.name))}" for part in fields(value)]
             return f"({', '.join(parts)})"
-        return _name(value) if isinstance(value, IntEnum) else str(value)
+        return _enum_to_text(value) if isinstance(value, IntEnum) else str(value)
 
     return {
         bytes: of_bytes,
         str: of_text,
-        bool: _flag,
-        IntEnum: _name,
+        bool: _bool_to_text,
+        IntEnum: _enum_to_text,
         "hash": bytes.hex,
         object: of_any,
     }
 
 
-def _flag(value: bool) -> str:
+def _bool_to_text(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _name(value: IntEnum) -> str:
+def _enum_to_text(value: IntEnum) -> str:
     return value.name
 
 
 # -- JSON --------------------------------------------------------------------------------------
 
 
-def _plain(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     """``value`` in what JSON has: records are objects, lists and rows arrays."""
     if isinstance(value, bytes):
         return binascii.b2a_base64(value, newline=False).decode("ascii")
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [_to_json_value(item) for item in value]
     if isinstance(value, IntEnum):
         return value.name
     if isinstance(value, IPv4Address | IPv6Address):
         return str(value)
     if is_dataclass(value):
-        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+        return {part.name: _to_json_value(getattr(value, part.name)) for part in fields(value)}
     return value
 
 
-def _json_any(value: Any) -> str:
-    return json.dumps(_plain(value))
+def _any_to_json(value: Any) -> str:
+    return json.dumps(_to_json_value(value))
 
 
-def _json_name(value: IntEnum) -> str:
+def _enum_to_json(value: IntEnum) -> str:
     return f'"{value.name}"'
 
 
-_JSON: dict[object, Convert] = {
-    bytes: json_bytes,
+_JSON_CONVERTERS: dict[object, Converter] = {
+    bytes: bytes_to_json,
     str: json_text,
-    bool: _flag,
-    IntEnum: _json_name,
-    "hash": json_bytes,
-    object: _json_any,
+    bool: _bool_to_text,
+    IntEnum: _enum_to_json,
+    "hash": bytes_to_json,
+    object: _any_to_json,
 }

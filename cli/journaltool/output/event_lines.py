@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from journaltool.output import lenient_reader as reading
+from journaltool.output.phrases import format_time
 
 if TYPE_CHECKING:
     from journal.errors import FormatError
     from journal.format.block import Block
     from journal.query.selection import QueryFilter
 
-Line = Callable[[int, int, int, bytes, int], str]
+LineFormatter = Callable[[int, int, int, bytes, int], str]
 """The line of an event: its number, time, tag, payload, and the offset of its block."""
 
 COLUMNS = ("seq", "time", "kind", "fields")
@@ -22,7 +22,7 @@ KIND_WIDTH = 24
 """Room for a kind where others stand below it."""
 
 _ALL_COLUMNS = ("seq", "time", "at", "kind", "group", "tag", "size", "fields")
-_EVERYTHING = "all"
+_NO_LIMIT = "all"
 _COLOURS = {
     "core": "35",
     "memory": "34",
@@ -35,16 +35,18 @@ _COLOURS = {
 }
 
 
-def cut(text: str) -> int | None:
+def parse_value_limit(text: str) -> int | None:
     """How many bytes of a value are shown; None for all."""
-    if text == _EVERYTHING:
+    if text == _NO_LIMIT:
         return None
     if not (text.isascii() and text.isdigit()):
-        raise typer.BadParameter(f"{text!r} is neither a number nor {_EVERYTHING}")
+        raise typer.BadParameter(f"{text!r} is neither a number nor {_NO_LIMIT}")
     return int(text)
 
 
-def of_blocks(blocks: "Iterator[Block]", sieve: "QueryFilter", line: Line) -> Iterator[list[str]]:
+def format_blocks(
+    blocks: "Iterator[Block]", sieve: "QueryFilter", line: LineFormatter
+) -> Iterator[list[str]]:
     """The lines of a block at a time, of what the sieve lets through."""
     for block in blocks:
         if sieve.is_over(block.first_seq):
@@ -62,24 +64,24 @@ def of_blocks(blocks: "Iterator[Block]", sieve: "QueryFilter", line: Line) -> It
         ]
 
 
-def to_read(
+def text_line_formatter(
     first_time: int,
     shown: int | None,
     errors: "list[FormatError]",
     columns: Sequence[str] = COLUMNS,
     coloured: bool = False,
-) -> Line:
+) -> LineFormatter:
     """Lines for people, with times since the first; ``errors`` gets what was malformed.
 
     With ``coloured`` kinds stand below one another, in the colour of their group.
     """
     from journal.errors import MalformedEvent
-    from journaltool.output import event_format as fields
+    from journaltool.output import event_format
 
-    plans = fields.lines_to_read(shown)
-    of_bytes = fields.readable_bytes(shown)
+    plans = event_format.text_formats(shown)
+    of_bytes = event_format.bytes_to_text(shown)
     plain = tuple(columns) == COLUMNS and not coloured
-    told = None if plain else _columns(tuple(columns), first_time, coloured)
+    told = None if plain else _column_formatter(tuple(columns), first_time, coloured)
 
     def line(seq: int, time: int, tag: int, payload: bytes, offset: int) -> str:
         plan = plans.get(tag)
@@ -87,7 +89,7 @@ def to_read(
             text = f"unknown({tag})  payload={of_bytes(payload)}"
         else:
             try:
-                text = plan.text(payload, offset)
+                text = plan.format(payload, offset)
             except MalformedEvent as error:
                 errors.append(error)
                 text = f"malformed({tag})  payload={of_bytes(payload)}"
@@ -98,7 +100,7 @@ def to_read(
     return line
 
 
-def columns_of(text: str) -> tuple[str, ...]:
+def parse_columns(text: str) -> tuple[str, ...]:
     """The columns that are asked for."""
     found = tuple(name.strip() for name in text.split(","))
     unknown = [name for name in found if name not in _ALL_COLUMNS]
@@ -108,7 +110,7 @@ def columns_of(text: str) -> tuple[str, ...]:
     return found
 
 
-def _columns(
+def _column_formatter(
     names: tuple[str, ...], first_time: int, coloured: bool
 ) -> Callable[[int, int, int, int, str], str]:
     """The function that puts a line together; ``text`` is the kind, two spaces, and its fields."""
@@ -123,7 +125,7 @@ def _columns(
         cells = {
             "seq": f"{seq:>10}",
             "time": f"{(time - first_time) / 1e6:>+14.6f}s",
-            "at": reading.moment(time),
+            "at": format_time(time),
             "kind": f"{kind:<{padding}}",
             "group": f"{group:<9}",
             "tag": f"{tag:>3}",
@@ -140,13 +142,13 @@ def _columns(
     return told
 
 
-def of_json(errors: "list[FormatError]") -> Line:
+def json_line_formatter(errors: "list[FormatError]") -> LineFormatter:
     """Lines of JSON, with every value exact."""
     from journal.errors import MalformedEvent
-    from journaltool.output import event_format as fields
+    from journaltool.output import event_format
 
-    plans = fields.lines_of_json()
-    of_bytes = fields.json_bytes
+    plans = event_format.json_formats()
+    of_bytes = event_format.bytes_to_json
 
     def line(seq: int, time: int, tag: int, payload: bytes, offset: int) -> str:
         plan = plans.get(tag)
@@ -154,7 +156,7 @@ def of_json(errors: "list[FormatError]") -> Line:
             text = f'"tag": {tag}, "kind": null, "payload": {of_bytes(payload)}'
         else:
             try:
-                text = plan.text(payload, offset)
+                text = plan.format(payload, offset)
             except MalformedEvent as error:
                 errors.append(error)
                 text = f'"tag": {tag}, "kind": null, "payload": {of_bytes(payload)}'

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from journaltool.output import lenient_reader as reading
+from journaltool.output import lenient_reader
 
 if TYPE_CHECKING:
     from journal import Event, Reader, Summary
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Facts:
+class JournalFacts:
     """A journal's headers, and what its rare events say; None where there is no such event."""
 
     summary: "Summary"
@@ -30,14 +30,14 @@ PROCESS_START = 128
 """The tag of the event that the journal of a process begins with; its class is slow to import."""
 
 
-def gather(reader: "Reader") -> Facts:
+def collect_facts(reader: "Reader") -> JournalFacts:
     """Read the headers; of the journal of a process also the blocks that say what ran."""
-    facts = Facts(reader.summary())
-    if not _is_of_process(reader, facts.summary):
+    facts = JournalFacts(reader.summary())
+    if not _is_process_journal(reader, facts.summary):
         return facts
     from journal.events import core, process
 
-    for event in _rare(reader):
+    for event in _read_rare_events(reader):
         if isinstance(event, process.ProcessStart):
             facts.start = facts.start or event
         elif isinstance(event, process.Mount):
@@ -53,13 +53,13 @@ def gather(reader: "Reader") -> Facts:
     return facts
 
 
-def _is_of_process(reader: "Reader", summary: "Summary") -> bool:
-    first = next(reading.blocks(reader, 0, None, lambda error: None), None)
+def _is_process_journal(reader: "Reader", summary: "Summary") -> bool:
+    first = next(lenient_reader.read_blocks(reader, 0, None, lambda error: None), None)
     # where the first block is lost, whatever else a process would have said is told
     return first is not None and (PROCESS_START in first.tags or bool(summary.damage))
 
 
-def _rare(reader: "Reader") -> "Iterator[Event]":
+def _read_rare_events(reader: "Reader") -> "Iterator[Event]":
     from journal.errors import MalformedEvent
     from journal.events import codec, core, process
 
@@ -74,7 +74,7 @@ def _rare(reader: "Reader") -> "Iterator[Event]":
     )
     tags = frozenset(kind.tag for kind in kinds)
     # what is damaged stands in the summary already
-    for block in reading.blocks(reader, 0, tags, lambda error: None):
+    for block in lenient_reader.read_blocks(reader, 0, tags, lambda error: None):
         found = [index for index, tag in enumerate(block.tags) if tag in tags]
         payloads = block.payloads() if found else []
         for index in found:
@@ -84,7 +84,7 @@ def _rare(reader: "Reader") -> "Iterator[Event]":
                 continue
 
 
-def obstacle(facts: Facts) -> str:
+def resume_obstacle(facts: JournalFacts) -> str:
     """Why the journal cannot be resumed here; empty if it can."""
     start, summary = facts.start, facts.summary
     if start is None:
@@ -97,22 +97,22 @@ def obstacle(facts: Facts) -> str:
     if any(damage.acknowledged for damage in summary.damage):
         return "events that were durable are lost"
     try:
-        return _obstacle_of_engine(start)
+        return _engine_obstacle(start)
     except JournalError as error:
         return str(error)
 
 
-def _obstacle_of_engine(start: "ProcessStart") -> str:
+def _engine_obstacle(start: "ProcessStart") -> str:
     """Raises the JournalError that a resume would raise."""
     try:
         from journal.engine.configuration import parse_configuration
-        from journal.engine.session import preamble as identities
+        from journal.engine.session import preamble
     except ModuleNotFoundError as error:
         if error.name != "wasmtime":
             raise
         return "wasmtime is not installed here: pip install 'wasm-journal[engine]'"
-    identity = identities.Identity(start, parse_configuration(start.configuration), None)
-    identities.check_engine(identity, None)
+    identity = preamble.Identity(start, parse_configuration(start.configuration), None)
+    preamble.check_engine(identity, None)
     if not start.embedded:
-        identities.find_module(identity, Path(start.module_path))
+        preamble.find_module(identity, Path(start.module_path))
     return ""

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Report = Callable[[str, int, int], object]
+ProgressCallback = Callable[[str, int, int], object]
 
 SIZE_MIN = 1 << 26
 """Bytes below which no bar is worth its room."""
@@ -13,7 +13,7 @@ _STEP_SIZE = 1 << 22
 """Bytes between two looks at the bar."""
 
 
-class _Bar:
+class _ProgressBar:
     """A bar that appears when there is something long to tell."""
 
     def __init__(self) -> None:
@@ -56,12 +56,12 @@ class _Bar:
 
 
 @contextmanager
-def bar(wanted: bool = True) -> Iterator[Report | None]:
+def show_bar(wanted: bool = True) -> Iterator[ProgressCallback | None]:
     """What a work reports to; None where nobody could see it."""
     if not wanted or not sys.stderr.isatty():
         yield None
         return
-    shown = _Bar()
+    shown = _ProgressBar()
     try:
         yield shown.report
     finally:
@@ -69,7 +69,7 @@ def bar(wanted: bool = True) -> Iterator[Report | None]:
 
 
 @contextmanager
-def interruptible(report: Report | None) -> Iterator[Report]:
+def defer_interrupts(report: ProgressCallback | None) -> Iterator[ProgressCallback]:
     """What a work reports to that Ctrl-C ends at its next report, where it can clear up.
 
     Wherever else it came, something could be left that nobody knows of yet. A second Ctrl-C does

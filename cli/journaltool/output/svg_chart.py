@@ -33,35 +33,35 @@ _STYLE = """
 """
 
 
-def picture(title: str, known: dict[str, Any]) -> str:
+def render_chart(title: str, known: dict[str, Any]) -> str:
     """The whole picture, of what ``stats --json`` gives."""
-    kinds = _shortened(known["kinds"])
-    parts, y = [_text(_MARGIN, _MARGIN + 16, title, "title")], _MARGIN + 40
+    kinds = _merge_last_kinds(known["kinds"])
+    parts, y = [_draw_text(_MARGIN, _MARGIN + 16, title, "title")], _MARGIN + 40
     seconds = known["seconds"]
-    about = f"{known['events']:,} events in {seconds:,.1f} s, {_size(known['size'])}"
-    parts.append(_text(_MARGIN, y, about))
+    about = f"{known['events']:,} events in {seconds:,.1f} s, {_format_size(known['size'])}"
+    parts.append(_draw_text(_MARGIN, y, about))
     y += 14
     for name, unit, key in (("Bytes by kind", "B", "size"), ("Events by kind", "", "events")):
         found = sorted(kinds, key=lambda one: -one[key])
         y += 14
-        parts += _bars(f"{name}", unit, key, found, y)
+        parts += _draw_bars(f"{name}", unit, key, found, y)
         y += 24 + len(found) * _ROW_HEIGHT
     for name, values in (
         ("Events over time", known["timeline"]),
         ("Bytes over time", known["timeline_sizes"]),
     ):
         y += 14
-        parts += _curve(name, values, seconds, y)
+        parts += _draw_curve(name, values, seconds, y)
         y += 24 + _CURVE_HEIGHT + 18
     height = y + _MARGIN
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
-        f'width="{_WIDTH}" height="{height}" role="img" aria-label="{_safe(title)}">'
+        f'width="{_WIDTH}" height="{height}" role="img" aria-label="{_escape(title)}">'
     )
     return "\n".join([head, f"<style>{_STYLE}</style>", *parts, "</svg>", ""])
 
 
-def _shortened(kinds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _merge_last_kinds(kinds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The kinds with names to show, those that are too many as one."""
     named = [{**one, "name": one["kind"] or f"unknown({one['tag']})"} for one in kinds]
     if len(named) <= KINDS_MAX:
@@ -71,27 +71,27 @@ def _shortened(kinds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [*kept, {**sums, "name": f"{len(others)} others", "group": None}]
 
 
-def _bars(
+def _draw_bars(
     name: str, unit: str, key: str, kinds: Sequence[dict[str, Any]], top: float
 ) -> Iterator[str]:
     most = max((one[key] for one in kinds), default=0) or 1
     total = sum(one[key] for one in kinds) or 1
     left = _MARGIN + _LABEL_WIDTH
-    yield _text(_MARGIN, top + 14, name, "part")
+    yield _draw_text(_MARGIN, top + 14, name, "part")
     for index, one in enumerate(kinds):
         y = top + 24 + index * _ROW_HEIGHT
         width = max(1.0, one[key] / most * _BARS_WIDTH)
-        value = _size(one[key]) if unit else f"{one[key]:,}"
-        yield _text(left - 8, y + 11, one["name"], "end")
+        value = _format_size(one[key]) if unit else f"{one[key]:,}"
+        yield _draw_text(left - 8, y + 11, one["name"], "end")
         yield (
             f'<rect class="{one["group"] or "bar"}" x="{left}" y="{y}" width="{width:.1f}" '
             f'height="{_BAR_HEIGHT}" rx="2"/>'
         )
         share = f"{value}, {100 * one[key] / total:.1f} %"
-        yield _text(left + width + 6, y + 11, share)
+        yield _draw_text(left + width + 6, y + 11, share)
 
 
-def _curve(name: str, values: Sequence[int], seconds: float, top: float) -> Iterator[str]:
+def _draw_curve(name: str, values: Sequence[int], seconds: float, top: float) -> Iterator[str]:
     """Steps as high as their values."""
     most, width = max(values, default=0) or 1, _WIDTH - 2 * _MARGIN
     bottom = top + 24 + _CURVE_HEIGHT
@@ -102,26 +102,26 @@ def _curve(name: str, values: Sequence[int], seconds: float, top: float) -> Iter
         x = _MARGIN + index * each
         points += [f"{x:.1f},{y:.1f}", f"{x + each:.1f},{y:.1f}"]
     points.append(f"{_MARGIN + width:.1f},{bottom:.1f}")
-    yield _text(_MARGIN, top + 14, name, "part")
+    yield _draw_text(_MARGIN, top + 14, name, "part")
     yield f'<polygon class="curve" points="{" ".join(points)}"/>'
     yield (
         f'<line class="axis" x1="{_MARGIN}" x2="{_MARGIN + width}" y1="{bottom}" y2="{bottom}"/>'
     )
-    yield _text(_MARGIN, bottom + 14, "0 s")
-    yield _text(_MARGIN + width, bottom + 14, f"{seconds:,.3g} s", "end")
+    yield _draw_text(_MARGIN, bottom + 14, "0 s")
+    yield _draw_text(_MARGIN + width, bottom + 14, f"{seconds:,.3g} s", "end")
 
 
-def _size(size: int) -> str:
-    from journaltool.output.memory_format import size_text
+def _format_size(size: int) -> str:
+    from journaltool.output.memory_format import format_size
 
-    return size_text(size)
+    return format_size(size)
 
 
-def _text(x: float, y: float, words: str, kind: str = "") -> str:
+def _draw_text(x: float, y: float, words: str, kind: str = "") -> str:
     kind = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y}"{kind}>{_safe(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y}"{kind}>{_escape(words)}</text>'
 
 
-def _safe(words: str) -> str:
+def _escape(words: str) -> str:
     """Words that mean nothing to XML, which does not have all characters either."""
     return escape("".join(each if each.isprintable() else "?" for each in words))

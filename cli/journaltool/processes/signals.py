@@ -25,8 +25,8 @@ SUSPEND_SECONDS = 5.0
 _READ_SIZE = 512
 
 
-class Watch:
-    """What signals do, as long as there is a guest; ``caught`` is the first that stopped it.
+class SignalWatcher:
+    """What signals do, as long as there is a guest; ``stop_signal`` is the first that stopped it.
 
     > Why a thread? Python calls handlers in the main thread alone. That one waits for the guest,
     and when a process goes on after a stop, the system may give the signal to another thread.
@@ -37,10 +37,10 @@ class Watch:
         self._snapshots = snapshots
         self._suspends = False
         self._has_suspended = False
-        self.over = False
-        self.caught = 0
+        self.is_over = False
+        self.stop_signal = 0
 
-    def deeds(self) -> dict[int, Callable[[], object]]:
+    def actions(self) -> dict[int, Callable[[], object]]:
         """What is to be done for which signal."""
         on = self._snapshots.on
         found: dict[int, Callable[[], object]] = {
@@ -49,23 +49,23 @@ class Watch:
             signal.SIGHUP: lambda: self._stop(signal.SIGHUP),
         }
         if self._recorder.takes_snapshots:
-            found[signal.SIGUSR1] = self._ask
+            found[signal.SIGUSR1] = self._request_snapshot
         if Trigger.SIGALRM in on:
             found[signal.SIGALRM] = lambda: self._recorder.notify(Trigger.SIGALRM)
         if Trigger.SIGTSTP in on:
             found[signal.SIGTSTP] = self._suspend
         if Trigger.SIGSTOP in on:
-            found[signal.SIGCONT] = self._go_on
+            found[signal.SIGCONT] = self._continue
         return found
 
-    def work(self, descriptor: int) -> None:
+    def run(self, descriptor: int) -> None:
         """Do what is to be done for the signals whose numbers can be read there, to its end."""
-        deeds = self.deeds()
+        actions = self.actions()
         while numbers := os.read(descriptor, _READ_SIZE):
             for number in numbers:
-                if number in deeds and (not self.over or number == signal.SIGTSTP):
+                if number in actions and (not self.is_over or number == signal.SIGTSTP):
                     with suppress(JournalError):  # the main thread tells of it
-                        deeds[number]()
+                        actions[number]()
 
     def _interrupt(self) -> None:
         triggers = (Trigger.FIRST_SIGINT, Trigger.SIGINT)
@@ -73,28 +73,30 @@ class Watch:
             self._stop(signal.SIGINT)
 
     def _stop(self, number: int) -> None:
-        self.caught = self.caught or number
+        self.stop_signal = self.stop_signal or number
         self._recorder.stop()
 
-    def _ask(self) -> None:
+    def _request_snapshot(self) -> None:
         self._recorder.snapshot(Trigger.EXPLICIT, 0)
 
     def _suspend(self) -> None:
         if not self._suspends:
             self._suspends = True
-            threading.Thread(target=self._suspended, name="journal-suspend", daemon=True).start()
+            threading.Thread(
+                target=self._take_and_stop, name="journal-suspend", daemon=True
+            ).start()
 
-    def _suspended(self) -> None:
+    def _take_and_stop(self) -> None:
         """Have the snapshot taken, and stop this process as Ctrl-Z would."""
         with suppress(JournalError):
-            if not self.over:
+            if not self.is_over:
                 self._recorder.snapshot(Trigger.SIGTSTP, SUSPEND_SECONDS)
         self._suspends = False
         if not self._snapshots.stop_after:  # else it ends now
             self._has_suspended = True
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         if self._has_suspended:
             self._has_suspended = False  # we stopped ourselves, with a snapshot taken
         else:
@@ -102,14 +104,14 @@ class Watch:
 
 
 @contextmanager
-def watching(recorder: "Recorder", snapshots: "SnapshotOptions") -> Iterator[Watch]:
+def watch_signals(recorder: "Recorder", snapshots: "SnapshotOptions") -> Iterator[SignalWatcher]:
     """Handle signals for a guest that is about to run."""
-    watch = Watch(recorder, snapshots)
+    watcher = SignalWatcher(recorder, snapshots)
     with ExitStack() as stack:
         source, sink = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(sink, False)
         thread = threading.Thread(
-            target=watch.work, args=(source,), name="journal-signals", daemon=True
+            target=watcher.run, args=(source,), name="journal-signals", daemon=True
         )
         stack.callback(os.close, source)
         stack.callback(thread.join)
@@ -117,21 +119,21 @@ def watching(recorder: "Recorder", snapshots: "SnapshotOptions") -> Iterator[Wat
         thread.start()
         before = signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
         stack.callback(signal.set_wakeup_fd, before)
-        for number in watch.deeds():
-            _handle(number, stack)
-        yield watch
+        for number in watcher.actions():
+            _install_handler(number, stack)
+        yield watcher
 
 
-def _handle(number: int, stack: ExitStack) -> None:
+def _install_handler(number: int, stack: ExitStack) -> None:
     """Have the number of a signal told, until the end of the stack."""
     before = signal.getsignal(number)
     if before == signal.SIG_IGN and number != signal.SIGUSR1:
         return  # nohup, or a job in the background, asked for that
-    signal.signal(number, _told_by_number)
+    signal.signal(number, _wake_watcher)
     # who asks for a snapshot may be late, and must not end us for it
     after = signal.SIG_IGN if number == signal.SIGUSR1 else before
     stack.callback(signal.signal, number, after)
 
 
-def _told_by_number(*_: object) -> None:
+def _wake_watcher(*_: object) -> None:
     """Nothing is left to do."""

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from signal import Signals
 from typing import TYPE_CHECKING
 
-from journaltool import exit_codes as exits
-from journaltool.output import text as render
+from journaltool import exit_codes
+from journaltool.output import terminal
 
 if TYPE_CHECKING:
     from journal import Recorder, RunResult, SnapshotOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class SupervisedResult:
     """How a supervised run ended: ``stopped_by`` is a signal's number, 0 for none.
 
     What neither a signal nor the time limit has stopped, has stopped with its snapshot.
@@ -34,10 +34,10 @@ class Ended:
         if ending == "exited":
             return (self.outcome.code or 0) & 0xFF
         if ending == "trapped":
-            return exits.Code.TRAPPED
+            return exit_codes.ExitCode.TRAPPED
         if self.stopped_by:
-            return exits.of_signal(self.stopped_by)
-        return exits.Code.TIMEOUT if self.timed_out else exits.Code.FINE
+            return exit_codes.code_for_signal(self.stopped_by)
+        return exit_codes.ExitCode.TIMEOUT if self.timed_out else exit_codes.ExitCode.FINE
 
     @property
     def with_snapshot(self) -> bool:
@@ -46,17 +46,19 @@ class Ended:
         return stopped and not self.stopped_by and not self.timed_out
 
 
-def until_end(recorder: "Recorder", timeout: float | None, snapshots: "SnapshotOptions") -> Ended:
+def run_until_end(
+    recorder: "Recorder", timeout: float | None, snapshots: "SnapshotOptions"
+) -> SupervisedResult:
     """Run the guest until it ends, time is over, or a signal stops it; then close the journal.
 
     Signals take the ``snapshots`` that are taken for them.
     """
-    from journaltool.processes import signals as signalling
+    from journaltool.processes import signals
 
     gc.freeze()
     gc.enable()
     began = time.monotonic()
-    with signalling.watching(recorder, snapshots) as watch, recorder:
+    with signals.watch_signals(recorder, snapshots) as watcher, recorder:
         try:
             outcome = recorder.wait(timeout)
             timed_out = outcome is None
@@ -64,44 +66,47 @@ def until_end(recorder: "Recorder", timeout: float | None, snapshots: "SnapshotO
                 recorder.stop()
                 outcome = recorder.wait()
         finally:
-            watch.over = True
+            watcher.is_over = True
     assert outcome is not None, "a wait without a limit ends with an outcome"
     stopped = outcome.kind.value == "stopped"
-    return Ended(
+    return SupervisedResult(
         outcome,
         time.monotonic() - began,
-        timed_out=stopped and timed_out and not watch.caught,
-        stopped_by=watch.caught if stopped else 0,
+        timed_out=stopped and timed_out and not watcher.stop_signal,
+        stopped_by=watcher.stop_signal if stopped else 0,
     )
 
 
-def note(quiet: bool) -> Callable[[str], None]:
+def note_printer(quiet: bool) -> Callable[[str], None]:
     """What becomes of what the library has to say meanwhile."""
-    return (lambda text: None) if quiet else render.say
+    return (lambda text: None) if quiet else terminal.print_status
 
 
-def tell(ended: Ended, journal: str, *, quiet: bool, as_json: bool, resumable: bool) -> None:
+def report(
+    ended: SupervisedResult, journal: str, *, quiet: bool, as_json: bool, resumable: bool
+) -> None:
     """Say on stderr what the exit code alone does not say."""
     outcome = ended.outcome
     if not quiet:
         if outcome.kind.value == "trapped":
-            trace = render.backtrace(outcome.backtrace)
-            render.say(f"the guest trapped: {outcome.reason}", *trace)
+            trace = terminal.indent_backtrace(outcome.backtrace)
+            terminal.print_status(f"the guest trapped: {outcome.reason}", *trace)
         elif outcome.kind.value == "stopped":
-            render.say(_stopped(ended, journal, resumable))
+            terminal.print_status(_describe_stop(ended, journal, resumable))
     if as_json:
-        render.say_json(_as_json(ended, journal))
+        terminal.print_status_json(to_json(ended, journal))
 
 
-def _stopped(ended: Ended, journal: str, resumable: bool) -> str:
-    after = f" after {render.seconds(round(ended.seconds, 1))}" if ended.timed_out else ""
+def _describe_stop(ended: SupervisedResult, journal: str, resumable: bool) -> str:
+    after = f" after {terminal.format_seconds(round(ended.seconds, 1))}" if ended.timed_out else ""
     after += " with its snapshot" if ended.with_snapshot else ""
     if not resumable:
         return f"stopped{after}; recorded at level state, so it cannot be resumed"
     return f"stopped{after}; journaltool resume {shlex.quote(journal)} goes on"
 
 
-def _as_json(ended: Ended, journal: str) -> dict[str, object]:
+def to_json(ended: SupervisedResult, journal: str) -> dict[str, object]:
+    """Return the result as JSON values."""
     from journal import Reader
 
     with Reader(journal) as reader:
