@@ -75,7 +75,7 @@ class _Seeker:
         for number in range(self._size // PAGE_SIZE):
             at = number * PAGE_SIZE % _MEBIBYTE
             for each in (self._memory, self._copy):
-                each.put(number, block[at : at + PAGE_SIZE])
+                each.write(number, block[at : at + PAGE_SIZE])
         self._finders: dict[str, DirtyPages] = {}
         try:
             self._finders[_ASKING] = KernelDirtyPages(self._memory.address, self._size)
@@ -97,14 +97,14 @@ class _Seeker:
     def _found(self, finder: DirtyPages) -> Span:
         numbers = self._random.sample(range(self._size // PAGE_SIZE), WRITTEN_COUNT)
         for number in numbers:
-            page = self._memory.page(number)
-            self._memory.put(number, bytes([page[0] ^ 1]) + page[1:])
+            page = self._memory.read(number)
+            self._memory.write(number, bytes([page[0] ^ 1]) + page[1:])
         runs: list[tuple[int, int]] = []
-        span = self._timed(lambda: runs.extend(finder.take(self._size)))
+        span = self._timed(lambda: runs.extend(finder.collect(self._size)))
         found = {number for start, stop in runs for number in range(start, stop)}
         assert found >= set(numbers), "not all were found"
         for number in numbers:
-            self._copy.put(number, self._memory.page(number))
+            self._copy.write(number, self._memory.read(number))
         return span
 
     def _hash(self) -> None:

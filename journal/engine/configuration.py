@@ -64,8 +64,9 @@ class SnapshotOptions:
     """When snapshots are taken of a run, and how.
 
     ``on`` are the triggers; ``every_events`` and ``every_bytes`` of journal are two more. With
-    ``stop_after`` the run ends with its first snapshot, and is resumed there. ``written`` is how
-    pages are found that the guest has written: the journal is the same. ``by_default`` says that
+    ``stop_after`` the run ends with its first snapshot, and is resumed there.
+    ``dirty_page_tracking`` selects how dirty pages are found; the journal is the same.
+    ``by_default`` says that
     nobody has chosen the triggers: then a module is not instrumented for them, and slower, unless
     it asks for snapshots itself. With ``page_index`` pages whose bytes the journal has already are
     named in it, and not given again.
@@ -77,13 +78,13 @@ class SnapshotOptions:
     every_bytes: int | None = None
     stacks: Stacks = Stacks.AUTO
     safe_points: SafePoints = SafePoints.CALLS
-    written: DirtyPageTracking = DirtyPageTracking.AUTO
+    dirty_page_tracking: DirtyPageTracking = DirtyPageTracking.AUTO
     stop_after: bool = False
     by_default: bool = False
     page_index: bool = False
 
     @property
-    def are_wanted(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether any is asked for."""
         return bool(self.on or self.every_events or self.every_bytes)
 
@@ -116,7 +117,7 @@ class Configuration:
         """The stack that is given to the guest's calls: instrumented, they take more of it."""
         return self.stack_size * (_INSTRUMENTED_TIMES if self.instrumentation else 1)
 
-    def pairs(self) -> tuple[tuple[str, str], ...]:
+    def to_pairs(self) -> tuple[tuple[str, str], ...]:
         """Names and values, as the journal keeps them."""
         found = ((field.name, _to_text(getattr(self, field.name))) for field in fields(self))
         return tuple((name, text) for name, text in found if text or name != "instrumentation")
@@ -133,7 +134,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 
 
 def parse_configuration(pairs: tuple[tuple[str, str], ...]) -> Configuration:
-    """The opposite of :meth:`Configuration.pairs`.
+    """The opposite of :meth:`Configuration.to_pairs`.
 
     Raises ``EngineMismatch`` for a name or a value that this version does not know: the guest may
     depend on it; and ``NotResumable`` where the journal says that nobody can resume it.

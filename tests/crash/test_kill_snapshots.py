@@ -82,12 +82,12 @@ DOING = {
 TAKING = (
     *(
         f"journal.engine.runtime.asyncify_stack:AsyncifyStack.{name}"
-        for name in ("unwind", "unwound", "rewind")
+        for name in ("unwind", "finish_unwind", "rewind")
     ),
-    "journal.engine.runtime.asyncify_stack:AsyncifyStack.rewound",
-    "journal.engine.snapshot.suspension:SnapshotCoordinator._draw",
+    "journal.engine.runtime.asyncify_stack:AsyncifyStack.finish_rewind",
+    "journal.engine.snapshot.suspension:SnapshotCoordinator._write_state",
     "journal.engine.snapshot.capture:SnapshotCapture._write_rest",
-    "journal.engine.snapshot.capture:SnapshotCapture.close",
+    "journal.engine.snapshot.capture:SnapshotCapture.commit",
     "journal.log.writer:Writer.sync",
     "journal.log.writer:Writer.append_frame",
 )
@@ -100,12 +100,12 @@ GOING_ON = (
     "journal.engine.snapshot.memory_image:_mark_as_verified",
     "journal.engine.snapshot.memory_image:_prune",
     "journal.fs.atomic_file:replace",
-    "journal.engine.snapshot.restore:SnapshotRestorer.put",
+    "journal.engine.snapshot.restore:SnapshotRestorer.apply",
     "journal.engine.snapshot.restore:rebuild_state",
     "journal.engine.snapshot.restore:apply_positions",
     "journal.engine.snapshot.suspension:SnapshotCoordinator.begin",
     "journal.engine.runtime.asyncify_stack:AsyncifyStack.rewind",
-    "journal.engine.runtime.asyncify_stack:AsyncifyStack.rewound",
+    "journal.engine.runtime.asyncify_stack:AsyncifyStack.finish_rewind",
     "journal.engine.session.process:Process._go_on",
 )
 
@@ -244,7 +244,7 @@ def test_a_guest_may_be_killed_at_any_step_of_going_on_from_a_snapshot(
     where: str, after: bool, bench: Bench, tmp_path: Path
 ) -> None:
     trigger, nth = (Trigger.EVENT_COUNT, 7) if after else (Trigger.EXPLICIT, 4)
-    first = Deed("journal.engine.snapshot.capture:SnapshotCapture.close", nth, after=True)
+    first = Deed("journal.engine.snapshot.capture:SnapshotCapture.commit", nth, after=True)
     kills = kill_at(first, Deed(where, 1, after), DOING[trigger], bench, tmp_path)
     assert kills >= 2, "the second kill comes too"
 

@@ -313,7 +313,7 @@ STATE = Guest("prompt", stdin=COMMANDS, every_events=2, level=RecordingLevel.STA
 @pytest.fixture
 def no_binaryen(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Let there be no tool from here on."""
-    return lambda: monkeypatch.setattr(binaryen, "tools", list)
+    return lambda: monkeypatch.setattr(binaryen, "list_tools", list)
 
 
 def test_a_journal_of_states_goes_on_where_nothing_was_done_behind_its_snapshot(

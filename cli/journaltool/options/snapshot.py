@@ -143,7 +143,7 @@ def build_snapshots(options: SnapshotArguments) -> "SnapshotOptions":
         every_bytes=options.size,
         stacks=Stacks(options.stacks.value),
         safe_points=SafePoints(options.safe_points.value),
-        written=DirtyPageTracking(options.dirty_pages.value),
+        dirty_page_tracking=DirtyPageTracking(options.dirty_pages.value),
         stop_after=options.stop_after,
         by_default=by_default,
         page_index=options.page_index,

@@ -36,7 +36,7 @@ class DirtyPages(Protocol):
     The memory stands still while it is asked, stays at its address and may have grown.
     """
 
-    def take(self, size: int) -> list[PageRange]:
+    def collect(self, size: int) -> list[PageRange]:
         """Give the runs of pages, of the ``size`` bytes that the memory has now, in order."""
 
     def close(self) -> None:
@@ -44,7 +44,7 @@ class DirtyPages(Protocol):
 
 
 def track_dirty_pages(
-    address: int, size: int, mirror: int, way: DirtyPageTracking = DirtyPageTracking.AUTO
+    address: int, size: int, mirror: int, tracking: DirtyPageTracking = DirtyPageTracking.AUTO
 ) -> DirtyPages:
     """Begin to note what is written to the memory at ``address``.
 
@@ -54,11 +54,11 @@ def track_dirty_pages(
     """
     if size % PAGE_SIZE or address % PAGE_SIZE:
         raise OptionError(f"a memory of whole pages is watched, not {size} bytes at {address:#x}")
-    if way is not DirtyPageTracking.COMPARE:
+    if tracking is not DirtyPageTracking.COMPARE:
         try:
             return KernelDirtyPages(address, size)
         except OSError as error:
-            if way is DirtyPageTracking.KERNEL:
+            if tracking is DirtyPageTracking.KERNEL:
                 reason = f"the kernel cannot tell which pages are written: {error}"
                 raise EngineError(reason) from error
     return ComparedDirtyPages(address, mirror)
@@ -114,12 +114,12 @@ class KernelDirtyPages:
             self._register(size)
             self._protect(0, size)
             self._size = size
-            self.take(size)  # whether it can be asked
+            self.collect(size)  # whether it can be asked
         except BaseException:
             self.close()
             raise
 
-    def take(self, size: int) -> list[PageRange]:
+    def collect(self, size: int) -> list[PageRange]:
         """Give what was written."""
         begin = self._address
         flags = _PROTECT_MATCHING | _CHECK_ASYNCHRONOUS
@@ -228,7 +228,7 @@ class ComparedDirtyPages:
     def __init__(self, address: int, mirror: int) -> None:
         self._address, self._mirror = address, mirror
 
-    def take(self, size: int) -> list[PageRange]:
+    def collect(self, size: int) -> list[PageRange]:
         """Give what differs from the copy."""
         return list(_merge_adjacent(self._compared(size)))
 

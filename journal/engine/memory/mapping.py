@@ -57,15 +57,15 @@ class Mirror:
         array = (ctypes.c_ubyte * size_max).from_address(self.address)
         self._view = memoryview(array).cast("B")
 
-    def show(self, size: int, fd: int, offset: int) -> None:
+    def map_file(self, size: int, fd: int, offset: int) -> None:
         """Have what stands in a file, up to ``size``."""
         map_over(self.address, size, fd, offset)
 
-    def page(self, number: int) -> bytes:
+    def read(self, number: int) -> bytes:
         """The bytes of a page."""
         return self._view[number * PAGE_SIZE : (number + 1) * PAGE_SIZE].tobytes()
 
-    def put(self, number: int, page: bytes) -> None:
+    def write(self, number: int, page: bytes) -> None:
         """Let a page be these bytes."""
         self._view[number * PAGE_SIZE : (number + 1) * PAGE_SIZE] = page
 

@@ -74,17 +74,17 @@ def instrument(
     if found is not None:
         return found
     lean = _prepare_source(module, loops=loops)
-    store.check_tried(seconds_max)
+    store.check_timeout(seconds_max)
     if len(lean) > _LARGE_SIZE:
         note(f"instrumenting {len(lean) >> 20} MiB for snapshots; once, this takes minutes")
-    with store.alone():
+    with store.lock():
         found = store.read()  # another process made it, while this one waited
         if found is not None:
             return found
         try:
             data = binaryen.run_asyncify(lean, chosen, seconds_max, memory_size_max)
         except InstrumentTimeout:
-            store.mark_tried(seconds_max)
+            store.record_timeout(seconds_max)
             raise
         check_instrumented(data, lean, chosen.name)
         store.write(data)
@@ -173,7 +173,7 @@ class _InstrumentedCache(NamedTuple):
             )
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Let no other process do the same at this time: it would take minutes, and waits here."""
         with ExitStack() as held:
             if self.cache is not None:
@@ -184,24 +184,24 @@ class _InstrumentedCache(NamedTuple):
                         fcntl.flock(held.enter_context(os.fdopen(lock)), fcntl.LOCK_EX)
             yield
 
-    def mark_tried(self, seconds_max: float) -> None:
+    def record_timeout(self, seconds_max: float) -> None:
         """Remember that it took too long, so that nobody waits for it again at every start."""
         if self.cache is not None:
             with suppress(OSError):
-                durable.replace(self._mark(seconds_max), b"")
+                durable.replace(self._timeout_path(seconds_max), b"")
 
-    def check_tried(self, seconds_max: float) -> None:
+    def check_timeout(self, seconds_max: float) -> None:
         """Raise TookTooLong if an earlier attempt with as much time came to no end."""
         if self.cache is None:
             return
         with suppress(OSError):
-            mark = self._mark(seconds_max)
+            mark = self._timeout_path(seconds_max)
             if loading.is_private(self.cache) and mark.exists():
                 raise InstrumentTimeout(
                     f"it took longer than {seconds_max:g} s when it was tried; "
                     f"remove {mark} to try again"
                 )
 
-    def _mark(self, seconds_max: float) -> Path:
+    def _timeout_path(self, seconds_max: float) -> Path:
         assert self.cache is not None
         return self.cache / f"{self.key}-{seconds_max:g}s.tried"

@@ -1,4 +1,4 @@
-"""A module in the form in which it runs, compiled, with the engine that it is compiled for."""
+"""A module in the variant in which it runs, compiled, with the engine that it is compiled for."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,16 +13,16 @@ class PreparedModule(NamedTuple):
 
     engine: Any
     compiled: Any
-    form: ModuleVariant
+    variant: ModuleVariant
 
 
 def prepare(
-    form: ModuleVariant, configuration: Configuration, cache: Path | None
+    variant: ModuleVariant, configuration: Configuration, cache: Path | None
 ) -> PreparedModule:
     """Compile a module, or find it compiled; raises ``ModuleRefused``."""
     engine = modules.make_engine(configuration)
     compiled = modules.compile_module(
-        engine, form.module, configuration, cache or modules.default_cache()
+        engine, variant.module, configuration, cache or modules.default_cache()
     )
     modules.check_program(compiled, configuration)
-    return PreparedModule(engine, compiled, form)
+    return PreparedModule(engine, compiled, variant)

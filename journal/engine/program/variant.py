@@ -1,4 +1,4 @@
-"""The form in which a module runs: as it is, with its state shown, or instrumented for stacks."""
+"""Variants of a module: unmodified, with its state exported, or instrumented for stacks."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from journal.fs import atomic_file as durable
 #: What the name of a tool is followed by in a journal where loops are safe points too.
 WITH_LOOPS = " loops"
 
-#: Another one whenever a module is given another form than before, or a form is kept otherwise.
+#: Changed whenever a module gets another variant than before, or the file format changes.
 _VARIANT_REVISION = b"1"
 
 
@@ -63,7 +63,7 @@ class ModuleVariant:
         return self.made_by.endswith(WITH_LOOPS)
 
     @property
-    def is_shown(self) -> bool:
+    def exports_state(self) -> bool:
         """Whether the guest's state can be read, so that snapshots can be taken."""
         return bool(self.memories)
 
@@ -76,13 +76,13 @@ _SNAPSHOT_IMPORT = (b"wasix_32v1", b"proc_snapshot")
 def variant_to_record(
     module: GuestModule, snapshots: SnapshotOptions, cache: Path | None, note: Notify
 ) -> ModuleVariant:
-    """The form that a new run has: one that can be looked into if snapshots may be taken of it.
+    """The variant that a new run has: one that can be looked into if snapshots may be taken of it.
 
     Raises ``ModuleRefused`` as ``variant_for_snapshots`` does.
     """
     asks_itself = all(name in module.data for name in _SNAPSHOT_IMPORT)
     by_chance = snapshots.by_default and snapshots.stacks is not Stacks.ALWAYS
-    if not snapshots.are_wanted or (by_chance and not asks_itself):
+    if not snapshots.is_enabled or (by_chance and not asks_itself):
         return unmodified(module)
     return variant_for_snapshots(module, snapshots, cache, note)
 
@@ -101,7 +101,7 @@ def unmodified(module: GuestModule) -> ModuleVariant:
 def variant_for_snapshots(
     module: GuestModule, snapshots: SnapshotOptions, cache: Path | None, note: Notify
 ) -> ModuleVariant:
-    """The form that snapshots need.
+    """The variant that snapshots need.
 
     Raises ``ModuleRefused`` where stacks are demanded and cannot be had. ``note`` is told when
     something takes long, or is not to be had.
@@ -125,7 +125,7 @@ def variant_for_snapshots(
 def variant_made_by(
     module: GuestModule, made_by: str, cache: Path | None, note: Notify
 ) -> ModuleVariant | None:
-    """The form of an earlier run, whose journal says what made it; None if it cannot be had."""
+    """The variant of an earlier run, whose journal says what made it; None if it cannot be had."""
     loops = made_by.endswith(WITH_LOOPS)
     tool = made_by.removesuffix(WITH_LOOPS)
     try:
@@ -140,17 +140,17 @@ def variant_made_by(
 def cached_variant(
     module: GuestModule, code: bytes, cache: Path | None, made: Callable[[], ModuleVariant | None]
 ) -> ModuleVariant | None:
-    """The form that was made of ``module`` by way of ``code`` before, if it is kept; else None.
+    """The variant that was made of ``module`` by way of ``code`` before, if it is kept; else None.
 
     Neither module is looked at for that. ``made`` makes it again: where its bytes are needed after
     all, because it was not compiled here.
     """
 
     def read() -> bytes:
-        form = made()
-        if form is None:
+        variant = made()
+        if variant is None:
             raise NotResumable("what instrumented the module is not here")
-        return form.module.data
+        return variant.module.data
 
     folder = cache or default_cache()
     known = folder / _variant_file_name(module, code)
@@ -172,12 +172,12 @@ def cached_variant(
     return None
 
 
-def _store_variant(form: ModuleVariant, cache: Path | None) -> None:
-    """Let a form be known the next time; a cache that cannot be written costs time alone."""
+def _store_variant(variant: ModuleVariant, cache: Path | None) -> None:
+    """Let a variant be known the next time; a cache that cannot be written costs time alone."""
     names = ("memories", "stack_memory", "globals", "tables", "functions", "entries", "made_by")
-    kept = {"module": form.module.hash.hex(), **{name: getattr(form, name) for name in names}}
+    kept = {"module": variant.module.hash.hex(), **{name: getattr(variant, name) for name in names}}
     folder = cache or default_cache()
-    known = folder / _variant_file_name(form.original, form.code)
+    known = folder / _variant_file_name(variant.original, variant.code)
     with suppress(OSError, JournalError):
         if not known.exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -185,13 +185,13 @@ def _store_variant(form: ModuleVariant, cache: Path | None) -> None:
 
 
 def _variant_file_name(module: GuestModule, code: bytes) -> str:
-    return f"{hashlib.sha256(_VARIANT_REVISION + module.hash + code).hexdigest()}.form"
+    return f"{hashlib.sha256(_VARIANT_REVISION + module.hash + code).hexdigest()}.variant"
 
 
 def variant_from_journal(
     module: GuestModule, instrumented: bytes, made_by: str, cache: Path | None
 ) -> ModuleVariant:
-    """The form of an earlier run whose journal holds the instrumented module.
+    """The variant of an earlier run whose journal holds the instrumented module.
 
     Raises ``NotResumable`` for one that cannot have been made of the module.
     """
@@ -224,7 +224,7 @@ def _make_instrumented(
     found = _load_features(module, cache)
     revealed = export_state(made.data, functions=found.changes_tables, start=True)
     *memories, stack_memory = revealed.memories
-    form = ModuleVariant(
+    variant = ModuleVariant(
         module,
         GuestModule(revealed.data, module.path),
         tuple(memories),
@@ -234,8 +234,8 @@ def _make_instrumented(
         made_by=made.tool + (WITH_LOOPS if loops else ""),
         instrumented=made.data,
     )
-    _store_variant(form, cache)
-    return form
+    _store_variant(variant, cache)
+    return variant
 
 
 def _make_exported(module: GuestModule, found: ModuleFeatures, *, reason: str) -> ModuleVariant:

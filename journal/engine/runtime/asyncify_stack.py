@@ -34,25 +34,25 @@ class AsyncifyStack:
 
     def __init__(self, instance: Instance, memory: GuestMemory) -> None:
         self._instance, self._memory = instance, memory
-        self.motion = StackPhase.RUNNING
+        self.phase = StackPhase.RUNNING
 
     def unwind(self) -> None:
         """In a call of the guest: let the stack be put away when the call returns."""
         self._memory.write(0, _HEAD.pack(_STACK_AT, self._memory.size))
         self._instance.call("asyncify_start_unwind", 0)
-        self.motion = StackPhase.UNWINDING
+        self.phase = StackPhase.UNWINDING
 
-    def unwound(self) -> bytes:
+    def finish_unwind(self) -> bytes:
         """When the guest has returned: its stack; raises EngineError for one that is too large."""
         self._instance.call("asyncify_stop_unwind")
-        self.motion = StackPhase.RUNNING
+        self.phase = StackPhase.RUNNING
         end, _ = self._memory.unpack(_HEAD, 0)
         if end - _STACK_AT > STACK_SIZE_MAX:
             raise stack_overflow_error()
         return self._memory.read(_STACK_AT, end - _STACK_AT)
 
     def rewind(self, stack: bytes) -> None:
-        """Before the guest is called: let it go to where the stack was unwound.
+        """Before the guest is called: let it go to where the stack was finish_unwind.
 
         Raises EngineError for a stack that does not fit.
         """
@@ -62,15 +62,15 @@ class AsyncifyStack:
         self._memory.write(0, _HEAD.pack(end, self._memory.size))
         self._memory.write(_STACK_AT, stack)
         self._instance.call("asyncify_start_rewind", 0)
-        self.motion = StackPhase.REWINDING
+        self.phase = StackPhase.REWINDING
 
-    def rewound(self) -> bool:
+    def finish_rewind(self) -> bool:
         """In a call of the guest: whether all of the stack has led here, and it runs again."""
         end, _ = self._memory.unpack(_HEAD, 0)
         if end != _STACK_AT:
             return False
         self._instance.call("asyncify_stop_rewind")
-        self.motion = StackPhase.RUNNING
+        self.phase = StackPhase.RUNNING
         return True
 
 

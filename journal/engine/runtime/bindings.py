@@ -86,7 +86,7 @@ class GuestMemory:
         self._memory, self._store = memory, store
         self.size = 0
         self.view = memoryview(b"")
-        self.renew()
+        self.refresh()
 
     @property
     def address(self) -> int:
@@ -95,7 +95,7 @@ class GuestMemory:
 
     def grow(self, size: int) -> None:
         """Let it have ``size`` bytes, which are whole pages of 64 KiB; raises ``EngineError``."""
-        more, rest = divmod(size - self.renew(), 1 << 16)
+        more, rest = divmod(size - self.refresh(), 1 << 16)
         if more < 0 or rest:
             raise EngineError(f"a memory of {self.size} bytes cannot have {size}")
         if more:
@@ -103,9 +103,9 @@ class GuestMemory:
                 self._memory.grow(self._store, more)
             except wasmtime.WasmtimeError as error:
                 raise EngineError(f"a memory cannot have {size} bytes: {error}") from error
-            self.renew()
+            self.refresh()
 
-    def renew(self) -> int:
+    def refresh(self) -> int:
         """Take a new view after growth; the size in bytes, 0 where there is no memory."""
         size = int(self._memory.data_len(self._store)) if self._memory is not None else 0
         if size != self.size:
@@ -116,7 +116,7 @@ class GuestMemory:
 
     def check(self, pointer: int, size: int) -> None:
         """Raise ``MemoryFault`` unless ``size`` bytes lie at ``pointer``; none may lie anywhere."""
-        if size and pointer + size > self.size and pointer + size > self.renew():
+        if size and pointer + size > self.size and pointer + size > self.refresh():
             raise MemoryFault(f"pointer {pointer:#x} and size {size} lead out of {self.size} bytes")
 
     def read(self, pointer: int, size: int) -> bytes:
@@ -197,13 +197,13 @@ def call(_env, _caller, address, _count):
 
 # The same where the guest can be held up. A call whose stack is unwound is made again: it counts
 # once, and what it gives now is not looked at.
-_INTERCEPTED = """gate.calls += 1
-            if spot.closed and gate.hold(name, ({arguments})):
-                gate.calls -= 1
+_INTERCEPTED = """interceptor.calls += 1
+            if intercepted.is_active and interceptor.on_call(name, ({arguments})):
+                interceptor.calls -= 1
                 return 0"""
 _SUSPENDED = """except SuspendCall:
-            gate.calls -= 1
-            gate.pause(name)"""
+            interceptor.calls -= 1
+            interceptor.on_suspend(name)"""
 
 
 class _ArgumentViews(dict[int, memoryview]):
@@ -230,10 +230,10 @@ class Instance:
     """
 
     def __init__(
-        self, engine: Any, on_tick: Callable[[], None], gate: CallInterceptor | None = None
+        self, engine: Any, on_tick: Callable[[], None], interceptor: CallInterceptor | None = None
     ) -> None:
         self._engine = engine
-        self._gate = gate
+        self._interceptor = interceptor
         self._store = wasmtime.Store(engine)
         self._linker = wasmtime.Linker(engine)
         self._alive: list[Any] = []
@@ -316,7 +316,7 @@ class Instance:
         self, name: str, handler: Handler, state: object, signature: Signature
     ) -> Callable[..., int]:
         parameters, results = signature
-        gate = self._gate
+        interceptor = self._interceptor
         scope: dict[str, Any] = {
             "handler": handler,
             "state": state,
@@ -327,8 +327,8 @@ class Instance:
             "WasiError": WasiError,
             "SuspendCall": SuspendCall,
             "name": name,
-            "gate": gate,
-            "spot": gate.spot(name) if gate is not None else None,
+            "interceptor": interceptor,
+            "intercepted": interceptor.find_call(name) if interceptor is not None else None,
         }
         names = ", ".join(f"a{index}" for index in range(len(parameters)))
         take = f"{names}, = unpack(view)" if names else "pass"
@@ -337,8 +337,10 @@ class Instance:
             view=view,
             take=take,
             arguments=f"state, {names}",
-            count="" if gate is None else _INTERCEPTED.format(arguments=names and f"{names},"),
-            otherwise="" if gate is None else _SUSPENDED,
+            count=""
+            if interceptor is None
+            else _INTERCEPTED.format(arguments=names and f"{names},"),
+            otherwise="" if interceptor is None else _SUSPENDED,
         )
         exec(source, scope)  # our own text, and no name in it comes from a module
         callback: Callable[..., int] = scope["call"]

@@ -30,7 +30,7 @@ class InstanceGlobals:
     def __init__(self, store: Any, exports: Any, names: Sequence[ExportedGlobal]) -> None:
         self._store = store
         self._all = [
-            (one.number, _TYPE_CODES[one.kind], exports[one.name]._global)
+            (one.global_index, _TYPE_CODES[one.kind], exports[one.name]._global)
             for one in names
             if one.kind in _TYPE_CODES
         ]

@@ -216,7 +216,7 @@ def resume(
             start, begins = chosen.start, recording.first_seq
             if start is not None:
                 begins = start.info.seq + 1
-                start.owe = lambda state: queue_undelivered(
+                start.queue_undelivered = lambda state: queue_undelivered(
                     recording, begins, state.outbox, output_targets
                 )
             process = Process(

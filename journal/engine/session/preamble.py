@@ -98,7 +98,7 @@ def write(
         journal_version=VERSION,
         host_revision=HOST_REVISION,
         platform=platform(),
-        configuration=configuration.pairs(),
+        configuration=configuration.to_pairs(),
         realtime=time.time_ns(),
     )
     identity = Identity(

@@ -89,7 +89,7 @@ class ResumePoint(Protocol):
     def is_last(self) -> bool:
         """Whether the journal has no later one."""
 
-    def put(self, machine: MachineState, state: CallContext) -> bytes | None:
+    def apply(self, machine: MachineState, state: CallContext) -> bytes | None:
         """Let the machine and the state be what they were; the stack to rewind, if there is one."""
 
 
@@ -170,8 +170,8 @@ class Process:
         )
         snapshots = snapshots or SnapshotOptions()
         self._snapshots = snapshots
-        gate = CallInterceptor() if program.form.is_shown else None
-        self._instance = Instance(program.engine, self._on_tick, gate)
+        interceptor = CallInterceptor() if program.variant.exports_state else None
+        self._instance = Instance(program.engine, self._on_tick, interceptor)
         interval = min(INTERVAL_SECONDS, snapshots.period_seconds / _TICKS_PER_PERIOD)
         self._ticker = EpochTicker(self._instance.increment_epoch, interval)
         self.context = CallContext(
@@ -192,16 +192,18 @@ class Process:
         )
         self._open_descriptors(identity, terminals)
         self._machine: MachineState | None = None
-        self.standstill: SnapshotCoordinator | None = None
-        if gate is not None:
+        self.coordinator: SnapshotCoordinator | None = None
+        if interceptor is not None:
             kind = SnapshotCoordinator if plan is None else SnapshotCheckCoordinator
-            self.standstill = kind(snapshots, program.form, self.context, gate, self._counts, fired)
-            if isinstance(self.standstill, SnapshotCheckCoordinator) and plan is not None:
-                self.standstill.follow_plan(plan)
-            self.context.waiting = self.standstill.waiting
+            self.coordinator = kind(
+                snapshots, program.variant, self.context, interceptor, self._counts, fired
+            )
+            if isinstance(self.coordinator, SnapshotCheckCoordinator) and plan is not None:
+                self.coordinator.follow_plan(plan)
+            self.context.waiting = self.coordinator.check_wait
         self._instance.limit(
             memory_size_max=identity.configuration.memory_size_max,
-            memories=MEMORIES_MAX + program.form.has_stacks,
+            memories=MEMORIES_MAX + program.variant.has_stacks,
             table_elements=TABLE_ELEMENTS_MAX,
         )
         define_imports(self._instance, program.compiled, identity.configuration, self.context)
@@ -247,8 +249,8 @@ class Process:
             return outcome
         finally:
             self._ticker.close()
-            if self.standstill is not None:
-                self.standstill.end()
+            if self.coordinator is not None:
+                self.coordinator.end()
             if self._machine is not None:
                 self._machine.close()
             self.context.close()
@@ -261,8 +263,8 @@ class Process:
         except ProcExit as exited:
             code = exited.code
         except GuestTrapped as trapped:
-            if self.standstill is not None:
-                self.standstill.check_trap()
+            if self.coordinator is not None:
+                self.coordinator.check_trap()
             return self._trapped(trapped.kind, trapped.backtrace)
         except Divergence as divergence:
             divergence.backtrace = guest_backtrace(divergence)
@@ -281,30 +283,32 @@ class Process:
 
     def _run_guest(self) -> None:
         """Call what the module has to be called, from its start or from a snapshot on."""
-        instance, entries, stack = self._instance, list(self._program.form.entries), None
-        if self.standstill is None:
+        instance, entries, stack = self._instance, list(self._program.variant.entries), None
+        if self.coordinator is None:
             self.tape.start()
             self.context.memory = instance.instantiate(self._program.compiled)
             for entry in entries:
                 instance.call(entry)
             return
         self.context.memory = instance.instantiate(self._program.compiled)
-        self._machine = MachineState.of(instance, self._program.form)
-        camera = SnapshotCapture(self._machine, self.context, self._writer, self._snapshots.written)
-        camera.pages = self.pages
+        self._machine = MachineState.from_instance(instance, self._program.variant)
+        capture = SnapshotCapture(
+            self._machine, self.context, self._writer, self._snapshots.dirty_page_tracking
+        )
+        capture.pages = self.pages
         if self._start is not None:
-            stack = self._start.put(self._machine, self.context)
-            camera.whole = not self._start.is_last
+            stack = self._start.apply(self._machine, self.context)
+            capture.whole = not self._start.is_last
             self._session = self._start.session
             entries = entries[entries.index(self._start.entry) if self._start.entry else 0 :]
-        self.standstill.begin(camera, instance, self._start.calls if self._start else 0)
+        self.coordinator.begin(capture, instance, self._start.calls if self._start else 0)
         self.tape.start()
         if self._start is None or self._plan is not None:
-            self.standstill.boot()
+            self.coordinator.take_bootstrap()
         for entry in entries:
-            self.standstill.enter(entry, stack, self._start.function if self._start else "")
+            self.coordinator.prepare_call(entry, stack, self._start.function if self._start else "")
             instance.call(entry)
-            while self.standstill.returned():
+            while self.coordinator.handle_return():
                 instance.call(entry)
             stack = None
 
@@ -347,8 +351,8 @@ class Process:
         self.context.interrupter.check()
         self.context.outbox.deliver()
         self._keep_up()
-        if self.standstill is not None:
-            self.standstill.tick()
+        if self.coordinator is not None:
+            self.coordinator.tick()
 
     def _counts(self) -> tuple[int, int]:
         """How many events and bytes the journal has."""
@@ -373,8 +377,8 @@ class Process:
         self.context.network.restore_sockets()
         self.context.terminal.apply_settings()
         self.context.outbox.deliver()
-        if self.standstill is not None:
-            self.standstill.go_live()
+        if self.coordinator is not None:
+            self.coordinator.go_live()
 
     def _be_over(self) -> None:
         """The journal has been replayed, and nothing is to follow."""

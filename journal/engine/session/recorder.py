@@ -172,8 +172,8 @@ class Recorder:
 
         It is taken at the guest's next safe point. Safe from any thread and from signal handlers.
         """
-        standstill = self._standstill
-        return standstill is not None and standstill.notify(trigger)
+        coordinator = self._coordinator
+        return coordinator is not None and coordinator.notify(trigger)
 
     def snapshot(
         self, trigger: Trigger = Trigger.EXPLICIT, timeout_seconds: float | None = None
@@ -185,13 +185,13 @@ class Recorder:
         """
         if self.ended_before:
             return None
-        standstill = self._standstill
-        if standstill is None:
+        coordinator = self._coordinator
+        if coordinator is None:
             raise OptionError(_NO_SNAPSHOTS)
-        ticket = standstill.ask(trigger)
+        ticket = coordinator.request(trigger)
         assert self._run is not None
         self._run.process.interrupt()
-        return standstill.wait(ticket, timeout_seconds)
+        return coordinator.wait(ticket, timeout_seconds)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -209,11 +209,11 @@ class Recorder:
     @property
     def takes_snapshots(self) -> bool:
         """Whether snapshots can be taken of the run: it was begun with some."""
-        return self._standstill is not None
+        return self._coordinator is not None
 
     @property
-    def _standstill(self) -> SnapshotCoordinator | None:
-        return self._run.process.standstill if self._run is not None else None
+    def _coordinator(self) -> SnapshotCoordinator | None:
+        return self._run.process.coordinator if self._run is not None else None
 
     @property
     def compaction_count(self) -> int:

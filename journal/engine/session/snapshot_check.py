@@ -30,13 +30,14 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
         """Stand still by ``plan``."""
         self.plan = plan
 
-    def boot(self) -> None:
+    def take_bootstrap(self) -> None:
         """Nothing of the guest has run yet."""
-        if self._camera is not None:
-            self._camera.on_payload = self._see
+        if self._capture is not None:
+            self._capture.on_payload = self._see
         wanted = self.plan.next_snapshot
         while wanted is not None and not wanted.entry:
-            self._take(SnapshotRequest(wanted.trigger, SuspendPoint(self.gate.calls + 1, "", "")))
+            point = SuspendPoint(self.interceptor.calls + 1, "", "")
+            self._take(SnapshotRequest(wanted.trigger, point))
             wanted = self.plan.next_snapshot
 
     def tick(self) -> None:
@@ -45,32 +46,31 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
     def go_live(self) -> None:
         """Nothing is asked of it."""
 
-    def waiting(self, function: str, idle: bool) -> None:
+    def check_wait(self, function: str, idle: bool) -> None:
         """Nothing waits where everything is told by the journal."""
 
     def _see(self, tag: int, payload: bytes) -> None:
         self.plan.payloads.append((tag, payload))
 
-    def _watch(self) -> None:
-        self.gate.watch(self.gate.names)
+    def _update_interception(self) -> None:
+        self.interceptor.set_always(self.interceptor.names)
 
-    def _hold(self, function: str, arguments: tuple[int, ...]) -> bool:
+    def _on_call(self, function: str, arguments: tuple[int, ...]) -> bool:
         """As before; a guest that was executed again has several snapshots of one call."""
-        if super()._hold(function, arguments):
+        if super()._on_call(function, arguments):
             return True
-        while (trigger := self._wanted(function, arguments)) is not None:
-            if self._stand(
-                SnapshotRequest(trigger, SuspendPoint(self.gate.calls, self._entry, function))
-            ):
+        while (trigger := self._find_trigger(function, arguments)) is not None:
+            point = SuspendPoint(self.interceptor.calls, self._entry, function)
+            if self._suspend(SnapshotRequest(trigger, point)):
                 return True
         return False
 
-    def _wanted(self, function: str, arguments: tuple[int, ...]) -> Trigger | None:
+    def _find_trigger(self, function: str, arguments: tuple[int, ...]) -> Trigger | None:
         wanted = self.plan.next_snapshot
-        if wanted is None or wanted.calls != self.gate.calls or wanted.function != function:
+        if wanted is None or wanted.calls != self.interceptor.calls or wanted.function != function:
             return None
         return wanted.trigger
 
-    def _close(self, request: SnapshotRequest) -> None:
-        assert self._camera is not None
-        self.plan.compare(self._camera.close(request.trigger))
+    def _commit(self, request: SnapshotRequest) -> None:
+        assert self._capture is not None
+        self.plan.compare(self._capture.commit(request.trigger))

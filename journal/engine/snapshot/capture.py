@@ -66,13 +66,13 @@ class SuspendPoint(NamedTuple):
 
 @dataclass(slots=True)
 class TrackedMemory:
-    """A memory, as far as snapshots have it; ``total`` is the sum of its pages' hashes."""
+    """A memory, as far as snapshots have it; ``hash_sum`` is the sum of its pages' hashes."""
 
     index: int
     memory: GuestMemory
     mirror: Mirror
-    total: int = 0
-    written: DirtyPages | None = None
+    hash_sum: int = 0
+    dirty_pages: DirtyPages | None = None
 
 
 class CapturedSnapshot(NamedTuple):
@@ -91,21 +91,21 @@ class MachineState:
     tables: InstanceTables | None
 
     @classmethod
-    def of(cls, instance: Instance, form: ModuleVariant) -> "MachineState":
-        """The machine of an instance of a module in this form."""
+    def from_instance(cls, instance: Instance, variant: ModuleVariant) -> "MachineState":
+        """The machine of an instance of a module in this variant."""
         memories = [
             TrackedMemory(index, instance.memory(name), Mirror(MEMORY_SIZE_MAX))
-            for index, name in enumerate(form.memories)
+            for index, name in enumerate(variant.memories)
         ]
-        tables = instance.tables(form.tables, form.functions) if form.tables else None
-        return cls(memories, instance.globals(form.globals), tables)
+        tables = instance.tables(variant.tables, variant.functions) if variant.tables else None
+        return cls(memories, instance.globals(variant.globals), tables)
 
     def close(self) -> None:
         """Let go of the memories, before they go away."""
         for kept in self.memories:
-            if kept.written is not None:
-                kept.written.close()
-                kept.written = None
+            if kept.dirty_pages is not None:
+                kept.dirty_pages.close()
+                kept.dirty_pages = None
             kept.mirror.close()
 
 
@@ -119,21 +119,21 @@ class SnapshotCapture:
     """
 
     machine: MachineState
-    state: CallContext
+    context: CallContext
     sink: SnapshotSink
-    way: DirtyPageTracking
+    tracking: DirtyPageTracking
     whole: bool = True
     _digest: bytes = b""
     on_payload: Callable[[int, bytes], None] = field(default=lambda tag, payload: None)
     pages: "PageIndex | None" = None
     _last_seq: int = -1
 
-    def draw(self, place: SuspendPoint, stack: bytes | None, code: bytes) -> None:
+    def write_state(self, place: SuspendPoint, stack: bytes | None, code: bytes) -> None:
         """Write all of a snapshot but the event that closes it: without that, it is none."""
         self.sink.append(
             SafePoint(
                 calls=place.calls,
-                monotonic=self.state.clocks.monotonic(),
+                monotonic=self.context.clocks.monotonic(),
                 code=code or NO_CODE,
                 whole=self.whole,
                 entry=place.entry,
@@ -143,7 +143,7 @@ class SnapshotCapture:
         if self.pages is not None:
             self.pages.begin(self.sink.next_seq)
         for kept in self.machine.memories:
-            for event in _collect_changes(kept, kept.memory.renew()):
+            for event in _collect_changes(kept, kept.memory.refresh()):
                 self._last_seq = self._append(event)
         self._digest = self._write_rest(stack)
 
@@ -156,7 +156,7 @@ class SnapshotCapture:
         assert seq == expected, "nobody else writes while the guest stands still"
         return seq
 
-    def close(self, trigger: Trigger) -> CapturedSnapshot:
+    def commit(self, trigger: Trigger) -> CapturedSnapshot:
         """Close what was drawn, and make it durable: it is a snapshot."""
         digest = self._digest
         seq = self.sink.append(Snapshot(when=time.time_ns(), trigger=trigger, digest=digest))
@@ -174,37 +174,37 @@ class SnapshotCapture:
             events += _make_table_events(self.machine.tables)
         if stack is not None:
             events.append(make_thread_event(stack))
-        events += [capture_positions(self.state), *capture_listings(self.state)]
+        events += [capture_positions(self.context), *capture_listings(self.context)]
         payloads = []
         for event in events:
             payloads.append(codec.encode(event))
             self.sink.append_frame(event.tag, payloads[-1])
             self.on_payload(event.tag, payloads[-1])
-        sums = [(kept.index, kept.memory.size, kept.total) for kept in self.machine.memories]
+        sums = [(kept.index, kept.memory.size, kept.hash_sum) for kept in self.machine.memories]
         return paging.compute_state_digest(sums, payloads)
 
     def _watch(self) -> None:
-        """From here on only what is written needs to be looked at."""
+        """From here on only what is dirty_pages needs to be looked at."""
         for kept in self.machine.memories:
-            if kept.written is None and kept.memory.size:
+            if kept.dirty_pages is None and kept.memory.size:
                 memory, mirror = kept.memory, kept.mirror
-                kept.written = track_dirty_pages(
-                    memory.address, memory.size, mirror.address, self.way
+                kept.dirty_pages = track_dirty_pages(
+                    memory.address, memory.size, mirror.address, self.tracking
                 )
 
 
 def _collect_changes(kept: TrackedMemory, size: int) -> Iterator[MemoryPages]:
     """Give the events of a memory's pages that are not as the mirror has them, and renew that."""
-    written = kept.written
-    if written is None and size:
-        written = ComparedDirtyPages(kept.memory.address, kept.mirror.address)
-    runs = written.take(size) if written is not None else []
+    dirty_pages = kept.dirty_pages
+    if dirty_pages is None and size:
+        dirty_pages = ComparedDirtyPages(kept.memory.address, kept.mirror.address)
+    runs = dirty_pages.collect(size) if dirty_pages is not None else []
     pages: list[paging.ChangedPage] = []
     is_told = False
     for start, stop in runs:
         for number in range(start, stop):
             now = kept.memory.view[number * PAGE_SIZE : (number + 1) * PAGE_SIZE].tobytes()
-            before = kept.mirror.page(number)
+            before = kept.mirror.read(number)
             if now == before:
                 continue
             _update_mirror(kept, number, now, before)
@@ -217,11 +217,11 @@ def _collect_changes(kept: TrackedMemory, size: int) -> Iterator[MemoryPages]:
 
 
 def _update_mirror(kept: TrackedMemory, number: int, now: bytes, before: bytes) -> None:
-    kept.mirror.put(number, now)
+    kept.mirror.write(number, now)
     zero = paging.ZERO_PAGE
     added = 0 if now == zero else paging.hash_page(kept.index, number, now)
     removed = 0 if before == zero else paging.hash_page(kept.index, number, before)
-    kept.total = paging.update_hash_sum(kept.total, added, removed)
+    kept.hash_sum = paging.update_hash_sum(kept.hash_sum, added, removed)
 
 
 def _make_table_events(tables: InstanceTables) -> Iterator[TableSet]:

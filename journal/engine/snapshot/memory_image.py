@@ -43,10 +43,10 @@ _MEMORIES_MAX = (_HEAD_SIZE - _HEAD.size - _HASH.size) // _MEMORY.size
 class ImageMemory(NamedTuple):
     """One memory in an image: its number, its bytes, where they stand, and its pages' sum."""
 
-    number: int
+    memory_index: int
     size: int
     offset: int
-    total: int
+    hash_sum: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,9 @@ class _ImageWriter:
         self._sizes: dict[int, int] = {}
         self._touched: dict[int, set[int]] = {}
 
-    def put(self, event: MemoryPages) -> None:
+    def apply(self, event: MemoryPages) -> None:
         """Let pages be what an event says."""
-        offset, touched = self._room(event.memory, event.size), self._touched[event.memory]
+        offset, touched = self._grow(event.memory, event.size), self._touched[event.memory]
         for number, kind, data in paging.decode_resolved_pages(event):
             at = offset + number * PAGE_SIZE
             if kind is PageKind.PATCHED:
@@ -112,7 +112,7 @@ class _ImageWriter:
             os.pwrite(self._fd, data or paging.ZERO_PAGE, at)
             touched.add(number)
 
-    def _room(self, memory: int, size: int) -> int:
+    def _grow(self, memory: int, size: int) -> int:
         """See to it that a memory has so many bytes; where they begin."""
         before = self._sizes.get(memory, 0)
         if size < before or size > paging.SIZE_MAX:
@@ -144,7 +144,9 @@ class _ImageWriter:
 def _encode_header(key: ImageKey, memories: list[ImageMemory]) -> bytes:
     head = _HEAD.pack(_MAGIC, key.journal_id, key.seq, len(memories))
     for one in memories:
-        head += _MEMORY.pack(one.number, one.size, one.offset, one.total.to_bytes(16, "little"))
+        head += _MEMORY.pack(
+            one.memory_index, one.size, one.offset, one.hash_sum.to_bytes(16, "little")
+        )
     head = head.ljust(_HEAD_SIZE - _HASH.size, b"\0")
     return head + _HASH.pack(xxhash.xxh3_64_intdigest(head))
 
@@ -175,15 +177,15 @@ def make_image(frames: Frames, key: ImageKey, folder: Path) -> MemoryImage:
 
 
 def _write_image(frames: Iterable[Frame], key: ImageKey, fd: int) -> MemoryImage:
-    canvas = _ImageWriter(fd)
+    writer = _ImageWriter(fd)
     for frame in frames:
         try:
             event = codec.decode(frame.tag, frame.payload, frame.offset)
             assert isinstance(event, MemoryPages)
-            canvas.put(event)
+            writer.apply(event)
         except MalformedEvent as error:
             raise NotResumable(f"event {frame.seq} has impossible pages: {error}") from error
-    memories = canvas.finish(key)
+    memories = writer.finish(key)
     return MemoryImage(os.dup(fd), memories)
 
 
@@ -254,9 +256,9 @@ def _verify_pages(path: Path, fd: int, memories: tuple[ImageMemory, ...]) -> boo
                 if page != paging.ZERO_PAGE:
                     number = (at - one.offset) // PAGE_SIZE
                     total = paging.update_hash_sum(
-                        total, paging.hash_page(one.number, number, page), 0
+                        total, paging.hash_page(one.memory_index, number, page), 0
                     )
-        if total != one.total:
+        if total != one.hash_sum:
             return False
     _mark_as_verified(path, fd)
     return True

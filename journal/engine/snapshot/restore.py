@@ -43,7 +43,7 @@ class SnapshotParts:
     positions: DescriptorPositions | None = None
     listings: list[DirectoryListing] = field(default_factory=list)
 
-    def take(self, event: Event) -> None:
+    def add_event(self, event: Event) -> None:
         """One event of it."""
         if isinstance(event, GlobalsSet):
             self.globals = event
@@ -68,7 +68,7 @@ def read_parts(reader: Reader, info: SnapshotInfo) -> SnapshotParts:
     parts = SnapshotParts()
     for frame in reader.frames(info.first_seq, stop=info.seq, tags=_PART_TAGS):
         try:
-            parts.take(codec.decode(frame.tag, frame.payload, frame.offset))
+            parts.add_event(codec.decode(frame.tag, frame.payload, frame.offset))
         except MalformedEvent as error:
             raise NotResumable(f"event {frame.seq} cannot be used: {error}") from error
         parts.payloads.append(frame.payload)
@@ -116,8 +116,8 @@ def base_snapshots(infos: Sequence[SnapshotInfo], info: SnapshotInfo) -> list[Sn
 class SnapshotRestorer:
     """A snapshot that is ready to be put in place of a guest's state.
 
-    ``history`` gives the journal's batches that have what files and descriptors come from; ``owe``
-    lets outputs leave that had been printed and not delivered.
+    ``history`` gives the journal's batches that have what files and descriptors come from;
+    ``queue_undelivered`` queues output that was printed but not delivered.
     """
 
     info: SnapshotInfo
@@ -125,7 +125,7 @@ class SnapshotRestorer:
     image: MemoryImage
     history: Callable[[frozenset[int]], Iterable[Batch]]
     is_last_one: bool
-    owe: Callable[[CallContext], None] = lambda state: None
+    queue_undelivered: Callable[[CallContext], None] = lambda state: None
 
     @property
     def entry(self) -> str:
@@ -152,11 +152,11 @@ class SnapshotRestorer:
         """Whether the journal has no later one."""
         return self.is_last_one
 
-    def put(self, machine: MachineState, state: CallContext) -> bytes | None:
+    def apply(self, machine: MachineState, state: CallContext) -> bytes | None:
         """Let the machine and the state be what they were; the stack to rewind, if there is one."""
         try:
-            self._put_memories(machine)
-            self._put_rest(machine)
+            self._apply_memories(machine)
+            self._apply_rest(machine)
         except EngineError as error:
             raise NotResumable(f"snapshot {self.info.seq} fits another module: {error}") from error
         rebuild_state(state, iter(self.history(REBUILD_TAGS)), self.info.seq)
@@ -164,23 +164,23 @@ class SnapshotRestorer:
         apply_positions(state, self.parts.positions)
         for listing in self.parts.listings:
             apply_listing(state, listing)
-        self.owe(state)
+        self.queue_undelivered(state)
         return self.parts.stack
 
-    def _put_memories(self, machine: MachineState) -> None:
+    def _apply_memories(self, machine: MachineState) -> None:
         found = {kept.index: kept for kept in machine.memories}
-        if [one.number for one in self.image.memories] != sorted(found):
+        if [one.memory_index for one in self.image.memories] != sorted(found):
             raise EngineError("it has other memories")
         for one in self.image.memories:
-            kept = found[one.number]
+            kept = found[one.memory_index]
             kept.memory.grow(one.size)
             if one.size:
                 map_over(kept.memory.address, one.size, self.image.fd, one.offset)
-                kept.mirror.show(one.size, self.image.fd, one.offset)
-            kept.total = one.total
+                kept.mirror.map_file(one.size, self.image.fd, one.offset)
+            kept.hash_sum = one.hash_sum
         self.image.close()
 
-    def _put_rest(self, machine: MachineState) -> None:
+    def _apply_rest(self, machine: MachineState) -> None:
         assert self.parts.globals is not None, "parts_of has seen to that"
         machine.globals.write(self.parts.globals.globals)
         tables = machine.tables
@@ -209,7 +209,7 @@ def prepare_restore(
     key = ImageKey(journal_id, info.seq, info.digest)
 
     def holds(image: MemoryImage) -> bool:
-        sums = [(one.number, one.size, one.total) for one in image.memories]
+        sums = [(one.memory_index, one.size, one.hash_sum) for one in image.memories]
         return paging.compute_state_digest(sums, parts.payloads) == info.digest
 
     image = images.find_image(key, folder)

@@ -35,50 +35,50 @@ class BinaryReader:
     """A place in bytes that moves on as they are read, and never past ``stop``."""
 
     def __init__(self, data: bytes, at: int, stop: int) -> None:
-        self.data, self.at, self.stop = data, at, stop
+        self.data, self.offset, self.stop = data, at, stop
 
-    def byte(self) -> int:
+    def read_byte(self) -> int:
         """The next byte."""
-        if self.at >= self.stop:
-            raise ModuleRefused(f"the module is cut short at offset {self.at}")
-        self.at += 1
-        return self.data[self.at - 1]
+        if self.offset >= self.stop:
+            raise ModuleRefused(f"the module is cut short at offset {self.offset}")
+        self.offset += 1
+        return self.data[self.offset - 1]
 
-    def number(self, bits: int = 32) -> int:
+    def read_number(self, bits: int = 32) -> int:
         """A number in LEB128, unsigned; of a signed one, something."""
         value = 0
         for index in range(_LEB_SIZE_MAX[bits]):
-            byte = self.byte()
+            byte = self.read_byte()
             value |= (byte & 0x7F) << 7 * index
             if byte < 0x80:
                 return value
-        raise ModuleRefused(f"the module has a number that is too long at offset {self.at}")
+        raise ModuleRefused(f"the module has a number that is too long at offset {self.offset}")
 
     def skip(self, size: int) -> None:
         """Pass over bytes."""
-        if size > self.stop - self.at:
+        if size > self.stop - self.offset:
             raise ModuleRefused(f"the module is cut short at offset {self.stop}")
-        self.at += size
+        self.offset += size
 
-    def name(self) -> str:
+    def read_name(self) -> str:
         """A name; one that is no UTF-8 comes out damaged."""
-        size = self.number()
-        start = self.at
+        size = self.read_number()
+        start = self.offset
         self.skip(size)
-        return self.data[start : self.at].decode(errors="replace")
+        return self.data[start : self.offset].decode(errors="replace")
 
-    def type(self) -> int:
+    def read_type(self) -> int:
         """The first byte of a value's type; what it refers to is passed over."""
-        byte = self.byte()
+        byte = self.read_byte()
         if byte in TYPED_REFERENCES:
-            self.number()
+            self.read_number()
         return byte
 
 
 class Section(NamedTuple):
     """A section: its number, and where its head, its body and what follows begin."""
 
-    number: int
+    id: int
     start: int
     body: int
     stop: int
@@ -88,13 +88,13 @@ def iter_sections(module: bytes) -> Iterator[Section]:
     """The sections of a module, in the order in which they stand."""
     if not module.startswith(MAGIC):
         raise ModuleRefused("this is no WebAssembly module of version 1")
-    cursor = BinaryReader(module, len(MAGIC), len(module))
-    while cursor.at < len(module):
-        start = cursor.at
-        number, size = cursor.byte(), cursor.number()
-        body = cursor.at
-        cursor.skip(size)
-        yield Section(number, start, body, cursor.at)
+    reader = BinaryReader(module, len(MAGIC), len(module))
+    while reader.offset < len(module):
+        start = reader.offset
+        number, size = reader.read_byte(), reader.read_number()
+        body = reader.offset
+        reader.skip(size)
+        yield Section(number, start, body, reader.offset)
 
 
 def encode_leb128(number: int) -> bytes:
@@ -121,9 +121,9 @@ def rebuild_module(module: bytes, others: Mapping[int, bytes]) -> bytes:
     found: dict[int, bytes | memoryview] = {}
     names = b""
     for one in iter_sections(module):
-        if one.number != CUSTOM:
-            found[one.number] = memoryview(module)[one.body : one.stop]
-        elif BinaryReader(module, one.body, one.stop).name() == "name":
+        if one.id != CUSTOM:
+            found[one.id] = memoryview(module)[one.body : one.stop]
+        elif BinaryReader(module, one.body, one.stop).read_name() == "name":
             names = module[one.start : one.stop]
     found |= others
     made = [

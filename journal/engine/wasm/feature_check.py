@@ -73,7 +73,7 @@ def _scan_code(module: bytes, found: ModuleInfo) -> tuple[dict[InstructionClass,
         for one in iter_notable(module, body):
             note = INSTRUCTION_CLASSES[one.code]
             loops += note is InstructionClass.LOOP
-            firsts.setdefault(note, found.number_of(index))
+            firsts.setdefault(note, found.function_index(index))
     return firsts, loops
 
 
@@ -97,6 +97,6 @@ def _unsupported_references(module: bytes, found: ModuleInfo) -> str | None:
         except IndexError:
             raise ModuleRefused(f"the module has no type for its function {index}") from None
         if held - NUMBER_TYPES and makes_calls(module, body):
-            number = found.number_of(index)
+            number = found.function_index(index)
             return f"function {number} of the module has references in its locals while it calls"
     return None

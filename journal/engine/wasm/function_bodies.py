@@ -32,14 +32,14 @@ class FunctionBody(NamedTuple):
 
 def iter_bodies(module: bytes, code: Section) -> Iterator[FunctionBody]:
     """The bodies in a code section, one after the other."""
-    cursor = BinaryReader(module, code.body, code.stop)
-    for _ in range(cursor.number()):
-        size = cursor.number()
-        start = cursor.at
-        cursor.skip(size)
-        stop = cursor.at
+    reader = BinaryReader(module, code.body, code.stop)
+    for _ in range(reader.read_number()):
+        size = reader.read_number()
+        start = reader.offset
+        reader.skip(size)
+        stop = reader.offset
         yield _parse_body(module, start, stop)
-    if cursor.at != code.stop:
+    if reader.offset != code.stop:
         raise ModuleRefused("the module's functions do not fill their section")
 
 
@@ -48,12 +48,12 @@ def _parse_body(module: bytes, start: int, stop: int) -> FunctionBody:
         raise ModuleRefused(f"a function has no end at offset {stop}")
     if module[start] == 0:  # as most have none
         return FunctionBody(start, start + 1, stop, frozenset())
-    cursor = BinaryReader(module, start, stop)
+    reader = BinaryReader(module, start, stop)
     types = set()
-    for _ in range(cursor.number()):
-        cursor.number()
-        types.add(cursor.type())
-    return FunctionBody(start, cursor.at, stop, frozenset(types))
+    for _ in range(reader.read_number()):
+        reader.read_number()
+        types.add(reader.read_type())
+    return FunctionBody(start, reader.offset, stop, frozenset(types))
 
 
 class Instruction(NamedTuple):
@@ -83,72 +83,72 @@ def _iter_selected(
     module: bytes, body: FunctionBody, wanted: frozenset[Opcode]
 ) -> Iterator[Instruction]:
     passing = _skip_pattern(wanted)
-    cursor = BinaryReader(module, body.code, body.stop)
+    reader = BinaryReader(module, body.code, body.stop)
     while True:
-        found = passing.match(module, cursor.at, body.stop)
+        found = passing.match(module, reader.offset, body.stop)
         assert found is not None, "it matches nothing, too"
-        cursor.at = found.end()
-        if cursor.at == body.stop:
+        reader.offset = found.end()
+        if reader.offset == body.stop:
             return
-        start = cursor.at
-        code = _read_instruction(cursor)
+        start = reader.offset
+        code = _read_instruction(reader)
         if code in wanted:
-            yield Instruction(code, start, cursor.at)
+            yield Instruction(code, start, reader.offset)
 
 
-def _read_instruction(cursor: BinaryReader) -> Opcode:
+def _read_instruction(reader: BinaryReader) -> Opcode:
     """Pass over one instruction."""
-    start = cursor.at
-    first = cursor.byte()
-    code = (first, cursor.number() if first in PREFIXES else -1)
+    start = reader.offset
+    first = reader.read_byte()
+    code = (first, reader.read_number() if first in PREFIXES else -1)
     shape = IMMEDIATES.get(code)
     if shape is None:
         name = f"{first:#x}" + (f" {code[1]:#x}" if first in PREFIXES else "")
         raise ModuleRefused(f"the module has the unknown instruction {name} at offset {start}")
     for letter in shape:
-        _SKIPS[letter](cursor)
+        _SKIPS[letter](reader)
     return code
 
 
-def _skip_memory_argument(cursor: BinaryReader) -> None:
-    if cursor.number() & 0x40:  # the number of a memory follows
-        cursor.number()
-    cursor.number(64)
+def _skip_memory_argument(reader: BinaryReader) -> None:
+    if reader.read_number() & 0x40:  # the number of a memory follows
+        reader.read_number()
+    reader.read_number(64)
 
 
-def _skip_block_type(cursor: BinaryReader) -> None:
-    if cursor.byte() not in TYPED_REFERENCES:
-        cursor.at -= 1
-    cursor.number()
+def _skip_block_type(reader: BinaryReader) -> None:
+    if reader.read_byte() not in TYPED_REFERENCES:
+        reader.offset -= 1
+    reader.read_number()
 
 
-def _skip_labels(cursor: BinaryReader) -> None:
-    for _ in range(cursor.number() + 1):
-        cursor.number()
+def _skip_labels(reader: BinaryReader) -> None:
+    for _ in range(reader.read_number() + 1):
+        reader.read_number()
 
 
-def _skip_types(cursor: BinaryReader) -> None:
-    for _ in range(cursor.number()):
-        cursor.type()
+def _skip_types(reader: BinaryReader) -> None:
+    for _ in range(reader.read_number()):
+        reader.read_type()
 
 
-def _skip_catches(cursor: BinaryReader) -> None:
-    for _ in range(cursor.number()):
-        if cursor.byte() < 2:  # it names what it catches
-            cursor.number()
-        cursor.number()
+def _skip_catches(reader: BinaryReader) -> None:
+    for _ in range(reader.read_number()):
+        if reader.read_byte() < 2:  # it names what it catches
+            reader.read_number()
+        reader.read_number()
 
 
 _SKIPS: Mapping[str, Callable[[BinaryReader], object]] = {
-    "u": BinaryReader.number,
-    "l": lambda cursor: cursor.number(64),
+    "u": BinaryReader.read_number,
+    "l": lambda reader: reader.read_number(64),
     "m": _skip_memory_argument,
-    "b": lambda cursor: cursor.skip(1),
-    "4": lambda cursor: cursor.skip(4),
-    "8": lambda cursor: cursor.skip(8),
-    "x": lambda cursor: cursor.skip(16),
+    "b": lambda reader: reader.skip(1),
+    "4": lambda reader: reader.skip(4),
+    "8": lambda reader: reader.skip(8),
+    "x": lambda reader: reader.skip(16),
     "t": _skip_block_type,
-    "h": BinaryReader.number,
+    "h": BinaryReader.read_number,
     "L": _skip_labels,
     "T": _skip_types,
     "C": _skip_catches,

@@ -46,7 +46,7 @@ def insert_polls(module: bytes) -> bytes:
     taken = {POLL_TABLE, POLL_FLAG} & found.exports
     if taken:
         raise ModuleRefused(f"the module exports {taken.pop()} already")
-    own = {section.number: section for section in found.sections}
+    own = {section.id: section for section in found.sections}
     table, number = found.counts[binary.TABLE], found.counts[binary.GLOBAL]
     exports = (
         with_size_prefix(POLL_TABLE.encode()) + bytes([binary.TABLE]) + encode_leb128(table),
@@ -76,9 +76,9 @@ def _extend_section(module: bytes, section: Section | None, *entries: bytes) -> 
     """How many entries a section has, and its body with more of them."""
     if section is None:
         return 0, encode_leb128(len(entries)) + b"".join(entries)
-    cursor = BinaryReader(module, section.body, section.stop)
-    count = cursor.number()
-    own = module[cursor.at : section.stop]
+    reader = BinaryReader(module, section.body, section.stop)
+    count = reader.read_number()
+    own = module[reader.offset : section.stop]
     return count, encode_leb128(count + len(entries)) + own + b"".join(entries)
 
 

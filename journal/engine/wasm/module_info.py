@@ -41,7 +41,7 @@ class ModuleInfo:
         self.has_start = False
         self.code: Section | None = None
 
-    def number_of(self, index: int) -> int:
+    def function_index(self, index: int) -> int:
         """The number of the function whose body has this index."""
         return self.imported[binary.FUNCTION] + index
 
@@ -51,88 +51,88 @@ def read_module_info(module: bytes) -> ModuleInfo:
     found = ModuleInfo()
     for section in binary.iter_sections(module):
         found.sections.append(section)
-        _read_section(section.number, BinaryReader(module, section.body, section.stop), found)
-        if section.number == binary.CODE:
+        _read_section(section.id, BinaryReader(module, section.body, section.stop), found)
+        if section.id == binary.CODE:
             found.code = section
     return found
 
 
-def _read_section(number: int, cursor: BinaryReader, found: ModuleInfo) -> None:
+def _read_section(number: int, reader: BinaryReader, found: ModuleInfo) -> None:
     match number:
         case binary.TYPES:
-            _read_types(cursor, found)
+            _read_types(reader, found)
         case binary.IMPORTS:
-            _read_imports(cursor, found)
+            _read_imports(reader, found)
         case binary.FUNCTIONS:
-            found.functions += (cursor.number() for _ in _iter_entries(cursor))
+            found.functions += (reader.read_number() for _ in _iter_entries(reader))
             found.counts[binary.FUNCTION] += len(found.functions)
         case binary.MEMORIES:
-            found.memories += (_read_limits(cursor) for _ in _iter_entries(cursor))
+            found.memories += (_read_limits(reader) for _ in _iter_entries(reader))
             found.counts[binary.MEMORY] = len(found.memories)
         case binary.TABLES | binary.GLOBALS:
             kind = binary.TABLE if number == binary.TABLES else binary.GLOBAL
-            found.counts[kind] += cursor.number()
+            found.counts[kind] += reader.read_number()
         case binary.EXPORTS:
-            found.exports.update(_read_export_name(cursor) for _ in _iter_entries(cursor))
+            found.exports.update(_read_export_name(reader) for _ in _iter_entries(reader))
         case binary.START:
             found.has_start = True
 
 
-def _iter_entries(cursor: BinaryReader) -> Iterator[int]:
-    return iter(range(cursor.number()))
+def _iter_entries(reader: BinaryReader) -> Iterator[int]:
+    return iter(range(reader.read_number()))
 
 
-def _read_types(cursor: BinaryReader, found: ModuleInfo) -> None:
-    for _ in _iter_entries(cursor):
-        if cursor.byte() != _FUNCTION_TYPE:
+def _read_types(reader: BinaryReader, found: ModuleInfo) -> None:
+    for _ in _iter_entries(reader):
+        if reader.read_byte() != _FUNCTION_TYPE:
             found.has_objects = True
             return
-        found.parameters.append(frozenset(cursor.type() for _ in _iter_entries(cursor)))
-        for _ in _iter_entries(cursor):
-            cursor.type()
+        found.parameters.append(frozenset(reader.read_type() for _ in _iter_entries(reader)))
+        for _ in _iter_entries(reader):
+            reader.read_type()
 
 
-def _read_imports(cursor: BinaryReader, found: ModuleInfo) -> None:
-    for _ in _iter_entries(cursor):
-        _read_import(cursor, found)
+def _read_imports(reader: BinaryReader, found: ModuleInfo) -> None:
+    for _ in _iter_entries(reader):
+        _read_import(reader, found)
     found.imported = found.counts.copy()
 
 
-def _read_import(cursor: BinaryReader, found: ModuleInfo) -> None:
-    cursor.name(), cursor.name()
-    kind = cursor.byte()
+def _read_import(reader: BinaryReader, found: ModuleInfo) -> None:
+    reader.read_name(), reader.read_name()
+    kind = reader.read_byte()
     match kind:
         case binary.FUNCTION:
-            cursor.number()
+            reader.read_number()
         case binary.TABLE:
-            cursor.type()
-            _read_limits(cursor)
+            reader.read_type()
+            _read_limits(reader)
         case binary.MEMORY:
-            found.memories.append(_read_limits(cursor))
+            found.memories.append(_read_limits(reader))
         case binary.GLOBAL:
-            cursor.type()
-            cursor.skip(1)
+            reader.read_type()
+            reader.skip(1)
         case binary.TAG:
-            cursor.skip(1)
-            cursor.number()
+            reader.skip(1)
+            reader.read_number()
         case _:
             raise ModuleRefused(f"the module has an import of the unknown kind {kind}")
     found.counts[kind] += 1
 
 
-def _read_export_name(cursor: BinaryReader) -> str:
-    name = cursor.name()
-    cursor.skip(1)
-    cursor.number()
+def _read_export_name(reader: BinaryReader) -> str:
+    name = reader.read_name()
+    reader.skip(1)
+    reader.read_number()
     return name
 
 
-def _read_limits(cursor: BinaryReader) -> MemoryLimits:
-    flags = cursor.byte()
-    minimum = cursor.number(64)
-    maximum = cursor.number(64) if flags & _HAS_MAXIMUM else None
+def _read_limits(reader: BinaryReader) -> MemoryLimits:
+    flags = reader.read_byte()
+    minimum = reader.read_number(64)
+    maximum = reader.read_number(64) if flags & _HAS_MAXIMUM else None
     if flags & _HAS_PAGE_SIZE:
-        cursor.number()
+        reader.read_number()
     return MemoryLimits(
         minimum,
         maximum,

@@ -32,7 +32,7 @@ class ExportedGlobal(NamedTuple):
 
     name: str
     kind: str
-    number: int
+    global_index: int
 
 
 class ExportedState(NamedTuple):

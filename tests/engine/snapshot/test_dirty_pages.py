@@ -75,13 +75,13 @@ class Watching:
             self.by = ComparedDirtyPages(ours.address, self._mirror.address)
 
     def take(self, size: int) -> list[tuple[int, int]]:
-        told = self.by.take(size)
+        told = self.by.collect(size)
         self._keep(pages(told))
         return told
 
     def _keep(self, numbers: Iterable[int]) -> None:
         for number in numbers:
-            self._mirror.put(number, self._memory.page(number))
+            self._mirror.write(number, self._memory.page(number))
 
     def close(self) -> None:
         self.by.close()
@@ -214,7 +214,7 @@ def test_where_the_kernel_cannot_the_choice_falls_on_comparing(
     def refuse() -> int:
         raise OSError("not here")
 
-    monkeypatch.setattr(written, "_userfaultfd", refuse)
+    monkeypatch.setattr(written, "_open_userfaultfd", refuse)
     with memory() as ours:
         watched = track_dirty_pages(ours.address, 8 * PAGE_SIZE, ours.address)
         assert isinstance(watched, ComparedDirtyPages)

@@ -93,14 +93,14 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Have a copy of a folder's host directory made at each snapshot: ``host-NUMBER``."""
 
     def at_each(folder: Path) -> None:
-        done = SnapshotCapture.close
+        done = SnapshotCapture.commit
 
-        def close(camera: SnapshotCapture, trigger: Trigger) -> Any:
-            shot = done(camera, trigger)
+        def commit(capture: SnapshotCapture, trigger: Trigger) -> Any:
+            shot = done(capture, trigger)
             shutil.copytree(place(folder), folder / f"host-{shot.seq}", symlinks=True)
             return shot
 
-        monkeypatch.setattr(SnapshotCapture, "close", close)
+        monkeypatch.setattr(SnapshotCapture, "commit", commit)
 
     return at_each
 

@@ -194,7 +194,7 @@ def test_however_written_pages_are_found_the_journal_is_the_same(
     for way in (DirtyPageTracking.KERNEL, DirtyPageTracking.COMPARE, DirtyPageTracking.AUTO):
         path = tmp_path / way.value / "run.journal"
         path.parent.mkdir()
-        often(one, path, cache_dir, written=way)
+        often(one, path, cache_dir, dirty_page_tracking=way)
         found.append([(info.digest, info.pages, info.size) for info in snapshots_in(path)])
     assert found[0] == found[1] == found[2]
 

@@ -72,7 +72,7 @@ def surroundings() -> bytes:
         (memory 1 1 shared) (table 1 funcref) (tag) (global (mut i32) (i32.const 0))
         (func (type 0) (local i32)) (elem funcref (ref.func 0)) (data "x"))"""
     made = module(text)
-    start = next(one.start for one in read_module_info(made).sections if one.number == CODE)
+    start = next(one.start for one in read_module_info(made).sections if one.id == CODE)
     count = b"\x0c\x01\x01"  # the count of data must be said for memory.init
     return made[:start] + count
 

@@ -485,7 +485,7 @@ def test_what_is_no_wasm_opt_is_not_used(text: str, tmp_path: Path) -> None:
 def test_where_there_is_no_binaryen_it_is_said_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(binaryen, "tools", list)
+    monkeypatch.setattr(binaryen, "list_tools", list)
     with pytest.raises(NotInstrumentable, match="install icpp-binaryen"):
         instrument(guest("spin").read_bytes())
 

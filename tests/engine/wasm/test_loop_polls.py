@@ -32,7 +32,7 @@ def exports_of(data: bytes) -> dict[str, Any]:
 def names_of_custom(data: bytes) -> list[str]:
     sections = read_module_info(data).sections
     return [
-        BinaryReader(data, one.body, one.stop).name() for one in sections if one.number == CUSTOM
+        BinaryReader(data, one.body, one.stop).read_name() for one in sections if one.id == CUSTOM
     ]
 
 
@@ -50,8 +50,8 @@ def test_every_loop_gets_a_poll_and_nothing_gets_another_number(path: Path) -> N
 def poll_of(data: bytes) -> bytes:
     """The code that is looked for, made from what the module has."""
     found = read_module_info(data)
-    types = next((data[one.body :] for one in found.sections if one.number == 1), b"\0")
-    type_ = encode_leb128(BinaryReader(types, 0, len(types)).number())
+    types = next((data[one.body :] for one in found.sections if one.id == 1), b"\0")
+    type_ = encode_leb128(BinaryReader(types, 0, len(types)).read_number())
     table, flag = encode_leb128(found.counts[1]), encode_leb128(found.counts[3])
     return b"\x23" + flag + b"\x04\x40\x41\0\x11" + type_ + table + b"\x0b"
 

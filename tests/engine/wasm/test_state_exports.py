@@ -84,7 +84,7 @@ def test_everything_that_changes_is_exported() -> None:
     kinds = [one.kind for one in revealed.globals]
     numbers = ["i64", "i32", "i64", "f32", "f64", "v128"]
     assert kinds == [*numbers, "ref", "ref", "i32", "ref", "ref"]
-    assert [one.number for one in revealed.globals] == [0, *range(2, 3), *range(4, 13)]
+    assert [one.global_index for one in revealed.globals] == [0, *range(2, 3), *range(4, 13)]
     names = [one.name for one in revealed.globals]
     assert names[2] == "mine"
     assert names[1] == f"{PREFIX}global2'", "a name that the module has already is not ours"

@@ -97,7 +97,7 @@ def _read_flow_and_scope(context: CallContext, pointer: int) -> tuple[int, int]:
     """
     memory, rest = context.memory, _ADDRESS_SIZE - _FAMILY.size - _INET6.size
     pointer += _INET6.size
-    if pointer + rest > memory.renew():
+    if pointer + rest > memory.refresh():
         return 0, 0
     data = memory.read(pointer, rest)
     if any(data[_FLOW_AND_SCOPE.size :]):
