@@ -42,10 +42,10 @@ def done(deed: str, *arguments: object) -> Done:
 
 
 def _compact(source: str, target: str, keep_last: str) -> Callable[[], dict[str, int]]:
-    from journal.compaction import Policy, compact
+    from journal.compaction import RetentionPolicy, compact
 
     def deed() -> dict[str, int]:
-        found = compact(source, target, policy=Policy(keep_last=int(keep_last)))
+        found = compact(source, target, policy=RetentionPolicy(keep_last=int(keep_last)))
         assert not found.reason, found.reason
         return {
             "events": found.events,

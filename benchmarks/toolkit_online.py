@@ -60,8 +60,8 @@ def figures(rounds: int, size: Size) -> Iterator[Figure]:
                     begin = time.perf_counter()
                     found = compact_online(writer)
                     whole.append(time.perf_counter() - begin)
-            assert found.handover is not None, found
-            pauses.append(1e3 * found.handover.pause_seconds)
+            assert found.switchover is not None, found
+            pauses.append(1e3 * found.switchover.pause_seconds)
             longest.append(1e3 * max(beside.took))
             quiet.append(1e3 * max(alone.took))
             live.unlink()

@@ -6,8 +6,8 @@ from typing import Protocol, runtime_checkable
 
 from journal.adapters.endpoints import EVENT_OVERHEAD_SIZE, check_tag
 from journal.adapters.protocols import ForwardingSink, Sink, Source, current_microseconds
-from journal.compaction.output import Row
-from journal.compaction.streaming import Windows, block_of
+from journal.compaction.output import OutputRow
+from journal.compaction.streaming import StreamCompactor, pack_rows
 from journal.errors import LimitExceeded, OptionError
 from journal.format.block import BLOCK_COUNT_MAX, TIME_SPAN_MAX, Block, make_compressor
 from journal.format.frame import PAYLOAD_SIZE_MAX
@@ -72,15 +72,15 @@ class CompactingSink(ForwardingSink):
         self._clock = clock
         self._blocks = inner if isinstance(inner, BlockSink) else None
         self._compressor = make_compressor()
-        self._windows = Windows(keeps_numbers=self._blocks is not None)
-        self._held: list[Row] = []
+        self._windows = StreamCompactor(keeps_seqs=self._blocks is not None)
+        self._held: list[OutputRow] = []
         self._size = 0
-        self._outgoing: deque[Row] = deque()
+        self._outgoing: deque[OutputRow] = deque()
         self._next_seq, self._time = inner.next_seq, inner.time
         if before is not None:
             self._analyse_before(before)
         elif inner.next_seq:
-            self._windows.give_up("nobody says what there was before")
+            self._windows.stop_compacting("nobody says what there was before")
 
     @property
     def reason(self) -> str:
@@ -116,7 +116,7 @@ class CompactingSink(ForwardingSink):
         ):
             self.finish()
         seq = self.next_seq
-        self._held.append(Row(self._next_seq, tag, payload, time))
+        self._held.append(OutputRow(self._next_seq, tag, payload, time))
         self._next_seq += 1
         self._size += size
         self._time = time
@@ -136,16 +136,16 @@ class CompactingSink(ForwardingSink):
 
     def _analyse_before(self, before: Source) -> None:
         """Play what there was before, a window at a time."""
-        rows: list[Row] = []
+        rows: list[OutputRow] = []
         size = 0
         for frame in before.frames():
             size += len(frame.payload) + EVENT_OVERHEAD_SIZE
             full = len(rows) >= self._events_max or size > self._size_max
             if rows and (full or not 0 <= frame.time - rows[0].time <= TIME_SPAN_MAX):
-                self._windows.pass_whole(rows)
+                self._windows.add_unchanged(rows)
                 rows, size = [], len(frame.payload) + EVENT_OVERHEAD_SIZE
-            rows.append(Row(frame.seq, frame.tag, frame.payload, frame.time))
-        self._windows.pass_whole(rows)
+            rows.append(OutputRow(frame.seq, frame.tag, frame.payload, frame.time))
+        self._windows.add_unchanged(rows)
         self._next_seq = max(self._next_seq, rows[-1].seq + 1) if rows else self._next_seq
 
     def finish(self) -> None:
@@ -153,7 +153,7 @@ class CompactingSink(ForwardingSink):
         self._send_outgoing()
         if not self._held:
             return
-        stay = self._windows.sift(self._held)
+        stay = self._windows.compact_window(self._held)
         self.dropped += len(self._held) - len(stay)
         self._outgoing.extend(stay)
         self._held, self._size = [], 0
@@ -162,7 +162,7 @@ class CompactingSink(ForwardingSink):
     def _send_outgoing(self) -> None:
         going = self._outgoing
         if going and self._blocks is not None:
-            self._blocks.append_block(block_of(going, self._compressor))
+            self._blocks.append_block(pack_rows(going, self._compressor))
             going.clear()
         while going:
             self.inner.append_frame(going[0].tag, going[0].payload)

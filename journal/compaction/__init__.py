@@ -4,20 +4,20 @@ What it does with each kind of event is said by the rule that is declared on it;
 judged again, and must lead to the same states, before it gets its name.
 """
 
-from journal.compaction.compactor import Compaction, Failure, Kind, compact
+from journal.compaction.compactor import CompactionMismatch, CompactionResult, KindCounts, compact
 from journal.compaction.in_place import compact_in_place
-from journal.compaction.online import Online, Tending, compact_online
-from journal.compaction.retention import Policy
-from journal.compaction.schedule import Upkeep
+from journal.compaction.online import BackgroundCompactor, OnlineCompactionResult, compact_online
+from journal.compaction.retention import RetentionPolicy
+from journal.compaction.schedule import CompactionSchedule
 
 __all__ = [
-    "Compaction",
-    "Failure",
-    "Kind",
-    "Online",
-    "Policy",
-    "Tending",
-    "Upkeep",
+    "BackgroundCompactor",
+    "CompactionMismatch",
+    "CompactionResult",
+    "CompactionSchedule",
+    "KindCounts",
+    "OnlineCompactionResult",
+    "RetentionPolicy",
     "compact",
     "compact_in_place",
     "compact_online",

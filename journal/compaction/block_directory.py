@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from journal.compaction import event_classes as kinds
+from journal.compaction import event_classes
 from journal.errors import JournalError
 from journal.events.snapshots import DescriptorPositions
 from journal.events.streams import StreamOpened
@@ -15,27 +15,34 @@ from journal.log import block_table, scan
 from journal.log.segment_files import SegmentFiles
 from journal.rewrite.progress import ProgressCallback, ProgressScan
 
-JUDGED, PLAYED, STAGED, STAYING = 1, 2, 4, 8
+ANALYSED, REPLAYED, SNAPSHOT_PARTS, RETAINED = 1, 2, 4, 8
 """What a block has: events that are judged, others that are played with them, parts of snapshots,
 and others that may stay."""
-_PLAYED = (
-    (kinds.PLAYED - kinds.JUDGED) | kinds.LANDMARKS | {DescriptorPositions.tag, StreamOpened.tag}
+_ONLY_REPLAYED = (
+    (event_classes.REPLAYED - event_classes.ANALYSED)
+    | event_classes.BOUNDARIES
+    | {DescriptorPositions.tag, StreamOpened.tag}
 )
-_OTHERS = kinds.KNOWN - kinds.JUDGED - kinds.STAGED - kinds.CONSUMED
+_RETAINED_TAGS = (
+    event_classes.KNOWN_TAGS
+    - event_classes.ANALYSED
+    - event_classes.SNAPSHOT_PARTS
+    - event_classes.CONSUMED
+)
 
-Wish = Callable[[int, int, int], bool]
+BlockFilter = Callable[[int, int, int], bool]
 """Whether a block is to be read: what it has, its first number, and the one behind its last."""
 
 
-def _all(marks: int, start: int, stop: int) -> bool:
+def _accept_all(classes: int, start: int, stop: int) -> bool:
     return True
 
 
-class Changed(JournalError):
+class JournalChanged(JournalError):
     """A journal was not the same when it was looked at again."""
 
 
-class Blocks:
+class BlockDirectory:
     """The blocks that have events, as they were found when all were looked at first.
 
     > Why not walk again? Where they stand is known, and what the headers are that stand there: a
@@ -48,12 +55,12 @@ class Blocks:
         self._segments: list[scan.Segment] = []
         self._counts: list[int] = []  # of blocks, by segment
         self._firsts, self._stops = array("Q"), array("Q")
-        self._marks = bytearray()
+        self._classes = bytearray()
         self._offsets, self._hashes = array("Q"), array("Q")
         self._ends = array("Q")  # in the bytes of all files
         self._size = 0
 
-    def look(self) -> Iterator[Block]:
+    def scan_all(self) -> Iterator[Block]:
         """Give all, for the first time. Raises a FormatError where anything is damaged."""
         end = 0
 
@@ -71,51 +78,51 @@ class Blocks:
                     self._counts.append(0)
                 elif isinstance(item, scan.ScannedBlock) and item.header.frame_count:
                     block = Block(item.header, item.body, item.first_seq, item.offset)
-                    self._note(block, end)
+                    self._record(block, end)
                     yield block
 
-    def _note(self, block: Block, end: int) -> None:
+    def _record(self, block: Block, end: int) -> None:
         self._counts[-1] += 1
         self._firsts.append(block.first_seq)
         self._stops.append(block.last_seq + 1)
-        self._marks.append(_marks_of(block))
+        self._classes.append(_classify(block))
         self._offsets.append(block.offset)
         self._hashes.append(block.header.hash)
         self._ends.append(end)
 
-    def again(self, what: str, wish: Wish = _all) -> Iterator[Block]:
+    def reread(self, what: str, accepts: BlockFilter = _accept_all) -> Iterator[Block]:
         """Give those that are wished for; nothing is told without what.
 
         Raises a DamagedJournal where one is damaged by now, and Changed where another stands.
         """
         at = 0
         with closing(SegmentFiles(self._path)) as files:
-            for place, count in zip(self._segments, self._counts, strict=True):
-                source = files.open(place.name)
+            for segment, count in zip(self._segments, self._counts, strict=True):
+                source = files.open(segment.name)
                 for number in range(at, at + count):
-                    if wish(self._marks[number], self._firsts[number], self._stops[number]):
-                        yield self._read(source, place, number)
+                    if accepts(self._classes[number], self._firsts[number], self._stops[number]):
+                        yield self._read(source, segment, number)
                         if what:
                             self._report(what, self._ends[number], self._size)
                 at += count
         if what and at:
             self._report(what, self._size, self._size)
 
-    def _read(self, source: ByteSource | None, place: scan.Segment, number: int) -> Block:
+    def _read(self, source: ByteSource | None, segment: "scan.Segment", number: int) -> Block:
         offset = self._offsets[number]
         if source is not None:
-            header = read_header(source, offset, place.header.salt, offset - place.offset)
+            header = read_header(source, offset, segment.header.salt, offset - segment.offset)
             if header is not None and header.hash == self._hashes[number]:
                 return block_table.read_block(
-                    source, block_table.BlockRef(place, header, offset), verify=True
+                    source, block_table.BlockRef(segment, header, offset), verify=True
                 )
-        raise Changed(f"{self._path} has changed since it was looked at")
+        raise JournalChanged(f"{self._path} has changed since it was looked at")
 
 
-def _marks_of(block: Block) -> int:
+def _classify(block: Block) -> int:
     tags = set(block.tags)
-    is_strange = not tags <= kinds.KNOWN
-    marks = JUDGED * (not tags.isdisjoint(kinds.JUDGED))
-    marks |= PLAYED * (is_strange or not tags.isdisjoint(_PLAYED))
-    marks |= STAGED * (not tags.isdisjoint(kinds.STAGED))
-    return marks | STAYING * (is_strange or not tags.isdisjoint(_OTHERS))
+    has_unknown = not tags <= event_classes.KNOWN_TAGS
+    classes = ANALYSED * (not tags.isdisjoint(event_classes.ANALYSED))
+    classes |= REPLAYED * (has_unknown or not tags.isdisjoint(_ONLY_REPLAYED))
+    classes |= SNAPSHOT_PARTS * (not tags.isdisjoint(event_classes.SNAPSHOT_PARTS))
+    return classes | RETAINED * (has_unknown or not tags.isdisjoint(_RETAINED_TAGS))

@@ -9,24 +9,44 @@ from itertools import chain, compress
 from pathlib import Path
 from typing import NamedTuple
 
-from journal.compaction import event_classes as kinds
-from journal.compaction.block_directory import JUDGED, PLAYED, STAGED, STAYING, Blocks
-from journal.compaction.frontier import Frontier, Point, Survey, frontier, survey
-from journal.compaction.liveness.analysis import Judgement, judge
-from journal.compaction.liveness.dependency_graph import Entangled
-from journal.compaction.liveness.seq_bitset import Numbers
-from journal.compaction.merge.page_deduplication import Naming
-from journal.compaction.merge.page_store import Store
-from journal.compaction.merge.snapshot_merge import (
-    Gathering,
-    NoNumbers,
-    Room,
-    Run,
-    planned,
-    runs_of,
+from journal.compaction import event_classes
+from journal.compaction.block_directory import (
+    ANALYSED,
+    REPLAYED,
+    RETAINED,
+    SNAPSHOT_PARTS,
+    BlockDirectory,
 )
-from journal.compaction.output import Nobody, Outflow, Row, Tally, Target, Verdict, rows_of
-from journal.compaction.retention import Policy
+from journal.compaction.frontier import (
+    Frontier,
+    JournalSurvey,
+    SafePointInfo,
+    find_frontier,
+    survey_journal,
+)
+from journal.compaction.liveness.analysis import LivenessResult, find_live_events
+from journal.compaction.liveness.dependency_graph import DependsOnDroppedSnapshot
+from journal.compaction.liveness.seq_bitset import SeqBitset
+from journal.compaction.merge.page_deduplication import PageDeduplicator
+from journal.compaction.merge.page_store import MergedState
+from journal.compaction.merge.snapshot_merge import (
+    FreeSeqs,
+    NoFreeSeqs,
+    SnapshotGroup,
+    SnapshotMerger,
+    group_snapshots,
+    plan_snapshot,
+)
+from journal.compaction.output import (
+    BlockTarget,
+    EventSelector,
+    NullTarget,
+    OutputRow,
+    RowWriter,
+    TagTotals,
+    read_rows,
+)
+from journal.compaction.retention import RetentionPolicy
 from journal.errors import JournalError, MalformedEvent
 from journal.events import BY_TAG
 from journal.format.block import Block
@@ -40,12 +60,12 @@ from journal.replay.limits import NotPlayable
 from journal.rewrite.block_copier import check_output_path
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 
-COUNTS_ON = "one that is kept counts on one that is not"
+DROPPED_DEPENDENCY = "one that is kept counts on one that is not"
 PASSES_MAX = 8
 """How often what is kept is judged again: what goes may let more go."""
 
 
-class Kind(NamedTuple):
+class KindCounts(NamedTuple):
     """Events of one kind, and the bytes of their payloads: before a compaction, and behind it."""
 
     tag: int
@@ -67,7 +87,7 @@ class Kind(NamedTuple):
         return self.size - self.kept_size
 
 
-class Compaction(NamedTuple):
+class CompactionResult(NamedTuple):
     """What a compaction did, or would do; sizes are bytes of payloads, before they are compressed.
 
     ``snapshots`` are the numbers of those that are kept, ``dropped_snapshots`` of those that are
@@ -80,11 +100,11 @@ class Compaction(NamedTuple):
     upto: int
     snapshots: tuple[int, ...]
     dropped_snapshots: tuple[int, ...]
-    kinds: tuple[Kind, ...]
+    kinds: tuple[KindCounts, ...]
     reason: str
 
     @property
-    def is_needless(self) -> bool:
+    def is_unchanged(self) -> bool:
         """Whether nothing goes."""
         return (self.events, self.size) == (self.kept_events, self.kept_size)
 
@@ -109,11 +129,11 @@ class Compaction(NamedTuple):
         return sum(kind.kept_size for kind in self.kinds)
 
 
-class _Crowded(Exception):
+class _NeedsMoreSpace(Exception):
     """What is kept might not have had the room that there was."""
 
 
-class Failure(JournalError):
+class CompactionMismatch(JournalError):
     """What would be kept does not lead to the same states: nothing is written."""
 
 
@@ -121,11 +141,11 @@ def compact(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    policy: Policy = Policy(),  # noqa: B008 - it is a value
+    policy: RetentionPolicy = RetentionPolicy(),  # noqa: B008 - it is a value
     progress: ProgressCallback | None = None,
     dry_run: bool = False,
     roll: RollPolicy | None = None,
-) -> Compaction:
+) -> CompactionResult:
     """Write to ``target``, a new journal, what the states of ``source`` are made of.
 
     These are the states at the snapshots that ``policy`` keeps, and at the end. Events keep their
@@ -138,181 +158,185 @@ def compact(
     if not dry_run:
         check_output_path(path, [Path(source)])
     with Reader(source) as reader:
-        planning = Planning(reader, policy, progress or ignore_progress)
+        plan = CompactionPlan(reader, policy, progress or ignore_progress)
         if dry_run:
-            return planning.carried_out(Nobody, path.parent)
+            return plan.execute(NullTarget, path.parent)
 
         def begin() -> Writer:
             journal_id, commit = reader.journal_id, CommitPolicy.NONE
             return Writer(path, publish=False, journal_id=journal_id, commit=commit, roll=roll)
 
-        return planning.carried_out(begin, path.parent)
+        return plan.execute(begin, path.parent)
 
 
-class Planning:
+class CompactionPlan:
     """What is known of a journal before anything is written."""
 
-    def __init__(self, reader: Reader, policy: Policy, report: ProgressCallback) -> None:
+    def __init__(self, reader: Reader, policy: RetentionPolicy, report: ProgressCallback) -> None:
         self.reader = reader
         self.report = report
         self.policy = policy
-        self.before = Tally()
-        self.blocks = Blocks(reader.path, report)
-        self.found: Survey = survey(self._looked())
-        self.front: Frontier = frontier(self.found, policy)
-        self.kept = Numbers()
-        self.judge()
+        self.before = TagTotals()
+        self.blocks = BlockDirectory(reader.path, report)
+        self.survey: JournalSurvey = survey_journal(self._scan_blocks())
+        self.frontier: Frontier = find_frontier(self.survey, policy)
+        self.live = SeqBitset()
+        self.find_live_events()
 
-    def _looked(self) -> Iterator[Block]:
-        for block in self.blocks.look():
+    def _scan_blocks(self) -> Iterator[Block]:
+        for block in self.blocks.scan_all():
             self.before.add_block(block)
             yield block
 
-    def judge(self) -> None:
+    def find_live_events(self) -> None:
         """Find out what is kept; where that cannot be told, all that cannot be is."""
         while True:
             try:
-                self.kept = self._judged()
+                self.live = self._find_live()
                 return
-            except Entangled:
-                self.stay(COUNTS_ON)
-            except (NotPlayable, MalformedEvent, _Crowded) as error:
+            except DependsOnDroppedSnapshot:
+                self.keep_verbatim(DROPPED_DEPENDENCY)
+            except (NotPlayable, MalformedEvent, _NeedsMoreSpace) as error:
                 self.keep_all(str(error))
                 return
 
-    def stay(self, why: str) -> None:
+    def keep_verbatim(self, why: str) -> None:
         """Let all snapshots stay as they are."""
-        assert not self.front.as_they_are, why
-        self.front = frontier(self.found, self.policy, as_they_are=why)
+        assert not self.frontier.is_verbatim, why
+        self.frontier = find_frontier(self.survey, self.policy, verbatim_reason=why)
 
     def keep_all(self, why: str) -> None:
         """Keep all that is judged."""
         why = f"files and descriptors stay as they are: {why}"
-        reason = "; ".join(filter(None, (self.front.reason, why)))
-        self.front = replace(self.front, reason=reason)
-        self.kept = Numbers()
-        for block in self.blocks.again("judging"):
-            if block.first_seq >= self.front.upto:
+        reason = "; ".join(filter(None, (self.frontier.reason, why)))
+        self.frontier = replace(self.frontier, reason=reason)
+        self.live = SeqBitset()
+        for block in self.blocks.reread("judging"):
+            if block.first_seq >= self.frontier.upto:
                 break
             seqs = block.seqs
-            for index in block.select(kinds.JUDGED | kinds.STAGED):
-                self.kept.add(seqs[index])
+            for index in block.select(event_classes.ANALYSED | event_classes.SNAPSHOT_PARTS):
+                self.live.add(seqs[index])
 
-    def _judge(self, only: Numbers | None) -> Judgement:
-        upto, staged = self.front.upto, self.front.judges_staged
+    def _analyse(self, only: SeqBitset | None) -> LivenessResult:
+        upto, staged = self.frontier.upto, self.frontier.analyses_parts
 
-        def wish(marks: int, start: int, stop: int) -> bool:
-            if start >= upto or marks & PLAYED:
+        def accepts(classes: int, start: int, stop: int) -> bool:
+            if start >= upto or classes & REPLAYED:
                 return start < upto
-            wanted = marks & (JUDGED | STAGED if staged else JUDGED)
+            wanted = classes & (ANALYSED | SNAPSHOT_PARTS if staged else ANALYSED)
             return bool(wanted) and (only is None or only.has_any(start, stop))
 
-        return judge(self.blocks.again("judging", wish), self.found, self.front, only)
+        return find_live_events(
+            self.blocks.reread("judging", accepts), self.survey, self.frontier, only
+        )
 
-    def staged(self, what: str) -> Iterator[Block]:
+    def snapshot_blocks(self, what: str) -> Iterator[Block]:
         """Give the blocks in front of the frontier that have parts of snapshots."""
-        upto = self.front.upto
+        upto = self.frontier.upto
 
-        def wish(marks: int, start: int, stop: int) -> bool:
-            return start < upto and bool(marks & STAGED)
+        def accepts(classes: int, start: int, stop: int) -> bool:
+            return start < upto and bool(classes & SNAPSHOT_PARTS)
 
-        return self.blocks.again(what, wish)
+        return self.blocks.reread(what, accepts)
 
-    def written(self, whole: Sequence[range]) -> Iterator[Block]:
+    def retained_blocks(self, whole: Sequence[range]) -> Iterator[Block]:
         """Give the blocks that may have events to be written; ``whole`` are snapshots that stay."""
-        front, kept = self.front, self.kept
+        frontier, live = self.frontier, self.live
         stops = [part.stop for part in whole]
 
-        def wish(marks: int, start: int, stop: int) -> bool:
-            if marks & STAYING or stop > front.upto or not front.inputs_go:
+        def accepts(classes: int, start: int, stop: int) -> bool:
+            if classes & RETAINED or stop > frontier.upto or not frontier.drops_inputs:
                 return True
-            if (marks & STAGED and not self.is_merged) or kept.has_any(start, stop):
+            if (classes & SNAPSHOT_PARTS and not self.is_merged) or live.has_any(start, stop):
                 return True
             at = bisect_right(stops, start)
             return at < len(whole) and stop > whole[at].start
 
-        return self.blocks.again("writing", wish)
+        return self.blocks.reread("writing", accepts)
 
-    def carried_out(
+    def execute(
         self,
-        begin: Callable[[], AbstractContextManager[Target]],
+        begin: Callable[[], AbstractContextManager[BlockTarget]],
         folder: Path,
         *,
-        even_needless: bool = True,
-    ) -> Compaction:
+        publish_unchanged: bool = True,
+    ) -> CompactionResult:
         """Write what is kept to what ``begin`` gives; where snapshots cannot be merged, unmerged.
 
-        It is published, where nothing goes only if ``even_needless``. Raises Failure where what
+        It is published, where nothing goes only if ``publish_unchanged``. Raises Failure where what
         would be kept does not lead to the same states.
         """
         while True:
             try:
                 with begin() as target:
-                    found = _write(self, target, folder)
-                    if even_needless or not found.is_needless:
+                    found = _write_journal(self, target, folder)
+                    if publish_unchanged or not found.is_unchanged:
                         target.publish()
                     return found
-            except (Entangled, MalformedEvent, NoNumbers) as error:
-                if self.front.as_they_are:
+            except (DependsOnDroppedSnapshot, MalformedEvent, NoFreeSeqs) as error:
+                if self.frontier.is_verbatim:
                     raise
-                self.stay(str(error) or COUNTS_ON)
-                self.judge()
+                self.keep_verbatim(str(error) or DROPPED_DEPENDENCY)
+                self.find_live_events()
 
     @property
     def is_merged(self) -> bool:
         """Whether the pages of snapshots that go are merged into those that stay."""
-        front = self.front
-        return bool(front.kept) and not front.as_they_are and not front.judges_staged
+        frontier = self.frontier
+        return bool(frontier.kept) and not frontier.is_verbatim and not frontier.analyses_parts
 
-    def verdict(self, whole: Sequence[range]) -> Verdict:
+    def selector(self, whole: Sequence[range]) -> EventSelector:
         """What tells of events whether they are kept; ``whole`` are snapshots that stay whole."""
-        front = self.front
-        return Verdict(
-            self.kept,
-            front.upto,
-            [info.seq for info in front.kept],
+        frontier = self.frontier
+        return EventSelector(
+            self.live,
+            frontier.upto,
+            [info.seq for info in frontier.kept],
             whole if self.is_merged else None,
-            inputs_go=front.inputs_go,
-            judges_staged=front.judges_staged,
+            drops_inputs=frontier.drops_inputs,
+            analyses_parts=frontier.analyses_parts,
         )
 
-    def told(self, after: Tally) -> Compaction:
+    def result(self, after: TagTotals) -> CompactionResult:
         """What came of it."""
-        found, front, before = self.found, self.front, self.before
-        kept = {info.seq for info in front.kept}
-        kept |= {info.seq for info in found.snapshots if info.seq >= front.upto}
-        return Compaction(
+        survey, frontier, before = self.survey, self.frontier, self.before
+        kept = {info.seq for info in frontier.kept}
+        kept |= {info.seq for info in survey.snapshots if info.seq >= frontier.upto}
+        return CompactionResult(
             self.reader.journal_id,
-            found.next_seq,
-            front.upto,
+            survey.next_seq,
+            frontier.upto,
             tuple(sorted(kept)),
-            tuple(info.seq for info in found.snapshots if info.seq not in kept),
-            tuple(_kind(tag, before, after) for tag in sorted(before.events)),
-            front.reason,
+            tuple(info.seq for info in survey.snapshots if info.seq not in kept),
+            tuple(_count_kind(tag, before, after) for tag in sorted(before.events)),
+            frontier.reason,
         )
 
-    def _judged(self) -> Numbers:
+    def _find_live(self) -> SeqBitset:
         """What is kept is what would still be kept if nothing else had ever been there."""
-        if not self.front.upto:
-            return Numbers()
-        first = last = self._judge(None)
-        held = last.kept
+        if not self.frontier.upto:
+            return SeqBitset()
+        first = last = self._analyse(None)
+        live = last.live
         for _ in range(PASSES_MAX):
-            again = self._judge(last.kept)
-            if again.prints != first.prints:
-                raise Failure("what would be kept leads to another state: nothing is written")
-            if again.takes_more_room(first):
-                raise _Crowded("without what goes, they would take more room for a while")
-            held = last.kept
-            if again.kept == held:
+            again = self._analyse(last.live)
+            if again.fingerprints != first.fingerprints:
+                raise CompactionMismatch(
+                    "what would be kept leads to another state: nothing is written"
+                )
+            if again.exceeds_peaks_of(first):
+                raise _NeedsMoreSpace("without what goes, they would take more room for a while")
+            live = last.live
+            if again.live == live:
                 break
             last = again
-        return held
+        return live
 
 
-def _kind(tag: int, before: Tally, after: Tally) -> Kind:
+def _count_kind(tag: int, before: TagTotals, after: TagTotals) -> KindCounts:
     cls = BY_TAG.get(tag)
-    return Kind(
+    return KindCounts(
         tag,
         cls.__name__ if cls else "",
         cls.group.value if cls else "",
@@ -323,23 +347,25 @@ def _kind(tag: int, before: Tally, after: Tally) -> Kind:
     )
 
 
-class _Inserts:
+class _MergedRows:
     """The rows that snapshots get that are kept and do not stay as they are, in order."""
 
-    def __init__(self, planning: Planning, store: Store, resolver: PageResolver) -> None:
-        front, found = planning.front, planning.found
-        self._planning = planning
-        self._store = store
-        infos = [info for info in found.snapshots if info.seq < front.upto]
-        self.runs = runs_of(front.kept, infos) if planning.is_merged else []
-        merged = [at for at, run in enumerate(self.runs) if not run.verbatim]
-        left = self.runs[: merged[-1] + 1] if merged else []
+    def __init__(self, plan: CompactionPlan, state: MergedState, resolver: PageResolver) -> None:
+        frontier, survey = plan.frontier, plan.survey
+        self._plan = plan
+        self._state = state
+        infos = [info for info in survey.snapshots if info.seq < frontier.upto]
+        self.groups = group_snapshots(frontier.kept, infos) if plan.is_merged else []
+        merged = [at for at, group in enumerate(self.groups) if not group.is_verbatim]
+        left = self.groups[: merged[-1] + 1] if merged else []
         self._left, self._last = iter(left), left[-1] if left else None
         what = "merging" if len(merged) == 1 else ""  # several are merged while others are written
-        self._gathering = Gathering(planning.staged(what), store, resolver) if merged else None
+        self._merger = (
+            SnapshotMerger(plan.snapshot_blocks(what), state, resolver) if merged else None
+        )
         self._is_first, self._last_seq = True, -1
-        self._rows: Iterator[Row] = iter(())
-        self._row: Row | None = None
+        self._rows: Iterator[OutputRow] = iter(())
+        self._row: OutputRow | None = None
         self._advance()
 
     @property
@@ -347,7 +373,7 @@ class _Inserts:
         """The number of the next row; above all others where none is left."""
         return self._row.seq if self._row is not None else SEQ_MAX
 
-    def take(self, time: int) -> Row:
+    def take(self, time: int) -> OutputRow:
         """Take the next row; what stands behind it has this time."""
         row = self._row
         assert row is not None
@@ -357,72 +383,78 @@ class _Inserts:
     def _advance(self) -> None:
         self._row = next(self._rows, None)
         while self._row is None:
-            run = next(self._left, None)
-            if run is None:
+            group = next(self._left, None)
+            if group is None:
                 return
-            self._rows = self._rows_of(run)
+            self._rows = self._rows_for(group)
             self._row = next(self._rows, None)
 
-    def _rows_of(self, run: Run) -> Iterator[Row]:
-        assert self._gathering is not None
-        own = self._gathering.come_to(run)
-        if not run.verbatim:
-            point = self._planning.found.points[run.info.seq]
-            plan = planned(run, own, self._store, point, self._room(point), first=self._is_first)
-            yield from chain.from_iterable(part.rows() for part in plan)
-        if run is not self._last:
-            self._store.settle()
-        self._is_first, self._last_seq = False, run.info.seq
+    def _rows_for(self, group: SnapshotGroup) -> Iterator[OutputRow]:
+        assert self._merger is not None
+        own = self._merger.advance_to(group)
+        if not group.is_verbatim:
+            point = self._plan.survey.points[group.info.seq]
+            planned = plan_snapshot(
+                group, own, self._state, point, self._free_seqs(point), first=self._is_first
+            )
+            yield from chain.from_iterable(events.rows() for events in planned)
+        if group is not self._last:
+            self._state.set_base()
+        self._is_first, self._last_seq = False, group.info.seq
 
-    def _room(self, point: Point) -> Room:
-        planning, last_seq = self._planning, self._last_seq
-        anyhow = point.last_kept
-        if not planning.front.inputs_go:
-            anyhow = max(anyhow, point.last_heard)
+    def _free_seqs(self, point: SafePointInfo) -> FreeSeqs:
+        plan, last_seq = self._plan, self._last_seq
+        last_kept = point.last_kept
+        if not plan.frontier.drops_inputs:
+            last_kept = max(last_kept, point.last_input)
 
         def last(stop: int) -> int:
-            if anyhow >= stop:
-                raise NoNumbers(f"event {anyhow} stands among the parts of a snapshot")
-            return max(anyhow, planning.kept.last_below(stop), last_seq)
+            if last_kept >= stop:
+                raise NoFreeSeqs(f"event {last_kept} stands among the parts of a snapshot")
+            return max(last_kept, plan.live.last_below(stop), last_seq)
 
         floor = max(point.floor, last_seq)
-        return Room(last, lambda last: self._free(floor, last))
+        return FreeSeqs(last, lambda last: self._iterate_free_seqs(floor, last))
 
-    def _free(self, floor: int, last: int) -> Iterator[int]:
+    def _iterate_free_seqs(self, floor: int, last: int) -> Iterator[int]:
         """Give the numbers between two that nobody has, from behind."""
-        taken, verdict = Numbers(), self._planning.verdict([])
-        for block in self._planning.written([]):
-            for seq in compress(block.seqs, verdict.flags(block)):
+        taken, selector = SeqBitset(), self._plan.selector([])
+        for block in self._plan.retained_blocks([]):
+            for seq in compress(block.seqs, selector.flags(block)):
                 taken.add(seq)
         yield from (seq for seq in range(last - 1, floor, -1) if seq not in taken)
 
 
-def _write(planning: Planning, target: Target, folder: Path) -> Compaction:
+def _write_journal(plan: CompactionPlan, target: BlockTarget, folder: Path) -> CompactionResult:
     """Write what is kept."""
-    resolver = PageResolver.of(planning.reader)
-    with Store(folder) as store, Naming(resolver, folder) as naming:
-        inserts, outflow = _Inserts(planning, store, resolver), Outflow(target)
-        whole = [run.numbers for run in inserts.runs if run.verbatim]
-        verdict = planning.verdict(whole)
-        for block in planning.written(whole):
-            _write_block(block, verdict.flags(block), inserts, outflow, naming)
-        outflow.flush()
-    return planning.told(outflow.tally)
+    resolver = PageResolver.of(plan.reader)
+    with MergedState(folder) as state, PageDeduplicator(resolver, folder) as deduplicator:
+        inserts, writer = _MergedRows(plan, state, resolver), RowWriter(target)
+        whole = [group.seqs for group in inserts.groups if group.is_verbatim]
+        selector = plan.selector(whole)
+        for block in plan.retained_blocks(whole):
+            _write_block(block, selector.flags(block), inserts, writer, deduplicator)
+        writer.flush()
+    return plan.result(writer.tally)
 
 
 def _write_block(
-    block: Block, flags: bytes, inserts: _Inserts, outflow: Outflow, naming: Naming
+    block: Block,
+    flags: bytes,
+    inserts: _MergedRows,
+    writer: RowWriter,
+    deduplicator: PageDeduplicator,
 ) -> None:
     count = flags.count(1)
     if count == block.count and inserts.next_seq > block.last_seq:
-        changed = naming.changed(block)
+        changed = deduplicator.rewrite_block(block)
         if not changed:
-            outflow.put_block(block)
+            writer.put_block(block)
             return
-        for index, row in enumerate(rows_of(block, flags)):
-            outflow.put(row._replace(payload=changed.get(index, row.payload)))
+        for index, row in enumerate(read_rows(block, flags)):
+            writer.put(row._replace(payload=changed.get(index, row.payload)))
         return
-    for row in rows_of(block, flags) if count else ():
+    for row in read_rows(block, flags) if count else ():
         while inserts.next_seq < row.seq:
-            outflow.put(naming.row(inserts.take(row.time), is_merged=True))
-        outflow.put(naming.row(row))
+            writer.put(deduplicator.rewrite_row(inserts.take(row.time), is_merged=True))
+        writer.put(deduplicator.rewrite_row(row))

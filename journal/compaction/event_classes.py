@@ -27,11 +27,11 @@ from journal.events.streams import StreamOpened
 from journal.events.threads import CloseThread, GlobalsSet, SetThread, TableSet
 
 
-def _ruled(*rules: type) -> frozenset[int]:
+def _tags_with_rule(*rules: type) -> frozenset[int]:
     return frozenset(tag for tag, cls in BY_TAG.items() if isinstance(cls.rule, rules))
 
 
-STAGED = frozenset(
+SNAPSHOT_PARTS = frozenset(
     kind.tag
     for kind in (
         *(UpdateMemoryRegion, MemoryPages, GlobalsSet, TableSet, SetThread, CloseThread),
@@ -39,38 +39,47 @@ STAGED = frozenset(
     )
 )
 """What snapshots are made of."""
-MARKS = _ruled(Marks)
+SNAPSHOT_MARKERS = _tags_with_rule(Marks)
 RESETS = frozenset((InitModule.tag, ProcessExit.tag, ProcessTrap.tag, ProcessStart.tag))
 """What begins or ends a process: its machine and its descriptors are gone."""
-PORTS = frozenset(
+HOST_PORTS = frozenset(
     tag for tag, cls in BY_TAG.items() if cls.group is Group.SOCKETS and isinstance(cls.rule, Keep)
 )
-PLAYED = (
+REPLAYED = (
     frozenset(tag for tag, cls in BY_TAG.items() if cls.group in (Group.FILES, Group.SOCKETS))
-    - PORTS
+    - HOST_PORTS
     - {ChangeDirectory.tag}
     | RESETS
     | {Mount.tag}
 )
 """What files and descriptors are made of."""
-KEPT = (
-    _ruled(Keep, Resets)
+ALWAYS_KEPT = (
+    _tags_with_rule(Keep, Resets)
     # what ran is needed whole, and where the first outputs led is asked for as long as there is one
-    | (_ruled(Region) - STAGED)
+    | (_tags_with_rule(Region) - SNAPSHOT_PARTS)
     | {StreamOpened.tag}
 )
 """What is kept anyhow."""
-LATEST = _ruled(Latest) - KEPT
-REWRITTEN = _ruled(Rewritten)
-ANSWERS = frozenset((HostResult.tag,))
-CONSUMED = _ruled(Consumed) - ANSWERS
+LATEST = _tags_with_rule(Latest) - ALWAYS_KEPT
+REWRITTEN = _tags_with_rule(Rewritten)
+HOST_RESULTS = frozenset((HostResult.tag,))
+CONSUMED = _tags_with_rule(Consumed) - HOST_RESULTS
 """What goes in front of a snapshot; answers of the host only where nothing is made of them."""
-JUDGED = (PLAYED | LATEST | ANSWERS) - KEPT
+ANALYSED = (REPLAYED | LATEST | HOST_RESULTS) - ALWAYS_KEPT
 """What is kept or not event by event."""
-LANDMARKS = MARKS | RESETS | {SafePoint.tag, ClearEthereal.tag}
-WRITE, START = FileDescriptorWrite.tag, ProcessStart.tag
-KNOWN = frozenset(BY_TAG)
+BOUNDARIES = SNAPSHOT_MARKERS | RESETS | {SafePoint.tag, ClearEthereal.tag}
+WRITE_TAG, START_TAG = FileDescriptorWrite.tag, ProcessStart.tag
+KNOWN_TAGS = frozenset(BY_TAG)
 
-_ALL = (KEPT, LATEST, REWRITTEN, ANSWERS, CONSUMED, STAGED, MARKS, PLAYED - KEPT)
-assert sum(map(len, _ALL)) == len(KNOWN), "each kind is one thing"
-assert frozenset().union(*_ALL) == KNOWN
+_CLASSES = (
+    ALWAYS_KEPT,
+    LATEST,
+    REWRITTEN,
+    HOST_RESULTS,
+    CONSUMED,
+    SNAPSHOT_PARTS,
+    SNAPSHOT_MARKERS,
+    REPLAYED - ALWAYS_KEPT,
+)
+assert sum(map(len, _CLASSES)) == len(KNOWN_TAGS), "each kind is one thing"
+assert frozenset().union(*_CLASSES) == KNOWN_TAGS

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from journal.compaction import event_classes as kinds
-from journal.compaction.retention import Policy
+from journal.compaction import event_classes
+from journal.compaction.retention import RetentionPolicy
 from journal.events import codec
 from journal.events.core import TtySet
 from journal.events.memory import MemoryPages, UpdateMemoryRegion
@@ -23,68 +23,68 @@ from journal.format.block import Block
 from journal.format.frame import Frame
 from journal.snapshots.catalog import SnapshotCollector, SnapshotInfo
 
-_OF_OTHERS = frozenset((UpdateMemoryRegion.tag, CloseThread.tag))
-_OF_OURS = frozenset(
+_FOREIGN_TAGS = frozenset((UpdateMemoryRegion.tag, CloseThread.tag))
+_OWN_TAGS = frozenset(
     (MemoryPages.tag, SafePoint.tag, DescriptorPositions.tag, DirectoryListing.tag)
 )
-_OF_SNAPSHOTS = (kinds.STAGED | kinds.LANDMARKS | {TtySet.tag}) - {
+_SNAPSHOT_TAGS = (event_classes.SNAPSHOT_PARTS | event_classes.BOUNDARIES | {TtySet.tag}) - {
     MemoryPages.tag,
     UpdateMemoryRegion.tag,
 }
 _PART_HEAD_SIZE = 8 + 4
-_PARTS = frozenset((ModulePart.tag, InstrumentedPart.tag))
-_PREAMBLE = _PARTS | {ProcessStart.tag}
-_OF_PREAMBLE = kinds.LANDMARKS | _PARTS
+_MODULE_PARTS = frozenset((ModulePart.tag, InstrumentedPart.tag))
+_PREAMBLE = _MODULE_PARTS | {ProcessStart.tag}
+_PREAMBLE_TAGS = event_classes.BOUNDARIES | _MODULE_PARTS
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class UnclosedSnapshot:
     """Events of a snapshot that was never closed: those with numbers from ``start`` to ``stop``."""
 
     start: int
     stop: int
 
 
-class Point(NamedTuple):
+class SafePointInfo(NamedTuple):
     """A safe point of a snapshot, and what is in front of the snapshot that is kept anyhow.
 
     ``time`` is in µs since the epoch. ``last_kept`` is the last event that is kept by its kind,
-    ``last_heard`` the last that is kept unless what the guest heard goes: behind the safe point
+    ``last_input`` the last that is kept unless what the guest heard goes: behind the safe point
     there are some where a compaction gave its pages other numbers. ``floor`` is the last that would
-    make a safe point in front of it void; -1 where there is none.
+    make a safe point in front of it unclosed; -1 where there is none.
     """
 
     seq: int
     time: int
     last_kept: int
-    last_heard: int
+    last_input: int
     floor: int
 
 
 @dataclass(slots=True)
-class Survey:
+class JournalSurvey:
     """What a journal is.
 
     ``next_seq`` is the number behind its last event. ``levels`` are those of its processes in
-    order, ``snapshots`` all that it has; ``codes`` are the hashes of the instrumented modules that
-    it holds. ``unknown`` is the first event of an unknown kind, with that; ``ours`` and ``others``
-    are the first of what only this runtime takes snapshots with, and of what it does not. ``void``
-    is what was staged for snapshots that never came; ``cleared`` are the snapshots in front of it
-    where a ClearEthereal said so. ``points`` are the safe points of the snapshots of ours, by the
-    snapshots' numbers.
+    order, ``snapshots`` all that it has; ``code_hashes`` are the hashes of the instrumented modules
+    that it holds. ``unknown`` is the first event of an unknown kind, with that; ``own_seq`` and
+    ``foreign_seq`` are the first of what only this runtime takes snapshots with, and of what it
+    does not. ``unclosed`` is what was staged for snapshots that never came; ``cleared`` are the
+    snapshots in front of it where a ClearEthereal said so. ``points`` are the safe points of the
+    snapshots of own_seq, by the snapshots' numbers.
     """
 
     next_seq: int = 0
     last_seq: int = -1
     levels: list[RecordingLevel] = field(default_factory=list)
     snapshots: list[SnapshotInfo] = field(default_factory=list)
-    codes: set[bytes] = field(default_factory=set)
+    code_hashes: set[bytes] = field(default_factory=set)
     unknown: tuple[int, int] | None = None
-    ours: int | None = None
-    others: int | None = None
-    void: list[Stage] = field(default_factory=list)
+    own_seq: int | None = None
+    foreign_seq: int | None = None
+    unclosed: list[UnclosedSnapshot] = field(default_factory=list)
     cleared: set[int] = field(default_factory=set)
-    points: dict[int, Point] = field(default_factory=dict)
+    points: dict[int, SafePointInfo] = field(default_factory=dict)
 
     @property
     def is_of_process(self) -> bool:
@@ -97,120 +97,133 @@ class Survey:
         return RecordingLevel.FULL in self.levels
 
 
-class Surveyor:
+class SurveyBuilder:
     """Looks at the blocks of a journal in order."""
 
     def __init__(self) -> None:
-        self.found = Survey()
-        self._stage = 0
+        self.survey = JournalSurvey()
+        self._unclosed_start = 0
         self._snapshot: int | None = None
-        self._point: Point | None = None
-        self._last_kept = self._last_heard = self._floor = -1
+        self._safe_point: SafePointInfo | None = None
+        self._last_kept = self._last_input = self._floor = -1
         self._module: hashlib._Hash | None = None
         self._in_preamble = False
 
-    def look(self, block: Block) -> None:
+    def add_block(self, block: Block) -> None:
         """Look at a block."""
-        found, tags = self.found, set(block.tags)
-        found.last_seq = block.last_seq
-        found.next_seq = found.last_seq + 1
-        strange = tags - kinds.KNOWN
-        if strange:
-            self._note_strange(block, strange)
-        if found.ours is None and tags & _OF_OURS:
-            found.ours = block.seq(block.select(_OF_OURS)[0])
-        if found.others is None and tags & _OF_OTHERS:
-            found.others = block.seq(block.select(_OF_OTHERS)[0])
-        noted = _OF_PREAMBLE if self._in_preamble or kinds.START in tags else kinds.LANDMARKS
-        if tags & noted:
-            indices = block.select(noted)
+        survey, tags = self.survey, set(block.tags)
+        survey.last_seq = block.last_seq
+        survey.next_seq = survey.last_seq + 1
+        unknown = tags - event_classes.KNOWN_TAGS
+        if unknown:
+            self._record_unknown(block, unknown)
+        if survey.own_seq is None and tags & _OWN_TAGS:
+            survey.own_seq = block.seq(block.select(_OWN_TAGS)[0])
+        if survey.foreign_seq is None and tags & _FOREIGN_TAGS:
+            survey.foreign_seq = block.seq(block.select(_FOREIGN_TAGS)[0])
+        recorded_tags = (
+            _PREAMBLE_TAGS
+            if self._in_preamble or event_classes.START_TAG in tags
+            else event_classes.BOUNDARIES
+        )
+        if tags & recorded_tags:
+            indices = block.select(recorded_tags)
             for row, time in zip(block.rows(indices), block.times_at(indices), strict=True):
-                self._note(*row, time, block)
-        self._last_kept = max(self._last_kept, _last_kept(block, block.count))
-        self._last_heard = max(self._last_heard, _last_heard(block, block.count))
+                self._record(*row, time, block)
+        self._last_kept = max(self._last_kept, _last_always_kept(block, block.count))
+        self._last_input = max(self._last_input, _last_input(block, block.count))
         if self._in_preamble and not tags <= _PREAMBLE:
             self._end_preamble()
 
-    def _note_strange(self, block: Block, strange: set[int]) -> None:
-        if self.found.unknown is None:
-            first = block.select(strange)[0]
-            self.found.unknown = block.seq(first), block.tags[first]
+    def _record_unknown(self, block: Block, unknown: set[int]) -> None:
+        if self.survey.unknown is None:
+            first = block.select(unknown)[0]
+            self.survey.unknown = block.seq(first), block.tags[first]
 
-    def _note(self, seq: int, tag: int, payload: bytes, time: int, block: Block) -> None:
-        if tag in _PARTS:
+    def _record(self, seq: int, tag: int, payload: bytes, time: int, block: Block) -> None:
+        if tag in _MODULE_PARTS:
             if tag == InstrumentedPart.tag and self._in_preamble and self._module is not None:
                 self._module.update(payload[_PART_HEAD_SIZE:])
             return
         if tag == Snapshot.tag:
-            if self._point is not None:
-                kept, heard = self._last_in_front_of(block, seq)
-                self.found.points[seq] = self._point._replace(last_kept=kept, last_heard=heard)
-            self._snapshot, self._stage, self._point = seq, seq + 1, None
+            if self._safe_point is not None:
+                kept, heard = self._last_before(block, seq)
+                self.survey.points[seq] = self._safe_point._replace(
+                    last_kept=kept, last_input=heard
+                )
+            self._snapshot, self._unclosed_start, self._safe_point = seq, seq + 1, None
             return
-        if self._stage < seq:
-            self.found.void.append(Stage(self._stage, seq))
+        if self._unclosed_start < seq:
+            self.survey.unclosed.append(UnclosedSnapshot(self._unclosed_start, seq))
         if tag == SafePoint.tag:
-            self._point, self._stage = Point(seq, time, -1, -1, self._floor), seq
+            self._safe_point, self._unclosed_start = (
+                SafePointInfo(seq, time, -1, -1, self._floor),
+                seq,
+            )
             return
         if tag == ClearEthereal.tag and self._snapshot is not None:
-            self.found.cleared.add(self._snapshot)
-        self._point, self._stage, self._floor = None, seq + 1, seq
+            self.survey.cleared.add(self._snapshot)
+        self._safe_point, self._unclosed_start, self._floor = None, seq + 1, seq
         if tag == ProcessStart.tag:
             self._end_preamble()
             event = codec.decode(tag, payload, block.offset)
             assert isinstance(event, ProcessStart)
-            self.found.levels.append(event.level)
+            self.survey.levels.append(event.level)
             self._module, self._in_preamble = hashlib.sha256(), True
 
-    def _last_in_front_of(self, block: Block, seq: int) -> tuple[int, int]:
+    def _last_before(self, block: Block, seq: int) -> tuple[int, int]:
         """The last event in front of one that is kept by its kind, and that the guest heard."""
         at = block.index(seq) or 0
-        kept = max(self._last_kept, _last_kept(block, at))
-        return kept, max(self._last_heard, _last_heard(block, at))
+        kept = max(self._last_kept, _last_always_kept(block, at))
+        return kept, max(self._last_input, _last_input(block, at))
 
-    def end(self) -> Survey:
+    def finish(self) -> JournalSurvey:
         """Nothing more comes."""
         self._end_preamble()
-        return self.found
+        return self.survey
 
     def _end_preamble(self) -> None:
         if self._in_preamble and self._module is not None:
-            self.found.codes.add(self._module.digest())
+            self.survey.code_hashes.add(self._module.digest())
         self._in_preamble = False
 
 
-def _last_kept(block: Block, stop: int) -> int:
+def _last_always_kept(block: Block, stop: int) -> int:
     """The last event of a block in front of index ``stop`` that is kept by its kind; -1: none."""
-    kept = [tag for tag in set(block.tags) if tag in kinds.KEPT or tag not in kinds.KNOWN]
-    return _last_of(block, stop, kept)
+    kept = [
+        tag
+        for tag in set(block.tags)
+        if tag in event_classes.ALWAYS_KEPT or tag not in event_classes.KNOWN_TAGS
+    ]
+    return _last_with_tags(block, stop, kept)
 
 
-def _last_heard(block: Block, stop: int) -> int:
+def _last_input(block: Block, stop: int) -> int:
     """The last event of a block in front of index ``stop`` that the guest heard; -1: none."""
-    return _last_of(block, stop, kinds.CONSUMED.intersection(block.tags))
+    return _last_with_tags(block, stop, event_classes.CONSUMED.intersection(block.tags))
 
 
-def _last_of(block: Block, stop: int, tags: Iterable[int]) -> int:
+def _last_with_tags(block: Block, stop: int, tags: Iterable[int]) -> int:
     at = max((block.tags.rfind(tag, 0, stop) for tag in tags), default=-1)
     return block.seq(at) if at >= 0 else -1
 
 
-def survey(blocks: Iterable[Block]) -> Survey:
+def survey_journal(blocks: Iterable[Block]) -> JournalSurvey:
     """Look over a journal, which has these blocks. Raises as reading them does."""
-    surveyor, watch, infos = Surveyor(), SnapshotCollector(), list[SnapshotInfo]()
+    builder, watch, infos = SurveyBuilder(), SnapshotCollector(), list[SnapshotInfo]()
     for block in blocks:
-        surveyor.look(block)
-        infos += _closed(block, watch)
-    found = surveyor.end()
-    found.snapshots = infos
-    return found
+        builder.add_block(block)
+        infos += _closed_snapshots(block, watch)
+    survey = builder.finish()
+    survey.snapshots = infos
+    return survey
 
 
-def _closed(block: Block, watch: SnapshotCollector) -> Iterator[SnapshotInfo]:
+def _closed_snapshots(block: Block, watch: SnapshotCollector) -> Iterator[SnapshotInfo]:
     """Give the snapshots that are closed in a block; their pages are not counted."""
-    if _OF_SNAPSHOTS.isdisjoint(block.tags):
+    if _SNAPSHOT_TAGS.isdisjoint(block.tags):
         return  # its payloads stay packed
-    indices = block.select(_OF_SNAPSHOTS)
+    indices = block.select(_SNAPSHOT_TAGS)
     for index, row in zip(indices, block.rows(indices), strict=True):
         info = watch.take(Frame(*row, block.time(index), block.offset))
         if info is not None:
@@ -223,73 +236,77 @@ class Frontier:
 
     In front of number ``upto`` events may go. ``kept`` are the snapshots in front of it that stay.
     ``reason`` says why nothing can go, or less than could; ``as_they_are`` that all snapshots stay
-    with all that they are made of, ``judges_staged`` that this is judged event by event, and
-    ``inputs_go`` that what the guest was told goes.
+    with all that they are made of, ``analyses_parts`` that this is judged event by event, and
+    ``drops_inputs`` that what the guest was told goes.
     """
 
     upto: int
     kept: Sequence[SnapshotInfo] = ()
     reason: str = ""
-    as_they_are: bool = False
-    judges_staged: bool = False
-    inputs_go: bool = False
+    is_verbatim: bool = False
+    analyses_parts: bool = False
+    drops_inputs: bool = False
 
 
-def frontier(found: Survey, policy: Policy, *, as_they_are: str = "") -> Frontier:
+def find_frontier(
+    survey: JournalSurvey, policy: RetentionPolicy, *, verbatim_reason: str = ""
+) -> Frontier:
     """Say what of a journal may go; with ``as_they_are``, a reason, snapshots stay as they are."""
-    reason, infos = "", found.snapshots
-    if found.is_executable:
-        usable = [info for info in infos if not _obstacle(found, info)]
+    reason, infos = "", survey.snapshots
+    if survey.is_executable:
+        usable = [info for info in infos if not _obstacle(survey, info)]
         if not usable:
-            why = _obstacle(found, infos[-1]) if infos else "it has no snapshot"
-            return Frontier(0, reason=f"nothing can go: {_NEEDED}, because {why}")
+            why = _obstacle(survey, infos[-1]) if infos else "it has no snapshot"
+            return Frontier(0, reason=f"nothing can go: {_EXECUTION_NEEDS_ALL}, because {why}")
     else:
         usable = [info for info in infos if info.resumable] or infos
     kept = policy.kept(usable)
-    upto = kept[-1].seq + 1 if kept else found.next_seq
-    is_ours = found.ours is not None and found.ours < upto
-    if not as_they_are:
-        as_they_are = _why_as_they_are(found, upto)
-    if as_they_are:
+    upto = kept[-1].seq + 1 if kept else survey.next_seq
+    is_ours = survey.own_seq is not None and survey.own_seq < upto
+    if not verbatim_reason:
+        verbatim_reason = _verbatim_reason(survey, upto)
+    if verbatim_reason:
         kept = [info for info in infos if info.seq < upto]
-        reason = f"snapshots stay as they are: {as_they_are}"
+        reason = f"snapshots stay as they are: {verbatim_reason}"
     elif not is_ours:
-        seqs = {info.seq for info in kept} | found.cleared
+        seqs = {info.seq for info in kept} | survey.cleared
         kept = [info for info in infos if info.seq in seqs and info.seq < upto]
-    is_known = found.unknown is None or found.unknown[0] >= upto
+    is_known = survey.unknown is None or survey.unknown[0] >= upto
     return Frontier(
         upto,
         kept,
         reason,
-        as_they_are=bool(as_they_are),
-        judges_staged=bool(kept) and not is_ours and not as_they_are,
-        inputs_go=bool(kept) and kept[-1].resumable and is_known,
+        is_verbatim=bool(verbatim_reason),
+        analyses_parts=bool(kept) and not is_ours and not verbatim_reason,
+        drops_inputs=bool(kept) and kept[-1].resumable and is_known,
     )
 
 
-_NEEDED = "the guest is executed again from its start, and each event is needed for that"
+_EXECUTION_NEEDS_ALL = (
+    "the guest is executed again from its start, and each event is needed for that"
+)
 
 
-def _obstacle(found: Survey, info: SnapshotInfo) -> str:
+def _obstacle(survey: JournalSurvey, info: SnapshotInfo) -> str:
     """Why nothing can go in front of a snapshot; empty if it can."""
     if not info.resumable:
         return f"snapshot {info.seq} cannot be gone on from ({info.reason})"
-    if info.entry and info.code not in found.codes:
+    if info.entry and info.code not in survey.code_hashes:
         return f"the code that snapshot {info.seq} is of is not in the journal"
     return ""
 
 
-def _why_as_they_are(found: Survey, upto: int) -> str:
-    if found.unknown is not None and found.unknown[0] < upto:
-        seq, tag = found.unknown
+def _verbatim_reason(survey: JournalSurvey, upto: int) -> str:
+    if survey.unknown is not None and survey.unknown[0] < upto:
+        seq, tag = survey.unknown
         return f"event {seq} is of the unknown kind {tag}"
-    ours, others = found.ours, found.others
-    if ours is None or ours >= upto:
+    own_seq, foreign_seq = survey.own_seq, survey.foreign_seq
+    if own_seq is None or own_seq >= upto:
         return ""
-    if others is not None and others < upto:
-        return f"event {max(ours, others)} is of another runtime than those before"
-    for info in found.snapshots:
-        point = found.points.get(info.seq)
+    if foreign_seq is not None and foreign_seq < upto:
+        return f"event {max(own_seq, foreign_seq)} is of another runtime than those before"
+    for info in survey.snapshots:
+        point = survey.points.get(info.seq)
         if info.seq < upto and (point is None or point.seq != info.first_seq):
-            return f"snapshot {info.seq} has no safe point, and others have"
+            return f"snapshot {info.seq} has no safe point, and foreign_seq have"
     return ""

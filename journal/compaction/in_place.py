@@ -1,10 +1,11 @@
-"""Compaction in place: the new journal is whole and durable beside the old one, and then is it."""
+"""CompactionResult in place: the new journal is whole and durable beside the old one, and then is
+it."""
 
 import os
 
-from journal.compaction.compactor import Compaction, Planning
-from journal.compaction.output import Nobody
-from journal.compaction.retention import Policy
+from journal.compaction.compactor import CompactionPlan, CompactionResult
+from journal.compaction.output import NullTarget
+from journal.compaction.retention import RetentionPolicy
 from journal.log.appender import RollPolicy
 from journal.log.commit_policy import CommitPolicy
 from journal.log.in_place_replacement import InPlaceReplacement
@@ -16,10 +17,10 @@ from journal.rewrite.progress import ProgressCallback, ignore_progress
 def compact_in_place(
     path: str | os.PathLike[str],
     *,
-    policy: Policy = Policy(),  # noqa: B008 - it is a value
+    policy: RetentionPolicy = RetentionPolicy(),  # noqa: B008 - it is a value
     progress: ProgressCallback | None = None,
     dry_run: bool = False,
-) -> Compaction:
+) -> CompactionResult:
     """Put in the place of a journal what its states are made of; see ``compact``.
 
     Whatever crash comes, there is the old one or the new one; what a crash leaves beside it is
@@ -31,9 +32,9 @@ def compact_in_place(
     """
     with InPlaceReplacement(path) as exchange, Reader(exchange.target) as reader:
         folder = exchange.target.parent
-        planning = Planning(reader, policy, progress or ignore_progress)
+        plan = CompactionPlan(reader, policy, progress or ignore_progress)
         if dry_run:
-            return planning.carried_out(Nobody, folder)
+            return plan.execute(NullTarget, folder)
         roll = RollPolicy() if exchange.is_directory else None
 
         def begin() -> Writer:
@@ -46,7 +47,7 @@ def compact_in_place(
                 roll=roll,
             )
 
-        found = planning.carried_out(begin, folder, even_needless=False)
-        if not found.is_needless:
+        found = plan.execute(begin, folder, publish_unchanged=False)
+        if not found.is_unchanged:
             exchange.replace()
         return found

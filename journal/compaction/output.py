@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, Self
 
-from journal.compaction import event_classes as kinds
-from journal.compaction.liveness.seq_bitset import Numbers
-from journal.format import block_encoder as sealing
+from journal.compaction import event_classes
+from journal.compaction.liveness.seq_bitset import SeqBitset
+from journal.format import block_encoder
 from journal.format.block import Block, build_block
 from journal.format.block_header import BLOCK_COUNT_MAX, TIME_SPAN_MAX
 from journal.format.columns import COLUMNS_SIZE_PER_EVENT_MAX, Frames, find_ones, read_u32
@@ -13,11 +13,11 @@ from journal.format.columns import COLUMNS_SIZE_PER_EVENT_MAX, Frames, find_ones
 BLOCK_SIZE = 1 << 16
 """Survivors are gathered until a block has so many bytes; smaller whole blocks join others."""
 _COUNT_MAX = BLOCK_COUNT_MAX - 1
-_JOINED_SIZE_MAX = 1 << 13
-_NUMBER_SPAN_MAX = (1 << 32) - 1
+_SMALL_BLOCK_SIZE_MAX = 1 << 13
+_SEQ_SPAN_MAX = (1 << 32) - 1
 
 
-class Row(NamedTuple):
+class OutputRow(NamedTuple):
     """An event to be written: its number, and its time in µs since the epoch."""
 
     seq: int
@@ -26,7 +26,7 @@ class Row(NamedTuple):
     time: int
 
 
-class Target(Protocol):
+class BlockTarget(Protocol):
     """What takes blocks: a writer, or nobody."""
 
     def append_block(self, source: Block) -> None:
@@ -36,7 +36,7 @@ class Target(Protocol):
         """All is there."""
 
 
-class Nobody:
+class NullTarget:
     """Takes blocks, and keeps nothing."""
 
     def __enter__(self) -> Self:
@@ -52,7 +52,7 @@ class Nobody:
         """Nothing happens."""
 
 
-class Tally:
+class TagTotals:
     """Events and bytes of payloads, by tag."""
 
     def __init__(self) -> None:
@@ -72,20 +72,20 @@ class Tally:
             sizes[block.tags[0]] = block.header.payload_raw_size
         else:
             start = 0
-            for tag, end in zip(block.tags, _ends_of(block), strict=True):
+            for tag, end in zip(block.tags, _payload_ends(block), strict=True):
                 sizes[tag] += end - start
                 start = end
         for tag, size in sizes.items():
             self.add(tag, block.tags.count(tag), size)
 
 
-class Outflow:
+class RowWriter:
     """Writes rows and blocks, in the order of their numbers, to ``target``."""
 
-    def __init__(self, target: Target) -> None:
-        self.tally = Tally()
+    def __init__(self, target: BlockTarget) -> None:
+        self.tally = TagTotals()
         self._target = target
-        self._compressor = sealing.make_compressor()
+        self._compressor = block_encoder.make_compressor()
         self._seqs: list[int] = []
         self._tags: list[int] = []
         self._payloads: list[bytes] = []
@@ -97,27 +97,27 @@ class Outflow:
         """The time of the last row that waits to be written; 0 where none does."""
         return self._times[-1] if self._times else 0
 
-    def put(self, row: Row) -> None:
+    def put(self, row: OutputRow) -> None:
         """Write an event."""
         self.tally.add(row.tag, 1, len(row.payload))
-        self._put(row)
+        self._append(row)
 
     def put_block(self, block: Block) -> None:
         """Write all events of a block."""
         self.tally.add_block(block)
-        if block.size < _JOINED_SIZE_MAX and self._seqs:
+        if block.size < _SMALL_BLOCK_SIZE_MAX and self._seqs:
             for (seq, tag, payload), time in zip(block.rows(), block.times, strict=True):
-                self._put(Row(seq, tag, payload, time))
+                self._append(OutputRow(seq, tag, payload, time))
             return
         self.flush()
         self._target.append_block(block)
 
-    def _put(self, row: Row) -> None:
+    def _append(self, row: OutputRow) -> None:
         seq, tag, payload, time = row
         if self._seqs and (
             self._size >= BLOCK_SIZE
             or len(self._seqs) >= _COUNT_MAX
-            or seq - self._seqs[0] > _NUMBER_SPAN_MAX
+            or seq - self._seqs[0] > _SEQ_SPAN_MAX
             or not self._times[-1] <= time <= self._times[0] + TIME_SPAN_MAX
         ):
             self.flush()
@@ -138,7 +138,7 @@ class Outflow:
         self._size = 0
 
 
-class Verdict:
+class EventSelector:
     """Tells of each event of a block whether it is written as it is.
 
     ``kept`` are those that were judged to be; ``whole`` says from where to where snapshots are, of
@@ -148,25 +148,25 @@ class Verdict:
 
     def __init__(
         self,
-        kept: Numbers,
+        live: SeqBitset,
         upto: int,
-        marks: Iterable[int],
+        kept_snapshots: Iterable[int],
         whole: Sequence[range] | None,
         *,
-        inputs_go: bool,
-        judges_staged: bool,
+        drops_inputs: bool,
+        analyses_parts: bool,
     ) -> None:
-        self._kept, self._upto = kept, upto
-        self._marks = frozenset(marks)
+        self._live, self._upto = live, upto
+        self._kept_snapshots = frozenset(kept_snapshots)
         self._whole = whole
-        staged = _KEEP if whole is None else _LOOK
+        staged = _KEEP if whole is None else _SPECIAL
         table = bytearray([_KEEP]) * 256
         for tags, code in (
-            (kinds.JUDGED, _ASK),
-            (kinds.CONSUMED, _DROP if inputs_go else _KEEP),
-            (kinds.REWRITTEN, _DROP),
-            (kinds.STAGED, _ASK if judges_staged else staged),
-            (kinds.MARKS, _LOOK),
+            (event_classes.ANALYSED, _LOOK_UP),
+            (event_classes.CONSUMED, _DROP if drops_inputs else _KEEP),
+            (event_classes.REWRITTEN, _DROP),
+            (event_classes.SNAPSHOT_PARTS, _LOOK_UP if analyses_parts else staged),
+            (event_classes.SNAPSHOT_MARKERS, _SPECIAL),
         ):
             for tag in tags:
                 table[tag] = code
@@ -175,58 +175,58 @@ class Verdict:
     def flags(self, block: Block) -> bytes:
         """A byte for each event: 1 for one that is written."""
         if block.first_seq >= self._upto:
-            return block.tags.translate(_BEHIND)
+            return block.tags.translate(_AFTER_FRONTIER)
         codes = block.tags.translate(self._table)
         if block.last_seq >= self._upto:
-            codes = self._cut(block, codes)
-        if _ASK in codes:
-            codes = self._asked(block, codes)
-        if _LOOK in codes:
-            codes = self._looked(block, codes)
+            codes = self._flags_at_frontier(block, codes)
+        if _LOOK_UP in codes:
+            codes = self._look_up_live(block, codes)
+        if _SPECIAL in codes:
+            codes = self._select_special(block, codes)
         return codes
 
-    def _cut(self, block: Block, codes: bytes) -> bytes:
+    def _flags_at_frontier(self, block: Block, codes: bytes) -> bytes:
         stop = sum(seq < self._upto for seq in block.seqs)
-        return codes[:stop] + block.tags[stop:].translate(_BEHIND)
+        return codes[:stop] + block.tags[stop:].translate(_AFTER_FRONTIER)
 
-    def _asked(self, block: Block, codes: bytes) -> bytes:
+    def _look_up_live(self, block: Block, codes: bytes) -> bytes:
         seqs = block.seqs
         if isinstance(seqs, range):
-            flags = self._kept.flags(seqs[0], len(seqs))
+            flags = self._live.flags(seqs[0], len(seqs))
         else:
-            flags = bytes([seq in self._kept for seq in seqs])
-        taken = _both(codes.translate(_IS[_ASK]), flags)
-        rest = codes.translate(_WITHOUT_ASK)
+            flags = bytes([seq in self._live for seq in seqs])
+        live = _and_bytes(codes.translate(_EQUALS[_LOOK_UP]), flags)
+        rest = codes.translate(_WITHOUT_LOOK_UP)
         size = len(codes)
-        either = int.from_bytes(taken, "little") | int.from_bytes(rest, "little")
+        either = int.from_bytes(live, "little") | int.from_bytes(rest, "little")
         return either.to_bytes(size, "little")
 
-    def _looked(self, block: Block, codes: bytes) -> bytes:
+    def _select_special(self, block: Block, codes: bytes) -> bytes:
         found, seqs, tags = bytearray(codes), block.seqs, block.tags
-        at = codes.find(_LOOK)
+        at = codes.find(_SPECIAL)
         while at >= 0:
             seq = seqs[at]
-            if tags[at] in kinds.MARKS:
-                found[at] = seq in self._marks
+            if tags[at] in event_classes.SNAPSHOT_MARKERS:
+                found[at] = seq in self._kept_snapshots
             else:
                 found[at] = any(seq in part for part in self._whole or ())
-            at = codes.find(_LOOK, at + 1)
+            at = codes.find(_SPECIAL, at + 1)
         return bytes(found)
 
 
-_DROP, _KEEP, _ASK, _LOOK = range(4)
-_IS = [bytes(value == tag for value in range(256)) for tag in range(256)]
-_WITHOUT_ASK = bytes(0 if value == _ASK else value for value in range(256))
-_BEHIND = bytes(tag not in kinds.REWRITTEN for tag in range(256))
+_DROP, _KEEP, _LOOK_UP, _SPECIAL = range(4)
+_EQUALS = [bytes(value == tag for value in range(256)) for tag in range(256)]
+_WITHOUT_LOOK_UP = bytes(0 if value == _LOOK_UP else value for value in range(256))
+_AFTER_FRONTIER = bytes(tag not in event_classes.REWRITTEN for tag in range(256))
 
 
-def _both(one: bytes, other: bytes) -> bytes:
+def _and_bytes(one: bytes, other: bytes) -> bytes:
     size = len(one)
     both = int.from_bytes(one, "little") & int.from_bytes(other, "little")
     return both.to_bytes(size, "little")
 
 
-def _ends_of(block: Block) -> Sequence[int]:
+def _payload_ends(block: Block) -> Sequence[int]:
     """Where each payload ends, without a look at any."""
     header, count = block.header, block.count
     if header.has_equal_sizes:
@@ -235,8 +235,8 @@ def _ends_of(block: Block) -> Sequence[int]:
     return read_u32(block.body, header.payload_size, count)
 
 
-def rows_of(block: Block, flags: bytes) -> Iterator[Row]:
+def read_rows(block: Block, flags: bytes) -> Iterator[OutputRow]:
     """Give the events of a block that have a 1 in ``flags``."""
     indices = find_ones(flags)
     for row, time in zip(block.rows(indices), block.times_at(indices), strict=True):
-        yield Row(*row, time)
+        yield OutputRow(*row, time)

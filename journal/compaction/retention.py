@@ -10,7 +10,7 @@ _MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class RetentionPolicy:
     """Keep the newest ``keep_last`` snapshots, and those that another wish names.
 
     ``keep_every`` keeps the newest of each span of so many event numbers, ``keep_within_seconds``

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, NoReturn
 
-from journal.compaction.compactor import Compaction, Kind, compact
-from journal.compaction.retention import Policy
+from journal.compaction.compactor import CompactionResult, KindCounts, compact
+from journal.compaction.retention import RetentionPolicy
 from journal.errors import JournalError
 from journal.log.appender import RollPolicy
 
@@ -25,13 +25,13 @@ _CODE = (
     "from journal.compaction.worker_process import main; main(sys.argv[1])"
 )
 _NICENESS = 10
-_LOOK_SECONDS = 0.05
-_LEAVE_SECONDS = 5.0
+_POLL_PERIOD_SECONDS = 0.05
+_EXIT_TIMEOUT_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
-_SAID_SIZE_MAX = 1 << 12
+_MESSAGE_SIZE_MAX = 1 << 12
 
 
-class Unfinished(JournalError):
+class WorkerFailed(JournalError):
     """A compaction in a process of its own did not come to its end."""
 
 
@@ -43,13 +43,13 @@ class _Task(NamedTuple):
     parent: int
 
 
-def compact_apart(
+def compact_in_worker(
     source: Path,
     target: Path,
-    policy: Policy,
+    policy: RetentionPolicy,
     roll: RollPolicy | None = None,
     stop: threading.Event | None = None,
-) -> Compaction:
+) -> CompactionResult:
     """Do what ``compact`` does, in a process of its own; ``stop`` gives it up.
 
     Raises Unfinished for whatever goes wrong there: nothing is left behind then.
@@ -65,39 +65,41 @@ def compact_apart(
         stderr=subprocess.PIPE,
         start_new_session=True,
     ) as process:
-        said, complaint = _told(process, stop)
+        said, complaint = _communicate(process, stop)
     if process.returncode:
-        raise Unfinished(_reason(process.returncode, complaint))
+        raise WorkerFailed(_failure_reason(process.returncode, complaint))
     fields = json.loads(said)
-    return Compaction(
+    return CompactionResult(
         bytes.fromhex(fields["journal_id"]),
         fields["next_seq"],
         fields["upto"],
         tuple(fields["snapshots"]),
         tuple(fields["dropped_snapshots"]),
-        tuple(Kind(*kind) for kind in fields["kinds"]),
+        tuple(KindCounts(*kind) for kind in fields["kinds"]),
         fields["reason"],
     )
 
 
-def _told(process: "subprocess.Popen[bytes]", stop: threading.Event | None) -> tuple[bytes, bytes]:
+def _communicate(
+    process: "subprocess.Popen[bytes]", stop: threading.Event | None
+) -> tuple[bytes, bytes]:
     """Wait for its end, and give what it said; it is gone when this raises."""
     try:
         while True:
             with suppress(subprocess.TimeoutExpired):
-                return process.communicate(timeout=_LOOK_SECONDS)
+                return process.communicate(timeout=_POLL_PERIOD_SECONDS)
             if stop is not None and stop.is_set():
-                raise Unfinished("it was given up")
+                raise WorkerFailed("it was given up")
     except BaseException:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=_LEAVE_SECONDS)
+            process.communicate(timeout=_EXIT_TIMEOUT_SECONDS)
         process.kill()
         raise
 
 
-def _reason(code: int, complaint: bytes) -> str:
-    lines = complaint[-_SAID_SIZE_MAX:].decode(errors="replace").strip().splitlines()
+def _failure_reason(code: int, complaint: bytes) -> str:
+    lines = complaint[-_MESSAGE_SIZE_MAX:].decode(errors="replace").strip().splitlines()
     if lines:
         return lines[-1]
     return f"it was ended by signal {-code}" if code < 0 else f"it ended with {code}"
@@ -106,7 +108,7 @@ def _reason(code: int, complaint: bytes) -> str:
 def main(text: str) -> None:
     """Be that process."""
     task = _Task(*json.loads(text))
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _exit_on_signal)
     with suppress(AttributeError, OSError):  # elsewhere than on Linux, it outlives a parent killed
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != task.parent:
@@ -115,12 +117,12 @@ def main(text: str) -> None:
         os.nice(_NICENESS)
     roll = RollPolicy(*task.roll) if task.roll is not None else None
     try:
-        found = compact(task.source, task.target, policy=Policy(*task.policy), roll=roll)
+        found = compact(task.source, task.target, policy=RetentionPolicy(*task.policy), roll=roll)
     except (JournalError, OSError) as error:
         sys.exit(str(error))
     fields = found._asdict() | {"journal_id": found.journal_id.hex()}
     os.write(sys.stdout.fileno(), json.dumps(fields).encode())
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
+def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(number)  # what was begun is taken away

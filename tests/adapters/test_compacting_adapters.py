@@ -30,8 +30,8 @@ from journal.adapters import (
     pipe,
 )
 from journal.adapters.compacting import WINDOW_EVENTS_MAX, WINDOW_SIZE_MAX
-from journal.compaction import event_classes as kinds
-from journal.compaction.liveness.interval_map import Spans
+from journal.compaction import event_classes
+from journal.compaction.liveness.interval_map import IntervalMap
 from journal.events import codec, core, descriptors, inputs, paths, process, snapshots
 from journal.events.descriptors import CloseFileDescriptor, FileDescriptorWrite
 from journal.events.inputs import HostCall
@@ -176,7 +176,7 @@ def check_untouched(story: Story, end: Numbered) -> None:
         assert frame[1:4] == story[frame.seq]
     kept = {frame.seq for frame in end._frames}
     for seq, (tag, *_) in enumerate(story):
-        assert seq in kept or tag in kinds.JUDGED
+        assert seq in kept or tag in event_classes.ANALYSED
 
 
 def check_snapshots(story: Story, end: Numbered) -> None:
@@ -645,27 +645,30 @@ def test_memory_is_bounded_over_a_million_events() -> None:
 def test_settled_owners_are_one_and_cover_what_they_did(
     steps: list[tuple[bool, int, int]], upto: int
 ) -> None:
-    spans, settled = Spans(), Spans()
+    spans, settled = IntervalMap(), IntervalMap()
     for seq, (cuts, start, size) in enumerate(steps):
         for one in (spans, settled):
             if cuts:
-                one.cut(start, seq)
+                one.truncate(start, seq)
             else:
                 one.put(start, start + size, seq)
         if seq == upto:
-            settled.settle(seq + 1)
+            settled.settle_before(seq + 1)
     parts = {at: owner for at, owner in owned(spans)}
     for at, owner in owned(settled):
         before = parts[at]
         assert owner == before or (owner == 0 and 0 <= before <= upto)
-    assert settled.last_cut == spans.last_cut or (settled.last_cut, spans.last_cut <= upto) == (
+    assert settled.last_truncation == spans.last_truncation or (
+        settled.last_truncation,
+        spans.last_truncation <= upto,
+    ) == (
         0,
         True,
     )
 
 
-def owned(spans: Spans) -> Iterator[tuple[int, int]]:
-    parts = [*spans.parts(200), (200, -1)]
+def owned(spans: IntervalMap) -> Iterator[tuple[int, int]]:
+    parts = [*spans.intervals(200), (200, -1)]
     for (start, owner), (stop, _) in pairwise(parts):
         for at in range(start, stop):
             yield at, owner

@@ -10,7 +10,7 @@ import pytest
 from journaltool.output import progress
 
 import journal
-from journal import Policy, compact
+from journal import RetentionPolicy, compact
 from journal.events.inputs import ClockRead
 from tests.cli.test_command_line import command, inside, last_json, tool
 from tests.cli.test_filter import on_terminal
@@ -30,11 +30,11 @@ STORY = [
     for at, (tag, payload, _) in enumerate(history(5, 300, 20))
 ]  # fmt: skip
 POLICIES = [
-    ((), Policy()),
-    (("--keep-last", "3"), Policy(keep_last=3)),
-    (("--keep-every", "90"), Policy(keep_every=90)),
-    (("--keep-within", "1m40s"), Policy(keep_within_seconds=100)),
-    (("--keep-last", "2", "--keep-every", "200"), Policy(2, 200)),
+    ((), RetentionPolicy()),
+    (("--keep-last", "3"), RetentionPolicy(keep_last=3)),
+    (("--keep-every", "90"), RetentionPolicy(keep_every=90)),
+    (("--keep-within", "1m40s"), RetentionPolicy(keep_within_seconds=100)),
+    (("--keep-last", "2", "--keep-every", "200"), RetentionPolicy(2, 200)),
 ]
 
 
@@ -57,7 +57,7 @@ def names_in(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(("options", "policy"), POLICIES)
 def test_compact_keeps_the_snapshots_that_are_asked_for(
-    options: tuple[str, ...], policy: Policy, folder: Path
+    options: tuple[str, ...], policy: RetentionPolicy, folder: Path
 ) -> None:
     done = inside("compact", "a", "-o", "b", "--json", *options, at=folder)
     assert (done.returncode, done.stderr) == (0, b"")

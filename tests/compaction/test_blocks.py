@@ -1,4 +1,4 @@
-"""Blocks that are gone through again, and what is counted of them."""
+"""BlockDirectory that are gone through again, and what is counted of them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import Reader, RollPolicy, Writer
-from journal.compaction.block_directory import JUDGED, STAGED, Blocks, Changed
-from journal.compaction.output import Row, Tally
-from journal.compaction.streaming import block_of
+from journal.compaction.block_directory import (
+    ANALYSED,
+    SNAPSHOT_PARTS,
+    BlockDirectory,
+    JournalChanged,
+)
+from journal.compaction.output import OutputRow, TagTotals
+from journal.compaction.streaming import pack_rows
 from journal.errors import DamagedJournal
 from journal.events.descriptors import CloseFileDescriptor
 from journal.events.memory import MemoryPages
@@ -57,107 +62,110 @@ def test_the_blocks_are_the_same_when_they_are_gone_through_again(
     tmp_path: Path, shape: Shape
 ) -> None:
     path = shape(tmp_path / "journal")
-    blocks = Blocks(path, ignore_progress)
-    first = [told_of(block) for block in blocks.look()]
+    blocks = BlockDirectory(path, ignore_progress)
+    first = [told_of(block) for block in blocks.scan_all()]
     rows = [(frame.seq, frame.tag, frame.payload) for frame in frames_of(path)]
     assert [row for _, _, each in first for row in each] == rows
     assert len(first) > COUNT
-    assert [told_of(block) for block in blocks.again("")] == first
+    assert [told_of(block) for block in blocks.reread("")] == first
 
 
 @shapes
 def test_only_those_are_read_that_are_wished_for(tmp_path: Path, shape: Shape) -> None:
     path = shape(tmp_path / "journal")
-    blocks = Blocks(path, ignore_progress)
-    known = {block.first_seq: set(block.tags) for block in blocks.look()}
-    asked = []
+    blocks = BlockDirectory(path, ignore_progress)
+    known = {block.first_seq: set(block.tags) for block in blocks.scan_all()}
+    requested = []
 
-    def wish(marks: int, start: int, stop: int) -> bool:
-        asked.append((start, stop))
-        assert bool(marks & STAGED) >= (MemoryPages.tag in known[start])
-        assert bool(marks & JUDGED) >= (CloseFileDescriptor.tag in known[start])
+    def wish(classes: int, start: int, stop: int) -> bool:
+        requested.append((start, stop))
+        assert bool(classes & SNAPSHOT_PARTS) >= (MemoryPages.tag in known[start])
+        assert bool(classes & ANALYSED) >= (CloseFileDescriptor.tag in known[start])
         return start % 3 == 1
 
-    found = [block.first_seq for block in blocks.again("", wish)]
+    found = [block.first_seq for block in blocks.reread("", wish)]
     assert found == [seq for seq in known if seq % 3 == 1]
-    assert [start for start, _ in asked] == list(known)
-    assert [stop for _, stop in asked] == [*list(known)[1:], len(frames_of(path))]
+    assert [start for start, _ in requested] == list(known)
+    assert [stop for _, stop in requested] == [*list(known)[1:], len(frames_of(path))]
 
 
 def test_where_numbers_have_holes_a_wish_knows_where_a_block_ends(tmp_path: Path) -> None:
-    block = block_of([Row(seq, 200, b"x", 1) for seq in (3, 4, 9)])
+    block = pack_rows([OutputRow(seq, 200, b"x", 1) for seq in (3, 4, 9)])
     with Writer(tmp_path / "journal", first_seq=3) as writer:
         writer.append_block(block)
-    blocks, asked = Blocks(tmp_path / "journal", ignore_progress), list[tuple[int, int]]()
-    assert len(list(blocks.look())) == 1
+    blocks, requested = (
+        BlockDirectory(tmp_path / "journal", ignore_progress),
+        list[tuple[int, int]](),
+    )
+    assert len(list(blocks.scan_all())) == 1
 
-    def wish(marks: int, start: int, stop: int) -> bool:
-        asked.append((start, stop))
+    def wish(classes: int, start: int, stop: int) -> bool:
+        requested.append((start, stop))
         return False
 
-    assert not list(blocks.again("", wish))
-    assert asked == [(3, 10)]
+    assert not list(blocks.reread("", wish))
+    assert requested == [(3, 10)]
 
 
 @shapes
 def test_what_is_written_meanwhile_is_left_out(tmp_path: Path, shape: Shape) -> None:
     path = shape(tmp_path / "journal")
-    blocks = Blocks(path, ignore_progress)
-    first = [told_of(block) for block in blocks.look()]
+    blocks = BlockDirectory(path, ignore_progress)
+    first = [told_of(block) for block in blocks.scan_all()]
     with Writer(path) as writer:
         writer.append_frame(200, b"later")
-    assert [told_of(block) for block in blocks.again("")] == first
+    assert [told_of(block) for block in blocks.reread("")] == first
 
 
 @shapes
 def test_it_is_told_how_far_it_is(tmp_path: Path, shape: Shape) -> None:
     path = shape(tmp_path / "journal")
     told: list[tuple[str, int, int]] = []
-    blocks = Blocks(path, lambda *what: told.append(what))
-    count = len(list(blocks.look()))
+    blocks = BlockDirectory(path, lambda *what: told.append(what))
+    count = len(list(blocks.scan_all()))
     size = sum(file.stat().st_size for file in files_of(path))
     for wish in (lambda *_: True, lambda *_: False):
         told.clear()
-        read = len(list(blocks.again("judging", wish)))
+        read = len(list(blocks.reread("judging", wish)))
         assert len(told) == read + 1
         assert {(what, whole) for what, _, whole in told} == {("judging", size)}
         assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
         assert told[-1][1] == size
     told.clear()
-    assert len(list(blocks.again(""))) == count
+    assert len(list(blocks.reread(""))) == count
     assert not told
 
 
 @shapes
 def test_another_journal_that_takes_the_place_is_noticed(tmp_path: Path, shape: Shape) -> None:
     path, other = shape(tmp_path / "journal"), shape(tmp_path / "other")
-    blocks = Blocks(path, ignore_progress)
-    assert list(blocks.look())
+    blocks = BlockDirectory(path, ignore_progress)
+    assert list(blocks.scan_all())
     path.rename(tmp_path / "away")
     other.rename(path)
-    with pytest.raises(Changed):
-        list(blocks.again(""))
+    with pytest.raises(JournalChanged):
+        list(blocks.reread(""))
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     (tmp_path / "away").rename(path)
-    assert list(blocks.again(""))
+    assert list(blocks.reread(""))
     for file in files_of(path)[-1:]:
         file.unlink() if path.is_dir() else file.write_bytes(b"")
-    with pytest.raises(Changed):
-        list(blocks.again(""))
+    with pytest.raises(JournalChanged):
+        list(blocks.reread(""))
 
 
 @shapes
 def test_damage_is_noticed_when_it_comes_between(tmp_path: Path, shape: Shape) -> None:
     path = shape(tmp_path / "journal")
-    blocks = Blocks(path, ignore_progress)
-    first = next(iter(list(blocks.look())))
+    blocks = BlockDirectory(path, ignore_progress)
+    first = next(iter(list(blocks.scan_all())))
     file = files_of(path)[0]
     data = bytearray(file.read_bytes())
     data[first.offset + BLOCK_HEADER_SIZE] ^= 1
     file.write_bytes(data)
     with pytest.raises(DamagedJournal):
-        list(blocks.again(""))
-    assert len(list(blocks.again("", lambda _, start, stop: start > first.first_seq)))
+        list(blocks.reread(""))
+    assert len(list(blocks.reread("", lambda _, start, stop: start > first.first_seq)))
 
 
 @given(
@@ -167,8 +175,8 @@ def test_damage_is_noticed_when_it_comes_between(tmp_path: Path, shape: Shape) -
     | st.lists(st.tuples(st.just(9), st.just(b"abc")), min_size=1)
 )
 def test_a_block_counts_as_much_as_its_events(rows: list[tuple[int, bytes]]) -> None:
-    whole, each = Tally(), Tally()
-    block = block_of([Row(seq, tag, payload, 1) for seq, (tag, payload) in enumerate(rows)])
+    whole, each = TagTotals(), TagTotals()
+    block = pack_rows([OutputRow(seq, tag, payload, 1) for seq, (tag, payload) in enumerate(rows)])
     for _ in range(2):
         whole.add_block(block)
         for tag, payload in rows:
@@ -178,8 +186,8 @@ def test_a_block_counts_as_much_as_its_events(rows: list[tuple[int, bytes]]) -> 
 
 def test_a_journal_without_events_has_no_blocks(tmp_path: Path) -> None:
     Writer(tmp_path / "journal").close()
-    blocks = Blocks(tmp_path / "journal", ignore_progress)
-    assert not list(blocks.look())
-    assert not list(blocks.again("judging"))
+    blocks = BlockDirectory(tmp_path / "journal", ignore_progress)
+    assert not list(blocks.scan_all())
+    assert not list(blocks.reread("judging"))
     with Reader(tmp_path / "journal") as reader:
         assert not list(reader.frames())

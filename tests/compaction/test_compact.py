@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import example, given
 
-from journal.compaction import Policy
+from journal.compaction import RetentionPolicy
 from journal.operations.sequence_gaps import find_last_gap
 from tests.support.compaction_histories import (
     History,
@@ -20,10 +20,12 @@ from tests.support.compaction_histories import (
 )
 
 
-@example(History(84482, 192, 15), Policy(1, keep_within_seconds=0.01))
-@example(History(198, 92, 5), Policy(1, keep_within_seconds=0.01))  # cut, and made longer again
+@example(History(84482, 192, 15), RetentionPolicy(1, keep_within_seconds=0.01))
+@example(
+    History(198, 92, 5), RetentionPolicy(1, keep_within_seconds=0.01)
+)  # cut, and made longer again
 @given(histories, policies)
-def test_what_is_left_plays_to_the_same_states(made: History, policy: Policy) -> None:
+def test_what_is_left_plays_to_the_same_states(made: History, policy: RetentionPolicy) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         source = write_story(folder / "source", made.story)
@@ -35,7 +37,7 @@ def test_what_is_left_plays_to_the_same_states(made: History, policy: Policy) ->
 
 @pytest.mark.deep
 @given(histories, policies)
-def test_the_last_number_that_is_missing_is_found(made: History, policy: Policy) -> None:
+def test_the_last_number_that_is_missing_is_found(made: History, policy: RetentionPolicy) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         source = write_story(folder / "source", made.story)

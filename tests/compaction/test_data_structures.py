@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import OptionError, Policy
-from journal.compaction.liveness import interval_map as spans
-from journal.compaction.liveness.dependency_graph import BASE, Ledger
-from journal.compaction.liveness.interval_map import Spans
-from journal.compaction.liveness.seq_bitset import Numbers
+from journal import OptionError, RetentionPolicy
+from journal.compaction.liveness import interval_map
+from journal.compaction.liveness.dependency_graph import BEFORE_JOURNAL, DependencyGraph
+from journal.compaction.liveness.interval_map import IntervalMap
+from journal.compaction.liveness.seq_bitset import SeqBitset
 
 PLACES = 60
 changes = st.lists(
@@ -26,21 +26,23 @@ def test_each_place_is_owned_by_who_set_it_last(
     row_count_max: int, told: list[tuple[bool, int, int]]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spans, "ROW_COUNT_MAX", row_count_max)
-        found, plain, last_cut = Spans(), [BASE] * PLACES, BASE
-        owners = {BASE}
-        for owner, (is_cut, start, size) in enumerate(told):
-            if is_cut:
-                found.cut(start, owner)
+        patch.setattr(interval_map, "ROW_COUNT_MAX", row_count_max)
+        found, plain, last_truncation = IntervalMap(), [BEFORE_JOURNAL] * PLACES, BEFORE_JOURNAL
+        owners = {BEFORE_JOURNAL}
+        for owner, (is_truncation, start, size) in enumerate(told):
+            if is_truncation:
+                found.truncate(start, owner)
                 plain[start:] = [-3 - owner] * (PLACES - start)
-                last_cut = owner
+                last_truncation = owner
             else:
                 found.put(start, start + size, owner)
                 plain[start : start + size] = [owner] * size
             for stop in (0, 7, PLACES):
-                assert flat(found.parts(stop), stop) == [max(one, BASE) for one in plain[:stop]]
-            assert found.last_cut == last_cut
-        owners = {one if one >= BASE else -3 - one for one in plain}
+                assert flat(found.intervals(stop), stop) == [
+                    max(one, BEFORE_JOURNAL) for one in plain[:stop]
+                ]
+            assert found.last_truncation == last_truncation
+        owners = {one if one >= BEFORE_JOURNAL else -3 - one for one in plain}
         assert set(found.owners()) == owners
 
 
@@ -54,13 +56,13 @@ def flat(parts: list[tuple[int, int]], stop: int) -> list[int]:
 
 
 @given(st.sets(st.integers(0, 1 << 18) | st.integers(0, 300)), st.lists(st.integers(0, 1 << 18)))
-def test_numbers_are_a_set(some: set[int], asked: list[int]) -> None:
-    numbers = Numbers()
+def test_numbers_are_a_set(some: set[int], requested: list[int]) -> None:
+    numbers = SeqBitset()
     for one in [*some, *some]:
         numbers.add(one)
     assert numbers.count == len(some)
     assert list(numbers) == sorted(some)
-    for one in [*asked, *some]:
+    for one in [*requested, *some]:
         assert (one in numbers) == (one in some)
         assert numbers.last_below(one) == max((n for n in some if n < one), default=-1)
         for count in (0, 1, 7, 8, 9, 300, 70_000):
@@ -68,7 +70,7 @@ def test_numbers_are_a_set(some: set[int], asked: list[int]) -> None:
             assert list(map(bool, numbers.flags(one, count)[:300])) == there
             assert len(numbers.flags(one, count)) == count
             assert numbers.has_any(one, one + count) == any(one <= n < one + count for n in some)
-    again = Numbers()
+    again = SeqBitset()
     for one in random.sample(sorted(some), len(some)):
         again.add(one)
     assert numbers == again
@@ -77,25 +79,25 @@ def test_numbers_are_a_set(some: set[int], asked: list[int]) -> None:
 
 
 def test_what_is_needed_by_what_is_kept_is_kept() -> None:
-    ledger = Ledger()
+    graph = DependencyGraph()
     for seq, needs in {3: [1, 2], 5: [3], 7: [4], 9: [7]}.items():
-        ledger.begin(seq)
+        graph.begin_event(seq)
         for need in needs:
-            ledger.need(need)
-        ledger.finish()
-    ledger.sweep([5])
-    ledger.keep(5)
-    ledger.keep(9)
-    assert list(ledger.kept) == [1, 2, 3, 5, 9], "what 9 needed was not reached by the sweep"
-    ledger.begin(10)
-    ledger.ends(3)
-    ledger.finish()
-    assert 10 in ledger.kept, "it ends what is kept"
+            graph.add_dependency(need)
+        graph.finish_event()
+    graph.sweep([5])
+    graph.mark_live(5)
+    graph.mark_live(9)
+    assert list(graph.live) == [1, 2, 3, 5, 9], "what 9 needed was not reached by the sweep"
+    graph.begin_event(10)
+    graph.add_reverse_dependency(3)
+    graph.finish_event()
+    assert 10 in graph.live, "it ends what is kept"
 
 
 def test_a_policy_that_keeps_nothing_is_none() -> None:
     for wrong in ({"keep_last": 0}, {"keep_every": 0}, {"keep_within_seconds": -1.0}):
         with pytest.raises(OptionError):
-            Policy(**wrong)
+            RetentionPolicy(**wrong)
     with pytest.raises(OptionError):
-        Policy(keep_within_seconds=float("nan"))
+        RetentionPolicy(keep_within_seconds=float("nan"))

@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 
 import pytest
 
-from journal import Event, Policy, RecordingLevel, compaction
+from journal import Event, RecordingLevel, RetentionPolicy, compaction
 from journal.events import (
     codec,
     core,
@@ -87,7 +87,7 @@ def left(folder: Path, *events: Event, level: RecordingLevel = RecordingLevel.FU
     begin, end = preamble(level), snapshot()
     folder = Path(mkdtemp(dir=folder))
     source = write_events(folder / "source", [*begin, *events, *end])
-    found = check(source, folder / "target", Policy())
+    found = check(source, folder / "target", RetentionPolicy())
     assert not found.reason
     seqs = range(len(begin), len(begin) + len(events))
     frames = [frame for frame in frames_of(folder / "target") if frame.seq in seqs]
@@ -354,8 +354,10 @@ def test_a_refused_opening_in_the_place_of_what_nobody_answered_stays(tmp_path: 
     refused = [opening(6, ON_HOST, "b", 0), answer(HostCall.OPEN, ON_HOST, b"", 44)]
     events = [*preamble(), unanswered, *snapshot(), *refused, *snapshot()]
     source = write_events(tmp_path / "source", events)
-    assert check(source, tmp_path / "target", Policy(keep_last=2)).kept_events == len(events)
-    assert check(source, tmp_path / "shorter", Policy()).kept_events < len(events) - 3
+    assert check(source, tmp_path / "target", RetentionPolicy(keep_last=2)).kept_events == len(
+        events
+    )
+    assert check(source, tmp_path / "shorter", RetentionPolicy()).kept_events < len(events) - 3
 
 
 def test_what_is_open_of_the_host_stays_with_its_answers_and_its_names(tmp_path: Path) -> None:
@@ -390,7 +392,7 @@ def test_what_the_guest_was_told_goes_in_front_of_a_snapshot_alone(tmp_path: Pat
     begin = preamble()
     events = [*begin, *told, *snapshot((0, 4)), *behind]
     source = write_events(tmp_path / "source", events)
-    found = check(source, tmp_path / "target", Policy())
+    found = check(source, tmp_path / "target", RetentionPolicy())
     stays = [codec.decode(frame.tag, frame.payload) for frame in frames_of(tmp_path / "target")]
     assert stays == [*begin, *snapshot((0, 4)), *behind]
     dropped = {kind.name: kind.dropped_events for kind in found.kinds if kind.dropped_events}
@@ -415,8 +417,8 @@ def test_of_a_stream_s_marks_the_first_of_a_session_stays_too(tmp_path: Path) ->
     opened = streams.StreamOpened(
         stream=1, kind=streams.TargetKind.PIPE, append=False, position=0, device=0, inode=0
     )
-    marks = [streams.StreamDelivered(stream=1, upto=upto) for upto in range(5)]
-    assert left(tmp_path, opened, *marks) == [opened, marks[0], marks[4]]
+    classes = [streams.StreamDelivered(stream=1, upto=upto) for upto in range(5)]
+    assert left(tmp_path, opened, *classes) == [opened, classes[0], classes[4]]
 
 
 def test_a_seal_goes(tmp_path: Path) -> None:

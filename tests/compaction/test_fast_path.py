@@ -1,4 +1,4 @@
-"""What a compaction plays in haste it judges as if it had taken its time."""
+"""What a compaction plays in haste it judges as if it had write_index its time."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 
 from benchmarks.toolkit_journal import Size, make
 from journal import Reader
-from journal.compaction import Policy
-from journal.compaction.compactor import Planning
-from journal.compaction.liveness import analysis as judging
-from journal.compaction.liveness.analysis import Judgement
-from journal.compaction.liveness.dependency_graph import BASE, Ledger
-from journal.compaction.liveness.descriptor_provenance import SpanTable
-from journal.compaction.liveness.fast_path import Quick, Rows
-from journal.compaction.liveness.interval_map import Spans
-from journal.compaction.liveness.write_batch import Columns, Writes, columns
+from journal.compaction import RetentionPolicy
+from journal.compaction.compactor import CompactionPlan
+from journal.compaction.liveness import analysis
+from journal.compaction.liveness.analysis import LivenessResult
+from journal.compaction.liveness.dependency_graph import BEFORE_JOURNAL, DependencyGraph
+from journal.compaction.liveness.descriptor_provenance import ProvenanceTable
+from journal.compaction.liveness.fast_path import EventRows, FastPath
+from journal.compaction.liveness.interval_map import IntervalMap
+from journal.compaction.liveness.write_batch import Columns, WriteBatch, decode_writes
 from journal.errors import MalformedEvent
 from journal.events import codec
 from journal.events.descriptors import FileDescriptorWrite
@@ -36,22 +36,22 @@ Parts = list[tuple[int, int]]
 PLACES = 40
 
 
-def judged(path: Path, policy: Policy) -> Judgement:
+def judged(path: Path, policy: RetentionPolicy) -> LivenessResult:
     """What a compaction finds out when it looks at the journal for the first time."""
     with Reader(path) as reader:
-        planning = Planning(reader, policy, ignore_progress)
-        return planning._judge(None)
+        plan = CompactionPlan(reader, policy, ignore_progress)
+        return plan._analyse(None)
 
 
 class Unhurried:
     """Plays nothing in haste."""
 
-    def __init__(self, table: SpanTable, ledger: Ledger) -> None:
+    def __init__(self, table: ProvenanceTable, graph: DependencyGraph) -> None:
         pass
 
-    def play(self, rows: Rows, other: Callable[[int, bool], SpanTable]) -> bool:
+    def play(self, rows: EventRows, play_slowly: Callable[[int, bool], ProvenanceTable]) -> bool:
         for at in range(len(rows.tags)):
-            other(at, False)
+            play_slowly(at, False)
         return False
 
 
@@ -60,13 +60,13 @@ class Counted:
 
     events: ClassVar[Counter[bool]] = Counter()
 
-    def __init__(self, table: SpanTable, ledger: Ledger) -> None:
-        self._quick = Quick(table, ledger)
+    def __init__(self, table: ProvenanceTable, graph: DependencyGraph) -> None:
+        self._quick = FastPath(table, graph)
 
-    def play(self, rows: Rows, other: Callable[[int, bool], SpanTable]) -> bool:
-        def counting(at: int, was_quick: bool) -> SpanTable:
+    def play(self, rows: EventRows, play_slowly: Callable[[int, bool], ProvenanceTable]) -> bool:
+        def counting(at: int, was_fast: bool) -> ProvenanceTable:
             self.events[False] += 1
-            return other(at, was_quick)
+            return play_slowly(at, was_fast)
 
         self.events[True] += len(rows.tags)
         return self._quick.play(rows, counting)
@@ -76,12 +76,12 @@ class Counted:
 def playing_by(quick: type[Unhurried | Counted]) -> Iterator[None]:
     """Events are played by another player."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judging, "Quick", quick)
+        patch.setattr(analysis, "FastPath", quick)
         yield
 
 
 @given(histories, policies)
-def test_haste_changes_nothing_that_is_judged(made: History, policy: Policy) -> None:
+def test_haste_changes_nothing_that_is_judged(made: History, policy: RetentionPolicy) -> None:
     with TemporaryDirectory() as name:
         path = write_story(Path(name) / "journal", made.story)
         hasty = judged(path, policy)
@@ -92,10 +92,10 @@ def test_haste_changes_nothing_that_is_judged(made: History, policy: Policy) -> 
 def test_all_but_few_events_of_a_service_are_played_in_haste(tmp_path: Path) -> None:
     make(tmp_path / "journal", Size(3000, 20, 2))
     with playing_by(Unhurried):
-        slow = judged(tmp_path / "journal", Policy())
+        slow = judged(tmp_path / "journal", RetentionPolicy())
     Counted.events.clear()
     with playing_by(Counted):
-        assert judged(tmp_path / "journal", Policy()) == slow
+        assert judged(tmp_path / "journal", RetentionPolicy()) == slow
     assert Counted.events[True] > 20 * Counted.events[False]
 
 
@@ -119,17 +119,15 @@ def test_writes_in_columns_are_what_each_says(payloads: list[bytes]) -> None:
     plain = writes_of(payloads)
     assert (found is None) == (plain is None)
     if found is not None:
-        fds, starts, stops, leaps = found
+        fds, starts, stops, gaps = found
         assert list(zip(fds, starts, stops, strict=True)) == plain
-        assert list(leaps) == [
-            stop != start for stop, start in zip(stops, starts[1:], strict=False)
-        ]
+        assert list(gaps) == [stop != start for stop, start in zip(stops, starts[1:], strict=False)]
 
 
 def columns_of(payloads: list[bytes]) -> Columns | None:
     """Columns of payloads that stand one behind the other, in front of something else."""
     ends = list(accumulate(map(len, payloads)))
-    return columns(b"".join(payloads) + bytes(20), [0, *ends[:-1]] if ends else [], ends)
+    return decode_writes(b"".join(payloads) + bytes(20), [0, *ends[:-1]] if ends else [], ends)
 
 
 def writes_of(payloads: list[bytes]) -> list[tuple[int, int, int]] | None:
@@ -148,14 +146,14 @@ def writes_of(payloads: list[bytes]) -> list[tuple[int, int, int]] | None:
     return found or None
 
 
-def writes(parts: Parts, seqs: Iterable[int], ledger: Ledger) -> Writes:
-    """Writes through one descriptor."""
+def writes(parts: Parts, seqs: Iterable[int], graph: DependencyGraph) -> WriteBatch:
+    """WriteBatch through one descriptor."""
     data = [
         FileDescriptorWrite(fd=3, offset=a, is_64bit=False, data=bytes(b - a)) for a, b in parts
     ]
     found = columns_of([codec.encode(event) for event in data])
     assert found is not None
-    return Writes(found, seqs, ledger)
+    return WriteBatch(found, seqs, graph)
 
 
 some_writes = st.lists(
@@ -167,36 +165,36 @@ some_writes = st.lists(
 
 @given(st.lists(some_writes | st.integers(0, PLACES), max_size=8))
 def test_writes_that_were_put_off_own_what_they_would_have(steps: list[Parts | int]) -> None:
-    late, prompt, ledger, seq = Spans(), Spans(), Ledger(), 0
+    late, prompt, graph, seq = IntervalMap(), IntervalMap(), DependencyGraph(), 0
     for step in steps:
         if isinstance(step, int):
-            late.cut(step, seq)
-            prompt.cut(step, seq)
+            late.truncate(step, seq)
+            prompt.truncate(step, seq)
             seq += 1
             continue
         seqs = range(seq, seq + len(step))
         seq += len(step)
-        late.put_late((writes(step, seqs, ledger), 0, len(step), BASE))
+        late.defer((writes(step, seqs, graph), 0, len(step), BEFORE_JOURNAL))
         for (start, stop), owner in zip(step, seqs, strict=True):
             prompt.put(start, stop, owner)
-    assert late.parts(2 * PLACES) == prompt.parts(2 * PLACES)
-    assert late.last_cut == prompt.last_cut
+    assert late.intervals(2 * PLACES) == prompt.intervals(2 * PLACES)
+    assert late.last_truncation == prompt.last_truncation
 
 
 def test_places_that_follow_each_other_stand_in_short_rows() -> None:
     from journal.compaction.liveness.interval_map import ROW_COUNT_MAX
 
-    found, ledger, count = Spans(), Ledger(), 3 * ROW_COUNT_MAX
+    found, graph, count = IntervalMap(), DependencyGraph(), 3 * ROW_COUNT_MAX
     parts = [(start, start + 2) for start in range(0, 2 * count, 2)]
-    found.put_late((writes(parts, range(count), ledger), 0, count, BASE))
-    assert found.parts(2 * count) == [(2 * n, n) for n in range(count)]
+    found.defer((writes(parts, range(count), graph), 0, count, BEFORE_JOURNAL))
+    assert found.intervals(2 * count) == [(2 * n, n) for n in range(count)]
     assert max(map(len, found._starts)) <= ROW_COUNT_MAX
 
 
 def test_a_write_that_was_put_off_needs_who_opened_its_file() -> None:
-    found, ledger = Spans(), Ledger()
-    found.put_late((writes([(0, 5), (5, 9)], [7, 8], ledger), 0, 2, 3))
-    ledger.keep(7)
-    assert 3 not in ledger.kept
-    assert set(found.owners()) == {7, 8, BASE}
-    assert 3 in ledger.kept
+    found, graph = IntervalMap(), DependencyGraph()
+    found.defer((writes([(0, 5), (5, 9)], [7, 8], graph), 0, 2, 3))
+    graph.mark_live(7)
+    assert 3 not in graph.live
+    assert set(found.owners()) == {7, 8, BEFORE_JOURNAL}
+    assert 3 in graph.live

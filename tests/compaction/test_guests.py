@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import HostMount, MemoryMount, NotResumable, Policy, SnapshotOptions, Trigger
+from journal import HostMount, MemoryMount, NotResumable, RetentionPolicy, SnapshotOptions, Trigger
 from journal.engine.snapshot.positions import apply_listing, apply_positions
 from journal.engine.snapshot.rebuild import rebuild_state
 from journal.engine.snapshot.restore import read_parts
@@ -46,7 +46,7 @@ NOT_UNWOUND = [one for one in GUESTS if not one.stacks]
 def test_a_guest_goes_on_from_what_is_left(one: SnapshotGuest, tmp_path: Path, cache: Path) -> None:
     path, target = tmp_path / "run.journal", tmp_path / "compacted.journal"
     plain, _ = often(one, path, cache)
-    found = check(path, target, Policy(keep_last=2, keep_every=200))
+    found = check(path, target, RetentionPolicy(keep_last=2, keep_every=200))
     assert not found.reason
     assert sum(frame.tag == SafePoint.tag for frame in frames_of(target)) == len(found.snapshots)
     with journal.Reader(target) as reader:
@@ -55,7 +55,7 @@ def test_a_guest_goes_on_from_what_is_left(one: SnapshotGuest, tmp_path: Path, c
     assert all(info.resumable for info in infos)
     for info in spread(infos, RESUMED_MAX):
         assert resumed(one, target, cache, at=info.seq) == plain, f"from {info.seq}"
-    again = check(target, tmp_path / "again.journal", Policy(keep_last=2, keep_every=200))
+    again = check(target, tmp_path / "again.journal", RetentionPolicy(keep_last=2, keep_every=200))
     assert frames_of(tmp_path / "again.journal") == frames_of(target)
     assert again.kept_events == again.events
 
@@ -66,7 +66,7 @@ def test_what_a_guest_needs_that_is_executed_again_stays(
 ) -> None:
     path, target = tmp_path / "run.journal", tmp_path / "compacted.journal"
     plain, _ = often(one, path, cache)
-    found = check(path, target, Policy())
+    found = check(path, target, RetentionPolicy())
     with journal.Reader(path) as reader:
         infos = list(journal.list_snapshots(reader))
     assert found.upto == infos[0].seq + 1, "nothing had run yet"
@@ -82,7 +82,7 @@ def test_what_is_left_is_not_executed_from_its_start(tmp_path: Path, cache: Path
     with journal.Reader(path) as reader:
         seqs = [info.seq for info in journal.list_snapshots(reader)]
     journal.fork(path, killed, upto=seqs[-1])
-    found = check(killed, target, Policy(keep_last=2))
+    found = check(killed, target, RetentionPolicy(keep_last=2))
     match = f"was compacted: what the guest heard before snapshot {found.snapshots[0]} is not all"
     with pytest.raises(NotResumable, match=match):
         journal.resume(target, cache=cache, reexecute=True)
@@ -134,7 +134,7 @@ def test_the_engine_makes_the_same_of_what_is_left(
         snapshots=SnapshotOptions(on=frozenset({Trigger.BOOTSTRAP}), every_events=20),
     ) as recorder:
         finished(recorder)
-    found = check(path, target, Policy(keep_last=3, keep_every=100))
+    found = check(path, target, RetentionPolicy(keep_last=3, keep_every=100))
     assert not found.reason
     for seq in found.snapshots:
         assert folded(target, seq) == folded(path, seq)

@@ -15,12 +15,12 @@ from journal import (
     JournalLocked,
     NotAJournal,
     OptionError,
-    Policy,
     Reader,
+    RetentionPolicy,
     RollPolicy,
     Writer,
 )
-from journal.compaction import Compaction, compact, compact_in_place
+from journal.compaction import CompactionResult, compact, compact_in_place
 from tests.cli.test_command_line import inside
 from tests.rigs import needs
 from tests.rigs.faults import Fault
@@ -62,10 +62,10 @@ def test_it_becomes_what_a_compaction_elsewhere_gives(
 ) -> None:
     path = shape(tmp_path / "journal")
     path.chmod(0o750)
-    wanted = compact(path, tmp_path / "target", policy=Policy(keep_last=2))
-    assert compact_in_place(path, policy=Policy(keep_last=2), dry_run=True) == wanted
+    wanted = compact(path, tmp_path / "target", policy=RetentionPolicy(keep_last=2))
+    assert compact_in_place(path, policy=RetentionPolicy(keep_last=2), dry_run=True) == wanted
     old = frames_of(path)
-    assert compact_in_place(path, policy=Policy(keep_last=2)) == wanted
+    assert compact_in_place(path, policy=RetentionPolicy(keep_last=2)) == wanted
     assert path.is_dir() == (shape is directory)
     assert frames_of(path) == frames_of(tmp_path / "target")
     assert path.stat().st_mode & 0o777 == 0o750
@@ -252,7 +252,7 @@ def cut_at_each(served: Served, folder: Path, step: int, compacts: Compacts) -> 
     raise AssertionError(f"it has not come to its end after {CALLS_MAX} calls")
 
 
-def beside(path: Path) -> Compaction:
+def beside(path: Path) -> CompactionResult:
     """Compact a journal, and write what is kept beside it."""
     return compact(path, path.with_name("target"))
 

@@ -14,9 +14,9 @@ from journal import (
     Event,
     FormatError,
     OptionError,
-    Policy,
     Reader,
     RecordingLevel,
+    RetentionPolicy,
     RollPolicy,
     Writer,
 )
@@ -53,9 +53,9 @@ seeds, lengths = st.integers(0, 1 << 32), st.integers(0, 200)
 
 
 @given(seeds, lengths, policies)
-@example(seed=810, steps=195, policy=Policy(keep_every=7))
+@example(seed=810, steps=195, policy=RetentionPolicy(keep_every=7))
 def test_of_another_runtime_s_journal_what_is_left_plays_to_the_same(
-    seed: int, steps: int, policy: Policy
+    seed: int, steps: int, policy: RetentionPolicy
 ) -> None:
     with TemporaryDirectory() as name:
         source = write_story(Path(name) / "source", foreign(seed, steps, 9))
@@ -66,18 +66,20 @@ def test_of_another_runtime_s_journal_what_is_left_plays_to_the_same(
 
 @given(seeds, lengths, policies)
 def test_of_a_journal_without_inputs_what_is_left_plays_to_the_same(
-    seed: int, steps: int, policy: Policy
+    seed: int, steps: int, policy: RetentionPolicy
 ) -> None:
     with TemporaryDirectory() as name:
         source = write_story(Path(name) / "source", history(seed, steps, 15, RecordingLevel.STATE))
         check(source, Path(name) / "target", policy)
 
 
-@example(History(754, 176, 15), Policy(3, 34), Policy(3))  # others stand among a snapshot's parts
+@example(
+    History(754, 176, 15), RetentionPolicy(3, 34), RetentionPolicy(3)
+)  # others stand among a snapshot's parts
 @settings(max_examples=10)
 @given(histories, policies, policies)
 def test_what_was_compacted_can_be_compacted_by_another_policy(
-    made: History, first: Policy, second: Policy
+    made: History, first: RetentionPolicy, second: RetentionPolicy
 ) -> None:
     with TemporaryDirectory() as name:
         source = write_story(Path(name) / "source", made.story)
@@ -92,7 +94,7 @@ def test_a_directory_of_segments_becomes_one_file(tmp_path: Path) -> None:
             writer.append_frame(tag, payload)
             writer.sync()
     assert len(list((tmp_path / "source").iterdir())) > 9
-    found = check(tmp_path / "source", tmp_path / "target", Policy())
+    found = check(tmp_path / "source", tmp_path / "target", RetentionPolicy())
     assert found.kept_events < found.events
     assert (tmp_path / "target").is_file()
 
@@ -133,7 +135,7 @@ def test_what_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
         source.write_bytes(data[: len(data) - 600 - cut])
         with Reader(source) as reader:
             assert reader.torn_size
-        check(source, tmp_path / f"target{cut}", Policy())
+        check(source, tmp_path / f"target{cut}", RetentionPolicy())
 
 
 def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
@@ -158,7 +160,7 @@ def test_numbers_that_were_lost_before_stay_lost(tmp_path: Path) -> None:
     forge.add(*story[:3], numbers=seqs[:3])
     forge.add(*story[3:], numbers=seqs[3:])
     source = forge.write(tmp_path / "source")
-    found = check(source, tmp_path / "target", Policy())
+    found = check(source, tmp_path / "target", RetentionPolicy())
     assert found.kept_events == len(story)
 
 
@@ -244,16 +246,16 @@ def test_pages_are_told_once_and_zeros_not_at_all(tmp_path: Path) -> None:
         events += taken(pages, size, whole=False)
     events += taken([ChangedPage(0, ZERO_PAGE, page(0, 0))], size, whole=False)
     source = write_events(tmp_path / "source", events)
-    check(source, tmp_path / "target", Policy())
+    check(source, tmp_path / "target", RetentionPolicy())
     merged = pages_in(tmp_path / "target")
     assert [number for event in merged for number in event.numbers] == list(range(1, 50))
     assert b"".join(event.kinds for event in merged) == b"\1" * 49
     assert max(len(event.numbers) for event in merged) == 16, "so that damage is small"
-    check(source, tmp_path / "two", Policy(keep_last=2))
+    check(source, tmp_path / "two", RetentionPolicy(keep_last=2))
     merged = pages_in(tmp_path / "two")
     assert [event.numbers for event in merged][-1] == (0,)
     assert merged[-1].kinds == b"\0"
-    check(source, tmp_path / "three", Policy(keep_last=5))
+    check(source, tmp_path / "three", RetentionPolicy(keep_last=5))
     patches = [event for event in pages_in(tmp_path / "three") if b"\2" in event.kinds]
     assert patches
     assert all(len(event.data) < PAGE_SIZE for event in patches)
@@ -266,7 +268,7 @@ def test_where_there_are_few_numbers_events_are_larger(tmp_path: Path) -> None:
     events += [StreamWrite(stream=1, offset=0, data=b"it stays, and its number too")]
     events += taken([ChangedPage(7, page(7, 1), page(7, 0))], size, whole=False)
     source = write_events(tmp_path / "source", events)
-    check(source, tmp_path / "target", Policy())
+    check(source, tmp_path / "target", RetentionPolicy())
     (merged,) = pages_in(tmp_path / "target")
     assert merged.numbers == tuple(range(200))
 
@@ -282,7 +284,7 @@ def test_where_there_are_too_few_numbers_those_in_front_of_what_stays_are_taken(
         events += [StreamWrite(stream=1, offset=2 * n, data=b"it"), inputs.RandomBytes(data=b"x")]
     events += taken([ChangedPage(7, page(7, 1), page(7, 0))], size, whole=False)
     source = write_events(tmp_path / "source", events)
-    found = check(source, tmp_path / "target", Policy())
+    found = check(source, tmp_path / "target", RetentionPolicy())
     merged = pages_in(tmp_path / "target")
     assert [len(event.numbers) for event in merged] == [32] * 6 + [8]
     with Reader(tmp_path / "target") as reader:
@@ -309,7 +311,7 @@ def test_where_no_numbers_are_left_snapshots_stay(
     events += [plain[0], one, *plain[2:]]
     events += taken([ChangedPage(7, page(7, 1), page(7, 0))], 256 * PAGE_SIZE, whole=False)
     source = write_events(tmp_path / "source", events)
-    found = check(source, tmp_path / "target", Policy())
+    found = check(source, tmp_path / "target", RetentionPolicy())
     assert "snapshots stay as they are: the pages of a snapshot need 13 numbers" in found.reason
     assert not found.dropped_snapshots
 
@@ -325,7 +327,7 @@ def test_where_no_numbers_are_left_snapshots_stay(
 def test_snapshots_of_two_runtimes_stay_as_they_are(tmp_path: Path, strange: list[Event]) -> None:
     events = [*preamble(), *snapshot(), *strange, inputs.RandomBytes(data=b"x"), *snapshot()]
     source = write_events(tmp_path / "source", events)
-    found = check(source, tmp_path / "target", Policy())
+    found = check(source, tmp_path / "target", RetentionPolicy())
     assert found.reason.startswith("snapshots stay as they are: ")
     assert not found.dropped_snapshots
     assert found.events - found.kept_events == 1, "what the guest was told goes all the same"
@@ -335,7 +337,7 @@ def test_a_position_that_only_a_dropped_snapshot_tells_keeps_it(tmp_path: Path) 
     first, last = snapshot((5, 7)), snapshot()
     events = [*preamble(), opening(5, 3, "a", 1), *first, *last]
     source = write_events(tmp_path / "source", events)
-    found = check(source, tmp_path / "target", Policy())
+    found = check(source, tmp_path / "target", RetentionPolicy())
     assert "one that is kept counts on one that is not" in found.reason
     assert len(found.snapshots) == 2
 
@@ -347,7 +349,7 @@ def test_what_the_guest_heard_stays_in_front_of_what_nobody_can_go_on_from(tmp_p
     assert isinstance(point, SafePoint)
     second = [SafePoint(**field_dict(point) | {"whole": False}), closing]
     source = write_events(tmp_path / "source", [*first, *heard, *second])
-    found = check(source, tmp_path / "target", Policy())
+    found = check(source, tmp_path / "target", RetentionPolicy())
     assert len(found.dropped_snapshots) == 1
     kept = {one.seq for one in frames_of(tmp_path / "target")}
     assert kept >= set(range(len(first), len(first) + len(heard)))
@@ -359,9 +361,9 @@ def test_files_never_take_more_room_than_they_did(tmp_path: Path) -> None:
     cuts = [FileDescriptorSetSize(fd=5, st_size=size) for size in (1500, 1400)]
     other = [opening(6, 3, "b", 1), write(6, 0, b"b" * 400)]
     source = write_events(tmp_path / "plenty", [*events, cuts[0], *cuts[1:], *other, *snapshot()])
-    assert check(source, tmp_path / "a", Policy()).reason == ""
+    assert check(source, tmp_path / "a", RetentionPolicy()).reason == ""
     source = write_events(tmp_path / "source", [*events, cuts[0], *other, cuts[1], *snapshot()])
-    found = check(source, tmp_path / "b", Policy())
+    found = check(source, tmp_path / "b", RetentionPolicy())
     assert "they would take more room for a while" in found.reason
     assert found.kept_events == found.events
 

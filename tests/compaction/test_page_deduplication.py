@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from journal.compaction.merge import page_deduplication as naming
+from journal.compaction.merge import page_deduplication
 
 PAGE = b"\1" * 4096
 
@@ -20,13 +20,13 @@ def test_a_disk_that_is_full_is_another_thing_than_one_that_fails(
     def refused(*_: object) -> int:
         raise OSError(error, "refused on purpose")
 
-    pool = naming.Pool(tmp_path, lambda seq, place: None)
+    pool = page_deduplication.PagePool(tmp_path, lambda seq, place: None)
     monkeypatch.setattr(os, "pwrite", refused)
     if error == errno.EIO:
         with pytest.raises(OSError, match="refused on purpose"):
-            pool.find((1, 0), PAGE, stands=False)
+            pool.find((1, 0), PAGE, is_stored=False)
     else:
-        assert pool.find((1, 0), PAGE, stands=False) is None
+        assert pool.find((1, 0), PAGE, is_stored=False) is None
         monkeypatch.undo()
-        assert pool.find((2, 0), PAGE, stands=False) is None, "there was no room for it"
+        assert pool.find((2, 0), PAGE, is_stored=False) is None, "there was no room for it"
     pool.close()

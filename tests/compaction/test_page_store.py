@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from journal.compaction.liveness.dependency_graph import Entangled
-from journal.compaction.merge import spill_file as planes
-from journal.compaction.merge.page_store import Store
-from journal.compaction.merge.spill_file import Plane
+from journal.compaction.liveness.dependency_graph import DependsOnDroppedSnapshot
+from journal.compaction.merge import spill_file
+from journal.compaction.merge.page_store import MergedState
+from journal.compaction.merge.spill_file import SpillFile
 from journal.events import codec
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.format.frame import Frame
@@ -44,8 +44,8 @@ def test_each_place_has_the_page_that_was_put_there_last(
     held_max: int, told: list[dict[int, bytes] | None]
 ) -> None:
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planes, "HELD_COUNT_MAX", held_max)
-        plane, plain = Plane(Path(name)), dict[int, bytes]()
+        patch.setattr(spill_file, "BUFFERED_COUNT_MAX", held_max)
+        plane, plain = SpillFile(Path(name)), dict[int, bytes]()
         for pages in told:
             if pages is None:
                 plane.clear()
@@ -62,7 +62,7 @@ def test_each_place_has_the_page_that_was_put_there_last(
 def test_what_is_too_much_to_hold_stands_in_a_file_without_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planes, "HELD_COUNT_MAX", 8)
+    monkeypatch.setattr(spill_file, "BUFFERED_COUNT_MAX", 8)
     written: list[tuple[int, int]] = []
 
     def only_half(file: int, data: bytes, at: int) -> int:
@@ -71,7 +71,7 @@ def test_what_is_too_much_to_hold_stands_in_a_file_without_a_name(
 
     pwrite = os.pwrite
     monkeypatch.setattr(os, "pwrite", only_half)
-    plane = Plane(tmp_path)
+    plane = SpillFile(tmp_path)
     plane.put(range(8), CONTENTS[:1] * 8)
     assert not written, "there was room for them"
     plane.put([9], CONTENTS[1:2])
@@ -211,29 +211,29 @@ def test_a_kept_snapshot_says_what_is_different_from_the_one_before(
     with (
         TemporaryDirectory() as name,
         pytest.MonkeyPatch.context() as patch,
-        Store(Path(name)) as store,
+        MergedState(Path(name)) as store,
     ):
-        patch.setattr(planes, "HELD_COUNT_MAX", held_max)
+        patch.setattr(spill_file, "BUFFERED_COUNT_MAX", held_max)
         resolver = PageResolver(machine.frames.__getitem__)
         for snapshot in told:
             machine.begin(whole=snapshot.whole)
-            store.begin(whole=snapshot.whole)
+            store.begin_snapshot(whole=snapshot.whole)
             for memory, growth, changed in snapshot.events:
                 store.put_pages(resolver.event(*machine.event(memory, growth, changed)))
             assert store.sizes == dict(sorted(machine.sizes.items()))
             if not snapshot.kept:
                 continue
-            is_smaller = any(machine.sizes.get(memory, -1) < size for memory, size in sizes.items())
-            assert store.is_smaller == is_smaller
-            if is_smaller:
-                store.forget_base()
+            has_shrunk = any(machine.sizes.get(memory, -1) < size for memory, size in sizes.items())
+            assert store.has_shrunk == has_shrunk
+            if has_shrunk:
+                store.clear_base()
                 pages = {}
             for memory in machine.sizes:
                 wanted = machine.differences(memory, pages)
-                numbers = store.changed(memory)
+                numbers = store.changed_pages(memory)
                 assert list(numbers) == [page.number for page in wanted]
                 assert list(store.pages(memory, numbers)) == wanted
-            store.settle()
+            store.set_base()
             sizes, pages = dict(machine.sizes), dict(machine.pages)
 
 
@@ -243,11 +243,11 @@ def test_a_page_that_is_patched_behind_itself_is_not_merged(tmp_path: Path) -> N
     event = MemoryPages(
         memory=0, size=1 << 16, numbers=(3,), kinds=bytes((PageKind.PATCHED,)), data=patch
     )
-    with Store(tmp_path) as store:
+    with MergedState(tmp_path) as store:
         for _ in range(2):
-            store.begin(whole=False)
+            store.begin_snapshot(whole=False)
             store.put_pages(event)
-        with pytest.raises(Entangled):
+        with pytest.raises(DependsOnDroppedSnapshot):
             store.put_pages(event)
 
 
@@ -255,10 +255,10 @@ def test_a_memory_that_shrinks_is_not_merged(tmp_path: Path) -> None:
     def event(size: int) -> MemoryPages:
         return MemoryPages(memory=0, size=size, numbers=(), kinds=b"", data=b"")
 
-    with Store(tmp_path) as store:
-        store.begin(whole=True)
+    with MergedState(tmp_path) as store:
+        store.begin_snapshot(whole=True)
         store.put_pages(event(1 << 16))
-        with pytest.raises(Entangled):
+        with pytest.raises(DependsOnDroppedSnapshot):
             store.put_pages(event(1 << 15))
-        store.begin(whole=True)
+        store.begin_snapshot(whole=True)
         store.put_pages(event(1 << 15))

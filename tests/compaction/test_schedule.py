@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import OptionError, Policy, Reader, RollPolicy, Upkeep, Writer
+from journal import CompactionSchedule, OptionError, Reader, RetentionPolicy, RollPolicy, Writer
 from journal.adapters import CompactingLog
-from journal.compaction.online import Online, Tending, compact_online
-from journal.compaction.schedule import Meter
-from journal.compaction.worker_process import Unfinished, compact_apart
+from journal.compaction.online import BackgroundCompactor, OnlineCompactionResult, compact_online
+from journal.compaction.schedule import GrowthMeter
+from journal.compaction.worker_process import WorkerFailed, compact_in_worker
 from journal.errors import JournalError
 from journal.events.process import RecordingLevel
 from tests.replay.test_model import opening, write
@@ -47,13 +47,15 @@ def test_a_journal_is_compacted_beside_its_writer_which_goes_on(
     with Writer(path, roll=roll, clock=lambda: next(clock, START)) as writer:
         for tag, payload, _ in STORY[:half]:
             writer.append_frame(tag, payload)
-        found = compact_online(writer, policy=Policy(keep_last=2))
-        assert found.handover is not None
+        found = compact_online(writer, policy=RetentionPolicy(keep_last=2))
+        assert found.switchover is not None
         for tag, payload, _ in STORY[half:]:
             writer.append_frame(tag, payload)
-        again = compact_online(writer, policy=Policy(keep_last=2))
-        assert again.handover is not None
-        assert compact_online(writer, policy=Policy(keep_last=2)).handover is None, "nothing goes"
+        again = compact_online(writer, policy=RetentionPolicy(keep_last=2))
+        assert again.switchover is not None
+        assert compact_online(writer, policy=RetentionPolicy(keep_last=2)).switchover is None, (
+            "nothing goes"
+        )
         assert writer.next_seq == len(STORY)
     kept = kept_of(frames_of(path))
     assert kept == list(again.compaction.snapshots)
@@ -76,10 +78,10 @@ def test_a_meter_says_when_as_a_plain_count_would(
     factor: float | None,
     size_min: int,
 ) -> None:
-    upkeep = Upkeep(
+    upkeep = CompactionSchedule(
         every_events=every_events, every_size=every_size, factor=factor, size_min=size_min
     )
-    meter, next_seq, written = Meter(upkeep, 7, 100), 7, 0
+    meter, next_seq, written = GrowthMeter(upkeep, 7, 100), 7, 0
     events, size, base = 0, 0, 100
     for more_events, more in steps:
         next_seq, written = next_seq + more_events, written + more
@@ -92,7 +94,7 @@ def test_a_meter_says_when_as_a_plain_count_would(
         assert meter.is_due(next_seq, written) == wanted
         if wanted:
             base = (base + size) // 2
-            meter.settle(next_seq, written, base)
+            meter.reset(next_seq, written, base)
             events = size = 0
             assert not meter.is_due(next_seq, written), "not twice for the same"
 
@@ -102,7 +104,7 @@ def test_a_meter_says_when_as_a_plain_count_would(
 )
 def test_what_cannot_be_wished_is_refused(wishes: dict[str, float]) -> None:
     with pytest.raises(OptionError):
-        Upkeep(**wishes)  # type: ignore[arg-type]
+        CompactionSchedule(**wishes)  # type: ignore[arg-type]
 
 
 def overwriting(writer: Writer | CompactingLog, count: int) -> None:
@@ -122,16 +124,16 @@ def begin(writer: Writer | CompactingLog) -> int:
 
 
 def test_a_log_file_is_compacted_as_it_grows_and_not_by_its_first_writes(tmp_path: Path) -> None:
-    path, told = tmp_path / "j", list[Online | JournalError]()
-    upkeep = Upkeep(factor=2, size_min=1 << 17, on_close=True)
-    with CompactingLog(path, upkeep, tell=told.append, compress=False) as log:
+    path, told = tmp_path / "j", list[OnlineCompactionResult | JournalError]()
+    upkeep = CompactionSchedule(factor=2, size_min=1 << 17, on_close=True)
+    with CompactingLog(path, upkeep, report=told.append, compress=False) as log:
         count = begin(log)
         overwriting(log, 20)
         assert not told
         for nth in (1, 2, 3):
             overwriting(log, 80)
             until(lambda n=nth: log.compactions >= n)  # type: ignore[misc]
-    assert all(isinstance(found, Online) for found in told), told
+    assert all(isinstance(found, OnlineCompactionResult) for found in told), told
     assert path.stat().st_size < 1 << 16
     assert [entry.name for entry in tmp_path.iterdir()] == ["j"]
     frames = frames_of(path)
@@ -140,11 +142,13 @@ def test_a_log_file_is_compacted_as_it_grows_and_not_by_its_first_writes(tmp_pat
 
 
 def test_what_cannot_be_compacted_stays_and_is_told_and_tried_again(tmp_path: Path) -> None:
-    path, told = tmp_path / "j", list[Online | JournalError]()
+    path, told = tmp_path / "j", list[OnlineCompactionResult | JournalError]()
     with Writer(path, compress=False) as writer:
         count = begin(writer)
         overwriting(writer, 40)
-        with Tending(writer, Upkeep(every_events=50), tell=told.append) as tending:
+        with BackgroundCompactor(
+            writer, CompactionSchedule(every_events=50), report=told.append
+        ) as tending:
             path.chmod(0)  # nobody but root could read it
             good = path.read_bytes()[:200] if os.geteuid() == 0 else b""
             damaged = bytearray(good)
@@ -154,7 +158,7 @@ def test_what_cannot_be_compacted_stays_and_is_told_and_tried_again(tmp_path: Pa
                     file.write(damaged)
             overwriting(writer, 60)
             until(lambda: bool(told))
-            assert isinstance(told[0], Unfinished)
+            assert isinstance(told[0], WorkerFailed)
             path.chmod(0o600)
             if good:
                 with path.open("r+b") as file:
@@ -168,15 +172,15 @@ def test_what_cannot_be_compacted_stays_and_is_told_and_tried_again(tmp_path: Pa
 def test_a_compaction_apart_is_given_up_and_leaves_nothing(tmp_path: Path) -> None:
     path, stop = write_story(tmp_path / "j", STORY), threading.Event()
     stop.set()
-    with pytest.raises(Unfinished, match="given up"):
-        compact_apart(path, tmp_path / "target", Policy(), None, stop)
+    with pytest.raises(WorkerFailed, match="given up"):
+        compact_in_worker(path, tmp_path / "target", RetentionPolicy(), None, stop)
     assert [entry.name for entry in tmp_path.iterdir()] == ["j"]
 
 
 def test_a_compaction_apart_says_in_a_sentence_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"no journal " * 99)
-    with pytest.raises(Unfinished, match="no segment") as caught:
-        compact_apart(tmp_path / "text", tmp_path / "target", Policy())
+    with pytest.raises(WorkerFailed, match="no segment") as caught:
+        compact_in_worker(tmp_path / "text", tmp_path / "target", RetentionPolicy())
     assert "\n" not in str(caught.value)
 
 
@@ -191,7 +195,7 @@ from tests.compaction.test_schedule import begin, overwriting
 def tell(found):
     os.write(1, b"-1\\n" if isinstance(found, Online) else b"-2\\n")
 
-with CompactingLog(sys.argv[1], Upkeep(every_events=200), tell=tell, compress=False) as log:
+with CompactingLog(sys.argv[1], Upkeep(every_events=200), report=tell, compress=False) as log:
     begin(log)
     while True:
         overwriting(log, 16)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import OptionError, Policy, SnapshotOptions, Stacks, Upkeep
+from journal import CompactionSchedule, OptionError, RetentionPolicy, SnapshotOptions, Stacks
 from tests.crash.test_kill import Bench, bench, compared, strace
 from tests.support.compaction_histories import frames_of
 from tests.support.guest_runs import until
@@ -36,9 +36,9 @@ def test_a_guest_goes_on_while_its_journal_is_compacted_and_from_what_is_left(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "j"
-    upkeep = Upkeep(Policy(keep_last=3), every_events=150)
+    schedule = CompactionSchedule(RetentionPolicy(keep_last=3), every_events=150)
     with journal.record(
-        guest("cat"), path, cache=cache_dir, snapshots=SNAPSHOTS, upkeep=upkeep
+        guest("cat"), path, cache=cache_dir, snapshots=SNAPSHOTS, compaction=schedule
     ) as recorder:
         for nth in (1, 2):
             for line in LINES[200 * (nth - 1) : 200 * nth]:
@@ -61,9 +61,9 @@ def test_a_guest_goes_on_while_its_journal_is_compacted_and_from_what_is_left(
 def test_a_run_that_is_stopped_is_compacted_when_it_is_closed_and_goes_on(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    path, upkeep = tmp_path / "j", Upkeep(on_close=True)
+    path, schedule = tmp_path / "j", CompactionSchedule(on_close=True)
     with journal.record(
-        guest("cat"), path, cache=cache_dir, snapshots=SNAPSHOTS, upkeep=upkeep
+        guest("cat"), path, cache=cache_dir, snapshots=SNAPSHOTS, compaction=schedule
     ) as recorder:
         for line in LINES[:100]:
             recorder.feed(line)
@@ -77,7 +77,11 @@ def test_a_run_that_is_stopped_is_compacted_when_it_is_closed_and_goes_on(
 def test_a_run_ends_well_whatever_comes_of_compacting_it(tmp_path: Path, cache_dir: Path) -> None:
     path, notes = tmp_path / "j", list[str]()
     with journal.record(
-        guest("exit7"), path, cache=cache_dir, upkeep=Upkeep(on_close=True), note=notes.append
+        guest("exit7"),
+        path,
+        cache=cache_dir,
+        compaction=CompactionSchedule(on_close=True),
+        note=notes.append,
     ) as recorder:
         assert ended(recorder).outcome.code == 7
         (tmp_path / "gone").mkdir()
@@ -94,7 +98,11 @@ def test_what_cannot_be_compacted_is_told_and_the_run_goes_on(
     )
     path, notes = tmp_path / "j", list[str]()
     with journal.record(
-        guest("cat"), path, cache=cache_dir, upkeep=Upkeep(every_events=10), note=notes.append
+        guest("cat"),
+        path,
+        cache=cache_dir,
+        compaction=CompactionSchedule(every_events=10),
+        note=notes.append,
     ) as recorder:
         for line in LINES[:20]:
             recorder.feed(line)
@@ -114,7 +122,7 @@ def test_what_a_page_index_names_stays_so_both_are_refused(tmp_path: Path, cache
             tmp_path / "j",
             cache=cache_dir,
             snapshots=SnapshotOptions(page_index=True),
-            upkeep=Upkeep(factor=2),
+            compaction=CompactionSchedule(factor=2),
         )
     assert not (tmp_path / "j").exists()
 

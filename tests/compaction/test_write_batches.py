@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import Policy, compaction
+from journal import RetentionPolicy, compaction
 from journal.engine.snapshot.positions import apply_listing, apply_positions
 from journal.engine.snapshot.rebuild import rebuild_state
 from journal.events import codec, process, snapshots, threads
@@ -89,7 +89,7 @@ def test_any_history_of_calls_is_folded_to_the_same(
         chosen = {count - 1, *data.draw(st.sets(st.integers(0, count - 1), max_size=3))}
         source, target = folder / "source", folder / "target"
         write_story(source, story_of(guest, folder, chosen))
-        policy = Policy(keep_last=data.draw(st.integers(1, 3)))
+        policy = RetentionPolicy(keep_last=data.draw(st.integers(1, 3)))
         found = compaction.compact(source, target, policy=policy)
         for seq in found.snapshots:
             assert folded(target, folder, seq) == folded(source, folder, seq)

@@ -19,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import journal
-from journal import Frame, Policy, Query, Reader, RollPolicy, Writer
+from journal import Frame, Query, Reader, RetentionPolicy, RollPolicy, Writer
 from journal.adapters import (
     CombinedJournal,
     CompactingSink,
@@ -61,12 +61,12 @@ Make = Callable[[Path, Path, Random], None]
 
 
 def compacting(source: Path, target: Path, random: Random) -> None:
-    compact(source, target, policy=Policy(keep_last=random.choice([1, 2, 99])))
+    compact(source, target, policy=RetentionPolicy(keep_last=random.choice([1, 2, 99])))
 
 
 def compacting_in_place(source: Path, target: Path, random: Random) -> None:
     shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
-    compact_in_place(target, policy=Policy(keep_last=random.choice([1, 2, 99])))
+    compact_in_place(target, policy=RetentionPolicy(keep_last=random.choice([1, 2, 99])))
 
 
 def filtering(source: Path, target: Path, random: Random) -> None:

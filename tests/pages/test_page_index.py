@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal.compaction import Policy, compact
-from journal.compaction.merge import page_deduplication as naming
+from journal.compaction import RetentionPolicy, compact
+from journal.compaction.merge import page_deduplication
 from journal.errors import MalformedEvent
 from journal.events import codec
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
@@ -31,8 +31,7 @@ from journal.format.frame import PAYLOAD_SIZE_MAX, Frame
 from journal.operations.extract import extract_memory
 from journal.operations.fork import fork
 from journal.operations.split import cut, split
-from journal.pages import PageResolver
-from journal.pages import encoding as paging
+from journal.pages import PageResolver, encoding
 from journal.pages import index_store as indexing
 from journal.pages import resolver as resolving
 from journal.pages.encoding import (
@@ -153,7 +152,7 @@ HOSTILE: dict[str, tuple[PageReference, str]] = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_reference_is_refused_that_leads_to(case: str) -> None:
     reference, told = HOSTILE[case]
-    patch = paging.make_patch(paging.ChangedPage(3, b"x" + ONE[1:], ONE))
+    patch = encoding.make_patch(encoding.ChangedPage(3, b"x" + ONE[1:], ONE))
     assert patch is not None
     whole = event_of(ONE, b"", PageReference(0, 0, hash_page_content(ONE)))
     first = MemoryPages(
@@ -194,7 +193,7 @@ def test_a_page_that_nobody_looked_up_is_never_taken_for_bytes() -> None:
     with pytest.raises(MalformedEvent, match="was not looked up"):
         list(decode_resolved_pages(named))
     (page,) = decode_pages(named)
-    assert (page.kind, len(page.data)) == (PageKind.SAME, paging.REFERENCE_SIZE)
+    assert (page.kind, len(page.data)) == (PageKind.SAME, encoding.REFERENCE_SIZE)
 
 
 def test_what_was_looked_up_is_kept_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +271,7 @@ def test_memory_is_extracted_with_the_pages_that_are_named(
         data = (tmp_path / f"{memory}").read_bytes()
         for number in range(len(data) // PAGE_SIZE):
             page = data[number * PAGE_SIZE : (number + 1) * PAGE_SIZE]
-            assert page == pages.get(number, paging.ZERO_PAGE)
+            assert page == pages.get(number, encoding.ZERO_PAGE)
 
 
 def test_joined_journals_name_what_they_named(
@@ -367,7 +366,7 @@ def test_a_redacted_export_has_no_hash_of_a_page(
     data = [one["fields"]["data"] for one in told if one.get("kind") == "MemoryPages"]
     assert all(part.keys() == {"size", "hash"} for parts in data for part in parts)
     sizes = [part["size"] for parts in data for part in parts]
-    assert sizes.count(paging.REFERENCE_SIZE) == named_in(named[0])
+    assert sizes.count(encoding.REFERENCE_SIZE) == named_in(named[0])
 
 
 # -- compaction -----------------------------------------------------------------------------------
@@ -382,7 +381,7 @@ def test_a_compacted_journal_leads_to_the_same_and_gives_no_page_twice(
         ends = written_with_index(folder / "a", history)
     else:
         ends = write(folder / "a", events(history))
-    found = compact(folder / "a", folder / "b", policy=Policy(keep_last=count))
+    found = compact(folder / "a", folder / "b", policy=RetentionPolicy(keep_last=count))
     assert list(found.snapshots) == ends[-count:]
     for end, state in list(zip(ends, states(history), strict=True))[-count:]:
         assert played(folder / "b", end) == state
@@ -394,9 +393,10 @@ def test_a_compacted_journal_leads_to_the_same_and_gives_no_page_twice(
     ]
     assert len(given_whole) == len(set(given_whole))
     assert (
-        compact(folder / "a", folder / "c", policy=Policy(keep_last=count), dry_run=True) == found
+        compact(folder / "a", folder / "c", policy=RetentionPolicy(keep_last=count), dry_run=True)
+        == found
     )
-    again = compact(folder / "b", folder / "c", policy=Policy(keep_last=count))
+    again = compact(folder / "b", folder / "c", policy=RetentionPolicy(keep_last=count))
     assert (again.kept_events, again.kept_size) == (again.events, again.size)
 
 
@@ -422,12 +422,12 @@ def test_what_a_compaction_keeps_is_given_what_it_names_of_what_goes(tmp_path: P
 def test_pages_whose_hashes_are_the_same_are_told_apart_in_a_compaction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int, count: int
 ) -> None:
-    monkeypatch.setattr(naming, "POOL_COUNT_MAX", count)
+    monkeypatch.setattr(page_deduplication, "POOL_COUNT_MAX", count)
     monkeypatch.setattr(
-        naming, "xxh3_64_intdigest", lambda page: hash_page_content(page) % (1 << bits)
+        page_deduplication, "xxh3_64_intdigest", lambda page: hash_page_content(page) % (1 << bits)
     )
     ends = write(tmp_path / "a", events(STORY))
-    compact(tmp_path / "a", tmp_path / "b", policy=Policy(keep_last=3))
+    compact(tmp_path / "a", tmp_path / "b", policy=RetentionPolicy(keep_last=3))
     for end, state in zip(ends, states(STORY), strict=True):
         assert played(tmp_path / "b", end) == state
 
@@ -437,13 +437,13 @@ def test_a_compaction_without_room_for_pages_to_compare_gives_them_again(
 ) -> None:
     write(tmp_path / "a", events(STORY))
     monkeypatch.setattr("journal.compaction.merge.page_deduplication.os.pwrite", _no_room)
-    merged = naming.Pool(tmp_path, lambda seq, place: None)
-    assert merged.find((1, 0), ONE, stands=False) is None
-    assert merged.find((2, 0), ONE, stands=False) is None
+    merged = page_deduplication.PagePool(tmp_path, lambda seq, place: None)
+    assert merged.find((1, 0), ONE, is_stored=False) is None
+    assert merged.find((2, 0), ONE, is_stored=False) is None
     merged.close()
     monkeypatch.undo()
-    monkeypatch.setattr(naming.Pool, "_keep", lambda *_: False)
-    compact(tmp_path / "a", tmp_path / "b", policy=Policy(keep_last=2))
+    monkeypatch.setattr(page_deduplication.PagePool, "_keep", lambda *_: False)
+    compact(tmp_path / "a", tmp_path / "b", policy=RetentionPolicy(keep_last=2))
     assert played(tmp_path / "b") == states(STORY)[-1]
 
 
@@ -709,7 +709,7 @@ def test_whatever_is_done_with_a_journal_nobody_can_tell_which_pages_are_named(
         elif which == 3:
             journal.concat([source, source], target)
         elif which == 4:
-            compact(source, target, policy=Policy(keep_last=chance.randint(1, 3)))
+            compact(source, target, policy=RetentionPolicy(keep_last=chance.randint(1, 3)))
         else:
             with (folder / "lines").open("wb") as out:
                 export_lines(source, out)

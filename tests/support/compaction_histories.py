@@ -122,7 +122,9 @@ def looked_up(path: Path, start: int) -> list[Frame]:
         return [frame._replace(offset=0) for frame in frames]
 
 
-def check(source: Path, target: Path, policy: compaction.Policy) -> compaction.Compaction:
+def check(
+    source: Path, target: Path, policy: compaction.RetentionPolicy
+) -> compaction.CompactionResult:
     """Compact a journal: it has the same states, and what it has it had before."""
     found = compaction.compact(source, target, policy=policy)
     before, after = frames_of(source), frames_of(target)
@@ -600,7 +602,7 @@ histories = st.builds(
     History, st.integers(0, 1 << 32), st.integers(0, 250), st.sampled_from([5, 15, 40])
 )
 policies = st.builds(
-    compaction.Policy,
+    compaction.RetentionPolicy,
     keep_last=st.integers(1, 3),
     keep_every=st.none() | st.integers(1, 90),
     keep_within_seconds=st.none() | st.just(0.01),

@@ -12,7 +12,7 @@ from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count
 
 if TYPE_CHECKING:
-    from journal.compaction import Compaction, Policy
+    from journal.compaction import CompactionResult, RetentionPolicy
 
 HELP = """Write to a new journal only what the states of a journal are made of.
 
@@ -76,11 +76,11 @@ def compact(
     exit_codes.raise_on_sigint()
     recoverable = None if source_target.is_pipe(source) else source
     with exit_codes.reporting_errors(about=source, recoverable=recoverable):
-        from journal.compaction import Policy
+        from journal.compaction import RetentionPolicy
         from journal.log.segment_files import journal_size
 
         target = None if dry_run else source if in_place else output
-        policy = Policy(keep_last, keep_every, seconds)
+        policy = RetentionPolicy(keep_last, keep_every, seconds)
         with (
             source_target.open_source(source) as old,
             progress.show_bar(not quiet) as shown,
@@ -97,10 +97,10 @@ def compact(
 def _run_compaction(
     source: Path,
     target: Path | None,
-    policy: "Policy",
+    policy: "RetentionPolicy",
     on_progress: progress.ProgressCallback,
     dry_run: bool,
-) -> "Compaction":
+) -> "CompactionResult":
     from journal import compaction
 
     if target is source:
@@ -123,7 +123,7 @@ def _parse_span(text: str) -> float:
     return parse_duration(text) / 1e9
 
 
-def to_json(found: "Compaction", source: Path, target: Path | None) -> dict[str, Any]:
+def to_json(found: "CompactionResult", source: Path, target: Path | None) -> dict[str, Any]:
     """Everything, in what JSON has."""
     return {
         "source": str(source),

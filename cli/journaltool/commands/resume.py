@@ -146,7 +146,7 @@ def resume(
             cache=common.module_cache(),
             network=net,
             snapshots=snapshots,
-            upkeep=schedule,
+            compaction=schedule,
             at=at,
             into=into,
             reexecute=reexecute,

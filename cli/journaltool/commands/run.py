@@ -210,7 +210,7 @@ def run(
                 roll=library.RollPolicy(segments) if segments is not None else None,
                 network=net,
                 snapshots=snapshots,
-                upkeep=schedule,
+                compaction=schedule,
                 note=supervisor.note_printer(quiet),
             )
         recorder.set_path(path)

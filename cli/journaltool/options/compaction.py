@@ -7,7 +7,7 @@ import typer
 from journaltool.options import common
 
 if TYPE_CHECKING:
-    from journal import Upkeep
+    from journal import CompactionSchedule
 
 GrowthOption = Annotated[
     float | None,
@@ -43,15 +43,19 @@ KeepOption = Annotated[
 
 def build_schedule(
     *, growth: float | None, events: int | None, size: int | None, on_close: bool, keep: int
-) -> "Upkeep | None":
+) -> "CompactionSchedule | None":
     """When the library is to compact, by what the options say; None where nothing is wished."""
     if not on_close and (growth, events, size) == (None, None, None):
         return None
-    from journal import OptionError, Policy, Upkeep
+    from journal import CompactionSchedule, OptionError, RetentionPolicy
 
     try:
-        return Upkeep(
-            Policy(keep), every_events=events, every_size=size, factor=growth, on_close=on_close
+        return CompactionSchedule(
+            RetentionPolicy(keep),
+            every_events=events,
+            every_size=size,
+            factor=growth,
+            on_close=on_close,
         )
     except OptionError as error:
         raise typer.BadParameter(str(error)) from None

@@ -1,4 +1,4 @@
-"""Which events a journal's states are made of: all in front of the frontier is played, once.
+"""Which events a journal's states are made of: all in frontier of the frontier is played, once.
 
 What is kept is judged again by itself: it must lead to the same states, or nothing is written.
 """
@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator
 from itertools import compress
 from typing import NamedTuple
 
-from journal.compaction import event_classes as kinds
-from journal.compaction.frontier import Frontier, Survey
-from journal.compaction.liveness.dependency_graph import Ledger
-from journal.compaction.liveness.descriptor_provenance import SpanTable
-from journal.compaction.liveness.fast_path import Quick, Rows
-from journal.compaction.liveness.fingerprint import print_of, told
-from journal.compaction.liveness.memory_provenance import REGION_TAGS, Regions
-from journal.compaction.liveness.provenance_host import SpanHost
-from journal.compaction.liveness.seq_bitset import Numbers
+from journal.compaction import event_classes
+from journal.compaction.frontier import Frontier, JournalSurvey
+from journal.compaction.liveness.dependency_graph import DependencyGraph
+from journal.compaction.liveness.descriptor_provenance import ProvenanceTable
+from journal.compaction.liveness.fast_path import EventRows, FastPath
+from journal.compaction.liveness.fingerprint import compute_fingerprint, state_tokens
+from journal.compaction.liveness.memory_provenance import REGION_TAGS, MachineProvenance
+from journal.compaction.liveness.provenance_host import ProvenanceHost
+from journal.compaction.liveness.seq_bitset import SeqBitset
 from journal.events import codec
 from journal.events.core import SetClockTime
 from journal.events.inputs import HostResult
@@ -28,71 +28,82 @@ _HOST_RESULT, _POSITIONS = HostResult.tag, DescriptorPositions.tag
 _MICROSECOND = 1000
 
 
-class Judgement(NamedTuple):
+class LivenessResult(NamedTuple):
     """The events that are kept of those that are judged, and what was seen at each stop.
 
-    ``prints`` are fingerprints of the states at the kept snapshots and at the frontier, ``peaks``
-    the most room that the files of each mount took.
+    ``fingerprints`` are fingerprints of the states at the kept snapshots and at the frontier,
+    ``peaks`` the most room that the files of each mount took.
     """
 
-    kept: Numbers
-    prints: list[bytes]
+    live: SeqBitset
+    fingerprints: list[bytes]
     peaks: dict[str, int]
 
-    def takes_more_room(self, other: "Judgement") -> bool:
+    def exceeds_peaks_of(self, other: "LivenessResult") -> bool:
         """Whether the files of a mount took more room at any time."""
         return any(peak > other.peaks.get(guest, 0) for guest, peak in self.peaks.items())
 
 
-class Judge:
+class LivenessAnalysis:
     """Plays events, and stops at each kept snapshot to keep what its state is made of.
 
     With ``keeps_all``, these are all that come.
     """
 
-    def __init__(self, found: Survey, front: Frontier, *, keeps_all: bool = False) -> None:
-        self.ledger = Ledger()
-        self.prints: list[bytes] = []
-        self._host = SpanHost(self.ledger)
-        self._regions = Regions(self.ledger)
+    def __init__(
+        self, survey: JournalSurvey, frontier: Frontier, *, keeps_all: bool = False
+    ) -> None:
+        self.graph = DependencyGraph()
+        self.fingerprints: list[bytes] = []
+        self._host = ProvenanceHost(self.graph)
+        self._machine = MachineProvenance(self.graph)
         self._latest: dict[object, int] = {}
-        self._fresh: set[int] = set()  # streams of which no mark was met since they were opened
-        self._has_regions, self._inputs_go = front.judges_staged, front.inputs_go
-        self._void = iter(found.void)
-        self._stage = next(self._void, None)
-        self._seqs = {info.seq for info in front.kept}
+        self._new_streams: set[int] = (
+            set()
+        )  # streams of which no mark was met since they were opened
+        self._has_machine, self._inputs_go = frontier.analyses_parts, frontier.drops_inputs
+        self._unclosed = iter(survey.unclosed)
+        self._current_unclosed = next(self._unclosed, None)
+        self._kept_seqs = {info.seq for info in frontier.kept}
         self._keeps_all = keeps_all
         self._positions: tuple[tuple[int, int], ...] = ()
-        self.tags = kinds.JUDGED | kinds.PLAYED | kinds.LANDMARKS | {_POSITIONS, StreamOpened.tag}
-        self._judged = kinds.JUDGED
-        if self._has_regions:
+        self.tags = (
+            event_classes.ANALYSED
+            | event_classes.REPLAYED
+            | event_classes.BOUNDARIES
+            | {_POSITIONS, StreamOpened.tag}
+        )
+        self._analysed = event_classes.ANALYSED
+        if self._has_machine:
             self.tags |= REGION_TAGS
-            self._judged |= kinds.STAGED
-        self._heeded = bytes(tag in self.tags for tag in range(256))
-        self._may_go = bytes(tag in self._judged | kinds.MARKS for tag in range(256))
+            self._analysed |= event_classes.SNAPSHOT_PARTS
+        self._relevant = bytes(tag in self.tags for tag in range(256))
+        self._optional = bytes(
+            tag in self._analysed | event_classes.SNAPSHOT_MARKERS for tag in range(256)
+        )
 
-    def take(self, seq: int, tag: int, payload: bytes, now: int) -> None:
+    def add_event(self, seq: int, tag: int, payload: bytes, now: int) -> None:
         """Take an event; raises NotPlayable and MalformedEvent."""
-        if tag in kinds.PLAYED:
-            self._host.play(seq, tag, payload, now, pinned=tag in kinds.KEPT)
-            if tag in kinds.RESETS:
-                self._regions.clear()
+        if tag in event_classes.REPLAYED:
+            self._host.play(seq, tag, payload, now, is_pinned=tag in event_classes.ALWAYS_KEPT)
+            if tag in event_classes.RESETS:
+                self._machine.clear()
                 self._positions = ()
         elif tag == _HOST_RESULT:
-            self._host.hear(seq, payload, now)
+            self._host.add_result(seq, payload, now)
             if not self._inputs_go:
-                self.ledger.keep(seq)
-        elif tag in kinds.LATEST or tag == StreamOpened.tag:
+                self.graph.mark_live(seq)
+        elif tag in event_classes.LATEST or tag == StreamOpened.tag:
             self._put_latest(seq, tag, payload)
         elif tag in REGION_TAGS:
-            if not self._is_void(seq):
-                self._regions.take(seq, tag, payload)
-        elif tag in kinds.KNOWN:
-            self._take_mark(seq, tag, payload)
+            if not self._is_unclosed(seq):
+                self._machine.add_event(seq, tag, payload)
+        elif tag in event_classes.KNOWN_TAGS:
+            self._add_boundary(seq, tag, payload)
         else:
-            self.stop()  # nobody knows what it needs
+            self.mark_state()  # nobody knows what it needs
 
-    def _take_mark(self, seq: int, tag: int, payload: bytes) -> None:
+    def _add_boundary(self, seq: int, tag: int, payload: bytes) -> None:
         if tag == SafePoint.tag:
             self._positions = ()
         elif tag == _POSITIONS:
@@ -100,20 +111,20 @@ class Judge:
             assert isinstance(event, DescriptorPositions)
             self._positions = event.positions
         elif tag == ClearEthereal.tag:
-            self.ledger.keep(seq)
-            self._regions.clear_threads(seq)
+            self.graph.mark_live(seq)
+            self._machine.clear_threads(seq)
             self._positions = ()
         elif tag == Snapshot.tag:
-            kept = self._keeps_all or seq in self._seqs
-            self._host.stand(self._positions, seq, kept=kept)
+            kept = self._keeps_all or seq in self._kept_seqs
+            self._host.set_positions(self._positions, seq, kept=kept)
             self._positions = ()
             if kept:
-                self.stop()
+                self.mark_state()
 
-    def _is_void(self, seq: int) -> bool:
-        while self._stage is not None and self._stage.stop <= seq:
-            self._stage = next(self._void, None)
-        return self._stage is not None and self._stage.start <= seq
+    def _is_unclosed(self, seq: int) -> bool:
+        while self._current_unclosed is not None and self._current_unclosed.stop <= seq:
+            self._current_unclosed = next(self._unclosed, None)
+        return self._current_unclosed is not None and self._current_unclosed.start <= seq
 
     def _put_latest(self, seq: int, tag: int, payload: bytes) -> None:
         """Keep the last of its kind; of the marks of a stream also the first since it was opened.
@@ -124,113 +135,121 @@ class Judge:
         if tag in (StreamDelivered.tag, SetClockTime.tag):
             key = tag, payload[:1]
         elif tag == StreamOpened.tag:
-            self._fresh.add(payload[0])
+            self._new_streams.add(payload[0])
             return
-        if tag == StreamDelivered.tag and payload[0] in self._fresh:
-            self._fresh.discard(payload[0])
-            self.ledger.keep(seq)
+        if tag == StreamDelivered.tag and payload[0] in self._new_streams:
+            self._new_streams.discard(payload[0])
+            self.graph.mark_live(seq)
         self._latest[key] = seq
 
-    def stop(self) -> None:
+    def mark_state(self) -> None:
         """Keep all that there is now, and take its fingerprint."""
-        self._regions.settle()
-        for owner in set(self._cells()):  # most own several
-            self.ledger.keep(owner)
+        self._machine.link_ended_threads()
+        for owner in set(self._owners()):  # most own several
+            self.graph.mark_live(owner)
         for seq in self._latest.values():
-            self.ledger.keep(seq)
-        self.prints.append(print_of(self._told()))
+            self.graph.mark_live(seq)
+        self.fingerprints.append(compute_fingerprint(self._state_tokens()))
 
-    def pause(self) -> None:
-        """Keep also what answers to come are about: what is not kept now will not be there then."""
-        for owner in self._host.waiting():
-            self.ledger.keep(owner)
-        self.stop()
+    def mark_pending_state(self) -> None:
+        """Keep also what answers to come are description: what is not kept now will not be there
+        then."""
+        for owner in self._host.pending_requests():
+            self.graph.mark_live(owner)
+        self.mark_state()
 
-    def pass_over(self, upto: int) -> None:
-        """Take it that all in front of ``upto`` stays that was not dropped by now."""
-        self.ledger.settle(upto)
-        self.prints = []
+    def settle_before(self, upto: int) -> None:
+        """Take it that all in frontier of ``upto`` stays that was not dropped by now."""
+        self.graph.settle_before(upto)
+        self.fingerprints = []
 
-    def settle(self, upto: int) -> int:
+    def forget_before(self, upto: int) -> int:
         """Pass over it, and forget whose it was; give how many names there are."""
-        self.pass_over(upto)
-        return self._host.settle(upto)
+        self.settle_before(upto)
+        return self._host.forget_before(upto)
 
-    def tidy(self) -> None:
+    def collect_garbage(self) -> None:
         """See to it that memory does not grow with the journal."""
-        if self.ledger.is_full:
-            self._regions.settle()
-            self.ledger.sweep(self._cells())
+        if self.graph.is_full:
+            self._machine.link_ended_threads()
+            self.graph.sweep(self._owners())
 
-    def judgement(self) -> Judgement:
-        """What was found."""
-        return Judgement(self.ledger.kept, self.prints, self._host.peaks)
+    def result(self) -> LivenessResult:
+        """What was survey."""
+        return LivenessResult(self.graph.live, self.fingerprints, self._host.peaks)
 
-    def _cells(self) -> Iterator[int]:
-        yield from self._host.cells()
-        yield from self._regions.cells()
+    def _owners(self) -> Iterator[int]:
+        yield from self._host.owners()
+        yield from self._machine.owners()
 
-    def _told(self) -> Iterator[str]:
-        yield from told(self._host)
-        yield from self._regions.told()
+    def _state_tokens(self) -> Iterator[str]:
+        yield from state_tokens(self._host)
+        yield from self._machine.state_tokens()
         yield repr(sorted((str(key), seq) for key, seq in self._latest.items()))
 
-    def take_block(self, block: Block, upto: int, only: Numbers | None) -> None:
-        """Take the events of a block in front of ``upto``; with ``only``, of those judged these."""
+    def add_block(self, block: Block, upto: int, only: SeqBitset | None) -> None:
+        """Play the events of a block before ``upto``; of analysed events only those in ``only``."""
         tags, count = block.tags, block.count
         if block.last_seq >= upto:
             count = bisect_left(block.seqs, upto)
-        mask = bytes((1,)) * count if _is_strange(block) else tags[:count].translate(self._heeded)
+        mask = (
+            bytes((1,)) * count
+            if _has_unknown_tags(block)
+            else tags[:count].translate(self._relevant)
+        )
         if only is not None:
-            mask = self._left(block, mask, only)
+            mask = self._filter_mask(block, mask, only)
         if 1 in mask:
-            self._take_rows(Rows(block, mask))
+            self._take_rows(EventRows(block, mask))
 
-    def _take_rows(self, rows: Rows) -> None:
+    def _take_rows(self, rows: EventRows) -> None:
         """Take events: most are played in haste."""
 
-        def other(at: int, was_quick: bool) -> SpanTable:
-            if was_quick:
-                self._host.nothing_asked()
+        def play_slowly(at: int, was_fast: bool) -> ProvenanceTable:
+            if was_fast:
+                self._host.clear_request()
             now = rows.times[at] * _MICROSECOND
-            self.take(rows.seqs[at], rows.tags[at], rows.payload(at), now)
-            return self._host.spans
+            self.add_event(rows.seqs[at], rows.tags[at], rows.payload(at), now)
+            return self._host.provenance
 
-        self.ledger.late += rows.tags.count(kinds.WRITE)
-        if Quick(self._host.spans, self.ledger).play(rows, other):
-            self._host.nothing_asked()
+        self.graph.deferred_count += rows.tags.count(event_classes.WRITE_TAG)
+        if FastPath(self._host.provenance, self.graph).play(rows, play_slowly):
+            self._host.clear_request()
 
-    def _left(self, block: Block, mask: bytes, only: Numbers) -> bytes:
+    def _filter_mask(self, block: Block, mask: bytes, only: SeqBitset) -> bytes:
         """Those events that are still there when all that is not kept is gone."""
         seqs, tags = block.seqs, block.tags
-        left = bytearray(mask)
-        for index in compress(range(len(mask)), tags.translate(self._may_go)):
-            if tags[index] in self._judged:
-                left[index] &= seqs[index] in only
+        remaining = bytearray(mask)
+        for index in compress(range(len(mask)), tags.translate(self._optional)):
+            if tags[index] in self._analysed:
+                remaining[index] &= seqs[index] in only
             else:
-                left[index] &= self._keeps_all or seqs[index] in self._seqs
-        return bytes(left)
+                remaining[index] &= self._keeps_all or seqs[index] in self._kept_seqs
+        return bytes(remaining)
 
 
-def _is_strange(block: Block) -> bool:
-    return not set(block.tags) <= kinds.KNOWN
+def _has_unknown_tags(block: Block) -> bool:
+    return not set(block.tags) <= event_classes.KNOWN_TAGS
 
 
-def judge(
-    blocks: Iterable[Block], found: Survey, front: Frontier, only: Numbers | None = None
-) -> Judgement:
+def find_live_events(
+    blocks: Iterable[Block],
+    survey: JournalSurvey,
+    frontier: Frontier,
+    only: SeqBitset | None = None,
+) -> LivenessResult:
     """Play a journal up to the frontier; with ``only``, as if of what is judged only these stood.
 
     ``blocks`` are those that have anything to play. Raises NotPlayable and MalformedEvent where
     that cannot be done, and Entangled where a state depends on a snapshot that is to be dropped.
     """
-    judged = Judge(found, front)
+    analysis = LivenessAnalysis(survey, frontier)
     for block in blocks:
-        if block.first_seq >= front.upto:
+        if block.first_seq >= frontier.upto:
             break
-        judged.take_block(block, front.upto, only)
-        judged.tidy()
-    judged.ledger.keep(found.last_seq)
-    if not front.kept or front.kept[-1].seq + 1 < front.upto:
-        judged.stop()
-    return judged.judgement()
+        analysis.add_block(block, frontier.upto, only)
+        analysis.collect_garbage()
+    analysis.graph.mark_live(survey.last_seq)
+    if not frontier.kept or frontier.kept[-1].seq + 1 < frontier.upto:
+        analysis.mark_state()
+    return analysis.result()

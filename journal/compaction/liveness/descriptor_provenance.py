@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from journal.compaction.liveness.dependency_graph import Ledger
+from journal.compaction.liveness.dependency_graph import DependencyGraph
 from journal.replay.state.descriptor_table import (
     Description,
     HostNode,
@@ -17,84 +17,86 @@ from journal.replay.state.descriptor_table import (
 )
 
 
-class Trail:
+class AttributeOwners:
     """The events that a thing is made of besides the one that opened it.
 
     ``cells`` are those that set something last, by what; ``all`` are those that all count. Both
     ends of a pipe have one.
     """
 
-    __slots__ = ("all", "cells")
+    __slots__ = ("all", "latest")
 
     def __init__(self) -> None:
-        self.cells: dict[Any, int] = {}
+        self.latest: dict[Any, int] = {}
         self.all: list[int] = []
 
 
-class OwnedDescription(Description):
-    """What one or more numbers stand for, opened by ``by``; most never have a trail."""
+class TrackedDescription(Description):
+    """What one or more numbers stand for, opened by ``owner``; most never have a attributes."""
 
-    __slots__ = ("_trail", "flagged", "positioned")
-
-    def __init__(self, thing: Thing, flags: int, by: int, trail: Trail | None = None) -> None:
-        super().__init__(thing, flags)
-        self.flagged = self.positioned = by
-        self._trail = trail
-
-    @property
-    def trail(self) -> Trail:
-        """What else it is made of."""
-        if self._trail is None:
-            self._trail = Trail()
-        return self._trail
-
-    def cells(self) -> Iterator[int]:
-        """Give the owners of what it has."""
-        yield self.flagged
-        yield self.positioned
-        if self._trail is not None:
-            yield from self._trail.cells.values()
-            yield from self._trail.all
-
-
-class OwnedNumber(Number):
-    """One number, given by ``by``."""
-
-    __slots__ = ("by", "flagged", "limited")
+    __slots__ = ("_attributes", "flags_owner", "position_owner")
 
     def __init__(
-        self, description: OwnedDescription, fd_flags: int, rights: tuple[int, int], by: int
+        self, thing: Thing, flags: int, owner: int, attributes: AttributeOwners | None = None
+    ) -> None:
+        super().__init__(thing, flags)
+        self.flags_owner = self.position_owner = owner
+        self._attributes = attributes
+
+    @property
+    def attributes(self) -> AttributeOwners:
+        """What else it is made of."""
+        if self._attributes is None:
+            self._attributes = AttributeOwners()
+        return self._attributes
+
+    def owners(self) -> Iterator[int]:
+        """Give the owners of what it has."""
+        yield self.flags_owner
+        yield self.position_owner
+        if self._attributes is not None:
+            yield from self._attributes.latest.values()
+            yield from self._attributes.all
+
+
+class TrackedDescriptor(Number):
+    """One number, given by ``owner``."""
+
+    __slots__ = ("flags_owner", "owner", "rights_owner")
+
+    def __init__(
+        self, description: TrackedDescription, fd_flags: int, rights: tuple[int, int], owner: int
     ) -> None:
         super().__init__(description, fd_flags, rights)
-        self.by = self.flagged = self.limited = by
+        self.owner = self.flags_owner = self.rights_owner = owner
 
 
-class SpanTable(Table):
+class ProvenanceTable(Table):
     """The descriptors of one process. Whoever looks at one needs who gave it its number.
 
-    Where the journal has ``no_answers``, nobody knows what there is of the former host: each event
-    that has to do with it is kept.
+    Where the journal has ``lacks_host_results``, nobody knows what there is of the former host:
+    each event that has to do with it is kept.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.no_answers = False
+    def __init__(self, graph: DependencyGraph) -> None:
+        self.graph = graph
+        self.lacks_host_results = False
         self._pipe: Pipe | None = None
-        self._trail = Trail()
+        self._attributes = AttributeOwners()
         super().__init__()
 
     def number(self, fd: int) -> Number:
         """What stands at ``fd``."""
         found = super().number(fd)
-        assert isinstance(found, OwnedNumber)
-        self.ledger.need(found.by)
-        self._suspect(found.description.thing)
+        assert isinstance(found, TrackedDescriptor)
+        self.graph.add_dependency(found.owner)
+        self._pin_if_host_object(found.description.thing)
         return found
 
-    def owned(self, fd: int) -> OwnedNumber:
+    def tracked(self, fd: int) -> TrackedDescriptor:
         """What stands at ``fd``, which nobody has to look at for that."""
         found = self.used[fd]
-        assert isinstance(found, OwnedNumber)
+        assert isinstance(found, TrackedDescriptor)
         return found
 
     def add(
@@ -108,20 +110,20 @@ class SpanTable(Table):
     ) -> None:
         """Open ``thing`` at ``fd``, at its beginning."""
         self.check_free(fd)
-        seq = self.ledger.seq
-        trail = self._trail_of(thing)
-        description = OwnedDescription(thing, flags, seq, trail)
-        self._put(fd, OwnedNumber(description, fd_flags, rights, seq))
+        seq = self.graph.seq
+        attributes = self._attribute_owners_for(thing)
+        description = TrackedDescription(thing, flags, seq, attributes)
+        self._put(fd, TrackedDescriptor(description, fd_flags, rights, seq))
 
     def duplicate(self, original: int, copied: int, fd_flags: int) -> None:
         """Let ``copied`` stand for the same as ``original``."""
-        found, seq = self.number(original), self.ledger.seq
-        assert isinstance(found, OwnedNumber)
+        found, seq = self.number(original), self.graph.seq
+        assert isinstance(found, TrackedDescriptor)
         self.check_free(copied)
-        self.ledger.need(found.limited)
-        about = found.description
-        assert isinstance(about, OwnedDescription)
-        self._put(copied, OwnedNumber(about, fd_flags, found.rights, seq))
+        self.graph.add_dependency(found.rights_owner)
+        description = found.description
+        assert isinstance(description, TrackedDescription)
+        self._put(copied, TrackedDescriptor(description, fd_flags, found.rights, seq))
 
     def renumber(self, old: int, new: int) -> None:
         """Let ``new`` stand for what ``old`` did, and close what ``new`` stood for.
@@ -133,10 +135,10 @@ class SpanTable(Table):
             return
         if new in self.used:
             self._close(new)
-        self.ledger.ends(self.owned(old).by)
+        self.graph.add_reverse_dependency(self.tracked(old).owner)
         del self.used[old]
-        assert isinstance(found, OwnedNumber)
-        found.by = self.ledger.seq
+        assert isinstance(found, TrackedDescriptor)
+        found.owner = self.graph.seq
         self.used[new] = found
 
     def close(self, fd: int) -> None:
@@ -144,19 +146,19 @@ class SpanTable(Table):
         self.number(fd)
         self._close(fd)
 
-    def cells(self) -> Iterator[int]:
+    def owners(self) -> Iterator[int]:
         """Give the owners of all that the descriptors have."""
         for number in self.used.values():
-            assert isinstance(number, OwnedNumber)
-            yield number.by
-            yield number.flagged
-            yield number.limited
-            about = number.description
-            assert isinstance(about, OwnedDescription)
-            yield from about.cells()
+            assert isinstance(number, TrackedDescriptor)
+            yield number.owner
+            yield number.flags_owner
+            yield number.rights_owner
+            description = number.description
+            assert isinstance(description, TrackedDescription)
+            yield from description.owners()
 
     def _close(self, fd: int) -> None:
-        self.ledger.ends(self.owned(fd).by)
+        self.graph.add_reverse_dependency(self.tracked(fd).owner)
         description = self.used.pop(fd).description
         description.numbers -= 1
         if not description.numbers and isinstance(description.thing, OpenFile):
@@ -164,18 +166,18 @@ class SpanTable(Table):
 
     def _put(self, fd: int, number: Number) -> None:
         if fd in self.used:  # what nobody knows whether it is there
-            self.ledger.ends(self.owned(fd).by)
-        self._suspect(number.description.thing)
+            self.graph.add_reverse_dependency(self.tracked(fd).owner)
+        self._pin_if_host_object(number.description.thing)
         super()._put(fd, number)
 
-    def _suspect(self, thing: Thing) -> None:
-        if self.no_answers and isinstance(thing, HostNode | Socket):
-            self.ledger.is_pinned = True
+    def _pin_if_host_object(self, thing: Thing) -> None:
+        if self.lacks_host_results and isinstance(thing, HostNode | Socket):
+            self.graph.is_pinned = True
 
-    def _trail_of(self, thing: Thing) -> Trail:
-        """A trail of its own, or that of the other end of the pipe, which was opened before."""
+    def _attribute_owners_for(self, thing: Thing) -> AttributeOwners:
+        """Return new attribute owners, or those of the other end of the same pipe."""
         pipe = thing.pipe if isinstance(thing, PipeEnd) else None
         if pipe is None or pipe is not self._pipe:
-            self._trail = Trail()
+            self._attributes = AttributeOwners()
         self._pipe = pipe
-        return self._trail
+        return self._attributes

@@ -9,20 +9,20 @@ from collections.abc import Callable
 from itertools import compress
 from typing import NamedTuple
 
-from journal.compaction.event_classes import WRITE
-from journal.compaction.liveness.dependency_graph import BASE, Ledger
+from journal.compaction.event_classes import WRITE_TAG
+from journal.compaction.liveness.dependency_graph import BEFORE_JOURNAL, DependencyGraph
 from journal.compaction.liveness.descriptor_provenance import (
-    OwnedDescription,
-    OwnedNumber,
-    SpanTable,
+    ProvenanceTable,
+    TrackedDescription,
+    TrackedDescriptor,
 )
 from journal.compaction.liveness.file_provenance import (
-    SpanDirectoryNode,
-    SpanFile,
-    SpanFileNode,
-    SpanKeeper,
+    ProvenanceBackend,
+    ProvenanceDirectoryNode,
+    ProvenanceFile,
+    ProvenanceFileNode,
 )
-from journal.compaction.liveness.write_batch import Writes, columns
+from journal.compaction.liveness.write_batch import WriteBatch, decode_writes
 from journal.events import descriptors, paths
 from journal.events.paths import OpenFlags
 from journal.format.block import Block
@@ -37,14 +37,14 @@ _SIZE = struct.Struct("<I")
 _CREATE, _DIRECTORY, _EXCLUSIVE, _TRUNCATE = map(int, OpenFlags)
 _SPECIAL = frozenset(("", ".", ".."))
 _MICROSECOND = 1000
-_IS_WRITE = bytes(tag == WRITE for tag in range(256))
+_IS_WRITE = bytes(tag == WRITE_TAG for tag in range(256))
 _CLOSE_TAG = descriptors.CloseFileDescriptor.tag
 _DUPLICATE_TAG = descriptors.DuplicateFileDescriptor.tag
 _OPEN_TAG = descriptors.OpenFileDescriptor.tag
 _RENAME_TAG = paths.PathRename.tag
 
 
-class Rows:
+class EventRows:
     """Events to be played, column by column.
 
     Their payloads are in ``raw``, from ``begins`` to before ``ends``; times in µs since the epoch.
@@ -53,7 +53,7 @@ class Rows:
     __slots__ = ("begins", "ends", "raw", "seqs", "tags", "times")
 
     def __init__(self, block: Block, mask: bytes) -> None:
-        """Those of a block for which ``mask`` has a 1; behind its end is none."""
+        """Those of a block for which ``mask`` has a 1; stop its end is none."""
         self.raw, ends = block.payload_bytes()
         self.begins = list(compress([0, *ends], mask))
         self.ends = list(compress(ends, mask))
@@ -65,63 +65,63 @@ class Rows:
         """The payload of one."""
         return self.raw[self.begins[index] : self.ends[index]]
 
-    def writes(self, ledger: Ledger) -> Writes | None:
+    def writes(self, graph: DependencyGraph) -> WriteBatch | None:
         """The writes to files; None where they have to be looked at one by one."""
         mask = self.tags.translate(_IS_WRITE)
         begins, ends = list(compress(self.begins, mask)), list(compress(self.ends, mask))
-        found = columns(self.raw, begins, ends)
-        return None if found is None else Writes(found, compress(self.seqs, mask), ledger)
+        found = decode_writes(self.raw, begins, ends)
+        return None if found is None else WriteBatch(found, compress(self.seqs, mask), graph)
 
 
-class Folder(NamedTuple):
+class ResolvedDirectory(NamedTuple):
     """A directory that a path leads to through plain ones: who keeps it, and who made the way."""
 
-    keeper: SpanKeeper
-    at: SpanDirectoryNode
-    needs: tuple[int, ...]
+    keeper: ProvenanceBackend
+    at: ProvenanceDirectoryNode
+    dependencies: tuple[int, ...]
 
 
-class Quick:
+class FastPath:
     """Plays events onto a table and what its descriptors stand for.
 
-    Where a folder is, is known until something is played elsewhere.
+    Where a directory is, is known until something is played elsewhere.
     """
 
-    __slots__ = ("_folders", "_ledger", "_used")
+    __slots__ = ("_directories", "_graph", "_used")
 
-    def __init__(self, table: SpanTable, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, table: ProvenanceTable, graph: DependencyGraph) -> None:
+        self._graph = graph
         self._used = table.used
-        self._folders: dict[tuple[int, bytes], Folder] = {}
+        self._directories: dict[tuple[int, bytes], ResolvedDirectory] = {}
 
-    def play(self, rows: Rows, other: Callable[[int, bool], SpanTable]) -> bool:
+    def play(self, rows: EventRows, play_slowly: Callable[[int, bool], ProvenanceTable]) -> bool:
         """Play events; whether the last was played here.
 
-        ``other(index, was_quick)`` plays what is not, and gives the table behind it.
+        ``play_slowly(index, was_fast)`` plays what is not, and gives the table stop it.
         """
         seqs, tags, times = rows.seqs, rows.tags, rows.times
-        writes = rows.writes(self._ledger)
-        at = taken = 0
-        count, was_quick = len(tags), False
+        writes = rows.writes(self._graph)
+        at = write_index = 0
+        count, was_fast = len(tags), False
         while at < count:
             tag, start = tags[at], at
-            if tag == WRITE and writes is not None:
-                at += _run(tags, at, writes.fds, taken)
-                behind = taken + at - start
-                is_played = self._write(writes, taken, behind, times[at - 1] * _MICROSECOND)
-                taken = behind
+            if tag == WRITE_TAG and writes is not None:
+                at += _count_same_descriptor(tags, at, writes.fds, write_index)
+                stop = write_index + at - start
+                is_played = self._write(writes, write_index, stop, times[at - 1] * _MICROSECOND)
+                write_index = stop
             else:
                 at += 1
                 now = times[start] * _MICROSECOND
                 is_played = self._play_one(tag, seqs[start], rows.payload(start), now)
             if not is_played:
                 for index in range(start, at):
-                    table = other(index, was_quick)
-                    was_quick = False
+                    table = play_slowly(index, was_fast)
+                    was_fast = False
                 self._used = table.used
-                self._folders.clear()
-            was_quick = is_played
-        return was_quick
+                self._directories.clear()
+            was_fast = is_played
+        return was_fast
 
     def _play_one(self, tag: int, seq: int, payload: bytes, now: int) -> bool:
         """Play an event, and say so; or do nothing."""
@@ -135,21 +135,24 @@ class Quick:
             return self._duplicate(seq, payload)
         return False
 
-    def _write(self, writes: Writes, first: int, behind: int, now: int) -> bool:
-        """Play writes through one descriptor, one behind the other."""
+    def _write(self, writes: WriteBatch, first: int, stop: int, now: int) -> bool:
+        """Play writes through one descriptor, one stop the other."""
         number = self._used.get(writes.fds[first])
         if number is None:
             return False
-        about = number.description
-        thing = about.thing
+        description = number.description
+        thing = description.thing
         if not isinstance(thing, OpenFile):
             return False
         file = thing.file
-        assert isinstance(number, OwnedNumber)
-        assert isinstance(about, OwnedDescription)
-        assert isinstance(file, SpanFile)
-        file.put_late(writes, first, behind, now, number.by)
-        about.position, about.positioned = writes.stops[behind - 1], writes.seqs[behind - 1]
+        assert isinstance(number, TrackedDescriptor)
+        assert isinstance(description, TrackedDescription)
+        assert isinstance(file, ProvenanceFile)
+        file.defer(writes, first, stop, now, number.owner)
+        description.position, description.position_owner = (
+            writes.stops[stop - 1],
+            writes.seqs[stop - 1],
+        )
         return True
 
     def _close(self, seq: int, payload: bytes) -> bool:
@@ -159,18 +162,18 @@ class Quick:
         number = self._used.get(fd)
         if number is None:
             return False
-        about = number.description
-        thing = about.thing
-        assert isinstance(number, OwnedNumber)
-        if not isinstance(thing, OpenFile) or number.by == BASE:
+        description = number.description
+        thing = description.thing
+        assert isinstance(number, TrackedDescriptor)
+        if not isinstance(thing, OpenFile) or number.owner == BEFORE_JOURNAL:
             return False
-        ledger = self._ledger
-        ledger.seq = seq
-        ledger.tie(seq, number.by)
-        ledger.tie(number.by, seq)
+        graph = self._graph
+        graph.seq = seq
+        graph.link(seq, number.owner)
+        graph.link(number.owner, seq)
         del self._used[fd]
-        about.numbers -= 1
-        if not about.numbers:
+        description.numbers -= 1
+        if not description.numbers:
             thing.file.close()
         return True
 
@@ -182,14 +185,14 @@ class Quick:
         found = used.get(original)
         if found is None or copied in used or len(used) >= COUNT_MAX:
             return False
-        about = found.description
-        if not isinstance(about.thing, OpenFile):
+        description = found.description
+        if not isinstance(description.thing, OpenFile):
             return False
-        assert isinstance(found, OwnedNumber)
-        assert isinstance(about, OwnedDescription)
-        self._ledger.need_these(seq, (found.by, found.limited))
-        about.numbers += 1
-        used[copied] = OwnedNumber(about, 0, found.rights, seq)
+        assert isinstance(found, TrackedDescriptor)
+        assert isinstance(description, TrackedDescription)
+        self._graph.begin_with(seq, (found.owner, found.rights_owner))
+        description.numbers += 1
+        used[copied] = TrackedDescriptor(description, 0, found.rights, seq)
         return True
 
     def _open(self, seq: int, payload: bytes, now: int) -> bool:
@@ -199,26 +202,26 @@ class Quick:
         used = self._used
         if size != len(payload) - _OPEN.size or fd in used or len(used) >= COUNT_MAX:
             return False
-        found = self._place(dirfd, payload[_OPEN.size :])
+        found = self._resolve_path(dirfd, payload[_OPEN.size :])
         if found is None:
             return False
-        (keeper, at, needs), name = found
+        (keeper, at, dependencies), name = found
         node = at.entries.get(name)
         if node is None:
             if not flags & _CREATE or not at.links:
                 return False
-            self._ledger.need_these(seq, needs)
+            self._graph.begin_with(seq, dependencies)
             file = keeper.make_file(at, name, now)
-        elif isinstance(node, SpanFileNode) and not flags & (_EXCLUSIVE | _DIRECTORY):
-            self._ledger.need_these(seq, (at.names[name], *needs))
-            file = SpanFile(keeper, node)
+        elif isinstance(node, ProvenanceFileNode) and not flags & (_EXCLUSIVE | _DIRECTORY):
+            self._graph.begin_with(seq, (at.name_owners[name], *dependencies))
+            file = ProvenanceFile(keeper, node)
             if flags & _TRUNCATE:
                 file.set_size(0, now)
         else:
             return False
-        about = OwnedDescription(OpenFile(file), fs_flags, seq)
-        about.numbers = 1
-        used[fd] = OwnedNumber(about, 0, (base, inheriting), seq)
+        description = TrackedDescription(OpenFile(file), fs_flags, seq)
+        description.numbers = 1
+        used[fd] = TrackedDescriptor(description, 0, (base, inheriting), seq)
         return True
 
     def _rename(self, seq: int, payload: bytes, now: int) -> bool:
@@ -226,64 +229,64 @@ class Quick:
             return False
         old_fd, new_fd, size = _RENAME.unpack_from(payload)
         middle = _RENAME.size + size
-        behind = middle + _SIZE.size
-        if int.from_bytes(payload[middle:behind], "little") != len(payload) - behind:
+        stop = middle + _SIZE.size
+        if int.from_bytes(payload[middle:stop], "little") != len(payload) - stop:
             return False
-        old = self._place(old_fd, payload[_RENAME.size : middle])
-        new = self._place(new_fd, payload[behind:])
+        old = self._resolve_path(old_fd, payload[_RENAME.size : middle])
+        new = self._resolve_path(new_fd, payload[stop:])
         if old is None or new is None:
             return False
-        (keeper, at, needs), name = old
-        (other, to, more), to_name = new
+        (keeper, at, dependencies), name = old
+        (other, to, new_dependencies), to_name = new
         if keeper is not other or not to.links:
             return False
         replaced = to.entries.get(to_name)
-        if not isinstance(at.entries.get(name), SpanFileNode):
+        if not isinstance(at.entries.get(name), ProvenanceFileNode):
             return False
-        if replaced is not None and not isinstance(replaced, SpanFileNode):
+        if replaced is not None and not isinstance(replaced, ProvenanceFileNode):
             return False
-        self._ledger.need_these(seq, (at.names[name], *needs, *more))
+        self._graph.begin_with(seq, (at.name_owners[name], *dependencies, *new_dependencies))
         keeper.move(at, name, to, to_name, now)
         return True
 
-    def _place(self, fd: int, path: bytes) -> tuple[Folder, str] | None:
+    def _resolve_path(self, fd: int, path: bytes) -> tuple[ResolvedDirectory, str] | None:
         """Where a path leads through plain directories; None where that takes more than names."""
         if len(path) > NAME_SIZE_MAX or 0 in path:
             return None
         cut = path.rfind(b"/") + 1
         head = path[:cut]
-        folder = self._folders.get((fd, head))
+        directory = self._directories.get((fd, head))
         try:
-            if folder is None:
-                folder = self._folder(fd, str(head, "utf-8"))
-                if folder is None:
+            if directory is None:
+                directory = self._resolve_directory(fd, str(head, "utf-8"))
+                if directory is None:
                     return None
-                self._folders[fd, head] = folder
+                self._directories[fd, head] = directory
             name = str(path[cut:], "utf-8")
         except UnicodeDecodeError:
             return None
-        return None if name in _SPECIAL else (folder, name)
+        return None if name in _SPECIAL else (directory, name)
 
-    def _folder(self, fd: int, head: str) -> Folder | None:
+    def _resolve_directory(self, fd: int, head: str) -> ResolvedDirectory | None:
         number = self._used.get(fd)
         if number is None or not isinstance(thing := number.description.thing, OpenDirectory):
             return None
-        assert isinstance(number, OwnedNumber)
-        at, keeper, needs = thing.directory.at, thing.directory.keeper, [number.by]
-        assert isinstance(at, SpanDirectoryNode)
-        assert isinstance(keeper, SpanKeeper)
-        for passed in head.split("/")[:-1]:
-            inner = at.entries.get(passed)
-            if passed in _SPECIAL or not isinstance(inner, SpanDirectoryNode):
+        assert isinstance(number, TrackedDescriptor)
+        at, keeper, dependencies = thing.directory.at, thing.directory.keeper, [number.owner]
+        assert isinstance(at, ProvenanceDirectoryNode)
+        assert isinstance(keeper, ProvenanceBackend)
+        for component in head.split("/")[:-1]:
+            inner = at.entries.get(component)
+            if component in _SPECIAL or not isinstance(inner, ProvenanceDirectoryNode):
                 return None
-            needs.append(at.names[passed])
+            dependencies.append(at.name_owners[component])
             at = inner
-        return Folder(keeper, at, tuple(needs))
+        return ResolvedDirectory(keeper, at, tuple(dependencies))
 
 
-def _run(tags: bytes, at: int, fds: list[int], nth: int) -> int:
+def _count_same_descriptor(tags: bytes, at: int, fds: list[int], nth: int) -> int:
     """How many writes follow each other through one descriptor."""
     fd, count, stop = fds[nth], 1, len(tags) - at
-    while count < stop and tags[at + count] == WRITE and fds[nth + count] == fd:
+    while count < stop and tags[at + count] == WRITE_TAG and fds[nth + count] == fd:
         count += 1
     return count

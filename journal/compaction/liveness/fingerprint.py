@@ -6,17 +6,17 @@ from typing import Any
 import xxhash
 
 from journal.compaction.liveness.file_provenance import (
-    SpanDirectoryNode,
-    SpanFile,
-    SpanFileNode,
-    SpanLinkNode,
+    ProvenanceDirectoryNode,
+    ProvenanceFile,
+    ProvenanceFileNode,
+    ProvenanceLinkNode,
 )
-from journal.compaction.liveness.provenance_host import SpanHost
+from journal.compaction.liveness.provenance_host import ProvenanceHost
 from journal.replay.filesystem.memory_backend import Node
 from journal.replay.state.descriptor_table import Epoll, OpenDirectory, OpenFile, PipeEnd, Socket
 
 
-def print_of(parts: Iterable[str]) -> bytes:
+def compute_fingerprint(parts: Iterable[str]) -> bytes:
     """The fingerprint of what is told, in parts."""
     state = xxhash.xxh3_128()
     for part in parts:
@@ -25,40 +25,43 @@ def print_of(parts: Iterable[str]) -> bytes:
     return state.digest()
 
 
-def told(host: SpanHost) -> Iterator[str]:
+def state_tokens(host: ProvenanceHost) -> Iterator[str]:
     """Tell all that a host has: the same is told of the same state, and of no other."""
     process = host.process
     yield f"{process.start!r} {process.ended!r} {sorted(process.mounts)} {host.pending!r}"
     for guest, keeper in sorted(host.keepers.items()):
         yield f"mount {guest!r}"
         for node in keeper.nodes():
-            yield from _told_node(node)
+            yield from _node_tokens(node)
     shared: dict[int, int] = {}
     pipes: dict[int, int] = {}
     for fd, number in host.table:
-        about = number.description
-        share = shared.setdefault(id(about), len(shared))
-        yield f"{fd} {share} {about.flags} {about.position} {number.fd_flags} {number.rights}"
-        yield from _told_thing(about.thing, pipes)
+        description = number.description
+        share = shared.setdefault(id(description), len(shared))
+        yield (
+            f"{fd} {share} {description.flags} {description.position} "
+            f"{number.fd_flags} {number.rights}"
+        )
+        yield from _object_tokens(description.thing, pipes)
 
 
-def _told_node(node: Node) -> Iterator[str]:
+def _node_tokens(node: Node) -> Iterator[str]:
     yield f"{node.kind} {node.inode} {node.links} {node.atime} {node.mtime} {node.ctime}"
-    if isinstance(node, SpanFileNode):
-        yield f"{node.opened} {node.size} {node.spans.parts(node.size)}"
-    elif isinstance(node, SpanLinkNode):
+    if isinstance(node, ProvenanceFileNode):
+        yield f"{node.opened} {node.size} {node.intervals.intervals(node.size)}"
+    elif isinstance(node, ProvenanceLinkNode):
         yield node.target
-    elif isinstance(node, SpanDirectoryNode):
+    elif isinstance(node, ProvenanceDirectoryNode):
         yield repr([(name, below.inode) for name, below in node.entries.items()])
 
 
-def _told_thing(thing: Any, pipes: dict[int, int]) -> Iterator[str]:
+def _object_tokens(thing: Any, pipes: dict[int, int]) -> Iterator[str]:
     if isinstance(thing, OpenFile):
-        assert isinstance(thing.file, SpanFile)
-        yield from _told_node(thing.file.node)
+        assert isinstance(thing.file, ProvenanceFile)
+        yield from _node_tokens(thing.file.node)
     elif isinstance(thing, OpenDirectory):
         yield repr(thing.preopen)
-        yield from _told_node(thing.directory.at)
+        yield from _node_tokens(thing.directory.at)
     elif isinstance(thing, PipeEnd):
         pipe = pipes.setdefault(id(thing.pipe), len(pipes))
         yield f"pipe {pipe} {thing.writes} {thing.pipe.written}"

@@ -5,24 +5,24 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import chain
 
-from journal.compaction.liveness.dependency_graph import BASE
-from journal.compaction.liveness.write_batch import Writes
+from journal.compaction.liveness.dependency_graph import BEFORE_JOURNAL
+from journal.compaction.liveness.write_batch import WriteBatch
 
 ROW_COUNT_MAX = 1 << 10
-_FEW = 3
+_FEW_COUNT_MAX = 3
 """So many writes are not worth columns of their own."""
-_CUT = -3
-"""Owners at and below this cut what was there: ``_CUT - seq``. What they own is empty."""
+_TRUNCATED = -3
+"""Owners at and below this cut what was there: ``_TRUNCATED - seq``. What they own is empty."""
 
 
-Late = tuple[Writes, int, int, int]
+DeferredWrites = tuple[WriteBatch, int, int, int]
 """Some writes: the index of the first, that behind the last, and who all of these need.
 
-The ledger gets to know that when it matters.
+The graph gets to know that when it matters.
 """
 
 
-class Spans:
+class IntervalMap:
     """Owners of places. A cut owns all places from somewhere on, until they are written again.
 
     They stand in rows of limited length, so that a change moves few of them.
@@ -30,53 +30,55 @@ class Spans:
     > Why do cuts own what is beyond the end? What was written there before must not come back when
     somebody writes still further on.
 
-    > Why are some writes late? Most files of most journals are replaced or removed before anybody
-    asks who wrote them: then nothing was done for them.
+    > Why are some writes deferred? Most files of most journals are replaced or removed before
+    anybody asks who wrote them: then nothing was done for them.
     """
 
-    __slots__ = ("_heads", "_late", "_owners", "_starts")
+    __slots__ = ("_deferred", "_heads", "_owners", "_starts")
 
     def __init__(self) -> None:
-        self._late: list[Late] = []
-        self._heads = _NO_HEADS  # where each row begins
+        self._deferred: list[DeferredWrites] = []
+        self._heads = _NO_HEADS  # where each row new_starts
         self._starts: list[array[int]]
         self._owners: list[array[int]]
 
-    def put_late(self, late: Late) -> None:
+    def defer(self, deferred: DeferredWrites) -> None:
         """Let places be written."""
-        self._late.append(late)
+        self._deferred.append(deferred)
 
-    def _catch_up(self) -> None:
+    def _apply_deferred(self) -> None:
         """Do what was put off."""
         if not self._heads:
             self._heads = [0]
             self._starts = [array("q", (0,))]
-            self._owners = [array("q", (BASE,))]
-        late, self._late = self._late, []
-        for writes, first, behind, needed in late:
-            if behind - first <= _FEW:
-                for index in range(first, behind):
+            self._owners = [array("q", (BEFORE_JOURNAL,))]
+        deferred, self._deferred = self._deferred, []
+        for writes, first, stop_index, needed in deferred:
+            if stop_index - first <= _FEW_COUNT_MAX:
+                for index in range(first, stop_index):
                     owner = writes.seqs[index]
-                    if needed != BASE:
-                        writes.ledger.tie(owner, needed)
+                    if needed != BEFORE_JOURNAL:
+                        writes.graph.link(owner, needed)
                     self.put(writes.starts[index], writes.stops[index], owner)
                 continue
-            starts, owners = writes.starts[first:behind], writes.seqs[first:behind]
-            writes.ledger.tie_all(owners, needed)
-            if starts[0] >= self._starts[-1][-1] and writes.are_run(first, behind):
-                self._append(starts, writes.stops[behind - 1], owners)
+            starts, owners = writes.starts[first:stop_index], writes.seqs[first:stop_index]
+            writes.graph.link_all(owners, needed)
+            if starts[0] >= self._starts[-1][-1] and writes.is_contiguous(first, stop_index):
+                self._append(starts, writes.stops[stop_index - 1], owners)
                 continue
-            for start, stop, owner in zip(starts, writes.stops[first:behind], owners, strict=True):
+            for start, stop, owner in zip(
+                starts, writes.stops[first:stop_index], owners, strict=True
+            ):
                 self.put(start, stop, owner)
 
-    def _append(self, begins: "array[int]", stop: int, by: "array[int]") -> None:
+    def _append(self, new_starts: "array[int]", stop: int, new_owners: "array[int]") -> None:
         """Put what follows all that was written, without gaps in it."""
         starts, owners = self._starts[-1], self._owners[-1]
         rest = owners[-1]
-        if begins[0] == starts[-1]:
+        if new_starts[0] == starts[-1]:
             del starts[-1], owners[-1]
-        starts.extend(begins)
-        owners.extend(by)
+        starts.extend(new_starts)
+        owners.extend(new_owners)
         starts.append(stop)
         owners.append(rest)
         self._split(len(self._heads) - 1)
@@ -85,8 +87,8 @@ class Spans:
         """Let places from ``start`` to before ``stop`` be written by ``owner``."""
         if start >= stop:
             return
-        if self._late or not self._heads:
-            self._catch_up()
+        if self._deferred or not self._heads:
+            self._apply_deferred()
         starts, owners = self._starts[-1], self._owners[-1]
         if start >= starts[-1]:  # behind all that was written: most writes are
             rest = owners[-1]
@@ -116,75 +118,78 @@ class Spans:
             starts[first:], owners[first:] = parts
             starts += end_starts[last + 1 :]
             owners += end_owners[last + 1 :]
-            for kept in (heads, self._starts, self._owners):
-                del kept[row + 1 : end + 1]
+            for column in (heads, self._starts, self._owners):
+                del column[row + 1 : end + 1]
         heads[row] = starts[0]
         self._split(row)
 
-    def cut(self, start: int, owner: int) -> None:
+    def truncate(self, start: int, owner: int) -> None:
         """Let nothing be written from ``start`` on: ``owner`` saw to that."""
-        self._catch_up()
+        self._apply_deferred()
         row = bisect_right(self._heads, start) - 1
-        for kept in (self._heads, self._starts, self._owners):
-            del kept[row + 1 :]
+        for column in (self._heads, self._starts, self._owners):
+            del column[row + 1 :]
         at = bisect_left(self._starts[row], start)
         self._starts[row][at:] = array("q", (start,))
-        self._owners[row][at:] = array("q", (_CUT - owner,))
+        self._owners[row][at:] = array("q", (_TRUNCATED - owner,))
 
-    def settle(self, upto: int) -> None:
+    def settle_before(self, upto: int) -> None:
         """Forget who owns what, where that is an event in front of ``upto``: one is as another."""
-        if not self._late and not self._heads:
+        if not self._deferred and not self._heads:
             return
-        self._catch_up()
-        if len(self._heads) == 1 and _CUT <= min(self._owners[0]) <= max(self._owners[0]) <= 0:
+        self._apply_deferred()
+        if (
+            len(self._heads) == 1
+            and _TRUNCATED <= min(self._owners[0]) <= max(self._owners[0]) <= 0
+        ):
             return  # nothing has changed
         starts, owners = array("q"), array("q")
         for start, owner in zip(
             chain.from_iterable(self._starts), chain.from_iterable(self._owners), strict=True
         ):
-            if owner <= _CUT:
-                settled = _CUT if _CUT - owner < upto else owner
+            if owner <= _TRUNCATED:
+                settled = _TRUNCATED if _TRUNCATED - owner < upto else owner
             else:
                 settled = 0 if 0 <= owner < upto else owner
             if not owners or owners[-1] != settled:
                 starts.append(start)
                 owners.append(settled)
         size = ROW_COUNT_MAX // 2
-        cuts = range(0, len(starts), size)
-        self._starts = [starts[at : at + size] for at in cuts]
-        self._owners = [owners[at : at + size] for at in cuts]
+        offsets = range(0, len(starts), size)
+        self._starts = [starts[at : at + size] for at in offsets]
+        self._owners = [owners[at : at + size] for at in offsets]
         self._heads = [row[0] for row in self._starts]
 
     def _split(self, row: int) -> None:
         starts, owners = self._starts[row], self._owners[row]
         if len(starts) > ROW_COUNT_MAX:
             size = -(-len(starts) // (2 * len(starts) // ROW_COUNT_MAX))
-            cuts = range(0, len(starts), size)
-            self._starts[row : row + 1] = [starts[at : at + size] for at in cuts]
-            self._owners[row : row + 1] = [owners[at : at + size] for at in cuts]
-            self._heads[row : row + 1] = [starts[at] for at in cuts]
+            offsets = range(0, len(starts), size)
+            self._starts[row : row + 1] = [starts[at : at + size] for at in offsets]
+            self._owners[row : row + 1] = [owners[at : at + size] for at in offsets]
+            self._heads[row : row + 1] = [starts[at] for at in offsets]
 
     @property
-    def last_cut(self) -> int:
+    def last_truncation(self) -> int:
         """Who saw to it that nothing stands behind all that was written."""
-        self._catch_up()
-        return _seq(self._owners[-1][-1])
+        self._apply_deferred()
+        return _decode_owner(self._owners[-1][-1])
 
     def owners(self) -> Iterator[int]:
         """All of them, some more than once."""
-        self._catch_up()
-        return map(_seq, chain.from_iterable(self._owners))
+        self._apply_deferred()
+        return map(_decode_owner, chain.from_iterable(self._owners))
 
-    def parts(self, size: int) -> list[tuple[int, int]]:
-        """Where each part begins of what is in front of ``size``, and whose it is; BASE: empty."""
-        self._catch_up()
+    def intervals(self, size: int) -> list[tuple[int, int]]:
+        """Return the start and owner of each interval before ``size``."""
+        self._apply_deferred()
         found: list[tuple[int, int]] = []
         before = None
         for starts, owners in zip(self._starts, self._owners, strict=True):
             for start, owner in zip(starts, owners, strict=True):
                 if start >= size:
                     return found
-                owner = max(owner, BASE)
+                owner = max(owner, BEFORE_JOURNAL)
                 if owner != before:
                     found.append((start, owner))
                     before = owner
@@ -194,5 +199,5 @@ class Spans:
 _NO_HEADS: list[int] = []
 
 
-def _seq(owner: int) -> int:
-    return owner if owner > _CUT else _CUT - owner
+def _decode_owner(owner: int) -> int:
+    return owner if owner > _TRUNCATED else _TRUNCATED - owner

@@ -2,20 +2,24 @@
 
 from collections.abc import Iterator
 
-from journal.compaction import event_classes as kinds
-from journal.compaction.liveness.attribute_provenance import set_by
-from journal.compaction.liveness.dependency_graph import BASE, LOST, Ledger
+from journal.compaction import event_classes
+from journal.compaction.liveness.attribute_provenance import record_attributes
+from journal.compaction.liveness.dependency_graph import (
+    BEFORE_JOURNAL,
+    DROPPED_SNAPSHOT,
+    DependencyGraph,
+)
 from journal.compaction.liveness.descriptor_provenance import (
-    OwnedDescription,
-    OwnedNumber,
-    SpanTable,
+    ProvenanceTable,
+    TrackedDescription,
+    TrackedDescriptor,
 )
 from journal.compaction.liveness.file_provenance import (
-    SpanDirectoryNode,
-    SpanFile,
-    SpanFileNode,
-    SpanKeeper,
-    cells_of,
+    ProvenanceBackend,
+    ProvenanceDirectoryNode,
+    ProvenanceFile,
+    ProvenanceFileNode,
+    iterate_owners,
 )
 from journal.events import codec, descriptors, paths
 from journal.events.definition import Event
@@ -26,12 +30,12 @@ from journal.replay.hosts.base import BaseHost
 from journal.replay.limits import Limits, NotPlayable
 from journal.replay.state.descriptor_table import HostNode, OpenDirectory, OpenFile
 
-_ROOM = Limits(files_size_max=1 << 62)
-_QUESTIONS = frozenset(
+_UNLIMITED = Limits(files_size_max=1 << 62)
+_QUERIES = frozenset(
     map(int, (HostCall.READ, HostCall.STAT, HostCall.LIST, HostCall.SYNC, HostCall.READLINK))
 )
 _SIZE, _PROBE = int(HostCall.SIZE), int(HostCall.PROBE)
-_ON_ONE = (
+_ONE_DIRECTORY = (
     paths.CreateDirectory,
     paths.RemoveDirectory,
     paths.PathSetTimes,
@@ -39,40 +43,40 @@ _ON_ONE = (
     paths.UnlinkFile,
     descriptors.FileDescriptorSetTimes,
 )
-_ON_TWO = (paths.CreateHardLink, paths.PathRename)
+_TWO_DIRECTORIES = (paths.CreateHardLink, paths.PathRename)
 _SUCCESS = b"\0\0"
 
 
-class SpanHost(BaseHost[SpanKeeper]):
+class ProvenanceHost(BaseHost[ProvenanceBackend]):
     """A host that takes the events of files, descriptors and sockets, and what begins and ends.
 
-    What the host was asked to do, its answer, and a probe before it, stay together.
+    What the host was requested to do, its answer, and a probe before it, stay together.
     """
 
-    spans: SpanTable
+    provenance: ProvenanceTable
     keeps_output = False
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, graph: DependencyGraph) -> None:
+        self.graph = graph
         self._peaks: dict[str, int] = {}
-        self._pending_seq = self._asked = self._probe = BASE
-        self.keepers: dict[str, SpanKeeper] = {}
-        super().__init__(_ROOM)
+        self._pending_seq = self._requested = self._probe = BEFORE_JOURNAL
+        self.keepers: dict[str, ProvenanceBackend] = {}
+        super().__init__(_UNLIMITED)
 
     @property
     def tags(self) -> frozenset[int]:
         """The kinds of events that it heeds."""
-        return kinds.PLAYED
+        return event_classes.REPLAYED
 
-    def keeper_of(self, guest: str) -> SpanKeeper:
+    def keeper_of(self, guest: str) -> ProvenanceBackend:
         """Who keeps the files of a memory mount."""
-        return SpanKeeper(self.limits.files_size_max, self.ledger)
+        return ProvenanceBackend(self.limits.files_size_max, self.graph)
 
     def _reset(self) -> None:
         self._peaks = self.peaks
         super()._reset()
-        self.table = self.spans = SpanTable(self.ledger)
-        self._pending_seq = self._asked = self._probe = BASE
+        self.table = self.provenance = ProvenanceTable(self.graph)
+        self._pending_seq = self._requested = self._probe = BEFORE_JOURNAL
 
     @property
     def peaks(self) -> dict[str, int]:
@@ -84,22 +88,22 @@ class SpanHost(BaseHost[SpanKeeper]):
 
     # -- playing ---------------------------------------------------------------------------------
 
-    def play(self, seq: int, tag: int, payload: bytes, now: int, *, pinned: bool) -> None:
+    def play(self, seq: int, tag: int, payload: bytes, now: int, *, is_pinned: bool) -> None:
         """Play an event; raises NotPlayable and MalformedEvent. ``pinned``: it is kept anyhow."""
         self.seq, self.now = seq, now
-        self.ledger.begin(seq, pinned=pinned)
+        self.graph.begin_event(seq, is_pinned=is_pinned)
         event, waiting = codec.decode(tag, payload), self.pending
         self._apply(event)
         if isinstance(event, ProcessStart):
-            self.spans.no_answers = not self.process.has_answers
+            self.provenance.lacks_host_results = not self.process.has_answers
         if self.pending is event:
             if waiting is not None:  # nobody ever answered that
-                self.ledger.ends(self._pending_seq)
+                self.graph.add_reverse_dependency(self._pending_seq)
             self._pending_seq = seq
         else:
-            set_by(event, self)
-        self._ask(seq, event)
-        self.ledger.finish()
+            record_attributes(event, self)
+        self._note_request(seq, event)
+        self.graph.finish_event()
 
     def _apply(self, event: Event) -> None:
         try:
@@ -108,127 +112,131 @@ class SpanHost(BaseHost[SpanKeeper]):
             refusal.seq = self.seq
             raise
 
-    def nothing_asked(self) -> None:
-        """The host was asked nothing by the event that was played."""
-        self._asked = self._probe = BASE
+    def clear_request(self) -> None:
+        """The host was requested nothing by the event that was played."""
+        self._requested = self._probe = BEFORE_JOURNAL
 
-    def stand(self, positions: tuple[tuple[int, int], ...], seq: int, *, kept: bool) -> None:
+    def set_positions(
+        self, positions: tuple[tuple[int, int], ...], seq: int, *, kept: bool
+    ) -> None:
         """A snapshot says where the guest stands; what one says that is not kept, is lost."""
         for fd, offset in positions:
             found = self.table.used.get(fd)
             if found is not None:
-                assert isinstance(found.description, OwnedDescription)
+                assert isinstance(found.description, TrackedDescription)
                 found.description.position = offset
-                found.description.positioned = seq if kept else LOST
+                found.description.position_owner = seq if kept else DROPPED_SNAPSHOT
 
-    # -- what the host was asked -----------------------------------------------------------------
+    # -- requests to the host ---------------------------------------------------------------------
 
-    def _ask(self, seq: int, event: Event) -> None:
-        """Note whether the host is asked to do something that an answer has to follow."""
-        asks = self.pending is event
-        if isinstance(event, _ON_ONE):
-            asks = self._is_of_host(event.fd)
-        elif isinstance(event, _ON_TWO):
-            asks = self._is_of_host(event.old_fd)
-        asks = asks and not self.spans.no_answers
-        if asks and self._probe != BASE:
-            self.ledger.tie(seq, self._probe)
-        if asks and isinstance(event, paths.PathRename):
-            self._renamed(seq)
-        self._asked, self._probe = (seq if asks else BASE), BASE
+    def _note_request(self, seq: int, event: Event) -> None:
+        """Note whether the host is requested to do something that an answer has to follow."""
+        requests = self.pending is event
+        if isinstance(event, _ONE_DIRECTORY):
+            requests = self._is_of_host(event.fd)
+        elif isinstance(event, _TWO_DIRECTORIES):
+            requests = self._is_of_host(event.old_fd)
+        requests = requests and not self.provenance.lacks_host_results
+        if requests and self._probe != BEFORE_JOURNAL:
+            self.graph.link(seq, self._probe)
+        if requests and isinstance(event, paths.PathRename):
+            self._record_rename(seq)
+        self._requested, self._probe = (seq if requests else BEFORE_JOURNAL), BEFORE_JOURNAL
 
     def _is_of_host(self, fd: int) -> bool:
         found = self.table.used.get(fd)
         return found is not None and isinstance(found.description.thing, HostNode)
 
-    def _renamed(self, seq: int) -> None:
+    def _record_rename(self, seq: int) -> None:
         """What is open of the host may have another name from here on."""
         for number in self.table.used.values():
-            about = number.description
-            assert isinstance(about, OwnedDescription)
-            if isinstance(about.thing, HostNode) and about.thing.preopen is None:
-                about.trail.all.append(seq)
+            description = number.description
+            assert isinstance(description, TrackedDescription)
+            if isinstance(description.thing, HostNode) and description.thing.preopen is None:
+                description.attributes.all.append(seq)
 
-    def hear(self, seq: int, payload: bytes, now: int) -> None:
-        """Play an answer of the host: to what was asked, or to nothing that is of any use."""
-        call, asked, waiting = payload[0] if payload else -1, self._asked, self.pending
-        if waiting is None and call in _QUESTIONS:
+    def add_result(self, seq: int, payload: bytes, now: int) -> None:
+        """Play an answer of the host: to what was requested, or to nothing that is of any use."""
+        call, requested, waiting = payload[0] if payload else -1, self._requested, self.pending
+        if waiting is None and call in _QUERIES:
             return
         if call == _PROBE:
             self._probe = seq
             return
         if waiting is not None or call == _SIZE:
             self.seq, self.now = seq, now
-            self.ledger.begin(seq, pinned=self.spans.no_answers)
+            self.graph.begin_event(seq, is_pinned=self.provenance.lacks_host_results)
             self._apply(codec.decode(HostResult.tag, payload))
             if waiting is not None and self.pending is None:
-                asked = self._pending_seq
+                requested = self._pending_seq
                 if payload[5:7] == _SUCCESS:
-                    set_by(waiting, self)
+                    record_attributes(waiting, self)
             elif call == _SIZE and payload[5:7] == _SUCCESS:
-                self._told(int.from_bytes(payload[1:5], "little"))
-            self.ledger.finish()
-        if asked != BASE and (call not in (_SIZE, *_QUESTIONS) or self._pending_seq == asked):
-            self.ledger.tie(seq, asked)
-            self.ledger.tie(asked, seq)
-            self._asked = BASE
+                self._record_size(int.from_bytes(payload[1:5], "little"))
+            self.graph.finish_event()
+        if requested != BEFORE_JOURNAL and (
+            call not in (_SIZE, *_QUERIES) or self._pending_seq == requested
+        ):
+            self.graph.link(seq, requested)
+            self.graph.link(requested, seq)
+            self._requested = BEFORE_JOURNAL
 
-    def _told(self, fd: int) -> None:
+    def _record_size(self, fd: int) -> None:
         """The guest was told the size of a file of the host."""
         found = self.table.used.get(fd)
         if found is not None and isinstance(found.description.thing, HostNode):
-            assert isinstance(found, OwnedNumber)
-            assert isinstance(found.description, OwnedDescription)
-            self.ledger.need(found.by)
-            found.description.trail.cells["size"] = self.seq
+            assert isinstance(found, TrackedDescriptor)
+            assert isinstance(found.description, TrackedDescription)
+            self.graph.add_dependency(found.owner)
+            found.description.attributes.latest["size"] = self.seq
 
     # -- what there is ---------------------------------------------------------------------------
 
-    def waiting(self) -> tuple[int, int]:
-        """What the host was asked to do, and a probe, whose answers are still to come."""
-        return self._asked, self._probe
+    def pending_requests(self) -> tuple[int, int]:
+        """What the host was requested to do, and a probe, whose answers are still to come."""
+        return self._requested, self._probe
 
-    def settle(self, upto: int) -> int:
+    def forget_before(self, upto: int) -> int:
         """Let whose event in front of ``upto`` what is count no more, nor the room that it took.
 
         Gives how many names there are, and descriptors.
         """
-        files: set[SpanFileNode] = set()
+        files: set[ProvenanceFileNode] = set()
         count = len(self.table.used)
         for keeper in self.keepers.values():
-            keeper.settle()
+            keeper.reset_peak()
             for node in keeper.nodes():
                 count += 1
-                if isinstance(node, SpanFileNode):
+                if isinstance(node, ProvenanceFileNode):
                     files.add(node)
         for number in self.table.used.values():
-            about = number.description
-            assert isinstance(about, OwnedDescription)
-            about.trail.all.clear()
-            if isinstance(about.thing, OpenFile):
-                assert isinstance(about.thing.file, SpanFile)
-                files.add(about.thing.file.node)
+            description = number.description
+            assert isinstance(description, TrackedDescription)
+            description.attributes.all.clear()
+            if isinstance(description.thing, OpenFile):
+                assert isinstance(description.thing.file, ProvenanceFile)
+                files.add(description.thing.file.node)
         for node in files:
-            node.spans.settle(upto)
+            node.intervals.settle_before(upto)
         self._peaks = {}
         return count
 
-    def cells(self) -> Iterator[int]:
+    def owners(self) -> Iterator[int]:
         """Give the owners of all that there is."""
-        yield from self.spans.cells()
+        yield from self.provenance.owners()
         for keeper in self.keepers.values():
             for node in keeper.nodes():
-                yield from cells_of(node)
+                yield from iterate_owners(node)
         for number in self.table.used.values():
             thing = number.description.thing
             if isinstance(thing, OpenFile):
-                assert isinstance(thing.file, SpanFile)
+                assert isinstance(thing.file, ProvenanceFile)
                 if not thing.file.node.links:
-                    yield from cells_of(thing.file.node)
+                    yield from iterate_owners(thing.file.node)
             elif isinstance(thing, OpenDirectory):
                 at = thing.directory.at
-                assert isinstance(at, SpanDirectoryNode)
+                assert isinstance(at, ProvenanceDirectoryNode)
                 if not at.links:
-                    yield from cells_of(at)
+                    yield from iterate_owners(at)
         if self.pending is not None:
             yield self._pending_seq

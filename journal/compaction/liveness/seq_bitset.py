@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-_CHUNK = 1 << 16
-"""Numbers in one piece; a piece without any takes nothing."""
-_BITS = [bytes(byte >> bit & 1 for bit in range(8)) for byte in range(256)]
+_CHUNK_BITS = 1 << 16
+"""SeqBitset in one piece; a piece without any takes nothing."""
+_BITS_OF_BYTE = [bytes(byte >> bit & 1 for bit in range(8)) for byte in range(256)]
 
 
-class Numbers:
+class SeqBitset:
     """Event numbers; equal if they are the same. None is above ``last``."""
 
     __slots__ = ("_chunks", "count", "last")
@@ -19,10 +19,10 @@ class Numbers:
 
     def add(self, seq: int) -> None:
         """Let ``seq`` be one of them."""
-        key, at = divmod(seq, _CHUNK)
+        key, at = divmod(seq, _CHUNK_BITS)
         chunk = self._chunks.get(key)
         if chunk is None:
-            chunk = self._chunks[key] = bytearray(_CHUNK >> 3)
+            chunk = self._chunks[key] = bytearray(_CHUNK_BITS >> 3)
         bit = 1 << (at & 7)
         if not chunk[at >> 3] & bit:
             chunk[at >> 3] |= bit
@@ -36,58 +36,65 @@ class Numbers:
     def __iter__(self) -> Iterator[int]:
         """Give all of them, ascending."""
         for key in sorted(self._chunks):
-            flags = b"".join(map(_BITS.__getitem__, self._chunks[key]))
+            flags = b"".join(map(_BITS_OF_BYTE.__getitem__, self._chunks[key]))
             at = flags.find(1)
             while at >= 0:
-                yield key * _CHUNK + at
+                yield key * _CHUNK_BITS + at
                 at = flags.find(1, at + 1)
 
     def flags(self, first: int, count: int) -> bytes:
         """A byte for each number from ``first`` on: 1 for one of them."""
         parts = []
         while count:
-            key, at = divmod(first, _CHUNK)
-            size = min(count, _CHUNK - at)
+            key, at = divmod(first, _CHUNK_BITS)
+            size = min(count, _CHUNK_BITS - at)
             chunk = self._chunks.get(key)
             if chunk is None:
                 parts.append(bytes(size))
             else:
                 start = at >> 3
-                found = b"".join(map(_BITS.__getitem__, chunk[start : (at + size + 7) >> 3]))
+                found = b"".join(
+                    map(_BITS_OF_BYTE.__getitem__, chunk[start : (at + size + 7) >> 3])
+                )
                 parts.append(found[at & 7 : (at & 7) + size])
             first, count = first + size, count - size
         return b"".join(parts)
 
     def has_any(self, start: int, stop: int) -> bool:
         """Whether any from ``start`` to before ``stop`` is one of them."""
-        for key in range(start // _CHUNK, -(-stop // _CHUNK)):
+        for key in range(start // _CHUNK_BITS, -(-stop // _CHUNK_BITS)):
             chunk = self._chunks.get(key)
             if chunk is not None:
-                first, behind = max(start - key * _CHUNK, 0), min(stop - key * _CHUNK, _CHUNK)
+                first, behind = (
+                    max(start - key * _CHUNK_BITS, 0),
+                    min(stop - key * _CHUNK_BITS, _CHUNK_BITS),
+                )
                 inner = chunk[(first >> 3) + 1 : behind >> 3]
                 if inner.count(0) < len(inner) or 1 in self.flags(
-                    key * _CHUNK + first, min(8, behind - first)
+                    key * _CHUNK_BITS + first, min(8, behind - first)
                 ):
                     return True
-                if 1 in self.flags(key * _CHUNK + max(behind - 8, first), min(8, behind - first)):
+                if 1 in self.flags(
+                    key * _CHUNK_BITS + max(behind - 8, first), min(8, behind - first)
+                ):
                     return True
         return False
 
     def last_below(self, seq: int) -> int:
         """The greatest below ``seq``; -1 where there is none."""
-        for key in sorted((key for key in self._chunks if key * _CHUNK < seq), reverse=True):
-            size = min(seq - key * _CHUNK, _CHUNK)
-            at = self.flags(key * _CHUNK, size).rfind(1)
+        for key in sorted((key for key in self._chunks if key * _CHUNK_BITS < seq), reverse=True):
+            size = min(seq - key * _CHUNK_BITS, _CHUNK_BITS)
+            at = self.flags(key * _CHUNK_BITS, size).rfind(1)
             if at >= 0:
-                return key * _CHUNK + at
+                return key * _CHUNK_BITS + at
         return -1
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Numbers):
+        if not isinstance(other, SeqBitset):
             return NotImplemented
         return self.count == other.count and self._chunks == other._chunks
 
     __hash__ = None  # type: ignore[assignment]
 
 
-assert _CHUNK == 1 << 16, "see __contains__"
+assert _CHUNK_BITS == 1 << 16, "see __contains__"

@@ -1,4 +1,4 @@
-"""Writes to files, column by column."""
+"""WriteBatch to files, column by column."""
 
 import struct
 from array import array
@@ -7,11 +7,11 @@ from itertools import chain, repeat
 from operator import add, ne, sub
 
 from journal._compiled import ACCELERATED
-from journal.compaction.liveness.dependency_graph import Ledger
+from journal.compaction.liveness.dependency_graph import DependencyGraph
 from journal.replay.effects.descriptors import POSITION_MAX
 
 try:
-    from journal.compaction.liveness.write_columns import columns_of
+    from journal.compaction.liveness.write_columns import decode_columns
 except ImportError:  # without librt, which only the compiled build asks for
     NATIVE = False
 else:
@@ -23,33 +23,33 @@ _WRITE = struct.Struct("<IQBI")
 Columns = tuple[list[int], "array[int]", "array[int]", bytes]
 
 
-class Writes:
-    """Writes to files, in order; none is empty.
+class WriteBatch:
+    """WriteBatch to files, in order; none is empty.
 
     They are written through ``fds``, from ``starts`` to before ``stops``, by the events ``seqs``;
-    ``leaps`` has a 1 for each behind which the next does not begin where it stops.
+    ``gaps`` has a 1 for each behind which the next does not begin where it stops.
     """
 
-    __slots__ = ("fds", "leaps", "ledger", "seqs", "starts", "stops")
+    __slots__ = ("fds", "gaps", "graph", "seqs", "starts", "stops")
 
-    def __init__(self, columns: Columns, seqs: Iterable[int], ledger: Ledger) -> None:
-        self.fds, self.starts, self.stops, self.leaps = columns
+    def __init__(self, columns: Columns, seqs: Iterable[int], graph: DependencyGraph) -> None:
+        self.fds, self.starts, self.stops, self.gaps = columns
         self.seqs = array("q", seqs)
-        self.ledger = ledger
+        self.graph = graph
 
-    def are_run(self, first: int, behind: int) -> bool:
+    def is_contiguous(self, first: int, stop: int) -> bool:
         """Whether those from ``first`` to before ``behind`` leave nothing out."""
-        return self.leaps.find(1, first, behind - 1) < 0
+        return self.gaps.find(1, first, stop - 1) < 0
 
-    def end(self, first: int, behind: int) -> int:
+    def max_stop(self, first: int, stop: int) -> int:
         """The furthest that they come."""
-        found: int = self.stops[behind - 1]
-        if self.are_run(first, behind):
+        found: int = self.stops[stop - 1]
+        if self.is_contiguous(first, stop):
             return found
-        return max(self.stops[first:behind])
+        return max(self.stops[first:stop])
 
 
-def columns(raw: bytes, begins: list[int], ends: list[int]) -> Columns | None:
+def decode_writes(raw: bytes, begins: list[int], ends: list[int]) -> Columns | None:
     """What FileDescriptorWrites write; None where they have to be looked at one by one.
 
     Their payloads are in ``raw``, from ``begins`` to before ``ends``.
@@ -57,7 +57,7 @@ def columns(raw: bytes, begins: list[int], ends: list[int]) -> Columns | None:
     if not begins:
         return None
     if NATIVE:
-        native = columns_of(raw, begins, ends)
+        native = decode_columns(raw, begins, ends)
         if native is None:
             return None
         return native[0], array("q", native[1]), array("q", native[2]), native[3]
@@ -74,5 +74,5 @@ def columns(raw: bytes, begins: list[int], ends: list[int]) -> Columns | None:
     stops = list(map(add, starts, sizes))
     if max(stops) > POSITION_MAX:
         return None
-    leaps = bytes(map(ne, stops, starts[1:]))
-    return values[::4], array("q", starts), array("q", stops), leaps
+    gaps = bytes(map(ne, stops, starts[1:]))
+    return values[::4], array("q", starts), array("q", stops), gaps

@@ -1,4 +1,5 @@
-"""Columns of writes out of their payloads: made to be compiled, and of no use where it is not."""
+"""PackedColumns of writes out of their payloads: made to be compiled, and of no use where it is
+not."""
 
 from typing import Final
 
@@ -11,18 +12,18 @@ _HEAD_SIZE: Final = 17  # constants for the compiler, which looks names of other
 _POSITION_MAX: Final = (1 << 63) - 1
 assert _POSITION_MAX == POSITION_MAX
 
-Columns = tuple[list[int], bytes, bytes, bytes]
+PackedColumns = tuple[list[int], bytes, bytes, bytes]
 """Descriptors; where each write begins and stops, in 8 bytes of this machine; and a 1 for each
 behind which the next does not begin where it stops."""
 
 
-def columns_of(raw: bytes, begins: list[int], ends: list[int]) -> Columns | None:
+def decode_columns(raw: bytes, begins: list[int], ends: list[int]) -> PackedColumns | None:
     """What FileDescriptorWrites write; None where one of them is not as plain as most are.
 
     Their payloads are in ``raw``, from ``begins`` to before ``ends``.
     """
     fds: list[int] = []
-    starts, stops, leaps = BytesWriter(), BytesWriter(), BytesWriter()
+    starts, stops, gaps = BytesWriter(), BytesWriter(), BytesWriter()
     before: i64 = -1
     number: i64 = 0
     while number < len(begins):
@@ -37,7 +38,7 @@ def columns_of(raw: bytes, begins: list[int], ends: list[int]) -> Columns | None
         write_i64_le(starts, start)
         write_i64_le(stops, start + size)
         if before >= 0:
-            leaps.append(1 if start != before else 0)
+            gaps.append(1 if start != before else 0)
         before = start + size
         number += 1
-    return fds, starts.getvalue(), stops.getvalue(), leaps.getvalue()
+    return fds, starts.getvalue(), stops.getvalue(), gaps.getvalue()

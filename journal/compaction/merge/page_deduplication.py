@@ -11,12 +11,12 @@ from typing import Self
 
 from xxhash import xxh3_64_intdigest
 
-from journal.compaction.output import Row
+from journal.compaction.output import OutputRow
 from journal.errors import MalformedEvent
 from journal.events import codec
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.format.block import Block
-from journal.fs import atomic_file as durable
+from journal.fs import atomic_file
 from journal.log.segment_writer import is_disk_full
 from journal.pages import PageResolver
 from journal.pages.deduplication import iterate_whole_pages, replace_with_references
@@ -26,7 +26,7 @@ POOL_COUNT_MAX = 1 << 18
 _TAG = MemoryPages.tag
 
 
-class Pool:
+class PagePool:
     """Pages that were written, by the hashes of their bytes.
 
     ``read`` gives the bytes of those that stand in the source; the others are kept in a file
@@ -55,7 +55,7 @@ class Pool:
             os.close(self._file)
             self._file = -1
 
-    def find(self, at: tuple[int, int], page: bytes, *, stands: bool) -> tuple[int, int] | None:
+    def find(self, at: tuple[int, int], page: bytes, *, is_stored: bool) -> tuple[int, int] | None:
         """Where these bytes were written; if nowhere, they are now, as this event and index.
 
         Whether the same page ``stands`` there in the source, too, says where its bytes are.
@@ -63,25 +63,25 @@ class Pool:
         hashed = self._digest(page)
         slot = self._slots.get(hashed)
         if slot is None:
-            self._put(hashed, at, page, stands=stands)
+            self._put(hashed, at, page, is_stored=is_stored)
             return None
         if self._read(slot) != page:
             return None
         return self._seqs[slot], self._places[slot]
 
-    def _put(self, hashed: int, at: tuple[int, int], page: bytes, *, stands: bool) -> None:
+    def _put(self, hashed: int, at: tuple[int, int], page: bytes, *, is_stored: bool) -> None:
         slot = self._next
-        if not stands and not self._keep(slot, page):
+        if not is_stored and not self._keep(slot, page):
             return
         if slot < len(self._hashes):
             old = self._hashes[slot]
             if self._slots.get(old) == slot:
                 del self._slots[old]
-            self._hashes[slot], self._is_kept[slot] = hashed, not stands
+            self._hashes[slot], self._is_kept[slot] = hashed, not is_stored
             self._seqs[slot], self._places[slot] = at
         else:
             self._hashes.append(hashed)
-            self._is_kept.append(not stands)
+            self._is_kept.append(not is_stored)
             self._seqs.append(at[0])
             self._places.append(at[1])
         self._slots[hashed] = slot
@@ -93,8 +93,8 @@ class Pool:
             return False
         try:
             if self._file < 0:
-                path = durable.make_temporary_path(self._folder / "pool")
-                self._file = durable.create_private(path)
+                path = atomic_file.make_temporary_path(self._folder / "pool")
+                self._file = atomic_file.create_private(path)
                 path.unlink()
             self._is_full = os.pwrite(self._file, page, slot * PAGE_SIZE) < PAGE_SIZE
         except OSError as error:
@@ -109,7 +109,7 @@ class Pool:
         return self._read_source(self._seqs[slot], self._places[slot])
 
 
-class Naming:
+class PageDeduplicator:
     """Gives events of memory as they are to be written, in the order of their numbers.
 
     A context manager. ``resolver`` looks up what events of the source name; files stand in
@@ -118,7 +118,7 @@ class Naming:
 
     def __init__(self, resolver: PageResolver, folder: Path) -> None:
         self._resolver = resolver
-        self._pool = Pool(folder, resolver.page)
+        self._pool = PagePool(folder, resolver.page)
 
     def __enter__(self) -> Self:
         return self
@@ -126,24 +126,24 @@ class Naming:
     def __exit__(self, *_: object) -> None:
         self._pool.close()
 
-    def changed(self, block: Block) -> dict[int, bytes]:
+    def rewrite_block(self, block: Block) -> dict[int, bytes]:
         """The payloads of a block's events that are not written as they are, by index."""
         found: dict[int, bytes] = {}
         if _TAG in block.tags:
             for index in block.select({_TAG}):
                 before = block.payload(index)
-                payload = self.payload(block.seq(index), before)
+                payload = self.rewrite_payload(block.seq(index), before)
                 if payload is not before:
                     found[index] = payload
         return found
 
-    def row(self, row: Row, *, is_merged: bool = False) -> Row:
+    def rewrite_row(self, row: OutputRow, *, is_merged: bool = False) -> OutputRow:
         """An event as it is written; one that is not as in the source ``is_merged``."""
         if row.tag != _TAG:
             return row
-        return row._replace(payload=self.payload(row.seq, row.payload, is_merged=is_merged))
+        return row._replace(payload=self.rewrite_payload(row.seq, row.payload, is_merged=is_merged))
 
-    def payload(self, seq: int, payload: bytes, *, is_merged: bool = False) -> bytes:
+    def rewrite_payload(self, seq: int, payload: bytes, *, is_merged: bool = False) -> bytes:
         """The payload that event number ``seq``, one of memory, is written with.
 
         What nobody could look up, nobody can: it stays.
@@ -159,10 +159,10 @@ class Naming:
             return payload
         matches = []
         for place, page in pages:
-            stands = not is_merged and event.kinds[place] == PageKind.WHOLE
-            stood = self._pool.find((seq, place), page, stands=stands)
-            if stood is not None:
-                matches.append((place, stood))
+            is_stored = not is_merged and event.kinds[place] == PageKind.WHOLE
+            previous = self._pool.find((seq, place), page, is_stored=is_stored)
+            if previous is not None:
+                matches.append((place, previous))
         if whole is event and not matches:
             return payload
         after = codec.encode(replace_with_references(seq, whole, matches))

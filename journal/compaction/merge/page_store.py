@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
-from journal.compaction.liveness.dependency_graph import Entangled
-from journal.compaction.merge.spill_file import Plane
+from journal.compaction.liveness.dependency_graph import DependsOnDroppedSnapshot
+from journal.compaction.merge.spill_file import SpillFile
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.events.threads import TABLE_NULL, TableSet
-from journal.pages import encoding as paging
+from journal.pages import encoding
 from journal.pages.encoding import ZERO_PAGE, ChangedPage
 from journal.replay.limits import ELEMENTS_COUNT_MAX, MEMORIES_COUNT_MAX
 
@@ -20,12 +20,12 @@ _READ_PAGES = 64
 """Pages that are looked at at once."""
 SIZE_MAX = 1 << 34
 """Bytes of all memories; of larger ones all snapshots stay."""
-_PAGES_EACH = paging.SIZE_MAX // PAGE_SIZE
+_PAGES_PER_MEMORY = encoding.SIZE_MAX // PAGE_SIZE
 """Numbers in a plane that each memory has to itself."""
-assert MEMORIES_COUNT_MAX * paging.SIZE_MAX < 1 << 63
+assert MEMORIES_COUNT_MAX * encoding.SIZE_MAX < 1 << 63
 
 
-class _Memory:
+class _MergedMemory:
     """One memory: its bytes, and which of its pages have been set, a byte for each.
 
     ``touched`` are those set since the last snapshot that was kept, ``fresh`` since the last one,
@@ -66,12 +66,12 @@ class _Memory:
             fresh[number] = touched[number] = present[number] = 1
 
 
-class Store:
+class MergedState:
     """Memories and tables; a context manager. Its files stand in ``folder`` while it is open."""
 
     def __init__(self, folder: Path) -> None:
-        self._now, self._base = Plane(folder), Plane(folder)
-        self._memories: dict[int, _Memory] = {}
+        self._current, self._base = SpillFile(folder), SpillFile(folder)
+        self._memories: dict[int, _MergedMemory] = {}
         self._base_sizes: dict[int, int] = {}
         self.tables: dict[int, array[int]] = {}
         self._base_tables: dict[int, array[int]] = {}
@@ -80,19 +80,19 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._now.close()
+        self._current.close()
         self._base.close()
 
     # -- what snapshots say ----------------------------------------------------------------------
 
-    def begin(self, *, whole: bool) -> None:
+    def begin_snapshot(self, *, whole: bool) -> None:
         """A snapshot begins."""
         for memory in self._memories.values():
             memory.fresh = bytearray(len(memory.fresh))
             if whole:
                 memory.reset()
         if whole:
-            self._now.clear()
+            self._current.clear()
             self.tables = {}
 
     def put_pages(self, event: MemoryPages) -> None:
@@ -100,27 +100,27 @@ class Store:
         memory = self._memories.get(event.memory)
         if memory is None:
             if len(self._memories) >= MEMORIES_COUNT_MAX:
-                raise Entangled
-            memory = _Memory(len(self._memories) * _PAGES_EACH)
+                raise DependsOnDroppedSnapshot
+            memory = _MergedMemory(len(self._memories) * _PAGES_PER_MEMORY)
             self._memories[event.memory] = memory
         others = sum(max(found.size, 0) for found in self._memories.values() if found is not memory)
         if event.size < memory.size or event.size + others > SIZE_MAX:
-            raise Entangled  # no memory shrinks
-        pages = paging.get_whole_pages(event)
+            raise DependsOnDroppedSnapshot  # no memory shrinks
+        pages = encoding.get_whole_pages(event)
         if pages is None:
             pages = self._pages_in(event, memory)
         memory.grow(event.size)
         memory.mark(event.numbers)
-        self._now.put(map(memory.first.__add__, event.numbers), pages)
+        self._current.put(map(memory.first.__add__, event.numbers), pages)
 
-    def _pages_in(self, event: MemoryPages, memory: _Memory) -> list[bytes]:
+    def _pages_in(self, event: MemoryPages, memory: _MergedMemory) -> list[bytes]:
         """The pages of an event as they are behind it, in order."""
         found = []
-        for number, kind, data in paging.decode_resolved_pages(event):
+        for number, kind, data in encoding.decode_resolved_pages(event):
             if kind is PageKind.PATCHED:
                 if memory.fresh[number : number + 1] == b"\1":
-                    raise Entangled
-                data = paging.apply_patch(self._now.page(memory.first + number), data)
+                    raise DependsOnDroppedSnapshot
+                data = encoding.apply_patch(self._current.page(memory.first + number), data)
             found.append(data or ZERO_PAGE)
         return found
 
@@ -129,7 +129,7 @@ class Store:
         elements = self.tables.setdefault(event.table, array("I"))
         others = sum(map(len, self.tables.values())) - len(elements)
         if max(event.start, len(elements)) + len(event.functions) + others > ELEMENTS_COUNT_MAX:
-            raise Entangled
+            raise DependsOnDroppedSnapshot
         elements.extend(array("I", [TABLE_NULL]) * (event.start - len(elements)))
         stop = event.start + len(event.functions)
         elements[event.start : stop] = array("I", event.functions)
@@ -137,7 +137,7 @@ class Store:
     # -- what a snapshot that is kept has to say -------------------------------------------------
 
     @property
-    def is_smaller(self) -> bool:
+    def has_shrunk(self) -> bool:
         """Whether something of the snapshot that was kept last is not there any more."""
         sizes = self.sizes
         return any(sizes.get(index, -1) < size for index, size in self._base_sizes.items()) or any(
@@ -151,17 +151,17 @@ class Store:
         found = sorted(self._memories.items())
         return {index: memory.size for index, memory in found if memory.size >= 0}
 
-    def forget_base(self) -> None:
+    def clear_base(self) -> None:
         """Let the next snapshot that is kept say everything anew."""
         self._base.clear()
         self._base_sizes, self._base_tables = {}, {}
         for memory in self._memories.values():
             memory.touched = bytearray(memory.present)
 
-    def changed(self, index: int) -> "array[int]":
+    def changed_pages(self, index: int) -> "array[int]":
         """The pages of a memory that are not as in the snapshot that was kept last."""
         memory, found = self._memories[index], array("I")
-        for start, stop in _runs(memory.touched[: memory.size // PAGE_SIZE]):
+        for start, stop in _page_ranges(memory.touched[: memory.size // PAGE_SIZE]):
             found.extend(n for n, now, before in self._pages(memory, start, stop) if now != before)
         return found
 
@@ -176,24 +176,24 @@ class Store:
                 yield from self._pages(memory, first, min(first + _READ_PAGES, start + behind - at))
             at = behind
 
-    def settle(self) -> None:
+    def set_base(self) -> None:
         """The snapshot is kept: the next one says what is different from it."""
         for memory in self._memories.values():
-            for start, stop in _runs(memory.touched):
+            for start, stop in _page_ranges(memory.touched):
                 places = range(memory.first + start, memory.first + stop)
-                self._base.put(places, self._now.pages(places))
+                self._base.put(places, self._current.pages(places))
             memory.touched = bytearray(len(memory.touched))
         self._base_sizes = self.sizes
         self._base_tables = {table: found[:] for table, found in self.tables.items()}
 
-    def _pages(self, memory: _Memory, start: int, stop: int) -> Iterator[ChangedPage]:
+    def _pages(self, memory: _MergedMemory, start: int, stop: int) -> Iterator[ChangedPage]:
         places = range(memory.first + start, memory.first + stop)
         return map(
-            ChangedPage, range(start, stop), self._now.pages(places), self._base.pages(places)
+            ChangedPage, range(start, stop), self._current.pages(places), self._base.pages(places)
         )
 
 
-def _runs(marks: bytearray) -> Iterator[tuple[int, int]]:
+def _page_ranges(marks: bytearray) -> Iterator[tuple[int, int]]:
     """Give where the marks are that are set, a few pages at once."""
     start = marks.find(1)
     while start >= 0:

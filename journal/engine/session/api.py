@@ -43,7 +43,7 @@ from journal.operations.fork import fork
 from journal.snapshots.catalog import list_snapshots
 
 if TYPE_CHECKING:
-    from journal.compaction import Upkeep
+    from journal.compaction import CompactionSchedule
     from journal.pages.page_index import PageIndex
 
 
@@ -70,7 +70,7 @@ def record(
     roll: RollPolicy | None = None,
     network: bool = False,
     snapshots: SnapshotOptions | None = None,
-    upkeep: "Upkeep | None" = None,
+    compaction: "CompactionSchedule | None" = None,
     note: Notify = _ignore_note,
 ) -> Recorder:
     """A new run of ``module``, recorded in a new journal at ``path``.
@@ -80,11 +80,11 @@ def record(
     file or a descriptor, or nothing: then it is fed by :meth:`Recorder.feed`. ``stdout`` and
     ``stderr`` are files or descriptors, or captured. ``cache`` is where compiled modules are kept.
     With ``roll`` the journal is a directory of segments; with ``network`` the guest may have
-    sockets. ``upkeep`` says when the journal is compacted. Raises ``ModuleRefused``,
+    sockets. ``compaction`` says when the journal is compacted. Raises ``ModuleRefused``,
     ``OptionError``, and ``StorageError`` where the disk fails.
     """
     wanted = snapshots or SnapshotOptions()
-    _check_options(wanted, upkeep)
+    _check_options(wanted, compaction)
     settings = configuration or Configuration()
     # the memory that holds the stack counts among the guest's
     roomy = settings.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE
@@ -124,11 +124,11 @@ def record(
         process.begin_session()
         writer.publish()
         run = GuestRun(process, settings.native_stack_size)
-        return Recorder(writer, streams, interrupter, run=run, upkeep=upkeep, note=note)
+        return Recorder(writer, streams, interrupter, run=run, compaction=compaction, note=note)
 
 
-def _check_options(snapshots: SnapshotOptions, upkeep: "Upkeep | None") -> None:
-    if snapshots.page_index and upkeep is not None and upkeep.is_wished:
+def _check_options(snapshots: SnapshotOptions, compaction: "CompactionSchedule | None") -> None:
+    if snapshots.page_index and compaction is not None and compaction.is_active:
         raise OptionError("what a page index names may go when a journal is compacted as it grows")
 
 
@@ -171,7 +171,7 @@ def resume(
     cache: Path | None = None,
     network: bool = False,
     snapshots: SnapshotOptions | None = None,
-    upkeep: "Upkeep | None" = None,
+    compaction: "CompactionSchedule | None" = None,
     at: int | None = None,
     into: StrPath | None = None,
     reexecute: bool = False,
@@ -185,12 +185,12 @@ def resume(
     beginning is all up to event ``at`` (or up to the newest snapshot), and ``path`` stays as it is.
     ``module`` is needed only where the journal does not hold it; ``moved_mounts``
     says where directories of the host are now, by their names in the guest, if not where they were.
-    ``memory_size_max`` refuses a journal whose guest may have more. ``upkeep`` says when the
+    ``memory_size_max`` refuses a journal whose guest may have more. ``compaction`` says when the
     journal is compacted. With ``network`` the guest may
     have sockets, and those that it had are made again. Raises ``NotResumable``,
     ``ModuleMismatch``, ``EngineMismatch``, and ``JournalLocked`` while another process runs it.
     """
-    _check_options(snapshots or SnapshotOptions(), upkeep)
+    _check_options(snapshots or SnapshotOptions(), compaction)
     if not Path(path).exists():
         raise OptionError(f"{path} does not exist: there is no journal to resume")
     if at is not None or into is not None:
@@ -252,7 +252,7 @@ def resume(
                 interrupter,
                 run=live,
                 reader=recording.reader,
-                upkeep=upkeep,
+                compaction=compaction,
                 note=note,
             )
         deliver_remaining(
@@ -266,7 +266,7 @@ def resume(
             ended=recording.ended,
             replay=lambda: run(NullWriter(), nowhere),
             reader=recording.reader,
-            upkeep=upkeep,
+            compaction=compaction,
         )
 
 

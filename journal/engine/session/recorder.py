@@ -26,7 +26,7 @@ from journal.log.reader import Reader
 from journal.log.writer import Writer
 
 if TYPE_CHECKING:
-    from journal.compaction import Online, Tending, Upkeep
+    from journal.compaction import BackgroundCompactor, CompactionSchedule, OnlineCompactionResult
 
 THREAD_STACK_EXTRA = 16 << 20  # for Python below and above the guest's calls
 
@@ -78,13 +78,13 @@ class Recorder:
         ended: RunResult | None = None,
         replay: Callable[[], GuestRun] | None = None,
         reader: Reader | None = None,
-        upkeep: "Upkeep | None" = None,
+        compaction: "CompactionSchedule | None" = None,
         note: Callable[[str], object] = len,  # nobody listens
     ) -> None:
         self._writer = writer
-        self._upkeep = upkeep
+        self._compaction = compaction
         self._note = note
-        self._tending: Tending | None = None
+        self._compactor: BackgroundCompactor | None = None
         self._reader = reader
         self._streams = streams
         self._interrupter = interrupter
@@ -119,19 +119,22 @@ class Recorder:
         if self._outcome is None and self._thread is None:
             assert self._run is not None
             self._start_thread(self._run)
-            if self._upkeep is not None and self._upkeep.is_wished:
-                self._tend(self._upkeep, self._run.process)
+            if self._compaction is not None and self._compaction.is_active:
+                self._start_compactor(self._compaction, self._run.process)
 
-    def _tend(self, upkeep: "Upkeep", process: Process) -> None:
-        from journal.compaction import Tending  # most runs need none
+    def _start_compactor(self, compaction: "CompactionSchedule", process: Process) -> None:
+        from journal.compaction import BackgroundCompactor  # most runs need none
 
         # what is replayed is read from the journal as it was
-        self._tending = Tending(
-            self._writer, upkeep, may=lambda: not process.tape.replaying, tell=self._hear
+        self._compactor = BackgroundCompactor(
+            self._writer,
+            compaction,
+            is_allowed=lambda: not process.tape.replaying,
+            report=self._note_failure,
         )
-        self._tending.start()
+        self._compactor.start()
 
-    def _hear(self, found: "Online | JournalError") -> None:
+    def _note_failure(self, found: "OnlineCompactionResult | JournalError") -> None:
         if isinstance(found, JournalError):
             self._note(f"the journal stays as it is, and was not compacted: {found}")
 
@@ -218,7 +221,7 @@ class Recorder:
     @property
     def compaction_count(self) -> int:
         """How often the journal was compacted while the guest ran."""
-        return self._tending.count if self._tending is not None else 0
+        return self._compactor.count if self._compactor is not None else 0
 
     def feed(self, data: bytes) -> None:
         """Give the guest more standard input; only if it was started without any."""
@@ -286,23 +289,23 @@ class Recorder:
             self._reader.close()
         if self._run is not None and self._run.process.pages is not None:
             self._run.process.pages.close()
-        if self._tending is not None:
-            self._tending.close()
+        if self._compactor is not None:
+            self._compactor.close()
         try:
             self._writer.close()
         finally:
             self._interrupter.close()
-        if self._upkeep is not None and self._upkeep.on_close:
-            self._compact(self._upkeep)
+        if self._compaction is not None and self._compaction.on_close:
+            self._compact(self._compaction)
 
-    def _compact(self, upkeep: "Upkeep") -> None:
+    def _compact(self, compaction: "CompactionSchedule") -> None:
         """Compact what has been closed; a run has ended well, whatever comes of that."""
         from journal.compaction import compact_in_place
 
         try:
-            compact_in_place(self.path, policy=upkeep.policy)
+            compact_in_place(self.path, policy=compaction.policy)
         except JournalError as error:
-            self._hear(error)
+            self._note_failure(error)
         except OSError as error:
             self._note(f"the journal stays as it is, and was not compacted: {error.strerror}")
 
