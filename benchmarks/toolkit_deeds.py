@@ -62,7 +62,7 @@ def _filter(source: str, target: str, *tags: str) -> Callable[[], dict[str, int]
     from journal.query.selection import Query
 
     which = Query(tags=frozenset(map(int, tags)))
-    return lambda: {"events": filter(source, target or None, which, preamble=False).events}
+    return lambda: {"events": filter(source, target or None, which, keep_preamble=False).events}
 
 
 def _count(source: str, *tags: str) -> Callable[[], dict[str, int]]:

@@ -427,7 +427,7 @@ class _MergedRows:
 
 def _write_journal(plan: CompactionPlan, target: BlockTarget, folder: Path) -> CompactionResult:
     """Write what is kept."""
-    resolver = PageResolver.of(plan.reader)
+    resolver = PageResolver.from_reader(plan.reader)
     with MergedState(folder) as state, PageDeduplicator(resolver, folder) as deduplicator:
         inserts, writer = _MergedRows(plan, state, resolver), RowWriter(target)
         whole = [group.seqs for group in inserts.groups if group.is_verbatim]

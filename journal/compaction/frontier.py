@@ -225,7 +225,7 @@ def _closed_snapshots(block: Block, watch: SnapshotCollector) -> Iterator[Snapsh
         return  # its payloads stay packed
     indices = block.select(_SNAPSHOT_TAGS)
     for index, row in zip(indices, block.rows(indices), strict=True):
-        info = watch.take(Frame(*row, block.time(index), block.offset))
+        info = watch.add(Frame(*row, block.time(index), block.offset))
         if info is not None:
             yield info
 

@@ -116,7 +116,7 @@ class StreamCompactor:
         """In front of which number events may go; what is known of the journal counts."""
         infos: list[SnapshotInfo] = []
         for seq, tag, payload, time in rows:
-            info = self._watch.take(Frame(seq, tag, payload, time, 0))
+            info = self._watch.add(Frame(seq, tag, payload, time, 0))
             if info is not None:
                 infos.append(info)
         self._survey_builder.add_block(pack_rows(rows))

@@ -47,26 +47,26 @@ def import_lines(file: BinaryIO, target: str | os.PathLike[str]) -> ImportResult
     offset, for a line that says what no journal has, and where the end is missing.
     """
     reader = _LineReader(file)
-    head = reader.head()
+    head = reader.read_header()
     with JournalImporter(Path(target), head) as importing:
-        end = reader.rows_into(importing)
+        end = reader.read_rows(importing)
         return importing.finish(end)
 
 
 class JournalImporter:
     """A journal that is being made again; nothing is left of it if it is not finished."""
 
-    def __init__(self, target: Path, head: ExportHeader) -> None:
+    def __init__(self, target: Path, header: ExportHeader) -> None:
         check_output_path(target, [])
-        self.head = head
+        self.header = header
         self._events = 0
         self._writer = Writer(
             target,
             publish=False,
-            journal_id=head.journal_id,
+            journal_id=header.journal_id,
             commit=CommitPolicy.NONE,
-            first_seq=head.first_seq,
-            clock=lambda: head.created,
+            first_seq=header.first_seq,
+            clock=lambda: header.created,
         )
         self._gatherer = BlockBuilder(self._writer)
 
@@ -84,8 +84,8 @@ class JournalImporter:
     def add(self, row: ExportRow) -> None:
         """Add an event."""
         payload = row.payload
-        if self.head.redacted and row.tag == ProcessStart.tag:
-            what = ", ".join(secret.value for secret in self.head.redacted)
+        if self.header.redacted and row.tag == ProcessStart.tag:
+            what = ", ".join(secret.value for secret in self.header.redacted)
             with suppress(MalformedEvent):  # then it says nothing of what ran either
                 payload = add_flag_to_payload(
                     payload, f"when it was exported, this was redacted: {what}"
@@ -104,7 +104,7 @@ class JournalImporter:
             )
         self._writer.sync()
         self._writer.publish()
-        return ImportResult(self.head.journal_id, self._events, next_seq, self.head.redacted)
+        return ImportResult(self.header.journal_id, self._events, next_seq, self.header.redacted)
 
 
 class _LineReader:
@@ -114,23 +114,23 @@ class _LineReader:
         self._file = file
         self._number = self._offset = self._next = 0
 
-    def head(self) -> ExportHeader:
+    def read_header(self) -> ExportHeader:
         """Read the first line."""
-        line = self._line()
+        line = self._read_line()
         try:
             return parse_header(parse_line(line))
         except ValueError as error:
             raise make_line_error(self._number, self._offset, error) from error
 
-    def rows_into(self, importing: JournalImporter) -> ExportFooter:
+    def read_rows(self, importing: JournalImporter) -> ExportFooter:
         """Read the lines of all events, up to the end, behind which nothing may stand."""
         while True:
-            line = self._line()
+            line = self._read_line()
             try:
                 found = parse_line(line)
                 end = parse_footer(found)
                 may_hide = b'"hash"' in line or b"\\" in line  # what is escaped may say so too
-                row = None if end else parse_row(found, importing.head, may_hide=may_hide)
+                row = None if end else parse_row(found, importing.header, may_hide=may_hide)
             except (ValueError, MalformedEvent, LimitExceeded, RecursionError) as error:
                 raise make_line_error(self._number, self._offset, _to_value_error(error)) from error
             if end is not None:
@@ -143,7 +143,7 @@ class _LineReader:
             except (OptionError, LimitExceeded) as error:
                 raise make_line_error(self._number, self._offset, _to_value_error(error)) from error
 
-    def _line(self) -> bytes:
+    def _read_line(self) -> bytes:
         line = self._file.readline(LINE_SIZE_MAX)
         self._number, self._offset = self._number + 1, self._next
         self._next += len(line)

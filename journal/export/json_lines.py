@@ -90,10 +90,10 @@ def event_to_json(tag: int, payload: bytes, redaction: Redaction) -> tuple[str |
     """The name of an event's kind, and its fields, or its payload where there is no other way."""
     event = _decode_exactly(tag, payload)
     if event is None:
-        told_of = redaction.hidden(payload) if redaction else payload
+        told_of = redaction.redact(payload) if redaction else payload
         return None, "payload", bytes_to_json(told_of)
     kind = type(event)
-    fields = redaction.fields(event)
+    fields = redaction.redact_fields(event)
     values = {name: each.to_json(fields[name]) for name, each in _get_conversions(tag).items()}
     return kind.__name__, "fields", values
 

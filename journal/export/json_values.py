@@ -44,7 +44,7 @@ class RedactedBytes(NamedTuple):
     size: int
     hash: str
 
-    def filler(self) -> bytes:
+    def make_filler(self) -> bytes:
         """What stands for it: as long, printable, and the same where the hash is."""
         return (self.hash.encode() * (self.size // len(self.hash) + 1))[: self.size]
 
@@ -117,7 +117,7 @@ def bytes_from_json(value: Any) -> bytes:
             _check_size(size)
         return b"".join(parts)
     if isinstance(value, dict) and value.keys() == {"size", "hash"}:
-        return redacted_from_json(value).filler()
+        return redacted_from_json(value).make_filler()
     if isinstance(value, dict) and len(value) == 1:
         ((form, text),) = value.items()
         if form in _FORMS and isinstance(text, str):
@@ -157,7 +157,7 @@ def _text_from_json(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, dict) and value.keys() == {"size", "hash"}:
-        return redacted_from_json(value).filler().decode()
+        return redacted_from_json(value).make_filler().decode()
     raise ValueError(f"{_shorten(value)} is no text")
 
 

@@ -101,7 +101,7 @@ def _read_rows(file: Any, importing: JournalImporter) -> tuple[int, int]:
                 for name, cell in zip(_READ, cells, strict=True)
             ]
             try:
-                row = _parse_row(values, importing.head)
+                row = _parse_row(values, importing.header)
                 importing.add(row)
             except (ValueError, TypeError, MalformedEvent, OptionError, LimitExceeded) as error:
                 reason = getattr(error, "reason", None) or str(error)

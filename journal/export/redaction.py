@@ -50,25 +50,25 @@ class Redaction:
     that are malformed, and the tokens of networks.
     """
 
-    def __init__(self, wanted: Iterable[Secret] = ()) -> None:
-        self.secrets = tuple(sorted({Secret(each) for each in wanted}))
+    def __init__(self, selected: Iterable[Secret] = ()) -> None:
+        self.secrets = tuple(sorted({Secret(each) for each in selected}))
         self._salt = secrets.token_bytes(_SALT_SIZE)
 
     def __bool__(self) -> bool:
         return bool(self.secrets)
 
-    def hidden(self, data: bytes) -> RedactedBytes:
+    def redact(self, data: bytes) -> RedactedBytes:
         """What is told of bytes."""
         digest = blake2b(data, key=self._salt, digest_size=_HASH_SIZE)
         return RedactedBytes(len(data), digest.hexdigest())
 
-    def fields(self, event: Event) -> dict[str, Any]:
+    def redact_fields(self, event: Event) -> dict[str, Any]:
         """The fields of an event, without what is not told."""
         found = field_dict(event)
         if not self:
             return found
         if isinstance(event, PortBridge):
-            return found | {"token": self.hidden(event.token.encode())}
+            return found | {"token": self.redact(event.token.encode())}
         for secret in self.secrets:
             rule = _RULES[secret].get(type(event))
             if rule is not None:
@@ -83,7 +83,7 @@ def _redact_whole(*names: str) -> RedactionRule:
     """Replace whole fields of bytes."""
 
     def rule(redaction: Redaction, event: Any) -> dict[str, Any]:
-        return {name: redaction.hidden(getattr(event, name)) for name in names}
+        return {name: redaction.redact(getattr(event, name)) for name in names}
 
     return rule
 
@@ -93,19 +93,19 @@ def _redact_pages(redaction: Redaction, event: MemoryPages) -> dict[str, Any]:
     try:
         pages = [(kind, data) for _, kind, data in decode_pages(event)]
     except MalformedEvent:
-        return {"data": redaction.hidden(event.data)}
+        return {"data": redaction.redact(event.data)}
     parts: list[bytes | RedactedBytes] = []
     for kind, data in pages:
         if kind is PageKind.PATCHED:
             size = 2 + 4 * int.from_bytes(data[:2], "little")
-            parts += [data[:size], redaction.hidden(data[size:])]
+            parts += [data[:size], redaction.redact(data[size:])]
         elif kind in (PageKind.WHOLE, PageKind.SAME):  # a reference has a hash of the contents
-            parts.append(redaction.hidden(data))
+            parts.append(redaction.redact(data))
     return {"data": BytePieces(tuple(parts))}
 
 
 def _redact_globals(redaction: Redaction, event: GlobalsSet) -> dict[str, Any]:
-    rows = [(index, kind, redaction.hidden(bits)) for index, kind, bits in event.globals]
+    rows = [(index, kind, redaction.redact(bits)) for index, kind, bits in event.globals]
     return {"globals": tuple(rows)}
 
 
@@ -116,11 +116,11 @@ def _remove_digest(redaction: Redaction, event: Snapshot) -> dict[str, Any]:
 
 def _redact_placed_file(redaction: Redaction, event: FilePlaced) -> dict[str, Any]:
     is_link = event.kind is FileType.SYMBOLIC_LINK  # what it says is a name
-    return {} if is_link else {"data": redaction.hidden(event.data)}
+    return {} if is_link else {"data": redaction.redact(event.data)}
 
 
 def _redact_host_result(redaction: Redaction, event: HostResult) -> dict[str, Any]:
-    return {"value": redaction.hidden(event.value)} if event.call is HostCall.READ else {}
+    return {"value": redaction.redact(event.value)} if event.call is HostCall.READ else {}
 
 
 def _redact_process_start(redaction: Redaction, event: ProcessStart) -> dict[str, Any]:
@@ -129,9 +129,9 @@ def _redact_process_start(redaction: Redaction, event: ProcessStart) -> dict[str
     for variable in event.environment:
         name, sign, value = variable.partition(b"=")
         told = name + sign if sign else b""
-        variables.append(BytePieces((told, redaction.hidden(value if sign else variable))))
+        variables.append(BytePieces((told, redaction.redact(value if sign else variable))))
     return {
-        "arguments": (*first, *map(redaction.hidden, rest)),
+        "arguments": (*first, *map(redaction.redact, rest)),
         "environment": tuple(variables),
     }
 

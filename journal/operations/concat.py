@@ -27,7 +27,7 @@ class ConcatResult(NamedTuple):
     next_seq: int
     torn_size: int
     debris_size: int
-    firsts: tuple[int, ...]
+    first_seqs: tuple[int, ...]
     losses: tuple[Loss, ...]
 
     @property
@@ -72,7 +72,7 @@ def concat(
             keeper.writer.next_seq,
             keeper.torn_size,
             keeper.debris_size,
-            tuple(joined.firsts),
+            tuple(joined.first_seqs),
             tuple(keeper.losses),
         )
 
@@ -82,7 +82,7 @@ class _Joiner:
 
     def __init__(self, salvage: bool, report: ProgressCallback) -> None:
         self.size = 0
-        self.firsts: list[int] = []
+        self.first_seqs: list[int] = []
         self._next_seq: int | None = None
         self._salvage = salvage
         self._report = report
@@ -106,7 +106,7 @@ class _Joiner:
             if not begun:
                 begun, first = True, _first_seq(item)
                 keeper.shift = 0 if self._next_seq is None else self._next_seq - first
-                self.firsts.append(first + keeper.shift)
+                self.first_seqs.append(first + keeper.shift)
             if isinstance(item, scan.Damage) and not self._salvage:
                 raise item.error()
             if isinstance(item, scan.Damage | scan.Tail):

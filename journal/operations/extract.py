@@ -314,7 +314,7 @@ def extract_memory(
         start, seq = _find_snapshot_range(reader, behind)
         host = _MemoryHost(limits)
         frames = reader.frames(start, stop=seq + 1, tags=host.tags)
-        play(frames, host, pages=PageResolver.of(reader))
+        play(frames, host, pages=PageResolver.from_reader(reader))
     machine = host.machine
     if memory not in machine.memories:
         raise OptionError(f"snapshot {seq} has no memory {memory}")
@@ -342,7 +342,7 @@ class _MemoryHost(ModelHost):
 def _find_snapshot_range(reader: Reader, behind: int | None) -> tuple[int, int]:
     """Where to begin to play, and the number of the last snapshot in front of ``behind``."""
     start, found = 0, None
-    for info in list_snapshots(reader, upto=behind, counted=False):
+    for info in list_snapshots(reader, stop=behind, count_pages=False):
         found = info.seq
         if info.whole and info.first_seq is not None:
             start = info.first_seq

@@ -49,8 +49,8 @@ class FilterResult:
     size: int
     written: int
     blocks: int
-    blocks_whole: int
-    blocks_passed: int
+    blocks_copied: int
+    blocks_skipped: int
     kept: dict[int, int]
     dropped: dict[int, int]
     next_seq: int
@@ -71,11 +71,11 @@ class FilterResult:
 def filter(  # the name is the command's
     source: str | os.PathLike[str],
     target: str | os.PathLike[str] | None,
-    which: Query,
+    query: Query,
     *,
     keep: bool = True,
-    preamble: bool = True,
-    measured: bool = False,
+    keep_preamble: bool = True,
+    measure_size: bool = False,
     progress: ProgressCallback | None = None,
 ) -> FilterResult:
     """Write the events of ``source`` that ``which`` means, or all others, to ``target``.
@@ -90,24 +90,24 @@ def filter(  # the name is the command's
     if target is not None:
         check_output_path(Path(target), [Path(source)])
     with closing(SegmentFiles(source)) as files:
-        asks_times = which.since is not None or which.until is not None or which.where is not None
+        asks_times = query.since is not None or query.until is not None or query.where is not None
         # when it begins and ends a look at all headers tells, which takes as long as the rest
         clock, report = _read_times(files) if asks_times else NO_TIMES, progress or ignore_progress
 
         def sieve() -> QueryFilter:
-            return QueryFilter(which, clock, keep=keep, preamble=preamble)
+            return QueryFilter(query, clock, keep=keep, keep_preamble=keep_preamble)
 
-        if target is None and not measured:
+        if target is None and not measure_size:
             return _FilterPass(files, sieve(), "looking").run(report)
         path = None if target is None else Path(target)
-        holds = sieve().may_let(ProcessStart.tag)
+        holds = sieve().may_pass(ProcessStart.tag)
         with LazyPageResolver(source) as pages:
             with OutputJournal(path, buffered=holds) as new:
                 first = _FilterPass(files, sieve(), "looking" if holds else "filtering", new, pages)
                 found = first.run(report)
                 if not new.is_overfull:
-                    return _publish(new, found, first.mark)
-            with OutputJournal(path, flag=first.mark) as new:
+                    return _publish(new, found, first.flag)
+            with OutputJournal(path, flag=first.flag) as new:
                 again = _FilterPass(files, sieve(), "filtering", new, pages)
                 return _publish(new, again.run(report))
 
@@ -116,7 +116,7 @@ def _publish(
     new: OutputJournal, found: FilterResult, mark: ResumeFlag | None = None
 ) -> FilterResult:
     new.publish(mark)
-    return replace(found, written=new.size, blocks=new.blocks, blocks_whole=new.blocks_whole)
+    return replace(found, written=new.size, blocks=new.blocks, blocks_copied=new.blocks_whole)
 
 
 def _read_times(files: SegmentFiles) -> JournalTimes:
@@ -140,96 +140,102 @@ class _FilterPass:
         pages: LazyPageResolver | None = None,
     ) -> None:
         self._files = files
-        self._sieve = sieve
+        self._filter = sieve
         self._what = what
         self._target = target
         self._pages = pages
         # where none is kept, none names what is dropped
-        self._keeps_pages = target is not None and sieve.may_let(MemoryPages.tag)
-        self._left_out = DroppedPages()
-        self._use = ResumabilityAnalysis()
-        self._blocks_passed = 0
+        self._keeps_pages = target is not None and sieve.may_pass(MemoryPages.tag)
+        self._dropped_pages = DroppedPages()
+        self._analysis = ResumabilityAnalysis()
+        self._blocks_skipped = 0
         self._opened: tuple[str, ByteSource | None] | None = None
 
     def run(self, report: ProgressCallback) -> FilterResult:
         """Hand on what is let through; tell about it."""
-        walk = ProgressScan(self._files, report, self._what, self._wants)
+        walk = ProgressScan(self._files, report, self._what, self._needs_block)
         journal_id, is_begun = b"", False
         for item in walk.items():
             if isinstance(item, scan.ScannedBlock):
                 if item.header.frame_count:
-                    self._see(item)
+                    self._add(item)
                     if not is_begun:
                         is_begun = True
-                        self._begin()
+                        self._release_unless_process()
             elif isinstance(item, scan.Damage):
                 raise item.error()
             elif isinstance(item, scan.Segment) and not journal_id:
                 journal_id = item.header.journal_id
                 if self._target is not None:
                     self._target.journal_id = journal_id
-        use = self._use
+        use = self._analysis
         return FilterResult(
             journal_id=journal_id or bytes(16),
             size=walk.size,
             written=0,
             blocks=0,
-            blocks_whole=0,
-            blocks_passed=self._blocks_passed,
+            blocks_copied=0,
+            blocks_skipped=self._blocks_skipped,
             kept=use.kept,
             dropped=use.dropped,
             next_seq=use.next_seq,
-            resumable=use.verdict.resumable,
-            reason=use.verdict.reason,
+            resumable=use.result.resumable,
+            reason=use.result.reason,
         )
 
-    def _begin(self) -> None:
+    def _release_unless_process(self) -> None:
         """Say whether the journal is that of a process: no other is ever marked."""
-        is_of_process = ProcessStart.tag in self._use.kept or ProcessStart.tag in self._use.dropped
+        is_of_process = (
+            ProcessStart.tag in self._analysis.kept or ProcessStart.tag in self._analysis.dropped
+        )
         if self._target is not None and not is_of_process:
             self._target.release()
 
     @property
-    def mark(self) -> ResumeFlag | None:
+    def flag(self) -> ResumeFlag | None:
         """What a journal of what is kept has to say of itself."""
-        use = self._use
-        if use.must_say_so:
-            return NOT_RESUMABLE, use.verdict.reason
-        if use.verdict.resumable and use.leaves_holes:
-            return GAPS_ALLOWED, use.verdict.reason
+        use = self._analysis
+        if use.needs_not_resumable_flag:
+            return NOT_RESUMABLE, use.result.reason
+        if use.result.resumable and use.has_gaps:
+            return GAPS_ALLOWED, use.result.reason
         return None
 
-    def _wants(self, segment: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
-        return bool(header.frame_count) and self._sieve.wants(header, first_seq)
+    def _needs_block(self, segment: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
+        return bool(header.frame_count) and self._filter.needs_block(header, first_seq)
 
-    def _see(self, item: scan.ScannedBlock) -> None:
+    def _add(self, item: scan.ScannedBlock) -> None:
         try:
             if item.is_selected:
-                self._take(item)
+                self._filter_block(item)
             else:
-                self._pass(item)
+                self._skip_block(item)
         except FormatError as error:
             error.file = item.segment.name
             raise
 
-    def _take(self, item: scan.ScannedBlock) -> None:
+    def _filter_block(self, item: scan.ScannedBlock) -> None:
         """Look at a block that may have something that is kept."""
         block = Block(item.header, item.body, item.first_seq, item.offset)
-        mask = self._sieve.mask(block)
-        self._use.see(*partition_tags(block.tags, mask), block.seqs, block.payload)
+        mask = self._filter.compute_mask(block)
+        self._analysis.add_block(*partition_tags(block.tags, mask), block.seqs, block.payload)
         if self._target is not None and not self._target.is_overfull:
-            self._hand_on(block, mask, self._target)
+            self._write(block, mask, self._target)
 
-    def _hand_on(self, block: Block, mask: bytes, target: OutputJournal) -> None:
-        naming = self._left_out.naming(block, mask) if self._keeps_pages else frozenset()
+    def _write(self, block: Block, mask: bytes, target: OutputJournal) -> None:
+        naming = (
+            self._dropped_pages.find_referring_events(block, mask)
+            if self._keeps_pages
+            else frozenset()
+        )
         if naming:
-            self._hand_on_each(block, mask, naming, target)
+            self._write_resolved(block, mask, naming, target)
         elif 0 not in mask:
             target.add_block(block)
         elif 1 in mask:
             target.add_events(block, find_ones(mask))
 
-    def _hand_on_each(
+    def _write_resolved(
         self, block: Block, mask: bytes, naming: frozenset[int], target: OutputJournal
     ) -> None:
         """Hand on events one by one: those that name pages that are dropped get large."""
@@ -240,11 +246,11 @@ class _FilterPass:
             resolved = partial(_resolve_payload, resolver, seq) if seq in naming else None
             target.add_events(block, [place], resolved)
 
-    def _pass(self, item: scan.ScannedBlock) -> None:
+    def _skip_block(self, item: scan.ScannedBlock) -> None:
         """Take note of a block of which nothing is kept: its columns tell what it had."""
         header, count = item.header, item.header.frame_count
-        self._blocks_passed += 1
-        source = self._source(item.segment.name)
+        self._blocks_skipped += 1
+        source = self._open_source(item.segment.name)
         tags = b""
         if source is not None:
             start = item.offset + BLOCK_HEADER_SIZE + header.payload_size
@@ -253,12 +259,12 @@ class _FilterPass:
         seqs: Sequence[int] = range(item.first_seq, item.first_seq + count)
         if header.has_seqs:  # what has numbers is read in any case
             seqs = Block(header, item.body, item.first_seq, item.offset).seqs
-        self._use.drop(tags, seqs)
+        self._analysis.add_dropped_block(tags, seqs)
         if self._keeps_pages and MemoryPages.tag in tags:
             for at in find_ones(tags.translate(_PAGES)):
-                self._left_out.note(seqs[at], is_kept=False)
+                self._dropped_pages.add(seqs[at], is_kept=False)
 
-    def _source(self, name: str) -> ByteSource | None:
+    def _open_source(self, name: str) -> ByteSource | None:
         """The file of this name: most blocks stand in the one that the last stood in."""
         if self._opened is None or self._opened[0] != name:
             self._opened = name, self._files.open(name)
@@ -269,4 +275,4 @@ _PAGES = bytes(tag == MemoryPages.tag for tag in range(256))
 
 
 def _resolve_payload(resolver: PageResolver, seq: int, tag: int, payload: bytes) -> bytes:
-    return resolver.payload(seq, payload)
+    return resolver.resolve_payload(seq, payload)

@@ -9,7 +9,7 @@ from journal.log import scan
 from journal.log.segment_files import SegmentFiles
 
 
-def find_last_gap(path: str | os.PathLike[str], upto: int) -> int:
+def find_last_gap(path: str | os.PathLike[str], stop: int) -> int:
     """The greatest number below ``upto`` that no event has, while some before it do; -1: none.
 
     Only blocks that say that they have holes are read. Raises as reading does.
@@ -21,16 +21,16 @@ def find_last_gap(path: str | os.PathLike[str], upto: int) -> int:
                 raise item.error()
             if not isinstance(item, scan.ScannedBlock) or not item.header.frame_count:
                 continue
-            if 0 <= following < min(item.first_seq, upto):
-                found = min(item.first_seq, upto) - 1
+            if 0 <= following < min(item.first_seq, stop):
+                found = min(item.first_seq, stop) - 1
             following = item.first_seq + item.header.frame_count
             if item.is_selected:
                 numbers = Block(item.header, item.body, item.first_seq, item.offset).seqs
                 for seq, behind in pairwise(numbers):
-                    if seq + 1 < min(behind, upto):
-                        found = min(behind, upto) - 1
+                    if seq + 1 < min(behind, stop):
+                        found = min(behind, stop) - 1
                 following = numbers[-1] + 1
-            if following >= upto:
+            if following >= stop:
                 break
     return found
 

@@ -105,20 +105,20 @@ def split(
     with _PartWriter(path, target, preamble_end) as parts:
         walked = BlockStream(path, progress or ignore_progress)
         for block in walked.blocks():
-            if not parts.is_begun:
-                parts.begin(walked.journal_id, walked.first_seq)
+            if not parts.has_source:
+                parts.set_source(walked.journal_id, walked.first_seq)
             start = 0
-            for index in [*marks.of(block, parts), block.count]:
+            for index in [*marks.find_in(block, parts), block.count]:
                 if index > start:
                     parts.add(slice_block(block, start, index))
                 if index < block.count:
-                    parts.end()
+                    parts.end_part()
                 start = index
-            if marks.splits_behind(block):
-                parts.end()
+            if marks.splits_after(block):
+                parts.end_part()
         marks.check_used(path)
         parts.publish()
-        found = tuple(parts.done)
+        found = tuple(parts.parts)
         return SplitResult(
             walked.journal_id, found, walked.size, walked.torn_size, walked.debris_size
         )
@@ -172,7 +172,7 @@ class _SplitPoints:
         self._snapshots = snapshots
         self._size = size
 
-    def of(self, block: Block, parts: "_PartWriter") -> list[int]:
+    def find_in(self, block: Block, parts: "_PartWriter") -> list[int]:
         """The indices of the block's events with which a part begins."""
         found: set[int] = set()
         if self._size is not None and parts.size and parts.size + block.size > self._size:
@@ -182,7 +182,7 @@ class _SplitPoints:
             while self._at and self._at[0] <= block.last_seq:
                 seq = self._at.pop(0)
                 index = bisect_left(seqs, seq)
-                if not (index or parts.size or parts.done):
+                if not (index or parts.size or parts.parts):
                     raise OptionError(f"no event stands in front of number {seq}")
                 found.add(index)
         if self._snapshots:
@@ -190,7 +190,7 @@ class _SplitPoints:
             found.update(index for index in behind if index < block.count)
         return sorted(found)
 
-    def splits_behind(self, block: Block) -> bool:
+    def splits_after(self, block: Block) -> bool:
         """Whether a part ends with the block."""
         return self._snapshots and block.tags[-1] == Snapshot.tag
 
@@ -204,7 +204,7 @@ class _PartWriter:
     """The parts as they are written, in a directory that has no name yet."""
 
     def __init__(self, source: Path, target: Path, preamble_end: int | None) -> None:
-        self.done: list[JournalPart] = []
+        self.parts: list[JournalPart] = []
         self._source = source
         self._target = target
         self._preamble_end = preamble_end
@@ -214,7 +214,7 @@ class _PartWriter:
         self._journal_id: bytes | None = None
         self._origin = self._next_seq = 0
         self._seqs: tuple[int, int, int] | None = None
-        self._left_out = DroppedPages()
+        self._dropped_pages = DroppedPages()
         self._pages = LazyPageResolver(source)
 
     def __enter__(self) -> Self:
@@ -232,7 +232,7 @@ class _PartWriter:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
-    def is_begun(self) -> bool:
+    def has_source(self) -> bool:
         """Whether anything is known of the source."""
         return self._journal_id is not None
 
@@ -241,7 +241,7 @@ class _PartWriter:
         """Bytes of the part that is being written; 0 where none is."""
         return 0 if self._writer is None else self._writer.size + SEGMENT_HEADER_SIZE
 
-    def begin(self, journal_id: bytes, first_seq: int) -> None:
+    def set_source(self, journal_id: bytes, first_seq: int) -> None:
         """Get to know the source."""
         self._journal_id, self._origin, self._next_seq = journal_id, first_seq, first_seq
 
@@ -249,7 +249,7 @@ class _PartWriter:
         """Add events to the part, which begins with them if there is none."""
         first, last = block.first_seq, block.last_seq
         if self._writer is None:
-            self._writer = self._opened(first)
+            self._writer = self._open(first)
         self._append(self._writer, block)
         self._next_seq = last + 1
         begun, _, count = self._seqs or (first, last, 0)
@@ -257,30 +257,30 @@ class _PartWriter:
 
     def _append(self, writer: Writer, block: Block) -> None:
         """Add a block; where the part is to be of use alone, with the bytes of all pages."""
-        naming = self._left_out.naming(block)
+        naming = self._dropped_pages.find_referring_events(block)
         if not naming:
             writer.append_block(block)
             return
         gatherer = BlockBuilder(writer)
         for (seq, tag, payload), time in zip(block.rows(), block.times, strict=True):
-            whole = self._pages.resolver.payload(seq, payload) if seq in naming else payload
+            whole = self._pages.resolver.resolve_payload(seq, payload) if seq in naming else payload
             gatherer.add(seq, tag, whole, time)
         gatherer.flush()
 
-    def end(self) -> None:
+    def end_part(self) -> None:
         """The part is whole."""
         writer = self._writer
         if writer is None or self._seqs is None:
             return
         writer.close()
         path = self._target / writer.path.name
-        self.done.append(JournalPart(path, *self._seqs, writer.path.stat().st_size))
+        self.parts.append(JournalPart(path, *self._seqs, writer.path.stat().st_size))
         self._writer = self._seqs = None
 
     def publish(self) -> None:
         """Give the directory its name."""
-        self.end()
-        if not self.done:
+        self.end_part()
+        if not self.parts:
             raise OptionError(f"{self._source} has no events: there is nothing to split")
         atomic_file.sync_directory(self._folder)
         if os.path.lexists(self._target):
@@ -288,24 +288,24 @@ class _PartWriter:
         self._folder.rename(self._target)
         atomic_file.sync_directory(self._target.parent)
 
-    def _opened(self, first_seq: int) -> Writer:
-        if len(self.done) >= PARTS_COUNT_MAX:
+    def _open(self, first_seq: int) -> Writer:
+        if len(self.parts) >= PARTS_COUNT_MAX:
             raise LimitExceeded(f"{self._source} would have more than {PARTS_COUNT_MAX} parts")
-        name = f"{self._source.stem}.{len(self.done):0{_DIGITS}d}.journal"
+        name = f"{self._source.stem}.{len(self.parts):0{_DIGITS}d}.journal"
         repeated = self._preamble_end
         if repeated is None or first_seq < repeated:
             # what joins them again counts on from the number behind the last event before
             return _open_part(self._folder / name, self._journal_id, self._next_seq)
-        self._left_out = DroppedPages(first_seq)
+        self._dropped_pages = DroppedPages(first_seq)
         writer = _open_part(self._folder / name, self._journal_id, self._origin)
         try:
-            self._repeat(writer, repeated, first_seq)
+            self._write_preamble(writer, repeated, first_seq)
         except BaseException:
             writer.close()
             raise
         return writer
 
-    def _repeat(self, writer: Writer, end: int, first_seq: int) -> None:
+    def _write_preamble(self, writer: Writer, end: int, first_seq: int) -> None:
         """Write what the source begins with once more, marked if anything is left out behind it."""
         reason = _PART_REASON.format(first_seq) if first_seq > end else ""
         gatherer = BlockBuilder(writer)

@@ -53,16 +53,16 @@ class PageStatistics:
     ``DISTINCT_MAX`` there are more.
     """
 
-    given: dict[PageKind, int] = field(default_factory=lambda: dict.fromkeys(PageKind, 0))
+    kinds: dict[PageKind, int] = field(default_factory=lambda: dict.fromkeys(PageKind, 0))
     patch_size: int = 0
-    numbers: int = 0
-    contents: int = 0
+    distinct_pages: int = 0
+    distinct_contents: int = 0
     malformed: int = 0
 
     @property
     def count(self) -> int:
         """All of them."""
-        return sum(self.given.values())
+        return sum(self.kinds.values())
 
 
 @dataclass(slots=True)
@@ -116,17 +116,17 @@ def collect_statistics(
         meter = _StatisticsCollector(StatisticsResult(summary._replace(size=size)), pages)
         for item in ProgressScan(files, progress or ignore_progress, "looking").items():
             if isinstance(item, scan.Damage):
-                meter.found.damaged += 1
+                meter.result.damaged += 1
             elif isinstance(item, scan.ScannedBlock):
-                meter.take(item)
-        return meter.end()
+                meter.add(item)
+        return meter.finish()
 
 
 class _StatisticsCollector:
     """Counts, block by block."""
 
     def __init__(self, found: StatisticsResult, pages: bool) -> None:
-        self.found = found
+        self.result = found
         self._looks_at_pages = pages
         self._numbers: set[tuple[int, int]] = set()
         self._contents: set[int] = set()
@@ -134,9 +134,9 @@ class _StatisticsCollector:
         self._first, self._span = first, max(1, last - first + 1)
         self._edges = [first - -self._span * step // BINS for step in range(1, BINS)]
 
-    def take(self, item: scan.ScannedBlock) -> None:
+    def add(self, item: scan.ScannedBlock) -> None:
         """Count a block."""
-        header, found = item.header, self.found
+        header, found = item.header, self.result
         found.headers_size += BLOCK_HEADER_SIZE
         found.columns_size += header.columns_size
         if not header.frame_count:
@@ -147,21 +147,21 @@ class _StatisticsCollector:
         found.compressed_blocks += header.payload_size < header.payload_raw_size
         try:
             block = Block(header, item.body, item.first_seq, item.offset)
-            self._take_kinds(block)
-            self._take_times(block)
+            self._count_kinds(block)
+            self._count_times(block)
             if self._looks_at_pages and MemoryPages.tag in block.tags:
-                self._take_pages(block)
+                self._count_pages(block)
         except FormatError:
             found.damaged += 1
 
-    def end(self) -> StatisticsResult:
+    def finish(self) -> StatisticsResult:
         """What was found."""
-        self.found.pages.numbers = len(self._numbers)
-        self.found.pages.contents = len(self._contents)
-        return self.found
+        self.result.pages.distinct_pages = len(self._numbers)
+        self.result.pages.distinct_contents = len(self._contents)
+        return self.result
 
-    def _take_kinds(self, block: Block) -> None:
-        tags, kinds = block.tags, self.found.kinds
+    def _count_kinds(self, block: Block) -> None:
+        tags, kinds = block.tags, self.result.kinds
         counts = Counter(tags)
         raw_size = block.header.payload_raw_size
         if len(counts) == 1 or block.header.has_equal_sizes:
@@ -178,10 +178,10 @@ class _StatisticsCollector:
             kind.events += count
             kind.size += sum(compress(sizes, tags.translate(_ONE[tag])))
 
-    def _take_times(self, block: Block) -> None:
+    def _count_times(self, block: Block) -> None:
         """Add to the timeline; the bytes of a block of several steps by its share of events."""
-        header, found = block.header, self.found
-        first, last = self._bin(header.time_first), self._bin(header.time_last)
+        header, found = block.header, self.result
+        first, last = self._find_bin(header.time_first), self._find_bin(header.time_last)
         if first == last:
             found.timeline[first] += block.count
             found.sizes[first] += header.payload_raw_size
@@ -192,18 +192,18 @@ class _StatisticsCollector:
             found.timeline[step] += stop - start
             found.sizes[step] += header.payload_raw_size * (stop - start) // block.count
 
-    def _bin(self, time: int) -> int:
+    def _find_bin(self, time: int) -> int:
         """The step that a time is in; clocks of joined journals may go back behind the first."""
         return min(BINS - 1, max(0, (time - self._first) * BINS // self._span))
 
-    def _take_pages(self, block: Block) -> None:
-        found = self.found.pages
+    def _count_pages(self, block: Block) -> None:
+        found = self.result.pages
         for payload in block.payloads_with_tags((MemoryPages.tag,)):
             try:
                 event = codec.decode(MemoryPages.tag, payload, block.offset)
                 assert isinstance(event, MemoryPages)
                 for number, kind, data in decode_pages(event):
-                    found.given[kind] += 1
+                    found.kinds[kind] += 1
                     if kind is PageKind.PATCHED:
                         found.patch_size += len(data)
                     elif kind is PageKind.WHOLE and len(self._contents) < DISTINCT_MAX:

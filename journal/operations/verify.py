@@ -46,7 +46,7 @@ class VerifyCounts:
     lost_size: int = 0
     debris_count: int = 0
     debris_size: int = 0
-    named_pages: int = 0
+    referenced_pages: int = 0
 
 
 class VerifyCursor(NamedTuple):
@@ -58,10 +58,10 @@ class VerifyCursor(NamedTuple):
     file: int
     offset: int
     digest: int
-    figures: VerifyCounts
+    counts: VerifyCounts
 
     def __str__(self) -> str:
-        counts = (getattr(self.figures, one.name) for one in fields(VerifyCounts))
+        counts = (getattr(self.counts, one.name) for one in fields(VerifyCounts))
         return "-".join(f"{number:x}" for number in (self.file, self.offset, self.digest, *counts))
 
     @classmethod
@@ -92,12 +92,12 @@ class Verifier:
         pages: bool = False,
         progress: ProgressCallback | None = None,
     ) -> None:
-        self.figures = replace(cursor.figures) if cursor else VerifyCounts()
+        self.counts = replace(cursor.counts) if cursor else VerifyCounts()
         self.tail: scan.Tail | None = None
         self.cursor: VerifyCursor | None = None
         self.size = 0
         self._path = path
-        self._from = cursor
+        self._start = cursor
         self._decode = decode
         self._pages = _ReferenceChecker(path) if pages else None
         self._progress = progress or ignore_progress
@@ -109,34 +109,34 @@ class Verifier:
         OptionError when the journal has no block where the cursor is.
         """
         with closing(SegmentFiles(self._path)) as files:
-            walk = ProgressScan(files, self._progress, "checking", self._wants)
+            walk = ProgressScan(files, self._progress, "checking", self._needs_body)
             try:
-                for item in self._behind_cursor(walk.items()):
+                for item in self._skip_to_cursor(walk.items()):
                     self.size = walk.size
-                    yield from self._take(item)
+                    yield from self._check(item)
                     if isinstance(item, scan.ScannedBlock) and stop is not None and stop():
-                        self.cursor = self._cursor(item)
+                        self.cursor = self._make_cursor(item)
                         return
             except FormatError as error:
                 if not self.size:
                     raise
-                self.figures.findings += 1
+                self.counts.findings += 1
                 yield Finding(error.offset, 0, 0, -1, error)
             finally:
                 if self._pages is not None:
                     self._pages.close()
 
-    def _wants(self, place: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
-        behind = self._from
+    def _needs_body(self, place: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
+        behind = self._start
         here = (place.file, place.offset + header.offset)
         return behind is None or here > (behind.file, behind.offset)
 
-    def _cursor(self, item: scan.ScannedBlock) -> VerifyCursor:
-        return VerifyCursor(item.segment.file, item.offset, item.header.hash, replace(self.figures))
+    def _make_cursor(self, item: scan.ScannedBlock) -> VerifyCursor:
+        return VerifyCursor(item.segment.file, item.offset, item.header.hash, replace(self.counts))
 
-    def _behind_cursor(self, items: Iterator[scan.ScanItem]) -> Iterator[scan.ScanItem]:
+    def _skip_to_cursor(self, items: Iterator[scan.ScanItem]) -> Iterator[scan.ScanItem]:
         """Pass over what was checked before."""
-        behind = self._from
+        behind = self._start
         for item in items:
             if behind is None:
                 yield item
@@ -147,16 +147,16 @@ class Verifier:
         if behind is not None:
             raise OptionError(f"{self._path} has no block where the cursor stands: begin anew")
 
-    def _take(self, item: scan.ScanItem) -> Iterator[Finding | scan.Debris]:
-        figures = self.figures
+    def _check(self, item: scan.ScanItem) -> Iterator[Finding | scan.Debris]:
+        figures = self.counts
         if isinstance(item, scan.ScannedBlock):
             figures.blocks += 1
             figures.events += item.header.frame_count
             for finding in check_block(item, self._decode):
-                if self._count(finding):
+                if self._count_finding(finding):
                     yield finding
             if self._pages is not None:
-                for finding in self._pages.findings_in(item, figures):
+                for finding in self._pages.find_wrong_references(item, figures):
                     figures.findings += 1
                     yield finding
         elif isinstance(item, scan.Segment):
@@ -178,21 +178,21 @@ class Verifier:
         else:
             self.tail = item
 
-    def _count(self, finding: Finding) -> bool:
+    def _count_finding(self, finding: Finding) -> bool:
         """Count it; whether it is wrong: events of a later version are not."""
         if isinstance(finding.error, UnknownEvent):
-            self.figures.unknown_events += 1
+            self.counts.unknown_events += 1
             return False
-        self.figures.findings += 1
+        self.counts.findings += 1
         if isinstance(finding.error, DamagedJournal):
-            self.figures.gaps += 1
-            self.figures.lost_size += finding.size
-            self.figures.lost_events += max(0, finding.last_seq - finding.first_seq + 1)
+            self.counts.gaps += 1
+            self.counts.lost_size += finding.size
+            self.counts.lost_events += max(0, finding.last_seq - finding.first_seq + 1)
         return True
 
     def _count_debris(self, debris: scan.Debris) -> scan.Debris:
-        self.figures.debris_count += 1
-        self.figures.debris_size += debris.size
+        self.counts.debris_count += 1
+        self.counts.debris_size += debris.size
         return debris
 
 
@@ -209,7 +209,9 @@ class _ReferenceChecker:
         if self._reader is not None:
             self._reader.close()
 
-    def findings_in(self, item: scan.ScannedBlock, figures: VerifyCounts) -> Iterator[Finding]:
+    def find_wrong_references(
+        self, item: scan.ScannedBlock, figures: VerifyCounts
+    ) -> Iterator[Finding]:
         """Give the references of a whole block that lead nowhere, or to other bytes.
 
         What is wrong with its payloads is for others to tell.
@@ -219,19 +221,21 @@ class _ReferenceChecker:
         with suppress(FormatError):
             block = Block(item.header, item.body, item.first_seq, item.offset)
             for seq, _, payload in block.rows(block.select({MemoryPages.tag})):
-                for reason in self._wrong_in(seq, payload, figures):
+                for reason in self._explain_wrong_references(seq, payload, figures):
                     error = MalformedEvent(reason, item.offset, item.segment.name)
                     yield Finding(item.offset, item.header.size, seq, seq, error)
 
-    def _wrong_in(self, seq: int, payload: bytes, figures: VerifyCounts) -> Iterator[str]:
+    def _explain_wrong_references(
+        self, seq: int, payload: bytes, figures: VerifyCounts
+    ) -> Iterator[str]:
         if not has_references(payload):
             return
         with suppress(FormatError):
             event = codec.decode(MemoryPages.tag, payload)
             assert isinstance(event, MemoryPages)
-            figures.named_pages += event.kinds.count(PageKind.SAME)
+            figures.referenced_pages += event.kinds.count(PageKind.SAME)
             try:
-                yield from (wrong.reason for wrong in self._resolver.wrong_in(seq, event))
+                yield from (wrong.reason for wrong in self._resolver.find_errors(seq, event))
             except MalformedEvent as error:
                 yield error.reason
 

@@ -51,7 +51,7 @@ def replace_with_references(
         page = event.data[start : start + PAGE_SIZE]
         kinds[place] = PageKind.SAME
         parts.append(event.data[end:start])
-        parts.append(PageReference(seq - target, index, hash_page_content(page)).packed())
+        parts.append(PageReference(seq - target, index, hash_page_content(page)).pack())
         end = start + PAGE_SIZE
     parts.append(event.data[end:])
     return MemoryPages(

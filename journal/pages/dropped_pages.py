@@ -29,18 +29,18 @@ class DroppedPages:
         self._floor = floor
         self._firsts = array("Q")
         self._lasts = array("Q")
-        self._goes_on = False
+        self._is_open = False
 
-    def note(self, seq: int, *, is_kept: bool) -> None:
+    def add(self, seq: int, *, is_kept: bool) -> None:
         """Take note of an event of memory."""
         if is_kept:
-            self._goes_on = False
-        elif self._goes_on:
+            self._is_open = False
+        elif self._is_open:
             self._lasts[-1] = seq
         else:
             self._firsts.append(seq)
             self._lasts.append(seq)
-            self._goes_on = True
+            self._is_open = True
 
     def __contains__(self, seq: int) -> bool:
         at = bisect_right(self._firsts, seq) - 1
@@ -49,7 +49,7 @@ class DroppedPages:
     def __bool__(self) -> bool:
         return bool(self._floor or self._firsts)
 
-    def is_named_by(self, seq: int, payload: bytes) -> bool:
+    def is_referenced_by(self, seq: int, payload: bytes) -> bool:
         """Whether event number ``seq``, one of memory, names a page of what is left out."""
         if not self or not has_references(payload):
             return False
@@ -57,7 +57,7 @@ class DroppedPages:
         assert isinstance(event, MemoryPages)
         return any(seq - reference.back in self for reference in get_references(event))
 
-    def naming(self, block: Block, mask: bytes | None = None) -> frozenset[int]:
+    def find_referring_events(self, block: Block, mask: bytes | None = None) -> frozenset[int]:
         """The numbers of the events of a block that name what is left out.
 
         Those with a 0 in ``mask`` are left out themselves.
@@ -67,9 +67,9 @@ class DroppedPages:
             return frozenset()
         for index in block.select({_TAG}):
             seq, is_kept = block.seq(index), mask is None or bool(mask[index])
-            if is_kept and self.is_named_by(seq, block.payload(index)):
+            if is_kept and self.is_referenced_by(seq, block.payload(index)):
                 found.add(seq)
-            self.note(seq, is_kept=is_kept)
+            self.add(seq, is_kept=is_kept)
         return frozenset(found)
 
 

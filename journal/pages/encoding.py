@@ -123,10 +123,10 @@ class PageReference(NamedTuple):
     """
 
     back: int
-    place: int
+    index_in_event: int
     hash: int
 
-    def packed(self) -> bytes:
+    def pack(self) -> bytes:
         """What stands in an event."""
         return _REFERENCE.pack(*self)
 

@@ -54,7 +54,7 @@ class PageLocation(NamedTuple):
     """Where a page stands: the number of the event, and the index in it."""
 
     seq: int
-    place: int
+    index_in_event: int
 
 
 class Watermark(NamedTuple):
@@ -69,14 +69,14 @@ class Watermark(NamedTuple):
     hash: int
 
     @classmethod
-    def of(cls, reader: Reader, seq: int) -> Self:
+    def from_reader(cls, reader: Reader, seq: int) -> Self:
         """The watermark of a journal at event ``seq``; raises JournalError where there is none."""
         return cls(reader.journal_id, seq, _read_block_hash(reader, seq) if seq >= 0 else 0)
 
-    def fits(self, reader: Reader) -> bool:
+    def matches(self, reader: Reader) -> bool:
         """Whether a journal has that event, and all in front of it."""
         try:
-            return self == Watermark.of(reader, self.seq)
+            return self == Watermark.from_reader(reader, self.seq)
         except JournalError:
             return False
 
@@ -128,25 +128,27 @@ class PageIndexStore:
         stored: int = self._env.stat()["entries"] if self._env is not None else 0
         return stored + len(self._pending)
 
-    def find(self, hashed: int) -> PageLocation | None:
+    def find(self, page_hash: int) -> PageLocation | None:
         """Where a page with that hash stands, if any does."""
-        found = self._pending.get(hashed)
+        found = self._pending.get(page_hash)
         if found is None and self._env is not None:
             try:
                 with self._env.begin() as transaction:
-                    found = transaction.get(hashed.to_bytes(8, "big"))
+                    found = transaction.get(page_hash.to_bytes(8, "big"))
             except lmdb.Error as problem:
                 self._fail(problem)
         return None if found is None else PageLocation(*_LOCATION.unpack(found))
 
-    def put(self, hashed: int, seq: int, place: int) -> None:
+    def put(self, page_hash: int, seq: int, index_in_event: int) -> None:
         """Let a page be found there, unless another one with that hash is."""
-        self._filter[hashed & _SLOTS] = 1
-        self._pending.setdefault(hashed, _LOCATION.pack(seq, place))
+        self._filter[page_hash & _SLOTS] = 1
+        self._pending.setdefault(page_hash, _LOCATION.pack(seq, index_in_event))
         if len(self._pending) >= PENDING_MAX:
             self.flush()
 
-    def take(self, seq: int, pages: Iterable[tuple[int, Bytes]]) -> list[tuple[int, PageLocation]]:
+    def add_pages(
+        self, seq: int, pages: Iterable[tuple[int, Bytes]]
+    ) -> list[tuple[int, PageLocation]]:
         """Put the pages of an event, with their indices; gives those that may stand elsewhere.
 
         > Why all at once? It is done for each page that is recorded.
@@ -175,7 +177,7 @@ class PageIndexStore:
             return
         items = [(hashed.to_bytes(8, "big"), pending[hashed]) for hashed in sorted(pending)]
         try:
-            self._opened()
+            self._ensure_open()
             self._put(items)
         except (lmdb.Error, OSError) as problem:
             self._fail(problem)
@@ -192,7 +194,7 @@ class PageIndexStore:
                     raise
                 self._env.set_mapsize(size)
 
-    def each(self) -> Iterator[tuple[int, PageLocation]]:
+    def iterate(self) -> Iterator[tuple[int, PageLocation]]:
         """Give all, by their hashes."""
         self.flush()
         if self._env is None:
@@ -212,7 +214,7 @@ class PageIndexStore:
                 mark = _copy_authenticated(path, descriptor, key)
                 if mark is not None:
                     self._open(temporary)
-                    for hashed, _ in self.each():
+                    for hashed, _ in self.iterate():
                         self._filter[hashed & _SLOTS] = 1
                 return mark
             finally:
@@ -220,7 +222,7 @@ class PageIndexStore:
                 with suppress(OSError):
                     temporary.unlink()
         except (lmdb.Error, OSError):
-            self.forget()
+            self.clear()
             return None
 
     def save(self, path: Path, key: UserKey, mark: Watermark) -> bool:
@@ -244,13 +246,13 @@ class PageIndexStore:
                 beside.unlink()
             return False
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Have none."""
         self.close()
         self.failure = ""
         self._filter = bytearray(FILTER_SIZE)
 
-    def _opened(self) -> None:
+    def _ensure_open(self) -> None:
         if self._env is not None:
             return
         temporary = atomic_file.make_temporary_path(self._folder / "pages")
@@ -299,7 +301,7 @@ def _copy_authenticated(path: Path, descriptor: int, key: UserKey) -> Watermark 
         magic, journal_id, seq, chain, length, digest = _SEAL.unpack(seal)
         if magic != _MAGIC or length != size:
             return None
-        hashed, at = key.hasher(), 0
+        hashed, at = key.new_hash(), 0
         while at < size:
             part = os.pread(source, min(_COPY_SIZE, size - at), at)
             if not part:
@@ -317,7 +319,7 @@ def _copy_authenticated(path: Path, descriptor: int, key: UserKey) -> Watermark 
 
 def _write_seal(descriptor: int, key: UserKey, mark: Watermark) -> None:
     """Write the seal behind an LMDB file."""
-    size, at, hashed = os.fstat(descriptor).st_size, 0, key.hasher()
+    size, at, hashed = os.fstat(descriptor).st_size, 0, key.new_hash()
     while at < size:
         part = os.pread(descriptor, _COPY_SIZE, at)
         hashed.update(part)

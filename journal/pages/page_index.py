@@ -63,11 +63,11 @@ class PageIndex:
         self._journal = Path(journal)
         self._key = key or load_key()
         self._entries = PageIndexStore(self.path.parent, digest)
-        self._recent = PageResolver.recent(RECENT_SIZE_MAX)
+        self._recent = PageResolver.without_source(RECENT_SIZE_MAX)
         self._reader: Reader | None = None
         self._resolver: PageResolver | None = None
         self._inode: tuple[int, int] | None = None
-        self._begun = self._saved_count = 0
+        self._snapshot_start = self._saved_count = 0
 
     def __enter__(self) -> Self:
         return self
@@ -93,37 +93,37 @@ class PageIndex:
         Pages that it did not know are looked at, in about the last ``size_max`` bytes of the
         journal; of 0 bytes there are none.
         """
-        self._forget()
+        self._reset()
         try:
             reader = self._open_reader()
             mark = self._entries.load(self.path, self._key)
-            is_known = mark is not None and mark.fits(reader)
+            is_known = mark is not None and mark.matches(reader)
             if mark is not None and is_known:
                 self.last_seq = mark.seq
             else:
-                self._entries.forget()
+                self._entries.clear()
             self._saved_count = self._entries.count
             if size_max:
                 self._catch_up(reader, size_max)
             return is_known
         except (JournalError, OSError):
-            self._forget()
+            self._reset()
             return False
 
     def rebuild(self) -> None:
         """Be what the whole journal is now, whatever stood beside it; raises as reading it does."""
-        self._forget()
+        self._reset()
         try:
             self._catch_up(self._open_reader(), None)
         except BaseException:
-            self._forget()
+            self._reset()
             raise
 
     def _open_reader(self) -> Reader:
         found = self._journal.stat()
         self._inode = (found.st_dev, found.st_ino)
         self._reader = Reader(self._journal)
-        self._resolver = PageResolver.of(self._reader)
+        self._resolver = PageResolver.from_reader(self._reader)
         return self._reader
 
     def _catch_up(self, reader: Reader, size_max: int | None) -> None:
@@ -133,11 +133,11 @@ class PageIndex:
             start = max(start, _find_recent_seq(reader, size_max))
         for seq, _, payload in reader.rows(start, tags=_TAGS):
             self.last_seq = seq
-            for hashed, place in self._whole(payload):
+            for hashed, place in self._hash_whole_pages(payload):
                 self._entries.put(hashed, seq, place)
-        self._begun = self.last_seq + 1
+        self._snapshot_start = self.last_seq + 1
 
-    def _whole(self, payload: bytes) -> Iterator[tuple[int, int]]:
+    def _hash_whole_pages(self, payload: bytes) -> Iterator[tuple[int, int]]:
         """Give the hashes of the pages that an event has whole, and their indices."""
         event = codec.decode(MemoryPages.tag, payload)
         assert isinstance(event, MemoryPages)
@@ -146,46 +146,46 @@ class PageIndex:
 
     # -- while a journal is written ----------------------------------------------------------------
 
-    def moved(self, journal: str | os.PathLike[str]) -> None:
+    def set_path(self, journal: str | os.PathLike[str]) -> None:
         """The journal has another name, and the index will stand beside that."""
         self._journal, self.path = Path(journal), get_index_path(journal)
 
-    def begin(self, seq: int) -> None:
+    def begin_snapshot(self, seq: int) -> None:
         """A snapshot is written, from event ``seq`` on; all in front of it is in the file."""
-        self._begun = seq
+        self._snapshot_start = seq
         try:
             found = self._journal.stat()
             if self._inode is None or self._reader is None:
                 self._open_reader()
             elif self._inode != (found.st_dev, found.st_ino):
                 self.open()  # another journal has taken its place
-                self._begun = seq
+                self._snapshot_start = seq
         except (JournalError, OSError):
-            self._forget()
+            self._reset()
 
-    def shortened(self, seq: int, event: MemoryPages) -> MemoryPages:
+    def deduplicate(self, seq: int, event: MemoryPages) -> MemoryPages:
         """Give what is to be event number ``seq``: its pages named that stand in front of it."""
-        self._recent.note(seq, event)
-        known = self._entries.take(seq, iterate_whole_pages(event))
+        self._recent.cache(seq, event)
+        known = self._entries.add_pages(seq, iterate_whole_pages(event))
         if not known:
             return event
         pages = dict(iterate_whole_pages(event))
         # views are compared byte by byte, and not at once
-        matches = [(at, stood) for at, stood in known if self._has(stood, bytes(pages[at]))]
+        matches = [(at, stood) for at, stood in known if self._has_page(stood, bytes(pages[at]))]
         return replace_with_references(seq, event, matches)
 
-    def end(self, seq: int) -> None:
+    def end_snapshot(self, seq: int) -> None:
         """The snapshot is closed and durable, with its last event of memory at ``seq``."""
         self.last_seq = seq
         if self.count - self._saved_count > max(_SAVE_ENTRIES_MIN, self._saved_count):
             self.save()
 
-    def _has(self, stood: PageLocation, page: bytes) -> bool:
+    def _has_page(self, location: PageLocation, page: bytes) -> bool:
         """Whether these bytes stand there: among what is recent, this event too, or before."""
-        found = self._recent.page(*stood) if stood.seq in self._recent else None
-        if found is None and stood.seq < self._begun and self._resolver is not None:
+        found = self._recent.find_page(*location) if location.seq in self._recent else None
+        if found is None and location.seq < self._snapshot_start and self._resolver is not None:
             try:
-                found = self._resolver.page(*stood)
+                found = self._resolver.find_page(*location)
             except (JournalError, OSError):
                 return False
         return found == page
@@ -198,7 +198,7 @@ class PageIndex:
             if self._reader is None:
                 self._open_reader()
             assert self._reader is not None
-            mark = Watermark.of(self._reader, self.last_seq)
+            mark = Watermark.from_reader(self._reader, self.last_seq)
         except (JournalError, OSError):
             return False
         self._saved_count = self.count
@@ -211,7 +211,7 @@ class PageIndex:
         assert self._reader is not None
         right = missing = 0
         for seq, _, payload in self._reader.rows(tags=_TAGS, stop=self.last_seq + 1):
-            for key, place in self._whole(payload):
+            for key, place in self._hash_whole_pages(payload):
                 stood = self._entries.find(key)
                 right += stood == (seq, place)
                 missing += stood is None
@@ -221,11 +221,11 @@ class PageIndex:
         """Put it beside the journal, where it has something to tell, and let go."""
         if self.count > self._saved_count:
             self.save()
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
-        self._entries.forget()
-        self._recent = PageResolver.recent(RECENT_SIZE_MAX)
+    def _reset(self) -> None:
+        self._entries.clear()
+        self._recent = PageResolver.without_source(RECENT_SIZE_MAX)
         self.last_seq = -1
         self._saved_count = 0
         if self._reader is not None:

@@ -35,18 +35,18 @@ _HEAD_SIZE_EACH = 4 + 1
 class _CachedEvent:
     """An event that was looked up, of so many bytes."""
 
-    __slots__ = ("_event", "_given", "size")
+    __slots__ = ("_event", "_pages", "size")
 
     def __init__(self, event: MemoryPages, size: int) -> None:
         self.size = size
         self._event = event
-        self._given: list[EncodedPage] | None = None
+        self._pages: list[EncodedPage] | None = None
 
-    def given(self) -> list[EncodedPage]:
+    def get_pages(self) -> list[EncodedPage]:
         """What it gives of each page, taken apart when that is asked for first."""
-        if self._given is None:
-            self._given = list(islice(decode_pages(self._event), REFERENCE_INDEX_MAX + 1))
-        return self._given
+        if self._pages is None:
+            self._pages = list(islice(decode_pages(self._event), REFERENCE_INDEX_MAX + 1))
+        return self._pages
 
 
 class PageResolver:
@@ -59,48 +59,48 @@ class PageResolver:
     def __init__(self, find: Callable[[int], Frame], *, size_max: int | None = None) -> None:
         self._find = find
         self._size_max = CACHE_SIZE_MAX if size_max is None else size_max
-        self._known: OrderedDict[int, _CachedEvent] = OrderedDict()
+        self._cache: OrderedDict[int, _CachedEvent] = OrderedDict()
         self._size = 0
 
     @classmethod
-    def of(cls, reader: Reader) -> Self:
+    def from_reader(cls, reader: Reader) -> Self:
         """One that looks things up in a journal."""
         return cls(reader.frame)
 
     @classmethod
-    def recent(cls, size_max: int | None = None) -> Self:
+    def without_source(cls, size_max: int | None = None) -> Self:
         """One that knows what it was told lately, by ``note``, and nothing else."""
         return cls(_find_nothing, size_max=size_max)
 
     def __contains__(self, seq: int) -> bool:
         """Whether an event is known without being looked up."""
-        return seq in self._known
+        return seq in self._cache
 
-    def note(self, seq: int, event: MemoryPages) -> None:
+    def cache(self, seq: int, event: MemoryPages) -> None:
         """Keep an event of memory for a while, for those that name its pages."""
-        if seq not in self._known and PageKind.WHOLE in event.kinds:
-            self._keep(seq, _CachedEvent(event, len(event.data)))
+        if seq not in self._cache and PageKind.WHOLE in event.kinds:
+            self._add_to_cache(seq, _CachedEvent(event, len(event.data)))
 
-    def frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+    def resolve_frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Give ``frames``, those of memory with the bytes of all pages; raises MalformedEvent."""
-        return map(self.frame, frames)
+        return map(self.resolve_frame, frames)
 
-    def frame(self, frame: Frame) -> Frame:
+    def resolve_frame(self, frame: Frame) -> Frame:
         """Give a frame; one of memory with the bytes of all its pages. Raises MalformedEvent."""
         if frame.tag != MemoryPages.tag or not has_references(frame.payload):
             return frame
-        return frame._replace(payload=self.payload(frame.seq, frame.payload, frame.offset))
+        return frame._replace(payload=self.resolve_payload(frame.seq, frame.payload, frame.offset))
 
-    def payload(self, seq: int, payload: bytes, offset: int = 0) -> bytes:
+    def resolve_payload(self, seq: int, payload: bytes, offset: int = 0) -> bytes:
         """Give the payload of an event of memory, with the bytes of all its pages."""
         event = codec.decode(MemoryPages.tag, payload, offset)
         assert isinstance(event, MemoryPages)
         try:
-            return codec.encode(self.event(seq, event))
+            return codec.encode(self.resolve_event(seq, event))
         except MalformedEvent as error:
             raise MalformedEvent(error.reason, offset) from error
 
-    def event(self, seq: int, event: MemoryPages) -> MemoryPages:
+    def resolve_event(self, seq: int, event: MemoryPages) -> MemoryPages:
         """Give event number ``seq`` with the bytes of all its pages.
 
         Raises MalformedEvent where a reference leads nowhere, and what reading raises.
@@ -113,7 +113,9 @@ class PageResolver:
         for index, given in enumerate(decode_pages(event)):
             if given.kind is PageKind.SAME:
                 kinds[index] = PageKind.WHOLE
-                parts.append(self._page(seq, given.number, parse_reference(given.data), own))
+                parts.append(
+                    self._resolve_reference(seq, given.number, parse_reference(given.data), own)
+                )
             else:
                 parts.append(given.data)
             if index <= REFERENCE_INDEX_MAX:
@@ -126,7 +128,7 @@ class PageResolver:
             data=b"".join(parts),
         )
 
-    def wrong_in(self, seq: int, event: MemoryPages) -> Iterator[MalformedEvent]:
+    def find_errors(self, seq: int, event: MemoryPages) -> Iterator[MalformedEvent]:
         """Give what is wrong with each reference of event ``seq``: nothing, if all its pages stand.
 
         Raises MalformedEvent where the event itself makes no sense.
@@ -138,7 +140,7 @@ class PageResolver:
             if given.kind is PageKind.SAME:
                 reference = parse_reference(given.data)
                 try:
-                    self._page(seq, given.number, reference, own)
+                    self._resolve_reference(seq, given.number, reference, own)
                 except MalformedEvent as error:
                     yield error
                 except FormatError as error:
@@ -147,19 +149,19 @@ class PageResolver:
             if index <= REFERENCE_INDEX_MAX:
                 own.append(given)
 
-    def page(self, seq: int, place: int) -> bytes | None:
+    def find_page(self, seq: int, place: int) -> bytes | None:
         """Give the bytes of a page that is whole; None where there is none, or no such event.
 
         Raises what reading raises.
         """
         try:
-            given = self._given(seq, 0)
+            given = self._load_pages(seq, 0)
         except MalformedEvent:
             return None
         is_whole = place < len(given) and given[place].kind is PageKind.WHOLE
         return given[place].data if is_whole else None
 
-    def _page(
+    def _resolve_reference(
         self, seq: int, number: int, reference: PageReference, own: list[EncodedPage]
     ) -> bytes:
         """Give the bytes of page ``number`` of event ``seq``; ``own`` is in front of it there."""
@@ -167,7 +169,7 @@ class PageResolver:
         if back > seq or (not back and index >= len(own)):
             raise MalformedEvent(f"page {number} stands in no event in front of it")
         target = seq - back
-        given = own if not back else self._given(target, number)
+        given = own if not back else self._load_pages(target, number)
         if index >= len(given):
             raise MalformedEvent(
                 f"page {number} stands at index {index} of event {target}, which has {len(given)}"
@@ -184,12 +186,12 @@ class PageResolver:
             )
         return found.data
 
-    def _given(self, seq: int, number: int) -> list[EncodedPage]:
+    def _load_pages(self, seq: int, number: int) -> list[EncodedPage]:
         """Give what an event says, for page ``number`` of a later one."""
-        known = self._known.get(seq)
+        known = self._cache.get(seq)
         if known is not None:
-            self._known.move_to_end(seq)
-            return known.given()
+            self._cache.move_to_end(seq)
+            return known.get_pages()
         try:
             frame = self._find(seq)
         except KeyError:
@@ -201,14 +203,14 @@ class PageResolver:
         event = codec.decode(frame.tag, frame.payload, frame.offset)
         assert isinstance(event, MemoryPages)
         known = _CachedEvent(event, len(frame.payload))
-        self._keep(seq, known)
-        return known.given()
+        self._add_to_cache(seq, known)
+        return known.get_pages()
 
-    def _keep(self, seq: int, known: _CachedEvent) -> None:
-        self._known[seq] = known
+    def _add_to_cache(self, seq: int, known: _CachedEvent) -> None:
+        self._cache[seq] = known
         self._size += known.size
-        while self._size > self._size_max and len(self._known) > 1:
-            _, oldest = self._known.popitem(last=False)
+        while self._size > self._size_max and len(self._cache) > 1:
+            _, oldest = self._cache.popitem(last=False)
             self._size -= oldest.size
 
 

@@ -18,7 +18,7 @@ class UserKey(NamedTuple):
 
     secret: bytes
 
-    def hasher(self) -> "blake2b":
+    def new_hash(self) -> "blake2b":
         """What gives 32 bytes that nobody can who does not know the secret."""
         return blake2b(key=self.secret, digest_size=32)
 

@@ -50,10 +50,10 @@ def is_comparable(sort: FieldType, operator: str, values: tuple[Literal, ...]) -
 def _explain_type_mismatch(
     name: str, sort: FieldType, operator: str, values: tuple[Literal, ...]
 ) -> str:
-    if operator not in _OPERATORS[sort.kind]:
+    if operator not in _OPERATORS[sort.category]:
         if not operator:
-            return f"{name} is {sort.kind.value}: what is it compared with?"
-        return f"{name} is {sort.kind.value}: it cannot be compared by {operator}"
+            return f"{name} is {sort.category.value}: what is it compared with?"
+        return f"{name} is {sort.category.value}: it cannot be compared by {operator}"
     if operator in _PATTERNS:
         return _explain_pattern_error(operator, values[0])
     for value in values:
@@ -78,7 +78,7 @@ def _explain_pattern_error(operator: str, value: Literal) -> str:
 
 def _is_of_type(sort: FieldType, operator: str, value: Literal) -> bool:
     """Whether a value is one that this type has."""
-    kind = sort.kind
+    kind = sort.category
     number = isinstance(value, int) and not isinstance(value, bool)
     if kind is TypeCategory.NUMBER:
         return number or isinstance(value, Duration)
@@ -101,9 +101,9 @@ def _explain_wrong_value(name: str, sort: FieldType, value: Literal) -> str:
         near = get_close_matches(value.upper(), known, 1)
         hint = f"{near[0]}?" if near else "it has " + ", ".join(known)
         return f"{name} is never {value!r}: {hint}"
-    if sort.kind is TypeCategory.TIME and isinstance(value, str):
+    if sort.category is TypeCategory.TIME and isinstance(value, str):
         return f"{value!r} is no time: 2026-11-21T10:00:00Z, -5m, +1h30m"
-    return f"{name} is {sort.kind.value}, and {format_literal(value)} is not"
+    return f"{name} is {sort.category.value}, and {format_literal(value)} is not"
 
 
 def _explain_unknown_name(name: str, value: Literal) -> str:
@@ -124,7 +124,7 @@ def make_test(
     if operator in _PATTERNS:
         return _make_pattern_test(_PATTERNS[operator](_decode_pattern(values[0])), sort)
     wanted = [_to_event_value(sort, value, clock) for value in values]
-    if sort.kind is TypeCategory.ADDRESS:
+    if sort.category is TypeCategory.ADDRESS:
         wanted = [_parse_address(value) for value in wanted]
     if operator == "in":
         return lambda value: value in wanted
@@ -140,9 +140,9 @@ def _make_comparison(compare: Callable[[Any, Any], bool], bound: Any) -> ValueTe
 
 
 def _make_pattern_test(pattern: Pattern, sort: FieldType) -> ValueTest:
-    if sort.kind is TypeCategory.MEMBER:
+    if sort.category is TypeCategory.MEMBER:
         return lambda value: pattern.matches(value.name)
-    if sort.kind is TypeCategory.ADDRESS:
+    if sort.category is TypeCategory.ADDRESS:
         return lambda value: pattern.matches(str(value))
     return lambda value: value is not None and pattern.matches(value)
 
@@ -150,14 +150,14 @@ def _make_pattern_test(pattern: Pattern, sort: FieldType) -> ValueTest:
 def _to_event_value(sort: FieldType, value: Literal, clock: JournalTimes) -> Any:
     """A value as events have it."""
     if isinstance(value, Duration):
-        return value.nanos
-    if sort.kind is TypeCategory.TIME and isinstance(value, str):
+        return value.nanoseconds
+    if sort.category is TypeCategory.TIME and isinstance(value, str):
         value = try_parse_moment(value)
     if isinstance(value, Moment):
-        return clock.time(value)
-    if sort.kind is TypeCategory.BYTES and isinstance(value, str):
+        return clock.resolve(value)
+    if sort.category is TypeCategory.BYTES and isinstance(value, str):
         return value.encode("utf-8", "surrogateescape")
-    if sort.kind is TypeCategory.MEMBER and isinstance(value, str):
+    if sort.category is TypeCategory.MEMBER and isinstance(value, str):
         return _find_member(sort, value)
     return value
 

@@ -49,7 +49,7 @@ class EventView(NamedTuple):
 class EventTest(NamedTuple):
     """What is to be asked of each event of a kind."""
 
-    holds: EventPredicate
+    matches: EventPredicate
     needs_values: bool = False
     needs_paths: bool = False
 
@@ -67,50 +67,52 @@ class CompiledQuery:
     def __init__(
         self, tree: Expression | None, clock: JournalTimes = NO_TIMES, *, negated: bool = False
     ) -> None:
-        self.verdicts: dict[int, TagTest] = {}
+        self.tag_tests: dict[int, TagTest] = {}
         for tag in TAGS:
             found: TagTest = True if tree is None else _compile(tree, tag, clock)
-            self.verdicts[tag] = _negate(found) if negated else found
-        self.tags = frozenset(tag for tag, found in self.verdicts.items() if found is not False)
-        self.sure = frozenset(tag for tag, found in self.verdicts.items() if found is True)
-        tests = [found for found in self.verdicts.values() if isinstance(found, EventTest)]
+            self.tag_tests[tag] = _negate(found) if negated else found
+        self.possible_tags = frozenset(
+            tag for tag, found in self.tag_tests.items() if found is not False
+        )
+        self.certain_tags = frozenset(tag for tag, found in self.tag_tests.items() if found is True)
+        tests = [found for found in self.tag_tests.values() if isinstance(found, EventTest)]
         self.needs_paths = any(test.needs_paths for test in tests)
         self._unpackers: dict[int, Callable[..., tuple[Any, ...]]] = {}
 
     @property
-    def asked(self) -> frozenset[int]:
+    def tested_tags(self) -> frozenset[int]:
         """The tags of events that have to be looked at one by one."""
-        return self.tags - self.sure
+        return self.possible_tags - self.certain_tags
 
-    def holds(
-        self, seq: int, time: int, tag: int, payload: bytes, names: PathTracker | None
+    def matches(
+        self, seq: int, time: int, tag: int, payload: bytes, tracker: PathTracker | None
     ) -> bool:
         """Whether an event is meant; raises MalformedEvent if it has to be looked into and cannot.
 
         ``names`` has seen all events in front of it, where the question is about paths.
         """
-        found = self.verdicts[tag]
+        found = self.tag_tests[tag]
         if isinstance(found, bool):
             return found
         values: tuple[Any, ...] = ()
         paths: tuple[str, ...] = ()
         if found.needs_values:
-            values = self.unpacked(tag, payload)
-            if found.needs_paths and names is not None:
-                paths = names.of(tag, values)
-        return found.holds(EventView(seq, time, len(payload), values, paths))
+            values = self.unpack(tag, payload)
+            if found.needs_paths and tracker is not None:
+                paths = tracker.find_paths(tag, values)
+        return found.matches(EventView(seq, time, len(payload), values, paths))
 
-    def unpacked(self, tag: int, payload: bytes, offset: int = 0) -> tuple[Any, ...]:
+    def unpack(self, tag: int, payload: bytes, offset: int = 0) -> tuple[Any, ...]:
         """The values of an event; raises MalformedEvent."""
         unpack = self._unpackers.get(tag)
         if unpack is None:
             unpack = self._unpackers[tag] = codec.make_unpacker(BY_TAG[tag])
         return unpack(payload, offset)
 
-    def follow(self, tag: int, payload: bytes, names: PathTracker) -> None:
+    def track(self, tag: int, payload: bytes, tracker: PathTracker) -> None:
         """Let ``names`` know of an event; raises MalformedEvent."""
         if tag in TRACKED_TAGS:
-            names.follow(tag, self.unpacked(tag, payload))
+            tracker.track(tag, self.unpack(tag, payload))
 
 
 def _compile(tree: Expression, tag: int, clock: JournalTimes) -> TagTest:
@@ -129,8 +131,8 @@ def _compile(tree: Expression, tag: int, clock: JournalTimes) -> TagTest:
 def _negate(verdict: TagTest) -> TagTest:
     if isinstance(verdict, bool):
         return not verdict
-    holds = verdict.holds
-    return verdict._replace(holds=lambda seen: not holds(seen))
+    holds = verdict.matches
+    return verdict._replace(matches=lambda seen: not holds(seen))
 
 
 def _combine_all(parts: Sequence[TagTest]) -> TagTest:
@@ -145,7 +147,7 @@ def _combine_all(parts: Sequence[TagTest]) -> TagTest:
         return True
     if len(tests) == 1:
         return tests[0]
-    answers = [test.holds for test in tests]
+    answers = [test.matches for test in tests]
     return EventTest(
         lambda seen: all(holds(seen) for holds in answers),
         any(test.needs_values for test in tests),
@@ -165,7 +167,7 @@ def _compile_comparison(tree: Comparison, tag: int, clock: JournalTimes) -> TagT
     operand = FIELDS[name.removeprefix(".")].get(tag)
     if operand is None:
         return False
-    sort = FieldType(operand.kind, operand.is_optional, operand.members)
+    sort = FieldType(operand.category, operand.is_optional, operand.members)
     if not comparison.is_comparable(sort, tree.operator, tree.values):
         return False
     get = operand.get

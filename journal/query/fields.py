@@ -36,7 +36,7 @@ class EventField(NamedTuple):
     the names that a MEMBER can have. ``is_optional`` says that there may be none.
     """
 
-    kind: TypeCategory
+    category: TypeCategory
     get: Callable[[Any], Any]
     is_many: bool = False
     is_optional: bool = False
@@ -153,7 +153,7 @@ def list_names() -> list[str]:
 class FieldType:
     """Of what type something is, in any of the kinds that have it."""
 
-    kind: TypeCategory
+    category: TypeCategory
     is_optional: bool = False
     members: type[IntEnum] | None = None
 
@@ -175,4 +175,4 @@ def find_types(name: str) -> set[FieldType]:
     if name in COMMON_FIELDS:
         return {_COMMON_TYPES[name]}
     found = FIELDS[name.removeprefix(".")].values()
-    return {FieldType(one.kind, one.is_optional, one.members) for one in found}
+    return {FieldType(one.category, one.is_optional, one.members) for one in found}

@@ -32,13 +32,13 @@ class Moment(NamedTuple):
     """A time: microseconds from ``base``, before the last event or after one of the others."""
 
     base: MomentBase
-    micros: int
+    microseconds: int
 
     def __str__(self) -> str:
         if self.base is MomentBase.EPOCH:
-            parse_moment = _EPOCH + timedelta(microseconds=self.micros)
-            return parse_moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-        return f"{'+' if self.base is MomentBase.FIRST else '-'}{self.micros}us"
+            moment = _EPOCH + timedelta(microseconds=self.microseconds)
+            return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+        return f"{'+' if self.base is MomentBase.FIRST else '-'}{self.microseconds}us"
 
 
 class JournalTimes(NamedTuple):
@@ -47,24 +47,24 @@ class JournalTimes(NamedTuple):
     first: int
     last: int
 
-    def time(self, moment: Moment) -> int:
+    def resolve(self, moment: Moment) -> int:
         """A moment as such a time."""
         if moment.base is MomentBase.EPOCH:
-            return moment.micros
+            return moment.microseconds
         return (
-            self.first + moment.micros
+            self.first + moment.microseconds
             if moment.base is MomentBase.FIRST
-            else self.last - moment.micros
+            else self.last - moment.microseconds
         )
 
 
 class Duration(NamedTuple):
     """A length of time, in nanoseconds."""
 
-    nanos: int
+    nanoseconds: int
 
     def __str__(self) -> str:
-        return f"{self.nanos}ns"
+        return f"{self.nanoseconds}ns"
 
 
 Literal = int | str | bytes | bool | Moment | Duration | None

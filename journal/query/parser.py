@@ -125,29 +125,29 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._tokens = self._split()
+        self._tokens = self._tokenize()
         self._index = 0
         self._depth = 0
 
     def parse(self) -> Expression:
         """The whole."""
-        found = self._or()
+        found = self._parse_or()
         if self._token.kind != "end":
             self._fail("there is more than one question: is an and, or an or, missing?")
         return found
 
-    def _split(self) -> list[_Token]:
+    def _tokenize(self) -> list[_Token]:
         tokens, at = [], 0
         while at < len(self._text):
             match = _TOKEN.match(self._text, at)
             if match is None or match.lastgroup is None:
-                raise ExpressionError(self._unreadable(at), self._text, at)
+                raise ExpressionError(self._explain_bad_token(at), self._text, at)
             if match.lastgroup != "space":
                 tokens.append(_Token(match.lastgroup, match.group(), at))
             at = match.end()
         return [*tokens, _Token("end", "", at)]
 
-    def _unreadable(self, at: int) -> str:
+    def _explain_bad_token(self, at: int) -> str:
         character = self._text[at]
         if character in "\"'":
             return "a string is not closed"
@@ -164,41 +164,41 @@ class _Parser:
     def _fail(self, reason: str, token: _Token | None = None) -> NoReturn:
         raise ExpressionError(reason, self._text, (token or self._token).at)
 
-    def _takes(self, *texts: str) -> _Token | None:
+    def _accept(self, *texts: str) -> _Token | None:
         token = self._token
         if token.kind in ("sign", "name") and token.text in texts:
             self._index += 1
             return token
         return None
 
-    def _or(self) -> Expression:
-        parts = [self._and()]
-        while self._takes("or"):
-            parts.append(self._and())
+    def _parse_or(self) -> Expression:
+        parts = [self._parse_and()]
+        while self._accept("or"):
+            parts.append(self._parse_and())
         return parts[0] if len(parts) == 1 else Or(tuple(parts))
 
-    def _and(self) -> Expression:
-        parts = [self._not()]
-        while self._takes("and"):
-            parts.append(self._not())
+    def _parse_and(self) -> Expression:
+        parts = [self._parse_not()]
+        while self._accept("and"):
+            parts.append(self._parse_not())
         return parts[0] if len(parts) == 1 else And(tuple(parts))
 
-    def _not(self) -> Expression:
+    def _parse_not(self) -> Expression:
         self._depth += 1
         if self._depth > DEPTH_MAX:
             self._fail(f"questions stand in one another {DEPTH_MAX} deep at most")
-        if self._takes("not"):
-            found: Expression = Not(self._not())
-        elif self._takes("("):
-            found = self._or()
-            if not self._takes(")"):
+        if self._accept("not"):
+            found: Expression = Not(self._parse_not())
+        elif self._accept("("):
+            found = self._parse_or()
+            if not self._accept(")"):
                 self._fail("a parenthesis is not closed")
         else:
-            found = self._comparison()
+            found = self._parse_comparison()
         self._depth -= 1
         return found
 
-    def _comparison(self) -> Expression:
+    def _parse_comparison(self) -> Expression:
         name = self._token
         if name.kind == "end":
             self._fail("something is missing here")
@@ -206,25 +206,25 @@ class _Parser:
             self._fail("here should be what an event has: kind, path, a field")
         self._index += 1
         self._check_name(name)
-        operator = self._takes("==", "!=", "<", "<=", ">", ">=", "in", "glob", "matches")
+        operator = self._accept("==", "!=", "<", "<=", ">", ">=", "in", "glob", "matches")
         if operator is None:
             self._check(name, name, "", ())
             return BooleanField(name.text)
         if operator.text != "in":
-            token, value = self._value()
+            token, value = self._parse_value()
             self._check(name, token, operator.text, (value,))
             return Comparison(name.text, operator.text, (value,))
-        return Comparison(name.text, "in", self._list(name))
+        return Comparison(name.text, "in", self._parse_list(name))
 
-    def _list(self, name: _Token) -> tuple[Literal, ...]:
-        if not self._takes("("):
+    def _parse_list(self, name: _Token) -> tuple[Literal, ...]:
+        if not self._accept("("):
             self._fail("behind in stand values in parentheses: (1, 2)")
         found: list[Literal] = []
-        while not found or self._takes(","):
-            token, value = self._value()
+        while not found or self._accept(","):
+            token, value = self._parse_value()
             self._check(name, token, "in", (value,))
             found.append(value)
-        if not self._takes(")"):
+        if not self._accept(")"):
             self._fail("a parenthesis is not closed")
         return tuple(found)
 
@@ -242,20 +242,20 @@ class _Parser:
         if wrong:
             self._fail(wrong, token)
 
-    def _value(self) -> tuple[_Token, Literal]:
+    def _parse_value(self) -> tuple[_Token, Literal]:
         token = self._token
         if token.kind in ("end", "sign"):
             self._fail("here should be a value: a number, a text in quotes, a time")
         if token.kind == "name" and token.text not in _CONSTANTS:
             self._fail(f'here should be a value; text is written "{token.text}"')
         self._index += 1
-        return token, self._literal(token)
+        return token, self._parse_literal(token)
 
-    def _literal(self, token: _Token) -> Literal:
+    def _parse_literal(self, token: _Token) -> Literal:
         if token.kind == "string":
-            return self._string(token)
+            return self._parse_string(token)
         if token.kind == "number":
-            return self._number(token)
+            return self._parse_number(token)
         if token.kind == "span":
             return Duration(parse_duration(token.text))
         if token.kind == "name":
@@ -265,7 +265,7 @@ class _Parser:
             self._fail("there is no such time", token)
         return found
 
-    def _number(self, token: _Token) -> int:
+    def _parse_number(self, token: _Token) -> int:
         text = token.text.replace("_", "")
         if text.lower().lstrip("+-").startswith("0x"):
             return int(text, 16)
@@ -278,7 +278,7 @@ class _Parser:
         more = int(part) * scale // 10 ** len(part) if part else 0
         return number - more if whole.startswith("-") else number + more
 
-    def _string(self, token: _Token) -> str | bytes:
+    def _parse_string(self, token: _Token) -> str | bytes:
         prefix = token.text[0] if token.text[0] in "bx" else ""
         body = token.text[len(prefix) + 1 : -1]
         start = token.at + len(prefix) + 1
@@ -287,7 +287,7 @@ class _Parser:
                 return bytes.fromhex(body)
             except ValueError:
                 self._fail("these are no hex digits, two for each byte", token)
-        found = self._unescaped(body, start)
+        found = self._unescape(body, start)
         if not prefix:
             return found
         try:
@@ -295,7 +295,7 @@ class _Parser:
         except UnicodeEncodeError as error:
             raise ExpressionError("this is no byte", self._text, start + error.start) from error
 
-    def _unescaped(self, body: str, start: int) -> str:
+    def _unescape(self, body: str, start: int) -> str:
         found, at = [], 0
         while at < len(body):
             if body[at] != "\\":

@@ -69,7 +69,7 @@ class PathTracker:
     def __init__(self) -> None:
         self._open: dict[int, str] = {}
 
-    def of(self, tag: int, values: tuple[Any, ...]) -> tuple[str, ...]:
+    def find_paths(self, tag: int, values: tuple[Any, ...]) -> tuple[str, ...]:
         """All paths that an event concerns: as they stand in it, and from the root."""
         found: list[str] = []
         for at, base in _PATH_FIELDS[tag]:
@@ -83,7 +83,7 @@ class PathTracker:
             found = [path for path in known if path is not None]
         return tuple(dict.fromkeys(found))
 
-    def follow(self, tag: int, values: tuple[Any, ...]) -> None:
+    def track(self, tag: int, values: tuple[Any, ...]) -> None:
         """Take note of what an event changes."""
         cls = BY_TAG[tag]
         named = dict(zip(cls.names, values, strict=True))
@@ -91,19 +91,19 @@ class PathTracker:
         if cls is InitModule or cls is ProcessStart:
             self._open.clear()
         elif cls is Mount:
-            self._name(named["fd"], posixpath.normpath(posixpath.join("/", named["guest"])))
+            self._set_path(named["fd"], posixpath.normpath(posixpath.join("/", named["guest"])))
         elif isinstance(rule, Opens):
-            paths = self.of(tag, values) if _PATH_FIELDS[tag] else ()
+            paths = self.find_paths(tag, values) if _PATH_FIELDS[tag] else ()
             for fd in rule.fds:
-                self._name(named[fd], paths[-1] if paths else None)
+                self._set_path(named[fd], paths[-1] if paths else None)
         elif isinstance(rule, Copies):
-            self._name(named[rule.target], self._open.get(named[rule.source]))
+            self._set_path(named[rule.target], self._open.get(named[rule.source]))
         elif isinstance(rule, Moves):
-            self._name(named[rule.target], self._open.pop(named[rule.source], None))
+            self._set_path(named[rule.target], self._open.pop(named[rule.source], None))
         elif isinstance(rule, Closes):
             self._open.pop(named[rule.fd], None)
 
-    def _name(self, fd: int, path: str | None) -> None:
+    def _set_path(self, fd: int, path: str | None) -> None:
         self._open.pop(fd, None)
         if path is None:
             return

@@ -70,8 +70,8 @@ class Repetition(NamedTuple):
     """A part ``least`` to ``most`` times, without an end where that is None."""
 
     part: "PatternNode"
-    least: int
-    most: int | None
+    minimum: int
+    maximum: int | None
 
 
 class Anchor(NamedTuple):
@@ -92,7 +92,7 @@ def compile_regex(pattern: str) -> "Pattern":
     that looks around or back. Raises PatternError.
     """
     _check_size(pattern)
-    return Pattern(_PatternParser(pattern).regex(), is_whole=False)
+    return Pattern(_PatternParser(pattern).parse_regex(), is_whole=False)
 
 
 def compile_glob(pattern: str) -> "Pattern":
@@ -102,7 +102,7 @@ def compile_glob(pattern: str) -> "Pattern":
     none. Raises PatternError.
     """
     _check_size(pattern)
-    return Pattern(_PatternParser(pattern).glob(), is_whole=True)
+    return Pattern(_PatternParser(pattern).parse_glob(), is_whole=True)
 
 
 def _check_size(pattern: str) -> None:
@@ -119,95 +119,95 @@ class _PatternParser:
         self._at = 0
         self._depth = 0
 
-    def regex(self) -> PatternNode:
+    def parse_regex(self) -> PatternNode:
         """The whole of a regular expression."""
-        found = self._either()
+        found = self._parse_alternation()
         if self._at < len(self._text):
-            raise self._error("there is no group that this closes")
+            raise self._make_error("there is no group that this closes")
         return found
 
-    def glob(self) -> PatternNode:
+    def parse_glob(self) -> PatternNode:
         """The whole of a shell's pattern."""
         parts: list[PatternNode] = []
         while self._at < len(self._text):
-            if self._takes("**/"):
+            if self._accept("**/"):
                 parts.append(
                     Repetition(
                         NodeSequence((Repetition(_ANY, 0, None), CharacterSet(((47, 47),)))), 0, 1
                     )
                 )
-            elif self._takes("**"):
+            elif self._accept("**"):
                 parts.append(Repetition(_ANY, 0, None))
-            elif self._takes("*"):
+            elif self._accept("*"):
                 parts.append(Repetition(_NO_SLASH, 0, None))
-            elif self._takes("?"):
+            elif self._accept("?"):
                 parts.append(_NO_SLASH)
-            elif self._takes("["):
-                parts.append(self._set("!^"))
+            elif self._accept("["):
+                parts.append(self._parse_set("!^"))
             else:
-                self._takes("\\")
+                self._accept("\\")
                 parts.append(_single_character(self._next("it ends behind a backslash")))
         return NodeSequence(tuple(parts))
 
-    def _either(self) -> PatternNode:
-        parts = [self._each()]
-        while self._takes("|"):
-            parts.append(self._each())
+    def _parse_alternation(self) -> PatternNode:
+        parts = [self._parse_sequence()]
+        while self._accept("|"):
+            parts.append(self._parse_sequence())
         return parts[0] if len(parts) == 1 else Alternation(tuple(parts))
 
-    def _each(self) -> PatternNode:
+    def _parse_sequence(self) -> PatternNode:
         parts: list[PatternNode] = []
         while self._at < len(self._text) and self._text[self._at] not in "|)":
-            parts.append(self._repeated(self._part()))
+            parts.append(self._parse_repetition(self._parse_atom()))
         return NodeSequence(tuple(parts))
 
-    def _part(self) -> PatternNode:
-        if self._takes("("):
-            return self._group()
-        if self._takes("["):
-            return self._set("^")
-        if self._takes("."):
+    def _parse_atom(self) -> PatternNode:
+        if self._accept("("):
+            return self._parse_group()
+        if self._accept("["):
+            return self._parse_set("^")
+        if self._accept("."):
             return CharacterSet(((10, 10),), True)
-        if self._takes("^"):
+        if self._accept("^"):
             return Anchor(_BEGIN)
-        if self._takes("$"):
+        if self._accept("$"):
             return Anchor(_END)
-        if self._takes("\\"):
-            return self._escape()
+        if self._accept("\\"):
+            return self._parse_escape()
         if self._text[self._at] in "*+?":
-            raise self._error("there is nothing to repeat")
+            raise self._make_error("there is nothing to repeat")
         return _single_character(self._next(""))
 
-    def _group(self) -> PatternNode:
-        if self._takes("?") and not self._takes(":"):
-            raise self._error("of groups there are (...) and (?:...)")
+    def _parse_group(self) -> PatternNode:
+        if self._accept("?") and not self._accept(":"):
+            raise self._make_error("of groups there are (...) and (?:...)")
         self._depth += 1
         if self._depth > DEPTH_MAX:
-            raise self._error(f"groups stand in one another {DEPTH_MAX} deep at most")
-        found = self._either()
+            raise self._make_error(f"groups stand in one another {DEPTH_MAX} deep at most")
+        found = self._parse_alternation()
         self._depth -= 1
-        if not self._takes(")"):
-            raise self._error("a group is not closed")
+        if not self._accept(")"):
+            raise self._make_error("a group is not closed")
         return found
 
-    def _repeated(self, part: PatternNode) -> PatternNode:
+    def _parse_repetition(self, part: PatternNode) -> PatternNode:
         while self._at < len(self._text):
             bounds: tuple[int, int | None]
-            if self._takes("*"):
+            if self._accept("*"):
                 bounds = (0, None)
-            elif self._takes("+"):
+            elif self._accept("+"):
                 bounds = (1, None)
-            elif self._takes("?"):
+            elif self._accept("?"):
                 bounds = (0, 1)
-            elif self._text[self._at] == "{" and (found := self._bounds()) is not None:
+            elif self._text[self._at] == "{" and (found := self._parse_bounds()) is not None:
                 bounds = found
             else:
                 return part
-            self._takes("?")  # to be content with less makes no difference to whether it matches
+            self._accept("?")  # to be content with less makes no difference to whether it matches
             part = Repetition(part, *bounds)
         return part
 
-    def _bounds(self) -> tuple[int, int | None] | None:
+    def _parse_bounds(self) -> tuple[int, int | None] | None:
         """The numbers of ``{2,3}``; a brace that has none is a character."""
         end = self._text.find("}", self._at)
         least, comma, most = self._text[self._at + 1 : max(end, 0)].partition(",")
@@ -216,66 +216,72 @@ class _PatternParser:
         self._at = end + 1
         bounds = int(least), (int(most) if most else None) if comma else int(least)
         if max(bounds[0], bounds[1] or 0) > REPEATS_MAX:
-            raise self._error(f"a part is repeated {REPEATS_MAX} times at most")
+            raise self._make_error(f"a part is repeated {REPEATS_MAX} times at most")
         if bounds[1] is not None and bounds[1] < bounds[0]:
-            raise self._error("the least is above the most")
+            raise self._make_error("the least is above the most")
         return bounds
 
-    def _escape(self) -> PatternNode:
+    def _parse_escape(self) -> PatternNode:
         character = self._next("it ends behind a backslash")
         if character.lower() in _CLASSES and character.lower() != character:
             return CharacterSet(_CLASSES[character.lower()], True)
         if character in _CLASSES:
             return CharacterSet(_CLASSES[character])
-        return _single_character(chr(self._escaped(character)))
+        return _single_character(chr(self._parse_escaped_character(character)))
 
-    def _escaped(self, character: str) -> int:
+    def _parse_escaped_character(self, character: str) -> int:
         if character in _CONTROLS:
             return _CONTROLS[character]
         if character in _HEX_SIZES:
             digits = self._text[self._at : self._at + _HEX_SIZES[character]]
             if len(digits) < _HEX_SIZES[character] or not all(_is_hex(each) for each in digits):
-                raise self._error(f"behind \\{character} stand {_HEX_SIZES[character]} hex digits")
+                raise self._make_error(
+                    f"behind \\{character} stand {_HEX_SIZES[character]} hex digits"
+                )
             self._at += len(digits)
             if int(digits, 16) > _CHARACTER_MAX:
-                raise self._error("there is no such character")
+                raise self._make_error("there is no such character")
             return int(digits, 16)
         if character.isascii() and character.isalnum():
-            raise self._error(f"\\{character} is not known")
+            raise self._make_error(f"\\{character} is not known")
         return ord(character)
 
-    def _set(self, negations: str) -> PatternNode:
+    def _parse_set(self, negations: str) -> PatternNode:
         negated = self._at < len(self._text) and self._text[self._at] in negations
         self._at += negated
         ranges: list[tuple[int, int]] = []
         first = True
-        while first or not self._takes("]"):
+        while first or not self._accept("]"):
             first = False
-            low = self._member()
+            low = self._parse_set_member()
             if isinstance(low, tuple):
                 ranges += low
                 continue
             high: int | Ranges = low
-            if self._text[self._at : self._at + 1] == "-" and self._follows_member():
+            if self._text[self._at : self._at + 1] == "-" and self._is_range_dash():
                 self._at += 1
-                high = self._member()
+                high = self._parse_set_member()
             if isinstance(high, tuple) or high < low:
-                raise self._error("a range goes from a character to one that is not before it")
+                raise self._make_error("a range goes from a character to one that is not before it")
             ranges.append((low, high))
         return CharacterSet(tuple(ranges), negated)
 
-    def _follows_member(self) -> bool:
+    def _is_range_dash(self) -> bool:
         """Whether a dash has something behind it that ends a range."""
         return self._text[self._at + 1 : self._at + 2] not in ("]", "")
 
-    def _member(self) -> int | Ranges:
+    def _parse_set_member(self) -> int | Ranges:
         character = self._next("a set is not closed")
         if character != "\\":
             return ord(character)
         character = self._next("a set is not closed")
-        return _CLASSES[character] if character in _CLASSES else self._escaped(character)
+        return (
+            _CLASSES[character]
+            if character in _CLASSES
+            else self._parse_escaped_character(character)
+        )
 
-    def _takes(self, text: str) -> bool:
+    def _accept(self, text: str) -> bool:
         if not self._text.startswith(text, self._at):
             return False
         self._at += len(text)
@@ -283,11 +289,11 @@ class _PatternParser:
 
     def _next(self, missing: str) -> str:
         if self._at >= len(self._text):
-            raise self._error(missing)
+            raise self._make_error(missing)
         self._at += 1
         return self._text[self._at - 1]
 
-    def _error(self, reason: str) -> PatternError:
+    def _make_error(self, reason: str) -> PatternError:
         return PatternError(reason, self._at)
 
 
@@ -307,42 +313,42 @@ class _Automaton:
     """The places of a pattern, written from its end: each is what it takes, and where it leads."""
 
     def __init__(self) -> None:
-        self.takes: list[CharacterSet | str] = [_MATCH]
-        self.leads: list[tuple[int, ...]] = [()]
+        self.labels: list[CharacterSet | str] = [_MATCH]
+        self.successors: list[tuple[int, ...]] = [()]
 
-    def place(self, takes: CharacterSet | str, *leads: int) -> int:
+    def add_state(self, takes: CharacterSet | str, *leads: int) -> int:
         """Add a place; give its number."""
-        if len(self.takes) >= NFA_STATES_MAX:
+        if len(self.labels) >= NFA_STATES_MAX:
             raise PatternError("it repeats too much too often", 0)
-        self.takes.append(takes)
-        self.leads.append(leads)
-        return len(self.takes) - 1
+        self.labels.append(takes)
+        self.successors.append(leads)
+        return len(self.labels) - 1
 
-    def write(self, node: PatternNode, follows: int) -> int:
+    def add_node(self, node: PatternNode, follows: int) -> int:
         """Add the places of a part that ``follows`` stands behind; give the first of them."""
         if isinstance(node, CharacterSet):
-            return self.place(node, follows)
+            return self.add_state(node, follows)
         if isinstance(node, Anchor):
-            return self.place(node.which, follows)
+            return self.add_state(node.which, follows)
         if isinstance(node, Alternation):
-            return self.place(_SPLIT, *[self.write(part, follows) for part in node.parts])
+            return self.add_state(_SPLIT, *[self.add_node(part, follows) for part in node.parts])
         if isinstance(node, NodeSequence):
             for part in reversed(node.parts):
-                follows = self.write(part, follows)
+                follows = self.add_node(part, follows)
             return follows
-        return self._repeat(node, follows)
+        return self._add_repetition(node, follows)
 
-    def _repeat(self, node: Repetition, follows: int) -> int:
-        if node.most is None:
-            loop = self.place(_SPLIT, follows)
-            self.leads[loop] = (self.write(node.part, loop), follows)
+    def _add_repetition(self, node: Repetition, follows: int) -> int:
+        if node.maximum is None:
+            loop = self.add_state(_SPLIT, follows)
+            self.successors[loop] = (self.add_node(node.part, loop), follows)
             follows = loop
         else:
             behind = follows
-            for _ in range(node.most - node.least):
-                follows = self.place(_SPLIT, self.write(node.part, follows), behind)
-        for _ in range(node.least):
-            follows = self.write(node.part, follows)
+            for _ in range(node.maximum - node.minimum):
+                follows = self.add_state(_SPLIT, self.add_node(node.part, follows), behind)
+        for _ in range(node.minimum):
+            follows = self.add_node(node.part, follows)
         return follows
 
 
@@ -350,60 +356,60 @@ class Pattern:
     """A pattern, ready to be held against text or bytes, a byte being a character."""
 
     def __init__(self, node: PatternNode, *, is_whole: bool) -> None:
-        self._is_whole = is_whole
-        self._plain = None if is_whole else _literal_text(node)
+        self._is_anchored = is_whole
+        self._literal = None if is_whole else _literal_text(node)
         machine = _Automaton()
-        self._first = machine.write(node, 0)
-        self._takes, self._leads = machine.takes, machine.leads
-        self._forget()
+        self._first = machine.add_node(node, 0)
+        self._labels, self._successors = machine.labels, machine.successors
+        self._clear_cache()
 
     def matches(self, subject: str | bytes) -> bool:
         """Whether it matches the whole, if it is a shell's, or else anything in it."""
-        if self._plain is not None:
+        if self._literal is not None:
             if isinstance(subject, str):
-                return self._plain in subject
+                return self._literal in subject
             # a byte is a character: what has others is in no bytes
-            return _is_latin1(self._plain) and self._plain.encode("latin-1") in subject
+            return _is_latin1(self._literal) and self._literal.encode("latin-1") in subject
         characters: Iterable[int] = map(ord, subject) if isinstance(subject, str) else subject
-        state = self._begin(len(subject) == 0)
+        state = self._get_start_state(len(subject) == 0)
         for character in characters:
             if state == _ACCEPTED:
                 return True
             following = self._steps[state].get(character)
-            state = self._step(state, character) if following is None else following
-        return state == _ACCEPTED or self._ends(state)
+            state = self._compute_step(state, character) if following is None else following
+        return state == _ACCEPTED or self._accepts_end(state)
 
-    def _forget(self) -> None:
+    def _clear_cache(self) -> None:
         self._numbers: dict[frozenset[int], int] = {}
         self._sets: list[frozenset[int]] = [frozenset()]
         self._steps: list[dict[int, int]] = [{}]
         self._count = 0
 
-    def _begin(self, is_end: bool) -> int:
-        found = self._reach((self._first,), is_begin=True, is_end=is_end)
-        return self._number(found)
+    def _get_start_state(self, is_end: bool) -> int:
+        found = self._compute_closure((self._first,), is_begin=True, is_end=is_end)
+        return self._intern(found)
 
-    def _step(self, state: int, character: int) -> int:
+    def _compute_step(self, state: int, character: int) -> int:
         places = self._sets[state]
-        leads = [self._leads[place] for place in places if self._has(place, character)]
+        leads = [self._successors[place] for place in places if self._accepts(place, character)]
         starts = [place for each in leads for place in each]
-        if not self._is_whole:
+        if not self._is_anchored:
             starts.append(self._first)
-        reached = self._reach(starts, is_begin=False, is_end=False)
+        reached = self._compute_closure(starts, is_begin=False, is_end=False)
         if self._count >= _DFA_TRANSITIONS_MAX or len(self._sets) >= _DFA_STATES_MAX:
-            self._forget()
-            return self._number(reached)
-        following = self._number(reached)
+            self._clear_cache()
+            return self._intern(reached)
+        following = self._intern(reached)
         self._steps[state][character] = following
         self._count += 1
         return following
 
-    def _has(self, place: int, character: int) -> bool:
-        takes = self._takes[place]
+    def _accepts(self, place: int, character: int) -> bool:
+        takes = self._labels[place]
         return isinstance(takes, CharacterSet) and takes.has(character)
 
-    def _number(self, places: frozenset[int]) -> int:
-        if 0 in places and not self._is_whole:
+    def _intern(self, places: frozenset[int]) -> int:
+        if 0 in places and not self._is_anchored:
             return _ACCEPTED
         number = self._numbers.get(places)
         if number is None:
@@ -412,11 +418,13 @@ class Pattern:
             self._steps.append({})
         return number
 
-    def _ends(self, state: int) -> bool:
+    def _accepts_end(self, state: int) -> bool:
         places = self._sets[state]
-        return 0 in self._reach(places, is_begin=False, is_end=True)
+        return 0 in self._compute_closure(places, is_begin=False, is_end=True)
 
-    def _reach(self, starts: Iterable[int], *, is_begin: bool, is_end: bool) -> frozenset[int]:
+    def _compute_closure(
+        self, starts: Iterable[int], *, is_begin: bool, is_end: bool
+    ) -> frozenset[int]:
         """The places that are reached without taking a character."""
         found: set[int] = set()
         left = list(starts)
@@ -425,9 +433,9 @@ class Pattern:
             if place in found:
                 continue
             found.add(place)
-            takes = self._takes[place]
+            takes = self._labels[place]
             if takes == _SPLIT or (takes == _BEGIN and is_begin) or (takes == _END and is_end):
-                left += self._leads[place]
+                left += self._successors[place]
         return frozenset(found)
 
 

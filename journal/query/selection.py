@@ -53,7 +53,7 @@ class Query:
     where: Expression | str | None = None
 
     @property
-    def tree(self) -> Expression | None:
+    def expression(self) -> Expression | None:
         """All but numbers and times, as an expression; None where it holds for all events.
 
         Raises ExpressionError.
@@ -94,31 +94,33 @@ class QueryFilter:
 
     def __init__(
         self,
-        question: Query,
+        query: Query,
         clock: JournalTimes,
         *,
         keep: bool = True,
-        preamble: bool = False,
-        malformed: Callable[[MalformedEvent], bool] = _raise,
+        keep_preamble: bool = False,
+        on_malformed: Callable[[MalformedEvent], bool] = _raise,
     ) -> None:
-        tree, bounds = _extract_bounds(question.tree, clock)
-        self.predicate = CompiledQuery(tree, clock, negated=not keep)
-        self._start = max(question.start, bounds[SEQ][0])
-        self._stop = min(_BEYOND_RANGE if question.stop is None else question.stop, bounds[SEQ][1])
-        self._since = max(_resolve_time(question.since, clock, 0), bounds[TIME][0])
-        self._until = min(_resolve_time(question.until, clock, _BEYOND_RANGE), bounds[TIME][1])
-        self._names = PathTracker() if self.predicate.needs_paths else None
-        self._malformed = malformed
-        always = PREAMBLE if preamble else frozenset()
-        never = frozenset((Seal.tag,)) if preamble else frozenset()
-        self._inside = self._column(self.predicate.tags, self.predicate.sure, always, never)
+        tree, bounds = _extract_bounds(query.expression, clock)
+        self.query = CompiledQuery(tree, clock, negated=not keep)
+        self._start = max(query.start, bounds[SEQ][0])
+        self._stop = min(_BEYOND_RANGE if query.stop is None else query.stop, bounds[SEQ][1])
+        self._since = max(_resolve_time(query.since, clock, 0), bounds[TIME][0])
+        self._until = min(_resolve_time(query.until, clock, _BEYOND_RANGE), bounds[TIME][1])
+        self._tracker = PathTracker() if self.query.needs_paths else None
+        self._on_malformed = on_malformed
+        always = PREAMBLE if keep_preamble else frozenset()
+        never = frozenset((Seal.tag,)) if keep_preamble else frozenset()
+        self._inside = self._make_column(
+            self.query.possible_tags, self.query.certain_tags, always, never
+        )
         outside = frozenset() if keep else frozenset(TAGS)
-        self._outside = self._column(outside, outside, always, never)
-        followed = TRACKED_TAGS if self._names is not None else frozenset()
+        self._outside = self._make_column(outside, outside, always, never)
+        followed = TRACKED_TAGS if self._tracker is not None else frozenset()
         self._inside_bits = _make_tag_bitmap(self._inside, followed)
         self._outside_bits = _make_tag_bitmap(self._outside, followed)
 
-    def wants(self, header: BlockHeader, first_seq: int) -> bool:
+    def needs_block(self, header: BlockHeader, first_seq: int) -> bool:
         """Whether a block may have anything that is let through, or has to be seen."""
         bits = 0
         if self._may_be_inside(header, first_seq):
@@ -130,51 +132,53 @@ class QueryFilter:
     @property
     def tags(self) -> frozenset[int]:
         """The tags of what may be let through, or has to be seen, where numbers and times fit."""
-        return self.predicate.tags | (TRACKED_TAGS if self._names is not None else frozenset())
+        return self.query.possible_tags | (
+            TRACKED_TAGS if self._tracker is not None else frozenset()
+        )
 
     @property
     def start(self) -> int:
         """The number of the first event that has to be seen, where only what is inside is meant."""
-        return 0 if self._names is not None else self._start
+        return 0 if self._tracker is not None else self._start
 
-    def may_let(self, tag: int) -> bool:
+    def may_pass(self, tag: int) -> bool:
         """Whether an event of a tag may be let through."""
         return self._inside[tag] != _NO or self._outside[tag] != _NO
 
-    def is_over(self, first_seq: int) -> bool:
+    def is_past_end(self, first_seq: int) -> bool:
         """Whether events from this number on are behind the last that can be meant."""
         return first_seq >= self._stop
 
-    def mask(self, block: Block) -> bytes:
+    def compute_mask(self, block: Block) -> bytes:
         """One byte for each event of a block: whether it is let through."""
         if self._is_inside(block.header, block.first_seq):
             found = block.tags.translate(self._inside)
         else:
-            begin, end = self._span(block)
+            begin, end = self._find_range(block)
             inside = block.tags[begin:end].translate(self._inside)
             before = block.tags[:begin].translate(self._outside)
             found = before + inside + block.tags[end:].translate(self._outside)
-        if self._names is not None or _TEST in found:
-            return self._asked(block, bytearray(found))
+        if self._tracker is not None or _TEST in found:
+            return self._test_events(block, bytearray(found))
         return found
 
-    def lets(self, frame: Frame) -> bool:
+    def passes(self, frame: Frame) -> bool:
         """Whether an event is let through, for who has events and no blocks."""
         seq, tag, payload, time, _ = frame
         inside = self._start <= seq < self._stop and self._since <= time < self._until
         found = (self._inside if inside else self._outside)[tag]
         try:
             if found == _TEST:
-                found = self.predicate.holds(seq, time, tag, payload, self._names)
-            if self._names is not None:
-                self.predicate.follow(tag, payload, self._names)
+                found = self.query.matches(seq, time, tag, payload, self._tracker)
+            if self._tracker is not None:
+                self.query.track(tag, payload, self._tracker)
         except MalformedEvent as error:
-            return self._malformed(error) if found == _TEST else bool(found)
+            return self._on_malformed(error) if found == _TEST else bool(found)
         return bool(found)
 
-    def _asked(self, block: Block, mask: bytearray) -> bytes:
+    def _test_events(self, block: Block, mask: bytearray) -> bytes:
         """Decide what has to be looked at."""
-        predicate, names = self.predicate, self._names
+        predicate, names = self.query, self._tracker
         picks = list(compress(range(block.count), mask.translate(_TEST_MASK)))
         if names is not None:
             followed = block.select(TRACKED_TAGS)
@@ -185,16 +189,16 @@ class QueryFilter:
         for at, time, (seq, tag, payload) in rows:
             try:
                 if mask[at] == _TEST:
-                    mask[at] = predicate.holds(seq, time, tag, payload, names)
+                    mask[at] = predicate.matches(seq, time, tag, payload, names)
                 if names is not None:
-                    predicate.follow(tag, payload, names)
+                    predicate.track(tag, payload, names)
             except MalformedEvent as error:
                 error.offset = block.offset
-                lenient = self._malformed(error)
+                lenient = self._on_malformed(error)
                 mask[at] = lenient if mask[at] == _TEST else mask[at]
         return bytes(mask)
 
-    def _span(self, block: Block) -> tuple[int, int]:
+    def _find_range(self, block: Block) -> tuple[int, int]:
         """From which index to before which the events are inside of the numbers and times."""
         seqs, times = block.seqs, block.times
         begin = max(bisect_left(seqs, self._start), bisect_left(times, self._since))
@@ -215,7 +219,7 @@ class QueryFilter:
         return header.time_last < self._until
 
     @staticmethod
-    def _column(
+    def _make_column(
         tags: frozenset[int],
         sure: frozenset[int],
         always: frozenset[int],
@@ -243,7 +247,7 @@ def _extract_bounds(
     for part in tree.parts if isinstance(tree, And) else () if tree is None else (tree,):
         value = part.values[0] if isinstance(part, Comparison) and part.name in bounds else None
         if isinstance(value, Moment):
-            value = clock.time(value)
+            value = clock.resolve(value)
         # what bounds nothing is asked for
         if (
             not (isinstance(part, Comparison) and isinstance(value, int))
@@ -267,4 +271,4 @@ def _make_tag_bitmap(column: bytes, followed: frozenset[int]) -> int:
 def _resolve_time(moment: Moment | int | None, clock: JournalTimes, default: int) -> int:
     if moment is None:
         return default
-    return clock.time(moment if isinstance(moment, Moment) else Moment(MomentBase.EPOCH, moment))
+    return clock.resolve(moment if isinstance(moment, Moment) else Moment(MomentBase.EPOCH, moment))

@@ -41,7 +41,7 @@ def play(
 def _play_one(frame: Frame, host: Host, pages: PageResolver | None) -> None:
     host.now, host.seq = frame.time * _MICROSECOND, frame.seq
     try:
-        whole = frame if pages is None else pages.frame(frame)
+        whole = frame if pages is None else pages.resolve_frame(frame)
         apply(codec.decode(whole.tag, whole.payload, whole.offset), host)
     except NotPlayable as refusal:
         refusal.seq = frame.seq

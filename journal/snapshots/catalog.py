@@ -74,17 +74,17 @@ class SnapshotInfo:
 
 
 def list_snapshots(
-    reader: Reader, *, upto: int | None = None, counted: bool = True
+    reader: Reader, *, stop: int | None = None, count_pages: bool = True
 ) -> Iterator[SnapshotInfo]:
     """Give the snapshots of a journal in order, those whose number is below ``upto``.
 
     One that was begun and not closed is none. With ``counted`` off, pages are not even read, and
     ``pages`` and ``size`` say less. Raises as ``Reader.frames`` does, and MalformedEvent.
     """
-    tags = _TAGS if counted else _LANDMARK_TAGS
+    tags = _TAGS if count_pages else _LANDMARK_TAGS
     watch = SnapshotCollector()
-    for frame in reader.frames(stop=upto, tags=tags):
-        info = watch.take(frame)
+    for frame in reader.frames(stop=stop, tags=tags):
+        info = watch.add(frame)
         if info is not None:
             yield info
 
@@ -94,23 +94,23 @@ class SnapshotCollector:
 
     def __init__(self) -> None:
         self._origin = "the journal does not say what ran, in front of it"
-        self._gathered = _OpenSnapshot()
+        self._open = _OpenSnapshot()
 
-    def take(self, frame: Frame) -> SnapshotInfo | None:
+    def add(self, frame: Frame) -> SnapshotInfo | None:
         """Look at a frame; give the snapshot that it closes. Raises MalformedEvent."""
         info, tag = None, frame.tag
         if tag not in _TAGS:
             return None
         if tag in _RESET_TAGS:
             if tag == Snapshot.tag:
-                info = self._gathered.closed(frame, self._origin)
+                info = self._open.close(frame, self._origin)
             elif tag == ProcessStart.tag:
                 self._origin = _get_process_obstacle(frame)
-            self._gathered = _OpenSnapshot()
+            self._open = _OpenSnapshot()
         if tag == SafePoint.tag:
-            self._gathered.begin(frame)
+            self._open.begin(frame)
         elif tag not in _RESET_TAGS:
-            self._gathered.add(frame)
+            self._open.add(frame)
         return info
 
 
@@ -144,11 +144,11 @@ class _OpenSnapshot:
         elif frame.tag == SetThread.tag:
             self.has_stacks = True
 
-    def closed(self, frame: Frame, origin: str) -> SnapshotInfo:
+    def close(self, frame: Frame, origin: str) -> SnapshotInfo:
         """It is closed; ``origin`` is what is wrong with what stands in front of all."""
         event, point = codec.decode(frame.tag, frame.payload, frame.offset), self.point
         assert isinstance(event, Snapshot)
-        reason = self._obstacle() or origin
+        reason = self._find_obstacle() or origin
         return SnapshotInfo(
             seq=frame.seq,
             time=frame.time,
@@ -168,7 +168,7 @@ class _OpenSnapshot:
             reason=reason,
         )
 
-    def _obstacle(self) -> str:
+    def _find_obstacle(self) -> str:
         """Why nobody can resume from it; empty if somebody can."""
         if self.first_seq is None:
             return "it is no snapshot of ours"

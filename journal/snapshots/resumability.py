@@ -80,9 +80,9 @@ class Resumability(NamedTuple):
 class _SnapshotState:
     """A snapshot that is not closed yet: whether all of it is kept so far."""
 
-    is_kept: bool
+    is_complete: bool
     is_whole: bool = False
-    can_begin: bool = False
+    has_stacks: bool = False
 
 
 class _GapTracker:
@@ -97,7 +97,7 @@ class _GapTracker:
         self._pending = -1
         self.last_seq = self.kept_seq = -1
 
-    def see(self, run: PartitionedBlocks) -> None:
+    def add_blocks(self, run: PartitionedBlocks) -> None:
         """Take note of some blocks."""
         last = max(map(run.retained.rfind, self._kept & run.retained_tags), default=-1)
         if last >= 0:
@@ -117,7 +117,7 @@ class ResumabilityAnalysis:
 
     def __init__(self) -> None:
         self._parting = TagPartition()
-        self._said: deque[bytes] = deque()  # by what is kept and has to be looked into
+        self._payloads: deque[bytes] = deque()  # by what is kept and has to be looked into
         self._level: RecordingLevel | None = None
         self._obstacle = ""
         self._is_embedded = False
@@ -126,14 +126,14 @@ class ResumabilityAnalysis:
         self._guest = _GapTracker(_GUEST_TAGS, _GUEST_TAGS)
         self._streams = _GapTracker(_STREAM_TAGS, _NON_IDENTITY_TAGS)
         self._sessions = _GapTracker(frozenset((SessionStart.tag,)), _NON_IDENTITY_TAGS)
-        self._holes = _GapTracker(_ALL_TAGS, frozenset((Snapshot.tag,)))
-        self._begun: _SnapshotState | None = None
-        self._has_lineage = False
-        self._is_torn = False
+        self._gaps = _GapTracker(_ALL_TAGS, frozenset((Snapshot.tag,)))
+        self._open: _SnapshotState | None = None
+        self._has_base = False
+        self._lacks_base = False
         self._snapshots: list[int] = []
         self._needs_code = False
 
-    def see(
+    def add_block(
         self, kept: bytes, gone: bytes, seqs: Sequence[int], payload: Callable[[int], bytes]
     ) -> None:
         """Take note of a block: of its tags those that are kept, and those that are not.
@@ -142,75 +142,75 @@ class ResumabilityAnalysis:
         of the block, and ``payload`` gives what is kept at a place of it.
         """
         if ProcessStart.tag in kept or SafePoint.tag in kept:
-            self._said += map(payload, make_tag_finder(_DECODED_TAGS)(kept))
+            self._payloads += map(payload, make_tag_finder(_DECODED_TAGS)(kept))
         if self._parting.add(kept, gone, seqs):
-            self._look()
+            self._process_pending()
 
-    def drop(self, tags: bytes, seqs: Sequence[int]) -> None:
+    def add_dropped_block(self, tags: bytes, seqs: Sequence[int]) -> None:
         """Take note of a block of which nothing is kept."""
         if self._parting.add(bytes(len(tags)), tags, seqs):
-            self._look()
+            self._process_pending()
 
-    def _look(self) -> None:
+    def _process_pending(self) -> None:
         """Look at what was only taken note of."""
         run = self._parting.take()
         if run is None:
             return
         for tag in run.dropped_tags - self._dropped.keys():
             self._dropped[tag] = run.seq(run.dropped.find(tag))
-        for gap in (self._guest, self._streams, self._sessions, self._holes):
-            gap.see(run)
+        for gap in (self._guest, self._streams, self._sessions, self._gaps):
+            gap.add_blocks(run)
         seen = 0
         for at in run.find(_LANDMARK_TAGS):
-            self._see_parts(run, seen, at)
-            self._see_landmark(run.retained[at], run.dropped[at], run.seq(at))
+            self._process_parts(run, seen, at)
+            self._process_landmark(run.retained[at], run.dropped[at], run.seq(at))
             seen = at
-        self._see_parts(run, seen, len(run.retained))
+        self._process_parts(run, seen, len(run.retained))
 
-    def _see_parts(self, run: PartitionedBlocks, start: int, stop: int) -> None:
+    def _process_parts(self, run: PartitionedBlocks, start: int, stop: int) -> None:
         """Take note of what there is of a snapshot between two places."""
-        if self._begun is None:
+        if self._open is None:
             return
         if any(run.dropped.find(tag, start, stop) >= 0 for tag in _PART_TAGS & run.dropped_tags):
-            self._begun.is_kept = False
+            self._open.is_complete = False
         if any(
             column.find(SetThread.tag, start, stop) >= 0 for column in (run.retained, run.dropped)
         ):
-            self._begun.can_begin = True
+            self._open.has_stacks = True
 
-    def _see_landmark(self, kept: int, gone: int, seq: int) -> None:
+    def _process_landmark(self, kept: int, gone: int, seq: int) -> None:
         """Take note of an event by its tag, which is kept or gone."""
         if SafePoint.tag in (kept, gone):
-            self._begin(bool(kept))
+            self._begin_snapshot(bool(kept))
         elif Snapshot.tag in (kept, gone):
-            self._close(bool(kept), seq)
+            self._close_snapshot(bool(kept), seq)
         elif kept == ProcessStart.tag:
-            start = _try_decode(kept, self._said.popleft())
+            start = _try_decode(kept, self._payloads.popleft())
             if isinstance(start, ProcessStart):
                 self._level, self._is_embedded = start.level, start.embedded
                 self._obstacle = not_resumable_reason(start)
         elif kept in _EXIT_TAGS:
             self._ended = True
 
-    def _begin(self, is_kept: bool) -> None:
-        self._begun = _SnapshotState(is_kept)
+    def _begin_snapshot(self, is_kept: bool) -> None:
+        self._open = _SnapshotState(is_kept)
         if is_kept:
-            point = _try_decode(SafePoint.tag, self._said.popleft())
+            point = _try_decode(SafePoint.tag, self._payloads.popleft())
             if isinstance(point, SafePoint):
-                self._begun.is_whole = point.whole
-                self._begun.can_begin = not point.entry
+                self._open.is_whole = point.whole
+                self._open.has_stacks = not point.entry
                 self._needs_code = self._needs_code or any(point.code)
             else:
-                self._begun.is_kept = False
+                self._open.is_complete = False
 
-    def _close(self, is_kept: bool, seq: int) -> None:
-        begun, self._begun = self._begun, None
+    def _close_snapshot(self, is_kept: bool, seq: int) -> None:
+        begun, self._open = self._open, None
         whole = begun is not None and begun.is_whole
-        self._has_lineage = is_kept and (self._has_lineage or whole)
-        if begun is None or not begun.is_kept:
-            self._has_lineage = False
-        self._is_torn = is_kept and not self._has_lineage
-        if self._has_lineage and begun is not None and begun.can_begin and self._level is not None:
+        self._has_base = is_kept and (self._has_base or whole)
+        if begun is None or not begun.is_complete:
+            self._has_base = False
+        self._lacks_base = is_kept and not self._has_base
+        if self._has_base and begun is not None and begun.has_stacks and self._level is not None:
             self._snapshots.append(seq)
 
     # -- what it comes to ----------------------------------------------------------------------
@@ -218,25 +218,25 @@ class ResumabilityAnalysis:
     @property
     def kept(self) -> dict[int, int]:
         """How many events of which tags are kept."""
-        self._look()
+        self._process_pending()
         return self._parting.retained.counts
 
     @property
     def dropped(self) -> dict[int, int]:
         """How many events of which tags are not."""
-        self._look()
+        self._process_pending()
         return self._parting.dropped.counts
 
     @property
     def next_seq(self) -> int:
         """The number behind the last event that is kept; 0 where none is."""
-        self._look()
+        self._process_pending()
         return self._parting.next_seq
 
     @property
-    def verdict(self) -> Resumability:
+    def result(self) -> Resumability:
         """What is left, by what has been seen so far."""
-        self._look()
+        self._process_pending()
         if self._level is None:
             if ProcessStart.tag in self._dropped:
                 return Resumability(False, "it does not say any more what ran")
@@ -254,33 +254,33 @@ class ResumabilityAnalysis:
         if self._ended:
             reason = "the program had ended: a resume tells how, and executes nothing"
             return Resumability(True, reason)
-        return self._of_snapshots() or self._of_start()
+        return self._check_snapshots() or self._check_start()
 
     @property
-    def must_say_so(self) -> bool:
+    def needs_not_resumable_flag(self) -> bool:
         """Whether a resume would not notice that something is missing, and go on wrongly."""
-        resumable, _ = self.verdict
+        resumable, _ = self.result
         if self._level is None or self._obstacle or resumable:
             return False
         last = self._snapshots[-1] if self._snapshots else -1
         return (
             self._streams.last_seq >= 0
             or self._sessions.last_seq >= 0
-            or self._effect_before(last)
+            or self._has_dropped_effect_before(last)
             or bool({Mount.tag, FilePlaced.tag} & self._dropped.keys())
         )
 
     @property
-    def leaves_holes(self) -> bool:
+    def has_gaps(self) -> bool:
         """Whether something is missing in front of a snapshot, as a compaction leaves it."""
-        self._look()
-        return self._holes.last_seq >= 0
+        self._process_pending()
+        return self._gaps.last_seq >= 0
 
-    def _effect_before(self, seq: int) -> bool:
+    def _has_dropped_effect_before(self, seq: int) -> bool:
         """Whether an effect is gone in front of an event."""
         return any(self._dropped[tag] < seq for tag in _EFFECT_TAGS & self._dropped.keys())
 
-    def _of_snapshots(self) -> Resumability | None:
+    def _check_snapshots(self) -> Resumability | None:
         """Whether there is a snapshot from which all is there that came behind it."""
         if self._needs_code and InstrumentedPart.tag in self._dropped:
             return None
@@ -292,14 +292,14 @@ class ResumabilityAnalysis:
         else:
             at = bisect_right(self._snapshots, self._guest.last_seq)
             enough = at < len(self._snapshots)
-        if not enough or self._effect_before(seq):
+        if not enough or self._has_dropped_effect_before(seq):
             return None
         return Resumability(True, f"it can be resumed from its snapshot, event {seq}")
 
-    def _of_start(self) -> Resumability:
+    def _check_start(self) -> Resumability:
         """Whether it can be executed again from its start."""
         if self._level is not RecordingLevel.FULL:
-            return Resumability(False, self._why_no_snapshot())
+            return Resumability(False, self._explain_no_snapshot())
         if (_IDENTITY_TAGS - {InstrumentedPart.tag}) & self._dropped.keys():
             return Resumability(False, "what the program began with is gone")
         if self._guest.last_seq >= 0:
@@ -315,12 +315,12 @@ class ResumabilityAnalysis:
             )
         return Resumability(True, "it can be executed again from its start")
 
-    def _why_no_snapshot(self) -> str:
+    def _explain_no_snapshot(self) -> str:
         """Why none can be resumed from, where that would be the only way."""
         effects = [self._dropped[tag] for tag in _EFFECT_TAGS & self._dropped.keys()]
         if effects and self._snapshots:
             return f"event {min(effects)} is gone, from which its files and descriptors come"
-        if self._is_torn:
+        if self._lacks_base:
             return "what its last snapshot builds on is gone"
         if not self._snapshots:
             return "it has no inputs, and no snapshot that can be resumed from"

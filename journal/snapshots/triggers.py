@@ -96,11 +96,11 @@ class TriggerState:
     ``OptionError``.
     """
 
-    __slots__ = ("_armed", "_began", "_bytes", "_events", "_period")
+    __slots__ = ("_armed", "_bytes", "_counting_from", "_events", "_period")
 
     def __init__(
         self,
-        on: Iterable[Trigger],
+        triggers: Iterable[Trigger],
         *,
         period_seconds: float = PERIOD_SECONDS,
         every_events: int | None = None,
@@ -112,13 +112,13 @@ class TriggerState:
                 f"a period is more than 0 and at most {PERIOD_SECONDS_MAX:.0f} seconds, "
                 f"not {period_seconds}"
             )
-        self._armed = set(on) - (ONCE & set(fired))
+        self._armed = set(triggers) - (ONCE & set(fired))
         self._period = period_seconds if Trigger.PERIODIC_INTERVAL in self._armed else inf
-        self._events = self._every(Trigger.EVENT_COUNT, every_events, "events")
-        self._bytes = self._every(Trigger.JOURNAL_SIZE, every_bytes, "bytes")
-        self._began: tuple[float, int, int] | None = None
+        self._events = self._arm_count(Trigger.EVENT_COUNT, every_events, "events")
+        self._bytes = self._arm_count(Trigger.JOURNAL_SIZE, every_bytes, "bytes")
+        self._counting_from: tuple[float, int, int] | None = None
 
-    def _every(self, trigger: Trigger, count: int | None, what: str) -> float:
+    def _arm_count(self, trigger: Trigger, count: int | None, what: str) -> float:
         if count is None:
             if trigger in self._armed:
                 raise OptionError(f"{format_trigger(trigger)} needs a number: how many {what}")
@@ -132,7 +132,7 @@ class TriggerState:
         """Whether a snapshot would be taken if it happened now."""
         return trigger in self._armed
 
-    def happened(self, trigger: Trigger) -> bool:
+    def fire(self, trigger: Trigger) -> bool:
         """Whether a snapshot is to be taken for what has happened; if that is once, it is used."""
         if trigger not in self._armed:
             return False
@@ -140,15 +140,15 @@ class TriggerState:
             self._armed.remove(trigger)
         return True
 
-    def due(self, now: float, events: int, size: int) -> Trigger | None:
+    def find_due(self, now: float, events: int, size: int) -> Trigger | None:
         """Say what has come about by itself since the last snapshot, until ``taken`` is called.
 
         ``now`` is in seconds, of any clock that does not go back; ``events`` and ``size`` are how
         many events, and bytes, were written so far. The first call is where counting begins.
         """
-        if self._began is None:
-            self._began = (now, events, size)
-        time_then, events_then, size_then = self._began
+        if self._counting_from is None:
+            self._counting_from = (now, events, size)
+        time_then, events_then, size_then = self._counting_from
         if now - time_then >= self._period:
             return Trigger.PERIODIC_INTERVAL
         if events - events_then >= self._events:
@@ -157,6 +157,6 @@ class TriggerState:
             return Trigger.JOURNAL_SIZE
         return None
 
-    def taken(self, now: float, events: int, size: int) -> None:
+    def reset(self, now: float, events: int, size: int) -> None:
         """A snapshot was taken, whatever for: counting begins anew."""
-        self._began = (now, events, size)
+        self._counting_from = (now, events, size)

@@ -92,7 +92,7 @@ def test_entries_that_lead_elsewhere_are_found(tmp_path: Path, key: UserKey) -> 
         seq = pages_in(path)[-1][0].seq
         entries.put(1, seq, 0)
         entries.put(2, 0, 9)
-        assert entries.save(get_index_path(path), key, Watermark.of(reader, seq))
+        assert entries.save(get_index_path(path), key, Watermark.from_reader(reader, seq))
     found = told(path, "--check", code=3)
     assert (found["entries"], found["wrong"]) == (2, 2)
     assert found["missing"] > 0

@@ -174,7 +174,7 @@ class Machine:
             seq, index = self._whole[content]
             return (
                 kind,
-                PageReference(place[0] - seq, index, hash_page_content(content)).packed(),
+                PageReference(place[0] - seq, index, hash_page_content(content)).pack(),
                 content,
             )
         self._whole[content] = place
@@ -219,7 +219,7 @@ def test_a_kept_snapshot_says_what_is_different_from_the_one_before(
             machine.begin(whole=snapshot.whole)
             store.begin_snapshot(whole=snapshot.whole)
             for memory, growth, changed in snapshot.events:
-                store.put_pages(resolver.event(*machine.event(memory, growth, changed)))
+                store.put_pages(resolver.resolve_event(*machine.event(memory, growth, changed)))
             assert store.sizes == dict(sorted(machine.sizes.items()))
             if not snapshot.kept:
                 continue

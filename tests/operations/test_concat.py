@@ -63,7 +63,7 @@ def test_it_reads_as_what_cat_makes_of_the_same_journals(journals: list[list[Sto
         assert list(Verifier(folder / "joined", decode=False).run()) == []
         assert found.is_whole
         events = [sum(map(len, story)) for story in journals]
-        assert found.firsts == tuple(sum(events[:index]) for index in range(len(events)))
+        assert found.first_seqs == tuple(sum(events[:index]) for index in range(len(events)))
         assert (found.events, found.next_seq) == (sum(events), sum(events))
 
 
@@ -92,7 +92,7 @@ def test_directories_and_files_are_joined_alike(tmp_path: Path) -> None:
     assert len(list((tmp_path / "d").iterdir())) > 2
     written(tmp_path / "a", [(2, b"x")])
     found = concat([tmp_path / "a", tmp_path / "d", tmp_path / "a"], tmp_path / "c")
-    assert found.firsts == (0, 1, 41)
+    assert found.first_seqs == (0, 1, 41)
     frames = frames_of(tmp_path / "c")
     assert [frame.seq for frame in frames] == list(range(42))
     assert [frame.payload[:1] for frame in frames[1:-1]] == [bytes([one]) for one in range(40)]

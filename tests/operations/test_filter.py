@@ -72,17 +72,17 @@ def written(path: Path, *blocks: list[Event]) -> list[Frame]:
 def meant(frames: list[Frame], which: Query) -> set[int]:
     """The numbers of the events that a question means, asked one by one."""
     clock = JournalTimes(frames[0].time, frames[-1].time) if frames else JournalTimes(0, 0)
-    predicate, names, found = CompiledQuery(which.tree, clock), PathTracker(), set()
+    predicate, names, found = CompiledQuery(which.expression, clock), PathTracker(), set()
     for frame in frames:
         inside = which.start <= frame.seq and (which.stop is None or frame.seq < which.stop)
         for bound, late in ((which.since, False), (which.until, True)):
             if bound is not None:
                 moment = bound if isinstance(bound, Moment) else Moment(MomentBase.EPOCH, bound)
-                inside &= (frame.time < clock.time(moment)) is late
-        if predicate.holds(frame.seq, frame.time, frame.tag, frame.payload, names) and inside:
+                inside &= (frame.time < clock.resolve(moment)) is late
+        if predicate.matches(frame.seq, frame.time, frame.tag, frame.payload, names) and inside:
             found.add(frame.seq)
         if frame.tag in BY_TAG:
-            predicate.follow(frame.tag, frame.payload, names)
+            predicate.track(frame.tag, frame.payload, names)
     return found
 
 
@@ -159,7 +159,7 @@ def test_what_is_kept_is_what_was_asked_for_with_numbers_and_times(
                 writer.append_frame(*frame)
             writer.sync()
     frames = frames_of(folder / "a")
-    found = journal.filter(folder / "a", folder / "b", which, keep=keep, preamble=preamble)
+    found = journal.filter(folder / "a", folder / "b", which, keep=keep, keep_preamble=preamble)
     wanted = meant(frames, which)
     kept = [frame for frame in frames if (frame.seq in wanted) is keep]
     if preamble:
@@ -173,8 +173,8 @@ def test_what_is_kept_is_what_was_asked_for_with_numbers_and_times(
     assert found.events + found.events_dropped == len(frames)
     assert list(Reader(folder / "b").verify(decode=False)) == []
     # once more, of a journal with holes, and without writing
-    again = journal.filter(folder / "b", None, which, keep=keep, preamble=preamble)
-    if "time" not in str(which.tree) and which.since is which.until is None:
+    again = journal.filter(folder / "b", None, which, keep=keep, keep_preamble=preamble)
+    if "time" not in str(which.expression) and which.since is which.until is None:
         assert again.kept == found.kept
         assert not again.dropped
 
@@ -183,7 +183,7 @@ def test_a_filter_without_effect_writes_the_same_blocks(tmp_path: Path) -> None:
     frames = written(tmp_path / "a", [ClockRead(clock=0, time=1)] * 9, [ProcessExit(exit_code=0)])
     found = journal.filter(tmp_path / "a", tmp_path / "b", Query())
     assert frames_of(tmp_path / "b") == frames
-    assert (found.blocks, found.blocks_whole) == (2, 2)
+    assert (found.blocks, found.blocks_copied) == (2, 2)
     with Reader(tmp_path / "a") as one, Reader(tmp_path / "b") as two:
         assert one.journal_id == two.journal_id == found.journal_id
 
@@ -198,7 +198,7 @@ def test_blocks_without_what_is_asked_for_are_not_read(tmp_path: Path) -> None:
     data[offset + 130] ^= 1
     (tmp_path / "a").write_bytes(data)
     found = journal.filter(tmp_path / "a", tmp_path / "b", Query(groups=frozenset({Group.CORE})))
-    assert found.blocks_passed == 2
+    assert found.blocks_skipped == 2
     assert found.dropped == {ClockRead.tag: 50, StreamWrite.tag: 50}
     with pytest.raises(DamagedJournal):
         journal.filter(tmp_path / "a", tmp_path / "c", Query(groups=frozenset({Group.STDIO})))
@@ -276,7 +276,7 @@ def test_a_path_means_all_that_is_done_to_a_file(
     which: Query, places: list[int], tmp_path: Path
 ) -> None:
     written(tmp_path / "a", FILES[:5], FILES[5:])
-    journal.filter(tmp_path / "a", tmp_path / "b", which, preamble=False)
+    journal.filter(tmp_path / "a", tmp_path / "b", which, keep_preamble=False)
     assert [frame.seq for frame in frames_of(tmp_path / "b")] == places
 
 
@@ -454,7 +454,7 @@ def test_what_says_what_ran_is_kept_unless_asked_otherwise(tmp_path: Path, cache
     which = Query(groups=frozenset({Group.STDIO}))
     kept = journal.filter(tmp_path / "a", None, which)
     assert set(kept.kept) >= {ProcessStart.tag, ModulePart.tag, StreamWrite.tag}
-    bare = journal.filter(tmp_path / "a", None, which, preamble=False)
+    bare = journal.filter(tmp_path / "a", None, which, keep_preamble=False)
     assert not PREAMBLE & bare.kept.keys()
     assert bare.reason == "it does not say any more what ran"
     assert not (tmp_path / "b").exists()
@@ -465,12 +465,12 @@ def test_what_would_be_written_is_told_only_where_it_is_measured(
 ) -> None:
     recorded(GUESTS[0], tmp_path / "a", cache_dir)
     which = Query(groups=frozenset({Group.STDIO, Group.INPUTS}))
-    made = journal.filter(tmp_path / "a", tmp_path / "b", which, preamble=False)
-    measured = journal.filter(tmp_path / "a", None, which, preamble=False, measured=True)
+    made = journal.filter(tmp_path / "a", tmp_path / "b", which, keep_preamble=False)
+    measured = journal.filter(tmp_path / "a", None, which, keep_preamble=False, measure_size=True)
     assert measured == made
     assert made.written > 0
-    told = journal.filter(tmp_path / "a", None, which, preamble=False)
-    assert told == replace(made, written=0, blocks=0, blocks_whole=0)
+    told = journal.filter(tmp_path / "a", None, which, keep_preamble=False)
+    assert told == replace(made, written=0, blocks=0, blocks_copied=0)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def stepped(path: Path) -> tuple[VerifyCounts, list[Finding], int]:
         findings += [one for one in check.run(lambda: True) if isinstance(one, Finding)]
         steps += 1
         if check.cursor is None:
-            return check.figures, findings, steps
+            return check.counts, findings, steps
         cursor = VerifyCursor.parse(str(check.cursor))
         assert cursor == check.cursor
 
@@ -47,7 +47,7 @@ def test_a_check_in_steps_finds_what_one_in_one_go_finds(
         except JournalError:
             return
         figures, findings, steps = stepped(folder / "a")
-        assert figures == whole.figures
+        assert figures == whole.counts
         assert [str(one.error) for one in findings] == expected
         assert steps >= figures.blocks
 
@@ -58,7 +58,7 @@ def test_figures_count_what_the_summary_counts(tmp_path: Path) -> None:
     assert list(check.run()) == []
     with Reader(tmp_path / "a") as reader:
         summary = reader.summary()
-    figures = check.figures
+    figures = check.counts
     assert (figures.blocks, figures.events) == (summary.blocks, summary.events)
     assert (figures.segments, check.size) == (summary.segments, summary.size)
     assert check.tail is not None

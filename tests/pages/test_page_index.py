@@ -76,7 +76,7 @@ def event_of(*pages: bytes | PageReference, size: int = 1 << 20) -> MemoryPages:
     for page in pages:
         if isinstance(page, PageReference):
             kinds.append(PageKind.SAME)
-            data += page.packed()
+            data += page.pack()
         else:
             kinds.append(PageKind.WHOLE if page else PageKind.ZERO)
             data += page
@@ -97,7 +97,7 @@ def resolved(*found: MemoryPages | GlobalsSet) -> MemoryPages:
     frames = frames_of(*found)
     last = found[-1]
     assert isinstance(last, MemoryPages)
-    return PageResolver(frames.__getitem__).event(len(found) - 1, last)
+    return PageResolver(frames.__getitem__).resolve_event(len(found) - 1, last)
 
 
 ONE, TWO = content(1), content(2)
@@ -175,7 +175,7 @@ def test_two_events_that_name_each_other_are_refused() -> None:
 def test_an_event_that_is_not_there_is_told() -> None:
     named = event_of(PageReference(1, 0, hash_page_content(ONE)))
     with pytest.raises(MalformedEvent, match="event 6, which the journal does not have"):
-        PageResolver(dict[int, Frame]().__getitem__).event(7, named)
+        PageResolver(dict[int, Frame]().__getitem__).resolve_event(7, named)
 
 
 def test_what_would_be_larger_than_any_event_is_refused_before_it_is_made() -> None:
@@ -209,8 +209,8 @@ def test_what_was_looked_up_is_kept_within_its_bounds(monkeypatch: pytest.Monkey
     for _ in range(2):
         for seq in range(count):
             named = event_of(PageReference(count - seq, 0, hash_page_content(content(seq + 1))))
-            assert resolver.event(count, named).data == content(seq + 1)
-    assert resolver.event(count, named).data == content(count)
+            assert resolver.resolve_event(count, named).data == content(seq + 1)
+    assert resolver.resolve_event(count, named).data == content(count)
     assert len(asked) == 2 * count, "all but the last were forgotten"
     assert resolver._size <= 8 * PAGE_SIZE
 
@@ -283,7 +283,7 @@ def test_joined_journals_name_what_they_named(
     joined = journal.concat([tmp_path / "other", path], tmp_path / "joined")
     plain = tmp_path / "cat"
     plain.write_bytes((tmp_path / "other").read_bytes() + path.read_bytes())
-    shift = joined.firsts[1]
+    shift = joined.first_seqs[1]
     assert shift == others[-1] + 1
     for target in (tmp_path / "joined", plain):
         assert played(target, others[-1]) == states(other)[-1]
@@ -308,10 +308,12 @@ def test_what_names_dropped_pages_is_given_them(
         kept = {frame.seq: event for frame, event in pages_in(target)}
         assert kept.keys() == whole - set(drop)
         with journal.Reader(path) as before, journal.Reader(target) as after:
-            old, new = PageResolver.of(before), PageResolver.of(after)
+            old, new = PageResolver.from_reader(before), PageResolver.from_reader(after)
             for one, event in pages_in(path):
                 if one.seq in kept:
-                    assert new.event(one.seq, kept[one.seq]) == old.event(one.seq, event)
+                    assert new.resolve_event(one.seq, kept[one.seq]) == old.resolve_event(
+                        one.seq, event
+                    )
     assert named_in(tmp_path / f"1-{max(whole)}") > 0, "what is named by nobody changes nothing"
 
 
@@ -330,18 +332,18 @@ def test_parts_are_of_use_alone_if_they_are_to_be(
     ]
     host = ModelHost()
     with journal.Reader(parts[1]) as reader, pytest.raises(NotPlayable, match="does not have"):
-        play(reader.frames(), host, pages=PageResolver.of(reader))
+        play(reader.frames(), host, pages=PageResolver.from_reader(reader))
     written_with_index(tmp_path / "started", STORY, first=[started()])
     found = split(tmp_path / "started", tmp_path / "alone", snapshots=True, self_contained=True)
     with journal.Reader(tmp_path / "started") as whole:
         for part in found.parts:
             with journal.Reader(part.path) as reader:
-                old, new = PageResolver.of(whole), PageResolver.of(reader)
+                old, new = PageResolver.from_reader(whole), PageResolver.from_reader(reader)
                 for frame, event in pages_in(part.path):
                     assert frame.seq >= part.first_seq
                     before = whole.frame(frame.seq)
-                    assert new.event(frame.seq, event) == codec.decode(
-                        before.tag, old.frame(before).payload
+                    assert new.resolve_event(frame.seq, event) == codec.decode(
+                        before.tag, old.resolve_frame(before).payload
                     )
 
 
@@ -645,7 +647,7 @@ def test_a_folder_that_takes_no_index_does_not_matter(
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(indexing.PageIndexStore, "_opened", refuse)
+    monkeypatch.setattr(indexing.PageIndexStore, "_ensure_open", refuse)
     monkeypatch.setattr(indexing, "PENDING_MAX", 1)
     with PageIndex(tmp_path / "a", key=KEY) as index:
         ends = write(tmp_path / "a", events(STORY), index)
@@ -676,7 +678,7 @@ def test_noise_is_refused_with_a_sentence_wherever_pages_are_looked_up(
     frames = frames_of(event_of(ONE))
     frame = Frame(1, MemoryPages.tag, payload, 0, 0)
     with contextlib.suppress(MalformedEvent):
-        found = PageResolver(frames.__getitem__).frame(frame)
+        found = PageResolver(frames.__getitem__).resolve_frame(frame)
         event = codec.decode(found.tag, found.payload)
         assert isinstance(event, MemoryPages)
         list(decode_resolved_pages(event))
@@ -716,8 +718,10 @@ def test_whatever_is_done_with_a_journal_nobody_can_tell_which_pages_are_named(
             with (folder / "lines").open("rb") as lines:
                 import_lines(lines, target)
         with journal.Reader(target) as reader:
-            resolver = PageResolver.of(reader)
-            found[name] = [resolver.event(frame.seq, event) for frame, event in pages_in(target)]
+            resolver = PageResolver.from_reader(reader)
+            found[name] = [
+                resolver.resolve_event(frame.seq, event) for frame, event in pages_in(target)
+            ]
     assert found["named"] == found["given"]
 
 

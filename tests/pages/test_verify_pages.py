@@ -38,13 +38,13 @@ Places = Counter[tuple[int, int]]
 
 def checked(path: Path, **options: Any) -> tuple[VerifyCounts, list[Finding]]:
     check = Verifier(path, pages=True, **options)
-    return check.figures, [one for one in check.run() if isinstance(one, Finding)]
+    return check.counts, [one for one in check.run() if isinstance(one, Finding)]
 
 
 def named_places(path: Path) -> Places:
     """The events and indices that are named, and how often."""
     return Counter(
-        (frame.seq - one.back, one.place)
+        (frame.seq - one.back, one.index_in_event)
         for frame, event in pages_in(path)
         for one in get_references(event)
     )
@@ -89,7 +89,7 @@ def check_changed(path: Path, folder: Path) -> None:
         lambda one: with_other_bytes(one, index) if one.seq == seq else None,
     )
     figures, findings = checked(flipped)
-    assert figures.named_pages == named.total()
+    assert figures.referenced_pages == named.total()
     assert figures.findings == len(findings) == count
     assert all(f"index {index} of event {seq}: the hash" in str(one.error) for one in findings)
     without = rewritten(
@@ -115,8 +115,8 @@ def test_all_that_is_named_is_looked_up_and_what_is_changed_is_told(
     folder = tmp_path_factory.mktemp("checked")
     written_with_index(folder / "a", history)
     figures, findings = checked(folder / "a")
-    assert (figures.named_pages, findings) == (named_in(folder / "a"), [])
-    if figures.named_pages:
+    assert (figures.referenced_pages, findings) == (named_in(folder / "a"), [])
+    if figures.referenced_pages:
         check_changed(folder / "a", folder)
 
 
@@ -126,7 +126,7 @@ def test_a_guest_s_journal_is_whole_until_a_page_that_is_named_is_another(
     (guest,) = (one for one in SNAPSHOT_GUESTS if one.title == "bulk")
     path = tmp_path / "run.journal"
     often(guest, path, cache_dir, page_index=True)
-    assert checked(path)[0].named_pages == named_in(path) > 0
+    assert checked(path)[0].referenced_pages == named_in(path) > 0
     check_changed(path, tmp_path)
 
 
@@ -187,5 +187,5 @@ def test_pages_are_looked_up_in_steps_as_in_one_go(tmp_path: Path) -> None:
         if check.cursor is None:
             break
         cursor = VerifyCursor.parse(str(check.cursor))
-    assert check.figures == whole
+    assert check.counts == whole
     assert findings == [str(one.error) for one in expected]

@@ -71,7 +71,7 @@ def write_journal(path: Path, events: Iterable[Event | None]) -> None:
 
 def told(path: Path, upto: int | None = None) -> list[SnapshotInfo]:
     with Reader(path) as reader:
-        return list(list_snapshots(reader, upto=upto))
+        return list(list_snapshots(reader, stop=upto))
 
 
 def one(path: Path, *events: Event) -> SnapshotInfo:

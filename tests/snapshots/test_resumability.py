@@ -31,7 +31,7 @@ from journal.format import tag_partition as parting
 from journal.format.tag_partition import partition_tags
 from journal.snapshots.resumability import ResumabilityAnalysis
 from journal.snapshots.resume_flags import NOT_RESUMABLE
-from tests.support.plain_resumability import PlainUsability, Row
+from tests.support.plain_resumability import PlainResumabilityAnalysis, Row
 
 UNKNOWN_TAG = 200
 TELLING: list[type[Event]] = [
@@ -105,11 +105,13 @@ def in_blocks(rows: list[Row], lengths: list[int]) -> list[list[Row]]:
 
 def seen(use: ResumabilityAnalysis, block: list[Row]) -> None:
     tags, mask = bytes(row.tag for row in block), bytes(row.is_kept for row in block)
-    use.see(*partition_tags(tags, mask), [row.seq for row in block], lambda at: block[at].payload)
+    use.add_block(
+        *partition_tags(tags, mask), [row.seq for row in block], lambda at: block[at].payload
+    )
 
 
-def answers(use: ResumabilityAnalysis | PlainUsability) -> tuple[object, ...]:
-    return tuple(use.verdict), use.must_say_so, use.leaves_holes
+def answers(use: ResumabilityAnalysis | PlainResumabilityAnalysis) -> tuple[object, ...]:
+    return tuple(use.result), use.needs_not_resumable_flag, use.has_gaps
 
 
 def of_inputs(*are_kept: bool) -> list[Row]:
@@ -129,7 +131,7 @@ def test_columns_tell_what_rows_tell(rows: list[Row], lengths: list[int], count:
     with patch.object(parting, "BATCH_COUNT_MIN", count):
         for block in in_blocks(rows, lengths):
             seen(use, block)
-    plain = PlainUsability(rows)
+    plain = PlainResumabilityAnalysis(rows)
     assert answers(use) == answers(plain)
     assert use.kept == Counter(row.tag for row in plain.kept)
     assert use.dropped == Counter(row.tag for row in plain.gone)
@@ -142,7 +144,7 @@ def test_an_answer_may_be_asked_for_at_any_time(rows: list[Row], lengths: list[i
     for block in in_blocks(rows, lengths):
         seen(use, block)
         so_far += block
-        assert answers(use) == answers(PlainUsability(so_far))
+        assert answers(use) == answers(PlainResumabilityAnalysis(so_far))
 
 
 @given(st.lists(st.tuples(st.integers(1, 254), st.booleans())))

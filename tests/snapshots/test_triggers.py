@@ -132,13 +132,13 @@ def test_the_calls_of_triggers_are_calls_that_there_are() -> None:
         ({"every_events": 0}, "events"),
         ({"every_events": -3}, "events"),
         ({"every_bytes": 0}, "bytes"),
-        ({"on": [Trigger.EVENT_COUNT]}, "event-count"),
-        ({"on": [Trigger.JOURNAL_SIZE], "every_events": 5}, "journal-size"),
+        ({"triggers": [Trigger.EVENT_COUNT]}, "event-count"),
+        ({"triggers": [Trigger.JOURNAL_SIZE], "every_events": 5}, "journal-size"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(options: dict[str, object], word: str) -> None:
     with pytest.raises(OptionError, match=word):
-        TriggerState(**{"on": (), **options})  # type: ignore[arg-type]
+        TriggerState(**{"triggers": (), **options})  # type: ignore[arg-type]
 
 
 @given(SETS, SETS)
@@ -149,15 +149,15 @@ def test_what_happened_once_does_not_happen_again(
     for trigger in Trigger:
         first = trigger in on and not (trigger in ONCE and trigger in fired)
         assert triggers.is_armed(trigger) == first
-        assert triggers.happened(trigger) == first
-        assert triggers.happened(trigger) == (first and trigger not in ONCE)
+        assert triggers.fire(trigger) == first
+        assert triggers.fire(trigger) == (first and trigger not in ONCE)
 
 
 def test_nothing_is_armed_by_itself() -> None:
     triggers = TriggerState([])
     assert not any(map(triggers.is_armed, Trigger))
-    assert triggers.due(0.0, 0, 0) is None
-    assert triggers.due(1e8, 1 << 60, 1 << 60) is None
+    assert triggers.find_due(0.0, 0, 0) is None
+    assert triggers.find_due(1e8, 1 << 60, 1 << 60) is None
 
 
 @given(st.integers(1, 1000), st.integers(1, 1000))
@@ -173,14 +173,14 @@ def test_a_period_is_over_when_it_is_over_and_not_before(
 ) -> None:
     triggers = TriggerState([Trigger.PERIODIC_INTERVAL], period_seconds=period)
     now = start
-    assert triggers.due(now, 0, 0) is None
+    assert triggers.find_due(now, 0, 0) is None
     for _ in range(snapshots % 7):
-        assert triggers.due(now + period * 0.99, 0, 0) is None
+        assert triggers.find_due(now + period * 0.99, 0, 0) is None
         now += period * 1.01
-        assert triggers.due(now, 0, 0) is Trigger.PERIODIC_INTERVAL
-        assert triggers.due(now, 0, 0) is Trigger.PERIODIC_INTERVAL
-        triggers.taken(now, 0, 0)
-        assert triggers.due(now, 0, 0) is None
+        assert triggers.find_due(now, 0, 0) is Trigger.PERIODIC_INTERVAL
+        assert triggers.find_due(now, 0, 0) is Trigger.PERIODIC_INTERVAL
+        triggers.reset(now, 0, 0)
+        assert triggers.find_due(now, 0, 0) is None
 
 
 @dataclass
@@ -218,7 +218,7 @@ class Machine(RuleBasedStateMachine):
         self.triggers = TriggerState(
             self.on, period_seconds=period, every_events=every_events, every_bytes=every_bytes
         )
-        self.triggers.due(*begin)
+        self.triggers.find_due(*begin)
 
     @rule(seconds=st.integers(0, 3))
     def wait(self, seconds: int) -> None:
@@ -233,13 +233,13 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        self.triggers.taken(self.now, self.count, self.size)
+        self.triggers.reset(self.now, self.count, self.size)
         self.since = Since()
 
     @rule(trigger=TRIGGERS)
     def happen(self, trigger: Trigger) -> None:
         armed = trigger in self.on | self.counting() and trigger not in self.used
-        assert self.triggers.happened(trigger) == armed
+        assert self.triggers.fire(trigger) == armed
         if armed and trigger.name.startswith("FIRST_"):
             self.used.add(trigger)
 
@@ -254,7 +254,7 @@ class Machine(RuleBasedStateMachine):
             for trigger, limit, value in zip(order, self.limits, found, strict=True)
             if limit is not None and value >= limit
         ]
-        due = self.triggers.due(self.now, self.count, self.size)
+        due = self.triggers.find_due(self.now, self.count, self.size)
         assert due == (reached[0] if reached else None)
 
     def counting(self) -> set[Trigger]:

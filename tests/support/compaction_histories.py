@@ -118,7 +118,7 @@ def kept_of(frames: Sequence[Frame]) -> list[int]:
 def looked_up(path: Path, start: int) -> list[Frame]:
     """The frames from a number on, where pages that are only named have their bytes again."""
     with Reader(path) as reader:
-        frames = PageResolver.of(reader).frames(reader.frames(start))
+        frames = PageResolver.from_reader(reader).resolve_frames(reader.frames(start))
         return [frame._replace(offset=0) for frame in frames]
 
 

@@ -110,15 +110,15 @@ def extend(writer: journal.Writer, group: Sequence[Event], index: PageIndex | No
     """Write a group of events as a snapshot is; gives the number of the last."""
     last = -1
     if index is not None:
-        index.begin(writer.next_seq)
+        index.begin_snapshot(writer.next_seq)
     for event in group:
         if index is not None and isinstance(event, MemoryPages):
-            last = writer.append(index.shortened(writer.next_seq, event))
+            last = writer.append(index.deduplicate(writer.next_seq, event))
         else:
             writer.append(event)
     writer.sync()
     if index is not None and last >= 0:
-        index.end(last)
+        index.end_snapshot(last)
     return writer.next_seq - 1
 
 
@@ -132,7 +132,7 @@ def played(path: Path, upto: int | None = None, *, recent: bool = False) -> Memo
     """The memories behind event ``upto``."""
     host = ModelHost()
     with journal.Reader(path) as reader:
-        pages = None if recent else PageResolver.of(reader)
+        pages = None if recent else PageResolver.from_reader(reader)
         play(reader.frames(), host, upto=None if upto is None else upto + 1, pages=pages)
     return {memory: host.machine.pages_of(memory) for memory in (0, 1)}
 

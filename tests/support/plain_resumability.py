@@ -74,8 +74,8 @@ class Row(NamedTuple):
             return None
 
 
-class PlainUsability:
-    """The same answers as those of ``Usability``, of a list of rows."""
+class PlainResumabilityAnalysis:
+    """The same answers as those of ``ResumabilityAnalysis``, of a list of rows."""
 
     def __init__(self, rows: list[Row]) -> None:
         self.kept = [row for row in rows if row.is_kept]
@@ -143,13 +143,13 @@ class PlainUsability:
         return any(row.kind is SessionStart and row.seq < self.last_seq for row in self.gone)
 
     @property
-    def leaves_holes(self) -> bool:
+    def has_gaps(self) -> bool:
         last = max((row.seq for row in self.kept if row.kind is Snapshot), default=-1)
         return any(row.seq < last for row in self.gone)
 
     @property
-    def must_say_so(self) -> bool:
-        if self.start is None or not_resumable_reason(self.start) or self.verdict[0]:
+    def needs_not_resumable_flag(self) -> bool:
+        if self.start is None or not_resumable_reason(self.start) or self.result[0]:
             return False
         last = self.snapshots[-1] if self.snapshots else -1
         effect = any(seq < last for seq in self.effects)
@@ -157,7 +157,7 @@ class PlainUsability:
         return self.misses_stream or self.misses_session or effect or known
 
     @property
-    def verdict(self) -> tuple[bool, str]:
+    def result(self) -> tuple[bool, str]:
         """Whether it can be gone on from, and how, or why not."""
         if self.start is None:
             if self.misses(ProcessStart):

@@ -70,7 +70,7 @@ def to_json(found: "ConcatResult", sources: list[Path], target: Path) -> dict[st
     return {
         "sources": [
             {"journal": str(source), "first_seq": first}
-            for source, first in zip(sources, found.firsts, strict=True)
+            for source, first in zip(sources, found.first_seqs, strict=True)
         ],
         "target": str(target),
         "id": found.journal_id.hex(),
@@ -90,7 +90,7 @@ def to_table(found: "ConcatResult", sources: list[Path], target: Path) -> list[t
     """Return the rows of the table for a terminal."""
     rows = [
         ("source" if not index else "", f"{terminal.quote(str(source))}, from event {first} on")
-        for index, (source, first) in enumerate(zip(sources, found.firsts, strict=True))
+        for index, (source, first) in enumerate(zip(sources, found.first_seqs, strict=True))
     ]
     kept = f"{format_count(found.events, 'event')} in {format_count(found.blocks, 'block')}"
     rows += [("target", terminal.quote(str(target))), ("kept", kept)]

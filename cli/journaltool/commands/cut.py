@@ -71,7 +71,7 @@ def _find_newest_resumable(journal: Path) -> int:
 
     newest: int | None = None
     with Reader(journal) as reader:
-        for one in list_snapshots(reader, counted=False):
+        for one in list_snapshots(reader, count_pages=False):
             newest = one.seq if one.resumable else newest
     if newest is None:
         raise OptionError(f"{journal} has no snapshot to resume from: say where to cut with --at")

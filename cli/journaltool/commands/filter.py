@@ -109,8 +109,8 @@ def filter(
                 beside or new,
                 which,
                 keep=not drop,
-                preamble=preamble,
-                measured=dry_run,
+                keep_preamble=preamble,
+                measure_size=dry_run,
                 progress=on_progress,
             )
         known = to_json(found, source, target)
@@ -144,8 +144,8 @@ def to_json(found: "FilterResult", source: Path, target: Path | None) -> dict[st
         "size": found.size,
         "written": found.written,
         "blocks": found.blocks,
-        "blocks_whole": found.blocks_whole,
-        "blocks_passed": found.blocks_passed,
+        "blocks_whole": found.blocks_copied,
+        "blocks_passed": found.blocks_skipped,
         "events": found.events,
         "dropped_events": found.events_dropped,
         "kept": _count_by_kind(found.kept),
@@ -176,7 +176,7 @@ def to_table(found: "FilterResult", source: Path, target: Path | None) -> list[t
     from journaltool.output.memory_format import format_size
 
     written = format_size(found.written)
-    blocks = f"{format_count(found.blocks, 'block')}, {found.blocks_whole} of them as they were"
+    blocks = f"{format_count(found.blocks, 'block')}, {found.blocks_copied} of them as they were"
     return [
         ("source", f"{terminal.quote(str(source))}, {format_size(found.size)}"),
         ("target", "nothing is written" if target is None else terminal.quote(str(target))),

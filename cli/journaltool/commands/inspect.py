@@ -99,7 +99,7 @@ def inspect(
             summary = reader.summary()
             clock = JournalTimes(summary.first_time, summary.last_time)
             # what cannot be looked into is shown, and told of
-            sieve = QueryFilter(replace(which, start=start), clock, malformed=lambda error: True)
+            sieve = QueryFilter(replace(which, start=start), clock, on_malformed=lambda error: True)
             if as_json:
                 line = event_lines.json_line_formatter(errors)
             else:
@@ -155,7 +155,7 @@ def _follow(
 
         def frames() -> "Iterator[Frame]":
             for frame in reader.follow(start, stop=tail.flush_and_wait):
-                if sieve.lets(frame):
+                if sieve.passes(frame):
                     yield frame
 
         tail.print_new_events(line, islice(frames(), left))

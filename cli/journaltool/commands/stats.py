@@ -121,14 +121,14 @@ def _pages_to_json(found: "StatisticsResult") -> dict[str, Any]:
     pages = found.pages
     return {
         "count": pages.count,
-        "whole": pages.given[PageKind.WHOLE],
-        "patched": pages.given[PageKind.PATCHED],
-        "zero": pages.given[PageKind.ZERO],
-        "same": pages.given[PageKind.SAME],
+        "whole": pages.kinds[PageKind.WHOLE],
+        "patched": pages.kinds[PageKind.PATCHED],
+        "zero": pages.kinds[PageKind.ZERO],
+        "same": pages.kinds[PageKind.SAME],
         "patch_size": pages.patch_size,
-        "numbers": pages.numbers,
-        "contents": pages.contents,
-        "at_least": max(pages.numbers, pages.contents) >= DISTINCT_MAX,
+        "numbers": pages.distinct_pages,
+        "contents": pages.distinct_contents,
+        "at_least": max(pages.distinct_pages, pages.distinct_contents) >= DISTINCT_MAX,
         "malformed": pages.malformed,
     }
 

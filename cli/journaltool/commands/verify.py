@@ -135,7 +135,7 @@ def _run_check(check: "Verifier", deadline: float | None) -> "tuple[list[Finding
 
 def to_json(check: "Verifier", findings: "list[Finding]", debris: "list[Debris]") -> dict[str, Any]:
     """Everything that was found, in what JSON has."""
-    figures, tail = check.figures, check.tail
+    figures, tail = check.counts, check.tail
     torn_size = tail.torn_size if tail else 0
     verdict = "damaged" if figures.findings else "torn" if torn_size else "whole"
     if check.cursor is not None and not figures.findings:
@@ -155,7 +155,7 @@ def to_json(check: "Verifier", findings: "list[Finding]", debris: "list[Debris]"
         "debris_count": figures.debris_count,
         "debris": [{"file": one.name, "offset": one.offset, "size": one.size} for one in debris],
         "unknown_events": figures.unknown_events,
-        "named_pages": figures.named_pages,
+        "named_pages": figures.referenced_pages,
         "gaps": figures.gaps,
         "lost_events": figures.lost_events,
         "lost_size": figures.lost_size,

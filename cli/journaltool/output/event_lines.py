@@ -49,11 +49,11 @@ def format_blocks(
 ) -> Iterator[list[str]]:
     """The lines of a block at a time, of what the sieve lets through."""
     for block in blocks:
-        if sieve.is_over(block.first_seq):
+        if sieve.is_past_end(block.first_seq):
             return
-        if not sieve.wants(block.header, block.first_seq):
+        if not sieve.needs_block(block.header, block.first_seq):
             continue
-        mask = sieve.mask(block)
+        mask = sieve.compute_mask(block)
         picks = list(compress(range(block.count), mask))
         if not picks:
             continue

@@ -118,7 +118,7 @@ class PageDeduplicator:
 
     def __init__(self, resolver: PageResolver, folder: Path) -> None:
         self._resolver = resolver
-        self._pool = PagePool(folder, resolver.page)
+        self._pool = PagePool(folder, resolver.find_page)
 
     def __enter__(self) -> Self:
         return self
@@ -151,7 +151,7 @@ class PageDeduplicator:
         try:
             event = codec.decode(_TAG, payload)
             assert isinstance(event, MemoryPages)
-            whole = self._resolver.event(seq, event)
+            whole = self._resolver.resolve_event(seq, event)
             if PageKind.WHOLE not in whole.kinds:
                 return payload
             pages = [(place, bytes(page)) for place, page in iterate_whole_pages(whole)]

@@ -111,7 +111,7 @@ class SnapshotMerger:
         if frame.tag in _PAGE_TAGS or frame.tag in _TABLE_TAGS:
             event = codec.decode(frame.tag, frame.payload, frame.offset)
             if isinstance(event, MemoryPages):
-                self.state.put_pages(self._resolver.event(frame.seq, event))
+                self.state.put_pages(self._resolver.resolve_event(frame.seq, event))
                 return False
             assert isinstance(event, TableSet)
             self.state.put_elements(event)

@@ -276,7 +276,9 @@ def _fork(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:
         raise OptionError("a run goes on from another place in a new journal: say where")
     if at is None:
         with Reader(path) as reader:
-            found = [info.seq for info in list_snapshots(reader, counted=False) if info.resumable]
+            found = [
+                info.seq for info in list_snapshots(reader, count_pages=False) if info.resumable
+            ]
         if not found:
             raise NotResumable(f"{path} has no snapshot that can be resumed")
         at = found[-1]

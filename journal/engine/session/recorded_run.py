@@ -41,7 +41,7 @@ class RecordedRun:
         self.identity, self.first_seq = identities.read(self.reader.blocks())
         self.ended: RunResult | None = None
         self.histories = read_stream_histories(self._marks())
-        self.snapshots = list(list_snapshots(self.reader, counted=False))
+        self.snapshots = list(list_snapshots(self.reader, count_pages=False))
 
     def _marks(self) -> Iterator[tuple[int, bytes]]:
         """The marks of the streams; passes the end of the program, if it has one.

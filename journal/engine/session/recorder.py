@@ -112,7 +112,7 @@ class Recorder:
         """Take note that somebody has given the journal another name."""
         self._writer.set_path(path)
         if self._run is not None and self._run.process.pages is not None:
-            self._run.process.pages.moved(path)
+            self._run.process.pages.set_path(path)
 
     def start(self) -> None:
         """Let the guest run."""

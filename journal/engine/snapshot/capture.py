@@ -141,7 +141,7 @@ class SnapshotCapture:
             )
         )
         if self.pages is not None:
-            self.pages.begin(self.sink.next_seq)
+            self.pages.begin_snapshot(self.sink.next_seq)
         for kept in self.machine.memories:
             for event in _collect_changes(kept, kept.memory.refresh()):
                 self._last_seq = self._append(event)
@@ -152,7 +152,7 @@ class SnapshotCapture:
         if self.pages is None:
             return self.sink.append(event)
         expected = self.sink.next_seq
-        seq = self.sink.append(self.pages.shortened(expected, event))
+        seq = self.sink.append(self.pages.deduplicate(expected, event))
         assert seq == expected, "nobody else writes while the guest stands still"
         return seq
 
@@ -163,7 +163,7 @@ class SnapshotCapture:
         self.sink.sync()
         self.whole = False
         if self.pages is not None:
-            self.pages.end(self._last_seq)
+            self.pages.end_snapshot(self._last_seq)
         self._watch()
         return CapturedSnapshot(seq, digest)
 

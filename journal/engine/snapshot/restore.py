@@ -85,14 +85,14 @@ def iter_pages(
     Those that stand elsewhere are looked up. Raises ``NotResumable``.
     """
     spans = [(one.first_seq or 0, one.seq) for one in base_snapshots(infos, info)]
-    at, pages = 0, PageResolver.of(reader)
+    at, pages = 0, PageResolver.from_reader(reader)
     for frame in reader.frames(spans[0][0], stop=info.seq, tags=_PAGE_TAGS):
         while frame.seq > spans[at][1]:
             at += 1
         if frame.seq < spans[at][0]:  # what stands between them was staged, and is void
             continue
         try:
-            yield pages.frame(frame)
+            yield pages.resolve_frame(frame)
         except MalformedEvent as error:
             raise NotResumable(f"event {frame.seq} has impossible pages: {error}") from error
 

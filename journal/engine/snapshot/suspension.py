@@ -107,7 +107,7 @@ class SnapshotCoordinator:
         """
         if self._state.tape.replaying or self._has_bootstrap:
             return
-        if self._triggers.happened(Trigger.BOOTSTRAP):
+        if self._triggers.fire(Trigger.BOOTSTRAP):
             self._take(
                 SnapshotRequest(Trigger.BOOTSTRAP, SuspendPoint(self.interceptor.calls + 1, "", ""))
             )
@@ -159,7 +159,7 @@ class SnapshotCoordinator:
     def notify(self, trigger: Trigger) -> bool:
         """Something has happened; whether a snapshot is taken for it, as soon as can be."""
         with self._lock:
-            if self._has_ended or not self._triggers.happened(trigger):
+            if self._has_ended or not self._triggers.fire(trigger):
                 return False
             self._add_request(trigger)
             return True
@@ -192,14 +192,17 @@ class SnapshotCoordinator:
         """Look at the time, and see to it that what is asked for comes soon."""
         if self._state.tape.replaying or self._capture is None:
             return
-        if self._requested or self._triggers.due(time.monotonic(), *self._counts()) is not None:
+        if (
+            self._requested
+            or self._triggers.find_due(time.monotonic(), *self._counts()) is not None
+        ):
             self.interceptor.intercept_all()
             if self._variant.polls_loops:
                 self._set_polling(1)
 
     def go_live(self) -> None:
         """The journal has been replayed: what was asked for meanwhile can be taken."""
-        self._triggers.taken(time.monotonic(), *self._counts())
+        self._triggers.reset(time.monotonic(), *self._counts())
         if self._requested:
             self.interceptor.intercept_all()
 
@@ -225,7 +228,7 @@ class SnapshotCoordinator:
 
         A wait that was held up begins again, and in it nothing has changed.
         """
-        if self._idle_call == self.interceptor.calls or not self._triggers.happened(Trigger.IDLE):
+        if self._idle_call == self.interceptor.calls or not self._triggers.fire(Trigger.IDLE):
             return False
         self._idle_call = self.interceptor.calls
         return True
@@ -300,10 +303,10 @@ class SnapshotCoordinator:
                 if function not in functions or not self._triggers.is_armed(trigger):
                     continue
                 if trigger is not Trigger.FIRST_STDIN or self._reads_stdin(arguments):
-                    return trigger if self._triggers.happened(trigger) else None
+                    return trigger if self._triggers.fire(trigger) else None
             if self._is_nondeterministic_call(function, arguments):
                 return Trigger.NON_DETERMINISTIC_CALL
-        return self._triggers.due(time.monotonic(), *self._counts())
+        return self._triggers.find_due(time.monotonic(), *self._counts())
 
     def _pop_requested(self) -> PendingSnapshot | None:
         with self._lock:
@@ -343,7 +346,7 @@ class SnapshotCoordinator:
         """The snapshot is whole; raises ``GuestStopped`` if the run is to end with it."""
         assert self._capture is not None
         shot = self._capture.commit(request.trigger)
-        self._triggers.taken(time.monotonic(), *self._counts())
+        self._triggers.reset(time.monotonic(), *self._counts())
         with self._lock:
             if request.ticket is not None:
                 request.ticket.seq = shot.seq

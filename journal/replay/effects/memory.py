@@ -19,8 +19,8 @@ def _(event: memory.UpdateMemoryRegion, host: Host) -> None:
 @apply.register
 def _(event: memory.MemoryPages, host: Host) -> None:
     try:
-        whole = host.pages.event(host.seq, event)
-        host.pages.note(host.seq, whole)
+        whole = host.pages.resolve_event(host.seq, event)
+        host.pages.cache(host.seq, whole)
         host.machine.write_pages(whole)
     except MalformedEvent as error:
         raise NotPlayable(error.reason) from error

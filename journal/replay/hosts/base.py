@@ -34,7 +34,7 @@ class BaseHost(ABC, Generic[K]):
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.now = self.seq = 0
-        self.pages = PageResolver.recent()
+        self.pages = PageResolver.without_source()
         self._reset()
 
     @abstractmethod
