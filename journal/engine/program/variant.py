@@ -185,7 +185,7 @@ def _store_variant(variant: ModuleVariant, cache: Path | None) -> None:
 
 
 def _variant_file_name(module: GuestModule, code: bytes) -> str:
-    return f"{hashlib.sha256(_VARIANT_REVISION + module.hash + code).hexdigest()}.variant"
+    return f"{hashlib.sha256(_VARIANT_REVISION + module.hash + code).hexdigest()}.form"
 
 
 def variant_from_journal(

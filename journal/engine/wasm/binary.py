@@ -1,7 +1,6 @@
-"""The binary format of modules, as far as sections and numbers go: read, and written.
+"""Reader and writer of the WebAssembly binary format: sections and LEB128 numbers.
 
-It is that of the WebAssembly specification, section 5. Whatever does not fit it raises
-ModuleRefused.
+The format is section 5 of the WebAssembly specification. Invalid input raises ModuleRefused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,62 +12,64 @@ MAGIC = b"\0asm\1\0\0\0"
 
 CUSTOM, TYPES, IMPORTS, FUNCTIONS, TABLES, MEMORIES, GLOBALS = range(7)
 EXPORTS, START, ELEMENTS, CODE, DATA, DATA_COUNT, TAGS = range(7, 14)
-"""The numbers of sections."""
+"""Section ids."""
 ORDER = (
     *(TYPES, IMPORTS, FUNCTIONS, TABLES, MEMORIES, TAGS, GLOBALS),
     *(EXPORTS, START, ELEMENTS, DATA_COUNT, CODE, DATA),
 )
-"""How sections that are not custom follow each other."""
+"""Order of the sections that are not custom sections."""
 
 FUNCTION, TABLE, MEMORY, GLOBAL, TAG = range(5)
-"""Kinds of what is imported and exported."""
+"""Kinds of imports and exports."""
 
 NUMBER_TYPES = frozenset({0x7F, 0x7E, 0x7D, 0x7C, 0x7B})
-"""Types of values that are no references: i32, i64, f32, f64 and v128."""
+"""Value types that are no references: i32, i64, f32, f64 and v128."""
 TYPED_REFERENCES = (0x63, 0x64)
-"""Types of values behind which stands the type that they refer to."""
+"""Value types that are followed by a heap type."""
 
 _LEB_SIZE_MAX = {32: 5, 64: 10}
 
 
 class BinaryReader:
-    """A place in bytes that moves on as they are read, and never past ``stop``."""
+    """A read position in a byte string that never passes ``stop``."""
 
     def __init__(self, data: bytes, at: int, stop: int) -> None:
         self.data, self.offset, self.stop = data, at, stop
 
     def read_byte(self) -> int:
-        """The next byte."""
+        """Read one byte."""
         if self.offset >= self.stop:
-            raise ModuleRefused(f"the module is cut short at offset {self.offset}")
+            raise ModuleRefused(f"the module is truncated at offset {self.offset}")
         self.offset += 1
         return self.data[self.offset - 1]
 
     def read_number(self, bits: int = 32) -> int:
-        """A number in LEB128, unsigned; of a signed one, something."""
+        """Read an unsigned LEB128 number. The value of a signed number is not meaningful."""
         value = 0
         for index in range(_LEB_SIZE_MAX[bits]):
             byte = self.read_byte()
             value |= (byte & 0x7F) << 7 * index
             if byte < 0x80:
                 return value
-        raise ModuleRefused(f"the module has a number that is too long at offset {self.offset}")
+        raise ModuleRefused(
+            f"LEB128 number at offset {self.offset} is longer than {_LEB_SIZE_MAX[bits]} bytes"
+        )
 
     def skip(self, size: int) -> None:
-        """Pass over bytes."""
+        """Skip ``size`` bytes."""
         if size > self.stop - self.offset:
-            raise ModuleRefused(f"the module is cut short at offset {self.stop}")
+            raise ModuleRefused(f"the module is truncated at offset {self.stop}")
         self.offset += size
 
     def read_name(self) -> str:
-        """A name; one that is no UTF-8 comes out damaged."""
+        """Read a name; invalid UTF-8 is replaced."""
         size = self.read_number()
         start = self.offset
         self.skip(size)
         return self.data[start : self.offset].decode(errors="replace")
 
     def read_type(self) -> int:
-        """The first byte of a value's type; what it refers to is passed over."""
+        """Read the first byte of a value type, and skip the heap type that may follow."""
         byte = self.read_byte()
         if byte in TYPED_REFERENCES:
             self.read_number()
@@ -76,7 +77,7 @@ class BinaryReader:
 
 
 class Section(NamedTuple):
-    """A section: its number, and where its head, its body and what follows begin."""
+    """A section: its id, and the offsets of its header, of its body and of its end."""
 
     id: int
     start: int
@@ -85,48 +86,46 @@ class Section(NamedTuple):
 
 
 def iter_sections(module: bytes) -> Iterator[Section]:
-    """The sections of a module, in the order in which they stand."""
+    """Yield the sections of a module in file order."""
     if not module.startswith(MAGIC):
-        raise ModuleRefused("this is no WebAssembly module of version 1")
+        raise ModuleRefused("the data is not a WebAssembly module of version 1")
     reader = BinaryReader(module, len(MAGIC), len(module))
     while reader.offset < len(module):
         start = reader.offset
-        number, size = reader.read_byte(), reader.read_number()
+        id_, size = reader.read_byte(), reader.read_number()
         body = reader.offset
         reader.skip(size)
-        yield Section(number, start, body, reader.offset)
+        yield Section(id_, start, body, reader.offset)
 
 
 def encode_leb128(number: int) -> bytes:
-    """A number in unsigned LEB128."""
-    found = bytearray()
+    """Return a number as unsigned LEB128."""
+    encoded = bytearray()
     while number >= 0x80:
-        found.append(number & 0x7F | 0x80)
+        encoded.append(number & 0x7F | 0x80)
         number >>= 7
-    found.append(number)
-    return bytes(found)
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def with_size_prefix(data: bytes | memoryview) -> bytes:
-    """Bytes behind their size."""
+    """Return the data with its size in front."""
     return encode_leb128(len(data)) + bytes(data)
 
 
 def rebuild_module(module: bytes, others: Mapping[int, bytes]) -> bytes:
-    """The module with other bodies for some of its sections, or more sections.
+    """Return a module in which ``others`` replaces section bodies or adds sections.
 
-    Of custom sections only the names are kept: those of compilers and debuggers tell of places in
-    the code that may be elsewhere now, or are of no use to who runs it.
+    Of the custom sections only the names are kept. Custom sections of compilers and debuggers refer
+    to code offsets that may have changed.
     """
-    found: dict[int, bytes | memoryview] = {}
+    bodies: dict[int, bytes | memoryview] = {}
     names = b""
-    for one in iter_sections(module):
-        if one.id != CUSTOM:
-            found[one.id] = memoryview(module)[one.body : one.stop]
-        elif BinaryReader(module, one.body, one.stop).read_name() == "name":
-            names = module[one.start : one.stop]
-    found |= others
-    made = [
-        bytes([number]) + with_size_prefix(found[number]) for number in ORDER if number in found
-    ]
-    return b"".join((MAGIC, *made, names))
+    for section in iter_sections(module):
+        if section.id != CUSTOM:
+            bodies[section.id] = memoryview(module)[section.body : section.stop]
+        elif BinaryReader(module, section.body, section.stop).read_name() == "name":
+            names = module[section.start : section.stop]
+    bodies |= others
+    rebuilt = [bytes([id_]) + with_size_prefix(bodies[id_]) for id_ in ORDER if id_ in bodies]
+    return b"".join((MAGIC, *rebuilt, names))

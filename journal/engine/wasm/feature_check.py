@@ -1,4 +1,4 @@
-"""Looks through a module's code for what snapshots of it must respect, and for what asyncify cannot
+"""Feature check of a module's code: what snapshots must respect, and what asyncify cannot
 instrument.
 """
 
@@ -19,7 +19,7 @@ _UNSUPPORTED = {
 
 
 class ModuleFeatures(NamedTuple):
-    """What a module's code has that a snapshot of it must respect."""
+    """Features of a module's code that a snapshot must respect."""
 
     functions: int
     loops: int
@@ -29,51 +29,51 @@ class ModuleFeatures(NamedTuple):
 
 
 def find_features(module: bytes) -> ModuleFeatures:
-    """Look through a module's code; raises ModuleRefused for what it cannot read."""
-    found = read_module_info(module)
-    firsts, loops = _scan_code(module, found)
+    """Scan a module's code for features; raises ModuleRefused if the code cannot be parsed."""
+    info = read_module_info(module)
+    firsts, loops = _scan_code(module, info)
     return ModuleFeatures(
-        functions=len(found.functions),
+        functions=len(info.functions),
         loops=loops,
         changes_tables=InstructionClass.TABLE_CHANGE in firsts,
         drops_segments=InstructionClass.SEGMENT_DROP in firsts,
-        has_start=found.has_start,
+        has_start=info.has_start,
     )
 
 
 def unsupported_reason(module: bytes) -> str | None:
-    """Why asyncify cannot instrument a module, if that can be seen; one sentence.
+    """Return why asyncify cannot instrument a module, as one sentence, or None.
 
-    Raises ModuleRefused for what it cannot read.
+    Raises ModuleRefused if the module cannot be parsed.
     """
-    found = read_module_info(module)
-    if any(name.startswith("asyncify_") for name in found.exports):
+    info = read_module_info(module)
+    if any(name.startswith("asyncify_") for name in info.exports):
         return "the module uses asyncify itself"
-    for index, memory in enumerate(found.memories):
+    for index, memory in enumerate(info.memories):
         reason = _unsupported_memory(memory)
         if reason is not None:
             return f"memory {index} of the module {reason}"
-    firsts, _ = _scan_code(module, found)
-    for note, why in _UNSUPPORTED.items():
-        if note in firsts:
-            return f"function {firsts[note]} of the module has {note.value}, {why}"
-    if found.has_objects:
+    firsts, _ = _scan_code(module, info)
+    for class_, reason in _UNSUPPORTED.items():
+        if class_ in firsts:
+            return f"function {firsts[class_]} of the module has {class_.value}, {reason}"
+    if info.has_objects:
         objects = InstructionClass.OBJECTS
         return f"the module has types of {objects.value}, {_UNSUPPORTED[objects]}"
-    return _unsupported_references(module, found)
+    return _unsupported_references(module, info)
 
 
-def _scan_code(module: bytes, found: ModuleInfo) -> tuple[dict[InstructionClass, int], int]:
-    """The first function that has each thing of note, and how many loops there are."""
+def _scan_code(module: bytes, info: ModuleInfo) -> tuple[dict[InstructionClass, int], int]:
+    """Return the first function that contains each instruction class, and the number of loops."""
     firsts: dict[InstructionClass, int] = {}
     loops = 0
-    if found.code is None:
+    if info.code is None:
         return firsts, loops
-    for index, body in enumerate(iter_bodies(module, found.code)):
-        for one in iter_notable(module, body):
-            note = INSTRUCTION_CLASSES[one.code]
-            loops += note is InstructionClass.LOOP
-            firsts.setdefault(note, found.function_index(index))
+    for index, body in enumerate(iter_bodies(module, info.code)):
+        for instruction in iter_notable(module, body):
+            class_ = INSTRUCTION_CLASSES[instruction.code]
+            loops += class_ is InstructionClass.LOOP
+            firsts.setdefault(class_, info.function_index(index))
     return firsts, loops
 
 
@@ -87,16 +87,18 @@ def _unsupported_memory(memory: MemoryLimits) -> str | None:
     return None
 
 
-def _unsupported_references(module: bytes, found: ModuleInfo) -> str | None:
-    """A reference that a function holds while it calls another would have to be kept."""
-    if found.code is None:
+def _unsupported_references(module: bytes, info: ModuleInfo) -> str | None:
+    """Return why references prevent instrumentation: asyncify cannot save a reference that a
+    function holds during a call.
+    """
+    if info.code is None:
         return None
-    for index, body in enumerate(iter_bodies(module, found.code)):
+    for index, body in enumerate(iter_bodies(module, info.code)):
         try:
-            held = body.locals | found.parameters[found.functions[index]]
+            held = body.locals | info.parameters[info.functions[index]]
         except IndexError:
-            raise ModuleRefused(f"the module has no type for its function {index}") from None
+            raise ModuleRefused(f"function {index} of the module has an undefined type") from None
         if held - NUMBER_TYPES and makes_calls(module, body):
-            number = found.function_index(index)
+            number = info.function_index(index)
             return f"function {number} of the module has references in its locals while it calls"
     return None

@@ -1,7 +1,8 @@
-"""Walks through the bodies of a module's functions, and stops at the instructions of note.
+"""Scanner for the instructions in the function bodies of a module.
 
-A regular expression, made from the table of opcodes, passes over all others at the speed of C;
-where it stops, one instruction is read byte by byte. What does not fit raises ModuleRefused.
+A regular expression, made from the opcode table, skips uninteresting instructions at the speed of
+C. Where the expression stops, one instruction is read byte by byte. Invalid code raises
+ModuleRefused.
 """
 
 import re
@@ -19,9 +20,9 @@ _ALL = frozenset(IMMEDIATES)
 
 
 class FunctionBody(NamedTuple):
-    """A function's body: where its locals begin, its instructions, and what follows it.
+    """A function body: the offsets of its locals, of its instructions and of its end.
 
-    ``locals`` are their types, each once.
+    ``locals`` is the set of the types of its locals.
     """
 
     start: int
@@ -31,7 +32,7 @@ class FunctionBody(NamedTuple):
 
 
 def iter_bodies(module: bytes, code: Section) -> Iterator[FunctionBody]:
-    """The bodies in a code section, one after the other."""
+    """Yield the function bodies of a code section in order."""
     reader = BinaryReader(module, code.body, code.stop)
     for _ in range(reader.read_number()):
         size = reader.read_number()
@@ -40,13 +41,15 @@ def iter_bodies(module: bytes, code: Section) -> Iterator[FunctionBody]:
         stop = reader.offset
         yield _parse_body(module, start, stop)
     if reader.offset != code.stop:
-        raise ModuleRefused("the module's functions do not fill their section")
+        raise ModuleRefused(
+            f"function bodies end at offset {reader.offset}, the code section at {code.stop}"
+        )
 
 
 def _parse_body(module: bytes, start: int, stop: int) -> FunctionBody:
     if stop == start or module[stop - 1] != _END:
-        raise ModuleRefused(f"a function has no end at offset {stop}")
-    if module[start] == 0:  # as most have none
+        raise ModuleRefused(f"function body has no end instruction at offset {stop}")
+    if module[start] == 0:  # Most functions have no locals.
         return FunctionBody(start, start + 1, stop, frozenset())
     reader = BinaryReader(module, start, stop)
     types = set()
@@ -57,7 +60,7 @@ def _parse_body(module: bytes, start: int, stop: int) -> FunctionBody:
 
 
 class Instruction(NamedTuple):
-    """An instruction: where it stands, and what follows it."""
+    """An instruction: its opcode, its offset and the offset of the next instruction."""
 
     code: Opcode
     start: int
@@ -65,29 +68,29 @@ class Instruction(NamedTuple):
 
 
 def iter_notable(module: bytes, body: FunctionBody) -> Iterator[Instruction]:
-    """The instructions of a body that are of note, as NOTES has them."""
+    """Yield the instructions of a body that INSTRUCTION_CLASSES lists."""
     return _iter_selected(module, body, _NOTABLE)
 
 
 def makes_calls(module: bytes, body: FunctionBody) -> bool:
-    """Whether a function calls another, and so may have to wait for its return."""
+    """Return whether a function calls another function."""
     return any(True for _ in _iter_selected(module, body, CALLS))
 
 
 def iter_instructions(module: bytes, body: FunctionBody) -> Iterator[Instruction]:
-    """All instructions of a body, one by one: slow."""
+    """Yield all instructions of a body, one by one; slow."""
     return _iter_selected(module, body, _ALL)
 
 
 def _iter_selected(
     module: bytes, body: FunctionBody, wanted: frozenset[Opcode]
 ) -> Iterator[Instruction]:
-    passing = _skip_pattern(wanted)
+    pattern = _skip_pattern(wanted)
     reader = BinaryReader(module, body.code, body.stop)
     while True:
-        found = passing.match(module, reader.offset, body.stop)
-        assert found is not None, "it matches nothing, too"
-        reader.offset = found.end()
+        match = pattern.match(module, reader.offset, body.stop)
+        assert match is not None, "the pattern also matches the empty string"
+        reader.offset = match.end()
         if reader.offset == body.stop:
             return
         start = reader.offset
@@ -97,21 +100,21 @@ def _iter_selected(
 
 
 def _read_instruction(reader: BinaryReader) -> Opcode:
-    """Pass over one instruction."""
+    """Skip one instruction and return its opcode."""
     start = reader.offset
     first = reader.read_byte()
     code = (first, reader.read_number() if first in PREFIXES else -1)
-    shape = IMMEDIATES.get(code)
-    if shape is None:
+    immediates = IMMEDIATES.get(code)
+    if immediates is None:
         name = f"{first:#x}" + (f" {code[1]:#x}" if first in PREFIXES else "")
         raise ModuleRefused(f"the module has the unknown instruction {name} at offset {start}")
-    for letter in shape:
+    for letter in immediates:
         _SKIPS[letter](reader)
     return code
 
 
 def _skip_memory_argument(reader: BinaryReader) -> None:
-    if reader.read_number() & 0x40:  # the number of a memory follows
+    if reader.read_number() & 0x40:  # A memory index follows.
         reader.read_number()
     reader.read_number(64)
 
@@ -134,7 +137,7 @@ def _skip_types(reader: BinaryReader) -> None:
 
 def _skip_catches(reader: BinaryReader) -> None:
     for _ in range(reader.read_number()):
-        if reader.read_byte() < 2:  # it names what it catches
+        if reader.read_byte() < 2:  # A tag index follows.
             reader.read_number()
         reader.read_number()
 
@@ -167,32 +170,34 @@ _PATTERNS = {
     "t": rb"[\x63\x64]?+" + _U32,
     "h": _U32,
 }
-"""What can be passed over at once; _TAKES does the same for every encoding of it."""
+"""Patterns of the immediates that can be skipped by the expression; _SKIPS does the same for every
+encoding.
+"""
 
 
 @cache
 def _skip_pattern(stops: frozenset[Opcode]) -> re.Pattern[bytes]:
-    """What matches any number of whole instructions that are none of ``stops``.
+    """Return a pattern of any number of whole instructions that are not in ``stops``.
 
-    Nothing in it goes back: the time it takes grows with the bytes, whatever they are.
+    The pattern never backtracks, so that its time is linear in the number of bytes.
     """
     groups: dict[tuple[bytes, bytes, str], list[int]] = {}
-    for code, shape in IMMEDIATES.items():
-        if code not in stops and set(shape) <= _PATTERNS.keys():
+    for code, immediates in IMMEDIATES.items():
+        if code not in stops and set(immediates) <= _PATTERNS.keys():
             head, byte, tail = _split_opcode(code)
-            groups.setdefault((head, tail, shape), []).append(byte)
-    ways = [
+            groups.setdefault((head, tail, immediates), []).append(byte)
+    alternatives = [
         re.escape(head)
-        + _byte_class(found)
+        + _byte_class(bytes_)
         + re.escape(tail)
-        + b"".join(_PATTERNS[one] for one in shape)
-        for (head, tail, shape), found in groups.items()
+        + b"".join(_PATTERNS[letter] for letter in immediates)
+        for (head, tail, immediates), bytes_ in groups.items()
     ]
-    return re.compile(b"(?:%b)*+" % b"|".join(ways), re.DOTALL)
+    return re.compile(b"(?:%b)*+" % b"|".join(alternatives), re.DOTALL)
 
 
 def _split_opcode(code: Opcode) -> tuple[bytes, int, bytes]:
-    """The shortest encoding: what stands before and behind the byte that tells codes apart."""
+    """Return the shortest encoding of an opcode, split at the byte that differs between opcodes."""
     first, second = code
     if second < 0:
         return b"", first, b""
@@ -201,5 +206,5 @@ def _split_opcode(code: Opcode) -> tuple[bytes, int, bytes]:
     return bytes([first]), second & 0x7F | 0x80, bytes([second >> 7])
 
 
-def _byte_class(found: list[int]) -> bytes:
-    return b"[%b]" % b"".join(b"\\x%02x" % byte for byte in found)
+def _byte_class(bytes_: list[int]) -> bytes:
+    return b"[%b]" % b"".join(b"\\x%02x" % byte for byte in bytes_)

@@ -1,4 +1,4 @@
-"""What a module declares: its types, imports, memories and exports, and where its code is."""
+"""Declarations of a module: types, imports, memories and exports, and the offset of its code."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,7 +12,7 @@ _HAS_MAXIMUM, _IS_SHARED, _HAS_64_BITS, _HAS_PAGE_SIZE = 1, 2, 4, 8
 
 
 class MemoryLimits(NamedTuple):
-    """The size of a memory in pages, and what else is said of it."""
+    """Minimum and maximum size of a memory in pages, and its other flags."""
 
     minimum: int
     maximum: int | None
@@ -22,10 +22,10 @@ class MemoryLimits(NamedTuple):
 
 
 class ModuleInfo:
-    """What a module declares. Imports come first in ``counts`` and ``memories``.
+    """Declarations of a module. Imports come first in ``counts`` and ``memories``.
 
-    ``parameters`` has the types of the parameters of each type, each once, up to the first type
-    that is no function's: then ``has_objects``. ``functions`` has the type's number of each
+    ``parameters`` has the set of parameter types of each function type, up to the first type that
+    is not a function type; then ``has_objects`` is true. ``functions`` has the type index of each
     function that is not imported.
     """
 
@@ -42,63 +42,63 @@ class ModuleInfo:
         self.code: Section | None = None
 
     def function_index(self, index: int) -> int:
-        """The number of the function whose body has this index."""
+        """Return the index of the function whose body has this position in the code section."""
         return self.imported[binary.FUNCTION] + index
 
 
 def read_module_info(module: bytes) -> ModuleInfo:
-    """Read what a module declares; raises ModuleRefused."""
-    found = ModuleInfo()
+    """Read the declarations of a module; raises ModuleRefused."""
+    info = ModuleInfo()
     for section in binary.iter_sections(module):
-        found.sections.append(section)
-        _read_section(section.id, BinaryReader(module, section.body, section.stop), found)
+        info.sections.append(section)
+        _read_section(section.id, BinaryReader(module, section.body, section.stop), info)
         if section.id == binary.CODE:
-            found.code = section
-    return found
+            info.code = section
+    return info
 
 
-def _read_section(number: int, reader: BinaryReader, found: ModuleInfo) -> None:
-    match number:
+def _read_section(id_: int, reader: BinaryReader, info: ModuleInfo) -> None:
+    match id_:
         case binary.TYPES:
-            _read_types(reader, found)
+            _read_types(reader, info)
         case binary.IMPORTS:
-            _read_imports(reader, found)
+            _read_imports(reader, info)
         case binary.FUNCTIONS:
-            found.functions += (reader.read_number() for _ in _iter_entries(reader))
-            found.counts[binary.FUNCTION] += len(found.functions)
+            info.functions += (reader.read_number() for _ in _iter_entries(reader))
+            info.counts[binary.FUNCTION] += len(info.functions)
         case binary.MEMORIES:
-            found.memories += (_read_limits(reader) for _ in _iter_entries(reader))
-            found.counts[binary.MEMORY] = len(found.memories)
+            info.memories += (_read_limits(reader) for _ in _iter_entries(reader))
+            info.counts[binary.MEMORY] = len(info.memories)
         case binary.TABLES | binary.GLOBALS:
-            kind = binary.TABLE if number == binary.TABLES else binary.GLOBAL
-            found.counts[kind] += reader.read_number()
+            kind = binary.TABLE if id_ == binary.TABLES else binary.GLOBAL
+            info.counts[kind] += reader.read_number()
         case binary.EXPORTS:
-            found.exports.update(_read_export_name(reader) for _ in _iter_entries(reader))
+            info.exports.update(_read_export_name(reader) for _ in _iter_entries(reader))
         case binary.START:
-            found.has_start = True
+            info.has_start = True
 
 
 def _iter_entries(reader: BinaryReader) -> Iterator[int]:
     return iter(range(reader.read_number()))
 
 
-def _read_types(reader: BinaryReader, found: ModuleInfo) -> None:
+def _read_types(reader: BinaryReader, info: ModuleInfo) -> None:
     for _ in _iter_entries(reader):
         if reader.read_byte() != _FUNCTION_TYPE:
-            found.has_objects = True
+            info.has_objects = True
             return
-        found.parameters.append(frozenset(reader.read_type() for _ in _iter_entries(reader)))
+        info.parameters.append(frozenset(reader.read_type() for _ in _iter_entries(reader)))
         for _ in _iter_entries(reader):
             reader.read_type()
 
 
-def _read_imports(reader: BinaryReader, found: ModuleInfo) -> None:
+def _read_imports(reader: BinaryReader, info: ModuleInfo) -> None:
     for _ in _iter_entries(reader):
-        _read_import(reader, found)
-    found.imported = found.counts.copy()
+        _read_import(reader, info)
+    info.imported = info.counts.copy()
 
 
-def _read_import(reader: BinaryReader, found: ModuleInfo) -> None:
+def _read_import(reader: BinaryReader, info: ModuleInfo) -> None:
     reader.read_name(), reader.read_name()
     kind = reader.read_byte()
     match kind:
@@ -108,7 +108,7 @@ def _read_import(reader: BinaryReader, found: ModuleInfo) -> None:
             reader.read_type()
             _read_limits(reader)
         case binary.MEMORY:
-            found.memories.append(_read_limits(reader))
+            info.memories.append(_read_limits(reader))
         case binary.GLOBAL:
             reader.read_type()
             reader.skip(1)
@@ -116,8 +116,10 @@ def _read_import(reader: BinaryReader, found: ModuleInfo) -> None:
             reader.skip(1)
             reader.read_number()
         case _:
-            raise ModuleRefused(f"the module has an import of the unknown kind {kind}")
-    found.counts[kind] += 1
+            raise ModuleRefused(
+                f"the module has an import of the unknown kind {kind}; 0 to 4 are known"
+            )
+    info.counts[kind] += 1
 
 
 def _read_export_name(reader: BinaryReader) -> str:

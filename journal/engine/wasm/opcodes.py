@@ -1,14 +1,14 @@
-"""The instructions of WebAssembly 3.0: what follows each opcode, and what each is of note for.
+"""Opcode table of WebAssembly 3.0: immediates and class of each instruction.
 
-The numbers are those of the specification, "Index of Instructions". Older exceptions (``try``) are
-here too, because compilers still make them.
+The codes are from the "Index of Instructions" of the specification. The legacy exception
+instructions (``try``) are included, because compilers still emit them.
 """
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
 Opcode = tuple[int, int]
-"""An opcode, and behind a prefix its second number; that is -1 where there is none."""
+"""An opcode, and after a prefix byte its second number; that is -1 without a prefix."""
 
 PREFIXES = {0xFB, 0xFC, 0xFD, 0xFE}
 LOOP = (0x03, -1)
@@ -17,7 +17,9 @@ CALLS = frozenset({(0x10, -1), (0x11, -1), (0x14, -1)})
 
 
 class InstructionClass(Enum):
-    """What an instruction is of note for; the value says it of a function, as what it has."""
+    """Class of an instruction that the feature check reports; the value completes "the function
+    has".
+    """
 
     LOOP = "a loop"
     EXCEPTIONS = "exceptions"
@@ -28,9 +30,9 @@ class InstructionClass(Enum):
     SEGMENT_DROP = "an instruction that drops a segment"
 
 
-# What follows an opcode is told by letters, one for each immediate: u a number of 32 bits, l one of
-# 64, m a place in memory, b a byte, 4, 8 and x as many bytes (x is 16), t a block's type, h a
-# heap's type, L a list of labels, T a list of types, C a list of catches.
+# Each letter is one immediate: u a 32-bit number, l a 64-bit number, m a memory argument, b a byte,
+# 4, 8 and x that many bytes (x is 16), t a block type, h a heap type, L a list of labels, T a list
+# of value types, C a list of catch clauses.
 _ONE_BYTE: Mapping[str, Iterable[int]] = {
     "": (
         *(0x00, 0x01, 0x05, 0x0A, 0x0B, 0x0F, 0x19, 0x1A, 0x1B, 0xD1, 0xD3, 0xD4),
@@ -60,7 +62,7 @@ _GC: Mapping[str, Iterable[int]] = {
     "buhh": (24, 25),
 }
 _BULK: Mapping[str, Iterable[int]] = {
-    "": (*range(8), *range(19, 23)),  # the latter are wide arithmetic, which came later
+    "": (*range(8), *range(19, 23)),  # The latter are wide arithmetic, a later proposal.
     "u": (9, 11, 13, 15, 16, 17),
     "uu": (8, 10, 12, 14),
 }
@@ -84,28 +86,28 @@ _ATOMICS: Mapping[str, Iterable[int]] = {"m": (0, 1, 2, *range(0x10, 0x4F)), "b"
 
 
 def _make_immediates() -> dict[Opcode, str]:
-    found = {(code, -1): shape for shape, codes in _ONE_BYTE.items() for code in codes}
+    table = {(code, -1): letters for letters, codes in _ONE_BYTE.items() for code in codes}
     prefixed = {0xFB: _GC, 0xFC: _BULK, 0xFD: _VECTORS, 0xFE: _ATOMICS}
     for prefix, group in prefixed.items():
-        found |= {(prefix, code): shape for shape, codes in group.items() for code in codes}
-    return found
+        table |= {(prefix, code): letters for letters, codes in group.items() for code in codes}
+    return table
 
 
 IMMEDIATES: Mapping[Opcode, str] = _make_immediates()
-"""What follows each opcode that there is."""
+"""Immediates of each known opcode."""
 
 
 def _make_classes() -> dict[Opcode, InstructionClass]:
-    found = {code: InstructionClass.OBJECTS for code in IMMEDIATES if code[0] == 0xFB}
-    found |= {code: InstructionClass.ATOMICS for code in IMMEDIATES if code[0] == 0xFE}
+    classes = {code: InstructionClass.OBJECTS for code in IMMEDIATES if code[0] == 0xFB}
+    classes |= {code: InstructionClass.ATOMICS for code in IMMEDIATES if code[0] == 0xFE}
     exceptions = (0x06, 0x07, 0x08, 0x09, 0x0A, 0x18, 0x19, 0x1F)
-    found |= {(code, -1): InstructionClass.EXCEPTIONS for code in exceptions}
-    found |= {(code, -1): InstructionClass.TAIL_CALL for code in (0x12, 0x13, 0x15)}
-    found |= {(0xFC, code): InstructionClass.TABLE_CHANGE for code in (12, 14, 15, 17)}
-    found |= {(0xFC, code): InstructionClass.SEGMENT_DROP for code in (9, 13)}
-    return found | {LOOP: InstructionClass.LOOP, (0x26, -1): InstructionClass.TABLE_CHANGE}
+    classes |= {(code, -1): InstructionClass.EXCEPTIONS for code in exceptions}
+    classes |= {(code, -1): InstructionClass.TAIL_CALL for code in (0x12, 0x13, 0x15)}
+    classes |= {(0xFC, code): InstructionClass.TABLE_CHANGE for code in (12, 14, 15, 17)}
+    classes |= {(0xFC, code): InstructionClass.SEGMENT_DROP for code in (9, 13)}
+    return classes | {LOOP: InstructionClass.LOOP, (0x26, -1): InstructionClass.TABLE_CHANGE}
 
 
 INSTRUCTION_CLASSES: Mapping[Opcode, InstructionClass] = _make_classes()
-"""The instructions of note; all others are passed over."""
+"""Class of each notable instruction; all other instructions are skipped."""
 assert INSTRUCTION_CLASSES.keys() <= IMMEDIATES.keys()

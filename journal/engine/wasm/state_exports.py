@@ -1,7 +1,7 @@
-"""Makes a module's private state visible: appends exports for memories, mutable globals and tables.
+"""Export of a module's private state: memories, mutable globals and tables.
 
-It only adds to the export section, so that the code, which is most of a module, is not looked at.
-The binary format is that of the WebAssembly specification, section 5.5 (Modules).
+Only the export section grows; the code, which is most of a module, is not parsed. The binary format
+is section 5.5 (Modules) of the WebAssembly specification.
 """
 
 import struct
@@ -11,10 +11,10 @@ from typing import NamedTuple
 from journal.errors import ModuleRefused
 
 PREFIX = "journal:"
-"""What the names of our own exports begin with."""
+"""Prefix of the export names that this module adds."""
 
 START_EXPORT = PREFIX + "start"
-"""What was the start function, where it is not run by itself."""
+"""Export name of the start function if the start section was removed."""
 
 _IMPORTS, _FUNCTIONS, _TABLES, _MEMORIES, _GLOBALS, _EXPORTS, _START = 2, 3, 4, 5, 6, 7, 8
 _CUSTOM, _TAGS, _DATA_COUNT = 0, 13, 12
@@ -28,7 +28,7 @@ _NUMBER_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128
 
 
 class ExportedGlobal(NamedTuple):
-    """A mutable global: its export's name, its type (of a number, else "ref"), and its number."""
+    """A mutable global: its export name, its type (a number type, else "ref"), and its index."""
 
     name: str
     kind: str
@@ -36,10 +36,10 @@ class ExportedGlobal(NamedTuple):
 
 
 class ExportedState(NamedTuple):
-    """A module all of whose state is exported, and the names, in the order of their indices.
+    """A module that exports all of its state, and the export names in index order.
 
-    ``functions`` is empty unless they were asked for. ``has_start`` says that the module had a
-    start function: it is exported as ``START_EXPORT`` and not run by itself.
+    ``functions`` is empty unless functions were requested. ``has_start`` is true if the module had
+    a start function, which is now exported as ``START_EXPORT`` and not run by itself.
     """
 
     data: bytes
@@ -51,26 +51,27 @@ class ExportedState(NamedTuple):
 
 
 def export_state(module: bytes, *, functions: bool = False, start: bool = False) -> ExportedState:
-    """Give a module that exports its state, else the same. It must be one that is valid.
+    """Return a module that exports its state. The module must be valid.
 
-    With ``functions`` it exports all of those too, with ``start`` the start function in place of
-    running it. Raises ModuleRefused for what this does not know how to read.
+    With ``functions`` the module exports all functions too. With ``start`` the start function
+    becomes an export and does not run at instantiation. Raises ModuleRefused for a module that
+    cannot be parsed.
     """
     if not module.startswith(_MAGIC):
-        raise ModuleRefused("this is no WebAssembly module of version 1")
-    found = _Declarations()
+        raise ModuleRefused("the data is not a WebAssembly module of version 1")
+    declared = _Declarations()
     try:
         for section in _iter_sections(module):
             if section.number == _START:
-                found.start = section.start, section.stop, section.body.number()
-            _read_section(section, found)
-        return _add_exports(module, found, functions=functions, start=start)
+                declared.start = section.start, section.stop, section.body.number()
+            _read_section(section, declared)
+        return _add_exports(module, declared, functions=functions, start=start)
     except (IndexError, struct.error, UnicodeDecodeError) as error:
         raise ModuleRefused(f"the module cannot be read: {error}") from error
 
 
 def has_start(module: bytes) -> bool:
-    """Whether a module has a start function, as far as its sections can be told apart."""
+    """Return whether a module has a start function; false if its sections cannot be parsed."""
     try:
         return any(section.number == _START for section in _iter_sections(module))
     except IndexError:
@@ -80,37 +81,37 @@ def has_start(module: bytes) -> bool:
 class _OpenSection(NamedTuple):
     number: int
     start: int
-    """Where its number stands."""
+    """Offset of the section id."""
     body: "_ByteReader"
     stop: int
 
 
 class _ByteReader:
-    """A place in bytes that moves on as they are read."""
+    """A read position in a byte string."""
 
     def __init__(self, data: bytes, at: int, stop: int) -> None:
         self._data, self.at, self.stop = data, at, stop
 
     def byte(self) -> int:
         if self.at >= self.stop:
-            raise IndexError("a section ends too early")
+            raise IndexError("a section is truncated")
         self.at += 1
         return self._data[self.at - 1]
 
     def number(self) -> int:
-        """An unsigned number in LEB128; of a signed one, something."""
+        """Read an unsigned LEB128 number. The value of a signed number is not meaningful."""
         value = 0
         for shift in range(0, _NUMBER_BITS_MAX, 7):
             byte = self.byte()
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value
-        raise IndexError("a number has no end")
+        raise IndexError("a LEB128 number is too long")
 
     def skip(self, size: int) -> None:
         self.at += size
         if self.at > self.stop:
-            raise IndexError("a section ends too early")
+            raise IndexError("a section is truncated")
 
     def name(self) -> str:
         size = self.number()
@@ -123,16 +124,16 @@ class _ByteReader:
 
 
 class _Declarations:
-    """What a module has: how many of each, and what it exports already."""
+    """Number of declarations of each kind, and the existing exports."""
 
     def __init__(self) -> None:
         self.counts = [0] * 5
-        self.globals: list[tuple[int, str]] = []  # the index and type of each that is mutable
+        self.globals: list[tuple[int, str]] = []  # index and type of each mutable global
         self.exports: dict[tuple[int, int], str] = {}
         self.names: set[str] = set()
-        self.export_section: tuple[int, int, bytes] | None = None  # from, to, the entries
-        self.exports_belong = 0
-        self.start: tuple[int, int, int] | None = None  # from, to, the function's index
+        self.export_section: tuple[int, int, bytes] | None = None  # start, stop, entries
+        self.exports_offset = 0
+        self.start: tuple[int, int, int] | None = None  # start, stop, function index
 
 
 def _iter_sections(module: bytes) -> Iterator[_OpenSection]:
@@ -147,32 +148,32 @@ def _iter_sections(module: bytes) -> Iterator[_OpenSection]:
         at = stop
 
 
-def _read_section(section: _OpenSection, found: _Declarations) -> None:
+def _read_section(section: _OpenSection, declared: _Declarations) -> None:
     body, number = section.body, section.number
     if number != _CUSTOM and number not in _AFTER_EXPORTS:
-        found.exports_belong = section.stop
+        declared.exports_offset = section.stop
     if number == _IMPORTS:
         for _ in range(body.number()):
             body.name(), body.name()
-            found.counts[_skip_import(body, found)] += 1
+            declared.counts[_skip_import(body, declared)] += 1
     elif number in _COUNTED_KINDS:
-        found.counts[_COUNTED_KINDS[number]] += body.number()
+        declared.counts[_COUNTED_KINDS[number]] += body.number()
     elif number == _GLOBALS:
         for _ in range(body.number()):
-            _read_global(body, found)
+            _read_global(body, declared)
             _skip_expression(body)
     elif number == _EXPORTS:
         count, start = body.number(), body.at
         entries = body.rest()
         for _ in range(count):
             name, kind, index = body.name(), body.byte(), body.number()
-            found.exports.setdefault((kind, index), name)
-            found.names.add(name)
+            declared.exports.setdefault((kind, index), name)
+            declared.names.add(name)
         assert body.at - start == len(entries)
-        found.export_section = section.start, section.stop, entries
+        declared.export_section = section.start, section.stop, entries
 
 
-def _skip_import(body: _ByteReader, found: _Declarations) -> int:
+def _skip_import(body: _ByteReader, declared: _Declarations) -> int:
     kind = body.byte()
     if kind == _FUNCTION:
         body.number()
@@ -184,26 +185,26 @@ def _skip_import(body: _ByteReader, found: _Declarations) -> int:
     elif kind == _GLOBAL:
         name = _read_type(body)
         if body.byte():
-            found.globals.append((found.counts[_GLOBAL], name))
+            declared.globals.append((declared.counts[_GLOBAL], name))
     elif kind == _TAG:
         body.skip(1)
         body.number()
     else:
-        raise IndexError(f"an import of the unknown kind {kind}")
+        raise IndexError(f"an import of unknown kind {kind}")
     return kind
 
 
-def _read_global(body: _ByteReader, found: _Declarations) -> None:
+def _read_global(body: _ByteReader, declared: _Declarations) -> None:
     kind, is_mutable = _read_type(body), body.byte()
     if is_mutable:
-        found.globals.append((found.counts[_GLOBAL], kind))
-    found.counts[_GLOBAL] += 1
+        declared.globals.append((declared.counts[_GLOBAL], kind))
+    declared.counts[_GLOBAL] += 1
 
 
 def _read_type(body: _ByteReader) -> str:
-    """Pass over the type of a value."""
+    """Skip a value type and return its name."""
     byte = body.byte()
-    if byte in (0x63, 0x64):  # a reference to a type that has a number
+    if byte in (0x63, 0x64):  # A heap type follows.
         body.number()
     return _NUMBER_TYPES.get(byte, "ref")
 
@@ -213,12 +214,12 @@ def _skip_limits(body: _ByteReader) -> None:
     body.number()
     if flags & 1:
         body.number()
-    if flags & 8:  # a page size of its own
+    if flags & 8:  # A custom page size follows.
         body.number()
 
 
 def _skip_expression(body: _ByteReader) -> None:
-    """Pass over a constant expression."""
+    """Skip a constant expression."""
     while (code := body.byte()) != _END:
         operands = _SKIPS.get(code)
         if operands is None:
@@ -237,7 +238,7 @@ def _skip_vector(body: _ByteReader) -> None:
 
 
 def _skip_gc_instruction(body: _ByteReader) -> None:
-    """Instructions of garbage collection: structures, arrays and what refers to them."""
+    """Skip an instruction of garbage collection: structures, arrays and references."""
     code = body.number()
     if code in (0, 1, 6, 7):
         body.number()
@@ -263,47 +264,53 @@ _SKIPS: dict[int, Callable[[_ByteReader], None]] = {
 
 
 def _add_exports(
-    module: bytes, found: _Declarations, *, functions: bool, start: bool
+    module: bytes, declared: _Declarations, *, functions: bool, start: bool
 ) -> ExportedState:
     added: list[tuple[str, int, int]] = []
 
     def name_of(kind: int, index: int, word: str) -> str:
-        name = found.exports.get((kind, index))
+        name = declared.exports.get((kind, index))
         if name is None:
             name = f"{PREFIX}{word}{index}"
-            while name in found.names:
+            while name in declared.names:
                 name += "'"
             added.append((name, kind, index))
         return name
 
     def names_of(kind: int, word: str) -> list[str]:
-        return [name_of(kind, index, word) for index in range(found.counts[kind])]
+        return [name_of(kind, index, word) for index in range(declared.counts[kind])]
 
     memories, tables = names_of(_MEMORY, "memory"), names_of(_TABLE, "table")
     mutable = [
         ExportedGlobal(name_of(_GLOBAL, index, "global"), kind, index)
-        for index, kind in found.globals
+        for index, kind in declared.globals
     ]
-    shown = names_of(_FUNCTION, "function") if functions else []
-    had_start = start and found.start is not None
-    if had_start and found.start is not None:
-        added.append((START_EXPORT, _FUNCTION, found.start[2]))
-        module = _without_start(module, found)
-    data = _write_exports(module, found, added) if added else module
-    return ExportedState(data, memories, mutable, tables, shown, had_start)
+    exported = names_of(_FUNCTION, "function") if functions else []
+    had_start = start and declared.start is not None
+    if had_start and declared.start is not None:
+        added.append((START_EXPORT, _FUNCTION, declared.start[2]))
+        module = _without_start(module, declared)
+    data = _write_exports(module, declared, added) if added else module
+    return ExportedState(data, memories, mutable, tables, exported, had_start)
 
 
-def _without_start(module: bytes, found: _Declarations) -> bytes:
-    """Give the module without its start section, which stands behind the exports."""
-    assert found.start is not None
-    start, stop, _ = found.start
+def _without_start(module: bytes, declared: _Declarations) -> bytes:
+    """Return the module without its start section, which follows the exports."""
+    assert declared.start is not None
+    start, stop, _ = declared.start
     return module[:start] + module[stop:]
 
 
-def _write_exports(module: bytes, found: _Declarations, added: list[tuple[str, int, int]]) -> bytes:
-    start, stop, entries = found.export_section or (found.exports_belong, found.exports_belong, b"")
+def _write_exports(
+    module: bytes, declared: _Declarations, added: list[tuple[str, int, int]]
+) -> bytes:
+    start, stop, entries = declared.export_section or (
+        declared.exports_offset,
+        declared.exports_offset,
+        b"",
+    )
     start, stop = max(start, len(_MAGIC)), max(stop, len(_MAGIC))
-    body = _encode_leb128(len(found.names) + len(added)) + entries
+    body = _encode_leb128(len(declared.names) + len(added)) + entries
     for name, kind, index in added:
         text = name.encode()
         body += _encode_leb128(len(text)) + text + bytes([kind]) + _encode_leb128(index)
@@ -312,9 +319,9 @@ def _write_exports(module: bytes, found: _Declarations, added: list[tuple[str, i
 
 
 def _encode_leb128(number: int) -> bytes:
-    found = bytearray()
+    encoded = bytearray()
     while number >= 0x80:
-        found.append(number & 0x7F | 0x80)
+        encoded.append(number & 0x7F | 0x80)
         number >>= 7
-    found.append(number)
-    return bytes(found)
+    encoded.append(number)
+    return bytes(encoded)

@@ -101,7 +101,7 @@ def test_a_module_that_has_next_to_nothing_gets_what_it_needs(text: str) -> None
 
 @pytest.mark.parametrize("name", [POLL_TABLE, POLL_FLAG])
 def test_a_module_with_our_names_is_refused(name: str) -> None:
-    with pytest.raises(ModuleRefused, match=f"exports {name} already"):
+    with pytest.raises(ModuleRefused, match=f"already exports {name}, a reserved name"):
         insert_polls(module(f'(module (func (export "{name}")))'))
 
 
