@@ -200,7 +200,7 @@ class Process:
             )
             if isinstance(self.coordinator, SnapshotCheckCoordinator) and plan is not None:
                 self.coordinator.follow_plan(plan)
-            self.context.waiting = self.coordinator.check_wait
+            self.context.on_wait = self.coordinator.check_wait
         self._instance.limit(
             memory_size_max=identity.configuration.memory_size_max,
             memories=MEMORIES_MAX + program.variant.has_stacks,

@@ -1,1 +1,1 @@
-"""WASI as the guest sees it: descriptors, files, streams, sockets and the terminal."""
+"""WASI functions and the guest's descriptors, files, streams, sockets and terminal."""

@@ -1,4 +1,4 @@
-"""What a call sees of its process."""
+"""Call context: the state of a process that WASI functions use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +15,8 @@ from journal.engine.wasi_abi import CLOCK_MONOTONIC, CLOCK_REALTIME, Errno, Wasi
 from journal.events import codec
 from journal.events.inputs import ClockRead
 
-#: A longer path is not even looked at; a long one is refused by whoever keeps the files.
+#: Longest string read from guest memory, in bytes. Shorter paths can still exceed the limit of the
+#: file system.
 TEXT_SIZE_MAX = 1 << 16
 
 _pack_clock = codec.make_packer(ClockRead)
@@ -23,7 +24,7 @@ _pack_clock = codec.make_packer(ClockRead)
 
 @dataclass(slots=True, eq=False)
 class CallContext:
-    """One process, as its calls see it."""
+    """State of one process that its calls read and change."""
 
     tape: Tape
     outbox: Outbox
@@ -35,12 +36,14 @@ class CallContext:
     memory: GuestMemory = field(default_factory=GuestMemory)
     network: GuestNetwork = field(init=False)
     terminal: Terminal = field(init=False)
-    #: When a wait in a call began that was held up and is made again; monotonic ns.
+    #: Start of a wait whose call was suspended and is repeated, in monotonic nanoseconds.
     wait_started: int | None = None
-    #: Called while a call waits that has had no effect yet: its name, and whether for long.
-    waiting: Callable[[str, bool], None] = lambda function, idle: None
-    #: Called before the guest may have to wait, and when input was taken that cannot be had again.
+    #: Called with the name of the function and whether the guest is idle, while a call without
+    #: effects waits.
+    on_wait: Callable[[str, bool], None] = lambda function, idle: None
+    #: Called before the guest may have to wait.
     before_wait: Callable[[], None] = lambda: None
+    #: Called after the guest consumed input that cannot be read again.
     on_consumed: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
@@ -48,12 +51,12 @@ class CallContext:
         self.terminal = Terminal(self.tape)
 
     def close(self) -> None:
-        """The run is over: give back the host's sockets, and its terminal as it was."""
+        """Close the sockets of the host and restore its terminal."""
         self.network.close()
         self.terminal.close()
 
     def read_text(self, pointer: int, size: int) -> str:
-        """A path of the guest; refuses with ``ILSEQ`` what is not UTF-8."""
+        """Return a string of the guest; raise ``WasiError`` with ``ILSEQ`` if it is not UTF-8."""
         if size > TEXT_SIZE_MAX:
             self.memory.check(pointer, size)
             raise WasiError(Errno.NAMETOOLONG)
@@ -61,7 +64,7 @@ class CallContext:
 
 
 def decode_text(data: bytes) -> str:
-    """``data`` as text; refuses with ``ILSEQ``."""
+    """Return ``data`` as text; raise ``WasiError`` with ``ILSEQ`` if it is not UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -69,7 +72,7 @@ def decode_text(data: bytes) -> str:
 
 
 class GuestClocks:
-    """The guest's clocks. The monotonic one counts the time that the guest was run, from 0."""
+    """Clocks of the guest. The monotonic clock starts at 0 and counts the time of its sessions."""
 
     def __init__(self) -> None:
         self._offset = -monotonic_ns()
@@ -79,9 +82,9 @@ class GuestClocks:
         )
 
     def monotonic(self) -> int:
-        """Nanoseconds on the guest's monotonic clock."""
+        """Return the monotonic clock of the guest in nanoseconds."""
         return monotonic_ns() + self._offset
 
     def resume_at(self, monotonic: int) -> None:
-        """Let the monotonic clock say ``monotonic`` now."""
+        """Set the monotonic clock to ``monotonic`` nanoseconds."""
         self._offset = monotonic - monotonic_ns()

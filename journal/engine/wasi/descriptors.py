@@ -1,4 +1,4 @@
-"""What a guest's descriptor numbers stand for."""
+"""Descriptor table of a guest and the objects that its descriptors refer to."""
 
 import socket as host
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ DESCRIPTORS_MAX = 65536
 
 @dataclass(slots=True, eq=False)
 class InputStream:
-    """Standard input; ``position`` counts the bytes the guest has read."""
+    """Standard input; ``position`` counts the bytes that the guest has read."""
 
     source: StdinSource
     terminal: bool
@@ -37,7 +37,7 @@ class InputStream:
 
 @dataclass(slots=True, eq=False)
 class OutputStream:
-    """Standard output or error; ``position`` counts the bytes the guest has written."""
+    """Standard output or error; ``position`` counts the bytes that the guest has written."""
 
     number: int
     terminal: bool
@@ -46,7 +46,7 @@ class OutputStream:
 
 @dataclass(slots=True, eq=False)
 class OpenFile:
-    """An open regular file."""
+    """An open regular file and its position in bytes."""
 
     file: GuestFile
     is_readable: bool
@@ -58,10 +58,10 @@ class OpenFile:
 
 @dataclass(slots=True, eq=False)
 class OpenDirectory:
-    """An open directory; ``preopen`` is its name if the guest had it from the start.
+    """An open directory. ``preopen`` is its name in the guest if it is a mount, else None.
 
-    ``listing`` is what the guest saw when it began to read the directory, so that a cookie means
-    the same entry although entries come and go meanwhile.
+    ``listing`` contains the entries at the time the guest began to read the directory, so a
+    cookie keeps its meaning while entries are added and removed.
     """
 
     directory: GuestDirectory
@@ -72,9 +72,10 @@ class OpenDirectory:
 
 @dataclass(slots=True, eq=False)
 class Socket:
-    """A socket, by what the guest was told: ``local`` once it is bound, ``backlog`` if it listens.
+    """A socket in the state that the guest knows.
 
-    ``handle`` is the host's socket; in a replay there is none.
+    ``local`` is the address of a bound socket, ``backlog`` the queue length of a listening one.
+    ``handle`` is the socket of the host, or None during a replay.
     """
 
     family: AddressFamily
@@ -87,12 +88,12 @@ class Socket:
 
     @property
     def filetype(self) -> FileType:
-        """What WASI calls it."""
+        """Return the WASI file type."""
         is_stream = self.kind is SocketType.STREAM
         return FileType.SOCKET_STREAM if is_stream else FileType.SOCKET_DGRAM
 
     def close(self) -> None:
-        """Close the host's socket, if there is one."""
+        """Close the socket of the host, if there is one."""
         if self.handle is not None:
             self.handle.close()
             self.handle = None
@@ -103,14 +104,17 @@ D = TypeVar("D", InputStream, OutputStream, OpenFile, OpenDirectory, Socket)
 
 
 class Descriptors:
-    """The table of one process."""
+    """Descriptor table of one process."""
 
     def __init__(self) -> None:
         self.used: dict[int, Descriptor] = {}
         self.free: set[int] = set()
 
     def next_fd(self) -> int:
-        """The number that :meth:`add` will give: the highest one given back, or a new one."""
+        """Return the number that :meth:`add` assigns: the highest released number, else a new one.
+
+        Raises ``WasiError`` with ``MFILE`` if the table is full.
+        """
         if self.free:
             return max(self.free)
         if len(self.used) >= DESCRIPTORS_MAX:
@@ -118,56 +122,59 @@ class Descriptors:
         return max(self.used, default=-1) + 1
 
     def add(self, descriptor: Descriptor) -> int:
-        """Give ``descriptor`` a number."""
+        """Add ``descriptor`` and return its number."""
         fd = self.next_fd()
         self.free.discard(fd)
         self.used[fd] = descriptor
         return fd
 
     def get(self, fd: int) -> Descriptor:
-        """What ``fd`` stands for; refuses with ``BADF``."""
+        """Return the descriptor ``fd``; raise ``WasiError`` with ``BADF`` if it is not open."""
         found = self.used.get(fd)
         if found is None:
             raise WasiError(Errno.BADF)
         return found
 
     def get_file(self, fd: int) -> OpenFile:
-        """An open file; refuses with ``BADF`` what is none."""
+        """Return an open file; raise ``WasiError`` with ``BADF`` for any other descriptor."""
         found = self.used.get(fd)
         if type(found) is not OpenFile:
             raise WasiError(Errno.BADF)
         return found
 
     def get_seekable(self, fd: int) -> OpenFile:
-        """An open file; refuses a stream or a socket with ``SPIPE``."""
+        """Return an open file; raise ``WasiError`` with ``SPIPE`` for a stream or a socket."""
         found = self.used.get(fd)
         if isinstance(found, (InputStream, OutputStream, Socket)):
             raise WasiError(Errno.SPIPE)
         return self.get_file(fd)
 
     def get_directory(self, fd: int) -> OpenDirectory:
-        """An open directory; refuses with ``BADF`` what is none."""
+        """Return an open directory; raise ``WasiError`` with ``BADF`` for any other descriptor."""
         found = self.used.get(fd)
         if type(found) is not OpenDirectory:
             raise WasiError(Errno.BADF)
         return found
 
     def get_socket(self, fd: int) -> Socket:
-        """A socket; refuses with ``NOTSOCK`` what is none."""
+        """Return a socket; raise ``WasiError`` with ``NOTSOCK`` for any other descriptor."""
         found = self.get(fd)
         if type(found) is not Socket:
             raise WasiError(Errno.NOTSOCK)
         return found
 
     def remove(self, fd: int) -> Descriptor:
-        """Take ``fd`` out of the table."""
+        """Remove and return the descriptor ``fd``."""
         found = self.get(fd)
         del self.used[fd]
         self.free.add(fd)
         return found
 
     def renumber(self, old: int, new: int) -> Descriptor | None:
-        """Let ``new`` stand for what ``old`` did; what ``new`` stood for."""
+        """Move ``old`` to the number ``new`` and return the descriptor replaced there.
+
+        Returns None if both numbers are equal.
+        """
         found, replaced = self.get(old), self.get(new)
         if old == new:
             return None
@@ -178,7 +185,7 @@ class Descriptors:
 
 
 def close_descriptor(descriptor: Descriptor) -> None:
-    """Give back what ``descriptor`` holds."""
+    """Release the resources of ``descriptor``."""
     if isinstance(descriptor, OpenFile):
         descriptor.file.close()
     elif isinstance(descriptor, Socket):
@@ -188,7 +195,7 @@ def close_descriptor(descriptor: Descriptor) -> None:
 
 
 def pack_fdstat(descriptor: Descriptor) -> bytes:
-    """The structure that ``fd_fdstat_get`` gives."""
+    """Return the structure that ``fd_fdstat_get`` writes."""
     if isinstance(descriptor, InputStream):
         return _stream_stat(Rights.FD_READ, terminal=descriptor.terminal)
     if isinstance(descriptor, OutputStream):
@@ -209,12 +216,12 @@ def _stream_stat(rights: Rights, *, terminal: bool) -> bytes:
 
 
 def stream_filetype(*, terminal: bool) -> FileType:
-    """What a guest sees a standard stream as."""
+    """Return the WASI file type of a standard stream."""
     return FileType.CHARACTER_DEVICE if terminal else FileType.UNKNOWN
 
 
 def file_rights(*, is_readable: bool, is_writable: bool) -> Rights:
-    """The rights of an open file."""
+    """Return the rights of an open file."""
     rights = RIGHTS_ALL
     if not is_readable:
         rights &= ~(Rights.FD_READ | Rights.FD_READDIR)
@@ -224,7 +231,7 @@ def file_rights(*, is_readable: bool, is_writable: bool) -> Rights:
 
 
 def read_filestat(fd: int, descriptor: Descriptor) -> FileStat:
-    """The attributes of whatever a descriptor stands for."""
+    """Return the attributes of the file, directory, stream or socket of a descriptor."""
     if isinstance(descriptor, (InputStream, OutputStream)):
         return FileStat(0, 0, stream_filetype(terminal=descriptor.terminal), 0, 0, 0, 0, 0)
     if isinstance(descriptor, OpenFile):

@@ -1,7 +1,8 @@
-"""The sockets of one process: what the guest made, and the sockets of the host behind them.
+"""Sockets of one process, backed by sockets of the host.
 
-A replay touches no network: every answer is in the journal. Where the guest goes on live, the
-sockets that it has are made again, bound to the addresses that it was told and listening as before.
+A replay does not use the network, because the journal contains every result. When the guest
+continues live, its sockets are created again, bound to their recorded addresses and listening as
+before.
 """
 
 import socket as host
@@ -25,7 +26,7 @@ from journal.events.sockets import (
 )
 from journal.events.wire_types import SocketAddress
 
-#: The longest queue of connections that the host is asked for.
+#: Longest connection queue requested from the host.
 BACKLOG_MAX = 4096
 PROTOCOL_MAX = 0xFFFF
 FLOW_MAX = (1 << 20) - 1
@@ -41,18 +42,18 @@ _pack_open = codec.make_packer(SocketOpen)
 _pack_bind = codec.make_packer(SocketBind)
 _unpack_bind = codec.make_unpacker(SocketBind)
 _pack_listen = codec.make_packer(SocketListen)
-_FD_SIZE = 4  # of a descriptor, with which SocketBind begins
+_FD_SIZE = 4  # Size of the descriptor at the start of a SocketBind payload.
 
 
 class SocketLost(RuntimeWarning):
-    """A socket of a guest that goes on could not be made again.
+    """Warning: a socket of a resumed guest could not be created again.
 
-    Its next call that needs it is answered with the errno, unless it can be had by then.
+    Each later call that needs the socket tries again, and returns the errno if that fails.
     """
 
 
 class GuestNetwork:
-    """The network as a guest sees it. Without ``allowed`` it is refused every socket."""
+    """Network of a guest. Without ``allowed`` every socket is refused with ``ACCES``."""
 
     def __init__(self, tape: Tape, descriptors: Descriptors, *, allowed: bool = False) -> None:
         self._tape = tape
@@ -60,20 +61,20 @@ class GuestNetwork:
         self._allowed = allowed
         self._is_closed = False
 
-    # -- what a guest does ------------------------------------------------------------------------
+    # -- calls of the guest -----------------------------------------------------------------------
 
     def open(self, family: int, kind: int, protocol: int) -> int:
-        """Make a socket; its number. Refuses what is neither TCP nor UDP."""
+        """Create a TCP or UDP socket and return its descriptor."""
         socket = _make_socket(family, kind, protocol)
         fd = self._descriptors.next_fd()
         payload = _pack_open(socket.family, socket.kind, protocol, fd)
-        self._act(SocketOpen.tag, payload, HostCall.SOCKET, fd, socket, lambda _: b"")
+        self._perform(SocketOpen.tag, payload, HostCall.SOCKET, fd, socket, lambda _: b"")
         assert self._descriptors.add(socket) == fd
-        self._restore(fd, socket)
+        self._restore_socket(fd, socket)
         return fd
 
     def bind(self, fd: int, address: SocketAddress) -> SocketAddress:
-        """Bind a socket, to a free port where the port is 0; the address that it has then."""
+        """Bind a socket and return its address. Port 0 selects a free port."""
         socket = self._descriptors.get_socket(fd)
         if socket.local is not None:
             raise WasiError(Errno.INVAL)
@@ -82,98 +83,104 @@ class GuestNetwork:
         if address.flow > FLOW_MAX:
             raise WasiError(Errno.INVAL)
 
-        def deed(handle: host.socket) -> bytes:
+        def operation(handle: host.socket) -> bytes:
             handle.bind(_host_address(socket, address))
             return _local_address(handle)
 
         payload = _pack_bind(fd, address)
-        value = self._act(SocketBind.tag, payload, HostCall.BIND, fd, socket, deed)
+        value = self._perform(SocketBind.tag, payload, HostCall.BIND, fd, socket, operation)
         socket.local = _decode_address(socket, value)
-        self._restore(fd, socket)
+        self._restore_socket(fd, socket)
         return socket.local
 
     def listen(self, fd: int, backlog: int) -> None:
-        """Let a socket take connections; one that is not bound gets an address by that."""
+        """Listen for connections. An unbound socket is bound to a free port first."""
         socket = self._descriptors.get_socket(fd)
         if socket.kind is not SocketType.STREAM:
             raise WasiError(Errno.NOTSUP)
 
-        def deed(handle: host.socket) -> bytes:
+        def operation(handle: host.socket) -> bytes:
             handle.listen(min(backlog, BACKLOG_MAX))
             return _local_address(handle)
 
         payload = _pack_listen(fd, backlog)
-        value = self._act(SocketListen.tag, payload, HostCall.LISTEN, fd, socket, deed)
+        value = self._perform(SocketListen.tag, payload, HostCall.LISTEN, fd, socket, operation)
         socket.local, socket.backlog = _decode_address(socket, value), backlog
-        self._restore(fd, socket)
+        self._restore_socket(fd, socket)
 
-    # -- the host's sockets -----------------------------------------------------------------------
+    # -- sockets of the host ----------------------------------------------------------------------
 
     def restore_sockets(self) -> None:
-        """The guest goes on live: make its sockets again."""
+        """Create the sockets of the host again after a replay."""
         for fd, descriptor in sorted(self._descriptors.used.items()):
             if isinstance(descriptor, Socket):
-                self._restore(fd, descriptor)
+                self._restore_socket(fd, descriptor)
 
     def close(self) -> None:
-        """The run is over: close the host's sockets, and make no more."""
+        """Close the sockets of the host, and create no more."""
         self._is_closed = True
         for descriptor in self._descriptors.used.values():
             if isinstance(descriptor, Socket):
                 descriptor.close()
 
-    def _act(
+    def _perform(
         self,
         tag: int,
         effect: bytes,
         call: HostCall,
         fd: int,
         socket: Socket,
-        deed: Callable[[host.socket], bytes],
+        operation: Callable[[host.socket], bytes],
     ) -> bytes:
-        """Do something to the host's socket; a crash takes it away, so twice is no harm."""
+        """Perform an operation on the socket of the host.
+
+        A crash removes that socket, so repeating the operation is harmless.
+        """
 
         is_done = False
 
         def perform(again: bool) -> HostReply:
             nonlocal is_done
             is_done = True
-            return capture_result(lambda: deed(self._handle(socket)))
+            return capture_result(lambda: operation(self._host_socket(socket)))
 
         value = unwrap_result(self._tape.perform(tag, effect, call, fd, perform))
         if not is_done:
-            socket.close()  # it was made again from what was told before this answer, if at all
+            # The host result came from the journal. A socket of the host that exists already
+            # was created from the state before this result, so it has to be created again.
+            socket.close()
         return value
 
-    def _restore(self, fd: int, socket: Socket) -> None:
-        """Where the guest is live, let the host's socket be what the guest was told that it is.
+    def _restore_socket(self, fd: int, socket: Socket) -> None:
+        """Create the socket of the host in its recorded state, if the guest is live.
 
-        What cannot be had now is tried again at each call that needs it, which answers the errno.
+        If that fails, a :class:`SocketLost` warning is issued. Each call that needs the
+        socket tries again and returns the errno.
         """
         if self._tape.replaying or self._is_closed:
             return
         try:
-            self._handle(socket)
+            self._host_socket(socket)
         except (OSError, WasiError) as error:
             where = f" at {_format_address(socket.local)}" if socket.local is not None else ""
             reason = "it may have no network now"
             if isinstance(error, OSError):
                 reason = error.strerror or str(error)
             warnings.warn(
-                f"the guest's socket {fd}{where} could not be made again: {reason}",
+                f"the guest's socket {fd}{where} could not be created again: {reason}",
                 SocketLost,
                 stacklevel=2,
             )
 
-    def _handle(self, socket: Socket) -> host.socket:
-        """The host's socket, made again where a replay has left none."""
+    def _host_socket(self, socket: Socket) -> host.socket:
+        """Return the socket of the host, creating it after a replay."""
         if not self._allowed:
             raise WasiError(Errno.ACCES)
         if socket.handle is None:
             handle = host.socket(_FAMILIES[socket.family], _TYPES[socket.kind], socket.protocol)
             try:
                 if socket.kind is SocketType.STREAM:
-                    # The port of a session that was killed is not free for minutes without.
+                    # Without it the port of a killed session stays in use for minutes.
                     handle.setsockopt(host.SOL_SOCKET, host.SO_REUSEADDR, 1)
                 if socket.local is not None:
                     handle.bind(_host_address(socket, socket.local))
@@ -200,18 +207,20 @@ def _make_socket(family: int, kind: int, protocol: int) -> Socket:
 
 
 def _decode_address(socket: Socket, value: bytes) -> SocketAddress:
-    """The address in an answer of the host."""
+    """Return the address in a host result."""
     _, address = _unpack_bind(bytes(_FD_SIZE) + value)
     assert isinstance(address, SocketAddress)
     if address.address.version != _version(socket) or address.flow > FLOW_MAX:
-        raise ValueError(f"no socket like this one is at {_format_address(address)}")
+        raise ValueError(
+            f"recorded address {_format_address(address)} does not fit the family of the socket"
+        )
     return address
 
 
 def _local_address(handle: host.socket) -> bytes:
-    """What a socket of the host is bound to, as the value of an answer."""
+    """Return the address of a socket of the host, as the value of a host result."""
     name, port, *rest = handle.getsockname()
-    name = name.partition("%")[0]  # the scope stands behind it a second time
+    name = name.partition("%")[0]  # The scope follows the address a second time.
     return _pack_bind(0, SocketAddress(ip_address(name), port, *rest))[_FD_SIZE:]
 
 

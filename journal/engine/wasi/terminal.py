@@ -1,7 +1,7 @@
-"""The guest's terminal, and the host's one where there is one.
+"""Terminal of the guest, connected to a terminal of the host if there is one.
 
-What the guest makes of its terminal is an event, and is done to the host's terminal when the guest
-is live; when the run ends, the host's terminal is what it was. What the guest reads is an input.
+A change by the guest is recorded as an event and applied to the terminal of the host while the
+guest is live. The end of the run restores that terminal. A read by the guest is an input.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ from journal.events.streams import TargetKind
 SIDE_MAX = 0xFFFF
 
 _WINDOW = struct.Struct("@4H")  # rows, columns, width, height
-_LOCAL, _CHARACTERS = 3, 6  # where termios.tcgetattr has the local modes and the characters
+_LOCAL, _CHARACTERS = 3, 6  # Indexes of the local modes and the characters in termios.tcgetattr.
 
 _pack_read = codec.make_packer(TtyRead)
 _unpack_read = codec.make_unpacker(TtyRead)
@@ -31,7 +31,7 @@ _pack_set = codec.make_packer(TtySet)
 
 
 class TerminalSettings(NamedTuple):
-    """What WASIX says of a terminal: characters, pixels, which streams are it, and its modes."""
+    """Terminal settings of WASIX: size in characters and pixels, terminal streams, and modes."""
 
     columns: int = 80
     rows: int = 25
@@ -46,7 +46,7 @@ class TerminalSettings(NamedTuple):
 
 
 def find_terminal(stdin: StdinSource, output_targets: Mapping[int, OutputTarget]) -> int | None:
-    """The descriptor of the first standard stream that is a terminal of the host, if one is."""
+    """Return the descriptor of the first standard stream that is a host terminal, or None."""
     if stdin.make_opened_event().kind is TargetKind.TERMINAL:
         return stdin.fileno()
     found = [target.fd for _, target in sorted(output_targets.items()) if _is_terminal(target)]
@@ -58,11 +58,11 @@ def _is_terminal(target: OutputTarget) -> bool:
 
 
 class Terminal:
-    """The terminal of one process.
+    """Terminal of one process.
 
-    ``streams`` are the standard streams that the guest sees as a terminal, ``handle`` the host's
-    terminal in this session. ``line_feeds`` is only remembered: wasix-libc fills it with a bit of
-    another word than it means.
+    ``streams`` are the standard streams that the guest sees as a terminal, ``handle`` is the
+    descriptor of the host terminal in this session. ``line_feeds`` is stored only, because
+    wasix-libc fills it from the wrong word.
     """
 
     def __init__(
@@ -70,20 +70,22 @@ class Terminal:
     ) -> None:
         self._tape = tape
         self._handle = handle
-        self._before: tuple[list[Any], bytes] | None = None  # the host's terminal, as it was
-        self._sized = b""  # the last size given to it
+        self._before: tuple[list[Any], bytes] | None = None  # Original settings and size.
+        self._sized = b""  # The size that this class set last.
         self._is_set = False
         self._is_closed = False
         seen = (STDIN in streams, STDOUT in streams, STDERR in streams)
         self.settings = TerminalSettings(stdin=seen[0], stdout=seen[1], stderr=seen[2])
 
     def read(self) -> TerminalSettings:
-        """What the guest is told: the host's terminal now, or what the guest made of its own."""
-        told = self._tape.request_input(TtyRead.tag, b"", lambda: _pack_read(*self._now()))
-        return TerminalSettings(*_unpack_read(told))
+        """Return the settings: those of the host terminal, else those that the guest set."""
+        payload = self._tape.request_input(
+            TtyRead.tag, b"", lambda: _pack_read(*self._read_current())
+        )
+        return TerminalSettings(*_unpack_read(payload))
 
     def set(self, settings: TerminalSettings) -> None:
-        """Let the terminal be so; which streams are a terminal does not change by that."""
+        """Set the settings, except for the flags that say which streams are a terminal."""
         self._tape.record_effect(TtySet.tag, _pack_set(*settings))
         seen = self.settings[4:7]
         self.settings = TerminalSettings(*settings[:4], *seen, *settings[7:])
@@ -91,10 +93,10 @@ class Terminal:
         self.apply_settings()
 
     def apply_settings(self) -> None:
-        """Let the host's terminal be as the guest last made it, where the guest is live."""
+        """Apply the last settings of the guest to the host terminal, if the guest is live."""
         if self._tape.replaying or self._is_closed or not self._is_set or self._handle is None:
             return
-        with suppress(OSError, termios.error):  # a terminal that hung up has no settings
+        with suppress(OSError, termios.error):  # A terminal that hung up has no settings.
             if self._before is None:
                 window = fcntl.ioctl(self._handle, termios.TIOCGWINSZ, bytes(_WINDOW.size))
                 self._before = termios.tcgetattr(self._handle), window
@@ -102,7 +104,7 @@ class Terminal:
             self._set_size(self._handle)
 
     def close(self) -> None:
-        """Give the host's terminal back as it was; no more is done to it."""
+        """Restore the host terminal, and apply no further settings."""
         self._is_closed = True
         before, self._before = self._before, None
         if before is None or self._handle is None:
@@ -110,10 +112,10 @@ class Terminal:
         with suppress(OSError, termios.error):
             termios.tcsetattr(self._handle, termios.TCSANOW, before[0])
             now = fcntl.ioctl(self._handle, termios.TIOCGWINSZ, bytes(_WINDOW.size))
-            if now == self._sized:  # else somebody has drawn the window larger meanwhile
+            if now == self._sized:  # Otherwise the user has resized the window meanwhile.
                 fcntl.ioctl(self._handle, termios.TIOCSWINSZ, before[1])
 
-    def _now(self) -> TerminalSettings:
+    def _read_current(self) -> TerminalSettings:
         if self._handle is None:
             return self.settings
         with suppress(OSError, termios.error):
@@ -136,7 +138,7 @@ class Terminal:
         local |= termios.ECHO if self.settings.echo else 0
         local |= termios.ICANON if self.settings.line_buffered else 0
         attributes[_LOCAL] = local
-        if not self.settings.line_buffered:  # a read waits for one byte
+        if not self.settings.line_buffered:  # A read waits for one byte.
             attributes[_CHARACTERS][termios.VMIN] = 1
             attributes[_CHARACTERS][termios.VTIME] = 0
         termios.tcsetattr(handle, termios.TCSANOW, attributes)

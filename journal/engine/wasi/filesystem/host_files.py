@@ -1,9 +1,10 @@
-"""A directory of the host that the guest has: what it does and hears there passes the tape.
+"""Files of a host directory that is mounted in the guest.
 
-A replay neither reads nor writes the host: every answer is in the journal. A change is an event
-first, then the deed, then a ``HostResult``. A crash between the event and the result leaves it open
-whether the deed was done; the next session does it again, and a probe that was taken before tells
-"it was there already" from "it was done".
+A replay neither reads nor writes the host: the journal contains every result. A change is recorded
+as an event, then performed, then recorded as a ``HostResult``. A crash between event and result
+leaves open whether the change was performed. The next session performs it again, and the result of
+a probe taken before the change distinguishes "it existed already" from "the first attempt created
+it".
 """
 
 import os
@@ -41,9 +42,10 @@ _SIZE = struct.Struct("<Q")
 
 
 class HostTree:
-    """One mount: the host's directory, which is not even opened while replaying.
+    """One mounted host directory. A replay does not open it.
 
-    ``is_moved`` says that it is a copy of the directory that the journal knows.
+    ``is_moved`` means that the directory is a copy at another path than the journal recorded.
+    ``open_handles`` contains the open files and directories below the mount.
     """
 
     def __init__(self, tape: Tape, path: str, *, writable: bool, is_moved: bool) -> None:
@@ -56,31 +58,33 @@ class HostTree:
 
     @property
     def root(self) -> int:
-        """The mount's own directory."""
+        """Return the descriptor of the mounted directory."""
         if self._root is None:
             self._root = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         return self._root
 
-    def query_host(self, call: HostCall, fd: int, deed: Callable[[], bytes]) -> bytes:
-        """The value of an answer; refuses with its errno."""
-        return unwrap_result(self.tape.request_host_result(call, fd, lambda: capture_result(deed)))
+    def query_host(self, call: HostCall, fd: int, operation: Callable[[], bytes]) -> bytes:
+        """Return the value of a host result; raise ``WasiError`` with its errno."""
+        return unwrap_result(
+            self.tape.request_host_result(call, fd, lambda: capture_result(operation))
+        )
 
     def update_names(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-        """Something was renamed: what is open below it has other names now."""
+        """Update the names of all open handles below a renamed path."""
         for opened in self.open_handles:
             opened.update_names(old, new)
 
     def reopen_handles(self) -> None:
-        """The journal has been replayed: open what the guest has open, before it loses its name.
+        """Open the host files of the guest after a replay, before they can be renamed or removed.
 
-        What is not there any more refuses when it is used.
+        A handle whose file no longer exists raises ``WasiError`` when it is used.
         """
         for opened in list(self.open_handles):
             with suppress(WasiError, OSError):
                 _ = opened.handle
 
     def close(self) -> None:
-        """Close the root and all that is open below it."""
+        """Close the root and all open handles below it."""
         for opened in list(self.open_handles):
             opened.close()
         if self._root is not None:
@@ -89,7 +93,7 @@ class HostTree:
 
 
 def unwrap_result(answer: HostReply) -> bytes:
-    """The value of an answer; refuses with its errno."""
+    """Return the value of a host result; raise ``WasiError`` with its errno."""
     errno, value = answer
     if errno:
         raise WasiError(errno)
@@ -97,7 +101,7 @@ def unwrap_result(answer: HostReply) -> bytes:
 
 
 class HostHandle:
-    """A file or a directory that the guest has open, found again by name after a resume."""
+    """An open file or directory of the host, reopened by its names after a resume."""
 
     def __init__(
         self, tree: HostTree, node: FileIdentity | None, flags: int, handle: int | None
@@ -110,7 +114,7 @@ class HostHandle:
 
     @property
     def handle(self) -> int:
-        """Its descriptor on the host."""
+        """Return the descriptor on the host, opened at the first use."""
         if self._node is None:
             return self._tree.root
         if self._handle is None:
@@ -120,71 +124,76 @@ class HostHandle:
 
     @property
     def writable(self) -> bool:
-        """Whether the mount may be changed."""
+        """Return whether the mount is writable."""
         return self._tree.writable
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its names from the mount's root down."""
+        """Return the names from the root of the mount."""
         return self._node.names if self._node else ()
 
     def update_names(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-        """``old`` is called ``new`` now."""
+        """Replace the leading names ``old`` with ``new``."""
         if self._node and self._node.names[: len(old)] == old:
             self._node = self._node._replace(names=new + self._node.names[len(old) :])
 
     def close(self) -> None:
-        """Close the descriptor, if there is one."""
+        """Close the descriptor if it is open."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
         self._tree.open_handles.discard(self)
 
     def stat(self, fd: int) -> FileStat:
-        """Its attributes."""
+        """Return the attributes."""
         value = self._tree.query_host(
             HostCall.STAT, fd, lambda: stat_of(os.fstat(self.handle)).pack()
         )
         return FileStat(*FILESTAT.unpack(value))
 
     def set_times(self, fd: int, times: RequestedTimes) -> None:
-        """Set its times."""
+        """Set the access and modification times."""
 
-        def deed() -> bytes:
-            resolved = times.resolved(time.time_ns(), stat_of(os.fstat(self.handle)))
+        def operation() -> bytes:
+            resolved = times.resolve(time.time_ns(), stat_of(os.fstat(self.handle)))
             os.utime(f"/proc/self/fd/{self.handle}", ns=resolved)
             return b""
 
-        self._change(
+        self._perform(
             descriptors.FileDescriptorSetTimes.tag,
             pack_set_times(fd, *times),
             HostCall.TIMES,
             fd,
-            deed,
+            operation,
         )
 
-    def _change(
-        self, tag: int, effect: bytes, call: HostCall, fd: int, deed: Callable[[], bytes]
+    def _perform(
+        self, tag: int, effect: bytes, call: HostCall, fd: int, operation: Callable[[], bytes]
     ) -> bytes:
-        """A change that may be done twice without harm."""
+        """Perform an idempotent change."""
         return unwrap_result(
-            self._tree.tape.perform(tag, effect, call, fd, lambda again: capture_result(deed))
+            self._tree.tape.perform(tag, effect, call, fd, lambda again: capture_result(operation))
         )
 
 
 class HostFile(HostHandle):
-    """An open file of the host. Reads and writes are at offsets; appending is not atomic."""
+    """An open file of the host. Reads and writes take offsets; appending is not atomic."""
 
     def read(self, fd: int, offset: int, size: int) -> bytes:
-        """At most ``READ_SIZE_MAX`` bytes at ``offset``."""
+        """Return at most ``READ_SIZE_MAX`` bytes at ``offset``."""
         size = min(size, READ_SIZE_MAX)
         data = self._tree.query_host(HostCall.READ, fd, lambda: os.pread(self.handle, size, offset))
         if len(data) > size:
-            raise ValueError(f"{len(data)} bytes read for {size}")
+            raise ValueError(
+                f"recorded read result has {len(data)} bytes: at most {size} were requested"
+            )
         return data
 
     def write(self, fd: int, offset: int, data: bytes) -> int:
-        """Put ``data`` at ``offset``, as much as there is room for."""
+        """Write ``data`` at ``offset`` and return the count of bytes written.
+
+        The count is short if the host refuses after a first part, as a full disk does.
+        """
         written = 0
         while written < len(data):
             part = data[written : written + WRITE_SIZE_MAX]
@@ -200,7 +209,7 @@ class HostFile(HostHandle):
         return written
 
     def _write(self, fd: int, offset: int, data: bytes) -> int:
-        value = self._change(
+        value = self._perform(
             descriptors.FileDescriptorWrite.tag,
             pack_write(fd, offset, False, data),
             HostCall.WRITE,
@@ -209,36 +218,38 @@ class HostFile(HostHandle):
         )
         (count,) = _COUNT.unpack(value)
         if count > len(data):
-            raise ValueError(f"{count} bytes written of {len(data)}")
+            raise ValueError(
+                f"recorded write result is {count} bytes: only {len(data)} were passed"
+            )
         return int(count)
 
     def size(self, fd: int) -> int:
-        """Its size in bytes."""
+        """Return the size in bytes."""
         value = self._tree.query_host(
             HostCall.SIZE, fd, lambda: _SIZE.pack(os.fstat(self.handle).st_size)
         )
         return int(_SIZE.unpack(value)[0])
 
     def set_size(self, fd: int, size: int) -> None:
-        """Cut it, or lengthen it with zeros."""
+        """Truncate the file, or extend it with zeros."""
 
-        def deed() -> bytes:
+        def operation() -> bytes:
             os.ftruncate(self.handle, size)
             return b""
 
-        self._change(
+        self._perform(
             descriptors.FileDescriptorSetSize.tag,
             pack_set_size(fd, size),
             HostCall.SIZE,
             fd,
-            deed,
+            operation,
         )
 
     def sync(self, fd: int, *, data_only: bool) -> None:
-        """Make it durable on the host."""
+        """Synchronize the file to disk on the host."""
 
-        def deed() -> bytes:
+        def operation() -> bytes:
             (os.fdatasync if data_only else os.fsync)(self.handle)
             return b""
 
-        self._tree.query_host(HostCall.SYNC, fd, deed)
+        self._tree.query_host(HostCall.SYNC, fd, operation)

@@ -1,6 +1,6 @@
-"""Directories of the host that a guest has: what it does with names there.
+"""Directories of the host that are mounted in the guest.
 
-Each change of names is done at most once, whatever crash comes between: see ``_once``.
+Each change of a name is performed at most once, whenever a crash occurs: see ``_perform_once``.
 """
 
 import os
@@ -56,7 +56,7 @@ _HANDLE_FLAGS = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW
 
 
 class HostDirectory(HostHandle):
-    """An open directory of the host; ``node`` is ``None`` at the mount's root."""
+    """An open directory of the host; ``node`` is None at the root of the mount."""
 
     def __init__(
         self, tree: HostTree, node: FileIdentity | None = None, handle: int | None = None
@@ -64,18 +64,18 @@ class HostDirectory(HostHandle):
         super().__init__(tree, node, os.O_PATH | os.O_DIRECTORY, handle)
 
     def entries(self, fd: int) -> list[DirectoryEntry]:
-        """What is in it, by name."""
+        """Return the entries, sorted by name."""
         value = self._tree.query_host(HostCall.LIST, fd, lambda: pack_entries(self.handle))
         return unpack_entries(value)
 
     def open(self, opening: OpenRequest) -> "HostFile | HostDirectory":
-        """Open what a path leads to, making a file if it is to be made."""
+        """Open the file or the directory at a path; create the file if the flags request it."""
         exclusive = bool(opening.flags & OpenFlags.CREATE and opening.flags & OpenFlags.EXCLUSIVE)
-        was_there = exclusive and self._probe(opening.dirfd, opening.path)
+        existed = exclusive and self._probe(opening.dirfd, opening.path)
         handles: list[int] = []
 
         def perform(again: bool) -> HostReply:
-            done = again and exclusive and not was_there
+            done = again and exclusive and not existed
             return capture_result(lambda: self._open_live(opening, handles, made_already=done))
 
         node = unpack_identity(
@@ -107,8 +107,8 @@ class HostDirectory(HostHandle):
             if place.must_be_directory or opening.flags & OpenFlags.DIRECTORY:
                 flags |= os.O_DIRECTORY
                 if flags & os.O_CREAT:
-                    there = flags & os.O_EXCL and place.name == "."
-                    raise WasiError(Errno.EXIST if there else Errno.ISDIR)
+                    already_exists = flags & os.O_EXCL and place.name == "."
+                    raise WasiError(Errno.EXIST if already_exists else Errno.ISDIR)
             handle = _open_at(place, flags)
             node = identify(handle, self.names + place.names)
         if node.filetype not in (FileType.DIRECTORY, FileType.REGULAR_FILE):
@@ -118,8 +118,8 @@ class HostDirectory(HostHandle):
         return node.pack()
 
     def create_directory(self, fd: int, path: str) -> None:
-        """Make a directory."""
-        self._change_name(
+        """Create a directory."""
+        self._perform_name_change(
             paths.CreateDirectory.tag,
             pack_create_directory(fd, path),
             HostCall.MKDIR,
@@ -130,8 +130,8 @@ class HostDirectory(HostHandle):
         )
 
     def symlink(self, fd: int, target: str, path: str) -> None:
-        """Make a link that says ``target``."""
-        self._change_name(
+        """Create a symbolic link to ``target``."""
+        self._perform_name_change(
             paths.CreateSymbolicLink.tag,
             pack_symlink(fd, target, path),
             HostCall.SYMLINK,
@@ -143,7 +143,7 @@ class HostDirectory(HostHandle):
 
     def remove_directory(self, fd: int, path: str) -> None:
         """Remove an empty directory."""
-        self._change_name(
+        self._perform_name_change(
             paths.RemoveDirectory.tag,
             pack_remove_directory(fd, path),
             HostCall.RMDIR,
@@ -154,8 +154,8 @@ class HostDirectory(HostHandle):
         )
 
     def unlink(self, fd: int, path: str) -> None:
-        """Remove a file or a link."""
-        self._change_name(
+        """Unlink a file or a symbolic link."""
+        self._perform_name_change(
             paths.UnlinkFile.tag,
             pack_unlink(fd, path),
             HostCall.UNLINK,
@@ -166,9 +166,9 @@ class HostDirectory(HostHandle):
         )
 
     def read_link(self, fd: int, path: str) -> str:
-        """What a link says."""
+        """Return the target of a symbolic link."""
 
-        def deed() -> bytes:
+        def operation() -> bytes:
             with resolve_host_path(self.handle, path, follow=False) as place:
                 if place.must_be_directory:
                     _stat_at(place)
@@ -178,37 +178,37 @@ class HostDirectory(HostHandle):
             except UnicodeEncodeError as error:
                 raise WasiError(Errno.ILSEQ) from error
 
-        return self._tree.query_host(HostCall.READLINK, fd, deed).decode()
+        return self._tree.query_host(HostCall.READLINK, fd, operation).decode()
 
     def stat_at(self, fd: int, path: str, *, follow: bool) -> FileStat:
-        """Attributes of what a path leads to."""
+        """Return the attributes of the file at a path."""
 
-        def deed() -> bytes:
+        def operation() -> bytes:
             with resolve_host_path(self.handle, path, follow=follow) as place:
                 return _stat_at(place).pack()
 
-        return FileStat(*FILESTAT.unpack(self._tree.query_host(HostCall.STAT, fd, deed)))
+        return FileStat(*FILESTAT.unpack(self._tree.query_host(HostCall.STAT, fd, operation)))
 
     def set_times_at(self, fd: int, path: str, lookup: int, times: RequestedTimes) -> None:
-        """Set the times of what a path leads to."""
+        """Set the access and modification times of the file at a path."""
 
-        def deed() -> bytes:
+        def operation() -> bytes:
             with resolve_host_path(
                 self.handle, path, follow=bool(lookup & SYMLINK_FOLLOW)
             ) as place:
-                resolved = times.resolved(time.time_ns(), _stat_at(place))
+                resolved = times.resolve(time.time_ns(), _stat_at(place))
                 os.utime(place.name, ns=resolved, dir_fd=place.parent, follow_symlinks=False)
             return b""
 
         effect = pack_path_times(fd, lookup, *times, path)
-        self._change(paths.PathSetTimes.tag, effect, HostCall.TIMES, fd, deed)
+        self._perform(paths.PathSetTimes.tag, effect, HostCall.TIMES, fd, operation)
 
     def rename(self, fd: int, path: str, to: GuestDirectory, to_fd: int, to_path: str) -> None:
-        """Give something another name, replacing what had it."""
+        """Rename a file or a directory, replacing an existing file at the new path."""
         other = self._same_mount(to)
-        was_there = self._probe(fd, path)
+        existed = self._probe(fd, path)
 
-        def deed(again: bool) -> bytes:
+        def operation(again: bool) -> bytes:
             with (
                 resolve_host_path(self.handle, path, follow=False) as source,
                 resolve_host_path(other.handle, to_path, follow=False) as target,
@@ -225,12 +225,12 @@ class HostDirectory(HostHandle):
                         dst_dir_fd=target.parent,
                     )
                 except FileNotFoundError:
-                    if not (again and was_there and probe(target) == b"\x01"):
+                    if not (again and existed and probe(target) == b"\x01"):
                         raise
                 return _COUNT.pack(len(names[0])) + b"".join(names)
 
         def perform(again: bool) -> HostReply:
-            return capture_result(lambda: deed(again))
+            return capture_result(lambda: operation(again))
 
         effect = pack_rename(fd, to_fd, path, to_path)
         record = self._tree.tape.perform
@@ -242,12 +242,12 @@ class HostDirectory(HostHandle):
     def link(
         self, fd: int, lookup: int, path: str, to: GuestDirectory, to_fd: int, to_path: str
     ) -> None:
-        """Give a file one more name."""
+        """Create a hard link."""
         if lookup & SYMLINK_FOLLOW:
             raise WasiError(Errno.INVAL)
         other = self._same_mount(to)
 
-        def deed() -> None:
+        def operation() -> None:
             with (
                 resolve_host_path(self.handle, path, follow=False) as source,
                 resolve_host_path(other.handle, to_path, follow=False) as target,
@@ -262,8 +262,10 @@ class HostDirectory(HostHandle):
                 )
 
         effect = pack_link(fd, lookup, to_fd, path, to_path)
-        was_there = other._probe(to_fd, to_path)
-        self._once(paths.CreateHardLink.tag, effect, HostCall.LINK, to_fd, deed, was_there, False)
+        existed = other._probe(to_fd, to_path)
+        self._perform_once(
+            paths.CreateHardLink.tag, effect, HostCall.LINK, to_fd, operation, existed, False
+        )
 
     def _same_mount(self, other: GuestDirectory) -> "HostDirectory":
         if not isinstance(other, HostDirectory) or other._tree is not self._tree:
@@ -271,60 +273,63 @@ class HostDirectory(HostHandle):
         return other
 
     def _probe(self, fd: int, path: str) -> bool:
-        """Whether something is at ``path``, before it is changed."""
+        """Return whether a file exists at ``path``. The result is recorded before the change."""
 
-        def deed() -> bytes:
+        def operation() -> bytes:
             with resolve_host_path(self.handle, path, follow=False) as place:
                 return probe(place)
 
         _, value = self._tree.tape.request_host_result(
-            HostCall.PROBE, fd, lambda: capture_result(deed)
+            HostCall.PROBE, fd, lambda: capture_result(operation)
         )
         return value == b"\x01"
 
-    def _change_name(
+    def _perform_name_change(
         self,
         tag: int,
         effect: bytes,
         call: HostCall,
         fd: int,
         path: str,
-        deed: Callable[[PathLocation[int]], None],
+        operation: Callable[[PathLocation[int]], None],
         *,
         removes: bool,
     ) -> None:
-        """A change that must find something at ``path`` to remove it, or nothing to make it."""
-        was_there = self._probe(fd, path)
-        self._once(tag, effect, call, fd, lambda: self._at(path, deed), was_there, removes)
+        """Create or remove the name ``path``, at most once."""
+        existed = self._probe(fd, path)
+        self._perform_once(
+            tag, effect, call, fd, lambda: self._call_at(path, operation), existed, removes
+        )
 
-    def _at(self, path: str, deed: Callable[[PathLocation[int]], None]) -> None:
+    def _call_at(self, path: str, operation: Callable[[PathLocation[int]], None]) -> None:
         with resolve_host_path(self.handle, path, follow=False) as place:
-            deed(place)
+            operation(place)
 
-    def _once(
+    def _perform_once(
         self,
         tag: int,
         effect: bytes,
         call: HostCall,
         fd: int,
-        deed: Callable[[], None],
-        was_there: bool,
+        operation: Callable[[], None],
+        existed: bool,
         removes: bool,
     ) -> None:
-        """A change after which something is there if it was not, or the other way round.
+        """Perform a change that creates or removes a name, at most once.
 
-        Done once more after a crash, it is refused if it had been done; where the probe says that
-        it could have been done, that refusal is the success it was.
+        After a crash the change is repeated, and fails if the first attempt succeeded. If
+        the probe shows that the first attempt could succeed, this failure is reported as
+        the success that it was.
         """
         refused_with = Errno.NOENT if removes else Errno.EXIST
 
         def live() -> bytes:
-            deed()
+            operation()
             return b""
 
         def perform(again: bool) -> HostReply:
             errno, value = capture_result(live)
-            if again and was_there is removes and errno == refused_with:
+            if again and existed is removes and errno == refused_with:
                 return 0, b""
             return errno, value
 
@@ -347,7 +352,7 @@ def _stat_at(place: PathLocation[int]) -> FileStat:
 def _rmdir(place: PathLocation[int]) -> None:
     if place.must_be_directory:
         _stat_at(place)
-        raise WasiError(Errno.INVAL)  # as wasmtime has it: the name must stand alone
+        raise WasiError(Errno.INVAL)  # wasmtime refuses a trailing slash, too.
     os.rmdir(place.name, dir_fd=place.parent)
 
 
@@ -355,19 +360,19 @@ def _open_at(place: PathLocation[int], flags: int) -> int:
     try:
         return os.open(place.name, flags | _HANDLE_FLAGS, 0o666, dir_fd=place.parent)
     except NotADirectoryError as error:
-        # A link that is not followed is no directory either; what it is counts more.
+        # O_NOFOLLOW with O_DIRECTORY fails with ENOTDIR for a link: LOOP is more precise.
         if HOST_WALKER.link_target(place.parent, place.name) is not None:
             raise WasiError(Errno.LOOP) from error
         raise
 
 
 def _name_with_slash(place: PathLocation[int]) -> str:
-    """The name with the slash that its path ended with, so that the host judges it."""
+    """Return the name, with a slash if the path ended with one: the host checks the type then."""
     return place.name + "/" if place.must_be_directory and place.name != "." else place.name
 
 
 def _check_new_name(place: PathLocation[int]) -> str:
-    """The name of something that is not a directory; refuses one that must be."""
+    """Return the name of a new link; refuse a path that requires a directory."""
     if place.must_be_directory and place.name != ".":
         try:
             os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)

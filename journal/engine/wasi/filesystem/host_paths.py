@@ -1,4 +1,4 @@
-"""Names and descriptors of the host, walked one by one so that nothing leads out of a mount."""
+"""Path resolution and file identities in host directories."""
 
 import os
 import stat
@@ -18,10 +18,13 @@ _O_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class HostWalker:
-    """How directories of the host are walked; a directory is an ``O_PATH`` descriptor."""
+    """Access to host directories during a path resolution. A directory is an ``O_PATH`` descriptor.
+
+    The descriptors of a resolution are closed at its end.
+    """
 
     def link_target(self, directory: int, name: str) -> str | None:
-        """What the link ``name`` says, if it is one."""
+        """Return the target of the link ``name``, or None if ``name`` is not a link."""
         try:
             return os.readlink(name, dir_fd=directory)
         except OSError as error:
@@ -30,14 +33,14 @@ class HostWalker:
             raise WasiError(to_wasi_errno(error)) from error
 
     def enter(self, directory: int, name: str) -> int:
-        """The directory ``name``, never through a link."""
+        """Open the directory ``name`` without following a link."""
         try:
             return os.open(name, _O_DIRECTORY, dir_fd=directory)
         except OSError as error:
             raise WasiError(to_wasi_errno(error)) from error
 
     def leave(self, directory: int) -> None:
-        """Close it."""
+        """Close the descriptor."""
         os.close(directory)
 
 
@@ -46,7 +49,10 @@ HOST_WALKER = HostWalker()
 
 @contextmanager
 def resolve_host_path(directory: int, path: str, *, follow: bool) -> Iterator[PathLocation[int]]:
-    """Where ``path`` leads from the descriptor ``directory``; what was opened is closed after."""
+    """Return the location of ``path`` below the descriptor ``directory``.
+
+    The context manager closes the descriptors of the resolution at its end.
+    """
     place = resolve(directory, path, HOST_WALKER, follow=follow)
     try:
         yield place
@@ -54,10 +60,10 @@ def resolve_host_path(directory: int, path: str, *, follow: bool) -> Iterator[Pa
         release_location(place, HOST_WALKER)
 
 
-def capture_result(deed: Callable[[], bytes]) -> HostReply:
-    """What ``deed`` gives, or the errno it is refused with."""
+def capture_result(operation: Callable[[], bytes]) -> HostReply:
+    """Return ``(0, value)`` of ``operation``, or the errno of its error and ``b""``."""
     try:
-        return 0, deed()
+        return 0, operation()
     except WasiError as refusal:
         return refusal.errno, b""
     except OSError as error:
@@ -65,7 +71,7 @@ def capture_result(deed: Callable[[], bytes]) -> HostReply:
 
 
 class FileIdentity(NamedTuple):
-    """What a path led to when it was opened: enough to find it again, and to know it."""
+    """Type, device, inode and names of an opened file, to reopen the same file later."""
 
     filetype: int
     device: int
@@ -73,39 +79,45 @@ class FileIdentity(NamedTuple):
     names: tuple[str, ...]
 
     def pack(self) -> bytes:
-        """As the value of a ``HostResult``."""
+        """Return the identity as the value of a ``HostResult``."""
         return _NODE.pack(self.filetype, self.device, self.inode) + pack_names(self.names)
 
 
 def unpack_identity(value: bytes) -> FileIdentity:
-    """The opposite of :meth:`FileIdentity.pack`."""
+    """Return the identity in ``value``; the inverse of :meth:`FileIdentity.pack`."""
     filetype, device, inode = _NODE.unpack_from(value)
     return FileIdentity(filetype, device, inode, unpack_names(value[_NODE.size :]))
 
 
 def pack_names(names: tuple[str, ...]) -> bytes:
-    """Names from the mount's root down; no name has a NUL or a slash."""
+    """Return the names from the root of the mount, joined by slashes. No name contains a slash."""
     return os.fsencode("/".join(names))
 
 
 def unpack_names(value: bytes) -> tuple[str, ...]:
-    """The opposite of :func:`pack_names`; raises ``ValueError`` for names that lead elsewhere."""
+    """Return the names in ``value``; the inverse of :func:`pack_names`.
+
+    Raises ``ValueError`` for a name that is empty, ``.`` or ``..``.
+    """
     names = tuple(os.fsdecode(value).split("/")) if value else ()
     if not {"", ".", ".."}.isdisjoint(names):
-        raise ValueError(f"{names} are not names in a mount")
+        raise ValueError(
+            f"recorded names {names} contain an empty name, '.' or '..': they could leave the mount"
+        )
     return names
 
 
 def identify(handle: int, names: tuple[str, ...]) -> FileIdentity:
-    """The node behind an open descriptor."""
+    """Return the identity of an open descriptor."""
     found = os.fstat(handle)
     return FileIdentity(filetype_of(found.st_mode), found.st_dev, found.st_ino, names)
 
 
 def reopen(root: int, node: FileIdentity, flags: int, *, is_moved: bool) -> int:
-    """Open ``node`` once more by its names; refuses with ``STALE`` if another is there now.
+    """Reopen the file ``node`` by its names; raise ``WasiError`` with ``STALE`` if it was replaced.
 
-    In a mount that has ``is_moved`` all nodes are others: what it is called has to do.
+    ``is_moved`` means that the mount is a copy at another path. Its files have other inodes, so
+    only names and types are compared.
     """
     directory = os.open(".", _O_DIRECTORY, dir_fd=root)
     try:
@@ -126,7 +138,7 @@ def reopen(root: int, node: FileIdentity, flags: int, *, is_moved: bool) -> int:
 
 
 def filetype_of(mode: int) -> FileType:
-    """WASI's file type of a host's ``st_mode``."""
+    """Return the WASI file type of the ``st_mode`` of a host file."""
     for test, filetype in (
         (stat.S_ISREG, FileType.REGULAR_FILE),
         (stat.S_ISDIR, FileType.DIRECTORY),
@@ -141,7 +153,7 @@ def filetype_of(mode: int) -> FileType:
 
 
 def stat_of(found: os.stat_result) -> FileStat:
-    """WASI's attributes of a host's."""
+    """Return the WASI attributes of a host file."""
     return FileStat(
         found.st_dev,
         found.st_ino,
@@ -155,7 +167,10 @@ def stat_of(found: os.stat_result) -> FileStat:
 
 
 def pack_entries(handle: int) -> bytes:
-    """What is in a directory, sorted by name; refuses with ``ILSEQ`` a name that is not UTF-8."""
+    """Return the entries of a directory, sorted by name.
+
+    Raises ``WasiError`` with ``ILSEQ`` for a name that is not UTF-8.
+    """
     readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
     try:
         with os.scandir(readable) as found:
@@ -173,7 +188,7 @@ def pack_entries(handle: int) -> bytes:
 
 
 def unpack_entries(value: bytes) -> list[DirectoryEntry]:
-    """The opposite of :func:`pack_entries`."""
+    """Return the entries in ``value``; the inverse of :func:`pack_entries`."""
     entries, at = [], 0
     while at < len(value):
         inode, filetype, size = _ENTRY.unpack_from(value, at)
@@ -184,7 +199,7 @@ def unpack_entries(value: bytes) -> list[DirectoryEntry]:
 
 
 def probe(place: PathLocation[int]) -> bytes:
-    """``b"\\x01"`` if something is there, a link included, else ``b"\\x00"``."""
+    """Return ``b"\\x01"`` if a file, directory or link is at the location, else ``b"\\x00"``."""
     try:
         os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
     except FileNotFoundError:

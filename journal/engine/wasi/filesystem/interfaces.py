@@ -1,10 +1,9 @@
-"""What the calls of a guest need of a file system, whoever keeps the files.
+"""Interfaces of the files and directories that WASI functions use.
 
-:mod:`journal.engine.wasi.filesystem.memory_fs` implements them in memory; a replay rebuilds it.
-:mod:`journal.engine.wasi.filesystem.host_files` implements them for a directory of the host; the
-journal holds the results. Both pass every effect and every result through the tape, under the
-guest's descriptor ``fd``.
-Every method refuses by raising ``WasiError``.
+:mod:`journal.engine.wasi.filesystem.memory_fs` implements them in memory; a replay rebuilds that
+tree. :mod:`journal.engine.wasi.filesystem.host_files` implements them for a directory of the host;
+the journal contains its results. Both pass every effect and every result through the tape, under
+the descriptor ``fd`` of the guest. Every method raises ``WasiError`` to refuse a call.
 """
 
 from typing import NamedTuple, Protocol
@@ -21,14 +20,14 @@ from journal.engine.wasi_abi import (
 )
 from journal.events import codec, descriptors, paths
 
-#: A longer write of the guest becomes several events.
+#: Largest write of one event, in bytes. A longer write of the guest becomes several events.
 WRITE_SIZE_MAX = 1 << 20
-#: A longer read of a host's file is answered in part, as the specification allows.
+#: Largest read of a host file, in bytes. A longer read is short, as the specification allows.
 READ_SIZE_MAX = 4 << 20
 
 
 class OpenRequest(NamedTuple):
-    """What the guest asked of ``path_open``."""
+    """Arguments of ``path_open``."""
 
     fd: int
     dirfd: int
@@ -41,19 +40,19 @@ class OpenRequest(NamedTuple):
 
     @property
     def is_readable(self) -> bool:
-        """Whether the file is opened to be read; one that is not written is."""
+        """Return whether the file is opened for reading. A file not opened for writing is."""
         return bool(self.rights & Rights.FD_READ) or not self.rights & Rights.FD_WRITE
 
     @property
     def is_writable(self) -> bool:
-        """Whether the file is opened to be written."""
+        """Return whether the file is opened for writing."""
         return bool(
             self.rights & Rights.FD_WRITE or self.flags & (OpenFlags.CREATE | OpenFlags.TRUNCATE)
         )
 
     @property
     def effect(self) -> bytes:
-        """The payload of its event."""
+        """Return the payload of the event."""
         return pack_open(
             self.fd,
             self.dirfd,
@@ -67,14 +66,14 @@ class OpenRequest(NamedTuple):
 
 
 class RequestedTimes(NamedTuple):
-    """What the guest wants a file's times to be; nanoseconds since the epoch."""
+    """Access and modification times that the guest requested, in nanoseconds since the epoch."""
 
     atime: int
     mtime: int
     flags: TimeFlags
 
-    def resolved(self, now: int, stat: FileStat) -> tuple[int, int]:
-        """The access and modification times that result, if it is ``now``."""
+    def resolve(self, now: int, stat: FileStat) -> tuple[int, int]:
+        """Return the access and modification times to set; ``now`` is the present time."""
         atime, mtime, flags = self
         if flags & TimeFlags.ATIME_NOW:
             atime = now
@@ -88,7 +87,7 @@ class RequestedTimes(NamedTuple):
 
 
 def make_requested_times(atime: int, mtime: int, flags: int) -> RequestedTimes:
-    """The times asked for; refuses with ``INVAL`` what contradicts itself."""
+    """Return the requested times; raise ``WasiError`` with ``INVAL`` for contradictory flags."""
     found = TimeFlags(flags)
     for both in (TimeFlags.ATIME | TimeFlags.ATIME_NOW, TimeFlags.MTIME | TimeFlags.MTIME_NOW):
         if found & both == both:
@@ -97,93 +96,90 @@ def make_requested_times(atime: int, mtime: int, flags: int) -> RequestedTimes:
 
 
 class GuestFile(Protocol):
-    """An open regular file. Positions are the descriptor's business: every offset is given.
-
-    ``writable`` says whether the mount may be changed, not how the file was opened.
-    """
+    """An open regular file. Methods take offsets, because the descriptor has the position."""
 
     @property
     def writable(self) -> bool:
-        """Whether the mount may be changed."""
+        """Return whether the mount is writable, however the file was opened."""
 
     def stat(self, fd: int) -> FileStat:
-        """Its attributes."""
+        """Return the attributes."""
 
     def read(self, fd: int, offset: int, size: int) -> bytes:
-        """At most ``size`` bytes at ``offset``; empty at the end."""
+        """Return at most ``size`` bytes at ``offset``; empty at the end of the file."""
 
     def write(self, fd: int, offset: int, data: bytes) -> int:
-        """Put ``data`` at ``offset``; how many bytes of it."""
+        """Write ``data`` at ``offset`` and return the count of bytes written."""
 
     def size(self, fd: int) -> int:
-        """Its size in bytes."""
+        """Return the size in bytes."""
 
     def set_size(self, fd: int, size: int) -> None:
-        """Cut it, or lengthen it with zeros."""
+        """Truncate the file, or extend it with zeros."""
 
     def set_times(self, fd: int, times: RequestedTimes) -> None:
-        """Set its times."""
+        """Set the access and modification times."""
 
     def sync(self, fd: int, *, data_only: bool) -> None:
-        """Make it durable, as far as its keeper can."""
+        """Make the file durable as far as the file system can."""
 
     def close(self) -> None:
-        """It is not needed any more."""
+        """Release the resources of the open file."""
 
 
 class GuestDirectory(Protocol):
-    """An open directory; paths are relative to it and stay inside it."""
+    """An open directory. Paths are relative to it and cannot leave it."""
 
     @property
     def writable(self) -> bool:
-        """Whether the mount may be changed."""
+        """Return whether the mount is writable."""
 
     def stat(self, fd: int) -> FileStat:
-        """Its attributes."""
+        """Return the attributes."""
 
     def set_times(self, fd: int, times: RequestedTimes) -> None:
-        """Set its times."""
+        """Set the access and modification times."""
 
     def entries(self, fd: int) -> list[DirectoryEntry]:
-        """What is in it, in the order a guest sees it, without ``.`` and ``..``."""
+        """Return the entries in the order of the guest, without ``.`` and ``..``."""
 
     def open(self, opening: OpenRequest) -> "GuestFile | GuestDirectory":
-        """Open what a path leads to."""
+        """Open the file or the directory at a path."""
 
     def create_directory(self, fd: int, path: str) -> None:
-        """Make a directory."""
+        """Create a directory."""
 
     def remove_directory(self, fd: int, path: str) -> None:
         """Remove an empty directory."""
 
     def unlink(self, fd: int, path: str) -> None:
-        """Remove a file or a link."""
+        """Unlink a file or a symbolic link."""
 
     def read_link(self, fd: int, path: str) -> str:
-        """What a link says."""
+        """Return the target of a symbolic link."""
 
     def stat_at(self, fd: int, path: str, *, follow: bool) -> FileStat:
-        """Attributes of what a path leads to."""
+        """Return the attributes of the file at a path."""
 
     def set_times_at(self, fd: int, path: str, lookup: int, times: RequestedTimes) -> None:
-        """Set the times of what a path leads to."""
+        """Set the access and modification times of the file at a path."""
 
     def symlink(self, fd: int, target: str, path: str) -> None:
-        """Make a link that says ``target``."""
+        """Create a symbolic link to ``target``."""
 
     def rename(self, fd: int, path: str, to: "GuestDirectory", to_fd: int, to_path: str) -> None:
-        """Give something another name; refuses with ``XDEV`` across mounts."""
+        """Rename a file or a directory; raise ``WasiError`` with ``XDEV`` across mounts."""
 
     def link(
         self, fd: int, lookup: int, path: str, to: "GuestDirectory", to_fd: int, to_path: str
     ) -> None:
-        """Give a file one more name; refuses with ``XDEV`` across mounts."""
+        """Create a hard link; raise ``WasiError`` with ``XDEV`` across mounts."""
 
     def close(self) -> None:
-        """It is not needed any more."""
+        """Release the resources of the open directory."""
 
 
-# The payloads of the effects, in wire order.
+# Encoders of the payloads of effects; arguments in wire order.
 pack_open = codec.make_packer(descriptors.OpenFileDescriptor)
 pack_write = codec.make_packer(descriptors.FileDescriptorWrite)
 pack_set_size = codec.make_packer(descriptors.FileDescriptorSetSize)

@@ -1,7 +1,7 @@
-"""A file system in memory, which the journal holds: a replay makes the same files again.
+"""In-memory file system, recorded in the journal: a replay rebuilds the same files.
 
-Each change is checked, told to the tape, and then made, with the time that the tape gives; so a
-node's times are those of the events that changed it, in every replay.
+A change is checked, recorded on the tape, and then made with the time that the tape returns. So the
+times of a node are those of the events that changed it, in every replay.
 """
 
 from journal.engine.tape import Tape
@@ -40,10 +40,11 @@ from journal.engine.wasi_abi import (
 )
 from journal.events import descriptors, paths
 
-#: What a name and its node take of a mount's size, besides a file's bytes.
+#: Size of a name and its node in the size limit of a mount, besides file data, in bytes.
 ENTRY_SIZE = 1024
 
-#: An inode is the number of the event that made it, and which of those it made.
+#: An inode number has the sequence number of the creating event above these low bits, and an index
+#: among the nodes of that event below.
 INODE_SHIFT = 16
 
 _WALKER = NodeWalker()
@@ -51,7 +52,7 @@ _WRITE = descriptors.FileDescriptorWrite.tag
 
 
 class MemoryTree:
-    """One mount: its root, its size in bytes and the most it may have, its next inode."""
+    """One mount: its root node, its size, its size limit and its inode numbers."""
 
     def __init__(self, tape: Tape, device: int, size_bytes_max: int) -> None:
         self.tape = tape
@@ -62,36 +63,36 @@ class MemoryTree:
         self.root = DirectoryNode(self.next_inode(0), device, links=2)
 
     def next_inode(self, seq: int) -> int:
-        """A number no node had before, for one that event ``seq`` makes.
+        """Return a new inode number for a node that event ``seq`` creates.
 
-        It does not depend on which other nodes there have been: compaction forgets some.
+        The number does not depend on other nodes, because compaction drops some of them.
         """
         by, count = self._made_by
         self._made_by = seq, count + 1 if seq == by else 1
         return seq << INODE_SHIFT | self._made_by[1]
 
     def record(self, tag: int, payload: bytes) -> int:
-        """The time of the change, in nanoseconds."""
+        """Record an effect and return the time of the change in nanoseconds."""
         return self.tape.record_effect(tag, payload) * 1000
 
     def check_space(self, growth: int) -> None:
-        """Refuse with ``NOSPC`` what would be more than the mount may have."""
+        """Raise ``WasiError`` with ``NOSPC`` if ``growth`` bytes exceed the size limit."""
         if self.size_bytes + growth > self.size_bytes_max:
             raise WasiError(Errno.NOSPC)
 
     def allocate(self, growth: int) -> None:
-        """Count bytes that are used from now on; refuses with ``NOSPC``."""
+        """Add ``growth`` bytes to the used size; raise ``WasiError`` with ``NOSPC`` if full."""
         self.check_space(growth)
         self.size_bytes += growth
 
     def release(self, node: FileNode) -> None:
-        """Give back what a file used, when neither a name nor a descriptor keeps it."""
+        """Free the data of a file that has neither a name nor an open descriptor."""
         if not node.links and not node.open_count:
             self.size_bytes -= len(node.data)
             node.data.clear()
 
     def remove_link(self, node: Node, now: int) -> None:
-        """One name of ``node`` is gone."""
+        """Decrement the link count of ``node`` after one of its names was removed."""
         node.links -= 1
         node.ctime = now
         if isinstance(node, DirectoryNode):
@@ -99,7 +100,7 @@ class MemoryTree:
 
 
 class MemoryFile:
-    """An open file in memory."""
+    """An open in-memory file."""
 
     writable = True
 
@@ -108,15 +109,15 @@ class MemoryFile:
         node.open_count += 1
 
     def stat(self, fd: int) -> FileStat:
-        """Its attributes."""
+        """Return the attributes."""
         return self._node.stat()
 
     def read(self, fd: int, offset: int, size: int) -> bytes:
-        """At most ``size`` bytes at ``offset``."""
+        """Return at most ``size`` bytes at ``offset``."""
         return bytes(self._node.data[offset : offset + size])
 
     def write(self, fd: int, offset: int, data: bytes) -> int:
-        """Put ``data`` at ``offset``; a gap before it is filled with zeros."""
+        """Write ``data`` at ``offset``; fill a gap before it with zeros."""
         size = len(data)
         if size > WRITE_SIZE_MAX:
             for start in range(0, size, WRITE_SIZE_MAX):
@@ -125,46 +126,46 @@ class MemoryFile:
         if not size:
             return 0
         tree, node = self._tree, self._node
-        kept = node.data
+        content = node.data
         end = offset + size
-        growth = end - len(kept)
+        growth = end - len(content)
         if growth > 0:
             if tree.size_bytes + growth > tree.size_bytes_max:
                 raise WasiError(Errno.NOSPC)
             tree.size_bytes += growth
         now = tree.tape.record_effect(_WRITE, pack_write(fd, offset, False, data)) * 1000
-        if offset > len(kept):
-            kept += bytes(offset - len(kept))
-        kept[offset:end] = data
+        if offset > len(content):
+            content += bytes(offset - len(content))
+        content[offset:end] = data
         node.mtime = node.ctime = now
         return size
 
     def size(self, fd: int) -> int:
-        """Its size in bytes."""
+        """Return the size in bytes."""
         return len(self._node.data)
 
     def set_size(self, fd: int, size: int) -> None:
-        """Cut it, or lengthen it with zeros."""
-        tree, kept = self._tree, self._node.data
-        growth = size - len(kept)
+        """Truncate the file, or extend it with zeros."""
+        tree, content = self._tree, self._node.data
+        growth = size - len(content)
         tree.check_space(growth)
         now = tree.record(descriptors.FileDescriptorSetSize.tag, pack_set_size(fd, size))
         if growth > 0:
-            kept += bytes(growth)
+            content += bytes(growth)
         else:
-            del kept[size:]
+            del content[size:]
         tree.size_bytes += growth
         self._node.touch(now)
 
     def set_times(self, fd: int, times: RequestedTimes) -> None:
-        """Set its times."""
+        """Set the access and modification times."""
         _set_times(self._tree, self._node, fd, times)
 
     def sync(self, fd: int, *, data_only: bool) -> None:
-        """The journal keeps it; there is nothing to do."""
+        """Do nothing: the journal makes the file durable."""
 
     def close(self) -> None:
-        """Its bytes are gone with the last descriptor, if it has no name."""
+        """Close the file; free its data if this was the last descriptor of an unlinked file."""
         self._node.open_count -= 1
         self._tree.release(self._node)
 
@@ -172,12 +173,12 @@ class MemoryFile:
 def _set_times(tree: MemoryTree, node: Node, fd: int, times: RequestedTimes) -> None:
     effect = pack_set_times(fd, *times)
     now = tree.record(descriptors.FileDescriptorSetTimes.tag, effect)
-    node.atime, node.mtime = times.resolved(now, node.stat())
+    node.atime, node.mtime = times.resolve(now, node.stat())
     node.ctime = now
 
 
 class MemoryDirectory:
-    """An open directory in memory."""
+    """An open in-memory directory."""
 
     writable = True
 
@@ -185,22 +186,22 @@ class MemoryDirectory:
         self._tree, self._node = tree, node
 
     def stat(self, fd: int) -> FileStat:
-        """Its attributes."""
+        """Return the attributes."""
         return self._node.stat()
 
     def set_times(self, fd: int, times: RequestedTimes) -> None:
-        """Set its times."""
+        """Set the access and modification times."""
         _set_times(self._tree, self._node, fd, times)
 
     def entries(self, fd: int) -> list[DirectoryEntry]:
-        """What is in it, by name."""
+        """Return the entries, sorted by name."""
         found = self._node.entries
         return [
             DirectoryEntry(name, found[name].inode, found[name].filetype) for name in sorted(found)
         ]
 
     def open(self, opening: OpenRequest) -> "MemoryFile | MemoryDirectory":
-        """Open what a path leads to, making a file if it is to be made."""
+        """Open the file or the directory at a path; create the file if the flags request it."""
         flags = opening.flags
         exclusive = bool(flags & OpenFlags.CREATE and flags & OpenFlags.EXCLUSIVE)
         follow = bool(opening.lookup & SYMLINK_FOLLOW) and not exclusive
@@ -241,7 +242,7 @@ class MemoryDirectory:
         return MemoryFile(self._tree, node)
 
     def create_directory(self, fd: int, path: str) -> None:
-        """Make a directory."""
+        """Create a directory."""
         place = resolve(self._node, path, _WALKER, follow=False)
         _check_free(place)
         self._tree.check_space(ENTRY_SIZE)
@@ -262,14 +263,14 @@ class MemoryDirectory:
         if not isinstance(node, DirectoryNode):
             raise WasiError(Errno.NOTDIR)
         if place.must_be_directory:
-            raise WasiError(Errno.INVAL)  # as wasmtime has it: the name must stand alone
+            raise WasiError(Errno.INVAL)  # wasmtime refuses a trailing slash, too.
         if node.entries:
             raise WasiError(Errno.NOTEMPTY)
         now = self._tree.record(paths.RemoveDirectory.tag, pack_remove_directory(fd, path))
         self._drop(place, now)
 
     def unlink(self, fd: int, path: str) -> None:
-        """Remove a file or a link."""
+        """Unlink a file or a symbolic link."""
         place = resolve(self._node, path, _WALKER, follow=False)
         node = _find_existing(place)
         if isinstance(node, DirectoryNode):
@@ -280,27 +281,27 @@ class MemoryDirectory:
         self._drop(place, now)
 
     def read_link(self, fd: int, path: str) -> str:
-        """What a link says."""
+        """Return the target of a symbolic link."""
         node = _find_existing(resolve(self._node, path, _WALKER, follow=False))
         if not isinstance(node, LinkNode):
             raise WasiError(Errno.INVAL)
         return node.target
 
     def stat_at(self, fd: int, path: str, *, follow: bool) -> FileStat:
-        """Attributes of what a path leads to."""
+        """Return the attributes of the file at a path."""
         return _find_existing(resolve(self._node, path, _WALKER, follow=follow)).stat()
 
     def set_times_at(self, fd: int, path: str, lookup: int, times: RequestedTimes) -> None:
-        """Set the times of what a path leads to."""
+        """Set the access and modification times of the file at a path."""
         follow = bool(lookup & SYMLINK_FOLLOW)
         node = _find_existing(resolve(self._node, path, _WALKER, follow=follow))
         effect = pack_path_times(fd, lookup, *times, path)
         now = self._tree.record(paths.PathSetTimes.tag, effect)
-        node.atime, node.mtime = times.resolved(now, node.stat())
+        node.atime, node.mtime = times.resolve(now, node.stat())
         node.ctime = now
 
     def symlink(self, fd: int, target: str, path: str) -> None:
-        """Make a link that says ``target``."""
+        """Create a symbolic link to ``target``."""
         place = resolve(self._node, path, _WALKER, follow=False)
         _check_free(place)
         if place.must_be_directory:
@@ -314,8 +315,8 @@ class MemoryDirectory:
         node.atime = node.mtime = now
 
     def rename(self, fd: int, path: str, to: GuestDirectory, to_fd: int, to_path: str) -> None:
-        """Give something another name, replacing what had it."""
-        source, target = self._two(path, to, to_path, follow=False)
+        """Rename a file or a directory, replacing an existing file at the new path."""
+        source, target = self._resolve_both(path, to, to_path, follow=False)
         if "." in (source.name, target.name):
             raise WasiError(Errno.BUSY)
         node, replaced = _find_existing(source), _find_node(target)
@@ -339,10 +340,10 @@ class MemoryDirectory:
     def link(
         self, fd: int, lookup: int, path: str, to: GuestDirectory, to_fd: int, to_path: str
     ) -> None:
-        """Give a file one more name."""
+        """Create a hard link."""
         if lookup & SYMLINK_FOLLOW:
             raise WasiError(Errno.INVAL)
-        source, target = self._two(path, to, to_path, follow=False)
+        source, target = self._resolve_both(path, to, to_path, follow=False)
         node = _find_existing(source)
         if source.must_be_directory and not isinstance(node, DirectoryNode):
             raise WasiError(Errno.NOTDIR)
@@ -357,9 +358,9 @@ class MemoryDirectory:
         self._add(target, node, now)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: an open directory holds no resources."""
 
-    def _two(
+    def _resolve_both(
         self, path: str, to: GuestDirectory, to_path: str, *, follow: bool
     ) -> tuple[PathLocation[DirectoryNode], PathLocation[DirectoryNode]]:
         if not isinstance(to, MemoryDirectory) or to._tree is not self._tree:

@@ -1,4 +1,4 @@
-"""The nodes of a file system in memory: plain values, without descriptors or events."""
+"""Nodes of an in-memory file system: plain values, without descriptors or events."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from journal.events.paths import FileType
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """What all nodes have; times in nanoseconds since the epoch."""
+    """Common attributes of all nodes; times are nanoseconds since the epoch."""
 
     inode: int
     device: int
@@ -21,11 +21,11 @@ class Node:
     filetype = FileType.UNKNOWN
 
     def size(self) -> int:
-        """Bytes, as ``stat`` tells them."""
+        """Return the size in bytes that ``stat`` reports."""
         return 0
 
     def stat(self) -> FileStat:
-        """Its attributes."""
+        """Return the attributes."""
         return FileStat(
             self.device,
             self.inode,
@@ -38,13 +38,17 @@ class Node:
         )
 
     def touch(self, now: int) -> None:
-        """Its contents changed."""
+        """Set the modification and change times to ``now``."""
         self.mtime = self.ctime = now
 
 
 @dataclass(slots=True, eq=False)
 class FileNode(Node):
-    """A regular file; ``open_count`` counts the descriptors that keep it when no name does."""
+    """A regular file.
+
+    ``open_count`` counts its open descriptors. An unlinked file keeps its data while it is
+    open.
+    """
 
     data: bytearray = field(default_factory=bytearray)
     open_count: int = 0
@@ -52,7 +56,7 @@ class FileNode(Node):
     filetype = FileType.REGULAR_FILE
 
     def size(self) -> int:
-        """Bytes it has."""
+        """Return the size of the data in bytes."""
         return len(self.data)
 
 
@@ -65,13 +69,13 @@ class LinkNode(Node):
     filetype = FileType.SYMBOLIC_LINK
 
     def size(self) -> int:
-        """Bytes of what it says."""
+        """Return the size of the target in bytes."""
         return len(self.target.encode())
 
 
 @dataclass(slots=True, eq=False)
 class DirectoryNode(Node):
-    """A directory; ``parent`` is itself at the root."""
+    """A directory; ``parent`` is None at the root."""
 
     entries: dict[str, Node] = field(default_factory=dict)
     parent: "DirectoryNode | None" = None
@@ -79,7 +83,7 @@ class DirectoryNode(Node):
     filetype = FileType.DIRECTORY
 
     def is_inside(self, other: "DirectoryNode") -> bool:
-        """Whether this is ``other`` or somewhere below it."""
+        """Return whether this directory is ``other`` or below it."""
         at: DirectoryNode | None = self
         while at is not None:
             if at is other:
@@ -89,15 +93,15 @@ class DirectoryNode(Node):
 
 
 class NodeWalker:
-    """How directories in memory are walked."""
+    """Access to in-memory directories during a path resolution."""
 
     def link_target(self, directory: DirectoryNode, name: str) -> str | None:
-        """What the link ``name`` says, if it is one."""
+        """Return the target of the link ``name``, or None if ``name`` is not a link."""
         node = lookup(directory, name)
         return node.target if isinstance(node, LinkNode) else None
 
     def enter(self, directory: DirectoryNode, name: str) -> DirectoryNode:
-        """The directory ``name``."""
+        """Return the directory ``name``."""
         node = lookup(directory, name)
         if node is None:
             raise WasiError(Errno.NOENT)
@@ -106,11 +110,11 @@ class NodeWalker:
         return node
 
     def leave(self, directory: DirectoryNode) -> None:
-        """Nothing to give back."""
+        """Do nothing: a node holds no resources."""
 
 
 def lookup(directory: DirectoryNode, name: str) -> Node | None:
-    """The node called ``name``, if there is one."""
+    """Return the node with this name, or None; raise ``WasiError`` for a name that is too long."""
     if len(name.encode()) > NAME_SIZE_MAX:
         raise WasiError(Errno.NAMETOOLONG)
     return directory.entries.get(name)

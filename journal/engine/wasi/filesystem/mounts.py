@@ -1,4 +1,4 @@
-"""The directories a guest has from the start: in memory, or of the host."""
+"""Mounts of a guest: in-memory directories and directories of the host."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +30,7 @@ FIRST_DESCRIPTOR = 3
 
 @dataclass(frozen=True, slots=True)
 class HostMount:
-    """A directory of the host that the guest sees as ``guest``."""
+    """A directory of the host, mounted at ``guest``."""
 
     host: str
     guest: str
@@ -39,27 +39,31 @@ class HostMount:
 
 @dataclass(frozen=True, slots=True)
 class MemoryMount:
-    """A directory in memory that the guest sees as ``guest``."""
+    """An in-memory directory, mounted at ``guest``."""
 
     guest: str
 
 
 @dataclass(frozen=True, slots=True)
 class FileCopy:
-    """A file or a directory of the host, copied to ``guest`` in memory before the guest starts."""
+    """A host file or directory, copied to ``guest`` in a memory mount before the guest starts."""
 
     host: str
     guest: str
 
 
 def make_mount_events(mounts: Iterable[HostMount | MemoryMount]) -> list[Mount]:
-    """The events of the mounts; raises ``OptionError`` for what cannot be mounted."""
+    """Return the events of the mounts; raise ``OptionError`` for an invalid mount."""
     events: list[Mount] = []
     for fd, mount in enumerate(mounts, FIRST_DESCRIPTOR):
         if not mount.guest or "\0" in mount.guest:
-            raise OptionError(f"a mount needs a name in the guest, not {mount.guest!r}")
+            raise OptionError(
+                f"mount name {mount.guest!r} is invalid: it must not be empty or contain NUL"
+            )
         if any(split_path(mount.guest) == split_path(other.guest) for other in events):
-            raise OptionError(f"two mounts have the name {mount.guest} in the guest")
+            raise OptionError(
+                f"mount name {mount.guest} is used twice: each mount needs its own name"
+            )
         if isinstance(mount, MemoryMount):
             events.append(Mount(fd=fd, kind=MountKind.MEMORY, guest=mount.guest, host=""))
             continue
@@ -72,17 +76,17 @@ def make_mount_events(mounts: Iterable[HostMount | MemoryMount]) -> list[Mount]:
 def _check_directory(host: str, guest: str) -> str:
     path = Path(host)
     if not path.is_dir():
-        raise OptionError(f"{path} is not a directory, so the guest cannot have it as {guest}")
+        raise OptionError(f"{path} is not a directory: it cannot be mounted as {guest}")
     return str(path.resolve())
 
 
-def make_copy_events(placed: Iterable[FileCopy]) -> Iterator[FilePlaced]:
-    """The events that copy files in, directories before what is in them."""
-    for one in placed:
-        source = Path(one.host)
-        target = "/" + "/".join(split_path(one.guest))
+def make_copy_events(copies: Iterable[FileCopy]) -> Iterator[FilePlaced]:
+    """Yield the events that copy files into the guest, a directory before its entries."""
+    for copy in copies:
+        source = Path(copy.host)
+        target = "/" + "/".join(split_path(copy.guest))
         if not source.exists() and not source.is_symlink():
-            raise OptionError(f"{source} does not exist, so it cannot be copied in")
+            raise OptionError(f"{source} does not exist: it cannot be copied into the guest")
         yield from _tree_events(source, target)
 
 
@@ -100,7 +104,9 @@ def _tree_events(source: Path, target: str) -> Iterator[FilePlaced]:
         elif path.is_file():
             yield from _file_events(path, name)
         else:
-            raise OptionError(f"{path} is neither a file nor a directory")
+            raise OptionError(
+                f"{path} is neither a file, a directory nor a link: it cannot be copied"
+            )
 
 
 def _file_events(path: Path, name: str) -> Iterator[FilePlaced]:
@@ -119,14 +125,17 @@ def _make_copy_event(kind: FileType, path: str, offset: int, data: bytes) -> Fil
     try:
         path.encode()
     except UnicodeEncodeError as error:
-        raise OptionError(f"{path!r} is not UTF-8, so a guest cannot see it") from error
+        raise OptionError(
+            f"path {path!r} is not UTF-8: it cannot be copied into the guest"
+        ) from error
     return FilePlaced(kind=kind, path=path, offset=offset, data=data)
 
 
 class Mounts:
-    """The mounts of one process, and the files that were placed in them.
+    """Mounts of one process, with the files copied into them.
 
-    ``moved_mounts`` says where a mount's directory is now, by its name in the guest.
+    ``moved_mounts`` maps names of host mounts in the guest to their present directories on the
+    host. Raises ``OptionError`` for a name that is not a mount.
     """
 
     def __init__(
@@ -139,9 +148,13 @@ class Mounts:
         self._memory: dict[str, MemoryTree] = {}
         self._host: dict[str, HostTree] = {}
         self._events = list(events)
-        strangers = moved_mounts.keys() - {event.guest for event in self._events}
-        if strangers:
-            raise OptionError(f"the guest has no mount called {min(strangers)}")
+        names = {event.guest for event in self._events}
+        unknown = moved_mounts.keys() - names
+        if unknown:
+            raise OptionError(
+                f"moved mount {min(unknown)} does not exist: the mounts of the guest are "
+                + (", ".join(sorted(names)) or "none")
+            )
         for event in self._events:
             if event.kind is MountKind.MEMORY:
                 self._memory[event.guest] = MemoryTree(tape, event.fd, files_size_max)
@@ -155,17 +168,17 @@ class Mounts:
                 )
 
     def check_hosts(self) -> None:
-        """Raise ``OptionError`` if a directory of the host is not there."""
+        """Raise ``OptionError`` if the directory of a host mount does not exist."""
         for guest, tree in self._host.items():
             _check_directory(tree.path, guest)
 
     def reopen_handles(self) -> None:
-        """The journal has been replayed: hold on to the files of the host that are open."""
+        """Open the host files of the guest after a replay."""
         for tree in self._host.values():
             tree.reopen_handles()
 
     def preopen(self, descriptors: Descriptors) -> None:
-        """Put the mounts into the table, each under its number."""
+        """Add the mounts to the descriptor table, each under its recorded number."""
         for event in self._events:
             directory: GuestDirectory
             if event.guest in self._memory:
@@ -177,11 +190,11 @@ class Mounts:
             assert fd == event.fd, "mounts are numbered from 3 on"
 
     def add_file(self, event: FilePlaced, now: int, seq: int) -> None:
-        """Put a file where it belongs, as event ``seq``.
+        """Create a copied file as event ``seq``; ``now`` is in nanoseconds since the epoch.
 
-        Raises ``OptionError`` where there is no room for it.
+        Raises ``OptionError`` if the file exceeds the size limit.
         """
-        tree, names = self._memory_at(event.path)
+        tree, names = self._find_memory_mount(event.path)
         at = tree.root
         for name in names if event.kind is FileType.DIRECTORY else names[:-1]:
             at = _enter_or_create(tree, at, name, now, seq)
@@ -190,11 +203,13 @@ class Mounts:
         try:
             _add_file(tree, at, names[-1], event, now, seq)
         except WasiError as error:
-            raise OptionError(f"{event.path} does not fit the files' size limit") from error
+            raise OptionError(
+                f"{event.path} does not fit into its mount of {tree.size_bytes_max} bytes"
+            ) from error
 
     def read(self, path: str) -> bytes:
-        """The bytes of a file by its path in the guest; raises ``FileNotFoundError``."""
-        mount, rest = self._mount_at(path)
+        """Return the data of a file by its path in the guest; raise ``FileNotFoundError``."""
+        mount, rest = self._find_mount(path)
         if mount in self._host:
             return (Path(self._host[mount].path) / rest).read_bytes()
         try:
@@ -207,19 +222,19 @@ class Mounts:
         return bytes(node.data)
 
     def files(self) -> dict[str, bytes]:
-        """Every regular file in memory, by its path in the guest."""
+        """Return the data of every in-memory regular file, by path in the guest."""
         found: dict[str, bytes] = {}
         for guest, tree in self._memory.items():
             found |= _read_files(tree.root, guest.rstrip("/"))
         return found
 
     def close(self) -> None:
-        """Give the host's directories back."""
+        """Close the host directories."""
         for tree in self._host.values():
             tree.close()
 
-    def _mount_at(self, path: str) -> tuple[str, str]:
-        """The mount with the longest name that ``path`` lies in, and the path in it."""
+    def _find_mount(self, path: str) -> tuple[str, str]:
+        """Return the innermost mount that contains ``path``, and the path relative to it."""
         absolute = "/" + "/".join(split_path(path))
         for guest in sorted((*self._memory, *self._host), key=len, reverse=True):
             root = "/" + "/".join(split_path(guest))
@@ -227,13 +242,17 @@ class Mounts:
                 return guest, absolute[len(root) :].lstrip("/")
         raise FileNotFoundError(path)
 
-    def _memory_at(self, path: str) -> tuple[MemoryTree, list[str]]:
+    def _find_memory_mount(self, path: str) -> tuple[MemoryTree, list[str]]:
         try:
-            mount, rest = self._mount_at(path)
+            mount, rest = self._find_mount(path)
         except FileNotFoundError as error:
-            raise OptionError(f"{path} lies in no mount of the guest") from error
+            raise OptionError(
+                f"{path} is in none of the mounts of the guest: it cannot be created"
+            ) from error
         if mount not in self._memory:
-            raise OptionError(f"{path} lies in a directory of the host, not in memory")
+            raise OptionError(
+                f"{path} is in a host mount: files can be copied into memory mounts only"
+            )
         return self._memory[mount], split_path(rest)
 
 
@@ -263,7 +282,7 @@ def _enter_or_create(
         _add_entry(tree, at, name, made, now)
         return made
     if not isinstance(node, DirectoryNode):
-        raise OptionError(f"{name} is a file and a directory at once")
+        raise OptionError(f"{name} is copied both as a file and as a directory")
     return node
 
 

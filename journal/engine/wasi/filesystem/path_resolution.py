@@ -1,8 +1,8 @@
-"""Path resolution inside a directory that must not be left, once for every kind of directory.
+"""Path resolution below a directory, shared by in-memory and host directories.
 
-A directory is walked one name at a time, and symbolic links are read and followed here, never by
-the operating system: `..` goes back over the directories that were passed, so that no link, race
-or rename leads above the first one.
+The resolution walks one name at a time and follows symbolic links itself, never through the
+operating system. ``..`` returns to the directory passed before, so no link, race or rename can lead
+above the first directory.
 """
 
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -17,20 +17,24 @@ D = TypeVar("D")
 
 
 class PathWalker(Protocol[D]):
-    """How one kind of directory is walked."""
+    """Access to the directories of one kind during a path resolution."""
 
     def link_target(self, directory: D, name: str) -> str | None:
-        """What the link ``name`` says, or ``None`` where there is no link of that name."""
+        """Return the target of the link ``name``, or None if ``name`` is not a link."""
 
     def enter(self, directory: D, name: str) -> D:
-        """The directory ``name``; refuses with ``NOENT`` or ``NOTDIR``."""
+        """Open the directory ``name``; raise ``WasiError`` with ``NOENT`` or ``NOTDIR``."""
 
     def leave(self, directory: D) -> None:
-        """``directory`` is not needed any more."""
+        """Release ``directory``."""
 
 
 class PathLocation(NamedTuple, Generic[D]):
-    """Where a path leads: a name in a directory, which may not exist yet."""
+    """Result of a path resolution: a name in a directory. The name need not exist.
+
+    ``trail`` contains the directories passed, the first directory included. ``names`` are the
+    names from the first directory to the location.
+    """
 
     trail: list[D]
     names: tuple[str, ...]
@@ -39,31 +43,32 @@ class PathLocation(NamedTuple, Generic[D]):
 
     @property
     def parent(self) -> D:
-        """The directory that has, or would have, ``name``; itself where ``name`` is ``.``."""
+        """Return the directory that contains ``name``; for ``.`` the directory itself."""
         return self.trail[-1]
 
 
 def split_path(path: str) -> list[str]:
-    """The names in ``path``, with the ``.`` that a trailing slash means kept apart."""
+    """Return the names in ``path``, without empty names."""
     return [name for name in path.split("/") if name]
 
 
 def resolve(start: D, path: str, steps: PathWalker[D], *, follow: bool) -> PathLocation[D]:
-    """The place ``path`` leads to from ``start``; the last name is followed if ``follow``.
+    """Return the location of ``path`` below ``start``; follow the last name only if ``follow``.
 
-    Refuses with ``NOENT`` (empty path), ``PERM`` (it leads out), ``LOOP``, ``NAMETOOLONG``, and
-    with what ``steps`` refuses. Give the place to :func:`release` when done.
+    Raises ``WasiError`` with ``NOENT`` (empty path), ``PERM`` (the path leaves ``start``),
+    ``LOOP``, ``NAMETOOLONG``, or the errno of ``steps``. Pass the location to
+    :func:`release_location` after use.
     """
-    walk = _PathResolution(start, path, steps, follow=follow)
+    resolution = _PathResolution(start, path, steps, follow=follow)
     try:
-        return walk.place()
+        return resolution.resolve()
     except BaseException:
-        _leave_directories(walk.trail, steps)
+        _leave_directories(resolution.trail, steps)
         raise
 
 
 class _PathResolution(Generic[D]):
-    """One resolution: the directories passed, and the names still to go, the next one last."""
+    """State of one resolution: the directories passed and the names left, the next name last."""
 
     def __init__(self, start: D, path: str, steps: PathWalker[D], *, follow: bool) -> None:
         check_path(path)
@@ -75,15 +80,15 @@ class _PathResolution(Generic[D]):
         self._follow = follow
         self._links = 0
 
-    def place(self) -> PathLocation[D]:
-        """Walk to the end."""
+    def resolve(self) -> PathLocation[D]:
+        """Walk all names and return the location."""
         while self._pending:
             name = self._pending.pop()
             if name == ".":
                 continue
             if name == "..":
                 self._go_up()
-            elif not self._went_through_link(name):
+            elif not self._follow_link(name):
                 if not self._pending:
                     names = (*self._names, name)
                     return PathLocation(self.trail, names, name, self._must_be_directory)
@@ -97,7 +102,7 @@ class _PathResolution(Generic[D]):
         self._steps.leave(self.trail.pop())
         self._names.pop()
 
-    def _went_through_link(self, name: str) -> bool:
+    def _follow_link(self, name: str) -> bool:
         if not (self._pending or self._follow or self._must_be_directory):
             return False
         target = self._steps.link_target(self.trail[-1], name)
@@ -114,7 +119,7 @@ class _PathResolution(Generic[D]):
 
 
 def release_location(place: PathLocation[D], steps: PathWalker[D]) -> None:
-    """Give back what the walk to ``place`` holds."""
+    """Release the directories opened to reach ``place``."""
     _leave_directories(place.trail, steps)
 
 
@@ -124,7 +129,7 @@ def _leave_directories(trail: list[D], steps: PathWalker[D]) -> None:
 
 
 def check_path(path: str) -> None:
-    """Refuse what no directory can hold: nothing, an absolute path, a NUL, too many bytes."""
+    """Raise ``WasiError`` for a path that is empty, absolute, too long, or contains NUL."""
     if not path:
         raise WasiError(Errno.NOENT)
     if path.startswith("/"):

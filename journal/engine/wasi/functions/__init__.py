@@ -1,7 +1,8 @@
-"""The functions of WASI, by family: each a function of a process and its arguments.
+"""Table of the WASI and WASIX functions that a guest may import.
 
-A function returns its errno (nothing means success) or raises ``Refusal``; it reads and writes the
-guest's memory itself, and hears and speaks through the process's tape.
+A function receives the call context of its process and the arguments of the guest. It returns an
+errno (None means success) or raises ``WasiError``. It reads and writes the memory of the guest
+itself; inputs and effects pass through the tape of the process.
 """
 
 from journal.engine.runtime.bindings import Handler, Signature
@@ -19,7 +20,8 @@ from journal.engine.wasi_abi import MODULE, MemoryFault
 
 _I, _L = "i32", "i64"
 
-#: name: what the guest passes, and the function. Every one returns an errno, but ``proc_exit``.
+#: Parameter types (i: i32, l: i64) and handler of each function. All return an errno except
+#: ``proc_exit``.
 _TABLE: dict[str, tuple[str, Handler]] = {
     "args_get": ("ii", process.args_get),
     "args_sizes_get": ("ii", process.args_sizes_get),
@@ -73,8 +75,8 @@ _TABLE: dict[str, tuple[str, Handler]] = {
 _LOOKUP, _OFLAGS, _FDFLAGS, _FSTFLAGS = 1, 15, 31, 15
 _RIGHTS = (1 << 30) - 1
 
-#: name: the largest value of an argument that is an enumeration or a set of flags, by its index.
-#: A value that the specification does not know is a fault of the guest, as a bad pointer is.
+#: Largest value of each argument that is an enumeration or a set of flags, by argument index. A
+#: value outside the specification is a fault of the guest, like a bad pointer.
 _ARGUMENT_MAX: dict[str, dict[int, int]] = {
     "clock_res_get": {0: 3},
     "fd_advise": {3: 5},
@@ -94,13 +96,16 @@ _ARGUMENT_MAX: dict[str, dict[int, int]] = {
 
 
 def _check_arguments(name: str, handler: Handler) -> Handler:
-    """``handler`` behind a check of its enumerations and flags."""
+    """Return ``handler``, preceded by a check of its enumerations and flags if it has any."""
     largest = tuple(_ARGUMENT_MAX.get(name, {}).items())
 
     def checked(context: object, *arguments: int) -> int | None:
         for index, limit in largest:
             if arguments[index] > limit:
-                raise MemoryFault(f"argument {index + 1} of {name} is {arguments[index]:#x}")
+                raise MemoryFault(
+                    f"argument {index + 1} of {name} is {arguments[index]:#x}: "
+                    f"the largest allowed value is {limit:#x}"
+                )
         return handler(context, *arguments)
 
     return checked if largest else handler
@@ -111,17 +116,17 @@ def _signature(name: str, parameters: str) -> Signature:
     return tuple(kinds[letter] for letter in parameters), () if name == "proc_exit" else (_I,)
 
 
-#: What a guest may import from ``wasi_snapshot_preview1``.
+#: Functions that a guest may import from ``wasi_snapshot_preview1``.
 PREVIEW_1: dict[str, tuple[Signature, Handler]] = {
     name: (_signature(name, parameters), _check_arguments(name, handler))
     for name, (parameters, handler) in _TABLE.items()
 }
 
-#: What a guest may import from ``wasix_32v1``.
+#: Functions that a guest may import from ``wasix_32v1``.
 WASIX: dict[str, tuple[Signature, Handler]] = {
     name: (_signature(name, parameters), handler)
     for name, (parameters, handler) in wasix.FUNCTIONS.items()
 }
 
-#: All that a guest may import, by module and name.
+#: Functions that a guest may import, by module and name.
 IMPORTS = {MODULE: PREVIEW_1, wasix.MODULE: WASIX}

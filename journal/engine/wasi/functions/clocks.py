@@ -1,4 +1,4 @@
-"""Clocks: time is an input, so every reading is in the journal."""
+"""Clock functions. Time is an input, so the journal contains every reading."""
 
 import time
 
@@ -14,19 +14,20 @@ _HOST_CLOCKS = (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC)
 
 
 def clock_time_get(context: CallContext, clock: int, precision: int, result: int) -> int:
-    """The time in nanoseconds; the processor-time clocks are not given."""
+    """Read a clock, in nanoseconds. The processor-time clocks are not supported."""
     if clock > CLOCK_MONOTONIC:
         _raise_bad_clock(clock)
-    told = context.tape.request_input(_READ, _PREFIX[clock], context.clocks.live[clock])
+    payload = context.tape.request_input(_READ, _PREFIX[clock], context.clocks.live[clock])
     memory, end = context.memory, result + 8
     if end > memory.size:
         memory.check(result, 8)
-    memory.view[result:end] = told[1:]  # the call made most often: no further call from here
+    # This is the most frequent call of many guests, so it writes without a further function call.
+    memory.view[result:end] = payload[1:]
     return 0
 
 
 def clock_res_get(context: CallContext, clock: int, result: int) -> None:
-    """The resolution in nanoseconds."""
+    """Read the resolution of a clock, in nanoseconds."""
     if clock > CLOCK_MONOTONIC:
         _raise_bad_clock(clock)
 
@@ -34,11 +35,11 @@ def clock_res_get(context: CallContext, clock: int, result: int) -> None:
         seconds = time.clock_getres(_HOST_CLOCKS[clock])
         return _pack_resolution(clock, max(round(seconds * 1e9), 1))
 
-    told = context.tape.request_input(_RESOLUTION, _PREFIX[clock], live)
-    context.memory.write(result, told[1:])
+    payload = context.tape.request_input(_RESOLUTION, _PREFIX[clock], live)
+    context.memory.write(result, payload[1:])
 
 
 def _raise_bad_clock(clock: int) -> None:
     if clock > CLOCK_THREAD:
-        raise MemoryFault(f"there is no clock {clock}")
+        raise MemoryFault(f"clock {clock} does not exist: the largest clock id is {CLOCK_THREAD}")
     raise WasiError(Errno.BADF)

@@ -1,4 +1,4 @@
-"""Descriptors as such: their attributes, their numbers, and reading a directory."""
+"""Descriptor functions: attributes, renumbering, and listing of directories."""
 
 import struct
 
@@ -37,7 +37,7 @@ _pack_renumber = codec.make_packer(RenumberFileDescriptor)
 
 
 def fd_advise(context: CallContext, fd: int, offset: int, size: int, advice: int) -> None:
-    """How the guest will use a file; it changes nothing."""
+    """Record how the guest intends to use a file. The advice has no other effect."""
     context.descriptors.get_file(fd)
     if size > _SIZE_MAX:
         raise WasiError(Errno.INVAL)
@@ -46,13 +46,13 @@ def fd_advise(context: CallContext, fd: int, offset: int, size: int, advice: int
 
 
 def fd_allocate(context: CallContext, fd: int, offset: int, size: int) -> int:
-    """Room cannot be reserved."""
+    """Refuse with ``NOTSUP``: space cannot be reserved."""
     context.descriptors.get_file(fd)
     return Errno.NOTSUP
 
 
 def fd_close(context: CallContext, fd: int) -> None:
-    """Give a descriptor back."""
+    """Close a descriptor."""
     descriptor = context.descriptors.get(fd)
     context.tape.record_effect(CloseFileDescriptor.tag, _pack_close(fd))
     context.descriptors.remove(fd)
@@ -60,22 +60,25 @@ def fd_close(context: CallContext, fd: int) -> None:
 
 
 def fd_sync(context: CallContext, fd: int) -> None:
-    """Make a file durable."""
+    """Synchronize the data and metadata of a file to disk."""
     context.descriptors.get_file(fd).file.sync(fd, data_only=False)
 
 
 def fd_datasync(context: CallContext, fd: int) -> None:
-    """Make a file's bytes durable."""
+    """Synchronize the data of a file to disk."""
     context.descriptors.get_file(fd).file.sync(fd, data_only=True)
 
 
 def fd_fdstat_get(context: CallContext, fd: int, result: int) -> None:
-    """A descriptor's kind, flags and rights."""
+    """Write the type, flags and rights of a descriptor."""
     context.memory.write(result, pack_fdstat(context.descriptors.get(fd)))
 
 
 def fd_fdstat_set_flags(context: CallContext, fd: int, flags: int) -> None:
-    """Set whether a file is appended to; of a socket, that it does not wait, as it never does."""
+    """Set the append flag of a file, or the flags of a socket.
+
+    The non-blocking flag of a socket is stored only: no socket call blocks.
+    """
     found = context.descriptors.get(fd)
     descriptor = found if isinstance(found, Socket) else context.descriptors.get_file(fd)
     if flags & SYNC_FLAGS:
@@ -85,19 +88,19 @@ def fd_fdstat_set_flags(context: CallContext, fd: int, flags: int) -> None:
 
 
 def fd_fdstat_set_rights(context: CallContext, fd: int, base: int, inheriting: int) -> int:
-    """Rights cannot be given up: they are what the mount allows."""
+    """Refuse with ``NOTSUP``: the mount determines the rights, and a guest cannot drop them."""
     if not isinstance(context.descriptors.get(fd), (OpenFile, OpenDirectory)):
         return Errno.BADF
     return Errno.NOTSUP
 
 
 def fd_filestat_get(context: CallContext, fd: int, result: int) -> None:
-    """The attributes of what a descriptor stands for."""
+    """Write the attributes of an open descriptor."""
     context.memory.write(result, read_filestat(fd, context.descriptors.get(fd)).pack())
 
 
 def fd_filestat_set_size(context: CallContext, fd: int, size: int) -> None:
-    """Cut a file, or lengthen it with zeros."""
+    """Truncate a file, or extend it with zeros."""
     descriptor = context.descriptors.get_file(fd)
     if not descriptor.file.writable:
         raise WasiError(Errno.PERM)
@@ -109,7 +112,7 @@ def fd_filestat_set_size(context: CallContext, fd: int, size: int) -> None:
 def fd_filestat_set_times(
     context: CallContext, fd: int, atime: int, mtime: int, flags: int
 ) -> None:
-    """Set the times of a file or a directory."""
+    """Set the access and modification times of an open file or directory."""
     times = make_requested_times(atime, mtime, flags)
     descriptor = context.descriptors.get(fd)
     if not isinstance(descriptor, (OpenFile, OpenDirectory)):
@@ -121,7 +124,7 @@ def fd_filestat_set_times(
 
 
 def fd_prestat_get(context: CallContext, fd: int, result: int) -> int:
-    """The size of a preopened directory's name."""
+    """Write the length of the name of a preopened directory."""
     descriptor = context.descriptors.get(fd)
     if not isinstance(descriptor, OpenDirectory) or descriptor.preopen is None:
         return Errno.BADF
@@ -130,7 +133,7 @@ def fd_prestat_get(context: CallContext, fd: int, result: int) -> int:
 
 
 def fd_prestat_dir_name(context: CallContext, fd: int, pointer: int, size: int) -> int:
-    """A preopened directory's name."""
+    """Write the name of a preopened directory."""
     descriptor = context.descriptors.get(fd)
     if not isinstance(descriptor, OpenDirectory) or descriptor.preopen is None:
         return Errno.NOTDIR
@@ -142,7 +145,7 @@ def fd_prestat_dir_name(context: CallContext, fd: int, pointer: int, size: int) 
 
 
 def fd_renumber(context: CallContext, old: int, new: int) -> None:
-    """Give a descriptor another's number."""
+    """Move descriptor ``old`` to the number ``new``, and close the previous descriptor there."""
     context.descriptors.get(old)
     context.descriptors.get(new)
     context.tape.record_effect(RenumberFileDescriptor.tag, _pack_renumber(old, new))
@@ -154,20 +157,23 @@ def fd_renumber(context: CallContext, old: int, new: int) -> None:
 def fd_readdir(
     context: CallContext, fd: int, pointer: int, size: int, cookie: int, result: int
 ) -> None:
-    """Entries of a directory from ``cookie`` on, as many as fit, the last one cut off."""
+    """Write the directory entries from ``cookie`` on.
+
+    The buffer receives as many entries as fit. The last entry may be cut off.
+    """
     descriptor = context.descriptors.get_directory(fd)
     if cookie == 0 or not descriptor.listing:
         descriptor.listing = _listing(fd, descriptor)
     parts: list[bytes] = []
-    room = size
+    space_left = size
     for index in range(cookie, len(descriptor.listing)):
-        if room <= 0:
+        if space_left <= 0:
             break
         name, inode, filetype = descriptor.listing[index]
         encoded = name.encode()
         entry = DIRENT.pack(index + 1, inode, len(encoded), filetype) + encoded
-        parts.append(entry[:room])
-        room -= len(entry)
+        parts.append(entry[:space_left])
+        space_left -= len(entry)
     data = b"".join(parts)
     context.memory.write(pointer, data)
     context.memory.write_u32(result, len(data))

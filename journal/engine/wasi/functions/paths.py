@@ -1,4 +1,4 @@
-"""Calls with paths: each is relative to an open directory and stays inside it."""
+"""Path functions. Each path is relative to an open directory and cannot leave it."""
 
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import (
@@ -39,7 +39,7 @@ def path_open(
     fdflags: int,
     result: int,
 ) -> None:
-    """Open a file or a directory, making it if it is to be made."""
+    """Open a file or a directory; create the file if the flags request it."""
     path = context.read_text(pointer, size)
     directory = _base_directory(context.descriptors.get(dirfd))
     context.memory.check(result, 4)
@@ -58,7 +58,7 @@ def path_open(
 
 
 def open_path(context: CallContext, directory: GuestDirectory, opening: OpenRequest) -> None:
-    """Open something, and put it into the table under the number that the opening says."""
+    """Open a path and add it to the descriptor table under the number in ``opening``."""
     _check_opening(opening, directory)
     fd = context.descriptors.add(_make_descriptor(opening, directory.open(opening)))
     assert fd == opening.fd
@@ -85,19 +85,19 @@ def _check_opening(opening: OpenRequest, directory: GuestDirectory) -> None:
 def _make_descriptor(opening: OpenRequest, opened: object) -> Descriptor:
     if hasattr(opened, "entries"):
         return OpenDirectory(opened)  # type: ignore[arg-type]
-    # A file that is only cut when opened may not be written after, as far as its rights say.
-    writes = bool(opening.rights & Rights.FD_WRITE or opening.flags & OpenFlags.CREATE)
+    # TRUNCATE alone opens the file for writing but does not add the right to write.
+    has_write_right = bool(opening.rights & Rights.FD_WRITE or opening.flags & OpenFlags.CREATE)
     return OpenFile(
         opened,  # type: ignore[arg-type]
         is_readable=opening.is_readable,
         is_writable=opening.is_writable,
-        rights=file_rights(is_readable=opening.is_readable, is_writable=writes),
+        rights=file_rights(is_readable=opening.is_readable, is_writable=has_write_right),
         flags=int(opening.fdflags),
     )
 
 
 def path_create_directory(context: CallContext, fd: int, pointer: int, size: int) -> None:
-    """Make a directory."""
+    """Create a directory."""
     directory = context.descriptors.get_directory(fd).directory
     path = context.read_text(pointer, size)
     check_writable(directory)
@@ -113,7 +113,7 @@ def path_remove_directory(context: CallContext, fd: int, pointer: int, size: int
 
 
 def path_unlink_file(context: CallContext, fd: int, pointer: int, size: int) -> None:
-    """Remove a file or a link."""
+    """Unlink a file or a symbolic link."""
     directory = context.descriptors.get_directory(fd).directory
     path = context.read_text(pointer, size)
     check_writable(directory)
@@ -123,7 +123,7 @@ def path_unlink_file(context: CallContext, fd: int, pointer: int, size: int) -> 
 def path_filestat_get(
     context: CallContext, fd: int, lookup: int, pointer: int, size: int, result: int
 ) -> None:
-    """The attributes of what a path leads to."""
+    """Write the attributes of the file at a path."""
     directory = context.descriptors.get_directory(fd).directory
     path = context.read_text(pointer, size)
     stat = directory.stat_at(fd, path, follow=bool(lookup & SYMLINK_FOLLOW))
@@ -140,7 +140,7 @@ def path_filestat_set_times(
     mtime: int,
     flags: int,
 ) -> None:
-    """Set the times of what a path leads to."""
+    """Set the access and modification times of the file at a path."""
     times = make_requested_times(atime, mtime, flags)
     directory = context.descriptors.get_directory(fd).directory
     path = context.read_text(pointer, size)
@@ -158,7 +158,7 @@ def path_link(
     new_pointer: int,
     new_size: int,
 ) -> None:
-    """Give a file one more name."""
+    """Create a hard link."""
     old, new = context.descriptors.get_directory(old_fd), context.descriptors.get_directory(new_fd)
     old_path, new_path = (
         context.read_text(old_pointer, old_size),
@@ -177,7 +177,7 @@ def path_rename(
     new_pointer: int,
     new_size: int,
 ) -> None:
-    """Give something another name."""
+    """Rename a file or a directory."""
     old, new = context.descriptors.get_directory(old_fd), context.descriptors.get_directory(new_fd)
     old_path, new_path = (
         context.read_text(old_pointer, old_size),
@@ -190,7 +190,7 @@ def path_rename(
 def path_symlink(
     context: CallContext, old_pointer: int, old_size: int, fd: int, new_pointer: int, new_size: int
 ) -> None:
-    """Make a symbolic link."""
+    """Create a symbolic link."""
     directory = context.descriptors.get_directory(fd).directory
     target = context.read_text(old_pointer, old_size)
     path = context.read_text(new_pointer, new_size)
@@ -202,7 +202,7 @@ def path_symlink(
 def path_readlink(
     context: CallContext, fd: int, pointer: int, size: int, buffer: int, room: int, result: int
 ) -> None:
-    """What a symbolic link says, cut to the buffer."""
+    """Write the target of a symbolic link, truncated to the size of the buffer."""
     directory = context.descriptors.get_directory(fd).directory
     path = context.read_text(pointer, size)
     target = directory.read_link(fd, path).encode()[:room]
@@ -211,6 +211,6 @@ def path_readlink(
 
 
 def check_writable(*directories: GuestDirectory) -> None:
-    """Refuse with ``PERM`` to change what may only be read."""
+    """Raise ``WasiError`` with ``PERM`` unless all directories are in writable mounts."""
     if not all(directory.writable for directory in directories):
         raise WasiError(Errno.PERM)

@@ -30,9 +30,10 @@ _pack_result = codec.make_packer(PollResult)
 
 
 class Subscription(NamedTuple):
-    """What the guest waits for; of a clock, ``delay`` in nanoseconds, made relative.
+    """One condition that the guest waits for.
 
-    ``flags`` are those of the event when it happens.
+    ``delay`` is the remaining time of a clock subscription in nanoseconds. ``flags`` are the
+    flags of the event to report.
     """
 
     userdata: int
@@ -43,7 +44,7 @@ class Subscription(NamedTuple):
 
 
 def poll_oneoff(context: CallContext, pointer: int, events: int, count: int, result: int) -> None:
-    """Wait until something that the guest subscribed to happens."""
+    """Wait until at least one of the subscribed events happens."""
     if not count or count > SUBSCRIPTIONS_MAX:
         raise WasiError(Errno.INVAL)
     context.memory.check(pointer, count * SUBSCRIPTION.size)
@@ -54,12 +55,15 @@ def poll_oneoff(context: CallContext, pointer: int, events: int, count: int, res
         )
         for index in range(count)
     ]
-    told = context.tape.request_input(
+    payload = context.tape.request_input(
         PollResult.tag, b"", lambda: _pack_result(_wait(context, wanted))
     )
-    happened = memoryview(told)[_LENGTH.size :]
+    happened = memoryview(payload)[_LENGTH.size :]
     if len(happened) % EVENT.size or len(happened) > count * EVENT.size:
-        raise ValueError(f"{len(happened)} bytes of events for {count} subscriptions")
+        raise ValueError(
+            f"recorded poll result has {len(happened)} bytes: whole events of {EVENT.size} bytes "
+            f"for {count} subscriptions are allowed"
+        )
     context.memory.write(events, happened)
     context.memory.write_u32(result, len(happened) // EVENT.size)
 
@@ -73,14 +77,14 @@ def _make_subscription(
     precision: int,
     flags: int,
 ) -> Subscription:
-    """``which`` is a clock or a descriptor."""
+    """Return a checked subscription; ``which`` is a clock id or a descriptor."""
     if kind == EVENT_CLOCK:
         if which not in (CLOCK_REALTIME, CLOCK_MONOTONIC) or flags & ~CLOCK_ABSOLUTE:
             raise WasiError(Errno.INVAL)
         if flags & CLOCK_ABSOLUTE:
             now = time.time_ns() if which == CLOCK_REALTIME else context.clocks.monotonic()
             timeout = max(timeout - now, 0)
-        elif context.wait_started is not None:  # the call was held up, and is made again
+        elif context.wait_started is not None:  # The call was suspended and is repeated.
             timeout = max(timeout - (time.monotonic_ns() - context.wait_started), 0)
         return Subscription(userdata, kind, 0, timeout, 0)
     if kind not in (EVENT_READ, EVENT_WRITE):
@@ -88,7 +92,7 @@ def _make_subscription(
     fits = (InputStream, OpenFile) if kind == EVENT_READ else (OutputStream, OpenFile)
     descriptor = context.descriptors.get(which)
     if isinstance(descriptor, Socket):
-        raise WasiError(Errno.NOTSUP)  # nothing comes over one yet
+        raise WasiError(Errno.NOTSUP)  # Sockets cannot transfer data yet.
     if not isinstance(descriptor, fits):
         raise WasiError(Errno.BADF)
     hangs_up = (
@@ -100,33 +104,35 @@ def _make_subscription(
 
 
 def _wait(context: CallContext, wanted: list[Subscription]) -> bytes:
-    """The packed events of what has happened when the first thing has."""
+    """Wait for the first event and return the packed events of all subscriptions that are due."""
     delays = [found.delay for found in wanted if found.kind == EVENT_CLOCK]
     waits = [found for found in wanted if found.kind != EVENT_CLOCK]
     stdin = None
     for found in waits:
         descriptor = context.descriptors.get(found.fd)
         if not isinstance(descriptor, InputStream):
-            delays.append(0)  # files and outputs are always ready
+            delays.append(0)  # Files and outputs are always ready.
         else:
             stdin = descriptor.source
     delay = min(delays, default=None)
     began = time.monotonic_ns()
-    hold = None
+    on_wait = None
     if delay != 0 and not (stdin is not None and stdin.is_ready()):
         context.before_wait()
         context.wait_started = context.wait_started or began
-        hold = partial(context.waiting, "poll_oneoff")
-    readable = context.interrupter.wait(stdin, delay, hold)
+        on_wait = partial(context.on_wait, "poll_oneoff")
+    readable = context.interrupter.wait(stdin, delay, on_wait)
     context.wait_started = None
-    # The first clock that was waited for is over even if the wait was a little short.
-    over = max(time.monotonic_ns() - began, 0 if readable or delay is None else delay)
-    return b"".join(_pack_event(found) for found in wanted if _has_happened(context, found, over))
+    # The earliest clock counts as elapsed even if the wait was a little short.
+    elapsed = max(time.monotonic_ns() - began, 0 if readable or delay is None else delay)
+    return b"".join(
+        _pack_event(found) for found in wanted if _has_happened(context, found, elapsed)
+    )
 
 
-def _has_happened(context: CallContext, found: Subscription, over: int) -> bool:
+def _has_happened(context: CallContext, found: Subscription, elapsed: int) -> bool:
     if found.kind == EVENT_CLOCK:
-        return found.delay <= over
+        return found.delay <= elapsed
     descriptor = context.descriptors.get(found.fd)
     return not isinstance(descriptor, InputStream) or descriptor.source.is_ready()
 

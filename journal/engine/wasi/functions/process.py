@@ -1,4 +1,4 @@
-"""Arguments, environment, randomness and the end."""
+"""Process functions: arguments, environment, random bytes and exit."""
 
 import struct
 from os import urandom
@@ -8,7 +8,7 @@ from journal.engine.wasi_abi import Errno, ProcExit
 from journal.events import codec
 from journal.events.inputs import RandomBytes
 
-#: More than this comes in several events.
+#: A longer request of the guest becomes several events.
 RANDOM_SIZE_MAX = 1 << 20
 
 _LENGTH = struct.Struct("<I")
@@ -17,22 +17,22 @@ _RANDOM = RandomBytes.tag
 
 
 def args_get(context: CallContext, pointers: int, buffer: int) -> None:
-    """The arguments."""
+    """Write the arguments."""
     _strings(context, context.arguments, pointers, buffer)
 
 
 def args_sizes_get(context: CallContext, count: int, size: int) -> None:
-    """How many arguments, and their bytes."""
+    """Write the count of the arguments and their total size."""
     _sizes(context, context.arguments, count, size)
 
 
 def environ_get(context: CallContext, pointers: int, buffer: int) -> None:
-    """The environment."""
+    """Write the environment variables."""
     _strings(context, context.environment, pointers, buffer)
 
 
 def environ_sizes_get(context: CallContext, count: int, size: int) -> None:
-    """How many variables, and their bytes."""
+    """Write the count of the environment variables and their total size."""
     _sizes(context, context.environment, count, size)
 
 
@@ -50,30 +50,31 @@ def _sizes(context: CallContext, strings: list[bytes], count: int, size: int) ->
 
 
 def random_get(context: CallContext, pointer: int, size: int) -> None:
-    """Random bytes of the operating system."""
+    """Write random bytes of the operating system."""
     memory = context.memory
     memory.check(pointer, size)
     while size > RANDOM_SIZE_MAX:
         random_get(context, pointer, RANDOM_SIZE_MAX)
         pointer, size = pointer + RANDOM_SIZE_MAX, size - RANDOM_SIZE_MAX
-    told = context.tape.request_input(
+    payload = context.tape.request_input(
         _RANDOM, _LENGTH.pack(size), lambda: _pack_random(urandom(size))
     )
-    if len(told) != _LENGTH.size + size:
-        raise ValueError(f"{len(told) - _LENGTH.size} random bytes for {size}")
-    memory.write(pointer, told[_LENGTH.size :])
+    if len(payload) != _LENGTH.size + size:
+        count = len(payload) - _LENGTH.size
+        raise ValueError(f"recorded input has {count} random bytes: {size} were requested")
+    memory.write(pointer, payload[_LENGTH.size :])
 
 
 def sched_yield(context: CallContext) -> int:
-    """There is nobody to yield to."""
+    """Do nothing: the guest has one thread."""
     return 0
 
 
 def proc_exit(context: CallContext, code: int) -> None:
-    """The end, with an exit code."""
+    """End the process with an exit code."""
     raise ProcExit(code)
 
 
 def proc_raise(context: CallContext, signal: int) -> int:
-    """Signals are not given."""
+    """Refuse with ``NOTSUP``: signals are not supported."""
     return Errno.NOTSUP

@@ -1,7 +1,7 @@
-"""Calls with sockets: those of preview 1, and the first of WASIX.
+"""Socket functions of preview 1, and the first socket functions of WASIX.
 
-A socket can be made, bound and let listen. Nothing passes over one yet: connections are neither
-taken nor asked for.
+A guest can create, bind and listen on a socket. No data can be transferred yet, and connections are
+neither accepted nor made.
 """
 
 import struct
@@ -12,41 +12,44 @@ from journal.engine.wasi_abi import Errno, WasiError
 from journal.events.sockets import AddressFamily, SocketType
 from journal.events.wire_types import SocketAddress
 
-# An address of WASIX: its family, a byte that says nothing, and the family's own form, which is a
-# port, the octets, and for version 6 flow and scope, each as two halves, the higher one first.
+# A WASIX address has its family, a padding byte, a port and the octets. An IPv6 address continues
+# with flow and scope, each as two 16-bit halves, the higher half first.
 _FAMILY = struct.Struct("<Bx")
 _INET4 = struct.Struct("<H4s")
 _INET6 = struct.Struct("<H16s")
 _FLOW_AND_SCOPE = struct.Struct("<4H")
-#: An address has room for the path of a Unix socket.
+#: The structure of an address is large enough for the path of a Unix socket.
 _ADDRESS_SIZE = 110
 
 
 def sock_open(context: CallContext, family: int, kind: int, protocol: int, result: int) -> None:
-    """Make a socket."""
+    """Create a socket."""
     context.memory.check(result, 4)
     context.memory.write_u32(result, context.network.open(family, kind, protocol))
 
 
 def sock_bind(context: CallContext, fd: int, pointer: int) -> None:
-    """Give a socket its local address."""
+    """Bind a socket to a local address."""
     context.network.bind(fd, _read_address(context, pointer))
 
 
 def sock_listen(context: CallContext, fd: int, backlog: int) -> None:
-    """Let a socket take connections."""
+    """Mark a socket as listening for connections."""
     context.network.listen(fd, backlog)
 
 
 def sock_addr_local(context: CallContext, fd: int, result: int) -> None:
-    """The local address of a socket; one that is not bound has port 0 at no address."""
+    """Write the local address of a socket.
+
+    The address of an unbound socket is the unspecified address with port 0.
+    """
     socket = context.descriptors.get_socket(fd)
     any_address = IPv4Address(0) if socket.family is AddressFamily.INET4 else IPv6Address(0)
     context.memory.write(result, _pack_address(socket.local or SocketAddress(any_address, 0)))
 
 
 def sock_accept(context: CallContext, fd: int, flags: int, result: int) -> None:
-    """Connections are not taken yet."""
+    """Refuse: connections cannot be accepted yet."""
     socket = context.descriptors.get_socket(fd)
     if socket.kind is SocketType.STREAM and socket.backlog is None:
         raise WasiError(Errno.INVAL)
@@ -56,17 +59,17 @@ def sock_accept(context: CallContext, fd: int, flags: int, result: int) -> None:
 def sock_recv(
     context: CallContext, fd: int, iovs: int, count: int, flags: int, size: int, out_flags: int
 ) -> None:
-    """No socket is connected."""
+    """Refuse with ``NOTCONN``: no socket is connected."""
     _raise_not_connected(context, fd)
 
 
 def sock_send(context: CallContext, fd: int, iovs: int, count: int, flags: int, size: int) -> None:
-    """No socket is connected."""
+    """Refuse with ``NOTCONN``: no socket is connected."""
     _raise_not_connected(context, fd)
 
 
 def sock_shutdown(context: CallContext, fd: int, how: int) -> None:
-    """No socket is connected."""
+    """Refuse with ``NOTCONN``: no socket is connected."""
     _raise_not_connected(context, fd)
 
 
@@ -76,7 +79,7 @@ def _raise_not_connected(context: CallContext, fd: int) -> None:
 
 
 def _read_address(context: CallContext, pointer: int) -> SocketAddress:
-    """The address that the guest has at ``pointer``."""
+    """Read the address at ``pointer`` in the memory of the guest."""
     memory = context.memory
     (family,) = memory.unpack(_FAMILY, pointer)
     pointer += _FAMILY.size
@@ -90,9 +93,9 @@ def _read_address(context: CallContext, pointer: int) -> SocketAddress:
 
 
 def _read_flow_and_scope(context: CallContext, pointer: int) -> tuple[int, int]:
-    """Those of an address of version 6, of which ``pointer`` is the port.
+    """Read flow and scope of the IPv6 address whose port is at ``pointer``.
 
-    Older programs have no room for them: their address ends before. Newer ones fill an address with
+    Addresses of older programs end before these fields. Newer programs fill an address with
     zeros up to its end.
     """
     memory, rest = context.memory, _ADDRESS_SIZE - _FAMILY.size - _INET6.size
@@ -107,7 +110,7 @@ def _read_flow_and_scope(context: CallContext, pointer: int) -> tuple[int, int]:
 
 
 def _pack_address(address: SocketAddress) -> bytes:
-    """An address as the guest reads it."""
+    """Return an address in the layout that the guest reads."""
     octets = address.address.packed
     if address.address.version == 4:
         return _FAMILY.pack(AddressFamily.INET4) + _INET4.pack(address.port, octets)

@@ -1,4 +1,4 @@
-"""Reading, writing and seeking: standard streams and files."""
+"""Read, write and seek functions of standard streams and files."""
 
 import struct
 from functools import partial
@@ -19,13 +19,15 @@ from journal.events.descriptors import FileDescriptorSeek
 from journal.events.inputs import StreamRead
 from journal.events.streams import StreamWrite
 
-#: The most buffers in one call, and bytes in one read of a stream.
+#: Largest count of buffers in one call.
 IOVS_MAX = 1024
+#: Largest size of one read of a stream, in bytes.
 STREAM_READ_SIZE_MAX = 1 << 20
 
-#: What one call moves; a guest may name the same memory many times. The rest is a short transfer.
+#: Largest transfer of one call, in bytes. A guest may pass the same buffer many times, so the sum
+#: of the buffers has no other bound. A longer call becomes a short transfer.
 TRANSFER_SIZE_MAX = 16 << 20
-_APPEND = int(FdFlags.APPEND)  # flags of enum cost more than the write itself
+_APPEND = int(FdFlags.APPEND)  # An operation on an enum flag costs more than the write itself.
 _POSITION_MAX = (1 << 63) - 1
 
 _IOV = struct.Struct("<II")
@@ -39,12 +41,12 @@ _READ, _WRITE, _SEEK = StreamRead.tag, StreamWrite.tag, FileDescriptorSeek.tag
 
 
 def fd_write(context: CallContext, fd: int, iovs: int, count: int, result: int) -> int:
-    """Write buffers at the descriptor's position, or at the end."""
+    """Write buffers at the position of the descriptor, or at the end of a file opened to append."""
     descriptor = context.descriptors.used.get(fd)
     if descriptor is None:
         return Errno.BADF
     memory = context.memory
-    if count == 1 and iovs + 8 <= memory.size:  # the usual case, without a further call
+    if count == 1 and iovs + 8 <= memory.size:  # The most frequent case needs no further call.
         pointer, size = _unpack_iov(memory.view, iovs)
         end = pointer + size
         if end <= memory.size and size <= TRANSFER_SIZE_MAX:
@@ -75,7 +77,7 @@ def fd_write(context: CallContext, fd: int, iovs: int, count: int, result: int) 
 def fd_pwrite(
     context: CallContext, fd: int, iovs: int, count: int, offset: int, result: int
 ) -> int:
-    """Write buffers at an offset; a file opened to append is appended to, as on Linux."""
+    """Write buffers at an offset. A file opened to append is appended to, as on Linux."""
     descriptor = context.descriptors.get(fd)
     data = _read_buffers(context, iovs, count)
     if isinstance(descriptor, OutputStream):
@@ -91,7 +93,7 @@ def fd_pwrite(
 
 
 def fd_read(context: CallContext, fd: int, iovs: int, count: int, result: int) -> int:
-    """Read into buffers from the descriptor's position on."""
+    """Read into buffers from the position of the descriptor."""
     descriptor = context.descriptors.get(fd)
     buffers = _read_iovs(context, iovs, count)
     wanted = min(sum(size for _, size in buffers), TRANSFER_SIZE_MAX)
@@ -112,7 +114,7 @@ def fd_read(context: CallContext, fd: int, iovs: int, count: int, result: int) -
 
 
 def fd_pread(context: CallContext, fd: int, iovs: int, count: int, offset: int, result: int) -> int:
-    """Read into buffers from an offset on."""
+    """Read into buffers from an offset."""
     descriptor = context.descriptors.get(fd)
     buffers = _read_iovs(context, iovs, count)
     if isinstance(descriptor, InputStream):
@@ -129,10 +131,10 @@ def fd_pread(context: CallContext, fd: int, iovs: int, count: int, offset: int, 
 
 
 def fd_seek(context: CallContext, fd: int, offset: int, whence: int, result: int) -> None:
-    """Move a descriptor's position."""
+    """Move the position of a descriptor."""
     descriptor = context.descriptors.get_seekable(fd)
     if offset > _POSITION_MAX:
-        offset -= 1 << 64  # the argument is signed
+        offset -= 1 << 64  # The argument is signed.
     if whence == WHENCE_SET:
         position = offset
     elif whence == WHENCE_CURRENT:
@@ -149,7 +151,7 @@ def fd_seek(context: CallContext, fd: int, offset: int, whence: int, result: int
 
 
 def fd_tell(context: CallContext, fd: int, result: int) -> None:
-    """A descriptor's position."""
+    """Write the position of a descriptor."""
     context.memory.write_u64(result, context.descriptors.get_seekable(fd).position)
 
 
@@ -164,7 +166,8 @@ def _write_stream(context: CallContext, stream: OutputStream, data: bytes) -> in
         stream.position = position + len(part)
         payload = _pack_write(stream.number, position, part)
         if context.tape.replaying:
-            # It waits before it is compared: where the journal ends with it, telling delivers.
+            # Queue the write before comparing the event: if the journal ends with this event,
+            # `record_effect` turns the tape live, which delivers the queue.
             context.outbox.requeue(stream.number, position, part)
             context.tape.record_effect(_WRITE, payload)
         else:
@@ -179,21 +182,21 @@ def _read_stream(context: CallContext, stream: InputStream, wanted: int) -> byte
     def live() -> bytes:
         if not stream.source.is_ready():
             context.before_wait()
-            context.interrupter.wait(stream.source, None, partial(context.waiting, "fd_read"))
+            context.interrupter.wait(stream.source, None, partial(context.on_wait, "fd_read"))
         return _pack_read(0, stream.position, stream.source.read(stream.position, wanted))
 
-    told = context.tape.request_input(_READ, _READ_HEAD.pack(0, stream.position), live)
+    payload = context.tape.request_input(_READ, _READ_HEAD.pack(0, stream.position), live)
     if not stream.source.is_rereadable and not context.tape.replaying:
         context.on_consumed()
-    data = told[_READ_HEAD.size + _READ_SIZE.size :]
+    data = payload[_READ_HEAD.size + _READ_SIZE.size :]
     if len(data) > wanted:
-        raise ValueError(f"{len(data)} bytes read for {wanted}")
+        raise ValueError(f"recorded input has {len(data)} bytes: at most {wanted} were requested")
     stream.position += len(data)
     return data
 
 
 def _read_iovs(context: CallContext, iovs: int, count: int) -> list[tuple[int, int]]:
-    """The ``(pointer, size)`` of the guest's buffers, each inside its memory."""
+    """Return ``(pointer, size)`` of the buffers of the guest, each checked against its memory."""
     if count > IOVS_MAX:
         raise WasiError(Errno.INVAL)
     memory = context.memory
@@ -208,10 +211,10 @@ def _read_iovs(context: CallContext, iovs: int, count: int) -> list[tuple[int, i
 
 def _read_buffers(context: CallContext, iovs: int, count: int) -> bytes:
     memory = context.memory
-    parts, room = [], TRANSFER_SIZE_MAX
+    parts, space_left = [], TRANSFER_SIZE_MAX
     for pointer, size in _read_iovs(context, iovs, count):
-        parts.append(memory.read(pointer, min(size, room)))
-        room -= len(parts[-1])
+        parts.append(memory.read(pointer, min(size, space_left)))
+        space_left -= len(parts[-1])
     return b"".join(parts)
 
 

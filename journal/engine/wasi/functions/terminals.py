@@ -1,4 +1,4 @@
-"""The terminal, as WASIX has it: one struct that the guest reads and writes as a whole."""
+"""Terminal functions of WASIX. The guest reads and writes all settings as one structure."""
 
 import struct
 
@@ -11,13 +11,16 @@ assert _TTY.size == 24
 
 
 def tty_get(context: CallContext, result: int) -> None:
-    """The size of the terminal, and what it does with what is typed."""
+    """Write the size and the modes of the terminal."""
     context.memory.check(result, _TTY.size)
     context.memory.write(result, _TTY.pack(*context.terminal.read()))
 
 
 def tty_set(context: CallContext, pointer: int) -> None:
-    """Change the terminal. A bool of the guest is true unless it is 0: some leave them unset."""
+    """Change the size and the modes of the terminal.
+
+    A boolean of the guest is true unless it is 0; some guests leave it uninitialized.
+    """
     found = context.memory.unpack(_TTY, pointer)
     if max(found[:4]) > SIDE_MAX:
         raise WasiError(Errno.INVAL)

@@ -1,6 +1,6 @@
-"""The first functions of WASIX, as wasix-libc imports them.
+"""Import table of WASIX, with the first functions that wasix-libc imports.
 
-WASIX stands beside preview 1: programs import what both have from ``wasi_snapshot_preview1``.
+Programs import the functions that WASIX shares with preview 1 from ``wasi_snapshot_preview1``.
 """
 
 from journal.engine.runtime.bindings import Handler
@@ -11,11 +11,11 @@ MODULE = "wasix_32v1"
 
 
 def proc_snapshot(context: CallContext) -> int:
-    """Nothing: whether a snapshot is taken was decided before the call had any effect."""
+    """Return success: the engine takes the requested snapshot before it makes the call."""
     return 0
 
 
-#: name: what the guest passes, and the function. Every one returns an errno.
+#: Parameter types (i: i32) and handler of each function. All return an errno.
 FUNCTIONS: dict[str, tuple[str, Handler]] = {
     "proc_snapshot": ("", proc_snapshot),
     "sock_addr_local": ("ii", sockets.sock_addr_local),

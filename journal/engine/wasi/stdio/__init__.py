@@ -1,1 +1,1 @@
-"""Standard streams of a guest: sources of stdin, and output delivered exactly once."""
+"""Standard streams: sources of input, and exactly-once delivery of output."""

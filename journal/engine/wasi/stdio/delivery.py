@@ -1,4 +1,7 @@
-"""What has been delivered already: told by the targets that can, and by the journal's marks."""
+"""Reconciliation of output targets: how much of the recorded output was already delivered.
+
+A regular file is compared with the output. For other targets the ``StreamDelivered`` events count.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -11,13 +14,13 @@ from journal.events.streams import StreamDelivered, StreamOpened, TargetKind
 
 @dataclass(slots=True)
 class StreamHistory:
-    """What a journal says about the target of one stream."""
+    """Recorded targets of one stream, each with the size that it held, and the delivered size."""
 
     targets: list[tuple[StreamOpened, int]] = field(default_factory=list)
     delivered: int = 0
 
     def find_last(self, target: OutputTarget) -> tuple[StreamOpened, int] | None:
-        """The latest target that is the same file, with what it had then."""
+        """Return the latest recorded target that is the same file, and the size that it held."""
         for opened, floor in reversed(self.targets):
             same = (opened.device, opened.inode) == (target.device, target.inode)
             if opened.kind is TargetKind.REGULAR and same:
@@ -26,7 +29,10 @@ class StreamHistory:
 
 
 def read_stream_histories(marks: Iterable[tuple[int, bytes]]) -> dict[int, StreamHistory]:
-    """The histories of the streams, from the ``(tag, payload)`` of a journal's marks in order."""
+    """Return the histories of the standard streams.
+
+    ``marks`` yields ``(tag, payload)`` of the stream events of a journal in order.
+    """
     histories = {stream: StreamHistory() for stream in (STDIN, STDOUT, STDERR)}
     fresh: set[int] = set()
     for tag, payload in marks:
@@ -36,7 +42,8 @@ def read_stream_histories(marks: Iterable[tuple[int, bytes]]) -> dict[int, Strea
             fresh.add(event.stream)
         elif isinstance(event, StreamDelivered):
             history = histories[event.stream]
-            if event.stream in fresh:  # the first mark of a session is what its target had
+            # The first StreamDelivered of a session is the size that its target held already.
+            if event.stream in fresh:
                 history.targets[-1] = (history.targets[-1][0], event.upto)
                 fresh.discard(event.stream)
             history.delivered = max(history.delivered, event.upto)
@@ -44,7 +51,10 @@ def read_stream_histories(marks: Iterable[tuple[int, bytes]]) -> dict[int, Strea
 
 
 def find_terminals(histories: dict[int, StreamHistory]) -> set[int]:
-    """The streams that the first session had on a terminal: a guest may ask, and act upon it."""
+    """Return the streams that were terminals in the first session.
+
+    A guest can query this and depend on it, so a replay reports the same.
+    """
     return {
         stream
         for stream, history in histories.items()
@@ -63,10 +73,10 @@ def reconcile_outputs(
     writes: Writes,
     in_flight: InFlightPolicy,
 ) -> dict[int, int]:
-    """Find out how much of the recorded output each target holds; sets ``skip`` and ``base``.
+    """Determine how much of the recorded output each target holds.
 
-    ``writes()`` gives the recorded ``(stream, data)`` in order. The result is what each stream's
-    target holds of that stream, in bytes.
+    Sets ``delivered_size`` and ``base`` of each target. ``writes()`` returns the recorded
+    ``(stream, data)`` in order. Returns the bytes of each stream that its target holds.
     """
     delivered = dict.fromkeys(output_targets, 0)
     for target in {id(target): target for target in output_targets.values()}.values():
@@ -84,7 +94,7 @@ def reconcile_outputs(
 
 
 def _join_chunks(output: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in fewer pieces, so that a line is not a read."""
+    """Yield the same bytes in larger pieces, to compare a file with few reads."""
     parts: list[bytes] = []
     size = 0
     for data in output:
@@ -97,7 +107,7 @@ def _join_chunks(output: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _common_prefix_size(a: bytes, b: bytes) -> int:
-    """How many bytes ``a`` and ``b`` begin with alike."""
+    """Return the length of the common prefix of ``a`` and ``b``."""
     size = min(len(a), len(b))
     if a[:size] == b[:size]:
         return size
@@ -107,7 +117,7 @@ def _common_prefix_size(a: bytes, b: bytes) -> int:
 def _split_by_stream(
     size: int, streams: set[int], writes: Iterable[tuple[int, bytes]]
 ) -> Iterable[tuple[int, int]]:
-    """Whose the first ``size`` bytes are that ``streams`` have written."""
+    """Yield ``(stream, size)`` of the parts of the first ``size`` bytes that ``streams`` wrote."""
     if size and len(streams) == 1:
         yield next(iter(streams)), size
         return
@@ -143,18 +153,20 @@ def _reconcile_file(
         if held > 0 and _count_matching(copied, output, 0) == held:
             target.base, target.delivered_size = copied.base, held
     if target.delivered_size:
-        # What is taken as there in the next session must not be lost by a power cut in this one.
+        # The next session relies on these bytes, so a power loss in this session must not lose
+        # them.
         os.fdatasync(target.fd)
     now = size if target.append else os.lseek(target.fd, 0, os.SEEK_CUR)
     if now > target.base + target.delivered_size:
-        # Somebody else has written behind our output, and may share the position: go on there.
+        # Another process has written after our output and may share the file position, so the
+        # output continues there.
         target.base = now - target.delivered_size
     elif not target.append:
         os.lseek(target.fd, target.base + target.delivered_size, os.SEEK_SET)
 
 
 def _count_matching(target: OutputTarget, output: Iterable[bytes], floor: int) -> int:
-    """How many bytes of ``output`` stand in the file; the first ``floor`` are taken as there."""
+    """Return the count of bytes of ``output`` in the file; trust the first ``floor`` bytes."""
     try:
         readable = os.open(f"/proc/self/fd/{target.fd}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -166,9 +178,9 @@ def _count_matching(target: OutputTarget, output: Iterable[bytes], floor: int) -
             if end > floor:
                 start = max(at, floor)
                 wanted = data[start - at :]
-                there = os.pread(readable, len(wanted), target.base + start)
-                if there != wanted:
-                    return start + _common_prefix_size(there, wanted)
+                actual = os.pread(readable, len(wanted), target.base + start)
+                if actual != wanted:
+                    return start + _common_prefix_size(actual, wanted)
             at = end
         return at
     finally:
@@ -176,7 +188,7 @@ def _count_matching(target: OutputTarget, output: Iterable[bytes], floor: int) -
 
 
 def _find_write_end(offset: int, stream: int, writes: Iterable[tuple[int, bytes]]) -> int:
-    """The end of the write that ``offset`` lies in, or that begins there."""
+    """Return the end of the write that contains ``offset`` or begins there."""
     end = 0
     for written, data in writes:
         if written == stream:
@@ -189,7 +201,7 @@ def _find_write_end(offset: int, stream: int, writes: Iterable[tuple[int, bytes]
 def make_stream_events(
     output_targets: dict[int, OutputTarget], delivered: dict[int, int]
 ) -> list[StreamOpened | StreamDelivered]:
-    """The events with which a session says where its outputs go, and what was there already."""
+    """Return the events that record the output targets of a session and their delivered sizes."""
     events: list[StreamOpened | StreamDelivered] = []
     for stream, target in sorted(output_targets.items()):
         events.append(target.make_opened_event(stream))

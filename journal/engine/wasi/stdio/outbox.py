@@ -1,9 +1,9 @@
-"""What the guest prints, and where it goes: in order, after its events, and exactly once.
+"""Outbox of the guest: output is delivered in order, after its events, and exactly once.
 
-A write of the guest becomes an event and waits in the outbox. It leaves when the events before it
-are safe (:class:`Durability`). A regular file tells how much of the output it holds already; for
-a pipe or a terminal the journal keeps a mark after each write, so that only the one in flight at a
-crash is in doubt.
+A write of the guest becomes an event and waits in the outbox. It is delivered once the events
+before it are safe (:class:`Durability`). A regular file shows how much of the output it already
+holds. For a pipe or a terminal the journal records each delivered write, so a crash leaves only the
+write in flight in doubt.
 """
 
 import fcntl
@@ -27,33 +27,38 @@ _pack_delivered = codec.make_packer(StreamDelivered)
 
 
 class Durability(Enum):
-    """When what the guest does to the world may happen."""
+    """Point in time from which effects on the outside world are allowed."""
 
-    NONE = "none"  # after its events are with the kernel; never synced before the end
-    INTERVAL = "interval"  # the same, and synced once a second
-    OUTPUT = "output"  # after its events survive a power loss
+    #: After the kernel has the events. The journal is synchronized only at the end.
+    NONE = "none"
+    #: After the kernel has the events. The journal is synchronized once a second.
+    INTERVAL = "interval"
+    #: After the events survive a power loss.
+    OUTPUT = "output"
 
 
 class InFlightPolicy(Enum):
-    """What becomes of the one write that a crash left in doubt."""
+    """Treatment of the one write to a pipe or terminal that a crash left in doubt."""
 
+    #: Deliver the write again: its reader may receive it twice.
     REPEAT = "repeat"
+    #: Do not deliver the write: its reader may not receive it.
     DROP = "drop"
 
 
 class OutboxWriter(TapeSink, Protocol):
-    """What an outbox needs of the journal's writer."""
+    """Methods of the journal writer that an outbox needs."""
 
     def flush(self) -> None:
-        """Hand everything to the kernel."""
+        """Pass all appended events to the kernel."""
 
 
 @dataclass(slots=True)
 class OutputTarget:
-    """A target of one or more streams.
+    """A target of one or more output streams.
 
-    ``base`` is the offset of the first byte of the output in a regular file, ``delivered_size`` the
-    count of bytes of the recorded output that the target has already.
+    ``base`` is the offset of the first byte of the output in a regular file. ``delivered_size``
+    counts the bytes of the recorded output that the target holds and need not receive again.
     """
 
     kind: TargetKind
@@ -67,7 +72,7 @@ class OutputTarget:
 
     @classmethod
     def of_descriptor(cls, fd: int) -> "OutputTarget":
-        """The target behind an open descriptor of this process."""
+        """Return the target behind an open descriptor of this process."""
         found = os.fstat(fd)
         if stat.S_ISREG(found.st_mode):
             append = bool(_status_flags(fd) & os.O_APPEND)
@@ -79,7 +84,7 @@ class OutputTarget:
         return cls(kind, fd, append, base, found.st_dev, found.st_ino)
 
     def make_opened_event(self, stream: int) -> StreamOpened:
-        """The event that says what this target is."""
+        """Return the event that describes this target."""
         return StreamOpened(
             stream=stream,
             kind=self.kind,
@@ -91,11 +96,11 @@ class OutputTarget:
 
     @property
     def may_block(self) -> bool:
-        """Whether a write may have to wait for whoever reads it, and leaves no trace of itself."""
+        """Return whether a write may wait for a reader, and cannot be found in the target later."""
         return self.kind not in (TargetKind.REGULAR, TargetKind.CAPTURED)
 
     def write(self, data: memoryview) -> int:
-        """Write some of ``data``, and say how much; raises ``OutputLost``."""
+        """Write the first part of ``data`` and return its size; raise ``OutputLost``."""
         if self.kind is TargetKind.CAPTURED:
             self.captured += data
             return len(data)
@@ -105,7 +110,7 @@ class OutputTarget:
             return 0
         except OSError as error:
             raise OutputLost(
-                f"the output could not be delivered: {error.strerror}; the journal has it, "
+                f"output could not be delivered: {error.strerror}; the journal contains it, "
                 "and a resume delivers it"
             ) from error
 
@@ -121,10 +126,11 @@ def _target_kind(fd: int, mode: int) -> TargetKind:
 
 
 class Outbox:
-    """Outputs that wait until their events are safe.
+    """Queue of outputs whose events are not yet safe.
 
-    ``barrier`` makes the events safe, ``arm`` asks for :meth:`deliver` to be called soon, ``wait``
-    returns when a descriptor can be written; what it raises leaves the rest to a later session.
+    ``barrier`` makes the events safe. ``arm`` requests a call of :meth:`deliver` soon. ``wait``
+    returns when a descriptor is writable; an exception from it leaves the rest to a later
+    session.
     """
 
     def __init__(
@@ -142,7 +148,7 @@ class Outbox:
         self._size = 0
 
     def put(self, stream: int, offset: int, data: bytes) -> None:
-        """Let ``data`` leave when it may."""
+        """Queue ``data``, which is at ``offset`` of the stream."""
         self._waiting.append((stream, offset + len(data), data))
         self._size += len(data)
         if self._size > OUTBOX_SIZE_MAX:
@@ -151,7 +157,7 @@ class Outbox:
             self._arm()
 
     def requeue(self, stream: int, offset: int, data: bytes) -> None:
-        """A write that the journal has: only what its target has not got yet leaves."""
+        """Queue the part of a recorded write that its target does not hold yet."""
         target = self._output_targets[stream]
         known = min(target.delivered_size, len(data))
         target.delivered_size -= known
@@ -159,16 +165,16 @@ class Outbox:
             self.put(stream, offset + known, data[known:])
 
     def deliver(self) -> None:
-        """Make the events safe, then write everything that waits, in order."""
+        """Make the events safe, then write all queued outputs in order."""
         if not self._waiting:
             return
         waiting, self._waiting, self._size = self._waiting, [], 0
         self._barrier()
         first = True
-        for target, upto, data in self._joined(waiting):
+        for target, upto, data in self._join_writes(waiting):
             if target.may_block and not first:
-                # The mark of the write before must be with the kernel before this one begins,
-                # or a crash would leave two in doubt.
+                # The kernel must have the StreamDelivered event of the previous write before
+                # this write begins. Otherwise a crash would leave two writes in doubt.
                 self._keeper.flush()
             self._write(target, upto, data)
             first = False
@@ -186,10 +192,10 @@ class Outbox:
                     mark = _pack_delivered(stream, offset - len(left))
                     self._keeper.append_frame(StreamDelivered.tag, mark)
 
-    def _joined(
+    def _join_writes(
         self, waiting: list[tuple[int, int, bytes]]
     ) -> Iterable[tuple[OutputTarget, dict[int, int], bytes]]:
-        """What leaves in one write: neighbours that share a regular file are joined."""
+        """Yield the writes to make. Adjacent writes to the same regular file are joined."""
         target: OutputTarget | None = None
         upto: dict[int, int] = {}
         parts: list[bytes] = []

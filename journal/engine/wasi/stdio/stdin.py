@@ -1,6 +1,6 @@
-"""What the guest reads from its standard input, and how a guest waits.
+"""Sources of standard input, and the waits of a guest.
 
-Every wait watches the interrupter too, so that a guest that sleeps or reads can be stopped.
+Every wait also watches the interrupter, so a guest that sleeps or reads can be stopped.
 """
 
 import os
@@ -16,31 +16,32 @@ from journal.events.streams import StreamOpened, TargetKind
 
 
 class GuestStopped(BaseException):
-    """The host asked the guest to stop; the journal can be resumed."""
+    """Raised to end the run on request of the host. The journal can be resumed."""
 
 
-#: A guest that has waited for so long is idle.
+#: Length of a wait after which the guest counts as idle, in nanoseconds.
 IDLE_NS = 100_000_000
 
+#: Called with true when the guest has become idle, else with false.
 WaitCallback = Callable[[bool], None]
 
 
 class Interrupter:
-    """A request to stop, or to look up, from any thread or signal handler."""
+    """Stop requests and wake-ups for a guest, from any thread or signal handler."""
 
     def __init__(self) -> None:
         self.requested = False
         self._closed = False
-        self._lock = threading.RLock()  # a signal handler may come in between
+        self._lock = threading.RLock()  # A signal handler may interrupt a holder of the lock.
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def request_stop(self) -> None:
-        """Let the guest stop at its next safe point."""
+        """Request the guest to stop at its next safe point."""
         self.requested = True
         self.wake()
 
     def wake(self) -> None:
-        """Let a guest that waits look up. Too late it does nothing: the number is another's."""
+        """Wake a waiting guest so that it checks for requests. Does nothing after :meth:`close`."""
         with self._lock:
             if not self._closed:
                 os.eventfd_write(self._event, 1)
@@ -51,24 +52,27 @@ class Interrupter:
             raise GuestStopped
 
     def wait(
-        self, source: "StdinSource | None", timeout_ns: int | None, hold: WaitCallback | None = None
+        self,
+        source: "StdinSource | None",
+        timeout_ns: int | None,
+        on_wait: WaitCallback | None = None,
     ) -> bool:
-        """Wait until ``source`` can be read, or the time is over; whether it can be read.
+        """Wait until ``source`` is readable or the timeout ends; return whether it is readable.
 
-        Raises ``GuestStopped`` when a stop is requested meanwhile. ``hold`` is called when the wait
-        begins and whenever the guest is to look up, and once with true when it has become idle;
-        what it raises ends the wait.
+        Raises ``GuestStopped`` if a stop is requested meanwhile. ``on_wait`` is called with
+        false at the start of the wait and after every wake-up, and once with true when the
+        guest has become idle. An exception from ``on_wait`` ends the wait.
         """
         if source is not None and source.is_ready():
             return True
         began = time.monotonic_ns()
         deadline = None if timeout_ns is None else began + timeout_ns
-        idle_at = began + IDLE_NS if hold is not None else None
+        idle_at = began + IDLE_NS if on_wait is not None else None
         while True:
             self.check()
-            if hold is not None:
+            if on_wait is not None:
                 is_idle = idle_at is not None and time.monotonic_ns() >= idle_at
-                hold(is_idle)
+                on_wait(is_idle)
                 idle_at = None if is_idle else idle_at
             self._wait_once(source, _earlier_time(deadline, idle_at))
             self.check()
@@ -78,36 +82,36 @@ class Interrupter:
                 return False
 
     def _wait_once(self, source: "StdinSource | None", until: int | None) -> None:
-        """Wait until something can be read, or somebody wants the guest to look up."""
+        """Wait until ``source`` is readable, a wake-up arrives, or ``until`` is reached."""
         poll = select.poll()
         poll.register(self._event, select.POLLIN)
         if source is not None:
             poll.register(source.fileno(), select.POLLIN)
         left = None if until is None else max(until - time.monotonic_ns(), 0)
-        # poll counts whole milliseconds: wait for them, then for the rest by select.
+        # poll takes whole milliseconds: use it for these, then select for the rest.
         if left is None or left >= 1_000_000:
             poll.poll(None if left is None else min(left // 1_000_000, 3_600_000))
         elif left:
             select.select([self._event], [], [], left / 1e9)
-        self._look_up()
+        self._consume_wakeups()
 
-    def _look_up(self) -> None:
-        """Wake-ups that were seen are used up; a request to stop stays."""
+    def _consume_wakeups(self) -> None:
+        """Consume pending wake-ups. A stop request stays pending."""
         if not self.requested:
             with suppress(BlockingIOError):
                 os.eventfd_read(self._event)
 
     def wait_writable(self, fd: int) -> None:
-        """Wait until ``fd`` can be written; raises ``GuestStopped`` if a stop comes first."""
+        """Wait until ``fd`` is writable; raise ``GuestStopped`` if a stop is requested first."""
         poll = select.poll()
         poll.register(fd, select.POLLOUT)
         poll.register(self._event, select.POLLIN)
         while all(found != fd for found, _ in poll.poll()):
             self.check()
-            self._look_up()
+            self._consume_wakeups()
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the event descriptor."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -115,30 +119,33 @@ class Interrupter:
 
 
 def _earlier_time(one: int | None, other: int | None) -> int | None:
-    """The earlier of two times; none is never."""
+    """Return the earlier of two times; None means never."""
     return min((time for time in (one, other) if time is not None), default=None)
 
 
 class StdinSource(Protocol):
-    """Where standard input comes from. Offsets count from the guest's first byte."""
+    """Source of standard input. Offsets count from the first byte of the guest.
+
+    ``is_rereadable`` says whether bytes can be read again at any offset.
+    """
 
     is_rereadable: bool
 
     def make_opened_event(self) -> StreamOpened:
-        """The event that says what this is."""
+        """Return the event that describes this source."""
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable when there is something."""
+        """Return a descriptor that becomes readable when input is available."""
 
     def is_ready(self) -> bool:
-        """Whether a read would return at once."""
+        """Return whether a read returns without waiting."""
 
     def read(self, offset: int, size: int) -> bytes:
-        """At most ``size`` bytes; empty at the end."""
+        """Return at most ``size`` bytes; empty at the end of input."""
 
 
 class FileSource:
-    """A regular file: it can be read again at any byte."""
+    """A regular file, which can be read again at any offset."""
 
     is_rereadable = True
 
@@ -147,25 +154,25 @@ class FileSource:
         self._base = os.lseek(fd, 0, os.SEEK_CUR) if base is None else base
 
     def make_opened_event(self) -> StreamOpened:
-        """A regular file, and where its first byte for the guest stands."""
+        """Return the event of a regular file, with the offset of the first byte of the guest."""
         found = os.fstat(self._fd)
         return _make_opened_event(TargetKind.REGULAR, self._base, found.st_dev, found.st_ino)
 
     def fileno(self) -> int:
-        """The file's descriptor."""
+        """Return the descriptor of the file."""
         return self._fd
 
     def is_ready(self) -> bool:
-        """A file is always ready."""
+        """Return true: a file is always ready."""
         return True
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes at the guest's offset."""
+        """Return bytes at an offset of the guest."""
         return os.pread(self._fd, size, self._base + offset)
 
 
 class BytesSource:
-    """Bytes given beforehand: like a file."""
+    """Bytes that are complete before the run. The journal records them as a file."""
 
     is_rereadable = True
 
@@ -173,24 +180,24 @@ class BytesSource:
         self._data = data
 
     def make_opened_event(self) -> StreamOpened:
-        """Seen as a file that begins with the guest's first byte."""
+        """Return the event of a file that begins with the first byte of the guest."""
         return _make_opened_event(TargetKind.REGULAR, 0)
 
     def fileno(self) -> int:
-        """There is nothing to wait for."""
+        """Raise ``AssertionError``: bytes are always ready, so no wait needs a descriptor."""
         raise AssertionError("bytes are always ready")
 
     def is_ready(self) -> bool:
-        """Bytes are always ready."""
+        """Return true: bytes are always ready."""
         return True
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes at the guest's offset."""
+        """Return bytes at an offset of the guest."""
         return self._data[offset : offset + size]
 
 
 class DescriptorSource:
-    """A pipe, a terminal or a socket: what has been read is gone."""
+    """A pipe, a terminal or a socket, whose bytes can be read only once."""
 
     is_rereadable = False
 
@@ -198,28 +205,28 @@ class DescriptorSource:
         self._fd = fd
 
     def make_opened_event(self) -> StreamOpened:
-        """A terminal or a pipe."""
+        """Return the event of a terminal or a pipe."""
         return _make_opened_event(
             TargetKind.TERMINAL if os.isatty(self._fd) else TargetKind.PIPE, 0
         )
 
     def fileno(self) -> int:
-        """The descriptor itself."""
+        """Return the descriptor."""
         return self._fd
 
     def is_ready(self) -> bool:
-        """Whether there are bytes, or the end."""
+        """Return whether bytes are available or the input has ended."""
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         return bool(poll.poll(0))
 
     def read(self, offset: int, size: int) -> bytes:
-        """Whatever comes next."""
+        """Return the next bytes."""
         return os.read(self._fd, size)
 
 
 class FedSource:
-    """Bytes that the embedder feeds while the guest runs."""
+    """Bytes that the embedder feeds while the guest runs. Thread-safe."""
 
     is_rereadable = False
 
@@ -230,40 +237,41 @@ class FedSource:
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def __del__(self) -> None:
-        os.close(self._event)  # whoever has it may still feed it when the run is over
+        # Closed only here, because the embedder may feed the source after the run.
+        os.close(self._event)
 
     def feed(self, data: bytes) -> None:
-        """Add bytes behind those that wait."""
+        """Append bytes to the input."""
         with self._lock:
             self._data += data
             os.eventfd_write(self._event, 1)
 
     def close(self) -> None:
-        """No more will come: the guest reads the end."""
+        """End the input."""
         with self._lock:
             self._closed = True
             os.eventfd_write(self._event, 1)
 
     def make_opened_event(self) -> StreamOpened:
-        """Like a pipe."""
+        """Return the event of a pipe."""
         return _make_opened_event(TargetKind.PIPE, 0)
 
     def fileno(self) -> int:
-        """Readable when there is something."""
+        """Return a descriptor that is readable when input is available."""
         return self._event
 
     def is_ready(self) -> bool:
-        """Whether there are bytes, or the end."""
+        """Return whether bytes are available or the input has ended."""
         with self._lock:
             if self._data or self._closed:
                 return True
-            # Old wake-ups are used up; a feed that comes now makes a new one.
+            # Consume old wake-ups. A later feed creates a new one.
             with suppress(BlockingIOError):
                 os.eventfd_read(self._event)
             return False
 
     def read(self, offset: int, size: int) -> bytes:
-        """What was fed next."""
+        """Return the next bytes."""
         with self._lock:
             taken = bytes(self._data[:size])
             del self._data[:size]
@@ -271,7 +279,10 @@ class FedSource:
 
 
 def open_source(fd: int, earlier: StreamOpened | None = None) -> StdinSource:
-    """The input behind a descriptor; a regular file that is read again goes on from its base."""
+    """Return the input source of a descriptor.
+
+    ``earlier`` is the recorded first source: a regular file is read again from its base offset.
+    """
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         return DescriptorSource(fd)
     if earlier is not None and earlier.kind is TargetKind.REGULAR:
