@@ -56,7 +56,7 @@ from journal.log.commit_policy import CommitPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from journal.pages import PageResolver
-from journal.replay.limits import NotPlayable
+from journal.replay.limits import ReplayError
 from journal.rewrite.block_copier import check_output_path
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 
@@ -196,7 +196,7 @@ class CompactionPlan:
                 return
             except DependsOnDroppedSnapshot:
                 self.keep_verbatim(DROPPED_DEPENDENCY)
-            except (NotPlayable, MalformedEvent, _NeedsMoreSpace) as error:
+            except (ReplayError, MalformedEvent, _NeedsMoreSpace) as error:
                 self.keep_all(str(error))
                 return
 

@@ -11,7 +11,7 @@ from journal.compaction.retention import RetentionPolicy
 from journal.errors import MalformedEvent
 from journal.format.block import Block, Compressor, Frames, build_block
 from journal.format.frame import SEQ_MAX, Frame
-from journal.replay.limits import NotPlayable
+from journal.replay.limits import ReplayError
 from journal.snapshots.catalog import SnapshotCollector, SnapshotInfo
 
 NAMES_PER_EVENT_MAX = 16
@@ -60,7 +60,7 @@ class StreamCompactor:
             return rows
         try:
             return self._split_window(rows, may_drop=may_drop)
-        except (NotPlayable, MalformedEvent) as error:
+        except (ReplayError, MalformedEvent) as error:
             self.stop_compacting(str(error))
             return rows
 

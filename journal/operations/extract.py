@@ -23,11 +23,11 @@ from journal.fs import atomic_file
 from journal.log.reader import Reader
 from journal.pages import PageResolver
 from journal.replay.filesystem.host_backend import DIRECTORY_MODE, FILE_MODE
-from journal.replay.filesystem.memory_backend import Entry
-from journal.replay.filesystem.path_resolution import names_of
+from journal.replay.filesystem.memory_backend import TreeEntry
+from journal.replay.filesystem.path_resolution import split_path
 from journal.replay.hosts.directory import FILE_TAGS, DirectoryHost
 from journal.replay.hosts.model import ModelHost
-from journal.replay.limits import Limits, NotPlayable, shown
+from journal.replay.limits import ReplayError, ReplayLimits, quote_path
 from journal.replay.player import play
 from journal.rewrite.block_copier import check_output_path
 from journal.snapshots.catalog import list_snapshots
@@ -83,7 +83,11 @@ class EnvironmentResult(NamedTuple):
 
 
 def extract_files(
-    source: StrPath, directory: StrPath, *, at: int | None = None, limits: Limits | None = None
+    source: StrPath,
+    directory: StrPath,
+    *,
+    at: int | None = None,
+    limits: ReplayLimits | None = None,
 ) -> ExtractFilesResult:
     """Put a guest's files in memory, as they were behind event ``at``, into a new directory.
 
@@ -91,17 +95,17 @@ def extract_files(
     owner may read them. Symbolic links say what the guest wrote: whoever follows them may be led
     elsewhere. Nothing outside is touched. Where a mount lies in another one, it hides what that has
     there. ``directory`` gets its name when all of it is durable.
-    Raises OptionError for an event that is not there, NotPlayable, and what reading raises.
+    Raises OptionError for an event that is not there, ReplayError, and what reading raises.
     """
     target = Path(directory)
     check_output_path(target, [Path(source)])
     folder, whole = atomic_file.make_temporary_path(target), atomic_file.make_temporary_path(target)
     try:
         folder.mkdir(mode=DIRECTORY_MODE)
-        with Reader(source) as reader, DirectoryHost(folder, limits, apart=True) as host:
+        with Reader(source) as reader, DirectoryHost(folder, limits, separate_mounts=True) as host:
             play(reader.frames(tags=host.tags), host, upto=_find_stop(reader, at))
         with _refusing_long_paths():
-            _nest_mounts(list(host.mounted.values()), folder, whole)
+            _nest_mounts(list(host.mount_paths.values()), folder, whole)
         found = _count_and_sync(whole, _list_host_mounts(host))
         if os.path.lexists(target):
             raise OptionError(f"{target} exists already")
@@ -114,7 +118,7 @@ def extract_files(
 
 
 def archive_files(
-    source: StrPath, out: BinaryIO, *, at: int | None = None, limits: Limits | None = None
+    source: StrPath, out: BinaryIO, *, at: int | None = None, limits: ReplayLimits | None = None
 ) -> ExtractFilesResult:
     """Write what ``extract_files`` puts into a directory to ``out`` as a tar archive.
 
@@ -157,16 +161,16 @@ class _FilesHost(ModelHost):
         return FILE_TAGS
 
 
-def _iterate_entries(host: ModelHost) -> Iterator[tuple[str, str, Entry]]:
+def _iterate_entries(host: ModelHost) -> Iterator[tuple[str, str, TreeEntry]]:
     """Every name in the guest's memory mounts: the mount, the path in the archive, what it is."""
-    trees = {guest: names_of(guest) for guest in host.trees}
+    trees = {guest: split_path(guest) for guest in host.trees}
     for names in trees.values():
         if not {".", ".."}.isdisjoint(names):
-            raise NotPlayable(f"the mount {shown('/'.join(names))} leads out of the archive")
+            raise ReplayError(f"the mount {quote_path('/'.join(names))} leads out of the archive")
     for guest, tree in sorted(host.trees.items(), key=lambda item: trees[item[0]]):
         hidden = ["/".join(names) for names in trees.values() if _is_inside(names, trees[guest])]
         for path, entry in tree.items():
-            names = [*trees[guest], *(name for name in names_of(path) if name != ".")]
+            names = [*trees[guest], *(name for name in split_path(path) if name != ".")]
             whole = "/".join(names)
             if whole and not any(whole == one or whole.startswith(f"{one}/") for one in hidden):
                 yield guest, whole, entry
@@ -176,7 +180,7 @@ def _is_inside(names: list[str], outer: list[str]) -> bool:
     return len(names) > len(outer) and names[: len(outer)] == outer
 
 
-def _make_tar_member(path: str, entry: Entry) -> tarfile.TarInfo:
+def _make_tar_member(path: str, entry: TreeEntry) -> tarfile.TarInfo:
     info = tarfile.TarInfo(path)
     seconds, rest = divmod(entry.mtime, _SECOND)
     info.mtime = seconds
@@ -264,7 +268,7 @@ def _refusing_long_paths() -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        raise NotPlayable("the guest's directories are deeper than a path can say") from None
+        raise ReplayError("the guest's directories are deeper than a path can say") from None
 
 
 def _remove_tree(folder: Path) -> None:
@@ -287,7 +291,7 @@ def _remove_tree(folder: Path) -> None:
 
 def _list_host_mounts(host: DirectoryHost | ModelHost) -> tuple[str, ...]:
     mounts = host.process.mounts.values()
-    return tuple(event.guest for event in mounts if event.guest not in host.keepers)
+    return tuple(event.guest for event in mounts if event.guest not in host.backends)
 
 
 # -- memory ---------------------------------------------------------------------------------------
@@ -301,7 +305,7 @@ def extract_memory(
     memory: int = 0,
     pages: tuple[int, int] | None = None,
     sparse: bool = False,
-    limits: Limits | None = None,
+    limits: ReplayLimits | None = None,
 ) -> ExtractMemoryResult:
     """Write a memory to ``out``, as it was at the last snapshot up to event ``at``.
 
@@ -389,7 +393,7 @@ def extract_environment(source: StrPath, *, at: int | None = None) -> Environmen
     start = host.process.start
     if start is None:
         raise OptionError(f"{source} does not say what ran: it is not the journal of a process")
-    return EnvironmentResult(start.arguments, start.environment, host.process.directory)
+    return EnvironmentResult(start.arguments, start.environment, host.process.working_directory)
 
 
 def _find_stop(reader: Reader, at: int | None) -> int | None:

@@ -27,11 +27,11 @@ from journal.replay.effects import (
     streams,
     threads,
 )
-from journal.replay.filesystem.memory_backend import Entry
+from journal.replay.filesystem.memory_backend import TreeEntry
 from journal.replay.host import Host
 from journal.replay.hosts.directory import DirectoryHost
-from journal.replay.hosts.model import ModelHost, Opened, State
-from journal.replay.limits import Limits, NotPlayable
+from journal.replay.hosts.model import DescriptorState, ModelHost, ReplayState
+from journal.replay.limits import ReplayError, ReplayLimits
 from journal.replay.player import play
 
 FAMILIES = (
@@ -51,14 +51,14 @@ FAMILIES = (
 
 __all__ = [
     "FAMILIES",
+    "DescriptorState",
     "DirectoryHost",
-    "Entry",
     "Host",
-    "Limits",
     "ModelHost",
-    "NotPlayable",
-    "Opened",
-    "State",
+    "ReplayError",
+    "ReplayLimits",
+    "ReplayState",
+    "TreeEntry",
     "apply",
     "play",
 ]

@@ -4,13 +4,13 @@ from functools import singledispatch
 
 from journal.events.definition import Event
 from journal.replay.host import Host
-from journal.replay.limits import NotPlayable
+from journal.replay.limits import ReplayError
 
 
 @singledispatch
 def apply(event: Event, host: Host) -> None:
-    """What ``event`` does to ``host``; raises NotPlayable where it cannot be done.
+    """What ``event`` does to ``host``; raises ReplayError where it cannot be done.
 
     Its registry has every kind of event, each in the module of its family.
     """
-    raise NotPlayable(f"nothing is known of what {type(event).__name__} does")
+    raise ReplayError(f"nothing is known of what {type(event).__name__} does")

@@ -6,10 +6,10 @@ from journal.events.definition import Event
 from journal.events.paths import FilePlaced
 from journal.events.process import Mount
 from journal.pages import PageResolver
-from journal.replay.limits import Limits
-from journal.replay.state.descriptor_table import Table
-from journal.replay.state.machine import Machine
-from journal.replay.state.process_state import Inputs, Network, Process, Streams
+from journal.replay.limits import ReplayLimits
+from journal.replay.state.descriptor_table import DescriptorTable
+from journal.replay.state.machine import ReplayMachine
+from journal.replay.state.process_state import InputState, NetworkState, ProcessState, StreamState
 
 
 class Host(Protocol):
@@ -21,33 +21,33 @@ class Host(Protocol):
     memory that were played lately.
     """
 
-    limits: Limits
+    limits: ReplayLimits
     now: int
     seq: int
     pending: Event | None
     pages: PageResolver
-    process: Process
-    table: Table
-    machine: Machine
-    streams: Streams
-    inputs: Inputs
-    network: Network
+    process: ProcessState
+    table: DescriptorTable
+    machine: ReplayMachine
+    streams: StreamState
+    inputs: InputState
+    network: NetworkState
 
     @property
     def tags(self) -> frozenset[int]:
         """The kinds of events that it heeds."""
 
-    def begin(self) -> None:
+    def start_process(self) -> None:
         """Another process begins: nothing of the one before is left."""
 
-    def boot(self) -> None:
+    def restart_module(self) -> None:
         """The process starts over the files that are there, with its mounts alone open."""
 
-    def end(self) -> None:
+    def end_process(self) -> None:
         """The process is over: what only a living one has is gone."""
 
     def mount(self, event: Mount) -> None:
         """The guest has a directory from the start."""
 
-    def place(self, event: FilePlaced) -> None:
+    def place_file(self, event: FilePlaced) -> None:
         """A file is there before the guest starts."""

@@ -26,10 +26,10 @@ WASM_PAGE_SIZE = 65536
 
 assert WASM_PAGE_SIZE % MEMORY_PAGE_SIZE == 0
 
-_SHOWN_SIZE_MAX = 60
+_QUOTED_SIZE_MAX = 60
 
 
-class NotPlayable(JournalError):
+class ReplayError(JournalError):
     """An event does not fit what was played before it, or is more than a limit allows.
 
     ``seq`` is its number, None for an event that was not in a frame.
@@ -46,7 +46,7 @@ class NotPlayable(JournalError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ReplayLimits:
     """What a journal may take of a host, in bytes.
 
     ``files_size_max`` bounds the files of each mount, ``memory_size_max`` all linear memories, the
@@ -63,15 +63,15 @@ class Limits:
 def check_size(what: str, size: int, most: int) -> None:
     """Refuse a size above its limit."""
     if size > most:
-        raise NotPlayable(f"{what} would have {size} bytes, and the limit is {most}")
+        raise ReplayError(f"{what} would have {size} bytes, and the limit is {most}")
 
 
 def check_count(what: str, count: int, most: int = COUNT_MAX) -> None:
     """Refuse a count above its limit."""
     if count > most:
-        raise NotPlayable(f"there would be {count} {what}, and the limit is {most}")
+        raise ReplayError(f"there would be {count} {what}, and the limit is {most}")
 
 
-def shown(path: str) -> str:
+def quote_path(path: str) -> str:
     """A name or a path in a message: quoted, on one line, and cut."""
-    return repr(path if len(path) <= _SHOWN_SIZE_MAX else path[:_SHOWN_SIZE_MAX] + "…")
+    return repr(path if len(path) <= _QUOTED_SIZE_MAX else path[:_QUOTED_SIZE_MAX] + "…")

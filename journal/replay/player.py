@@ -8,7 +8,7 @@ from journal.format.frame import Frame
 from journal.pages import PageResolver
 from journal.replay.dispatch import apply
 from journal.replay.host import Host
-from journal.replay.limits import NotPlayable
+from journal.replay.limits import ReplayError
 
 _MICROSECOND = 1000  # in nanoseconds
 
@@ -25,7 +25,7 @@ def play(
     The state at a snapshot is that of ``upto`` one more than its number. Returns how many events
     had their effect; kinds that the host does not heed are not even decoded. ``pages`` looks up
     pages of memory that stand in other events: without it, those are looked for among what was
-    played lately. Raises NotPlayable, with the event's number, for one that cannot be played: what
+    played lately. Raises ReplayError, with the event's number, for one that cannot be played: what
     stands before it has been.
     """
     tags, count = host.tags, 0
@@ -43,8 +43,8 @@ def _play_one(frame: Frame, host: Host, pages: PageResolver | None) -> None:
     try:
         whole = frame if pages is None else pages.resolve_frame(frame)
         apply(codec.decode(whole.tag, whole.payload, whole.offset), host)
-    except NotPlayable as refusal:
+    except ReplayError as refusal:
         refusal.seq = frame.seq
         raise
     except (UnknownEvent, MalformedEvent) as error:
-        raise NotPlayable(str(error), frame.seq) from error
+        raise ReplayError(str(error), frame.seq) from error

@@ -39,7 +39,7 @@ from journal.events.paths import FileType
 from journal.events.process import RecordingLevel
 from journal.format.block import Block
 from journal.replay import ModelHost, play
-from journal.replay.hosts.model import State
+from journal.replay.hosts.model import ReplayState
 from tests.engine.snapshot.test_snapshots import often, resumed
 from tests.replay.test_files import TREE, WEST
 from tests.replay.test_model import answer, opening, write
@@ -199,20 +199,20 @@ def without_numbers(host: ModelHost) -> Seen:
     seen = exact(host)
     found = {entry.inode for tree in seen.state.files.values() for entry in tree.values()}
     for one in seen.state.descriptors.values():
-        if _is_file(one.thing):
-            found.add(one.thing[1])
+        if _is_file(one.object):
+            found.add(one.object[1])
     ranks = {inode: rank for rank, inode in enumerate(sorted(found))}
     files = {
         guest: {path: entry._replace(inode=ranks[entry.inode]) for path, entry in tree.items()}
         for guest, tree in seen.state.files.items()
     }
     opened = {
-        fd: one._replace(thing=(one.thing[0], ranks[one.thing[1]], *one.thing[2:]))
-        if _is_file(one.thing)
+        fd: one._replace(object=(one.object[0], ranks[one.object[1]], *one.object[2:]))
+        if _is_file(one.object)
         else one
         for fd, one in seen.state.descriptors.items()
     }
-    state: State = replace(seen.state, files=files, descriptors=opened)
+    state: ReplayState = replace(seen.state, files=files, descriptors=opened)
     return replace(seen, state=state)
 
 

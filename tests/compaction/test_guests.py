@@ -12,7 +12,7 @@ from journal.engine.snapshot.positions import apply_listing, apply_positions
 from journal.engine.snapshot.rebuild import rebuild_state
 from journal.engine.snapshot.restore import read_parts
 from journal.events.snapshots import SafePoint
-from journal.replay import Limits
+from journal.replay import ReplayLimits
 from tests.engine.snapshot.test_snapshots import often, resumed, spread
 from tests.replay.test_staged_state import GUESTS
 from tests.support import compaction_histories as compacted
@@ -26,7 +26,7 @@ RESUMED_MAX = 3
 
 @pytest.fixture(autouse=True)
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compacted, "LIMITS", Limits(memory_size_max=1 << 32))
+    monkeypatch.setattr(compacted, "LIMITS", ReplayLimits(memory_size_max=1 << 32))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from journal.operations.extract import (
     extract_files,
     extract_memory,
 )
-from journal.replay import Limits, NotPlayable
+from journal.replay import ReplayError, ReplayLimits
 from tests.cli.test_command_line import inside
 from tests.operations.test_split import recorded, snapshots_in
 from tests.rigs import needs
@@ -262,9 +262,9 @@ HOSTILE: dict[str, list[Event]] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_nothing_leads_outside_and_what_tries_leaves_nothing(name: str, tmp_path: Path) -> None:
     source = written(tmp_path / "a", *HOSTILE[name])
-    with pytest.raises(NotPlayable):
+    with pytest.raises(ReplayError):
         extract_files(source, tmp_path / "out")
-    with pytest.raises(NotPlayable):
+    with pytest.raises(ReplayError):
         archive_files(source, io.BytesIO())
     assert [one.name for one in tmp_path.iterdir()] == ["a"]
 
@@ -275,10 +275,10 @@ def test_files_take_no_more_than_they_may(tmp_path: Path) -> None:
         mount("/"),
         *(opening(number, f"file{number}") for number in range(6, 40)),
     )
-    with pytest.raises(NotPlayable, match="limit is 9999"):
-        extract_files(source, tmp_path / "out", limits=Limits(files_size_max=9999))
-    with pytest.raises(NotPlayable, match="limit is 9999"):
-        archive_files(source, io.BytesIO(), limits=Limits(files_size_max=9999))
+    with pytest.raises(ReplayError, match="limit is 9999"):
+        extract_files(source, tmp_path / "out", limits=ReplayLimits(files_size_max=9999))
+    with pytest.raises(ReplayError, match="limit is 9999"):
+        archive_files(source, io.BytesIO(), limits=ReplayLimits(files_size_max=9999))
 
 
 def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_directories_deeper_than_anything_calls_itself_are_extracted_or_refused(
     assert extract_files(nested(tmp_path / "a", depth), tmp_path / "out").directories == depth
     _remove_tree(tmp_path / "out")
     too_deep = nested(tmp_path / "b", 2040)
-    with pytest.raises(NotPlayable, match="deeper than a path can say"):
+    with pytest.raises(ReplayError, match="deeper than a path can say"):
         extract_files(too_deep, tmp_path / "out")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "b"]
 

@@ -40,7 +40,7 @@ from journal.export import export_lines, import_lines
 from journal.export.parquet import export_parquet, import_parquet
 from journal.operations.concat import concat
 from journal.operations.split import split
-from journal.replay import Limits
+from journal.replay import ReplayLimits
 from journal.rewrite.block_builder import BlockBuilder
 from tests.engine.snapshot.test_snapshots import Run, often, resumed, spread
 from tests.support import compaction_histories as compacted
@@ -320,7 +320,7 @@ def recording(
 def check_recorded(recording: Recording, chain: Sequence[str], seed: int) -> None:
     """The states are the same, and from what is left the guest goes on to the same end."""
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compacted, "LIMITS", Limits(memory_size_max=1 << 32))
+        patch.setattr(compacted, "LIMITS", ReplayLimits(memory_size_max=1 << 32))
         source = Path(shutil.copy(recording.path, name))
         modules = Path(name) / "cache" / "modules"
         modules.parent.mkdir()

@@ -45,7 +45,7 @@ from journal.pages.page_index import PageIndex
 from journal.pages.user_key import UserKey
 from journal.query.selection import Query
 from journal.replay import ModelHost, play
-from journal.replay.limits import NotPlayable
+from journal.replay.limits import ReplayError
 from tests.replay.test_model import started
 from tests.support.page_histories import (
     KEY,
@@ -331,7 +331,7 @@ def test_parts_are_of_use_alone_if_they_are_to_be(
         )
     ]
     host = ModelHost()
-    with journal.Reader(parts[1]) as reader, pytest.raises(NotPlayable, match="does not have"):
+    with journal.Reader(parts[1]) as reader, pytest.raises(ReplayError, match="does not have"):
         play(reader.frames(), host, pages=PageResolver.from_reader(reader))
     written_with_index(tmp_path / "started", STORY, first=[started()])
     found = split(tmp_path / "started", tmp_path / "alone", snapshots=True, self_contained=True)

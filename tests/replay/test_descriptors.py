@@ -54,7 +54,7 @@ def test_duplicates_share_a_position_and_flags_and_last_until_the_last_is_closed
         write(6, 3, b"def"),
     )
     fifth, sixth = host.descriptors[5], host.descriptors[6]
-    assert fifth.shared == sixth.shared
+    assert fifth.description_id == sixth.description_id
     assert (fifth.position, fifth.flags) == (sixth.position, sixth.flags) == (6, 1)
     assert (fifth.fd_flags, sixth.fd_flags) == (1, 1)
     assert fifth.rights == (66, 0)
@@ -125,12 +125,12 @@ def test_pipes_counters_and_polls_are_kept() -> None:
         write(6, 0, bytes(8)),
     ]
     found = played(*opened).descriptors
-    assert found[4].thing == ("pipe", 0, False, 3)
-    assert found[5].thing == ("pipe", 0, True, 3)
-    assert (found[6].thing.initial, found[6].thing.flags) == (3, 1)
-    assert found[7].thing.watched == {4: watched}
+    assert found[4].object == ("pipe", 0, False, 3)
+    assert found[5].object == ("pipe", 0, True, 3)
+    assert (found[6].object.initial, found[6].object.flags) == (3, 1)
+    assert found[7].object.watched == {4: watched}
     gone = descriptors.EpollCtl(epfd=7, op=EpollOperation.DELETE, fd=4, event=None)
-    assert played(*opened, gone).descriptors[7].thing.watched == {}
+    assert played(*opened, gone).descriptors[7].object.watched == {}
 
 
 # -- directories of the former host -------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_what_a_host_s_directory_was_asked_counts_when_it_has_answered() -> None
     )
     opened = [*asked, session, answer(HostCall.OPEN, 3, node)]
     host = played(*opened, write(4, 10, b"abcdef"), answer(HostCall.WRITE, 4, b"\4\0\0\0"))
-    assert host.descriptors[4].thing.kind is FileType.REGULAR_FILE
+    assert host.descriptors[4].object.kind is FileType.REGULAR_FILE
     assert host.descriptors[4].position == 14
     assert host.files == {}
     assert played(*opened, write(4, 10, b"abc")).descriptors[4].position == 0
@@ -198,9 +198,9 @@ def test_a_socket_is_what_was_done_to_it() -> None:
         sockets.SocketSendFile(socket_fd=5, file_fd=3, offset=0, count=10),
         sockets.SocketShutdown(fd=5, how=Shutdown.BOTH),
     )
-    first, second = host.descriptors[4].thing, host.descriptors[5].thing
-    assert (first.made, first.bound, first.listening) == (socket(4), bound, listening)
-    assert (second.made, second.sent, host.descriptors[5].flags) == (accepted, 15, 4)
+    first, second = host.descriptors[4].object, host.descriptors[5].object
+    assert (first.created_by, first.bound, first.listening) == (socket(4), bound, listening)
+    assert (second.created_by, second.sent, host.descriptors[5].flags) == (accepted, 15, 4)
     assert sorted(second.options.values(), key=repr) == [option, timeout]
     assert second.shut == {Shutdown.READ, Shutdown.WRITE}
 
@@ -214,8 +214,8 @@ def test_a_socket_is_in_the_groups_that_it_joined() -> None:
         sockets.SocketJoinIpv6Multicast(fd=4, multiaddr=six, iface=2),
     ]
     left = sockets.SocketLeaveIpv4Multicast(fd=4, multiaddr=group, iface=interface)
-    assert set(played(*joined).descriptors[4].thing.groups) == {(group, interface), (six, 2)}
-    assert set(played(*joined, left).descriptors[4].thing.groups) == {(six, 2)}
+    assert set(played(*joined).descriptors[4].object.groups) == {(group, interface), (six, 2)}
+    assert set(played(*joined, left).descriptors[4].object.groups) == {(six, 2)}
 
 
 def test_a_network_has_what_was_added_and_not_taken() -> None:
@@ -237,7 +237,11 @@ def test_a_network_has_what_was_added_and_not_taken() -> None:
     network = host.network
     assert set(network.addresses) == {two}
     assert network.routes == {one: routes[0]}
-    assert (network.gateway, network.bridge, network.asked_dhcp) == (two.address, bridge, True)
+    assert (network.gateway, network.bridge, network.has_requested_dhcp) == (
+        two.address,
+        bridge,
+        True,
+    )
     empty = played(
         *added, ports.PortAddrClear(), ports.PortRouteClear(), bridge, ports.PortUnbridge()
     )

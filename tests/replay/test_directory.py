@@ -14,7 +14,7 @@ from journal.events import descriptors, paths, process
 from journal.events.definition import Event
 from journal.events.paths import FileType
 from journal.events.process import MountKind
-from journal.replay import DirectoryHost, Limits, ModelHost, play
+from journal.replay import DirectoryHost, ModelHost, ReplayLimits, play
 from tests.replay.test_files import MOUNTS, WEST, files_below, open_descriptors, refusal_of
 from tests.replay.test_model import frames_of_events, opening
 
@@ -135,7 +135,7 @@ def test_a_pipe_that_stands_where_a_file_should_does_not_hold_us_up(target: Path
 
 
 def test_a_file_of_absurd_size_is_refused(target: Path) -> None:
-    limits = Limits(files_size_max=1 << 20)
+    limits = ReplayLimits(files_size_max=1 << 20)
     for event in (
         descriptors.FileDescriptorSetSize(fd=5, st_size=(1 << 64) - 1),
         descriptors.FileDescriptorWrite(fd=5, offset=(1 << 64) - 1, data=b"x"),
@@ -150,7 +150,7 @@ def test_a_file_of_absurd_size_is_refused(target: Path) -> None:
 def test_many_files_are_bounded_by_what_names_cost() -> None:
     made = [paths.CreateDirectory(fd=WEST, path=f"d{number}") for number in range(100)]
     assert "the limit is 65536" in refusal_of(
-        ModelHost(Limits(files_size_max=1 << 16)), [*MOUNTS, *made]
+        ModelHost(ReplayLimits(files_size_max=1 << 16)), [*MOUNTS, *made]
     )
 
 

@@ -18,7 +18,7 @@ from journal.events.definition import Event
 from journal.events.descriptors import Whence
 from journal.events.paths import FileType
 from journal.events.process import MountKind
-from journal.replay import DirectoryHost, Host, Limits, ModelHost, NotPlayable, play
+from journal.replay import DirectoryHost, Host, ModelHost, ReplayError, ReplayLimits, play
 from tests.replay.test_model import frames_of_events, opening
 
 WEST, EAST = 3, 4
@@ -202,7 +202,7 @@ def open_descriptors() -> list[Path]:
 
 
 def refusal_of(host: ModelHost | DirectoryHost, events: Sequence[Event]) -> str:
-    with pytest.raises(NotPlayable) as caught:
+    with pytest.raises(ReplayError) as caught:
         play(frames_of_events(events), host)
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
@@ -210,7 +210,7 @@ def refusal_of(host: ModelHost | DirectoryHost, events: Sequence[Event]) -> str:
 
 @given(st.lists(some_events, min_size=8, max_size=40))
 def test_a_history_gives_the_same_tree_in_memory_and_in_a_directory(events: list[Event]) -> None:
-    limits = Limits(files_size_max=FEW_NAMES * 1024)
+    limits = ReplayLimits(files_size_max=FEW_NAMES * 1024)
     with tempfile.TemporaryDirectory() as folder, DirectoryHost(folder, limits) as real:
         model = ModelHost(limits)
         for frame in frames_of_events([*TREE, *events]):
@@ -220,7 +220,7 @@ def test_a_history_gives_the_same_tree_in_memory_and_in_a_directory(events: list
             for index, host in enumerate(hosts):
                 try:
                     play([frame], host)
-                except NotPlayable:
+                except ReplayError:
                     refused[index] = True
             assert refused[0] == refused[1], f"{frame} is refused by one alone: {refused}"
             if refused[0]:
@@ -248,7 +248,7 @@ def test_a_file_that_was_unlinked_while_open_is_gone(target: Path) -> None:
     assert files_below(target) == {"west/b": b"before and after"}
 
 
-def both(target: Path, events: Sequence[Event], limits: Limits | None = None) -> ModelHost:
+def both(target: Path, events: Sequence[Event], limits: ReplayLimits | None = None) -> ModelHost:
     """The events played onto both hosts, which must come to the same."""
     model = ModelHost(limits)
     play(frames_of_events(events), model)
@@ -349,11 +349,11 @@ def test_files_that_are_gone_leave_room_for_others(way: str, target: Path) -> No
         descriptors.FileDescriptorWrite(fd=8, offset=3000, data=b"x"),
         *gone[way],
     ]
-    both(target, [*TREE, *once * 5], Limits(files_size_max=9 * 1024))
+    both(target, [*TREE, *once * 5], ReplayLimits(files_size_max=9 * 1024))
 
 
 def test_an_open_file_without_a_name_takes_its_room_until_it_is_closed(target: Path) -> None:
-    limits = Limits(files_size_max=8 * 1024)
+    limits = ReplayLimits(files_size_max=8 * 1024)
     events = [
         *TREE,
         opening(8, WEST, "f", 1),

@@ -16,7 +16,7 @@ from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode, FileNode,
 from journal.events.core import ProcessExit
 from journal.events.paths import FileType
 from journal.events.process import ProcessTrap
-from journal.replay import DirectoryHost, Entry, ModelHost, play
+from journal.replay import DirectoryHost, ModelHost, TreeEntry, play
 from tests.support.guest_runs import finished
 from tests.support.programs import ROOT, guest
 from tests.support.rewrites import first_of, frames_of, rewritten
@@ -37,7 +37,7 @@ class Recorded:
     stdout: bytes
     stderr: bytes
     files: dict[str, bytes]
-    trees: dict[str, dict[str, Entry]]
+    trees: dict[str, dict[str, TreeEntry]]
     opened: dict[int, int | None]
 
     @property
@@ -45,17 +45,17 @@ class Recorded:
         return frames_of(self.path)
 
 
-def entry_of(node: Node) -> Entry:
+def entry_of(node: Node) -> TreeEntry:
     content = b""
     if isinstance(node, FileNode):
         content = bytes(node.data)
     elif isinstance(node, LinkNode):
         content = node.target.encode()
     times = (node.atime, node.mtime, node.ctime)
-    return Entry(node.filetype, node.inode, node.links, *times, content)
+    return TreeEntry(node.filetype, node.inode, node.links, *times, content)
 
 
-def tree_of(root: DirectoryNode) -> dict[str, Entry]:
+def tree_of(root: DirectoryNode) -> dict[str, TreeEntry]:
     found, pending = {}, [("", root)]
     while pending:
         path, at = pending.pop()
@@ -167,7 +167,7 @@ def run(record: Record, folder: Path, cache: Path) -> Recorded:
         return Recorded(folder / "j", outcome, *said, recorder.files, trees_of(recorder), opened)
 
 
-def trees_of(recorder: journal.Recorder) -> dict[str, dict[str, Entry]]:
+def trees_of(recorder: journal.Recorder) -> dict[str, dict[str, TreeEntry]]:
     """All that the engine has in each memory mount."""
     mounts = recorder._mounted().mounts
     return {name: tree_of(tree.root) for name, tree in mounts._memory.items()}
@@ -184,7 +184,7 @@ def check(recorded: Recorded) -> None:
     assert host.trees == recorded.trees
     assert (host.stdout, host.stderr) == (recorded.stdout, recorded.stderr)
     assert host.process.exit_code == recorded.outcome.code
-    ended = host.process.ended
+    ended = host.process.end_event
     if isinstance(ended, ProcessTrap):
         assert (ended.kind, ended.message) == (recorded.outcome.reason, recorded.outcome.backtrace)
     assert host.descriptors == {}
@@ -193,7 +193,7 @@ def check(recorded: Recorded) -> None:
 def engine_descriptors_of(host: ModelHost) -> dict[int, int | None]:
     found: dict[int, int | None] = {}
     for fd, opened in host.descriptors.items():
-        thing = opened.thing
+        thing = opened.object
         kind = thing[0] if isinstance(thing, tuple) else getattr(thing, "kind", None)
         found[fd] = opened.flags if kind is FileType.REGULAR_FILE else None
     return found

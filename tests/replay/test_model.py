@@ -37,7 +37,7 @@ from journal.events.process import MountKind, RecordingLevel
 from journal.events.wire_types import Network
 from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
 from journal.replay import FAMILIES as EFFECTS
-from journal.replay import DirectoryHost, Limits, ModelHost, NotPlayable, apply, play
+from journal.replay import DirectoryHost, ModelHost, ReplayError, ReplayLimits, apply, play
 from tests.support.strategies import every_event
 
 EXPLICIT = snapshots.Trigger.EXPLICIT
@@ -144,16 +144,16 @@ def seek(fd: int, offset: int, whence: Whence) -> descriptors.FileDescriptorSeek
     return descriptors.FileDescriptorSeek(fd=fd, offset=offset, whence=whence)
 
 
-def played(*events: Event, limits: Limits | None = None) -> ModelHost:
+def played(*events: Event, limits: ReplayLimits | None = None) -> ModelHost:
     host = ModelHost(limits)
     assert play(frames_of_events(events), host) == len(events)
     return host
 
 
-def refusal(*events: Event, limits: Limits | None = None) -> str:
+def refusal(*events: Event, limits: ReplayLimits | None = None) -> str:
     """What is said of the last event; the others are played."""
     host = played(*events[:-1], limits=limits)
-    with pytest.raises(NotPlayable) as caught:
+    with pytest.raises(ReplayError) as caught:
         play(frames_of_events(events)[-1:], host)
     assert caught.value.seq == len(events) - 1
     assert len(str(caught.value).splitlines()) == 1
@@ -201,16 +201,16 @@ START = (memory_mount(), host_mount(4), opening(5, 3, "a", 1), opening(6, 4, "a"
 
 def tolerant(events: Iterable[Event]) -> ModelHost:
     """A host on which events were played, and passed over where they are refused."""
-    host = ModelHost(Limits(files_size_max=1 << 16, memory_size_max=1 << 20))
+    host = ModelHost(ReplayLimits(files_size_max=1 << 16, memory_size_max=1 << 20))
     for frame in frames_of_events(events):
-        with suppress(NotPlayable):
+        with suppress(ReplayError):
             play([frame], host)
     return host
 
 
 @given(many_events)
 def test_any_events_are_played_or_refused_with_a_number(events: Sequence[Event]) -> None:
-    host = ModelHost(Limits(files_size_max=1 << 16, memory_size_max=1 << 20))
+    host = ModelHost(ReplayLimits(files_size_max=1 << 16, memory_size_max=1 << 20))
     for frame in frames_of_events([*START, *events]):
         refused = ""
         try:
@@ -223,10 +223,10 @@ def test_any_events_are_played_or_refused_with_a_number(events: Sequence[Event])
 
 @given(many_events)
 def test_the_state_is_a_value_that_later_events_do_not_change(events: Sequence[Event]) -> None:
-    host = ModelHost(Limits(files_size_max=1 << 16, memory_size_max=1 << 20))
+    host = ModelHost(ReplayLimits(files_size_max=1 << 16, memory_size_max=1 << 20))
     states = []
     for frame in frames_of_events([*START, *events]):
-        with suppress(NotPlayable):
+        with suppress(ReplayError):
             play([frame], host)
         states.append(host.state())
     for count in range(1, len(states) + 1, 7):
@@ -234,14 +234,14 @@ def test_the_state_is_a_value_that_later_events_do_not_change(events: Sequence[E
 
 
 def test_an_event_without_a_frame_is_refused_without_a_number() -> None:
-    with pytest.raises(NotPlayable, match="an event cannot be played: descriptor 7 is not open"):
+    with pytest.raises(ReplayError, match="an event cannot be played: descriptor 7 is not open"):
         apply(descriptors.CloseFileDescriptor(fd=7), ModelHost())
 
 
 def test_bytes_that_are_no_event_are_refused_with_their_number() -> None:
     for tag, payload, reason in ((200, b"", "unknown event tag 200"), (11, b"\1", "at offset 64")):
         for upto in (None, 8):
-            with pytest.raises(NotPlayable, match="event 7 cannot be played: ") as caught:
+            with pytest.raises(ReplayError, match="event 7 cannot be played: ") as caught:
                 play([Frame(7, tag, payload, 0, 64)], ModelHost(), upto=upto)
             assert reason in caught.value.reason
         assert play([Frame(7, tag, payload, 0, 64)], ModelHost(), upto=7) == 0
@@ -262,7 +262,9 @@ def test_a_journal_is_played_from_its_reader(tmp_path: Path) -> None:
 # -- limits -------------------------------------------------------------------------------------
 
 
-SMALL = Limits(files_size_max=4096, memory_size_max=65536, output_size_max=100, module_size_max=100)
+SMALL = ReplayLimits(
+    files_size_max=4096, memory_size_max=65536, output_size_max=100, module_size_max=100
+)
 LONG = bytes(101)
 
 
@@ -300,7 +302,7 @@ def test_what_is_above_a_limit_is_refused_and_takes_nothing(event: Event) -> Non
     host = played(*before, limits=SMALL)
     state = host.state()
     assert refusal(*before, event, limits=SMALL)
-    with pytest.raises(NotPlayable):
+    with pytest.raises(ReplayError):
         apply(event, host)
     if not isinstance(event, paths.FilePlaced):
         assert host.state() == state

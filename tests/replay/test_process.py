@@ -20,7 +20,7 @@ from journal.events import (
 )
 from journal.events.definition import Event
 from journal.events.paths import FileType
-from journal.replay import DirectoryHost, NotPlayable, play
+from journal.replay import DirectoryHost, ReplayError, play
 from tests.replay.test_model import (
     frames_of_events,
     host_mount,
@@ -75,14 +75,19 @@ def test_a_process_is_what_its_events_say() -> None:
     assert found.environment == (b"NAME=value",)
     assert found.module == b"\0asmrest"
     assert found.instrumented == b"\0asmmore"
-    assert (found.parent, found.tty, found.directory, found.seal) == (link, tty, "/home", seal)
+    assert (found.parent, found.tty, found.working_directory, found.seal) == (
+        link,
+        tty,
+        "/home",
+        seal,
+    )
     assert found.clocks == {core.Clock.REALTIME: clock}
 
 
 @pytest.mark.parametrize(("said", "code"), [(0, 0), (7, 7), (-1, 0xFFFFFFFF), (None, None)])
 def test_an_exit_has_the_code_that_the_guest_passed(said: int | None, code: int | None) -> None:
     host = played(memory_mount(), opening(4, 3, "a", 1), core.ProcessExit(exit_code=said))
-    assert host.process.ended == core.ProcessExit(exit_code=said)
+    assert host.process.end_event == core.ProcessExit(exit_code=said)
     assert host.process.exit_code == code
     assert host.files == {"/a": b""}
 
@@ -93,7 +98,7 @@ def test_what_ends_a_process_takes_what_only_a_living_one_has() -> None:
         host = played(memory_mount(), region(0, b"x"), thread(1), snapshot(), region(1, b"y"), end)
         assert host.descriptors == {}
         assert (host.machine.pages, host.machine.threads, host.machine.memory_size) == ({}, {}, 0)
-        assert host.process.ended == end
+        assert host.process.end_event == end
 
 
 def test_a_module_started_anew_has_the_files_and_its_mounts() -> None:
@@ -101,14 +106,14 @@ def test_a_module_started_anew_has_the_files_and_its_mounts() -> None:
     host = played(*first, core.ProcessExit(exit_code=1), core.InitModule(wasm_hash=b"other"))
     assert sorted(host.descriptors) == [0, 1, 2, 3, 4]
     assert host.files == {"/a": b"abc"}
-    assert host.process.ended is None
+    assert host.process.end_event is None
     assert host.process.module_hash == b"other"
 
 
 def test_another_process_has_nothing_of_the_one_before(tmp_path: Path) -> None:
     first = [started(), memory_mount(), opening(5, 3, "a", 1)]
     assert played(*first, started()).state() == played(started()).state()
-    with DirectoryHost(tmp_path) as host, pytest.raises(NotPlayable, match="event 3 "):
+    with DirectoryHost(tmp_path) as host, pytest.raises(ReplayError, match="event 3 "):
         play(frames_of_events([*first, started()]), host)
 
 

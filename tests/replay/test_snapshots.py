@@ -14,7 +14,7 @@ from journal.events.definition import Event
 from journal.events.inputs import HostCall
 from journal.events.memory import PAGE_SIZE
 from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages, hash_page
-from journal.replay import Limits, ModelHost, apply
+from journal.replay import ModelHost, ReplayLimits, apply
 from tests.pages.test_encoding import plain_digest
 from tests.replay.test_model import (
     answer,
@@ -171,7 +171,7 @@ def test_a_model_is_the_machine_at_its_last_snapshot(
         if machine is not None:
             last = machine
             check(host, machine)
-            assert host.machine.digest_holds is True
+            assert host.machine.digest_matches is True
             stacks = {} if machine.stacks is None else {0: thread(0, machine.stacks)}
             assert host.machine.threads == stacks
             assert host.machine.globals == machine.globals
@@ -197,7 +197,7 @@ def test_sums_are_kept_up_and_not_made_anew(monkeypatch: pytest.MonkeyPatch) -> 
     for event in (safe_point(), *two, GLOBALS):
         apply(event, host)
     apply(snapshots.Snapshot(when=0, trigger=EXPLICIT, digest=bytes(16)), host)
-    assert host.machine.digest_holds is False
+    assert host.machine.digest_matches is False
     assert hashed == [7, 7, 9], "what was, and what is"
 
 
@@ -208,14 +208,14 @@ def test_a_snapshot_whose_digest_is_another_is_played_and_told() -> None:
     wrong = snapshots.Snapshot(when=0, trigger=EXPLICIT, digest=b"x" * 16)
     first = (safe_point(whole=True), whole_page(0, FULL), GLOBALS)
     host = played(*first, wrong)
-    assert host.machine.digest_holds is False
+    assert host.machine.digest_matches is False
     assert host.machine.read(0, PAGE_SIZE) == FULL
-    assert played(*first, snapshot()).machine.digest_holds is None
-    assert played(*first).machine.digest_holds is None
+    assert played(*first, snapshot()).machine.digest_matches is None
+    assert played(*first).machine.digest_matches is None
     right = snapshots.Snapshot(when=0, trigger=EXPLICIT, digest=host.machine.digest())
-    assert played(*first, right).machine.digest_holds is True
+    assert played(*first, right).machine.digest_matches is True
     for each in (whole_page(0, b"\2" * PAGE_SIZE), whole_page(1, FULL), pages_event(1 << 17)):
-        assert played(*first, each, right).machine.digest_holds is False
+        assert played(*first, each, right).machine.digest_matches is False
     assert played(*first, right, process.ProcessTrap(kind="", message="")).machine.memories == {}
 
 
@@ -303,7 +303,7 @@ def test_a_snapshot_of_ours_has_the_stacks_that_it_names() -> None:
 
 
 def test_memories_share_a_limit() -> None:
-    limits = Limits(memory_size_max=3 << 16)
+    limits = ReplayLimits(memory_size_max=3 << 16)
     first = (pages_event(1 << 16, 0), pages_event(1 << 16, 7), snapshot(), pages_event(1 << 16, 8))
     assert "262144 bytes" in refusal(*first, pages_event(1 << 16, 9), limits=limits)
     assert "262144 bytes" in refusal(*first, region(1 << 16, b"x"), limits=limits)

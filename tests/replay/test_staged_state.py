@@ -10,7 +10,7 @@ from journal import Frame
 from journal.events import codec
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
 from journal.events.threads import GlobalsSet, SetThread, TableSet
-from journal.replay import Limits, ModelHost, play
+from journal.replay import ModelHost, ReplayLimits, play
 from tests.engine.snapshot.test_snapshots import often
 from tests.pages.test_encoding import plain_digest
 from tests.support.rewrites import frames_of
@@ -31,7 +31,7 @@ DIGESTED.add(DirectoryListing.tag)
 
 def check(host: ModelHost, told: list[Frame]) -> None:
     """Compare a model with what stands in front of a Snapshot, by the words of the spec."""
-    assert host.machine.digest_holds is True
+    assert host.machine.digest_matches is True
     sizes = host.machine.memories
     if sum(sizes.values()) <= FLAT_SIZE_MAX:
         flat = [(index, host.machine.read(0, size, index)) for index, size in sizes.items()]
@@ -62,7 +62,7 @@ def test_a_model_agrees_with_every_snapshot_of_a_guest(
 ) -> None:
     path = tmp_path / "run.journal"
     often(one, path, cache_dir)
-    host, count, told = ModelHost(Limits(memory_size_max=1 << 32)), 0, list[Frame]()
+    host, count, told = ModelHost(ReplayLimits(memory_size_max=1 << 32)), 0, list[Frame]()
     for frame in frames_of(path):
         play([frame], host)
         if frame.tag == SafePoint.tag:

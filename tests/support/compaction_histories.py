@@ -36,24 +36,24 @@ from journal.events.snapshots import SafePoint, Trigger
 from journal.events.wire_types import SocketAddress
 from journal.pages import PageResolver
 from journal.pages.encoding import ZERO_PAGE
-from journal.replay import Limits, ModelHost, NotPlayable, play
-from journal.replay.filesystem.memory_backend import MemoryFile
-from journal.replay.hosts.model import State
+from journal.replay import ModelHost, ReplayError, ReplayLimits, play
+from journal.replay.filesystem.memory_backend import ReplayMemoryFile
+from journal.replay.hosts.model import ReplayState
 from journal.replay.state.descriptor_table import (
     Epoll,
     HostNode,
-    OpenDirectory,
-    OpenFile,
+    OpenMountDirectory,
+    OpenMountFile,
     PipeEnd,
-    Socket,
-    Stream,
+    SocketState,
+    StandardStream,
 )
 from tests.pages.test_encoding import plain_digest
 from tests.replay.test_files import TREE
 from tests.replay.test_model import answer, opening, region, started, thread, write
 from tests.replay.test_snapshots import FULL, Machine
 
-LIMITS = Limits(files_size_max=1 << 30, memory_size_max=1 << 26)
+LIMITS = ReplayLimits(files_size_max=1 << 30, memory_size_max=1 << 26)
 MODULE = b"not even instrumented"
 CODE = hashlib.sha256(MODULE).digest()
 ON_HOST = 20
@@ -69,7 +69,7 @@ Story = list[tuple[int, bytes, int]]
 class Seen:
     """A state, with the contents of what is open and has no name."""
 
-    state: State
+    state: ReplayState
     nameless: dict[int, bytes]
 
 
@@ -84,9 +84,9 @@ def seen(host: ModelHost) -> Seen:
     kept.snapshot_count, kept.seal = 0, None
     nameless = {}
     for fd, number in host.table:
-        thing = number.description.thing
-        if isinstance(thing, OpenFile):
-            assert isinstance(thing.file, MemoryFile)
+        thing = number.description.object
+        if isinstance(thing, OpenMountFile):
+            assert isinstance(thing.file, ReplayMemoryFile)
             nameless[fd] = thing.file._node.content()
     plain: Any = None
     state = replace(state, inputs=plain, machine=(closed, staged), process=kept)
@@ -204,7 +204,7 @@ class Making:
             seq = len(self.events)
             try:
                 play([Frame(seq, event.tag, codec.encode(event), START + seq, 0)], self.host)
-            except NotPlayable:
+            except ReplayError:
                 return
             self.events.append(event)
 
@@ -219,18 +219,20 @@ class Making:
 
     def new_fd(self) -> int:
         """A descriptor, mostly one that is free."""
-        free = sorted(set(fds) - set(self.host.table.used))
+        free = sorted(set(fds) - set(self.host.table.entries))
         return self.random.choice(free if free and self.below(4) else list(fds))
 
     def directory(self) -> int:
         """A descriptor, mostly that of a directory."""
-        kinds = OpenDirectory
-        found = [fd for fd, one in self.host.table if isinstance(one.description.thing, kinds)]
+        kinds = OpenMountDirectory
+        found = [fd for fd, one in self.host.table if isinstance(one.description.object, kinds)]
         return self.random.choice(found if found and self.below(9) else list(fds))
 
     def file(self) -> int:
         """A descriptor, mostly that of a file."""
-        found = [fd for fd, one in self.host.table if isinstance(one.description.thing, OpenFile)]
+        found = [
+            fd for fd, one in self.host.table if isinstance(one.description.object, OpenMountFile)
+        ]
         return self.random.choice(found if found and self.below(9) else list(fds))
 
     def place(self) -> str:
@@ -258,7 +260,7 @@ class Making:
         opening = sockets.SocketOpen(af=family, ty=ty, pt=0, fd=fd)
         bound = codec.encode(sockets.SocketBind(fd=0, addr=LOOPBACK))[4:]
         self.add(opening, answer(HostCall.SOCKET, fd))
-        if isinstance(self.thing(fd), Socket) and self.below(2):
+        if isinstance(self.thing(fd), SocketState) and self.below(2):
             binding = sockets.SocketBind(fd=fd, addr=LOOPBACK)
             self.add(binding, answer(HostCall.BIND, fd, bound))
             listening = sockets.SocketListen(fd=fd, backlog=3)
@@ -266,8 +268,8 @@ class Making:
 
     def thing(self, fd: int) -> object:
         """What is open."""
-        number = self.host.table.used.get(fd)
-        return None if number is None else number.description.thing
+        number = self.host.table.entries.get(fd)
+        return None if number is None else number.description.object
 
     def of_host(self) -> None:
         """The guest does something in a directory of its host, and is answered."""
@@ -328,8 +330,8 @@ class Making:
             calls=1, monotonic=2, code=CODE, whole=whole, entry="_start", function="fd_write"
         )
         told = list(self.machine.told(self.closed, whole=whole))[:-1]
-        kinds = (Stream, OpenFile, HostNode)
-        used = [fd for fd, one in self.host.table if isinstance(one.description.thing, kinds)]
+        kinds = (StandardStream, OpenMountFile, HostNode)
+        used = [fd for fd, one in self.host.table if isinstance(one.description.object, kinds)]
         stacks = thread(0, self.random.randbytes(self.below(9)))
         positions = snapshots.DescriptorPositions(
             positions=tuple((fd, self._position(fd)) for fd in used), free=(30, 31)
@@ -343,11 +345,11 @@ class Making:
         digest = self.digest(stacks, positions)
         closing = snapshots.Snapshot(when=len(self.events), trigger=Trigger.EXPLICIT, digest=digest)
         self.add(*events, closing)
-        assert self.host.machine.digest_holds
+        assert self.host.machine.digest_matches
         self.closed, self.has_snapshot = self.machine.copy(), True
 
     def _position(self, fd: int) -> int:
-        is_input = self.thing(fd) == Stream(0)
+        is_input = self.thing(fd) == StandardStream(0)
         return self.host.inputs.read.get(0, 0) if is_input else self.below(30)
 
     def digest(self, stacks: Event, positions: Event) -> bytes:
@@ -448,22 +450,24 @@ _DESCRIPTORS: tuple[Make, ...] = (
         event=m.random.choice([None, EpollEvent(1, 2, 3, 4, m.below(9))]),
     ),
     lambda m: sockets.SocketAccepted(
-        listen_fd=_of(m, Socket),
+        listen_fd=_of(m, SocketState),
         fd=m.new_fd(),
         fd_flags=0,
         non_blocking=False,
         local_addr=LOOPBACK,
         peer_addr=LOOPBACK,
     ),
-    lambda m: sockets.SocketConnected(fd=_of(m, Socket), local_addr=LOOPBACK, peer_addr=LOOPBACK),
-    lambda m: sockets.SocketJoinIpv4Multicast(fd=_of(m, Socket), multiaddr=GROUP, iface=HERE),
-    lambda m: sockets.SocketLeaveIpv4Multicast(fd=_of(m, Socket), multiaddr=GROUP, iface=HERE),
-    lambda m: sockets.SocketSend(fd=_of(m, Socket), flags=0, data=b"sent"),
+    lambda m: sockets.SocketConnected(
+        fd=_of(m, SocketState), local_addr=LOOPBACK, peer_addr=LOOPBACK
+    ),
+    lambda m: sockets.SocketJoinIpv4Multicast(fd=_of(m, SocketState), multiaddr=GROUP, iface=HERE),
+    lambda m: sockets.SocketLeaveIpv4Multicast(fd=_of(m, SocketState), multiaddr=GROUP, iface=HERE),
+    lambda m: sockets.SocketSend(fd=_of(m, SocketState), flags=0, data=b"sent"),
     lambda m: sockets.SocketShutdown(
-        fd=_of(m, Socket), how=m.random.choice(list(sockets.Shutdown))
+        fd=_of(m, SocketState), how=m.random.choice(list(sockets.Shutdown))
     ),
     lambda m: sockets.SocketSetOptFlag(
-        fd=_of(m, Socket),
+        fd=_of(m, SocketState),
         opt=m.random.choice(list(sockets.SocketOption)[:3]),
         flag=bool(m.below(2)),
     ),
@@ -472,7 +476,7 @@ _DESCRIPTORS: tuple[Make, ...] = (
 
 
 def _of(make: Making, kind: type) -> int:
-    found = [fd for fd, one in make.host.table if isinstance(one.description.thing, kind)]
+    found = [fd for fd, one in make.host.table if isinstance(one.description.object, kind)]
     return make.random.choice(found or list(fds))
 
 
@@ -483,7 +487,7 @@ def _terminal(make: Making) -> Event:
 
 
 def _read(make: Making) -> Event:
-    if any(one.description.thing == Stream(0) for _, one in make.host.table):
+    if any(one.description.object == StandardStream(0) for _, one in make.host.table):
         offset = make.host.inputs.read.get(0, 0)
         return inputs.StreamRead(stream=0, offset=offset, data=b"read")
     return inputs.ClockRead(clock=1, time=make.below(99))
@@ -578,7 +582,7 @@ def playable(story: Story) -> Story:
     """The events that can be played one after the other; what was refused may have left traces."""
     host, kept = ModelHost(LIMITS), Story()
     for tag, payload, time in story:
-        with suppress(NotPlayable):
+        with suppress(ReplayError):
             play([Frame(len(kept), tag, payload, time, 0)], host)
             kept.append((tag, payload, time))
     return kept

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         ExtractFilesResult,
         ExtractMemoryResult,
     )
-    from journal.replay import Limits
+    from journal.replay import ReplayLimits
 
 HELP = """Take a guest's files, its memory, or its environment out of a journal, without running it.
 
@@ -139,10 +139,12 @@ def extract(
         report(found, target, quiet, as_json)
 
 
-def _build_limits(size: int | None) -> "Limits":
-    from journal.replay import Limits
+def _build_limits(size: int | None) -> "ReplayLimits":
+    from journal.replay import ReplayLimits
 
-    return Limits() if size is None else Limits(files_size_max=size, memory_size_max=size)
+    return (
+        ReplayLimits() if size is None else ReplayLimits(files_size_max=size, memory_size_max=size)
+    )
 
 
 def _write_atomically(

@@ -83,7 +83,7 @@ class LivenessAnalysis:
         )
 
     def add_event(self, seq: int, tag: int, payload: bytes, now: int) -> None:
-        """Take an event; raises NotPlayable and MalformedEvent."""
+        """Take an event; raises ReplayError and MalformedEvent."""
         if tag in event_classes.REPLAYED:
             self._host.play(seq, tag, payload, now, is_pinned=tag in event_classes.ALWAYS_KEPT)
             if tag in event_classes.RESETS:
@@ -240,7 +240,7 @@ def find_live_events(
 ) -> LivenessResult:
     """Play a journal up to the frontier; with ``only``, as if of what is judged only these stood.
 
-    ``blocks`` are those that have anything to play. Raises NotPlayable and MalformedEvent where
+    ``blocks`` are those that have anything to play. Raises ReplayError and MalformedEvent where
     that cannot be done, and Entangled where a state depends on a snapshot that is to be dropped.
     """
     analysis = LivenessAnalysis(survey, frontier)

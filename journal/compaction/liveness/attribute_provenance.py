@@ -9,7 +9,7 @@ from journal.compaction.liveness.file_provenance import ProvenanceFile
 from journal.events import descriptors, sockets
 from journal.events.definition import Event
 from journal.events.descriptors import EpollOperation, Whence
-from journal.replay.state.descriptor_table import HostNode, OpenFile, Stream
+from journal.replay.state.descriptor_table import HostNode, OpenMountFile, StandardStream
 
 if TYPE_CHECKING:
     from journal.compaction.liveness.provenance_host import ProvenanceHost
@@ -20,7 +20,7 @@ def record_attributes(event: Event, host: "ProvenanceHost") -> None:
     found = _SETTERS.get(type(event))
     if found is not None:
         setter, fd = found
-        number = host.table.used[getattr(event, fd)]
+        number = host.table.entries[getattr(event, fd)]
         assert isinstance(number, TrackedDescriptor)
         description = number.description
         assert isinstance(description, TrackedDescription)
@@ -32,10 +32,10 @@ def _record_seek(
 ) -> None:
     if event.whence is Whence.CURRENT:
         host.graph.add_dependency(description.position_owner)
-    elif event.whence is Whence.END and isinstance(description.thing, OpenFile):
-        assert isinstance(description.thing.file, ProvenanceFile)
-        host.graph.add_dependency(description.thing.file.node.size_owner)
-        host.graph.add_dependency(description.thing.file.node.intervals.last_truncation)
+    elif event.whence is Whence.END and isinstance(description.object, OpenMountFile):
+        assert isinstance(description.object.file, ProvenanceFile)
+        host.graph.add_dependency(description.object.file.node.size_owner)
+        host.graph.add_dependency(description.object.file.node.intervals.last_truncation)
     elif event.whence is Whence.END:
         host.graph.add_dependency(description.attributes.latest.get("size", BEFORE_JOURNAL))
     description.position_owner = host.seq
@@ -45,12 +45,12 @@ def _record_seek(
 def _record_write(
     event: Any, number: TrackedDescriptor, description: TrackedDescription, host: "ProvenanceHost"
 ) -> None:
-    if isinstance(description.thing, Stream):
+    if isinstance(description.object, StandardStream):
         host.graph.is_pinned = True  # it is the output
-    elif isinstance(description.thing, HostNode):
+    elif isinstance(description.object, HostNode):
         _record_size(event, number, description, host)
         description.position_owner = host.seq
-    elif isinstance(description.thing, OpenFile):
+    elif isinstance(description.object, OpenMountFile):
         description.position_owner = host.seq
     else:
         description.attributes.all.append(host.seq)
@@ -60,7 +60,7 @@ def _record_size(
     event: Any, number: TrackedDescriptor, description: TrackedDescription, host: "ProvenanceHost"
 ) -> None:
     """A file of the host has another size, which counts on what it had been told to have."""
-    if not isinstance(description.thing, HostNode) or description.thing.size is None:
+    if not isinstance(description.object, HostNode) or description.object.size is None:
         return
     before = description.attributes.latest.get("size", BEFORE_JOURNAL)
     if isinstance(event, descriptors.FileDescriptorWrite):

@@ -5,15 +5,15 @@ from typing import Any
 
 from journal.compaction.liveness.dependency_graph import DependencyGraph
 from journal.replay.state.descriptor_table import (
-    Description,
+    DescriptorEntry,
+    DescriptorTable,
     HostNode,
-    Number,
-    OpenFile,
+    OpenFileDescription,
+    OpenMountFile,
+    OpenObject,
     Pipe,
     PipeEnd,
-    Socket,
-    Table,
-    Thing,
+    SocketState,
 )
 
 
@@ -31,13 +31,13 @@ class AttributeOwners:
         self.all: list[int] = []
 
 
-class TrackedDescription(Description):
+class TrackedDescription(OpenFileDescription):
     """What one or more numbers stand for, opened by ``owner``; most never have a attributes."""
 
     __slots__ = ("_attributes", "flags_owner", "position_owner")
 
     def __init__(
-        self, thing: Thing, flags: int, owner: int, attributes: AttributeOwners | None = None
+        self, thing: OpenObject, flags: int, owner: int, attributes: AttributeOwners | None = None
     ) -> None:
         super().__init__(thing, flags)
         self.flags_owner = self.position_owner = owner
@@ -59,7 +59,7 @@ class TrackedDescription(Description):
             yield from self._attributes.all
 
 
-class TrackedDescriptor(Number):
+class TrackedDescriptor(DescriptorEntry):
     """One number, given by ``owner``."""
 
     __slots__ = ("flags_owner", "owner", "rights_owner")
@@ -71,7 +71,7 @@ class TrackedDescriptor(Number):
         self.owner = self.flags_owner = self.rights_owner = owner
 
 
-class ProvenanceTable(Table):
+class ProvenanceTable(DescriptorTable):
     """The descriptors of one process. Whoever looks at one needs who gave it its number.
 
     Where the journal has ``lacks_host_results``, nobody knows what there is of the former host:
@@ -85,24 +85,24 @@ class ProvenanceTable(Table):
         self._attributes = AttributeOwners()
         super().__init__()
 
-    def number(self, fd: int) -> Number:
+    def entry(self, fd: int) -> DescriptorEntry:
         """What stands at ``fd``."""
-        found = super().number(fd)
+        found = super().entry(fd)
         assert isinstance(found, TrackedDescriptor)
         self.graph.add_dependency(found.owner)
-        self._pin_if_host_object(found.description.thing)
+        self._pin_if_host_object(found.description.object)
         return found
 
     def tracked(self, fd: int) -> TrackedDescriptor:
         """What stands at ``fd``, which nobody has to look at for that."""
-        found = self.used[fd]
+        found = self.entries[fd]
         assert isinstance(found, TrackedDescriptor)
         return found
 
     def add(
         self,
         fd: int,
-        thing: Thing,
+        thing: OpenObject,
         *,
         flags: int = 0,
         fd_flags: int = 0,
@@ -117,7 +117,7 @@ class ProvenanceTable(Table):
 
     def duplicate(self, original: int, copied: int, fd_flags: int) -> None:
         """Let ``copied`` stand for the same as ``original``."""
-        found, seq = self.number(original), self.graph.seq
+        found, seq = self.entry(original), self.graph.seq
         assert isinstance(found, TrackedDescriptor)
         self.check_free(copied)
         self.graph.add_dependency(found.rights_owner)
@@ -130,25 +130,25 @@ class ProvenanceTable(Table):
 
         What ``new`` stood for need not be there when this is done again without it.
         """
-        found = self.number(old)
+        found = self.entry(old)
         if old == new:
             return
-        if new in self.used:
+        if new in self.entries:
             self._close(new)
         self.graph.add_reverse_dependency(self.tracked(old).owner)
-        del self.used[old]
+        del self.entries[old]
         assert isinstance(found, TrackedDescriptor)
         found.owner = self.graph.seq
-        self.used[new] = found
+        self.entries[new] = found
 
     def close(self, fd: int) -> None:
         """Close ``fd``, and what it stands for if no other number does."""
-        self.number(fd)
+        self.entry(fd)
         self._close(fd)
 
     def owners(self) -> Iterator[int]:
         """Give the owners of all that the descriptors have."""
-        for number in self.used.values():
+        for number in self.entries.values():
             assert isinstance(number, TrackedDescriptor)
             yield number.owner
             yield number.flags_owner
@@ -159,22 +159,22 @@ class ProvenanceTable(Table):
 
     def _close(self, fd: int) -> None:
         self.graph.add_reverse_dependency(self.tracked(fd).owner)
-        description = self.used.pop(fd).description
-        description.numbers -= 1
-        if not description.numbers and isinstance(description.thing, OpenFile):
-            description.thing.file.close()
+        description = self.entries.pop(fd).description
+        description.entry_count -= 1
+        if not description.entry_count and isinstance(description.object, OpenMountFile):
+            description.object.file.close()
 
-    def _put(self, fd: int, number: Number) -> None:
-        if fd in self.used:  # what nobody knows whether it is there
+    def _put(self, fd: int, number: DescriptorEntry) -> None:
+        if fd in self.entries:  # what nobody knows whether it is there
             self.graph.add_reverse_dependency(self.tracked(fd).owner)
-        self._pin_if_host_object(number.description.thing)
+        self._pin_if_host_object(number.description.object)
         super()._put(fd, number)
 
-    def _pin_if_host_object(self, thing: Thing) -> None:
-        if self.lacks_host_results and isinstance(thing, HostNode | Socket):
+    def _pin_if_host_object(self, thing: OpenObject) -> None:
+        if self.lacks_host_results and isinstance(thing, HostNode | SocketState):
             self.graph.is_pinned = True
 
-    def _attribute_owners_for(self, thing: Thing) -> AttributeOwners:
+    def _attribute_owners_for(self, thing: OpenObject) -> AttributeOwners:
         """Return new attribute owners, or those of the other end of the same pipe."""
         pipe = thing.pipe if isinstance(thing, PipeEnd) else None
         if pipe is None or pipe is not self._pipe:

@@ -28,7 +28,7 @@ from journal.events.paths import OpenFlags
 from journal.format.block import Block
 from journal.replay.filesystem.path_resolution import NAME_SIZE_MAX
 from journal.replay.limits import COUNT_MAX
-from journal.replay.state.descriptor_table import OpenDirectory, OpenFile
+from journal.replay.state.descriptor_table import OpenMountDirectory, OpenMountFile
 
 _OPEN = struct.Struct("<IIIHHQQI")
 _TWO = struct.Struct("<II")
@@ -76,7 +76,7 @@ class EventRows:
 class ResolvedDirectory(NamedTuple):
     """A directory that a path leads to through plain ones: who keeps it, and who made the way."""
 
-    keeper: ProvenanceBackend
+    backend: ProvenanceBackend
     at: ProvenanceDirectoryNode
     dependencies: tuple[int, ...]
 
@@ -91,7 +91,7 @@ class FastPath:
 
     def __init__(self, table: ProvenanceTable, graph: DependencyGraph) -> None:
         self._graph = graph
-        self._used = table.used
+        self._used = table.entries
         self._directories: dict[tuple[int, bytes], ResolvedDirectory] = {}
 
     def play(self, rows: EventRows, play_slowly: Callable[[int, bool], ProvenanceTable]) -> bool:
@@ -118,7 +118,7 @@ class FastPath:
                 for index in range(start, at):
                     table = play_slowly(index, was_fast)
                     was_fast = False
-                self._used = table.used
+                self._used = table.entries
                 self._directories.clear()
             was_fast = is_played
         return was_fast
@@ -141,8 +141,8 @@ class FastPath:
         if number is None:
             return False
         description = number.description
-        thing = description.thing
-        if not isinstance(thing, OpenFile):
+        thing = description.object
+        if not isinstance(thing, OpenMountFile):
             return False
         file = thing.file
         assert isinstance(number, TrackedDescriptor)
@@ -163,17 +163,17 @@ class FastPath:
         if number is None:
             return False
         description = number.description
-        thing = description.thing
+        thing = description.object
         assert isinstance(number, TrackedDescriptor)
-        if not isinstance(thing, OpenFile) or number.owner == BEFORE_JOURNAL:
+        if not isinstance(thing, OpenMountFile) or number.owner == BEFORE_JOURNAL:
             return False
         graph = self._graph
         graph.seq = seq
         graph.link(seq, number.owner)
         graph.link(number.owner, seq)
         del self._used[fd]
-        description.numbers -= 1
-        if not description.numbers:
+        description.entry_count -= 1
+        if not description.entry_count:
             thing.file.close()
         return True
 
@@ -186,12 +186,12 @@ class FastPath:
         if found is None or copied in used or len(used) >= COUNT_MAX:
             return False
         description = found.description
-        if not isinstance(description.thing, OpenFile):
+        if not isinstance(description.object, OpenMountFile):
             return False
         assert isinstance(found, TrackedDescriptor)
         assert isinstance(description, TrackedDescription)
         self._graph.begin_with(seq, (found.owner, found.rights_owner))
-        description.numbers += 1
+        description.entry_count += 1
         used[copied] = TrackedDescriptor(description, 0, found.rights, seq)
         return True
 
@@ -205,22 +205,22 @@ class FastPath:
         found = self._resolve_path(dirfd, payload[_OPEN.size :])
         if found is None:
             return False
-        (keeper, at, dependencies), name = found
+        (backend, at, dependencies), name = found
         node = at.entries.get(name)
         if node is None:
             if not flags & _CREATE or not at.links:
                 return False
             self._graph.begin_with(seq, dependencies)
-            file = keeper.make_file(at, name, now)
+            file = backend.make_file(at, name, now)
         elif isinstance(node, ProvenanceFileNode) and not flags & (_EXCLUSIVE | _DIRECTORY):
             self._graph.begin_with(seq, (at.name_owners[name], *dependencies))
-            file = ProvenanceFile(keeper, node)
+            file = ProvenanceFile(backend, node)
             if flags & _TRUNCATE:
                 file.set_size(0, now)
         else:
             return False
-        description = TrackedDescription(OpenFile(file), fs_flags, seq)
-        description.numbers = 1
+        description = TrackedDescription(OpenMountFile(file), fs_flags, seq)
+        description.entry_count = 1
         used[fd] = TrackedDescriptor(description, 0, (base, inheriting), seq)
         return True
 
@@ -236,9 +236,9 @@ class FastPath:
         new = self._resolve_path(new_fd, payload[stop:])
         if old is None or new is None:
             return False
-        (keeper, at, dependencies), name = old
+        (backend, at, dependencies), name = old
         (other, to, new_dependencies), to_name = new
-        if keeper is not other or not to.links:
+        if backend is not other or not to.links:
             return False
         replaced = to.entries.get(to_name)
         if not isinstance(at.entries.get(name), ProvenanceFileNode):
@@ -246,7 +246,7 @@ class FastPath:
         if replaced is not None and not isinstance(replaced, ProvenanceFileNode):
             return False
         self._graph.begin_with(seq, (at.name_owners[name], *dependencies, *new_dependencies))
-        keeper.move(at, name, to, to_name, now)
+        backend.move(at, name, to, to_name, now)
         return True
 
     def _resolve_path(self, fd: int, path: bytes) -> tuple[ResolvedDirectory, str] | None:
@@ -269,19 +269,19 @@ class FastPath:
 
     def _resolve_directory(self, fd: int, head: str) -> ResolvedDirectory | None:
         number = self._used.get(fd)
-        if number is None or not isinstance(thing := number.description.thing, OpenDirectory):
+        if number is None or not isinstance(thing := number.description.object, OpenMountDirectory):
             return None
         assert isinstance(number, TrackedDescriptor)
-        at, keeper, dependencies = thing.directory.at, thing.directory.keeper, [number.owner]
+        at, backend, dependencies = thing.directory.at, thing.directory.backend, [number.owner]
         assert isinstance(at, ProvenanceDirectoryNode)
-        assert isinstance(keeper, ProvenanceBackend)
+        assert isinstance(backend, ProvenanceBackend)
         for component in head.split("/")[:-1]:
             inner = at.entries.get(component)
             if component in _SPECIAL or not isinstance(inner, ProvenanceDirectoryNode):
                 return None
             dependencies.append(at.name_owners[component])
             at = inner
-        return ResolvedDirectory(keeper, at, tuple(dependencies))
+        return ResolvedDirectory(backend, at, tuple(dependencies))
 
 
 def _count_same_descriptor(tags: bytes, at: int, fds: list[int], nth: int) -> int:

@@ -6,14 +6,14 @@ from journal.compaction.liveness.dependency_graph import BEFORE_JOURNAL, Depende
 from journal.compaction.liveness.interval_map import IntervalMap
 from journal.compaction.liveness.write_batch import WriteBatch
 from journal.events.paths import FileType, TimeFlags
-from journal.replay.filesystem.directory_ops import Times
+from journal.replay.filesystem.directory_ops import TimeUpdate
 from journal.replay.filesystem.memory_backend import (
-    DirectoryNode,
-    FileNode,
-    LinkNode,
-    MemoryFile,
-    MemoryKeeper,
-    Node,
+    MemoryBackend,
+    ReplayDirectoryNode,
+    ReplayFileNode,
+    ReplayLinkNode,
+    ReplayMemoryFile,
+    ReplayNode,
 )
 from journal.replay.limits import ENTRY_SIZE
 
@@ -38,7 +38,7 @@ class TimeOwners:
         self.atime = self.mtime = self.ctime = seq
 
 
-class ProvenanceFileNode(FileNode):
+class ProvenanceFileNode(ReplayFileNode):
     """A file; ``size`` is set by ``size_owner``."""
 
     __slots__ = ("intervals", "owners", "size", "size_owner")
@@ -53,7 +53,7 @@ class ProvenanceFileNode(FileNode):
         self.size_owner = BEFORE_JOURNAL
 
 
-class ProvenanceLinkNode(LinkNode):
+class ProvenanceLinkNode(ReplayLinkNode):
     """A symbolic link."""
 
     __slots__ = ("owners",)
@@ -63,24 +63,24 @@ class ProvenanceLinkNode(LinkNode):
         self.owners = TimeOwners()
 
 
-class ProvenanceDirectoryNode(DirectoryNode):
+class ProvenanceDirectoryNode(ReplayDirectoryNode):
     """A directory; ``name_owners`` has who gave each of its name_owners to what has it."""
 
     __slots__ = ("name_owners", "owners")
 
-    def __init__(self, inode: int, links: int, parent: DirectoryNode | None = None) -> None:
+    def __init__(self, inode: int, links: int, parent: ReplayDirectoryNode | None = None) -> None:
         super().__init__(inode, links, parent)
         self.owners = TimeOwners()
         self.name_owners: dict[str, int] = {}
 
 
-def get_time_owners(node: Node) -> TimeOwners:
+def get_time_owners(node: ReplayNode) -> TimeOwners:
     """The events that set a node's times."""
     assert isinstance(node, ProvenanceFileNode | ProvenanceLinkNode | ProvenanceDirectoryNode)
     return node.owners
 
 
-def iterate_owners(node: Node) -> Iterator[int]:
+def iterate_owners(node: ReplayNode) -> Iterator[int]:
     """Give the owners of all that a node has."""
     owners = get_time_owners(node)
     yield owners.atime
@@ -93,7 +93,7 @@ def iterate_owners(node: Node) -> Iterator[int]:
         yield from node.name_owners.values()
 
 
-class ProvenanceBackend(MemoryKeeper):
+class ProvenanceBackend(MemoryBackend):
     """Keeps the files of one mount without their bytes. ``peak`` is the most room they ever took.
 
     Whatever looks at a name needs who gave it; whatever takes it away ends what that one began.
@@ -112,37 +112,37 @@ class ProvenanceBackend(MemoryKeeper):
         assert isinstance(root, ProvenanceDirectoryNode)
         return root
 
-    def nodes(self) -> Iterator[Node]:
+    def nodes(self) -> Iterator[ReplayNode]:
         """Give all that has a name, and the root; what has several comes several times."""
-        pending: list[Node] = [self._root]
+        pending: list[ReplayNode] = [self._root]
         while pending:
             node = pending.pop()
             yield node
-            if isinstance(node, DirectoryNode):
+            if isinstance(node, ReplayDirectoryNode):
                 pending += node.entries.values()
 
     # -- looking ---------------------------------------------------------------------------------
 
-    def _add_name_dependency(self, at: DirectoryNode, name: str) -> None:
+    def _add_name_dependency(self, at: ReplayDirectoryNode, name: str) -> None:
         assert isinstance(at, ProvenanceDirectoryNode)
         self.graph.add_dependency(at.name_owners.get(name, BEFORE_JOURNAL))
 
-    def kind(self, at: DirectoryNode, name: str) -> FileType | None:
+    def kind(self, at: ReplayDirectoryNode, name: str) -> FileType | None:
         """What ``name`` is."""
         self._add_name_dependency(at, name)
         return super().kind(at, name)
 
-    def link_target(self, at: DirectoryNode, name: str) -> str | None:
+    def link_target(self, at: ReplayDirectoryNode, name: str) -> str | None:
         """What the link ``name`` says, if it is one."""
         self._add_name_dependency(at, name)
         return super().link_target(at, name)
 
-    def enter(self, at: DirectoryNode, name: str) -> DirectoryNode:
+    def enter(self, at: ReplayDirectoryNode, name: str) -> ReplayDirectoryNode:
         """The directory ``name``."""
         self._add_name_dependency(at, name)
         return super().enter(at, name)
 
-    def open_file(self, at: DirectoryNode, name: str) -> "ProvenanceFile":
+    def open_file(self, at: ReplayDirectoryNode, name: str) -> "ProvenanceFile":
         """Open a regular file that is there."""
         self._add_name_dependency(at, name)
         super().open_file(at, name).close()
@@ -152,51 +152,51 @@ class ProvenanceBackend(MemoryKeeper):
 
     # -- changing --------------------------------------------------------------------------------
 
-    def make_file(self, at: DirectoryNode, name: str, now: int) -> "ProvenanceFile":
+    def make_file(self, at: ReplayDirectoryNode, name: str, now: int) -> "ProvenanceFile":
         """Make a regular file, and open it: as ``_make`` would, in fewer steps, as many come."""
         self._check_place(at, name)
         assert isinstance(at, ProvenanceDirectoryNode)
         seq = self.graph.seq
         node = ProvenanceFileNode(self._next_inode(), 1, now, seq)
-        self.take(ENTRY_SIZE)
+        self.reserve(ENTRY_SIZE)
         at.entries[name], at.name_owners[name] = node, seq
         at.changed(now)
         at.owners.set_changed(seq)
         return ProvenanceFile(self, node)
 
-    def make_directory(self, at: DirectoryNode, name: str, now: int) -> None:
+    def make_directory(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
         """Make a directory."""
         self._check_place(at, name)
         self._make(at, name, ProvenanceDirectoryNode(self._next_inode(), links=1, parent=at), now)
         at.links += 1
 
-    def make_link(self, at: DirectoryNode, name: str, target: str, now: int) -> None:
+    def make_symlink(self, at: ReplayDirectoryNode, name: str, target: str, now: int) -> None:
         """Make a symbolic link."""
         self._check_place(at, name)
         self._make(at, name, ProvenanceLinkNode(self._next_inode(), target), now)
 
-    def add_name(
-        self, at: DirectoryNode, name: str, to: DirectoryNode, to_name: str, now: int
+    def make_hard_link(
+        self, at: ReplayDirectoryNode, name: str, to: ReplayDirectoryNode, to_name: str, now: int
     ) -> None:
         """Give what is no directory one more name."""
         self._add_name_dependency(at, name)
-        super().add_name(at, name, to, to_name, now)
+        super().make_hard_link(at, name, to, to_name, now)
 
-    def remove(self, at: DirectoryNode, name: str, now: int) -> None:
+    def unlink(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
         """Remove the name of what is no directory."""
         node = at.entries[name]
-        is_retained = node.links > 1 or (isinstance(node, FileNode) and bool(node.opened))
-        super().remove(at, name, now)
+        is_retained = node.links > 1 or (isinstance(node, ReplayFileNode) and bool(node.opened))
+        super().unlink(at, name, now)
         self._record_removal(at, name, node, depends=is_retained or not self._is_renaming)
 
-    def remove_directory(self, at: DirectoryNode, name: str, now: int) -> None:
+    def remove_directory(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
         """Remove an empty directory."""
         node = at.entries[name]
         super().remove_directory(at, name, now)
         self._record_removal(at, name, node, depends=not self._is_renaming)
 
     def rename(
-        self, at: DirectoryNode, name: str, to: DirectoryNode, to_name: str, now: int
+        self, at: ReplayDirectoryNode, name: str, to: ReplayDirectoryNode, to_name: str, now: int
     ) -> None:
         """Give something another name, in the place of what had it.
 
@@ -251,26 +251,26 @@ class ProvenanceBackend(MemoryKeeper):
         to.changed(now)
         to.owners.set_changed(seq)
 
-    def set_times(self, at: DirectoryNode, name: str, times: Times, now: int) -> None:
+    def set_times(self, at: ReplayDirectoryNode, name: str, times: TimeUpdate, now: int) -> None:
         """Set the times of what a name stands for."""
         self._add_name_dependency(at, name)
         super().set_times(at, name, times, now)
         self.record_times(at if name == "." else at.entries[name], times)
 
-    def take(self, growth: int) -> None:
+    def reserve(self, growth: int) -> None:
         """Count bytes that are used from now on."""
-        super().take(growth)
+        super().reserve(growth)
         if self._size > self.peak:
             self.peak = self._size
 
-    def release(self, node: FileNode) -> None:
+    def release(self, node: ReplayFileNode) -> None:
         """Give back what a file used, when neither a name nor a descriptor keeps it."""
         assert isinstance(node, ProvenanceFileNode)
         if not node.links and not node.opened:
             self._size -= node.size
             node.size = 0
 
-    def record_times(self, node: Node, times: Times) -> None:
+    def record_times(self, node: ReplayNode, times: TimeUpdate) -> None:
         """The event that is played has set times of a node."""
         owners, seq = get_time_owners(node), self.graph.seq
         if times.flags & _ATIME:
@@ -283,21 +283,23 @@ class ProvenanceBackend(MemoryKeeper):
         """The most room is what they take now."""
         self.peak = self._size
 
-    def _make(self, at: DirectoryNode, name: str, node: Node, now: int) -> None:
+    def _make(self, at: ReplayDirectoryNode, name: str, node: ReplayNode, now: int) -> None:
         super()._make(at, name, node, now)
         get_time_owners(node).set_created(self.graph.seq)
 
-    def _add(self, at: DirectoryNode, name: str, node: Node, now: int) -> None:
+    def _add(self, at: ReplayDirectoryNode, name: str, node: ReplayNode, now: int) -> None:
         super()._add(at, name, node, now)
         self._record_name(at, name, node)
 
-    def _record_name(self, at: DirectoryNode, name: str, node: Node) -> None:
+    def _record_name(self, at: ReplayDirectoryNode, name: str, node: ReplayNode) -> None:
         assert isinstance(at, ProvenanceDirectoryNode)
         at.name_owners[name] = self.graph.seq
         at.owners.set_changed(self.graph.seq)
         get_time_owners(node).ctime = self.graph.seq
 
-    def _record_removal(self, at: DirectoryNode, name: str, node: Node, *, depends: bool) -> None:
+    def _record_removal(
+        self, at: ReplayDirectoryNode, name: str, node: ReplayNode, *, depends: bool
+    ) -> None:
         assert isinstance(at, ProvenanceDirectoryNode)
         owner = at.name_owners.pop(name)
         if depends:
@@ -307,12 +309,12 @@ class ProvenanceBackend(MemoryKeeper):
         get_time_owners(node).ctime = self.graph.seq
 
 
-class ProvenanceFile(MemoryFile):
+class ProvenanceFile(ReplayMemoryFile):
     """An open file without its bytes."""
 
-    def __init__(self, keeper: ProvenanceBackend, node: ProvenanceFileNode) -> None:
-        super().__init__(keeper, node)
-        self.keeper, self.node = keeper, node
+    def __init__(self, backend: ProvenanceBackend, node: ProvenanceFileNode) -> None:
+        super().__init__(backend, node)
+        self.backend, self.node = backend, node
 
     def size(self) -> int:
         """Its size in bytes."""
@@ -324,11 +326,11 @@ class ProvenanceFile(MemoryFile):
 
     def put(self, offset: int, size: int, now: int | None) -> None:
         """Write so many bytes at ``offset``."""
-        node, seq = self.node, self.keeper.graph.seq
+        node, seq = self.node, self.backend.graph.seq
         if size:
             end = offset + size
             if end >= node.size:
-                self.keeper.take(end - node.size)
+                self.backend.reserve(end - node.size)
                 node.size, node.size_owner = end, seq
             node.intervals.put(offset, end, seq)
         if now is not None:
@@ -337,10 +339,10 @@ class ProvenanceFile(MemoryFile):
 
     def defer(self, writes: WriteBatch, first: int, stop: int, now: int, needed: int) -> None:
         """Write some of ``writes``, all of which need ``needed``, the last of them now."""
-        node, graph = self.node, self.keeper.graph
+        node, graph = self.node, self.backend.graph
         last, end = writes.seqs[stop - 1], writes.max_stop(first, stop)
         if end >= node.size:
-            self.keeper.take(end - node.size)
+            self.backend.reserve(end - node.size)
             node.size = end
             at = stop - 1
             while writes.stops[at] != end:
@@ -355,25 +357,25 @@ class ProvenanceFile(MemoryFile):
 
     def set_size(self, size: int, now: int) -> None:
         """Cut it, or lengthen it with zeros."""
-        self.keeper.take(size - self.node.size)
-        self.node.intervals.truncate(size, self.keeper.graph.seq)
+        self.backend.reserve(size - self.node.size)
+        self.node.intervals.truncate(size, self.backend.graph.seq)
         self._resize(size, now)
 
-    def lengthen(self, size: int, now: int) -> None:
+    def extend(self, size: int, now: int) -> None:
         """Lengthen it with zeros: who saw to it that nothing stands there is who did before.
 
         By itself, in front of something that stood there once, such an event would do nothing.
         """
-        self.keeper.take(size - self.node.size)
+        self.backend.reserve(size - self.node.size)
         self._resize(size, now)
 
     def _resize(self, size: int, now: int) -> None:
-        node, seq = self.node, self.keeper.graph.seq
+        node, seq = self.node, self.backend.graph.seq
         node.size, node.size_owner = size, seq
         node.changed(now)
         node.owners.set_changed(seq)
 
-    def set_times(self, times: Times, now: int) -> None:
+    def set_times(self, times: TimeUpdate, now: int) -> None:
         """Set its times."""
         super().set_times(times, now)
-        self.keeper.record_times(self.node, times)
+        self.backend.record_times(self.node, times)

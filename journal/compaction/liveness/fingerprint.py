@@ -12,8 +12,14 @@ from journal.compaction.liveness.file_provenance import (
     ProvenanceLinkNode,
 )
 from journal.compaction.liveness.provenance_host import ProvenanceHost
-from journal.replay.filesystem.memory_backend import Node
-from journal.replay.state.descriptor_table import Epoll, OpenDirectory, OpenFile, PipeEnd, Socket
+from journal.replay.filesystem.memory_backend import ReplayNode
+from journal.replay.state.descriptor_table import (
+    Epoll,
+    OpenMountDirectory,
+    OpenMountFile,
+    PipeEnd,
+    SocketState,
+)
 
 
 def compute_fingerprint(parts: Iterable[str]) -> bytes:
@@ -28,10 +34,10 @@ def compute_fingerprint(parts: Iterable[str]) -> bytes:
 def state_tokens(host: ProvenanceHost) -> Iterator[str]:
     """Tell all that a host has: the same is told of the same state, and of no other."""
     process = host.process
-    yield f"{process.start!r} {process.ended!r} {sorted(process.mounts)} {host.pending!r}"
-    for guest, keeper in sorted(host.keepers.items()):
+    yield f"{process.start!r} {process.end_event!r} {sorted(process.mounts)} {host.pending!r}"
+    for guest, backend in sorted(host.backends.items()):
         yield f"mount {guest!r}"
-        for node in keeper.nodes():
+        for node in backend.nodes():
             yield from _node_tokens(node)
     shared: dict[int, int] = {}
     pipes: dict[int, int] = {}
@@ -42,10 +48,10 @@ def state_tokens(host: ProvenanceHost) -> Iterator[str]:
             f"{fd} {share} {description.flags} {description.position} "
             f"{number.fd_flags} {number.rights}"
         )
-        yield from _object_tokens(description.thing, pipes)
+        yield from _object_tokens(description.object, pipes)
 
 
-def _node_tokens(node: Node) -> Iterator[str]:
+def _node_tokens(node: ReplayNode) -> Iterator[str]:
     yield f"{node.kind} {node.inode} {node.links} {node.atime} {node.mtime} {node.ctime}"
     if isinstance(node, ProvenanceFileNode):
         yield f"{node.opened} {node.size} {node.intervals.intervals(node.size)}"
@@ -56,17 +62,17 @@ def _node_tokens(node: Node) -> Iterator[str]:
 
 
 def _object_tokens(thing: Any, pipes: dict[int, int]) -> Iterator[str]:
-    if isinstance(thing, OpenFile):
+    if isinstance(thing, OpenMountFile):
         assert isinstance(thing.file, ProvenanceFile)
         yield from _node_tokens(thing.file.node)
-    elif isinstance(thing, OpenDirectory):
+    elif isinstance(thing, OpenMountDirectory):
         yield repr(thing.preopen)
         yield from _node_tokens(thing.directory.at)
     elif isinstance(thing, PipeEnd):
         pipe = pipes.setdefault(id(thing.pipe), len(pipes))
-        yield f"pipe {pipe} {thing.writes} {thing.pipe.written}"
-    elif isinstance(thing, Socket):
-        yield f"{thing.made!r} {thing.certain} {thing.bound!r} {thing.connected!r}"
+        yield f"pipe {pipe} {thing.is_write_end} {thing.pipe.written}"
+    elif isinstance(thing, SocketState):
+        yield f"{thing.created_by!r} {thing.is_certain} {thing.bound!r} {thing.connected!r}"
         yield f"{thing.listening!r} {sorted(thing.shut)} {thing.sent}"
         yield repr(sorted(map(repr, [*thing.options.values(), *thing.groups])))
     elif isinstance(thing, Epoll):

@@ -27,10 +27,10 @@ from journal.events.inputs import HostCall, HostResult
 from journal.events.process import ProcessStart
 from journal.replay import apply
 from journal.replay.hosts.base import BaseHost
-from journal.replay.limits import Limits, NotPlayable
-from journal.replay.state.descriptor_table import HostNode, OpenDirectory, OpenFile
+from journal.replay.limits import ReplayError, ReplayLimits
+from journal.replay.state.descriptor_table import HostNode, OpenMountDirectory, OpenMountFile
 
-_UNLIMITED = Limits(files_size_max=1 << 62)
+_UNLIMITED = ReplayLimits(files_size_max=1 << 62)
 _QUERIES = frozenset(
     map(int, (HostCall.READ, HostCall.STAT, HostCall.LIST, HostCall.SYNC, HostCall.READLINK))
 )
@@ -60,7 +60,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
         self.graph = graph
         self._peaks: dict[str, int] = {}
         self._pending_seq = self._requested = self._probe = BEFORE_JOURNAL
-        self.keepers: dict[str, ProvenanceBackend] = {}
+        self.backends: dict[str, ProvenanceBackend] = {}
         super().__init__(_UNLIMITED)
 
     @property
@@ -68,7 +68,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
         """The kinds of events that it heeds."""
         return event_classes.REPLAYED
 
-    def keeper_of(self, guest: str) -> ProvenanceBackend:
+    def make_backend(self, guest: str) -> ProvenanceBackend:
         """Who keeps the files of a memory mount."""
         return ProvenanceBackend(self.limits.files_size_max, self.graph)
 
@@ -82,20 +82,20 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
     def peaks(self) -> dict[str, int]:
         """The most room that the files of each mount ever took."""
         found = dict(self._peaks)
-        for guest, keeper in self.keepers.items():
-            found[guest] = max(found.get(guest, 0), keeper.peak)
+        for guest, backend in self.backends.items():
+            found[guest] = max(found.get(guest, 0), backend.peak)
         return found
 
     # -- playing ---------------------------------------------------------------------------------
 
     def play(self, seq: int, tag: int, payload: bytes, now: int, *, is_pinned: bool) -> None:
-        """Play an event; raises NotPlayable and MalformedEvent. ``pinned``: it is kept anyhow."""
+        """Play an event; raises ReplayError and MalformedEvent. ``pinned``: it is kept anyhow."""
         self.seq, self.now = seq, now
         self.graph.begin_event(seq, is_pinned=is_pinned)
         event, waiting = codec.decode(tag, payload), self.pending
         self._apply(event)
         if isinstance(event, ProcessStart):
-            self.provenance.lacks_host_results = not self.process.has_answers
+            self.provenance.lacks_host_results = not self.process.has_host_results
         if self.pending is event:
             if waiting is not None:  # nobody ever answered that
                 self.graph.add_reverse_dependency(self._pending_seq)
@@ -108,7 +108,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
     def _apply(self, event: Event) -> None:
         try:
             apply(event, self)
-        except NotPlayable as refusal:
+        except ReplayError as refusal:
             refusal.seq = self.seq
             raise
 
@@ -121,7 +121,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
     ) -> None:
         """A snapshot says where the guest stands; what one says that is not kept, is lost."""
         for fd, offset in positions:
-            found = self.table.used.get(fd)
+            found = self.table.entries.get(fd)
             if found is not None:
                 assert isinstance(found.description, TrackedDescription)
                 found.description.position = offset
@@ -144,15 +144,15 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
         self._requested, self._probe = (seq if requests else BEFORE_JOURNAL), BEFORE_JOURNAL
 
     def _is_of_host(self, fd: int) -> bool:
-        found = self.table.used.get(fd)
-        return found is not None and isinstance(found.description.thing, HostNode)
+        found = self.table.entries.get(fd)
+        return found is not None and isinstance(found.description.object, HostNode)
 
     def _record_rename(self, seq: int) -> None:
         """What is open of the host may have another name from here on."""
-        for number in self.table.used.values():
+        for number in self.table.entries.values():
             description = number.description
             assert isinstance(description, TrackedDescription)
-            if isinstance(description.thing, HostNode) and description.thing.preopen is None:
+            if isinstance(description.object, HostNode) and description.object.preopen is None:
                 description.attributes.all.append(seq)
 
     def add_result(self, seq: int, payload: bytes, now: int) -> None:
@@ -183,8 +183,8 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
 
     def _record_size(self, fd: int) -> None:
         """The guest was told the size of a file of the host."""
-        found = self.table.used.get(fd)
-        if found is not None and isinstance(found.description.thing, HostNode):
+        found = self.table.entries.get(fd)
+        if found is not None and isinstance(found.description.object, HostNode):
             assert isinstance(found, TrackedDescriptor)
             assert isinstance(found.description, TrackedDescription)
             self.graph.add_dependency(found.owner)
@@ -202,20 +202,20 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
         Gives how many names there are, and descriptors.
         """
         files: set[ProvenanceFileNode] = set()
-        count = len(self.table.used)
-        for keeper in self.keepers.values():
-            keeper.reset_peak()
-            for node in keeper.nodes():
+        count = len(self.table.entries)
+        for backend in self.backends.values():
+            backend.reset_peak()
+            for node in backend.nodes():
                 count += 1
                 if isinstance(node, ProvenanceFileNode):
                     files.add(node)
-        for number in self.table.used.values():
+        for number in self.table.entries.values():
             description = number.description
             assert isinstance(description, TrackedDescription)
             description.attributes.all.clear()
-            if isinstance(description.thing, OpenFile):
-                assert isinstance(description.thing.file, ProvenanceFile)
-                files.add(description.thing.file.node)
+            if isinstance(description.object, OpenMountFile):
+                assert isinstance(description.object.file, ProvenanceFile)
+                files.add(description.object.file.node)
         for node in files:
             node.intervals.settle_before(upto)
         self._peaks = {}
@@ -224,16 +224,16 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
     def owners(self) -> Iterator[int]:
         """Give the owners of all that there is."""
         yield from self.provenance.owners()
-        for keeper in self.keepers.values():
-            for node in keeper.nodes():
+        for backend in self.backends.values():
+            for node in backend.nodes():
                 yield from iterate_owners(node)
-        for number in self.table.used.values():
-            thing = number.description.thing
-            if isinstance(thing, OpenFile):
+        for number in self.table.entries.values():
+            thing = number.description.object
+            if isinstance(thing, OpenMountFile):
                 assert isinstance(thing.file, ProvenanceFile)
                 if not thing.file.node.links:
                     yield from iterate_owners(thing.file.node)
-            elif isinstance(thing, OpenDirectory):
+            elif isinstance(thing, OpenMountDirectory):
                 at = thing.directory.at
                 assert isinstance(at, ProvenanceDirectoryNode)
                 if not at.links:

@@ -8,13 +8,13 @@ from journal.replay.host import Host
 @apply.register
 def _(event: core.InitModule, host: Host) -> None:
     host.process.module_hash = event.wasm_hash
-    host.boot()
+    host.restart_module()
 
 
 @apply.register
 def _(event: core.ProcessExit, host: Host) -> None:
-    host.end()
-    host.process.ended = event
+    host.end_process()
+    host.process.end_event = event
 
 
 @apply.register

@@ -3,20 +3,20 @@
 from journal.events import descriptors
 from journal.events.descriptors import EpollOperation, Whence
 from journal.replay.dispatch import apply
-from journal.replay.effects.pending_calls import Opening, ask, open_at
-from journal.replay.filesystem.directory_ops import Directory, Times
+from journal.replay.effects.pending_calls import Opening, add_opened, request_effect
+from journal.replay.filesystem.directory_ops import MountDirectory, TimeUpdate
 from journal.replay.host import Host
-from journal.replay.limits import NotPlayable, check_count
+from journal.replay.limits import ReplayError, check_count
 from journal.replay.state.descriptor_table import (
-    Counter,
-    Description,
     Epoll,
+    EventCounter,
     HostNode,
-    OpenDirectory,
-    OpenFile,
+    OpenFileDescription,
+    OpenMountDirectory,
+    OpenMountFile,
     Pipe,
     PipeEnd,
-    Stream,
+    StandardStream,
 )
 
 POSITION_MAX = (1 << 63) - 1
@@ -27,11 +27,13 @@ def _(event: Opening, host: Host) -> None:
     host.table.check_free(event.fd)
     directory = host.table.directory(event.dirfd)
     if directory is None:
-        ask(event, host)
+        request_effect(event, host)
         return
     opened = directory.open(event.path, event.o_flags, event.dirflags, host.now)
-    thing = OpenDirectory(opened) if isinstance(opened, Directory) else OpenFile(opened)
-    open_at(event, thing, host)
+    thing = (
+        OpenMountDirectory(opened) if isinstance(opened, MountDirectory) else OpenMountFile(opened)
+    )
+    add_opened(event, thing, host)
 
 
 @apply.register
@@ -57,18 +59,18 @@ def _(event: descriptors.DuplicateFileDescriptorWithFlags, host: Host) -> None:
 @apply.register
 def _(event: descriptors.FileDescriptorWrite, host: Host) -> None:
     description = host.table.description(event.fd)
-    thing = description.thing
+    thing = description.object
     if isinstance(thing, HostNode):
-        ask(event, host)
-    elif isinstance(thing, Stream):
+        request_effect(event, host)
+    elif isinstance(thing, StandardStream):
         host.streams.write(thing.number, event.data)
     elif isinstance(thing, PipeEnd):
         thing.pipe.written += len(event.data)
-    elif not isinstance(thing, Counter):
+    elif not isinstance(thing, EventCounter):
         end = event.offset + len(event.data)
         if end > POSITION_MAX:
-            raise NotPlayable(f"no file has {end} bytes")
-        file = host.table.thing(event.fd, OpenFile).file
+            raise ReplayError(f"no file has {end} bytes")
+        file = host.table.object_of(event.fd, OpenMountFile).file
         file.write(event.offset, event.data, host.now)
         description.position = end
 
@@ -76,34 +78,34 @@ def _(event: descriptors.FileDescriptorWrite, host: Host) -> None:
 @apply.register
 def _(event: descriptors.FileDescriptorSeek, host: Host) -> None:
     description = host.table.description(event.fd)
-    description.position = _sought(event, description)
+    description.position = _seek_position(event, description)
 
 
 @apply.register
 def _(event: descriptors.FileDescriptorSetTimes, host: Host) -> None:
-    thing = host.table.description(event.fd).thing
-    times = Times(event.st_atim, event.st_mtim, event.fst_flags)
-    if isinstance(thing, OpenDirectory):
+    thing = host.table.description(event.fd).object
+    times = TimeUpdate(event.st_atim, event.st_mtim, event.fst_flags)
+    if isinstance(thing, OpenMountDirectory):
         thing.directory.set_times(times, host.now)
     elif not isinstance(thing, HostNode):
-        host.table.thing(event.fd, OpenFile).file.set_times(times, host.now)
+        host.table.object_of(event.fd, OpenMountFile).file.set_times(times, host.now)
 
 
 @apply.register
 def _(event: descriptors.FileDescriptorSetSize, host: Host) -> None:
-    if isinstance(host.table.description(event.fd).thing, HostNode):
-        ask(event, host)
+    if isinstance(host.table.description(event.fd).object, HostNode):
+        request_effect(event, host)
     else:
-        host.table.thing(event.fd, OpenFile).file.set_size(event.st_size, host.now)
+        host.table.object_of(event.fd, OpenMountFile).file.set_size(event.st_size, host.now)
 
 
 @apply.register
 def _(event: descriptors.FileDescriptorAllocate, host: Host) -> None:
-    if isinstance(host.table.description(event.fd).thing, HostNode):
+    if isinstance(host.table.description(event.fd).object, HostNode):
         return
-    file = host.table.thing(event.fd, OpenFile).file
+    file = host.table.object_of(event.fd, OpenMountFile).file
     if event.offset + event.len > file.size():
-        file.lengthen(event.offset + event.len, host.now)
+        file.extend(event.offset + event.len, host.now)
 
 
 @apply.register
@@ -113,17 +115,17 @@ def _(event: descriptors.FileDescriptorSetFlags, host: Host) -> None:
 
 @apply.register
 def _(event: descriptors.FileDescriptorSetFdFlags, host: Host) -> None:
-    host.table.number(event.fd).fd_flags = event.flags
+    host.table.entry(event.fd).fd_flags = event.flags
 
 
 @apply.register
 def _(event: descriptors.FileDescriptorSetRights, host: Host) -> None:
-    host.table.number(event.fd).rights = (event.fs_rights_base, event.fs_rights_inheriting)
+    host.table.entry(event.fd).rights = (event.fs_rights_base, event.fs_rights_inheriting)
 
 
 @apply.register
 def _(event: descriptors.FileDescriptorAdvise, host: Host) -> None:
-    host.table.number(event.fd)  # it changes nothing, and must be open all the same
+    host.table.entry(event.fd)  # it changes nothing, and must be open all the same
 
 
 @apply.register
@@ -133,11 +135,11 @@ def _(event: descriptors.EpollCreate, host: Host) -> None:
 
 @apply.register
 def _(event: descriptors.EpollCtl, host: Host) -> None:
-    watched = host.table.thing(event.epfd, Epoll).watched
+    watched = host.table.object_of(event.epfd, Epoll).watched
     if event.op is EpollOperation.DELETE:
         watched.pop(event.fd, None)
     elif event.op is EpollOperation.UNKNOWN:
-        raise NotPlayable(f"nobody knows what was done to descriptor {event.epfd}")
+        raise ReplayError(f"nobody knows what was done to descriptor {event.epfd}")
     else:
         check_count("watched descriptors", len(watched) + (event.fd not in watched))
         watched[event.fd] = event.event
@@ -146,26 +148,28 @@ def _(event: descriptors.EpollCtl, host: Host) -> None:
 @apply.register
 def _(event: descriptors.CreatePipe, host: Host) -> None:
     if event.read_fd == event.write_fd:
-        raise NotPlayable(f"descriptor {event.read_fd} cannot be both ends of a pipe")
+        raise ReplayError(f"descriptor {event.read_fd} cannot be both ends of a pipe")
     pipe = Pipe()
     host.table.check_free(event.write_fd)
-    host.table.add(event.read_fd, PipeEnd(pipe, writes=False))
-    host.table.add(event.write_fd, PipeEnd(pipe, writes=True))
+    host.table.add(event.read_fd, PipeEnd(pipe, is_write_end=False))
+    host.table.add(event.write_fd, PipeEnd(pipe, is_write_end=True))
 
 
 @apply.register
 def _(event: descriptors.CreateEvent, host: Host) -> None:
-    host.table.add(event.fd, Counter(event.initial_val, event.flags))
+    host.table.add(event.fd, EventCounter(event.initial_val, event.flags))
 
 
-def _sought(event: descriptors.FileDescriptorSeek, description: Description) -> int | None:
+def _seek_position(
+    event: descriptors.FileDescriptorSeek, description: OpenFileDescription
+) -> int | None:
     """Where a seek leads; None where only the guest knows."""
     base: int | None = 0
     if event.whence is Whence.CURRENT:
         base = description.position
     elif event.whence is Whence.END:
-        thing = description.thing
-        base = thing.file.size() if isinstance(thing, OpenFile) else None
+        thing = description.object
+        base = thing.file.size() if isinstance(thing, OpenMountFile) else None
         if isinstance(thing, HostNode):
             base = thing.size
     elif event.whence is Whence.UNKNOWN:

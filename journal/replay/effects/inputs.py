@@ -2,7 +2,7 @@
 
 from journal.events import inputs
 from journal.replay.dispatch import apply
-from journal.replay.effects.pending_calls import answer
+from journal.replay.effects.pending_calls import apply_host_result
 from journal.replay.host import Host
 
 
@@ -23,7 +23,7 @@ def _(event: inputs.RandomBytes, host: Host) -> None:
 
 @apply.register
 def _(event: inputs.StreamRead, host: Host) -> None:
-    host.inputs.take(event.stream, event.offset, len(event.data))
+    host.inputs.record_read(event.stream, event.offset, len(event.data))
 
 
 @apply.register
@@ -33,10 +33,10 @@ def _(event: inputs.PollResult, host: Host) -> None:
 
 @apply.register
 def _(event: inputs.TtyRead, host: Host) -> None:
-    host.inputs.answer_count += 1
+    host.inputs.result_count += 1
 
 
 @apply.register
 def _(event: inputs.HostResult, host: Host) -> None:
-    host.inputs.answer_count += 1
-    answer(event, host)
+    host.inputs.result_count += 1
+    apply_host_result(event, host)

@@ -4,13 +4,13 @@ from journal.errors import MalformedEvent
 from journal.events import memory
 from journal.replay.dispatch import apply
 from journal.replay.host import Host
-from journal.replay.limits import NotPlayable
+from journal.replay.limits import ReplayError
 
 
 @apply.register
 def _(event: memory.UpdateMemoryRegion, host: Host) -> None:
     if event.end - event.start != len(event.data):
-        raise NotPlayable(
+        raise ReplayError(
             f"{len(event.data)} bytes do not reach from {event.start} to {event.end} in memory"
         )
     host.machine.write(event.start, event.data)
@@ -23,4 +23,4 @@ def _(event: memory.MemoryPages, host: Host) -> None:
         host.pages.cache(host.seq, whole)
         host.machine.write_pages(whole)
     except MalformedEvent as error:
-        raise NotPlayable(error.reason) from error
+        raise ReplayError(error.reason) from error

@@ -4,9 +4,9 @@ from typing import Any
 
 from journal.events import paths
 from journal.replay.dispatch import apply
-from journal.replay.filesystem.directory_ops import Directory, Times
+from journal.replay.filesystem.directory_ops import MountDirectory, TimeUpdate
 from journal.replay.host import Host
-from journal.replay.limits import NotPlayable
+from journal.replay.limits import ReplayError
 
 
 @apply.register
@@ -27,13 +27,13 @@ def _(event: paths.RemoveDirectory, host: Host) -> None:
 def _(event: paths.PathSetTimes, host: Host) -> None:
     directory = host.table.directory(event.fd)
     if directory is not None:
-        times = Times(event.st_atim, event.st_mtim, event.fst_flags)
+        times = TimeUpdate(event.st_atim, event.st_mtim, event.fst_flags)
         directory.set_times_at(event.path, event.flags, times, host.now)
 
 
 @apply.register
 def _(event: paths.CreateHardLink, host: Host) -> None:
-    two = _two(event.old_fd, event.new_fd, host)
+    two = _both_directories(event.old_fd, event.new_fd, host)
     if two is not None:
         two[0].link(event.old_path, two[1], event.new_path, host.now)
 
@@ -54,26 +54,28 @@ def _(event: paths.UnlinkFile, host: Host) -> None:
 
 @apply.register
 def _(event: paths.PathRename, host: Host) -> None:
-    two = _two(event.old_fd, event.new_fd, host)
+    two = _both_directories(event.old_fd, event.new_fd, host)
     if two is not None:
         two[0].rename(event.old_path, two[1], event.new_path, host.now)
 
 
 @apply.register
 def _(event: paths.ChangeDirectory, host: Host) -> None:
-    host.process.directory = event.path
+    host.process.working_directory = event.path
 
 
 @apply.register
 def _(event: paths.FilePlaced, host: Host) -> None:
-    host.place(event)
+    host.place_file(event)
 
 
-def _two(old_fd: int, new_fd: int, host: Host) -> tuple[Directory[Any], Directory[Any]] | None:
+def _both_directories(
+    old_fd: int, new_fd: int, host: Host
+) -> tuple[MountDirectory[Any], MountDirectory[Any]] | None:
     """Two directories of a mount in memory; None where they are of the former host."""
     old, new = host.table.directory(old_fd), host.table.directory(new_fd)
     if old is None and new is None:
         return None
     if old is None or new is None:
-        raise NotPlayable("the two names lie in different mounts")
+        raise ReplayError("the two names lie in different mounts")
     return old, new

@@ -33,7 +33,7 @@ def _(event: ports.PortUnbridge, host: Host) -> None:
 
 @apply.register
 def _(event: ports.PortDhcpAcquire, host: Host) -> None:
-    host.network.asked_dhcp = True
+    host.network.has_requested_dhcp = True
 
 
 @apply.register

@@ -3,7 +3,7 @@
 from journal.events import process
 from journal.replay.dispatch import apply
 from journal.replay.host import Host
-from journal.replay.limits import NotPlayable, check_size
+from journal.replay.limits import ReplayError, check_size
 
 Part = process.ModulePart | process.InstrumentedPart
 
@@ -11,20 +11,20 @@ Part = process.ModulePart | process.InstrumentedPart
 @apply.register
 def _(event: process.ProcessStart, host: Host) -> None:
     if host.process.start is not None:
-        host.begin()
+        host.start_process()
     host.process.start = event
     host.process.module_hash = event.module_hash
 
 
 @apply.register
 def _(event: process.ModulePart, host: Host) -> None:
-    _put(event, host.process.module, "the module", host)
+    _write_part(event, host.process.module, "the module", host)
 
 
 @apply.register
 def _(event: process.InstrumentedPart, host: Host) -> None:
     instrumented = host.process.instrumented
-    _put(event, instrumented, "the instrumented module", host)
+    _write_part(event, instrumented, "the instrumented module", host)
     if not event.offset:
         del instrumented[len(event.data) :]  # another session may have another one
 
@@ -42,8 +42,8 @@ def _(event: process.SessionStart, host: Host) -> None:
 
 @apply.register
 def _(event: process.ProcessTrap, host: Host) -> None:
-    host.end()
-    host.process.ended = event
+    host.end_process()
+    host.process.end_event = event
 
 
 @apply.register
@@ -56,10 +56,10 @@ def _(event: process.Seal, host: Host) -> None:
     host.process.seal = event
 
 
-def _put(part: Part, module: bytearray, what: str, host: Host) -> None:
+def _write_part(part: Part, module: bytearray, what: str, host: Host) -> None:
     """Put a part of a module where it belongs."""
     if part.offset > len(module):
-        raise NotPlayable(f"{len(module)} bytes of {what} are known, not {part.offset}")
+        raise ReplayError(f"{len(module)} bytes of {what} are known, not {part.offset}")
     end = part.offset + len(part.data)
     check_size(what, end, host.limits.module_size_max)
     module[part.offset : end] = part.data

@@ -3,8 +3,8 @@
 from journal.events import snapshots
 from journal.replay.dispatch import apply
 from journal.replay.host import Host
-from journal.replay.limits import NotPlayable
-from journal.replay.state.descriptor_table import STREAMS, Stream
+from journal.replay.limits import ReplayError
+from journal.replay.state.descriptor_table import STREAMS, StandardStream
 
 STDIN = STREAMS[0]
 
@@ -12,10 +12,10 @@ STDIN = STREAMS[0]
 @apply.register
 def _(event: snapshots.Snapshot, host: Host) -> None:
     for fd, offset in host.machine.close_snapshot(event):
-        found = host.table.used.get(fd)
+        found = host.table.entries.get(fd)
         if found is not None:
             found.description.position = offset
-            if found.description.thing == Stream(STDIN):
+            if found.description.object == StandardStream(STDIN):
                 host.inputs.read[STDIN] = offset  # a compaction may have dropped what was read
     host.process.snapshot = event
     host.process.snapshot_count += 1
@@ -34,7 +34,7 @@ def _(event: snapshots.SafePoint, host: Host) -> None:
 @apply.register
 def _(event: snapshots.DescriptorPositions, host: Host) -> None:
     for fd, _ in event.positions:
-        host.table.number(fd)
+        host.table.entry(fd)
     host.machine.set_positions(event)
 
 
@@ -42,7 +42,7 @@ def _(event: snapshots.DescriptorPositions, host: Host) -> None:
 def _(event: snapshots.DirectoryListing, host: Host) -> None:
     count = len(event.entries)
     if not len(event.inodes) == len(event.kinds) == count:
-        raise NotPlayable(
+        raise ReplayError(
             f"{count} entries of a directory have {len(event.inodes)} inodes and "
             f"{len(event.kinds)} kinds"
         )

@@ -4,10 +4,10 @@ from journal.events import sockets
 from journal.events.definition import Event
 from journal.events.sockets import Shutdown
 from journal.replay.dispatch import apply
-from journal.replay.effects.pending_calls import ask_network
+from journal.replay.effects.pending_calls import request_network_effect
 from journal.replay.host import Host
-from journal.replay.limits import NotPlayable, check_count
-from journal.replay.state.descriptor_table import Socket
+from journal.replay.limits import ReplayError, check_count
+from journal.replay.state.descriptor_table import SocketState
 
 Membership = (
     sockets.SocketJoinIpv4Multicast
@@ -20,39 +20,39 @@ Membership = (
 @apply.register
 def _(event: sockets.SocketOpen, host: Host) -> None:
     host.table.check_free(event.fd)
-    ask_network(event, host)
+    request_network_effect(event, host)
 
 
 @apply.register
 def _(event: sockets.SocketPair, host: Host) -> None:
     if event.fd1 == event.fd2:
-        raise NotPlayable(f"descriptor {event.fd1} cannot be both sockets of a pair")
+        raise ReplayError(f"descriptor {event.fd1} cannot be both sockets of a pair")
     host.table.check_free(event.fd2)
     for fd in (event.fd1, event.fd2):
-        host.table.add(fd, Socket(event))
+        host.table.add(fd, SocketState(event))
 
 
 @apply.register
 def _(event: sockets.SocketListen, host: Host) -> None:
-    host.table.thing(event.fd, Socket)
-    ask_network(event, host)
+    host.table.object_of(event.fd, SocketState)
+    request_network_effect(event, host)
 
 
 @apply.register
 def _(event: sockets.SocketBind, host: Host) -> None:
-    host.table.thing(event.fd, Socket)
-    ask_network(event, host)
+    host.table.object_of(event.fd, SocketState)
+    request_network_effect(event, host)
 
 
 @apply.register
 def _(event: sockets.SocketConnected, host: Host) -> None:
-    host.table.thing(event.fd, Socket).connected = event
+    host.table.object_of(event.fd, SocketState).connected = event
 
 
 @apply.register
 def _(event: sockets.SocketAccepted, host: Host) -> None:
-    host.table.thing(event.listen_fd, Socket)
-    host.table.add(event.fd, Socket(event), flags=event.fd_flags)
+    host.table.object_of(event.listen_fd, SocketState)
+    host.table.add(event.fd, SocketState(event), flags=event.fd_flags)
 
 
 @apply.register
@@ -77,18 +77,18 @@ def _(event: sockets.SocketLeaveIpv6Multicast, host: Host) -> None:
 
 @apply.register
 def _(event: sockets.SocketSendFile, host: Host) -> None:
-    host.table.number(event.file_fd)
-    host.table.thing(event.socket_fd, Socket).sent += event.count
+    host.table.entry(event.file_fd)
+    host.table.object_of(event.socket_fd, SocketState).sent += event.count
 
 
 @apply.register
 def _(event: sockets.SocketSendTo, host: Host) -> None:
-    host.table.thing(event.fd, Socket).sent += len(event.data)
+    host.table.object_of(event.fd, SocketState).sent += len(event.data)
 
 
 @apply.register
 def _(event: sockets.SocketSend, host: Host) -> None:
-    host.table.thing(event.fd, Socket).sent += len(event.data)
+    host.table.object_of(event.fd, SocketState).sent += len(event.data)
 
 
 @apply.register
@@ -110,20 +110,23 @@ def _(event: sockets.SocketSetOptTime, host: Host) -> None:
 def _(event: sockets.SocketShutdown, host: Host) -> None:
     both = {Shutdown.READ, Shutdown.WRITE}
     shut = both if event.how is Shutdown.BOTH else {event.how}
-    host.table.thing(event.fd, Socket).shut |= shut
+    host.table.object_of(event.fd, SocketState).shut |= shut
 
 
 def _join(event: Membership, host: Host) -> None:
-    groups, group = host.table.thing(event.fd, Socket).groups, (event.multiaddr, event.iface)
+    groups, group = (
+        host.table.object_of(event.fd, SocketState).groups,
+        (event.multiaddr, event.iface),
+    )
     check_count("multicast groups", len(groups) + (group not in groups))
     groups[group] = None
 
 
 def _leave(event: Membership, host: Host) -> None:
-    groups = host.table.thing(event.fd, Socket).groups
+    groups = host.table.object_of(event.fd, SocketState).groups
     groups.pop((event.multiaddr, event.iface), None)
 
 
 def _set_option(fd: int, option: int, event: Event, host: Host) -> None:
     """Keep the last event of its kind for each option."""
-    host.table.thing(fd, Socket).options[event.tag, option] = event
+    host.table.object_of(fd, SocketState).options[event.tag, option] = event

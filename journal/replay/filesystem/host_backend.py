@@ -12,8 +12,8 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from journal.events.paths import FileType
-from journal.replay.filesystem.directory_ops import Times
-from journal.replay.limits import ENTRY_SIZE, NotPlayable, check_size, shown
+from journal.replay.filesystem.directory_ops import TimeUpdate
+from journal.replay.limits import ENTRY_SIZE, ReplayError, check_size, quote_path
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -30,7 +30,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def told(deed: Callable[P, R]) -> Callable[P, R]:
+def translate_os_errors(deed: Callable[P, R]) -> Callable[P, R]:
     """``deed``, with what the operating system refuses in our own words."""
 
     @wraps(deed)
@@ -38,13 +38,13 @@ def told(deed: Callable[P, R]) -> Callable[P, R]:
         try:
             return deed(*args, **kwargs)
         except OSError as error:
-            name = f" for {shown(str(error.filename))}" if error.filename else ""
-            raise NotPlayable(f"the operating system refused it{name}: {error.strerror}") from error
+            name = f" for {quote_path(str(error.filename))}" if error.filename else ""
+            raise ReplayError(f"the operating system refused it{name}: {error.strerror}") from error
 
     return telling
 
 
-class DirectoryKeeper:
+class HostBackend:
     """Keeps the files of one mount below the open directory ``root``, which it takes over.
 
     They have at most ``size_max`` bytes together, holes included. A directory is an open
@@ -67,20 +67,20 @@ class DirectoryKeeper:
             os.close(self._root)
             self._root = -1
 
-    @told
+    @translate_os_errors
     def kind(self, at: int, name: str) -> FileType | None:
         """What ``name`` is, never through a link."""
-        found = _stat(at, name)
-        return _kind_of(found) if found else None
+        found = _stat_if_exists(at, name)
+        return _file_type(found) if found else None
 
-    @told
+    @translate_os_errors
     def link_target(self, at: int, name: str) -> str | None:
         """What the link ``name`` says, if it is one."""
         if self.kind(at, name) is not FileType.SYMBOLIC_LINK:
             return None
         return os.readlink(name, dir_fd=at)
 
-    @told
+    @translate_os_errors
     def enter(self, at: int, name: str) -> int:
         """Open the directory ``name``, never through a link."""
         return open_directory(name, at)
@@ -89,88 +89,88 @@ class DirectoryKeeper:
         """Close it."""
         os.close(at)
 
-    @told
-    def open_file(self, at: int, name: str) -> "RealFile":
+    @translate_os_errors
+    def open_file(self, at: int, name: str) -> "HostBackendFile":
         """Open a regular file that is there."""
         handle = os.open(name, _FLAGS | os.O_RDWR, dir_fd=at)
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
-            raise NotPlayable(f"{shown(name)} is not a file")
-        return RealFile(self, handle)
+            raise ReplayError(f"{quote_path(name)} is not a file")
+        return HostBackendFile(self, handle)
 
-    @told
-    def make_file(self, at: int, name: str, now: int) -> "RealFile":
+    @translate_os_errors
+    def make_file(self, at: int, name: str, now: int) -> "HostBackendFile":
         """Make a regular file, and open it."""
-        self.check_room(1, 0)
+        self.check_space(1, 0)
         handle = os.open(name, _FLAGS | os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE, dir_fd=at)
         os.utime(handle, ns=(now, now))
         self._made(at, now)
-        return RealFile(self, handle)
+        return HostBackendFile(self, handle)
 
-    @told
+    @translate_os_errors
     def make_directory(self, at: int, name: str, now: int) -> None:
         """Make a directory."""
-        self.check_room(1, 0)
+        self.check_space(1, 0)
         os.mkdir(name, DIRECTORY_MODE, dir_fd=at)
         os.utime(name, ns=(now, now), dir_fd=at, follow_symlinks=False)
         self._made(at, now)
 
-    @told
-    def make_link(self, at: int, name: str, target: str, now: int) -> None:
+    @translate_os_errors
+    def make_symlink(self, at: int, name: str, target: str, now: int) -> None:
         """Make a symbolic link that says what the guest wrote; it is never followed here."""
-        self.check_room(1, 0)
+        self.check_space(1, 0)
         os.symlink(target, name, dir_fd=at)
         os.utime(name, ns=(now, now), dir_fd=at, follow_symlinks=False)
         self._made(at, now)
 
-    @told
-    def add_name(self, at: int, name: str, to: int, to_name: str, now: int) -> None:
+    @translate_os_errors
+    def make_hard_link(self, at: int, name: str, to: int, to_name: str, now: int) -> None:
         """Give what is no directory one more name."""
-        self.check_room(1, 0)
+        self.check_space(1, 0)
         os.link(name, to_name, src_dir_fd=at, dst_dir_fd=to, follow_symlinks=False)
         self._made(to, now)
 
-    @told
-    def remove(self, at: int, name: str, now: int) -> None:
+    @translate_os_errors
+    def unlink(self, at: int, name: str, now: int) -> None:
         """Remove the name of what is no directory."""
         found = os.stat(name, dir_fd=at, follow_symlinks=False)
         os.unlink(name, dir_fd=at)
         self._removed(found)
-        _changed(at, now)
+        _set_mtime(at, now)
 
-    @told
+    @translate_os_errors
     def remove_directory(self, at: int, name: str, now: int) -> None:
         """Remove an empty directory."""
         os.rmdir(name, dir_fd=at)
         self._size -= ENTRY_SIZE
-        _changed(at, now)
+        _set_mtime(at, now)
 
-    @told
+    @translate_os_errors
     def rename(self, at: int, name: str, to: int, to_name: str, now: int) -> None:
         """Give something another name, in the place of what had it."""
-        node, replaced = _stat(at, name), _stat(to, to_name)
+        node, replaced = _stat_if_exists(at, name), _stat_if_exists(to, to_name)
         if node and replaced and (node.st_dev, node.st_ino) == (replaced.st_dev, replaced.st_ino):
             return
         os.rename(name, to_name, src_dir_fd=at, dst_dir_fd=to)
         if replaced:
             self._removed(replaced)
-        _changed(at, now)
-        _changed(to, now)
+        _set_mtime(at, now)
+        _set_mtime(to, now)
 
-    @told
-    def set_times(self, at: int, name: str, times: Times, now: int) -> None:
+    @translate_os_errors
+    def set_times(self, at: int, name: str, times: TimeUpdate, now: int) -> None:
         """Set the times of what a name stands for, never through a link."""
         found = os.stat(name, dir_fd=at, follow_symlinks=False)
-        resolved = times.resolved(now, found.st_atime_ns, found.st_mtime_ns)
+        resolved = times.resolve(now, found.st_atime_ns, found.st_mtime_ns)
         os.utime(name, ns=resolved, dir_fd=at, follow_symlinks=False)
 
     # -- how much there is -----------------------------------------------------------------------
 
-    def check_room(self, names: int, size: int) -> None:
+    def check_space(self, names: int, size: int) -> None:
         """Refuse what there is no room for: so many names more, and so many bytes in files."""
         check_size("the files", self._size + names * ENTRY_SIZE + size, self._size_max)
 
-    def take(self, growth: int) -> None:
+    def reserve(self, growth: int) -> None:
         """Count bytes that are used from now on; refuses what is more than the mount may have."""
         if growth > 0:
             check_size("the files", self._size + growth, self._size_max)
@@ -198,27 +198,27 @@ class DirectoryKeeper:
     def _made(self, at: int, now: int) -> None:
         """Something has a name in ``at`` that it had not before."""
         self._size += ENTRY_SIZE
-        _changed(at, now)
+        _set_mtime(at, now)
 
 
-class RealFile:
+class HostBackendFile:
     """An open file of the operating system, which it takes over."""
 
-    def __init__(self, keeper: DirectoryKeeper, handle: int) -> None:
-        self._keeper, self._handle = keeper, handle
-        keeper.opened(os.fstat(handle))
+    def __init__(self, backend: HostBackend, handle: int) -> None:
+        self._backend, self._handle = backend, handle
+        backend.opened(os.fstat(handle))
 
-    @told
+    @translate_os_errors
     def size(self) -> int:
         """Its size in bytes."""
         return os.fstat(self._handle).st_size
 
-    @told
+    @translate_os_errors
     def write(self, offset: int, data: bytes, now: int | None) -> None:
         """Put ``data`` at ``offset``, behind zeros if it is shorter; its times stay if no now."""
         before = os.fstat(self._handle)
         if data:
-            self._keeper.take(max(offset + len(data) - before.st_size, 0))
+            self._backend.reserve(max(offset + len(data) - before.st_size, 0))
         at, left = offset, memoryview(data)
         while left:
             written = os.pwrite(self._handle, left, at)
@@ -226,29 +226,29 @@ class RealFile:
         mtime = before.st_mtime_ns if now is None else now
         os.utime(self._handle, ns=(before.st_atime_ns, mtime))
 
-    @told
+    @translate_os_errors
     def set_size(self, size: int, now: int) -> None:
         """Cut it, or lengthen it with zeros."""
-        self._keeper.take(size - os.fstat(self._handle).st_size)
+        self._backend.reserve(size - os.fstat(self._handle).st_size)
         os.ftruncate(self._handle, size)
-        _changed(self._handle, now)
+        _set_mtime(self._handle, now)
 
-    def lengthen(self, size: int, now: int) -> None:
+    def extend(self, size: int, now: int) -> None:
         """Lengthen it with zeros: it is shorter."""
         self.set_size(size, now)
 
-    @told
-    def set_times(self, times: Times, now: int) -> None:
+    @translate_os_errors
+    def set_times(self, times: TimeUpdate, now: int) -> None:
         """Set its times."""
         found = os.fstat(self._handle)
-        os.utime(self._handle, ns=times.resolved(now, found.st_atime_ns, found.st_mtime_ns))
+        os.utime(self._handle, ns=times.resolve(now, found.st_atime_ns, found.st_mtime_ns))
 
-    @told
+    @translate_os_errors
     def close(self) -> None:
         """Close it."""
         found = os.fstat(self._handle)
         os.close(self._handle)
-        self._keeper.closed(found)
+        self._backend.closed(found)
 
 
 def open_directory(name: str, at: int | None = None) -> int:
@@ -256,16 +256,16 @@ def open_directory(name: str, at: int | None = None) -> int:
     return os.open(name, _FLAGS | os.O_RDONLY | os.O_DIRECTORY, dir_fd=at)
 
 
-def _kind_of(found: os.stat_result) -> FileType:
+def _file_type(found: os.stat_result) -> FileType:
     return next((kind for test, kind in _KINDS if test(found.st_mode)), FileType.UNKNOWN)
 
 
-def _changed(handle: int, now: int) -> None:
+def _set_mtime(handle: int, now: int) -> None:
     """What is open there was changed at ``now``, whatever the clock says."""
     os.utime(handle, ns=(os.fstat(handle).st_atime_ns, now))
 
 
-def _stat(at: int, name: str) -> os.stat_result | None:
+def _stat_if_exists(at: int, name: str) -> os.stat_result | None:
     try:
         return os.stat(name, dir_fd=at, follow_symlinks=False)
     except FileNotFoundError:

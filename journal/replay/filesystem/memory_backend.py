@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from journal.events.paths import FileType
-from journal.replay.filesystem.directory_ops import Times
-from journal.replay.limits import ENTRY_SIZE, NotPlayable, check_size, shown
+from journal.replay.filesystem.directory_ops import TimeUpdate
+from journal.replay.limits import ENTRY_SIZE, ReplayError, check_size, quote_path
 
 _INODE_SHIFT = 16
 
 
-class Node:
+class ReplayNode:
     """What all nodes have; times in nanoseconds since the epoch."""
 
     __slots__ = ("atime", "ctime", "inode", "links", "mtime")
@@ -33,7 +33,7 @@ class Node:
         return b""
 
 
-class FileNode(Node):
+class ReplayFileNode(ReplayNode):
     """A regular file; ``opened`` counts those who keep it when no name does."""
 
     __slots__ = ("data", "opened")
@@ -53,7 +53,7 @@ class FileNode(Node):
         return bytes(self.data)
 
 
-class LinkNode(Node):
+class ReplayLinkNode(ReplayNode):
     """A symbolic link."""
 
     __slots__ = ("target",)
@@ -72,14 +72,14 @@ class LinkNode(Node):
         return self.target.encode()
 
 
-class DirectoryNode(Node):
+class ReplayDirectoryNode(ReplayNode):
     """A directory; one without links is removed, and nothing can be made in it."""
 
     __slots__ = ("entries", "parent")
 
-    def __init__(self, inode: int, links: int, parent: "DirectoryNode | None" = None) -> None:
+    def __init__(self, inode: int, links: int, parent: "ReplayDirectoryNode | None" = None) -> None:
         super().__init__(inode, links)
-        self.entries: dict[str, Node] = {}
+        self.entries: dict[str, ReplayNode] = {}
         self.parent = parent
 
     @property
@@ -87,9 +87,9 @@ class DirectoryNode(Node):
         """What it is."""
         return FileType.DIRECTORY
 
-    def is_inside(self, other: "DirectoryNode") -> bool:
+    def is_inside(self, other: "ReplayDirectoryNode") -> bool:
         """Whether this is ``other`` or somewhere below it."""
-        at: DirectoryNode | None = self
+        at: ReplayDirectoryNode | None = self
         while at is not None:
             if at is other:
                 return True
@@ -97,7 +97,7 @@ class DirectoryNode(Node):
         return False
 
 
-class Entry(NamedTuple):
+class TreeEntry(NamedTuple):
     """One name in a tree, and what it stands for; times in nanoseconds since the epoch.
 
     ``content`` is a file's bytes, or what a link says. Names of one ``inode`` are one file.
@@ -112,7 +112,7 @@ class Entry(NamedTuple):
     content: bytes
 
 
-class MemoryKeeper:
+class MemoryBackend:
     """Keeps the files of one mount in memory, at most ``size_max`` bytes of them.
 
     ``seq()`` is the number of the event that is being played.
@@ -122,9 +122,9 @@ class MemoryKeeper:
         self._size = 0
         self._size_max = size_max
         self._seq, self._made_by = seq, (0, 0)
-        self._root = DirectoryNode(self._inode_of(0), links=2)
+        self._root = ReplayDirectoryNode(self._inode_of(0), links=2)
 
-    def root(self) -> DirectoryNode:
+    def root(self) -> ReplayDirectoryNode:
         """The mount's own directory."""
         return self._root
 
@@ -133,38 +133,38 @@ class MemoryKeeper:
 
     # -- looking ---------------------------------------------------------------------------------
 
-    def kind(self, at: DirectoryNode, name: str) -> FileType | None:
+    def kind(self, at: ReplayDirectoryNode, name: str) -> FileType | None:
         """What ``name`` is."""
         node = at.entries.get(name)
         return None if node is None else node.kind
 
-    def link_target(self, at: DirectoryNode, name: str) -> str | None:
+    def link_target(self, at: ReplayDirectoryNode, name: str) -> str | None:
         """What the link ``name`` says, if it is one."""
         node = at.entries.get(name)
-        return node.target if isinstance(node, LinkNode) else None
+        return node.target if isinstance(node, ReplayLinkNode) else None
 
-    def enter(self, at: DirectoryNode, name: str) -> DirectoryNode:
+    def enter(self, at: ReplayDirectoryNode, name: str) -> ReplayDirectoryNode:
         """The directory ``name``."""
-        node = _node(at, name)
-        if not isinstance(node, DirectoryNode):
-            raise NotPlayable(f"{shown(name)} is not a directory")
+        node = _find_node(at, name)
+        if not isinstance(node, ReplayDirectoryNode):
+            raise ReplayError(f"{quote_path(name)} is not a directory")
         return node
 
-    def leave(self, at: DirectoryNode) -> None:
+    def leave(self, at: ReplayDirectoryNode) -> None:
         """There is nothing to give back."""
 
-    def open_file(self, at: DirectoryNode, name: str) -> "MemoryFile":
+    def open_file(self, at: ReplayDirectoryNode, name: str) -> "ReplayMemoryFile":
         """Open a regular file that is there."""
-        node = _node(at, name)
-        if not isinstance(node, FileNode):
-            raise NotPlayable(f"{shown(name)} is not a file")
-        return MemoryFile(self, node)
+        node = _find_node(at, name)
+        if not isinstance(node, ReplayFileNode):
+            raise ReplayError(f"{quote_path(name)} is not a file")
+        return ReplayMemoryFile(self, node)
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, TreeEntry]:
         """All that is in the mount, by its path from the mount's own directory, which is ``.``."""
-        found: dict[str, Entry] = {}
+        found: dict[str, TreeEntry] = {}
         paths_size = 0
-        pending: list[tuple[str, Node]] = [("", self._root)]
+        pending: list[tuple[str, ReplayNode]] = [("", self._root)]
         while pending:
             path, node = pending.pop()
             paths_size += len(path)
@@ -172,8 +172,10 @@ class MemoryKeeper:
                 "all paths", paths_size, self._size_max
             )  # they grow with the square of depth
             times = (node.atime, node.mtime, node.ctime)
-            found[path or "."] = Entry(node.kind, node.inode, node.links, *times, node.content())
-            if isinstance(node, DirectoryNode):
+            found[path or "."] = TreeEntry(
+                node.kind, node.inode, node.links, *times, node.content()
+            )
+            if isinstance(node, ReplayDirectoryNode):
                 prefix = f"{path}/" if path else ""
                 below = sorted(node.entries.items(), reverse=True)
                 pending += [(prefix + name, entry) for name, entry in below]
@@ -181,47 +183,47 @@ class MemoryKeeper:
 
     # -- changing --------------------------------------------------------------------------------
 
-    def make_file(self, at: DirectoryNode, name: str, now: int) -> "MemoryFile":
+    def make_file(self, at: ReplayDirectoryNode, name: str, now: int) -> "ReplayMemoryFile":
         """Make a regular file, and open it."""
         self._check_place(at, name)
-        node = FileNode(self._next_inode())
+        node = ReplayFileNode(self._next_inode())
         self._make(at, name, node, now)
-        return MemoryFile(self, node)
+        return ReplayMemoryFile(self, node)
 
-    def make_directory(self, at: DirectoryNode, name: str, now: int) -> None:
+    def make_directory(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
         """Make a directory."""
         self._check_place(at, name)
-        self._make(at, name, DirectoryNode(self._next_inode(), links=1, parent=at), now)
+        self._make(at, name, ReplayDirectoryNode(self._next_inode(), links=1, parent=at), now)
         at.links += 1
 
-    def make_link(self, at: DirectoryNode, name: str, target: str, now: int) -> None:
+    def make_symlink(self, at: ReplayDirectoryNode, name: str, target: str, now: int) -> None:
         """Make a symbolic link."""
         self._check_place(at, name)
-        self._make(at, name, LinkNode(self._next_inode(), target), now)
+        self._make(at, name, ReplayLinkNode(self._next_inode(), target), now)
 
-    def add_name(
-        self, at: DirectoryNode, name: str, to: DirectoryNode, to_name: str, now: int
+    def make_hard_link(
+        self, at: ReplayDirectoryNode, name: str, to: ReplayDirectoryNode, to_name: str, now: int
     ) -> None:
         """Give what is no directory one more name."""
         self._check_place(to, to_name)
-        self._add(to, to_name, _node(at, name), now)
+        self._add(to, to_name, _find_node(at, name), now)
 
-    def remove(self, at: DirectoryNode, name: str, now: int) -> None:
+    def unlink(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
         """Remove the name of what is no directory."""
         node = at.entries.pop(name)
         at.changed(now)
         node.links -= 1
         node.ctime = now
         self._size -= ENTRY_SIZE
-        if isinstance(node, FileNode):
+        if isinstance(node, ReplayFileNode):
             self.release(node)
 
-    def remove_directory(self, at: DirectoryNode, name: str, now: int) -> None:
+    def remove_directory(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
         """Remove an empty directory."""
         node = at.entries[name]
-        assert isinstance(node, DirectoryNode)
+        assert isinstance(node, ReplayDirectoryNode)
         if node.entries:
-            raise NotPlayable(f"the directory {shown(name)} is not empty")
+            raise ReplayError(f"the directory {quote_path(name)} is not empty")
         del at.entries[name]
         at.changed(now)
         at.links -= 1
@@ -230,57 +232,57 @@ class MemoryKeeper:
         self._size -= ENTRY_SIZE
 
     def rename(
-        self, at: DirectoryNode, name: str, to: DirectoryNode, to_name: str, now: int
+        self, at: ReplayDirectoryNode, name: str, to: ReplayDirectoryNode, to_name: str, now: int
     ) -> None:
         """Give something another name, in the place of what had it."""
-        node, replaced = _node(at, name), to.entries.get(to_name)
+        node, replaced = _find_node(at, name), to.entries.get(to_name)
         _check_rename(at, to, to_name, node, replaced)
         if node is replaced:
             return
-        if isinstance(replaced, DirectoryNode):
+        if isinstance(replaced, ReplayDirectoryNode):
             self.remove_directory(to, to_name, now)
         elif replaced is not None:
-            self.remove(to, to_name, now)
+            self.unlink(to, to_name, now)
         del at.entries[name]
         at.changed(now)
         to.entries[to_name] = node
         to.changed(now)
         node.ctime = now
-        if isinstance(node, DirectoryNode):
+        if isinstance(node, ReplayDirectoryNode):
             at.links -= 1
             to.links += 1
             node.parent = to
 
-    def set_times(self, at: DirectoryNode, name: str, times: Times, now: int) -> None:
+    def set_times(self, at: ReplayDirectoryNode, name: str, times: TimeUpdate, now: int) -> None:
         """Set the times of what a name stands for."""
-        set_times(at if name == "." else _node(at, name), times, now)
+        set_times(at if name == "." else _find_node(at, name), times, now)
 
-    def check_room(self, names: int, size: int) -> None:
+    def check_space(self, names: int, size: int) -> None:
         """Refuse what there is no room for: so many names more, and so many bytes in files."""
         check_size("the files", self._size + names * ENTRY_SIZE + size, self._size_max)
 
-    def take(self, growth: int) -> None:
+    def reserve(self, growth: int) -> None:
         """Count bytes that are used from now on; refuses what is more than the mount may have."""
         if growth > 0:
             check_size("the files", self._size + growth, self._size_max)
         self._size += growth
 
-    def release(self, node: FileNode) -> None:
+    def release(self, node: ReplayFileNode) -> None:
         """Give back what a file used, when neither a name nor a descriptor keeps it."""
         if not node.links and not node.opened:
             self._size -= len(node.data)
             node.data.clear()
 
-    def _make(self, at: DirectoryNode, name: str, node: Node, now: int) -> None:
+    def _make(self, at: ReplayDirectoryNode, name: str, node: ReplayNode, now: int) -> None:
         self._add(at, name, node, now)
         node.atime = node.mtime = now
 
-    def _check_place(self, at: DirectoryNode, name: str) -> None:
-        _must_live(at, name)
-        self.check_room(1, 0)
+    def _check_place(self, at: ReplayDirectoryNode, name: str) -> None:
+        _check_not_removed(at, name)
+        self.check_space(1, 0)
 
-    def _add(self, at: DirectoryNode, name: str, node: Node, now: int) -> None:
-        self.take(ENTRY_SIZE)
+    def _add(self, at: ReplayDirectoryNode, name: str, node: ReplayNode, now: int) -> None:
+        self.reserve(ENTRY_SIZE)
         at.entries[name] = node
         at.changed(now)
         node.links += 1
@@ -296,11 +298,11 @@ class MemoryKeeper:
         return seq << _INODE_SHIFT | self._made_by[1]
 
 
-class MemoryFile:
+class ReplayMemoryFile:
     """An open file in memory."""
 
-    def __init__(self, keeper: MemoryKeeper, node: FileNode) -> None:
-        self._keeper, self._node = keeper, node
+    def __init__(self, backend: MemoryBackend, node: ReplayFileNode) -> None:
+        self._backend, self._node = backend, node
         node.opened += 1
 
     @property
@@ -316,7 +318,7 @@ class MemoryFile:
         """Put ``data`` at ``offset``, behind zeros if it is shorter; its times stay if no now."""
         kept, end = self._node.data, offset + len(data)
         if data:
-            self._keeper.take(max(end - len(kept), 0))
+            self._backend.reserve(max(end - len(kept), 0))
             kept += bytes(max(offset - len(kept), 0))
             kept[offset:end] = data
         if now is not None:
@@ -326,59 +328,63 @@ class MemoryFile:
         """Cut it, or lengthen it with zeros."""
         kept = self._node.data
         growth = size - len(kept)
-        self._keeper.take(growth)
+        self._backend.reserve(growth)
         if growth > 0:
             kept += bytes(growth)
         else:
             del kept[size:]
         self._node.changed(now)
 
-    def lengthen(self, size: int, now: int) -> None:
+    def extend(self, size: int, now: int) -> None:
         """Lengthen it with zeros: it is shorter."""
         self.set_size(size, now)
 
-    def set_times(self, times: Times, now: int) -> None:
+    def set_times(self, times: TimeUpdate, now: int) -> None:
         """Set its times."""
         set_times(self._node, times, now)
 
     def close(self) -> None:
         """Its bytes are gone with the last descriptor, if it has no name."""
         self._node.opened -= 1
-        self._keeper.release(self._node)
+        self._backend.release(self._node)
 
 
-def set_times(node: Node, times: Times, now: int) -> None:
+def set_times(node: ReplayNode, times: TimeUpdate, now: int) -> None:
     """Set the times of a node."""
-    node.atime, node.mtime = times.resolved(now, node.atime, node.mtime)
+    node.atime, node.mtime = times.resolve(now, node.atime, node.mtime)
     node.ctime = now
 
 
-def _node(at: DirectoryNode, name: str) -> Node:
+def _find_node(at: ReplayDirectoryNode, name: str) -> ReplayNode:
     if name == ".":
         return at
     node = at.entries.get(name)
     if node is None:
-        raise NotPlayable(f"there is no {shown(name)}")
+        raise ReplayError(f"there is no {quote_path(name)}")
     return node
 
 
-def _must_live(at: DirectoryNode, name: str) -> None:
+def _check_not_removed(at: ReplayDirectoryNode, name: str) -> None:
     if not at.links:
-        raise NotPlayable(f"{shown(name)} cannot be made: its directory was removed")
+        raise ReplayError(f"{quote_path(name)} cannot be made: its directory was removed")
 
 
 def _check_rename(
-    at: DirectoryNode, to: DirectoryNode, to_name: str, node: Node, replaced: Node | None
+    at: ReplayDirectoryNode,
+    to: ReplayDirectoryNode,
+    to_name: str,
+    node: ReplayNode,
+    replaced: ReplayNode | None,
 ) -> None:
-    _must_live(to, to_name)
-    if isinstance(replaced, DirectoryNode) and at.is_inside(replaced):
-        raise NotPlayable(f"the directory {shown(to_name)} is not empty")
-    if isinstance(node, DirectoryNode):
+    _check_not_removed(to, to_name)
+    if isinstance(replaced, ReplayDirectoryNode) and at.is_inside(replaced):
+        raise ReplayError(f"the directory {quote_path(to_name)} is not empty")
+    if isinstance(node, ReplayDirectoryNode):
         if to.is_inside(node):
-            raise NotPlayable("a directory cannot be renamed into itself")
-        if replaced is not None and not isinstance(replaced, DirectoryNode):
-            raise NotPlayable(f"{shown(to_name)} is not a directory")
-        if isinstance(replaced, DirectoryNode) and replaced.entries and replaced is not node:
-            raise NotPlayable(f"the directory {shown(to_name)} is not empty")
-    elif isinstance(replaced, DirectoryNode):
-        raise NotPlayable(f"{shown(to_name)} is a directory")
+            raise ReplayError("a directory cannot be renamed into itself")
+        if replaced is not None and not isinstance(replaced, ReplayDirectoryNode):
+            raise ReplayError(f"{quote_path(to_name)} is not a directory")
+        if isinstance(replaced, ReplayDirectoryNode) and replaced.entries and replaced is not node:
+            raise ReplayError(f"the directory {quote_path(to_name)} is not empty")
+    elif isinstance(replaced, ReplayDirectoryNode):
+        raise ReplayError(f"{quote_path(to_name)} is a directory")

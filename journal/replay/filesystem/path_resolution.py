@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from journal.replay.limits import NotPlayable, shown
+from journal.replay.limits import ReplayError, quote_path
 
 LINKS_MAX = 40
 PATH_SIZE_MAX = 4096
@@ -18,7 +18,7 @@ NAME_SIZE_MAX = 255
 D = TypeVar("D")
 
 
-class Steps(Protocol[D]):
+class DirectoryWalker(Protocol[D]):
     """How one kind of directory is walked."""
 
     def link_target(self, at: D, name: str) -> str | None:
@@ -31,7 +31,7 @@ class Steps(Protocol[D]):
         """``at`` is not needed any more."""
 
 
-class Place(NamedTuple, Generic[D]):
+class ResolvedPath(NamedTuple, Generic[D]):
     """Where a path leads: a name in a directory, which may not exist yet; ``.`` is ``parent``."""
 
     parent: D
@@ -39,37 +39,39 @@ class Place(NamedTuple, Generic[D]):
     must_be_directory: bool
 
 
-def names_of(path: str) -> list[str]:
+def split_path(path: str) -> list[str]:
     """The names in ``path``."""
     return [name for name in path.split("/") if name]
 
 
 @contextmanager
-def place_of(start: D, path: str, steps: Steps[D], *, follow: bool) -> Iterator[Place[D]]:
+def resolve_path(
+    start: D, path: str, steps: DirectoryWalker[D], *, follow: bool
+) -> Iterator[ResolvedPath[D]]:
     """The place ``path`` leads to from ``start``; the last name is followed if ``follow``.
 
     Refuses a path that is empty, absolute or too long, that leads out, or that does not exist.
     """
-    walk = _Walk(start, path, steps, follow=follow)
+    walk = _PathResolution(start, path, steps, follow=follow)
     try:
-        yield walk.place()
+        yield walk.resolve()
     finally:
         walk.leave()
 
 
-class _Walk(Generic[D]):
+class _PathResolution(Generic[D]):
     """One resolution: the directories passed, and the names still to go, the next one last."""
 
-    def __init__(self, start: D, path: str, steps: Steps[D], *, follow: bool) -> None:
+    def __init__(self, start: D, path: str, steps: DirectoryWalker[D], *, follow: bool) -> None:
         self._path = path
         self._steps = steps
         self._follow = follow
-        self._trail = [start]
+        self._directories = [start]
         self._links = 0
         self._must_be_directory = path.endswith(("/", "/.", "/..")) or path in {".", ".."}
         self._pending = self._names(path)
 
-    def place(self) -> Place[D]:
+    def resolve(self) -> ResolvedPath[D]:
         """Walk to the end."""
         while self._pending:
             name = self._pending.pop()
@@ -77,32 +79,32 @@ class _Walk(Generic[D]):
                 continue
             if name == "..":
                 self._go_up()
-            elif not self._went_through_link(name):
+            elif not self._follow_link(name):
                 if not self._pending:
-                    return Place(self._trail[-1], name, self._must_be_directory)
-                self._trail.append(self._steps.enter(self._trail[-1], name))
-        return Place(self._trail[-1], ".", True)
+                    return ResolvedPath(self._directories[-1], name, self._must_be_directory)
+                self._directories.append(self._steps.enter(self._directories[-1], name))
+        return ResolvedPath(self._directories[-1], ".", True)
 
     def leave(self) -> None:
         """Give back the directories that were passed."""
-        while len(self._trail) > 1:
-            self._steps.leave(self._trail.pop())
+        while len(self._directories) > 1:
+            self._steps.leave(self._directories.pop())
 
     def _go_up(self) -> None:
-        if len(self._trail) == 1:
-            raise NotPlayable(f"the path {shown(self._path)} leads out of its directory")
-        self._steps.leave(self._trail.pop())
+        if len(self._directories) == 1:
+            raise ReplayError(f"the path {quote_path(self._path)} leads out of its directory")
+        self._steps.leave(self._directories.pop())
 
-    def _went_through_link(self, name: str) -> bool:
+    def _follow_link(self, name: str) -> bool:
         check_name(name)
         if not (self._pending or self._follow or self._must_be_directory):
             return False
-        target = self._steps.link_target(self._trail[-1], name)
+        target = self._steps.link_target(self._directories[-1], name)
         if target is None:
             return False
         self._links += 1
         if self._links > LINKS_MAX:
-            raise NotPlayable(f"the path {shown(self._path)} leads through too many links")
+            raise ReplayError(f"the path {quote_path(self._path)} leads through too many links")
         if not self._pending:
             self._must_be_directory |= target.endswith("/")
         self._pending += self._names(target)
@@ -110,22 +112,22 @@ class _Walk(Generic[D]):
 
     def _names(self, path: str) -> list[str]:
         check_path(path)
-        return names_of(path)[::-1]
+        return split_path(path)[::-1]
 
 
 def check_path(path: str) -> None:
     """Refuse what cannot be a path in a directory; its names are checked where they lead to."""
     if not path:
-        raise NotPlayable("a path is empty")
+        raise ReplayError("a path is empty")
     if path.startswith("/"):
-        raise NotPlayable(f"the path {shown(path)} leads out of its directory")
+        raise ReplayError(f"the path {quote_path(path)} leads out of its directory")
     if "\0" in path:
-        raise NotPlayable(f"the path {shown(path)} has a NUL in it")
+        raise ReplayError(f"the path {quote_path(path)} has a NUL in it")
     if len(path.encode()) >= PATH_SIZE_MAX:
-        raise NotPlayable(f"the path {shown(path)} is too long")
+        raise ReplayError(f"the path {quote_path(path)} is too long")
 
 
 def check_name(name: str) -> None:
     """Refuse a name that no directory can have."""
     if len(name.encode()) > NAME_SIZE_MAX:
-        raise NotPlayable(f"the name {shown(name)} is too long")
+        raise ReplayError(f"the name {quote_path(name)} is too long")

@@ -12,30 +12,30 @@ from journal.events.inputs import HostResult
 from journal.events.process import InstrumentedPart, ModulePart
 from journal.replay.filesystem.host_backend import (
     DIRECTORY_MODE,
-    DirectoryKeeper,
+    HostBackend,
     open_directory,
-    told,
+    translate_os_errors,
 )
-from journal.replay.filesystem.path_resolution import check_name, check_path, names_of
+from journal.replay.filesystem.path_resolution import check_name, check_path, split_path
 from journal.replay.hosts.base import BaseHost
-from journal.replay.limits import Limits, NotPlayable, shown
+from journal.replay.limits import ReplayError, ReplayLimits, quote_path
 
-_UNHEEDED_KINDS = {ModulePart, InstrumentedPart}
-_UNHEEDED = {Group.MEMORY, Group.THREADS, Group.STDIO, Group.SNAPSHOTS, Group.INPUTS}
+_IGNORED_KINDS = {ModulePart, InstrumentedPart}
+_IGNORED_GROUPS = {Group.MEMORY, Group.THREADS, Group.STDIO, Group.SNAPSHOTS, Group.INPUTS}
 
 FILE_TAGS = frozenset(
     tag
     for tag, kind in BY_TAG.items()
-    if kind.group not in _UNHEEDED and kind not in _UNHEEDED_KINDS
+    if kind.group not in _IGNORED_GROUPS and kind not in _IGNORED_KINDS
 ) | {HostResult.tag}
 """The kinds of events that say what becomes of files, and of the descriptors they are open by."""
 
 
-class DirectoryHost(BaseHost[DirectoryKeeper]):
+class DirectoryHost(BaseHost[HostBackend]):
     """A host in the directory ``path``, which must be there and empty. A context manager.
 
     A mount called ``/work`` is kept in ``work`` below it, one called ``/`` in the directory itself;
-    or ``apart``, each in a directory of its own, called ``0``, ``1`` and so on in the
+    or ``separate_mounts``, each in a directory of its own, called ``0``, ``1`` and so on in the
     order of ``mounted``, which has the names by which a guest comes to each: then they may lie in
     one another.
 
@@ -47,10 +47,14 @@ class DirectoryHost(BaseHost[DirectoryKeeper]):
     keeps_output = False
 
     def __init__(
-        self, path: str | os.PathLike[str], limits: Limits | None = None, *, apart: bool = False
+        self,
+        path: str | os.PathLike[str],
+        limits: ReplayLimits | None = None,
+        *,
+        separate_mounts: bool = False,
     ) -> None:
         super().__init__(limits)
-        self._apart = apart
+        self._separate_mounts = separate_mounts
         self._root = -1
         try:
             self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -60,8 +64,8 @@ class DirectoryHost(BaseHost[DirectoryKeeper]):
             is_empty = next(found, None) is None
         if not is_empty:
             self._close_root()
-            raise OptionError(f"{Path(path)} is not empty: files could not be told apart")
-        self.mounted: dict[str, list[str]] = {}
+            raise OptionError(f"{Path(path)} is not empty: files could not be told separate_mounts")
+        self.mount_paths: dict[str, list[str]] = {}
 
     @property
     def tags(self) -> frozenset[int]:
@@ -77,36 +81,36 @@ class DirectoryHost(BaseHost[DirectoryKeeper]):
     def close(self) -> None:
         """Give back what is open; the files stay."""
         self.table.close_all()
-        for keeper in self.keepers.values():
-            keeper.close()
+        for backend in self.backends.values():
+            backend.close()
         self._close_root()
 
-    def begin(self) -> None:
+    def start_process(self) -> None:
         """Refuse a second process: its files would be mixed with those of the first."""
-        raise NotPlayable("another process begins: the directory has the files of one already")
+        raise ReplayError("another process begins: the directory has the files of one already")
 
-    @told
-    def keeper_of(self, guest: str) -> DirectoryKeeper:
+    @translate_os_errors
+    def make_backend(self, guest: str) -> HostBackend:
         """Make the directory of a memory mount."""
-        names = _names_below(guest)
-        if not self._apart:
+        names = _mount_names(guest)
+        if not self._separate_mounts:
             self._check_beside(guest, names)
         at = open_directory(".", self._root)
-        for name in [str(len(self.mounted))] if self._apart else names:
+        for name in [str(len(self.mount_paths))] if self._separate_mounts else names:
             above = at
             try:
-                at = _made_directory(name, above)
+                at = _open_or_make_directory(name, above)
             finally:
                 os.close(above)
-        self.mounted[guest] = names
-        return DirectoryKeeper(at, self.limits.files_size_max)
+        self.mount_paths[guest] = names
+        return HostBackend(at, self.limits.files_size_max)
 
     def _check_beside(self, guest: str, names: list[str]) -> None:
-        for other, taken in self.mounted.items():
+        for other, taken in self.mount_paths.items():
             shorter = min(len(names), len(taken))
             if names[:shorter] == taken[:shorter]:
-                raise NotPlayable(
-                    f"the mounts {shown(other)} and {shown(guest)} lie in one another, and one "
+                raise ReplayError(
+                    f"the mounts {quote_path(other)} and {quote_path(guest)} are nested, and one "
                     "directory cannot hold both"
                 )
 
@@ -116,18 +120,18 @@ class DirectoryHost(BaseHost[DirectoryKeeper]):
             self._root = -1
 
 
-def _names_below(guest: str) -> list[str]:
+def _mount_names(guest: str) -> list[str]:
     """Where below the directory a mount is kept."""
-    names = [name for name in names_of(guest) if name != "."]
+    names = [name for name in split_path(guest) if name != "."]
     check_path("/".join(names) or ".")
     for name in names:
         check_name(name)
     if ".." in names:
-        raise NotPlayable(f"the mount {shown(guest)} leads out of the directory")
+        raise ReplayError(f"the mount {quote_path(guest)} leads out of the directory")
     return names
 
 
-def _made_directory(name: str, at: int) -> int:
+def _open_or_make_directory(name: str, at: int) -> int:
     """Open the directory ``name`` in ``at``, made if it is not there."""
     with suppress(FileExistsError):  # another mount lies beside this one
         os.mkdir(name, DIRECTORY_MODE, dir_fd=at)

@@ -12,35 +12,35 @@ from journal.events.definition import Event
 from journal.events.descriptors import EpollEvent
 from journal.events.paths import FileType
 from journal.events.sockets import Shutdown
-from journal.replay.filesystem.directory_ops import Directory, File
-from journal.replay.limits import NotPlayable, check_count
+from journal.replay.filesystem.directory_ops import BackendFile, MountDirectory
+from journal.replay.limits import ReplayError, check_count
 
 STREAMS = (0, 1, 2)
 """The descriptors that every guest has: standard input, output and error."""
 
 
 @dataclass(slots=True)
-class Stream:
+class StandardStream:
     """A standard stream."""
 
     number: int
 
 
-class OpenFile:
+class OpenMountFile:
     """A file that the host keeps."""
 
     __slots__ = ("file",)
 
-    def __init__(self, file: File) -> None:
+    def __init__(self, file: BackendFile) -> None:
         self.file = file
 
 
-class OpenDirectory:
+class OpenMountDirectory:
     """A directory that the host keeps; ``preopen`` is its name if the guest has it by a mount."""
 
     __slots__ = ("directory", "preopen")
 
-    def __init__(self, directory: Directory[Any], preopen: str | None = None) -> None:
+    def __init__(self, directory: MountDirectory[Any], preopen: str | None = None) -> None:
         self.directory, self.preopen = directory, preopen
 
 
@@ -55,7 +55,7 @@ class HostNode:
     kind: FileType
     preopen: str | None = None
     size: int | None = None
-    certain: bool = True
+    is_certain: bool = True
 
 
 @dataclass(slots=True)
@@ -70,11 +70,11 @@ class PipeEnd:
     """One end of a pipe."""
 
     pipe: Pipe
-    writes: bool
+    is_write_end: bool
 
 
 @dataclass(slots=True)
-class Counter:
+class EventCounter:
     """A counter to wait on, as it began."""
 
     initial: int
@@ -89,7 +89,7 @@ class Epoll:
 
 
 @dataclass(slots=True)
-class Socket:
+class SocketState:
     """A socket, by the events that say what it is: how it was made, bound and connected.
 
     ``options`` are the last events that set each, ``groups`` the multicast groups it is in;
@@ -97,8 +97,8 @@ class Socket:
     is one.
     """
 
-    made: Event
-    certain: bool = True
+    created_by: Event
+    is_certain: bool = True
     bound: Event | None = None
     connected: Event | None = None
     listening: Event | None = None
@@ -108,96 +108,117 @@ class Socket:
     sent: int = 0
 
 
-Thing = Stream | OpenFile | OpenDirectory | HostNode | PipeEnd | Counter | Epoll | Socket
-T = TypeVar("T", Stream, OpenFile, OpenDirectory, HostNode, PipeEnd, Counter, Epoll, Socket)
+OpenObject = (
+    StandardStream
+    | OpenMountFile
+    | OpenMountDirectory
+    | HostNode
+    | PipeEnd
+    | EventCounter
+    | Epoll
+    | SocketState
+)
+T = TypeVar(
+    "T",
+    StandardStream,
+    OpenMountFile,
+    OpenMountDirectory,
+    HostNode,
+    PipeEnd,
+    EventCounter,
+    Epoll,
+    SocketState,
+)
 
-_WORDS: dict[type[Thing], str] = {
-    Stream: "a standard stream",
-    OpenFile: "a file",
-    OpenDirectory: "a directory",
+_KIND_NAMES: dict[type[OpenObject], str] = {
+    StandardStream: "a standard stream",
+    OpenMountFile: "a file",
+    OpenMountDirectory: "a directory",
     HostNode: "of the host",
     PipeEnd: "a pipe",
-    Counter: "a counter",
+    EventCounter: "a counter",
     Epoll: "an epoll",
-    Socket: "a socket",
+    SocketState: "a socket",
 }
 
 
-class Description:
+class OpenFileDescription:
     """What one or more numbers stand for: duplicates share it, with its position and fdflags.
 
     ``position`` is None where only the guest knows.
     """
 
-    __slots__ = ("flags", "numbers", "position", "thing")
+    __slots__ = ("entry_count", "flags", "object", "position")
 
-    def __init__(self, thing: Thing, flags: int = 0) -> None:
-        self.thing, self.flags, self.numbers = thing, flags, 0
+    def __init__(self, thing: OpenObject, flags: int = 0) -> None:
+        self.object, self.flags, self.entry_count = thing, flags, 0
         self.position: int | None = 0
 
 
-class Number:
+class DescriptorEntry:
     """One number: ``fd_flags`` 1 is close-on-exec; ``rights`` are its own and the inheriting."""
 
     __slots__ = ("description", "fd_flags", "rights")
 
     def __init__(
-        self, description: Description, fd_flags: int = 0, rights: tuple[int, int] = (0, 0)
+        self, description: OpenFileDescription, fd_flags: int = 0, rights: tuple[int, int] = (0, 0)
     ) -> None:
         self.description, self.fd_flags, self.rights = description, fd_flags, rights
 
 
-class Table:
+class DescriptorTable:
     """The descriptors of one process; it begins with the standard streams."""
 
     def __init__(self) -> None:
-        self.used: dict[int, Number] = {}
+        self.entries: dict[int, DescriptorEntry] = {}
         self.open_streams()
 
     def open_streams(self) -> None:
         """Open what every process has."""
         for stream in STREAMS:
-            self.add(stream, Stream(stream))
+            self.add(stream, StandardStream(stream))
 
-    def number(self, fd: int) -> Number:
+    def entry(self, fd: int) -> DescriptorEntry:
         """What stands at ``fd``."""
-        found = self.used.get(fd)
+        found = self.entries.get(fd)
         if found is None:
-            raise NotPlayable(f"descriptor {fd} is not open")
+            raise ReplayError(f"descriptor {fd} is not open")
         return found
 
-    def description(self, fd: int) -> Description:
+    def description(self, fd: int) -> OpenFileDescription:
         """What ``fd`` stands for, with its position."""
-        return self.number(fd).description
+        return self.entry(fd).description
 
-    def thing(self, fd: int, kind: type[T]) -> T:
+    def object_of(self, fd: int, kind: type[T]) -> T:
         """What ``fd`` stands for, which must be of one kind."""
-        found = self.description(fd).thing
+        found = self.description(fd).object
         if not isinstance(found, kind):
-            raise NotPlayable(f"descriptor {fd} is {_WORDS[type(found)]}, not {_WORDS[kind]}")
+            raise ReplayError(
+                f"descriptor {fd} is {_KIND_NAMES[type(found)]}, not {_KIND_NAMES[kind]}"
+            )
         return found
 
-    def directory(self, fd: int) -> Directory[Any] | None:
+    def directory(self, fd: int) -> MountDirectory[Any] | None:
         """The directory at ``fd``; None where it is one of the former host."""
-        found = self.description(fd).thing
+        found = self.description(fd).object
         if isinstance(found, HostNode) and found.kind is not FileType.REGULAR_FILE:
             return None
-        return self.thing(fd, OpenDirectory).directory
+        return self.object_of(fd, OpenMountDirectory).directory
 
     def check_free(self, fd: int) -> None:
         """Refuse a number that is in use."""
-        found = self.used.get(fd)
+        found = self.entries.get(fd)
         if found is None:
-            check_count("descriptors", len(self.used) + 1)
+            check_count("descriptors", len(self.entries) + 1)
             return
-        thing = found.description.thing
-        if not isinstance(thing, (HostNode, Socket)) or thing.certain:
-            raise NotPlayable(f"descriptor {fd} is open already")
+        thing = found.description.object
+        if not isinstance(thing, (HostNode, SocketState)) or thing.is_certain:
+            raise ReplayError(f"descriptor {fd} is open already")
 
     def add(
         self,
         fd: int,
-        thing: Thing,
+        thing: OpenObject,
         *,
         flags: int = 0,
         fd_flags: int = 0,
@@ -205,47 +226,47 @@ class Table:
     ) -> None:
         """Open ``thing`` at ``fd``, at its beginning."""
         self.check_free(fd)
-        self._put(fd, Number(Description(thing, flags), fd_flags, rights))
+        self._put(fd, DescriptorEntry(OpenFileDescription(thing, flags), fd_flags, rights))
 
     def duplicate(self, original: int, copied: int, fd_flags: int) -> None:
         """Let ``copied`` stand for the same as ``original``."""
-        found = self.number(original)
+        found = self.entry(original)
         self.check_free(copied)
-        self._put(copied, Number(found.description, fd_flags, found.rights))
+        self._put(copied, DescriptorEntry(found.description, fd_flags, found.rights))
 
     def renumber(self, old: int, new: int) -> None:
         """Let ``new`` stand for what ``old`` did, and close what ``new`` stood for."""
-        found = self.number(old)
+        found = self.entry(old)
         if old == new:
             return
-        if new in self.used:
+        if new in self.entries:
             self.close(new)
-        del self.used[old]
-        self.used[new] = found
+        del self.entries[old]
+        self.entries[new] = found
 
     def close(self, fd: int) -> None:
         """Close ``fd``, and what it stands for if no other number does."""
-        description = self.number(fd).description
-        del self.used[fd]
-        description.numbers -= 1
-        if not description.numbers:
-            _close(description.thing)
+        description = self.entry(fd).description
+        del self.entries[fd]
+        description.entry_count -= 1
+        if not description.entry_count:
+            _close_object(description.object)
 
     def close_all(self) -> None:
         """Close everything."""
-        for fd in list(self.used):
+        for fd in list(self.entries):
             self.close(fd)
 
-    def __iter__(self) -> Iterator[tuple[int, Number]]:
-        return iter(sorted(self.used.items()))
+    def __iter__(self) -> Iterator[tuple[int, DescriptorEntry]]:
+        return iter(sorted(self.entries.items()))
 
-    def _put(self, fd: int, number: Number) -> None:
-        number.description.numbers += 1
-        self.used[fd] = number
+    def _put(self, fd: int, number: DescriptorEntry) -> None:
+        number.description.entry_count += 1
+        self.entries[fd] = number
 
 
-def _close(thing: Thing) -> None:
-    if isinstance(thing, OpenFile):
+def _close_object(thing: OpenObject) -> None:
+    if isinstance(thing, OpenMountFile):
         thing.file.close()
-    elif isinstance(thing, OpenDirectory):
+    elif isinstance(thing, OpenMountDirectory):
         thing.directory.close()

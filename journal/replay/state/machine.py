@@ -17,24 +17,24 @@ from journal.replay.limits import (
     MEMORIES_COUNT_MAX,
     MEMORY_PAGE_SIZE,
     WASM_PAGE_SIZE,
-    Limits,
-    NotPlayable,
+    ReplayError,
+    ReplayLimits,
     check_count,
     check_size,
 )
-from journal.replay.state.memory_layers import Layer, Memory, size_listed, size_of
+from journal.replay.state.memory_layers import MachineLayer, MemoryState, listing_size, stacks_size
 
-P = TypeVar("P", Memory, "array[int]")
+P = TypeVar("P", MemoryState, "array[int]")
 Positions = tuple[tuple[int, int], ...]
 
 
-class Machine:
+class ReplayMachine:
     """The guest's machine at the last snapshot, and what is staged for the next one."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ReplayLimits) -> None:
         self._limits = limits
-        self._closed = Layer()
-        self._staged = Layer()
+        self._closed = MachineLayer()
+        self._staged = MachineLayer()
 
     # -- what the last snapshot closed -----------------------------------------------------------
 
@@ -60,7 +60,7 @@ class Machine:
 
     def read(self, start: int, size: int, memory: int = 0) -> bytes:
         """Bytes of a memory; fewer at its end."""
-        found = self._closed.memories.get(memory, Memory())
+        found = self._closed.memories.get(memory, MemoryState())
         end = min(start + size, found.size)
         parts = []
         while start < end:
@@ -97,9 +97,9 @@ class Machine:
         return dict(self._closed.listings)
 
     @property
-    def digest_holds(self) -> bool | None:
+    def digest_matches(self) -> bool | None:
         """Whether the last snapshot's digest is that of this state; None where it has none."""
-        return self._closed.digest_holds
+        return self._closed.digest_matches
 
     def digest(self) -> bytes:
         """The digest of this state: see spec/format.md, "Snapshots"."""
@@ -109,7 +109,7 @@ class Machine:
 
     def begin_snapshot(self, event: SafePoint) -> None:
         """A snapshot begins: what was staged before is void."""
-        self._staged = Layer(safe_point=event)
+        self._staged = MachineLayer(safe_point=event)
 
     def write(self, start: int, data: bytes) -> None:
         """Stage bytes of the first memory."""
@@ -125,33 +125,33 @@ class Machine:
                 page = memory.pages.get(number)
                 page = self._page(0, number) if page is None else page or ZERO_PAGE
                 part = page[:at] + part + page[at + len(part) :]
-            memory.pages[number] = _staged(part)
+            memory.pages[number] = _to_staged(part)
             start, view = start - at + MEMORY_PAGE_SIZE, view[MEMORY_PAGE_SIZE - at :]
 
     def write_pages(self, event: MemoryPages) -> None:
         """Stage pages of a memory; raises MalformedEvent for what is none."""
         index, size = event.memory, self._size(event.memory)
         if event.size < size:
-            raise NotPlayable(f"memory {index} has {size} bytes, and never fewer")
-        self._check_room(index, event.size)
+            raise ReplayError(f"memory {index} has {size} bytes, and never fewer")
+        self._check_memory_size(index, event.size)
         pages = {}
         for number, kind, data in decode_resolved_pages(event):
             if kind is PageKind.PATCHED:
                 data = apply_patch(self._page(index, number), data)
-            pages[number] = _staged(data)
+            pages[number] = _to_staged(data)
         self._sized(index, event.size).pages |= pages
 
     def set_thread(self, event: SetThread) -> None:
         """Stage a thread and its stacks."""
         self._check_thread(event.id)
-        size = self._closed.stacks_size + self._staged.stacks_size + size_of(event)
+        size = self._closed.stacks_size + self._staged.stacks_size + stacks_size(event)
         check_size("the stacks", size, self._limits.memory_size_max)
-        self._staged.put_thread(event.id, event)
+        self._staged.set_thread(event.id, event)
 
     def close_thread(self, number: int) -> None:
         """Stage the end of a thread."""
         self._check_thread(number)
-        self._staged.put_thread(number, None)
+        self._staged.set_thread(number, None)
 
     def set_globals(self, event: GlobalsSet) -> None:
         """Stage the values of all mutable globals."""
@@ -161,7 +161,7 @@ class Machine:
         """Stage elements of a table; those in front of them that were never set are empty."""
         end = start + len(functions)
         if end > TABLE_NULL:
-            raise NotPlayable(f"a table has no element {end - 1}")
+            raise ReplayError(f"a table has no element {end - 1}")
         tables = self._kept(self._closed.tables) | self._staged.tables
         elements = tables.pop(table, array("I"))
         check_count("tables", len(tables) + 1, MEMORIES_COUNT_MAX)
@@ -178,30 +178,30 @@ class Machine:
 
     def set_listing(self, event: DirectoryListing) -> None:
         """Stage what a directory had."""
-        size = self._closed.listings_size + self._staged.listings_size + size_listed(event)
+        size = self._closed.listings_size + self._staged.listings_size + listing_size(event)
         check_size("the listings of directories", size, self._limits.memory_size_max)
-        self._staged.put_listing(event)
+        self._staged.set_listing(event)
 
     # -- what becomes of both --------------------------------------------------------------------
 
     def close_snapshot(self, snapshot: Snapshot) -> Positions:
         """All that is staged is the machine's state from here on; gives the positions in it."""
-        closed, staged, self._staged = self._closed, self._staged, Layer()
+        closed, staged, self._staged = self._closed, self._staged, MachineLayer()
         closed.close(staged)
-        closed.digest_holds = snapshot.digest == closed.digest() if snapshot.digest else None
+        closed.digest_matches = snapshot.digest == closed.digest() if snapshot.digest else None
         return staged.positions.positions if staged.positions else ()
 
     def clear_staged(self) -> None:
         """No snapshot came, and the threads of the last one are gone too."""
-        self._staged = Layer()
+        self._staged = MachineLayer()
         self._closed.threads.clear()
         self._closed.stacks_size = 0
 
     def clear(self) -> None:
         """The process is over, or begins."""
-        self._closed, self._staged = Layer(), Layer()
+        self._closed, self._staged = MachineLayer(), MachineLayer()
 
-    def layers(self) -> tuple[Layer, Layer]:
+    def layers(self) -> tuple[MachineLayer, MachineLayer]:
         """The state at the last snapshot, and what is staged: to be looked at only."""
         return self._closed, self._staged
 
@@ -221,7 +221,7 @@ class Machine:
         found = staged or self._kept(self._closed.memories).get(memory)
         return found.size if found else 0
 
-    def _check_room(self, memory: int, size: int) -> None:
+    def _check_memory_size(self, memory: int, size: int) -> None:
         """Refuse so many bytes of a memory, if they are too many with those of the others."""
         others = {
             index: self._size(index)
@@ -231,10 +231,10 @@ class Machine:
         check_count("memories", len(others) + 1, MEMORIES_COUNT_MAX)
         check_size("the memory", sum(others.values()) + size, self._limits.memory_size_max)
 
-    def _sized(self, memory: int, size: int) -> Memory:
+    def _sized(self, memory: int, size: int) -> MemoryState:
         """What is staged of a memory, which has so many bytes."""
-        self._check_room(memory, size)
-        staged = self._staged.memories.setdefault(memory, Memory())
+        self._check_memory_size(memory, size)
+        staged = self._staged.memories.setdefault(memory, MemoryState())
         staged.size = size
         return staged
 
@@ -243,6 +243,6 @@ class Machine:
             check_count("threads", len(self._closed.threads) + len(self._staged.threads) + 1)
 
 
-def _staged(page: bytes) -> bytes:
+def _to_staged(page: bytes) -> bytes:
     """A page as it is staged."""
     return b"" if page == ZERO_PAGE else page

@@ -9,12 +9,12 @@ from journal.events.snapshots import DescriptorPositions, DirectoryListing, Safe
 from journal.events.threads import GlobalsSet, SetThread
 from journal.pages.encoding import compute_state_digest, encode_table, hash_page, update_hash_sum
 
-_LISTED_SIZE = 64
+_LISTING_ENTRY_SIZE = 64
 """What an entry of a listing takes besides its name."""
 
 
 @dataclass(slots=True)
-class Memory:
+class MemoryState:
     """Bytes of a memory, its pages by number, and of what is closed, the sum of their hashes.
 
     In what is staged, no bytes are a page of zeros; what is closed has none of these.
@@ -24,7 +24,7 @@ class Memory:
     pages: dict[int, bytes] = field(default_factory=dict)
     total: int = 0
 
-    def close(self, index: int, staged: "Memory") -> None:
+    def close(self, index: int, staged: "MemoryState") -> None:
         """Let it be as it was staged, and keep up the sum of its pages' hashes."""
         self.size = staged.size
         for number, page in staged.pages.items():
@@ -37,15 +37,15 @@ class Memory:
 
 
 @dataclass(slots=True)
-class Layer:
+class MachineLayer:
     """Memories and tables by index, threads and listings by number: closed, or staged.
 
-    In what is staged, None is a thread that ended, and a table is as it will be. ``digest_holds``
+    In what is staged, None is a thread that ended, and a table is as it will be. ``digest_matches``
     is whether the snapshot's digest is that of what it closed; None if it had none.
     """
 
     safe_point: SafePoint | None = None
-    memories: dict[int, Memory] = field(default_factory=dict)
+    memories: dict[int, MemoryState] = field(default_factory=dict)
     globals: GlobalsSet | None = None
     tables: dict[int, "array[int]"] = field(default_factory=dict)
     threads: dict[int, SetThread | None] = field(default_factory=dict)
@@ -53,33 +53,33 @@ class Layer:
     listings: dict[int, DirectoryListing] = field(default_factory=dict)
     stacks_size: int = 0
     listings_size: int = 0
-    digest_holds: bool | None = None
+    digest_matches: bool | None = None
 
-    def put_thread(self, number: int, thread: SetThread | None) -> None:
+    def set_thread(self, number: int, thread: SetThread | None) -> None:
         """Let a thread be as it is now."""
-        self.stacks_size += size_of(thread) - size_of(self.threads.get(number))
+        self.stacks_size += stacks_size(thread) - stacks_size(self.threads.get(number))
         self.threads[number] = thread
 
-    def put_listing(self, event: DirectoryListing) -> None:
+    def set_listing(self, event: DirectoryListing) -> None:
         """Let a directory be listed as it is now, behind the others."""
-        self.listings_size += size_listed(event) - size_listed(self.listings.pop(event.fd, None))
+        self.listings_size += listing_size(event) - listing_size(self.listings.pop(event.fd, None))
         self.listings[event.fd] = event
 
-    def close(self, staged: "Layer") -> None:
+    def close(self, staged: "MachineLayer") -> None:
         """Let it be as it was staged."""
         if staged.safe_point is not None:
             self._begin(staged.safe_point)
         for index, memory in staged.memories.items():
-            self.memories.setdefault(index, Memory()).close(index, memory)
+            self.memories.setdefault(index, MemoryState()).close(index, memory)
         for number, thread in staged.threads.items():
-            self.put_thread(number, thread)
+            self.set_thread(number, thread)
             if thread is None:
                 del self.threads[number]
         self.tables |= staged.tables
         self.globals = staged.globals or self.globals
         self.positions = staged.positions or self.positions
         for listing in staged.listings.values():
-            self.put_listing(listing)
+            self.set_listing(listing)
 
     def digest(self) -> bytes:
         """The digest of what is closed: see spec/format.md, "Snapshots"."""
@@ -110,15 +110,15 @@ class Layer:
         yield from map(codec.encode, self.listings.values())
 
 
-def size_of(thread: SetThread | None) -> int:
+def stacks_size(thread: SetThread | None) -> int:
     """Bytes of a thread's stacks."""
     if thread is None:
         return 0
     return len(thread.call_stack) + len(thread.memory_stack) + len(thread.store_data)
 
 
-def size_listed(event: DirectoryListing | None) -> int:
+def listing_size(event: DirectoryListing | None) -> int:
     """What a listing takes."""
     if event is None:
         return 0
-    return sum(map(len, event.entries)) + _LISTED_SIZE * (1 + len(event.entries))
+    return sum(map(len, event.entries)) + _LISTING_ENTRY_SIZE * (1 + len(event.entries))

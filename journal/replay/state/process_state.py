@@ -16,11 +16,11 @@ from journal.events.process import (
 from journal.events.snapshots import Snapshot
 from journal.events.streams import StreamDelivered, StreamOpened
 from journal.events.wire_types import Network as Cidr
-from journal.replay.limits import NotPlayable, check_count, check_size
+from journal.replay.limits import ReplayError, check_count, check_size
 
 
 @dataclass(slots=True)
-class Process:
+class ProcessState:
     """What runs, on what, and whether it still does; mostly the last event that said so.
 
     ``module`` is the module's bytes, as far as the journal holds them, ``instrumented`` those of
@@ -36,13 +36,13 @@ class Process:
     parent: ParentLink | None = None
     session: SessionStart | None = None
     session_count: int = 0
-    ended: ProcessExit | ProcessTrap | None = None
+    end_event: ProcessExit | ProcessTrap | None = None
     seal: Seal | None = None
     snapshot: Snapshot | None = None
     snapshot_count: int = 0
     clocks: dict[Clock, SetClockTime] = field(default_factory=dict)
     tty: TtySet | None = None
-    directory: str = ""
+    working_directory: str = ""
 
     @property
     def arguments(self) -> tuple[bytes, ...]:
@@ -57,18 +57,18 @@ class Process:
     @property
     def exit_code(self) -> int | None:
         """What the guest exited with, as it passed it; None if it did not, or did not say."""
-        if not isinstance(self.ended, ProcessExit) or self.ended.exit_code is None:
+        if not isinstance(self.end_event, ProcessExit) or self.end_event.exit_code is None:
             return None
-        return self.ended.exit_code & 0xFFFFFFFF
+        return self.end_event.exit_code & 0xFFFFFFFF
 
     @property
-    def has_answers(self) -> bool:
+    def has_host_results(self) -> bool:
         """Whether the journal says what the host's directories answered."""
         return self.start is None or self.start.level is RecordingLevel.FULL
 
 
 @dataclass(slots=True)
-class Streams:
+class StreamState:
     """What each standard stream got, what it leads to, and how far its target has taken it.
 
     ``output`` is empty where it is not to be kept, ``sizes`` counts it anyhow.
@@ -85,7 +85,7 @@ class Streams:
         """The guest printed ``data``, behind all that it had printed there before."""
         size = self.sizes.get(stream, 0)
         if offset is not None and offset != size:
-            raise NotPlayable(f"stream {stream} has got {size} bytes, not {offset}")
+            raise ReplayError(f"stream {stream} has got {size} bytes, not {offset}")
         if self.keeps_output:
             check_size(f"the output of stream {stream}", size + len(data), self.size_max)
             self.output.setdefault(stream, bytearray()).extend(data)
@@ -93,7 +93,7 @@ class Streams:
 
 
 @dataclass(slots=True)
-class Inputs:
+class InputState:
     """How much the guest was told, and the last that the clocks said, in nanoseconds."""
 
     clocks: dict[int, int] = field(default_factory=dict)
@@ -101,25 +101,25 @@ class Inputs:
     read: dict[int, int] = field(default_factory=dict)
     random_size: int = 0
     poll_count: int = 0
-    answer_count: int = 0
+    result_count: int = 0
 
-    def take(self, stream: int, offset: int, size: int) -> None:
+    def record_read(self, stream: int, offset: int, size: int) -> None:
         """The guest read from a standard stream."""
         before = self.read.get(stream, 0)
         if offset != before:
-            raise NotPlayable(f"{before} bytes of stream {stream} were read, not {offset}")
+            raise ReplayError(f"{before} bytes of stream {stream} were read, not {offset}")
         self.read[stream] = before + size
 
 
 @dataclass(slots=True)
-class Network:
+class NetworkState:
     """The guest's network interface."""
 
     addresses: dict[Cidr, None] = field(default_factory=dict)
     routes: dict[Cidr, PortRouteAdd] = field(default_factory=dict)
     gateway: object = None
     bridge: PortBridge | None = None
-    asked_dhcp: bool = False
+    has_requested_dhcp: bool = False
 
     def add_address(self, cidr: Cidr) -> None:
         """The interface has one more address."""

@@ -533,10 +533,10 @@ def test_a_journal_of_sockets_plays_without_its_guest(guest: Remote) -> None:
     assert taken.errno == Errno.ADDRNOTAVAIL
     guest.recorder.close()
     host = played(guest.recorder.path)
-    listener = host.table.thing(fd, replayed.Socket)
+    listener = host.table.object_of(fd, replayed.SocketState)
     assert listener.bound == SocketBind(fd=fd, addr=SocketAddress(ip_address("127.0.0.1"), port))
     assert listener.listening == SocketListen(fd=fd, backlog=5)
-    assert host.table.thing(datagrams, replayed.Socket).bound is None
+    assert host.table.object_of(datagrams, replayed.SocketState).bound is None
 
 
 @pytest.mark.parametrize("level", list(journal.RecordingLevel))
@@ -549,7 +549,7 @@ def test_a_socket_that_was_refused_is_not_there(
             assert guest("sock_open", INET4, STREAM, 0, DATA).errno == Errno.ACCES
         guest.recorder.stop()
     host = played(tmp_path / "j")
-    assert (FIRST in host.table.used) is (level is journal.RecordingLevel.STATE), "nobody knows"
+    assert (FIRST in host.table.entries) is (level is journal.RecordingLevel.STATE), "nobody knows"
 
 
 def played(path: Path) -> ModelHost:
