@@ -14,7 +14,7 @@ from journaltool import exit_codes
 import journal
 from journal.events.streams import StreamWrite
 from journal.format.block import BLOCK_HEADER_SIZE
-from tests.cli.test_command_line import command, environment, inside, tool
+from tests.cli.test_command_line import WAIT_SECONDS, command, environment, inside, tool
 from tests.cli.test_tail import numbers, written
 from tests.support.writer_process import LiveWriter
 
@@ -146,7 +146,7 @@ def test_ctrl_c_ends_a_recovery_with_130_and_leaves_nothing(tmp_path: Path) -> N
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=30) == (b"", b"")
+        assert process.communicate(timeout=WAIT_SECONDS) == (b"", b"")
         assert process.returncode == 130
     assert [one.name for one in tmp_path.iterdir()] == ["a"]
 

