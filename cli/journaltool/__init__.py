@@ -1,24 +1,40 @@
-"""The command line: options, one call of the library, and what is shown of it.
+"""Command line of the library: each command parses options, calls the library and prints a result.
 
-Alone in printing and in reading the environment. Nothing slow is imported before it is needed: a
-guest should start at once.
+Only this package prints and reads environment variables. Slow modules are imported when they are
+needed, so that a guest starts without delay.
 """
 
-import gc
-import os
-import signal
-import sys
+try:
+    import gc
+    import os
+    import signal
+    import sys
+
+    def _exit_on_sigint() -> None:
+        """Make SIGINT end the process at once with status 130, without a traceback.
+
+        The handling lasts until a command installs its own. An ignored SIGINT stays ignored.
+        """
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+    # The module name in argv[0] is "-m" while Python looks for __main__. Other programs that import
+    # this package keep their own handling of SIGINT.
+    if sys.argv[0] == "-m" or os.path.basename(sys.argv[0]) == "journaltool":  # noqa: PTH119
+        _exit_on_sigint()
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; what the command ``journaltool`` calls."""
-    # Almost nothing of what is imported at the start is ever garbage: looking for it costs a tenth
-    # of the start. A command that lives long switches it on again.
+    """Run the command line. The executable ``journaltool`` calls this function."""
+    # Almost none of the modules imported at the start become garbage, and looking for garbage takes
+    # a tenth of the start-up time. Long-lived commands enable the collector again.
     gc.disable()
     _exit_on_sigint()
-    _fill_standard_descriptors()
+    _open_standard_descriptors()
 
     from journaltool.app import app
     from journaltool.commands.completion import COMPLETION_VARIABLE, register_completion
@@ -28,17 +44,11 @@ def main() -> None:
     app(prog_name="journaltool")
 
 
-def _exit_on_sigint() -> None:
-    """Let Ctrl-C end the process at once, with no traceback, until a command knows better.
+def _open_standard_descriptors() -> None:
+    """Open the null device for each closed descriptor of 0, 1 and 2.
 
-    While a module is compiled, Python would not even look at it.
+    Otherwise a journal could be opened as descriptor 0, 1 or 2.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _fill_standard_descriptors() -> None:
-    """Open what the caller has closed of 0, 1 and 2, or a journal would get such a number."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""``python -m journaltool``."""
+"""Entry point of ``python -m journaltool``."""
 
 from journaltool import main
 

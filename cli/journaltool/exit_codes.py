@@ -127,6 +127,16 @@ def reporting_errors(
     raise typer.Exit(own if code is None else code)
 
 
+def die_on_sigint() -> None:
+    """Let SIGINT terminate the process by its default action.
+
+    Python runs signal handlers only between bytecodes, so a handler would wait for the end of a
+    long call into native code, such as the compilation of a module.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def raise_on_sigint() -> None:
     """Let Ctrl-C end this command with an exit code, not by the signal, and clean up before."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:

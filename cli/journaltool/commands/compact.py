@@ -73,9 +73,9 @@ def compact(
     """Compact a journal (the help text is HELP)."""
     source_target.check_source_and_target(source, output, in_place, dry_run)
     seconds = None if keep_within is None else _parse_span(keep_within)
-    exit_codes.raise_on_sigint()
     recoverable = None if source_target.is_pipe(source) else source
     with exit_codes.reporting_errors(about=source, recoverable=recoverable):
+        exit_codes.raise_on_sigint()
         from journal.compaction import RetentionPolicy
         from journal.log.segment_files import journal_size
 

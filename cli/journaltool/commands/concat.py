@@ -52,8 +52,8 @@ def concat(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Join journals (the help text is HELP)."""
-    exit_codes.raise_on_sigint()
     with exit_codes.reporting_errors():
+        exit_codes.raise_on_sigint()
         from journal.operations import concat as concatenating
 
         with progress.show_bar(not quiet) as on_progress:

@@ -52,8 +52,8 @@ def cut(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Cut a journal (the help text is HELP)."""
-    exit_codes.raise_on_sigint()
     with exit_codes.reporting_errors(about=source, recoverable=source):
+        exit_codes.raise_on_sigint()
         from journal.operations import split as splitting
 
         last = _find_newest_resumable(source) if at is None else at

@@ -78,8 +78,8 @@ def export(
     to_stdout = output == _STDOUT
     if form is ExportFormat.PARQUET and to_stdout and sys.stdout.isatty():
         raise typer.BadParameter("a table is not for a terminal: name a file with -o, or pipe it")
-    exit_codes.raise_on_sigint()
     with exit_codes.reporting_errors(about=journal, recoverable=journal):
+        exit_codes.raise_on_sigint()
         secrets = _parse_secrets(redact or [])
         with progress.show_bar(not quiet) as on_progress:
             write = partial(_write, form, journal, secrets, on_progress)

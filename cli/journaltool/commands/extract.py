@@ -105,8 +105,8 @@ def extract(
     target = files or tar or memory or _STDOUT
     if (tar or memory) == _STDOUT and sys.stdout.isatty():
         raise typer.BadParameter("that is not for a terminal: name a file, or pipe it")
-    exit_codes.raise_on_sigint()
     with exit_codes.reporting_errors(about=journal, recoverable=journal):
+        exit_codes.raise_on_sigint()
         from journal.operations import extract as extracting
 
         limits = _build_limits(max_size)

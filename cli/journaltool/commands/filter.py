@@ -89,10 +89,10 @@ def filter(
         paths=path or (),
         where=where_,
     )
-    exit_codes.raise_on_sigint()
     with exit_codes.reporting_errors(
         about=source, recoverable=None if source_target.is_pipe(source) else source
     ):
+        exit_codes.raise_on_sigint()
         from journal.operations import filter as filtering
 
         to_pipe = source_target.is_pipe(output)

@@ -51,8 +51,8 @@ def import_(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Import a journal (the help text is HELP)."""
-    exit_codes.raise_on_sigint()
     with exit_codes.reporting_errors(about=file):
+        exit_codes.raise_on_sigint()
         with output_path.prepare_output(output, force) as target:
             found = _import_file(file, target)
         if as_json:

@@ -48,8 +48,8 @@ def index(
     """Tell of a page index (the help text is HELP)."""
     if check + rebuild + drop > 1:
         raise typer.BadParameter("one of --check, --rebuild and --drop is enough")
-    exit_codes.raise_on_sigint()
     with exit_codes.reporting_errors(about=journal):
+        exit_codes.raise_on_sigint()
         from journal import Reader
         from journal.operations import statistics
         from journal.pages.index_store import get_index_path

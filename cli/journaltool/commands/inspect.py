@@ -78,9 +78,9 @@ def inspect(
 ) -> None:
     """Print events (the help text is HELP)."""
     errors: list[FormatError] = []
-    if follow:
-        exit_codes.raise_on_sigint()
     with exit_codes.reporting_errors(about=journal):
+        if follow:
+            exit_codes.raise_on_sigint()
         from journal import Reader
         from journal.query.literals import JournalTimes
         from journal.query.selection import QueryFilter

@@ -59,8 +59,8 @@ def recover(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Recover a journal (the help text is HELP)."""
-    exit_codes.raise_on_sigint()
     with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=source):
+        exit_codes.raise_on_sigint()
         from journal.operations import salvage
         from journal.rewrite import bit_search
 

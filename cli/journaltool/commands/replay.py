@@ -74,6 +74,7 @@ def replay(
 
         gc.freeze()
         gc.enable()
+        exit_codes.die_on_sigint()
         begun = time.monotonic()
         found = verify_replay(
             journal,

@@ -133,7 +133,9 @@ def resume(
             on_close=compact_on_close,
             keep=compact_keep,
         )
-        recorder = library.resume(
+        resume = library.resume  # This imports the engine.
+        exit_codes.die_on_sigint()
+        recorder = resume(
             journal,
             module=module,
             moved_mounts=mounts.parse_moved(directory or ()),

@@ -191,8 +191,10 @@ def run(
         variables = mounts.parse_environment(env or (), os.environ)
         guest_mounts = mounts.parse_mounts(directory or (), memory or (), not no_root)
         copies = mounts.parse_copies(copy or ())
+        record = library.record  # This imports the engine.
+        exit_codes.die_on_sigint()
         with output_path.prepare_output(path, force) as target:
-            recorder = library.record(
+            recorder = record(
                 module,
                 target,
                 args=mounts.encode_arguments(arg0 if arg0 is not None else module.name, args or ()),

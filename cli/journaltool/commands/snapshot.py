@@ -56,8 +56,8 @@ def snapshot(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Take a snapshot (the help text is HELP)."""
-    exit_codes.raise_on_sigint()
     with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, as_json=as_json):
+        exit_codes.raise_on_sigint()
         from journal import OptionError, Reader
 
         with _find_writer(target) as (process, path), Reader(path) as reader:

@@ -71,8 +71,8 @@ def split(
     """Split a journal (the help text is HELP)."""
     if not (at or snapshots or size is not None):
         raise typer.BadParameter("say where to split: --at, --snapshots or --size")
-    exit_codes.raise_on_sigint()
     with exit_codes.reporting_errors(recoverable=source):
+        exit_codes.raise_on_sigint()
         from journal.operations import split as splitting
 
         with progress.show_bar(not quiet) as on_progress:

@@ -50,8 +50,8 @@ def stats(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Tell what a journal is made of (the help text is HELP)."""
-    exit_codes.raise_on_sigint()
     with exit_codes.reporting_errors(about=journal):
+        exit_codes.raise_on_sigint()
         from journal.fs import atomic_file
         from journal.operations import statistics
 

@@ -58,8 +58,8 @@ def tail(
 ) -> None:
     """Print the last events (the help text is HELP)."""
     errors: list[FormatError] = []
-    exit_codes.raise_on_sigint()
     with exit_codes.reporting_errors(about=journal):
+        exit_codes.raise_on_sigint()
         from journal import Reader, RecoveryMode
 
         cut = event_lines.parse_value_limit(shown)

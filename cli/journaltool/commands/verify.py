@@ -70,8 +70,8 @@ def verify(
     """Check a journal (the help text is HELP)."""
     if hashes and pages:
         raise typer.BadParameter("--pages looks into the events, which --hashes does not")
-    exit_codes.raise_on_sigint()
     with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
+        exit_codes.raise_on_sigint()
         from journal.operations.verify import Verifier
 
         begun = time.monotonic()
