@@ -131,7 +131,7 @@ def test_what_is_no_program_is_refused_in_a_sentence_and_leaves_nothing(
     done = tool("run", "--max-memory", "1GiB", "odd.wasm", folder=tmp_path)
     assert (done.returncode, done.stdout) == (125, "")
     assert re.fullmatch(r"journaltool: error: [^\n]+\n", done.stderr), done.stderr
-    assert re.search(told, done.stderr)
+    assert told in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["odd.wasm"]
 
 
@@ -174,7 +174,7 @@ def test_the_command_says_it_without_a_traceback(
 ) -> None:
     done = tool("run", "--journal", "j", *arguments, folder=tmp_path)
     assert done.returncode == code
-    assert told in done.stderr
+    assert re.search(told, done.stderr)
     assert "Traceback" not in done.stderr
     again = tool("resume", "--timeout", "0.2", "j", folder=tmp_path)
     assert again.returncode == code
