@@ -1,7 +1,7 @@
-"""Blocks into files: where the next one goes, what is durable, and what to do when a disk fails.
+"""Write path of a journal: writes blocks to segment files, rolls, syncs, and fails over.
 
-One thread at a time, but for ``PendingSync.sync``. It never truncates what was written and never
-writes over a byte that was not zero; what has failed once is never written to nor believed again.
+Not thread-safe, except ``PendingSync.sync``. The appender never truncates written bytes and never
+overwrites a byte that was not zero. It neither writes to nor trusts a file that has failed once.
 """
 
 import os
@@ -27,29 +27,33 @@ from journal.log.tail_recovery import (
 )
 
 UNSYNCED_SIZE_MAX = 1 << 26
-"""Bytes of blocks kept to be written elsewhere should the disk fail; more of them are synced."""
+"""Bytes of blocks kept in memory for fail-over. Larger backlogs are synced."""
 ROLL_SIZE_MAX = 1 << 34
 _RETRY_SIZE = 1 << 20
-"""Bytes to write before a roll that failed is tried again."""
+"""Bytes to write before a failed roll is tried again."""
 _NO_FRAMES = Frames([], [], [])
 
 
 class RollPolicy(NamedTuple):
-    """When a journal that is a directory begins its next segment: by size, and by age if given."""
+    """Size, and optionally age, at which a journal directory begins its next segment.
+
+    Importable as ``journal.RollPolicy``.
+    """
 
     size_bytes: int = 1 << 26
     age_seconds: float | None = None
 
     def check(self) -> None:
-        """Raise OptionError for what cannot be."""
+        """Raise OptionError for values out of range."""
         if not 0 < self.size_bytes <= ROLL_SIZE_MAX:
-            raise OptionError(f"a segment has 1 to {ROLL_SIZE_MAX} bytes")
+            size = self.size_bytes
+            raise OptionError(f"segment size must be 1 to {ROLL_SIZE_MAX} bytes, got {size}")
         if self.age_seconds is not None and self.age_seconds <= 0:
-            raise OptionError("a segment's age is longer than nothing")
+            raise OptionError(f"roll age must be greater than 0 seconds, got {self.age_seconds}")
 
 
 class DiskFull(Exception):
-    """The disk is full: nothing was written, and nothing that was taken is lost."""
+    """The disk is full: nothing was written, and no accepted event is lost."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error)
@@ -57,7 +61,7 @@ class DiskFull(Exception):
 
 
 class PendingSync(NamedTuple):
-    """What a sync is to make durable: syncing needs no lock, telling the appender does."""
+    """State that one sync makes durable. ``sync`` needs no lock, ``Appender.finish_sync`` does."""
 
     file: SegmentWriter
     descriptor: int
@@ -67,12 +71,12 @@ class PendingSync(NamedTuple):
     unsynced_count: int
 
     def sync(self) -> None:
-        """Wait for the disk."""
+        """Wait until the data is on the disk."""
         os.fdatasync(self.descriptor)
 
 
 class _UnsyncedBlock(NamedTuple):
-    """A block that is not durable yet; ``next_seq`` is the journal's number behind it."""
+    """A block that is not durable yet. ``next_seq`` is the journal's sequence number after it."""
 
     header: BlockHeader
     parts: list[bytes]
@@ -80,9 +84,10 @@ class _UnsyncedBlock(NamedTuple):
 
 
 class Appender:
-    """An open journal's end. Numbers are the journal's.
+    """Open end of a journal. Sequence numbers are the journal's.
 
-    ``next_seq`` is that of the next block, ``durable_upto`` the number below which all is durable.
+    ``next_seq`` is the sequence number of the next block. All events below ``durable_upto`` are
+    durable.
     """
 
     __slots__ = (
@@ -108,10 +113,10 @@ class Appender:
         "written_size",
     )
 
-    def __init__(self, wish: OpenOptions, roll: RollPolicy | None, keep: bool) -> None:
-        start: OpenResult = open_journal(wish)
-        self._path = wish.path
-        self.clock = wish.clock
+    def __init__(self, options: OpenOptions, roll: RollPolicy | None, keep: bool) -> None:
+        start: OpenResult = open_journal(options)
+        self._path = options.path
+        self.clock = options.clock
         self._keeps_unsynced = keep
         self._lock = start.lock
         self._temporary = start.temporary
@@ -122,58 +127,58 @@ class Appender:
         self._retry_end = 0
         self._unsynced: list[_UnsyncedBlock] = []
         self._unsynced_size = 0
-        self.written_size = 0  # bytes of the blocks that were written
+        self.written_size = 0  # Bytes of all written blocks.
         self._has_events = False
         self._needs_recovery_marker = start.needs_recovery_marker
         self.time = start.time
         self.next_seq = self.durable_upto = start.next_seq
         self.failure: BaseException | None = None
-        self.on_poison: Callable[[], object] = bool  # nobody to tell
+        self.on_poison: Callable[[], object] = bool  # A callback that does nothing.
 
     @property
     def end(self) -> int:
-        """Where the next block goes, in its segment."""
+        """Offset of the next block in its segment."""
         return self._file.end
 
     @property
     def header(self) -> SegmentHeader:
-        """The header of the segment that is being written."""
+        """Header of the current segment."""
         return self._file.header
 
     @property
     def is_open(self) -> bool:
-        """Whether it was not closed."""
+        """Whether the appender is not closed."""
         return self._lock >= 0
 
     @property
     def is_published(self) -> bool:
-        """Whether the journal has its name."""
+        """Whether the journal has its final name."""
         return self._temporary is None
 
     @property
     def must_sync(self) -> bool:
-        """Whether so much is held back for a failing disk that it should be made durable."""
+        """Whether so many unsynced bytes are kept in memory that a sync is needed."""
         return self._unsynced_size > UNSYNCED_SIZE_MAX
 
     @property
     def roll_policy(self) -> RollPolicy | None:
-        """When the next segment begins; None in a journal that is one file."""
+        """The roll policy; None in a single-file journal."""
         return self._roll_policy
 
     @property
     def keeps_unsynced(self) -> bool:
-        """Whether blocks are kept until they are durable, to be written elsewhere if need be."""
+        """Whether blocks are kept in memory until they are durable, for fail-over."""
         return self._keeps_unsynced
 
     def set_path(self, path: Path) -> None:
-        """Take note that the journal has another name now."""
+        """Record that the journal was renamed to ``path``."""
         self._path = path
         self._file.path = path / self._file.path.name if self._roll_policy else path
 
     # -- blocks --------------------------------------------------------------------------------
 
     def write_recovery_marker(self) -> None:
-        """Make debris known as such before anyone reads on."""
+        """Write and sync a marker block if readers must skip superseded blocks."""
         if self._needs_recovery_marker:
             self._needs_recovery_marker = False
             self.write_marker()
@@ -182,33 +187,35 @@ class Appender:
     def write_frames(
         self, frames: Frames | PackedFrames, compressor: Compressor | None, *, last_resort: bool
     ) -> bool:
-        """Write a block of frames that are numbered on from here. False if it took the reserve.
+        """Write a block of frames, numbered from ``next_seq``.
 
-        Raises NoRoom when the disk is full; with ``last_resort`` the reserve is used up first.
+        Returns False if it used the reserve.
+
+        Raises DiskFull when the disk is full. With ``last_resort`` the reserve is used first.
         """
-        place = self._file.place(self.next_seq - self._shift)
-        parts, header = block.encode_parts(place, frames, compressor, time=self.time)
+        placement = self._file.place(self.next_seq - self._shift)
+        parts, header = block.encode_parts(placement, frames, compressor, time=self.time)
         return self._write(parts, header, self.next_seq + header.frame_count, last_resort)
 
     def write_block(self, header: BlockHeader, body: bytes, seqs: range | list[int]) -> None:
-        """Write a block of another journal with these numbers; NoRoom when the disk is full."""
+        """Write a block of another journal with these sequence numbers. Raises DiskFull."""
         shift = self._shift
-        place = self._file.place(seqs[0] - shift)
+        placement = self._file.place(seqs[0] - shift)
         holes = seqs[0] != self.next_seq or seqs[-1] - seqs[0] >= len(seqs)
         numbers = [seq - shift for seq in seqs] if holes or header.has_seqs else None
-        data, header = block.rewrite_header(header, body, place, numbers)
+        data, header = block.rewrite_header(header, body, placement, numbers)
         self._write([data], header, seqs[-1] + 1, False)
 
     def write_marker(self) -> None:
-        """Write a block of no events, which says what is durable before it."""
-        place = self._file.place(self.next_seq - self._shift)
-        parts, header = block.encode_parts(place, _NO_FRAMES, time=self.time)
+        """Write a block without events that records the durable offset before it."""
+        placement = self._file.place(self.next_seq - self._shift)
+        parts, header = block.encode_parts(placement, _NO_FRAMES, time=self.time)
         self._write(parts, header, self.next_seq, True)
 
     def _write(
         self, parts: list[bytes], header: BlockHeader, next_seq: int, last_resort: bool
     ) -> bool:
-        file, roomy = self._file, True
+        file, reserve_kept = self._file, True
         try:
             file.reserve(header.size)
         except OSError as error:
@@ -217,20 +224,20 @@ class Appender:
                 return True
             if not last_resort or not file.has_space_for(header.size):
                 raise DiskFull(error) from error
-            roomy = False
+            reserve_kept = False
         try:
             file.write(parts, header, next_seq - self._shift)
         except OSError as error:
             self._fail_over(error, _UnsyncedBlock(header, parts, next_seq))
-            return roomy
+            return reserve_kept
         except BaseException as error:
-            # an interrupt: how much stands in the file is no longer known
+            # After an interrupt, the number of bytes in the file is unknown.
             self.poison(error, "write interrupted")
         if self._keeps_unsynced:
             self._unsynced.append(_UnsyncedBlock(header, parts, next_seq))
             self._unsynced_size += header.size
         self._count(header, next_seq)
-        return roomy
+        return reserve_kept
 
     def _count(self, header: BlockHeader, next_seq: int) -> None:
         self.next_seq = next_seq
@@ -241,7 +248,7 @@ class Appender:
     # -- durable -------------------------------------------------------------------------------
 
     def pending_sync(self) -> PendingSync | None:
-        """Say what a sync would make durable now; None when all is."""
+        """Return the state that a sync would make durable now; None if everything is durable."""
         file = self._file
         if self.durable_upto == self.next_seq and file.durable[0] == file.end:
             return None
@@ -249,34 +256,34 @@ class Appender:
             file, file.descriptor, file.end, file.link, self.next_seq, len(self._unsynced)
         )
 
-    def finish_sync(self, ticket: PendingSync, error: BaseException | None) -> None:
-        """Take note of how a sync went."""
-        if ticket.file is not self._file:
-            return  # it failed meanwhile, and all that it held is durable elsewhere
+    def finish_sync(self, pending: PendingSync, error: BaseException | None) -> None:
+        """Record the result of a sync."""
+        if pending.file is not self._file:
+            return  # The file failed in the meantime; its blocks are durable in another place.
         if isinstance(error, OSError):
             self._fail_over(error)
         elif error is not None:
             self.poison(error, "sync interrupted")
         else:
-            ticket.file.durable = (ticket.end, ticket.link)
-            self.durable_upto = ticket.next_seq
-            del self._unsynced[: ticket.unsynced_count]
-            self._unsynced_size = sum(held.header.size for held in self._unsynced)
+            pending.file.durable = (pending.end, pending.link)
+            self.durable_upto = pending.next_seq
+            del self._unsynced[: pending.unsynced_count]
+            self._unsynced_size = sum(unsynced.header.size for unsynced in self._unsynced)
 
     def sync(self) -> None:
         """Make all blocks durable."""
-        ticket = self.pending_sync()
-        if ticket is None:
+        pending = self.pending_sync()
+        if pending is None:
             return
         error: BaseException | None = None
         try:
-            ticket.sync()
+            pending.sync()
         except BaseException as caught:
             error = caught
-        self.finish_sync(ticket, error)
+        self.finish_sync(pending, error)
 
     def reserve_space(self) -> None:
-        """Have the reserve; NoRoom when the disk is full."""
+        """Allocate the reserve. Raises DiskFull when the disk is full."""
         try:
             self._file.reserve(0)
         except OSError as error:
@@ -286,7 +293,7 @@ class Appender:
 
     @property
     def should_roll(self) -> bool:
-        """Whether it is time for the next segment."""
+        """Whether the next segment is due."""
         roll, file = self._roll_policy, self._file
         if roll is None or not self._has_events or file.end < self._retry_end:
             return False
@@ -296,9 +303,10 @@ class Appender:
         return age is not None and self.clock() - file.header.created >= age * 1e6
 
     def roll(self) -> None:
-        """Seal the segment and begin the next; where there is no room for one, go on with this.
+        """Seal the segment and begin the next one; continue with this one if there is no space.
 
-        The next segment says that this one is durable to its end, so that this is synced first.
+        The header of the next segment records that this segment is durable to its end, so this
+        segment is synced first.
         """
         old = self._file
         self._retry_end = old.end + _RETRY_SIZE
@@ -306,29 +314,32 @@ class Appender:
             self._seal()
             self.sync()
             if old is not self._file:
-                return  # the disk failed meanwhile, and a new segment is what came of it
+                return  # The disk failed in the meantime, and fail-over began a new segment.
             try:
                 new = self._next_segment(old)
             except (OSError, StorageError):
-                return  # as long as this one can be written, events come first
+                return  # Appending continues as long as this segment can be written.
             try:
                 self._name_segment(new)
             except BaseException as error:
-                # the new name may come up after a crash, and end the old segment where it says
+                # A crash may reveal the new name, which would end the old segment at this point.
                 self.poison(error, "the next segment cannot be named")
             old.trim()
             self._switch(new)
 
     def _seal(self) -> None:
         file = self._file
-        place = file.place(self.next_seq - self._shift)
-        data, header = block.encode_index(place, file.index_builder.payload(file.end), self.time)
+        placement = file.place(self.next_seq - self._shift)
+        data, header = block.encode_index(
+            placement, file.index_builder.payload(file.end), self.time
+        )
         self._write([data], header, self.next_seq, False)
 
     def _next_segment(self, old: SegmentWriter) -> SegmentWriter:
-        """Create the file, without a name yet, that goes on at what is durable of the old one."""
+        """Create the segment, unnamed so far, that continues the durable part of the old one."""
         if self._file_index >= segment_files.SEGMENT_INDEX_MAX:
-            raise OSError("there are no numbers for more segments")
+            reason = f"segment index limit {segment_files.SEGMENT_INDEX_MAX} reached"
+            raise OSError(reason)
         _, (end, digest) = old.durable
         first_seq = self.durable_upto - self._shift
         created, journal_id = self.clock(), old.header.journal_id
@@ -357,39 +368,39 @@ class Appender:
     # -- failing -------------------------------------------------------------------------------
 
     def _fail_over(self, error: OSError, refused: _UnsyncedBlock | None = None) -> None:
-        """Write what is not durable to where nothing has failed yet, and make it durable there.
+        """Write and sync all unsynced blocks in a place that has not failed.
 
-        > Why not once more? After a failed sync the next one says yes, and the data is gone from
-        the disk while the page cache still shows it.
+        > Why not retry the sync? After a failed fsync the next fsync returns success, although the
+        data is not on the disk and only the page cache still shows it.
         """
         if not self._keeps_unsynced:
-            self.poison(error, "writing failed")
-        moving = [*self._unsynced, refused] if refused else self._unsynced
-        old, again = self._file, self._file
+            self.poison(error, "write failed")
+        blocks = [*self._unsynced, refused] if refused else self._unsynced
+        old, replacement = self._file, self._file
         try:
-            again = self._open_replacement(old, refused.header.size if refused else 0)
-            self._copy_unsynced(moving, again)
-            if again.path != old.path:
-                self._name_segment(again)
+            replacement = self._open_replacement(old, refused.header.size if refused else 0)
+            self._copy_unsynced(blocks, replacement)
+            if replacement.path != old.path:
+                self._name_segment(replacement)
         except BaseException as second:
-            if again is not old:
-                again.close()
+            if replacement is not old:
+                replacement.close()
             second.add_note(f"after: {error}")
-            self.poison(second, "writing failed, and again elsewhere")
-        self._switch(again)
+            self.poison(second, "write failed, and fail-over failed too")
+        self._switch(replacement)
         if refused:
             self._count(refused.header, refused.next_seq)
         self.durable_upto = self.next_seq
         self._unsynced, self._unsynced_size = [], 0
 
     def _open_replacement(self, old: SegmentWriter, size: int) -> SegmentWriter:
-        """Open what to go on in: the next segment, or this file behind all that was tried."""
+        """Open the place to continue: the next segment, or this file after all written bytes."""
         if self._roll_policy is not None:
             return self._next_segment(old)
         descriptor = os.open(old.path, os.O_RDWR | os.O_CLOEXEC)
         try:
             if not os.path.samestat(os.fstat(descriptor), os.fstat(self._lock)):
-                raise OSError(f"{old.path} is another file now")
+                raise OSError(f"{old.path} was replaced by another file")
             new = SegmentWriter(
                 old.path,
                 descriptor,
@@ -405,21 +416,21 @@ class Appender:
         new.durable = old.durable
         return new
 
-    def _copy_unsynced(self, moving: list[_UnsyncedBlock], new: SegmentWriter) -> None:
+    def _copy_unsynced(self, blocks: list[_UnsyncedBlock], new: SegmentWriter) -> None:
         written = []
-        for held in moving:
-            place = new.place(held.header.first_seq)
-            body = b"".join(held.parts)[BLOCK_HEADER_SIZE:]
-            data, header = block.rewrite_header(held.header, body, place)
+        for unsynced in blocks:
+            placement = new.place(unsynced.header.first_seq)
+            body = b"".join(unsynced.parts)[BLOCK_HEADER_SIZE:]
+            data, header = block.rewrite_header(unsynced.header, body, placement)
             new.reserve(len(data))
-            new.write([data], header, held.next_seq - self._shift)
+            new.write([data], header, unsynced.next_seq - self._shift)
             written.append((header.offset, data))
         new.sync()
         if not all(new.is_on_disk(offset, data) for offset, data in written):
-            raise OSError("the disk has something else than was written")
+            raise OSError("the disk returned other data than was written")
 
     def poison(self, error: BaseException, what: str) -> NoReturn:
-        """Never write again; raise."""
+        """Disable all further writes, and raise ``error``, as StorageError if it is an OSError."""
         self.failure = error
         self.on_poison()
         if not isinstance(error, OSError):
@@ -428,9 +439,9 @@ class Appender:
         raise StorageError(reason, self.durable_upto) from error
 
     def check_writable(self) -> None:
-        """Raise when nothing can be written any more."""
+        """Raise if the appender is poisoned or closed."""
         if self.failure is not None:
-            reason = f"{self._path} cannot be written any more: {self.failure}"
+            reason = f"{self._path} cannot be written after an earlier failure: {self.failure}"
             raise StorageError(reason, self.durable_upto) from self.failure
         if not self.is_open:
             raise OptionError(f"the writer of {self._path} is closed")
@@ -438,7 +449,7 @@ class Appender:
     # -- the name, and the end -----------------------------------------------------------------
 
     def publish(self) -> None:
-        """Give the journal its name; all that was written must be durable."""
+        """Give the journal its final name. Everything written must be durable."""
         if self._temporary is None:
             return
         try:
@@ -446,7 +457,7 @@ class Appender:
                 durable.publish(self._temporary, self._path)
                 self._file.path = self._path
             else:
-                durable.sync_directory(self._temporary)  # its segment has a name in it
+                durable.sync_directory(self._temporary)  # The directory entry of its segment.
                 self._temporary.rename(self._path)
                 durable.sync_directory(self._path.parent)
                 self._file.path = self._path / self._file.path.name
@@ -457,11 +468,11 @@ class Appender:
         self._temporary = None
 
     def close(self) -> None:
-        """Let go; a journal without a name is gone."""
+        """Close the files. An unpublished journal is removed."""
         if not self.is_open:
             return
         if self._temporary is None and self.failure is None:
-            with suppress(JournalError, DiskFull):  # what a mark says is known without it
+            with suppress(JournalError, DiskFull):  # Readers can do without this marker.
                 if self._has_events:
                     self.write_marker()
                 self._file.trim()

@@ -1,4 +1,4 @@
-"""Finding events by number and from the end: which file, which rows of its table, which block."""
+"""Random access to events by sequence number, and backward iteration: file, table row, block."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ _WHOLE_JOURNAL = ""
 
 
 class BlockLocator:
-    """What is known of where a journal's numbers stand; found out when it is asked for.
+    """Cache of block positions of a journal, filled on demand.
 
-    What is known is tried first: what was written stays where it is. It is found out anew for what
-    is not there.
+    Cached positions are tried first, because written blocks never move. Events that are not found
+    there are searched on disk.
     """
 
     def __init__(self, files: SegmentFiles) -> None:
@@ -32,16 +32,16 @@ class BlockLocator:
         self._last: tuple[Block | None, bool] = (None, False)
 
     def names_from(self, start: int) -> list[str]:
-        """Name the files from the one on in which event ``start`` would stand."""
+        """Return the names of the files from the one that can contain event ``start``."""
         names = self._files.names()
         if start <= 0 or not self._is_chain(names):
             return names
         return names[self._file_of(start) :]
 
     def find(self, seq: int, *, verify: bool) -> tuple[Block, int]:
-        """Read the block with this event, and give the event's index in it.
+        """Return the block with event ``seq``, and the index of the event in it.
 
-        Raises KeyError when there is none, or what it is lost by.
+        Raises KeyError if there is no such event, or the DamagedJournal that lost it.
         """
         last, verified = self._last
         if last is not None and verified >= verify and (at := last.index(seq)) is not None:
@@ -71,7 +71,7 @@ class BlockLocator:
         raise table.missing_error(seq)
 
     def backward(self) -> Iterator[BlockTable]:
-        """Give tables of the journal's files, the last first."""
+        """Yield the tables of the journal's files, the last file first."""
         names = self._files.names()
         if not self._is_chain(names):
             yield block_table.build_table(self._files, names)
@@ -80,15 +80,15 @@ class BlockLocator:
             yield block_table.build_table(self._files, [names[at]], _next_name(names, at))
 
     def source_of(self, table: BlockTable, row: int) -> ByteSource | None:
-        """Open the file in which a row stands."""
+        """Open the file that contains a row."""
         return self._files.open(table.name_of(row))
 
     def _file_of(self, seq: int) -> int:
-        """The index of the file of a chain in which a number would stand."""
+        """Return the index of the chained file that can contain event ``seq``."""
         return max(0, bisect_right(self._first_seqs, seq) - 1)
 
     def _likely_table(self, seq: int) -> str:
-        """Name the table in which a number should be, as far as is known."""
+        """Return the key of the table that should contain event ``seq``, as far as is known."""
         if not self._first_seqs:
             return _WHOLE_JOURNAL
         return self._heads[max(0, bisect_right(self._first_seqs, seq) - 1)].name
@@ -97,7 +97,7 @@ class BlockLocator:
         return name if self._first_seqs else _WHOLE_JOURNAL
 
     def _is_chain(self, names: list[str]) -> bool:
-        """Whether each segment file continues the one before, so that numbers are their own."""
+        """Return whether each file continues the one before it: then no file shifts its numbers."""
         if len(names) < 2:
             return False
         known = [head.name for head in self._heads]
@@ -132,10 +132,10 @@ class BlockLocator:
             if len(self._rows) >= _ROWS_MAX:
                 self._rows.clear()
             known = self._rows[key, row] = (source, table.block_refs(row, source) or [])
-        source, spots = known
-        for spot in spots:
-            if len(spots) == 1 or spot.may_contain(seq):
-                block = block_table.read_block(source, spot, verify=verify)
+        source, refs = known
+        for ref in refs:
+            if len(refs) == 1 or ref.may_contain(seq):
+                block = block_table.read_block(source, ref, verify=verify)
                 at = block.index(seq)
                 if at is not None:
                     return block, at

@@ -1,4 +1,4 @@
-"""Where numbers stand: tables over the blocks of a journal's files, and one block by its number."""
+"""Tables that map sequence numbers to block offsets, and the reading of one block."""
 
 from array import array
 from bisect import bisect_right
@@ -22,7 +22,7 @@ from journal.log.segment_files import SegmentFiles
 
 
 class BlockRef(NamedTuple):
-    """A block's header and its place in its file."""
+    """A block's header, its segment, and its offset in the file."""
 
     segment: Segment
     header: BlockHeader
@@ -30,21 +30,23 @@ class BlockRef(NamedTuple):
 
     @property
     def first_seq(self) -> int:
-        """The number of its first event, in the journal."""
+        """Sequence number of the block's first event in the journal."""
         return self.header.first_seq + self.segment.shift
 
     def may_contain(self, seq: int) -> bool:
-        """Whether an event of this number can be in the block, as far as its header tells."""
+        """Return whether event ``seq`` can be in the block, as far as the header shows."""
         first_seq = self.first_seq
         end = first_seq + self.header.frame_count
         return first_seq <= seq and (seq < end or self.header.has_seqs)
 
 
 class BlockTable:
-    """The blocks of some files of a journal, in rows: each a block, or a run of small ones.
+    """Block offsets of some files of a journal.
 
-    > Why not walk? A walk passes all headers in front of the one that is asked for; in a table
-    it is found by bisection, and a sealed segment brings its own.
+    A row is one block or a run of small adjacent blocks.
+
+    > Why not a scan? A scan passes all headers before the requested one. A table is searched by
+    bisection, and a sealed segment stores its own table.
     """
 
     def __init__(self) -> None:
@@ -62,7 +64,7 @@ class BlockTable:
         return len(self._offsets)
 
     def add(self, item: scan.ScanItem) -> None:
-        """Take what a walk gives."""
+        """Add one item of a scan."""
         if isinstance(item, Segment):
             self.segments.append(item)
             self._rows_before.append(len(self._offsets))
@@ -84,7 +86,7 @@ class BlockTable:
         self._first_seqs.append(first_seq)
 
     def add_index(self, place: Segment, rows: index.SegmentIndex) -> None:
-        """Take the index of a sealed segment that is a file of its own."""
+        """Add the index of a sealed segment that is a file of its own."""
         self.is_sparse = True
         self.add(place)
         self._offsets.extend(rows.offsets)
@@ -95,28 +97,28 @@ class BlockTable:
         self.next_seq = rows.next_seq
 
     def find_row(self, seq: int) -> int:
-        """Give the row in which a number stands if it stands anywhere; -1 in front of the first."""
+        """Return the only row that can contain event ``seq``, -1 if it is before the first row."""
         return bisect_right(self._first_seqs, seq) - 1
 
     def missing_error(self, seq: int) -> Exception:
-        """Say why there is no such event: it is lost, or never was."""
+        """Return the error for a missing event: its damage, or KeyError if it never existed."""
         for damage in self.damage:
             if damage.first_seq <= seq <= damage.last_seq:
                 return damage.error()
-        return KeyError(f"there is no event number {seq}")
+        return KeyError(f"there is no event with sequence number {seq}")
 
-    def damage_between(self, behind: int, bound: int) -> list[scan.Damage]:
-        """Give damage that cost events from behind number ``behind`` to below ``bound``."""
+    def damage_between(self, after_seq: int, bound: int) -> list[scan.Damage]:
+        """Return the damage that lost events after ``after_seq`` and below ``bound``."""
         return [
             damage
             for damage in self.damage
-            if behind < damage.first_seq < bound and damage.first_seq <= damage.last_seq
+            if after_seq < damage.first_seq < bound and damage.first_seq <= damage.last_seq
         ]
 
     def block_refs(self, row: int, data: ByteSource) -> list[BlockRef] | None:
-        """Give the blocks of a row; None where they do not follow on each other up to the next.
+        """Return the blocks of a row; None if they do not form a chain up to the next row.
 
-        > Why? An index tells where blocks stand, and not the debris between them.
+        > Why? An index stores the offsets of blocks, but not the debris between them.
         """
         place = self.segments[bisect_right(self._rows_before, row) - 1]
         offset, end = self._offsets[row], self._ends[row]
@@ -136,17 +138,17 @@ class BlockTable:
         return found
 
     def name_of(self, row: int) -> str:
-        """Name the file in which a row stands."""
+        """Return the name of the file that contains a row."""
         return self.segments[bisect_right(self._rows_before, row) - 1].name
 
 
 def headers_only(*_: object) -> bool:
-    """Want no body of any block."""
+    """Select no block body: a BodySelector."""
     return False
 
 
 def load_sparse_table(files: SegmentFiles, name: str) -> BlockTable | None:
-    """Make the table of a segment file from its own index; None when it has none to believe."""
+    """Return the table in the index of a sealed segment file; None if it has no valid index."""
     source = files.open(name)
     if source is None or not len(source):
         return None
@@ -160,9 +162,12 @@ def load_sparse_table(files: SegmentFiles, name: str) -> BlockTable | None:
 
 
 def build_table(files: SegmentFiles, names: list[str], following: str | None = None) -> BlockTable:
-    """Make the table of these files by walking them; ``following`` is the one that goes on there.
+    """Build the table of these files with a scan.
 
-    > Why look at that one? It tells where the last of them ends, whatever stands behind.
+    ``following`` is the file that continues the last one.
+
+    > Why scan ``following`` too? Its header records where the last of these files ends, whatever
+    bytes come after that.
     """
     table = BlockTable()
     walked = [*names, following] if following else names
@@ -174,23 +179,23 @@ def build_table(files: SegmentFiles, names: list[str], following: str | None = N
     return table
 
 
-def read_block(data: ByteSource, spot: BlockRef, *, verify: bool) -> Block:
-    """Read one block; CorruptBlock when its body's hash does not hold."""
-    place, header, offset = spot
+def read_block(data: ByteSource, ref: BlockRef, *, verify: bool) -> Block:
+    """Read one block. Raises CorruptBlock if the hash of its body does not match."""
+    place, header, offset = ref
     body = data[offset + BLOCK_HEADER_SIZE : offset + header.size]
     salt = place.header.salt
     if len(body) != header.size - BLOCK_HEADER_SIZE or (
         verify and not is_body_intact(header, body, salt)
     ):
-        reason = "the hash of a block's body does not hold"
-        last_seq = spot.first_seq + header.frame_count - 1
+        reason = "the hash of the block's body does not match"
+        last_seq = ref.first_seq + header.frame_count - 1
         kind = LostAcknowledged if place.durable_upto > header.offset else CorruptBlock
         raise kind(
             reason,
             offset,
             size=header.size,
-            first_seq=spot.first_seq,
+            first_seq=ref.first_seq,
             last_seq=last_seq,
             file=place.name,
         )
-    return Block(header, body, spot.first_seq, offset)
+    return Block(header, body, ref.first_seq, offset)

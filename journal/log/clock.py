@@ -1,16 +1,16 @@
-"""The clocks that events have their times from."""
+"""Clocks for the times of events."""
 
 import time
 from collections.abc import Callable
 
 
 def current_microseconds() -> int:
-    """The system's time, µs since the epoch."""
+    """Return the system time in µs since the epoch."""
     return time.time_ns() // 1000
 
 
 def make_monotonic(clock: Callable[[], int], last: int) -> Callable[[], int]:
-    """Make a clock that stands still where another goes back."""
+    """Return a clock that repeats its last time when ``clock`` goes back."""
 
     def now() -> int:
         nonlocal last

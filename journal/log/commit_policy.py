@@ -1,4 +1,4 @@
-"""When events become durable, by name, and the thread that sees to it in time."""
+"""Commit policy, which sets when events become durable, and the thread that commits on time."""
 
 import threading
 from collections.abc import Callable
@@ -10,24 +10,32 @@ from journal.errors import JournalError, OptionError
 
 
 class CommitLevel(StrEnum):
-    """How far an event is when ``append`` returns, and who takes it further."""
+    """Durability of an event when ``append`` returns, and the trigger of the next sync."""
 
     EVERY = "every"
-    """Durable: one sync for each event, or for those of all threads that append at once."""
+    """Durable. One sync for each event, or for the events of all threads that append at once."""
     GROUP = "group"
-    """In memory; durable when so many events or so much time have come together."""
+    """In memory. Durable after a number of events or a period, whichever comes first."""
     INTERVAL = "interval"
-    """In memory; durable after the interval at the latest."""
+    """In memory. Durable after the interval at the latest."""
     EXPLICIT = "explicit"
-    """In memory; durable by ``sync``, ``wait`` and ``close``."""
+    """In memory. Durable after ``sync``, ``wait`` or ``close``."""
     NONE = "none"
-    """In memory, and in the hands of the system when a block is full; durable by ``close``.
-    Blocks are not kept to be written elsewhere should the disk fail."""
+    """In memory, and passed to the operating system when a block is full.
+
+    Durable after ``close``. Blocks are not kept in memory for fail-over when the disk fails.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class CommitPolicy:
-    """When the events of a writer become durable: ``CommitPolicy.EVERY`` and so on."""
+    """When the events of a writer become durable:
+
+    ``CommitPolicy.EVERY``, ``EXPLICIT``, ``NONE``, or the result of ``CommitPolicy.group(...)`` or
+    ``CommitPolicy.interval(...)``.
+
+    Importable as ``journal.CommitPolicy``.
+    """
 
     level: CommitLevel
     events_max: int = 0
@@ -39,16 +47,19 @@ class CommitPolicy:
 
     @classmethod
     def group(cls, events: int = 1000, milliseconds: float = 5.0) -> Self:
-        """CommitPolicy when so many events wait, or when the first has waited for so long."""
+        """Commit when ``events`` events wait, or when the first has waited for ``milliseconds``."""
         if events < 1 or milliseconds <= 0:
-            raise OptionError("a group has at least one event and lasts longer than nothing")
+            raise OptionError(
+                "commit group must have at least 1 event and more than 0 milliseconds, "
+                f"got {events} and {milliseconds}"
+            )
         return cls(CommitLevel.GROUP, events, milliseconds / 1000)
 
     @classmethod
     def interval(cls, seconds: float = 1.0) -> Self:
-        """CommitPolicy as often as this, while there is something to commit."""
+        """Commit every ``seconds`` while there are new events."""
         if seconds <= 0:
-            raise OptionError("an interval lasts longer than nothing")
+            raise OptionError(f"commit interval must be greater than 0 seconds, got {seconds}")
         return cls(CommitLevel.INTERVAL, 0, seconds)
 
 
@@ -58,9 +69,9 @@ CommitPolicy.NONE = CommitPolicy(CommitLevel.NONE)
 
 
 class Committer:
-    """A thread that calls ``sync`` a period after ``wake``, and sleeps while nobody wakes it.
+    """Thread that calls ``sync`` one period after ``wake``, and sleeps otherwise.
 
-    A sync that fails is tried again as long as ``can_go_on`` says yes.
+    A failed sync is tried again while ``can_retry`` returns true.
     """
 
     def __init__(
@@ -79,12 +90,12 @@ class Committer:
         self._thread.start()
 
     def wake(self) -> None:
-        """Tell that there is something to commit."""
+        """Report that there are events to commit."""
         if not self._awake.is_set():
             self._awake.set()
 
     def stop(self) -> None:
-        """End the thread; what it has not committed is for the caller to sync."""
+        """End the thread. The caller must sync events that are not committed yet."""
         self._stopping.set()
         self._awake.set()
         if self._thread is not threading.current_thread():
@@ -95,10 +106,10 @@ class Committer:
             self._awake.wait()
             if self._stopping.wait(self._period):
                 return
-            self._awake.clear()  # before the sync: what comes during it wakes anew
+            self._awake.clear()  # Cleared before the sync: later events set it again.
             try:
                 self._sync()
             except JournalError:
                 if not self._can_retry():
-                    return  # the writer is poisoned, and tells whoever appends next
+                    return  # The writer is poisoned; the next append raises.
                 self._awake.set()

@@ -1,4 +1,4 @@
-"""Which events of a block are wanted, and what is to be given of them."""
+"""Selection of the events of a block by sequence number, tag and time."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -13,7 +13,7 @@ _TAGS = range(TAG_MIN, TAG_MAX + 1)
 
 
 class FrameSelection(NamedTuple):
-    """Which events of a block are wanted."""
+    """Selected events: ``start`` to ``stop``, with one of ``tags``, at ``since`` or later."""
 
     start: int
     stop: int | None = None
@@ -21,7 +21,7 @@ class FrameSelection(NamedTuple):
     since: int | None = None
 
     def frames(self, block: Block) -> Iterator[Frame]:
-        """Give frames; raises at once when the block contradicts itself."""
+        """Yield the selected frames. Raises immediately if the block is inconsistent."""
         picks, offset = self._indices(block), repeat(block.offset)
         if picks is None:
             rows = zip(block.seqs, block.tags, block.payloads(), block.times, offset, strict=False)
@@ -30,23 +30,23 @@ class FrameSelection(NamedTuple):
         return (Frame(*row, time, place) for row, time, place in some)
 
     def rows(self, block: Block) -> Iterator[tuple[int, int, bytes]]:
-        """Give tuples of number, tag and payload; raises as ``frames`` does."""
+        """Yield tuples of sequence number, tag and payload. Raises as ``frames`` does."""
         return block.rows(self._indices(block))
 
     def payloads(self, block: Block) -> Iterable[bytes]:
-        """Give payloads; raises as ``frames`` does."""
+        """Yield payloads. Raises as ``frames`` does."""
         if self.tags is not None and self._covers(block):
             return block.payloads_with_tags(_as_iterable(self.tags))
         return block.payloads(self._indices(block))
 
     def _covers(self, block: Block) -> bool:
-        """Whether a block is wanted from its first event to its last, as far as tags allow."""
+        """Return whether all events of the block are selected, apart from tags."""
         late = self.stop is not None and block.last_seq >= self.stop
         early = self.since is not None and block.header.time_first < self.since
         return block.first_seq >= self.start and not late and not early
 
     def _indices(self, block: Block) -> list[int] | None:
-        """Give the indices of what is wanted; None for all."""
+        """Return the indices of the selected events; None for all."""
         picks = None if self.tags is None else block.select(_as_iterable(self.tags))
         if self._covers(block):
             return picks

@@ -1,4 +1,4 @@
-"""Syncing for all who wait: one thread leads, the others find their events durable."""
+"""Group commit: one thread syncs for all threads that wait."""
 
 import threading
 import time
@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _GATHER_FRACTION = 0.5
-"""Part of a sync's duration that a leader waits for others, at most."""
+"""Maximum time that a leader waits for other threads, as a fraction of the last sync's duration."""
 
 
 class _Waiter:
-    """A thread that waits for event ``seq``: woken when it is durable, or to lead."""
+    """Thread that waits for event ``seq``. It is woken when the event is durable, or to lead."""
 
     __slots__ = ("awake", "is_leader", "seq")
 
@@ -22,13 +22,14 @@ class _Waiter:
 
 
 class GroupCommit:
-    """The turn to sync, which one thread has at a time.
+    """Leader election for syncs: at most one thread syncs at a time.
 
-    ``sync`` makes all durable that is there when it is called, ``durable_upto`` tells how far all
-    is; that number only rises, so that it is asked without a lock.
+    ``sync`` makes all events durable that exist when it is called. ``durable_upto`` returns the
+    sequence number below which all events are durable. That number only rises, so it is read
+    without a lock.
 
-    > Why a lock for each who waits, and no condition? A thread that a condition wakes has to get
-    the condition's own lock again, one after the other, and each time the interpreter's too.
+    > Why one lock per waiter instead of a condition? Threads woken by a condition must take the
+    condition's own lock one after the other, and the interpreter lock each time.
     """
 
     __slots__ = (
@@ -47,16 +48,16 @@ class GroupCommit:
         self._sync = sync
         self._durable_upto = durable_upto
         self._sync_lock = threading.Lock()
-        self._queue_lock = threading.Lock()  # of what follows
+        self._queue_lock = threading.Lock()  # Guards the attributes below.
         self._queue: list[_Waiter] = []
         self._has_leader = False
-        self._group_size = 1  # threads that were there at the last sync
-        self._gate: threading.Lock | None = None  # behind which a leader lets a crowd gather
-        self._sync_seconds = 0.0  # that the last sync took
+        self._group_size = 1  # Threads that waited for the last sync.
+        self._gate: threading.Lock | None = None  # Released when the leader's group is complete.
+        self._sync_seconds = 0.0  # Duration of the last sync.
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Have the turn, whoever waits."""
+        """Hold the sync lock, and wake the threads whose events became durable meanwhile."""
         try:
             with self._sync_lock:
                 yield
@@ -66,9 +67,11 @@ class GroupCommit:
             _wake(done)
 
     def wait(self, seq: int, timeout_seconds: float | None) -> bool:
-        """Return when event ``seq`` is durable, syncing if nobody does; False when it takes long.
+        """Wait until event ``seq`` is durable, and sync if no other thread does.
 
-        Only what others do is timed.
+        False after the timeout.
+
+        The timeout limits only the wait for other threads, not the thread's own sync.
         """
         if self._durable_upto() > seq:
             return True
@@ -84,13 +87,13 @@ class GroupCommit:
                 return False
             return not me.is_leader or self._lead(seq, end)
         finally:
-            # whatever ends the waiting, an interrupt too: who was to lead lets another
+            # However the wait ends, even by an interrupt, a leader must pass the lead on.
             self._leave_queue(me)
             if me.is_leader:
                 self._finish_lead()
 
     def _join(self, me: _Waiter) -> None:
-        """Lead if nobody does, or queue."""
+        """Become the leader if there is none, else join the queue."""
         with self._queue_lock:
             me.is_leader = not self._has_leader
             self._has_leader = True
@@ -99,7 +102,7 @@ class GroupCommit:
                 self._open_gate()
 
     def _leave_queue(self, me: _Waiter) -> bool:
-        """Leave the queue, unless it came to the front meanwhile."""
+        """Leave the queue. Returns False if the thread was already taken out of it."""
         with self._queue_lock:
             if me in self._queue:
                 self._queue.remove(me)
@@ -107,7 +110,7 @@ class GroupCommit:
         return False
 
     def _lead(self, seq: int, end: float | None) -> bool:
-        """Sync, when it is time; False when that takes long."""
+        """Sync after the group has gathered. Returns False after the timeout."""
         self._wait_for_group()
         if not self._sync_lock.acquire(timeout=_seconds_left(end)):
             return False
@@ -121,7 +124,7 @@ class GroupCommit:
         return True
 
     def _finish_lead(self) -> None:
-        """Let another lead who came too late for the last sync, and wake those who did not."""
+        """Wake the threads whose events are durable, and make the first other one the leader."""
         with self._queue_lock:
             self._group_size = 1 + len(self._queue)
             done = self._pop_durable()
@@ -129,14 +132,11 @@ class GroupCommit:
             if self._queue:
                 following = self._queue.pop(0)
                 following.is_leader = True
-                done.insert(0, following)  # first, so that the disk has something to do
+                done.insert(0, following)  # Woken first, so that the disk is not idle.
         _wake(done)
 
     def _wait_for_group(self) -> None:
-        """Wait a little for as many as were there the last time: they come back together.
-
-        > Why not sync at once? Half of them would come during it, and wait for two.
-        """
+        """Wait briefly for as many threads as at the last sync: they usually return together."""
         gate = threading.Lock()
         gate.acquire()
         with self._queue_lock:

@@ -1,4 +1,4 @@
-"""A pass over the headers of a segment, to know what later blocks say about earlier ones."""
+"""First pass over the headers of a segment: facts that later blocks record about earlier ones."""
 
 from bisect import bisect_right
 from itertools import accumulate
@@ -18,12 +18,13 @@ from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.fs.byte_source import Bytes
 
 RECOVERY_LINKS_MAX = 1 << 16
-"""Blocks in one segment that stand behind debris: one per crash."""
+"""Blocks of one segment that may follow debris: one per crash."""
 FAILED_HASH_SIZE_MAX = 1 << 30
-"""Bytes hashed in vain before a file is taken for hostile (plus some times its own size)."""
+"""Bytes hashed without a match before a file is rejected as hostile (plus a multiple of its size).
+"""
 _FAILED_HASH_FACTOR = 8
 CACHED_HEADERS_MAX = 1 << 12
-"""Headers of a segment that are kept between its survey and its steps."""
+"""Headers of a segment that are kept from the header scan for the segment scan."""
 
 
 class Segment(NamedTuple):
@@ -53,7 +54,7 @@ class Segment(NamedTuple):
     continuation_seq: int = 0
 
     def is_superseded(self, header: BlockHeader) -> bool:
-        """Whether a later block has a number that this block has too, or one in front of it."""
+        """Return whether a later block starts at a sequence number below the end of this block."""
         if not self.seq_regressions:
             return False
         later = bisect_right(self.seq_regressions, header.offset)
@@ -62,22 +63,25 @@ class Segment(NamedTuple):
 
 
 class HashBudget:
-    """Bounds the hashing that overlapping blocks of a hostile file could ask for."""
+    """Limit on the hashing that overlapping blocks of a hostile file can cause."""
 
     def __init__(self, size: int) -> None:
         self._left = FAILED_HASH_SIZE_MAX + _FAILED_HASH_FACTOR * size
 
     def spend(self, size: int, offset: int) -> None:
-        """Count bytes that were hashed in vain; LimitExceeded when they are too many."""
+        """Count bytes that were hashed without a match.
+
+        Raises LimitExceeded when there are too many.
+        """
         self._left -= size
         if self._left < 0:
-            raise LimitExceeded("too many blocks with bodies that do not hold", offset)
+            raise LimitExceeded("too many blocks with a wrong body hash", offset)
 
 
 class SegmentBytes:
-    """What the survey and the steps both ask of a segment's bytes; positions are the file's.
+    """Access to the blocks of a segment, shared by both scans. Positions are offsets in the file.
 
-    ``known`` holds headers without a flaw by their offsets: what was once written whole stays.
+    ``_header_cache`` maps offsets to headers without a flaw: written headers never change.
     """
 
     def __init__(
@@ -106,7 +110,7 @@ class SegmentBytes:
         return False
 
     def _find(self, position: int, stop: int, least_seq: int = 0) -> BlockHeader | None:
-        """Find the next sound header of this segment's, with a number not below ``least_seq``."""
+        """Return the next valid header of this segment that starts at ``least_seq`` or higher."""
         while (position := self._data.find(BLOCK_MAGIC, position, stop)) >= 0:
             header = self._header(position)
             if header and header.first_seq >= least_seq and not find_flaw(header):
@@ -116,7 +120,7 @@ class SegmentBytes:
 
 
 class HeaderScan(SegmentBytes):
-    """A pass over the headers of a segment, to know what later blocks say about earlier ones."""
+    """First pass over the headers of a segment. Its result is a Segment."""
 
     def __init__(
         self,
@@ -139,7 +143,7 @@ class HeaderScan(SegmentBytes):
         self._ahead: BlockHeader | None = None
 
     def segment(self, begin: int | None = None) -> Segment:
-        """Make the pass, from the segment header or from where a block may stand."""
+        """Make the pass, from the segment header or from position ``begin``; return the segment."""
         position: int | None = begin or self._start + SEGMENT_HEADER_SIZE
         while position is not None:
             position = self._step(position)
@@ -156,7 +160,7 @@ class HeaderScan(SegmentBytes):
         )
 
     def _step(self, position: int) -> int | None:
-        """Take the block at ``position`` into account; give where to go on."""
+        """Record the block at ``position``. Returns the next position, None at the end."""
         header = self._ahead or self._header(position)
         self._ahead = None
         if header is None or find_flaw(header):
@@ -171,13 +175,13 @@ class HeaderScan(SegmentBytes):
             self._regressed_to.append(header.first_seq)
         self._next_seq = header.first_seq + header.frame_count
         if max(len(self._recovery_links), len(self._seq_regressions)) > RECOVERY_LINKS_MAX:
-            raise LimitExceeded("more crashes than a segment may have seen", position)
+            raise LimitExceeded(f"more than {RECOVERY_LINKS_MAX} crashes in one segment", position)
         end = self._start + header.end
         following = self._header(end)
         if following and following.follows(header.end, header.hash):
             self._ahead = following
             return end
-        # the block that should follow may stand inside what this one only claims to be
+        # A false header can claim a size that covers the next real block, so search inside it.
         if end <= self._size and self._is_whole(header, self._body(header)):
             return end
         return self._search(position + 1)

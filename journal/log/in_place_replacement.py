@@ -1,7 +1,7 @@
-"""In place: a new journal is whole and durable beside the old one, and then is it.
+"""Replacement of a journal by a new one that was written and synced beside it.
 
-Whatever crash comes, there is the old one or the new one; what a crash leaves beside it is hidden,
-and of no use.
+After a crash either the old or the new journal is complete. A crash can leave the other one under a
+hidden name, where it is of no use.
 """
 
 import fcntl
@@ -16,12 +16,12 @@ from journal.log import segment_files
 
 
 class InPlaceReplacement:
-    """One journal in the place of another, which nobody writes meanwhile. A context manager.
+    """Lock on a journal that is to be replaced by another one. A context manager.
 
-    ``target`` is the journal that is at ``path``, through links; ``sibling`` is where another is to
-    be written. It is gone in the end, if ``replace`` does not let it take the place. Raises
-    JournalLocked while another process writes the journal, NotAJournal where there is something
-    else, and OptionError for a directory that has something else in it.
+    ``target`` is the path of the journal with links resolved. ``sibling`` is the path for the new
+    journal. It is removed at the end unless ``replace`` succeeded. Raises JournalLocked while
+    another process writes the journal, NotAJournal if the path is no journal, and OptionError for a
+    directory that contains other files.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -47,20 +47,20 @@ class InPlaceReplacement:
 
     @property
     def is_directory(self) -> bool:
-        """Whether the journal is a directory: what takes its place must be one too."""
+        """Whether the journal is a directory: its replacement must be one too."""
         return stat.S_ISDIR(self._old.st_mode)
 
     def make_output_path(self) -> Path:
-        """Where to write the one file that takes the place: a directory's only segment, if so."""
+        """Return the path for the new journal's file. In a directory it is the only segment."""
         if not self.is_directory:
             return self.sibling
         self.sibling.mkdir(mode=stat.S_IRWXU)
         return self.sibling / segment_files.segment_name(0)
 
     def replace(self) -> None:
-        """Let what stands beside, synced, be the journal, for whoever had the old one.
+        """Move the synced new journal to ``target``, with the owner and mode of the old one.
 
-        Raises StorageError that says which of them is there.
+        Raises StorageError, which reports whether the old or the new journal is in place.
         """
         known = self.sibling.stat()
         try:
@@ -68,15 +68,15 @@ class InPlaceReplacement:
             durable.move_into_place(self.sibling, self.target)
         except OSError as error:
             placed = segment_files.is_same_file(self.target, known)
-            what = "is replaced, but a power cut may undo that" if placed else "cannot be replaced"
+            what = "was replaced, but a power cut may undo it" if placed else "cannot be replaced"
             raise StorageError(f"{self.target} {what}: {error.strerror or error}", 0) from error
         if self.is_directory:
-            segment_files.remove_journal(self.sibling)  # the old one
+            segment_files.remove_journal(self.sibling)  # This is the old journal.
 
     def _lock(self) -> None:
-        """Be the one who writes it."""
+        """Take the writer's lock of the journal."""
         if not stat.S_ISREG(self._old.st_mode) and not self.is_directory:
-            raise NotAJournal(f"{self.target} is not a regular file")
+            raise NotAJournal(f"{self.target} is neither a regular file nor a directory")
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -86,7 +86,7 @@ class InPlaceReplacement:
         segment_files.check_only_segments(self.target)
 
     def _clean_up(self, *, has_failed: bool) -> None:
-        """Leave nothing beside, but for an old directory that a power cut may bring back."""
+        """Remove the sibling, except an old directory that a power cut may bring back."""
         if segment_files.is_same_file(self.sibling, self._old):
             if has_failed:
                 return

@@ -1,4 +1,4 @@
-"""Reading a journal: frames or events from any number on, blocks by kind, and what is wrong."""
+"""Reader of a journal: frames and events in both directions, blocks, and verification."""
 
 import os
 import time
@@ -35,14 +35,14 @@ _SEQ_END = 1 << 64
 
 
 class Reader:
-    """An open journal, a file or a directory of segments.
+    """An open journal, a file or a directory of segments. Importable as ``journal.Reader``.
 
-    A reader does not disturb a writer, and sees what was there when asked. ``mode`` says what may
-    be wrong: with ``STRICT`` a torn tail raises too, with ``POINT_IN_TIME`` all ends quietly in
-    front of damage that lost nothing acknowledged, with ``SALVAGE`` damage is passed over, and
-    ``losses`` tells what of. With ``verify`` off, the hashes of bodies are not checked where a
-    later block confirms them. ``flips`` gives bits to read otherwise, by file name ("" in a journal
-    that is one file) and offset.
+    A reader does not disturb a writer, and sees the events that are stored at the time of the call.
+    ``mode`` sets the accepted defects: ``STRICT`` also raises for a torn tail, ``POINT_IN_TIME``
+    ends without an error before damage that lost nothing acknowledged, ``SALVAGE`` skips damage and
+    lists it in ``losses``. Without ``verify``, the hash of a body is not checked if a later block
+    confirms the block. ``flips`` lists bits to invert when reading: by file name ("" for a journal
+    that is one file), a map from offset to bit mask.
     """
 
     def __init__(
@@ -72,26 +72,26 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files; blocks already given stay good."""
+        """Close the files. Blocks already returned remain valid."""
         self._files.close()
 
     @property
     def journal_id(self) -> bytes:
-        """What tells this journal from all others: 16 bytes, from its first segment."""
+        """The journal's unique id: 16 bytes, from its first segment."""
         source = self._files.open(self._files.names()[0])
         if source is None:
-            raise NotAJournal(f"{self.path} has lost its first segment")
+            raise NotAJournal(f"the first segment file of {self.path} was removed")
         return segment.read(source[0:SEGMENT_HEADER_SIZE], 0).journal_id
 
     @property
     def size(self) -> int:
-        """Bytes of all files, as they are now."""
+        """Current size of all files in bytes."""
         return sum(map(len, self._files.sources(self._files.names())))
 
     # -- forward -----------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator["Event"]:
-        from journal.events.codec import decode  # construct is slow to import, frames do without
+        from journal.events.codec import decode  # Slow to import, and not needed for frames.
 
         for frame in self.frames():
             yield decode(frame.tag, frame.payload, frame.offset)
@@ -104,25 +104,25 @@ class Reader:
         tags: Container[int] | None = None,
         since: int | None = None,
     ) -> Iterator[Frame]:
-        """Give the frames numbered ``start`` up to ``stop``, of any of ``tags``, in order.
+        """Yield the frames from ``start`` to below ``stop`` with one of ``tags``, in order.
 
-        With ``since``, only those of that time (µs since the epoch) or later. Raises a
-        DamagedJournal where events from ``start`` on are lost; ``frames`` from behind its
-        ``last_seq`` goes on after them. Damage that cost no event is for ``summary`` and
-        ``verify`` to tell.
+        With ``since``, only frames of that time (µs since the epoch) or later. Raises a
+        DamagedJournal if events from ``start`` on are lost; a call with its ``last_seq + 1`` as
+        ``start`` continues after them. Damage that lost no event is reported by ``summary`` and
+        ``verify``.
         """
         return self._selected(FrameSelection(start, stop, tags, since), FrameSelection.frames)
 
     def rows(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[tuple[int, int, bytes]]:
-        """Give what ``frames`` gives as tuples of number, tag and payload: it is faster."""
+        """Yield ``frames`` as tuples of sequence number, tag and payload, which is faster."""
         return self._selected(FrameSelection(start, stop, tags), FrameSelection.rows)
 
     def payloads(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[bytes]:
-        """Give the payloads alone of what ``frames`` gives: it is faster still."""
+        """Yield only the payloads of what ``frames`` yields, which is faster still."""
         return self._selected(FrameSelection(start, stop, tags), FrameSelection.payloads)
 
     def blocks(
@@ -133,30 +133,35 @@ class Reader:
         stop: int | None = None,
         since: int | None = None,
     ) -> Iterator[Block]:
-        """Give the blocks with events from number ``start`` on, if they may have any of ``tags``.
+        """Yield the blocks with events from ``start`` on that can contain one of ``tags``.
 
         Raises as ``frames`` does.
         """
         return map(_SECOND, self._blocks(start, tags, stop, since))
 
     def _selected(
-        self, wish: FrameSelection, tell: Callable[[FrameSelection, Block], Iterable[_Selected]]
+        self,
+        selection: FrameSelection,
+        select: Callable[[FrameSelection, Block], Iterable[_Selected]],
     ) -> Iterator[_Selected]:
-        """Give what is wanted of each block; chained, as a generator would look at each event."""
-        blocks = self._blocks(wish.start, wish.tags, wish.stop, wish.since)
+        """Return an iterator over the selected part of each block.
+
+        It is a chain, because a generator would run Python code for each event.
+        """
+        blocks = self._blocks(selection.start, selection.tags, selection.stop, selection.since)
         return chain.from_iterable(
-            self._select(name, block, partial(tell, wish)) for name, block in blocks
+            self._select(name, block, partial(select, selection)) for name, block in blocks
         )
 
     def _blocks(
         self, start: int, tags: Container[int] | None, stop: int | None, since: int | None
     ) -> Iterator[tuple[str, Block]]:
-        """Give blocks with the names of their files."""
+        """Yield blocks with the names of their files."""
         end = _SEQ_END if stop is None else stop
         wants = self._body_selector(start, _tag_bitmap(tags), since)
         names = self._locator.names_from(start)
         if not names:
-            raise NotAJournal(f"{self.path} holds no segment any more, nothing stands")
+            raise NotAJournal(f"{self.path} contains no segment file any more")
         middle = names[0] != self._files.names()[0]
         for item in scan.scan_files(
             self._files.sources(names), wants, self._verify, from_middle=middle
@@ -170,7 +175,7 @@ class Reader:
                         yield item.segment.name, block
             elif isinstance(item, scan.Damage):
                 costs = max(start, item.first_seq) <= min(item.last_seq, end - 1)
-                # where nothing stands behind, nobody knows what was lost
+                # If no block follows, the number of lost events is unknown.
                 if self._ends_at(item, costs or item.open_ended):
                     return
             elif isinstance(item, scan.Tail):
@@ -192,9 +197,9 @@ class Reader:
     # -- one, and backward -------------------------------------------------------------------
 
     def frame(self, seq: int, *, verify: bool | None = None) -> Frame:
-        """Give one frame by its number, found by bisection.
+        """Return the frame with sequence number ``seq``, found by bisection.
 
-        Raises KeyError when there is no such event, a DamagedJournal when it is lost.
+        Raises KeyError if there is no such event, a DamagedJournal if it is lost.
         """
         block, at = self._locator.find(seq, verify=self._verify if verify is None else verify)
         return block.frame(seq, at)
@@ -202,31 +207,31 @@ class Reader:
     def backward(
         self, start: int | None = None, *, tags: Container[int] | None = None
     ) -> Iterator[Frame]:
-        """Give the frames from number ``start`` (the last one) down, of any of ``tags``.
+        """Yield the frames from ``start`` (default: the last) downwards, with one of ``tags``.
 
-        Raises a DamagedJournal where it comes to events that are lost.
+        Raises a DamagedJournal on reaching lost events.
         """
         end = _SEQ_END if start is None else start + 1
-        bitmap, bound, wish = _tag_bitmap(tags), end, FrameSelection(0, end, tags)
+        bitmap, bound, selection = _tag_bitmap(tags), end, FrameSelection(0, end, tags)
         for table in self._locator.backward():
             for row in range(table.find_row(end - 1), -1, -1):
                 source = self._locator.source_of(table, row)
-                for spot in reversed((source and table.block_refs(row, source)) or []):
-                    if self._ends_among(table.damage_between(spot.first_seq, bound)):
+                for ref in reversed((source and table.block_refs(row, source)) or []):
+                    if self._ends_among(table.damage_between(ref.first_seq, bound)):
                         return
-                    bound = min(bound, spot.first_seq)
-                    if source and spot.first_seq < end and spot.header.tag_bitmap & bitmap:
-                        for name, block in self._block_at(source, spot):
-                            yield from reversed(list(self._select(name, block, wish.frames)))
+                    bound = min(bound, ref.first_seq)
+                    if source and ref.first_seq < end and ref.header.tag_bitmap & bitmap:
+                        for name, block in self._block_at(source, ref):
+                            yield from reversed(list(self._select(name, block, selection.frames)))
             if self._ends_among(table.damage_between(-1, bound)):
                 return
 
     def _ends_among(self, lost: list[scan.Damage]) -> bool:
-        """Whether reading backward ends at any of what cost events here; see ``_ends_at``."""
+        """Return whether backward reading ends at any of this damage, as ``_ends_at`` does."""
         return any([self._ends_at(damage, True) for damage in reversed(lost)])
 
     def last(self, count: int, *, tags: Container[int] | None = None) -> list[Frame]:
-        """Give the last frames, oldest first."""
+        """Return the last ``count`` frames, oldest first."""
         return list(islice(self.backward(tags=tags), count))[::-1]
 
     # -- following ---------------------------------------------------------------------------
@@ -239,18 +244,18 @@ class Reader:
         stop: Callable[[], bool] | None = None,
         timeout_seconds: float | None = None,
     ) -> Iterator[Frame]:
-        """Give the frames from number ``start`` on, and those to come as a writer writes them.
+        """Yield the frames from ``start`` on, then wait for new frames and yield these.
 
-        It ends when ``stop``, asked whenever nothing more is there, says so, or when nothing came
-        for ``timeout_seconds``; else never. Where another journal takes the place, as when a writer
-        goes on in a compacted one, it goes on there.
+        Ends when ``stop()``, called whenever there is nothing new, returns true, or when nothing
+        was appended for ``timeout_seconds``. If another journal replaces this one, as in online
+        compaction, the iteration continues in it.
         """
         until = _deadline_after(timeout_seconds)
         while True:
             follower = TailFollower(self._files, start, _tag_bitmap(tags), self._verify)
             with FileWatcher(self.path) as watch:
                 while True:
-                    # asked first: what the old one got before that is read to its end
+                    # Checked first, so that everything appended before a replacement is read.
                     is_replaced, came = self._files.is_replaced, False
                     for frame in self._follow_new(follower, tags):
                         came = True
@@ -268,27 +273,27 @@ class Reader:
             self._locator = BlockLocator(self._files)
 
     def _follow_new(self, follower: TailFollower, tags: Container[int] | None) -> Iterator[Frame]:
-        """Give what has come for a follower; where nothing more can come, it is over."""
+        """Yield the new frames. Sets ``is_finished`` if nothing more can come."""
         try:
             for item in follower.scan_new():
                 start = follower.next_seq
                 if isinstance(item, scan.ScannedBlock):
-                    block, wish = self._block(item, start), FrameSelection(start, None, tags)
+                    block, selection = self._block(item, start), FrameSelection(start, None, tags)
                     if block is not None:
-                        yield from self._select(item.segment.name, block, wish.frames)
+                        yield from self._select(item.segment.name, block, selection.frames)
                         follower.next_seq = block.last_seq + 1
                 elif follower.is_new(item) and self._ends_at(item, item.last_seq >= start):
                     follower.is_finished = True
                     return
         except FormatError:
-            # the files of a directory go when another has taken its place
+            # A replaced directory loses its files.
             if not self._files.is_replaced:
                 raise
 
     # -- what is there, and what is wrong ----------------------------------------------------
 
     def summary(self) -> Summary:
-        """Tell what the headers say, without reading what stands between them."""
+        """Return a summary of all headers, without reading the bodies of blocks."""
         names = self._files.names()
         return summarize(
             scan.scan_files(self._files.sources(names), block_table.headers_only), self.size
@@ -301,13 +306,13 @@ class Reader:
 
     @property
     def torn_size(self) -> int:
-        """Bytes behind the tail that are no whole block."""
+        """Number of bytes after the tail that are not a whole block."""
         return self.summary().torn_size
 
     def verify(self, *, decode: bool = True) -> Iterator[Finding]:
-        """Check every byte, and with ``decode`` every event; give what is wrong, going on behind.
+        """Check every byte, and with ``decode`` every event; yield all defects.
 
-        A torn tail and debris are not wrong: a crash leaves them.
+        A torn tail and debris are not defects: a crash leaves them.
         """
         for item in self.items(decode=decode):
             if isinstance(item, Finding):
@@ -316,10 +321,10 @@ class Reader:
     def items(
         self, *, start: tuple[str, int] = ("", 0), decode: bool = True
     ) -> Iterator[scan.ScanItem | Finding]:
-        """Give all that stands in the journal, each followed by what is wrong with it.
+        """Yield all items of the scan, each followed by its defects. Never raises for damage.
 
-        Bodies from ``start`` on (file name and offset) are read and checked, with ``decode`` each
-        event too; what is in front of it is judged by its headers. It never raises for damage.
+        Bodies from position ``start`` (file name, offset) on are read and checked, with ``decode``
+        also each event. Before ``start``, only headers are checked.
         """
 
         def wants(segment: Segment, header: BlockHeader, _: int) -> bool:
@@ -342,10 +347,10 @@ class Reader:
     def _check_begin(self) -> None:
         names = self._files.names()
         if not names:
-            raise NotAJournal(f"{self.path} holds no segment, nothing stands")
+            raise NotAJournal(f"{self.path} contains no segment file")
         source = self._files.open(names[0])
         if source is not None and not self._files.is_directory and not len(source):
-            raise NotAJournal(f"{self.path} is empty, nothing stands")
+            raise NotAJournal(f"{self.path} is an empty file")
         if source is not None and self._mode is not RecoveryMode.SALVAGE:
             try:
                 segment.read(source[0:SEGMENT_HEADER_SIZE], 0)
@@ -354,7 +359,7 @@ class Reader:
                 raise
 
     def _block(self, item: scan.ScannedBlock, start: int) -> Block | None:
-        """Give the block, unless it turns out to have nothing from ``start`` on."""
+        """Return the block, or None if it has no event from ``start`` on."""
         segment, header, offset, first_seq, body, _ = item
         try:
             block = Block(header, body, first_seq, offset)
@@ -364,21 +369,21 @@ class Reader:
             return None
 
     def _block_at(
-        self, source: ByteSource, spot: block_table.BlockRef
+        self, source: ByteSource, ref: block_table.BlockRef
     ) -> Iterator[tuple[str, Block]]:
-        """Read a block that a table names, unless it is damaged and this is salvage."""
-        name = spot.segment.name
+        """Yield a block from a table. In salvage mode a damaged block is skipped."""
+        name = ref.segment.name
         try:
-            yield name, block_table.read_block(source, spot, verify=self._verify)
+            yield name, block_table.read_block(source, ref, verify=self._verify)
         except FormatError as error:
-            self._skip_block(name, spot.first_seq, spot.header, spot.offset, error)
+            self._skip_block(name, ref.first_seq, ref.header, ref.offset, error)
 
     def _select(
-        self, name: str, block: Block, tell: Callable[[Block], Iterable[_Selected]]
+        self, name: str, block: Block, select: Callable[[Block], Iterable[_Selected]]
     ) -> Iterable[_Selected]:
-        """Give what ``tell`` makes of a block, unless the block contradicts itself."""
+        """Return ``select(block)``. In salvage mode an inconsistent block is skipped."""
         try:
-            return tell(block)
+            return select(block)
         except FormatError as error:
             self._skip_block(name, block.first_seq, block.header, block.offset, error)
             return ()
@@ -386,7 +391,10 @@ class Reader:
     def _skip_block(
         self, name: str, first_seq: int, header: BlockHeader, offset: int, error: FormatError
     ) -> None:
-        """Count a block as lost that no sound writer writes; raise unless this is salvage."""
+        """Record an inconsistent block as lost in salvage mode, else raise.
+
+        No correct writer writes one.
+        """
         if self._mode is not RecoveryMode.SALVAGE:
             error.file = name
             raise error
@@ -398,7 +406,7 @@ class Reader:
         )
 
     def _ends_at(self, damage: scan.Damage, costs: bool) -> bool:
-        """Whether reading ends at this damage; raise where the mode does not allow for it."""
+        """Return whether reading ends at this damage. Raises if the mode does not accept it."""
         if self._mode is RecoveryMode.SALVAGE:
             self.losses.append(damage)
             return False
@@ -411,7 +419,7 @@ class Reader:
     def _check_tail(self, tail: scan.Tail) -> None:
         if self._mode is RecoveryMode.STRICT and tail.torn_size:
             name = tail.segment.name
-            raise TornBlock("a crash cut the journal short", tail.offset, name)
+            raise TornBlock("the journal has a torn tail", tail.offset, name)
 
 
 def _tag_bitmap(tags: Container[int] | None) -> int:

@@ -1,7 +1,7 @@
-"""What stands in the files of a journal: segments, and in them blocks, debris, damage and the tail.
+"""Scan of the segment files of a journal: segments, blocks, debris, damage and the tail.
 
-The rules are those of spec/format.md, "What a reader concludes". Reader and Writer both walk here,
-so that what one shows is what the other goes on from.
+The rules are those of spec/format.md, "What a reader concludes". Reader and Writer both use this
+scan, so that a writer resumes exactly after the last event that a reader yields.
 """
 
 from collections.abc import Iterable, Iterator
@@ -43,45 +43,49 @@ __all__ = [
 
 
 class RecoveryMode(StrEnum):
-    """What may be wrong with a journal that is opened."""
+    """Defects of a journal that are accepted when it is opened.
+
+    Importable as ``journal.RecoveryMode``.
+    """
 
     STRICT = "strict"
-    """Nothing but debris that a later block explains."""
+    """Accept only debris that a later block explains."""
     TOLERATE_TAIL = "tolerate-tail"
-    """A torn tail as well, as every crash leaves one."""
+    """Also accept a torn tail, which every crash leaves."""
     POINT_IN_TIME = "point-in-time"
-    """Damage as well, where no sync had promised what is lost: all ends in front of it."""
+    """Also accept damage if no sync had acknowledged the lost bytes: the journal ends before it."""
     SALVAGE = "salvage"
-    """Anything, for readers only: they pass over what is lost."""
+    """Accept everything, in readers only: they skip what is lost."""
 
 
 def scan_files(
     sources: Iterable[Bytes],
     wants: BodySelector,
     verify: bool = True,
-    behind: Tail | None = None,
+    resume_after: Tail | None = None,
     *,
     from_middle: bool = False,
 ) -> Iterator[ScanItem]:
-    """Give what stands in the files of a journal, in their order.
+    """Yield the segments of a journal's files in order, each followed by its blocks and defects.
 
-    Each segment ends in a Tail. With ``behind``, the walk begins where an earlier one ended, and
-    the first of ``sources`` is the file of that tail; ``from_middle`` says that there are files in
-    front of the first. With ``verify`` off, wanted bodies are read and not hashed. Raises a
-    FormatError only for what leaves nothing to go on with.
+    Each segment ends with a Tail. With ``resume_after``, the scan continues where an earlier scan
+    ended; the first of ``sources`` is then the file of that tail. ``from_middle`` states that the
+    journal has files before the first of ``sources``. Without ``verify``, selected bodies are read
+    but not hashed. Raises a FormatError only if no segment can be read at all.
     """
-    before: Segment | None = behind.segment if behind else None
-    next_seq = behind.next_seq if behind else None
-    for found, following in _pair_with_next(_find_segments(sources, behind)):
+    before: Segment | None = resume_after.segment if resume_after else None
+    next_seq = resume_after.next_seq if resume_after else None
+    for found, following in _pair_with_next(_find_segments(sources, resume_after)):
         if isinstance(found, _UnreadableSegment):
             damage = found.damage(before, next_seq or 0, following)
             next_seq = damage.last_seq + 1
             yield damage
             continue
-        if not behind and not (from_middle and next_seq is None):
+        if not resume_after and not (from_middle and next_seq is None):
             yield from _check_predecessor(found.segment, before, next_seq)
-        if behind:
-            place, next_seq = found.segment._replace(shift=behind.segment.shift), behind.next_seq
+        if resume_after:
+            shift, next_seq = resume_after.segment.shift, resume_after.next_seq
+            place = found.segment._replace(shift=shift)
         else:
             place, next_seq = _assign_seqs(found.segment, before, next_seq)
         if isinstance(following, _ReadableSegment) and following.segment.header.continues(
@@ -90,14 +94,14 @@ def scan_files(
             place = _set_continuation(place, following.segment)
         before = place
         yield place
-        steps = SegmentScanner(
+        scanner = SegmentScanner(
             found.data, place, next_seq, wants, verify, found.budget, found.header_cache
         )
-        if behind:
-            steps.start_after(behind)
-            behind = None
-        yield from steps.run()
-        next_seq = steps.next_seq
+        if resume_after:
+            scanner.start_after(resume_after)
+            resume_after = None
+        yield from scanner.run()
+        next_seq = scanner.next_seq
 
 
 class _ReadableSegment(NamedTuple):
@@ -108,7 +112,7 @@ class _ReadableSegment(NamedTuple):
 
 
 class _UnreadableSegment(NamedTuple):
-    """A file, or the beginning of one, whose segment header is not to be believed."""
+    """A file, or the beginning of one, with an invalid segment header."""
 
     error: FormatError
     offset: int
@@ -121,14 +125,15 @@ class _UnreadableSegment(NamedTuple):
         next_seq: int,
         following: "_ReadableSegment | _UnreadableSegment | None",
     ) -> Damage:
-        """Account for the events that are lost with it, as far as the next segment tells."""
+        """Return the damage, with the lost events as far as the next segment records them."""
         last_seq, open_ended = next_seq - 1, True
         if isinstance(following, _ReadableSegment):
             header, shift = following.segment.header, before.shift if before else 0
             if header.previous_hash and (before is None or header.continues(before.header)):
                 last_seq, open_ended = max(last_seq, header.first_seq + shift - 1), False
         error = self.error
-        lost = last_seq >= next_seq  # the next segment began when all of this one was durable
+        # A writer begins the next segment only when all of this one is durable.
+        lost = last_seq >= next_seq
         kind = type(error) if not lost or isinstance(error, DamagedJournal) else CorruptBlock
         return Damage(
             self.offset,
@@ -145,15 +150,15 @@ class _UnreadableSegment(NamedTuple):
 
 
 def _find_segments(
-    sources: Iterable[Bytes], behind: Tail | None
+    sources: Iterable[Bytes], resume_after: Tail | None
 ) -> Iterator[_ReadableSegment | _UnreadableSegment]:
     first_error: FormatError | None = None
     seen = False
-    for file, data in enumerate(sources, behind.segment.file if behind else 0):
+    for file, data in enumerate(sources, resume_after.segment.file if resume_after else 0):
         name = data.name if isinstance(data, ByteSource) else ""
         position, begin, size, budget = 0, None, len(data), HashBudget(len(data))
-        if behind:
-            position, begin, behind = behind.segment.offset, behind.offset, None
+        if resume_after:
+            position, begin, resume_after = resume_after.segment.offset, resume_after.offset, None
         while True:
             try:
                 header = segment.read(data, position)
@@ -173,7 +178,7 @@ def _find_segments(
             if position >= size:
                 break
     if not seen:
-        raise first_error or NotAJournal("there is no segment, nothing stands")
+        raise first_error or NotAJournal("the file contains no journal segment")
 
 
 def _pair_with_next(
@@ -181,7 +186,7 @@ def _pair_with_next(
 ) -> Iterator[
     tuple[_ReadableSegment | _UnreadableSegment, _ReadableSegment | _UnreadableSegment | None]
 ]:
-    """Give each with the one behind it."""
+    """Yield each item together with the next one, None for the last."""
     held = next(items, None)
     while held is not None:
         following = next(items, None)
@@ -192,15 +197,15 @@ def _pair_with_next(
 def _check_predecessor(
     place: Segment, before: Segment | None, next_seq: int | None
 ) -> Iterator[Damage]:
-    """Give what is lost where a directory's segment continues one that is not in front of it."""
+    """Yield damage if a segment of a directory continues a segment that is not before it."""
     header, name = place.header, place.name
     if not name or not header.previous_hash or place.offset:
         return
     if before is None and next_seq is None:
-        reason = "the first segment continues one that does not stand before it"
+        reason = "the first segment continues a segment that is missing"
         last_seq, open_ended = header.first_seq - 1, False
     elif before is not None and not header.continues(before.header):
-        reason = "a segment continues another than the one before it"
+        reason = "the segment does not continue the segment before it"
         last_seq, open_ended = (next_seq or 0) - 1, True
     else:
         return
@@ -211,7 +216,7 @@ def _check_predecessor(
 def _assign_seqs(
     place: Segment, before: Segment | None, next_seq: int | None
 ) -> tuple[Segment, int]:
-    """Make a segment's numbers the journal's."""
+    """Return the segment with ``shift`` set, and the sequence number of its first event."""
     header = place.header
     if before is None or next_seq is None:
         return place, header.first_seq

@@ -1,4 +1,4 @@
-"""The files of a journal: one, or the numbered segment files of a directory."""
+"""Segment files of a journal: one file, or the numbered files of a directory."""
 
 import errno
 import os
@@ -18,46 +18,46 @@ _DIGITS = 10
 SEGMENT_INDEX_MAX = 10**_DIGITS - 1
 
 _NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.ENOTDIR)
-"""What opening says of links, sockets and the like."""
+"""Errors of ``open`` for links, sockets and other special files."""
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def segment_name(index: int) -> str:
-    """Name the segment file of that number."""
+    """Return the name of the segment file with this index."""
     return f"{index:0{_DIGITS}d}{_SUFFIX}"
 
 
 def segment_index(name: str) -> int | None:
-    """Give the number in a segment file's name; None for any other name."""
+    """Return the index in a segment file's name; None for any other name."""
     digits = name.removesuffix(_SUFFIX)
     known = len(digits) == _DIGITS and digits.isascii() and digits.isdecimal()
     return int(digits) if known and name != digits else None
 
 
 def list_segments(directory: int | str | os.PathLike[str]) -> list[str]:
-    """List the segment files of a directory, in order."""
+    """Return the names of the segment files of a directory, in order."""
     with os.scandir(directory) as entries:
         return sorted(entry.name for entry in entries if segment_index(entry.name) is not None)
 
 
 def journal_size(path: Path) -> int:
-    """Bytes of the file, or of the segment files, that a journal is."""
+    """Return the size in bytes of the journal's file or of all its segment files."""
     files = [path / name for name in list_segments(path)] if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
 
 
 def check_only_segments(path: Path) -> None:
-    """Refuse a directory that has something else than segments, which would be gone with it."""
+    """Raise OptionError for a directory with other files, which a replacement would remove."""
     if not path.is_dir():
         return
     known = {*list_segments(path), *_list_unpublished(path)}
     others = sorted(entry.name for entry in path.iterdir() if entry.name not in known)
     if others:
-        raise OptionError(f"{path} has {others[0]!r} in it, which is no segment: move it away")
+        raise OptionError(f"{path} contains {others[0]!r}, which is no segment: move it away")
 
 
 def copy_ownership(path: Path, like: os.stat_result) -> None:
-    """Give a journal the owner and the mode of another."""
+    """Give a journal the owner and mode of another."""
     for file in (path, *path.iterdir()) if path.is_dir() else (path,):
         found = file.stat()
         if (found.st_uid, found.st_gid) != (like.st_uid, like.st_gid):
@@ -66,7 +66,7 @@ def copy_ownership(path: Path, like: os.stat_result) -> None:
 
 
 def is_same_file(path: Path, known: os.stat_result) -> bool:
-    """Whether a path is known to lead to the file or directory of which this is known."""
+    """Return whether ``path`` leads to the file or directory with status ``known``."""
     try:
         return os.path.samestat(known, path.stat())
     except OSError:
@@ -74,12 +74,12 @@ def is_same_file(path: Path, known: os.stat_result) -> bool:
 
 
 def _list_unpublished(path: Path) -> list[str]:
-    """The segments in a directory that a crash left without a name."""
+    """Return the names of segment files that a crash left without a final name."""
     return [entry.name for entry in path.glob(".*.tmp") if entry.is_file()]
 
 
 def remove_journal(path: Path) -> None:
-    """Take away a journal, a file or a directory of segments, as far as that goes."""
+    """Remove a journal file, or a directory of segments, as far as possible."""
     with suppress(OSError):
         if path.is_dir():
             for name in (*list_segments(path), *_list_unpublished(path)):
@@ -90,7 +90,7 @@ def remove_journal(path: Path) -> None:
 
 
 class OwnedSource(ByteSource):
-    """A source that closes its file when nobody reads it any more."""
+    """A source that closes its file when it is garbage-collected."""
 
     __slots__ = ()
 
@@ -99,7 +99,7 @@ class OwnedSource(ByteSource):
 
 
 class RepairedSource(OwnedSource):
-    """A source some of whose bytes are read otherwise: ``flips`` says which bits of which."""
+    """A source with some bits inverted. ``flips`` maps offsets to bit masks."""
 
     __slots__ = ("_flips",)
 
@@ -116,17 +116,17 @@ class RepairedSource(OwnedSource):
 
 
 class SegmentHead(NamedTuple):
-    """A segment file of a directory, and the header it begins with if that can be believed."""
+    """A segment file of a directory, with its first header if that is valid."""
 
     name: str
     header: SegmentHeader | None
 
 
 class SegmentFiles:
-    """The open file, or directory, that a journal is.
+    """The open file or directory of a journal.
 
-    ``flips`` says which bits, of which files by their names, are to be read otherwise. Raises
-    NotAJournal when it is neither. What is read of it stays good when it is closed.
+    ``flips`` maps file names to the bits to invert. Raises NotAJournal for other kinds of files.
+    Sources remain valid after ``close``.
     """
 
     __slots__ = ("_descriptor", "_flips", "_patient", "is_directory", "path")
@@ -147,20 +147,20 @@ class SegmentFiles:
         self.is_directory = stat.S_ISDIR(mode)
         if not self.is_directory and not stat.S_ISREG(mode):
             self.close()
-            raise NotAJournal(f"{self.path} is not a regular file")
+            raise NotAJournal(f"{self.path} is neither a regular file nor a directory")
 
     def __del__(self) -> None:
-        self.close()  # as a file that nobody closes is closed when nobody has it any more
+        self.close()  # A file object closes itself in the same way.
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the descriptor."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     @property
     def is_replaced(self) -> bool:
-        """Whether its name leads to another journal by now."""
+        """Whether the path leads to another journal now."""
         self._check_open()
         try:
             found = self.path.stat()
@@ -169,23 +169,26 @@ class SegmentFiles:
         return not os.path.samestat(found, os.fstat(self._descriptor))
 
     def reopen(self) -> "SegmentFiles":
-        """Open what its name leads to now, in the same way."""
+        """Open the journal at the same path again, with the same options."""
         return SegmentFiles(self.path, patient=self._patient, flips=self._flips)
 
     def names(self) -> list[str]:
-        """Name the segment files; one empty name stands for a journal that is a file."""
+        """Return the names of the segment files. A journal that is a file has one empty name."""
         self._check_open()
         return list_segments(self._descriptor) if self.is_directory else [""]
 
     def sources(self, names: list[str]) -> Iterator[ByteSource]:
-        """Open the files of these names one after the other, as far as they go now."""
+        """Open the named files one after the other, at their current size."""
         for name in names:
             source = self.open(name)
             if source is not None:
                 yield source
 
     def open(self, name: str) -> ByteSource | None:
-        """Open one; None when it is not there any more. What is no file has no bytes."""
+        """Open one file.
+
+        Returns None if it does not exist any more, an empty source for a special file.
+        """
         self._check_open()
         if not self.is_directory:
             descriptor = os.dup(self._descriptor)
@@ -205,7 +208,7 @@ class SegmentFiles:
         return RepairedSource(source, self._flips[name]) if name in self._flips else source
 
     def read_heads(self, names: list[str]) -> list[SegmentHead]:
-        """Read what each file of a directory begins with."""
+        """Read the first header of each named file."""
         heads = []
         for source in self.sources(names):
             try:

@@ -1,4 +1,4 @@
-"""One segment from block to block: what is believed, what is debris, what is lost.
+"""Scan of one segment, block by block: valid blocks, debris, damage and the tail.
 
 The rules are those of spec/format.md, "What a reader concludes".
 """
@@ -26,7 +26,7 @@ _ZEROS = bytes(_CHUNK_SIZE)
 
 
 class ScannedBlock(NamedTuple):
-    """A whole block in its place; ``body`` is there when the walk was ``is_selected`` for it."""
+    """A valid block and its position. ``body`` is read only if ``is_selected``."""
 
     segment: Segment
     header: BlockHeader
@@ -37,7 +37,7 @@ class ScannedBlock(NamedTuple):
 
 
 class Debris(NamedTuple):
-    """Bytes that a crash left: of no consequence, and explained."""
+    """Bytes that a crash left and that a later block explains: no event is lost."""
 
     offset: int
     size: int
@@ -45,10 +45,10 @@ class Debris(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """Bytes and events that are lost although whole blocks stand behind them.
+    """Bytes and events that are lost although whole blocks follow them.
 
-    ``link`` is the end and the hash of the last block before them. Where it is ``open_ended``,
-    nothing stands behind that could tell how many events were lost.
+    ``link`` is the (end, hash) of the last block before them. If ``open_ended``, no block follows,
+    and the number of lost events is unknown.
     """
 
     offset: int
@@ -63,7 +63,7 @@ class Damage(NamedTuple):
     open_ended: bool = False
 
     def error(self) -> FormatError:
-        """Give the exception to raise for it."""
+        """Return the exception to raise for this damage."""
         if not issubclass(self.kind, DamagedJournal):
             return self.kind(self.reason, self.offset, self.name)
         kind = LostAcknowledged if self.acknowledged else self.kind
@@ -78,7 +78,7 @@ class Damage(NamedTuple):
 
 
 class Tail(NamedTuple):
-    """The end of a segment's last whole block; ``link`` is what a block that goes on names."""
+    """The end of a segment's last whole block. A block appended there must record ``link``."""
 
     segment: Segment
     offset: int
@@ -89,50 +89,50 @@ class Tail(NamedTuple):
 
 ScanItem = Segment | ScannedBlock | Debris | Damage | Tail
 BodySelector = Callable[[Segment, BlockHeader, int], bool]
-"""Whether the body of a block (its segment, header and first number) is to be read and checked."""
+"""Decides whether to read and check a block's body: (segment, header, first sequence number)."""
 
 
 class _BlockFault(NamedTuple):
     kind: type[FormatError]
     reason: str
     is_trusted: bool = False
-    """The block behind this one can be gone on with."""
+    """The scan can continue at the next block."""
     is_torn: bool = False
-    """A crash can leave it so."""
+    """A crash can leave the block in this state."""
 
 
 class SegmentScanner(SegmentBytes):
-    """The walk proper: from the segment header from block to block."""
+    """Scanner that follows the chain of blocks from the segment header."""
 
     def __init__(
         self,
         data: Bytes,
-        place: Segment,
+        segment: Segment,
         next_seq: int,
         wants: BodySelector,
         verify: bool,
         budget: HashBudget,
         known: dict[int, BlockHeader],
     ) -> None:
-        super().__init__(data, place.offset, place.header.salt, budget, known)
-        self._segment = place
-        self._limit = place.limit
-        self._continuation = place.continuation
+        super().__init__(data, segment.offset, segment.header.salt, budget, known)
+        self._segment = segment
+        self._limit = segment.limit
+        self._continuation = segment.continuation
         self._select_body = wants
         self._verify = verify
-        self._position = place.offset + SEGMENT_HEADER_SIZE
-        self._link = (SEGMENT_HEADER_SIZE, place.header.hash)
+        self._position = segment.offset + SEGMENT_HEADER_SIZE
+        self._link = (SEGMENT_HEADER_SIZE, segment.header.hash)
         self.next_seq = next_seq
         self._ahead: BlockHeader | None = None
         self._body_read = b""
         self._is_selected = False
 
     def start_after(self, tail: Tail) -> None:
-        """Begin where an earlier walk ended, or any whole block does."""
+        """Start at the end of an earlier scan, or at the end of any whole block."""
         self._position, self._link = tail.offset, tail.link
 
     def run(self) -> Iterator[ScanItem]:
-        """Give what stands here; it ends in a Tail."""
+        """Yield the blocks and defects of the segment, and a Tail as the last item."""
         while True:
             if self._link == self._continuation:
                 yield from self._superseded_rest()
@@ -175,24 +175,29 @@ class SegmentScanner(SegmentBytes):
         return seq
 
     def _find_fault(self, header: BlockHeader | None) -> _BlockFault | None:
-        """Say why there is no block to believe here; look one ahead, because the next one knows."""
+        """Return the reason why no valid block is here, or None.
+
+        Reads the next header as confirmation.
+        """
         self._ahead, self._body_read = None, b""
         if header is None:
-            return _BlockFault(CorruptBlock, "no whole block stands", is_torn=True)
+            return _BlockFault(CorruptBlock, "no valid block header found", is_torn=True)
         if header.offset not in self._header_cache and (error := find_flaw(header)):
             return _BlockFault(type(error), error.reason)
         seq = header.first_seq + self._segment.shift
         if not header.follows(*self._link):
-            return _BlockFault(MissingEvents, "a block follows one that is not there")
+            return _BlockFault(MissingEvents, "the block's predecessor is missing")
         if seq < self.next_seq or (seq > self.next_seq and not header.has_seqs):
-            return _BlockFault(MissingEvents, f"a block starts with event {seq}")
+            reason = f"the block starts with event {seq}, expected {self.next_seq}"
+            return _BlockFault(MissingEvents, reason)
         if seq + header.frame_count > SEQ_MAX:
-            return _BlockFault(LimitExceeded, f"a block claims event number {seq}")
+            reason = f"the block's first sequence number {seq} is too high, limit {SEQ_MAX}"
+            return _BlockFault(LimitExceeded, reason)
         if self._segment.is_superseded(header):
-            return _BlockFault(CorruptBlock, "a block stands that a later one gives up")
+            return _BlockFault(CorruptBlock, "a later block supersedes this block")
         end = self._start + header.end
         if end > self._limit:
-            return _BlockFault(TornBlock, "a block is cut short", is_torn=True)
+            return _BlockFault(TornBlock, "the block is cut short", is_torn=True)
         return self._find_body_fault(header, end)
 
     def _find_body_fault(self, header: BlockHeader, end: int) -> _BlockFault | None:
@@ -202,26 +207,26 @@ class SegmentScanner(SegmentBytes):
             ahead is not None and ahead.follows(*link)
         )
         first_seq = header.first_seq + self._segment.shift
-        # where the numbers have holes, the last of them stands in the body
+        # If the sequence numbers have gaps, the last one is stored in the body.
         self._is_selected = self._select_body(self._segment, header, first_seq)
         wanted = header.has_seqs or self._is_selected
         body = self._body(header) if wanted or not confirmed else b""
         self._ahead = ahead
         check = not confirmed or (wanted and self._verify)
         if check and not self._is_whole(header, body):
-            reason = "the hash of a block's body does not hold"
+            reason = "the hash of the block's body does not match"
             return _BlockFault(
                 CorruptBlock, reason, is_trusted=confirmed and ahead is not None, is_torn=True
             )
         if not confirmed and ahead is not None and ahead.previous_end == header.end:
             return _BlockFault(
-                CorruptBlock, "a block is not the one that its successor names", is_trusted=True
+                CorruptBlock, "the next block records another hash for this block", is_trusted=True
             )
         self._body_read = body
         return None
 
     def _conclude(self, header: BlockHeader | None, fault: _BlockFault) -> ScanItem | None:
-        """Judge what stands here, when it is no block to believe. None: look again."""
+        """Return the debris, damage or tail at this position; None to read the position again."""
         ahead, at = self._ahead, self._position
         anchor = ahead if fault.is_trusted else None
         if anchor is None:
@@ -231,8 +236,8 @@ class SegmentScanner(SegmentBytes):
             while anchor is not None and self._segment.is_superseded(anchor):
                 anchor = self._find(self._start + anchor.offset + 1, self._limit, least)
         if anchor and self._continuation and anchor.offset >= self._continuation[0]:
-            anchor = None  # where the next segment has taken over, nothing counts
-        # a live writer may have finished meanwhile what was half there a moment ago
+            anchor = None  # Blocks after the point where the next segment continues are superseded.
+        # A live writer may have completed, in the meantime, a block that was written in part.
         if isinstance(self._data, ByteSource):
             self._data.invalidate()
         if self._find_fault(self._header(at)) is None:
@@ -262,7 +267,10 @@ class SegmentScanner(SegmentBytes):
         )
 
     def _end(self, fault: _BlockFault) -> ScanItem:
-        """Nothing of this segment stands behind: a torn tail, unless no crash leaves such bytes."""
+        """Return a torn tail, or damage if no crash can leave such bytes.
+
+        No block of the segment follows.
+        """
         at, size = self._position, self._limit - self._position
         self._position = self._limit
         if self._continuation is not None:
@@ -278,15 +286,18 @@ class SegmentScanner(SegmentBytes):
         )
 
     def _missing_continuation(self, at: int, size: int) -> Damage:
-        """Conclude that the next segment goes on from a block that is not here: it was durable."""
+        """Report damage: the next segment continues a block that is missing here.
+
+        That block had been synced.
+        """
         self._continuation = None
         first, self.next_seq = self.next_seq, max(self.next_seq, self._segment.continuation_seq)
-        reason = "the next segment continues a block that does not stand"
+        reason = "the next segment continues a block that is missing"
         last, name = self.next_seq - 1, self._segment.name
         return Damage(at, size, first, last, True, reason, MissingEvents, self._link, name)
 
     def _superseded_rest(self) -> Iterator[ScanItem]:
-        """Give what the next segment has taken over from."""
+        """Yield the superseded bytes after the block that the next segment continues."""
         if not self._is_zero(self._position, self._limit):
             yield Debris(self._position, self._limit - self._position, self._segment.name)
         yield self._tail(self._position, 0)

@@ -1,4 +1,4 @@
-"""The file that blocks go to: its room, its end, and what of it is durable."""
+"""One segment file that is being written: its space, its end, and its durable part."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.format.segment_index import SegmentIndexBuilder
 
 RESERVE_SIZE = BLOCK_SIZE_TARGET + (1 << 14)
-"""Bytes kept free behind the end, so that what ``append`` has taken, and a mark, always fit."""
+"""Bytes kept free after the end, so that all accepted events and one marker always fit."""
 PREALLOCATION_SIZE_MAX = 1 << 23
 _PREALLOCATION_SIZE_MIN = 1 << 17
 _PAGE_SIZE = 1 << 12
@@ -23,15 +23,15 @@ assert _PREALLOCATION_SIZE_MIN > RESERVE_SIZE
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Whether the disk, or what of it may be used, is full."""
+    """Return whether the error means that the disk or a quota is full."""
     return error.errno in _DISK_FULL_ERRNOS
 
 
 class SegmentWriter:
-    """A segment's file while it is written; all offsets but the file's size are the segment's own.
+    """Writer of one segment file. All offsets are the segment's own, except the file's size.
 
-    > Why preallocate? It nearly doubles the commits in a second, because a sync need not write a
-    new size; and a disk that is full says so before a block is begun.
+    > Why preallocate? It nearly doubles the commits per second, because a sync need not write a new
+    file size. A full disk is detected before a block is written.
     """
 
     __slots__ = (
@@ -67,12 +67,12 @@ class SegmentWriter:
         self._allocated: int | None = os.fstat(descriptor).st_size
 
     def place(self, first_seq: int) -> BlockPlacement:
-        """Say where the next block goes, and what it follows; ``first_seq`` is the segment's."""
+        """Return the placement of the next block, whose first sequence number is the segment's."""
         end, digest = self.link
         return BlockPlacement(self.header.salt, first_seq, self.end, end, digest, self.durable[0])
 
     def reserve(self, size: int) -> None:
-        """Make room for a block and the reserve behind it.
+        """Allocate space for a block and the reserve after it.
 
         Raises OSError, which ``is_disk_full`` accepts, when there is no space; nothing has changed
         then.
@@ -91,7 +91,7 @@ class SegmentWriter:
             self._allocate(needed)
 
     def has_space_for(self, size: int) -> bool:
-        """Whether a block fits, be it by using up the reserve."""
+        """Return whether a block fits, even if it uses the reserve."""
         if self._allocated is None:
             return True
         return self.segment_offset + self.end + size <= self._allocated
@@ -109,7 +109,7 @@ class SegmentWriter:
             self._allocated = size
 
     def write(self, parts: list[bytes], header: BlockHeader, next_seq: int) -> None:
-        """Write a block at the end; ``next_seq`` is the segment's number behind it."""
+        """Write a block at the end. ``next_seq`` is the segment's sequence number after it."""
         position = self.segment_offset + self.end
         written = os.pwritev(self.descriptor, parts, position)
         if written != header.size:
@@ -122,17 +122,17 @@ class SegmentWriter:
         while rest:
             written = os.pwrite(self.descriptor, rest, position)
             if not written:
-                raise OSError(errno.EIO, f"nothing of {len(rest)} bytes was written")
+                raise OSError(errno.EIO, f"0 of {len(rest)} bytes were written")
             position += written
             rest = rest[written:]
 
     def sync(self) -> None:
-        """Make all of it durable."""
+        """Make the whole file durable."""
         os.fdatasync(self.descriptor)
         self.durable = (self.end, self.link)
 
     def is_on_disk(self, start: int, data: bytes) -> bool:
-        """Whether the disk, not the page cache, has ``data`` at an offset."""
+        """Return whether the disk, not the page cache, holds ``data`` at an offset."""
         position = self.segment_offset + start
         first = position & -_PAGE_SIZE
         os.posix_fadvise(self.descriptor, first, 0, os.POSIX_FADV_DONTNEED)
@@ -143,21 +143,21 @@ class SegmentWriter:
         return True
 
     def trim(self) -> None:
-        """Give back what was allocated and not used."""
+        """Release the allocated space after the end."""
         size = self.segment_offset + self.end
         if self._allocated is not None and self._allocated > size:
-            with suppress(OSError):  # zeros mean nothing, they may as well stay
+            with suppress(OSError):  # Zeros have no meaning, so they may remain.
                 os.ftruncate(self.descriptor, size)
                 self._allocated = size
 
     def offset_past_failure(self, size: int) -> int:
-        """Give the first offset that shares no page with the blocks, nor with ``size`` behind."""
+        """Return the first offset on a page after the blocks and ``size`` more bytes."""
         position = self.segment_offset + self.end + size
         offset = position + -position % _PAGE_SIZE - self.segment_offset
         return offset + -offset % 8
 
     def close(self) -> None:
-        """Let go of the file. A failing close says nothing new."""
+        """Close the file. An error of close carries no new information."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             with suppress(OSError):

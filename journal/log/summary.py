@@ -1,4 +1,4 @@
-"""What the headers of a journal say, and what is wrong with it, in one value each."""
+"""Summary of a journal's headers, and findings of its verification."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,10 +10,11 @@ from journal.log.header_scan import Segment
 
 
 class Summary(NamedTuple):
-    """What the headers of a journal say; offsets are the file's, times µs since the epoch.
+    """Facts from the headers of a journal. Offsets are the file's, times are µs since the epoch.
 
-    ``last_seq`` is ``first_seq - 1`` when there are no events. ``debris`` holds offsets and sizes,
-    ``durable_upto`` is the offset below which a later block knew all to be durable.
+    Importable as ``journal.Summary``. ``last_seq`` is ``first_seq - 1`` if there are no events.
+    ``debris`` holds (offset, size) pairs. A later block records that all bytes below
+    ``durable_upto`` were durable.
     """
 
     segments: int
@@ -35,7 +36,10 @@ class Summary(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong: ``error`` says what, from ``first_seq`` to ``last_seq``."""
+    """One defect: ``error`` describes it. It affects the events ``first_seq`` to ``last_seq``.
+
+    Importable as ``journal.Finding``.
+    """
 
     offset: int
     size: int
@@ -45,7 +49,7 @@ class Finding(NamedTuple):
 
 
 def summarize(items: Iterator[scan.ScanItem], size: int) -> Summary:
-    """Count what a walk over headers gives; ``size`` is that of all files."""
+    """Summarize the items of a header scan. ``size`` is the size of all files in bytes."""
     segments: list[Segment] = []
     debris: list[tuple[int, int]] = []
     damage: list[scan.Damage] = []
@@ -61,7 +65,7 @@ def summarize(items: Iterator[scan.ScanItem], size: int) -> Summary:
                 first_time = item.header.time_first if first_time is None else first_time
         elif isinstance(item, Segment):
             if segments and segments[-1].file != item.file:
-                durable = 0  # an offset is that of the last file
+                durable = 0  # The offset refers to the last file.
             segments.append(item)
             durable = (
                 max(durable, item.offset + item.durable_upto) if item.durable_upto else durable
@@ -97,7 +101,7 @@ def summarize(items: Iterator[scan.ScanItem], size: int) -> Summary:
 
 
 def check_block(item: scan.ScannedBlock, decode: bool) -> Iterator[Finding]:
-    """Check one whole block beyond its hashes."""
+    """Yield defects of one whole block that its hashes do not detect."""
     header, name = item.header, item.segment.name
     last_seq = item.first_seq + header.frame_count - 1
     try:
@@ -110,7 +114,7 @@ def check_block(item: scan.ScannedBlock, decode: bool) -> Iterator[Finding]:
         return
     if not rows:
         return
-    from journal.events.codec import decode as decode_event  # see Reader.__iter__
+    from journal.events.codec import decode as decode_event  # Lazy, as in Reader.__iter__.
 
     for seq, tag, payload in rows:
         try:

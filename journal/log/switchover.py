@@ -1,4 +1,4 @@
-"""Going on in another journal, which takes the place of the one that a writer has open."""
+"""Switchover of a live writer to another journal, which replaces the one it has open."""
 
 import os
 from pathlib import Path
@@ -15,16 +15,16 @@ from journal.log.tail_follower import TailFollower
 from journal.log.tail_recovery import OpenOptions
 
 REST_SIZE_MAX = 1 << 18
-"""What is left to be copied while the writer stands still: about as much, in bytes."""
+"""Approximate number of bytes left to copy while the writer is paused."""
 _ROUNDS_MAX = 16
 _ALL_TAGS = (1 << 256) - 1
 
 
 class SwitchoverStats(NamedTuple):
-    """What going on in another journal took.
+    """Cost of a switchover.
 
-    ``copied_size`` bytes of blocks were copied while the writer went on, ``rest_size`` while it
-    stood still, which it did for ``pause_seconds``.
+    ``copied_size`` bytes of blocks were copied while the writer continued, ``rest_size`` bytes
+    while it was paused for ``pause_seconds``. Returned by ``Writer.switch_to``.
     """
 
     copied_size: int
@@ -33,10 +33,11 @@ class SwitchoverStats(NamedTuple):
 
 
 class SwitchoverTarget:
-    """What a writer is to go on in: open and locked, and brought up to what that has written.
+    """The journal that a writer switches to: opened, locked, and brought up to date.
 
-    Its events are the writer's, up to some number, or what those lead to; it is gone when it does
-    not take the place. ``is_in_place`` when the journal's name leads here, or may.
+    It contains the writer's events up to some sequence number, or events with the same effect. It
+    is removed unless the switchover succeeds. ``is_in_place`` is set when the journal's path leads
+    to it, or may.
     """
 
     def __init__(self, path: Path, beside: Path, journal_id: bytes, old: Appender) -> None:
@@ -47,18 +48,19 @@ class SwitchoverTarget:
         self._files = SegmentFiles(self._path)
         try:
             if not beside.exists() or beside.is_dir() != self._files.is_directory:
-                raise OptionError(f"{beside} is no journal like {path}")
+                kind = "directory" if self._files.is_directory else "file"
+                raise OptionError(f"{beside} is not a journal {kind} like {path}")
             segment_files.check_only_segments(self._path)
             self._known = beside.stat()
-            wish = OpenOptions(beside, False, True, journal_id, old.clock, RecoveryMode.STRICT)
-            self.appender = Appender(wish, old.roll_policy, old.keeps_unsynced)
+            options = OpenOptions(beside, False, True, journal_id, old.clock, RecoveryMode.STRICT)
+            self.appender = Appender(options, old.roll_policy, old.keeps_unsynced)
         except BaseException:
             self._files.close()
             raise
         self._follower = TailFollower(self._files, self.appender.next_seq, _ALL_TAGS, True)
 
     def catch_up(self) -> None:
-        """Copy what has been written meanwhile, until there is little left, and make it durable."""
+        """Copy and sync new blocks until little is left to copy."""
         for _ in range(_ROUNDS_MAX):
             size = self._copy()
             self.copied_size += size
@@ -67,26 +69,26 @@ class SwitchoverTarget:
                 return
 
     def finish(self, old: Appender) -> None:
-        """Copy the rest, and take the place; nothing is written to the old one any more.
+        """Copy the rest and move the target into place. The old journal must not change any more.
 
-        Raises before it has changed anything; or when nobody can know what would be there after a
-        crash: then, too, it ``is_in_place``, and neither can ever be written again.
+        Raises before anything has changed. It also raises when the state after a crash is unknown:
+        then ``is_in_place`` is set and neither journal can be written again.
         """
         new, self.rest_size = self.appender, self._copy()
         if new.next_seq != old.next_seq:
-            reason = f"goes on with number {new.next_seq}, not {old.next_seq}"
+            reason = f"ends at sequence number {new.next_seq}, expected {old.next_seq}"
             raise OptionError(f"{self._sibling} {reason}")
         new.sync()
         new.on_poison, new.written_size = old.on_poison, old.written_size
-        # an interrupt may come between any two steps: neither is believed until it is known which
+        # An interrupt may come between any two steps, so neither is trusted until the end.
         self.is_in_place = True
-        old.failure = new.failure = InterruptedError("the one takes the place of the other")
+        old.failure = new.failure = InterruptedError("a switchover was interrupted")
         try:
             segment_files.copy_ownership(self._sibling, self._path.stat())
             durable.move_into_place(self._sibling, self._path)
         except BaseException as error:
             if not segment_files.is_same_file(self._sibling, self._known):
-                new.poison(error, "it was replaced, and that may not last")
+                new.poison(error, "the journal was replaced, but a power cut may undo it")
             self.is_in_place, old.failure = False, None
             if not isinstance(error, OSError):
                 raise
@@ -96,15 +98,14 @@ class SwitchoverTarget:
         new.failure, self._is_final = None, True
 
     def close(self) -> None:
-        """Let go of the old one; of the new one as well, where it has not taken the place."""
+        """Close the old journal's files; also the target, if the switchover did not succeed."""
         self._files.close()
         if not self.is_in_place:
             self.appender.close()
             segment_files.remove_journal(self._sibling)
         elif self._is_final and self._sibling.exists():
-            segment_files.remove_journal(
-                self._sibling
-            )  # a directory: its name is the old one's now
+            # Directories were exchanged, so this name is now the old journal's.
+            segment_files.remove_journal(self._sibling)
 
     def _copy(self) -> int:
         appender, size = self.appender, 0
@@ -117,7 +118,7 @@ class SwitchoverTarget:
             try:
                 appender.write_block(block.header, block.body, block.seqs)
             except DiskFull as full:
-                reason = f"{self._sibling}: there is no room: {full.error.strerror}"
+                reason = f"{self._sibling}: no space left to write: {full.error.strerror}"
                 raise StorageError(reason, appender.durable_upto) from full
             size += block.size
             if appender.must_sync:

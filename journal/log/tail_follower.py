@@ -1,4 +1,4 @@
-"""Where a reader stands in a journal that grows."""
+"""Position of a reader in a growing journal."""
 
 from collections.abc import Iterator
 
@@ -9,9 +9,11 @@ from journal.log.segment_files import SegmentFiles
 
 
 class TailFollower:
-    """Gives what came since it was last asked; ``next_seq`` is the number behind that.
+    """Iterator over new blocks of a growing journal.
 
-    Its user may say that it ``is_finished``.
+    ``next_seq`` is the next unread sequence number.
+
+    The caller sets ``is_finished`` when nothing more can come.
     """
 
     def __init__(self, files: SegmentFiles, start: int, bitmap: int, verify: bool) -> None:
@@ -24,14 +26,14 @@ class TailFollower:
         self.is_finished = False
 
     def is_new(self, damage: scan.Damage) -> bool:
-        """Whether damage was not told of yet: it is found again and again."""
+        """Return whether this damage was not reported before: each scan finds it again."""
         place = (damage.name, damage.offset)
         is_known = place in self._reported
         self._reported.add(place)
         return not is_known
 
     def scan_new(self) -> Iterator[scan.ScannedBlock | scan.Damage]:
-        """Give blocks that have wanted events not given yet, and damage in front of them."""
+        """Yield blocks with new selected events, and damage before them."""
         start, behind = self.next_seq, self._tail
         names = self._files.names()
         if behind is not None:
@@ -52,7 +54,7 @@ class TailFollower:
                     yield item
             elif isinstance(item, scan.Damage):
                 if behind is not None:
-                    # from here it looks so when a writer gave up what had been given: begin anew
+                    # A writer may have superseded blocks already yielded: scan from the start.
                     self._tail = None
                     yield from self.scan_new()
                     return

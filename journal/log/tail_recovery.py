@@ -1,4 +1,4 @@
-"""Opening a journal to write it: create it, or find where its events end."""
+"""Opening of a journal for writing: create it, or find and recover its tail."""
 
 import fcntl
 import os
@@ -32,10 +32,10 @@ from journal.log.scan import RecoveryMode
 from journal.log.segment_writer import SegmentWriter
 
 SEQ_LAST = SEQ_MAX - (1 << 40)
-"""A writer begins below this number: what it then writes in a lifetime, readers believe."""
+"""Highest first sequence number of a writer. Readers accept all numbers it can then reach."""
 _CHUNK_SIZE = 1 << 20
 _REREAD_SIZE = 1 << 26
-"""Bytes at the end of a file that are read from the disk again, whatever the page cache says."""
+"""Bytes at the end of a file that are read from the disk again instead of the page cache."""
 
 
 class OpenResult(NamedTuple):
@@ -58,7 +58,7 @@ class OpenResult(NamedTuple):
 
 
 class OpenOptions(NamedTuple):
-    """What the caller wants opened."""
+    """Options of a writer for opening its journal."""
 
     path: Path
     is_directory: bool
@@ -67,44 +67,44 @@ class OpenOptions(NamedTuple):
     clock: Callable[[], int]
     mode: RecoveryMode
     first_seq: int = 0
-    """The number of the first event, where the journal is created."""
+    """Sequence number of the first event of a new journal."""
 
     def check(self) -> None:
-        """Raise OptionError for what cannot be."""
+        """Raise OptionError for invalid values."""
         if not 0 <= self.first_seq <= SEQ_LAST:
-            raise OptionError(f"a journal's first event has a number from 0 to {SEQ_LAST}")
+            raise OptionError(f"first_seq must be 0 to {SEQ_LAST}, got {self.first_seq}")
         if self.journal_id is not None and len(self.journal_id) != 16:
-            raise OptionError("a journal's id has 16 bytes")
+            raise OptionError(f"a journal id must have 16 bytes, got {len(self.journal_id)}")
         if self.mode is RecoveryMode.SALVAGE:
-            raise OptionError("a journal is salvaged by reading it, not by writing on")
+            raise OptionError("mode salvage is for readers only: a writer cannot use it")
 
 
-def open_journal(wish: OpenOptions) -> OpenResult:
-    """Lock the journal, and say where to go on; create it when there is none."""
-    path = wish.path
+def open_journal(options: OpenOptions) -> OpenResult:
+    """Lock the journal and find the position to resume; create the journal if there is none."""
+    path = options.path
     while True:
         try:
             lock = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
-            return _create(wish)
+            return _create(options)
         try:
-            if not wish.publish:
+            if not options.publish:
                 raise OptionError(f"{path} exists already")
             mode = os.fstat(lock).st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                raise NotAJournal(f"{path} is not a regular file")
+                raise NotAJournal(f"{path} is neither a regular file nor a directory")
             _lock(lock, path)
             if _is_named(lock, path):
-                go_on = _open_directory if stat.S_ISDIR(mode) else _open_file
-                return go_on(lock, wish)
+                open_existing = _open_directory if stat.S_ISDIR(mode) else _open_file
+                return open_existing(lock, options)
         except BaseException:
             os.close(lock)
             raise
-        os.close(lock)  # replaced between the open and the lock: look again
+        os.close(lock)  # The journal was replaced between open and lock: try again.
 
 
 def create_segment(path: Path, header: SegmentHeader) -> SegmentWriter:
-    """Create a file that holds a durable segment header; StorageError when that fails."""
+    """Create a file with a durable segment header. Raises StorageError."""
     data, header = header.encode()
     try:
         descriptor = durable.create_private(path)
@@ -123,34 +123,34 @@ def create_segment(path: Path, header: SegmentHeader) -> SegmentWriter:
         raise StorageError(reason, header.first_seq) from error
 
 
-def make_header(wish: OpenOptions) -> SegmentHeader:
+def make_header(options: OpenOptions) -> SegmentHeader:
     """Make the header of a journal's first segment."""
-    journal_id = wish.journal_id or secrets.token_bytes(16)
-    return SegmentHeader(make_salt(), journal_id, wish.clock(), wish.first_seq)
+    journal_id = options.journal_id or secrets.token_bytes(16)
+    return SegmentHeader(make_salt(), journal_id, options.clock(), options.first_seq)
 
 
 def make_salt() -> int:
-    """Draw what seeds the hashes of a segment."""
+    """Return a random seed for the hashes of a segment."""
     return int.from_bytes(secrets.token_bytes(8), "little")
 
 
-def _create(wish: OpenOptions) -> OpenResult:
-    temporary = durable.make_temporary_path(wish.path)
-    if not wish.is_directory:
-        file = create_segment(temporary, make_header(wish))
+def _create(options: OpenOptions) -> OpenResult:
+    temporary = durable.make_temporary_path(options.path)
+    if not options.is_directory:
+        file = create_segment(temporary, make_header(options))
         lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
-        _lock(lock, wish.path)
-        return _empty_result(wish, lock, temporary, -1, file)
+        _lock(lock, options.path)
+        return _empty_result(options, lock, temporary, -1, file)
     try:
         temporary.mkdir(mode=0o700)
         lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        reason = f"{wish.path} cannot be created: {error.strerror or error}"
+        reason = f"{options.path} cannot be created: {error.strerror or error}"
         raise StorageError(reason, 0) from error
     try:
-        _lock(lock, wish.path)
-        file = create_segment(temporary / segment_files.segment_name(0), make_header(wish))
-        return _empty_result(wish, lock, temporary, 0, file)
+        _lock(lock, options.path)
+        file = create_segment(temporary / segment_files.segment_name(0), make_header(options))
+        return _empty_result(options, lock, temporary, 0, file)
     except BaseException:
         os.close(lock)
         with suppress(OSError):
@@ -159,10 +159,10 @@ def _create(wish: OpenOptions) -> OpenResult:
 
 
 def _empty_result(
-    wish: OpenOptions, lock: int, temporary: Path | None, file_index: int, file: SegmentWriter
+    options: OpenOptions, lock: int, temporary: Path | None, file_index: int, file: SegmentWriter
 ) -> OpenResult:
-    """Where the first event of a journal goes."""
-    return OpenResult(lock, temporary, file_index, file, 0, wish.first_seq, 0, False)
+    """Return the result for a journal without events."""
+    return OpenResult(lock, temporary, file_index, file, 0, options.first_seq, 0, False)
 
 
 def _lock(descriptor: int, path: Path) -> None:
@@ -179,56 +179,56 @@ def _is_named(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _open_file(lock: int, wish: OpenOptions) -> OpenResult:
-    if wish.is_directory:
-        raise OptionError(f"{wish.path} is a file: only a directory rolls")
-    descriptor = os.open(wish.path, os.O_RDWR | os.O_CLOEXEC)
+def _open_file(lock: int, options: OpenOptions) -> OpenResult:
+    if options.is_directory:
+        raise OptionError(f"{options.path} is a file: roll needs a journal directory")
+    descriptor = os.open(options.path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        begun = _restart_creation(descriptor, wish)
-        if begun is not None:
-            return _empty_result(wish, lock, None, -1, begun)
-        return _recover_tail(descriptor, wish, lock)
+        created = _restart_creation(descriptor, options)
+        if created is not None:
+            return _empty_result(options, lock, None, -1, created)
+        return _recover_tail(descriptor, options, lock)
     except BaseException:
         os.close(descriptor)
         raise
 
 
-def _restart_creation(descriptor: int, wish: OpenOptions) -> SegmentWriter | None:
-    """Begin a file in which a crash cut the creation short: nothing was written, nor promised."""
+def _restart_creation(descriptor: int, options: OpenOptions) -> SegmentWriter | None:
+    """Write the header again if a crash interrupted the creation, before any event was written."""
     size = os.fstat(descriptor).st_size
     begin = os.pread(descriptor, len(SEGMENT_MAGIC), 0)
     if size >= SEGMENT_HEADER_SIZE or not SEGMENT_MAGIC.startswith(begin):
         return None
-    data, header = make_header(wish).encode()
+    data, header = make_header(options).encode()
     try:
         if os.pwrite(descriptor, data, 0) != len(data):
             raise OSError("the header was written in part")
         os.fdatasync(descriptor)
     except OSError as error:
-        raise StorageError(f"{wish.path} cannot be created: {error}", 0) from error
-    durable.sync_directory(wish.path.parent)
-    return SegmentWriter(wish.path, descriptor, header)
+        raise StorageError(f"{options.path} cannot be created: {error}", 0) from error
+    durable.sync_directory(options.path.parent)
+    return SegmentWriter(options.path, descriptor, header)
 
 
-def _open_directory(lock: int, wish: OpenOptions) -> OpenResult:
+def _open_directory(lock: int, options: OpenOptions) -> OpenResult:
     names = segment_files.list_segments(lock)
     if not names:
-        if not wish.is_directory:
-            raise NotAJournal(f"{wish.path} holds no segment, nothing stands")
-        file = create_segment(wish.path / segment_files.segment_name(0), make_header(wish))
+        if not options.is_directory:
+            raise NotAJournal(f"{options.path} contains no segment file")
+        file = create_segment(options.path / segment_files.segment_name(0), make_header(options))
         os.fsync(lock)
-        return _empty_result(wish, lock, None, 0, file)
-    files = segment_files.SegmentFiles(wish.path)
+        return _empty_result(options, lock, None, 0, file)
+    files = segment_files.SegmentFiles(options.path)
     try:
         _check_chain(files, names)
-        if wish.mode is RecoveryMode.STRICT:
+        if options.mode is RecoveryMode.STRICT:
             _check_all(files, names)
         time = _last_time(files, names[:-1])
     finally:
         files.close()
-    descriptor = os.open(wish.path / names[-1], os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    descriptor = os.open(options.path / names[-1], os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        start = _recover_tail(descriptor, wish, lock, names[-1])
+        start = _recover_tail(descriptor, options, lock, names[-1])
     except BaseException:
         os.close(descriptor)
         raise
@@ -238,7 +238,7 @@ def _open_directory(lock: int, wish: OpenOptions) -> OpenResult:
 
 
 def _last_time(files: segment_files.SegmentFiles, names: list[str]) -> int:
-    """Give the stamp of the last event in these files, 0 where there is none."""
+    """Return the time of the last event in these files, 0 if there is none."""
     for name, header in reversed(files.read_heads(names)):
         source = files.open(name)
         seal = index.read_seal(source, header) if source and header else None
@@ -252,20 +252,20 @@ def _last_time(files: segment_files.SegmentFiles, names: list[str]) -> int:
 
 
 def _check_chain(files: segment_files.SegmentFiles, names: list[str]) -> None:
-    """Raise unless each segment file continues the one before it, at a block that is there."""
+    """Raise unless each segment file continues the one before it, at a block that exists."""
     heads = files.read_heads(names)
     for name, header in heads:
         if header is None:
-            raise NotAJournal("no segment header stands", 0, name)
+            raise NotAJournal("the segment header is invalid", 0, name)
     first = heads[0].header
     if first is not None and first.previous_hash:
-        reason = "the first segment continues one that does not stand before it"
+        reason = "the first segment continues a segment that is missing"
         raise LostAcknowledged(reason, 0, last_seq=first.first_seq - 1, file=names[0])
     for (name, header), (next_name, following) in pairwise(heads):
         assert header is not None
         assert following is not None
         if not following.continues(header):
-            reason = "a segment continues another than the one before it"
+            reason = "the segment does not continue the segment before it"
             raise LostAcknowledged(reason, 0, file=next_name)
         source = files.open(name)
         seal = index.read_seal(source, header) if source else None
@@ -284,7 +284,7 @@ def _check_all(files: segment_files.SegmentFiles, names: list[str]) -> None:
 
 
 def _check_pair(files: segment_files.SegmentFiles, names: list[str]) -> None:
-    """Raise for what is lost at the end of a segment that has no seal, as when a disk failed."""
+    """Raise for acknowledged events lost at the end of an unsealed segment, as after a failure."""
     for item in scan.scan_files(files.sources(names), lambda *_: False, from_middle=True):
         if isinstance(item, Segment) and item.name == names[1]:
             return
@@ -292,37 +292,39 @@ def _check_pair(files: segment_files.SegmentFiles, names: list[str]) -> None:
             raise item.error()
 
 
-def _recover_tail(descriptor: int, wish: OpenOptions, lock: int, name: str = "") -> OpenResult:
+def _recover_tail(descriptor: int, options: OpenOptions, lock: int, name: str = "") -> OpenResult:
     size = os.fstat(descriptor).st_size
-    _drop_unsynced_cache(descriptor, size, wish.path)
-    found = _find_tail(ByteSource(descriptor, size, name), wish.mode)
-    header = found.segment.header
-    if wish.journal_id not in (None, header.journal_id):
-        raise OptionError(f"{wish.path} is another journal: its id is {header.journal_id.hex()}")
-    end = _end_of_nonzero(descriptor, found.offset, size) - found.segment.offset
+    _drop_unsynced_cache(descriptor, size, options.path)
+    tail = _find_tail(ByteSource(descriptor, size, name), options.mode)
+    header = tail.segment.header
+    if options.journal_id not in (None, header.journal_id):
+        expected = (options.journal_id or b"").hex()
+        reason = f"id {header.journal_id.hex()}, expected {expected}"
+        raise OptionError(f"{options.path} is another journal: {reason}")
+    end = _end_of_nonzero(descriptor, tail.offset, size) - tail.segment.offset
     end += -end % 8
     file = SegmentWriter(
-        wish.path / name if name else wish.path,
+        options.path / name if name else options.path,
         descriptor,
         header,
-        found.segment.offset,
+        tail.segment.offset,
         end,
-        found.link,
-        found.index_builder,
+        tail.link,
+        tail.index_builder,
     )
-    shift = found.segment.shift
-    if max(found.next_seq, found.next_seq - shift) > SEQ_LAST:
-        raise LimitExceeded("the numbers of events have run out", found.offset, name)
+    shift = tail.segment.shift
+    if max(tail.next_seq, tail.next_seq - shift) > SEQ_LAST:
+        raise LimitExceeded("the sequence numbers have run out", tail.offset, name)
     return OpenResult(
-        lock, None, -1, file, shift, found.next_seq, found.time, found.needs_recovery_marker
+        lock, None, -1, file, shift, tail.next_seq, tail.time, tail.needs_recovery_marker
     )
 
 
 def _drop_unsynced_cache(descriptor: int, size: int, path: Path) -> None:
-    """Make what is read next be what a power cut would leave.
+    """Make the next reads return what a power cut would leave.
 
-    > Why? After a failed write-back the page cache shows bytes that the disk never got, and says
-    nothing; a crashed writer may have left bytes that only the cache has.
+    > Why? After a failed write-back the page cache returns bytes that never reached the disk,
+    without an error. A crashed writer may have left bytes that only the cache has.
     """
     try:
         os.fdatasync(descriptor)
@@ -342,19 +344,19 @@ class _RecoveredTail(NamedTuple):
 
 
 def _find_tail(data: ByteSource, mode: RecoveryMode) -> _RecoveredTail:
-    """Find the point in time to go on from: the last block before any damage.
+    """Return the position to resume: the end of the last block before any damage.
 
-    Raises for damage of acknowledged bytes, for damage that later segments stand behind, and for
-    what the mode does not allow.
+    Raises for damage of acknowledged bytes, for damage that later segments follow, and for damage
+    that the mode does not accept.
     """
     segment: Segment | None = None
     time, rows = 0, SegmentIndexBuilder()
     strict = mode is RecoveryMode.STRICT
     for item in scan.scan_files(
         [data],
-        # below durable_upto a sync has returned, so that the chain of headers is enough
+        # A sync has returned for bytes below durable_upto, so their header chain is enough.
         lambda place, header, _: strict or header.end > place.durable_upto,
-        from_middle=bool(data.name),  # the files before it are held to their chain
+        from_middle=bool(data.name),  # The chain of the files before it is checked elsewhere.
     ):
         if isinstance(item, Segment):
             segment, rows = item, SegmentIndexBuilder()
@@ -368,11 +370,11 @@ def _find_tail(data: ByteSource, mode: RecoveryMode) -> _RecoveredTail:
             return _RecoveredTail(segment, item.offset, item.link, item.first_seq, time, rows, True)
         elif isinstance(item, scan.Tail) and item.segment.limit == len(data):
             if strict and item.torn_size:
-                raise TornBlock("a crash cut the journal short", item.offset, data.name)
+                raise TornBlock("the journal has a torn tail", item.offset, data.name)
             return _RecoveredTail(
                 item.segment, item.offset, item.link, item.next_seq, time, rows, False
             )
-    raise AssertionError("the walk ends in the tail of the last segment")
+    raise AssertionError("a scan ends with the tail of the last segment")
 
 
 def _seq_after(item: scan.ScannedBlock) -> int:
@@ -383,7 +385,7 @@ def _seq_after(item: scan.ScannedBlock) -> int:
 
 
 def _end_of_nonzero(descriptor: int, tail: int, size: int) -> int:
-    """Find the end of what is not zero behind the tail: preallocated zeros are free to write."""
+    """Return the end of the nonzero bytes after the tail: preallocated zeros are free to write."""
     while size > tail:
         start = max(tail, size - _CHUNK_SIZE)
         rest = os.pread(descriptor, size - start, start).rstrip(b"\0")

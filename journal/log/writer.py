@@ -1,6 +1,6 @@
-"""Writing a journal: append, and say what is durable.
+"""Writer of a journal: appends events, and reports which of them are durable.
 
-One writer per journal; any number of threads may append and wait at once.
+A journal has one writer. Any number of threads may append and wait at the same time.
 """
 
 import os
@@ -33,21 +33,22 @@ if TYPE_CHECKING:
 _TAG_END = TAG_MAX + 1
 _FIRST, _SECOND = itemgetter(0), itemgetter(1)
 _KEPT_MAX = 1 << 8
-"""Events that are better kept for the next block than written in one of their own."""
+"""Fewer events than this are kept for the next block instead of written in a block of their own."""
 
 
 class Writer:
-    """The one writer of a journal: creates it, or recovers its tail and goes on behind it.
+    """The only writer of a journal: creates it, or recovers its tail and resumes after it.
 
-    ``next_seq`` is the number that the next event will get. A journal is a file; with ``roll``, a
-    new one is a directory of segments. ``commit`` says when events become durable, ``mode`` what
-    may be wrong with the journal. With ``publish`` off, a new journal has no name until
-    ``publish`` is called, and leaves nothing behind when it never is.
+    Importable as ``journal.Writer``. Thread-safe. ``next_seq`` is the sequence number of the next
+    event. A journal is a file; with ``roll``, a new one is a directory of segments. ``commit`` sets
+    when events become durable, ``mode`` the accepted defects of an existing journal. Without
+    ``publish``, a new journal has no name until ``publish`` is called, and is removed if that never
+    happens.
 
-    Raises JournalLocked when another process writes the journal, and a DamagedJournal when
-    acknowledged bytes of it are lost. When the disk fails, what is not durable is written to
-    another place; when it fails there too, every call raises StorageError. When the disk is full,
-    ``append`` raises StorageError as long as it is, and takes nothing: what it has taken fits.
+    Raises JournalLocked if another process writes the journal, and a DamagedJournal if acknowledged
+    bytes of it are lost. When the disk fails, the writer writes its unsynced blocks in another
+    place; if that fails too, every call raises StorageError. While the disk is full, ``append``
+    raises StorageError and accepts nothing; events accepted before still fit.
     """
 
     __slots__ = (
@@ -86,11 +87,13 @@ class Writer:
     ) -> None:
         self.path = Path(path)
         begin = clock or current_microseconds
-        wish = OpenOptions(self.path, roll is not None, publish, journal_id, begin, mode, first_seq)
-        wish.check()
+        options = OpenOptions(
+            self.path, roll is not None, publish, journal_id, begin, mode, first_seq
+        )
+        options.check()
         if roll is not None:
             roll.check()
-        self._lock = threading.Lock()  # where the turn is taken too, it is taken first
+        self._lock = threading.Lock()  # The group commit's lock is always taken before this one.
         self._group_commit = GroupCommit(self._sync_all, self._get_durable_upto)
         self._compressor = block.make_compressor() if compress else None
         self._encode: Callable[[Event], bytes] | None = None
@@ -98,7 +101,7 @@ class Writer:
         self._block_space = BLOCK_SIZE_TARGET
         self._committer: Committer | None = None
         self._is_closing = False
-        self._appender = appender = Appender(wish, roll, commit.level is not CommitLevel.NONE)
+        self._appender = appender = Appender(options, roll, commit.level is not CommitLevel.NONE)
         appender.on_poison = self._stop
         self.next_seq = appender.next_seq
         self.journal_id = appender.header.journal_id
@@ -106,7 +109,7 @@ class Writer:
         self._tick_clock = (
             time.monotonic_ns if clock is None else make_monotonic(clock, appender.time)
         )
-        if clock is None:  # the system's time, going on evenly when somebody sets it
+        if clock is None:  # The system time, unaffected when the system clock is set.
             self._tick_base = max(time.time_ns(), appender.time * 1000) - time.monotonic_ns()
             self._tick_scale = 1000
         self._clock: Callable[[], int] = self._tick_clock
@@ -127,25 +130,25 @@ class Writer:
 
     @property
     def time(self) -> int:
-        """The stamp of the last appended frame, µs since the epoch, as a reader will give it."""
+        """Time of the last appended frame in µs since the epoch, as readers will return it."""
         if self._pending:
             tick: int = self._pending[-1]
             return (tick + self._tick_base) // self._tick_scale
         return self._appender.time
 
     def append(self, event: "Event") -> int:
-        """Add an event; give its number."""
+        """Append an event and return its sequence number."""
         encode = self._encode or self._load_codec()
         return self.append_frame(event.tag, encode(event))
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Add an event that is encoded already; give its number."""
+        """Append an encoded event and return its sequence number."""
         if not 0 < tag < _TAG_END:
-            raise OptionError(f"an event's tag is 1 to {TAG_MAX}, not {tag}")
+            raise OptionError(f"event tag must be 1 to {TAG_MAX}, got {tag}")
         with self._lock:
             seq = self.next_seq
-            # one flat list: a single step that an interrupt cannot halve, and nothing for the
-            # garbage collector to count; the clock raises when the writer is closed, or full
+            # One flat list: an interrupt cannot split this single step, and the garbage collector
+            # has nothing to track. The clock raises when the writer is closed or the disk is full.
             self._pending += tag, payload, self._clock()
             self.next_seq = seq + 1
             room = self._block_space = self._block_space - len(payload) - COLUMNS_SIZE_PER_EVENT_MAX
@@ -156,28 +159,30 @@ class Writer:
         return seq
 
     def append_many(self, frames: Iterable[tuple[int, bytes]]) -> range:
-        """Add encoded events, each a tag and a payload; give their numbers. They share one time.
+        """Append encoded events, given as (tag, payload); return their sequence numbers.
 
-        Where it raises, ``next_seq`` tells how many were added.
+        All get the same time. After an exception, ``next_seq`` shows how many were appended.
         """
         pairs = frames if isinstance(frames, list) else list(frames)
         return self._append(pack_tags(map(_FIRST, pairs)), list(map(_SECOND, pairs)))
 
     def append_payloads(self, tag: int, payloads: Sequence[bytes]) -> range:
-        """Add encoded events of one kind; give their numbers. They share one time.
+        """Append encoded events of one kind; return their sequence numbers.
 
-        Where it raises, ``next_seq`` tells how many were added.
+        All get the same time. After an exception, ``next_seq`` shows how many were appended.
         """
         return self._append(pack_tags((tag,)), payloads)
 
     def append_columns(self, tags: Sequence[int], payloads: Sequence[bytes]) -> range:
-        """Add encoded events, a tag for each payload or one for all: the fastest way to add many.
+        """Append encoded events, with one tag per payload or one tag for all; return their numbers.
 
-        Gives their numbers. They share one time. Where it raises, ``next_seq`` tells how many were
-        added.
+        This is the fastest way to append many events. All get the same time. After an exception,
+        ``next_seq`` shows how many were appended.
         """
         if len(tags) not in (1, len(payloads)):
-            raise OptionError(f"{len(payloads)} events have {len(tags)} tags")
+            raise OptionError(
+                f"{len(payloads)} payloads need 1 or {len(payloads)} tags, got {len(tags)}"
+            )
         return self._append(pack_tags(tags), payloads)
 
     def _append(self, tags: bytes, payloads: Sequence[bytes]) -> range:
@@ -194,12 +199,8 @@ class Writer:
         return range(first_seq, first_seq + count)
 
     def append_rows(self, kind: "type[Event]", rows: Iterable[tuple[Any, ...]]) -> range:
-        """Add events of one kind, each given by the tuple of its values in wire order.
-
-        Gives their numbers. They share one time. Raises MalformedEvent for a row that does not fit;
-        ``next_seq`` tells how many were added.
-        """
-        from journal.events.codec import pack_rows  # construct is slow to import, frames do without
+        """Append events of one kind, each a tuple of values in wire order; return their numbers."""
+        from journal.events.codec import pack_rows  # Slow to import, and not needed for frames.
 
         with self._batch() as tick:
             stamp = (tick + self._tick_base) // self._tick_scale
@@ -209,21 +210,20 @@ class Writer:
         return range(first_seq, self.next_seq)
 
     def append_block(self, source: Block) -> None:
-        """Add the events of a block of another journal with their tags, payloads, times, numbers.
-
-        The numbers must not be below ``next_seq``; where they leave some out, readers know that it
-        was on purpose. Raises CorruptBlock for a block that contradicts itself.
-        """
+        """Append the events of another journal's block with their tags, times and numbers."""
         source.check()
         seqs = source.seqs
         if not source.count:
             return
         if seqs[-1] > SEQ_LAST:
-            raise LimitExceeded(f"a block claims event number {seqs[-1]}", source.offset)
+            reason = f"the block's last sequence number {seqs[-1]} is too high, limit {SEQ_LAST}"
+            raise LimitExceeded(reason, source.offset)
         with self._lock:
             self._clock()
             if seqs[0] < self.next_seq:
-                raise OptionError(f"there is an event number {seqs[0]} already")
+                raise OptionError(
+                    f"block must start at event {self.next_seq} or later, got {seqs[0]}"
+                )
             try:
                 self._flush(False)
                 self._appender.write_block(source.header, source.body, seqs)
@@ -238,21 +238,21 @@ class Writer:
 
     @property
     def durable_upto(self) -> int:
-        """The number below which all events survive a power cut."""
+        """Sequence number below which all events survive a power cut."""
         return self._appender.durable_upto
 
     @property
     def roll(self) -> RollPolicy | None:
-        """When the next segment begins; None where the journal is one file."""
+        """The roll policy; None in a single-file journal."""
         return self._appender.roll_policy
 
     @property
     def size(self) -> int:
-        """Bytes of the blocks that it has written."""
+        """Bytes of all blocks that this writer has written."""
         return self._appender.written_size
 
     def flush(self) -> None:
-        """Close the block and hand it to the kernel: it survives the process, not a power cut."""
+        """Write the pending block to the kernel: it survives the process, but not a power cut."""
         with self._lock:
             self._appender.check_writable()
             self._flush_all()
@@ -260,33 +260,35 @@ class Writer:
             self.sync()
 
     def sync(self) -> None:
-        """Flush, and return when all events so far survive a power cut."""
+        """Flush, and wait until all events appended so far survive a power cut."""
         with self._group_commit.exclusive():
             self._sync_all()
 
     def wait(self, seq: int, timeout_seconds: float | None = None) -> bool:
-        """Return when event ``seq`` is durable, or False when that takes too long.
+        """Wait until event ``seq`` is durable. Returns False after the timeout.
 
-        Whoever waits first syncs for all who wait. Only waiting for another's sync is timed.
+        The first waiting thread syncs for all. The timeout limits only the wait for another
+        thread's sync.
         """
         if seq >= self.next_seq:
-            raise OptionError(f"there is no event number {seq} to wait for")
+            raise OptionError(f"cannot wait for event {seq}: the last event is {self.next_seq - 1}")
         return self._group_commit.wait(seq, timeout_seconds)
 
     def publish(self) -> None:
-        """Make durable and give its name to a journal that has none yet."""
+        """Make an unpublished journal durable and give it its name."""
         with self._group_commit.exclusive():
             self._sync_all()
             with self._lock:
                 self._appender.publish()
 
     def switch_to(self, beside: str | os.PathLike[str]) -> SwitchoverStats:
-        """Go on in the journal that stands ``beside``, which takes the name and place of this one.
+        """Continue in the journal at ``beside``, which takes over the path of this journal.
 
-        It has this journal's id, and leads to the same as this one does up to some number, as a
-        compaction. What came behind is copied while others go on appending, but for the rest of it;
-        then all is durable. Who has the old one open reads it to its end, if it is a file. Where it
-        raises, the writer goes on where it was, unless it says that it cannot.
+        The other journal must have this journal's id. Up to some sequence number it must contain
+        this journal's events or, as after compaction, events with the same effect. Later events are
+        copied, most of them while other threads append; then everything is durable. A reader with
+        the old journal open can read a file to its end. After an exception the writer continues in
+        the old journal, unless the error states that it cannot.
         """
         successor = SwitchoverTarget(self.path, Path(beside), self.journal_id, self._appender)
         try:
@@ -308,15 +310,15 @@ class Writer:
         return SwitchoverStats(successor.copied_size, successor.rest_size, pause)
 
     def set_path(self, path: str | os.PathLike[str]) -> None:
-        """Take note that somebody has given the journal another name."""
+        """Record that another program renamed the journal to ``path``."""
         with self._lock:
             self.path = Path(path)
             self._appender.set_path(self.path)
 
     def close(self) -> None:
-        """Make durable and let go; an unpublished journal is gone.
+        """Make all events durable and close the journal. An unpublished journal is removed.
 
-        Raises StorageError when not all events are durable.
+        Raises StorageError if not all events are durable.
         """
         if self._committer is not None:
             self._committer.stop()
@@ -343,7 +345,7 @@ class Writer:
         except JournalError as failure:
             if not isinstance(error, BaseException):
                 raise
-            error.add_note(str(failure))  # the first error is the one to be told
+            error.add_note(str(failure))  # The first error is the one to raise.
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -354,7 +356,7 @@ class Writer:
         return self._appender.durable_upto
 
     def _load_codec(self) -> Callable[["Event"], bytes]:
-        from journal.events.codec import encode  # construct is slow to import, frames do without
+        from journal.events.codec import encode  # Slow to import, and not needed for frames.
 
         self._encode = encode
         return encode
@@ -367,12 +369,12 @@ class Writer:
         raise OptionError(f"the writer of {self.path} is closed")
 
     def _block_appends(self) -> None:
-        """Take nothing until there is room again."""
+        """Reject appends until there is space again."""
         if not self._is_closing:
             self._clock = self._retry_append
 
     def _retry_append(self) -> int:
-        """Stand for the clock while the disk is full: nothing is taken that may not fit."""
+        """Stand in for the clock while the disk is full: raise until there is space again."""
         try:
             self._appender.reserve_space()
         except DiskFull as full:
@@ -382,14 +384,14 @@ class Writer:
 
     def _disk_full_error(self, full: DiskFull) -> StorageError:
         self._block_appends()
-        reason = f"{self.path}: there is no room: {full.error.strerror}"
+        reason = f"{self.path}: no space left to write: {full.error.strerror}"
         return StorageError(reason, self._appender.durable_upto)
 
     def _close_block(self, payload: bytes) -> None:
-        """Write the block that the last event filled; what cannot be written was never added."""
+        """Write the block that the last event filled. If that fails, the event was not appended."""
         try:
             if len(payload) > PAYLOAD_SIZE_MAX:
-                reason = f"a payload of {len(payload)} bytes cannot be written"
+                reason = f"payload must be at most {PAYLOAD_SIZE_MAX} bytes, got {len(payload)}"
                 raise LimitExceeded(reason, self._appender.end)
             self._flush(False)
         except (LimitExceeded, DiskFull) as error:
@@ -403,7 +405,7 @@ class Writer:
 
     @contextmanager
     def _batch(self) -> Iterator[int]:
-        """Hold the lock while many events are added; give the tick they share."""
+        """Hold the lock while many events are appended; yield their common tick."""
         with self._lock:
             tick = self._clock()
             try:
@@ -422,7 +424,7 @@ class Writer:
         self._appender.write_frames(packed, self._compressor, last_resort=False)
 
     def _keep_pending(self, tags: bytes, payloads: Sequence[bytes], start: int, tick: int) -> bool:
-        """Keep a few events for the next block, if they leave room in it."""
+        """Keep a few events for the next block if they fit in it. Returns whether they do."""
         rest = payloads[start:]
         size = sum(map(len, rest)) + COLUMNS_SIZE_PER_EVENT_MAX * len(rest)
         if size >= self._block_space:
@@ -434,7 +436,7 @@ class Writer:
         return True
 
     def _apply_commit_policy(self, seq: int) -> None:
-        """Do what the level asks for behind an append, outside of the lock."""
+        """Commit as the policy requires after an append. Call without the lock."""
         if self._is_due():
             self.sync()
         commit = self._commit
@@ -448,11 +450,11 @@ class Writer:
             self._must_apply_policy = False
 
     def _is_due(self) -> bool:
-        """Whether there is something to do that wants the disk, and not the lock."""
+        """Return whether a sync or roll is due."""
         return self._appender.must_sync or self._appender.should_roll
 
     def _flush_all(self) -> None:
-        """Write what is pending, with the reserve if need be: it fits, whatever the disk says."""
+        """Write all pending events, using the reserve if necessary: they always fit."""
         try:
             self._flush(True)
         except DiskFull as full:
@@ -465,32 +467,36 @@ class Writer:
         base, scale = self._tick_base, self._tick_scale
         while pending:
             times = [(tick + base) // scale for tick in pending[2::3]]
-            # a block's times have 32 bits: what comes later goes to the next block
+            # A block stores times in 32 bits: later events go to the next block.
             count = bisect_right(times, times[0] + TIME_SPAN_MAX)
             stop = 3 * count
             frames = Frames(pending[0:stop:3], pending[1:stop:3], times[:count])
-            roomy = appender.write_frames(frames, self._compressor, last_resort=last_resort)
+            reserve_kept = appender.write_frames(frames, self._compressor, last_resort=last_resort)
             del pending[:stop]
-            if not roomy:
+            if not reserve_kept:
                 self._block_appends()
-        self.next_seq = appender.next_seq  # an interrupt may have come before an event was counted
+        # An interrupt may have come before an event was counted.
+        self.next_seq = appender.next_seq
         self._block_space = BLOCK_SIZE_TARGET
 
     def _sync_all(self, *, roll: bool = True) -> None:
-        """Flush and sync, in the caller's turn; others go on appending meanwhile."""
+        """Flush and sync; the caller holds the sync lock.
+
+        Other threads can append during the sync.
+        """
         appender = self._appender
         with self._lock:
             appender.check_writable()
             self._flush_all()
-            ticket = appender.pending_sync()
-        if ticket is not None:
+            pending = appender.pending_sync()
+        if pending is not None:
             error: BaseException | None = None
             try:
-                ticket.sync()
+                pending.sync()
             except BaseException as caught:
                 error = caught
             with self._lock:
-                appender.finish_sync(ticket, error)
+                appender.finish_sync(pending, error)
         if roll and appender.should_roll:
             with self._lock:
                 appender.roll()

@@ -193,7 +193,7 @@ def test_in_place_a_directory_with_something_else_in_it_is_left_alone(tmp_path: 
     (tmp_path / "a" / "notes").touch()
     code, sentence = refused_in_place(tmp_path)
     assert code == 1
-    assert "'notes' in it, which is no segment" in sentence
+    assert "contains 'notes', which is no segment" in sentence
 
 
 def test_filter_writes_over_nothing_unless_told(tmp_path: Path) -> None:

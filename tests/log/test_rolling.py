@@ -136,15 +136,15 @@ def test_a_directory_has_one_writer(path: Path) -> None:
 def test_what_cannot_roll_says_so(path: Path) -> None:
     single = path.with_name("single.journal")
     Writer(single).close()
-    with pytest.raises(OptionError, match="only a directory rolls"):
+    with pytest.raises(OptionError, match="roll needs a journal directory"):
         Writer(single, roll=RollPolicy())
     for roll in (RollPolicy(0), RollPolicy(1 << 40), RollPolicy(age_seconds=0.0)):
         with pytest.raises(OptionError):
             Writer(path, roll=roll)
     path.mkdir()
-    with pytest.raises(NotAJournal, match="holds no segment"):
+    with pytest.raises(NotAJournal, match="contains no segment file"):
         Writer(path)
-    with pytest.raises(NotAJournal, match="holds no segment"):
+    with pytest.raises(NotAJournal, match="contains no segment file"):
         Reader(path)
 
 
@@ -260,7 +260,7 @@ def test_a_full_disk_refuses_what_would_not_fit_and_takes_up_again(
             lambda: writer.append_payloads(1, large),
             lambda: writer.append_many((1, payload) for payload in large),
         ):
-            with pytest.raises(StorageError, match="there is no room"):
+            with pytest.raises(StorageError, match="no space left to write"):
                 append()
             assert writer.next_seq == taken
         writer.sync()
