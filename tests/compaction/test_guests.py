@@ -83,7 +83,7 @@ def test_what_is_left_is_not_executed_from_its_start(tmp_path: Path, cache: Path
         seqs = [info.seq for info in journal.list_snapshots(reader)]
     journal.fork(path, killed, upto=seqs[-1])
     found = check(killed, target, RetentionPolicy(keep_last=2))
-    match = f"was compacted: what the guest heard before snapshot {found.snapshots[0]} is not all"
+    match = f"was compacted: inputs before snapshot {found.snapshots[0]} are missing"
     with pytest.raises(NotResumable, match=match):
         journal.resume(target, cache=cache, reexecute=True)
     with pytest.raises(NotResumable, match=match):

@@ -86,7 +86,7 @@ def test_a_run_ends_well_whatever_comes_of_compacting_it(tmp_path: Path, cache_d
         assert ended(recorder).outcome.code == 7
         (tmp_path / "gone").mkdir()
         path.rename(tmp_path / "gone" / "j")
-    assert notes == ["the journal stays as it is, and was not compacted: No such file or directory"]
+    assert notes == ["the journal was not compacted and stays unchanged: No such file or directory"]
     assert frames_of(tmp_path / "gone" / "j")
 
 

@@ -106,7 +106,7 @@ GOING_ON = (
     "journal.engine.snapshot.suspension:SnapshotCoordinator.begin",
     "journal.engine.runtime.asyncify_stack:AsyncifyStack.rewind",
     "journal.engine.runtime.asyncify_stack:AsyncifyStack.finish_rewind",
-    "journal.engine.session.process:Process._go_on",
+    "journal.engine.session.process:Process._continue_live",
 )
 
 

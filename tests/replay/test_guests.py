@@ -162,14 +162,14 @@ GUESTS: dict[str, Record] = {
 def run(record: Record, folder: Path, cache: Path) -> Recorded:
     with record(folder, cache) as recorder:
         outcome = finished(recorder)
-        opened = engine_descriptors(recorder._mounted().context.descriptors.used)
+        opened = engine_descriptors(recorder._process_with_files().context.descriptors.used)
         said = recorder.stdout, recorder.stderr
         return Recorded(folder / "j", outcome, *said, recorder.files, trees_of(recorder), opened)
 
 
 def trees_of(recorder: journal.Recorder) -> dict[str, dict[str, TreeEntry]]:
     """All that the engine has in each memory mount."""
-    mounts = recorder._mounted().mounts
+    mounts = recorder._process_with_files().mounts
     return {name: tree_of(tree.root) for name, tree in mounts._memory.items()}
 
 

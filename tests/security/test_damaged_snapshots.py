@@ -173,7 +173,7 @@ def test_a_flipped_bit_of_memory_is_noticed_and_the_snapshot_before_is_taken(
     (note,) = result.notes
     assert note == (
         f"the digest of snapshot {info.seq} does not hold: its state is damaged; "
-        "the one before is taken"
+        "the snapshot before it is used"
     )
 
 
@@ -292,7 +292,7 @@ def test_where_the_tool_is_not_here_the_guest_is_executed_again_and_then_has_new
     result = again(PROMPT, path, cache_dir, snapshots=wanted(PROMPT))
     assert result.is_like(whole)
     (note,) = result.notes
-    assert f"what instrumented the module for snapshot {whole.infos[2].seq} is not here" in note
+    assert f"the module variant of snapshot {whole.infos[2].seq} is not available" in note
     infos = snapshots_in(path)
     assert len(infos) > 3
     cut = rewritten(path, tmp_path / "cut.journal", first_of(infos[-1].seq + 2))
@@ -302,7 +302,7 @@ def test_where_the_tool_is_not_here_the_guest_is_executed_again_and_then_has_new
     found = journal.verify_replay(path, cache=cache_dir)
     assert found.divergence is None
     assert [one.matches for one in found.checks[:3]] == [None] * 3
-    assert found.checks[0].reason == "what instrumented the module then is not here"
+    assert found.checks[0].reason == "its module variant is not available"
 
 
 # -- level state -----------------------------------------------------------------------------------

@@ -60,8 +60,11 @@ MEMORY = {"size": 65536, "numbers": (), "kinds": b"", "data": b""}
 
 #: What is changed, and what must be said, by an error or a note.
 FORGED: dict[str, tuple[Callable[[SnapshotInfo], Change], str]] = {
-    "no such entry": (each(SafePoint, entry="nothing"), "'nothing', which nobody calls"),
-    "asyncify's entry": (each(SafePoint, entry="asyncify_start_unwind"), "which nobody calls"),
+    "no such entry": (each(SafePoint, entry="nothing"), "'nothing': this is not an entry function"),
+    "asyncify's entry": (
+        each(SafePoint, entry="asyncify_start_unwind"),
+        "this is not an entry function",
+    ),
     "another function": (each(SafePoint, function="fd_tell"), "does not lead to where it was"),
     "no such function": (each(SafePoint, function="nonsense"), "does not lead to where it was"),
     "a loop": (each(SafePoint, function=""), "does not lead to where it was"),

@@ -192,7 +192,7 @@ class Witness:
             before = context.tape._row[0] - 1
         else:
             before = self._recorder._writer.next_seq - 1
-        self.seen.append((before, described(context, self._recorder._mounted().mounts)))
+        self.seen.append((before, described(context, self._recorder._process_with_files().mounts)))
 
 
 def rows_of(path: Path) -> list[TapeRow]:

@@ -1,1 +1,1 @@
-"""One run of a guest: record, resume, replay and verify it."""
+"""Guest sessions: record, resume, replay and verify a run."""

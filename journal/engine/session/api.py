@@ -1,4 +1,4 @@
-"""Running guests from Python: record one, or resume one from its journal."""
+"""Python interface to record a guest and to resume it from its journal."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from journal.engine.configuration import PAGE_SIZE, Configuration, SnapshotOptions, Stacks
-from journal.engine.program import module as modules
-from journal.engine.program import variant as forms
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
+from journal.engine.program.module import load_module
 from journal.engine.program.prepared import prepare
-from journal.engine.program.variant import Notify
-from journal.engine.session import preamble as identities
+from journal.engine.program.variant import Notify, variant_to_record
+from journal.engine.session import preamble
 from journal.engine.session.process import JournalWriter, Process
 from journal.engine.session.recorded_run import (
     NullWriter,
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 
 
 def _ignore_note(text: str) -> None:
-    """Nobody listens."""
+    """Ignore a remark for the user."""
 
 
 def record(
@@ -73,32 +72,55 @@ def record(
     compaction: "CompactionSchedule | None" = None,
     note: Notify = _ignore_note,
 ) -> Recorder:
-    """A new run of ``module``, recorded in a new journal at ``path``.
+    """Create a journal at ``path`` and return a recorder that runs ``module`` in it.
 
-    ``args`` are the program's arguments, its own name first. ``mounts`` are its directories: by
-    default one in memory, ``/``; ``copies`` are put there before it starts. ``stdin`` is bytes, a
-    file or a descriptor, or nothing: then it is fed by :meth:`Recorder.feed`. ``stdout`` and
-    ``stderr`` are files or descriptors, or captured. ``cache`` is where compiled modules are kept.
-    With ``roll`` the journal is a directory of segments; with ``network`` the guest may have
-    sockets. ``compaction`` says when the journal is compacted. Raises ``ModuleRefused``,
-    ``OptionError``, and ``StorageError`` where the disk fails.
+    The guest starts when the recorder is entered as a context manager, or by
+    :meth:`Recorder.start`.
+
+    ``module`` is a WebAssembly module: its bytes or its path. ``args`` are the arguments of the
+    program, its own name first (default: ``program``), and ``env`` its environment variables;
+    the environment of the host is not inherited. ``mounts`` are the directories of the guest
+    (default: one memory directory ``/``). ``copies`` are host files that are copied into memory
+    directories before the start.
+
+    ``stdin`` is bytes, a file object, a descriptor or a :class:`FedSource`. With None,
+    :meth:`Recorder.feed` supplies the input. ``stdout`` and ``stderr`` are file objects or
+    descriptors. With None, the recorder captures the output in memory. The caller keeps
+    descriptors open until the recorder is closed, and closes them.
+
+    ``durability`` says when output and changes of host files may happen relative to their
+    events. With ``level`` ``STATE`` inputs are not recorded, so the run can be resumed only
+    from a snapshot. ``embed`` stores the module in the journal; without it a resume reads the
+    module from its path. ``configuration`` has the limits of the engine. ``cache`` is the
+    directory of compiled modules and memory images (default: one in the cache directory of the
+    user). With ``roll`` the journal is a directory of segment files. ``network`` allows
+    sockets.
+
+    ``snapshots`` says when snapshots are taken. ``compaction`` says when the journal is
+    compacted; it cannot be combined with a page index. ``note`` receives remarks for the user,
+    from the calling thread or threads of the recorder.
+
+    Raises ``ModuleRefused`` if the engine cannot run the module, ``OptionError`` for options
+    that are invalid or contradict each other, ``NotResumable`` for a module that could not be
+    found again, and ``StorageError`` if the disk fails. On an error no journal is left at
+    ``path``. Safe to call from several threads with different paths.
     """
-    wanted = snapshots or SnapshotOptions()
-    _check_options(wanted, compaction)
+    options = snapshots or SnapshotOptions()
+    _check_options(options, compaction)
     settings = configuration or Configuration()
-    # the memory that holds the stack counts among the guest's
-    roomy = settings.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE
-    wished = wanted if roomy else replace(wanted, stacks=Stacks.NEVER)
-    form = forms.variant_to_record(modules.load_module(module), wished, cache, note)
-    settings = replace(settings, instrumentation=form.made_by)
-    program = prepare(form, settings, cache)
+    # The memory that saves the stack counts towards the memory limit of the guest.
+    has_stack_memory = settings.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE
+    variant_options = options if has_stack_memory else replace(options, stacks=Stacks.NEVER)
+    variant = variant_to_record(load_module(module), variant_options, cache, note)
+    settings = replace(settings, instrumentation=variant.made_by)
+    program = prepare(variant, settings, cache)
     streams = connect_streams(stdin, stdout, stderr)
     interrupter = Interrupter()
     writer = Writer(path, publish=False, roll=roll)
     with _close_on_error(writer, interrupter):
-        identity = identities.write(
+        identity = preamble.write(
             writer,
-            form.original,
+            variant.original,
             settings,
             arguments=[_encode_argument(argument) for argument in args] or [b"program"],
             environment=[f"{name}={value}".encode() for name, value in (env or {}).items()],
@@ -106,7 +128,7 @@ def record(
             copies=list(copies),
             level=level,
             embed=embed,
-            instrumented=form.instrumented if embed or level is RecordingLevel.STATE else b"",
+            instrumented=variant.instrumented if embed or level is RecordingLevel.STATE else b"",
         )
         process = Process(
             program,
@@ -118,8 +140,8 @@ def record(
             durability=durability,
             terminals=streams.terminals,
             network=network,
-            snapshots=wanted,
-            pages=_make_page_index(path, wanted, cache),
+            snapshots=options,
+            pages=_make_page_index(path, options, cache),
         )
         process.begin_session()
         writer.publish()
@@ -129,17 +151,20 @@ def record(
 
 def _check_options(snapshots: SnapshotOptions, compaction: "CompactionSchedule | None") -> None:
     if snapshots.page_index and compaction is not None and compaction.is_active:
-        raise OptionError("what a page index names may go when a journal is compacted as it grows")
+        raise OptionError(
+            "page_index and compaction cannot be combined: "
+            "compaction may drop pages that the index refers to"
+        )
 
 
 def _make_page_index(
     path: StrPath, snapshots: SnapshotOptions, cache: Path | None
 ) -> "PageIndex | None":
-    """What knows the pages of a journal, if it is asked for."""
+    """Return a page index of the journal if ``snapshots`` requests one, else None."""
     if not snapshots.page_index:
         return None
     from journal.pages.page_index import PageIndex
-    from journal.pages.user_key import load_key  # most runs need none of it
+    from journal.pages.user_key import load_key  # Most runs do not need it.
 
     key = load_key(None if cache is None else cache.parent / "pages.key")
     return PageIndex(path, key=key)
@@ -147,7 +172,7 @@ def _make_page_index(
 
 @contextmanager
 def _close_on_error(writer: Writer, interrupter: Interrupter) -> Iterator[None]:
-    """Close what no recorder will close, if there is an error."""
+    """Close ``writer`` and ``interrupter`` if the body fails and no recorder takes them over."""
     try:
         yield
     except BaseException:
@@ -177,22 +202,38 @@ def resume(
     reexecute: bool = False,
     note: Notify = _ignore_note,
 ) -> Recorder:
-    """The run of the journal at ``path``, from where the journal ends.
+    """Return a recorder that continues the run of the journal at ``path``.
 
-    The guest has the state of the newest snapshot that can be had, is replayed from there to the
-    end, and goes on live; without one, or with ``reexecute``, it is replayed from its start. A
-    program that had ended has its outcome at once. With ``into`` it goes on in a new journal, whose
-    beginning is all up to event ``at`` (or up to the newest snapshot), and ``path`` stays as it is.
-    ``module`` is needed only where the journal does not hold it; ``moved_mounts``
-    says where directories of the host are now, by their names in the guest, if not where they were.
-    ``memory_size_max`` refuses a journal whose guest may have more. ``compaction`` says when the
-    journal is compacted. With ``network`` the guest may
-    have sockets, and those that it had are made again. Raises ``NotResumable``,
-    ``ModuleMismatch``, ``EngineMismatch``, and ``JournalLocked`` while another process runs it.
+    The guest starts when the recorder is entered. It is restored from the newest usable
+    snapshot, replays the events after the snapshot, and continues live at the end of the
+    journal. Without a usable snapshot, or with ``reexecute``, it is replayed from its start. If
+    the program had ended, outputs not yet delivered are delivered and the recorder has the
+    recorded result at once.
+
+    ``module`` is needed only if the journal does not contain its module. ``moved_mounts`` maps
+    names of host mounts in the guest to their present directories, for directories that have
+    moved since. ``stdin``, ``stdout`` and ``stderr`` are as in :func:`record`. A regular file
+    as input is read on from the recorded position; a regular file as output is compared with
+    the recorded output, and receives only the rest. ``in_flight`` says whether the one write to
+    a pipe or terminal that a crash left in doubt is repeated or dropped. A journal whose guest
+    may use more than ``memory_size_max`` bytes of memory is refused. ``network`` allows
+    sockets; sockets of the guest are created again.
+
+    With ``into`` the run continues in a new journal at that path, and ``path`` is not changed.
+    The new journal begins with the events up to ``at``, an event's sequence number, or up to
+    the newest resumable snapshot by default. ``at`` requires ``into``. ``durability``,
+    ``cache``, ``snapshots``, ``compaction`` and ``note`` are as in :func:`record`.
+
+    Raises ``NotResumable`` for a journal without the data to resume it, ``ModuleMismatch`` for
+    a different module, ``EngineMismatch`` for a different engine, platform or limit,
+    ``JournalLocked`` while another process writes the journal, ``OptionError`` for invalid
+    options, and ``StorageError`` if the disk fails. A guest that behaves differently raises
+    ``Divergence`` from :meth:`Recorder.wait`. Safe to call from several threads with different
+    journals.
     """
     _check_options(snapshots or SnapshotOptions(), compaction)
     if not Path(path).exists():
-        raise OptionError(f"{path} does not exist: there is no journal to resume")
+        raise OptionError(f"journal {path} does not exist: it cannot be resumed")
     if at is not None or into is not None:
         path = _fork(path, at, into)
     interrupter = Interrupter()
@@ -204,36 +245,36 @@ def resume(
             streams.output_targets, recording.histories, recording.writes, in_flight
         )
 
-        def run(keeper: JournalWriter, output_targets: dict[int, OutputTarget]) -> GuestRun:
+        def run(session_writer: JournalWriter, output_targets: dict[int, OutputTarget]) -> GuestRun:
             identity = recording.identity
-            identities.check_engine(identity, memory_size_max)
-            chosen = plan_resume(
+            preamble.check_engine(identity, memory_size_max)
+            plan = plan_resume(
                 recording,
-                identities.find_module(identity, module),
+                preamble.find_module(identity, module),
                 ResumeOptions(snapshots or SnapshotOptions(), cache, note, reexecute=reexecute),
             )
-            settings = replace(identity.configuration, instrumentation=chosen.form.made_by)
-            start, begins = chosen.start, recording.first_seq
+            settings = replace(identity.configuration, instrumentation=plan.variant.made_by)
+            start, first_seq = plan.start, recording.first_seq
             if start is not None:
-                begins = start.info.seq + 1
+                first_seq = start.info.seq + 1
                 start.queue_undelivered = lambda state: queue_undelivered(
-                    recording, begins, state.outbox, output_targets
+                    recording, first_seq, state.outbox, output_targets
                 )
             process = Process(
-                prepare(chosen.form, settings, cache),
+                prepare(plan.variant, settings, cache),
                 identity,
-                keeper,
+                session_writer,
                 output_targets=output_targets,
                 stdin=streams.source,
                 interrupter=interrupter,
                 durability=durability,
-                recorded=recording.batches(begins),
+                recorded=recording.batches(first_seq),
                 delivered_sizes=delivered_sizes,
                 moved_mounts=moved_mounts,
                 terminals=find_terminals(recording.histories),
                 network=network,
                 snapshots=snapshots,
-                pages=pages if keeper is writer else None,
+                pages=pages if session_writer is writer else None,
                 fired={info.trigger for info in recording.snapshots},
                 start=start,
             )
@@ -258,29 +299,29 @@ def resume(
         deliver_remaining(
             writer, streams.output_targets, delivered_sizes, recording.writes(), interrupter
         )
-        nowhere = {stream: OutputTarget(TargetKind.CAPTURED) for stream in streams.output_targets}
+        discarded = {stream: OutputTarget(TargetKind.CAPTURED) for stream in streams.output_targets}
         return Recorder(
             writer,
             streams,
             interrupter,
             ended=recording.ended,
-            replay=lambda: run(NullWriter(), nowhere),
+            replay=lambda: run(NullWriter(), discarded),
             reader=recording.reader,
             compaction=compaction,
         )
 
 
 def _fork(path: StrPath, at: int | None, into: StrPath | None) -> StrPath:
-    """A new journal that begins as another one did."""
+    """Create the journal ``into`` with the events of ``path`` up to ``at``, and return its path."""
     if into is None:
-        raise OptionError("a run goes on from another place in a new journal: say where")
+        raise OptionError("at requires into, the path of a new journal in which the run continues")
     if at is None:
         with Reader(path) as reader:
             found = [
                 info.seq for info in list_snapshots(reader, count_pages=False) if info.resumable
             ]
         if not found:
-            raise NotResumable(f"{path} has no snapshot that can be resumed")
+            raise NotResumable(f"{path} has no resumable snapshot: pass at to choose an event")
         at = found[-1]
     fork(path, into, upto=at)
     return into

@@ -1,4 +1,4 @@
-"""How a journal begins: what is run, so that the journal alone can be resumed elsewhere."""
+"""Preamble of a journal: the identity of the run, with which it can be resumed elsewhere."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from journal.engine.configuration import (
     platform,
 )
 from journal.engine.program.module import MODULE_SIZE_MAX, GuestModule, load_module
-from journal.engine.runtime import bindings as seam
+from journal.engine.runtime import bindings
 from journal.engine.wasi.filesystem.mounts import (
     FileCopy,
     HostMount,
@@ -48,7 +48,7 @@ Part = TypeVar("Part", ModulePart, InstrumentedPart)
 _PREAMBLE_TAGS = frozenset(
     cls.tag for cls in (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
 )
-#: What is looked up before a resume, without replaying.
+#: Tags that are looked up before a resume, without replaying.
 RESUME_TAGS = frozenset(
     cls.tag for cls in (ProcessExit, ProcessTrap, StreamOpened, StreamDelivered)
 )
@@ -56,9 +56,10 @@ RESUME_TAGS = frozenset(
 
 @dataclass(slots=True)
 class Identity:
-    """What a journal says before the guest starts; ``copied_files`` with times in µs, and numbers.
+    """Content of the preamble of a journal.
 
-    ``instrumented`` gives the instrumented module, where the journal has it.
+    ``copied_files`` has the event, its time in µs and its sequence number. ``instrumented``
+    returns the instrumented module if the journal contains one.
     """
 
     start: ProcessStart
@@ -82,7 +83,7 @@ def write(
     embed: bool,
     instrumented: bytes = b"",
 ) -> Identity:
-    """Begin a journal; with ``instrumented``, it has that module too."""
+    """Write the preamble of a new journal; with ``instrumented``, include that module."""
     if not embed and not module.path:
         raise NotResumable("a module given as bytes has no path: it must be embedded")
     start = ProcessStart(
@@ -94,7 +95,7 @@ def write(
         environment=tuple(environment),
         level=level,
         engine=ENGINE_NAME,
-        engine_version=seam.VERSION,
+        engine_version=bindings.VERSION,
         journal_version=VERSION,
         host_revision=HOST_REVISION,
         platform=platform(),
@@ -126,18 +127,18 @@ def _split_module(data: bytes, kind: type[Part]) -> Iterator[Part]:
 
 
 def make_session_start(monotonic: int) -> SessionStart:
-    """The event of a session that begins now."""
+    """Return the event of a session that begins now, at this monotonic time in nanoseconds."""
     return SessionStart(
         realtime=time.time_ns(),
         monotonic=monotonic,
-        engine_version=seam.VERSION,
+        engine_version=bindings.VERSION,
         journal_version=VERSION,
         platform=platform(),
     )
 
 
 class _ModuleParts:
-    """A module in the blocks of a journal: put together when it is asked for."""
+    """Blocks that contain the parts of a module, joined on demand."""
 
     def __init__(self, kind: type[ModulePart] | type[InstrumentedPart]) -> None:
         self._tag = kind.tag
@@ -148,15 +149,17 @@ class _ModuleParts:
         return bool(self._blocks)
 
     def take(self, block: Block) -> None:
-        """A block that has parts of it; raises ``NotResumable`` where they are too many."""
+        """Add a block if it contains parts; raise ``NotResumable`` if the module is too large."""
         if self._tag in block.tags:
             self._blocks.append(block)
             self._size += block.header.size
             if self._size > MODULE_SIZE_MAX:
-                raise NotResumable(f"the journal's module has more than {MODULE_SIZE_MAX} bytes")
+                raise NotResumable(
+                    f"recorded module is too large: {self._size} bytes, at most {MODULE_SIZE_MAX}"
+                )
 
     def joined(self) -> bytes:
-        """The bytes; raises ``NotResumable`` where they are not all there."""
+        """Return the bytes of the module; raise ``NotResumable`` if parts are missing."""
         data = bytearray()
         for block in self._blocks:
             for index in block.select((self._tag,)):
@@ -164,13 +167,20 @@ class _ModuleParts:
                 assert isinstance(part, ModulePart | InstrumentedPart)
                 if part.offset != len(data) or len(data) + len(part.data) > MODULE_SIZE_MAX:
                     seq = block.seq(index)
-                    raise NotResumable(f"the module's part {seq} does not follow the one before")
+                    raise NotResumable(
+                        f"module part at event {seq} covers bytes {part.offset} to "
+                        f"{part.offset + len(part.data)}: it must begin at {len(data)} and end "
+                        f"before {MODULE_SIZE_MAX + 1}"
+                    )
                 data += part.data
         return bytes(data)
 
 
 def read(blocks: Iterator[Block]) -> tuple[Identity, int]:
-    """What a journal begins with, and the number of what is behind it; raises ``NotResumable``."""
+    """Return the identity and the sequence number of the first event after the preamble.
+
+    Raises ``NotResumable`` for a journal without a process.
+    """
     identity: Identity | None = None
     parts = {kind.tag: _ModuleParts(kind) for kind in (ModulePart, InstrumentedPart)}
     for block in blocks:
@@ -191,7 +201,7 @@ def read(blocks: Iterator[Block]) -> tuple[Identity, int]:
 
 
 def _no_process_error() -> NotResumable:
-    return NotResumable("the journal does not say what ran: it is not the journal of a process")
+    return NotResumable("the journal has no ProcessStart event: it does not record a process")
 
 
 def _add_event(identity: Identity, block: Block, index: int) -> None:
@@ -205,14 +215,15 @@ def _add_event(identity: Identity, block: Block, index: int) -> None:
 def _attach_modules(
     identity: Identity, module: _ModuleParts, instrumented: _ModuleParts
 ) -> Identity:
-    """The identity with what its modules are read from."""
+    """Set the functions that read the modules of the identity."""
     start = identity.start
 
     def read_module() -> bytes:
         data = module.joined()
         if hashlib.sha256(data).digest() != start.module_hash:
             raise ModuleMismatch(
-                "the module in the journal is not the one that ran: its hash differs"
+                f"the module in the journal has SHA-256 {hashlib.sha256(data).hexdigest()[:16]}…: "
+                f"the recorded hash is {start.module_hash.hex()[:16]}…"
             )
         return data
 
@@ -224,7 +235,7 @@ def _attach_modules(
 
 
 def find_module(identity: Identity, given: bytes | str | os.PathLike[str] | None) -> GuestModule:
-    """The module to resume; raises ``ModuleMismatch`` for another than the journal's."""
+    """Return the module to resume; raise ``ModuleMismatch`` if it is not the recorded module."""
     start = identity.start
     if given is not None:
         module = load_module(given)
@@ -236,43 +247,45 @@ def find_module(identity: Identity, given: bytes | str | os.PathLike[str] | None
             module = load_module(start.module_path)
         except ModuleRefused as error:
             raise ModuleMismatch(
-                f"the journal does not hold its module, and {error}; name the module to resume"
+                f"the journal does not hold its module, and {error}; pass the module to resume"
             ) from error
         origin = start.module_path
     if module.hash != start.module_hash:
         raise ModuleMismatch(
-            f"{origin} is not the module of the journal: its SHA-256 is "
-            f"{module.hash.hex()[:16]}…, the journal's {start.module_hash.hex()[:16]}…"
+            f"{origin} is not the recorded module: its SHA-256 is {module.hash.hex()[:16]}…, "
+            f"the recorded one is {start.module_hash.hex()[:16]}…"
         )
     return module
 
 
 def check_engine(identity: Identity, memory_size_max: int | None) -> None:
-    """Raise ``EngineMismatch`` unless this engine gives the run that the journal has.
+    """Raise ``EngineMismatch`` unless this engine reproduces the recorded run.
 
-    The limits are the user's: a journal that needs more memory than ``memory_size_max`` is refused.
+    A journal that needs more than ``memory_size_max`` bytes of memory is refused, too.
     """
     start = identity.start
     if start.engine != ENGINE_NAME:
-        raise EngineMismatch(f"the journal was recorded on {start.engine}, this is {ENGINE_NAME}")
-    if start.engine_version.split(".")[0] != seam.VERSION.split(".")[0]:
         raise EngineMismatch(
-            f"the journal was recorded on {ENGINE_NAME} {start.engine_version}, "
-            f"this is {seam.VERSION}: calls may go less deep, and the run be another"
+            f"the journal was recorded on engine {start.engine}: this is {ENGINE_NAME}"
+        )
+    if start.engine_version.split(".")[0] != bindings.VERSION.split(".")[0]:
+        raise EngineMismatch(
+            f"the journal was recorded on {ENGINE_NAME} {start.engine_version}: "
+            f"this is {bindings.VERSION}, which may limit the call depth differently"
         )
     if start.platform != platform():
         raise EngineMismatch(
-            f"the journal was recorded on {start.platform}, this is {platform()}: calls may go "
-            "less deep, and the run be another"
+            f"the journal was recorded on {start.platform}: this is {platform()}, "
+            "which may limit the call depth differently"
         )
     if start.host_revision != HOST_REVISION:
         raise EngineMismatch(
-            f"the journal needs revision {start.host_revision} of the host's functions, this "
-            f"version of journal has {HOST_REVISION}"
+            f"the journal needs revision {start.host_revision} of the host functions: this version "
+            f"of journal has {HOST_REVISION}"
         )
     needed = identity.configuration.memory_size_max
     if memory_size_max is not None and needed > memory_size_max:
         raise EngineMismatch(
-            f"the journal's guest may have {needed} bytes of memory, here it may have "
-            f"{memory_size_max}: allow it, or it could not be the same run"
+            f"the recorded memory limit of the guest is {needed} bytes: memory_size_max is "
+            f"{memory_size_max}, so raise it to resume"
         )

@@ -1,4 +1,4 @@
-"""One running guest: its instance, its state, and its run from start to end."""
+"""One running guest: its wasm instance, its state, and its run from start to end."""
 
 import struct
 import time
@@ -14,7 +14,7 @@ from journal.engine.program.prepared import PreparedModule
 from journal.engine.runtime.bindings import GuestTrapped, Instance, guest_backtrace
 from journal.engine.runtime.call_gate import CallInterceptor
 from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS, EpochTicker
-from journal.engine.session import preamble as identities
+from journal.engine.session import preamble
 from journal.engine.session.snapshot_check import CheckPlan, SnapshotCheckCoordinator
 from journal.engine.snapshot.capture import MachineState, SnapshotCapture
 from journal.engine.snapshot.suspension import SnapshotCoordinator
@@ -23,9 +23,16 @@ from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OutputStream
 from journal.engine.wasi.filesystem.mounts import Mounts
 from journal.engine.wasi.sockets import GuestNetwork
-from journal.engine.wasi.stdio import outbox as outputs
 from journal.engine.wasi.stdio.delivery import make_stream_events
-from journal.engine.wasi.stdio.outbox import STDERR, STDIN, STDOUT, Durability, Outbox, OutputTarget
+from journal.engine.wasi.stdio.outbox import (
+    STDERR,
+    STDIN,
+    STDOUT,
+    Durability,
+    Outbox,
+    OutboxWriter,
+    OutputTarget,
+)
 from journal.engine.wasi.stdio.stdin import GuestStopped, Interrupter, StdinSource
 from journal.engine.wasi.terminal import Terminal, find_terminal
 from journal.engine.wasi_abi import ProcExit
@@ -41,60 +48,60 @@ if TYPE_CHECKING:
 
 BACKTRACE_SIZE_MAX = 4096
 
-#: How often it is looked whether a period is over: with once in each, every second one is missed.
+#: Checks of the clock per snapshot period. A single check per period would miss every second one.
 _TICKS_PER_PERIOD = 4
 
-#: What comes of taking apart an answer in a journal that is not what its kind says.
+#: Errors raised while decoding a recorded input that does not match the format of its event.
 _DECODE_ERRORS = (struct.error, ValueError, LookupError)
 
 
-class JournalWriter(outputs.OutboxWriter, Protocol):
-    """What a process needs of a journal's writer."""
+class JournalWriter(OutboxWriter, Protocol):
+    """Methods of a writer that a process needs."""
 
     def append(self, event: Event) -> int:
-        """Append an event."""
+        """Append an event and return its sequence number."""
 
     def sync(self) -> None:
-        """Make everything durable."""
+        """Make all appended events durable."""
 
     @property
     def next_seq(self) -> int:
-        """The number that the next event will get."""
+        """Return the sequence number of the next event."""
 
     @property
     def size(self) -> int:
-        """Bytes of the journal, as far as they are written."""
+        """Return the size of the written part of the journal in bytes."""
 
 
 class ResumePoint(Protocol):
-    """A snapshot to go on from."""
+    """A snapshot from which a process resumes."""
 
     @property
     def entry(self) -> str:
-        """The exported function that had been called; empty if none had."""
+        """Return the exported function that was running; empty if none had been called."""
 
     @property
     def function(self) -> str:
-        """The function of the host that the guest was about to call; empty in a loop."""
+        """Return the host function that the guest was about to call; empty in a loop."""
 
     @property
     def calls(self) -> int:
-        """How many calls of its host the guest had made."""
+        """Return the count of host calls that the guest had made."""
 
     @property
     def session(self) -> tuple[int, int]:
-        """Its time in µs, and the guest's monotonic clock then."""
+        """Return the start of its session in µs since the epoch, and the monotonic clock in ns."""
 
     @property
     def is_last(self) -> bool:
-        """Whether the journal has no later one."""
+        """Return whether the journal has no later snapshot."""
 
     def apply(self, machine: MachineState, state: CallContext) -> bytes | None:
-        """Let the machine and the state be what they were; the stack to rewind, if there is one."""
+        """Restore the machine and the state; return the stack to rewind, or None."""
 
 
 class ExitKind(Enum):
-    """How a run ended."""
+    """Kind of the end of a run."""
 
     EXITED = "exited"
     TRAPPED = "trapped"
@@ -103,9 +110,10 @@ class ExitKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """The end of a run. ``code`` is the exit code of a guest that exited, else ``None``.
+    """Result of a run.
 
-    ``reason`` names the trap and ``backtrace`` where it was, innermost function first.
+    ``code`` is the exit code of a guest that exited, else None. ``reason`` is the kind of the
+    trap, and ``backtrace`` its call stack, innermost function first.
     """
 
     kind: ExitKind
@@ -130,7 +138,7 @@ class Process:
     def __init__(
         self,
         program: PreparedModule,
-        identity: identities.Identity,
+        identity: preamble.Identity,
         writer: JournalWriter,
         *,
         output_targets: dict[int, OutputTarget],
@@ -156,15 +164,16 @@ class Process:
         self._stdin = stdin
         self._output_targets = output_targets
         self._delivered_sizes = delivered_sizes or {}
-        self._session: tuple[int, int] | None = None  # its µs, and its monotonic clock
+        # Start of the session in µs, and the monotonic clock then.
+        self._session: tuple[int, int] | None = None
         self._synced = time.monotonic()
         self._has_ended = False
         self.tape = Tape(
             writer,
             recorded,
             keep_inputs=identity.start.level is RecordingLevel.FULL,
-            on_recording_event=self._see_mark,
-            on_live=self._go_on if plan is None else self._be_over,
+            on_recording_event=self._on_recording_event,
+            on_live=self._continue_live if plan is None else self._stop_at_end,
             barrier=self._barrier,
             live=None if plan is None else (_raise_stopped, _raise_stopped),
         )
@@ -208,7 +217,7 @@ class Process:
         )
         define_imports(self._instance, program.compiled, identity.configuration, self.context)
 
-    def _open_descriptors(self, identity: identities.Identity, terminals: Collection[int]) -> None:
+    def _open_descriptors(self, identity: preamble.Identity, terminals: Collection[int]) -> None:
         table = self.context.descriptors
         table.add(InputStream(self._stdin, STDIN in terminals))
         for stream in (STDOUT, STDERR):
@@ -218,8 +227,8 @@ class Process:
             self.mounts.add_file(event, micros * 1000, seq)
 
     def begin_session(self) -> None:
-        """Write down that a session begins, and where its streams lead."""
-        self._writer.append(identities.make_session_start(self.context.clocks.monotonic()))
+        """Append the start of the session and the targets of its streams."""
+        self._writer.append(preamble.make_session_start(self.context.clocks.monotonic()))
         self._open_streams()
 
     def _open_streams(self) -> None:
@@ -228,25 +237,28 @@ class Process:
             self._writer.append(event)
 
     def interrupt(self) -> None:
-        """Let the guest notice a request to stop. From any thread."""
+        """Let the guest check for a stop request. Safe from any thread and signal handler."""
         self._instance.increment_epoch()
 
     def run(self) -> RunResult:
-        """Run the guest to its end, or to where it is stopped."""
+        """Run the guest until it ends or is stopped, and return the result.
+
+        Raises ``Divergence``, ``NotResumable``, ``StorageError`` or ``OutputLost``. Call it
+        once, in a thread with a stack of the configured size.
+        """
         self._ticker.start()
         try:
             if self.tape.replaying:
-                self._open_streams()  # before the first of the outputs that are still owed leaves
+                # The targets must be recorded before the first undelivered output is delivered.
+                self._open_streams()
                 self._writer.flush()
             try:
-                outcome = self._run()
-            except (
-                GuestStopped
-            ):  # by who waits for it, or where the journal ends that is executed again
+                result = self._run()
+            except GuestStopped:  # Raised by a stop request, or at the end of a verified journal.
                 return RunResult(ExitKind.STOPPED)
-            with suppress(GuestStopped):  # what cannot leave now, a resume delivers
+            with suppress(GuestStopped):  # A resume delivers the outputs that remain.
                 self.context.outbox.deliver()
-            return outcome
+            return result
         finally:
             self._ticker.close()
             if self.coordinator is not None:
@@ -265,7 +277,7 @@ class Process:
         except GuestTrapped as trapped:
             if self.coordinator is not None:
                 self.coordinator.check_trap()
-            return self._trapped(trapped.kind, trapped.backtrace)
+            return self._record_trap(trapped.kind, trapped.backtrace)
         except Divergence as divergence:
             divergence.backtrace = guest_backtrace(divergence)
             raise
@@ -273,16 +285,16 @@ class Process:
             if self.tape.last_input_seq < 0:
                 raise
             raise NotResumable(
-                f"event {self.tape.last_input_seq} is no answer to what the guest asked: {error}"
+                f"event {self.tape.last_input_seq} is not a valid result of the call: {error}"
             ) from error
-        self._end()
+        self._mark_ended()
         self.tape.record_effect(
             ProcessExit.tag, codec.encode(ProcessExit(exit_code=_to_signed(code)))
         )
         return RunResult(ExitKind.EXITED, code)
 
     def _run_guest(self) -> None:
-        """Call what the module has to be called, from its start or from a snapshot on."""
+        """Call the entry functions of the module, from the first one or from a snapshot on."""
         instance, entries, stack = self._instance, list(self._program.variant.entries), None
         if self.coordinator is None:
             self.tape.start()
@@ -312,22 +324,24 @@ class Process:
                 instance.call(entry)
             stack = None
 
-    def _end(self) -> None:
-        """What has ended does not go on where the journal does."""
+    def _mark_ended(self) -> None:
+        """Mark the guest as ended, so its sockets and terminal are not restored afterwards."""
         self._has_ended = True
         self.context.close()
 
-    def _trapped(self, kind: str, backtrace: str) -> RunResult:
+    def _record_trap(self, kind: str, backtrace: str) -> RunResult:
         event = ProcessTrap(kind=kind, message=backtrace[:BACKTRACE_SIZE_MAX])
-        then = self.tape.peek(ProcessTrap.tag)
-        if then is not None:  # where it was is told otherwise of an instrumented module
-            known = codec.decode(ProcessTrap.tag, then)
-            event = known if isinstance(known, ProcessTrap) and known.kind == kind else event
-        self._end()
+        payload = self.tape.peek(ProcessTrap.tag)
+        if payload is not None:
+            # An instrumented module has another backtrace, so a replay keeps the recorded one.
+            recorded = codec.decode(ProcessTrap.tag, payload)
+            if isinstance(recorded, ProcessTrap) and recorded.kind == kind:
+                event = recorded
+        self._mark_ended()
         self.tape.record_effect(ProcessTrap.tag, codec.encode(event))
         return RunResult(ExitKind.TRAPPED, None, kind, event.message)
 
-    # -- what the tape, the outbox and the clock tick call, all in the guest's thread -----------
+    # -- callbacks of the tape, the outbox and the clock tick, all in the thread of the guest ----
 
     def _barrier(self) -> None:
         if self._durability is Durability.OUTPUT:
@@ -337,10 +351,13 @@ class Process:
 
     def _before_wait(self) -> None:
         self.context.outbox.deliver()
-        self._keep_up()
+        self._flush_regularly()
 
-    def _keep_up(self) -> None:
-        """Let a crash lose little: hand the journal to the kernel, and sync it if it is time."""
+    def _flush_regularly(self) -> None:
+        """Pass the journal to the kernel, and synchronize it once per interval.
+
+        A crash then loses little.
+        """
         self._writer.flush()
         due = time.monotonic() - self._synced >= INTERVAL_SECONDS
         if due and self._durability is not Durability.NONE:
@@ -350,29 +367,29 @@ class Process:
     def _on_tick(self) -> None:
         self.context.interrupter.check()
         self.context.outbox.deliver()
-        self._keep_up()
+        self._flush_regularly()
         if self.coordinator is not None:
             self.coordinator.tick()
 
     def _counts(self) -> tuple[int, int]:
-        """How many events and bytes the journal has."""
+        """Return the counts of events and bytes in the journal."""
         return self._writer.next_seq, self._writer.size
 
-    def _see_mark(self, tag: int, payload: bytes, micros: int) -> None:
+    def _on_recording_event(self, tag: int, payload: bytes, micros: int) -> None:
         if tag == SessionStart.tag:
             event = codec.decode(tag, payload)
             assert isinstance(event, SessionStart)
             self._session = (micros, event.monotonic)
 
-    def _go_on(self) -> None:
-        """The journal has been replayed: what follows is new."""
+    def _continue_live(self) -> None:
+        """Continue live: the journal has been replayed."""
         base = self.tape.last_monotonic
         if self._session is not None:
             began, monotonic = self._session
-            # where nothing stands behind it, the tape has no time yet
+            # The tape has no time yet if no event follows the start of the session.
             base = max(base, monotonic + max(0, self.tape.last_time - began) * 1000)
         self.context.clocks.resume_at(base)
-        self._writer.append(identities.make_session_start(base))
+        self._writer.append(preamble.make_session_start(base))
         self.mounts.reopen_handles()
         self.context.network.restore_sockets()
         self.context.terminal.apply_settings()
@@ -380,8 +397,8 @@ class Process:
         if self.coordinator is not None:
             self.coordinator.go_live()
 
-    def _be_over(self) -> None:
-        """The journal has been replayed, and nothing is to follow."""
+    def _stop_at_end(self) -> None:
+        """Stop at the end of the journal, unless the guest has ended or checks remain."""
         if not self._has_ended and self._plan is not None and self._plan.next_snapshot is None:
             raise GuestStopped
 

@@ -1,11 +1,11 @@
-"""What a journal holds of a run: who ran, what it did and heard, how it ended, its snapshots."""
+"""Recorded run in a journal: its preamble, events, outputs, snapshots and result."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
-from journal.engine.session import preamble as identities
+from journal.engine.session import preamble
 from journal.engine.session.process import ExitKind, RunResult
 from journal.engine.snapshot.rebuild import REBUILD_TAGS
 from journal.engine.tape import RECORDING_EVENTS, Batch
@@ -23,7 +23,7 @@ from journal.log.writer import Writer
 from journal.snapshots.catalog import list_snapshots
 
 REBUILD_CACHE_SIZE_MAX = 8 << 20
-"""Bytes of what files come from that are kept when a journal is opened."""
+"""Size limit of the cached blocks that rebuild files and descriptors, in bytes."""
 
 _NOT_REBUILT = frozenset(BY_TAG) - REBUILD_TAGS
 _WRITE_TAGS = frozenset((StreamWrite.tag,))
@@ -31,14 +31,17 @@ _unpack_write = codec.make_unpacker(StreamWrite)
 
 
 class RecordedRun:
-    """What a journal holds that is to be resumed; raises ``NotResumable``."""
+    """The recorded part of a run that is to be resumed or verified.
+
+    Raises ``NotResumable`` for a journal without a process.
+    """
 
     def __init__(self, path: Path, until: int | None = None) -> None:
         self.reader = Reader(path)
         self._folded: list[Block] | None = []
         self._folded_size = 0
-        self._until = until  # what is appended from now on is not to be replayed
-        self.identity, self.first_seq = identities.read(self.reader.blocks())
+        self._until = until  # Events appended from now on are not replayed.
+        self.identity, self.first_seq = preamble.read(self.reader.blocks())
         self.ended: RunResult | None = None
         self.histories = read_stream_histories(self._marks())
         self.snapshots = list(list_snapshots(self.reader, count_pages=False))
@@ -48,7 +51,7 @@ class RecordedRun:
 
         In the same walk it keeps what a snapshot's files and descriptors come from.
         """
-        landmarks = identities.RESUME_TAGS
+        landmarks = preamble.RESUME_TAGS
         for block in self.reader.blocks(tags=landmarks | REBUILD_TAGS):
             self._keep(block)
             for index in block.select(landmarks):
@@ -59,12 +62,13 @@ class RecordedRun:
                     yield tag, payload
 
     def _keep(self, block: Block) -> None:
+        """Cache a block that rebuilds files and descriptors, unless the cache is full."""
         if self._folded is None or _NOT_REBUILT.issuperset(block.tags):
             return
         self._folded.append(block)
         self._folded_size += block.header.payload_raw_size
         if self._folded_size > REBUILD_CACHE_SIZE_MAX:
-            self._folded = None  # they are read again if they are needed
+            self._folded = None  # The blocks are read again if they are needed.
 
     def __enter__(self) -> Self:
         return self
@@ -75,9 +79,10 @@ class RecordedRun:
     def batches(
         self, start: int, tags: frozenset[int] | None = None, until: int | None = None
     ) -> Iterator[Batch]:
-        """What stands from number ``start`` to before ``until``.
+        """Yield the events from sequence number ``start`` to before ``until``.
 
-        Of blocks, those with ``tags``, or with what nobody knows.
+        With ``tags``, only blocks that contain these kinds or unknown kinds are yielded, as
+        whole blocks.
         """
         until = self._until if until is None else until
         if until is not None and start >= until:
@@ -87,7 +92,9 @@ class RecordedRun:
             if until is not None and block.first_seq >= until:
                 return
             if without.issuperset(block.tags):
-                continue  # another kind's bit in its bitmap is the same; to unpack it takes long
+                # The bit of another kind in the bitmap of the block was the same. Unpacking the
+                # block would take long.
+                continue
             part = slice(
                 bisect_left(block.seqs, start),
                 None if until is None else bisect_left(block.seqs, until),
@@ -102,13 +109,13 @@ class RecordedRun:
         return [block for block in self._folded if block.last_seq >= start]
 
     def writes(self, upto: int | None = None) -> Iterator[tuple[int, bytes]]:
-        """What the guest printed, before event ``upto``: stream and bytes."""
+        """Yield ``(stream, data)`` of the output before event ``upto``."""
         for frame in self.reader.frames(stop=upto, tags=_WRITE_TAGS):
             stream, _, data = _unpack_write(frame.payload)
             yield stream, data
 
     def has_effects_after(self, seq: int) -> bool:
-        """Whether the guest did anything behind event ``seq``."""
+        """Return whether the guest had any effect after event ``seq``."""
         found = self.reader.frames(seq + 1, tags=frozenset(BY_TAG) - RECORDING_EVENTS)
         return next(found, None) is not None
 
@@ -116,7 +123,7 @@ class RecordedRun:
 def queue_undelivered(
     recording: RecordedRun, upto: int, outbox: Outbox, output_targets: dict[int, OutputTarget]
 ) -> None:
-    """Put into ``outbox`` what the guest had printed before event ``upto``; what is due leaves."""
+    """Queue the output before event ``upto`` that its targets do not hold."""
     positions = dict.fromkeys(output_targets, 0)
     for stream, data in recording.writes(upto):
         outbox.requeue(stream, positions[stream], data)
@@ -137,7 +144,7 @@ def deliver_remaining(
     writes: Iterator[tuple[int, bytes]],
     interrupter: Interrupter,
 ) -> None:
-    """Write what a program that ended has printed and its targets have not got."""
+    """Deliver the output of an ended program that its targets do not hold."""
     outbox = Outbox(output_targets, writer, writer.sync, lambda: None, interrupter.wait_writable)
     positions = dict.fromkeys(output_targets, 0)
     opened = False
@@ -153,22 +160,22 @@ def deliver_remaining(
 
 
 class NullWriter:
-    """A writer that keeps nothing, for a replay that only looks."""
+    """A writer that discards all events, for a replay without a session."""
 
     time = 0
     next_seq = 0
     size = 0
 
     def append(self, event: Event) -> int:
-        """Nothing happens."""
+        """Discard an event."""
         return 0
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Nothing happens."""
+        """Discard a frame."""
         return 0
 
     def flush(self) -> None:
-        """Nothing happens."""
+        """Do nothing."""
 
     def sync(self) -> None:
-        """Nothing happens."""
+        """Do nothing."""

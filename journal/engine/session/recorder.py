@@ -1,4 +1,4 @@
-"""A guest that runs in a thread of its own: wait for it, feed it, look at its files, stop it."""
+"""Recorder: a guest in a thread of its own, with methods to wait for, feed, inspect and stop it."""
 
 import os
 import threading
@@ -28,9 +28,9 @@ from journal.log.writer import Writer
 if TYPE_CHECKING:
     from journal.compaction import BackgroundCompactor, CompactionSchedule, OnlineCompactionResult
 
-THREAD_STACK_EXTRA = 16 << 20  # for Python below and above the guest's calls
+THREAD_STACK_EXTRA = 16 << 20  # For Python frames below and above those of the guest.
 
-_NO_SNAPSHOTS = "the run has no snapshots: it was begun without any"
+_NO_SNAPSHOTS = "snapshots cannot be taken: the run was begun without any"
 _STACK_SIZE_LOCK = threading.Lock()
 
 Input = bytes | int | IO[Any] | FedSource | None
@@ -40,14 +40,14 @@ StrPath = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class StandardStreams:
-    """Where standard input comes from, and where the outputs go."""
+    """Source of standard input and targets of the outputs."""
 
     source: StdinSource
     output_targets: dict[int, OutputTarget]
 
     @property
     def terminals(self) -> set[int]:
-        """The numbers of the streams that are terminals."""
+        """Return the numbers of the streams that are terminals."""
         found = {STDIN} if self.source.make_opened_event().kind is TargetKind.TERMINAL else set()
         outputs = self.output_targets.items()
         return found | {n for n, target in outputs if target.kind is TargetKind.TERMINAL}
@@ -55,17 +55,23 @@ class StandardStreams:
 
 @dataclass(frozen=True, slots=True)
 class GuestRun:
-    """A process, and how deep its calls may go, in bytes."""
+    """A process and the stack size of its calls in bytes."""
 
     process: Process
     stack_size: int
 
 
 class Recorder:
-    """A guest that runs in a thread, recorded in a journal; a context manager.
+    """A guest that runs in a thread of its own and is recorded in a journal; a context manager.
 
-    Entering starts the guest; leaving stops it, if it still runs, and closes the journal, which
-    can be resumed. ``record`` and ``resume`` of :mod:`journal.engine.session.api` make them.
+    Entering starts the guest. Leaving stops the guest if it still runs, and closes the journal,
+    which can be resumed. :func:`record` and :func:`resume` of :mod:`journal.engine.session.api`
+    create recorders.
+
+    ``stop`` and ``notify`` may be called from any thread and from signal handlers. ``feed``,
+    ``close_stdin``, ``wait``, ``snapshot`` and the output properties may be called from any
+    thread. ``start`` and ``close`` belong to one thread. ``ended_before`` says whether the
+    program had ended before this session.
     """
 
     def __init__(
@@ -79,7 +85,7 @@ class Recorder:
         replay: Callable[[], GuestRun] | None = None,
         reader: Reader | None = None,
         compaction: "CompactionSchedule | None" = None,
-        note: Callable[[str], object] = len,  # nobody listens
+        note: Callable[[str], object] = len,  # Ignores the remark.
     ) -> None:
         self._writer = writer
         self._compaction = compaction
@@ -91,7 +97,7 @@ class Recorder:
         self._run = run
         self._replay = replay
         self._thread: threading.Thread | None = None
-        self._outcome = ended
+        self._result = ended
         self._error: BaseException | None = None
         self._closed = False
         self.ended_before = ended is not None
@@ -105,18 +111,18 @@ class Recorder:
 
     @property
     def path(self) -> Path:
-        """The journal."""
+        """Return the path of the journal."""
         return self._writer.path
 
     def set_path(self, path: StrPath) -> None:
-        """Take note that somebody has given the journal another name."""
+        """Set the path after the journal was renamed."""
         self._writer.set_path(path)
         if self._run is not None and self._run.process.pages is not None:
             self._run.process.pages.set_path(path)
 
     def start(self) -> None:
-        """Let the guest run."""
-        if self._outcome is None and self._thread is None:
+        """Start the guest in its thread."""
+        if self._result is None and self._thread is None:
             assert self._run is not None
             self._start_thread(self._run)
             if self._compaction is not None and self._compaction.is_active:
@@ -125,7 +131,7 @@ class Recorder:
     def _start_compactor(self, compaction: "CompactionSchedule", process: Process) -> None:
         from journal.compaction import BackgroundCompactor  # most runs need none
 
-        # what is replayed is read from the journal as it was
+        # A replay reads the journal in its original state, so compaction waits for its end.
         self._compactor = BackgroundCompactor(
             self._writer,
             compaction,
@@ -136,22 +142,22 @@ class Recorder:
 
     def _note_failure(self, found: "OnlineCompactionResult | JournalError") -> None:
         if isinstance(found, JournalError):
-            self._note(f"the journal stays as it is, and was not compacted: {found}")
+            self._note(f"the journal was not compacted and stays unchanged: {found}")
 
     def _start_thread(self, run: GuestRun) -> None:
-        self._thread = start_guest_thread(lambda: self._work(run.process), run.stack_size)
+        self._thread = start_guest_thread(lambda: self._run_guest(run.process), run.stack_size)
 
-    def _work(self, process: Process) -> None:
+    def _run_guest(self, process: Process) -> None:
         try:
-            self._outcome = process.run()
+            self._result = process.run()
         except BaseException as error:
             self._error = error
 
     def wait(self, timeout_seconds: float | None = None) -> RunResult | None:
-        """Wait for the end, and give it; ``None`` if the time is over before.
+        """Wait for the end of the run and return its result; None if the timeout ends first.
 
-        Raises the ``JournalError`` that ended the run, if one did: a ``Divergence``, a
-        ``StorageError``, an ``OutputLost``.
+        Raises the ``JournalError`` that ended the run, if any: ``Divergence``,
+        ``StorageError`` or ``OutputLost``.
         """
         if self._thread is not None:
             self._thread.join(timeout_seconds)
@@ -159,10 +165,10 @@ class Recorder:
                 return None
         if self._error is not None:
             raise self._error
-        return self._outcome
+        return self._result
 
     def stop(self) -> None:
-        """Let the guest stop at its next safe point: a call, a loop or a function's beginning.
+        """Request the guest to stop at its next safe point: a call, a loop or a function start.
 
         Returns at once. Safe from any thread and from signal handlers.
         """
@@ -171,9 +177,10 @@ class Recorder:
             self._run.process.interrupt()
 
     def notify(self, trigger: Trigger) -> bool:
-        """Something has happened that may be a trigger; whether a snapshot is taken for it.
+        """Report an occasion for a snapshot; return whether one will be taken.
 
-        It is taken at the guest's next safe point. Safe from any thread and from signal handlers.
+        The snapshot is taken at the next safe point of the guest if the options contain
+        this trigger. Safe from any thread and from signal handlers.
         """
         coordinator = self._coordinator
         return coordinator is not None and coordinator.notify(trigger)
@@ -181,10 +188,10 @@ class Recorder:
     def snapshot(
         self, trigger: Trigger = Trigger.EXPLICIT, timeout_seconds: float | None = None
     ) -> int | None:
-        """Take a snapshot at the guest's next safe point, and wait for it: its number.
+        """Take a snapshot at the next safe point of the guest and return its sequence number.
 
-        None if the guest ends before, or the time is over. Raises ``OptionError`` where the run
-        was begun without snapshots.
+        Returns None if the guest ends or the timeout ends first. Raises ``OptionError`` if
+        the run was begun without snapshots. Safe from any thread.
         """
         if self.ended_before:
             return None
@@ -198,11 +205,12 @@ class Recorder:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """The embedder's work of one order: a snapshot is taken when it is over, and waited for.
+        """Take a snapshot at the end of the body, and wait for it.
 
-        The guest need not know of orders. It is taken where the guest stands then, such as where it
-        waits for the next one; none is if the work fails, or the guest has ended. Raises
-        ``OptionError`` where the run was begun without snapshots.
+        The body is the work of the embedder on one order; the guest need not know of
+        orders. The snapshot has the state of the guest at that time, for example while it
+        waits for the next order. No snapshot is taken if the body fails or the guest has
+        ended. Raises ``OptionError`` if the run was begun without snapshots.
         """
         if not (self.takes_snapshots or self.ended_before):
             raise OptionError(_NO_SNAPSHOTS)
@@ -211,7 +219,7 @@ class Recorder:
 
     @property
     def takes_snapshots(self) -> bool:
-        """Whether snapshots can be taken of the run: it was begun with some."""
+        """Return whether the run was begun with snapshots."""
         return self._coordinator is not None
 
     @property
@@ -220,54 +228,57 @@ class Recorder:
 
     @property
     def compaction_count(self) -> int:
-        """How often the journal was compacted while the guest ran."""
+        """Return how many compactions were completed while the guest ran."""
         return self._compactor.count if self._compactor is not None else 0
 
     def feed(self, data: bytes) -> None:
-        """Give the guest more standard input; only if it was started without any."""
-        self._fed().feed(data)
+        """Append to the standard input of the guest.
+
+        Raises ``OptionError`` if an input was passed at the start. Safe from any thread.
+        """
+        self._fed_stdin().feed(data)
 
     def close_stdin(self) -> None:
-        """Let the guest read the end of its standard input."""
-        self._fed().close()
+        """End the standard input of the guest."""
+        self._fed_stdin().close()
 
-    def _fed(self) -> FedSource:
+    def _fed_stdin(self) -> FedSource:
         source = self._streams.source
         if not isinstance(source, FedSource):
-            raise OptionError("standard input was given at the start: it cannot be fed")
+            raise OptionError("standard input cannot be fed: a source was passed at the start")
         return source
 
     @property
     def stdout(self) -> bytes:
-        """What the guest has printed, where standard output is captured."""
+        """Return the captured standard output. Raises ``OptionError`` if a target was passed."""
         return self._captured(STDOUT)
 
     @property
     def stderr(self) -> bytes:
-        """What the guest has printed to standard error, where that is captured."""
+        """Return the captured standard error. Raises ``OptionError`` if a target was passed."""
         return self._captured(STDERR)
 
     def _captured(self, stream: int) -> bytes:
         target = self._streams.output_targets[stream]
         if target.kind is not TargetKind.CAPTURED:
-            raise OptionError("this stream is not captured: it was given a target")
+            raise OptionError("output is not captured: a target was passed for this stream")
         return bytes(target.captured)
 
     def read_file(self, path: str) -> bytes:
-        """The bytes of one of the guest's files, by the guest's path.
+        """Return the data of a file by its path in the guest.
 
-        Raises ``FileNotFoundError``. While the guest runs, it is what the file has at the moment.
+        While the guest runs, this is the present data. Raises ``FileNotFoundError``.
         """
-        return self._mounted().mounts.read(path)
+        return self._process_with_files().mounts.read(path)
 
     @property
     def files(self) -> dict[str, bytes]:
-        """All regular files that the guest has in memory, by the guest's paths."""
-        return self._mounted().mounts.files()
+        """Return all regular in-memory files by their paths in the guest."""
+        return self._process_with_files().mounts.files()
 
-    def _mounted(self) -> Process:
+    def _process_with_files(self) -> Process:
         if self._run is None:
-            # The program had ended: its files are what a replay leaves.
+            # The program had ended, so a replay produces its files.
             assert self._replay is not None
             self._run = self._replay()
             self._start_thread(self._run)
@@ -275,9 +286,9 @@ class Recorder:
         return self._run.process
 
     def close(self) -> None:
-        """Stop the guest, make the journal durable, and let go of it.
+        """Stop the guest, make the journal durable, and release all resources.
 
-        Then it is compacted, if that is wished.
+        The journal is compacted afterwards if the schedule says so.
         """
         if self._closed:
             return
@@ -299,7 +310,7 @@ class Recorder:
             self._compact(self._compaction)
 
     def _compact(self, compaction: "CompactionSchedule") -> None:
-        """Compact what has been closed; a run has ended well, whatever comes of that."""
+        """Compact the closed journal. A failure is only noted, because the run itself succeeded."""
         from journal.compaction import compact_in_place
 
         try:
@@ -307,11 +318,11 @@ class Recorder:
         except JournalError as error:
             self._note_failure(error)
         except OSError as error:
-            self._note(f"the journal stays as it is, and was not compacted: {error.strerror}")
+            self._note(f"the journal was not compacted and stays unchanged: {error.strerror}")
 
 
 def start_guest_thread(work: Callable[[], None], stack_size: int) -> threading.Thread:
-    """A thread for a guest whose calls go so deep, in bytes; it has begun to work."""
+    """Start a thread with a stack of ``stack_size`` bytes for the guest, and return it."""
     thread = threading.Thread(target=work, name="journal-guest", daemon=True)
     with _STACK_SIZE_LOCK:
         before = threading.stack_size(stack_size + THREAD_STACK_EXTRA)
@@ -325,12 +336,15 @@ def start_guest_thread(work: Callable[[], None], stack_size: int) -> threading.T
 def connect_streams(
     stdin: Input, stdout: Output, stderr: Output, history: StreamHistory | None = None
 ) -> StandardStreams:
-    """Connect the standard streams; ``history`` is what the journal says of standard input."""
+    """Return the standard streams; ``history`` is the recorded history of standard input."""
     return StandardStreams(_open_stdin(stdin, history), _open_outputs(stdout, stderr))
 
 
 def _open_outputs(stdout: Output, stderr: Output) -> dict[int, OutputTarget]:
-    """The targets; streams that lead to the same regular file share one, which keeps the order."""
+    """Return the output targets.
+
+    Streams to the same regular file share one target, which keeps their order.
+    """
     output_targets: dict[int, OutputTarget] = {}
     for stream, output in ((STDOUT, stdout), (STDERR, stderr)):
         if output is None:

@@ -1,4 +1,4 @@
-"""From which snapshot a run is resumed, and in which form its module runs."""
+"""Selection of the snapshot from which a run is resumed, and of its module variant."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,7 +27,7 @@ from journal.snapshots.resume_flags import has_gaps_allowed
 
 
 class ResumeOptions(NamedTuple):
-    """What the user wants; ``reexecute``: no snapshot, even if there is one."""
+    """Options of a resume. With ``reexecute`` snapshots are ignored."""
 
     snapshots: SnapshotOptions
     cache: Path | None
@@ -36,134 +36,138 @@ class ResumeOptions(NamedTuple):
 
 
 class ResumePlan(NamedTuple):
-    """The form of the module, and the snapshot to go on from, if not from the start."""
+    """Variant of the module, and the snapshot to resume from, or None to run from the start."""
 
-    form: ModuleVariant
+    variant: ModuleVariant
     start: SnapshotRestorer | None
 
 
-def plan_resume(recording: RecordedRun, module: GuestModule, choice: ResumeOptions) -> ResumePlan:
-    """The newest snapshot that can be had, with the form that it is of; else a form to run from
-    the start.
+def plan_resume(recording: RecordedRun, module: GuestModule, options: ResumeOptions) -> ResumePlan:
+    """Return the newest usable snapshot with its module variant.
 
-    Raises ``NotResumable`` where the journal has no inputs to run from the start with.
+    Without a usable snapshot, returns a variant to run from the start. Raises ``NotResumable``
+    if the journal does not have all inputs for that.
     """
-    forms: dict[bytes, ModuleVariant | None] = {}
-    for info in () if choice.reexecute else reversed(recording.snapshots):
+    variants: dict[bytes, ModuleVariant | None] = {}
+    for info in () if options.reexecute else reversed(recording.snapshots):
         if not info.resumable:
             continue
-        if info.code not in forms:
-            forms[info.code] = find_snapshot_variant(recording, module, info, choice)
-            if forms[info.code] is None:
-                choice.note(
-                    f"what instrumented the module for snapshot {info.seq} is not here, so the "
-                    "guest is executed from one before, or from its start"
+        if info.code not in variants:
+            variants[info.code] = find_snapshot_variant(recording, module, info, options)
+            if variants[info.code] is None:
+                options.note(
+                    f"the module variant of snapshot {info.seq} is not available, so the guest is "
+                    "executed from an earlier snapshot or from its start"
                 )
-        form = forms[info.code]
-        if form is None:
+        variant = variants[info.code]
+        if variant is None:
             continue
         _check_effects(recording, info)
         check_inputs(recording, info.seq)
         try:
-            return ResumePlan(form, _make_restorer(recording, info, form, choice))
+            return ResumePlan(variant, _make_restorer(recording, info, variant, options))
         except NotResumable as error:
-            choice.note(f"{error}; the one before is taken")
+            options.note(f"{error}; the snapshot before it is used")
     if recording.identity.start.level is not RecordingLevel.FULL:
         raise NotResumable(
-            "the journal was recorded at level state: it has no inputs to replay, and no snapshot "
-            "to go on from"
+            "the journal was recorded at level state: it has no inputs to replay, and no usable "
+            "snapshot to resume from"
         )
     check_inputs(recording, -1)
-    return ResumePlan(_find_start_variant(recording, module, choice), None)
+    return ResumePlan(_find_start_variant(recording, module, options), None)
 
 
 def plan_resume_at(
-    recording: RecordedRun, module: GuestModule, seq: int, choice: ResumeOptions
+    recording: RecordedRun, module: GuestModule, seq: int, options: ResumeOptions
 ) -> ResumePlan:
-    """The snapshot of this number, to go on from; raises ``NotResumable``."""
+    """Return the plan to resume from snapshot ``seq``; raise ``NotResumable``."""
     info = next((info for info in recording.snapshots if info.seq == seq), None)
     if info is None:
-        raise NotResumable(f"event {seq} is no snapshot")
+        raise NotResumable(f"event {seq} is not a snapshot")
     if not info.resumable:
         raise NotResumable(f"snapshot {seq} cannot be resumed: {info.reason}")
-    form = find_snapshot_variant(recording, module, info, choice)
-    if form is None:
-        raise NotResumable("what instrumented the module is not here")
+    variant = find_snapshot_variant(recording, module, info, options)
+    if variant is None:
+        raise NotResumable(f"snapshot {seq} cannot be resumed: its module variant is not available")
     _check_effects(recording, info)
     check_inputs(recording, info.seq)
-    return ResumePlan(form, _make_restorer(recording, info, form, choice))
+    return ResumePlan(variant, _make_restorer(recording, info, variant, options))
 
 
 def find_snapshot_variant(
-    recording: RecordedRun, module: GuestModule, info: SnapshotInfo, choice: ResumeOptions
+    recording: RecordedRun, module: GuestModule, info: SnapshotInfo, options: ResumeOptions
 ) -> ModuleVariant | None:
-    """The form that a snapshot is of, if it can be had.
+    """Return the module variant of a snapshot, or None if it is not available.
 
-    It is that of the first session, or of one that had another tool, or wanted other snapshots.
+    The variant is that of the first session, or of a later session with another tool or other
+    snapshot options.
     """
     made_by = recording.identity.configuration.instrumentation
     if not info.code:
         return variant_for_snapshots(
-            module, SnapshotOptions(stacks=Stacks.NEVER), choice.cache, choice.note
+            module, SnapshotOptions(stacks=Stacks.NEVER), options.cache, options.note
         )
 
-    def made() -> ModuleVariant | None:
-        form: ModuleVariant | None = None
+    def find() -> ModuleVariant | None:
+        variant: ModuleVariant | None = None
         if recording.identity.instrumented is not None:
-            form = variant_from_journal(
-                module, recording.identity.instrumented(), made_by, choice.cache
+            variant = variant_from_journal(
+                module, recording.identity.instrumented(), made_by, options.cache
             )
         elif made_by:
-            form = variant_made_by(module, made_by, choice.cache, choice.note)
-        if form is None or form.code != info.code:
-            form = variant_for_snapshots(module, choice.snapshots, choice.cache, choice.note)
-        return form if form.code == info.code else None
+            variant = variant_made_by(module, made_by, options.cache, options.note)
+        if variant is None or variant.code != info.code:
+            variant = variant_for_snapshots(module, options.snapshots, options.cache, options.note)
+        return variant if variant.code == info.code else None
 
-    return cached_variant(module, info.code, choice.cache, made) or made()
+    return cached_variant(module, info.code, options.cache, find) or find()
 
 
 def _find_start_variant(
-    recording: RecordedRun, module: GuestModule, choice: ResumeOptions
+    recording: RecordedRun, module: GuestModule, options: ResumeOptions
 ) -> ModuleVariant:
     made_by = recording.identity.configuration.instrumentation
-    form = variant_made_by(module, made_by, choice.cache, choice.note) if made_by else None
-    return form or variant_to_record(module, choice.snapshots, choice.cache, choice.note)
+    variant = variant_made_by(module, made_by, options.cache, options.note) if made_by else None
+    return variant or variant_to_record(module, options.snapshots, options.cache, options.note)
 
 
 def _check_effects(recording: RecordedRun, info: SnapshotInfo) -> None:
-    """Raise ``NotResumable`` where what is behind a snapshot cannot be executed again."""
+    """Raise ``NotResumable`` if the events after a snapshot cannot be replayed."""
     if recording.identity.start.level is not RecordingLevel.FULL and recording.has_effects_after(
         info.seq
     ):
         raise NotResumable(
-            f"the guest did more behind snapshot {info.seq}, and what it heard there is not "
-            f"recorded: with at {info.seq} it goes on from there in a new journal, named by into"
+            f"the guest had effects after snapshot {info.seq}, whose inputs are not recorded: "
+            f"pass at={info.seq} and into to continue from the snapshot in a new journal"
         )
 
 
 def check_inputs(recording: RecordedRun, seq: int) -> None:
-    """Raise ``NotResumable`` where a guest would be executed over what a compaction has dropped.
+    """Raise ``NotResumable`` if a compaction dropped inputs that a replay needs.
 
-    From behind event ``seq``, which is a snapshot, or from its start: -1.
+    The replay begins after event ``seq``, which is a snapshot, or at the start of the guest if
+    ``seq`` is -1.
     """
     if has_gaps_allowed(recording.identity.start):
         return
     newest = recording.snapshots[-1].seq if recording.snapshots else -1
-    hole = find_last_gap(recording.reader.path, newest) if seq < newest else -1
-    if hole > seq:
-        kept = next(info.seq for info in recording.snapshots if info.seq > hole)
+    gap = find_last_gap(recording.reader.path, newest) if seq < newest else -1
+    if gap > seq:
+        snapshot = next(info.seq for info in recording.snapshots if info.seq > gap)
         begin = "its start" if seq < 0 else f"snapshot {seq}"
         raise NotResumable(
-            f"the journal was compacted: what the guest heard before snapshot {kept} is not all "
-            f"there, so it cannot be executed from {begin}"
+            f"the journal was compacted: inputs before snapshot {snapshot} are missing, "
+            f"so the guest cannot be executed from {begin}"
         )
 
 
 def _make_restorer(
-    recording: RecordedRun, info: SnapshotInfo, form: ModuleVariant, choice: ResumeOptions
+    recording: RecordedRun, info: SnapshotInfo, variant: ModuleVariant, options: ResumeOptions
 ) -> SnapshotRestorer:
-    if info.entry and info.entry not in form.entries:
-        raise NotResumable(f"snapshot {info.seq} was taken in {info.entry!r}, which nobody calls")
+    if info.entry and info.entry not in variant.entries:
+        raise NotResumable(
+            f"snapshot {info.seq} was taken in {info.entry!r}: this is not an entry function"
+        )
 
     def history(tags: frozenset[int]) -> Iterable[Batch]:
         return recording.batches(recording.first_seq, tags)
@@ -173,6 +177,6 @@ def _make_restorer(
         recording.reader.journal_id,
         recording.snapshots,
         info,
-        default_folder(choice.cache),
+        default_folder(options.cache),
         history,
     )

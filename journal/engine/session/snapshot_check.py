@@ -1,4 +1,4 @@
-"""Holding a guest up where its journal has snapshots, to compare instead of taking them."""
+"""Suspension of a replayed guest at the recorded snapshots, to compare its state."""
 
 from typing import Protocol
 
@@ -9,29 +9,29 @@ from journal.snapshots.catalog import SnapshotInfo
 
 
 class CheckPlan(Protocol):
-    """The snapshots that a run comes by, in order."""
+    """The recorded snapshots that a run passes, in order."""
 
     payloads: list[tuple[int, bytes]]
 
     @property
     def next_snapshot(self) -> SnapshotInfo | None:
-        """The one that comes next."""
+        """Return the snapshot that the run passes next, or None."""
 
     def compare(self, shot: CapturedSnapshot) -> None:
-        """The guest is where the next one was taken: the state is this."""
+        """Compare the captured state with the next snapshot."""
 
 
 class SnapshotCheckCoordinator(SnapshotCoordinator):
-    """Stands still where a plan has snapshots, and nowhere else."""
+    """Suspends the guest at the snapshots of a plan, and nowhere else."""
 
     plan: CheckPlan
 
     def follow_plan(self, plan: CheckPlan) -> None:
-        """Stand still by ``plan``."""
+        """Set the plan."""
         self.plan = plan
 
     def take_bootstrap(self) -> None:
-        """Nothing of the guest has run yet."""
+        """Check the snapshots taken before the first entry function."""
         if self._capture is not None:
             self._capture.on_payload = self._see
         wanted = self.plan.next_snapshot
@@ -41,13 +41,13 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
             wanted = self.plan.next_snapshot
 
     def tick(self) -> None:
-        """Time is nothing to it."""
+        """Ignore the clock tick."""
 
     def go_live(self) -> None:
-        """Nothing is asked of it."""
+        """Do nothing: a verified guest does not continue live."""
 
     def check_wait(self, function: str, idle: bool) -> None:
-        """Nothing waits where everything is told by the journal."""
+        """Do nothing: a replay does not wait."""
 
     def _see(self, tag: int, payload: bytes) -> None:
         self.plan.payloads.append((tag, payload))
@@ -56,7 +56,10 @@ class SnapshotCheckCoordinator(SnapshotCoordinator):
         self.interceptor.set_always(self.interceptor.names)
 
     def _on_call(self, function: str, arguments: tuple[int, ...]) -> bool:
-        """As before; a guest that was executed again has several snapshots of one call."""
+        """Suspend the guest if the call has a snapshot.
+
+        A call can have several snapshots if an earlier resume executed the guest again.
+        """
         if super()._on_call(function, arguments):
             return True
         while (trigger := self._find_trigger(function, arguments)) is not None:

@@ -1,8 +1,7 @@
-"""Verifying a journal by running it: the guest is executed again, and every snapshot is compared.
+"""Verification of a journal by execution: the guest runs again, and every snapshot is compared.
 
-Each event that the guest makes is compared with the journal's as it comes; at each snapshot it is
-held up where it was then, and the digest of its whole state is compared. Nothing of the host is
-touched.
+Each event of the guest is compared with the recorded event. At each snapshot the guest is suspended
+where it was then, and the digest of its whole state is compared. The host is not changed.
 """
 
 import os
@@ -14,7 +13,7 @@ from journal.engine.configuration import SnapshotOptions
 from journal.engine.program.module import GuestModule
 from journal.engine.program.prepared import prepare
 from journal.engine.program.variant import ModuleVariant, Notify, unmodified
-from journal.engine.session import preamble as identities
+from journal.engine.session import preamble
 from journal.engine.session.process import ExitKind, Process, RunResult
 from journal.engine.session.recorded_run import NullWriter, RecordedRun
 from journal.engine.session.recorder import start_guest_thread
@@ -40,7 +39,11 @@ StrPath = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class SnapshotCheck:
-    """Result of the check of one snapshot; ``matches`` is None where it could not be checked."""
+    """Result of the check of one snapshot.
+
+    ``matches`` says whether the digest matches, None if it could not be compared. ``reason``
+    says why not.
+    """
 
     info: SnapshotInfo
     matches: bool | None
@@ -49,10 +52,10 @@ class SnapshotCheck:
 
 @dataclass(slots=True)
 class ReplayResult:
-    """What came of running a journal again.
+    """Result of a replay.
 
-    ``result`` is how the guest ended; None where the journal ends before. ``divergence`` is the
-    first event that came out differently.
+    ``result`` is the end of the guest, or None if the journal ends before. ``divergence`` is
+    the first event that came out differently.
     """
 
     checks: list[SnapshotCheck] = field(default_factory=list)
@@ -61,22 +64,22 @@ class ReplayResult:
 
     @property
     def matches(self) -> bool:
-        """Whether nothing came out differently."""
+        """Return whether no event and no compared snapshot differs."""
         return self.divergence is None and all(one.matches is not False for one in self.checks)
 
 
 class SnapshotCheckPlan:
-    """The snapshots that a run comes by, in order, and what was found at each."""
+    """The snapshots that a run passes, in order, and the results of their checks."""
 
     def __init__(
-        self, infos: Sequence[SnapshotInfo], form: ModuleVariant, recording: RecordedRun
+        self, infos: Sequence[SnapshotInfo], variant: ModuleVariant, recording: RecordedRun
     ) -> None:
         self._recording = recording
         self._left: list[SnapshotInfo] = []
         self.checks: list[SnapshotCheck] = []
         self.payloads: list[tuple[int, bytes]] = []
         for info in infos:
-            reason = _incomparable_reason(info, form)
+            reason = _incomparable_reason(info, variant)
             if reason:
                 self.checks.append(SnapshotCheck(info, None, reason))
             else:
@@ -84,47 +87,50 @@ class SnapshotCheckPlan:
 
     @property
     def next_snapshot(self) -> SnapshotInfo | None:
-        """The one that comes next."""
+        """Return the snapshot that the run passes next, or None."""
         return self._left[0] if self._left else None
 
     def compare(self, shot: CapturedSnapshot) -> None:
-        """The guest is where the next one was taken: the state is this."""
+        """Compare the captured state with the next snapshot."""
         info = self._left.pop(0)
         matches = shot.digest == info.digest
         self.checks.append(SnapshotCheck(info, matches, "" if matches else self._difference(info)))
         self.payloads.clear()
 
     def _difference(self, info: SnapshotInfo) -> str:
-        """What is different, as far as the journal tells."""
+        """Return a description of the first part that differs."""
         try:
-            kept = read_parts(self._recording.reader, info)
+            recorded = read_parts(self._recording.reader, info)
         except NotResumable as error:
             return str(error)
-        for (tag, now), then in zip(self.payloads, kept.payloads, strict=False):
+        for (tag, now), then in zip(self.payloads, recorded.payloads, strict=False):
             if now != then:
-                return f"its {BY_TAG[tag].__name__} is another"
-        if len(self.payloads) != len(kept.payloads):
-            return "it has more or less than memory and what else there was"
-        return "memory is another"
+                return f"its {BY_TAG[tag].__name__} differs"
+        if len(self.payloads) != len(recorded.payloads):
+            return (
+                f"the guest has {len(self.payloads)} parts of state besides memory: the snapshot "
+                f"has {len(recorded.payloads)}"
+            )
+        return "its memory differs"
 
     def list_missed(self) -> list[SnapshotCheck]:
-        """Those that the guest did not come by."""
-        return [SnapshotCheck(info, False, "the guest did not come there") for info in self._left]
+        """Return the checks of the snapshots that the guest did not reach."""
+        return [SnapshotCheck(info, False, "the guest did not reach it") for info in self._left]
 
 
 def _mark_unusable(checked: SnapshotCheck, seq: int, reason: str) -> SnapshotCheck:
-    """What was found, unless it is of this snapshot: nobody can go on from that."""
+    """Return the check, failed with ``reason`` if it is of snapshot ``seq``."""
     return SnapshotCheck(checked.info, False, reason) if checked.info.seq == seq else checked
 
 
-def _incomparable_reason(info: SnapshotInfo, form: ModuleVariant) -> str:
-    """Why a snapshot cannot be compared; empty if it can."""
+def _incomparable_reason(info: SnapshotInfo, variant: ModuleVariant) -> str:
+    """Return why a snapshot cannot be compared; empty if it can."""
     if info.first_seq is None or not info.digest:
-        return "it has no digest of ours"
-    if info.code != form.code:
-        return "what instrumented the module then is not here"
+        return "it has no digest that this version can compare"
+    if info.code != variant.code:
+        return "its module variant is not available"
     if info.entry and not info.function:
-        return "it was taken in a loop, and where that was cannot be found again"
+        return "it was taken in a loop, whose position a replay cannot find again"
     return ""
 
 
@@ -151,53 +157,61 @@ def verify_replay(
     """
     with RecordedRun(Path(path), None) as recording:
         identity = recording.identity
-        identities.check_engine(identity, None)
+        preamble.check_engine(identity, None)
         runner = _ReplayRunner(
             recording,
-            identities.find_module(identity, module),
+            preamble.find_module(identity, module),
             ResumeOptions(SnapshotOptions(), cache, note, reexecute=False),
         )
-        found = ReplayResult()
+        replay = ReplayResult()
         if start is not None or not from_each_snapshot:
-            runner.run(found, start, None)
+            runner.run(replay, start, None)
         else:
-            runner.run_each(found)
-        for checked in found.checks:
+            runner.run_each(replay)
+        for checked in replay.checks:
             progress(checked)
-        return found
+        return replay
 
 
 @dataclass(slots=True)
 class _ReplayRunner:
-    """Runs parts of one journal."""
+    """Runs parts of one journal and collects the results."""
 
     recording: RecordedRun
     module: GuestModule
-    choice: ResumeOptions
+    options: ResumeOptions
 
-    def run_each(self, found: ReplayResult) -> None:
-        """From the start and each snapshot to the next; past one that nobody can go on from."""
+    def run_each(self, replay: ReplayResult) -> None:
+        """Run from the start and from each snapshot to the next.
+
+        If a snapshot cannot be resumed, its check fails and the run begins at the last
+        usable one.
+        """
         starts = [info.seq for info in self.recording.snapshots if info.resumable]
         good: int | None = None
         for begin, end in zip([None, *starts], [*starts, None], strict=True):
             try:
-                self.run(found, begin, end)
+                self.run(replay, begin, end)
                 good = begin
             except EngineError as error:
                 if begin is None:
                     raise
-                found.checks = [_mark_unusable(one, begin, str(error)) for one in found.checks]
-                self.run(found, good, end, behind=begin)
+                replay.checks = [_mark_unusable(one, begin, str(error)) for one in replay.checks]
+                self.run(replay, good, end, compare_after=begin)
 
     def run(
-        self, found: ReplayResult, begin: int | None, end: int | None, behind: int | None = None
+        self,
+        replay: ReplayResult,
+        begin: int | None,
+        end: int | None,
+        compare_after: int | None = None,
     ) -> None:
-        """From one snapshot, or the start, to another, or the end.
+        """Run from snapshot ``begin`` or the start to snapshot ``end`` or the end of the journal.
 
-        With ``behind`` only those behind that one are compared.
+        With ``compare_after`` only the snapshots after that one are compared.
         """
-        recording, choice = self.recording, self.choice
-        since = begin if behind is None else behind
+        recording, options = self.recording, self.options
+        since = begin if compare_after is None else compare_after
         infos = [
             info
             for info in recording.snapshots
@@ -206,34 +220,36 @@ class _ReplayRunner:
         first = next((one for one in infos if one.code), infos[0] if infos else None)
         if begin is None:
             check_inputs(recording, -1)
-        form, start = None, None
+        variant, start = None, None
         if begin is not None:
-            form, start = plan_resume_at(recording, self.module, begin, choice)
+            variant, start = plan_resume_at(recording, self.module, begin, options)
         elif recording.identity.start.level is not RecordingLevel.FULL:
-            raise NotResumable("the journal was recorded at level state, without inputs")
+            raise NotResumable(
+                "the journal was recorded at level state: it has no inputs to replay"
+            )
         elif first is not None:
-            form = find_snapshot_variant(recording, self.module, first, choice)
-        form = form or unmodified(self.module)
-        plan = SnapshotCheckPlan(infos, form, recording)
-        self._execute(found, plan, form, start, end)
-        found.checks += plan.checks + ([] if found.divergence else plan.list_missed())
-        found.checks.sort(key=lambda checked: checked.info.seq)
+            variant = find_snapshot_variant(recording, self.module, first, options)
+        variant = variant or unmodified(self.module)
+        plan = SnapshotCheckPlan(infos, variant, recording)
+        self._execute(replay, plan, variant, start, end)
+        replay.checks += plan.checks + ([] if replay.divergence else plan.list_missed())
+        replay.checks.sort(key=lambda checked: checked.info.seq)
 
     def _execute(
         self,
-        found: ReplayResult,
+        replay: ReplayResult,
         plan: SnapshotCheckPlan,
-        form: ModuleVariant,
+        variant: ModuleVariant,
         start: SnapshotRestorer | None,
         end: int | None,
     ) -> None:
         recording = self.recording
-        settings = replace(recording.identity.configuration, instrumentation=form.made_by)
-        begins = start.info.seq + 1 if start is not None else recording.first_seq
+        settings = replace(recording.identity.configuration, instrumentation=variant.made_by)
+        first_seq = start.info.seq + 1 if start is not None else recording.first_seq
         interrupter = Interrupter()
         try:
             process = Process(
-                prepare(form, settings, self.choice.cache),
+                prepare(variant, settings, self.options.cache),
                 recording.identity,
                 NullWriter(),
                 output_targets={
@@ -241,24 +257,24 @@ class _ReplayRunner:
                 },
                 stdin=BytesSource(b""),
                 interrupter=interrupter,
-                recorded=recording.batches(begins, until=end),
+                recorded=recording.batches(first_seq, until=end),
                 terminals=find_terminals(recording.histories),
                 start=start,
                 plan=plan,
             )
-            self._finish(found, process, settings.native_stack_size)
+            self._finish(replay, process, settings.native_stack_size)
         finally:
             interrupter.close()
 
-    def _finish(self, found: ReplayResult, process: Process, stack_size: int) -> None:
+    def _finish(self, replay: ReplayResult, process: Process, stack_size: int) -> None:
         errors: list[BaseException] = []
 
         def work() -> None:
             try:
                 result = process.run()
-                found.result = None if result.kind is ExitKind.STOPPED else result
+                replay.result = None if result.kind is ExitKind.STOPPED else result
             except Divergence as divergence:
-                found.divergence = divergence
+                replay.divergence = divergence
             except BaseException as error:
                 errors.append(error)
 
