@@ -114,7 +114,7 @@ def test_waiting_for_what_is_durable_costs_nothing(path: Path, disk: Disk) -> No
         assert writer.wait(first)
         assert writer.wait(second), "one sync takes all that is there"
         assert disk.syncs == before
-        with pytest.raises(OptionError, match="no event number 2"):
+        with pytest.raises(OptionError, match="cannot wait for event 2: the last event is 1"):
             writer.wait(2)
 
 

@@ -116,7 +116,7 @@ def test_nothing_is_looked_at_while_nothing_changes(path: Path) -> None:
 
 
 def test_without_inotify_it_is_looked_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_inotify", lambda path: -1)
+    monkeypatch.setattr(watch, "_open_inotify", lambda path: -1)
     with Writer(path, roll=RollPolicy(4000)) as writer:
         writer.append_frame(1, b"x")
         writer.flush()

@@ -236,7 +236,7 @@ def test_a_stale_block_is_not_believed(path: Path) -> None:
     stale, _ = block.encode(place, Frames([3], [b"xxx"], [good.time_first]))
     assert len(stale) == end - start
     path.write_bytes(data[:start] + stale + data[end:])
-    with pytest.raises(LostAcknowledged, match="successor") as caught:
+    with pytest.raises(LostAcknowledged, match="the next block records another hash") as caught:
         read(path)
     assert (caught.value.first_seq, caught.value.last_seq) == (2, 2)
     assert [frame.payload for frame in salvaged(path)] == [b"a", b"bb", b"d" * 30, b"", b"e"]

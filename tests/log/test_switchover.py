@@ -207,7 +207,7 @@ def test_interrupted_as_names_change_it_takes_nothing_that_might_be_lost(
             take_place(one, other)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(durable, "take_place", interrupted)
+    monkeypatch.setattr(durable, "move_into_place", interrupted)
     with filled(path, 100, roll) as writer:
         copied(path, beside, every=7, roll=roll)
         writer.append_frame(201, b"before")
@@ -235,7 +235,7 @@ def test_a_directory_with_something_else_in_it_keeps_it(tmp_path: Path) -> None:
     with filled(path, 100, SMALL) as writer:
         copied(path, beside, roll=SMALL)
         (path / "notes").write_text("mine")
-        with pytest.raises(OptionError, match="'notes' in it"):
+        with pytest.raises(OptionError, match="contains 'notes'"):
             writer.switch_to(beside)
     assert (path / "notes").read_text() == "mine"
     assert len(frames_of(path)) == 100

@@ -374,7 +374,7 @@ def test_replacing_a_file_is_all_or_nothing(path: Path) -> None:
 
 def test_an_empty_file_is_no_journal_to_a_reader(path: Path) -> None:
     path.touch()
-    with pytest.raises(Exception, match="is empty"):
+    with pytest.raises(Exception, match="is an empty file"):
         Reader(path)
     path.write_bytes(written(path.with_name("other"))[:100])
     with pytest.raises(TornBlock):
