@@ -1,7 +1,7 @@
-"""Compaction: a shorter journal that plays to the same states.
+"""Compaction: writes a shorter journal that replays to the same states.
 
-What it does with each kind of event is said by the rule that is declared on it; what it leaves is
-judged again, and must lead to the same states, before it gets its name.
+The rule declared on each event decides whether compaction may drop it. The surviving events are
+analysed again, and must lead to the same states, before the new journal is published.
 """
 
 from journal.compaction.compactor import CompactionMismatch, CompactionResult, KindCounts, compact

@@ -1,4 +1,5 @@
-"""The blocks of a journal, gone through several times: later only those that matter are read."""
+"""Offsets and contents of a journal's blocks, remembered so that later passes read only some
+blocks."""
 
 from array import array
 from collections.abc import Callable, Iterator
@@ -16,8 +17,8 @@ from journal.log.segment_files import SegmentFiles
 from journal.rewrite.progress import ProgressCallback, ProgressScan
 
 ANALYSED, REPLAYED, SNAPSHOT_PARTS, RETAINED = 1, 2, 4, 8
-"""What a block has: events that are judged, others that are played with them, parts of snapshots,
-and others that may stay."""
+"""Contents of a block, as bit flags: events analysed one by one, other events that the analysis
+replays, snapshot parts, and other events that may be kept."""
 _ONLY_REPLAYED = (
     (event_classes.REPLAYED - event_classes.ANALYSED)
     | event_classes.BOUNDARIES
@@ -31,7 +32,8 @@ _RETAINED_TAGS = (
 )
 
 BlockFilter = Callable[[int, int, int], bool]
-"""Whether a block is to be read: what it has, its first number, and the one behind its last."""
+"""Return whether to read a block, given its content flags, its first sequence number, and its last
+one plus 1."""
 
 
 def _accept_all(classes: int, start: int, stop: int) -> bool:
@@ -39,29 +41,29 @@ def _accept_all(classes: int, start: int, stop: int) -> bool:
 
 
 class JournalChanged(JournalError):
-    """A journal was not the same when it was looked at again."""
+    """The journal changed between two passes."""
 
 
 class BlockDirectory:
-    """The blocks that have events, as they were found when all were looked at first.
+    """Directory of the blocks that contain events, filled by the first pass over a journal.
 
-    > Why not walk again? Where they stand is known, and what the headers are that stand there: a
-    block that is not read costs nothing then, and one that is read no look at those around it.
+    > Why not scan again? The directory stores offsets and header hashes, so a skipped block costs
+    nothing, and a block that is read costs no look at its neighbours.
     """
 
     def __init__(self, path: Path, report: ProgressCallback) -> None:
         self._path = path
         self._report = report
         self._segments: list[scan.Segment] = []
-        self._counts: list[int] = []  # of blocks, by segment
+        self._counts: list[int] = []  # number of blocks in each segment
         self._firsts, self._stops = array("Q"), array("Q")
         self._classes = bytearray()
         self._offsets, self._hashes = array("Q"), array("Q")
-        self._ends = array("Q")  # in the bytes of all files
+        self._ends = array("Q")  # file position after each block, counted over all files
         self._size = 0
 
     def scan_all(self) -> Iterator[Block]:
-        """Give all, for the first time. Raises a FormatError where anything is damaged."""
+        """Yield all blocks of the first pass. Raises a FormatError where anything is damaged."""
         end = 0
 
         def report(what: str, done: int, size: int) -> None:
@@ -70,7 +72,7 @@ class BlockDirectory:
             self._report(what, done, size)
 
         with closing(SegmentFiles(self._path)) as files:
-            for item in ProgressScan(files, report, "looking").items():
+            for item in ProgressScan(files, report, "scanning").items():
                 if isinstance(item, scan.Damage):
                     raise item.error()
                 if isinstance(item, scan.Segment):
@@ -91,9 +93,10 @@ class BlockDirectory:
         self._ends.append(end)
 
     def reread(self, what: str, accepts: BlockFilter = _accept_all) -> Iterator[Block]:
-        """Give those that are wished for; nothing is told without what.
+        """Yield the blocks that ``accepts`` selects. Reports no progress if ``what`` is empty.
 
-        Raises a DamagedJournal where one is damaged by now, and Changed where another stands.
+        Raises a DamagedJournal if a block is damaged by now, and JournalChanged if another block is
+        stored at its offset.
         """
         at = 0
         with closing(SegmentFiles(self._path)) as files:
@@ -116,7 +119,9 @@ class BlockDirectory:
                 return block_table.read_block(
                     source, block_table.BlockRef(segment, header, offset), verify=True
                 )
-        raise JournalChanged(f"{self._path} has changed since it was looked at")
+        raise JournalChanged(
+            f"{self._path} changed during the compaction: block at offset {offset} differs"
+        )
 
 
 def _classify(block: Block) -> int:

@@ -1,4 +1,4 @@
-"""Compaction: a shorter journal that plays to the same states."""
+"""Compaction: writes a shorter journal that replays to the same states."""
 
 import os
 from bisect import bisect_right
@@ -60,13 +60,13 @@ from journal.replay.limits import ReplayError
 from journal.rewrite.block_copier import check_output_path
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 
-DROPPED_DEPENDENCY = "one that is kept counts on one that is not"
+DROPPED_DEPENDENCY = "a kept event depends on a dropped event"
 PASSES_MAX = 8
-"""How often what is kept is judged again: what goes may let more go."""
+"""Passes of the liveness analysis. Each pass may drop events that only dropped events needed."""
 
 
 class KindCounts(NamedTuple):
-    """Events of one kind, and the bytes of their payloads: before a compaction, and behind it."""
+    """Events of one kind and bytes of their payloads, before and after a compaction."""
 
     tag: int
     name: str
@@ -78,21 +78,22 @@ class KindCounts(NamedTuple):
 
     @property
     def dropped_events(self) -> int:
-        """How many events less there are."""
+        """Return the number of events dropped."""
         return self.events - self.kept_events
 
     @property
     def dropped_size(self) -> int:
-        """How many bytes less; below zero where merged pages are larger than patches were."""
+        """Return the number of payload bytes saved; negative if merged pages are larger than their
+        patches."""
         return self.size - self.kept_size
 
 
 class CompactionResult(NamedTuple):
-    """What a compaction did, or would do; sizes are bytes of payloads, before they are compressed.
+    """Result of a compaction or of a dry run. Sizes are payload bytes before compression.
 
-    ``snapshots`` are the numbers of those that are kept, ``dropped_snapshots`` of those that are
-    not. In front of number ``upto`` events went. ``reason`` says why less went than might have,
-    or why nothing could; it is empty where there is nothing to say.
+    ``snapshots`` and ``dropped_snapshots`` are the sequence numbers of the kept and the dropped
+    snapshots. Only events before sequence number ``upto`` were dropped. ``reason`` says why fewer
+    events than possible, or none, were dropped; it is empty otherwise.
     """
 
     journal_id: bytes
@@ -105,54 +106,55 @@ class CompactionResult(NamedTuple):
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether nothing goes."""
+        """Return whether the compaction drops nothing."""
         return (self.events, self.size) == (self.kept_events, self.kept_size)
 
     @property
     def events(self) -> int:
-        """Events that there were."""
+        """Return the number of events before the compaction."""
         return sum(kind.events for kind in self.kinds)
 
     @property
     def kept_events(self) -> int:
-        """Events that there are."""
+        """Return the number of events after the compaction."""
         return sum(kind.kept_events for kind in self.kinds)
 
     @property
     def size(self) -> int:
-        """Bytes that there were."""
+        """Return the payload bytes before the compaction."""
         return sum(kind.size for kind in self.kinds)
 
     @property
     def kept_size(self) -> int:
-        """Bytes that there are."""
+        """Return the payload bytes after the compaction."""
         return sum(kind.kept_size for kind in self.kinds)
 
 
 class _NeedsMoreSpace(Exception):
-    """What is kept might not have had the room that there was."""
+    """Replaying only the kept events needs more file space at some moment than the whole journal
+    did."""
 
 
 class CompactionMismatch(JournalError):
-    """What would be kept does not lead to the same states: nothing is written."""
+    """The kept events would not lead to the same states. Nothing is written."""
 
 
 def compact(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    policy: RetentionPolicy = RetentionPolicy(),  # noqa: B008 - it is a value
+    policy: RetentionPolicy = RetentionPolicy(),  # noqa: B008 - an immutable value
     progress: ProgressCallback | None = None,
     dry_run: bool = False,
     roll: RollPolicy | None = None,
 ) -> CompactionResult:
-    """Write to ``target``, a new journal, what the states of ``source`` are made of.
+    """Write to ``target``, a new journal, the events that the kept states of ``source`` need.
 
-    These are the states at the snapshots that ``policy`` keeps, and at the end. Events keep their
-    numbers and times, the journal its id; all behind the newest kept snapshot stays. ``target``
-    gets its name when it is whole and durable; with ``dry_run`` nothing is written, and with
-    ``roll`` it is a directory. Raises OptionError when it exists or would stand in the source, and
-    a FormatError where that is damaged.
+    The kept states are those at the snapshots that ``policy`` keeps, and at the end. Events keep
+    their sequence numbers and times, and the journal its id; all events after the newest kept
+    snapshot are kept. ``target`` appears under its name when it is complete and durable. With
+    ``dry_run`` nothing is written; with ``roll`` the target is a directory. Raises OptionError if
+    ``target`` exists or would be inside ``source``, and a FormatError where ``source`` is damaged.
     """
     path = Path(target)
     if not dry_run:
@@ -170,7 +172,8 @@ def compact(
 
 
 class CompactionPlan:
-    """What is known of a journal before anything is written."""
+    """Everything known about a journal before its compaction is written: survey, frontier and live
+    events."""
 
     def __init__(self, reader: Reader, policy: RetentionPolicy, report: ProgressCallback) -> None:
         self.reader = reader
@@ -189,7 +192,7 @@ class CompactionPlan:
             yield block
 
     def find_live_events(self) -> None:
-        """Find out what is kept; where that cannot be told, all that cannot be is."""
+        """Find the live events. Keep all analysed events if the analysis is not possible."""
         while True:
             try:
                 self.live = self._find_live()
@@ -201,17 +204,17 @@ class CompactionPlan:
                 return
 
     def keep_verbatim(self, why: str) -> None:
-        """Let all snapshots stay as they are."""
+        """Keep all snapshots unmerged, for the reason ``why``."""
         assert not self.frontier.is_verbatim, why
         self.frontier = find_frontier(self.survey, self.policy, verbatim_reason=why)
 
     def keep_all(self, why: str) -> None:
-        """Keep all that is judged."""
-        why = f"files and descriptors stay as they are: {why}"
+        """Keep all analysed events, for the reason ``why``."""
+        why = f"events of files and descriptors are kept unchanged: {why}"
         reason = "; ".join(filter(None, (self.frontier.reason, why)))
         self.frontier = replace(self.frontier, reason=reason)
         self.live = SeqBitset()
-        for block in self.blocks.reread("judging"):
+        for block in self.blocks.reread("analysing"):
             if block.first_seq >= self.frontier.upto:
                 break
             seqs = block.seqs
@@ -228,11 +231,11 @@ class CompactionPlan:
             return bool(wanted) and (only is None or only.has_any(start, stop))
 
         return find_live_events(
-            self.blocks.reread("judging", accepts), self.survey, self.frontier, only
+            self.blocks.reread("analysing", accepts), self.survey, self.frontier, only
         )
 
     def snapshot_blocks(self, what: str) -> Iterator[Block]:
-        """Give the blocks in front of the frontier that have parts of snapshots."""
+        """Yield the blocks before the frontier that contain snapshot parts."""
         upto = self.frontier.upto
 
         def accepts(classes: int, start: int, stop: int) -> bool:
@@ -241,7 +244,8 @@ class CompactionPlan:
         return self.blocks.reread(what, accepts)
 
     def retained_blocks(self, whole: Sequence[range]) -> Iterator[Block]:
-        """Give the blocks that may have events to be written; ``whole`` are snapshots that stay."""
+        """Yield the blocks that may contain kept events. ``whole`` are the ranges of unmerged
+        snapshots."""
         frontier, live = self.frontier, self.live
         stops = [part.stop for part in whole]
 
@@ -262,10 +266,11 @@ class CompactionPlan:
         *,
         publish_unchanged: bool = True,
     ) -> CompactionResult:
-        """Write what is kept to what ``begin`` gives; where snapshots cannot be merged, unmerged.
+        """Write the kept events to the target that ``begin`` opens; retry without merging if
+        merging fails.
 
-        It is published, where nothing goes only if ``publish_unchanged``. Raises Failure where what
-        would be kept does not lead to the same states.
+        The target is published; if nothing is dropped, only with ``publish_unchanged``. Raises
+        CompactionMismatch if the kept events would not lead to the same states.
         """
         while True:
             try:
@@ -282,12 +287,12 @@ class CompactionPlan:
 
     @property
     def is_merged(self) -> bool:
-        """Whether the pages of snapshots that go are merged into those that stay."""
+        """Return whether the pages of dropped snapshots are merged into the kept snapshots."""
         frontier = self.frontier
         return bool(frontier.kept) and not frontier.is_verbatim and not frontier.analyses_parts
 
     def selector(self, whole: Sequence[range]) -> EventSelector:
-        """What tells of events whether they are kept; ``whole`` are snapshots that stay whole."""
+        """Return the selector of kept events. ``whole`` are the ranges of unmerged snapshots."""
         frontier = self.frontier
         return EventSelector(
             self.live,
@@ -299,7 +304,7 @@ class CompactionPlan:
         )
 
     def result(self, after: TagTotals) -> CompactionResult:
-        """What came of it."""
+        """Return the result, given the totals ``after`` the compaction."""
         survey, frontier, before = self.survey, self.frontier, self.before
         kept = {info.seq for info in frontier.kept}
         kept |= {info.seq for info in survey.snapshots if info.seq >= frontier.upto}
@@ -314,7 +319,10 @@ class CompactionPlan:
         )
 
     def _find_live(self) -> SeqBitset:
-        """What is kept is what would still be kept if nothing else had ever been there."""
+        """Repeat the liveness analysis on its own result until it drops nothing more.
+
+        Each repetition replays only the live events, and so proves that they are sufficient.
+        """
         if not self.frontier.upto:
             return SeqBitset()
         first = last = self._analyse(None)
@@ -323,10 +331,12 @@ class CompactionPlan:
             again = self._analyse(last.live)
             if again.fingerprints != first.fingerprints:
                 raise CompactionMismatch(
-                    "what would be kept leads to another state: nothing is written"
+                    "the kept events lead to another state: nothing is written"
                 )
             if again.exceeds_peaks_of(first):
-                raise _NeedsMoreSpace("without what goes, they would take more room for a while")
+                raise _NeedsMoreSpace(
+                    "without the dropped events, files would at times need more space than before"
+                )
             live = last.live
             if again.live == live:
                 break
@@ -348,7 +358,7 @@ def _count_kind(tag: int, before: TagTotals, after: TagTotals) -> KindCounts:
 
 
 class _MergedRows:
-    """The rows that snapshots get that are kept and do not stay as they are, in order."""
+    """Iterator, with look-ahead, over the rows of the merged snapshots, in sequence order."""
 
     def __init__(self, plan: CompactionPlan, state: MergedState, resolver: PageResolver) -> None:
         frontier, survey = plan.frontier, plan.survey
@@ -359,7 +369,8 @@ class _MergedRows:
         merged = [at for at, group in enumerate(self.groups) if not group.is_verbatim]
         left = self.groups[: merged[-1] + 1] if merged else []
         self._left, self._last = iter(left), left[-1] if left else None
-        what = "merging" if len(merged) == 1 else ""  # several are merged while others are written
+        # Several snapshots are merged during the writing, which then reports the progress.
+        what = "merging" if len(merged) == 1 else ""
         self._merger = (
             SnapshotMerger(plan.snapshot_blocks(what), state, resolver) if merged else None
         )
@@ -370,11 +381,11 @@ class _MergedRows:
 
     @property
     def next_seq(self) -> int:
-        """The number of the next row; above all others where none is left."""
+        """Return the sequence number of the next row; SEQ_MAX if no row is left."""
         return self._row.seq if self._row is not None else SEQ_MAX
 
     def take(self, time: int) -> OutputRow:
-        """Take the next row; what stands behind it has this time."""
+        """Remove and return the next row; limit its time to ``time``, that of the row after it."""
         row = self._row
         assert row is not None
         self._advance()
@@ -410,14 +421,16 @@ class _MergedRows:
 
         def last(stop: int) -> int:
             if last_kept >= stop:
-                raise NoFreeSeqs(f"event {last_kept} stands among the parts of a snapshot")
+                raise NoFreeSeqs(
+                    f"event {last_kept} is kept, and is stored between the parts of a snapshot"
+                )
             return max(last_kept, plan.live.last_below(stop), last_seq)
 
         floor = max(point.floor, last_seq)
         return FreeSeqs(last, lambda last: self._iterate_free_seqs(floor, last))
 
     def _iterate_free_seqs(self, floor: int, last: int) -> Iterator[int]:
-        """Give the numbers between two that nobody has, from behind."""
+        """Yield the unused sequence numbers between ``floor`` and ``last``, in descending order."""
         taken, selector = SeqBitset(), self._plan.selector([])
         for block in self._plan.retained_blocks([]):
             for seq in compress(block.seqs, selector.flags(block)):
@@ -426,7 +439,7 @@ class _MergedRows:
 
 
 def _write_journal(plan: CompactionPlan, target: BlockTarget, folder: Path) -> CompactionResult:
-    """Write what is kept."""
+    """Write the kept events to ``target``."""
     resolver = PageResolver.from_reader(plan.reader)
     with MergedState(folder) as state, PageDeduplicator(resolver, folder) as deduplicator:
         inserts, writer = _MergedRows(plan, state, resolver), RowWriter(target)

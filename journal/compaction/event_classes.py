@@ -1,4 +1,4 @@
-"""What a compaction does with each kind of event, by the rule that is declared on it."""
+"""Classes of event kinds for compaction, derived from the rule declared on each event."""
 
 from journal.events import BY_TAG
 from journal.events.core import InitModule, ProcessExit
@@ -38,10 +38,10 @@ SNAPSHOT_PARTS = frozenset(
         *(SafePoint, DescriptorPositions, DirectoryListing),
     )
 )
-"""What snapshots are made of."""
+"""Kinds that snapshots consist of."""
 SNAPSHOT_MARKERS = _tags_with_rule(Marks)
 RESETS = frozenset((InitModule.tag, ProcessExit.tag, ProcessTrap.tag, ProcessStart.tag))
-"""What begins or ends a process: its machine and its descriptors are gone."""
+"""Kinds that start or end a process, and discard its memory and descriptors."""
 HOST_PORTS = frozenset(
     tag for tag, cls in BY_TAG.items() if cls.group is Group.SOCKETS and isinstance(cls.rule, Keep)
 )
@@ -52,21 +52,22 @@ REPLAYED = (
     | RESETS
     | {Mount.tag}
 )
-"""What files and descriptors are made of."""
+"""Kinds that change files and descriptors."""
 ALWAYS_KEPT = (
     _tags_with_rule(Keep, Resets)
-    # what ran is needed whole, and where the first outputs led is asked for as long as there is one
+    # The module is needed whole. A resume asks for the first output targets as long as there are
+    # any.
     | (_tags_with_rule(Region) - SNAPSHOT_PARTS)
     | {StreamOpened.tag}
 )
-"""What is kept anyhow."""
+"""Kinds that compaction never drops."""
 LATEST = _tags_with_rule(Latest) - ALWAYS_KEPT
 REWRITTEN = _tags_with_rule(Rewritten)
 HOST_RESULTS = frozenset((HostResult.tag,))
 CONSUMED = _tags_with_rule(Consumed) - HOST_RESULTS
-"""What goes in front of a snapshot; answers of the host only where nothing is made of them."""
+"""Inputs, dropped before a snapshot. Host results are dropped only if no state depends on them."""
 ANALYSED = (REPLAYED | LATEST | HOST_RESULTS) - ALWAYS_KEPT
-"""What is kept or not event by event."""
+"""Kinds whose events are kept or dropped one by one."""
 BOUNDARIES = SNAPSHOT_MARKERS | RESETS | {SafePoint.tag, ClearEthereal.tag}
 WRITE_TAG, START_TAG = FileDescriptorWrite.tag, ProcessStart.tag
 KNOWN_TAGS = frozenset(BY_TAG)
@@ -81,5 +82,5 @@ _CLASSES = (
     SNAPSHOT_MARKERS,
     REPLAYED - ALWAYS_KEPT,
 )
-assert sum(map(len, _CLASSES)) == len(KNOWN_TAGS), "each kind is one thing"
+assert sum(map(len, _CLASSES)) == len(KNOWN_TAGS), "each kind belongs to one class"
 assert frozenset().union(*_CLASSES) == KNOWN_TAGS

@@ -1,4 +1,5 @@
-"""A first look over a journal: what it is, its snapshots, and in front of what things go."""
+"""First pass over a journal: finds its snapshots, and the frontier before which events may be
+dropped."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,19 +40,20 @@ _PREAMBLE_TAGS = event_classes.BOUNDARIES | _MODULE_PARTS
 
 @dataclass(frozen=True, slots=True)
 class UnclosedSnapshot:
-    """Events of a snapshot that was never closed: those with numbers from ``start`` to ``stop``."""
+    """Parts of a snapshot that was never closed: sequence numbers ``start`` to ``stop - 1``."""
 
     start: int
     stop: int
 
 
 class SafePointInfo(NamedTuple):
-    """A safe point of a snapshot, and what is in front of the snapshot that is kept anyhow.
+    """The safe point of a snapshot, and the events before the snapshot that limit where it can
+    move.
 
-    ``time`` is in µs since the epoch. ``last_kept`` is the last event that is kept by its kind,
-    ``last_input`` the last that is kept unless what the guest heard goes: behind the safe point
-    there are some where a compaction gave its pages other numbers. ``floor`` is the last that would
-    make a safe point in front of it unclosed; -1 where there is none.
+    ``time`` is in µs since the epoch. ``last_kept`` is the last event of an always kept kind,
+    ``last_input`` the last input; either may follow the safe point in a journal whose pages an
+    earlier compaction has renumbered. ``floor`` is the last event that would invalidate a safe
+    point before it; -1 if there is none.
     """
 
     seq: int
@@ -63,15 +65,15 @@ class SafePointInfo(NamedTuple):
 
 @dataclass(slots=True)
 class JournalSurvey:
-    """What a journal is.
+    """Properties of a journal, found in one pass over its blocks.
 
-    ``next_seq`` is the number behind its last event. ``levels`` are those of its processes in
-    order, ``snapshots`` all that it has; ``code_hashes`` are the hashes of the instrumented modules
-    that it holds. ``unknown`` is the first event of an unknown kind, with that; ``own_seq`` and
-    ``foreign_seq`` are the first of what only this runtime takes snapshots with, and of what it
-    does not. ``unclosed`` is what was staged for snapshots that never came; ``cleared`` are the
-    snapshots in front of it where a ClearEthereal said so. ``points`` are the safe points of the
-    snapshots of own_seq, by the snapshots' numbers.
+    ``next_seq`` is its last sequence number plus 1. ``levels`` are the recording levels of its
+    processes in order, ``snapshots`` all its snapshots; ``code_hashes`` are the hashes of the
+    instrumented modules stored in it. ``unknown`` is the first event of an unknown kind, as
+    sequence number and tag. ``own_seq`` is the first event that only this runtime's snapshots
+    contain, ``foreign_seq`` the first that they never contain. ``unclosed`` are the parts of
+    snapshots that were never closed; ``cleared`` are the last snapshots before each ClearEthereal.
+    ``points`` maps each snapshot of this runtime to its safe point, by sequence number.
     """
 
     next_seq: int = 0
@@ -88,17 +90,17 @@ class JournalSurvey:
 
     @property
     def is_of_process(self) -> bool:
-        """Whether it says what ran."""
+        """Return whether the journal records a process."""
         return bool(self.levels)
 
     @property
     def is_executable(self) -> bool:
-        """Whether a guest can be executed by it, which needs each of its events."""
+        """Return whether a guest can be executed again from the start, which needs every event."""
         return RecordingLevel.FULL in self.levels
 
 
 class SurveyBuilder:
-    """Looks at the blocks of a journal in order."""
+    """Survey under construction. Takes the blocks of a journal in order."""
 
     def __init__(self) -> None:
         self.survey = JournalSurvey()
@@ -110,7 +112,7 @@ class SurveyBuilder:
         self._in_preamble = False
 
     def add_block(self, block: Block) -> None:
-        """Look at a block."""
+        """Add a block."""
         survey, tags = self.survey, set(block.tags)
         survey.last_seq = block.last_seq
         survey.next_seq = survey.last_seq + 1
@@ -172,13 +174,13 @@ class SurveyBuilder:
             self._module, self._in_preamble = hashlib.sha256(), True
 
     def _last_before(self, block: Block, seq: int) -> tuple[int, int]:
-        """The last event in front of one that is kept by its kind, and that the guest heard."""
+        """Return the last always kept event and the last input before ``seq``."""
         at = block.index(seq) or 0
         kept = max(self._last_kept, _last_always_kept(block, at))
         return kept, max(self._last_input, _last_input(block, at))
 
     def finish(self) -> JournalSurvey:
-        """Nothing more comes."""
+        """Return the survey after the last block."""
         self._end_preamble()
         return self.survey
 
@@ -189,7 +191,7 @@ class SurveyBuilder:
 
 
 def _last_always_kept(block: Block, stop: int) -> int:
-    """The last event of a block in front of index ``stop`` that is kept by its kind; -1: none."""
+    """Return the last event of an always kept kind before index ``stop`` of a block, or -1."""
     kept = [
         tag
         for tag in set(block.tags)
@@ -199,7 +201,7 @@ def _last_always_kept(block: Block, stop: int) -> int:
 
 
 def _last_input(block: Block, stop: int) -> int:
-    """The last event of a block in front of index ``stop`` that the guest heard; -1: none."""
+    """Return the last input before index ``stop`` of a block, or -1."""
     return _last_with_tags(block, stop, event_classes.CONSUMED.intersection(block.tags))
 
 
@@ -209,7 +211,7 @@ def _last_with_tags(block: Block, stop: int, tags: Iterable[int]) -> int:
 
 
 def survey_journal(blocks: Iterable[Block]) -> JournalSurvey:
-    """Look over a journal, which has these blocks. Raises as reading them does."""
+    """Return the survey of a journal that consists of ``blocks``. Raises as reading them does."""
     builder, watch, infos = SurveyBuilder(), SnapshotCollector(), list[SnapshotInfo]()
     for block in blocks:
         builder.add_block(block)
@@ -220,9 +222,9 @@ def survey_journal(blocks: Iterable[Block]) -> JournalSurvey:
 
 
 def _closed_snapshots(block: Block, watch: SnapshotCollector) -> Iterator[SnapshotInfo]:
-    """Give the snapshots that are closed in a block; their pages are not counted."""
+    """Yield the snapshots that a block closes. Their pages are not counted."""
     if _SNAPSHOT_TAGS.isdisjoint(block.tags):
-        return  # its payloads stay packed
+        return  # Its payloads need no decompression.
     indices = block.select(_SNAPSHOT_TAGS)
     for index, row in zip(indices, block.rows(indices), strict=True):
         info = watch.add(Frame(*row, block.time(index), block.offset))
@@ -232,12 +234,13 @@ def _closed_snapshots(block: Block, watch: SnapshotCollector) -> Iterator[Snapsh
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """What is kept whole, and what not.
+    """Result of the first pass: the limit before which events may be dropped, and the kept
+    snapshots.
 
-    In front of number ``upto`` events may go. ``kept`` are the snapshots in front of it that stay.
-    ``reason`` says why nothing can go, or less than could; ``as_they_are`` that all snapshots stay
-    with all that they are made of, ``analyses_parts`` that this is judged event by event, and
-    ``drops_inputs`` that what the guest was told goes.
+    Events before sequence number ``upto`` may be dropped. ``kept`` are the kept snapshots before
+    it. ``reason`` says why less than possible, or nothing, can be dropped. ``is_verbatim`` keeps
+    all snapshots with all their parts, unmerged; ``analyses_parts`` analyses snapshot parts one by
+    one; ``drops_inputs`` drops the guest's inputs.
     """
 
     upto: int
@@ -251,13 +254,16 @@ class Frontier:
 def find_frontier(
     survey: JournalSurvey, policy: RetentionPolicy, *, verbatim_reason: str = ""
 ) -> Frontier:
-    """Say what of a journal may go; with ``as_they_are``, a reason, snapshots stay as they are."""
+    """Return the frontier for a retention policy. A ``verbatim_reason`` keeps all snapshots
+    unmerged."""
     reason, infos = "", survey.snapshots
     if survey.is_executable:
         usable = [info for info in infos if not _obstacle(survey, info)]
         if not usable:
-            why = _obstacle(survey, infos[-1]) if infos else "it has no snapshot"
-            return Frontier(0, reason=f"nothing can go: {_EXECUTION_NEEDS_ALL}, because {why}")
+            why = _obstacle(survey, infos[-1]) if infos else "the journal has no snapshot"
+            return Frontier(
+                0, reason=f"nothing can be dropped: {_EXECUTION_NEEDS_ALL}, because {why}"
+            )
     else:
         usable = [info for info in infos if info.resumable] or infos
     kept = policy.kept(usable)
@@ -267,7 +273,7 @@ def find_frontier(
         verbatim_reason = _verbatim_reason(survey, upto)
     if verbatim_reason:
         kept = [info for info in infos if info.seq < upto]
-        reason = f"snapshots stay as they are: {verbatim_reason}"
+        reason = f"snapshots are kept unmerged: {verbatim_reason}"
     elif not is_ours:
         seqs = {info.seq for info in kept} | survey.cleared
         kept = [info for info in infos if info.seq in seqs and info.seq < upto]
@@ -282,31 +288,29 @@ def find_frontier(
     )
 
 
-_EXECUTION_NEEDS_ALL = (
-    "the guest is executed again from its start, and each event is needed for that"
-)
+_EXECUTION_NEEDS_ALL = "the guest is executed again from its start, which needs every event"
 
 
 def _obstacle(survey: JournalSurvey, info: SnapshotInfo) -> str:
-    """Why nothing can go in front of a snapshot; empty if it can."""
+    """Return the reason why nothing can be dropped before a snapshot; empty if there is none."""
     if not info.resumable:
-        return f"snapshot {info.seq} cannot be gone on from ({info.reason})"
+        return f"snapshot {info.seq} cannot be resumed ({info.reason})"
     if info.entry and info.code not in survey.code_hashes:
-        return f"the code that snapshot {info.seq} is of is not in the journal"
+        return f"the journal does not contain the code of snapshot {info.seq}"
     return ""
 
 
 def _verbatim_reason(survey: JournalSurvey, upto: int) -> str:
     if survey.unknown is not None and survey.unknown[0] < upto:
         seq, tag = survey.unknown
-        return f"event {seq} is of the unknown kind {tag}"
+        return f"event {seq} has the unknown tag {tag}"
     own_seq, foreign_seq = survey.own_seq, survey.foreign_seq
     if own_seq is None or own_seq >= upto:
         return ""
     if foreign_seq is not None and foreign_seq < upto:
-        return f"event {max(own_seq, foreign_seq)} is of another runtime than those before"
+        return f"event {max(own_seq, foreign_seq)} comes from another runtime than earlier events"
     for info in survey.snapshots:
         point = survey.points.get(info.seq)
         if info.seq < upto and (point is None or point.seq != info.first_seq):
-            return f"snapshot {info.seq} has no safe point, and foreign_seq have"
+            return f"snapshot {info.seq} has no safe point, but other snapshots have one"
     return ""

@@ -1,5 +1,4 @@
-"""CompactionResult in place: the new journal is whole and durable beside the old one, and then is
-it."""
+"""Compaction in place: writes the new journal beside the old one, then replaces the old one."""
 
 import os
 
@@ -17,18 +16,18 @@ from journal.rewrite.progress import ProgressCallback, ignore_progress
 def compact_in_place(
     path: str | os.PathLike[str],
     *,
-    policy: RetentionPolicy = RetentionPolicy(),  # noqa: B008 - it is a value
+    policy: RetentionPolicy = RetentionPolicy(),  # noqa: B008 - an immutable value
     progress: ProgressCallback | None = None,
     dry_run: bool = False,
 ) -> CompactionResult:
-    """Put in the place of a journal what its states are made of; see ``compact``.
+    """Replace a journal by its compacted form; see ``compact``.
 
-    Whatever crash comes, there is the old one or the new one; what a crash leaves beside it is
-    hidden, and of no use. Where nothing goes, nothing is written. Raises JournalLocked while
+    After a crash the path holds either the old or the new journal; a leftover file beside it is
+    hidden and has no use. If nothing is dropped, nothing is written. Raises JournalLocked while
     another process writes the journal.
 
-    A ``Reader`` that has a file open goes on with the old one. One that reads a directory finds
-    its segments by their names: it raises NotAJournal, and is to be opened again.
+    A ``Reader`` that has the file open continues with the old journal. A ``Reader`` of a directory
+    opens segments by name: it raises NotAJournal, and must be opened again.
     """
     with InPlaceReplacement(path) as exchange, Reader(exchange.target) as reader:
         folder = exchange.target.parent

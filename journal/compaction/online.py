@@ -1,4 +1,4 @@
-"""CompactionResult beside a live writer: it goes on, and stands still for a moment at the end."""
+"""Online compaction: compacts the journal of a live writer, which pauses briefly at the end."""
 
 import os
 import threading
@@ -18,13 +18,13 @@ from journal.log.switchover import SwitchoverStats
 from journal.log.writer import Writer
 
 POLL_PERIOD_SECONDS = 0.1
-"""How often a tended writer is looked at."""
+"""Interval at which the background thread checks its writer."""
 
 
 class OnlineCompactionResult(NamedTuple):
-    """What a compaction beside a writer did; ``handover`` is None where nothing could go.
+    """Result of an online compaction. ``switchover`` is None if nothing could be dropped.
 
-    ``size`` is that of the journal's blocks behind it, in bytes.
+    ``size`` is the size of the journal's blocks afterwards, in bytes.
     """
 
     compaction: CompactionResult
@@ -35,15 +35,15 @@ class OnlineCompactionResult(NamedTuple):
 def compact_online(
     writer: Writer,
     *,
-    policy: RetentionPolicy = RetentionPolicy(),  # noqa: B008 - it is a value
+    policy: RetentionPolicy = RetentionPolicy(),  # noqa: B008 - an immutable value
     stop: threading.Event | None = None,
 ) -> OnlineCompactionResult:
-    """Compact the journal of a writer, which goes on meanwhile, in a process apart.
+    """Compact the journal of a live writer, in a worker process.
 
-    What is appended meanwhile is copied to the compacted journal, which then takes the place of the
-    old one: appends wait only for the rest of that. A crash leaves the one or the other. Raises
-    Unfinished where it cannot be done, or is given up by ``stop``, and StorageError where the disk
-    fails; the journal is as it was then.
+    Events appended meanwhile are copied to the compacted journal, which then replaces the old one;
+    appends wait only while the last of these events are copied. After a crash the path holds one of
+    the two journals. Raises WorkerFailed if the compaction is not possible or ``stop`` is set, and
+    StorageError if the disk fails; the journal is unchanged then.
     """
     writer.flush()
     path = Path(os.path.realpath(writer.path))
@@ -65,15 +65,16 @@ ResultCallback = Callable[["OnlineCompactionResult | JournalError"], object]
 
 
 def ignore_result(found: "OnlineCompactionResult | JournalError") -> None:
-    """Nobody listens."""
+    """Ignore the result of a compaction."""
 
 
 class BackgroundCompactor:
-    """Compacts the journal of a writer whenever ``upkeep`` says so; a context manager.
+    """Thread that compacts a writer's journal by a ``schedule``; a context manager.
 
-    A thread of its own looks after it, and does nothing while ``may`` says no. ``tell`` hears, in
-    that thread, what was done, and what could not be: then the journal is as it was, and is tried
-    again when it has grown as much again. ``count`` is how often it was compacted.
+    It compacts only while ``is_allowed()`` is true. It calls ``report``, in its own thread, with
+    each result or error; after an error the journal is unchanged, and the next attempt follows when
+    the journal has grown by the scheduled amount again. ``count`` is the number of compactions
+    done.
     """
 
     def __init__(
@@ -108,14 +109,15 @@ class BackgroundCompactor:
         self.close()
 
     def start(self) -> None:
-        """Begin to look after it."""
+        """Start the thread, if the schedule needs one."""
         if self._schedule.is_active and self._thread is None:
-            name = f"upkeep of {self._writer.path.name}"
+            name = f"compaction of {self._writer.path.name}"
             self._thread = threading.Thread(target=self._run, name=name, daemon=True)
             self._thread.start()
 
     def close(self) -> None:
-        """Look after it no more; what is being done is given up, if it is not nearly done."""
+        """Stop the thread. Cancels a running compaction, unless its result is about to be switched
+        to."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -129,7 +131,7 @@ class BackgroundCompactor:
                 except JournalError as error:
                     self._report_failure(error)
                 except OSError as error:
-                    reason = f"{writer.path} cannot be compacted: {error.strerror or error}"
+                    reason = f"cannot compact {writer.path}: {error.strerror or error}"
                     self._report_failure(StorageError(reason, writer.durable_upto))
 
     def _compact(self) -> None:

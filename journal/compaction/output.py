@@ -1,4 +1,4 @@
-"""Survivors into a new journal: blocks that stay whole as they are, the others packed anew."""
+"""Output of a compaction: passes whole blocks through unchanged, and packs single events anew."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, Self
@@ -11,14 +11,14 @@ from journal.format.block_header import BLOCK_COUNT_MAX, TIME_SPAN_MAX
 from journal.format.columns import COLUMNS_SIZE_PER_EVENT_MAX, Frames, find_ones, read_u32
 
 BLOCK_SIZE = 1 << 16
-"""Survivors are gathered until a block has so many bytes; smaller whole blocks join others."""
+"""Size in bytes from which a block of single events is written."""
 _COUNT_MAX = BLOCK_COUNT_MAX - 1
 _SMALL_BLOCK_SIZE_MAX = 1 << 13
 _SEQ_SPAN_MAX = (1 << 32) - 1
 
 
 class OutputRow(NamedTuple):
-    """An event to be written: its number, and its time in µs since the epoch."""
+    """An event to write: sequence number, tag, payload, and time in µs since the epoch."""
 
     seq: int
     tag: int
@@ -27,17 +27,17 @@ class OutputRow(NamedTuple):
 
 
 class BlockTarget(Protocol):
-    """What takes blocks: a writer, or nobody."""
+    """Receiver of blocks: a writer, or NullTarget."""
 
     def append_block(self, source: Block) -> None:
-        """Take the events of a block."""
+        """Append the events of a block."""
 
     def publish(self) -> None:
-        """All is there."""
+        """Publish the target. No block follows."""
 
 
 class NullTarget:
-    """Takes blocks, and keeps nothing."""
+    """Target that discards all blocks, for a dry run."""
 
     def __enter__(self) -> Self:
         return self
@@ -46,26 +46,26 @@ class NullTarget:
         pass
 
     def append_block(self, source: Block) -> None:
-        """Nothing happens."""
+        """Discard a block."""
 
     def publish(self) -> None:
-        """Nothing happens."""
+        """Do nothing."""
 
 
 class TagTotals:
-    """Events and bytes of payloads, by tag."""
+    """Number of events and payload bytes by tag."""
 
     def __init__(self) -> None:
         self.events: dict[int, int] = {}
         self.sizes: dict[int, int] = {}
 
     def add(self, tag: int, events: int, size: int) -> None:
-        """Count some of one kind."""
+        """Add events of one tag."""
         self.events[tag] = self.events.get(tag, 0) + events
         self.sizes[tag] = self.sizes.get(tag, 0) + size
 
     def add_block(self, block: Block) -> None:
-        """Count the events of a block."""
+        """Add the events of a block."""
         tags = set(block.tags)
         sizes = dict.fromkeys(tags, 0)
         if len(tags) == 1:
@@ -80,7 +80,7 @@ class TagTotals:
 
 
 class RowWriter:
-    """Writes rows and blocks, in the order of their numbers, to ``target``."""
+    """Writes rows and blocks to ``target``, in sequence order."""
 
     def __init__(self, target: BlockTarget) -> None:
         self.tally = TagTotals()
@@ -94,7 +94,7 @@ class RowWriter:
 
     @property
     def time(self) -> int:
-        """The time of the last row that waits to be written; 0 where none does."""
+        """Return the time of the last row not yet written; 0 if there is none."""
         return self._times[-1] if self._times else 0
 
     def put(self, row: OutputRow) -> None:
@@ -103,7 +103,7 @@ class RowWriter:
         self._append(row)
 
     def put_block(self, block: Block) -> None:
-        """Write all events of a block."""
+        """Write all events of a block. Joins a small block with the pending rows."""
         self.tally.add_block(block)
         if block.size < _SMALL_BLOCK_SIZE_MAX and self._seqs:
             for (seq, tag, payload), time in zip(block.rows(), block.times, strict=True):
@@ -128,7 +128,7 @@ class RowWriter:
         self._size += len(payload) + COLUMNS_SIZE_PER_EVENT_MAX
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the pending rows."""
         seqs = self._seqs
         if not seqs:
             return
@@ -139,11 +139,11 @@ class RowWriter:
 
 
 class EventSelector:
-    """Tells of each event of a block whether it is written as it is.
+    """Selects the events of a block that are written unchanged.
 
-    ``kept`` are those that were judged to be; ``whole`` says from where to where snapshots are, of
-    those with all that they are made of, ``marks`` are the numbers of all that stay. Behind
-    ``upto`` everything is.
+    ``live`` is the result of the liveness analysis. ``whole`` are the ranges of the snapshots kept
+    with all their parts, or None to keep all parts; ``kept_snapshots`` are the sequence numbers of
+    the kept snapshots. All events from ``upto`` on are written, except rewritten kinds.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class EventSelector:
         self._table = bytes(table)
 
     def flags(self, block: Block) -> bytes:
-        """A byte for each event: 1 for one that is written."""
+        """Return one byte for each event: 1 if it is written."""
         if block.first_seq >= self._upto:
             return block.tags.translate(_AFTER_FRONTIER)
         codes = block.tags.translate(self._table)
@@ -227,7 +227,7 @@ def _and_bytes(one: bytes, other: bytes) -> bytes:
 
 
 def _payload_ends(block: Block) -> Sequence[int]:
-    """Where each payload ends, without a look at any."""
+    """Return the end of each payload, without decompressing any."""
     header, count = block.header, block.count
     if header.has_equal_sizes:
         size = header.payload_raw_size // count
@@ -236,7 +236,7 @@ def _payload_ends(block: Block) -> Sequence[int]:
 
 
 def read_rows(block: Block, flags: bytes) -> Iterator[OutputRow]:
-    """Give the events of a block that have a 1 in ``flags``."""
+    """Yield the events of a block whose byte in ``flags`` is 1."""
     indices = find_ones(flags)
     for row, time in zip(block.rows(indices), block.times_at(indices), strict=True):
         yield OutputRow(*row, time)

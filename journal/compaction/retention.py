@@ -1,4 +1,4 @@
-"""Which snapshots a compaction keeps."""
+"""Retention of snapshots: selects the snapshots that a compaction keeps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """Keep the newest ``keep_last`` snapshots, and those that another wish names.
+    """Keep the newest ``keep_last`` snapshots, and the snapshots that another option selects.
 
-    ``keep_every`` keeps the newest of each span of so many event numbers, ``keep_within_seconds``
-    those that are no older than that beside the newest.
+    ``keep_every`` keeps the newest snapshot of each span of that many sequence numbers;
+    ``keep_within_seconds`` keeps the snapshots taken at most that long before the newest.
 
-    > Why spans of numbers, and not each so manyth? A compaction takes snapshots away: counted
-    again, the next one would take others. And the newest counts, not the clock: what a compaction
-    does is told by the journal alone.
+    > Why spans, and not every n-th snapshot? A compaction drops snapshots, so a count would select
+    other snapshots the next time. And ages count from the newest snapshot, not from the clock, so
+    that the journal alone decides the result.
     """
 
     keep_last: int = 1
@@ -27,14 +27,18 @@ class RetentionPolicy:
 
     def __post_init__(self) -> None:
         if self.keep_last < 1:
-            raise OptionError(f"the newest snapshot is always kept, and {self.keep_last} are none")
+            raise OptionError(f"keep_last must be at least 1, got {self.keep_last}")
         if self.keep_every is not None and self.keep_every < 1:
-            raise OptionError(f"a span has one event number or more, not {self.keep_every}")
+            raise OptionError(
+                f"keep_every must be at least 1 sequence number, got {self.keep_every}"
+            )
         if self.keep_within_seconds is not None and not self.keep_within_seconds >= 0:
-            raise OptionError(f"no snapshot is {self.keep_within_seconds} seconds old")
+            raise OptionError(
+                f"keep_within_seconds must be at least 0, got {self.keep_within_seconds}"
+            )
 
     def kept(self, infos: Sequence[SnapshotInfo]) -> list[SnapshotInfo]:
-        """Those of ``infos`` that are kept; both in order."""
+        """Return the kept snapshots of ``infos``; both are in sequence order."""
         last = {info.seq for info in infos[-self.keep_last :]}
         if self.keep_every is not None:
             last |= set({info.seq // self.keep_every: info.seq for info in infos}.values())

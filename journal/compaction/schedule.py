@@ -1,4 +1,4 @@
-"""When the journal of a live writer is compacted: a pure state machine."""
+"""Schedule of compactions of a live writer's journal: a pure state machine."""
 
 from dataclasses import dataclass, field
 
@@ -10,12 +10,11 @@ SIZE_MIN = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class CompactionSchedule:
-    """Compact every so many events or bytes, when a journal has grown by a factor, or at its end.
+    """Compact after a number of events or bytes, after growth by a factor, or on close.
 
-    ``every_size`` is in bytes of blocks as they are written. A journal grows from what it had when
-    it was compacted last, or opened; of less than ``size_min`` bytes no ``factor`` is taken, so
-    that the first writes do not count as growth. With ``on_close`` it is compacted when it has been
-    closed.
+    ``every_size`` counts the bytes of written blocks. Growth counts from the size after the last
+    compaction, or at opening; ``factor`` applies from ``size_min`` bytes on, so that the first
+    writes do not count as growth. ``on_close`` compacts the journal after it was closed.
     """
 
     policy: RetentionPolicy = field(default_factory=RetentionPolicy)
@@ -26,24 +25,26 @@ class CompactionSchedule:
     on_close: bool = False
 
     def __post_init__(self) -> None:
-        for interval in (self.every_events, self.every_size):
+        for name, interval in (("events", self.every_events), ("size", self.every_size)):
             if interval is not None and interval < 1:
-                raise OptionError(f"a journal is compacted every 1 or more, not every {interval}")
+                raise OptionError(f"every_{name} must be at least 1, got {interval}")
         if self.factor is not None and not self.factor > 1:
-            raise OptionError(f"a journal grows by a factor above 1, not by {self.factor:g}")
+            raise OptionError(f"factor must be greater than 1, got {self.factor:g}")
         if self.size_min < 1:
-            raise OptionError(f"a journal grows from 1 byte or more, not from {self.size_min}")
+            raise OptionError(f"size_min must be at least 1 byte, got {self.size_min}")
 
     @property
     def is_active(self) -> bool:
-        """Whether anything is to be done while the writer is open."""
+        """Return whether compactions happen while the writer is open."""
         return (self.every_events, self.every_size, self.factor) != (None, None, None)
 
 
 class GrowthMeter:
-    """Tells when it is time. A journal has ``size`` bytes when a writer begins with ``next_seq``.
+    """Decides when a compaction is due. The journal has ``size`` bytes at ``next_seq`` when it
+    starts.
 
-    What is asked and told later counts, as ``written``, what the writer has written since.
+    Its methods take the writer's next sequence number, and the bytes ``written`` since it was
+    opened.
     """
 
     def __init__(self, schedule: CompactionSchedule, next_seq: int, size: int) -> None:
@@ -53,7 +54,7 @@ class GrowthMeter:
         self._written = 0
 
     def is_due(self, next_seq: int, written: int) -> bool:
-        """Whether it is time."""
+        """Return whether a compaction is due."""
         schedule, grown = self._schedule, written - self._written
         if schedule.every_events is not None and next_seq - self._next_seq >= schedule.every_events:
             return True
@@ -63,6 +64,7 @@ class GrowthMeter:
         return schedule.factor is not None and self._size + grown >= schedule.factor * base
 
     def reset(self, next_seq: int, written: int, size: int | None = None) -> None:
-        """Begin anew: it was compacted to ``size`` bytes, or that was tried to no avail."""
+        """Start a new interval after a compaction to ``size`` bytes, or after a failed one without
+        ``size``."""
         self._size = self._size + written - self._written if size is None else size
         self._next_seq, self._written = next_seq, written

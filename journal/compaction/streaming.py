@@ -1,4 +1,4 @@
-"""What goes on of a stream of events, window by window, judged as a whole journal is."""
+"""Compaction of a stream of events in bounded windows, by the same analysis as a whole journal."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -15,19 +15,21 @@ from journal.replay.limits import ReplayError
 from journal.snapshots.catalog import SnapshotCollector, SnapshotInfo
 
 NAMES_PER_EVENT_MAX = 16
-"""A window with more names for each of its events goes on whole: it takes long to analysis for what
-it may save."""
+"""File names per event of a window. With more names the analysis costs more than it may save, and
+the window passes unchanged."""
 
 
 class StreamCompactor:
-    """Sifts the windows of a stream: all that went on plays to the state behind each of them.
+    """Drops events of a stream, window by window. The result replays to the same state after each
+    window.
 
-    So it does to the state at each snapshot. Of a journal that says what ran, only what stands in
-    front of the last snapshot of a window may go, and only if a guest can go on from that, and if
-    the events keep their numbers, which ``keeps_seqs`` says. Where something cannot be played,
-    everything goes on from there, for the ``reason`` given, empty until then.
+    It also replays to the same state at each snapshot. In a stream that records a process, events
+    may be dropped only before the last snapshot of a window, only if a guest can resume from that
+    snapshot, and only if events keep their sequence numbers (``keeps_seqs``). If an event cannot be
+    replayed, all later events pass unchanged; ``reason`` says why, and is empty until then.
 
-    What goes on is played a second time by itself, and must lead to the same, before it goes on.
+    The kept events of a window are replayed once more by themselves, and must lead to the same
+    state, before they are returned.
     """
 
     def __init__(self, *, keeps_seqs: bool) -> None:
@@ -36,22 +38,22 @@ class StreamCompactor:
         self._survey_builder = SurveyBuilder()
         self._watch = SnapshotCollector()
         self._names = self._pending_count = 0
-        # one plays all, the other what goes on
+        # The first replays all events, the second only the kept ones.
         self._analyses = tuple(
             LivenessAnalysis(self._survey_builder.survey, _NO_LIMIT, keeps_all=True)
             for _ in range(2)
         )
 
     def add_unchanged(self, rows: Sequence[OutputRow]) -> None:
-        """Take note of a window that has gone on whole."""
+        """Replay a window that was passed on whole."""
         self._run_guarded(rows, may_drop=False)
 
     def compact_window(self, rows: Sequence[OutputRow]) -> Sequence[OutputRow]:
-        """Give what goes on of a window."""
+        """Return the kept events of a window."""
         return self._run_guarded(rows, may_drop=True)
 
     def stop_compacting(self, reason: str) -> None:
-        """Let everything go on from here."""
+        """Pass all further events unchanged, for a ``reason``."""
         self.reason = reason
         self._analyses = ()
 
@@ -78,7 +80,7 @@ class StreamCompactor:
         return [*kept, *tail] if len(kept) < count else rows
 
     def _select(self, rows: Sequence[OutputRow]) -> Sequence[OutputRow]:
-        """What goes on of events of which all may go, if that has been seen to lead to the same."""
+        """Return the kept events of ``rows``, after a check that they lead to the same state."""
         first, second = self._analyses
         block = pack_rows(rows)
         first.add_block(block, SEQ_MAX, None)
@@ -88,7 +90,7 @@ class StreamCompactor:
         second.mark_pending_state()
         expected, actual = first.result(), second.result()
         if expected.fingerprints != actual.fingerprints:
-            self.stop_compacting("what would go on leads to another state")
+            self.stop_compacting("the kept events lead to another state")
             return rows
         if not actual.exceeds_peaks_of(expected):
             rows = [row for row in rows if row.tag not in event_classes.ANALYSED or row.seq in kept]
@@ -109,11 +111,12 @@ class StreamCompactor:
         self._pending_count = 0
 
     def _is_small(self, count: int) -> bool:
-        """Whether it would take long to look at all that there is for so many events."""
+        """Return whether ``count`` events are too few to justify a pass over all names."""
         return count * NAMES_PER_EVENT_MAX < self._names
 
     def _find_limit(self, rows: Sequence[OutputRow]) -> int:
-        """In front of which number events may go; what is known of the journal counts."""
+        """Return the sequence number before which events may be dropped. Adds the window to the
+        survey."""
         infos: list[SnapshotInfo] = []
         for seq, tag, payload, time in rows:
             info = self._watch.add(Frame(seq, tag, payload, time, 0))
@@ -124,12 +127,14 @@ class StreamCompactor:
         if not survey.is_of_process:
             upto = SEQ_MAX
         elif not self._keeps_numbers:
-            self.stop_compacting("a guest is executed by numbers, and these are not kept")
+            self.stop_compacting(
+                "a guest can be executed again only with unchanged sequence numbers"
+            )
             upto = 0
         else:
             survey.snapshots = infos
             upto = find_frontier(survey, RetentionPolicy(keep_last=len(infos))).upto if infos else 0
-        survey.snapshots = []  # what is known of windows that are over is not needed
+        survey.snapshots = []  # Facts about past windows are not needed any more.
         for column in (survey.unclosed, survey.cleared, survey.points):
             column.clear()
         return upto
@@ -139,7 +144,7 @@ _NO_LIMIT = Frontier(SEQ_MAX)
 
 
 def pack_rows(rows: Sequence[OutputRow], compressor: Compressor | None = None) -> Block:
-    """A block of these events, which fit in one."""
+    """Return a block of these events, which must fit in one."""
     frames = Frames(
         [row.tag for row in rows], [row.payload for row in rows], [row.time for row in rows]
     )

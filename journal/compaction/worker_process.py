@@ -1,6 +1,6 @@
-"""A compaction in a process of its own, so that whoever writes the journal goes on meanwhile.
+"""Compaction in a worker process, so that the process that writes the journal continues meanwhile.
 
-It gives way to others, and ends with whoever asked for it.
+The worker runs at low priority, and ends together with its parent.
 """
 
 import ctypes
@@ -32,7 +32,7 @@ _MESSAGE_SIZE_MAX = 1 << 12
 
 
 class WorkerFailed(JournalError):
-    """A compaction in a process of its own did not come to its end."""
+    """A compaction in a worker process did not finish."""
 
 
 class _Task(NamedTuple):
@@ -50,9 +50,9 @@ def compact_in_worker(
     roll: RollPolicy | None = None,
     stop: threading.Event | None = None,
 ) -> CompactionResult:
-    """Do what ``compact`` does, in a process of its own; ``stop`` gives it up.
+    """Do the work of ``compact`` in a worker process; ``stop`` cancels it.
 
-    Raises Unfinished for whatever goes wrong there: nothing is left behind then.
+    Raises WorkerFailed for every failure of the worker; nothing is left behind then.
     """
     wishes = policy.keep_last, policy.keep_every, policy.keep_within_seconds
     rolls = (roll.size_bytes, roll.age_seconds) if roll is not None else None
@@ -83,13 +83,14 @@ def compact_in_worker(
 def _communicate(
     process: "subprocess.Popen[bytes]", stop: threading.Event | None
 ) -> tuple[bytes, bytes]:
-    """Wait for its end, and give what it said; it is gone when this raises."""
+    """Wait until the worker ends, and return its output and its errors. On an exception the worker
+    is killed."""
     try:
         while True:
             with suppress(subprocess.TimeoutExpired):
                 return process.communicate(timeout=_POLL_PERIOD_SECONDS)
             if stop is not None and stop.is_set():
-                raise WorkerFailed("it was given up")
+                raise WorkerFailed("the compaction was cancelled")
     except BaseException:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -102,17 +103,17 @@ def _failure_reason(code: int, complaint: bytes) -> str:
     lines = complaint[-_MESSAGE_SIZE_MAX:].decode(errors="replace").strip().splitlines()
     if lines:
         return lines[-1]
-    return f"it was ended by signal {-code}" if code < 0 else f"it ended with {code}"
+    return f"worker killed by signal {-code}" if code < 0 else f"worker exited with code {code}"
 
 
 def main(text: str) -> None:
-    """Be that process."""
+    """Run the worker process."""
     task = _Task(*json.loads(text))
     signal.signal(signal.SIGTERM, _exit_on_signal)
-    with suppress(AttributeError, OSError):  # elsewhere than on Linux, it outlives a parent killed
+    with suppress(AttributeError, OSError):  # only Linux ends it with a killed parent
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != task.parent:
-        sys.exit("who asked for it is gone")
+        sys.exit("the parent process has ended")
     with suppress(OSError):
         os.nice(_NICENESS)
     roll = RollPolicy(*task.roll) if task.roll is not None else None
@@ -125,4 +126,4 @@ def main(text: str) -> None:
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(number)  # what was begun is taken away
+    raise SystemExit(number)  # Unwinding removes the unfinished target.

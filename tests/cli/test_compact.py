@@ -160,13 +160,13 @@ def test_where_less_goes_than_might_it_says_why(tmp_path: Path) -> None:
     assert tool("run", guest("exit7"), at=tmp_path).returncode == 7
     done = inside("compact", "exit7.journal", "-o", "b", at=tmp_path)
     assert done.returncode == 0
-    assert "reason     nothing can go: the guest is executed again from its start" in (
+    assert "reason     nothing can be dropped: the guest is executed again from its start" in (
         done.stdout.decode()
     )
     assert "there is none" in done.stdout.decode()
     assert frames_of(tmp_path / "b") == frames_of(tmp_path / "exit7.journal")
     piped = tool("compact", "exit7.journal", "-o", "-", at=tmp_path)
-    assert b"nothing can go" in piped.stderr
+    assert b"nothing can be dropped" in piped.stderr
 
 
 def test_a_quiet_compaction_says_nothing(folder: Path) -> None:
@@ -239,10 +239,10 @@ def test_an_interrupt_waits_for_the_next_report_and_a_second_does_not() -> None:
     before = signal.getsignal(signal.SIGINT)
     told: list[int] = []
     with progress.defer_interrupts(lambda what, done, size: told.append(done)) as report:
-        report("looking", 1, 2)
+        report("scanning", 1, 2)
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            report("looking", 2, 2)
+            report("scanning", 2, 2)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert told == [1]

@@ -126,9 +126,9 @@ def test_it_is_told_how_far_it_is(tmp_path: Path, shape: Shape) -> None:
     size = sum(file.stat().st_size for file in files_of(path))
     for wish in (lambda *_: True, lambda *_: False):
         told.clear()
-        read = len(list(blocks.reread("judging", wish)))
+        read = len(list(blocks.reread("analysing", wish)))
         assert len(told) == read + 1
-        assert {(what, whole) for what, _, whole in told} == {("judging", size)}
+        assert {(what, whole) for what, _, whole in told} == {("analysing", size)}
         assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
         assert told[-1][1] == size
     told.clear()
@@ -188,6 +188,6 @@ def test_a_journal_without_events_has_no_blocks(tmp_path: Path) -> None:
     Writer(tmp_path / "journal").close()
     blocks = BlockDirectory(tmp_path / "journal", ignore_progress)
     assert not list(blocks.scan_all())
-    assert not list(blocks.reread("judging"))
+    assert not list(blocks.reread("analysing"))
     with Reader(tmp_path / "journal") as reader:
         assert not list(reader.frames())

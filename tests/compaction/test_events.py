@@ -448,7 +448,7 @@ def test_where_the_beginning_is_missing_all_that_it_would_tell_of_stays(
     kept = [opening(5, 3, "a", CREATE), close(5), opening(5, 3, "a", 0), close(5), *events]
     source = write_events(tmp_path / "source", [*begin, *dropped, *kept, *snapshot()])
     found = compaction.compact(source, tmp_path / "target")
-    assert found.reason.startswith("files and descriptors stay as they are: event ")
+    assert found.reason.startswith("events of files and descriptors are kept unchanged: event ")
     assert reason in found.reason
     stays = [codec.decode(frame.tag, frame.payload) for frame in frames_of(tmp_path / "target")]
     assert stays == [*begin, *kept, *snapshot()]

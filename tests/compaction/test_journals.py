@@ -111,10 +111,13 @@ def test_a_journal_without_events_stays_without(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("events", "why"),
     [
-        (preamble(), "it has no snapshot"),
+        (preamble(), "the journal has no snapshot"),
         ([*preamble(), inputs.ClockRead(clock=0, time=1), mkdir("a"), mkdir("b")], "no snapshot"),
-        ([*preamble()[:1], *preamble()[2:], *snapshot()], "the code that snapshot 9 is of is not"),
-        ([*preamble(), *snapshot()[:3], *snapshot()[4:]], "snapshot 9 cannot be gone on from"),
+        (
+            [*preamble()[:1], *preamble()[2:], *snapshot()],
+            "the journal does not contain the code of snapshot 9",
+        ),
+        ([*preamble(), *snapshot()[:3], *snapshot()[4:]], "snapshot 9 cannot be resumed"),
     ],
 )
 def test_of_what_is_executed_again_nothing_can_go(
@@ -122,7 +125,9 @@ def test_of_what_is_executed_again_nothing_can_go(
 ) -> None:
     source = write_events(tmp_path / "source", events)
     found = compact(source, tmp_path / "target")
-    assert found.reason.startswith("nothing can go: the guest is executed again from its start")
+    assert found.reason.startswith(
+        "nothing can be dropped: the guest is executed again from its start"
+    )
     assert why in found.reason
     assert found.upto == 0
     assert frames_of(tmp_path / "target") == frames_of(source)
@@ -176,7 +181,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
     source = write_story(tmp_path / "source", history(5, 200, 15))
     told: list[tuple[str, int, int]] = []
     compact(source, tmp_path / "target", progress=lambda *what: told.append(what))
-    steps = ["looking", "judging", "merging", "writing"]
+    steps = ["scanning", "analysing", "merging", "writing"]
     assert list(dict.fromkeys(what for what, _, _ in told)) == steps
     assert all(0 < done <= size for _, done, size in told)
 
@@ -194,7 +199,7 @@ def test_events_of_unknown_kinds_stay_and_so_does_what_they_may_need(tmp_path: P
     source = write_story(tmp_path / "source", story)
     found = compact(source, tmp_path / "target")
     at = len(begin)
-    why = f"snapshots stay as they are: event {at} is of the unknown kind 200"
+    why = f"snapshots are kept unmerged: event {at} has the unknown tag 200"
     assert found.reason == why
     assert not found.dropped_snapshots
     stays = frames_of(tmp_path / "target")
@@ -312,7 +317,8 @@ def test_where_no_numbers_are_left_snapshots_stay(
     events += taken([ChangedPage(7, page(7, 1), page(7, 0))], 256 * PAGE_SIZE, whole=False)
     source = write_events(tmp_path / "source", events)
     found = check(source, tmp_path / "target", RetentionPolicy())
-    assert "snapshots stay as they are: the pages of a snapshot need 13 numbers" in found.reason
+    why = "snapshots are kept unmerged: the pages of a snapshot need 13 sequence numbers"
+    assert why in found.reason
     assert not found.dropped_snapshots
 
 
@@ -328,7 +334,7 @@ def test_snapshots_of_two_runtimes_stay_as_they_are(tmp_path: Path, strange: lis
     events = [*preamble(), *snapshot(), *strange, inputs.RandomBytes(data=b"x"), *snapshot()]
     source = write_events(tmp_path / "source", events)
     found = check(source, tmp_path / "target", RetentionPolicy())
-    assert found.reason.startswith("snapshots stay as they are: ")
+    assert found.reason.startswith("snapshots are kept unmerged: ")
     assert not found.dropped_snapshots
     assert found.events - found.kept_events == 1, "what the guest was told goes all the same"
 
@@ -338,7 +344,7 @@ def test_a_position_that_only_a_dropped_snapshot_tells_keeps_it(tmp_path: Path) 
     events = [*preamble(), opening(5, 3, "a", 1), *first, *last]
     source = write_events(tmp_path / "source", events)
     found = check(source, tmp_path / "target", RetentionPolicy())
-    assert "one that is kept counts on one that is not" in found.reason
+    assert "a kept event depends on a dropped event" in found.reason
     assert len(found.snapshots) == 2
 
 
@@ -364,7 +370,7 @@ def test_files_never_take_more_room_than_they_did(tmp_path: Path) -> None:
     assert check(source, tmp_path / "a", RetentionPolicy()).reason == ""
     source = write_events(tmp_path / "source", [*events, cuts[0], *other, cuts[1], *snapshot()])
     found = check(source, tmp_path / "b", RetentionPolicy())
-    assert "they would take more room for a while" in found.reason
+    assert "files would at times need more space than before" in found.reason
     assert found.kept_events == found.events
 
 

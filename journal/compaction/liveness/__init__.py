@@ -1,1 +1,1 @@
-"""Liveness analysis: which events the kept states of a journal depend on."""
+"""Liveness analysis: finds the events that the kept states depend on."""

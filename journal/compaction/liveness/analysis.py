@@ -1,6 +1,7 @@
-"""Which events a journal's states are made of: all in frontier of the frontier is played, once.
+"""Liveness analysis by one replay of all events before the frontier.
 
-What is kept is judged again by itself: it must lead to the same states, or nothing is written.
+Each state that compaction keeps is a root. The live events are then replayed by themselves: they
+must lead to the same states, or nothing is written.
 """
 
 from bisect import bisect_left
@@ -29,10 +30,10 @@ _MICROSECOND = 1000
 
 
 class LivenessResult(NamedTuple):
-    """The events that are kept of those that are judged, and what was seen at each stop.
+    """Live events among the analysed events, with proof data for a comparison of two replays.
 
-    ``fingerprints`` are fingerprints of the states at the kept snapshots and at the frontier,
-    ``peaks`` the most room that the files of each mount took.
+    ``fingerprints`` are those of the states at the kept snapshots and at the frontier, ``peaks``
+    the most file space that each mount needed, in bytes.
     """
 
     live: SeqBitset
@@ -40,14 +41,14 @@ class LivenessResult(NamedTuple):
     peaks: dict[str, int]
 
     def exceeds_peaks_of(self, other: "LivenessResult") -> bool:
-        """Whether the files of a mount took more room at any time."""
+        """Return whether the files of a mount needed more space at any time."""
         return any(peak > other.peaks.get(guest, 0) for guest, peak in self.peaks.items())
 
 
 class LivenessAnalysis:
-    """Plays events, and stops at each kept snapshot to keep what its state is made of.
+    """Replay of events that marks as live, at each kept snapshot, the events its state depends on.
 
-    With ``keeps_all``, these are all that come.
+    With ``keeps_all``, all snapshots are kept.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class LivenessAnalysis:
         self._latest: dict[object, int] = {}
         self._new_streams: set[int] = (
             set()
-        )  # streams of which no mark was met since they were opened
+        )  # streams without a StreamDelivered since they were opened
         self._has_machine, self._inputs_go = frontier.analyses_parts, frontier.drops_inputs
         self._unclosed = iter(survey.unclosed)
         self._current_unclosed = next(self._unclosed, None)
@@ -83,7 +84,7 @@ class LivenessAnalysis:
         )
 
     def add_event(self, seq: int, tag: int, payload: bytes, now: int) -> None:
-        """Take an event; raises ReplayError and MalformedEvent."""
+        """Replay an event. Raises ReplayError and MalformedEvent."""
         if tag in event_classes.REPLAYED:
             self._host.play(seq, tag, payload, now, is_pinned=tag in event_classes.ALWAYS_KEPT)
             if tag in event_classes.RESETS:
@@ -101,7 +102,7 @@ class LivenessAnalysis:
         elif tag in event_classes.KNOWN_TAGS:
             self._add_boundary(seq, tag, payload)
         else:
-            self.mark_state()  # nobody knows what it needs
+            self.mark_state()  # An event of unknown kind may depend on anything.
 
     def _add_boundary(self, seq: int, tag: int, payload: bytes) -> None:
         if tag == SafePoint.tag:
@@ -127,9 +128,10 @@ class LivenessAnalysis:
         return self._current_unclosed is not None and self._current_unclosed.start <= seq
 
     def _put_latest(self, seq: int, tag: int, payload: bytes) -> None:
-        """Keep the last of its kind; of the marks of a stream also the first since it was opened.
+        """Record the newest event of its kind. Keep also the first StreamDelivered after each
+        StreamOpened.
 
-        A session that goes on takes that for what the target had when it was opened.
+        A resumed session takes that first event as the size that the target had when it was opened.
         """
         key: object = tag
         if tag in (StreamDelivered.tag, SetClockTime.tag):
@@ -143,39 +145,41 @@ class LivenessAnalysis:
         self._latest[key] = seq
 
     def mark_state(self) -> None:
-        """Keep all that there is now, and take its fingerprint."""
+        """Mark the events that the current state depends on as live, and add its fingerprint."""
         self._machine.link_ended_threads()
-        for owner in set(self._owners()):  # most own several
+        for owner in set(self._owners()):  # Most events own several values.
             self.graph.mark_live(owner)
         for seq in self._latest.values():
             self.graph.mark_live(seq)
         self.fingerprints.append(compute_fingerprint(self._state_tokens()))
 
     def mark_pending_state(self) -> None:
-        """Keep also what answers to come are description: what is not kept now will not be there
-        then."""
+        """Mark the current state, and also the requests whose host results are still to come.
+
+        An event that is not live now is gone when the result arrives.
+        """
         for owner in self._host.pending_requests():
             self.graph.mark_live(owner)
         self.mark_state()
 
     def settle_before(self, upto: int) -> None:
-        """Take it that all in frontier of ``upto`` stays that was not dropped by now."""
+        """Declare that all events before ``upto`` that are still present are kept."""
         self.graph.settle_before(upto)
         self.fingerprints = []
 
     def forget_before(self, upto: int) -> int:
-        """Pass over it, and forget whose it was; give how many names there are."""
+        """Settle, and forget the owners before ``upto``. Return how many names there are."""
         self.settle_before(upto)
         return self._host.forget_before(upto)
 
     def collect_garbage(self) -> None:
-        """See to it that memory does not grow with the journal."""
+        """Remove unreachable events from a full graph, so that memory stays bounded."""
         if self.graph.is_full:
             self._machine.link_ended_threads()
             self.graph.sweep(self._owners())
 
     def result(self) -> LivenessResult:
-        """What was survey."""
+        """Return the result."""
         return LivenessResult(self.graph.live, self.fingerprints, self._host.peaks)
 
     def _owners(self) -> Iterator[int]:
@@ -188,7 +192,8 @@ class LivenessAnalysis:
         yield repr(sorted((str(key), seq) for key, seq in self._latest.items()))
 
     def add_block(self, block: Block, upto: int, only: SeqBitset | None) -> None:
-        """Play the events of a block before ``upto``; of analysed events only those in ``only``."""
+        """Replay the events of a block before ``upto``. Of the analysed events replay only those in
+        ``only``."""
         tags, count = block.tags, block.count
         if block.last_seq >= upto:
             count = bisect_left(block.seqs, upto)
@@ -203,7 +208,7 @@ class LivenessAnalysis:
             self._take_rows(EventRows(block, mask))
 
     def _take_rows(self, rows: EventRows) -> None:
-        """Take events: most are played in haste."""
+        """Replay events, most of them on the fast path."""
 
         def play_slowly(at: int, was_fast: bool) -> ProvenanceTable:
             if was_fast:
@@ -217,7 +222,7 @@ class LivenessAnalysis:
             self._host.clear_request()
 
     def _filter_mask(self, block: Block, mask: bytes, only: SeqBitset) -> bytes:
-        """Those events that are still there when all that is not kept is gone."""
+        """Return ``mask`` without the events that compaction would drop."""
         seqs, tags = block.seqs, block.tags
         remaining = bytearray(mask)
         for index in compress(range(len(mask)), tags.translate(self._optional)):
@@ -238,10 +243,11 @@ def find_live_events(
     frontier: Frontier,
     only: SeqBitset | None = None,
 ) -> LivenessResult:
-    """Play a journal up to the frontier; with ``only``, as if of what is judged only these stood.
+    """Replay a journal up to the frontier. With ``only``, skip all analysed events that are not in
+    it.
 
-    ``blocks`` are those that have anything to play. Raises ReplayError and MalformedEvent where
-    that cannot be done, and Entangled where a state depends on a snapshot that is to be dropped.
+    ``blocks`` are the blocks with events to replay. Raises ReplayError and MalformedEvent if an
+    event cannot be replayed, and DependsOnDroppedSnapshot if a state depends on a dropped snapshot.
     """
     analysis = LivenessAnalysis(survey, frontier)
     for block in blocks:

@@ -1,136 +1,137 @@
-"""What an event sets of descriptors and of what they stand for, besides opening and closing."""
+"""Provenance of descriptor attributes: records the event that set each, besides open and close."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from journal.compaction.liveness.dependency_graph import BEFORE_JOURNAL
-from journal.compaction.liveness.descriptor_provenance import TrackedDescription, TrackedDescriptor
+from journal.compaction.liveness.dependency_graph import BEFORE_JOURNAL, DependencyGraph
+from journal.compaction.liveness.descriptor_provenance import (
+    ProvenanceTable,
+    TrackedDescription,
+    TrackedDescriptor,
+)
 from journal.compaction.liveness.file_provenance import ProvenanceFile
 from journal.events import descriptors, sockets
 from journal.events.definition import Event
 from journal.events.descriptors import EpollOperation, Whence
 from journal.replay.state.descriptor_table import HostNode, OpenMountFile, StandardStream
 
-if TYPE_CHECKING:
-    from journal.compaction.liveness.provenance_host import ProvenanceHost
 
-
-def record_attributes(event: Event, host: "ProvenanceHost") -> None:
-    """Note what ``event`` has set, whose effect was done just now."""
+def record_attributes(event: Event, table: ProvenanceTable) -> None:
+    """Record the attributes that ``event`` has set, after its effect was applied to ``table``."""
     found = _SETTERS.get(type(event))
     if found is not None:
         setter, fd = found
-        number = host.table.entries[getattr(event, fd)]
+        number = table.entries[getattr(event, fd)]
         assert isinstance(number, TrackedDescriptor)
         description = number.description
         assert isinstance(description, TrackedDescription)
-        setter(event, number, description, host)
+        setter(event, number, description, table.graph)
 
 
 def _record_seek(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, host: "ProvenanceHost"
+    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     if event.whence is Whence.CURRENT:
-        host.graph.add_dependency(description.position_owner)
+        graph.add_dependency(description.position_owner)
     elif event.whence is Whence.END and isinstance(description.object, OpenMountFile):
         assert isinstance(description.object.file, ProvenanceFile)
-        host.graph.add_dependency(description.object.file.node.size_owner)
-        host.graph.add_dependency(description.object.file.node.intervals.last_truncation)
+        graph.add_dependency(description.object.file.node.size_owner)
+        graph.add_dependency(description.object.file.node.intervals.last_truncation)
     elif event.whence is Whence.END:
-        host.graph.add_dependency(description.attributes.latest.get("size", BEFORE_JOURNAL))
-    description.position_owner = host.seq
-    host.graph.is_pinned = False  # it counts as long as it is not told anew where the guest is
+        graph.add_dependency(description.attributes.latest.get("size", BEFORE_JOURNAL))
+    description.position_owner = graph.seq
+    graph.is_pinned = False  # The next event that sets the position supersedes the seek.
 
 
 def _record_write(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, host: "ProvenanceHost"
+    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     if isinstance(description.object, StandardStream):
-        host.graph.is_pinned = True  # it is the output
+        graph.is_pinned = True  # The write is output of the guest.
     elif isinstance(description.object, HostNode):
-        _record_size(event, number, description, host)
-        description.position_owner = host.seq
+        _record_size(event, number, description, graph)
+        description.position_owner = graph.seq
     elif isinstance(description.object, OpenMountFile):
-        description.position_owner = host.seq
+        description.position_owner = graph.seq
     else:
-        description.attributes.all.append(host.seq)
+        description.attributes.all.append(graph.seq)
 
 
 def _record_size(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, host: "ProvenanceHost"
+    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    """A file of the host has another size, which counts on what it had been told to have."""
+    """Record a new size of a host file. A write depends on the event that told the size before."""
     if not isinstance(description.object, HostNode) or description.object.size is None:
         return
     before = description.attributes.latest.get("size", BEFORE_JOURNAL)
     if isinstance(event, descriptors.FileDescriptorWrite):
-        host.graph.add_dependency(before)
-    description.attributes.latest["size"] = host.seq
+        graph.add_dependency(before)
+    description.attributes.latest["size"] = graph.seq
 
 
 def _record_flags(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, host: "ProvenanceHost"
+    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    description.flags_owner = host.seq
+    description.flags_owner = graph.seq
 
 
 def _record_fd_flags(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, host: "ProvenanceHost"
+    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    number.flags_owner = host.seq
+    number.flags_owner = graph.seq
 
 
 def _record_rights(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, host: "ProvenanceHost"
+    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    number.rights_owner = host.seq
+    number.rights_owner = graph.seq
 
 
 def _record_event(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, host: "ProvenanceHost"
+    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    description.attributes.all.append(host.seq)
+    description.attributes.all.append(graph.seq)
 
 
 def _record_watch(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, host: "ProvenanceHost"
+    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     key = "watched", event.fd
-    host.graph.add_reverse_dependency(description.attributes.latest.pop(key, None))
+    graph.add_reverse_dependency(description.attributes.latest.pop(key, None))
     if event.op is not EpollOperation.DELETE:
-        description.attributes.latest[key] = host.seq
+        description.attributes.latest[key] = graph.seq
 
 
 def _record_join(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, host: "ProvenanceHost"
+    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     key = "group", event.multiaddr, event.iface
-    host.graph.add_reverse_dependency(description.attributes.latest.pop(key, None))
-    description.attributes.latest[key] = host.seq
+    graph.add_reverse_dependency(description.attributes.latest.pop(key, None))
+    description.attributes.latest[key] = graph.seq
 
 
 def _record_leave(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, host: "ProvenanceHost"
+    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    host.graph.add_reverse_dependency(
+    graph.add_reverse_dependency(
         description.attributes.latest.pop(("group", event.multiaddr, event.iface), None)
     )
 
 
 def _record_connection(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, host: "ProvenanceHost"
+    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    description.attributes.latest["connected"] = host.seq
+    description.attributes.latest["connected"] = graph.seq
 
 
 def _record_option(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, host: "ProvenanceHost"
+    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     which = event.ty if isinstance(event, sockets.SocketSetOptTime) else event.opt
-    description.attributes.latest["option", event.tag, int(which)] = host.seq
+    description.attributes.latest["option", event.tag, int(which)] = graph.seq
 
 
-Setter = Callable[[Any, TrackedDescriptor, TrackedDescription, "ProvenanceHost"], None]
+Setter = Callable[[Any, TrackedDescriptor, TrackedDescription, DependencyGraph], None]
 _SETTERS: dict[type[Event], tuple[Setter, str]] = {
     descriptors.FileDescriptorSeek: (_record_seek, "fd"),
     descriptors.FileDescriptorWrite: (_record_write, "fd"),

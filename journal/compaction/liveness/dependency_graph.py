@@ -1,9 +1,9 @@
-"""Which events a state is made of: it is collected as garbage collectors do it.
+"""Dependency graph of events, with mark-and-sweep collection.
 
-A state has cells: a name in a directory, bytes of a file, a time of a node, a descriptor's number.
-Each cell is owned by the event that set it last. An event dependencies those that it could not be
-played without, and those that end what it began. What is reached from the cells at a live snapshot
-is live for good; what is reached from nowhere can go.
+A state consists of values: names in directories, bytes of files, times of nodes, descriptor
+numbers. The owner of a value is the event that set it last. An event depends on the events without
+which it could not be replayed, and on those that end what it began. The owners at a kept snapshot
+are the roots: events reachable from them are live, and unreachable events can be dropped.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,21 +12,21 @@ from itertools import repeat
 from journal.compaction.liveness.seq_bitset import SeqBitset
 
 BEFORE_JOURNAL = -1
-"""The owner of what was there before the first event."""
+"""Owner of a value that existed before the first event."""
 DROPPED_SNAPSHOT = -2
-"""The owner of what only a snapshot said, which is not live."""
+"""Owner of a value that only a dropped snapshot contains."""
 EVENT_COUNT_MAX = 1 << 18
-"""Events of which it is not known yet whether they are live; more of them are, rather."""
+"""Limit for undecided events in the graph; above it they are kept as live instead."""
 DEFERRED_COUNT_MAX = 1 << 18
-"""Writes that are put off until somebody asks who owns a file's bytes."""
+"""Limit for writes deferred until the owners of a file's bytes are needed."""
 
 
 class DependsOnDroppedSnapshot(Exception):
-    """Something depends on a snapshot that was to be dropped."""
+    """A kept event depends on a snapshot that was to be dropped."""
 
 
 class _SettledSeqs(SeqBitset):
-    """Event numbers, among them all below ``upto``."""
+    """Set of sequence numbers that contains all numbers below ``upto``."""
 
     __slots__ = ("_upto",)
 
@@ -40,12 +40,12 @@ class _SettledSeqs(SeqBitset):
 
 
 class DependencyGraph:
-    """What each event dependencies, as far as it is not known that it is live.
+    """Dependencies of the events that are not known to be live.
 
-    ``live`` are those that are, ``seq`` is the event that is being played, ``is_pinned`` that it is
-    live whatever comes, and ``late`` how many writes have been put off.
+    ``live`` are the live events, ``seq`` is the current event, ``is_pinned`` keeps the current
+    event unconditionally, and ``deferred_count`` counts deferred writes.
 
-    > Why tuples? The garbage collector would look at each list again and again.
+    > Why tuples? Python's garbage collector would visit each list again and again.
     """
 
     __slots__ = (
@@ -70,22 +70,23 @@ class DependencyGraph:
         self._limit = EVENT_COUNT_MAX
 
     def begin_event(self, seq: int, *, is_pinned: bool = False) -> None:
-        """An event is played."""
+        """Begin to replay an event."""
         self.seq, self.is_pinned = seq, is_pinned
 
     def add_dependency(self, owner: int) -> None:
-        """It could not be played without this one."""
+        """Add ``owner`` to the dependencies of the current event."""
         self._dependencies.add(owner)
 
     def add_reverse_dependency(self, owner: int | None) -> None:
-        """It ends what this one began, if any did: where that is live, it has to be, too."""
+        """Record that the current event ends what ``owner`` began: if ``owner`` is live, so is this
+        event."""
         if owner == BEFORE_JOURNAL:
             self.is_pinned = True
         elif owner is not None:
             self._reverse.append(owner)
 
     def finish_event(self) -> None:
-        """The event has been played."""
+        """Finish the current event: add its dependencies to the graph."""
         seq, dependencies, reverse = self.seq, self._dependencies, self._reverse
         if dependencies:
             self._dependencies = set()
@@ -98,7 +99,7 @@ class DependencyGraph:
             if seq in self._edges or seq <= last:
                 for owner in missing:
                     self.link(seq, owner)
-            elif missing:  # as a tie of each would, in one step
+            elif missing:  # Equal to a call of link for each, in one step.
                 self._edges[seq] = tuple(missing) if len(missing) > 1 else missing[0]
         if reverse:
             self._reverse = []
@@ -108,9 +109,9 @@ class DependencyGraph:
             self.mark_live(seq)
 
     def link(self, seq: int, needed: int) -> None:
-        """Where ``seq`` is live, ``needed`` has to be, too."""
+        """Record that ``needed`` is live if ``seq`` is."""
         live = self.live
-        last = live.last  # most are behind all that are live, and need not be looked up
+        last = live.last  # Most numbers are above it and need no look-up.
         if needed == seq or (needed <= last and needed in live):
             return
         if seq <= last and seq in live:
@@ -126,24 +127,24 @@ class DependencyGraph:
             self._edges[seq] = (known, needed)
 
     def link_new(self, seq: int, needed: int) -> None:
-        """Where ``seq`` is live, which nothing was known of, ``needed`` has to be, too."""
+        """Record that ``needed`` is live if ``seq`` is. The graph must not contain ``seq``."""
         if needed != BEFORE_JOURNAL:
             self._edges[seq] = needed
 
     def begin_with(self, seq: int, dependencies: tuple[int, ...]) -> None:
-        """This event is played, of which nothing was known: it could not be without these."""
+        """Begin to replay an event with its dependencies. The graph must not contain ``seq``."""
         self.seq = seq
         self._edges[seq] = dependencies
 
     def link_reverse(self, owner: int) -> None:
-        """The event that is played, and not pinned, ends what this one began."""
+        """Record that the current event, which is not pinned, ends what ``owner`` began."""
         if owner == BEFORE_JOURNAL:
             self.mark_live(self.seq)
         else:
             self.link(owner, self.seq)
 
     def link_all(self, seqs: Sequence[int], needed: int) -> None:
-        """Where any of ``seqs`` is live, which need nothing else, ``needed`` has to be, too."""
+        """Record that ``needed`` is live if any of ``seqs`` is; these have no other dependency."""
         live = self.live
         if needed == BEFORE_JOURNAL or needed in live:
             return
@@ -153,7 +154,7 @@ class DependencyGraph:
             self._edges.update(zip(seqs, repeat(needed)))
 
     def mark_live(self, seq: int) -> None:
-        """Keep an event, and all that it dependencies."""
+        """Mark an event, and all events it depends on, as live."""
         pending, live, edges = [seq], self.live, self._edges
         while pending:
             seq = pending.pop()
@@ -167,18 +168,18 @@ class DependencyGraph:
                 pending += dependencies if isinstance(dependencies, tuple) else (dependencies,)
 
     def settle_before(self, upto: int) -> None:
-        """All in front of ``upto`` stays, and what does not is gone: nobody asks for it again."""
+        """Declare that all events before ``upto`` are kept, and clear the graph."""
         self.live = _SettledSeqs(upto)
         self._edges = {}
         self._limit = EVENT_COUNT_MAX
 
     @property
     def is_full(self) -> bool:
-        """Whether it is time to look what can go."""
+        """Return whether to sweep: the graph or the deferred writes have reached their limit."""
         return len(self._edges) >= self._limit or self.deferred_count >= DEFERRED_COUNT_MAX
 
     def sweep(self, roots: Iterable[int]) -> None:
-        """Forget what nothing is made of any more; keep all where that is still too much."""
+        """Remove events unreachable from ``roots``; mark all as live if still too many are left."""
         edges, reached = self._edges, set[int]()
         pending = [root for root in roots if root in edges]
         while pending:
@@ -190,7 +191,7 @@ class DependencyGraph:
                 pending += [needed for needed in some if needed in edges]
         self._edges = {seq: dependencies for seq, dependencies in edges.items() if seq in reached}
         self._limit = max(EVENT_COUNT_MAX, 2 * len(self._edges))
-        self.deferred_count = 0  # whoever gave the roots has asked for all owners
+        self.deferred_count = 0  # Computing the roots has applied all deferred writes.
         if len(self._edges) > EVENT_COUNT_MAX:
             for seq in list(self._edges):
                 self.mark_live(seq)

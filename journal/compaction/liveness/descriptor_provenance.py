@@ -1,4 +1,4 @@
-"""Descriptors by number: whose event each number, position and flag is."""
+"""Provenance of descriptors: the owner of each descriptor number, position and flag."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,10 +18,10 @@ from journal.replay.state.descriptor_table import (
 
 
 class AttributeOwners:
-    """The events that a thing is made of besides the one that opened it.
+    """Owners of an object's attributes, besides the event that opened the object.
 
-    ``cells`` are those that set something last, by what; ``all`` are those that all count. Both
-    ends of a pipe have one.
+    ``latest`` maps an attribute to the event that set it last; ``all`` are events that all count.
+    Both ends of a pipe share one.
     """
 
     __slots__ = ("all", "latest")
@@ -32,7 +32,7 @@ class AttributeOwners:
 
 
 class TrackedDescription(OpenFileDescription):
-    """What one or more numbers stand for, opened by ``owner``; most never have a attributes."""
+    """Open description opened by ``owner``. Most have no attribute owners."""
 
     __slots__ = ("_attributes", "flags_owner", "position_owner")
 
@@ -45,13 +45,13 @@ class TrackedDescription(OpenFileDescription):
 
     @property
     def attributes(self) -> AttributeOwners:
-        """What else it is made of."""
+        """Return the owners of its attributes."""
         if self._attributes is None:
             self._attributes = AttributeOwners()
         return self._attributes
 
     def owners(self) -> Iterator[int]:
-        """Give the owners of what it has."""
+        """Yield all its owners."""
         yield self.flags_owner
         yield self.position_owner
         if self._attributes is not None:
@@ -60,7 +60,7 @@ class TrackedDescription(OpenFileDescription):
 
 
 class TrackedDescriptor(DescriptorEntry):
-    """One number, given by ``owner``."""
+    """Descriptor whose number was assigned by ``owner``."""
 
     __slots__ = ("flags_owner", "owner", "rights_owner")
 
@@ -72,10 +72,10 @@ class TrackedDescriptor(DescriptorEntry):
 
 
 class ProvenanceTable(DescriptorTable):
-    """The descriptors of one process. Whoever looks at one needs who gave it its number.
+    """Descriptor table of one process. A look-up depends on the event that assigned the number.
 
-    Where the journal has ``lacks_host_results``, nobody knows what there is of the former host:
-    each event that has to do with it is kept.
+    If the journal ``lacks_host_results``, the state of host objects is unknown, and each event on
+    one is kept.
     """
 
     def __init__(self, graph: DependencyGraph) -> None:
@@ -86,7 +86,7 @@ class ProvenanceTable(DescriptorTable):
         super().__init__()
 
     def entry(self, fd: int) -> DescriptorEntry:
-        """What stands at ``fd``."""
+        """Return the descriptor ``fd``, and depend on its owner."""
         found = super().entry(fd)
         assert isinstance(found, TrackedDescriptor)
         self.graph.add_dependency(found.owner)
@@ -94,7 +94,7 @@ class ProvenanceTable(DescriptorTable):
         return found
 
     def tracked(self, fd: int) -> TrackedDescriptor:
-        """What stands at ``fd``, which nobody has to look at for that."""
+        """Return the descriptor ``fd``, without a dependency."""
         found = self.entries[fd]
         assert isinstance(found, TrackedDescriptor)
         return found
@@ -116,7 +116,7 @@ class ProvenanceTable(DescriptorTable):
         self._put(fd, TrackedDescriptor(description, fd_flags, rights, seq))
 
     def duplicate(self, original: int, copied: int, fd_flags: int) -> None:
-        """Let ``copied`` stand for the same as ``original``."""
+        """Make ``copied`` another descriptor of the description of ``original``."""
         found, seq = self.entry(original), self.graph.seq
         assert isinstance(found, TrackedDescriptor)
         self.check_free(copied)
@@ -126,9 +126,10 @@ class ProvenanceTable(DescriptorTable):
         self._put(copied, TrackedDescriptor(description, fd_flags, found.rights, seq))
 
     def renumber(self, old: int, new: int) -> None:
-        """Let ``new`` stand for what ``old`` did, and close what ``new`` stood for.
+        """Move the descriptor ``old`` to ``new``, and close the previous ``new``.
 
-        What ``new`` stood for need not be there when this is done again without it.
+        The event does not depend on the previous ``new``, which may be absent in the compacted
+        journal.
         """
         found = self.entry(old)
         if old == new:
@@ -142,12 +143,12 @@ class ProvenanceTable(DescriptorTable):
         self.entries[new] = found
 
     def close(self, fd: int) -> None:
-        """Close ``fd``, and what it stands for if no other number does."""
+        """Close ``fd``, and its description if no other descriptor uses it."""
         self.entry(fd)
         self._close(fd)
 
     def owners(self) -> Iterator[int]:
-        """Give the owners of all that the descriptors have."""
+        """Yield the owners of all descriptors and descriptions."""
         for number in self.entries.values():
             assert isinstance(number, TrackedDescriptor)
             yield number.owner
@@ -165,7 +166,7 @@ class ProvenanceTable(DescriptorTable):
             description.object.file.close()
 
     def _put(self, fd: int, number: DescriptorEntry) -> None:
-        if fd in self.entries:  # what nobody knows whether it is there
+        if fd in self.entries:  # Without host results a used number is possible.
             self.graph.add_reverse_dependency(self.tracked(fd).owner)
         self._pin_if_host_object(number.description.object)
         super()._put(fd, number)

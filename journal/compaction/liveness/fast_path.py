@@ -1,7 +1,7 @@
-"""The events of files in memory that come in masses, played without making events of them.
+"""Fast path for frequent events of memory files: replays them without decoding event objects.
 
-What is played here is played as by the host, in fewer steps; what is not as plain as most events
-are is left to that.
+Its effects equal those of the host, in fewer steps. Events with any uncommon property are left to
+the host.
 """
 
 import struct
@@ -45,15 +45,16 @@ _RENAME_TAG = paths.PathRename.tag
 
 
 class EventRows:
-    """Events to be played, column by column.
+    """Events to replay, in columns.
 
-    Their payloads are in ``raw``, from ``begins`` to before ``ends``; times in µs since the epoch.
+    Their payloads are ``raw[begins[i]:ends[i]]``; times are in µs since the epoch.
     """
 
     __slots__ = ("begins", "ends", "raw", "seqs", "tags", "times")
 
     def __init__(self, block: Block, mask: bytes) -> None:
-        """Those of a block for which ``mask`` has a 1; stop its end is none."""
+        """Take the events of a block whose byte in ``mask`` is 1; ``mask`` may be shorter than the
+        block."""
         self.raw, ends = block.payload_bytes()
         self.begins = list(compress([0, *ends], mask))
         self.ends = list(compress(ends, mask))
@@ -62,11 +63,11 @@ class EventRows:
         self.tags = bytes(compress(block.tags, mask))
 
     def payload(self, index: int) -> bytes:
-        """The payload of one."""
+        """Return the payload at ``index``."""
         return self.raw[self.begins[index] : self.ends[index]]
 
     def writes(self, graph: DependencyGraph) -> WriteBatch | None:
-        """The writes to files; None where they have to be looked at one by one."""
+        """Return the file writes as a batch; None if they must be replayed one by one."""
         mask = self.tags.translate(_IS_WRITE)
         begins, ends = list(compress(self.begins, mask)), list(compress(self.ends, mask))
         found = decode_writes(self.raw, begins, ends)
@@ -74,7 +75,8 @@ class EventRows:
 
 
 class ResolvedDirectory(NamedTuple):
-    """A directory that a path leads to through plain ones: who keeps it, and who made the way."""
+    """Directory that a path leads to without links: its backend, and the owners of the names
+    passed."""
 
     backend: ProvenanceBackend
     at: ProvenanceDirectoryNode
@@ -82,9 +84,9 @@ class ResolvedDirectory(NamedTuple):
 
 
 class FastPath:
-    """Plays events onto a table and what its descriptors stand for.
+    """Replayer of frequent events onto a descriptor table and its files.
 
-    Where a directory is, is known until something is played elsewhere.
+    Caches resolved directories until an event is replayed elsewhere.
     """
 
     __slots__ = ("_directories", "_graph", "_used")
@@ -95,9 +97,9 @@ class FastPath:
         self._directories: dict[tuple[int, bytes], ResolvedDirectory] = {}
 
     def play(self, rows: EventRows, play_slowly: Callable[[int, bool], ProvenanceTable]) -> bool:
-        """Play events; whether the last was played here.
+        """Replay events. Return whether the last event was replayed on the fast path.
 
-        ``play_slowly(index, was_fast)`` plays what is not, and gives the table stop it.
+        ``play_slowly(index, was_fast)`` replays any other event, and returns the table after it.
         """
         seqs, tags, times = rows.seqs, rows.tags, rows.times
         writes = rows.writes(self._graph)
@@ -124,7 +126,7 @@ class FastPath:
         return was_fast
 
     def _play_one(self, tag: int, seq: int, payload: bytes, now: int) -> bool:
-        """Play an event, and say so; or do nothing."""
+        """Replay an event and return True; or do nothing and return False."""
         if tag == _CLOSE_TAG:
             return self._close(seq, payload)
         if tag == _OPEN_TAG:
@@ -136,7 +138,7 @@ class FastPath:
         return False
 
     def _write(self, writes: WriteBatch, first: int, stop: int, now: int) -> bool:
-        """Play writes through one descriptor, one stop the other."""
+        """Replay consecutive writes through one descriptor."""
         number = self._used.get(writes.fds[first])
         if number is None:
             return False
@@ -250,7 +252,8 @@ class FastPath:
         return True
 
     def _resolve_path(self, fd: int, path: bytes) -> tuple[ResolvedDirectory, str] | None:
-        """Where a path leads through plain directories; None where that takes more than names."""
+        """Return directory and file name of a path; None if the path needs more than plain
+        directories."""
         if len(path) > NAME_SIZE_MAX or 0 in path:
             return None
         cut = path.rfind(b"/") + 1
@@ -285,7 +288,7 @@ class FastPath:
 
 
 def _count_same_descriptor(tags: bytes, at: int, fds: list[int], nth: int) -> int:
-    """How many writes follow each other through one descriptor."""
+    """Return the number of consecutive writes through one descriptor."""
     fd, count, stop = fds[nth], 1, len(tags) - at
     while count < stop and tags[at + count] == WRITE_TAG and fds[nth + count] == fd:
         count += 1

@@ -1,4 +1,5 @@
-"""The files of a mount in memory without their bytes: whose event each name, byte and time is."""
+"""Provenance of a memory mount's files: the owner of each name, byte and time. Stores no file
+bytes."""
 
 from collections.abc import Iterator
 
@@ -22,7 +23,7 @@ _MTIME = TimeFlags.MTIME | TimeFlags.MTIME_NOW
 
 
 class TimeOwners:
-    """The events that set a node's times."""
+    """Owners of a node's times."""
 
     __slots__ = ("atime", "ctime", "mtime")
 
@@ -30,16 +31,16 @@ class TimeOwners:
         self.atime = self.mtime = self.ctime = created
 
     def set_changed(self, seq: int) -> None:
-        """Its contents changed."""
+        """Record that the contents changed."""
         self.mtime = self.ctime = seq
 
     def set_created(self, seq: int) -> None:
-        """It was made."""
+        """Record the creation."""
         self.atime = self.mtime = self.ctime = seq
 
 
 class ProvenanceFileNode(ReplayFileNode):
-    """A file; ``size`` is set by ``size_owner``."""
+    """File. ``size_owner`` is the owner of ``size``, ``intervals`` has the owners of its bytes."""
 
     __slots__ = ("intervals", "owners", "size", "size_owner")
 
@@ -54,7 +55,7 @@ class ProvenanceFileNode(ReplayFileNode):
 
 
 class ProvenanceLinkNode(ReplayLinkNode):
-    """A symbolic link."""
+    """Symbolic link."""
 
     __slots__ = ("owners",)
 
@@ -64,7 +65,7 @@ class ProvenanceLinkNode(ReplayLinkNode):
 
 
 class ProvenanceDirectoryNode(ReplayDirectoryNode):
-    """A directory; ``name_owners`` has who gave each of its name_owners to what has it."""
+    """Directory. ``name_owners`` has the owner of each of its names."""
 
     __slots__ = ("name_owners", "owners")
 
@@ -75,13 +76,13 @@ class ProvenanceDirectoryNode(ReplayDirectoryNode):
 
 
 def get_time_owners(node: ReplayNode) -> TimeOwners:
-    """The events that set a node's times."""
+    """Return the owners of a node's times."""
     assert isinstance(node, ProvenanceFileNode | ProvenanceLinkNode | ProvenanceDirectoryNode)
     return node.owners
 
 
 def iterate_owners(node: ReplayNode) -> Iterator[int]:
-    """Give the owners of all that a node has."""
+    """Yield all owners of a node."""
     owners = get_time_owners(node)
     yield owners.atime
     yield owners.mtime
@@ -94,9 +95,10 @@ def iterate_owners(node: ReplayNode) -> Iterator[int]:
 
 
 class ProvenanceBackend(MemoryBackend):
-    """Keeps the files of one mount without their bytes. ``peak`` is the most room they ever took.
+    """Backend for the files of one mount, without their bytes. ``peak`` is the most bytes ever
+    used.
 
-    Whatever looks at a name needs who gave it; whatever takes it away ends what that one began.
+    A look-up of a name depends on the owner of the name; its removal ends what the owner began.
     """
 
     def __init__(self, size_max: int, graph: DependencyGraph) -> None:
@@ -107,13 +109,13 @@ class ProvenanceBackend(MemoryBackend):
         self._is_renaming = False
 
     def root(self) -> ProvenanceDirectoryNode:
-        """The mount's own directory."""
+        """Return the mount's root directory."""
         root = self._root
         assert isinstance(root, ProvenanceDirectoryNode)
         return root
 
     def nodes(self) -> Iterator[ReplayNode]:
-        """Give all that has a name, and the root; what has several comes several times."""
+        """Yield the root, and the node of each name; a node with several names is repeated."""
         pending: list[ReplayNode] = [self._root]
         while pending:
             node = pending.pop()
@@ -121,39 +123,39 @@ class ProvenanceBackend(MemoryBackend):
             if isinstance(node, ReplayDirectoryNode):
                 pending += node.entries.values()
 
-    # -- looking ---------------------------------------------------------------------------------
+    # -- look-ups --------------------------------------------------------------------------------
 
     def _add_name_dependency(self, at: ReplayDirectoryNode, name: str) -> None:
         assert isinstance(at, ProvenanceDirectoryNode)
         self.graph.add_dependency(at.name_owners.get(name, BEFORE_JOURNAL))
 
     def kind(self, at: ReplayDirectoryNode, name: str) -> FileType | None:
-        """What ``name`` is."""
+        """Return the type of the node ``name``, or None."""
         self._add_name_dependency(at, name)
         return super().kind(at, name)
 
     def link_target(self, at: ReplayDirectoryNode, name: str) -> str | None:
-        """What the link ``name`` says, if it is one."""
+        """Return the target of ``name``, or None if it is not a link."""
         self._add_name_dependency(at, name)
         return super().link_target(at, name)
 
     def enter(self, at: ReplayDirectoryNode, name: str) -> ReplayDirectoryNode:
-        """The directory ``name``."""
+        """Return the directory ``name``."""
         self._add_name_dependency(at, name)
         return super().enter(at, name)
 
     def open_file(self, at: ReplayDirectoryNode, name: str) -> "ProvenanceFile":
-        """Open a regular file that is there."""
+        """Open an existing regular file."""
         self._add_name_dependency(at, name)
         super().open_file(at, name).close()
         node = at.entries[name]
         assert isinstance(node, ProvenanceFileNode)
         return ProvenanceFile(self, node)
 
-    # -- changing --------------------------------------------------------------------------------
+    # -- changes ---------------------------------------------------------------------------------
 
     def make_file(self, at: ReplayDirectoryNode, name: str, now: int) -> "ProvenanceFile":
-        """Make a regular file, and open it: as ``_make`` would, in fewer steps, as many come."""
+        """Create and open a regular file. Inlines ``_make``, because the event is frequent."""
         self._check_place(at, name)
         assert isinstance(at, ProvenanceDirectoryNode)
         seq = self.graph.seq
@@ -165,25 +167,25 @@ class ProvenanceBackend(MemoryBackend):
         return ProvenanceFile(self, node)
 
     def make_directory(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
-        """Make a directory."""
+        """Create a directory."""
         self._check_place(at, name)
         self._make(at, name, ProvenanceDirectoryNode(self._next_inode(), links=1, parent=at), now)
         at.links += 1
 
     def make_symlink(self, at: ReplayDirectoryNode, name: str, target: str, now: int) -> None:
-        """Make a symbolic link."""
+        """Create a symbolic link."""
         self._check_place(at, name)
         self._make(at, name, ProvenanceLinkNode(self._next_inode(), target), now)
 
     def make_hard_link(
         self, at: ReplayDirectoryNode, name: str, to: ReplayDirectoryNode, to_name: str, now: int
     ) -> None:
-        """Give what is no directory one more name."""
+        """Create a hard link to a file or symbolic link."""
         self._add_name_dependency(at, name)
         super().make_hard_link(at, name, to, to_name, now)
 
     def unlink(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
-        """Remove the name of what is no directory."""
+        """Unlink a file or a symbolic link."""
         node = at.entries[name]
         is_retained = node.links > 1 or (isinstance(node, ReplayFileNode) and bool(node.opened))
         super().unlink(at, name, now)
@@ -198,9 +200,10 @@ class ProvenanceBackend(MemoryBackend):
     def rename(
         self, at: ReplayDirectoryNode, name: str, to: ReplayDirectoryNode, to_name: str, now: int
     ) -> None:
-        """Give something another name, in the place of what had it.
+        """Rename a node, and replace the node at the new name.
 
-        What is replaced need not be there when this is done again without it.
+        The event does not depend on the replaced node, which may be absent in the compacted
+        journal.
         """
         node = at.entries.get(name)
         is_other = node is not to.entries.get(to_name)
@@ -221,9 +224,9 @@ class ProvenanceBackend(MemoryBackend):
         to_name: str,
         now: int,
     ) -> None:
-        """Rename a file to a name that a file may have: as ``rename`` does, in fewer steps.
+        """Rename a file to a name that is free or of a file: the fast path of ``rename``.
 
-        What it needs besides whoever gave the name_owners is known to who asks.
+        The caller records all dependencies except those on the owners of the two names.
         """
         node, replaced = at.entries[name], to.entries.get(to_name)
         if node is replaced:
@@ -252,26 +255,26 @@ class ProvenanceBackend(MemoryBackend):
         to.owners.set_changed(seq)
 
     def set_times(self, at: ReplayDirectoryNode, name: str, times: TimeUpdate, now: int) -> None:
-        """Set the times of what a name stands for."""
+        """Set the times of a node."""
         self._add_name_dependency(at, name)
         super().set_times(at, name, times, now)
         self.record_times(at if name == "." else at.entries[name], times)
 
     def reserve(self, growth: int) -> None:
-        """Count bytes that are used from now on."""
+        """Count ``growth`` more bytes as used."""
         super().reserve(growth)
         if self._size > self.peak:
             self.peak = self._size
 
     def release(self, node: ReplayFileNode) -> None:
-        """Give back what a file used, when neither a name nor a descriptor keeps it."""
+        """Count the bytes of a file as free if neither a name nor a descriptor refers to it."""
         assert isinstance(node, ProvenanceFileNode)
         if not node.links and not node.opened:
             self._size -= node.size
             node.size = 0
 
     def record_times(self, node: ReplayNode, times: TimeUpdate) -> None:
-        """The event that is played has set times of a node."""
+        """Record that the current event set times of a node."""
         owners, seq = get_time_owners(node), self.graph.seq
         if times.flags & _ATIME:
             owners.atime = seq
@@ -280,7 +283,7 @@ class ProvenanceBackend(MemoryBackend):
         owners.ctime = seq
 
     def reset_peak(self) -> None:
-        """The most room is what they take now."""
+        """Set the peak to the bytes used now."""
         self.peak = self._size
 
     def _make(self, at: ReplayDirectoryNode, name: str, node: ReplayNode, now: int) -> None:
@@ -310,22 +313,22 @@ class ProvenanceBackend(MemoryBackend):
 
 
 class ProvenanceFile(ReplayMemoryFile):
-    """An open file without its bytes."""
+    """Open file without its bytes."""
 
     def __init__(self, backend: ProvenanceBackend, node: ProvenanceFileNode) -> None:
         super().__init__(backend, node)
         self.backend, self.node = backend, node
 
     def size(self) -> int:
-        """Its size in bytes."""
+        """Return the size in bytes."""
         return self.node.size
 
     def write(self, offset: int, data: bytes, now: int | None) -> None:
-        """Put ``data`` at ``offset``; its times stay if no now."""
+        """Write ``data`` at ``offset``. The times do not change if ``now`` is None."""
         self.put(offset, len(data), now)
 
     def put(self, offset: int, size: int, now: int | None) -> None:
-        """Write so many bytes at ``offset``."""
+        """Write ``size`` bytes at ``offset``."""
         node, seq = self.node, self.backend.graph.seq
         if size:
             end = offset + size
@@ -338,7 +341,8 @@ class ProvenanceFile(ReplayMemoryFile):
             node.owners.mtime = node.owners.ctime = seq
 
     def defer(self, writes: WriteBatch, first: int, stop: int, now: int, needed: int) -> None:
-        """Write some of ``writes``, all of which need ``needed``, the last of them now."""
+        """Write a range of ``writes``, which all depend on ``needed``; the last of them happens
+        ``now``."""
         node, graph = self.node, self.backend.graph
         last, end = writes.seqs[stop - 1], writes.max_stop(first, stop)
         if end >= node.size:
@@ -356,15 +360,15 @@ class ProvenanceFile(ReplayMemoryFile):
         node.owners.set_changed(last)
 
     def set_size(self, size: int, now: int) -> None:
-        """Cut it, or lengthen it with zeros."""
+        """Truncate the file, or extend it with zeros."""
         self.backend.reserve(size - self.node.size)
         self.node.intervals.truncate(size, self.backend.graph.seq)
         self._resize(size, now)
 
     def extend(self, size: int, now: int) -> None:
-        """Lengthen it with zeros: who saw to it that nothing stands there is who did before.
+        """Extend the file with zeros; their owner remains the last truncation.
 
-        By itself, in front of something that stood there once, such an event would do nothing.
+        Such an event, replayed without that truncation over old bytes, would not clear them.
         """
         self.backend.reserve(size - self.node.size)
         self._resize(size, now)
@@ -376,6 +380,6 @@ class ProvenanceFile(ReplayMemoryFile):
         node.owners.set_changed(seq)
 
     def set_times(self, times: TimeUpdate, now: int) -> None:
-        """Set its times."""
+        """Set the times."""
         super().set_times(times, now)
         self.backend.record_times(self.node, times)

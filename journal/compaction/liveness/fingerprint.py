@@ -1,4 +1,4 @@
-"""Fingerprints of states whose bytes are not at hand: who wrote a byte tells which it is."""
+"""Fingerprints of states without file bytes: the owner of a byte identifies its value."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -23,7 +23,7 @@ from journal.replay.state.descriptor_table import (
 
 
 def compute_fingerprint(parts: Iterable[str]) -> bytes:
-    """The fingerprint of what is told, in parts."""
+    """Return the hash of a sequence of state tokens."""
     state = xxhash.xxh3_128()
     for part in parts:
         state.update(part.encode(errors="surrogatepass"))
@@ -32,7 +32,7 @@ def compute_fingerprint(parts: Iterable[str]) -> bytes:
 
 
 def state_tokens(host: ProvenanceHost) -> Iterator[str]:
-    """Tell all that a host has: the same is told of the same state, and of no other."""
+    """Yield a description of a host's state. Equal states, and only these, give equal tokens."""
     process = host.process
     yield f"{process.start!r} {process.end_event!r} {sorted(process.mounts)} {host.pending!r}"
     for guest, backend in sorted(host.backends.items()):

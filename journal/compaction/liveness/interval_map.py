@@ -1,4 +1,7 @@
-"""Who wrote which bytes: places from 0 on without end, each owned by the event that set it last."""
+"""Interval map from byte ranges of a file to the sequence number of the event that wrote them last.
+
+Writes can be deferred until an owner is needed.
+"""
 
 from array import array
 from bisect import bisect_left, bisect_right
@@ -10,44 +13,47 @@ from journal.compaction.liveness.write_batch import WriteBatch
 
 ROW_COUNT_MAX = 1 << 10
 _FEW_COUNT_MAX = 3
-"""So many writes are not worth columns of their own."""
+"""Number of writes that are too few to justify columns of their own."""
 _TRUNCATED = -3
-"""Owners at and below this cut what was there: ``_TRUNCATED - seq``. What they own is empty."""
+"""Owners at and below this value are truncations, stored as ``_TRUNCATED - seq``. Their ranges are
+empty."""
 
 
 DeferredWrites = tuple[WriteBatch, int, int, int]
-"""Some writes: the index of the first, that behind the last, and who all of these need.
+"""Deferred writes: a batch, the first index, the last index plus 1, and the event that all depend
+on.
 
-The graph gets to know that when it matters.
+The dependencies are added to the graph only when the writes are applied.
 """
 
 
 class IntervalMap:
-    """Owners of places. A cut owns all places from somewhere on, until they are written again.
+    """Owners of byte ranges. A truncation owns all bytes from its offset on, until they are written
+    again.
 
-    They stand in rows of limited length, so that a change moves few of them.
+    The intervals are stored in rows of limited length, so that a change moves few of them.
 
-    > Why do cuts own what is beyond the end? What was written there before must not come back when
-    somebody writes still further on.
+    > Why does a truncation own the bytes after the end? Bytes written there before must not
+    reappear when a later write extends the file.
 
-    > Why are some writes deferred? Most files of most journals are replaced or removed before
-    anybody asks who wrote them: then nothing was done for them.
+    > Why defer writes? Most files of most journals are replaced or removed before their owners are
+    needed, and deferred writes then cost nothing.
     """
 
     __slots__ = ("_deferred", "_heads", "_owners", "_starts")
 
     def __init__(self) -> None:
         self._deferred: list[DeferredWrites] = []
-        self._heads = _NO_HEADS  # where each row new_starts
+        self._heads = _NO_HEADS  # start of each row
         self._starts: list[array[int]]
         self._owners: list[array[int]]
 
     def defer(self, deferred: DeferredWrites) -> None:
-        """Let places be written."""
+        """Add writes, to be applied later."""
         self._deferred.append(deferred)
 
     def _apply_deferred(self) -> None:
-        """Do what was put off."""
+        """Apply the deferred writes."""
         if not self._heads:
             self._heads = [0]
             self._starts = [array("q", (0,))]
@@ -72,7 +78,7 @@ class IntervalMap:
                 self.put(start, stop, owner)
 
     def _append(self, new_starts: "array[int]", stop: int, new_owners: "array[int]") -> None:
-        """Put what follows all that was written, without gaps in it."""
+        """Add contiguous writes at or after the end of all earlier writes."""
         starts, owners = self._starts[-1], self._owners[-1]
         rest = owners[-1]
         if new_starts[0] == starts[-1]:
@@ -84,13 +90,13 @@ class IntervalMap:
         self._split(len(self._heads) - 1)
 
     def put(self, start: int, stop: int, owner: int) -> None:
-        """Let places from ``start`` to before ``stop`` be written by ``owner``."""
+        """Set the owner of the bytes from ``start`` to before ``stop``."""
         if start >= stop:
             return
         if self._deferred or not self._heads:
             self._apply_deferred()
         starts, owners = self._starts[-1], self._owners[-1]
-        if start >= starts[-1]:  # behind all that was written: most writes are
+        if start >= starts[-1]:  # at or after the end, like most writes
             rest = owners[-1]
             if start == starts[-1]:
                 owners[-1] = owner
@@ -106,7 +112,7 @@ class IntervalMap:
         starts, owners = self._starts[row], self._owners[row]
         first = bisect_left(starts, start)
         if first + 1 < len(starts) and starts[first] == start and starts[first + 1] == stop:
-            owners[first] = owner  # the same once more
+            owners[first] = owner  # The same range is written again.
             return
         end = bisect_right(heads, stop, row) - 1
         end_starts, end_owners = self._starts[end], self._owners[end]
@@ -124,7 +130,7 @@ class IntervalMap:
         self._split(row)
 
     def truncate(self, start: int, owner: int) -> None:
-        """Let nothing be written from ``start`` on: ``owner`` saw to that."""
+        """Truncate at ``start``: ``owner`` owns all bytes from there on."""
         self._apply_deferred()
         row = bisect_right(self._heads, start) - 1
         for column in (self._heads, self._starts, self._owners):
@@ -134,7 +140,8 @@ class IntervalMap:
         self._owners[row][at:] = array("q", (_TRUNCATED - owner,))
 
     def settle_before(self, upto: int) -> None:
-        """Forget who owns what, where that is an event in front of ``upto``: one is as another."""
+        """Replace all owners before ``upto`` by one owner: their differences do not matter any
+        more."""
         if not self._deferred and not self._heads:
             return
         self._apply_deferred()
@@ -142,7 +149,7 @@ class IntervalMap:
             len(self._heads) == 1
             and _TRUNCATED <= min(self._owners[0]) <= max(self._owners[0]) <= 0
         ):
-            return  # nothing has changed
+            return  # Everything is settled already.
         starts, owners = array("q"), array("q")
         for start, owner in zip(
             chain.from_iterable(self._starts), chain.from_iterable(self._owners), strict=True
@@ -171,17 +178,18 @@ class IntervalMap:
 
     @property
     def last_truncation(self) -> int:
-        """Who saw to it that nothing stands behind all that was written."""
+        """Return the event that made the bytes after the last write empty."""
         self._apply_deferred()
         return _decode_owner(self._owners[-1][-1])
 
     def owners(self) -> Iterator[int]:
-        """All of them, some more than once."""
+        """Return all owners, some repeatedly."""
         self._apply_deferred()
         return map(_decode_owner, chain.from_iterable(self._owners))
 
     def intervals(self, size: int) -> list[tuple[int, int]]:
-        """Return the start and owner of each interval before ``size``."""
+        """Return start and owner of each interval before ``size``; BEFORE_JOURNAL owns empty
+        intervals."""
         self._apply_deferred()
         found: list[tuple[int, int]] = []
         before = None

@@ -1,4 +1,4 @@
-"""Machines as other runtimes keep them: regions of memory, threads, tables; whose event each is."""
+"""Provenance of machine state in other runtimes' snapshots: memory regions, threads and tables."""
 
 import struct
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ REGION_TAGS = frozenset(
 
 
 class _ElementProvenance:
-    """A memory or a table: so many elements, ``sized`` by an event, and who set which."""
+    """Owners of the elements of a memory or table, and ``size_owner``, the owner of its size."""
 
     def __init__(self) -> None:
         self.intervals = IntervalMap()
@@ -30,19 +30,19 @@ class _ElementProvenance:
         self.size_owner = BEFORE_JOURNAL
 
     def put(self, start: int, stop: int, size: int, seq: int) -> None:
-        """An event sets elements, and sees to it that there are so many."""
+        """Set the owner of a range, and ``size`` unless it is smaller than before."""
         if size >= self.size:
             self.size, self.size_owner = size, seq
         self.intervals.put(start, stop, seq)
 
     def owners(self) -> Iterator[int]:
-        """Give the owners."""
+        """Yield all owners."""
         yield self.size_owner
         yield from self.intervals.owners()
 
 
 class MachineProvenance:
-    """A machine without its bytes. What is staged counts as closed: the next snapshot does it."""
+    """Machine state without bytes. Staged parts count at once: the next snapshot closes them."""
 
     def __init__(self, graph: DependencyGraph) -> None:
         self._graph = graph
@@ -52,19 +52,21 @@ class MachineProvenance:
         self._globals = BEFORE_JOURNAL
 
     def add_event(self, seq: int, tag: int, payload: bytes) -> None:
-        """Take an event; raises MalformedEvent."""
+        """Add an event. Raises MalformedEvent."""
         self._graph.begin_event(seq)
         try:
             self._add_event(seq, tag, payload)
         except struct.error as error:
-            raise MalformedEvent(f"event {seq} is cut short") from error
+            raise MalformedEvent(f"event {seq} is cut short: {len(payload)} bytes") from error
         self._graph.finish_event()
 
     def _add_event(self, seq: int, tag: int, payload: bytes) -> None:
         if tag == UpdateMemoryRegion.tag:
             start, stop, size = _REGION.unpack_from(payload)
             if stop - start != size or size != len(payload) - _REGION.size or stop > _SIZE_MAX:
-                raise MalformedEvent(f"event {seq} is no region of memory")
+                raise MalformedEvent(
+                    f"event {seq} has a wrong memory region: {start} to {stop}, {size} bytes"
+                )
             grown = -(-stop // WASM_PAGE_SIZE) * WASM_PAGE_SIZE
             self._elements.setdefault(-1, _ElementProvenance()).put(start, stop, grown, seq)
         elif tag == TableSet.tag:
@@ -81,37 +83,37 @@ class MachineProvenance:
                 self._threads[number] = seq
 
     def clear_threads(self, seq: int) -> None:
-        """No thread is left: an event says so that is kept anyhow."""
+        """Remove all threads, which the always kept event ``seq`` has ended."""
         for owner in self._threads.values():
             self._graph.link(owner, seq)
         self._threads.clear()
         self._ended_threads.clear()
 
     def clear(self) -> None:
-        """Nothing is left: the process is over, or begins."""
+        """Remove everything: a process begins or ends."""
         self._elements.clear()
         self._threads.clear()
         self._ended_threads.clear()
         self._globals = BEFORE_JOURNAL
 
     def link_ended_threads(self) -> None:
-        """Where a thread is kept, so is what ended it: there is a state behind that.
+        """Record that the end of a thread is live if its start is. Call when a state follows.
 
-        Until now, what ends all threads and is kept anyhow could have come, and said it, too.
+        Before that, an always kept event that ends all threads could have made it unnecessary.
         """
         for owner, seq in self._ended_threads:
             self._graph.link(owner, seq)
         self._ended_threads.clear()
 
     def owners(self) -> Iterator[int]:
-        """Give the owners of all that there is."""
+        """Yield all owners."""
         yield self._globals
         yield from self._threads.values()
         for elements in self._elements.values():
             yield from elements.owners()
 
     def state_tokens(self) -> Iterator[str]:
-        """Tell all that there is."""
+        """Yield a description of the state."""
         yield f"{self._globals} {sorted(self._threads.items())}"
         for which, elements in sorted(self._elements.items()):
             yield f"{which} {elements.size} {elements.intervals.intervals(elements.size)}"

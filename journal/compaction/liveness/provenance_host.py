@@ -1,4 +1,4 @@
-"""A host that files and descriptors are played onto, to learn which events they are made of."""
+"""Replay host that records the provenance of files and descriptors."""
 
 from collections.abc import Iterator
 
@@ -48,9 +48,9 @@ _SUCCESS = b"\0\0"
 
 
 class ProvenanceHost(BaseHost[ProvenanceBackend]):
-    """A host that takes the events of files, descriptors and sockets, and what begins and ends.
+    """Host for the events of files, descriptors and sockets, and for starts and ends of processes.
 
-    What the host was requested to do, its answer, and a probe before it, stay together.
+    A request to the host, its result, and a probe before it are kept or dropped together.
     """
 
     provenance: ProvenanceTable
@@ -65,11 +65,11 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
 
     @property
     def tags(self) -> frozenset[int]:
-        """The kinds of events that it heeds."""
+        """Return the tags of the events that it replays."""
         return event_classes.REPLAYED
 
     def make_backend(self, guest: str) -> ProvenanceBackend:
-        """Who keeps the files of a memory mount."""
+        """Return the backend for the files of a memory mount."""
         return ProvenanceBackend(self.limits.files_size_max, self.graph)
 
     def _reset(self) -> None:
@@ -80,16 +80,16 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
 
     @property
     def peaks(self) -> dict[str, int]:
-        """The most room that the files of each mount ever took."""
+        """Return the most bytes that the files of each mount ever used."""
         found = dict(self._peaks)
         for guest, backend in self.backends.items():
             found[guest] = max(found.get(guest, 0), backend.peak)
         return found
 
-    # -- playing ---------------------------------------------------------------------------------
+    # -- replay ----------------------------------------------------------------------------------
 
     def play(self, seq: int, tag: int, payload: bytes, now: int, *, is_pinned: bool) -> None:
-        """Play an event; raises ReplayError and MalformedEvent. ``pinned``: it is kept anyhow."""
+        """Replay an event; ``is_pinned`` keeps it. Raises ReplayError and MalformedEvent."""
         self.seq, self.now = seq, now
         self.graph.begin_event(seq, is_pinned=is_pinned)
         event, waiting = codec.decode(tag, payload), self.pending
@@ -97,11 +97,11 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
         if isinstance(event, ProcessStart):
             self.provenance.lacks_host_results = not self.process.has_host_results
         if self.pending is event:
-            if waiting is not None:  # nobody ever answered that
+            if waiting is not None:  # The earlier request never got a result.
                 self.graph.add_reverse_dependency(self._pending_seq)
             self._pending_seq = seq
         else:
-            record_attributes(event, self)
+            record_attributes(event, self.provenance)
         self._note_request(seq, event)
         self.graph.finish_event()
 
@@ -113,13 +113,14 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
             raise
 
     def clear_request(self) -> None:
-        """The host was requested nothing by the event that was played."""
+        """Record that the last event made no request to the host."""
         self._requested = self._probe = BEFORE_JOURNAL
 
     def set_positions(
         self, positions: tuple[tuple[int, int], ...], seq: int, *, kept: bool
     ) -> None:
-        """A snapshot says where the guest stands; what one says that is not kept, is lost."""
+        """Set descriptor positions from the snapshot ``seq``, or from a dropped one if not
+        ``kept``."""
         for fd, offset in positions:
             found = self.table.entries.get(fd)
             if found is not None:
@@ -130,7 +131,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
     # -- requests to the host ---------------------------------------------------------------------
 
     def _note_request(self, seq: int, event: Event) -> None:
-        """Note whether the host is requested to do something that an answer has to follow."""
+        """Record whether ``event`` is a request to the host, which a host result must follow."""
         requests = self.pending is event
         if isinstance(event, _ONE_DIRECTORY):
             requests = self._is_of_host(event.fd)
@@ -148,7 +149,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
         return found is not None and isinstance(found.description.object, HostNode)
 
     def _record_rename(self, seq: int) -> None:
-        """What is open of the host may have another name from here on."""
+        """Record that open host objects may have new names after the rename ``seq``."""
         for number in self.table.entries.values():
             description = number.description
             assert isinstance(description, TrackedDescription)
@@ -156,7 +157,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
                 description.attributes.all.append(seq)
 
     def add_result(self, seq: int, payload: bytes, now: int) -> None:
-        """Play an answer of the host: to what was requested, or to nothing that is of any use."""
+        """Replay a host result, and link it with its request. Ignore results without effect."""
         call, requested, waiting = payload[0] if payload else -1, self._requested, self.pending
         if waiting is None and call in _QUERIES:
             return
@@ -170,7 +171,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
             if waiting is not None and self.pending is None:
                 requested = self._pending_seq
                 if payload[5:7] == _SUCCESS:
-                    record_attributes(waiting, self)
+                    record_attributes(waiting, self.provenance)
             elif call == _SIZE and payload[5:7] == _SUCCESS:
                 self._record_size(int.from_bytes(payload[1:5], "little"))
             self.graph.finish_event()
@@ -182,7 +183,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
             self._requested = BEFORE_JOURNAL
 
     def _record_size(self, fd: int) -> None:
-        """The guest was told the size of a file of the host."""
+        """Record the size of a host file that the guest was told."""
         found = self.table.entries.get(fd)
         if found is not None and isinstance(found.description.object, HostNode):
             assert isinstance(found, TrackedDescriptor)
@@ -190,16 +191,16 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
             self.graph.add_dependency(found.owner)
             found.description.attributes.latest["size"] = self.seq
 
-    # -- what there is ---------------------------------------------------------------------------
+    # -- owners ----------------------------------------------------------------------------------
 
     def pending_requests(self) -> tuple[int, int]:
-        """What the host was requested to do, and a probe, whose answers are still to come."""
+        """Return the request whose result is still to come, and the probe before it."""
         return self._requested, self._probe
 
     def forget_before(self, upto: int) -> int:
-        """Let whose event in front of ``upto`` what is count no more, nor the room that it took.
+        """Forget owners before ``upto``, and the peaks. Return how many names there are.
 
-        Gives how many names there are, and descriptors.
+        Descriptors count as names.
         """
         files: set[ProvenanceFileNode] = set()
         count = len(self.table.entries)
@@ -222,7 +223,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
         return count
 
     def owners(self) -> Iterator[int]:
-        """Give the owners of all that there is."""
+        """Yield the owners of the whole state."""
         yield from self.provenance.owners()
         for backend in self.backends.values():
             for node in backend.nodes():

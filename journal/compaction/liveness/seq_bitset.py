@@ -1,14 +1,15 @@
-"""A set of event numbers, a bit each: what a compaction keeps of a journal of any size."""
+"""Set of sequence numbers, stored as one bit each, for journals of any size."""
 
 from collections.abc import Iterator
 
 _CHUNK_BITS = 1 << 16
-"""SeqBitset in one piece; a piece without any takes nothing."""
+"""Sequence numbers in one chunk. An empty chunk is not stored."""
 _BITS_OF_BYTE = [bytes(byte >> bit & 1 for bit in range(8)) for byte in range(256)]
 
 
 class SeqBitset:
-    """Event numbers; equal if they are the same. None is above ``last``."""
+    """Set of sequence numbers. Sets with equal members are equal. ``last`` is at least the largest
+    member."""
 
     __slots__ = ("_chunks", "count", "last")
 
@@ -18,7 +19,7 @@ class SeqBitset:
         self.last = -1
 
     def add(self, seq: int) -> None:
-        """Let ``seq`` be one of them."""
+        """Add ``seq``."""
         key, at = divmod(seq, _CHUNK_BITS)
         chunk = self._chunks.get(key)
         if chunk is None:
@@ -34,7 +35,7 @@ class SeqBitset:
         return chunk is not None and bool(chunk[(seq & 0xFFFF) >> 3] >> (seq & 7) & 1)
 
     def __iter__(self) -> Iterator[int]:
-        """Give all of them, ascending."""
+        """Yield all members in ascending order."""
         for key in sorted(self._chunks):
             flags = b"".join(map(_BITS_OF_BYTE.__getitem__, self._chunks[key]))
             at = flags.find(1)
@@ -43,7 +44,7 @@ class SeqBitset:
                 at = flags.find(1, at + 1)
 
     def flags(self, first: int, count: int) -> bytes:
-        """A byte for each number from ``first`` on: 1 for one of them."""
+        """Return a byte for each number from ``first`` on: 1 for a member."""
         parts = []
         while count:
             key, at = divmod(first, _CHUNK_BITS)
@@ -61,7 +62,7 @@ class SeqBitset:
         return b"".join(parts)
 
     def has_any(self, start: int, stop: int) -> bool:
-        """Whether any from ``start`` to before ``stop`` is one of them."""
+        """Return whether a number from ``start`` to before ``stop`` is a member."""
         for key in range(start // _CHUNK_BITS, -(-stop // _CHUNK_BITS)):
             chunk = self._chunks.get(key)
             if chunk is not None:
@@ -81,7 +82,7 @@ class SeqBitset:
         return False
 
     def last_below(self, seq: int) -> int:
-        """The greatest below ``seq``; -1 where there is none."""
+        """Return the largest member below ``seq``; -1 if there is none."""
         for key in sorted((key for key in self._chunks if key * _CHUNK_BITS < seq), reverse=True):
             size = min(seq - key * _CHUNK_BITS, _CHUNK_BITS)
             at = self.flags(key * _CHUNK_BITS, size).rfind(1)

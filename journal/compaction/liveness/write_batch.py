@@ -1,4 +1,4 @@
-"""WriteBatch to files, column by column."""
+"""Batch of file writes, in columns."""
 
 import struct
 from array import array
@@ -12,11 +12,11 @@ from journal.replay.effects.descriptors import POSITION_MAX
 
 try:
     from journal.compaction.liveness.write_columns import decode_columns
-except ImportError:  # without librt, which only the compiled build asks for
+except ImportError:  # librt is a requirement of the compiled build only.
     NATIVE = False
 else:
     NATIVE = ACCELERATED
-"""Whether columns are read by compiled code; interpreted, that code would be slow."""
+"""Whether compiled code decodes the columns. Interpreted, that code would be slow."""
 
 _WRITE = struct.Struct("<IQBI")
 
@@ -24,10 +24,10 @@ Columns = tuple[list[int], "array[int]", "array[int]", bytes]
 
 
 class WriteBatch:
-    """WriteBatch to files, in order; none is empty.
+    """File writes in order; none is empty.
 
-    They are written through ``fds``, from ``starts`` to before ``stops``, by the events ``seqs``;
-    ``gaps`` has a 1 for each behind which the next does not begin where it stops.
+    Write ``i`` is event ``seqs[i]``, through ``fds[i]``, from ``starts[i]`` to before ``stops[i]``;
+    ``gaps[i]`` is 1 if the next write does not begin at ``stops[i]``.
     """
 
     __slots__ = ("fds", "gaps", "graph", "seqs", "starts", "stops")
@@ -38,11 +38,12 @@ class WriteBatch:
         self.graph = graph
 
     def is_contiguous(self, first: int, stop: int) -> bool:
-        """Whether those from ``first`` to before ``behind`` leave nothing out."""
+        """Return whether the writes from ``first`` to before ``stop`` follow each other without
+        gaps."""
         return self.gaps.find(1, first, stop - 1) < 0
 
     def max_stop(self, first: int, stop: int) -> int:
-        """The furthest that they come."""
+        """Return the largest stop offset of these writes."""
         found: int = self.stops[stop - 1]
         if self.is_contiguous(first, stop):
             return found
@@ -50,9 +51,9 @@ class WriteBatch:
 
 
 def decode_writes(raw: bytes, begins: list[int], ends: list[int]) -> Columns | None:
-    """What FileDescriptorWrites write; None where they have to be looked at one by one.
+    """Return the columns of FileDescriptorWrite events; None if they must be replayed one by one.
 
-    Their payloads are in ``raw``, from ``begins`` to before ``ends``.
+    Their payloads are ``raw[begins[i]:ends[i]]``.
     """
     if not begins:
         return None
@@ -62,7 +63,7 @@ def decode_writes(raw: bytes, begins: list[int], ends: list[int]) -> Columns | N
             return None
         return native[0], array("q", native[1]), array("q", native[2]), native[3]
     try:
-        # as one list: of so many tuples that are there at once the collector would take notice
+        # One flat list: so many tuples at once would trigger Python's garbage collector.
         values = list(chain.from_iterable(map(_WRITE.unpack_from, repeat(raw), begins)))
     except struct.error:
         return None

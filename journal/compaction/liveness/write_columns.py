@@ -1,5 +1,4 @@
-"""PackedColumns of writes out of their payloads: made to be compiled, and of no use where it is
-not."""
+"""Native decoder for the columns of file writes. Of use only in the compiled build."""
 
 from typing import Final
 
@@ -8,19 +7,18 @@ from mypy_extensions import i64
 
 from journal.replay.effects.descriptors import POSITION_MAX
 
-_HEAD_SIZE: Final = 17  # constants for the compiler, which looks names of other modules up
+_HEAD_SIZE: Final = 17  # local constants: compiled code looks up names of other modules at run time
 _POSITION_MAX: Final = (1 << 63) - 1
 assert _POSITION_MAX == POSITION_MAX
 
 PackedColumns = tuple[list[int], bytes, bytes, bytes]
-"""Descriptors; where each write begins and stops, in 8 bytes of this machine; and a 1 for each
-behind which the next does not begin where it stops."""
+"""Descriptors; starts and stops, as native 8-byte integers; and the gap flags of WriteBatch."""
 
 
 def decode_columns(raw: bytes, begins: list[int], ends: list[int]) -> PackedColumns | None:
-    """What FileDescriptorWrites write; None where one of them is not as plain as most are.
+    """Return the columns of FileDescriptorWrite events; None if one has an uncommon property.
 
-    Their payloads are in ``raw``, from ``begins`` to before ``ends``.
+    Their payloads are ``raw[begins[i]:ends[i]]``.
     """
     fds: list[int] = []
     starts, stops, gaps = BytesWriter(), BytesWriter(), BytesWriter()

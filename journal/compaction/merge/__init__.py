@@ -1,1 +1,1 @@
-"""Merging of intermediate snapshots into the kept snapshots that follow them."""
+"""Merging of dropped snapshots into the kept snapshots that follow them."""

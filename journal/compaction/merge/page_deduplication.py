@@ -1,6 +1,7 @@
-"""Pages that a compacted journal has already: each is given once, and named from then on.
+"""Page deduplication in the output: stores each page once, and references it from then on.
 
-What the source named is looked up there first: what it led to may go, or get another number.
+A reference of the source is resolved in the source first, because its page may be dropped or may
+get another sequence number.
 """
 
 import os
@@ -22,15 +23,16 @@ from journal.pages import PageResolver
 from journal.pages.deduplication import iterate_whole_pages, replace_with_references
 
 POOL_COUNT_MAX = 1 << 18
-"""Pages that are known: the last of them. Merged ones stand in a file, of 1 GiB at most."""
+"""Number of newest pages that the pool remembers. Merged pages are stored in a file of at most 1
+GiB."""
 _TAG = MemoryPages.tag
 
 
 class PagePool:
-    """Pages that were written, by the hashes of their bytes.
+    """Pages written so far, by the hashes of their bytes.
 
-    ``read`` gives the bytes of those that stand in the source; the others are kept in a file
-    without a name. Where there is no room for that, no more are.
+    ``read`` returns the bytes of a page stored in the source. Pages not stored there are kept in a
+    file without a name; when there is no space for it, no more of them are remembered.
     """
 
     def __init__(
@@ -50,15 +52,16 @@ class PagePool:
         self._next = 0
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
     def find(self, at: tuple[int, int], page: bytes, *, is_stored: bool) -> tuple[int, int] | None:
-        """Where these bytes were written; if nowhere, they are now, as this event and index.
+        """Return the sequence number and index of an equal page written before, or None.
 
-        Whether the same page ``stands`` there in the source, too, says where its bytes are.
+        In the second case remember the page as written ``at`` this sequence number and index.
+        ``is_stored`` says that the source stores the same bytes at the same position.
         """
         hashed = self._digest(page)
         slot = self._slots.get(hashed)
@@ -88,7 +91,7 @@ class PagePool:
         self._next = (slot + 1) % POOL_COUNT_MAX
 
     def _keep(self, slot: int, page: bytes) -> bool:
-        """Keep the bytes of a page; whether there was room."""
+        """Save the bytes of a page to the file. Return whether there was space."""
         if self._is_full:
             return False
         try:
@@ -110,10 +113,9 @@ class PagePool:
 
 
 class PageDeduplicator:
-    """Gives events of memory as they are to be written, in the order of their numbers.
+    """Rewriter of memory events to their output form, in sequence order; a context manager.
 
-    A context manager. ``resolver`` looks up what events of the source name; files stand in
-    ``folder``.
+    ``resolver`` resolves the references of the source; the temporary file is created in ``folder``.
     """
 
     def __init__(self, resolver: PageResolver, folder: Path) -> None:
@@ -127,7 +129,7 @@ class PageDeduplicator:
         self._pool.close()
 
     def rewrite_block(self, block: Block) -> dict[int, bytes]:
-        """The payloads of a block's events that are not written as they are, by index."""
+        """Return the new payloads of the events of a block that change, by index."""
         found: dict[int, bytes] = {}
         if _TAG in block.tags:
             for index in block.select({_TAG}):
@@ -138,15 +140,15 @@ class PageDeduplicator:
         return found
 
     def rewrite_row(self, row: OutputRow, *, is_merged: bool = False) -> OutputRow:
-        """An event as it is written; one that is not as in the source ``is_merged``."""
+        """Return an event in its output form; ``is_merged`` if it differs from the source."""
         if row.tag != _TAG:
             return row
         return row._replace(payload=self.rewrite_payload(row.seq, row.payload, is_merged=is_merged))
 
     def rewrite_payload(self, seq: int, payload: bytes, *, is_merged: bool = False) -> bytes:
-        """The payload that event number ``seq``, one of memory, is written with.
+        """Return the output payload of the MemoryPages event ``seq``.
 
-        What nobody could look up, nobody can: it stays.
+        A payload with references that cannot be resolved is returned unchanged.
         """
         try:
             event = codec.decode(_TAG, payload)

@@ -1,6 +1,6 @@
-"""The memories and tables of snapshots, merged in bounded memory.
+"""Merged memories and tables of snapshots, in bounded memory.
 
-Two states of each: as it is at the snapshot that was come to, and at the one that was kept last.
+The store holds two states of each: at the snapshot reached, and at the last kept snapshot (base).
 """
 
 from array import array
@@ -17,32 +17,32 @@ from journal.pages.encoding import ZERO_PAGE, ChangedPage
 from journal.replay.limits import ELEMENTS_COUNT_MAX, MEMORIES_COUNT_MAX
 
 _READ_PAGES = 64
-"""Pages that are looked at at once."""
+"""Pages compared at a time."""
 SIZE_MAX = 1 << 34
-"""Bytes of all memories; of larger ones all snapshots stay."""
+"""Limit for the bytes of all memories; above it all snapshots are kept unmerged."""
 _PAGES_PER_MEMORY = encoding.SIZE_MAX // PAGE_SIZE
-"""Numbers in a plane that each memory has to itself."""
+"""Number of page slots that each memory has in a spill file."""
 assert MEMORIES_COUNT_MAX * encoding.SIZE_MAX < 1 << 63
 
 
 class _MergedMemory:
-    """One memory: its bytes, and which of its pages have been set, a byte for each.
+    """One memory: its size in bytes, and three sets of its pages, with a byte for each page.
 
-    ``touched`` are those set since the last snapshot that was kept, ``fresh`` since the last one,
-    ``present`` those that may be other than zeros.
+    ``touched`` are the pages set since the last kept snapshot, ``fresh`` the pages set by the
+    current snapshot, ``present`` the pages that may differ from zeros.
     """
 
     __slots__ = ("first", "fresh", "present", "size", "touched")
 
     def __init__(self, first: int) -> None:
-        self.first = first  # where its page 0 is in the planes
-        self.size = -1  # not there
+        self.first = first  # slot of its page 0 in the spill files
+        self.size = -1  # the memory does not exist
         self.touched = bytearray()
         self.fresh = bytearray()
         self.present = bytearray()
 
     def grow(self, size: int) -> None:
-        """See to it that there is a byte for each page."""
+        """Set the size, and extend the sets to one byte for each page."""
         self.size = size
         missing = size // PAGE_SIZE - len(self.touched)
         if missing > 0:
@@ -50,7 +50,7 @@ class _MergedMemory:
                 marks += bytes(missing)
 
     def reset(self) -> None:
-        """Nothing is known of it any more: what had been set is zeros."""
+        """Set all pages to zeros, and the size to unknown."""
         self.size = -1
         self.touched = bytearray(
             (
@@ -60,14 +60,14 @@ class _MergedMemory:
         self.present = bytearray(len(self.present))
 
     def mark(self, numbers: Iterable[int]) -> None:
-        """These pages are set."""
+        """Add pages to all three sets."""
         fresh, touched, present = self.fresh, self.touched, self.present
         for number in numbers:
             fresh[number] = touched[number] = present[number] = 1
 
 
 class MergedState:
-    """Memories and tables; a context manager. Its files stand in ``folder`` while it is open."""
+    """Memories and tables; a context manager. Its files in ``folder`` exist while it is open."""
 
     def __init__(self, folder: Path) -> None:
         self._current, self._base = SpillFile(folder), SpillFile(folder)
@@ -83,10 +83,10 @@ class MergedState:
         self._current.close()
         self._base.close()
 
-    # -- what snapshots say ----------------------------------------------------------------------
+    # -- applying snapshots ----------------------------------------------------------------------
 
     def begin_snapshot(self, *, whole: bool) -> None:
-        """A snapshot begins."""
+        """Begin a snapshot. A ``whole`` snapshot discards the state before it."""
         for memory in self._memories.values():
             memory.fresh = bytearray(len(memory.fresh))
             if whole:
@@ -96,7 +96,11 @@ class MergedState:
             self.tables = {}
 
     def put_pages(self, event: MemoryPages) -> None:
-        """Pages of a memory; raises MalformedEvent, and Entangled where one is named twice."""
+        """Set pages of a memory.
+
+        Raises MalformedEvent, and DependsOnDroppedSnapshot if a page is patched twice or a limit is
+        exceeded.
+        """
         memory = self._memories.get(event.memory)
         if memory is None:
             if len(self._memories) >= MEMORIES_COUNT_MAX:
@@ -105,7 +109,7 @@ class MergedState:
             self._memories[event.memory] = memory
         others = sum(max(found.size, 0) for found in self._memories.values() if found is not memory)
         if event.size < memory.size or event.size + others > SIZE_MAX:
-            raise DependsOnDroppedSnapshot  # no memory shrinks
+            raise DependsOnDroppedSnapshot  # A memory cannot shrink.
         pages = encoding.get_whole_pages(event)
         if pages is None:
             pages = self._pages_in(event, memory)
@@ -114,7 +118,7 @@ class MergedState:
         self._current.put(map(memory.first.__add__, event.numbers), pages)
 
     def _pages_in(self, event: MemoryPages, memory: _MergedMemory) -> list[bytes]:
-        """The pages of an event as they are behind it, in order."""
+        """Return the pages of an event after its patches, in order."""
         found = []
         for number, kind, data in encoding.decode_resolved_pages(event):
             if kind is PageKind.PATCHED:
@@ -125,7 +129,7 @@ class MergedState:
         return found
 
     def put_elements(self, event: TableSet) -> None:
-        """Elements of a table."""
+        """Set elements of a table."""
         elements = self.tables.setdefault(event.table, array("I"))
         others = sum(map(len, self.tables.values())) - len(elements)
         if max(event.start, len(elements)) + len(event.functions) + others > ELEMENTS_COUNT_MAX:
@@ -134,11 +138,11 @@ class MergedState:
         stop = event.start + len(event.functions)
         elements[event.start : stop] = array("I", event.functions)
 
-    # -- what a snapshot that is kept has to say -------------------------------------------------
+    # -- contents of a kept snapshot -------------------------------------------------------------
 
     @property
     def has_shrunk(self) -> bool:
-        """Whether something of the snapshot that was kept last is not there any more."""
+        """Return whether a memory or table of the base is now smaller or absent."""
         sizes = self.sizes
         return any(sizes.get(index, -1) < size for index, size in self._base_sizes.items()) or any(
             len(self.tables.get(table, ())) < len(found)
@@ -147,26 +151,26 @@ class MergedState:
 
     @property
     def sizes(self) -> dict[int, int]:
-        """Bytes of each memory, by index."""
+        """Return the bytes of each memory, by index."""
         found = sorted(self._memories.items())
         return {index: memory.size for index, memory in found if memory.size >= 0}
 
     def clear_base(self) -> None:
-        """Let the next snapshot that is kept say everything anew."""
+        """Clear the base, so that the next kept snapshot stores everything."""
         self._base.clear()
         self._base_sizes, self._base_tables = {}, {}
         for memory in self._memories.values():
             memory.touched = bytearray(memory.present)
 
     def changed_pages(self, index: int) -> "array[int]":
-        """The pages of a memory that are not as in the snapshot that was kept last."""
+        """Return the numbers of the pages of a memory that differ from the base."""
         memory, found = self._memories[index], array("I")
         for start, stop in _page_ranges(memory.touched[: memory.size // PAGE_SIZE]):
             found.extend(n for n, now, before in self._pages(memory, start, stop) if now != before)
         return found
 
     def pages(self, index: int, numbers: "array[int]") -> Iterator[ChangedPage]:
-        """Give these pages of a memory, with what they were in the snapshot that was kept last."""
+        """Yield pages of a memory, each with its content in the base."""
         memory, at = self._memories[index], 0
         while at < len(numbers):
             start, behind = numbers[at], at + 1
@@ -177,7 +181,7 @@ class MergedState:
             at = behind
 
     def set_base(self) -> None:
-        """The snapshot is kept: the next one says what is different from it."""
+        """Make the current state the base."""
         for memory in self._memories.values():
             for start, stop in _page_ranges(memory.touched):
                 places = range(memory.first + start, memory.first + stop)
@@ -194,7 +198,7 @@ class MergedState:
 
 
 def _page_ranges(marks: bytearray) -> Iterator[tuple[int, int]]:
-    """Give where the marks are that are set, a few pages at once."""
+    """Yield the ranges of set marks, at most _READ_PAGES pages each."""
     start = marks.find(1)
     while start >= 0:
         stop = marks.find(0, start, start + _READ_PAGES)

@@ -1,8 +1,8 @@
-"""Snapshots that are kept, and what pages_each has to say now: pages that changed since the one
-before.
+"""Merge of dropped snapshots: each kept snapshot stores the pages changed since the kept one before
+it.
 
-The pages of those members are merged. A Snapshot keeps its number and its digest; its pages get
-numbers of events that are dropped, and so may its safe point.
+A Snapshot event keeps its sequence number and its digest. Its pages get the sequence numbers of
+dropped events, and so may its safe point.
 """
 
 from array import array
@@ -26,7 +26,7 @@ from journal.snapshots.catalog import SnapshotInfo
 _PAGE_TAGS = frozenset((MemoryPages.tag,))
 _TABLE_TAGS = frozenset((TableSet.tag,))
 PAGES_MAX = 254 * encoding.EVENT_PAGES_MAX
-"""Pages in one event where there are few numbers."""
+"""Limit for the pages of one event, reached only if few sequence numbers are free."""
 _ELEMENTS_MAX = 1 << 21
 _HEAD_SIZE = 1 << 10
 assert PAGES_MAX * (4 + 1 + PAGE_SIZE) + _HEAD_SIZE <= PAYLOAD_SIZE_MAX
@@ -34,14 +34,14 @@ assert 4 * _ELEMENTS_MAX + _HEAD_SIZE <= PAYLOAD_SIZE_MAX
 
 
 class NoFreeSeqs(JournalError):
-    """There are too few numbers in front of a snapshot for the pages that it needs."""
+    """Too few sequence numbers are free before a snapshot for the pages that it needs."""
 
 
 class SnapshotGroup(NamedTuple):
-    """A snapshot that is kept, and those members it and the one that is kept before it.
+    """A kept snapshot, and the snapshots between it and the kept snapshot before it.
 
-    ``members`` are in order, the snapshot itself last. Without others members it stays as it is,
-    and its events are ``verbatim``.
+    ``members`` are in order, the kept snapshot last. A snapshot without others before it is kept
+    unmerged: ``is_verbatim``.
     """
 
     info: SnapshotInfo
@@ -50,7 +50,7 @@ class SnapshotGroup(NamedTuple):
 
     @property
     def seqs(self) -> range:
-        """The numbers of its events, from its safe point to before its Snapshot."""
+        """Return the sequence numbers from its safe point to before its Snapshot event."""
         assert self.info.first_seq is not None
         return range(self.info.first_seq, self.info.seq)
 
@@ -58,7 +58,7 @@ class SnapshotGroup(NamedTuple):
 def group_snapshots(
     kept: Sequence[SnapshotInfo], infos: Sequence[SnapshotInfo]
 ) -> list[SnapshotGroup]:
-    """The runs of the snapshots ``kept`` of a journal that has ``infos``."""
+    """Return the groups of the ``kept`` snapshots of a journal that has the snapshots ``infos``."""
     found: list[SnapshotGroup] = []
     at = 0
     for info in kept:
@@ -71,9 +71,9 @@ def group_snapshots(
 
 
 class SnapshotMerger:
-    """Comes by the snapshots of a journal in order, with ``state`` as the machine is there.
+    """Applies the snapshots of a journal in order to ``state``.
 
-    ``resolver`` looks up the pages that are named.
+    ``resolver`` resolves page references.
     """
 
     def __init__(self, blocks: Iterable[Block], state: MergedState, resolver: PageResolver) -> None:
@@ -83,9 +83,10 @@ class SnapshotMerger:
         self._next = next(self._frames, None)
 
     def advance_to(self, group: SnapshotGroup) -> list[Frame]:
-        """Come to a snapshot that is kept; gives the events in front of it that are its own.
+        """Apply all snapshots of a group. Return the events of its kept snapshot, except pages and
+        tables.
 
-        Its pages are in the state alone. Raises MalformedEvent, and Entangled.
+        Pages are stored in the state only. Raises MalformedEvent and DependsOnDroppedSnapshot.
         """
         members = group.members
         last_whole = max((at for at, info in enumerate(members) if info.whole), default=0)
@@ -107,7 +108,7 @@ class SnapshotMerger:
             self._next = next(self._frames, None)
 
     def _take(self, frame: Frame) -> bool:
-        """Put into the state what belongs there; whether there is something else to keep."""
+        """Apply an event to the state. Return whether to keep the event, too."""
         if frame.tag in _PAGE_TAGS or frame.tag in _TABLE_TAGS:
             event = codec.decode(frame.tag, frame.payload, frame.offset)
             if isinstance(event, MemoryPages):
@@ -126,11 +127,11 @@ def _snapshot_frames(blocks: Iterable[Block]) -> Iterator[Frame]:
 
 
 class FreeSeqs(NamedTuple):
-    """Numbers that are free in front of a snapshot.
+    """Sequence numbers that are free before a snapshot.
 
-    ``last`` gives the last that is taken in front of another, which is that of what the run has
-    behind its pages: all members the two are free. It raises NoFreeSeqs where others stand behind
-    that. ``more`` gives those that are free in front of one that is taken, from behind.
+    ``last_before`` returns the last used number before a given one; all numbers between the two are
+    free. It raises NoFreeSeqs if a kept event is stored between the parts of the snapshot.
+    ``iterate_before`` yields the free numbers before a used one, in descending order.
     """
 
     last_before: Callable[[int], int]
@@ -146,9 +147,10 @@ def plan_snapshot(
     *,
     first: bool,
 ) -> list["PlannedEvents"]:
-    """What a snapshot has to say now, but for the event that closes it, in order.
+    """Return the new events of a kept snapshot, in order, without the Snapshot event that closes
+    it.
 
-    ``own`` are the events that it had. Raises NoFreeSeqs.
+    ``own`` are its events in the source. Raises NoFreeSeqs.
     """
     whole = first or state.has_shrunk
     if whole:
@@ -163,20 +165,20 @@ def plan_snapshot(
 
 
 class PlannedEvents(NamedTuple):
-    """Events that are to be written with these numbers; they are made when they are asked for."""
+    """Events with assigned sequence numbers, encoded only when they are written."""
 
     seqs: Sequence[int]
     events: Callable[[], Iterator[tuple[int, bytes]]]
     time: int
 
     def rows(self) -> Iterator[OutputRow]:
-        """Give them."""
+        """Yield the events."""
         for seq, (tag, payload) in zip(self.seqs, self.events(), strict=True):
             yield OutputRow(seq, tag, payload, self.time)
 
 
 def _has_full_tables(rest: Sequence[Frame], state: MergedState) -> bool:
-    """Whether a snapshot says of pages_each table all that there is."""
+    """Return whether a snapshot contains all elements of each table."""
     sizes: dict[int, int] = {}
     for frame in rest:
         if frame.tag in _TABLE_TAGS:
@@ -189,7 +191,7 @@ def _has_full_tables(rest: Sequence[Frame], state: MergedState) -> bool:
 
 
 def _full_tables(state: MergedState) -> list[TableSet]:
-    """The events of all elements of all tables, few and large."""
+    """Return few, large events with all elements of all tables."""
     return [
         TableSet(table=table, start=start, functions=tuple(found[start : start + _ELEMENTS_MAX]))
         for table, found in sorted(state.tables.items())
@@ -206,10 +208,10 @@ def _assign_seqs(
     rest: list[Frame],
     tables: list[TableSet],
 ) -> list[PlannedEvents]:
-    """Give numbers to what a snapshot says.
+    """Assign sequence numbers to the events of a snapshot.
 
-    What is behind its pages keeps its own; where tables are sizes anew, the globals in front of
-    them move.
+    Events after its pages keep their numbers; if tables are written anew, the globals before them
+    move.
     """
     moved: list[tuple[int, bytes]] = []
     if tables:
@@ -245,7 +247,7 @@ def _unchanged_event(frame: Frame) -> PlannedEvents:
 def _choose_seqs(
     changed: "dict[int, array[int]]", moved: int, point: SafePointInfo, stop: int, free: FreeSeqs
 ) -> tuple[int, list[int]]:
-    """How many pages an event has, and the numbers of a safe point, of pages, and of what moves."""
+    """Return pages per event, and sequence numbers for safe point, pages, and moved events."""
     pages_each, last = encoding.EVENT_PAGES_MAX, free.last_before(stop)
     free_count = stop - last - 1
     while (
@@ -263,21 +265,21 @@ def _choose_seqs(
         seqs.append(seq)
     if len(seqs) <= count:
         raise NoFreeSeqs(
-            f"the pages of a snapshot need {count} numbers in front of number {stop}, and "
+            f"the pages of a snapshot need {count} sequence numbers before {stop}, but only "
             f"{len(seqs)} are free"
         )
     return pages_each, seqs[::-1]
 
 
 def _count_page_events(changed: "dict[int, array[int]]", pages_each: int) -> int:
-    """How many events the pages take: one at least for pages_each memory."""
+    """Return the number of page events; at least one for each memory."""
     return sum(max(1, -(-len(numbers) // pages_each)) for numbers in changed.values())
 
 
 def _page_events(
     state: MergedState, index: int, size: int, numbers: "array[int]", pages_each: int
 ) -> Iterator[MemoryPages]:
-    """Give the events of a memory's pages, so many in each."""
+    """Yield the page events of a memory, with ``pages_each`` pages in each."""
     for start in range(0, max(len(numbers), 1), pages_each):
         pages = list(state.pages(index, numbers[start : start + pages_each]))
         parts = list(encoding.encode_pages(index, size, pages))

@@ -1,4 +1,4 @@
-"""Pages in bounded memory: when there are more, they stand in a file that has no name."""
+"""Pages in bounded memory: spills to a file without a name when there are too many."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,15 +9,15 @@ from journal.fs import atomic_file
 from journal.pages.encoding import ZERO_PAGE, split_into_pages
 
 BUFFERED_COUNT_MAX = 1 << 14
-"""Pages that a plane holds in memory, 64 MiB of them, before all go into its file."""
+"""Pages buffered in memory, 64 MiB of them, before all are written to the file."""
 _WRITE_COUNT_MAX = 1 << 8
-"""Pages that are written at once."""
+"""Pages written at a time."""
 
 
 class SpillFile:
-    """Pages, each in its index; those that were never put are zeros.
+    """Array of pages. A page that was never set is zeros.
 
-    Its file stands in ``folder`` and is there as soon as there was too much to hold.
+    Its file is created in ``folder`` at the first spill.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,30 +26,30 @@ class SpillFile:
         self._file = -1
 
     def close(self) -> None:
-        """Let go of the pages."""
+        """Discard the pages."""
         self._buffered = {}
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
     def clear(self) -> None:
-        """All is zeros again."""
+        """Set all pages to zeros."""
         self._buffered.clear()
         if self._file >= 0:
             os.ftruncate(self._file, 0)
 
     def put(self, indices: Iterable[int], pages: Iterable[bytes]) -> None:
-        """Put pages in their indices, one in each."""
+        """Set the pages at ``indices``, one for each."""
         self._buffered.update(zip(indices, pages, strict=True))
         if len(self._buffered) > BUFFERED_COUNT_MAX:
             self._spill()
 
     def page(self, index: int) -> bytes:
-        """The page in a index."""
+        """Return the page at ``index``."""
         return self.pages(range(index, index + 1))[0]
 
     def pages(self, indices: range) -> Sequence[bytes]:
-        """The pages in indices one behind the other."""
+        """Return the pages of a range of indices."""
         buffered = self._buffered
         if self._file < 0:
             return [buffered.get(index, ZERO_PAGE) for index in indices]
@@ -67,14 +67,14 @@ class SpillFile:
             path.unlink()
         for start, pages in _consecutive_pages(self._buffered):
             data, at = memoryview(b"".join(pages)), start * PAGE_SIZE
-            while data:  # what fills a disk is cut short, and only the next one is refused
+            while data:  # A full disk shortens one write, and fails only the next.
                 count = os.pwrite(self._file, data, at)
                 data, at = data[count:], at + count
         self._buffered.clear()
 
 
 def _consecutive_pages(pages: dict[int, bytes]) -> Iterator[tuple[int, list[bytes]]]:
-    """Give pages whose indices are one behind the other, with the first of these."""
+    """Yield runs of pages with consecutive indices, each with its first index."""
     start, run = 0, list[bytes]()
     for index in sorted(pages):
         if index != start + len(run) or len(run) == _WRITE_COUNT_MAX:
