@@ -80,7 +80,7 @@ class _Seeker:
         try:
             self._finders[_ASKING] = KernelDirtyPages(self._memory.address, self._size)
         except OSError:
-            print("this kernel cannot tell which pages are written: that is left out")
+            print("this kernel cannot track dirty pages: skipped")
         self._finders[_COMPARING] = ComparedDirtyPages(self._memory.address, self._copy.address)
 
     def round(self) -> Iterator[tuple[str, Span]]:

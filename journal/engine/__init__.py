@@ -1,1 +1,3 @@
-"""Runs guests on wasmtime, records them, and resumes them. The only importer of wasmtime."""
+"""Execution of guests on wasmtime: record, replay and resume. The only package that imports
+wasmtime.
+"""

@@ -1,4 +1,4 @@
-"""What a run depends on besides its module: kept in the journal, so that a resume has the same."""
+"""Configuration of a run, recorded in the journal so that a resume uses the same configuration."""
 
 import platform as host_platform
 from collections.abc import Callable
@@ -13,63 +13,66 @@ from journal.snapshots.resume_flags import GAPS_ALLOWED, NOT_RESUMABLE
 
 ENGINE_NAME = "wasmtime"
 
-#: Raised by one whenever the functions of the host answer a guest differently than before.
+#: Increased by one whenever host functions return other results to a guest than before.
 HOST_REVISION = 2
 
 PAGE_SIZE = 65536
 MEMORY_SIZE_MAX = 1 << 32
 WASM_STACK_SIZE_MAX = 1 << 30
 
-#: How much larger the frame of an instrumented function is, at most, as far as was seen.
+#: Largest observed growth factor of a stack frame by instrumentation.
 _INSTRUMENTED_TIMES = 3
 
-#: Fixed with the revision of the host: what a guest may have besides, so that it fails everywhere
-#: alike and not where the machine ends.
+#: Further limits, fixed by the host revision, so that a guest fails at the same point on every
+#: machine.
 MEMORIES_MAX = 16
 TABLE_ELEMENTS_MAX = 10_000_000
 
 
 class UnknownImports(Enum):
-    """What happens to an import that is not a function of WASI."""
+    """Policy for imports that are not WASI functions."""
 
     REFUSE = "refuse"
     TRAP = "trap"
 
 
 class Stacks(Enum):
-    """Whether snapshots have the guest's stacks: its module is instrumented for that, and slower.
+    """Policy for guest stacks in snapshots. Stacks need an instrumented module, which is slower.
 
-    A snapshot without stacks says what memory was; a guest is not resumed from it, but executed
-    again from its start.
+    A snapshot without stacks only holds memory. A guest cannot be resumed from it, but is executed
+    again from the start.
     """
 
     AUTO = "auto"
-    """If snapshots are asked for, by a trigger's name or by the guest, and it can be done."""
+    """Capture stacks if snapshots are requested, by a trigger or by the guest, and if it is
+    possible.
+    """
     ALWAYS = "always"
-    """Or the guest is refused."""
+    """Capture stacks, or refuse the module."""
     NEVER = "never"
 
 
 class SafePoints(Enum):
-    """Where a guest can stand still for a snapshot."""
+    """Locations where a guest can be suspended for a snapshot."""
 
     CALLS = "calls"
-    """Where it calls its host."""
+    """At host calls."""
     LOOPS = "loops"
-    """And where a loop begins again: for guests that compute without calling; they get slower."""
+    """At host calls and loop heads, for guests that compute without host calls; it makes them
+    slower.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotOptions:
-    """When snapshots are taken of a run, and how.
+    """When and how snapshots of a run are taken.
 
-    ``on`` are the triggers; ``every_events`` and ``every_bytes`` of journal are two more. With
-    ``stop_after`` the run ends with its first snapshot, and is resumed there.
+    ``on`` is the set of triggers; ``every_events`` and ``every_bytes`` of journal are two more.
+    With ``stop_after`` the run ends with its first snapshot, to be resumed there.
     ``dirty_page_tracking`` selects how dirty pages are found; the journal is the same.
-    ``by_default`` says that
-    nobody has chosen the triggers: then a module is not instrumented for them, and slower, unless
-    it asks for snapshots itself. With ``page_index`` pages whose bytes the journal has already are
-    named in it, and not given again.
+    ``by_default`` means that the user has not chosen the triggers. Then a module is instrumented,
+    which makes it slower, only if the module requests snapshots. With ``page_index`` the journal
+    references pages that it already contains instead of storing them inline again.
     """
 
     on: frozenset[Trigger] = frozenset()
@@ -85,17 +88,17 @@ class SnapshotOptions:
 
     @property
     def is_enabled(self) -> bool:
-        """Whether any is asked for."""
+        """True if any snapshot is requested."""
         return bool(self.on or self.every_events or self.every_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """The limits and the choices that a guest can notice. Sizes are in bytes.
+    """Limits and options that a guest can observe. Sizes are in bytes.
 
-    ``memory_size_max`` bounds each linear memory, ``files_size_max`` each file system in memory,
-    ``stack_size`` the guest's calls. ``instrumentation`` is what has instrumented the module, and
-    is found out by who records.
+    ``memory_size_max`` bounds each linear memory, ``files_size_max`` each in-memory file system and
+    ``stack_size`` the guest's call stack. ``instrumentation`` is the name of the tool that
+    instrumented the module; the recorder sets it.
     """
 
     memory_size_max: int = MEMORY_SIZE_MAX
@@ -106,21 +109,27 @@ class Configuration:
 
     def __post_init__(self) -> None:
         if not PAGE_SIZE <= self.memory_size_max <= MEMORY_SIZE_MAX:
-            raise OptionError(f"a memory limit is {PAGE_SIZE} to {MEMORY_SIZE_MAX} bytes")
+            raise OptionError(
+                f"memory_size_max must be {PAGE_SIZE} to {MEMORY_SIZE_MAX} bytes, "
+                f"got {self.memory_size_max}"
+            )
         if not PAGE_SIZE <= self.stack_size <= WASM_STACK_SIZE_MAX:
-            raise OptionError(f"a stack size is {PAGE_SIZE} to {WASM_STACK_SIZE_MAX} bytes")
+            raise OptionError(
+                f"stack_size must be {PAGE_SIZE} to {WASM_STACK_SIZE_MAX} bytes, "
+                f"got {self.stack_size}"
+            )
         if self.files_size_max < 0:
-            raise OptionError("a limit for files is not negative")
+            raise OptionError(f"files_size_max must not be negative, got {self.files_size_max}")
 
     @property
     def native_stack_size(self) -> int:
-        """The stack that is given to the guest's calls: instrumented, they take more of it."""
+        """Native stack size for the guest; frames of instrumented functions are larger."""
         return self.stack_size * (_INSTRUMENTED_TIMES if self.instrumentation else 1)
 
     def to_pairs(self) -> tuple[tuple[str, str], ...]:
-        """Names and values, as the journal keeps them."""
-        found = ((field.name, _to_text(getattr(self, field.name))) for field in fields(self))
-        return tuple((name, text) for name, text in found if text or name != "instrumentation")
+        """Return names and values in the form of the journal."""
+        texts = ((field.name, _to_text(getattr(self, field.name))) for field in fields(self))
+        return tuple((name, text) for name, text in texts if text or name != "instrumentation")
 
 
 def _to_text(value: Any) -> str:
@@ -134,10 +143,10 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 
 
 def parse_configuration(pairs: tuple[tuple[str, str], ...]) -> Configuration:
-    """The opposite of :meth:`Configuration.to_pairs`.
+    """Return the configuration with these pairs; the inverse of :meth:`Configuration.to_pairs`.
 
-    Raises ``EngineMismatch`` for a name or a value that this version does not know: the guest may
-    depend on it; and ``NotResumable`` where the journal says that nobody can resume it.
+    Raises ``EngineMismatch`` for a name or a value unknown to this version, because the guest may
+    depend on it. Raises ``NotResumable`` if the journal is flagged as not resumable.
     """
     known = {field.name for field in fields(Configuration)}
     values: dict[str, Any] = {}
@@ -147,14 +156,16 @@ def parse_configuration(pairs: tuple[tuple[str, str], ...]) -> Configuration:
         if name == GAPS_ALLOWED:
             continue
         if name not in known:
-            raise EngineMismatch(f"the journal's run depends on {name}, unknown to this version")
+            raise EngineMismatch(
+                f"the journal has the configuration {name!r}, which this version does not know"
+            )
         try:
             values[name] = _PARSERS.get(name, int)(text)
         except ValueError as error:
-            raise EngineMismatch(f"the journal's {name} is {text!r}, unknown here") from error
+            raise EngineMismatch(f"the journal has an unknown value of {name}: {text!r}") from error
     return Configuration(**values)
 
 
 def platform() -> str:
-    """System and machine, such as ``linux-x86_64``."""
+    """Return system and machine, such as ``linux-x86_64``."""
     return f"{host_platform.system().lower()}-{host_platform.machine()}"

@@ -1,4 +1,4 @@
-"""WASI preview 1 as bytes: error numbers, flags, rights and the structures a guest reads.
+"""WASI preview 1 in binary form: error numbers, flags, rights and structures.
 
 Numbers are those of the specification (witx, `wasi_snapshot_preview1`).
 """
@@ -15,7 +15,7 @@ MODULE = "wasi_snapshot_preview1"
 
 
 class Errno(IntEnum):
-    """The error numbers that this host gives."""
+    """Error numbers that this host returns."""
 
     SUCCESS = 0
     ACCES = 2
@@ -64,7 +64,7 @@ class Errno(IntEnum):
 
 
 class WasiError(Exception):
-    """A call that ends with an error number instead of its result."""
+    """The failure of a call with an error number."""
 
     def __init__(self, errno: int) -> None:
         super().__init__(errno)
@@ -72,11 +72,14 @@ class WasiError(Exception):
 
 
 class MemoryFault(Exception):
-    """A pointer of the guest leads out of its memory: the specification wants a trap."""
+    """A guest pointer outside the guest's memory; the specification requires a trap.
+
+    A journal records the text as the kind of ``ProcessTrap``, so existing texts must not change.
+    """
 
 
 class ProcExit(BaseException):
-    """The guest called ``proc_exit``."""
+    """A call of ``proc_exit``."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -88,13 +91,13 @@ _FROM_HOST = {
     for name, number in Errno.__members__.items()
     if hasattr(host, f"E{name}")
 }
-# ENOTEMPTY and EOPNOTSUPP have second names whose numbers a file system may give instead.
+# EOPNOTSUPP and EWOULDBLOCK have a second name with another number on some systems.
 _FROM_HOST[host.EOPNOTSUPP] = Errno.NOTSUP
 _FROM_HOST[host.EWOULDBLOCK] = Errno.AGAIN
 
 
 def to_wasi_errno(error: OSError) -> Errno:
-    """The WASI number of an error of the operating system; ``IO`` where there is none."""
+    """Return the WASI number of an operating system error, or ``IO`` if there is none."""
     return _FROM_HOST.get(error.errno or 0, Errno.IO)
 
 
@@ -112,7 +115,7 @@ SYNC_FLAGS = FdFlags.DSYNC | FdFlags.RSYNC | FdFlags.SYNC
 
 
 class Rights(IntFlag):
-    """What a descriptor may be used for."""
+    """Rights of a descriptor."""
 
     FD_DATASYNC = 1 << 0
     FD_READ = 1 << 1
@@ -148,7 +151,7 @@ class Rights(IntFlag):
 
 RIGHTS_ALL = Rights((1 << 30) - 1)
 
-#: What many libraries expect of a preopened directory, and take from it for what they open.
+#: Rights that many libraries expect of a preopened directory and pass on to opened files.
 RIGHTS_PREOPEN = (
     Rights.PATH_CREATE_DIRECTORY
     | Rights.PATH_CREATE_FILE
@@ -216,7 +219,7 @@ CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_PROCESS, CLOCK_THREAD = 0, 1, 2, 3
 
 
 class FileStat(NamedTuple):
-    """What ``filestat`` says of a node; times in nanoseconds since the epoch."""
+    """Content of ``filestat``; times in nanoseconds since the epoch."""
 
     device: int
     inode: int
@@ -228,12 +231,12 @@ class FileStat(NamedTuple):
     ctime: int
 
     def pack(self) -> bytes:
-        """The structure as the guest reads it."""
+        """Return the structure in the guest's layout."""
         return FILESTAT.pack(*self)
 
 
 class DirectoryEntry(NamedTuple):
-    """One name in a directory."""
+    """One directory entry."""
 
     name: str
     inode: int

@@ -65,9 +65,9 @@ FORGED: dict[str, tuple[Callable[[SnapshotInfo], Change], str]] = {
         each(SafePoint, entry="asyncify_start_unwind"),
         "this is not an entry function",
     ),
-    "another function": (each(SafePoint, function="fd_tell"), "does not lead to where it was"),
-    "no such function": (each(SafePoint, function="nonsense"), "does not lead to where it was"),
-    "a loop": (each(SafePoint, function=""), "does not lead to where it was"),
+    "another function": (each(SafePoint, function="fd_tell"), "stack cannot be rewound"),
+    "no such function": (each(SafePoint, function="nonsense"), "stack cannot be rewound"),
+    "a loop": (each(SafePoint, function=""), "stack cannot be rewound"),
     "no calls": (each(SafePoint, calls=0), "where no guest comes"),
     "too many calls": (each(SafePoint, calls=(1 << 64) - 1), "where no guest comes"),
     "a late clock": (each(SafePoint, monotonic=(1 << 64) - 1), "where no guest comes"),
@@ -75,22 +75,22 @@ FORGED: dict[str, tuple[Callable[[SnapshotInfo], Change], str]] = {
     "no digest": (each(Snapshot, digest=b""), "digest of snapshot"),
     "a short digest": (each(Snapshot, digest=b"short"), "digest of snapshot"),
     "no globals": (without(GlobalsSet), "does not say all"),
-    "fewer globals": (each(GlobalsSet, globals=()), "globals are not those of the module"),
+    "fewer globals": (each(GlobalsSet, globals=()), "do not match the globals of the module"),
     "other types": (
         each(GlobalsSet, globals=lambda e: tuple((i, 0x7E, v) for i, _, v in e.globals)),
-        "globals are not those of the module",
+        "do not match the globals of the module",
     ),
     "no type": (
         each(GlobalsSet, globals=lambda e: tuple((i, 1, v) for i, _, v in e.globals)),
-        "globals are not those of the module",
+        "do not match the globals of the module",
     ),
     "other globals": (
         each(GlobalsSet, globals=lambda e: tuple((i + 9, t, v) for i, t, v in e.globals)),
-        "globals are not those of the module",
+        "do not match the globals of the module",
     ),
     "a table": (more(TableSet(table=0, start=0, functions=(1, 2, 3))), "other tables"),
     "half a table": (more(TableSet(table=0, start=5, functions=(1,))), "no elements before 5"),
-    "an empty stack": (each(SetThread, call_stack=b""), "does not lead to where it was"),
+    "an empty stack": (each(SetThread, call_stack=b""), "stack cannot be rewound"),
     "a stack of zeros": (each(SetThread, call_stack=bytes(4000)), "does not lead"),
     "a stack of ones": (each(SetThread, call_stack=b"\xff" * 4000), "does not lead"),
     "an odd stack": (each(SetThread, call_stack=b"\3" * 1001), "does not lead"),
@@ -117,7 +117,7 @@ FORGED: dict[str, tuple[Callable[[SnapshotInfo], Change], str]] = {
         more(DirectoryListing(**(LISTING | {"inodes": ()}))),  # type: ignore[arg-type]
         "listing of 3",
     ),
-    "a smaller memory": (each(MemoryPages, size=0), "cannot have 0"),
+    "a smaller memory": (each(MemoryPages, size=0), "cannot be resized to 0 bytes"),
     "a huge memory": (each(MemoryPages, size=1 << 33), f"cannot have {1 << 33}"),
     "a part of a page": (each(MemoryPages, size=lambda e: e.size + 1), "no memory has"),
     "a part of wasm's page": (each(MemoryPages, size=lambda e: e.size + 4096), "cannot have"),
@@ -221,8 +221,8 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, cache_dir: Path) -
     info = whole.infos[-1]
     for number, (functions, told) in enumerate(
         [
-            ((1, 1 << 20), "has no function 1048576"),
-            ((1,), "has 2 elements, and 1 are given"),
+            ((1, 1 << 20), "has no function 1048576, only"),
+            ((1,), "has 2 elements, the snapshot only 1"),
             ((1, 2) + (0xFFFFFFFF,) * 3000, "table"),
         ]
     ):
@@ -264,7 +264,7 @@ def test_a_stack_that_no_event_can_have_is_told(tmp_path: Path, cache_dir: Path)
         journal.record(
             module, path, cache=cache_dir, configuration=limits, snapshots=snapshots
         ) as recorder,
-        pytest.raises(EngineError, match="the guest's stack is larger than what a snapshot"),
+        pytest.raises(EngineError, match="the guest's stack is larger than the limit of"),
     ):
         finished(recorder)
     with journal.resume(path, cache=cache_dir) as resumed:

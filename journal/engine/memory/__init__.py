@@ -1,1 +1,1 @@
-"""Access to the linear memory of a guest from outside the guest."""
+"""Access to a guest's linear memory from outside the guest."""

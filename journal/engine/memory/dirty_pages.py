@@ -1,6 +1,7 @@
-"""Which pages of a memory were written since the last look: told by the kernel, or by comparing.
+"""Tracking of dirty pages: pages written since the last query, found by the kernel or by
+comparison.
 
-The kernel may name a page whose bytes are what they were: who keeps pages compares them.
+The kernel may report a page whose bytes have not changed; the caller compares the bytes.
 """
 
 import ctypes
@@ -18,48 +19,51 @@ _CHUNK_SIZE = 1 << 16
 assert _CHUNK_SIZE % PAGE_SIZE == 0
 
 PageRange = tuple[int, int]
-"""Pages from the first to before the second."""
+"""A range of pages: first page, and page after the last."""
 
 
 class DirtyPageTracking(Enum):
-    """How written pages are found."""
+    """Methods of finding dirty pages."""
 
     AUTO = "auto"
-    """By the kernel where it can, else by comparing."""
+    """By the kernel if supported, else by comparison."""
     KERNEL = "kernel"
     COMPARE = "compare"
 
 
 class DirtyPages(Protocol):
-    """Knows which pages of a memory were written since it was made, or asked last.
+    """Tracker of the pages of a memory that were written since its creation or the last query.
 
-    The memory stands still while it is asked, stays at its address and may have grown.
+    The memory must not be written during a query, stays at its address and may have grown.
     """
 
     def collect(self, size: int) -> list[PageRange]:
-        """Give the runs of pages, of the ``size`` bytes that the memory has now, in order."""
+        """Return the written page ranges of a memory of ``size`` bytes, in order."""
 
     def close(self) -> None:
-        """Let go of the memory, before it goes away."""
+        """Release the memory. Call before the memory is freed."""
 
 
 def track_dirty_pages(
     address: int, size: int, mirror: int, tracking: DirtyPageTracking = DirtyPageTracking.AUTO
 ) -> DirtyPages:
-    """Begin to note what is written to the memory at ``address``.
+    """Start tracking writes to the memory at ``address``.
 
-    ``mirror`` is the address of a copy that whoever asks keeps up with what it is told, and that
-    has zeros where the memory has not grown to. Raises EngineError where the kernel is asked for
-    and cannot.
+    ``mirror`` is the address of a copy of the memory. The caller must update the copy after each
+    query; the copy has zeros where the memory has not grown yet. Raises EngineError if kernel
+    tracking is required and not supported.
     """
     if size % PAGE_SIZE or address % PAGE_SIZE:
-        raise OptionError(f"a memory of whole pages is watched, not {size} bytes at {address:#x}")
+        raise OptionError(
+            f"memory must consist of whole pages of {PAGE_SIZE} bytes, "
+            f"got {size} bytes at {address:#x}"
+        )
     if tracking is not DirtyPageTracking.COMPARE:
         try:
             return KernelDirtyPages(address, size)
         except OSError as error:
             if tracking is DirtyPageTracking.KERNEL:
-                reason = f"the kernel cannot tell which pages are written: {error}"
+                reason = f"the kernel cannot track dirty pages: {error}"
                 raise EngineError(reason) from error
     return ComparedDirtyPages(address, mirror)
 
@@ -68,10 +72,10 @@ def track_dirty_pages(
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYS_USERFAULTFD = {"x86_64": 323, "aarch64": 282}
-_USER_MODE_ONLY = 1  # what needs no privilege
+_USER_MODE_ONLY = 1  # Requires no privilege.
 _API = 0xAA
 _MODE_WP = 2
-_FEATURES = 1 << 12 | 1 << 13 | 1 << 15  # shared memory, pages not there yet, asynchronous
+_FEATURES = 1 << 12 | 1 << 13 | 1 << 15  # Shared memory, missing pages, asynchronous.
 
 _FEATURES_AND_API = struct.Struct("<QQQ")
 _RANGE_TO_REGISTER = struct.Struct("<QQQQ")
@@ -81,7 +85,7 @@ _WALK_END_AT = 32
 _WRITTEN, _PRESENT, _SWAPPED, _ZERO = 1 << 1, 1 << 3, 1 << 4, 1 << 5
 _PROTECT_MATCHING, _CHECK_ASYNCHRONOUS = 1, 2
 _RUNS_MAX = 1 << 13
-"""Runs that the kernel gives at once."""
+"""Ranges that the kernel returns per call."""
 
 
 def _ioctl_code(direction: int, kind: int, number: int, size: int) -> int:
@@ -95,7 +99,7 @@ _PAGEMAP_SCAN = _ioctl_code(3, ord("f"), 16, _SCAN.size)
 
 
 class _PageCategories(NamedTuple):
-    """Which pages are asked for: of all of these kinds, and any of those; some inverted."""
+    """Selection of pages: all categories of ``all_of`` and any of ``any_of``, some inverted."""
 
     all_of: int
     any_of: int = 0
@@ -103,7 +107,7 @@ class _PageCategories(NamedTuple):
 
 
 class KernelDirtyPages:
-    """The kernel marks a page at its first write, in a microsecond, and lists the marked ones."""
+    """Tracking by the kernel, which marks a page at its first write, in a microsecond."""
 
     def __init__(self, address: int, size: int) -> None:
         self._address, self._size = address, 0
@@ -114,29 +118,29 @@ class KernelDirtyPages:
             self._register(size)
             self._protect(0, size)
             self._size = size
-            self.collect(size)  # whether it can be asked
+            self.collect(size)  # Check that the kernel supports the scan.
         except BaseException:
             self.close()
             raise
 
     def collect(self, size: int) -> list[PageRange]:
-        """Give what was written."""
+        """Return the written page ranges."""
         begin = self._address
         flags = _PROTECT_MATCHING | _CHECK_ASYNCHRONOUS
         found = self._scan(begin, begin + self._size, flags, _PageCategories(_WRITTEN))
         if size <= self._size and len(found) < _RUNS_MAX:
-            return found  # what it gives at once it has joined
+            return found  # The kernel merges the ranges of one call.
         if size > self._size:
-            # what is new was never written where no page is there, or that of zeros
-            there = _PageCategories(_ZERO, _PRESENT | _SWAPPED, _ZERO)
-            found += self._scan(begin + self._size, begin + size, 0, there)
+            # A new page is unwritten if it is missing or the zero page.
+            present = _PageCategories(_ZERO, _PRESENT | _SWAPPED, _ZERO)
+            found += self._scan(begin + self._size, begin + size, 0, present)
             self._register(size)
             self._protect(self._size, size)
             self._size = size
         return list(_merge_adjacent(found))
 
     def close(self) -> None:
-        """Let go; the kernel forgets."""
+        """Release the descriptors; the kernel ends the tracking."""
         for descriptor in (self._faults, self._pagemap):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -145,18 +149,18 @@ class KernelDirtyPages:
     def _register(self, size: int) -> None:
         start = self._address + self._size
         if size > self._size:
-            wanted = _RANGE_TO_REGISTER.pack(start, size - self._size, _MODE_WP, 0)
-            fcntl.ioctl(self._faults, _UFFDIO_REGISTER, bytearray(wanted))
+            argument = _RANGE_TO_REGISTER.pack(start, size - self._size, _MODE_WP, 0)
+            fcntl.ioctl(self._faults, _UFFDIO_REGISTER, bytearray(argument))
 
     def _protect(self, start: int, end: int) -> None:
-        wanted = _RANGE_TO_PROTECT.pack(self._address + start, end - start, 1)
+        argument = _RANGE_TO_PROTECT.pack(self._address + start, end - start, 1)
         if end > start:
-            fcntl.ioctl(self._faults, _UFFDIO_WRITEPROTECT, bytearray(wanted))
+            fcntl.ioctl(self._faults, _UFFDIO_WRITEPROTECT, bytearray(argument))
 
     def _scan(self, start: int, end: int, flags: int, pages: "_PageCategories") -> list[PageRange]:
         runs, base, found = self._runs, self._address, list[PageRange]()
         while start < end:
-            asked = bytearray(
+            argument = bytearray(
                 _SCAN.pack(
                     _SCAN.size,
                     flags,
@@ -172,27 +176,27 @@ class KernelDirtyPages:
                     pages.all_of | pages.any_of,
                 )
             )
-            count = fcntl.ioctl(self._pagemap, _PAGEMAP_SCAN, asked)
+            count = fcntl.ioctl(self._pagemap, _PAGEMAP_SCAN, argument)
             firsts, stops = runs[0 : 3 * count : 3], runs[1 : 3 * count : 3]
             found += [
                 ((first - base) // PAGE_SIZE, (stop - base) // PAGE_SIZE)
                 for first, stop in zip(firsts, stops, strict=True)
             ]
-            start = int.from_bytes(asked[_WALK_END_AT : _WALK_END_AT + 8], "little")
+            start = int.from_bytes(argument[_WALK_END_AT : _WALK_END_AT + 8], "little")
         return found
 
 
 def _open_userfaultfd() -> int:
     number = _SYS_USERFAULTFD.get(os.uname().machine)
     if number is None:
-        raise OSError(f"userfaultfd is not known on {os.uname().machine}")
+        raise OSError(f"the userfaultfd system call number is unknown for {os.uname().machine}")
     descriptor: int = _libc.syscall(number, os.O_CLOEXEC | os.O_NONBLOCK | _USER_MODE_ONLY)
     if descriptor < 0:
         error = ctypes.get_errno()
         raise OSError(error, f"userfaultfd: {os.strerror(error)}")
     try:
-        asked = bytearray(_FEATURES_AND_API.pack(_API, _FEATURES, 0))
-        fcntl.ioctl(descriptor, _UFFDIO_API, asked)
+        argument = bytearray(_FEATURES_AND_API.pack(_API, _FEATURES, 0))
+        fcntl.ioctl(descriptor, _UFFDIO_API, argument)
     except BaseException:
         os.close(descriptor)
         raise
@@ -200,17 +204,17 @@ def _open_userfaultfd() -> int:
 
 
 def _merge_adjacent(runs: Iterable[PageRange]) -> Iterator[PageRange]:
-    """Join runs that touch; they come in order."""
-    held: PageRange | None = None
+    """Merge adjacent ranges of an ordered sequence."""
+    pending: PageRange | None = None
     for start, stop in runs:
-        if held is not None and held[1] == start:
-            held = held[0], stop
+        if pending is not None and pending[1] == start:
+            pending = pending[0], stop
             continue
-        if held is not None:
-            yield held
-        held = start, stop
-    if held is not None:
-        yield held
+        if pending is not None:
+            yield pending
+        pending = start, stop
+    if pending is not None:
+        yield pending
 
 
 # -- comparing, where the kernel is older --------------------------------------------------------
@@ -220,7 +224,7 @@ _memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 
 
 class ComparedDirtyPages:
-    """Compares with the copy: exact, in a tenth of a second a GiB.
+    """Tracking by comparison with the copy: exact, in a tenth of a second per GiB.
 
     > Why not hashes? A guest may be hostile, and the hashes that are fast enough can be forged.
     """
@@ -229,11 +233,11 @@ class ComparedDirtyPages:
         self._address, self._mirror = address, mirror
 
     def collect(self, size: int) -> list[PageRange]:
-        """Give what differs from the copy."""
+        """Return the page ranges that differ from the copy."""
         return list(_merge_adjacent(self._compared(size)))
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing."""
 
     def _compared(self, size: int) -> Iterator[PageRange]:
         memory, mirror = self._address, self._mirror

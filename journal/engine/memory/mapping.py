@@ -1,4 +1,4 @@
-"""Ranges of this process's memory: reserved, and mapped privately over what was there."""
+"""Memory mappings of this process: reserved ranges, and private mappings over existing ranges."""
 
 import ctypes
 import mmap
@@ -27,16 +27,16 @@ _READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 
 
 def map_over(address: int, size: int, fd: int, offset: int) -> None:
-    """Let ``size`` bytes at ``address`` be those of a file; what is written stays private.
+    """Replace ``size`` bytes at ``address`` with a private mapping of a file.
 
-    The range must be one that nothing else needs: what was there is gone.
+    Nothing else may need the range: its content is lost.
     """
     if size:
         _map(address, size, mmap.MAP_PRIVATE | _FIXED, fd, offset)
 
 
 def _map(address: int, size: int, flags: int, fd: int, offset: int) -> int:
-    assert not (address | size | offset) % PAGE_SIZE, "only whole pages are mapped"
+    assert not (address | size | offset) % PAGE_SIZE, "mappings consist of whole pages"
     found: int = _mmap(address, size, _READ_WRITE, flags, fd, offset)
     if found == _FAILED:
         error = ctypes.get_errno()
@@ -45,9 +45,9 @@ def _map(address: int, size: int, flags: int, fd: int, offset: int) -> int:
 
 
 class Mirror:
-    """A memory as it was at its last snapshot: zeros, until pages are put; a context manager.
+    """Copy of a memory at its last snapshot, initially zeros.
 
-    Room is taken by pages that are not zeros alone.
+    Only pages that are not zero take memory.
     """
 
     def __init__(self, size_max: int) -> None:
@@ -58,19 +58,19 @@ class Mirror:
         self._view = memoryview(array).cast("B")
 
     def map_file(self, size: int, fd: int, offset: int) -> None:
-        """Have what stands in a file, up to ``size``."""
+        """Replace the first ``size`` bytes with a private mapping of a file."""
         map_over(self.address, size, fd, offset)
 
     def read(self, number: int) -> bytes:
-        """The bytes of a page."""
+        """Return the bytes of a page."""
         return self._view[number * PAGE_SIZE : (number + 1) * PAGE_SIZE].tobytes()
 
     def write(self, number: int, page: bytes) -> None:
-        """Let a page be these bytes."""
+        """Set the bytes of a page."""
         self._view[number * PAGE_SIZE : (number + 1) * PAGE_SIZE] = page
 
     def close(self) -> None:
-        """Give the room back."""
+        """Unmap the range."""
         if self._size:
             self._view.release()
             _munmap(self.address, self._size)

@@ -1,1 +1,1 @@
-"""The guest module: load, instrument, compile and cache it."""
+"""Loading, instrumentation, compilation and caching of the guest module."""

@@ -1,8 +1,8 @@
-"""A process of its own that lets Binaryen instrument one module, and ends: it imports nothing of
-the journal, and is run as a script.
+"""Worker process that instruments one module with Binaryen and exits.
 
-Binaryen ends its process when it cannot go on, and a module may be hostile to it: so it gets
-limits for memory, time and output, and dies with whoever started it.
+It is run as a script and imports nothing of journal. Binaryen aborts its process on errors, and a
+module may be hostile to Binaryen. The process therefore has limits for memory, time and output, and
+dies with its parent.
 """
 
 import ctypes
@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 STACK_MEMORY_PAGES = 512
-"""How large the memory is that a stack is unwound into: 32 MiB."""
+"""Size in pages of the memory that a stack is unwound into: 32 MiB."""
 
 _ARGUMENTS = {
     "asyncify-in-secondary-memory": "1",
     "asyncify-secondary-memory-size": str(STACK_MEMORY_PAGES),
 }
 REVISION = 1
-"""Raised by one whenever the same module is made into something else than before."""
+"""Increased by one whenever the same module would be instrumented differently."""
 
-# benchmarks/stacks.py is what these were chosen by. What follows asyncify makes the interpreter of
-# QuickJS twice as fast as asyncify leaves it. To optimize all code before helps what the library
-# makes of C and of QuickJS; where a newer wasm-opt does that, QuickJS becomes slower.
+# These passes and levels were chosen with benchmarks/stacks.py. The passes after asyncify make the
+# interpreter of QuickJS twice as fast. Optimizing all code before asyncify makes the output of the
+# library faster for C and QuickJS, but makes QuickJS slower with a newer wasm-opt.
 _PASSES = ("asyncify", "simplify-locals", "vacuum", "reorder-locals")
 _LIBRARY_LEVEL, _PROGRAM_LEVEL = 3, 2
 
@@ -43,7 +43,8 @@ _FEATURES = {
     "SIMD128": "simd",
     "SignExt": "sign-ext",
 }
-"""What a module may use, by its names in binaryen-c.h and in the options of wasm-opt."""
+"""WebAssembly features that a module may use: name in binaryen-c.h and in the options of wasm-opt.
+"""
 
 _OUTPUT_SIZE_MAX = 1 << 30
 _CORES_MAX = 8
@@ -52,9 +53,9 @@ _OOM_SCORE_MAX = "1000"
 
 
 class AsyncifyTask(NamedTuple):
-    """What is to be done: with a library (else a program), from a file to a file.
+    """A task for the worker: tool, source file, target file and limits.
 
-    ``parent`` is the process that waits for it.
+    ``is_library`` is false for a program. ``parent`` is the process that waits for the worker.
     """
 
     tool: str
@@ -67,7 +68,9 @@ class AsyncifyTask(NamedTuple):
 
 
 def worker_command(task: AsyncifyTask) -> list[str]:
-    """What runs a task: without the site's modules, which take longer to load than all this."""
+    """Return the command that runs a task. Options -I and -S skip site modules, which take longer
+    to load than the rest.
+    """
     return [sys.executable, "-I", "-S", __file__, json.dumps(task)]
 
 
@@ -82,10 +85,12 @@ def _main() -> None:
 
 
 def _exit_with_parent(parent: int) -> None:
-    with suppress(AttributeError, OSError):  # elsewhere than on Linux, it outlives a parent killed
+    with suppress(
+        AttributeError, OSError
+    ):  # Elsewhere than on Linux, the worker outlives a killed parent.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        sys.exit("who asked for it is gone")
+        sys.exit("the parent process has exited")
 
 
 def _set_limits(task: AsyncifyTask) -> None:
@@ -99,16 +104,16 @@ def _set_limits(task: AsyncifyTask) -> None:
     for kind, limit in limits.items():
         hard = resource.getrlimit(kind)[1]
         value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        with suppress(ValueError, OSError):  # a system that does not have this limit
+        with suppress(ValueError, OSError):  # The system may not have this limit.
             resource.setrlimit(kind, (value, value))
-    # Each of its threads takes address space: as many as the limit was chosen for.
+    # Each Binaryen thread takes address space. The memory limit allows for this many threads.
     os.environ["BINARYEN_CORES"] = str(cores)
-    with suppress(OSError):  # where memory ends, it is this process that goes
+    with suppress(OSError):  # If memory runs out, the kernel kills this process first.
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE_MAX)
 
 
 def _program_command(task: AsyncifyTask) -> list[str]:
-    """The command line of wasm-opt."""
+    """Return the command line of wasm-opt."""
     return [
         *(task.tool, task.source, "-o", task.target, "--quiet", "--debuginfo"),
         *(f"--enable-{feature}" for feature in _FEATURES.values()),
@@ -127,7 +132,7 @@ class _LibraryOutput(ctypes.Structure):
 
 
 def _run_library(task: AsyncifyTask) -> None:
-    """The same as with wasm-opt, through the functions of binaryen-c.h."""
+    """Run the same passes as wasm-opt through the functions of binaryen-c.h."""
     library = ctypes.CDLL(task.tool)
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
     library.BinaryenModuleRead.restype = pointer

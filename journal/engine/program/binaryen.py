@@ -1,4 +1,4 @@
-"""Binaryen: which ones are installed, and one of them at work in a process of its own."""
+"""Discovery of installed Binaryen tools, and runs of a tool in a worker process."""
 
 import os
 import re
@@ -12,11 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from journal.engine.program import asyncify_worker as asyncifying
+from journal.engine.program import asyncify_worker
 from journal.errors import EngineError
 
 VERSION_MIN = 116
-"""The first that unwinds into a memory of its own."""
+"""First version that unwinds into a separate memory."""
 
 _LIBRARY_PACKAGE, _PROGRAM = "icpp_binaryen", "wasm-opt"
 _LIBRARY_NAME = "icpp-binaryen"
@@ -26,22 +26,24 @@ _OUTPUT_SIZE_MAX = 4096
 _REASON_SIZE_MAX = 200
 _EXPLANATIONS = {
     "does not yet support non-number types": "a function holds a reference while it calls another",
-    "block cannot pop from outside": "a block takes values from outside of it",
-    "std::bad_alloc": "it takes more memory than is allowed",
+    "block cannot pop from outside": "a block takes values from outside the block",
+    "std::bad_alloc": "instrumentation exceeds the memory limit",
 }
-"""What some of its sentences mean to who has the module."""
+"""Plain explanations of some of Binaryen's messages."""
 
 
 class NotInstrumentable(EngineError):
-    """A module cannot be instrumented, or there is nothing that does it."""
+    """A module cannot be instrumented, or no tool is installed."""
 
 
 class InstrumentTimeout(NotInstrumentable):
-    """The time for it was over."""
+    """Instrumentation exceeded its time limit."""
 
 
 class BinaryenTool(NamedTuple):
-    """A Binaryen: ``name`` is what journals call it, ``path`` a library or the program wasm-opt."""
+    """A Binaryen tool: ``name`` is its name in journals, ``path`` a library or the program
+    wasm-opt.
+    """
 
     version: int
     is_library: bool
@@ -50,25 +52,27 @@ class BinaryenTool(NamedTuple):
 
 
 def list_tools() -> list[BinaryenTool]:
-    """Those that can be used, the newest first; of two that are equal, the library."""
+    """Return the usable tools, newest version first; the library first if versions are equal."""
     return sorted(_iter_installed(), reverse=True)
 
 
 def find_tool(path: Path) -> BinaryenTool:
-    """The wasm-opt at a path; raises NotInstrumentable."""
+    """Return the wasm-opt at a path; raises NotInstrumentable."""
     try:
         command = [str(path.absolute()), "--version"]
-        said = subprocess.run(
+        output = subprocess.run(
             command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_VERSION_SECONDS_MAX
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise NotInstrumentable(f"{path} cannot be used: {error}") from None
-    found = re.match(rb"wasm-opt version (\d{1,6})\b", said.stdout)
+        raise NotInstrumentable(f"cannot run {path}: {error}") from None
+    found = re.match(rb"wasm-opt version (\d{1,6})\b", output.stdout)
     if found is None:
         raise NotInstrumentable(f"{path} is not Binaryen's wasm-opt")
     version = int(found[1])
     if version < VERSION_MIN:
-        raise NotInstrumentable(f"{path} has version {version}, and {VERSION_MIN} is needed")
+        raise NotInstrumentable(
+            f"{path} is version {version}; version {VERSION_MIN} or later is required"
+        )
     return BinaryenTool(version, False, f"{_PROGRAM} {version}", path.absolute())
 
 
@@ -81,8 +85,8 @@ def _iter_installed() -> Iterator[BinaryenTool]:
     if spec is None or spec.origin is None:
         return
     package = Path(spec.origin).parent
-    for said in package.parent.glob(f"{_LIBRARY_PACKAGE}-*.dist-info"):
-        version = said.name.removeprefix(f"{_LIBRARY_PACKAGE}-").partition(".")[0]
+    for output in package.parent.glob(f"{_LIBRARY_PACKAGE}-*.dist-info"):
+        version = output.name.removeprefix(f"{_LIBRARY_PACKAGE}-").partition(".")[0]
         for path in (package / "lib" / name for name in _LIBRARIES):
             if path.exists() and version.isdecimal() and int(version) >= VERSION_MIN:
                 yield BinaryenTool(int(version), True, f"{_LIBRARY_NAME} {version}", path)
@@ -91,12 +95,12 @@ def _iter_installed() -> Iterator[BinaryenTool]:
 def run_asyncify(
     module: bytes, tool: BinaryenTool, seconds_max: float, memory_size_max: int
 ) -> bytes:
-    """What Binaryen makes of a module; raises NotInstrumentable."""
+    """Return the instrumented module; raises NotInstrumentable."""
     try:
         with tempfile.TemporaryDirectory(prefix="journal-") as folder:
             source, target = Path(folder, "source.wasm"), Path(folder, "target.wasm")
             source.write_bytes(module)
-            task = asyncifying.AsyncifyTask(
+            task = asyncify_worker.AsyncifyTask(
                 tool=str(tool.path),
                 is_library=tool.is_library,
                 source=str(source),
@@ -105,30 +109,30 @@ def run_asyncify(
                 memory_size_max=memory_size_max,
                 parent=os.getpid(),
             )
-            said = Path(folder, "said")
-            code = _run(asyncifying.worker_command(task), said, Path(folder), seconds_max)
+            output = Path(folder, "output")
+            code = _run(asyncify_worker.worker_command(task), output, Path(folder), seconds_max)
             if code != 0:
-                raise NotInstrumentable(_failure_reason(tool, code, _read_tail(said)))
+                raise NotInstrumentable(_failure_reason(tool, code, _read_tail(output)))
             return target.read_bytes()
     except OSError as error:
-        raise NotInstrumentable(f"{tool.name} cannot be run: {error}") from error
+        raise NotInstrumentable(f"cannot run {tool.name}: {error}") from error
 
 
-def _run(command: list[str], said: Path, folder: Path, seconds_max: float) -> int:
-    """Run a command to its end; it and what it started are gone when this returns or raises."""
-    with said.open("wb") as output:
+def _run(command: list[str], output: Path, folder: Path, seconds_max: float) -> int:
+    """Run a command and return its exit code. The command and its children are gone afterwards."""
+    with output.open("wb") as stream:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+            stdout=stream,
+            stderr=stream,
             cwd=folder,
             start_new_session=True,
         )
     try:
         return process.wait(seconds_max)
     except subprocess.TimeoutExpired:
-        raise InstrumentTimeout(f"it took longer than {seconds_max:g} s") from None
+        raise InstrumentTimeout(f"instrumentation took longer than {seconds_max:g} s") from None
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -141,19 +145,20 @@ def _read_tail(path: Path) -> str:
         return file.read().decode(errors="replace")
 
 
-def _failure_reason(tool: BinaryenTool, code: int, said: str) -> str:
-    """One sentence about why it ended as it did."""
+def _failure_reason(tool: BinaryenTool, code: int, output: str) -> str:
+    """Return one sentence about why the tool failed."""
     for sign, meaning in _EXPLANATIONS.items():
-        if sign in said:
-            return f"{tool.name} cannot instrument it: {meaning}"
-    unread = re.search(r"parse exception: (.{1,200}?) \(at", said)
+        if sign in output:
+            return f"{tool.name} cannot instrument the module: {meaning}"
+    unread = re.search(r"parse exception: (.{1,200}?) \(at", output)
     if unread is not None and unread[1].isprintable():
-        return f"{tool.name} cannot read it: {unread[1]}"
-    lines = [line for line in said.splitlines() if line.strip()]
+        return f"{tool.name} cannot read the module: {unread[1]}"
+    lines = [line for line in output.splitlines() if line.strip()]
     if lines:
         last = "".join(char if char.isprintable() else "?" for char in lines[-1].strip())
-        return f"{tool.name} cannot instrument it: {last[:_REASON_SIZE_MAX]}"
+        return f"{tool.name} cannot instrument the module: {last[:_REASON_SIZE_MAX]}"
     if code < 0:
         with suppress(ValueError):
-            return f"{tool.name} was ended by {signal.Signals(-code).name} over it"
-    return f"{tool.name} ended with {code} over it"
+            killer = signal.Signals(-code).name
+            return f"{tool.name} was killed by {killer} while instrumenting the module"
+    return f"{tool.name} failed with exit code {code} while instrumenting the module"

@@ -1,4 +1,4 @@
-"""A guest's module: its bytes, their hash, and its compiled form, cached."""
+"""A guest's module: its bytes, their hash, and its compiled code with a cache."""
 
 import hashlib
 import mmap
@@ -20,22 +20,22 @@ from journal.engine.configuration import (
     Configuration,
     UnknownImports,
 )
-from journal.engine.runtime import bindings as seam
+from journal.engine.runtime import bindings
 from journal.engine.wasi.functions import IMPORTS
 from journal.errors import JournalError, ModuleRefused
-from journal.fs import atomic_file as durable
+from journal.fs import atomic_file
 
 MODULE_SIZE_MAX = 1 << 30
 
-#: What a program exports to be run.
+#: Export that starts a program.
 START_FUNCTION = "_start"
 
 
 class GuestModule:
-    """A module as it was given; ``path`` is where it was read, empty for bytes.
+    """A module as given; ``path`` is the source file, empty for bytes.
 
-    ``hash`` is the SHA-256 of the bytes. Where that is known before, they are read when they are
-    asked for.
+    ``hash`` is the SHA-256 of the bytes. If the hash is known in advance, the bytes are read at
+    first use.
     """
 
     __slots__ = ("_data", "_read", "hash", "path")
@@ -48,7 +48,7 @@ class GuestModule:
 
     @classmethod
     def later(cls, hash_: bytes, path: str, read: Callable[[], bytes]) -> Self:
-        """The module of this hash, as far as anyone can tell who does not ask for its bytes."""
+        """Return the module with this hash; its bytes are read at first use."""
         module = cls.__new__(cls)
         module.hash, module.path = hash_, path
         module._data, module._read = None, read
@@ -56,52 +56,54 @@ class GuestModule:
 
     @property
     def data(self) -> bytes:
-        """The bytes; raises what reading them raises."""
+        """Bytes of the module; raises the errors of reading them."""
         if self._data is None:
             self._data = self._read()
         return self._data
 
 
 def load_module(module: bytes | str | os.PathLike[str]) -> GuestModule:
-    """A module from bytes or a file; raises ``ModuleRefused``."""
+    """Return a module from bytes or a file; raises ``ModuleRefused``."""
     if isinstance(module, bytes):
         return GuestModule(module)
     path = Path(module)
     try:
         size = path.stat().st_size
         if size > MODULE_SIZE_MAX:
-            raise ModuleRefused(f"{path} has {size} bytes; a module has {MODULE_SIZE_MAX} at most")
+            raise ModuleRefused(
+                f"module {path} has {size} bytes, more than the limit of {MODULE_SIZE_MAX}"
+            )
         return GuestModule(path.read_bytes(), str(path.resolve()))
     except OSError as error:
-        raise ModuleRefused(f"{path} cannot be read: {error.strerror}") from error
+        raise ModuleRefused(f"cannot read module {path}: {error.strerror}") from error
 
 
 def make_engine(configuration: Configuration) -> Any:
-    """A wasmtime engine whose runs are repeatable.
+    """Return a wasmtime engine whose runs are repeatable.
 
-    Whatever the specification leaves open is fixed here: the bits of a NaN, relaxed SIMD, and how
-    deep calls may go.
+    It fixes what the specification leaves open: the bits of a NaN, relaxed SIMD, and the call
+    depth.
     """
     return wasmtime.Engine(_make_config(configuration))
 
 
 def _make_config(configuration: Configuration) -> Any:
     config = wasmtime.Config()
-    # An invalid value aborts the process: the stack of async calls must be larger than ours.
-    seam.set_async_stack_size(config, configuration.native_stack_size + (1 << 20))
+    # The async stack must be larger than max_wasm_stack, else wasmtime aborts the process.
+    bindings.set_async_stack_size(config, configuration.native_stack_size + (1 << 20))
     for name, value in _wasmtime_settings(configuration).items():
         setattr(config, name, value)
     return config
 
 
 def _wasmtime_settings(configuration: Configuration) -> dict[str, int | bool]:
-    """Wasmtime's own settings, by its names: they decide what compiled code can be used again."""
+    """Return wasmtime's settings by name. They decide whether compiled code can be reused."""
     return {
         "max_wasm_stack": configuration.native_stack_size,
         "epoch_interruption": True,
         "cranelift_nan_canonicalization": True,
         "wasm_relaxed_simd_deterministic": True,
-        # The views of a guest's memory rest on this: it grows where it stands.
+        # GuestMemory requires that a memory grows without moving.
         "memory_reservation": MEMORY_SIZE_MAX,
         "memory_may_move": False,
         "wasm_threads": False,
@@ -114,7 +116,7 @@ def _wasmtime_settings(configuration: Configuration) -> dict[str, int | bool]:
 def compile_module(
     engine: Any, module: GuestModule, configuration: Configuration, cache: Path | None
 ) -> Any:
-    """The compiled module, from the cache if it is there; raises ``ModuleRefused``."""
+    """Return the compiled module, from the cache if possible; raises ``ModuleRefused``."""
     if cache is None:
         return _compile(engine, module)
     key = _cache_key(module, configuration)
@@ -123,29 +125,31 @@ def compile_module(
         return found
     result = _compile(engine, module)
     code = bytes(result.serialize())
-    with suppress(OSError, JournalError):  # a cache that cannot be written costs time, nothing else
+    with suppress(OSError, JournalError):  # A cache that cannot be written only costs time.
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        durable.replace(cache / _cache_name(key, code), code)
+        atomic_file.replace(cache / _cache_name(key, code), code)
     return result
 
 
 def check_program(module: Any, configuration: Configuration) -> None:
-    """Raise ``ModuleRefused`` for what cannot be run as a program within the limits."""
+    """Raise ``ModuleRefused`` unless the module can run as a program within the limits."""
     _select_handlers(module, configuration)
     exports = {export.name: export.type for export in module.exports}
     start = exports.get(START_FUNCTION)
     if start is None:
-        raise ModuleRefused("the module has no _start: it is a library, not a program")
+        raise ModuleRefused("the module has no _start function: it is a library, not a program")
     if not isinstance(start, wasmtime.FuncType) or start.params or start.results:
-        raise ModuleRefused("the module's _start is not a function without arguments and results")
+        raise ModuleRefused("the module's _start must be a function without parameters and results")
     for name, type_ in exports.items():
         if isinstance(type_, wasmtime.MemoryType):
             size, limit = type_.limits.min * PAGE_SIZE, configuration.memory_size_max
             if size > limit:
-                raise ModuleRefused(f"{name} begins with {size} bytes, and it may have {limit}")
+                raise ModuleRefused(
+                    f"memory {name} has {size} bytes, more than the limit of {limit}"
+                )
         if isinstance(type_, wasmtime.TableType) and type_.limits.min > TABLE_ELEMENTS_MAX:
             raise ModuleRefused(
-                f"{name} begins with {type_.limits.min} elements, and it may have "
+                f"table {name} has {type_.limits.min} elements, more than the limit of "
                 f"{TABLE_ELEMENTS_MAX}"
             )
 
@@ -159,14 +163,14 @@ def _compile(engine: Any, module: GuestModule) -> Any:
 
 
 def _cache_key(module: GuestModule, configuration: Configuration) -> str:
-    """A name that only the module, the engine and the configuration decide."""
-    parts = (module.hash.hex(), seam.VERSION, repr(_wasmtime_settings(configuration)))
+    """Return a key that depends only on the module, the engine and the configuration."""
+    parts = (module.hash.hex(), bindings.VERSION, repr(_wasmtime_settings(configuration)))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _cache_name(key: str, code: bytes | mmap.mmap) -> str:
-    # Compiled code is trusted when it runs: its name has its hash, so that a torn or rotten file
-    # is never run.
+    # Compiled code is trusted when it runs. The hash in the file name ensures that a torn or
+    # corrupt file is never run.
     return f"{key}-{xxhash.xxh3_128_hexdigest(code)}.cwasm"
 
 
@@ -174,7 +178,7 @@ def _load_cached(engine: Any, cache: Path, key: str) -> Any:
     with suppress(OSError):
         found = cache.glob(f"{key}-*.cwasm") if is_private(cache) else ()
         for path in found:
-            # Code for a processor of another kind may stand beside ours: it is refused, not run.
+            # wasmtime rejects code for another kind of processor, which may be in the same cache.
             with suppress(wasmtime.WasmtimeError):
                 if is_private(path) and path.name == _cache_name_of(key, path):
                     return wasmtime.Module.deserialize_file(engine, str(path))
@@ -182,7 +186,7 @@ def _load_cached(engine: Any, cache: Path, key: str) -> Any:
 
 
 def _cache_name_of(key: str, path: Path) -> str:
-    """What a file with these bytes is called; they are not copied for that."""
+    """Return the cache file name for the content of a file, without copying the content."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if not size:
@@ -192,46 +196,48 @@ def _cache_name_of(key: str, path: Path) -> str:
 
 
 def is_private(path: Path) -> bool:
-    """Whether only this user can write ``path``."""
+    """Return whether only this user can write ``path``."""
     found = path.stat()
     return found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o022
 
 
 def default_cache() -> Path:
-    """Where compiled modules are kept when nobody says where."""
+    """Return the default directory for compiled modules."""
     return Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache" / "wasm-journal" / "modules"
 
 
 def define_imports(
-    instance: seam.Instance, module: Any, configuration: Configuration, state: object
+    instance: bindings.Instance, module: Any, configuration: Configuration, state: object
 ) -> None:
-    """Give the instance what the module imports; raises ``ModuleRefused``, naming what is not."""
-    for wanted, handler in _select_handlers(module, configuration):
-        instance.define(wanted.module, wanted.name, wanted.type, handler, state)
+    """Define the module's imports in the instance; raises ``ModuleRefused`` for unknown imports."""
+    for import_, handler in _select_handlers(module, configuration):
+        instance.define(import_.module, import_.name, import_.type, handler, state)
 
 
-def _select_handlers(module: Any, configuration: Configuration) -> list[tuple[Any, seam.Handler]]:
-    """Each import of the module, once, with the function that serves it."""
-    found: dict[str, tuple[Any, seam.Handler]] = {}
+def _select_handlers(
+    module: Any, configuration: Configuration
+) -> list[tuple[Any, bindings.Handler]]:
+    """Return each import of the module, once, with its host function."""
+    found: dict[str, tuple[Any, bindings.Handler]] = {}
     unknown = []
-    for wanted in module.imports:
-        name = f"{wanted.module}.{wanted.name}"
-        known = IMPORTS.get(wanted.module, {}).get(wanted.name or "")
-        is_function = isinstance(wanted.type, wasmtime.FuncType)
-        if known and is_function and seam.read_signature(wanted.type) == known[0]:
-            found[name] = (wanted, known[1])
+    for import_ in module.imports:
+        name = f"{import_.module}.{import_.name}"
+        known = IMPORTS.get(import_.module, {}).get(import_.name or "")
+        is_function = isinstance(import_.type, wasmtime.FuncType)
+        if known and is_function and bindings.read_signature(import_.type) == known[0]:
+            found[name] = (import_, known[1])
         elif is_function and configuration.unknown_imports is UnknownImports.TRAP:
-            found[name] = (wanted, _make_trap(name))
+            found[name] = (import_, _make_trap(name))
         else:
             unknown.append(name)
     if unknown:
         names = ", ".join(sorted(set(unknown)))
-        raise ModuleRefused(f"the module imports what is not there: {names}")
+        raise ModuleRefused(f"the module has unknown imports: {names}")
     return list(found.values())
 
 
-def _make_trap(name: str) -> seam.Handler:
+def _make_trap(name: str) -> bindings.Handler:
     def trap(*_: object) -> int:
-        raise seam.UnknownImport(f"call of the unknown import {name}")
+        raise bindings.UnknownImport(f"call of the unknown import {name}")
 
     return trap

@@ -1,15 +1,20 @@
-"""A module in the variant in which it runs, compiled, with the engine that it is compiled for."""
+"""A module variant with its compiled code and its engine."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from journal.engine.configuration import Configuration
-from journal.engine.program import module as modules
+from journal.engine.program.module import (
+    check_program,
+    compile_module,
+    default_cache,
+    make_engine,
+)
 from journal.engine.program.variant import ModuleVariant
 
 
 class PreparedModule(NamedTuple):
-    """What a process is made of."""
+    """The parts of a process that depend on the module."""
 
     engine: Any
     compiled: Any
@@ -19,10 +24,8 @@ class PreparedModule(NamedTuple):
 def prepare(
     variant: ModuleVariant, configuration: Configuration, cache: Path | None
 ) -> PreparedModule:
-    """Compile a module, or find it compiled; raises ``ModuleRefused``."""
-    engine = modules.make_engine(configuration)
-    compiled = modules.compile_module(
-        engine, variant.module, configuration, cache or modules.default_cache()
-    )
-    modules.check_program(compiled, configuration)
+    """Compile a module, or load it from the cache; raises ``ModuleRefused``."""
+    engine = make_engine(configuration)
+    compiled = compile_module(engine, variant.module, configuration, cache or default_cache())
+    check_program(compiled, configuration)
     return PreparedModule(engine, compiled, variant)

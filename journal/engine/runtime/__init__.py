@@ -1,1 +1,1 @@
-"""Bindings to wasmtime's C API, and the parts of a running instance."""
+"""Bindings to wasmtime's C API, and the state of a running instance."""

@@ -1,9 +1,9 @@
-"""Taking a guest's stack away and putting it back: Binaryen's asyncify, from the host's side.
+"""Unwinding and rewinding of a guest's stack: the host's side of Binaryen's asyncify.
 
-An instrumented function that is called back from its host in the state *unwinding* puts its locals
-into a memory of its own and returns, and so do those that called it; in the state *rewinding* it
-takes them out again and calls on, until the host is called where it was called before. Binaryen's
-src/passes/Asyncify.cpp tells how.
+If the host sets the state *unwinding*, an instrumented function saves its locals to a separate
+memory when a host call returns, and returns too; so do its callers. In the state *rewinding*, each
+function restores its locals and calls on, until the same host call is reached again. Source:
+Binaryen's src/passes/Asyncify.cpp.
 """
 
 import struct
@@ -18,11 +18,11 @@ _STACK_AT = 16
 assert _HEAD.size <= _STACK_AT
 
 STACK_SIZE_MAX = PAYLOAD_SIZE_MAX - (1 << 10)
-"""What one event can have of a stack: less than there is room for."""
+"""Largest stack that fits one event; the stack memory itself is larger."""
 
 
 class StackPhase(Enum):
-    """What the stack does."""
+    """State of a guest's stack."""
 
     RUNNING = "running"
     UNWINDING = "unwinding"
@@ -30,20 +30,22 @@ class StackPhase(Enum):
 
 
 class AsyncifyStack:
-    """The stack of one guest; ``memory`` is what asyncify has for it, and nothing else uses."""
+    """Stack of one guest; ``memory`` is the memory that only asyncify uses."""
 
     def __init__(self, instance: Instance, memory: GuestMemory) -> None:
         self._instance, self._memory = instance, memory
         self.phase = StackPhase.RUNNING
 
     def unwind(self) -> None:
-        """In a call of the guest: let the stack be put away when the call returns."""
+        """Start unwinding when the current host call returns. Call only from a host function."""
         self._memory.write(0, _HEAD.pack(_STACK_AT, self._memory.size))
         self._instance.call("asyncify_start_unwind", 0)
         self.phase = StackPhase.UNWINDING
 
     def finish_unwind(self) -> bytes:
-        """When the guest has returned: its stack; raises EngineError for one that is too large."""
+        """Return the saved stack after the guest has returned; raises EngineError if it is too
+        large.
+        """
         self._instance.call("asyncify_stop_unwind")
         self.phase = StackPhase.RUNNING
         end, _ = self._memory.unpack(_HEAD, 0)
@@ -52,20 +54,27 @@ class AsyncifyStack:
         return self._memory.read(_STACK_AT, end - _STACK_AT)
 
     def rewind(self, stack: bytes) -> None:
-        """Before the guest is called: let it go to where the stack was finish_unwind.
+        """Prepare the next call of the guest to rewind a saved stack.
 
         Raises EngineError for a stack that does not fit.
         """
         end = _STACK_AT + len(stack)
         if end > self._memory.size:
-            raise EngineError(f"a stack of {len(stack)} bytes does not fit {self._memory.size}")
+            raise EngineError(
+                f"a stack of {len(stack)} bytes does not fit the stack memory of "
+                f"{self._memory.size} bytes"
+            )
         self._memory.write(0, _HEAD.pack(end, self._memory.size))
         self._memory.write(_STACK_AT, stack)
         self._instance.call("asyncify_start_rewind", 0)
         self.phase = StackPhase.REWINDING
 
     def finish_rewind(self) -> bool:
-        """In a call of the guest: whether all of the stack has led here, and it runs again."""
+        """Return whether the rewind has consumed the whole saved stack; if so, resume normal
+        execution.
+
+        Call only from a host function.
+        """
         end, _ = self._memory.unpack(_HEAD, 0)
         if end != _STACK_AT:
             return False
@@ -75,25 +84,25 @@ class AsyncifyStack:
 
 
 def stack_mismatch_error(*, is_resumed: bool) -> EngineError:
-    """What is said of a guest whose stack cannot be put back.
+    """Return the error for a stack that cannot be rewound.
 
-    A function on it is called through a table, which has another in its place by now; or it is of a
-    snapshot, and was good when that was taken.
+    Either a function on the stack was called through a table that has changed since, or the stack
+    comes from a snapshot (``is_resumed``) and was valid when the snapshot was taken.
     """
     if is_resumed:
         return EngineError(
-            "the guest's stack does not lead to where it was: the snapshot is damaged, or of "
-            "another guest; --reexecute goes on without it"
+            "the guest's stack cannot be rewound: the snapshot is damaged or of another guest; "
+            "use --reexecute to resume without the snapshot"
         )
     return EngineError(
-        "the guest's stack does not lead to where it was: a function on it is no more where it was "
-        "called through a table; a resume executes the guest again, and --stacks never keeps it so"
+        "the guest's stack cannot be rewound: a table has changed through which a function on the "
+        "stack was called; a resume executes the guest again; use --stacks never to avoid this"
     )
 
 
 def stack_overflow_error() -> EngineError:
-    """What is said of a guest whose stack is too large to be taken."""
+    """Return the error for a stack that is too large for a snapshot."""
     return EngineError(
-        "the guest's stack is larger than what a snapshot can have of it; a resume goes on from "
-        "the snapshot before, or executes the guest again"
+        f"the guest's stack is larger than the limit of {STACK_SIZE_MAX} bytes for a snapshot; a "
+        "resume continues from the previous snapshot, or executes the guest again"
     )

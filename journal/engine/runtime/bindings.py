@@ -1,10 +1,10 @@
-"""The one file that touches wasmtime's C layer and its private names.
+"""Bindings to wasmtime's C layer; the only module that uses wasmtime's private names.
 
 Host functions are defined through ``wasmtime_linker_define_func_unchecked`` with raw addresses: a
-call costs about 0.5 µs where the comfortable API costs 11. The price is paid here, once:
-an exception that left a raw callback would be a segmentation fault, so each callback keeps it in
-the :class:`Instance` and returns a trap in its place; ctypes objects that C holds are kept alive
-with the linker; a view of memory is renewed when the memory has grown.
+call costs about 0.5 µs instead of 11 µs with the Python API. An exception that left a raw callback
+would be a segmentation fault, so each callback stores the exception in the :class:`Instance` and
+returns a trap. ctypes objects that C refers to are kept alive with the linker. A view of memory is
+renewed when the memory has grown.
 """
 
 import ctypes
@@ -26,10 +26,12 @@ from journal.errors import EngineError, EngineMismatch
 
 
 def _read_version() -> str:
-    """The installed version; a directory's name says it sooner than ``importlib.metadata``."""
+    """Return the installed version; the name of the directory is faster than
+    ``importlib.metadata``.
+    """
     packages = Path(wasmtime.__file__).parent.parent
-    for found in packages.glob("wasmtime-*.dist-info"):
-        return found.name.removeprefix("wasmtime-").removesuffix(".dist-info")
+    for path in packages.glob("wasmtime-*.dist-info"):
+        return path.name.removeprefix("wasmtime-").removesuffix(".dist-info")
     from importlib import metadata
 
     return metadata.version("wasmtime")
@@ -37,7 +39,7 @@ def _read_version() -> str:
 
 VERSION = _read_version()
 
-_NEEDED = (
+_REQUIRED = (
     "wasmtime_linker_define_func_unchecked",
     "wasmtime_store_epoch_deadline_callback",
     "wasmtime_config_async_stack_size_set",
@@ -45,9 +47,9 @@ _NEEDED = (
     "wasmtime_trap_new",
     "wasmtime_error_new",
 )
-_missing = [name for name in _NEEDED if not hasattr(_ffi, name)]
+_missing = [name for name in _REQUIRED if not hasattr(_ffi, name)]
 if _missing:
-    raise EngineMismatch(f"wasmtime {VERSION} has no {', '.join(_missing)}: install wasmtime 50")
+    raise EngineMismatch(f"wasmtime {VERSION} lacks {', '.join(_missing)}: install wasmtime 50")
 
 _Callback = CFUNCTYPE(c_size_t, c_void_p, c_void_p, c_void_p, c_size_t)
 _Define = CFUNCTYPE(
@@ -69,7 +71,7 @@ _set_epoch_callback = _SetEpochCallback(
     cast(_ffi.dll.wasmtime_store_epoch_deadline_callback, c_void_p).value or 0
 )
 
-# One cell of raw arguments is 16 bytes; what is not used of it may hold anything.
+# One raw argument is a cell of 16 bytes; unused bytes are undefined.
 _CELL = {"i32": "I12x", "i64": "Q8x", "f32": "f12x", "f64": "d8x"}
 _CELL_SIZE = 16
 _VIEWS_MAX = 4096
@@ -80,7 +82,7 @@ Signature = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class GuestMemory:
-    """The guest's linear memory, checked at its bounds. Pointers and sizes are in bytes."""
+    """Linear memory of a guest with bounds checks. Pointers and sizes are in bytes."""
 
     def __init__(self, memory: Any = None, store: Any = None) -> None:
         self._memory, self._store = memory, store
@@ -90,23 +92,23 @@ class GuestMemory:
 
     @property
     def address(self) -> int:
-        """Where its first byte stands in this process; it grows where it stands."""
+        """Address of the first byte in this process; it does not change when the memory grows."""
         return addressof(self._memory.data_ptr(self._store).contents)
 
     def grow(self, size: int) -> None:
-        """Let it have ``size`` bytes, which are whole pages of 64 KiB; raises ``EngineError``."""
-        more, rest = divmod(size - self.refresh(), 1 << 16)
-        if more < 0 or rest:
-            raise EngineError(f"a memory of {self.size} bytes cannot have {size}")
-        if more:
+        """Grow to ``size`` bytes, a multiple of 64 KiB; raises ``EngineError``."""
+        pages, remainder = divmod(size - self.refresh(), 1 << 16)
+        if pages < 0 or remainder:
+            raise EngineError(f"memory of {self.size} bytes cannot be resized to {size} bytes")
+        if pages:
             try:
-                self._memory.grow(self._store, more)
+                self._memory.grow(self._store, pages)
             except wasmtime.WasmtimeError as error:
-                raise EngineError(f"a memory cannot have {size} bytes: {error}") from error
+                raise EngineError(f"memory cannot grow to {size} bytes: {error}") from error
             self.refresh()
 
     def refresh(self) -> int:
-        """Take a new view after growth; the size in bytes, 0 where there is no memory."""
+        """Renew the view after growth; return the size in bytes, 0 without a memory."""
         size = int(self._memory.data_len(self._store)) if self._memory is not None else 0
         if size != self.size:
             start = addressof(self._memory.data_ptr(self._store).contents)
@@ -115,37 +117,39 @@ class GuestMemory:
         return size
 
     def check(self, pointer: int, size: int) -> None:
-        """Raise ``MemoryFault`` unless ``size`` bytes lie at ``pointer``; none may lie anywhere."""
+        """Raise ``MemoryFault`` unless ``size`` bytes at ``pointer`` exist; 0 bytes may be
+        anywhere.
+        """
         if size and pointer + size > self.size and pointer + size > self.refresh():
             raise MemoryFault(f"pointer {pointer:#x} and size {size} lead out of {self.size} bytes")
 
     def read(self, pointer: int, size: int) -> bytes:
-        """A copy of ``size`` bytes."""
+        """Return a copy of ``size`` bytes."""
         if pointer + size > self.size:
             self.check(pointer, size)
         return self.view[pointer : pointer + size].tobytes()
 
     def write(self, pointer: int, data: bytes | bytearray | memoryview) -> None:
-        """Put ``data`` at ``pointer``."""
+        """Write ``data`` at ``pointer``."""
         end = pointer + len(data)
         if end > self.size:
             self.check(pointer, len(data))
         self.view[pointer:end] = data
 
     def unpack(self, layout: struct.Struct, pointer: int) -> tuple[Any, ...]:
-        """The values of ``layout`` at ``pointer``."""
+        """Return the values of ``layout`` at ``pointer``."""
         if pointer + layout.size > self.size:
             self.check(pointer, layout.size)
         return layout.unpack_from(self.view, pointer)
 
     def write_u32(self, pointer: int, value: int) -> None:
-        """Put a 32-bit number at ``pointer``."""
+        """Write a 32-bit number at ``pointer``."""
         if pointer + 4 > self.size:
             self.check(pointer, 4)
         _U32.pack_into(self.view, pointer, value)
 
     def write_u64(self, pointer: int, value: int) -> None:
-        """Put a 64-bit number at ``pointer``."""
+        """Write a 64-bit number at ``pointer``."""
         if pointer + 8 > self.size:
             self.check(pointer, 8)
         _U64.pack_into(self.view, pointer, value)
@@ -156,11 +160,11 @@ _U64 = struct.Struct("<Q")
 
 
 class UnknownImport(MemoryFault):
-    """The guest called an import that nobody gave it."""
+    """A call of an import that the host does not define."""
 
 
 class GuestInterrupted(Exception):
-    """The guest stopped because its host wanted to; ``backtrace`` is where."""
+    """An interruption of the guest by its host; ``backtrace`` is the guest's backtrace."""
 
     def __init__(self, backtrace: str) -> None:
         super().__init__(backtrace)
@@ -168,7 +172,7 @@ class GuestInterrupted(Exception):
 
 
 class GuestTrapped(Exception):
-    """The guest trapped: ``kind`` is a short name, ``backtrace`` where, innermost first."""
+    """A trap of the guest: a short ``kind``, and a ``backtrace`` with the innermost frame first."""
 
     def __init__(self, kind: str, backtrace: str) -> None:
         super().__init__(kind)
@@ -176,14 +180,14 @@ class GuestTrapped(Exception):
         self.backtrace = backtrace
 
 
-# What a raw callback does, written out for its number of arguments: passing them on as a list costs
-# a quarter of the whole call. Nothing may leave it: an exception here is a segmentation fault.
+# Source of a raw callback, generated for its number of arguments, because passing a list costs a
+# quarter of the whole call. An exception that leaves the callback is a segmentation fault.
 _CALLBACK = """
 def call(_env, _caller, address, _count):
     try:
         view = {view}
         try:
-            {take}
+            {unpack}
             {count}
             view[0] = handler({arguments}) or 0
         except WasiError as failure:
@@ -195,8 +199,8 @@ def call(_env, _caller, address, _count):
     return 0
 """
 
-# The same where the guest can be held up. A call whose stack is unwound is made again: it counts
-# once, and what it gives now is not looked at.
+# Additions if the guest can be suspended. A call with an unwound stack is made again: it counts
+# once, and its first result is ignored.
 _INTERCEPTED = """interceptor.calls += 1
             if intercepted.is_active and interceptor.on_call(name, ({arguments})):
                 interceptor.calls -= 1
@@ -207,9 +211,9 @@ _SUSPENDED = """except SuspendCall:
 
 
 class _ArgumentViews(dict[int, memoryview]):
-    """The raw arguments of a call by their address, seen as 64-bit numbers, made when first seen.
+    """Views of raw call arguments as 64-bit numbers, by address; created at first use.
 
-    A guest's calls come from few depths of its stack, so the same addresses come again.
+    A guest calls its host from few stack depths, so the same addresses recur.
     """
 
     def __init__(self, cells: int) -> None:
@@ -224,9 +228,9 @@ class _ArgumentViews(dict[int, memoryview]):
 
 
 class Instance:
-    """One guest on one store: its imports, its memory, and the way in.
+    """One guest on one store: its imports, its memory and its exported functions.
 
-    What a handler or ``on_tick`` raises ends the guest and comes out of :meth:`call`.
+    An exception of a handler or of ``on_tick`` ends the guest and is raised by :meth:`call`.
     """
 
     def __init__(
@@ -243,21 +247,21 @@ class Instance:
         self._watch_epochs()
 
     def limit(self, *, memory_size_max: int, memories: int, table_elements: int) -> None:
-        """Let growth fail above these; the same everywhere, whatever the machine has."""
+        """Limit growth, so that it fails at the same point on every machine."""
         self._store.set_limits(
             memory_size=memory_size_max, memories=memories, table_elements=table_elements
         )
 
     def define(self, module: str, name: str, type_: Any, handler: Handler, state: object) -> None:
-        """Let the import ``module.name`` call ``handler(state, *arguments)``.
+        """Define the import ``module.name`` as ``handler(state, *arguments)``.
 
-        The handler's result is the function's 32-bit result; a ``WasiError`` it raises becomes its
+        The handler's result is the function's 32-bit result; a raised ``WasiError`` becomes its
         errno. Integers arrive unsigned.
         """
         callback = _Callback(self._callback(name, handler, state, read_signature(type_)))
         self._alive.append((callback, type_))
         encoded = module.encode(), name.encode()
-        failed = _define(
+        error = _define(
             cast(self._linker.ptr(), c_void_p),
             encoded[0],
             len(encoded[0]),
@@ -268,48 +272,52 @@ class Instance:
             None,
             None,
         )
-        assert not failed, f"{module}.{name} is defined twice"
+        assert not error, f"{module}.{name} is defined twice"
 
     def instantiate(self, module: Any) -> GuestMemory:
-        """Make the instance; its start function, if it has one, runs. The memory it exports."""
+        """Create the instance, run its start function if there is one, and return its exported
+        memory.
+        """
         with self._translated():
             instance = self._linker.instantiate(self._store, module)
         self._exports = instance.exports(self._store)
         return self.memory("memory")
 
     def memory(self, name: str) -> GuestMemory:
-        """A memory by the name of its export; an empty one where it has none."""
+        """Return the memory with this export name, or an empty memory."""
         memory = self._exports.get(name)
         return GuestMemory(memory if isinstance(memory, wasmtime.Memory) else None, self._store)
 
     def globals(self, names: Sequence[ExportedGlobal]) -> InstanceGlobals:
-        """The globals of these names."""
+        """Return the globals with these export names."""
         return InstanceGlobals(self._store, self._exports, names)
 
     def tables(self, tables: Sequence[str], functions: Sequence[str]) -> InstanceTables:
-        """The tables of these names, and the functions that may be in them."""
+        """Return the tables with these export names, and the functions that their elements may
+        refer to.
+        """
         return InstanceTables(self._store, self._exports, tables, functions)
 
     def put_in_table(self, name: str, function: Callable[[], None]) -> None:
-        """Let the first element of a table be a function without arguments and results."""
+        """Set the first element of a table to a function without parameters and results."""
         type_ = wasmtime.FuncType([], [])
         self._exports[name].set(self._store, 0, wasmtime.Func(self._store, type_, function))
 
     def set_flag(self, name: str, value: int) -> None:
-        """Give a global that is a 32-bit number a value. In the guest's thread."""
+        """Set a 32-bit global. Call only from the guest's thread."""
         self._exports[name].set_value(self._store, value)
 
     def call(self, name: str, *arguments: int) -> None:
-        """Call an exported function without results; returns when it returns.
+        """Call an exported function without results, and return when the function returns.
 
-        Raises the exception of a handler, ``GuestTrapped``, or ``EngineError`` if the
-        machine lacks a resource that the guest may use; the guest can continue another day.
+        Raises the exception of a handler, ``GuestTrapped``, or ``EngineError`` if the machine lacks
+        a resource that the guest may use; the guest can be resumed later.
         """
         with self._translated():
             self._exports[name](self._store, *arguments)
 
     def increment_epoch(self) -> None:
-        """Let ``on_tick`` run in the guest's thread at its next safe point. From any thread."""
+        """Make ``on_tick`` run in the guest's thread at its next safe point. Thread-safe."""
         self._engine.increment_epoch()
 
     def _callback(
@@ -331,18 +339,18 @@ class Instance:
             "intercepted": interceptor.find_call(name) if interceptor is not None else None,
         }
         names = ", ".join(f"a{index}" for index in range(len(parameters)))
-        take = f"{names}, = unpack(view)" if names else "pass"
+        unpack = f"{names}, = unpack(view)" if names else "pass"
         view = "views[address]" if parameters or results else "[0]"
         source = _CALLBACK.format(
             view=view,
-            take=take,
+            unpack=unpack,
             arguments=f"state, {names}",
             count=""
             if interceptor is None
             else _INTERCEPTED.format(arguments=names and f"{names},"),
             otherwise="" if interceptor is None else _SUSPENDED,
         )
-        exec(source, scope)  # our own text, and no name in it comes from a module
+        exec(source, scope)  # The source is a constant; no name comes from a module.
         callback: Callable[..., int] = scope["call"]
         return callback
 
@@ -363,7 +371,9 @@ class Instance:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Turn wasmtime's errors into what was raised, ``GuestTrapped``, or ``EngineError``."""
+        """Translate wasmtime's errors to the handler's exception, ``GuestTrapped`` or
+        ``EngineError``.
+        """
         self._raised = None
         try:
             yield
@@ -378,13 +388,15 @@ class Instance:
             if raised is None:
                 raise _engine_error(str(error)) from None
             if isinstance(raised, MemoryFault):
+                # The text becomes the kind of ProcessTrap. It is part of the format: a replay
+                # compares the kind with the recorded kind.
                 raise GuestTrapped(str(raised), backtrace) from None
             raised.__cause__ = GuestInterrupted(backtrace)
             raise raised from raised.__cause__
 
 
 def set_async_stack_size(config: Any, size: int) -> None:
-    """Set what wasmtime demands to be larger than ``max_wasm_stack``."""
+    """Set the async stack size, which must exceed ``max_wasm_stack``."""
     _ffi.wasmtime_config_async_stack_size_set(config.ptr(), size)
 
 
@@ -393,12 +405,12 @@ def _make_trap() -> int:
 
 
 def read_signature(type_: Any) -> Signature:
-    """The parameters and the results of a function type, as names such as ``i32``."""
+    """Return parameters and results of a function type, as names such as ``i32``."""
     return tuple(str(p) for p in type_.params), tuple(str(r) for r in type_.results)
 
 
 def guest_backtrace(error: BaseException) -> str:
-    """Where in the guest ``error`` was raised; empty where that is not known."""
+    """Return the guest's backtrace at ``error``; empty if unknown."""
     cause = error.__cause__
     return cause.backtrace if isinstance(cause, GuestInterrupted) else ""
 
@@ -409,7 +421,7 @@ def _engine_error(message: str) -> EngineError:
 
 
 def _guest_frames(message: str) -> str:
-    """The lines of ``message`` that name functions of the guest."""
+    """Return the lines of ``message`` that name functions of the guest."""
     lines = [line.strip() for line in message.splitlines()]
     return "\n".join(line for line in lines if line[:1].isdigit() and ": " in line and "!" in line)
 

@@ -1,14 +1,14 @@
-"""Where a guest can be held up: at the calls it makes of its host, before they have an effect."""
+"""Interception of host calls, so that a guest can be suspended before a call has an effect."""
 
 from collections.abc import Callable, Iterable
 
 
 class SuspendCall(BaseException):
-    """A call has had no effect yet, and would wait: hold the guest up, and call again after."""
+    """Request of a host function to suspend the guest before the call has an effect."""
 
 
 class InterceptedCall:
-    """One function of the host. ``is_active``: who calls it is held up; ``is_always``: always."""
+    """One host function; ``is_active`` if intercepted now, ``is_always`` if always."""
 
     __slots__ = ("is_active", "is_always", "name")
 
@@ -19,11 +19,11 @@ class InterceptedCall:
 
 
 class CallInterceptor:
-    """Counts the calls of a guest, and holds it up at those that are is_active.
+    """Counter and interceptor of a guest's host calls.
 
-    ``hold(name, arguments)`` is called in the guest's thread; when it gives True, the guest's
-    stack is being unwound, and the call will be made again. ``pause(name)`` is called instead
-    when a call raised ``SuspendCall``.
+    ``on_call(name, arguments)`` runs in the guest's thread before an intercepted call. If it
+    returns True, the guest's stack is being unwound and the call will be made again.
+    ``on_suspend(name)`` runs if the call raised ``SuspendCall``.
     """
 
     __slots__ = ("_calls", "calls", "on_call", "on_suspend")
@@ -35,26 +35,26 @@ class CallInterceptor:
         self._calls: dict[str, InterceptedCall] = {}
 
     def find_call(self, name: str) -> InterceptedCall:
-        """The function called ``name``."""
+        """Return the host function ``name``."""
         return self._calls.setdefault(name, InterceptedCall(name))
 
     @property
     def names(self) -> set[str]:
-        """The names of all functions."""
+        """Names of all host functions."""
         return set(self._calls)
 
     def set_always(self, names: Iterable[str]) -> None:
-        """Close these functions for good, and open all others."""
-        wanted = set(names)
+        """Intercept these functions always, and no others."""
+        selected = set(names)
         for call in self._calls.values():
-            call.is_always = call.is_active = call.name in wanted
+            call.is_always = call.is_active = call.name in selected
 
     def intercept_all(self) -> None:
-        """Hold the guest up at its next call, whichever it is. From any thread."""
+        """Intercept the next call of any function. Thread-safe."""
         for call in self._calls.values():
             call.is_active = True
 
     def intercept_selected(self) -> None:
-        """Hold it up no longer, but where it is is_always."""
+        """Intercept only the functions of ``set_always``."""
         for call in self._calls.values():
             call.is_active = call.is_always

@@ -1,19 +1,19 @@
-"""Makes the guest's thread look up now and then, while it computes."""
+"""Periodic interruption of a computing guest."""
 
 import threading
 import time
 from collections.abc import Callable
 
-#: How long a printed line may wait for others that share its sync: after a pause, and in a stream.
+#: Delay of printed output, so that several lines share a sync: after a pause, and in a stream.
 OUTPUT_DELAY_SECONDS = 0.002
 STREAM_DELAY_SECONDS = 0.02
 STREAM_PAUSE_SECONDS = 0.1
-#: How often the journal is handed to the kernel, or synced, when nothing else does it.
+#: Longest time between flushes of the journal to the kernel, and between syncs.
 INTERVAL_SECONDS = 1.0
 
 
 class EpochTicker:
-    """Makes the guest's thread look up: soon after something was printed, and once an interval."""
+    """A thread that interrupts the guest's thread: soon after output, and once per interval."""
 
     def __init__(
         self, tick: Callable[[], None], interval_seconds: float = INTERVAL_SECONDS
@@ -25,7 +25,7 @@ class EpochTicker:
         self._thread = threading.Thread(target=self._run, name="journal-ticker", daemon=True)
 
     def start(self) -> None:
-        """Begin to tick."""
+        """Start the thread."""
         self._thread.start()
 
     def arm(self) -> None:
@@ -33,7 +33,7 @@ class EpochTicker:
         self._armed.set()
 
     def close(self) -> None:
-        """Stop ticking."""
+        """Stop the thread."""
         self._closed = True
         self._armed.set()
         if self._thread.is_alive():

@@ -1,6 +1,6 @@
-"""The globals and tables of an instance: read and written as bits, through wasmtime's C layer.
+"""Globals and tables of an instance, read and written as bits through wasmtime's C layer.
 
-The comfortable API knows neither vectors nor which function an element of a table is.
+wasmtime's Python API supports neither vectors nor the identity of a function in a table.
 """
 
 import ctypes
@@ -21,24 +21,24 @@ _BITS_SIZE = 16
 _FUNCREF, _EXTERNREF = 5, 6
 
 GlobalValue = tuple[int, int, bytes]
-"""Index, type and bits, as GlobalsSet has them."""
+"""Index, type and bits, as in GlobalsSet."""
 
 
 class InstanceGlobals:
-    """The mutable globals of an instance that are numbers."""
+    """Mutable globals of an instance with number types."""
 
     def __init__(self, store: Any, exports: Any, names: Sequence[ExportedGlobal]) -> None:
         self._store = store
         self._all = [
-            (one.global_index, _TYPE_CODES[one.kind], exports[one.name]._global)
-            for one in names
-            if one.kind in _TYPE_CODES
+            (global_.global_index, _TYPE_CODES[global_.kind], exports[global_.name]._global)
+            for global_ in names
+            if global_.kind in _TYPE_CODES
         ]
         self._raw: Any = _ffi.wasmtime_val_t()
         self._bits = ctypes.addressof(self._raw.of)
 
     def read(self) -> tuple[GlobalValue, ...]:
-        """The values of all."""
+        """Return the values of all globals."""
         found = []
         for index, code, raw_global in self._all:
             ctypes.memset(self._bits, 0, _BITS_SIZE)
@@ -50,9 +50,9 @@ class InstanceGlobals:
         return tuple(found)
 
     def write(self, values: Sequence[GlobalValue]) -> None:
-        """Give them values; raises EngineError unless these are the globals that there are."""
+        """Set all globals; raises EngineError unless the values match the module's globals."""
         if [value[:2] for value in values] != [one[:2] for one in self._all]:
-            raise EngineError("the snapshot's globals are not those of the module")
+            raise EngineError("the globals of the snapshot do not match the globals of the module")
         for (_, code, bits), (_, _, raw_global) in zip(values, self._all, strict=True):
             self._raw.kind = _KINDS[code]
             ctypes.memmove(self._bits, bits, _BITS_SIZE)
@@ -68,7 +68,7 @@ def _null_kind(type_: Any) -> int:
 
 
 class InstanceTables:
-    """The tables of functions of an instance: an element is the index of a function."""
+    """Function tables of an instance; an element is a function index."""
 
     def __init__(
         self, store: Any, exports: Any, tables: Sequence[str], functions: Sequence[str]
@@ -86,7 +86,9 @@ class InstanceTables:
         return len(self._tables)
 
     def read(self, table: int) -> list[int]:
-        """The elements of a table; raises EngineError for one that is no function of the module."""
+        """Return the elements of a table; raises EngineError for an element that is no function of
+        the module.
+        """
         raw, context = self._tables[table], self._store._context()
         size = _ffi.wasmtime_table_size(context, ctypes.byref(raw))
         return [self._element(context, raw, at) for at in range(size)]
@@ -95,20 +97,22 @@ class InstanceTables:
         ctypes.memset(self._reference, 0, self._reference_size)
         _ffi.wasmtime_table_get(context, ctypes.byref(table), at, ctypes.byref(self._raw))
         found = ctypes.string_at(self._reference, self._reference_size)
-        if not any(found[:8]):  # no store: there is no function
+        if not any(found[:8]):  # Without a store there is no function.
             return TABLE_NULL
         if self._raw.kind != _FUNCREF or found not in self._index_of:
-            raise EngineError(f"element {at} of a table is no function of the module")
+            raise EngineError(f"element {at} of a table is not a function of the module")
         return self._index_of[found]
 
     def write(self, table: int, functions: Sequence[int]) -> None:
-        """Give a table elements, and grow it for them; raises EngineError for what cannot be."""
+        """Grow a table and set its elements; raises EngineError for invalid values."""
         if table >= len(self._tables):
-            raise EngineError(f"the module has no table {table}")
+            raise EngineError(f"the module has {len(self._tables)} tables, not a table {table}")
         raw, context = self._tables[table], self._store._context()
         size = _ffi.wasmtime_table_size(context, ctypes.byref(raw))
         if size > len(functions):
-            raise EngineError(f"table {table} has {size} elements, and {len(functions)} are given")
+            raise EngineError(
+                f"table {table} has {size} elements, the snapshot only {len(functions)}"
+            )
         self._put(TABLE_NULL, self._null_kinds[table])
         before = ctypes.c_uint64()
         self._check(
@@ -127,13 +131,13 @@ class InstanceTables:
             )
 
     def _put(self, function: int, null_kind: int) -> None:
-        """Let the raw value be a function, or what an empty element is."""
+        """Set the raw value to a function or to the null reference."""
         ctypes.memset(self._reference, 0, self._reference_size)
         self._raw.kind = null_kind if function == TABLE_NULL else _FUNCREF
         if function == TABLE_NULL:
             return
         if function >= len(self._functions):
-            raise EngineError(f"the module has no function {function}")
+            raise EngineError(f"the module has no function {function}, only {len(self._functions)}")
         ctypes.memmove(
             self._reference,
             ctypes.addressof(self._functions[function]),

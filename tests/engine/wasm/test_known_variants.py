@@ -106,7 +106,7 @@ def test_what_files_come_from_is_the_same_whether_it_was_kept_or_is_read_again(
 ) -> None:
     found = []
     for size in (recorded.REBUILD_CACHE_SIZE_MAX, 0):
-        monkeypatch.setattr(recorded, "FOLDED_SIZE_MAX", size)
+        monkeypatch.setattr(recorded, "REBUILD_CACHE_SIZE_MAX", size)
         with RecordedRun(path) as recording:
             start, end = recording.first_seq, recording.snapshots[-1].seq
             batches = [
