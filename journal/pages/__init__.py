@@ -1,4 +1,4 @@
-"""Pages whose bytes stand in the journal already: looking them up, and finding them again."""
+"""Memory pages: encoding, references to repeated pages, their resolution, and the page index."""
 
 from journal.pages.resolver import PageResolver, has_references
 

@@ -1,4 +1,4 @@
-"""Naming pages that stand already, instead of giving them again."""
+"""Replacement of repeated pages by references to pages that the journal already stores."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,43 +15,47 @@ _WHOLE = int(PageKind.WHOLE)
 
 
 def locate_whole_pages(event: MemoryPages) -> Iterator[tuple[int, int]]:
-    """Give the indices of the pages of an event that are whole and can be named, and where their
-    bytes begin in its data.
+    """Yield the index of each whole page that a reference can address, and the offset of its bytes
+    in the event's data.
     """
-    at = 0
+    offset = 0
     if event.kinds.translate(None, _PLAIN):
-        for place, (_, kind, data) in enumerate(decode_pages(event)):
-            if kind is PageKind.WHOLE and place <= REFERENCE_INDEX_MAX:
-                yield place, at
-            at += len(data)
+        for index, (_, kind, data) in enumerate(decode_pages(event)):
+            if kind is PageKind.WHOLE and index <= REFERENCE_INDEX_MAX:
+                yield index, offset
+            offset += len(data)
         return
-    for place, code in enumerate(event.kinds[: REFERENCE_INDEX_MAX + 1]):
+    for index, code in enumerate(event.kinds[: REFERENCE_INDEX_MAX + 1]):
         if code == _WHOLE:
-            yield place, at
-            at += PAGE_SIZE
+            yield index, offset
+            offset += PAGE_SIZE
 
 
 def iterate_whole_pages(event: MemoryPages) -> Iterator[tuple[int, memoryview]]:
-    """Give the pages of an event that are whole and can be named, with their indices."""
+    """Yield each whole page that a reference can address: its index in the event and its bytes."""
     view = memoryview(event.data)
-    for place, at in locate_whole_pages(event):
-        yield place, view[at : at + PAGE_SIZE]
+    for index, offset in locate_whole_pages(event):
+        yield index, view[offset : offset + PAGE_SIZE]
 
 
 def replace_with_references(
     seq: int, event: MemoryPages, matches: Sequence[tuple[int, tuple[int, int]]]
 ) -> MemoryPages:
-    """Give event number ``seq`` with the pages at these indices named, by event and index."""
+    """Return event ``seq`` with pages replaced by references.
+
+    Each match is the index of a page in this event and the location (sequence number, index) of an
+    equal page that is stored earlier.
+    """
     if not matches:
         return event
     kinds, parts, end, whole = bytearray(event.kinds), [], 0, dict(locate_whole_pages(event))
-    for place, (target, index) in matches:
-        assert (target, index) < (seq, place), "what is named stands in front"
-        start = whole[place]
+    for index, (target, target_index) in matches:
+        assert (target, target_index) < (seq, index), "a reference points to an earlier page"
+        start = whole[index]
         page = event.data[start : start + PAGE_SIZE]
-        kinds[place] = PageKind.SAME
+        kinds[index] = PageKind.SAME
         parts.append(event.data[end:start])
-        parts.append(PageReference(seq - target, index, hash_page_content(page)).pack())
+        parts.append(PageReference(seq - target, target_index, hash_page_content(page)).pack())
         end = start + PAGE_SIZE
     parts.append(event.data[end:])
     return MemoryPages(

@@ -1,7 +1,7 @@
-"""Leaving events of memory out of a journal: pages that others name are given where they are named.
+"""Resolution of references to pages of dropped events.
 
-> Why not refuse it? What is left is then as good as it would be without references, and only those
-to what is gone are replaced.
+> Why not refuse to drop such events? The result is as usable as a journal without references, and
+only the references to dropped events are replaced by the bytes.
 """
 
 import os
@@ -20,9 +20,9 @@ _TAG = MemoryPages.tag
 
 
 class DroppedPages:
-    """The events of memory that are left out, in order: from where to where, others apart.
+    """Set of the MemoryPages events that are dropped, stored as sequence number ranges.
 
-    ``floor`` is a number in front of which all are.
+    Events are added in order. All events below ``floor`` are dropped.
     """
 
     def __init__(self, floor: int = 0) -> None:
@@ -32,7 +32,7 @@ class DroppedPages:
         self._is_open = False
 
     def add(self, seq: int, *, is_kept: bool) -> None:
-        """Take note of an event of memory."""
+        """Record whether a MemoryPages event is kept. Events come in order."""
         if is_kept:
             self._is_open = False
         elif self._is_open:
@@ -43,14 +43,14 @@ class DroppedPages:
             self._is_open = True
 
     def __contains__(self, seq: int) -> bool:
-        at = bisect_right(self._firsts, seq) - 1
-        return seq < self._floor or (at >= 0 and seq <= self._lasts[at])
+        index = bisect_right(self._firsts, seq) - 1
+        return seq < self._floor or (index >= 0 and seq <= self._lasts[index])
 
     def __bool__(self) -> bool:
         return bool(self._floor or self._firsts)
 
     def is_referenced_by(self, seq: int, payload: bytes) -> bool:
-        """Whether event number ``seq``, one of memory, names a page of what is left out."""
+        """Return whether MemoryPages event ``seq`` refers to a page of a dropped event."""
         if not self or not has_references(payload):
             return False
         event = codec.decode(_TAG, payload)
@@ -58,9 +58,9 @@ class DroppedPages:
         return any(seq - reference.back in self for reference in get_references(event))
 
     def find_referring_events(self, block: Block, mask: bytes | None = None) -> frozenset[int]:
-        """The numbers of the events of a block that name what is left out.
+        """Return the sequence numbers of the kept events of a block that refer to dropped pages.
 
-        Those with a 0 in ``mask`` are left out themselves.
+        Record all MemoryPages events of the block. An event with a 0 in ``mask`` is dropped.
         """
         found: set[int] = set()
         if _TAG not in block.tags:
@@ -74,9 +74,10 @@ class DroppedPages:
 
 
 class LazyPageResolver:
-    """Looks up pages in a journal, which is opened when the first is asked for; a context manager.
+    """Page resolver of a journal that is opened at the first look-up; a context manager.
 
-    > Why a reader of its own? What copies a journal walks through its files, and finds no numbers.
+    > Why a reader of its own? An operation that copies a journal scans its files in order, and
+    cannot look up an event by its sequence number.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -1,8 +1,8 @@
-"""Pages of memory as events carry them: whole, all zeros, patched where they differ from before, or
-named where their bytes stand in the journal already.
+"""Encoding of memory pages: whole, zero, patched, or a reference to an equal page; and their
+hashes.
 
-> Why patches, and not an exclusive or? A patch may be applied twice, and two of them join by laying
-> one over the other.
+> Why patches, and not an exclusive or? A patch may be applied twice, and two patches combine by
+applying one after the other.
 """
 
 import struct
@@ -19,25 +19,25 @@ from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 
 ZERO_PAGE = bytes(PAGE_SIZE)
 EVENT_PAGES_MAX = 16
-"""Pages in one event: what a block holds, so that one flipped bit costs few pages."""
+"""Maximum number of pages in one event: a full block, so that one flipped bit costs few pages."""
 PATCH_SIZE_MAX = PAGE_SIZE // 2
-"""A page whose patches would be larger is given whole."""
+"""Maximum size of a patch in bytes. A page with a larger patch is stored whole."""
 TABLE_CHUNK_COUNT = 1 << 14
-"""Elements of a table in one event, if it has more behind them."""
+"""Number of table elements in one event, except the last."""
 SIZE_MAX = 1 << 32
-"""Bytes of a memory, at most."""
+"""Maximum size of a memory in bytes."""
 
 _COUNT = struct.Struct("<H")
 _PATCH = struct.Struct("<HH")
 _REFERENCE = struct.Struct("<QHQ")
 _HASHES = 1 << 128
 _COARSE, _MIDDLE, _FINE = 256, 64, 16
-"""Where pages differ is looked up in steps of the first size, then of the second, and the third."""
+"""Step sizes in bytes of a page comparison: coarse steps first, finer ones where they differ."""
 _COARSE_MAX = PATCH_SIZE_MAX // _COARSE
 
 
 def _split_range(start: int, size: int, step: int) -> tuple[slice, ...]:
-    return tuple(slice(at, at + step) for at in range(start, start + size, step))
+    return tuple(slice(offset, offset + step) for offset in range(start, start + size, step))
 
 
 _COARSE_STEPS = _split_range(0, PAGE_SIZE, _COARSE)
@@ -46,7 +46,7 @@ _FINE_STEPS = [_split_range(at, _MIDDLE, _FINE) for at in range(0, PAGE_SIZE, _M
 
 
 class ChangedPage(NamedTuple):
-    """A page to be recorded: its number, what it has now, and what it had before."""
+    """Page to record: its number, its bytes now, and its bytes at the previous snapshot."""
 
     number: int
     now: bytes
@@ -54,9 +54,9 @@ class ChangedPage(NamedTuple):
 
 
 def make_patch(page: ChangedPage) -> bytes | None:
-    """What turns ``before`` into ``now``, if that is much smaller than a page.
+    """Return the patch that turns ``before`` into ``now``, or None if it is empty or too large.
 
-    Patches begin and end at whole steps of 16 bytes. There are none where nothing is different.
+    Each changed range starts and ends at a multiple of 16 bytes.
     """
     _, now, before = page
     coarse = [step for step in _COARSE_STEPS if now[step] != before[step]]
@@ -83,18 +83,22 @@ def make_patch(page: ChangedPage) -> bytes | None:
 
 
 def encode_pages(memory: int, size: int, pages: list[ChangedPage]) -> Iterator[MemoryPages]:
-    """Give the events of what changed in a memory; ``pages`` by number, each different."""
+    """Yield the MemoryPages events for the changed pages of a memory.
+
+    ``pages`` are sorted by number, and each differs from its previous content. Without pages, yield
+    one event that records the size.
+    """
     for start in range(0, max(len(pages), 1), EVENT_PAGES_MAX):
-        part = pages[start : start + EVENT_PAGES_MAX]
+        chunk = pages[start : start + EVENT_PAGES_MAX]
         kinds, bodies = bytearray(), []
-        for page in part:
+        for page in chunk:
             kind, body = _encode_page(page)
             kinds.append(kind)
             bodies.append(body)
         yield MemoryPages(
             memory=memory,
             size=size,
-            numbers=tuple(page.number for page in part),
+            numbers=tuple(page.number for page in chunk),
             kinds=bytes(kinds),
             data=b"".join(bodies),
         )
@@ -108,7 +112,7 @@ def _encode_page(page: ChangedPage) -> tuple[PageKind, bytes]:
 
 
 class EncodedPage(NamedTuple):
-    """What an event says of a page; ``data`` is empty, 4096 bytes, a patch, or a reference."""
+    """Page as stored in an event; ``data`` is empty, 4096 bytes, a patch, or a reference."""
 
     number: int
     kind: PageKind
@@ -116,10 +120,11 @@ class EncodedPage(NamedTuple):
 
 
 class PageReference(NamedTuple):
-    """Where the bytes of a page stand already, and their hash.
+    """Location of an equal page, and the hash of its bytes.
 
-    ``back`` is by how much the number of that event is smaller, 0 for the same one; ``place`` is
-    the index of the page in it, which is whole and stands in front of this one.
+    ``back`` is the distance in sequence numbers to the event that stores the page, 0 for the same
+    event. ``index_in_event`` is the index of the page in that event. The page is whole, and is
+    stored earlier.
     """
 
     back: int
@@ -127,7 +132,7 @@ class PageReference(NamedTuple):
     hash: int
 
     def pack(self) -> bytes:
-        """What stands in an event."""
+        """Return the reference as stored in an event."""
         return _REFERENCE.pack(*self)
 
 
@@ -137,34 +142,35 @@ REFERENCE_BACK_MAX = (1 << 64) - 1
 
 
 def parse_reference(data: bytes) -> PageReference:
-    """Give the reference that an event has as ``data`` of a page."""
+    """Return the reference that an event stores as ``data`` of a page."""
     return PageReference(*_REFERENCE.unpack(data))
 
 
 def hash_page_content(page: bytes) -> int:
-    """Give the hash of a page's bytes that a reference has."""
+    """Return the 64-bit hash of a page's bytes, as stored in a reference."""
     found: int = xxhash.xxh3_64_intdigest(page)
     return found
 
 
 def decode_resolved_pages(event: MemoryPages) -> Iterator[EncodedPage]:
-    """Give what ``event`` says, page by page; raises MalformedEvent where that makes no sense.
+    """Yield the pages of an event without references. Raise MalformedEvent if the event is
+    malformed.
 
-    Patches are cut out, and looked into when they are applied. A reference is refused: who can
-    look it up gets the bytes from :class:`journal.pages.PageResolver` first.
+    Patches are split off, but not validated before they are applied. Raise MalformedEvent for a
+    reference: resolve the event with :class:`journal.pages.PageResolver` first.
     """
-    for given in decode_pages(event):
-        if given.kind is PageKind.SAME:
+    for page in decode_pages(event):
+        if page.kind is PageKind.SAME:
             raise MalformedEvent(
-                f"page {given.number} stands in another event, which was not looked up"
+                f"page {page.number} is a reference to another event; resolve the event first"
             )
-        yield given
+        yield page
 
 
 def get_whole_pages(event: MemoryPages) -> list[bytes] | None:
-    """The pages of an event that gives all of them whole, in order; None for any other.
+    """Return the bytes of all pages of an event if every page is whole, else None.
 
-    What makes no sense is any other, too: ``decode_resolved_pages`` says why.
+    Return None for a malformed event, too. ``decode_resolved_pages`` raises its error.
     """
     numbers, count = event.numbers, event.size // PAGE_SIZE
     is_whole = (
@@ -178,98 +184,108 @@ def get_whole_pages(event: MemoryPages) -> list[bytes] | None:
 
 
 def split_into_pages(data: bytes) -> list[bytes]:
-    """Cut bytes into pages."""
+    """Return the bytes split into pages."""
     return list(map(BytesIO(data).read, repeat(PAGE_SIZE, len(data) // PAGE_SIZE)))
 
 
 def decode_pages(event: MemoryPages) -> Iterator[EncodedPage]:
-    """Yield the pages of an event, references included; raise as ``decode_resolved_pages``."""
+    """Yield the pages of an event, references included. Raise MalformedEvent if the event is
+    malformed.
+    """
     if len(event.kinds) != len(event.numbers):
-        raise MalformedEvent(f"{len(event.numbers)} pages have {len(event.kinds)} kinds")
+        raise MalformedEvent(
+            f"event has {len(event.numbers)} page numbers and {len(event.kinds)} page kinds"
+        )
     if event.size > SIZE_MAX or event.size % PAGE_SIZE:
-        raise MalformedEvent(f"no memory has {event.size} bytes")
-    at, last, count = 0, -1, event.size // PAGE_SIZE
+        raise MalformedEvent(
+            f"memory size must be a multiple of {PAGE_SIZE} up to {SIZE_MAX}, got {event.size}"
+        )
+    offset, last, count = 0, -1, event.size // PAGE_SIZE
     for number, kind in zip(event.numbers, event.kinds, strict=True):
         if number <= last:
-            raise MalformedEvent(f"page {number} follows page {last}")
+            raise MalformedEvent(f"page numbers must increase: page {number} follows page {last}")
         if number >= count:
-            raise MalformedEvent(f"a memory of {count} pages has no page {number}")
+            raise MalformedEvent(f"page {number} is outside a memory of {count} pages")
         if kind > PageKind.SAME:
-            raise MalformedEvent(f"page {number} is of the unknown kind {kind}")
-        size = _patch_size_at(event.data, at) if kind == PageKind.PATCHED else _SIZES[kind]
-        data = event.data[at : at + size]
+            raise MalformedEvent(f"page {number} has the unknown kind {kind}")
+        size = _patch_size_at(event.data, offset) if kind == PageKind.PATCHED else _SIZES[kind]
+        data = event.data[offset : offset + size]
         if len(data) < size:
             raise MalformedEvent(f"page {number} is cut short: {len(data)} of {size} bytes")
         yield EncodedPage(number, _KINDS[kind], data)
-        at, last = at + size, number
-    if at != len(event.data):
-        raise MalformedEvent(f"{len(event.data) - at} bytes stand behind the last page")
+        offset, last = offset + size, number
+    if offset != len(event.data):
+        raise MalformedEvent(f"{len(event.data) - offset} bytes follow the last page")
 
 
 _KINDS = tuple(PageKind)
 assert list(_KINDS) == list(range(len(_KINDS)))
 _WHOLE = bytes((PageKind.WHOLE,))
 _SIZES = {0: 0, 1: PAGE_SIZE, 3: REFERENCE_SIZE}
-"""Bytes of ``data`` of a page, where its kind tells."""
+"""Size in bytes of a page's ``data`` by kind. The size of a patch is stored in its header."""
 
 
-def _patch_size_at(data: bytes, at: int) -> int:
-    """Give the size of the patches at ``at``."""
-    if at + _COUNT.size > len(data):
+def _patch_size_at(data: bytes, start: int) -> int:
+    """Return the size in bytes of the patch at offset ``start``."""
+    if start + _COUNT.size > len(data):
         return _COUNT.size
-    count = int.from_bytes(data[at : at + _COUNT.size], "little")
-    heads = data[at + _COUNT.size : at + _COUNT.size + count * _PATCH.size]
+    count = int.from_bytes(data[start : start + _COUNT.size], "little")
+    heads = data[start + _COUNT.size : start + _COUNT.size + count * _PATCH.size]
     usable = heads[: len(heads) - len(heads) % _PATCH.size]
     sizes: int = sum(size for _, size in _PATCH.iter_unpack(usable))
     return _COUNT.size + count * _PATCH.size + sizes
 
 
 def apply_patch(before: bytes, patch: bytes) -> bytes:
-    """Give the page that ``patch`` makes of ``before``; raises MalformedEvent."""
+    """Return the page that results from applying ``patch`` to ``before``. Raise MalformedEvent."""
     if _patch_size_at(patch, 0) != len(patch):
-        raise MalformedEvent(f"patches of {len(patch)} bytes are not as many as they say")
+        raise MalformedEvent(
+            f"patch has {len(patch)} bytes, its header says {_patch_size_at(patch, 0)}"
+        )
     (count,) = _COUNT.unpack_from(patch)
     page = bytearray(before)
-    at, end = _COUNT.size + count * _PATCH.size, 0
+    offset, end = _COUNT.size + count * _PATCH.size, 0
     if not count:
-        raise MalformedEvent("a page is patched nowhere")
-    for start, size in _PATCH.iter_unpack(patch[_COUNT.size : at]):
+        raise MalformedEvent("patch has no ranges")
+    for start, size in _PATCH.iter_unpack(patch[_COUNT.size : offset]):
         if start < end or not size or start + size > PAGE_SIZE:
             raise MalformedEvent(
-                f"a patch of {size} bytes at {start} follows one that ends at {end}"
+                f"patch range of {size} bytes at offset {start} must start at {end} or later, "
+                f"not be empty, and end at {PAGE_SIZE} or earlier"
             )
         end = start + size
-        page[start:end] = patch[at : at + size]
-        at += size
+        page[start:end] = patch[offset : offset + size]
+        offset += size
     return bytes(page)
 
 
 def hash_page(memory: int, number: int, page: bytes | memoryview) -> int:
-    """Give what a page adds to its memory's sum; a page of zeros adds nothing."""
+    """Return the 128-bit hash that a page adds to its memory's sum. A zero page adds nothing."""
     found: int = xxhash.xxh3_128_intdigest(page, memory << 32 | number)
     return found
 
 
 def update_hash_sum(total: int, added: int, removed: int) -> int:
-    """Give the sum of a memory's page hashes after one page has changed: all modulo 2**128."""
+    """Return the sum of a memory's page hashes modulo 2**128 after one page has changed."""
     return (total + added - removed) % _HASHES
 
 
 def encode_table(table: int, functions: Sequence[int]) -> Iterator[bytes]:
-    """Give what a table adds to a digest: the payloads of TableSets that have all its elements."""
+    """Yield the TableSet payloads with all elements of a table, as hashed into a state digest."""
     for start in range(0, max(len(functions), 1), TABLE_CHUNK_COUNT):
-        part = functions[start : start + TABLE_CHUNK_COUNT]
-        yield struct.pack(f"<3I{len(part)}I", table, start, len(part), *part)
+        chunk = functions[start : start + TABLE_CHUNK_COUNT]
+        yield struct.pack(f"<3I{len(chunk)}I", table, start, len(chunk), *chunk)
 
 
 def compute_state_digest(
     memories: Iterable[tuple[int, int, int]], payloads: Iterable[bytes]
 ) -> bytes:
-    """Give the digest of a whole state, 16 bytes.
+    """Return the 16-byte digest of a complete state.
 
-    ``memories`` are index, size in bytes and sum of the page hashes of each, by index; ``payloads``
-    those of the events that say the rest, in the order in which they stand in front of a Snapshot,
-    with ``encode_table`` for each table, whatever part of it they have.
+    ``memories`` are the index, size in bytes and page hash sum of each memory, sorted by index.
+    ``payloads`` are those of the other events of the snapshot, in the order in which they precede
+    the Snapshot event. Tables are hashed whole (``encode_table``), even if the snapshot stores a
+    part.
     """
     digest = xxhash.xxh3_128()
     for index, size, total in memories:

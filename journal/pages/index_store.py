@@ -1,10 +1,10 @@
-"""Which pages stand in a journal already: hashes of their bytes, and where these are.
+"""LMDB store of page hashes and the locations of these pages in a journal.
 
-The index is derived from the journal, and never the truth: each match is confirmed by the bytes.
-What stands beside the journal is an LMDB file with a seal behind it. It is never opened where it
-is: it is copied into a file that has no name, so that whatever becomes of it meanwhile meets
-nobody, and believed only if the seal is this user's, as LMDB follows whatever a file says. Where
-anything goes wrong with it, the index goes on without, and forgets.
+The index is derived from the journal and never authoritative: the bytes of each match are compared.
+The file beside the journal is an LMDB file followed by a seal. LMDB trusts the contents of its
+file, so the file is never opened in place: it is copied to an unlinked temporary file, which no
+later change can reach, and used only if the seal authenticates this user. After any failure the
+index drops its entries and the recording continues without it.
 """
 
 import os
@@ -29,13 +29,16 @@ from journal.pages.user_key import UserKey
 SUFFIX = ".pages"
 MAP_SIZE_MIN = 1 << 24
 MAP_SIZE_MAX = 1 << 36
-"""Bytes of an index, at most: it is doubled up to that."""
+"""Maximum size of an index in bytes. The LMDB map is doubled up to this size."""
 LOAD_SIZE_MAX = 1 << 30
-"""Bytes of one that is read when a run goes on: a larger one is made anew, of the journal's end."""
+"""Maximum size in bytes of an index file that a resume loads. A larger index is rebuilt from the
+end of the journal.
+"""
 PENDING_MAX = 1 << 14
-"""PageIndexStore that are put in at once: sorted, they cost the least. A crash forgets them."""
+"""Number of entries that are inserted together, sorted, which costs the least. A crash loses them.
+"""
 FILTER_SIZE = 1 << 22
-"""Bytes of a filter that tells most hashes that are not there without a look."""
+"""Size in bytes of a filter that rejects most unknown hashes without a look-up."""
 
 _SLOTS = FILTER_SIZE - 1
 _LOCATION = Struct("<QH")
@@ -43,7 +46,7 @@ _SEAL = Struct("<16s16sQQQ32s")
 _MAGIC = b"wasm-pages\0\0\0\0\0\1"
 _COPY_SIZE = 1 << 20
 _STALE_AGE_SECONDS = 3600
-"""What was begun before that, nobody writes any more."""
+"""Age of a temporary file that no process still writes."""
 _PAGES_TAG = frozenset((MemoryPages.tag,))
 
 Bytes = bytes | memoryview
@@ -51,17 +54,16 @@ DigestFunction = Callable[[Bytes], int]
 
 
 class PageLocation(NamedTuple):
-    """Where a page stands: the number of the event, and the index in it."""
+    """Location of a page: the sequence number of its event, and its index in the event."""
 
     seq: int
     index_in_event: int
 
 
 class Watermark(NamedTuple):
-    """Up to what an index is true: the journal, and its last event of memory; -1 for none.
+    """Journal and last MemoryPages event (-1 for none) up to which an index is valid.
 
-    ``hash`` is that of the header of the block that this is in, which holds those of all in front
-    of it together.
+    ``hash`` is the header hash of the block with this event. The hash covers all earlier blocks.
     """
 
     journal_id: bytes
@@ -70,11 +72,13 @@ class Watermark(NamedTuple):
 
     @classmethod
     def from_reader(cls, reader: Reader, seq: int) -> Self:
-        """The watermark of a journal at event ``seq``; raises JournalError where there is none."""
+        """Return the watermark of a journal at event ``seq``. Raise JournalError if it has no such
+        event.
+        """
         return cls(reader.journal_id, seq, _read_block_hash(reader, seq) if seq >= 0 else 0)
 
     def matches(self, reader: Reader) -> bool:
-        """Whether a journal has that event, and all in front of it."""
+        """Return whether a journal has this event and the same history before it."""
         try:
             return self == Watermark.from_reader(reader, self.seq)
         except JournalError:
@@ -89,16 +93,16 @@ def _read_block_hash(reader: Reader, seq: int) -> int:
 
 
 def get_index_path(journal: str | os.PathLike[str]) -> Path:
-    """Where a journal's index stands: beside it."""
+    """Return the path of a journal's index, beside the journal."""
     path = Path(journal)
     return path.with_name(path.name + SUFFIX)
 
 
 class PageIndexStore:
-    """Hashes of pages and where they stand, in a file without a name; a context manager.
+    """Page hashes and locations in an unlinked temporary file; a context manager.
 
-    ``digest`` gives 64 bits. Nothing here raises for what LMDB or the disk does: from then on
-    nothing is found, and ``failure`` says why.
+    ``digest`` returns 64 bits. No method raises an LMDB or disk error: after a failure the store
+    finds nothing, and ``failure`` gives the reason.
     """
 
     def __init__(self, folder: Path, digest: DigestFunction = xxh3_64_intdigest) -> None:
@@ -116,7 +120,7 @@ class PageIndexStore:
         self.close()
 
     def close(self) -> None:
-        """Let go of it: it is gone."""
+        """Close the store, and lose its entries."""
         self._pending = {}
         if self._env is not None:
             self._env.close()
@@ -124,12 +128,12 @@ class PageIndexStore:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of entries."""
         stored: int = self._env.stat()["entries"] if self._env is not None else 0
         return stored + len(self._pending)
 
     def find(self, page_hash: int) -> PageLocation | None:
-        """Where a page with that hash stands, if any does."""
+        """Return the location of a page with this hash, or None."""
         found = self._pending.get(page_hash)
         if found is None and self._env is not None:
             try:
@@ -140,7 +144,7 @@ class PageIndexStore:
         return None if found is None else PageLocation(*_LOCATION.unpack(found))
 
     def put(self, page_hash: int, seq: int, index_in_event: int) -> None:
-        """Let a page be found there, unless another one with that hash is."""
+        """Add the location of a page, unless the hash has an entry."""
         self._filter[page_hash & _SLOTS] = 1
         self._pending.setdefault(page_hash, _LOCATION.pack(seq, index_in_event))
         if len(self._pending) >= PENDING_MAX:
@@ -149,29 +153,30 @@ class PageIndexStore:
     def add_pages(
         self, seq: int, pages: Iterable[tuple[int, Bytes]]
     ) -> list[tuple[int, PageLocation]]:
-        """Put the pages of an event, with their indices; gives those that may stand elsewhere.
+        """Add the pages of an event, by index and bytes. Return the index and the known location of
+        each page whose hash has an entry already.
 
-        > Why all at once? It is done for each page that is recorded.
+        > Why all at once? This runs for every page that is recorded.
         """
         digest, slots, pending = self.digest, self._filter, self._pending
-        front = seq.to_bytes(8, "little")
+        packed_seq = seq.to_bytes(8, "little")
         known: list[tuple[int, PageLocation]] = []
-        for place, page in pages:
+        for index, page in pages:
             hashed = digest(page)
             slot = hashed & _SLOTS
             if slots[slot]:
-                stood = self.find(hashed)
-                if stood is not None:
-                    known.append((place, stood))
+                location = self.find(hashed)
+                if location is not None:
+                    known.append((index, location))
                     continue
             slots[slot] = 1
-            pending[hashed] = front + place.to_bytes(2, "little")
+            pending[hashed] = packed_seq + index.to_bytes(2, "little")
         if len(pending) >= PENDING_MAX:
             self.flush()
         return known
 
     def flush(self) -> None:
-        """Move what is kept in memory to the file."""
+        """Insert the pending entries into the file."""
         pending, self._pending = self._pending, {}
         if not pending or self.failure:
             return
@@ -195,7 +200,7 @@ class PageIndexStore:
                 self._env.set_mapsize(size)
 
     def iterate(self) -> Iterator[tuple[int, PageLocation]]:
-        """Give all, by their hashes."""
+        """Yield all entries, sorted by hash."""
         self.flush()
         if self._env is None:
             return
@@ -203,10 +208,12 @@ class PageIndexStore:
             for key, found in cursor:
                 yield int.from_bytes(key, "big"), PageLocation(*_LOCATION.unpack(found))
 
-    # -- beside the journal ------------------------------------------------------------------------
+    # -- the file beside the journal ---------------------------------------------------------------
 
     def load(self, path: Path, key: UserKey) -> Watermark | None:
-        """Take the entries that stand at ``path``; None where they are none of this user's."""
+        """Replace the entries by those of the index file ``path``. Return its watermark, or None if
+        the file is missing or not authentic.
+        """
         try:
             temporary = atomic_file.make_temporary_path(self._folder / path.name)
             descriptor = atomic_file.create_private(temporary)
@@ -226,28 +233,31 @@ class PageIndexStore:
             return None
 
     def save(self, path: Path, key: UserKey, mark: Watermark) -> bool:
-        """Put the entries, which are true up to ``mark``, to ``path``; whether that went well."""
+        """Write the entries, valid up to ``mark``, to the index file ``path``. Return whether this
+        succeeded.
+        """
         self.flush()
         if self._env is None or self.failure:
             return False
-        beside = atomic_file.make_temporary_path(path)
+        temporary = atomic_file.make_temporary_path(path)
         try:
             _remove_stale_files(path)
-            descriptor = atomic_file.create_private(beside)
+            descriptor = atomic_file.create_private(temporary)
             try:
                 self._env.copyfd(descriptor, compact=True)
                 _write_seal(descriptor, key, mark)
             finally:
                 os.close(descriptor)
-            beside.replace(path)  # never synced: what a power cut leaves of it is not believed
+            # The file is never synced: its seal does not match after a power cut.
+            temporary.replace(path)
             return True
         except (lmdb.Error, OSError):
             with suppress(OSError):
-                beside.unlink()
+                temporary.unlink()
             return False
 
     def clear(self) -> None:
-        """Have none."""
+        """Remove all entries, and reset ``failure``."""
         self.close()
         self.failure = ""
         self._filter = bytearray(FILTER_SIZE)
@@ -284,14 +294,16 @@ class PageIndexStore:
 
 
 def _remove_stale_files(path: Path) -> None:
-    """Remove what a crash has left of an index that was being put beside its journal."""
-    for left in path.parent.glob(f".{escape(path.name)}.*.tmp"):
-        if left.stat().st_mtime < time.time() - _STALE_AGE_SECONDS:
-            left.unlink(missing_ok=True)
+    """Remove temporary files that a crash has left while an index was saved."""
+    for stale in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+        if stale.stat().st_mtime < time.time() - _STALE_AGE_SECONDS:
+            stale.unlink(missing_ok=True)
 
 
 def _copy_authenticated(path: Path, descriptor: int, key: UserKey) -> Watermark | None:
-    """Copy an LMDB file without its seal; None where the seal is not its own, and this user's."""
+    """Copy the LMDB part of an index file. Return None if the seal does not match its bytes and
+    key.
+    """
     source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         size = os.fstat(source).st_size - _SEAL.size
@@ -301,14 +313,14 @@ def _copy_authenticated(path: Path, descriptor: int, key: UserKey) -> Watermark 
         magic, journal_id, seq, chain, length, digest = _SEAL.unpack(seal)
         if magic != _MAGIC or length != size:
             return None
-        hashed, at = key.new_hash(), 0
-        while at < size:
-            part = os.pread(source, min(_COPY_SIZE, size - at), at)
+        hashed, offset = key.new_hash(), 0
+        while offset < size:
+            part = os.pread(source, min(_COPY_SIZE, size - offset), offset)
             if not part:
                 return None
             hashed.update(part)
-            os.pwrite(descriptor, part, at)
-            at += len(part)
+            os.pwrite(descriptor, part, offset)
+            offset += len(part)
         hashed.update(seal[: -len(digest)])
         if not compare_digest(digest, hashed.digest()):
             return None
@@ -318,12 +330,12 @@ def _copy_authenticated(path: Path, descriptor: int, key: UserKey) -> Watermark 
 
 
 def _write_seal(descriptor: int, key: UserKey, mark: Watermark) -> None:
-    """Write the seal behind an LMDB file."""
-    size, at, hashed = os.fstat(descriptor).st_size, 0, key.new_hash()
-    while at < size:
-        part = os.pread(descriptor, _COPY_SIZE, at)
+    """Append the seal to an LMDB file."""
+    size, offset, hashed = os.fstat(descriptor).st_size, 0, key.new_hash()
+    while offset < size:
+        part = os.pread(descriptor, _COPY_SIZE, offset)
         hashed.update(part)
-        at += len(part)
+        offset += len(part)
     head = _SEAL.pack(_MAGIC, mark.journal_id, mark.seq + 1, mark.hash, size, bytes(32))[:-32]
     hashed.update(head)
     os.pwrite(descriptor, head + hashed.digest(), size)

@@ -1,4 +1,4 @@
-"""The page index of one journal, which is being written, or looked at."""
+"""Page index of one journal, kept up to date while the journal is recorded."""
 
 import os
 from collections.abc import Iterator
@@ -23,20 +23,20 @@ from journal.pages.resolver import PageResolver
 from journal.pages.user_key import UserKey, load_key
 
 RECENT_SIZE_MAX = 16 << 20
-"""Bytes of events whose pages are kept in memory."""
+"""Maximum size in bytes of the recent events that are kept in memory."""
 CATCH_UP_SIZE_MAX = 1 << 30
-"""Bytes of journal that are looked through before a run goes on; of a larger one, the end is."""
+"""Size in bytes of the journal's end that is read to complete an index before a run resumes."""
 
 _TAGS = frozenset((MemoryPages.tag,))
 _SAVE_ENTRIES_MIN = 1 << 16
-"""So many more entries are worth being put beside the journal before it is closed."""
+"""Minimum number of new entries for which the index is saved before the journal is closed."""
 
 
 class IndexCheck(NamedTuple):
-    """What came of comparing an index with its journal.
+    """Result of comparing an index with its journal.
 
-    Of ``entries``, those that are ``wrong`` lead to no page with their hash; ``missing`` are pages
-    up to the watermark that have none.
+    ``wrong`` of the ``entries`` lead to no page with their hash. ``missing`` pages up to the
+    watermark have no entry.
     """
 
     entries: int
@@ -45,10 +45,10 @@ class IndexCheck(NamedTuple):
 
 
 class PageIndex:
-    """Where the pages of a journal stand, by the hashes of their bytes; a context manager.
+    """Index from page hashes to locations in one journal; a context manager.
 
-    It gets its place beside the journal when it is closed. Nothing raises for what is wrong with
-    it: less is found then.
+    The index is saved beside the journal when it is closed. A damaged index raises no error: it
+    finds fewer pages.
     """
 
     def __init__(
@@ -77,21 +77,21 @@ class PageIndex:
 
     @property
     def count(self) -> int:
-        """How many entries there are."""
+        """Number of entries."""
         return self._entries.count
 
     @property
     def failure(self) -> str:
-        """Why nothing more is noted; empty while it is."""
+        """Reason why the index takes no more entries; empty if it does."""
         return self._entries.failure
 
-    # -- what stands already -----------------------------------------------------------------------
+    # -- loading ----------------------------------------------------------------------------------
 
     def open(self, *, size_max: int = CATCH_UP_SIZE_MAX) -> bool:
-        """Be what the journal is now; whether what stood beside it was of use.
+        """Load the index file and complete it. Return whether the file was usable.
 
-        Pages that it did not know are looked at, in about the last ``size_max`` bytes of the
-        journal; of 0 bytes there are none.
+        Index the pages after its watermark, within about the last ``size_max`` bytes of the
+        journal. With 0, index none.
         """
         self._reset()
         try:
@@ -111,7 +111,7 @@ class PageIndex:
             return False
 
     def rebuild(self) -> None:
-        """Be what the whole journal is now, whatever stood beside it; raises as reading it does."""
+        """Index the whole journal, and ignore the index file. Raise the errors of reading it."""
         self._reset()
         try:
             self._catch_up(self._open_reader(), None)
@@ -120,68 +120,74 @@ class PageIndex:
             raise
 
     def _open_reader(self) -> Reader:
-        found = self._journal.stat()
-        self._inode = (found.st_dev, found.st_ino)
+        status = self._journal.stat()
+        self._inode = (status.st_dev, status.st_ino)
         self._reader = Reader(self._journal)
         self._resolver = PageResolver.from_reader(self._reader)
         return self._reader
 
     def _catch_up(self, reader: Reader, size_max: int | None) -> None:
-        """Take note of the pages behind the watermark."""
+        """Index the pages after the watermark."""
         start = self.last_seq + 1
         if size_max is not None:
             start = max(start, _find_recent_seq(reader, size_max))
         for seq, _, payload in reader.rows(start, tags=_TAGS):
             self.last_seq = seq
-            for hashed, place in self._hash_whole_pages(payload):
-                self._entries.put(hashed, seq, place)
+            for hashed, index in self._hash_whole_pages(payload):
+                self._entries.put(hashed, seq, index)
         self._snapshot_start = self.last_seq + 1
 
     def _hash_whole_pages(self, payload: bytes) -> Iterator[tuple[int, int]]:
-        """Give the hashes of the pages that an event has whole, and their indices."""
+        """Yield the hash and the index of each whole page of an event."""
         event = codec.decode(MemoryPages.tag, payload)
         assert isinstance(event, MemoryPages)
-        for place, page in iterate_whole_pages(event):
-            yield self._entries.digest(page), place
+        for index, page in iterate_whole_pages(event):
+            yield self._entries.digest(page), index
 
-    # -- while a journal is written ----------------------------------------------------------------
+    # -- recording --------------------------------------------------------------------------------
 
     def set_path(self, journal: str | os.PathLike[str]) -> None:
-        """The journal has another name, and the index will stand beside that."""
+        """Set the new path of the journal after a rename. The index file is saved beside it."""
         self._journal, self.path = Path(journal), get_index_path(journal)
 
     def begin_snapshot(self, seq: int) -> None:
-        """A snapshot is written, from event ``seq`` on; all in front of it is in the file."""
+        """Begin a snapshot at event ``seq``. All earlier events are in the file."""
         self._snapshot_start = seq
         try:
-            found = self._journal.stat()
+            status = self._journal.stat()
             if self._inode is None or self._reader is None:
                 self._open_reader()
-            elif self._inode != (found.st_dev, found.st_ino):
-                self.open()  # another journal has taken its place
+            elif self._inode != (status.st_dev, status.st_ino):
+                self.open()  # Another journal has replaced this one.
                 self._snapshot_start = seq
         except (JournalError, OSError):
             self._reset()
 
     def deduplicate(self, seq: int, event: MemoryPages) -> MemoryPages:
-        """Give what is to be event number ``seq``: its pages named that stand in front of it."""
+        """Return event ``seq`` with references in place of its pages that the journal stores
+        already.
+        """
         self._recent.cache(seq, event)
         known = self._entries.add_pages(seq, iterate_whole_pages(event))
         if not known:
             return event
         pages = dict(iterate_whole_pages(event))
-        # views are compared byte by byte, and not at once
-        matches = [(at, stood) for at, stood in known if self._has_page(stood, bytes(pages[at]))]
+        # Comparing bytes is faster than comparing memory views, which go byte by byte.
+        matches = [
+            (index, location)
+            for index, location in known
+            if self._has_page(location, bytes(pages[index]))
+        ]
         return replace_with_references(seq, event, matches)
 
     def end_snapshot(self, seq: int) -> None:
-        """The snapshot is closed and durable, with its last event of memory at ``seq``."""
+        """End the snapshot, which is durable. Its last MemoryPages event is ``seq``."""
         self.last_seq = seq
         if self.count - self._saved_count > max(_SAVE_ENTRIES_MIN, self._saved_count):
             self.save()
 
     def _has_page(self, location: PageLocation, page: bytes) -> bool:
-        """Whether these bytes stand there: among what is recent, this event too, or before."""
+        """Return whether these bytes are stored at a location, in a recent event or in the file."""
         found = self._recent.find_page(*location) if location.seq in self._recent else None
         if found is None and location.seq < self._snapshot_start and self._resolver is not None:
             try:
@@ -190,10 +196,10 @@ class PageIndex:
                 return False
         return found == page
 
-    # -- beside the journal ------------------------------------------------------------------------
+    # -- the file beside the journal ---------------------------------------------------------------
 
     def save(self) -> bool:
-        """Put it beside the journal; whether that went well."""
+        """Write the index file beside the journal. Return whether this succeeded."""
         try:
             if self._reader is None:
                 self._open_reader()
@@ -205,20 +211,22 @@ class PageIndex:
         return self._entries.save(self.path, self._key, mark)
 
     def check(self) -> IndexCheck:
-        """Compare each entry with the bytes that it leads to; raises what reading raises."""
+        """Compare each entry with the page that it leads to. Raise the errors of reading the
+        journal.
+        """
         if self._reader is None:
             self._open_reader()
         assert self._reader is not None
-        right = missing = 0
+        correct = missing = 0
         for seq, _, payload in self._reader.rows(tags=_TAGS, stop=self.last_seq + 1):
-            for key, place in self._hash_whole_pages(payload):
-                stood = self._entries.find(key)
-                right += stood == (seq, place)
-                missing += stood is None
-        return IndexCheck(self.count, self.count - right, missing)
+            for key, index in self._hash_whole_pages(payload):
+                location = self._entries.find(key)
+                correct += location == (seq, index)
+                missing += location is None
+        return IndexCheck(self.count, self.count - correct, missing)
 
     def close(self) -> None:
-        """Put it beside the journal, where it has something to tell, and let go."""
+        """Save the index if it has new entries, and close it."""
         if self.count > self._saved_count:
             self.save()
         self._reset()
@@ -234,8 +242,8 @@ class PageIndex:
 
 
 def _find_recent_seq(reader: Reader, size: int) -> int:
-    """The number of an event with about so many bytes of journal behind it."""
-    found = reader.summary()
-    if found.size <= size:
+    """Return the sequence number of an event about ``size`` bytes before the end of the journal."""
+    summary = reader.summary()
+    if summary.size <= size:
         return 0
-    return found.last_seq - (found.last_seq - found.first_seq + 1) * size // found.size
+    return summary.last_seq - (summary.last_seq - summary.first_seq + 1) * size // summary.size

@@ -1,7 +1,7 @@
-"""Looking up pages that an event of memory names, and does not have.
+"""Resolution of references to pages that earlier events store.
 
-A reference leads to a page that is whole, so that one step finds it; its hash is compared, so that
-bytes that are others are never believed, even where numbers were given anew.
+A reference leads to a whole page, so one look-up resolves it. The hash of the page is compared:
+wrong bytes are never accepted, even in a journal whose events were renumbered.
 """
 
 from collections import OrderedDict
@@ -25,7 +25,7 @@ from journal.pages.encoding import (
 )
 
 CACHE_SIZE_MAX = 32 << 20
-"""Bytes of events that were looked up, and are kept for the next page that is."""
+"""Maximum size in bytes of the cached events."""
 
 _COUNT_AT = 4 + 8
 _SAME = bytes((PageKind.SAME,))
@@ -33,7 +33,7 @@ _HEAD_SIZE_EACH = 4 + 1
 
 
 class _CachedEvent:
-    """An event that was looked up, of so many bytes."""
+    """MemoryPages event in the cache; ``size`` is in bytes."""
 
     __slots__ = ("_event", "_pages", "size")
 
@@ -43,17 +43,17 @@ class _CachedEvent:
         self._pages: list[EncodedPage] | None = None
 
     def get_pages(self) -> list[EncodedPage]:
-        """What it gives of each page, taken apart when that is asked for first."""
+        """Return the pages of the event. They are decoded at the first call."""
         if self._pages is None:
             self._pages = list(islice(decode_pages(self._event), REFERENCE_INDEX_MAX + 1))
         return self._pages
 
 
 class PageResolver:
-    """Gives events of memory with the bytes of all their pages.
+    """Resolver of page references, with a cache of events in bounded memory.
 
-    ``find`` gives the frame of a number, and raises KeyError where there is none: it is
-    ``Reader.frame`` as a rule. What was found is kept for a while, in bounded memory.
+    ``find`` returns the frame of a sequence number, and raises KeyError if there is none. It
+    usually is ``Reader.frame``.
     """
 
     def __init__(self, find: Callable[[int], Frame], *, size_max: int | None = None) -> None:
@@ -64,35 +64,35 @@ class PageResolver:
 
     @classmethod
     def from_reader(cls, reader: Reader) -> Self:
-        """One that looks things up in a journal."""
+        """Return a resolver that looks up events in a journal."""
         return cls(reader.frame)
 
     @classmethod
     def without_source(cls, size_max: int | None = None) -> Self:
-        """One that knows what it was told lately, by ``note``, and nothing else."""
+        """Return a resolver that finds cached events only."""
         return cls(_find_nothing, size_max=size_max)
 
     def __contains__(self, seq: int) -> bool:
-        """Whether an event is known without being looked up."""
+        """Return whether an event is cached."""
         return seq in self._cache
 
     def cache(self, seq: int, event: MemoryPages) -> None:
-        """Keep an event of memory for a while, for those that name its pages."""
+        """Add a MemoryPages event to the cache."""
         if seq not in self._cache and PageKind.WHOLE in event.kinds:
             self._add_to_cache(seq, _CachedEvent(event, len(event.data)))
 
     def resolve_frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Give ``frames``, those of memory with the bytes of all pages; raises MalformedEvent."""
+        """Yield frames with all page references resolved. Raise MalformedEvent."""
         return map(self.resolve_frame, frames)
 
     def resolve_frame(self, frame: Frame) -> Frame:
-        """Give a frame; one of memory with the bytes of all its pages. Raises MalformedEvent."""
+        """Return a frame with all page references resolved. Raise MalformedEvent."""
         if frame.tag != MemoryPages.tag or not has_references(frame.payload):
             return frame
         return frame._replace(payload=self.resolve_payload(frame.seq, frame.payload, frame.offset))
 
     def resolve_payload(self, seq: int, payload: bytes, offset: int = 0) -> bytes:
-        """Give the payload of an event of memory, with the bytes of all its pages."""
+        """Return the payload of a MemoryPages event with all page references resolved."""
         event = codec.decode(MemoryPages.tag, payload, offset)
         assert isinstance(event, MemoryPages)
         try:
@@ -101,25 +101,26 @@ class PageResolver:
             raise MalformedEvent(error.reason, offset) from error
 
     def resolve_event(self, seq: int, event: MemoryPages) -> MemoryPages:
-        """Give event number ``seq`` with the bytes of all its pages.
+        """Return MemoryPages event ``seq`` with all page references resolved.
 
-        Raises MalformedEvent where a reference leads nowhere, and what reading raises.
+        Raise MalformedEvent if a reference cannot be resolved, and the errors of reading the
+        journal.
         """
         if PageKind.SAME not in event.kinds:
             return event
         if _exceeds_payload_limit(event):
             raise _payload_limit_error(seq)
         kinds, parts, own = bytearray(event.kinds), list[bytes](), list[EncodedPage]()
-        for index, given in enumerate(decode_pages(event)):
-            if given.kind is PageKind.SAME:
+        for index, page in enumerate(decode_pages(event)):
+            if page.kind is PageKind.SAME:
                 kinds[index] = PageKind.WHOLE
                 parts.append(
-                    self._resolve_reference(seq, given.number, parse_reference(given.data), own)
+                    self._resolve_reference(seq, page.number, parse_reference(page.data), own)
                 )
             else:
-                parts.append(given.data)
+                parts.append(page.data)
             if index <= REFERENCE_INDEX_MAX:
-                own.append(given)
+                own.append(page)
         return MemoryPages(
             memory=event.memory,
             size=event.size,
@@ -129,65 +130,72 @@ class PageResolver:
         )
 
     def find_errors(self, seq: int, event: MemoryPages) -> Iterator[MalformedEvent]:
-        """Give what is wrong with each reference of event ``seq``: nothing, if all its pages stand.
+        """Yield an error for each reference of event ``seq`` that cannot be resolved.
 
-        Raises MalformedEvent where the event itself makes no sense.
+        Raise MalformedEvent if the event itself is malformed.
         """
         if _exceeds_payload_limit(event):
             yield _payload_limit_error(seq)
         own = list[EncodedPage]()
-        for index, given in enumerate(decode_pages(event)):
-            if given.kind is PageKind.SAME:
-                reference = parse_reference(given.data)
+        for index, page in enumerate(decode_pages(event)):
+            if page.kind is PageKind.SAME:
+                reference = parse_reference(page.data)
                 try:
-                    self._resolve_reference(seq, given.number, reference, own)
+                    self._resolve_reference(seq, page.number, reference, own)
                 except MalformedEvent as error:
                     yield error
                 except FormatError as error:
-                    what = f"page {given.number} stands in event {seq - reference.back}"
-                    yield MalformedEvent(f"{what}, which cannot be read: {error.reason}")
+                    target = seq - reference.back
+                    yield MalformedEvent(
+                        f"page {page.number} refers to event {target}, which cannot be read: "
+                        f"{error.reason}"
+                    )
             if index <= REFERENCE_INDEX_MAX:
-                own.append(given)
+                own.append(page)
 
     def find_page(self, seq: int, place: int) -> bytes | None:
-        """Give the bytes of a page that is whole; None where there is none, or no such event.
+        """Return the bytes of a whole page, or None if there is no such event or whole page.
 
-        Raises what reading raises.
+        Raise the errors of reading the journal.
         """
         try:
-            given = self._load_pages(seq, 0)
+            pages = self._load_pages(seq, 0)
         except MalformedEvent:
             return None
-        is_whole = place < len(given) and given[place].kind is PageKind.WHOLE
-        return given[place].data if is_whole else None
+        is_whole = place < len(pages) and pages[place].kind is PageKind.WHOLE
+        return pages[place].data if is_whole else None
 
     def _resolve_reference(
         self, seq: int, number: int, reference: PageReference, own: list[EncodedPage]
     ) -> bytes:
-        """Give the bytes of page ``number`` of event ``seq``; ``own`` is in front of it there."""
+        """Return the bytes of page ``number`` of event ``seq``; ``own`` are the pages before it."""
         back, index, hashed = reference
         if back > seq or (not back and index >= len(own)):
-            raise MalformedEvent(f"page {number} stands in no event in front of it")
+            raise MalformedEvent(
+                f"page {number} of event {seq} refers to index {index} of event {seq - back}, "
+                "which is no earlier page"
+            )
         target = seq - back
-        given = own if not back else self._load_pages(target, number)
-        if index >= len(given):
+        pages = own if not back else self._load_pages(target, number)
+        if index >= len(pages):
             raise MalformedEvent(
-                f"page {number} stands at index {index} of event {target}, which has {len(given)}"
+                f"page {number} refers to index {index} of event {target}, "
+                f"which has {len(pages)} pages"
             )
-        found = given[index]
-        if found.kind is not PageKind.WHOLE:
+        page = pages[index]
+        if page.kind is not PageKind.WHOLE:
             raise MalformedEvent(
-                f"page {number} stands in event {target} at index {index}, where none is whole"
+                f"page {number} refers to index {index} of event {target}, which is no whole page"
             )
-        if hash_page_content(found.data) != hashed:
+        if hash_page_content(page.data) != hashed:
             raise MalformedEvent(
-                f"page {number} is another than at index {index} of event {target}: the hash is not"
-                " its own"
+                f"page {number} refers to index {index} of event {target}, "
+                "where the page hash differs"
             )
-        return found.data
+        return page.data
 
     def _load_pages(self, seq: int, number: int) -> list[EncodedPage]:
-        """Give what an event says, for page ``number`` of a later one."""
+        """Return the pages of event ``seq``, to which page ``number`` of a later event refers."""
         known = self._cache.get(seq)
         if known is not None:
             self._cache.move_to_end(seq)
@@ -196,10 +204,10 @@ class PageResolver:
             frame = self._find(seq)
         except KeyError:
             raise MalformedEvent(
-                f"page {number} stands in event {seq}, which the journal does not have"
+                f"page {number} refers to event {seq}, which the journal does not have"
             ) from None
         if frame.tag != MemoryPages.tag:
-            raise MalformedEvent(f"page {number} stands in event {seq}, which has no pages")
+            raise MalformedEvent(f"page {number} refers to event {seq}, which stores no pages")
         event = codec.decode(frame.tag, frame.payload, frame.offset)
         assert isinstance(event, MemoryPages)
         known = _CachedEvent(event, len(frame.payload))
@@ -219,9 +227,9 @@ def _find_nothing(seq: int) -> Frame:
 
 
 def has_references(payload: bytes) -> bool:
-    """Whether the payload of an event of memory names pages that stand elsewhere.
+    """Return whether the payload of a MemoryPages event has page references.
 
-    What is malformed is not refused here: there are none in it.
+    Return False for a malformed payload.
     """
     count = int.from_bytes(payload[_COUNT_AT : _COUNT_AT + 4], "little")
     start = _COUNT_AT + 4 + 4 * count + 4
@@ -229,12 +237,12 @@ def has_references(payload: bytes) -> bool:
 
 
 def get_references(event: MemoryPages) -> list[PageReference]:
-    """Give all references of an event."""
+    """Return all page references of an event."""
     return [parse_reference(data) for _, kind, data in decode_pages(event) if kind is PageKind.SAME]
 
 
 def _exceeds_payload_limit(event: MemoryPages) -> bool:
-    """Whether an event would be one no more with the bytes of all its pages."""
+    """Return whether an event exceeds the payload limit once its references are resolved."""
     grown = event.kinds.count(PageKind.SAME) * (PAGE_SIZE - REFERENCE_SIZE)
     data_size_max = PAYLOAD_SIZE_MAX - _HEAD_SIZE_EACH * len(event.numbers) - _COUNT_AT - 3 * 4
     return len(event.data) + grown > data_size_max
@@ -242,5 +250,5 @@ def _exceeds_payload_limit(event: MemoryPages) -> bool:
 
 def _payload_limit_error(seq: int) -> MalformedEvent:
     return MalformedEvent(
-        f"event {seq} would have more than {PAYLOAD_SIZE_MAX} bytes with all its pages"
+        f"event {seq} would exceed {PAYLOAD_SIZE_MAX} bytes with its page references resolved"
     )

@@ -1,4 +1,4 @@
-"""A secret of this user, by which is known what was written here, and by nobody else."""
+"""Secret key of the current user, which authenticates the page index files that this user wrote."""
 
 import os
 import pwd
@@ -14,27 +14,27 @@ _SIZE = 32
 
 
 class UserKey(NamedTuple):
-    """A secret; a new one where it could not be kept, which is then good for this process alone."""
+    """Secret of this user. If it cannot be stored, a new one that is valid in this process only."""
 
     secret: bytes
 
     def new_hash(self) -> "blake2b":
-        """What gives 32 bytes that nobody can who does not know the secret."""
+        """Return a keyed hash with a digest of 32 bytes."""
         return blake2b(key=self.secret, digest_size=32)
 
 
 def get_default_path() -> Path:
-    """Where it is kept: beside what else is kept for this user."""
+    """Return the path of the key in the cache directory of this user."""
     return Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache" / "wasm-journal" / "pages.key"
 
 
 def load_key(path: Path | None = None) -> UserKey:
-    """The secret, which is made when it is asked for first."""
+    """Return the key of this user. Create and store it at the first use."""
     path = path or get_default_path()
     for _ in range(2):
-        found = _read(path)
-        if found is not None:
-            return UserKey(found)
+        secret = _read(path)
+        if secret is not None:
+            return UserKey(secret)
         with suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             atomic_file.replace(path, secrets.token_bytes(_SIZE))
@@ -45,8 +45,8 @@ def _read(path: Path) -> bytes | None:
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            found = os.fstat(descriptor)
-            is_own = found.st_uid == os.geteuid() and not found.st_mode & 0o077
+            status = os.fstat(descriptor)
+            is_own = status.st_uid == os.geteuid() and not status.st_mode & 0o077
             data = os.read(descriptor, _SIZE + 1)
             return data if is_own and len(data) == _SIZE else None
         finally:

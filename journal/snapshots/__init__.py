@@ -1,1 +1,1 @@
-"""Snapshots of a journal: their catalog, their triggers, and whether one can be resumed."""
+"""Snapshots of a journal: their catalog, their triggers, and whether a resume can use them."""

@@ -1,4 +1,6 @@
-"""The snapshots that a journal has, without the engine and without what they are made of."""
+"""Catalog of the snapshots in a journal, which needs neither the engine nor the snapshots'
+contents.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -37,22 +39,22 @@ _TAGS = frozenset(
 )
 _LANDMARK_TAGS = _TAGS - {MemoryPages.tag, UpdateMemoryRegion.tag}
 _RESET_TAGS = frozenset(kind.tag for kind in (ProcessStart, SafePoint, Snapshot, ClearEthereal))
-"""Behind these nothing counts that was in front of them."""
+"""Tags of events that discard the parts of an open snapshot."""
 _COUNT_AT = 4 + 8
-"""Where a MemoryPages event says how many pages it has."""
+"""Offset of the page count in a MemoryPages payload."""
 _REGION_HEAD_SIZE = 8 + 8 + 4
 _NO_CODE = bytes(32)
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotInfo:
-    """One snapshot of a journal: its number is that of its Snapshot event.
+    """Snapshot of a journal; ``seq`` is the sequence number of its Snapshot event.
 
-    ``time`` is the event's, in µs since the epoch. ``first_seq`` is the number of its SafePoint,
-    None where another runtime wrote it, and then what else only a SafePoint says is empty or 0.
-    ``pages`` are those that it has, ``size`` is the bytes of all its payloads. ``code`` is the hash
-    of the instrumented module, empty where there is none. Where it is not ``resumable``, ``reason``
-    says why.
+    ``time`` is that of the Snapshot event, in µs since the epoch. ``first_seq`` is the sequence
+    number of its SafePoint, None if another runtime wrote the snapshot. The fields that only a
+    SafePoint carries are then empty or 0. ``pages`` counts the stored pages, ``size`` the bytes of
+    all payloads. ``code`` is the hash of the instrumented module, empty if there is none.
+    ``reason`` says why a snapshot is not ``resumable``.
     """
 
     seq: int
@@ -76,28 +78,29 @@ class SnapshotInfo:
 def list_snapshots(
     reader: Reader, *, stop: int | None = None, count_pages: bool = True
 ) -> Iterator[SnapshotInfo]:
-    """Give the snapshots of a journal in order, those whose number is below ``upto``.
+    """Yield the snapshots of a journal in order, those before event ``stop`` only.
 
-    One that was begun and not closed is none. With ``counted`` off, pages are not even read, and
-    ``pages`` and ``size`` say less. Raises as ``Reader.frames`` does, and MalformedEvent.
+    A snapshot without its Snapshot event is not listed. With ``count_pages`` off, memory is not
+    read, and ``pages`` and ``size`` do not include it. Raise the errors of ``Reader.frames``, and
+    MalformedEvent.
     """
     tags = _TAGS if count_pages else _LANDMARK_TAGS
-    watch = SnapshotCollector()
+    collector = SnapshotCollector()
     for frame in reader.frames(stop=stop, tags=tags):
-        info = watch.add(frame)
+        info = collector.add(frame)
         if info is not None:
             yield info
 
 
 class SnapshotCollector:
-    """Looks at the frames of a journal in order, and tells of each snapshot when it is closed."""
+    """Collector of snapshots from the frames of a journal, added in order."""
 
     def __init__(self) -> None:
-        self._origin = "the journal does not say what ran, in front of it"
+        self._origin = "no ProcessStart event precedes the snapshot"
         self._open = _OpenSnapshot()
 
     def add(self, frame: Frame) -> SnapshotInfo | None:
-        """Look at a frame; give the snapshot that it closes. Raises MalformedEvent."""
+        """Add a frame. Return the snapshot that it completes, if any. Raise MalformedEvent."""
         info, tag = None, frame.tag
         if tag not in _TAGS:
             return None
@@ -116,7 +119,7 @@ class SnapshotCollector:
 
 @dataclass(slots=True)
 class _OpenSnapshot:
-    """What was met of a snapshot that is not closed yet."""
+    """Snapshot whose Snapshot event has not been added yet."""
 
     first_seq: int | None = None
     point: SafePoint = field(
@@ -127,15 +130,15 @@ class _OpenSnapshot:
     has_stacks: bool = False
 
     def begin(self, frame: Frame) -> None:
-        """It begins."""
+        """Begin at a SafePoint."""
         point = codec.decode(frame.tag, frame.payload, frame.offset)
         assert isinstance(point, SafePoint)
         self.first_seq, self.point, self.size = frame.seq, point, len(frame.payload)
 
     def add(self, frame: Frame) -> None:
-        """One more event of it."""
+        """Add an event of the snapshot."""
         if frame.tag == TtySet.tag and self.first_seq is None:
-            return  # the guest's own
+            return  # Outside a snapshot, the guest itself changed the terminal.
         self.size += len(frame.payload)
         if frame.tag == MemoryPages.tag:
             self.pages += _count_pages(frame)
@@ -145,7 +148,10 @@ class _OpenSnapshot:
             self.has_stacks = True
 
     def close(self, frame: Frame, origin: str) -> SnapshotInfo:
-        """It is closed; ``origin`` is what is wrong with what stands in front of all."""
+        """Return the complete snapshot.
+
+        ``origin`` is the reason why the process itself cannot be resumed, empty if it can.
+        """
         event, point = codec.decode(frame.tag, frame.payload, frame.offset), self.point
         assert isinstance(event, Snapshot)
         reason = self._find_obstacle() or origin
@@ -169,39 +175,47 @@ class _OpenSnapshot:
         )
 
     def _find_obstacle(self) -> str:
-        """Why nobody can resume from it; empty if somebody can."""
+        """Return the reason why the snapshot cannot be resumed from; empty if it can."""
         if self.first_seq is None:
-            return "it is no snapshot of ours"
+            return "another runtime wrote this snapshot"
         if not self.point.entry:
-            return ""  # nothing has run yet
+            return ""  # The guest has not run yet, so there are no stacks.
         if not self.has_stacks:
-            return "it has no stacks: the guest is executed again instead"
+            return "the snapshot has no stacks; a resume executes the guest again instead"
         if self.point.code == _NO_CODE:
-            return "it does not say which code its stacks are of"
+            return "the snapshot does not name the module of its stacks"
         return ""
 
 
 def _get_process_obstacle(frame: Frame) -> str:
-    """Why nobody can resume the process, if its journal says so itself."""
+    """Return the reason that the journal gives for not being resumable; empty if there is none."""
     start = codec.decode(frame.tag, frame.payload, frame.offset)
     assert isinstance(start, ProcessStart)
     return not_resumable_reason(start)
 
 
 def _count_pages(frame: Frame) -> int:
-    """How many pages a MemoryPages event has, without looking at them."""
-    behind = _COUNT_AT + 4
-    count = int.from_bytes(frame.payload[_COUNT_AT:behind], "little")
-    if len(frame.payload) < behind + 4 * count:
-        raise MalformedEvent("MemoryPages: it ends in front of its pages", frame.offset)
+    """Return the number of pages of a MemoryPages event without decoding it."""
+    numbers_at = _COUNT_AT + 4
+    count = int.from_bytes(frame.payload[_COUNT_AT:numbers_at], "little")
+    if len(frame.payload) < numbers_at + 4 * count:
+        raise MalformedEvent(
+            f"MemoryPages event {frame.seq} is cut short: {count} page numbers do not fit in "
+            f"{len(frame.payload)} bytes",
+            frame.offset,
+        )
     return count
 
 
 def _count_region_pages(frame: Frame) -> int:
-    """How many pages a region of memory lies in."""
+    """Return the number of pages that a memory region touches."""
     size = len(frame.payload) - _REGION_HEAD_SIZE
     if size < 0:
-        raise MalformedEvent("UpdateMemoryRegion: it ends in front of its data", frame.offset)
+        raise MalformedEvent(
+            f"UpdateMemoryRegion event {frame.seq} is cut short: {len(frame.payload)} bytes, at "
+            f"least {_REGION_HEAD_SIZE} expected",
+            frame.offset,
+        )
     if not size:
         return 0
     start = int.from_bytes(frame.payload[:8], "little")

@@ -1,4 +1,4 @@
-"""What a journal can still be used for when some of its events have been dropped."""
+"""Analysis of whether, and from where, a journal can be resumed after some events were dropped."""
 
 from bisect import bisect_right
 from collections import deque
@@ -60,17 +60,17 @@ _INPUT_TAGS = frozenset(tag for tag, cls in BY_TAG.items() if cls.group is Group
 _ALL_TAGS = frozenset(range(TAG_MIN, TAG_MAX + 1))
 _NON_IDENTITY_TAGS = _ALL_TAGS - _IDENTITY_TAGS
 _GUEST_TAGS = _NON_IDENTITY_TAGS - _RECORDING_TAGS
-"""What a program did and heard, which a replay compares."""
+"""Tags of the guest's effects and inputs, which a replay compares."""
 _EFFECT_TAGS = _GUEST_TAGS - (_INPUT_TAGS - {HostResult.tag})
-"""What the files and descriptors of a snapshot come from."""
+"""Tags of the events from which the files and descriptors of a snapshot are rebuilt."""
 _EXIT_TAGS = frozenset((ProcessExit.tag, ProcessTrap.tag))
 _DECODED_TAGS = frozenset((ProcessStart.tag, SafePoint.tag))
-"""What is looked into where it is kept."""
+"""Tags of the kept events whose payloads are decoded."""
 _LANDMARK_TAGS = _DECODED_TAGS | _EXIT_TAGS | {Snapshot.tag}
 
 
 class Resumability(NamedTuple):
-    """Whether a journal can be gone on from, and in one sentence how, or why not."""
+    """Whether a journal can be resumed, and one sentence that says how, or why not."""
 
     resumable: bool
     reason: str
@@ -78,17 +78,20 @@ class Resumability(NamedTuple):
 
 @dataclass(slots=True)
 class _SnapshotState:
-    """A snapshot that is not closed yet: whether all of it is kept so far."""
+    """State of a snapshot whose Snapshot event has not been reached.
+
+    ``is_complete`` is whether all of its parts so far are kept.
+    """
 
     is_complete: bool
     is_whole: bool = False
-    has_stacks: bool = False
+    can_resume: bool = False
 
 
 class _GapTracker:
-    """Finds events that are missing in front of ones that are kept: behind the last it is no gap.
+    """Tracker of dropped events that precede a kept event. Dropped events at the end are not a gap.
 
-    ``last_seq`` is the last that is missing, ``kept_seq`` the last that is kept, -1 for none.
+    ``last_seq`` is the last dropped event, ``kept_seq`` the last kept one, -1 for none.
     """
 
     def __init__(self, missing: frozenset[int], kept: frozenset[int]) -> None:
@@ -98,7 +101,7 @@ class _GapTracker:
         self.last_seq = self.kept_seq = -1
 
     def add_blocks(self, run: PartitionedBlocks) -> None:
-        """Take note of some blocks."""
+        """Add several blocks."""
         last = max(map(run.retained.rfind, self._kept & run.retained_tags), default=-1)
         if last >= 0:
             self.kept_seq = run.seq(last)
@@ -106,22 +109,22 @@ class _GapTracker:
         missing = self._missing & run.dropped_tags
         if not missing:
             return
-        if (before := max(run.dropped.rfind(tag, 0, last + 1) for tag in missing)) >= 0:
-            self.last_seq = run.seq(before)
-        if (behind := max(run.dropped.rfind(tag, last + 1) for tag in missing)) >= 0:
-            self._pending = run.seq(behind)
+        if (before_kept := max(run.dropped.rfind(tag, 0, last + 1) for tag in missing)) >= 0:
+            self.last_seq = run.seq(before_kept)
+        if (after_kept := max(run.dropped.rfind(tag, last + 1) for tag in missing)) >= 0:
+            self._pending = run.seq(after_kept)
 
 
 class ResumabilityAnalysis:
-    """Sees what is kept and what is dropped of a journal, in order, and tells what that leaves."""
+    """Analysis of a journal from its kept and dropped events, which are added in order."""
 
     def __init__(self) -> None:
         self._parting = TagPartition()
-        self._payloads: deque[bytes] = deque()  # by what is kept and has to be looked into
+        self._payloads: deque[bytes] = deque()  # Payloads of the kept events with _DECODED_TAGS.
         self._level: RecordingLevel | None = None
         self._obstacle = ""
         self._is_embedded = False
-        self._dropped: dict[int, int] = {}  # the first number of each tag
+        self._dropped: dict[int, int] = {}  # First dropped sequence number by tag.
         self._ended = False
         self._guest = _GapTracker(_GUEST_TAGS, _GUEST_TAGS)
         self._streams = _GapTracker(_STREAM_TAGS, _NON_IDENTITY_TAGS)
@@ -136,10 +139,11 @@ class ResumabilityAnalysis:
     def add_block(
         self, kept: bytes, gone: bytes, seqs: Sequence[int], payload: Callable[[int], bytes]
     ) -> None:
-        """Take note of a block: of its tags those that are kept, and those that are not.
+        """Add a block: the tags of its kept events, and the tags of its dropped events.
 
-        Each of the two columns has 0 in the place of what the other has. ``seqs`` are the numbers
-        of the block, and ``payload`` gives what is kept at a place of it.
+        Both columns have one byte per event, 0 for an event that is in the other column. ``seqs``
+        are the sequence numbers of the block. ``payload`` returns the payload of a kept event by
+        its index.
         """
         if ProcessStart.tag in kept or SafePoint.tag in kept:
             self._payloads += map(payload, make_tag_finder(_DECODED_TAGS)(kept))
@@ -147,12 +151,12 @@ class ResumabilityAnalysis:
             self._process_pending()
 
     def add_dropped_block(self, tags: bytes, seqs: Sequence[int]) -> None:
-        """Take note of a block of which nothing is kept."""
+        """Add a block without kept events."""
         if self._parting.add(bytes(len(tags)), tags, seqs):
             self._process_pending()
 
     def _process_pending(self) -> None:
-        """Look at what was only taken note of."""
+        """Process the blocks that were only collected so far."""
         run = self._parting.take()
         if run is None:
             return
@@ -160,15 +164,15 @@ class ResumabilityAnalysis:
             self._dropped[tag] = run.seq(run.dropped.find(tag))
         for gap in (self._guest, self._streams, self._sessions, self._gaps):
             gap.add_blocks(run)
-        seen = 0
-        for at in run.find(_LANDMARK_TAGS):
-            self._process_parts(run, seen, at)
-            self._process_landmark(run.retained[at], run.dropped[at], run.seq(at))
-            seen = at
-        self._process_parts(run, seen, len(run.retained))
+        start = 0
+        for index in run.find(_LANDMARK_TAGS):
+            self._process_parts(run, start, index)
+            self._process_landmark(run.retained[index], run.dropped[index], run.seq(index))
+            start = index
+        self._process_parts(run, start, len(run.retained))
 
     def _process_parts(self, run: PartitionedBlocks, start: int, stop: int) -> None:
-        """Take note of what there is of a snapshot between two places."""
+        """Process the snapshot parts between two indices."""
         if self._open is None:
             return
         if any(run.dropped.find(tag, start, stop) >= 0 for tag in _PART_TAGS & run.dropped_tags):
@@ -176,10 +180,10 @@ class ResumabilityAnalysis:
         if any(
             column.find(SetThread.tag, start, stop) >= 0 for column in (run.retained, run.dropped)
         ):
-            self._open.has_stacks = True
+            self._open.can_resume = True
 
     def _process_landmark(self, kept: int, gone: int, seq: int) -> None:
-        """Take note of an event by its tag, which is kept or gone."""
+        """Process a kept or dropped event that begins or ends a snapshot or a process."""
         if SafePoint.tag in (kept, gone):
             self._begin_snapshot(bool(kept))
         elif Snapshot.tag in (kept, gone):
@@ -198,67 +202,76 @@ class ResumabilityAnalysis:
             point = _try_decode(SafePoint.tag, self._payloads.popleft())
             if isinstance(point, SafePoint):
                 self._open.is_whole = point.whole
-                self._open.has_stacks = not point.entry
+                self._open.can_resume = not point.entry
                 self._needs_code = self._needs_code or any(point.code)
             else:
                 self._open.is_complete = False
 
     def _close_snapshot(self, is_kept: bool, seq: int) -> None:
-        begun, self._open = self._open, None
-        whole = begun is not None and begun.is_whole
-        self._has_base = is_kept and (self._has_base or whole)
-        if begun is None or not begun.is_complete:
+        snapshot, self._open = self._open, None
+        is_whole = snapshot is not None and snapshot.is_whole
+        self._has_base = is_kept and (self._has_base or is_whole)
+        if snapshot is None or not snapshot.is_complete:
             self._has_base = False
         self._lacks_base = is_kept and not self._has_base
-        if self._has_base and begun is not None and begun.has_stacks and self._level is not None:
+        if (
+            self._has_base
+            and snapshot is not None
+            and snapshot.can_resume
+            and self._level is not None
+        ):
             self._snapshots.append(seq)
 
-    # -- what it comes to ----------------------------------------------------------------------
+    # -- results ----------------------------------------------------------------------------------
 
     @property
     def kept(self) -> dict[int, int]:
-        """How many events of which tags are kept."""
+        """Number of kept events by tag."""
         self._process_pending()
         return self._parting.retained.counts
 
     @property
     def dropped(self) -> dict[int, int]:
-        """How many events of which tags are not."""
+        """Number of dropped events by tag."""
         self._process_pending()
         return self._parting.dropped.counts
 
     @property
     def next_seq(self) -> int:
-        """The number behind the last event that is kept; 0 where none is."""
+        """Sequence number after the last kept event; 0 if none is kept."""
         self._process_pending()
         return self._parting.next_seq
 
     @property
     def result(self) -> Resumability:
-        """What is left, by what has been seen so far."""
+        """Resumability of the kept events added so far."""
         self._process_pending()
         if self._level is None:
             if ProcessStart.tag in self._dropped:
-                return Resumability(False, "it does not say any more what ran")
-            return Resumability(False, "it is not the journal of a process")
+                return Resumability(False, "the ProcessStart event was dropped")
+            return Resumability(
+                False, "the journal has no ProcessStart event: it is not the journal of a process"
+            )
         if self._obstacle:
             return Resumability(False, self._obstacle)
         if self._sessions.kept_seq < 0:
-            return Resumability(False, "nothing is left but what says what ran")
+            return Resumability(False, "only the events that identify the program are kept")
         if self._is_embedded and ModulePart.tag in self._dropped:
-            return Resumability(False, "its module is gone")
+            return Resumability(False, "the embedded module was dropped")
         if self._streams.last_seq >= 0:
-            return Resumability(False, "what the program printed, or where to, is gone")
+            return Resumability(False, "events of standard output or error were dropped")
         if self._sessions.last_seq >= 0:
-            return Resumability(False, "when its sessions began is gone")
+            return Resumability(False, "SessionStart events were dropped")
         if self._ended:
-            reason = "the program had ended: a resume tells how, and executes nothing"
+            reason = "the program has exited: a resume reports its exit and executes nothing"
             return Resumability(True, reason)
         return self._check_snapshots() or self._check_start()
 
     @property
     def needs_not_resumable_flag(self) -> bool:
-        """Whether a resume would not notice that something is missing, and go on wrongly."""
+        """Whether the journal must be flagged as not resumable, because a resume would not notice
+        the dropped events and would continue wrongly.
+        """
         resumable, _ = self.result
         if self._level is None or self._obstacle or resumable:
             return False
@@ -272,16 +285,16 @@ class ResumabilityAnalysis:
 
     @property
     def has_gaps(self) -> bool:
-        """Whether something is missing in front of a snapshot, as a compaction leaves it."""
+        """Whether dropped events precede a snapshot, as a compaction leaves them."""
         self._process_pending()
         return self._gaps.last_seq >= 0
 
     def _has_dropped_effect_before(self, seq: int) -> bool:
-        """Whether an effect is gone in front of an event."""
+        """Return whether an effect before event ``seq`` was dropped."""
         return any(self._dropped[tag] < seq for tag in _EFFECT_TAGS & self._dropped.keys())
 
     def _check_snapshots(self) -> Resumability | None:
-        """Whether there is a snapshot from which all is there that came behind it."""
+        """Return a positive result if all events after some snapshot are kept, else None."""
         if self._needs_code and InstrumentedPart.tag in self._dropped:
             return None
         if {Mount.tag, FilePlaced.tag} & self._dropped.keys() or not self._snapshots:
@@ -294,39 +307,43 @@ class ResumabilityAnalysis:
             enough = at < len(self._snapshots)
         if not enough or self._has_dropped_effect_before(seq):
             return None
-        return Resumability(True, f"it can be resumed from its snapshot, event {seq}")
+        return Resumability(True, f"it can be resumed from the snapshot at event {seq}")
 
     def _check_start(self) -> Resumability:
-        """Whether it can be executed again from its start."""
+        """Return whether the program can be executed again from its start."""
         if self._level is not RecordingLevel.FULL:
             return Resumability(False, self._explain_no_snapshot())
         if (_IDENTITY_TAGS - {InstrumentedPart.tag}) & self._dropped.keys():
-            return Resumability(False, "what the program began with is gone")
+            return Resumability(False, "events that identify the program were dropped")
         if self._guest.last_seq >= 0:
             if _INPUT_TAGS & self._dropped.keys() and not (
                 _INPUT_TAGS & self._parting.retained.counts.keys()
             ):
-                return Resumability(False, "no inputs: it cannot be executed again")
-            gone = min(self._dropped[tag] for tag in _GUEST_TAGS & self._dropped.keys())
-            kind = next(tag for tag, seq in self._dropped.items() if seq == gone)
-            what = BY_TAG[kind].__name__ if kind in BY_TAG else f"an event of kind {kind}"
+                return Resumability(
+                    False, "all inputs were dropped: the program cannot be executed again"
+                )
+            first = min(self._dropped[tag] for tag in _GUEST_TAGS & self._dropped.keys())
+            tag = next(tag for tag, seq in self._dropped.items() if seq == first)
+            name = BY_TAG[tag].__name__ if tag in BY_TAG else f"unknown kind {tag}"
             return Resumability(
-                False, f"event {gone} is gone ({what}): it cannot be executed again"
+                False, f"event {first} ({name}) was dropped: the program cannot be executed again"
             )
-        return Resumability(True, "it can be executed again from its start")
+        return Resumability(True, "the program can be executed again from its start")
 
     def _explain_no_snapshot(self) -> str:
-        """Why none can be resumed from, where that would be the only way."""
+        """Return the reason why no snapshot can be resumed from, in a journal without inputs."""
         effects = [self._dropped[tag] for tag in _EFFECT_TAGS & self._dropped.keys()]
         if effects and self._snapshots:
-            return f"event {min(effects)} is gone, from which its files and descriptors come"
+            return (
+                f"event {min(effects)}, from which files and descriptors are rebuilt, was dropped"
+            )
         if self._lacks_base:
-            return "what its last snapshot builds on is gone"
+            return "the snapshots on which the last snapshot is based were dropped"
         if not self._snapshots:
-            return "it has no inputs, and no snapshot that can be resumed from"
+            return "the journal has no inputs and no snapshot that can be resumed"
         return (
-            f"the program did more behind its last snapshot, event {self._snapshots[-1]}, and the "
-            "journal has no inputs: it can only be gone on from there, in a new journal"
+            f"the program continued after the last snapshot, event {self._snapshots[-1]}, and the "
+            "journal has no inputs: resume from that snapshot into a new journal"
         )
 
 

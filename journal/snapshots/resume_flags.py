@@ -1,7 +1,7 @@
-"""A journal that nobody can resume, although it looks like one: it says so itself, and why.
+"""Flags in ProcessStart that say whether a journal with dropped events can be resumed, and why.
 
-The mark is a name among what the run depends on, so that a version that does not know it refuses
-the journal too.
+A flag is an entry of ``ProcessStart.configuration``. A version that does not know the flag refuses
+to resume the journal too, because the configuration must match.
 """
 
 from journal.events import codec
@@ -9,15 +9,15 @@ from journal.events.definition import field_dict
 from journal.events.process import ProcessStart
 
 NOT_RESUMABLE = "not-resumable"
-"""The name in ProcessStart.configuration; the value is the reason."""
+"""Name of the flag of a journal that cannot be resumed; its value is the reason."""
 
 
 GAPS_ALLOWED = "left-out"
-"""The name of the opposite: numbers are missing, and a resume needs none of them; it says why."""
+"""Name of the flag of a journal whose dropped events no resume needs; its value is a reason."""
 
 
 def with_flag(start: ProcessStart, reason: str, name: str = NOT_RESUMABLE) -> ProcessStart:
-    """The same identity, of a journal that cannot be resumed for this reason, or else can."""
+    """Return a ProcessStart with a flag added. Return a not-resumable one unchanged."""
     if not_resumable_reason(start):
         return start
     pairs = (*start.configuration, (name, reason))
@@ -25,17 +25,17 @@ def with_flag(start: ProcessStart, reason: str, name: str = NOT_RESUMABLE) -> Pr
 
 
 def not_resumable_reason(start: ProcessStart) -> str:
-    """Why a journal that begins so cannot be resumed; empty where it does not say so."""
+    """Return the reason why a journal is flagged as not resumable; empty if it is not flagged."""
     return next((value for name, value in start.configuration if name == NOT_RESUMABLE), "")
 
 
 def has_gaps_allowed(start: ProcessStart) -> bool:
-    """Whether the journal says that what is missing of it is not needed."""
+    """Return whether a journal is flagged as resumable despite its dropped events."""
     return any(name == GAPS_ALLOWED for name, _ in start.configuration)
 
 
 def add_flag_to_payload(payload: bytes, reason: str, name: str = NOT_RESUMABLE) -> bytes:
-    """The payload of a ProcessStart, marked; raises MalformedEvent."""
+    """Return a ProcessStart payload with a flag added. Raise MalformedEvent."""
     start = codec.decode(ProcessStart.tag, payload)
     assert isinstance(start, ProcessStart)
     return codec.encode(with_flag(start, reason, name))

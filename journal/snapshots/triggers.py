@@ -1,7 +1,7 @@
-"""When a snapshot is to be taken: triggers by name, and what becomes of each when it happens.
+"""State machine of the snapshot triggers: it decides when a snapshot is due.
 
-No clocks and no threads: time and counts are given. What each trigger is, ``Trigger`` of
-:mod:`journal.events.snapshots` says; they are those of Wasmer's journal, and two more.
+The caller passes in times and counts; there are no clocks and no threads here. ``Trigger`` of
+:mod:`journal.events.snapshots` describes each trigger: those of Wasmer's journal, and two more.
 """
 
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ from journal.events.snapshots import Trigger
 PERIOD_SECONDS = 10.0
 PERIOD_SECONDS_MAX = 1e9
 
-#: What happens once in the life of a journal. The reference has ``explicit`` here too, with a note
-#: that it should not be; ours may be asked for again, as what is asked for is meant.
+#: Triggers that fire once per journal. Wasmer's journal also lists ``explicit``, with a note that
+#: it should not; here ``explicit`` may fire again, because each request asks for a snapshot.
 ONCE = frozenset(
     {Trigger.FIRST_LISTEN, Trigger.FIRST_ENVIRON, Trigger.FIRST_STDIN, Trigger.FIRST_SIGINT}
 )
 
-#: What the reference's command line takes where nothing is said.
+#: Triggers that Wasmer's command line selects by default.
 DEFAULTS = frozenset(
     {
         Trigger.IDLE,
@@ -55,8 +55,8 @@ _SOCKET_CALLS = frozenset(
     )
 )
 
-#: The functions of the host at whose entry a trigger happens, before they have any effect;
-#: FIRST_STDIN only where the descriptor is 0.
+#: Host functions whose entry fires a trigger, before they have any effect. FIRST_STDIN fires for
+#: descriptor 0 only.
 CALLS_BY_TRIGGER = {
     Trigger.FIRST_ENVIRON: frozenset({"environ_get", "environ_sizes_get"}),
     Trigger.FIRST_LISTEN: frozenset({"sock_listen"}),
@@ -68,7 +68,7 @@ CALLS_BY_TRIGGER = {
 
 
 def format_trigger(trigger: Trigger) -> str:
-    """Its name as users write it, such as ``first-stdin``."""
+    """Return the name of a trigger as users write it, such as ``first-stdin``."""
     return trigger.name.lower().replace("_", "-")
 
 
@@ -77,23 +77,25 @@ assert not _BY_NAME.keys() & _ALIASES.keys()
 
 
 def parse_trigger(name: str) -> Trigger:
-    """The trigger of a name, or of another name that the reference knows it by.
+    """Return the trigger with a name, or with another name that Wasmer's journal accepts.
 
-    Raises ``OptionError``, which lists the names.
+    Raise ``OptionError``, which lists the names.
     """
     lowered = name.lower()
     trigger = _BY_NAME.get(lowered, _ALIASES.get(lowered))
     if trigger is None:
-        raise OptionError(f"{name!r} is no trigger: there are {', '.join(sorted(_BY_NAME))}")
+        raise OptionError(
+            f"unknown snapshot trigger {name!r}; known triggers: {', '.join(sorted(_BY_NAME))}"
+        )
     return trigger
 
 
 class TriggerState:
-    """Decides whether a snapshot is to be taken; not safe from several threads.
+    """State of the selected snapshot triggers. Not thread-safe.
 
-    ``on`` are the triggers; numbers of events and of bytes arm two more. ``fired`` are those that
-    a journal has snapshots of already: what happens once does not happen again. Raises
-    ``OptionError``.
+    ``every_events`` and ``every_bytes`` arm the triggers of the same kind. ``fired`` are the
+    triggers of snapshots that the journal has already: a trigger that fires once per journal does
+    not fire again. Raise ``OptionError``.
     """
 
     __slots__ = ("_armed", "_bytes", "_counting_from", "_events", "_period")
@@ -109,8 +111,8 @@ class TriggerState:
     ) -> None:
         if not 0 < period_seconds <= PERIOD_SECONDS_MAX:
             raise OptionError(
-                f"a period is more than 0 and at most {PERIOD_SECONDS_MAX:.0f} seconds, "
-                f"not {period_seconds}"
+                "snapshot period must be greater than 0 and at most "
+                f"{PERIOD_SECONDS_MAX:.0f} seconds, got {period_seconds}"
             )
         self._armed = set(triggers) - (ONCE & set(fired))
         self._period = period_seconds if Trigger.PERIODIC_INTERVAL in self._armed else inf
@@ -121,19 +123,21 @@ class TriggerState:
     def _arm_count(self, trigger: Trigger, count: int | None, what: str) -> float:
         if count is None:
             if trigger in self._armed:
-                raise OptionError(f"{format_trigger(trigger)} needs a number: how many {what}")
+                raise OptionError(
+                    f"{format_trigger(trigger)} needs the number of {what} between snapshots"
+                )
             return inf
         if count < 1:
-            raise OptionError(f"a snapshot is taken every so many {what}, at least 1, not {count}")
+            raise OptionError(f"number of {what} between snapshots must be at least 1, got {count}")
         self._armed.add(trigger)
         return count
 
     def is_armed(self, trigger: Trigger) -> bool:
-        """Whether a snapshot would be taken if it happened now."""
+        """Return whether a trigger would cause a snapshot now."""
         return trigger in self._armed
 
     def fire(self, trigger: Trigger) -> bool:
-        """Whether a snapshot is to be taken for what has happened; if that is once, it is used."""
+        """Return whether a trigger causes a snapshot. Disarm it if it fires once per journal."""
         if trigger not in self._armed:
             return False
         if trigger in ONCE:
@@ -141,22 +145,22 @@ class TriggerState:
         return True
 
     def find_due(self, now: float, events: int, size: int) -> Trigger | None:
-        """Say what has come about by itself since the last snapshot, until ``taken`` is called.
+        """Return the periodic or counting trigger that is due since the last ``reset``, or None.
 
-        ``now`` is in seconds, of any clock that does not go back; ``events`` and ``size`` are how
-        many events, and bytes, were written so far. The first call is where counting begins.
+        ``now`` is in seconds of any monotonic clock. ``events`` and ``size`` are the events and
+        bytes written so far. The first call starts counting.
         """
         if self._counting_from is None:
             self._counting_from = (now, events, size)
-        time_then, events_then, size_then = self._counting_from
-        if now - time_then >= self._period:
+        time_start, events_start, size_start = self._counting_from
+        if now - time_start >= self._period:
             return Trigger.PERIODIC_INTERVAL
-        if events - events_then >= self._events:
+        if events - events_start >= self._events:
             return Trigger.EVENT_COUNT
-        if size - size_then >= self._bytes:
+        if size - size_start >= self._bytes:
             return Trigger.JOURNAL_SIZE
         return None
 
     def reset(self, now: float, events: int, size: int) -> None:
-        """A snapshot was taken, whatever for: counting begins anew."""
+        """Start counting again after a snapshot, whatever triggered it."""
         self._counting_from = (now, events, size)

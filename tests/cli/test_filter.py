@@ -108,7 +108,7 @@ def test_filter_tells_what_it_did_and_what_is_left_of_use(tmp_path: Path) -> Non
                   at=tmp_path)  # fmt: skip
     assert json.loads(told.stdout) == known | {"target": None}
     text = inside("filter", "exit7.journal", "--dry-run", at=tmp_path).stdout.decode()
-    assert "the program had ended" in text
+    assert "the program has exited" in text
     assert "nothing is written" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "exit7.journal"]
 

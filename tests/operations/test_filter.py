@@ -357,7 +357,7 @@ def taken(one: SnapshotGuest, path: Path, cache: Path, level: journal.RecordingL
 
 
 #: What a guest may get by without, as it happens: pages that it has changed again since.
-CAUTIOUS = ("what its last snapshot builds on is gone",)
+CAUTIOUS = ("the snapshots on which the last snapshot is based were dropped",)
 
 
 def filters(path: Path) -> list[tuple[Query, bool]]:
@@ -445,7 +445,10 @@ def test_what_is_said_of_a_filtered_journal_is_what_a_resume_finds(
 def test_a_journal_of_no_process_is_said_to_be_none(tmp_path: Path) -> None:
     written(tmp_path / "a", FILES)
     found = journal.filter(tmp_path / "a", None, Query())
-    assert (found.resumable, found.reason) == (False, "it is not the journal of a process")
+    assert (found.resumable, found.reason) == (
+        False,
+        "the journal has no ProcessStart event: it is not the journal of a process",
+    )
 
 
 def test_what_says_what_ran_is_kept_unless_asked_otherwise(tmp_path: Path, cache_dir: Path) -> None:
@@ -456,7 +459,7 @@ def test_what_says_what_ran_is_kept_unless_asked_otherwise(tmp_path: Path, cache
     assert set(kept.kept) >= {ProcessStart.tag, ModulePart.tag, StreamWrite.tag}
     bare = journal.filter(tmp_path / "a", None, which, keep_preamble=False)
     assert not PREAMBLE & bare.kept.keys()
-    assert bare.reason == "it does not say any more what ran"
+    assert bare.reason == "the ProcessStart event was dropped"
     assert not (tmp_path / "b").exists()
 
 

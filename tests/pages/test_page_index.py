@@ -121,31 +121,37 @@ def test_a_page_may_be_named_behind_itself_in_the_same_event() -> None:
 
 
 HOSTILE: dict[str, tuple[PageReference, str]] = {
-    "itself": (PageReference(0, 3, hash_page_content(ONE)), "stands in no event in front of it"),
+    "itself": (PageReference(0, 3, hash_page_content(ONE)), "which is no earlier page"),
     "one behind it in its event": (
         PageReference(0, 4, hash_page_content(ONE)),
-        "in no event in front",
+        "which is no earlier page",
     ),
     "an event in front of the first": (
         PageReference(3, 0, hash_page_content(ONE)),
-        "in no event in front",
+        "which is no earlier page",
     ),
     "an event that comes later": (
         PageReference(2**64 - 1, 0, hash_page_content(ONE)),
-        "no event in front",
+        "which is no earlier page",
     ),
-    "a page of zeros": (PageReference(2, 1, hash_page_content(ONE)), "where none is whole"),
-    "a page that is patched": (PageReference(2, 3, hash_page_content(ONE)), "where none is whole"),
-    "a page that is named": (PageReference(2, 2, hash_page_content(ONE)), "where none is whole"),
+    "a page of zeros": (PageReference(2, 1, hash_page_content(ONE)), "which is no whole page"),
+    "a page that is patched": (
+        PageReference(2, 3, hash_page_content(ONE)),
+        "which is no whole page",
+    ),
+    "a page that is named": (PageReference(2, 2, hash_page_content(ONE)), "which is no whole page"),
     "a page that is named in its event": (
         PageReference(0, 2, hash_page_content(ONE)),
-        "none is whole",
+        "which is no whole page",
     ),
     "a page that the event has not": (PageReference(2, 4, hash_page_content(ONE)), "which has 4"),
     "the last index": (PageReference(2, 65535, hash_page_content(ONE)), "which has 4"),
-    "an event of another kind": (PageReference(1, 0, hash_page_content(ONE)), "which has no pages"),
-    "another page": (PageReference(2, 0, hash_page_content(TWO)), "the hash is not its own"),
-    "no hash": (PageReference(2, 0, 0), "the hash is not its own"),
+    "an event of another kind": (
+        PageReference(1, 0, hash_page_content(ONE)),
+        "which stores no pages",
+    ),
+    "another page": (PageReference(2, 0, hash_page_content(TWO)), "where the page hash differs"),
+    "no hash": (PageReference(2, 0, 0), "where the page hash differs"),
 }
 
 
@@ -168,7 +174,7 @@ def test_a_reference_is_refused_that_leads_to(case: str) -> None:
 
 def test_two_events_that_name_each_other_are_refused() -> None:
     one = event_of(PageReference(1, 0, hash_page_content(ONE)))
-    with pytest.raises(MalformedEvent, match="where none is whole"):
+    with pytest.raises(MalformedEvent, match="which is no whole page"):
         resolved(one, one)
 
 
@@ -182,7 +188,7 @@ def test_what_would_be_larger_than_any_event_is_refused_before_it_is_made() -> N
     count = PAYLOAD_SIZE_MAX // PAGE_SIZE + 1
     reference = PageReference(1, 0, hash_page_content(ONE))
     many = event_of(*[reference] * count, size=count * PAGE_SIZE)
-    with pytest.raises(MalformedEvent, match="would have more than"):
+    with pytest.raises(MalformedEvent, match="would exceed"):
         resolved(event_of(ONE), many)
     fewer = event_of(*[reference] * (count - 6), size=count * PAGE_SIZE)
     assert len(codec.encode(resolved(event_of(ONE), fewer))) <= PAYLOAD_SIZE_MAX
@@ -190,7 +196,7 @@ def test_what_would_be_larger_than_any_event_is_refused_before_it_is_made() -> N
 
 def test_a_page_that_nobody_looked_up_is_never_taken_for_bytes() -> None:
     named = event_of(PageReference(1, 0, hash_page_content(ONE)))
-    with pytest.raises(MalformedEvent, match="was not looked up"):
+    with pytest.raises(MalformedEvent, match="is a reference to another event"):
         list(decode_resolved_pages(named))
     (page,) = decode_pages(named)
     assert (page.kind, len(page.data)) == (PageKind.SAME, encoding.REFERENCE_SIZE)

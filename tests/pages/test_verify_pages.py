@@ -91,7 +91,10 @@ def check_changed(path: Path, folder: Path) -> None:
     figures, findings = checked(flipped)
     assert figures.referenced_pages == named.total()
     assert figures.findings == len(findings) == count
-    assert all(f"index {index} of event {seq}: the hash" in str(one.error) for one in findings)
+    assert all(
+        f"index {index} of event {seq}, where the page hash differs" in str(one.error)
+        for one in findings
+    )
     without = rewritten(
         path, folder / "without", lambda one: GlobalsSet(globals=()) if one.seq == seq else None
     )
@@ -100,7 +103,7 @@ def check_changed(path: Path, folder: Path) -> None:
     own = sum(one.back == 0 for event in lost for one in get_references(event))
     figures, findings = checked(without)
     assert figures.findings == len(findings) == gone - own
-    assert all(f"event {seq}, which has no pages" in str(one.error) for one in findings)
+    assert all(f"event {seq}, which stores no pages" in str(one.error) for one in findings)
     for one in findings:
         with journal.Reader(without) as reader:
             frame = reader.frame(one.first_seq)

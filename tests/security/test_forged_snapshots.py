@@ -119,7 +119,10 @@ FORGED: dict[str, tuple[Callable[[SnapshotInfo], Change], str]] = {
     ),
     "a smaller memory": (each(MemoryPages, size=0), "cannot be resized to 0 bytes"),
     "a huge memory": (each(MemoryPages, size=1 << 33), f"cannot have {1 << 33}"),
-    "a part of a page": (each(MemoryPages, size=lambda e: e.size + 1), "no memory has"),
+    "a part of a page": (
+        each(MemoryPages, size=lambda e: e.size + 1),
+        "memory size must be a multiple of",
+    ),
     "a part of wasm's page": (each(MemoryPages, size=lambda e: e.size + 4096), "cannot have"),
     "another memory": (
         more(MemoryPages(memory=7, **MEMORY)),  # type: ignore[arg-type]
@@ -135,11 +138,14 @@ FORGED: dict[str, tuple[Callable[[SnapshotInfo], Change], str]] = {
     ),
     "pages out of range": (
         each(MemoryPages, numbers=lambda e: tuple(number + (1 << 20) for number in e.numbers)),
-        "has no page",
+        "is outside a memory of",
     ),
     "pages of another kind": (each(MemoryPages, kinds=lambda e: b"\7" * len(e.kinds)), "kind 7"),
     "pages cut short": (each(MemoryPages, data=lambda e: e.data[:-1]), "impossible pages"),
-    "too many bytes": (each(MemoryPages, data=lambda e: e.data + b"x"), "behind the last page"),
+    "too many bytes": (
+        each(MemoryPages, data=lambda e: e.data + b"x"),
+        "bytes follow the last page",
+    ),
 }
 
 

@@ -188,21 +188,27 @@ def test_a_snapshot_is_told_with_all_that_its_safe_point_says(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("events", "reason"),
     [
-        ([started(), point(), closing()], "it has no stacks: the guest is executed again instead"),
-        ([started(), closing()], "it is no snapshot of ours"),
-        ([started(), thread(1), closing()], "it is no snapshot of ours"),
-        ([point(), thread(0), closing()], "the journal does not say what ran, in front of it"),
+        (
+            [started(), point(), closing()],
+            "the snapshot has no stacks; a resume executes the guest again instead",
+        ),
+        ([started(), closing()], "another runtime wrote this snapshot"),
+        ([started(), thread(1), closing()], "another runtime wrote this snapshot"),
+        ([point(), thread(0), closing()], "no ProcessStart event precedes the snapshot"),
         (
             [started(), point(code=bytes(32)), thread(0), closing()],
-            "it does not say which code its stacks are of",
+            "the snapshot does not name the module of its stacks",
         ),
         ([started(), point("", bytes(32)), closing()], ""),
         ([started(), point(), thread(0), closing()], ""),
-        ([started(), point(), CLEAR, thread(0), closing()], "it is no snapshot of ours"),
-        ([started(), point(), started(), thread(0), closing()], "it is no snapshot of ours"),
+        ([started(), point(), CLEAR, thread(0), closing()], "another runtime wrote this snapshot"),
+        (
+            [started(), point(), started(), thread(0), closing()],
+            "another runtime wrote this snapshot",
+        ),
         (
             [started(), point(), thread(0), point(), closing()],
-            "it has no stacks: the guest is executed again instead",
+            "the snapshot has no stacks; a resume executes the guest again instead",
         ),
     ],
 )

@@ -161,23 +161,26 @@ class PlainResumabilityAnalysis:
         """Whether it can be gone on from, and how, or why not."""
         if self.start is None:
             if self.misses(ProcessStart):
-                return False, "it does not say any more what ran"
-            return False, "it is not the journal of a process"
+                return False, "the ProcessStart event was dropped"
+            return (
+                False,
+                "the journal has no ProcessStart event: it is not the journal of a process",
+            )
         if not_resumable_reason(self.start):
             return False, not_resumable_reason(self.start)
         if self.last_seq < 0:
-            return False, "nothing is left but what says what ran"
+            return False, "only the events that identify the program are kept"
         if self.start.embedded and self.misses(ModulePart):
-            return False, "its module is gone"
+            return False, "the embedded module was dropped"
         if self.misses_stream:
-            return False, "what the program printed, or where to, is gone"
+            return False, "events of standard output or error were dropped"
         if self.misses_session:
-            return False, "when its sessions began is gone"
+            return False, "SessionStart events were dropped"
         if any(row.kind in (ProcessExit, ProcessTrap) for row in self.kept):
-            return True, "the program had ended: a resume tells how, and executes nothing"
+            return True, "the program has exited: a resume reports its exit and executes nothing"
         seq = self._snapshot()
         if seq is not None:
-            return True, f"it can be resumed from its snapshot, event {seq}"
+            return True, f"it can be resumed from the snapshot at event {seq}"
         return (
             self._of_start()
             if self.start.level is RecordingLevel.FULL
@@ -197,25 +200,28 @@ class PlainResumabilityAnalysis:
 
     def _of_start(self) -> tuple[bool, str]:
         if self.misses(ProcessStart, ModulePart, Mount, FilePlaced):
-            return False, "what the program began with is gone"
+            return False, "events that identify the program were dropped"
         if self.guest_gap < 0:
-            return True, "it can be executed again from its start"
+            return True, "the program can be executed again from its start"
         heard = any(row.is_input for row in self.kept)
         if any(row.is_input for row in self.gone) and not heard:
-            return False, "no inputs: it cannot be executed again"
+            return False, "all inputs were dropped: the program cannot be executed again"
         first = min((row for row in self.gone if row.is_of_guest), key=lambda row: row.seq)
-        what = first.kind.__name__ if first.kind else f"an event of kind {first.tag}"
-        return False, f"event {first.seq} is gone ({what}): it cannot be executed again"
+        what = first.kind.__name__ if first.kind else f"unknown kind {first.tag}"
+        return (
+            False,
+            f"event {first.seq} ({what}) was dropped: the program cannot be executed again",
+        )
 
     def _why_none(self) -> str:
         if self.effects and self.snapshots:
             first = min(self.effects)
-            return f"event {first} is gone, from which its files and descriptors come"
+            return f"event {first}, from which files and descriptors are rebuilt, was dropped"
         if self.is_torn:
-            return "what its last snapshot builds on is gone"
+            return "the snapshots on which the last snapshot is based were dropped"
         if not self.snapshots:
-            return "it has no inputs, and no snapshot that can be resumed from"
+            return "the journal has no inputs and no snapshot that can be resumed"
         return (
-            f"the program did more behind its last snapshot, event {self.snapshots[-1]}, and the "
-            "journal has no inputs: it can only be gone on from there, in a new journal"
+            f"the program continued after the last snapshot, event {self.snapshots[-1]}, and the "
+            "journal has no inputs: resume from that snapshot into a new journal"
         )
