@@ -71,7 +71,7 @@ FORGED: dict[str, tuple[Callable[[SnapshotInfo], Change], str]] = {
     "no calls": (each(SafePoint, calls=0), "where no guest comes"),
     "too many calls": (each(SafePoint, calls=(1 << 64) - 1), "where no guest comes"),
     "a late clock": (each(SafePoint, monotonic=(1 << 64) - 1), "where no guest comes"),
-    "another module's": (each(SafePoint, code=b"x" * 32), "is not here"),
+    "another module's": (each(SafePoint, code=b"x" * 32), "is not available"),
     "no digest": (each(Snapshot, digest=b""), "digest of snapshot"),
     "a short digest": (each(Snapshot, digest=b"short"), "digest of snapshot"),
     "no globals": (without(GlobalsSet), "does not say all"),

@@ -281,7 +281,7 @@ def resume(
             return GuestRun(process, settings.native_stack_size)
 
         pages: PageIndex | None = None
-        if recording.ended is None:
+        if recording.result is None:
             pages = _make_page_index(path, snapshots or SnapshotOptions(), cache)
             if pages is not None:
                 pages.open()
@@ -304,7 +304,7 @@ def resume(
             writer,
             streams,
             interrupter,
-            ended=recording.ended,
+            ended=recording.result,
             replay=lambda: run(NullWriter(), discarded),
             reader=recording.reader,
             compaction=compaction,

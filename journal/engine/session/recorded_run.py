@@ -38,37 +38,38 @@ class RecordedRun:
 
     def __init__(self, path: Path, until: int | None = None) -> None:
         self.reader = Reader(path)
-        self._folded: list[Block] | None = []
-        self._folded_size = 0
+        self._rebuild_blocks: list[Block] | None = []
+        self._rebuild_size = 0
         self._until = until  # Events appended from now on are not replayed.
         self.identity, self.first_seq = preamble.read(self.reader.blocks())
-        self.ended: RunResult | None = None
-        self.histories = read_stream_histories(self._marks())
+        self.result: RunResult | None = None
+        self.histories = read_stream_histories(self._read_stream_events())
         self.snapshots = list(list_snapshots(self.reader, count_pages=False))
 
-    def _marks(self) -> Iterator[tuple[int, bytes]]:
-        """The marks of the streams; passes the end of the program, if it has one.
+    def _read_stream_events(self) -> Iterator[tuple[int, bytes]]:
+        """Yield ``(tag, payload)`` of the events of the standard streams.
 
-        In the same walk it keeps what a snapshot's files and descriptors come from.
+        The same pass sets ``result`` if the program has ended, and caches the blocks that
+        rebuild files and descriptors.
         """
-        landmarks = preamble.RESUME_TAGS
-        for block in self.reader.blocks(tags=landmarks | REBUILD_TAGS):
-            self._keep(block)
-            for index in block.select(landmarks):
+        resume_tags = preamble.RESUME_TAGS
+        for block in self.reader.blocks(tags=resume_tags | REBUILD_TAGS):
+            self._cache_block(block)
+            for index in block.select(resume_tags):
                 tag, payload = block.tags[index], block.payload(index)
                 if tag in (ProcessExit.tag, ProcessTrap.tag):
-                    self.ended = _to_run_result(codec.decode(tag, payload))
+                    self.result = _to_run_result(codec.decode(tag, payload))
                 else:
                     yield tag, payload
 
-    def _keep(self, block: Block) -> None:
+    def _cache_block(self, block: Block) -> None:
         """Cache a block that rebuilds files and descriptors, unless the cache is full."""
-        if self._folded is None or _NOT_REBUILT.issuperset(block.tags):
+        if self._rebuild_blocks is None or _NOT_REBUILT.issuperset(block.tags):
             return
-        self._folded.append(block)
-        self._folded_size += block.header.payload_raw_size
-        if self._folded_size > REBUILD_CACHE_SIZE_MAX:
-            self._folded = None  # The blocks are read again if they are needed.
+        self._rebuild_blocks.append(block)
+        self._rebuild_size += block.header.payload_raw_size
+        if self._rebuild_size > REBUILD_CACHE_SIZE_MAX:
+            self._rebuild_blocks = None  # The blocks are read again if they are needed.
 
     def __enter__(self) -> Self:
         return self
@@ -104,9 +105,9 @@ class RecordedRun:
             )
 
     def _blocks(self, start: int, tags: frozenset[int] | None) -> Iterable[Block]:
-        if tags != REBUILD_TAGS or self._folded is None:
+        if tags != REBUILD_TAGS or self._rebuild_blocks is None:
             return self.reader.blocks(start, tags=tags)
-        return [block for block in self._folded if block.last_seq >= start]
+        return [block for block in self._rebuild_blocks if block.last_seq >= start]
 
     def writes(self, upto: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield ``(stream, data)`` of the output before event ``upto``."""

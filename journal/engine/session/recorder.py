@@ -129,7 +129,7 @@ class Recorder:
                 self._start_compactor(self._compaction, self._run.process)
 
     def _start_compactor(self, compaction: "CompactionSchedule", process: Process) -> None:
-        from journal.compaction import BackgroundCompactor  # most runs need none
+        from journal.compaction import BackgroundCompactor  # Most runs do not need it.
 
         # A replay reads the journal in its original state, so compaction waits for its end.
         self._compactor = BackgroundCompactor(

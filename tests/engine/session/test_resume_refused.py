@@ -16,7 +16,7 @@ from tests.support.rewrites import altered, events_of, first_of, rewritten, with
 def test_another_module_than_the_journals_is_refused(tmp_path: Path, cache_dir: Path) -> None:
     recorded("chatty", tmp_path / "j", cache_dir, "10")
     cut = rewritten(tmp_path / "j", tmp_path / "cut", first_of(-1))
-    with pytest.raises(journal.ModuleMismatch, match="not the module of the journal"):
+    with pytest.raises(journal.ModuleMismatch, match="is not the recorded module"):
         journal.resume(cut, module=guest("cat"), cache=cache_dir)
     with journal.resume(cut, module=guest("chatty"), cache=cache_dir) as again:
         assert finished(again).code == 0
@@ -37,7 +37,7 @@ def test_a_module_that_is_not_embedded_must_be_where_it_was(
     with pytest.raises(journal.ModuleMismatch, match="does not hold its module"):
         journal.resume(cut, cache=cache_dir)
     module.write_bytes(guest("cat").read_bytes())
-    with pytest.raises(journal.ModuleMismatch, match="not the module of the journal"):
+    with pytest.raises(journal.ModuleMismatch, match="is not the recorded module"):
         journal.resume(cut, cache=cache_dir)
     with journal.resume(cut, module=tmp_path / "moved.wasm", cache=cache_dir) as again:
         finished(again)
@@ -100,7 +100,7 @@ def test_a_journal_without_inputs_cannot_be_resumed(tmp_path: Path, cache_dir: P
 def test_a_journal_of_no_process_is_refused(tmp_path: Path, cache_dir: Path) -> None:
     with journal.Writer(tmp_path / "j") as writer:
         writer.append(ProcessExit(exit_code=0))
-    with pytest.raises(journal.NotResumable, match="not the journal of a process"):
+    with pytest.raises(journal.NotResumable, match="does not record a process"):
         journal.resume(tmp_path / "j", cache=cache_dir)
     (tmp_path / "text").write_text("no journal at all, but a text of some length" * 4)
     with pytest.raises(journal.NotAJournal):
