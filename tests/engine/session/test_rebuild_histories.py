@@ -470,7 +470,7 @@ BAD: dict[str, tuple[list[Event], str]] = {
     "an answer of nothing": ([opening(dirfd=ON_HOST), answer(HostCall.OPEN)], "requires"),
     "names that lead out": (
         [opening(dirfd=ON_HOST), answer(HostCall.OPEN, value=HOST_FILE[:-1] + b"../a")],
-        "not names in a mount",
+        r"recorded names \('\.\.', 'a'\) contain an empty name, '\.' or '\.\.'",
     ),
     "more than was written": (
         [
@@ -479,7 +479,7 @@ BAD: dict[str, tuple[list[Event], str]] = {
             written(),
             answer(HostCall.WRITE, FIRST, value=b"\5\0\0\0"),
         ],
-        "5 bytes written of 4",
+        "write result is 5 bytes: only 4 were passed",
     ),
     "a pipe": ([descriptors.CreatePipe(read_fd=6, write_fd=7)], "cannot do that"),
     "a copy": ([descriptors.DuplicateFileDescriptor(original_fd=3, copied_fd=6)], "cannot do"),
