@@ -241,29 +241,30 @@ types:
       - {id: octets, size: size}
   event_init_module:
     doc: |
-      A module was started anew over the files that the journal has so far.
+      A new module started with the files that earlier events left.
 
-      Memory, threads and descriptors of what ran before it are gone. `wasm_hash` names the module
-      in whatever way the writer hashes modules; a journal of ours says more in ProcessStart.
+      Memory, threads and descriptors of the previous module no longer exist. `wasm_hash`
+      identifies the module with a hash that the writer chooses. A journal of this library has
+      details in ProcessStart.
     seq:
       - id: wasm_hash
         type: blob
   event_process_exit:
     doc: |
-      The guest process ended, by proc_exit or by returning from its start function.
+      The guest process ended: it called proc_exit or returned from its start function.
 
-      `exit_code` is what it said, or None when it did not come to say anything.
+      `exit_code` is the exit code of the guest, or None if it did not pass one.
     seq:
       - id: exit_code
         type: maybe_i32
   event_set_thread:
     doc: |
-      The stacks of one thread, unwound into memory at a host call, for the next snapshot.
+      Stacks of one thread, unwound into memory at a host call, for the next snapshot.
 
-      `start_pointer` is the argument that thread_spawn was given, None for the main thread. The
-      `stack_` fields are addresses and sizes in linear memory. `call_stack` is what asyncify
-      rewinds from, `memory_stack` the bytes of the stack in memory, `store_data` the thread's
-      globals in the writer's own form (GlobalsSet is ours).
+      `start_pointer` is the argument of thread_spawn, None for the main thread. The `stack_`
+      fields are addresses and sizes in linear memory. `call_stack` is the data from which asyncify
+      rewinds, `memory_stack` the bytes of the stack in memory, and `store_data` the thread's
+      globals in a form of the writer (this library writes GlobalsSet instead).
     seq:
       - id: id
         type: u4
@@ -289,7 +290,7 @@ types:
         type: blob
   event_close_thread:
     doc: |
-      A thread ended, by thread_exit or by returning. `exit_code` is None if it did not say.
+      A thread ended: it called thread_exit or returned. `exit_code` is None without a code.
     seq:
       - id: id
         type: u4
@@ -297,7 +298,7 @@ types:
         type: maybe_i32
   event_file_descriptor_seek:
     doc: |
-      The guest moved a descriptor's position with fd_seek, by `offset` bytes from `whence`.
+      The guest set the position of a descriptor with fd_seek: `offset` bytes from `whence`.
     seq:
       - id: fd
         type: u4
@@ -310,9 +311,9 @@ types:
           in-enum: true
   event_file_descriptor_write:
     doc: |
-      Bytes the guest wrote through an open descriptor with fd_write or fd_pwrite.
+      The guest wrote bytes through an open descriptor with fd_write or fd_pwrite.
 
-      `offset` is where in the file they stand, wherever the descriptor's position was.
+      `offset` is the offset of the bytes in the file, whatever the position of the descriptor.
     seq:
       - id: fd
         type: u4
@@ -328,8 +329,8 @@ types:
     doc: |
       Bytes of linear memory that changed since the last snapshot.
 
-      `data` is what stands from `start` to before `end`, as it is: blocks compress, events do
-      not. Memory that is smaller than `end` is grown to whole 64 KiB pages to hold it.
+      `data` is the memory from `start` to before `end`, uncompressed: blocks are compressed,
+      events are not. A memory smaller than `end` grows to whole 64 KiB pages that contain `end`.
     seq:
       - id: start
         type: u8
@@ -350,10 +351,10 @@ types:
         type: u8
   event_open_file_descriptor:
     doc: |
-      A path the guest opened with path_open, and the descriptor `fd` it got.
+      The guest opened a path with path_open and received the descriptor `fd`.
 
-      `dirfd` is what the path is relative to, `dirflags` WASI's lookupflags, `o_flags` its
-      oflags (with creat or trunc the file itself changes), `fs_flags` its fdflags.
+      The path is relative to `dirfd`. `dirflags` are WASI's lookupflags, `o_flags` its oflags
+      (with creat or trunc the file itself changes), and `fs_flags` its fdflags.
     seq:
       - id: fd
         type: u4
@@ -373,13 +374,13 @@ types:
         type: text
   event_close_file_descriptor:
     doc: |
-      A descriptor the guest closed with fd_close.
+      The guest closed a descriptor with fd_close.
     seq:
       - id: fd
         type: u4
   event_renumber_file_descriptor:
     doc: |
-      The guest gave a descriptor another number with fd_renumber, closing what had it.
+      The guest moved a descriptor to another number with fd_renumber, which closed `new_fd`.
     seq:
       - id: old_fd
         type: u4
@@ -387,7 +388,7 @@ types:
         type: u4
   event_duplicate_file_descriptor:
     doc: |
-      The guest made a second descriptor of an open file with fd_dup; they share a position.
+      The guest duplicated a descriptor with fd_dup. Both descriptors share a position.
     seq:
       - id: original_fd
         type: u4
@@ -395,7 +396,7 @@ types:
         type: u4
   event_create_directory:
     doc: |
-      The guest made a directory with path_create_directory.
+      The guest created a directory with path_create_directory.
     seq:
       - id: fd
         type: u4
@@ -411,11 +412,11 @@ types:
         type: text
   event_path_set_times:
     doc: |
-      The guest set the times of what a path names, with path_filestat_set_times.
+      The guest set the times of a file by its path with path_filestat_set_times.
 
-      `flags` are WASI's lookupflags (1: follow a symbolic link), `fst_flags` its fstflags (which
-      of the times are set, and which of them to the present); times are in nanoseconds since the
-      epoch.
+      `flags` are WASI's lookupflags (1: follow a symbolic link). `fst_flags` are its fstflags:
+      they select the times to set, and the times to set to the present. Times are in nanoseconds
+      since the epoch.
     seq:
       - id: fd
         type: u4
@@ -433,8 +434,8 @@ types:
     doc: |
       The guest set the times of an open file with fd_filestat_set_times.
 
-      Times are in nanoseconds since the epoch; `fst_flags` are WASI's fstflags: which of the times
-      are set, and which of them to the present.
+      Times are in nanoseconds since the epoch. `fst_flags` are WASI's fstflags: they select the
+      times to set, and the times to set to the present.
     seq:
       - id: fd
         type: u4
@@ -446,7 +447,7 @@ types:
         type: u2
   event_file_descriptor_set_size:
     doc: |
-      The guest made an open file `st_size` bytes long with fd_filestat_set_size.
+      The guest set the size of an open file to `st_size` bytes with fd_filestat_set_size.
     seq:
       - id: fd
         type: u4
@@ -462,7 +463,7 @@ types:
         type: u2
   event_file_descriptor_set_rights:
     doc: |
-      The guest gave up rights of a descriptor with fd_fdstat_set_rights.
+      The guest reduced the rights of a descriptor with fd_fdstat_set_rights.
     seq:
       - id: fd
         type: u4
@@ -472,7 +473,7 @@ types:
         type: u8
   event_file_descriptor_advise:
     doc: |
-      The guest said with fd_advise how it will use `len` bytes of a file from `offset` on.
+      The guest advised with fd_advise how it will use `len` bytes of a file from `offset`.
     seq:
       - id: fd
         type: u4
@@ -487,7 +488,7 @@ types:
           in-enum: true
   event_file_descriptor_allocate:
     doc: |
-      The guest made room for `len` bytes of a file from `offset` on, with fd_allocate.
+      The guest allocated `len` bytes of a file from `offset` with fd_allocate.
     seq:
       - id: fd
         type: u4
@@ -497,7 +498,7 @@ types:
         type: u8
   event_create_hard_link:
     doc: |
-      The guest gave a file a second name with path_link. `old_flags` are lookupflags.
+      The guest created a hard link with path_link. `old_flags` are lookupflags.
     seq:
       - id: old_fd
         type: u4
@@ -511,7 +512,7 @@ types:
         type: text
   event_create_symbolic_link:
     doc: |
-      The guest made `new_path` a symbolic link to `old_path` with path_symlink.
+      The guest created `new_path`, a symbolic link to `old_path`, with path_symlink.
     seq:
       - id: fd
         type: u4
@@ -521,7 +522,7 @@ types:
         type: text
   event_unlink_file:
     doc: |
-      The guest removed the name of a file with path_unlink_file.
+      The guest unlinked a file with path_unlink_file.
     seq:
       - id: fd
         type: u4
@@ -529,7 +530,7 @@ types:
         type: text
   event_path_rename:
     doc: |
-      The guest renamed a file or a directory with path_rename, over what had the new name.
+      The guest renamed a file or a directory with path_rename, which replaced `new_path`.
     seq:
       - id: old_fd
         type: u4
@@ -543,19 +544,20 @@ types:
     doc: |
       The guest changed its working directory with chdir.
 
-      Relative paths before and behind it mean different places: so all of them are kept.
+      The same relative path has different meanings before and after it, so compaction retains all
+      of these events.
     seq:
       - id: path
         type: text
   event_epoll_create:
     doc: |
-      The guest made a descriptor that watches others, with epoll_create.
+      The guest created an epoll descriptor with epoll_create.
     seq:
       - id: fd
         type: u4
   event_epoll_ctl:
     doc: |
-      The guest changed with epoll_ctl what `epfd` watches `fd` for. No `event` to delete.
+      The guest changed with epoll_ctl how `epfd` watches `fd`. A deletion has no `event`.
     seq:
       - id: epfd
         type: u4
@@ -572,8 +574,8 @@ types:
     doc: |
       The guest changed its terminal with tty_set.
 
-      `cols` and `rows` are in characters, `width` and `height` in pixels; the rest says which
-      streams are a terminal, and what the terminal does with what is typed.
+      `cols` and `rows` are in characters, `width` and `height` in pixels. The other fields
+      state which streams are a terminal, and how the terminal processes typed characters.
     seq:
       - id: cols
         type: u4
@@ -609,7 +611,7 @@ types:
           any-of: [0, 1]
   event_create_pipe:
     doc: |
-      The guest made a pipe with fd_pipe.
+      The guest created a pipe with fd_pipe.
     seq:
       - id: read_fd
         type: u4
@@ -617,7 +619,7 @@ types:
         type: u4
   event_create_event:
     doc: |
-      The guest made a counter to wait on, with fd_event. `flags` 1 makes it a semaphore.
+      The guest created an event counter with fd_event. `flags` 1 selects semaphore mode.
     seq:
       - id: initial_val
         type: u8
@@ -627,19 +629,19 @@ types:
         type: u4
   event_port_add_addr:
     doc: |
-      The guest gave the interface an address with port_addr_add.
+      The guest added an address to the interface with port_addr_add.
     seq:
       - id: cidr
         type: network
   event_port_del_addr:
     doc: |
-      The guest took an address from the interface with port_addr_remove.
+      The guest removed an address from the interface with port_addr_remove.
     seq:
       - id: addr
         type: ip
   event_port_addr_clear:
     doc: |
-      The guest took all addresses from the interface with port_addr_clear.
+      The guest removed all addresses from the interface with port_addr_clear.
     seq: []
   event_port_bridge:
     doc: |
@@ -660,7 +662,7 @@ types:
     seq: []
   event_port_dhcp_acquire:
     doc: |
-      The guest asked for an address by DHCP with port_dhcp_acquire.
+      The guest requested an address by DHCP with port_dhcp_acquire.
     seq: []
   event_port_gateway_set:
     doc: |
@@ -672,7 +674,7 @@ types:
     doc: |
       The guest added a route with port_route_add.
 
-      `preferred_until` and `expires_at` are in nanoseconds since the epoch, None for ever.
+      `preferred_until` and `expires_at` are in nanoseconds since the epoch, None for no limit.
     seq:
       - id: cidr
         type: network
@@ -694,7 +696,7 @@ types:
         type: ip
   event_socket_open:
     doc: |
-      The guest made a socket with sock_open. `pt` is the protocol's number.
+      The guest created a socket with sock_open. `pt` is the protocol number.
     seq:
       - id: af
         type: u1
@@ -712,7 +714,7 @@ types:
         type: u4
   event_socket_listen:
     doc: |
-      The guest began to listen with sock_listen.
+      The guest started to listen on a socket with sock_listen.
     seq:
       - id: fd
         type: u4
@@ -728,7 +730,7 @@ types:
         type: socket_address
   event_socket_connected:
     doc: |
-      A connection that the guest asked for with sock_connect stands.
+      A connection that the guest requested with sock_connect is established.
     seq:
       - id: fd
         type: u4
@@ -738,7 +740,7 @@ types:
         type: socket_address
   event_socket_accepted:
     doc: |
-      The guest took a connection from `listen_fd` with sock_accept. `fd_flags`: fdflags.
+      The guest accepted a connection on `listen_fd` with sock_accept. `fd_flags`: fdflags.
     seq:
       - id: listen_fd
         type: u4
@@ -756,7 +758,7 @@ types:
         type: socket_address
   event_socket_join_ipv4_multicast:
     doc: |
-      A socket joined a group on the interface with address `iface`.
+      A socket joined a multicast group on the interface with address `iface`.
     seq:
       - id: fd
         type: u4
@@ -766,7 +768,7 @@ types:
         size: 4
   event_socket_join_ipv6_multicast:
     doc: |
-      A socket joined a group on the interface with number `iface`.
+      A socket joined a multicast group on the interface with number `iface`.
     seq:
       - id: fd
         type: u4
@@ -776,7 +778,7 @@ types:
         type: u4
   event_socket_leave_ipv4_multicast:
     doc: |
-      A socket left a group on the interface with address `iface`.
+      A socket left a multicast group on the interface with address `iface`.
     seq:
       - id: fd
         type: u4
@@ -786,7 +788,7 @@ types:
         size: 4
   event_socket_leave_ipv6_multicast:
     doc: |
-      A socket left a group on the interface with number `iface`.
+      A socket left a multicast group on the interface with number `iface`.
     seq:
       - id: fd
         type: u4
@@ -796,7 +798,7 @@ types:
         type: u4
   event_socket_send_file:
     doc: |
-      The guest sent `count` bytes of a file, from `offset` on, with sock_send_file.
+      The guest sent `count` bytes of a file from `offset` with sock_send_file.
     seq:
       - id: socket_fd
         type: u4
@@ -808,7 +810,7 @@ types:
         type: u8
   event_socket_send_to:
     doc: |
-      Bytes the guest sent to an address with sock_send_to. `flags`: WASI's siflags.
+      The guest sent bytes to an address with sock_send_to. `flags`: WASI's siflags.
     seq:
       - id: fd
         type: u4
@@ -824,7 +826,7 @@ types:
         type: blob
   event_socket_send:
     doc: |
-      Bytes the guest sent over a connection with sock_send. `flags`: WASI's siflags.
+      The guest sent bytes over a connection with sock_send. `flags`: WASI's siflags.
     seq:
       - id: fd
         type: u4
@@ -838,7 +840,7 @@ types:
         type: blob
   event_socket_set_opt_flag:
     doc: |
-      The guest switched an option of a socket with sock_set_opt_flag.
+      The guest set a boolean option of a socket with sock_set_opt_flag.
     seq:
       - id: fd
         type: u4
@@ -853,7 +855,7 @@ types:
           any-of: [0, 1]
   event_socket_set_opt_size:
     doc: |
-      The guest set an option of a socket that is a size, with sock_set_opt_size.
+      The guest set an option of a socket to a size with sock_set_opt_size.
     seq:
       - id: fd
         type: u4
@@ -866,7 +868,9 @@ types:
         type: u8
   event_socket_set_opt_time:
     doc: |
-      The guest set a time limit of a socket with sock_set_opt_time: nanoseconds, None for none.
+      The guest set a time limit of a socket with sock_set_opt_time.
+
+      `time` is in nanoseconds, None for no limit.
     seq:
       - id: fd
         type: u4
@@ -890,10 +894,10 @@ types:
           in-enum: true
   event_snapshot:
     doc: |
-      Everything before this event is a state that the guest can resume from.
+      End of a snapshot: the guest can resume from the state that the events before it define.
 
       `when` is the host's clock, in nanoseconds since the epoch. `digest` is a hash of the whole
-      state, empty where the writer did not compute one.
+      state, empty if the writer did not compute it.
     seq:
       - id: when
         type: duration
@@ -906,11 +910,11 @@ types:
         type: blob
   event_clear_ethereal:
     doc: |
-      What was held back for a snapshot that never came is void, and so are threads before it.
+      Staged events without a snapshot are void, and so are all threads before this event.
     seq: []
   event_open_file_descriptor_with_flags:
     doc: |
-      As OpenFileDescriptor, and with flags of the descriptor: `fd_flags` 1 is close-on-exec.
+      OpenFileDescriptor with flags of the descriptor: `fd_flags` 1 is close-on-exec.
     seq:
       - id: fd
         type: u4
@@ -932,7 +936,7 @@ types:
         type: text
   event_duplicate_file_descriptor_with_flags:
     doc: |
-      As DuplicateFileDescriptor, and with whether the copy is closed on exec.
+      DuplicateFileDescriptor with a flag: `cloexec` closes the copy on exec.
     seq:
       - id: original_fd
         type: u4
@@ -944,7 +948,7 @@ types:
           any-of: [0, 1]
   event_file_descriptor_set_fd_flags:
     doc: |
-      The guest set the descriptor's own flags with fd_fdflags_set: 1 is close-on-exec.
+      The guest set the flags of the descriptor itself with fd_fdflags_set: 1 is close-on-exec.
     seq:
       - id: fd
         type: u4
@@ -952,7 +956,7 @@ types:
         type: u2
   event_socket_pair:
     doc: |
-      The guest made two connected sockets with sock_pair.
+      The guest created two connected sockets with sock_pair.
     seq:
       - id: fd1
         type: u4
@@ -960,14 +964,15 @@ types:
         type: u4
   event_process_start:
     doc: |
-      The identity of the process: what is run, with what, and by what. The first event.
+      Identity of the process: module, arguments, environment and engine. The first event.
 
-      `module_hash` is the SHA-256 of the module's `module_size` bytes as they were given, before
-      any instrumentation; `module_path` is where they were read. If `embedded`, ModulePart events
-      follow. An entry of `environment` is `NAME=value`. `engine` and the versions say who wrote
-      this; `host_revision` counts changes in how the host's functions answer; `platform` is
-      system and machine; `configuration` is what else a run depends on, as names and values.
-      `realtime` is the host's clock, in nanoseconds since the epoch.
+      `module_hash` is the SHA-256 of the `module_size` bytes of the module before any
+      instrumentation, and `module_path` the file that they were read from. If `embedded` is set,
+      ModulePart events follow. Each entry of `environment` is `NAME=value`. `engine` and the
+      versions identify the writer. `host_revision` counts changes in the results of the host's
+      functions. `platform` is system and machine. `configuration` holds the other values that a
+      run depends on, as names and values. `realtime` is the host's clock, in nanoseconds since the
+      epoch.
     seq:
       - id: module_hash
         size: 32
@@ -1004,7 +1009,7 @@ types:
         type: list_text_text
   event_module_part:
     doc: |
-      A piece of the module's bytes, to be put at `offset` of it.
+      A part of the module's bytes, which starts at `offset`.
     seq:
       - id: offset
         type: u8
@@ -1012,9 +1017,9 @@ types:
         type: blob
   event_mount:
     doc: |
-      A directory that the guest has from the start, preopened as `fd` under the name `guest`.
+      A directory that the guest has from its start, preopened as `fd` with the name `guest`.
 
-      `host` is the host's directory, and empty for files in memory.
+      `host` is the directory of the host; it is empty for files in memory.
     seq:
       - id: fd
         type: u4
@@ -1029,10 +1034,10 @@ types:
         type: blob
   event_session_start:
     doc: |
-      A host began to run the process, for the first time or again: one for each run or resume.
+      A host started or resumed the process. Each run and each resume has one such event.
 
-      `realtime` is the host's clock, in nanoseconds since the epoch; `monotonic` is what the
-      guest's monotonic clock says at this moment, in nanoseconds, so that it can go on from there.
+      `realtime` is the host's clock, in nanoseconds since the epoch. `monotonic` is the current
+      value of the guest's monotonic clock, in nanoseconds, from which a resume continues.
     seq:
       - id: realtime
         type: u8
@@ -1046,7 +1051,7 @@ types:
         type: text
   event_process_trap:
     doc: |
-      The guest trapped, and the process is over: `kind` is the trap's name, as in the engine.
+      The guest trapped and the process ended. `kind` is the engine's name of the trap.
     seq:
       - id: kind
         type: text
@@ -1054,9 +1059,9 @@ types:
         type: text
   event_parent_link:
     doc: |
-      This journal goes on from a point of another one: from behind its event number `seq`.
+      This journal continues another journal after the event with sequence number `seq`.
 
-      `hash` is the body hash of the parent's block that holds that event.
+      `hash` is the body hash of the block of the parent that holds that event.
     seq:
       - id: journal
         size: 16
@@ -1066,9 +1071,10 @@ types:
         type: u8
   event_seal:
     doc: |
-      The journal is complete: nothing is written behind this event.
+      The journal is complete: no event follows.
 
-      `count` is how many events stand before it, `hash` the hash of the block before its own.
+      `count` is the number of events before this event, `hash` the hash of the block before its
+      own block.
     seq:
       - id: count
         type: u8
@@ -1076,7 +1082,7 @@ types:
         type: u8
   event_instrumented_part:
     doc: |
-      A piece of the instrumented module that ran, whose stacks the snapshots have.
+      A part of the instrumented module that ran. The stacks in snapshots belong to that module.
     seq:
       - id: offset
         type: u8
@@ -1084,10 +1090,10 @@ types:
         type: blob
   event_globals_set:
     doc: |
-      The values of all mutable globals, for the next snapshot.
+      Values of all mutable globals, for the next snapshot.
 
-      Each is a global's index in the module, its type (7f i32, 7e i64, 7d f32, 7c f64, 7b v128, as in
-      a module's binary), and its bits in 16 bytes, little-endian, with zeros above.
+      Each entry has the index of a global in the module, its type (7f i32, 7e i64, 7d f32, 7c f64, 7b
+      v128, as in a module's binary), and its bits in 16 bytes, little-endian, with zeros above.
     seq:
       - id: globals
         type: list_u32_u8_bytes_16
@@ -1095,7 +1101,7 @@ types:
     doc: |
       Elements of a table of functions, for the next snapshot.
 
-      `functions` are function indices of the module, for the elements from `start` on;
+      `functions` are function indices of the module, for the elements from index `start`;
       0xffffffff is an empty element.
     seq:
       - id: table
@@ -1108,15 +1114,21 @@ types:
     doc: |
       Pages of 4 KiB of a linear memory that changed since the last snapshot.
 
-      `memory` is its index in the module, `size` the bytes it has now. `numbers` are those of
-      the pages, ascending; `kinds` has a byte for each: 0 it is all zeros, 1 all its 4096 bytes
-      stand in `data`, 2 only what is different from before: a u16 count of patches, at least one,
-      then for each the u16 offset in the page and its u16 size, ascending and apart, then the bytes
-      of all of them, 3 its bytes stand in the journal already: a u64 by how much the number of the
-      event that has them is smaller than this one's, 0 where it is this one, the u16 index of the
-      page in that event, counted from 0, and the u64 xxh3-64 of the bytes. That page is of kind 1,
-      and stands in front of this one. What stands in `data` is in the order of the pages, nothing
-      between. Without pages the event tells the size alone.
+      `memory` is the index of the memory in the module, `size` its current size in bytes.
+      `numbers` are the page numbers, ascending. `kinds` has one byte for each page:
+
+      - 0: the page is all zeros and has no data;
+      - 1: `data` has all 4096 bytes;
+      - 2: `data` has the differences from the earlier page: a u16 count of patches, at least 1; for
+        each patch its u16 offset in the page and its u16 size, ascending and not overlapping; then
+        the bytes of all patches;
+      - 3: `data` refers to an earlier page of the journal: a u64 by which the sequence number of
+        the event with that page is smaller than this event's, 0 for this event; the u16 index of the
+        page in that event, from 0; and the u64 xxh3-64 of the bytes. The referenced page has kind 1
+        and is stored before this page.
+
+      `data` holds the data of all pages in the order of the pages, without gaps. An event without
+      pages reports only the size.
     seq:
       - id: memory
         type: u4
@@ -1130,10 +1142,10 @@ types:
         type: blob
   event_file_placed:
     doc: |
-      Contents put into a file system in memory before the guest starts.
+      Contents put into an in-memory file system before the guest starts.
 
-      `path` is absolute in the guest's tree. A large file comes in several events, each with the
-      `offset` of its `data`; for a symbolic link `data` is what it points to.
+      `path` is absolute in the guest's tree. A large file takes several events, each with the
+      `offset` of its `data`. For a symbolic link `data` is the target of the link.
     seq:
       - id: kind
         type: u1
@@ -1148,10 +1160,10 @@ types:
         type: blob
   event_stream_write:
     doc: |
-      Bytes the guest wrote to a standard stream with fd_write.
+      The guest wrote bytes to a standard stream with fd_write.
 
-      `stream` is 1 for output and 2 for error; `offset` is how many bytes the guest had written
-      to it before, since the process started.
+      `stream` is 1 for output and 2 for error. `offset` is the number of bytes that the guest had
+      written to the stream before, since the start of the process.
     seq:
       - id: stream
         type: u1
@@ -1161,7 +1173,7 @@ types:
         type: blob
   event_stream_delivered:
     doc: |
-      The target of a standard stream has taken every byte before the stream offset `upto`.
+      The target of a standard stream has accepted all bytes before the stream offset `upto`.
     seq:
       - id: stream
         type: u1
@@ -1171,8 +1183,8 @@ types:
     doc: |
       A session connected a standard stream to a target.
 
-      `position`, `device` and `inode` are the target's, zero where it has none, so that a
-      later session can see whether it writes behind the same bytes; `append` is its O_APPEND.
+      `position`, `device` and `inode` describe the target, 0 if it has none. With them a later
+      session can check whether it appends to the same bytes. `append` is O_APPEND of the target.
     seq:
       - id: stream
         type: u1
@@ -1193,7 +1205,7 @@ types:
         type: u8
   event_clock_read:
     doc: |
-      What clock_time_get told the guest: `time` in nanoseconds on the WASI clock `clock`.
+      Result of clock_time_get: `time` in nanoseconds on the WASI clock `clock`.
     seq:
       - id: clock
         type: u1
@@ -1201,7 +1213,7 @@ types:
         type: u8
   event_clock_resolution:
     doc: |
-      What clock_res_get told the guest: `resolution` in nanoseconds.
+      Result of clock_res_get: `resolution` in nanoseconds.
     seq:
       - id: clock
         type: u1
@@ -1209,15 +1221,15 @@ types:
         type: u8
   event_random_bytes:
     doc: |
-      What random_get told the guest.
+      Result of random_get.
     seq:
       - id: data
         type: blob
   event_stream_read:
     doc: |
-      Bytes the guest read from a standard stream with fd_read; none at the end of the stream.
+      The guest read bytes from a standard stream with fd_read; no bytes at the end of the stream.
 
-      `stream` is 0 for input; `offset` is how many bytes the guest had read from it before.
+      `stream` is 0 for input. `offset` is the number of bytes that the guest had read before.
     seq:
       - id: stream
         type: u1
@@ -1227,16 +1239,16 @@ types:
         type: blob
   event_poll_result:
     doc: |
-      What poll_oneoff told the guest: WASI's event structs, 32 bytes each, in a row.
+      Result of poll_oneoff: consecutive WASI event structs of 32 bytes each.
     seq:
       - id: events
         type: blob
   event_host_result:
     doc: |
-      What a directory or the network of the host answered to a call of the guest.
+      Result of a request of the guest to a directory or the network of the host.
 
-      `fd` is the descriptor that was asked, `errno` WASI's error number, 0 for success, and
-      `value` the answer, in a form that `call` decides: file contents, a WASI struct, or nothing.
+      `fd` is the descriptor of the request, `errno` WASI's error number, 0 for success. The
+      content of `value` depends on `call`: file contents, a WASI struct, or nothing.
     seq:
       - id: call
         type: u1
@@ -1251,7 +1263,7 @@ types:
         type: blob
   event_tty_read:
     doc: |
-      What tty_get told the guest of its terminal; the fields are those of TtySet.
+      Result of tty_get: the terminal of the guest, with the fields of TtySet.
     seq:
       - id: cols
         type: u4
@@ -1287,14 +1299,15 @@ types:
           any-of: [0, 1]
   event_safe_point:
     doc: |
-      A snapshot begins: where the guest stands still. What was staged before it is void.
+      Start of a snapshot, with the point at which the guest is suspended.
 
-      The guest is about to call the host for the `calls`-th time since its start, counted from 1;
-      `function` is what it calls, empty at a safe point that is no call. `entry` is the exported
-      function that the host had called; where it is empty, none has been called yet. `monotonic` is
-      the guest's monotonic clock, in nanoseconds. `code` is the SHA-256 of the instrumented module
-      whose stacks SetThread has; all zeros where there are none. If `whole`, pages and elements of
-      tables that this snapshot does not name are zero and empty: nothing before it counts.
+      Events that were staged before it are void. The guest is about to call the host for the
+      `calls`-th time since its start, counted from 1. `function` is the called function, empty at
+      a safe point that is not a call. `entry` is the exported function that the host called, empty
+      if the host has not called one yet. `monotonic` is the guest's monotonic clock, in
+      nanoseconds. `code` is the SHA-256 of the instrumented module to which the stacks in SetThread
+      belong; all zeros without stacks. If `whole` is set, pages and table elements that the
+      snapshot does not contain are zero and empty, and no earlier event counts.
     seq:
       - id: calls
         type: u8
@@ -1312,10 +1325,10 @@ types:
         type: text
   event_descriptor_positions:
     doc: |
-      Where the guest stands in its files and streams, for the next snapshot.
+      Positions of the guest's files and streams, for the next snapshot.
 
-      For each descriptor that has a position, by number: the descriptor, and the offset in bytes.
-      `free` are the numbers that were given back and stand for nothing, ascending.
+      `positions` has each descriptor with a position, by number, and its offset in bytes. `free`
+      are the descriptor numbers that were closed and are not in use, ascending.
     seq:
       - id: positions
         type: list_u32_u64
@@ -1323,10 +1336,11 @@ types:
         type: list_u32
   event_directory_listing:
     doc: |
-      What a directory had when the guest began to read it, for the next snapshot.
+      Entries of a directory when the guest started to read it, for the next snapshot.
 
-      A cookie of fd_readdir means the same entry although entries come and go. `entries` are their
-      names; `inodes`, and `kinds`, the file types a byte each, have one item for each.
+      A cookie of fd_readdir keeps its meaning although entries are added and removed. `entries` are
+      the names. `inodes` has one inode number for each entry, `kinds` one byte for each entry:
+      its file type.
     seq:
       - id: fd
         type: u4

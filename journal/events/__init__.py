@@ -1,4 +1,4 @@
-"""Every event of the format, one module per family."""
+"""The events of the format, one module per family."""
 
 from journal.events import (
     core,

@@ -1,7 +1,7 @@
-"""Rows of values to payloads, many at once: made to be compiled, and of no use where it is not.
+"""Batch encoder of rows of values to payloads, used only in the compiled build.
 
-Only what is plain is done here, and what is not is left to the packer of the kind: it packs the
-row after all, or raises. So there is one authority on what fits.
+It encodes plain values. A row with any other value is passed to the packer of its kind, which
+encodes it or raises, so that a single authority decides which values are valid.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from journal.format.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_PER_EVENT
 from journal.format.frame import PAYLOAD_SIZE_MAX
 
 ROW_CODES = "QLqlHB?st"
-"""What a row may hold: numbers and flags by their ``struct`` codes, ``s`` bytes, ``t`` text."""
+"""Codes of values in a row: ``struct`` codes of numbers and flags, ``s`` bytes, ``t`` text."""
 
 _U64: Final = 0
 _U32: Final = 1
@@ -26,14 +26,15 @@ _FLAG: Final = 6
 _BYTES: Final = 7
 _TEXT: Final = 8
 
-_SIZE_MAX: Final = 1 << 24  # a constant for the compiler, which looks names of other modules up
+_SIZE_MAX: Final = 1 << 24  # Repeated here because imported names are looked up at run time.
 assert _SIZE_MAX == PAYLOAD_SIZE_MAX
 
 
 class BatchPacker:
-    """Gathers payloads of one kind, and their ends if they differ in size, until they fill a block.
+    """Encoder that collects payloads of one kind until they fill a block.
 
-    ``codes`` are what its rows hold, of ``ROW_CODES``; ``pack`` is the packer of the kind.
+    It also collects their ends if the payloads differ in size. ``codes`` are the ``ROW_CODES`` of
+    the values in a row; ``pack`` is the packer of the kind.
     """
 
     def __init__(self, codes: str, pack: Callable[..., bytes]) -> None:
@@ -42,10 +43,10 @@ class BatchPacker:
         self._raw = BytesWriter()
         self._ends = BytesWriter()
         self._count: i64 = 0
-        self._even = True  # all of one size so far: no ends are kept
+        self._even = True  # All payloads have one size so far, so no ends are stored.
 
     def add(self, rows: list[Any], start: int) -> int:
-        """Pack rows from index ``start`` on; give the index behind the one that fills the block."""
+        """Encode rows from index ``start``; return the index after the row that fills the block."""
         raw, codes, even = self._raw, self._codes, self._even
         index: i64 = start
         stop: i64 = len(rows)
@@ -63,7 +64,7 @@ class BatchPacker:
             if even and end - before != first:
                 if count:
                     even = False
-                    self._note_even_ends(first, count)
+                    self._write_equal_ends(first, count)
                 first = end - before
             if not even:
                 write_i32_le(self._ends, i32(end))
@@ -73,32 +74,32 @@ class BatchPacker:
         self._count, self._even = count, even
         return index
 
-    def _note_even_ends(self, size: i64, count: i64) -> None:
-        """Keep the ends of ``count`` payloads that were of one size."""
+    def _write_equal_ends(self, size: i64, count: i64) -> None:
+        """Write the ends of ``count`` payloads of one size."""
         number: i64 = 1
         while number <= count:
             write_i32_le(self._ends, i32(size * number))
             number += 1
 
     def is_empty(self) -> bool:
-        """Whether nothing has gathered."""
+        """Return whether no payload has been collected."""
         return not self._count
 
     def is_full(self) -> bool:
-        """Whether the payloads fill a block."""
+        """Return whether the payloads fill a block."""
         return len(self._raw) + COLUMNS_SIZE_PER_EVENT * self._count >= BLOCK_SIZE_TARGET
 
     def take(self) -> tuple[bytes, bytes, int]:
-        """Give what has gathered, payloads and ends and how many, and begin anew."""
-        found = self._raw.getvalue(), self._ends.getvalue(), int(self._count)
-        self._raw.truncate(0)  # what has grown is kept
+        """Return and clear the collected payloads, their ends and their count."""
+        batch = self._raw.getvalue(), self._ends.getvalue(), int(self._count)
+        self._raw.truncate(0)  # The buffer keeps its allocated memory.
         self._ends.truncate(0)
         self._count, self._even = 0, True
-        return found
+        return batch
 
 
 def _write_row(raw: BytesWriter, codes: bytes, row: Any) -> bool:
-    """Write the payload of a row; False, and perhaps a part of it, if something is not plain."""
+    """Write the payload of a row. Return False, perhaps after a part, for a value not plain."""
     if not isinstance(row, tuple) or len(row) != len(codes):
         return False
     count: i64 = len(codes)

@@ -1,9 +1,9 @@
-"""Payload bytes to events and back, at speed.
+"""Fast codec between payload bytes and events.
 
-An event's construct layout is the authority. For each class, when it is first needed, a plan of
-the layout is written out as four small functions: runs of fixed-size values share one
-``struct.Struct``, sized bytes and text are sliced, lists of fixed-size items are unpacked in one
-call, and any other construct is called as it stands.
+The construct layout of an event is the authority. On the first use of a class, its layout is
+compiled to four small functions: consecutive fixed-size values share one ``struct.Struct``, sized
+bytes and text are sliced, lists of fixed-size items are unpacked in one call, and any other
+construct is called directly.
 """
 
 import struct
@@ -36,28 +36,32 @@ from journal.format.columns import (
 
 try:
     from journal.events.batch_packer import BatchPacker
-except ImportError:  # without librt, which only the compiled build asks for
+except ImportError:  # Only the compiled build requires librt.
     NATIVE = False
 else:
     NATIVE = ACCELERATED
-"""Whether rows are packed by compiled code; interpreted, that code would be slow."""
+"""Whether compiled code packs rows; the same code would be slow if interpreted."""
 
 _ROWS_AT_ONCE = 1 << 10
 
 ENCODING_ERRORS = (struct.error, ValueError, cs.ConstructError)
-"""What bytes or values raise that do not fit the layout."""
+"""Exceptions for bytes or values that do not fit a layout."""
 
 
 def encode(event: Event) -> bytes:
-    """The payload of ``event``.
+    """Return the payload of ``event``.
 
-    MalformedEvent if a value does not fit its field, LimitExceeded if the payload gets too large.
+    Raises MalformedEvent for a value that does not fit its field, and LimitExceeded for a payload
+    that is too large.
     """
     return _CODECS[type(event)].encode(event)
 
 
 def decode(tag: int, payload: bytes | memoryview, offset: int = 0) -> Event:
-    """The event that ``payload`` encodes; UnknownEvent, or MalformedEvent, at ``offset``."""
+    """Return the event that ``payload`` encodes.
+
+    Raises UnknownEvent or MalformedEvent, both with ``offset``.
+    """
     cls = BY_TAG.get(tag)
     if cls is None:
         raise UnknownEvent(f"unknown event tag {tag}", offset)
@@ -65,25 +69,29 @@ def decode(tag: int, payload: bytes | memoryview, offset: int = 0) -> Event:
 
 
 def make_packer(cls: type[Event]) -> Callable[..., bytes]:
-    """A function of an event's values, positional and in wire order, to its payload.
+    """Return a function from the values of an event, in wire order, to its payload.
 
-    For hot calls. Defaults do not apply, and a value that does not fit raises what it raises.
+    The function is for hot calls: defaults do not apply, and a value that does not fit raises any
+    of ``ENCODING_ERRORS``.
     """
     return _CODECS[cls].pack
 
 
 def make_unpacker(cls: type[Event]) -> Callable[..., tuple[Any, ...]]:
-    """A function of a payload, and of an offset for MalformedEvent, to the values in wire order."""
+    """Return a function from a payload to the values of an event, in wire order.
+
+    Its second parameter is the offset for MalformedEvent.
+    """
     return _CODECS[cls].unpack
 
 
 def pack_rows(
     cls: type[Event], rows: Iterable[tuple[Any, ...]], time: int
 ) -> Iterator[PackedFrames]:
-    """Pack events of one kind, each given by its values in wire order, as the blocks store them.
+    """Pack events of one kind, given as rows of values in wire order, for blocks.
 
-    All but the last fill a block. Raises MalformedEvent or LimitExceeded for a row that does not
-    fit, after the blocks that the rows before it fill.
+    Each result but the last fills a block. Raises MalformedEvent or LimitExceeded for a row that
+    does not fit, after yielding the blocks that earlier rows fill.
     """
     tag, codes = bytes((cls.tag,)), row_codes(cls) if NATIVE else ""
     try:
@@ -98,9 +106,9 @@ def pack_rows(
 
 
 def row_codes(cls: type[Event]) -> str:
-    """What a row of an event's values holds, for ``packing``; empty if it is not as plain as that.
+    """Return the ``ROW_CODES`` of the fields of an event class; empty if a field is not plain.
 
-    > Why not more? The kinds that come in masses are plain.
+    > Why only plain fields? The kinds that occur in large numbers are plain.
     """
     codes = [_row_code(named.subcon) for named in cls.layout.subcons]
     return "".join(codes) if all(codes) else ""
@@ -133,21 +141,21 @@ def _pack_natively(
 
 
 def _split_into_blocks(payloads: Iterator[bytes]) -> Iterator[list[bytes]]:
-    """Cut payloads into what fills a block."""
-    held: list[bytes] = []
+    """Split payloads into lists that each fill a block."""
+    block: list[bytes] = []
     room = BLOCK_SIZE_TARGET
     for payload in payloads:
-        held.append(payload)
+        block.append(payload)
         room -= len(payload) + COLUMNS_SIZE_PER_EVENT
         if room <= 0:
-            yield held
-            held, room = [], BLOCK_SIZE_TARGET
-    if held:
-        yield held
+            yield block
+            block, room = [], BLOCK_SIZE_TARGET
+    if block:
+        yield block
 
 
 class _Codec(NamedTuple):
-    """The functions of one event class."""
+    """The codec functions of one event class."""
 
     encode: Callable[[Event], bytes]
     decode: Callable[[bytes | memoryview, int], Event]
@@ -156,10 +164,10 @@ class _Codec(NamedTuple):
 
 
 class _Codecs(dict[type[Event], _Codec]):
-    """A codec for each class, planned when it is first asked for."""
+    """Codecs by event class, each built on its first use."""
 
     def __missing__(self, cls: type[Event]) -> _Codec:
-        self[cls] = codec = _Plan(cls).codec()
+        self[cls] = codec = _Plan(cls).build()
         return codec
 
 
@@ -167,117 +175,126 @@ _CODECS = _Codecs()
 
 
 class _Plan:
-    """The codec of one event class as lines of Python.
+    """Source lines of the codec of one event class.
 
-    ``taking`` unpacks the fields of ``payload`` into local variables and leaves ``at`` behind
-    them; ``giving`` are the expressions that make the payload of such variables, ``lowering`` the
-    lines that prepare them. The variable of a field is its name with an underscore in front;
-    whatever else the lines mention stands in ``scope``.
+    ``unpack_lines`` unpack the fields of ``payload`` into local variables and leave ``at`` after
+    the last field. ``pack_parts`` are expressions whose results form the payload;
+    ``prepare_lines`` convert the variables before. The variable of a field is its name with a
+    leading underscore. ``scope`` holds all other names in the lines.
     """
 
     def __init__(self, cls: type[Event]) -> None:
         self.cls = cls
         self.scope: dict[str, Any] = dict(_SCOPE, cls=cls, draft=cls.draft)
-        self.taking: list[str] = []
-        self.giving: list[str] = []
-        self.lowering: list[str] = []
+        self.unpack_lines: list[str] = []
+        self.pack_parts: list[str] = []
+        self.prepare_lines: list[str] = []
         self.run: list[_RunValue] = []
         constructs = [named.subcon for named in cls.layout.subcons]
         for name, con in zip(cls.names, constructs, strict=True):
-            self.field(name, con)
+            self.add_field(name, con)
         self.end_run()
         self.is_plain = bool(constructs) and all(_is_plain(con) for con in constructs)
 
-    def field(self, name: str, con: cs.Construct) -> None:
-        """Plan one field."""
+    def add_field(self, name: str, con: cs.Construct) -> None:
+        """Add the lines of one field."""
         if isinstance(con, Mapped):
             self.scope[f"lift_{name}"], self.scope[f"lower_{name}"] = con.lift, con.lower
         if _code(con):
-            self.fixed(name, con)
+            self.add_fixed(name, con)
         elif _is_sized(con):
-            self.sized(name, con)
+            self.add_sized(name, con)
         elif isinstance(con, ListOf) and isinstance(con.subcon, cs.FormatField):
-            self.listed(name, con.subcon)
+            self.add_list(name, con.subcon)
         else:
-            self.other(name, con)
+            self.add_other(name, con)
 
-    def fixed(self, name: str, con: cs.Construct) -> None:
-        """Let a value of fixed size join the run."""
+    def add_fixed(self, name: str, con: cs.Construct) -> None:
+        """Add a value of fixed size to the current run."""
         code, target = _code(con), f"_{name}"
-        given, lift = target, ""
+        expression, lift = target, ""
         if isinstance(con, Mapped):
             lift = f"{target} = lift_{name}({target})"
-            given = target if _is_plain(con) else f"lower_{name}({target})"
+            expression = target if _is_plain(con) else f"lower_{name}({target})"
         if code.endswith("s"):
-            given = f"check_size({given}, {code[:-1]})"  # struct would cut it or fill it up
-        self.run.append(_RunValue(code, "?" if con is FLAG else code, target, given, lift))
+            expression = (
+                f"check_size({expression}, {code[:-1]})"  # struct would cut or pad the bytes.
+            )
+        self.run.append(_RunValue(code, "?" if con is FLAG else code, target, expression, lift))
 
-    def sized(self, name: str, con: cs.Construct) -> None:
-        """Slice bytes, or what is made of bytes: their size is the last value of the run."""
+    def add_sized(self, name: str, con: cs.Construct) -> None:
+        """Add bytes, or a value converted from bytes: their size is the last value of the run."""
         found, target = "payload[start:at]", f"_{name}"
         if isinstance(con, Mapped):
             found = f"lift_{name}({found})"
-            self.lowering.append(f"{target} = lower_{name}({target})")
+            self.prepare_lines.append(f"{target} = lower_{name}({target})")
         elif isinstance(con, cs.StringEncoded):
             found = f'str({found}, "utf-8")'
-            self.lowering.append(f"{target} = {target}.encode()")
+            self.prepare_lines.append(f"{target} = {target}.encode()")
         self.run.append(_RunValue("I", "I", "size", f"len({target})"))
         self.end_run()
-        self.taking += ["start = at", "at += size", f"{target} = {found}"]
-        self.giving.append(target)
+        self.unpack_lines += ["start = at", "at += size", f"{target} = {found}"]
+        self.pack_parts.append(target)
 
-    def listed(self, name: str, item: cs.Construct) -> None:
-        """Unpack a list of numbers at once: their count is the last value of the run."""
+    def add_list(self, name: str, item: cs.Construct) -> None:
+        """Add a list of numbers, unpacked in one call: its count is the last value of the run."""
         number, target = struct.Struct("<" + _code(item)), f"_{name}"
         self.scope[f"each_{name}"], self.scope[f"pack_{name}"] = number.iter_unpack, number.pack
         self.run.append(_RunValue("I", "I", "count", f"check_count(len({target}))"))
         self.end_run()
-        self.taking += ["start = at", f"at += check_count(count) * {number.size}"]
-        self.taking.append(f"{target} = tuple([each for each, in each_{name}(payload[start:at])])")
-        self.giving.append(f'b"".join(map(pack_{name}, {target}))')
+        self.unpack_lines += ["start = at", f"at += check_count(count) * {number.size}"]
+        self.unpack_lines.append(
+            f"{target} = tuple([each for each, in each_{name}(payload[start:at])])"
+        )
+        self.pack_parts.append(f'b"".join(map(pack_{name}, {target}))')
 
-    def other(self, name: str, con: cs.Construct) -> None:
-        """Let any other construct parse and build by itself."""
+    def add_other(self, name: str, con: cs.Construct) -> None:
+        """Add a call of any other construct."""
         self.end_run()
         self.scope[f"con_{name}"] = con
-        if not self.taking:
-            self.taking.append("at = 0")
-        self.taking.append(f"_{name}, at = parse(con_{name}, payload, at)")
-        self.giving.append(f"con_{name}.build(_{name})")
+        if not self.unpack_lines:
+            self.unpack_lines.append("at = 0")
+        self.unpack_lines.append(f"_{name}, at = parse(con_{name}, payload, at)")
+        self.pack_parts.append(f"con_{name}.build(_{name})")
 
     def end_run(self) -> None:
-        """Write out the fixed-size values that have gathered."""
+        """Add the lines of the current run of fixed-size values, and start a new run."""
         if not self.run:
             return
-        number = len(self.giving)
+        number = len(self.pack_parts)
         unpack = struct.Struct("<" + "".join(value.unpacks for value in self.run))
         pack = struct.Struct("<" + "".join(value.packs for value in self.run))
         self.scope[f"unpack_{number}"] = unpack.unpack_from
         self.scope[f"pack_{number}"] = pack.pack
         targets = "".join(f"{value.target}, " for value in self.run)
-        if self.taking:
-            self.taking += [f"{targets} = unpack_{number}(payload, at)", f"at += {unpack.size}"]
+        if self.unpack_lines:
+            self.unpack_lines += [
+                f"{targets} = unpack_{number}(payload, at)",
+                f"at += {unpack.size}",
+            ]
         else:
-            self.taking += [f"{targets} = unpack_{number}(payload)", f"at = {unpack.size}"]
-        self.taking += [value.lift for value in self.run if value.lift]
-        self.giving.append(f"pack_{number}({', '.join(value.given for value in self.run)})")
+            self.unpack_lines += [f"{targets} = unpack_{number}(payload)", f"at = {unpack.size}"]
+        self.unpack_lines += [value.lift for value in self.run if value.lift]
+        self.pack_parts.append(
+            f"pack_{number}({', '.join(value.expression for value in self.run)})"
+        )
         self.run = []
 
-    def codec(self) -> _Codec:
-        """The functions that the lines make."""
+    def build(self) -> _Codec:
+        """Compile the lines to functions."""
         names = self.cls.names
         values = [f"_{name}" for name in names]
-        found = [f"return ({''.join(f'{value}, ' for value in values)})"]
-        made = ["event = draft()", *(f"event.{name} = _{name}" for name in names)]
-        made += ["event.__class__ = cls", "return event"]
-        got = [f"_{name} = event.{name}" for name in names]
-        encode = _function_lines("encode(event)", _guard_lines(got + self.given(), "0"))
+        result = [f"return ({''.join(f'{value}, ' for value in values)})"]
+        create = ["event = draft()", *(f"event.{name} = _{name}" for name in names)]
+        create += ["event.__class__ = cls", "return event"]
+        load = [f"_{name} = event.{name}" for name in names]
+        encode = _function_lines("encode(event)", _guard_lines(load + self.build_pack_lines(), "0"))
         decode = _function_lines(
-            "decode(payload, offset)", _guard_lines(self.taken(), "offset") + made
+            "decode(payload, offset)", _guard_lines(self.build_unpack_lines(), "offset") + create
         )
-        pack = _function_lines(f"pack({', '.join(values)})", self.given())
+        pack = _function_lines(f"pack({', '.join(values)})", self.build_pack_lines())
         unpack = _function_lines(
-            "unpack(payload, offset=0)", _guard_lines(self.taken(), "offset") + found
+            "unpack(payload, offset=0)", _guard_lines(self.build_unpack_lines(), "offset") + result
         )
         source = "\n".join(encode + decode + pack + unpack)
         exec(compile(source, f"<codec of {self.cls.__name__}>", "exec"), self.scope)
@@ -285,40 +302,45 @@ class _Plan:
             self.scope["pack"] = self.scope["pack_0"]
         return _Codec(*(self.scope[name] for name in _Codec._fields))
 
-    def given(self) -> list[str]:
-        """The lines that return a payload."""
+    def build_pack_lines(self) -> list[str]:
+        """Return the lines that build and return a payload."""
         if self.is_plain:
-            return [f"return {self.giving[0]}"]
-        joined = " + ".join(self.giving) if len(self.giving) < 3 else _join_expression(self.giving)
-        lines = [*self.lowering, f"payload = {joined or 'bytes()'}"]
+            return [f"return {self.pack_parts[0]}"]
+        joined = (
+            " + ".join(self.pack_parts)
+            if len(self.pack_parts) < 3
+            else _join_expression(self.pack_parts)
+        )
+        lines = [*self.prepare_lines, f"payload = {joined or 'bytes()'}"]
         lines += [f"if len(payload) > {PAYLOAD_SIZE_MAX}:", "    raise oversize(len(payload))"]
         return [*lines, "return payload"]
 
-    def taken(self) -> list[str]:
-        """The lines that unpack the whole of a payload, whose size decides at the end: a field
-        that runs past it has left ``at`` behind it.
+    def build_unpack_lines(self) -> list[str]:
+        """Return the lines that unpack a whole payload.
+
+        The last line checks the size: a field that ends after the payload leaves ``at`` beyond it.
         """
         return [
             "if payload.__class__ is not bytes:",
             "    payload = bytes(payload)",
-            *(self.taking or ["at = 0"]),
+            *(self.unpack_lines or ["at = 0"]),
             f"if at != len(payload) or at > {PAYLOAD_SIZE_MAX}:",
             "    raise misfit(at, len(payload))",
         ]
 
 
 class _RunValue(NamedTuple):
-    """One value of a run: its ``struct`` codes, where it goes to and what it is made of."""
+    """A value of a run: its ``struct`` codes, its variable, and its expression for packing."""
 
     unpacks: str
     packs: str
     target: str
-    given: str
+    expression: str
     lift: str = ""
 
 
 def _code(con: cs.Construct) -> str:
-    """The ``struct`` code of a fixed-size value, empty if ``con`` is something else."""
+    """Return the ``struct`` code of a fixed-size value, empty for any other construct."""
     if isinstance(con, Mapped):
         return _code(con.subcon)
     if isinstance(con, cs.FormatField):
@@ -329,12 +351,12 @@ def _code(con: cs.Construct) -> str:
 
 
 def _is_plain(con: cs.Construct) -> bool:
-    """Whether ``struct`` packs the Python value as it is: a number, a flag, or a member."""
+    """Return whether ``struct`` packs the Python value directly: a number, a flag, or a member."""
     return isinstance(con, cs.FormatField | Enumerated) or con is FLAG
 
 
 def _is_sized(con: cs.Construct) -> bool:
-    """Whether ``con`` is bytes behind their size, or what is made of such bytes."""
+    """Return whether ``con`` is bytes with a size prefix, or a value converted from them."""
     if isinstance(con, Mapped | cs.StringEncoded):
         return _is_sized(con.subcon)
     return (
@@ -349,7 +371,7 @@ def _function_lines(signature: str, body: list[str]) -> list[str]:
 
 
 def _guard_lines(lines: list[str], offset: str) -> list[str]:
-    """``lines``, with a misfit turned into MalformedEvent."""
+    """Return ``lines`` with a handler that converts ENCODING_ERRORS to MalformedEvent."""
     return [
         "try:",
         *(f"    {line}" for line in lines),
@@ -368,19 +390,19 @@ def _malformed_error(cls: type[Event], cause: Exception, offset: int) -> Malform
 
 def _size_error(at: int, size: int) -> ValueError:
     if at == size:
-        return ValueError(f"{size} bytes, and at most {PAYLOAD_SIZE_MAX} are allowed")
+        return ValueError(f"payload has {size} bytes, but the limit is {PAYLOAD_SIZE_MAX}")
     if at > size:
         return ValueError(f"{at - size} bytes are missing")
     return ValueError(f"{size - at} bytes are left over")
 
 
 def _oversize_error(size: int) -> LimitExceeded:
-    return LimitExceeded(f"a payload of {size} bytes, and at most {PAYLOAD_SIZE_MAX} are allowed")
+    return LimitExceeded(f"event payload has {size} bytes, but the limit is {PAYLOAD_SIZE_MAX}")
 
 
 def _check_size(value: bytes, size: int) -> bytes:
     if len(value) != size:
-        raise ValueError(f"{len(value)} bytes where {size} belong")
+        raise ValueError(f"expected {size} bytes, got {len(value)}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Events of the process as a whole that are in every journal, also in converted ones."""
+"""Events of the whole process that every journal can have, also one converted to this format."""
 
 from enum import IntEnum
 from typing import Annotated
@@ -10,7 +10,7 @@ from journal.events.wire_types import U32, U64, Blob, Enumerated, Flag, MaybeI32
 
 
 class Clock(IntEnum):
-    """The clocks of WASI, by its numbers."""
+    """Clocks of WASI, with their WASI numbers."""
 
     REALTIME = 0
     MONOTONIC = 1
@@ -24,10 +24,11 @@ ClockField = Annotated[Clock, Enumerated(cs.Int8ul, Clock)]
 
 @event(tag=1, group=Group.CORE, rule=Keep())
 class InitModule(Event):
-    """A module was started anew over the files that the journal has so far.
+    """A new module started with the files that earlier events left.
 
-    Memory, threads and descriptors of what ran before it are gone. ``wasm_hash`` names the module
-    in whatever way the writer hashes modules; a journal of ours says more in ProcessStart.
+    Memory, threads and descriptors of the previous module no longer exist. ``wasm_hash``
+    identifies the module with a hash that the writer chooses. A journal of this library has
+    details in ProcessStart.
     """
 
     wasm_hash: Blob
@@ -35,9 +36,9 @@ class InitModule(Event):
 
 @event(tag=2, group=Group.CORE, rule=Resets())
 class ProcessExit(Event):
-    """The guest process ended, by proc_exit or by returning from its start function.
+    """The guest process ended: it called proc_exit or returned from its start function.
 
-    ``exit_code`` is what it said, or None when it did not come to say anything.
+    ``exit_code`` is the exit code of the guest, or None if it did not pass one.
     """
 
     exit_code: MaybeI32
@@ -55,8 +56,8 @@ class SetClockTime(Event):
 class TtySet(Event):
     """The guest changed its terminal with tty_set.
 
-    ``cols`` and ``rows`` are in characters, ``width`` and ``height`` in pixels; the rest says which
-    streams are a terminal, and what the terminal does with what is typed.
+    ``cols`` and ``rows`` are in characters, ``width`` and ``height`` in pixels. The other fields
+    state which streams are a terminal, and how the terminal processes typed characters.
     """
 
     cols: U32

@@ -1,4 +1,4 @@
-"""What an event is: one class declares its fields, layout, group and compaction rule."""
+"""Event definitions: a class declares the fields, layout, group and compaction rule of an event."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from typing import (
 import construct as cs
 
 REPR_SIZE_MAX = 48
-"""Longer bytes, texts and lists are cut in an event's repr."""
+"""Maximum length of bytes, texts and lists in the repr of an event; longer values are cut."""
 
 
 class Group(Enum):
-    """The families a filter can drop."""
+    """A group of event kinds that a filter can drop."""
 
     CORE = "core"
     MEMORY = "memory"
@@ -36,22 +36,22 @@ class Group(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Survives every compaction."""
+    """Every compaction retains the event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """Superseded by the next event of its kind whose ``key`` fields are equal."""
+    """The next event of the same kind with equal ``key`` fields supersedes the event."""
 
     key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Part of the state at the next snapshot.
+    """The event is part of the state at the next snapshot.
 
-    Superseded by a later ``of`` (kinds that share the word share the state) with equal ``key``
-    fields, once a snapshot has closed that one too.
+    A later event with the same ``of`` and equal ``key`` fields supersedes it, once a snapshot has
+    closed the later event too. Kinds with the same ``of`` share a state.
     """
 
     of: str
@@ -60,9 +60,9 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Staged, and superseded where later events of its kind with equal ``key`` cover it.
+    """The event is staged. Later events of its kind with equal ``key`` fields supersede a range.
 
-    It covers as many places as ``data`` is long, from ``start`` on.
+    The range starts at ``start`` and is as long as ``data``.
     """
 
     start: str
@@ -72,10 +72,10 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Staged, and superseded page by page, by later ones of its kind with equal ``key`` fields.
+    """The event is staged. Later events of its kind with equal ``key`` fields supersede pages.
 
-    ``numbers`` is the field that says which pages, ``kinds`` the one that says what is given of
-    each: all of it, which supersedes what came before, or how it differs from that.
+    The field ``numbers`` lists the pages. The field ``kinds`` states the form of each page: the
+    whole page, which supersedes earlier contents, or its difference from earlier contents.
     """
 
     numbers: str
@@ -85,14 +85,14 @@ class Pages:
 
 @dataclass(frozen=True, slots=True)
 class Opens:
-    """Begins the spans of descriptors. A span that closes unmodified leaves no trace."""
+    """The event starts the spans of descriptors. A span that closes unmodified leaves no trace."""
 
     fds: tuple[str, ...] = ("fd",)
 
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """``target`` becomes a second name of what ``source`` names: the span ends with the last."""
+    """Descriptor ``target`` duplicates ``source``. The last duplicate to close ends the span."""
 
     source: str
     target: str
@@ -100,7 +100,7 @@ class Copies:
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """What ``source`` names is named ``target`` from here on; what ``target`` named is closed."""
+    """The descriptor ``source`` moves to ``target``. An open ``target`` is closed first."""
 
     source: str
     target: str
@@ -108,50 +108,50 @@ class Moves:
 
 @dataclass(frozen=True, slots=True)
 class Mutates:
-    """Belongs to a descriptor's span and makes it worth keeping: it outlives the descriptor."""
+    """The event is part of the span of a descriptor. Its effect outlives and retains the span."""
 
     fd: str = "fd"
 
 
 @dataclass(frozen=True, slots=True)
 class Adjusts:
-    """Belongs to a descriptor's span and means nothing once the span is closed."""
+    """The event is part of the span of a descriptor. It has no meaning once the span is closed."""
 
     fd: str = "fd"
 
 
 @dataclass(frozen=True, slots=True)
 class Closes:
-    """Ends a descriptor's span."""
+    """The event ends the span of a descriptor."""
 
     fd: str = "fd"
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Changes what ``paths`` name: a later event of this rule on the same names may undo it."""
+    """The event changes directory entries at ``paths``. A later event of this rule may undo it."""
 
     paths: tuple[str, ...] = ("path",)
 
 
 @dataclass(frozen=True, slots=True)
 class Consumed:
-    """Told the guest something at this place; superseded by a snapshot behind it."""
+    """The event is an input that the guest consumed here. A later snapshot supersedes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resets:
-    """Ends what only a living process has: supersedes memory, threads and open descriptors."""
+    """The event ends the process and supersedes memory, threads and open descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Closes a snapshot. Older marks go with the state that they closed."""
+    """The event closes a snapshot. It is dropped together with the state that it closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """Speaks of this journal's own bytes: a compaction drops it and may write its own."""
+    """The event describes bytes of this journal. A compaction drops it and may write a new one."""
 
 
 Rule = (
@@ -175,11 +175,11 @@ Rule = (
 
 
 class Event:
-    """Base of every event. A subclass is frozen, slotted, and knows its own layout.
+    """Base class of all events. A subclass is frozen and slotted, and has the layout of its fields.
 
-    Events are equal if they are of one kind and their fields are equal. ``draft`` is a class of
-    the same shape that is not frozen: to fill a draft and change its class into the event's costs a
-    third of filling a frozen object through ``object.__setattr__``.
+    Events are equal if their classes and fields are equal. ``draft`` is a class with the same slots
+    that is not frozen: filling a draft and assigning its ``__class__`` costs a third of filling a
+    frozen object through ``object.__setattr__``.
     """
 
     __slots__ = ()
@@ -210,27 +210,31 @@ E = TypeVar("E", bound=Event)
 
 
 def field_names(cls: type[Event]) -> tuple[str, ...]:
-    """The names of an event's fields, in wire order."""
+    """Return the names of the fields of an event class, in wire order."""
     return cls.names
 
 
 def field_values(event: Event) -> tuple[Any, ...]:
-    """The values of an event's fields, in wire order."""
+    """Return the values of the fields of an event, in wire order."""
     return tuple([getattr(event, name) for name in event.names])
 
 
 def field_dict(event: Event) -> dict[str, Any]:
-    """The names and values of an event's fields, in wire order."""
+    """Return the names and values of the fields of an event, in wire order."""
     return {name: getattr(event, name) for name in event.names}
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def event(*, tag: int, group: Group, rule: Rule) -> Callable[[type[E]], type[E]]:
-    """Declare an event: freeze the class and derive its layout from its fields."""
+    """Return a class decorator that freezes an event class and derives its layout from its fields.
+
+    The decorator raises TypeError for a class without a docstring and for a field without a wire
+    type.
+    """
 
     def declare(cls: type[E]) -> type[E]:
         if not cls.__doc__:
-            raise TypeError(f"{cls.__name__} has no docstring to put in the spec")
+            raise TypeError(f"event class {cls.__name__} has no docstring; the spec needs one")
         fields = wire_fields(cls)
         declared = _add_slots(cls, tuple(name for name, _ in fields))
         declared.tag, declared.group, declared.rule = tag, group, rule
@@ -241,19 +245,19 @@ def event(*, tag: int, group: Group, rule: Rule) -> Callable[[type[E]], type[E]]
 
 
 def wire_fields(cls: type[Event]) -> list[tuple[str, cs.Construct]]:
-    """The fields of an event class, in wire order, each with its construct."""
+    """Return the names and constructs of the fields of an event class, in wire order."""
     fields = []
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if get_origin(hint) is ClassVar:
             continue
         if get_origin(hint) is not Annotated:
-            raise TypeError(f"{cls.__name__}.{name} is not a wire type")
+            raise TypeError(f"field {cls.__name__}.{name} has no wire type; annotate it with one")
         fields.append((name, get_args(hint)[1]))
     return fields
 
 
 def _add_slots(cls: type[E], names: tuple[str, ...]) -> type[E]:
-    """``cls`` made again with slots for ``names``, and a constructor that fills them."""
+    """Return a copy of ``cls`` with slots for ``names`` and a constructor that fills them."""
     namespace = dict(vars(cls))
     defaults = {name: namespace.pop(name) for name in names if name in namespace}
     for name in ("__dict__", "__weakref__"):
@@ -267,11 +271,12 @@ def _add_slots(cls: type[E], names: tuple[str, ...]) -> type[E]:
 
 
 def _make_constructor(cls: type[Event], defaults: dict[str, Any]) -> Any:
-    """A ``__new__`` with keyword-only parameters that fills a draft and then freezes it.
+    """Return a ``__new__`` with keyword-only parameters that fills a draft and then freezes it.
 
-    Source text, because a signature without a loop at every call cannot be had otherwise.
+    The function is compiled from source text, because only that gives it a signature without a
+    loop in each call.
     """
-    assert not any(name.startswith("_") for name in cls.names), "underscores are for this"
+    assert not any(name.startswith("_") for name in cls.names), "names with _ are reserved"
     scope: dict[str, Any] = {"_defaults": defaults, "_draft": cls.draft}
     parameters = [f"{name}=_defaults[{name!r}]" if name in defaults else name for name in cls.names]
     lines = [f"def __new__({', '.join(['_cls', '*', *parameters] if parameters else ['_cls'])}):"]
@@ -283,7 +288,7 @@ def _make_constructor(cls: type[Event], defaults: dict[str, Any]) -> Any:
 
 
 def _refuse_change(event: Event, name: str, value: object = None) -> None:
-    raise AttributeError(f"{type(event).__name__} is frozen: {name} stays what it is")
+    raise AttributeError(f"cannot change field {name}: {type(event).__name__} events are frozen")
 
 
 def _rebuild(cls: type[Event], values: tuple[Any, ...]) -> Event:
@@ -291,10 +296,10 @@ def _rebuild(cls: type[Event], values: tuple[Any, ...]) -> Event:
 
 
 def _shorten(value: object) -> str:
-    """The repr of a field, cut if it is long."""
+    """Return the repr of a field, cut if it is long."""
     if isinstance(value, IntEnum):
         return f"{type(value).__name__}.{value.name}"
     if isinstance(value, bytes | str | tuple) and len(value) > REPR_SIZE_MAX:
-        what = {bytes: "bytes", str: "characters"}.get(type(value), "items")
-        return f"<{len(value)} {what}: {value[: REPR_SIZE_MAX // 2]!r}…>"
+        unit = {bytes: "bytes", str: "characters"}.get(type(value), "items")
+        return f"<{len(value)} {unit}: {value[: REPR_SIZE_MAX // 2]!r}…>"
     return repr(value)

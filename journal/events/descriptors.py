@@ -1,4 +1,4 @@
-"""Events of open descriptors: files, and the pipes, counters and polls that have no name."""
+"""Events of open descriptors: files, and unnamed pipes, event counters and epoll instances."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -33,7 +33,7 @@ from journal.events.wire_types import (
 
 
 class Whence(IntEnum):
-    """What a seek counts from."""
+    """Base position of a seek."""
 
     SET = 0
     CURRENT = 1
@@ -42,7 +42,7 @@ class Whence(IntEnum):
 
 
 class Advice(IntEnum):
-    """WASI's advice about how a file will be used, by its numbers."""
+    """Advice about the future use of a file, with WASI's numbers."""
 
     NORMAL = 0
     SEQUENTIAL = 1
@@ -54,7 +54,7 @@ class Advice(IntEnum):
 
 
 class EpollOperation(IntEnum):
-    """What an EpollCtl does to the set of watched descriptors."""
+    """Operation of an EpollCtl on the set of watched descriptors."""
 
     ADD = 0
     MODIFY = 1
@@ -69,7 +69,7 @@ EpollOperationField = Annotated[EpollOperation, Enumerated(cs.Int8ul, EpollOpera
 
 @dataclass(frozen=True, slots=True)
 class EpollEvent:
-    """What a descriptor is watched for, and what the guest wants to be told then."""
+    """Events to watch on a descriptor, and the values that the guest receives with them."""
 
     events: int
     pointer: int
@@ -95,7 +95,7 @@ EpollEventField = Annotated[
 
 @event(tag=5, group=Group.FILES, rule=Adjusts())
 class FileDescriptorSeek(Event):
-    """The guest moved a descriptor's position with fd_seek, by ``offset`` bytes from ``whence``."""
+    """The guest set the position of a descriptor with fd_seek: ``offset`` bytes from ``whence``."""
 
     fd: Fd
     offset: I64
@@ -104,9 +104,9 @@ class FileDescriptorSeek(Event):
 
 @event(tag=6, group=Group.FILES, rule=Mutates())
 class FileDescriptorWrite(Event):
-    """Bytes the guest wrote through an open descriptor with fd_write or fd_pwrite.
+    """The guest wrote bytes through an open descriptor with fd_write or fd_pwrite.
 
-    ``offset`` is where in the file they stand, wherever the descriptor's position was.
+    ``offset`` is the offset of the bytes in the file, whatever the position of the descriptor.
     """
 
     fd: Fd
@@ -117,10 +117,10 @@ class FileDescriptorWrite(Event):
 
 @event(tag=10, group=Group.FILES, rule=Opens())
 class OpenFileDescriptor(Event):
-    """A path the guest opened with path_open, and the descriptor ``fd`` it got.
+    """The guest opened a path with path_open and received the descriptor ``fd``.
 
-    ``dirfd`` is what the path is relative to, ``dirflags`` WASI's lookupflags, ``o_flags`` its
-    oflags (with creat or trunc the file itself changes), ``fs_flags`` its fdflags.
+    The path is relative to ``dirfd``. ``dirflags`` are WASI's lookupflags, ``o_flags`` its oflags
+    (with creat or trunc the file itself changes), and ``fs_flags`` its fdflags.
     """
 
     fd: Fd
@@ -135,7 +135,7 @@ class OpenFileDescriptor(Event):
 
 @event(tag=61, group=Group.FILES, rule=Opens())
 class OpenFileDescriptorWithFlags(Event):
-    """As OpenFileDescriptor, and with flags of the descriptor: ``fd_flags`` 1 is close-on-exec."""
+    """OpenFileDescriptor with flags of the descriptor: ``fd_flags`` 1 is close-on-exec."""
 
     fd: Fd
     dirfd: Fd
@@ -150,14 +150,14 @@ class OpenFileDescriptorWithFlags(Event):
 
 @event(tag=11, group=Group.FILES, rule=Closes())
 class CloseFileDescriptor(Event):
-    """A descriptor the guest closed with fd_close."""
+    """The guest closed a descriptor with fd_close."""
 
     fd: Fd
 
 
 @event(tag=12, group=Group.FILES, rule=Moves("old_fd", "new_fd"))
 class RenumberFileDescriptor(Event):
-    """The guest gave a descriptor another number with fd_renumber, closing what had it."""
+    """The guest moved a descriptor to another number with fd_renumber, which closed ``new_fd``."""
 
     old_fd: Fd
     new_fd: Fd
@@ -165,7 +165,7 @@ class RenumberFileDescriptor(Event):
 
 @event(tag=13, group=Group.FILES, rule=Copies("original_fd", "copied_fd"))
 class DuplicateFileDescriptor(Event):
-    """The guest made a second descriptor of an open file with fd_dup; they share a position."""
+    """The guest duplicated a descriptor with fd_dup. Both descriptors share a position."""
 
     original_fd: Fd
     copied_fd: Fd
@@ -173,7 +173,7 @@ class DuplicateFileDescriptor(Event):
 
 @event(tag=62, group=Group.FILES, rule=Copies("original_fd", "copied_fd"))
 class DuplicateFileDescriptorWithFlags(Event):
-    """As DuplicateFileDescriptor, and with whether the copy is closed on exec."""
+    """DuplicateFileDescriptor with a flag: ``cloexec`` closes the copy on exec."""
 
     original_fd: Fd
     copied_fd: Fd
@@ -184,8 +184,8 @@ class DuplicateFileDescriptorWithFlags(Event):
 class FileDescriptorSetTimes(Event):
     """The guest set the times of an open file with fd_filestat_set_times.
 
-    Times are in nanoseconds since the epoch; ``fst_flags`` are WASI's fstflags: which of the times
-    are set, and which of them to the present.
+    Times are in nanoseconds since the epoch. ``fst_flags`` are WASI's fstflags: they select the
+    times to set, and the times to set to the present.
     """
 
     fd: Fd
@@ -196,7 +196,7 @@ class FileDescriptorSetTimes(Event):
 
 @event(tag=18, group=Group.FILES, rule=Mutates())
 class FileDescriptorSetSize(Event):
-    """The guest made an open file ``st_size`` bytes long with fd_filestat_set_size."""
+    """The guest set the size of an open file to ``st_size`` bytes with fd_filestat_set_size."""
 
     fd: Fd
     st_size: U64
@@ -212,7 +212,7 @@ class FileDescriptorSetFlags(Event):
 
 @event(tag=63, group=Group.FILES, rule=Adjusts())
 class FileDescriptorSetFdFlags(Event):
-    """The guest set the descriptor's own flags with fd_fdflags_set: 1 is close-on-exec."""
+    """The guest set the flags of the descriptor itself with fd_fdflags_set: 1 is close-on-exec."""
 
     fd: Fd
     flags: U16
@@ -220,7 +220,7 @@ class FileDescriptorSetFdFlags(Event):
 
 @event(tag=20, group=Group.FILES, rule=Adjusts())
 class FileDescriptorSetRights(Event):
-    """The guest gave up rights of a descriptor with fd_fdstat_set_rights."""
+    """The guest reduced the rights of a descriptor with fd_fdstat_set_rights."""
 
     fd: Fd
     fs_rights_base: U64
@@ -229,7 +229,7 @@ class FileDescriptorSetRights(Event):
 
 @event(tag=21, group=Group.FILES, rule=Adjusts())
 class FileDescriptorAdvise(Event):
-    """The guest said with fd_advise how it will use ``len`` bytes of a file from ``offset`` on."""
+    """The guest advised with fd_advise how it will use ``len`` bytes of a file from ``offset``."""
 
     fd: Fd
     offset: U64
@@ -239,7 +239,7 @@ class FileDescriptorAdvise(Event):
 
 @event(tag=22, group=Group.FILES, rule=Mutates())
 class FileDescriptorAllocate(Event):
-    """The guest made room for ``len`` bytes of a file from ``offset`` on, with fd_allocate."""
+    """The guest allocated ``len`` bytes of a file from ``offset`` with fd_allocate."""
 
     fd: Fd
     offset: U64
@@ -248,14 +248,14 @@ class FileDescriptorAllocate(Event):
 
 @event(tag=28, group=Group.FILES, rule=Opens())
 class EpollCreate(Event):
-    """The guest made a descriptor that watches others, with epoll_create."""
+    """The guest created an epoll descriptor with epoll_create."""
 
     fd: Fd
 
 
 @event(tag=29, group=Group.FILES, rule=Adjusts("epfd"))
 class EpollCtl(Event):
-    """The guest changed with epoll_ctl what ``epfd`` watches ``fd`` for. No ``event`` to delete."""
+    """The guest changed with epoll_ctl how ``epfd`` watches ``fd``. A deletion has no ``event``."""
 
     epfd: Fd
     op: EpollOperationField
@@ -265,7 +265,7 @@ class EpollCtl(Event):
 
 @event(tag=31, group=Group.FILES, rule=Opens(("read_fd", "write_fd")))
 class CreatePipe(Event):
-    """The guest made a pipe with fd_pipe."""
+    """The guest created a pipe with fd_pipe."""
 
     read_fd: Fd
     write_fd: Fd
@@ -273,7 +273,7 @@ class CreatePipe(Event):
 
 @event(tag=32, group=Group.FILES, rule=Opens())
 class CreateEvent(Event):
-    """The guest made a counter to wait on, with fd_event. ``flags`` 1 makes it a semaphore."""
+    """The guest created an event counter with fd_event. ``flags`` 1 selects semaphore mode."""
 
     initial_val: U64
     flags: U16

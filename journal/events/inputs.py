@@ -1,4 +1,4 @@
-"""Events of what the guest was told from outside, in the order it was told."""
+"""Events of inputs that the guest received from outside, in the order of receipt."""
 
 from enum import IntEnum
 from typing import Annotated
@@ -10,7 +10,7 @@ from journal.events.wire_types import U8, U16, U32, U64, Blob, Enumerated, Fd, F
 
 
 class HostCall(IntEnum):
-    """What a guest asked of a directory or the network of the host."""
+    """Kind of a request of the guest to a directory or the network of the host."""
 
     OPEN = 0
     READ = 1
@@ -41,7 +41,7 @@ HostCallField = Annotated[HostCall, Enumerated(cs.Int8ul, HostCall)]
 
 @event(tag=170, group=Group.INPUTS, rule=Consumed())
 class ClockRead(Event):
-    """What clock_time_get told the guest: ``time`` in nanoseconds on the WASI clock ``clock``."""
+    """Result of clock_time_get: ``time`` in nanoseconds on the WASI clock ``clock``."""
 
     clock: U8
     time: U64
@@ -49,7 +49,7 @@ class ClockRead(Event):
 
 @event(tag=171, group=Group.INPUTS, rule=Consumed())
 class ClockResolution(Event):
-    """What clock_res_get told the guest: ``resolution`` in nanoseconds."""
+    """Result of clock_res_get: ``resolution`` in nanoseconds."""
 
     clock: U8
     resolution: U64
@@ -57,16 +57,16 @@ class ClockResolution(Event):
 
 @event(tag=172, group=Group.INPUTS, rule=Consumed())
 class RandomBytes(Event):
-    """What random_get told the guest."""
+    """Result of random_get."""
 
     data: Blob
 
 
 @event(tag=173, group=Group.INPUTS, rule=Consumed())
 class StreamRead(Event):
-    """Bytes the guest read from a standard stream with fd_read; none at the end of the stream.
+    """The guest read bytes from a standard stream with fd_read; no bytes at the end of the stream.
 
-    ``stream`` is 0 for input; ``offset`` is how many bytes the guest had read from it before.
+    ``stream`` is 0 for input. ``offset`` is the number of bytes that the guest had read before.
     """
 
     stream: U8
@@ -76,17 +76,17 @@ class StreamRead(Event):
 
 @event(tag=174, group=Group.INPUTS, rule=Consumed())
 class PollResult(Event):
-    """What poll_oneoff told the guest: WASI's event structs, 32 bytes each, in a row."""
+    """Result of poll_oneoff: consecutive WASI event structs of 32 bytes each."""
 
     events: Blob
 
 
 @event(tag=175, group=Group.INPUTS, rule=Consumed())
 class HostResult(Event):
-    """What a directory or the network of the host answered to a call of the guest.
+    """Result of a request of the guest to a directory or the network of the host.
 
-    ``fd`` is the descriptor that was asked, ``errno`` WASI's error number, 0 for success, and
-    ``value`` the answer, in a form that ``call`` decides: file contents, a WASI struct, or nothing.
+    ``fd`` is the descriptor of the request, ``errno`` WASI's error number, 0 for success. The
+    content of ``value`` depends on ``call``: file contents, a WASI struct, or nothing.
     """
 
     call: HostCallField
@@ -97,7 +97,7 @@ class HostResult(Event):
 
 @event(tag=176, group=Group.INPUTS, rule=Consumed())
 class TtyRead(Event):
-    """What tty_get told the guest of its terminal; the fields are those of TtySet."""
+    """Result of tty_get: the terminal of the guest, with the fields of TtySet."""
 
     cols: U32
     rows: U32

@@ -6,28 +6,28 @@ from journal.events.definition import Event, Group, Pages, Region, event
 from journal.events.wire_types import U32, U64, Blob, U32s
 
 PAGE_SIZE = 1 << 12
-"""Bytes of a page."""
+"""Size of a page in bytes."""
 
 
 class PageKind(IntEnum):
-    """What a MemoryPages event says of a page."""
+    """Form of a page in a MemoryPages event."""
 
     ZERO = 0
-    """It is all zeros: nothing of it stands in the data."""
+    """The page is all zeros and has no data."""
     WHOLE = 1
-    """All its bytes."""
+    """The data has all bytes of the page."""
     PATCHED = 2
-    """What is different from the page as it was: see :mod:`journal.pages.encoding`."""
+    """The data has the differences from the earlier page: see :mod:`journal.pages.encoding`."""
     SAME = 3
-    """All its bytes stand in the journal already: where, and their hash."""
+    """The data refers to an equal page earlier in the journal and has the hash of its bytes."""
 
 
 @event(tag=7, group=Group.MEMORY, rule=Region("start", "data"))
 class UpdateMemoryRegion(Event):
     """Bytes of linear memory that changed since the last snapshot.
 
-    ``data`` is what stands from ``start`` to before ``end``, as it is: blocks compress, events do
-    not. Memory that is smaller than ``end`` is grown to whole 64 KiB pages to hold it.
+    ``data`` is the memory from ``start`` to before ``end``, uncompressed: blocks are compressed,
+    events are not. A memory smaller than ``end`` grows to whole 64 KiB pages that contain ``end``.
     """
 
     start: U64
@@ -39,15 +39,21 @@ class UpdateMemoryRegion(Event):
 class MemoryPages(Event):
     """Pages of 4 KiB of a linear memory that changed since the last snapshot.
 
-    ``memory`` is its index in the module, ``size`` the bytes it has now. ``numbers`` are those of
-    the pages, ascending; ``kinds`` has a byte for each: 0 it is all zeros, 1 all its 4096 bytes
-    stand in ``data``, 2 only what is different from before: a u16 count of patches, at least one,
-    then for each the u16 offset in the page and its u16 size, ascending and apart, then the bytes
-    of all of them, 3 its bytes stand in the journal already: a u64 by how much the number of the
-    event that has them is smaller than this one's, 0 where it is this one, the u16 index of the
-    page in that event, counted from 0, and the u64 xxh3-64 of the bytes. That page is of kind 1,
-    and stands in front of this one. What stands in ``data`` is in the order of the pages, nothing
-    between. Without pages the event tells the size alone.
+    ``memory`` is the index of the memory in the module, ``size`` its current size in bytes.
+    ``numbers`` are the page numbers, ascending. ``kinds`` has one byte for each page:
+
+    - 0: the page is all zeros and has no data;
+    - 1: ``data`` has all 4096 bytes;
+    - 2: ``data`` has the differences from the earlier page: a u16 count of patches, at least 1; for
+      each patch its u16 offset in the page and its u16 size, ascending and not overlapping; then
+      the bytes of all patches;
+    - 3: ``data`` refers to an earlier page of the journal: a u64 by which the sequence number of
+      the event with that page is smaller than this event's, 0 for this event; the u16 index of the
+      page in that event, from 0; and the u64 xxh3-64 of the bytes. The referenced page has kind 1
+      and is stored before this page.
+
+    ``data`` holds the data of all pages in the order of the pages, without gaps. An event without
+    pages reports only the size.
     """
 
     memory: U32

@@ -1,4 +1,4 @@
-"""Events of names in the guest's file tree. A path is relative to the descriptor beside it."""
+"""Events of names in the guest's file tree. Paths are relative to the descriptor in the event."""
 
 from enum import IntEnum, IntFlag
 from typing import Annotated
@@ -10,7 +10,7 @@ from journal.events.wire_types import U16, U32, U64, Blob, Enumerated, Fd, Text
 
 
 class FileType(IntEnum):
-    """WASI's file types, by its numbers."""
+    """File types of WASI, with their WASI numbers."""
 
     UNKNOWN = 0
     BLOCK_DEVICE = 1
@@ -23,7 +23,7 @@ class FileType(IntEnum):
 
 
 class OpenFlags(IntFlag):
-    """WASI's ``oflags`` of path_open."""
+    """The ``oflags`` of WASI's path_open."""
 
     CREATE = 1
     DIRECTORY = 2
@@ -32,7 +32,7 @@ class OpenFlags(IntFlag):
 
 
 class TimeFlags(IntFlag):
-    """WASI's ``fstflags``: which times to set, and whether to now."""
+    """The ``fstflags`` of WASI, which select times to set, to a value or to the present."""
 
     ATIME = 1
     ATIME_NOW = 2
@@ -45,7 +45,7 @@ FileTypeField = Annotated[FileType, Enumerated(cs.Int8ul, FileType)]
 
 @event(tag=14, group=Group.FILES, rule=Names())
 class CreateDirectory(Event):
-    """The guest made a directory with path_create_directory."""
+    """The guest created a directory with path_create_directory."""
 
     fd: Fd
     path: Text
@@ -61,11 +61,11 @@ class RemoveDirectory(Event):
 
 @event(tag=16, group=Group.FILES, rule=Names())
 class PathSetTimes(Event):
-    """The guest set the times of what a path names, with path_filestat_set_times.
+    """The guest set the times of a file by its path with path_filestat_set_times.
 
-    ``flags`` are WASI's lookupflags (1: follow a symbolic link), ``fst_flags`` its fstflags (which
-    of the times are set, and which of them to the present); times are in nanoseconds since the
-    epoch.
+    ``flags`` are WASI's lookupflags (1: follow a symbolic link). ``fst_flags`` are its fstflags:
+    they select the times to set, and the times to set to the present. Times are in nanoseconds
+    since the epoch.
     """
 
     fd: Fd
@@ -78,7 +78,7 @@ class PathSetTimes(Event):
 
 @event(tag=23, group=Group.FILES, rule=Names(("old_path", "new_path")))
 class CreateHardLink(Event):
-    """The guest gave a file a second name with path_link. ``old_flags`` are lookupflags."""
+    """The guest created a hard link with path_link. ``old_flags`` are lookupflags."""
 
     old_fd: Fd
     old_flags: U32
@@ -89,7 +89,7 @@ class CreateHardLink(Event):
 
 @event(tag=24, group=Group.FILES, rule=Names(("new_path",)))
 class CreateSymbolicLink(Event):
-    """The guest made ``new_path`` a symbolic link to ``old_path`` with path_symlink."""
+    """The guest created ``new_path``, a symbolic link to ``old_path``, with path_symlink."""
 
     fd: Fd
     old_path: Text
@@ -98,7 +98,7 @@ class CreateSymbolicLink(Event):
 
 @event(tag=25, group=Group.FILES, rule=Names())
 class UnlinkFile(Event):
-    """The guest removed the name of a file with path_unlink_file."""
+    """The guest unlinked a file with path_unlink_file."""
 
     fd: Fd
     path: Text
@@ -106,7 +106,7 @@ class UnlinkFile(Event):
 
 @event(tag=26, group=Group.FILES, rule=Names(("old_path", "new_path")))
 class PathRename(Event):
-    """The guest renamed a file or a directory with path_rename, over what had the new name."""
+    """The guest renamed a file or a directory with path_rename, which replaced ``new_path``."""
 
     old_fd: Fd
     new_fd: Fd
@@ -118,7 +118,8 @@ class PathRename(Event):
 class ChangeDirectory(Event):
     """The guest changed its working directory with chdir.
 
-    Relative paths before and behind it mean different places: so all of them are kept.
+    The same relative path has different meanings before and after it, so compaction retains all
+    of these events.
     """
 
     path: Text
@@ -126,10 +127,10 @@ class ChangeDirectory(Event):
 
 @event(tag=150, group=Group.FILES, rule=Keep())
 class FilePlaced(Event):
-    """Contents put into a file system in memory before the guest starts.
+    """Contents put into an in-memory file system before the guest starts.
 
-    ``path`` is absolute in the guest's tree. A large file comes in several events, each with the
-    ``offset`` of its ``data``; for a symbolic link ``data`` is what it points to.
+    ``path`` is absolute in the guest's tree. A large file takes several events, each with the
+    ``offset`` of its ``data``. For a symbolic link ``data`` is the target of the link.
     """
 
     kind: FileTypeField

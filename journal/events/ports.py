@@ -1,4 +1,4 @@
-"""Events of the guest's network interface as a whole: its addresses and routes."""
+"""Events of the guest's network interface: its addresses and routes."""
 
 from enum import IntEnum
 from typing import Annotated
@@ -10,7 +10,7 @@ from journal.events.wire_types import Cidr, Enumerated, Ip, MaybeDuration, Text
 
 
 class Security(IntEnum):
-    """How a bridge to another network is encrypted."""
+    """Encryption of a bridge to another network."""
 
     UNENCRYPTED = 0
     ANY_ENCRYPTION = 1
@@ -24,21 +24,21 @@ SecurityField = Annotated[Security, Enumerated(cs.Int8ul, Security)]
 
 @event(tag=33, group=Group.SOCKETS, rule=Keep())
 class PortAddAddr(Event):
-    """The guest gave the interface an address with port_addr_add."""
+    """The guest added an address to the interface with port_addr_add."""
 
     cidr: Cidr
 
 
 @event(tag=34, group=Group.SOCKETS, rule=Keep())
 class PortDelAddr(Event):
-    """The guest took an address from the interface with port_addr_remove."""
+    """The guest removed an address from the interface with port_addr_remove."""
 
     addr: Ip
 
 
 @event(tag=35, group=Group.SOCKETS, rule=Keep())
 class PortAddrClear(Event):
-    """The guest took all addresses from the interface with port_addr_clear."""
+    """The guest removed all addresses from the interface with port_addr_clear."""
 
 
 @event(tag=36, group=Group.SOCKETS, rule=Keep())
@@ -57,7 +57,7 @@ class PortUnbridge(Event):
 
 @event(tag=38, group=Group.SOCKETS, rule=Keep())
 class PortDhcpAcquire(Event):
-    """The guest asked for an address by DHCP with port_dhcp_acquire."""
+    """The guest requested an address by DHCP with port_dhcp_acquire."""
 
 
 @event(tag=39, group=Group.SOCKETS, rule=Keep())
@@ -71,7 +71,7 @@ class PortGatewaySet(Event):
 class PortRouteAdd(Event):
     """The guest added a route with port_route_add.
 
-    ``preferred_until`` and ``expires_at`` are in nanoseconds since the epoch, None for ever.
+    ``preferred_until`` and ``expires_at`` are in nanoseconds since the epoch, None for no limit.
     """
 
     cidr: Cidr

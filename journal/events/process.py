@@ -1,4 +1,4 @@
-"""Events that say what ran, on what, and where this journal comes from."""
+"""Events of the identity of a process, of its sessions, and of the origin of a journal."""
 
 from enum import IntEnum
 from typing import Annotated
@@ -23,19 +23,19 @@ from journal.events.wire_types import (
 
 
 class RecordingLevel(IntEnum):
-    """How much a journal records."""
+    """Amount of events that a journal records."""
 
     STATE = 0
     """Effects and snapshots: enough to resume from a snapshot."""
     FULL = 1
-    """Inputs too: enough to play every instruction again."""
+    """Effects, snapshots and inputs: enough to replay every instruction."""
 
 
 class MountKind(IntEnum):
-    """What a mount of the guest is made of."""
+    """Storage of a mount of the guest."""
 
     MEMORY = 0
-    """Files that the journal owns and rebuilds."""
+    """Files in memory, which the journal can rebuild."""
     HOST = 1
     """A directory of the host."""
     HOST_READ_ONLY = 2
@@ -48,14 +48,15 @@ MountKindField = Annotated[MountKind, Enumerated(cs.Int8ul, MountKind)]
 
 @event(tag=128, group=Group.CORE, rule=Keep())
 class ProcessStart(Event):
-    """The identity of the process: what is run, with what, and by what. The first event.
+    """Identity of the process: module, arguments, environment and engine. The first event.
 
-    ``module_hash`` is the SHA-256 of the module's ``module_size`` bytes as they were given, before
-    any instrumentation; ``module_path`` is where they were read. If ``embedded``, ModulePart events
-    follow. An entry of ``environment`` is ``NAME=value``. ``engine`` and the versions say who wrote
-    this; ``host_revision`` counts changes in how the host's functions answer; ``platform`` is
-    system and machine; ``configuration`` is what else a run depends on, as names and values.
-    ``realtime`` is the host's clock, in nanoseconds since the epoch.
+    ``module_hash`` is the SHA-256 of the ``module_size`` bytes of the module before any
+    instrumentation, and ``module_path`` the file that they were read from. If ``embedded`` is set,
+    ModulePart events follow. Each entry of ``environment`` is ``NAME=value``. ``engine`` and the
+    versions identify the writer. ``host_revision`` counts changes in the results of the host's
+    functions. ``platform`` is system and machine. ``configuration`` holds the other values that a
+    run depends on, as names and values. ``realtime`` is the host's clock, in nanoseconds since the
+    epoch.
     """
 
     module_hash: Hash256
@@ -76,7 +77,7 @@ class ProcessStart(Event):
 
 @event(tag=129, group=Group.CORE, rule=Region("offset", "data"))
 class ModulePart(Event):
-    """A piece of the module's bytes, to be put at ``offset`` of it."""
+    """A part of the module's bytes, which starts at ``offset``."""
 
     offset: U64
     data: Blob
@@ -84,7 +85,7 @@ class ModulePart(Event):
 
 @event(tag=135, group=Group.CORE, rule=Region("offset", "data"))
 class InstrumentedPart(Event):
-    """A piece of the instrumented module that ran, whose stacks the snapshots have."""
+    """A part of the instrumented module that ran. The stacks in snapshots belong to that module."""
 
     offset: U64
     data: Blob
@@ -92,9 +93,9 @@ class InstrumentedPart(Event):
 
 @event(tag=130, group=Group.CORE, rule=Keep())
 class Mount(Event):
-    """A directory that the guest has from the start, preopened as ``fd`` under the name ``guest``.
+    """A directory that the guest has from its start, preopened as ``fd`` with the name ``guest``.
 
-    ``host`` is the host's directory, and empty for files in memory.
+    ``host`` is the directory of the host; it is empty for files in memory.
     """
 
     fd: Fd
@@ -105,10 +106,10 @@ class Mount(Event):
 
 @event(tag=131, group=Group.CORE, rule=Keep())
 class SessionStart(Event):
-    """A host began to run the process, for the first time or again: one for each run or resume.
+    """A host started or resumed the process. Each run and each resume has one such event.
 
-    ``realtime`` is the host's clock, in nanoseconds since the epoch; ``monotonic`` is what the
-    guest's monotonic clock says at this moment, in nanoseconds, so that it can go on from there.
+    ``realtime`` is the host's clock, in nanoseconds since the epoch. ``monotonic`` is the current
+    value of the guest's monotonic clock, in nanoseconds, from which a resume continues.
     """
 
     realtime: U64
@@ -120,7 +121,7 @@ class SessionStart(Event):
 
 @event(tag=132, group=Group.CORE, rule=Resets())
 class ProcessTrap(Event):
-    """The guest trapped, and the process is over: ``kind`` is the trap's name, as in the engine."""
+    """The guest trapped and the process ended. ``kind`` is the engine's name of the trap."""
 
     kind: Text
     message: Text
@@ -128,9 +129,9 @@ class ProcessTrap(Event):
 
 @event(tag=133, group=Group.CORE, rule=Keep())
 class ParentLink(Event):
-    """This journal goes on from a point of another one: from behind its event number ``seq``.
+    """This journal continues another journal after the event with sequence number ``seq``.
 
-    ``hash`` is the body hash of the parent's block that holds that event.
+    ``hash`` is the body hash of the block of the parent that holds that event.
     """
 
     journal: JournalId
@@ -140,9 +141,10 @@ class ParentLink(Event):
 
 @event(tag=134, group=Group.CORE, rule=Rewritten())
 class Seal(Event):
-    """The journal is complete: nothing is written behind this event.
+    """The journal is complete: no event follows.
 
-    ``count`` is how many events stand before it, ``hash`` the hash of the block before its own.
+    ``count`` is the number of events before this event, ``hash`` the hash of the block before its
+    own block.
     """
 
     count: U64

@@ -1,4 +1,4 @@
-"""Snapshot markers."""
+"""Events of snapshots: their start, their end, and the positions of descriptors."""
 
 from enum import IntEnum
 from typing import Annotated
@@ -23,7 +23,7 @@ from journal.events.wire_types import (
 
 
 class Trigger(IntEnum):
-    """What made the host take a snapshot."""
+    """Reason for a snapshot."""
 
     IDLE = 0
     FIRST_LISTEN = 1
@@ -40,9 +40,9 @@ class Trigger(IntEnum):
     EXPLICIT = 12
     FIRST_SIGINT = 13
     JOURNAL_SIZE = 14
-    """So many bytes were written since the last snapshot."""
+    """The bytes written since the last snapshot reached a limit."""
     EVENT_COUNT = 15
-    """So many events were written since the last snapshot."""
+    """The events written since the last snapshot reached a limit."""
 
 
 Positions = Annotated[tuple[tuple[int, int], ...], ListOf(TupleOf(cs.Int32ul, cs.Int64ul))]
@@ -52,10 +52,10 @@ TriggerField = Annotated[Trigger, Enumerated(cs.Int8ul, Trigger)]
 
 @event(tag=59, group=Group.SNAPSHOTS, rule=Marks())
 class Snapshot(Event):
-    """Everything before this event is a state that the guest can resume from.
+    """End of a snapshot: the guest can resume from the state that the events before it define.
 
     ``when`` is the host's clock, in nanoseconds since the epoch. ``digest`` is a hash of the whole
-    state, empty where the writer did not compute one.
+    state, empty if the writer did not compute it.
     """
 
     when: Duration
@@ -65,19 +65,20 @@ class Snapshot(Event):
 
 @event(tag=60, group=Group.SNAPSHOTS, rule=Resets())
 class ClearEthereal(Event):
-    """What was held back for a snapshot that never came is void, and so are threads before it."""
+    """Staged events without a snapshot are void, and so are all threads before this event."""
 
 
 @event(tag=180, group=Group.SNAPSHOTS, rule=Staged("safe point"))
 class SafePoint(Event):
-    """A snapshot begins: where the guest stands still. What was staged before it is void.
+    """Start of a snapshot, with the point at which the guest is suspended.
 
-    The guest is about to call the host for the ``calls``-th time since its start, counted from 1;
-    ``function`` is what it calls, empty at a safe point that is no call. ``entry`` is the exported
-    function that the host had called; where it is empty, none has been called yet. ``monotonic`` is
-    the guest's monotonic clock, in nanoseconds. ``code`` is the SHA-256 of the instrumented module
-    whose stacks SetThread has; all zeros where there are none. If ``whole``, pages and elements of
-    tables that this snapshot does not name are zero and empty: nothing before it counts.
+    Events that were staged before it are void. The guest is about to call the host for the
+    ``calls``-th time since its start, counted from 1. ``function`` is the called function, empty at
+    a safe point that is not a call. ``entry`` is the exported function that the host called, empty
+    if the host has not called one yet. ``monotonic`` is the guest's monotonic clock, in
+    nanoseconds. ``code`` is the SHA-256 of the instrumented module to which the stacks in SetThread
+    belong; all zeros without stacks. If ``whole`` is set, pages and table elements that the
+    snapshot does not contain are zero and empty, and no earlier event counts.
     """
 
     calls: U64
@@ -90,10 +91,10 @@ class SafePoint(Event):
 
 @event(tag=181, group=Group.SNAPSHOTS, rule=Staged("positions"))
 class DescriptorPositions(Event):
-    """Where the guest stands in its files and streams, for the next snapshot.
+    """Positions of the guest's files and streams, for the next snapshot.
 
-    For each descriptor that has a position, by number: the descriptor, and the offset in bytes.
-    ``free`` are the numbers that were given back and stand for nothing, ascending.
+    ``positions`` has each descriptor with a position, by number, and its offset in bytes. ``free``
+    are the descriptor numbers that were closed and are not in use, ascending.
     """
 
     positions: Positions
@@ -102,10 +103,11 @@ class DescriptorPositions(Event):
 
 @event(tag=182, group=Group.SNAPSHOTS, rule=Staged("listing", ("fd",)))
 class DirectoryListing(Event):
-    """What a directory had when the guest began to read it, for the next snapshot.
+    """Entries of a directory when the guest started to read it, for the next snapshot.
 
-    A cookie of fd_readdir means the same entry although entries come and go. ``entries`` are their
-    names; ``inodes``, and ``kinds``, the file types a byte each, have one item for each.
+    A cookie of fd_readdir keeps its meaning although entries are added and removed. ``entries`` are
+    the names. ``inodes`` has one inode number for each entry, ``kinds`` one byte for each entry:
+    its file type.
     """
 
     fd: Fd

@@ -1,4 +1,4 @@
-"""Events of sockets. What the guest receives is an input, not an event of its sockets."""
+"""Events of sockets. Received data is an input and has no event here."""
 
 from enum import IntEnum
 from typing import Annotated
@@ -22,7 +22,7 @@ from journal.events.wire_types import (
 
 
 class AddressFamily(IntEnum):
-    """What kind of addresses a socket has."""
+    """Kind of the addresses of a socket."""
 
     UNSPECIFIED = 0
     INET4 = 1
@@ -31,7 +31,7 @@ class AddressFamily(IntEnum):
 
 
 class SocketType(IntEnum):
-    """How a socket carries bytes."""
+    """Transfer type of a socket."""
 
     UNKNOWN = 0
     STREAM = 1
@@ -41,7 +41,7 @@ class SocketType(IntEnum):
 
 
 class SocketOption(IntEnum):
-    """WASIX's socket options, by its numbers."""
+    """Socket options of WASIX, with their WASIX numbers."""
 
     NOOP = 0
     REUSE_PORT = 1
@@ -73,7 +73,7 @@ class SocketOption(IntEnum):
 
 
 class TimeType(IntEnum):
-    """Which of a socket's times is set."""
+    """Time limit of a socket."""
 
     READ = 0
     WRITE = 1
@@ -84,7 +84,7 @@ class TimeType(IntEnum):
 
 
 class Shutdown(IntEnum):
-    """Which directions of a connection end."""
+    """Directions of a connection to end."""
 
     READ = 0
     WRITE = 1
@@ -100,7 +100,7 @@ ShutdownField = Annotated[Shutdown, Enumerated(cs.Int8ul, Shutdown)]
 
 @event(tag=43, group=Group.SOCKETS, rule=Opens())
 class SocketOpen(Event):
-    """The guest made a socket with sock_open. ``pt`` is the protocol's number."""
+    """The guest created a socket with sock_open. ``pt`` is the protocol number."""
 
     af: AddressFamilyField
     ty: SocketTypeField
@@ -110,7 +110,7 @@ class SocketOpen(Event):
 
 @event(tag=64, group=Group.SOCKETS, rule=Opens(("fd1", "fd2")))
 class SocketPair(Event):
-    """The guest made two connected sockets with sock_pair."""
+    """The guest created two connected sockets with sock_pair."""
 
     fd1: Fd
     fd2: Fd
@@ -118,7 +118,7 @@ class SocketPair(Event):
 
 @event(tag=44, group=Group.SOCKETS, rule=Adjusts())
 class SocketListen(Event):
-    """The guest began to listen with sock_listen."""
+    """The guest started to listen on a socket with sock_listen."""
 
     fd: Fd
     backlog: U32
@@ -134,7 +134,7 @@ class SocketBind(Event):
 
 @event(tag=46, group=Group.SOCKETS, rule=Adjusts())
 class SocketConnected(Event):
-    """A connection that the guest asked for with sock_connect stands."""
+    """A connection that the guest requested with sock_connect is established."""
 
     fd: Fd
     local_addr: Address
@@ -143,7 +143,7 @@ class SocketConnected(Event):
 
 @event(tag=47, group=Group.SOCKETS, rule=Opens())
 class SocketAccepted(Event):
-    """The guest took a connection from ``listen_fd`` with sock_accept. ``fd_flags``: fdflags."""
+    """The guest accepted a connection on ``listen_fd`` with sock_accept. ``fd_flags``: fdflags."""
 
     listen_fd: Fd
     fd: Fd
@@ -155,7 +155,7 @@ class SocketAccepted(Event):
 
 @event(tag=48, group=Group.SOCKETS, rule=Adjusts())
 class SocketJoinIpv4Multicast(Event):
-    """A socket joined a group on the interface with address ``iface``."""
+    """A socket joined a multicast group on the interface with address ``iface``."""
 
     fd: Fd
     multiaddr: Ipv4
@@ -164,7 +164,7 @@ class SocketJoinIpv4Multicast(Event):
 
 @event(tag=49, group=Group.SOCKETS, rule=Adjusts())
 class SocketJoinIpv6Multicast(Event):
-    """A socket joined a group on the interface with number ``iface``."""
+    """A socket joined a multicast group on the interface with number ``iface``."""
 
     fd: Fd
     multiaddr: Ipv6
@@ -173,7 +173,7 @@ class SocketJoinIpv6Multicast(Event):
 
 @event(tag=50, group=Group.SOCKETS, rule=Adjusts())
 class SocketLeaveIpv4Multicast(Event):
-    """A socket left a group on the interface with address ``iface``."""
+    """A socket left a multicast group on the interface with address ``iface``."""
 
     fd: Fd
     multiaddr: Ipv4
@@ -182,7 +182,7 @@ class SocketLeaveIpv4Multicast(Event):
 
 @event(tag=51, group=Group.SOCKETS, rule=Adjusts())
 class SocketLeaveIpv6Multicast(Event):
-    """A socket left a group on the interface with number ``iface``."""
+    """A socket left a multicast group on the interface with number ``iface``."""
 
     fd: Fd
     multiaddr: Ipv6
@@ -191,7 +191,7 @@ class SocketLeaveIpv6Multicast(Event):
 
 @event(tag=52, group=Group.SOCKETS, rule=Adjusts("socket_fd"))
 class SocketSendFile(Event):
-    """The guest sent ``count`` bytes of a file, from ``offset`` on, with sock_send_file."""
+    """The guest sent ``count`` bytes of a file from ``offset`` with sock_send_file."""
 
     socket_fd: Fd
     file_fd: Fd
@@ -201,7 +201,7 @@ class SocketSendFile(Event):
 
 @event(tag=53, group=Group.SOCKETS, rule=Adjusts())
 class SocketSendTo(Event):
-    """Bytes the guest sent to an address with sock_send_to. ``flags``: WASI's siflags."""
+    """The guest sent bytes to an address with sock_send_to. ``flags``: WASI's siflags."""
 
     fd: Fd
     flags: U16
@@ -212,7 +212,7 @@ class SocketSendTo(Event):
 
 @event(tag=54, group=Group.SOCKETS, rule=Adjusts())
 class SocketSend(Event):
-    """Bytes the guest sent over a connection with sock_send. ``flags``: WASI's siflags."""
+    """The guest sent bytes over a connection with sock_send. ``flags``: WASI's siflags."""
 
     fd: Fd
     flags: U16
@@ -222,7 +222,7 @@ class SocketSend(Event):
 
 @event(tag=55, group=Group.SOCKETS, rule=Adjusts())
 class SocketSetOptFlag(Event):
-    """The guest switched an option of a socket with sock_set_opt_flag."""
+    """The guest set a boolean option of a socket with sock_set_opt_flag."""
 
     fd: Fd
     opt: SocketOptionField
@@ -231,7 +231,7 @@ class SocketSetOptFlag(Event):
 
 @event(tag=56, group=Group.SOCKETS, rule=Adjusts())
 class SocketSetOptSize(Event):
-    """The guest set an option of a socket that is a size, with sock_set_opt_size."""
+    """The guest set an option of a socket to a size with sock_set_opt_size."""
 
     fd: Fd
     opt: SocketOptionField
@@ -240,7 +240,10 @@ class SocketSetOptSize(Event):
 
 @event(tag=57, group=Group.SOCKETS, rule=Adjusts())
 class SocketSetOptTime(Event):
-    """The guest set a time limit of a socket with sock_set_opt_time: nanoseconds, None for none."""
+    """The guest set a time limit of a socket with sock_set_opt_time.
+
+    ``time`` is in nanoseconds, None for no limit.
+    """
 
     fd: Fd
     ty: TimeTypeField

@@ -1,4 +1,4 @@
-"""Events of the guest's standard output and error, and of what they are connected to."""
+"""Events of the guest's standard output and error, and of their targets."""
 
 from enum import IntEnum
 from typing import Annotated
@@ -10,14 +10,14 @@ from journal.events.wire_types import U8, U64, Blob, Enumerated, Flag
 
 
 class TargetKind(IntEnum):
-    """What a standard stream leads to."""
+    """Kind of the target of a standard stream."""
 
     REGULAR = 0
     PIPE = 1
     TERMINAL = 2
     OTHER = 3
     CAPTURED = 4
-    """Kept by the host; nothing outside sees it."""
+    """The host keeps the output; it is not visible outside."""
 
 
 TargetKindField = Annotated[TargetKind, Enumerated(cs.Int8ul, TargetKind)]
@@ -25,10 +25,10 @@ TargetKindField = Annotated[TargetKind, Enumerated(cs.Int8ul, TargetKind)]
 
 @event(tag=160, group=Group.STDIO, rule=Keep())
 class StreamWrite(Event):
-    """Bytes the guest wrote to a standard stream with fd_write.
+    """The guest wrote bytes to a standard stream with fd_write.
 
-    ``stream`` is 1 for output and 2 for error; ``offset`` is how many bytes the guest had written
-    to it before, since the process started.
+    ``stream`` is 1 for output and 2 for error. ``offset`` is the number of bytes that the guest had
+    written to the stream before, since the start of the process.
     """
 
     stream: U8
@@ -38,7 +38,7 @@ class StreamWrite(Event):
 
 @event(tag=161, group=Group.STDIO, rule=Latest(("stream",)))
 class StreamDelivered(Event):
-    """The target of a standard stream has taken every byte before the stream offset ``upto``."""
+    """The target of a standard stream has accepted all bytes before the stream offset ``upto``."""
 
     stream: U8
     upto: U64
@@ -48,8 +48,8 @@ class StreamDelivered(Event):
 class StreamOpened(Event):
     """A session connected a standard stream to a target.
 
-    ``position``, ``device`` and ``inode`` are the target's, zero where it has none, so that a
-    later session can see whether it writes behind the same bytes; ``append`` is its O_APPEND.
+    ``position``, ``device`` and ``inode`` describe the target, 0 if it has none. With them a later
+    session can check whether it appends to the same bytes. ``append`` is O_APPEND of the target.
     """
 
     stream: U8

@@ -1,4 +1,4 @@
-"""Events of threads, and of what they run on beside memory: globals and tables."""
+"""Events of threads, globals and tables."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ from journal.events.wire_types import (
 )
 
 TABLE_NULL = 0xFFFF_FFFF
-"""An empty element of a table."""
+"""Value of an empty table element."""
 
 GlobalValues = Annotated[
     tuple[tuple[int, int, bytes], ...], ListOf(TupleOf(cs.Int32ul, cs.Int8ul, cs.Bytes(16)))
@@ -27,12 +27,12 @@ GlobalValues = Annotated[
 
 @event(tag=3, group=Group.THREADS, rule=Staged("thread", ("id",)))
 class SetThread(Event):
-    """The stacks of one thread, unwound into memory at a host call, for the next snapshot.
+    """Stacks of one thread, unwound into memory at a host call, for the next snapshot.
 
-    ``start_pointer`` is the argument that thread_spawn was given, None for the main thread. The
-    ``stack_`` fields are addresses and sizes in linear memory. ``call_stack`` is what asyncify
-    rewinds from, ``memory_stack`` the bytes of the stack in memory, ``store_data`` the thread's
-    globals in the writer's own form (GlobalsSet is ours).
+    ``start_pointer`` is the argument of thread_spawn, None for the main thread. The ``stack_``
+    fields are addresses and sizes in linear memory. ``call_stack`` is the data from which asyncify
+    rewinds, ``memory_stack`` the bytes of the stack in memory, and ``store_data`` the thread's
+    globals in a form of the writer (this library writes GlobalsSet instead).
     """
 
     id: U32
@@ -49,7 +49,7 @@ class SetThread(Event):
 
 @event(tag=4, group=Group.THREADS, rule=Staged("thread", ("id",)))
 class CloseThread(Event):
-    """A thread ended, by thread_exit or by returning. ``exit_code`` is None if it did not say."""
+    """A thread ended: it called thread_exit or returned. ``exit_code`` is None without a code."""
 
     id: U32
     exit_code: MaybeI32
@@ -57,10 +57,10 @@ class CloseThread(Event):
 
 @event(tag=140, group=Group.THREADS, rule=Staged("globals"))
 class GlobalsSet(Event):
-    """The values of all mutable globals, for the next snapshot.
+    """Values of all mutable globals, for the next snapshot.
 
-    Each is a global's index in the module, its type (7f i32, 7e i64, 7d f32, 7c f64, 7b v128, as in
-    a module's binary), and its bits in 16 bytes, little-endian, with zeros above.
+    Each entry has the index of a global in the module, its type (7f i32, 7e i64, 7d f32, 7c f64, 7b
+    v128, as in a module's binary), and its bits in 16 bytes, little-endian, with zeros above.
     """
 
     globals: GlobalValues
@@ -70,7 +70,7 @@ class GlobalsSet(Event):
 class TableSet(Event):
     """Elements of a table of functions, for the next snapshot.
 
-    ``functions`` are function indices of the module, for the elements from ``start`` on;
+    ``functions`` are function indices of the module, for the elements from index ``start``;
     0xffffffff is an empty element.
     """
 

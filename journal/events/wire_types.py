@@ -1,6 +1,6 @@
-"""Wire types: a Python type annotated with the construct that lays it out.
+"""Wire types: Python types annotated with the construct that defines their layout.
 
-Everything is little-endian and unpadded. What varies in size says its size first, as a u32.
+All values are little-endian and unpadded. A value of variable size starts with its size as a u32.
 """
 
 import os
@@ -15,13 +15,16 @@ import construct as cs
 from journal.format.frame import PAYLOAD_SIZE_MAX as PAYLOAD_SIZE_MAX
 
 LIST_COUNT_MAX = 65536
-"""No list in an event is longer."""
+"""Maximum number of items in a list of an event."""
 
 NANOSECONDS = 1_000_000_000
 
 
 class Mapped(cs.Adapter):  # type: ignore[misc]
-    """``subcon``'s value seen as another Python type, through a pair of pure functions."""
+    """Adapter of ``subcon`` to another Python type, through two pure functions.
+
+    ``lift`` converts a parsed value to the Python type, ``lower`` converts it back.
+    """
 
     def __init__(
         self, subcon: cs.Construct, lift: Callable[[Any], Any], lower: Callable[[Any], Any]
@@ -40,18 +43,18 @@ class Mapped(cs.Adapter):  # type: ignore[misc]
 
 
 class _Members(dict[int, Any]):
-    """Value to member; a dictionary is five times faster than calling the enumeration."""
+    """Map from values to members; a dictionary is five times faster than an enumeration call."""
 
     def __init__(self, kind: str, members: dict[int, Any]) -> None:
         super().__init__(members)
         self.kind = kind
 
     def __missing__(self, value: int) -> Any:
-        raise ValueError(f"{value} is not a {self.kind}")
+        raise ValueError(f"{value} is not a value of {self.kind}")
 
 
 class Enumerated(Mapped):
-    """An integer that must be a member of ``members``, and is that member in Python."""
+    """An integer that must be a value of the enumeration ``members``; a member in Python."""
 
     def __init__(self, subcon: cs.Construct, members: type[IntEnum]) -> None:
         table = _Members(members.__name__, {int(member): member for member in members})
@@ -60,7 +63,7 @@ class Enumerated(Mapped):
 
 
 class OptionalOf(cs.Subconstruct):  # type: ignore[misc]
-    """A value or None: a flag, then the value if there is one."""
+    """A value or None: a flag, then the value if the flag is 1."""
 
     def _parse(self, stream: Any, context: Any, path: Any) -> Any:
         if not FLAG._parsereport(stream, context, path):
@@ -75,7 +78,7 @@ class OptionalOf(cs.Subconstruct):  # type: ignore[misc]
 
 
 class ListOf(cs.Subconstruct):  # type: ignore[misc]
-    """A u32 count, at most ``LIST_COUNT_MAX``, and so many values: a tuple in Python."""
+    """A u32 count, at most ``LIST_COUNT_MAX``, then that many values; a tuple in Python."""
 
     def _parse(self, stream: Any, context: Any, path: Any) -> Any:
         count = check_count(cs.Int32ul._parsereport(stream, context, path))
@@ -89,14 +92,14 @@ class ListOf(cs.Subconstruct):  # type: ignore[misc]
 
 
 def check_count(count: int) -> int:
-    """``count``, if a list may be that long; ConstructError if not."""
+    """Return ``count``. Raises RangeError, a ConstructError, if it is above the limit of a list."""
     if count > LIST_COUNT_MAX:
-        raise cs.RangeError(f"{count} items, and a list has at most {LIST_COUNT_MAX}")
+        raise cs.RangeError(f"list has {count} items, but the limit is {LIST_COUNT_MAX}")
     return count
 
 
 class TupleOf(Mapped):
-    """Neighbouring values as one tuple."""
+    """Consecutive values; a tuple in Python."""
 
     def __init__(self, *values: cs.Construct) -> None:
         super().__init__(cs.Sequence(*values), tuple, tuple)
@@ -104,7 +107,7 @@ class TupleOf(Mapped):
 
 
 class RecordOf(Mapped):
-    """Neighbouring named values as one object of the class ``kind``."""
+    """Consecutive named values; an object of the class ``kind`` in Python."""
 
     def __init__(self, kind: Callable[..., Any], **fields: cs.Construct) -> None:
         struct = cs.Struct(*(name / con for name, con in fields.items()))
@@ -120,7 +123,7 @@ class RecordOf(Mapped):
 def _join_nanoseconds(parts: tuple[int, int]) -> int:
     seconds, rest = parts
     if rest >= NANOSECONDS:
-        raise ValueError(f"{rest} nanoseconds are more than a second")
+        raise ValueError(f"nanoseconds must be below {NANOSECONDS}, got {rest}")
     return seconds * NANOSECONDS + rest
 
 
@@ -144,15 +147,15 @@ Flag = Annotated[bool, FLAG]
 Blob = Annotated[bytes, BLOB]
 Text = Annotated[str, TEXT]
 HostPath = Annotated[str, HOST_PATH]
-"""A path of the host, which need not be UTF-8: bytes on the wire, ``os.fsdecode`` of them here."""
+"""A path of the host, not necessarily UTF-8: bytes on the wire, decoded with ``os.fsdecode``."""
 
 Fd = Annotated[int, cs.Int32ul]
-"""A descriptor of the guest."""
+"""A file descriptor of the guest."""
 
 Hash256 = Annotated[bytes, cs.Bytes(32)]
 JournalId = Annotated[bytes, cs.Bytes(16)]
 Duration = Annotated[int, DURATION]
-"""Nanoseconds here; whole seconds as a u64, then the rest as a u32, on the wire."""
+"""Nanoseconds in Python. On the wire: whole seconds as a u64, then nanoseconds as a u32."""
 
 MaybeI32 = Annotated[int | None, OptionalOf(cs.Int32sl)]
 MaybeU64 = Annotated[int | None, OptionalOf(cs.Int64ul)]
@@ -164,12 +167,12 @@ U32s = Annotated[tuple[int, ...], ListOf(cs.Int32ul)]
 Ipv4 = Annotated[IPv4Address, IPV4]
 Ipv6 = Annotated[IPv6Address, IPV6]
 Ip = Annotated[IPv4Address | IPv6Address, IP_ADDRESS]
-"""A u8 that is 4 or 16, and so many octets in network order."""
+"""A u8 that is 4 or 16, then that many octets in network order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """An address and how many of its leading bits name the network."""
+    """An IP network: an address and the length of its prefix in bits."""
 
     address: IPv4Address | IPv6Address
     prefix: int
@@ -177,7 +180,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class SocketAddress:
-    """One end of a connection. ``flow`` and ``scope`` are zero for version 4."""
+    """An end of a connection. ``flow`` and ``scope`` are 0 for IPv4."""
 
     address: IPv4Address | IPv6Address
     port: int

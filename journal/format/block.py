@@ -1,7 +1,7 @@
-"""A block as it is read: its columns at hand, its payloads when they are asked for.
+"""Blocks as they are read: columns at once, payloads decompressed on demand.
 
-Nothing here knows a file: offsets are the segment's own. What makes a block is in ``sealing``, and
-both halves are to be had from here.
+No code here knows a file: offsets are relative to the segment. Blocks are encoded in
+``block_encoder``, whose functions this module exports too.
 """
 
 import struct
@@ -90,7 +90,7 @@ __all__ = [
 _TAG_ZEROED, _TAG_ERASED = 0, 255
 _TAGS = frozenset(range(TAG_MIN, TAG_MAX + 1))
 _SPARSE_FACTOR = 3
-"""Payloads and times are cut out one by one when fewer than one in so many are wanted."""
+"""Payloads and times are extracted one by one if fewer than one in this many are requested."""
 _unpack_span = struct.Struct("<II").unpack_from
 _thread_local = threading.local()
 
@@ -100,15 +100,15 @@ assert (TAG_MIN, TAG_MAX) == (1, 254)
 def build_block(
     frames: Frames, seqs: Sequence[int], compressor: Compressor | None = None
 ) -> "Block":
-    """A block of frames with these numbers, which rise; it stands nowhere yet."""
+    """Return a block of ``frames`` with the ascending ``seqs``, at no offset of any file."""
     first = seqs[0]
-    holes = seqs if seqs[-1] - first >= len(seqs) else None
-    data, header = encode(BlockPlacement(0, first, 0, 0, 0, 0), frames, compressor, holes)
+    stored_seqs = seqs if seqs[-1] - first >= len(seqs) else None
+    data, header = encode(BlockPlacement(0, first, 0, 0, 0, 0), frames, compressor, stored_seqs)
     return Block(header, data[BLOCK_HEADER_SIZE:], first, 0)
 
 
 def _get_decompressor() -> zstandard.ZstdDecompressor:
-    """The decompressor of this thread: making one costs a third of what a block does."""
+    """Return the decompressor of this thread. A new one costs a third of the work of a block."""
     found: zstandard.ZstdDecompressor | None = getattr(_thread_local, "decompressor", None)
     if found is None:
         found = _thread_local.decompressor = zstandard.ZstdDecompressor()
@@ -116,10 +116,10 @@ def _get_decompressor() -> zstandard.ZstdDecompressor:
 
 
 class Block:
-    """A block of a file: its columns at hand, its payloads decompressed when asked for."""
+    """A block of a file. Columns are read at once, payloads are decompressed on demand."""
 
     __slots__ = (
-        "_numbers",
+        "_seqs",
         "_tags_end",
         "_unpacked",
         "body",
@@ -134,7 +134,7 @@ class Block:
         self.header = header
         self.body = body
         self._unpacked: bytes | None = None
-        self._numbers: list[int] | None = None
+        self._seqs: list[int] | None = None
         self.first_seq = first_seq
         self.offset = offset
         count = self.count = header.frame_count
@@ -142,7 +142,10 @@ class Block:
         self._tags_end = tags_at + count
         self.tags = body[tags_at : tags_at + count]
         if _TAG_ZEROED in self.tags or _TAG_ERASED in self.tags:
-            raise CorruptBlock("a block has tags that no event has", offset)
+            raise CorruptBlock(
+                f"block has an event with tag {_TAG_ZEROED} or {_TAG_ERASED}, which no event has",
+                offset,
+            )
 
     @property
     def size(self) -> int:
@@ -151,14 +154,14 @@ class Block:
 
     @property
     def times(self) -> Sequence[int]:
-        """One time per event, µs since the epoch."""
+        """Time of each event, in µs since the epoch."""
         first = self.header.time_first
         if not self.header.flags & TIMES:
             return (first,) * self.count
         return [first + delta for delta in self._column(0)]
 
     def times_at(self, indices: Sequence[int]) -> list[int]:
-        """The times of the events at ``indices``."""
+        """Return the times of the events at ``indices``."""
         if len(indices) * _SPARSE_FACTOR <= self.count:
             return [self.time(index) for index in indices]
         first = self.header.time_first
@@ -167,7 +170,7 @@ class Block:
         return [first + delta for delta in pick(self._column(0), indices)]
 
     def time(self, index: int) -> int:
-        """The time of one event."""
+        """Return the time of one event."""
         self._check_index(index)
         delta = 0
         if self.header.flags & TIMES:
@@ -177,13 +180,13 @@ class Block:
 
     @property
     def seqs(self) -> range | list[int]:
-        """One number per event: a range, except where compaction left holes."""
+        """Sequence number of each event: a range, unless a compaction dropped events."""
         if not self.header.has_seqs or not self.count:
             return range(self.first_seq, self.first_seq + self.count)
-        return self._read_numbers()
+        return self._read_seqs()
 
     def seqs_at(self, indices: Sequence[int]) -> list[int]:
-        """The numbers of the events at ``indices``."""
+        """Return the sequence numbers of the events at ``indices``."""
         if self.header.has_seqs:
             return list(pick(self.seqs, indices))
         first = self.first_seq
@@ -191,18 +194,18 @@ class Block:
 
     @property
     def last_seq(self) -> int:
-        """The number of the last of its events."""
+        """Sequence number of the last event."""
         if self.header.has_seqs:
             return self.seqs[-1]
         return self.first_seq + self.count - 1
 
     def seq(self, index: int) -> int:
-        """The number of one event."""
+        """Return the sequence number of one event."""
         self._check_index(index)
         return self.seqs[index]
 
     def index(self, seq: int) -> int | None:
-        """The index of the event of this number, None when there is none here."""
+        """Return the index of the event ``seq``, or None if the block does not contain it."""
         if not self.header.has_seqs:
             index = seq - self.first_seq
             return index if 0 <= index < self.count else None
@@ -211,34 +214,40 @@ class Block:
         return index if index < len(seqs) and seqs[index] == seq else None
 
     def select(self, tags: Iterable[int]) -> list[int]:
-        """The indices of the events of these tags, found in the column of tags."""
+        """Return the indices of the events with one of ``tags``."""
         return make_tag_finder(_TAGS.intersection(tags))(self.tags)
 
     def rows(self, indices: Sequence[int] | None = None) -> Iterator[tuple[int, int, bytes]]:
-        """Number, tag and payload of each event, or of each at ``indices``, which rise."""
+        """Iterate over sequence number, tag and payload of all events or those at ``indices``.
+
+        ``indices`` are ascending.
+        """
         seqs, tags = self.seqs, self.tags
         if indices is None:
             return zip(seqs, tags, self.payloads(), strict=True)
         return zip(pick(seqs, indices), pick(tags, indices), self.payloads(indices), strict=True)
 
     def payloads(self, indices: Sequence[int] | None = None) -> list[bytes]:
-        """One payload per event, or for each of ``indices``, which rise."""
+        """Return the payloads of all events or of those at ``indices``, which are ascending."""
         if indices is not None:
-            return self._cut(indices)
-        ends = self._fitting_ends()
+            return self._payloads_at(indices)
+        ends = self._checked_ends()
         return split_payloads(self._raw(), self.header.payload_raw_size, ends, self.count)
 
     def payload_bytes(self) -> tuple[bytes, list[int]]:
-        """All payloads, one behind the other, and where each stops; behind them may be anything."""
+        """Return the concatenated payloads and the end of each.
+
+        The returned bytes may be longer: bytes after the last end are arbitrary.
+        """
         size, count = self.header.payload_raw_size, self.count
         if self.header.has_equal_sizes:
             each = size // count if count else 0
             return self._raw(), [each * number for number in range(1, count + 1)]
-        ends = self._fitting_ends()
+        ends = self._checked_ends()
         return self._raw(), list(read_u32(ends, 0, count))
 
     def payloads_with_tags(self, tags: Iterable[int]) -> list[bytes]:
-        """The payloads of the events of these tags, in order."""
+        """Return the payloads of the events with one of ``tags``, in order."""
         if not self.header.has_equal_sizes or self.count > EQUAL_PAYLOADS_COUNT_MAX:
             return self.payloads(self.select(tags))
         mask = make_tag_masker(_TAGS.intersection(tags))(self.tags)
@@ -247,23 +256,27 @@ class Block:
         return split_selected(self._raw(), self.header.payload_raw_size // self.count, mask)
 
     def payload(self, index: int) -> bytes:
-        """The payload of one event."""
+        """Return the payload of one event."""
         self._check_index(index)
         header = self.header
         if header.flags & EQUAL_SIZES:
             size = header.payload_raw_size // self.count
             return self._raw()[size * index : size * (index + 1)]
-        return self._cut((index,))[0]
+        return self._payloads_at((index,))[0]
 
     def frame(self, seq: int, index: int) -> Frame:
-        """The event of this number, whose index is known."""
+        """Return the event at ``index``, whose sequence number is ``seq``."""
         return Frame(seq, self.tags[index], self.payload(index), self.time(index), self.offset)
 
     def check(self) -> None:
-        """Raise CorruptBlock when the columns contradict the header or themselves."""
+        """Raise CorruptBlock if the columns contradict the header or each other."""
         header = self.header
         if compute_tag_bitmap(self.tags) != header.tag_bitmap:
-            raise CorruptBlock("a block's bitmap is not that of its tags", self.offset)
+            raise CorruptBlock(
+                f"block header has tag bitmap {header.tag_bitmap:#x}, but the tags give "
+                f"{compute_tag_bitmap(self.tags):#x}",
+                self.offset,
+            )
         span = header.time_last - header.time_first
         if header.flags & TIMES and self.count:
             deltas = self._column(0)
@@ -271,33 +284,40 @@ class Block:
         else:
             times_fit = not (span and self.count)
         if not times_fit:
-            raise CorruptBlock("a block's times do not fit", self.offset)
-        self._fitting_ends()
+            raise CorruptBlock(
+                "times of a block decrease or do not end at the time in its header", self.offset
+            )
+        self._checked_ends()
         if header.has_seqs and self.count:
-            self._read_numbers()
+            self._read_seqs()
 
-    def _read_numbers(self) -> list[int]:
-        """The numbers by their column, if it rises from 0 to a number that an event can have."""
-        if self._numbers is not None:
-            return self._numbers
+    def _read_seqs(self) -> list[int]:
+        """Return the sequence numbers from their column.
+
+        Raises CorruptBlock or LimitExceeded unless they are ascending and within the limit.
+        """
+        if self._seqs is not None:
+            return self._seqs
         deltas = self._column(1 if self.header.flags & TIMES else 0)
         if deltas[0] or any(map(ge, deltas, deltas[1:])):
-            raise CorruptBlock("the numbers of a block do not rise", self.offset)
+            raise CorruptBlock("sequence numbers of a block are not ascending", self.offset)
         if self.first_seq + deltas[-1] >= SEQ_MAX:
             last = self.first_seq + deltas[-1]
-            raise LimitExceeded(f"a block claims event number {last}", self.offset)
+            raise LimitExceeded(
+                f"block has sequence number {last}, above the limit of {SEQ_MAX - 1}", self.offset
+            )
         first = self.first_seq
-        self._numbers = [first + delta for delta in deltas]
-        return self._numbers
+        self._seqs = [first + delta for delta in deltas]
+        return self._seqs
 
     def _check_index(self, index: int) -> None:
         if not 0 <= index < self.count:
-            raise IndexError(f"a block of {self.count} events has none of index {index}")
+            raise IndexError(f"event index {index} is not below the block's count of {self.count}")
 
-    def _cut(self, indices: Sequence[int]) -> list[bytes]:
-        """The payloads at ``indices``, with no more of the ends looked at than theirs."""
+    def _payloads_at(self, indices: Sequence[int]) -> list[bytes]:
+        """Return the payloads at ``indices``, which reads only the ends of those payloads."""
         if not indices:
-            return []  # and nothing is decompressed
+            return []  # No payload is decompressed.
         if len(indices) * _SPARSE_FACTOR > self.count:
             return list(pick(self.payloads(), indices))
         if self.header.has_equal_sizes:
@@ -305,29 +325,38 @@ class Block:
             return [raw[start : start + size] for start in map(size.__mul__, indices)]
         body, raw, at = self.body, self._raw(), self.header.payload_size
         spans = [_unpack_span(body, at - 4 + 4 * index) for index in indices if index]
-        if len(spans) < len(indices):  # the first payload begins at no other's end
+        if len(spans) < len(indices):  # The first payload starts at 0, not at an end.
             spans.insert(0, (0, int.from_bytes(body[at : at + 4], "little")))
         size = self.header.payload_raw_size
         if not all(start <= end <= size for start, end in spans):
-            raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
+            raise CorruptBlock(
+                f"payload ends of a block decrease or exceed the payload of {size} bytes",
+                self.offset,
+            )
         return [raw[start:end] for start, end in spans]
 
-    def _fitting_ends(self) -> bytes:
-        """The column of ends, which must fit; empty where all payloads have one size."""
+    def _checked_ends(self) -> bytes:
+        """Return the column of ends, empty if all payloads have one size.
+
+        Raises CorruptBlock unless the ends are ascending up to the size of the payload.
+        """
         if self.header.has_equal_sizes:
             return b""
         start = self.header.payload_size
         ends = self.body[start : start + 4 * self.count]
-        if not are_ends_valid(ends, self.header.payload_raw_size):
-            raise CorruptBlock("the ends of a block's payloads do not fit", self.offset)
+        size = self.header.payload_raw_size
+        if not are_ends_valid(ends, size):
+            raise CorruptBlock(
+                f"payload ends of a block decrease or do not end at {size} bytes", self.offset
+            )
         return ends
 
-    def _column(self, number: int) -> tuple[int, ...]:
-        """One of the columns of 32-bit values behind the tags."""
-        return read_u32(self.body, self._tags_end + 4 * self.count * number, self.count)
+    def _column(self, index: int) -> tuple[int, ...]:
+        """Return one of the columns of 32-bit values that follow the tags."""
+        return read_u32(self.body, self._tags_end + 4 * self.count * index, self.count)
 
     def _raw(self) -> bytes:
-        """What begins with the payloads, end to end."""
+        """Return bytes that start with the concatenated payloads."""
         if self._unpacked is None:
             self._unpacked = self._unpack()
         return self._unpacked
@@ -335,19 +364,30 @@ class Block:
     def _unpack(self) -> bytes:
         header = self.header
         if header.codec == RAW and not header.mask:
-            return self.body  # a copy would cost as much as the hash
+            return self.body  # A copy would cost as much as the hash.
         stored = self.body[: header.payload_size]
         if header.mask:
             stored = apply_mask(stored, header.mask)
         if header.codec == RAW:
             return stored
-        # the frame's own word on its size decides what zstandard allocates: check it first
+        # zstandard allocates the size that the frame states, so that size is checked first.
         try:
-            if zstandard.frame_content_size(stored) != header.payload_raw_size:
-                raise CorruptBlock("a payload is not of the size it claims", self.offset)
+            size = zstandard.frame_content_size(stored)
+            if size != header.payload_raw_size:
+                raise CorruptBlock(
+                    f"zstd frame states {f'{size} bytes' if size >= 0 else 'no size'}, but the "
+                    f"block header {header.payload_raw_size} bytes",
+                    self.offset,
+                )
             raw = _get_decompressor().decompress(stored, allow_extra_data=False)
         except zstandard.ZstdError as error:
-            raise CorruptBlock(f"a payload cannot be decompressed: {error}", self.offset) from error
+            raise CorruptBlock(
+                f"block payload cannot be decompressed: {error}", self.offset
+            ) from error
         if len(raw) != header.payload_raw_size:
-            raise CorruptBlock("a payload is not of the size it claims", self.offset)
+            raise CorruptBlock(
+                f"block payload has {len(raw)} bytes, but the block header states "
+                f"{header.payload_raw_size}",
+                self.offset,
+            )
         return raw

@@ -1,4 +1,4 @@
-"""A block into bytes: its payload compressed where that gains, masked where needed, and hashed."""
+"""Block encoder: compresses, masks and hashes the events of a block."""
 
 from collections.abc import Iterable, Sequence
 from itertools import repeat
@@ -38,10 +38,10 @@ assert BlockHeader._fields[-2:] == ("body_hash", "hash")
 
 
 class Compressor(Protocol):
-    """What makes a zstd frame that states its size."""
+    """A compressor to zstd frames that state their content size."""
 
     def compress(self, data: bytes, /) -> bytes:
-        """Give the frame."""
+        """Return the compressed frame."""
 
 
 def encode(
@@ -51,7 +51,7 @@ def encode(
     seqs: Sequence[int] | None = None,
     time: int = 0,
 ) -> tuple[bytes, BlockHeader]:
-    """Give the bytes of a block and its header; see ``encode_parts``."""
+    """Return the bytes of a block and its header; see ``encode_parts``."""
     parts, header = encode_parts(place, frames, compressor, seqs, time)
     return b"".join(parts), header
 
@@ -63,9 +63,10 @@ def encode_parts(
     seqs: Sequence[int] | None = None,
     time: int = 0,
 ) -> tuple[list[bytes], BlockHeader]:
-    """Give the bytes of a block, in parts that nobody has copied together, and its header.
+    """Return the bytes of a block, in parts that are not copied together, and its header.
 
-    ``numbers`` are the frames' own when they have holes; ``time`` is that of a block of no frames.
+    ``seqs`` are the sequence numbers of the frames if some are missing between them. ``time`` is
+    the time of a block without frames.
     """
     packed = pack(frames, time) if isinstance(frames, Frames) else frames
     count, raw = packed.frame_count, packed.raw
@@ -106,16 +107,17 @@ def encode_parts(
 
 
 def encode_index(place: BlockPlacement, index: bytes, time: int) -> tuple[bytes, BlockHeader]:
-    """Give the bytes and header of a block of no events, whose payload is the segment's index."""
+    """Return the bytes and header of a block without events that carries the segment's index."""
     return encode(place, PackedFrames(0, index, b"", b"", b"", time, time))
 
 
 def rewrite_header(
     header: BlockHeader, body: bytes, place: BlockPlacement, seqs: Sequence[int] | None = None
 ) -> tuple[bytes, BlockHeader]:
-    """Give a verified block's bytes and header for another place; its stored payload stays.
+    """Return the bytes and header of a verified block for another position in a file.
 
-    With ``numbers``, one per event, they are what its column of numbers says.
+    The stored payload does not change. ``seqs``, one per event, replace the column of sequence
+    numbers.
     """
     payload, columns = body[: header.payload_size], body[header.payload_size :]
     flags = header.flags
@@ -140,7 +142,7 @@ def rewrite_header(
 
 
 def compute_tag_bitmap(tags: Iterable[int]) -> int:
-    """Fold tags into the bitmap that lets a reader pass over a block."""
+    """Return the bitmap of ``tags``, which lets a reader skip a block."""
     bitmap = 0
     for tag in set(tags):
         bitmap |= 1 << (tag & 63)
@@ -150,19 +152,19 @@ def compute_tag_bitmap(tags: Iterable[int]) -> int:
 def _finish_block(
     fields: tuple[Any, ...], payload: bytes, columns: bytes, salt: int
 ) -> tuple[list[bytes], BlockHeader]:
-    """Hash a block, masking its payload when a segment header's magic would stand in it.
+    """Hash a block, and mask its payload if its body would contain the magic of a segment header.
 
-    ``fields`` are those of its header up to the hashes, without a mask.
+    ``fields`` are the header fields before the hashes, without a mask.
 
-    > Why? Behind a torn write a reader must tell the next segment from a journal that a guest had
-    in its memory. When no body holds the magic, every magic is a segment's.
+    > Why? After a torn write a reader must distinguish the next segment from a journal in the
+    memory of a guest. As no body contains the magic, each magic belongs to a segment header.
     """
     mask, stored = 0, payload
     body = _join_if_small(stored, columns)
     for attempt in range(_MASK_ATTEMPTS):
         if not _contains_magic(body):
             break
-        # derived from the salt, which a guest does not know, so that no payload can foresee it
+        # The mask is derived from the salt. A guest does not know the salt and cannot predict it.
         mask = xxh3_64_intdigest(b"mask%d" % attempt, salt ^ fields[_OFFSET_AT]) & 0xFFFFFFFF
         stored = apply_mask(payload, mask)
         body = _join_if_small(stored, columns)
@@ -181,7 +183,7 @@ def _finish_block(
 
 
 def _join_if_small(payload: bytes, columns: bytes) -> list[bytes]:
-    """A body in the parts that cost least: hashing two at once costs more than copying a few."""
+    """Return a body in the cheapest parts: two hash calls cost more than a copy of a few bytes."""
     return [payload + columns] if len(payload) < _JOINED_SIZE_MAX else [payload, columns]
 
 
@@ -194,7 +196,7 @@ def _contains_magic(body: list[bytes]) -> bool:
 
 
 def apply_mask(payload: bytes, mask: int) -> bytes:
-    """A payload under a mask, or from under it."""
+    """XOR a payload with a mask. A second call removes the mask."""
     size = len(payload)
     key = mask.to_bytes(4, "little") * (size // 4 + 1)
     mixed = int.from_bytes(payload, "little") ^ int.from_bytes(key[:size], "little")
@@ -206,5 +208,5 @@ def _pack_deltas(seqs: Sequence[int]) -> bytes:
 
 
 def make_compressor() -> Compressor:
-    """Make the compressor that ``encode`` takes; one writer's own, because it has state."""
+    """Return a compressor for ``encode``. It has state and must not be shared by writers."""
     return zstandard.ZstdCompressor(level=_COMPRESS_LEVEL)

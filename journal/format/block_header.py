@@ -1,4 +1,4 @@
-"""The header of a block: what it says, and whether a sound writer would have said it."""
+"""Block headers: layout, parsing and consistency checks."""
 
 import struct
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ BLOCK_HEADER_SIZE = 112
 BLOCK_COUNT_MAX = 1 << 16
 BLOCK_PAYLOAD_SIZE_MAX = PAYLOAD_SIZE_MAX + BLOCK_SIZE_TARGET
 TIME_SPAN_MAX = (1 << 32) - 1
-"""Microseconds between the first and the last event of a block."""
+"""Maximum µs between the first and the last event of a block."""
 
 RAW, ZSTD = 0, 1
 TIMES, SEQS, EQUAL_SIZES = 1, 2, 4
@@ -25,7 +25,7 @@ _SIZES_EACH = [
     1 + 4 * (not flags & EQUAL_SIZES) + 4 * bool(flags & TIMES) + 4 * bool(flags & SEQS)
     for flags in range(_FLAGS + 1)
 ]
-"""Bytes of all columns for one event, by the flags."""
+"""Bytes of all columns per event, by the flags."""
 ALIGNMENT = 8
 LAYOUT = struct.Struct("<8sBBHIIIIIQQQQQQQQQQ")
 HASHED_LAYOUT = struct.Struct(LAYOUT.format[:-1])
@@ -39,7 +39,7 @@ assert BLOCK_PAYLOAD_SIZE_MAX + 16 * BLOCK_COUNT_MAX < 1 << 32
 
 
 class BlockHeader(NamedTuple):
-    """The fields of a block header, in their order on disk."""
+    """A block header, with its fields in their order on disk."""
 
     magic: bytes
     codec: int
@@ -63,26 +63,32 @@ class BlockHeader(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of the whole block."""
+        """Bytes of the whole block, with its header."""
         return BLOCK_HEADER_SIZE + self.payload_size + self.columns_size
 
     @property
     def end(self) -> int:
-        """Where the next block stands."""
+        """Offset of the next block."""
         return self.offset + BLOCK_HEADER_SIZE + self.payload_size + self.columns_size
 
     @property
     def has_seqs(self) -> bool:
-        """Whether the numbers have holes made on purpose, in this block or before it."""
+        """Return whether the block has a column of sequence numbers.
+
+        It has one if sequence numbers are missing on purpose, in this block or before it.
+        """
         return bool(self.flags & SEQS)
 
     @property
     def has_equal_sizes(self) -> bool:
-        """Whether all payloads have one size, so that there is no column of their ends."""
+        """Return whether all payloads have one size, so that the block has no column of ends."""
         return bool(self.flags & EQUAL_SIZES)
 
     def follows(self, end: int, digest: int) -> bool:
-        """Whether this block names the block (or segment header) that ends there."""
+        """Return whether this block links to the block or segment header that ends at ``end``.
+
+        ``digest`` is the hash of that header.
+        """
         return self.previous_end == end and self.previous_hash == digest
 
 
@@ -90,7 +96,7 @@ make_header: Callable[[type[BlockHeader], Iterable[Any]], BlockHeader] = tuple._
 
 
 class BlockPlacement(NamedTuple):
-    """Where a block goes, and what it follows."""
+    """Position of a block in a segment, and its link to the block before it."""
 
     salt: int
     first_seq: int
@@ -101,7 +107,7 @@ class BlockPlacement(NamedTuple):
 
 
 def read_header(data: Bytes, position: int, salt: int, offset: int) -> BlockHeader | None:
-    """Read the header at ``position``, None unless it is a block's that belongs at ``offset``."""
+    """Return the block header at ``position``, or None if it is not valid for ``offset``."""
     raw = data[position : position + BLOCK_HEADER_SIZE]
     if len(raw) < BLOCK_HEADER_SIZE or not raw.startswith(BLOCK_MAGIC):
         return None
@@ -112,18 +118,32 @@ def read_header(data: Bytes, position: int, salt: int, offset: int) -> BlockHead
 
 
 def find_flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
-    """Say what no sound writer writes in a header whose hash holds."""
+    """Return the error in a header whose hash is valid, or None.
+
+    No correct writer writes a header with such an error.
+    """
     (_, codec, flags, reserved, count, payload_size, raw_size, columns_size, _, first_seq, _) = (
         header[:11]
     )
     if codec > ZSTD or flags > _FLAGS or reserved:
-        return UnsupportedVersion("a block has a codec or a column that is not known", offset)
+        return UnsupportedVersion(
+            f"block has an unknown codec {codec}, flags {flags:#x} or reserved field {reserved}",
+            offset,
+        )
     if count > BLOCK_COUNT_MAX:
-        return LimitExceeded(f"a block claims {count} events", offset)
+        return LimitExceeded(
+            f"block header states {count} events, but the limit is {BLOCK_COUNT_MAX}", offset
+        )
     if raw_size > BLOCK_PAYLOAD_SIZE_MAX:
-        return LimitExceeded(f"a block claims {raw_size} payload bytes", offset)
+        return LimitExceeded(
+            f"block header states {raw_size} payload bytes, but the limit is "
+            f"{BLOCK_PAYLOAD_SIZE_MAX}",
+            offset,
+        )
     if first_seq + count > SEQ_MAX:
-        return LimitExceeded(f"a block claims event number {first_seq}", offset)
+        return LimitExceeded(
+            f"block header states sequence number {first_seq}, above the limit of {SEQ_MAX}", offset
+        )
     time_first, time_last, own_offset, previous_end, _, durable_upto, _, _ = header[11:]
     size = count * columns_size_per_event(header)
     size += -(payload_size + size) % ALIGNMENT
@@ -137,21 +157,21 @@ def find_flaw(header: BlockHeader, offset: int = 0) -> FormatError | None:
         and time_first <= time_last <= SEQ_MAX
         and time_last - time_first <= TIME_SPAN_MAX
     )
-    return None if sound else CorruptBlock("a block header contradicts itself", offset)
+    return None if sound else CorruptBlock("block header fields contradict each other", offset)
 
 
 def columns_size_per_event(header: BlockHeader) -> int:
-    """Bytes of all columns for one event."""
+    """Return the bytes of all columns per event."""
     return _SIZES_EACH[header.flags]
 
 
 def read_last_delta(header: BlockHeader, body: bytes) -> int:
-    """Give the last of the number deltas of a block that has them."""
+    """Return the last value in the column of sequence numbers, relative to ``first_seq``."""
     end = header.payload_size + header.frame_count * columns_size_per_event(header)
     return int.from_bytes(body[end - 4 : end], "little")
 
 
 def is_body_intact(header: BlockHeader, body: bytes, salt: int) -> bool:
-    """Whether a body is whole, and the one that its header names."""
+    """Return whether a body has the size and the hash that its header states."""
     size = header.payload_size + header.columns_size
     return len(body) == size and xxh3_64_intdigest(body, salt) == header.body_hash

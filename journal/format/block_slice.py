@@ -1,4 +1,4 @@
-"""A part of a block as a block of its own: what a journal that is cut needs at its edge."""
+"""Slices of blocks, for the first and the last block of a journal that is cut."""
 
 from journal.format import block_encoder
 from journal.format.block import Block
@@ -7,7 +7,10 @@ from journal.format.columns import Frames
 
 
 def slice_block(block: Block, start: int, stop: int) -> Block:
-    """The events from index ``start`` to before ``stop``, with their numbers and times."""
+    """Return a block of the events from index ``start`` to before ``stop``.
+
+    The events keep their sequence numbers and times.
+    """
     if start <= 0 and stop >= block.count:
         return block
     seqs = list(block.seqs)[start:stop]

@@ -1,7 +1,7 @@
-"""Columns of a block: many small values as one run of bytes, and back, without a loop in Python.
+"""Columns of a block: conversion of many small values to bytes and back, without Python loops.
 
-What is the same for all events of a block costs nothing per event: one value stands for a column
-of equal ones, and payloads of one size have no ends.
+A property that all events of a block share takes no space per event: one value replaces a column
+of equal values, and payloads of one size have no column of ends.
 """
 
 import re
@@ -19,35 +19,35 @@ from journal.errors import LimitExceeded, OptionError
 from journal.format.frame import PAYLOAD_SIZE_MAX, TAG_MAX, TAG_MIN
 
 BLOCK_SIZE_TARGET = 1 << 16
-"""A block is closed when its payloads and columns reach this size."""
+"""Size of payloads and columns at which a block is closed."""
 PAGES_SIZE_TARGET = 240 << 10
-"""The same where many payloads of one large size, as pages are, are added at once.
+"""Size at which a block is closed if many payloads of one large size (pages) are added at once.
 
-As large as a body may be in which a repair looks for a flipped bit.
+It equals the largest body in which a repair searches for a flipped bit.
 """
 _LARGE_SIZE = 1 << 12
 COLUMNS_SIZE_PER_EVENT = 1 + 4
-"""Bytes that one event usually takes in the columns: its tag, and its end or its time."""
+"""Bytes that one event usually takes in the columns: a tag, and an end or a time."""
 
 COLUMNS_SIZE_PER_EVENT_MAX = 4 + 1 + 4
-"""The same where sizes and times differ, as those of events that are added one by one may."""
+"""Bytes of one event in the columns if sizes and times differ, as with single appends."""
 
 _TAGS = bytes(range(TAG_MIN, TAG_MAX + 1))
 _SIZE_UNPACKED_MAX = 1 << 10
 _FILTER_COUNT_MAX = 32
 _SPARSE_FACTOR = 30
-"""A search for each costs less than a look at all where less than one in so many is wanted."""
+"""Single searches are cheaper than a full scan if fewer than one in this many values match."""
 _SHAPE_CACHE_SIZE = 8
 EQUAL_PAYLOADS_COUNT_MAX = 1 << 12
-"""Pieces of one size whose places in a block are kept for the next block."""
+"""Maximum payloads of one size whose slices in a block are cached for the next block."""
 
 T = TypeVar("T")
 
 
 class Frames(NamedTuple):
-    """What gathers in a block, column by column; times never go back.
+    """Events of a block as columns; times never decrease.
 
-    Tags or times of one value hold for all payloads.
+    A single tag or a single time applies to all payloads.
     """
 
     tags: Sequence[int]
@@ -56,10 +56,10 @@ class Frames(NamedTuple):
 
 
 class PackedFrames(NamedTuple):
-    """Frames as a block stores them: payloads end to end, and columns.
+    """Frames as a block stores them: concatenated payloads, and columns.
 
-    One tag may stand for all. ``ends`` is empty when all payloads have one size, ``times`` when
-    all frames have ``time_first``.
+    A single tag may apply to all payloads. ``ends`` is empty if all payloads have one size,
+    ``times`` if all frames have ``time_first``.
     """
 
     frame_count: int
@@ -72,7 +72,7 @@ class PackedFrames(NamedTuple):
 
 
 def pack(frames: Frames, time: int = 0) -> PackedFrames:
-    """Give ``frames`` as a block stores them; ``time`` is that of no frames."""
+    """Pack ``frames`` as a block stores them. ``time`` applies if there are no frames."""
     tags, payloads, times = frames
     first, last = (times[0], times[-1]) if times else (time, time)
     deltas = pack_u32(list(map(sub, times, repeat(first)))) if first != last else b""
@@ -85,9 +85,9 @@ def pack(frames: Frames, time: int = 0) -> PackedFrames:
 def pack_block(
     tags: bytes, payloads: Sequence[bytes], start: int, time: int
 ) -> tuple[PackedFrames, int]:
-    """Pack the payloads from ``start`` on that fill a block; give the index behind them, too.
+    """Pack the payloads from index ``start`` that fill a block; also return the index after them.
 
-    ``tags`` are one for each of ``payloads``, or one for all. Raises as ``find_block_end`` does.
+    ``tags`` has one tag for each of ``payloads``, or one for all. Raises as ``find_block_end``.
     """
     sizes = _measure_block(payloads, start)
     stop = start + len(sizes)
@@ -97,10 +97,10 @@ def pack_block(
 
 
 def find_block_end(payloads: Sequence[bytes], start: int = 0) -> int:
-    """Give the index behind the payload that fills a block begun with ``payloads[start]``.
+    """Return the index after the payload that fills a block that starts with ``payloads[start]``.
 
-    At most the number of payloads: then the block is not filled. Raises LimitExceeded for a payload
-    that no block takes.
+    The result is the number of payloads if they do not fill a block. Raises LimitExceeded for a
+    payload that is too large for a block.
     """
     return start + len(_measure_block(payloads, start))
 
@@ -115,7 +115,7 @@ def _measure_block(payloads: Sequence[bytes], start: int) -> list[int]:
         if size <= PAYLOAD_SIZE_MAX and sizes.count(size) == len(sizes):
             return sizes
     while room > 0 and start < count:
-        # most payloads are like their neighbours: see first how many of this size there is room for
+        # Neighbouring payloads often have one size, so count first how many of this size fit.
         size = len(payloads[start]) + COLUMNS_SIZE_PER_EVENT
         sizes = list(map(len, payloads[start : start + -(-room // size)]))
         if sizes.count(sizes[0]) == len(sizes):
@@ -125,48 +125,50 @@ def _measure_block(payloads: Sequence[bytes], start: int) -> list[int]:
             taken = bisect_left(sums, room) + 1
             sizes, spent = sizes[:taken], sums[min(taken, len(sums)) - 1]
         if spent > PAYLOAD_SIZE_MAX and max(sizes) > PAYLOAD_SIZE_MAX:
-            raise LimitExceeded(f"a payload of {max(sizes)} bytes cannot be written", 0)
+            raise LimitExceeded(
+                f"event payload has {max(sizes)} bytes, but the limit is {PAYLOAD_SIZE_MAX}", 0
+            )
         found = found + sizes if found else sizes
         start, room = start + len(sizes), room - spent
     return found
 
 
 def pack_ends(sizes: Sequence[int]) -> bytes:
-    """The column of ends of payloads of these sizes; empty when it is one size."""
+    """Pack the column of ends of payloads with these sizes; empty if all have one size."""
     if not sizes or sizes.count(sizes[0]) == len(sizes):
         return b""
     return pack_u32(list(accumulate(sizes)))
 
 
 def pack_u32(values: Sequence[int]) -> bytes:
-    """A column of these values."""
+    """Pack a column of 32-bit values."""
     return struct.pack(f"<{len(values)}I", *values)
 
 
 def read_u32(data: bytes, position: int, count: int) -> tuple[int, ...]:
-    """The values of the column at ``position``."""
+    """Return the values of the column at ``position``."""
     return struct.unpack_from(f"<{count}I", data, position)
 
 
 def is_rising(values: Iterable[int]) -> bool:
-    """Whether no value is below the one before it."""
+    """Return whether no value is below its predecessor."""
     values = list(values)
     return values == sorted(values)
 
 
 def are_ends_valid(ends: bytes, size: int) -> bool:
-    """Whether the ends of payloads never go back, and the last is ``size``.
+    """Return whether the ends of payloads never decrease and the last end is ``size``.
 
-    What no event has (the payload of an index) has no ends to fit.
+    An empty column is valid: a block without events may have a payload, which is an index.
     """
     values = read_u32(ends, 0, len(ends) // 4)
     return not values or (values[-1] == size and is_rising(values))
 
 
 def split_payloads(raw: bytes, size: int, ends: bytes, count: int) -> list[bytes]:
-    """Cut ``count`` payloads at their ends, which fit, or into pieces of one size.
+    """Split the first ``size`` bytes of ``raw`` into ``count`` payloads.
 
-    They are the first ``size`` bytes of ``raw``.
+    ``ends`` is a valid column of ends; if it is empty, all payloads have one size.
     """
     if count < 2:
         return [raw[:size]] if count else []
@@ -177,12 +179,12 @@ def split_payloads(raw: bytes, size: int, ends: bytes, count: int) -> list[bytes
         return list(_make_splitter(size // count, count)(raw))
     else:
         sizes = repeat(size // count, count)
-    # a stream and a struct cut without making a slice object for each
+    # A stream or a struct splits bytes without a slice object for each payload.
     return list(map(BytesIO(raw).read, sizes))
 
 
 def pick(values: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
-    """The values at ``indices``."""
+    """Return the values at ``indices``."""
     if len(indices) < 2:
         return [values[index] for index in indices]
     found: Sequence[T] = itemgetter(*indices)(values)
@@ -190,7 +192,7 @@ def pick(values: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
 
 
 def make_tag_finder(tags: Iterable[int]) -> Callable[[bytes], list[int]]:
-    """A function of a column of tags to the indices where one of ``tags`` stands."""
+    """Return a function from a column of tags to the indices of ``tags`` in it."""
     return _make_tag_finder(bytes(sorted(tags)))
 
 
@@ -203,7 +205,7 @@ def _make_tag_finder(tags: bytes) -> Callable[[bytes], list[int]]:
 
 
 def find_ones(mask: bytes) -> list[int]:
-    """The indices where a column of 0 and 1 has 1."""
+    """Return the indices of 1 in a column of 0 and 1."""
     if mask.count(1) * _SPARSE_FACTOR > len(mask):
         return list(compress(range(len(mask)), mask))
     found, at = [], mask.find(1)
@@ -214,7 +216,7 @@ def find_ones(mask: bytes) -> list[int]:
 
 
 def make_tag_masker(tags: Iterable[int]) -> Callable[[bytes], bytes]:
-    """A function of a column of tags to one of 1 where one of ``tags`` stands, and 0 elsewhere."""
+    """Return a function from a column of tags to a mask: 1 for each of ``tags``, 0 otherwise."""
     return _make_tag_masker(bytes(sorted(tags)))
 
 
@@ -225,12 +227,15 @@ def _make_tag_masker(tags: bytes) -> Callable[[bytes], bytes]:
 
 
 def split_selected(raw: bytes, size: int, mask: bytes) -> list[bytes]:
-    """The pieces of one size, up to ``EQUAL_PAYLOADS_COUNT_MAX``, for which ``mask`` has no 0."""
-    places = tuple(compress(_equal_slices(size, len(mask)), mask))
-    if not places:
+    """Return the pieces of ``raw`` of one size for which ``mask`` is not 0.
+
+    ``mask`` has at most ``EQUAL_PAYLOADS_COUNT_MAX`` bytes.
+    """
+    slices = tuple(compress(_equal_slices(size, len(mask)), mask))
+    if not slices:
         return []
-    found = itemgetter(*places)(raw)  # compiled, bytes take no slice that is a value
-    return list(found) if len(places) > 1 else [found]
+    found = itemgetter(*slices)(raw)  # In compiled code, bytes cannot be indexed by a slice object.
+    return list(found) if len(slices) > 1 else [found]
 
 
 @lru_cache(_SHAPE_CACHE_SIZE)
@@ -244,10 +249,10 @@ def _make_splitter(size: int, count: int) -> Callable[[bytes], tuple[bytes, ...]
 
 
 def pack_tags(tags: Iterable[int]) -> bytes:
-    """Give a column of tags that events may have."""
-    with suppress(ValueError):  # what no byte holds
-        # what is no list may be a buffer, whose bytes are not its values
+    """Pack a column of tags. Raises OptionError for a tag that no event can have."""
+    with suppress(ValueError):  # A tag that does not fit in a byte.
+        # Other iterables may be buffers, whose bytes are not their values.
         column = bytes(tags if isinstance(tags, bytes | list | tuple) else iter(tags))
         if not column.translate(None, _TAGS):
             return column
-    raise OptionError(f"an event's tag is 1 to {TAG_MAX}")
+    raise OptionError(f"event tags must be between {TAG_MIN} and {TAG_MAX}")

@@ -1,19 +1,19 @@
-"""A frame: one event undecoded, and the limits that every frame keeps."""
+"""Frames, which are undecoded events, and the limits of a frame."""
 
 from typing import NamedTuple
 
 PAYLOAD_SIZE_MAX = 1 << 24
-"""Bytes in one event's payload."""
+"""Maximum bytes in the payload of one event."""
 
 TAG_MIN = 1
 TAG_MAX = 254
-"""Tags 0 and 255 stay free: they are what zeroed and erased storage reads as."""
+"""Maximum tag. Tags 0 and 255 are unused, because zeroed and erased storage reads as them."""
 
 SEQ_MAX = (1 << 63) - 1
 
 
 class Frame(NamedTuple):
-    """One event undecoded: ``time`` in µs since the epoch, ``offset`` of its block in the file."""
+    """An undecoded event. ``time`` is in µs since the epoch, ``offset`` that of its block."""
 
     seq: int
     tag: int

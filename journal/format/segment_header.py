@@ -1,4 +1,7 @@
-"""The segment header: what begins a run of blocks, and the salt that all their hashes share."""
+"""Segment headers: parsing, encoding and search.
+
+A segment header starts a run of blocks and holds the salt of all their hashes.
+"""
 
 import struct
 from typing import NamedTuple, Self
@@ -30,10 +33,10 @@ assert SEGMENT_HEADER_SIZE % 8 == 0
 
 
 class SegmentHeader(NamedTuple):
-    """The fields of a segment header; ``created`` in µs since the epoch.
+    """A segment header. ``created`` is in µs since the epoch.
 
-    ``previous_end`` and ``previous_hash`` name the block of the segment before at whose end this
-    one goes on, and are 0 when it continues none.
+    ``previous_end`` and ``previous_hash`` link to the block of the previous segment after which
+    this segment continues. Both are 0 if the segment continues no other.
     """
 
     salt: int
@@ -48,11 +51,11 @@ class SegmentHeader(NamedTuple):
     hash: int = 0
 
     def continues(self, other: Self) -> bool:
-        """Whether this segment goes on where a block of ``other`` ends."""
+        """Return whether this segment continues after a block of ``other``."""
         return bool(self.previous_hash) and self.journal_id == other.journal_id
 
     def encode(self) -> tuple[bytes, Self]:
-        """Give the bytes, and the header with its hash filled in."""
+        """Return the encoded header, and the header with its hash filled in."""
         unhashed = _LAYOUT.pack(
             SEGMENT_MAGIC,
             self.major,
@@ -74,24 +77,38 @@ class SegmentHeader(NamedTuple):
 
 
 def read(data: Bytes, position: int) -> SegmentHeader:
-    """Read the segment header that must stand at ``position``."""
+    """Return the segment header at ``position``.
+
+    Raises NotAJournal, TornBlock, UnsupportedVersion, CorruptBlock or LimitExceeded if no valid
+    segment header is stored there.
+    """
     raw = data[position : position + SEGMENT_HEADER_SIZE]
     if not raw or not SEGMENT_MAGIC.startswith(raw[:8]):
-        raise NotAJournal("no segment header stands", position)
+        raise NotAJournal("found no segment header", position)
     if len(raw) < SEGMENT_HEADER_SIZE:
-        raise TornBlock("the file ends inside its segment header", position)
+        raise TornBlock(
+            f"segment header is cut short: {SEGMENT_HEADER_SIZE} bytes expected, {len(raw)} left",
+            position,
+        )
     (_, major, minor, size, features, compatible, salt, journal_id, *numbers, _, digest) = (
         _LAYOUT.unpack(raw)
     )
     if major != MAJOR:
-        raise UnsupportedVersion(f"format version {major}.{minor} is not known", position)
+        raise UnsupportedVersion(
+            f"format version {major}.{minor} is not supported, only {MAJOR}.x", position
+        )
     if not _is_hash_valid(raw, salt):
-        raise CorruptBlock("the hash of the segment header does not hold", position)
+        raise CorruptBlock("segment header has a wrong hash", position)
     if size != SEGMENT_HEADER_SIZE or features & ~INCOMPATIBLE_FEATURES_KNOWN:
-        raise UnsupportedVersion(f"features {features:#x} are not known", position)
+        raise UnsupportedVersion(
+            f"segment header of {size} bytes with features {features:#x} is not supported", position
+        )
     created, first_seq, previous_end, previous_hash = numbers
     if first_seq > SEQ_MAX:
-        raise LimitExceeded(f"a segment claims event number {first_seq}", position)
+        raise LimitExceeded(
+            f"segment header states sequence number {first_seq}, above the limit of {SEQ_MAX}",
+            position,
+        )
     return SegmentHeader(
         salt,
         journal_id,
@@ -107,9 +124,9 @@ def read(data: Bytes, position: int) -> SegmentHeader:
 
 
 def find(data: Bytes, start: int, stop: int) -> int:
-    """Find the next position with a sound segment header, ``stop`` when there is none.
+    """Return the position of the next sound segment header, or ``stop``.
 
-    One whose hash holds is sound whatever its version: whoever reads it says what is not known.
+    A header with a valid hash is sound whatever its version; ``read`` refuses unknown versions.
     """
     position = data.find(SEGMENT_MAGIC, start, stop)
     while position >= 0:

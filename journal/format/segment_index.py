@@ -1,4 +1,4 @@
-"""The sparse index that a sealed segment carries in its last block: where its numbers stand."""
+"""Sparse index in the last block of a sealed segment: sequence numbers to block offsets."""
 
 import struct
 import sys
@@ -18,7 +18,7 @@ from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.fs.byte_source import Bytes
 
 INDEX_STEP = 1 << 16
-"""Bytes of blocks that one row stands for, at most, if it is more than one block."""
+"""Maximum bytes of blocks that one row covers, unless the row covers a single block."""
 INDEX_ROWS_MAX = 1 << 19
 _MAGIC = b"\x89JNLIDX\n"
 _HEAD = struct.Struct("<8sQQQQ")
@@ -31,10 +31,11 @@ assert _HEAD.size + 8 * _COLUMNS * INDEX_ROWS_MAX + _TRAILER.size <= BLOCK_PAYLO
 
 
 class SegmentIndex(NamedTuple):
-    """Rows of a segment, as columns: each row stands for the blocks from its offset to the next's.
+    """Index of a segment, stored as columns. A row covers the blocks up to the next row's offset.
 
-    Offsets and numbers are the segment's own; ``bitmaps`` are those of all blocks of a row,
-    ``next_seq`` is the number behind the last event, ``time_last`` the last event's time.
+    Offsets and sequence numbers are relative to the segment. ``bitmaps`` combine the tags of all
+    blocks of a row, ``next_seq`` is the sequence number after the last event, and ``time_last`` is
+    the time of the last event.
     """
 
     event_count: int
@@ -46,17 +47,17 @@ class SegmentIndex(NamedTuple):
     bitmaps: "array[int]"
 
     def is_sound(self, end: int) -> bool:
-        """Whether what it says can be: rising offsets up to ``end``, rising numbers."""
+        """Return whether offsets and sequence numbers ascend, and offsets are below ``end``."""
         offsets, seqs = self.offsets, self.first_seqs
         if not offsets:
             return not self.event_count
-        rising = all(map(int.__lt__, offsets, offsets[1:])) and all(map(int.__lt__, seqs, seqs[1:]))
+        ascend = all(map(int.__lt__, offsets, offsets[1:])) and all(map(int.__lt__, seqs, seqs[1:]))
         within = offsets[0] >= SEGMENT_HEADER_SIZE and offsets[-1] < end
-        return rising and within and seqs[-1] < self.next_seq <= SEQ_MAX
+        return ascend and within and seqs[-1] < self.next_seq <= SEQ_MAX
 
 
 class SegmentIndexBuilder:
-    """Gathers the rows while blocks are written."""
+    """Builder of a segment's index, which adds rows while blocks are written."""
 
     __slots__ = ("_columns", "_event_count", "_next_seq", "_time_last")
 
@@ -65,7 +66,7 @@ class SegmentIndexBuilder:
         self._columns = array("Q"), array("Q"), array("Q"), array("Q")
 
     def add(self, header: BlockHeader, next_seq: int) -> None:
-        """Take a block into account; ``next_seq`` is the number behind its last event."""
+        """Add a block. ``next_seq`` is the sequence number after its last event."""
         if not header.frame_count:
             return
         offsets, first_seqs, times, bitmaps = self._columns
@@ -81,7 +82,7 @@ class SegmentIndexBuilder:
         self._time_last = header.time_last
 
     def payload(self, offset: int) -> bytes:
-        """Give the payload of the block at ``offset`` that seals the segment."""
+        """Return the payload of the index block at ``offset``; empty if there are too many rows."""
         rows = len(self._columns[0])
         if rows > INDEX_ROWS_MAX:
             return b""
@@ -99,7 +100,7 @@ def _to_little_endian(column: "array[int]") -> bytes:
 
 
 def read_seal(data: Bytes, header: SegmentHeader) -> BlockHeader | None:
-    """Read the header of the block that seals a file of one segment; None when there is none."""
+    """Return the header of the index block at the end of a file of one segment, or None."""
     size = len(data)
     trailer = data[max(0, size - _TRAILER.size) : size]
     if len(trailer) < _TRAILER.size:
@@ -114,7 +115,7 @@ def read_seal(data: Bytes, header: SegmentHeader) -> BlockHeader | None:
 
 
 def read(data: Bytes, header: SegmentHeader) -> SegmentIndex | None:
-    """Read the index of a file of one sealed segment; None when there is none to believe."""
+    """Return the index of a file of one sealed segment, or None if it has no valid index."""
     seal = read_seal(data, header)
     if seal is None:
         return None

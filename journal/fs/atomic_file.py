@@ -1,4 +1,4 @@
-"""The one way a file gets its name or is replaced: whole and durable, or not at all."""
+"""Atomic and durable creation and replacement of files."""
 
 import ctypes
 import errno
@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-_FILE_MODE = 0o600  # a journal holds a guest's memory, and with it secrets
+_FILE_MODE = 0o600  # A journal holds the memory of a guest, and with it secrets.
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -19,12 +19,12 @@ PathLike = str | os.PathLike[str]
 
 
 def sync_directory(path: PathLike) -> None:
-    """Make the names in a directory durable."""
+    """Make the entries of a directory durable."""
     _sync(path, os.O_DIRECTORY)
 
 
 def sync_file(path: PathLike) -> None:
-    """Make what a file has durable; one that is a link is refused."""
+    """Make the contents of a file durable. Refuse a symbolic link."""
     _sync(path, os.O_NOFOLLOW)
 
 
@@ -37,25 +37,31 @@ def _sync(path: PathLike, flags: int) -> None:
 
 
 def make_temporary_path(path: PathLike) -> Path:
-    """Name a hidden file that does not exist yet, in the directory of ``path``."""
+    """Return the path of a new hidden file in the directory of ``path``."""
     target = Path(path)
     return target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
 
 
 def create_private(path: PathLike) -> int:
-    """Open a new file that only its owner may read, refusing one that exists."""
+    """Create a file that only its owner may read, and return its descriptor.
+
+    Raises FileExistsError if ``path`` exists.
+    """
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _FILE_MODE)
 
 
 def publish(temporary: PathLike, path: PathLike) -> None:
-    """Give a synced file its name for good; FileExistsError when the name is taken."""
+    """Link a synced temporary file to ``path`` durably. Raises FileExistsError if it exists."""
     os.link(temporary, path, follow_symlinks=False)
     Path(temporary).unlink()
     sync_directory(Path(path).parent)
 
 
 def replace(path: PathLike, content: bytes | Callable[[BinaryIO], object]) -> None:
-    """Put new content in the place of a file, keeping the old when anything goes wrong."""
+    """Replace the content of a file atomically and durably. Any failure keeps the old content.
+
+    ``content`` is the new content, or a function that writes it to the given file.
+    """
     target = Path(path)
     temporary = make_temporary_path(target)
     try:
@@ -74,26 +80,26 @@ def replace(path: PathLike, content: bytes | Callable[[BinaryIO], object]) -> No
     sync_directory(target.parent)
 
 
-def move_into_place(beside: PathLike, path: PathLike) -> None:
-    """Let what stands ``beside``, synced, have the name of a file or a directory, for good.
+def move_into_place(replacement: PathLike, path: PathLike) -> None:
+    """Rename ``replacement``, a synced sibling file or directory, to ``path`` durably.
 
-    The old file is gone; an old directory has the other name then. Where it raises, the name may
-    lead to the new one, and a power cut may undo that.
+    An old file is deleted; an old directory takes the name ``replacement``. After an exception,
+    ``path`` may already refer to the new file, and a power cut may undo the rename.
     """
     if Path(path).is_dir():
-        _exchange(os.fsencode(beside), os.fsencode(path))
+        _exchange(os.fsencode(replacement), os.fsencode(path))
     else:
-        Path(beside).replace(path)
+        Path(replacement).replace(path)
     sync_directory(Path(path).parent)
 
 
 def _exchange(one: bytes, other: bytes) -> None:
-    """Let two directories change their names, at once."""
+    """Exchange the names of two directories atomically."""
     try:
         call = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:
-        raise OSError(errno.ENOSYS, "this system cannot exchange directories") from None
+        raise OSError(errno.ENOSYS, "the C library cannot exchange directories") from None
     if call(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE):
         code = ctypes.get_errno()
-        reason = "its file system cannot exchange directories"
+        reason = "the file system cannot exchange directories"
         raise OSError(code, reason if code in _CANNOT_EXCHANGE else os.strerror(code))

@@ -1,4 +1,4 @@
-"""The bytes of a file that may be growing, shrinking or failing while it is read."""
+"""Bounds-checked reads of a file that may grow, shrink or fail during a read."""
 
 import errno
 import os
@@ -7,18 +7,18 @@ from journal.errors import CorruptBlock
 from journal.fs.byte_search import contains
 
 WINDOW_SIZE = 1 << 12
-"""Bytes fetched at once for small reads, so that headers of small blocks cost one call in many."""
+"""Bytes fetched at once for small reads, so that the headers of many small blocks cost one call."""
 _CHUNK_SIZE = 1 << 20
 
 
 class ByteSource:
     """The first ``size`` bytes of an open file, sliced and searched like ``bytes``.
 
-    What the file no longer has is missing from the end of a slice. Where the disk cannot read,
-    CorruptBlock is raised, or zeros are given if ``zero_unreadable``.
+    A slice is shorter than requested if the file has shrunk. A range that the disk cannot read
+    raises CorruptBlock, or reads as zeros if ``zero_unreadable`` is set.
 
-    > Why not a mapping? Reading a mapping behind a file's new end, or where the disk fails, kills
-    the process. A call of its own costs less than the faults of a mapping do.
+    > Why not a mapping? A read of a mapping beyond the new end of a file, or of a failing disk,
+    kills the process. A system call costs less than the page faults of a mapping.
     """
 
     __slots__ = (
@@ -62,11 +62,11 @@ class ByteSource:
         return self._window[: stop - start]
 
     def invalidate(self) -> None:
-        """Let the next slice see what the file holds then."""
+        """Drop all buffered bytes, so that the next slice reads the file again."""
         self._window = self._chunk = b""
 
     def find(self, needle: bytes, start: int, stop: int) -> int:
-        """Find ``needle`` as ``bytes.find`` does; -1 when it is not there."""
+        """Return the first offset of ``needle`` in the range, or -1, as ``bytes.find`` does."""
         stop = min(stop, self._size)
         overlap = len(needle) - 1
         while stop - start > overlap:
@@ -76,7 +76,7 @@ class ByteSource:
                 self._chunk = self._read(start, min(_CHUNK_SIZE, self._size - start))
                 if len(self._chunk) <= overlap:
                     return -1
-                if not contains(self._chunk, needle):  # far faster than asking where
+                if not contains(self._chunk, needle):  # Far faster than ``find``.
                     self._chunk, start = b"", start + len(self._chunk) - overlap
                     continue
             found = self._chunk.find(needle, base, stop - self._chunk_at)
@@ -90,11 +90,11 @@ class ByteSource:
 
 
 def _read_range(descriptor: int, start: int, size: int, zero_unreadable: bool) -> bytes:
-    """Read what is there of a range, in as many pieces as the system makes of it."""
+    """Read a range of a file, in as many calls as the system needs; less at the end of file."""
     try:
         data = os.pread(descriptor, size, start)
         while data and len(data) < size:
-            # short, for a file that ends here now or for a signal: one more look tells
+            # A short read means end of file or an interrupting signal. Read again to tell which.
             rest = os.pread(descriptor, size - len(data), start + len(data))
             if not rest:
                 break
@@ -103,10 +103,10 @@ def _read_range(descriptor: int, start: int, size: int, zero_unreadable: bool) -
         if error.errno != errno.EIO:
             raise
         if not zero_unreadable:
-            raise CorruptBlock("the disk cannot read what stands", start) from error
+            raise CorruptBlock(f"the disk cannot read {size} bytes", start) from error
     else:
         return data
-    # around what cannot be read, halving: zeros stand for it
+    # Bisect the range around the unreadable windows, which read as zeros.
     if size <= WINDOW_SIZE:
         return bytes(size)
     half = max(WINDOW_SIZE, (size >> 1) & -WINDOW_SIZE)

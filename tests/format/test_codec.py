@@ -124,7 +124,7 @@ def test_an_unknown_member_is_malformed() -> None:
 
 def test_a_flag_is_zero_or_one() -> None:
     payload = struct.pack("<IQBI", 3, 0, 2, 0)
-    with pytest.raises(MalformedEvent, match="2 is not a flag"):
+    with pytest.raises(MalformedEvent, match="2 is not a value of flag"):
         codec.decode(descriptors.FileDescriptorWrite.tag, payload)
 
 

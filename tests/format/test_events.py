@@ -131,7 +131,7 @@ def test_an_event_without_a_docstring_is_refused() -> None:
 
 
 def test_a_field_that_is_no_wire_type_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"Vague\.number is not a wire type"):
+    with pytest.raises(TypeError, match=r"Vague\.number has no wire type"):
 
         @event(tag=200, group=Group.CORE, rule=Keep())
         class Vague(Event):

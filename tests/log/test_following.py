@@ -108,7 +108,7 @@ def test_nothing_is_looked_at_while_nothing_changes(path: Path) -> None:
         begin, before = time.monotonic(), followed.looks
         assert not threading.Event().wait(0.3)
         passed = time.monotonic() - begin
-        assert followed.looks - before <= 1 + passed / watch._LOOK_SECONDS
+        assert followed.looks - before <= 1 + passed / watch._RECHECK_SECONDS
         writer.append_frame(1, b"y")
         writer.flush()
         followed.wait_for(1)
