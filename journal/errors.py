@@ -1,39 +1,39 @@
-"""Everything that can go wrong with a journal.
+"""Exception tree of the package.
 
 * JournalError
-  + FormatError            the bytes at an offset are not what the format says
+  + FormatError            the bytes at an offset violate the format
     - NotAJournal          the file does not begin with a segment header
-    - UnsupportedVersion   a version or a feature that this reader does not know
+    - UnsupportedVersion   a version or feature that this reader does not support
     - TornBlock            the file ends inside a block; normal after a crash
-    - DamagedJournal       bytes were lost where whole blocks stand behind them
-      . CorruptBlock       a whole block is present and its bytes are wrong
-      . MissingEvents      blocks that must have been there are not
-      . LostAcknowledged   either of these, and a sync had promised what is lost
-    - MalformedEvent       the hashes hold and the payload still does not fit its layout
-    - UnknownEvent         a tag this version does not know
-    - LimitExceeded        a size, a count or a length is above a named limit
+    - DamagedJournal       bytes before complete blocks were lost
+      . CorruptBlock       a block is complete, but its bytes are wrong
+      . MissingEvents      blocks that must have existed are missing
+      . LostAcknowledged   either of these, and a sync had reported success
+    - MalformedEvent       the hashes are correct, but the payload does not fit its layout
+    - UnknownEvent         a tag that this version does not define
+    - LimitExceeded        a size, a count or a length exceeds a named limit
   + JournalLocked          another process is writing this journal
   + StorageError           the operating system refused a write or a sync
-  + OptionError            an option of the caller makes no sense
-    - ExpressionError      a question about events that is none, and where in it
+  + OptionError            the caller passed an invalid option
+    - ExpressionError      a query is invalid, with the position of the error
   + EngineError            a guest could not be run
-    - ModuleRefused        the module is invalid, or asks for what is not there
+    - ModuleRefused        the module is invalid, or needs an unavailable feature
     - ModuleMismatch       the journal belongs to another module
-    - EngineMismatch       this engine cannot give the run that the journal has
-    - NotResumable         the journal does not hold what a resume needs
-    - Divergence           a replay said something else than the journal
+    - EngineMismatch       this engine cannot reproduce the recorded run
+    - NotResumable         the journal does not contain the data that a resume needs
+    - Divergence           a replay differs from the journal
     - OutputLost           an output could not be delivered to its target
 """
 
 
 class JournalError(Exception):
-    """Base of all errors this package raises on purpose: one sentence each."""
+    """Base class of all deliberate errors of this package. The message is one sentence."""
 
 
 class FormatError(JournalError):
-    """The bytes at ``offset`` are not what the format says.
+    """The bytes at ``offset`` violate the format.
 
-    ``file`` names the segment file of a journal that is a directory, and is empty else.
+    ``file`` names the segment file if the journal is a directory, and is empty otherwise.
     """
 
     def __init__(self, reason: str, offset: int = 0, file: str = "") -> None:
@@ -52,7 +52,7 @@ class NotAJournal(FormatError):
 
 
 class UnsupportedVersion(FormatError):
-    """A version of the format, or a feature in it, that this reader does not know."""
+    """This reader does not support the format version, or a feature that the journal uses."""
 
 
 class TornBlock(FormatError):
@@ -60,14 +60,14 @@ class TornBlock(FormatError):
 
 
 class DamagedJournal(FormatError):
-    """Bytes were lost where whole blocks stand behind them.
+    """Bytes before complete blocks were lost.
 
     ``size`` bytes at ``offset`` are lost, and with them the events ``first_seq`` to ``last_seq``
-    (none when ``last_seq < first_seq``). Reading can go on from ``last_seq + 1``.
+    (none if ``last_seq < first_seq``). Reading can resume at ``last_seq + 1``.
     """
 
     acknowledged = False
-    """Whether a later block knew what is lost to be durable."""
+    """Whether a sync had reported the lost bytes as durable."""
 
     def __init__(
         self,
@@ -86,29 +86,29 @@ class DamagedJournal(FormatError):
 
 
 class CorruptBlock(DamagedJournal):
-    """A whole block is present and its bytes are wrong."""
+    """A block is complete, but its bytes are wrong."""
 
 
 class MissingEvents(DamagedJournal):
-    """Blocks that must have been there are not."""
+    """Blocks that must have existed are missing."""
 
 
 class LostAcknowledged(DamagedJournal):
-    """Bytes are lost that a sync had promised to keep."""
+    """Bytes that a sync had reported as durable are lost."""
 
     acknowledged = True
 
 
 class MalformedEvent(FormatError):
-    """The hashes hold, and the payload still does not fit its event's layout."""
+    """The hashes are correct, but the payload does not fit the layout of its event."""
 
 
 class UnknownEvent(FormatError):
-    """A tag that this version of the format does not define."""
+    """This version of the format does not define the tag."""
 
 
 class LimitExceeded(FormatError):
-    """A size, a count or a length is above a named limit."""
+    """A size, a count or a length exceeds a named limit."""
 
 
 class JournalLocked(JournalError):
@@ -118,21 +118,23 @@ class JournalLocked(JournalError):
 class StorageError(JournalError):
     """The operating system refused a write or a sync.
 
-    ``first_seq_lost`` is the number of the first event that is not known to be durable.
+    ``first_seq_lost`` is the sequence number of the first event that may not be durable.
     """
 
     def __init__(self, reason: str, first_seq_lost: int) -> None:
-        super().__init__(f"{reason}; events from number {first_seq_lost} on are not durable")
+        super().__init__(
+            f"{reason}; events from sequence number {first_seq_lost} on are not durable"
+        )
         self.reason = reason
         self.first_seq_lost = first_seq_lost
 
 
 class OptionError(JournalError):
-    """An option of the caller makes no sense."""
+    """The caller passed an invalid option."""
 
 
 class ExpressionError(OptionError):
-    """A question about events that is none: ``reason`` says why, ``position`` where in ``text``."""
+    """A query is invalid: ``reason`` says why, ``position`` is the index in ``text``."""
 
     def __init__(self, reason: str, text: str, position: int) -> None:
         super().__init__(f"{reason}, at column {position + 1}")
@@ -146,7 +148,7 @@ class EngineError(JournalError):
 
 
 class ModuleRefused(EngineError):
-    """The module is invalid, or asks for what is not there."""
+    """The module is invalid, or needs a feature that is not available."""
 
 
 class ModuleMismatch(EngineError):
@@ -154,18 +156,18 @@ class ModuleMismatch(EngineError):
 
 
 class EngineMismatch(EngineError):
-    """This engine cannot give the run that the journal has."""
+    """This engine cannot reproduce the recorded run."""
 
 
 class NotResumable(EngineError):
-    """The journal does not hold what a resume needs."""
+    """The journal does not contain the data that a resume needs."""
 
 
 class Divergence(EngineError):
-    """A replay said something else than the journal.
+    """A replay differs from the journal.
 
-    ``seq`` is the event's number, ``expected`` what the journal has there, ``actual`` what the
-    guest did, ``backtrace`` where in the guest, innermost function first.
+    ``seq`` is the sequence number of the event, ``expected`` the recorded event, ``actual`` the
+    guest's action, ``backtrace`` the guest's call stack, innermost function first.
     """
 
     def __init__(self, seq: int, expected: str, actual: str, backtrace: str = "") -> None:

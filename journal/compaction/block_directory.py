@@ -1,5 +1,4 @@
-"""Offsets and contents of a journal's blocks, remembered so that later passes read only some
-blocks."""
+"""Directory of a journal's blocks, so that later passes read only the blocks they need."""
 
 from array import array
 from collections.abc import Callable, Iterator

@@ -83,8 +83,7 @@ class KindCounts(NamedTuple):
 
     @property
     def dropped_size(self) -> int:
-        """Return the number of payload bytes saved; negative if merged pages are larger than their
-        patches."""
+        """Return the payload bytes saved; negative if merged pages exceed their patches."""
         return self.size - self.kept_size
 
 
@@ -131,8 +130,7 @@ class CompactionResult(NamedTuple):
 
 
 class _NeedsMoreSpace(Exception):
-    """Replaying only the kept events needs more file space at some moment than the whole journal
-    did."""
+    """A replay of only the kept events needs more file space at some moment than before."""
 
 
 class CompactionMismatch(JournalError):
@@ -172,8 +170,7 @@ def compact(
 
 
 class CompactionPlan:
-    """Everything known about a journal before its compaction is written: survey, frontier and live
-    events."""
+    """Survey, frontier and live events of a journal, found before the compaction is written."""
 
     def __init__(self, reader: Reader, policy: RetentionPolicy, report: ProgressCallback) -> None:
         self.reader = reader
@@ -244,8 +241,10 @@ class CompactionPlan:
         return self.blocks.reread(what, accepts)
 
     def retained_blocks(self, whole: Sequence[range]) -> Iterator[Block]:
-        """Yield the blocks that may contain kept events. ``whole`` are the ranges of unmerged
-        snapshots."""
+        """Yield the blocks that may contain kept events.
+
+        ``whole`` are the ranges of unmerged snapshots.
+        """
         frontier, live = self.frontier, self.live
         stops = [part.stop for part in whole]
 
@@ -266,10 +265,10 @@ class CompactionPlan:
         *,
         publish_unchanged: bool = True,
     ) -> CompactionResult:
-        """Write the kept events to the target that ``begin`` opens; retry without merging if
-        merging fails.
+        """Write the kept events to the target that ``begin`` opens.
 
-        The target is published; if nothing is dropped, only with ``publish_unchanged``. Raises
+        If snapshots cannot be merged, the kept events are written again without merging. The target
+        is published; if nothing is dropped, only with ``publish_unchanged``. Raises
         CompactionMismatch if the kept events would not lead to the same states.
         """
         while True:
@@ -448,7 +447,7 @@ def _write_journal(plan: CompactionPlan, target: BlockTarget, folder: Path) -> C
         for block in plan.retained_blocks(whole):
             _write_block(block, selector.flags(block), inserts, writer, deduplicator)
         writer.flush()
-    return plan.result(writer.tally)
+    return plan.result(writer.totals)
 
 
 def _write_block(

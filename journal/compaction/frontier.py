@@ -1,5 +1,4 @@
-"""First pass over a journal: finds its snapshots, and the frontier before which events may be
-dropped."""
+"""First pass over a journal: finds its snapshots, and the limit for dropping events."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,13 +46,12 @@ class UnclosedSnapshot:
 
 
 class SafePointInfo(NamedTuple):
-    """The safe point of a snapshot, and the events before the snapshot that limit where it can
-    move.
+    """Safe point of a snapshot, with the events that limit how far it can move.
 
-    ``time`` is in µs since the epoch. ``last_kept`` is the last event of an always kept kind,
-    ``last_input`` the last input; either may follow the safe point in a journal whose pages an
-    earlier compaction has renumbered. ``floor`` is the last event that would invalidate a safe
-    point before it; -1 if there is none.
+    ``time`` is in µs since the epoch. ``last_kept`` is the last event of an always kept kind before
+    the snapshot, ``last_input`` the last input; either may follow the safe point in a journal whose
+    pages an earlier compaction has renumbered. ``floor`` is the last event that would invalidate a
+    safe point before it; -1 if there is none.
     """
 
     seq: int
@@ -234,8 +232,7 @@ def _closed_snapshots(block: Block, watch: SnapshotCollector) -> Iterator[Snapsh
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """Result of the first pass: the limit before which events may be dropped, and the kept
-    snapshots.
+    """Limit below which events may be dropped, and the kept snapshots.
 
     Events before sequence number ``upto`` may be dropped. ``kept`` are the kept snapshots before
     it. ``reason`` says why less than possible, or nothing, can be dropped. ``is_verbatim`` keeps
@@ -254,8 +251,10 @@ class Frontier:
 def find_frontier(
     survey: JournalSurvey, policy: RetentionPolicy, *, verbatim_reason: str = ""
 ) -> Frontier:
-    """Return the frontier for a retention policy. A ``verbatim_reason`` keeps all snapshots
-    unmerged."""
+    """Return the frontier for a retention policy.
+
+    A ``verbatim_reason`` keeps all snapshots unmerged.
+    """
     reason, infos = "", survey.snapshots
     if survey.is_executable:
         usable = [info for info in infos if not _obstacle(survey, info)]

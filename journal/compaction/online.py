@@ -57,8 +57,10 @@ def compact_online(
     if found.is_unchanged:
         segment_files.remove_journal(beside)
         return OnlineCompactionResult(found, None, size)
-    handover = writer.switch_to(beside)
-    return OnlineCompactionResult(found, handover, size + handover.copied_size + handover.rest_size)
+    switchover = writer.switch_to(beside)
+    return OnlineCompactionResult(
+        found, switchover, size + switchover.copied_size + switchover.rest_size
+    )
 
 
 ResultCallback = Callable[["OnlineCompactionResult | JournalError"], object]
@@ -116,8 +118,7 @@ class BackgroundCompactor:
             self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread. Cancels a running compaction, unless its result is about to be switched
-        to."""
+        """Stop the thread. Cancels a running compaction, unless the switchover has begun."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()

@@ -83,7 +83,7 @@ class RowWriter:
     """Writes rows and blocks to ``target``, in sequence order."""
 
     def __init__(self, target: BlockTarget) -> None:
-        self.tally = TagTotals()
+        self.totals = TagTotals()
         self._target = target
         self._compressor = block_encoder.make_compressor()
         self._seqs: list[int] = []
@@ -99,12 +99,12 @@ class RowWriter:
 
     def put(self, row: OutputRow) -> None:
         """Write an event."""
-        self.tally.add(row.tag, 1, len(row.payload))
+        self.totals.add(row.tag, 1, len(row.payload))
         self._append(row)
 
     def put_block(self, block: Block) -> None:
         """Write all events of a block. Joins a small block with the pending rows."""
-        self.tally.add_block(block)
+        self.totals.add_block(block)
         if block.size < _SMALL_BLOCK_SIZE_MAX and self._seqs:
             for (seq, tag, payload), time in zip(block.rows(), block.times, strict=True):
                 self._append(OutputRow(seq, tag, payload, time))
@@ -159,13 +159,13 @@ class EventSelector:
         self._live, self._upto = live, upto
         self._kept_snapshots = frozenset(kept_snapshots)
         self._whole = whole
-        staged = _KEEP if whole is None else _SPECIAL
+        parts_code = _KEEP if whole is None else _SPECIAL
         table = bytearray([_KEEP]) * 256
         for tags, code in (
             (event_classes.ANALYSED, _LOOK_UP),
             (event_classes.CONSUMED, _DROP if drops_inputs else _KEEP),
             (event_classes.REWRITTEN, _DROP),
-            (event_classes.SNAPSHOT_PARTS, _LOOK_UP if analyses_parts else staged),
+            (event_classes.SNAPSHOT_PARTS, _LOOK_UP if analyses_parts else parts_code),
             (event_classes.SNAPSHOT_MARKERS, _SPECIAL),
         ):
             for tag in tags:

@@ -40,8 +40,7 @@ class CompactionSchedule:
 
 
 class GrowthMeter:
-    """Decides when a compaction is due. The journal has ``size`` bytes at ``next_seq`` when it
-    starts.
+    """Decides when a compaction is due, starting at ``next_seq`` with ``size`` bytes of journal.
 
     Its methods take the writer's next sequence number, and the bytes ``written`` since it was
     opened.
@@ -64,7 +63,6 @@ class GrowthMeter:
         return schedule.factor is not None and self._size + grown >= schedule.factor * base
 
     def reset(self, next_seq: int, written: int, size: int | None = None) -> None:
-        """Start a new interval after a compaction to ``size`` bytes, or after a failed one without
-        ``size``."""
+        """Start a new interval. After a successful compaction ``size`` is the new size in bytes."""
         self._size = self._size + written - self._written if size is None else size
         self._next_seq, self._written = next_seq, written

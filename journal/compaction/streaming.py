@@ -20,11 +20,10 @@ the window passes unchanged."""
 
 
 class StreamCompactor:
-    """Drops events of a stream, window by window. The result replays to the same state after each
-    window.
+    """Drops events of a stream, window by window, so that each window leads to the same state.
 
-    It also replays to the same state at each snapshot. In a stream that records a process, events
-    may be dropped only before the last snapshot of a window, only if a guest can resume from that
+    The state at each snapshot is the same, too. In a stream that records a process, events may be
+    dropped only before the last snapshot of a window, only if a guest can resume from that
     snapshot, and only if events keep their sequence numbers (``keeps_seqs``). If an event cannot be
     replayed, all later events pass unchanged; ``reason`` says why, and is empty until then.
 
@@ -34,9 +33,9 @@ class StreamCompactor:
 
     def __init__(self, *, keeps_seqs: bool) -> None:
         self.reason = ""
-        self._keeps_numbers = keeps_seqs
+        self._keeps_seqs = keeps_seqs
         self._survey_builder = SurveyBuilder()
-        self._watch = SnapshotCollector()
+        self._snapshot_collector = SnapshotCollector()
         self._names = self._pending_count = 0
         # The first replays all events, the second only the kept ones.
         self._analyses = tuple(
@@ -115,18 +114,17 @@ class StreamCompactor:
         return count * NAMES_PER_EVENT_MAX < self._names
 
     def _find_limit(self, rows: Sequence[OutputRow]) -> int:
-        """Return the sequence number before which events may be dropped. Adds the window to the
-        survey."""
+        """Add the window to the survey. Return the limit below which its events may be dropped."""
         infos: list[SnapshotInfo] = []
         for seq, tag, payload, time in rows:
-            info = self._watch.add(Frame(seq, tag, payload, time, 0))
+            info = self._snapshot_collector.add(Frame(seq, tag, payload, time, 0))
             if info is not None:
                 infos.append(info)
         self._survey_builder.add_block(pack_rows(rows))
         survey = self._survey_builder.survey
         if not survey.is_of_process:
             upto = SEQ_MAX
-        elif not self._keeps_numbers:
+        elif not self._keeps_seqs:
             self.stop_compacting(
                 "a guest can be executed again only with unchanged sequence numbers"
             )

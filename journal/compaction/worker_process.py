@@ -54,9 +54,9 @@ def compact_in_worker(
 
     Raises WorkerFailed for every failure of the worker; nothing is left behind then.
     """
-    wishes = policy.keep_last, policy.keep_every, policy.keep_within_seconds
-    rolls = (roll.size_bytes, roll.age_seconds) if roll is not None else None
-    task = _Task(str(source), str(target), wishes, rolls, os.getpid())
+    policy_fields = policy.keep_last, policy.keep_every, policy.keep_within_seconds
+    roll_fields = (roll.size_bytes, roll.age_seconds) if roll is not None else None
+    task = _Task(str(source), str(target), policy_fields, roll_fields, os.getpid())
     command = [sys.executable, "-I", "-c", _CODE, json.dumps(task), json.dumps(sys.path)]
     with subprocess.Popen(
         command,
@@ -65,10 +65,10 @@ def compact_in_worker(
         stderr=subprocess.PIPE,
         start_new_session=True,
     ) as process:
-        said, complaint = _communicate(process, stop)
+        output, error_output = _communicate(process, stop)
     if process.returncode:
-        raise WorkerFailed(_failure_reason(process.returncode, complaint))
-    fields = json.loads(said)
+        raise WorkerFailed(_failure_reason(process.returncode, error_output))
+    fields = json.loads(output)
     return CompactionResult(
         bytes.fromhex(fields["journal_id"]),
         fields["next_seq"],
@@ -83,8 +83,7 @@ def compact_in_worker(
 def _communicate(
     process: "subprocess.Popen[bytes]", stop: threading.Event | None
 ) -> tuple[bytes, bytes]:
-    """Wait until the worker ends, and return its output and its errors. On an exception the worker
-    is killed."""
+    """Wait until the worker ends, and return its output and error output; kill it on an error."""
     try:
         while True:
             with suppress(subprocess.TimeoutExpired):
@@ -99,8 +98,8 @@ def _communicate(
         raise
 
 
-def _failure_reason(code: int, complaint: bytes) -> str:
-    lines = complaint[-_MESSAGE_SIZE_MAX:].decode(errors="replace").strip().splitlines()
+def _failure_reason(code: int, error_output: bytes) -> str:
+    lines = error_output[-_MESSAGE_SIZE_MAX:].decode(errors="replace").strip().splitlines()
     if lines:
         return lines[-1]
     return f"worker killed by signal {-code}" if code < 0 else f"worker exited with code {code}"

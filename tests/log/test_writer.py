@@ -342,7 +342,7 @@ def test_a_close_that_cannot_sync_says_so(path: Path, monkeypatch: pytest.Monkey
     writer = Writer(path)
     writer.append_frame(1, b"x")
     monkeypatch.setattr(os, "fdatasync", fail(errno.EIO))
-    with pytest.raises(StorageError, match="events from number 0 on are not durable"):
+    with pytest.raises(StorageError, match="events from sequence number 0 on are not durable"):
         writer.close()
 
 

@@ -59,10 +59,9 @@ class LivenessAnalysis:
         self._host = ProvenanceHost(self.graph)
         self._machine = MachineProvenance(self.graph)
         self._latest: dict[object, int] = {}
-        self._new_streams: set[int] = (
-            set()
-        )  # streams without a StreamDelivered since they were opened
-        self._has_machine, self._inputs_go = frontier.analyses_parts, frontier.drops_inputs
+        # Streams without a StreamDelivered since they were opened.
+        self._new_streams: set[int] = set()
+        self._has_machine, self._drops_inputs = frontier.analyses_parts, frontier.drops_inputs
         self._unclosed = iter(survey.unclosed)
         self._current_unclosed = next(self._unclosed, None)
         self._kept_seqs = {info.seq for info in frontier.kept}
@@ -92,7 +91,7 @@ class LivenessAnalysis:
                 self._positions = ()
         elif tag == _HOST_RESULT:
             self._host.add_result(seq, payload, now)
-            if not self._inputs_go:
+            if not self._drops_inputs:
                 self.graph.mark_live(seq)
         elif tag in event_classes.LATEST or tag == StreamOpened.tag:
             self._put_latest(seq, tag, payload)
@@ -128,10 +127,10 @@ class LivenessAnalysis:
         return self._current_unclosed is not None and self._current_unclosed.start <= seq
 
     def _put_latest(self, seq: int, tag: int, payload: bytes) -> None:
-        """Record the newest event of its kind. Keep also the first StreamDelivered after each
-        StreamOpened.
+        """Record the newest event of its kind.
 
-        A resumed session takes that first event as the size that the target had when it was opened.
+        Keep also the first StreamDelivered after each StreamOpened: a resumed session takes it as
+        the size that the target had when it was opened.
         """
         key: object = tag
         if tag in (StreamDelivered.tag, SetClockTime.tag):
@@ -192,7 +191,7 @@ class LivenessAnalysis:
         yield repr(sorted((str(key), seq) for key, seq in self._latest.items()))
 
     def add_block(self, block: Block, upto: int, only: SeqBitset | None) -> None:
-        """Replay the events of a block before ``upto``. Of the analysed events replay only those in
+        """Replay the events of a block before ``upto``; of the analysed events only those in
         ``only``."""
         tags, count = block.tags, block.count
         if block.last_seq >= upto:
@@ -243,8 +242,7 @@ def find_live_events(
     frontier: Frontier,
     only: SeqBitset | None = None,
 ) -> LivenessResult:
-    """Replay a journal up to the frontier. With ``only``, skip all analysed events that are not in
-    it.
+    """Replay a journal up to the frontier. With ``only``, skip analysed events that are not in it.
 
     ``blocks`` are the blocks with events to replay. Raises ReplayError and MalformedEvent if an
     event cannot be replayed, and DependsOnDroppedSnapshot if a state depends on a dropped snapshot.

@@ -21,15 +21,15 @@ def record_attributes(event: Event, table: ProvenanceTable) -> None:
     found = _SETTERS.get(type(event))
     if found is not None:
         setter, fd = found
-        number = table.entries[getattr(event, fd)]
-        assert isinstance(number, TrackedDescriptor)
-        description = number.description
+        entry = table.entries[getattr(event, fd)]
+        assert isinstance(entry, TrackedDescriptor)
+        description = entry.description
         assert isinstance(description, TrackedDescription)
-        setter(event, number, description, table.graph)
+        setter(event, entry, description, table.graph)
 
 
 def _record_seek(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     if event.whence is Whence.CURRENT:
         graph.add_dependency(description.position_owner)
@@ -44,12 +44,12 @@ def _record_seek(
 
 
 def _record_write(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     if isinstance(description.object, StandardStream):
         graph.is_pinned = True  # The write is output of the guest.
     elif isinstance(description.object, HostNode):
-        _record_size(event, number, description, graph)
+        _record_size(event, entry, description, graph)
         description.position_owner = graph.seq
     elif isinstance(description.object, OpenMountFile):
         description.position_owner = graph.seq
@@ -58,7 +58,7 @@ def _record_write(
 
 
 def _record_size(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     """Record a new size of a host file. A write depends on the event that told the size before."""
     if not isinstance(description.object, HostNode) or description.object.size is None:
@@ -70,31 +70,31 @@ def _record_size(
 
 
 def _record_flags(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     description.flags_owner = graph.seq
 
 
 def _record_fd_flags(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    number.flags_owner = graph.seq
+    entry.flags_owner = graph.seq
 
 
 def _record_rights(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    number.rights_owner = graph.seq
+    entry.rights_owner = graph.seq
 
 
 def _record_event(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     description.attributes.all.append(graph.seq)
 
 
 def _record_watch(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     key = "watched", event.fd
     graph.add_reverse_dependency(description.attributes.latest.pop(key, None))
@@ -103,7 +103,7 @@ def _record_watch(
 
 
 def _record_join(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     key = "group", event.multiaddr, event.iface
     graph.add_reverse_dependency(description.attributes.latest.pop(key, None))
@@ -111,7 +111,7 @@ def _record_join(
 
 
 def _record_leave(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     graph.add_reverse_dependency(
         description.attributes.latest.pop(("group", event.multiaddr, event.iface), None)
@@ -119,13 +119,13 @@ def _record_leave(
 
 
 def _record_connection(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     description.attributes.latest["connected"] = graph.seq
 
 
 def _record_option(
-    event: Any, number: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
+    event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
     which = event.ty if isinstance(event, sockets.SocketSetOptTime) else event.opt
     description.attributes.latest["option", event.tag, int(which)] = graph.seq

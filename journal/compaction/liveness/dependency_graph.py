@@ -78,8 +78,7 @@ class DependencyGraph:
         self._dependencies.add(owner)
 
     def add_reverse_dependency(self, owner: int | None) -> None:
-        """Record that the current event ends what ``owner`` began: if ``owner`` is live, so is this
-        event."""
+        """Record that the current event ends what ``owner`` began: it is live if ``owner`` is."""
         if owner == BEFORE_JOURNAL:
             self.is_pinned = True
         elif owner is not None:

@@ -149,12 +149,12 @@ class ProvenanceTable(DescriptorTable):
 
     def owners(self) -> Iterator[int]:
         """Yield the owners of all descriptors and descriptions."""
-        for number in self.entries.values():
-            assert isinstance(number, TrackedDescriptor)
-            yield number.owner
-            yield number.flags_owner
-            yield number.rights_owner
-            description = number.description
+        for entry in self.entries.values():
+            assert isinstance(entry, TrackedDescriptor)
+            yield entry.owner
+            yield entry.flags_owner
+            yield entry.rights_owner
+            description = entry.description
             assert isinstance(description, TrackedDescription)
             yield from description.owners()
 
@@ -165,11 +165,11 @@ class ProvenanceTable(DescriptorTable):
         if not description.entry_count and isinstance(description.object, OpenMountFile):
             description.object.file.close()
 
-    def _put(self, fd: int, number: DescriptorEntry) -> None:
+    def _put(self, fd: int, entry: DescriptorEntry) -> None:
         if fd in self.entries:  # Without host results a used number is possible.
             self.graph.add_reverse_dependency(self.tracked(fd).owner)
-        self._pin_if_host_object(number.description.object)
-        super()._put(fd, number)
+        self._pin_if_host_object(entry.description.object)
+        super()._put(fd, entry)
 
     def _pin_if_host_object(self, thing: OpenObject) -> None:
         if self.lacks_host_results and isinstance(thing, HostNode | SocketState):

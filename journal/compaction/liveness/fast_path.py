@@ -53,8 +53,7 @@ class EventRows:
     __slots__ = ("begins", "ends", "raw", "seqs", "tags", "times")
 
     def __init__(self, block: Block, mask: bytes) -> None:
-        """Take the events of a block whose byte in ``mask`` is 1; ``mask`` may be shorter than the
-        block."""
+        """Take the events of a block whose byte in ``mask`` is 1. The mask may be shorter."""
         self.raw, ends = block.payload_bytes()
         self.begins = list(compress([0, *ends], mask))
         self.ends = list(compress(ends, mask))
@@ -75,8 +74,7 @@ class EventRows:
 
 
 class ResolvedDirectory(NamedTuple):
-    """Directory that a path leads to without links: its backend, and the owners of the names
-    passed."""
+    """Directory at the end of a path without links, with the owners of the names on the path."""
 
     backend: ProvenanceBackend
     at: ProvenanceDirectoryNode
@@ -89,11 +87,11 @@ class FastPath:
     Caches resolved directories until an event is replayed elsewhere.
     """
 
-    __slots__ = ("_directories", "_graph", "_used")
+    __slots__ = ("_directories", "_entries", "_graph")
 
     def __init__(self, table: ProvenanceTable, graph: DependencyGraph) -> None:
         self._graph = graph
-        self._used = table.entries
+        self._entries = table.entries
         self._directories: dict[tuple[int, bytes], ResolvedDirectory] = {}
 
     def play(self, rows: EventRows, play_slowly: Callable[[int, bool], ProvenanceTable]) -> bool:
@@ -120,7 +118,7 @@ class FastPath:
                 for index in range(start, at):
                     table = play_slowly(index, was_fast)
                     was_fast = False
-                self._used = table.entries
+                self._entries = table.entries
                 self._directories.clear()
             was_fast = is_played
         return was_fast
@@ -139,18 +137,18 @@ class FastPath:
 
     def _write(self, writes: WriteBatch, first: int, stop: int, now: int) -> bool:
         """Replay consecutive writes through one descriptor."""
-        number = self._used.get(writes.fds[first])
-        if number is None:
+        entry = self._entries.get(writes.fds[first])
+        if entry is None:
             return False
-        description = number.description
-        thing = description.object
-        if not isinstance(thing, OpenMountFile):
+        description = entry.description
+        obj = description.object
+        if not isinstance(obj, OpenMountFile):
             return False
-        file = thing.file
-        assert isinstance(number, TrackedDescriptor)
+        file = obj.file
+        assert isinstance(entry, TrackedDescriptor)
         assert isinstance(description, TrackedDescription)
         assert isinstance(file, ProvenanceFile)
-        file.defer(writes, first, stop, now, number.owner)
+        file.defer(writes, first, stop, now, entry.owner)
         description.position, description.position_owner = (
             writes.stops[stop - 1],
             writes.seqs[stop - 1],
@@ -161,31 +159,31 @@ class FastPath:
         if len(payload) != _SIZE.size:
             return False
         fd = int.from_bytes(payload, "little")
-        number = self._used.get(fd)
-        if number is None:
+        entry = self._entries.get(fd)
+        if entry is None:
             return False
-        description = number.description
-        thing = description.object
-        assert isinstance(number, TrackedDescriptor)
-        if not isinstance(thing, OpenMountFile) or number.owner == BEFORE_JOURNAL:
+        description = entry.description
+        obj = description.object
+        assert isinstance(entry, TrackedDescriptor)
+        if not isinstance(obj, OpenMountFile) or entry.owner == BEFORE_JOURNAL:
             return False
         graph = self._graph
         graph.seq = seq
-        graph.link(seq, number.owner)
-        graph.link(number.owner, seq)
-        del self._used[fd]
+        graph.link(seq, entry.owner)
+        graph.link(entry.owner, seq)
+        del self._entries[fd]
         description.entry_count -= 1
         if not description.entry_count:
-            thing.file.close()
+            obj.file.close()
         return True
 
     def _duplicate(self, seq: int, payload: bytes) -> bool:
         if len(payload) != _TWO.size:
             return False
         original, copied = _TWO.unpack(payload)
-        used = self._used
-        found = used.get(original)
-        if found is None or copied in used or len(used) >= COUNT_MAX:
+        entries = self._entries
+        found = entries.get(original)
+        if found is None or copied in entries or len(entries) >= COUNT_MAX:
             return False
         description = found.description
         if not isinstance(description.object, OpenMountFile):
@@ -194,15 +192,15 @@ class FastPath:
         assert isinstance(description, TrackedDescription)
         self._graph.begin_with(seq, (found.owner, found.rights_owner))
         description.entry_count += 1
-        used[copied] = TrackedDescriptor(description, 0, found.rights, seq)
+        entries[copied] = TrackedDescriptor(description, 0, found.rights, seq)
         return True
 
     def _open(self, seq: int, payload: bytes, now: int) -> bool:
         if len(payload) < _OPEN.size:
             return False
         fd, dirfd, _, flags, fs_flags, base, inheriting, size = _OPEN.unpack_from(payload)
-        used = self._used
-        if size != len(payload) - _OPEN.size or fd in used or len(used) >= COUNT_MAX:
+        entries = self._entries
+        if size != len(payload) - _OPEN.size or fd in entries or len(entries) >= COUNT_MAX:
             return False
         found = self._resolve_path(dirfd, payload[_OPEN.size :])
         if found is None:
@@ -223,7 +221,7 @@ class FastPath:
             return False
         description = TrackedDescription(OpenMountFile(file), fs_flags, seq)
         description.entry_count = 1
-        used[fd] = TrackedDescriptor(description, 0, (base, inheriting), seq)
+        entries[fd] = TrackedDescriptor(description, 0, (base, inheriting), seq)
         return True
 
     def _rename(self, seq: int, payload: bytes, now: int) -> bool:
@@ -252,8 +250,7 @@ class FastPath:
         return True
 
     def _resolve_path(self, fd: int, path: bytes) -> tuple[ResolvedDirectory, str] | None:
-        """Return directory and file name of a path; None if the path needs more than plain
-        directories."""
+        """Return directory and file name of a path; None if it passes more than directories."""
         if len(path) > NAME_SIZE_MAX or 0 in path:
             return None
         cut = path.rfind(b"/") + 1
@@ -271,11 +268,11 @@ class FastPath:
         return None if name in _SPECIAL else (directory, name)
 
     def _resolve_directory(self, fd: int, head: str) -> ResolvedDirectory | None:
-        number = self._used.get(fd)
-        if number is None or not isinstance(thing := number.description.object, OpenMountDirectory):
+        entry = self._entries.get(fd)
+        if entry is None or not isinstance(obj := entry.description.object, OpenMountDirectory):
             return None
-        assert isinstance(number, TrackedDescriptor)
-        at, backend, dependencies = thing.directory.at, thing.directory.backend, [number.owner]
+        assert isinstance(entry, TrackedDescriptor)
+        at, backend, dependencies = obj.directory.at, obj.directory.backend, [entry.owner]
         assert isinstance(at, ProvenanceDirectoryNode)
         assert isinstance(backend, ProvenanceBackend)
         for component in head.split("/")[:-1]:

@@ -1,5 +1,4 @@
-"""Provenance of a memory mount's files: the owner of each name, byte and time. Stores no file
-bytes."""
+"""Provenance of a memory mount's files, without their bytes: owners of names, bytes and times."""
 
 from collections.abc import Iterator
 
@@ -95,8 +94,7 @@ def iterate_owners(node: ReplayNode) -> Iterator[int]:
 
 
 class ProvenanceBackend(MemoryBackend):
-    """Backend for the files of one mount, without their bytes. ``peak`` is the most bytes ever
-    used.
+    """Backend for the files of one mount, without their bytes. ``peak`` is the most bytes used.
 
     A look-up of a name depends on the owner of the name; its removal ends what the owner began.
     """
@@ -341,8 +339,7 @@ class ProvenanceFile(ReplayMemoryFile):
             node.owners.mtime = node.owners.ctime = seq
 
     def defer(self, writes: WriteBatch, first: int, stop: int, now: int, needed: int) -> None:
-        """Write a range of ``writes``, which all depend on ``needed``; the last of them happens
-        ``now``."""
+        """Write a range of ``writes``, all of which depend on ``needed``, at time ``now``."""
         node, graph = self.node, self.backend.graph
         last, end = writes.seqs[stop - 1], writes.max_stop(first, stop)
         if end >= node.size:

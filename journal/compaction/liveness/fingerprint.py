@@ -41,12 +41,12 @@ def state_tokens(host: ProvenanceHost) -> Iterator[str]:
             yield from _node_tokens(node)
     shared: dict[int, int] = {}
     pipes: dict[int, int] = {}
-    for fd, number in host.table:
-        description = number.description
+    for fd, entry in host.table:
+        description = entry.description
         share = shared.setdefault(id(description), len(shared))
         yield (
             f"{fd} {share} {description.flags} {description.position} "
-            f"{number.fd_flags} {number.rights}"
+            f"{entry.fd_flags} {entry.rights}"
         )
         yield from _object_tokens(description.object, pipes)
 
@@ -61,21 +61,21 @@ def _node_tokens(node: ReplayNode) -> Iterator[str]:
         yield repr([(name, below.inode) for name, below in node.entries.items()])
 
 
-def _object_tokens(thing: Any, pipes: dict[int, int]) -> Iterator[str]:
-    if isinstance(thing, OpenMountFile):
-        assert isinstance(thing.file, ProvenanceFile)
-        yield from _node_tokens(thing.file.node)
-    elif isinstance(thing, OpenMountDirectory):
-        yield repr(thing.preopen)
-        yield from _node_tokens(thing.directory.at)
-    elif isinstance(thing, PipeEnd):
-        pipe = pipes.setdefault(id(thing.pipe), len(pipes))
-        yield f"pipe {pipe} {thing.is_write_end} {thing.pipe.written}"
-    elif isinstance(thing, SocketState):
-        yield f"{thing.created_by!r} {thing.is_certain} {thing.bound!r} {thing.connected!r}"
-        yield f"{thing.listening!r} {sorted(thing.shut)} {thing.sent}"
-        yield repr(sorted(map(repr, [*thing.options.values(), *thing.groups])))
-    elif isinstance(thing, Epoll):
-        yield repr(sorted(thing.watched.items()))
+def _object_tokens(obj: Any, pipes: dict[int, int]) -> Iterator[str]:
+    if isinstance(obj, OpenMountFile):
+        assert isinstance(obj.file, ProvenanceFile)
+        yield from _node_tokens(obj.file.node)
+    elif isinstance(obj, OpenMountDirectory):
+        yield repr(obj.preopen)
+        yield from _node_tokens(obj.directory.at)
+    elif isinstance(obj, PipeEnd):
+        pipe = pipes.setdefault(id(obj.pipe), len(pipes))
+        yield f"pipe {pipe} {obj.is_write_end} {obj.pipe.written}"
+    elif isinstance(obj, SocketState):
+        yield f"{obj.created_by!r} {obj.is_certain} {obj.bound!r} {obj.connected!r}"
+        yield f"{obj.listening!r} {sorted(obj.shut)} {obj.sent}"
+        yield repr(sorted(map(repr, [*obj.options.values(), *obj.groups])))
+    elif isinstance(obj, Epoll):
+        yield repr(sorted(obj.watched.items()))
     else:
-        yield repr(thing)
+        yield repr(obj)

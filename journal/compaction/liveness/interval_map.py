@@ -28,8 +28,7 @@ The dependencies are added to the graph only when the writes are applied.
 
 
 class IntervalMap:
-    """Owners of byte ranges. A truncation owns all bytes from its offset on, until they are written
-    again.
+    """Owners of byte ranges. A truncation owns all bytes from its offset to the next write there.
 
     The intervals are stored in rows of limited length, so that a change moves few of them.
 
@@ -140,8 +139,7 @@ class IntervalMap:
         self._owners[row][at:] = array("q", (_TRUNCATED - owner,))
 
     def settle_before(self, upto: int) -> None:
-        """Replace all owners before ``upto`` by one owner: their differences do not matter any
-        more."""
+        """Replace all owners before ``upto`` by one: their differences do not matter any more."""
         if not self._deferred and not self._heads:
             return
         self._apply_deferred()
@@ -188,8 +186,7 @@ class IntervalMap:
         return map(_decode_owner, chain.from_iterable(self._owners))
 
     def intervals(self, size: int) -> list[tuple[int, int]]:
-        """Return start and owner of each interval before ``size``; BEFORE_JOURNAL owns empty
-        intervals."""
+        """Return start and owner of each interval before ``size``; BEFORE_JOURNAL owns holes."""
         self._apply_deferred()
         found: list[tuple[int, int]] = []
         before = None

@@ -119,8 +119,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
     def set_positions(
         self, positions: tuple[tuple[int, int], ...], seq: int, *, kept: bool
     ) -> None:
-        """Set descriptor positions from the snapshot ``seq``, or from a dropped one if not
-        ``kept``."""
+        """Set the descriptor positions that a snapshot stores; owned by ``seq`` if it is kept."""
         for fd, offset in positions:
             found = self.table.entries.get(fd)
             if found is not None:
@@ -150,8 +149,8 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
 
     def _record_rename(self, seq: int) -> None:
         """Record that open host objects may have new names after the rename ``seq``."""
-        for number in self.table.entries.values():
-            description = number.description
+        for entry in self.table.entries.values():
+            description = entry.description
             assert isinstance(description, TrackedDescription)
             if isinstance(description.object, HostNode) and description.object.preopen is None:
                 description.attributes.all.append(seq)
@@ -210,8 +209,8 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
                 count += 1
                 if isinstance(node, ProvenanceFileNode):
                     files.add(node)
-        for number in self.table.entries.values():
-            description = number.description
+        for entry in self.table.entries.values():
+            description = entry.description
             assert isinstance(description, TrackedDescription)
             description.attributes.all.clear()
             if isinstance(description.object, OpenMountFile):
@@ -228,14 +227,14 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
         for backend in self.backends.values():
             for node in backend.nodes():
                 yield from iterate_owners(node)
-        for number in self.table.entries.values():
-            thing = number.description.object
-            if isinstance(thing, OpenMountFile):
-                assert isinstance(thing.file, ProvenanceFile)
-                if not thing.file.node.links:
-                    yield from iterate_owners(thing.file.node)
-            elif isinstance(thing, OpenMountDirectory):
-                at = thing.directory.at
+        for entry in self.table.entries.values():
+            obj = entry.description.object
+            if isinstance(obj, OpenMountFile):
+                assert isinstance(obj.file, ProvenanceFile)
+                if not obj.file.node.links:
+                    yield from iterate_owners(obj.file.node)
+            elif isinstance(obj, OpenMountDirectory):
+                at = obj.directory.at
                 assert isinstance(at, ProvenanceDirectoryNode)
                 if not at.links:
                     yield from iterate_owners(at)

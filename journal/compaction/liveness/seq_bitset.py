@@ -8,8 +8,7 @@ _BITS_OF_BYTE = [bytes(byte >> bit & 1 for bit in range(8)) for byte in range(25
 
 
 class SeqBitset:
-    """Set of sequence numbers. Sets with equal members are equal. ``last`` is at least the largest
-    member."""
+    """Set of sequence numbers. Sets with equal members are equal. No member is above ``last``."""
 
     __slots__ = ("_chunks", "count", "last")
 

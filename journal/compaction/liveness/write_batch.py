@@ -38,8 +38,7 @@ class WriteBatch:
         self.graph = graph
 
     def is_contiguous(self, first: int, stop: int) -> bool:
-        """Return whether the writes from ``first`` to before ``stop`` follow each other without
-        gaps."""
+        """Return whether the writes from ``first`` to before ``stop`` leave no gaps."""
         return self.gaps.find(1, first, stop - 1) < 0
 
     def max_stop(self, first: int, stop: int) -> int:

@@ -1,8 +1,8 @@
-"""Merge of dropped snapshots: each kept snapshot stores the pages changed since the kept one before
-it.
+"""Merge of dropped snapshots into the kept snapshots after them.
 
-A Snapshot event keeps its sequence number and its digest. Its pages get the sequence numbers of
-dropped events, and so may its safe point.
+Each kept snapshot stores the pages that changed since the kept one before it. Its Snapshot event
+keeps its sequence number and its digest. Its pages get the sequence numbers of dropped events, and
+so may its safe point.
 """
 
 from array import array
@@ -83,10 +83,9 @@ class SnapshotMerger:
         self._next = next(self._frames, None)
 
     def advance_to(self, group: SnapshotGroup) -> list[Frame]:
-        """Apply all snapshots of a group. Return the events of its kept snapshot, except pages and
-        tables.
+        """Apply all snapshots of a group. Return the events of its kept snapshot without its pages.
 
-        Pages are stored in the state only. Raises MalformedEvent and DependsOnDroppedSnapshot.
+        Raises MalformedEvent and DependsOnDroppedSnapshot.
         """
         members = group.members
         last_whole = max((at for at, info in enumerate(members) if info.whole), default=0)
@@ -147,8 +146,7 @@ def plan_snapshot(
     *,
     first: bool,
 ) -> list["PlannedEvents"]:
-    """Return the new events of a kept snapshot, in order, without the Snapshot event that closes
-    it.
+    """Return the new events of a kept snapshot, in order, before the closing Snapshot event.
 
     ``own`` are its events in the source. Raises NoFreeSeqs.
     """
