@@ -1,7 +1,7 @@
-"""Journals of other shapes than a file, one small class each; any of them fits behind any other.
+"""Journals that are not files: sinks, sources, and wrappers that can be combined freely.
 
-A sink takes events, a source gives frames, some do both. ``Writer`` is a sink and ``Reader`` a
-source.
+A sink accepts events and a source yields frames. ``Writer`` is a sink and ``Reader`` a source. All
+public names are importable from ``journal.adapters``.
 """
 
 from journal.adapters.auto_close import AutoClose

@@ -1,4 +1,4 @@
-"""Descriptors that a transaction opened and did not close, closed at its end."""
+"""Sink that closes descriptors left open, for example by a transaction."""
 
 from contextlib import suppress
 from typing import Any
@@ -13,7 +13,7 @@ from journal.events.descriptors import CloseFileDescriptor
 from journal.events.process import ProcessStart, ProcessTrap
 
 _CLOSES_ALL = (InitModule, ProcessStart, ProcessExit, ProcessTrap)
-"""Events behind which no descriptor of before is open."""
+"""Events after which no earlier descriptor is open."""
 _TRACKED_TAGS = frozenset(
     tag
     for tag, kind in BY_TAG.items()
@@ -22,11 +22,11 @@ _TRACKED_TAGS = frozenset(
 
 
 class AutoClose(ForwardingSink):
-    """Passes everything on, and closes at its end what was opened through it and is still open.
+    """Forwards all events, and at its end closes the descriptors opened through it and still open.
 
-    Files, directories, pipes, counters, epolls and sockets: each descriptor gets its
-    CloseFileDescriptor, by number, from ``finish``, ``close``, and leaving its block, be it by an
-    error. In front of a Transaction that is rolled back, the closings go with the rest.
+    This covers files, directories, pipes, counters, epolls and sockets. ``finish``, ``close`` and
+    the end of its ``with`` block, even by an error, append a CloseFileDescriptor for each, in order
+    of number. In front of a Transaction that is rolled back, these events are rolled back too.
     """
 
     def __init__(self, inner: Sink) -> None:
@@ -35,19 +35,19 @@ class AutoClose(ForwardingSink):
 
     @property
     def open_descriptors(self) -> frozenset[int]:
-        """The descriptors that were opened through it, and are open."""
+        """Numbers of the descriptors that were opened through this sink and are still open."""
         return frozenset(self._open)
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Pass an event on, and take note of what it opens and closes."""
+        """Forward an event, and track the descriptors that it opens and closes."""
         seq = self.inner.append_frame(tag, payload)
         if tag in _TRACKED_TAGS:
-            with suppress(MalformedEvent):  # whoever reads it cannot say what it opened either
+            with suppress(MalformedEvent):  # A reader cannot decode what it opened either.
                 self._track(decode(tag, payload))
         return seq
 
     def finish(self) -> int:
-        """Close what is open; give how many descriptors that were."""
+        """Close the open descriptors, and return their count."""
         left = sorted(self._open)
         for fd in left:
             self.append(CloseFileDescriptor(fd=fd))
@@ -67,7 +67,7 @@ class AutoClose(ForwardingSink):
             self._move(getattr(event, rule.source), getattr(event, rule.target))
 
     def _move(self, source: int, target: int) -> None:
-        """What ``source`` names is ``target`` now, and what that named is closed."""
+        """Rename descriptor ``source`` to ``target``, which closes the old ``target``."""
         if source == target:
             return
         self._open.discard(target)

@@ -1,4 +1,4 @@
-"""A journal that is compacted while it is written: windows of it, before they are passed on."""
+"""Sink that compacts events in windows before it forwards them."""
 
 from collections import deque
 from collections.abc import Callable
@@ -13,44 +13,46 @@ from journal.format.block import BLOCK_COUNT_MAX, TIME_SPAN_MAX, Block, make_com
 from journal.format.frame import PAYLOAD_SIZE_MAX
 
 WINDOW_EVENTS_MAX = BLOCK_COUNT_MAX - 1
-"""Events of a window, at most."""
+"""Maximum number of events in a window."""
 WINDOW_SIZE_MAX = PAYLOAD_SIZE_MAX
-"""Bytes of a window, at most, each event's own ``EVENT_OVERHEAD_SIZE`` among them."""
+"""Maximum bytes in a window, including ``EVENT_OVERHEAD_SIZE`` for each event."""
 WINDOW_EVENTS = 1 << 14
 WINDOW_SIZE = 1 << 22
-"""What a window has unless somebody says otherwise; one event always fits."""
+"""Default limits of a window. One event always fits."""
 
 
 @runtime_checkable
 class BlockSink(Protocol):
-    """A sink that takes events with their numbers: ``Writer`` is one."""
+    """A sink that accepts events with their sequence numbers, such as ``Writer``."""
 
     def append_block(self, source: Block) -> None:
-        """Take the events of a block."""
+        """Append the events of a block."""
 
 
 class CompactingSink(ForwardingSink):
-    """Holds events back, and passes on those of them that the state is made of.
+    """Holds events back, and forwards only the live ones.
 
-    They are held until ``flush``, ``sync`` or ``close``, or until there are ``events_max``, or
-    ``size_max`` bytes. Then the window is judged as a compaction does: with what is passed on,
-    ``inner`` plays to the state that all events lead to, there and at every snapshot. Of files,
-    descriptors and sockets, and of what only the latest counts of, events go. Snapshots with all
-    that they are made of, inputs, unknown kinds, and all else are passed on as they are. Of a
-    journal that says what ran, that is all but what stands in front of the last snapshot of a
-    window that a guest can go on from: a guest may have to be executed by anything behind it.
+    Events are held until ``flush``, ``sync`` or ``close``, or until there are ``events_max`` of
+    them or ``size_max`` bytes. The window is then compacted: the events forwarded to ``inner``
+    replay to the same state as all events, at the end and at every snapshot. Dropped are superseded
+    events of files, descriptors and sockets, and events of kinds of which only the latest counts.
+    Snapshots with all their parts, inputs, unknown kinds and all other events are forwarded
+    unchanged. In a journal that records how its guest ran, only events before the last resumable
+    snapshot of a window are dropped, because a resumed guest may execute everything after that
+    snapshot again.
 
-    Where ``inner`` takes blocks, as a ``Writer`` does, events keep the numbers that ``append`` gave
-    and the times when they came; what goes leaves a hole. Each window is one block: a crash leaves
-    all of it or nothing. The number of what went behind all that stays is given again when somebody
-    else goes on. Any other ``inner`` numbers anew, at other times, and the states are equal but for
-    numbers and times: files are numbered by the events that make them. ``append`` then gives the
-    number that the event has if nothing goes, and a journal that says what ran is passed on whole.
+    If ``inner`` is a BlockSink, as a ``Writer`` is, events keep the sequence numbers that
+    ``append`` returned and their times, and dropped events leave gaps. Each window is one block, so
+    a crash leaves all of it or nothing. The number of an event dropped after the last forwarded one
+    is used again when another writer resumes. Any other ``inner`` assigns new numbers and times;
+    the states are then equal except for numbers and times, since files are numbered by the events
+    that create them. ``append`` then returns the number that the event gets if nothing is dropped,
+    and a journal that records how its guest ran is forwarded whole.
 
-    ``inner`` should be empty; else ``before`` has to give what is in it. Where it is not known what
-    the state is made of, everything is passed on, and ``reason`` says why; ``dropped`` counts the
-    events that went. Judging takes time and memory by the number of files: where there are many for
-    the few events of a window, that is passed on whole.
+    ``inner`` should be empty; otherwise ``before`` must yield its events. If the state cannot be
+    analysed, everything is forwarded, and ``reason`` states why. ``dropped`` counts dropped events.
+    Time and memory of the analysis grow with the number of files; if there are too many for the few
+    events of a window, the window is forwarded whole.
     """
 
     def __init__(
@@ -63,9 +65,9 @@ class CompactingSink(ForwardingSink):
         clock: Callable[[], int] = current_microseconds,
     ) -> None:
         if not 0 < events_max <= WINDOW_EVENTS_MAX:
-            raise OptionError(f"a window has 1 to {WINDOW_EVENTS_MAX} events, not {events_max}")
+            raise OptionError(f"events_max must be 1 to {WINDOW_EVENTS_MAX}, got {events_max}")
         if not 0 < size_max <= WINDOW_SIZE_MAX:
-            raise OptionError(f"a window has 1 to {WINDOW_SIZE_MAX} bytes, not {size_max}")
+            raise OptionError(f"size_max must be 1 to {WINDOW_SIZE_MAX} bytes, got {size_max}")
         super().__init__(inner)
         self.dropped = 0
         self._events_max, self._size_max = events_max, size_max
@@ -80,34 +82,35 @@ class CompactingSink(ForwardingSink):
         if before is not None:
             self._analyse_before(before)
         elif inner.next_seq:
-            self._windows.stop_compacting("nobody says what there was before")
+            self._windows.stop_compacting("the earlier events of the journal were not given")
 
     @property
     def reason(self) -> str:
-        """Why everything is passed on; empty where it is not."""
+        """Why everything is forwarded; empty if it is not."""
         return self._windows.reason
 
     @property
     def next_seq(self) -> int:
-        """The number that the next event will get, if it stays."""
+        """Sequence number of the next event, if it is not dropped."""
         if self._blocks is not None:
             return self._next_seq
         return self.inner.next_seq + len(self._outgoing) + len(self._held)
 
     @property
     def time(self) -> int:
-        """The time of the last event, µs since the epoch."""
+        """Time of the last event in µs since the epoch."""
         return max(self._time, self.inner.time)
 
     def __len__(self) -> int:
-        """How many events are held back."""
+        """Return the number of events held back."""
         return len(self._outgoing) + len(self._held)
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Hold an event back; give the number that it has if it stays."""
+        """Hold an event back. Returns its sequence number, valid if it is not dropped."""
         check_tag(tag)
         if len(payload) > PAYLOAD_SIZE_MAX:
-            raise LimitExceeded(f"a payload of {len(payload)} bytes cannot be written")
+            reason = f"payload must be at most {PAYLOAD_SIZE_MAX} bytes, got {len(payload)}"
+            raise LimitExceeded(reason)
         time, size = max(self.time, self._clock()), len(payload) + EVENT_OVERHEAD_SIZE
         if self._held and (
             len(self._held) >= self._events_max
@@ -125,17 +128,17 @@ class CompactingSink(ForwardingSink):
         return seq
 
     def flush(self) -> None:
-        """Pass on what is held back, and let everybody who reads see it."""
+        """Forward the live events held back, and flush ``inner``."""
         self.finish()
         self.inner.flush()
 
     def sync(self) -> None:
-        """Pass on what is held back, and make it durable."""
+        """Forward the live events held back, and make them durable."""
         self.finish()
         self.inner.sync()
 
     def _analyse_before(self, before: Source) -> None:
-        """Play what there was before, a window at a time."""
+        """Analyse the events already in ``inner``, one window at a time."""
         rows: list[OutputRow] = []
         size = 0
         for frame in before.frames():
@@ -149,7 +152,10 @@ class CompactingSink(ForwardingSink):
         self._next_seq = max(self._next_seq, rows[-1].seq + 1) if rows else self._next_seq
 
     def finish(self) -> None:
-        """Sift what is held back, and pass on what stays of it; what is refused is still held."""
+        """Compact the events held back and forward the live ones.
+
+        Events that ``inner`` rejects stay held.
+        """
         self._send_outgoing()
         if not self._held:
             return

@@ -1,4 +1,4 @@
-"""The shape of a log file that is compacted as it grows."""
+"""Journal file that is compacted while it grows."""
 
 import os
 from types import TracebackType
@@ -12,10 +12,10 @@ from journal.log.writer import Writer
 
 
 class CompactingLog(ForwardingSink):
-    """A log file that is compacted as ``schedule`` says: while it grows, and when it is closed.
+    """Journal file that is compacted by a schedule: while it grows, and when it is closed.
 
-    ``inner`` is its ``Writer``, made with all other ``options``. ``report`` hears of what was done,
-    in a thread of its own.
+    ``inner`` is its ``Writer``, created with the other ``options``. ``report`` receives the results
+    in another thread.
     """
 
     inner: Writer
@@ -45,11 +45,11 @@ class CompactingLog(ForwardingSink):
 
     @property
     def compactions(self) -> int:
-        """How often it was compacted while it was open."""
+        """Number of compactions while the journal was open."""
         return self._compactor.count
 
     def close(self) -> None:
-        """Make all durable, let go, and compact it a last time if that is wished."""
+        """Make all events durable, close the journal, and compact it if the schedule requires it."""
         self._compactor.close()
         self.inner.close()
         self._compact_closed()

@@ -7,11 +7,11 @@ from journal.format.frame import Frame
 
 
 class ConcatenatedSource(Adapter):
-    """Reads ``sources`` as one journal, in their order, with numbers that go on.
+    """Reads ``sources`` in order as one journal with increasing sequence numbers.
 
-    The first keeps its numbers; the first event of each further one gets the number behind the last
-    of those before, and holes between its events stay. It must read all of a journal to know where
-    the next one goes on.
+    The first source keeps its numbers. The first event of each further source gets the number after
+    the last event before it; gaps between its events remain. Each source must be read completely to
+    find the start number of the next.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
@@ -20,7 +20,7 @@ class ConcatenatedSource(Adapter):
     def frames(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[Frame]:
-        """Give the frames that are asked for, by their numbers in the whole."""
+        """Yield the selected frames, by their numbers in the whole journal."""
         next_seq: int | None = None
         for source in self.sources:
             shift: int | None = None
@@ -36,6 +36,6 @@ class ConcatenatedSource(Adapter):
                     yield moved
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all sources."""
         for source in self.sources:
             source.close()

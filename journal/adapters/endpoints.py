@@ -1,4 +1,4 @@
-"""Where events end, or begin: nowhere, not at all, or in memory."""
+"""Journals that discard events, reject them, or keep them in memory."""
 
 from collections.abc import Callable, Container, Iterator
 from typing import NoReturn
@@ -8,13 +8,13 @@ from journal.errors import LimitExceeded, OptionError
 from journal.format.frame import TAG_MAX, TAG_MIN, Frame
 
 BUFFER_SIZE_MAX = 1 << 28
-"""Bytes of payloads that are kept in memory, unless somebody says otherwise."""
+"""Default limit of bytes kept in memory."""
 EVENT_OVERHEAD_SIZE = 128
-"""What an event takes of them besides its payload."""
+"""Bytes that an event counts towards a limit, besides its payload."""
 
 
 class NullJournal(Adapter):
-    """Takes everything, numbers it and forgets it; reads as empty."""
+    """Accepts, numbers and discards all events. Reads as empty."""
 
     def __init__(self, first_seq: int = 0, clock: Callable[[], int] = current_microseconds) -> None:
         self.next_seq = first_seq
@@ -22,7 +22,7 @@ class NullJournal(Adapter):
         self._clock = clock
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Take an event and forget it; give its number."""
+        """Discard an event and return its sequence number."""
         check_tag(tag)
         self.time = max(self.time, self._clock())
         self.next_seq += 1
@@ -31,46 +31,46 @@ class NullJournal(Adapter):
     def frames(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[Frame]:
-        """Give nothing."""
+        """Return an empty iterator."""
         return iter(())
 
     def flush(self) -> None:
-        """Nothing is there."""
+        """Do nothing."""
 
     def sync(self) -> None:
-        """Nothing is there."""
+        """Do nothing."""
 
 
 class RejectingJournal(Adapter):
-    """Reads as empty, and refuses to be written, for the ``reason`` given."""
+    """Rejects all events, with a given ``reason``. Reads as empty."""
 
     next_seq = 0
     time = 0
 
-    def __init__(self, reason: str = "it is there to be read only") -> None:
+    def __init__(self, reason: str = "it is read-only") -> None:
         self.reason = reason
 
     def append_frame(self, tag: int, payload: bytes) -> NoReturn:
-        """Refuse with an OptionError."""
+        """Raise OptionError."""
         raise OptionError(f"this journal cannot be written: {self.reason}")
 
     def frames(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[Frame]:
-        """Give nothing."""
+        """Return an empty iterator."""
         return iter(())
 
     def flush(self) -> None:
-        """Nothing is there."""
+        """Do nothing."""
 
     def sync(self) -> None:
-        """Nothing is there."""
+        """Do nothing."""
 
 
 class MemoryJournal(Adapter):
-    """Keeps everything in memory: a sink, and a source of what it was given so far.
+    """Journal in memory: a sink, and a source of the events appended so far.
 
-    It takes up to ``size_max`` bytes, and then refuses with LimitExceeded.
+    Raises LimitExceeded for events above ``size_max`` bytes in total.
     """
 
     def __init__(
@@ -89,16 +89,16 @@ class MemoryJournal(Adapter):
 
     @property
     def next_seq(self) -> int:
-        """The number that the next event will get."""
+        """Sequence number of the next event."""
         return self.first_seq + len(self._frames)
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Keep an event; give its number."""
+        """Store an event and return its sequence number."""
         check_tag(tag)
         size = self.size + len(payload) + EVENT_OVERHEAD_SIZE
         if size > self._size_max:
             raise LimitExceeded(
-                f"more than {self._size_max} bytes of events are not kept in memory"
+                f"events in memory must be at most {self._size_max} bytes, got {size}"
             )
         self.time, self.size = max(self.time, self._clock()), size
         self._frames.append(Frame(self.next_seq, tag, payload, self.time, 0))
@@ -107,31 +107,31 @@ class MemoryJournal(Adapter):
     def frames(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[Frame]:
-        """Give what was kept, up to what was there when asked."""
+        """Yield the selected frames of those stored at the time of the first call."""
         for index in range(max(start - self.first_seq, 0), len(self._frames)):
             if is_selected(self._frames[index], start, stop, tags):
                 yield self._frames[index]
 
     def clear(self, first_seq: int | None = None) -> None:
-        """Forget everything; numbers go on, or begin at ``first_seq``."""
+        """Remove all events. Sequence numbers continue, or start at ``first_seq``."""
         self.first_seq = self.next_seq if first_seq is None else first_seq
         self.size = 0
         self._frames = []
 
     def drop(self, count: int) -> None:
-        """Forget the first events; numbers stay."""
+        """Remove the first ``count`` events. The others keep their sequence numbers."""
         dropped, self._frames = self._frames[:count], self._frames[count:]
         self.first_seq += len(dropped)
         self.size -= sum(len(frame.payload) + EVENT_OVERHEAD_SIZE for frame in dropped)
 
     def flush(self) -> None:
-        """Memory is all there is."""
+        """Do nothing."""
 
     def sync(self) -> None:
-        """Memory is all there is: nothing of it is durable."""
+        """Do nothing: nothing in memory is durable."""
 
 
 def check_tag(tag: int) -> None:
-    """Refuse what no event has for a tag, as a writer does."""
+    """Raise OptionError for an invalid event tag, as a writer does."""
     if not TAG_MIN <= tag <= TAG_MAX:
-        raise OptionError(f"an event's tag is {TAG_MIN} to {TAG_MAX}, not {tag}")
+        raise OptionError(f"event tag must be {TAG_MIN} to {TAG_MAX}, got {tag}")

@@ -1,4 +1,4 @@
-"""Shapes in front of others: they count, print or hold back what passes through them."""
+"""Sinks and sources that count, print or filter the events that they forward."""
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
@@ -9,11 +9,11 @@ from journal.events.codec import decode
 from journal.format.frame import Frame
 
 EventPredicate = Callable[[int, bytes], bool]
-"""Whether to keep an event, by its tag and payload."""
+"""Decides by tag and payload whether to keep an event."""
 
 
 class CountingSink(ForwardingSink):
-    """Counts events and bytes of payloads, by tag, of what ``inner`` took."""
+    """Counts, by tag, the events and payload bytes that ``inner`` accepted."""
 
     def __init__(self, inner: Sink) -> None:
         super().__init__(inner)
@@ -22,16 +22,16 @@ class CountingSink(ForwardingSink):
 
     @property
     def events(self) -> int:
-        """How many events passed."""
+        """Number of forwarded events."""
         return self.events_of.total()
 
     @property
     def size(self) -> int:
-        """How many bytes of payloads passed."""
+        """Number of forwarded payload bytes."""
         return self.size_of.total()
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Pass an event on, and count it when it was taken."""
+        """Forward an event, and count it if ``inner`` accepts it."""
         seq = self.inner.append_frame(tag, payload)
         self.events_of[tag] += 1
         self.size_of[tag] += len(payload)
@@ -39,23 +39,23 @@ class CountingSink(ForwardingSink):
 
 
 class PrintingSink(ForwardingSink):
-    """Tells ``say``, such as ``print``, a line for each event that ``inner`` took."""
+    """Calls ``write_line``, for example ``print``, for each event that ``inner`` accepted."""
 
     def __init__(self, inner: Sink, write_line: Callable[[str], object]) -> None:
         super().__init__(inner)
         self._write_line = write_line
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Pass an event on, and tell of it when it was taken."""
+        """Forward an event, and print it if ``inner`` accepts it."""
         seq = self.inner.append_frame(tag, payload)
         self._write_line(f"{seq}  {describe_event(tag, payload)}")
         return seq
 
 
 class FilteredSink(ForwardingSink):
-    """Passes on those events alone that ``keep`` says yes to, or whose tags it holds.
+    """Forwards only events that ``keep`` accepts; ``keep`` is a predicate or a set of tags.
 
-    What is dropped has no number: ``append`` gives the number of the next event that is kept.
+    A dropped event has no sequence number: ``append`` returns the number of the next kept event.
     """
 
     def __init__(self, inner: Sink, keep: EventPredicate | Container[int]) -> None:
@@ -63,14 +63,14 @@ class FilteredSink(ForwardingSink):
         self._keep = _as_predicate(keep)
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Pass an event on, or drop it."""
+        """Forward or drop an event."""
         if self._keep(tag, payload):
             return self.inner.append_frame(tag, payload)
         return self.inner.next_seq
 
 
 class FilteredSource(Adapter):
-    """Gives those frames of ``inner`` alone that ``keep`` says yes to; they keep their numbers."""
+    """Yields only those frames of ``inner`` that ``keep`` accepts, with their sequence numbers."""
 
     def __init__(self, inner: Source, keep: EventPredicate | Container[int]) -> None:
         self.inner = inner
@@ -79,18 +79,18 @@ class FilteredSource(Adapter):
     def frames(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[Frame]:
-        """Give what is kept of the frames that are asked for."""
+        """Yield the kept frames among the selected ones."""
         for frame in self.inner.frames(start, stop=stop, tags=tags):
             if self._keep(frame.tag, frame.payload) and is_selected(frame, start, stop, tags):
                 yield frame
 
     def close(self) -> None:
-        """Close what it reads."""
+        """Close ``inner``."""
         self.inner.close()
 
 
 def describe_event(tag: int, payload: bytes) -> str:
-    """An event on one line, whatever its bytes are."""
+    """Return a one-line description of an event, valid or not."""
     try:
         return repr(decode(tag, payload))
     except (UnknownEvent, MalformedEvent):

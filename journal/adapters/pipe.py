@@ -1,4 +1,4 @@
-"""A pipe: what one thread appends, another reads, with a bounded number of bytes between them."""
+"""Pipe: one thread appends events and another reads them, with a limit on the bytes in between."""
 
 import threading
 from collections import deque
@@ -10,11 +10,11 @@ from journal.errors import OptionError
 from journal.format.frame import Frame
 
 PIPE_SIZE = 1 << 20
-"""Bytes that are in a pipe at most, unless somebody says otherwise; one event always fits."""
+"""Default limit of bytes in a pipe. One event always fits."""
 
 
 class _Pipe:
-    """What the two ends share."""
+    """State shared by the two ends."""
 
     def __init__(self, first_seq: int, size_max: int, clock: Callable[[], int]) -> None:
         self.changed = threading.Condition()
@@ -28,14 +28,14 @@ class _Pipe:
         self.is_reader_closed = False
 
     def put(self, tag: int, payload: bytes) -> int:
-        """Wait for room, and put an event in."""
+        """Wait for space, then add an event."""
         size = len(payload) + EVENT_OVERHEAD_SIZE
         with self.changed:
             self.changed.wait_for(lambda: self._can_put(size))
             if self.is_reader_closed:
-                raise OptionError("nobody reads from this pipe any more")
+                raise OptionError("the reading end of this pipe is closed")
             if self.is_writer_closed:
-                raise OptionError("this pipe is closed")
+                raise OptionError("the writing end of this pipe is closed")
             seq, self.time = self.next_seq, max(self.time, self.clock())
             self.frames.append(Frame(seq, tag, payload, self.time, 0))
             self.next_seq += 1
@@ -44,7 +44,7 @@ class _Pipe:
             return seq
 
     def take(self) -> Frame | None:
-        """Wait for the next event; None when there will be none."""
+        """Wait for the next event and return it; None at the end."""
         with self.changed:
             self.changed.wait_for(
                 lambda: self.frames or self.is_writer_closed or self.is_reader_closed
@@ -57,7 +57,7 @@ class _Pipe:
             return frame
 
     def close(self, *, writing: bool) -> None:
-        """One end is not used any more; whoever waits at the other is told."""
+        """Close one end and wake the thread that waits at the other."""
         with self.changed:
             if writing:
                 self.is_writer_closed = True
@@ -72,9 +72,9 @@ class _Pipe:
 
 
 class PipeSink(Adapter):
-    """The end that is written: it waits while the pipe is full.
+    """Writing end of a pipe. Waits while the pipe is full.
 
-    Where the other end was closed, ``append`` raises OptionError.
+    After the other end was closed, ``append`` raises OptionError.
     """
 
     def __init__(self, shared: _Pipe) -> None:
@@ -82,32 +82,32 @@ class PipeSink(Adapter):
 
     @property
     def next_seq(self) -> int:
-        """The number that the next event will get."""
+        """Sequence number of the next event."""
         return self._pipe.next_seq
 
     @property
     def time(self) -> int:
-        """The time of the last event, µs since the epoch."""
+        """Time of the last event in µs since the epoch."""
         return self._pipe.time
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Put an event in, when there is room; give its number."""
+        """Wait for space, add an event, and return its sequence number."""
         check_tag(tag)
         return self._pipe.put(tag, payload)
 
     def flush(self) -> None:
-        """What is in the pipe can be read already."""
+        """Do nothing: events in the pipe are readable immediately."""
 
     def sync(self) -> None:
-        """What is in the pipe is in memory: nothing of it is durable."""
+        """Do nothing: a pipe is in memory, and none of it is durable."""
 
     def close(self) -> None:
-        """Write no more: the other end comes to its end when it has read the rest."""
+        """End writing. The reader ends after the remaining events."""
         self._pipe.close(writing=True)
 
 
 class PipeSource(Adapter):
-    """The end that is read: it waits for events, and gives each once."""
+    """Reading end of a pipe. Waits for events, and yields each of them once."""
 
     def __init__(self, shared: _Pipe) -> None:
         self._pipe = shared
@@ -115,7 +115,7 @@ class PipeSource(Adapter):
     def frames(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[Frame]:
-        """Take events out as they come; those that are not asked for are dropped."""
+        """Remove events as they arrive, and yield the selected ones."""
         while stop is None or start < stop:
             frame = self._pipe.take()
             if frame is None:
@@ -126,7 +126,7 @@ class PipeSource(Adapter):
                 return
 
     def close(self) -> None:
-        """Read no more: whoever writes is told."""
+        """End reading. The writer's next append raises."""
         self._pipe.close(writing=False)
 
 
@@ -136,6 +136,6 @@ def pipe(
     size_max: int = PIPE_SIZE,
     clock: Callable[[], int] = current_microseconds,
 ) -> tuple[PipeSink, PipeSource]:
-    """The two ends of a new pipe."""
+    """Return the two ends of a new pipe."""
     shared = _Pipe(first_seq, size_max, clock)
     return PipeSink(shared), PipeSource(shared)

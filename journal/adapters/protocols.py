@@ -1,4 +1,4 @@
-"""What all shapes have in common: what a sink is, what a source is, and passing things on."""
+"""Sink and Source protocols, and base classes of the adapters."""
 
 import time
 from collections.abc import Container, Iterator
@@ -12,46 +12,46 @@ from journal.format.frame import Frame
 
 
 class Sink(Protocol):
-    """Takes events, and numbers them: ``Writer`` is one."""
+    """Accepts events and numbers them, as ``Writer`` does."""
 
     @property
     def next_seq(self) -> int:
-        """The number that the next event will get."""
+        """Sequence number of the next event."""
 
     @property
     def time(self) -> int:
-        """The time of the last event, µs since the epoch."""
+        """Time of the last event in µs since the epoch."""
 
     def append(self, event: Event) -> int:
-        """Take an event; give its number."""
+        """Append an event and return its sequence number."""
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Take an event that is encoded already; give its number."""
+        """Append an encoded event and return its sequence number."""
 
     def flush(self) -> None:
-        """Let everybody who reads see what was taken."""
+        """Make all events visible to readers."""
 
     def sync(self) -> None:
-        """Make durable what was taken, where something is to be durable."""
+        """Make all events durable, if the sink can."""
 
     def close(self) -> None:
-        """Take no more."""
+        """Close the sink. It accepts no more events."""
 
 
 class Source(Protocol):
-    """Gives frames: ``Reader`` is one."""
+    """Yields frames, as ``Reader`` does."""
 
     def frames(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[Frame]:
-        """Give the frames numbered ``start`` up to ``stop``, of any of ``tags``, in order."""
+        """Yield the frames from ``start`` to below ``stop`` with one of ``tags``, in order."""
 
     def close(self) -> None:
-        """Give no more."""
+        """Close the source. It yields no more frames."""
 
 
 class Adapter:
-    """What a shape is by itself: a context manager that closes it, and encodes for a sink."""
+    """Base class of adapters: a context manager that closes itself, and encodes events."""
 
     def __enter__(self) -> Self:
         return self
@@ -65,21 +65,22 @@ class Adapter:
         self.close()
 
     def append(self, event: Event) -> int:
-        """Take an event; give its number."""
+        """Append an event and return its sequence number."""
         return self.append_frame(event.tag, encode(event))
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Take an event that is encoded already; give its number."""
+        """Append an encoded event and return its sequence number."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is nothing to close."""
 
 
 class ForwardingSink(Adapter):
-    """A sink in front of another, ``inner``, that passes everything on.
+    """Sink that forwards everything to another sink, ``inner``.
 
-    Leaving its block leaves that of ``inner``: a writer is closed, a transaction committed.
+    The end of its ``with`` block also ends that of ``inner``: a writer is closed, a transaction
+    committed.
     """
 
     def __init__(self, inner: Sink) -> None:
@@ -115,32 +116,32 @@ class ForwardingSink(Adapter):
             self.inner.close()
 
     def finish(self) -> object:
-        """Pass on what is left to be passed on, as before ``inner`` is closed: here nothing."""
+        """Forward remaining events before ``inner`` is closed. The base class has none."""
 
     @property
     def next_seq(self) -> int:
-        """The number that the next event will get."""
+        """Sequence number of the next event."""
         return self.inner.next_seq
 
     @property
     def time(self) -> int:
-        """The time of the last event, µs since the epoch."""
+        """Time of the last event in µs since the epoch."""
         return self.inner.time
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Take an event that is encoded already; give its number."""
+        """Append an encoded event and return its sequence number."""
         return self.inner.append_frame(tag, payload)
 
     def flush(self) -> None:
-        """Let everybody who reads see what was taken."""
+        """Make all events visible to readers."""
         self.inner.flush()
 
     def sync(self) -> None:
-        """Make durable what was taken."""
+        """Make all events durable."""
         self.inner.sync()
 
     def close(self) -> None:
-        """Pass on what is left, and close what it is passed on to."""
+        """Forward remaining events, and close ``inner``."""
         try:
             self.finish()
         finally:
@@ -148,7 +149,7 @@ class ForwardingSink(Adapter):
 
 
 def copy(source: Source, sink: Sink) -> int:
-    """Append all events of ``source`` to ``sink``, which numbers them anew; give how many."""
+    """Append all events of ``source`` to ``sink``, which numbers them anew. Returns their count."""
     count = 0
     for frame in source.frames():
         sink.append_frame(frame.tag, frame.payload)
@@ -157,7 +158,7 @@ def copy(source: Source, sink: Sink) -> int:
 
 
 def is_selected(frame: Frame, start: int, stop: int | None, tags: Container[int] | None) -> bool:
-    """Whether a frame is among those that ``frames`` was asked for."""
+    """Return whether a frame is selected by these arguments of ``frames``."""
     return (
         frame.seq >= start
         and (stop is None or frame.seq < stop)
@@ -166,5 +167,5 @@ def is_selected(frame: Frame, start: int, stop: int | None, tags: Container[int]
 
 
 def current_microseconds() -> int:
-    """The system's time, µs since the epoch."""
+    """Return the system time in µs since the epoch."""
     return time.time_ns() // 1000

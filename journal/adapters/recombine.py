@@ -1,4 +1,4 @@
-"""Any sink with any source as one journal, and one journal as a sink and a source."""
+"""Combination of a sink and a source into one journal, and the reverse."""
 
 from collections.abc import Container, Iterator
 from typing import Protocol
@@ -12,7 +12,7 @@ class ReadWriteJournal(Sink, Source, Protocol):
 
 
 class CombinedJournal(ForwardingSink):
-    """Writes to ``sink`` and reads from ``source``, which need not know of one another."""
+    """Writes to ``sink`` and reads from ``source``, which are independent of each other."""
 
     def __init__(self, sink: Sink, source: Source) -> None:
         super().__init__(sink)
@@ -21,7 +21,7 @@ class CombinedJournal(ForwardingSink):
     def frames(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[Frame]:
-        """Give what the source has."""
+        """Yield the frames of the source."""
         return self.source.frames(start, stop=stop, tags=tags)
 
     def __exit__(self, *how: object) -> None:
@@ -39,20 +39,20 @@ class CombinedJournal(ForwardingSink):
 
 
 def split(journal: ReadWriteJournal) -> tuple[Sink, Source]:
-    """The two halves of a journal; it is closed when both are."""
+    """Return a sink and a source of one journal. It is closed when both are closed."""
     halves = _Halves(journal)
     return _SinkHalf(halves), _SourceHalf(halves)
 
 
 class _Halves:
-    """A journal, and which of its halves are open."""
+    """A journal, and the set of its halves that are still open."""
 
     def __init__(self, journal: ReadWriteJournal) -> None:
         self.journal = journal
         self._open = {"sink", "source"}
 
     def close(self, half: str) -> None:
-        """One half is not needed any more."""
+        """Close one half, and the journal with the second one."""
         if half in self._open:
             self._open.remove(half)
             if not self._open:
@@ -62,7 +62,7 @@ class _Halves:
 
 
 class _SinkHalf(ForwardingSink):
-    """The half that is written."""
+    """Half that is written."""
 
     def __init__(self, halves: _Halves) -> None:
         super().__init__(halves.journal)
@@ -75,12 +75,12 @@ class _SinkHalf(ForwardingSink):
         self.close()
 
     def close(self) -> None:
-        """Write no more; what was written is there to be read."""
+        """End writing. The events written so far are flushed for the reader."""
         self._halves.close("sink")
 
 
 class _SourceHalf(Adapter):
-    """The half that is read."""
+    """Half that is read."""
 
     def __init__(self, halves: _Halves) -> None:
         self._halves = halves
@@ -88,9 +88,9 @@ class _SourceHalf(Adapter):
     def frames(
         self, start: int = 0, *, stop: int | None = None, tags: Container[int] | None = None
     ) -> Iterator[Frame]:
-        """Give what the journal has."""
+        """Yield the frames of the journal."""
         return self._halves.journal.frames(start, stop=stop, tags=tags)
 
     def close(self) -> None:
-        """Read no more."""
+        """End reading."""
         self._halves.close("source")

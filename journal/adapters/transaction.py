@@ -1,4 +1,4 @@
-"""A transaction: events that come together, or not at all."""
+"""Transaction: events that are appended together or not at all."""
 
 from types import TracebackType
 from typing import Self
@@ -8,12 +8,13 @@ from journal.adapters.protocols import ForwardingSink, Sink
 
 
 class Transaction(ForwardingSink):
-    """Holds events back from ``inner`` until ``commit``; ``rollback`` forgets them.
+    """Holds events back from ``inner`` until ``commit``; ``rollback`` discards them.
 
-    Leaving its block commits, or rolls back where there was an error, and leaves ``inner`` open; so
-    does ``close``, which rolls back. The numbers that it gives hold if nobody else appends to
-    ``inner`` meanwhile; times are those of the commit. It takes up to ``size_max`` bytes of events,
-    and then refuses with LimitExceeded. A crash during a commit may leave the first of its events.
+    The end of its ``with`` block commits, or rolls back after an error, and leaves ``inner`` open.
+    ``close`` rolls back and also leaves ``inner`` open. Returned sequence numbers are valid if
+    nothing else is appended to ``inner`` meanwhile; times are those of the commit. Raises
+    LimitExceeded for more than ``size_max`` bytes of events. A crash during a commit may leave only
+    the first of its events.
     """
 
     def __init__(self, inner: Sink, *, size_max: int = BUFFER_SIZE_MAX) -> None:
@@ -36,28 +37,28 @@ class Transaction(ForwardingSink):
 
     @property
     def next_seq(self) -> int:
-        """The number that the next event will get."""
+        """Sequence number of the next event."""
         return self.inner.next_seq + len(self)
 
     @property
     def time(self) -> int:
-        """The time of the last event, µs since the epoch."""
+        """Time of the last event in µs since the epoch."""
         return self._held.time if len(self) else self.inner.time
 
     def __len__(self) -> int:
-        """How many events are held back."""
+        """Return the number of events held back."""
         return self._held.next_seq - self._held.first_seq
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Hold an event back; give the number that it will get."""
+        """Hold an event back, and return its future sequence number."""
         seq = self.next_seq
         self._held.append_frame(tag, payload)
         return seq
 
     def commit(self) -> range:
-        """Pass on what is held back; give the numbers.
+        """Forward the events held back, and return their sequence numbers.
 
-        Where ``inner`` refuses one, that and those behind it are still held back.
+        If ``inner`` rejects an event, that event and those after it remain held back.
         """
         first_seq, count = self.inner.next_seq, 0
         try:
@@ -69,11 +70,11 @@ class Transaction(ForwardingSink):
         return range(first_seq, self.inner.next_seq)
 
     def rollback(self) -> None:
-        """Forget what is held back."""
+        """Discard the events held back."""
         self._held.clear(self.inner.next_seq)
 
     def flush(self) -> None:
-        """Flush ``inner``; what is held back stays so."""
+        """Flush ``inner``. Events held back remain held back."""
         self.inner.flush()
 
     def close(self) -> None:

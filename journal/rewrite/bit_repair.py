@@ -1,6 +1,6 @@
-"""Mending of a damaged journal: the single bits that were turned over, found again everywhere.
+"""Search of a damaged journal for single flipped bits.
 
-Nothing is written: what is found are the flips with which the files are to be read.
+Nothing is written. The result is the set of bit flips with which to read the files.
 """
 
 from contextlib import closing
@@ -18,16 +18,17 @@ from journal.rewrite import bit_search
 from journal.rewrite.progress import ProgressCallback, ProgressScan
 
 PASSES_MAX = 8
-"""How often the source is looked through for bits: what one repair reveals may need another."""
+"""Maximum number of passes over the source: each repair can reveal damage that needs another."""
 
 _BODY_SEARCHES_MIN = 16
-"""So many bodies of the greatest size may be searched, whatever that is."""
+"""Number of bodies of the maximum size that the search budget always allows."""
 
 
 class BitRepair(NamedTuple):
-    """A bit that was turned back: of the byte at ``offset``, ``bit`` counts from the lowest.
+    """A repaired bit of the byte at ``offset``. ``bit`` counts from 0, the lowest bit.
 
-    The events ``first_seq`` to ``last_seq`` are there again for it (none when that is lower).
+    Importable as ``journal.BitRepair``. The repair restores the events ``first_seq`` to
+    ``last_seq``, or none if ``last_seq`` is lower.
     """
 
     file: str
@@ -39,15 +40,16 @@ class BitRepair(NamedTuple):
 
 
 class BitRepairer:
-    """Looks for single bits in what a walk calls damaged, until a pass finds no more."""
+    """Search for flipped bits in damaged ranges, repeated until a pass finds no more."""
 
     def __init__(self, path: Path, body_size_max: int, report: ProgressCallback) -> None:
         self.path = path
         self.flips: dict[str, dict[int, int]] = {}
         self.repairs: dict[tuple[str, int], list[BitRepair]] = {}
-        """What was mended of the block, or the segment header, that begins there."""
+        """Repairs by (file name, offset) of the block or segment header that they belong to."""
         self.unreadable_segments: set[tuple[str, int]] = set()
-        """Where what looks like a torn write holds blocks of a segment whose header is lost."""
+        """Positions (file name, offset) of apparent torn writes with blocks of a headless segment.
+        """
         self._size_max = body_size_max
         self._report = report
         self._budget = bit_search.SearchBudget(
@@ -56,7 +58,7 @@ class BitRepairer:
         self._count = 0
 
     def repair(self) -> None:
-        """Look through all of the journal, as often as there is more to find."""
+        """Search the whole journal, as often as a pass finds another repair."""
         self._repair_first_headers()
         for _ in range(PASSES_MAX):
             before = self._count
@@ -66,11 +68,11 @@ class BitRepairer:
                 return
 
     def files(self) -> SegmentFiles:
-        """Open the source, as it is with the bits turned back."""
+        """Open the source so that it is read with the repairs applied."""
         return SegmentFiles(self.path, patient=True, flips=self.flips)
 
     def _repair_first_headers(self) -> None:
-        """Mend what each file begins with: without a segment header there is no walk."""
+        """Repair the first header of each file: a scan needs a segment header."""
         with closing(self.files()) as files:
             for data in files.sources(files.names()):
                 raw = data[0:SEGMENT_HEADER_SIZE]
@@ -143,9 +145,9 @@ class BitRepairer:
 
 
 def _has_blocks(data: ByteSource, start: int, stop: int) -> bool:
-    """Whether there is a block that says its segment began behind ``start``.
+    """Return whether a block in the range records that its segment began at or after ``start``.
 
-    A guest's own journal, in the payload of a torn write, looks the same: better told than not.
+    The journal of a guest, in the payload of a torn write, looks the same. Reporting it is safer.
     """
     position = data.find(BLOCK_MAGIC, start, stop)
     while position >= 0:

@@ -1,7 +1,7 @@
-"""Single-bit repair: find the one bit whose flip makes a hash hold again.
+"""Search for the single bit flip that makes a hash match again.
 
-A bit is counted from 0, the lowest of byte 0 first. What is found is certain: that a wrong flip
-makes a 64-bit hash hold will not come up by chance.
+Bits are numbered from 0, the lowest bit of byte 0 first. A match is certain: a wrong flip does not
+match a 64-bit hash by chance.
 """
 
 from collections.abc import Iterator
@@ -15,32 +15,32 @@ from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC
 from journal.fs.byte_source import Bytes
 
 BODY_SIZE_MAX = 1 << 18
-"""Bodies above this size are not searched: the time grows with the square of it, to 4 s here."""
+"""Default size limit of searched bodies. Time grows with the square of the size, to 4 s here."""
 SEARCH_SIZE_MAX = 1 << 42
-"""Bytes that all searches of one repair may hash: some minutes."""
+"""Total bytes that all searches of one repair may hash: some minutes."""
 
 _CHUNK_SIZE = 1 << 12
 _PREFIX_SIZE_MIN = 1 << 15
-"""Below this, hashing all of a body costs less than copying the state of its beginning."""
+"""Below this size, hashing the whole body is cheaper than copying the hash state of its prefix."""
 _HEADER_BITS = 8 * BLOCK_HEADER_SIZE
 _HASH_SIZE = 8
 OFFSET_AT = 64
-"""Where a block header has its own offset."""
+"""Position in a block header of the block's own offset."""
 _WINDOW_SIZE = 1 << 16
 _HASH_COST = 1 << 12
-"""What calling for a hash costs, in bytes hashed meanwhile."""
+"""Cost of one hash call, in bytes hashed in the same time."""
 _BITS = (1, 2, 4, 8, 16, 32, 64, 128)
 assert len(BLOCK_MAGIC) == len(SEGMENT_MAGIC) == 8
 
 
 class SearchBudget:
-    """What a repair may still spend on searching: damage made on purpose asks for a lot."""
+    """Remaining search effort of a repair: deliberate damage could otherwise demand very much."""
 
     def __init__(self, size: int = SEARCH_SIZE_MAX) -> None:
         self.left = size
 
     def spend(self, count: int, size: int) -> bool:
-        """Take ``count`` hashes of ``size`` bytes from what is left; whether there was enough."""
+        """Subtract ``count`` hashes of ``size`` bytes. Returns False if the budget is too small."""
         cost = count * (size + _HASH_COST)
         if cost > self.left:
             return False
@@ -49,16 +49,16 @@ class SearchBudget:
 
 
 def flip_bit(data: bytes, bit: int) -> bytes:
-    """Give ``data`` with one bit turned over."""
+    """Return ``data`` with one bit inverted."""
     changed = bytearray(data)
     changed[bit >> 3] ^= 1 << (bit & 7)
     return bytes(changed)
 
 
 def repair_block_header(raw: bytes, salt: int, offset: int, work: SearchBudget) -> int | None:
-    """Find the bit that makes of ``raw`` the header of a block that belongs at ``offset``.
+    """Return the bit whose flip makes ``raw`` a valid block header at ``offset``.
 
-    None where there is none, or where the header holds as it is.
+    Returns None if there is no such bit, or if the header is already valid.
     """
     hashed = len(raw) - _HASH_SIZE
     if len(raw) != BLOCK_HEADER_SIZE or not work.spend(_HEADER_BITS, BLOCK_HEADER_SIZE):
@@ -73,10 +73,10 @@ def repair_block_header(raw: bytes, salt: int, offset: int, work: SearchBudget) 
 def repair_block_body(
     body: bytes, header: BlockHeader, salt: int, work: SearchBudget, size_max: int = BODY_SIZE_MAX
 ) -> int | None:
-    """Find the bit that makes of ``body`` the one that its header names.
+    """Return the bit whose flip makes ``body`` match the hash in its header.
 
-    None where there is none, where the body holds as it is or is cut short, and where it is longer
-    than ``size_max``.
+    Returns None if there is no such bit, if the body already matches or is cut short, or if it is
+    larger than ``size_max``.
     """
     if len(body) != header.payload_size + header.columns_size or len(body) > size_max:
         return None
@@ -88,20 +88,20 @@ def repair_block_body(
 
 
 def repair_segment_header(raw: bytes, work: SearchBudget) -> int | None:
-    """Find the bit that makes of ``raw`` a segment header; None as for ``repair_block_header``."""
+    """Return the bit whose flip makes ``raw`` a valid segment header; None as for block headers."""
     if len(raw) != SEGMENT_HEADER_SIZE or not work.spend(8 * len(raw), len(raw)):
         return None
     if _bit_distance(raw[:8], SEGMENT_MAGIC) > 1 or _is_segment_header(raw):
         return None
-    # the salt seeds the hash of the header that it stands in, so that each flip is a whole try
+    # The salt in the header seeds the header's own hash, so each flip needs a complete check.
     bits = range(8 * SEGMENT_HEADER_SIZE)
     return next((bit for bit in bits if _is_segment_header(flip_bit(raw, bit))), None)
 
 
 def find_block_headers(data: Bytes, start: int, stop: int, base: int) -> Iterator[int]:
-    """Give the positions in a range at which a block header stands, or did but for one bit.
+    """Yield the positions in a range of block headers with at most one flipped bit.
 
-    ``base`` is where the segment begins: a header has its own offset from there.
+    ``base`` is the start of the segment: a header stores its offset relative to it.
     """
     for position in _find_magics(data, BLOCK_MAGIC, start, stop):
         raw = data[position : position + BLOCK_HEADER_SIZE]
@@ -112,14 +112,14 @@ def find_block_headers(data: Bytes, start: int, stop: int, base: int) -> Iterato
 
 
 def find_segment_headers(data: Bytes, start: int, stop: int) -> Iterator[int]:
-    """Give the positions in a range at which a segment header may have stood but for one bit."""
+    """Yield the positions in a range of segment magics with at most one flipped bit."""
     return _find_magics(data, SEGMENT_MAGIC, start, stop)
 
 
 def _find_magics(data: Bytes, magic: bytes, start: int, stop: int) -> Iterator[int]:
-    """Give, in order, where ``magic`` stands or would with one bit turned over.
+    """Yield, in order, the positions of ``magic`` with at most one flipped bit.
 
-    One of its halves is then whole, and can be searched for as fast as memory is read.
+    One half of it is then unchanged and can be searched at memory speed.
     """
     half = len(magic) // 2
     for begin in range(start, stop, _WINDOW_SIZE):
@@ -142,14 +142,14 @@ def _find_all(data: bytes, needle: bytes) -> Iterator[int]:
 
 
 def _bit_distance(left: bytes, right: bytes) -> int:
-    """Count the bits that differ; as many as there are where the lengths do."""
+    """Return the number of different bits; all bits if the lengths differ."""
     if len(left) != len(right):
         return 8 * len(right)
     return (int.from_bytes(left, "little") ^ int.from_bytes(right, "little")).bit_count()
 
 
 def _search_hash(raw: bytes, salt: int) -> int | None:
-    """Find the bit when it is one of the hash that ``raw`` ends with."""
+    """Return the flipped bit if it is in the hash at the end of ``raw``."""
     hashed = len(raw) - _HASH_SIZE
     digest = int.from_bytes(raw[hashed:], "little")
     changed = digest ^ xxh3_64_intdigest(raw[:hashed], salt)
@@ -170,7 +170,7 @@ def _is_segment_header(raw: bytes) -> bool:
 
 
 def _search(data: bytearray, digest: int, salt: int) -> int | None:
-    """Turn over each bit in turn until the hash of ``data`` is ``digest``."""
+    """Flip each bit in turn until the hash of ``data`` is ``digest``."""
     if len(data) < _PREFIX_SIZE_MIN:
         return _search_whole(data, digest, salt)
     prefix = xxh3_64(seed=salt)
@@ -197,7 +197,7 @@ def _search_whole(data: bytearray, digest: int, salt: int) -> int | None:
 def _search_chunk(
     data: bytearray, rest: memoryview, start: int, stop: int, prefix: xxh3_64, digest: int
 ) -> int | None:
-    """Search between two positions: what stands before them is hashed already, in ``prefix``."""
+    """Search from ``start`` to ``stop``. ``prefix`` is the hash state of the data before them."""
     copy = prefix.copy
     for at in range(start, stop):
         byte = data[at]

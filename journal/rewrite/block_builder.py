@@ -1,4 +1,4 @@
-"""Frames whose numbers and times are given, gathered into blocks."""
+"""Builders of blocks from events with given sequence numbers and times."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,16 +12,16 @@ from journal.log.writer import Writer
 
 TIME_MAX = (1 << 63) - 1
 _SEQ_SPAN_MAX = (1 << 32) - 1
-"""How far the numbers of one block reach."""
+"""Largest difference of sequence numbers in one block."""
 _COUNT_MAX = 1 << 14
-"""Events that are gathered for one block, at most."""
+"""Maximum number of events in a built block."""
 
 PayloadChange = Callable[[int, bytes], bytes]
-"""Gives the payload that takes the place of one, of an event of a tag."""
+"""Maps an event's tag and payload to its new payload."""
 
 
 class BlockBuilder:
-    """Adds frames to ``writer``, with their numbers and times; ``flush`` adds the last of them."""
+    """Collects single frames into blocks for ``writer``. ``flush`` writes the last block."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -30,13 +30,13 @@ class BlockBuilder:
 
     @property
     def next_seq(self) -> int:
-        """The number that the next frame must have, or one above it."""
+        """Lowest sequence number that the next frame may have."""
         return self._seqs[-1] + 1 if self._seqs else self.writer.next_seq
 
     def add(self, seq: int, tag: int, payload: bytes, time: int) -> None:
-        """Add a frame; where numbers are left out, readers know that it was on purpose.
+        """Add a frame. A gap in the sequence numbers is recorded as intended.
 
-        Raises OptionError and LimitExceeded for what no journal can have.
+        Raises OptionError or LimitExceeded for values that no journal can contain.
         """
         self._check(seq, tag, payload, time)
         if self._seqs and not self._fits(seq, time):
@@ -50,7 +50,7 @@ class BlockBuilder:
             self.flush()
 
     def flush(self) -> None:
-        """Hand what was gathered to the writer."""
+        """Write the collected frames."""
         if not self._seqs:
             return
         frames = Frames(bytes(self._tags), self._payloads, self._times)
@@ -66,27 +66,29 @@ class BlockBuilder:
         self._room = BLOCK_SIZE_TARGET
 
     def _fits(self, seq: int, time: int) -> bool:
-        """Whether one block can have it with the others: its times never go back."""
+        """Return whether the pending block can take the frame: times in a block never decrease."""
         near = seq - self._seqs[0] <= _SEQ_SPAN_MAX
         return near and self._times[-1] <= time <= self._times[0] + TIME_SPAN_MAX
 
     def _check(self, seq: int, tag: int, payload: bytes, time: int) -> None:
         if not TAG_MIN <= tag <= TAG_MAX:
-            raise OptionError(f"an event's tag is {TAG_MIN} to {TAG_MAX}, not {tag}")
+            raise OptionError(f"event tag must be {TAG_MIN} to {TAG_MAX}, got {tag}")
         if not self.next_seq <= seq:
-            raise OptionError(f"event {seq} comes too late: the next number is {self.next_seq}")
+            raise OptionError(f"event number must be at least {self.next_seq}, got {seq}")
         if seq > SEQ_LAST:
-            raise LimitExceeded(f"an event claims number {seq}")
+            raise LimitExceeded(f"event number must be at most {SEQ_LAST}, got {seq}")
         if not 0 <= time <= TIME_MAX:
-            raise LimitExceeded(f"event {seq} claims the time {time}")
+            raise LimitExceeded(f"time of event {seq} must be 0 to {TIME_MAX}, got {time}")
         if len(payload) > PAYLOAD_SIZE_MAX:
-            raise LimitExceeded(f"event {seq} has a payload of {len(payload)} bytes")
+            size = len(payload)
+            reason = f"payload of event {seq} must be at most {PAYLOAD_SIZE_MAX} bytes, got {size}"
+            raise LimitExceeded(reason)
 
 
 class BlockMerger:
-    """Blocks that stay as they are, and what stays of others in new ones; ``write`` gets each.
+    """Pass unchanged blocks through and collect single events of other blocks into new blocks.
 
-    It is told whether a block is one that stays as it is.
+    Calls ``write(block, is_unchanged)`` in sequence order.
     """
 
     def __init__(self, write: Callable[[Block, bool], None]) -> None:
@@ -102,14 +104,14 @@ class BlockMerger:
         self._size = 0
 
     def add_block(self, source: Block) -> None:
-        """Let a block stay."""
+        """Pass a whole block through."""
         self.flush()
         self._write(source, True)
 
     def add_events(
         self, source: Block, places: Sequence[int], change: PayloadChange | None = None
     ) -> None:
-        """Let some events of a block stay, with payloads that ``change`` makes of theirs."""
+        """Add the events of a block at ``places``, with payloads changed by ``change``."""
         if not places:
             return
         seqs, times = source.seqs_at(places), source.times_at(places)
@@ -127,7 +129,7 @@ class BlockMerger:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has gathered."""
+        """Write the collected events."""
         if not self._seqs:
             return
         frames = Frames(self._tags, self._payloads, self._times)
@@ -136,7 +138,7 @@ class BlockMerger:
         self._write(gathered, False)
 
     def _fits(self, seqs: Sequence[int], times: Sequence[int]) -> bool:
-        """Whether one block can have them with the others: its times never go back."""
+        """Return whether the pending block can take the events: times in a block never decrease."""
         if not self._seqs:
             return True
         near = seqs[-1] - self._seqs[0] <= _SEQ_SPAN_MAX

@@ -1,4 +1,4 @@
-"""Blocks of one journal into another: what can be kept is, and what cannot is accounted for."""
+"""Copy the readable blocks of a journal to a new journal and list what was lost."""
 
 import os
 from pathlib import Path
@@ -12,11 +12,11 @@ from journal.log.writer import Writer
 
 
 class Loss(NamedTuple):
-    """Bytes of a journal that hold no event any more, and the events that they held.
+    """Bytes of a journal that no longer contain events, and the events they contained.
 
-    ``file`` is the segment file's name, empty in a journal that is a file. The events are
-    ``first_seq`` to ``last_seq``, none when that is lower. Where ``open_ended``, nothing tells how
-    many they were. ``acknowledged`` says that they were known to be durable.
+    Importable as ``journal.Loss``. ``file`` is the segment file's name, empty in a single-file
+    journal. The lost events are ``first_seq`` to ``last_seq``, none if ``last_seq`` is lower. If
+    ``open_ended``, their number is unknown. ``acknowledged`` events were known to be durable.
     """
 
     file: str
@@ -29,7 +29,7 @@ class Loss(NamedTuple):
     open_ended: bool
 
     def error(self) -> DamagedJournal:
-        """Give the exception to raise for it."""
+        """Return the exception to raise for this loss."""
         kind = LostAcknowledged if self.acknowledged else CorruptBlock
         size, first, last = self.size, self.first_seq, self.last_seq
         return kind(
@@ -38,15 +38,14 @@ class Loss(NamedTuple):
 
     @property
     def events(self) -> int:
-        """How many events are lost, as far as anything tells."""
+        """Number of lost events, as far as known."""
         return max(0, self.last_seq - self.first_seq + 1)
 
 
 class UnpublishedJournal:
-    """A journal at ``path`` that begins when its id is known; a context manager.
+    """A journal at ``path`` that is created when its id is known. A context manager.
 
-    It has no name before its writer publishes it, and is gone without that. Without a path it must
-    never begin.
+    It is removed at the end unless its writer publishes it. Without a path it must never be opened.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -61,10 +60,10 @@ class UnpublishedJournal:
             self._writer.close()
 
     def open_writer(self, journal_id: bytes) -> Writer:
-        """Its writer, with the id that was known first."""
+        """Return the writer. The first call creates the journal with this id."""
         if self._writer is None:
             assert self._path is not None
-            # nothing is durable before all is: no need to keep blocks for a disk that fails
+            # The journal is durable as a whole or not at all, so no block is kept for fail-over.
             self._writer = Writer(
                 self._path, publish=False, journal_id=journal_id, commit=CommitPolicy.NONE
             )
@@ -72,9 +71,10 @@ class UnpublishedJournal:
 
 
 class BlockCopier(UnpublishedJournal):
-    """Writes what walks give, block by block, to ``target``: a new journal, published when whole.
+    """Copies the blocks of scans to a new journal at ``target``, and lists losses.
 
-    It has the id of the first segment. ``shift`` is what the numbers of a walk grow by.
+    The new journal has the id of the first segment. ``shift`` is added to the sequence numbers of a
+    scan.
     """
 
     def __init__(self, target: Path) -> None:
@@ -86,12 +86,12 @@ class BlockCopier(UnpublishedJournal):
 
     @property
     def writer(self) -> Writer:
-        """The writer of the target, which begins with the first segment."""
-        assert self._writer is not None, "a walk without a segment raises"
+        """Writer of the target. Available after the first segment."""
+        assert self._writer is not None, "a scan without a segment raises"
         return self._writer
 
     def add(self, item: scan.ScanItem) -> bool:
-        """Keep a block, or account for what is none; whether nothing is lost with it."""
+        """Copy a block, or record a defect. Returns whether nothing was lost with this item."""
         before = len(self.losses)
         if isinstance(item, scan.Segment):
             self.open_writer(item.header.journal_id)
@@ -112,7 +112,7 @@ class BlockCopier(UnpublishedJournal):
             return
         try:
             block = Block(header, item.body, item.first_seq + self.shift, item.offset)
-            block.payload(0)  # to know whether it can be decompressed
+            block.payload(0)  # Raises if the block cannot be decompressed.
             self.writer.append_block(block)
         except FormatError as error:
             name, size = item.segment.name, header.size
@@ -138,7 +138,7 @@ class BlockCopier(UnpublishedJournal):
 
 
 def last_seq_of(item: scan.ScannedBlock) -> int:
-    """Give the number of the last event of a block whose body was read."""
+    """Return the sequence number of the last event of a block with its body read."""
     header = item.header
     if header.has_seqs and header.frame_count:
         return item.first_seq + read_last_delta(header, item.body)
@@ -146,17 +146,17 @@ def last_seq_of(item: scan.ScannedBlock) -> int:
 
 
 def check_output_path(target: Path, sources: list[Path]) -> None:
-    """Refuse what exists, what has no place to be in, and what would stand inside a source."""
+    """Raise OptionError if ``target`` exists, has no parent directory, or is inside a source."""
     for source in sources:
         if _is_same(target, source):
-            raise OptionError(f"{target} is a source too, which is only read")
+            raise OptionError(f"{target} is also a source: sources are not written")
         if source.is_dir() and source.resolve() in target.resolve().parents:
-            raise OptionError(f"{target} would stand in {source}, which is only read")
+            raise OptionError(f"{target} would be inside {source}: sources are not written")
     if os.path.lexists(target):
         raise OptionError(f"{target} exists already")
     if not target.parent.is_dir():
         raise OptionError(
-            f"{target.parent} is not a directory, so {target.name} cannot be made there"
+            f"{target.parent} is not a directory, so {target.name} cannot be created there"
         )
 
 

@@ -1,4 +1,4 @@
-"""The blocks of a journal, all of them, for whoever makes something else of it."""
+"""Iteration over the blocks of an undamaged journal."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,10 +12,10 @@ from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_prog
 
 
 class BlockStream:
-    """The blocks of a journal, and what else was met of it; ``report`` is told how far it is.
+    """Blocks of a journal, and counts of its debris. ``report`` receives the progress.
 
-    ``journal_id``, ``created`` and ``first_seq`` are those of the first segment, known with the
-    first block.
+    ``journal_id``, ``created`` and ``first_seq`` are those of the first segment. They are set
+    before the first block is yielded.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class BlockStream:
         self._what = what
 
     def blocks(self) -> Iterator[Block]:
-        """Give the blocks that have events; raises for damage, and FormatErrors name the file."""
+        """Yield the blocks with events. Raises for damage; FormatErrors name the file."""
         try:
             with closing(SegmentFiles(self._path)) as files:
                 walk = ProgressScan(files, self._report, self._what)

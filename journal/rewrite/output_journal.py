@@ -1,4 +1,7 @@
-"""A new journal whose beginning is known last: it says what is missing of the one it is made of."""
+"""Output journal that buffers its first blocks.
+
+A resumability flag belongs in its first event, but is known only at the end.
+"""
 
 from pathlib import Path
 
@@ -9,10 +12,10 @@ from journal.rewrite.block_copier import UnpublishedJournal
 from journal.snapshots.resume_flags import add_flag_to_payload
 
 PENDING_SIZE_MAX = 1 << 22
-"""Bytes of blocks that are held back, at most."""
+"""Maximum number of buffered bytes."""
 
 ResumeFlag = tuple[str, str]
-"""A name and a text, to stand among what the run depends on."""
+"""Name and text of a dependency that is added to the ProcessStart event."""
 
 
 class OutputJournal(UnpublishedJournal):
@@ -38,11 +41,11 @@ class OutputJournal(UnpublishedJournal):
 
     @property
     def is_overfull(self) -> bool:
-        """Whether more is held back than may be."""
+        """Whether more bytes are buffered than the limit allows."""
         return self._pending is not None and self._pending_size > PENDING_SIZE_MAX
 
     def add_block(self, block: Block) -> None:
-        """Add a block as it is."""
+        """Add a whole block."""
         if self._needs_flag(block):
             self._merger.add_events(block, range(block.count), self._add_flag)
         else:
@@ -51,16 +54,16 @@ class OutputJournal(UnpublishedJournal):
     def add_events(
         self, block: Block, places: list[int], change: PayloadChange | None = None
     ) -> None:
-        """Add some events of a block, with payloads that ``change`` makes of tags and payloads."""
+        """Add the events of a block at ``places``, with payloads changed by ``change``."""
         marks = change is None and self._needs_flag(block)
         self._merger.add_events(block, places, self._add_flag if marks else change)
 
     def release(self, flag: ResumeFlag | None = None) -> None:
-        """Hold nothing back any more, as it is known by now which mark is needed."""
+        """End buffering: write the buffered blocks, with ``flag`` added if it is needed."""
         if self._pending is None:
             return
         if flag is not None:
-            self._merger.flush()  # what still gathers may be what has to be marked
+            self._merger.flush()  # The collected events may include the ProcessStart event.
         held, self._pending, self._flag = self._pending, None, flag
         for block, is_whole in held:
             if self._needs_flag(block):
@@ -70,7 +73,7 @@ class OutputJournal(UnpublishedJournal):
                 self._put(block, is_whole)
 
     def publish(self, flag: ResumeFlag | None = None) -> None:
-        """Write all that there is, make it durable, and give the journal its name."""
+        """Write everything, make it durable, and give the journal its name."""
         assert not self.is_overfull
         self.release(flag)
         self._merger.flush()

@@ -1,4 +1,4 @@
-"""ProgressCallback reports of a scan."""
+"""Scan that reports its progress, and the type of the callbacks it reports to."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,20 +7,23 @@ from journal.log import scan
 from journal.log.segment_files import SegmentFiles
 
 ProgressCallback = Callable[[str, int, int], object]
-"""Is told what is being done, and how many of how many bytes are."""
+"""Callback that receives the name of the activity, the bytes done, and the bytes in total."""
 
 
 def _select_all(place: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
-    """Want every body."""
+    """Select every body: a BodySelector."""
     return True
 
 
 def ignore_progress(what: str, done: int, size: int) -> None:
-    """Take no notice of the progress."""
+    """Do nothing: a ProgressCallback."""
 
 
 class ProgressScan:
-    """A walk over the files, which tells how far it is; bodies are read unless not wanted."""
+    """Scan of a journal's files that reports its progress.
+
+    Reads all bodies unless told otherwise.
+    """
 
     def __init__(
         self,
@@ -36,7 +39,7 @@ class ProgressScan:
         self.size = 0
 
     def items(self) -> Iterator[scan.ScanItem]:
-        """Give what stands there."""
+        """Yield the items of the scan."""
         names = self._files.names()
         sizes = [len(data) for data in self._files.sources(names)]
         self.size, before, file = sum(sizes), 0, 0

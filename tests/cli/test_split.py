@@ -72,7 +72,7 @@ def test_cut_ends_with_the_newest_snapshot_unless_told_where(
         (("cut", "a", "-o", "b"), 1, b"has no snapshot to resume from"),
         (("cut", "a", "--at", "99", "-o", "b"), 1, b"a has no event 99"),
         (("cut", "a", "--at", "3", "-o", "there"), 1, b"there exists already"),
-        (("cut", "a", "--at", "3", "-o", "a"), 1, b"a is a source too"),
+        (("cut", "a", "--at", "3", "-o", "a"), 1, b"a is also a source"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(

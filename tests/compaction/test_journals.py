@@ -151,7 +151,7 @@ def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="at offset"):
         compact(source, tmp_path / "target")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
-    with pytest.raises(OptionError, match="is a source too"):
+    with pytest.raises(OptionError, match="is also a source"):
         compact(source, source)
     (tmp_path / "empty").touch()
     with pytest.raises(journal.NotAJournal):
