@@ -49,7 +49,7 @@ class CompactingLog(ForwardingSink):
         return self._compactor.count
 
     def close(self) -> None:
-        """Make all events durable, close the journal, and compact it if the schedule requires it."""
+        """Make all events durable and close the journal; compact it if the schedule requires it."""
         self._compactor.close()
         self.inner.close()
         self._compact_closed()

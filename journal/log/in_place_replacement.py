@@ -47,7 +47,7 @@ class InPlaceReplacement:
 
     @property
     def is_directory(self) -> bool:
-        """Whether the journal is a directory: its replacement must be one too."""
+        """True if the journal is a directory: its replacement must be one too."""
         return stat.S_ISDIR(self._old.st_mode)
 
     def make_output_path(self) -> Path:

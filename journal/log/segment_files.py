@@ -160,7 +160,7 @@ class SegmentFiles:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether the path leads to another journal now."""
+        """True if the path leads to another journal now."""
         self._check_open()
         try:
             found = self.path.stat()

@@ -321,11 +321,7 @@ def _recover_tail(descriptor: int, options: OpenOptions, lock: int, name: str = 
 
 
 def _drop_unsynced_cache(descriptor: int, size: int, path: Path) -> None:
-    """Make the next reads return what a power cut would leave.
-
-    > Why? After a failed write-back the page cache returns bytes that never reached the disk,
-    without an error. A crashed writer may have left bytes that only the cache has.
-    """
+    """Sync the file and drop cached pages, so that the next reads return the disk's content."""
     try:
         os.fdatasync(descriptor)
     except OSError as error:

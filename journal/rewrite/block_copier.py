@@ -1,4 +1,4 @@
-"""Copy the readable blocks of a journal to a new journal and list what was lost."""
+"""Copier of a journal's readable blocks to a new journal, with a list of the losses."""
 
 import os
 from pathlib import Path
