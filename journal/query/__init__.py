@@ -1,1 +1,1 @@
-"""The ``--where`` query language: parser, compiler and evaluation over blocks."""
+"""Query language of ``--where``: parser, compiler, and evaluation block by block."""

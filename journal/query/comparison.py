@@ -1,4 +1,4 @@
-"""Comparisons: which make sense, and what each is as a function of a value."""
+"""Comparison operators: their type checks, and their compilation to tests of a value."""
 
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -9,6 +9,7 @@ from typing import Any
 from journal.query import fields, patterns
 from journal.query.fields import FieldType, TypeCategory
 from journal.query.literals import (
+    TIME_EXAMPLES,
     Duration,
     JournalTimes,
     Literal,
@@ -35,50 +36,52 @@ _OPERATORS = {
 
 
 def explain_mismatch(name: str, operator: str, values: tuple[Literal, ...]) -> str:
-    """Say why something cannot be compared so in any kind of event; empty if it can."""
+    """Return why no kind of event can compare a field in this way; empty if some kind can."""
     reasons = [
-        _explain_type_mismatch(name, sort, operator, values) for sort in fields.find_types(name)
+        _explain_type_mismatch(name, field_type, operator, values)
+        for field_type in fields.find_types(name)
     ]
     return "" if "" in reasons else sorted(reasons)[0]
 
 
-def is_comparable(sort: FieldType, operator: str, values: tuple[Literal, ...]) -> bool:
-    """Whether what is of this type can be compared so."""
-    return not _explain_type_mismatch("", sort, operator, values)
+def is_comparable(field_type: FieldType, operator: str, values: tuple[Literal, ...]) -> bool:
+    """Return whether a field of this type can be compared in this way."""
+    return not _explain_type_mismatch("", field_type, operator, values)
 
 
 def _explain_type_mismatch(
-    name: str, sort: FieldType, operator: str, values: tuple[Literal, ...]
+    name: str, field_type: FieldType, operator: str, values: tuple[Literal, ...]
 ) -> str:
-    if operator not in _OPERATORS[sort.category]:
+    if operator not in _OPERATORS[field_type.category]:
         if not operator:
-            return f"{name} is {sort.category.value}: what is it compared with?"
-        return f"{name} is {sort.category.value}: it cannot be compared by {operator}"
+            return f"{name} is {field_type.category.value}: it needs an operator and a value"
+        allowed = ", ".join(filter(None, _OPERATORS[field_type.category]))
+        return f"{name} is {field_type.category.value}: {operator} does not apply, use {allowed}"
     if operator in _PATTERNS:
         return _explain_pattern_error(operator, values[0])
     for value in values:
         if unknown := _explain_unknown_name(name, value):
             return unknown
-        if value is None and sort.is_optional and operator in _EQUALS:
+        if value is None and field_type.is_optional and operator in _EQUALS:
             continue
-        if not _is_of_type(sort, operator, value):
-            return _explain_wrong_value(name, sort, value)
+        if not _is_of_type(field_type, operator, value):
+            return _explain_wrong_value(name, field_type, value)
     return ""
 
 
 def _explain_pattern_error(operator: str, value: Literal) -> str:
     if not isinstance(value, str | bytes):
-        return "a pattern is a text in quotes"
+        return f"{operator} needs a pattern in quotes, got {format_literal(value)}"
     try:
         _PATTERNS[operator](_decode_pattern(value))
     except PatternError as error:
-        return f"in the pattern, behind {error.position} characters: {error.reason}"
+        return f"invalid pattern after {error.position} characters: {error.reason}"
     return ""
 
 
-def _is_of_type(sort: FieldType, operator: str, value: Literal) -> bool:
-    """Whether a value is one that this type has."""
-    kind = sort.category
+def _is_of_type(field_type: FieldType, operator: str, value: Literal) -> bool:
+    """Return whether a literal is a value of this type."""
+    kind = field_type.category
     number = isinstance(value, int) and not isinstance(value, bool)
     if kind is TypeCategory.NUMBER:
         return number or isinstance(value, Duration)
@@ -89,46 +92,46 @@ def _is_of_type(sort: FieldType, operator: str, value: Literal) -> bool:
     if kind is TypeCategory.BYTES:
         return isinstance(value, str | bytes)
     if kind is TypeCategory.MEMBER:
-        return number or (operator in _EQUALS and _find_member(sort, value) is not None)
+        return number or (operator in _EQUALS and _find_member(field_type, value) is not None)
     if kind is TypeCategory.ADDRESS:
         return isinstance(value, str) and _parse_address(value) is not None
     return isinstance(value, str)
 
 
-def _explain_wrong_value(name: str, sort: FieldType, value: Literal) -> str:
-    if sort.members is not None and isinstance(value, str):
-        known = [member.name for member in sort.members]
+def _explain_wrong_value(name: str, field_type: FieldType, value: Literal) -> str:
+    if field_type.members is not None and isinstance(value, str):
+        known = [member.name for member in field_type.members]
         near = get_close_matches(value.upper(), known, 1)
-        hint = f"{near[0]}?" if near else "it has " + ", ".join(known)
-        return f"{name} is never {value!r}: {hint}"
-    if sort.category is TypeCategory.TIME and isinstance(value, str):
-        return f"{value!r} is no time: 2026-11-21T10:00:00Z, -5m, +1h30m"
-    return f"{name} is {sort.category.value}, and {format_literal(value)} is not"
+        hint = f"did you mean {near[0]}?" if near else "known values: " + ", ".join(known)
+        return f"{name} has no value {value!r}: {hint}"
+    if field_type.category is TypeCategory.TIME and isinstance(value, str):
+        return f"{value!r} is not a time; examples: {TIME_EXAMPLES}"
+    return f"{name} is {field_type.category.value}, got {format_literal(value)}"
 
 
 def _explain_unknown_name(name: str, value: Literal) -> str:
-    """Say what is wrong with a kind or a group that does not exist; empty if it does."""
+    """Return why a kind or a group does not exist; empty if it does."""
     words = {fields.KIND: tuple(fields.KINDS), fields.GROUP: tuple(fields.GROUPS)}
     known = words.get(name)
     if known is None or not isinstance(value, str) or value in known:
         return ""
     folded = {word.lower(): word for word in known}
     near = [folded[word] for word in get_close_matches(value.lower(), list(folded), 1)]
-    return f"there is no {name} {value!r}" + (f": {near[0]}?" if near else "")
+    return f"unknown {name} {value!r}" + (f": did you mean {near[0]}?" if near else "")
 
 
 def make_test(
-    sort: FieldType, operator: str, values: tuple[Literal, ...], clock: JournalTimes
+    field_type: FieldType, operator: str, values: tuple[Literal, ...], clock: JournalTimes
 ) -> ValueTest:
-    """Make the function of a value that a comparison is, which fits."""
+    """Return the test of a value for a comparison that ``is_comparable`` accepts."""
     if operator in _PATTERNS:
-        return _make_pattern_test(_PATTERNS[operator](_decode_pattern(values[0])), sort)
-    wanted = [_to_event_value(sort, value, clock) for value in values]
-    if sort.category is TypeCategory.ADDRESS:
-        wanted = [_parse_address(value) for value in wanted]
+        return _make_pattern_test(_PATTERNS[operator](_decode_pattern(values[0])), field_type)
+    bounds = [_to_event_value(field_type, value, clock) for value in values]
+    if field_type.category is TypeCategory.ADDRESS:
+        bounds = [_parse_address(value) for value in bounds]
     if operator == "in":
-        return lambda value: value in wanted
-    bound = wanted[0]
+        return lambda value: value in bounds
+    bound = bounds[0]
     if operator in _ORDERS:
         order = _ORDERS[operator]
         return lambda value: value is not None and order(value, bound)
@@ -139,34 +142,34 @@ def _make_comparison(compare: Callable[[Any, Any], bool], bound: Any) -> ValueTe
     return lambda value: compare(value, bound)
 
 
-def _make_pattern_test(pattern: Pattern, sort: FieldType) -> ValueTest:
-    if sort.category is TypeCategory.MEMBER:
+def _make_pattern_test(pattern: Pattern, field_type: FieldType) -> ValueTest:
+    if field_type.category is TypeCategory.MEMBER:
         return lambda value: pattern.matches(value.name)
-    if sort.category is TypeCategory.ADDRESS:
+    if field_type.category is TypeCategory.ADDRESS:
         return lambda value: pattern.matches(str(value))
     return lambda value: value is not None and pattern.matches(value)
 
 
-def _to_event_value(sort: FieldType, value: Literal, clock: JournalTimes) -> Any:
-    """A value as events have it."""
+def _to_event_value(field_type: FieldType, value: Literal, clock: JournalTimes) -> Any:
+    """Return a literal in the form that events have."""
     if isinstance(value, Duration):
         return value.nanoseconds
-    if sort.category is TypeCategory.TIME and isinstance(value, str):
+    if field_type.category is TypeCategory.TIME and isinstance(value, str):
         value = try_parse_moment(value)
     if isinstance(value, Moment):
         return clock.resolve(value)
-    if sort.category is TypeCategory.BYTES and isinstance(value, str):
+    if field_type.category is TypeCategory.BYTES and isinstance(value, str):
         return value.encode("utf-8", "surrogateescape")
-    if sort.category is TypeCategory.MEMBER and isinstance(value, str):
-        return _find_member(sort, value)
+    if field_type.category is TypeCategory.MEMBER and isinstance(value, str):
+        return _find_member(field_type, value)
     return value
 
 
-def _find_member(sort: FieldType, value: Literal) -> int | None:
-    if not isinstance(value, str) or sort.members is None:
+def _find_member(field_type: FieldType, value: Literal) -> int | None:
+    if not isinstance(value, str) or field_type.members is None:
         return None
     name = value.upper().replace("-", "_")
-    return next((int(member) for member in sort.members if member.name == name), None)
+    return next((int(member) for member in field_type.members if member.name == name), None)
 
 
 def _parse_address(value: Literal) -> object:

@@ -1,7 +1,6 @@
-"""A question about events as functions: for each tag what is known without looking, or what to ask.
+"""Compiler of a query: the test of each tag, or a constant where the tag alone decides.
 
-What only the tag decides is decided once. So the tags of a block tell which of its events have to
-be looked at, and the events of most kinds are never decoded.
+The tags of a block tell which of its events need a test, so that most events are never decoded.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +36,7 @@ NO_TIMES = JournalTimes(0, 0)
 
 
 class EventView(NamedTuple):
-    """An event as a question sees it: ``values`` and ``paths`` only where it asks for them."""
+    """Event as a query sees it. ``values`` and ``paths`` are set only if a test needs them."""
 
     seq: int
     time: int
@@ -47,7 +46,7 @@ class EventView(NamedTuple):
 
 
 class EventTest(NamedTuple):
-    """What is to be asked of each event of a kind."""
+    """Test of the events of one tag."""
 
     matches: EventPredicate
     needs_values: bool = False
@@ -55,90 +54,95 @@ class EventTest(NamedTuple):
 
 
 TagTest = bool | EventTest
-"""What is known of all events of a kind, or what is to be asked of each."""
+"""Test of the events of one tag; True if all of them match, False if none does."""
 
 
 class CompiledQuery:
-    """A question, made ready. ``verdicts`` has what is known for each tag.
+    """Compiled query. ``tag_tests`` has the test of each tag.
 
-    ``tags`` are those of which an event may be meant, ``sure`` those of which all are.
+    Events of ``possible_tags`` may match. All events of ``certain_tags`` match.
     """
 
     def __init__(
-        self, tree: Expression | None, clock: JournalTimes = NO_TIMES, *, negated: bool = False
+        self,
+        expression: Expression | None,
+        times: JournalTimes = NO_TIMES,
+        *,
+        negated: bool = False,
     ) -> None:
         self.tag_tests: dict[int, TagTest] = {}
         for tag in TAGS:
-            found: TagTest = True if tree is None else _compile(tree, tag, clock)
-            self.tag_tests[tag] = _negate(found) if negated else found
+            test: TagTest = True if expression is None else _compile(expression, tag, times)
+            self.tag_tests[tag] = _negate(test) if negated else test
         self.possible_tags = frozenset(
-            tag for tag, found in self.tag_tests.items() if found is not False
+            tag for tag, test in self.tag_tests.items() if test is not False
         )
-        self.certain_tags = frozenset(tag for tag, found in self.tag_tests.items() if found is True)
-        tests = [found for found in self.tag_tests.values() if isinstance(found, EventTest)]
+        self.certain_tags = frozenset(tag for tag, test in self.tag_tests.items() if test is True)
+        tests = [test for test in self.tag_tests.values() if isinstance(test, EventTest)]
         self.needs_paths = any(test.needs_paths for test in tests)
         self._unpackers: dict[int, Callable[..., tuple[Any, ...]]] = {}
 
     @property
     def tested_tags(self) -> frozenset[int]:
-        """The tags of events that have to be looked at one by one."""
+        """Tags whose events are tested one by one."""
         return self.possible_tags - self.certain_tags
 
     def matches(
         self, seq: int, time: int, tag: int, payload: bytes, tracker: PathTracker | None
     ) -> bool:
-        """Whether an event is meant; raises MalformedEvent if it has to be looked into and cannot.
+        """Return whether an event matches. Raise MalformedEvent if a test needs its values and
+        cannot decode them.
 
-        ``names`` has seen all events in front of it, where the question is about paths.
+        ``tracker`` has tracked all earlier events if a test needs paths.
         """
-        found = self.tag_tests[tag]
-        if isinstance(found, bool):
-            return found
+        test = self.tag_tests[tag]
+        if isinstance(test, bool):
+            return test
         values: tuple[Any, ...] = ()
         paths: tuple[str, ...] = ()
-        if found.needs_values:
+        if test.needs_values:
             values = self.unpack(tag, payload)
-            if found.needs_paths and tracker is not None:
+            if test.needs_paths and tracker is not None:
                 paths = tracker.find_paths(tag, values)
-        return found.matches(EventView(seq, time, len(payload), values, paths))
+        return test.matches(EventView(seq, time, len(payload), values, paths))
 
     def unpack(self, tag: int, payload: bytes, offset: int = 0) -> tuple[Any, ...]:
-        """The values of an event; raises MalformedEvent."""
+        """Return the values of an event. Raise MalformedEvent."""
         unpack = self._unpackers.get(tag)
         if unpack is None:
             unpack = self._unpackers[tag] = codec.make_unpacker(BY_TAG[tag])
         return unpack(payload, offset)
 
     def track(self, tag: int, payload: bytes, tracker: PathTracker) -> None:
-        """Let ``names`` know of an event; raises MalformedEvent."""
+        """Update ``tracker`` with an event. Raise MalformedEvent."""
         if tag in TRACKED_TAGS:
             tracker.track(tag, self.unpack(tag, payload))
 
 
-def _compile(tree: Expression, tag: int, clock: JournalTimes) -> TagTest:
-    if isinstance(tree, Not):
-        return _negate(_compile(tree.part, tag, clock))
-    if isinstance(tree, And):
-        return _combine_all([_compile(part, tag, clock) for part in tree.parts])
-    if isinstance(tree, Or):
-        parts = [_negate(_compile(part, tag, clock)) for part in tree.parts]
+def _compile(expression: Expression, tag: int, times: JournalTimes) -> TagTest:
+    if isinstance(expression, Not):
+        return _negate(_compile(expression.part, tag, times))
+    if isinstance(expression, And):
+        return _combine_all([_compile(part, tag, times) for part in expression.parts])
+    if isinstance(expression, Or):
+        parts = [_negate(_compile(part, tag, times)) for part in expression.parts]
         return _negate(_combine_all(parts))
-    if isinstance(tree, BooleanField):
-        return _compile_comparison(Comparison(tree.name, "==", (True,)), tag, clock)
-    return _compile_comparison(tree, tag, clock)
+    if isinstance(expression, BooleanField):
+        return _compile_comparison(Comparison(expression.name, "==", (True,)), tag, times)
+    return _compile_comparison(expression, tag, times)
 
 
-def _negate(verdict: TagTest) -> TagTest:
-    if isinstance(verdict, bool):
-        return not verdict
-    holds = verdict.matches
-    return verdict._replace(matches=lambda seen: not holds(seen))
+def _negate(test: TagTest) -> TagTest:
+    if isinstance(test, bool):
+        return not test
+    matches = test.matches
+    return test._replace(matches=lambda event: not matches(event))
 
 
 def _combine_all(parts: Sequence[TagTest]) -> TagTest:
     if any(part is False for part in parts):
         return False
-    # what needs less is asked first
+    # The cheapest tests come first.
     tests = sorted(
         (part for part in parts if isinstance(part, EventTest)),
         key=lambda test: (test.needs_paths, test.needs_values),
@@ -147,47 +151,47 @@ def _combine_all(parts: Sequence[TagTest]) -> TagTest:
         return True
     if len(tests) == 1:
         return tests[0]
-    answers = [test.matches for test in tests]
+    matchers = [test.matches for test in tests]
     return EventTest(
-        lambda seen: all(holds(seen) for holds in answers),
+        lambda event: all(matches(event) for matches in matchers),
         any(test.needs_values for test in tests),
         any(test.needs_paths for test in tests),
     )
 
 
-def _compile_comparison(tree: Comparison, tag: int, clock: JournalTimes) -> TagTest:
-    name = tree.name
+def _compile_comparison(node: Comparison, tag: int, times: JournalTimes) -> TagTest:
+    name = node.name
     if name in COMMON_FIELDS:
-        (sort,) = fields.find_types(name)
-        values = tree.values
+        (field_type,) = fields.find_types(name)
+        values = node.values
         if name == GROUP:
             values = tuple(_resolve_group_alias(value) for value in values)
-        check = comparison.make_test(sort, tree.operator, values, clock)
-        return _compile_common_field(name, tree, check, tag)
-    operand = FIELDS[name.removeprefix(".")].get(tag)
-    if operand is None:
+        check = comparison.make_test(field_type, node.operator, values, times)
+        return _compile_common_field(name, node, check, tag)
+    field = FIELDS[name.removeprefix(".")].get(tag)
+    if field is None:
         return False
-    sort = FieldType(operand.category, operand.is_optional, operand.members)
-    if not comparison.is_comparable(sort, tree.operator, tree.values):
+    field_type = FieldType(field.category, field.is_optional, field.members)
+    if not comparison.is_comparable(field_type, node.operator, node.values):
         return False
-    get = operand.get
-    if not operand.is_many:
-        check = comparison.make_test(sort, tree.operator, tree.values, clock)
-        return EventTest(lambda seen: check(get(seen.values)), needs_values=True)
-    any_of = _make_any_test(sort, tree, clock)
-    return EventTest(lambda seen: any_of(get(seen.values)), needs_values=True)
+    get = field.get
+    if not field.is_many:
+        check = comparison.make_test(field_type, node.operator, node.values, times)
+        return EventTest(lambda event: check(get(event.values)), needs_values=True)
+    any_of = _make_any_test(field_type, node, times)
+    return EventTest(lambda event: any_of(get(event.values)), needs_values=True)
 
 
-def _make_any_test(sort: FieldType, tree: Comparison, clock: JournalTimes) -> ValueTest:
-    """A comparison with several values: any of them; unlike is what none of them is like."""
-    if tree.operator == "!=":
-        check = comparison.make_test(sort, "==", tree.values, clock)
+def _make_any_test(field_type: FieldType, node: Comparison, times: JournalTimes) -> ValueTest:
+    """Return a test of several values: one of them must match, and for ``!=`` all of them."""
+    if node.operator == "!=":
+        check = comparison.make_test(field_type, "==", node.values, times)
         return lambda values: bool(values) and not any(map(check, values))
-    check = comparison.make_test(sort, tree.operator, tree.values, clock)
+    check = comparison.make_test(field_type, node.operator, node.values, times)
     return lambda values: any(map(check, values))
 
 
-def _compile_common_field(name: str, tree: Comparison, check: ValueTest, tag: int) -> TagTest:
+def _compile_common_field(name: str, node: Comparison, check: ValueTest, tag: int) -> TagTest:
     cls = BY_TAG.get(tag)
     if name == TAG:
         return check(tag)
@@ -196,30 +200,30 @@ def _compile_common_field(name: str, tree: Comparison, check: ValueTest, tag: in
     if name == GROUP:
         return check(cls.group.value if cls else "")
     if name == SEQ:
-        return EventTest(lambda seen: check(seen.seq))
+        return EventTest(lambda event: check(event.seq))
     if name == TIME:
-        return EventTest(lambda seen: check(seen.time))
+        return EventTest(lambda event: check(event.time))
     if name == SIZE:
-        return EventTest(lambda seen: check(seen.size))
+        return EventTest(lambda event: check(event.size))
     if cls is None or tag not in PATH_TAGS:
         return False
     if name == PATH:
-        any_path = _make_any_test(FieldType(TypeCategory.TEXT), tree, NO_TIMES)
-        return EventTest(lambda seen: any_path(seen.paths), needs_values=True, needs_paths=True)
+        any_path = _make_any_test(FieldType(TypeCategory.TEXT), node, NO_TIMES)
+        return EventTest(lambda event: any_path(event.paths), needs_values=True, needs_paths=True)
     assert name == DESCRIPTOR
-    return _compile_descriptors(cls, tree)
+    return _compile_descriptors(cls, node)
 
 
-def _compile_descriptors(cls: type[Event], tree: Comparison) -> TagTest:
-    places = [cls.names.index(name) for name in descriptor_fields(cls)]
-    if not places:
+def _compile_descriptors(cls: type[Event], node: Comparison) -> TagTest:
+    indices = [cls.names.index(name) for name in descriptor_fields(cls)]
+    if not indices:
         return False
-    any_number = _make_any_test(FieldType(TypeCategory.NUMBER), tree, NO_TIMES)
+    any_number = _make_any_test(FieldType(TypeCategory.NUMBER), node, NO_TIMES)
     return EventTest(
-        lambda seen: any_number([seen.values[place] for place in places]), needs_values=True
+        lambda event: any_number([event.values[index] for index in indices]), needs_values=True
     )
 
 
 def _resolve_group_alias(value: Literal) -> Literal:
-    """A group by the name that we have for it."""
+    """Return the canonical name of a group."""
     return GROUPS[value].value if isinstance(value, str) and value in GROUPS else value

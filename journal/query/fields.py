@@ -1,7 +1,8 @@
-"""What a question about events can speak of: their fields, and what every event has.
+"""Fields that a query can name: the fields of each kind of event, and the fields common to all
+events.
 
-Each field of each kind is of a type that says what it can be compared with. Where a field has
-several values, a comparison holds when it holds for any of them.
+The type of a field decides how it can be compared. A field with several values matches if one of
+its values does.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ TAGS = range(TAG_MIN, TAG_MAX + 1)
 
 
 class TypeCategory(Enum):
-    """The types of what can be compared."""
+    """Category of a field's type, which decides the operators."""
 
     NUMBER = "a number"
     FLAG = "true or false"
@@ -30,10 +31,10 @@ class TypeCategory(Enum):
 
 
 class EventField(NamedTuple):
-    """A field of one kind of event, or what every event has.
+    """Field of one kind of event.
 
-    ``get`` gives its value of the values of an event, or several if ``is_many``. ``members`` are
-    the names that a MEMBER can have. ``is_optional`` says that there may be none.
+    ``get`` returns the value from the values of an event, or several values if ``is_many``.
+    ``members`` are the names of a MEMBER field. An ``is_optional`` field may be None.
     """
 
     category: TypeCategory
@@ -55,7 +56,7 @@ TIME, SEQ, SIZE = "time", "seq", "size"
 KIND, GROUP, TAG = "kind", "group", "tag"
 PATH, DESCRIPTOR = "path", "descriptor"
 COMMON_FIELDS = (SEQ, TIME, KIND, GROUP, TAG, SIZE, PATH, DESCRIPTOR)
-"""What every event has. A field of such a name has a dot in front: ``.size``."""
+"""Fields that every event has. An event field of the same name is written with a dot: ``.size``."""
 
 
 def _list_fields(cls: type[Event]) -> Iterator[tuple[str, EventField]]:
@@ -68,19 +69,19 @@ def _list_fields(cls: type[Event]) -> Iterator[tuple[str, EventField]]:
 def _flatten_field(
     name: str, base: Any, get: Callable[[Any], Any]
 ) -> Iterator[tuple[str, EventField]]:
-    """A field, and in a record its parts."""
+    """Yield a field, or the parts of a record field."""
     options = {each for each in get_args(base) if each is not type(None)}
     is_optional = type(None) in get_args(base)
     if get_args(base) and options <= _ADDRESSES:
         yield name, EventField(TypeCategory.ADDRESS, get)
     elif is_optional and len(options) == 1:
-        for part, operand in _flatten_field(name, options.pop(), get):
-            found = operand._replace(is_optional=True)
+        for part, field in _flatten_field(name, options.pop(), get):
+            optional = field._replace(is_optional=True)
             yield (
                 part,
-                found
+                optional
                 if part == name
-                else found._replace(get=_make_optional_getter(get, part, name)),
+                else optional._replace(get=_make_optional_getter(get, part, name)),
             )
     elif base in _PLAIN:
         yield name, EventField(_PLAIN[base], get)
@@ -111,7 +112,7 @@ def _make_optional_getter(get: Callable[[Any], Any], part: str, name: str) -> Ca
 
 
 FIELDS: dict[str, dict[int, EventField]] = {}
-"""By name and tag."""
+"""Event fields by name and tag."""
 
 for _tag, _cls in BY_TAG.items():
     for _name, _operand in _list_fields(_cls):
@@ -131,18 +132,18 @@ ALIASES = {
     "network": Group.SOCKETS,
     "networking": Group.SOCKETS,
 }
-"""The names that Wasmer's journal has for groups."""
+"""Group names of Wasmer's journal."""
 
 GROUPS = {group.value: group for group in Group} | ALIASES
 
 
 def is_known(name: str) -> bool:
-    """Whether there is anything of this name, as an expression has it."""
+    """Return whether a name in an expression is a field."""
     return name in COMMON_FIELDS or name.removeprefix(".") in FIELDS
 
 
 def list_names() -> list[str]:
-    """Everything that an expression can speak of."""
+    """Return all field names that an expression can use."""
     return [
         *COMMON_FIELDS,
         *(f".{name}" if name in COMMON_FIELDS else name for name in sorted(FIELDS)),
@@ -151,7 +152,7 @@ def list_names() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class FieldType:
-    """Of what type something is, in any of the kinds that have it."""
+    """Type of a field of one name."""
 
     category: TypeCategory
     is_optional: bool = False
@@ -171,8 +172,8 @@ _COMMON_TYPES = {
 
 
 def find_types(name: str) -> set[FieldType]:
-    """Of what types something is: several where kinds have other things of this name."""
+    """Return the types of a field: several if kinds of events define the name differently."""
     if name in COMMON_FIELDS:
         return {_COMMON_TYPES[name]}
-    found = FIELDS[name.removeprefix(".")].values()
-    return {FieldType(one.category, one.is_optional, one.members) for one in found}
+    event_fields = FIELDS[name.removeprefix(".")].values()
+    return {FieldType(field.category, field.is_optional, field.members) for field in event_fields}

@@ -1,4 +1,4 @@
-"""Values as an expression has them: numbers, texts, bytes, times and lengths of time."""
+"""Literals of the query language: numbers, texts, bytes, times and durations."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,9 @@ from typing import NamedTuple
 from journal.errors import ExpressionError
 
 DURATION_PATTERN = r"(?:\d+(?:\.\d+)?(?:ns|us|ms|s|m|h|d))+"
-"""What a length of time looks like."""
+"""Regular expression of a duration."""
+
+TIME_EXAMPLES = "2026-11-21T10:00:00Z, -5m, +1h30m"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNIT_NANOSECONDS = {
@@ -19,17 +21,17 @@ _PIECE = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h|d)", re.ASCII)
 
 
 class MomentBase(StrEnum):
-    """What a moment is counted from."""
+    """Time from which a moment is counted."""
 
     EPOCH = "epoch"
     FIRST = "first"
-    """The first event of the journal."""
+    """Time of the first event of the journal."""
     LAST = "last"
-    """The last one."""
+    """Time of the last event of the journal."""
 
 
 class Moment(NamedTuple):
-    """A time: microseconds from ``base``, before the last event or after one of the others."""
+    """Point in time, in microseconds before the last event, or after the first or the epoch."""
 
     base: MomentBase
     microseconds: int
@@ -42,13 +44,13 @@ class Moment(NamedTuple):
 
 
 class JournalTimes(NamedTuple):
-    """The times of a journal's first and last event, µs since the epoch."""
+    """Times of a journal's first and last event, in µs since the epoch."""
 
     first: int
     last: int
 
     def resolve(self, moment: Moment) -> int:
-        """A moment as such a time."""
+        """Return a moment in µs since the epoch."""
         if moment.base is MomentBase.EPOCH:
             return moment.microseconds
         return (
@@ -59,7 +61,7 @@ class JournalTimes(NamedTuple):
 
 
 class Duration(NamedTuple):
-    """A length of time, in nanoseconds."""
+    """Duration in nanoseconds."""
 
     nanoseconds: int
 
@@ -71,7 +73,7 @@ Literal = int | str | bytes | bool | Moment | Duration | None
 
 
 def format_literal(value: Literal) -> str:
-    """A value as an expression has it."""
+    """Return a literal as written in an expression."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -92,34 +94,35 @@ def _escape_character(character: str) -> str:
 
 
 def parse_moment(text: str) -> Moment:
-    """Make a time: ISO 8601, or ``-5m`` before the last event, or ``+5m`` after the first.
+    """Return the moment for ISO 8601 text, ``-5m`` before the last event, or ``+5m`` after the
+    first.
 
-    Without a zone it is UTC. Raises ExpressionError.
+    A time without a zone is in UTC. Raise ExpressionError.
     """
-    found = try_parse_moment(text.strip())
-    if found is None:
-        raise ExpressionError(f"{text!r} is no time: 2026-11-21T10:00:00Z, -5m, +1h30m", text, 0)
-    return found
+    moment = try_parse_moment(text.strip())
+    if moment is None:
+        raise ExpressionError(f"{text!r} is not a time; examples: {TIME_EXAMPLES}", text, 0)
+    return moment
 
 
 def try_parse_moment(text: str) -> Moment | None:
-    """The same, and None where it is no time."""
+    """Return the moment for a text, or None if the text is no time."""
     if text[:1] in ("+", "-") and re.fullmatch(DURATION_PATTERN, text[1:], re.ASCII):
         return Moment(
             MomentBase.FIRST if text[0] == "+" else MomentBase.LAST,
             parse_duration(text[1:]) // 1000,
         )
     try:
-        found = datetime.fromisoformat(text)
-        found = found if found.tzinfo else found.replace(tzinfo=UTC)
-        micros = (found - _EPOCH) // timedelta(microseconds=1)
+        time = datetime.fromisoformat(text)
+        time = time if time.tzinfo else time.replace(tzinfo=UTC)
+        micros = (time - _EPOCH) // timedelta(microseconds=1)
     except (ValueError, OverflowError):
         return None
     return Moment(MomentBase.EPOCH, micros) if micros >= 0 else None
 
 
 def parse_duration(text: str) -> int:
-    """A length of time, which looks like one."""
+    """Return a duration in nanoseconds. The text must match ``DURATION_PATTERN``."""
     total = 0
     for number, unit in _PIECE.findall(text):
         whole, _, part = number.partition(".")

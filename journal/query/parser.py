@@ -1,7 +1,7 @@
-"""Questions about events, as text: ``kind == "PathRename" and path glob "/tmp/*"``.
+"""Parser and syntax tree of the query language: ``kind == "PathRename" and path glob "/tmp/*"``.
 
-A hand-written parser makes a tree of plain values, and checks it against what events have; nothing
-is ever evaluated as Python. ``str`` of a tree is a text that makes the same tree.
+A hand-written parser builds a tree of plain values and checks the names and types of fields.
+Nothing is ever evaluated as Python. ``str`` of a tree is text that parses to the same tree.
 """
 
 import re
@@ -13,6 +13,7 @@ from journal.errors import ExpressionError
 from journal.query import comparison, fields
 from journal.query.literals import (
     DURATION_PATTERN,
+    TIME_EXAMPLES,
     Duration,
     Literal,
     format_literal,
@@ -21,9 +22,9 @@ from journal.query.literals import (
 )
 
 TEXT_SIZE_MAX = 1 << 12
-"""Characters of an expression."""
+"""Maximum length of an expression in characters."""
 DEPTH_MAX = 40
-"""Parentheses, and nots, in one another."""
+"""Maximum nesting depth of parentheses and ``not``."""
 
 _SCALES = {
     "": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
@@ -48,7 +49,7 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Something that events have is held against a value, or, with ``in``, against several."""
+    """Comparison of a field with a value, or with several values for ``in``."""
 
     name: str
     operator: str
@@ -61,7 +62,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class BooleanField:
-    """A field that is true."""
+    """Test of a boolean field."""
 
     name: str
 
@@ -71,7 +72,7 @@ class BooleanField:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """What holds when ``part`` does not."""
+    """Negation."""
 
     part: "Expression"
 
@@ -81,7 +82,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """What holds when all parts do: two or more."""
+    """Conjunction of two or more parts."""
 
     parts: "tuple[Expression, ...]"
 
@@ -91,7 +92,7 @@ class And:
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """What holds when one of the parts does: two or more."""
+    """Disjunction of two or more parts."""
 
     parts: "tuple[Expression, ...]"
 
@@ -107,9 +108,9 @@ def _format_operand(tree: Expression, bracketed: tuple[type, ...]) -> str:
 
 
 def parse(text: str) -> Expression:
-    """Make the tree of an expression; raises ExpressionError, which knows where it is wrong."""
+    """Return the tree of an expression. Raise ExpressionError with the position of the error."""
     if len(text) > TEXT_SIZE_MAX:
-        reason = f"an expression has {TEXT_SIZE_MAX} characters at most"
+        reason = f"expression has {len(text)} characters, at most {TEXT_SIZE_MAX} are allowed"
         raise ExpressionError(reason, text, TEXT_SIZE_MAX)
     return _Parser(text).parse()
 
@@ -121,7 +122,7 @@ class _Token(NamedTuple):
 
 
 class _Parser:
-    """An expression that is read from left to right, one token ahead."""
+    """Recursive-descent parser with one token of look-ahead."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -130,32 +131,32 @@ class _Parser:
         self._depth = 0
 
     def parse(self) -> Expression:
-        """The whole."""
-        found = self._parse_or()
+        """Return the tree of the whole expression."""
+        expression = self._parse_or()
         if self._token.kind != "end":
-            self._fail("there is more than one question: is an and, or an or, missing?")
-        return found
+            self._fail("expected the end of the expression; join conditions with and, or with or")
+        return expression
 
     def _tokenize(self) -> list[_Token]:
-        tokens, at = [], 0
-        while at < len(self._text):
-            match = _TOKEN.match(self._text, at)
+        tokens, position = [], 0
+        while position < len(self._text):
+            match = _TOKEN.match(self._text, position)
             if match is None or match.lastgroup is None:
-                raise ExpressionError(self._explain_bad_token(at), self._text, at)
+                raise ExpressionError(self._explain_bad_token(position), self._text, position)
             if match.lastgroup != "space":
-                tokens.append(_Token(match.lastgroup, match.group(), at))
-            at = match.end()
-        return [*tokens, _Token("end", "", at)]
+                tokens.append(_Token(match.lastgroup, match.group(), position))
+            position = match.end()
+        return [*tokens, _Token("end", "", position)]
 
     def _explain_bad_token(self, at: int) -> str:
         character = self._text[at]
         if character in "\"'":
-            return "a string is not closed"
+            return "string is not closed"
         if character == "=":
-            return "to compare is written =="
+            return "unexpected =; use == to compare"
         if character in "+-" or character.isdigit():
-            return "this is no number: 42, 0x2a, 64k, 64Ki, 5m and 2026-11-21T10:00Z are"
-        return f"{character!r} means nothing here"
+            return "invalid number; examples: 42, 0x2a, 64k, 64Ki, 5m, 2026-11-21T10:00Z"
+        return f"unexpected character {character!r}"
 
     @property
     def _token(self) -> _Token:
@@ -186,24 +187,24 @@ class _Parser:
     def _parse_not(self) -> Expression:
         self._depth += 1
         if self._depth > DEPTH_MAX:
-            self._fail(f"questions stand in one another {DEPTH_MAX} deep at most")
+            self._fail(f"expression is nested too deeply, at most {DEPTH_MAX} levels are allowed")
         if self._accept("not"):
-            found: Expression = Not(self._parse_not())
+            expression: Expression = Not(self._parse_not())
         elif self._accept("("):
-            found = self._parse_or()
+            expression = self._parse_or()
             if not self._accept(")"):
-                self._fail("a parenthesis is not closed")
+                self._fail("parenthesis is not closed")
         else:
-            found = self._parse_comparison()
+            expression = self._parse_comparison()
         self._depth -= 1
-        return found
+        return expression
 
     def _parse_comparison(self) -> Expression:
         name = self._token
         if name.kind == "end":
-            self._fail("something is missing here")
+            self._fail("expected a condition at the end of the expression")
         if name.kind != "name" or name.text in _WORDS:
-            self._fail("here should be what an event has: kind, path, a field")
+            self._fail("expected a field, such as kind or path")
         self._index += 1
         self._check_name(name)
         operator = self._accept("==", "!=", "<", "<=", ">", ">=", "in", "glob", "matches")
@@ -218,36 +219,36 @@ class _Parser:
 
     def _parse_list(self, name: _Token) -> tuple[Literal, ...]:
         if not self._accept("("):
-            self._fail("behind in stand values in parentheses: (1, 2)")
-        found: list[Literal] = []
-        while not found or self._accept(","):
+            self._fail("expected values in parentheses after in, such as (1, 2)")
+        values: list[Literal] = []
+        while not values or self._accept(","):
             token, value = self._parse_value()
             self._check(name, token, "in", (value,))
-            found.append(value)
+            values.append(value)
         if not self._accept(")"):
-            self._fail("a parenthesis is not closed")
-        return tuple(found)
+            self._fail("parenthesis is not closed")
+        return tuple(values)
 
     def _check_name(self, token: _Token) -> None:
         if fields.is_known(token.text):
             return
         near = get_close_matches(token.text, fields.list_names(), 1)
-        hint = f": {near[0]}?" if near else "; the fields are those that inspect shows"
-        self._fail(f"no event has a field {token.text}{hint}", token)
+        hint = f"did you mean {near[0]}?" if near else "journaltool inspect shows the fields"
+        self._fail(f"unknown field {token.text}: {hint}", token)
 
     def _check(
         self, name: _Token, token: _Token, operator: str, values: tuple[Literal, ...]
     ) -> None:
-        wrong = comparison.explain_mismatch(name.text, operator, values)
-        if wrong:
-            self._fail(wrong, token)
+        reason = comparison.explain_mismatch(name.text, operator, values)
+        if reason:
+            self._fail(reason, token)
 
     def _parse_value(self) -> tuple[_Token, Literal]:
         token = self._token
         if token.kind in ("end", "sign"):
-            self._fail("here should be a value: a number, a text in quotes, a time")
+            self._fail("expected a value: a number, a text in quotes, or a time")
         if token.kind == "name" and token.text not in _CONSTANTS:
-            self._fail(f'here should be a value; text is written "{token.text}"')
+            self._fail(f'expected a value; write text in quotes: "{token.text}"')
         self._index += 1
         return token, self._parse_literal(token)
 
@@ -260,10 +261,10 @@ class _Parser:
             return Duration(parse_duration(token.text))
         if token.kind == "name":
             return _CONSTANTS[token.text]
-        found = try_parse_moment(token.text)
-        if found is None:
-            self._fail("there is no such time", token)
-        return found
+        moment = try_parse_moment(token.text)
+        if moment is None:
+            self._fail(f"{token.text} is not a time; examples: {TIME_EXAMPLES}", token)
+        return moment
 
     def _parse_number(self, token: _Token) -> int:
         text = token.text.replace("_", "")
@@ -273,7 +274,7 @@ class _Parser:
         whole, _, part = digits.partition(".")
         scale = _SCALES[text[len(digits) :]]
         if part and int(part) * scale % 10 ** len(part):
-            self._fail("numbers of events are whole", token)
+            self._fail(f"{token.text} is not a whole number", token)
         number = int(whole) * scale
         more = int(part) * scale // 10 ** len(part) if part else 0
         return number - more if whole.startswith("-") else number + more
@@ -286,34 +287,36 @@ class _Parser:
             try:
                 return bytes.fromhex(body)
             except ValueError:
-                self._fail("these are no hex digits, two for each byte", token)
-        found = self._unescape(body, start)
+                self._fail("x string must have two hex digits for each byte", token)
+        text = self._unescape(body, start)
         if not prefix:
-            return found
+            return text
         try:
-            return found.encode("latin-1")
+            return text.encode("latin-1")
         except UnicodeEncodeError as error:
-            raise ExpressionError("this is no byte", self._text, start + error.start) from error
+            reason = "b string must have characters up to \\xff only"
+            raise ExpressionError(reason, self._text, start + error.start) from error
 
     def _unescape(self, body: str, start: int) -> str:
-        found, at = [], 0
-        while at < len(body):
-            if body[at] != "\\":
-                found.append(body[at])
-                at += 1
+        characters, position = [], 0
+        while position < len(body):
+            if body[position] != "\\":
+                characters.append(body[position])
+                position += 1
                 continue
-            letter = body[at + 1]
+            letter = body[position + 1]
             size = {"x": 2, "u": 4, "U": 8}.get(letter, 0)
-            digits = body[at + 2 : at + 2 + size]
+            digits = body[position + 2 : position + 2 + size]
             if letter in _ESCAPES:
-                found.append(_ESCAPES[letter])
+                characters.append(_ESCAPES[letter])
             elif size and re.fullmatch(rf"[0-9a-fA-F]{{{size}}}", digits, re.ASCII):
                 if int(digits, 16) > 0x10FFFF:
-                    raise ExpressionError("there is no such character", self._text, start + at)
-                found.append(chr(int(digits, 16)))
+                    reason = f"\\{letter}{digits} is above the last character, \\U0010ffff"
+                    raise ExpressionError(reason, self._text, start + position)
+                characters.append(chr(int(digits, 16)))
             else:
-                # patterns have escapes of their own: they stay as they are
-                found.append("\\" + letter)
+                # Patterns have escapes of their own, which are kept unchanged.
+                characters.append("\\" + letter)
                 size = 0
-            at += 2 + size
-        return "".join(found)
+            position += 2 + size
+        return "".join(characters)

@@ -1,7 +1,7 @@
-"""What the descriptors and the paths of events name, from the root of the guest's tree.
+"""Tracker of the paths of open descriptors, from the root of the guest's tree.
 
-A path in an event is relative to a descriptor, and what is done to an open file names none at all:
-who follows a journal from its beginning knows which file that is.
+A path in an event is relative to a descriptor, and an operation on an open file has no path at all.
+Following the journal from its start tells which file a descriptor has open.
 """
 
 import posixpath
@@ -15,7 +15,7 @@ from journal.events.process import Mount, ProcessStart
 from journal.events.streams import StreamDelivered, StreamOpened, StreamWrite
 
 DESCRIPTORS_MAX = 1 << 18
-"""Open files whose names are remembered; of more, those opened first are forgotten."""
+"""Maximum number of descriptors with a known path. Beyond it, the oldest are forgotten."""
 
 _PATHS = ("path", "old_path", "new_path")
 _BASES = {"old_path": ("old_fd",), "new_path": ("new_fd", "fd"), "path": ("dirfd", "fd")}
@@ -23,26 +23,27 @@ _STREAMS = (StreamRead, StreamWrite, StreamOpened, StreamDelivered)
 
 
 def descriptor_fields(cls: type[Event]) -> tuple[str, ...]:
-    """The fields of an event that are descriptors of the guest, or numbers of its streams."""
+    """Return the names of an event's fields that are descriptors or stream numbers of the guest."""
     if cls in _STREAMS:
         return ("stream",)
     return tuple(name for name in cls.names if name.endswith(("fd", "fd1", "fd2")))
 
 
 def path_fields(cls: type[Event]) -> tuple[str, ...]:
-    """The fields of an event that are paths of the guest."""
+    """Return the names of an event's fields that are paths of the guest."""
     return ("guest",) if cls is Mount else tuple(name for name in _PATHS if name in cls.names)
 
 
 def _find_path_fields(cls: type[Event]) -> tuple[tuple[int, int | None], ...]:
-    """Where the values of an event have a path, and what that is relative to."""
-    found: list[tuple[int, int | None]] = []
+    """Return the index of each path field, and that of the descriptor to which it is relative."""
+    indices: list[tuple[int, int | None]] = []
     for name in path_fields(cls):
         bases = [base for base in _BASES.get(name, ()) if base in cls.names]
-        is_link = "new_path" in cls.names and not bases  # what a symbolic link has in it
+        # The target of a symbolic link is stored text, no path that the event acts on.
+        is_link = "new_path" in cls.names and not bases
         if not is_link:
-            found.append((cls.names.index(name), cls.names.index(bases[0]) if bases else None))
-    return tuple(found)
+            indices.append((cls.names.index(name), cls.names.index(bases[0]) if bases else None))
+    return tuple(indices)
 
 
 _PATH_FIELDS = {tag: _find_path_fields(cls) for tag, cls in BY_TAG.items()}
@@ -57,34 +58,34 @@ TRACKED_TAGS = frozenset(
     for tag, cls in BY_TAG.items()
     if isinstance(cls.rule, _DESCRIPTOR_RULES) or cls in (Mount, InitModule, ProcessStart)
 )
-"""The tags of what changes what descriptors name."""
+"""Tags of the events that change the paths of descriptors."""
 
 PATH_TAGS = frozenset(tag for tag in BY_TAG if _PATH_FIELDS[tag] or _DESCRIPTORS[tag])
-"""The tags of what speaks of anything that may have a name."""
+"""Tags of the events that have a path or a descriptor."""
 
 
 class PathTracker:
-    """The paths by which the guest opened what it has open; it sees all events, in order."""
+    """Paths with which the guest opened its descriptors. All events must be tracked in order."""
 
     def __init__(self) -> None:
         self._open: dict[int, str] = {}
 
     def find_paths(self, tag: int, values: tuple[Any, ...]) -> tuple[str, ...]:
-        """All paths that an event concerns: as they stand in it, and from the root."""
-        found: list[str] = []
-        for at, base in _PATH_FIELDS[tag]:
-            path = str(values[at])
-            found.append(path)
+        """Return all paths of an event: as stored in it, and from the root."""
+        indices: list[str] = []
+        for index, base in _PATH_FIELDS[tag]:
+            path = str(values[index])
+            indices.append(path)
             root = "/" if base is None else self._open.get(values[base])
             if root is not None:
-                found.append(posixpath.normpath(posixpath.join(root, path)))
-        if not found:
-            known = [self._open.get(values[at]) for at in _DESCRIPTORS[tag]]
-            found = [path for path in known if path is not None]
-        return tuple(dict.fromkeys(found))
+                indices.append(posixpath.normpath(posixpath.join(root, path)))
+        if not indices:
+            known = [self._open.get(values[index]) for index in _DESCRIPTORS[tag]]
+            indices = [path for path in known if path is not None]
+        return tuple(dict.fromkeys(indices))
 
     def track(self, tag: int, values: tuple[Any, ...]) -> None:
-        """Take note of what an event changes."""
+        """Update the paths with an event."""
         cls = BY_TAG[tag]
         named = dict(zip(cls.names, values, strict=True))
         rule = cls.rule

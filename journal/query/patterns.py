@@ -1,25 +1,28 @@
-"""Patterns of text and bytes, matched in time that grows with what is looked at and no faster.
+"""Patterns for text and bytes, matched in time linear in the subject.
 
-> Why not re? It tries one way after the other, so that a pattern of ten letters can keep it busy
-> for years; a pattern comes from whoever asks, and what it is held against from anywhere.
+> Why not re? A backtracking matcher can take years for a pattern of ten letters. The pattern comes
+from any user, and the subject from any journal.
 
-All ways are followed at once: a pattern is a small machine, and the set of its places after each
-character is worked out when it is first met (K. Thompson, "Regular expression search algorithm").
+All alternatives are followed at once: a pattern is a nondeterministic automaton, and each set of
+its states becomes one deterministic state when it is first reached (K. Thompson, "Regular
+expression search algorithm").
 """
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 PATTERN_SIZE_MAX = 1 << 10
-"""Characters of a pattern."""
+"""Maximum length of a pattern in characters."""
 NFA_STATES_MAX = 1 << 11
-"""Places of its machine: what is repeated so many times stands there so many times."""
+"""Maximum number of states of a pattern's automaton. A repeated part has states for each
+repetition.
+"""
 DEPTH_MAX = 50
-"""Groups in groups."""
+"""Maximum nesting depth of groups."""
 REPEATS_MAX = 1 << 9
 _DFA_STATES_MAX = 1 << 10
 _DFA_TRANSITIONS_MAX = 1 << 16
-"""What is kept of the sets and of the steps between them, before it is worked out anew."""
+"""Maximum number of cached transitions between state sets. Beyond a limit, the cache is cleared."""
 
 _CHARACTER_MAX = 0x10FFFF
 _DIGIT = ((48, 57),)
@@ -35,7 +38,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 
 class PatternError(ValueError):
-    """A pattern that is none: the reason is a sentence, ``position`` counts its characters."""
+    """Invalid pattern; ``position`` is the index of the character after the error."""
 
     def __init__(self, reason: str, position: int) -> None:
         super().__init__(reason)
@@ -44,30 +47,30 @@ class PatternError(ValueError):
 
 
 class CharacterSet(NamedTuple):
-    """One character that is in any of the ranges, or in none of them."""
+    """Single character inside the ranges, or outside of them if negated."""
 
     ranges: Ranges
     is_negated: bool = False
 
     def has(self, character: int) -> bool:
-        """Whether it is one of them."""
+        """Return whether a character is in the set."""
         return any(low <= character <= high for low, high in self.ranges) is not self.is_negated
 
 
 class NodeSequence(NamedTuple):
-    """One part behind the other."""
+    """Sequence of parts."""
 
     parts: "tuple[PatternNode, ...]"
 
 
 class Alternation(NamedTuple):
-    """Any one of the parts."""
+    """Alternative parts."""
 
     parts: "tuple[PatternNode, ...]"
 
 
 class Repetition(NamedTuple):
-    """A part ``least`` to ``most`` times, without an end where that is None."""
+    """Part repeated ``minimum`` to ``maximum`` times; without limit if ``maximum`` is None."""
 
     part: "PatternNode"
     minimum: int
@@ -75,7 +78,7 @@ class Repetition(NamedTuple):
 
 
 class Anchor(NamedTuple):
-    """The beginning or the end of what is looked at."""
+    """Start or end of the subject."""
 
     which: str
 
@@ -86,20 +89,20 @@ _NO_SLASH = CharacterSet(((47, 47),), True)
 
 
 def compile_regex(pattern: str) -> "Pattern":
-    """Make a pattern of a regular expression, which may match anywhere.
+    """Return a pattern for a regular expression, which may match anywhere in the subject.
 
-    It has what most have: ``. [] | () * + ? {} ^ $``, and ``\\d \\w \\s`` in ASCII. It has nothing
-    that looks around or back. Raises PatternError.
+    The syntax is ``. [] | () * + ? {} ^ $``, and ``\\d \\w \\s`` in ASCII. Look-around and
+    back-references are not supported. Raise PatternError.
     """
     _check_size(pattern)
     return Pattern(_PatternParser(pattern).parse_regex(), is_whole=False)
 
 
 def compile_glob(pattern: str) -> "Pattern":
-    """Make a pattern of one as shells have it, which matches the whole.
+    """Return a pattern for a shell glob, which must match the whole subject.
 
-    ``*`` and ``?`` do not match a slash, ``**`` does, and ``**/`` any number of directories, also
-    none. Raises PatternError.
+    ``*`` and ``?`` do not match a slash. ``**`` does, and ``**/`` matches any number of
+    directories, also none. Raise PatternError.
     """
     _check_size(pattern)
     return Pattern(_PatternParser(pattern).parse_glob(), is_whole=True)
@@ -107,12 +110,12 @@ def compile_glob(pattern: str) -> "Pattern":
 
 def _check_size(pattern: str) -> None:
     if len(pattern) > PATTERN_SIZE_MAX:
-        reason = f"a pattern has {PATTERN_SIZE_MAX} characters at most"
+        reason = f"pattern has {len(pattern)} characters, at most {PATTERN_SIZE_MAX} are allowed"
         raise PatternError(reason, PATTERN_SIZE_MAX)
 
 
 class _PatternParser:
-    """A pattern that is read from its beginning."""
+    """Recursive-descent parser of regular expressions and globs."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -120,14 +123,14 @@ class _PatternParser:
         self._depth = 0
 
     def parse_regex(self) -> PatternNode:
-        """The whole of a regular expression."""
-        found = self._parse_alternation()
+        """Return the tree of the whole regular expression."""
+        node = self._parse_alternation()
         if self._at < len(self._text):
-            raise self._make_error("there is no group that this closes")
-        return found
+            raise self._make_error("unexpected ), no group is open")
+        return node
 
     def parse_glob(self) -> PatternNode:
-        """The whole of a shell's pattern."""
+        """Return the tree of the whole glob."""
         parts: list[PatternNode] = []
         while self._at < len(self._text):
             if self._accept("**/"):
@@ -146,7 +149,7 @@ class _PatternParser:
                 parts.append(self._parse_set("!^"))
             else:
                 self._accept("\\")
-                parts.append(_single_character(self._next("it ends behind a backslash")))
+                parts.append(_single_character(self._next("a character must follow the backslash")))
         return NodeSequence(tuple(parts))
 
     def _parse_alternation(self) -> PatternNode:
@@ -175,20 +178,22 @@ class _PatternParser:
         if self._accept("\\"):
             return self._parse_escape()
         if self._text[self._at] in "*+?":
-            raise self._make_error("there is nothing to repeat")
+            raise self._make_error(f"{self._text[self._at]} has nothing to repeat")
         return _single_character(self._next(""))
 
     def _parse_group(self) -> PatternNode:
         if self._accept("?") and not self._accept(":"):
-            raise self._make_error("of groups there are (...) and (?:...)")
+            raise self._make_error("unsupported group, use (...) or (?:...)")
         self._depth += 1
         if self._depth > DEPTH_MAX:
-            raise self._make_error(f"groups stand in one another {DEPTH_MAX} deep at most")
-        found = self._parse_alternation()
+            raise self._make_error(
+                f"groups are nested too deeply, at most {DEPTH_MAX} levels are allowed"
+            )
+        node = self._parse_alternation()
         self._depth -= 1
         if not self._accept(")"):
-            raise self._make_error("a group is not closed")
-        return found
+            raise self._make_error("group is not closed")
+        return node
 
     def _parse_repetition(self, part: PatternNode) -> PatternNode:
         while self._at < len(self._text):
@@ -203,26 +208,26 @@ class _PatternParser:
                 bounds = found
             else:
                 return part
-            self._accept("?")  # to be content with less makes no difference to whether it matches
+            self._accept("?")  # A lazy repetition matches the same subjects.
             part = Repetition(part, *bounds)
         return part
 
     def _parse_bounds(self) -> tuple[int, int | None] | None:
-        """The numbers of ``{2,3}``; a brace that has none is a character."""
+        """Return the bounds of ``{2,3}``, or None for a brace that is an ordinary character."""
         end = self._text.find("}", self._at)
-        least, comma, most = self._text[self._at + 1 : max(end, 0)].partition(",")
-        if end < 0 or not _is_number(least) or not (most == "" or _is_number(most)):
+        minimum, comma, maximum = self._text[self._at + 1 : max(end, 0)].partition(",")
+        if end < 0 or not _is_number(minimum) or not (maximum == "" or _is_number(maximum)):
             return None
         self._at = end + 1
-        bounds = int(least), (int(most) if most else None) if comma else int(least)
+        bounds = int(minimum), (int(maximum) if maximum else None) if comma else int(minimum)
         if max(bounds[0], bounds[1] or 0) > REPEATS_MAX:
-            raise self._make_error(f"a part is repeated {REPEATS_MAX} times at most")
+            raise self._make_error(f"too many repetitions, at most {REPEATS_MAX} are allowed")
         if bounds[1] is not None and bounds[1] < bounds[0]:
-            raise self._make_error("the least is above the most")
+            raise self._make_error(f"minimum {bounds[0]} is above maximum {bounds[1]}")
         return bounds
 
     def _parse_escape(self) -> PatternNode:
-        character = self._next("it ends behind a backslash")
+        character = self._next("a character must follow the backslash")
         if character.lower() in _CLASSES and character.lower() != character:
             return CharacterSet(_CLASSES[character.lower()], True)
         if character in _CLASSES:
@@ -236,14 +241,16 @@ class _PatternParser:
             digits = self._text[self._at : self._at + _HEX_SIZES[character]]
             if len(digits) < _HEX_SIZES[character] or not all(_is_hex(each) for each in digits):
                 raise self._make_error(
-                    f"behind \\{character} stand {_HEX_SIZES[character]} hex digits"
+                    f"{_HEX_SIZES[character]} hex digits must follow \\{character}"
                 )
             self._at += len(digits)
             if int(digits, 16) > _CHARACTER_MAX:
-                raise self._make_error("there is no such character")
+                raise self._make_error(
+                    f"\\{character}{digits} is above the last character, \\U0010ffff"
+                )
             return int(digits, 16)
         if character.isascii() and character.isalnum():
-            raise self._make_error(f"\\{character} is not known")
+            raise self._make_error(f"unknown escape \\{character}")
         return ord(character)
 
     def _parse_set(self, negations: str) -> PatternNode:
@@ -262,19 +269,19 @@ class _PatternParser:
                 self._at += 1
                 high = self._parse_set_member()
             if isinstance(high, tuple) or high < low:
-                raise self._make_error("a range goes from a character to one that is not before it")
+                raise self._make_error("range must be two characters in ascending order")
             ranges.append((low, high))
         return CharacterSet(tuple(ranges), negated)
 
     def _is_range_dash(self) -> bool:
-        """Whether a dash has something behind it that ends a range."""
+        """Return whether the dash at the current position is followed by the end of a range."""
         return self._text[self._at + 1 : self._at + 2] not in ("]", "")
 
     def _parse_set_member(self) -> int | Ranges:
-        character = self._next("a set is not closed")
+        character = self._next("set is not closed")
         if character != "\\":
             return ord(character)
-        character = self._next("a set is not closed")
+        character = self._next("set is not closed")
         return (
             _CLASSES[character]
             if character in _CLASSES
@@ -310,22 +317,29 @@ def _is_hex(text: str) -> bool:
 
 
 class _Automaton:
-    """The places of a pattern, written from its end: each is what it takes, and where it leads."""
+    """Nondeterministic automaton, built from its end. State 0 accepts.
+
+    ``labels`` are what a state consumes: a character set, an anchor, or nothing for a split.
+    ``successors`` are the states after it.
+    """
 
     def __init__(self) -> None:
         self.labels: list[CharacterSet | str] = [_MATCH]
         self.successors: list[tuple[int, ...]] = [()]
 
-    def add_state(self, takes: CharacterSet | str, *leads: int) -> int:
-        """Add a place; give its number."""
+    def add_state(self, label: CharacterSet | str, *successors: int) -> int:
+        """Add a state, and return its number."""
         if len(self.labels) >= NFA_STATES_MAX:
-            raise PatternError("it repeats too much too often", 0)
-        self.labels.append(takes)
-        self.successors.append(leads)
+            raise PatternError(
+                f"pattern is too large, its repetitions need more than {NFA_STATES_MAX} states",
+                0,
+            )
+        self.labels.append(label)
+        self.successors.append(successors)
         return len(self.labels) - 1
 
     def add_node(self, node: PatternNode, follows: int) -> int:
-        """Add the places of a part that ``follows`` stands behind; give the first of them."""
+        """Add the states of a node before the state ``follows``. Return the first of them."""
         if isinstance(node, CharacterSet):
             return self.add_state(node, follows)
         if isinstance(node, Anchor):
@@ -344,31 +358,31 @@ class _Automaton:
             self.successors[loop] = (self.add_node(node.part, loop), follows)
             follows = loop
         else:
-            behind = follows
+            end = follows
             for _ in range(node.maximum - node.minimum):
-                follows = self.add_state(_SPLIT, self.add_node(node.part, follows), behind)
+                follows = self.add_state(_SPLIT, self.add_node(node.part, follows), end)
         for _ in range(node.minimum):
             follows = self.add_node(node.part, follows)
         return follows
 
 
 class Pattern:
-    """A pattern, ready to be held against text or bytes, a byte being a character."""
+    """Compiled pattern of text, or of bytes, in which each byte is a character."""
 
     def __init__(self, node: PatternNode, *, is_whole: bool) -> None:
         self._is_anchored = is_whole
         self._literal = None if is_whole else _literal_text(node)
-        machine = _Automaton()
-        self._first = machine.add_node(node, 0)
-        self._labels, self._successors = machine.labels, machine.successors
+        automaton = _Automaton()
+        self._first = automaton.add_node(node, 0)
+        self._labels, self._successors = automaton.labels, automaton.successors
         self._clear_cache()
 
     def matches(self, subject: str | bytes) -> bool:
-        """Whether it matches the whole, if it is a shell's, or else anything in it."""
+        """Return whether the pattern matches."""
         if self._literal is not None:
             if isinstance(subject, str):
                 return self._literal in subject
-            # a byte is a character: what has others is in no bytes
+            # Bytes hold characters up to 255 only, so other text never matches.
             return _is_latin1(self._literal) and self._literal.encode("latin-1") in subject
         characters: Iterable[int] = map(ord, subject) if isinstance(subject, str) else subject
         state = self._get_start_state(len(subject) == 0)
@@ -386,13 +400,14 @@ class Pattern:
         self._count = 0
 
     def _get_start_state(self, is_end: bool) -> int:
-        found = self._compute_closure((self._first,), is_begin=True, is_end=is_end)
-        return self._intern(found)
+        states = self._compute_closure((self._first,), is_begin=True, is_end=is_end)
+        return self._intern(states)
 
     def _compute_step(self, state: int, character: int) -> int:
-        places = self._sets[state]
-        leads = [self._successors[place] for place in places if self._accepts(place, character)]
-        starts = [place for each in leads for place in each]
+        successors = [
+            self._successors[each] for each in self._sets[state] if self._accepts(each, character)
+        ]
+        starts = [each for group in successors for each in group]
         if not self._is_anchored:
             starts.append(self._first)
         reached = self._compute_closure(starts, is_begin=False, is_end=False)
@@ -404,53 +419,53 @@ class Pattern:
         self._count += 1
         return following
 
-    def _accepts(self, place: int, character: int) -> bool:
-        takes = self._labels[place]
-        return isinstance(takes, CharacterSet) and takes.has(character)
+    def _accepts(self, state: int, character: int) -> bool:
+        label = self._labels[state]
+        return isinstance(label, CharacterSet) and label.has(character)
 
-    def _intern(self, places: frozenset[int]) -> int:
-        if 0 in places and not self._is_anchored:
+    def _intern(self, states: frozenset[int]) -> int:
+        if 0 in states and not self._is_anchored:
             return _ACCEPTED
-        number = self._numbers.get(places)
+        number = self._numbers.get(states)
         if number is None:
-            number = self._numbers[places] = len(self._sets)
-            self._sets.append(places)
+            number = self._numbers[states] = len(self._sets)
+            self._sets.append(states)
             self._steps.append({})
         return number
 
     def _accepts_end(self, state: int) -> bool:
-        places = self._sets[state]
-        return 0 in self._compute_closure(places, is_begin=False, is_end=True)
+        states = self._sets[state]
+        return 0 in self._compute_closure(states, is_begin=False, is_end=True)
 
     def _compute_closure(
         self, starts: Iterable[int], *, is_begin: bool, is_end: bool
     ) -> frozenset[int]:
-        """The places that are reached without taking a character."""
-        found: set[int] = set()
-        left = list(starts)
-        while left:
-            place = left.pop()
-            if place in found:
+        """Return the states that are reached without consuming a character."""
+        reached: set[int] = set()
+        pending = list(starts)
+        while pending:
+            state = pending.pop()
+            if state in reached:
                 continue
-            found.add(place)
-            takes = self._labels[place]
-            if takes == _SPLIT or (takes == _BEGIN and is_begin) or (takes == _END and is_end):
-                left += self._successors[place]
-        return frozenset(found)
+            reached.add(state)
+            label = self._labels[state]
+            if label == _SPLIT or (label == _BEGIN and is_begin) or (label == _END and is_end):
+                pending += self._successors[state]
+        return frozenset(reached)
 
 
 def _literal_text(node: PatternNode) -> str | None:
-    """The text that a part is, if it is nothing else."""
+    """Return the text that a node matches if it matches one text only, else None."""
     parts: Iterable[PatternNode] = node.parts if isinstance(node, NodeSequence) else (node,)
-    found = []
+    characters = []
     for part in parts:
         if not isinstance(part, CharacterSet) or part.is_negated or len(part.ranges) != 1:
             return None
         low, high = part.ranges[0]
         if low != high:
             return None
-        found.append(chr(low))
-    return "".join(found)
+        characters.append(chr(low))
+    return "".join(characters)
 
 
 def _is_latin1(text: str) -> bool:

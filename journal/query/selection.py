@@ -1,8 +1,8 @@
-"""Which events of a journal are meant: block by block, by its columns as far as they tell.
+"""Selection of the events that match a query, block by block.
 
-A question may be about groups and tags, numbers and times, descriptors and paths, and whatever an
-expression says. Numbers and times are looked up, tags decide for whole columns, and only what is
-left is decoded.
+A query combines groups and tags, ranges of sequence numbers and times, descriptors, paths, and an
+expression. Ranges are found by binary search, tags decide for whole columns, and only the remaining
+events are decoded.
 """
 
 from bisect import bisect_left
@@ -25,7 +25,7 @@ from journal.query.path_tracker import TRACKED_TAGS, PathTracker
 PREAMBLE = frozenset(
     cls.tag for cls in (ProcessStart, ModulePart, InstrumentedPart, Mount, InitModule)
 )
-"""The tags of what says what ran: without them nobody knows what a journal is of."""
+"""Tags of the events that identify the program."""
 
 _NO, _YES, _TEST = 0, 1, 2
 _BEYOND_RANGE = 1 << 64
@@ -35,11 +35,12 @@ _TEST_MASK = bytes(value == _TEST for value in range(256))
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which events are meant: those for which all that is given here holds.
+    """Conditions that an event must meet, all of them.
 
-    Of ``groups`` and ``tags``, of ``descriptors``, and of ``paths``, which are patterns as shells
-    have them, any one; numbers are from ``start`` to before ``stop``, times from ``since`` to
-    before ``until``. What is empty or None does not matter.
+    The event's group or tag must be in ``groups`` or ``tags``. A descriptor of the event must be in
+    ``descriptors``, and a path must match one of the globs in ``paths``. Ranges are half-open:
+    sequence numbers from ``start`` to before ``stop``, times from ``since`` to before ``until``.
+    Times are moments, or µs since the epoch. An empty or None condition always holds.
     """
 
     groups: frozenset[Group] = frozenset()
@@ -54,9 +55,8 @@ class Query:
 
     @property
     def expression(self) -> Expression | None:
-        """All but numbers and times, as an expression; None where it holds for all events.
-
-        Raises ExpressionError.
+        """Expression of all conditions except the ranges; None if there are none. Raise
+        ExpressionError.
         """
         kinds: list[Expression] = []
         if self.groups:
@@ -85,28 +85,29 @@ def _raise(error: MalformedEvent) -> bool:
 
 
 class QueryFilter:
-    """Lets through what a question means, or with ``keep`` off all else; sees blocks in order.
+    """Filter of the events that match a query, or with ``keep`` off, of all others. Blocks come in
+    order.
 
-    With ``preamble`` what says what ran is let through always, and a Seal, which speaks of the
-    journal's own bytes, never. ``malformed`` says whether an event is let through that would have
-    to be looked into and cannot; by default the error is raised.
+    With ``keep_preamble``, the events that identify the program always pass, and a Seal, which
+    describes the bytes of the original journal, never passes. ``on_malformed`` returns whether an
+    event passes that cannot be decoded for a test; by default, its error is raised.
     """
 
     def __init__(
         self,
         query: Query,
-        clock: JournalTimes,
+        times: JournalTimes,
         *,
         keep: bool = True,
         keep_preamble: bool = False,
         on_malformed: Callable[[MalformedEvent], bool] = _raise,
     ) -> None:
-        tree, bounds = _extract_bounds(query.expression, clock)
-        self.query = CompiledQuery(tree, clock, negated=not keep)
+        expression, bounds = _extract_bounds(query.expression, times)
+        self.query = CompiledQuery(expression, times, negated=not keep)
         self._start = max(query.start, bounds[SEQ][0])
         self._stop = min(_BEYOND_RANGE if query.stop is None else query.stop, bounds[SEQ][1])
-        self._since = max(_resolve_time(query.since, clock, 0), bounds[TIME][0])
-        self._until = min(_resolve_time(query.until, clock, _BEYOND_RANGE), bounds[TIME][1])
+        self._since = max(_resolve_time(query.since, times, 0), bounds[TIME][0])
+        self._until = min(_resolve_time(query.until, times, _BEYOND_RANGE), bounds[TIME][1])
         self._tracker = PathTracker() if self.query.needs_paths else None
         self._on_malformed = on_malformed
         always = PREAMBLE if keep_preamble else frozenset()
@@ -121,7 +122,7 @@ class QueryFilter:
         self._outside_bits = _make_tag_bitmap(self._outside, followed)
 
     def needs_block(self, header: BlockHeader, first_seq: int) -> bool:
-        """Whether a block may have anything that is let through, or has to be seen."""
+        """Return whether a block may have events that pass or must be tracked."""
         bits = 0
         if self._may_be_inside(header, first_seq):
             bits |= self._inside_bits
@@ -131,53 +132,55 @@ class QueryFilter:
 
     @property
     def tags(self) -> frozenset[int]:
-        """The tags of what may be let through, or has to be seen, where numbers and times fit."""
+        """Tags of the events that may pass or must be tracked, within the ranges."""
         return self.query.possible_tags | (
             TRACKED_TAGS if self._tracker is not None else frozenset()
         )
 
     @property
     def start(self) -> int:
-        """The number of the first event that has to be seen, where only what is inside is meant."""
+        """Sequence number of the first event that must be read, if no event outside the ranges
+        passes.
+        """
         return 0 if self._tracker is not None else self._start
 
     def may_pass(self, tag: int) -> bool:
-        """Whether an event of a tag may be let through."""
+        """Return whether an event of a tag may pass."""
         return self._inside[tag] != _NO or self._outside[tag] != _NO
 
     def is_past_end(self, first_seq: int) -> bool:
-        """Whether events from this number on are behind the last that can be meant."""
+        """Return whether all events from ``first_seq`` on are past the end of the range."""
         return first_seq >= self._stop
 
     def compute_mask(self, block: Block) -> bytes:
-        """One byte for each event of a block: whether it is let through."""
+        """Return one byte per event of a block: 1 if the event passes."""
         if self._is_inside(block.header, block.first_seq):
-            found = block.tags.translate(self._inside)
+            mask = block.tags.translate(self._inside)
         else:
-            begin, end = self._find_range(block)
-            inside = block.tags[begin:end].translate(self._inside)
-            before = block.tags[:begin].translate(self._outside)
-            found = before + inside + block.tags[end:].translate(self._outside)
-        if self._tracker is not None or _TEST in found:
-            return self._test_events(block, bytearray(found))
-        return found
+            start, stop = self._find_range(block)
+            inside = block.tags[start:stop].translate(self._inside)
+            before = block.tags[:start].translate(self._outside)
+            mask = before + inside + block.tags[stop:].translate(self._outside)
+        if self._tracker is not None or _TEST in mask:
+            return self._test_events(block, bytearray(mask))
+        return mask
 
     def passes(self, frame: Frame) -> bool:
-        """Whether an event is let through, for who has events and no blocks."""
+        """Return whether a single event passes. Events come in order."""
         seq, tag, payload, time, _ = frame
-        inside = self._start <= seq < self._stop and self._since <= time < self._until
-        found = (self._inside if inside else self._outside)[tag]
+        is_inside = self._start <= seq < self._stop and self._since <= time < self._until
+        decision = (self._inside if is_inside else self._outside)[tag]
         try:
-            if found == _TEST:
-                found = self.query.matches(seq, time, tag, payload, self._tracker)
+            if decision == _TEST:
+                decision = self.query.matches(seq, time, tag, payload, self._tracker)
             if self._tracker is not None:
                 self.query.track(tag, payload, self._tracker)
         except MalformedEvent as error:
-            return self._on_malformed(error) if found == _TEST else bool(found)
-        return bool(found)
+            return self._on_malformed(error) if decision == _TEST else bool(decision)
+        return bool(decision)
 
     def _test_events(self, block: Block, mask: bytearray) -> bytes:
-        """Decide what has to be looked at."""
+        """Test the events that the tags do not decide, and return the complete mask."""
         predicate, names = self.query, self._tracker
         picks = list(compress(range(block.count), mask.translate(_TEST_MASK)))
         if names is not None:
@@ -186,24 +189,24 @@ class QueryFilter:
         if not picks:
             return bytes(mask)
         rows = zip(picks, block.times_at(picks), block.rows(picks), strict=True)
-        for at, time, (seq, tag, payload) in rows:
+        for index, time, (seq, tag, payload) in rows:
             try:
-                if mask[at] == _TEST:
-                    mask[at] = predicate.matches(seq, time, tag, payload, names)
+                if mask[index] == _TEST:
+                    mask[index] = predicate.matches(seq, time, tag, payload, names)
                 if names is not None:
                     predicate.track(tag, payload, names)
             except MalformedEvent as error:
                 error.offset = block.offset
                 lenient = self._on_malformed(error)
-                mask[at] = lenient if mask[at] == _TEST else mask[at]
+                mask[index] = lenient if mask[index] == _TEST else mask[index]
         return bytes(mask)
 
     def _find_range(self, block: Block) -> tuple[int, int]:
-        """From which index to before which the events are inside of the numbers and times."""
+        """Return the range of a block's indices that is inside the ranges of the query."""
         seqs, times = block.seqs, block.times
-        begin = max(bisect_left(seqs, self._start), bisect_left(times, self._since))
-        end = min(bisect_left(seqs, self._stop), bisect_left(times, self._until))
-        return begin, max(begin, end)
+        start = max(bisect_left(seqs, self._start), bisect_left(times, self._since))
+        stop = min(bisect_left(seqs, self._stop), bisect_left(times, self._until))
+        return start, max(start, stop)
 
     def _may_be_inside(self, header: BlockHeader, first_seq: int) -> bool:
         ends_early = first_seq + header.frame_count <= self._start and not header.has_seqs
@@ -225,30 +228,36 @@ class QueryFilter:
         always: frozenset[int],
         never: frozenset[int],
     ) -> bytes:
-        found = bytearray(256)
+        column = bytearray(256)
         for tag in TAGS:
-            found[tag] = _YES if tag in sure else _TEST if tag in tags else _NO
+            column[tag] = _YES if tag in sure else _TEST if tag in tags else _NO
             if tag in always:
-                found[tag] = _YES
+                column[tag] = _YES
             if tag in never:
-                found[tag] = _NO
-        return bytes(found)
+                column[tag] = _NO
+        return bytes(column)
 
 
 def _extract_bounds(
-    tree: Expression | None, clock: JournalTimes
+    expression: Expression | None, times: JournalTimes
 ) -> tuple[Expression | None, dict[str, tuple[int, int]]]:
-    """Take out of a tree what bounds numbers and times: they are looked up, not asked for.
+    """Split an expression into the bounds of sequence numbers and times, and the rest.
 
-    Gives the rest of it, and of each from which to before which it may be.
+    Return the rest, and the half-open range of each. Bounds are found by binary search, not tested.
     """
     bounds = {SEQ: (0, _BEYOND_RANGE), TIME: (0, _BEYOND_RANGE)}
     rest = []
-    for part in tree.parts if isinstance(tree, And) else () if tree is None else (tree,):
+    for part in (
+        expression.parts
+        if isinstance(expression, And)
+        else ()
+        if expression is None
+        else (expression,)
+    ):
         value = part.values[0] if isinstance(part, Comparison) and part.name in bounds else None
         if isinstance(value, Moment):
-            value = clock.resolve(value)
-        # what bounds nothing is asked for
+            value = times.resolve(value)
+        # A condition that is no bound stays in the rest.
         if (
             not (isinstance(part, Comparison) and isinstance(value, int))
             or part.operator not in _BOUNDS
@@ -268,7 +277,7 @@ def _make_tag_bitmap(column: bytes, followed: frozenset[int]) -> int:
     return compute_tag_bitmap({tag for tag in TAGS if column[tag] != _NO} | followed)
 
 
-def _resolve_time(moment: Moment | int | None, clock: JournalTimes, default: int) -> int:
+def _resolve_time(moment: Moment | int | None, times: JournalTimes, default: int) -> int:
     if moment is None:
         return default
-    return clock.resolve(moment if isinstance(moment, Moment) else Moment(MomentBase.EPOCH, moment))
+    return times.resolve(moment if isinstance(moment, Moment) else Moment(MomentBase.EPOCH, moment))
