@@ -1,1 +1,1 @@
-"""Snapshots of a running guest: suspend, capture, store and restore its state."""
+"""Snapshots of a running guest: suspend, capture, store, restore and rebuild its state."""

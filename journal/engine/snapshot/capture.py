@@ -1,7 +1,7 @@
-"""Taking a snapshot: what of the guest's state has changed becomes events, and the digest of all.
+"""Capture of a snapshot: changes of the guest's state as events, and a digest of the whole state.
 
-The guest stands still meanwhile. Pages that may have changed are compared with a mirror of the
-memory at the last snapshot, so that how they were found makes no difference.
+The guest is suspended during the capture. Dirty pages are compared with a mirror of the memory at
+the last snapshot, so that the tracking method does not affect the events.
 """
 
 import time
@@ -27,37 +27,37 @@ from journal.events.definition import Event
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.snapshots import SafePoint, Snapshot, Trigger
 from journal.events.threads import GlobalsSet, SetThread, TableSet
-from journal.pages import encoding as paging
+from journal.pages import encoding
 
 if TYPE_CHECKING:
     from journal.pages.page_index import PageIndex
 
 TABLE_PART_COUNT = 1 << 14
-"""Elements of a table in one event."""
+"""Table elements per event."""
 
 NO_CODE = bytes(32)
 MAIN_THREAD = 0
 
 
 class SnapshotSink(Protocol):
-    """What taking a snapshot needs of a journal's writer."""
+    """The part of a journal writer that a capture uses."""
 
     @property
     def next_seq(self) -> int:
-        """The number that the next event will get."""
+        """Sequence number of the next event."""
 
     def append(self, event: Event) -> int:
-        """Append an event."""
+        """Append an event and return its sequence number."""
 
     def append_frame(self, tag: int, payload: bytes) -> int:
-        """Append a payload."""
+        """Append a payload and return its sequence number."""
 
     def sync(self) -> None:
-        """Make everything durable."""
+        """Make all appended events durable."""
 
 
 class SuspendPoint(NamedTuple):
-    """Where a guest stands still: see ``SafePoint``."""
+    """Location at which a guest is suspended: see ``SafePoint``."""
 
     calls: int
     entry: str
@@ -66,7 +66,7 @@ class SuspendPoint(NamedTuple):
 
 @dataclass(slots=True)
 class TrackedMemory:
-    """A memory, as far as snapshots have it; ``hash_sum`` is the sum of its pages' hashes."""
+    """A memory with its mirror and dirty pages; ``hash_sum`` is the sum of its pages' hashes."""
 
     index: int
     memory: GuestMemory
@@ -76,7 +76,7 @@ class TrackedMemory:
 
 
 class CapturedSnapshot(NamedTuple):
-    """What was taken: the number of its Snapshot, and the digest."""
+    """A captured snapshot: the sequence number of its Snapshot event, and the digest."""
 
     seq: int
     digest: bytes
@@ -84,7 +84,7 @@ class CapturedSnapshot(NamedTuple):
 
 @dataclass(slots=True)
 class MachineState:
-    """What a guest runs on, and snapshots have: memories, globals, and tables if they change."""
+    """Captured state of an instance: memories, globals, and tables if code changes them."""
 
     memories: list[TrackedMemory]
     globals: InstanceGlobals
@@ -92,7 +92,7 @@ class MachineState:
 
     @classmethod
     def from_instance(cls, instance: Instance, variant: ModuleVariant) -> "MachineState":
-        """The machine of an instance of a module in this variant."""
+        """Return the machine state of an instance of ``variant``."""
         memories = [
             TrackedMemory(index, instance.memory(name), Mirror(MEMORY_SIZE_MAX))
             for index, name in enumerate(variant.memories)
@@ -101,21 +101,21 @@ class MachineState:
         return cls(memories, instance.globals(variant.globals), tables)
 
     def close(self) -> None:
-        """Let go of the memories, before they go away."""
-        for kept in self.memories:
-            if kept.dirty_pages is not None:
-                kept.dirty_pages.close()
-                kept.dirty_pages = None
-            kept.mirror.close()
+        """Release the memories. Call before the memories are freed."""
+        for tracked in self.memories:
+            if tracked.dirty_pages is not None:
+                tracked.dirty_pages.close()
+                tracked.dirty_pages = None
+            tracked.mirror.close()
 
 
 @dataclass(slots=True)
 class SnapshotCapture:
-    """Takes the snapshots of one guest.
+    """Capture of the snapshots of one guest.
 
-    ``whole`` says that the next one says all that there is, because the journal has none that it
-    could go on from. ``on_payload`` sees what the digest is of besides memory; ``pages`` knows
-    which pages the journal has already.
+    ``whole`` means that the next snapshot contains the complete state, because the journal has no
+    base snapshot. ``on_payload`` receives the payloads that the digest covers besides memory.
+    ``pages`` finds pages that the journal already contains.
     """
 
     machine: MachineState
@@ -128,47 +128,47 @@ class SnapshotCapture:
     pages: "PageIndex | None" = None
     _last_seq: int = -1
 
-    def write_state(self, place: SuspendPoint, stack: bytes | None, code: bytes) -> None:
-        """Write all of a snapshot but the event that closes it: without that, it is none."""
+    def write_state(self, point: SuspendPoint, stack: bytes | None, code: bytes) -> None:
+        """Write a snapshot without its Snapshot event. It is not a snapshot until ``commit``."""
         self.sink.append(
             SafePoint(
-                calls=place.calls,
+                calls=point.calls,
                 monotonic=self.context.clocks.monotonic(),
                 code=code or NO_CODE,
                 whole=self.whole,
-                entry=place.entry,
-                function=place.function,
+                entry=point.entry,
+                function=point.function,
             )
         )
         if self.pages is not None:
             self.pages.begin_snapshot(self.sink.next_seq)
-        for kept in self.machine.memories:
-            for event in _collect_changes(kept, kept.memory.refresh()):
+        for tracked in self.machine.memories:
+            for event in _collect_changes(tracked, tracked.memory.refresh()):
                 self._last_seq = self._append(event)
         self._digest = self._write_rest(stack)
 
     def _append(self, event: MemoryPages) -> int:
-        """Write pages, or where they stand already."""
+        """Write pages, as references where the journal already contains them."""
         if self.pages is None:
             return self.sink.append(event)
         expected = self.sink.next_seq
         seq = self.sink.append(self.pages.deduplicate(expected, event))
-        assert seq == expected, "nobody else writes while the guest stands still"
+        assert seq == expected, "no other event is appended while the guest is suspended"
         return seq
 
     def commit(self, trigger: Trigger) -> CapturedSnapshot:
-        """Close what was drawn, and make it durable: it is a snapshot."""
+        """Append the Snapshot event and sync the journal, which completes the snapshot."""
         digest = self._digest
         seq = self.sink.append(Snapshot(when=time.time_ns(), trigger=trigger, digest=digest))
         self.sink.sync()
         self.whole = False
         if self.pages is not None:
             self.pages.end_snapshot(self._last_seq)
-        self._watch()
+        self._track_dirty_pages()
         return CapturedSnapshot(seq, digest)
 
     def _write_rest(self, stack: bytes | None) -> bytes:
-        """Write what is not memory; the digest of everything."""
+        """Write the state other than memory, and return the digest of the whole state."""
         events: list[Event] = [GlobalsSet(globals=self.machine.globals.read())]
         if self.machine.tables is not None:
             events += _make_table_events(self.machine.tables)
@@ -180,48 +180,48 @@ class SnapshotCapture:
             payloads.append(codec.encode(event))
             self.sink.append_frame(event.tag, payloads[-1])
             self.on_payload(event.tag, payloads[-1])
-        sums = [(kept.index, kept.memory.size, kept.hash_sum) for kept in self.machine.memories]
-        return paging.compute_state_digest(sums, payloads)
+        sums = [(t.index, t.memory.size, t.hash_sum) for t in self.machine.memories]
+        return encoding.compute_state_digest(sums, payloads)
 
-    def _watch(self) -> None:
-        """From here on only what is dirty_pages needs to be looked at."""
-        for kept in self.machine.memories:
-            if kept.dirty_pages is None and kept.memory.size:
-                memory, mirror = kept.memory, kept.mirror
-                kept.dirty_pages = track_dirty_pages(
+    def _track_dirty_pages(self) -> None:
+        """Start tracking dirty pages, so that the next capture only reads these."""
+        for tracked in self.machine.memories:
+            if tracked.dirty_pages is None and tracked.memory.size:
+                memory, mirror = tracked.memory, tracked.mirror
+                tracked.dirty_pages = track_dirty_pages(
                     memory.address, memory.size, mirror.address, self.tracking
                 )
 
 
-def _collect_changes(kept: TrackedMemory, size: int) -> Iterator[MemoryPages]:
-    """Give the events of a memory's pages that are not as the mirror has them, and renew that."""
-    dirty_pages = kept.dirty_pages
+def _collect_changes(tracked: TrackedMemory, size: int) -> Iterator[MemoryPages]:
+    """Yield the events of the pages that differ from the mirror, and update the mirror."""
+    dirty_pages = tracked.dirty_pages
     if dirty_pages is None and size:
-        dirty_pages = ComparedDirtyPages(kept.memory.address, kept.mirror.address)
-    runs = dirty_pages.collect(size) if dirty_pages is not None else []
-    pages: list[paging.ChangedPage] = []
-    is_told = False
-    for start, stop in runs:
+        dirty_pages = ComparedDirtyPages(tracked.memory.address, tracked.mirror.address)
+    ranges = dirty_pages.collect(size) if dirty_pages is not None else []
+    pages: list[encoding.ChangedPage] = []
+    has_yielded = False
+    for start, stop in ranges:
         for number in range(start, stop):
-            now = kept.memory.view[number * PAGE_SIZE : (number + 1) * PAGE_SIZE].tobytes()
-            before = kept.mirror.read(number)
+            now = tracked.memory.view[number * PAGE_SIZE : (number + 1) * PAGE_SIZE].tobytes()
+            before = tracked.mirror.read(number)
             if now == before:
                 continue
-            _update_mirror(kept, number, now, before)
-            pages.append(paging.ChangedPage(number, now, before))
-            if len(pages) == paging.EVENT_PAGES_MAX:
-                yield from paging.encode_pages(kept.index, size, pages)
-                pages, is_told = [], True
-    if pages or not is_told:
-        yield from paging.encode_pages(kept.index, size, pages)
+            _update_mirror(tracked, number, now, before)
+            pages.append(encoding.ChangedPage(number, now, before))
+            if len(pages) == encoding.EVENT_PAGES_MAX:
+                yield from encoding.encode_pages(tracked.index, size, pages)
+                pages, has_yielded = [], True
+    if pages or not has_yielded:
+        yield from encoding.encode_pages(tracked.index, size, pages)
 
 
-def _update_mirror(kept: TrackedMemory, number: int, now: bytes, before: bytes) -> None:
-    kept.mirror.write(number, now)
-    zero = paging.ZERO_PAGE
-    added = 0 if now == zero else paging.hash_page(kept.index, number, now)
-    removed = 0 if before == zero else paging.hash_page(kept.index, number, before)
-    kept.hash_sum = paging.update_hash_sum(kept.hash_sum, added, removed)
+def _update_mirror(tracked: TrackedMemory, number: int, now: bytes, before: bytes) -> None:
+    tracked.mirror.write(number, now)
+    zero = encoding.ZERO_PAGE
+    added = 0 if now == zero else encoding.hash_page(tracked.index, number, now)
+    removed = 0 if before == zero else encoding.hash_page(tracked.index, number, before)
+    tracked.hash_sum = encoding.update_hash_sum(tracked.hash_sum, added, removed)
 
 
 def _make_table_events(tables: InstanceTables) -> Iterator[TableSet]:
@@ -233,7 +233,7 @@ def _make_table_events(tables: InstanceTables) -> Iterator[TableSet]:
 
 
 def make_thread_event(stack: bytes) -> SetThread:
-    """The event of the main thread's stack."""
+    """Return the event of the main thread's stack."""
     return SetThread(
         id=MAIN_THREAD,
         start_pointer=None,

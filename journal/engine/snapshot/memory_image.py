@@ -1,9 +1,8 @@
-"""Images: the memories of a snapshot as one file, to be mapped over those of a guest.
+"""Memory images: the memories of a snapshot as region file, to be mapped over a guest's memories.
 
-An image is derived from a journal, and kept in the user's cache for the next time. It is looked at
-before it is used: its head always; its pages whenever the file is not the very one that was looked
-at before, by inode, size and times. Its name has the snapshot's digest, which nobody knows who does
-not know the state.
+An image is derived from a journal and stored in the user's cache. An image is verified before use:
+its header always, its pages unless inode, size and times show the same file as at the last
+verification. Its name contains the snapshot's digest, which cannot be known without the state.
 """
 
 import os
@@ -22,26 +21,27 @@ from journal.errors import MalformedEvent, NotResumable
 from journal.events import codec
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
 from journal.format.frame import Frame
-from journal.fs import atomic_file as durable
-from journal.pages import encoding as paging
+from journal.fs import atomic_file
+from journal.pages import encoding
 
 IMAGES_COUNT_MAX = 8
-"""Images that are kept; the one that was used longest ago goes first."""
+"""Images in the cache; the least recently used image is removed first."""
 
 _TEMPORARY_AGE_MAX_SECONDS = 3600
-"""What was begun before that, nobody makes any more."""
+"""Age at which a temporary file is considered abandoned."""
 
 _MAGIC = b"wasm-image\0\0\0\0\0\1"
-_HEAD = struct.Struct("<16s16sQI4x")
+_HEADER = struct.Struct("<16s16sQI4x")
 _MEMORY = struct.Struct("<I4xQQ16s")
 _HASH = struct.Struct("<Q")
-_HEAD_SIZE = PAGE_SIZE
-_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # never wait for a pipe
-_MEMORIES_MAX = (_HEAD_SIZE - _HEAD.size - _HASH.size) // _MEMORY.size
+_HEADER_SIZE = PAGE_SIZE
+# With O_NONBLOCK, opening a FIFO does not wait.
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_MEMORIES_MAX = (_HEADER_SIZE - _HEADER.size - _HASH.size) // _MEMORY.size
 
 
 class ImageMemory(NamedTuple):
-    """One memory in an image: its number, its bytes, where they stand, and its pages' sum."""
+    """One memory of an image: index, size in bytes, offset in the file, sum of page hashes."""
 
     memory_index: int
     size: int
@@ -51,7 +51,7 @@ class ImageMemory(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MemoryImage:
-    """An open image; a context manager."""
+    """An open image file; a context manager."""
 
     fd: int
     memories: tuple[ImageMemory, ...]
@@ -63,12 +63,12 @@ class MemoryImage:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; what was mapped from it stays."""
+        """Close the file; existing mappings remain valid."""
         os.close(self.fd)
 
 
 class ImageKey(NamedTuple):
-    """Which snapshot an image is of."""
+    """Identity of the snapshot of an image."""
 
     journal_id: bytes
     seq: int
@@ -76,22 +76,22 @@ class ImageKey(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """File name of the image."""
         return f"{self.journal_id.hex()}-{self.seq}-{self.digest.hex()}.image"
 
 
 def default_folder(cache: Path | None) -> Path:
-    """Where images are kept: beside the compiled modules."""
+    """Return the directory for images, which is beside the compiled modules."""
     return (cache or default_cache()).parent / "images"
 
 
-# -- making one ------------------------------------------------------------------------------------
+# -- writing -----------------------------------------------------------------------------------
 
 
 class _ImageWriter:
-    """The memories of an image that is being made: each has room for the largest in the file.
+    """Writer of an image. Each memory has file space for the largest possible memory.
 
-    > Why not through a mapping? Where the disk is full, writing to one ends the process.
+    > Why not a mapping? A write to a mapping kills the process if the disk is full.
     """
 
     def __init__(self, fd: int) -> None:
@@ -100,79 +100,88 @@ class _ImageWriter:
         self._touched: dict[int, set[int]] = {}
 
     def apply(self, event: MemoryPages) -> None:
-        """Let pages be what an event says."""
+        """Apply an event's pages."""
         offset, touched = self._grow(event.memory, event.size), self._touched[event.memory]
-        for number, kind, data in paging.decode_resolved_pages(event):
+        for number, kind, data in encoding.decode_resolved_pages(event):
             at = offset + number * PAGE_SIZE
             if kind is PageKind.PATCHED:
                 before = os.pread(self._fd, PAGE_SIZE, at).ljust(PAGE_SIZE, b"\0")
-                data = paging.apply_patch(before, data)
+                data = encoding.apply_patch(before, data)
             elif kind is PageKind.ZERO and number not in touched:
                 continue
-            os.pwrite(self._fd, data or paging.ZERO_PAGE, at)
+            os.pwrite(self._fd, data or encoding.ZERO_PAGE, at)
             touched.add(number)
 
     def _grow(self, memory: int, size: int) -> int:
-        """See to it that a memory has so many bytes; where they begin."""
+        """Set the size of a memory, and return its offset."""
         before = self._sizes.get(memory, 0)
-        if size < before or size > paging.SIZE_MAX:
-            raise NotResumable(f"memory {memory} of {before} bytes cannot have {size}")
+        if size < before or size > encoding.SIZE_MAX:
+            raise NotResumable(
+                f"memory {memory} of {before} bytes cannot be resized to {size} bytes; the "
+                f"limit is {encoding.SIZE_MAX}"
+            )
         self._sizes[memory] = size
         self._touched.setdefault(memory, set())
         if len(self._sizes) > _MEMORIES_MAX:
-            raise NotResumable(f"a snapshot has more than {_MEMORIES_MAX} memories")
+            raise NotResumable(f"the snapshot has more than {_MEMORIES_MAX} memories")
         return self._offset(memory)
 
     def _offset(self, memory: int) -> int:
-        return _HEAD_SIZE + list(self._sizes).index(memory) * paging.SIZE_MAX
+        return _HEADER_SIZE + list(self._sizes).index(memory) * encoding.SIZE_MAX
 
     def finish(self, key: ImageKey) -> tuple[ImageMemory, ...]:
-        """Write the head."""
+        """Write the header."""
         memories = []
         for index, size in self._sizes.items():
             total, offset = 0, self._offset(index)
             for number in self._touched[index]:
                 page = os.pread(self._fd, PAGE_SIZE, offset + number * PAGE_SIZE)
-                if page != paging.ZERO_PAGE:
-                    total = paging.update_hash_sum(total, paging.hash_page(index, number, page), 0)
+                if page != encoding.ZERO_PAGE:
+                    total = encoding.update_hash_sum(
+                        total, encoding.hash_page(index, number, page), 0
+                    )
             memories.append(ImageMemory(index, size, offset, total))
-        os.ftruncate(self._fd, max((one.offset + one.size for one in memories), default=_HEAD_SIZE))
+        os.ftruncate(
+            self._fd,
+            max((region.offset + region.size for region in memories), default=_HEADER_SIZE),
+        )
         os.pwrite(self._fd, _encode_header(key, memories), 0)
         return tuple(memories)
 
 
 def _encode_header(key: ImageKey, memories: list[ImageMemory]) -> bytes:
-    head = _HEAD.pack(_MAGIC, key.journal_id, key.seq, len(memories))
-    for one in memories:
-        head += _MEMORY.pack(
-            one.memory_index, one.size, one.offset, one.hash_sum.to_bytes(16, "little")
+    header = _HEADER.pack(_MAGIC, key.journal_id, key.seq, len(memories))
+    for region in memories:
+        header += _MEMORY.pack(
+            region.memory_index, region.size, region.offset, region.hash_sum.to_bytes(16, "little")
         )
-    head = head.ljust(_HEAD_SIZE - _HASH.size, b"\0")
-    return head + _HASH.pack(xxhash.xxh3_64_intdigest(head))
+    header = header.ljust(_HEADER_SIZE - _HASH.size, b"\0")
+    return header + _HASH.pack(xxhash.xxh3_64_intdigest(header))
 
 
 Frames = Callable[[], Iterable[Frame]]
 
 
 def make_image(frames: Frames, key: ImageKey, folder: Path) -> MemoryImage:
-    """Make the image of a snapshot from the pages that lead to it, and keep it in ``folder``.
+    """Make the image of a snapshot from the pages that lead to it, and store it in ``folder``.
 
-    Where that cannot be written it is kept nowhere. Raises NotResumable for pages that cannot be.
+    If the file cannot be written, the image is only in memory. Raises NotResumable for invalid
+    pages.
     """
     images: list[MemoryImage] = []
 
-    def draw(file: BinaryIO) -> None:
+    def write(file: BinaryIO) -> None:
         images.append(_write_image(frames(), key, file.fileno()))
 
     path = folder / key.name
     with suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        durable.replace(path, draw)
+        atomic_file.replace(path, write)
         _mark_as_verified(path, images[0].fd)
         _prune(folder)
     if not images:
         with os.fdopen(os.memfd_create(key.name), "w+b") as file:
-            draw(file)
+            write(file)
     return images[0]
 
 
@@ -184,16 +193,16 @@ def _write_image(frames: Iterable[Frame], key: ImageKey, fd: int) -> MemoryImage
             assert isinstance(event, MemoryPages)
             writer.apply(event)
         except MalformedEvent as error:
-            raise NotResumable(f"event {frame.seq} has impossible pages: {error}") from error
+            raise NotResumable(f"event {frame.seq} has invalid pages: {error}") from error
     memories = writer.finish(key)
     return MemoryImage(os.dup(fd), memories)
 
 
-# -- finding one -----------------------------------------------------------------------------------
+# -- finding -----------------------------------------------------------------------------------
 
 
 def find_image(key: ImageKey, folder: Path) -> MemoryImage | None:
-    """The image of a snapshot, if there is one and it is what it was; what is not is removed."""
+    """Return the verified image of a snapshot, or None. An invalid image is removed."""
     path = folder / key.name
     with suppress(OSError):
         if not (is_private(folder) and is_private(path)):
@@ -204,7 +213,7 @@ def find_image(key: ImageKey, folder: Path) -> MemoryImage | None:
             if memories is not None and (
                 _is_verified(path, fd) or _verify_pages(path, fd, memories)
             ):
-                os.utime(path.with_suffix(".checked"))  # what was used last is pruned last
+                os.utime(path.with_suffix(".checked"))  # Record the last use for pruning.
                 image, fd = MemoryImage(fd, memories), -1
                 return image
         finally:
@@ -215,7 +224,7 @@ def find_image(key: ImageKey, folder: Path) -> MemoryImage | None:
 
 
 def remove_image(key: ImageKey, folder: Path) -> None:
-    """Remove the image of a snapshot, if there is one."""
+    """Remove the image of a snapshot if it exists."""
     path = folder / key.name
     for each in (path, path.with_suffix(".checked")):
         with suppress(OSError):
@@ -223,19 +232,19 @@ def remove_image(key: ImageKey, folder: Path) -> None:
 
 
 def _read_header(fd: int, key: ImageKey) -> tuple[ImageMemory, ...] | None:
-    head = os.pread(fd, _HEAD_SIZE, 0)
-    if len(head) < _HEAD_SIZE:
+    header = os.pread(fd, _HEADER_SIZE, 0)
+    if len(header) < _HEADER_SIZE:
         return None
-    (found,) = _HASH.unpack_from(head, _HEAD_SIZE - _HASH.size)
-    if found != xxhash.xxh3_64_intdigest(head[: -_HASH.size]):
+    (stored,) = _HASH.unpack_from(header, _HEADER_SIZE - _HASH.size)
+    if stored != xxhash.xxh3_64_intdigest(header[: -_HASH.size]):
         return None
-    magic, journal_id, seq, count = _HEAD.unpack_from(head)
+    magic, journal_id, seq, count = _HEADER.unpack_from(header)
     if (magic, journal_id, seq) != (_MAGIC, key.journal_id, key.seq) or count > _MEMORIES_MAX:
         return None
-    memories, end = [], _HEAD_SIZE
+    memories, end = [], _HEADER_SIZE
     for at in range(count):
-        index, size, offset, total = _MEMORY.unpack_from(head, _HEAD.size + at * _MEMORY.size)
-        if offset != _HEAD_SIZE + at * paging.SIZE_MAX or not _is_valid_size(size):
+        index, size, offset, total = _MEMORY.unpack_from(header, _HEADER.size + at * _MEMORY.size)
+        if offset != _HEADER_SIZE + at * encoding.SIZE_MAX or not _is_valid_size(size):
             return None
         end = max(end, offset + size)
         memories.append(ImageMemory(index, size, offset, int.from_bytes(total, "little")))
@@ -243,34 +252,34 @@ def _read_header(fd: int, key: ImageKey) -> tuple[ImageMemory, ...] | None:
 
 
 def _is_valid_size(size: int) -> bool:
-    return size <= paging.SIZE_MAX and not size % PAGE_SIZE
+    return size <= encoding.SIZE_MAX and not size % PAGE_SIZE
 
 
 def _verify_pages(path: Path, fd: int, memories: tuple[ImageMemory, ...]) -> bool:
-    """Whether all pages are what they were when the image was made."""
-    for one in memories:
+    """Return whether all pages are unchanged since the image was made."""
+    for region in memories:
         total = 0
-        for start, stop in _iter_data_ranges(fd, one.offset, one.offset + one.size):
+        for start, stop in _iter_data_ranges(fd, region.offset, region.offset + region.size):
             for at in range(start - start % PAGE_SIZE, stop, PAGE_SIZE):
                 page = os.pread(fd, PAGE_SIZE, at)
-                if page != paging.ZERO_PAGE:
-                    number = (at - one.offset) // PAGE_SIZE
-                    total = paging.update_hash_sum(
-                        total, paging.hash_page(one.memory_index, number, page), 0
+                if page != encoding.ZERO_PAGE:
+                    number = (at - region.offset) // PAGE_SIZE
+                    total = encoding.update_hash_sum(
+                        total, encoding.hash_page(region.memory_index, number, page), 0
                     )
-        if total != one.hash_sum:
+        if total != region.hash_sum:
             return False
     _mark_as_verified(path, fd)
     return True
 
 
 def _iter_data_ranges(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Where a file has bytes, in order."""
+    """Yield the ranges of a file that are not holes, in order."""
     at = start
     while at < stop:
         try:
             at = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError:  # nothing but holes
+        except OSError:  # Only holes are left.
             return
         end = min(os.lseek(fd, at, os.SEEK_HOLE), stop)
         if at < stop:
@@ -279,18 +288,18 @@ def _iter_data_ranges(fd: int, start: int, stop: int) -> Iterator[tuple[int, int
 
 
 def _file_identity(fd: int) -> bytes:
-    found = os.fstat(fd)
+    status = os.fstat(fd)
     return b"%d %d %d %d\n" % (
-        found.st_ino,
-        found.st_size,
-        found.st_mtime_ns,
-        found.st_ctime_ns,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
     )
 
 
 def _mark_as_verified(path: Path, fd: int) -> None:
     with suppress(OSError):
-        durable.replace(path.with_suffix(".checked"), _file_identity(fd))
+        atomic_file.replace(path.with_suffix(".checked"), _file_identity(fd))
 
 
 def _is_verified(path: Path, fd: int) -> bool:
@@ -301,21 +310,21 @@ def _is_verified(path: Path, fd: int) -> bool:
 
 
 def _prune(folder: Path) -> None:
-    """Keep the images that were used last, and nothing that a crash has left."""
+    """Remove the least recently used images and the debris of crashes."""
     with suppress(OSError):
         for image in sorted(folder.glob("*.image"), key=_last_use)[:-IMAGES_COUNT_MAX]:
             image.unlink(missing_ok=True)
         for mark in folder.glob("*.checked"):
             if not mark.with_suffix(".image").exists():
                 mark.unlink(missing_ok=True)
-        for begun in folder.glob(".*.tmp"):
-            if begun.stat().st_mtime < time.time() - _TEMPORARY_AGE_MAX_SECONDS:
-                begun.unlink(missing_ok=True)
+        for temporary in folder.glob(".*.tmp"):
+            if temporary.stat().st_mtime < time.time() - _TEMPORARY_AGE_MAX_SECONDS:
+                temporary.unlink(missing_ok=True)
 
 
 def _last_use(image: Path) -> int:
     with suppress(OSError):
         return image.with_suffix(".checked").stat().st_mtime_ns
-    with suppress(OSError):  # a crash came before it was marked
+    with suppress(OSError):  # A crash may have prevented the mark.
         return image.stat().st_mtime_ns
     return 0

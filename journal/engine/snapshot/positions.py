@@ -1,4 +1,4 @@
-"""Where a guest stands in its files, streams and directories, as a snapshot keeps it."""
+"""Positions of files and streams, and directory listings, as a snapshot stores them."""
 
 from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.descriptors import InputStream, OpenDirectory, OpenFile, OutputStream
@@ -7,56 +7,60 @@ from journal.errors import NotResumable
 from journal.events.paths import FileType
 from journal.events.snapshots import DescriptorPositions, DirectoryListing
 
-#: No stream is that long; a file's position may be any: reads and writes there are refused.
+#: Largest stream position. A file position may be larger: reads and writes there fail.
 STREAM_POSITION_MAX = 1 << 62
 
-#: Entries of a directory that fit one event: a name has 255 bytes at most.
+#: Directory entries that fit one event: a name has at most 255 bytes.
 LISTING_COUNT_MAX = 1 << 15
 
 _Positioned = InputStream | OutputStream | OpenFile
 
 
-def capture_positions(state: CallContext) -> DescriptorPositions:
-    """Where the guest stands in its files and streams."""
-    standing = sorted(_find_positioned(state).items())
+def capture_positions(context: CallContext) -> DescriptorPositions:
+    """Return the guest's positions in its files and streams."""
+    current = sorted(_find_positioned(context).items())
     return DescriptorPositions(
-        positions=tuple((fd, found.position) for fd, found in standing),
-        free=tuple(sorted(state.descriptors.free)),
+        positions=tuple((fd, descriptor.position) for fd, descriptor in current),
+        free=tuple(sorted(context.descriptors.free)),
     )
 
 
-def apply_positions(state: CallContext, event: DescriptorPositions) -> None:
-    """Let the guest stand where ``event`` says; raises ``NotResumable`` if it fits others."""
-    standing = _find_positioned(state)
-    if [fd for fd, _ in event.positions] != sorted(standing):
+def apply_positions(context: CallContext, event: DescriptorPositions) -> None:
+    """Restore the positions of ``event``; raises ``NotResumable`` if descriptors differ."""
+    current = _find_positioned(context)
+    if [fd for fd, _ in event.positions] != sorted(current):
         raise NotResumable(
-            f"the snapshot has positions of {len(event.positions)} descriptors, and they are not "
-            f"the {len(standing)} that the guest has open"
+            f"the snapshot has positions of {len(event.positions)} descriptors, which do not match "
+            f"the {len(current)} open descriptors of the guest"
         )
-    if not state.descriptors.used.keys().isdisjoint(event.free):
-        raise NotResumable("the snapshot gives descriptors as free that are open")
-    state.descriptors.free = set(event.free)
+    if not context.descriptors.used.keys().isdisjoint(event.free):
+        raise NotResumable("the snapshot lists open descriptors as free")
+    context.descriptors.free = set(event.free)
     for fd, position in event.positions:
-        descriptor = standing[fd]
+        descriptor = current[fd]
         if not isinstance(descriptor, OpenFile) and position > STREAM_POSITION_MAX:
-            raise NotResumable(f"the snapshot has {position} as the position of a stream")
+            raise NotResumable(
+                f"the snapshot has a stream position of {position}, more than the limit of "
+                f"{STREAM_POSITION_MAX}"
+            )
         descriptor.position = position
 
 
-def _find_positioned(state: CallContext) -> dict[int, _Positioned]:
-    used = state.descriptors.used.items()
-    return {fd: found for fd, found in used if isinstance(found, _Positioned)}
+def _find_positioned(context: CallContext) -> dict[int, _Positioned]:
+    used = context.descriptors.used.items()
+    return {fd: descriptor for fd, descriptor in used if isinstance(descriptor, _Positioned)}
 
 
-def capture_listings(state: CallContext) -> list[DirectoryListing]:
-    """What the guest saw in the directories that it has begun to read, by descriptor.
+def capture_listings(context: CallContext) -> list[DirectoryListing]:
+    """Return the listings of directories that the guest is reading, by descriptor.
 
-    One that is too long is left out: a guest that is restored sees the directory anew.
+    Listings that are too long are left out: a restored guest reads such a directory again.
     """
     return [
-        _make_listing(fd, found.listing)
-        for fd, found in sorted(state.descriptors.used.items())
-        if isinstance(found, OpenDirectory) and 0 < len(found.listing) <= LISTING_COUNT_MAX
+        _make_listing(fd, descriptor.listing)
+        for fd, descriptor in sorted(context.descriptors.used.items())
+        if isinstance(descriptor, OpenDirectory)
+        and 0 < len(descriptor.listing) <= LISTING_COUNT_MAX
     ]
 
 
@@ -69,15 +73,19 @@ def _make_listing(fd: int, entries: list[DirectoryEntry]) -> DirectoryListing:
     )
 
 
-def apply_listing(state: CallContext, event: DirectoryListing) -> None:
-    """Let the guest read on in a directory as it was; raises ``NotResumable`` if it is none."""
-    descriptor = state.descriptors.used.get(event.fd)
+def apply_listing(context: CallContext, event: DirectoryListing) -> None:
+    """Restore a directory listing; raises ``NotResumable`` if the descriptor is no directory."""
+    descriptor = context.descriptors.used.get(event.fd)
     if not isinstance(descriptor, OpenDirectory):
-        raise NotResumable(f"the snapshot has a listing of {event.fd}, which is no directory")
+        raise NotResumable(
+            f"the snapshot has a listing of descriptor {event.fd}, which is not an open directory"
+        )
     try:
         descriptor.listing = [
             DirectoryEntry(name.decode(), inode, FileType(kind))
             for name, inode, kind in zip(event.entries, event.inodes, event.kinds, strict=True)
         ]
     except ValueError as error:
-        raise NotResumable(f"the snapshot's listing of {event.fd} is none: {error}") from error
+        raise NotResumable(
+            f"the snapshot has an invalid listing of descriptor {event.fd}: {error}"
+        ) from error

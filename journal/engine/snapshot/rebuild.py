@@ -1,8 +1,8 @@
-"""A guest made of its journal: its effects are done again, in order, without running it.
+"""Rebuilding of a guest's files and descriptors by repeating effects, without running the guest.
 
-The same functions do them that did them for the guest, so that files in memory, what is open, the
-descriptors and the terminal come out as an execution leaves them, to the inode and the nanosecond.
-Only where the guest stands in its files and streams is not told by effects: see ``standing``.
+Effects are repeated by the functions that perform a guest's calls. In-memory files, open files,
+descriptors and the terminal are therefore equal to those of an execution, including inodes and
+times. Only positions in files and streams do not follow from effects: see ``positions``.
 """
 
 import struct
@@ -35,13 +35,13 @@ from journal.events.definition import Event, Group
 from journal.events.inputs import HostCall, HostResult
 from journal.events.wire_types import SocketAddress
 
-#: What comes of taking apart what a journal should not have, or of making as large a file as it
-#: says. An errno is no such thing: a guest is refused much.
+#: Errors of decoding invalid events and of creating the files that they request. WasiError is not
+#: one of them, because a guest's calls may fail.
 _MALFORMED = (FormatError, struct.error, ValueError, LookupError, OverflowError, MemoryError)
 
 _RESULT = HostResult.tag
 _PROBE = HostCall.PROBE
-#: Asked for on their own; every other answer follows what the guest did.
+#: Calls without an effect; every other host result follows an effect.
 _QUERIES = frozenset(
     (
         HostCall.READ,
@@ -54,123 +54,124 @@ _QUERIES = frozenset(
 )
 
 
-def rebuild_state(state: CallContext, batches: Iterator[Batch], upto: int) -> None:
-    """Bring ``state`` to behind event ``upto``, which stands between two calls of the guest.
+def rebuild_state(context: CallContext, batches: Iterator[Batch], upto: int) -> None:
+    """Bring ``context`` to the state after event ``upto``, which lies between two guest calls.
 
-    ``state`` is that of a guest that has not begun, or has been brought to where ``batches``
-    begin; of these only what has ``REBUILD_TAGS`` is needed. Nothing of the host is touched. Raises
-    ``NotResumable`` for an event that does not follow from those before it; ``state`` is of no
-    use then.
+    ``context`` belongs to a guest that has not started, or is at the start of ``batches``. Only
+    events with ``REBUILD_TAGS`` are needed. The host is not changed. Raises ``NotResumable`` for an
+    event that is inconsistent with the events before it; ``context`` is unusable then.
     """
     rows = _RecordedAnswers(batches, upto)
-    with state.tape.substitute(rows.tell, rows.ask):
+    with context.tape.substitute(rows.record_effect, rows.request_input):
         for row in rows.each:
             effect = _EFFECT_HANDLERS.get(row[1])
             if effect is None:
-                rows.pass_over(row)
+                rows.skip_result(row)
                 continue
             kind, repeat = effect
-            rows.effect, rows.is_done, state.tape.last_effect_seq = row, False, row[0]
+            rows.effect, rows.is_repeated, context.tape.last_effect_seq = row, False, row[0]
             try:
-                repeat(state, *codec.make_unpacker(kind)(row[2]))
-            except WasiError as refusal:
-                rows.refused(refusal)
+                repeat(context, *codec.make_unpacker(kind)(row[2]))
+            except WasiError as error:
+                rows.accept_error(error)
             except _MALFORMED as error:
                 raise _inconsistent(row, str(error)) from error
-            if not rows.is_done:
-                raise _inconsistent(row, "it is no effect")
-    rows.end()
+            if not rows.is_repeated:
+                raise _inconsistent(row, "repeating this event recorded no effect")
+    rows.check_end()
 
 
 class _RecordedAnswers:
-    """What the objects of the engine hear and speak to: the rows of a journal.
+    """Source of recorded effects and host results for the engine's objects.
 
-    ``each`` are those that matter. ``effect`` is the one that is done again: it is told once, and
-    the host's answer to it follows; a probe that came before is kept until it is asked for.
+    ``each`` yields the relevant rows. ``effect`` is the row that is being repeated: it is recorded
+    once, and the host result follows. A preceding probe is stored until it is requested.
     """
 
     def __init__(self, batches: Iterator[Batch], upto: int) -> None:
         self.each = _iter_relevant(batches, upto)
         self.effect: TapeRow = (-1, 0, b"", 0)
-        self.is_done = False
+        self.is_repeated = False
         self._probe: TapeRow | None = None
 
-    def pass_over(self, row: TapeRow) -> None:
-        """An answer that changes nothing, or a probe, which belongs to what comes next."""
-        self._without_probe()
+    def skip_result(self, row: TapeRow) -> None:
+        """Skip a result that changes nothing, or store a probe of the next effect."""
+        self._check_no_probe()
         call = row[2][0] if row[2] else -1
         if call == _PROBE:
             self._probe = row
         elif call not in _QUERIES:
-            raise _inconsistent(row, "it answers nothing")
+            raise _inconsistent(row, "it is a host result without an effect")
 
-    def refused(self, refusal: WasiError) -> None:
-        """The host has refused the effect: nothing has changed. Nobody else may have."""
-        if not self.is_done:
+    def accept_error(self, error: WasiError) -> None:
+        """Accept an error that was the host's result for a repeated effect; reject other errors."""
+        if not self.is_repeated:
             raise _inconsistent(
-                self.effect, f"it is refused with {Errno(refusal.errno).name}"
-            ) from refusal
+                self.effect, f"repeating this event failed with {Errno(error.errno).name}"
+            ) from error
 
-    def end(self) -> None:
-        """No row is left."""
-        self._without_probe()
+    def check_end(self) -> None:
+        """Check that no probe is left over."""
+        self._check_no_probe()
 
-    def tell(self, tag: int, payload: bytes) -> int:
-        """The effect, as it is done again: it is the row's, whose time it is."""
+    def record_effect(self, tag: int, payload: bytes) -> int:
+        """Check that the repeated effect equals the recorded row, and return the row's time."""
         row = self.effect
         if row[2] != payload or row[1] != tag or self._probe is not None:
-            raise _inconsistent(row, "done again it is another")
-        self.is_done = True
+            raise _inconsistent(row, "repeating this event produced a different event")
+        self.is_repeated = True
         return row[3]
 
-    def ask(self, tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:
-        """What the host answered to the effect, or to the probe before it."""
+    def request_input(self, tag: int, prefix: bytes, live: Callable[[], bytes]) -> bytes:
+        """Return the host result of the effect, or of the probe before the effect."""
         row, self._probe = self._probe, None
-        if self.is_done:
+        if self.is_repeated:
             row = next(self.each, None)
         if row is None or row[1] != tag or not row[2].startswith(prefix):
-            raise _inconsistent(self.effect, "the host's answer is missing")
+            raise _inconsistent(self.effect, "its host result is missing")
         return row[2]
 
-    def _without_probe(self) -> None:
+    def _check_no_probe(self) -> None:
         if self._probe is not None:
-            raise _inconsistent(self._probe, "nothing follows that it was asked for")
+            raise _inconsistent(self._probe, "no effect follows this probe")
 
 
 def _iter_relevant(batches: Iterator[Batch], upto: int) -> Iterator[TapeRow]:
-    """The rows that matter, up to event ``upto``."""
-    folded = REBUILD_TAGS
+    """Yield the relevant rows up to event ``upto``."""
+    relevant = REBUILD_TAGS
     for batch in batches:
-        strange = set(batch.tags) - BY_TAG.keys()
-        if strange:
+        unknown = set(batch.tags) - BY_TAG.keys()
+        if unknown:
             raise NotResumable(
-                f"the journal has events of the unknown kind {min(strange)}: a newer version of "
-                "journal has to resume it"
+                f"the journal has events of the unknown kind {min(unknown)}: resume it with a "
+                "newer version of journal"
             )
         for row in zip(*batch, strict=True):
             if row[0] > upto:
                 return
-            if row[1] in folded:
+            if row[1] in relevant:
                 yield row
 
 
-def _inconsistent(row: TapeRow, why: str) -> NotResumable:
+def _inconsistent(row: TapeRow, reason: str) -> NotResumable:
     kind = BY_TAG[row[1]].__name__
-    return NotResumable(f"event {row[0]}, a {kind}, does not fit what is before it: {why}")
+    return NotResumable(
+        f"event {row[0]}, a {kind}, is inconsistent with the events before it: {reason}"
+    )
 
 
-# -- the effects: what the calls do once they have read their arguments out of memory -------------
+# -- effects: the calls without reading their arguments from memory ------------------------------
 
 
-def _write(state: CallContext, fd: int, offset: int, is_64bit: bool, data: bytes) -> None:
-    descriptor = state.descriptors.used.get(fd)
+def _write(context: CallContext, fd: int, offset: int, is_64bit: bool, data: bytes) -> None:
+    descriptor = context.descriptors.used.get(fd)
     if type(descriptor) is not OpenFile or not descriptor.is_writable:
         raise WasiError(Errno.BADF)
     descriptor.file.write(fd, offset, data)
 
 
 def _open(
-    state: CallContext,
+    context: CallContext,
     fd: int,
     dirfd: int,
     lookup: int,
@@ -180,7 +181,7 @@ def _open(
     inheriting: int,
     path: str,
 ) -> None:
-    _reserve_descriptor(state, fd)
+    _reserve_descriptor(context, fd)
     opening = OpenRequest(
         fd=fd,
         dirfd=dirfd,
@@ -191,98 +192,99 @@ def _open(
         inheriting=Rights(inheriting),
         fdflags=FdFlags(fdflags),
     )
-    open_path(state, state.descriptors.get_directory(dirfd).directory, opening)
+    open_path(context, context.descriptors.get_directory(dirfd).directory, opening)
 
 
-def _reserve_descriptor(state: CallContext, fd: int) -> None:
-    """Let ``fd`` be the next number.
+def _reserve_descriptor(context: CallContext, fd: int) -> None:
+    """Make ``fd`` the next descriptor number.
 
-    Where a compaction has left out what was opened and closed, others are due; which are free is
-    told by the snapshot.
+    If a compaction has dropped descriptors that were opened and closed, another number would be
+    next. The snapshot lists the free numbers.
     """
-    if fd in state.descriptors.used or fd >= DESCRIPTORS_MAX:
+    if fd in context.descriptors.used or fd >= DESCRIPTORS_MAX:
         raise ValueError(f"descriptor {fd} is not free")
-    if fd != state.descriptors.next_fd():
-        state.descriptors.free = {fd}
+    if fd != context.descriptors.next_fd():
+        context.descriptors.free = {fd}
 
 
-def _renumber(state: CallContext, old: int, new: int) -> None:
-    """Give a descriptor a number that another had, which a compaction may have left out."""
-    state.descriptors.get(old)
-    if new not in state.descriptors.used and new < DESCRIPTORS_MAX:
-        state.descriptors.used[new] = OutputStream(STDOUT, terminal=False)  # nothing to close
-        state.descriptors.free.discard(new)
-    fd_renumber(state, old, new)
+def _renumber(context: CallContext, old: int, new: int) -> None:
+    """Renumber a descriptor to a number whose previous descriptor a compaction may have dropped."""
+    context.descriptors.get(old)
+    if new not in context.descriptors.used and new < DESCRIPTORS_MAX:
+        # A placeholder that needs no close.
+        context.descriptors.used[new] = OutputStream(STDOUT, terminal=False)
+        context.descriptors.free.discard(new)
+    fd_renumber(context, old, new)
 
 
-def _writable_directory(state: CallContext, fd: int) -> GuestDirectory:
-    directory = state.descriptors.get_directory(fd).directory
+def _writable_directory(context: CallContext, fd: int) -> GuestDirectory:
+    directory = context.descriptors.get_directory(fd).directory
     check_writable(directory)
     return directory
 
 
-def _create_directory(state: CallContext, fd: int, path: str) -> None:
-    _writable_directory(state, fd).create_directory(fd, path)
+def _create_directory(context: CallContext, fd: int, path: str) -> None:
+    _writable_directory(context, fd).create_directory(fd, path)
 
 
-def _remove_directory(state: CallContext, fd: int, path: str) -> None:
-    _writable_directory(state, fd).remove_directory(fd, path)
+def _remove_directory(context: CallContext, fd: int, path: str) -> None:
+    _writable_directory(context, fd).remove_directory(fd, path)
 
 
-def _unlink(state: CallContext, fd: int, path: str) -> None:
-    _writable_directory(state, fd).unlink(fd, path)
+def _unlink(context: CallContext, fd: int, path: str) -> None:
+    _writable_directory(context, fd).unlink(fd, path)
 
 
 def _set_path_times(
-    state: CallContext, fd: int, lookup: int, atime: int, mtime: int, flags: int, path: str
+    context: CallContext, fd: int, lookup: int, atime: int, mtime: int, flags: int, path: str
 ) -> None:
     times = make_requested_times(atime, mtime, flags)
-    _writable_directory(state, fd).set_times_at(fd, path, lookup, times)
+    _writable_directory(context, fd).set_times_at(fd, path, lookup, times)
 
 
 def _link(
-    state: CallContext, old_fd: int, lookup: int, new_fd: int, old_path: str, new_path: str
+    context: CallContext, old_fd: int, lookup: int, new_fd: int, old_path: str, new_path: str
 ) -> None:
-    old, new = _writable_directory(state, old_fd), _writable_directory(state, new_fd)
+    old, new = _writable_directory(context, old_fd), _writable_directory(context, new_fd)
     old.link(old_fd, lookup, old_path, new, new_fd, new_path)
 
 
-def _symlink(state: CallContext, fd: int, target: str, path: str) -> None:
+def _symlink(context: CallContext, fd: int, target: str, path: str) -> None:
     check_path(target)
-    _writable_directory(state, fd).symlink(fd, target, path)
+    _writable_directory(context, fd).symlink(fd, target, path)
 
 
-def _rename(state: CallContext, old_fd: int, new_fd: int, old_path: str, new_path: str) -> None:
-    old, new = _writable_directory(state, old_fd), _writable_directory(state, new_fd)
+def _rename(context: CallContext, old_fd: int, new_fd: int, old_path: str, new_path: str) -> None:
+    old, new = _writable_directory(context, old_fd), _writable_directory(context, new_fd)
     old.rename(old_fd, old_path, new, new_fd, new_path)
 
 
-def _open_socket(state: CallContext, family: int, kind: int, protocol: int, fd: int) -> None:
-    _reserve_descriptor(state, fd)
-    state.network.open(family, kind, protocol)
+def _open_socket(context: CallContext, family: int, kind: int, protocol: int, fd: int) -> None:
+    _reserve_descriptor(context, fd)
+    context.network.open(family, kind, protocol)
 
 
-def _bind(state: CallContext, fd: int, address: SocketAddress) -> None:
-    state.network.bind(fd, address)
+def _bind(context: CallContext, fd: int, address: SocketAddress) -> None:
+    context.network.bind(fd, address)
 
 
-def _listen(state: CallContext, fd: int, backlog: int) -> None:
-    state.network.listen(fd, backlog)
+def _listen(context: CallContext, fd: int, backlog: int) -> None:
+    context.network.listen(fd, backlog)
 
 
-def _set_terminal(state: CallContext, *values: int) -> None:
+def _set_terminal(context: CallContext, *values: int) -> None:
     if max(values[:4]) > SIDE_MAX:
         raise WasiError(Errno.INVAL)
-    state.terminal.set(TerminalSettings._make(values))
+    context.terminal.set(TerminalSettings._make(values))
 
 
-def _reject(state: CallContext, *values: object) -> None:
-    raise ValueError("a guest cannot do that here")
+def _reject(context: CallContext, *values: object) -> None:
+    raise ValueError("this engine does not record such an event")
 
 
 EffectHandler = Callable[..., None]
 
-#: What does an effect again: a function of the state and the event's values.
+#: Functions that repeat an effect, with the context and the event's values as arguments.
 _HANDLERS: dict[type[Event], EffectHandler] = {
     descriptors.OpenFileDescriptor: _open,
     descriptors.CloseFileDescriptor: fd_close,
@@ -304,21 +306,21 @@ _HANDLERS: dict[type[Event], EffectHandler] = {
     TtySet: _set_terminal,
 }
 
-#: They change nothing but a position; and what was placed is there before a guest begins.
+#: Effects that only change a position, and files that are placed before the guest starts.
 _IGNORED = (descriptors.FileDescriptorSeek, descriptors.FileDescriptorAdvise, paths.FilePlaced)
 
-#: What would change files, descriptors or sockets, and is done by no call of this engine.
+#: Events that would change files, descriptors or sockets, but that no call of this engine records.
 _UNSUPPORTED = [
     cls
     for cls in BY_TAG.values()
     if cls.group in (Group.FILES, Group.SOCKETS) and cls not in _HANDLERS and cls not in _IGNORED
 ]
 
-# What takes a payload apart is made when it is first asked for: all of them delay every start.
+# Unpackers are made at first use, because making all of them delays every start.
 _EFFECT_HANDLERS = {
     cls.tag: (cls, repeat)
     for cls, repeat in (_HANDLERS | dict.fromkeys(_UNSUPPORTED, _reject)).items()
 }
 
-#: The tags of what a fold needs to see.
+#: Tags that ``rebuild_state`` needs.
 REBUILD_TAGS = frozenset((*_EFFECT_HANDLERS, _RESULT))

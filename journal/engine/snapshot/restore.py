@@ -1,11 +1,11 @@
-"""Bringing a guest back from a snapshot: its machine from an image, the rest from events."""
+"""Restoring of a guest from a snapshot: memories from an image, the other state from events."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from journal.engine.memory.mapping import map_over
-from journal.engine.snapshot import memory_image as images
+from journal.engine.snapshot import memory_image
 from journal.engine.snapshot.capture import MAIN_THREAD, MachineState
 from journal.engine.snapshot.memory_image import ImageKey, MemoryImage
 from journal.engine.snapshot.positions import apply_listing, apply_positions
@@ -20,8 +20,7 @@ from journal.events.snapshots import DescriptorPositions, DirectoryListing
 from journal.events.threads import GlobalsSet, SetThread, TableSet
 from journal.format.frame import Frame
 from journal.log.reader import Reader
-from journal.pages import PageResolver
-from journal.pages import encoding as paging
+from journal.pages import PageResolver, encoding
 from journal.snapshots.catalog import SnapshotInfo
 
 _PARTS = (GlobalsSet, TableSet, SetThread, DescriptorPositions, DirectoryListing)
@@ -29,12 +28,12 @@ _PART_TAGS = frozenset(kind.tag for kind in _PARTS)
 _PAGE_TAGS = frozenset((MemoryPages.tag,))
 
 COUNT_MAX = 1 << 62
-"""No guest has made so many calls, and no clock of one says as many nanoseconds."""
+"""Upper bound of the number of calls and of a monotonic clock in nanoseconds."""
 
 
 @dataclass(slots=True)
 class SnapshotParts:
-    """What a snapshot says besides memory; ``payloads`` are what its digest is of."""
+    """Parts of a snapshot other than memory; the digest covers ``payloads``."""
 
     payloads: list[bytes] = field(default_factory=list)
     globals: GlobalsSet | None = None
@@ -44,17 +43,23 @@ class SnapshotParts:
     listings: list[DirectoryListing] = field(default_factory=list)
 
     def add_event(self, event: Event) -> None:
-        """One event of it."""
+        """Add base event."""
         if isinstance(event, GlobalsSet):
             self.globals = event
         elif isinstance(event, TableSet):
             elements = self.tables.setdefault(event.table, [])
             if event.start != len(elements):
-                raise NotResumable(f"a snapshot has no elements before {event.start} of a table")
+                raise NotResumable(
+                    f"the snapshot has {len(elements)} elements of table {event.table}, but "
+                    f"continues at element {event.start}"
+                )
             elements += event.functions
         elif isinstance(event, SetThread):
             if event.id != MAIN_THREAD:
-                raise NotResumable(f"a snapshot has a thread {event.id}, which cannot be resumed")
+                raise NotResumable(
+                    f"the snapshot has a thread {event.id}; only thread {MAIN_THREAD} can be "
+                    "resumed"
+                )
             self.stack = event.call_stack
         elif isinstance(event, DescriptorPositions):
             self.positions = event
@@ -63,60 +68,60 @@ class SnapshotParts:
 
 
 def read_parts(reader: Reader, info: SnapshotInfo) -> SnapshotParts:
-    """What a snapshot of ours says besides memory; raises ``NotResumable``."""
+    """Return the parts of a snapshot other than memory; raises ``NotResumable``."""
     assert info.first_seq is not None
     parts = SnapshotParts()
     for frame in reader.frames(info.first_seq, stop=info.seq, tags=_PART_TAGS):
         try:
             parts.add_event(codec.decode(frame.tag, frame.payload, frame.offset))
         except MalformedEvent as error:
-            raise NotResumable(f"event {frame.seq} cannot be used: {error}") from error
+            raise NotResumable(f"event {frame.seq} is malformed: {error}") from error
         parts.payloads.append(frame.payload)
     if parts.globals is None or parts.positions is None:
-        raise NotResumable(f"snapshot {info.seq} does not say all that is needed")
+        raise NotResumable(f"snapshot {info.seq} lacks its globals or its positions")
     return parts
 
 
 def iter_pages(
     reader: Reader, infos: Sequence[SnapshotInfo], info: SnapshotInfo
 ) -> Iterator[Frame]:
-    """The pages that lead to a snapshot: its own, and those of the ones that it builds on.
+    """Yield the pages that lead to a snapshot: its own, and the pages of its base snapshots.
 
-    Those that stand elsewhere are looked up. Raises ``NotResumable``.
+    References to pages are resolved. Raises ``NotResumable`` for invalid pages.
     """
-    spans = [(one.first_seq or 0, one.seq) for one in base_snapshots(infos, info)]
+    spans = [(base.first_seq or 0, base.seq) for base in base_snapshots(infos, info)]
     at, pages = 0, PageResolver.from_reader(reader)
     for frame in reader.frames(spans[0][0], stop=info.seq, tags=_PAGE_TAGS):
         while frame.seq > spans[at][1]:
             at += 1
-        if frame.seq < spans[at][0]:  # what stands between them was staged, and is void
+        if frame.seq < spans[at][0]:  # Pages between snapshots belong to an incomplete snapshot.
             continue
         try:
             yield pages.resolve_frame(frame)
         except MalformedEvent as error:
-            raise NotResumable(f"event {frame.seq} has impossible pages: {error}") from error
+            raise NotResumable(f"event {frame.seq} has invalid pages: {error}") from error
 
 
 def base_snapshots(infos: Sequence[SnapshotInfo], info: SnapshotInfo) -> list[SnapshotInfo]:
-    """The snapshots that one builds on, from one that is whole on, and itself.
+    """Return a snapshot and its base snapshots, oldest first; the first is whole.
 
-    Raises ``NotResumable`` where one is missing.
+    Raises ``NotResumable`` if a base snapshot is missing.
     """
     found: list[SnapshotInfo] = []
-    for one in reversed(infos):
-        if one.seq > info.seq or one.first_seq is None:
+    for base in reversed(infos):
+        if base.seq > info.seq or base.first_seq is None:
             continue
-        found.append(one)
-        if one.whole:
+        found.append(base)
+        if base.whole:
             return found[::-1]
-    raise NotResumable(f"snapshot {info.seq} builds on one that the journal does not have")
+    raise NotResumable(f"the base of snapshot {info.seq} is missing in the journal")
 
 
 @dataclass(slots=True)
 class SnapshotRestorer:
-    """A snapshot that is ready to be put in place of a guest's state.
+    """A snapshot that is ready to replace a guest's state.
 
-    ``history`` gives the journal's batches that have what files and descriptors come from;
+    ``history`` returns the batches of the journal from which files and descriptors are rebuilt.
     ``queue_undelivered`` queues output that was printed but not delivered.
     """
 
@@ -125,67 +130,69 @@ class SnapshotRestorer:
     image: MemoryImage
     history: Callable[[frozenset[int]], Iterable[Batch]]
     is_last_one: bool
-    queue_undelivered: Callable[[CallContext], None] = lambda state: None
+    queue_undelivered: Callable[[CallContext], None] = lambda context: None
 
     @property
     def entry(self) -> str:
-        """The function that had been called; empty if none had."""
+        """Exported function that had been called; empty if none."""
         return self.info.entry
 
     @property
     def function(self) -> str:
-        """The function of the host that the guest was about to call; empty in a loop."""
+        """Host function that the guest was about to call; empty in a loop."""
         return self.info.function
 
     @property
     def calls(self) -> int:
-        """How many calls of the host had been made."""
+        """Number of completed host calls."""
         return self.info.calls - 1
 
     @property
     def session(self) -> tuple[int, int]:
-        """Its time in µs, and the guest's monotonic clock then."""
+        """Time of the snapshot in µs, and the guest's monotonic clock at that time."""
         return self.info.time, self.info.monotonic
 
     @property
     def is_last(self) -> bool:
-        """Whether the journal has no later one."""
+        """True if the journal has no later snapshot."""
         return self.is_last_one
 
-    def apply(self, machine: MachineState, state: CallContext) -> bytes | None:
-        """Let the machine and the state be what they were; the stack to rewind, if there is one."""
+    def apply(self, machine: MachineState, context: CallContext) -> bytes | None:
+        """Restore the machine and the context; return the stack to rewind, or None."""
         try:
             self._apply_memories(machine)
             self._apply_rest(machine)
         except EngineError as error:
-            raise NotResumable(f"snapshot {self.info.seq} fits another module: {error}") from error
-        rebuild_state(state, iter(self.history(REBUILD_TAGS)), self.info.seq)
-        assert self.parts.positions is not None, "parts_of has seen to that"
-        apply_positions(state, self.parts.positions)
+            raise NotResumable(
+                f"snapshot {self.info.seq} does not match the module: {error}"
+            ) from error
+        rebuild_state(context, iter(self.history(REBUILD_TAGS)), self.info.seq)
+        assert self.parts.positions is not None, "read_parts checks this"
+        apply_positions(context, self.parts.positions)
         for listing in self.parts.listings:
-            apply_listing(state, listing)
-        self.queue_undelivered(state)
+            apply_listing(context, listing)
+        self.queue_undelivered(context)
         return self.parts.stack
 
     def _apply_memories(self, machine: MachineState) -> None:
-        found = {kept.index: kept for kept in machine.memories}
-        if [one.memory_index for one in self.image.memories] != sorted(found):
+        found = {tracked.index: tracked for tracked in machine.memories}
+        if [region.memory_index for region in self.image.memories] != sorted(found):
             raise EngineError("it has other memories")
-        for one in self.image.memories:
-            kept = found[one.memory_index]
-            kept.memory.grow(one.size)
-            if one.size:
-                map_over(kept.memory.address, one.size, self.image.fd, one.offset)
-                kept.mirror.map_file(one.size, self.image.fd, one.offset)
-            kept.hash_sum = one.hash_sum
+        for region in self.image.memories:
+            tracked = found[region.memory_index]
+            tracked.memory.grow(region.size)
+            if region.size:
+                map_over(tracked.memory.address, region.size, self.image.fd, region.offset)
+                tracked.mirror.map_file(region.size, self.image.fd, region.offset)
+            tracked.hash_sum = region.hash_sum
         self.image.close()
 
     def _apply_rest(self, machine: MachineState) -> None:
-        assert self.parts.globals is not None, "parts_of has seen to that"
+        assert self.parts.globals is not None, "read_parts checks this"
         machine.globals.write(self.parts.globals.globals)
         tables = machine.tables
         if sorted(self.parts.tables) != list(range(len(tables) if tables is not None else 0)):
-            raise EngineError("it has other tables that change")
+            raise EngineError("it has other tables")
         for table, functions in self.parts.tables.items():
             assert tables is not None
             tables.write(table, functions)
@@ -199,26 +206,28 @@ def prepare_restore(
     folder: Path,
     history: Callable[[frozenset[int]], Iterable[Batch]],
 ) -> SnapshotRestorer:
-    """A snapshot, with its image from ``folder``, or made there.
+    """Return a restorer for a snapshot, with its image from ``folder`` or a new image.
 
-    Raises ``NotResumable`` where what the journal has is not what the digest is of.
+    Raises ``NotResumable`` if the journal's state does not match the digest.
     """
     if not 0 < info.calls <= COUNT_MAX or info.monotonic > COUNT_MAX:
-        raise NotResumable(f"snapshot {info.seq} was taken where no guest comes")
+        raise NotResumable(f"snapshot {info.seq} has an impossible call count or clock")
     parts = read_parts(reader, info)
     key = ImageKey(journal_id, info.seq, info.digest)
 
-    def holds(image: MemoryImage) -> bool:
-        sums = [(one.memory_index, one.size, one.hash_sum) for one in image.memories]
-        return paging.compute_state_digest(sums, parts.payloads) == info.digest
+    def matches_digest(image: MemoryImage) -> bool:
+        sums = [(region.memory_index, region.size, region.hash_sum) for region in image.memories]
+        return encoding.compute_state_digest(sums, parts.payloads) == info.digest
 
-    image = images.find_image(key, folder)
-    if image is None or not holds(image):
+    image = memory_image.find_image(key, folder)
+    if image is None or not matches_digest(image):
         if image is not None:
             image.close()
-        image = images.make_image(lambda: iter_pages(reader, infos, info), key, folder)
-    if not holds(image):
+        image = memory_image.make_image(lambda: iter_pages(reader, infos, info), key, folder)
+    if not matches_digest(image):
         image.close()
-        images.remove_image(key, folder)
-        raise NotResumable(f"the digest of snapshot {info.seq} does not hold: its state is damaged")
+        memory_image.remove_image(key, folder)
+        raise NotResumable(
+            f"the digest of snapshot {info.seq} does not match: its state is damaged"
+        )
     return SnapshotRestorer(info, parts, image, history, infos[-1].seq == info.seq)

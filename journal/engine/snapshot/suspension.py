@@ -1,8 +1,9 @@
-"""Holding a guest up for a snapshot, and letting it go on.
+"""Suspension of the guest at a safe point for a snapshot.
 
-The guest stands still at a call of its host that has had no effect yet (or where a loop begins
-again, if it was instrumented for that). With stacks it is unwound there, and returns; the snapshot
-is taken; it is called again and rewound, and makes its call. Without, it is taken in the call.
+The guest is suspended at a host call that has had no effect yet, or at a loop head if the module is
+instrumented for that. With stacks, the guest is unwound and returns, the snapshot is taken, and the
+guest is called again, rewound, and makes its host call. Without stacks, the snapshot is taken
+inside the host call.
 """
 
 import threading
@@ -34,7 +35,9 @@ _AT_STDIN = CALLS_BY_TRIGGER[Trigger.FIRST_STDIN]
 
 @dataclass(slots=True, eq=False)
 class PendingSnapshot:
-    """What was asked for, and by what; ``seq`` is the number of its Snapshot, once it is there."""
+    """A requested snapshot and its trigger; ``seq`` is the sequence number of its Snapshot event,
+    once taken.
+    """
 
     trigger: Trigger
     seq: int | None = None
@@ -42,25 +45,25 @@ class PendingSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRequest:
-    """A snapshot that is to be taken, and by what; ``ticket`` is of whom has asked for it."""
+    """A snapshot that is about to be taken; ``ticket`` belongs to an explicit request."""
 
     trigger: Trigger
-    place: SuspendPoint
+    point: SuspendPoint
     ticket: PendingSnapshot | None = None
 
 
 class SnapshotCoordinator:
-    """When and where one guest stands still; ``interceptor`` is what its calls go through.
+    """Decision when and where one guest is suspended; ``interceptor`` intercepts its host calls.
 
-    ``counts`` gives how many events and bytes the journal has; ``fired`` are the triggers of the
-    snapshots that it has already.
+    ``counts`` returns the number of events and bytes of the journal. ``fired`` are the triggers of
+    existing snapshots.
     """
 
     def __init__(
         self,
         snapshots: SnapshotOptions,
         variant: ModuleVariant,
-        state: CallContext,
+        context: CallContext,
         interceptor: CallInterceptor,
         counts: Callable[[], tuple[int, int]],
         fired: Iterable[Trigger] = (),
@@ -75,7 +78,7 @@ class SnapshotCoordinator:
             every_bytes=snapshots.every_bytes,
             fired=fired,
         )
-        self._state, self._counts = state, counts
+        self._context, self._counts = context, counts
         self.interceptor = interceptor
         self.interceptor.on_call, self.interceptor.on_suspend = self._on_call, self._on_suspend_call
         self._lock = threading.Condition()
@@ -91,7 +94,9 @@ class SnapshotCoordinator:
     # -- before and between the calls of the guest's functions -------------------------------------
 
     def begin(self, capture: SnapshotCapture, instance: Instance, calls: int) -> None:
-        """The guest is there, and has made ``calls`` of its host; it has not been called here."""
+        """Attach an instance that has made ``calls`` host calls and has not been called in this
+        process.
+        """
         self._instance, self._capture = instance, capture
         self.interceptor.calls = calls
         if self._variant.has_stacks:
@@ -101,11 +106,11 @@ class SnapshotCoordinator:
         self._update_interception()
 
     def take_bootstrap(self) -> None:
-        """Nothing of the guest has run yet: where the trigger of that is armed, take it.
+        """Take the bootstrap snapshot before any guest code runs, if its trigger is armed.
 
-        A journal has one at most: a run from the start again has no other state there.
+        A journal has at most one, because a run that is executed again has the same initial state.
         """
-        if self._state.tape.replaying or self._has_bootstrap:
+        if self._context.tape.replaying or self._has_bootstrap:
             return
         if self._triggers.fire(Trigger.BOOTSTRAP):
             self._take(
@@ -113,17 +118,19 @@ class SnapshotCoordinator:
             )
 
     def prepare_call(self, entry: str, stack: bytes | None = None, function: str = "") -> None:
-        """An exported function is about to be called; with ``stack``, to go on where that was.
+        """Prepare the call of an exported function; with ``stack``, rewind this stack.
 
-        That is in the call of the host's ``function``, or in a loop.
+        The rewind ends in the call of the host's ``function``, or at a loop head if it is empty.
         """
         self._entry, self._function = entry, function
         if stack is not None:
-            assert self._stack is not None, "only a variant with stacks has one to rewind"
+            assert self._stack is not None, "only a variant with stacks can be rewound"
             self._rewind(stack)
 
     def handle_return(self) -> bool:
-        """The function has returned; whether it was only to have its snapshot, and is to go on."""
+        """Write the snapshot if the guest has returned to be suspended. Return whether to call the
+        function again.
+        """
         if self._stack is None or self._stack.phase is StackPhase.RUNNING:
             return False
         if self._stack.phase is StackPhase.REWINDING or self._request is None:
@@ -134,13 +141,13 @@ class SnapshotCoordinator:
         return True
 
     def end(self) -> None:
-        """The guest is over: nobody waits for a snapshot any more."""
+        """End the guest: no pending snapshot will be taken."""
         with self._lock:
             self._has_ended = True
             self._lock.notify_all()
 
     def check_trap(self) -> None:
-        """The guest has trapped: raise ``EngineError`` if that came of moving its stack."""
+        """Raise ``EngineError`` if unwinding or rewinding caused the guest's trap."""
         if self._stack is None or self._stack.phase is StackPhase.RUNNING:
             return
         if self._stack.phase is StackPhase.UNWINDING:
@@ -157,7 +164,7 @@ class SnapshotCoordinator:
     # -- from any thread ---------------------------------------------------------------------------
 
     def notify(self, trigger: Trigger) -> bool:
-        """Something has happened; whether a snapshot is taken for it, as soon as can be."""
+        """Fire a trigger, and return whether a snapshot was requested. Thread-safe."""
         with self._lock:
             if self._has_ended or not self._triggers.fire(trigger):
                 return False
@@ -165,7 +172,7 @@ class SnapshotCoordinator:
             return True
 
     def request(self, trigger: Trigger) -> PendingSnapshot:
-        """Ask for a snapshot; a ticket to wait with."""
+        """Request a snapshot, and return its ticket for ``wait``. Thread-safe."""
         with self._lock:
             return self._add_request(trigger)
 
@@ -177,20 +184,20 @@ class SnapshotCoordinator:
         # handler may call this while the same thread is in it.
         ticket = self._requested.setdefault(trigger, PendingSnapshot(trigger))
         self.interceptor.intercept_all()
-        self._state.interrupter.wake()
+        self._context.interrupter.wake()
         return ticket
 
     def wait(self, ticket: PendingSnapshot, timeout_seconds: float | None) -> int | None:
-        """Wait for what was asked for: the number of its Snapshot; None if it does not come."""
+        """Wait for a snapshot; return its sequence number, or None if not taken. Thread-safe."""
         with self._lock:
             self._lock.wait_for(lambda: ticket.seq is not None or self._has_ended, timeout_seconds)
             return ticket.seq
 
-    # -- in the guest's thread, while it computes, waits, or calls --------------------------------
+    # -- in the guest's thread, while the guest runs -----------------------------------------------
 
     def tick(self) -> None:
-        """Look at the time, and see to it that what is asked for comes soon."""
-        if self._state.tape.replaying or self._capture is None:
+        """Check the triggers of time and size, and intercept the next call if a snapshot is due."""
+        if self._context.tape.replaying or self._capture is None:
             return
         if (
             self._requested
@@ -201,22 +208,23 @@ class SnapshotCoordinator:
                 self._set_polling(1)
 
     def go_live(self) -> None:
-        """The journal has been replayed: what was asked for meanwhile can be taken."""
+        """Make requests possible that came during the replay."""
         self._triggers.reset(time.monotonic(), *self._counts())
         if self._requested:
             self.interceptor.intercept_all()
 
     def check_wait(self, function: str, idle: bool) -> None:
-        """The guest waits in a call that has had no effect; ``idle``: for long already.
+        """Take a due snapshot during a wait in a call without an effect; ``idle``: after a long
+        wait.
 
-        Raises ``SuspendCall`` if it is to be held up.
+        Raises ``SuspendCall`` to suspend the guest.
         """
-        wanted: Trigger | PendingSnapshot | None = self._pop_requested()
-        if wanted is None and idle and self._is_idle():
-            wanted = Trigger.IDLE
-        if wanted is None:
+        cause: Trigger | PendingSnapshot | None = self._pop_requested()
+        if cause is None and idle and self._is_idle():
+            cause = Trigger.IDLE
+        if cause is None:
             return
-        request = _make_request(wanted, SuspendPoint(self.interceptor.calls, self._entry, function))
+        request = _make_request(cause, SuspendPoint(self.interceptor.calls, self._entry, function))
         if self._stack is None:
             self._take(request)
         else:
@@ -224,9 +232,9 @@ class SnapshotCoordinator:
             raise SuspendCall
 
     def _is_idle(self) -> bool:
-        """Whether a guest that has waited for long is a trigger: in each of its calls once.
+        """Return whether a long wait triggers a snapshot, which it does once per call.
 
-        A wait that was held up begins again, and in it nothing has changed.
+        A suspended wait starts again, and the state has not changed.
         """
         if self._idle_call == self.interceptor.calls or not self._triggers.fire(Trigger.IDLE):
             return False
@@ -241,30 +249,30 @@ class SnapshotCoordinator:
         if self._stack is not None and self._stack.phase is StackPhase.REWINDING:
             self._finish_rewind(function)
             return False
-        wanted = self._find_trigger(function, arguments)
-        if wanted is None:
+        cause = self._find_trigger(function, arguments)
+        if cause is None:
             self._continue()
             return False
         return self._suspend(
-            _make_request(wanted, SuspendPoint(self.interceptor.calls, self._entry, function))
+            _make_request(cause, SuspendPoint(self.interceptor.calls, self._entry, function))
         )
 
     def _poll(self) -> None:
-        """A loop begins again, and the flag is up."""
+        """Handle a poll at a loop head."""
         if self._stack is not None and self._stack.phase is StackPhase.REWINDING:
             self._finish_rewind("")
             return
         self._set_polling(0)
-        wanted = self._find_trigger("", ())
-        if wanted is not None:
+        cause = self._find_trigger("", ())
+        if cause is not None:
             point = SuspendPoint(self.interceptor.calls + 1, self._entry, "")
-            self._suspend(_make_request(wanted, point))
+            self._suspend(_make_request(cause, point))
 
     def _finish_rewind(self, function: str) -> None:
-        """The stack is what it was: that closes the snapshot, which is good for a resume now."""
+        """Complete the snapshot after the rewind, which proves that the snapshot can be resumed."""
         assert self._stack is not None
         request, self._request = self._request, None
-        expected = request.place.function if request is not None else self._function
+        expected = request.point.function if request is not None else self._function
         if function != expected or not self._stack.finish_rewind():
             raise stack_mismatch_error(is_resumed=request is None)
         if self._variant.polls_loops:
@@ -287,17 +295,17 @@ class SnapshotCoordinator:
         self._stack.unwind()
         return True
 
-    # -- deciding ----------------------------------------------------------------------------------
+    # -- decisions ---------------------------------------------------------------------------------
 
     def _find_trigger(
         self, function: str, arguments: tuple[int, ...]
     ) -> Trigger | PendingSnapshot | None:
-        """What a snapshot is to be taken for here, if for anything."""
-        if self._state.tape.replaying:
+        """Return the trigger or request of a snapshot that is due at this call, or None."""
+        if self._context.tape.replaying:
             return None
-        asked = self._pop_requested()
-        if asked is not None:
-            return asked
+        requested = self._pop_requested()
+        if requested is not None:
+            return requested
         with self._lock:
             for trigger, functions in CALLS_BY_TRIGGER.items():
                 if function not in functions or not self._triggers.is_armed(trigger):
@@ -313,10 +321,10 @@ class SnapshotCoordinator:
             return self._requested.pop(next(iter(self._requested))) if self._requested else None
 
     def _reads_stdin(self, arguments: tuple[int, ...]) -> bool:
-        return isinstance(self._state.descriptors.used.get(arguments[0]), InputStream)
+        return isinstance(self._context.descriptors.used.get(arguments[0]), InputStream)
 
     def _is_nondeterministic_call(self, function: str, arguments: tuple[int, ...]) -> bool:
-        """Whether a call that is told something from outside is a trigger, and this is one."""
+        """Return whether non-deterministic calls are an armed trigger and this is such a call."""
         return (
             function in _AT_STDIN
             and self._triggers.is_armed(Trigger.NON_DETERMINISTIC_CALL)
@@ -324,7 +332,7 @@ class SnapshotCoordinator:
         )
 
     def _update_interception(self) -> None:
-        """Hold the guest up at the calls where something may happen."""
+        """Intercept the calls at which a trigger may fire."""
         armed = [trigger for trigger in CALLS_BY_TRIGGER if self._triggers.is_armed(trigger)]
         names = {name for trigger in armed for name in CALLS_BY_TRIGGER[trigger]}
         if Trigger.NON_DETERMINISTIC_CALL in armed:
@@ -340,16 +348,16 @@ class SnapshotCoordinator:
 
     def _write_state(self, request: SnapshotRequest, stack: bytes | None) -> None:
         assert self._capture is not None
-        self._capture.write_state(request.place, stack, self._variant.code)
+        self._capture.write_state(request.point, stack, self._variant.code)
 
     def _commit(self, request: SnapshotRequest) -> None:
-        """The snapshot is whole; raises ``GuestStopped`` if the run is to end with it."""
+        """Complete the snapshot; raises ``GuestStopped`` if the run ends with it."""
         assert self._capture is not None
-        shot = self._capture.commit(request.trigger)
+        captured = self._capture.commit(request.trigger)
         self._triggers.reset(time.monotonic(), *self._counts())
         with self._lock:
             if request.ticket is not None:
-                request.ticket.seq = shot.seq
+                request.ticket.seq = captured.seq
             self._lock.notify_all()
         self._update_interception()
         if self._snapshots.stop_after:
@@ -360,7 +368,7 @@ class SnapshotCoordinator:
         self._instance.set_flag(POLL_FLAG, value)
 
 
-def _make_request(wanted: Trigger | PendingSnapshot, place: SuspendPoint) -> SnapshotRequest:
-    if isinstance(wanted, PendingSnapshot):
-        return SnapshotRequest(wanted.trigger, place, wanted)
-    return SnapshotRequest(wanted, place)
+def _make_request(cause: Trigger | PendingSnapshot, point: SuspendPoint) -> SnapshotRequest:
+    if isinstance(cause, PendingSnapshot):
+        return SnapshotRequest(cause.trigger, point, cause)
+    return SnapshotRequest(cause, point)

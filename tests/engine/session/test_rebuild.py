@@ -135,7 +135,10 @@ def test_a_journal_without_the_host_s_answers_is_not_folded(
     with worker_without_inputs(tmp_path, cache_dir) as recorder:
         recorder.wait()
     fresh = Fresh.of(tmp_path / "j")
-    with Reader(tmp_path / "j") as reader, pytest.raises(NotResumable, match="answer is missing"):
+    with (
+        Reader(tmp_path / "j") as reader,
+        pytest.raises(NotResumable, match="host result is missing"),
+    ):
         rebuild_state(fresh.context, blocks_of(reader), 1 << 60)
 
 

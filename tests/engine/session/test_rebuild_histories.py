@@ -429,44 +429,47 @@ HOST_FILE = (bytes([4]) + bytes(16)) + b"a"
 BAD: dict[str, tuple[list[Event], str]] = {
     "a number that is taken": ([opening(fd=5)], "descriptor 5 is not free"),
     "a number that none has": ([opening(fd=DESCRIPTORS_MAX)], "is not free"),
-    "no directory": ([opening(dirfd=1)], "refused with BADF"),
-    "no such file": ([opening(o_flags=0)], "refused with NOENT"),
-    "out of the mount": ([opening(path="../a")], "refused with PERM"),
-    "an empty path": ([opening(path="")], "refused with NOENT"),
-    "flags against one another": ([opening(o_flags=3)], "refused with INVAL"),
-    "twice": ([opening(o_flags=5), opening(o_flags=5, fd=7)], "refused with EXIST"),
-    "nothing open": ([written()], "refused with BADF"),
+    "no directory": ([opening(dirfd=1)], "failed with BADF"),
+    "no such file": ([opening(o_flags=0)], "failed with NOENT"),
+    "out of the mount": ([opening(path="../a")], "failed with PERM"),
+    "an empty path": ([opening(path="")], "failed with NOENT"),
+    "flags against one another": ([opening(o_flags=3)], "failed with INVAL"),
+    "twice": ([opening(o_flags=5), opening(o_flags=5, fd=7)], "failed with EXIST"),
+    "nothing open": ([written()], "failed with BADF"),
     "not to be written": (
         [opening(), opening(fd=7, o_flags=0, fs_rights_base=2), written(fd=7)],
-        "refused with BADF",
+        "failed with BADF",
     ),
-    "a stream": ([written(fd=1)], "refused with BADF"),
-    "nothing written": ([opening(), written(data=b"")], "it is no effect"),
-    "too large a file": ([opening(), written(offset=1 << 40)], "refused with NOSPC"),
-    "further than a file": ([opening(), written(offset=(1 << 64) - 1)], "refused with NOSPC"),
-    "too much at once": ([opening(), written(data=bytes((1 << 20) + 1))], "NOSPC|another"),
-    "64 bits": ([opening(), written(is_64bit=True)], "done again it is another"),
+    "a stream": ([written(fd=1)], "failed with BADF"),
+    "nothing written": ([opening(), written(data=b"")], "repeating this event recorded no effect"),
+    "too large a file": ([opening(), written(offset=1 << 40)], "failed with NOSPC"),
+    "further than a file": ([opening(), written(offset=(1 << 64) - 1)], "failed with NOSPC"),
+    "too much at once": ([opening(), written(data=bytes((1 << 20) + 1))], "NOSPC|different"),
+    "64 bits": (
+        [opening(), written(is_64bit=True)],
+        "repeating this event produced a different event",
+    ),
     "closed twice": (
         [opening(), *[descriptors.CloseFileDescriptor(fd=FIRST)] * 2],
-        "refused with BADF",
+        "failed with BADF",
     ),
     "too long": (
         [opening(), descriptors.FileDescriptorSetSize(fd=FIRST, st_size=1 << 50)],
-        "refused with NOSPC",
+        "failed with NOSPC",
     ),
     "longer than long": (
         [opening(), descriptors.FileDescriptorSetSize(fd=FIRST, st_size=1 << 63)],
-        "refused with INVAL",
+        "failed with INVAL",
     ),
-    "read-only": ([paths.CreateDirectory(fd=READ_ONLY, path="a")], "refused with PERM"),
-    "no answer": ([opening(dirfd=ON_HOST)], "answer is missing"),
-    "no probe": ([renamed(), answer(HostCall.RENAME)], "answer is missing"),
-    "only a probe": ([answer(HostCall.PROBE)], "nothing follows"),
-    "two probes": ([answer(HostCall.PROBE), answer(HostCall.PROBE)], "nothing follows"),
-    "a probe in memory": ([answer(HostCall.PROBE, 3), opening()], "it is another"),
-    "a probe elsewhere": ([answer(HostCall.PROBE, 3), renamed()], "answer is missing"),
-    "only an answer": ([answer(HostCall.RENAME)], "answers nothing"),
-    "another's answer": ([opening(dirfd=ON_HOST), answer(HostCall.STAT)], "answer is missing"),
+    "read-only": ([paths.CreateDirectory(fd=READ_ONLY, path="a")], "failed with PERM"),
+    "no answer": ([opening(dirfd=ON_HOST)], "host result is missing"),
+    "no probe": ([renamed(), answer(HostCall.RENAME)], "host result is missing"),
+    "only a probe": ([answer(HostCall.PROBE)], "no effect follows"),
+    "two probes": ([answer(HostCall.PROBE), answer(HostCall.PROBE)], "no effect follows"),
+    "a probe in memory": ([answer(HostCall.PROBE, 3), opening()], "a different event"),
+    "a probe elsewhere": ([answer(HostCall.PROBE, 3), renamed()], "host result is missing"),
+    "only an answer": ([answer(HostCall.RENAME)], "it is a host result without an effect"),
+    "another's answer": ([opening(dirfd=ON_HOST), answer(HostCall.STAT)], "host result is missing"),
     "an answer of nothing": ([opening(dirfd=ON_HOST), answer(HostCall.OPEN)], "requires"),
     "names that lead out": (
         [opening(dirfd=ON_HOST), answer(HostCall.OPEN, value=HOST_FILE[:-1] + b"../a")],
@@ -481,11 +484,14 @@ BAD: dict[str, tuple[list[Event], str]] = {
         ],
         "write result is 5 bytes: only 4 were passed",
     ),
-    "a pipe": ([descriptors.CreatePipe(read_fd=6, write_fd=7)], "cannot do that"),
-    "a copy": ([descriptors.DuplicateFileDescriptor(original_fd=3, copied_fd=6)], "cannot do"),
+    "a pipe": ([descriptors.CreatePipe(read_fd=6, write_fd=7)], "does not record such an event"),
+    "a copy": (
+        [descriptors.DuplicateFileDescriptor(original_fd=3, copied_fd=6)],
+        "does not record such an event",
+    ),
     "a terminal as wide as no other": (
         [altered(TERMINAL, cols=SIDE_MAX), altered(TERMINAL, cols=SIDE_MAX + 1)],
-        "refused with INVAL",
+        "failed with INVAL",
     ),
     "a socket with a number that is taken": (
         [sockets.SocketOpen(af=AddressFamily.INET4, ty=SocketType.STREAM, pt=0, fd=5)],
@@ -493,10 +499,10 @@ BAD: dict[str, tuple[list[Event], str]] = {
     ),
     "a socket of none": (
         [sockets.SocketOpen(af=AddressFamily.UNIX, ty=SocketType.STREAM, pt=0, fd=6)],
-        "refused with AFNOSUPPORT",
+        "failed with AFNOSUPPORT",
     ),
     "a file that listens": ([opening(), sockets.SocketListen(fd=FIRST, backlog=1)], "NOTSOCK"),
-    "a pair of sockets": ([sockets.SocketPair(fd1=6, fd2=7)], "cannot do that"),
+    "a pair of sockets": ([sockets.SocketPair(fd1=6, fd2=7)], "does not record such an event"),
 }
 
 
@@ -522,10 +528,10 @@ def test_a_fold_to_inside_of_a_call_is_refused(story: list[TapeRow]) -> None:
     assert len(probes) > 3
     assert len(deeds) > 3
     for upto in probes:
-        with pytest.raises(NotResumable, match=f"event {upto}, a HostResult, .* nothing follows"):
+        with pytest.raises(NotResumable, match=f"event {upto}, a HostResult, .* no effect follows"):
             folded(story, upto)
     for upto in deeds:
-        with pytest.raises(NotResumable, match=f"event {upto}, .* answer is missing"):
+        with pytest.raises(NotResumable, match=f"event {upto}, .* host result is missing"):
             folded(story, upto)
 
 
@@ -631,7 +637,7 @@ def test_positions_must_be_those_of_what_is_open() -> None:
     )
     assert capture_positions(process.context).positions == (*known[:-1], (FIRST, last))
     beyond = (known[0], (1, STREAM_POSITION_MAX + 1), *known[2:])
-    with pytest.raises(NotResumable, match="position of a stream"):
+    with pytest.raises(NotResumable, match="stream position of"):
         apply_positions(process.context, DescriptorPositions(positions=beyond, free=()))
 
 

@@ -192,15 +192,15 @@ def test_without_privilege_the_kernel_tells_too() -> None:
     """As nobody, in a process of its own."""
     program = """
 import ctypes, os
-from tests.engine.snapshot.test_dirty_pages import ByKernel, PAGE_SIZE, memory
+from tests.engine.snapshot.test_dirty_pages import KernelDirtyPages, PAGE_SIZE, memory
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
     ctypes.CDLL(None).prctl(4, 1)  # as a process that began as nobody: /proc/self is its own
 with memory() as ours:
-    watched = ByKernel(ours.address, 8 * PAGE_SIZE)
+    watched = KernelDirtyPages(ours.address, 8 * PAGE_SIZE)
     ours.bytes[PAGE_SIZE] = 1
-    print(watched.take(8 * PAGE_SIZE))
+    print(watched.collect(8 * PAGE_SIZE))
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
@@ -219,7 +219,7 @@ def test_where_the_kernel_cannot_the_choice_falls_on_comparing(
         watched = track_dirty_pages(ours.address, 8 * PAGE_SIZE, ours.address)
         assert isinstance(watched, ComparedDirtyPages)
         watched.close()
-        with pytest.raises(EngineError, match="the kernel cannot tell"):
+        with pytest.raises(EngineError, match="the kernel cannot track dirty pages"):
             track_dirty_pages(ours.address, 8 * PAGE_SIZE, 0, DirtyPageTracking.KERNEL)
 
 
