@@ -144,7 +144,7 @@ FORGED: dict[str, tuple[Callable[[SnapshotInfo], Change], str]] = {
         "is outside a memory of",
     ),
     "pages of another kind": (each(MemoryPages, kinds=lambda e: b"\7" * len(e.kinds)), "kind 7"),
-    "pages cut short": (each(MemoryPages, data=lambda e: e.data[:-1]), "impossible pages"),
+    "pages cut short": (each(MemoryPages, data=lambda e: e.data[:-1]), "invalid pages"),
     "too many bytes": (
         each(MemoryPages, data=lambda e: e.data + b"x"),
         "bytes follow the last page",
