@@ -15,7 +15,7 @@ from journal.format import block
 from journal.format.block import BLOCK_HEADER_SIZE, BlockHeader, Compressor, Frames
 from journal.format.columns import PackedFrames
 from journal.format.segment_header import SegmentHeader
-from journal.fs import atomic_file as durable
+from journal.fs import atomic_file
 from journal.log import segment_files
 from journal.log.segment_writer import SegmentWriter, is_disk_full
 from journal.log.tail_recovery import (
@@ -345,7 +345,7 @@ class Appender:
         created, journal_id = self.clock(), old.header.journal_id
         header = SegmentHeader(make_salt(), journal_id, created, first_seq, end, digest)
         target = old.path.with_name(segment_files.segment_name(self._file_index + 1))
-        new = create_segment(durable.make_temporary_path(target), header)
+        new = create_segment(atomic_file.make_temporary_path(target), header)
         try:
             new.reserve(0)
         except BaseException:
@@ -356,7 +356,7 @@ class Appender:
 
     def _name_segment(self, file: SegmentWriter) -> None:
         target = file.path.with_name(segment_files.segment_name(self._file_index + 1))
-        durable.publish(file.path, target)
+        atomic_file.publish(file.path, target)
         file.path = target
         self._file_index += 1
 
@@ -454,12 +454,12 @@ class Appender:
             return
         try:
             if self._roll_policy is None:
-                durable.publish(self._temporary, self._path)
+                atomic_file.publish(self._temporary, self._path)
                 self._file.path = self._path
             else:
-                durable.sync_directory(self._temporary)  # The directory entry of its segment.
+                atomic_file.sync_directory(self._temporary)  # The directory entry of its segment.
                 self._temporary.rename(self._path)
-                durable.sync_directory(self._path.parent)
+                atomic_file.sync_directory(self._path.parent)
                 self._file.path = self._path / self._file.path.name
         except OSError as error:
             if self._path.exists() and self._temporary.exists():

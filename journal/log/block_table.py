@@ -5,8 +5,7 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from journal.errors import CorruptBlock, LostAcknowledged
-from journal.format import segment_header as segment
-from journal.format import segment_index as index
+from journal.format import segment_header, segment_index
 from journal.format.block import (
     BLOCK_HEADER_SIZE,
     Block,
@@ -77,7 +76,7 @@ class BlockTable:
 
     def _add_block(self, offset: int, end: int, first_seq: int) -> None:
         if len(self._offsets) > self._rows_before[-1]:
-            near = end - self._offsets[-1] <= index.INDEX_STEP
+            near = end - self._offsets[-1] <= segment_index.INDEX_STEP
             if near and offset == self._ends[-1]:
                 self._ends[-1] = end
                 return
@@ -85,14 +84,14 @@ class BlockTable:
         self._ends.append(end)
         self._first_seqs.append(first_seq)
 
-    def add_index(self, place: Segment, rows: index.SegmentIndex) -> None:
+    def add_index(self, segment: Segment, rows: segment_index.SegmentIndex) -> None:
         """Add the index of a sealed segment that is a file of its own."""
         self.is_sparse = True
-        self.add(place)
+        self.add(segment)
         self._offsets.extend(rows.offsets)
         self._ends.extend(rows.offsets[1:])
         if rows.offsets:
-            self._ends.append(place.limit)
+            self._ends.append(segment.limit)
         self._first_seqs.extend(rows.first_seqs)
         self.next_seq = rows.next_seq
 
@@ -120,11 +119,11 @@ class BlockTable:
 
         > Why? An index stores the offsets of blocks, but not the debris between them.
         """
-        place = self.segments[bisect_right(self._rows_before, row) - 1]
+        segment = self.segments[bisect_right(self._rows_before, row) - 1]
         offset, end = self._offsets[row], self._ends[row]
         found, link = [], None
-        while offset < end or (self.is_sparse and offset < place.limit):
-            header = read_header(data, offset, place.header.salt, offset - place.offset)
+        while offset < end or (self.is_sparse and offset < segment.limit):
+            header = read_header(data, offset, segment.header.salt, offset - segment.offset)
             if header is None or find_flaw(header):
                 return None
             if link is not None and not header.follows(*link):
@@ -132,7 +131,7 @@ class BlockTable:
             if offset >= end:
                 break
             if header.frame_count:
-                found.append(BlockRef(place, header, offset))
+                found.append(BlockRef(segment, header, offset))
             link = (header.end, header.hash)
             offset += header.size
         return found
@@ -152,8 +151,8 @@ def load_sparse_table(files: SegmentFiles, name: str) -> BlockTable | None:
     source = files.open(name)
     if source is None or not len(source):
         return None
-    header = segment.read(source, 0)
-    rows = index.read(source, header)
+    header = segment_header.read(source, 0)
+    rows = segment_index.read(source, header)
     if rows is None:
         return None
     table, end = BlockTable(), len(source)
@@ -181,21 +180,21 @@ def build_table(files: SegmentFiles, names: list[str], following: str | None = N
 
 def read_block(data: ByteSource, ref: BlockRef, *, verify: bool) -> Block:
     """Read one block. Raises CorruptBlock if the hash of its body does not match."""
-    place, header, offset = ref
+    segment, header, offset = ref
     body = data[offset + BLOCK_HEADER_SIZE : offset + header.size]
-    salt = place.header.salt
+    salt = segment.header.salt
     if len(body) != header.size - BLOCK_HEADER_SIZE or (
         verify and not is_body_intact(header, body, salt)
     ):
         reason = "the hash of the block's body does not match"
         last_seq = ref.first_seq + header.frame_count - 1
-        kind = LostAcknowledged if place.durable_upto > header.offset else CorruptBlock
+        kind = LostAcknowledged if segment.durable_upto > header.offset else CorruptBlock
         raise kind(
             reason,
             offset,
             size=header.size,
             first_seq=ref.first_seq,
             last_seq=last_seq,
-            file=place.name,
+            file=segment.name,
         )
     return Block(header, body, ref.first_seq, offset)

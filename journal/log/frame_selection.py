@@ -27,7 +27,7 @@ class FrameSelection(NamedTuple):
             rows = zip(block.seqs, block.tags, block.payloads(), block.times, offset, strict=False)
             return map(_new_frame, repeat(Frame), rows)
         some = zip(block.rows(picks), block.times_at(picks), offset, strict=False)
-        return (Frame(*row, time, place) for row, time, place in some)
+        return (Frame(*row, time, offset) for row, time, offset in some)
 
     def rows(self, block: Block) -> Iterator[tuple[int, int, bytes]]:
         """Yield tuples of sequence number, tag and payload. Raises as ``frames`` does."""

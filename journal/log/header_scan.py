@@ -5,7 +5,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from journal.errors import LimitExceeded
-from journal.format import segment_header as segment
+from journal.format import segment_header
 from journal.format.block import (
     BLOCK_HEADER_SIZE,
     BLOCK_MAGIC,
@@ -190,6 +190,6 @@ class HeaderScan(SegmentBytes):
         if position >= self._size:
             return None
         if self._limit is None:
-            self._limit = segment.find(self._data, position, self._size)
+            self._limit = segment_header.find(self._data, position, self._size)
         self._ahead = self._find(position, self._limit)
         return self._start + self._ahead.offset if self._ahead else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from journal.errors import JournalLocked, NotAJournal, StorageError
-from journal.fs import atomic_file as durable
+from journal.fs import atomic_file
 from journal.log import segment_files
 
 
@@ -26,7 +26,7 @@ class InPlaceReplacement:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.target = Path(os.path.realpath(path))
-        self.sibling = durable.make_temporary_path(self.target)
+        self.sibling = atomic_file.make_temporary_path(self.target)
         self._descriptor = os.open(self.target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             self._old = os.fstat(self._descriptor)
@@ -65,7 +65,7 @@ class InPlaceReplacement:
         known = self.sibling.stat()
         try:
             segment_files.copy_ownership(self.sibling, self._old)
-            durable.move_into_place(self.sibling, self.target)
+            atomic_file.move_into_place(self.sibling, self.target)
         except OSError as error:
             placed = segment_files.is_same_file(self.target, known)
             what = "was replaced, but a power cut may undo it" if placed else "cannot be replaced"
@@ -90,5 +90,5 @@ class InPlaceReplacement:
         if segment_files.is_same_file(self.sibling, self._old):
             if has_failed:
                 return
-            durable.sync_directory(self.sibling.parent)
+            atomic_file.sync_directory(self.sibling.parent)
         segment_files.remove_journal(self.sibling)

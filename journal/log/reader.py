@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from journal.errors import FormatError, NotAJournal, TornBlock
-from journal.format import segment_header as segment
+from journal.format import segment_header
 from journal.format.block import Block, BlockHeader, compute_tag_bitmap
 from journal.format.frame import TAG_MAX, TAG_MIN, Frame
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
@@ -81,7 +81,7 @@ class Reader:
         source = self._files.open(self._files.names()[0])
         if source is None:
             raise NotAJournal(f"the first segment file of {self.path} was removed")
-        return segment.read(source[0:SEGMENT_HEADER_SIZE], 0).journal_id
+        return segment_header.read(source[0:SEGMENT_HEADER_SIZE], 0).journal_id
 
     @property
     def size(self) -> int:
@@ -158,13 +158,13 @@ class Reader:
     ) -> Iterator[tuple[str, Block]]:
         """Yield blocks with the names of their files."""
         end = _SEQ_END if stop is None else stop
-        wants = self._body_selector(start, _tag_bitmap(tags), since)
+        select_body = self._body_selector(start, _tag_bitmap(tags), since)
         names = self._locator.names_from(start)
         if not names:
             raise NotAJournal(f"{self.path} contains no segment file any more")
         middle = names[0] != self._files.names()[0]
         for item in scan.scan_files(
-            self._files.sources(names), wants, self._verify, from_middle=middle
+            self._files.sources(names), select_body, self._verify, from_middle=middle
         ):
             if isinstance(item, scan.ScannedBlock):
                 if item.first_seq >= end:
@@ -184,7 +184,7 @@ class Reader:
     def _body_selector(self, start: int, bitmap: int, since: int | None) -> scan.BodySelector:
         strict = self._mode is RecoveryMode.STRICT
 
-        def wants(_: Segment, header: BlockHeader, first_seq: int) -> bool:
+        def select_body(_: Segment, header: BlockHeader, first_seq: int) -> bool:
             if not header.frame_count:
                 return strict
             if first_seq + header.frame_count <= start and not header.has_seqs:
@@ -192,7 +192,7 @@ class Reader:
             late_enough = since is None or header.time_last >= since
             return late_enough and bool(header.tag_bitmap & bitmap)
 
-        return wants
+        return select_body
 
     # -- one, and backward -------------------------------------------------------------------
 
@@ -327,11 +327,11 @@ class Reader:
         also each event. Before ``start``, only headers are checked.
         """
 
-        def wants(segment: Segment, header: BlockHeader, _: int) -> bool:
+        def select_body(segment: Segment, header: BlockHeader, _: int) -> bool:
             return (segment.name, segment.offset + header.offset) >= start
 
         try:
-            for item in scan.scan_files(self._files.sources(self._files.names()), wants):
+            for item in scan.scan_files(self._files.sources(self._files.names()), select_body):
                 yield item
                 if isinstance(item, scan.Damage):
                     yield Finding(
@@ -353,7 +353,7 @@ class Reader:
             raise NotAJournal(f"{self.path} is an empty file")
         if source is not None and self._mode is not RecoveryMode.SALVAGE:
             try:
-                segment.read(source[0:SEGMENT_HEADER_SIZE], 0)
+                segment_header.read(source[0:SEGMENT_HEADER_SIZE], 0)
             except FormatError as error:
                 error.file = source.name
                 raise

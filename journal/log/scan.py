@@ -15,7 +15,7 @@ from journal.errors import (
     MissingEvents,
     NotAJournal,
 )
-from journal.format import segment_header as segment
+from journal.format import segment_header
 from journal.format.block import BlockHeader
 from journal.fs.byte_source import Bytes, ByteSource
 from journal.log.header_scan import HashBudget, HeaderScan, Segment
@@ -60,7 +60,7 @@ class RecoveryMode(StrEnum):
 
 def scan_files(
     sources: Iterable[Bytes],
-    wants: BodySelector,
+    select_body: BodySelector,
     verify: bool = True,
     resume_after: Tail | None = None,
     *,
@@ -75,27 +75,33 @@ def scan_files(
     """
     before: Segment | None = resume_after.segment if resume_after else None
     next_seq = resume_after.next_seq if resume_after else None
-    for found, following in _pair_with_next(_find_segments(sources, resume_after)):
-        if isinstance(found, _UnreadableSegment):
-            damage = found.damage(before, next_seq or 0, following)
+    for current, following in _pair_with_next(_find_segments(sources, resume_after)):
+        if isinstance(current, _UnreadableSegment):
+            damage = current.damage(before, next_seq or 0, following)
             next_seq = damage.last_seq + 1
             yield damage
             continue
         if not resume_after and not (from_middle and next_seq is None):
-            yield from _check_predecessor(found.segment, before, next_seq)
+            yield from _check_predecessor(current.segment, before, next_seq)
         if resume_after:
             shift, next_seq = resume_after.segment.shift, resume_after.next_seq
-            place = found.segment._replace(shift=shift)
+            segment = current.segment._replace(shift=shift)
         else:
-            place, next_seq = _assign_seqs(found.segment, before, next_seq)
+            segment, next_seq = _assign_seqs(current.segment, before, next_seq)
         if isinstance(following, _ReadableSegment) and following.segment.header.continues(
-            place.header
+            segment.header
         ):
-            place = _set_continuation(place, following.segment)
-        before = place
-        yield place
+            segment = _set_continuation(segment, following.segment)
+        before = segment
+        yield segment
         scanner = SegmentScanner(
-            found.data, place, next_seq, wants, verify, found.budget, found.header_cache
+            current.data,
+            segment,
+            next_seq,
+            select_body,
+            verify,
+            current.budget,
+            current.header_cache,
         )
         if resume_after:
             scanner.start_after(resume_after)
@@ -161,19 +167,19 @@ def _find_segments(
             position, begin, resume_after = resume_after.segment.offset, resume_after.offset, None
         while True:
             try:
-                header = segment.read(data, position)
+                header = segment_header.read(data, position)
             except FormatError as error:
                 first_error = first_error or error
-                limit = segment.find(data, position + 1, size)
+                limit = segment_header.find(data, position + 1, size)
                 if not name and not seen and limit == size:
                     raise
                 yield _UnreadableSegment(error, position, limit - position, name)
             else:
                 seen = True
-                known: dict[int, BlockHeader] = {}
-                place = HeaderScan(data, position, size, header, budget, known).segment(begin)
-                limit, begin = place.limit, None
-                yield _ReadableSegment(data, place._replace(file=file, name=name), budget, known)
+                cache: dict[int, BlockHeader] = {}
+                segment = HeaderScan(data, position, size, header, budget, cache).segment(begin)
+                limit, begin = segment.limit, None
+                yield _ReadableSegment(data, segment._replace(file=file, name=name), budget, cache)
             position = limit
             if position >= size:
                 break
@@ -195,11 +201,11 @@ def _pair_with_next(
 
 
 def _check_predecessor(
-    place: Segment, before: Segment | None, next_seq: int | None
+    segment: Segment, before: Segment | None, next_seq: int | None
 ) -> Iterator[Damage]:
     """Yield damage if a segment of a directory continues a segment that is not before it."""
-    header, name = place.header, place.name
-    if not name or not header.previous_hash or place.offset:
+    header, name = segment.header, segment.name
+    if not name or not header.previous_hash or segment.offset:
         return
     if before is None and next_seq is None:
         reason = "the first segment continues a segment that is missing"
@@ -214,20 +220,20 @@ def _check_predecessor(
 
 
 def _assign_seqs(
-    place: Segment, before: Segment | None, next_seq: int | None
+    segment: Segment, before: Segment | None, next_seq: int | None
 ) -> tuple[Segment, int]:
     """Return the segment with ``shift`` set, and the sequence number of its first event."""
-    header = place.header
+    header = segment.header
     if before is None or next_seq is None:
-        return place, header.first_seq
+        return segment, header.first_seq
     if header.continues(before.header):
-        return place._replace(shift=before.shift), next_seq
-    return place._replace(shift=next_seq - header.first_seq), next_seq
+        return segment._replace(shift=before.shift), next_seq
+    return segment._replace(shift=next_seq - header.first_seq), next_seq
 
 
-def _set_continuation(place: Segment, following: Segment) -> Segment:
+def _set_continuation(segment: Segment, following: Segment) -> Segment:
     header = following.header
-    return place._replace(
+    return segment._replace(
         continuation=(header.previous_end, header.previous_hash),
-        continuation_seq=header.first_seq + place.shift,
+        continuation_seq=header.first_seq + segment.shift,
     )

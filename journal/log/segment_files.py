@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal.errors import FormatError, NotAJournal, OptionError
-from journal.format import segment_header as segment
+from journal.format import segment_header
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 from journal.fs.byte_source import ByteSource
 
@@ -212,7 +212,7 @@ class SegmentFiles:
         heads = []
         for source in self.sources(names):
             try:
-                header = segment.read(source[0:SEGMENT_HEADER_SIZE], 0)
+                header = segment_header.read(source[0:SEGMENT_HEADER_SIZE], 0)
             except FormatError:
                 heads.append(SegmentHead(source.name, None))
             else:

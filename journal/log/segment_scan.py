@@ -109,7 +109,7 @@ class SegmentScanner(SegmentBytes):
         data: Bytes,
         segment: Segment,
         next_seq: int,
-        wants: BodySelector,
+        select_body: BodySelector,
         verify: bool,
         budget: HashBudget,
         known: dict[int, BlockHeader],
@@ -118,7 +118,7 @@ class SegmentScanner(SegmentBytes):
         self._segment = segment
         self._limit = segment.limit
         self._continuation = segment.continuation
-        self._select_body = wants
+        self._select_body = select_body
         self._verify = verify
         self._position = segment.offset + SEGMENT_HEADER_SIZE
         self._link = (SEGMENT_HEADER_SIZE, segment.header.hash)

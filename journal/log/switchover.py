@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from journal.errors import OptionError, StorageError
 from journal.format.block import Block
-from journal.fs import atomic_file as durable
+from journal.fs import atomic_file
 from journal.log import scan, segment_files
 from journal.log.appender import Appender, DiskFull
 from journal.log.scan import RecoveryMode
@@ -85,7 +85,7 @@ class SwitchoverTarget:
         old.failure = new.failure = InterruptedError("a switchover was interrupted")
         try:
             segment_files.copy_ownership(self._sibling, self._path.stat())
-            durable.move_into_place(self._sibling, self._path)
+            atomic_file.move_into_place(self._sibling, self._path)
         except BaseException as error:
             if not segment_files.is_same_file(self._sibling, self._known):
                 new.poison(error, "the journal was replaced, but a power cut may undo it")

@@ -27,9 +27,9 @@ class TailFollower:
 
     def is_new(self, damage: scan.Damage) -> bool:
         """Return whether this damage was not reported before: each scan finds it again."""
-        place = (damage.name, damage.offset)
-        is_known = place in self._reported
-        self._reported.add(place)
+        position = (damage.name, damage.offset)
+        is_known = position in self._reported
+        self._reported.add(position)
         return not is_known
 
     def scan_new(self) -> Iterator[scan.ScannedBlock | scan.Damage]:
@@ -42,11 +42,11 @@ class TailFollower:
             else:
                 names = names[names.index(behind.segment.name) :]
 
-        def wants(_: Segment, header: BlockHeader, first_seq: int) -> bool:
+        def select_body(_: Segment, header: BlockHeader, first_seq: int) -> bool:
             past = first_seq + header.frame_count <= start and not header.has_seqs
             return not past and bool(header.frame_count and header.tag_bitmap & self._bitmap)
 
-        for item in scan.scan_files(self._files.sources(names), wants, self._verify, behind):
+        for item in scan.scan_files(self._files.sources(names), select_body, self._verify, behind):
             if isinstance(item, scan.Tail):
                 self._tail, self.next_seq = item, max(self.next_seq, item.next_seq)
             elif isinstance(item, scan.ScannedBlock):

@@ -19,12 +19,12 @@ from journal.errors import (
     StorageError,
     TornBlock,
 )
-from journal.format import segment_index as index
+from journal.format import segment_index
 from journal.format.block import read_last_delta
 from journal.format.frame import SEQ_MAX
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC, SegmentHeader
 from journal.format.segment_index import SegmentIndexBuilder
-from journal.fs import atomic_file as durable
+from journal.fs import atomic_file
 from journal.fs.byte_source import ByteSource
 from journal.log import scan, segment_files
 from journal.log.header_scan import Segment
@@ -107,7 +107,7 @@ def create_segment(path: Path, header: SegmentHeader) -> SegmentWriter:
     """Create a file with a durable segment header. Raises StorageError."""
     data, header = header.encode()
     try:
-        descriptor = durable.create_private(path)
+        descriptor = atomic_file.create_private(path)
         try:
             if os.pwrite(descriptor, data, 0) != len(data):
                 raise OSError("the header was written in part")
@@ -135,7 +135,7 @@ def make_salt() -> int:
 
 
 def _create(options: OpenOptions) -> OpenResult:
-    temporary = durable.make_temporary_path(options.path)
+    temporary = atomic_file.make_temporary_path(options.path)
     if not options.is_directory:
         file = create_segment(temporary, make_header(options))
         lock = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
@@ -206,7 +206,7 @@ def _restart_creation(descriptor: int, options: OpenOptions) -> SegmentWriter | 
         os.fdatasync(descriptor)
     except OSError as error:
         raise StorageError(f"{options.path} cannot be created: {error}", 0) from error
-    durable.sync_directory(options.path.parent)
+    atomic_file.sync_directory(options.path.parent)
     return SegmentWriter(options.path, descriptor, header)
 
 
@@ -241,7 +241,7 @@ def _last_time(files: segment_files.SegmentFiles, names: list[str]) -> int:
     """Return the time of the last event in these files, 0 if there is none."""
     for name, header in reversed(files.read_heads(names)):
         source = files.open(name)
-        seal = index.read_seal(source, header) if source and header else None
+        seal = segment_index.read_seal(source, header) if source and header else None
         if seal is not None:
             return seal.time_last
         items = scan.scan_files(files.sources([name]), lambda *_: False, from_middle=True)
@@ -268,7 +268,7 @@ def _check_chain(files: segment_files.SegmentFiles, names: list[str]) -> None:
             reason = "the segment does not continue the segment before it"
             raise LostAcknowledged(reason, 0, file=next_name)
         source = files.open(name)
-        seal = index.read_seal(source, header) if source else None
+        seal = segment_index.read_seal(source, header) if source else None
         if seal is None or (seal.end, seal.hash) != (
             following.previous_end,
             following.previous_hash,
@@ -351,7 +351,7 @@ def _find_tail(data: ByteSource, mode: RecoveryMode) -> _RecoveredTail:
     for item in scan.scan_files(
         [data],
         # A sync has returned for bytes below durable_upto, so their header chain is enough.
-        lambda place, header, _: strict or header.end > place.durable_upto,
+        lambda segment, header, _: strict or header.end > segment.durable_upto,
         from_middle=bool(data.name),  # The chain of the files before it is checked elsewhere.
     ):
         if isinstance(item, Segment):

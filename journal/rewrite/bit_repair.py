@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal.errors import FormatError
-from journal.format import segment_header as segment
+from journal.format import segment_header
 from journal.format.block import BLOCK_HEADER_SIZE, BLOCK_MAGIC, find_flaw, read_header
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
 from journal.fs.byte_source import ByteSource
@@ -80,30 +80,31 @@ class BitRepairer:
                     self._repair_segment_header(data, 0)
 
     def _make_pass(self) -> None:
-        place: scan.Segment | None = None
+        segment: scan.Segment | None = None
         with closing(self.files()) as files:
             steps = ProgressScan(files, self._report, "checking")
             for item in steps.items():
                 if isinstance(item, scan.Segment):
-                    place = item
+                    segment = item
                 elif isinstance(item, scan.Damage):
-                    self._repair_range(files, item.name, item.offset, item.size, place)
+                    self._repair_range(files, item.name, item.offset, item.size, segment)
                 elif isinstance(item, scan.Tail) and item.torn_size:
                     name, size = item.segment.name, item.torn_size
-                    self._repair_range(files, name, item.offset, size, place)
+                    self._repair_range(files, name, item.offset, size, segment)
                     data = files.open(name)
                     if data is not None and _has_blocks(data, item.offset, item.offset + size):
                         self.unreadable_segments.add((name, item.offset))
 
     def _repair_range(
-        self, files: SegmentFiles, name: str, start: int, size: int, place: scan.Segment | None
+        self, files: SegmentFiles, name: str, start: int, size: int, segment: scan.Segment | None
     ) -> None:
         data = files.open(name)
         if data is None:
             return
-        if place is not None and place.name == name:
-            for position in bit_search.find_block_headers(data, start, start + size, place.offset):
-                self._repair_block(data, position, place)
+        if segment is not None and segment.name == name:
+            base = segment.offset
+            for position in bit_search.find_block_headers(data, start, start + size, base):
+                self._repair_block(data, position, segment)
         for position in bit_search.find_segment_headers(data, start, start + size):
             self._repair_segment_header(data, position)
 
@@ -114,8 +115,8 @@ class BitRepairer:
         if bit is not None:
             self._add_repair(data.name, position, bit, "segment header", position)
 
-    def _repair_block(self, data: ByteSource, position: int, place: scan.Segment) -> None:
-        salt, offset = place.header.salt, position - place.offset
+    def _repair_block(self, data: ByteSource, position: int, segment: scan.Segment) -> None:
+        salt, offset = segment.header.salt, position - segment.offset
         raw = data[position : position + BLOCK_HEADER_SIZE]
         header = read_header(raw, 0, salt, offset)
         if header is None:
@@ -134,11 +135,11 @@ class BitRepairer:
             if bit is not None:
                 self._add_repair(data.name, start, bit, "block body", position)
 
-    def _add_repair(self, file: str, start: int, bit: int, what: str, place: int) -> None:
+    def _add_repair(self, file: str, start: int, bit: int, what: str, position: int) -> None:
         offset = start + (bit >> 3)
         flips = self.flips.setdefault(file, {})
         flips[offset] = flips.get(offset, 0) ^ (1 << (bit & 7))
-        self.repairs.setdefault((file, place), []).append(
+        self.repairs.setdefault((file, position), []).append(
             BitRepair(file, offset, bit & 7, what, 0, -1)
         )
         self._count += 1
@@ -161,7 +162,7 @@ def _has_blocks(data: ByteSource, start: int, stop: int) -> bool:
 
 def _is_segment_header(raw: bytes) -> bool:
     try:
-        segment.read(raw, 0)
+        segment_header.read(raw, 0)
     except FormatError:
         return False
     return True

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from xxhash import xxh3_64, xxh3_64_intdigest
 
 from journal.errors import FormatError
-from journal.format import segment_header as segment
+from journal.format import segment_header
 from journal.format.block import BLOCK_HEADER_SIZE, BLOCK_MAGIC, BlockHeader, find_flaw, read_header
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SEGMENT_MAGIC
 from journal.fs.byte_source import Bytes
@@ -163,7 +163,7 @@ def _is_header(raw: bytes, salt: int, offset: int) -> bool:
 
 def _is_segment_header(raw: bytes) -> bool:
     try:
-        segment.read(raw, 0)
+        segment_header.read(raw, 0)
     except FormatError:
         return False
     return True

@@ -54,9 +54,9 @@ class BlockBuilder:
         if not self._seqs:
             return
         frames = Frames(bytes(self._tags), self._payloads, self._times)
-        gathered = build_block(frames, self._seqs, self._compressor)
+        built = build_block(frames, self._seqs, self._compressor)
         self._begin()
-        self.writer.append_block(gathered)
+        self.writer.append_block(built)
 
     def _begin(self) -> None:
         self._seqs: list[int] = []
@@ -109,15 +109,15 @@ class BlockMerger:
         self._write(source, True)
 
     def add_events(
-        self, source: Block, places: Sequence[int], change: PayloadChange | None = None
+        self, source: Block, indices: Sequence[int], change: PayloadChange | None = None
     ) -> None:
-        """Add the events of a block at ``places``, with payloads changed by ``change``."""
-        if not places:
+        """Add the events of a block at ``indices``, with payloads changed by ``change``."""
+        if not indices:
             return
-        seqs, times = source.seqs_at(places), source.times_at(places)
+        seqs, times = source.seqs_at(indices), source.times_at(indices)
         if not self._fits(seqs, times):
             self.flush()
-        payloads, tags = source.payloads(places), bytes(pick(source.tags, places))
+        payloads, tags = source.payloads(indices), bytes(pick(source.tags, indices))
         if change is not None:
             payloads = list(map(change, tags, payloads))
         self._seqs += seqs
@@ -133,9 +133,9 @@ class BlockMerger:
         if not self._seqs:
             return
         frames = Frames(self._tags, self._payloads, self._times)
-        gathered = build_block(frames, self._seqs, self._compressor)
+        built = build_block(frames, self._seqs, self._compressor)
         self._begin()
-        self._write(gathered, False)
+        self._write(built, False)
 
     def _fits(self, seqs: Sequence[int], times: Sequence[int]) -> bool:
         """Return whether the pending block can take the events: times in a block never decrease."""

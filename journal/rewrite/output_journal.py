@@ -52,11 +52,11 @@ class OutputJournal(UnpublishedJournal):
             self._merger.add_block(block)
 
     def add_events(
-        self, block: Block, places: list[int], change: PayloadChange | None = None
+        self, block: Block, indices: list[int], change: PayloadChange | None = None
     ) -> None:
-        """Add the events of a block at ``places``, with payloads changed by ``change``."""
+        """Add the events of a block at ``indices``, with payloads changed by ``change``."""
         marks = change is None and self._needs_flag(block)
-        self._merger.add_events(block, places, self._add_flag if marks else change)
+        self._merger.add_events(block, indices, self._add_flag if marks else change)
 
     def release(self, flag: ResumeFlag | None = None) -> None:
         """End buffering: write the buffered blocks, with ``flag`` added if it is needed."""

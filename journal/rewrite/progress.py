@@ -10,7 +10,7 @@ ProgressCallback = Callable[[str, int, int], object]
 """Callback that receives the name of the activity, the bytes done, and the bytes in total."""
 
 
-def _select_all(place: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
+def _select_all(segment: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
     """Select every body: a BodySelector."""
     return True
 
@@ -30,12 +30,12 @@ class ProgressScan:
         files: SegmentFiles,
         report: ProgressCallback,
         what: str,
-        wants: scan.BodySelector = _select_all,
+        select_body: scan.BodySelector = _select_all,
     ) -> None:
         self._files = files
         self._report = report
         self._what = what
-        self._select_body = wants
+        self._select_body = select_body
         self.size = 0
 
     def items(self) -> Iterator[scan.ScanItem]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from journal import Frame, Reader, RecoveryMode, RollPolicy, Writer
 from journal.errors import CorruptBlock, LostAcknowledged, MissingEvents
-from journal.format import segment_index as index
+from journal.format import segment_index
 from journal.log import segment_files
 from tests.support.journals import ticking
 
@@ -136,7 +136,7 @@ def test_a_sealed_segment_is_searched_by_its_own_index(tmp_path: Path) -> None:
         source = files.open(name)
         assert source is not None
         assert head.header is not None
-        found = index.read(source, head.header)
+        found = segment_index.read(source, head.header)
         if name == names[-1]:
             assert found is None, "the last segment is not sealed"
             continue

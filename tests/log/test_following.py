@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from journal import Frame, Reader, RecoveryMode, RollPolicy, Writer
-from journal.fs import file_watcher as watch
+from journal.fs import file_watcher
 from tests.support.forged_journals import Forge, lay
 from tests.support.guest_runs import DEADLINE_SECONDS
 from tests.support.writer_process import LiveWriter
@@ -108,7 +108,7 @@ def test_nothing_is_looked_at_while_nothing_changes(path: Path) -> None:
         begin, before = time.monotonic(), followed.looks
         assert not threading.Event().wait(0.3)
         passed = time.monotonic() - begin
-        assert followed.looks - before <= 1 + passed / watch._RECHECK_SECONDS
+        assert followed.looks - before <= 1 + passed / file_watcher._RECHECK_SECONDS
         writer.append_frame(1, b"y")
         writer.flush()
         followed.wait_for(1)
@@ -116,7 +116,7 @@ def test_nothing_is_looked_at_while_nothing_changes(path: Path) -> None:
 
 
 def test_without_inotify_it_is_looked_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_open_inotify", lambda path: -1)
+    monkeypatch.setattr(file_watcher, "_open_inotify", lambda path: -1)
     with Writer(path, roll=RollPolicy(4000)) as writer:
         writer.append_frame(1, b"x")
         writer.flush()

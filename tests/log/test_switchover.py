@@ -23,7 +23,7 @@ from journal import (
 )
 from journal.format.block import Block, build_block
 from journal.format.columns import Frames
-from journal.fs import atomic_file as durable
+from journal.fs import atomic_file
 from tests.rigs import needs
 from tests.rigs.faults import Fault
 from tests.rigs.fused import Served
@@ -200,14 +200,14 @@ def test_interrupted_as_names_change_it_takes_nothing_that_might_be_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roll: RollPolicy | None, is_placed: bool
 ) -> None:
     path, beside = tmp_path / "j", tmp_path / ".beside"
-    take_place = durable.move_into_place
+    take_place = atomic_file.move_into_place
 
     def interrupted(one: Path, other: Path) -> None:
         if is_placed:
             take_place(one, other)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(durable, "move_into_place", interrupted)
+    monkeypatch.setattr(atomic_file, "move_into_place", interrupted)
     with filled(path, 100, roll) as writer:
         copied(path, beside, every=7, roll=roll)
         writer.append_frame(201, b"before")

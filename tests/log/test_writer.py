@@ -15,7 +15,7 @@ from journal.errors import JournalLocked, LimitExceeded, OptionError, StorageErr
 from journal.format.block import BLOCK_SIZE_TARGET
 from journal.format.frame import PAYLOAD_SIZE_MAX
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
-from journal.fs import atomic_file as durable
+from journal.fs import atomic_file
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from tests.support.journals import read, ticking, written
@@ -363,11 +363,11 @@ def test_replacing_a_file_is_all_or_nothing(path: Path) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        durable.replace(path, half)
+        atomic_file.replace(path, half)
     assert path.read_bytes() == b"old"
-    durable.replace(path, b"new")
+    atomic_file.replace(path, b"new")
     assert path.read_bytes() == b"new"
-    durable.replace(path, lambda file: file.write(b"newer"))
+    atomic_file.replace(path, lambda file: file.write(b"newer"))
     assert path.read_bytes() == b"newer"
     assert inside(path) == [path.name]
 
