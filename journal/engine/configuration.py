@@ -53,7 +53,7 @@ class Stacks(Enum):
 
 
 class SafePoints(Enum):
-    """Locations where a guest can be suspended for a snapshot."""
+    """Kinds of safe points: locations at which a guest can be suspended."""
 
     CALLS = "calls"
     """At host calls."""

@@ -85,9 +85,8 @@ def _main() -> None:
 
 
 def _exit_with_parent(parent: int) -> None:
-    with suppress(
-        AttributeError, OSError
-    ):  # Elsewhere than on Linux, the worker outlives a killed parent.
+    # Elsewhere than on Linux, the worker outlives a killed parent.
+    with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("the parent process has exited")

@@ -148,7 +148,7 @@ class SnapshotCapture:
         self._digest = self._write_rest(stack)
 
     def _append(self, event: MemoryPages) -> int:
-        """Write pages, as references where the journal already contains them."""
+        """Write pages; pages that the journal already contains become references."""
         if self.pages is None:
             return self.sink.append(event)
         expected = self.sink.next_seq

@@ -117,8 +117,8 @@ class _ImageWriter:
         before = self._sizes.get(memory, 0)
         if size < before or size > encoding.SIZE_MAX:
             raise NotResumable(
-                f"memory {memory} of {before} bytes cannot be resized to {size} bytes; the "
-                f"limit is {encoding.SIZE_MAX}"
+                f"memory {memory} of {before} bytes cannot be resized to {size} bytes: "
+                f"memories only grow, to at most {encoding.SIZE_MAX} bytes"
             )
         self._sizes[memory] = size
         self._touched.setdefault(memory, set())

@@ -35,8 +35,9 @@ _AT_STDIN = CALLS_BY_TRIGGER[Trigger.FIRST_STDIN]
 
 @dataclass(slots=True, eq=False)
 class PendingSnapshot:
-    """A requested snapshot and its trigger; ``seq`` is the sequence number of its Snapshot event,
-    once taken.
+    """A requested snapshot with its trigger.
+
+    ``seq`` is the sequence number of its Snapshot event, None until the snapshot is complete.
     """
 
     trigger: Trigger
@@ -53,7 +54,7 @@ class SnapshotRequest:
 
 
 class SnapshotCoordinator:
-    """Decision when and where one guest is suspended; ``interceptor`` intercepts its host calls.
+    """Coordinator of one guest's suspensions; ``interceptor`` intercepts its host calls.
 
     ``counts`` returns the number of events and bytes of the journal. ``fired`` are the triggers of
     existing snapshots.
@@ -208,16 +209,15 @@ class SnapshotCoordinator:
                 self._set_polling(1)
 
     def go_live(self) -> None:
-        """Make requests possible that came during the replay."""
+        """Start to serve the requests that arrived during the replay."""
         self._triggers.reset(time.monotonic(), *self._counts())
         if self._requested:
             self.interceptor.intercept_all()
 
     def check_wait(self, function: str, idle: bool) -> None:
-        """Take a due snapshot during a wait in a call without an effect; ``idle``: after a long
-        wait.
+        """Take a due snapshot while the guest waits in a call without an effect.
 
-        Raises ``SuspendCall`` to suspend the guest.
+        ``idle`` is true after a long wait. Raises ``SuspendCall`` to suspend the guest.
         """
         cause: Trigger | PendingSnapshot | None = self._pop_requested()
         if cause is None and idle and self._is_idle():
