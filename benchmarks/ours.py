@@ -8,7 +8,7 @@ from typing import IO, Any, cast
 import journal
 from benchmarks.peers import Measured, Plan, digest_of, journal_in, output_in
 from benchmarks.stopwatch import Stopwatch, modules
-from journal.engine.program import module as loading
+from journal.engine.program.module import load_module
 from journal.engine.program.prepared import prepare
 from journal.engine.program.variant import unmodified
 from journal.engine.session import preamble as identities
@@ -85,7 +85,7 @@ def _to_its_end(guest: Recorder, plan: Plan, watch: Stopwatch) -> Measured:
 def _without_a_journal(plan: Plan, output: IO[Any]) -> Recorder:
     """What `journal.record` makes, step by step, but for the journal."""
     nothing = cast(journal.Writer, Unwritten())
-    loaded = loading.load_module(plan.wasm)
+    loaded = load_module(plan.wasm)
     settings = journal.Configuration()
     streams = connect_streams(b"", output, None)
     interrupter = Interrupter()

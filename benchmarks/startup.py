@@ -16,7 +16,7 @@ from benchmarks.figures import Figure
 from benchmarks.peers import ROOT
 from benchmarks.stopwatch import FOLDER, Stopwatch
 from journal.engine.configuration import Configuration
-from journal.engine.program import module as loading
+from journal.engine.program.module import make_engine
 from tools import programs
 
 START_MILLISECONDS_MAX = 250
@@ -96,7 +96,7 @@ def _compilations() -> Iterator[Figure]:
     for name in ("quickjs", "cpython"):
         data = programs.fetch(name).read_bytes()
         watch = Stopwatch()
-        wasmtime.Module(loading.make_engine(settings), data)
+        wasmtime.Module(make_engine(settings), data)
         span = watch.lap()
         group = f"compiling {name} ({len(data) >> 10} KiB), once per machine"
         yield Figure(group=group, name="wall", unit="s", values=(span.wall,))

@@ -13,8 +13,8 @@ import wasmtime
 from benchmarks.peers import Measured, Plan, Span, digest_of, output_in
 from benchmarks.stopwatch import Stopwatch, modules
 from journal.engine.configuration import Configuration
-from journal.engine.program import module as loading
-from journal.engine.runtime import bindings as seam
+from journal.engine.program.module import make_engine
+from journal.engine.runtime import bindings
 
 _STACK_SIZE = 32 << 20
 _EPOCHS_ENOUGH = 1 << 30
@@ -76,16 +76,14 @@ def _wasi(plan: Plan, root: Path) -> wasmtime.WasiConfig:
 
 
 def _engine(*, repeatable: bool) -> wasmtime.Engine:
-    engine: wasmtime.Engine = (
-        loading.make_engine(Configuration()) if repeatable else wasmtime.Engine()
-    )
+    engine: wasmtime.Engine = make_engine(Configuration()) if repeatable else wasmtime.Engine()
     return engine
 
 
 def _kept(wasm: Path, *, repeatable: bool) -> Path:
     """Where the compiled module stands; it is compiled when it is first asked for."""
     data = wasm.read_bytes()
-    name = f"{hashlib.sha256(data).hexdigest()[:32]}-{seam.VERSION}"
+    name = f"{hashlib.sha256(data).hexdigest()[:32]}-{bindings.VERSION}"
     kept = modules() / f"{name}-{'repeatable' if repeatable else 'plain'}"
     engine = _engine(repeatable=repeatable)
     try:

@@ -11,8 +11,8 @@ from typing import Any
 import wasmtime
 
 from journal.engine.configuration import Configuration
-from journal.engine.program import module as loading
-from journal.engine.runtime import bindings as seam
+from journal.engine.program.module import make_engine
+from journal.engine.runtime import bindings
 from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE
 
 _Callback = CFUNCTYPE(c_size_t, c_void_p, c_void_p, POINTER(c_uint64), POINTER(c_uint8))
@@ -32,7 +32,7 @@ class Polled:
         arguments: Sequence[str] = ("guest",),
         tick_seconds: float = 0.002,
     ) -> None:
-        self._engine = loading.make_engine(Configuration())
+        self._engine = make_engine(Configuration())
         self._tick_seconds = tick_seconds
         self._output = folder / "output"
         wasi = wasmtime.WasiConfig()
@@ -99,5 +99,5 @@ class Polled:
 
         self._callback = _Callback(watch)  # kept: wasmtime has its address only
         store = cast(self.store.ptr(), c_void_p)
-        seam._set_epoch_callback(store, cast(self._callback, c_void_p), None, None)
+        bindings._set_epoch_callback(store, cast(self._callback, c_void_p), None, None)
         self.store.set_epoch_deadline(1)

@@ -1,4 +1,4 @@
-"""Which pages were written: the kernel and the comparing agree with a plain comparison."""
+"""Tests of dirty pages: kernel tracking and comparison agree with a plain comparison."""
 
 import ctypes
 import mmap
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journal.engine.memory import dirty_pages as written
+from journal.engine.memory import dirty_pages
 from journal.engine.memory.dirty_pages import (
     PAGE_SIZE,
     ComparedDirtyPages,
@@ -37,7 +37,7 @@ def why_not_by_kernel() -> str:
 
 
 class Memory:
-    """A memory as a guest's: it may grow in place."""
+    """A memory that may grow in place, as a guest's memory."""
 
     def __init__(self) -> None:
         self.bytes = mmap.mmap(-1, PAGES_MAX * PAGE_SIZE, flags=mmap.MAP_PRIVATE)
@@ -61,7 +61,7 @@ class Memory:
 
 
 class Watching:
-    """What a keeper of pages does: keeps a mirror of what it was told."""
+    """A tracker with a mirror that is updated after each query, as in a capture."""
 
     def __init__(
         self, ours: Memory, make: type[KernelDirtyPages | ComparedDirtyPages], size: int
@@ -112,7 +112,7 @@ Write = tuple[int, int, bytes]
 WRITES = st.lists(
     st.tuples(st.integers(0, PAGES_MAX - 1), st.integers(0, PAGE_SIZE - 1), st.binary(max_size=9))
 )
-#: What is written, and to how many pages the memory grows then.
+#: Written pages, and the number of pages after the next growth.
 STEPS = st.lists(st.tuples(WRITES, st.integers(0, PAGES_MAX)), min_size=1, max_size=6)
 
 
@@ -176,7 +176,7 @@ def test_what_grows_is_watched_from_then_on(make: Make) -> None:
 def test_more_runs_than_are_told_at_once_are_all_told(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(written, "_RUNS_MAX", 4)
+    monkeypatch.setattr(dirty_pages, "_RUNS_MAX", 4)
     with memory() as ours:
         watched = ours.watched_by(make, len(ours.bytes))
         wanted = list(range(0, PAGES_MAX, 2))
@@ -189,14 +189,14 @@ def test_more_runs_than_are_told_at_once_are_all_told(
 
 @needs_kernel
 def test_without_privilege_the_kernel_tells_too() -> None:
-    """As nobody, in a process of its own."""
+    """Run a child process as user nobody."""
     program = """
 import ctypes, os
 from tests.engine.snapshot.test_dirty_pages import KernelDirtyPages, PAGE_SIZE, memory
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
-    ctypes.CDLL(None).prctl(4, 1)  # as a process that began as nobody: /proc/self is its own
+    ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE: the process owns /proc/self again.
 with memory() as ours:
     watched = KernelDirtyPages(ours.address, 8 * PAGE_SIZE)
     ours.bytes[PAGE_SIZE] = 1
@@ -214,7 +214,7 @@ def test_where_the_kernel_cannot_the_choice_falls_on_comparing(
     def refuse() -> int:
         raise OSError("not here")
 
-    monkeypatch.setattr(written, "_open_userfaultfd", refuse)
+    monkeypatch.setattr(dirty_pages, "_open_userfaultfd", refuse)
     with memory() as ours:
         watched = track_dirty_pages(ours.address, 8 * PAGE_SIZE, ours.address)
         assert isinstance(watched, ComparedDirtyPages)

@@ -1,7 +1,7 @@
-"""The guests that are worth stopping, run to their ends: they say what they say under wasmtime's
-own WASI, and a journal cut anywhere is executed again to the same end.
+"""Tests that run the guests of the snapshot tests to their ends, without snapshots.
 
-That is what a snapshot is measured by: whatever it was taken of goes on to this end.
+They print the same as under wasmtime's own WASI, and a journal that is cut anywhere is executed
+again to the same end. Snapshot tests compare with this end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STAGES = 8
 
 
 def is_known_to_wasmtime(one: SnapshotGuest) -> bool:
-    """Whether wasmtime's own WASI can run it: with its functions, and on its stack."""
+    """Return whether wasmtime's own WASI can run the guest, with its functions and on its stack."""
     return Needs.WASIX not in one.needs and one.title != "deeper"
 
 
@@ -37,7 +37,7 @@ IN_MEMORY = [one for one in SNAPSHOT_GUESTS if not one.host]
 def recorder_of(
     one: SnapshotGuest, folder: Path, cache: Path, *, stdin: bytes | None
 ) -> journal.Recorder:
-    """A run of a guest, its journal and its directories of the host in a folder."""
+    """Record a guest, with its journal and its host directories in a folder."""
     mounts: list[HostMount | MemoryMount] = [MemoryMount(name) for name in one.memory]
     for name in one.host:
         directory = folder / name.strip("/")
@@ -57,12 +57,12 @@ def recorder_of(
 
 
 def resumed(one: SnapshotGuest, path: Path, cache: Path) -> journal.Recorder:
-    """The run of a journal once more, with the input that it had."""
+    """Resume a journal with the recorded input."""
     return journal.resume(path, stdin=one.stdin, cache=cache, network=Needs.NETWORK in one.needs)
 
 
 def trees_of(one: SnapshotGuest, folder: Path) -> dict[str, bytes | str]:
-    """What stands in the guest's directories of the host."""
+    """Return the content of the guest's host directories."""
     return {
         f"{name}/{path}": content
         for name in one.host
@@ -111,7 +111,7 @@ def test_a_guest_that_wasmtime_does_not_run_ends_as_it_should(
 
 
 def check_cuts(one: SnapshotGuest, folder: Path, cache: Path, parts: Iterable[float]) -> None:
-    """A journal cut at these parts of what stands behind its beginning comes to the same end."""
+    """Check that a journal reaches the same end if it is cut at these fractions of its session."""
     with recorder_of(one, folder, cache, stdin=one.stdin) as recorder:
         wanted = finished(recorder), recorder.stdout, recorder.stderr, recorder.files
     check_ending(one, wanted[0], wanted[1])
@@ -140,7 +140,7 @@ def test_every_cut_journal_is_executed_to_the_same_end(
 def stopped_at(
     one: SnapshotGuest, stage: int, folder: Path, cache: Path
 ) -> tuple[journal.RunResult, bytes, dict[str, bytes], dict[str, bytes | str]]:
-    """The end of a guest that takes a byte at each stage, stopped at one of them and resumed."""
+    """Return the end of a guest that is stopped at a stage and resumed."""
     path = folder / "run.journal"
     with recorder_of(one, folder, cache, stdin=None) as recorder:
         recorder.feed(b"x" * stage)

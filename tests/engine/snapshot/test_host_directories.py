@@ -1,7 +1,7 @@
-"""Snapshots of guests that hold on to the world: directories of the host, sockets, a terminal.
+"""Tests of snapshots of guests with host resources: host directories, sockets, a terminal.
 
-A directory of the host is in no journal. A run that goes on from a snapshot of long ago needs it as
-it was then: here it is copied at that very moment, and the run is told where to.
+A host directory is not part of a journal. A run that resumes from an old snapshot needs the
+directory as it was then. The tests copy the directory at each snapshot, and resume with the copy.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def end_of(recorder: journal.Recorder, directory: Path) -> End:
 
 
 def going_on(folder: Path, at: int, copy: Path, cache: Path, stdin: bytes | None) -> End:
-    """The end of a run from a snapshot on, with a copy of the directory from then."""
+    """Return the end of a run from a snapshot, with the copy of the directory."""
     with journal.resume(
         folder / "j",
         at=at,
@@ -90,7 +90,7 @@ def going_on(folder: Path, at: int, copy: Path, cache: Path, stdin: bytes | None
 
 @pytest.fixture
 def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Have a copy of a folder's host directory made at each snapshot: ``host-NUMBER``."""
+    """Copy a folder's host directory at each snapshot, to ``host-NUMBER``."""
 
     def at_each(folder: Path) -> None:
         done = SnapshotCapture.commit
@@ -106,7 +106,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
 
 
 def often(one: SnapshotGuest, folder: Path, cache: Path) -> tuple[End, SnapshotOptions]:
-    """The end of a run without snapshots, and when some are taken of another one."""
+    """Return the end of a run without snapshots, and the options of a run with many snapshots."""
     with recording(one, folder / "plain", cache, stdin=one.stdin) as recorder:
         plain = end_of(recorder, place(folder / "plain"))
     with journal.Reader(folder / "plain" / "j") as reader:
@@ -204,7 +204,9 @@ def test_a_guest_that_was_killed_goes_on_in_its_own_directory_from_its_newest_sn
 
 
 def remote_with_a_file(folder: Path, cache: Path) -> tuple[int, int]:
-    """A guest with a file of the host open: the file's number, and that of its snapshot."""
+    """Record a guest with an open host file; return its descriptor and the snapshot's sequence
+    number.
+    """
     place(folder).mkdir()
     (place(folder) / "kept").write_bytes(b"0123456789")
     with journal.record(
@@ -228,7 +230,7 @@ def remote_with_a_file(folder: Path, cache: Path) -> tuple[int, int]:
 
 
 def left(path: Path) -> None:
-    """Nothing."""
+    """Return nothing."""
 
 
 def removed(path: Path) -> None:
@@ -380,7 +382,7 @@ def test_a_socket_that_cannot_be_had_again_behind_a_snapshot_is_told_of(
 
 @pytest.fixture
 def terminals() -> Iterator[tuple[Terminal, Terminal]]:
-    """Two terminals."""
+    """Return two terminals."""
     found = Terminal(), Terminal(132, 43)
     yield found
     for one in found:

@@ -1,4 +1,4 @@
-"""Snapshots of guests that compute: at the heads of their loops, or at the next call they make."""
+"""Tests of snapshots of computing guests: at loop heads, or at the next host call."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(
 
 
 def in_loops(path: Path) -> list[journal.SnapshotInfo]:
-    """The snapshots that were taken between calls."""
+    """Return the snapshots that were taken between host calls."""
     return [info for info in snapshots_in(path) if info.entry and not info.function]
 
 
@@ -72,7 +72,7 @@ def test_from_each_snapshot_in_its_loops_a_guest_goes_on_exactly(
 def test_the_same_places_of_a_loop_are_told_apart_by_what_was_computed(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    """A guest whose whole state is in local variables and on the stack of wasm."""
+    """The guest's whole state is in local variables and on the wasm stack."""
     wat = module("""(module
         (import "wasi_snapshot_preview1" "fd_write"
             (func $write (param i32 i32 i32 i32) (result i32)))

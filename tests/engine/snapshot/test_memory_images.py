@@ -1,4 +1,4 @@
-"""Images of snapshots: kept to save time, and not believed if anything is wrong with them."""
+"""Tests of memory images: they save time, and damaged images are not used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import xxhash
 import journal
 from journal import SnapshotOptions, Trigger
 from journal.engine.program.module import is_private
-from journal.engine.snapshot import memory_image as images
+from journal.engine.snapshot import memory_image
 from tests.support.damage import PROMPT, Taken, again, take
 from tests.support.guest_runs import finished
 from tests.support.programs import guest
@@ -30,7 +30,7 @@ HEAD_SIZE, HASH_SIZE = 4096, 8
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A journal that ends behind a snapshot, and where images of it are kept."""
+    """A journal that ends after a snapshot, and its image directory."""
 
     taken: Taken
     journal: Path
@@ -42,12 +42,12 @@ class Place:
 
     @property
     def image(self) -> Path:
-        """The only image that there is."""
+        """Return the only image."""
         (found,) = self.folder.glob("*.image")
         return found
 
     def resume(self) -> None:
-        """Go on from the snapshot, in a copy; it must be the one, and end as it did."""
+        """Resume a copy from the snapshot, and check the end."""
         copy = self.journal.with_suffix(".copy")
         shutil.copy(self.journal, copy)
         result = again(PROMPT, copy, self.cache)
@@ -58,7 +58,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Taken:
-    """A journal, and beside it a cache with the compiled module."""
+    """Return a journal, and a cache that contains only the compiled module."""
     folder = tmp_path_factory.mktemp("images")
     taken = take(PROMPT, folder / "run.journal", folder / "cache" / "modules")
     assert taken.infos[3].pages > 1
@@ -77,13 +77,13 @@ def place(shared: Taken, tmp_path: Path) -> Place:
 
 
 def last_page(path: Path) -> int:
-    """Where the last page that is not zeros begins."""
+    """Return the offset of the last page that is not zero."""
     data = path.read_bytes()
     return len(data.rstrip(b"\0")) // HEAD_SIZE * HEAD_SIZE
 
 
 def overwrite(path: Path, at: int, data: bytes) -> None:
-    """Change a file where it stands, and let it look as old as it was."""
+    """Change a file in place without changing its times."""
     before = path.stat()
     with path.open("r+b") as file:
         file.seek(at)
@@ -93,7 +93,7 @@ def overwrite(path: Path, at: int, data: bytes) -> None:
 
 
 def rehash(path: Path) -> None:
-    """Make the hash of an image's head right."""
+    """Correct the hash of an image's header."""
     head = path.read_bytes()[: HEAD_SIZE - HASH_SIZE]
     overwrite(path, len(head), xxhash.xxh3_64_intdigest(head).to_bytes(HASH_SIZE, "little"))
 
@@ -228,7 +228,7 @@ def test_an_image_with_something_wrong_is_made_anew(
     spoil(path)
     place.resume()
     if path.is_dir():
-        return  # nothing of ours: it is left, and nothing is kept
+        return  # A foreign file is not replaced.
     assert path.is_file()
     assert not path.is_symlink()
     assert path.read_bytes() == good
@@ -338,14 +338,14 @@ def test_what_a_crash_has_left_of_images_goes_and_the_last_used_stay(place: Plac
     for info in taken.infos[:12]:
         journal.verify_replay(taken.path, start=info.seq, cache=place.cache)
     kept = sorted(place.folder.glob("*.image"), key=lambda path: path.stat().st_mtime_ns)
-    assert len(kept) == images.IMAGES_COUNT_MAX
+    assert len(kept) == memory_image.IMAGES_COUNT_MAX
     old = time.time() - 2 * 3600
     for name, is_old in ((".a.image.0.tmp", True), (".b.image.1.tmp", False)):
         (place.folder / name).write_bytes(b"half an image")
         if is_old:
             os.utime(place.folder / name, (old, old))
     (place.folder / "gone.checked").write_bytes(b"of no image")
-    for age, image in enumerate(kept[:3]):  # killed before they were marked
+    for age, image in enumerate(kept[:3]):  # These were never marked because of a crash.
         image.with_suffix(".checked").unlink()
         os.utime(image, (old + age, old + age))
     journal.verify_replay(taken.path, start=taken.infos[0].seq, cache=place.cache)
@@ -353,7 +353,7 @@ def test_what_a_crash_has_left_of_images_goes_and_the_last_used_stay(place: Plac
     assert ".a.image.0.tmp" not in names
     assert ".b.image.1.tmp" in names, "somebody may be making it"
     assert "gone.checked" not in names
-    assert len([name for name in names if name.endswith(".image")]) == images.IMAGES_COUNT_MAX
+    assert len([name for name in names if name.endswith(".image")]) == memory_image.IMAGES_COUNT_MAX
     assert kept[0].name not in names
 
 
@@ -422,7 +422,7 @@ def remove(path: Path) -> None:
 
 
 def cut(path: Path) -> None:
-    """Put one in its place that ends in the middle; the one that is mapped stays as it is."""
+    """Replace an image by a truncated copy; the mapped file does not change."""
     try:
         short = path.with_name(f"short-{path.name}.part")
         short.write_bytes(path.read_bytes()[: 3 * HEAD_SIZE])
@@ -436,7 +436,7 @@ def remove_mark(path: Path) -> None:
 
 
 def test_a_copy_of_a_journal_that_went_another_way_has_images_of_its_own(place: Place) -> None:
-    """They have one identity, and snapshots of the same number."""
+    """Both journals have the same id, and a snapshot with the same sequence number."""
     copies = [place.journal.with_name(f"copy-{number}") for number in range(2)]
     first = place.taken.infos[0].seq + 1
     unread = rewritten(place.taken.path, place.journal.with_name("unread"), first_of(first))

@@ -1,8 +1,8 @@
-"""Snapshots of real programs, in the middle of all they do: from each they go on to the same end.
+"""Tests of snapshots of real programs: the programs reach the same end from each snapshot.
 
-CPython and QuickJS run scripts that speak from deep inside the interpreter: from recursion, from
-callbacks of sorting, of regular expressions and of JSON, between the steps of generators, while
-exceptions are on their way, and at a prompt. SQLite runs statements, and speaks from its callback.
+CPython and QuickJS run scripts that print from deep inside the interpreter: from recursion, from
+callbacks of sorting, regular expressions and JSON, between steps of generators, during exceptions,
+and at a prompt. SQLite runs statements and prints from its callback.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import json, re, sys
 from contextlib import contextmanager
 from functools import reduce
 
-some = {f"name {i * 7919 % 97}" for i in range(97)}  # its order is another in each process
+some = {f"name {i * 7919 % 97}" for i in range(97)}  # Its order differs between processes.
 order = list(some)
 
 def say(*what, file=None):
@@ -236,7 +236,7 @@ print([i ** 3 for i in range(9)])
 
 @pytest.fixture(scope="module", params=PROGRAMS, ids=str)
 def one(request: pytest.FixtureRequest) -> SnapshotGuest:
-    """A program, and what it does."""
+    """Return a program with its input."""
     assert isinstance(request.param, SnapshotGuest)
     return request.param
 
@@ -245,7 +245,7 @@ def one(request: pytest.FixtureRequest) -> SnapshotGuest:
 def taken(
     one: SnapshotGuest, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path
 ) -> tuple[Path, Run]:
-    """A recording with a hundred snapshots, made once for all tests, and how it ended."""
+    """Record a program with a hundred snapshots, once for all tests, and return its end."""
     folder = tmp_path_factory.mktemp(one.title)
     plain = recorded(one, folder / "plain.journal", cache_dir)
     assert plain[0].code == one.code, plain[2].decode()

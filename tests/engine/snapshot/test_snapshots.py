@@ -1,6 +1,7 @@
-"""Snapshots of guests in the middle of odd state: from each of them the guest goes on to its end.
+"""Tests of snapshots of guests in unusual states: from each snapshot the guest reaches the same
+end.
 
-Two ways, one truth: what a snapshot holds is what executing the guest again leads to, to the bit.
+The state of a snapshot is equal to the state of an execution from the start, to the bit.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def snapshots_in(path: Path) -> list[journal.SnapshotInfo]:
 
 
 def often(one: SnapshotGuest, path: Path, cache: Path, **wanted: object) -> tuple[Run, Run]:
-    """A guest's run without snapshots, and with one every so many events."""
+    """Run a guest without snapshots, and with a snapshot every so many events."""
     plain = recorded(one, path.with_name("plain.journal"), cache)
     check_ending(one, plain[0], plain[1])
     with journal.Reader(path.with_name("plain.journal")) as reader:
@@ -92,7 +93,7 @@ def often(one: SnapshotGuest, path: Path, cache: Path, **wanted: object) -> tupl
 
 
 def spread(infos: list[journal.SnapshotInfo], count: int) -> list[journal.SnapshotInfo]:
-    """So many of them, from the first to the last."""
+    """Return this many items, evenly from the first to the last."""
     step = max(1, len(infos) // count)
     return infos[::step]
 
@@ -174,7 +175,7 @@ def test_the_monotonic_clock_goes_on_from_a_snapshot_and_counts_no_time_between(
         seq = recorder.snapshot(timeout_seconds=30)
         assert seq is not None
     said = snapshots_in(path)[-1].monotonic
-    time.sleep(1.5)  # the time that must not count
+    time.sleep(1.5)  # This time must not count.
     began = time.monotonic_ns()
     with journal.resume(path, at=seq, into=tmp_path / "later.journal", cache=cache_dir) as recorder:
         recorder.feed(b"x")

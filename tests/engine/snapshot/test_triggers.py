@@ -1,8 +1,8 @@
-"""Every trigger fires, as often as it should, and the guest goes on exactly from each snapshot.
+"""Tests of triggers with real guests: each trigger fires as often as it should, and the guest
+resumes exactly.
 
-What is happening here happens to real guests: they call their host, wait, write; they are told of
-signals, by a signal to the command line or by `notify`. When a trigger fires in the abstract,
-`test_triggers.py` says.
+The guests call their host, wait and write. They are notified of signals, by a signal to the command
+line or by `notify`. `tests/snapshots/test_triggers.py` tests the triggers without guests.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ NEVER = Trigger.SIGSTOP
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A guest that sets off a trigger by what it does, and how often; None is more than once.
+    """A guest that fires a trigger, and the expected count; None is more than one.
 
-    ``more`` is what there is to say besides the trigger's name, ``options`` how the command line
-    says all of it, and ``functions`` is where the guest stands then.
+    ``more`` holds further snapshot options, ``options`` all options of the command line, and
+    ``functions`` the host functions at which the guest is suspended.
     """
 
     trigger: Trigger
@@ -66,16 +66,16 @@ class Case:
 
     @property
     def snapshots(self) -> SnapshotOptions:
-        """What the library is told."""
+        """Return the snapshot options."""
         return SnapshotOptions(on=frozenset({self.trigger}), **self.more)
 
     @property
     def network(self) -> bool:
-        """Whether it needs sockets."""
+        """Return whether the guest needs sockets."""
         return self.trigger is Trigger.FIRST_LISTEN
 
     def record(self, path: Path, cache: Path, snapshots: SnapshotOptions) -> journal.Recorder:
-        """A run of it."""
+        """Record a run."""
         return journal.record(
             guest(self.guest),
             path,
@@ -89,19 +89,19 @@ class Case:
         )
 
     def run(self, path: Path, cache: Path, snapshots: SnapshotOptions) -> Ended:
-        """The end of a run of it."""
+        """Return the end of a run."""
         with self.record(path, cache, snapshots) as recorder:
             return ended(recorder)
 
     def resume(self, path: Path, cache: Path, **given: Any) -> Ended:
-        """The end of a resume."""
+        """Return the end of a resume."""
         with journal.resume(
             path, stdin=self.stdin, cache=cache, network=self.network, **given
         ) as recorder:
             return ended(recorder)
 
     def check_count(self, path: Path, minimum: int = 2) -> None:
-        """As many snapshots as it is to set off are there, for what they are, where they are."""
+        """Check the number, the triggers and the functions of the snapshots."""
         infos = snapshots_in(path)
         assert {info.trigger for info in infos} == {self.trigger}
         assert {info.function for info in infos} <= self.functions
@@ -280,7 +280,7 @@ def test_a_run_that_stops_with_its_snapshot_goes_on_and_once_is_once(
 
 
 def fed(path: Path, cache: Path, snapshots: SnapshotOptions) -> journal.Recorder:
-    """A guest that waits for lines."""
+    """Run a guest that waits for lines."""
     return journal.record(
         guest("stdin"),
         path,
@@ -292,7 +292,7 @@ def fed(path: Path, cache: Path, snapshots: SnapshotOptions) -> journal.Recorder
 
 
 def fed_a_line(recorder: journal.Recorder, line: bytes) -> None:
-    """Let it have a line, and wait for what it says of it."""
+    """Send a line to the guest, and wait for its reaction."""
     until(lambda: recorder.stdout.startswith(b"ready"))
     said = recorder.stdout.count(b"\n")
     recorder.feed(line)
@@ -447,7 +447,7 @@ SIGNALS = {
 
 
 def signalled(process: subprocess.Popen[bytes], number: int) -> None:
-    """Send a signal, and let a process that it stops go on."""
+    """Send a signal, and continue a process that the signal stops."""
     process.send_signal(number)
     if number in (signal.SIGTSTP, signal.SIGSTOP):
         wait_until(lambda: state_of(process) == "T")

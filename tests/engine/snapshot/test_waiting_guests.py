@@ -1,4 +1,4 @@
-"""Snapshots of guests that wait: they come at once, and the guest waits no longer for them."""
+"""Tests of snapshots of waiting guests: they are taken at once, and do not prolong the wait."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def recording(
 
 
 def printed_of(name: str, folder: Path, cache: Path, *args: str, stdin: bytes) -> bytes:
-    """What a guest prints that nobody disturbs."""
+    """Return the output of an undisturbed guest."""
     path = folder / "plain.journal"
     with recording(name, path, cache, *args, stdin=stdin, snapshots=SnapshotOptions()) as recorder:
         finished(recorder)
@@ -60,7 +60,7 @@ def printed_of(name: str, folder: Path, cache: Path, *args: str, stdin: bytes) -
 
 @contextmanager
 def meanwhile(work: Callable[[], object]) -> Iterator[list[object]]:
-    """Do something again and again in another thread; what came of it each time."""
+    """Repeat an action in another thread, and collect the results."""
     over, results, errors = threading.Event(), list[object](), list[BaseException]()
 
     def again() -> None:
@@ -82,7 +82,7 @@ def meanwhile(work: Callable[[], object]) -> Iterator[list[object]]:
 
 
 def asked(recorder: journal.Recorder, later_seconds: float) -> int | None:
-    """Ask for a snapshot a little later."""
+    """Request a snapshot after a short delay."""
     time.sleep(later_seconds)
     return recorder.snapshot()
 
@@ -197,7 +197,7 @@ SLEEP_SECONDS = 1.2
 
 
 def sleeping(clock: int, absolute: bool) -> bytes:
-    """A guest that sleeps by one of its clocks, and says what came of it."""
+    """Return a guest that sleeps by one of its clocks and prints the result."""
     now = "(i64.load (i32.const 64))" if absolute else "(i64.const 0)"
     time_get = "(param i32 i64 i32) (result i32)"
     return module(f"""(module
@@ -351,7 +351,7 @@ def test_a_guest_that_is_stopped_during_its_snapshot_is_resumed(
 def test_a_guest_is_stopped_in_the_middle_of_taking_its_stack_away(
     tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not only between the steps: while its functions return one after the other."""
+    """Stop the guest while its functions return one after the other, not only between the steps."""
     path, ticks = tmp_path / "j", 0
     begun = AsyncifyStack.unwind
 

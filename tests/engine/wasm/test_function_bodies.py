@@ -1,4 +1,4 @@
-"""The walk through a module's code knows every instruction, and stops at those that are of note."""
+"""Tests of the code scanner: it knows every instruction and stops at the notable instructions."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def engine() -> Any:
 
 
 def of_code(body: bytes, before: bytes = b"") -> bytes:
-    """A module with one function, of this body."""
+    """Return a module with one function that has this body."""
     return before + bytes([CODE]) + with_size_prefix(encode_leb128(1) + with_size_prefix(body))
 
 
 def walked(data: bytes, *, slowly: bool = False) -> list[tuple[Opcode, int, int]]:
-    """What the walk stops at in all functions."""
+    """Return the notable instructions of all functions."""
     code = read_module_info(data).code
     walk = iter_instructions if slowly else iter_notable
     found: list[tuple[Opcode, int, int]] = []
@@ -65,7 +65,7 @@ def walked(data: bytes, *, slowly: bool = False) -> list[tuple[Opcode, int, int]
 
 
 def surroundings() -> bytes:
-    """The sections before the code, with one at least of everything that has a number."""
+    """Return the sections before the code, with at least one declaration of each kind."""
     text = """(module
         (type (func)) (type (struct (field (mut i8) (mut i32)))) (type (array (mut i8)))
         (type (array (mut funcref)))
@@ -73,14 +73,14 @@ def surroundings() -> bytes:
         (func (type 0) (local i32)) (elem funcref (ref.func 0)) (data "x"))"""
     made = module(text)
     start = next(one.start for one in read_module_info(made).sections if one.id == CODE)
-    count = b"\x0c\x01\x01"  # the count of data must be said for memory.init
+    count = b"\x0c\x01\x01"  # memory.init requires a data count.
     return made[:start] + count
 
 
 BEFORE = surroundings()
-BEHIND = b"\x0b\x03\x01\x01\x00"  # a segment of data without bytes
+BEHIND = b"\x0b\x03\x01\x01\x00"  # An empty data segment.
 MARK = 0xFF
-"""No opcode: where wasmtime stumbles over it, it came to the end of what stood before."""
+"""An undefined opcode: if wasmtime rejects it, everything before it was decoded."""
 ROOMS = (
     b"\x00\x04\x40",  # unreachable; if
     b"\x02\x6e\x00",  # block (result anyref); unreachable
@@ -108,7 +108,7 @@ def encoded(code: Opcode) -> bytes:
 
 
 def passes(oracle: Any, instruction: bytes) -> bool:
-    """Whether wasmtime reads this as one instruction, neither longer nor shorter."""
+    """Return whether wasmtime decodes the bytes as exactly one instruction."""
     for room in ROOMS:
         body = b"\1\1\x7f" + room + instruction + bytes([MARK])
         data = of_code(body, BEFORE) + BEHIND
@@ -170,7 +170,7 @@ library.BinaryenModulePrint(library.BinaryenModuleRead(data, len(data)))
 
 
 def printed(path: Path) -> str:
-    """A module as Binaryen understands it, as text."""
+    """Return a module as Binaryen's text."""
     lib = pytest.importorskip("icpp_binaryen._lib")
     command = [sys.executable, "-c", PRINTING, str(lib._path), str(path)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -204,7 +204,7 @@ def test_the_walk_sees_what_a_walk_by_single_steps_sees(path: Path) -> None:
 
 
 def long_leb(number: int, size: int) -> bytes:
-    """A number in more bytes than it needs."""
+    """Return a number in LEB128 with more bytes than necessary."""
     short = encode_leb128(number)
     missing = max(0, size - len(short))
     if not missing:
@@ -214,7 +214,7 @@ def long_leb(number: int, size: int) -> bytes:
 
 @st.composite
 def instruction(draw: st.DrawFn) -> tuple[Opcode, bytes]:
-    """Any instruction, with numbers that may be encoded in more bytes than they need."""
+    """Generate an instruction, whose numbers may be encoded with more bytes than necessary."""
     code = draw(st.sampled_from(sorted(IMMEDIATES)))
     number = st.builds(long_leb, st.integers(0, 0x3FFF), st.integers(1, 5))
     made = bytes([code[0]])
@@ -261,7 +261,7 @@ def test_code_is_cut_where_its_instructions_end(parts: list[tuple[Opcode, bytes]
 
 
 def nested(depth: int) -> st.SearchStrategy[tuple[str, int]]:
-    """Text of code, and how many loops it has."""
+    """Generate the text of code, and its number of loops."""
     leaf = st.sampled_from(["nop", "i32.const 3 drop", "i64.const -4 drop", "i32.const 0x303 drop"])
     return st.recursive(
         leaf.map(lambda text: (text, 0)),
@@ -331,7 +331,7 @@ def test_a_start_function_is_seen() -> None:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A guest with bytes flipped, and perhaps its end missing."""
+    """Generate a guest with flipped bytes that may be truncated."""
     data = bytearray(draw(st.sampled_from(ALL_GUESTS)).read_bytes())
     for _ in range(draw(st.integers(0, 8))):
         data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
@@ -371,12 +371,12 @@ def test_what_does_not_fit_the_format_is_refused(data: bytes) -> None:
 def test_a_large_function_takes_no_memory_of_its_own() -> None:
     text = """if True:
         import tracemalloc
-        from journal.engine.wasm import function_bodies as bodies
+        from journal.engine.wasm import function_bodies
         some = bytes.fromhex("20818000 41ff00 fd0c") + b"x" * 16
         data = b"\\0" + some * 200_000 + b"\\x0b"
-        body = bodies.FunctionBody(0, 1, len(data), frozenset())
+        body = function_bodies.FunctionBody(0, 1, len(data), frozenset())
         tracemalloc.start()
-        assert list(bodies.iter_notable(data, body)) == []
+        assert list(function_bodies.iter_notable(data, body)) == []
         print(tracemalloc.get_traced_memory()[1])
     """
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)

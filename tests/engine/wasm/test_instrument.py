@@ -1,4 +1,4 @@
-"""Instrumented guests: unwound and wound up again, refused with a reason, made once and kept."""
+"""Tests of instrumentation: unwinding, rewinding, refused modules, failing tools and the cache."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from hypothesis import given
 
 from journal.engine.configuration import Configuration
 from journal.engine.program import binaryen
-from journal.engine.program import instrument as instrumenting
-from journal.engine.program import module as loading
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
 from journal.engine.program.instrument import (
     ASYNCIFY_FUNCTIONS,
     InstrumentedModule,
     NotInstrumentable,
 )
+from journal.engine.program.instrument import (
+    instrument as instrument_with,
+)
+from journal.engine.program.module import make_engine
 from journal.engine.wasm.module_info import MemoryLimits, read_module_info
 from journal.engine.wasm.state_exports import export_state
 from journal.errors import JournalError, ModuleRefused
@@ -38,7 +40,7 @@ from tests.support.wat import module
 
 LIBRARY = "icpp-binaryen 116"
 #: By the same tool wherever the tests run, unless they name another.
-instrument = partial(instrumenting.instrument, tool_name=LIBRARY)
+instrument = partial(instrument_with, tool_name=LIBRARY)
 #: What it cannot do, and what is said of it.
 UNFIT = {
     "jumps": "has exceptions, which cannot be unwound",
@@ -56,14 +58,14 @@ echo "$@" >> "{folder}/runs"
 
 @pytest.fixture(scope="module")
 def tool() -> str:
-    """The Binaryen that the tests need."""
+    """Return the Binaryen that the tests need."""
     if LIBRARY not in [one.name for one in binaryen.list_tools()]:
         pytest.skip(f"there is no {LIBRARY}")
     return LIBRARY
 
 
 def fake(folder: Path, does: str, version: int = 999) -> Path:
-    """A wasm-opt that does as it is told: $1 is what it is given, $3 what it makes."""
+    """Return a wasm-opt that runs a script: $1 is its input, $3 its output."""
     path = folder / "wasm-opt"
     path.write_text(_FAKE.format(version=version, folder=folder, does=does))
     path.chmod(0o700)
@@ -71,13 +73,13 @@ def fake(folder: Path, does: str, version: int = 999) -> Path:
 
 
 def runs(folder: Path) -> int:
-    """How often a fake was at work."""
+    """Return the number of runs of a fake."""
     found = folder / "runs"
     return len(found.read_text().splitlines()) if found.exists() else 0
 
 
 def giving(folder: Path, made: bytes, before: str = "") -> Path:
-    """A wasm-opt that always makes the same."""
+    """Return a wasm-opt with a constant output."""
     (folder / "made.wasm").write_bytes(made)
     return fake(folder, f'{before}\ncp "{folder}/made.wasm" "$3"')
 
@@ -87,7 +89,7 @@ def instrumented(name: str = "spin") -> InstrumentedModule:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process runs no more."""
+    """Return whether a process has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -108,7 +110,7 @@ def test_a_guest_is_instrumented_or_it_is_said_why_not(path: Path, loops: bool) 
             instrument(data, loops=loops)
         return
     made = instrument(data, loops=loops)
-    wasmtime.Module.validate(loading.make_engine(Configuration()), made.data)
+    wasmtime.Module.validate(make_engine(Configuration()), made.data)
     assert made.hash == hashlib.sha256(made.data).digest()
     before, after = read_module_info(data), read_module_info(made.data)
     assert after.exports >= before.exports | ASYNCIFY_FUNCTIONS
@@ -153,12 +155,12 @@ HEAD = struct.Struct("<II")
 
 
 class Life:
-    """An instance of DEEP, and what its host has been asked before; it may be stopped at a call."""
+    """An instance of DEEP, with the calls that its host has received; it may stop at a call."""
 
     def __init__(self, data: bytes, calls: int = 0, stop_at: int | None = None) -> None:
         self.calls, self._stop_at, self._is_rewinding = calls, stop_at, False
         revealed = export_state(data)
-        engine = loading.make_engine(Configuration())
+        engine = make_engine(Configuration())
         self._store = wasmtime.Store(engine)
         self._store.set_epoch_deadline(1 << 40)
         number = wasmtime.ValType.i32()
@@ -178,12 +180,12 @@ class Life:
         return bytes(memory.read(self._store, 0, 1 << 16))
 
     def stack(self) -> bytes:
-        """What was unwound, when the guest has returned."""
+        """Return the unwound stack after the guest has returned."""
         self.call("asyncify_stop_unwind")
         return self.memory(self._stacks)
 
     def go_on(self, stack: bytes) -> object:
-        """Give the result of a call that another life began."""
+        """Return the result of a call that another instance began."""
         self._put(stack)
         self.call("asyncify_start_rewind", 0)
         self._is_rewinding = True
@@ -327,7 +329,7 @@ def test_what_only_binaryen_can_see_is_told_in_our_words() -> None:
 def test_an_invalid_module_never_gets_to_binaryen(tmp_path: Path) -> None:
     never = fake(tmp_path, "exit 0")
     data = bytearray(module("(module (func (drop (i32.const 1))))"))
-    data[data.rindex(b"\x41\x01\x1a")] = 0x42 - 1 + 2  # f32.const, cut short by what follows
+    data[data.rindex(b"\x41\x01\x1a")] = 0x42 - 1 + 2  # f32.const, truncated.
     for bad in (bytes(data), b"", b"\0asm", module("(module (func))")[:-1]):
         with pytest.raises(ModuleRefused):
             instrument(bad, tool=never)
@@ -436,7 +438,7 @@ def test_a_tool_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("tool")
 def test_a_tool_has_no_more_memory_than_it_is_given() -> None:
-    # where memory is short Binaryen ends, or waits for itself: then its time is over
+    # Without memory, Binaryen aborts or deadlocks until its time is over.
     with pytest.raises(NotInstrumentable):
         instrument(guest("families").read_bytes(), memory_size_max=48 << 20, seconds_max=10)
 

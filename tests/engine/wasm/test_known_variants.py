@@ -1,4 +1,4 @@
-"""What a resume need not look at again: modules whose form is known, and what files come from."""
+"""Tests of cached variants: a resume reads neither a known module nor known effects again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ARGUMENTS = ["dirfds", "unlink", "/memory"]
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The journal of a guest that was held up in the middle, and has files."""
+    """Record a guest that has files and is snapshotted in the middle."""
     found = tmp_path / "run.journal"
     with journal.record(
         guest("dirfds"),
@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Grows with each module that is read from a journal."""
+    """Return a list that grows with each module that is read from a journal."""
     seen: list[bytes] = []
     joined = identities._ModuleParts.joined
 

@@ -1,4 +1,4 @@
-"""A guest with polls at the heads of its loops does what it did, and can be held up in any loop."""
+"""Tests of polls at loop heads: the guest behaves as before, and can be suspended in any loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import wasmtime
 from hypothesis import given
 
 from journal.engine.configuration import Configuration
-from journal.engine.program import module as loading
+from journal.engine.program.module import make_engine
 from journal.engine.wasm.binary import CUSTOM, BinaryReader, encode_leb128, with_size_prefix
 from journal.engine.wasm.feature_check import find_features
 from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE, insert_polls
@@ -48,7 +48,7 @@ def test_every_loop_gets_a_poll_and_nothing_gets_another_number(path: Path) -> N
 
 
 def poll_of(data: bytes) -> bytes:
-    """The code that is looked for, made from what the module has."""
+    """Return the inserted code for a module with these declarations."""
     found = read_module_info(data)
     types = next((data[one.body :] for one in found.sections if one.id == 1), b"\0")
     type_ = encode_leb128(BinaryReader(types, 0, len(types)).read_number())
@@ -155,7 +155,7 @@ def test_a_guest_that_spins_for_ever_can_be_stopped(tmp_path: Path) -> None:
 
 
 def test_what_is_made_is_compiled_by_our_engine() -> None:
-    ours = loading.make_engine(Configuration())
+    ours = make_engine(Configuration())
     for path in GUESTS.glob("*.wasm"):
         data = path.read_bytes()
         try:

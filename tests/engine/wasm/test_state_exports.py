@@ -1,4 +1,4 @@
-"""A module that shows its state is the same module: it runs, and what was private can be read."""
+"""Tests of exported state: the module runs as before, and its private state can be read."""
 
 from pathlib import Path
 from typing import Any
