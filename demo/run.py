@@ -1,24 +1,30 @@
-"""The demonstration: a real program is killed twice in its middle, and nobody could tell.
+"""Demonstration: a real program is killed twice and resumed, and its results do not change.
 
-QuickJS runs `story.js`, which computes, reads, asks the time and chance, and works on files in
-memory and in a directory of the host. It runs once undisturbed, and once with two SIGKILLs from
-outside and two resumes; output and files must be the same, byte for byte. Exits with 1 if not.
+    python demo/run.py [DIRECTORY]
+
+QuickJS runs `story.js`, which computes, reads input, the clock and random numbers, and works on
+files in memory and in a directory of the host. It runs once without interruption, and once with two
+SIGKILLs and two resumes. The output and the files of both runs must be the same, byte for byte.
+Otherwise the exit code is 1. The files stay in DIRECTORY, which is .cache/demo by default, until
+the next demonstration.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 STORY = ROOT / "demo" / "story.js"
+FOLDER = ROOT / ".cache" / "demo"
 QUICKJS = ROOT / ".cache" / "programs" / "quickjs.wasm"
 JOURNALTOOL = Path(sys.executable).with_name("journaltool")
 
@@ -32,44 +38,49 @@ TICKET = re.compile(rb"ticket ([0-9a-f]{8})\b")
 
 
 def main() -> None:
-    """Tell the whole story."""
+    """Run the demonstration."""
     if not QUICKJS.exists():
-        stop("QuickJS is not there yet: `python tools/programs.py quickjs` fetches it")
-    with tempfile.TemporaryDirectory(prefix="journal-demo-") as name:
-        folder = Path(name)
-        orders = folder / "orders"
-        orders.write_text("".join(f"{order}\n" for order in ORDERS))
-        calm, killed = Day(folder / "calm", orders), Day(folder / "killed", orders)
+        stop("QuickJS is missing: fetch it with `python tools/programs.py quickjs`")
+    folder = Path(sys.argv[1]).resolve() if sys.argv[1:] else FOLDER
+    for name in ("calm", "killed"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    orders = folder / "orders"
+    orders.write_text("".join(f"{order}\n" for order in ORDERS))
+    calm, killed = Day(folder / "calm", orders), Day(folder / "killed", orders)
 
-        title("A day at the bakery, undisturbed")
-        calm.start(calm.run_command()).wait(DEADLINE_SECONDS)
-        show(calm.output.read_text().splitlines(), 3, 2)
+    print_title("A day at the bakery, undisturbed")
+    calm.start(calm.run_command()).wait(DEADLINE_SECONDS)
+    print_excerpt(calm.output.read_text().splitlines(), 3, 2)
 
-        title("The same day, with SIGKILL after half of the orders")
-        killed.killed_at(killed.run_command(), len(ORDERS) // 2)
-        title("Resumed, and killed once more after three quarters")
-        killed.killed_at(killed.resume_command(), len(ORDERS) * 3 // 4)
-        title("Resumed again, to the end")
-        code = killed.start(killed.resume_command()).wait(DEADLINE_SECONDS)
-        say(f"it ended with exit code {code}; all that its three processes printed:")
-        show(killed.output.read_text().splitlines(), 3, 2)
+    print_title("The same day, with SIGKILL after half of the orders")
+    killed.start_and_kill(killed.run_command(), len(ORDERS) // 2)
+    print_title("Resumed, and killed once more after three quarters")
+    killed.start_and_kill(killed.resume_command(), len(ORDERS) * 3 // 4)
+    print_title("Resumed again, to the end")
+    code = killed.start(killed.resume_command()).wait(DEADLINE_SECONDS)
+    print_step(f"the program ended with exit code {code}; the output of its three processes:")
+    print_excerpt(killed.output.read_text().splitlines(), 3, 2)
 
-        title("Is it the same?")
-        wrong = differences(calm, killed)
-        for line in wrong:
-            say(f"NO: {line}")
-        if not wrong:
-            tell_what_is_same(killed)
+    print_title("Comparison of both days")
+    wrong = differences(calm, killed)
+    for line in wrong:
+        print_step(f"DIFFERENT: {line}")
+    if not wrong:
+        print_comparison(killed)
 
-        title("What the journal says")
-        told = [tool(name, killed.journal) for name in ("info", "inspect", "verify")]
-    if wrong or any(told):
+    print_title("The journal")
+    codes = [run_tool(name, killed.journal) for name in ("info", "inspect", "verify")]
+    if wrong or any(codes):
         stop("the demonstration failed")
-    print("\nKilled twice, and every byte is as it was to be.")
+    print("\nThe program was killed twice, and every byte of its results is the same.")
+    print(f"\nThe journal is {shown_path(killed.journal)}. Try these commands on it:\n")
+    for command in next_commands(killed.journal):
+        print(f"    {command}")
 
 
 class Day:
-    """One run of the story in a folder of its own: its journal, its window and its output."""
+    """One run of the story in its own directory, with its journal, shop window and output."""
 
     def __init__(self, folder: Path, orders: Path) -> None:
         self.orders = orders
@@ -79,18 +90,18 @@ class Day:
         self.output, self.errors = folder / "output", folder / "errors"
 
     def run_command(self) -> list[str]:
-        """Start the story, recorded."""
+        """Return the command that runs and records the story."""
         files = ["--dir", f"{self.window}::/window", "--copy", f"{STORY}::/story.js"]
         story = [str(QUICKJS), "--std", "/story.js", str(PAUSE_MILLISECONDS)]
         return ["run", "--journal", str(self.journal), *files, *story]
 
     def resume_command(self) -> list[str]:
-        """Go on with it."""
+        """Return the command that resumes the story."""
         return ["resume", str(self.journal)]
 
     def start(self, command: list[str]) -> subprocess.Popen[bytes]:
-        """A process whose output goes behind what is there already."""
-        say(f"$ {written(command, self.journal.parent)} < orders >> output 2>> errors")
+        """Start a process that appends to the output."""
+        print_step(f"$ {short_form(command, self.journal.parent)} < orders >> output 2>> errors")
         with (
             self.orders.open("rb") as orders,
             self.output.open("ab") as output,
@@ -100,68 +111,72 @@ class Day:
                 [str(JOURNALTOOL), *command], stdin=orders, stdout=output, stderr=errors
             )
 
-    def killed_at(self, command: list[str], orders: int) -> None:
-        """A process that SIGKILL ends as soon as so many orders are done."""
+    def start_and_kill(self, command: list[str], orders: int) -> None:
+        """Start a process, and send it SIGKILL when it has done this number of orders."""
         process = self.start(command)
         deadline = time.monotonic() + DEADLINE_SECONDS
         while self.done() < orders:
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
-                stop(f"it should have done {orders} orders: {self.errors.read_text().strip()}")
+                stop(
+                    f"the program did not reach {orders} orders: {self.errors.read_text().strip()}"
+                )
             time.sleep(0.001)
         process.kill()
         if process.wait() != -signal.SIGKILL:
-            stop("it ended before it could be killed")
-        say(f"killed (process {process.pid}) with {self.done()} of {len(ORDERS)} orders done:")
-        show(self.output.read_text().splitlines(), 0, 2)
+            stop("the program ended before it could be killed")
+        print_step(
+            f"killed (process {process.pid}) with {self.done()} of {len(ORDERS)} orders done:"
+        )
+        print_excerpt(self.output.read_text().splitlines(), 0, 2)
 
     def done(self) -> int:
-        """How many orders the output has."""
+        """Return the number of orders in the output."""
         return max(0, self.output.read_bytes().count(b"\n") - 1)
 
     def tickets(self) -> set[bytes]:
-        """The numbers that it drew: one, if it was one run."""
+        """Return the ticket numbers in the output. A single run draws one number."""
         return set(TICKET.findall(self.output.read_bytes()))
 
-    def left(self) -> dict[str, bytes]:
-        """All that it leaves behind; its ticket, which is chance, without its number."""
-        left = {f"window/{path.name}": path.read_bytes() for path in self.window.iterdir()}
-        left["output"] = TICKET.sub(b"ticket ########", self.output.read_bytes())
-        left["errors"] = self.errors.read_bytes()
-        return left
+    def results(self) -> dict[str, bytes]:
+        """Return the contents of all files by name. The random ticket number is masked."""
+        results = {f"window/{path.name}": path.read_bytes() for path in self.window.iterdir()}
+        results["output"] = TICKET.sub(b"ticket ########", self.output.read_bytes())
+        results["errors"] = self.errors.read_bytes()
+        return results
 
 
 def differences(calm: Day, killed: Day) -> list[str]:
-    """What the killed run left that the undisturbed one did not, and the other way round."""
+    """Return the differences between the results of both runs."""
     wrong = []
     if len(killed.tickets()) != 1:
-        wrong.append(f"it has {len(killed.tickets())} tickets, and a run draws one")
-    wanted, found = calm.left(), killed.left()
-    for name in sorted(wanted.keys() | found.keys()):
+        wrong.append(f"the output has {len(killed.tickets())} tickets, but one run draws only one")
+    expected, found = calm.results(), killed.results()
+    for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             wrong.append(f"{name} is missing")
-        elif name not in wanted:
-            wrong.append(f"{name} is too much")
-        elif wanted[name] != found[name]:
-            wrong.append(f"{name} is another")
+        elif name not in expected:
+            wrong.append(f"{name} is unexpected")
+        elif expected[name] != found[name]:
+            wrong.append(f"{name} differs")
     return wrong
 
 
-def tell_what_is_same(killed: Day) -> None:
-    """Say what was compared."""
+def print_comparison(killed: Day) -> None:
+    """Print the results that were compared."""
     (ticket,) = killed.tickets()
-    left = killed.left()
-    files = [name for name in left if name.startswith("window/")]
-    say(f"output: {len(left['output'])} bytes, the same")
-    say(f"files in the host's directory: {len(files)}, the same")
-    say("files in memory: the program read them back at every step, and compared")
-    say(f"its ticket, drawn by chance in the first process: {ticket.decode()}, in the last one too")
+    results = killed.results()
+    files = [name for name in results if name.startswith("window/")]
+    print_step(f"output: {len(results['output'])} bytes, the same")
+    print_step(f"files in the host directory: {len(files)}, the same")
+    print_step("files in memory: the program read them at every step and compared them")
+    print_step(f"the random ticket of the first and of the last process: {ticket.decode()}")
 
 
-def tool(command: str, journal: Path) -> int:
-    """Run a command on a journal and show what it says; gives its exit code."""
+def run_tool(command: str, journal: Path) -> int:
+    """Run a command on a journal, print its output, and return its exit code."""
     print()
-    say(f"$ journaltool {command} {journal.name}")
+    print_step(f"$ journaltool {command} {journal.name}")
     done = subprocess.run(
         [str(JOURNALTOOL), command, journal.name],
         cwd=journal.parent,
@@ -169,27 +184,44 @@ def tool(command: str, journal: Path) -> int:
         text=True,
         check=False,
     )
-    said = (done.stdout + done.stderr).splitlines()
-    begun = [at for at, line in enumerate(said) if "SessionStart" in line]
-    if len(begun) > 1:  # of all events, the first, and those around the first kill
-        around = said[begun[1] - 6 : begun[1] + 6]
-        said = [*said[:3], "...", *around, "..."]
-    for line in said:
+    lines = (done.stdout + done.stderr).splitlines()
+    starts = [at for at, line in enumerate(lines) if "SessionStart" in line]
+    if len(starts) > 1:  # Print the first events and the events around the first kill.
+        around = lines[starts[1] - 6 : starts[1] + 6]
+        lines = [*lines[:3], "...", *around, "..."]
+    for line in lines:
         print(f"    | {line if len(line) < WIDTH else line[: WIDTH - 3] + '...'}")
     return done.returncode
 
 
-def written(command: list[str], folder: Path) -> str:
-    """A command as somebody would type it in the folder."""
+def next_commands(journal: Path) -> list[str]:
+    """Return three shell commands to try on a journal. Each works in the current directory."""
+    program = "journaltool" if shutil.which("journaltool") else shown_path(JOURNALTOOL)
+    path = shown_path(journal)
+    return [
+        f"{program} inspect --group stdio --limit 20 {path}",
+        f"{program} replay --verify {path}",
+        f"{program} extract {path} --quiet --tar - | tar t",
+    ]
+
+
+def shown_path(path: Path) -> str:
+    """Return a path for a shell command: relative if it is below the current directory."""
+    below = path.is_relative_to(Path.cwd())
+    return shlex.quote(os.path.relpath(path) if below else str(path))
+
+
+def short_form(command: list[str], folder: Path) -> str:
+    """Return a command as typed in the directory of the day."""
     text = shlex.join(["journaltool", *command])
-    places = ((f"{folder}/", ""), (f"{QUICKJS.parent}/", ""), (f"{STORY.parent}/", ""))
-    for long, short in places:
+    prefixes = ((f"{folder}/", ""), (f"{QUICKJS.parent}/", ""), (f"{STORY.parent}/", ""))
+    for long, short in prefixes:
         text = text.replace(long, short)
     return text
 
 
-def show(lines: list[str], first: int, last: int) -> None:
-    """The first and the last of some lines."""
+def print_excerpt(lines: list[str], first: int, last: int) -> None:
+    """Print the first and the last lines."""
     if len(lines) <= first + last + 1:
         first, last = len(lines), 0
     for line in lines[:first]:
@@ -200,18 +232,18 @@ def show(lines: list[str], first: int, last: int) -> None:
         print(f"    | {line}")
 
 
-def title(text: str) -> None:
-    """Begin a chapter."""
+def print_title(text: str) -> None:
+    """Print the title of a section."""
     print(f"\n{text}", flush=True)
 
 
-def say(text: str) -> None:
-    """A sentence of the story."""
+def print_step(text: str) -> None:
+    """Print one step of a section."""
     print(f"  {text}", flush=True)
 
 
 def stop(reason: str) -> NoReturn:
-    """End it, with a sentence."""
+    """Exit with an error message."""
     sys.exit(f"demo: {reason}")
 
 

@@ -1,20 +1,20 @@
-// A bakery's day, told by a program that has all a program can lose: variables, files half done,
-// random numbers, the time. It draws a ticket at the start and shows it at the end: a program
-// that had been started again would show another one. All else that it prints depends on its
-// orders alone, which come from standard input.
+// A day at a bakery, told by a program with all kinds of state: variables, unfinished files, random
+// numbers and the time. The program draws a random ticket at the start and prints it again at the
+// end. A program that was started again would print another ticket. The rest of its output depends
+// only on its orders, which come from standard input.
 //
-// Its books are in memory (/book), its shop window is a directory of the host (/window).
+// The books are in memory (/book). The shop window is a directory of the host (/window).
 
 const DIGITS = 8;
 let ticket = "";
 while (ticket.length < DIGITS) ticket += Math.floor(Math.random() * 16).toString(16);
 
-const noise = [];          // what chance and the clock said: kept here and in a file
-let sum = 2166136261;      // of all that was done, so that nothing can be left out or done twice
+const noise = [];          // random numbers and times, kept here and in a file
+let sum = 2166136261;      // checksum of all steps: detects a missing or repeated step
 let clock = 0;
 
 function fail(what) {
-    print("THIS MUST NOT BE: " + what);
+    print("ERROR: " + what);
     std.exit(1);
 }
 
@@ -37,17 +37,17 @@ function get(path) {
     return text;
 }
 
-// The clock never goes back, and what chance said is the same in memory and in the file.
+// Check that the clock never goes back, and that memory and file have the same random numbers.
 function ask() {
     const now = os.now();
     if (now < clock) fail("the clock went back from " + clock + " to " + now);
     clock = now;
     noise.push(Math.random() + " " + Date.now());
     put("/book/noise", "a", noise[noise.length - 1] + "\n");
-    if (get("/book/noise") !== noise.join("\n") + "\n") fail("the noise is not what it was");
+    if (get("/book/noise") !== noise.join("\n") + "\n") fail("the file of random numbers has changed");
 }
 
-// The first prime from a number on that the sum decides: computed the slow way, on purpose.
+// Return the first prime at or above a number from the checksum. The slow method is intended.
 function prime() {
     for (let n = 1000000 + sum % 1000000; ; n++) {
         let divisor = 2;
@@ -56,13 +56,13 @@ function prime() {
     }
 }
 
-// Written beside, renamed, read back; every third one is sold, and its card comes down again.
+// Write a card to a new file, rename it and read it back. Every third card is removed again.
 function show(number, order) {
     const name = "/window/" + String(number).padStart(2, "0");
     const card = order + "\nprice " + prime() + "\n" + mix(order) + "\n";
     put(name + ".new", "w", card);
     if (os.rename(name + ".new", name + ".txt")) fail("cannot rename " + name);
-    if (get(name + ".txt") !== card) fail("the card is not what was written");
+    if (get(name + ".txt") !== card) fail("the card has changed");
     put("/window/all.txt", "a", number + " " + order + "\n");
     if (number % 3 === 0 && os.remove(name + ".txt")) fail("cannot remove " + name);
     return mix(card);
@@ -84,7 +84,7 @@ function main() {
         os.sleep(Number(scriptArgs[1] || 0));
     }
     print(get("/book/ledger").trim() + ", in the window: " + mix(get("/window/all.txt")));
-    if (os.remove("/book/noise")) fail("cannot remove the noise");
+    if (os.remove("/book/noise")) fail("cannot remove the file of random numbers");
     print("ticket " + ticket + " is still the same");
 }
 

@@ -1,9 +1,9 @@
-"""Runs the tests on the compiled build: a copy of the tree, in which the hot part is compiled.
+"""Run the tests on a copy of the tree with the compiled modules.
 
     python tools/compiled.py [--if-possible] [pytest arguments]
 
-Programs that the tests start use the copy too. Says what is missing where nothing can be compiled;
-that is no failure with --if-possible.
+Programs that the tests start use the copy too. If nothing can be compiled, the tool prints the
+requirements and exits with 1, or with 0 under --if-possible.
 """
 
 import os
@@ -18,7 +18,7 @@ PROBE = "from journal.events.codec import NATIVE; raise SystemExit(not NATIVE)"
 
 
 def copy_tree() -> None:
-    """Copy what git knows or would take, as it is in the working tree."""
+    """Copy the tracked and the untracked, not ignored files of the working tree."""
     shutil.rmtree(TREE, ignore_errors=True)
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
@@ -27,12 +27,12 @@ def copy_tree() -> None:
         if source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
-    # real programs and compiled guests are the same for both builds
+    # Both builds use the same programs and compiled guests.
     (TREE / ".cache").symlink_to(ROOT / ".cache", target_is_directory=True)
 
 
 def main() -> int:
-    """Compile, and run pytest with the given arguments."""
+    """Compile the copy and run pytest with the given arguments. Return the exit code."""
     arguments = sys.argv[1:]
     optional = arguments[:1] == ["--if-possible"]
     copy_tree()
@@ -43,7 +43,7 @@ def main() -> int:
     build = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
     subprocess.run(build, cwd=TREE, env=environment, check=True)
     if subprocess.run([sys.executable, "-c", PROBE], cwd=TREE, env=environment).returncode:
-        print("nothing was compiled: a C compiler, Python's headers and mypy are needed")
+        print("nothing was compiled: install a C compiler, the Python headers and mypy")
         return 0 if optional else 1
     tests = [sys.executable, "-m", "pytest", *arguments[optional:]]
     return subprocess.run(tests, cwd=TREE, env=environment).returncode

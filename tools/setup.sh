@@ -1,11 +1,11 @@
 #!/bin/sh
-# tools/setup.sh EXTRAS: makes .venv once and installs the project into it, editable, with EXTRAS.
-# It needs a Python of 3.11 or later, and says in one sentence what is missing when something is.
+# tools/setup.sh EXTRAS: create .venv once, and install the project into it, editable, with EXTRAS.
+# It needs Python 3.11 or later, and reports a missing requirement in one sentence.
 set -eu
 cd "$(dirname "$0")/.."
 extras=$1
 
-say() { printf '%s\n' "$*" >&2; }
+print_status() { printf '%s\n' "$*" >&2; }
 
 find_python() {
     for name in python3.11 python3.12 python3.13 python3 python; do
@@ -14,11 +14,11 @@ find_python() {
             return
         fi
     done
-    say "No Python of 3.11 or later was found: install python3 (on Debian: apt-get install python3)."
+    print_status "Python 3.11 or later was not found: install python3 (on Debian: apt-get install python3)."
     exit 1
 }
 
-# Debian's python3 cannot make an environment until its package python3-venv is there.
+# On Debian, python3 needs the package python3-venv to create a virtual environment.
 install_venv_package() {
     command -v apt-get >/dev/null 2>&1 || return 1
     if [ "$(id -u)" = 0 ]; then
@@ -28,7 +28,7 @@ install_venv_package() {
     else
         return 1
     fi
-    say "installing the Debian package python3-venv"
+    print_status "installing the Debian package python3-venv"
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q python3-venv >&2 ||
         { $as_root apt-get update -q >&2 &&
             $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q python3-venv >&2; }
@@ -36,7 +36,7 @@ install_venv_package() {
 
 make_environment() {
     python=$(find_python)
-    say "making .venv with $("$python" --version)"
+    print_status "creating .venv with $("$python" --version)"
     rm -rf .venv
     "$python" -m venv .venv >/dev/null 2>&1 && return
     rm -rf .venv
@@ -44,7 +44,7 @@ make_environment() {
         return
     fi
     rm -rf .venv
-    say "$python cannot make a virtual environment: install python3-venv (apt-get install python3-venv)."
+    print_status "$python cannot create a virtual environment: install python3-venv (apt-get install python3-venv)."
     exit 1
 }
 
@@ -54,5 +54,5 @@ if command -v flock >/dev/null 2>&1; then
     flock 9
 fi
 .venv/bin/python -m pip --version >/dev/null 2>&1 || make_environment
-say "installing the project with [$extras] into .venv"
+print_status "installing the project with [$extras] into .venv"
 JOURNAL_COMPILED=0 .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"

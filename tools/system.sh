@@ -1,7 +1,7 @@
 #!/bin/sh
-# tools/system.sh: installs what the fault rigs need of the system, and the shells whose completion
-# is tried, where it is missing and can be installed: as root, with apt-get. It never fails: the
-# tests say what they lack, and are skipped.
+# tools/system.sh: install the system tools of the fault rigs and the shells of the completion tests,
+# if they are missing. This needs root and apt-get. The script never fails: tests without their tools
+# are skipped and report the missing tool.
 set -u
 
 [ "$(id -u)" = 0 ] || exit 0
@@ -25,7 +25,7 @@ need fish fish
 [ -n "$missing" ] || exit 0
 
 install() {
-    # shellcheck disable=SC2086 # one word per package
+    # shellcheck disable=SC2086 # Each package is one word.
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
 }
 

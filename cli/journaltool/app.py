@@ -1,4 +1,4 @@
-"""The commands, put together."""
+"""The typer application with all commands."""
 
 from typing import Annotated
 
@@ -29,13 +29,13 @@ from journaltool.commands import (
 )
 
 app = typer.Typer(
-    add_completion=False,  # two options of every help; there is a command for it
+    add_completion=False,  # The command completion replaces two options of every help.
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # rich would take the brackets of HOST::GUEST[:ro] for its markup
+    rich_markup_mode=None,  # rich would read the brackets of HOST::GUEST[:ro] as markup.
 )
 
-HELP = """Record WebAssembly programs in journals, and bring them back exactly as they were."""
+HELP = """Record WebAssembly programs in journals, and resume them exactly where they stopped."""
 
 EPILOG = """\b
 Examples:
@@ -43,15 +43,15 @@ Examples:
   journaltool resume hello.journal
   journaltool info hello.journal
 
-The exit codes of each command are told by its own --help.
+The help of each command lists its exit codes.
 """
 
 _SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 _GUEST_SETTINGS = {**_SETTINGS, "allow_interspersed_args": False}
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         from journal._version import VERSION
 
         typer.echo(f"journaltool {VERSION}")
@@ -67,7 +67,7 @@ def _main(
         ),
     ] = False,
 ) -> None:
-    """What stands before a command."""
+    """Accept the options before a command."""
 
 
 app.command(help=run.HELP, epilog=run.EPILOG, context_settings=_GUEST_SETTINGS)(run.run)
@@ -75,7 +75,7 @@ _READING = (snapshots, replay, inspect, tail, info, stats, index, verify, recove
 _MOVING = (concat, split, cut, filter, compact, export, import_, extract, completion)
 for _command in (resume, snapshot, *_READING, *_MOVING):
     _name = _command.__name__.rpartition(".")[2]
-    _shown = _name.rstrip("_")  # of import
-    app.command(_shown, help=_command.HELP, epilog=_command.EPILOG, context_settings=_SETTINGS)(
-        getattr(_command, _name)
-    )
+    # Python reserves the word import, so the function is called import_.
+    app.command(
+        _name.rstrip("_"), help=_command.HELP, epilog=_command.EPILOG, context_settings=_SETTINGS
+    )(getattr(_command, _name))

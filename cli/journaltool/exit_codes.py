@@ -1,4 +1,4 @@
-"""How a command ends: its exit codes, and errors told in one sentence."""
+"""Exit codes of commands, and the report of errors on stderr."""
 
 import os
 import shlex
@@ -15,29 +15,29 @@ from journaltool.output import terminal
 
 
 class ExitCode(IntEnum):
-    """The exit codes that are not the guest's own.
+    """Exit codes of the tool, as opposed to the exit codes of a guest.
 
-    run and resume say REFUSED for every error: the others might be the guest's.
+    run and resume exit with REFUSED for every error, because a guest may exit with the other codes.
     """
 
     FINE = 0
     ERROR = 1
-    """The journal cannot be read, or is none; something cannot be written; options do not fit."""
+    """The journal cannot be read or is not a journal, or a write failed, or options conflict."""
     USAGE = 2
     DAMAGED = 3
-    """Blocks or events are wrong. verify and recover: anything at all is wrong, or lost."""
+    """Blocks or events are damaged. verify and recover: any damage or loss."""
     TORN = 4
-    """Whole, but for the end that a crash cut short; only verify calls that an end of its own."""
+    """The journal is whole except for a tail that a crash cut short. Only verify reports it."""
     GAP = 5
-    """Blocks are missing that must have been there."""
+    """Blocks are missing."""
     LOST = 6
-    """What is lost had been durable: a sync had promised it."""
+    """Events are lost after a sync had made them durable."""
     LOCKED = 7
     """Another process writes the journal."""
     STORAGE = 8
     """The operating system refused a write or a sync."""
     UNFINISHED = 9
-    """verify: nothing wrong so far, and the time was over."""
+    """The time limit ended the command first. verify: nothing wrong so far."""
     TIMEOUT = 124
     REFUSED = 125
     """run, resume: an error of the tool, not of the guest."""
@@ -54,24 +54,24 @@ _CODE_OF_ERROR = {
     "JournalLocked": ExitCode.LOCKED,
     "StorageError": ExitCode.STORAGE,
 }
-"""By the names of the classes in journal.errors, which is not imported for it; others are ERROR."""
+"""Exit codes by class name. Names avoid an import of ``journal.errors``. Others are ERROR."""
 
 _GRAVEST_FIRST = (ExitCode.LOST, ExitCode.GAP, ExitCode.DAMAGED, ExitCode.ERROR)
 
 
 def code_for_signal(number: int) -> int:
-    """The exit code of what ``number`` stopped."""
+    """Return the exit code of a process that a signal stopped."""
     return 128 + number
 
 
 def code_for_error(error: Exception) -> ExitCode:
-    """The exit code that a kind of error has to itself."""
+    """Return the exit code of the class of an error."""
     kinds = (kind.__name__ for kind in type(error).__mro__)
     return next((_CODE_OF_ERROR[kind] for kind in kinds if kind in _CODE_OF_ERROR), ExitCode.ERROR)
 
 
 def code_for_errors(errors: Iterable[Exception]) -> ExitCode:
-    """The exit code of the gravest; FINE when there is none."""
+    """Return the exit code of the gravest error, or FINE without errors."""
     codes = {code_for_error(error) for error in errors}
     if not codes:
         return ExitCode.FINE
@@ -86,20 +86,20 @@ def reporting_errors(
     recoverable: Path | None = None,
     as_json: bool = False,
 ) -> Iterator[None]:
-    """Turn what is expected to go wrong into a sentence on stderr and an exit.
+    """Report an expected error as a sentence on stderr, and exit.
 
-    The exit is with ``code``, or with the one that the kind of error has to itself. An error of the
-    format knows an offset and no journal: ``about`` is the one that is read. Where damage of
-    ``recoverable`` is in the way, the sentence ends with what to do about it.
+    The exit code is ``code``, or by default the code of the error's class. A FormatError has an
+    offset but no path, so its message gets the path ``about``. If ``recoverable`` is damaged, the
+    message ends with the command that recovers it. ``as_json`` adds a JSON object on stderr.
     """
     try:
         yield
         sys.stdout.flush()
         return
-    except BrokenPipeError:  # whoever read our output has enough
+    except BrokenPipeError:  # The reader of the output closed it.
         _discard_output()
         raise typer.Exit(ExitCode.FINE) from None
-    except KeyboardInterrupt:  # of a command that is ended by it: see ``raise_on_sigint``
+    except KeyboardInterrupt:  # See ``raise_on_sigint``.
         _discard_output()
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except (OSError, MemoryError) as error:
@@ -107,7 +107,7 @@ def reporting_errors(
         _report_error(error, _describe_system_error(error), as_json)
         own = ExitCode.ERROR
     except Exception as error:
-        # slow to import, but whoever raises one of them has imported them
+        # This import is slow, but code that raises such an error has imported the module.
         from journal.errors import DamagedJournal, FormatError, JournalError
 
         if not isinstance(error, JournalError):
@@ -121,7 +121,9 @@ def reporting_errors(
             reason = f"{about}: {reason}"
         if isinstance(error, DamagedJournal) and recoverable is not None:
             name = shlex.quote(str(recoverable))
-            reason += f"; what is left of it: {terminal.PROGRAM} recover {name} TARGET"
+            reason += (
+                f"; recover the readable events with: {terminal.PROGRAM} recover {name} TARGET"
+            )
         _report_error(error, reason, as_json)
         own = code_for_error(error)
     raise typer.Exit(own if code is None else code)
@@ -138,13 +140,16 @@ def die_on_sigint() -> None:
 
 
 def raise_on_sigint() -> None:
-    """Let Ctrl-C end this command with an exit code, not by the signal, and clean up before."""
+    """Make SIGINT raise ``KeyboardInterrupt``, so that the command can clean up before it exits."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _discard_output() -> None:
-    """Drop what cannot be written: Python would try, and complain, once more at its end."""
+    """Redirect stdout to the null device if it cannot be flushed.
+
+    Otherwise Python would try to flush it again at exit, and print an error.
+    """
     try:
         sys.stdout.flush()
     except OSError:
@@ -153,23 +158,23 @@ def _discard_output() -> None:
 
 def _describe_system_error(error: OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
-        return "there is not enough memory"
+        return "not enough memory"
     reason = error.strerror or str(error) or type(error).__name__
-    named = None if isinstance(error.filename, int) else error.filename  # a number is a descriptor
-    return f"{os.fsdecode(named)}: {reason}" if named else reason
+    path = None if isinstance(error.filename, int) else error.filename  # An int is a descriptor.
+    return f"{os.fsdecode(path)}: {reason}" if path else reason
 
 
 def _report_error(error: Exception, reason: str, as_json: bool) -> None:
     from journal.errors import Divergence
 
     lines = [f"error: {reason}"]
-    known: dict[str, object] = {"error": type(error).__name__, "message": reason}
+    values: dict[str, object] = {"error": type(error).__name__, "message": reason}
     if isinstance(error, Divergence):
         lines = [f"error: the replay diverged from the journal at event {error.seq}"]
         lines += [f"  the journal has  {error.expected}", f"  the guest did    {error.actual}"]
         lines += terminal.indent_backtrace(error.backtrace)
-        known |= {"seq": error.seq, "expected": error.expected, "actual": error.actual}
-        known["backtrace"] = error.backtrace
+        values |= {"seq": error.seq, "expected": error.expected, "actual": error.actual}
+        values["backtrace"] = error.backtrace
     terminal.print_status(*lines)
     if as_json:
-        terminal.print_status_json({"outcome": "error", **known})
+        terminal.print_status_json({"outcome": "error", **values})

@@ -1,7 +1,7 @@
-"""How a shell's question is answered: typer's answers, with what they get wrong put right.
+"""Shell completion classes that correct errors of typer's classes.
 
-A value may be joined to its option by a sign of equality, and help is told as it stands: typer
-takes its brackets for markup, and zsh would lose its quotes.
+They complete a value that an equals sign joins to its option, and print help texts unchanged: typer
+reads brackets in help texts as markup, and zsh would lose quotes.
 """
 
 from typer._click.shell_completion import CompletionItem, add_completion_class
@@ -9,53 +9,53 @@ from typer._completion_classes import BashComplete, FishComplete, ZshComplete
 
 
 class BashCompletion(BashComplete):
-    """BashCompletion takes ``--kind=Str`` for three words, of which it asks for the last."""
+    """Completion for bash, which splits ``--kind=Str`` into three words."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Leave the sign out."""
+        """Return the arguments without the equals sign."""
         args, incomplete = super().get_completion_args()
         return args[:-1] if args[-1:] == ["="] else args, incomplete
 
 
 class ZshCompletion(ZshComplete):
-    """ZshCompletion evaluates the answer: a call of its own functions."""
+    """Completion for zsh, which evaluates the printed text as a call of its own functions."""
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
-        """Give values with the option that they are joined to."""
+        """Return completions that start with the option that the value is joined to."""
         return _join_to_option(super().get_completions(args, incomplete), incomplete)
 
     def format_completion(self, item: CompletionItem) -> str:
-        """Quote for zsh, twice: what is in double quotes stands in single ones."""
-        told = f":{_quote_for_zsh(item.help)}" if item.help else ""
-        return _quote_for_zsh(item.value) + told
+        """Return an item quoted for zsh: double quotes within single quotes."""
+        description = f":{_quote_for_zsh(item.help)}" if item.help else ""
+        return _quote_for_zsh(item.value) + description
 
     def complete(self) -> str:
-        """Answer; names of files, where nothing is known, behind the option they are joined to."""
+        """Return the text for zsh. File names complete after the option that they are joined to."""
         found = super().complete()
         joined = _option_prefix(self.get_completion_args()[1])
         return "compset -P '*='; _files" if found == "_files" and joined else found
 
 
 class FishCompletion(FishComplete):
-    """FishCompletion takes a line for each, the help behind a tab."""
+    """Completion for fish, which reads one line per item, with the help after a tab."""
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
-        """Give values with the option that they are joined to."""
+        """Return completions that start with the option that the value is joined to."""
         return _join_to_option(super().get_completions(args, incomplete), incomplete)
 
     def format_completion(self, item: CompletionItem) -> str:
-        """One line, whatever the help has."""
+        """Return an item as one line."""
         return f"{item.value}\t{_join_lines(item.help)}" if item.help else str(item.value)
 
 
 def register_shells() -> None:
-    """Let these be asked."""
+    """Register the classes of this module for their shells."""
     for kind in (BashCompletion, ZshCompletion, FishCompletion):
         add_completion_class(kind, kind.name)
 
 
 def _option_prefix(incomplete: str) -> str:
-    """The option that a value is joined to, as ``--kind=``; empty where none is."""
+    """Return the option that a value is joined to, such as ``--kind=``, or an empty string."""
     option, sign, _ = incomplete.partition("=")
     return option + sign if sign and option.startswith("--") else ""
 

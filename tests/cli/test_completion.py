@@ -109,7 +109,7 @@ def test_fish_lists_files_where_nothing_else_is_known(folder: Path, env: dict[st
 
 
 SAID = {
-    "--path": ("journaltool filter --p", "from the guest's root: * within a name, ** across."),
+    "--path": ("journaltool filter --p", "* matches within a name, ** across names."),
     "--drop": ("journaltool filter --dr", "Drop what is meant, or keep it. [keep]"),
     "--where": ("journaltool inspect --", "such as 'size > 4Ki and not fd in (1, 2)'."),
 }

@@ -48,7 +48,7 @@ def test_an_export_to_a_file_tells_of_it_and_replaces_nothing_unasked(tmp_path: 
     assert (done.returncode, done.stdout) == (1, b"")
     assert numbers(inside("inspect", "a", at=tmp_path).stdout) == list(range(10))
     done = inside("import", "a.jsonl", "-o", "b", at=tmp_path)
-    assert "it cannot be resumed" in done.stdout.decode()
+    assert "the journal cannot be resumed" in done.stdout.decode()
     assert inside("import", "-q", "--force", "a.jsonl", "-o", "b", at=tmp_path).returncode == 0
 
 
@@ -82,12 +82,12 @@ def test_a_redacted_journal_is_not_resumed_and_info_says_why(
         (("import", "nothing", "-o", "b"), 1, b"nothing: No such file"),
         (("import", "x", "-o", "there"), 1, b"there exists already"),
         (("import", "--force", "x", "-o", "there"), 1, b"there is not a journal"),
-        (("extract", "a"), 2, b"say what"),
-        (("extract", "a", "--environment", "--files", "b"), 2, b"say what"),
+        (("extract", "a"), 2, b"choose exactly one of"),
+        (("extract", "a", "--environment", "--files", "b"), 2, b"choose exactly one of"),
         (("extract", "a", "--files", "there"), 1, b"there exists already"),
         (("extract", "a", "--tar", "there"), 1, b"there exists already"),
         (("extract", "a", "--memory", "b"), 1, b"a has no snapshot"),
-        (("extract", "a", "--memory", "b", "--pages", "7-3"), 2, b"'7-3' is no range of pages"),
+        (("extract", "a", "--memory", "b", "--pages", "7-3"), 2, b"'7-3' is not a page range"),
         (("extract", "a", "--environment"), 1, b"does not say what ran"),
         (("extract", "a", "--files", "b", "--at", "77"), 1, b"a has no event 77"),
         (("extract", "there", "--files", "b"), 1, b"there: "),

@@ -109,7 +109,7 @@ def test_filter_tells_what_it_did_and_what_is_left_of_use(tmp_path: Path) -> Non
     assert json.loads(told.stdout) == known | {"target": None}
     text = inside("filter", "exit7.journal", "--dry-run", at=tmp_path).stdout.decode()
     assert "the program has exited" in text
-    assert "nothing is written" in text
+    assert "not written (--dry-run)" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "exit7.journal"]
 
 
@@ -230,12 +230,12 @@ def test_filter_reads_and_writes_pipes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ((), b"name a TARGET"),
-        (("-o", "b", "--in-place"), b"--in-place has no TARGET"),
-        (("-o", "b", "--group", "nobody"), b"is no group: there are core"),
-        (("-o", "b", "--tag", "StreamWrit"), b"StreamWrite?"),
-        (("-o", "b", "--tag", "0"), b"no kind"),
-        (("-o", "b", "--numbers", "7-3"), b"above"),
+        ((), b"give one of -o TARGET, --in-place and --dry-run"),
+        (("-o", "b", "--in-place"), b"--in-place and --output exclude each other"),
+        (("-o", "b", "--group", "nobody"), b"is not a group: choose from core"),
+        (("-o", "b", "--tag", "StreamWrit"), b"did you mean StreamWrite?"),
+        (("-o", "b", "--tag", "0"), b"is not a kind"),
+        (("-o", "b", "--numbers", "7-3"), b"is greater than the last"),
         (("-o", "b", "--numbers", "x"), b"5-20"),
         (("-o", "b", "--since", "yesterday"), b"no time"),
         (("-o", "b", "--path", "[a"), b"a set is not closed"),

@@ -52,8 +52,8 @@ def test_an_index_is_told_and_checked(tmp_path: Path, key: UserKey) -> None:
     checked = told(path, "--check")
     assert (checked["entries"], checked["wrong"], checked["missing"]) == (whole, 0, 0)
     text = inside("index", "a", at=tmp_path).stdout.decode()
-    assert f"{whole} given whole, {named} named" in text
-    assert b"each entry leads to its page" in inside("index", "--check", "a", at=tmp_path).stdout
+    assert f"{whole} stored whole, {named} referenced" in text
+    assert b"each entry matches its page" in inside("index", "--check", "a", at=tmp_path).stdout
     assert inside("index", "--quiet", "a", at=tmp_path).stdout == b""
 
 
@@ -80,7 +80,7 @@ def test_an_index_of_another_journal_is_not_believed(tmp_path: Path, key: UserKe
     assert told(path)["fits"] is False
     assert told(path, "--check", code=3)["fits"] is False
     text = inside("index", "a", at=tmp_path).stdout.decode()
-    assert "it is not the journal's as it is" in text
+    assert "it does not match the journal" in text
     assert told(path, "--rebuild")["fits"] is True
     told(path, "--check")
 
@@ -97,7 +97,8 @@ def test_entries_that_lead_elsewhere_are_found(tmp_path: Path, key: UserKey) -> 
     assert (found["entries"], found["wrong"]) == (2, 2)
     assert found["missing"] > 0
     assert (
-        "2 entries lead elsewhere" in inside("index", "--check", "a", at=tmp_path).stdout.decode()
+        "2 entries do not match their page"
+        in inside("index", "--check", "a", at=tmp_path).stdout.decode()
     )
 
 

@@ -281,10 +281,10 @@ def test_info_says_why_a_journal_cannot_be_resumed(tmp_path: Path) -> None:
     written(tmp_path / "a", STORY)
     found = json.loads(inside("info", "--json", "a", at=tmp_path).stdout)
     assert not found["resumable"]
-    assert "does not say what ran" in found["obstacle"]
+    assert "is not the journal of a process" in found["obstacle"]
     assert tool("run", "--level", "state", guest("exit7"), at=tmp_path).returncode == 7
     text = inside("info", "exit7.journal", at=tmp_path).stdout
-    assert b"no: it was recorded at level state" in text
+    assert b"no: it was recorded with --level state" in text
 
 
 def test_info_is_safe_on_hostile_text(tmp_path: Path) -> None:

@@ -116,13 +116,16 @@ def test_runs_are_of_all_pages_and_of_no_others(pages: dict[int, bytes]) -> None
     ]
     assert sum(size for *_, size in runs) == len(event.data)
     for one, other in pairwise(runs):
-        assert one[1] + 1 < other[0] or one[2] != other[2], "neighbours of one kind are one run"
+        assert one[1] + 1 < other[0] or one[2] != other[2], (
+            "adjacent pages of one kind are one range"
+        )
 
 
 def test_many_runs_are_cut() -> None:
     event = of_pages(*(ChangedPage(2 * n, ZERO_PAGE, SECRET) for n in range(100)))
     assert line(event, 1) == (
-        "MemoryPages  memory 0 of 1.2 MiB: pages 0 zero, 2 zero, 4 zero, 6 zero, … 100 runs in all"
+        "MemoryPages  memory 0 of 1.2 MiB: pages 0 zero, 2 zero, 4 zero, 6 zero, "
+        "… 100 ranges in total"
     )
     assert line(event, None).count("zero") == 100
     assert len(found(event)["runs"]) == 100

@@ -156,7 +156,7 @@ def test_concat_numbers_go_on_and_exit_is_0(tmp_path: Path) -> None:
     written(tmp_path / "d", 15, roll=journal.RollPolicy())
     done = tool("concat", "a", "d", "-o", "b", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"d, from event 25 on" in done.stdout
+    assert b"d, with first event 25" in done.stdout
     assert inside("verify", "b", at=tmp_path).returncode == 0
     lines = inside("inspect", "b", at=tmp_path).stdout.decode().splitlines()
     assert [int(line.split()[0]) for line in lines] == list(range(40))

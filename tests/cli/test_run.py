@@ -139,7 +139,7 @@ def test_a_trap_exits_with_134_and_a_backtrace_and_so_does_its_resume(tmp_path: 
 def test_a_time_limit_exits_with_124_and_the_run_can_be_resumed(tmp_path: Path) -> None:
     done = tool("run", "--timeout", "0.3", "--json", guest("spin"), at=tmp_path)
     assert (done.returncode, done.stdout) == (124, b"spinning\n")
-    assert b"journaltool resume spin.journal goes on\n" in done.stderr
+    assert b"continue with: journaltool resume spin.journal\n" in done.stderr
     told = last_json(done)
     assert (told["outcome"], told["timed_out"], told["signal"]) == ("stopped", True, None)
     with journal.Reader(tmp_path / "spin.journal") as reader:
@@ -159,7 +159,7 @@ def test_a_signal_stops_a_guest_that_computes(
     assert process.stdout.readline() == b"spinning\n"
     done = ended(process, number)
     assert done.returncode == code
-    assert done.stderr == b"journaltool: stopped; journaltool resume spin.journal goes on\n"
+    assert done.stderr == b"journaltool: stopped; continue with: journaltool resume spin.journal\n"
     assert tool("verify", "--quiet", "spin.journal", at=tmp_path).returncode == 0
 
 
@@ -174,13 +174,13 @@ def test_a_signal_stops_a_guest_that_reads_and_a_resume_goes_on(
     assert process.stdout.read(6) == b"first "
     done = ended(process, signal.SIGINT)
     assert done.returncode == 130
-    assert b"stopped; journaltool resume 'a b.journal' goes on\n" in done.stderr
+    assert b"stopped; continue with: journaltool resume 'a b.journal'\n" in done.stderr
     assert last_json(done)["signal"] == "SIGINT"
     again = tool("resume", "a b.journal", at=tmp_path, stdin=b"second")
     assert (again.returncode, again.stdout, again.stderr) == (0, b"second", b"12 bytes\n")
     over = tool("resume", "a b.journal", at=tmp_path)
     assert (over.returncode, over.stdout) == (0, b"")
-    assert over.stderr == b"journaltool: the program has ended with exit code 0\n"
+    assert over.stderr == b"journaltool: the program had already ended with exit code 0\n"
 
 
 def test_a_signal_stops_a_guest_whose_output_nobody_reads(begun: Begin, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_signal_stops_a_guest_whose_output_nobody_reads(begun: Begin, tmp_path
     wait_until(lambda: stands_still(process.stdout) > room // 2)
     done = ended(process, signal.SIGTERM)
     assert done.returncode == 143
-    assert b"journaltool resume chatty.journal goes on\n" in done.stderr
+    assert b"continue with: journaltool resume chatty.journal\n" in done.stderr
     assert len(done.stdout) <= room
 
 
@@ -212,7 +212,7 @@ def test_an_existing_journal_is_only_replaced_by_force(tmp_path: Path) -> None:
     before = (tmp_path / "exit7.journal").read_bytes()
     refused = tool("run", guest("exit7"), "2", at=tmp_path)
     assert refused.returncode == 125
-    assert b"exit7.journal exists already" in refused.stderr
+    assert b"exit7.journal already exists" in refused.stderr
     failed = tool("run", "--force", "-j", "exit7.journal", "no.wasm", at=tmp_path)
     assert failed.returncode == 125
     assert (tmp_path / "exit7.journal").read_bytes() == before

@@ -232,7 +232,8 @@ def test_a_run_stops_with_its_first_snapshot_and_a_resume_goes_on(tmp_path: Path
     assert (done.returncode, done.stdout) == (0, whole[: len(done.stdout)])
     assert done.stdout.startswith(b"ready")
     assert done.stderr.startswith(
-        b"journaltool: stopped with its snapshot; journaltool resume stdin.journal goes on\n"
+        b"journaltool: stopped after its snapshot; "
+        b"continue with: journaltool resume stdin.journal\n"
     )
     told = last_json(done)
     assert (told["outcome"], told["stopped_with_snapshot"]) == ("stopped", True)
@@ -391,7 +392,7 @@ def test_a_program_that_takes_no_snapshots_is_not_asked(tmp_path: Path) -> None:
         assert line_of(process)
         done = inside("snapshot", str(process.pid), at=tmp_path)
         assert done.returncode == 1
-        assert b"takes no snapshots when it is asked for one" in done.stderr
+        assert b"does not handle requests for snapshots" in done.stderr
         give(process, b"a line\n")
         assert line_of(process).startswith(b"line 1 ")
 

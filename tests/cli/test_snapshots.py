@@ -123,8 +123,8 @@ def test_a_process_that_does_not_expect_it_is_not_asked(
             done = inside("snapshot", target, at=tmp_path)
             assert done.returncode == 1
             assert done.stderr.decode() == (
-                f"journaltool: error: process {process.pid} takes no snapshots when it is asked "
-                "for one\n"
+                f"journaltool: error: process {process.pid} does not handle "
+                "requests for snapshots\n"
             )
         assert process.poll() is None
         done = inside("snapshot", "--json", "a.journal", at=tmp_path)
@@ -153,11 +153,11 @@ def test_only_who_writes_a_journal_is_asked(tmp_path: Path) -> None:
     with writing(tmp_path, "a.journal") as process:
         process.communicate()
         for target, reason in (
-            ("a.journal", "no process writes a.journal, so there is none to be asked"),
+            ("a.journal", "no process writes a.journal, so it cannot take a snapshot"),
             ("b.journal", "b.journal does not exist"),
-            (str(process.pid), f"there is no process {process.pid}"),
-            ("9" * 30, f"there is no process {'9' * 30}"),
-            (str(os.getpid()), f"process {os.getpid()} writes no journal"),
+            (str(process.pid), f"no process has the id {process.pid}"),
+            ("9" * 30, f"no process has the id {'9' * 30}"),
+            (str(os.getpid()), f"process {os.getpid()} does not write a journal"),
         ):
             done = inside("snapshot", target, at=tmp_path)
             assert (done.returncode, done.stderr.decode()) == (
@@ -171,7 +171,7 @@ def test_which_of_several_journals_has_to_be_said(tmp_path: Path) -> None:
         done = inside("snapshot", str(process.pid), at=tmp_path)
         assert done.returncode == 1
         names = f"{tmp_path / 'a.journal'}, {tmp_path / 'b.journal'}"
-        assert done.stderr.decode().endswith(f"writes several journals, name one: {names}\n")
+        assert done.stderr.decode().endswith(f"writes several journals: give one of {names}\n")
         assert inside("snapshot", "b.journal", at=tmp_path).returncode == 0
 
 
@@ -180,7 +180,8 @@ def test_a_snapshot_that_does_not_come_exits_with_9(tmp_path: Path) -> None:
         done = inside("snapshot", "--timeout", "0.3", "a.journal", at=tmp_path)
         assert (done.returncode, done.stdout) == (9, b"")
         assert done.stderr.decode() == (
-            f"journaltool: no snapshot in 0.3 s: process {process.pid} takes it when it can\n"
+            f"journaltool: no snapshot within 0.3 s: "
+            f"process {process.pid} may still take it later\n"
         )
 
 

@@ -50,7 +50,7 @@ def test_cut_ends_with_the_newest_snapshot_unless_told_where(
     done = inside("cut", recorded, "-o", "newest", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     newest = snapshots_in(recorded)[-1]
-    assert f"up to number {newest}" in done.stdout.decode()
+    assert f"up to event {newest}" in done.stdout.decode()
     assert snapshots_in(tmp_path / "newest")[-1] == newest
     done = inside("cut", "--json", recorded, "--at", "5", "-o", "five", at=tmp_path)
     assert (json.loads(done.stdout)["last_seq"], json.loads(done.stdout)["events"]) == (5, 6)
@@ -61,7 +61,7 @@ def test_cut_ends_with_the_newest_snapshot_unless_told_where(
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (("split", "a", "-o", "b"), 2, b"--at, --snapshots or --size"),
+        (("split", "a", "-o", "b"), 2, b"give at least one of --at, --snapshots and --size"),
         (("split", "a", "--size", "0", "-o", "b"), 1, b"more bytes than none"),
         (("split", "a", "--at", "99", "-o", "b"), 1, b"99"),
         (("split", "a", "--at", "3", "-o", "there"), 1, b"there exists already"),
@@ -69,7 +69,7 @@ def test_cut_ends_with_the_newest_snapshot_unless_told_where(
         (("split", "nothing", "--at", "3", "-o", "b"), 1, b"nothing: No such file"),
         (("split", "there", "--at", "3", "-o", "b"), 1, b" of there"),
         (("split", "--self-contained", "a", "--at", "3", "-o", "b"), 1, b"does not say what ran"),
-        (("cut", "a", "-o", "b"), 1, b"has no snapshot to resume from"),
+        (("cut", "a", "-o", "b"), 1, b"has no resumable snapshot"),
         (("cut", "a", "--at", "99", "-o", "b"), 1, b"a has no event 99"),
         (("cut", "a", "--at", "3", "-o", "there"), 1, b"there exists already"),
         (("cut", "a", "--at", "3", "-o", "a"), 1, b"a is also a source"),
@@ -106,7 +106,7 @@ def test_who_refuses_damage_says_where_it_is_and_what_to_do(
     done = inside(name, path.name, *options, at=tmp_path)
     assert done.returncode == 6, done.stderr
     (sentence,) = done.stderr.decode().splitlines()
-    where, _, told = sentence.partition("; what is left of it: journaltool ")
+    where, _, told = sentence.partition("; recover the readable events with: journaltool ")
     assert f"at offset {block.offset}" in where
     assert "my journal" in where
     assert shlex.split(told) == ["recover", "my journal", "TARGET"]

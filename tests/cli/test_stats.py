@@ -104,8 +104,10 @@ def test_pages_are_told_by_what_is_given_of_them(tmp_path: Path) -> None:
         "numbers": 3, "contents": 2, "at_least": False, "malformed": 1,
     }  # fmt: skip
     text = inside("stats", "a", at=tmp_path).stdout.decode()
-    assert "5 given: 3 whole, 1 patched in 22 B, 1 zero; of 3 pages, each 1.7 times" in text
-    assert "1 whole ones say what another said" in text
+    assert (
+        "5 stored: 3 whole, 1 patched in 22 B, 1 zero; of 3 different pages, 1.7 times each" in text
+    )
+    assert "1 whole pages repeat another" in text
     done = inside("stats", "--no-pages", "--json", "a", at=tmp_path)
     assert json.loads(done.stdout)["pages"] is None
     assert set(PageKind) == {0, 1, 2, 3}

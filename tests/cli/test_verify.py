@@ -179,7 +179,7 @@ def test_a_verify_that_found_nothing_in_its_time_exits_with_9(tmp_path: Path) ->
     written(tmp_path / "a", 40)
     done = inside("verify", "--max-seconds", "1e-9", "a", at=tmp_path)
     assert done.returncode == 9
-    assert b"nothing wrong so far, and not finished" in done.stdout
+    assert b"nothing wrong so far; the check is not finished" in done.stdout
     cursor = done.stdout.decode().split("--from ")[1].split()[0]
     done = inside("verify", "--from", cursor, "a", at=tmp_path)
     assert done.returncode == 0

@@ -1,7 +1,8 @@
-"""The demonstration tells its story to the end, and would say so if a byte were another."""
+"""The demonstration runs to its end, and reports every difference between its two runs."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,9 +15,9 @@ from tests.support.programs import ROOT
 
 
 @pytest.mark.deep
-def test_the_demonstration_tells_its_story(quickjs: Path) -> None:
+def test_the_demonstration_tells_its_story(quickjs: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "demo/run.py"],
+        [sys.executable, "demo/run.py", str(tmp_path)],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -26,7 +27,7 @@ def test_the_demonstration_tells_its_story(quickjs: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    for told in (
+    for text in (
         "with 12 of 24 orders done",
         "with 18 of 24 orders done",
         "871 bytes, the same",
@@ -34,13 +35,22 @@ def test_the_demonstration_tells_its_story(quickjs: Path) -> None:
         "$ journaltool info day.journal",
         "$ journaltool inspect day.journal",
         "$ journaltool verify day.journal",
-        "Killed twice, and every byte is as it was to be.",
+        "The program was killed twice, and every byte of its results is the same.",
     ):
-        assert told in done.stdout
+        assert text in done.stdout
+    commands = re.findall(r"^    (\S*journaltool .*)$", done.stdout, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        pasted = subprocess.run(
+            ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (pasted.returncode, pasted.stderr) == (0, ""), command
+        assert pasted.stdout
+    assert all("day.journal" in command for command in commands)
 
 
 def two_days(folder: Path) -> tuple[Day, Day]:
-    """Two days that left the same, but for their tickets."""
+    """Return two days with the same results except for their tickets."""
     days = Day(folder / "calm", folder / "orders"), Day(folder / "killed", folder / "orders")
     for day, ticket in zip(days, ("01234567", "89abcdef"), strict=True):
         day.output.write_text(f"ticket {ticket}\n 1 bread\nticket {ticket} is still the same\n")
@@ -54,22 +64,22 @@ def test_days_that_differ_in_their_tickets_only_are_the_same(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "difference"),
     [
-        (lambda day: (day.window / "01.txt").write_text("cake\n"), "window/01.txt is another"),
+        (lambda day: (day.window / "01.txt").write_text("cake\n"), "window/01.txt differs"),
         (lambda day: (day.window / "01.txt").unlink(), "window/01.txt is missing"),
-        (lambda day: (day.window / "02").write_text(""), "window/02 is too much"),
-        (lambda day: day.errors.write_text("8\n8\n"), "errors is another"),
-        (lambda day: day.output.write_text("ticket 01234567\n"), "output is another"),
+        (lambda day: (day.window / "02").write_text(""), "window/02 is unexpected"),
+        (lambda day: day.errors.write_text("8\n8\n"), "errors differs"),
+        (lambda day: day.output.write_text("ticket 01234567\n"), "output differs"),
         (
             lambda day: day.output.write_text(day.output.read_text().replace("f\n", "0\n")),
-            "it has 2 tickets, and a run draws one",
+            "the output has 2 tickets, but one run draws only one",
         ),
     ],
 )
 def test_whatever_is_not_the_same_is_told(
-    harm: Callable[[Day], object], told: str, tmp_path: Path
+    harm: Callable[[Day], object], difference: str, tmp_path: Path
 ) -> None:
     calm, killed = two_days(tmp_path)
     harm(killed)
-    assert told in differences(calm, killed)
+    assert difference in differences(calm, killed)

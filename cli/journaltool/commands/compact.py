@@ -1,4 +1,4 @@
-"""``journaltool compact``: a shorter journal that leads to the same states."""
+"""``journaltool compact``: remove events that no retained state depends on."""
 
 import json
 from pathlib import Path
@@ -14,29 +14,33 @@ from journaltool.output.phrases import format_count
 if TYPE_CHECKING:
     from journal.compaction import CompactionResult, RetentionPolicy
 
-HELP = """Write to a new journal only what the states of a journal are made of.
+HELP = """Write a smaller journal that rebuilds the same retained states.
 
-These are the states at the snapshots that are kept, and at the end. Gone are pages that were
-written over, files that were removed, descriptors that were closed, snapshots that are not kept,
-and what the guest was told before the newest one. What stays has its number and its time; all
-behind the newest snapshot does. Where a resume would have to begin at the very start, nothing goes.
-Where less goes than might, it says why.
+The retained states are the states at the retained snapshots and at the end of the journal. Compact
+removes overwritten pages, removed files, closed descriptors, snapshots that are not retained, and
+the inputs before the newest retained snapshot. Retained events keep their sequence numbers and
+times. Every event after the newest snapshot is retained. Nothing is removed if a resume would have
+to start at the beginning of the program. If less is removed than possible, the output gives the
+reason.
 
-Kept are the newest snapshots (--keep-last), the newest one of each so many event numbers
-(--keep-every), and those that are not much older than the newest (--keep-within). Each of them can
-be resumed from as before.
+The options select the snapshots to retain: the newest ones (--keep-last), the newest one in each
+range of sequence numbers (--keep-every), and the ones that are not much older than the newest one
+(--keep-within). Each retained snapshot can be resumed as before.
 
-SOURCE is only read, unless --in-place replaces it; it may be - for standard input. TARGET gets its
-name when it is whole and durable; it may be - for standard output.
+SOURCE is only read, unless --in-place replaces it. SOURCE may be - for standard input. TARGET gets
+its name when it is complete and durable. TARGET may be - for standard output.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  compacted                                     2  wrong usage
-  1  SOURCE cannot be read, or is no journal; TARGET exists, or cannot be written
-  3  a block of SOURCE is wrong                    5  blocks of SOURCE are missing
-  6  what is lost of SOURCE had been durable       8  TARGET could not be written whole
-  7  with --in-place, or of a TARGET to be replaced: it is being written
+  0  The journal was compacted.
+  1  SOURCE cannot be read or is not a journal, or TARGET exists or cannot be written.
+  2  The usage is wrong.
+  3  A block of SOURCE is damaged.
+  5  Blocks of SOURCE are missing.
+  6  Events of SOURCE that had been durable are lost.
+  7  Another process writes SOURCE (with --in-place) or TARGET (with --force).
+  8  TARGET could not be written completely.
 
 \b
 Examples:
@@ -55,16 +59,19 @@ def compact(
     force: source_target.ForceOption = False,
     dry_run: source_target.DryRunOption = False,
     keep_last: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Keep the newest N snapshots.")
+        int, typer.Option(metavar="N", min=1, help="Retain the newest N snapshots.")
     ] = 1,
     keep_every: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Keep the newest one of each N event numbers."),
+        typer.Option(
+            metavar="N", min=1, help="Retain the newest snapshot of every N sequence numbers."
+        ),
     ] = None,
     keep_within: Annotated[
         str | None,
         typer.Option(
-            metavar="SPAN", help="Keep those up to 90s, 10m, 1h30m or 7d older than the newest."
+            metavar="SPAN",
+            help="Retain snapshots at most this much older than the newest: 90s, 10m, 1h30m, 7d.",
         ),
     ] = None,
     quiet: common.QuietOption = False,
@@ -90,8 +97,8 @@ def compact(
             size = journal_size(old)
             found = _run_compaction(old, old if in_place else new, policy, on_progress, dry_run)
             written = None if dry_run else journal_size(old if new is None else new)
-        known = to_json(found, source, target) | {"file_size": size, "new_file_size": written}
-        report(known, to_pipe=source_target.is_pipe(target), quiet=quiet, as_json=as_json)
+        values = to_json(found, source, target) | {"file_size": size, "new_file_size": written}
+        report(values, to_pipe=source_target.is_pipe(target), quiet=quiet, as_json=as_json)
 
 
 def _run_compaction(
@@ -113,18 +120,20 @@ def _run_compaction(
 
 
 def _parse_span(text: str) -> float:
-    """A length of time."""
+    """Return the seconds of a time span such as ``1h30m``."""
     import re
 
     from journal.query.literals import DURATION_PATTERN, parse_duration
 
     if not re.fullmatch(DURATION_PATTERN, text, re.ASCII):
-        raise typer.BadParameter(f"{text!r} is no span of time: write 90s, 10m, 1h30m or 7d")
+        raise typer.BadParameter(
+            f"{text!r} is not a time span: write for example 90s, 10m, 1h30m or 7d"
+        )
     return parse_duration(text) / 1e9
 
 
 def to_json(found: "CompactionResult", source: Path, target: Path | None) -> dict[str, Any]:
-    """Everything, in what JSON has."""
+    """Return the result as JSON values."""
     return {
         "source": str(source),
         "target": None if target is None else str(target),
@@ -153,54 +162,54 @@ def to_json(found: "CompactionResult", source: Path, target: Path | None) -> dic
     }
 
 
-# -- to read ---------------------------------------------------------------------------------------
+# -- table -----------------------------------------------------------------------------------------
 
 
-def report(known: dict[str, Any], *, to_pipe: bool, quiet: bool, as_json: bool) -> None:
-    """Print the result."""
+def report(values: dict[str, Any], *, to_pipe: bool, quiet: bool, as_json: bool) -> None:
+    """Print the result for the selected output format."""
     if as_json and to_pipe:
-        terminal.print_status_json(known)
+        terminal.print_status_json(values)
     elif as_json:
-        typer.echo(json.dumps(known, indent=2))
+        typer.echo(json.dumps(values, indent=2))
     elif quiet:
         return
     elif to_pipe:
-        reason = f"; {known['reason']}" if known["reason"] else ""
-        terminal.print_status(f"{_describe_kept(known)}{reason}")
+        reason = f"; {values['reason']}" if values["reason"] else ""
+        terminal.print_status(f"{_describe_kept(values)}{reason}")
     else:
-        terminal.print_table(to_table(known))
-        _print_kinds(known["kinds"])
+        terminal.print_table(to_table(values))
+        _print_kinds(values["kinds"])
 
 
-def _describe_kept(known: dict[str, Any]) -> str:
+def _describe_kept(values: dict[str, Any]) -> str:
     from journaltool.output.memory_format import format_size
 
-    sizes = f"{format_size(known['kept_size'])} of {format_size(known['size'])}"
-    return f"{known['kept_events']:,} of {format_count(known['events'], 'event')}, {sizes}"
+    sizes = f"{format_size(values['kept_size'])} of {format_size(values['size'])}"
+    return f"{values['kept_events']:,} of {format_count(values['events'], 'event')}, {sizes}"
 
 
-def to_table(known: dict[str, Any]) -> list[tuple[str, str]]:
+def to_table(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the rows of the table for a terminal."""
     from journaltool.output.memory_format import format_size
 
-    target = "nothing is written"
-    if known["target"] is not None:
-        target = f"{terminal.quote(known['target'])}, {format_size(known['new_file_size'])}"
+    target = "not written (--dry-run)"
+    if values["target"] is not None:
+        target = f"{terminal.quote(values['target'])}, {format_size(values['new_file_size'])}"
     rows = [
-        ("source", f"{terminal.quote(known['source'])}, {format_size(known['file_size'])}"),
+        ("source", f"{terminal.quote(values['source'])}, {format_size(values['file_size'])}"),
         ("target", target),
-        ("snapshots", _describe_snapshots(known["snapshots"], len(known["dropped_snapshots"]))),
-        ("kept", _describe_kept(known)),
+        ("snapshots", _describe_snapshots(values["snapshots"], len(values["dropped_snapshots"]))),
+        ("kept", _describe_kept(values)),
     ]
-    return rows + [("reason", known["reason"])] * bool(known["reason"])
+    return rows + [("reason", values["reason"])] * bool(values["reason"])
 
 
 def _describe_snapshots(kept: tuple[int, ...], dropped: int) -> str:
     if not kept:
-        return "there is none"
+        return "none"
     shown = ", ".join(map(str, kept[-_SHOWN_MAX:]))
     more = "…, " if len(kept) > _SHOWN_MAX else ""
-    return f"{len(kept)} of {len(kept) + dropped} kept: number {more}{shown}"
+    return f"{len(kept)} of {len(kept) + dropped} retained, at sequence numbers {more}{shown}"
 
 
 _NUMERIC_KEYS = ("events", "dropped_events", "size", "dropped_size")
@@ -208,7 +217,7 @@ _HEADINGS = ("kind", "group", "events", "gone", "bytes", "gone")
 
 
 def _print_kinds(kinds: list[dict[str, Any]]) -> None:
-    """Tell of the kinds of which something goes."""
+    """Print a table of the event kinds that lose events or bytes."""
     rows = [
         [one["kind"] or f"unknown({one['tag']})", one["group"] or "-", *_sum_cells([one])]
         for one in kinds

@@ -1,4 +1,4 @@
-"""``journaltool completion``: what a shell needs to complete the command line."""
+"""``journaltool completion``: the script that makes a shell complete the command line."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -6,21 +6,22 @@ from typing import Annotated
 import typer
 
 COMPLETION_VARIABLE = "_JOURNALTOOL_COMPLETE"
-"""A shell asks for completions with it; whoever starts the command looks for it."""
+"""Environment variable that a shell sets to request completions; ``main`` checks it."""
 
-HELP = """Print what a shell needs to complete commands, options, groups and kinds.
+HELP = """Print the shell script that completes commands, options, groups and kinds.
 
-Nothing is installed: the text goes where the shell reads such texts.
+The command installs nothing. Put its output where your shell reads such scripts.
 """
 
 EPILOG = """\b
-  bash  in ~/.bashrc:  eval "$(journaltool completion bash)"
-  zsh   in ~/.zshrc, behind compinit:  eval "$(journaltool completion zsh)"
-  fish  journaltool completion fish > ~/.config/fish/completions/journaltool.fish
+  bash  Add to ~/.bashrc:  eval "$(journaltool completion bash)"
+  zsh   Add to ~/.zshrc, after compinit:  eval "$(journaltool completion zsh)"
+  fish  Run:  journaltool completion fish > ~/.config/fish/completions/journaltool.fish
 
 \b
 Exit codes:
-  0  printed                                       2  wrong usage
+  0  The script was printed.
+  2  The usage is wrong.
 
 \b
 Examples:
@@ -30,7 +31,7 @@ Examples:
 
 
 class Shell(StrEnum):
-    """The shells that are known."""
+    """Supported shells."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -38,20 +39,20 @@ class Shell(StrEnum):
 
 
 def completion(
-    shell: Annotated[Shell, typer.Argument(help="The shell that is to complete.")],
+    shell: Annotated[Shell, typer.Argument(help="The shell.")],
 ) -> None:
-    """Print a shell's script (the help text is HELP)."""
+    """Print the script for a shell (the help text is HELP)."""
     from typer._completion_shared import get_completion_script
 
     script = get_completion_script(
         prog_name="journaltool", complete_var=COMPLETION_VARIABLE, shell=shell.value
     )
-    # names of files are wanted where nothing else is known
+    # Without this change, fish would not offer file names for arguments.
     typer.echo(script.replace(" --no-files", ""))
 
 
 def register_completion() -> None:
-    """Let the command line answer a shell's question."""
+    """Register the shell classes that answer completion requests."""
     from journaltool import shell_completion
 
     shell_completion.register_shells()

@@ -1,4 +1,4 @@
-"""``journaltool concat``: several journals as one."""
+"""``journaltool concat``: join several journals."""
 
 import json
 from pathlib import Path
@@ -15,21 +15,23 @@ from journaltool.output.phrases import format_count
 if TYPE_CHECKING:
     from journal.operations.concat import ConcatResult
 
-HELP = """Join journals in one new file, with numbers that go on from each to the next.
+HELP = """Join journals in a new file, with continuous sequence numbers.
 
-The first keeps its numbers and gives its id. What crashes left is left out. A damaged journal is
-refused, unless --salvage joins what can be read of it.
+The first journal keeps its sequence numbers, and the new journal gets its id. Crash debris is left
+out. A damaged journal is an error, unless --salvage joins its readable blocks.
 
-SOURCES are only read. TARGET must not exist, and gets its name when it is whole and durable.
+SOURCES are only read. TARGET must not exist, and gets its name when it is complete and durable.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  joined                                        2  wrong usage
-  1  a source cannot be read, or is no journal; TARGET exists, or cannot be written
-  3  a block of a source is wrong; with --salvage: joined, and events are lost
-  5  blocks of a source are missing                6  what is lost of a source had been durable
-  8  TARGET could not be written whole
+  0  The journals were joined.
+  1  A source cannot be read or is not a journal, or TARGET exists or cannot be written.
+  2  The usage is wrong.
+  3  A block of a source is damaged. With --salvage: TARGET was written, and events are lost.
+  5  Blocks of a source are missing.
+  6  Events of a source that had been durable are lost.
+  8  TARGET could not be written completely.
 
 \b
 Examples:
@@ -40,16 +42,18 @@ Examples:
 
 def concat(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCES...", help="Journals: files, or directories.")
+        list[Path], typer.Argument(metavar="SOURCES...", help="The journals: files or directories.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="TARGET", help="The new journal, a file.")
+        Path, typer.Option("--output", "-o", metavar="TARGET", help="The new journal file.")
     ],
     salvage: Annotated[
-        bool, typer.Option("--salvage", help="Join what can be read of damaged journals.")
+        bool, typer.Option("--salvage", help="Join the readable blocks of damaged journals.")
     ] = False,
     quiet: common.QuietOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
 ) -> None:
     """Join journals (the help text is HELP)."""
     with exit_codes.reporting_errors():
@@ -66,7 +70,7 @@ def concat(
 
 
 def to_json(found: "ConcatResult", sources: list[Path], target: Path) -> dict[str, Any]:
-    """Everything, in what JSON has."""
+    """Return the result as JSON values."""
     return {
         "sources": [
             {"journal": str(source), "first_seq": first}
@@ -89,12 +93,12 @@ def to_json(found: "ConcatResult", sources: list[Path], target: Path) -> dict[st
 def to_table(found: "ConcatResult", sources: list[Path], target: Path) -> list[tuple[str, str]]:
     """Return the rows of the table for a terminal."""
     rows = [
-        ("source" if not index else "", f"{terminal.quote(str(source))}, from event {first} on")
+        ("source" if not index else "", f"{terminal.quote(str(source))}, with first event {first}")
         for index, (source, first) in enumerate(zip(sources, found.first_seqs, strict=True))
     ]
     kept = f"{format_count(found.events, 'event')} in {format_count(found.blocks, 'block')}"
     rows += [("target", terminal.quote(str(target))), ("kept", kept)]
     left = found.torn_size + found.debris_size
     if left:
-        rows.append(("left out", f"{format_count(left, 'byte')} of crashes"))
+        rows.append(("left out", f"{format_count(left, 'byte')} of crash debris"))
     return rows + (recover.losses_to_table(found.losses) if found.losses else [])

@@ -1,4 +1,4 @@
-"""``journaltool cut``: a journal as it was at an event."""
+"""``journaltool cut``: copy a journal up to an event."""
 
 import json
 from pathlib import Path
@@ -14,24 +14,27 @@ from journaltool.output.phrases import format_count
 if TYPE_CHECKING:
     from journal.operations.split import CutResult
 
-HELP = """Write a journal as it was at an event, up to and with it, to a new file.
+HELP = """Copy a journal up to and including an event to a new file.
 
-It is the same journal, with its id, numbers and times, and can be resumed, played and compared as
-the whole one could then. Without --at, it ends with the newest snapshot that a resume can begin at.
-What stands behind that is not even read: so a journal can be cut in front of damage.
+The copy has the same id, sequence numbers and times, and can be resumed, replayed and compared as
+the journal could at that event. Without --at, the copy ends with the newest snapshot that a resume
+can start from. Blocks after the last event are not read, so a journal can be cut before damage.
 
-To go on from there, resume --at NUMBER --into NEW makes a journal of its own instead.
+To continue from that event instead, use resume --at NUMBER --into NEW, which makes a new journal.
 
-SOURCE is only read. TARGET must not exist, and gets its name when it is whole and durable.
+SOURCE is only read. TARGET must not exist, and gets its name when it is complete and durable.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  cut                                           2  wrong usage
-  1  SOURCE cannot be read, or is no journal, or has no such event or no such snapshot;
-     TARGET exists, or cannot be written
-  3  a block of SOURCE is wrong                    5  blocks of SOURCE are missing
-  6  what is lost of SOURCE had been durable       8  TARGET could not be written whole
+  0  The journal was cut.
+  1  SOURCE cannot be read or is not a journal, or has no such event or no resumable snapshot,
+     or TARGET exists or cannot be written.
+  2  The usage is wrong.
+  3  A block of SOURCE is damaged.
+  5  Blocks of SOURCE are missing.
+  6  Events of SOURCE that had been durable are lost.
+  8  TARGET could not be written completely.
 
 \b
 Examples:
@@ -43,13 +46,18 @@ Examples:
 def cut(
     source: common.JournalArgument,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="TARGET", help="The new journal, a file.")
+        Path, typer.Option("--output", "-o", metavar="TARGET", help="The new journal file.")
     ],
     at: Annotated[
-        int | None, typer.Option(metavar="NUMBER", min=0, help="The last event to keep.")
+        int | None,
+        typer.Option(
+            metavar="NUMBER", min=0, help="The sequence number of the last event to copy."
+        ),
     ] = None,
     quiet: common.QuietOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
 ) -> None:
     """Cut a journal (the help text is HELP)."""
     with exit_codes.reporting_errors(about=source, recoverable=source):
@@ -66,7 +74,7 @@ def cut(
 
 
 def _find_newest_resumable(journal: Path) -> int:
-    """The number of the newest snapshot that can be resumed from."""
+    """Return the sequence number of the newest resumable snapshot, or raise ``OptionError``."""
     from journal import OptionError, Reader, list_snapshots
 
     newest: int | None = None
@@ -74,12 +82,14 @@ def _find_newest_resumable(journal: Path) -> int:
         for one in list_snapshots(reader, count_pages=False):
             newest = one.seq if one.resumable else newest
     if newest is None:
-        raise OptionError(f"{journal} has no snapshot to resume from: say where to cut with --at")
+        raise OptionError(
+            f"{journal} has no resumable snapshot: give the last event to copy with --at"
+        )
     return newest
 
 
 def to_json(found: "CutResult", source: Path, target: Path) -> dict[str, object]:
-    """Everything, in what JSON has."""
+    """Return the result as JSON values."""
     return {
         "source": str(source),
         "target": str(target),
@@ -100,6 +110,6 @@ def to_table(found: "CutResult", source: Path, target: Path) -> list[tuple[str, 
         ),
         (
             "kept",
-            f"{format_count(found.events, 'event')}, up to number {found.last_seq}",
+            f"{format_count(found.events, 'event')}, up to event {found.last_seq}",
         ),
     ]

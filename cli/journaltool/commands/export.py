@@ -1,4 +1,4 @@
-"""``journaltool export``: a journal as text or a table that other programs read."""
+"""``journaltool export``: write a journal as JSON lines or as a Parquet table."""
 
 import json
 import os
@@ -19,25 +19,29 @@ from journaltool.output.phrases import format_count
 if TYPE_CHECKING:
     from journal.export import ExportResult, Secret
 
-HELP = """Write a journal as JSON lines, or as a Parquet table, from which import makes it again.
+HELP = """Write a journal as JSON lines or as a Parquet table. The import command reads both.
 
-The first line says whose journal it is, each further one is an event, the last one says how many
-they were. Whole numbers that JavaScript would not have exactly are strings of digits; bytes are
-{"text": …}, {"base64": …} or {"hex": …}. What is of no known kind is told as it stands.
+In JSON lines, the first line describes the journal, the last line has the number of events, and
+each line between them is an event. Integers that JavaScript cannot represent exactly are strings
+of digits. Bytes are {"text": …}, {"base64": …} or {"hex": …}. Events of unknown kinds are exported
+with their tag and bytes.
 
---redact replaces contents by their sizes and salted hashes: memory (stacks and globals too), files
-(what is in them, not their names), environment (and arguments), input, output; or all. Repeat it,
-or separate with commas. What is imported of such an export cannot be resumed, and says so.
+--redact replaces contents by their sizes and salted hashes. It takes memory (with stacks and
+globals), files (contents, not names), environment (with arguments), input, output, or all. Repeat
+the option, or separate the names with commas. A journal imported from a redacted export cannot be
+resumed, and is marked as such.
 
-Parquet needs pyarrow.
+Parquet needs the package pyarrow.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  exported                                      2  wrong usage
-  1  JOURNAL cannot be read, or is none; the target exists, or cannot be written
-  3  a block of JOURNAL is wrong                   5  blocks of JOURNAL are missing
-  6  what is lost of JOURNAL had been durable
+  0  The journal was exported.
+  1  JOURNAL cannot be read or is not a journal, or FILE exists or cannot be written.
+  2  The usage is wrong.
+  3  A block of JOURNAL is damaged.
+  5  Blocks of JOURNAL are missing.
+  6  Events of JOURNAL that had been durable are lost.
 
 \b
 Examples:
@@ -50,7 +54,7 @@ _STDOUT = Path("-")
 
 
 class ExportFormat(StrEnum):
-    """What a journal is exported as."""
+    """Export formats."""
 
     JSONL = "jsonl"
     PARQUET = "parquet"
@@ -59,25 +63,30 @@ class ExportFormat(StrEnum):
 def export(
     journal: common.JournalArgument,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The file; - for stdout.")
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The new file, or - for stdout.")
     ] = _STDOUT,
     form: Annotated[
-        ExportFormat, typer.Option("--format", help="JSON lines, or a Parquet table.")
+        ExportFormat, typer.Option("--format", help="JSON lines or a Parquet table.")
     ] = ExportFormat.JSONL,
     redact: Annotated[
         list[str] | None,
-        typer.Option(metavar="KINDS", help="What not to tell, such as memory,input; or all."),
+        typer.Option(metavar="KINDS", help="Contents to redact, such as memory,input, or all."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
     quiet: common.QuietOption = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout; on stderr if that is taken.")
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON object on stdout, or on stderr if stdout has the data."
+        ),
     ] = False,
 ) -> None:
     """Export a journal (the help text is HELP)."""
     to_stdout = output == _STDOUT
     if form is ExportFormat.PARQUET and to_stdout and sys.stdout.isatty():
-        raise typer.BadParameter("a table is not for a terminal: name a file with -o, or pipe it")
+        raise typer.BadParameter(
+            "a Parquet table cannot be written to a terminal: name a file with -o, or use a pipe"
+        )
     with exit_codes.reporting_errors(about=journal, recoverable=journal):
         exit_codes.raise_on_sigint()
         secrets = _parse_secrets(redact or [])
@@ -94,15 +103,17 @@ def export(
 
 
 def _parse_secrets(texts: list[str]) -> "list[Secret]":
-    """What is not to be told, by its names."""
+    """Return the named redactions."""
     from journal.export import Secret
 
     names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
-    known = {secret.value: [secret] for secret in Secret} | {"all": list(Secret)}
+    choices = {secret.value: [secret] for secret in Secret} | {"all": list(Secret)}
     for name in names:
-        if name not in known:
-            raise typer.BadParameter(f"{name!r} cannot be redacted: {', '.join(known)} can")
-    return [secret for name in names for secret in known[name]]
+        if name not in choices:
+            raise typer.BadParameter(
+                f"{name!r} cannot be redacted: choose from {', '.join(choices)}"
+            )
+    return [secret for name in names for secret in choices[name]]
 
 
 def _write(
@@ -121,7 +132,7 @@ def _write(
 def _write_atomically(
     journal: Path, target: Path, force: bool, write: "Callable[[BinaryIO], ExportResult]"
 ) -> "ExportResult":
-    """Write a file that gets its name when it is whole and durable."""
+    """Write a file that gets its name when it is complete and durable."""
     from journal import OptionError
     from journal.fs import atomic_file
     from journal.rewrite.block_copier import check_output_path
@@ -129,7 +140,7 @@ def _write_atomically(
     if not (force and target.is_file() and not target.is_symlink()):
         check_output_path(target, [journal])
     elif target.samefile(journal):
-        raise OptionError(f"{target} is the journal, which is only read")
+        raise OptionError(f"{target} is the exported journal: choose another target")
     found: list[ExportResult] = []
 
     def fill(file: BinaryIO) -> None:
@@ -142,7 +153,7 @@ def _write_atomically(
 
 
 def to_json(found: "ExportResult", journal: Path, target: Path) -> dict[str, Any]:
-    """Everything, in what JSON has."""
+    """Return the result as JSON values."""
     return {
         "journal": str(journal),
         "target": str(target),

@@ -1,4 +1,4 @@
-"""``journaltool extract``: files, memory or environment of a guest, at any event."""
+"""``journaltool extract``: files, memory or environment of a guest at an event."""
 
 import json
 import os
@@ -23,25 +23,29 @@ if TYPE_CHECKING:
     )
     from journal.replay import ReplayLimits
 
-HELP = """Take a guest's files, its memory, or its environment out of a journal, without running it.
+HELP = """Extract the files, memory or environment of a guest without running it.
 
-Without --at as they are at its end; with it, behind that event. Memory is that of the last snapshot
-up to there: nothing else tells what it was.
+Without --at, the state is the one at the end of the journal. With --at, the state is the one after
+that event. Memory is extracted from the last snapshot up to that event, because only snapshots
+record memory.
 
---files makes a new directory, --tar writes an archive: the files that the journal holds, with the
-guest's times, for the owner alone; a mount called /work is work in it. What directories of the host
-had is not in the journal. Symbolic links say what the guest wrote: follow them with care.
+--files makes a new directory, and --tar writes an archive. Both hold the files that the journal
+stores, with the times of the guest and with access for the owner alone. A mount called /work is the
+directory work. Files in mounted host directories are not in the journal. The guest chose the
+targets of symbolic links, so follow the links with care.
 
-A directory or a file gets its name when it is whole and durable.
+A directory or file gets its name when it is complete and durable.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  extracted                                     2  wrong usage
-  1  JOURNAL cannot be read, or is none, or has no such event or snapshot, or cannot be played;
-     the target exists, or cannot be written
-  3  blocks or events are wrong                    5  blocks are missing
-  6  what had been durable is lost
+  0  The state was extracted.
+  1  JOURNAL cannot be read or replayed, is not a journal, or has no such event or snapshot,
+     or the target exists or cannot be written.
+  2  The usage is wrong.
+  3  Blocks or events are damaged.
+  5  Blocks are missing.
+  6  Events that had been durable are lost.
 
 \b
 Examples:
@@ -57,54 +61,72 @@ _PAGE_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 def _parse_pages(text: str) -> tuple[int, int]:
     found = _PAGE_RANGE.fullmatch(text)
     if found is None or int(found[1]) > int(found[2] or found[1]):
-        raise typer.BadParameter(f"{text!r} is no range of pages: write 16-31, or 16")
+        raise typer.BadParameter(f"{text!r} is not a page range: write for example 16-31 or 16")
     return int(found[1]), int(found[2] or found[1])
 
 
 def extract(
     journal: common.JournalArgument,
     at: Annotated[
-        int | None, typer.Option(metavar="NUMBER", min=0, help="Behind this event; else the end.")
+        int | None,
+        typer.Option(
+            metavar="NUMBER",
+            min=0,
+            help="Extract the state after this event. The default is the end.",
+        ),
     ] = None,
     files: Annotated[
-        Path | None, typer.Option(metavar="DIRECTORY", help="The files, into a new directory.")
+        Path | None, typer.Option(metavar="DIRECTORY", help="Write the files to a new directory.")
     ] = None,
     tar: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The files, as an archive; - for stdout.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the files to a tar archive, or - for stdout."),
     ] = None,
     memory: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The memory, as it is; - for stdout.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the raw memory to a file, or - for stdout."),
     ] = None,
     environment: Annotated[
-        bool, typer.Option("--environment", help="The environment, a line for each variable.")
+        bool, typer.Option("--environment", help="Print the environment, one variable per line.")
     ] = False,
     pages: Annotated[
-        str | None, typer.Option(metavar="FIRST-LAST", help="These pages of 4 KiB alone.")
+        str | None, typer.Option(metavar="FIRST-LAST", help="Extract only these pages of 4 KiB.")
     ] = None,
     memory_index: Annotated[
-        int, typer.Option(metavar="NUMBER", min=0, help="Which memory, where there are several.")
+        int,
+        typer.Option(
+            metavar="NUMBER", min=0, help="The index of the memory, if the guest has several."
+        ),
     ] = 0,
     null: Annotated[
-        bool, typer.Option("--null", "-0", help="End each variable with a NUL, not a line.")
+        bool,
+        typer.Option("--null", "-0", help="End each variable with a NUL instead of a newline."),
     ] = False,
     max_size: Annotated[
         int | None,
         typer.Option(
-            parser=common.parse_size, metavar="SIZE", help="What files, or memory, may take; 1GiB."
+            parser=common.parse_size,
+            metavar="SIZE",
+            help="The largest size of files or memory. [1GiB]",
         ),
     ] = None,
     quiet: common.QuietOption = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout; on stderr if that is taken.")
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON object on stdout, or on stderr if stdout has the data."
+        ),
     ] = False,
 ) -> None:
-    """Extract something (the help text is HELP)."""
+    """Extract a state (the help text is HELP)."""
     if sum((files is not None, tar is not None, memory is not None, environment)) != 1:
-        raise typer.BadParameter("say what: one of --files, --tar, --memory, --environment")
+        raise typer.BadParameter("choose exactly one of --files, --tar, --memory and --environment")
     wanted = None if pages is None else _parse_pages(pages)
     target = files or tar or memory or _STDOUT
     if (tar or memory) == _STDOUT and sys.stdout.isatty():
-        raise typer.BadParameter("that is not for a terminal: name a file, or pipe it")
+        raise typer.BadParameter(
+            "binary data cannot be written to a terminal: name a file, or use a pipe"
+        )
     with exit_codes.reporting_errors(about=journal, recoverable=journal):
         exit_codes.raise_on_sigint()
         from journal.operations import extract as extracting
@@ -152,7 +174,7 @@ def _write_atomically(
     target: Path,
     write: "Callable[[BinaryIO], ExtractFilesResult | ExtractMemoryResult]",
 ) -> "ExtractFilesResult | ExtractMemoryResult":
-    """Write a file that gets its name when it is whole, or to stdout."""
+    """Write to stdout, or to a file that gets its name when it is complete and durable."""
     from journal import OptionError
     from journal.fs import atomic_file
     from journal.rewrite.block_copier import check_output_path
@@ -174,14 +196,14 @@ def _write_atomically(
 def report(
     found: "ExtractFilesResult | ExtractMemoryResult", target: Path, quiet: bool, as_json: bool
 ) -> None:
-    """Print the result."""
+    """Print the result, and the mounts whose files the journal does not hold."""
     from journal.operations.extract import ExtractMemoryResult
 
-    known: dict[str, Any] = {"target": str(target), **found._asdict()}
+    values: dict[str, Any] = {"target": str(target), **found._asdict()}
     if as_json and target == _STDOUT:
-        terminal.print_status_json(known)
+        terminal.print_status_json(values)
     elif as_json:
-        typer.echo(json.dumps(known, indent=2))
+        typer.echo(json.dumps(values, indent=2))
     elif not quiet and target != _STDOUT:
         told = (
             _memory_to_table(found)
@@ -191,7 +213,7 @@ def report(
         terminal.print_table([("target", terminal.quote(str(target))), *told])
     if not (quiet or isinstance(found, ExtractMemoryResult)) and found.mounts:
         names = ", ".join(map(terminal.quote, found.mounts))
-        terminal.print_status(f"not in the journal, as it was a directory of the host: {names}")
+        terminal.print_status(f"files of mounted host directories are not in the journal: {names}")
 
 
 def _files_to_table(found: "ExtractFilesResult") -> list[tuple[str, str]]:
@@ -208,7 +230,7 @@ def _memory_to_table(found: "ExtractMemoryResult") -> list[tuple[str, str]]:
     return [
         (
             "memory",
-            f"{size} from {found.start} on, {format_count(found.pages, 'page')} not zero",
+            f"{size} from address {found.start}, {format_count(found.pages, 'page')} not zero",
         ),
         ("snapshot", str(found.snapshot)),
     ]
@@ -216,12 +238,12 @@ def _memory_to_table(found: "ExtractMemoryResult") -> list[tuple[str, str]]:
 
 def _print_environment(found: "EnvironmentResult", null: bool, as_json: bool) -> None:
     if as_json:
-        known = {
+        values = {
             "arguments": [_decode(one) for one in found.arguments],
             "environment": [_decode(one) for one in found.environment],
             "directory": found.directory,
         }
-        typer.echo(json.dumps(known, indent=2))
+        typer.echo(json.dumps(values, indent=2))
         return
     if null:
         sys.stdout.buffer.write(b"".join(one + b"\0" for one in found.environment))

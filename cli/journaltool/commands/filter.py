@@ -1,4 +1,4 @@
-"""``journaltool filter``: some events of a journal as a new one."""
+"""``journaltool filter``: copy selected events to a new journal."""
 
 import json
 from pathlib import Path
@@ -14,36 +14,41 @@ from journaltool.output.phrases import format_count
 if TYPE_CHECKING:
     from journal.operations.filter import FilterResult
 
-HELP = """Write the events of a journal that are asked for, or all but them, to a new one.
+HELP = """Write the selected events of a journal, or all other events, to a new journal.
 
-Numbers and times stay. An event is meant if all options hold for it; of several groups and kinds,
-descriptors, or paths, any one. With --drop all others are written. What says what ran is kept in
-any case, without --no-preamble.
+Events keep their sequence numbers and times. An event is selected if every given option matches it.
+Of several groups and kinds, several descriptors or several paths, one match is enough. --drop
+writes all events that are not selected. The preamble, which describes the program and its mounts,
+is always kept, unless --no-preamble is given.
 
-It tells what the new journal can still be used for. Where a resume would not notice what is
-missing, the new journal says of itself that it cannot be resumed.
+The output reports what the new journal can be used for. If a resume could not detect the missing
+events, the new journal is marked as not resumable.
 
-SOURCE is only read, unless --in-place replaces it; it may be - for standard input. TARGET gets its
-name when it is whole and durable; it may be - for standard output. In place, a directory stays
-one, with a single segment; owner and mode stay.
+SOURCE is only read, unless --in-place replaces it. SOURCE may be - for standard input. TARGET gets
+its name when it is complete and durable. TARGET may be - for standard output. With --in-place, a
+directory becomes a directory with a single segment, and owner and mode do not change.
 
-An expression compares what every event has, which is kind, group, tag, seq, time, size, path and
-descriptor, and the fields that inspect shows; a field of such a name has a dot in front. There are
-== != < <= > >=, in (1, 2), glob "*.txt", matches "[0-9]+", and, or, not and parentheses. Values
-are 42, 0x2a, 64Ki, "text", b"bytes", x"00ff", 2026-11-21T10:00Z, -5m, 1.5s, true and none.
+An expression compares the properties of every event (kind, group, tag, seq, time, size, path and
+descriptor) and the fields that inspect prints. Put a dot before a field that has the name of a
+property. The operators are == != < <= > >=, in (1, 2), glob "*.txt", matches "[0-9]+", and, or, not
+and parentheses. Values are 42, 0x2a, 64Ki, "text", b"bytes", x"00ff", 2026-11-21T10:00Z, -5m, 1.5s,
+true and none.
 """
 
 EPILOG = """\b
-Groups: core memory threads files stdio sockets inputs snapshots, and the names that Wasmer's
-journal has for them: mem thread fs file filesystem net network networking snap snapshot.
+Groups: core memory threads files stdio sockets inputs snapshots, and the names of Wasmer's journal
+for them: mem thread fs file filesystem net network networking snap snapshot.
 
 \b
 Exit codes:
-  0  filtered                                      2  wrong usage
-  1  SOURCE cannot be read, or is no journal; TARGET exists, or cannot be written
-  3  a block of SOURCE is wrong, or an event that has to be looked into
-  5  blocks of SOURCE are missing                  6  what is lost of SOURCE had been durable
-  7  with --in-place: SOURCE is being written      8  TARGET could not be written whole
+  0  The journal was filtered.
+  1  SOURCE cannot be read or is not a journal, or TARGET exists or cannot be written.
+  2  The usage is wrong.
+  3  A block of SOURCE is damaged, or an event that has to be decoded is malformed.
+  5  Blocks of SOURCE are missing.
+  6  Events of SOURCE that had been durable are lost.
+  7  With --in-place: another process writes SOURCE.
+  8  TARGET could not be written completely.
 
 \b
 Examples:
@@ -60,7 +65,7 @@ def filter(
     force: source_target.ForceOption = False,
     dry_run: source_target.DryRunOption = False,
     drop: Annotated[
-        bool, typer.Option("--drop/--keep", help="Drop what is meant, or keep it. [keep]")
+        bool, typer.Option("--drop/--keep", help="Drop or keep the selected events. [keep]")
     ] = False,
     group: query.GroupOption = None,
     kind: query.KindOption = None,
@@ -72,7 +77,7 @@ def filter(
     where_: query.WhereOption = None,
     preamble: Annotated[
         bool,
-        typer.Option("--preamble/--no-preamble", help="Keep what says what ran in any case."),
+        typer.Option("--preamble/--no-preamble", help="Always keep the preamble."),
     ] = True,
     quiet: common.QuietOption = False,
     as_json: source_target.JsonOption = False,
@@ -113,11 +118,11 @@ def filter(
                 measure_size=dry_run,
                 progress=on_progress,
             )
-        known = to_json(found, source, target)
+        values = to_json(found, source, target)
         if as_json and not to_pipe:
-            typer.echo(json.dumps(known, indent=2))
+            typer.echo(json.dumps(values, indent=2))
         elif as_json:
-            terminal.print_status_json(known)
+            terminal.print_status_json(values)
         elif to_pipe and not quiet:
             terminal.print_status(_describe_result(found))
         elif not quiet:
@@ -125,7 +130,7 @@ def filter(
 
 
 def _count_by_kind(counts: dict[int, int]) -> dict[str, int]:
-    """How many events of which kinds, the most of them first."""
+    """Return the number of events of each kind name, in descending order."""
     from journal.events import BY_TAG
 
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -136,7 +141,7 @@ def _count_by_kind(counts: dict[int, int]) -> dict[str, int]:
 
 
 def to_json(found: "FilterResult", source: Path, target: Path | None) -> dict[str, Any]:
-    """Everything, in what JSON has."""
+    """Return the result as JSON values."""
     return {
         "source": str(source),
         "target": None if target is None else str(target),
@@ -168,7 +173,7 @@ def _describe_use(found: "FilterResult") -> str:
 def to_table(found: "FilterResult", source: Path, target: Path | None) -> list[tuple[str, str]]:
     """Return the rows of the table for a terminal."""
 
-    def told(counts: dict[int, int]) -> str:
+    def format_kinds(counts: dict[int, int]) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in _count_by_kind(counts).items())
         total = format_count(sum(counts.values()), "event")
         return f"{total}: {kinds}" if kinds else total
@@ -176,12 +181,12 @@ def to_table(found: "FilterResult", source: Path, target: Path | None) -> list[t
     from journaltool.output.memory_format import format_size
 
     written = format_size(found.written)
-    blocks = f"{format_count(found.blocks, 'block')}, {found.blocks_copied} of them as they were"
+    blocks = f"{format_count(found.blocks, 'block')}, {found.blocks_copied} of them unchanged"
     return [
         ("source", f"{terminal.quote(str(source))}, {format_size(found.size)}"),
-        ("target", "nothing is written" if target is None else terminal.quote(str(target))),
-        ("kept", told(found.kept)),
-        ("dropped", told(found.dropped)),
+        ("target", "not written (--dry-run)" if target is None else terminal.quote(str(target))),
+        ("kept", format_kinds(found.kept)),
+        ("dropped", format_kinds(found.dropped)),
         ("size", f"{written} in {blocks}"),
         ("use", _describe_use(found)),
     ]

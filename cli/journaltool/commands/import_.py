@@ -1,4 +1,4 @@
-"""``journaltool import``: a journal made again of its export."""
+"""``journaltool import``: rebuild a journal from an export."""
 
 import json
 import sys
@@ -15,20 +15,23 @@ from journaltool.output.phrases import format_count
 if TYPE_CHECKING:
     from journal.export import ImportResult
 
-HELP = """Make a journal again of what export wrote: JSON lines, or a Parquet table.
+HELP = """Rebuild a journal from an export in JSON lines or in a Parquet table.
 
-Its events have the same numbers, times and bytes, and the journal has the same id. Where contents
-were redacted, something as long stands in their place, and nobody can resume it.
+The events keep their sequence numbers, times and bytes, and the journal keeps its id. Redacted
+contents are replaced by placeholder bytes of the same size, and a journal with redacted contents
+cannot be resumed.
 
-FILE is - for JSON lines from standard input. The journal must not exist, and gets its name when it
-is whole and durable.
+FILE may be - for JSON lines from standard input. JOURNAL must not exist, and gets its name when it
+is complete and durable.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  imported                                      2  wrong usage
-  1  FILE cannot be read; the journal exists, or cannot be written
-  3  FILE is no export, or is not whole            8  the journal could not be written whole
+  0  The journal was imported.
+  1  FILE cannot be read, or JOURNAL exists or cannot be written.
+  2  The usage is wrong.
+  3  FILE is not an export, or is incomplete.
+  8  JOURNAL could not be written completely.
 
 \b
 Examples:
@@ -40,15 +43,17 @@ _PARQUET_MAGIC = b"PAR1"
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The export; - for stdin.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The export, or - for stdin.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="JOURNAL", help="The new journal, a file.")
+        Path, typer.Option("--output", "-o", metavar="JOURNAL", help="The new journal file.")
     ],
     force: Annotated[
-        bool, typer.Option("--force", help="Replace JOURNAL if it exists and is a journal.")
+        bool, typer.Option("--force", help="Replace JOURNAL if it is an existing journal.")
     ] = False,
     quiet: common.QuietOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
 ) -> None:
     """Import a journal (the help text is HELP)."""
     with exit_codes.reporting_errors(about=file):
@@ -72,7 +77,7 @@ def _import_file(file: Path, target: Path) -> "ImportResult":
 
 
 def to_json(found: "ImportResult", source: Path, target: Path) -> dict[str, Any]:
-    """Everything, in what JSON has."""
+    """Return the result as JSON values."""
     return {
         "source": str(source),
         "target": str(target),
@@ -94,5 +99,5 @@ def to_table(found: "ImportResult", target: Path) -> list[tuple[str, str]]:
     ]
     if found.redacted:
         hidden = ", ".join(secret.value for secret in found.redacted)
-        rows.append(("redacted", f"{hidden}: it cannot be resumed"))
+        rows.append(("redacted", f"{hidden}; the journal cannot be resumed"))
     return rows

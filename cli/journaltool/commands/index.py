@@ -1,4 +1,4 @@
-"""``journaltool index``: which pages of memory a journal is known to have."""
+"""``journaltool index``: show, check, rebuild or remove the page index of a journal."""
 
 import json
 from pathlib import Path
@@ -13,21 +13,23 @@ from journaltool.output import progress, terminal
 if TYPE_CHECKING:
     from journal.pages.page_index import PageIndex
 
-HELP = """Tell of a journal's page index, check it, or make it anew.
+HELP = """Show, check, rebuild or remove the page index of a journal.
 
-The index stands beside the journal, as JOURNAL.pages, when a run with --page-index has ended. It is
-made from the journal, which needs it for nothing: without it, or where it does not fit, a run that
-goes on makes it again. What is told of reuse is read from the journal itself.
+A run with --page-index writes the index to JOURNAL.pages at its end. The journal does not need the
+index: if the index is missing or does not match the journal, the next resume rebuilds it. The
+numbers of stored and referenced pages are read from the journal itself.
 
---check compares each entry with the bytes of the page that it leads to.
+--check compares each entry with the bytes of its page.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  told, made or removed; with --check: none, or as it should be         2  wrong usage
-  1  the journal cannot be read, or is none; the index cannot be written
-  3  the journal is damaged; with --check, the index does not fit, or is wrong
-  5  blocks of the journal are missing      6  what is lost of it had been durable
+  0  The index was shown, rebuilt or removed. With --check: it is correct, or there is none.
+  1  The journal cannot be read or is not a journal, or the index cannot be written.
+  2  The usage is wrong.
+  3  The journal is damaged. With --check: the index is wrong or does not match the journal.
+  5  Blocks of the journal are missing.
+  6  Events of the journal that had been durable are lost.
 
 \b
 Examples:
@@ -39,15 +41,21 @@ Examples:
 
 def index(
     journal: common.JournalArgument,
-    check: Annotated[bool, typer.Option("--check", help="Compare it with the journal.")] = False,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make it anew.")] = False,
-    drop: Annotated[bool, typer.Option("--drop", help="Remove it.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare the index with the journal.")
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Rebuild the index from the journal.")
+    ] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Remove the index.")] = False,
     quiet: common.QuietOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
 ) -> None:
-    """Tell of a page index (the help text is HELP)."""
+    """Show a page index (the help text is HELP)."""
     if check + rebuild + drop > 1:
-        raise typer.BadParameter("one of --check, --rebuild and --drop is enough")
+        raise typer.BadParameter("--check, --rebuild and --drop exclude each other: choose one")
     with exit_codes.reporting_errors(about=journal):
         exit_codes.raise_on_sigint()
         from journal import Reader
@@ -55,30 +63,30 @@ def index(
         from journal.pages.index_store import get_index_path
         from journal.pages.page_index import PageIndex
 
-        Reader(journal).close()  # whether it is one
+        Reader(journal).close()  # Raises NotAJournal for any other file.
         path = get_index_path(journal)
         if drop:
             path.unlink(missing_ok=True)
         with PageIndex(journal, key=_open_key()) as found:
             fits = _rebuild(found) if rebuild else found.open(size_max=0)
-            known = to_json(found, journal, path, fits)
+            values = to_json(found, journal, path, fits)
             if check and fits:
-                known |= found.check()._asdict()
+                values |= found.check()._asdict()
             if not check:
                 with progress.show_bar(not quiet) as on_progress:
-                    known |= _count_references(
+                    values |= _count_references(
                         statistics.collect_statistics(journal, progress=on_progress)
                     )
         if as_json:
-            typer.echo(json.dumps(known, indent=2))
+            typer.echo(json.dumps(values, indent=2))
         elif not quiet:
-            report(known)
-    is_wrong = check and known["index"] and (not fits or known["wrong"])
+            report(values)
+    is_wrong = check and values["index"] and (not fits or values["wrong"])
     raise typer.Exit(exit_codes.ExitCode.DAMAGED if is_wrong else exit_codes.ExitCode.FINE)
 
 
 def _open_key() -> Any:
-    """The secret, which stands beside the modules that are kept."""
+    """Return the secret key of the user, stored in the directory that holds the module cache."""
     from journal.pages.user_key import load_key
 
     cache = common.module_cache()
@@ -86,7 +94,7 @@ def _open_key() -> Any:
 
 
 def _rebuild(found: "PageIndex") -> bool:
-    """Make the index anew, and put it beside the journal."""
+    """Rebuild and save the index, and return whether it has entries."""
     from journal import OptionError
 
     found.rebuild()
@@ -100,7 +108,7 @@ def _rebuild(found: "PageIndex") -> bool:
 
 
 def to_json(found: "PageIndex", journal: Path, path: Path, fits: bool) -> dict[str, Any]:
-    """What there is to say of the index, in what JSON has."""
+    """Return the state of the index as JSON values."""
     exists = path.is_file()
     return {
         "journal": str(journal),
@@ -113,7 +121,7 @@ def to_json(found: "PageIndex", journal: Path, path: Path, fits: bool) -> dict[s
 
 
 def _count_references(measures: Any) -> dict[str, Any]:
-    """How many pages snapshots give, and how many of them they name."""
+    """Count the pages that snapshots store and the pages that they reference."""
     from journal.events.memory import PageKind
 
     pages = measures.pages
@@ -126,25 +134,27 @@ def _count_references(measures: Any) -> dict[str, Any]:
     }
 
 
-def report(known: dict[str, Any]) -> None:
+def report(values: dict[str, Any]) -> None:
     """Print the result."""
     from journaltool.output.memory_format import format_size
 
-    rows = [("journal", terminal.quote(known["journal"]))]
-    if known["index"] is None:
+    rows = [("journal", terminal.quote(values["journal"]))]
+    if values["index"] is None:
         rows.append(("index", "none"))
     else:
-        rows.append(("index", f"{terminal.quote(known['index'])}, {format_size(known['size'])}"))
-        if not known["fits"]:
-            rows.append(("", "it is not the journal's as it is: a run that goes on makes another"))
+        rows.append(("index", f"{terminal.quote(values['index'])}, {format_size(values['size'])}"))
+        if not values["fits"]:
+            rows.append(("", "it does not match the journal; the next resume rebuilds it"))
         else:
-            upto = "" if known["last_seq"] is None else f", up to event {known['last_seq']}"
-            rows.append(("entries", f"{known['entries']:,}{upto}"))
-    if "pages" in known:
-        share = "named, which would be whole without"
-        rows.append(("pages", f"{known['whole']:,} given whole, {known['named']:,} {share}"))
-    if "wrong" in known:
-        wrong, missing = known["wrong"], known["missing"]
-        told = "each entry leads to its page" if not wrong else f"{wrong:,} entries lead elsewhere"
-        rows.append(("check", told + (f"; {missing:,} pages have none" if missing else "")))
+            upto = "" if values["last_seq"] is None else f", up to event {values['last_seq']}"
+            rows.append(("entries", f"{values['entries']:,}{upto}"))
+    if "pages" in values:
+        share = "referenced instead of stored again"
+        rows.append(("pages", f"{values['whole']:,} stored whole, {values['named']:,} {share}"))
+    if "wrong" in values:
+        wrong, missing = values["wrong"], values["missing"]
+        result = "each entry matches its page"
+        if wrong:
+            result = f"{wrong:,} entries do not match their page"
+        rows.append(("check", result + (f"; {missing:,} pages have no entry" if missing else "")))
     terminal.print_table(rows)

@@ -1,4 +1,4 @@
-"""``journaltool info``: what a journal is, without playing it."""
+"""``journaltool info``: describe a journal without replaying it."""
 
 import json
 import os
@@ -16,17 +16,19 @@ if TYPE_CHECKING:
     from journal.events.process import Mount, ProcessStart
     from journaltool.output.journal_facts import JournalFacts
 
-HELP = """Tell what a journal holds.
+HELP = """Describe a journal.
 
-That is what its headers say, and of the journal of a process what ran, on what, how far it came,
-and whether it can be resumed here.
+The output shows the facts in the headers of the journal. For the journal of a process it also shows
+the program, its arguments and mounts, how the run ended, and whether it can be resumed here.
 
-Values of environment variables are not shown, because they are often secrets.
+Values of environment variables are hidden, because they are often secrets.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  told        1  the journal cannot be read, or is none        2  wrong usage
+  0  The journal was described.
+  1  The journal cannot be read or is not a journal.
+  2  The usage is wrong.
 
 \b
 Examples:
@@ -38,38 +40,42 @@ Examples:
 
 def info(
     journal: common.JournalArgument,
-    env: Annotated[bool, typer.Option("--env", help="Show the values of variables too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    env: Annotated[
+        bool, typer.Option("--env", help="Show the values of environment variables.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
 ) -> None:
-    """Tell about a journal (the help text is HELP)."""
+    """Describe a journal (the help text is HELP)."""
     with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
         from journal import Reader
         from journaltool.output import journal_facts
 
         with Reader(journal) as reader:
             found = journal_facts.collect_facts(reader)
-        known = to_json(found, journal_facts.resume_obstacle(found), env)
-        known = {
+        values = to_json(found, journal_facts.resume_obstacle(found), env)
+        values = {
             "journal": str(journal),
-            **known,
+            **values,
             "tail_file": lenient_reader.last_segment_name(journal),
         }
         if as_json:
-            typer.echo(json.dumps(known, indent=2))
+            typer.echo(json.dumps(values, indent=2))
         else:
-            terminal.print_table(to_table(known, found.summary))
+            terminal.print_table(to_table(values, found.summary))
 
 
 def to_json(found: "JournalFacts", obstacle: str, env: bool) -> dict[str, Any]:
-    """Everything, in what JSON has; times are of ISO 8601."""
+    """Return the facts as JSON values, with times in ISO 8601."""
     summary = found.summary
-    known: dict[str, Any] = {"id": summary.journal_id.hex()}
+    values: dict[str, Any] = {"id": summary.journal_id.hex()}
     if found.start is not None:
-        known |= _start_to_json(found.start, env)
-        known["mounts"] = [_mount_to_json(mount) for mount in found.mounts]
+        values |= _start_to_json(found.start, env)
+        values["mounts"] = [_mount_to_json(mount) for mount in found.mounts]
     if found.parent is not None:
-        known["parent"] = {"id": found.parent.journal.hex(), "seq": found.parent.seq}
-    known |= {
+        values["parent"] = {"id": found.parent.journal.hex(), "seq": found.parent.seq}
+    values |= {
         "created": format_time(summary.created),
         "last_event": format_time(summary.last_time) if summary.events else None,
         "sessions": found.sessions,
@@ -88,7 +94,7 @@ def to_json(found: "JournalFacts", obstacle: str, env: bool) -> dict[str, Any]:
         "resumable": not obstacle,
         "obstacle": obstacle,
     }
-    return known
+    return values
 
 
 def _start_to_json(start: "ProcessStart", env: bool) -> dict[str, Any]:
@@ -134,53 +140,55 @@ def _ending_to_json(found: "JournalFacts") -> dict[str, Any]:
     return {"ended": True, "exit_code": code, "trap": trap}
 
 
-def to_table(known: dict[str, Any], summary: "Summary") -> list[tuple[str, str]]:
-    """The same to read: what is as it should be is not mentioned."""
-    rows = [("journal", terminal.quote(known["journal"])), ("id", known["id"])]
-    if "module" in known:
-        rows += _start_to_table(known)
+def to_table(values: dict[str, Any], summary: "Summary") -> list[tuple[str, str]]:
+    """Return the rows of the table; checks that found nothing have no row."""
+    rows = [("journal", terminal.quote(values["journal"])), ("id", values["id"])]
+    if "module" in values:
+        rows += _start_to_table(values)
     else:
         rows.append(("module", "not the journal of a process"))
-    if "parent" in known:
-        rows.append(("parent", f"{known['parent']['id']}, from behind {known['parent']['seq']}"))
-    last = f", the last at {known['last_event']}" if summary.events else ""
-    if "module" in known:
-        rows.append(("sessions", str(known["sessions"])))
+    if "parent" in values:
+        rows.append(
+            ("parent", f"{values['parent']['id']}, after its event {values['parent']['seq']}")
+        )
+    last = f", the last at {values['last_event']}" if summary.events else ""
+    if "module" in values:
+        rows.append(("sessions", str(values["sessions"])))
     rows += [
         ("events", f"{summary.events}{last}"),
         (
             "size",
             f"{format_count(summary.size, 'byte')} in {format_count(summary.blocks, 'block')} "
-            f"and {format_count(summary.segments, 'segment')}, format {known['format']}",
+            f"and {format_count(summary.segments, 'segment')}, format {values['format']}",
         ),
-        ("tail", format_location(summary.tail, known["tail_file"])),
+        ("tail", format_location(summary.tail, values["tail_file"])),
     ]
-    if not known["tail_file"]:
+    if not values["tail_file"]:
         rows.append(("durable", f"at least up to offset {summary.durable_upto}"))
-    if note := lenient_reader.describe_torn_tail(summary, known["tail_file"]):
+    if note := lenient_reader.describe_torn_tail(summary, values["tail_file"]):
         rows.append(("torn", note))
     rows += [
-        ("debris", f"{format_count(size, 'byte')} at offset {offset}, of a crash")
+        ("debris", f"{format_count(size, 'byte')} at offset {offset}, left by a crash")
         for offset, size in summary.debris
     ]
     rows += [("damage", str(one.error())) for one in summary.damage]
-    if "module" in known:
-        rows.append(("ended", _describe_ending(known)))
-    rows.append(("resumable", "yes" if known["resumable"] else f"no: {known['obstacle']}"))
+    if "module" in values:
+        rows.append(("ended", _describe_ending(values)))
+    rows.append(("resumable", "yes" if values["resumable"] else f"no: {values['obstacle']}"))
     return rows
 
 
-def _start_to_table(known: dict[str, Any]) -> list[tuple[str, str]]:
-    where = "in the journal" if known["embedded"] else "not in the journal"
-    arguments = " ".join(map(terminal.quote, known["arguments"]))
+def _start_to_table(values: dict[str, Any]) -> list[tuple[str, str]]:
+    where = "in the journal" if values["embedded"] else "not in the journal"
+    arguments = " ".join(map(terminal.quote, values["arguments"]))
     rows = [
-        ("module", terminal.quote(known["module"]) if known["module"] else "given as bytes"),
-        ("", f"{format_count(known['module_size'], 'byte')}, {where}"),
-        ("sha256", known["module_sha256"]),
+        ("module", terminal.quote(values["module"]) if values["module"] else "passed as bytes"),
+        ("", f"{format_count(values['module_size'], 'byte')}, {where}"),
+        ("sha256", values["module_sha256"]),
         ("arguments", arguments),
-        ("environment", " ".join(map(terminal.quote, known["environment"])) or "none"),
+        ("environment", " ".join(map(terminal.quote, values["environment"])) or "none"),
     ]
-    for mount in known["mounts"]:
+    for mount in values["mounts"]:
         source = {
             "memory": "in memory",
             "host": terminal.quote(mount["host"]),
@@ -189,21 +197,21 @@ def _start_to_table(known: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("mount", f"{terminal.quote(mount['guest'])} is {source}"))
     configuration = " ".join(
         f"{terminal.quote(name)}={terminal.quote(value)}"
-        for name, value in known["configuration"].items()
+        for name, value in values["configuration"].items()
     )
     rows += [
-        ("level", known["level"]),
-        ("engine", f"{known['engine']}, journal {known['journal_version']}"),
-        ("platform", known["platform"]),
+        ("level", values["level"]),
+        ("engine", f"{values['engine']}, journal {values['journal_version']}"),
+        ("platform", values["platform"]),
         ("configuration", configuration),
-        ("started", known["started"]),
+        ("started", values["started"]),
     ]
     return rows
 
 
-def _describe_ending(known: dict[str, Any]) -> str:
-    if not known["ended"]:
-        return "no: it was stopped, or killed, or it still runs"
-    if known["trap"] is not None:
-        return f"trapped: {known['trap']}"
-    return f"with exit code {known['exit_code']}"
+def _describe_ending(values: dict[str, Any]) -> str:
+    if not values["ended"]:
+        return "no: the program was stopped or killed, or it still runs"
+    if values["trap"] is not None:
+        return f"trapped: {values['trap']}"
+    return f"with exit code {values['exit_code']}"

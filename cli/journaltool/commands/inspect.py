@@ -1,4 +1,4 @@
-"""``journaltool inspect``: the events of a journal, one a line."""
+"""``journaltool inspect``: print the events of a journal, one per line."""
 
 import os
 import sys
@@ -22,21 +22,23 @@ if TYPE_CHECKING:
 
 HELP = """Print the events of a journal.
 
-Each has a line: its number, the time since the start, its kind and its fields. An event is shown
-if all options hold for it; of several groups and kinds, descriptors, or paths, any one. What an
-expression can say is told by filter --help.
+Each line has the sequence number of an event, its time since the start, its kind and its fields. An
+event is printed if every given option matches it. Of several groups and kinds, several descriptors
+or several paths, one match is enough. The help of filter describes expressions.
 
-Bytes are cut, and values of environment variables left out, unless --bytes all asks for them.
-Of memory it tells which pages there are, and never what is in them.
+Long values are cut, and the values of environment variables are hidden, unless --bytes all is
+given. Events of memory show the affected pages, but never their contents.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  all events are shown; a tail that a crash cut short is noted on stderr
-  1  the journal cannot be read, or is none        2  wrong usage
-  3  blocks or events are wrong                    5  blocks are missing
-  6  what had been durable is lost; in all three, what can be read is shown
-  130  with --follow: Ctrl-C ended it
+  0  All events were printed. A tail that a crash cut short is reported on stderr.
+  1  The journal cannot be read or is not a journal.
+  2  The usage is wrong.
+  3  Blocks or events are damaged. Readable events were printed.
+  5  Blocks are missing. Readable events were printed.
+  6  Events that had been durable are lost. Readable events were printed.
+  130  With --follow: Ctrl-C ended the command.
 
 \b
 Examples:
@@ -49,10 +51,10 @@ Examples:
 def inspect(
     journal: common.JournalArgument,
     start: Annotated[
-        int, typer.Option("--from", min=0, metavar="N", help="Begin with event number N.")
+        int, typer.Option("--from", min=0, metavar="N", help="Start at sequence number N.")
     ] = 0,
     limit: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Print N events at most.")
+        int | None, typer.Option(min=0, metavar="N", help="Print at most N events.")
     ] = None,
     kind: query.KindOption = None,
     group: query.GroupOption = None,
@@ -62,18 +64,27 @@ def inspect(
     path: query.PathOption = None,
     where_: query.WhereOption = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with events that are added, until Ctrl-C.")
+        bool,
+        typer.Option("--follow", "-f", help="Print new events as they are added, until Ctrl-C."),
     ] = False,
     columns: Annotated[
         str,
-        typer.Option(metavar="NAMES", help="Of seq, time, at, kind, group, tag, size and fields."),
+        typer.Option(
+            metavar="NAMES", help="The columns: seq, time, at, kind, group, tag, size and fields."
+        ),
     ] = ",".join(event_lines.COLUMNS),
     shown: Annotated[
-        str, typer.Option("--bytes", metavar="N|all", help="How much of long values is shown.")
+        str,
+        typer.Option(
+            "--bytes", metavar="N|all", help="The number of bytes to show of a long value."
+        ),
     ] = "48",
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="One JSON object a line: all but memory exact, bytes base64."),
+        typer.Option(
+            "--json",
+            help="Print one JSON object per line, exact except for memory, bytes as base64.",
+        ),
     ] = False,
 ) -> None:
     """Print events (the help text is HELP)."""
@@ -98,7 +109,7 @@ def inspect(
         with Reader(journal) as reader:
             summary = reader.summary()
             clock = JournalTimes(summary.first_time, summary.last_time)
-            # what cannot be looked into is shown, and told of
+            # A malformed event passes the filter, so that it is printed and reported.
             sieve = QueryFilter(replace(which, start=start), clock, on_malformed=lambda error: True)
             if as_json:
                 line = event_lines.json_line_formatter(errors)
@@ -121,12 +132,12 @@ def inspect(
 
 
 def _has_colours() -> bool:
-    """Whether lines may have colours; see no-color.org."""
+    """Return whether stdout is a terminal and NO_COLOR is not set (see no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _print_lines(chunks: Iterator[list[str]], limit: int | None) -> int | None:
-    """Print lines; give how many more may be printed."""
+    """Print lines up to the limit, and return how many more may be printed."""
     left = limit
     out = sys.stdout.buffer
     for chunk in chunks:
@@ -148,7 +159,7 @@ def _follow(
     start: int,
     left: int | None,
 ) -> None:
-    """Print what comes and is let through, until Ctrl-C or so many have come."""
+    """Print new selected events until Ctrl-C, or until ``left`` events were printed."""
     from journal import Reader, RecoveryMode
 
     with Reader(journal, mode=RecoveryMode.SALVAGE) as reader:

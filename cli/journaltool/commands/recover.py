@@ -1,4 +1,4 @@
-"""``journaltool recover``: what is left of a damaged journal, in a new one."""
+"""``journaltool recover``: copy the readable events of a damaged journal."""
 
 import json
 from pathlib import Path
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from journal.rewrite.bit_repair import BitRepair
     from journal.rewrite.block_copier import Loss
 
-HELP = """Write what is left of a damaged journal to a new file.
+HELP = """Copy the readable events of a damaged journal to a new file.
 
-Every event of every block that is whole is kept, with its number and its time. Where a single bit
-of a block was turned over, it is found again. What is lost is listed by numbers and by bytes.
+The new journal has every event of every intact block, with the same sequence number and time. A
+block with a single flipped bit is repaired. Losses are listed by sequence numbers and bytes.
 
-SOURCE is only read. TARGET must not exist, and gets its name when it is whole and durable.
+SOURCE is only read. TARGET must not exist, and gets its name when it is complete and durable.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  no event is lost; what a crash cut short never counted
-  1  SOURCE cannot be read, or is no journal; TARGET exists, or cannot be written
-  2  wrong usage
-  3  TARGET is there, with all that could be saved; events are lost
+  0  No event is lost. A tail that a crash cut short is not a loss.
+  1  SOURCE cannot be read or is not a journal, or TARGET exists or cannot be written.
+  2  The usage is wrong.
+  3  TARGET was written with all readable events, and events are lost.
 
 \b
 Examples:
@@ -39,24 +39,26 @@ Examples:
 """
 
 SHOWN_MAX = 100
-"""Losses and repairs that are listed in a table; --json has them all."""
+"""Losses, and repairs, that a table lists at most. The JSON output has all of them."""
 
 
 def recover(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="The journal: a file, or a directory.")
+        Path, typer.Argument(metavar="SOURCE", help="The journal: a file or a directory.")
     ],
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The new journal, a file.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The new journal file.")],
     max_search: Annotated[
         int | None,
         typer.Option(
             parser=common.parse_size,
             metavar="SIZE",
-            help="Search blocks up to this size for a bit; 1MiB takes a minute each. [256KiB]",
+            help="Search blocks up to this size for a flipped bit. 1MiB takes a minute. [256KiB]",
         ),
     ] = None,
     quiet: common.QuietOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
 ) -> None:
     """Recover a journal (the help text is HELP)."""
     with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=source):
@@ -75,7 +77,7 @@ def recover(
 
 
 def to_json(found: "SalvageResult", source: Path, target: Path) -> dict[str, Any]:
-    """Everything, in what JSON has."""
+    """Return the result as JSON values."""
     return {
         "source": str(source),
         "target": str(target),
@@ -104,7 +106,7 @@ def to_table(found: "SalvageResult", source: Path, target: Path) -> list[tuple[s
             f"{terminal.quote(str(source))}, {format_count(found.size, 'byte')}",
         ),
         ("target", terminal.quote(str(target))),
-        ("kept", f"{kept}; the next would have number {found.next_seq}"),
+        ("kept", f"{kept}; the next sequence number is {found.next_seq}"),
     ]
     if found.torn_size:
         rows.append(
@@ -114,9 +116,9 @@ def to_table(found: "SalvageResult", source: Path, target: Path) -> list[tuple[s
             )
         )
     if found.debris_size:
-        rows.append(("debris", f"{format_count(found.debris_size, 'byte')}, of crashes"))
+        rows.append(("debris", f"{format_count(found.debris_size, 'byte')}, left by crashes"))
     if found.repairs:
-        saved = f"with {format_count(found.repaired_events, 'event')}"
+        saved = f"in blocks with {format_count(found.repaired_events, 'event')}"
         rows.append(("repaired", f"{format_count(len(found.repairs), 'bit')}, {saved}"))
         rows += [("", _describe_repair(one)) for one in found.repairs[:SHOWN_MAX]]
         rows += _count_hidden(len(found.repairs))
@@ -125,7 +127,7 @@ def to_table(found: "SalvageResult", source: Path, target: Path) -> list[tuple[s
 
 
 def losses_to_table(losses: "tuple[Loss, ...]") -> list[tuple[str, str]]:
-    """What is lost: the sum of it, and a line each."""
+    """Return the table rows of losses: the total, then one row for each loss."""
     events = sum(one.events for one in losses)
     unknown = any(one.open_ended for one in losses)
     if not losses:
@@ -139,10 +141,10 @@ def losses_to_table(losses: "tuple[Loss, ...]") -> list[tuple[str, str]]:
 
 
 def describe_loss(loss: "Loss") -> str:
-    """One loss in a sentence."""
+    """Return one loss as a phrase."""
     which = format_seq_range(loss.first_seq, loss.last_seq)
     if loss.open_ended:
-        which = f"what came from event {loss.first_seq} on, if anything"
+        which = f"any events from event {loss.first_seq} on"
     durable = ", which had been durable" if loss.acknowledged else ""
     where = format_location(loss.offset, loss.file)
     return f"{which}{durable}: {format_count(loss.size, 'byte')} {where}: {loss.reason}"

@@ -1,4 +1,4 @@
-"""``journaltool replay``: execute a journal's program again, and see whether it does the same."""
+"""``journaltool replay``: execute a recorded program again and compare its effects."""
 
 import gc
 import json
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
     from journal.engine.session.process import RunResult
     from journal.engine.session.verify import ReplayResult, SnapshotCheck
 
-HELP = """Execute the program of a journal again, to where the journal ends, and tell how it ended.
+HELP = """Execute the program of a journal again, up to its end, and report the result.
 
-It hears what it heard, and all that it does is compared with what it did. Nothing outside is
-touched: what it prints goes nowhere, and no file is read or written but the journal.
+The program gets the recorded inputs, and every effect is compared with the recorded effect. Nothing
+outside changes: output is discarded, and no file except the journal is read or written.
 
-At each snapshot its whole state is compared too, by its digest; --verify shows each of them.
+At each snapshot, the digest of the whole state is compared too. --verify shows each snapshot.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  it did the same, however it ended             2  wrong usage
-  1  the journal cannot be read, is none, or cannot be executed here
-  3  something came out differently
+  0  The replay matched the journal, however the program ended.
+  1  The journal cannot be read, is not a journal, or cannot be executed here.
+  2  The usage is wrong.
+  3  The replay diverged from the journal.
 
 \b
 Examples:
@@ -42,33 +43,35 @@ Examples:
 def replay(
     journal: common.JournalArgument,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Show what was found at each snapshot.")
+        bool, typer.Option("--verify", help="Show the result at each snapshot.")
     ] = False,
     start: Annotated[
         int | None,
-        typer.Option(
-            "--from", min=0, metavar="NUMBER", help="Begin at this snapshot, not at the start."
-        ),
+        typer.Option("--from", min=0, metavar="NUMBER", help="Start at this snapshot."),
     ] = None,
     each: Annotated[
         bool,
         typer.Option(
             "--each",
-            help="Go from each snapshot to the next, so that one that is wrong spoils no other.",
+            help="Replay from each snapshot to the next, so that a wrong one affects no other.",
         ),
     ] = False,
     module: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="The program, where the journal does not hold it."),
+        typer.Option(metavar="PATH", help="The module, if the journal does not store it."),
     ] = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing; the exit code tells.")
+        bool, typer.Option("--quiet", "-q", help="Print nothing. The exit code has the result.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
 ) -> None:
     """Execute a program again (the help text is HELP)."""
     if each and start is not None:
-        raise typer.BadParameter("--each goes from every snapshot on, so --from says nothing")
+        raise typer.BadParameter(
+            "--each starts at every snapshot, so --from has no effect: give only one of them"
+        )
     with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
         from journal import verify_replay
 
@@ -84,18 +87,18 @@ def replay(
             cache=common.module_cache(),
             note=(lambda text: None) if quiet else terminal.print_status,
         )
-        known = {"journal": str(journal), **to_json(found)}
-        known["seconds"] = round(time.monotonic() - begun, 6)
+        values = {"journal": str(journal), **to_json(found)}
+        values["seconds"] = round(time.monotonic() - begun, 6)
         if as_json:
-            typer.echo(json.dumps(known, indent=2))
+            typer.echo(json.dumps(values, indent=2))
         elif not quiet:
             style = "bold green" if found.matches else "bold red"
-            terminal.print_table(to_table(known, verify), style={"verdict": style})
+            terminal.print_table(to_table(values, verify), style={"verdict": style})
     raise typer.Exit(exit_codes.ExitCode.FINE if found.matches else exit_codes.ExitCode.DAMAGED)
 
 
 def to_json(found: "ReplayResult") -> dict[str, Any]:
-    """Everything, in what JSON has."""
+    """Return the result as JSON values."""
     return {
         "verdict": "the same" if found.matches else "different",
         "snapshots": [_check_to_json(one) for one in found.checks],
@@ -133,10 +136,10 @@ def _outcome_to_json(outcome: "RunResult | None") -> dict[str, Any] | None:
     }
 
 
-def to_table(known: dict[str, Any], every: bool) -> list[tuple[str, str]]:
-    """The same to read."""
-    rows = [("journal", terminal.quote(known["journal"]))]
-    snapshots = known["snapshots"]
+def to_table(values: dict[str, Any], every: bool) -> list[tuple[str, str]]:
+    """Return the rows of the table. With ``every``, each snapshot has a row."""
+    rows = [("journal", terminal.quote(values["journal"]))]
+    snapshots = values["snapshots"]
     if every:
         rows += [("snapshot", _describe_check(one)) for one in snapshots]
     elif snapshots:
@@ -144,19 +147,19 @@ def to_table(known: dict[str, Any], every: bool) -> list[tuple[str, str]]:
         rows.append(("snapshots", f"{compared} of {len(snapshots)} compared"))
         wrong = [one for one in snapshots if one["holds"] is False]
         rows += [("snapshot", _describe_check(one)) for one in wrong]
-    diverged = known["divergence"]
+    diverged = values["divergence"]
     if diverged:
         rows.append(("diverged", f"at event {diverged['seq']}"))
         rows += [("recorded", diverged["expected"]), ("replayed", diverged["actual"])]
         rows += [("", line) for line in terminal.indent_backtrace(diverged["backtrace"])]
     else:
-        rows.append(("ended", _describe_outcome(known["ended"])))
-    seconds = terminal.format_seconds(round(known["seconds"], 2))
-    return [*rows, ("took", seconds), ("verdict", known["verdict"])]
+        rows.append(("ended", _describe_outcome(values["ended"])))
+    seconds = terminal.format_seconds(round(values["seconds"], 2))
+    return [*rows, ("took", seconds), ("verdict", values["verdict"])]
 
 
 def _describe_check(one: dict[str, Any]) -> str:
-    """One snapshot, and what was found there."""
+    """Return a snapshot and its comparison as a phrase."""
     found = {True: "the same", False: "different", None: "not compared"}[one["holds"]]
     reason = f": {one['reason']}" if one["reason"] else ""
     return f"{one['seq']} {one['trigger']}, {found}{reason}"
@@ -164,7 +167,7 @@ def _describe_check(one: dict[str, Any]) -> str:
 
 def _describe_outcome(ended: dict[str, Any] | None) -> str:
     if ended is None:
-        return "no: the journal ends before the program"
+        return "no: the journal ends before the end of the program"
     if ended["outcome"] == "trapped":
         return f"trapped: {ended['reason']}"
     return f"with exit code {ended['exit_code']}"

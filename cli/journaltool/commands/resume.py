@@ -1,4 +1,4 @@
-"""``journaltool resume``: go on with the run of a journal."""
+"""``journaltool resume``: continue a recorded run."""
 
 import warnings
 from enum import StrEnum
@@ -12,17 +12,18 @@ from journaltool.options import common, compaction, mounts, snapshot
 from journaltool.output import terminal
 from journaltool.processes import supervisor
 
-HELP = """Go on with the program of a journal, from where the journal ends.
+HELP = """Continue the program of a journal from the end of the journal.
 
-Output that a crash kept from leaving is delivered first. A program that had ended ends again, in
-the same way.
+Recorded output that a crash did not deliver is delivered first. A program that had ended ends again
+in the same way.
 
-It begins at the newest snapshot that has the program's stacks, and executes again what came behind
-it; without such a one, from the program's start. That is the same, and takes longer.
+The resume starts at the newest snapshot that has the stacks of the program, and executes the events
+after it again. Without such a snapshot, it starts at the beginning of the program. The result is
+the same, but takes longer.
 """
 
 EPILOG = """\b
-Exit codes: those of journaltool run.
+Exit codes: The same as those of journaltool run.
 
 \b
 Examples:
@@ -33,7 +34,7 @@ Examples:
 
 
 class InFlightChoice(StrEnum):
-    """What becomes of the write that a crash left in doubt: ``journal.InFlightPolicy``."""
+    """Values of ``journal.InFlightPolicy``: repeat or drop an output in doubt."""
 
     REPEAT = "repeat"
     DROP = "drop"
@@ -43,14 +44,14 @@ def resume(
     journal: common.JournalArgument,
     module: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="The program, where the journal does not hold it."),
+        typer.Option(metavar="PATH", help="The module, if the journal does not store it."),
     ] = None,
     directory: Annotated[
         list[str] | None,
         typer.Option(
             "--dir",
             metavar="HOST::GUEST",
-            help="Where a directory of the guest is now, if not where it was. Repeatable.",
+            help="The new location of a directory of the guest, if it has moved. Repeatable.",
         ),
     ] = None,
     net: common.NetOption = False,
@@ -59,30 +60,31 @@ def resume(
         typer.Option(
             min=0,
             metavar="NUMBER",
-            help="Go on from this event, in a new journal; journaltool snapshots has numbers.",
+            help="Continue from this event in a new journal. See journaltool snapshots.",
         ),
     ] = None,
     into: Annotated[
         Path | None,
         typer.Option(
             metavar="NEW",
-            help="The new journal: JOURNAL stays as it is. From the last snapshot, without --at.",
+            help="Continue in a new journal; JOURNAL does not change. The default for --at is the "
+            "last snapshot.",
         ),
     ] = None,
     reexecute: Annotated[
-        bool, typer.Option("--reexecute", help="Ignore snapshots: execute all from the start.")
+        bool, typer.Option("--reexecute", help="Ignore snapshots and execute from the start.")
     ] = False,
     durability: common.DurabilityOption = common.DurabilityChoice.OUTPUT,
     in_flight: Annotated[
         InFlightChoice,
-        typer.Option(help="Print again the one output that may have left already, or drop it."),
+        typer.Option(help="Repeat or drop the one output that may have been delivered already."),
     ] = InFlightChoice.REPEAT,
     max_memory: Annotated[
         int | None,
         typer.Option(
             parser=common.parse_size,
             metavar="SIZE",
-            help="Refuse a guest that may have more memory.",
+            help="Fail if the guest may use more memory.",
         ),
     ] = None,
     snapshot_on: snapshot.OnOption = None,
@@ -104,15 +106,15 @@ def resume(
     quiet: common.QuietOption = False,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Go on with a program (the help text is HELP)."""
+    """Continue a program (the help text is HELP)."""
     warnings.showwarning = lambda message, *_: terminal.print_status(
         str(message)
-    )  # of sockets that are lost
+    )  # The library warns of lost sockets.
     with exit_codes.reporting_errors(exit_codes.ExitCode.REFUSED, about=journal, as_json=as_json):
         import journal as library
 
         if at is not None and into is None:
-            raise typer.BadParameter("--at goes on in a new journal: name it with --into")
+            raise typer.BadParameter("--at needs a new journal: name it with --into")
         snapshot_options = snapshot.SnapshotArguments(
             on=snapshot_on,
             period=snapshot_period,
@@ -156,6 +158,8 @@ def resume(
         )
         ended = supervisor.run_until_end(recorder, timeout, snapshots)
         if recorder.ended_before and ended.outcome.code is not None and not quiet:
-            terminal.print_status(f"the program has ended with exit code {ended.outcome.code}")
+            terminal.print_status(
+                f"the program had already ended with exit code {ended.outcome.code}"
+            )
         supervisor.report(ended, str(into or journal), quiet=quiet, as_json=as_json, resumable=True)
     raise typer.Exit(ended.code)

@@ -1,4 +1,4 @@
-"""``journaltool run``: record a new run of a module."""
+"""``journaltool run``: record a run of a WebAssembly module."""
 
 import os
 from enum import StrEnum
@@ -16,24 +16,28 @@ if TYPE_CHECKING:
 
 HELP = """Run a WebAssembly program and record it in a journal.
 
-The program has this command's standard input, output and error. Options stand before MODULE;
-everything behind it belongs to the program.
+The program gets the standard input, output and error of this command. Options precede MODULE, and
+everything after MODULE belongs to the program.
 
---snapshot-on takes the names idle, first-stdin, first-environ, first-listen, first-sigint, sigint,
-sigalrm, sigtstp, sigstop, periodic-interval, non-deterministic-call, bootstrap, transaction and
-explicit, which is when the program asks for it itself.
+The names for --snapshot-on are idle, first-stdin, first-environ, first-listen, first-sigint,
+sigint, sigalrm, sigtstp, sigstop, periodic-interval, non-deterministic-call, bootstrap, transaction
+and explicit. The program itself requests an explicit snapshot.
 
-Ctrl-C, SIGTERM and SIGHUP stop the program so that it can be resumed. A signal that a snapshot is
-taken for does not: after that of sigtstp, Ctrl-Z, the process is suspended, and that of sigstop is
-taken when it goes on. SIGUSR1 is what journaltool snapshot sends.
+Ctrl-C, SIGTERM and SIGHUP stop the program, and it can be resumed. A signal that --snapshot-on
+names takes a snapshot instead. After the snapshot of sigtstp (Ctrl-Z) the process is suspended. The
+snapshot of sigstop is taken when the process continues. journaltool snapshot sends SIGUSR1.
 """
 
 EPILOG = """\b
 Exit codes:
-  0-255  the program's own; 0 also if --stop-after-snapshot stopped it
-  124    --timeout stopped it     125  an error of this tool
-  130    Ctrl-C stopped it        134  it trapped
-  143    SIGTERM stopped it       2    wrong usage
+  0-255  The exit code of the program. Also 0 if --stop-after-snapshot stopped it.
+  2      The usage is wrong.
+  124    --timeout stopped the program.
+  125    journaltool itself failed.
+  129    SIGHUP stopped the program.
+  130    Ctrl-C stopped the program.
+  134    The program trapped.
+  143    SIGTERM stopped the program.
 
 \b
 Examples:
@@ -44,14 +48,14 @@ Examples:
 
 
 class LevelChoice(StrEnum):
-    """How much is recorded: ``journal.RecordingLevel``."""
+    """Names of ``journal.RecordingLevel`` in lower case: how much is recorded."""
 
     FULL = "full"
     STATE = "state"
 
 
 class UnknownImportsChoice(StrEnum):
-    """What becomes of imports that are not WASI's: ``journal.UnknownImports``."""
+    """Values of ``journal.UnknownImports``: refuse other imports than WASI, or trap at a call."""
 
     REFUSE = "refuse"
     TRAP = "trap"
@@ -61,14 +65,14 @@ SizeLimits = tuple[int | None, int | None, int | None]
 
 
 def run(
-    module: Annotated[Path, typer.Argument(metavar="MODULE", help="The program, a .wasm file.")],
+    module: Annotated[Path, typer.Argument(metavar="MODULE", help="The program: a .wasm file.")],
     args: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGS]...", help="The program's arguments.")
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="The arguments of the program.")
     ] = None,
     journal: Annotated[
         Path | None,
         typer.Option(
-            "--journal", "-j", metavar="PATH", help="The journal; MODULE's name + .journal if none."
+            "--journal", "-j", metavar="PATH", help="The journal. The default is MODULE.journal."
         ),
     ] = None,
     directory: Annotated[
@@ -76,59 +80,72 @@ def run(
         typer.Option(
             "--dir",
             metavar="HOST::GUEST[:ro]",
-            help="A directory of this machine, its name for the guest, and whether it is read "
-            "only. HOST alone is its own name. Repeatable.",
+            help="Mount a host directory in the guest, with :ro as read-only. HOST alone mounts it "
+            "under the same name. Repeatable.",
         ),
     ] = None,
     memory: Annotated[
         list[str] | None,
-        typer.Option(metavar="GUEST", help="A directory in memory. Repeatable."),
+        typer.Option(metavar="GUEST", help="Mount an empty in-memory directory. Repeatable."),
     ] = None,
     no_root: Annotated[
-        bool, typer.Option("--no-root", help="Do not give the guest a / in memory.")
+        bool, typer.Option("--no-root", help="Do not mount an in-memory directory at /.")
     ] = False,
     copy: Annotated[
         list[str] | None,
         typer.Option(
             metavar="HOST::GUEST",
-            help="A file or directory that is copied into the guest's memory. Repeatable.",
+            help="Copy a file or directory into the in-memory files of the guest. Repeatable.",
         ),
     ] = None,
     env: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME[=VALUE]",
-            help="A variable of the guest; NAME alone takes its value from here. Repeatable.",
+            help="Set an environment variable of the guest. NAME alone inherits the value. "
+            "Repeatable.",
         ),
     ] = None,
     arg0: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The program's own name for itself.")
+        str | None, typer.Option(metavar="NAME", help="The argument 0 of the program.")
     ] = None,
     net: common.NetOption = False,
     durability: common.DurabilityOption = common.DurabilityChoice.OUTPUT,
     level: Annotated[
         LevelChoice,
-        typer.Option(help="Everything, to replay every instruction, or only the state."),
+        typer.Option(help="Record everything, for an exact replay, or only the state."),
     ] = LevelChoice.FULL,
     no_embed: Annotated[
-        bool, typer.Option("--no-embed", help="Leave the module out of the journal.")
+        bool, typer.Option("--no-embed", help="Do not store the module in the journal.")
     ] = False,
     unknown_imports: Annotated[
         UnknownImportsChoice,
-        typer.Option(help="Refuse imports that are not WASI's, or trap when called."),
+        typer.Option(
+            help="Refuse a module with imports other than WASI, or trap when one is called."
+        ),
     ] = UnknownImportsChoice.REFUSE,
     max_memory: Annotated[
         int | None,
-        typer.Option(parser=common.parse_size, metavar="SIZE", help="The guest's memory, at most."),
+        typer.Option(
+            parser=common.parse_size,
+            metavar="SIZE",
+            help="The largest size of the memory of the guest.",
+        ),
     ] = None,
     max_files: Annotated[
         int | None,
-        typer.Option(parser=common.parse_size, metavar="SIZE", help="Files in memory, at most."),
+        typer.Option(
+            parser=common.parse_size,
+            metavar="SIZE",
+            help="The largest total size of in-memory files.",
+        ),
     ] = None,
     stack: Annotated[
         int | None,
         typer.Option(
-            parser=common.parse_size, metavar="SIZE", help="The stack of the guest's calls."
+            parser=common.parse_size,
+            metavar="SIZE",
+            help="The size of the call stack of the guest.",
         ),
     ] = None,
     segments: Annotated[
@@ -136,7 +153,7 @@ def run(
         typer.Option(
             parser=common.parse_size,
             metavar="SIZE",
-            help="Make the journal a directory of segments of this size.",
+            help="Write the journal as a directory of segments of this size.",
         ),
     ] = None,
     snapshot_on: snapshot.OnOption = None,
@@ -155,9 +172,7 @@ def run(
     compact_on_close: compaction.OnCloseOption = False,
     compact_keep: compaction.KeepOption = 1,
     timeout: common.TimeoutOption = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the journal if there is one.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing journal.")] = False,
     quiet: common.QuietOption = False,
     as_json: common.JsonOption = False,
 ) -> None:

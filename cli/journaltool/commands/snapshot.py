@@ -1,4 +1,4 @@
-"""``journaltool snapshot``: ask a running program's recorder for a snapshot, and wait for it."""
+"""``journaltool snapshot``: request a snapshot of a running program and wait for it."""
 
 import json
 import time
@@ -18,20 +18,22 @@ if TYPE_CHECKING:
     from journal.events.snapshots import Snapshot
     from journaltool.processes.writer_process import WriterProcess
 
-HELP = """Have a program that is being recorded take a snapshot now, and wait for it.
+HELP = """Take a snapshot of a program that is being recorded, and wait for it.
 
-TARGET is its journal, or the number of the process that records it, as ps shows it. A journal whose
-name is a number is written ./1234. The program goes on, unless it runs with --stop-after-snapshot.
+TARGET is the journal of the program, or the id of the process that records it, as ps shows it.
+Write ./1234 for a journal whose name is a number. The program continues, unless it runs with
+--stop-after-snapshot.
 
-Only a process of the same user is asked, and only one that expects it. It takes the snapshot at the
-program's next call of its host.
+The process must belong to the same user and must be able to take snapshots. It takes the snapshot
+at the next host call of the program.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  taken                                         2  wrong usage
-  1  nobody writes the journal, or whoever does cannot be asked, or it ended before
-  9  asked for, but not taken before --timeout: it may come later
+  0  The snapshot was taken.
+  1  No process writes the journal, or the process cannot take a snapshot, or it ended before.
+  2  The usage is wrong.
+  9  The snapshot was requested, but not taken before --timeout. It may be taken later.
 
 \b
 Examples:
@@ -44,16 +46,21 @@ TIMEOUT_SECONDS = 30.0
 
 def snapshot(
     target: Annotated[
-        str, typer.Argument(metavar="PID|JOURNAL", help="A process, or the journal it writes.")
+        str,
+        typer.Argument(
+            metavar="PID|JOURNAL", help="The process id, or the journal that the process writes."
+        ),
     ],
     timeout: Annotated[
         float,
         typer.Option(
-            parser=common.parse_seconds, metavar="SECONDS", help="Wait so long for it, at most."
+            parser=common.parse_seconds, metavar="SECONDS", help="Wait at most this long."
         ),
     ] = TIMEOUT_SECONDS,
     quiet: common.QuietOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
 ) -> None:
     """Take a snapshot (the help text is HELP)."""
     with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, as_json=as_json):
@@ -68,9 +75,8 @@ def snapshot(
         if taken is not None:
             report(to_json(path, pid, *taken), quiet=quiet, as_json=as_json)
     if taken is None:
-        terminal.print_status(
-            f"no snapshot in {terminal.format_seconds(timeout)}: process {pid} takes it when it can"
-        )
+        limit = terminal.format_seconds(timeout)
+        terminal.print_status(f"no snapshot within {limit}: process {pid} may still take it later")
         raise typer.Exit(exit_codes.ExitCode.UNFINISHED)
 
 
@@ -90,7 +96,7 @@ def _find_writer(target: str) -> "Iterator[tuple[WriterProcess, Path]]":
 def _request_snapshot(
     process: "WriterProcess", reader: "Reader", timeout: float
 ) -> "tuple[int, Snapshot] | None":
-    """The next snapshot in the journal; None where none comes in time."""
+    """Request a snapshot and return its sequence number and event; None after the timeout."""
     from journal.events.codec import decode
     from journal.events.snapshots import Snapshot
 
@@ -102,7 +108,7 @@ def _request_snapshot(
         return time.monotonic() >= deadline or process.is_gone
 
     tags = frozenset((Snapshot.tag,))
-    for _ in range(2):  # once more, as the last that a process does may be to take it
+    for _ in range(2):  # Read again: the process may end right after its snapshot.
         found = reader.follow(start, tags=tags, stop=is_over, timeout_seconds=timeout)
         for frame in found:
             event = decode(frame.tag, frame.payload, frame.offset)
@@ -112,7 +118,7 @@ def _request_snapshot(
 
 
 def to_json(path: Path, pid: int, seq: int, event: "Snapshot") -> dict[str, Any]:
-    """Everything, in what JSON has."""
+    """Return the result as JSON values."""
     from journal.snapshots.triggers import format_trigger
 
     return {
@@ -125,11 +131,11 @@ def to_json(path: Path, pid: int, seq: int, event: "Snapshot") -> dict[str, Any]
     }
 
 
-def report(known: dict[str, Any], *, quiet: bool, as_json: bool) -> None:
+def report(values: dict[str, Any], *, quiet: bool, as_json: bool) -> None:
     """Print the result."""
     if as_json:
-        typer.echo(json.dumps(known, indent=2))
+        typer.echo(json.dumps(values, indent=2))
     elif not quiet:
-        rows = [("journal", terminal.quote(known["journal"]))]
-        rows += [(name, str(known[name])) for name in ("process", "seq", "trigger")]
+        rows = [("journal", terminal.quote(values["journal"]))]
+        rows += [(name, str(values[name])) for name in ("process", "seq", "trigger")]
         terminal.print_table(rows)

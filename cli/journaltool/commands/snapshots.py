@@ -1,4 +1,4 @@
-"""``journaltool snapshots``: the snapshots that a journal has."""
+"""``journaltool snapshots``: list the snapshots of a journal."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,18 +13,20 @@ from journaltool.output.phrases import format_time
 if TYPE_CHECKING:
     from journal import SnapshotInfo
 
-HELP = """List the snapshots of a journal: what each is of, and whether a resume can begin there.
+HELP = """List the snapshots of a journal, and whether a resume can start at each of them.
 
-A snapshot's number is that of its event, which resume --at takes. Pages are those of 4 KiB that it
-has of the guest's memory; what it does not have, stands in those before it.
+The number of a snapshot is the sequence number of its event, for resume --at. Pages counts the
+pages of 4 KiB that the snapshot stores. Earlier snapshots store the other pages.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  listed, be it none                            2  wrong usage
-  1  the journal cannot be read, or is none        3  blocks or events are wrong
-  5  blocks are missing                            6  what had been durable is lost
-  In the last three, those in front of the damage are listed.
+  0  The snapshots were listed. There may be none.
+  1  The journal cannot be read or is not a journal.
+  2  The usage is wrong.
+  3  Blocks or events are damaged. Snapshots before the damage were listed.
+  5  Blocks are missing. Snapshots before the damage were listed.
+  6  Events that had been durable are lost. Snapshots before the damage were listed.
 
 \b
 Examples:
@@ -40,7 +42,7 @@ _NUMERIC = {"number", "pages", "bytes"}
 def snapshots(
     journal: common.JournalArgument,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line, with the whole digests.")
+        bool, typer.Option("--json", help="Print one JSON object per line, with complete digests.")
     ] = False,
 ) -> None:
     """List snapshots (the help text is HELP)."""
@@ -63,7 +65,7 @@ def snapshots(
 
 
 def to_json(one: "SnapshotInfo") -> dict[str, Any]:
-    """Everything, in what JSON has."""
+    """Return the result as JSON values."""
     from journal.snapshots.triggers import format_trigger
 
     return {
@@ -98,7 +100,7 @@ def to_row(one: "SnapshotInfo") -> tuple[str, ...]:
 
 
 def _print_rows(rows: list[tuple[str, ...]]) -> None:
-    """Columns as wide as what they have; numbers end below one another."""
+    """Print rows as aligned columns, with numbers aligned to the right."""
     safe = [tuple(map(terminal.escape, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
     for row in safe:

@@ -1,4 +1,4 @@
-"""``journaltool split``: the parts of a journal as journals."""
+"""``journaltool split``: write the parts of a journal as journals."""
 
 import json
 from pathlib import Path
@@ -14,25 +14,30 @@ from journaltool.output.phrases import format_count, format_seq_range
 if TYPE_CHECKING:
     from journal.operations.split import SplitResult
 
-HELP = """Write the parts of a journal as journals to a new directory.
+HELP = """Split a journal into parts, and write them as journals to a new directory.
 
-A part begins at each number that --at names, behind each snapshot with --snapshots, and where a
-part would get larger than --size. Parts keep the numbers and times of their events, and the
-journal's id; joined by concat, in the order of their names, they are the same events again.
+A part starts at each sequence number of --at, after each snapshot with --snapshots, and before a
+part would exceed --size. Parts keep the id of the journal and the sequence numbers and times of
+their events. concat joins the parts, in the order of their names, to the same events.
 
-What ran stands in the first part alone. With --self-contained each part repeats it in front: it can
-be looked at by itself, and says that it cannot be resumed, as what is between is missing.
+Only the first part has the preamble, which describes the program. --self-contained repeats the
+preamble at the start of each part. Such a part can be inspected on its own, and is marked as not
+resumable, because the events before it are missing.
 
-SOURCE is only read. DIRECTORY must not exist, and gets its name when all is whole and durable.
+SOURCE is only read. DIRECTORY must not exist, and gets its name when all parts are complete and
+durable.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  split                                         2  wrong usage
-  1  SOURCE cannot be read, or is no journal; there is nothing to split; DIRECTORY exists, or
-     cannot be written
-  3  a block of SOURCE is wrong                    5  blocks of SOURCE are missing
-  6  what is lost of SOURCE had been durable       8  a part could not be written whole
+  0  The journal was split.
+  1  SOURCE cannot be read or is not a journal, or there is nothing to split, or DIRECTORY exists
+     or cannot be written.
+  2  The usage is wrong.
+  3  A block of SOURCE is damaged.
+  5  Blocks of SOURCE are missing.
+  6  Events of SOURCE that had been durable are lost.
+  8  A part could not be written completely.
 
 \b
 Examples:
@@ -51,26 +56,32 @@ def split(
     ],
     at: Annotated[
         list[int] | None,
-        typer.Option(metavar="NUMBER", min=0, help="Begin a part at this event (repeatable)."),
+        typer.Option(
+            metavar="NUMBER", min=0, help="Start a part at this sequence number. Repeatable."
+        ),
     ] = None,
     snapshots: Annotated[
-        bool, typer.Option("--snapshots", help="Begin a part behind each snapshot.")
+        bool, typer.Option("--snapshots", help="Start a part after each snapshot.")
     ] = False,
     size: Annotated[
         int | None,
         typer.Option(
-            parser=common.parse_size, metavar="SIZE", help="Begin a part before one is larger."
+            parser=common.parse_size,
+            metavar="SIZE",
+            help="Start a part before one exceeds this size.",
         ),
     ] = None,
     self_contained: Annotated[
-        bool, typer.Option("--self-contained", help="Repeat in each part what ran, and on what.")
+        bool, typer.Option("--self-contained", help="Repeat the preamble in each part.")
     ] = False,
     quiet: common.QuietOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
 ) -> None:
     """Split a journal (the help text is HELP)."""
     if not (at or snapshots or size is not None):
-        raise typer.BadParameter("say where to split: --at, --snapshots or --size")
+        raise typer.BadParameter("give at least one of --at, --snapshots and --size")
     with exit_codes.reporting_errors(recoverable=source):
         exit_codes.raise_on_sigint()
         from journal.operations import split as splitting
@@ -92,7 +103,7 @@ def split(
 
 
 def to_json(found: "SplitResult", source: Path, target: Path) -> dict[str, Any]:
-    """Everything, in what JSON has."""
+    """Return the result as JSON values."""
     return {
         "source": str(source),
         "target": str(target),
@@ -124,5 +135,5 @@ def to_table(found: "SplitResult", source: Path, target: Path) -> list[tuple[str
         rows.append(("…", f"{len(found.parts) - _SHOWN_MAX} more"))
     left = found.torn_size + found.debris_size
     if left:
-        rows.append(("left out", f"{format_count(left, 'byte')} of crashes"))
+        rows.append(("left out", f"{format_count(left, 'byte')} of crash debris"))
     return rows

@@ -1,4 +1,4 @@
-"""``journaltool stats``: what a journal is made of."""
+"""``journaltool stats``: statistics of the events, pages and sizes of a journal."""
 
 import json
 import sys
@@ -15,17 +15,19 @@ from journaltool.output.phrases import format_count
 if TYPE_CHECKING:
     from journal.operations.statistics import StatisticsResult
 
-HELP = """Tell what a journal is made of.
+HELP = """Print statistics of a journal.
 
-By kind of event: how many, how many bytes, their share and their rate; how well blocks compress;
-which pages of memory snapshots give, and how often the same; events and bytes over time. Bytes of
-events are those before compression.
+For each kind of event, the table shows the number of events, their bytes, share and rate. The
+statistics also show how well blocks compress, the pages that snapshots store and how often the same
+page repeats, and events and bytes over time. Bytes of events are counted before compression.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  told        1  the journal cannot be read, or is none        2  wrong usage
-  3  told of what can be read; the rest is damaged
+  0  The statistics were printed.
+  1  The journal cannot be read or is not a journal.
+  2  The usage is wrong.
+  3  Part of the journal is damaged. The statistics count the readable part.
 
 \b
 Examples:
@@ -41,15 +43,17 @@ ASCII_LEVELS = "_.:-=+*#"
 def stats(
     journal: common.JournalArgument,
     pages: Annotated[
-        bool, typer.Option("--pages/--no-pages", help="Look into pages of memory, too.")
+        bool, typer.Option("--pages/--no-pages", help="Count memory pages too.")
     ] = True,
     svg: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw it, as an SVG picture.")
+        Path | None, typer.Option(metavar="FILE", help="Write a chart as an SVG file.")
     ] = None,
     quiet: common.QuietOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
 ) -> None:
-    """Tell what a journal is made of (the help text is HELP)."""
+    """Print statistics (the help text is HELP)."""
     with exit_codes.reporting_errors(about=journal):
         exit_codes.raise_on_sigint()
         from journal.fs import atomic_file
@@ -57,20 +61,20 @@ def stats(
 
         with progress.show_bar(not quiet) as on_progress:
             found = statistics.collect_statistics(journal, pages=pages, progress=on_progress)
-        known = to_json(found, journal, pages)
+        values = to_json(found, journal, pages)
         if svg is not None:
             from journaltool.output import svg_chart
 
-            atomic_file.replace(svg, svg_chart.render_chart(journal.name, known).encode())
+            atomic_file.replace(svg, svg_chart.render_chart(journal.name, values).encode())
         if as_json:
-            typer.echo(json.dumps(known, indent=2))
+            typer.echo(json.dumps(values, indent=2))
         elif not quiet:
-            report(known)
+            report(values)
     raise typer.Exit(exit_codes.ExitCode.DAMAGED if found.damaged else exit_codes.ExitCode.FINE)
 
 
 def to_json(found: "StatisticsResult", journal: Path, pages: bool) -> dict[str, Any]:
-    """Everything, in what JSON has."""
+    """Return the result as JSON values."""
     summary = found.summary
     return {
         "journal": str(journal),
@@ -133,39 +137,41 @@ def _pages_to_json(found: "StatisticsResult") -> dict[str, Any]:
     }
 
 
-# -- to read ---------------------------------------------------------------------------------------
+# -- table ---------------------------------------------------------------------------------------
 
 
-def report(known: dict[str, Any]) -> None:
+def report(values: dict[str, Any]) -> None:
     """Print the result."""
     from journaltool.output.memory_format import format_size
 
-    events, seconds = known["events"], known["seconds"]
+    events, seconds = values["events"], values["seconds"]
     rate = f", {events / seconds:,.0f} a second" if seconds else ""
-    raw, stored = known["payload_size"], known["stored_size"]
+    raw, stored = values["payload_size"], values["stored_size"]
     ratio = f", {raw / stored:.2f} times as many before compression" if stored < raw else ""
-    rest = f"{format_size(known['columns_size'])} of columns, {format_size(known['headers_size'])}"
+    rest = (
+        f"{format_size(values['columns_size'])} of columns, {format_size(values['headers_size'])}"
+    )
     rows = [
-        ("journal", terminal.quote(known["journal"])),
+        ("journal", terminal.quote(values["journal"])),
         ("events", f"{events:,} in {seconds:,.3f} s{rate}"),
         (
             "size",
-            f"{format_size(known['size'])} in {format_count(known['blocks'], 'block')}",
+            f"{format_size(values['size'])} in {format_count(values['blocks'], 'block')}",
         ),
         ("payloads", f"{format_size(stored)}{ratio}"),
         ("besides", f"{rest} of headers"),
-        ("snapshots", f"{known['snapshots']:,}"),
+        ("snapshots", f"{values['snapshots']:,}"),
     ]
-    if known["pages"] and known["pages"]["count"]:
-        rows.append(("pages", _describe_pages(known["pages"])))
+    if values["pages"] and values["pages"]["count"]:
+        rows.append(("pages", _describe_pages(values["pages"])))
     rows += [
-        ("over time", f"{sparkline(known['timeline'])}  events"),
-        ("", f"{sparkline(known['timeline_sizes'])}  bytes"),
+        ("over time", f"{sparkline(values['timeline'])}  events"),
+        ("", f"{sparkline(values['timeline_sizes'])}  bytes"),
     ]
-    if known["damaged"]:
-        rows.append(("damage", f"{format_count(known['damaged'], 'place')} passed over"))
+    if values["damaged"]:
+        rows.append(("damage", f"{format_count(values['damaged'], 'damaged place')} skipped"))
     terminal.print_table(rows)
-    _print_kinds(known["kinds"])
+    _print_kinds(values["kinds"])
 
 
 def _describe_pages(pages: dict[str, Any]) -> str:
@@ -174,13 +180,13 @@ def _describe_pages(pages: dict[str, Any]) -> str:
     least = "at least " if pages["at_least"] else ""
     again = pages["count"] / pages["numbers"] if pages["numbers"] else 0
     same = pages["whole"] - pages["contents"]
-    same_text = f", {pages['same']:,} named again" if pages["same"] else ""
+    same_text = f", {pages['same']:,} references" if pages["same"] else ""
     text = (
-        f"{pages['count']:,} given: {pages['whole']:,} whole, {pages['patched']:,} patched in "
+        f"{pages['count']:,} stored: {pages['whole']:,} whole, {pages['patched']:,} patched in "
         f"{format_size(pages['patch_size'])}, {pages['zero']:,} zero{same_text}; of {least}"
-        f"{pages['numbers']:,} pages, each {again:.1f} times"
+        f"{pages['numbers']:,} different pages, {again:.1f} times each"
     )
-    return text + (f"; {same:,} whole ones say what another said" if same > 0 else "")
+    return text + (f"; {same:,} whole pages repeat another" if same > 0 else "")
 
 
 _HEADINGS = ("kind", "group", "events", "bytes", "share", "each", "a second")
@@ -208,7 +214,7 @@ def _print_kinds(kinds: list[dict[str, Any]]) -> None:
 
 
 def sparkline(values: list[int]) -> str:
-    """Values as a line of bars; a space is nothing at all."""
+    """Return a line of bars, one for each value. Zero is a space."""
     levels = LEVELS if "utf" in (sys.stdout.encoding or "").lower() else ASCII_LEVELS
     top = max(values, default=0)
     if not top:

@@ -1,4 +1,4 @@
-"""``journaltool tail``: the last events of a journal, and those that come."""
+"""``journaltool tail``: print the last events of a journal and follow new ones."""
 
 import os
 import select
@@ -19,18 +19,20 @@ if TYPE_CHECKING:
     from journal import Frame, Reader
     from journal.errors import FormatError
 
-HELP = """Print the last events of a journal, as inspect does.
+HELP = """Print the last events of a journal, in the format of inspect.
 
-With -f it goes on with those that a writer adds, until Ctrl-C.
+With -f, new events are printed as a writer adds them, until Ctrl-C.
 """
 
 EPILOG = """\b
 Exit codes:
-  0    shown, or whoever reads the output has enough
-  1    the journal cannot be read, or is none        2  wrong usage
-  3    of what was to be shown, events are wrong     5  or blocks are missing
-  6    or what had been durable is lost: what can be read is shown
-  130  Ctrl-C ended it
+  0    The events were printed, or the reader of the output closed it.
+  1    The journal cannot be read or is not a journal.
+  2    The usage is wrong.
+  3    Some of these events are damaged. Readable events were printed.
+  5    Some of these blocks are missing. Readable events were printed.
+  6    Some of these events had been durable and are lost. Readable events were printed.
+  130  Ctrl-C ended the command.
 
 \b
 Examples:
@@ -43,17 +45,23 @@ Examples:
 def tail(
     journal: common.JournalArgument,
     number: Annotated[
-        int, typer.Option("-n", "--lines", min=0, metavar="N", help="The last N events.")
+        int, typer.Option("-n", "--lines", min=0, metavar="N", help="Print the last N events.")
     ] = 10,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with events that are added.")
+        bool, typer.Option("--follow", "-f", help="Print new events as they are added.")
     ] = False,
     shown: Annotated[
-        str, typer.Option("--bytes", metavar="N|all", help="How much of long values is shown.")
+        str,
+        typer.Option(
+            "--bytes", metavar="N|all", help="The number of bytes to show of a long value."
+        ),
     ] = "48",
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="One JSON object a line: all but memory exact, bytes base64."),
+        typer.Option(
+            "--json",
+            help="Print one JSON object per line, exact except for memory, bytes as base64.",
+        ),
     ] = False,
 ) -> None:
     """Print the last events (the help text is HELP)."""
@@ -93,7 +101,7 @@ def _follow(reader: "Reader", line: event_lines.LineFormatter, start: int) -> No
 
 
 def print_new_events(line: event_lines.LineFormatter, frames: "Iterable[Frame]") -> None:
-    """Print each event that comes, until Ctrl-C, or until nobody reads the output any more."""
+    """Print each new event until Ctrl-C, or until the reader of the output closes it."""
     gone = threading.Event()
     try:
         _watch_output(gone)
@@ -105,20 +113,21 @@ def print_new_events(line: event_lines.LineFormatter, frames: "Iterable[Frame]")
 
 
 def flush_and_wait() -> bool:
-    """Let go of what was printed before waiting; wait on."""
+    """Flush stdout before the reader waits. Return False, so that the reader continues to wait."""
     sys.stdout.flush()
     return False
 
 
 def _watch_output(gone: threading.Event) -> None:
-    """Interrupt the command when whoever reads its output has gone, as no event may come to tell.
+    """Interrupt the command when the reader of its output closes the pipe.
 
-    > Why a thread? The system tells it at once and for nothing, whatever the main thread waits for.
+    Without a new event the command would not write, and so would not notice the closed pipe. A
+    thread polls the pipe at no cost, while the main thread waits for events.
     """
 
     def watch() -> None:
         waiting = select.poll()
-        waiting.register(1, 0)  # an error is told without being asked for
+        waiting.register(1, 0)  # poll() always reports POLLERR.
         if waiting.poll():
             gone.set()
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

@@ -16,23 +16,26 @@ if TYPE_CHECKING:
     from journal.log.scan import Debris
     from journal.operations.verify import Verifier, VerifyCursor
 
-HELP = """Verifier every byte of a journal.
+HELP = """Check every byte of a journal.
 
-That is every hash, the chain of blocks and every event; what is wrong is named. Nothing is changed.
-A tail that a crash cut short is normal: a resume goes on in front of it.
+The check covers every hash, the chain of blocks and every event, and lists each finding. The
+journal is not changed. A tail that a crash cut short is normal: a resume continues before it.
 
-A page of memory that is named, where its bytes stand already, is looked up with --pages alone: that
-takes longer. One that leads nowhere, or to other bytes, is as wrong as any event.
+Referenced pages of memory are only looked up with --pages, which takes longer. A reference to a
+missing page or to other bytes is a finding.
 
-With --max-seconds it stops in time and gives a cursor, with which --from goes on; what was found
-before counts on.
+With --max-seconds the check stops in time and prints a cursor. --from CURSOR continues the check,
+and keeps the earlier findings.
 """
 
 EPILOG = """\b
 Exit codes:
-  0  whole                                         2  wrong usage
-  1  the journal cannot be read, or is none        3  damaged: events are lost or wrong
-  4  whole, but for a tail that a crash cut short  9  nothing wrong so far, time is over
+  0  The journal is whole.
+  1  The journal cannot be read or is not a journal.
+  2  The usage is wrong.
+  3  The journal is damaged: events are lost or wrong.
+  4  The journal is whole, except for a tail that a crash cut short.
+  9  The time is over, and nothing wrong was found so far.
 
 \b
 Examples:
@@ -49,27 +52,32 @@ def verify(
     max_seconds: Annotated[
         float | None,
         typer.Option(
-            parser=common.parse_seconds, metavar="SECONDS", help="Stop after this time, exit 9."
+            parser=common.parse_seconds,
+            metavar="SECONDS",
+            help="Stop after this time with exit code 9.",
         ),
     ] = None,
     cursor: Annotated[
         str | None,
-        typer.Option("--from", metavar="CURSOR", help="Go on where a check was stopped."),
+        typer.Option("--from", metavar="CURSOR", help="Continue a stopped check."),
     ] = None,
     hashes: Annotated[
-        bool, typer.Option("--hashes", help="Do not look into the events: several times as fast.")
+        bool,
+        typer.Option("--hashes", help="Do not decode the events, which is several times as fast."),
     ] = False,
     pages: Annotated[
-        bool, typer.Option("--pages", help="Look up each page of memory that is named.")
+        bool, typer.Option("--pages", help="Look up each referenced page of memory.")
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing; the exit code tells.")
+        bool, typer.Option("--quiet", "-q", help="Print nothing. The exit code has the result.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
 ) -> None:
     """Check a journal (the help text is HELP)."""
     if hashes and pages:
-        raise typer.BadParameter("--pages looks into the events, which --hashes does not")
+        raise typer.BadParameter("--pages needs decoded events: remove --hashes")
     with exit_codes.reporting_errors(exit_codes.ExitCode.ERROR, about=journal):
         exit_codes.raise_on_sigint()
         from journal.operations.verify import Verifier
@@ -84,13 +92,13 @@ def verify(
                 progress=on_progress,
             )
             found = _run_check(check, None if max_seconds is None else begun + max_seconds)
-        known = {"journal": str(journal), **to_json(check, *found)}
-        known["seconds"] = round(time.monotonic() - begun, 6)
+        values = {"journal": str(journal), **to_json(check, *found)}
+        values["seconds"] = round(time.monotonic() - begun, 6)
         if as_json:
-            typer.echo(json.dumps(known, indent=2))
+            typer.echo(json.dumps(values, indent=2))
         elif not quiet:
-            terminal.print_table(to_table(known), style={"verdict": _STYLES[known["verdict"]]})
-    raise typer.Exit(_CODES[known["verdict"]])
+            terminal.print_table(to_table(values), style={"verdict": _STYLES[values["verdict"]]})
+    raise typer.Exit(_CODES[values["verdict"]])
 
 
 _CODES = {
@@ -118,7 +126,7 @@ def _parse_cursor(text: str | None) -> "VerifyCursor | None":
 
 
 def _run_check(check: "Verifier", deadline: float | None) -> "tuple[list[Finding], list[Debris]]":
-    """Check, and keep the first of what is found."""
+    """Run the check, and return the first findings and debris."""
     from journal.log.scan import Debris
 
     findings: list[Finding] = []
@@ -134,7 +142,7 @@ def _run_check(check: "Verifier", deadline: float | None) -> "tuple[list[Finding
 
 
 def to_json(check: "Verifier", findings: "list[Finding]", debris: "list[Debris]") -> dict[str, Any]:
-    """Everything that was found, in what JSON has."""
+    """Return the result of the check as JSON values."""
     figures, tail = check.counts, check.tail
     torn_size = tail.torn_size if tail else 0
     verdict = "damaged" if figures.findings else "torn" if torn_size else "whole"
@@ -177,53 +185,53 @@ def _finding_to_json(finding: "Finding") -> dict[str, Any]:
     }
 
 
-def to_table(known: dict[str, Any]) -> list[tuple[str, str]]:
+def to_table(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the rows of the table for a terminal."""
-    rows = [("journal", terminal.quote(known["journal"])), ("verdict", _describe_verdict(known))]
+    rows = [("journal", terminal.quote(values["journal"])), ("verdict", _describe_verdict(values))]
     counts = ", ".join(
-        format_count(known[f"{what}s"], what) for what in ("segment", "block", "event")
+        format_count(values[f"{what}s"], what) for what in ("segment", "block", "event")
     )
-    rows.append(("checked", f"{format_count(known['size'], 'byte')}: {counts}"))
-    if known["torn_size"]:
-        where = format_location(known["tail"], known["tail_file"])
-        rows.append(("torn", f"{format_count(known['torn_size'], 'byte')} {where}"))
-    for one in known["debris"]:
+    rows.append(("checked", f"{format_count(values['size'], 'byte')}: {counts}"))
+    if values["torn_size"]:
+        where = format_location(values["tail"], values["tail_file"])
+        rows.append(("torn", f"{format_count(values['torn_size'], 'byte')} {where}"))
+    for one in values["debris"]:
         where = format_location(one["offset"], one["file"])
-        rows.append(("debris", f"{format_count(one['size'], 'byte')} {where}, of a crash"))
-    if known["unknown_events"]:
+        rows.append(("debris", f"{format_count(one['size'], 'byte')} {where}, left by a crash"))
+    if values["unknown_events"]:
         rows.append(
             (
                 "unknown",
-                f"{format_count(known['unknown_events'], 'event')} of no kind here",
+                f"{format_count(values['unknown_events'], 'event')} of unknown kinds",
             )
         )
-    if known["named_pages"]:
+    if values["named_pages"]:
         rows.append(
             (
                 "pages",
-                f"{format_count(known['named_pages'], 'named page')} looked up",
+                f"{format_count(values['named_pages'], 'referenced page')} looked up",
             )
         )
-    if known["gaps"]:
-        lost = f"{format_count(known['lost_events'], 'event')} in {known['lost_size']} bytes"
-        rows.append(("lost", f"{lost}, at {format_count(known['gaps'], 'place')}"))
-    rows += [("finding", _describe_finding(one)) for one in known["findings"]]
-    hidden = known["findings_count"] - len(known["findings"])
+    if values["gaps"]:
+        lost = f"{format_count(values['lost_events'], 'event')} in {values['lost_size']} bytes"
+        rows.append(("lost", f"{lost}, at {format_count(values['gaps'], 'place')}"))
+    rows += [("finding", _describe_finding(one)) for one in values["findings"]]
+    hidden = values["findings_count"] - len(values["findings"])
     if hidden:
         rows.append(("", f"and {format_count(hidden, 'finding')} more"))
-    if known["cursor"]:
-        rows.append(("go on", f"--from {known['cursor']}"))
+    if values["cursor"]:
+        rows.append(("continue", f"--from {values['cursor']}"))
     return rows
 
 
-def _describe_verdict(known: dict[str, Any]) -> str:
-    if known["verdict"] == "whole":
+def _describe_verdict(values: dict[str, Any]) -> str:
+    if values["verdict"] == "whole":
         return "whole"
-    if known["verdict"] == "torn":
-        return "whole, but for a tail that a crash cut short"
-    if known["verdict"] == "unfinished":
-        return "nothing wrong so far, and not finished"
-    lost, more = known["lost_events"], "" if known["finished"] else ", and not finished"
+    if values["verdict"] == "torn":
+        return "whole, except for a tail that a crash cut short"
+    if values["verdict"] == "unfinished":
+        return "nothing wrong so far; the check is not finished"
+    lost, more = values["lost_events"], "" if values["finished"] else "; the check is not finished"
     return "damaged" + (f", {format_count(lost, 'event')} lost" if lost else "") + more
 
 

@@ -1,4 +1,4 @@
-"""Options that say when the journal of a run is compacted."""
+"""Options of the scheduled compaction of a run."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,12 +14,14 @@ GrowthOption = Annotated[
     typer.Option(
         "--compact-growth",
         metavar="FACTOR",
-        help="Compact the journal whenever it has grown by this, such as 2. Snapshots let it.",
+        help="Compact the journal when it has grown by this factor, such as 2. Needs snapshots.",
     ),
 ]
 EventsOption = Annotated[
     int | None,
-    typer.Option("--compact-events", min=1, metavar="N", help="Compact it every N events."),
+    typer.Option(
+        "--compact-events", min=1, metavar="N", help="Compact the journal every N events."
+    ),
 ]
 BytesOption = Annotated[
     int | None,
@@ -27,16 +29,17 @@ BytesOption = Annotated[
         "--compact-bytes",
         parser=common.parse_size,
         metavar="SIZE",
-        help="Compact it every so much.",
+        help="Compact the journal every time it grows by SIZE.",
     ),
 ]
 OnCloseOption = Annotated[
-    bool, typer.Option("--compact-on-close", help="Compact it when the run ends or is stopped.")
+    bool,
+    typer.Option("--compact-on-close", help="Compact the journal when the run ends or is stopped."),
 ]
 KeepOption = Annotated[
     int,
     typer.Option(
-        "--compact-keep", min=1, metavar="N", help="Keep the newest N snapshots when compacting."
+        "--compact-keep", min=1, metavar="N", help="Retain the newest N snapshots in a compaction."
     ),
 ]
 
@@ -44,7 +47,7 @@ KeepOption = Annotated[
 def build_schedule(
     *, growth: float | None, events: int | None, size: int | None, on_close: bool, keep: int
 ) -> "CompactionSchedule | None":
-    """When the library is to compact, by what the options say; None where nothing is wished."""
+    """Return the schedule that the options select, or None without such options."""
     if not on_close and (growth, events, size) == (None, None, None):
         return None
     from journal import CompactionSchedule, OptionError, RetentionPolicy

@@ -1,4 +1,4 @@
-"""What the guest gets to see: directories, files copied in, and environment variables."""
+"""Options of mounts, copied files, environment variables and arguments of a guest."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,10 @@ _READ_ONLY = ":ro"
 def parse_mounts(
     directories: Sequence[str], memory: Sequence[str], root: bool
 ) -> "list[HostMount | MemoryMount]":
-    """The mounts for ``--dir`` and ``--memory``, and ``/`` in memory if nobody else is ``/``."""
+    """Return the mounts of ``--dir`` and ``--memory``.
+
+    With ``root``, the mounts get an in-memory ``/`` unless another mount is ``/``.
+    """
     from journal import MemoryMount
 
     found: list[HostMount | MemoryMount] = [_parse_directory(text) for text in directories]
@@ -26,55 +29,57 @@ def parse_mounts(
         found.insert(0, MemoryMount("/"))
     for index, name in enumerate(names):
         if not name:
-            raise typer.BadParameter("a directory of the guest needs a name")
+            raise typer.BadParameter("a directory of the guest needs a name: write HOST::GUEST")
         if name in names[:index]:
-            raise typer.BadParameter(f"the guest can have only one directory {name}")
+            raise typer.BadParameter(f"the guest directory {name} is given more than once")
     return found
 
 
 def _parse_directory(text: str) -> "HostMount":
     from journal import HostMount
 
-    named = text.removesuffix(_READ_ONLY)
-    host, separator, guest = named.partition(_SEPARATOR)
+    path = text.removesuffix(_READ_ONLY)
+    host, separator, guest = path.partition(_SEPARATOR)
     if not host:
-        raise typer.BadParameter(f"{text!r} names no directory: write HOST::GUEST or HOST")
-    return HostMount(host, guest if separator else host, read_only=named != text)
+        raise typer.BadParameter(f"{text!r} has no host directory: write HOST::GUEST or HOST")
+    return HostMount(host, guest if separator else host, read_only=path != text)
 
 
 def parse_moved(texts: Sequence[str]) -> dict[str, str]:
-    """Where directories are now, by their names in the guest."""
+    """Return the new host directories by their names in the guest."""
     found = {}
     for text in texts:
         host, _, guest = text.partition(_SEPARATOR)
         if not host or not guest:
-            raise typer.BadParameter(f"{text!r} does not say what is where: write HOST::GUEST")
+            raise typer.BadParameter(f"{text!r} is not of the form HOST::GUEST")
         found[guest] = host
     return found
 
 
 def parse_copies(texts: Sequence[str]) -> "list[FileCopy]":
-    """What ``--copy`` puts into the guest's memory."""
+    """Return the copies that ``--copy`` makes in the in-memory files of the guest."""
     from journal import FileCopy
 
     found = []
     for text in texts:
         host, _, guest = text.partition(_SEPARATOR)
         if not host or not guest:
-            raise typer.BadParameter(f"{text!r} does not say what goes where: write HOST::GUEST")
+            raise typer.BadParameter(f"{text!r} is not of the form HOST::GUEST")
         found.append(FileCopy(host, guest))
     return found
 
 
 def parse_environment(texts: Sequence[str], inherited: Mapping[str, str]) -> dict[str, str]:
-    """The guest's variables: ``NAME=VALUE``, or ``NAME`` alone for the one ``inherited``."""
+    """Return the variables of the guest. ``NAME`` without a value takes the inherited value."""
     found = {}
     for text in texts:
         name, separator, value = text.partition("=")
         if not name:
-            raise typer.BadParameter(f"{text!r} is no variable: write NAME=VALUE or NAME")
+            raise typer.BadParameter(f"{text!r} is not a variable: write NAME=VALUE or NAME")
         if not separator and name not in inherited:
-            raise typer.BadParameter(f"{name} is not set here, so the guest cannot inherit it")
+            raise typer.BadParameter(
+                f"the guest cannot inherit {name}, because it is not set: write NAME=VALUE"
+            )
         found[name] = value if separator else inherited[name]
         _check_utf8(name, found[name])
     return found
@@ -84,9 +89,9 @@ def _check_utf8(name: str, value: str) -> None:
     try:
         f"{name}{value}".encode()
     except UnicodeEncodeError:
-        raise typer.BadParameter(f"{name!r} is not UTF-8, as a guest's variables are") from None
+        raise typer.BadParameter(f"the variable {name!r} is not valid UTF-8") from None
 
 
 def encode_arguments(first: str, rest: Sequence[str]) -> list[bytes]:
-    """The guest's arguments, byte for byte as the system gave them."""
+    """Return the arguments of the guest as the exact bytes of the command line."""
     return [os.fsencode(argument) for argument in (first, *rest)]

@@ -1,4 +1,4 @@
-"""Where a new journal goes, and how it takes the place of an old one."""
+"""Paths of new journals, and the replacement of old journals."""
 
 import fcntl
 import os
@@ -10,19 +10,20 @@ from pathlib import Path
 
 @contextmanager
 def prepare_output(path: Path, force: bool) -> Iterator[Path]:
-    """Where to record a journal that is to stand at ``path``; it does, when the block ends.
+    """Yield the path to write a new journal to. It is named ``path`` when the block ends.
 
-    With ``force`` the old one stays whole until the new one takes its name.
+    Raise ``OptionError`` if ``path`` exists. With ``force``, the old journal keeps its name until
+    the block ends without an exception.
     """
     from journal import OptionError
 
     if not path.parent.is_dir():
-        raise OptionError(f"{path.parent} is not a directory, so {path.name} cannot be made there")
+        raise OptionError(f"cannot create {path.name}: {path.parent} is not a directory")
     if not os.path.lexists(path):
         yield path
         return
     if not force:
-        raise OptionError(f"{path} exists already: resume it, or replace it with --force")
+        raise OptionError(f"{path} already exists: resume it, or replace it with --force")
     old = os.open(path, os.O_RDONLY)
     try:
         _check_replaceable(path, old)
@@ -41,17 +42,22 @@ def _replace_at_end(path: Path) -> Iterator[Path]:
 
 
 def _check_replaceable(path: Path, descriptor: int) -> None:
-    """Hold the lock of the old journal, which its writer has as long as it runs."""
+    """Lock the old journal, or raise ``OptionError`` or ``JournalLocked`` if it must stay.
+
+    A writer holds this lock as long as it runs.
+    """
     from journal import JournalLocked, NotAJournal, OptionError, Reader
 
     found = os.fstat(descriptor)
     if stat.S_ISDIR(found.st_mode):
-        raise OptionError(f"{path} is a directory, so --force does not replace it: move it away")
+        raise OptionError(f"{path} is a directory, which --force does not replace: move it away")
     if stat.S_ISREG(found.st_mode) and found.st_size:
         try:
             Reader(path).close()
         except NotAJournal:
-            raise OptionError(f"{path} is not a journal, so --force does not replace it") from None
+            raise OptionError(
+                f"{path} is not a journal, so --force does not replace it: choose another path"
+            ) from None
     elif not stat.S_ISREG(found.st_mode):
         raise OptionError(f"{path} is not a regular file, so --force does not replace it")
     try:

@@ -1,4 +1,4 @@
-"""Which events are meant: the options of several commands, made one question."""
+"""Options that select events, and the query that they build."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from journal.query.selection import Query
 
 EXCERPT_SIZE = 70
-"""How much of an expression is shown around what is wrong in it."""
+"""Characters of an expression that an error message shows at most."""
 
 
 def _complete_groups(incomplete: str) -> list[str]:
@@ -26,8 +26,8 @@ def _complete_groups(incomplete: str) -> list[str]:
 def _complete_kinds(incomplete: str) -> list[str]:
     from journal.query.fields import KINDS
 
-    known = KINDS if incomplete != incomplete.lower() else map(str.lower, KINDS)
-    return [kind for kind in known if kind.startswith(incomplete)]
+    choices = KINDS if incomplete != incomplete.lower() else map(str.lower, KINDS)
+    return [kind for kind in choices if kind.startswith(incomplete)]
 
 
 GroupOption = Annotated[
@@ -35,7 +35,7 @@ GroupOption = Annotated[
     typer.Option(
         "--group",
         metavar="NAME",
-        help="Only kinds of this group. Repeatable.",
+        help="Select kinds of this group. Repeatable.",
         autocompletion=_complete_groups,
     ),
 ]
@@ -45,39 +45,39 @@ KindOption = Annotated[
         "--kind",
         "--tag",
         metavar="NAME",
-        help="Only events of this kind, or tag. Repeatable.",
+        help="Select events of this kind or tag. Repeatable.",
         autocompletion=_complete_kinds,
     ),
 ]
 SeqRangeOption = Annotated[
     str | None,
-    typer.Option("--numbers", metavar="A-B", help="Only events number A to B; either may miss."),
+    typer.Option(
+        "--numbers", metavar="A-B", help="Select sequence numbers A to B. Either may be omitted."
+    ),
 ]
 SinceOption = Annotated[
     str | None,
     typer.Option(
         "--since",
         metavar="TIME",
-        help="Only events of this time or later: 2026-11-21T10:00 (UTC), -5m before the last "
-        "event, +90s after the first.",
+        help="Select events at or after this time: 2026-11-21T10:00 (UTC), -5m (before the last "
+        "event) or +90s (after the first event).",
     ),
 ]
 UntilOption = Annotated[
-    str | None, typer.Option("--until", metavar="TIME", help="Only events before this time.")
+    str | None, typer.Option("--until", metavar="TIME", help="Select events before this time.")
 ]
 FdOption = Annotated[
     list[int] | None,
-    typer.Option(
-        "--fd", min=0, metavar="N", help="Only what is about this descriptor. Repeatable."
-    ),
+    typer.Option("--fd", min=0, metavar="N", help="Select events of this descriptor. Repeatable."),
 ]
 PathOption = Annotated[
     list[str] | None,
     typer.Option(
         "--path",
         metavar="GLOB",
-        help="Only what is done to files of such names, from the guest's root: * within a name, "
-        "** across. Repeatable.",
+        help="Select events of files with matching absolute guest paths: * matches within a name, "
+        "** across names. Repeatable.",
     ),
 ]
 WhereOption = Annotated[
@@ -85,7 +85,7 @@ WhereOption = Annotated[
     typer.Option(
         "--where",
         metavar="EXPR",
-        help="Only events for which this holds, such as 'size > 4Ki and not fd in (1, 2)'.",
+        help="Select events by an expression, such as 'size > 4Ki and not fd in (1, 2)'.",
     ),
 ]
 
@@ -101,7 +101,7 @@ def build_query(
     paths: Sequence[str] = (),
     where: str | None = None,
 ) -> "Query":
-    """What the options ask for; raises what ends the command with a word on wrong usage."""
+    """Return the query of the options, or raise ``typer.BadParameter``."""
     from journal.errors import ExpressionError
     from journal.query.parser import parse
     from journal.query.selection import Query
@@ -125,10 +125,10 @@ def build_query(
 
 
 def point_at_error(error: "ExpressionError") -> str:
-    """The part of an expression that is wrong, with a caret under the place."""
+    """Return the wrong part of an expression, with a caret under the error position."""
     start = max(0, min(error.position - EXCERPT_SIZE // 2, len(error.text) - EXCERPT_SIZE))
     shown = error.text[start : start + EXCERPT_SIZE]
-    # one character for one, or the caret would stand elsewhere
+    # Each character becomes one character, so that the caret stays below its position.
     line = "".join(each if each.isprintable() else "?" for each in shown)
     return f"  {line}\n  {' ' * (error.position - start)}^"
 
@@ -139,11 +139,15 @@ def _parse_seq_range(text: str | None) -> tuple[int, int | None]:
     first, dash, last = text.partition("-")
     parts = [part for part in (first, last) if part]
     if not parts or not all(part.isascii() and part.isdigit() for part in parts):
-        raise typer.BadParameter(f"{text!r} are no numbers: write 5-20, 5-, -20 or 7")
+        raise typer.BadParameter(
+            f"{text!r} is not a range of sequence numbers: write 5-20, 5-, -20 or 7"
+        )
     start = int(first or 0)
     stop = int(last) + 1 if last else None if dash else start + 1
     if stop is not None and stop <= start:
-        raise typer.BadParameter(f"{text!r} are no numbers: the first is above the last")
+        raise typer.BadParameter(
+            f"the range {text!r} is empty: its first sequence number is greater than the last"
+        )
     return start, stop
 
 
@@ -174,8 +178,8 @@ def _parse_group(name: str) -> "Group":
     from journal.query.fields import GROUPS
 
     if name.lower() not in GROUPS:
-        known = ", ".join(group.value for group in Group)
-        raise typer.BadParameter(f"{name!r} is no group: there are {known}")
+        choices = ", ".join(group.value for group in Group)
+        raise typer.BadParameter(f"{name!r} is not a group: choose from {choices}")
     return GROUPS[name.lower()]
 
 
@@ -191,5 +195,7 @@ def _parse_kind(name: str) -> int:
     if name.lower() in by_name:
         return by_name[name.lower()][1]
     near = get_close_matches(name.lower(), by_name, 1)
-    hint = f"{by_name[near[0]][0]}?" if near else "the kinds are those that inspect prints"
-    raise typer.BadParameter(f"{name!r} is no kind of event: {hint}")
+    hint = (
+        f"did you mean {by_name[near[0]][0]}?" if near else "inspect prints the kinds of a journal"
+    )
+    raise typer.BadParameter(f"{name!r} is not a kind of event: {hint}")

@@ -1,4 +1,4 @@
-"""Options that say when snapshots are taken, and how."""
+"""Options of the snapshots of a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class StacksChoice(StrEnum):
-    """Whether snapshots have the guest's stacks: ``journal.Stacks``."""
+    """Values of ``journal.Stacks``: whether snapshots have the stacks of the guest."""
 
     AUTO = "auto"
     ALWAYS = "always"
@@ -23,14 +23,14 @@ class StacksChoice(StrEnum):
 
 
 class SafePointsChoice(StrEnum):
-    """Where a guest can stand still for a snapshot: ``journal.SafePoints``."""
+    """Values of ``journal.SafePoints``: where a guest can be suspended for a snapshot."""
 
     CALLS = "calls"
     LOOPS = "loops"
 
 
 class DirtyPagesChoice(StrEnum):
-    """How pages are found that the guest has written: ``journal.DirtyPageTracking``."""
+    """Values of ``journal.DirtyPageTracking``: how written pages are found."""
 
     AUTO = "auto"
     KERNEL = "kernel"
@@ -42,8 +42,8 @@ OnOption = Annotated[
     typer.Option(
         "--snapshot-on",
         metavar="NAME",
-        help="Take a snapshot when this happens. Repeatable. By default idle, first-environ, "
-        "first-listen, first-stdin and explicit, of programs that ask for snapshots themselves.",
+        help="Take a snapshot at this trigger. Repeatable. The defaults are idle, first-environ, "
+        "first-listen, first-stdin and explicit (a request of the program).",
     ),
 ]
 PeriodOption = Annotated[
@@ -52,13 +52,13 @@ PeriodOption = Annotated[
         "--snapshot-period",
         parser=common.parse_seconds,
         metavar="SECONDS",
-        help="Take one every so many seconds; 10 for --snapshot-on periodic-interval alone.",
+        help="Take a snapshot at this interval. The default of periodic-interval is 10.",
     ),
 ]
 EventsOption = Annotated[
     int | None,
     typer.Option(
-        "--snapshot-events", min=1, metavar="N", help="Take one after every N events recorded."
+        "--snapshot-events", min=1, metavar="N", help="Take a snapshot every N recorded events."
     ),
 ]
 BytesOption = Annotated[
@@ -67,46 +67,47 @@ BytesOption = Annotated[
         "--snapshot-bytes",
         parser=common.parse_size,
         metavar="SIZE",
-        help="Take one after so much of the journal.",
+        help="Take a snapshot every time the journal grows by SIZE.",
     ),
 ]
-NoneOption = Annotated[bool, typer.Option("--no-snapshots", help="Take none.")]
+NoneOption = Annotated[bool, typer.Option("--no-snapshots", help="Take no snapshots.")]
 StopAfterOption = Annotated[
     bool,
     typer.Option(
-        "--stop-after-snapshot", help="Stop with the first snapshot, exit 0; resume goes on."
+        "--stop-after-snapshot",
+        help="Stop after the first snapshot with exit code 0; resume continues.",
     ),
 ]
 StacksOption = Annotated[
     StacksChoice,
     typer.Option(
-        help="Let snapshots have the guest's stacks, so that a resume begins there: it makes "
-        "guests slower, and cannot be done to all."
+        help="Save the stacks of the guest, so that a resume can start at the snapshot. This makes "
+        "guests slower, and some modules do not support it."
     ),
 ]
 SafePointsOption = Annotated[
     SafePointsChoice,
     typer.Option(
-        help="Take snapshots where the guest calls its host, or also at its loops: slower, for "
-        "guests that compute long."
+        help="Take snapshots at host calls, or also at loops. Loops are slower, and serve guests "
+        "that compute for long without a host call."
     ),
 ]
 DirtyPagesOption = Annotated[
     DirtyPagesChoice,
-    typer.Option(help="How memory that has changed is found."),
+    typer.Option(help="How written memory pages are found."),
 ]
 PageIndexOption = Annotated[
     bool,
     typer.Option(
         "--page-index/--no-page-index",
-        help="Name pages of memory that the journal has already, instead of giving them again.",
+        help="Store references to pages that the journal already has.",
     ),
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotArguments:
-    """What the options say; see them."""
+    """Values of the snapshot options of one command."""
 
     on: Sequence[str] | None
     period: float | None
@@ -121,16 +122,16 @@ class SnapshotArguments:
 
     @property
     def has_triggers(self) -> bool:
-        """Whether any is chosen."""
+        """Return whether an option selects a trigger."""
         return bool(self.on) or (self.period, self.events, self.size) != (None, None, None)
 
 
 def build_snapshots(options: SnapshotArguments) -> "SnapshotOptions":
-    """When and how the library is to take them; what the reference takes where nothing is said."""
+    """Return the snapshot settings for the library. The default triggers are those of Wasmer."""
     from journal import DirtyPageTracking, OptionError, SafePoints, SnapshotOptions, Stacks
 
     if options.none and (options.has_triggers or options.stop_after):
-        raise typer.BadParameter("--no-snapshots does not go with options that want some")
+        raise typer.BadParameter("--no-snapshots excludes the options that take snapshots")
     by_default = not (options.has_triggers or options.none)
     try:
         on, period = _build_triggers(options, by_default)
@@ -153,7 +154,7 @@ def build_snapshots(options: SnapshotArguments) -> "SnapshotOptions":
 def _build_triggers(
     options: SnapshotArguments, by_default: bool
 ) -> "tuple[frozenset[Trigger], float]":
-    """The triggers, and the period of one of them; raises ``OptionError``."""
+    """Return the triggers and the period in seconds, or raise ``OptionError``."""
     from journal.events.snapshots import Trigger
     from journal.snapshots.triggers import DEFAULTS, PERIOD_SECONDS, TriggerState, parse_trigger
 

@@ -1,4 +1,4 @@
-"""The two ends of a command that makes a new journal of one: files, pipes, or one and the same."""
+"""Source and target of a command that writes a new journal: files, pipes, or in place."""
 
 import os
 import shutil
@@ -16,48 +16,50 @@ from journaltool.options import output_path
 PIPE = "-"
 
 SourceArgument = Annotated[
-    Path, typer.Argument(metavar="SOURCE", help="The journal: a file, a directory, or -.")
+    Path, typer.Argument(metavar="SOURCE", help="The journal: a file, a directory or -.")
 ]
 TargetOption = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="TARGET", help="The new journal: a file, or -."),
+    typer.Option("--output", "-o", metavar="TARGET", help="The new journal: a file or -."),
 ]
 InPlaceOption = Annotated[
-    bool, typer.Option("--in-place", help="Replace SOURCE, once the new one is durable.")
+    bool, typer.Option("--in-place", help="Replace SOURCE when the new journal is durable.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace a journal that TARGET is.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace TARGET if it is a journal.")]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Write nothing: only tell what would be.")
+    bool, typer.Option("--dry-run", help="Write nothing, and only report the result.")
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="One JSON object on stdout; with -o -, on stderr.")
+    bool, typer.Option("--json", help="Print one JSON object on stdout, or on stderr with -o -.")
 ]
 
 
 def is_pipe(path: Path | None) -> bool:
-    """Whether standard input or output is meant."""
+    """Return whether a path stands for standard input or output."""
     return str(path) == PIPE
 
 
 def check_source_and_target(
     source: Path, output: Path | None, in_place: bool, dry_run: bool
 ) -> None:
-    """Refuse ends that contradict each other, and bytes on a terminal."""
+    """Raise ``typer.BadParameter`` for conflicting options and for a journal on a terminal."""
     if in_place and output is not None:
-        raise typer.BadParameter("--in-place has no TARGET")
+        raise typer.BadParameter("--in-place and --output exclude each other")
     if not (in_place or dry_run or output is not None):
-        raise typer.BadParameter("name a TARGET with -o, or --in-place, or --dry-run")
+        raise typer.BadParameter("give one of -o TARGET, --in-place and --dry-run")
     if in_place and is_pipe(source):
-        raise typer.BadParameter("standard input cannot be replaced")
+        raise typer.BadParameter("--in-place cannot replace standard input")
     if output is not None and output.exists() and source.exists() and output.samefile(source):
-        raise typer.BadParameter("TARGET is SOURCE: to replace it is what --in-place does")
+        raise typer.BadParameter("TARGET is the same file as SOURCE: use --in-place to replace it")
     if is_pipe(output) and not dry_run and sys.stdout.isatty():
-        raise typer.BadParameter("a journal is bytes, and standard output is a terminal")
+        raise typer.BadParameter(
+            "a journal cannot be written to a terminal: name a file with -o, or use a pipe"
+        )
 
 
 @contextmanager
 def open_source(source: Path) -> Iterator[Path]:
-    """The journal to read; what comes through a pipe is put into a file first."""
+    """Yield the path of the source. Standard input is first copied to a temporary file."""
     if not is_pipe(source):
         yield source
         return
@@ -69,7 +71,7 @@ def open_source(source: Path) -> Iterator[Path]:
 
 @contextmanager
 def open_target(target: Path | None, replace: bool) -> Iterator[Path | None]:
-    """Where to write; what is to go through a pipe goes there when it is whole."""
+    """Yield the path to write to. A journal for standard output is copied there at the end."""
     if target is None:
         yield None
     elif is_pipe(target):
@@ -88,7 +90,7 @@ def open_target(target: Path | None, replace: bool) -> Iterator[Path | None]:
 
 @contextmanager
 def replace_in_place(journal: Path | None) -> Iterator[Path | None]:
-    """Where to write what takes the place of a journal, if there is one, when the block ends."""
+    """Yield a path whose journal replaces the given journal when the block ends."""
     if journal is None:
         yield None
         return

@@ -1,8 +1,8 @@
-"""Events as text: for each kind a template and the few conversions that its fields need.
+"""Events as text or JSON: a template per kind of event, and converters for some fields.
 
-A plan is made once a kind, from the types of its fields; then a line costs little more than its
-decoding. There are two forms: one to read, in which nothing can control a terminal, and JSON, in
-which nothing is lost but the contents of memory.
+The formats are built once per kind from the types of the fields, so that formatting an event costs
+little more than decoding it. Text contains no control characters. JSON keeps every value exactly,
+except for the contents of memory.
 """
 
 import binascii
@@ -26,14 +26,14 @@ _HASHES = tuple(get_args(hint)[1] for hint in (Hash256, JournalId))
 
 
 class EventFormat(NamedTuple):
-    """How one kind becomes text: ``template % values``, some of them converted before."""
+    """Format of one kind of event: ``template % values``, after ``converts`` by field index."""
 
     unpack: Callable[[bytes, int], tuple[Any, ...]]
     template: str
     converts: tuple[tuple[int, Converter], ...]
 
     def format(self, payload: bytes, offset: int) -> str:
-        """The text of one event; MalformedEvent for a payload that does not fit."""
+        """Return the text of one event. Raise ``MalformedEvent`` for an invalid payload."""
         values = self.unpack(payload, offset)
         if not self.converts:
             return self.template % values
@@ -44,44 +44,44 @@ class EventFormat(NamedTuple):
 
 
 def text_formats(shown: int | None) -> dict[int, EventFormat]:
-    """Plans for people; bytes and texts are cut behind ``shown``, if that is not None.
+    """Return the text formats by tag. Bytes are cut after ``shown`` bytes unless it is None.
 
-    The values of environment variables are often secrets: they are left out of what is cut.
+    Cut text also hides the values of environment variables, because they are often secrets.
     """
     converters = _text_converters(shown)
-    plans = {}
+    formats = {}
     for tag, cls in BY_TAG.items():
         converts = dict(_field_converters(cls, converters))
         if cls is ProcessStart and shown is not None:
             converts[cls.names.index("environment")] = _hide_values
         template = "  ".join((cls.__name__, *(f"{name}=%s" for name in cls.names)))
-        plans[tag] = EventFormat(codec.make_unpacker(cls), template, tuple(converts.items()))
-    for cls, told in memory_format.text_formatters(shown).items():
-        plans[cls.tag] = EventFormat(told, f"{cls.__name__}  %s", ())
-    return plans
+        formats[tag] = EventFormat(codec.make_unpacker(cls), template, tuple(converts.items()))
+    for cls, unpack in memory_format.text_formatters(shown).items():
+        formats[cls.tag] = EventFormat(unpack, f"{cls.__name__}  %s", ())
+    return formats
 
 
 def json_formats() -> dict[int, EventFormat]:
-    """Plans for the JSON of the fields, and of what the kind is called."""
-    plans, short = {}, memory_format.json_formatters()
+    """Return the JSON formats by tag, with the names of kind and group and the fields."""
+    formats, short = {}, memory_format.json_formatters()
     for tag, cls in BY_TAG.items():
         about = f'"tag": {tag}, "kind": "{cls.__name__}", "group": "{cls.group.value}"'
         if cls in short:
-            plans[tag] = EventFormat(short[cls], f'{about}, "fields": %s', ())
+            formats[tag] = EventFormat(short[cls], f'{about}, "fields": %s', ())
             continue
         named = ", ".join(f'"{name}": %s' for name in cls.names)
         unpack, converts = codec.make_unpacker(cls), tuple(_field_converters(cls, _JSON_CONVERTERS))
-        plans[tag] = EventFormat(unpack, f'{about}, "fields": {{{named}}}', converts)
-    return plans
+        formats[tag] = EventFormat(unpack, f'{about}, "fields": {{{named}}}', converts)
+    return formats
 
 
 def bytes_to_json(value: bytes) -> str:
-    """Base64, in quotes."""
+    """Return bytes as a JSON string in base64."""
     return f'"{binascii.b2a_base64(value, newline=False).decode("ascii")}"'
 
 
 def bytes_to_text(shown: int | None) -> Converter:
-    """Bytes as Python writes them, which is printable ASCII, cut behind ``shown``."""
+    """Return a converter of bytes to their repr, cut after ``shown`` bytes unless it is None."""
 
     def convert(value: bytes) -> str:
         if shown is None or len(value) <= shown:
@@ -111,7 +111,7 @@ def _hide_values(variables: tuple[bytes, ...]) -> str:
     return f"[{', '.join(names)}]"
 
 
-# -- to read -----------------------------------------------------------------------------------
+# -- text -----------------------------------------------------------------------------------
 
 
 def _text_converters(shown: int | None) -> dict[object, Converter]:
@@ -120,7 +120,7 @@ def _text_converters(shown: int | None) -> dict[object, Converter]:
     def of_text(value: str) -> str:
         if shown is not None and len(value) > 4 * shown:
             return f"<{len(value)} characters: {value[: 4 * shown]!r}…>"
-        # repr escapes what is not printable, and surrogates with it
+        # repr() escapes characters that are not printable, including surrogates.
         return value if value.isidentifier() and value.isascii() else repr(value)
 
     def of_any(value: Any) -> str:
@@ -131,9 +131,9 @@ def _text_converters(shown: int | None) -> dict[object, Converter]:
         if isinstance(value, str):
             return of_text(value)
         if isinstance(value, tuple):
-            kept = value if shown is None else value[: 4 * shown]
-            more = f", … {len(value)} in all" if len(kept) < len(value) else ""
-            return f"[{', '.join(map(of_any, kept))}{more}]"
+            items = value if shown is None else value[: 4 * shown]
+            more = f", … {len(value)} in all" if len(items) < len(value) else ""
+            return f"[{', '.join(map(of_any, items))}{more}]"
         if is_dataclass(value):
             parts = [f"{part.name}={of_any(getattr(value, part.name))}" for part in fields(value)]
             return f"({', '.join(parts)})"
@@ -161,7 +161,7 @@ def _enum_to_text(value: IntEnum) -> str:
 
 
 def _to_json_value(value: Any) -> Any:
-    """``value`` in what JSON has: records are objects, lists and rows arrays."""
+    """Return a value as JSON values: dataclasses as objects, tuples as arrays, bytes as base64."""
     if isinstance(value, bytes):
         return binascii.b2a_base64(value, newline=False).decode("ascii")
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""Events as lines: to read, or one JSON object each."""
+"""Events as lines of text, or as one JSON object per line."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import compress
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from journal.query.selection import QueryFilter
 
 LineFormatter = Callable[[int, int, int, bytes, int], str]
-"""The line of an event: its number, time, tag, payload, and the offset of its block."""
+"""Function from sequence number, time, tag, payload and block offset to the line of an event."""
 
 COLUMNS = ("seq", "time", "kind", "fields")
-"""What a line has if nothing else is asked for."""
+"""Default columns."""
 KIND_WIDTH = 24
-"""Room for a kind where others stand below it."""
+"""Width of the column of kinds, if another column follows."""
 
 _ALL_COLUMNS = ("seq", "time", "at", "kind", "group", "tag", "size", "fields")
 _NO_LIMIT = "all"
@@ -36,18 +36,20 @@ _COLOURS = {
 
 
 def parse_value_limit(text: str) -> int | None:
-    """How many bytes of a value are shown; None for all."""
+    """Return the number of bytes of a value to show, or None for all of them."""
     if text == _NO_LIMIT:
         return None
     if not (text.isascii() and text.isdigit()):
-        raise typer.BadParameter(f"{text!r} is neither a number nor {_NO_LIMIT}")
+        raise typer.BadParameter(
+            f"{text!r} is not a number of bytes: write a number, or {_NO_LIMIT}"
+        )
     return int(text)
 
 
 def format_blocks(
     blocks: "Iterator[Block]", sieve: "QueryFilter", line: LineFormatter
 ) -> Iterator[list[str]]:
-    """The lines of a block at a time, of what the sieve lets through."""
+    """Yield the lines of the selected events, one list per block."""
     for block in blocks:
         if sieve.is_past_end(block.first_seq):
             return
@@ -71,55 +73,56 @@ def text_line_formatter(
     columns: Sequence[str] = COLUMNS,
     coloured: bool = False,
 ) -> LineFormatter:
-    """Lines for people, with times since the first; ``errors`` gets what was malformed.
+    """Return a formatter of text lines, with times relative to ``first_time``.
 
-    With ``coloured`` kinds stand below one another, in the colour of their group.
+    Malformed events are formatted with their payload, and their errors are added to ``errors``.
+    With ``coloured``, kinds are aligned and have the colour of their group.
     """
     from journal.errors import MalformedEvent
     from journaltool.output import event_format
 
-    plans = event_format.text_formats(shown)
+    formats = event_format.text_formats(shown)
     of_bytes = event_format.bytes_to_text(shown)
     plain = tuple(columns) == COLUMNS and not coloured
-    told = None if plain else _column_formatter(tuple(columns), first_time, coloured)
+    format_columns = None if plain else _column_formatter(tuple(columns), first_time, coloured)
 
     def line(seq: int, time: int, tag: int, payload: bytes, offset: int) -> str:
-        plan = plans.get(tag)
-        if plan is None:
+        found = formats.get(tag)
+        if found is None:
             text = f"unknown({tag})  payload={of_bytes(payload)}"
         else:
             try:
-                text = plan.format(payload, offset)
+                text = found.format(payload, offset)
             except MalformedEvent as error:
                 errors.append(error)
                 text = f"malformed({tag})  payload={of_bytes(payload)}"
-        if told is None:
+        if format_columns is None:
             return f"{seq:>10}  {(time - first_time) / 1e6:>+14.6f}s  {text}"
-        return told(seq, time, tag, len(payload), text)
+        return format_columns(seq, time, tag, len(payload), text)
 
     return line
 
 
 def parse_columns(text: str) -> tuple[str, ...]:
-    """The columns that are asked for."""
+    """Return the columns of a list of names that commas separate."""
     found = tuple(name.strip() for name in text.split(","))
     unknown = [name for name in found if name not in _ALL_COLUMNS]
     if unknown:
-        known = ", ".join(_ALL_COLUMNS)
-        raise typer.BadParameter(f"{unknown[0]!r} is no column: there are {known}")
+        choices = ", ".join(_ALL_COLUMNS)
+        raise typer.BadParameter(f"{unknown[0]!r} is not a column: choose from {choices}")
     return found
 
 
 def _column_formatter(
     names: tuple[str, ...], first_time: int, coloured: bool
 ) -> Callable[[int, int, int, int, str], str]:
-    """The function that puts a line together; ``text`` is the kind, two spaces, and its fields."""
+    """Return a function that builds a line. Its ``text`` is the kind, two spaces and the fields."""
     from journal.events import BY_TAG
 
     groups = {tag: cls.group.value for tag, cls in BY_TAG.items()}
     padding = KIND_WIDTH if coloured or names[-1] != "kind" else 0
 
-    def told(seq: int, time: int, tag: int, size: int, text: str) -> str:
+    def format_line(seq: int, time: int, tag: int, size: int, text: str) -> str:
         kind, _, fields = text.partition("  ")
         group = groups.get(tag, "-")
         cells = {
@@ -139,24 +142,24 @@ def _column_formatter(
                 cells[dim] = f"\x1b[2m{cells[dim]}\x1b[0m"
         return "  ".join(map(cells.__getitem__, names)).rstrip()
 
-    return told
+    return format_line
 
 
 def json_line_formatter(errors: "list[FormatError]") -> LineFormatter:
-    """Lines of JSON, with every value exact."""
+    """Return a formatter of JSON lines. Errors of malformed events are added to ``errors``."""
     from journal.errors import MalformedEvent
     from journaltool.output import event_format
 
-    plans = event_format.json_formats()
+    formats = event_format.json_formats()
     of_bytes = event_format.bytes_to_json
 
     def line(seq: int, time: int, tag: int, payload: bytes, offset: int) -> str:
-        plan = plans.get(tag)
-        if plan is None:
+        found = formats.get(tag)
+        if found is None:
             text = f'"tag": {tag}, "kind": null, "payload": {of_bytes(payload)}'
         else:
             try:
-                text = plan.format(payload, offset)
+                text = found.format(payload, offset)
             except MalformedEvent as error:
                 errors.append(error)
                 text = f'"tag": {tag}, "kind": null, "payload": {of_bytes(payload)}'

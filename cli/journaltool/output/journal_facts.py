@@ -1,4 +1,4 @@
-"""What there is to know of a journal without playing it: its headers, and a few of its events."""
+"""Facts about a journal from its headers and a few events, without a replay."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class JournalFacts:
-    """A journal's headers, and what its rare events say; None where there is no such event."""
+    """Header summary and rare events of a journal. A missing event is None."""
 
     summary: "Summary"
     start: "ProcessStart | None" = None
@@ -27,11 +27,11 @@ class JournalFacts:
 
 
 PROCESS_START = 128
-"""The tag of the event that the journal of a process begins with; its class is slow to import."""
+"""Tag of ProcessStart, the first event of the journal of a process. Its class is slow to import."""
 
 
 def collect_facts(reader: "Reader") -> JournalFacts:
-    """Read the headers; of the journal of a process also the blocks that say what ran."""
+    """Read the headers and, from the journal of a process, the blocks with rare events."""
     facts = JournalFacts(reader.summary())
     if not _is_process_journal(reader, facts.summary):
         return facts
@@ -55,7 +55,7 @@ def collect_facts(reader: "Reader") -> JournalFacts:
 
 def _is_process_journal(reader: "Reader", summary: "Summary") -> bool:
     first = next(lenient_reader.read_blocks(reader, 0, None, lambda error: None), None)
-    # where the first block is lost, whatever else a process would have said is told
+    # If the first block is lost, other blocks can still have the rare events.
     return first is not None and (PROCESS_START in first.tags or bool(summary.damage))
 
 
@@ -73,29 +73,29 @@ def _read_rare_events(reader: "Reader") -> "Iterator[Event]":
         process.Seal,
     )
     tags = frozenset(kind.tag for kind in kinds)
-    # what is damaged stands in the summary already
+    # The summary already has the damage.
     for block in lenient_reader.read_blocks(reader, 0, tags, lambda error: None):
         found = [index for index, tag in enumerate(block.tags) if tag in tags]
         payloads = block.payloads() if found else []
         for index in found:
             try:
                 yield codec.decode(block.tags[index], payloads[index], block.offset)
-            except MalformedEvent:  # verify tells of it
+            except MalformedEvent:  # verify reports it.
                 continue
 
 
 def resume_obstacle(facts: JournalFacts) -> str:
-    """Why the journal cannot be resumed here; empty if it can."""
+    """Return why the journal cannot be resumed here, or an empty string if it can."""
     start, summary = facts.start, facts.summary
     if start is None:
-        return "it does not say what ran: it is not the journal of a process"
+        return "it is not the journal of a process"
     from journal.errors import JournalError
     from journal.events.process import RecordingLevel
 
     if start.level is not RecordingLevel.FULL:
-        return "it was recorded at level state"
+        return "it was recorded with --level state"
     if any(damage.acknowledged for damage in summary.damage):
-        return "events that were durable are lost"
+        return "events that had been durable are lost"
     try:
         return _engine_obstacle(start)
     except JournalError as error:
@@ -103,7 +103,7 @@ def resume_obstacle(facts: JournalFacts) -> str:
 
 
 def _engine_obstacle(start: "ProcessStart") -> str:
-    """Raises the JournalError that a resume would raise."""
+    """Return why the engine cannot run here, or raise the ``JournalError`` of a resume."""
     try:
         from journal.engine.configuration import parse_configuration
         from journal.engine.session import preamble

@@ -1,4 +1,4 @@
-"""Reading a journal for show: behind damage too, and what there is to say of its end."""
+"""Reading of damaged journals for display, and reports of damage and torn tails."""
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ def read_blocks(
     tags: Container[int] | None,
     lost: "Callable[[FormatError], object]",
 ) -> "Iterator[Block]":
-    """Every block that can be read; ``lost`` is told why others cannot."""
+    """Yield every readable block. Call ``lost`` with the error of each unreadable part."""
     from journal.errors import DamagedJournal, FormatError
 
     while True:
@@ -40,7 +40,7 @@ def read_blocks(
 
 
 def report_errors(journal: Path, errors: "Sequence[FormatError]") -> None:
-    """One sentence on stderr about the gravest of what was met, if anything was."""
+    """Print one sentence about the gravest error on stderr, if there is an error."""
     if not errors:
         return
     code = exit_codes.code_for_errors(errors)
@@ -50,7 +50,7 @@ def report_errors(journal: Path, errors: "Sequence[FormatError]") -> None:
 
 
 def describe_torn_tail(summary: "Summary", file: str) -> str:
-    """One sentence about a torn tail, which ``file`` has; empty when there is none."""
+    """Return a sentence about the torn tail in ``file``, or an empty string without one."""
     if not summary.torn_size:
         return ""
     return (
@@ -60,7 +60,7 @@ def describe_torn_tail(summary: "Summary", file: str) -> str:
 
 
 def last_segment_name(journal: Path) -> str:
-    """The name of the segment file that a directory ends with; empty where there is one file."""
+    """Return the name of the last segment file of a directory. It is empty for a single file."""
     if not journal.is_dir():
         return ""
     from journal.log.segment_files import list_segments

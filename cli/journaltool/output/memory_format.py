@@ -1,4 +1,4 @@
-"""Events of memory, and of what runs on it, in short: what is said of which pages, and no data."""
+"""Short texts of events of memory, globals, tables and threads, without their data."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,13 +12,13 @@ from journal.events.threads import TABLE_NULL, GlobalsSet, SetThread, TableSet
 from journal.pages.encoding import decode_pages
 
 FieldFormatter = Callable[[bytes, int], tuple[str, ...]]
-"""What stands behind the name of a kind, of a payload and an offset for what is malformed."""
+"""Function from payload and block offset (for errors) to the text after the name of the kind."""
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 class PageRange(NamedTuple):
-    """Neighbouring pages of which the same is given, by its kind, in so many bytes."""
+    """Adjacent pages of the same kind, and the bytes that the event stores for them."""
 
     first: int
     last: int
@@ -27,19 +27,19 @@ class PageRange(NamedTuple):
 
 
 def text_formatters(shown: int | None) -> dict[type[Event], FieldFormatter]:
-    """What is told to people; lists are cut behind ``shown``, if that is not None.
+    """Return the text formatters by event class. Lists are cut unless ``shown`` is None.
 
-    Memory is never shown, not even where everything is asked for; the rest is, in full.
+    Contents of memory are never shown. If ``shown`` is None, the other events have their full text.
     """
 
     def of_memory(payload: bytes, offset: int) -> tuple[str, ...]:
-        event, runs = _decode_pages(payload, offset)
-        kept = runs if shown is None else runs[: 4 * shown]
-        parts = [_format_range(run) for run in kept]
-        parts += [f"… {len(runs)} runs in all"] if len(kept) < len(runs) else []
+        event, ranges = _decode_pages(payload, offset)
+        selected = ranges if shown is None else ranges[: 4 * shown]
+        parts = [_format_range(page_range) for page_range in selected]
+        parts += [f"… {len(ranges)} ranges in total"] if len(selected) < len(ranges) else []
         several = len(event.numbers) > 1
-        told = f"page{'s' if several else ''} {', '.join(parts)}" if runs else "no page"
-        return (f"memory {event.memory} of {format_size(event.size)}: {told}",)
+        text = f"page{'s' if several else ''} {', '.join(parts)}" if ranges else "no page"
+        return (f"memory {event.memory} of {format_size(event.size)}: {text}",)
 
     whole: dict[type[Event], FieldFormatter] = {
         MemoryPages: of_memory,
@@ -49,11 +49,11 @@ def text_formatters(shown: int | None) -> dict[type[Event], FieldFormatter]:
 
 
 def json_formatters() -> dict[type[Event], FieldFormatter]:
-    """The fields of events of memory in JSON: runs of pages in the place of their data."""
+    """Return the JSON formatters by event class, with ranges of pages instead of their data."""
 
     def of_memory(payload: bytes, offset: int) -> tuple[str, ...]:
-        event, runs = _decode_pages(payload, offset)
-        return (json.dumps({"memory": event.memory, "size": event.size, "runs": runs}),)
+        event, ranges = _decode_pages(payload, offset)
+        return (json.dumps({"memory": event.memory, "size": event.size, "runs": ranges}),)
 
     def of_region(payload: bytes, offset: int) -> tuple[str, ...]:
         start, end, data = _unpack_region(payload, offset)
@@ -69,7 +69,7 @@ def json_formatters() -> dict[type[Event], FieldFormatter]:
 
 
 def format_size(size: int) -> str:
-    """A size in the unit in which it is a small number: ``46 B``, ``1.2 MiB``."""
+    """Return a size with a fitting unit: ``46 B``, ``1.2 MiB``."""
     found, unit = float(size), 0
     while found >= 1023.95 and unit + 1 < len(_UNITS):
         found, unit = found / 1024, unit + 1
@@ -86,22 +86,22 @@ def _decode_pages(payload: bytes, offset: int) -> tuple[MemoryPages, list[PageRa
 
 
 def _page_ranges(event: MemoryPages) -> Iterator[PageRange]:
-    run: PageRange | None = None
+    page_range: PageRange | None = None
     for number, kind, data in decode_pages(event):
         name = kind.name.lower()
-        if run is not None and (run.last + 1, run.kind) == (number, name):
-            run = run._replace(last=number, size=run.size + len(data))
+        if page_range is not None and (page_range.last + 1, page_range.kind) == (number, name):
+            page_range = page_range._replace(last=number, size=page_range.size + len(data))
             continue
-        if run is not None:
-            yield run
-        run = PageRange(number, number, name, len(data))
-    if run is not None:
-        yield run
+        if page_range is not None:
+            yield page_range
+        page_range = PageRange(number, number, name, len(data))
+    if page_range is not None:
+        yield page_range
 
 
-def _format_range(run: PageRange) -> str:
-    size = f" ({format_size(run.size)})" if run.kind == "patched" else ""
-    return f"{_format_bounds(run.first, run.last)} {run.kind}{size}"
+def _format_range(page_range: PageRange) -> str:
+    size = f" ({format_size(page_range.size)})" if page_range.kind == "patched" else ""
+    return f"{_format_bounds(page_range.first, page_range.last)} {page_range.kind}{size}"
 
 
 def _format_bounds(first: int, last: int) -> str:
@@ -109,7 +109,7 @@ def _format_bounds(first: int, last: int) -> str:
 
 
 def _page_bounds(start: int, size: int) -> tuple[int, int] | None:
-    """The first and the last page that bytes lie in."""
+    """Return the first and the last page of a range of bytes, or None for an empty range."""
     return (start // PAGE_SIZE, (start + size - 1) // PAGE_SIZE) if size else None
 
 
@@ -150,8 +150,8 @@ def _format_thread(payload: bytes, offset: int) -> tuple[str, ...]:
         "memory stack": event.memory_stack,
         "store data": event.store_data,
     }
-    told = [f"{name} of {format_size(len(data))}" for name, data in sizes.items() if data]
-    return (f"thread {event.id}: {', '.join(told) or 'no stack'}",)
+    stacks = [f"{name} of {format_size(len(data))}" for name, data in sizes.items() if data]
+    return (f"thread {event.id}: {', '.join(stacks) or 'no stack'}",)
 
 
 _SHORT_FORMATTERS: dict[type[Event], FieldFormatter] = {

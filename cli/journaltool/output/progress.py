@@ -1,4 +1,4 @@
-"""A bar on stderr that tells how far a long work on a journal is."""
+"""Progress bar on stderr, and a safe interruption of long operations."""
 
 import signal
 import sys
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 ProgressCallback = Callable[[str, int, int], object]
 
 SIZE_MIN = 1 << 26
-"""Bytes below which no bar is worth its room."""
+"""Operations on fewer bytes have no bar."""
 _STEP_SIZE = 1 << 22
-"""Bytes between two looks at the bar."""
+"""Bytes between two updates of the bar."""
 
 
 class _ProgressBar:
-    """A bar that appears when there is something long to tell."""
+    """Progress bar that appears at the first report of a large operation."""
 
     def __init__(self) -> None:
         self._drawn: tuple[str, Callable[[int], None]] | None = None
@@ -22,7 +22,7 @@ class _ProgressBar:
         self.end: Callable[[], None] = lambda: None
 
     def report(self, what: str, done: int, size: int) -> None:
-        """Show how many bytes are done of how many."""
+        """Show how many of ``size`` bytes of an operation are done."""
         if size < SIZE_MIN or (self._drawn and self._drawn[0] == what and done < self._next):
             return
         if self._drawn is None or self._drawn[0] != what:
@@ -56,45 +56,45 @@ class _ProgressBar:
 
 
 @contextmanager
-def show_bar(wanted: bool = True) -> Iterator[ProgressCallback | None]:
-    """What a work reports to; None where nobody could see it."""
-    if not wanted or not sys.stderr.isatty():
+def show_bar(is_wanted: bool = True) -> Iterator[ProgressCallback | None]:
+    """Yield the callback of a bar, or None if stderr is no terminal or the bar is not wanted."""
+    if not is_wanted or not sys.stderr.isatty():
         yield None
         return
-    shown = _ProgressBar()
+    progress_bar = _ProgressBar()
     try:
-        yield shown.report
+        yield progress_bar.report
     finally:
-        shown.end()
+        progress_bar.end()
 
 
 @contextmanager
 def defer_interrupts(report: ProgressCallback | None) -> Iterator[ProgressCallback]:
-    """What a work reports to that Ctrl-C ends at its next report, where it can clear up.
+    """Yield a callback that raises ``KeyboardInterrupt`` at its first call after a SIGINT.
 
-    Wherever else it came, something could be left that nobody knows of yet. A second Ctrl-C does
-    not wait. What is done when the first has come is done.
+    At a callback the operation can clean up. An exception elsewhere could leave files that nothing
+    removes. A second SIGINT raises at once. Work after the last callback is completed.
     """
-    asked = False
+    is_interrupted = False
 
-    def ask(*_: object) -> None:
-        nonlocal asked
-        if asked:
+    def interrupt(*_: object) -> None:
+        nonlocal is_interrupted
+        if is_interrupted:
             raise KeyboardInterrupt
-        asked = True
+        is_interrupted = True
 
-    def watched(what: str, done: int, size: int) -> None:
-        if asked:
+    def check(what: str, done: int, size: int) -> None:
+        if is_interrupted:
             raise KeyboardInterrupt
         if report is not None:
             report(what, done, size)
 
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN:
-        yield watched
+        yield check
         return
-    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGINT, interrupt)
     try:
-        yield watched
+        yield check
     finally:
         signal.signal(signal.SIGINT, before)

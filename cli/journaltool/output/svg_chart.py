@@ -1,11 +1,11 @@
-"""A picture of what a journal is made of: bars by kind and curves over time, as SVG text."""
+"""SVG chart of the statistics of a journal: bars by kind and curves over time."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
 KINDS_MAX = 24
-"""Kinds that have a bar of their own; the others share the last."""
+"""Largest number of bars. The last one stands for all other kinds."""
 
 _WIDTH = 900
 _MARGIN = 16
@@ -16,7 +16,7 @@ _BAR_HEIGHT = 14
 _CURVE_HEIGHT = 90
 _BARS_WIDTH = _WIDTH - 2 * _MARGIN - _LABEL_WIDTH - _VALUE_WIDTH
 assert _BARS_WIDTH > 300
-# no ground of its own, and greys that stand out from white and from black alike
+# The chart has no background. Its greys are readable on white and on black.
 _STYLE = """
   text { font: 12px system-ui, sans-serif; fill: #7d8590 }
   .title { font-size: 16px; font-weight: 600 }
@@ -33,12 +33,14 @@ _STYLE = """
 """
 
 
-def render_chart(title: str, known: dict[str, Any]) -> str:
-    """The whole picture, of what ``stats --json`` gives."""
-    kinds = _merge_last_kinds(known["kinds"])
+def render_chart(title: str, statistics: dict[str, Any]) -> str:
+    """Return the chart of the values of ``stats --json``."""
+    kinds = _merge_last_kinds(statistics["kinds"])
     parts, y = [_draw_text(_MARGIN, _MARGIN + 16, title, "title")], _MARGIN + 40
-    seconds = known["seconds"]
-    about = f"{known['events']:,} events in {seconds:,.1f} s, {_format_size(known['size'])}"
+    seconds = statistics["seconds"]
+    about = (
+        f"{statistics['events']:,} events in {seconds:,.1f} s, {_format_size(statistics['size'])}"
+    )
     parts.append(_draw_text(_MARGIN, y, about))
     y += 14
     for name, unit, key in (("Bytes by kind", "B", "size"), ("Events by kind", "", "events")):
@@ -47,8 +49,8 @@ def render_chart(title: str, known: dict[str, Any]) -> str:
         parts += _draw_bars(f"{name}", unit, key, found, y)
         y += 24 + len(found) * _ROW_HEIGHT
     for name, values in (
-        ("Events over time", known["timeline"]),
-        ("Bytes over time", known["timeline_sizes"]),
+        ("Events over time", statistics["timeline"]),
+        ("Bytes over time", statistics["timeline_sizes"]),
     ):
         y += 14
         parts += _draw_curve(name, values, seconds, y)
@@ -62,13 +64,13 @@ def render_chart(title: str, known: dict[str, Any]) -> str:
 
 
 def _merge_last_kinds(kinds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The kinds with names to show, those that are too many as one."""
-    named = [{**one, "name": one["kind"] or f"unknown({one['tag']})"} for one in kinds]
+    """Return the kinds with display names. Kinds above the limit are merged into one."""
+    named = [{**one, "name": one["kind"] or f"unstatistics({one['tag']})"} for one in kinds]
     if len(named) <= KINDS_MAX:
         return named
-    kept, others = named[: KINDS_MAX - 1], named[KINDS_MAX - 1 :]
+    shown, others = named[: KINDS_MAX - 1], named[KINDS_MAX - 1 :]
     sums = {key: sum(one[key] for one in others) for key in ("size", "events")}
-    return [*kept, {**sums, "name": f"{len(others)} others", "group": None}]
+    return [*shown, {**sums, "name": f"{len(others)} others", "group": None}]
 
 
 def _draw_bars(
@@ -92,7 +94,7 @@ def _draw_bars(
 
 
 def _draw_curve(name: str, values: Sequence[int], seconds: float, top: float) -> Iterator[str]:
-    """Steps as high as their values."""
+    """Yield a step curve of the values."""
     most, width = max(values, default=0) or 1, _WIDTH - 2 * _MARGIN
     bottom = top + 24 + _CURVE_HEIGHT
     each = width / max(1, len(values))
@@ -123,5 +125,5 @@ def _draw_text(x: float, y: float, words: str, kind: str = "") -> str:
 
 
 def _escape(words: str) -> str:
-    """Words that mean nothing to XML, which does not have all characters either."""
+    """Return text escaped for XML. Characters that are not printable become ``?``."""
     return escape("".join(each if each.isprintable() else "?" for each in words))

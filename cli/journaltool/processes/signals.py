@@ -1,9 +1,9 @@
-"""What signals do while a guest runs: they stop it, or have a snapshot taken, or both.
+"""Signals of a process that runs a guest: stop the guest, take a snapshot, or both.
 
-SIGINT, SIGTERM and SIGHUP stop the guest; SIGINT only if no snapshot is taken for it. SIGUSR1 asks
-for a snapshot, if there can be one. SIGALRM, SIGTSTP and SIGCONT are left alone unless a snapshot
-is wanted for them. Nothing can be done before a SIGSTOP: its snapshot is taken when the process
-goes on, and so it is for a SIGCONT that nothing had been stopped before.
+SIGINT, SIGTERM and SIGHUP stop the guest. SIGINT takes a snapshot instead, if a trigger is set for
+it. SIGUSR1 requests a snapshot, if the recorder can take snapshots. SIGALRM, SIGTSTP and SIGCONT
+are only handled if a trigger is set for them. A process cannot handle SIGSTOP, so its snapshot is
+taken at the next SIGCONT. A SIGCONT without a stop takes a snapshot too.
 """
 
 import os
@@ -19,17 +19,18 @@ from journal.events.snapshots import Trigger
 if TYPE_CHECKING:
     from journal import Recorder, SnapshotOptions
 
-#: How long Ctrl-Z waits for its snapshot: a guest that computes may not come to a safe point.
+#: Seconds that Ctrl-Z waits for its snapshot. A computing guest may not reach a safe point.
 SUSPEND_SECONDS = 5.0
 
 _READ_SIZE = 512
 
 
 class SignalWatcher:
-    """What signals do, as long as there is a guest; ``stop_signal`` is the first that stopped it.
+    """Actions of signals while a guest runs. ``stop_signal`` is the first signal that stopped it.
 
-    > Why a thread? Python calls handlers in the main thread alone. That one waits for the guest,
-    and when a process goes on after a stop, the system may give the signal to another thread.
+    A thread performs the actions, because Python runs handlers only in the main thread, and the
+    main thread waits for the guest. When a stopped process continues, the system may also deliver
+    the signal to another thread.
     """
 
     def __init__(self, recorder: "Recorder", snapshots: "SnapshotOptions") -> None:
@@ -41,7 +42,7 @@ class SignalWatcher:
         self.stop_signal = 0
 
     def actions(self) -> dict[int, Callable[[], object]]:
-        """What is to be done for which signal."""
+        """Return the action of each handled signal."""
         on = self._snapshots.on
         found: dict[int, Callable[[], object]] = {
             signal.SIGINT: self._interrupt,
@@ -59,12 +60,12 @@ class SignalWatcher:
         return found
 
     def run(self, descriptor: int) -> None:
-        """Do what is to be done for the signals whose numbers can be read there, to its end."""
+        """Perform the action of each signal number read from a descriptor, until its end."""
         actions = self.actions()
         while numbers := os.read(descriptor, _READ_SIZE):
             for number in numbers:
                 if number in actions and (not self.is_over or number == signal.SIGTSTP):
-                    with suppress(JournalError):  # the main thread tells of it
+                    with suppress(JournalError):  # The main thread reports it.
                         actions[number]()
 
     def _interrupt(self) -> None:
@@ -87,25 +88,25 @@ class SignalWatcher:
             ).start()
 
     def _take_and_stop(self) -> None:
-        """Have the snapshot taken, and stop this process as Ctrl-Z would."""
+        """Take the snapshot, and stop this process as Ctrl-Z does."""
         with suppress(JournalError):
             if not self.is_over:
                 self._recorder.snapshot(Trigger.SIGTSTP, SUSPEND_SECONDS)
         self._suspends = False
-        if not self._snapshots.stop_after:  # else it ends now
+        if not self._snapshots.stop_after:  # Otherwise the process ends now.
             self._has_suspended = True
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def _continue(self) -> None:
         if self._has_suspended:
-            self._has_suspended = False  # we stopped ourselves, with a snapshot taken
+            self._has_suspended = False  # This process stopped itself and has its snapshot.
         else:
             self._recorder.notify(Trigger.SIGSTOP)
 
 
 @contextmanager
 def watch_signals(recorder: "Recorder", snapshots: "SnapshotOptions") -> Iterator[SignalWatcher]:
-    """Handle signals for a guest that is about to run."""
+    """Handle signals in the block, in which a guest runs."""
     watcher = SignalWatcher(recorder, snapshots)
     with ExitStack() as stack:
         source, sink = os.pipe2(os.O_CLOEXEC)
@@ -125,15 +126,15 @@ def watch_signals(recorder: "Recorder", snapshots: "SnapshotOptions") -> Iterato
 
 
 def _install_handler(number: int, stack: ExitStack) -> None:
-    """Have the number of a signal told, until the end of the stack."""
+    """Send the number of a signal to the watcher, until the end of the stack."""
     before = signal.getsignal(number)
     if before == signal.SIG_IGN and number != signal.SIGUSR1:
-        return  # nohup, or a job in the background, asked for that
+        return  # nohup and background jobs ignore the signal.
     signal.signal(number, _wake_watcher)
-    # who asks for a snapshot may be late, and must not end us for it
+    # A late request for a snapshot must not end the process.
     after = signal.SIG_IGN if number == signal.SIGUSR1 else before
     stack.callback(signal.signal, number, after)
 
 
 def _wake_watcher(*_: object) -> None:
-    """Nothing is left to do."""
+    """Do nothing: the wakeup descriptor has passed the number on to the watcher."""

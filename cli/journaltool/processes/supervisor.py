@@ -1,4 +1,4 @@
-"""Watching over a running guest: signals, the time limit, and telling how it ended."""
+"""Supervision of a running guest: signals, the time limit, and the report of its end."""
 
 import gc
 import shlex
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SupervisedResult:
-    """How a supervised run ended: ``stopped_by`` is a signal's number, 0 for none.
+    """End of a supervised run. ``stopped_by`` is the number of a signal, or 0.
 
-    What neither a signal nor the time limit has stopped, has stopped with its snapshot.
+    A run that neither a signal nor the time limit stopped has stopped after its snapshot.
     """
 
     outcome: "RunResult"
@@ -29,7 +29,7 @@ class SupervisedResult:
 
     @property
     def code(self) -> int:
-        """The exit code that says it."""
+        """Return the exit code of the command."""
         ending = self.outcome.kind.value
         if ending == "exited":
             return (self.outcome.code or 0) & 0xFF
@@ -41,7 +41,7 @@ class SupervisedResult:
 
     @property
     def with_snapshot(self) -> bool:
-        """Whether it has stopped with its snapshot, as it was to do."""
+        """Whether the run stopped after its snapshot, by --stop-after-snapshot."""
         stopped = self.outcome.kind.value == "stopped"
         return stopped and not self.stopped_by and not self.timed_out
 
@@ -49,9 +49,9 @@ class SupervisedResult:
 def run_until_end(
     recorder: "Recorder", timeout: float | None, snapshots: "SnapshotOptions"
 ) -> SupervisedResult:
-    """Run the guest until it ends, time is over, or a signal stops it; then close the journal.
+    """Run the guest until it ends, or the time limit or a signal stops it. Close the journal.
 
-    Signals take the ``snapshots`` that are taken for them.
+    ``snapshots`` has the triggers that signals fire.
     """
     from journaltool.processes import signals
 
@@ -67,7 +67,7 @@ def run_until_end(
                 outcome = recorder.wait()
         finally:
             watcher.is_over = True
-    assert outcome is not None, "a wait without a limit ends with an outcome"
+    assert outcome is not None, "a wait without a limit returns a result"
     stopped = outcome.kind.value == "stopped"
     return SupervisedResult(
         outcome,
@@ -78,14 +78,14 @@ def run_until_end(
 
 
 def note_printer(quiet: bool) -> Callable[[str], None]:
-    """What becomes of what the library has to say meanwhile."""
+    """Return the function that prints notes of the library, or discards them if ``quiet``."""
     return (lambda text: None) if quiet else terminal.print_status
 
 
 def report(
     ended: SupervisedResult, journal: str, *, quiet: bool, as_json: bool, resumable: bool
 ) -> None:
-    """Say on stderr what the exit code alone does not say."""
+    """Print the details of the end on stderr, beyond the exit code."""
     outcome = ended.outcome
     if not quiet:
         if outcome.kind.value == "trapped":
@@ -99,10 +99,12 @@ def report(
 
 def _describe_stop(ended: SupervisedResult, journal: str, resumable: bool) -> str:
     after = f" after {terminal.format_seconds(round(ended.seconds, 1))}" if ended.timed_out else ""
-    after += " with its snapshot" if ended.with_snapshot else ""
+    after += " after its snapshot" if ended.with_snapshot else ""
     if not resumable:
-        return f"stopped{after}; recorded at level state, so it cannot be resumed"
-    return f"stopped{after}; journaltool resume {shlex.quote(journal)} goes on"
+        return (
+            f"stopped{after}; the journal was recorded with --level state, so it cannot be resumed"
+        )
+    return f"stopped{after}; continue with: journaltool resume {shlex.quote(journal)}"
 
 
 def to_json(ended: SupervisedResult, journal: str) -> dict[str, object]:

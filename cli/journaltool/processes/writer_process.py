@@ -1,6 +1,6 @@
-"""Processes that write journals: which writes this one, which this one writes, and asking it.
+"""Processes that write journals: look-up by journal or process id, and requests for snapshots.
 
-A writer holds a lock of its journal as long as it lives, and the system tells whose it is.
+A writer locks its journal as long as it lives, and /proc has the owner of each lock.
 """
 
 import os
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Self
 
 SNAPSHOT_SIGNAL = signal.SIGUSR1
-"""What asks a process that runs a guest for a snapshot."""
+"""Signal that requests a snapshot from a process that runs a guest."""
 
-#: A process takes a moment from when its journal has its name until it can be asked.
+#: Seconds to wait until a process with a new journal handles the signal.
 READY_SECONDS = 2.0
 _POLL_SECONDS = 0.02
 
@@ -25,9 +25,9 @@ _LOCK_KIND = ("FLOCK", "ADVISORY", "WRITE")
 
 
 class WriterProcess:
-    """A process that writes a journal; a context manager, as it holds on to the process.
+    """Process that writes a journal, as a context manager that holds a pidfd.
 
-    What is sent to it reaches this process or none: its number may mean another one later.
+    A signal reaches this process or no process, even if its id is used again later.
     """
 
     def __init__(self, pid: int) -> None:
@@ -37,7 +37,7 @@ class WriterProcess:
         try:
             self._descriptor = os.pidfd_open(pid)
         except (OSError, OverflowError):
-            raise OptionError(f"there is no process {pid}") from None
+            raise OptionError(f"no process has the id {pid}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -47,13 +47,13 @@ class WriterProcess:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it has ended."""
+        """Whether the process has ended."""
         return bool(select.select([self._descriptor], [], [], 0)[0])
 
     def request_snapshot(self) -> None:
-        """Ask it for a snapshot. Raises ``OptionError`` where that could do harm.
+        """Send the request for a snapshot.
 
-        The signal ends a process that does not expect it.
+        Raise ``OptionError`` unless the process handles the signal, which would otherwise end it.
         """
         from journal import OptionError
 
@@ -63,7 +63,7 @@ class WriterProcess:
             if self.is_gone:
                 raise OptionError(f"process {self.pid} has ended")
             if time.monotonic() > deadline:
-                raise OptionError(f"process {self.pid} takes no snapshots when it is asked for one")
+                raise OptionError(f"process {self.pid} does not handle requests for snapshots")
             time.sleep(_POLL_SECONDS)
         try:
             signal.pidfd_send_signal(self._descriptor, SNAPSHOT_SIGNAL)
@@ -71,7 +71,7 @@ class WriterProcess:
             raise OptionError(f"process {self.pid} has ended") from None
 
     def check_owner(self) -> None:
-        """Raise ``OptionError`` unless it runs, for the user who asks."""
+        """Raise ``OptionError`` unless the process runs as the current user."""
         from journal import OptionError
 
         users = set(self._status("Uid").split())
@@ -85,7 +85,7 @@ class WriterProcess:
         return bool(caught) and bool(int(caught, 16) >> (number - 1) & 1)
 
     def _status(self, name: str) -> str:
-        """A line of what the system tells of it; empty if it has just ended."""
+        """Return a value of /proc/PID/status, or an empty string if the process has just ended."""
         with suppress(OSError):
             for line in (_PROC / str(self.pid) / "status").read_text().splitlines():
                 found, _, value = line.partition(":")
@@ -94,7 +94,7 @@ class WriterProcess:
         return ""
 
     def journals(self) -> list[Path]:
-        """The journals that it writes, by the names that they have now."""
+        """Return the current paths of the journals that the process writes."""
         from journal import JournalError, Reader
 
         found = []
@@ -108,7 +108,7 @@ class WriterProcess:
 
 
 def find_by_pid(pid: int) -> tuple[WriterProcess, Path]:
-    """The process, and the one journal that it writes. Raises ``OptionError``."""
+    """Return a process and its only journal, or raise ``OptionError``."""
     from journal import OptionError
 
     with ExitStack() as stack:
@@ -116,22 +116,22 @@ def find_by_pid(pid: int) -> tuple[WriterProcess, Path]:
         process.check_owner()
         journals = process.journals()
         if not journals:
-            raise OptionError(f"process {pid} writes no journal")
+            raise OptionError(f"process {pid} does not write a journal")
         if journals[1:]:
             names = ", ".join(map(str, journals))
-            raise OptionError(f"process {pid} writes several journals, name one: {names}")
+            raise OptionError(f"process {pid} writes several journals: give one of {names}")
         stack.pop_all()
         return process, journals[0]
 
 
 def find_by_journal(path: Path) -> WriterProcess:
-    """The process that writes a journal. Raises ``OptionError``."""
+    """Return the process that writes a journal, or raise ``OptionError``."""
     from journal import OptionError
 
     if not path.exists():
         raise OptionError(f"{path} does not exist")
-    there = path.stat()
-    for pid in _find_lock_holders(there.st_ino):
+    status = path.stat()
+    for pid in _find_lock_holders(status.st_ino):
         with ExitStack() as stack:
             try:
                 process = stack.enter_context(WriterProcess(pid))
@@ -139,19 +139,19 @@ def find_by_journal(path: Path) -> WriterProcess:
                     _PROC / str(pid) / "fd" / descriptor
                     for descriptor in _find_locked_descriptors(pid)
                 ]
-                is_it = any(os.path.samestat(file.stat(), there) for file in files)
+                is_it = any(os.path.samestat(file.stat(), status) for file in files)
             except PermissionError:
-                is_it = True  # of another user, who is told by that
+                is_it = True  # check_owner() then reports another user.
             except (OSError, OptionError):
-                continue  # it has just ended
+                continue  # The process has just ended.
             if is_it:
                 stack.pop_all()
                 return process
-    raise OptionError(f"no process writes {path}, so there is none to be asked")
+    raise OptionError(f"no process writes {path}, so it cannot take a snapshot")
 
 
 def _find_lock_holders(inode: int) -> Iterator[int]:
-    """The processes that hold a lock of a file with this number, on any file system."""
+    """Yield the processes that lock a file with this inode number, on any file system."""
     for line in (_PROC / "locks").read_text().splitlines():
         _, *kind, pid, place, _, _ = line.split()
         if tuple(kind) == _LOCK_KIND and place.rpartition(":")[2] == str(inode) and int(pid) > 0:
@@ -159,10 +159,10 @@ def _find_lock_holders(inode: int) -> Iterator[int]:
 
 
 def _find_locked_descriptors(pid: int) -> Iterator[str]:
-    """The descriptors of a process by which it holds locks."""
+    """Yield the descriptors through which a process holds locks."""
     folder = _PROC / str(pid) / "fdinfo"
-    for descriptor in sorted(os.listdir(folder), key=int):  # noqa: PTH208 # names alone
-        with suppress(FileNotFoundError):  # closed meanwhile
+    for descriptor in sorted(os.listdir(folder), key=int):  # noqa: PTH208 # Only names are needed.
+        with suppress(FileNotFoundError):  # The descriptor was closed in the meantime.
             for line in (folder / descriptor).read_text().splitlines():
                 name, _, value = line.partition(":")
                 if name == "lock" and tuple(value.split()[1:4]) == _LOCK_KIND:
@@ -170,18 +170,19 @@ def _find_locked_descriptors(pid: int) -> Iterator[str]:
 
 
 def _find_current_name(link: Path) -> Path | None:
-    """The file that a link of the system leads to, by a name that it has in its directory.
+    """Return the current path of the file that a link of /proc leads to, or None.
 
-    > Why look for it? A new journal gets its name by a second link, and the system knows the first.
+    A new journal gets its name by a second hard link, but /proc has the name of the first link. So
+    the file is also searched by inode number in its directory.
     """
     try:
-        there = link.stat()
-        path = Path(os.readlink(link).removesuffix(_DELETED_SUFFIX))  # noqa: PTH115 # no normalising
-        if path.exists() and os.path.samestat(path.stat(), there):
+        status = link.stat()
+        path = Path(os.readlink(link).removesuffix(_DELETED_SUFFIX))  # noqa: PTH115 # The path must not be normalised.
+        if path.exists() and os.path.samestat(path.stat(), status):
             return path
         with os.scandir(path.parent) as entries:
             for entry in entries:
-                if entry.inode() == there.st_ino and os.path.samestat(entry.stat(), there):
+                if entry.inode() == status.st_ino and os.path.samestat(entry.stat(), status):
                     return Path(entry.path)
     except OSError:
         pass
