@@ -166,6 +166,6 @@ def parse_configuration(pairs: tuple[tuple[str, str], ...]) -> Configuration:
     return Configuration(**values)
 
 
-def platform() -> str:
+def get_platform() -> str:
     """Return system and machine, such as ``linux-x86_64``."""
     return f"{host_platform.system().lower()}-{host_platform.machine()}"

@@ -67,7 +67,7 @@ class AsyncifyTask(NamedTuple):
     parent: int
 
 
-def worker_command(task: AsyncifyTask) -> list[str]:
+def make_worker_command(task: AsyncifyTask) -> list[str]:
     """Return the command that runs a task. Options -I and -S skip site modules, which take longer
     to load than the rest.
     """

@@ -110,7 +110,9 @@ def run_asyncify(
                 parent=os.getpid(),
             )
             output = Path(folder, "output")
-            code = _run(asyncify_worker.worker_command(task), output, Path(folder), seconds_max)
+            code = _run(
+                asyncify_worker.make_worker_command(task), output, Path(folder), seconds_max
+            )
             if code != 0:
                 raise NotInstrumentable(_failure_reason(tool, code, _read_tail(output)))
             return target.read_bytes()

@@ -47,7 +47,7 @@ class GuestModule:
         self._read: Callable[[], bytes] = lambda: data
 
     @classmethod
-    def later(cls, hash_: bytes, path: str, read: Callable[[], bytes]) -> Self:
+    def deferred(cls, hash_: bytes, path: str, read: Callable[[], bytes]) -> Self:
         """Return the module with this hash; its bytes are read at first use."""
         module = cls.__new__(cls)
         module.hash, module.path = hash_, path
@@ -201,7 +201,7 @@ def is_private(path: Path) -> bool:
     return found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o022
 
 
-def default_cache() -> Path:
+def get_default_cache() -> Path:
     """Return the default directory for compiled modules."""
     return Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache" / "wasm-journal" / "modules"
 

@@ -7,7 +7,7 @@ from journal.engine.configuration import Configuration
 from journal.engine.program.module import (
     check_program,
     compile_module,
-    default_cache,
+    get_default_cache,
     make_engine,
 )
 from journal.engine.program.variant import ModuleVariant
@@ -26,6 +26,6 @@ def prepare(
 ) -> PreparedModule:
     """Compile a module, or load it from the cache; raises ``ModuleRefused``."""
     engine = make_engine(configuration)
-    compiled = compile_module(engine, variant.module, configuration, cache or default_cache())
+    compiled = compile_module(engine, variant.module, configuration, cache or get_default_cache())
     check_program(compiled, configuration)
     return PreparedModule(engine, compiled, variant)

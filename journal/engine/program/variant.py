@@ -14,7 +14,7 @@ from journal.engine.program.instrument import (
     check_instrumented,
     instrument,
 )
-from journal.engine.program.module import START_FUNCTION, GuestModule, default_cache, is_private
+from journal.engine.program.module import START_FUNCTION, GuestModule, get_default_cache, is_private
 from journal.engine.wasm.feature_check import ModuleFeatures, find_features
 from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE
 from journal.engine.wasm.state_exports import START_EXPORT as OWN_START
@@ -74,18 +74,18 @@ Notify = Callable[[str], None]
 _SNAPSHOT_IMPORT = (b"wasix_32v1", b"proc_snapshot")
 
 
-def variant_to_record(
+def select_variant(
     module: GuestModule, snapshots: SnapshotOptions, cache: Path | None, note: Notify
 ) -> ModuleVariant:
     """Return the variant for a new run: with exported state if snapshots may be taken.
 
-    Raises ``ModuleRefused`` as ``variant_for_snapshots`` does.
+    Raises ``ModuleRefused`` as ``make_snapshot_variant`` does.
     """
     requests_snapshots = all(name in module.data for name in _SNAPSHOT_IMPORT)
     is_optional = snapshots.by_default and snapshots.stacks is not Stacks.ALWAYS
     if not snapshots.is_enabled or (is_optional and not requests_snapshots):
         return unmodified(module)
-    return variant_for_snapshots(module, snapshots, cache, note)
+    return make_snapshot_variant(module, snapshots, cache, note)
 
 
 def unmodified(module: GuestModule) -> ModuleVariant:
@@ -100,7 +100,7 @@ def unmodified(module: GuestModule) -> ModuleVariant:
     return ModuleVariant(module, prepared, entries=(OWN_START, START_FUNCTION))
 
 
-def variant_for_snapshots(
+def make_snapshot_variant(
     module: GuestModule, snapshots: SnapshotOptions, cache: Path | None, note: Notify
 ) -> ModuleVariant:
     """Return the variant that snapshots need.
@@ -126,7 +126,7 @@ def variant_for_snapshots(
     return _make_instrumented(module, made, cache, loops=loops)
 
 
-def variant_made_by(
+def make_variant_with_tool(
     module: GuestModule, made_by: str, cache: Path | None, note: Notify
 ) -> ModuleVariant | None:
     """Return the variant that the tool ``made_by`` of an earlier run makes; None if impossible."""
@@ -141,7 +141,7 @@ def variant_made_by(
     return _make_instrumented(module, made, cache, loops=loops)
 
 
-def cached_variant(
+def find_cached_variant(
     module: GuestModule, code: bytes, cache: Path | None, made: Callable[[], ModuleVariant | None]
 ) -> ModuleVariant | None:
     """Return the cached variant of ``module`` with the instrumented module ``code``, or None.
@@ -156,14 +156,14 @@ def cached_variant(
             raise NotResumable("the tool that instrumented the module is not installed")
         return variant.module.data
 
-    folder = cache or default_cache()
+    folder = cache or get_default_cache()
     cached = folder / _variant_file_name(module, code)
     with suppress(OSError, ValueError, TypeError, LookupError):
         if is_private(folder) and is_private(cached):
             saved = json.loads(cached.read_text())
             return ModuleVariant(
                 module,
-                GuestModule.later(bytes.fromhex(saved["module"]), module.path, read),
+                GuestModule.deferred(bytes.fromhex(saved["module"]), module.path, read),
                 tuple(saved["memories"]),
                 saved["stack_memory"],
                 tuple(ExportedGlobal(*each) for each in saved["globals"]),
@@ -183,7 +183,7 @@ def _store_variant(variant: ModuleVariant, cache: Path | None) -> None:
         "module": variant.module.hash.hex(),
         **{name: getattr(variant, name) for name in names},
     }
-    folder = cache or default_cache()
+    folder = cache or get_default_cache()
     cached = folder / _variant_file_name(variant.original, variant.code)
     with suppress(OSError, JournalError):
         if not cached.exists():
@@ -195,7 +195,7 @@ def _variant_file_name(module: GuestModule, code: bytes) -> str:
     return f"{hashlib.sha256(_VARIANT_REVISION + module.hash + code).hexdigest()}.form"
 
 
-def variant_from_journal(
+def load_embedded_variant(
     module: GuestModule, instrumented: bytes, made_by: str, cache: Path | None
 ) -> ModuleVariant:
     """Return the variant of an earlier run whose journal contains the instrumented module.
@@ -213,7 +213,7 @@ def variant_from_journal(
 
 def _load_features(module: GuestModule, cache: Path | None) -> ModuleFeatures:
     """Return the features of a module, cached because the scan of all code takes a while."""
-    folder = cache or default_cache()
+    folder = cache or get_default_cache()
     cached = folder / f"{module.hash.hex()}.facts"
     with suppress(OSError, ValueError, TypeError):
         if is_private(folder) and is_private(cached):

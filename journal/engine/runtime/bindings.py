@@ -278,21 +278,21 @@ class Instance:
         """Create the instance, run its start function if there is one, and return its exported
         memory.
         """
-        with self._translated():
+        with self._translate_errors():
             instance = self._linker.instantiate(self._store, module)
         self._exports = instance.exports(self._store)
-        return self.memory("memory")
+        return self.get_memory("memory")
 
-    def memory(self, name: str) -> GuestMemory:
+    def get_memory(self, name: str) -> GuestMemory:
         """Return the memory with this export name, or an empty memory."""
         memory = self._exports.get(name)
         return GuestMemory(memory if isinstance(memory, wasmtime.Memory) else None, self._store)
 
-    def globals(self, names: Sequence[ExportedGlobal]) -> InstanceGlobals:
+    def get_globals(self, names: Sequence[ExportedGlobal]) -> InstanceGlobals:
         """Return the globals with these export names."""
         return InstanceGlobals(self._store, self._exports, names)
 
-    def tables(self, tables: Sequence[str], functions: Sequence[str]) -> InstanceTables:
+    def get_tables(self, tables: Sequence[str], functions: Sequence[str]) -> InstanceTables:
         """Return the tables with these export names, and the functions that their elements may
         refer to.
         """
@@ -313,7 +313,7 @@ class Instance:
         Raises the exception of a handler, ``GuestTrapped``, or ``EngineError`` if the machine lacks
         a resource that the guest may use; the guest can be resumed later.
         """
-        with self._translated():
+        with self._translate_errors():
             self._exports[name](self._store, *arguments)
 
     def increment_epoch(self) -> None:
@@ -370,7 +370,7 @@ class Instance:
         self._store.set_epoch_deadline(1)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """Translate wasmtime's errors to the handler's exception, ``GuestTrapped`` or
         ``EngineError``.
         """
@@ -409,7 +409,7 @@ def read_signature(type_: Any) -> Signature:
     return tuple(str(p) for p in type_.params), tuple(str(r) for r in type_.results)
 
 
-def guest_backtrace(error: BaseException) -> str:
+def get_guest_backtrace(error: BaseException) -> str:
     """Return the guest's backtrace at ``error``; empty if unknown."""
     cause = error.__cause__
     return cause.backtrace if isinstance(cause, GuestInterrupted) else ""
@@ -435,7 +435,7 @@ __all__ = [
     "Instance",
     "Signature",
     "UnknownImport",
-    "guest_backtrace",
+    "get_guest_backtrace",
     "read_signature",
     "set_async_stack_size",
 ]

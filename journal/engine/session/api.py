@@ -10,7 +10,7 @@ from journal.engine.configuration import PAGE_SIZE, Configuration, SnapshotOptio
 from journal.engine.program.asyncify_worker import STACK_MEMORY_PAGES
 from journal.engine.program.module import load_module
 from journal.engine.program.prepared import prepare
-from journal.engine.program.variant import Notify, variant_to_record
+from journal.engine.program.variant import Notify, select_variant
 from journal.engine.session import preamble
 from journal.engine.session.process import JournalWriter, Process
 from journal.engine.session.recorded_run import (
@@ -111,7 +111,7 @@ def record(
     # The memory that saves the stack counts towards the memory limit of the guest.
     has_stack_memory = settings.memory_size_max >= STACK_MEMORY_PAGES * PAGE_SIZE
     variant_options = options if has_stack_memory else replace(options, stacks=Stacks.NEVER)
-    variant = variant_to_record(load_module(module), variant_options, cache, note)
+    variant = select_variant(load_module(module), variant_options, cache, note)
     settings = replace(settings, instrumentation=variant.made_by)
     program = prepare(variant, settings, cache)
     streams = connect_streams(stdin, stdout, stderr)

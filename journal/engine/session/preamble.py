@@ -12,8 +12,8 @@ from journal.engine.configuration import (
     ENGINE_NAME,
     HOST_REVISION,
     Configuration,
+    get_platform,
     parse_configuration,
-    platform,
 )
 from journal.engine.program.module import MODULE_SIZE_MAX, GuestModule, load_module
 from journal.engine.runtime import bindings
@@ -98,7 +98,7 @@ def write(
         engine_version=bindings.VERSION,
         journal_version=VERSION,
         host_revision=HOST_REVISION,
-        platform=platform(),
+        platform=get_platform(),
         configuration=configuration.to_pairs(),
         realtime=time.time_ns(),
     )
@@ -133,7 +133,7 @@ def make_session_start(monotonic: int) -> SessionStart:
         monotonic=monotonic,
         engine_version=bindings.VERSION,
         journal_version=VERSION,
-        platform=platform(),
+        platform=get_platform(),
     )
 
 
@@ -228,7 +228,7 @@ def _attach_modules(
         return data
 
     if start.embedded:
-        identity.module = GuestModule.later(start.module_hash, start.module_path, read_module)
+        identity.module = GuestModule.deferred(start.module_hash, start.module_path, read_module)
     if instrumented:
         identity.instrumented = instrumented.joined
     return identity
@@ -273,9 +273,9 @@ def check_engine(identity: Identity, memory_size_max: int | None) -> None:
             f"the journal was recorded on {ENGINE_NAME} {start.engine_version}: "
             f"this is {bindings.VERSION}, which may limit the call depth differently"
         )
-    if start.platform != platform():
+    if start.platform != get_platform():
         raise EngineMismatch(
-            f"the journal was recorded on {start.platform}: this is {platform()}, "
+            f"the journal was recorded on {start.platform}: this is {get_platform()}, "
             "which may limit the call depth differently"
         )
     if start.host_revision != HOST_REVISION:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 from journal.engine.configuration import MEMORIES_MAX, TABLE_ELEMENTS_MAX, SnapshotOptions
 from journal.engine.program.module import define_imports
 from journal.engine.program.prepared import PreparedModule
-from journal.engine.runtime.bindings import GuestTrapped, Instance, guest_backtrace
+from journal.engine.runtime.bindings import GuestTrapped, Instance, get_guest_backtrace
 from journal.engine.runtime.call_gate import CallInterceptor
 from journal.engine.runtime.epoch_ticker import INTERVAL_SECONDS, EpochTicker
 from journal.engine.session import preamble
@@ -279,7 +279,7 @@ class Process:
                 self.coordinator.check_trap()
             return self._record_trap(trapped.kind, trapped.backtrace)
         except Divergence as divergence:
-            divergence.backtrace = guest_backtrace(divergence)
+            divergence.backtrace = get_guest_backtrace(divergence)
             raise
         except _DECODE_ERRORS as error:
             if self.tape.last_input_seq < 0:

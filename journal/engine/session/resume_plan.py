@@ -9,14 +9,14 @@ from journal.engine.program.module import GuestModule
 from journal.engine.program.variant import (
     ModuleVariant,
     Notify,
-    cached_variant,
-    variant_for_snapshots,
-    variant_from_journal,
-    variant_made_by,
-    variant_to_record,
+    find_cached_variant,
+    load_embedded_variant,
+    make_snapshot_variant,
+    make_variant_with_tool,
+    select_variant,
 )
 from journal.engine.session.recorded_run import RecordedRun
-from journal.engine.snapshot.memory_image import default_folder
+from journal.engine.snapshot.memory_image import get_image_folder
 from journal.engine.snapshot.restore import SnapshotRestorer, prepare_restore
 from journal.engine.tape import Batch
 from journal.errors import NotResumable
@@ -104,31 +104,33 @@ def find_snapshot_variant(
     """
     made_by = recording.identity.configuration.instrumentation
     if not info.code:
-        return variant_for_snapshots(
+        return make_snapshot_variant(
             module, SnapshotOptions(stacks=Stacks.NEVER), options.cache, options.note
         )
 
     def find() -> ModuleVariant | None:
         variant: ModuleVariant | None = None
         if recording.identity.instrumented is not None:
-            variant = variant_from_journal(
+            variant = load_embedded_variant(
                 module, recording.identity.instrumented(), made_by, options.cache
             )
         elif made_by:
-            variant = variant_made_by(module, made_by, options.cache, options.note)
+            variant = make_variant_with_tool(module, made_by, options.cache, options.note)
         if variant is None or variant.code != info.code:
-            variant = variant_for_snapshots(module, options.snapshots, options.cache, options.note)
+            variant = make_snapshot_variant(module, options.snapshots, options.cache, options.note)
         return variant if variant.code == info.code else None
 
-    return cached_variant(module, info.code, options.cache, find) or find()
+    return find_cached_variant(module, info.code, options.cache, find) or find()
 
 
 def _find_start_variant(
     recording: RecordedRun, module: GuestModule, options: ResumeOptions
 ) -> ModuleVariant:
     made_by = recording.identity.configuration.instrumentation
-    variant = variant_made_by(module, made_by, options.cache, options.note) if made_by else None
-    return variant or variant_to_record(module, options.snapshots, options.cache, options.note)
+    variant = (
+        make_variant_with_tool(module, made_by, options.cache, options.note) if made_by else None
+    )
+    return variant or select_variant(module, options.snapshots, options.cache, options.note)
 
 
 def _check_effects(recording: RecordedRun, info: SnapshotInfo) -> None:
@@ -177,6 +179,6 @@ def _make_restorer(
         recording.reader.journal_id,
         recording.snapshots,
         info,
-        default_folder(options.cache),
+        get_image_folder(options.cache),
         history,
     )

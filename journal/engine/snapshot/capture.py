@@ -94,11 +94,11 @@ class MachineState:
     def from_instance(cls, instance: Instance, variant: ModuleVariant) -> "MachineState":
         """Return the machine state of an instance of ``variant``."""
         memories = [
-            TrackedMemory(index, instance.memory(name), Mirror(MEMORY_SIZE_MAX))
+            TrackedMemory(index, instance.get_memory(name), Mirror(MEMORY_SIZE_MAX))
             for index, name in enumerate(variant.memories)
         ]
-        tables = instance.tables(variant.tables, variant.functions) if variant.tables else None
-        return cls(memories, instance.globals(variant.globals), tables)
+        tables = instance.get_tables(variant.tables, variant.functions) if variant.tables else None
+        return cls(memories, instance.get_globals(variant.globals), tables)
 
     def close(self) -> None:
         """Release the memories. Call before the memories are freed."""

@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple, Self
 
 import xxhash
 
-from journal.engine.program.module import default_cache, is_private
+from journal.engine.program.module import get_default_cache, is_private
 from journal.errors import MalformedEvent, NotResumable
 from journal.events import codec
 from journal.events.memory import PAGE_SIZE, MemoryPages, PageKind
@@ -80,9 +80,9 @@ class ImageKey(NamedTuple):
         return f"{self.journal_id.hex()}-{self.seq}-{self.digest.hex()}.image"
 
 
-def default_folder(cache: Path | None) -> Path:
+def get_image_folder(cache: Path | None) -> Path:
     """Return the directory for images, which is beside the compiled modules."""
-    return (cache or default_cache()).parent / "images"
+    return (cache or get_default_cache()).parent / "images"
 
 
 # -- writing -----------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ class SnapshotCoordinator:
         self._instance, self._capture = instance, capture
         self.interceptor.calls = calls
         if self._variant.has_stacks:
-            self._stack = AsyncifyStack(instance, instance.memory(self._variant.stack_memory))
+            self._stack = AsyncifyStack(instance, instance.get_memory(self._variant.stack_memory))
         if self._variant.polls_loops:
             instance.put_in_table(POLL_TABLE, self._poll)
         self._update_interception()

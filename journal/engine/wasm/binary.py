@@ -108,7 +108,7 @@ def encode_leb128(number: int) -> bytes:
     return bytes(encoded)
 
 
-def with_size_prefix(data: bytes | memoryview) -> bytes:
+def add_size_prefix(data: bytes | memoryview) -> bytes:
     """Return the data with its size in front."""
     return encode_leb128(len(data)) + bytes(data)
 
@@ -127,5 +127,5 @@ def rebuild_module(module: bytes, others: Mapping[int, bytes]) -> bytes:
         elif BinaryReader(module, section.body, section.stop).read_name() == "name":
             names = module[section.start : section.stop]
     bodies |= others
-    rebuilt = [bytes([id_]) + with_size_prefix(bodies[id_]) for id_ in ORDER if id_ in bodies]
+    rebuilt = [bytes([id_]) + add_size_prefix(bodies[id_]) for id_ in ORDER if id_ in bodies]
     return b"".join((MAGIC, *rebuilt, names))

@@ -17,9 +17,9 @@ from journal.engine.wasm import binary
 from journal.engine.wasm.binary import (
     BinaryReader,
     Section,
+    add_size_prefix,
     encode_leb128,
     rebuild_module,
-    with_size_prefix,
 )
 from journal.engine.wasm.function_bodies import FunctionBody, iter_bodies, iter_notable
 from journal.engine.wasm.module_info import read_module_info
@@ -49,8 +49,8 @@ def insert_polls(module: bytes) -> bytes:
     existing = {section.id: section for section in info.sections}
     table, flag = info.counts[binary.TABLE], info.counts[binary.GLOBAL]
     exports = (
-        with_size_prefix(POLL_TABLE.encode()) + bytes([binary.TABLE]) + encode_leb128(table),
-        with_size_prefix(POLL_FLAG.encode()) + bytes([binary.GLOBAL]) + encode_leb128(flag),
+        add_size_prefix(POLL_TABLE.encode()) + bytes([binary.TABLE]) + encode_leb128(table),
+        add_size_prefix(POLL_FLAG.encode()) + bytes([binary.GLOBAL]) + encode_leb128(flag),
     )
     type_, types = _extend_section(module, existing.get(binary.TYPES), _NO_TYPES)
     poll = (
@@ -91,4 +91,4 @@ def _insert_in_code(module: bytes, code: Section, poll: bytes) -> bytes:
 def _insert_in_body(module: bytes, body: FunctionBody, poll: bytes) -> bytes:
     heads = [i.stop for i in iter_notable(module, body) if i.code == LOOP]
     cuts = [body.start, *heads, body.stop]
-    return with_size_prefix(poll.join(module[start:stop] for start, stop in pairwise(cuts)))
+    return add_size_prefix(poll.join(module[start:stop] for start, stop in pairwise(cuts)))

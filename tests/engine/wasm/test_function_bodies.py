@@ -16,7 +16,7 @@ import wasmtime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal.engine.wasm.binary import CODE, MAGIC, encode_leb128, with_size_prefix
+from journal.engine.wasm.binary import CODE, MAGIC, add_size_prefix, encode_leb128
 from journal.engine.wasm.feature_check import ModuleFeatures, find_features, unsupported_reason
 from journal.engine.wasm.function_bodies import (
     FunctionBody,
@@ -48,7 +48,7 @@ def engine() -> Any:
 
 def of_code(body: bytes, before: bytes = b"") -> bytes:
     """Return a module with one function that has this body."""
-    return before + bytes([CODE]) + with_size_prefix(encode_leb128(1) + with_size_prefix(body))
+    return before + bytes([CODE]) + add_size_prefix(encode_leb128(1) + add_size_prefix(body))
 
 
 def walked(data: bytes, *, slowly: bool = False) -> list[tuple[Opcode, int, int]]:

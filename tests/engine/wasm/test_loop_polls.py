@@ -11,7 +11,7 @@ from hypothesis import given
 
 from journal.engine.configuration import Configuration
 from journal.engine.program.module import make_engine
-from journal.engine.wasm.binary import CUSTOM, BinaryReader, encode_leb128, with_size_prefix
+from journal.engine.wasm.binary import CUSTOM, BinaryReader, add_size_prefix, encode_leb128
 from journal.engine.wasm.feature_check import find_features
 from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE, insert_polls
 from journal.engine.wasm.module_info import read_module_info
@@ -108,7 +108,7 @@ def test_a_module_with_our_names_is_refused(name: str) -> None:
 def test_names_are_kept_and_what_tells_of_places_is_not() -> None:
     data = module("(module (func $mine (loop)))")
     for name in (".debug_line", "metadata.code.branch_hint", "sourceMappingURL", "producers"):
-        data += b"\0" + with_size_prefix(with_size_prefix(name.encode()) + b"\0")
+        data += b"\0" + add_size_prefix(add_size_prefix(name.encode()) + b"\0")
     assert names_of_custom(insert_polls(data)) == ["name"]
 
 
