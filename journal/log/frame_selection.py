@@ -8,7 +8,9 @@ from typing import NamedTuple
 from journal.format.block import Block
 from journal.format.frame import TAG_MAX, TAG_MIN, Frame
 
-_new_frame: Callable[[type[Frame], Iterable[object]], Frame] = tuple.__new__  # in C, unlike _make
+_new_frame: Callable[[type[Frame], Iterable[object]], Frame] = (
+    tuple.__new__
+)  # Runs in C, unlike _make.
 _TAGS = range(TAG_MIN, TAG_MAX + 1)
 
 

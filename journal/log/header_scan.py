@@ -58,8 +58,8 @@ class Segment(NamedTuple):
         if not self.seq_regressions:
             return False
         later = bisect_right(self.seq_regressions, header.offset)
-        behind = header.first_seq + header.frame_count
-        return later < len(self.seq_regressions) and self.regressed_to[later] < behind
+        end_seq = header.first_seq + header.frame_count
+        return later < len(self.seq_regressions) and self.regressed_to[later] < end_seq
 
 
 class HashBudget:
@@ -181,7 +181,7 @@ class HeaderScan(SegmentBytes):
         if following and following.follows(header.end, header.hash):
             self._ahead = following
             return end
-        # A false header can claim a size that covers the next real block, so search inside it.
+        # A false header can state a size that covers the next real block, so search inside it.
         if end <= self._size and self._is_whole(header, self._body(header)):
             return end
         return self._search(position + 1)

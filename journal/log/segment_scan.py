@@ -137,11 +137,11 @@ class SegmentScanner(SegmentBytes):
             if self._link == self._continuation:
                 yield from self._superseded_rest()
                 return
-            claims = self._segment.recovery_links
-            claimed = claims.get(self._link, 0) + self._start if claims else 0
-            if claimed > self._position:
-                yield Debris(self._position, claimed - self._position, self._segment.name)
-                self._position, self._ahead = claimed, None
+            links = self._segment.recovery_links
+            linked = links.get(self._link, 0) + self._start if links else 0
+            if linked > self._position:
+                yield Debris(self._position, linked - self._position, self._segment.name)
+                self._position, self._ahead = linked, None
             header = self._ahead or self._header(self._position)
             fault = self._find_fault(header)
             if fault is None:

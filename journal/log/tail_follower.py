@@ -34,26 +34,28 @@ class TailFollower:
 
     def scan_new(self) -> Iterator[scan.ScannedBlock | scan.Damage]:
         """Yield blocks with new selected events, and damage before them."""
-        start, behind = self.next_seq, self._tail
+        start, resume_after = self.next_seq, self._tail
         names = self._files.names()
-        if behind is not None:
-            if behind.segment.name not in names:
-                behind = None
+        if resume_after is not None:
+            if resume_after.segment.name not in names:
+                resume_after = None
             else:
-                names = names[names.index(behind.segment.name) :]
+                names = names[names.index(resume_after.segment.name) :]
 
         def select_body(_: Segment, header: BlockHeader, first_seq: int) -> bool:
             past = first_seq + header.frame_count <= start and not header.has_seqs
             return not past and bool(header.frame_count and header.tag_bitmap & self._bitmap)
 
-        for item in scan.scan_files(self._files.sources(names), select_body, self._verify, behind):
+        for item in scan.scan_files(
+            self._files.sources(names), select_body, self._verify, resume_after
+        ):
             if isinstance(item, scan.Tail):
                 self._tail, self.next_seq = item, max(self.next_seq, item.next_seq)
             elif isinstance(item, scan.ScannedBlock):
                 if item.is_selected:
                     yield item
             elif isinstance(item, scan.Damage):
-                if behind is not None:
+                if resume_after is not None:
                     # A writer may have superseded blocks already yielded: scan from the start.
                     self._tail = None
                     yield from self.scan_new()

@@ -97,7 +97,7 @@ class Writer:
         self._group_commit = GroupCommit(self._sync_all, self._get_durable_upto)
         self._compressor = block.make_compressor() if compress else None
         self._encode: Callable[[Event], bytes] | None = None
-        self._pending: list[Any] = []  # tag, payload, tick; tag, payload, tick; ...
+        self._pending: list[Any] = []  # Flat: tag, payload, tick, tag, ...
         self._block_space = BLOCK_SIZE_TARGET
         self._committer: Committer | None = None
         self._is_closing = False

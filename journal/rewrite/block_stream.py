@@ -31,9 +31,9 @@ class BlockStream:
         """Yield the blocks with events. Raises for damage; FormatErrors name the file."""
         try:
             with closing(SegmentFiles(self._path)) as files:
-                walk = ProgressScan(files, self._report, self._what)
-                for item in walk.items():
-                    self.size = walk.size
+                progress = ProgressScan(files, self._report, self._what)
+                for item in progress.items():
+                    self.size = progress.size
                     block = self._take(item)
                     if block is not None:
                         yield block

@@ -22,7 +22,7 @@ def ignore_progress(what: str, done: int, size: int) -> None:
 class ProgressScan:
     """Scan of a journal's files that reports its progress.
 
-    Reads all bodies unless told otherwise.
+    Reads all bodies by default.
     """
 
     def __init__(
