@@ -15,7 +15,7 @@ from benchmarks.log_field import appenders
 from benchmarks.log_race import Clock, Result, Runner
 from benchmarks.log_stores import Appends, Deed, Work, remove
 from benchmarks.stopwatch import FOLDER
-from journal._compiled import ACCELERATED
+from journal._compiled import IS_COMPILED
 
 PEER_RATIO_MIN = 1.8
 FIELDS_RATIO_MIN = 3.0
@@ -56,7 +56,7 @@ def _alike(rounds: int, count: int) -> Iterator[Figure]:
     best = log_race.best(results, Side.PEER, Clock.CPU)
     made, encoded = results[: len(from_fields)], results[len(from_fields) :]
     yield from log_race.versus(group, _best_of_ours(encoded), best, Clock.CPU, PEER_RATIO_MIN)
-    floor = FIELDS_RATIO_MIN if ACCELERATED else None
+    floor = FIELDS_RATIO_MIN if IS_COMPILED else None
     yield from log_race.versus(group, _best_of_ours(made), best, Clock.CPU, floor)
 
 

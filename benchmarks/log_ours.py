@@ -10,8 +10,9 @@ from pathlib import Path
 from benchmarks.figures import Side
 from benchmarks.log_events import Events, Fields
 from benchmarks.log_stores import Commit, Commits, Deed, Finds
-from journal import CommitPolicy, Reader, Writer
+from journal import Reader, Writer
 from journal.events.descriptors import FileDescriptorWrite
+from journal.log import CommitPolicy
 
 MANY, ALIKE, COLUMNS, EACH = "append_many", "append_payloads", "append_columns", "append_frame"
 """The ways to fill it with what is encoded; the second is for events of one kind."""

@@ -39,7 +39,7 @@ def recorded(plan: Plan) -> Measured:
             copies=_copies(plan),
             stdin=b"",
             stdout=output,
-            durability=journal.Durability(plan.durability),
+            durability=journal.engine.Durability(plan.durability),
             cache=modules(),
         )
         return _to_its_end(guest, plan, watch)
@@ -60,15 +60,15 @@ def resumed(plan: Plan) -> Measured:
             journal_in(Path(plan.folder)),
             stdin=b"",
             stdout=output,
-            durability=journal.Durability(plan.durability),
+            durability=journal.engine.Durability(plan.durability),
             cache=modules(),
         )
         return _to_its_end(guest, plan, watch)
 
 
-def _copies(plan: Plan) -> list[journal.FileCopy]:
+def _copies(plan: Plan) -> list[journal.engine.FileCopy]:
     script = Path(plan.script)
-    return [journal.FileCopy(plan.script, f"/{script.name}")] if plan.script else []
+    return [journal.engine.FileCopy(plan.script, f"/{script.name}")] if plan.script else []
 
 
 def _to_its_end(guest: Recorder, plan: Plan, watch: Stopwatch) -> Measured:
@@ -86,7 +86,7 @@ def _without_a_journal(plan: Plan, output: IO[Any]) -> Recorder:
     """What `journal.record` makes, step by step, but for the journal."""
     nothing = cast(journal.Writer, Unwritten())
     loaded = load_module(plan.wasm)
-    settings = journal.Configuration()
+    settings = journal.engine.Configuration()
     streams = connect_streams(b"", output, None)
     interrupter = Interrupter()
     identity = identities.write(
@@ -107,7 +107,7 @@ def _without_a_journal(plan: Plan, output: IO[Any]) -> Recorder:
         output_targets=streams.output_targets,
         stdin=streams.source,
         interrupter=interrupter,
-        durability=journal.Durability(plan.durability),
+        durability=journal.engine.Durability(plan.durability),
     )
     process.begin_session()
     return Recorder(nothing, streams, interrupter, run=GuestRun(process, settings.stack_size))

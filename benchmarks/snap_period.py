@@ -12,7 +12,8 @@ from benchmarks import snap_guests
 from benchmarks.figures import RATIO, Figure, Side, ratios
 from benchmarks.peers import Span
 from benchmarks.stopwatch import FOLDER, Stopwatch, modules
-from journal import Durability, SnapshotOptions, Stacks, Trigger
+from journal.engine import Durability, SnapshotOptions, Stacks
+from journal.snapshots import Trigger
 
 PERIOD_SECONDS = 0.1
 RATIO_MAX = 1.10

@@ -13,7 +13,7 @@ from benchmarks import snap_guests
 from benchmarks.figures import Figure, Side
 from benchmarks.peers import Span
 from benchmarks.stopwatch import FOLDER
-from journal import SnapshotOptions, Trigger
+from journal.engine import SnapshotOptions
 from journal.engine.program.module import define_imports
 from journal.engine.program.prepared import PreparedModule, prepare
 from journal.engine.runtime.bindings import Instance
@@ -26,6 +26,7 @@ from journal.engine.wasi.call_context import CallContext
 from journal.engine.wasi.stdio.outbox import STDERR, STDOUT, OutputTarget
 from journal.engine.wasi.stdio.stdin import BytesSource, Interrupter
 from journal.events.streams import TargetKind
+from journal.snapshots import Trigger
 
 MILLISECONDS_MAX = 3.0
 FEW, MANY = 100, 4000
@@ -106,7 +107,7 @@ class _Rig:
             snap_guests.touching(mebibytes, FEW, MANY),
             path,
             cache=self._cache,
-            durability=journal.Durability.NONE,
+            durability=journal.engine.Durability.NONE,
             snapshots=SnapshotOptions(on=frozenset({Trigger.EXPLICIT}), stop_after=True),
         ) as guest:
             guest.wait()

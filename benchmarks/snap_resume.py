@@ -17,7 +17,8 @@ from benchmarks.figures import Figure, Side
 from benchmarks.peers import ROOT, Span
 from benchmarks.startup import environment
 from benchmarks.stopwatch import FOLDER
-from journal import Durability, FileCopy, SnapshotOptions, Stacks, Trigger
+from journal.engine import Durability, FileCopy, SnapshotOptions, Stacks
+from journal.snapshots import Trigger
 from tools import programs
 
 MILLISECONDS_MAX = {"quickjs": 300.0, "cpython": 400.0}

@@ -20,7 +20,8 @@ from benchmarks.figures import RATIO, Figure, Side, ratios
 from benchmarks.peers import Span
 from benchmarks.snap_guests import PAGE_SIZE
 from benchmarks.stopwatch import FOLDER, Stopwatch, modules
-from journal import Durability, SnapshotOptions, Trigger
+from journal.engine import Durability, SnapshotOptions
+from journal.snapshots import Trigger
 
 RATIO_MAX = 2.0
 MILLISECONDS_MAX = 5.0

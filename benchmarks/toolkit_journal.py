@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import log_events
-from journal import CommitPolicy, Event, Writer
+from journal import Event, Writer
 from journal.events import codec, descriptors, inputs, paths, process, snapshots, streams, threads
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.format import block_encoder as sealing
 from journal.format.block import build_block
 from journal.format.columns import BLOCK_SIZE_TARGET, COLUMNS_SIZE_PER_EVENT_MAX, Frames
+from journal.log import CommitPolicy
 from journal.pages.encoding import EVENT_PAGES_MAX
 
 EVENTS_EACH = 32

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from benchmarks.figures import Figure
 from benchmarks.toolkit_journal import Size
 from benchmarks.toolkit_work import journal_of
-from journal import CommitPolicy, Writer, compact_online, encode
+from journal import Writer, compact_online, encode
 from journal.events.descriptors import FileDescriptorWrite
+from journal.log import CommitPolicy
 
 PAUSE_MILLISECONDS_MAX = 50.0
 _EVENTS_A_SECOND = 20_000

@@ -12,7 +12,7 @@ from journal.adapters.endpoints import MemoryJournal, NullJournal, RejectingJour
 from journal.adapters.pass_through import CountingSink, FilteredSink, FilteredSource, PrintingSink
 from journal.adapters.pipe import PipeSink, PipeSource, pipe
 from journal.adapters.protocols import Adapter, ForwardingSink, Sink, Source, copy
-from journal.adapters.recombine import CombinedJournal, split
+from journal.adapters.recombine import CombinedJournal, ReadWriteJournal, split
 from journal.adapters.transaction import Transaction
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "PipeSink",
     "PipeSource",
     "PrintingSink",
+    "ReadWriteJournal",
     "RejectingJournal",
     "Sink",
     "Source",

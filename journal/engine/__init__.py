@@ -1,3 +1,77 @@
 """Execution of guests on wasmtime: record, replay and resume. The only package that imports
 wasmtime.
 """
+
+from typing import TYPE_CHECKING
+
+from journal._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from journal.engine.configuration import (
+        Configuration,
+        SafePoints,
+        SnapshotOptions,
+        Stacks,
+        UnknownImports,
+    )
+    from journal.engine.memory.dirty_pages import DirtyPageTracking
+    from journal.engine.session.api import record, resume
+    from journal.engine.session.process import ExitKind, RunResult
+    from journal.engine.session.recorder import Recorder
+    from journal.engine.session.verify import ReplayResult, SnapshotCheck, verify_replay
+    from journal.engine.wasi.filesystem.mounts import FileCopy, HostMount, MemoryMount
+    from journal.engine.wasi.stdio.outbox import Durability, InFlightPolicy
+    from journal.engine.wasi.stdio.stdin import FedSource
+    from journal.events.process import RecordingLevel
+
+_MODULES = {
+    "Configuration": "engine.configuration",
+    "DirtyPageTracking": "engine.memory.dirty_pages",
+    "Durability": "engine.wasi.stdio.outbox",
+    "ExitKind": "engine.session.process",
+    "FedSource": "engine.wasi.stdio.stdin",
+    "FileCopy": "engine.wasi.filesystem.mounts",
+    "HostMount": "engine.wasi.filesystem.mounts",
+    "InFlightPolicy": "engine.wasi.stdio.outbox",
+    "MemoryMount": "engine.wasi.filesystem.mounts",
+    "Recorder": "engine.session.recorder",
+    "RecordingLevel": "events.process",
+    "ReplayResult": "engine.session.verify",
+    "RunResult": "engine.session.process",
+    "SafePoints": "engine.configuration",
+    "SnapshotCheck": "engine.session.verify",
+    "SnapshotOptions": "engine.configuration",
+    "Stacks": "engine.configuration",
+    "UnknownImports": "engine.configuration",
+    "record": "engine.session.api",
+    "resume": "engine.session.api",
+    "verify_replay": "engine.session.verify",
+}
+"""The modules of the public names."""
+
+__all__ = [
+    "Configuration",
+    "DirtyPageTracking",
+    "Durability",
+    "ExitKind",
+    "FedSource",
+    "FileCopy",
+    "HostMount",
+    "InFlightPolicy",
+    "MemoryMount",
+    "Recorder",
+    "RecordingLevel",
+    "ReplayResult",
+    "RunResult",
+    "SafePoints",
+    "SnapshotCheck",
+    "SnapshotOptions",
+    "Stacks",
+    "UnknownImports",
+    "record",
+    "resume",
+    "verify_replay",
+]
+
+if not TYPE_CHECKING:  # a type checker sees the imports above
+    __getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -13,8 +13,26 @@ from journal.events import (
     streams,
     threads,
 )
-from journal.events.definition import Event
+from journal.events.definition import Event, Group
 from journal.format.frame import TAG_MAX, TAG_MIN
+
+__all__ = [
+    "BY_TAG",
+    "FAMILIES",
+    "Event",
+    "Group",
+    "core",
+    "descriptors",
+    "inputs",
+    "memory",
+    "paths",
+    "ports",
+    "process",
+    "snapshots",
+    "sockets",
+    "streams",
+    "threads",
+]
 
 FAMILIES = (
     core,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import construct as cs
 
-from journal._compiled import ACCELERATED
+from journal._compiled import IS_COMPILED
 from journal.errors import LimitExceeded, MalformedEvent, UnknownEvent
 from journal.events import BY_TAG
 from journal.events.definition import Event
@@ -39,7 +39,7 @@ try:
 except ImportError:  # Only the compiled build requires librt.
     NATIVE = False
 else:
-    NATIVE = ACCELERATED
+    NATIVE = IS_COMPILED
 """Whether compiled code packs rows; the same code would be slow if interpreted."""
 
 _ROWS_AT_ONCE = 1 << 10

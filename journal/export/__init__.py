@@ -2,12 +2,14 @@
 
 from journal.export.exporter import ExportResult, export_lines
 from journal.export.importer import ImportResult, import_lines
+from journal.export.json_values import RedactedBytes
 from journal.export.parquet import export_parquet, import_parquet
 from journal.export.redaction import Redaction, Secret
 
 __all__ = [
     "ExportResult",
     "ImportResult",
+    "RedactedBytes",
     "Redaction",
     "Secret",
     "export_lines",

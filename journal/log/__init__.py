@@ -1,1 +1,57 @@
 """One journal on disk: scan, read, append, follow and recover its segment files."""
+
+from typing import TYPE_CHECKING
+
+from journal._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from journal.format.frame import Frame
+    from journal.log.appender import RollPolicy
+    from journal.log.commit_policy import CommitLevel, CommitPolicy
+    from journal.log.header_scan import Segment
+    from journal.log.reader import Reader
+    from journal.log.scan import RecoveryMode
+    from journal.log.segment_scan import Damage, Debris, ScannedBlock, Tail
+    from journal.log.summary import Finding, Summary
+    from journal.log.switchover import SwitchoverStats
+    from journal.log.writer import Writer
+
+_MODULES = {
+    "CommitLevel": "log.commit_policy",
+    "CommitPolicy": "log.commit_policy",
+    "Damage": "log.segment_scan",
+    "Debris": "log.segment_scan",
+    "Finding": "log.summary",
+    "Frame": "format.frame",
+    "Reader": "log.reader",
+    "RecoveryMode": "log.scan",
+    "RollPolicy": "log.appender",
+    "ScannedBlock": "log.segment_scan",
+    "Segment": "log.header_scan",
+    "Summary": "log.summary",
+    "SwitchoverStats": "log.switchover",
+    "Tail": "log.segment_scan",
+    "Writer": "log.writer",
+}
+"""The modules of the public names."""
+
+__all__ = [
+    "CommitLevel",
+    "CommitPolicy",
+    "Damage",
+    "Debris",
+    "Finding",
+    "Frame",
+    "Reader",
+    "RecoveryMode",
+    "RollPolicy",
+    "ScannedBlock",
+    "Segment",
+    "Summary",
+    "SwitchoverStats",
+    "Tail",
+    "Writer",
+]
+
+if not TYPE_CHECKING:  # a type checker sees the imports above
+    __getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -37,7 +37,7 @@ _NO_FRAMES = Frames([], [], [])
 class RollPolicy(NamedTuple):
     """Size, and optionally age, at which a journal directory begins its next segment.
 
-    Importable as ``journal.RollPolicy``.
+    Importable as ``journal.log.RollPolicy``.
     """
 
     size_bytes: int = 1 << 26

@@ -34,7 +34,7 @@ class CommitPolicy:
     ``CommitPolicy.EVERY``, ``EXPLICIT``, ``NONE``, or the result of ``CommitPolicy.group(...)`` or
     ``CommitPolicy.interval(...)``.
 
-    Importable as ``journal.CommitPolicy``.
+    Importable as ``journal.log.CommitPolicy``.
     """
 
     level: CommitLevel

@@ -45,7 +45,7 @@ __all__ = [
 class RecoveryMode(StrEnum):
     """Defects of a journal that are accepted when it is opened.
 
-    Importable as ``journal.RecoveryMode``.
+    Importable as ``journal.log.RecoveryMode``.
     """
 
     STRICT = "strict"

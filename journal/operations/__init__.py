@@ -1,1 +1,85 @@
-"""Operations on whole journals, one public operation per module."""
+"""Operations on whole journals, one public operation per module.
+
+``journal`` exports the functions ``concat``, ``cut``, ``extract_files``, ``extract_memory``,
+``filter``, ``fork``, ``salvage`` and ``split``. This package exports their results, and the
+operations that are used more rarely.
+"""
+
+from typing import TYPE_CHECKING
+
+from journal._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from journal.operations.concat import ConcatResult
+    from journal.operations.extract import (
+        EnvironmentResult,
+        ExtractFilesResult,
+        ExtractMemoryResult,
+        archive_files,
+        extract_environment,
+    )
+    from journal.operations.filter import FilterResult
+    from journal.operations.salvage import SalvageResult
+    from journal.operations.split import CutResult, JournalPart, SplitResult
+    from journal.operations.statistics import (
+        KindStatistics,
+        PageStatistics,
+        StatisticsResult,
+        collect_statistics,
+    )
+    from journal.operations.verify import Verifier, VerifyCounts, VerifyCursor
+    from journal.rewrite.bit_repair import BitRepair
+    from journal.rewrite.block_copier import Loss
+    from journal.rewrite.progress import ProgressCallback
+
+_MODULES = {
+    "BitRepair": "rewrite.bit_repair",
+    "ConcatResult": "operations.concat",
+    "CutResult": "operations.split",
+    "EnvironmentResult": "operations.extract",
+    "ExtractFilesResult": "operations.extract",
+    "ExtractMemoryResult": "operations.extract",
+    "FilterResult": "operations.filter",
+    "JournalPart": "operations.split",
+    "KindStatistics": "operations.statistics",
+    "Loss": "rewrite.block_copier",
+    "PageStatistics": "operations.statistics",
+    "ProgressCallback": "rewrite.progress",
+    "SalvageResult": "operations.salvage",
+    "SplitResult": "operations.split",
+    "StatisticsResult": "operations.statistics",
+    "Verifier": "operations.verify",
+    "VerifyCounts": "operations.verify",
+    "VerifyCursor": "operations.verify",
+    "archive_files": "operations.extract",
+    "collect_statistics": "operations.statistics",
+    "extract_environment": "operations.extract",
+}
+"""The modules of the public names."""
+
+__all__ = [
+    "BitRepair",
+    "ConcatResult",
+    "CutResult",
+    "EnvironmentResult",
+    "ExtractFilesResult",
+    "ExtractMemoryResult",
+    "FilterResult",
+    "JournalPart",
+    "KindStatistics",
+    "Loss",
+    "PageStatistics",
+    "ProgressCallback",
+    "SalvageResult",
+    "SplitResult",
+    "StatisticsResult",
+    "Verifier",
+    "VerifyCounts",
+    "VerifyCursor",
+    "archive_files",
+    "collect_statistics",
+    "extract_environment",
+]
+
+if not TYPE_CHECKING:  # a type checker sees the imports above
+    __getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -27,7 +27,7 @@ _BODY_SEARCHES_MIN = 16
 class BitRepair(NamedTuple):
     """A repaired bit of the byte at ``offset``. ``bit`` counts from 0, the lowest bit.
 
-    Importable as ``journal.BitRepair``. The repair restores the events ``first_seq`` to
+    Importable as ``journal.operations.BitRepair``. The repair restores the events ``first_seq`` to
     ``last_seq``, or none if ``last_seq`` is lower.
     """
 

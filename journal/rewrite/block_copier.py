@@ -14,9 +14,10 @@ from journal.log.writer import Writer
 class Loss(NamedTuple):
     """Bytes of a journal that no longer contain events, and the events they contained.
 
-    Importable as ``journal.Loss``. ``file`` is the segment file's name, empty in a single-file
-    journal. The lost events are ``first_seq`` to ``last_seq``, none if ``last_seq`` is lower. If
-    ``open_ended``, their number is unknown. ``acknowledged`` events were known to be durable.
+    Importable as ``journal.operations.Loss``. ``file`` is the segment file's name, empty in a
+    single-file journal. The lost events are ``first_seq`` to ``last_seq``, none if ``last_seq`` is
+    lower. If ``open_ended``, their number is unknown. ``acknowledged`` events were known to be
+    durable.
     """
 
     file: str

@@ -168,9 +168,9 @@ def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (common.DurabilityChoice, journal.Durability),
-        (journaltool.commands.resume.InFlightChoice, journal.InFlightPolicy),
-        (journaltool.commands.run.UnknownImportsChoice, journal.UnknownImports),
+        (common.DurabilityChoice, journal.engine.Durability),
+        (journaltool.commands.resume.InFlightChoice, journal.engine.InFlightPolicy),
+        (journaltool.commands.run.UnknownImportsChoice, journal.engine.UnknownImports),
     ],
 )
 def test_the_choices_of_an_option_are_those_of_the_library(
@@ -181,7 +181,7 @@ def test_the_choices_of_an_option_are_those_of_the_library(
 
 def test_the_levels_are_those_of_the_library() -> None:
     assert {each.name for each in journaltool.commands.run.LevelChoice} == {
-        each.name for each in journal.RecordingLevel
+        each.name for each in journal.engine.RecordingLevel
     }
 
 

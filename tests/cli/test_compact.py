@@ -10,7 +10,8 @@ import pytest
 from journaltool.output import progress
 
 import journal
-from journal import RetentionPolicy, compact
+from journal import compact
+from journal.compaction import RetentionPolicy
 from journal.events.inputs import ClockRead
 from tests.cli.test_command_line import command, inside, last_json, tool
 from tests.cli.test_filter import on_terminal

@@ -163,7 +163,7 @@ def test_the_environment_is_told_in_lines_in_json_and_with_nuls(
         args=["environ"],
         env={"NAME": "value", "LINES": "a\nb"},
         cache=cache_dir,
-        durability=journal.Durability.NONE,
+        durability=journal.engine.Durability.NONE,
     ) as recorder:
         recorder.wait()
     done = inside("extract", "a", "--environment", at=tmp_path)

@@ -129,7 +129,7 @@ def test_filter_in_place_replaces_the_journal_when_the_new_one_is_whole(tmp_path
 
 def in_segments(path: Path) -> None:
     """The story in a directory, a few events in each segment."""
-    with journal.Writer(path, roll=journal.RollPolicy(1 << 10)) as writer:
+    with journal.Writer(path, roll=journal.log.RollPolicy(1 << 10)) as writer:
         for event in STORY:
             writer.append(event)
             writer.flush()

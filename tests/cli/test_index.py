@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import journal
-from journal import SnapshotOptions
 from journal.compaction import compact
+from journal.engine import SnapshotOptions
 from journal.pages.index_store import PageIndexStore, Watermark, get_index_path
 from journal.pages.page_index import PageIndex
 from journal.pages.user_key import UserKey, load_key

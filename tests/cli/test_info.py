@@ -58,7 +58,7 @@ def test_info_of_a_log_reads_no_body_but_the_first(tmp_path: Path) -> None:
 
 
 def test_info_of_a_directory_counts_all_its_segments(tmp_path: Path) -> None:
-    written(tmp_path / "d", 6000, roll=journal.RollPolicy(size_bytes=1 << 16), compress=False)
+    written(tmp_path / "d", 6000, roll=journal.log.RollPolicy(size_bytes=1 << 16), compress=False)
     files = sorted((tmp_path / "d").iterdir())
     found = json.loads(inside("info", "--json", "d", at=tmp_path).stdout)
     assert (found["events"], found["segments"]) == (6000, len(files))
@@ -86,7 +86,7 @@ def test_info_tells_of_a_torn_tail_and_of_damage(tmp_path: Path) -> None:
 
 
 def test_a_process_does_not_replace_a_directory_by_force(tmp_path: Path) -> None:
-    written(tmp_path / "d", 10, roll=journal.RollPolicy())
+    written(tmp_path / "d", 10, roll=journal.log.RollPolicy())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine").write_text("precious")
     for name in ("d", "other"):

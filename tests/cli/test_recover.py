@@ -106,7 +106,7 @@ def test_what_cannot_be_done_exits_with_1_and_one_sentence(
     arguments: tuple[str, ...], sentence: bytes, tmp_path: Path
 ) -> None:
     written(tmp_path / "a", 10)
-    written(tmp_path / "d", 10, roll=journal.RollPolicy())
+    written(tmp_path / "d", 10, roll=journal.log.RollPolicy())
     (tmp_path / "there").write_bytes(b"GIF89a" * 90)
     done = inside(*arguments, at=tmp_path)
     assert (done.returncode, done.stdout) == (1, b"")
@@ -153,7 +153,7 @@ def test_ctrl_c_ends_a_recovery_with_130_and_leaves_nothing(tmp_path: Path) -> N
 
 def test_concat_numbers_go_on_and_exit_is_0(tmp_path: Path) -> None:
     written(tmp_path / "a", 25)
-    written(tmp_path / "d", 15, roll=journal.RollPolicy())
+    written(tmp_path / "d", 15, roll=journal.log.RollPolicy())
     done = tool("concat", "a", "d", "-o", "b", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"d, with first event 25" in done.stdout

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import Frame, SnapshotInfo
+from journal import Frame
 from journal.events.snapshots import Snapshot
 from journal.events.streams import StreamWrite
+from journal.snapshots import SnapshotInfo
 from tests.cli.test_command_line import inside, tool
 from tests.cli.test_run import another_output
 from tests.support.programs import guest

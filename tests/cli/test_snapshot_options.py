@@ -16,8 +16,8 @@ from journaltool.options import snapshot
 from journaltool.processes import signals
 
 import journal
-from journal import SnapshotInfo
 from journal.errors import JournalError
+from journal.snapshots import SnapshotInfo
 from journal.snapshots.triggers import format_trigger
 from tests.cli.test_command_line import WAIT_SECONDS, command, environment, inside, last_json, tool
 from tests.cli.test_run import wait_until
@@ -210,14 +210,17 @@ def test_a_name_that_is_no_trigger_is_told_which_there_are(tmp_path: Path) -> No
 def test_the_help_names_every_trigger(tmp_path: Path) -> None:
     text = re.sub(r"\s+", "", inside("run", "--help", at=tmp_path).stdout.decode())
     counted = {"event-count", "journal-size"}  # which have options of their own
-    assert all(name in text for name in {format_trigger(one) for one in journal.Trigger} - counted)
+    assert all(
+        name in text
+        for name in {format_trigger(one) for one in journal.snapshots.Trigger} - counted
+    )
 
 
 def test_the_choices_are_those_of_the_library() -> None:
     for ours, theirs in (
-        (snapshot.StacksChoice, journal.Stacks),
-        (snapshot.SafePointsChoice, journal.SafePoints),
-        (snapshot.DirtyPagesChoice, journal.DirtyPageTracking),
+        (snapshot.StacksChoice, journal.engine.Stacks),
+        (snapshot.SafePointsChoice, journal.engine.SafePoints),
+        (snapshot.DirtyPagesChoice, journal.engine.DirtyPageTracking),
     ):
         assert {one.name: one.value for one in ours} == {one.name: one.value for one in theirs}
 
@@ -408,7 +411,7 @@ def test_who_asks_too_late_does_no_harm(tmp_path: Path) -> None:
     try:
         with signals.watch_signals(
             Recorder(),  # type: ignore[arg-type]
-            journal.SnapshotOptions(on=frozenset(journal.Trigger)),
+            journal.engine.SnapshotOptions(on=frozenset(journal.snapshots.Trigger)),
         ):
             os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGUSR1)

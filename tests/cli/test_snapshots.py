@@ -16,11 +16,12 @@ import pytest
 from journaltool.processes import writer_process
 
 import journal
-from journal import Frame, SnapshotInfo
+from journal import Frame
 from journal.events.snapshots import SafePoint, Snapshot, Trigger
 from journal.events.threads import SetThread
 from journal.format.block import BLOCK_HEADER_SIZE
 from journal.pages import encoding
+from journal.snapshots import SnapshotInfo
 from journal.snapshots.triggers import parse_trigger
 from tests.cli.test_command_line import WAIT_SECONDS, command, environment, inside
 from tests.support.programs import guest
@@ -34,7 +35,7 @@ from journal.events.inputs import ClockRead
 from journal.events.snapshots import Snapshot, Trigger
 
 how, *paths = sys.argv[1:]
-roll = journal.RollPolicy() if how == "rolls" else None
+roll = journal.log.RollPolicy() if how == "rolls" else None
 writers = [journal.Writer(path, roll=roll) for path in paths]
 
 def take():

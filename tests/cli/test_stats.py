@@ -174,7 +174,7 @@ def test_stats_of_nothing_is_nothing(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_one_journal(tmp_path: Path) -> None:
-    with journal.Writer(tmp_path / "a", roll=journal.RollPolicy(size_bytes=2000)) as writer:
+    with journal.Writer(tmp_path / "a", roll=journal.log.RollPolicy(size_bytes=2000)) as writer:
         for _ in range(50):
             writer.append(StreamWrite(stream=1, offset=0, data=bytes(100)))
             writer.sync()

@@ -104,7 +104,7 @@ def test_tail_prints_what_inspect_prints(tmp_path: Path) -> None:
 
 
 def test_tail_of_a_directory_crosses_its_segments(tmp_path: Path) -> None:
-    written(tmp_path / "d", 12_000, roll=journal.RollPolicy(size_bytes=1 << 16), compress=False)
+    written(tmp_path / "d", 12_000, roll=journal.log.RollPolicy(size_bytes=1 << 16), compress=False)
     assert len(list((tmp_path / "d").iterdir())) > 3
     done = inside("tail", "-n", "9000", "d", at=tmp_path)
     assert numbers(done.stdout) == list(range(3000, 12_000))

@@ -60,7 +60,7 @@ def hurt(path: Path, offset: int) -> None:
 @pytest.fixture(params=["file", "directory"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A journal of 6000 events, as a file and as a directory."""
-    roll = journal.RollPolicy(size_bytes=1 << 16) if request.param == "directory" else None
+    roll = journal.log.RollPolicy(size_bytes=1 << 16) if request.param == "directory" else None
     written(tmp_path / "a", 6000, roll=roll, compress=False)
     return tmp_path / "a"
 
@@ -117,7 +117,7 @@ def test_damage_exits_with_3_and_is_counted_by_numbers_and_bytes(place: Path) ->
 
 
 def test_a_missing_segment_file_is_damage(tmp_path: Path) -> None:
-    written(tmp_path / "a", 6000, roll=journal.RollPolicy(size_bytes=1 << 16), compress=False)
+    written(tmp_path / "a", 6000, roll=journal.log.RollPolicy(size_bytes=1 << 16), compress=False)
     files_of(tmp_path / "a")[1].unlink()
     code, found = verified(tmp_path / "a")
     assert code == 3
@@ -138,7 +138,7 @@ def test_what_is_no_journal_exits_with_1(name: str, tmp_path: Path) -> None:
 
 
 def test_a_wrong_event_in_a_directory_is_told_with_its_file(tmp_path: Path) -> None:
-    with journal.Writer(tmp_path / "d", roll=journal.RollPolicy()) as writer:
+    with journal.Writer(tmp_path / "d", roll=journal.log.RollPolicy()) as writer:
         writer.append_frame(ClockRead.tag, b"short")
     _, found = verified(tmp_path / "d")
     (finding,) = found["findings"]
@@ -160,7 +160,7 @@ def in_steps(path: Path, *options: str) -> tuple[int, dict[str, Any], int]:
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_verify_in_steps_comes_to_the_same_end(damaged: bool, tmp_path: Path) -> None:
     path = tmp_path / "a"
-    roll = journal.RollPolicy(size_bytes=1 << 16)
+    roll = journal.log.RollPolicy(size_bytes=1 << 16)
     written(path, 90, roll=roll)
     with journal.Writer(path) as writer:
         writer.append_frame(200, b"of a later version")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import Reader, RollPolicy, Writer
+from journal import Reader, Writer
 from journal.compaction.block_directory import (
     ANALYSED,
     SNAPSHOT_PARTS,
@@ -23,6 +23,7 @@ from journal.errors import DamagedJournal
 from journal.events.descriptors import CloseFileDescriptor
 from journal.events.memory import MemoryPages
 from journal.format.block import BLOCK_HEADER_SIZE, Block
+from journal.log import RollPolicy
 from journal.rewrite.progress import ignore_progress
 from tests.support.compaction_histories import frames_of, history
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import OptionError, RetentionPolicy
+from journal import OptionError
+from journal.compaction import RetentionPolicy
 from journal.compaction.liveness import interval_map
 from journal.compaction.liveness.dependency_graph import BEFORE_JOURNAL, DependencyGraph
 from journal.compaction.liveness.interval_map import IntervalMap

@@ -9,7 +9,9 @@ from tempfile import mkdtemp
 
 import pytest
 
-from journal import Event, RecordingLevel, RetentionPolicy, compaction
+from journal import Event, compaction
+from journal.compaction import RetentionPolicy
+from journal.engine import RecordingLevel
 from journal.events import (
     codec,
     core,

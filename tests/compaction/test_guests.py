@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import HostMount, MemoryMount, NotResumable, RetentionPolicy, SnapshotOptions, Trigger
+from journal import HostMount, MemoryMount, NotResumable
+from journal.compaction import RetentionPolicy
+from journal.engine import SnapshotOptions
 from journal.engine.snapshot.positions import apply_listing, apply_positions
 from journal.engine.snapshot.rebuild import rebuild_state
 from journal.engine.snapshot.restore import read_parts
 from journal.events.snapshots import SafePoint
 from journal.replay import ReplayLimits
+from journal.snapshots import Trigger
 from tests.engine.snapshot.test_snapshots import often, resumed, spread
 from tests.replay.test_staged_state import GUESTS
 from tests.support import compaction_histories as compacted

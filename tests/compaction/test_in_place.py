@@ -9,18 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from journal import (
-    Frame,
-    JournalError,
-    JournalLocked,
-    NotAJournal,
-    OptionError,
-    Reader,
-    RetentionPolicy,
-    RollPolicy,
-    Writer,
-)
-from journal.compaction import CompactionResult, compact, compact_in_place
+from journal import Frame, JournalError, JournalLocked, NotAJournal, OptionError, Reader, Writer
+from journal.compaction import CompactionResult, RetentionPolicy, compact, compact_in_place
+from journal.log import RollPolicy
 from tests.cli.test_command_line import inside
 from tests.rigs import needs
 from tests.rigs.faults import Fault

@@ -10,24 +10,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import journal
-from journal import (
-    Event,
-    FormatError,
-    OptionError,
-    Reader,
-    RecordingLevel,
-    RetentionPolicy,
-    RollPolicy,
-    Writer,
-)
-from journal.compaction import compact
+from journal import Event, FormatError, OptionError, Reader, Writer
+from journal.compaction import RetentionPolicy, compact
 from journal.compaction.merge import snapshot_merge as runs
+from journal.engine import RecordingLevel
 from journal.events import codec, inputs, snapshots, threads
 from journal.events.definition import field_dict
 from journal.events.descriptors import FileDescriptorSetSize
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.events.snapshots import SafePoint, Trigger
 from journal.events.streams import StreamWrite
+from journal.log import RollPolicy
 from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
 from tests.compaction.test_events import close, mkdir, snapshot, unlink
 from tests.replay.test_model import opening, pages_event, region, thread, write

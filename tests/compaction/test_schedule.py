@@ -14,13 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import CompactionSchedule, OptionError, Reader, RetentionPolicy, RollPolicy, Writer
+from journal import OptionError, Reader, Writer
 from journal.adapters import CompactingLog
+from journal.compaction import CompactionSchedule, RetentionPolicy
 from journal.compaction.online import BackgroundCompactor, OnlineCompactionResult, compact_online
 from journal.compaction.schedule import GrowthMeter
 from journal.compaction.worker_process import WorkerFailed, compact_in_worker
 from journal.errors import JournalError
 from journal.events.process import RecordingLevel
+from journal.log import RollPolicy
 from tests.replay.test_model import opening, write
 from tests.support.budget import Budget
 from tests.support.compaction_histories import (

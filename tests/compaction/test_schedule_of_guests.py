@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import CompactionSchedule, OptionError, RetentionPolicy, SnapshotOptions, Stacks
+from journal import OptionError
+from journal.compaction import CompactionSchedule, RetentionPolicy
+from journal.engine import SnapshotOptions, Stacks
 from tests.crash.test_kill import Bench, bench, compared, strace
 from tests.support.compaction_histories import frames_of
 from tests.support.guest_runs import until

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import RetentionPolicy, compaction
+from journal import compaction
+from journal.compaction import RetentionPolicy
 from journal.engine.snapshot.positions import apply_listing, apply_positions
 from journal.engine.snapshot.rebuild import rebuild_state
 from journal.events import codec, process, snapshots, threads

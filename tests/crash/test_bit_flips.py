@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from journal import RecoveryMode
 from journal.errors import JournalError, LostAcknowledged
+from journal.log import RecoveryMode
 from journal.log.reader import Reader
 from journal.log.summary import Summary
 from journal.log.writer import Writer

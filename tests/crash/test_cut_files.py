@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from journal import RecoveryMode
 from journal.errors import JournalError
+from journal.log import RecoveryMode
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from tests.support.budget import Budget

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from journal import NotAJournal, RollPolicy, Writer
+from journal import NotAJournal, Writer
+from journal.log import RollPolicy
 from journal.log.segment_files import list_segments
 from tests.cli.test_command_line import inside
 from tests.rigs import needs

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journal import Frame, Reader, RecoveryMode, RollPolicy, Writer
+from journal import Frame, Reader, Writer
 from journal.errors import CorruptBlock, LostAcknowledged, MissingEvents
 from journal.format import segment_index
-from journal.log import segment_files
+from journal.log import RecoveryMode, RollPolicy, segment_files
 from tests.support.journals import ticking
 
 COUNT = 3000

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from journal import CommitPolicy, Reader, Writer
+from journal import Reader, Writer
 from journal.errors import JournalError, OptionError, StorageError
+from journal.log import CommitPolicy
 from journal.log.group_commit import GroupCommit
 from tests.support.guest_runs import until
 

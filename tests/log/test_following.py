@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from journal import Frame, Reader, RecoveryMode, RollPolicy, Writer
+from journal import Frame, Reader, Writer
 from journal.fs import file_watcher
+from journal.log import RecoveryMode, RollPolicy
 from tests.support.forged_journals import Forge, lay
 from tests.support.guest_runs import DEADLINE_SECONDS
 from tests.support.writer_process import LiveWriter

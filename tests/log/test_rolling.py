@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from journal import CommitPolicy, Reader, RecoveryMode, RollPolicy, Writer, salvage
+from journal import Reader, Writer, salvage
 from journal.errors import JournalLocked, NotAJournal, OptionError, StorageError
-from journal.log import segment_files
+from journal.log import CommitPolicy, RecoveryMode, RollPolicy, segment_files
 from tests.support.plain_reader import reading
 
 EACH = 1000

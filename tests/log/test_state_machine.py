@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from journal import CommitPolicy, RecoveryMode, RollPolicy
+from journal.log import CommitPolicy, RecoveryMode, RollPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from tests.support.forged_journals import segment_name

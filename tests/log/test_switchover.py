@@ -10,20 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from journal import (
-    CommitPolicy,
-    Frame,
-    JournalError,
-    JournalLocked,
-    OptionError,
-    Reader,
-    RollPolicy,
-    StorageError,
-    Writer,
-)
+from journal import Frame, JournalError, JournalLocked, OptionError, Reader, StorageError, Writer
 from journal.format.block import Block, build_block
 from journal.format.columns import Frames
 from journal.fs import atomic_file
+from journal.log import CommitPolicy, RollPolicy
 from tests.rigs import needs
 from tests.rigs.faults import Fault
 from tests.rigs.fused import Served

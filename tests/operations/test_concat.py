@@ -18,10 +18,10 @@ from journal import (
     NotAJournal,
     OptionError,
     Reader,
-    RollPolicy,
     Writer,
 )
 from journal.format.block import BLOCK_HEADER_SIZE
+from journal.log import RollPolicy
 from journal.operations.concat import concat
 from journal.operations.verify import Verifier
 from tests.support.journals import Story, ticking, written

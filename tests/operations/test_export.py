@@ -21,7 +21,6 @@ from journal import (
     LimitExceeded,
     LostAcknowledged,
     MalformedEvent,
-    ModelHost,
     NotAJournal,
     OptionError,
     Reader,
@@ -47,6 +46,7 @@ from journal.export import (
 )
 from journal.format.block import BLOCK_HEADER_SIZE
 from journal.operations.verify import Verifier
+from journal.replay import ModelHost
 from journal.rewrite.block_builder import BlockBuilder
 from tests.operations.test_split import recorded, snapshots_in
 from tests.support.journals import written

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import Event, ModelHost, OptionError, Reader, Writer, play
+from journal import Event, OptionError, Reader, Writer, play
 from journal.events.descriptors import CloseFileDescriptor, FileDescriptorWrite, OpenFileDescriptor
 from journal.events.memory import PAGE_SIZE
 from journal.events.paths import (
@@ -32,7 +32,7 @@ from journal.operations.extract import (
     extract_files,
     extract_memory,
 )
-from journal.replay import ReplayError, ReplayLimits
+from journal.replay import ModelHost, ReplayError, ReplayLimits
 from tests.cli.test_command_line import inside
 from tests.operations.test_split import recorded, snapshots_in
 from tests.rigs import needs
@@ -442,7 +442,7 @@ def test_the_environment_is_what_the_process_was_started_with(
         args=["environ", "one"],
         env={"NAME": "value", "LINES": "a\nb"},
         cache=cache_dir,
-        durability=journal.Durability.NONE,
+        durability=journal.engine.Durability.NONE,
     ) as recorder:
         recorder.wait()
     found = extract_environment(path)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import Frame, Group, ModelHost, Query, Reader, SnapshotOptions, Trigger, Writer
+from journal import Frame, Query, Reader, Writer
+from journal.engine import SnapshotOptions
 from journal.errors import (
     CorruptBlock,
     DamagedJournal,
@@ -21,7 +22,7 @@ from journal.errors import (
 )
 from journal.events import BY_TAG, codec
 from journal.events.core import ProcessExit
-from journal.events.definition import Event
+from journal.events.definition import Event, Group
 from journal.events.descriptors import (
     CloseFileDescriptor,
     DuplicateFileDescriptor,
@@ -39,7 +40,9 @@ from journal.query.literals import JournalTimes, Moment, MomentBase
 from journal.query.parser import And, Comparison, Expression, parse
 from journal.query.path_tracker import PathTracker
 from journal.query.selection import PREAMBLE
+from journal.replay import ModelHost
 from journal.rewrite import output_journal
+from journal.snapshots import Trigger
 from journal.snapshots.resume_flags import GAPS_ALLOWED, NOT_RESUMABLE, not_resumable_reason
 from tests.engine.snapshot.test_snapshots import recorded, snapshots_in
 from tests.query.test_where_language import trees
@@ -293,7 +296,7 @@ def test_a_source_is_not_written_over_nor_anything_else(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_filtered_into_a_file(tmp_path: Path) -> None:
-    with Writer(tmp_path / "a", roll=journal.RollPolicy(size_bytes=2000)) as writer:
+    with Writer(tmp_path / "a", roll=journal.log.RollPolicy(size_bytes=2000)) as writer:
         for number in range(40):
             writer.append(ClockRead(clock=number % 3, time=number))
             writer.append(StreamWrite(stream=1, offset=0, data=bytes(200)))
@@ -332,7 +335,9 @@ INPUTS, STDIO = frozenset({Group.INPUTS}), frozenset({Group.STDIO})
 STAGED = frozenset({Group.MEMORY, Group.THREADS, Group.SNAPSHOTS})
 
 
-def taken(one: SnapshotGuest, path: Path, cache: Path, level: journal.RecordingLevel) -> None:
+def taken(
+    one: SnapshotGuest, path: Path, cache: Path, level: journal.engine.RecordingLevel
+) -> None:
     """A run with snapshots that did not come to its end."""
     whole = path.with_name("whole.journal")
     snapshots = SnapshotOptions(on=frozenset({Trigger.BOOTSTRAP}), every_events=6)
@@ -344,14 +349,14 @@ def taken(one: SnapshotGuest, path: Path, cache: Path, level: journal.RecordingL
         stdin=one.stdin,
         cache=cache,
         mounts=[journal.MemoryMount(name) for name in one.memory],
-        durability=journal.Durability.NONE,
+        durability=journal.engine.Durability.NONE,
         level=level,
         snapshots=snapshots,
     ) as recorder:
         finished(recorder)
     infos = snapshots_in(whole)
     at = infos[len(infos) * 2 // 3].seq
-    more = 0 if level is journal.RecordingLevel.STATE else 3
+    more = 0 if level is journal.engine.RecordingLevel.STATE else 3
     journal.filter(whole, path, Query(stop=at + 1 + more))
     whole.unlink()
 
@@ -397,7 +402,7 @@ def filters(path: Path) -> list[tuple[Query, bool]]:
 
 def gone_on(
     one: SnapshotGuest, path: Path, cache: Path
-) -> tuple[journal.RunResult, bytes, bytes, dict[str, bytes]] | None:
+) -> tuple[journal.engine.RunResult, bytes, bytes, dict[str, bytes]] | None:
     """The end of a run that is resumed; None where that is refused, or does not come."""
     # memory that was put together once is kept beside the modules: here it must not be found
     modules = path.with_suffix(".cache") / "modules"
@@ -405,14 +410,14 @@ def gone_on(
     modules.symlink_to(cache)
     try:
         with journal.resume(
-            path, stdin=one.stdin, cache=modules, durability=journal.Durability.NONE
+            path, stdin=one.stdin, cache=modules, durability=journal.engine.Durability.NONE
         ) as recorder:
             return finished(recorder), recorder.stdout, recorder.stderr, recorder.files
     except (JournalError, AssertionError):
         return None
 
 
-@pytest.mark.parametrize("level", list(journal.RecordingLevel), ids=str)
+@pytest.mark.parametrize("level", list(journal.engine.RecordingLevel), ids=str)
 @pytest.mark.parametrize(
     "one",
     [
@@ -421,7 +426,7 @@ def gone_on(
     ],
 )
 def test_what_is_said_of_a_filtered_journal_is_what_a_resume_finds(
-    one: SnapshotGuest, level: journal.RecordingLevel, tmp_path: Path, cache_dir: Path
+    one: SnapshotGuest, level: journal.engine.RecordingLevel, tmp_path: Path, cache_dir: Path
 ) -> None:
     plain = recorded(one, tmp_path / "plain.journal", cache_dir)
     path = tmp_path / "part.journal"
@@ -484,7 +489,7 @@ def test_a_journal_says_what_is_missing_however_much_is_kept(
     group: Group, mark: str, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, path = next(guest for guest in GUESTS if guest.title == "stdin"), tmp_path / "a"
-    taken(one, path, cache_dir, journal.RecordingLevel.FULL)
+    taken(one, path, cache_dir, journal.engine.RecordingLevel.FULL)
     which = Query(groups=frozenset({group}), stop=snapshots_in(path)[-1].seq)
     held = journal.filter(path, tmp_path / "held", which, keep=False)
     frames = frames_of(tmp_path / "held")
@@ -505,7 +510,9 @@ def test_what_still_gathers_when_all_is_seen_is_written_and_marked(
 ) -> None:
     monkeypatch.setattr(output_journal, "PENDING_SIZE_MAX", 0)
     with Writer(tmp_path / "a") as writer:
-        writer.append_frame(*started(journal.RecordingLevel.FULL, embedded=False, marked=False))
+        writer.append_frame(
+            *started(journal.engine.RecordingLevel.FULL, embedded=False, marked=False)
+        )
         writer.append(StreamWrite(stream=1, offset=0, data=b"x"))
         writer.append(ClockRead(clock=1, time=1))
     found = journal.filter(tmp_path / "a", tmp_path / "b", Query(groups=STDIO), keep=False)

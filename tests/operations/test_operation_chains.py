@@ -19,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import journal
-from journal import Frame, Query, Reader, RetentionPolicy, RollPolicy, Writer
+from journal import Frame, Query, Reader, Writer
 from journal.adapters import (
     CombinedJournal,
     CompactingSink,
@@ -34,10 +34,11 @@ from journal.adapters import (
     Transaction,
     copy,
 )
-from journal.compaction import compact, compact_in_place
+from journal.compaction import RetentionPolicy, compact, compact_in_place
 from journal.events.process import InstrumentedPart, ProcessStart, RecordingLevel, Seal
 from journal.export import export_lines, import_lines
 from journal.export.parquet import export_parquet, import_parquet
+from journal.log import RollPolicy
 from journal.operations.concat import concat
 from journal.operations.split import split
 from journal.replay import ReplayLimits

@@ -15,18 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import (
-    CorruptBlock,
-    Frame,
-    JournalError,
-    OptionError,
-    Reader,
-    RecoveryMode,
-    RollPolicy,
-    Writer,
-)
+from journal import CorruptBlock, Frame, JournalError, OptionError, Reader, Writer
 from journal.format.block import BLOCK_HEADER_SIZE
 from journal.format.segment_header import SEGMENT_HEADER_SIZE
+from journal.log import RecoveryMode, RollPolicy
 from journal.operations.concat import concat
 from journal.operations.salvage import SalvageResult, salvage
 from journal.operations.verify import Verifier
@@ -330,7 +322,7 @@ def test_damage_in_one_segment_file_is_told_with_its_name(tmp_path: Path) -> Non
 
 
 def frames_of_salvaged(path: Path) -> list[Frame]:
-    from journal import RecoveryMode
+    from journal.log import RecoveryMode
 
     with Reader(path, mode=RecoveryMode.SALVAGE) as reader:
         return [frame._replace(offset=0) for frame in reader.frames()]

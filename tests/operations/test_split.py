@@ -15,11 +15,9 @@ from journal import (
     CorruptBlock,
     EngineError,
     Frame,
-    ModelHost,
     NotAJournal,
     OptionError,
     Reader,
-    RollPolicy,
     Writer,
     concat,
     play,
@@ -27,8 +25,10 @@ from journal import (
 from journal.events.process import ModulePart, ProcessStart
 from journal.events.snapshots import Snapshot
 from journal.format.block import BLOCK_HEADER_SIZE
+from journal.log import RollPolicy
 from journal.operations.split import cut, split
 from journal.operations.verify import Verifier
+from journal.replay import ModelHost
 from journal.rewrite.block_builder import BlockBuilder
 from tests.support.guest_runs import finished
 from tests.support.journals import written
@@ -213,9 +213,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
         mounts=[journal.MemoryMount("/work")],
         stdin=ORDERS,
         cache=cache_dir,
-        durability=journal.Durability.NONE,
-        snapshots=journal.SnapshotOptions(
-            on=frozenset({journal.Trigger.BOOTSTRAP}), every_events=60
+        durability=journal.engine.Durability.NONE,
+        snapshots=journal.engine.SnapshotOptions(
+            on=frozenset({journal.snapshots.Trigger.BOOTSTRAP}), every_events=60
         ),
     ) as recorder:
         assert finished(recorder).code == 0

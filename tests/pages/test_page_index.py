@@ -746,7 +746,7 @@ def test_an_index_takes_little_memory_however_many_pages_there_are(tmp_path: Pat
 
 def test_a_journal_of_many_segments_has_one_index_beside_it(tmp_path: Path) -> None:
     path, groups = tmp_path / "a", events(STORY)
-    roll = journal.RollPolicy(size_bytes=1)
+    roll = journal.log.RollPolicy(size_bytes=1)
     with PageIndex(path, key=KEY) as index, journal.Writer(path, roll=roll) as writer:
         ends = [extend(writer, group, index) for group in groups[:2]]
     assert len([*path.iterdir()]) > 1

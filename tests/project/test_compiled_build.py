@@ -311,7 +311,7 @@ def test_with_a_compiler_the_hot_part_is_compiled(tmp_path: Path) -> None:
     assert {"descriptor_provenance", "write_batch", "write_columns"} <= compiled
     code = "import journal; from journal.events import codec; "
     code += "from journal.compaction.liveness import write_batch; "
-    code += "print(journal.accelerated, codec.NATIVE, writes.NATIVE)"
+    code += "print(journal.is_compiled, codec.NATIVE, writes.NATIVE)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)

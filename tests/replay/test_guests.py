@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import journal
-from journal import FileCopy, Frame, HostMount, MemoryMount, RecordingLevel, RunResult
+from journal import Frame, HostMount, MemoryMount
+from journal.engine import FileCopy, RecordingLevel, RunResult
 from journal.engine.wasi.descriptors import OpenFile
 from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode, FileNode, LinkNode, Node
 from journal.events.core import ProcessExit

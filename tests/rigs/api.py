@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from journal import CommitPolicy, RollPolicy, Writer
+from journal import Writer
+from journal.log import CommitPolicy, RollPolicy
 
 _LEVELS = {
     "every": CommitPolicy.EVERY,

@@ -19,7 +19,7 @@ from typing import Any
 
 from zstandard import ZstdError
 
-from journal import RecoveryMode
+from journal.log import RecoveryMode
 from tests.support.forged_journals import block, directories, hash_of, lay, segment_header, shapes
 from tests.support.plain_reader import (
     BLOCK,

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import ExitKind, RecordingLevel, RunResult, SnapshotInfo, SnapshotOptions
+from journal.engine import ExitKind, RecordingLevel, RunResult, SnapshotOptions
 from journal.engine.program import binaryen
 from journal.errors import Divergence, EngineError, NotResumable
 from journal.events import codec
 from journal.events.process import InstrumentedPart, ProcessStart
 from journal.events.snapshots import SafePoint
 from journal.events.threads import GlobalsSet
+from journal.snapshots import SnapshotInfo
 from tests.support.damage import (
     CLOCKS,
     COMMANDS,

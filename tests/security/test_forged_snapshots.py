@@ -10,17 +10,12 @@ from typing import Any
 import pytest
 
 import journal
-from journal import (
-    ExitKind,
-    RunResult,
-    SnapshotInfo,
-    SnapshotOptions,
-    Trigger,
-)
+from journal.engine import ExitKind, RunResult, SnapshotOptions
 from journal.errors import EngineError, NotResumable
 from journal.events.memory import MemoryPages
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
 from journal.events.threads import GlobalsSet, SetThread, TableSet
+from journal.snapshots import SnapshotInfo, Trigger
 from tests.support.damage import (
     DEEP,
     ENDS,
@@ -267,7 +262,7 @@ TABLES = """(module
 
 def test_a_stack_that_no_event_can_have_is_told(tmp_path: Path, cache_dir: Path) -> None:
     module, path = wat(recursion(90_000)), tmp_path / "run.journal"
-    limits = journal.Configuration(stack_size=200 << 20)
+    limits = journal.engine.Configuration(stack_size=200 << 20)
     snapshots = SnapshotOptions(on=frozenset({Trigger.BOOTSTRAP}), every_events=1)
     with (
         journal.record(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import ExitKind, RunResult
+from journal.engine import ExitKind, RunResult
 from tests.support import wat
 from tests.support.guest_runs import finished, recorded, run, tool, until
 from tests.support.programs import guest

@@ -15,8 +15,8 @@ import pytest
 import zstandard
 from xxhash import xxh3_64_intdigest
 
-from journal import RecoveryMode
 from journal.errors import JournalError, LimitExceeded, MalformedEvent, NotAJournal
+from journal.log import RecoveryMode
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 from tests.support.forged_journals import (

@@ -165,7 +165,7 @@ def test_a_race_of_links_and_directories_leads_nobody_out(
             racing(attempt, path),
             tmp_path / "j",
             mounts=[HostMount(str(work), "/work")],
-            durability=journal.Durability.NONE,
+            durability=journal.engine.Durability.NONE,
             cache=cache_dir,
         ) as recorder,
     ):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import Configuration
+from journal.engine import Configuration
 from tests.support import wat
 from tests.support.guest_runs import finished, run, tool
 from tests.support.programs import guest

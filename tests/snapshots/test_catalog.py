@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import Reader, SnapshotInfo, list_snapshots
+from journal import Reader, list_snapshots
 from journal.errors import DamagedJournal, MalformedEvent
 from journal.events import codec, core, descriptors, memory, snapshots, streams, threads
 from journal.events.definition import Event
 from journal.events.memory import PAGE_SIZE
 from journal.events.snapshots import Trigger
 from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
+from journal.snapshots import SnapshotInfo
 from tests.replay.test_model import listing, region, started, thread
 
 CODE = bytes(range(32))

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import journal
-from journal import Event, Frame, RecordingLevel, RunResult, SnapshotInfo, SnapshotOptions, Trigger
+from journal import Event, Frame
+from journal.engine import RecordingLevel, RunResult, SnapshotOptions
 from journal.errors import JournalError
 from journal.events import codec
 from journal.events.core import ProcessExit
@@ -20,6 +21,7 @@ from journal.events.process import ProcessTrap
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
 from journal.events.threads import GlobalsSet, SetThread, TableSet
 from journal.pages import encoding as paging
+from journal.snapshots import SnapshotInfo, Trigger
 from tests.support.guest_runs import finished
 from tests.support.programs import guest
 from tests.support.rewrites import altered, frames_of, rewritten
@@ -99,7 +101,7 @@ def take(one: Guest, path: Path, cache: Path) -> Taken:
         stdin=one.stdin,
         cache=cache,
         level=one.level,
-        durability=journal.Durability.NONE,
+        durability=journal.engine.Durability.NONE,
         snapshots=wanted(one),
     ) as recorder:
         outcome = finished(recorder)
@@ -130,7 +132,11 @@ def again(one: Guest, path: Path, cache: Path, **options: Any) -> Again:
     options.setdefault("stdin", one.stdin)
     try:
         with journal.resume(
-            path, cache=cache, durability=journal.Durability.NONE, note=notes.append, **options
+            path,
+            cache=cache,
+            durability=journal.engine.Durability.NONE,
+            note=notes.append,
+            **options,
         ) as recorder:
             return Again(finished(recorder), recorder.stdout, notes, None)
     except JournalError as error:

@@ -164,7 +164,7 @@ class Witness:
         for name, (signature, handler) in list(PREVIEW_1.items()):
             monkeypatch.setitem(PREVIEW_1, name, (signature, self._watching(handler)))
 
-    def run(self, recorder: journal.Recorder, live: int = -1) -> journal.RunResult:
+    def run(self, recorder: journal.Recorder, live: int = -1) -> journal.engine.RunResult:
         """Let a guest run to its end; with ``live`` only so many calls behind a replay are seen."""
         self.seen = []
         self._looks_live_at = live

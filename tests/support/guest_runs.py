@@ -18,7 +18,7 @@ DEADLINE_SECONDS = 60.0
 HOST_SIZE_MAX = 1 << 30
 
 
-def finished(recorder: journal.Recorder) -> journal.RunResult:
+def finished(recorder: journal.Recorder) -> journal.engine.RunResult:
     """The outcome of a run, which must come."""
     outcome = recorder.wait(DEADLINE_SECONDS)
     assert outcome is not None, "the guest does not come to its end"
@@ -43,8 +43,8 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def run(
-    module: bytes, path: Path, cache: Path, limits: journal.Configuration | None = None
-) -> journal.RunResult:
+    module: bytes, path: Path, cache: Path, limits: journal.engine.Configuration | None = None
+) -> journal.engine.RunResult:
     """Record a program to its end, in memory."""
     with journal.record(module, path, configuration=limits, cache=cache) as recorder:
         return finished(recorder)

@@ -17,8 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from journal import RecoveryMode
 from journal.errors import FormatError, JournalError, LimitExceeded
+from journal.log import RecoveryMode
 from journal.log.reader import Reader
 from journal.log.writer import Writer
 

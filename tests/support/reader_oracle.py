@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from journal import RecoveryMode
 from journal.errors import JournalError
+from journal.log import RecoveryMode
 from journal.log.reader import Reader
 from tests.support.plain_reader import Lost, NotReadable, Piece, Reading, Row, reading
 

@@ -139,7 +139,7 @@ class Remote:
     def end(self) -> None:
         """Let it come to its end."""
         self.recorder.feed(END)
-        assert self.recorder.wait(60) == journal.RunResult(journal.ExitKind.EXITED, 0)
+        assert self.recorder.wait(60) == journal.engine.RunResult(journal.engine.ExitKind.EXITED, 0)
 
     def _is_over(self) -> bool:
         outcome = self.recorder.wait(0)
@@ -158,7 +158,7 @@ options = {"stdin": 0, "stdout": 1, "stderr": 2, "network": True, "cache": Path(
 if how == "record":
     recorder = journal.record(module, path, **options)
 else:
-    recorder = journal.resume(path, in_flight=journal.InFlightPolicy.DROP, **options)
+    recorder = journal.resume(path, in_flight=journal.engine.InFlightPolicy.DROP, **options)
 with recorder:
     sys.exit(recorder.wait().code)
 """

@@ -13,7 +13,7 @@ from tests.support.guest_runs import finished
 class Ended(NamedTuple):
     """How a run ended, what it printed, and its files in memory."""
 
-    outcome: journal.RunResult
+    outcome: journal.engine.RunResult
     stdout: bytes
     stderr: bytes
     files: dict[str, bytes]
@@ -24,7 +24,7 @@ def ended(recorder: journal.Recorder) -> Ended:
     return Ended(finished(recorder), recorder.stdout, recorder.stderr, recorder.files)
 
 
-def snapshots_in(path: Path) -> list[journal.SnapshotInfo]:
+def snapshots_in(path: Path) -> list[journal.snapshots.SnapshotInfo]:
     """The snapshots of a journal."""
     with journal.Reader(path) as reader:
         return list(journal.list_snapshots(reader))
@@ -51,7 +51,7 @@ def gone_on(
             stdin=stdin,
             network=network,
             cache=cache,
-            durability=journal.Durability.NONE,
+            durability=journal.engine.Durability.NONE,
         ) as recorder:
             assert not recorder.ended_before
             return ended(recorder)

@@ -12,7 +12,7 @@ import sys
 import journal
 from journal.events.inputs import ClockRead
 
-roll = journal.RollPolicy(size_bytes=int(sys.argv[2])) if len(sys.argv) > 2 else None
+roll = journal.log.RollPolicy(size_bytes=int(sys.argv[2])) if len(sys.argv) > 2 else None
 with journal.Writer(sys.argv[1], roll=roll, compress=False) as writer:
     print(0, flush=True)
     for line in sys.stdin:

@@ -12,8 +12,8 @@ from journaltool.output import lenient_reader, terminal
 from journaltool.output.phrases import format_count, format_location, format_time
 
 if TYPE_CHECKING:
-    from journal import Summary
     from journal.events.process import Mount, ProcessStart
+    from journal.log import Summary
     from journaltool.output.journal_facts import JournalFacts
 
 HELP = """Describe a journal.

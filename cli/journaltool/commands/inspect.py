@@ -160,7 +160,8 @@ def _follow(
     left: int | None,
 ) -> None:
     """Print new selected events until Ctrl-C, or until ``left`` events were printed."""
-    from journal import Reader, RecoveryMode
+    from journal import Reader
+    from journal.log import RecoveryMode
 
     with Reader(journal, mode=RecoveryMode.SALVAGE) as reader:
 

@@ -34,7 +34,7 @@ Examples:
 
 
 class InFlightChoice(StrEnum):
-    """Values of ``journal.InFlightPolicy``: repeat or drop an output in doubt."""
+    """Values of ``journal.engine.InFlightPolicy``: repeat or drop an output in doubt."""
 
     REPEAT = "repeat"
     DROP = "drop"
@@ -144,8 +144,8 @@ def resume(
             stdin=0,
             stdout=1,
             stderr=2,
-            durability=library.Durability(durability.value),
-            in_flight=library.InFlightPolicy(in_flight.value),
+            durability=library.engine.Durability(durability.value),
+            in_flight=library.engine.InFlightPolicy(in_flight.value),
             memory_size_max=max_memory,
             cache=common.module_cache(),
             network=net,

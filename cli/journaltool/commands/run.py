@@ -12,7 +12,7 @@ from journaltool.options import common, compaction, mounts, snapshot
 from journaltool.processes import supervisor
 
 if TYPE_CHECKING:
-    from journal import Configuration
+    from journal.engine import Configuration
 
 HELP = """Run a WebAssembly program and record it in a journal.
 
@@ -48,14 +48,14 @@ Examples:
 
 
 class LevelChoice(StrEnum):
-    """Names of ``journal.RecordingLevel`` in lower case: how much is recorded."""
+    """Names of ``journal.engine.RecordingLevel`` in lower case: how much is recorded."""
 
     FULL = "full"
     STATE = "state"
 
 
 class UnknownImportsChoice(StrEnum):
-    """Values of ``journal.UnknownImports``: refuse other imports than WASI, or trap at a call."""
+    """Values of ``journal.engine.UnknownImports``: what to do about an import outside WASI."""
 
     REFUSE = "refuse"
     TRAP = "trap"
@@ -219,12 +219,12 @@ def run(
                 stdin=0,
                 stdout=1,
                 stderr=2,
-                durability=library.Durability(durability.value),
-                level=library.RecordingLevel[level.name],
+                durability=library.engine.Durability(durability.value),
+                level=library.engine.RecordingLevel[level.name],
                 embed=not no_embed,
                 configuration=_build_configuration((max_memory, max_files, stack), unknown_imports),
                 cache=common.module_cache(),
-                roll=library.RollPolicy(segments) if segments is not None else None,
+                roll=library.log.RollPolicy(segments) if segments is not None else None,
                 network=net,
                 snapshots=snapshots,
                 compaction=schedule,
@@ -238,7 +238,7 @@ def run(
 
 
 def _build_configuration(sizes: SizeLimits, unknown: UnknownImportsChoice) -> "Configuration":
-    from journal import Configuration, UnknownImports
+    from journal.engine import Configuration, UnknownImports
 
     names = ("memory_size_max", "files_size_max", "stack_size")
     given: dict[str, Any] = {

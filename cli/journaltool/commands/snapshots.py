@@ -11,7 +11,7 @@ from journaltool.output import terminal
 from journaltool.output.phrases import format_time
 
 if TYPE_CHECKING:
-    from journal import SnapshotInfo
+    from journal.snapshots import SnapshotInfo
 
 HELP = """List the snapshots of a journal, and whether a resume can start at each of them.
 

@@ -68,7 +68,8 @@ def tail(
     errors: list[FormatError] = []
     with exit_codes.reporting_errors(about=journal):
         exit_codes.raise_on_sigint()
-        from journal import Reader, RecoveryMode
+        from journal import Reader
+        from journal.log import RecoveryMode
 
         cut = event_lines.parse_value_limit(shown)
         with Reader(journal, mode=RecoveryMode.SALVAGE) as reader:

@@ -12,7 +12,7 @@ from journaltool.output import progress, terminal
 from journaltool.output.phrases import format_count, format_location, format_seq_range
 
 if TYPE_CHECKING:
-    from journal import Finding
+    from journal.log import Finding
     from journal.log.scan import Debris
     from journal.operations.verify import Verifier, VerifyCursor
 

@@ -11,7 +11,7 @@ _UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
 class DurabilityChoice(StrEnum):
-    """Values of ``journal.Durability``, which is slow to import."""
+    """Values of ``journal.engine.Durability``, which is slow to import."""
 
     NONE = "none"
     INTERVAL = "interval"

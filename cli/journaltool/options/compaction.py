@@ -7,7 +7,7 @@ import typer
 from journaltool.options import common
 
 if TYPE_CHECKING:
-    from journal import CompactionSchedule
+    from journal.compaction import CompactionSchedule
 
 GrowthOption = Annotated[
     float | None,
@@ -50,7 +50,8 @@ def build_schedule(
     """Return the schedule that the options select, or None without such options."""
     if not on_close and (growth, events, size) == (None, None, None):
         return None
-    from journal import CompactionSchedule, OptionError, RetentionPolicy
+    from journal import OptionError
+    from journal.compaction import CompactionSchedule, RetentionPolicy
 
     try:
         return CompactionSchedule(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from journal import FileCopy, HostMount, MemoryMount
+    from journal import HostMount, MemoryMount
+    from journal.engine import FileCopy
 
 _SEPARATOR = "::"
 _READ_ONLY = ":ro"
@@ -58,7 +59,7 @@ def parse_moved(texts: Sequence[str]) -> dict[str, str]:
 
 def parse_copies(texts: Sequence[str]) -> "list[FileCopy]":
     """Return the copies that ``--copy`` makes in the in-memory files of the guest."""
-    from journal import FileCopy
+    from journal.engine import FileCopy
 
     found = []
     for text in texts:

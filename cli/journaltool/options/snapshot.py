@@ -10,12 +10,12 @@ import typer
 from journaltool.options import common
 
 if TYPE_CHECKING:
-    from journal import SnapshotOptions
+    from journal.engine import SnapshotOptions
     from journal.events.snapshots import Trigger
 
 
 class StacksChoice(StrEnum):
-    """Values of ``journal.Stacks``: whether snapshots have the stacks of the guest."""
+    """Values of ``journal.engine.Stacks``: whether snapshots have the stacks of the guest."""
 
     AUTO = "auto"
     ALWAYS = "always"
@@ -23,14 +23,14 @@ class StacksChoice(StrEnum):
 
 
 class SafePointsChoice(StrEnum):
-    """Values of ``journal.SafePoints``: where a guest can be suspended for a snapshot."""
+    """Values of ``journal.engine.SafePoints``: where a guest can be suspended for a snapshot."""
 
     CALLS = "calls"
     LOOPS = "loops"
 
 
 class DirtyPagesChoice(StrEnum):
-    """Values of ``journal.DirtyPageTracking``: how written pages are found."""
+    """Values of ``journal.engine.DirtyPageTracking``: how written pages are found."""
 
     AUTO = "auto"
     KERNEL = "kernel"
@@ -128,7 +128,8 @@ class SnapshotArguments:
 
 def build_snapshots(options: SnapshotArguments) -> "SnapshotOptions":
     """Return the snapshot settings for the library. The default triggers are those of Wasmer."""
-    from journal import DirtyPageTracking, OptionError, SafePoints, SnapshotOptions, Stacks
+    from journal import OptionError
+    from journal.engine import DirtyPageTracking, SafePoints, SnapshotOptions, Stacks
 
     if options.none and (options.has_triggers or options.stop_after):
         raise typer.BadParameter("--no-snapshots excludes the options that take snapshots")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from journaltool.output import lenient_reader
 
 if TYPE_CHECKING:
-    from journal import Event, Reader, Summary
+    from journal import Event, Reader
     from journal.events.core import ProcessExit
     from journal.events.process import Mount, ParentLink, ProcessStart, ProcessTrap
+    from journal.log import Summary
 
 
 @dataclass(slots=True)

@@ -9,9 +9,10 @@ from journaltool.output import terminal
 from journaltool.output.phrases import format_count, format_location
 
 if TYPE_CHECKING:
-    from journal import Reader, Summary
+    from journal import Reader
     from journal.errors import FormatError
     from journal.format.block import Block
+    from journal.log import Summary
 
 
 def read_blocks(

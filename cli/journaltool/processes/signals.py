@@ -17,7 +17,8 @@ from journal import JournalError
 from journal.events.snapshots import Trigger
 
 if TYPE_CHECKING:
-    from journal import Recorder, SnapshotOptions
+    from journal import Recorder
+    from journal.engine import SnapshotOptions
 
 #: Seconds that Ctrl-Z waits for its snapshot. A computing guest may not reach a safe point.
 SUSPEND_SECONDS = 5.0

@@ -12,7 +12,8 @@ from journaltool import exit_codes
 from journaltool.output import terminal
 
 if TYPE_CHECKING:
-    from journal import Recorder, RunResult, SnapshotOptions
+    from journal import Recorder
+    from journal.engine import RunResult, SnapshotOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import chain, repeat
 from operator import add, ne, sub
 
-from journal._compiled import ACCELERATED
+from journal._compiled import IS_COMPILED
 from journal.compaction.liveness.dependency_graph import DependencyGraph
 from journal.replay.effects.descriptors import POSITION_MAX
 
@@ -15,7 +15,7 @@ try:
 except ImportError:  # librt is a requirement of the compiled build only.
     NATIVE = False
 else:
-    NATIVE = ACCELERATED
+    NATIVE = IS_COMPILED
 """Whether compiled code decodes the columns. Interpreted, that code would be slow."""
 
 _WRITE = struct.Struct("<IQBI")

@@ -52,14 +52,14 @@ def resolve_path(
 
     Refuses a path that is empty, absolute or too long, that leads out, or that does not exist.
     """
-    walk = _PathResolution(start, path, steps, follow=follow)
+    walk = _ReplayPathResolution(start, path, steps, follow=follow)
     try:
         yield walk.resolve()
     finally:
         walk.leave()
 
 
-class _PathResolution(Generic[D]):
+class _ReplayPathResolution(Generic[D]):
     """One resolution: the directories passed, and the names still to go, the next one last."""
 
     def __init__(self, start: D, path: str, steps: DirectoryWalker[D], *, follow: bool) -> None:

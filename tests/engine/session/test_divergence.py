@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import Divergence, Event, FileCopy, Frame, HostMount
+from journal import Divergence, Event, Frame, HostMount
+from journal.engine import FileCopy
 from journal.events.core import ProcessExit
 from journal.events.descriptors import FileDescriptorWrite
 from journal.events.inputs import (

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import FileCopy, HostMount, MemoryMount, NotResumable, Reader, RecordingLevel
+from journal import HostMount, MemoryMount, NotResumable, Reader
+from journal.engine import FileCopy, RecordingLevel
 from journal.engine.snapshot.rebuild import _HANDLERS, rebuild_state
 from journal.events import BY_TAG
 from journal.events.inputs import HostCall, HostResult
@@ -71,7 +72,7 @@ def test_the_guests_make_every_effect_there_is_of_files(
             event = journal.decode(row[1], row[2])
             if isinstance(event, HostResult) and event.errno:
                 refused.add(event.call)
-    assert {cls for cls in _HANDLERS if cls.group is journal.Group.FILES} <= {
+    assert {cls for cls in _HANDLERS if cls.group is journal.events.definition.Group.FILES} <= {
         BY_TAG[tag] for tag in made
     }
     assert {HostCall.OPEN, HostCall.RENAME, HostCall.UNLINK, HostCall.MKDIR} <= refused

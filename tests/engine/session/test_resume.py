@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import ExitKind, FileCopy, HostMount, MemoryMount
+from journal import HostMount, MemoryMount
+from journal.engine import ExitKind, FileCopy
 from journal.events.inputs import ClockRead
 from journal.events.process import SessionStart
 from journal.events.streams import StreamWrite
@@ -59,7 +60,7 @@ def test_a_program_that_has_exited_exits_again_in_the_same_way(
     for _ in range(2):
         with journal.resume(tmp_path / "j", cache=cache_dir) as again:
             assert again.ended_before
-            assert finished(again) == journal.RunResult(ExitKind.EXITED, 42)
+            assert finished(again) == journal.engine.RunResult(ExitKind.EXITED, 42)
             assert again.stdout == b"leaving\n"
 
 

@@ -89,7 +89,7 @@ def test_a_journal_without_inputs_cannot_be_resumed(tmp_path: Path, cache_dir: P
         guest("chatty"),
         tmp_path / "j",
         args=["chatty", "1000000000"],  # it is not over before it is stopped
-        level=journal.RecordingLevel.STATE,
+        level=journal.engine.RecordingLevel.STATE,
         cache=cache_dir,
     ) as first:
         first.stop()

@@ -51,7 +51,7 @@ def recorder_of(
         mounts=mounts,
         stdin=stdin,
         cache=cache,
-        durability=journal.Durability.NONE,
+        durability=journal.engine.Durability.NONE,
         network=Needs.NETWORK in one.needs,
     )
 
@@ -89,7 +89,7 @@ def check_as_under_wasmtime(one: SnapshotGuest, folder: Path, cache: Path) -> No
         assert files == {f"{name}/{path}": data for path, data in left if isinstance(data, bytes)}
 
 
-def check_ending(one: SnapshotGuest, outcome: journal.RunResult, stdout: bytes) -> None:
+def check_ending(one: SnapshotGuest, outcome: journal.engine.RunResult, stdout: bytes) -> None:
     assert outcome.code == one.code, outcome
     assert b"FAILED" not in stdout
     assert len(stdout.splitlines()) > 1
@@ -139,7 +139,7 @@ def test_every_cut_journal_is_executed_to_the_same_end(
 
 def stopped_at(
     one: SnapshotGuest, stage: int, folder: Path, cache: Path
-) -> tuple[journal.RunResult, bytes, dict[str, bytes], dict[str, bytes | str]]:
+) -> tuple[journal.engine.RunResult, bytes, dict[str, bytes], dict[str, bytes | str]]:
     """Return the end of a guest that is stopped at a stage and resumed."""
     path = folder / "run.journal"
     with recorder_of(one, folder, cache, stdin=None) as recorder:

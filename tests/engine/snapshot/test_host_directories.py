@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 import journal
-from journal import HostMount, MemoryMount, SnapshotOptions, Trigger
+from journal import HostMount, MemoryMount
+from journal.engine import SnapshotOptions
 from journal.engine.snapshot.capture import SnapshotCapture
 from journal.engine.wasi_abi import Errno
+from journal.snapshots import Trigger
 from tests.cli.test_command_line import WAIT_SECONDS
 from tests.cli.test_snapshot_options import give, running
 from tests.engine.snapshot.test_guests import STAGES, check_ending
@@ -45,7 +47,7 @@ WITH_HOST = [one for one in SNAPSHOT_GUESTS if one.host]
 KEPT = [one for one in WITH_HOST if one.lasts]
 (UNLINKED,) = (one for one in WITH_HOST if not one.lasts)
 
-End = tuple[journal.RunResult, bytes, dict[str, bytes], dict[str, bytes | str]]
+End = tuple[journal.engine.RunResult, bytes, dict[str, bytes], dict[str, bytes | str]]
 
 
 def place(folder: Path) -> Path:
@@ -65,7 +67,7 @@ def recording(
         mounts=mounts,
         stdin=stdin,
         cache=cache,
-        durability=journal.Durability.NONE,
+        durability=journal.engine.Durability.NONE,
         **more,
     )
 
@@ -83,7 +85,7 @@ def going_on(folder: Path, at: int, copy: Path, cache: Path, stdin: bytes | None
         moved_mounts={"/host": str(copy)},
         stdin=stdin,
         cache=cache,
-        durability=journal.Durability.NONE,
+        durability=journal.engine.Durability.NONE,
     ) as recorder:
         return end_of(recorder, copy)
 

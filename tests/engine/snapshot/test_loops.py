@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import journal
-from journal import SafePoints, SnapshotOptions, Stacks, Trigger
+from journal.engine import SafePoints, SnapshotOptions, Stacks
+from journal.snapshots import Trigger
 from tests.support.guest_runs import DEADLINE_SECONDS, finished, until
 from tests.support.programs import guest
 from tests.support.snapshot_runs import Ended, check_each, ended, gone_on, snapshots_in, triggers_in
@@ -33,7 +34,7 @@ def recording(
         args=[name if isinstance(name, str) else "guest", *args],
         stdin=b"",
         cache=cache,
-        durability=journal.Durability.NONE,
+        durability=journal.engine.Durability.NONE,
         snapshots=snapshots,
     )
 
@@ -45,7 +46,7 @@ def run(
         return ended(recorder)
 
 
-def in_loops(path: Path) -> list[journal.SnapshotInfo]:
+def in_loops(path: Path) -> list[journal.snapshots.SnapshotInfo]:
     """Return the snapshots that were taken between host calls."""
     return [info for info in snapshots_in(path) if info.entry and not info.function]
 
@@ -130,7 +131,7 @@ def test_a_guest_that_never_calls_has_snapshots_in_its_loops_alone(
         else:
             assert recorder.snapshot(timeout_seconds=0.4) is None
         recorder.stop()
-        assert finished(recorder).kind is journal.ExitKind.STOPPED
+        assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
     taken = triggers_in(path)
     if safe_points is SafePoints.CALLS:
         assert taken == []
@@ -142,7 +143,7 @@ def test_a_guest_that_never_calls_has_snapshots_in_its_loops_alone(
         with journal.resume(path, at=at, into=into, snapshots=often, cache=cache_dir) as recorder:
             until(lambda r=recorder, n=there: len(in_loops(r.path)) > n)  # type: ignore[misc]
             recorder.stop()
-            assert finished(recorder).kind is journal.ExitKind.STOPPED
+            assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
 
 
 def test_a_guest_that_computes_has_its_snapshot_soon(tmp_path: Path, cache_dir: Path) -> None:
@@ -163,7 +164,7 @@ def test_a_run_stops_with_a_snapshot_in_a_loop_and_goes_on(tmp_path: Path, cache
     stopping = loops(period_seconds=0.1, stop_after=True)
     found = run(name, path, cache_dir, *args, snapshots=stopping)
     sessions = 1
-    while found.outcome.kind is journal.ExitKind.STOPPED:
+    while found.outcome.kind is journal.engine.ExitKind.STOPPED:
         assert len(snapshots_in(path)) == sessions
         with journal.resume(path, stdin=b"", snapshots=stopping, cache=cache_dir) as recorder:
             found = ended(recorder)
@@ -187,7 +188,7 @@ def test_a_guest_that_is_stopped_in_its_loops_goes_on_from_its_newest_snapshot(
             until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
             threading.Timer(0.03 + 0.037 * number, recorder.stop).start()
             outcome = finished(recorder)
-        if outcome.kind is not journal.ExitKind.STOPPED:
+        if outcome.kind is not journal.engine.ExitKind.STOPPED:
             continue
         stopped += 1
         infos = snapshots_in(path)

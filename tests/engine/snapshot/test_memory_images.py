@@ -16,9 +16,10 @@ import pytest
 import xxhash
 
 import journal
-from journal import SnapshotOptions, Trigger
+from journal.engine import SnapshotOptions
 from journal.engine.program.module import is_private
 from journal.engine.snapshot import memory_image
+from journal.snapshots import Trigger
 from tests.support.damage import PROMPT, Taken, again, take
 from tests.support.guest_runs import finished
 from tests.support.programs import guest
@@ -365,7 +366,7 @@ def test_a_guest_runs_on_when_its_image_is_removed(tmp_path: Path) -> None:
         cache=cache,
         snapshots=SnapshotOptions(on=frozenset({Trigger.FIRST_STDIN}), stop_after=True),
     ) as recorder:
-        assert finished(recorder).kind is journal.ExitKind.STOPPED
+        assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
     with journal.resume(tmp_path / "run.journal", cache=cache) as recorder:
         recorder.feed(b"one\n")
         assert list((cache.parent / "images").glob("*.image"))

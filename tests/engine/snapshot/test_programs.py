@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import Configuration, SnapshotOptions, Trigger, UnknownImports
+from journal.engine import Configuration, SnapshotOptions, UnknownImports
+from journal.snapshots import Trigger
 from tests.engine.snapshot.test_snapshots import Run, recorded, resumed, snapshots_in, spread
 from tests.support.snapshot_guests import SNAPSHOT_PROGRAMS, SnapshotGuest
 from tests.support.snapshot_runs import ended
@@ -316,7 +317,7 @@ def test_a_program_that_cannot_be_unwound_is_executed_again(
         configuration=Configuration(unknown_imports=UnknownImports.TRAP),
         stdin=UNUSUAL,
         cache=cache_dir,
-        durability=journal.Durability.NONE,
+        durability=journal.engine.Durability.NONE,
         snapshots=SnapshotOptions(on=frozenset({Trigger.FIRST_STDIN}), every_events=2),
         note=notes.append,
     ) as recorder:

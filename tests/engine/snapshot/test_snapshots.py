@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import DirtyPageTracking, HostMount, MemoryMount, SnapshotOptions, Stacks, Trigger
+from journal import HostMount, MemoryMount
+from journal.engine import DirtyPageTracking, SnapshotOptions, Stacks
 from journal.engine.session.api import record
+from journal.snapshots import Trigger
 from tests.engine.snapshot.test_dirty_pages import why_not_by_kernel
 from tests.engine.snapshot.test_guests import check_ending
 from tests.support.guest_runs import finished
@@ -34,7 +36,7 @@ UNWOUND = [
 ]
 NOT_UNWOUND = [one for one in SNAPSHOT_GUESTS if not one.stacks]
 
-Run = tuple[journal.RunResult, bytes, bytes, dict[str, bytes]]
+Run = tuple[journal.engine.RunResult, bytes, bytes, dict[str, bytes]]
 
 
 def recorded(
@@ -49,7 +51,7 @@ def recorded(
         mounts=mounts,
         stdin=one.stdin,
         cache=cache,
-        durability=journal.Durability.NONE,
+        durability=journal.engine.Durability.NONE,
         network=Needs.NETWORK in one.needs,
         snapshots=snapshots,
     ) as recorder:
@@ -66,14 +68,14 @@ def resumed(
         into=into,
         stdin=one.stdin,
         cache=cache,
-        durability=journal.Durability.NONE,
+        durability=journal.engine.Durability.NONE,
         network=Needs.NETWORK in one.needs,
         note=(notes if notes is not None else []).append,
     ) as recorder:
         return finished(recorder), recorder.stdout, recorder.stderr, recorder.files
 
 
-def snapshots_in(path: Path) -> list[journal.SnapshotInfo]:
+def snapshots_in(path: Path) -> list[journal.snapshots.SnapshotInfo]:
     with journal.Reader(path) as reader:
         return list(journal.list_snapshots(reader))
 
@@ -92,7 +94,9 @@ def often(one: SnapshotGuest, path: Path, cache: Path, **wanted: object) -> tupl
     return plain, recorded(one, path, cache, snapshots)
 
 
-def spread(infos: list[journal.SnapshotInfo], count: int) -> list[journal.SnapshotInfo]:
+def spread(
+    infos: list[journal.snapshots.SnapshotInfo], count: int
+) -> list[journal.snapshots.SnapshotInfo]:
     """Return this many items, evenly from the first to the last."""
     step = max(1, len(infos) // count)
     return infos[::step]
@@ -213,7 +217,7 @@ def test_without_stacks_the_memory_is_there_and_the_guest_is_executed_again(
     assert [info.resumable for info in infos] == [True] + [False] * (len(infos) - 1)
     assert journal.verify_replay(path, cache=cache_dir).matches
     with journal.Reader(path) as reader:
-        host = journal.ModelHost()
+        host = journal.replay.ModelHost()
         journal.play(reader.frames(), host, upto=infos[-1].seq + 1)
     assert host.machine.digest_matches
 

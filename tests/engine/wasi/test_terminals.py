@@ -51,10 +51,10 @@ def test_a_guest_sees_the_terminal_of_its_first_session(
     here, there = (slave, plain) if first == "terminal" else (plain, slave)
     whole = tmp_path / "whole"
     with journal.record(bytes(ASKING), whole, stdout=here, cache=cache_dir) as recorder:
-        assert recorder.wait() == journal.RunResult(journal.ExitKind.EXITED, 0)
+        assert recorder.wait() == journal.engine.RunResult(journal.engine.ExitKind.EXITED, 0)
     without_the_end(whole, tmp_path / "cut")
     with journal.resume(tmp_path / "cut", stdout=there, cache=cache_dir) as recorder:
-        assert recorder.wait() == journal.RunResult(journal.ExitKind.EXITED, 0)
+        assert recorder.wait() == journal.engine.RunResult(journal.engine.ExitKind.EXITED, 0)
     shown = os.read(master, 100).replace(b"\r\n", b"\n")
     for descriptor in (master, slave, plain):
         os.close(descriptor)

@@ -381,7 +381,7 @@ def test_a_guest_that_was_killed_listens_again_at_its_addresses(
 
 def test_a_snapshot_brings_sockets_and_the_terminal_back(tmp_path: Path, cache_dir: Path) -> None:
     path, tty = tmp_path / "j", struct.pack("<4I6B2x", 99, 44, 0, 0, *[0] * 6)
-    snapshots = journal.SnapshotOptions(on=frozenset({journal.Trigger.EXPLICIT}))
+    snapshots = journal.engine.SnapshotOptions(on=frozenset({journal.snapshots.Trigger.EXPLICIT}))
     with journal.record(
         REMOTE, path, network=True, snapshots=snapshots, cache=cache_dir
     ) as recorder:
@@ -539,9 +539,9 @@ def test_a_journal_of_sockets_plays_without_its_guest(guest: Remote) -> None:
     assert host.table.object_of(datagrams, replayed.SocketState).bound is None
 
 
-@pytest.mark.parametrize("level", list(journal.RecordingLevel))
+@pytest.mark.parametrize("level", list(journal.engine.RecordingLevel))
 def test_a_socket_that_was_refused_is_not_there(
-    level: journal.RecordingLevel, tmp_path: Path, cache_dir: Path
+    level: journal.engine.RecordingLevel, tmp_path: Path, cache_dir: Path
 ) -> None:
     with journal.record(REMOTE, tmp_path / "j", level=level, cache=cache_dir) as recorder:
         guest = Remote(recorder)
@@ -549,7 +549,9 @@ def test_a_socket_that_was_refused_is_not_there(
             assert guest("sock_open", INET4, STREAM, 0, DATA).errno == Errno.ACCES
         guest.recorder.stop()
     host = played(tmp_path / "j")
-    assert (FIRST in host.table.entries) is (level is journal.RecordingLevel.STATE), "nobody knows"
+    assert (FIRST in host.table.entries) is (level is journal.engine.RecordingLevel.STATE), (
+        "nobody knows"
+    )
 
 
 def played(path: Path) -> ModelHost:

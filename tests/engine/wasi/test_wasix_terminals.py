@@ -204,10 +204,10 @@ def test_what_a_guest_makes_of_its_terminal_is_undone_at_the_end(
             guest.end()
         elif ending == "trap":
             recorder.feed(order("tty_get", 0xFFFFFFFF))
-            assert finished(recorder).kind is journal.ExitKind.TRAPPED
+            assert finished(recorder).kind is journal.engine.ExitKind.TRAPPED
         else:
             recorder.stop()
-            assert finished(recorder).kind is journal.ExitKind.STOPPED
+            assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
         assert (terminal.attributes, terminal.size) == before
 
 
@@ -238,7 +238,7 @@ def test_a_guest_that_does_not_wait_for_lines_reads_each_byte_as_it_is_typed(
     with journal.record(program, tmp_path / "j", stdin=terminal.slave, cache=cache_dir) as recorder:
         until(lambda: terminal.modes == (False, False))
         os.write(terminal.master, b"x")
-        assert finished(recorder) == journal.RunResult(journal.ExitKind.EXITED, 0)
+        assert finished(recorder) == journal.engine.RunResult(journal.engine.ExitKind.EXITED, 0)
         assert recorder.stdout == b"x"
     assert terminal.modes == (True, True)
     assert terminal.size[:2] == (80, 24), "no size is none"
@@ -361,7 +361,7 @@ def test_whatever_a_guest_makes_of_its_terminal_is_answered_or_its_own_fault(
     errnos = [answer_of(printed[at : at + ANSWER_SIZE]).errno for at in ends]
     assert set(errnos) <= {0, Errno.INVAL}
     is_trapped = any(at > MEMORY_SIZE - _TTY.size for _, at, _ in orders)
-    assert (outcome.kind is journal.ExitKind.TRAPPED) == is_trapped
+    assert (outcome.kind is journal.engine.ExitKind.TRAPPED) == is_trapped
     with journal.resume(path, cache=cache_dir) as again:
         assert finished(again) == outcome
         assert again.files == {}

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import SnapshotOptions, Trigger
+from journal.engine import SnapshotOptions
 from journal.engine.session import preamble as identities
 from journal.engine.session import recorded_run as recorded
 from journal.engine.session.recorded_run import RecordedRun
 from journal.engine.snapshot.rebuild import REBUILD_TAGS
+from journal.snapshots import Trigger
 from tests.support.guest_runs import finished
 from tests.support.programs import guest
 
@@ -54,7 +55,7 @@ def cache_in(folder: Path) -> Path:
     return folder / "cache" / "modules"
 
 
-def resumed(path: Path, cache: Path) -> tuple[journal.RunResult, bytes]:
+def resumed(path: Path, cache: Path) -> tuple[journal.engine.RunResult, bytes]:
     with journal.Reader(path) as reader:
         infos = [info for info in journal.list_snapshots(reader) if info.has_stacks]
     into = path.with_name(f"into-{len(list(path.parent.iterdir()))}.journal")

@@ -1,0 +1,35 @@
+"""Names of a package that are imported when they are first used (PEP 562)."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from journal.errors import EngineError
+
+
+def lazy_names(
+    package: str, modules: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return the functions ``__getattr__`` and ``__dir__`` of ``package``.
+
+    ``modules`` gives the module of each public name, relative to ``journal``. A name that is not
+    used costs no import: some modules are slow to import, and the engine needs wasmtime.
+    ``__getattr__`` raises ``EngineError`` for a name of the engine if wasmtime is not installed.
+    """
+
+    def get(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        try:
+            return getattr(import_module(f"journal.{modules[name]}"), name)
+        except ModuleNotFoundError as error:
+            if error.name != "wasmtime":
+                raise
+            raise EngineError(
+                f"{package}.{name} needs wasmtime: pip install 'wasm-journal[engine]'"
+            ) from error
+
+    def names() -> list[str]:
+        return sorted(modules)
+
+    return get, names
