@@ -125,7 +125,7 @@ def _count_references(measures: Any) -> dict[str, Any]:
     from journal.events.memory import PageKind
 
     pages = measures.pages
-    named, whole = pages.given[PageKind.SAME], pages.given[PageKind.WHOLE]
+    named, whole = pages.kinds[PageKind.SAME], pages.kinds[PageKind.WHOLE]
     return {
         "pages": pages.count,
         "whole": whole,
