@@ -1,4 +1,4 @@
-"""Charts: groups of horizontal bars as one SVG, readable on light and on dark ground."""
+"""Bar charts as one SVG, readable on a light and on a dark background."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from math import ceil, floor, log10
 from benchmarks.figures import Figure, Side
 
 LOG_SPAN_MIN = 20.0
-"""Bars whose longest is this many times the shortest stand on a logarithmic scale."""
+"""Ratio of the longest to the shortest bar from which a group uses a logarithmic scale."""
 
 _WIDTH = 900
 _LABEL_WIDTH = 330
@@ -22,7 +22,7 @@ _GAP = 22
 _MARGIN = 16
 _BARS_WIDTH = _WIDTH - 2 * _MARGIN - _LABEL_WIDTH - _VALUE_WIDTH
 assert _BARS_WIDTH > 300
-# no ground of its own, and greys that stand out from white and from black alike
+# The background is transparent, and the greys are legible on white and on black.
 _STYLE = """
   text { font: 12px system-ui, sans-serif; fill: #7d8590 }
   .title { font-size: 16px; font-weight: 600 }
@@ -38,7 +38,7 @@ _STYLE = """
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One value above zero, and whose it is."""
+    """A value above zero, and its side."""
 
     label: str
     value: float
@@ -55,7 +55,7 @@ class Group:
 
 
 def groups(figures: Iterable[Figure]) -> Iterator[Group]:
-    """One group for each group of figures that somebody's bars stand in, longest bar first."""
+    """Return a group for each group of figures that has a side, longest bar first."""
     found: dict[tuple[str, str], list[Bar]] = {}
     for figure in figures:
         if figure.side is not Side.NONE and figure.median > 0:
@@ -67,7 +67,7 @@ def groups(figures: Iterable[Figure]) -> Iterator[Group]:
 
 
 def lengths(values: Sequence[float]) -> tuple[list[float], bool]:
-    """Each value's part of the whole width, and whether the scale is logarithmic.
+    """Return each value's share of the width, and whether the scale is logarithmic.
 
     A logarithmic scale starts at a power of ten below the smallest value.
     """
@@ -80,7 +80,7 @@ def lengths(values: Sequence[float]) -> tuple[list[float], bool]:
 
 
 def svg(title: str, groups: Iterable[Group]) -> str:
-    """The whole chart."""
+    """Return the chart as SVG."""
     parts: list[str] = []
     y = _MARGIN + 16
     parts.append(_text(_MARGIN, y, title, "title"))
@@ -122,7 +122,7 @@ def _group(group: Group, top: float) -> Iterator[str]:
 
 
 def _marks(values: Sequence[float], logarithmic: bool) -> list[float]:
-    """Where lines help the eye: the start, and each power of ten."""
+    """Return the positions of grid lines: the start, and each power of ten."""
     if not logarithmic:
         return [0.0]
     start = floor(log10(min(values)) - 1e-9)

@@ -1,4 +1,4 @@
-"""Figures: what was measured in each round, what it should be, and how both are shown."""
+"""Figures: measured values with their targets, and their output as table and JSON."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ RATIO = "x"
 
 
 class Side(StrEnum):
-    """Whose a quantity is; those of somebody are bars in the chart."""
+    """Owner of a value. Values with an owner are bars in the chart."""
 
     NONE = ""
     OURS = "ours"
     PEER = "peer"
-    LIMIT = "limit"  # what no log can pass: the memory, the disk, a hash
+    LIMIT = "limit"  # upper bound for any log: memory, disk or hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One quantity, measured once in each round.
+    """A quantity with one value for each round.
 
-    ``limit`` is the most that its median may be, ``floor`` the least. A ratio is taken within a
-    round, between two runs that were made one after the other. ``note`` is for people.
+    ``limit`` is the largest allowed median, ``floor`` the smallest. A ratio is computed within a
+    round, from two adjacent runs. ``note`` is for readers.
     """
 
     group: str
@@ -39,12 +39,12 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """What is compared with the targets."""
+        """Return the value that is compared with the targets."""
         return median(self.values)
 
     @property
     def verdict(self) -> str:
-        """Whether the targets are kept; empty where there are none."""
+        """Return whether the targets are met, as text; empty if there is no target."""
         if self.limit is None and self.floor is None:
             return ""
         above = self.limit is not None and self.median > self.limit
@@ -53,14 +53,14 @@ class Figure:
 
     @property
     def target(self) -> str:
-        """What the median should be, for people."""
+        """Return the target as text."""
         bounds = (("<=", self.limit), (">=", self.floor))
         return " ".join(
             f"{sign} {_number(bound, self.unit)}" for sign, bound in bounds if bound is not None
         )
 
     def as_json(self) -> dict[str, Any]:
-        """For the file of results."""
+        """Return the figure as it is stored in the results file."""
         return {
             "group": self.group,
             "name": self.name,
@@ -78,7 +78,7 @@ class Figure:
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> tuple[float, ...]:
-    """The ratio of each round."""
+    """Return the ratio of each round."""
     return tuple(a / b for a, b in zip(over, under, strict=True))
 
 
@@ -93,7 +93,7 @@ def _number(value: float, unit: str) -> str:
 
 
 def lines(figures: Iterable[Figure]) -> Iterable[str]:
-    """A table for people, one group after the other."""
+    """Return a table, group by group."""
     group = ""
     for figure in figures:
         if figure.group != group:

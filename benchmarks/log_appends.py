@@ -1,4 +1,4 @@
-"""Appends that do not wait for the disk: events of 60 bytes, and pages of memory."""
+"""Appends without waiting for the disk: events of 60 bytes, and memory pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.figures import Figure, Side
 from benchmarks.log_events import Events
 from benchmarks.log_field import appenders
 from benchmarks.log_race import Clock, Result, Runner
-from benchmarks.log_stores import Appends, Deed, Work, remove
+from benchmarks.log_stores import Appends, Operation, Work, remove
 from benchmarks.stopwatch import FOLDER
 from journal._compiled import IS_COMPILED
 
@@ -24,8 +24,8 @@ PAGE_RAW_RATIO_MIN = 0.5
 
 
 def figures(rounds: int, count: int) -> Iterator[Figure]:
-    """Events of seven kinds, and of one."""
-    yield from _mixed(rounds, log_events.small(count))
+    """Yield the figures for events of seven kinds and of one kind."""
+    yield from _mixed(rounds, log_events.make_small_events(count))
     yield from _alike(rounds, count)
 
 
@@ -33,12 +33,12 @@ def _mixed(rounds: int, events: Events) -> Iterator[Figure]:
     group = f"log: append {events.count} events of 60 bytes, seven kinds, no sync"
     results = log_race.race(_runners(events), rounds)
     yield from log_race.rates(group, results, "M/s", 1e6, Clock.CPU)
-    best = log_race.best(results, Side.PEER, Clock.CPU)
+    best = log_race.find_fastest(results, Side.PEER, Clock.CPU)
     yield from log_race.versus(group, _best_of_ours(results), best, Clock.CPU, PEER_RATIO_MIN)
 
 
 def _alike(rounds: int, count: int) -> Iterator[Figure]:
-    fields, events = log_events.written(count)
+    fields, events = log_events.make_writes(count)
     group = f"log: append {count} events of 60 bytes, one kind, no sync"
     ours = log_ours.Ours(compress=False)
     from_fields = [
@@ -53,7 +53,7 @@ def _alike(rounds: int, count: int) -> Iterator[Figure]:
     ]
     results = log_race.race([*from_fields, *_runners(events, every=False)], rounds)
     yield from log_race.rates(group, results, "M/s", 1e6, Clock.CPU)
-    best = log_race.best(results, Side.PEER, Clock.CPU)
+    best = log_race.find_fastest(results, Side.PEER, Clock.CPU)
     made, encoded = results[: len(from_fields)], results[len(from_fields) :]
     yield from log_race.versus(group, _best_of_ours(encoded), best, Clock.CPU, PEER_RATIO_MIN)
     floor = FIELDS_RATIO_MIN if IS_COMPILED else None
@@ -61,25 +61,25 @@ def _alike(rounds: int, count: int) -> Iterator[Figure]:
 
 
 def pages(rounds: int, count: int) -> Iterator[Figure]:
-    """Pages of 4 KiB."""
-    events = log_events.pages(count)
+    """Yield the figures for pages of 4 KiB."""
+    events = log_events.make_pages(count)
     group = f"log: append {count} pages of 4 KiB, no sync"
     results = log_race.race(_runners(events), rounds)
     scale = 1e9 / log_events.PAGE_SIZE
     yield from log_race.rates(group, results, "GB/s", scale, Clock.CPU)
-    best = log_race.best(results, Side.PEER, Clock.CPU)
-    raw = log_race.best(results, Side.LIMIT, Clock.CPU)
+    best = log_race.find_fastest(results, Side.PEER, Clock.CPU)
+    raw = log_race.find_fastest(results, Side.LIMIT, Clock.CPU)
     ours = _best_of_ours(results)
     yield from log_race.versus(group, ours, best, Clock.CPU, PAGE_PEER_RATIO_MIN)
     yield from log_race.versus(group, ours, raw, Clock.CPU, PAGE_RAW_RATIO_MIN)
 
 
 def _best_of_ours(results: Sequence[Result]) -> Result | None:
-    return log_race.best(results, Side.OURS, Clock.CPU)
+    return log_race.find_fastest(results, Side.OURS, Clock.CPU)
 
 
 def _runners(events: Events, *, every: bool = True) -> list[Runner]:
-    """Everybody, in every way that there is or the peers in the first of theirs only."""
+    """Return a runner for each store and way of filling it; of the peers only the first way."""
     return [
         Runner(
             name=f"{store.name}: {way}",
@@ -100,9 +100,9 @@ def _append(store: Appends, events: Events, way: str, path: Path) -> Work:
 
 
 @contextmanager
-def _in_a_folder(work: Callable[[Path], AbstractContextManager[Deed]]) -> Iterator[Deed]:
+def _in_a_folder(work: Callable[[Path], AbstractContextManager[Operation]]) -> Iterator[Operation]:
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         path = Path(folder) / "store"
-        with work(path) as deed:
-            yield deed
+        with work(path) as operation:
+            yield operation
         remove(path)

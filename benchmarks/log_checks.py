@@ -1,4 +1,4 @@
-"""Checks of a journal: verify it all, and search for the next block behind garbage."""
+"""Checks of a journal: verify it completely, and find the next block after garbage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.figures import Figure, Side
 from benchmarks.log_events import Events
 from benchmarks.log_ours import Ours
 from benchmarks.log_race import Clock, Result, Runner
-from benchmarks.log_stores import Deed
+from benchmarks.log_stores import Operation
 from benchmarks.stopwatch import FOLDER
 from journal import Reader
 from journal.format.block import BLOCK_MAGIC
@@ -27,10 +27,10 @@ _MEBIBYTE = 1 << 20
 
 
 def figures(rounds: int, count: int, page_count: int, mebibytes: int) -> Iterator[Figure]:
-    """Bytes are those of the payloads, and those of the garbage."""
+    """Yield the figures in payload bytes and in bytes of garbage per second."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as name:
         folder = Path(name)
-        events, pages = log_events.small(count), log_events.pages(page_count)
+        events, pages = log_events.make_small_events(count), log_events.make_pages(page_count)
         runners = [
             _runner(words, payloads.size, _verified, _filled(folder / words, payloads, packed))
             for words, payloads, packed in (
@@ -59,15 +59,15 @@ def _searches(folder: Path, rounds: int, size: int) -> Iterator[Figure]:
     runners = []
     for words, unit in garbage.items():
         path, part = folder / words, size if unit is not false else size // 16
-        _spoil(path, unit, part)
+        _write_damaged(path, unit, part)
         runners.append(_runner(words, part, _searched, path))
     floors = dict.fromkeys(("noise", "zeros", "words"), SEARCH_GIGABYTES_MIN)
     results = log_race.race(runners, rounds)
     yield from _judged("log: search for the next block behind garbage", results, floors)
 
 
-def _runner(words: str, size: int, deed: Callable[[Path, int], object], path: Path) -> Runner:
-    opened = partial(_ready, partial(deed, path, size))
+def _runner(words: str, size: int, operation: Callable[[Path, int], object], path: Path) -> Runner:
+    opened = partial(_ready, partial(operation, path, size))
     return Runner(name=words, side=Side.OURS, amount=size, opened=opened)
 
 
@@ -87,20 +87,20 @@ def _judged(group: str, results: list[Result], floors: dict[str, float]) -> Iter
 
 
 @contextmanager
-def _ready(deed: Deed) -> Iterator[Deed]:
-    yield deed
+def _ready(operation: Operation) -> Iterator[Operation]:
+    yield operation
 
 
 def _filled(path: Path, events: Events, packed: bool) -> Path:
     ours = Ours(compress=packed)
-    with ours.append(path, events, ours.ways[0]) as deed:
-        deed()
+    with ours.append(path, events, ours.ways[0]) as operation:
+        operation()
     return path
 
 
-def _spoil(path: Path, unit: bytes, size: int) -> None:
-    """A journal of two blocks, with garbage in place of what stood between them."""
-    _filled(path, log_events.pages(size // log_events.PAGE_SIZE + 256), packed=False)
+def _write_damaged(path: Path, unit: bytes, size: int) -> None:
+    """Write a journal of two blocks with garbage between them."""
+    _filled(path, log_events.make_pages(size // log_events.PAGE_SIZE + 256), packed=False)
     with Reader(path) as reader:
         blocks = list(reader.blocks())
         start, stop = blocks[1].offset, blocks[-1].offset

@@ -1,4 +1,4 @@
-"""Durable appends: one event a commit, a hundred, and eight threads at once. The wall counts."""
+"""Durable appends by wall clock: commits of one event, of a hundred, and from eight threads."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from benchmarks import log_race
 from benchmarks.figures import Figure, Side
-from benchmarks.log_events import small
+from benchmarks.log_events import make_small_events
 from benchmarks.log_field import committers
 from benchmarks.log_race import Clock, Result, Runner
-from benchmarks.log_stores import Commit, Commits, Deed
+from benchmarks.log_stores import Commit, Commits, Operation
 from benchmarks.peers import Span
 from benchmarks.stopwatch import FOLDER, Stopwatch
 
@@ -29,13 +29,13 @@ _WEAK = "lmdb metasync=False"
 
 
 def single(rounds: int, commits: int, batch: int) -> Iterator[Figure]:
-    """One thread, ``commits`` times ``batch`` events.
+    """Measure one thread that commits ``commits`` times ``batch`` events.
 
-    All are open at once and take turns, a few commits each: what else the disk has to do changes
-    from one tenth of a second to the next.
+    All stores are open at once and take turns, a few commits each, because other load on the disk
+    changes within tenths of a second.
     """
     group = f"log: durable, {batch} events a commit" if batch > 1 else "log: durable, one event"
-    payloads = small(commits * batch).payloads
+    payloads = make_small_events(commits * batch).payloads
     batches = [payloads[at : at + batch] for at in range(0, len(payloads), batch)]
     laps: dict[str, list[list[Span]]] = {one.name: [] for one in committers()}
     for index in range(rounds + 1):
@@ -44,7 +44,7 @@ def single(rounds: int, commits: int, batch: int) -> Iterator[Figure]:
             for name, times in found.items():
                 laps[name].append(times)
     results = [
-        log_race.result_of(
+        log_race.make_result(
             one.name,
             _side(one),
             one.promises,
@@ -64,7 +64,7 @@ def single(rounds: int, commits: int, batch: int) -> Iterator[Figure]:
 def _round(
     batches: Sequence[Sequence[bytes]], batch: int, *, backwards: bool
 ) -> dict[str, list[Span]]:
-    """What every commit of each took."""
+    """Return the span of each commit of each store."""
     found: dict[str, list[Span]] = {}
     step = max(1, len(batches) // _SLICES)
     with ExitStack() as stack:
@@ -88,7 +88,7 @@ def _whole(spans: Sequence[Span]) -> Span:
 
 
 def _typical(group: str, laps: dict[str, list[list[Span]]]) -> Iterator[Figure]:
-    """The median and the slowest hundredth of the commits of each round."""
+    """Return the median and the slowest percentile of the commits of each round."""
     for name, rounds in laps.items():
         for words, part in (("half", 0.5), ("99 of 100", 0.99)):
             values = tuple(
@@ -99,9 +99,9 @@ def _typical(group: str, laps: dict[str, list[list[Span]]]) -> Iterator[Figure]:
 
 
 def threaded(rounds: int, each: int) -> Iterator[Figure]:
-    """Eight threads, each of which waits until its one event is durable before the next."""
+    """Measure eight threads, each of which commits one event at a time."""
     group = f"log: durable, one event, {THREADS} threads at once"
-    payloads = small(THREADS * each).payloads
+    payloads = make_small_events(THREADS * each).payloads
     runners = [
         Runner(
             name=one.name,
@@ -118,7 +118,7 @@ def threaded(rounds: int, each: int) -> Iterator[Figure]:
 
 
 @contextmanager
-def _threads(one: Commits, payloads: Sequence[bytes]) -> Iterator[Deed]:
+def _threads(one: Commits, payloads: Sequence[bytes]) -> Iterator[Operation]:
     each = len(payloads) // THREADS
     gate = threading.Barrier(THREADS + 1)
     failed: list[BaseException] = []
@@ -139,15 +139,15 @@ def _threads(one: Commits, payloads: Sequence[bytes]) -> Iterator[Deed]:
         for thread in threads:
             thread.start()
 
-        def deed() -> None:
+        def operation() -> None:
             gate.wait()
             for thread in threads:
                 thread.join()
 
         try:
-            yield deed
+            yield operation
         finally:
-            gate.abort()  # nobody waits for a deed that was never done
+            gate.abort()  # Release the threads if the operation was never run.
         if failed:
             raise failed[0]
 
@@ -157,10 +157,10 @@ def _side(one: Commits) -> Side:
 
 
 def _pair(results: Sequence[Result], name: str) -> tuple[Result | None, Result | None]:
-    return log_race.named(results, "journal"), log_race.named(results, name)
+    return log_race.find_result(results, "journal"), log_race.find_result(results, name)
 
 
 def _against_best(group: str, results: Sequence[Result]) -> Iterator[Figure]:
-    best = log_race.best(results, Side.PEER, Clock.WALL)
-    ours = log_race.named(results, "journal")
+    best = log_race.find_fastest(results, Side.PEER, Clock.WALL)
+    ours = log_race.find_result(results, "journal")
     yield from log_race.versus(group, ours, best, Clock.WALL, PEER_RATIO_MIN)

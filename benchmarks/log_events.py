@@ -1,4 +1,4 @@
-"""What the benchmarks of the log append: events of 60 bytes, and pages of memory."""
+"""Input of the log benchmarks: events of 60 bytes, and memory pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVENT_SIZE = 60
 PAGE_SIZE = 4096
 KINDS = 7
 KEPT = 3
-"""The tag that a reader keeps of the seven."""
+"""Tag, one of seven, that the selective read returns."""
 
 _ONE_KIND = FileDescriptorWrite.tag
 _PREFIXES = [bytes((tag,)) for tag in range(256)]
@@ -28,9 +28,10 @@ _WORDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Events:
-    """Encoded payloads with their tags; ``keys`` are their numbers as stores of pairs want them.
+    """Encoded payloads with their tags; ``keys`` are their numbers as keys of a key-value store.
 
-    The keys are a gift: a program would make them as it goes. Events of one kind need no tag.
+    The keys are computed in advance, which favours the peers: a program would compute them as it
+    runs. Events of one kind need no tag.
     """
 
     keys: list[bytes]
@@ -40,16 +41,17 @@ class Events:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Return the number of events."""
         return len(self.payloads)
 
     @property
     def size(self) -> int:
-        """Bytes of all payloads."""
+        """Return the bytes of all payloads."""
         return sum(map(len, self.payloads))
 
     def values(self, start: int = 0, stop: int | None = None) -> Iterable[bytes]:
-        """What a store of pairs keeps: the payload, behind its tag where there are several."""
+        """Return the values for a key-value store: the payloads, after their tags if there are
+        several."""
         payloads = self.payloads[start:stop]
         if self.one_kind:
             return payloads
@@ -63,8 +65,8 @@ def _events(payloads: list[bytes], *, one_kind: bool) -> Events:
     return Events(keys=keys, tags=tags, payloads=payloads, one_kind=one_kind)
 
 
-def small(count: int) -> Events:
-    """Events of 60 bytes and seven kinds, which repeat themselves as most do."""
+def make_small_events(count: int) -> Events:
+    """Return events of 60 bytes and seven kinds, with typical repetition."""
     payloads = [
         struct.pack("<QQI", n * 1000, n * 7919 % 100003, n % 50)
         + (b"clock_time_get mono 0x%08x" % (n % 5000)).ljust(40, b".")
@@ -75,11 +77,11 @@ def small(count: int) -> Events:
 
 
 Fields = tuple[int, int, bool, bytes]
-"""Of a write to a file: descriptor, offset, whether the offset was given in 64 bits, data."""
+"""Fields of a file write: descriptor, offset, whether the offset was given in 64 bits, data."""
 
 
-def written(count: int) -> tuple[list[Fields], Events]:
-    """Writes to a file: their fields, and the same encoded."""
+def make_writes(count: int) -> tuple[list[Fields], Events]:
+    """Return file writes, as fields and as encoded events."""
     spare = EVENT_SIZE - len(encode(FileDescriptorWrite(fd=4, offset=0, data=b"")))
     fields = [
         (4, n * spare, False, (b"round %09d record %d " % (n, n % 977)).ljust(spare, b"x"))
@@ -93,8 +95,8 @@ def written(count: int) -> tuple[list[Fields], Events]:
     return fields, _events(payloads, one_kind=True)
 
 
-def pages(count: int) -> Events:
-    """Pages as a guest's memory has them: zeros, pointers, words, numbers and noise."""
+def make_pages(count: int) -> Events:
+    """Return pages like those of a guest's memory: zeros, pointers, words, numbers and noise."""
     chance = random.Random(1)
     pool = [_page(chance) for _ in range(1024)]
     return _events([pool[n * 17 % len(pool)] for n in range(count)], one_kind=True)

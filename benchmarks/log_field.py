@@ -1,4 +1,4 @@
-"""The field: everybody who takes part, as far as installed."""
+"""Field of the log benchmarks: all stores, as far as installed."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from benchmarks.log_stores import Appends, Commits, Finds, Reads, Store
 
 
 def appenders() -> list[Appends]:
-    """Who is filled."""
+    """Return the stores to fill."""
     return [one for one in _all() if isinstance(one, Appends) and one.ways]
 
 
 def readers() -> list[Reads]:
-    """Who is read in order."""
+    """Return the stores to read in order."""
     return [one for one in appenders() if isinstance(one, Reads)]
 
 
 def finders() -> list[Finds]:
-    """Who finds an event by its number."""
+    """Return the stores that find an event by number."""
     return [one for one in readers() if isinstance(one, Finds)]
 
 
 def committers() -> list[Commits]:
-    """Who says what is durable."""
+    """Return the stores with durable commits."""
     return [one for one in _all() if isinstance(one, Commits)]
 
 
-def absent() -> Iterator[str]:
-    """A sentence for each module that is not there."""
+def list_absent() -> Iterator[str]:
+    """Return a sentence for each module that is not installed."""
     for name in dict.fromkeys(one.module for one in _known() if not one.installed()):
         yield f"{name} is not installed, and its rows are left out (the extra `bench` has it)"
 

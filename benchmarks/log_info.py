@@ -1,4 +1,4 @@
-"""`journaltool info` from a cold start: what a shell waits for, and what is imported for it."""
+"""`journaltool info` from a cold start: its wall time and its imports."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _NEEDLESS = ("construct", "wasmtime", "numpy", "lmdb", "journal.engine", "journa
 
 
 def figures(times: int, count: int) -> Iterator[Figure]:
-    """Headers alone are read, however much stands between them."""
+    """Measure `info`, which reads only headers, however large the blocks are."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as name:
         path = Path(name) / "log.journal"
         ours = Ours(compress=False)
-        with ours.append(path, log_events.small(count), ours.ways[0]) as deed:
-            deed()
+        with ours.append(path, log_events.make_small_events(count), ours.ways[0]) as operation:
+            operation()
         command = [sys.executable, "-m", "journaltool", "info", str(path)]
         bare = [sys.executable, "-c", "pass"]
         found: dict[str, list[float]] = {"info": [], "python": []}
@@ -35,7 +35,7 @@ def figures(times: int, count: int) -> Iterator[Figure]:
             if index:
                 found["info"].append(pair[0])
                 found["python"].append(pair[1])
-        needless = _needless(command)
+        needless = _list_needless_imports(command)
     yield Figure(
         group=_GROUP,
         name=f"journaltool info of {count} events, wall",
@@ -61,8 +61,8 @@ def figures(times: int, count: int) -> Iterator[Figure]:
     )
 
 
-def _needless(command: list[str]) -> list[str]:
-    """What is imported of that which only decoding or running needs, as importtime tells."""
+def _list_needless_imports(command: list[str]) -> list[str]:
+    """Return the imported modules that only decoding or running needs, from ``-X importtime``."""
     traced = [command[0], "-X", "importtime", *command[1:]]
     done = subprocess.run(
         traced, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False

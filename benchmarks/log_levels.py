@@ -1,4 +1,4 @@
-"""RocksDB (rocksdict) and LevelDB (plyvel): a log that is sorted into levels of files later on."""
+"""RocksDB (rocksdict) and LevelDB (plyvel): logs that are later sorted into levels of files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.log_events import Events
-from benchmarks.log_stores import Commit, Commits, Deed, Finds, imported
+from benchmarks.log_stores import Commit, Commits, Finds, Operation, import_optional
 
 _BATCH = 1000
 _BATCHED, _PUT = "batches of 1000", "put"
@@ -24,9 +24,9 @@ class Rocks(Finds, Commits):
     ways = (_BATCHED, _PUT)
 
     @contextmanager
-    def append(self, path: Path, events: Events, way: str) -> Iterator[Deed]:
-        """Into its log, which is handed to the kernel with each write."""
-        batch_of = imported("rocksdict").WriteBatch
+    def append(self, path: Path, events: Events, way: str) -> Iterator[Operation]:
+        """Append to its log, which is passed to the kernel with each write."""
+        batch_of = import_optional("rocksdict").WriteBatch
         with closing(_rocks(path)) as store:
 
             def batched() -> None:
@@ -47,32 +47,32 @@ class Rocks(Finds, Commits):
             yield batched if way == _BATCHED else each
 
     @contextmanager
-    def scan(self, path: Path) -> Iterator[Deed]:
-        """Key and value as they are."""
+    def scan(self, path: Path) -> Iterator[Operation]:
+        """Read key and value without decoding them."""
         with closing(_rocks(path)) as store:
             yield lambda: deque(store.items(), maxlen=0)
 
     @contextmanager
-    def keep(self, path: Path, tag: int) -> Iterator[Deed]:
-        """Look at every value."""
+    def keep(self, path: Path, tag: int) -> Iterator[Operation]:
+        """Read every value, and keep those of one tag."""
         with closing(_rocks(path)) as store:
             yield lambda: [value[1:] for value in store.values() if value[0] == tag]
 
     @contextmanager
-    def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Deed]:
-        """One get each."""
+    def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Operation]:
+        """Get each event by its key."""
         with closing(_rocks(path)) as store:
 
-            def deed() -> None:
+            def operation() -> None:
                 for number in numbers:
                     assert store[number.to_bytes(8, "big")]
 
-            yield deed
+            yield operation
 
     @contextmanager
     def commits(self, path: Path) -> Iterator[Commit]:
-        """A batch, written with sync=True; RocksDB joins those of several threads."""
-        module = imported("rocksdict")
+        """Write a batch with sync=True. RocksDB joins the batches of several threads."""
+        module = import_optional("rocksdict")
         options = module.WriteOptions()
         options.sync = True
         with closing(_rocks(path)) as store:
@@ -95,8 +95,8 @@ class Level(Finds, Commits):
     ways = (_BATCHED, _PUT)
 
     @contextmanager
-    def append(self, path: Path, events: Events, way: str) -> Iterator[Deed]:
-        """Into its log, which is handed to the kernel with each write."""
+    def append(self, path: Path, events: Events, way: str) -> Iterator[Operation]:
+        """Append to its log, which is passed to the kernel with each write."""
         with closing(_level(path)) as store:
 
             def batched() -> None:
@@ -116,34 +116,34 @@ class Level(Finds, Commits):
             yield batched if way == _BATCHED else each
 
     @contextmanager
-    def scan(self, path: Path) -> Iterator[Deed]:
-        """Key and value as they are."""
+    def scan(self, path: Path) -> Iterator[Operation]:
+        """Read key and value without decoding them."""
         with closing(_level(path)) as store:
             yield lambda: deque(store.iterator(), maxlen=0)
 
     @contextmanager
-    def keep(self, path: Path, tag: int) -> Iterator[Deed]:
-        """Look at every value."""
+    def keep(self, path: Path, tag: int) -> Iterator[Operation]:
+        """Read every value, and keep those of one tag."""
         with closing(_level(path)) as store:
             yield lambda: [
                 value[1:] for value in store.iterator(include_key=False) if value[0] == tag
             ]
 
     @contextmanager
-    def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Deed]:
-        """One get each."""
+    def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Operation]:
+        """Get each event by its key."""
         with closing(_level(path)) as store:
 
-            def deed() -> None:
+            def operation() -> None:
                 get = store.get
                 for number in numbers:
                     assert get(number.to_bytes(8, "big"))
 
-            yield deed
+            yield operation
 
     @contextmanager
     def commits(self, path: Path) -> Iterator[Commit]:
-        """A batch, written with sync=True; LevelDB joins those of several threads."""
+        """Write a batch with sync=True. LevelDB joins the batches of several threads."""
         with closing(_level(path)) as store:
 
             def commit(first: int, payloads: Sequence[bytes]) -> None:
@@ -155,11 +155,11 @@ class Level(Finds, Commits):
 
 
 def _rocks(path: Path) -> Any:
-    module = imported("rocksdict")
+    module = import_optional("rocksdict")
     options = module.Options(raw_mode=True)
     options.create_if_missing(True)
     return module.Rdict(str(path), options)
 
 
 def _level(path: Path) -> Any:
-    return imported("plyvel").DB(str(path), create_if_missing=True)
+    return import_optional("plyvel").DB(str(path), create_if_missing=True)

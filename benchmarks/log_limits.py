@@ -1,4 +1,4 @@
-"""The limits: what the memory, the hash and the disk of this machine give to anybody."""
+"""Limits of this machine for any log: memory, hash and disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xxhash import xxh3_64_intdigest
 from benchmarks import log_race
 from benchmarks.figures import Figure, Side
 from benchmarks.log_race import Clock, Runner
-from benchmarks.log_stores import Deed
+from benchmarks.log_stores import Operation
 from benchmarks.stopwatch import FOLDER
 
 _MEBIBYTE = 1 << 20
@@ -24,7 +24,7 @@ _PREALLOCATED_SIZE = 64 << 20
 
 
 def figures(rounds: int, mebibytes: int, syncs: int) -> Iterator[Figure]:
-    """Memory and hash by their bytes, the disk by its syncs."""
+    """Yield memory and hash in bytes per second, and the disk in syncs per second."""
     size = mebibytes * _MEBIBYTE
     runners = [
         Runner(name="memcpy", side=Side.LIMIT, amount=size, opened=partial(_copied, size)),
@@ -64,42 +64,42 @@ def _calls(rounds: int, count: int, syncs: int) -> Iterator[Figure]:
 
 
 @contextmanager
-def _copied(size: int) -> Iterator[Deed]:
+def _copied(size: int) -> Iterator[Operation]:
     source, target = bytes(os.urandom(_MEBIBYTE)) * (size // _MEBIBYTE), bytearray(size)
-    target[:] = source  # so that each page is there before the clock runs
+    target[:] = source  # Touch each page before the measurement.
     with memoryview(target) as view:
 
-        def deed() -> None:
+        def operation() -> None:
             view[:] = source
 
-        yield deed
+        yield operation
 
 
 @contextmanager
-def _hashed(size: int, step: int) -> Iterator[Deed]:
+def _hashed(size: int, step: int) -> Iterator[Operation]:
     data = os.urandom(step)
 
-    def deed() -> None:
+    def operation() -> None:
         for _ in range(size // step):
             xxh3_64_intdigest(data, 1)
 
-    yield deed
+    yield operation
 
 
 @contextmanager
-def _written(size: int) -> Iterator[Deed]:
+def _written(size: int) -> Iterator[Operation]:
     data = os.urandom(_MEBIBYTE)
     with tempfile.NamedTemporaryFile(dir=FOLDER, buffering=0) as file:
 
-        def deed() -> None:
+        def operation() -> None:
             for _ in range(size // _MEBIBYTE):
                 file.write(data)
 
-        yield deed
+        yield operation
 
 
 @contextmanager
-def _synced(syncs: int, preallocated: bool) -> Iterator[Deed]:
+def _synced(syncs: int, preallocated: bool) -> Iterator[Operation]:
     data = os.urandom(4096)
     with tempfile.NamedTemporaryFile(dir=FOLDER, buffering=0) as file:
         descriptor = os.open(Path(file.name), os.O_WRONLY)
@@ -107,12 +107,12 @@ def _synced(syncs: int, preallocated: bool) -> Iterator[Deed]:
             os.posix_fallocate(descriptor, 0, _PREALLOCATED_SIZE)
         os.fsync(descriptor)
 
-        def deed() -> None:
+        def operation() -> None:
             for _ in range(syncs):
                 os.write(descriptor, data)
                 os.fdatasync(descriptor)
 
         try:
-            yield deed
+            yield operation
         finally:
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""LMDB: a tree of pages in a memory map, with pairs in the order of their keys."""
+"""LMDB: a B-tree in a memory map, with pairs in key order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.log_events import Events
-from benchmarks.log_stores import Commit, Commits, Deed, Finds, imported
+from benchmarks.log_stores import Commit, Commits, Finds, Operation, import_optional
 
 _MAP_SIZE = 4 << 30
 _BATCH = 1000
@@ -27,8 +27,8 @@ class Lmdb(Finds, Commits):
     metasync = True
 
     @contextmanager
-    def append(self, path: Path, events: Events, way: str) -> Iterator[Deed]:
-        """Keys rise, and LMDB is told so."""
+    def append(self, path: Path, events: Events, way: str) -> Iterator[Operation]:
+        """Append rising keys, with LMDB's append flag."""
         with closing(_opened(path, sync=False, metasync=False, lock=False)) as environment:
 
             def multi() -> None:
@@ -50,44 +50,44 @@ class Lmdb(Finds, Commits):
             yield multi if way == _MULTI else each
 
     @contextmanager
-    def scan(self, path: Path) -> Iterator[Deed]:
-        """Key and value as they are: the number not decoded, the tag still in front."""
+    def scan(self, path: Path) -> Iterator[Operation]:
+        """Read key and value without decoding them; the tag precedes the payload."""
         with closing(_opened(path, readonly=True, lock=False)) as environment:
 
-            def deed() -> None:
+            def operation() -> None:
                 with environment.begin() as transaction:
                     deque(transaction.cursor(), maxlen=0)
 
-            yield deed
+            yield operation
 
     @contextmanager
-    def keep(self, path: Path, tag: int) -> Iterator[Deed]:
-        """Look at every value: copied at once is faster than through a buffer."""
+    def keep(self, path: Path, tag: int) -> Iterator[Operation]:
+        """Read every value. A copy at once is faster here than a buffer."""
         with closing(_opened(path, readonly=True, lock=False)) as environment:
 
-            def deed() -> list[bytes]:
+            def operation() -> list[bytes]:
                 with environment.begin() as transaction:
                     values = transaction.cursor().iternext(keys=False, values=True)
                     return [value[1:] for value in values if value[0] == tag]
 
-            yield deed
+            yield operation
 
     @contextmanager
-    def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Deed]:
-        """All in one transaction."""
+    def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Operation]:
+        """Find all events in one transaction."""
         with closing(_opened(path, readonly=True, lock=False)) as environment:
 
-            def deed() -> None:
+            def operation() -> None:
                 with environment.begin() as transaction:
                     get = transaction.get
                     for number in numbers:
                         assert get(number.to_bytes(8, "big"))
 
-            yield deed
+            yield operation
 
     @contextmanager
     def commits(self, path: Path) -> Iterator[Commit]:
-        """One transaction, which syncs twice: the pages, and the meta page."""
+        """Commit one transaction, which syncs twice: the pages, and the meta page."""
         with closing(_opened(path, metasync=self.metasync)) as environment:
 
             def commit(first: int, payloads: Sequence[bytes]) -> None:
@@ -99,7 +99,7 @@ class Lmdb(Finds, Commits):
 
 
 class LmdbOneSync(Lmdb):
-    """The same with one sync a commit."""
+    """LMDB with one sync for each commit."""
 
     name = "lmdb metasync=False"
     promises = "a power cut may undo the last commit: not judged"
@@ -108,4 +108,4 @@ class LmdbOneSync(Lmdb):
 
 
 def _opened(path: Path, **options: Any) -> Any:
-    return imported("lmdb").open(str(path), map_size=_MAP_SIZE, subdir=False, **options)
+    return import_optional("lmdb").open(str(path), map_size=_MAP_SIZE, subdir=False, **options)

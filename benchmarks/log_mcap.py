@@ -1,4 +1,4 @@
-"""MCAP: a container of logs for robots, chunk by chunk."""
+"""MCAP: a container of chunks for robot logs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from benchmarks.figures import Side
 from benchmarks.log_events import Events
-from benchmarks.log_stores import Deed, Reads, imported
+from benchmarks.log_stores import Operation, Reads, import_optional
 
 _ONLY = "add_message"
 
 
 class Mcap(Reads):
-    """Its Python library; it has no index by number, so it finds no frames here."""
+    """The Python library of MCAP. It has no index by number, so it finds no event by number."""
 
     module = "mcap"
     side = Side.PEER
@@ -27,13 +27,13 @@ class Mcap(Reads):
         self._compression = "ZSTD" if compress else "NONE"
 
     @contextmanager
-    def append(self, path: Path, events: Events, way: str) -> Iterator[Deed]:
-        """One channel for each tag; the summary at the end belongs to the file."""
+    def append(self, path: Path, events: Events, way: str) -> Iterator[Operation]:
+        """Append to one channel for each tag. The summary at the end is part of the file."""
         del way
-        module = imported("mcap.writer")
+        module = import_optional("mcap.writer")
         with path.open("wb") as file:
 
-            def deed() -> None:
+            def operation() -> None:
                 kind = module.CompressionType[self._compression]
                 writer = module.Writer(file, compression=kind)
                 writer.start()
@@ -51,19 +51,19 @@ class Mcap(Reads):
                 writer.finish()
                 file.flush()
 
-            yield deed
+            yield operation
 
     @contextmanager
-    def scan(self, path: Path) -> Iterator[Deed]:
-        """Schema, channel and message."""
-        make_reader = imported("mcap.reader").make_reader
+    def scan(self, path: Path) -> Iterator[Operation]:
+        """Read schema, channel and message."""
+        make_reader = import_optional("mcap.reader").make_reader
         with path.open("rb") as file:
             yield lambda: deque(make_reader(file).iter_messages(log_time_order=False), maxlen=0)
 
     @contextmanager
-    def keep(self, path: Path, tag: int) -> Iterator[Deed]:
-        """One channel."""
-        make_reader = imported("mcap.reader").make_reader
+    def keep(self, path: Path, tag: int) -> Iterator[Operation]:
+        """Read one channel."""
+        make_reader = import_optional("mcap.reader").make_reader
         with path.open("rb") as file:
             yield lambda: [
                 message.data

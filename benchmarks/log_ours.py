@@ -1,4 +1,4 @@
-"""Our journal, done as its peers are."""
+"""The journal, measured like its peers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.figures import Side
 from benchmarks.log_events import Events, Fields
-from benchmarks.log_stores import Commit, Commits, Deed, Finds
+from benchmarks.log_stores import Commit, Commits, Finds, Operation
 from journal import Reader, Writer
 from journal.events.descriptors import FileDescriptorWrite
 from journal.log import CommitPolicy
@@ -22,7 +22,7 @@ _TAG = 3
 
 
 class Ours(Finds):
-    """One journal, compressed or not; its file is a single one."""
+    """A journal of one file, compressed or not."""
 
     side = Side.OURS
     ways = (MANY, ALIKE, COLUMNS, EACH)
@@ -33,14 +33,14 @@ class Ours(Finds):
         self._compress = compress
 
     @contextmanager
-    def append(self, path: Path, events: Events, way: str) -> Iterator[Deed]:
-        """As far as the kernel."""
+    def append(self, path: Path, events: Events, way: str) -> Iterator[Operation]:
+        """Append as far as the page cache."""
         with Writer(path, compress=self._compress, commit=CommitPolicy.NONE) as writer:
             yield lambda: _fill(writer, events, way)
 
     @contextmanager
-    def append_fields(self, path: Path, fields: Sequence[Fields], way: str) -> Iterator[Deed]:
-        """From what the guest said: each made an event, or as it is."""
+    def append_fields(self, path: Path, fields: Sequence[Fields], way: str) -> Iterator[Operation]:
+        """Append from fields: as event objects, or as rows."""
         with Writer(path, compress=self._compress, commit=CommitPolicy.NONE) as writer:
 
             def events() -> None:
@@ -56,59 +56,59 @@ class Ours(Finds):
             yield rows if way == ROWS else events
 
     @contextmanager
-    def scan(self, path: Path) -> Iterator[Deed]:
-        """Number, tag and bytes of every event."""
+    def scan(self, path: Path) -> Iterator[Operation]:
+        """Read number, tag and bytes of every event."""
         with Reader(path) as reader:
             yield lambda: deque(reader.rows(), maxlen=0)
 
     @contextmanager
-    def frames(self, path: Path) -> Iterator[Deed]:
-        """A Frame for every event: number, tag, bytes, time and offset."""
+    def frames(self, path: Path) -> Iterator[Operation]:
+        """Read a Frame for every event: number, tag, bytes, time and offset."""
         with Reader(path) as reader:
             yield lambda: deque(reader.frames(), maxlen=0)
 
     @contextmanager
-    def columns(self, path: Path) -> Iterator[Deed]:
-        """How many events there are of one tag."""
+    def columns(self, path: Path) -> Iterator[Operation]:
+        """Count the events of one tag."""
         with Reader(path) as reader:
 
-            def deed() -> int:
+            def operation() -> int:
                 return sum(block.tags.count(_TAG) for block in reader.blocks())
 
-            yield deed
+            yield operation
 
     @contextmanager
-    def keep(self, path: Path, tag: int) -> Iterator[Deed]:
-        """The bytes alone, as the peers give them."""
+    def keep(self, path: Path, tag: int) -> Iterator[Operation]:
+        """Read the bytes only, like the peers."""
         with Reader(path) as reader:
             yield lambda: list(reader.payloads(tags=(tag,)))
 
     @contextmanager
-    def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Deed]:
-        """Each with its block's hash checked."""
-        with self._found(path, numbers, verify=True) as deed:
-            yield deed
+    def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Operation]:
+        """Find each event, and verify the hash of its block."""
+        with self._found(path, numbers, verify=True) as operation:
+            yield operation
 
     @contextmanager
-    def find_unverified(self, path: Path, numbers: Sequence[int]) -> Iterator[Deed]:
-        """Each without."""
-        with self._found(path, numbers, verify=False) as deed:
-            yield deed
+    def find_unverified(self, path: Path, numbers: Sequence[int]) -> Iterator[Operation]:
+        """Find each event without verification."""
+        with self._found(path, numbers, verify=False) as operation:
+            yield operation
 
     @contextmanager
-    def _found(self, path: Path, numbers: Sequence[int], *, verify: bool) -> Iterator[Deed]:
+    def _found(self, path: Path, numbers: Sequence[int], *, verify: bool) -> Iterator[Operation]:
         with Reader(path, verify=verify) as reader:
 
-            def deed() -> None:
+            def operation() -> None:
                 frame = reader.frame
                 for number in numbers:
                     frame(number)
 
-            yield deed
+            yield operation
 
 
 class OurCommits(Commits):
-    """A journal that waits for each commit: whoever waits first syncs for all."""
+    """A journal with durable commits: the first waiting thread syncs for all."""
 
     name = "journal"
     promises = "xxh3 per block, chained"
@@ -116,7 +116,7 @@ class OurCommits(Commits):
 
     @contextmanager
     def commits(self, path: Path) -> Iterator[Commit]:
-        """Compressed as by default, where it gains."""
+        """Open a journal that compresses by default."""
         with Writer(path) as writer:
 
             def commit(first: int, payloads: Sequence[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Races: all who do one kind of work, round by round, and ratios between neighbours in a round."""
+"""Races: all runners of one kind of work, round by round, with ratios within each round."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import StrEnum
 from statistics import median
 
 from benchmarks.figures import RATIO, Figure, Side, ratios
-from benchmarks.log_stores import Deed
+from benchmarks.log_stores import Operation
 from benchmarks.peers import Span
 from benchmarks.stopwatch import Stopwatch
 
@@ -18,7 +18,7 @@ _TICK = 1e-9
 
 
 class Clock(StrEnum):
-    """Which time counts: the processor's, or the one on the wall where the disk is waited for."""
+    """Clock to compare by: processor time, or wall time where the disk is waited for."""
 
     CPU = "cpu"
     WALL = "wall"
@@ -26,18 +26,18 @@ class Clock(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
-    """One who takes part: ``opened`` gives the deed, which does ``amount`` of the work."""
+    """A participant. ``opened`` yields the operation, which does ``amount`` of the work."""
 
     name: str
     side: Side
     amount: float
-    opened: Callable[[], AbstractContextManager[Deed]]
+    opened: Callable[[], AbstractContextManager[Operation]]
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What one did in a second, in each round, by each clock."""
+    """Rates of one runner per second, in each round, by each clock."""
 
     name: str
     side: Side
@@ -46,14 +46,14 @@ class Result:
     wall: tuple[float, ...]
 
     def by(self, clock: Clock) -> tuple[float, ...]:
-        """The rates by one clock."""
+        """Return the rates by one clock."""
         return self.cpu if clock is Clock.CPU else self.wall
 
 
 def race(runners: Sequence[Runner], rounds: int) -> list[Result]:
-    """Let each do its work once in each round; every second round goes backwards.
+    """Run each runner once in each round; every second round runs backwards.
 
-    The first round only warms up. What is alive at the start is not the collector's business.
+    The first round only warms up. Objects alive at the start are hidden from the garbage collector.
     """
     spans: dict[str, list[Span]] = {runner.name: [] for runner in runners}
     assert len(spans) == len(runners), "two runners have one name"
@@ -68,13 +68,13 @@ def race(runners: Sequence[Runner], rounds: int) -> list[Result]:
     finally:
         gc.unfreeze()
     return [
-        result_of(runner.name, runner.side, runner.note, runner.amount, spans[runner.name])
+        make_result(runner.name, runner.side, runner.note, runner.amount, spans[runner.name])
         for runner in runners
     ]
 
 
-def result_of(name: str, side: Side, note: str, amount: float, spans: Sequence[Span]) -> Result:
-    """The rates of what was timed: ``amount`` in each round."""
+def make_result(name: str, side: Side, note: str, amount: float, spans: Sequence[Span]) -> Result:
+    """Return the rates of spans that each did ``amount`` of work."""
     return Result(
         name=name,
         side=side,
@@ -85,15 +85,15 @@ def result_of(name: str, side: Side, note: str, amount: float, spans: Sequence[S
 
 
 def _once(runner: Runner) -> Span:
-    with runner.opened() as deed:
+    with runner.opened() as operation:
         gc.collect()
         watch = Stopwatch()
-        deed()
+        operation()
         return watch.lap()
 
 
-def best(results: Sequence[Result], side: Side, clock: Clock) -> Result | None:
-    """The fastest of one side by the median of its rounds; None where nobody takes part."""
+def find_fastest(results: Sequence[Result], side: Side, clock: Clock) -> Result | None:
+    """Return the result of one side with the best median; None if the side has no result."""
     return max(
         (result for result in results if result.side is side),
         key=lambda result: median(result.by(clock)),
@@ -101,15 +101,15 @@ def best(results: Sequence[Result], side: Side, clock: Clock) -> Result | None:
     )
 
 
-def named(results: Sequence[Result], name: str) -> Result | None:
-    """One of them; None where it does not take part."""
+def find_result(results: Sequence[Result], name: str) -> Result | None:
+    """Return the result of this name, or None."""
     return next((result for result in results if result.name == name), None)
 
 
 def rates(
     group: str, results: Sequence[Result], unit: str, scale: float, clock: Clock
 ) -> Iterator[Figure]:
-    """What each one reached, with what it promises."""
+    """Yield the rates of each runner, with its promise."""
     for result in results:
         yield Figure(
             group=group,
@@ -128,7 +128,7 @@ def versus(
     clock: Clock,
     floor: float | None = None,
 ) -> Iterator[Figure]:
-    """How many times as fast ours is, by the clock that is judged, and by the other one."""
+    """Yield the ratio of ``ours`` to ``theirs``, by ``clock`` and by the other clock."""
     if ours is None or theirs is None:
         return
     for one in (clock, Clock.WALL if clock is Clock.CPU else Clock.CPU):

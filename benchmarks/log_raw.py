@@ -1,4 +1,4 @@
-"""Raw writes of the same bytes: no numbers, no ends, no hashes; what any log can at best be."""
+"""Raw writes of the same bytes, without numbers, ends or hashes: the lower bound of any log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.figures import Side
 from benchmarks.log_events import Events
-from benchmarks.log_stores import Appends, Commit, Commits, Deed
+from benchmarks.log_stores import Appends, Commit, Commits, Operation
 
 _BUFFER_SIZE = 1 << 20
 _VECTORS = 256
@@ -27,8 +27,8 @@ class Raw(Appends):
     ways = (_JOINED, _BUFFERED, _VECTORED)
 
     @contextmanager
-    def append(self, path: Path, events: Events, way: str) -> Iterator[Deed]:
-        """The payloads alone."""
+    def append(self, path: Path, events: Events, way: str) -> Iterator[Operation]:
+        """Write the payloads only."""
         payloads = events.payloads
 
         def buffered() -> None:
@@ -54,7 +54,7 @@ class Raw(Appends):
 
 
 class RawCommits(Commits):
-    """A write and an fdatasync for each commit, no matter how many threads want one."""
+    """One write and one fdatasync for each commit, for any number of threads."""
 
     side = Side.LIMIT
     promises = "nothing but the sync"
@@ -65,7 +65,7 @@ class RawCommits(Commits):
 
     @contextmanager
     def commits(self, path: Path) -> Iterator[Commit]:
-        """The payloads alone, one behind the other."""
+        """Write the payloads only, one after another."""
         descriptor = os.open(path, _FLAGS)
         if self._preallocated:
             os.posix_fallocate(descriptor, 0, _PREALLOCATED_SIZE)

@@ -1,4 +1,4 @@
-"""Reads of what stands in the page cache: all of it, its columns, one kind, and single events."""
+"""Reads from the page cache: everything, columns, one kind, and single events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.log_events import Events
 from benchmarks.log_field import appenders, finders, readers
 from benchmarks.log_ours import Ours
 from benchmarks.log_race import Clock, Result, Runner
-from benchmarks.log_stores import Appends, Store, Work, size_of
+from benchmarks.log_stores import Appends, Store, Work, store_size
 from benchmarks.stopwatch import FOLDER
 
 SCAN_RATIO_MIN = 1.0
@@ -30,9 +30,9 @@ _JOURNAL = "journal"
 
 
 def figures(rounds: int, count: int, lookups: int) -> Iterator[Figure]:
-    """All reads of one and the same events."""
-    events = log_events.small(count)
-    with _filled(events) as folder:
+    """Yield the figures of all reads, over the same events."""
+    events = log_events.make_small_events(count)
+    with _fill_stores(events) as folder:
         yield from _space(folder, events)
         yield from _scans(folder, rounds, count)
         yield from _kept(folder, rounds, count)
@@ -40,13 +40,13 @@ def figures(rounds: int, count: int, lookups: int) -> Iterator[Figure]:
 
 
 @contextmanager
-def _filled(events: Events) -> Iterator[Path]:
-    """A folder with one store of each, filled in its best way and closed."""
+def _fill_stores(events: Events) -> Iterator[Path]:
+    """Return a folder with one closed store of each kind, filled in its best way."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as name:
         folder = Path(name)
         for store in appenders():
-            with store.append(_path(folder, store), events, store.ways[0]) as deed:
-                deed()
+            with store.append(_path(folder, store), events, store.ways[0]) as operation:
+                operation()
         yield folder
 
 
@@ -74,7 +74,7 @@ def _space(folder: Path, events: Events) -> Iterator[Figure]:
             group=group,
             name=store.name,
             unit=RATIO,
-            values=(size_of(_path(folder, store)) / events.size,),
+            values=(store_size(_path(folder, store)) / events.size,),
             limit=limits.get(store.name),
             side=store.side,
             note=store.promises,
@@ -89,13 +89,15 @@ def _scans(folder: Path, rounds: int, count: int) -> Iterator[Figure]:
         runners.append(_runner(one, "columns only", count, one.columns, folder))
     results = log_race.race(runners, rounds)
     yield from log_race.rates(group, results, "M/s", 1e6, Clock.CPU)
-    cursor = log_race.named(results, _CURSOR)
+    cursor = log_race.find_result(results, _CURSOR)
     for name, floor in (
         (_JOURNAL, SCAN_RATIO_MIN),
         (f"{_JOURNAL}: frames()", None),
         (f"{_JOURNAL}: columns only", COLUMNS_RATIO_MIN),
     ):
-        yield from log_race.versus(group, log_race.named(results, name), cursor, Clock.CPU, floor)
+        yield from log_race.versus(
+            group, log_race.find_result(results, name), cursor, Clock.CPU, floor
+        )
 
 
 def _kept(folder: Path, rounds: int, count: int) -> Iterator[Figure]:
@@ -134,5 +136,7 @@ def _found(folder: Path, rounds: int, count: int, lookups: int) -> Iterator[Figu
 
 
 def _against_best(group: str, results: Sequence[Result], floor: float | None) -> Iterator[Figure]:
-    best = log_race.best(results, Side.PEER, Clock.CPU)
-    yield from log_race.versus(group, log_race.named(results, _JOURNAL), best, Clock.CPU, floor)
+    best = log_race.find_fastest(results, Side.PEER, Clock.CPU)
+    yield from log_race.versus(
+        group, log_race.find_result(results, _JOURNAL), best, Clock.CPU, floor
+    )

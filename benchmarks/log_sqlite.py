@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from benchmarks.log_events import Events
-from benchmarks.log_stores import Commit, Commits, Deed, Finds
+from benchmarks.log_stores import Commit, Commits, Finds, Operation
 
 _BATCH = 10_000
 _MANY, _EACH = "executemany, txn of 10 000", "execute, txn of 10 000"
@@ -18,19 +18,19 @@ _PATIENCE = 60.0
 
 
 class Sqlite(Finds, Commits):
-    """SQLite, as Python has it."""
+    """SQLite from Python's standard library."""
 
     name = "sqlite3 WAL"
     promises = "checksums in its log alone; appended with synchronous=off"
     ways = (_MANY, _EACH)
 
     @contextmanager
-    def append(self, path: Path, events: Events, way: str) -> Iterator[Deed]:
-        """The table's own number is that of the event."""
+    def append(self, path: Path, events: Events, way: str) -> Iterator[Operation]:
+        """Append rows; the rowid is the event's number."""
         insert = "insert into e(tag, payload) values(?, ?)"
         with closing(_created(path, "off")) as connection:
 
-            def deed() -> None:
+            def operation() -> None:
                 execute = connection.execute
                 for start in range(0, events.count, _BATCH):
                     stop = start + _BATCH
@@ -43,38 +43,38 @@ class Sqlite(Finds, Commits):
                             execute(insert, row)
                     execute("commit")
 
-            yield deed
+            yield operation
 
     @contextmanager
-    def scan(self, path: Path) -> Iterator[Deed]:
-        """Number, tag and bytes."""
+    def scan(self, path: Path) -> Iterator[Operation]:
+        """Read number, tag and bytes."""
         query = "select number, tag, payload from e order by number"
         with closing(_connected(path)) as connection:
             yield lambda: deque(connection.execute(query), maxlen=0)
 
     @contextmanager
-    def keep(self, path: Path, tag: int) -> Iterator[Deed]:
-        """With no index over the tags, which would cost each append."""
+    def keep(self, path: Path, tag: int) -> Iterator[Operation]:
+        """Read one tag without an index, because an index would slow each append."""
         query = "select payload from e where tag = ? order by number"
         with closing(_connected(path)) as connection:
             yield lambda: [payload for (payload,) in connection.execute(query, (tag,))]
 
     @contextmanager
-    def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Deed]:
-        """One query each."""
+    def find(self, path: Path, numbers: Sequence[int]) -> Iterator[Operation]:
+        """Find each event with one query."""
         query = "select tag, payload from e where number = ?"
         with closing(_connected(path)) as connection:
 
-            def deed() -> None:
+            def operation() -> None:
                 execute = connection.execute
                 for number in numbers:
                     assert execute(query, (number + 1,)).fetchone()
 
-            yield deed
+            yield operation
 
     @contextmanager
     def commits(self, path: Path) -> Iterator[Commit]:
-        """One transaction with synchronous=full; each thread has a connection of its own."""
+        """Commit one transaction with synchronous=full; each thread has its own connection."""
         _created(path, "full").close()
         local = threading.local()
         opened: list[sqlite3.Connection] = []

@@ -1,7 +1,7 @@
-"""What can keep events, and what each promises: ours, its peers, and raw writes.
+"""Stores for events and their promises: the journal, its peers, and raw writes.
 
-A store gives its work as a context manager: what comes before and behind (opening, closing) is not
-timed, and the deed that it gives is.
+A store returns its work as a context manager that yields the operation to time. Opening and closing
+are not timed.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from typing import Any, ClassVar
 from benchmarks.figures import Side
 from benchmarks.log_events import Events
 
-Deed = Callable[[], object]
-Work = AbstractContextManager[Deed]
+Operation = Callable[[], object]
+Work = AbstractContextManager[Operation]
 Commit = Callable[[int, Sequence[bytes]], object]
-"""Makes events durable, the first of which has the given number; several threads may call it."""
+"""Make events durable; the first has the given number. Several threads may call it."""
 
 
 class Store(ABC):
-    """One thing that keeps events."""
+    """A store for events."""
 
     name: str
     promises: str
     side: Side = Side.PEER
     module: ClassVar[str] = ""
-    """What must be installed for it."""
+    """Module that must be installed for the store."""
 
     @classmethod
     def installed(cls) -> bool:
-        """Whether its module is there."""
+        """Return whether its module is installed."""
         return not cls.module or importlib.util.find_spec(cls.module) is not None
 
 
@@ -43,23 +43,23 @@ class Appends(Store):
     """A store that is filled without waiting for the disk."""
 
     ways: tuple[str, ...]
-    """How it can be filled, the best way for reading it afterwards first."""
+    """Ways to fill the store, the best for later reads first."""
 
     @abstractmethod
     def append(self, path: Path, events: Events, way: str) -> Work:
-        """All events into a new store at ``path``, as far as the page cache."""
+        """Append all events to a new store at ``path``, as far as the page cache."""
 
 
 class Reads(Appends):
-    """A store that gives back what it was filled with, in order."""
+    """A store that returns its events in order."""
 
     @abstractmethod
     def scan(self, path: Path) -> Work:
-        """Every event: its number (or key), and its tag and bytes in whatever form they have."""
+        """Read every event: its number or key, and its tag and bytes in any form."""
 
     @abstractmethod
     def keep(self, path: Path, tag: int) -> Work:
-        """The bytes of the events of one tag."""
+        """Read the bytes of the events of one tag."""
 
 
 class Finds(Reads):
@@ -67,31 +67,31 @@ class Finds(Reads):
 
     @abstractmethod
     def find(self, path: Path, numbers: Sequence[int]) -> Work:
-        """The events of these numbers, one after the other."""
+        """Find the events of these numbers one by one."""
 
 
 class Commits(Store):
-    """A store that says when an event is safe from a power cut."""
+    """A store that reports when an event survives a power cut."""
 
     @abstractmethod
     def commits(self, path: Path) -> AbstractContextManager[Commit]:
-        """A new store at ``path``."""
+        """Open a new store at ``path``."""
 
 
-def imported(name: str) -> Any:
-    """A module that need not be installed."""
+def import_optional(name: str) -> Any:
+    """Import a module that may be missing."""
     return importlib.import_module(name)
 
 
 def remove(path: Path) -> None:
-    """Remove a store, and what it keeps beside itself."""
+    """Remove a store and its auxiliary files."""
     if path.is_dir():
         shutil.rmtree(path)
     for one in (path, *path.parent.glob(f"{path.name}-*")):
         one.unlink(missing_ok=True)
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a store's files."""
+def store_size(path: Path) -> int:
+    """Return the bytes of a store's files."""
     found = path.rglob("*") if path.is_dir() else (path, *path.parent.glob(f"{path.name}-*"))
     return sum(one.stat().st_size for one in found if one.is_file())

@@ -1,4 +1,4 @@
-"""The parts of the suite that are about the log alone."""
+"""Parts of the suite about the log alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.figures import Figure
 
 
 class Counts(NamedTuple):
-    """How much work there is in one round."""
+    """Amount of work in one round."""
 
     events: int
     pages: int
@@ -34,7 +34,7 @@ QUICK = Counts(events=100_000, pages=8192, lookups=1000, commits=100, mebibytes=
 
 
 def parts(rounds: int, counts: Counts) -> dict[str, Callable[[], Iterator[Figure]]]:
-    """All parts by name."""
+    """Return all parts by name."""
     events, pages, lookups, commits, mebibytes, starts = counts
     return {
         "log-limits": partial(log_limits.figures, rounds, mebibytes, commits),
@@ -49,6 +49,6 @@ def parts(rounds: int, counts: Counts) -> dict[str, Callable[[], Iterator[Figure
     }
 
 
-def absent() -> Iterator[str]:
-    """A sentence for each peer that does not take part."""
-    yield from log_field.absent()
+def list_absent() -> Iterator[str]:
+    """Return a sentence for each peer that does not take part."""
+    yield from log_field.list_absent()

@@ -1,4 +1,4 @@
-"""What one call of the host costs: loops of one call and nothing else."""
+"""Cost of one host call: loops of one call and nothing else."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 import wasmtime
 
 from benchmarks.figures import Figure
-from benchmarks.peers import Measured, Peer, Plan
-from benchmarks.rounds import interleaved
-from benchmarks.stopwatch import modules
+from benchmarks.peers import Measurement, Peer, Plan
+from benchmarks.rounds import run_interleaved
+from benchmarks.stopwatch import module_folder
 
 COUNT = 200_000
 QUICK_COUNT = 50_000
 
-# 0: a vector of 64 bytes at 256; 8: one of 64000 bytes at 1024; 16: the file's name; 32: results
+# 0: iovec of 64 bytes at 256; 8: iovec of 64000 bytes at 1024; 16: file name; 32: results
 _MODULE = """
 (module
   (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
@@ -62,7 +62,7 @@ _FILL = f"{_OPEN} (call $fill (local.get $fd) (local.get $count))"
 
 
 class Loop(NamedTuple):
-    """A call, what comes before the loop, and the most that the call may take, in µs."""
+    """A call, the code before the loop, and the limit for one call, in µs."""
 
     call: str
     before: str = ""
@@ -91,21 +91,21 @@ _WORDS = {
 }
 
 
-def module_of(name: str, count: int) -> Path:
-    """The module of a loop of ``count`` calls."""
+def build_module(name: str, count: int) -> Path:
+    """Return the module of a loop of ``count`` calls."""
     loop = LOOPS[name]
     text = _MODULE.replace("COUNT", str(count)).replace("BEFORE", loop.before)
-    path = modules() / f"{name}-{count}.wasm"
+    path = module_folder() / f"{name}-{count}.wasm"
     path.write_bytes(wasmtime.wat2wasm(text.replace("CALL", loop.call)))
     return path
 
 
 def figures(name: str, rounds: int, count: int) -> Iterator[Figure]:
-    """What one of the loops shows: microseconds per call."""
-    wasm = str(module_of(name, count))
+    """Yield the microseconds per call of one loop."""
+    wasm = str(build_module(name, count))
     peers = (Peer.RECORDED, Peer.UNWRITTEN, Peer.WASI)
     plans = [Plan(peer=peer, wasm=wasm, folder="") for peer in peers]
-    found = interleaved(plans, rounds)
+    found = run_interleaved(plans, rounds)
     for peer in peers:
         limit = LOOPS[name].limit if peer is Peer.RECORDED else None
         yield _per_call(_WORDS[name], f"{peer}, CPU", found[peer], "cpu", count, limit)
@@ -114,7 +114,7 @@ def figures(name: str, rounds: int, count: int) -> Iterator[Figure]:
 
 
 def _per_call(
-    group: str, name: str, runs: list[Measured], kind: str, count: int, limit: float | None
+    group: str, name: str, runs: list[Measurement], kind: str, count: int, limit: float | None
 ) -> Figure:
     values = tuple(
         (one.running.cpu if kind == "cpu" else one.running.wall) / count * 1e6 for one in runs

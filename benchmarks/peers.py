@@ -1,7 +1,7 @@
-"""The peers: five ways to run one module once, and what each of them took.
+"""Peers: five ways to run one module once, and the measurements of a run.
 
-`measure` makes one run in a process of its own, so that no run finds what another left behind;
-`python -m benchmarks.peers PLAN` is that process.
+`measure` makes each run in a process of its own (`peer_process`), so that no run inherits anything
+from an earlier one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,18 +19,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Peer(StrEnum):
-    """Who runs the module."""
+    """Engine and host that run the module."""
 
     RECORDED = "recorded"  # journal.record
-    UNWRITTEN = "unwritten"  # the same engine and host, and nothing is written
-    WASI = "wasi"  # wasmtime's own WASI and plain configuration
-    WASI_REPEATABLE = "wasi-repeatable"  # wasmtime's own WASI in the engine that we run guests in
-    RESUMED = "resumed"  # journal.resume of a journal that stands in the folder
+    UNWRITTEN = "unwritten"  # the same engine and host, without writing
+    WASI = "wasi"  # wasmtime's own WASI with its default configuration
+    WASI_REPEATABLE = "wasi-repeatable"  # wasmtime's own WASI with our engine configuration
+    RESUMED = "resumed"  # journal.resume of the journal in the folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One run: ``folder`` takes the journal, the output and a directory of the host."""
+    """One run. ``folder`` takes the journal, the output and a host directory."""
 
     peer: Peer
     wasm: str
@@ -43,7 +42,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Seconds of the processor, in all threads, and of the clock on the wall."""
+    """Processor seconds of all threads, and wall-clock seconds."""
 
     cpu: float
     wall: float
@@ -53,11 +52,11 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What a run took from loading its compiled module to its end, and what came out of it.
+class Measurement:
+    """Cost of a run from loading its compiled module to its end, and its results.
 
-    ``opening`` is all before the guest starts, ``running`` all from there until nothing is left to
-    be written. ``digest`` is of the output and the files.
+    ``opening`` is the time before the guest starts, ``running`` the time until everything is
+    written. ``digest`` covers the output and the files.
     """
 
     opening: Span
@@ -67,55 +66,34 @@ class Measured:
 
     @property
     def whole(self) -> Span:
-        """Both together."""
+        """Return the sum of both spans."""
         return self.opening + self.running
 
 
-def journal_in(folder: Path) -> Path:
-    """Where a run's journal stands."""
+def journal_path(folder: Path) -> Path:
+    """Return the path of a run's journal."""
     return folder / "journal"
 
 
-def output_in(folder: Path) -> Path:
-    """Where a run's standard output stands."""
+def output_path(folder: Path) -> Path:
+    """Return the path of a run's standard output."""
     return folder / "output"
 
 
-def digest_of(folder: Path, files: dict[str, bytes]) -> str:
-    """A hash of what a guest printed and of the files that it left."""
-    seen = hashlib.sha256(output_in(folder).read_bytes())
+def compute_digest(folder: Path, files: dict[str, bytes]) -> str:
+    """Return a hash of a guest's output and files."""
+    seen = hashlib.sha256(output_path(folder).read_bytes())
     for name, data in sorted(files.items()):
         seen.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
     return seen.hexdigest()
 
 
-def measure(plan: Plan) -> Measured:
-    """Make one run; ends the program if it fails."""
-    command = [sys.executable, "-m", "benchmarks.peers", json.dumps(asdict(plan))]
+def measure(plan: Plan) -> Measurement:
+    """Make one run. Ends the program if it fails."""
+    command = [sys.executable, "-m", "benchmarks.peer_process", json.dumps(asdict(plan))]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
     if done.returncode:
         sys.exit(f"a run failed: {plan}")
     found: dict[str, Any] = json.loads(done.stdout)
     opening, running = Span(**found.pop("opening")), Span(**found.pop("running"))
-    return Measured(opening=opening, running=running, **found)
-
-
-def _main() -> None:
-    from benchmarks import ours, theirs
-
-    runs: dict[Peer, Callable[[Plan], Measured]] = {
-        Peer.RECORDED: ours.recorded,
-        Peer.UNWRITTEN: ours.unwritten,
-        Peer.WASI: theirs.plain,
-        Peer.WASI_REPEATABLE: theirs.repeatable,
-        Peer.RESUMED: ours.resumed,
-    }
-    values = json.loads(sys.argv[1])
-    values["peer"] = Peer(values["peer"])
-    values["arguments"] = tuple(values["arguments"])
-    plan = Plan(**values)
-    print(json.dumps(asdict(runs[plan.peer](plan))))
-
-
-if __name__ == "__main__":
-    _main()
+    return Measurement(opening=opening, running=running, **found)

@@ -1,4 +1,4 @@
-"""Replay: how long a resume takes to be where the recorded run was just before its end."""
+"""Replay: time until a resume reaches the state just before the recorded end."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from benchmarks import micro, workloads
 from benchmarks.figures import RATIO, Figure, ratios
-from benchmarks.peers import ROOT, Measured, Peer, Plan, journal_in, measure
-from benchmarks.rounds import check
+from benchmarks.peers import ROOT, Measurement, Peer, Plan, journal_path, measure
+from benchmarks.rounds import check_agreement
 from benchmarks.stopwatch import FOLDER
 from journal import Reader, Writer
 from journal.events.core import ProcessExit
@@ -23,7 +23,7 @@ _GUESTS = ROOT / "fixtures" / "guests"
 
 
 def _loop(name: str, peer: Peer) -> Plan:
-    return Plan(peer=peer, wasm=str(micro.module_of(name, _COUNT)), folder="")
+    return Plan(peer=peer, wasm=str(micro.build_module(name, _COUNT)), folder="")
 
 
 def _guest(arguments: tuple[str, ...], peer: Peer) -> Plan:
@@ -32,8 +32,8 @@ def _guest(arguments: tuple[str, ...], peer: Peer) -> Plan:
 
 
 CASES: dict[str, Callable[[Peer], Plan]] = {
-    "quickjs": partial(workloads.plan_of, "quickjs"),
-    "cpython": partial(workloads.plan_of, "cpython"),
+    "quickjs": partial(workloads.make_plan, "quickjs"),
+    "cpython": partial(workloads.make_plan, "cpython"),
     "clocks": partial(_loop, "clock"),
     "file-writes": partial(_loop, "file-write"),
     "prints": partial(_guest, ("chatty", "50000")),
@@ -50,15 +50,15 @@ _WORDS = {
 
 
 def figures(name: str, rounds: int) -> Iterator[Figure]:
-    """What one of the cases shows; the first round only warms up."""
-    recorded: list[Measured] = []
-    resumed: list[Measured] = []
+    """Yield the figures of one case. The first round only warms up."""
+    recorded: list[Measurement] = []
+    resumed: list[Measurement] = []
     for index in range(rounds + 1):
         pair = _pair(CASES[name](Peer.RECORDED))
         if index:
             recorded.append(pair[0])
             resumed.append(pair[1])
-    check({Peer.RECORDED: recorded, Peer.RESUMED: resumed})
+    check_agreement({Peer.RECORDED: recorded, Peer.RESUMED: resumed})
     group = f"replay: {_WORDS.get(name, f'workload {name}')}"
     limit = REPLAY_RATIO_MAX
     wall = [tuple(one.whole.wall for one in runs) for runs in (resumed, recorded)]
@@ -80,18 +80,18 @@ def figures(name: str, rounds: int) -> Iterator[Figure]:
         yield Figure(group=group, name=f"{text}: running, wall", unit="s", values=running)
 
 
-def _pair(plan: Plan) -> tuple[Measured, Measured]:
-    """One recorded run, and the replay of its journal."""
+def _pair(plan: Plan) -> tuple[Measurement, Measurement]:
+    """Return one recorded run, and the replay of its journal."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as name:
         folder = Path(name)
         recorded = measure(replace(plan, folder=name))
-        cut(journal_in(folder), folder / "cut")
-        shutil.move(folder / "cut", journal_in(folder))
+        cut(journal_path(folder), folder / "cut")
+        shutil.move(folder / "cut", journal_path(folder))
         return recorded, measure(replace(plan, folder=name, peer=Peer.RESUMED))
 
 
 def cut(source: Path, target: Path) -> None:
-    """Copy a journal up to where its program ends, block by block as it was written."""
+    """Copy a journal up to the end of its program, block by block."""
     now = 0
     with Reader(source) as reader, Writer(target, clock=lambda: now) as writer:
         offset = -1

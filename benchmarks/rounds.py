@@ -1,4 +1,4 @@
-"""Rounds: the peers one after the other, again and again, so that all see the same machine."""
+"""Rounds: run the peers in turn, several times, so that all meet the same machine load."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.peers import Measured, Peer, Plan, measure
-from benchmarks.stopwatch import FOLDER, modules
+from benchmarks.peers import Measurement, Peer, Plan, measure
+from benchmarks.stopwatch import FOLDER, module_folder
 
 
-def interleaved(plans: Sequence[Plan], rounds: int) -> dict[Peer, list[Measured]]:
-    """Run each plan once in each round; every second round goes backwards.
+def run_interleaved(plans: Sequence[Plan], rounds: int) -> dict[Peer, list[Measurement]]:
+    """Run each plan once in each round; every second round runs backwards.
 
-    The first round only warms up. Ends the program where two peers come to other results.
+    The first round only warms up. Ends the program if two peers produce different results.
     """
-    modules()
-    found: dict[Peer, list[Measured]] = {plan.peer: [] for plan in plans}
+    module_folder()
+    found: dict[Peer, list[Measurement]] = {plan.peer: [] for plan in plans}
     for index in range(rounds + 1):
         for plan in plans if index % 2 else reversed(plans):
-            measured = alone(plan)
+            measured = run_alone(plan)
             if index:
                 found[plan.peer].append(measured)
-    check(found)
+    check_agreement(found)
     return found
 
 
-def alone(plan: Plan) -> Measured:
-    """One run in a folder of its own."""
+def run_alone(plan: Plan) -> Measurement:
+    """Make one run in a folder of its own."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         return measure(_in(plan, Path(folder)))
 
@@ -44,8 +44,8 @@ def _in(plan: Plan, folder: Path) -> Plan:
     )
 
 
-def check(found: dict[Peer, list[Measured]]) -> None:
-    """Whoever ran it and whenever: the same code, the same output, the same files."""
+def check_agreement(found: dict[Peer, list[Measurement]]) -> None:
+    """End the program unless all runs have the same exit code, output and files."""
     ends = {(one.code, one.digest) for runs in found.values() for one in runs}
     if len(ends) > 1 or {code for code, _ in ends} != {0}:
         sys.exit(f"the peers do not agree: {ends}")

@@ -1,4 +1,4 @@
-"""What recording costs: `python benchmarks/run.py [--quick] [--only NAME] [--json PATH]`."""
+"""Cost of recording: `python benchmarks/run.py [--quick] [--only NAME] [--json PATH]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding what was written: asking the kernel, comparing with a copy, and hashing all pages."""
+"""Detection of dirty pages: by the kernel, by comparison with a copy, and by hashing all pages."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _SIDES = {_ASKING: Side.OURS, _COMPARING: Side.OURS, _HASHING: Side.PEER}
 
 
 def figures(rounds: int, mebibytes: int) -> Iterator[Figure]:
-    """A hundred pages, which lie anywhere, found again and again; the median of each round."""
+    """Yield the median of each round for finding a hundred scattered pages."""
     group = f"snapshots: {WRITTEN_COUNT} written pages of {mebibytes} MiB found"
     found: dict[str, list[Span]] = {}
     with ExitStack() as stack:
-        seeker = stack.enter_context(closing(_Seeker(mebibytes)))
+        seeker = stack.enter_context(closing(_PageFinder(mebibytes)))
         for index in range(rounds + 1):
             for name, span in seeker.round():
                 if index:
@@ -64,8 +64,8 @@ def figures(rounds: int, mebibytes: int) -> Iterator[Figure]:
                 )
 
 
-class _Seeker:
-    """A memory, a copy of it, and who finds what is written to it."""
+class _PageFinder:
+    """A memory, a copy of it, and the detectors of writes to it."""
 
     def __init__(self, mebibytes: int) -> None:
         self._size = mebibytes * _MEBIBYTE
@@ -84,7 +84,7 @@ class _Seeker:
         self._finders[_COMPARING] = ComparedDirtyPages(self._memory.address, self._copy.address)
 
     def round(self) -> Iterator[tuple[str, Span]]:
-        """What each way takes: the median of a few times, for those that are fast."""
+        """Return the time of each method; the median of several runs for the fast ones."""
         for name, finder in self._finders.items():
             times = _TAKES if name == _ASKING else 1
             spans = [self._found(finder) for _ in range(times)]
@@ -119,7 +119,7 @@ class _Seeker:
         return watch.lap()
 
     def close(self) -> None:
-        """Let go of the memories."""
+        """Release the memories."""
         for finder in self._finders.values():
             finder.close()
         for each in (self._memory, self._copy):

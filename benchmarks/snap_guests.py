@@ -1,4 +1,4 @@
-"""Guests of the benchmarks of snapshots: each does one thing to its memory, when it is told to."""
+"""Guests of the snapshot benchmarks. Each changes its memory in one way, on command."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import wasmtime
 
-from benchmarks.stopwatch import modules
+from benchmarks.stopwatch import module_folder
 
 MEBIBYTE = 1 << 20
 WASM_PAGE = 1 << 16
 PAGE_SIZE = 1 << 12
 RESERVED_SIZE = WASM_PAGE
-"""What lies below: vectors of buffers, and what is read and written."""
+"""Bytes at the start of memory for iovecs and for data that is read and written."""
 
-# 0: a vector of one byte at 64; 8: one of 8 bytes at 72; 16: results; 80 and 88: two times.
+# 0: iovec of 1 byte at 64; 8: iovec of 8 bytes at 72; 16: results; 80 and 88: two times.
 _MODULE = """
 (module
   (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
@@ -81,7 +81,7 @@ _MODULE = """
     BODY))
 """
 
-# An order is a byte: r and p change pages, wholly or partly, and s asks for a snapshot.
+# A command is a byte: r and p change pages, wholly or partly, and s requests a snapshot.
 _STANDING = """
     (call $fill (i32.const 65536) (i32.const SIZE))
     (drop (call $snapshot))
@@ -98,7 +98,7 @@ _STANDING = """
       (br $orders))
 """
 
-# It waits for the end of its input, so that a snapshot of all that it has can be taken before.
+# It waits for end of input, so that a snapshot of its whole memory can be taken before.
 _COMPUTING = """
     (call $fill (i32.const 65536) (i32.const SIZE))
     (drop (call $order))
@@ -110,7 +110,7 @@ _COMPUTING = """
       (br_if $more (local.tee $times (i32.sub (local.get $times) (i32.const 1)))))
 """
 
-# What it calls first when it has been brought back is what it was held up in.
+# Its first call after a restore is the call that the snapshot suspended.
 _TOUCHING = """
     (local.set $times (i32.const 65536))
     (loop $more
@@ -131,33 +131,34 @@ def _made(name: str, body: str, mebibytes: int, **numbers: int) -> Path:
     text = _MODULE.replace("BODY", body).replace("MEMORY", str(size // WASM_PAGE))
     for word, number in {"SIZE": size, "TURNS": 1, **numbers}.items():
         text = text.replace(word, str(number))
-    path = modules() / f"{name}-{'-'.join(map(str, [mebibytes, *numbers.values()]))}.wasm"
+    path = module_folder() / f"{name}-{'-'.join(map(str, [mebibytes, *numbers.values()]))}.wasm"
     path.write_bytes(wasmtime.wat2wasm(text))
     return path
 
 
 def hundredth(mebibytes: int) -> int:
-    """How many pages are one in a hundred of so much memory."""
+    """Return the number of pages in one percent of a memory."""
     return round(mebibytes * MEBIBYTE / PAGE_SIZE / 100)
 
 
 def _step(mebibytes: int, pages: int) -> int:
-    """How far apart so many pages lie that are spread over a memory."""
+    """Return the distance between pages that are spread evenly over a memory."""
     return (mebibytes * MEBIBYTE - RESERVED_SIZE) // PAGE_SIZE // pages
 
 
-def standing(mebibytes: int, pages: int) -> Path:
-    """It changes pages and stands still for a snapshot whenever it reads an order.
+def make_pausing_guest(mebibytes: int, pages: int) -> Path:
+    """Return a guest that changes pages and takes a snapshot on command.
 
-    It says how long it stood still, in nanoseconds.
+    It prints how long the snapshot suspended it, in nanoseconds.
     """
     return _made("standing", _STANDING, mebibytes, PAGES=pages, STEP=_step(mebibytes, pages))
 
 
-def computing(mebibytes: int, pages: int, *, work: int, turns: int, times: int) -> Path:
-    """It waits for the end of its input, computes, changes pages and looks at its clock, and so on.
+def make_computing_guest(mebibytes: int, pages: int, *, work: int, turns: int, times: int) -> Path:
+    """Return a guest that waits for end of input, then repeats: compute, change pages, read the
+    clock.
 
-    After so many turns they are other pages.
+    After a number of turns it changes other pages.
     """
     return _made(
         "computing",
@@ -171,10 +172,10 @@ def computing(mebibytes: int, pages: int, *, work: int, turns: int, times: int) 
     )
 
 
-def touching(mebibytes: int, few: int, many: int) -> Path:
-    """It asks for a snapshot, and then changes pages, first few and then many.
+def make_touching_guest(mebibytes: int, few: int, many: int) -> Path:
+    """Return a guest that takes a snapshot, and then changes first few, then many pages.
 
-    It looks at its clock before that, between, and after.
+    It reads its clock before, between, and after.
     """
     return _made(
         "touching",

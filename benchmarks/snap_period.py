@@ -11,7 +11,7 @@ import journal
 from benchmarks import snap_guests
 from benchmarks.figures import RATIO, Figure, Side, ratios
 from benchmarks.peers import Span
-from benchmarks.stopwatch import FOLDER, Stopwatch, modules
+from benchmarks.stopwatch import FOLDER, Stopwatch, module_folder
 from journal.engine import Durability, SnapshotOptions, Stacks
 from journal.snapshots import Trigger
 
@@ -19,14 +19,14 @@ PERIOD_SECONDS = 0.1
 RATIO_MAX = 1.10
 
 _WORK = 3_000_000
-"""Random numbers that the guest draws between two calls: about ten milliseconds."""
+"""Random numbers computed between two calls: about ten milliseconds."""
 _TURNS = 10
-"""Calls between which it changes the same pages: so it is about one in a hundred in each period."""
+"""Calls between changes of the page set: one percent changes in each period."""
 _PLAIN, _PERIODIC = "without snapshots", f"a snapshot every {PERIOD_SECONDS:g} s"
 
 
 class Run(NamedTuple):
-    """What one run took, in which the guest computed and called, and its snapshots."""
+    """Time of one run while the guest computed and called, and its snapshots."""
 
     span: Span
     snapshots: int
@@ -34,9 +34,9 @@ class Run(NamedTuple):
 
 
 def figures(rounds: int, mebibytes: int, times: int) -> Iterator[Figure]:
-    """Ratios of the run with snapshots to the same instrumented module without."""
+    """Yield the ratios of the run with snapshots to the same instrumented module without any."""
     pages = snap_guests.hundredth(mebibytes)
-    wasm = snap_guests.computing(mebibytes, pages, work=_WORK, turns=_TURNS, times=times)
+    wasm = snap_guests.make_computing_guest(mebibytes, pages, work=_WORK, turns=_TURNS, times=times)
     wanted = {
         _PLAIN: SnapshotOptions(stacks=Stacks.ALWAYS, on=frozenset({Trigger.SIGALRM})),
         _PERIODIC: SnapshotOptions(
@@ -78,17 +78,17 @@ def _counted(group: str, runs: list[Run]) -> Iterator[Figure]:
 
 
 def _run(wasm: Path, snapshots: SnapshotOptions) -> Run:
-    """From when the guest begins to compute; what it is filled with first does not count."""
+    """Measure from the moment the guest starts to compute, without its initial fill."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         path = Path(folder) / "journal"
         with journal.record(
             wasm,
             path,
-            cache=modules(),
+            cache=module_folder(),
             durability=Durability.INTERVAL,
             snapshots=snapshots,
         ) as guest:
-            # the first snapshot has all pages, and is not what is measured
+            # The first snapshot contains all pages and is not measured.
             first = guest.snapshot()
             watch = Stopwatch()
             guest.close_stdin()

@@ -1,4 +1,4 @@
-"""Bringing a guest back: from nothing to its first call, and to having changed pages after that."""
+"""Restore of a guest: from nothing to its first call, and to its page changes after that."""
 
 from __future__ import annotations
 
@@ -33,10 +33,8 @@ FEW, MANY = 100, 4000
 
 
 class Times(NamedTuple):
-    """What an instance alone takes, and all up to the guest's first call.
-
-    And what the guest takes then to change few pages, and many.
-    """
+    """Time of a bare instance, time to the guest's first call, and times to change few and many
+    pages."""
 
     instance: Span
     back: Span
@@ -45,7 +43,7 @@ class Times(NamedTuple):
 
 
 def figures(rounds: int, sizes: tuple[int, ...]) -> Iterator[Figure]:
-    """Guests of so many MiB; each is brought back once in each round."""
+    """Yield the figures for guests of several sizes in MiB; each is restored once in each round."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         rigs = {size: _Rig(size, Path(folder)) for size in sizes}
         found: dict[int, list[Times]] = {size: [] for size in sizes}
@@ -98,13 +96,13 @@ def _of_pages(found: dict[int, list[Times]]) -> Iterator[Figure]:
 
 
 class _Rig:
-    """A journal whose last event is a snapshot, and what is compiled and cached for it."""
+    """A journal that ends with a snapshot, and its compiled and cached files."""
 
     def __init__(self, mebibytes: int, folder: Path) -> None:
         self._cache = folder / "modules"
         path = folder / f"{mebibytes}.journal"
         with journal.record(
-            snap_guests.touching(mebibytes, FEW, MANY),
+            snap_guests.make_touching_guest(mebibytes, FEW, MANY),
             path,
             cache=self._cache,
             durability=journal.engine.Durability.NONE,
@@ -120,7 +118,7 @@ class _Rig:
         self._program: PreparedModule | None = None
 
     def bring_back(self) -> Times:
-        """Once from the start of a process's run; what is cached is, after the first time."""
+        """Restore the guest once. Caches are warm after the first time."""
         recording, identity = self.recording, self.recording.identity
         form, start = plan_resume(recording, self._module, self._choice)
         assert start is not None
@@ -153,7 +151,7 @@ class _Rig:
 
 
 class _Calls:
-    """When the guest read its clock, by both of ours."""
+    """Times of the guest's clock reads, by both host clocks."""
 
     def __init__(self, state: CallContext) -> None:
         self.spans: list[Span] = []
@@ -162,7 +160,7 @@ class _Calls:
         state.clocks.live = (realtime, self._answer)
 
     def note(self) -> None:
-        """In the guest's thread: a span ends, and the next begins."""
+        """End a span and begin the next. Runs in the guest's thread."""
         now, before = _now(), self._before
         if before is not None:
             self.spans.append(Span(now.cpu - before.cpu, now.wall - before.wall))
@@ -178,7 +176,7 @@ def _now() -> Span:
 
 
 def _instance_alone(program: PreparedModule, identity: identities.Identity) -> Span:
-    """A new instance of a module, and nothing else."""
+    """Return the time of a new instance and nothing else."""
     instance = Instance(program.engine, lambda: None)
     state: Any = None
     define_imports(instance, program.compiled, identity.configuration, state)

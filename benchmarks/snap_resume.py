@@ -1,4 +1,5 @@
-"""Resuming a real program in the middle of its work, as a shell sees it: until it says more."""
+"""Resume of a real program in the middle of its work: time until its next output, as a shell sees
+it."""
 
 from __future__ import annotations
 
@@ -27,22 +28,22 @@ _SCRIPTS = {"quickjs": "snap_workload.js", "cpython": "snap_workload.py"}
 _ARGUMENTS = {"quickjs": ("qjs", "--std"), "cpython": ("python",)}
 _CACHE = FOLDER / "wasm-journal" / "modules"
 _HELD_AT = 20
-"""The round of its work in which the program is held up, or soon after."""
+"""Round of its work after which the program is suspended."""
 _RESUMED, _REEXECUTED = "from a snapshot", "executed again"
 
 
 def figures(name: str, times: int) -> Iterator[Figure]:
-    """What a resume takes until the program's next line, from a snapshot and without.
+    """Yield the times from a resume to the program's next line, with and without a snapshot.
 
-    The first time makes the image and compiles, and is not counted.
+    The first resume creates the image and compiles the module, and is not counted.
     """
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         path = Path(folder) / "journal"
-        said = _recorded(name, path)
+        said = _record(name, path)
         found: dict[str, list[Span]] = {_RESUMED: [], _REEXECUTED: []}
         for index in range(times + 1):
             for way, options in ((_RESUMED, ()), (_REEXECUTED, ("--reexecute",))):
-                span = _resumed(path, said, options)
+                span = _resume(path, said, options)
                 if index:
                     found[way].append(span)
     for clock in ("wall", "cpu"):
@@ -57,8 +58,8 @@ def figures(name: str, times: int) -> Iterator[Figure]:
             )
 
 
-def _recorded(name: str, path: Path) -> int:
-    """A journal whose last event is a snapshot; the number of the last line that it has."""
+def _record(name: str, path: Path) -> int:
+    """Record a journal that ends with a snapshot. Return the number of its last line."""
     script = ROOT / "benchmarks" / _SCRIPTS[name]
     answers, stdout = os.pipe()
     with (
@@ -90,8 +91,8 @@ def _number(line: str) -> int:
     return int(line.split()[0])
 
 
-def _resumed(path: Path, said: int, options: tuple[str, ...]) -> Span:
-    """Resume a copy of a journal until a line comes behind the one that was ``said``."""
+def _resume(path: Path, said: int, options: tuple[str, ...]) -> Span:
+    """Resume a copy of a journal until a line after number ``said`` arrives."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         copy = Path(folder) / "journal"
         shutil.copy(path, copy)

@@ -1,4 +1,4 @@
-"""The parts of the suite that are about snapshots."""
+"""Parts of the suite about snapshots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.figures import Figure
 
 
 class Counts(NamedTuple):
-    """How much work there is in one round; sizes are in MiB."""
+    """Amount of work in one round; sizes are in MiB."""
 
     found_in: int
     taken_of: int
@@ -28,7 +28,7 @@ QUICK = Counts(found_in=256, taken_of=64, taken=10, calls=200, restored=(16, 64)
 
 
 def parts(rounds: int, counts: Counts) -> dict[str, Callable[[], Iterator[Figure]]]:
-    """All parts by name."""
+    """Return all parts by name."""
     made: dict[str, Callable[[], Iterator[Figure]]] = {
         "snap-find": partial(snap_find.figures, rounds, counts.found_in),
         "snap-take": partial(snap_take.figures, rounds, counts.taken_of, counts.taken),

@@ -1,7 +1,7 @@
-"""Taking a snapshot: made durable while the guest stands still, beside a bare write of its bytes.
+"""Taking a snapshot, made durable while the guest is suspended, beside a raw write of its bytes.
 
-The guest's own clock tells how long it stood still. It takes turns with the bare writes, because
-the disk changes its mind from one tenth of a second to the next.
+The guest's own clock measures the suspension. Snapshots and raw writes alternate, because the speed
+of the disk changes within tenths of a second.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks import snap_guests
 from benchmarks.figures import RATIO, Figure, Side, ratios
 from benchmarks.peers import Span
 from benchmarks.snap_guests import PAGE_SIZE
-from benchmarks.stopwatch import FOLDER, Stopwatch, modules
+from benchmarks.stopwatch import FOLDER, Stopwatch, module_folder
 from journal.engine import Durability, SnapshotOptions
 from journal.snapshots import Trigger
 
@@ -35,11 +35,11 @@ _SIDES = {_SNAPSHOT: Side.OURS, _PAGES: Side.PEER, _BYTES: Side.PEER}
 
 
 def figures(rounds: int, mebibytes: int, each: int) -> Iterator[Figure]:
-    """One page in a hundred is changed, ``each`` times in a round; the median of each round."""
+    """Yield the median of each round, for ``each`` snapshots with one changed page in a hundred."""
     pages = snap_guests.hundredth(mebibytes)
-    wasm = snap_guests.standing(mebibytes, pages)
+    wasm = snap_guests.make_pausing_guest(mebibytes, pages)
     found: dict[tuple[str, str], list[Span]] = {}
-    with tempfile.TemporaryDirectory(dir=FOLDER) as folder, _Stand(wasm, Path(folder)) as stand:
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder, _GuestRig(wasm, Path(folder)) as stand:
         for index in range(rounds + 1):
             for order in _WORDS:
                 laps = [stand.lap(order, pages) for _ in range(each)]
@@ -52,15 +52,15 @@ def figures(rounds: int, mebibytes: int, each: int) -> Iterator[Figure]:
 
 
 class Lap(NamedTuple):
-    """What a snapshot took, a bare write of its pages, and one of their bytes that changed."""
+    """Time of a snapshot, of a raw write of its pages, and of a raw write of the changed bytes."""
 
     snapshot: Span
     pages: Span
     bytes: Span
 
 
-class _Stand:
-    """A guest that does what it is told, and a file that is written bare; a context manager."""
+class _GuestRig:
+    """A guest that obeys commands, and a file for raw writes; a context manager."""
 
     def __init__(self, wasm: Path, folder: Path) -> None:
         self._stack = ExitStack()
@@ -76,12 +76,12 @@ class _Stand:
             wasm,
             self._path,
             stdout=answers,
-            cache=modules(),
-            durability=Durability.NONE,  # of the answers: what syncs is the snapshot
+            cache=module_folder(),
+            durability=Durability.NONE,  # for host results; only the snapshot syncs
             snapshots=SnapshotOptions(on=frozenset({Trigger.EXPLICIT})),
         )
 
-    def __enter__(self) -> _Stand:
+    def __enter__(self) -> _GuestRig:
         self._stack.enter_context(self._guest)
         self._answer()
         return self
@@ -92,7 +92,7 @@ class _Stand:
         self._stack.close()
 
     def lap(self, order: str, pages: int) -> Lap:
-        """Change pages, take a snapshot, and write as much without one."""
+        """Change pages, take a snapshot, and write the same amount without one."""
         self._told(order)
         nothing, _ = self._told("n")
         taken, nanoseconds = self._told("s")
@@ -103,7 +103,7 @@ class _Stand:
         )
 
     def _told(self, order: str) -> tuple[Span, int]:
-        """What an order took, and how long the guest says that it stood still."""
+        """Return the time of a command, and the suspension that the guest reports."""
         watch = Stopwatch()
         self._guest.feed(order.encode())
         nanoseconds = self._answer()

@@ -1,4 +1,4 @@
-"""Builds objects, and then says where it is every few milliseconds: also when it is resumed."""
+"""Builds objects, then prints its position every few milliseconds, also after a resume."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Stacks: what a guest pays for being instrumented, so that its stack can be in a snapshot."""
+"""Stacks: the cost of an instrumented guest, whose stack can be part of a snapshot."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import wasmtime
 
 from benchmarks.figures import RATIO, Figure, ratios
-from benchmarks.peers import ROOT, Measured, Peer, Plan
-from benchmarks.rounds import alone
-from benchmarks.stopwatch import FOLDER, Stopwatch, modules
-from benchmarks.workloads import plan_of
+from benchmarks.peers import ROOT, Measurement, Peer, Plan
+from benchmarks.rounds import run_alone
+from benchmarks.stopwatch import FOLDER, Stopwatch, module_folder
+from benchmarks.workloads import make_plan
 from journal.engine.program.instrument import instrument
 
 _PLAIN, _CALLS, _LOOPS = "plain", "unwound at calls", "unwound at loops too"
@@ -32,14 +32,14 @@ _POINTERS = """(module
         (i32.ne (call $fibonacci (i32.const 36)) (i32.const 14930352)))))"""
 
 
-def _computing() -> Plan:
-    """Loops in C, as a compiler makes them: no call in them can reach the host."""
+def _compute_loops() -> Plan:
+    """Return loops in C, as compiled; no call in them can reach the host."""
     guest = ROOT / "fixtures" / "guests" / "computing.wasm"
     return _plan(guest, "computing", "300")
 
 
-def _pointers() -> Plan:
-    """Fibonacci numbers, each call through a pointer: whatever is called may reach the host."""
+def _compute_pointers() -> Plan:
+    """Return Fibonacci numbers with calls through a pointer; each might reach the host."""
     path = FOLDER / "pointers.wasm"
     path.write_bytes(wasmtime.wat2wasm(_POINTERS))
     return _plan(path, "pointers")
@@ -50,15 +50,15 @@ def _plan(wasm: Path, *arguments: str) -> Plan:
 
 
 CASES: dict[str, Callable[[], Plan]] = {
-    "computing": _computing,
-    "pointers": _pointers,
-    "quickjs": lambda: plan_of("quickjs", Peer.WASI_REPEATABLE),
-    "cpython": lambda: plan_of("cpython", Peer.WASI_REPEATABLE),
+    "computing": _compute_loops,
+    "pointers": _compute_pointers,
+    "quickjs": lambda: make_plan("quickjs", Peer.WASI_REPEATABLE),
+    "cpython": lambda: make_plan("cpython", Peer.WASI_REPEATABLE),
 }
 
 
 def figures(name: str, rounds: int) -> Iterator[Figure]:
-    """Ratios of the instrumented program to the plain one, and what instrumenting took."""
+    """Yield ratios of the instrumented to the unmodified program, and the time to instrument."""
     plan, group = CASES[name](), f"stacks {name}"
     plans = {_PLAIN: plan}
     plain = Path(plan.wasm).read_bytes()
@@ -66,7 +66,7 @@ def figures(name: str, rounds: int) -> Iterator[Figure]:
         watch = Stopwatch()
         made = instrument(plain, loops=form is _LOOPS)
         taken = watch.lap().wall
-        path = modules() / f"{name}-{made.hash.hex()[:16]}.wasm"
+        path = module_folder() / f"{name}-{made.hash.hex()[:16]}.wasm"
         path.write_bytes(made.data)
         plans[form] = replace(plan, wasm=str(path))
         size = (len(made.data) / len(plain),)
@@ -81,16 +81,16 @@ def figures(name: str, rounds: int) -> Iterator[Figure]:
         yield Figure(group=group, name=f"{form}: CPU", unit="s", values=_seconds(runs, "cpu"))
 
 
-def _interleaved(plans: dict[str, Plan], rounds: int) -> dict[str, list[Measured]]:
-    """One run of each in each round; the first round only warms up."""
-    found: dict[str, list[Measured]] = {form: [] for form in plans}
+def _interleaved(plans: dict[str, Plan], rounds: int) -> dict[str, list[Measurement]]:
+    """Run each once in each round. The first round only warms up."""
+    found: dict[str, list[Measurement]] = {form: [] for form in plans}
     for index in range(rounds + 1):
         for form, plan in plans.items() if index % 2 else reversed(plans.items()):
-            measured = alone(plan)
+            measured = run_alone(plan)
             if index:
                 found[form].append(measured)
     return found
 
 
-def _seconds(runs: list[Measured], kind: str) -> tuple[float, ...]:
+def _seconds(runs: list[Measurement], kind: str) -> tuple[float, ...]:
     return tuple(one.running.cpu if kind == "cpu" else one.running.wall for one in runs)

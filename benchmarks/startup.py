@@ -1,4 +1,4 @@
-"""Start-up: from the shell's point of view, on a module that is compiled already."""
+"""Start-up as a shell sees it, with a module that is already compiled."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _SHOWN = 8
 
 
 def environment() -> dict[str, str]:
-    """Our environment, with compiled Python files as an installed package has them."""
+    """Return our environment, with compiled Python files like those of an installed package."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPYCACHEPREFIX": str(FOLDER / "bytecode")}
 
 
 def figures(times: int) -> Iterator[Figure]:
-    """How long a run of the smallest program takes, and what its parts take."""
+    """Yield the time of a run of the smallest program, and of its parts."""
     guest = ROOT / "fixtures" / "guests" / "exit7.wasm"
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         journal = Path(folder) / "journal"
@@ -60,7 +60,7 @@ def figures(times: int) -> Iterator[Figure]:
 
 
 def milliseconds(command: Sequence[str], code: int) -> float:
-    """What a shell waits for a command that ends with ``code``."""
+    """Return the wall time of a command that exits with ``code``."""
     begin = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, check=False)
     taken = (time.perf_counter() - begin) * 1000
@@ -70,7 +70,7 @@ def milliseconds(command: Sequence[str], code: int) -> float:
 
 
 def _imports(run: Sequence[str]) -> Iterator[Figure]:
-    """The modules whose own import takes longest, as ``-X importtime`` tells it."""
+    """Return the modules with the longest own import time, from ``-X importtime``."""
     command = [run[0], "-X", "importtime", *run[1:]]
     done = subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
@@ -91,7 +91,7 @@ def _imports(run: Sequence[str]) -> Iterator[Figure]:
 
 
 def _compilations() -> Iterator[Figure]:
-    """What the first run of a module takes more: it is compiled, on all cores."""
+    """Return the extra time of a module's first run, which compiles it on all cores."""
     settings = Configuration()
     for name in ("quickjs", "cpython"):
         data = programs.fetch(name).read_bytes()

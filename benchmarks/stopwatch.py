@@ -1,4 +1,4 @@
-"""A stopwatch for both kinds of time, and where the benchmarks keep what they make."""
+"""Stopwatch for processor and wall time, and folders of the benchmarks."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ MODULES = FOLDER / "modules"
 
 
 class Stopwatch:
-    """Runs from when it is made; `lap` tells the time since then or since the last lap."""
+    """Stopwatch that starts when it is created."""
 
     def __init__(self) -> None:
         self._cpu, self._wall = time.process_time(), time.perf_counter()
 
     def lap(self) -> Span:
-        """The time since the last lap."""
+        """Return the time since the last lap, or since the start."""
         cpu, wall = time.process_time(), time.perf_counter()
         span = Span(cpu - self._cpu, wall - self._wall)
         self._cpu, self._wall = cpu, wall
         return span
 
 
-def modules() -> Path:
-    """Where compiled modules are kept; made if it is not there."""
+def module_folder() -> Path:
+    """Return the folder of compiled modules; create it if it is missing."""
     MODULES.mkdir(mode=0o700, parents=True, exist_ok=True)
     return MODULES

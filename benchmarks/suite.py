@@ -1,4 +1,4 @@
-"""The suite: runs what is asked for, prints a table, and keeps the results."""
+"""The suite: runs the selected parts, prints a table, and stores the results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from benchmarks import (
     workloads,
 )
 from benchmarks.figures import Figure, lines
-from benchmarks.stopwatch import modules
+from benchmarks.stopwatch import module_folder
 
 ROUNDS = 5
 QUICK_ROUNDS = 2
@@ -51,11 +51,11 @@ def _parts(rounds: int, *, quick: bool, scale: float | None = None) -> dict[str,
     parts |= snap_suite.parts(rounds, snap_suite.QUICK if quick else snap_suite.FULL)
     parts |= log_suite.parts(rounds, log_suite.QUICK if quick else log_suite.FULL)
     kit = toolkit_suite.QUICK if quick else toolkit_suite.FULL
-    return parts | toolkit_suite.parts(rounds, toolkit_suite.scaled(scale) if scale else kit)
+    return parts | toolkit_suite.parts(rounds, toolkit_suite.scale_counts(scale) if scale else kit)
 
 
 def _machine() -> dict[str, Any]:
-    """What the figures depend on; names nothing but kinds and versions."""
+    """Return the properties that the figures depend on: kinds and versions only."""
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "python": platform.python_version(),
@@ -78,15 +78,17 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two rounds and shorter loops")
     parser.add_argument("--rounds", type=int, help=f"how often each pair runs ({ROUNDS})")
-    parser.add_argument("--scale", type=float, help="the toolkit's journals so much smaller")
-    parser.add_argument("--only", action="append", default=[], help="parts by how they begin")
-    parser.add_argument("--json", type=Path, help="keep the results here")
-    parser.add_argument("--chart", type=Path, help="draw them here, as SVG")
+    parser.add_argument("--scale", type=float, help="factor for the size of the toolkit's journals")
+    parser.add_argument(
+        "--only", action="append", default=[], help="run only parts with this prefix"
+    )
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument("--chart", type=Path, help="write a chart to this file, as SVG")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure, print and keep."""
+    """Measure, print and store."""
     options = _parse()
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     parts = _parts(rounds, quick=options.quick, scale=options.scale)
@@ -96,12 +98,12 @@ def main() -> None:
         if not options.only or any(name.startswith(start) for start in options.only)
     }
     if not chosen:
-        sys.exit(f"there is no such part; there are {', '.join(parts)}")
-    modules()
+        sys.exit(f"no part has the prefix {', '.join(options.only)}; parts are {', '.join(parts)}")
+    module_folder()
     machine = _machine()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(f"{rounds} rounds; a ratio compares neighbours in a round, the median is judged")
-    print("\n".join([*log_suite.absent(), *toolkit_suite.absent()]))
+    print(f"{rounds} rounds; a ratio compares adjacent runs of a round; the median counts")
+    print("\n".join([*log_suite.list_absent(), *toolkit_suite.list_absent()]))
     found: list[Figure] = []
     for name, part in chosen.items():
         begin = time.monotonic()

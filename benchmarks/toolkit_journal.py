@@ -1,8 +1,8 @@
-"""A journal to measure the toolkit with: a service that keeps files, and snapshots of its memory.
+"""Synthetic journal for the toolkit benchmarks: a service that writes files, with memory snapshots.
 
-All of it is made by the library, with a fixed seed; nothing runs. A job reads a request and the
-clock, writes a file under a temporary name, through two descriptors, and renames it over one of
-few; now and then it writes into a file of records, and into a log that is rotated.
+The library writes all of it with a fixed seed; no guest runs. A job reads a request and the clock,
+writes a file under a temporary name, through two descriptors, and renames it over one of few; some
+jobs also write into a file of records, and into a log that is rotated.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from journal.log import CommitPolicy
 from journal.pages.encoding import EVENT_PAGES_MAX
 
 EVENTS_EACH = 32
-"""Events of one job, about."""
+"""Approximate number of events of one job."""
 MEMORY_PAGES = 64 << 20 >> 12
 _MODULE = b"no module at all"
 _CODE = hashlib.sha256(_MODULE).digest()
@@ -39,14 +39,14 @@ _WORDS = b"asked done failed file from log name of the to took went when worker 
 
 
 class Size(NamedTuple):
-    """How much a journal has: events besides pages, pages, and snapshots that share these."""
+    """Size of a journal: events besides pages, pages, and the snapshots that share the pages."""
 
     events: int
     pages: int
     snapshots: int
 
     def scaled(self, share: float) -> Size:
-        """A smaller one; snapshots become fewer, not smaller."""
+        """Return a smaller size, with fewer snapshots of the same size."""
         kept = max(2, round(self.snapshots * share))
         pages = self.pages * kept // self.snapshots
         return Size(max(EVENTS_EACH, int(self.events * share)), pages, kept)
@@ -56,7 +56,7 @@ FULL_SIZE = Size(events=10_000_000, pages=(2 << 30) // PAGE_SIZE, snapshots=100)
 
 
 class Made(NamedTuple):
-    """What a journal has: events, bytes of their payloads, and bytes of its file."""
+    """Contents of a journal: events, bytes of their payloads, and bytes of its file."""
 
     events: int
     raw_size: int
@@ -78,13 +78,15 @@ def make(path: Path, size: Size) -> Made:
                 for event in pages.snapshot(taken):
                     output.put(event.tag, codec.encode(event))
                 taken += 1
-        for tag, payload in job.events(jobs):  # what follows the last snapshot stays as it is
+        for tag, payload in job.events(
+            jobs
+        ):  # Compaction keeps all events after the last snapshot.
             output.put(tag, payload)
     return Made(output.events, output.raw_size, path.stat().st_size)
 
 
 class Output:
-    """Blocks as a writer fills them, each event with a time of its own; a context manager."""
+    """Output in blocks like a writer's, with a time for each event; a context manager."""
 
     def __init__(self, path: Path) -> None:
         self.events = self.raw_size = 0
@@ -102,7 +104,7 @@ class Output:
         self._writer.close()
 
     def put(self, tag: int, payload: bytes) -> None:
-        """Add an event."""
+        """Append an event."""
         self._tags.append(tag)
         self._payloads.append(payload)
         self._room -= len(payload) + COLUMNS_SIZE_PER_EVENT_MAX
@@ -124,7 +126,7 @@ class Output:
 
 
 def preamble() -> Iterator[Event]:
-    """What a journal of a process begins with, whose files are opened already."""
+    """Return the preamble of a process journal, with its files already open."""
     yield process.ProcessStart(
         module_hash=hashlib.sha256(_MODULE).digest(),
         module_size=len(_MODULE),
@@ -173,7 +175,7 @@ def _pair(event: Event) -> tuple[int, bytes]:
 
 
 class _Job:
-    """Makes the events of one job after the other."""
+    """Generator of the events of successive jobs."""
 
     def __init__(self) -> None:
         self._chance = random.Random(2)
@@ -196,7 +198,7 @@ class _Job:
         }
 
     def events(self, number: int) -> Iterator[tuple[int, bytes]]:
-        """Give the events of the job of this number."""
+        """Yield the events of job ``number``."""
         fixed, chance, now = self._fixed, self._chance, number * 200_000
         yield _pair(inputs.ClockRead(clock=1, time=now))
         yield _pair(inputs.StreamRead(stream=0, offset=40 * number, data=b"%040d" % number))
@@ -233,7 +235,7 @@ class _Job:
             self._log_size = 0
 
     def _line(self, fd: int, offset: int) -> Generator[tuple[int, bytes], None, int]:
-        """Write a line; gives its size when it is done."""
+        """Yield the events of one written line; return its size."""
         line = self._chance.choice(self._lines)
         yield _WRITE_TAG, _WRITE(fd, offset, 0, len(line)) + line
         return len(line)
@@ -246,17 +248,17 @@ class _Job:
 
 
 class _Pages:
-    """Makes snapshots: the first has a quarter of the memory, the others a share of the rest."""
+    """Generator of snapshots: the first has a quarter of the memory, the others share the rest."""
 
     def __init__(self, size: Size) -> None:
         self._chance = random.Random(3)
-        made = log_events.pages(2048).payloads
+        made = log_events.make_pages(2048).payloads
         self._pool = [page for page in dict.fromkeys(made) if any(page)]
         self._first = min(MEMORY_PAGES // 4, size.pages // 2)
         self._each = min(MEMORY_PAGES, (size.pages - self._first) // max(1, size.snapshots - 1))
 
     def snapshot(self, number: int) -> Iterator[Event]:
-        """Give the events of a snapshot."""
+        """Yield the events of a snapshot."""
         return snapshot_of(number, self._parts(number), whole=not number)
 
     def _parts(self, number: int) -> Iterator[MemoryPages]:
@@ -273,13 +275,13 @@ class _Pages:
             )
 
     def _page(self, number: int) -> bytes:
-        """A page like others of its kind, and different from all."""
+        """Return a page that resembles others of its kind, but equals none."""
         head = number.to_bytes(4, "little") + self._chance.randbytes(12)
         return head + self._chance.choice(self._pool)[16:]
 
 
 def snapshot_of(number: int, pages: Iterable[MemoryPages], *, whole: bool) -> Iterator[Event]:
-    """Give the events of a snapshot with these pages."""
+    """Yield the events of a snapshot with these pages."""
     yield snapshots.SafePoint(
         calls=1 + number,
         monotonic=number,

@@ -1,4 +1,4 @@
-"""Compaction beside a live writer: how long it stands still, and what its appends wait."""
+"""Online compaction: the writer's pause, and the waits of its appends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from benchmarks.figures import Figure
 from benchmarks.toolkit_journal import Size
-from benchmarks.toolkit_work import journal_of
+from benchmarks.toolkit_work import open_journal
 from journal import Writer, compact_online, encode
 from journal.events.descriptors import FileDescriptorWrite
 from journal.log import CommitPolicy
@@ -21,8 +21,8 @@ _TAG = FileDescriptorWrite.tag
 _PAYLOAD = encode(FileDescriptorWrite(fd=4, offset=0, data=bytes(64)))
 
 
-class _Appending:
-    """Somebody who appends at an even rate: how long each append took, seconds."""
+class _SteadyAppender:
+    """Thread that appends at an even rate, and stores the seconds of each append."""
 
     def __init__(self, writer: Writer) -> None:
         self.took: list[float] = []
@@ -30,7 +30,7 @@ class _Appending:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> _Appending:
+    def __enter__(self) -> _SteadyAppender:
         self._thread.start()
         return self
 
@@ -48,16 +48,16 @@ class _Appending:
 
 
 def figures(rounds: int, size: Size) -> Iterator[Figure]:
-    """A large journal, compacted while events are appended to it: a copy of it in each round."""
+    """Compact a copy of a large journal in each round, while events are appended to it."""
     pauses, longest, whole, quiet = list[float](), list[float](), list[float](), list[float]()
-    with journal_of(size) as (path, made):
+    with open_journal(size) as (path, made):
         for _ in range(rounds + 1):
             live = path.with_name("live")
             shutil.copyfile(path, live)
             with Writer(live, commit=CommitPolicy.interval(1.0)) as writer:
-                with _Appending(writer) as alone:
+                with _SteadyAppender(writer) as alone:
                     time.sleep(1.0)
-                with _Appending(writer) as beside:
+                with _SteadyAppender(writer) as beside:
                     begin = time.perf_counter()
                     found = compact_online(writer)
                     whole.append(time.perf_counter() - begin)

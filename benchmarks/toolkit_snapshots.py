@@ -1,7 +1,7 @@
-"""A process that changes a hundredth of its memory between snapshots: how small that gets.
+"""Size of the journal of a process that changes one percent of its memory between snapshots.
 
-Beside the compacted journal stand the pages that are needed, each once, as one zstd frame: no
-journal can be much smaller. What the obvious tools make of an image of each snapshot is shown too.
+The lower bound is the set of needed pages, each once, as one zstd frame. The sizes of common tools
+for an image of each snapshot are reported, too.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from benchmarks import log_events
 from benchmarks.figures import RATIO, Figure, Side
 from benchmarks.peers import Span
 from benchmarks.stopwatch import Stopwatch
-from benchmarks.toolkit_deeds import done
 from benchmarks.toolkit_journal import Output, preamble, snapshot_of
-from benchmarks.toolkit_work import roomy
+from benchmarks.toolkit_operations import run_operation
+from benchmarks.toolkit_work import find_folder
 from journal.events import codec
 from journal.events.memory import PAGE_SIZE
 from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
 
 SPACE_RATIO_MAX = 1.10
 LEVEL = 1
-"""What the blocks of a journal are compressed with, too."""
+"""Compression level, the same as for blocks of a journal."""
 _TOOL_LEVEL = 3
 _SHARE = 100
 _POOL = 1024
@@ -37,16 +37,16 @@ _MEBIBYTE = 1 << 20
 
 
 class Machine:
-    """Memory of so many pages; each turn changes one in a hundred, half of them in a few bytes."""
+    """Memory in pages. Each turn changes one percent of the pages, half of these in few bytes."""
 
     def __init__(self, mebibytes: int) -> None:
         self._chance = random.Random(4)
-        pool = log_events.pages(_POOL).payloads
+        pool = log_events.make_pages(_POOL).payloads
         self.pages = [self._of_its_own(pool[n % _POOL]) for n in range(mebibytes << 8)]
         self._pool = [page for page in pool if any(page)]
 
     def turn(self) -> list[ChangedPage]:
-        """Run on; gives what has changed."""
+        """Change pages. Return the changed pages."""
         count = len(self.pages)
         found = []
         for number in sorted(self._chance.sample(range(count), max(1, count // _SHARE))):
@@ -61,7 +61,7 @@ class Machine:
         return found
 
     def whole(self) -> list[ChangedPage]:
-        """All that is there."""
+        """Return all pages."""
         return [
             ChangedPage(n, page, ZERO_PAGE)
             for n, page in enumerate(self.pages)
@@ -69,7 +69,7 @@ class Machine:
         ]
 
     def _of_its_own(self, page: bytes) -> bytes:
-        """What this page has in another order, so that it is like no other; zeros stay."""
+        """Return the content of a page, permuted to be unique; zeros remain zeros."""
         if page == ZERO_PAGE:
             return page
         pieces = [page[at : at + _PIECE_SIZE] for at in range(0, PAGE_SIZE, _PIECE_SIZE)]
@@ -77,8 +77,8 @@ class Machine:
         return b"".join(pieces)
 
 
-class Distinct:
-    """Pages, each once, as one frame; only their hashes and the frame's size are kept."""
+class DistinctPages:
+    """Distinct pages as one frame; stores only their hashes and the size of the frame."""
 
     def __init__(self, level: int) -> None:
         self.count = self.size = 0
@@ -86,7 +86,7 @@ class Distinct:
         self._frame = zstandard.ZstdCompressor(level=level).compressobj()
 
     def add(self, pages: Iterable[bytes]) -> None:
-        """Take those that were not there yet."""
+        """Add the pages that are new."""
         for page in pages:
             if page != ZERO_PAGE and page not in self._seen:
                 self._seen.add(page)
@@ -94,17 +94,17 @@ class Distinct:
                 self.size += len(self._frame.compress(page))
 
     def end(self) -> int:
-        """Bytes of all."""
+        """Return the size of the frame."""
         self.size += len(self._frame.flush())
         return self.size
 
 
 def figures(mebibytes: int, count: int) -> Iterator[Figure]:
-    """Sizes, which are the same in each round; what the tools took, once."""
+    """Yield sizes, which are equal in each round, and the time of the tools, measured once."""
     needed = (count + 4) * mebibytes * _MEBIBYTE
-    with tempfile.TemporaryDirectory(dir=roomy(needed)) as name:
+    with tempfile.TemporaryDirectory(dir=find_folder(needed)) as name:
         folder = Path(name)
-        path, every, last = folder / "journal", Distinct(LEVEL), Distinct(LEVEL)
+        path, every, last = folder / "journal", DistinctPages(LEVEL), DistinctPages(LEVEL)
         machine = Machine(mebibytes)
         with _Images(folder, mebibytes) as images, Output(path) as output:
             for event in preamble():
@@ -122,13 +122,13 @@ def figures(mebibytes: int, count: int) -> Iterator[Figure]:
 
 
 def _compacted(
-    path: Path, mebibytes: int, count: int, every: Distinct, last: Distinct
+    path: Path, mebibytes: int, count: int, every: DistinctPages, last: DistinctPages
 ) -> Iterator[Figure]:
     group = f"toolkit: {count} snapshots of {mebibytes} MiB, one page in {_SHARE} changed between"
     yield _size(group, "the journal", path.stat().st_size, Side.OURS)
     target = path.with_name("compacted")
     for keep, pages in ((count, every), (1, last)):
-        ran = done("compact", path, target, keep)
+        ran = run_operation("compact", path, target, keep)
         size, needed = target.stat().st_size, pages.end()
         target.unlink()
         words = f"compacted, {keep} kept"
@@ -150,12 +150,12 @@ def _size(group: str, name: str, size: int, side: Side, note: str = "") -> Figur
 
 
 class _Images:
-    """What others make of an image of each snapshot; a context manager."""
+    """Sizes of other tools' archives of an image of each snapshot; a context manager."""
 
     def __init__(self, folder: Path, mebibytes: int) -> None:
         self._image, self._borg = folder / "image", folder / "borg"
         self._mebibytes = mebibytes
-        # what it has seen of the same process before, it finds again only within this window
+        # It finds earlier pages of the same process only within this window.
         window = min(31, (2 * mebibytes * _MEBIBYTE).bit_length())
         values = zstandard.ZstdCompressionParameters.from_level(
             _TOOL_LEVEL, window_log=max(window, 10), enable_ldm=True
@@ -175,7 +175,7 @@ class _Images:
         self._image.unlink(missing_ok=True)
 
     def take(self, pages: list[bytes]) -> None:
-        """One more image."""
+        """Add an image."""
         image = b"".join(pages)
         watch = Stopwatch()
         self._count("zstd of each image", len(self._each.compress(image)), watch)
@@ -187,7 +187,7 @@ class _Images:
             self._count("borg create of each image", 0, watch)
 
     def figures(self, count: int) -> Iterator[Figure]:
-        """What they need."""
+        """Yield the sizes."""
         self._count("zstd --long of all images", len(self._long.flush()), Stopwatch())
         if self._has_borg:
             files = [path for path in self._borg.rglob("*") if path.is_file()]
@@ -197,7 +197,7 @@ class _Images:
         for name, size in self._sizes.items():
             span = self._spans[name]
             note = f"{span.wall:.1f} s wall"
-            if "borg" not in name:  # which is a process of its own
+            if "borg" not in name:  # borg runs as a process of its own
                 note += f", {span.cpu:.1f} s cpu"
             yield _size(group, name, size, Side.PEER, note)
 
@@ -209,7 +209,7 @@ class _Images:
         subprocess.run(["borg", *arguments], check=True, capture_output=True)
 
 
-def absent() -> Iterator[str]:
-    """A sentence for each tool that is not there."""
+def list_absent() -> Iterator[str]:
+    """Return a sentence for each tool that is not installed."""
     if shutil.which("borg") is None:
         yield "borg is not installed, and its row is left out"

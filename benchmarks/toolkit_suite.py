@@ -1,4 +1,4 @@
-"""The parts of the suite that are about what is made of a journal when it is there."""
+"""Parts of the suite about operations on existing journals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.toolkit_journal import FULL_SIZE, Size
 
 
 class Counts(NamedTuple):
-    """How large the journals are: that of a service, and the one with snapshots alone."""
+    """Sizes of the journals: that of the service, and that of the snapshots alone."""
 
     size: Size
     mebibytes: int
@@ -23,14 +23,14 @@ FULL = Counts(size=FULL_SIZE, mebibytes=64, snapshots=100)
 QUICK = Counts(size=FULL_SIZE.scaled(1 / 20), mebibytes=16, snapshots=20)
 
 
-def scaled(share: float) -> Counts:
-    """As much less work as a share says."""
+def scale_counts(share: float) -> Counts:
+    """Return the amount of work multiplied by ``share``."""
     count = max(2, round(FULL.snapshots * share))
     return Counts(size=FULL.size.scaled(share), mebibytes=FULL.mebibytes, snapshots=count)
 
 
 def parts(rounds: int, counts: Counts) -> dict[str, Callable[[], Iterator[Figure]]]:
-    """All parts by name."""
+    """Return all parts by name."""
     size, mebibytes, snapshots = counts
     return {
         "toolkit-compact": partial(toolkit_work.compaction, rounds, size),
@@ -42,6 +42,6 @@ def parts(rounds: int, counts: Counts) -> dict[str, Callable[[], Iterator[Figure
     }
 
 
-def absent() -> Iterator[str]:
-    """A sentence for each tool that does not take part."""
-    yield from toolkit_snapshots.absent()
+def list_absent() -> Iterator[str]:
+    """Return a sentence for each tool that does not take part."""
+    yield from toolkit_snapshots.list_absent()

@@ -1,4 +1,4 @@
-"""The toolkit over one large journal: compaction, filters, pieces, and lines."""
+"""Toolkit operations on one large journal: compaction, filters, pieces, and lines."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from benchmarks import toolkit_journal
 from benchmarks.figures import RATIO, Figure, Side, ratios
 from benchmarks.peers import Span
 from benchmarks.stopwatch import FOLDER
-from benchmarks.toolkit_deeds import Done, done
 from benchmarks.toolkit_journal import Made, Size
+from benchmarks.toolkit_operations import OperationResult, run_operation
 from journal import Reader
 from journal.events.snapshots import Snapshot
 from journal.events.streams import StreamWrite
@@ -23,23 +23,23 @@ MILLIONS_MIN = 1.0
 PEAK_MEBIBYTES_MAX = 256
 COLUMNS_RATIO_MIN = 1.0
 
-_ROOM = 4
-"""How many times a journal's size a folder must have free: copies of it, and pages in a file."""
+_FREE_SPACE_FACTOR = 4
+"""Free space that a folder needs, in multiples of the journal's size, for copies and page files."""
 _PARTS = 8
 _MEBIBYTE = 1 << 20
 
 
 @contextmanager
-def journal_of(size: Size) -> Iterator[tuple[Path, Made]]:
-    """A journal in a folder of its own, where there is room for what is made of it."""
-    needed = _ROOM * (size.pages * 4096 + size.events * 64)
-    with tempfile.TemporaryDirectory(dir=roomy(needed)) as folder:
+def open_journal(size: Size) -> Iterator[tuple[Path, Made]]:
+    """Yield a journal in a folder of its own, with enough free space for its derivatives."""
+    needed = _FREE_SPACE_FACTOR * (size.pages * 4096 + size.events * 64)
+    with tempfile.TemporaryDirectory(dir=find_folder(needed)) as folder:
         path = Path(folder) / "journal"
         yield path, toolkit_journal.make(path, size)
 
 
-def roomy(size: int) -> Path:
-    """The first folder that has so many bytes free: that of the benchmarks, if it does."""
+def find_folder(size: int) -> Path:
+    """Return the first folder with enough free space, starting with the benchmarks' own."""
     places = [FOLDER, Path(tempfile.gettempdir())]
     for place in places:
         if shutil.disk_usage(place).free >= size:
@@ -55,14 +55,14 @@ def _words(made: Made) -> str:
 
 
 def compaction(rounds: int, size: Size) -> Iterator[Figure]:
-    """How fast a journal is compacted for its newest snapshot, beside a hash of its bytes."""
-    with journal_of(size) as (path, made):
+    """Yield the rate of a compaction that keeps the newest snapshot, beside a hash of the bytes."""
+    with open_journal(size) as (path, made):
         target = path.with_name("compacted")
-        runs: list[Done] = []
-        hashes: list[Done] = []
+        runs: list[OperationResult] = []
+        hashes: list[OperationResult] = []
         for index in range(rounds + 1):
             target.unlink(missing_ok=True)
-            hashed, ran = done("hash", path), done("compact", path, target, 1)
+            hashed, ran = run_operation("hash", path), run_operation("compact", path, target, 1)
             assert (ran.facts["events"], ran.facts["size"]) == (made.events, made.raw_size)
             if index:
                 hashes.append(hashed)
@@ -88,7 +88,7 @@ def compaction(rounds: int, size: Size) -> Iterator[Figure]:
         yield Figure(group=group, name=name, unit=RATIO, values=ratios(over, under))
 
 
-def _rates(group: str, made: Made, runs: list[Done]) -> Iterator[Figure]:
+def _rates(group: str, made: Made, runs: list[OperationResult]) -> Iterator[Figure]:
     for name, unit, amount, floor in (
         ("payloads", "GB/s", made.raw_size / 1e9, GIGABYTES_MIN),
         ("file", "GB/s", made.size / 1e9, None),
@@ -105,11 +105,11 @@ def _rates(group: str, made: Made, runs: list[Done]) -> Iterator[Figure]:
             )
 
 
-def _walls(runs: list[Done]) -> tuple[float, ...]:
+def _walls(runs: list[OperationResult]) -> tuple[float, ...]:
     return tuple(run.span.wall for run in runs)
 
 
-def _cpus(runs: list[Done]) -> tuple[float, ...]:
+def _cpus(runs: list[OperationResult]) -> tuple[float, ...]:
     return tuple(run.span.cpu for run in runs)
 
 
@@ -117,8 +117,8 @@ def _cpus(runs: list[Done]) -> tuple[float, ...]:
 
 
 def filters(rounds: int, size: Size) -> Iterator[Figure]:
-    """Events of one tag told and written, beside a pass over the columns that counts them."""
-    with journal_of(size) as (path, made):
+    """Yield the rates of listing and writing events of one tag, beside a count of tags."""
+    with open_journal(size) as (path, made):
         for kind in (StreamWrite, Snapshot):
             group = f"toolkit: filter by tag, {kind.__name__} alone, of {_words(made)}"
             yield from _filtered(group, path, made, kind.tag, rounds)
@@ -126,16 +126,16 @@ def filters(rounds: int, size: Size) -> Iterator[Figure]:
 
 def _filtered(group: str, path: Path, made: Made, tag: int, rounds: int) -> Iterator[Figure]:
     target = path.with_name("filtered")
-    deeds: dict[str, tuple[object, ...]] = {
+    operations: dict[str, tuple[object, ...]] = {
         "filter, told": ("filter", path, "", tag),
         "filter, written": ("filter", path, target, tag),
         "count of its tags": ("count", path, tag),
     }
-    found: dict[str, list[Done]] = {name: [] for name in deeds}
+    found: dict[str, list[OperationResult]] = {name: [] for name in operations}
     for index in range(rounds + 1):
-        for name, (deed, *arguments) in deeds.items():
+        for name, (operation, *arguments) in operations.items():
             target.unlink(missing_ok=True)
-            ran = done(str(deed), *arguments)
+            ran = run_operation(str(operation), *arguments)
             if index:
                 found[name].append(ran)
     target.unlink(missing_ok=True)
@@ -159,13 +159,13 @@ def _filtered(group: str, path: Path, made: Made, tag: int, rounds: int) -> Iter
 
 
 def pieces(rounds: int, size: Size) -> Iterator[Figure]:
-    """Split, joined again and cut, beside a copy of the file."""
-    with journal_of(size) as (path, made):
+    """Yield the rates of split, concat and cut, beside a copy of the file."""
+    with open_journal(size) as (path, made):
         with Reader(path) as reader:
             at = [frame.seq for frame in reader.frames(tags={Snapshot.tag})]
         found: dict[str, list[Span]] = {}
         for index in range(rounds + 1):
-            for name, span in _in_pieces(path, made, at[len(at) // 2]):
+            for name, span in _measure_pieces(path, made, at[len(at) // 2]):
                 if index:
                     found.setdefault(name, []).append(span)
     group = f"toolkit: pieces of {_words(made)}, written and synced"
@@ -179,16 +179,16 @@ def pieces(rounds: int, size: Size) -> Iterator[Figure]:
             yield Figure(group=group, name=f"{name}, cpu", unit="GB/s", values=values)
 
 
-def _in_pieces(path: Path, made: Made, at: int) -> Iterator[tuple[str, Span]]:
-    """Each once, and what it took; a cut counts as much as it keeps of the file."""
+def _measure_pieces(path: Path, made: Made, at: int) -> Iterator[tuple[str, Span]]:
+    """Run each operation once. A cut counts as much of the file as it keeps."""
     folder, target = path.with_name("parts"), path.with_name("target")
-    yield "copy", done("copy", path, target).span
+    yield "copy", run_operation("copy", path, target).span
     target.unlink()
-    yield "split", done("split", path, folder, made.size // _PARTS).span
-    yield "concat", done("concat", folder, target).span
+    yield "split", run_operation("split", path, folder, made.size // _PARTS).span
+    yield "concat", run_operation("concat", folder, target).span
     shutil.rmtree(folder)
     target.unlink()
-    cut = done("cut", path, target, at).span
+    cut = run_operation("cut", path, target, at).span
     share = target.stat().st_size / made.size
     yield "cut", Span(cut.cpu / share, cut.wall / share)
     target.unlink()
@@ -198,9 +198,9 @@ def _in_pieces(path: Path, made: Made, at: int) -> Iterator[tuple[str, Span]]:
 
 
 def lines(rounds: int, size: Size) -> Iterator[Figure]:
-    """Exported as JSON lines, to nowhere."""
-    with journal_of(size) as (path, made):
-        runs = [done("export", path, "/dev/null") for _ in range(rounds + 1)][1:]
+    """Yield the rate of an export as JSON lines, to nowhere."""
+    with open_journal(size) as (path, made):
+        runs = [run_operation("export", path, "/dev/null") for _ in range(rounds + 1)][1:]
     group = f"toolkit: JSON lines of {_words(made)}"
     for clock, spans in (("wall", _walls(runs)), ("cpu", _cpus(runs))):
         for name, unit, amount in (

@@ -1,8 +1,8 @@
-"""A program as programs are: mostly its own work, and now and then a word with its host.
+"""Typical program: mostly its own work, and some host calls.
 
-Each round computes for some ten milliseconds with loops, dicts, strings, json and re, asks the
-time and chance, prints, writes a log and reads it back. What it prints depends on nothing that it
-was told, so that two hosts must give the same output. It is run by CPython as a guest.
+Each round computes for about ten milliseconds with loops, dicts, strings, json and re, asks for
+time and randomness, prints, writes a log and reads it back. Its output does not depend on any
+input, so that two hosts must produce the same output. CPython runs it as a guest.
 """
 
 import json

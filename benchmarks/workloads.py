@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.figures import RATIO, Figure, ratios
-from benchmarks.peers import ROOT, Measured, Peer, Plan
-from benchmarks.rounds import interleaved
+from benchmarks.peers import ROOT, Measurement, Peer, Plan
+from benchmarks.rounds import run_interleaved
 from tools import programs
 
 JOURNAL_RATIO_MAX = 1.10
@@ -18,8 +18,8 @@ _SCRIPTS = {"quickjs": _HERE / "workload.js", "cpython": _HERE / "workload.py"}
 _ARGUMENTS = {"quickjs": ("qjs", "--std", "/workload.js"), "cpython": ("python", "/workload.py")}
 
 
-def plan_of(name: str, peer: Peer, folder: Path = Path()) -> Plan:
-    """The run of a workload."""
+def make_plan(name: str, peer: Peer, folder: Path = Path()) -> Plan:
+    """Return the plan of a workload."""
     return Plan(
         peer=peer,
         wasm=str(programs.fetch(name)),
@@ -30,9 +30,9 @@ def plan_of(name: str, peer: Peer, folder: Path = Path()) -> Plan:
 
 
 def figures(name: str, rounds: int) -> Iterator[Figure]:
-    """What one of the workloads shows."""
+    """Yield the figures of one workload."""
     peers = (Peer.RECORDED, Peer.UNWRITTEN, Peer.WASI, Peer.WASI_REPEATABLE)
-    found = interleaved([plan_of(name, peer) for peer in peers], rounds)
+    found = run_interleaved([make_plan(name, peer) for peer in peers], rounds)
     group = f"workload {name}"
 
     def ratio(text: str, other: Peer, kind: str, limit: float | None = None) -> Figure:
@@ -58,5 +58,5 @@ def figures(name: str, rounds: int) -> Iterator[Figure]:
         yield Figure(group=group, name=f"{peer}: running, CPU", unit="s", values=running)
 
 
-def _seconds(runs: list[Measured], kind: str) -> tuple[float, ...]:
+def _seconds(runs: list[Measurement], kind: str) -> tuple[float, ...]:
     return tuple(one.whole.cpu if kind == "cpu" else one.whole.wall for one in runs)

@@ -25,8 +25,8 @@ from benchmarks import (
     snap_take,
     stopwatch,
     suite,
-    toolkit_deeds,
     toolkit_journal,
+    toolkit_operations,
     toolkit_snapshots,
     toolkit_suite,
     toolkit_work,
@@ -34,7 +34,7 @@ from benchmarks import (
 from benchmarks.chart import Bar, Group
 from benchmarks.figures import Figure, Side, lines, ratios
 from benchmarks.log_race import Clock, Result, Runner
-from benchmarks.log_stores import Deed
+from benchmarks.log_stores import Operation
 from benchmarks.peers import Span
 from journal import Reader, list_snapshots, record
 from journal.events.codec import decode
@@ -51,7 +51,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture(autouse=True)
 def _folder_of_the_benchmarks() -> None:
-    stopwatch.modules()
+    stopwatch.module_folder()
 
 
 def result(name: str, side: Side, *cpu: float) -> Result:
@@ -86,15 +86,15 @@ def test_the_median_is_judged(limit: float | None, floor: float | None, verdict:
 
 
 def test_a_rate_is_the_amount_by_the_time() -> None:
-    found = log_race.result_of("one", Side.OURS, "", 100, [Span(2, 4), Span(5, 10)])
+    found = log_race.make_result("one", Side.OURS, "", 100, [Span(2, 4), Span(5, 10)])
     assert (found.cpu, found.wall) == ((50, 20), (25, 10))
 
 
 def test_the_best_of_a_side_is_the_one_of_the_best_median() -> None:
     slow, fast = result("slow", Side.PEER, 1, 1, 99), result("fast", Side.PEER, 2, 2, 2)
     ours = result("ours", Side.OURS, 50, 50, 50)
-    assert log_race.best([slow, ours, fast], Side.PEER, Clock.CPU) is fast
-    assert log_race.best([ours], Side.PEER, Clock.CPU) is None
+    assert log_race.find_fastest([slow, ours, fast], Side.PEER, Clock.CPU) is fast
+    assert log_race.find_fastest([ours], Side.PEER, Clock.CPU) is None
 
 
 def test_only_the_clock_that_counts_is_judged() -> None:
@@ -112,7 +112,7 @@ def test_a_race_turns_round_and_counts_no_first_round() -> None:
     order = []
 
     @contextmanager
-    def opened(name: str) -> Iterator[Deed]:
+    def opened(name: str) -> Iterator[Operation]:
         yield lambda: order.append(name)
 
     runners = [
@@ -128,7 +128,7 @@ def test_a_race_turns_round_and_counts_no_first_round() -> None:
 
 
 def test_the_payloads_are_those_that_the_fields_encode_to() -> None:
-    fields, events = log_events.written(3)
+    fields, events = log_events.make_writes(3)
     for (fd, at, is_64bit, data), tag, payload in zip(
         fields, events.tags, events.payloads, strict=True
     ):
@@ -138,20 +138,20 @@ def test_the_payloads_are_those_that_the_fields_encode_to() -> None:
 
 
 def test_stores_of_pairs_get_a_tag_only_where_there_are_several() -> None:
-    mixed, alike = log_events.small(8), log_events.pages(8)
+    mixed, alike = log_events.make_small_events(8), log_events.make_pages(8)
     assert next(iter(mixed.values(2, 3))) == b"\x03" + mixed.payloads[2]
     assert list(alike.values(2, 4)) == alike.payloads[2:4]
 
 
 def test_every_reader_finds_all_of_one_tag(tmp_path: Path) -> None:
-    events = log_events.small(300)
+    events = log_events.make_small_events(300)
     wanted = [p for t, p in zip(events.tags, events.payloads, strict=True) if t == log_events.KEPT]
     for store in log_field.readers():
         path = tmp_path / store.name
-        with store.append(path, events, store.ways[0]) as deed:
-            deed()
-        with store.keep(path, log_events.KEPT) as deed:
-            kept = deed()
+        with store.append(path, events, store.ways[0]) as operation:
+            operation()
+        with store.keep(path, log_events.KEPT) as operation:
+            kept = operation()
         assert isinstance(kept, list), store.name
         assert kept == wanted, store.name
 
@@ -197,13 +197,13 @@ def test_a_part_of_snapshots_measures_something(name: str) -> None:
 def test_a_part_of_the_toolkit_measures_something(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def done_here(deed: str, *arguments: object) -> toolkit_deeds.Done:
-        facts = toolkit_deeds.DEEDS[deed](*map(str, arguments))()
-        return toolkit_deeds.Done(Span(1.0, 1.0), 1.0, facts)
+    def run_here(operation: str, *arguments: object) -> toolkit_operations.OperationResult:
+        facts = toolkit_operations.OPERATIONS[operation](*map(str, arguments))()
+        return toolkit_operations.OperationResult(Span(1.0, 1.0), 1.0, facts)
 
     if name != "toolkit-export":  # one starts processes as all do; that takes its time
-        monkeypatch.setattr(toolkit_work, "done", done_here)
-        monkeypatch.setattr(toolkit_snapshots, "done", done_here)
+        monkeypatch.setattr(toolkit_work, "run_operation", run_here)
+        monkeypatch.setattr(toolkit_snapshots, "run_operation", run_here)
     figures = list(toolkit_suite.parts(1, TINY_KIT)[name]())
     assert any(figure.side is Side.OURS or figure.verdict for figure in figures)
     assert all(figure.values for figure in figures)
@@ -226,13 +226,13 @@ def test_the_journal_of_a_service_plays_and_is_the_same_each_time(tmp_path: Path
     play(frames[0], ModelHost())
 
 
-def test_a_deed_that_fails_ends_the_program(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="a deed failed: hash"):
-        toolkit_deeds.done("hash", tmp_path / "missing")
+def test_an_operation_that_fails_ends_the_program(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"operation hash .*missing.* failed"):
+        toolkit_operations.run_operation("hash", tmp_path / "missing")
 
 
 def test_pages_are_counted_once() -> None:
-    found = toolkit_snapshots.Distinct(1)
+    found = toolkit_snapshots.DistinctPages(1)
     page = b"page".ljust(4096, b"\1")
     found.add([page, bytes(4096), page])
     found.add([page])
@@ -241,8 +241,8 @@ def test_pages_are_counted_once() -> None:
 
 
 def test_a_guest_that_stands_still_says_for_how_long(tmp_path: Path) -> None:
-    wasm = snap_guests.standing(1, 2)
-    with snap_take._Stand(wasm, tmp_path) as stand:
+    wasm = snap_guests.make_pausing_guest(1, 2)
+    with snap_take._GuestRig(wasm, tmp_path) as stand:
         assert stand._told("n")[1] < stand._told("s")[1]
         stand.lap("r", 2)
         stand.lap("p", 2)
@@ -258,18 +258,18 @@ def test_a_guest_that_stands_still_says_for_how_long(tmp_path: Path) -> None:
 
 def test_a_resume_that_says_nothing_more_is_told_of(tmp_path: Path) -> None:
     with record(
-        micro.module_of("yield", 1), tmp_path / "journal", cache=stopwatch.modules()
+        micro.build_module("yield", 1), tmp_path / "journal", cache=stopwatch.module_folder()
     ) as recorder:
         assert recorder.wait() is not None
     with pytest.raises(SystemExit, match="said nothing more"):
-        snap_resume._resumed(tmp_path / "journal", 0, ())
+        snap_resume._resume(tmp_path / "journal", 0, ())
 
 
 def test_a_peer_that_is_not_installed_is_left_out_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    (sentence,) = (one for one in log_field.absent() if one.startswith("lmdb"))
+    (sentence,) = (one for one in log_field.list_absent() if one.startswith("lmdb"))
     assert "left out" in sentence
     assert "lmdb" not in {one.name for one in log_field.appenders()}
     assert "journal" in {one.name for one in log_field.appenders()}

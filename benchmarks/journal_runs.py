@@ -1,4 +1,4 @@
-"""Runs of our own engine: recorded, with nothing written, and resumed."""
+"""Runs of the journal's engine: recorded, without writing, and resumed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import journal
-from benchmarks.peers import Measured, Plan, digest_of, journal_in, output_in
-from benchmarks.stopwatch import Stopwatch, modules
+from benchmarks.peers import Measurement, Plan, compute_digest, journal_path, output_path
+from benchmarks.stopwatch import Stopwatch, module_folder
 from journal.engine.program.module import load_module
 from journal.engine.program.prepared import prepare
 from journal.engine.program.variant import unmodified
@@ -19,51 +19,51 @@ from journal.engine.wasi.stdio.stdin import Interrupter
 from journal.events.process import RecordingLevel
 
 
-class Unwritten(NullWriter):
-    """A writer that keeps nothing, for a run without a journal."""
+class DiscardingWriter(NullWriter):
+    """Writer that discards everything, for a run without a journal."""
 
     path = Path()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""
 
 
-def recorded(plan: Plan) -> Measured:
-    """As `journaltool run` does it, with a root in memory and the output in a regular file."""
+def record(plan: Plan) -> Measurement:
+    """Record a run as `journaltool run` does, with a memory root and the output in a file."""
     watch = Stopwatch()
-    with output_in(Path(plan.folder)).open("xb") as output:
+    with output_path(Path(plan.folder)).open("xb") as output:
         guest = journal.record(
             plan.wasm,
-            journal_in(Path(plan.folder)),
+            journal_path(Path(plan.folder)),
             args=plan.arguments,
             copies=_copies(plan),
             stdin=b"",
             stdout=output,
             durability=journal.engine.Durability(plan.durability),
-            cache=modules(),
+            cache=module_folder(),
         )
-        return _to_its_end(guest, plan, watch)
+        return _run_to_end(guest, plan, watch)
 
 
-def unwritten(plan: Plan) -> Measured:
-    """The same, but with a writer that discards."""
+def run_unwritten(plan: Plan) -> Measurement:
+    """Record the same run with a writer that discards everything."""
     watch = Stopwatch()
-    with output_in(Path(plan.folder)).open("xb") as output:
-        return _to_its_end(_without_a_journal(plan, output), plan, watch)
+    with output_path(Path(plan.folder)).open("xb") as output:
+        return _run_to_end(_make_unwritten(plan, output), plan, watch)
 
 
-def resumed(plan: Plan) -> Measured:
-    """A replay of the journal in the folder, and the little that follows."""
+def resume(plan: Plan) -> Measurement:
+    """Replay the journal in the folder, and run the little that follows."""
     watch = Stopwatch()
-    with output_in(Path(plan.folder)).open("r+b") as output:
+    with output_path(Path(plan.folder)).open("r+b") as output:
         guest = journal.resume(
-            journal_in(Path(plan.folder)),
+            journal_path(Path(plan.folder)),
             stdin=b"",
             stdout=output,
             durability=journal.engine.Durability(plan.durability),
-            cache=modules(),
+            cache=module_folder(),
         )
-        return _to_its_end(guest, plan, watch)
+        return _run_to_end(guest, plan, watch)
 
 
 def _copies(plan: Plan) -> list[journal.engine.FileCopy]:
@@ -71,20 +71,20 @@ def _copies(plan: Plan) -> list[journal.engine.FileCopy]:
     return [journal.engine.FileCopy(plan.script, f"/{script.name}")] if plan.script else []
 
 
-def _to_its_end(guest: Recorder, plan: Plan, watch: Stopwatch) -> Measured:
+def _run_to_end(guest: Recorder, plan: Plan, watch: Stopwatch) -> Measurement:
     opening = watch.lap()
     with guest:
         outcome = guest.wait()
     running = watch.lap()
     assert outcome is not None
     assert outcome.code is not None, outcome
-    digest = digest_of(Path(plan.folder), guest.files)
-    return Measured(opening=opening, running=running, code=outcome.code, digest=digest)
+    digest = compute_digest(Path(plan.folder), guest.files)
+    return Measurement(opening=opening, running=running, code=outcome.code, digest=digest)
 
 
-def _without_a_journal(plan: Plan, output: IO[Any]) -> Recorder:
-    """What `journal.record` makes, step by step, but for the journal."""
-    nothing = cast(journal.Writer, Unwritten())
+def _make_unwritten(plan: Plan, output: IO[Any]) -> Recorder:
+    """Do the steps of `journal.record`, but without a journal."""
+    nothing = cast(journal.Writer, DiscardingWriter())
     loaded = load_module(plan.wasm)
     settings = journal.engine.Configuration()
     streams = connect_streams(b"", output, None)
@@ -101,7 +101,7 @@ def _without_a_journal(plan: Plan, output: IO[Any]) -> Recorder:
         embed=False,
     )
     process = Process(
-        prepare(unmodified(loaded), settings, modules()),
+        prepare(unmodified(loaded), settings, module_folder()),
         identity,
         nothing,
         output_targets=streams.output_targets,

@@ -1,7 +1,7 @@
-"""What the toolkit does to a journal, once: each time in a process of its own.
+"""Operations of the toolkit on a journal, each run once in a process of its own.
 
-`done` runs a deed and tells what it took; `python -m benchmarks.toolkit_deeds NAME ARGUMENT...` is
-that process. Its peak is that of the memory that it had, not of a file's pages in the cache.
+`run_operation` runs one and returns its cost; `python -m benchmarks.toolkit_operations NAME
+ARGUMENT...` is that process. The peak counts the memory of the process, without the page cache.
 """
 
 from __future__ import annotations
@@ -20,31 +20,37 @@ from benchmarks.peers import ROOT, Span
 _PIECE_SIZE = 1 << 20
 
 
-class Done(NamedTuple):
-    """What a deed took: seconds, MiB at most, and what it tells of itself."""
+class OperationResult(NamedTuple):
+    """Cost of an operation: its span, its peak in MiB, and facts that it reports."""
 
     span: Span
     peak: float
     facts: dict[str, int]
 
 
-def done(deed: str, *arguments: object) -> Done:
-    """Do something once; ends the program where it fails."""
-    command = [sys.executable, "-m", "benchmarks.toolkit_deeds", deed, *map(str, arguments)]
+def run_operation(operation: str, *arguments: object) -> OperationResult:
+    """Run an operation once. Ends the program if it fails."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.toolkit_operations",
+        operation,
+        *map(str, arguments),
+    ]
     ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
     if ended.returncode:
-        sys.exit(f"a deed failed: {deed} {arguments}")
+        sys.exit(f"operation {operation} {arguments} failed")
     found = json.loads(ended.stdout)
-    return Done(Span(found["cpu"], found["wall"]), found["peak"], found["facts"])
+    return OperationResult(Span(found["cpu"], found["wall"]), found["peak"], found["facts"])
 
 
-# -- deeds: each imports what it needs before the clock runs --------------------------------------
+# -- operations: each imports its modules before the measurement ----------------------------------
 
 
 def _compact(source: str, target: str, keep_last: str) -> Callable[[], dict[str, int]]:
     from journal.compaction import RetentionPolicy, compact
 
-    def deed() -> dict[str, int]:
+    def operation() -> dict[str, int]:
         found = compact(source, target, policy=RetentionPolicy(keep_last=int(keep_last)))
         assert not found.reason, found.reason
         return {
@@ -54,7 +60,7 @@ def _compact(source: str, target: str, keep_last: str) -> Callable[[], dict[str,
             "kept_size": found.kept_size,
         }
 
-    return deed
+    return operation
 
 
 def _filter(source: str, target: str, *tags: str) -> Callable[[], dict[str, int]]:
@@ -66,16 +72,16 @@ def _filter(source: str, target: str, *tags: str) -> Callable[[], dict[str, int]
 
 
 def _count(source: str, *tags: str) -> Callable[[], dict[str, int]]:
-    """A pass over the columns that only counts tags."""
+    """Count tags in a pass over the columns."""
     from journal import Reader
 
     wanted = list(map(int, tags))
 
-    def deed() -> dict[str, int]:
+    def operation() -> dict[str, int]:
         with Reader(source) as reader:
             return {"events": sum(sum(map(b.tags.count, wanted)) for b in reader.blocks())}
 
-    return deed
+    return operation
 
 
 def _split(source: str, folder: str, size: str) -> Callable[[], dict[str, int]]:
@@ -99,40 +105,40 @@ def _cut(source: str, target: str, at: str) -> Callable[[], dict[str, int]]:
 def _export(source: str, target: str) -> Callable[[], dict[str, int]]:
     from journal.export import export_lines
 
-    def deed() -> dict[str, int]:
+    def operation() -> dict[str, int]:
         with Path(target).open("wb") as out:
             return {"events": export_lines(source, out).events}
 
-    return deed
+    return operation
 
 
 def _copy(source: str, target: str) -> Callable[[], dict[str, int]]:
-    """The bytes alone, as durable as the others are."""
+    """Copy the bytes, as durably as the other operations."""
 
-    def deed() -> dict[str, int]:
+    def operation() -> dict[str, int]:
         shutil.copyfile(source, target)
         with Path(target).open("rb") as file:
             os.fsync(file.fileno())
         return {}
 
-    return deed
+    return operation
 
 
 def _hash(source: str) -> Callable[[], dict[str, int]]:
-    """All bytes read and hashed: what no pass can do without."""
+    """Read and hash all bytes: the lower bound of any pass."""
     from xxhash import xxh3_64
 
-    def deed() -> dict[str, int]:
+    def operation() -> dict[str, int]:
         state = xxh3_64()
         with Path(source).open("rb") as file:
             while piece := file.read(_PIECE_SIZE):
                 state.update(piece)
         return {}
 
-    return deed
+    return operation
 
 
-DEEDS: dict[str, Callable[..., Callable[[], dict[str, int]]]] = {
+OPERATIONS: dict[str, Callable[..., Callable[[], dict[str, int]]]] = {
     "compact": _compact,
     "filter": _filter,
     "count": _count,
@@ -146,7 +152,7 @@ DEEDS: dict[str, Callable[..., Callable[[], dict[str, int]]]] = {
 
 
 def _peak() -> float:
-    """The most memory of this process in MiB; what `getrusage` has may be its parent's."""
+    """Return the peak memory of this process in MiB; `getrusage` may report that of its parent."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
@@ -157,9 +163,9 @@ def _main() -> None:
     from benchmarks.stopwatch import Stopwatch
 
     name, *arguments = sys.argv[1:]
-    deed = DEEDS[name](*arguments)
+    operation = OPERATIONS[name](*arguments)
     watch = Stopwatch()
-    facts = deed()
+    facts = operation()
     span = watch.lap()
     print(json.dumps({"cpu": span.cpu, "wall": span.wall, "peak": _peak(), "facts": facts}))
 

@@ -1,4 +1,4 @@
-"""Runs under wasmtime's own WASI: the plain one, and in the engine that we run guests in."""
+"""Runs under wasmtime's own WASI: with its default configuration, and with that of our engine."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from pathlib import Path
 
 import wasmtime
 
-from benchmarks.peers import Measured, Plan, Span, digest_of, output_in
-from benchmarks.stopwatch import Stopwatch, modules
+from benchmarks.peers import Measurement, Plan, Span, compute_digest, output_path
+from benchmarks.stopwatch import Stopwatch, module_folder
 from journal.engine.configuration import Configuration
 from journal.engine.program.module import make_engine
 from journal.engine.runtime import bindings
 
 _STACK_SIZE = 32 << 20
 _EPOCHS_ENOUGH = 1 << 30
-_MEMORY = Path("/dev/shm")  # wasmtime has no files in memory: a directory of the host is nearest
+# wasmtime has no memory files. A tmpfs directory is the nearest equivalent.
+_MEMORY = Path("/dev/shm")
 
 
-def plain(plan: Plan) -> Measured:
-    """As anybody would embed wasmtime."""
-    return _measured(plan, repeatable=False)
+def run_plain(plan: Plan) -> Measurement:
+    """Run with the default configuration of wasmtime."""
+    return _measure(plan, repeatable=False)
 
 
-def repeatable(plan: Plan) -> Measured:
-    """With what our guests run under: interruptible by epochs, NaNs of fixed bits."""
-    return _measured(plan, repeatable=True)
+def run_repeatable(plan: Plan) -> Measurement:
+    """Run with the settings of our guests: epoch interruption, and canonical NaNs."""
+    return _measure(plan, repeatable=True)
 
 
-def _measured(plan: Plan, *, repeatable: bool) -> Measured:
+def _measure(plan: Plan, *, repeatable: bool) -> Measurement:
     folder = Path(plan.folder)
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as name:
         root = Path(name)
@@ -43,12 +44,14 @@ def _measured(plan: Plan, *, repeatable: bool) -> Measured:
             for path in root.rglob("*")
             if path.is_file()
         }
-    return Measured(opening=opening, running=running, code=code, digest=digest_of(folder, files))
+    return Measurement(
+        opening=opening, running=running, code=code, digest=compute_digest(folder, files)
+    )
 
 
 def _run(plan: Plan, root: Path, *, repeatable: bool) -> tuple[Span, Span, int]:
-    """What the opening and the run took, and the exit code."""
-    kept = _kept(Path(plan.wasm), repeatable=repeatable)
+    """Return the spans of opening and running, and the exit code."""
+    kept = _compiled_path(Path(plan.wasm), repeatable=repeatable)
     watch = Stopwatch()
     engine = _engine(repeatable=repeatable)
     module = wasmtime.Module.deserialize_file(engine, str(kept))
@@ -59,7 +62,7 @@ def _run(plan: Plan, root: Path, *, repeatable: bool) -> tuple[Span, Span, int]:
     linker = wasmtime.Linker(engine)
     linker.define_wasi()
     opening = watch.lap()
-    code = _in_a_thread(store, linker, module)
+    code = _run_in_thread(store, linker, module)
     return opening, watch.lap(), code
 
 
@@ -69,7 +72,7 @@ def _wasi(plan: Plan, root: Path) -> wasmtime.WasiConfig:
     empty = Path(plan.folder) / "input"
     empty.write_bytes(b"")
     wasi.stdin_file = str(empty)
-    wasi.stdout_file = str(output_in(Path(plan.folder)))
+    wasi.stdout_file = str(output_path(Path(plan.folder)))
     wasi.inherit_stderr()
     wasi.preopen_dir(str(root), "/")
     return wasi
@@ -80,23 +83,23 @@ def _engine(*, repeatable: bool) -> wasmtime.Engine:
     return engine
 
 
-def _kept(wasm: Path, *, repeatable: bool) -> Path:
-    """Where the compiled module stands; it is compiled when it is first asked for."""
+def _compiled_path(wasm: Path, *, repeatable: bool) -> Path:
+    """Return the path of the compiled module; compile it on first use."""
     data = wasm.read_bytes()
     name = f"{hashlib.sha256(data).hexdigest()[:32]}-{bindings.VERSION}"
-    kept = modules() / f"{name}-{'repeatable' if repeatable else 'plain'}"
+    kept = module_folder() / f"{name}-{'repeatable' if repeatable else 'plain'}"
     engine = _engine(repeatable=repeatable)
     try:
         wasmtime.Module.deserialize_file(engine, str(kept))
-    except wasmtime.WasmtimeError:  # it is not there, or for other settings
+    except wasmtime.WasmtimeError:  # The file is missing, or was compiled with other settings.
         fresh = kept.with_suffix(".fresh")
         fresh.write_bytes(wasmtime.Module(engine, data).serialize())
         fresh.replace(kept)
     return kept
 
 
-def _in_a_thread(store: wasmtime.Store, linker: wasmtime.Linker, module: wasmtime.Module) -> int:
-    """Run it in a thread with a stack as large as ours; give the exit code."""
+def _run_in_thread(store: wasmtime.Store, linker: wasmtime.Linker, module: wasmtime.Module) -> int:
+    """Run the module in a thread with a stack as large as ours. Return the exit code."""
     codes: list[int] = []
 
     def work() -> None:
