@@ -23,8 +23,8 @@ from tests.engine.session.test_rebuild_histories import (
     Operation,
     fresh,
     histories,
-    lived,
     mounts_of,
+    run_history,
     somewhere,
 )
 from tests.replay.test_model import pages_event, started, thread
@@ -85,7 +85,7 @@ def test_any_history_of_calls_is_folded_to_the_same(
     history: list[Operation], data: st.DataObject
 ) -> None:
     with somewhere() as folder:
-        guest = lived(folder, history)
+        guest = run_history(folder, history)
         count = len(guest.seen)
         chosen = {count - 1, *data.draw(st.sets(st.integers(0, count - 1), max_size=3))}
         source, target = folder / "source", folder / "target"

@@ -1,6 +1,7 @@
-"""Fuzzer for every reader and for writers that continue a damaged journal.
+"""Fuzzer of all readers, and of writers that continue a damaged journal.
 
-It changes bytes behind valid hashes, and any other bytes.
+It changes bytes and recomputes the hashes, or changes any bytes.
+
 ``python -m tests.security.fuzz_reader SECONDS [SEED]`` mutates journals by itself.
 ``python -m tests.security.fuzz_reader --atheris FOLDER [libFuzzer's options]`` needs atheris, which
 guides the mutations by coverage.
@@ -47,7 +48,7 @@ Files = list[bytes]
 
 @dataclass
 class Part:
-    """One block: its fields, its body, and what does not hold of it when it is written."""
+    """One block: its fields, its body, and the hashes to leave wrong when it is written."""
 
     fields: Fields
     body: bytes
@@ -59,14 +60,14 @@ class Part:
 
 @dataclass
 class Segment:
-    """A segment header and what follows it."""
+    """A segment header and the blocks after it."""
 
     fields: Fields
     parts: list[Part] = field(default_factory=list)
     rest: bytes = b""
 
     def build(self) -> bytes:
-        """Write it down, with all hashes made to hold."""
+        """Return the bytes, with all hashes recomputed."""
         fields = {name: value for name, value in self.fields.items() if name != "salt"}
         data = segment_header(self.fields["salt"], **fields)
         link = (SEGMENT_SIZE, hash_of(data))
@@ -85,13 +86,13 @@ class Segment:
 
 
 def seeds() -> list[Files]:
-    """Give the journals that everything is made from."""
+    """Return the journals from which all mutants are made."""
     fixtures = [[file.read_bytes()] for file in sorted(FIXTURES.glob("*.journal"))]
     return [*([data] for data in shapes().values()), *directories().values(), *fixtures]
 
 
 def parsed(data: bytes) -> list[Segment]:
-    """Take a file apart, as far as it is what it seems."""
+    """Parse a file into segments, as far as its headers are sound."""
     segments: list[Segment] = []
     at, start, salt = 0, 0, 0
     while at < len(data):
@@ -118,13 +119,13 @@ def _plain(raw: Any, without: tuple[str, ...]) -> Fields:
 
 
 class Mutator:
-    """Makes journals out of journals."""
+    """Makes journals by mutation of journals."""
 
     def __init__(self, corpus: list[Files], rng: random.Random) -> None:
         self.corpus, self.rng = corpus, rng
 
     def journal(self) -> Files:
-        """Make the files of one more journal."""
+        """Return the files of one more journal."""
         rng = self.rng
         files = list(rng.choice(self.corpus))
         for _ in range(rng.choice((1, 1, 2, 4))):
@@ -137,7 +138,7 @@ class Mutator:
         return files
 
     def mutated(self, data: bytes) -> bytes:
-        """Change one file: what is in it, keeping its hashes, or its bytes."""
+        """Return a mutated file: content with sound hashes, or changed bytes."""
         rng = self.rng
         segments = parsed(data)
         if not segments or rng.random() < 0.25:
@@ -193,7 +194,7 @@ class Mutator:
                 parts.append(Part(dict(other.fields), other.body))
 
     def _link(self, segment: Segment) -> None:
-        """Let blocks stand behind debris, name others, or not hold."""
+        """Give blocks recovery links, wrong links or wrong hashes."""
         rng = self.rng
         part = rng.choice(segment.parts)
         choice = rng.randrange(3)
@@ -236,7 +237,7 @@ class Mutator:
 
 
 def try_one(files: Files, folder: Path, rng: random.Random) -> None:
-    """Ask a journal everything in one mode, and hold it against the plain reading."""
+    """Query a journal in one mode and compare the result with the plain reader."""
     path = folder / "a.journal"
     if len(files) > 1:
         lay(path, files)
@@ -248,38 +249,41 @@ def try_one(files: Files, folder: Path, rng: random.Random) -> None:
         ask(path, [mode], rng.random() < 0.8)
         if rng.random() < 0.3:
             write_on(path, [RecoveryMode.POINT_IN_TIME])
-        agree(files, path, mode)
+        check_agreement(files, path, mode)
         assert time.monotonic() - begin < SECONDS_MAX
     finally:
         (shutil.rmtree if path.is_dir() else Path.unlink)(path)
 
 
-def agree(files: Files, path: Path, mode: RecoveryMode) -> None:
-    """See that a reader gives what the format says, where columns and payloads are sound."""
+def check_agreement(files: Files, path: Path, mode: RecoveryMode) -> None:
+    """Check a reader against the format, in blocks with sound columns and payloads."""
     if len(files) == 1 and any(
         sound_header(files[0], at + 1) and not known(files[0], at) for at in magics(files[0])
     ):
-        return  # a version not known says itself where reading ends
+        return  # A segment of an unknown version itself determines where reading ends.
     try:
         wanted = expected(files)[mode]
-    except (Lying, ZstdError):  # a reader may meet it early, late, or not at all
+    except (Lying, ZstdError):  # A reader may meet the damage early, late, or not at all.
         return
     assert outcome(path, mode) == wanted, mode
 
 
 def magics(data: bytes) -> list[int]:
-    """Find what looks like a segment, behind the first."""
+    """Return the offsets of segment magic bytes after the first."""
     return [match.start() for match in re.finditer(re.escape(SEGMENT_MAGIC), data[1:])]
 
 
 def known(data: bytes, at: int) -> bool:
-    """Whether a sound segment header is of a version that can be read."""
+    """Return whether a sound segment header has a readable version."""
     header = SEGMENT.parse(data[at + 1 :])
     return (header.major, header.header_size, header.incompatible) == (1, SEGMENT_SIZE, 0)
 
 
 def campaign(seed: int, seconds: float = 0, count: int = 0) -> int:
-    """Try journals for so long, or so many; give how many. The first fault is raised."""
+    """Test mutated journals for a time or a count, and return the count.
+
+    Raises the first failure.
+    """
     corpus, deadline, number = seeds(), time.monotonic() + seconds, 0
     with tempfile.TemporaryDirectory(prefix="fuzz-reader-") as folder:
         while number < count or time.monotonic() < deadline:
@@ -294,13 +298,13 @@ def campaign(seed: int, seconds: float = 0, count: int = 0) -> int:
     return number
 
 
-def again(seed: int, number: int) -> Files:
-    """Make the journal again that a campaign stumbled over."""
+def rebuild_journal(seed: int, number: int) -> Files:
+    """Build the journal again on which a campaign failed."""
     return Mutator(seeds(), random.Random(f"{seed}/{number}")).journal()
 
 
 def guided(arguments: list[str]) -> None:
-    """Let atheris choose what to try: its coverage, our mutations."""
+    """Let atheris select the mutations by coverage."""
     from importlib import import_module
 
     atheris = import_module("atheris")

@@ -1,4 +1,4 @@
-"""Snapshots that were torn or have rotted: noticed, passed over, and never believed."""
+"""Torn or corrupted snapshots are detected, skipped, and never used."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_digests_made_by_the_words_of_the_spec_are_those_that_were_recorded(take
 
 
 def block_of(path: Path, info: SnapshotInfo) -> tuple[int, int]:
-    """Where the bytes begin and end of the blocks that a snapshot is in."""
+    """Return the start and end offsets of the blocks of a snapshot."""
     assert info.first_seq is not None
     start = end = 0
     with journal.Reader(path) as reader:
@@ -79,7 +79,7 @@ def block_of(path: Path, info: SnapshotInfo) -> tuple[int, int]:
 
 
 def check_cut(one: Taken, info: SnapshotInfo, size: int, cache: Path) -> None:
-    """Cut the journal after so many bytes, and resume it."""
+    """Truncate the journal to a size, and resume it."""
     path = one.path.with_name("cut.journal")
     path.write_bytes(one.path.read_bytes()[:size])
     there = [found.seq for found in snapshots_in(path)]
@@ -226,7 +226,7 @@ def test_whatever_bit_of_a_snapshot_is_flipped_the_end_is_the_same_or_an_error(
 
 
 def with_start(**changes: Any) -> Change:
-    """Change what a journal says of who ran."""
+    """Return a change of the ProcessStart event."""
 
     def change(frames: Frames) -> Frames:
         event = codec.decode(frames[0].tag, frames[0].payload)
@@ -270,7 +270,7 @@ def other_tool(event: Any) -> tuple[tuple[str, str], ...]:
 
 
 def other_code(frames: Frames) -> Frames:
-    """As if an instrumented module had run that nobody can make here."""
+    """Return a change to an instrumented module that this machine cannot produce."""
     found = []
     for frame in with_start(configuration=other_tool)(frames):
         if frame.tag == SafePoint.tag:
@@ -313,7 +313,7 @@ STATE = Guest("prompt", stdin=COMMANDS, every_events=2, level=RecordingLevel.STA
 
 @pytest.fixture
 def no_binaryen(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Let there be no tool from here on."""
+    """Remove the instrumentation tool."""
     return lambda: monkeypatch.setattr(binaryen, "list_tools", list)
 
 

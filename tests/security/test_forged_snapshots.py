@@ -1,4 +1,4 @@
-"""Snapshots that were forged, so that their digests hold: a clear sentence, or a sound one."""
+"""Forged snapshots with valid digests: a clear error, or a sound run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def huge(event: Any) -> tuple[tuple[int, int], ...]:
 LISTING = {"fd": 3, "entries": (b"name",), "inodes": (1,), "kinds": b"\4"}
 MEMORY = {"size": 65536, "numbers": (), "kinds": b"", "data": b""}
 
-#: What is changed, and what must be said, by an error or a note.
+#: Changes, each with a text that an error or a note must contain.
 FORGED: dict[str, tuple[Callable[[SnapshotInfo], Change], str]] = {
     "no such entry": (each(SafePoint, entry="nothing"), "'nothing': this is not an entry function"),
     "asyncify's entry": (
@@ -204,7 +204,7 @@ def test_a_forged_snapshot_is_named_when_a_journal_is_verified(
 def test_a_stack_of_garbage_ends_no_guest(
     seed: int, taken: Take, tmp_path: Path, cache_dir: Path
 ) -> None:
-    """What is as long as it was may lead to where it was, and to a state that was forged."""
+    """A stack of the right length may rewind to the same call, with a forged state."""
     chance, path = random.Random(seed), tmp_path / "forged.journal"
     whole = taken(DEEP)
     info = whole.infos[-1]
@@ -277,9 +277,9 @@ def test_a_stack_that_no_event_can_have_is_told(tmp_path: Path, cache_dir: Path)
 
 
 def recursion(depth: int) -> str:
-    """A program that is so many calls deep, each with 30 numbers that it needs again.
+    """Return a program with this call depth, and 30 live values in each call.
 
-    They are of memory that changes, so that nobody can find them a second time.
+    The values come from memory that changes, so a compiler cannot compute them again.
     """
     names = [f"$l{number}" for number in range(30)]
     declared = " ".join(f"(local {name} i64)" for name in names)

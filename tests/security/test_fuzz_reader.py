@@ -1,4 +1,4 @@
-"""The reader and the writer before journals that mutation makes: no fault but errors of ours."""
+"""Mutated journals cause only errors of this library in readers and writers."""
 
 import os
 import random
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.fuzz_reader import Mutator, again, campaign, parsed, seeds
+from tests.security.fuzz_reader import Mutator, campaign, parsed, rebuild_journal, seeds
 from tests.support.plain_reader import NotReadable, reading
 
 ROOT = Path(__file__).parents[2]
@@ -34,8 +34,8 @@ def test_mutations_get_past_the_hashes() -> None:
     believed = damaged = 0
     for number in range(200):
         try:
-            found = reading(*again(1, number))
-        except Exception:  # what no writer writes is what is wanted
+            found = reading(*rebuild_journal(1, number))
+        except Exception:  # The mutant may be invalid, as intended.
             believed += 1
             continue
         believed += bool(found.rows)
@@ -47,7 +47,7 @@ def test_mutations_get_past_the_hashes() -> None:
 def test_a_seed_gives_the_same_journals_again() -> None:
     corpus = seeds()
     for number in (0, 7, 40):
-        assert again(3, number) == Mutator(corpus, random.Random(f"3/{number}")).journal()
+        assert rebuild_journal(3, number) == Mutator(corpus, random.Random(f"3/{number}")).journal()
 
 
 @pytest.mark.deep

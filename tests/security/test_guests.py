@@ -1,4 +1,4 @@
-"""Guests that mean no good: each ends in a clear way, the host goes on, and nothing is lost."""
+"""Malicious guests: each ends in a defined way, the host continues, and no event is lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support import wat
 from tests.support.guest_runs import finished, recorded, run, tool, until
 from tests.support.programs import guest
 
-# -- how they end -------------------------------------------------------------------------------
+# -- exits and traps ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_module_that_never_comes_to_its_start_can_be_stopped(
         assert finished(recorder).kind is ExitKind.STOPPED
 
 
-# -- what is no program -------------------------------------------------------------------------
+# -- invalid modules ----------------------------------------------------------------------------
 
 NO_PROGRAMS = {
     "nothing": (b"", "not valid"),
@@ -179,13 +179,13 @@ def test_the_command_says_it_without_a_traceback(
     again = tool("resume", "--timeout", "0.2", "j", folder=tmp_path)
     assert again.returncode == code
     assert re.search(told, again.stderr)
-    # A run that ended is not repeated; a run that was stopped prints the rest.
+    # An ended run is not repeated. A stopped run prints the rest.
     printed = recorded_output(tmp_path / "j")
     assert printed in (done.stdout, done.stdout + again.stdout)
 
 
 def recorded_output(path: Path) -> str:
-    """What a journal's guest printed; a pipe that has it does not get it again."""
+    """Return the recorded output of the guest; a pipe does not receive it again."""
     with journal.Reader(path) as reader:
         writes = [e for e in reader if isinstance(e, journal.events.streams.StreamWrite)]
     return b"".join(event.data for event in writes if event.stream == 1).decode()

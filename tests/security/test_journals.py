@@ -1,4 +1,4 @@
-"""Journals made to do harm: a clear error or the truth, in bounded memory and bounded time."""
+"""Malicious journals: a clear error or the right result, in bounded memory and time."""
 
 import json
 import os
@@ -51,8 +51,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "a.journal"
 
 
-def besiege(paths: list[Path], deadline: int = DEADLINE) -> list[dict[str, Any]]:
-    """Ask journals everything in a process with little memory; see that it ends well, in time."""
+def query_in_process(paths: list[Path], deadline: int = DEADLINE) -> list[dict[str, Any]]:
+    """Query journals in a process with little memory, and check that it ends well and in time."""
     command = [
         sys.executable,
         "-m",
@@ -69,8 +69,8 @@ def besiege(paths: list[Path], deadline: int = DEADLINE) -> list[dict[str, Any]]
     return answers
 
 
-def besiege_all(folder: Path, cases: Iterator[tuple[str, Case]]) -> dict[str, dict[str, Any]]:
-    """Besiege cases by name; in a process each time, they share its imports."""
+def query_all_cases(folder: Path, cases: Iterator[tuple[str, Case]]) -> dict[str, dict[str, Any]]:
+    """Query cases by name, all in one process, because its imports take long."""
     paths = []
     for name, case in cases:
         path = folder / name
@@ -79,14 +79,14 @@ def besiege_all(folder: Path, cases: Iterator[tuple[str, Case]]) -> dict[str, di
         else:
             lay(path, case)
         paths.append(path)
-    return {path.name: answer for path, answer in zip(paths, besiege(paths), strict=True)}
+    return {path.name: answer for path, answer in zip(paths, query_in_process(paths), strict=True)}
 
 
 # -- fields ---------------------------------------------------------------------------------
 
 
 def absurd_fields() -> Iterator[tuple[str, Case]]:
-    """Every field of a block header at its limits, with a sound block behind it and without."""
+    """Yield block headers with one field at its limit, with and without a block after them."""
     for name in (*U64, *U64_MORE):
         for value in HUGE:
             yield f"{name}-{value}", _with_field(name, value, True)
@@ -106,7 +106,7 @@ def _with_field(name: str, value: int, behind: bool) -> bytes:
 
 
 def absurd_segments() -> Iterator[tuple[str, Case]]:
-    """Every number of a segment header at its limits, first and behind another."""
+    """Yield segment headers with one integer at its limit, in the first and a later segment."""
     before = Forge().mark().data
     for name in ("first_seq", "previous_end", "previous_hash", "created"):
         for value in HUGE:
@@ -123,13 +123,13 @@ def absurd_segments() -> Iterator[tuple[str, Case]]:
 
 @pytest.mark.deep
 def test_absurd_fields_are_clear_errors_in_bounded_memory(tmp_path: Path) -> None:
-    answers = besiege_all(tmp_path, absurd_fields())
+    answers = query_all_cases(tmp_path, absurd_fields())
     assert all(answer["errors"] for name, answer in answers.items() if "bitmap" not in name)
 
 
 @pytest.mark.deep
 def test_absurd_segment_headers_are_clear_errors_in_bounded_memory(tmp_path: Path) -> None:
-    answers = besiege_all(tmp_path, absurd_segments())
+    answers = query_all_cases(tmp_path, absurd_segments())
     for name in ("size", "features", "version"):
         assert answers[name]["errors"]
     assert not answers["minor"]["errors"]
@@ -153,7 +153,7 @@ def test_numbers_that_run_out_are_refused_and_never_wrap(path: Path, first: int)
 
 
 def _packed(stored: bytes, raw_size: int) -> bytes:
-    """One event that is all of a compressed payload."""
+    """Return a compressed payload that contains one event."""
     forge = Forge()
     columns = u32([raw_size]) + b"\1"
     columns += bytes(-(len(stored) + len(columns)) % 8)
@@ -163,7 +163,7 @@ def _packed(stored: bytes, raw_size: int) -> bytes:
 
 
 def bombs() -> Iterator[tuple[str, Case]]:
-    """Compressed payloads that are not what they say."""
+    """Yield compressed payloads whose real size differs from their header."""
     size = 1 << 28
     bomb = zstandard.ZstdCompressor(level=3).compress(bytes(size))
     hidden = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(size))
@@ -178,7 +178,7 @@ def bombs() -> Iterator[tuple[str, Case]]:
         _packed(b"\x50\x2a\x4d\x18" + u32([8]) + bytes(8) + small, 1 << 16),
     )
     yield "only a frame to skip", _packed(b"\x50\x2a\x4d\x18" + u32([200]) + bytes(200), 1 << 16)
-    # magic, a descriptor with 8 bytes of size (and a window of 2 GiB), 2^63, a block of one byte
+    # Magic, a descriptor with 8 bytes of size (and a window of 2 GiB), 2^63, a block of one byte.
     yield (
         "size of 2^63",
         _packed(b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 1 << 63) + b"\x03\x00\x00", 1 << 20),
@@ -198,13 +198,13 @@ def bombs() -> Iterator[tuple[str, Case]]:
 
 @pytest.mark.deep
 def test_bombs_take_no_more_than_they_may(tmp_path: Path) -> None:
-    answers = besiege_all(tmp_path, bombs())
+    answers = query_all_cases(tmp_path, bombs())
     for name, answer in answers.items():
         assert answer["errors"].get("tolerate-tail: frames"), name
 
 
 def lying_columns() -> Iterator[tuple[str, Case]]:
-    """Blocks whose hashes hold and whose columns cannot be: ends, tags, times, numbers."""
+    """Yield blocks with valid hashes and impossible ends, tags, times or sequence numbers."""
     raw = b"payload!" * 3
     ends = {"fall": [16, 8, 24], "far": [8, 1 << 31, 24], "short": [1, 2, 3], "over": [8, 16, 25]}
     for name, values in ends.items():
@@ -251,7 +251,7 @@ def _with_columns(raw: bytes, **lies: Any) -> bytes:
 
 @pytest.mark.deep
 def test_columns_that_lie_are_errors_and_verify_finds_them_all(tmp_path: Path) -> None:
-    answers = besiege_all(tmp_path, lying_columns())
+    answers = query_all_cases(tmp_path, lying_columns())
     for name in answers:
         with Reader(tmp_path / name) as reader:
             assert list(reader.verify(decode=False)), name
@@ -261,7 +261,7 @@ def test_columns_that_lie_are_errors_and_verify_finds_them_all(tmp_path: Path) -
 
 
 def marks(count: int, salt: int = SALT, claim: bool = False) -> Iterator[bytes]:
-    """Give a segment header and so many blocks of no events, quickly; ``claim``: all by claims."""
+    """Yield a segment header and many empty blocks; with ``claim`` all are recovery links."""
     head = segment_header(salt)
     yield head
     pack, offset, link = struct.Struct("<8sBBHIIIIIQQQQQQQQQ").pack, SEGMENT_SIZE, hash_of(head)
@@ -276,7 +276,7 @@ def marks(count: int, salt: int = SALT, claim: bool = False) -> Iterator[bytes]:
 
 
 def self_references() -> Iterator[tuple[str, Case]]:
-    """Blocks and segments that name themselves, what is to come, and one another."""
+    """Yield blocks and segments that refer to themselves, to later ones, and to one another."""
     head = segment_header()
     own = hash_of(head)
     at = SEGMENT_SIZE
@@ -295,7 +295,7 @@ def self_references() -> Iterator[tuple[str, Case]]:
         )
         yield name, head + made + again + back
         yield f"{name}-twice", head + made + made + back
-    # a chain of claims that all go back to the beginning, each in front of the one before it
+    # A chain of recovery links to the beginning, each before its predecessor.
     yield "claims-of-the-first", b"".join(marks(300, claim=True))
     once = segment_header(previous_end=SEGMENT_SIZE, previous_hash=1)
     yield "segment-itself", once
@@ -318,7 +318,7 @@ def _circle(count: int) -> list[bytes]:
 
 
 def overlapping(count: int, size: int) -> bytes:
-    """Blocks that all hold, each inside the body of the one before."""
+    """Return sound blocks, each inside the body of the previous one."""
     body = bytes(size)
     for number in reversed(range(count)):
         offset = SEGMENT_SIZE + number * BLOCK_SIZE
@@ -342,11 +342,11 @@ def overlapping(count: int, size: int) -> bytes:
 
 @pytest.mark.deep
 def test_references_in_circles_end(tmp_path: Path) -> None:
-    besiege_all(tmp_path, self_references())
+    query_all_cases(tmp_path, self_references())
 
 
 def test_blocks_inside_one_another_are_judged_in_bounded_time(tmp_path: Path) -> None:
-    (answer,) = besiege_all(tmp_path, iter([("nested", overlapping(60, 3000))])).values()
+    (answer,) = query_all_cases(tmp_path, iter([("nested", overlapping(60, 3000))])).values()
     assert answer["seconds"] < DEADLINE
 
 
@@ -385,7 +385,7 @@ def test_as_many_claims_as_may_be_are_read(path: Path) -> None:
 
 
 def test_one_claim_more_than_may_be_is_refused(path: Path) -> None:
-    path.write_bytes(b"".join(marks((1 << 16) + 2, claim=True)))  # the first is in its place
+    path.write_bytes(b"".join(marks((1 << 16) + 2, claim=True)))  # The first link is in its place.
     with pytest.raises(LimitExceeded), Reader(path) as reader:
         list(reader.frames())
 
@@ -394,7 +394,7 @@ def test_one_claim_more_than_may_be_is_refused(path: Path) -> None:
 
 
 def lies() -> dict[str, dict[str, Any]]:
-    """What an index may say that is not so."""
+    """Return false statements of a segment index."""
     forge = rolled()[0]
     offsets, seqs, times, bitmaps = (list(c) for c in zip(*forge.index[:2], strict=True))
     true = {"columns": (offsets, seqs, times, bitmaps)}
@@ -429,7 +429,7 @@ def lies() -> dict[str, dict[str, Any]]:
 
 
 def lying(lie: dict[str, Any]) -> list[bytes]:
-    """A journal of two segments, the first of which was sealed with a lie."""
+    """Return a journal of two segments; the index of the first contains a false statement."""
     first = Forge(SALT + 10)
     first.add((1, b"first"), (2, b"second"))
     first.add((70, b"third"))
@@ -476,7 +476,7 @@ def _fifo(place: Path) -> None:
 
 def _socket(place: Path) -> None:
     folder = os.open(place.parent, os.O_RDONLY)
-    try:  # a short name, whatever the folder is called
+    try:  # Keeps the name short, whatever the folder is called.
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(f"/proc/self/fd/{folder}/{place.name}")
     finally:

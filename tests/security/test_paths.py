@@ -1,4 +1,4 @@
-"""Guests that want out of their directory, and directories that have more in them than files."""
+"""Guests that try to leave their directory, and directories with special files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ while True:
 
 
 def outside_and_inside(folder: Path) -> tuple[Path, Path]:
-    """A directory that nobody may touch, and a guest's directory beside it."""
+    """A directory that must not be touched, and the directory of a guest beside it."""
     outside, work = folder / "outside", folder / "work"
     outside.mkdir()
     work.mkdir()
@@ -48,7 +48,7 @@ def outside_and_inside(folder: Path) -> tuple[Path, Path]:
 
 
 def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """All that is below a directory, and when it was changed."""
+    """Return everything below a directory, with the times of change."""
     return {
         str(path.relative_to(folder)): (
             path.lstat().st_mtime_ns,
@@ -100,7 +100,7 @@ def test_a_directory_that_is_only_for_reading_stays_as_it_is(
 
 @contextmanager
 def swapping(work: Path) -> Iterator[None]:
-    """A process that puts a link to the outside where a directory is, and back, all the time."""
+    """Run a process that continuously swaps a directory with a link to the outside."""
     process = subprocess.Popen([sys.executable, "-c", SWAP], cwd=work)
     try:
         yield
@@ -111,7 +111,7 @@ def swapping(work: Path) -> Iterator[None]:
 
 
 def racing(attempt: str, path: str) -> bytes:
-    """A program that tries something many times, and prints one byte for each."""
+    """Return a program that repeats a call and prints one byte for each result."""
     body = (
         wat.times(TRIES, f"(i32.store8 offset=4096 (local.get $i) {attempt})")
         + f"(i32.store (i32.const 8) (i32.const 4096)) (i32.store (i32.const 12)"
@@ -178,7 +178,7 @@ def test_a_race_of_links_and_directories_leads_nobody_out(
 
 
 def opener(name: str, flags: int) -> bytes:
-    """A program that opens something, and ends with what that gave."""
+    """Return a program that opens a path and exits with the errno."""
     return wat.program(f"(call $exit {wat.path_open(len(name), flags)})", data=name)
 
 
@@ -194,7 +194,7 @@ def test_what_is_no_file_is_not_opened_and_nobody_waits_for_it(
         elif kind == "socket":
             here = Path.cwd()
             try:
-                os.chdir(work)  # a socket's path must be short
+                os.chdir(work)  # The path of a socket must be short.
                 listener.bind("odd")
             finally:
                 os.chdir(here)

@@ -1,4 +1,4 @@
-"""Guests that ask for more than there is: they are refused, and the host has what it had."""
+"""Guests that request too much are refused, and the host keeps its resources."""
 
 from __future__ import annotations
 

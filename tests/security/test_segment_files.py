@@ -1,3 +1,5 @@
+"""Malicious segment files: a reader raises JournalError, in bounded memory and time."""
+
 import random
 import time
 import tracemalloc
@@ -33,7 +35,7 @@ def begun() -> tuple[bytes, SegmentHeader]:
 
 
 def sealed(header: BlockHeader, body: bytes = b"") -> bytes:
-    """Give a block whose hashes hold, whatever else it says."""
+    """Return a block with valid hashes and any fields."""
     header = header._replace(body_hash=xxh3_64_intdigest(body, SALT))
     unhashed = LAYOUT.pack(*header)[:-8]
     return unhashed + xxh3_64_intdigest(unhashed, SALT).to_bytes(8, "little") + body
@@ -45,7 +47,7 @@ def after_header(header: SegmentHeader, offset: int = SEGMENT_HEADER_SIZE) -> Bl
 
 
 def everything_of(path: Path) -> None:
-    """Ask a file all there is to ask; only a JournalError may come of it."""
+    """Make every query of a file; only a JournalError may be raised."""
     calls: list[Callable[[Reader], object]] = [
         lambda reader: list(reader.frames()),
         lambda reader: reader.summary(),
@@ -171,7 +173,7 @@ def test_a_hundred_thousand_blocks_of_nothing_are_read_in_bounded_time(path: Pat
 
 
 def overlapping(count: int, size: int) -> bytes:
-    """Give headers that all claim the whole rest of the file as their body."""
+    """Return headers that all claim the rest of the file as their body."""
     start, header = begun()
     offset, parts = SEGMENT_HEADER_SIZE, [start]
     total = SEGMENT_HEADER_SIZE + count * BLOCK_HEADER_SIZE + size
@@ -181,7 +183,7 @@ def overlapping(count: int, size: int) -> bytes:
         fields = after_header(header, offset)._replace(
             payload_size=payload, payload_raw_size=payload, columns_size=columns
         )
-        # the body is another one than the header names
+        # The body differs from the one in the header.
         parts.append(sealed(fields)[:BLOCK_HEADER_SIZE])
         offset += BLOCK_HEADER_SIZE
     return b"".join(parts) + bytes([1]) * size

@@ -111,7 +111,7 @@ def write_on(
             (shutil.rmtree if copy.is_dir() else Path.unlink)(copy)
 
 
-def _besieged(path: Path) -> dict[str, Any]:
+def _run_queries(path: Path) -> dict[str, Any]:
     begin = time.monotonic()
     errors = ask(path)
     if path.is_dir() or path.is_file():
@@ -139,4 +139,4 @@ if __name__ == "__main__":
     _limit_memory(int(limit_mib))
     for name in paths:
         signal.alarm(int(deadline))  # it kills this process, and the test sees where
-        print(json.dumps(_besieged(Path(name))), flush=True)
+        print(json.dumps(_run_queries(Path(name))), flush=True)

@@ -1,4 +1,4 @@
-"""A replay that says something else than its journal is stopped, and does no harm to it."""
+"""A replay that differs from its journal raises Divergence and does not change the journal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STEPS = "4"
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> tuple[Path, bytes]:
-    """The journal of a worker whose files are in memory, and what it printed."""
+    """The journal of a worker with in-memory files, and its output."""
     folder = tmp_path_factory.mktemp("worker")
     (folder / "empty").mkdir()
     with journal.record(
@@ -51,7 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> tuple[Pa
 
 @pytest.fixture(scope="module")
 def on_host(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
-    """The journal of a worker whose files are in a directory of the host."""
+    """The journal of a worker with files in a host directory."""
     folder = tmp_path_factory.mktemp("worker")
     (folder / "work").mkdir()
     with journal.record(
@@ -67,33 +67,33 @@ def on_host(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
 
 
 def unfinished(frames: list[Frame]) -> list[Frame]:
-    """The frames without the exit: a program that has ended is not replayed to resume it."""
+    """Return the frames without the exit, because an ended program is not replayed to resume it."""
     return [frame for frame in frames if frame.tag != ProcessExit.tag]
 
 
 def changed(at: int, event: Event) -> Change:
-    """Another event in one place."""
+    """Return a change that replaces an event."""
     return lambda frames: with_event(unfinished(frames), at, event)
 
 
 def missing(at: int) -> Change:
-    """One event less."""
+    """Return a change that removes an event."""
     return lambda frames: unfinished(frames[:at] + frames[at + 1 :])
 
 
 def swapped(at: int) -> Change:
-    """An event and the one behind it in each other's place."""
+    """Return a change that swaps an event with its successor."""
     return lambda frames: unfinished([*frames[:at], frames[at + 1], frames[at], *frames[at + 2 :]])
 
 
 def place_of(path: Path, kind: type[Event], nth: int = 0) -> int:
-    """The number of the ``nth`` event of a kind behind the first session's marks."""
+    """Return the sequence number of the ``nth`` event of a kind after the first stream events."""
     found = [frame.seq for frame in frames_of(path) if frame.tag == kind.tag]
     return found[nth]
 
 
 def diverged(path: Path, cache: Path) -> Divergence:
-    """The divergence that a resume of a journal ends with."""
+    """Resume a journal and return the divergence that ends it."""
     with journal.resume(path, stdin=LINES, cache=cache) as again:
         with pytest.raises(Divergence) as caught:
             again.wait(60)
@@ -101,7 +101,7 @@ def diverged(path: Path, cache: Path) -> Divergence:
 
 
 def kinds(frames: list[Frame]) -> list[int]:
-    """The tags of the frames that a replay does not pass over."""
+    """Return the tags of the frames that a replay reads."""
     return [frame.tag for frame in frames if frame.tag not in MARKS]
 
 

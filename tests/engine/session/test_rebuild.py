@@ -1,4 +1,4 @@
-"""Folding: files and descriptors of real guests come out of their journals without running them."""
+"""Rebuilding: files and descriptors of real guests result from their journals without a run."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ OTHERS = ["chatty", "cat", "exit7", "trap", "faults", "escape", "sleepy"]
 
 @pytest.fixture
 def witness(monkeypatch: pytest.MonkeyPatch) -> Witness:
-    """One that looks at every guest of a test."""
+    """A witness that observes every guest of a test."""
     return Witness(monkeypatch)
 
 
 def check(witness: Witness, path: Path) -> None:
-    """A journal folded to any call of its guest is what the witness saw there."""
+    """Rebuild the state at every call of the guest and compare it with the observed state."""
     assert witness.seen
     check_each(Fresh.of(path), rows_of(path), witness.seen)
     for upto, wanted in witness.seen[:: max(1, len(witness.seen) // SAMPLES)]:

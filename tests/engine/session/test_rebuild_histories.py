@@ -1,4 +1,4 @@
-"""Folding: made-up histories of calls, and journals that are no history at all."""
+"""Rebuilding: generated histories of calls, and journals that no guest can have written."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ lookups = st.sampled_from([0, 1])
 contents = st.binary(min_size=0, max_size=9)
 times = st.integers(0, 1 << 40)
 fstflags = st.sampled_from([1, 2, 4, 5, 8, 10, 15])
-#: Addresses as WASIX has them: one that every machine has, and one that none has.
+#: WASIX addresses: the first exists on every machine, the second on none.
 LOOPBACK = bytes([1, 0, 0, 0, 127, 0, 0, 1])
 NOWHERE = bytes([1, 0, 0, 0, 192, 0, 2, 1])
-#: The arguments of each call, and how often it comes.
+#: Arguments of each call, and its relative frequency.
 CALLS: dict[str, tuple[int, tuple[st.SearchStrategy[Any], ...]]] = {
     "open": (5, (bases, lookups, names, oflags, rights, fdflags)),
     "fd_write": (4, (fds, contents)),
@@ -102,7 +102,7 @@ operations = st.sampled_from(
     [name for name, (count, _) in CALLS.items() for _ in range(count)]
 ).flatmap(lambda name: st.tuples(st.just(name), *CALLS[name][1]))
 
-#: With this every history begins, so that there is something from the start.
+#: Calls at the start of every history, so that files and descriptors exist.
 BEGINNING: list[Operation] = [
     *(
         operation
@@ -121,7 +121,7 @@ histories = st.lists(operations, min_size=8, max_size=40).map(lambda history: BE
 
 @dataclass
 class Rows:
-    """A writer that keeps rows in a list, a microsecond apart."""
+    """A writer that keeps rows in a list, one microsecond apart."""
 
     kept: list[TapeRow] = field(default_factory=list)
 
@@ -136,18 +136,18 @@ class Rows:
 
 
 class Guest:
-    """Calls as a guest makes them, with a memory to make them from; three mounts."""
+    """Calls as a guest makes them, with a memory for their arguments and three mounts."""
 
     def __init__(self, folder: Path, rows: Rows, recorded: list[TapeRow] | None = None) -> None:
         self.rows = rows
         tape = Tape(rows, None if recorded is None else batches_of(recorded))
         self.process = Fresh(mounts_of(folder), (), FILES_SIZE_MAX, tape)
-        self.go_on(self.process)
+        self.continue_with(self.process)
         self.seen: list[tuple[int, Described]] = []
         tape.start()
 
     def live(self, history: list[Operation]) -> None:
-        """Make calls, to the end."""
+        """Make all calls."""
         try:
             for operation in history:
                 self.do(operation)
@@ -156,8 +156,8 @@ class Guest:
             self.process.context.close()
             self.process.mounts.close()
 
-    def go_on(self, process: Fresh) -> None:
-        """Have this process from now on."""
+    def continue_with(self, process: Fresh) -> None:
+        """Continue with this process."""
         self.process = process
         process.context.network = GuestNetwork(
             process.tape, process.context.descriptors, allowed=True
@@ -167,18 +167,18 @@ class Guest:
         process.context.memory = memory
 
     def do(self, operation: Operation) -> None:
-        """See what there is, then make one call, whatever comes of it."""
+        """Observe the state, then make one call and ignore its result."""
         if not self.process.tape.replaying:
             self.look()
         name, *values = operation
         getattr(self, f"_{name}", lambda *given: self._call(name, *given))(*values)
 
     def look(self) -> None:
-        """See what there is."""
+        """Observe the state."""
         self.seen.append((len(self.rows.kept) - 1, self.process.described()))
 
     def _call(self, name: str, *values: Any) -> int:
-        """Call a function; texts are put into memory, and a result has its place."""
+        """Call a function; strings are written to memory, and the result has its own address."""
         arguments: list[int] = []
         at = PATH
         for value in values:
@@ -245,7 +245,7 @@ def _nothing(*_: object) -> None:
 
 
 def mounts_of(folder: Path) -> list[Mount]:
-    """One mount of each kind."""
+    """Return one mount of each kind."""
     return [
         Mount(fd=IN_MEMORY, kind=MountKind.MEMORY, guest="/", host=""),
         Mount(fd=ON_HOST, kind=MountKind.HOST, guest="/host", host=str(folder / "host")),
@@ -255,7 +255,7 @@ def mounts_of(folder: Path) -> list[Mount]:
 
 @contextmanager
 def somewhere() -> Iterator[Path]:
-    """A directory with the host's part of the mounts."""
+    """A directory with the host directories of the mounts."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         (folder / "host").mkdir()
@@ -264,12 +264,12 @@ def somewhere() -> Iterator[Path]:
 
 
 def fresh(folder: Path) -> Fresh:
-    """The process of a history, before it."""
+    """Return the process of a history before its first call."""
     return Fresh(mounts_of(folder), (), FILES_SIZE_MAX)
 
 
-def lived(folder: Path, history: list[Operation]) -> Guest:
-    """A guest that has made all these calls."""
+def run_history(folder: Path, history: list[Operation]) -> Guest:
+    """Return a guest that has made all these calls."""
     guest = Guest(folder, Rows())
     guest.live(history)
     return guest
@@ -278,7 +278,7 @@ def lived(folder: Path, history: list[Operation]) -> Guest:
 @given(histories)
 def test_any_history_of_calls_is_folded(history: list[Operation]) -> None:
     with somewhere() as folder:
-        guest = lived(folder, history)
+        guest = run_history(folder, history)
         check_each(fresh(folder), list(guest.rows.kept), guest.seen)
 
 
@@ -287,7 +287,7 @@ def test_a_history_that_was_cut_and_went_on_is_folded(
     history: list[Operation], data: st.DataObject
 ) -> None:
     with somewhere() as folder:
-        first = lived(folder, history)
+        first = run_history(folder, history)
         count = data.draw(st.integers(0, len(first.rows.kept)), label="cut")
         rows = first.rows.kept[:count]
         second = Guest(folder, Rows(list(rows)), rows)
@@ -300,7 +300,7 @@ def test_what_is_folded_goes_on_as_if_it_had_run(
     history: list[Operation], data: st.DataObject
 ) -> None:
     with somewhere() as folder:
-        whole = lived(folder, history)
+        whole = run_history(folder, history)
         index = data.draw(st.integers(0, len(history)), label="calls")
         upto, there = whole.seen[index]
         rest = whole.rows.kept[upto + 1 :]
@@ -319,7 +319,7 @@ STORY: list[Operation] = [
     ("fd_write", FIRST + 1, b"written"),
     ("path_rename", ON_HOST, "d", ON_HOST, "e"),
     ("fd_write", FIRST + 1, b" and renamed"),
-    ("open", ON_HOST, 1, "e/a", 5, EVERYTHING, 0),  # it is there
+    ("open", ON_HOST, 1, "e/a", 5, EVERYTHING, 0),  # The file exists.
     ("path_rename", FIRST, "a", ON_HOST, "b"),
     ("open", IN_MEMORY, 1, "gone", 1, EVERYTHING, 1),
     ("path_unlink_file", IN_MEMORY, "gone"),
@@ -335,7 +335,7 @@ STORY: list[Operation] = [
 
 def test_what_was_renamed_while_open_is_found_on_the_host() -> None:
     with somewhere() as folder:
-        rows = lived(folder, STORY).rows.kept
+        rows = run_history(folder, STORY).rows.kept
         process = fresh(folder)
         rebuild_state(process.context, batches_of(rows), len(rows))
         opened = process.context.descriptors.get_file(FIRST + 1)
@@ -349,7 +349,7 @@ def test_what_was_renamed_while_open_is_found_on_the_host() -> None:
 
 def test_a_fold_leaves_the_host_as_it_is() -> None:
     with somewhere() as folder:
-        rows = lived(folder, STORY).rows.kept
+        rows = run_history(folder, STORY).rows.kept
         away = folder.parent / f"{folder.name}-away"
         process = fresh(folder)
         folder.rename(away)
@@ -359,18 +359,18 @@ def test_a_fold_leaves_the_host_as_it_is() -> None:
             away.rename(folder)
 
 
-# -- journals that are no history -----------------------------------------------------------------
+# -- impossible journals --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def story() -> list[TapeRow]:
-    """The rows of the story."""
+    """The rows of the fixed history."""
     with somewhere() as folder:
-        return lived(folder, STORY).rows.kept
+        return run_history(folder, STORY).rows.kept
 
 
-def folded(rows: list[TapeRow], upto: int = 1 << 60) -> Fresh:
-    """Rows folded, with no host at all."""
+def rebuild_rows(rows: list[TapeRow], upto: int = 1 << 60) -> Fresh:
+    """Rebuild the state from rows without a host."""
     process = fresh(Path("/nowhere"))
     rebuild_state(process.context, batches_of(rows), upto)
     return process
@@ -385,7 +385,7 @@ def answer(call: HostCall, fd: int = ON_HOST, errno: int = 0, value: bytes = b""
 
 
 def opening(**changes: Any) -> Event:
-    """A new file in memory, called a."""
+    """Return the event that creates the in-memory file ``a``."""
     event = descriptors.OpenFileDescriptor(
         fd=FIRST,
         dirfd=IN_MEMORY,
@@ -410,7 +410,7 @@ def renamed() -> Event:
 
 def test_the_rows_of_the_cases_below_do_fold() -> None:
     rows = [row_of(0, opening()), row_of(1, written())]
-    assert folded(rows).mounts.files() == {"/a": b"data"}
+    assert rebuild_rows(rows).mounts.files() == {"/a": b"data"}
 
 
 TERMINAL = TtySet(
@@ -511,14 +511,14 @@ def test_what_no_guest_can_have_done_is_refused_with_its_number(name: str) -> No
     events, reason = BAD[name]
     rows = [row_of(seq, event) for seq, event in enumerate(events, 40)]
     with pytest.raises(NotResumable, match=rf"^event (4\d), .*({reason})") as caught:
-        folded(rows)
+        rebuild_rows(rows)
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_kind_of_a_newer_version_is_refused() -> None:
     tag = next(tag for tag in range(255, 0, -1) if tag not in BY_TAG)
     with pytest.raises(NotResumable, match=f"unknown kind {tag}"):
-        folded([(0, tag, b"", 1)])
+        rebuild_rows([(0, tag, b"", 1)])
 
 
 def test_a_fold_to_inside_of_a_call_is_refused(story: list[TapeRow]) -> None:
@@ -529,38 +529,38 @@ def test_a_fold_to_inside_of_a_call_is_refused(story: list[TapeRow]) -> None:
     assert len(deeds) > 3
     for upto in probes:
         with pytest.raises(NotResumable, match=f"event {upto}, a HostResult, .* no effect follows"):
-            folded(story, upto)
+            rebuild_rows(story, upto)
     for upto in deeds:
         with pytest.raises(NotResumable, match=f"event {upto}, .* host result is missing"):
-            folded(story, upto)
+            rebuild_rows(story, upto)
 
 
 def test_a_story_without_one_of_its_rows_is_refused_or_another(story: list[TapeRow]) -> None:
-    whole = folded(story).described()
+    whole = rebuild_rows(story).described()
     for index in range(len(story)):
         rows = story[:index] + story[index + 1 :]
         try:
-            found = folded(rows).described()
+            found = rebuild_rows(rows).described()
         except NotResumable as error:
-            told_well(error)
+            check_error_message(error)
         else:
-            assert found != whole or is_no_matter(story[index])
+            assert found != whole or is_irrelevant(story[index])
 
 
-def told_well(error: NotResumable) -> None:
-    """See that an error is one sentence that names an event."""
+def check_error_message(error: NotResumable) -> None:
+    """Check that an error message is one sentence that names an event."""
     assert str(error).startswith("event ")
     assert len(str(error).splitlines()) == 1
 
 
-def is_no_matter(row: TapeRow) -> bool:
-    """Whether a row changes nothing in the engine, such as a write to the host that went well."""
+def is_irrelevant(row: TapeRow) -> bool:
+    """Return whether a row changes no state of the engine, such as a successful host write."""
     event = journal.decode(row[1], row[2])
     return isinstance(event, inputs.HostResult) and event.call in (HostCall.SIZE, HostCall.STAT)
 
 
-def mutated(rows: list[TapeRow], chance: random.Random) -> list[TapeRow]:
-    """The rows with something wrong in them."""
+def mutate_rows(rows: list[TapeRow], chance: random.Random) -> list[TapeRow]:
+    """Draw a mutation of the rows."""
     rows = list(rows)
     for _ in range(chance.randint(1, 3)):
         index, other = chance.randrange(len(rows)), chance.randrange(len(rows))
@@ -589,13 +589,13 @@ def test_a_history_with_rows_out_of_place_is_refused_or_another_one(
     history: list[Operation], seed: int
 ) -> None:
     with somewhere() as folder:
-        rows = lived(folder, STORY + history).rows.kept
+        rows = run_history(folder, STORY + history).rows.kept
     chance = random.Random(seed)
     for _ in range(20):
         try:
-            folded(mutated(rows, chance))
+            rebuild_rows(mutate_rows(rows, chance))
         except NotResumable as error:
-            told_well(error)
+            check_error_message(error)
 
 
 folded_events = st.sampled_from(sorted(REBUILD_TAGS)).flatmap(lambda tag: events_of(BY_TAG[tag]))
@@ -605,9 +605,9 @@ folded_events = st.sampled_from(sorted(REBUILD_TAGS)).flatmap(lambda tag: events
 def test_events_that_are_no_history_are_refused_or_do_nothing_worse(events: list[Event]) -> None:
     rows = [row_of(seq, event) for seq, event in enumerate(events)]
     try:
-        folded(rows)
+        rebuild_rows(rows)
     except NotResumable as error:
-        told_well(error)
+        check_error_message(error)
 
 
 @given(
@@ -616,16 +616,16 @@ def test_events_that_are_no_history_are_refused_or_do_nothing_worse(events: list
 def test_bytes_that_are_no_events_are_refused(pairs: list[tuple[int, bytes]]) -> None:
     rows = [(seq, tag, payload, 1) for seq, (tag, payload) in enumerate(pairs)]
     try:
-        folded(rows)
+        rebuild_rows(rows)
     except NotResumable as error:
-        told_well(error)
+        check_error_message(error)
 
 
-# -- where a guest stands -------------------------------------------------------------------------
+# -- positions of descriptors ---------------------------------------------------------------------
 
 
 def test_positions_must_be_those_of_what_is_open() -> None:
-    process = folded([row_of(0, opening())])
+    process = rebuild_rows([row_of(0, opening())])
     known = capture_positions(process.context).positions
     assert [fd for fd, _ in known] == [0, 1, 2, FIRST]
     for wrong in (known[:-1], known[1:], (*known, (9, 0)), (*known, known[-1]), known[::-1]):
@@ -660,7 +660,7 @@ LISTING = DirectoryListing(
     ],
 )
 def test_a_listing_must_be_one(changes: dict[str, Any]) -> None:
-    process = folded([row_of(0, opening())])
+    process = rebuild_rows([row_of(0, opening())])
     apply_listing(process.context, LISTING)
     with pytest.raises(NotResumable, match="listing"):
         apply_listing(process.context, altered(LISTING, **changes))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Resuming: after the end, from any cut of a journal, with its input, files and clocks."""
+"""Resume: after the end and from any cut of a journal, with input, files and clocks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CUTS = 48
 
 
 def worked(folder: Path, cache: Path) -> tuple[Path, bytes, dict[str, bytes]]:
-    """A worker's journal, what it printed to a regular file, and its files."""
+    """The journal of a worker, its output to a regular file, and its files."""
     path, output = folder / "whole.journal", folder / "whole.output"
     (folder / "empty").mkdir()
     with (
@@ -43,7 +43,7 @@ def worked(folder: Path, cache: Path) -> tuple[Path, bytes, dict[str, bytes]]:
 
 
 def resumable_size(path: Path) -> int:
-    """How many bytes a journal has when it gets its name."""
+    """Return the size of a journal at the time it receives its name."""
     with journal.Reader(path) as reader:
         blocks = list(reader.blocks())
     first = next(i for i, block in enumerate(blocks) if SessionStart.tag in block.tags)
@@ -86,7 +86,7 @@ def test_a_new_file_gets_all_that_a_program_that_has_ended_printed(
         target = tmp_path / "output"
         target.unlink(missing_ok=True)
         with target.open("wb") as file:
-            for _ in range(3):  # what it has it does not get again
+            for _ in range(3):  # A target never receives the same bytes twice.
                 os.lseek(file.fileno(), 0, os.SEEK_SET)
                 with journal.resume(tmp_path / "j", stdout=file, cache=cache_dir) as again:
                     finished(again)
@@ -190,7 +190,7 @@ def test_a_file_goes_on_at_the_byte_where_the_guest_had_read(
     for count in range(12, len(frames) - 1, 7):
         cut = rewritten(whole, tmp_path / f"{count}", first_of(count))
         with (
-            source.open("rb") as again_open,  # at its beginning
+            source.open("rb") as again_open,  # Opened again at its beginning.
             journal.resume(cut, stdin=again_open, cache=cache_dir) as again,
         ):
             finished(again)
@@ -228,7 +228,7 @@ def test_only_what_was_not_given_can_be_fed(tmp_path: Path, cache_dir: Path) -> 
         finished(running)
 
 
-# -- the host's directories and the clocks ------------------------------------------------------
+# -- host directories and clocks ----------------------------------------------------------------
 
 
 def test_a_replay_neither_reads_nor_writes_the_hosts_directory(

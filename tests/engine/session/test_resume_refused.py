@@ -1,4 +1,4 @@
-"""What cannot be resumed is refused, each in one sentence, and nothing is changed by it."""
+"""A journal that cannot be resumed is refused in one sentence and is not changed."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_journal_without_inputs_cannot_be_resumed(tmp_path: Path, cache_dir: P
     with journal.record(
         guest("chatty"),
         tmp_path / "j",
-        args=["chatty", "1000000000"],  # it is not over before it is stopped
+        args=["chatty", "1000000000"],  # The guest cannot end before it is stopped.
         level=journal.engine.RecordingLevel.STATE,
         cache=cache_dir,
     ) as first:

@@ -1,4 +1,4 @@
-"""Files in memory against files of the host: to the same calls they give the same answers."""
+"""In-memory files compared with host files: the same calls have the same results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIZE_MAX = 1 << 20
 
 @dataclass
 class Frames:
-    """A writer that keeps frames in a list, a microsecond apart."""
+    """A writer that keeps frames in a list, one microsecond apart."""
 
     kept: list[tuple[int, bytes]] = field(default_factory=list)
 
@@ -73,14 +73,17 @@ operations = st.one_of(
 
 
 def seen(stat: FileStat) -> tuple[int, ...]:
-    """What both kinds of files agree on: a directory's size and links are its keeper's business."""
+    """Return the attributes that both file systems must agree on.
+
+    Size and link count of a directory depend on the file system.
+    """
     if stat.filetype == FileType.DIRECTORY:
         return (stat.filetype,)
     return (stat.filetype, stat.links, stat.size)
 
 
 def use(root: GuestDirectory, name: str, *arguments: Any) -> Any:
-    """Carry out one operation; its answer, or the errno it is refused with."""
+    """Perform one operation; return its result or its errno."""
     try:
         if name == "open":
             return open_and_use(root, *arguments)
@@ -116,7 +119,7 @@ def open_and_use(
 
 
 def everything(root: GuestDirectory) -> list[Any]:
-    """All that stands below, by name."""
+    """Return all files below a directory by name."""
     found: list[Any] = []
     for name, _, filetype in root.entries(FD):
         stat = seen(root.stat_at(FD, name, follow=False))
@@ -135,7 +138,7 @@ def everything(root: GuestDirectory) -> list[Any]:
 
 
 def allowed(operation: tuple[Any, ...]) -> bool:
-    """Whether the calls let it come to the files: some contradictions are refused before."""
+    """Return whether the WASI functions pass the call on; they refuse some contradictions."""
     changes = OpenFlags.CREATE | OpenFlags.EXCLUSIVE | OpenFlags.TRUNCATE
     if operation[0] != "open":
         return True

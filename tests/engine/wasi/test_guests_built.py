@@ -1,4 +1,4 @@
-"""The guests are what the table says of them, and programs that cannot be built say why."""
+"""The built guests match their table, and programs that cannot be built report the reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tools import programs
 
 SIZE_MAX = 100_000
 
-#: Without these settings of wasmtime a guest is refused that needs what they stand for.
+#: Settings of wasmtime, without which a guest that needs the feature is refused.
 SETTINGS = {
     Needs.SIMD: ("wasm_relaxed_simd", "wasm_simd"),
     Needs.MULTI_MEMORY: ("wasm_multi_memory",),

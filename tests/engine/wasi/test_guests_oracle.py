@@ -1,4 +1,4 @@
-"""What the guests promise, shown under wasmtime's own WASI: they can serve as a measure of ours."""
+"""The guests behave as documented under WASI of wasmtime, so they can serve as a reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WASI_FUNCTIONS = 46
 
 
 def tree(folder: Path) -> dict[str, bytes | str]:
-    """All that stands below a folder: contents of files, targets of links, directories as ''."""
+    """Return everything below a folder: contents of files, targets of links, '' for directories."""
     found: dict[str, bytes | str] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))

@@ -1,6 +1,6 @@
-"""Our host against wasmtime's own: the same guests give the same output, files and endings.
+"""Our WASI host compared with that of wasmtime: same output, files and exit codes.
 
-Where ours differs on purpose, the difference is written down here, and nowhere else.
+Intended differences are listed in this file.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tests.support.programs import guest
 
 STDIN = b"first line\nsecond line\n"
 
-#: Bytes of no file: wasmtime says EINTR, which makes a program that tries again try for ever.
+#: Reading no bytes of a file: wasmtime returns EINTR, so a program that retries never ends.
 EMPTY_READ = ("fd_read(stdin, 0) = EINTR", 'fd_read(stdin, 0) = ok n=0 ""')
 
-#: wasmtime uses the first buffer that is not empty; ours use all, as readv and writev do.
+#: wasmtime uses the first buffer that is not empty; our host uses all, as readv and writev do.
 VECTORS = """\
 fd_write(v, 3+0+4) = ok n=7
 fd_seek(v, 0, whence=0) = ok offset=0
@@ -32,8 +32,8 @@ fd_pread(v, 2+0+3, offset=1) = ok n=5 bc def
 fd_pwrite(v, 3+0+4, offset=1) = ok n=7
 """
 
-#: Cases of `faults` that end otherwise here. A pointer that is not aligned is used as it stands;
-#: a buffer that leads out of memory is a fault whatever its size and whatever would be put there.
+#: Cases of `faults` that end differently here. An unaligned pointer is accepted. A buffer outside
+#: of memory is a fault whatever its size and content.
 FAULTS = {
     "ODD": "a misaligned pointer is no fault",
     "wide": "a buffer larger than the memory is a fault, not ENOMEM",
@@ -47,7 +47,7 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Ended:
-    """How a guest ended under our host; `code` as the oracle gives it."""
+    """Result of a guest under our host; `code` is as the oracle reports it."""
 
     code: int
     stdout: bytes
@@ -95,7 +95,7 @@ def families_folder(folder: Path) -> list[Mount]:
 
 
 def without_vectors(text: str) -> tuple[str, str]:
-    """The output without the section on vectors, and that section."""
+    """Return the output without the section on vectors, and that section."""
     found = re.search(r"-- vectors\n.*?(?=-- )", text, re.DOTALL)
     assert found is not None
     return text.replace(found[0], ""), found[0]

@@ -1,4 +1,4 @@
-"""What a guest was told of its terminal stays true when the next session has none."""
+"""A guest sees the same terminal in the next session, even if that session has none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import wasmtime
 import journal
 from journal.events.core import ProcessExit
 
-#: Asks what standard output is, and says so: a terminal is WASI's file type 2.
+#: Prints the file type of standard output: WASI's file type 2 is a terminal.
 ASKING = wasmtime.wat2wasm("""
 (module
   (import "wasi_snapshot_preview1" "fd_fdstat_get" (func $stat (param i32 i32) (result i32)))
@@ -31,7 +31,7 @@ ASKING = wasmtime.wat2wasm("""
 
 
 def without_the_end(path: Path, target: Path) -> None:
-    """A copy of a journal as a crash just before the end would have left it."""
+    """Return a copy of a journal as a crash just before the end would have left it."""
     with journal.Writer(target) as writer, journal.Reader(path) as reader:
         for frame in reader.frames():
             if frame.tag == ProcessExit.tag:

@@ -1,4 +1,4 @@
-"""The first functions of WASIX: sockets that listen, allowed or not, replayed, and made again."""
+"""First socket functions of WASIX: listening, permissions, replay, and resume."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from tests.support.wat import module
 INET4, INET6, UNIX = 1, 2, 3
 STREAM, DGRAM, RAW = 1, 2, 3
 TCP, UDP = 6, 17
-FIRST = 4  # behind the standard streams and the root in memory
+FIRST = 4  # After the standard streams and the memory root.
 ERRNOS = {int(errno) for errno in Errno}
 
 Sockets = Remote | Session
@@ -77,7 +77,7 @@ def port_of(guest: Sockets, fd: int) -> int:
 
 
 def listening(guest: Sockets) -> tuple[int, int]:
-    """A socket that listens at a free port, and that port."""
+    """Return a socket that listens on a free port, and that port."""
     fd = opened(guest)
     assert guest("sock_bind", fd, DATA, data=inet4(0)).errno == 0
     assert guest("sock_listen", fd, 5).errno == 0
@@ -94,12 +94,12 @@ def is_reached(port: int, address: str = "127.0.0.1") -> bool:
 
 @pytest.fixture
 def guest(tmp_path: Path, cache_dir: Path) -> Iterator[Remote]:
-    """A guest that may have sockets."""
+    """Run a guest that may use sockets."""
     with journal.record(REMOTE, tmp_path / "j", network=True, cache=cache_dir) as recorder:
         yield Remote(recorder)
 
 
-# -- what a guest gets --------------------------------------------------------------------------
+# -- results of calls ---------------------------------------------------------------------------
 
 
 def test_a_guest_that_listens_can_be_reached(guest: Remote) -> None:
@@ -139,7 +139,7 @@ def test_sockets_of_version_6_have_addresses_of_both_sizes(guest: Remote) -> Non
     answer = guest("sock_addr_local", fd, DATA)
     assert answer.data[:28] == inet6(answer.port)
     assert is_reached(port_of(guest, fd), "::1")
-    # An older program has something else behind an address: flow and scope are none then.
+    # An older program has other data after an address: flow and scope are 0 then.
     older = opened(guest, INET6)
     assert guest("sock_bind", older, DATA, data=inet6(0)[:20] + b"\x01" * 108).errno == 0
 
@@ -168,7 +168,7 @@ def test_addresses_are_checked(guest: Remote) -> None:
     assert guest("sock_bind", fd, DATA, data=inet6(0)).errno == Errno.AFNOSUPPORT
     assert guest("sock_bind", 77, DATA, data=inet4(0)).errno == Errno.BADF
     assert guest("sock_bind", 1, DATA, data=inet4(0)).errno == Errno.NOTSOCK
-    elsewhere = inet4(0, "192.0.2.1")  # of nobody
+    elsewhere = inet4(0, "192.0.2.1")  # An address that no machine has.
     assert guest("sock_bind", fd, DATA, data=elsewhere).errno == Errno.ADDRNOTAVAIL
     assert guest("sock_bind", fd, DATA, data=inet4(0)).errno == 0
     assert guest("sock_bind", fd, DATA, data=inet4(0)).errno == Errno.INVAL
@@ -270,7 +270,7 @@ def test_asking_for_a_snapshot_leaves_no_event_of_its_own(guest: Remote) -> None
     assert set(kinds[first : kinds.index(StreamRead, first + 1)]) <= {StreamRead, StreamWrite}
 
 
-# -- allowed or not -----------------------------------------------------------------------------
+# -- permission ---------------------------------------------------------------------------------
 
 
 def test_a_guest_without_permission_is_refused_and_a_replay_with_it_too(
@@ -319,14 +319,14 @@ def test_a_guest_resumed_without_permission_is_told_at_its_next_call(
 
 @contextmanager
 def warned(match: str) -> Iterator[None]:
-    """One warning of a lost socket."""
+    """Expect one warning of a lost socket."""
     with pytest.warns(SocketLost, match=match) as warnings:
         yield
     assert len(warnings) == 1
 
 
 def resumed(recorder: journal.Recorder) -> Remote:
-    """The guest of a recorder that has been replayed."""
+    """Return the guest of a recorder after the replay."""
     said = sum(isinstance(event, StreamWrite) for event in events_of(recorder.path))
     until(lambda: len(recorder.stdout) >= said * ANSWER_SIZE)
     return Remote(recorder)
@@ -352,7 +352,7 @@ def test_a_replay_touches_no_network(
     monkeypatch.setattr(socket, "socket", unheard_of)
     for network in (False, True):
         with journal.resume(path, network=network, cache=cache_dir) as recorder:
-            assert recorder.files == {}  # which replays
+            assert recorder.files == {}  # Reading the files replays the journal.
             assert recorder.stdout == printed
 
 
@@ -366,7 +366,8 @@ def test_a_guest_that_was_killed_listens_again_at_its_addresses(
         assert first("sock_listen", unbound, 3).errno == 0
         anywhere = port_of(first, unbound)
         opened(first)
-        with socket.create_connection(("127.0.0.1", port)):  # it is in the way for a while
+        # The connection occupies the port for a while.
+        with socket.create_connection(("127.0.0.1", port)):
             first.kill()
     assert not is_reached(port)
     for _ in range(2):
@@ -428,13 +429,13 @@ def test_every_cut_of_a_journal_with_sockets_goes_on_to_the_same_end(
 
 
 def answers_of(path: Path) -> list[Answer]:
-    """What the guest of a journal has said."""
+    """Return the answers of the guest in a journal."""
     events = events_of(path)
     return answers_in(b"".join(event.data for event in events if isinstance(event, StreamWrite)))
 
 
 def said(recorder: journal.Recorder, count: int) -> list[Answer]:
-    """The first answers, when they are there."""
+    """Return the first answers once they are available."""
     until(lambda: len(recorder.stdout) >= count * ANSWER_SIZE)
     return answers_in(recorder.stdout)
 
@@ -518,12 +519,12 @@ def test_an_answer_that_is_no_address_is_refused_in_a_sentence(
         recorder.wait(60)
     assert len(str(caught.value).splitlines()) == 1
     if value == NO_ADDRESSES[-1]:
-        return  # an address, though of another kind of socket
+        return  # A valid address, but of another kind of socket.
     with journal.Reader(target) as reader, pytest.raises(journal.JournalError):
         play(reader.frames(), ModelHost())
 
 
-# -- the journal without its guest --------------------------------------------------------------
+# -- journals played without a guest ------------------------------------------------------------
 
 
 def test_a_journal_of_sockets_plays_without_its_guest(guest: Remote) -> None:

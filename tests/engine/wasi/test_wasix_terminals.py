@@ -1,4 +1,4 @@
-"""The terminal of WASIX: what a guest is told, what it makes of it, and what comes back."""
+"""Terminal of WASIX: reading, changing and restoring its settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TTY = struct.Struct("<4I6B2x")
 
 
 class Tty(NamedTuple):
-    """The struct that a guest has of its terminal."""
+    """Structure of terminal settings in the memory of a guest."""
 
     columns: int = 80
     rows: int = 25
@@ -68,7 +68,7 @@ def set_to(guest: Remote | Session, tty: Tty) -> None:
 
 
 class Terminal:
-    """A pseudo-terminal; ``slave`` is what a guest gets."""
+    """A pseudo-terminal; ``slave`` is the side that a guest uses."""
 
     def __init__(self, columns: int = 80, rows: int = 24) -> None:
         try:
@@ -78,24 +78,24 @@ class Terminal:
         self.resize(columns, rows)
 
     def resize(self, columns: int, rows: int) -> None:
-        """What a terminal's window does when somebody pulls at it."""
+        """Set the size, as a user who resizes the window does."""
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
     @property
     def size(self) -> tuple[int, int, int, int]:
-        """Columns, rows, width and height."""
+        """Return columns, rows, width and height."""
         found = fcntl.ioctl(self.slave, termios.TIOCGWINSZ, bytes(8))
         rows, columns, width, height = struct.unpack("4H", found)
         return columns, rows, width, height
 
     @property
     def attributes(self) -> list[object]:
-        """All that termios says."""
+        """Return all attributes of termios."""
         return list(termios.tcgetattr(self.slave))
 
     @property
     def modes(self) -> tuple[bool, bool]:
-        """Whether it echoes, and whether it waits for whole lines."""
+        """Return whether echo and line buffering are on."""
         local = termios.tcgetattr(self.slave)[3]
         return bool(local & termios.ECHO), bool(local & termios.ICANON)
 
@@ -119,7 +119,7 @@ def another() -> Iterator[Terminal]:
     found.close()
 
 
-# -- what a guest is told -----------------------------------------------------------------------
+# -- reading the settings -----------------------------------------------------------------------
 
 
 def test_a_guest_without_a_terminal_has_one_of_its_own(tmp_path: Path, cache_dir: Path) -> None:
@@ -184,7 +184,7 @@ def test_an_answer_of_another_size_is_refused_in_a_sentence(
         assert len(str(caught.value).splitlines()) == 1
 
 
-# -- what a guest makes of it -------------------------------------------------------------------
+# -- changing the settings ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["exit", "stop", "trap"])
@@ -326,7 +326,7 @@ def test_a_guest_that_has_ended_changes_no_terminal(
     with journal.resume(
         path, stdin=terminal.slave, stderr=terminal.slave, cache=cache_dir
     ) as recorder:
-        assert recorder.files == {}  # which replays
+        assert recorder.files == {}  # Reading the files replays the journal.
     host = ModelHost()
     with journal.Reader(path) as reader:
         play(reader.frames(), host)
@@ -346,7 +346,7 @@ def test_whatever_a_guest_makes_of_its_terminal_is_answered_or_its_own_fault(
     orders: list[tuple[str, int, bytes]], tmp_path_factory: pytest.TempPathFactory, cache_dir: Path
 ) -> None:
     path = tmp_path_factory.mktemp("hostile") / "j"
-    # Orders themselves, below 4096, are left alone: else it would do something else than asked.
+    # The orders, below 4096, are not overwritten: the guest would otherwise execute other orders.
     asked = [order(name, at if at > 4096 else DATA, data=data) for name, at, data in orders]
     terminal = Terminal()
     before = terminal.attributes, terminal.size
