@@ -1,4 +1,4 @@
-"""Playing a journal without running its guest: onto plain values, or into a directory.
+"""Replay of a journal without its guest: into plain values, or into a directory.
 
 The state at any event::
 
@@ -7,7 +7,7 @@ The state at any event::
         play(reader.frames(), host, upto=seq)
     print(host.files, host.stdout, host.process.exit_code)
 
-Its files alone, in the empty directory ``target``::
+Only the files, in the empty directory ``target``::
 
     with journal.Reader("guest.journal") as reader, DirectoryHost("target") as host:
         play(reader.frames(tags=host.tags), host)
@@ -47,7 +47,7 @@ FAMILIES = (
     inputs,
     snapshots,
 )
-"""Where the effects stand, as the events do: to import them is to have them in ``apply``."""
+"""The modules of effects, one per family of events. Their import registers them with ``apply``."""
 
 __all__ = [
     "FAMILIES",

@@ -1,4 +1,4 @@
-"""``apply``: an event's effect on a host, by the event's kind."""
+"""The function ``apply``, which dispatches an event to its effect on a host."""
 
 from functools import singledispatch
 
@@ -9,8 +9,8 @@ from journal.replay.limits import ReplayError
 
 @singledispatch
 def apply(event: Event, host: Host) -> None:
-    """What ``event`` does to ``host``; raises ReplayError where it cannot be done.
+    """Apply the effect of ``event`` to ``host``. Raises ReplayError if the effect is impossible.
 
-    Its registry has every kind of event, each in the module of its family.
+    Every kind of event is registered, in the module of its family.
     """
-    raise ReplayError(f"nothing is known of what {type(event).__name__} does")
+    raise ReplayError(f"no effect is registered for {type(event).__name__}")

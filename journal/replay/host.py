@@ -1,4 +1,4 @@
-"""What an event has an effect on."""
+"""The host protocol: the object to which effects of events are applied."""
 
 from typing import Protocol
 
@@ -13,12 +13,11 @@ from journal.replay.state.process_state import InputState, NetworkState, Process
 
 
 class Host(Protocol):
-    """A guest's outside world, without the guest.
+    """The environment of a guest, without the guest.
 
-    ``tags`` are the kinds of events that it heeds; ``now`` is the time of the event being played,
-    in nanoseconds since the epoch, and ``seq`` its number. ``pending`` is something the guest asked
-    of a directory of its former host, and the answer has not come. ``pages`` knows the pages of
-    memory that were played lately.
+    ``now`` is the time of the current event, in nanoseconds since the epoch, and ``seq`` its
+    sequence number. ``pending`` is a request of the guest to its former host that has no result
+    yet. ``pages`` resolves pages of memory from recent events.
     """
 
     limits: ReplayLimits
@@ -35,19 +34,19 @@ class Host(Protocol):
 
     @property
     def tags(self) -> frozenset[int]:
-        """The kinds of events that it heeds."""
+        """Tags of the events that the host processes."""
 
     def start_process(self) -> None:
-        """Another process begins: nothing of the one before is left."""
+        """Start a process: discard all state of the previous process."""
 
     def restart_module(self) -> None:
-        """The process starts over the files that are there, with its mounts alone open."""
+        """Restart the process with the existing files. Only its mounts are open."""
 
     def end_process(self) -> None:
-        """The process is over: what only a living one has is gone."""
+        """End the process: discard its descriptors, memory and threads."""
 
     def mount(self, event: Mount) -> None:
-        """The guest has a directory from the start."""
+        """Add a directory that the guest has from its start."""
 
     def place_file(self, event: FilePlaced) -> None:
-        """A file is there before the guest starts."""
+        """Put a file in place before the guest starts."""

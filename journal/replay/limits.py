@@ -1,28 +1,28 @@
-"""What playing refuses, in one sentence, and the limits that it keeps."""
+"""Limits of a replay, and its error."""
 
 from dataclasses import dataclass
 
 from journal.errors import JournalError
 
 COUNT_MAX = 65536
-"""Descriptors, threads, routes, and whatever else has a number or a name: of each."""
+"""Maximum descriptors, threads, routes, and other numbered or named objects, of each kind."""
 
 MOUNTS_COUNT_MAX = 1024
 
 MEMORIES_COUNT_MAX = 1024
-"""Memories, and tables."""
+"""Maximum memories, and maximum tables."""
 
 ELEMENTS_COUNT_MAX = 10_000_000
-"""Elements in all tables."""
+"""Maximum elements of all tables together."""
 
 ENTRY_SIZE = 1024
-"""What a name and its node take of a mount's size, besides a file's bytes: as in the engine."""
+"""Bytes that a directory entry and its node count in a mount, as in the engine."""
 
 MEMORY_PAGE_SIZE = 4096
-"""Memory is kept in pages of this size."""
+"""Size of the pages in which memory is stored."""
 
 WASM_PAGE_SIZE = 65536
-"""Memory grows by this size."""
+"""Unit of growth of a memory."""
 
 assert WASM_PAGE_SIZE % MEMORY_PAGE_SIZE == 0
 
@@ -30,9 +30,9 @@ _QUOTED_SIZE_MAX = 60
 
 
 class ReplayError(JournalError):
-    """An event does not fit what was played before it, or is more than a limit allows.
+    """An event contradicts earlier events or exceeds a limit.
 
-    ``seq`` is its number, None for an event that was not in a frame.
+    ``seq`` is the sequence number of the event, None for an event without a frame.
     """
 
     def __init__(self, reason: str, seq: int | None = None) -> None:
@@ -41,17 +41,18 @@ class ReplayError(JournalError):
         self.seq = seq
 
     def __str__(self) -> str:
-        which = "an event" if self.seq is None else f"event {self.seq}"
-        return f"{which} cannot be played: {self.reason}"
+        subject = "an event" if self.seq is None else f"event {self.seq}"
+        return f"{subject} cannot be replayed: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayLimits:
-    """What a journal may take of a host, in bytes.
+    """Maximum bytes that the replay of a journal may use.
 
-    ``files_size_max`` bounds the files of each mount, ``memory_size_max`` all linear memories, the
-    stacks of all threads, and the listings of directories, ``output_size_max`` each output stream,
-    ``module_size_max`` the module, and the instrumented one.
+    ``files_size_max`` applies to the files of each mount; ``memory_size_max`` to all linear
+    memories, to the stacks of all threads and to all directory listings, each;
+    ``output_size_max`` to each output stream; and ``module_size_max`` to the module and to the
+    instrumented module, each.
     """
 
     files_size_max: int = 1 << 30
@@ -60,18 +61,18 @@ class ReplayLimits:
     module_size_max: int = 1 << 28
 
 
-def check_size(what: str, size: int, most: int) -> None:
-    """Refuse a size above its limit."""
-    if size > most:
-        raise ReplayError(f"{what} would have {size} bytes, and the limit is {most}")
+def check_size(subject: str, size: int, size_max: int) -> None:
+    """Raise ReplayError if ``size`` is above its limit."""
+    if size > size_max:
+        raise ReplayError(f"{subject} would have {size} bytes, but the limit is {size_max}")
 
 
-def check_count(what: str, count: int, most: int = COUNT_MAX) -> None:
-    """Refuse a count above its limit."""
-    if count > most:
-        raise ReplayError(f"there would be {count} {what}, and the limit is {most}")
+def check_count(subject: str, count: int, count_max: int = COUNT_MAX) -> None:
+    """Raise ReplayError if ``count`` is above its limit."""
+    if count > count_max:
+        raise ReplayError(f"there would be {count} {subject}, but the limit is {count_max}")
 
 
 def quote_path(path: str) -> str:
-    """A name or a path in a message: quoted, on one line, and cut."""
+    """Return a name or a path for a message: quoted, on one line, and cut."""
     return repr(path if len(path) <= _QUOTED_SIZE_MAX else path[:_QUOTED_SIZE_MAX] + "…")

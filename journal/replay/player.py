@@ -1,4 +1,4 @@
-"""Playing frames onto a host, in order."""
+"""Replay of frames onto a host, in order."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,8 @@ from journal.replay.dispatch import apply
 from journal.replay.host import Host
 from journal.replay.limits import ReplayError
 
-_MICROSECOND = 1000  # in nanoseconds
+_MICROSECOND = 1000
+"""Nanoseconds of a microsecond."""
 
 
 def play(
@@ -20,13 +21,12 @@ def play(
     upto: int | None = None,
     pages: PageResolver | None = None,
 ) -> int:
-    """Give ``host`` the state behind the last of ``frames`` whose number is below ``upto``.
+    """Apply the frames with sequence numbers below ``upto`` to ``host``; return their count.
 
-    The state at a snapshot is that of ``upto`` one more than its number. Returns how many events
-    had their effect; kinds that the host does not heed are not even decoded. ``pages`` looks up
-    pages of memory that stand in other events: without it, those are looked for among what was
-    played lately. Raises ReplayError, with the event's number, for one that cannot be played: what
-    stands before it has been.
+    For the state at a snapshot, pass its sequence number plus 1. Frames that the host does not
+    process are not decoded and not counted. ``pages`` resolves pages of memory that are stored in
+    other events; without it, only recently replayed events are searched. Raises ReplayError, with
+    the sequence number, for an event that cannot be replayed. All earlier events have been applied.
     """
     tags, count = host.tags, 0
     for frame in frames:

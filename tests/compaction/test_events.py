@@ -438,7 +438,7 @@ Wrong = Sequence[Event]
     ("events", "reason"),
     [
         ((write(7, 0, b"abc"),), "descriptor 7 is not open"),
-        ((unlink("never"),), "there is no 'never'"),
+        ((unlink("never"),), "'never' does not exist"),
     ],
 )
 def test_where_the_beginning_is_missing_all_that_it_would_tell_of_stays(

@@ -118,7 +118,7 @@ def test_an_unknown_member_is_malformed() -> None:
     )
     with pytest.raises(MalformedEvent):
         codec.decode(snapshots.Snapshot.tag, damaged)
-    with pytest.raises(MalformedEvent, match="9 is not a Whence"):
+    with pytest.raises(MalformedEvent, match="9 is not a value of Whence"):
         codec.decode(descriptors.FileDescriptorSeek.tag, seek[:-1] + b"\x09")
 
 

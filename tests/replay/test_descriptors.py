@@ -166,7 +166,9 @@ def test_without_answers_what_was_asked_is_taken_for_done() -> None:
 def test_an_answer_that_says_nothing_is_refused() -> None:
     asked = [started(), host_mount(), opening(4, 3, "a", 1)]
     for value in (b"", b"\0", b"\xff" * 17):
-        assert "what was opened" in refusal(*asked, answer(HostCall.OPEN, 3, value))
+        assert "open has no type of file or directory" in refusal(
+            *asked, answer(HostCall.OPEN, 3, value)
+        )
 
 
 # -- sockets and ports --------------------------------------------------------------------------

@@ -282,11 +282,11 @@ IN_CIRCLES = paths.PathRename(old_fd=WEST, new_fd=WEST, old_path="c", new_path="
 @pytest.mark.parametrize(
     ("events", "reason"),
     [
-        ([LINK, opening(8, WEST, "l", 5)], "is there already"),
+        ([LINK, opening(8, WEST, "l", 5)], "exists already"),
         ([SLASHED, opening(8, WEST, "l", 0)], "is not a directory"),
         ([paths.CreateDirectory(fd=WEST, path="c"), MOVED, IN_CIRCLES], "refused|into itself"),
-        ([paths.RemoveDirectory(fd=WEST, path="d/d/")], "by this name"),
-        ([opening(8, WEST, "new/", 1)], "is to be a directory"),
+        ([paths.RemoveDirectory(fd=WEST, path="d/d/")], "its path ends in / or a dot"),
+        ([opening(8, WEST, "new/", 1)], "it names a directory"),
     ],
 )
 def test_what_no_guest_can_have_done_is_refused_by_both(

@@ -217,7 +217,7 @@ def test_any_events_are_played_or_refused_with_a_number(events: Sequence[Event])
             play([frame], host)
         except JournalError as error:
             refused = str(error)
-        assert not refused or refused.startswith(f"event {frame.seq} cannot be played: ")
+        assert not refused or refused.startswith(f"event {frame.seq} cannot be replayed: ")
         assert len(refused.splitlines()) <= 1
 
 
@@ -234,14 +234,14 @@ def test_the_state_is_a_value_that_later_events_do_not_change(events: Sequence[E
 
 
 def test_an_event_without_a_frame_is_refused_without_a_number() -> None:
-    with pytest.raises(ReplayError, match="an event cannot be played: descriptor 7 is not open"):
+    with pytest.raises(ReplayError, match="an event cannot be replayed: descriptor 7 is not open"):
         apply(descriptors.CloseFileDescriptor(fd=7), ModelHost())
 
 
 def test_bytes_that_are_no_event_are_refused_with_their_number() -> None:
     for tag, payload, reason in ((200, b"", "unknown event tag 200"), (11, b"\1", "at offset 64")):
         for upto in (None, 8):
-            with pytest.raises(ReplayError, match="event 7 cannot be played: ") as caught:
+            with pytest.raises(ReplayError, match="event 7 cannot be replayed: ") as caught:
                 play([Frame(7, tag, payload, 0, 64)], ModelHost(), upto=upto)
             assert reason in caught.value.reason
         assert play([Frame(7, tag, payload, 0, 64)], ModelHost(), upto=7) == 0

@@ -279,7 +279,9 @@ def test_patches_in_a_whole_snapshot_are_of_zeros() -> None:
     host = played(*first, safe_point(whole=True), patch, snapshot())
     assert host.machine.read(0, 3) == b"\0x\0"
     smaller = pages_event(PAGE_SIZE)
-    assert "memory 0 has 65536 bytes" in refusal(*first, safe_point(), smaller)
+    assert "memory 0 would shrink from 65536 to 4096 bytes" in refusal(
+        *first, safe_point(), smaller
+    )
     assert played(*first, safe_point(whole=True), smaller, snapshot()).machine.memory_size == 4096
 
 
@@ -356,10 +358,12 @@ def test_positions_are_what_a_snapshot_says() -> None:
 
 @pytest.mark.parametrize("kinds", [b"", b"\4\4"])
 def test_a_listing_has_of_all_as_many(kinds: bytes) -> None:
-    assert "1 entries of a directory" in refusal(memory_mount(), listing(3, b"a", kinds=kinds))
+    assert "a directory listing has 1 names" in refusal(
+        memory_mount(), listing(3, b"a", kinds=kinds)
+    )
 
 
 def test_a_play_of_damaged_pages_is_refused_with_a_number() -> None:
     malformed = pages_event(1 << 16, numbers=(0,), kinds=b"\4")
-    assert refusal(safe_point(), malformed) == "page 0 is of the unknown kind 4"
+    assert refusal(safe_point(), malformed) == "page 0 has the unknown kind 4"
     assert frames_of_events([malformed])[0].tag == 142

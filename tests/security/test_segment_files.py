@@ -111,11 +111,9 @@ def test_bombs_take_no_more_memory_than_they_state(path: Path) -> None:
     hidden = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(1 << 28))
     tracemalloc.start()
     try:
-        for content in (bomb, hidden):
+        for content, stated in ((bomb, "268435456 bytes"), (hidden, "no size")):
             path.write_bytes(compressed(content, 1 << 20))
-            with pytest.raises(
-                JournalError, match=r"zstd frame states .* but the block header 1048576 bytes"
-            ):
+            with pytest.raises(JournalError, match=f"frame states {stated}, but the block header"):
                 read(path)
             everything_of(path)
         assert tracemalloc.get_traced_memory()[1] < 1 << 23

@@ -1,4 +1,4 @@
-"""Effects of events of the process as a whole that are in every journal."""
+"""Effects of events of the whole process that every journal can have."""
 
 from journal.events import core
 from journal.replay.dispatch import apply

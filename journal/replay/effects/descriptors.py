@@ -29,11 +29,11 @@ def _(event: Opening, host: Host) -> None:
     if directory is None:
         request_effect(event, host)
         return
-    opened = directory.open(event.path, event.o_flags, event.dirflags, host.now)
-    thing = (
-        OpenMountDirectory(opened) if isinstance(opened, MountDirectory) else OpenMountFile(opened)
+    found = directory.open(event.path, event.o_flags, event.dirflags, host.now)
+    opened = (
+        OpenMountDirectory(found) if isinstance(found, MountDirectory) else OpenMountFile(found)
     )
-    add_opened(event, thing, host)
+    add_opened(event, opened, host)
 
 
 @apply.register
@@ -59,17 +59,17 @@ def _(event: descriptors.DuplicateFileDescriptorWithFlags, host: Host) -> None:
 @apply.register
 def _(event: descriptors.FileDescriptorWrite, host: Host) -> None:
     description = host.table.description(event.fd)
-    thing = description.object
-    if isinstance(thing, HostNode):
+    opened = description.object
+    if isinstance(opened, HostNode):
         request_effect(event, host)
-    elif isinstance(thing, StandardStream):
-        host.streams.write(thing.number, event.data)
-    elif isinstance(thing, PipeEnd):
-        thing.pipe.written += len(event.data)
-    elif not isinstance(thing, EventCounter):
+    elif isinstance(opened, StandardStream):
+        host.streams.write(opened.number, event.data)
+    elif isinstance(opened, PipeEnd):
+        opened.pipe.written += len(event.data)
+    elif not isinstance(opened, EventCounter):
         end = event.offset + len(event.data)
         if end > POSITION_MAX:
-            raise ReplayError(f"no file has {end} bytes")
+            raise ReplayError(f"write ends at {end}, above the limit of {POSITION_MAX} bytes")
         file = host.table.object_of(event.fd, OpenMountFile).file
         file.write(event.offset, event.data, host.now)
         description.position = end
@@ -83,11 +83,11 @@ def _(event: descriptors.FileDescriptorSeek, host: Host) -> None:
 
 @apply.register
 def _(event: descriptors.FileDescriptorSetTimes, host: Host) -> None:
-    thing = host.table.description(event.fd).object
+    opened = host.table.description(event.fd).object
     times = TimeUpdate(event.st_atim, event.st_mtim, event.fst_flags)
-    if isinstance(thing, OpenMountDirectory):
-        thing.directory.set_times(times, host.now)
-    elif not isinstance(thing, HostNode):
+    if isinstance(opened, OpenMountDirectory):
+        opened.directory.set_times(times, host.now)
+    elif not isinstance(opened, HostNode):
         host.table.object_of(event.fd, OpenMountFile).file.set_times(times, host.now)
 
 
@@ -125,7 +125,7 @@ def _(event: descriptors.FileDescriptorSetRights, host: Host) -> None:
 
 @apply.register
 def _(event: descriptors.FileDescriptorAdvise, host: Host) -> None:
-    host.table.entry(event.fd)  # it changes nothing, and must be open all the same
+    host.table.entry(event.fd)  # The advice has no effect, but the descriptor must be open.
 
 
 @apply.register
@@ -139,7 +139,7 @@ def _(event: descriptors.EpollCtl, host: Host) -> None:
     if event.op is EpollOperation.DELETE:
         watched.pop(event.fd, None)
     elif event.op is EpollOperation.UNKNOWN:
-        raise ReplayError(f"nobody knows what was done to descriptor {event.epfd}")
+        raise ReplayError(f"unknown operation on epoll descriptor {event.epfd}")
     else:
         check_count("watched descriptors", len(watched) + (event.fd not in watched))
         watched[event.fd] = event.event
@@ -148,7 +148,7 @@ def _(event: descriptors.EpollCtl, host: Host) -> None:
 @apply.register
 def _(event: descriptors.CreatePipe, host: Host) -> None:
     if event.read_fd == event.write_fd:
-        raise ReplayError(f"descriptor {event.read_fd} cannot be both ends of a pipe")
+        raise ReplayError(f"both ends of a pipe have the descriptor {event.read_fd}")
     pipe = Pipe()
     host.table.check_free(event.write_fd)
     host.table.add(event.read_fd, PipeEnd(pipe, is_write_end=False))
@@ -163,17 +163,17 @@ def _(event: descriptors.CreateEvent, host: Host) -> None:
 def _seek_position(
     event: descriptors.FileDescriptorSeek, description: OpenFileDescription
 ) -> int | None:
-    """Where a seek leads; None where only the guest knows."""
+    """Return the position after a seek; None if only the guest knows it."""
     base: int | None = 0
     if event.whence is Whence.CURRENT:
         base = description.position
     elif event.whence is Whence.END:
-        thing = description.object
-        base = thing.file.size() if isinstance(thing, OpenMountFile) else None
-        if isinstance(thing, HostNode):
-            base = thing.size
+        opened = description.object
+        base = opened.file.size() if isinstance(opened, OpenMountFile) else None
+        if isinstance(opened, HostNode):
+            base = opened.size
     elif event.whence is Whence.UNKNOWN:
         base = None
     if base is None or base + event.offset < 0:
-        return None  # it had read further than events say
+        return None  # The guest had read further than events record.
     return base + event.offset

@@ -1,4 +1,4 @@
-"""Effects of what the guest was told: how much it was, and what its host's directories did."""
+"""Effects of inputs: their counts, and the results of requests to the former host."""
 
 from journal.events import inputs
 from journal.replay.dispatch import apply

@@ -11,7 +11,7 @@ from journal.replay.limits import ReplayError
 def _(event: memory.UpdateMemoryRegion, host: Host) -> None:
     if event.end - event.start != len(event.data):
         raise ReplayError(
-            f"{len(event.data)} bytes do not reach from {event.start} to {event.end} in memory"
+            f"memory from {event.start} to {event.end} has data of {len(event.data)} bytes"
         )
     host.machine.write(event.start, event.data)
 

@@ -1,4 +1,4 @@
-"""Effects of events of names in the guest's file tree."""
+"""Effects of events on names in the guest's file tree."""
 
 from typing import Any
 
@@ -72,10 +72,10 @@ def _(event: paths.FilePlaced, host: Host) -> None:
 def _both_directories(
     old_fd: int, new_fd: int, host: Host
 ) -> tuple[MountDirectory[Any], MountDirectory[Any]] | None:
-    """Two directories of a mount in memory; None where they are of the former host."""
+    """Return two directories of mounts in memory, or None if both belong to the former host."""
     old, new = host.table.directory(old_fd), host.table.directory(new_fd)
     if old is None and new is None:
         return None
     if old is None or new is None:
-        raise ReplayError("the two names lie in different mounts")
+        raise ReplayError(f"descriptors {old_fd} and {new_fd} belong to different mounts")
     return old, new

@@ -1,7 +1,7 @@
-"""What a guest did to its former host, a directory or its network: it counts when answered so.
+"""Effects of requests to the former host, on a directory or the network.
 
-What is in such a directory is not in the journal. What is known of it is which descriptors were
-opened there, and where writing left them.
+Such an effect is applied when the host's result reports success. The contents of a host directory
+are not in the journal; only the descriptors opened there and their positions after writes are.
 """
 
 import struct
@@ -39,7 +39,7 @@ _CALLS: dict[type[Event], HostCall] = {
 
 
 def request_effect(event: Event, host: Host) -> None:
-    """The guest asks its former host for ``event``; without answers, take it for done."""
+    """Make ``event`` the pending request, or apply it at once in a journal without results."""
     if host.process.has_host_results:
         host.pending = event
     else:
@@ -47,7 +47,10 @@ def request_effect(event: Event, host: Host) -> None:
 
 
 def request_network_effect(event: SocketOpen | SocketBind | SocketListen, host: Host) -> None:
-    """The guest asks for ``event``; in a journal of another engine it was done before."""
+    """Make ``event`` the pending request, or apply it at once.
+
+    In a journal of another engine, the host had done the request before the event was written.
+    """
     if host.process.start is not None and host.process.has_host_results:
         host.pending = event
     else:
@@ -55,12 +58,15 @@ def request_network_effect(event: SocketOpen | SocketBind | SocketListen, host: 
 
 
 def apply_host_result(event: HostResult, host: Host) -> None:
-    """The former host has answered."""
-    asked = host.pending
-    if asked is not None and _CALLS[type(asked)] is event.call:
+    """Apply the pending request if ``event`` is its successful result.
+
+    A successful size request also updates the size of its file.
+    """
+    request = host.pending
+    if request is not None and _CALLS[type(request)] is event.call:
         host.pending = None
         if not event.errno:
-            _apply_effect(asked, event.value, host)
+            _apply_effect(request, event.value, host)
     elif event.call is HostCall.SIZE and not event.errno:
         found = host.table.entries.get(event.fd)
         if found is not None and isinstance(found.description.object, HostNode):
@@ -68,7 +74,7 @@ def apply_host_result(event: HostResult, host: Host) -> None:
 
 
 def _apply_effect(event: Event, value: bytes | None, host: Host) -> None:
-    """Let ``event`` have its effect; ``value`` is the answer, if there is one."""
+    """Apply the effect of ``event``. ``value`` is the host's result, None without a result."""
     if isinstance(event, Opening):
         _apply_opening(event, value, host)
     elif isinstance(event, FileDescriptorWrite):
@@ -102,29 +108,29 @@ def _apply_opening(event: Opening, value: bytes | None, host: Host) -> None:
 
 
 def _decode_binding(fd: int, value: bytes) -> Event:
-    """The binding to the address that the host answered."""
+    """Return a SocketBind event with the address in the host's result."""
     try:
         return codec.decode(SocketBind.tag, fd.to_bytes(4, "little") + value)
     except FormatError as error:
-        raise ReplayError("the host's answer is no address of a socket") from error
+        raise ReplayError(f"the host's result for socket {fd} is not an address") from error
 
 
 def _decode_file_type(value: bytes) -> FileType:
-    """A node's type, with which the answer to an opening begins."""
+    """Return the file type with which the result of an open starts."""
     if not value or value[0] not in (FileType.DIRECTORY, FileType.REGULAR_FILE):
-        raise ReplayError("the host's answer does not say what was opened")
+        raise ReplayError("the host's result of an open has no type of file or directory")
     return FileType(value[0])
 
 
 def _unpack(layout: struct.Struct, value: bytes) -> int:
     if len(value) != layout.size:
-        raise ReplayError(f"the host's answer has {len(value)} bytes, not {layout.size}")
-    (found,) = layout.unpack(value)
-    return int(found)
+        raise ReplayError(f"the host's result has {len(value)} bytes, expected {layout.size}")
+    (number,) = layout.unpack(value)
+    return int(number)
 
 
-def add_opened(event: Opening, thing: OpenObject, host: Host) -> None:
-    """Give an opening its number."""
+def add_opened(event: Opening, opened: OpenObject, host: Host) -> None:
+    """Add the descriptor of an open event for ``opened``."""
     fd_flags = event.fd_flags if isinstance(event, OpenFileDescriptorWithFlags) else 0
     rights = (event.fs_rights_base, event.fs_rights_inheriting)
-    host.table.add(event.fd, thing, flags=event.fs_flags, fd_flags=fd_flags, rights=rights)
+    host.table.add(event.fd, opened, flags=event.fs_flags, fd_flags=fd_flags, rights=rights)

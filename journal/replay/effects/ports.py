@@ -1,4 +1,4 @@
-"""Effects of events of the network interface as a whole."""
+"""Effects of events of the network interface."""
 
 from journal.events import ports
 from journal.replay.dispatch import apply
@@ -12,8 +12,8 @@ def _(event: ports.PortAddAddr, host: Host) -> None:
 
 @apply.register
 def _(event: ports.PortDelAddr, host: Host) -> None:
-    kept = host.network.addresses
-    host.network.addresses = {cidr: None for cidr in kept if cidr.address != event.addr}
+    addresses = host.network.addresses
+    host.network.addresses = {cidr: None for cidr in addresses if cidr.address != event.addr}
 
 
 @apply.register
@@ -53,5 +53,5 @@ def _(event: ports.PortRouteClear, host: Host) -> None:
 
 @apply.register
 def _(event: ports.PortRouteDel, host: Host) -> None:
-    kept = host.network.routes.items()
-    host.network.routes = {cidr: route for cidr, route in kept if cidr.address != event.ip}
+    routes = host.network.routes.items()
+    host.network.routes = {cidr: route for cidr, route in routes if cidr.address != event.ip}

@@ -1,4 +1,4 @@
-"""Effects of events that say what ran, on what, and where the journal comes from."""
+"""Effects of events of the identity of a process, its sessions, and the origin of a journal."""
 
 from journal.events import process
 from journal.replay.dispatch import apply
@@ -26,7 +26,8 @@ def _(event: process.InstrumentedPart, host: Host) -> None:
     instrumented = host.process.instrumented
     _write_part(event, instrumented, "the instrumented module", host)
     if not event.offset:
-        del instrumented[len(event.data) :]  # another session may have another one
+        # Another session may have another instrumented module.
+        del instrumented[len(event.data) :]
 
 
 @apply.register
@@ -56,10 +57,12 @@ def _(event: process.Seal, host: Host) -> None:
     host.process.seal = event
 
 
-def _write_part(part: Part, module: bytearray, what: str, host: Host) -> None:
-    """Put a part of a module where it belongs."""
+def _write_part(part: Part, module: bytearray, subject: str, host: Host) -> None:
+    """Write a part of a module at its offset. Raises ReplayError for a gap before it."""
     if part.offset > len(module):
-        raise ReplayError(f"{len(module)} bytes of {what} are known, not {part.offset}")
+        raise ReplayError(
+            f"a part at offset {part.offset} of {subject} follows only {len(module)} bytes"
+        )
     end = part.offset + len(part.data)
-    check_size(what, end, host.limits.module_size_max)
+    check_size(subject, end, host.limits.module_size_max)
     module[part.offset : end] = part.data

@@ -1,4 +1,4 @@
-"""Effects of snapshot markers, and of where the guest stands in its files."""
+"""Effects of events of snapshots, and of positions of files and directories."""
 
 from journal.events import snapshots
 from journal.replay.dispatch import apply
@@ -16,7 +16,8 @@ def _(event: snapshots.Snapshot, host: Host) -> None:
         if found is not None:
             found.description.position = offset
             if found.description.object == StandardStream(STDIN):
-                host.inputs.read[STDIN] = offset  # a compaction may have dropped what was read
+                # A compaction may have dropped the earlier reads.
+                host.inputs.read[STDIN] = offset
     host.process.snapshot = event
     host.process.snapshot_count += 1
 
@@ -43,8 +44,8 @@ def _(event: snapshots.DirectoryListing, host: Host) -> None:
     count = len(event.entries)
     if not len(event.inodes) == len(event.kinds) == count:
         raise ReplayError(
-            f"{count} entries of a directory have {len(event.inodes)} inodes and "
-            f"{len(event.kinds)} kinds"
+            f"a directory listing has {count} names, {len(event.inodes)} inodes and "
+            f"{len(event.kinds)} kinds; the counts must be equal"
         )
-    host.table.directory(event.fd)  # it changes nothing, and must be one all the same
+    host.table.directory(event.fd)  # The descriptor must be a directory.
     host.machine.set_listing(event)

@@ -1,4 +1,4 @@
-"""Effects of events of sockets: what each is, and what it was asked to be."""
+"""Effects of events of sockets: their state and their options."""
 
 from journal.events import sockets
 from journal.events.definition import Event
@@ -26,7 +26,7 @@ def _(event: sockets.SocketOpen, host: Host) -> None:
 @apply.register
 def _(event: sockets.SocketPair, host: Host) -> None:
     if event.fd1 == event.fd2:
-        raise ReplayError(f"descriptor {event.fd1} cannot be both sockets of a pair")
+        raise ReplayError(f"both sockets of a pair have the descriptor {event.fd1}")
     host.table.check_free(event.fd2)
     for fd in (event.fd1, event.fd2):
         host.table.add(fd, SocketState(event))
@@ -128,5 +128,5 @@ def _leave(event: Membership, host: Host) -> None:
 
 
 def _set_option(fd: int, option: int, event: Event, host: Host) -> None:
-    """Keep the last event of its kind for each option."""
+    """Store the last event of its kind for each option."""
     host.table.object_of(fd, SocketState).options[event.tag, option] = event

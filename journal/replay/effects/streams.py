@@ -1,4 +1,4 @@
-"""Effects of events of standard output and error, and of what they are connected to."""
+"""Effects of events of standard output and error, and of their targets."""
 
 from journal.events import streams
 from journal.replay.dispatch import apply

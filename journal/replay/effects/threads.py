@@ -1,4 +1,4 @@
-"""Effects of events of threads, and of the globals and tables that they run on."""
+"""Effects of events of threads, globals and tables."""
 
 from journal.events import threads
 from journal.replay.dispatch import apply

@@ -1,7 +1,7 @@
-"""What events do to the names and files of a mount, whoever keeps them.
+"""Operations of events on the files of a mount, independent of the backend.
 
-A backend knows how to make, find and remove one name in one directory; everything that a path means
-is decided here, once for files in memory and for files in a real directory.
+A backend creates, finds and removes one name in one directory. The meaning of paths is implemented
+here, once for files in memory and for files in a real directory.
 """
 
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ LOOKUP_FOLLOW = 1
 
 
 class TimeUpdate(NamedTuple):
-    """What the guest wants a file's times to be, in nanoseconds since the epoch."""
+    """Requested times of a file, in nanoseconds since the epoch."""
 
     atime: int
     mtime: int
     flags: int
 
     def resolve(self, now: int, atime: int, mtime: int) -> tuple[int, int]:
-        """The times that result if they were ``atime`` and ``mtime``."""
+        """Return the new times of a file that has the times ``atime`` and ``mtime``."""
         if self.flags & TimeFlags.ATIME_NOW:
             atime = now
         elif self.flags & TimeFlags.ATIME:
@@ -48,72 +48,72 @@ class BackendFile(Protocol):
     """An open regular file."""
 
     def size(self) -> int:
-        """Its size in bytes."""
+        """Return the size in bytes."""
 
     def write(self, offset: int, data: bytes, now: int | None) -> None:
-        """Put ``data`` at ``offset``, behind zeros if it is shorter; its times stay if no now."""
+        """Write ``data`` at ``offset``, with zeros in a gap. Without ``now`` keep the times."""
 
     def set_size(self, size: int, now: int) -> None:
-        """Cut it, or lengthen it with zeros."""
+        """Truncate the file, or extend it with zeros."""
 
     def extend(self, size: int, now: int) -> None:
-        """Lengthen it with zeros: it is shorter."""
+        """Extend the file, which is shorter than ``size``, with zeros."""
 
     def set_times(self, times: TimeUpdate, now: int) -> None:
-        """Set its times."""
+        """Set the times of the file."""
 
     def close(self) -> None:
-        """It is not needed any more."""
+        """Close the file."""
 
 
 class FileBackend(DirectoryWalker[D], Protocol[D]):
-    """Who keeps the files of one mount. ``name`` is one name, or ``.`` for ``at`` itself.
+    """Backend of the files of one mount. ``name`` is a single name, or ``.`` for ``at`` itself.
 
-    All refuse with ReplayError, and then have changed nothing.
+    All methods raise ReplayError if they fail, and then have changed nothing.
     """
 
     def root(self) -> D:
-        """The mount's own directory."""
+        """Return the root directory of the mount."""
 
     def kind(self, at: D, name: str) -> FileType | None:
-        """What ``name`` is, never through a link."""
+        """Return the type of ``name`` without following links, None if it does not exist."""
 
     def open_file(self, at: D, name: str) -> BackendFile:
-        """Open a regular file that is there."""
+        """Open an existing regular file."""
 
     def make_file(self, at: D, name: str, now: int) -> BackendFile:
-        """Make a regular file, and open it."""
+        """Create and open a regular file."""
 
     def make_directory(self, at: D, name: str, now: int) -> None:
-        """Make a directory."""
+        """Create a directory."""
 
     def make_symlink(self, at: D, name: str, target: str, now: int) -> None:
-        """Make a symbolic link."""
+        """Create a symbolic link."""
 
     def make_hard_link(self, at: D, name: str, to: D, to_name: str, now: int) -> None:
-        """Give what is no directory one more name."""
+        """Create a hard link to a file that is not a directory."""
 
     def unlink(self, at: D, name: str, now: int) -> None:
-        """Remove the name of what is no directory."""
+        """Unlink a file or a symbolic link."""
 
     def remove_directory(self, at: D, name: str, now: int) -> None:
         """Remove a directory, which must be empty."""
 
     def rename(self, at: D, name: str, to: D, to_name: str, now: int) -> None:
-        """Give something another name, in the place of what had it."""
+        """Rename a directory entry, and replace the entry ``to_name``."""
 
     def set_times(self, at: D, name: str, times: TimeUpdate, now: int) -> None:
-        """Set the times of what a name stands for."""
+        """Set the times of ``name``."""
 
     def check_space(self, names: int, size: int) -> None:
-        """Refuse what there is no room for: so many names more, and so many bytes in files."""
+        """Raise ReplayError if ``names`` new entries and ``size`` bytes exceed the limit."""
 
     def close(self) -> None:
-        """Give back the mount's own directory."""
+        """Close the root directory of the mount."""
 
 
 class MountDirectory(Generic[D]):
-    """An open directory of a mount; paths are relative to it and stay inside it."""
+    """An open directory of a mount. Paths are relative to it and cannot leave it."""
 
     def __init__(self, backend: FileBackend[D], at: D, *, is_root: bool = False) -> None:
         self.backend, self.at = backend, at
@@ -122,23 +122,27 @@ class MountDirectory(Generic[D]):
     def open(
         self, path: str, flags: int, lookup: int, now: int
     ) -> "BackendFile | MountDirectory[D]":
-        """Open what a path leads to, making a file if it is to be made."""
+        """Open a file or a directory by its path. Create the file if ``flags`` request it."""
         exclusive = bool(flags & OpenFlags.CREATE and flags & OpenFlags.EXCLUSIVE)
         follow = bool(lookup & LOOKUP_FOLLOW) and not exclusive
         with resolve_path(self.at, path, self.backend, follow=follow) as place:
             kind = self._kind(place)
             if kind is None:
                 if not flags & OpenFlags.CREATE:
-                    raise ReplayError(f"there is no {quote_path(path)} to open")
+                    raise ReplayError(f"cannot open {quote_path(path)}: it does not exist")
                 if place.must_be_directory:
-                    raise ReplayError(f"{quote_path(path)} cannot be made: it is to be a directory")
+                    raise ReplayError(
+                        f"cannot create the file {quote_path(path)}: it names a directory"
+                    )
                 return self.backend.make_file(place.parent, place.name, now)
             if exclusive:
-                raise ReplayError(f"{quote_path(path)} is to be made, and is there already")
+                raise ReplayError(f"cannot create {quote_path(path)}: it exists already")
             if kind is FileType.DIRECTORY:
                 return MountDirectory(self.backend, self.backend.enter(place.parent, place.name))
             if kind is not FileType.REGULAR_FILE:
-                raise ReplayError(f"{quote_path(path)} cannot be opened: it is no file")
+                raise ReplayError(
+                    f"cannot open {quote_path(path)}: it is neither a file nor a directory"
+                )
             if place.must_be_directory or flags & OpenFlags.DIRECTORY:
                 raise ReplayError(f"{quote_path(path)} is not a directory")
             file = self.backend.open_file(place.parent, place.name)
@@ -147,12 +151,12 @@ class MountDirectory(Generic[D]):
             return file
 
     def create_directory(self, path: str, now: int) -> None:
-        """Make a directory."""
+        """Create a directory."""
         with self._free(path) as place:
             self.backend.make_directory(place.parent, place.name, now)
 
     def symlink(self, target: str, path: str, now: int) -> None:
-        """Make a link that says ``target``."""
+        """Create a symbolic link to ``target``."""
         check_path(target)
         with self._free(path) as place:
             _refuse_directory_path(place, path)
@@ -163,21 +167,21 @@ class MountDirectory(Generic[D]):
         with resolve_path(self.at, path, self.backend, follow=False) as place:
             if self._existing(place, path) is not FileType.DIRECTORY:
                 raise ReplayError(f"{quote_path(path)} is not a directory")
-            if place.must_be_directory:  # as WASI has it: the name must stand alone
+            if place.must_be_directory:  # WASI allows no path that ends in a slash or a dot.
                 raise ReplayError(
-                    f"the directory {quote_path(path)} cannot be removed by this name"
+                    f"cannot remove the directory {quote_path(path)}: its path ends in / or a dot"
                 )
             self.backend.remove_directory(place.parent, place.name, now)
 
     def unlink(self, path: str, now: int) -> None:
-        """Remove a file or a link."""
+        """Unlink a file or a symbolic link."""
         with resolve_path(self.at, path, self.backend, follow=False) as place:
             if self._existing(place, path) is FileType.DIRECTORY:
                 raise ReplayError(f"{quote_path(path)} is a directory")
             self.backend.unlink(place.parent, place.name, now)
 
     def rename(self, path: str, to: "MountDirectory[D]", to_path: str, now: int) -> None:
-        """Give something another name, replacing what had it."""
+        """Rename a file or a directory, and replace ``to_path``."""
         self._same_mount(to)
         with (
             resolve_path(self.at, path, self.backend, follow=False) as source,
@@ -193,30 +197,32 @@ class MountDirectory(Generic[D]):
             self.backend.rename(source.parent, source.name, target.parent, target.name, now)
 
     def link(self, path: str, to: "MountDirectory[D]", to_path: str, now: int) -> None:
-        """Give a file one more name."""
+        """Create a hard link to a file."""
         self._same_mount(to)
         with (
             resolve_path(self.at, path, self.backend, follow=False) as source,
             to._free(to_path) as target,
         ):
             if self._existing(source, path) is FileType.DIRECTORY:
-                raise ReplayError(f"{quote_path(path)} is a directory: it has one name only")
+                raise ReplayError(
+                    f"cannot create a hard link to {quote_path(path)}: it is a directory"
+                )
             _refuse_directory_path(target, to_path)
             self.backend.make_hard_link(source.parent, source.name, target.parent, target.name, now)
 
     def set_times(self, times: TimeUpdate, now: int) -> None:
-        """Set its own times."""
+        """Set the times of the directory."""
         self.backend.set_times(self.at, ".", times, now)
 
     def set_times_at(self, path: str, lookup: int, times: TimeUpdate, now: int) -> None:
-        """Set the times of what a path leads to."""
+        """Set the times of a file or a directory by its path."""
         follow = bool(lookup & LOOKUP_FOLLOW)
         with resolve_path(self.at, path, self.backend, follow=follow) as place:
             self._existing(place, path)
             self.backend.set_times(place.parent, place.name, times, now)
 
     def place_file(self, names: list[str], event: FilePlaced, now: int) -> None:
-        """Put a file, a directory or a link where it is before the guest starts."""
+        """Put a file, a directory or a link in place before the guest starts."""
         _check_placement(names, event)
         is_directory = event.kind is FileType.DIRECTORY
         at, missing = self.backend.enter(self.at, "."), False
@@ -224,13 +230,15 @@ class MountDirectory(Generic[D]):
             for index, name in enumerate(names if is_directory else names[:-1]):
                 if self.backend.kind(at, name) is None:
                     if event.offset:
-                        raise ReplayError(f"there is no {quote_path(event.path)} to go on with")
+                        raise ReplayError(
+                            f"cannot continue {quote_path(event.path)}: it does not exist"
+                        )
                     if not missing:
                         self.backend.check_space(len(names) - index, len(event.data))
                     self.backend.make_directory(at, name, now)
                     missing = True
-                outer, at = at, self.backend.enter(at, name)
-                self.backend.leave(outer)
+                parent, at = at, self.backend.enter(at, name)
+                self.backend.leave(parent)
             if not is_directory and names:
                 self._place_entry(at, names[-1], event, now)
         finally:
@@ -260,21 +268,21 @@ class MountDirectory(Generic[D]):
             file.close()
 
     def close(self) -> None:
-        """It is not needed any more."""
+        """Close the directory, unless it is the root directory of the mount."""
         if not self._is_root:
             self.backend.leave(self.at)
 
     @contextmanager
     def _free(self, path: str) -> Iterator[ResolvedPath[D]]:
-        """Where ``path`` leads, which must be nowhere yet."""
+        """Resolve ``path``. Raises ReplayError if it exists."""
         with resolve_path(self.at, path, self.backend, follow=False) as place:
             if self._kind(place) is not None:
-                raise ReplayError(f"{quote_path(path)} is there already")
+                raise ReplayError(f"{quote_path(path)} exists already")
             yield place
 
     def _same_mount(self, other: "MountDirectory[D]") -> None:
         if other.backend is not self.backend:
-            raise ReplayError("the two names lie in different mounts")
+            raise ReplayError("the two paths belong to different mounts")
 
     def _kind(self, place: ResolvedPath[D]) -> FileType | None:
         if place.name == ".":
@@ -284,7 +292,7 @@ class MountDirectory(Generic[D]):
     def _existing(self, place: ResolvedPath[D], path: str) -> FileType:
         kind = self._kind(place)
         if kind is None:
-            raise ReplayError(f"there is no {quote_path(path)}")
+            raise ReplayError(f"{quote_path(path)} does not exist")
         if place.must_be_directory and kind is not FileType.DIRECTORY:
             raise ReplayError(f"{quote_path(path)} is not a directory")
         return kind
@@ -292,13 +300,13 @@ class MountDirectory(Generic[D]):
 
 def _refuse_directory_path(place: ResolvedPath[D], path: str) -> None:
     if place.must_be_directory:
-        raise ReplayError(f"{quote_path(path)} would be a directory")
+        raise ReplayError(f"{quote_path(path)} is a file, but its path names a directory")
 
 
 def _check_placement(names: list[str], event: FilePlaced) -> None:
-    """Refuse what is placed nowhere, or is nothing that can be placed."""
+    """Raise ReplayError for an invalid path or an unsupported kind of file."""
     if not {".", ".."}.isdisjoint(names):
-        raise ReplayError(f"{quote_path(event.path)} is no place for a file")
+        raise ReplayError(f"the path {quote_path(event.path)} of a file contains . or ..")
     check_path("/".join(names) or ".")
     for name in names:
         check_name(name)
@@ -308,7 +316,9 @@ def _check_placement(names: list[str], event: FilePlaced) -> None:
     elif event.kind not in (FileType.REGULAR_FILE, FileType.DIRECTORY):
         raise ReplayError(f"{quote_path(event.path)} is neither a file nor a directory nor a link")
     if event.offset and event.kind is not FileType.REGULAR_FILE:
-        raise ReplayError(f"{quote_path(event.path)} comes in parts, and is not a file")
+        raise ReplayError(
+            f"{quote_path(event.path)} has a part at offset {event.offset}, but is not a file"
+        )
 
 
 def _link_target(event: FilePlaced) -> str:

@@ -1,7 +1,7 @@
-"""Files in a real directory, which nothing that a journal says can lead out of.
+"""Backend of files in a real directory that no content of a journal can leave.
 
-Every name is looked up in an open directory, and none is followed if it is a link, so that neither
-a path nor a change made meanwhile by another process leads elsewhere.
+Every name is looked up in an open directory and never followed as a link, so that neither a path
+nor a concurrent change by another process leads outside.
 """
 
 import os
@@ -17,7 +17,7 @@ from journal.replay.limits import ENTRY_SIZE, ReplayError, check_size, quote_pat
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
-"""What a guest had may be secret."""
+"""Only the owner has access, because files of a guest may be secret."""
 
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _KINDS = (
@@ -30,25 +30,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def translate_os_errors(deed: Callable[P, R]) -> Callable[P, R]:
-    """``deed``, with what the operating system refuses in our own words."""
+def translate_os_errors(operation: Callable[P, R]) -> Callable[P, R]:
+    """Return ``operation`` with each OSError converted to ReplayError."""
 
-    @wraps(deed)
-    def telling(*args: P.args, **kwargs: P.kwargs) -> R:
+    @wraps(operation)
+    def translated(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return deed(*args, **kwargs)
+            return operation(*args, **kwargs)
         except OSError as error:
             name = f" for {quote_path(str(error.filename))}" if error.filename else ""
             raise ReplayError(f"the operating system refused it{name}: {error.strerror}") from error
 
-    return telling
+    return translated
 
 
 class HostBackend:
-    """Keeps the files of one mount below the open directory ``root``, which it takes over.
+    """Backend of the files of one mount in the open directory ``root``, which it owns.
 
-    They have at most ``size_max`` bytes together, holes included. A directory is an open
-    descriptor.
+    All files together have at most ``size_max`` bytes, including holes. A directory is represented
+    by an open descriptor.
     """
 
     def __init__(self, root: int, size_max: int) -> None:
@@ -58,40 +58,40 @@ class HostBackend:
         self._opened: Counter[int] = Counter()
 
     def root(self) -> int:
-        """The mount's own directory."""
+        """Return the root directory of the mount."""
         return self._root
 
     def close(self) -> None:
-        """Close the mount's own directory."""
+        """Close the root directory of the mount."""
         if self._root >= 0:
             os.close(self._root)
             self._root = -1
 
     @translate_os_errors
     def kind(self, at: int, name: str) -> FileType | None:
-        """What ``name`` is, never through a link."""
+        """Return the type of ``name`` without following links, None if it does not exist."""
         found = _stat_if_exists(at, name)
         return _file_type(found) if found else None
 
     @translate_os_errors
     def link_target(self, at: int, name: str) -> str | None:
-        """What the link ``name`` says, if it is one."""
+        """Return the target of the link ``name``, or None if ``name`` is not a link."""
         if self.kind(at, name) is not FileType.SYMBOLIC_LINK:
             return None
         return os.readlink(name, dir_fd=at)
 
     @translate_os_errors
     def enter(self, at: int, name: str) -> int:
-        """Open the directory ``name``, never through a link."""
+        """Open the directory ``name`` without following links."""
         return open_directory(name, at)
 
     def leave(self, at: int) -> None:
-        """Close it."""
+        """Close the directory ``at``."""
         os.close(at)
 
     @translate_os_errors
     def open_file(self, at: int, name: str) -> "HostBackendFile":
-        """Open a regular file that is there."""
+        """Open an existing regular file."""
         handle = os.open(name, _FLAGS | os.O_RDWR, dir_fd=at)
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
@@ -100,42 +100,42 @@ class HostBackend:
 
     @translate_os_errors
     def make_file(self, at: int, name: str, now: int) -> "HostBackendFile":
-        """Make a regular file, and open it."""
+        """Create and open a regular file."""
         self.check_space(1, 0)
         handle = os.open(name, _FLAGS | os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE, dir_fd=at)
         os.utime(handle, ns=(now, now))
-        self._made(at, now)
+        self._note_created(at, now)
         return HostBackendFile(self, handle)
 
     @translate_os_errors
     def make_directory(self, at: int, name: str, now: int) -> None:
-        """Make a directory."""
+        """Create a directory."""
         self.check_space(1, 0)
         os.mkdir(name, DIRECTORY_MODE, dir_fd=at)
         os.utime(name, ns=(now, now), dir_fd=at, follow_symlinks=False)
-        self._made(at, now)
+        self._note_created(at, now)
 
     @translate_os_errors
     def make_symlink(self, at: int, name: str, target: str, now: int) -> None:
-        """Make a symbolic link that says what the guest wrote; it is never followed here."""
+        """Create a symbolic link with the guest's target. It is never followed here."""
         self.check_space(1, 0)
         os.symlink(target, name, dir_fd=at)
         os.utime(name, ns=(now, now), dir_fd=at, follow_symlinks=False)
-        self._made(at, now)
+        self._note_created(at, now)
 
     @translate_os_errors
     def make_hard_link(self, at: int, name: str, to: int, to_name: str, now: int) -> None:
-        """Give what is no directory one more name."""
+        """Create a hard link to a file that is not a directory."""
         self.check_space(1, 0)
         os.link(name, to_name, src_dir_fd=at, dst_dir_fd=to, follow_symlinks=False)
-        self._made(to, now)
+        self._note_created(to, now)
 
     @translate_os_errors
     def unlink(self, at: int, name: str, now: int) -> None:
-        """Remove the name of what is no directory."""
+        """Unlink a file or a symbolic link."""
         found = os.stat(name, dir_fd=at, follow_symlinks=False)
         os.unlink(name, dir_fd=at)
-        self._removed(found)
+        self._note_removed(found)
         _set_mtime(at, now)
 
     @translate_os_errors
@@ -147,75 +147,75 @@ class HostBackend:
 
     @translate_os_errors
     def rename(self, at: int, name: str, to: int, to_name: str, now: int) -> None:
-        """Give something another name, in the place of what had it."""
+        """Rename a directory entry, and replace the entry ``to_name``."""
         node, replaced = _stat_if_exists(at, name), _stat_if_exists(to, to_name)
         if node and replaced and (node.st_dev, node.st_ino) == (replaced.st_dev, replaced.st_ino):
             return
         os.rename(name, to_name, src_dir_fd=at, dst_dir_fd=to)
         if replaced:
-            self._removed(replaced)
+            self._note_removed(replaced)
         _set_mtime(at, now)
         _set_mtime(to, now)
 
     @translate_os_errors
     def set_times(self, at: int, name: str, times: TimeUpdate, now: int) -> None:
-        """Set the times of what a name stands for, never through a link."""
+        """Set the times of ``name`` without following links."""
         found = os.stat(name, dir_fd=at, follow_symlinks=False)
         resolved = times.resolve(now, found.st_atime_ns, found.st_mtime_ns)
         os.utime(name, ns=resolved, dir_fd=at, follow_symlinks=False)
 
-    # -- how much there is -----------------------------------------------------------------------
+    # -- accounting of space ---------------------------------------------------------------------
 
     def check_space(self, names: int, size: int) -> None:
-        """Refuse what there is no room for: so many names more, and so many bytes in files."""
+        """Raise ReplayError if ``names`` new entries and ``size`` bytes exceed the limit."""
         check_size("the files", self._size + names * ENTRY_SIZE + size, self._size_max)
 
     def reserve(self, growth: int) -> None:
-        """Count bytes that are used from now on; refuses what is more than the mount may have."""
+        """Add ``growth`` to the used bytes. Raises ReplayError if they would exceed the limit."""
         if growth > 0:
             check_size("the files", self._size + growth, self._size_max)
         self._size += growth
 
-    def opened(self, found: os.stat_result) -> None:
-        """A file was opened."""
+    def note_opened(self, found: os.stat_result) -> None:
+        """Count an open of a file."""
         self._opened[found.st_ino] += 1
 
-    def closed(self, found: os.stat_result) -> None:
-        """A file was closed: its bytes are gone with the last name and the last descriptor."""
+    def note_closed(self, found: os.stat_result) -> None:
+        """Count a close of a file. Its bytes are freed with its last name and last descriptor."""
         self._opened[found.st_ino] -= 1
         if not self._opened[found.st_ino]:
             del self._opened[found.st_ino]
             if not found.st_nlink:
                 self._size -= found.st_size
 
-    def _removed(self, found: os.stat_result) -> None:
-        """One name is gone of what was ``found`` there before."""
+    def _note_removed(self, found: os.stat_result) -> None:
+        """Count the removal of a name. ``found`` is the status of the file before."""
         self._size -= ENTRY_SIZE
         last = found.st_nlink == 1 and found.st_ino not in self._opened
         if last and stat.S_ISREG(found.st_mode):
             self._size -= found.st_size
 
-    def _made(self, at: int, now: int) -> None:
-        """Something has a name in ``at`` that it had not before."""
+    def _note_created(self, at: int, now: int) -> None:
+        """Count a new name in the directory ``at``."""
         self._size += ENTRY_SIZE
         _set_mtime(at, now)
 
 
 class HostBackendFile:
-    """An open file of the operating system, which it takes over."""
+    """An open file of the operating system. The object owns the descriptor."""
 
     def __init__(self, backend: HostBackend, handle: int) -> None:
         self._backend, self._handle = backend, handle
-        backend.opened(os.fstat(handle))
+        backend.note_opened(os.fstat(handle))
 
     @translate_os_errors
     def size(self) -> int:
-        """Its size in bytes."""
+        """Return the size in bytes."""
         return os.fstat(self._handle).st_size
 
     @translate_os_errors
     def write(self, offset: int, data: bytes, now: int | None) -> None:
-        """Put ``data`` at ``offset``, behind zeros if it is shorter; its times stay if no now."""
+        """Write ``data`` at ``offset``, with zeros in a gap. Without ``now`` keep the times."""
         before = os.fstat(self._handle)
         if data:
             self._backend.reserve(max(offset + len(data) - before.st_size, 0))
@@ -228,31 +228,31 @@ class HostBackendFile:
 
     @translate_os_errors
     def set_size(self, size: int, now: int) -> None:
-        """Cut it, or lengthen it with zeros."""
+        """Truncate the file, or extend it with zeros."""
         self._backend.reserve(size - os.fstat(self._handle).st_size)
         os.ftruncate(self._handle, size)
         _set_mtime(self._handle, now)
 
     def extend(self, size: int, now: int) -> None:
-        """Lengthen it with zeros: it is shorter."""
+        """Extend the file, which is shorter than ``size``, with zeros."""
         self.set_size(size, now)
 
     @translate_os_errors
     def set_times(self, times: TimeUpdate, now: int) -> None:
-        """Set its times."""
+        """Set the times of the file."""
         found = os.fstat(self._handle)
         os.utime(self._handle, ns=times.resolve(now, found.st_atime_ns, found.st_mtime_ns))
 
     @translate_os_errors
     def close(self) -> None:
-        """Close it."""
+        """Close the file."""
         found = os.fstat(self._handle)
         os.close(self._handle)
-        self._backend.closed(found)
+        self._backend.note_closed(found)
 
 
 def open_directory(name: str, at: int | None = None) -> int:
-    """Open the directory ``name`` in ``at``, never through a link."""
+    """Open the directory ``name`` in ``at`` without following links."""
     return os.open(name, _FLAGS | os.O_RDONLY | os.O_DIRECTORY, dir_fd=at)
 
 
@@ -261,7 +261,7 @@ def _file_type(found: os.stat_result) -> FileType:
 
 
 def _set_mtime(handle: int, now: int) -> None:
-    """What is open there was changed at ``now``, whatever the clock says."""
+    """Set the modification time of an open file to ``now``."""
     os.utime(handle, ns=(os.fstat(handle).st_atime_ns, now))
 
 

@@ -1,4 +1,4 @@
-"""Files in memory: plain values, with the times, links and numbers that the guest saw."""
+"""Backend of files in memory, with the times, link counts and inode numbers of the guest."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,7 +11,7 @@ _INODE_SHIFT = 16
 
 
 class ReplayNode:
-    """What all nodes have; times in nanoseconds since the epoch."""
+    """Base class of nodes. Times are in nanoseconds since the epoch."""
 
     __slots__ = ("atime", "ctime", "inode", "links", "mtime")
 
@@ -21,20 +21,20 @@ class ReplayNode:
 
     @property
     def kind(self) -> FileType:
-        """What it is."""
+        """Type of the node."""
         return FileType.UNKNOWN
 
     def changed(self, now: int) -> None:
-        """Its contents changed."""
+        """Update the times after a change of the contents."""
         self.mtime = self.ctime = now
 
     def content(self) -> bytes:
-        """A file's bytes, or what a link says."""
+        """Return the bytes of a file or the target of a link."""
         return b""
 
 
 class ReplayFileNode(ReplayNode):
-    """A regular file; ``opened`` counts those who keep it when no name does."""
+    """A regular file. ``opened`` counts open descriptors, which keep a file without a name."""
 
     __slots__ = ("data", "opened")
 
@@ -45,11 +45,11 @@ class ReplayFileNode(ReplayNode):
 
     @property
     def kind(self) -> FileType:
-        """What it is."""
+        """Type of the node."""
         return FileType.REGULAR_FILE
 
     def content(self) -> bytes:
-        """Its bytes."""
+        """Return the bytes of the file."""
         return bytes(self.data)
 
 
@@ -64,16 +64,16 @@ class ReplayLinkNode(ReplayNode):
 
     @property
     def kind(self) -> FileType:
-        """What it is."""
+        """Type of the node."""
         return FileType.SYMBOLIC_LINK
 
     def content(self) -> bytes:
-        """What it says."""
+        """Return the target of the link."""
         return self.target.encode()
 
 
 class ReplayDirectoryNode(ReplayNode):
-    """A directory; one without links is removed, and nothing can be made in it."""
+    """A directory. Without links it has been removed and accepts no new entries."""
 
     __slots__ = ("entries", "parent")
 
@@ -84,11 +84,11 @@ class ReplayDirectoryNode(ReplayNode):
 
     @property
     def kind(self) -> FileType:
-        """What it is."""
+        """Type of the node."""
         return FileType.DIRECTORY
 
     def is_inside(self, other: "ReplayDirectoryNode") -> bool:
-        """Whether this is ``other`` or somewhere below it."""
+        """Return whether this is ``other`` or a directory below it."""
         at: ReplayDirectoryNode | None = self
         while at is not None:
             if at is other:
@@ -98,9 +98,10 @@ class ReplayDirectoryNode(ReplayNode):
 
 
 class TreeEntry(NamedTuple):
-    """One name in a tree, and what it stands for; times in nanoseconds since the epoch.
+    """One entry of a file tree. Times are in nanoseconds since the epoch.
 
-    ``content`` is a file's bytes, or what a link says. Names of one ``inode`` are one file.
+    ``content`` is the bytes of a file or the target of a link. Entries with one ``inode`` are hard
+    links to one file.
     """
 
     kind: FileType
@@ -113,55 +114,55 @@ class TreeEntry(NamedTuple):
 
 
 class MemoryBackend:
-    """Keeps the files of one mount in memory, at most ``size_max`` bytes of them.
+    """Backend of the files of one mount in memory, with at most ``size_max`` bytes.
 
-    ``seq()`` is the number of the event that is being played.
+    ``seq()`` returns the sequence number of the current event.
     """
 
     def __init__(self, size_max: int, seq: Callable[[], int]) -> None:
         self._size = 0
         self._size_max = size_max
-        self._seq, self._made_by = seq, (0, 0)
+        self._seq, self._last_created = seq, (0, 0)
         self._root = ReplayDirectoryNode(self._inode_of(0), links=2)
 
     def root(self) -> ReplayDirectoryNode:
-        """The mount's own directory."""
+        """Return the root directory of the mount."""
         return self._root
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: no resource is open."""
 
-    # -- looking ---------------------------------------------------------------------------------
+    # -- queries ---------------------------------------------------------------------------------
 
     def kind(self, at: ReplayDirectoryNode, name: str) -> FileType | None:
-        """What ``name`` is."""
+        """Return the type of ``name``, None if it does not exist."""
         node = at.entries.get(name)
         return None if node is None else node.kind
 
     def link_target(self, at: ReplayDirectoryNode, name: str) -> str | None:
-        """What the link ``name`` says, if it is one."""
+        """Return the target of the link ``name``, or None if ``name`` is not a link."""
         node = at.entries.get(name)
         return node.target if isinstance(node, ReplayLinkNode) else None
 
     def enter(self, at: ReplayDirectoryNode, name: str) -> ReplayDirectoryNode:
-        """The directory ``name``."""
+        """Return the directory ``name``."""
         node = _find_node(at, name)
         if not isinstance(node, ReplayDirectoryNode):
             raise ReplayError(f"{quote_path(name)} is not a directory")
         return node
 
     def leave(self, at: ReplayDirectoryNode) -> None:
-        """There is nothing to give back."""
+        """Do nothing: no resource is open."""
 
     def open_file(self, at: ReplayDirectoryNode, name: str) -> "ReplayMemoryFile":
-        """Open a regular file that is there."""
+        """Open an existing regular file."""
         node = _find_node(at, name)
         if not isinstance(node, ReplayFileNode):
             raise ReplayError(f"{quote_path(name)} is not a file")
         return ReplayMemoryFile(self, node)
 
     def entries(self) -> dict[str, TreeEntry]:
-        """All that is in the mount, by its path from the mount's own directory, which is ``.``."""
+        """Return all entries of the mount, by their path. The path of its root is ``.``."""
         found: dict[str, TreeEntry] = {}
         paths_size = 0
         pending: list[tuple[str, ReplayNode]] = [("", self._root)]
@@ -181,35 +182,35 @@ class MemoryBackend:
                 pending += [(prefix + name, entry) for name, entry in below]
         return found
 
-    # -- changing --------------------------------------------------------------------------------
+    # -- changes ---------------------------------------------------------------------------------
 
     def make_file(self, at: ReplayDirectoryNode, name: str, now: int) -> "ReplayMemoryFile":
-        """Make a regular file, and open it."""
+        """Create and open a regular file."""
         self._check_place(at, name)
         node = ReplayFileNode(self._next_inode())
         self._make(at, name, node, now)
         return ReplayMemoryFile(self, node)
 
     def make_directory(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
-        """Make a directory."""
+        """Create a directory."""
         self._check_place(at, name)
         self._make(at, name, ReplayDirectoryNode(self._next_inode(), links=1, parent=at), now)
         at.links += 1
 
     def make_symlink(self, at: ReplayDirectoryNode, name: str, target: str, now: int) -> None:
-        """Make a symbolic link."""
+        """Create a symbolic link."""
         self._check_place(at, name)
         self._make(at, name, ReplayLinkNode(self._next_inode(), target), now)
 
     def make_hard_link(
         self, at: ReplayDirectoryNode, name: str, to: ReplayDirectoryNode, to_name: str, now: int
     ) -> None:
-        """Give what is no directory one more name."""
+        """Create a hard link to a file that is not a directory."""
         self._check_place(to, to_name)
         self._add(to, to_name, _find_node(at, name), now)
 
     def unlink(self, at: ReplayDirectoryNode, name: str, now: int) -> None:
-        """Remove the name of what is no directory."""
+        """Unlink a file or a symbolic link."""
         node = at.entries.pop(name)
         at.changed(now)
         node.links -= 1
@@ -234,7 +235,7 @@ class MemoryBackend:
     def rename(
         self, at: ReplayDirectoryNode, name: str, to: ReplayDirectoryNode, to_name: str, now: int
     ) -> None:
-        """Give something another name, in the place of what had it."""
+        """Rename a directory entry, and replace the entry ``to_name``."""
         node, replaced = _find_node(at, name), to.entries.get(to_name)
         _check_rename(at, to, to_name, node, replaced)
         if node is replaced:
@@ -254,21 +255,21 @@ class MemoryBackend:
             node.parent = to
 
     def set_times(self, at: ReplayDirectoryNode, name: str, times: TimeUpdate, now: int) -> None:
-        """Set the times of what a name stands for."""
+        """Set the times of ``name``."""
         set_times(at if name == "." else _find_node(at, name), times, now)
 
     def check_space(self, names: int, size: int) -> None:
-        """Refuse what there is no room for: so many names more, and so many bytes in files."""
+        """Raise ReplayError if ``names`` new entries and ``size`` bytes exceed the limit."""
         check_size("the files", self._size + names * ENTRY_SIZE + size, self._size_max)
 
     def reserve(self, growth: int) -> None:
-        """Count bytes that are used from now on; refuses what is more than the mount may have."""
+        """Add ``growth`` to the used bytes. Raises ReplayError if they would exceed the limit."""
         if growth > 0:
             check_size("the files", self._size + growth, self._size_max)
         self._size += growth
 
     def release(self, node: ReplayFileNode) -> None:
-        """Give back what a file used, when neither a name nor a descriptor keeps it."""
+        """Free the bytes of a file that has neither a name nor an open descriptor."""
         if not node.links and not node.opened:
             self._size -= len(node.data)
             node.data.clear()
@@ -292,10 +293,10 @@ class MemoryBackend:
         return self._inode_of(self._seq())
 
     def _inode_of(self, seq: int) -> int:
-        """As in the engine: the number of the event, and which of those that it makes."""
-        by, count = self._made_by
-        self._made_by = seq, count + 1 if seq == by else 1
-        return seq << _INODE_SHIFT | self._made_by[1]
+        """Return an inode number as in the engine: ``seq`` and a count of its new nodes."""
+        last_seq, count = self._last_created
+        self._last_created = seq, count + 1 if seq == last_seq else 1
+        return seq << _INODE_SHIFT | self._last_created[1]
 
 
 class ReplayMemoryFile:
@@ -307,44 +308,44 @@ class ReplayMemoryFile:
 
     @property
     def inode(self) -> int:
-        """The number of its node."""
+        """Inode number of the file."""
         return self._node.inode
 
     def size(self) -> int:
-        """Its size in bytes."""
+        """Return the size in bytes."""
         return len(self._node.data)
 
     def write(self, offset: int, data: bytes, now: int | None) -> None:
-        """Put ``data`` at ``offset``, behind zeros if it is shorter; its times stay if no now."""
-        kept, end = self._node.data, offset + len(data)
+        """Write ``data`` at ``offset``, with zeros in a gap. Without ``now`` keep the times."""
+        content, end = self._node.data, offset + len(data)
         if data:
-            self._backend.reserve(max(end - len(kept), 0))
-            kept += bytes(max(offset - len(kept), 0))
-            kept[offset:end] = data
+            self._backend.reserve(max(end - len(content), 0))
+            content += bytes(max(offset - len(content), 0))
+            content[offset:end] = data
         if now is not None:
             self._node.changed(now)
 
     def set_size(self, size: int, now: int) -> None:
-        """Cut it, or lengthen it with zeros."""
-        kept = self._node.data
-        growth = size - len(kept)
+        """Truncate the file, or extend it with zeros."""
+        content = self._node.data
+        growth = size - len(content)
         self._backend.reserve(growth)
         if growth > 0:
-            kept += bytes(growth)
+            content += bytes(growth)
         else:
-            del kept[size:]
+            del content[size:]
         self._node.changed(now)
 
     def extend(self, size: int, now: int) -> None:
-        """Lengthen it with zeros: it is shorter."""
+        """Extend the file, which is shorter than ``size``, with zeros."""
         self.set_size(size, now)
 
     def set_times(self, times: TimeUpdate, now: int) -> None:
-        """Set its times."""
+        """Set the times of the file."""
         set_times(self._node, times, now)
 
     def close(self) -> None:
-        """Its bytes are gone with the last descriptor, if it has no name."""
+        """Close the file. Its bytes are freed with the last descriptor if it has no name."""
         self._node.opened -= 1
         self._backend.release(self._node)
 
@@ -360,13 +361,13 @@ def _find_node(at: ReplayDirectoryNode, name: str) -> ReplayNode:
         return at
     node = at.entries.get(name)
     if node is None:
-        raise ReplayError(f"there is no {quote_path(name)}")
+        raise ReplayError(f"{quote_path(name)} does not exist")
     return node
 
 
 def _check_not_removed(at: ReplayDirectoryNode, name: str) -> None:
     if not at.links:
-        raise ReplayError(f"{quote_path(name)} cannot be made: its directory was removed")
+        raise ReplayError(f"cannot create {quote_path(name)}: its directory was removed")
 
 
 def _check_rename(

@@ -1,8 +1,8 @@
-"""Path resolution inside a directory that must not be left, for every kind of directory.
+"""Path resolution confined to a directory, for every kind of directory.
 
-A directory is walked one name at a time, and symbolic links are read and followed here, never by
-the operating system: `..` goes back over the directories that were passed, so that no link, race
-or rename leads above the first one.
+Paths are resolved one name at a time, and symbolic links are followed here, never by the operating
+system. The name `..` returns to the directory visited before, so that no link, race or rename leads
+above the start directory.
 """
 
 from collections.abc import Iterator
@@ -19,20 +19,20 @@ D = TypeVar("D")
 
 
 class DirectoryWalker(Protocol[D]):
-    """How one kind of directory is walked."""
+    """Access to one kind of directory, for path resolution."""
 
     def link_target(self, at: D, name: str) -> str | None:
-        """What the link ``name`` says, or None where there is no link of that name."""
+        """Return the target of the link ``name``, or None if ``name`` is not a link."""
 
     def enter(self, at: D, name: str) -> D:
-        """The directory ``name``, never through a link; refuses where there is none."""
+        """Open the directory ``name`` without following links. Raises ReplayError without one."""
 
     def leave(self, at: D) -> None:
-        """``at`` is not needed any more."""
+        """Close the directory ``at``."""
 
 
 class ResolvedPath(NamedTuple, Generic[D]):
-    """Where a path leads: a name in a directory, which may not exist yet; ``.`` is ``parent``."""
+    """A resolved path: a directory and a name in it, which may not exist. ``.`` is ``parent``."""
 
     parent: D
     name: str
@@ -40,7 +40,7 @@ class ResolvedPath(NamedTuple, Generic[D]):
 
 
 def split_path(path: str) -> list[str]:
-    """The names in ``path``."""
+    """Return the names in ``path``."""
     return [name for name in path.split("/") if name]
 
 
@@ -48,9 +48,10 @@ def split_path(path: str) -> list[str]:
 def resolve_path(
     start: D, path: str, steps: DirectoryWalker[D], *, follow: bool
 ) -> Iterator[ResolvedPath[D]]:
-    """The place ``path`` leads to from ``start``; the last name is followed if ``follow``.
+    """Resolve ``path`` from ``start``. A link as the last name is followed if ``follow`` is set.
 
-    Refuses a path that is empty, absolute or too long, that leads out, or that does not exist.
+    Raises ReplayError for a path that is empty, absolute or too long, leaves ``start``, or has a
+    missing directory. Directories opened on the way are closed on exit.
     """
     walk = _ReplayPathResolution(start, path, steps, follow=follow)
     try:
@@ -60,7 +61,7 @@ def resolve_path(
 
 
 class _ReplayPathResolution(Generic[D]):
-    """One resolution: the directories passed, and the names still to go, the next one last."""
+    """One resolution: the directories visited, and the names left, with the next name last."""
 
     def __init__(self, start: D, path: str, steps: DirectoryWalker[D], *, follow: bool) -> None:
         self._path = path
@@ -72,7 +73,7 @@ class _ReplayPathResolution(Generic[D]):
         self._pending = self._names(path)
 
     def resolve(self) -> ResolvedPath[D]:
-        """Walk to the end."""
+        """Resolve all names."""
         while self._pending:
             name = self._pending.pop()
             if name == ".":
@@ -86,13 +87,13 @@ class _ReplayPathResolution(Generic[D]):
         return ResolvedPath(self._directories[-1], ".", True)
 
     def leave(self) -> None:
-        """Give back the directories that were passed."""
+        """Close the directories visited."""
         while len(self._directories) > 1:
             self._steps.leave(self._directories.pop())
 
     def _go_up(self) -> None:
         if len(self._directories) == 1:
-            raise ReplayError(f"the path {quote_path(self._path)} leads out of its directory")
+            raise ReplayError(f"the path {quote_path(self._path)} leaves its directory")
         self._steps.leave(self._directories.pop())
 
     def _follow_link(self, name: str) -> bool:
@@ -104,7 +105,9 @@ class _ReplayPathResolution(Generic[D]):
             return False
         self._links += 1
         if self._links > LINKS_MAX:
-            raise ReplayError(f"the path {quote_path(self._path)} leads through too many links")
+            raise ReplayError(
+                f"the path {quote_path(self._path)} has more than {LINKS_MAX} symbolic links"
+            )
         if not self._pending:
             self._must_be_directory |= target.endswith("/")
         self._pending += self._names(target)
@@ -116,18 +119,22 @@ class _ReplayPathResolution(Generic[D]):
 
 
 def check_path(path: str) -> None:
-    """Refuse what cannot be a path in a directory; its names are checked where they lead to."""
+    """Raise ReplayError unless ``path`` is a relative path. Its names are not checked."""
     if not path:
         raise ReplayError("a path is empty")
     if path.startswith("/"):
-        raise ReplayError(f"the path {quote_path(path)} leads out of its directory")
+        raise ReplayError(f"the path {quote_path(path)} is absolute and leaves its directory")
     if "\0" in path:
-        raise ReplayError(f"the path {quote_path(path)} has a NUL in it")
-    if len(path.encode()) >= PATH_SIZE_MAX:
-        raise ReplayError(f"the path {quote_path(path)} is too long")
+        raise ReplayError(f"the path {quote_path(path)} contains a NUL")
+    if (size := len(path.encode())) >= PATH_SIZE_MAX:
+        raise ReplayError(
+            f"the path {quote_path(path)} has {size} bytes, but the limit is {PATH_SIZE_MAX - 1}"
+        )
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that no directory can have."""
-    if len(name.encode()) > NAME_SIZE_MAX:
-        raise ReplayError(f"the name {quote_path(name)} is too long")
+    """Raise ReplayError for a name that is too long."""
+    if (size := len(name.encode())) > NAME_SIZE_MAX:
+        raise ReplayError(
+            f"the name {quote_path(name)} has {size} bytes, but the limit is {NAME_SIZE_MAX}"
+        )

@@ -1,4 +1,4 @@
-"""What hosts share: everything but where the files of a mount stand."""
+"""Base class of hosts: all state except the files of mounts."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
@@ -24,7 +24,7 @@ K = TypeVar("K", bound=FileBackend[Any])
 
 
 class BaseHost(ABC, Generic[K]):
-    """A host whose parts are values; a subclass says who keeps the files."""
+    """A host whose state consists of values. A subclass chooses the backend of files."""
 
     keeps_output = True
 
@@ -45,14 +45,14 @@ class BaseHost(ABC, Generic[K]):
 
     @abstractmethod
     def make_backend(self, guest: str) -> K:
-        """Who keeps the files of the memory mount called ``guest``."""
+        """Return a new backend for the files of the memory mount ``guest``."""
 
     def start_process(self) -> None:
-        """Another process begins: nothing of the one before is left."""
+        """Start a process: discard all state of the previous process."""
         self._reset()
 
     def restart_module(self) -> None:
-        """The process starts over the files that are there, with its mounts alone open."""
+        """Restart the process with the existing files. Only its mounts are open."""
         self.end_process()
         self.process.end_event = None
         self.table.open_streams()
@@ -60,17 +60,17 @@ class BaseHost(ABC, Generic[K]):
             self._preopen(event)
 
     def end_process(self) -> None:
-        """The process is over: what only a living one has is gone."""
+        """End the process: discard its descriptors, memory and threads."""
         self.table.close_all()
         self.machine.clear()
         self.pending = None
 
     def mount(self, event: Mount) -> None:
-        """The guest has a directory from the start."""
+        """Add a directory that the guest has from its start."""
         check_count("mounts", len(self.process.mounts) + 1, MOUNTS_COUNT_MAX)
         names = split_path(event.guest)
         if any(split_path(other.guest) == names for other in self.process.mounts.values()):
-            raise ReplayError(f"two mounts are called {quote_path(event.guest)}")
+            raise ReplayError(f"the mount {quote_path(event.guest)} exists already")
         self.table.check_free(event.fd)
         if event.kind is MountKind.MEMORY:
             self.backends[event.guest] = self.make_backend(event.guest)
@@ -78,9 +78,9 @@ class BaseHost(ABC, Generic[K]):
         self._preopen(event)
 
     def place_file(self, event: FilePlaced) -> None:
-        """A file is there before the guest starts."""
+        """Put a file in place before the guest starts."""
         if not event.path.startswith("/"):
-            raise ReplayError(f"{quote_path(event.path)} is placed nowhere: it is not absolute")
+            raise ReplayError(f"the path {quote_path(event.path)} of a file is not absolute")
         names = split_path(event.path)
         for guest in sorted(self.backends, key=len, reverse=True):
             root = split_path(guest)
@@ -89,7 +89,7 @@ class BaseHost(ABC, Generic[K]):
                 directory = MountDirectory(backend, backend.root(), is_root=True)
                 directory.place_file(names[len(root) :], event, self.now)
                 return
-        raise ReplayError(f"{quote_path(event.path)} lies in no mount in memory")
+        raise ReplayError(f"the path {quote_path(event.path)} is outside all mounts in memory")
 
     def _reset(self) -> None:
         self.backends: dict[str, K] = {}

@@ -1,4 +1,4 @@
-"""A host that puts the files of a guest's memory mounts into a real directory."""
+"""A host that writes the files of a guest's memory mounts to a real directory."""
 
 import os
 from contextlib import suppress
@@ -28,20 +28,20 @@ FILE_TAGS = frozenset(
     for tag, kind in BY_TAG.items()
     if kind.group not in _IGNORED_GROUPS and kind not in _IGNORED_KINDS
 ) | {HostResult.tag}
-"""The kinds of events that say what becomes of files, and of the descriptors they are open by."""
+"""Tags of the events that have effects on files and on descriptors."""
 
 
 class DirectoryHost(BaseHost[HostBackend]):
-    """A host in the directory ``path``, which must be there and empty. A context manager.
+    """A host in the existing empty directory ``path``. It is a context manager.
 
-    A mount called ``/work`` is kept in ``work`` below it, one called ``/`` in the directory itself;
-    or ``separate_mounts``, each in a directory of its own, called ``0``, ``1`` and so on in the
-    order of ``mounted``, which has the names by which a guest comes to each: then they may lie in
-    one another.
+    The mount ``/work`` is stored in the subdirectory ``work``, the mount ``/`` in the directory
+    itself. With ``separate_mounts`` the mounts are stored in subdirectories ``0``, ``1`` and so on,
+    in the order of ``mount_paths``, which maps each mount to its path components in the guest. Only
+    then may mounts be nested.
 
-    Nothing outside of it is read or written, whatever the journal says. Symbolic links say what the
-    guest wrote, and are never followed here: who follows them later may be led elsewhere. Times of
-    modification are the guest's.
+    No file outside the directory is read or written, whatever the journal contains. Symbolic links
+    have the targets that the guest wrote and are never followed here; a later user of the directory
+    who follows them may leave it. Modification times are those of the guest.
     """
 
     keeps_output = False
@@ -59,17 +59,17 @@ class DirectoryHost(BaseHost[HostBackend]):
         try:
             self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise OptionError(f"{Path(path)} cannot be opened: {error.strerror}") from error
-        with os.scandir(self._root) as found:
-            is_empty = next(found, None) is None
+            raise OptionError(f"cannot open {Path(path)}: {error.strerror}") from error
+        with os.scandir(self._root) as entries:
+            is_empty = next(entries, None) is None
         if not is_empty:
             self._close_root()
-            raise OptionError(f"{Path(path)} is not empty: files could not be told separate_mounts")
+            raise OptionError(f"{Path(path)} is not empty; choose an empty directory")
         self.mount_paths: dict[str, list[str]] = {}
 
     @property
     def tags(self) -> frozenset[int]:
-        """The kinds of events that it heeds: those of files and descriptors."""
+        """Tags of the events that the host processes: those of files and descriptors."""
         return FILE_TAGS
 
     def __enter__(self) -> Self:
@@ -79,39 +79,39 @@ class DirectoryHost(BaseHost[HostBackend]):
         self.close()
 
     def close(self) -> None:
-        """Give back what is open; the files stay."""
+        """Close all descriptors. The files remain."""
         self.table.close_all()
         for backend in self.backends.values():
             backend.close()
         self._close_root()
 
     def start_process(self) -> None:
-        """Refuse a second process: its files would be mixed with those of the first."""
-        raise ReplayError("another process begins: the directory has the files of one already")
+        """Raise ReplayError: files of a second process would mix with those of the first."""
+        raise ReplayError("a second process starts, but the directory holds files of the first")
 
     @translate_os_errors
     def make_backend(self, guest: str) -> HostBackend:
-        """Make the directory of a memory mount."""
+        """Create the directory of a memory mount and return its backend."""
         names = _mount_names(guest)
         if not self._separate_mounts:
-            self._check_beside(guest, names)
+            self._check_not_nested(guest, names)
         at = open_directory(".", self._root)
         for name in [str(len(self.mount_paths))] if self._separate_mounts else names:
-            above = at
+            parent = at
             try:
-                at = _open_or_make_directory(name, above)
+                at = _open_or_make_directory(name, parent)
             finally:
-                os.close(above)
+                os.close(parent)
         self.mount_paths[guest] = names
         return HostBackend(at, self.limits.files_size_max)
 
-    def _check_beside(self, guest: str, names: list[str]) -> None:
-        for other, taken in self.mount_paths.items():
-            shorter = min(len(names), len(taken))
-            if names[:shorter] == taken[:shorter]:
+    def _check_not_nested(self, guest: str, names: list[str]) -> None:
+        for other, other_names in self.mount_paths.items():
+            shorter = min(len(names), len(other_names))
+            if names[:shorter] == other_names[:shorter]:
                 raise ReplayError(
-                    f"the mounts {quote_path(other)} and {quote_path(guest)} are nested, and one "
-                    "directory cannot hold both"
+                    f"the mounts {quote_path(other)} and {quote_path(guest)} are nested, so one "
+                    "directory cannot hold both; use separate_mounts"
                 )
 
     def _close_root(self) -> None:
@@ -121,18 +121,18 @@ class DirectoryHost(BaseHost[HostBackend]):
 
 
 def _mount_names(guest: str) -> list[str]:
-    """Where below the directory a mount is kept."""
+    """Return the path components of a mount below the directory."""
     names = [name for name in split_path(guest) if name != "."]
     check_path("/".join(names) or ".")
     for name in names:
         check_name(name)
     if ".." in names:
-        raise ReplayError(f"the mount {quote_path(guest)} leads out of the directory")
+        raise ReplayError(f"the mount {quote_path(guest)} is outside the directory")
     return names
 
 
 def _open_or_make_directory(name: str, at: int) -> int:
-    """Open the directory ``name`` in ``at``, made if it is not there."""
-    with suppress(FileExistsError):  # another mount lies beside this one
+    """Open the directory ``name`` in ``at``. Create it if it does not exist."""
+    with suppress(FileExistsError):  # Another mount shares this parent directory.
         os.mkdir(name, DIRECTORY_MODE, dir_fd=at)
     return open_directory(name, at)

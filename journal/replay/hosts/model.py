@@ -1,4 +1,4 @@
-"""A host of plain values: the state of a guest at any event, without running it."""
+"""A host of plain values: the state of a guest at any event, without execution of the guest."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -18,9 +18,11 @@ ALL_TAGS = frozenset(BY_TAG)
 
 
 class DescriptorState(NamedTuple):
-    """One descriptor as a value: numbers with the same ``shared`` share all but the last two.
+    """One descriptor as a value.
 
-    ``thing`` is what it stands for; of a file and a directory in memory, its kind and its inode.
+    Descriptors with the same ``description_id`` are duplicates and share all fields except the last
+    two. ``object`` is the open object; for a file or a directory in memory, its type and its inode
+    number.
     """
 
     description_id: int
@@ -33,10 +35,11 @@ class DescriptorState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReplayState:
-    """All that a model knows, as values that later events do not change: equal if it is the same.
+    """Complete state of a model host, as values that later events do not change.
 
-    ``files`` are the entries of each memory mount, ``descriptors`` by number; ``machine`` is the
-    state at the last snapshot, and what is staged for the next; ``pending`` has no answer yet.
+    Equal states compare equal. ``files`` are the entries of each memory mount. ``machine`` is the
+    state at the last snapshot, and the state staged for the next. ``pending`` is a request without
+    a result.
     """
 
     process: ProcessState
@@ -50,20 +53,20 @@ class ReplayState:
 
 
 class ModelHost(BaseHost[MemoryBackend]):
-    """A host in memory, for looking at: it takes every event that there is."""
+    """A host in memory, for inspection. It processes every kind of event."""
 
     @property
     def tags(self) -> frozenset[int]:
-        """The kinds of events that it heeds: all."""
+        """Tags of the events that the host processes: all tags."""
         return ALL_TAGS
 
     def make_backend(self, guest: str) -> MemoryBackend:
-        """Who keeps the files of a memory mount."""
+        """Return a new backend for the files of a memory mount."""
         return MemoryBackend(self.limits.files_size_max, lambda: self.seq)
 
     @property
     def files(self) -> dict[str, bytes]:
-        """Every regular file in memory, by its path in the guest."""
+        """Contents of each regular file in memory, by its path in the guest."""
         return {
             f"{guest.rstrip('/')}/{path}": entry.content
             for guest, backend in self.backends.items()
@@ -73,36 +76,39 @@ class ModelHost(BaseHost[MemoryBackend]):
 
     @property
     def trees(self) -> dict[str, dict[str, TreeEntry]]:
-        """All that is in each memory mount, by the mount's name and the path from there."""
+        """Entries of each memory mount, by the mount's name and the path relative to the mount."""
         return {guest: backend.entries() for guest, backend in self.backends.items()}
 
     @property
     def stdout(self) -> bytes:
-        """What the guest has printed to standard output."""
+        """Bytes that the guest has written to standard output."""
         return bytes(self.streams.output.get(1, b""))
 
     @property
     def stderr(self) -> bytes:
-        """What the guest has printed to standard error."""
+        """Bytes that the guest has written to standard error."""
         return bytes(self.streams.output.get(2, b""))
 
     @property
     def descriptors(self) -> dict[int, DescriptorState]:
-        """The open descriptors, by number."""
-        shared: dict[int, int] = {}
+        """Open descriptors, by number."""
+        description_ids: dict[int, int] = {}
         pipes: dict[int, int] = {}
         found = {}
-        for fd, number in self.table:
-            about = number.description
-            share = shared.setdefault(id(about), len(shared))
-            thing = _object_value(about.object, pipes)
+        for fd, entry in self.table:
+            description = entry.description
             found[fd] = DescriptorState(
-                share, thing, about.flags, about.position, number.fd_flags, number.rights
+                description_ids.setdefault(id(description), len(description_ids)),
+                _object_value(description.object, pipes),
+                description.flags,
+                description.position,
+                entry.fd_flags,
+                entry.rights,
             )
         return found
 
     def state(self) -> ReplayState:
-        """All that is known now."""
+        """Return a copy of the complete current state."""
         return ReplayState(
             deepcopy(self.process),
             self.trees,
@@ -115,14 +121,14 @@ class ModelHost(BaseHost[MemoryBackend]):
         )
 
 
-def _object_value(thing: Any, pipes: dict[int, int]) -> Any:
-    """What a descriptor stands for, without what it is kept by; pipes are numbered as they come."""
-    if isinstance(thing, OpenMountFile):
-        assert isinstance(thing.file, ReplayMemoryFile)
-        return FileType.REGULAR_FILE, thing.file.inode
-    if isinstance(thing, OpenMountDirectory):
-        return FileType.DIRECTORY, thing.directory.at.inode, thing.preopen
-    if isinstance(thing, PipeEnd):
-        pipe: Pipe = thing.pipe
-        return "pipe", pipes.setdefault(id(pipe), len(pipes)), thing.is_write_end, pipe.written
-    return deepcopy(thing)
+def _object_value(opened: Any, pipes: dict[int, int]) -> Any:
+    """Return the value of an open object. Pipes are numbered in the order of their first use."""
+    if isinstance(opened, OpenMountFile):
+        assert isinstance(opened.file, ReplayMemoryFile)
+        return FileType.REGULAR_FILE, opened.file.inode
+    if isinstance(opened, OpenMountDirectory):
+        return FileType.DIRECTORY, opened.directory.at.inode, opened.preopen
+    if isinstance(opened, PipeEnd):
+        pipe: Pipe = opened.pipe
+        return "pipe", pipes.setdefault(id(pipe), len(pipes)), opened.is_write_end, pipe.written
+    return deepcopy(opened)

@@ -1,7 +1,7 @@
-"""What a guest's descriptors stand for, as far as events say.
+"""Descriptor table of a guest, as far as events determine it.
 
-Reads leave no event: a position is where opening, writing and seeking left it, or where a snapshot
-has it.
+Reads leave no event: the position of a descriptor is the result of opens, writes and seeks, or the
+position in a snapshot.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from journal.replay.filesystem.directory_ops import BackendFile, MountDirectory
 from journal.replay.limits import ReplayError, check_count
 
 STREAMS = (0, 1, 2)
-"""The descriptors that every guest has: standard input, output and error."""
+"""Descriptors that every guest has: standard input, output and error."""
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class StandardStream:
 
 
 class OpenMountFile:
-    """A file that the host keeps."""
+    """An open file of a mount in memory."""
 
     __slots__ = ("file",)
 
@@ -36,7 +36,7 @@ class OpenMountFile:
 
 
 class OpenMountDirectory:
-    """A directory that the host keeps; ``preopen`` is its name if the guest has it by a mount."""
+    """An open directory of a mount in memory. ``preopen`` is its name if a mount opened it."""
 
     __slots__ = ("directory", "preopen")
 
@@ -46,10 +46,10 @@ class OpenMountDirectory:
 
 @dataclass(slots=True)
 class HostNode:
-    """A file or a directory of the guest's former host: what is in it is not in the journal.
+    """A file or a directory of the guest's former host, whose contents are not in the journal.
 
-    ``size`` is what the guest was told last, or made of it. Where a journal has no answers, an
-    opening is taken for done: then it is not ``certain``.
+    ``size`` is the size that the guest last received or set. In a journal without host results an
+    open is assumed to have succeeded, and ``is_certain`` is false.
     """
 
     kind: FileType
@@ -60,7 +60,7 @@ class HostNode:
 
 @dataclass(slots=True)
 class Pipe:
-    """A pipe: how many bytes were written to it."""
+    """A pipe, with the number of bytes written to it."""
 
     written: int = 0
 
@@ -75,7 +75,7 @@ class PipeEnd:
 
 @dataclass(slots=True)
 class EventCounter:
-    """A counter to wait on, as it began."""
+    """An event counter, with its initial value."""
 
     initial: int
     flags: int
@@ -83,18 +83,18 @@ class EventCounter:
 
 @dataclass(slots=True)
 class Epoll:
-    """What is watched, by descriptor."""
+    """An epoll instance, with its watched descriptors."""
 
     watched: dict[int, EpollEvent | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class SocketState:
-    """A socket, by the events that say what it is: how it was made, bound and connected.
+    """A socket, with the events that created, bound and connected it.
 
-    ``options`` are the last events that set each, ``groups`` the multicast groups it is in;
-    ``sent`` counts bytes. Where a journal of ours has no answers, it is not ``certain`` that there
-    is one.
+    ``options`` has the last event that set each option, ``groups`` the multicast groups of the
+    socket, and ``sent`` counts bytes. ``is_certain`` is false if the journal of this library has no
+    host results, so that the socket may not exist.
     """
 
     created_by: Event
@@ -134,29 +134,32 @@ _KIND_NAMES: dict[type[OpenObject], str] = {
     StandardStream: "a standard stream",
     OpenMountFile: "a file",
     OpenMountDirectory: "a directory",
-    HostNode: "of the host",
+    HostNode: "a file or directory of the host",
     PipeEnd: "a pipe",
-    EventCounter: "a counter",
-    Epoll: "an epoll",
+    EventCounter: "an event counter",
+    Epoll: "an epoll instance",
     SocketState: "a socket",
 }
 
 
 class OpenFileDescription:
-    """What one or more numbers stand for: duplicates share it, with its position and fdflags.
+    """An open file description, as in POSIX: duplicates share it, with its position and fdflags.
 
-    ``position`` is None where only the guest knows.
+    ``position`` is None if only the guest knows it.
     """
 
     __slots__ = ("entry_count", "flags", "object", "position")
 
-    def __init__(self, thing: OpenObject, flags: int = 0) -> None:
-        self.object, self.flags, self.entry_count = thing, flags, 0
+    def __init__(self, opened: OpenObject, flags: int = 0) -> None:
+        self.object, self.flags, self.entry_count = opened, flags, 0
         self.position: int | None = 0
 
 
 class DescriptorEntry:
-    """One number: ``fd_flags`` 1 is close-on-exec; ``rights`` are its own and the inheriting."""
+    """An entry of the descriptor table. ``fd_flags`` 1 is close-on-exec.
+
+    ``rights`` are the base rights and the inheriting rights.
+    """
 
     __slots__ = ("description", "fd_flags", "rights")
 
@@ -167,30 +170,30 @@ class DescriptorEntry:
 
 
 class DescriptorTable:
-    """The descriptors of one process; it begins with the standard streams."""
+    """The descriptors of one process, initially the standard streams."""
 
     def __init__(self) -> None:
         self.entries: dict[int, DescriptorEntry] = {}
         self.open_streams()
 
     def open_streams(self) -> None:
-        """Open what every process has."""
+        """Open the standard streams."""
         for stream in STREAMS:
             self.add(stream, StandardStream(stream))
 
     def entry(self, fd: int) -> DescriptorEntry:
-        """What stands at ``fd``."""
+        """Return the entry of ``fd``. Raises ReplayError if ``fd`` is not open."""
         found = self.entries.get(fd)
         if found is None:
             raise ReplayError(f"descriptor {fd} is not open")
         return found
 
     def description(self, fd: int) -> OpenFileDescription:
-        """What ``fd`` stands for, with its position."""
+        """Return the open file description of ``fd``."""
         return self.entry(fd).description
 
     def object_of(self, fd: int, kind: type[T]) -> T:
-        """What ``fd`` stands for, which must be of one kind."""
+        """Return the open object of ``fd``. Raises ReplayError unless it has the type ``kind``."""
         found = self.description(fd).object
         if not isinstance(found, kind):
             raise ReplayError(
@@ -199,43 +202,43 @@ class DescriptorTable:
         return found
 
     def directory(self, fd: int) -> MountDirectory[Any] | None:
-        """The directory at ``fd``; None where it is one of the former host."""
+        """Return the directory of ``fd``, or None if it belongs to the former host."""
         found = self.description(fd).object
         if isinstance(found, HostNode) and found.kind is not FileType.REGULAR_FILE:
             return None
         return self.object_of(fd, OpenMountDirectory).directory
 
     def check_free(self, fd: int) -> None:
-        """Refuse a number that is in use."""
+        """Raise ReplayError if ``fd`` is in use or the table is full."""
         found = self.entries.get(fd)
         if found is None:
             check_count("descriptors", len(self.entries) + 1)
             return
-        thing = found.description.object
-        if not isinstance(thing, (HostNode, SocketState)) or thing.is_certain:
+        opened = found.description.object
+        if not isinstance(opened, (HostNode, SocketState)) or opened.is_certain:
             raise ReplayError(f"descriptor {fd} is open already")
 
     def add(
         self,
         fd: int,
-        thing: OpenObject,
+        opened: OpenObject,
         *,
         flags: int = 0,
         fd_flags: int = 0,
         rights: tuple[int, int] = (0, 0),
     ) -> None:
-        """Open ``thing`` at ``fd``, at its beginning."""
+        """Add a descriptor ``fd`` for ``opened``, at position 0."""
         self.check_free(fd)
-        self._put(fd, DescriptorEntry(OpenFileDescription(thing, flags), fd_flags, rights))
+        self._put(fd, DescriptorEntry(OpenFileDescription(opened, flags), fd_flags, rights))
 
     def duplicate(self, original: int, copied: int, fd_flags: int) -> None:
-        """Let ``copied`` stand for the same as ``original``."""
+        """Make the descriptor ``copied`` a duplicate of ``original``."""
         found = self.entry(original)
         self.check_free(copied)
         self._put(copied, DescriptorEntry(found.description, fd_flags, found.rights))
 
     def renumber(self, old: int, new: int) -> None:
-        """Let ``new`` stand for what ``old`` did, and close what ``new`` stood for."""
+        """Move the descriptor ``old`` to ``new``. Close ``new`` first if it is open."""
         found = self.entry(old)
         if old == new:
             return
@@ -245,7 +248,7 @@ class DescriptorTable:
         self.entries[new] = found
 
     def close(self, fd: int) -> None:
-        """Close ``fd``, and what it stands for if no other number does."""
+        """Close ``fd``, and its open object if no duplicate of ``fd`` is left."""
         description = self.entry(fd).description
         del self.entries[fd]
         description.entry_count -= 1
@@ -253,20 +256,20 @@ class DescriptorTable:
             _close_object(description.object)
 
     def close_all(self) -> None:
-        """Close everything."""
+        """Close all descriptors."""
         for fd in list(self.entries):
             self.close(fd)
 
     def __iter__(self) -> Iterator[tuple[int, DescriptorEntry]]:
         return iter(sorted(self.entries.items()))
 
-    def _put(self, fd: int, number: DescriptorEntry) -> None:
-        number.description.entry_count += 1
-        self.entries[fd] = number
+    def _put(self, fd: int, entry: DescriptorEntry) -> None:
+        entry.description.entry_count += 1
+        self.entries[fd] = entry
 
 
-def _close_object(thing: OpenObject) -> None:
-    if isinstance(thing, OpenMountFile):
-        thing.file.close()
-    elif isinstance(thing, OpenMountDirectory):
-        thing.directory.close()
+def _close_object(opened: OpenObject) -> None:
+    if isinstance(opened, OpenMountFile):
+        opened.file.close()
+    elif isinstance(opened, OpenMountDirectory):
+        opened.directory.close()

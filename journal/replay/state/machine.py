@@ -1,8 +1,7 @@
-"""The machine that a snapshot closes: memories, threads, globals and tables, and where the guest
-stands in its files.
+"""Machine state that a snapshot closes: memories, threads, globals, tables and file positions.
 
-Their events come in front of a snapshot and mean nothing before it: until then they are staged, and
-a journal that ends between them has the state of the snapshot before.
+Their events precede the end of a snapshot and are staged until then. A journal that ends between
+them has the state of the previous snapshot.
 """
 
 from array import array
@@ -29,37 +28,37 @@ Positions = tuple[tuple[int, int], ...]
 
 
 class ReplayMachine:
-    """The guest's machine at the last snapshot, and what is staged for the next one."""
+    """Machine state of the guest at the last snapshot, and the state staged for the next."""
 
     def __init__(self, limits: ReplayLimits) -> None:
         self._limits = limits
         self._closed = MachineLayer()
         self._staged = MachineLayer()
 
-    # -- what the last snapshot closed -----------------------------------------------------------
+    # -- state at the last snapshot --------------------------------------------------------------
 
     @property
     def memory_size(self) -> int:
-        """Bytes of the first memory, as far as events say."""
+        """Size of the first memory in bytes, as far as events determine it."""
         return self.memories.get(0, 0)
 
     @property
     def memories(self) -> dict[int, int]:
-        """Bytes of each memory, by index."""
+        """Size of each memory in bytes, by index."""
         return {index: found.size for index, found in self._closed.memories.items()}
 
     @property
     def pages(self) -> dict[int, bytes]:
-        """The pages of the first memory that are not zeros, by number."""
+        """Pages of the first memory that are not all zeros, by number."""
         return self.pages_of(0)
 
     def pages_of(self, memory: int) -> dict[int, bytes]:
-        """The pages of a memory that are not zeros, by number."""
+        """Return the pages of a memory that are not all zeros, by number."""
         found = self._closed.memories.get(memory)
         return dict(found.pages) if found else {}
 
     def read(self, start: int, size: int, memory: int = 0) -> bytes:
-        """Bytes of a memory; fewer at its end."""
+        """Return ``size`` bytes of a memory from ``start``; fewer at the end of the memory."""
         found = self._closed.memories.get(memory, MemoryState())
         end = min(start + size, found.size)
         parts = []
@@ -72,43 +71,43 @@ class ReplayMachine:
 
     @property
     def threads(self) -> dict[int, SetThread]:
-        """The threads and their stacks, by number."""
+        """Threads and their stacks, by number."""
         return {number: found for number, found in self._closed.threads.items() if found}
 
     @property
     def globals(self) -> GlobalsSet | None:
-        """The values of all mutable globals."""
+        """Values of all mutable globals."""
         return self._closed.globals
 
     @property
     def elements(self) -> dict[tuple[int, int], int]:
-        """The functions in tables, by table and index, as far as events say; empty ones too."""
+        """Functions in tables, by table and index, with empty elements, as far as events tell."""
         tables = self._closed.tables.items()
         return {(table, at): each for table, found in tables for at, each in enumerate(found)}
 
     @property
     def safe_point(self) -> SafePoint | None:
-        """Where the guest stood still; None where the snapshot does not say."""
+        """Point at which the guest was suspended; None if the snapshot does not have it."""
         return self._closed.safe_point
 
     @property
     def listings(self) -> dict[int, DirectoryListing]:
-        """What directories had when the guest began to read them, by descriptor."""
+        """Entries of directories when the guest started to read them, by descriptor."""
         return dict(self._closed.listings)
 
     @property
     def digest_matches(self) -> bool | None:
-        """Whether the last snapshot's digest is that of this state; None where it has none."""
+        """Return whether the last snapshot's digest matches the state; None without a digest."""
         return self._closed.digest_matches
 
     def digest(self) -> bytes:
-        """The digest of this state: see spec/format.md, "Snapshots"."""
+        """Return the digest of the state: see spec/format.md, "Snapshots"."""
         return self._closed.digest()
 
-    # -- what is staged --------------------------------------------------------------------------
+    # -- staged state ----------------------------------------------------------------------------
 
     def begin_snapshot(self, event: SafePoint) -> None:
-        """A snapshot begins: what was staged before is void."""
+        """Start a snapshot: discard the staged state."""
         self._staged = MachineLayer(safe_point=event)
 
     def write(self, start: int, data: bytes) -> None:
@@ -116,7 +115,7 @@ class ReplayMachine:
         end = start + len(data)
         check_size("the memory", end, self._limits.memory_size_max)
         grown = -(-end // WASM_PAGE_SIZE) * WASM_PAGE_SIZE
-        memory = self._sized(0, max(grown, self._size(0)))
+        memory = self._stage_memory(0, max(grown, self._size(0)))
         view = memoryview(data)
         while view:
             number, at = divmod(start, MEMORY_PAGE_SIZE)
@@ -129,17 +128,17 @@ class ReplayMachine:
             start, view = start - at + MEMORY_PAGE_SIZE, view[MEMORY_PAGE_SIZE - at :]
 
     def write_pages(self, event: MemoryPages) -> None:
-        """Stage pages of a memory; raises MalformedEvent for what is none."""
+        """Stage pages of a memory. Raises MalformedEvent for invalid page data."""
         index, size = event.memory, self._size(event.memory)
         if event.size < size:
-            raise ReplayError(f"memory {index} has {size} bytes, and never fewer")
+            raise ReplayError(f"memory {index} would shrink from {size} to {event.size} bytes")
         self._check_memory_size(index, event.size)
         pages = {}
         for number, kind, data in decode_resolved_pages(event):
             if kind is PageKind.PATCHED:
                 data = apply_patch(self._page(index, number), data)
             pages[number] = _to_staged(data)
-        self._sized(index, event.size).pages |= pages
+        self._stage_memory(index, event.size).pages |= pages
 
     def set_thread(self, event: SetThread) -> None:
         """Stage a thread and its stacks."""
@@ -158,11 +157,13 @@ class ReplayMachine:
         self._staged.globals = event
 
     def set_elements(self, table: int, start: int, functions: tuple[int, ...]) -> None:
-        """Stage elements of a table; those in front of them that were never set are empty."""
+        """Stage elements of a table. Elements before ``start`` that were never set are empty."""
         end = start + len(functions)
         if end > TABLE_NULL:
-            raise ReplayError(f"a table has no element {end - 1}")
-        tables = self._kept(self._closed.tables) | self._staged.tables
+            raise ReplayError(
+                f"element {end - 1} of table {table} is above the limit of {TABLE_NULL - 1}"
+            )
+        tables = self._base(self._closed.tables) | self._staged.tables
         elements = tables.pop(table, array("I"))
         check_count("tables", len(tables) + 1, MEMORIES_COUNT_MAX)
         count = sum(map(len, tables.values())) + max(len(elements), end)
@@ -173,66 +174,66 @@ class ReplayMachine:
         elements[start:end] = array("I", functions)
 
     def set_positions(self, event: DescriptorPositions) -> None:
-        """Stage where the guest stands in its files."""
+        """Stage the positions of files."""
         self._staged.positions = event
 
     def set_listing(self, event: DirectoryListing) -> None:
-        """Stage what a directory had."""
+        """Stage the listing of a directory."""
         size = self._closed.listings_size + self._staged.listings_size + listing_size(event)
         check_size("the listings of directories", size, self._limits.memory_size_max)
         self._staged.set_listing(event)
 
-    # -- what becomes of both --------------------------------------------------------------------
+    # -- both ------------------------------------------------------------------------------------
 
     def close_snapshot(self, snapshot: Snapshot) -> Positions:
-        """All that is staged is the machine's state from here on; gives the positions in it."""
+        """Make the staged state the machine's state, and return the positions of files in it."""
         closed, staged, self._staged = self._closed, self._staged, MachineLayer()
         closed.close(staged)
         closed.digest_matches = snapshot.digest == closed.digest() if snapshot.digest else None
         return staged.positions.positions if staged.positions else ()
 
     def clear_staged(self) -> None:
-        """No snapshot came, and the threads of the last one are gone too."""
+        """Discard the staged state and the threads of the last snapshot."""
         self._staged = MachineLayer()
         self._closed.threads.clear()
         self._closed.stacks_size = 0
 
     def clear(self) -> None:
-        """The process is over, or begins."""
+        """Discard all state: a process ends or starts."""
         self._closed, self._staged = MachineLayer(), MachineLayer()
 
     def layers(self) -> tuple[MachineLayer, MachineLayer]:
-        """The state at the last snapshot, and what is staged: to be looked at only."""
+        """Return the closed and the staged layer, both read-only for the caller."""
         return self._closed, self._staged
 
-    def _kept(self, closed: dict[int, P]) -> dict[int, P]:
-        """What is ``closed`` already, unless the snapshot that is staged tells everything anew."""
+    def _base(self, closed: dict[int, P]) -> dict[int, P]:
+        """Return ``closed``, or nothing if the staged snapshot contains the whole state."""
         point = self._staged.safe_point
         return {} if point is not None and point.whole else closed
 
     def _page(self, memory: int, number: int) -> bytes:
-        """A page as it was when what is staged began."""
-        found = self._kept(self._closed.memories).get(memory)
+        """Return a page as it was when the staged snapshot started."""
+        found = self._base(self._closed.memories).get(memory)
         return found.pages.get(number, ZERO_PAGE) if found else ZERO_PAGE
 
     def _size(self, memory: int) -> int:
-        """Bytes of a memory, with what is staged."""
+        """Return the size of a memory in bytes, including the staged state."""
         staged = self._staged.memories.get(memory)
-        found = staged or self._kept(self._closed.memories).get(memory)
+        found = staged or self._base(self._closed.memories).get(memory)
         return found.size if found else 0
 
     def _check_memory_size(self, memory: int, size: int) -> None:
-        """Refuse so many bytes of a memory, if they are too many with those of the others."""
+        """Raise ReplayError if a memory of ``size`` bytes and the other memories exceed a limit."""
         others = {
             index: self._size(index)
-            for index in self._kept(self._closed.memories).keys() | self._staged.memories.keys()
+            for index in self._base(self._closed.memories).keys() | self._staged.memories.keys()
             if index != memory
         }
         check_count("memories", len(others) + 1, MEMORIES_COUNT_MAX)
         check_size("the memory", sum(others.values()) + size, self._limits.memory_size_max)
 
-    def _sized(self, memory: int, size: int) -> MemoryState:
-        """What is staged of a memory, which has so many bytes."""
+    def _stage_memory(self, memory: int, size: int) -> MemoryState:
+        """Return the staged part of a memory, resized to ``size`` bytes."""
         self._check_memory_size(memory, size)
         staged = self._staged.memories.setdefault(memory, MemoryState())
         staged.size = size
@@ -244,5 +245,5 @@ class ReplayMachine:
 
 
 def _to_staged(page: bytes) -> bytes:
-    """A page as it is staged."""
+    """Return a page in the form of the staged layer."""
     return b"" if page == ZERO_PAGE else page

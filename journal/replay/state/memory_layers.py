@@ -1,4 +1,4 @@
-"""What a machine is made of, as it is at a snapshot, and as it is staged for the next one."""
+"""Layers of the machine state: the state at a snapshot, and the state staged for the next."""
 
 from array import array
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from journal.events.threads import GlobalsSet, SetThread
 from journal.pages.encoding import compute_state_digest, encode_table, hash_page, update_hash_sum
 
 _LISTING_ENTRY_SIZE = 64
-"""What an entry of a listing takes besides its name."""
+"""Bytes that an entry of a listing counts besides its name."""
 
 
 @dataclass(slots=True)
 class MemoryState:
-    """Bytes of a memory, its pages by number, and of what is closed, the sum of their hashes.
+    """Size and pages of a memory; in the closed layer also the sum of the hashes of its pages.
 
-    In what is staged, no bytes are a page of zeros; what is closed has none of these.
+    In the staged layer an empty page is a page of zeros. The closed layer has no zero pages.
     """
 
     size: int = 0
@@ -25,7 +25,7 @@ class MemoryState:
     total: int = 0
 
     def close(self, index: int, staged: "MemoryState") -> None:
-        """Let it be as it was staged, and keep up the sum of its pages' hashes."""
+        """Apply the staged memory, and update the sum of the hashes of pages."""
         self.size = staged.size
         for number, page in staged.pages.items():
             before = self.pages.pop(number, b"")
@@ -38,10 +38,11 @@ class MemoryState:
 
 @dataclass(slots=True)
 class MachineLayer:
-    """Memories and tables by index, threads and listings by number: closed, or staged.
+    """The closed or the staged state of a machine.
 
-    In what is staged, None is a thread that ended, and a table is as it will be. ``digest_matches``
-    is whether the snapshot's digest is that of what it closed; None if it had none.
+    Memories and tables are by index, threads and listings by number. In the staged layer, None is
+    a thread that ended, and a table is complete. ``digest_matches`` states whether the digest of
+    the snapshot equals the digest of the closed state; None if the snapshot has no digest.
     """
 
     safe_point: SafePoint | None = None
@@ -56,17 +57,17 @@ class MachineLayer:
     digest_matches: bool | None = None
 
     def set_thread(self, number: int, thread: SetThread | None) -> None:
-        """Let a thread be as it is now."""
+        """Set a thread and its stacks."""
         self.stacks_size += stacks_size(thread) - stacks_size(self.threads.get(number))
         self.threads[number] = thread
 
     def set_listing(self, event: DirectoryListing) -> None:
-        """Let a directory be listed as it is now, behind the others."""
+        """Set the listing of a directory, and move it after all others."""
         self.listings_size += listing_size(event) - listing_size(self.listings.pop(event.fd, None))
         self.listings[event.fd] = event
 
     def close(self, staged: "MachineLayer") -> None:
-        """Let it be as it was staged."""
+        """Apply the staged layer."""
         if staged.safe_point is not None:
             self._begin(staged.safe_point)
         for index, memory in staged.memories.items():
@@ -82,13 +83,13 @@ class MachineLayer:
             self.set_listing(listing)
 
     def digest(self) -> bytes:
-        """The digest of what is closed: see spec/format.md, "Snapshots"."""
+        """Return the digest of the closed state: see spec/format.md, "Snapshots"."""
         memories = sorted(self.memories.items())
-        told = [(index, found.size, found.total) for index, found in memories]
-        return compute_state_digest(told, self._payloads())
+        sums = [(index, memory.size, memory.total) for index, memory in memories]
+        return compute_state_digest(sums, self._payloads())
 
     def _begin(self, safe_point: SafePoint) -> None:
-        """Drop what the snapshot that begins there tells anew."""
+        """Drop the state that the snapshot starting at ``safe_point`` contains again."""
         self.safe_point = safe_point
         self.threads, self.stacks_size = {}, 0
         self.globals = self.positions = None
@@ -97,7 +98,7 @@ class MachineLayer:
             self.memories, self.tables = {}, {}
 
     def _payloads(self) -> Iterator[bytes]:
-        """Give what is hashed besides memory, in the order in which a snapshot has it."""
+        """Yield the payloads in the digest other than memory, in the order of a snapshot."""
         if self.globals is not None:
             yield codec.encode(self.globals)
         for table, functions in sorted(self.tables.items()):
@@ -111,14 +112,14 @@ class MachineLayer:
 
 
 def stacks_size(thread: SetThread | None) -> int:
-    """Bytes of a thread's stacks."""
+    """Return the bytes of a thread's stacks."""
     if thread is None:
         return 0
     return len(thread.call_stack) + len(thread.memory_stack) + len(thread.store_data)
 
 
 def listing_size(event: DirectoryListing | None) -> int:
-    """What a listing takes."""
+    """Return the bytes that a listing counts."""
     if event is None:
         return 0
     return sum(map(len, event.entries)) + _LISTING_ENTRY_SIZE * (1 + len(event.entries))

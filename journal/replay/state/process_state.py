@@ -1,4 +1,4 @@
-"""What is known of a guest besides its files, descriptors and memory: plain values."""
+"""State of a guest besides its files, descriptors and memory, as plain values."""
 
 from dataclasses import dataclass, field
 
@@ -21,11 +21,11 @@ from journal.replay.limits import ReplayError, check_count, check_size
 
 @dataclass(slots=True)
 class ProcessState:
-    """What runs, on what, and whether it still does; mostly the last event that said so.
+    """Identity and status of the process; most fields are the last event of their kind.
 
-    ``module`` is the module's bytes, as far as the journal holds them, ``instrumented`` those of
-    what ran in its place; ``mounts`` are by descriptor; ``directory`` is the working directory,
-    empty where the guest never changed it.
+    ``module`` has the bytes of the module, as far as the journal contains them, ``instrumented``
+    the bytes of the instrumented module that ran. ``mounts`` are by descriptor.
+    ``working_directory`` is empty if the guest never changed it.
     """
 
     start: ProcessStart | None = None
@@ -46,32 +46,32 @@ class ProcessState:
 
     @property
     def arguments(self) -> tuple[bytes, ...]:
-        """The program's arguments, its own name first."""
+        """Arguments of the program, with its name first."""
         return self.start.arguments if self.start else ()
 
     @property
     def environment(self) -> tuple[bytes, ...]:
-        """The program's environment, each ``NAME=value``."""
+        """Environment of the program, each entry ``NAME=value``."""
         return self.start.environment if self.start else ()
 
     @property
     def exit_code(self) -> int | None:
-        """What the guest exited with, as it passed it; None if it did not, or did not say."""
+        """Exit code that the guest passed, as a u32; None without an exit or without a code."""
         if not isinstance(self.end_event, ProcessExit) or self.end_event.exit_code is None:
             return None
         return self.end_event.exit_code & 0xFFFFFFFF
 
     @property
     def has_host_results(self) -> bool:
-        """Whether the journal says what the host's directories answered."""
+        """Return whether the journal has the results of requests to the host."""
         return self.start is None or self.start.level is RecordingLevel.FULL
 
 
 @dataclass(slots=True)
 class StreamState:
-    """What each standard stream got, what it leads to, and how far its target has taken it.
+    """Output, target and delivered size of each standard stream.
 
-    ``output`` is empty where it is not to be kept, ``sizes`` counts it anyhow.
+    ``output`` is empty if ``keeps_output`` is false; ``sizes`` counts the bytes in both cases.
     """
 
     size_max: int
@@ -82,10 +82,12 @@ class StreamState:
     delivered: dict[int, StreamDelivered] = field(default_factory=dict)
 
     def write(self, stream: int, data: bytes, offset: int | None = None) -> None:
-        """The guest printed ``data``, behind all that it had printed there before."""
+        """Append ``data`` to a stream. Raises ReplayError if ``offset`` is not its size."""
         size = self.sizes.get(stream, 0)
         if offset is not None and offset != size:
-            raise ReplayError(f"stream {stream} has got {size} bytes, not {offset}")
+            raise ReplayError(
+                f"write at offset {offset} of stream {stream}, which has {size} bytes"
+            )
         if self.keeps_output:
             check_size(f"the output of stream {stream}", size + len(data), self.size_max)
             self.output.setdefault(stream, bytearray()).extend(data)
@@ -94,7 +96,7 @@ class StreamState:
 
 @dataclass(slots=True)
 class InputState:
-    """How much the guest was told, and the last that the clocks said, in nanoseconds."""
+    """Counts of inputs, and the last value of each clock, in nanoseconds."""
 
     clocks: dict[int, int] = field(default_factory=dict)
     resolutions: dict[int, int] = field(default_factory=dict)
@@ -104,16 +106,18 @@ class InputState:
     result_count: int = 0
 
     def record_read(self, stream: int, offset: int, size: int) -> None:
-        """The guest read from a standard stream."""
+        """Count a read from a stream. Raises ReplayError if ``offset`` is not the bytes read."""
         before = self.read.get(stream, 0)
         if offset != before:
-            raise ReplayError(f"{before} bytes of stream {stream} were read, not {offset}")
+            raise ReplayError(
+                f"read at offset {offset} of stream {stream}, of which {before} bytes were read"
+            )
         self.read[stream] = before + size
 
 
 @dataclass(slots=True)
 class NetworkState:
-    """The guest's network interface."""
+    """Network interface of the guest."""
 
     addresses: dict[Cidr, None] = field(default_factory=dict)
     routes: dict[Cidr, PortRouteAdd] = field(default_factory=dict)
@@ -122,11 +126,11 @@ class NetworkState:
     has_requested_dhcp: bool = False
 
     def add_address(self, cidr: Cidr) -> None:
-        """The interface has one more address."""
+        """Add an address to the interface."""
         check_count("addresses", len(self.addresses) + (cidr not in self.addresses))
         self.addresses[cidr] = None
 
     def add_route(self, event: PortRouteAdd) -> None:
-        """The interface has one more route, or another one to the same network."""
+        """Add a route to the interface, or replace the route to the same network."""
         check_count("routes", len(self.routes) + (event.cidr not in self.routes))
         self.routes[event.cidr] = event
