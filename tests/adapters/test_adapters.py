@@ -1,4 +1,4 @@
-"""Journals of other shapes: each does one thing, and any fits behind any other."""
+"""Journals that are not files: each adapter does one thing, and all can be combined."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ LAYERS: dict[str, Callable[[Sink], Sink]] = {
 
 
 def ended(sink: Sink) -> None:
-    """Commit whatever transaction is in it, from the outside in."""
+    """Commit all transactions in the chain, the outermost first."""
     at: Sink | None = sink
     while at is not None:
         if isinstance(at, Transaction):
@@ -371,7 +371,7 @@ def test_what_was_opened_inside_is_closed_at_the_end() -> None:
         sink.append(opening(4))
         sink.append(opening(5))
         sink.append(CloseFileDescriptor(fd=4))
-        sink.append(CloseFileDescriptor(fd=30))  # it was open before
+        sink.append(CloseFileDescriptor(fd=30))  # This descriptor was open before.
         sink.append(CreatePipe(read_fd=6, write_fd=7))
         sink.append(SocketPair(fd1=8, fd2=9))
         sink.append(SocketOpen(af=1, ty=1, pt=0, fd=10))  # type: ignore[arg-type]
@@ -427,7 +427,7 @@ def test_behind_it_the_model_has_open_what_was_open_before_at_most(history: list
         try:
             play([Frame(end.next_seq, event.tag, encode(event), 0, 0)], host)
         except ReplayError:
-            continue  # no guest does this
+            continue  # No guest does this.
         sink.append(event)
     at = end.next_seq
     sink.finish()

@@ -1,4 +1,4 @@
-"""CompactingSink in line: what was passed on plays to the state that all that came leads to."""
+"""CompactingSink: the forwarded events replay to the same state as all events."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ flushes = st.sampled_from([0.0, 0.02, 0.2])
 
 
 class Numbered(MemoryJournal):
-    """A buffer that takes blocks with their numbers, as a writer does."""
+    """A buffer that accepts blocks with their sequence numbers, as a writer does."""
 
     def __init__(self) -> None:
         super().__init__(clock=lambda: START)
@@ -87,12 +87,12 @@ def clock_of(story: Story) -> Callable[[], int]:
 
 
 def exact(host: ModelHost) -> Seen:
-    """All that there is."""
+    """Return the complete state."""
     return Seen(host.state(), compacted.seen(host).nameless)
 
 
 class Watched:
-    """What came and what was passed on, played beside one another."""
+    """All events and the forwarded events, replayed side by side."""
 
     def __init__(self, end: MemoryJournal) -> None:
         self.full, self.rest = ModelHost(LIMITS), ModelHost(LIMITS)
@@ -105,7 +105,7 @@ class Watched:
         self.came += 1
 
     def compare(self, seen: Callable[[ModelHost], object] = exact) -> None:
-        """What stands now leads to the state that all leads to."""
+        """Check that the forwarded events lead to the same state as all events."""
         play(self.end._frames[self.upto :], self.rest)
         self.upto = len(self.end._frames)
         assert seen(self.rest) == seen(self.full)
@@ -114,7 +114,7 @@ class Watched:
 def sifted(
     story: Story, events_max: int, often: float, random: Random
 ) -> tuple[CompactingSink, Numbered]:
-    """Append a story, flush at random, and compare whenever something was passed on."""
+    """Append a story, flush at random, and compare after each forwarding."""
     end = Numbered()
     sink = CompactingSink(end, events_max=events_max, clock=clock_of(story))
     watched = Watched(end)
@@ -171,7 +171,7 @@ def test_so_it_is_for_events_of_which_nobody_says_what_ran(
 
 
 def check_untouched(story: Story, end: Numbered) -> None:
-    """What was passed on is what came, with numbers and times; what is not judged is all there."""
+    """Check that forwarded events are unchanged, and complete where they cannot be analysed."""
     for frame in end._frames:
         assert frame[1:4] == story[frame.seq]
     kept = {frame.seq for frame in end._frames}
@@ -180,7 +180,7 @@ def check_untouched(story: Story, end: Numbered) -> None:
 
 
 def check_snapshots(story: Story, end: Numbered) -> None:
-    """At each snapshot the state is the same."""
+    """Check that the state at each snapshot is the same."""
     full = [Frame(seq, *row, 0) for seq, row in enumerate(story)]
     seqs = compacted.kept_of(full)
     assert compacted.kept_of(end._frames) == seqs
@@ -188,14 +188,14 @@ def check_snapshots(story: Story, end: Numbered) -> None:
 
 
 def check_front(story: Story, block: list[Frame]) -> None:
-    """Behind the last snapshot of a block nothing is missing, nor where there is none."""
+    """Check that nothing is missing after the last snapshot of a block, or without a snapshot."""
     last = max((frame.seq for frame in block if frame.tag == snapshots.Snapshot.tag), default=-1)
     behind = [frame.seq for frame in block if frame.seq > last]
     assert not behind or behind == list(range(behind[0], behind[-1] + 1))
 
 
 def without_numbers(host: ModelHost) -> Seen:
-    """All that there is, with files numbered as they come."""
+    """Return the complete state, with files numbered in order of appearance."""
     seen = exact(host)
     found = {entry.inode for tree in seen.state.files.values() for entry in tree.values()}
     for one in seen.state.descriptors.values():
@@ -246,7 +246,7 @@ BEGIN = (core.InitModule(wasm_hash=b"hash"), *TREE[:2])
 
 
 def passed(*windows: list[Event]) -> list[list[Event]]:
-    """What is passed on of each of these windows."""
+    """Return the forwarded events of each of these windows."""
     end = Numbered()
     with CompactingSink(end, clock=lambda: START) as sink:
         found = []
@@ -260,7 +260,7 @@ def passed(*windows: list[Event]) -> list[list[Event]]:
 
 
 def lived(fd: int, name: str) -> list[Event]:
-    """A file is made, written and removed again."""
+    """Create, write and remove a file."""
     return [
         opening(fd, WEST, name, 1),
         write(fd, 0, b"contents"),
@@ -361,7 +361,7 @@ def test_over_what_is_not_known_all_is_passed_on_and_what_is_told_counts(tmp_pat
     with Writer(path) as writer:
         sink = CompactingSink(writer)
         assert sink.reason
-    again = opening(8, WEST, "file", 1)  # it is there already
+    again = opening(8, WEST, "file", 1)  # The file exists already.
     with Writer(path) as writer, Reader(path) as reader:
         sink = CompactingSink(writer, before=reader, events_max=4)
         assert not sink.reason
@@ -386,7 +386,7 @@ def test_a_process_is_passed_on_whole_where_its_numbers_are_not_kept() -> None:
 
 
 def test_files_never_take_more_room_than_they_did() -> None:
-    """A cut that another makes superfluous may have made room for what came between."""
+    """A truncation that a later one makes superfluous may have made space for events in between."""
     cuts = [descriptors.FileDescriptorSetSize(fd=8, st_size=size) for size in (1500, 1400)]
     other = [opening(9, WEST, "b", 1), write(9, 0, bytes(400))]
     began: list[Event] = [*BEGIN, opening(8, WEST, "a", 1), write(8, 0, bytes(2000))]
@@ -528,7 +528,7 @@ def test_events_hours_apart_are_in_two_blocks() -> None:
 
 
 class Refusing(MemoryJournal):
-    """Refuses once, after so many."""
+    """Rejects one event, after a given number of events."""
 
     def __init__(self, after: int) -> None:
         super().__init__()
@@ -602,7 +602,7 @@ EVENTS = 1_000_000
 
 
 def log_lines(count: int) -> Iterator[Event]:
-    """A guest that writes log files for ever, renames them, and writes into a pipe."""
+    """A guest that forever writes log files, renames them, and writes into a pipe."""
     yield from BEGIN
     yield opening(8, WEST, "log", 1)
     yield descriptors.CreatePipe(read_fd=10, write_fd=11)
@@ -620,7 +620,7 @@ def log_lines(count: int) -> Iterator[Event]:
 
 
 def resident() -> int:
-    """Bytes of this process."""
+    """Return the memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 

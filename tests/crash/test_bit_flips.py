@@ -1,4 +1,4 @@
-"""Every bit flipped: noticed, no wrong event believed, no block lost but the one that it hit."""
+"""Every bit flipped: detected, no wrong event returned, and no other block lost."""
 
 from collections.abc import Iterable
 from itertools import permutations
@@ -28,7 +28,7 @@ from tests.support.reader_oracle import expected, outcome
 SHAPES = shapes()
 DIRECTORIES = directories()
 STRIDE = 67
-"""Of the bits of larger journals, one of so many is flipped where time is short."""
+"""Stride of flipped bits in larger journals when time is short."""
 Told = tuple[Summary, int]
 
 
@@ -50,7 +50,7 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 
 def told(path: Path) -> Told | None:
-    """Give what a reader tells of a journal beside its events; None when it refuses it."""
+    """Return the facts of a journal besides its events; None if the reader rejects it."""
     try:
         with Reader(path, mode=RecoveryMode.SALVAGE) as reader:
             return reader.summary(), len(list(reader.verify(decode=False)))
@@ -59,7 +59,7 @@ def told(path: Path) -> Told | None:
 
 
 def untouched(whole: Reading, file: int, at: int) -> list[Row]:
-    """Give the events of all blocks but the one that has the byte ``at``."""
+    """Return the events of all blocks except the one with the byte ``at``."""
     return [
         row
         for block in whole.blocks
@@ -69,23 +69,23 @@ def untouched(whole: Reading, file: int, at: int) -> list[Row]:
 
 
 def indifferent(whole: Reading, file: int) -> set[int]:
-    """Give the bytes that may change unnoticed: debris and torn writes, and nothing else.
+    """Return the bytes that may change undetected: debris and torn writes only.
 
-    A crash left them, nothing in them was ever promised, and nobody reads them any more. All other
-    bytes are hashed (padding, reserved fields, marks and indices too), or are zeros behind the
-    tail, where anything else is told as a torn write or as damage.
+    A crash left these bytes, they were never promised, and readers skip them. All other bytes are
+    hashed (including padding, reserved fields, markers and indices), or are zeros after the tail,
+    where any other value is reported as a torn write or as damage.
     """
     pieces = [piece for piece in (*whole.debris, *whole.torn) if piece.file == file]
     return {at for _, start, size in pieces for at in range(start, start + size)}
 
 
 def content(rows: Iterable[Row]) -> list[tuple[int, bytes, int]]:
-    """Give what events say, whatever their numbers."""
+    """Return the content of events without their sequence numbers."""
     return [row[1:4] for row in rows]
 
 
 def is_header(data: bytes, at: int) -> bool:
-    """Whether a byte belongs to a segment header."""
+    """Return whether a byte belongs to a segment header."""
     return SEGMENT_MAGIC in data[max(0, at - SEGMENT_SIZE + 1) : at + 8] and any(
         data.startswith(SEGMENT_MAGIC, start)
         for start in range(max(0, at - SEGMENT_SIZE + 1), at + 1)
@@ -93,7 +93,7 @@ def is_header(data: bytes, at: int) -> bool:
 
 
 def check_flips(path: Path, files: list[bytes], file: int, bits: Iterable[int]) -> None:
-    """Flip bits of one file of a journal (of one file, or of several in a directory)."""
+    """Flip bits of one file of a journal: the only file, or one of a directory."""
     whole, data = reading(*files), files[file]
     free, sound = indifferent(whole, file), told(path)
     place = path / segment_name(file) if path.is_dir() else path
@@ -105,7 +105,9 @@ def check_flips(path: Path, files: list[bytes], file: int, bits: Iterable[int]) 
         rows, refused = outcome(path, RecoveryMode.SALVAGE)
         wanted = expected([*files[:file], broken, *files[file + 1 :]])
         assert (rows, refused) == wanted[RecoveryMode.SALVAGE], f"bit {bit}"
-        if is_header(data, at):  # its segment is lost, and numbers behind may count from before
+        if is_header(
+            data, at
+        ):  # Its segment is lost, and later sequence numbers may start from the segment before.
             lost = [row for block in whole.blocks if block.file == file for row in block.rows]
             rest = [row for row in whole.rows if row not in lost]
             assert set(content(rest)) <= set(content(rows)) <= set(content(whole.rows)) or refused
@@ -149,7 +151,7 @@ def test_every_flipped_bit_of_every_segment_file_is_noticed(
 
 
 def alike(salt: int = SALT, word: bytes = b"block", synced: bool = True) -> Forge:
-    """Blocks that are all of one size."""
+    """Write blocks of equal size."""
     forge = Forge(salt)
     for number in range(5):
         forge.add((1 + number, word + b" %d" % number), durable=synced)
@@ -157,7 +159,7 @@ def alike(salt: int = SALT, word: bytes = b"block", synced: bool = True) -> Forg
 
 
 def check_broken(path: Path, data: bytes, whole: list[Row]) -> None:
-    """See a journal noticed to be broken, and nothing believed that was not written."""
+    """Check that a journal is reported as broken, and that only written events are returned."""
     path.write_bytes(data)
     summary, findings = told(path) or (None, 1)
     assert findings or (summary and (summary.torn_size or summary.debris))
@@ -173,8 +175,8 @@ def test_blocks_that_changed_places_are_not_believed(path: Path, synced: bool) -
     forge = alike(synced=synced)
     data, whole = forge.data, reading(forge.data).rows
     for (a, a_end), (b, b_end) in permutations(forge.blocks[:-1], 2):
-        check_broken(path, data[:a] + data[b:b_end] + data[a_end:], whole)  # in its place
-        check_broken(path, data[:a] + data[b:b_end] + data[a:], whole)  # in front of it
+        check_broken(path, data[:a] + data[b:b_end] + data[a_end:], whole)  # In place of the block.
+        check_broken(path, data[:a] + data[b:b_end] + data[a:], whole)  # Before the block.
         if a < b:
             swapped = data[:a] + data[b:b_end] + data[a_end:b] + data[a:a_end] + data[b_end:]
             check_broken(path, swapped, whole)
@@ -188,7 +190,7 @@ def test_blocks_of_another_past_are_not_believed(path: Path, salt: int) -> None:
         data = forge.data[:start] + stale.data[start:end] + forge.data[end:]
         check_broken(path, data, whole)
     for start, end in permutations([start for start, _ in forge.blocks], 2):
-        if start < end:  # a run of them is a history of its own up to where it ends
+        if start < end:  # A run of blocks is a valid history up to its end.
             data = forge.data[:start] + stale.data[start:end] + forge.data[end:]
             check_broken(path, data, whole + past)
 
@@ -243,7 +245,7 @@ def test_a_segment_file_that_is_there_twice_is_noticed(path: Path) -> None:
         for mode, wanted in expected(doubled).items():
             assert outcome(path, mode) == wanted, (index, mode)
         found = told(path)
-        # the first continues nothing, and what continues nothing is joined, as cat would
+        # The first segment continues nothing, and such a segment is joined, as by cat.
         assert found is None or found[1] or index == 0
         rows, _ = outcome(path, RecoveryMode.SALVAGE)
         assert [row.seq for row in rows] == sorted({row.seq for row in rows})
@@ -264,7 +266,7 @@ def test_a_journal_whose_first_segment_file_is_gone_says_so(path: Path) -> None:
 
 
 def recovered(path: Path) -> list[Row]:
-    """Give what is in a new journal that ``salvage`` makes."""
+    """Return the content of the new journal that ``salvage`` writes."""
     target = path.with_name("recovered.journal")
     target.unlink(missing_ok=True)
     salvage(path, target)
@@ -279,7 +281,7 @@ def without_place(rows: Iterable[Row]) -> list[tuple[int, int, bytes, int]]:
 
 
 def check_recovery(path: Path, data: bytes, bits: Iterable[int]) -> None:
-    """Flip bits: recovery gives back every event of every other block, and most often all."""
+    """Flip bits: salvage recovers all events of every other block, and usually all events."""
     whole, saved, count = reading(data), 0, 0
     for bit in bits:
         path.write_bytes(flipped(data, bit))
@@ -289,7 +291,7 @@ def check_recovery(path: Path, data: bytes, bits: Iterable[int]) -> None:
         assert set(without_place(untouched(whole, 0, bit // 8))) <= set(rows), bit
         saved += len(rows) == len(whole.rows)
         count += 1
-    assert saved == count  # one bit is always found again
+    assert saved == count  # A single bit is always found.
 
 
 def test_recovery_gives_back_all_events_around_and_behind_a_flipped_bit(path: Path) -> None:
@@ -313,7 +315,7 @@ def test_recovery_gives_back_every_event_of_blocks_that_are_not_broken(
     data = SHAPES[name]
     whole = reading(data)
     for block in whole.blocks:
-        if block.rows:  # more than one bit: it cannot be turned back
+        if block.rows:  # More than one bit is flipped, so it cannot be repaired.
             broken = data[: block.start + 40] + bytes(30) + data[block.start + 70 :]
             path.write_bytes(broken)
             kept = without_place(untouched(whole, 0, block.start))

@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def killed_at_random(path: Path, seed: int, seconds: float) -> int:
-    """Let a process write and kill it; give the number below which all was acknowledged."""
+    """Start a writing process and kill it; return the end of the acknowledged numbers."""
     command = [sys.executable, "-c", CHILD, str(path), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -107,13 +107,15 @@ def test_debris_is_explained_again_and_again(path: Path) -> None:
 def test_a_crash_right_behind_a_recovery_is_recovered_from_too(path: Path) -> None:
     data = written(path, [(1, b"a")], [(2, b"bbb")])
     second = len(data) - BLOCK_HEADER_SIZE - 120
-    path.write_bytes(data[: second + 115])  # the header whole, the body not
+    path.write_bytes(data[: second + 115])  # The header is complete, the body is not.
     with Writer(path) as writer:
         writer.append_frame(3, b"ccc")
         writer.sync()
     cut = path.read_bytes()
     start = cut.rindex(b"ccc")
-    path.write_bytes(cut[: start + 1])  # the block that explained the debris is torn itself
+    path.write_bytes(
+        cut[: start + 1]
+    )  # The recovery marker that explained the debris is itself torn.
     assert read(path) == [(1, b"a")]
     with Writer(path) as writer:
         assert writer.append_frame(4, b"d") == 1
@@ -124,13 +126,13 @@ def test_a_crash_right_behind_a_recovery_is_recovered_from_too(path: Path) -> No
 
 
 def tail_of(path: Path) -> int:
-    """Where the last whole block ends: what a writer holds open has zeros behind it."""
+    """Return the end of the last whole block: an open writer has zeros after it."""
     with Reader(path) as reader:
         return reader.tail
 
 
 def three_unsynced(path: Path) -> tuple[bytes, list[int]]:
-    """Give a journal with one synced block and three that were only flushed, and where they end."""
+    """Write a journal with one synced block and three flushed ones; return their ends."""
     writer = Writer(path)
     writer.append_frame(1, b"safe")
     writer.sync()
@@ -157,7 +159,7 @@ def test_blocks_that_reached_the_disk_out_of_order_are_left_behind(
     assert not getattr(caught.value, "acknowledged", True)
     with Writer(path) as writer:
         assert writer.next_seq == writer.durable_upto == 1
-        assert read(path) == [(1, b"safe")]  # explained at once, before anything is appended
+        assert read(path) == [(1, b"safe")]  # The marker is written immediately, before any append.
         writer.append_frame(1, b"again")
     assert path.read_bytes().startswith(broken)
     assert read(path) == [(1, b"safe"), (1, b"again")]

@@ -1,4 +1,4 @@
-"""Every file cut at every byte: a prefix of whole blocks is read, gone on from, and read again."""
+"""Every file cut at every byte: the whole blocks are read, appended to, and read again."""
 
 import os
 from collections.abc import Iterable
@@ -19,12 +19,12 @@ NEW = (200, b"behind the cut")
 SHAPES = shapes()
 DIRECTORIES = directories()
 STRIDE = 13
-"""Of the cuts that are appended to, one of so many is tried where time is short."""
+"""Stride of the cuts that are appended to when time is short."""
 
 
 @pytest.fixture(autouse=True)
 def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare the disk: what a sync is for is not tested here."""
+    """Skip real syncs: this file does not test them."""
     monkeypatch.setattr(os, "fdatasync", lambda _: None)
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
@@ -35,7 +35,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def whole_blocks(whole: Reading, size: int) -> list[Row]:
-    """Give the events of the blocks that a cut leaves whole, by their places alone."""
+    """Return the events of the blocks that a cut leaves whole, by their offsets alone."""
     return [row for block in whole.blocks if block.end <= size for row in block.rows]
 
 

@@ -1,8 +1,8 @@
-"""The kill campaign: whatever a guest is killed at, its story ends as if nothing had happened.
+"""Kill campaign: a guest killed at any moment ends as if nothing had happened.
 
-Each trial is decided by its seed: how the guest is run, and when it is killed, once or several
-times, while it runs and while it resumes. The quick version runs with every `make test`, the whole
-one is marked `deep`.
+The seed determines each trial: the options of the run, and the moments of one or more kills while
+the guest runs or resumes. A quick version runs with every `make test`, the whole campaign is marked
+`deep`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.support.killed_runs import (
 from tests.support.programs import ROOT, guest
 from tests.support.run_results import Ending, difference, is_told_once
 
-#: Before and behind everything that the journal, the output and a host directory are made of.
+#: System calls around all changes of the journal, the output and a host directory.
 CALLS = (
     *("pwrite64", "fdatasync", "fsync", "write", "close", "openat", "linkat", "link", "mmap"),
     *("rename", "renameat", "unlink", "unlinkat", "mkdirat", "symlinkat", "ftruncate", "lseek"),
@@ -51,7 +51,7 @@ TICKET = re.compile(rb"ticket ([0-9a-f]{8})\b")
 
 
 def strace_is_missing() -> str:
-    """Why no kill can be aimed at a system call here; empty if it can."""
+    """Return why no kill can target a system call here; empty if it can."""
     if shutil.which("strace") is None:
         return "strace is not installed (apt-get install strace)"
     tried = subprocess.run(
@@ -64,20 +64,20 @@ def strace_is_missing() -> str:
 
 @pytest.fixture(scope="session")
 def strace() -> str:
-    """Why kills can only be aimed at moments; empty where strace works."""
+    """Return why kills can only target moments; empty if strace works."""
     return strace_is_missing()
 
 
 @dataclass(slots=True)
 class Bench:
-    """The undisturbed runs that the killed ones are compared with, each made once."""
+    """Undisturbed runs for comparison, each made once."""
 
     folder: Path
     strace: bool
     known: dict[Plan, tuple[Ending, int, Counter[str]]] = field(default_factory=dict)
 
     def undisturbed(self, plan: Plan) -> tuple[Ending, int, Counter[str]]:
-        """What a plan ends with, the size of its journal, and the system calls it makes."""
+        """Return a plan's results, the size of its journal, and its system calls."""
         shared = plan.outputs in SHARING
         outputs = Outputs.SHARED if shared else Outputs.FILES
         key = replace(plan, outputs=outputs, input=Input.FILE, in_flight="repeat")
@@ -96,18 +96,18 @@ class Bench:
 
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory, strace: str) -> Bench:
-    """Where the trials of this session are made."""
+    """Return the directory of this session's trials."""
     return Bench(tmp_path_factory.mktemp("bench"), not strace)
 
 
 def worker() -> Plan:
-    """A guest of our own: files, time, randomness, input and output at each step."""
+    """A guest of this project: files, time, randomness, input and output at each step."""
     lines = b"".join(b"line %d\n" % number for number in range(STEPS - 10))
     return Plan(guest("worker"), ("/work", str(STEPS)), lines)
 
 
 def story(quickjs: Path) -> Plan:
-    """The demonstration's script under QuickJS."""
+    """The script of the demonstration under QuickJS."""
     orders = b"".join(b"order %d\n" % number for number in range(ORDERS))
     copies = ((ROOT / "demo" / "story.js", "/story.js"),)
     arguments = ("--std", "/story.js")
@@ -115,7 +115,7 @@ def story(quickjs: Path) -> Plan:
 
 
 def varied(plan: Plan, chance: random.Random) -> Plan:
-    """The plan with everything chosen that a user can choose."""
+    """The plan with every user option set."""
     return replace(
         plan,
         place=chance.choice(list(Place)),
@@ -127,17 +127,17 @@ def varied(plan: Plan, chance: random.Random) -> Plan:
 
 
 def a_kill(chance: random.Random, calls: Counter[str], first: bool) -> Kill:
-    """A moment spread over what is to come, or any one of the system calls."""
+    """Return a moment in the remaining run, or one of the system calls."""
     if calls and chance.random() < 0.5:
         name = chance.choice([name for name in CALLS if calls[name]])
         return Call(name, chance.randint(1, max(1, calls[name] * 9 // 10)))
     if not first and chance.random() < 0.3:
-        return Moment(0.0, chance.uniform(0.0, 0.4))  # while it replays
+        return Moment(0.0, chance.uniform(0.0, 0.4))  # During the replay.
     return Moment(chance.random() * 0.95, chance.uniform(0.0, 0.02))
 
 
 def tell(plan: Plan, seed: str, bench: Bench, folder: Path) -> Trial:
-    """Run a plan to its end, killed as the seed says, once at least; asserts that all is well."""
+    """Run a plan to its end with at least one kill from the seed; assert a correct result."""
     wanted, size, calls = bench.undisturbed(plan)
     for attempt in range(ATTEMPTS):
         chance = random.Random(f"{seed} {attempt}")
@@ -158,7 +158,7 @@ def tell(plan: Plan, seed: str, bench: Bench, folder: Path) -> Trial:
 
 
 def compared(trial: Trial, wanted: Ending) -> str:
-    """What is not as it was to be; a ticket drawn by chance is another one in each run."""
+    """Return the differences from the expected result; random tickets differ in each run."""
     found = trial.ending()
     said = b"".join(trial.heard[0]) if trial.heard[0] else found.stdout
     tickets = set(TICKET.findall(said))
@@ -229,7 +229,7 @@ def test_a_script_that_is_killed_leaves_what_one_that_was_not_leaves(
 
 
 def campaign(plan: Plan, name: str, batch: int, bench: Bench, folder: Path, budget: Budget) -> None:
-    """Run up to ``BATCH`` trials, each killed at least once."""
+    """Run up to ``BATCH`` trials, each with at least one kill."""
     for number in budget.spend(range(BATCH), 2):
         seed = f"{name} {batch} {number}"
         tell(varied(plan, random.Random(seed)), seed, bench, folder)

@@ -1,4 +1,4 @@
-"""Pipes and kills: of many small writes one may be in doubt, and input goes on where it was."""
+"""Pipes and kills: of many small writes one may be in doubt; input resumes at its position."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COUNT = 300
 
 
 def expected() -> bytes:
-    """What chatty says."""
+    """Return the output of the guest chatty."""
     said = "".join(f"{number}{chr(10) if number % 16 == 15 else ' '}" for number in range(COUNT))
     return f"{said}\n{COUNT} said\n".encode()
 

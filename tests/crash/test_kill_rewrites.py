@@ -1,6 +1,6 @@
-"""Commands that make something new of a journal, killed at each system call that changes anything.
+"""Commands that write a new journal, killed at each system call with an effect.
 
-What is there then is what was there before, and what was asked for: whole, or not at all.
+Afterwards the old files are unchanged, and each new file is complete or absent.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ pytestmark = needs.mark(needs.why_no_strace())
 Count = Callable[[int], None]
 Seen = dict[str, object]
 INTERRUPTED = (1, 130)
-"""How a command ends that is interrupted: 1 as long as it looks at its options."""
+"""Exit codes of an interrupted command: 1 while it parses its options."""
 LOOKING = (
     *("access", "brk", "close", "exit_group", "fcntl", "flock", "getcwd", "getdents64"),
     *("getrandom", "ioctl", "lseek", "newfstatat", "pread64", "read", "rt_sigaction", "mmap"),
     *("munmap", "fstat", "futex", "madvise"),
 )
-"""Calls that change nothing: a kill at one of them leaves what one at the next other call does."""
+"""Calls without an effect: a kill at one leaves the same state as a kill at the next other call."""
 
 
 class Work(NamedTuple):
-    """A command, what it reads, and what it makes of that; in place if that is the same."""
+    """A command, its inputs and its outputs. An in-place command has the same path for both."""
 
     title: str
     source: str
@@ -71,7 +71,7 @@ REPLACING = [work for work in WORKS if work.command[0] in ("compact", "filter")]
 
 
 def seen(folder: Path) -> Seen:
-    """All that has a name in a directory, journals as their events; hidden is what begins so."""
+    """Return all entries of a directory, journals as their events; skip hidden names."""
     found: Seen = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -94,7 +94,7 @@ def field() -> Iterator[Field]:
 
 @pytest.fixture(scope="module")
 def origin(field: Field) -> Path:
-    """A directory with all that is read: a file, a directory, an older file, and lines."""
+    """Return a directory with all inputs: a file, a directory, an older file, and lines."""
     folder = field.fresh()
     clock = iter(range(START, 1 << 62)).__next__
     story = history(5, 60, 9)
@@ -122,7 +122,7 @@ def forks(field: Field, origin: Path) -> Iterator[Forking]:
 
 
 class Trial(NamedTuple):
-    """How a command ended, the calls it made, and what there is then."""
+    """The exit of a command, its calls, and the resulting files."""
 
     code: int
     calls: dict[str, int]
@@ -131,7 +131,7 @@ class Trial(NamedTuple):
 
 
 def run(forks: Forking, field: Field, origin: Path, work: Work, *injects: Inject) -> Trial:
-    """Run a command on copies of all that it may read."""
+    """Run a command on copies of its inputs."""
     folder = field.fresh() / "work"
     shutil.copytree(origin, folder)
     said = field.root / "said"
@@ -150,7 +150,7 @@ def kill_at_each(
     step: int,
     budget: Budget | None = None,
 ) -> int:
-    """Kill a command at each ``step``-th call that changes anything; return how often it died."""
+    """Kill a command at each ``step``-th call with an effect; return the number of kills."""
     whole = run(forks, field, origin, work)
     before, after = seen(origin), whole.left
     assert whole.code == 0
@@ -185,7 +185,7 @@ def interrupt_often(
     count: int,
     budget: Budget | None = None,
 ) -> int:
-    """Interrupt a command at about ``count`` calls that change anything; return how often."""
+    """Interrupt a command at about ``count`` calls with an effect; return the number of kills."""
     whole = run(forks, field, origin, work)
     before, after = seen(origin), whole.left
     names = [name for name in sorted(whole.calls) if name not in LOOKING]

@@ -1,7 +1,7 @@
-"""The kill campaign with snapshots: what is gone on from is what was, whatever a crash came into.
+"""Kill campaign with snapshots: a resumed guest continues the same run after any crash.
 
-As in `test_kill` each trial is decided by its seed. Afterwards the journal is executed again and
-compared at every snapshot, and the guest goes on from some of them to the same end.
+As in `test_kill`, the seed determines each trial. Afterwards the journal is replayed and compared
+at every snapshot, and the guest is resumed from some of them to the same end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GONE_ON_MAX = 4
 STEPS = 25
 BATCH = 5
 
-#: What arms triggers; a plan has several of them.
+#: Options that arm triggers; a plan has several of them.
 ON = (
     ("--snapshot-on", "idle"),
     ("--snapshot-on", "first-stdin"),
@@ -47,14 +47,14 @@ BY_SIGNAL = ("--snapshot-on", "sigalrm", "--snapshot-on", "sigtstp", "--snapshot
 
 
 def worker(options: tuple[str, ...], sleep: int = 0) -> Plan:
-    """A guest of our own: files, time, randomness, input and output at each step."""
+    """A guest of this project: files, time, randomness, input and output at each step."""
     lines = b"".join(b"line %d\n" % number for number in range(STEPS - 5))
     arguments = ("/work", str(STEPS), str(sleep))
     return Plan(guest("worker"), arguments, lines, place=Place.MEMORY, options=options)
 
 
 def small(name: str, *arguments: str, options: tuple[str, ...], stdin: bytes = b"") -> Plan:
-    """A guest whose output alone says how it went."""
+    """A guest whose output alone shows its run."""
     return Plan(guest(name), arguments, stdin, place=Place.MEMORY, options=options)
 
 
@@ -62,7 +62,7 @@ def on(*names: str) -> tuple[str, ...]:
     return tuple(word for name in names for word in ("--snapshot-on", name))
 
 
-#: Guests that set off a trigger by what they do.
+#: Guests whose actions fire a trigger.
 DOING = {
     Trigger.IDLE: small("sleeper", "6", "150", options=on("idle")),
     Trigger.FIRST_ENVIRON: small("environ", options=on("first-environ")),
@@ -78,7 +78,7 @@ DOING = {
     ),
 }
 
-#: Where a process can be killed while it takes a snapshot, and while it goes on from one.
+#: Functions to kill a process in while it takes a snapshot or resumes from one.
 TAKING = (
     *(
         f"journal.engine.runtime.asyncify_stack:AsyncifyStack.{name}"
@@ -111,7 +111,7 @@ GOING_ON = (
 
 
 def check_snapshots(trial: Trial, ending: Ending, told: str) -> None:
-    """Execute the journal of a trial again, and go on from its snapshots."""
+    """Replay the journal of a trial, and resume from its snapshots."""
     path = trial.journal
     for each in (False, True):
         found = journal.verify_replay(path, cache=CACHE, from_each_snapshot=each)
@@ -120,7 +120,7 @@ def check_snapshots(trial: Trial, ending: Ending, told: str) -> None:
         assert not wrong, f"{told}{wrong}"
         assert found.result is not None, told
     if trial.plan.place is Place.HOST:
-        return  # the directory is as it was in the end
+        return  # The directory has its final state.
     writes = writes_of(path)
     printed = [b"".join(data for stream, data in writes if stream == n) for n in (1, 2)]
     infos = [info for info in snapshots_in(path) if info.resumable]
@@ -133,14 +133,14 @@ def check_snapshots(trial: Trial, ending: Ending, told: str) -> None:
 
 
 def tell_all(plan: Plan, seed: str, bench: Bench, folder: Path) -> Trial:
-    """One trial, and all that its journal must hold."""
+    """Run one trial, and check the content of its journal."""
     trial = tell(plan, seed, bench, folder)
     check_snapshots(trial, trial.ending(), f"seed {seed!r}, {plan}\n")
     return trial
 
 
 def varied(chance: random.Random) -> Plan:
-    """A worker with triggers by chance, and all else that a user can choose."""
+    """Return a worker with random triggers and all other user options."""
     triggers = chance.sample(ON, chance.randint(1, 3))
     named = [pair for pair in triggers if pair[0] == "--snapshot-on"]
     counted = dict(pair for pair in triggers if pair[0] != "--snapshot-on")
@@ -200,7 +200,7 @@ def test_a_guest_may_be_killed_while_it_is_sent_signals(bench: Bench, tmp_path: 
 
 
 def kill_at(first: Deed, second: Deed, plan: Plan, bench: Bench, folder: Path) -> int:
-    """Kill a recording at one function, its resume at another, and let it end; how many kills."""
+    """Kill a recording at one function and its resume at another, then finish; return the kills."""
     wanted, _, _ = bench.undisturbed(plan)
     trial = Trial(plan, folder / "trial")
     told = f"{first}, {second}, {plan}\n"

@@ -1,4 +1,4 @@
-"""A journal appears under its name only once it can be resumed, whatever start-up is killed at."""
+"""A journal gets its name only when it can be resumed, wherever start-up is killed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["strace"]
 
 PLAN = Plan(guest("exit7"), ("42",), b"")
 AFTERWARDS = 5
-#: All that makes a journal durable and gives it its name; `flock` is the first of them.
+#: System calls that make a journal durable and give it its name; `flock` is the first.
 NAMES = "flock,pwrite64,fdatasync,fsync,link,linkat,unlink,rename,ftruncate,fallocate"
 
 
 def calls_from_the_journal_on(trial: Trial) -> list[Call]:
-    """The system calls since a journal's file is made, without a name, till it has one."""
+    """Return the system calls from the creation of the unnamed journal file to its naming."""
     log = trial.folder / "calls"
     trial.run((*STRACE, "-o", str(log), "-e", f"trace={NAMES}"))
     lines = [line.split(maxsplit=1) for line in log.read_text().splitlines()]
@@ -47,7 +47,9 @@ def calls_from_the_journal_on(trial: Trial) -> list[Call]:
 def test_a_journal_has_its_name_only_when_it_can_be_resumed(tmp_path: Path, strace: str) -> None:
     if strace:
         pytest.skip(strace)
-    assert Trial(PLAN, tmp_path / "first").session() == 42  # compiles the module, and keeps it
+    assert (
+        Trial(PLAN, tmp_path / "first").session() == 42
+    )  # This run compiles the module and caches it.
     whole = Trial(PLAN, tmp_path / "whole")
     calls = calls_from_the_journal_on(whole)
     assert whole.codes == [42]
@@ -55,7 +57,7 @@ def test_a_journal_has_its_name_only_when_it_can_be_resumed(tmp_path: Path, stra
     for call in calls:
         trial = Trial(PLAN, tmp_path / "trial")
         if trial.session(call) != -signal.SIGKILL:
-            continue  # it was a call of another thread, made a little later this time
+            continue  # This call was made by another thread, slightly later this time.
         seen[trial.journal.exists()] += 1
         if trial.journal.exists():
             with journal.Reader(trial.journal) as reader:

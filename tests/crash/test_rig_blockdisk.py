@@ -1,4 +1,4 @@
-"""Power cuts below real file systems, and disks that refuse what the page cache has taken."""
+"""Power cuts below real file systems, and disks that reject data of the page cache."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALWAYS = 1 << 30
 
 
 def on_each(*kinds: str) -> pytest.MarkDecorator:
-    """Try a test on each of these kinds of file systems."""
+    """Run a test on each of these kinds of file systems."""
     params = [pytest.param(kind, marks=needs.mark(needs.why_no_disk(kind))) for kind in kinds]
     return pytest.mark.parametrize("kind", params)
 
@@ -43,7 +43,7 @@ def field() -> Iterator[Field]:
 
 
 class Bench:
-    """A disk under a file system of a kind, in a field."""
+    """A disk under a file system of the given kind."""
 
     def __init__(self, field: Field, kind: str) -> None:
         self.kind = kind
@@ -66,7 +66,7 @@ def cut_often(
     states: int,
     budget: Budget | None = None,
 ) -> int:
-    """Write on a real file system, then try some of what cuts of the power may leave."""
+    """Write on a real file system, then try some states that power cuts can leave."""
     bench, promise = Bench(field, kind), Promise()
     rng = random.Random(seed)
     kept: list[tuple[int, int, bool]] = [(0, 0, False)]
@@ -135,7 +135,7 @@ def test_a_file_system_that_shuts_down_often_keeps_what_was_promised(
 
 
 def shut_down_often(field: Field, kind: str, plan: api.Plan, seeds: Iterable[int]) -> int:
-    """Take a file system from its disk at a promise, and look what the disk has."""
+    """Detach a file system from its disk at a promise, and check the disk."""
     bench = Bench(field, kind)
     count = 0
     for seed in seeds:
@@ -165,9 +165,9 @@ def shut_down_often(field: Field, kind: str, plan: api.Plan, seeds: Iterable[int
 
 
 def refused(field: Field, kind: str, plan: api.Plan, times: int) -> tuple[int, StorageError | None]:
-    """Refuse to write back an event as often as asked; give how often that happened, and the error.
+    """Reject the write-back of an event; return the number of rejections, and the error.
 
-    The journal is read from the disk afterwards, and must have all that was promised.
+    The journal is read from the disk afterwards, and must contain all promised events.
     """
     bench, promise, failure = Bench(field, kind), Promise(), None
     with bench.serve() as disk:

@@ -1,4 +1,4 @@
-"""A writer on a real mount whose power is cut, whose syncs fail and which fills up."""
+"""A writer on a real mount with power cuts, failing syncs and a full disk."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_failed_sync_is_forgotten_by_all_but_the_disk(served: Served) -> None:
         file.write(b"B" * 4096)
         with pytest.raises(OSError, match=os.strerror(errno.EIO)):
             os.fdatasync(file.fileno())
-        os.fdatasync(file.fileno())  # and all seems well
+        os.fdatasync(file.fileno())  # The next sync succeeds.
         assert os.pread(file.fileno(), 1, 4096) == b"B"
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         assert os.pread(file.fileno(), 1, 4096) == b"\0"
@@ -78,9 +78,9 @@ def test_writes_are_short_and_room_ends_where_asked(served: Served) -> None:
 def crash_often(
     served: Served, plan: api.Plan, seed: int, states: int, *faults: Fault, size_max: int = 0
 ) -> int:
-    """Run a workload, cut the power at one of its calls, and try some of what may be left.
+    """Run a workload, cut the power at one of its calls, and try some possible states.
 
-    What is promised after the cut was promised wrongly, and must be kept all the same.
+    A promise made after the cut is wrong, but must be kept all the same.
     """
     promise = Promise()
     calls = random.Random(seed).randrange(250)
@@ -135,7 +135,7 @@ CALLS = ("open", "write", "sync", "sync", "reserve", "link", "sync_directory", "
 
 
 def some_faults(rng: random.Random) -> list[Fault]:
-    """Make one or two faults, of which some never end."""
+    """Return one or two faults, some of which are permanent."""
     faults = []
     for _ in range(rng.choice((0, 1, 1, 2))):
         call = rng.choice(

@@ -1,5 +1,7 @@
-"""Power cuts at every call that a writer makes, on a disk in memory that keeps any part of what
-was not synced; and the same where the disk fails on the way."""
+"""Power cuts at every call of a writer on an in-memory disk, with and without disk failures.
+
+The disk keeps any part of the data that was not synced.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ def field() -> Iterator[Field]:
 
 
 def some_faults(rng: random.Random) -> list[Fault]:
-    """Make one or two faults, of which some never end."""
+    """Return one or two faults, some of which are permanent."""
     faults = []
     for _ in range(rng.randint(1, 2)):
         call = rng.choice((*CALLS, "write", "sync", "sync", "reserve"))
@@ -93,7 +95,7 @@ def test_names_that_were_not_synced_may_be_lost() -> None:
 
 
 def overstated(path: Path, plan: api.Plan, promise: Promise, seed: int) -> None:
-    """Promise what was appended, synced or not."""
+    """Promise everything appended, synced or not."""
     workloads.write(path, plan, promise, seed)
     promise.acknowledge(len(promise.rows) + 1)
 

@@ -1,4 +1,4 @@
-"""Writers killed at each of their system calls, and told of failures at each."""
+"""Writers killed at each of their system calls, and writers with a failure at each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def forks() -> Iterator[Forks]:
 
 
 def moments(forks: Forks, plan: api.Plan, step: int, *others: Inject) -> list[Inject]:
-    """Give a kill at each ``step``-th of the calls that an undisturbed writer makes."""
+    """Yield a kill at each ``step``-th call of an undisturbed writer."""
     calls = forks.try_one(plan).calls
     busy = {other.call for other in others}
     names = sorted(set(calls) - busy)
@@ -40,7 +40,7 @@ def moments(forks: Forks, plan: api.Plan, step: int, *others: Inject) -> list[In
 def kill_at_each(
     forks: Forks, plan: api.Plan, step: int, *others: Inject, budget: Budget | None = None
 ) -> int:
-    """Kill a writer at each ``step``-th of its calls; return how often it died."""
+    """Kill a writer at each ``step``-th call; return the number of kills."""
     kills: Iterable[Inject] = moments(forks, plan, step, *others)
     if budget is not None:
         kills = budget.spend(list(kills), 8)
@@ -51,7 +51,7 @@ def kill_at_each(
 
 
 def fail_at_each(forks: Forks, plan: api.Plan, step: int, budget: Budget | None = None) -> int:
-    """Let each ``step``-th of the calls that write fail, once and for good; return how often."""
+    """Let each ``step``-th write call fail, once and permanently; return the number of failures."""
     calls = forks.try_one(plan).calls
     asked = [(name, nth) for name in WRITING for nth in range(1, calls[name] + 1)]
     failures = [Inject(*call, failure) for call in asked for failure in FAILURES]

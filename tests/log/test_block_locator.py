@@ -1,4 +1,4 @@
-"""Finding events without reading all: by number, by time, by tag, from the end."""
+"""Random access to events: by sequence number, time and tag, and from the end."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ TAGS = (1, 2, 70)
 def write(
     path: Path, roll: RollPolicy | None, sessions: int = 3
 ) -> list[tuple[int, int, bytes, int]]:
-    """Write events in blocks of many sizes; give them as a list."""
+    """Write events in blocks of many sizes; return them as a list."""
     rng = random.Random(1)
     rows = []
     clock = ticking()
@@ -150,7 +150,7 @@ def test_a_sealed_segment_is_searched_by_its_own_index(tmp_path: Path) -> None:
 
 
 class Reads:
-    """Counts the preads of what is done within."""
+    """Count the preads of the enclosed block."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -231,7 +231,7 @@ def test_a_lost_number_is_an_error_and_its_neighbours_are_found(tmp_path: Path) 
 
 
 def test_what_a_writer_gave_up_is_not_found_in_a_sealed_segment(tmp_path: Path) -> None:
-    """Debris lies inside of a row of the index, and has numbers and hashes of its own."""
+    """Debris inside a row of the index has sequence numbers and hashes of its own."""
     path = tmp_path / "a.journal"
     with Writer(path, roll=RollPolicy(1 << 20), compress=False) as writer:
         for number in range(6):
@@ -242,7 +242,7 @@ def test_what_a_writer_gave_up_is_not_found_in_a_sealed_segment(tmp_path: Path) 
     file = path / segment_files.segment_name(0)
     data = bytearray(file.read_bytes().rstrip(b"\0"))
     at = (data.find(b"old3") // 4096 + 1) * 4096
-    data[at : at + 600] = bytes(600)  # a page that did not reach the disk
+    data[at : at + 600] = bytes(600)  # This page did not reach the disk.
     file.write_bytes(data)
     with Writer(path, roll=RollPolicy(20_000), compress=False) as writer:
         assert writer.next_seq == 3

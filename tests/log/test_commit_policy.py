@@ -1,4 +1,4 @@
-"""When events become durable: each level does what it says, with many threads too."""
+"""Durability of events at each commit level, with one thread and with many."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 
 class Disk:
-    """Counts the syncs, and holds them up or fails them when it is told to."""
+    """Counts the syncs, and delays them or lets them fail on request."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.syncs = 0
@@ -305,7 +305,7 @@ def test_a_timer_tries_again_when_there_is_room(
 
 
 def test_a_waiter_that_is_interrupted_keeps_no_other_from_leading(path: Path, disk: Disk) -> None:
-    """Ctrl-C comes to the main thread, whose turn it would be next."""
+    """Send Ctrl-C to the main thread, which would be the next leader."""
     with Writer(path) as writer, ThreadPoolExecutor(2) as pool:
         disk.free.clear()
         first = pool.submit(writer.wait, writer.append_frame(1, b"leads"))

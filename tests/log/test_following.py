@@ -1,4 +1,4 @@
-"""Following a journal that is being written: all events, each once, soon, and at no cost."""
+"""Following a growing journal: each event once, soon, and without busy waiting."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 
 class Followed(threading.Thread):
-    """A thread that follows a journal, and knows when each event came."""
+    """Thread that follows a journal and records the time of each event."""
 
     def __init__(self, path: Path, start: int = 0, tags: set[int] | None = None) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ def test_a_follower_ends_when_nothing_comes_for_long_enough(path: Path) -> None:
 
 
 def test_a_block_that_is_being_written_is_no_damage(path: Path) -> None:
-    """What a reader sees of a block, cut at any byte, is waited for."""
+    """A reader waits for a block that it sees cut at any byte."""
     with Writer(path, compress=False) as writer:
         for number in range(3):
             writer.append_frame(1, b"%d" % number * 40)
@@ -158,7 +158,7 @@ def test_a_block_that_is_being_written_is_no_damage(path: Path) -> None:
 
 
 def _grown(path: Path, whole: bytes, reader: Reader) -> Iterator[Frame]:
-    """Follow a journal whose last block comes when the rest has been given."""
+    """Follow a journal whose last block arrives after the others were yielded."""
     asked = 0
 
     def stop() -> bool:

@@ -40,7 +40,7 @@ def salt_of(data: bytes) -> int:
 
 
 def offsets(data: bytes) -> list[int]:
-    """Where the blocks of a sound journal of one segment stand, and its end."""
+    """Return the offsets of the blocks of a sound journal of one segment, and its end."""
     found = [SEGMENT_HEADER_SIZE]
     while header := read_header(data, found[-1], salt_of(data), found[-1]):
         found.append(header.end)
@@ -84,7 +84,9 @@ def test_blocks_without_wanted_tags_are_passed_over(path: Path) -> None:
         assert found(1) == [first, third]
         assert found(3) == [second]
         assert found(99) == []
-        assert found(6) == [third]  # 70 has the same bit: a bitmap may say more, never less
+        assert found(6) == [
+            third
+        ]  # 70 has the same bit: a bitmap may have false positives, but no false negatives.
         assert found(2, 3) == [first, second]
         assert found() == []
 
@@ -123,7 +125,10 @@ def test_a_reader_sees_what_a_writer_adds_meanwhile(path: Path) -> None:
         next(frames)
         writer.append_frame(1, b"b")
         writer.sync()
-        assert [frame.payload for frame in frames] in ([], [b"b"])  # it may be seen, or not yet
+        assert [frame.payload for frame in frames] in (
+            [],
+            [b"b"],
+        )  # The event may be visible or not yet.
         assert [frame.payload for frame in reader.frames(1)] == [b"b"]
 
 
@@ -166,7 +171,7 @@ def test_every_flipped_bit_is_noticed_and_no_wrong_event_is_believed(
         except JournalError:
             continue
         assert {frame[:3] for frame in found} <= believed, f"bit {bit}"
-        # one block is lost at most
+        # At most one block is lost.
         assert bit < SEGMENT_HEADER_SIZE * 8 or len(found) >= 3, f"bit {bit}"
 
 
@@ -231,7 +236,7 @@ def test_a_stale_block_is_not_believed(path: Path) -> None:
     start, end = offsets(data)[1:3]
     good = read_header(data, start, salt_of(data), start)
     assert good is not None
-    # the same block of another past of the same segment: sound in itself, only not the one
+    # The same block of another history of the segment: valid by itself, but not in the chain.
     place = BlockPlacement(salt_of(data), 2, start, good.previous_end, good.previous_hash, 0)
     stale, _ = block.encode(place, Frames([3], [b"xxx"], [good.time_first]))
     assert len(stale) == end - start
@@ -257,7 +262,7 @@ def test_preallocated_zeros_are_the_end_and_free_to_write(path: Path) -> None:
         assert (reader.tail, reader.torn_size) == (len(data), 0)
     with Writer(path) as writer:
         writer.append_frame(9, b"more")
-    assert path.stat().st_size < len(data) + (1 << 10)  # given back when it was closed
+    assert path.stat().st_size < len(data) + (1 << 10)  # The space was released by close.
     assert path.read_bytes()[: len(data)] == data
     assert read(path) == [*STORY, (9, b"more")]
 
@@ -270,7 +275,7 @@ def test_what_no_crash_leaves_behind_the_tail_is_damage(path: Path) -> None:
     assert (damage.offset, damage.size) == (len(data), 19)
     with pytest.raises(CorruptBlock):
         read(path)
-    with Writer(path) as writer:  # nothing acknowledged is lost: it is left behind as debris
+    with Writer(path) as writer:  # Nothing acknowledged is lost: the block remains as debris.
         writer.append_frame(9, b"more")
     assert read(path) == [*STORY, (9, b"more")]
 
@@ -286,7 +291,7 @@ def test_journals_concatenated_are_a_journal(
         raw = written(part, *([(1, payload)] for payload in payloads))
         cut = data.draw(st.integers(SEGMENT_HEADER_SIZE, len(raw)))
         part.write_bytes(raw[:cut])
-        clean = cut in offsets(raw)  # zeros complete what lacks only zeros
+        clean = cut in offsets(raw)  # Zeros complete a block that lacks only zeros.
         joined += raw[:cut] + bytes(data.draw(st.integers(0, 30)) if clean else 0)
         story += read(part)
     path.write_bytes(joined)

@@ -1,4 +1,4 @@
-"""Journals of many segments: when the next begins, and what becomes of them when a disk fails."""
+"""Journals of many segments: when the next one begins, and fail-over when a disk fails."""
 
 import errno
 import os
@@ -163,7 +163,7 @@ def test_files_that_are_no_segments_are_left_alone(path: Path) -> None:
 
 
 class Failing:
-    """Lets a system call fail as often as it is told, and counts those that do not."""
+    """Lets a system call fail a given number of times, and counts the calls that succeed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
         self.times = 0
@@ -273,7 +273,7 @@ def test_a_full_disk_refuses_what_would_not_fit_and_takes_up_again(
 
 
 def filled_up(writer: Writer) -> int:
-    """Append until it is refused; give the number of the event that was."""
+    """Append until an event is rejected; return its sequence number."""
     with suppress(StorageError):
         for _ in range(100_000):
             writer.append_frame(1, bytes(EACH))
@@ -284,7 +284,7 @@ def filled_up(writer: Writer) -> int:
 def test_small_events_that_were_taken_fit_when_the_disk_is_full(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of sizes and times that differ: their columns are larger than they are."""
+    """Make events of different sizes and times: their columns are larger than their payloads."""
     full = Failing(monkeypatch, "posix_fallocate", errno.ENOSPC)
     taken = 0
     with Writer(path, compress=False) as writer:

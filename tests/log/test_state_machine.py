@@ -1,4 +1,4 @@
-"""A journal against a list in memory: written, crashed, gone on with and read in any order."""
+"""A journal compared with a list in memory: written, crashed, resumed and read in any order."""
 
 import os
 import random
@@ -36,23 +36,23 @@ COMMITS = [
     CommitPolicy.group(3, 3_600_000),
 ]
 GRAINS = st.sampled_from([1, 8, 512, 4096])
-"""Bytes that reach the disk together, or not."""
+"""Sizes of the units that reach the disk as a whole or not at all."""
 
 
 class Disk:
-    """What of each file has been synced, so that a crash can take the rest of it."""
+    """The synced content of each file, so that a crash can remove the rest."""
 
     def __init__(self) -> None:
         self.synced: dict[int, tuple[bytes, int]] = {}
 
     def sync(self, descriptor: int) -> None:
-        """Stand in for fdatasync."""
+        """Replace fdatasync."""
         status = os.fstat(descriptor)
         content = os.pread(descriptor, status.st_size, 0).rstrip(b"\0")
         self.synced[status.st_ino] = (content, status.st_size)
 
     def crash(self, source: Path, target: Path, rng: random.Random, grain: int) -> None:
-        """Leave in ``target`` what a power cut leaves of ``source``: any part of what is new."""
+        """Leave in ``target`` a possible state of ``source`` after a power cut."""
         if source.is_dir():
             target.mkdir()
             for file in sorted(source.glob("[0-9]*")):
@@ -76,7 +76,7 @@ class Disk:
 
 
 class LogMachine(RuleBasedStateMachine):
-    """``events`` is all that was appended since the last crash took some of it."""
+    """``events`` holds everything appended and not lost in a crash."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -244,7 +244,7 @@ class LogMachine(RuleBasedStateMachine):
         assert not summary.damage
 
     def _known(self, reader: Reader) -> list[tuple[int, int, bytes]]:
-        """Give what a reader has to show: all that was flushed, and no less."""
+        """Return what a reader must show: at least everything flushed."""
         shown = reader.summary().events
         assert self.visible <= shown <= len(self.events)
         return [(seq, *event) for seq, event in enumerate(self.events[:shown])]

@@ -1,4 +1,4 @@
-"""A writer goes on in another journal: nothing that was appended is lost, whenever it ends."""
+"""Switchover of a writer to another journal: no appended event is lost, whenever it ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SMALL = RollPolicy(1 << 12)
 
 
 def copied(path: Path, beside: Path, *, every: int = 1, roll: RollPolicy | None = None) -> int:
-    """A journal of each so manyth event of another, and of the last one; how many that has."""
+    """Copy each ``every``-th event and the last one to a new journal; return the count."""
     with (
         Reader(path) as reader,
         Writer(beside, journal_id=reader.journal_id, commit=CommitPolicy.NONE, roll=roll) as writer,
@@ -41,7 +41,7 @@ def copied(path: Path, beside: Path, *, every: int = 1, roll: RollPolicy | None 
 
 
 def alone(block: Block, seq: int, tag: int, payload: bytes) -> Block:
-    """A block of one event."""
+    """Return a block of one event."""
     return build_block(Frames([tag], [payload], [block.times[0]]), [seq])
 
 
@@ -244,7 +244,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 class Trial:
-    """A writer on a disk that fails: it goes on in another journal while it appends."""
+    """A writer on a failing disk that switches to another journal while it appends."""
 
     def __init__(self, served: Served) -> None:
         served.ask("begin", faults=(), size_max=0, calls=0)
@@ -252,13 +252,13 @@ class Trial:
         self.beside = served.mount_point / ".beside"
         self.promised = -1
         filled(self.path, 60).close()
-        # opened by its name: to the kernel, what was opened by another is another file here
+        # Opened by name: to the kernel, a file opened in another way is another file here.
         self.writer = Writer(self.path)
         copied(self.path, self.beside, every=7)
         self._append(20)
 
     def run(self) -> bool:
-        """Whether it came to its end."""
+        """Return whether the run reached its end."""
         try:
             self.writer.switch_to(self.beside)
             self._append(10)
@@ -277,7 +277,7 @@ class Trial:
                 self.promised = seq
 
     def check(self) -> None:
-        """All that was promised is there, and all or the chosen of what was before."""
+        """Check that all promised events exist, and all or the chosen ones of those before."""
         found = payloads(self.path)
         first = [seq for seq in found if seq < 60]
         assert first in (list(range(60)), [seq for seq in range(60) if seq % 7 == 0 or seq == 59])
@@ -288,7 +288,7 @@ class Trial:
 
 
 def cut_at_each(served: Served, step: int) -> int:
-    """Cut the power at each so manyth call; how many states that left."""
+    """Cut the power at each ``every``-th call; return the number of states tried."""
     states = 0
     for calls in range(1, CALLS_MAX, step):
         trial = Trial(served)

@@ -271,7 +271,7 @@ def test_a_refused_write_or_sync_poisons_the_writer(
             writer.sync()
         assert caught.value.first_seq_lost == 1
         assert str(path) in str(caught.value)
-    # the descriptor would say yes now: it is not asked again
+    # A second sync of the descriptor would succeed now, so it must not be tried.
     for again in (writer.flush, writer.sync, lambda: writer.append_frame(1, b"")):
         with pytest.raises(StorageError) as caught:
             again()

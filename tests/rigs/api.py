@@ -1,4 +1,4 @@
-"""The journal's names that the rigs use, in one place."""
+"""Names of the journal library that the rigs use, in one place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEVELS = {
 
 
 class Plan(NamedTuple):
-    """How a journal is written: the level by its name, and the size to roll at, 0 for one file."""
+    """Options of a journal: the commit level by name, and the roll size, 0 for one file."""
 
     level: str = "explicit"
     roll_size: int = 0
@@ -29,6 +29,6 @@ class Plan(NamedTuple):
 
 
 def open_writer(path: Path, plan: Plan) -> Writer:
-    """Open a journal to write it."""
+    """Open a journal for writing."""
     roll = RollPolicy(size_bytes=plan.roll_size) if plan.roll_size else None
     return Writer(path, compress=plan.compress, commit=_LEVELS[plan.level], roll=roll)

@@ -1,7 +1,7 @@
-"""A FUSE file to lay under a loop device: a disk that notes each write and flush, and can refuse.
+"""A FUSE file for a loop device: a disk that records writes and flushes, and can reject writes.
 
-A real file system is mounted on it. What a power cut leaves of the disk is all that was flushed,
-and any of the writes since. Run as a process, by ``fused.Served``.
+A real file system is mounted on it. A power cut leaves everything flushed, and any of the later
+writes. Run as a process, by ``fused.Served``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ROOT = {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2, "st_ino": 1}
 
 
 class BlockDisk:
-    """What the kernel asks of the one file."""
+    """Handlers of the kernel's requests for the one file."""
 
     use_ns = True
 
@@ -43,21 +43,21 @@ class BlockDisk:
         self._refused = 0
 
     def init(self, _: str) -> None:
-        """Say that the disk can be used."""
+        """Report that the disk is ready."""
         fused.say({"answer": "mounted"})
 
     def answer(self, question: dict[str, Any]) -> object:
-        """Do what a test asks for."""
+        """Execute a test's request."""
         match question["do"]:
-            case "position":  # in the log of writes and flushes
+            case "position":  # A position in the log of writes and flushes.
                 return len(self._log)
-            case "image":  # make one of what a cut at a position may leave
+            case "image":  # Makes an image that a cut at a position can leave.
                 rng = random.Random(question["seed"])
                 self._lay_down(Path(question["path"]), question["position"], rng)
-            case "refuse":  # so many of the writes that hold a marker
+            case "refuse":  # Rejects a number of writes that contain a marker.
                 self._marker = bytes.fromhex(question["marker"])
                 self._refusals_left, self._refused = question["times"], 0
-            case "refused":  # how often that was done
+            case "refused":  # The number of rejected writes.
                 return self._refused
             case other:
                 raise ValueError(other)
@@ -75,14 +75,14 @@ class BlockDisk:
                 offset, data = write
                 if number - len(self._start) >= flushed and rng.random() >= share:
                     data = data[: rng.randrange(len(data) + 1) // SECTOR_SIZE * SECTOR_SIZE]
-                    data = data if rng.random() < 0.2 else b""  # torn, or lost
+                    data = data if rng.random() < 0.2 else b""  # Torn or lost.
                 file.seek(offset)
                 file.write(data)
 
     # -- what the kernel asks ----------------------------------------------------------------
 
     def getattr(self, path: str, _: int | None = None) -> dict[str, int]:
-        """Tell of the directory and the file in it."""
+        """Return the attributes of the directory and its file."""
         if path == "/":
             return _ROOT
         if path != f"/{NAME}":
@@ -91,7 +91,7 @@ class BlockDisk:
         return {"st_mode": mode, "st_nlink": 1, "st_size": self._size, "st_ino": 2}
 
     def readdir(self, _: str, __: int) -> list[str]:
-        """Give the one name."""
+        """Return the only name."""
         return [".", "..", NAME]
 
     def open(self, _: str, __: int) -> int:
@@ -103,7 +103,7 @@ class BlockDisk:
         return self._data[offset : offset + size]
 
     def write(self, _: str, data: bytes, offset: int, __: int) -> int:
-        """Write sectors, or refuse to."""
+        """Write sectors, or reject the write."""
         with self.guard:
             if self._refusals_left and self._marker in data:
                 self._refusals_left -= 1
@@ -114,21 +114,21 @@ class BlockDisk:
         return len(data)
 
     def fsync(self, _: str, __: int, ___: int) -> None:
-        """Note a flush."""
+        """Record a flush."""
         with self.guard:
             self._log.append(_FLUSH)
 
     def fallocate(self, _: str, mode: int, offset: int, size: int, __: int) -> None:
-        """Refuse to discard: what is discarded stays as it was."""
+        """Reject discards: discarded data stays unchanged."""
         raise OSError(errno.EOPNOTSUPP, "only writes")
 
     def statfs(self, _: str) -> dict[str, int]:
-        """Tell of a file system with room."""
+        """Report a file system with free space."""
         return {"f_bsize": 4096, "f_frsize": 4096, "f_blocks": 1 << 20, "f_bavail": 1 << 20}
 
 
 def _extents(image: Path) -> Iterator[tuple[int, bytes]]:
-    """Give what is not a hole in a file."""
+    """Yield the parts of a file that are not holes."""
     with image.open("rb", buffering=0) as file:
         position, size = 0, os.fstat(file.fileno()).st_size
         while position < size:

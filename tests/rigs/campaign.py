@@ -1,4 +1,4 @@
-"""Campaigns over recorded runs: every moment of each, and several crashes at each moment."""
+"""Campaigns over recorded runs: crashes at every moment, several at each."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Work = Callable[[Path, api.Plan, Promise, int], None]
 NAME = "a.journal"
 _MEMORY = Path("/dev/shm")
 _MOMENTS_MAX = 200
-"""Moments of one run that are tried, about: some runs write byte by byte."""
+"""Approximate number of moments tried per run: some runs write byte by byte."""
 
 
 class Field:
-    """An empty directory, as fast as there is one: for journals that are made and thrown away."""
+    """An empty directory on the fastest file system, for short-lived journals."""
 
     def __init__(self) -> None:
         parent = _MEMORY if _MEMORY.is_dir() else None
@@ -36,7 +36,7 @@ class Field:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def fresh(self) -> Path:
-        """Give an empty directory."""
+        """Return an empty directory."""
         self._count += 1
         path = self.root / str(self._count)
         path.mkdir()
@@ -46,7 +46,7 @@ class Field:
 def record(
     field: Field, plan: api.Plan, seed: int, faults: Faults, work: Work = workloads.write
 ) -> tuple[Recorder, Promise]:
-    """Run a workload and note all that it asks of the system."""
+    """Run a workload and record all its system calls."""
     root, promise = field.fresh(), Promise()
     with Recorder(root, faults) as recorder:
         recorder.listen_to(promise)
@@ -66,9 +66,9 @@ def try_states(
     work: Work = workloads.write,
     chance: float = 1.0,
 ) -> int:
-    """Crash a recorded run at every moment, in up to ``each`` ways; give how many were tried.
+    """Crash a recorded run at every moment, in up to ``each`` ways; return the number of crashes.
 
-    Of the moments, a ``chance`` is taken. States that were seen already are not tried again.
+    Each moment is tried with probability ``chance``. No state is tried twice.
     """
     recorder, promise = record(field, plan, seed, Faults(*faults), work)
     rng = random.Random(seed)

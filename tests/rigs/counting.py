@@ -1,4 +1,4 @@
-"""How many crash states a run of the tests has tried: told at its end."""
+"""Counter of the crash states that a test run has tried, printed at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROPERTY = "crash states"
 
 @pytest.fixture
 def count_states(record_property: Callable[[str, object], None]) -> Callable[[int], None]:
-    """Tell how many crash states a test has tried."""
+    """Record the number of crash states that a test has tried."""
 
     def count(number: int) -> None:
         record_property(PROPERTY, number)
@@ -21,7 +21,7 @@ def count_states(record_property: Callable[[str, object], None]) -> Callable[[in
 
 
 def report_states(terminalreporter: Any) -> None:
-    """Print the sum of what all tests have counted, wherever they ran."""
+    """Print the sum of the counts of all tests in all processes."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     counts = [
         value

@@ -1,7 +1,8 @@
-"""A file system in memory that knows what a power cut would leave of it.
+"""An in-memory file system that can produce its possible states after a power cut.
 
-Every file has what programs see, what the disk has, and the changes that wait between the two;
-names wait in their directories. A crash keeps what was synced, and any part of what waits.
+Each file has the content that programs see, the content on the disk, and the queue of changes in
+between. Name changes are queued in their directories. A crash keeps everything synced, and any part
+of the queues.
 """
 
 from __future__ import annotations
@@ -15,39 +16,39 @@ from typing import NamedTuple
 SECTOR_SIZE = 512
 PAGE_SIZE = 4096
 ROOT = 0
-"""The number of the directory that all paths begin in."""
+"""Number of the root directory."""
 
 
 class Write(NamedTuple):
-    """Bytes at a place."""
+    """Bytes at an offset."""
 
     offset: int
     data: bytes
 
 
 class Resize(NamedTuple):
-    """A truncation, or zeros behind the end."""
+    """A truncation, or an extension by zeros."""
 
     size: int
 
 
 class Reserve(NamedTuple):
-    """A preallocation: zeros behind the end, if it is below ``end``."""
+    """A preallocation: zeros after the end, if the end is below ``end``."""
 
     end: int
 
 
 Change = Write | Resize | Reserve
 Entry = tuple[int, str]
-"""The number of a directory, and a name in it."""
+"""Number of a directory, and a name in it."""
 Names = tuple[tuple[Entry, int | None], ...]
-"""One atomic change of names: what each stands for from now on, None for nothing."""
+"""One atomic change of names: the new number for each, or None to remove it."""
 
 
 class Content:
-    """A file's bytes, in pages; what has none is zeros, up to ``size``, and costs nothing.
+    """Bytes of a file in pages. A missing page is zeros up to ``size`` and uses no memory.
 
-    Pages are never changed, but replaced: copies share them.
+    Pages are replaced, never changed, so copies share them.
     """
 
     __slots__ = ("_pages", "size")
@@ -59,19 +60,19 @@ class Content:
             self._write(0, data)
 
     def copy(self) -> Content:
-        """Give one that changes by itself."""
+        """Return an independent copy."""
         other = Content(size=self.size)
         other._pages = self._pages.copy()
         return other
 
     @property
     def end(self) -> int:
-        """Where the last byte stands that is not zero, or a few behind that."""
+        """Return an upper bound of the position of the last nonzero byte."""
         last = max(self._pages, default=0)
         return last * PAGE_SIZE + len(self._pages.get(last, b""))
 
     def apply(self, change: Change) -> None:
-        """Do what a change says."""
+        """Apply a change."""
         if isinstance(change, Write):
             self._write(change.offset, change.data)
             self.size = max(self.size, change.offset + len(change.data))
@@ -98,7 +99,7 @@ class Content:
                 self._pages[number] = page[:rest]
 
     def read(self, size: int, offset: int) -> bytes:
-        """Give up to ``size`` bytes, fewer at the end."""
+        """Return up to ``size`` bytes, fewer at the end."""
         end = offset + max(0, min(size, self.size - offset))
         parts = []
         while offset < end:
@@ -109,7 +110,7 @@ class Content:
         return b"".join(parts)
 
     def lay_down(self, path: Path) -> None:
-        """Make a file of it."""
+        """Write the content to a real file."""
         with path.open("wb") as file:
             for number, page in self._pages.items():
                 file.seek(number * PAGE_SIZE)
@@ -117,7 +118,7 @@ class Content:
             file.truncate(self.size)
 
     def tell(self, summer: blake2b) -> None:
-        """Put what tells it from others into a digest."""
+        """Add the content to a digest."""
         summer.update(self.size.to_bytes(8))
         for number, page in sorted(self._pages.items()):
             shown = page.rstrip(b"\0")
@@ -126,9 +127,9 @@ class Content:
 
 
 class Node:
-    """One file: ``seen`` by programs, ``stored`` on the disk, and what waits to be stored.
+    """One file: ``seen`` by programs, ``stored`` on the disk, and the changes not yet stored.
 
-    ``passed`` counts the changes that have ceased to wait.
+    ``passed`` counts the changes that have left the queue.
     """
 
     __slots__ = ("passed", "seen", "stored", "waiting")
@@ -141,7 +142,7 @@ class Node:
 
 
 State = dict[str, Content | None]
-"""What a crash left, by path; None stands for a directory."""
+"""State after a crash, by path; None for a directory."""
 
 
 class Disk:
@@ -162,45 +163,45 @@ class Disk:
     # -- names -------------------------------------------------------------------------------
 
     def find(self, path: str) -> int | None:
-        """Give the number of what a path names."""
+        """Return the number of the file at a path."""
         number: int | None = ROOT
         for name in path.split("/") if path else ():
             number = None if number is None else self.names.get((number, name))
         return number
 
     def paths(self) -> list[str]:
-        """Give all paths."""
+        """Return all paths."""
         return sorted(_paths(self.names, self.directories))
 
     def path_of(self, number: int) -> str:
-        """Give the path of a directory."""
+        """Return the path of a directory."""
         found = _paths(self.names, self.directories).items()
         return next((path for path, to in found if to == number), "")
 
     def create(self, path: str) -> int:
-        """Make an empty file; give its number."""
+        """Create an empty file; return its number."""
         number = len(self.nodes) + len(self.directories)
         self.nodes[number] = Node()
         self._rename(((self._entry(path), number),))
         return number
 
     def mkdir(self, path: str) -> int:
-        """Make an empty directory; give its number."""
+        """Create an empty directory; return its number."""
         number = len(self.nodes) + len(self.directories)
         self.directories.add(number)
         self._rename(((self._entry(path), number),))
         return number
 
     def link(self, path: str, name: str) -> None:
-        """Give a file one more name."""
+        """Add another name for a file."""
         self._rename(((self._entry(name), self.find(path)),))
 
     def unlink(self, path: str) -> None:
-        """Take a name away."""
+        """Remove a name."""
         self._rename(((self._entry(path), None),))
 
     def rename(self, old: str, new: str) -> None:
-        """Give a file or a directory another name, or take that name from another."""
+        """Rename a file or a directory, and replace any file with the new name."""
         self._rename(((self._entry(old), None), (self._entry(new), self.find(old))))
 
     def sync_directory(self, number: int) -> None:
@@ -221,13 +222,13 @@ class Disk:
     # -- contents ----------------------------------------------------------------------------
 
     def change(self, number: int, change: Change) -> None:
-        """Change what programs see, and let it wait."""
+        """Apply a change for programs, and queue it for the disk."""
         node = self.nodes[number]
         node.seen.apply(change)
         node.waiting.append(change)
 
     def changes(self, number: int) -> int:
-        """Count the changes of a file so far: what a sync that begins now has to store."""
+        """Return the number of changes of a file so far: a sync that begins now stores them."""
         node = self.nodes[number]
         return node.passed + len(node.waiting)
 
@@ -241,10 +242,10 @@ class Disk:
         node.passed += count
 
     def lose(self, number: int) -> None:
-        """Fail to store what waits, and forget it: a sync from now on says that all is well.
+        """Fail to store the queued changes and forget them: later syncs succeed.
 
-        > Why? That is what Linux does: pages whose write-back failed count as clean, and are seen
-        until they leave the page cache. The size of the file stays what it was to be.
+        > Why? Linux does the same: pages whose write-back failed count as clean, and remain visible
+        until they leave the page cache. The file keeps its new size.
         """
         node = self.nodes[number]
         node.waiting = [
@@ -253,7 +254,7 @@ class Disk:
         ]
 
     def evict(self, number: int) -> None:
-        """Forget the page cache: what is seen from now on is what the disk has, or will have."""
+        """Drop the page cache: programs then see the content of the disk."""
         node = self.nodes[number]
         node.seen = node.stored.copy()
         for change in node.waiting:
@@ -262,7 +263,7 @@ class Disk:
     # -- crashes -----------------------------------------------------------------------------
 
     def crash(self, rng: random.Random) -> State:
-        """Give what a power cut may leave now: all that was synced, and any part of the rest."""
+        """Return a possible state after a power cut: all synced data, and any part of the rest."""
         names = dict(self.stored_names)
         for changes in self.waiting_names.values():
             for change in _some_names(changes, rng):
@@ -272,7 +273,7 @@ class Disk:
         return {path: left.get(number) for path, number in sorted(paths.items())}
 
     def left_of(self, number: int, rng: random.Random) -> Content:
-        """Give what a power cut may leave of one file."""
+        """Return a possible state of one file after a power cut."""
         node = self.nodes[number]
         content = node.stored.copy()
         if node.waiting:
@@ -282,7 +283,7 @@ class Disk:
 
 
 def lay_out(state: State, root: Path) -> None:
-    """Make real files of a state, in an empty directory."""
+    """Write a state as real files in an empty directory."""
     for path, content in sorted(state.items()):
         if content is None:
             (root / path).mkdir()
@@ -291,7 +292,7 @@ def lay_out(state: State, root: Path) -> None:
 
 
 def digest(state: State) -> bytes:
-    """Give what tells a state from others."""
+    """Return a digest that identifies a state."""
     summer = blake2b(digest_size=16)
     for path, content in sorted(state.items()):
         summer.update(path.encode() + b"\0")
@@ -309,7 +310,7 @@ def _bind(names: dict[Entry, int], change: Names) -> None:
 
 
 def _paths(names: dict[Entry, int], directories: set[int]) -> dict[str, int]:
-    """Give what can be reached from the root."""
+    """Return the numbers that can be reached from the root."""
     folders, found = {ROOT: ""}, {}
     while folders:
         deeper = {}
@@ -324,7 +325,7 @@ def _paths(names: dict[Entry, int], directories: set[int]) -> dict[str, int]:
 
 
 def _some_names(changes: list[Names], rng: random.Random) -> list[Names]:
-    """Keep the first of them, as journaling file systems do, or any."""
+    """Keep the first of the changes, as journaling file systems do, or any of them."""
     if rng.random() < 0.5:
         return changes[: rng.randint(0, len(changes))]
     return [change for change in changes if rng.random() < 0.5]
@@ -344,7 +345,7 @@ def _everything(changes: list[Change], rng: random.Random) -> list[Change]:
 
 
 def _the_first(changes: list[Change], rng: random.Random) -> list[Change]:
-    """Cut in time, the last one torn at any byte."""
+    """Keep the changes up to a moment, with the last one torn at any byte."""
     kept = changes[: rng.randint(1, len(changes))]
     last = kept[-1]
     if isinstance(last, Write) and last.data:
@@ -366,7 +367,7 @@ def _any_pages(changes: list[Change], rng: random.Random) -> list[Change]:
 
 
 def _size_and_some(changes: list[Change], rng: random.Random) -> list[Change]:
-    """The size first, then sectors: what is missing reads as zeros."""
+    """Keep the size and some sectors: missing data reads as zeros."""
     content = Content()
     for change in changes:
         content.apply(change)
@@ -386,7 +387,7 @@ _KEEPERS: tuple[Callable[[list[Change], random.Random], list[Change]], ...] = (
 
 
 def _pieces(changes: list[Change], rng: random.Random, size: int) -> list[Change]:
-    """Keep any of the aligned pieces of all that was written."""
+    """Keep any of the aligned pieces of the written data."""
     share = rng.choice((0.1, 0.5, 0.8, 0.95))
     kept: list[Change] = []
     for change in changes:

@@ -1,7 +1,7 @@
-"""A FUSE file system on a disk in memory: what is not synced waits, power can be cut, calls fail.
+"""A FUSE file system on an in-memory disk, with unsynced data, power cuts and failing calls.
 
-The page cache above it is the kernel's own: after a failed sync it goes on showing what the disk
-never got, until it is told to forget. Run as a process, by ``fused.Served``.
+The page cache above it is the kernel's own: after a failed sync it still returns data that never
+reached the disk, until it is dropped. Run as a process, by ``fused.Served``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 Call = Callable[Concatenate["FaultFS", _P], _R]
 _LIFE = 1 << 32
-"""Handles of each life of the disk are above those of the lives before."""
+"""Handles of each life of the disk are higher than those of earlier lives."""
 
 
 def _powered(call: Call[_P, _R]) -> Call[_P, _R]:
-    """Do one thing at a time, as long as there is power."""
+    """Run one operation at a time, while the disk has power."""
 
     def guarded(self: FaultFS, /, *arguments: _P.args, **options: _P.kwargs) -> _R:
         with self.guard:
@@ -41,7 +41,7 @@ def _powered(call: Call[_P, _R]) -> Call[_P, _R]:
 
 
 class FaultFS:
-    """What the kernel asks; paths begin with a slash, handles stand for files."""
+    """Handlers of the kernel's requests. Paths begin with a slash, handles identify files."""
 
     use_ns = True
     flag_nopath = True
@@ -63,25 +63,25 @@ class FaultFS:
     # -- what the tests ask ------------------------------------------------------------------
 
     def answer(self, question: dict[str, Any]) -> object:
-        """Do what a test asks for."""
+        """Execute a test's request."""
         match question["do"]:
-            case "begin":  # with an empty disk, on which these faults come true
+            case "begin":  # Begins with an empty disk and these faults.
                 self._live(Disk())
                 self.faults = Faults(*(Fault(*fault) for fault in question["faults"]))
                 self.size_max, self.calls_left = question["size_max"], question["calls"]
-            case "arm":  # go on with the disk as it is, on which these faults come true
+            case "arm":  # Continues with the present disk and these faults.
                 self.faults = Faults(*(Fault(*fault) for fault in question["faults"]))
                 self.calls_left = question["calls"]
             case "cut":
                 self.cut()
-            case "crash":  # go on with one of the states that the last cut may have left
+            case "crash":  # Continues with a state that the last cut can have left.
                 self._live(Disk(self._cut.crash(random.Random(question["seed"]))))
             case other:
                 raise ValueError(other)
         return self.disk.paths()
 
     def cut(self) -> None:
-        """Cut the power, if there is any."""
+        """Cut the power, if it is on."""
         if self.is_on:
             self._cut, self.is_on = self.disk, False
 
@@ -105,11 +105,11 @@ class FaultFS:
 
     @_powered
     def getattr(self, path: str | None, handle: int | None = None) -> dict[str, int]:
-        """Tell what is known of a file."""
+        """Return the attributes of a file."""
         return self._attributes(self._find(path, handle))
 
     def _attributes(self, number: int) -> dict[str, int]:
-        inode = 1 + number + (self._life >> 12)  # another one in each life
+        inode = 1 + number + (self._life >> 12)  # The inode number differs in each life.
         if number in self.disk.directories:
             return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2, "st_ino": inode}
         size = self.disk.nodes[number].seen.size
@@ -117,7 +117,7 @@ class FaultFS:
 
     @_powered
     def readdir(self, path: str | None, handle: int) -> list[tuple[str, dict[str, int], int]]:
-        """Give the names in a directory."""
+        """Return the names in a directory."""
         number = self._find(path, handle)
         names = {name: to for (folder, name), to in self.disk.names.items() if folder == number}
         return [
@@ -127,30 +127,30 @@ class FaultFS:
 
     @_powered
     def mkdir(self, path: str, _: int) -> None:
-        """Make a directory."""
+        """Create a directory."""
         self.disk.mkdir(path[1:])
 
     @_powered
     def create(self, path: str, _: int) -> int:
-        """Make a file and open it."""
+        """Create a file and open it."""
         self.faults.strike("open")
         return self.disk.create(path[1:]) + self._life
 
     @_powered
     def link(self, target: str, source: str) -> None:
-        """Give a file one more name."""
+        """Add another name for a file."""
         self.faults.strike("link")
         self.disk.link(source[1:], target[1:])
 
     @_powered
     def rename(self, old: str, new: str) -> None:
-        """Give a file another name, or take that name from another."""
+        """Rename a file, and replace any file with the new name."""
         self.faults.strike("link")
         self.disk.rename(old[1:], new[1:])
 
     @_powered
     def unlink(self, path: str) -> None:
-        """Take a name away."""
+        """Remove a name."""
         self.disk.unlink(path[1:])
 
     rmdir = unlink
@@ -171,19 +171,19 @@ class FaultFS:
 
     @_powered
     def open(self, path: str, _: int) -> int:
-        """Open a file that is there."""
+        """Open an existing file."""
         self.faults.strike("open")
         return self._find(path) + self._life
 
     @_powered
     def read(self, path: str | None, size: int, offset: int, handle: int) -> bytes:
-        """Read what the page cache does not have."""
+        """Read data that the page cache does not have."""
         self.faults.strike("read")
         return self.disk.nodes[self._find(path, handle)].seen.read(size, offset)
 
     @_powered
     def write(self, path: str | None, data: bytes, offset: int, handle: int) -> int:
-        """Write, and let it wait for a sync."""
+        """Write data, and queue it for a sync."""
         number = self._find(path, handle)
         short = self.faults.strike("write")
         self._make_room(number, offset + len(data))
@@ -210,27 +210,27 @@ class FaultFS:
 
     @_powered
     def fsync(self, path: str | None, _: int, handle: int) -> None:
-        """Make a file durable, or lose what waits and say so once."""
+        """Make a file durable, or lose the queued changes and report that once."""
         number = self._find(path, handle)
         try:
             self.faults.strike("sync")
         except OSError as error:
             if error.errno == errno.EIO:
                 self.disk.lose(number)
-                self.disk.evict(number)  # the kernel's cache above is what remembers
+                self.disk.evict(number)  # The kernel's own cache still has the data.
             raise
         self.disk.sync(number)
 
     @_powered
     def utimens(self, path: str | None, times: object = None) -> None:
-        """Times are not kept."""
+        """Ignore times."""
 
     @_powered
     def chmod(self, path: str, mode: int) -> None:
-        """Neither are modes."""
+        """Ignore modes."""
 
     def statfs(self, _: str) -> dict[str, int]:
-        """Tell of a disk with room."""
+        """Report a disk with free space."""
         return {"f_bsize": 4096, "f_frsize": 4096, "f_blocks": 1 << 20, "f_bavail": 1 << 20}
 
     def _make_room(self, number: int, end: int) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong with a disk, and when: the same words for all rigs."""
+"""Faults of a disk and the calls that they affect, for all rigs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 class Fault(NamedTuple):
     """From the ``nth`` call of a kind on, counted from 1, ``times`` calls fail with ``error``.
 
-    With ``error`` 0 a write is short: it writes ``kept`` bytes and says so.
+    With ``error`` 0 a write is short: it writes ``kept`` bytes and returns that number.
     """
 
     call: str
@@ -25,14 +25,14 @@ class Fault(NamedTuple):
 
 
 class Faults:
-    """Counts the calls, and says which are to fail."""
+    """Counts calls, and selects those that fail."""
 
     def __init__(self, *faults: Fault) -> None:
         self.faults = faults
         self.calls: Counter[str] = Counter()
 
     def of(self, call: str) -> Fault | None:
-        """Count one call; give the fault that it meets."""
+        """Count one call; return its fault."""
         self.calls[call] += 1
         number = self.calls[call]
         for fault in self.faults:
@@ -41,7 +41,7 @@ class Faults:
         return None
 
     def strike(self, call: str) -> Fault | None:
-        """Count one call; raise the error that it meets, or give a short write."""
+        """Count one call; raise its error, or return a short write."""
         fault = self.of(call)
         if fault is not None and fault.error:
             raise OSError(fault.error, f"{fault} (on purpose)")

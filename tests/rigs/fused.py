@@ -1,7 +1,7 @@
-"""File systems of our own: a process that serves one, and the two ends of the talk with it.
+"""FUSE file systems: a process that serves one, and the protocol with that process.
 
-Asking is one line of JSON on its standard input, answering one on its standard output. It goes,
-and its mount with it, when its input ends: so when the tests end in whatever way.
+A request is one line of JSON on its standard input, an answer is one on its standard output. The
+process unmounts and exits when its input ends, so also when the tests are killed.
 """
 
 from __future__ import annotations
@@ -52,24 +52,24 @@ def serve(operations: Any, mount_point: str, answer: Answer, lock: threading.Loc
 
 
 def _truncate(self: Any, path: bytes | None, size: int, info: Any) -> object:
-    """Truncate an open file that has no name any more, too: mfusepy drops the handle."""
+    """Truncate an open file, even one without a name: mfusepy drops the handle."""
     handle = info.contents.fh if info else None
     return self.operations.truncate(path and path.decode(), size, handle)
 
 
 def say(reply: dict[str, object]) -> None:
-    """Answer."""
+    """Send an answer."""
     sys.stdout.write(json.dumps(reply) + "\n")
     sys.stdout.flush()
 
 
 def detach(mount_point: Path) -> None:
-    """Unmount now; what is still open there goes when it is closed."""
+    """Unmount now; open files are released when they are closed."""
     subprocess.run(["umount", "--lazy", str(mount_point)], check=False, capture_output=True)
 
 
 class Served:
-    """A file system that another process serves at ``mount_point``, which is made for it."""
+    """A file system that another process serves at ``mount_point``, which is created for it."""
 
     def __init__(self, module: str, mount_point: Path, *arguments: str) -> None:
         self.mount_point = mount_point
@@ -95,7 +95,7 @@ class Served:
         self.close()
 
     def ask(self, question: str, **arguments: object) -> Any:
-        """Have it do something; give its answer."""
+        """Send a request to the process; return its answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": question} | arguments) + "\n")
         self._process.stdin.flush()

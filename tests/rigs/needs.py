@@ -1,4 +1,4 @@
-"""What a rig needs of the machine it runs on, and why a test that needs it is skipped."""
+"""Requirements of the rigs on the machine, and the reasons to skip tests."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 
 
 def mark(reason: str) -> pytest.MarkDecorator:
-    """Skip a test for a reason, if there is one."""
+    """Skip a test if there is a reason."""
     return pytest.mark.skipif(bool(reason), reason=reason)
 
 
 @cache
 def why_no_fuse() -> str:
-    """Say why no file system of our own can be mounted; nothing when it can."""
+    """Return the reason why no FUSE file system can be mounted; empty if it can."""
     if os.geteuid():
         return "Mounting a file system takes root."
     if not Path("/dev/fuse").exists():
@@ -33,7 +33,7 @@ def why_no_fuse() -> str:
 
 @cache
 def why_no_disk(kind: str) -> str:
-    """Say why no file system of this kind can be made and mounted; nothing when it can."""
+    """Return the reason why no file system of this kind can be mounted; empty if it can."""
     for tool in (f"mkfs.{kind}", "losetup", "mount"):
         if shutil.which(tool) is None:
             return f"There is no {tool}."
@@ -47,7 +47,7 @@ def why_no_disk(kind: str) -> str:
 
 @cache
 def why_no_strace() -> str:
-    """Say why no process can be traced; nothing when it can."""
+    """Return the reason why no process can be traced; empty if it can."""
     if shutil.which("strace") is None:
         return "There is no strace."
     command = ["strace", "-f", "-o", os.devnull, "-e", "inject=getppid:error=EPERM:when=1", "true"]
@@ -57,7 +57,7 @@ def why_no_strace() -> str:
 
 @cache
 def why_no_shell(name: str) -> str:
-    """Say why a shell cannot be asked; nothing when it can."""
+    """Return the reason why a shell is not available; empty if it is."""
     return "" if shutil.which(name) else f"There is no {name}."
 
 

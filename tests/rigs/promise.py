@@ -1,4 +1,4 @@
-"""What a writer promised, and whether what a crash left keeps it."""
+"""Promises of a writer, and the check of a journal after a crash."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Row = tuple[int, bytes]
 
 @dataclass(slots=True)
 class Promise:
-    """What was asked to be written, by number; and the number below which it was promised to stay.
+    """Events to be written, by number, and the number below which they are promised.
 
-    ``created`` tells that the journal itself was promised to be there. ``tried`` holds what was
-    asked for without an answer: it may be there, and only the journal knows its number.
+    ``created`` is set when the existence of the journal was promised. ``tried`` holds the events of
+    appends that did not return: they may be in the journal, under unknown numbers.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Promise:
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def acknowledge(self, upto: int) -> None:
-        """Note that all below a number is promised from now on."""
+        """Record that everything below a number is promised."""
         with self.guard:
             self.created = True
             self.acknowledged = max(self.acknowledged, upto)
@@ -41,18 +41,18 @@ class Promise:
                 self.listener(self.acknowledged, self.created)
 
     def failed(self, error: StorageError) -> None:
-        """Note that a writer gave up: what it says is durable must be."""
+        """Record that a writer failed: the events that it reports as durable are promised."""
         assert error.first_seq_lost >= self.acknowledged, f"{error}: after {self.acknowledged}"
         if self.created:
             self.acknowledge(error.first_seq_lost)
 
     def may_be(self, seq: int, row: Row) -> bool:
-        """Tell whether the event of this number can be this one."""
+        """Return whether the event with this number can be this one."""
         return self.rows[seq : seq + 1] == [row] or row in self.tried
 
 
 def rows_of(reader: Reader) -> list[Row]:
-    """Read all events, and see that they count up from 0."""
+    """Read all events, and check that their numbers count up from 0."""
     rows: list[Row] = []
     for frame in reader.frames():
         assert frame.seq == len(rows), f"event {frame.seq} stands where {len(rows)} must"
@@ -61,7 +61,7 @@ def rows_of(reader: Reader) -> list[Row]:
 
 
 def whole_rows(path: Path) -> list[Row]:
-    """Read a journal in which nothing may be wrong."""
+    """Read a journal without defects."""
     with Reader(path) as reader:
         rows = rows_of(reader)
         assert reader.summary().damage == ()
@@ -70,7 +70,7 @@ def whole_rows(path: Path) -> list[Row]:
 
 
 def surviving_rows(path: Path) -> list[Row]:
-    """Read what a crash left, up to where unacknowledged bytes are lost."""
+    """Read a journal after a crash, up to lost unacknowledged bytes."""
     rows: list[Row] = []
     with suppress(DamagedJournal), Reader(path) as reader:
         for frame in reader.frames():
@@ -80,9 +80,9 @@ def surviving_rows(path: Path) -> list[Row]:
 
 
 def check(path: Path, promise: Promise, plan: api.Plan, seed: int = 0) -> None:
-    """See that a journal keeps a promise, and can be written and read again, twice.
+    """Check that a journal keeps a promise, and can be written and read again, twice.
 
-    Raises AssertionError, or whatever the journal raises.
+    Raises AssertionError, or an error of the journal.
     """
     survived = _survived(path, promise)
     assert promise.acknowledged <= len(survived), (
@@ -108,7 +108,7 @@ def _survived(path: Path, promise: Promise) -> list[Row]:
         try:
             return surviving_rows(path)
         except (FileNotFoundError, FormatError):
-            return []  # a creation cut short
+            return []  # An interrupted creation.
     return surviving_rows(path)
 
 

@@ -1,7 +1,7 @@
-"""Listening to what a writer asks of the system, so that every crash can be played afterwards.
+"""Recording of a writer's system calls, from which every crash can be replayed.
 
-The calls of ``os`` are wrapped while a recorder is entered: they are done for real, on a disk in
-memory too, and noted. ``crash_points`` goes through the notes again.
+Inside its ``with`` block, calls of ``os`` are executed, repeated on an in-memory disk, and
+recorded. ``crash_points`` replays the record.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.rigs.faults import Faults
 from tests.rigs.promise import Promise
 
 _SYNC_SECONDS = 0.0002
-"""How long a sync takes at least, so that other threads come in between."""
+"""Minimum duration of a sync in seconds, so that other threads run during it."""
 
 
 class Note(NamedTuple):
@@ -30,7 +30,7 @@ class Note(NamedTuple):
 
 
 class Recorder:
-    """Notes what happens below ``root``; ``faults`` come true there."""
+    """Records the calls below ``root``, and applies ``faults`` there."""
 
     def __init__(self, root: Path, faults: Faults | None = None, state: State | None = None):
         self.root = str(root)
@@ -57,11 +57,11 @@ class Recorder:
             setattr(os, name, function)
 
     def listen_to(self, promise: Promise) -> None:
-        """Note what is promised, among the calls, from now on."""
+        """Record, among the calls, that a promise was made."""
         promise.listener = self._promised
 
     def check(self) -> None:
-        """See that the disk in memory and the real one are the same: nothing was missed."""
+        """Check that the in-memory disk and the real one are equal: no call was missed."""
         found = {
             str(path.relative_to(self.root)): None if path.is_dir() else path.read_bytes()
             for path in Path(self.root).rglob("*")
@@ -84,7 +84,7 @@ class Recorder:
         return getattr(self.disk, method)(*arguments)
 
     def _name(self, path: object) -> str | None:
-        """Give a path below the root relative to it; None for others."""
+        """Return a path below the root relative to it; None for others."""
         if not isinstance(path, str | os.PathLike):
             return None
         name = str(Path(path).absolute())
@@ -210,7 +210,7 @@ class Recorder:
             self._real["posix_fadvise"](descriptor, offset, size, advice)
             return
         with self._lock:
-            self.disk.evict(number)  # what else was seen was not on the disk: not a change
+            self.disk.evict(number)  # Other visible data was not on the disk: this is no change.
             self.notes.append(Note("evict", (number,)))
             seen = self.disk.nodes[number].seen
             path = f"/proc/self/fd/{descriptor}"
@@ -258,7 +258,7 @@ class Recorder:
 
 
 class CrashPoint(NamedTuple):
-    """A moment: the disk as it is then, and what is promised by then."""
+    """The disk and the promise at a moment."""
 
     disk: Disk
     acknowledged: int
@@ -266,9 +266,9 @@ class CrashPoint(NamedTuple):
 
 
 def crash_points(recorder: Recorder) -> Iterator[CrashPoint]:
-    """Give the moment before each call, and the one after the last.
+    """Yield the moment before each call, and the one after the last.
 
-    The disk is the same object each time, and goes on.
+    The disk is the same object each time, and changes with each step.
     """
     disk, acknowledged, created = Disk(recorder.start), 0, False
     for method, arguments in recorder.notes:

@@ -1,6 +1,7 @@
-"""Shells that are asked what they would complete: for real, by a key in a terminal if need be.
+"""Real shells that are asked for completions, if necessary by a key in a terminal.
 
-What ``journaltool completion`` prints for a shell is in the directory, in ``.script.bash`` and so.
+The output of ``journaltool completion`` for each shell is in the directory, in ``.script.bash`` and
+similar files.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Self
 
 DEADLINE_SECONDS = 60.0
 _WINDOW = (50, 200)
-"""Lines, and columns: so that nothing is cut."""
+"""Lines and columns of the terminal, large enough to cut nothing."""
 _COMMANDS = {"bash": ("bash", "--norc", "--noprofile", "-i"), "zsh": ("zsh", "-f", "-i")}
 
 #: What is typed in the end is not run: its words are written down, and whoever completes it is
@@ -49,7 +50,7 @@ _COMPLETING = {
 
 
 class Terminal:
-    """A shell in a terminal, which writes what it has to tell to a file. A context manager."""
+    """A shell in a terminal that reports to a file. A context manager."""
 
     def __init__(self, shell: str, setup: str, folder: Path, env: Mapping[str, str]) -> None:
         self._out = folder / ".out"
@@ -77,28 +78,30 @@ class Terminal:
         os.close(self._master)
 
     def ask(self, keys: str) -> list[str]:
-        """Press keys; the lines that it tells then."""
+        """Press keys; return the lines that the shell reports then."""
         self._answers += 1
         count = self._answers
         self._press(keys, lambda: self._out.read_text().count("--end--\n") >= count)
         return self._out.read_text().split("--end--\n")[count - 1].splitlines()
 
     def see(self, keys: str, wanted: str) -> None:
-        """Press keys, and wait until something is shown."""
+        """Press keys, and wait until a text is shown."""
         self._press(keys, lambda: wanted.encode() in self._shown)
 
     def _press(self, keys: str, is_done: Callable[[], bool]) -> None:
         os.write(self._master, keys.encode())
         end = time.monotonic() + DEADLINE_SECONDS
         while not is_done():
-            if select.select([self._master], [], [], 0.02)[0]:  # or it would wait for a reader
+            if select.select([self._master], [], [], 0.02)[
+                0
+            ]:  # The terminal's output must be read, or the shell would wait.
                 self._shown += os.read(self._master, 1 << 16)
             assert time.monotonic() < end, f"no answer: {self._shown.decode()}"
 
 
 def told_by_bash(line: str, folder: Path, env: Mapping[str, str]) -> set[str]:
-    """What the function has for the last word, where no word has a blank in it."""
-    words = line.replace("=", " = ").split()  # as readline takes them apart
+    """Return the completions of the last word. No word may contain a blank."""
+    words = line.replace("=", " = ").split()  # Split as readline does.
     last = len(words) if line.endswith((" ", "=")) else len(words) - 1
     asked = f""". ./.script.bash
 COMP_WORDS=({" ".join(words)}); COMP_CWORD={last}
@@ -113,7 +116,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 
 def said_by_fish(line: str, folder: Path, env: Mapping[str, str]) -> dict[str, str]:
-    """What it lists, and what it says of it."""
+    """Return the listed words and their descriptions."""
     asked = 'source .script.fish; complete -C "$argv[1]"'
     done = subprocess.run(
         ["fish", "--no-config", "-c", asked, "--", line],
@@ -126,23 +129,23 @@ def said_by_fish(line: str, folder: Path, env: Mapping[str, str]) -> dict[str, s
 
 
 def told_by_fish(line: str, folder: Path, env: Mapping[str, str]) -> set[str]:
-    """What it lists."""
+    """Return the listed words."""
     return set(said_by_fish(line, folder, env))
 
 
 def told_by_zsh(line: str, folder: Path, env: Mapping[str, str]) -> set[str]:
-    """What it adds to its list."""
+    """Return the words that the function adds to its list."""
     with Terminal("zsh", _TELLING, folder, env) as terminal:
         return set(terminal.ask(f"{line}\t"))
 
 
 def words_typed(shell: str, line: str, folder: Path, env: Mapping[str, str]) -> list[str]:
-    """The words that a command gets when a key completed the last one, and another ran it."""
+    """Return the words that a command receives after a key completed the last one."""
     with Terminal(shell, f"{_COMPLETING[shell]}\n{_NOTED}", folder, env) as terminal:
         return terminal.ask(f"{line}\t\n")
 
 
 def shows_in_zsh(line: str, wanted: str, folder: Path, env: Mapping[str, str]) -> None:
-    """Wait for what must be shown below a line that a key completes in several ways."""
+    """Wait for a text below a line that a key completes in several ways."""
     with Terminal("zsh", _COMPLETING["zsh"], folder, env) as terminal:
         terminal.see(f"{line}\t", wanted)

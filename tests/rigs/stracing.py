@@ -1,4 +1,4 @@
-"""Writers under strace: killed at a chosen system call, or told by it that it failed."""
+"""Writers under strace: killed at a chosen system call, or with an injected error."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _STRACE = ("strace", "--follow-forks")
 
 
 class Inject(NamedTuple):
-    """What is to happen at the ``nth`` call of a name, or from it on.
+    """Injection at the ``nth`` call of a name, or from that call on.
 
-    It is in the words of strace: ``signal=KILL``, ``error=EIO``, ``retval=0``.
+    It uses the syntax of strace: ``signal=KILL``, ``error=EIO``, ``retval=0``.
     """
 
     call: str
@@ -36,7 +36,7 @@ class Inject(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a writer ended, what it had promised, and which calls its busiest thread made."""
+    """Exit of a writer, its promises, and the calls of its busiest thread."""
 
     code: int
     promise: Promise
@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
 
 
 class Forking:
-    """A process that forks when it is asked to: a module, which is told once what for."""
+    """A process that forks on request. It runs a module with options set once."""
 
     def __init__(self, root: Path, module: str, told: object) -> None:
         self.root = root
@@ -68,7 +68,7 @@ class Forking:
         self._process.stdout.close()
 
     def follow(self, child: int, injects: Sequence[Inject]) -> tuple[int, Counter[str]]:
-        """Trace a child that has stopped, to its end: its code, and the calls it made."""
+        """Trace a stopped child to its end; return its exit code and its calls."""
         log = self.root / "calls"
         log.unlink(missing_ok=True)
         options = [f"--inject={inject}" for inject in injects] or ["--trace=all"]
@@ -85,7 +85,7 @@ class Forking:
         return code, _calls(log)
 
     def ask(self, question: str, **arguments: object) -> int:
-        """Have it do something; give its answer."""
+        """Send a request; return the answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": question} | arguments) + "\n")
@@ -96,14 +96,14 @@ class Forking:
 
 
 class Forks(Forking):
-    """A process that forks writers; ``plans`` are all that it will be asked for."""
+    """A process that forks writers. ``plans`` are all plans that it will be asked for."""
 
     def __init__(self, root: Path, plans: Sequence[api.Plan]) -> None:
         super().__init__(root, "tests.rigs.traced", plans)
         self._count = 0
 
     def try_one(self, plan: api.Plan, *injects: Inject) -> Outcome:
-        """Run a writer with what is injected, and see that its journal keeps its promise."""
+        """Run a writer with an injection, and check that its journal keeps its promise."""
         self._count += 1
         path = self.root / f"{self._count}.journal"
         outcome = self._run(path, plan, injects)

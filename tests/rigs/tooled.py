@@ -1,7 +1,7 @@
 """A process that forks commands of journaltool, each to be stopped, traced, and killed.
 
-Asking is one line of JSON on standard input, answering one on standard output. Run by
-``stracing.Forking``; told first are command lines that it runs once, so that all is imported.
+A request is one line of JSON on standard input, an answer is one on standard output. Run by
+``stracing.Forking``. It first runs some given command lines once, so that everything is imported.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _start(at: str, arguments: list[str], said: str) -> int:
 
 
 def main() -> None:
-    """Fork when asked to, until nobody asks any more."""
+    """Fork on request until the input ends."""
     for at, arguments in json.loads(sys.argv[1]):
         os.chdir(at)
         app(arguments, prog_name=_NAME, standalone_mode=False)

@@ -1,7 +1,7 @@
 """A process that forks writers, each to be stopped, traced, and killed at one of its calls.
 
-Asking is one line of JSON on standard input, answering one on standard output. A writer tells what
-it promises in a file of its own. Run by ``stracing.Forks``.
+A request is one line of JSON on standard input, an answer is one on standard output. A writer
+records its promises in a file of its own. Run by ``stracing.Forks``.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from tests.rigs.promise import Promise, Row
 
 EVENTS = 24
 CODE_REFUSED = 3
-"""How a writer ends that the journal has told of a failure."""
+"""Exit code of a writer after an error of the journal."""
 _PR_SET_PTRACER = 0x59616D61
 _ANYBODY = ctypes.c_ulong(-1)
 
 
 def row(seq: int) -> Row:
-    """Give the event of a number."""
+    """Return the event with a number."""
     return 1 + seq % 199, b"%d:" % seq + b"event" * (seq % 7 * 40)
 
 
 def rows() -> list[Row]:
-    """Give all events that a writer may write."""
+    """Return all events that a writer can write."""
     return [row(seq) for seq in range(2 * EVENTS)]
 
 
 class Refused(Exception):
-    """The journal cannot be opened: that promises nothing, and takes nothing back."""
+    """The journal cannot be opened: this neither makes nor breaks a promise."""
 
 
 def _opened(path: Path, plan: api.Plan) -> Writer:
@@ -64,7 +64,7 @@ def write(path: Path, plan: api.Plan, promise: Promise) -> None:
 
 
 def stop() -> None:
-    """Wait to be traced, by anybody, and told to go on."""
+    """Wait for a tracer, and for its signal to continue."""
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANYBODY, 0, 0, 0)
     os.kill(os.getpid(), signal.SIGSTOP)
 
@@ -105,9 +105,9 @@ def _start(question: dict[str, str], plan: api.Plan) -> int:
 
 
 def main() -> None:
-    """Fork when asked to, until nobody asks any more."""
+    """Fork on request until the input ends."""
     plans = {plan: plan for plan in map(api.Plan._make, json.loads(sys.argv[1]))}
-    for plan in plans:  # so that all is imported that a writer imports late
+    for plan in plans:  # Imports everything that a writer imports lazily.
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder) / "a.journal", plan, Promise())
     for line in sys.stdin:

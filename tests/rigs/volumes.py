@@ -1,4 +1,4 @@
-"""Real file systems on loop devices: make, mount, shut down without mercy, unmount for certain."""
+"""Real file systems on loop devices: make, mount, detach, and reliably unmount."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make_image(kind: str, path: Path) -> None:
 
 @contextmanager
 def mounted(kind: str, image: Path, mount_point: Path) -> Iterator[Path]:
-    """Mount an image at a directory that is made for it."""
+    """Mount an image at a directory that is created for it."""
     mount_point.mkdir()
     try:
         mount(kind, image, mount_point)
@@ -48,21 +48,21 @@ def mounted(kind: str, image: Path, mount_point: Path) -> Iterator[Path]:
 
 
 def mount(kind: str, image: Path, mount_point: Path) -> None:
-    """Mount an image; its loop device goes with the mount."""
+    """Mount an image; its loop device is released with the mount."""
     command = ["mount", "-t", kind, "-o", _MOUNTING[kind], str(image), str(mount_point)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert not done.returncode, f"{kind} cannot be mounted: {done.stderr.strip()}"
 
 
 def unmount(mount_point: Path) -> None:
-    """Unmount, now if nobody uses it, later if somebody does."""
+    """Unmount now if the mount is unused, else when it is."""
     command = ["umount", str(mount_point)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
         fused.detach(mount_point)
 
 
 def shut_down(mount_point: Path) -> None:
-    """Take a file system from its disk, with all that only the page cache has."""
+    """Detach a file system from its disk, and lose the page cache."""
     descriptor = os.open(mount_point, os.O_RDONLY)
     try:
         fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _SHUTDOWN_WITHOUT_LOG))

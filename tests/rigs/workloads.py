@@ -1,4 +1,4 @@
-"""Runs of a writer, and what it promises on the way."""
+"""Runs of a writer, and the promises made on the way."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _SIZE_LARGE = 90_000
 
 
 def row_of(seq: int, rng: random.Random) -> Row:
-    """Make an event that no other number has."""
+    """Return an event that is unique to its number."""
     size = _SIZE_LARGE if rng.random() < 0.02 else rng.choice(_SIZES)
     filling = rng.randbytes(size) if rng.random() < 0.5 else bytes(size)
     return 1 + seq % 199, b"%d:" % seq + filling
 
 
 def write(path: Path, plan: api.Plan, promise: Promise, seed: int, steps: int = 12) -> None:
-    """Append, flush, sync and reopen at random; end early when the disk has failed twice."""
+    """Append, flush, sync and reopen at random; end early after two disk failures."""
     rng = random.Random(seed)
     try:
         for _ in range(rng.randint(1, 2)):
@@ -43,7 +43,7 @@ def write(path: Path, plan: api.Plan, promise: Promise, seed: int, steps: int = 
 
 
 def _opened(path: Path, plan: api.Plan) -> Writer | None:
-    """Open a journal; None when the disk refuses: nothing is promised then, nor taken back."""
+    """Open a journal; None if the disk fails, which neither makes nor breaks a promise."""
     try:
         return api.open_writer(path, plan)
     except (OSError, JournalError):
@@ -51,7 +51,7 @@ def _opened(path: Path, plan: api.Plan) -> Writer | None:
 
 
 def _step(writer: Writer, plan: api.Plan, promise: Promise, rng: random.Random) -> None:
-    """Do one thing; see that a writer that has failed goes on refusing."""
+    """Perform one action; check that a failed writer continues to fail."""
     try:
         _do_something(writer, plan, promise, rng)
     except StorageError as error:
@@ -62,7 +62,7 @@ def _step(writer: Writer, plan: api.Plan, promise: Promise, rng: random.Random) 
 
 
 def _still_takes(writer: Writer, promise: Promise) -> bool:
-    """Whether a writer refused for want of room, and goes on with what it has."""
+    """Return whether a writer rejects appends because the disk is full, but remains usable."""
     promise.tried.update(promise.rows[writer.next_seq :])
     del promise.rows[writer.next_seq :]
     row = (199, b"%d:after an error" % writer.next_seq)
@@ -102,7 +102,7 @@ def _do_something(writer: Writer, plan: api.Plan, promise: Promise, rng: random.
 
 
 class Producer:
-    """One of several threads that append to a writer and wait at once."""
+    """One of several threads that append to a writer and wait at the same time."""
 
     def __init__(self, number: int, writer: Writer, plan: api.Plan, promise: Promise) -> None:
         self.failure: BaseException | None = None
@@ -133,8 +133,8 @@ class Producer:
 
 
 def write_together(path: Path, plan: api.Plan, promise: Promise, seed: int) -> None:
-    """Let three threads append and wait at once."""
-    del seed  # threads come as they come
+    """Let three threads append and wait at the same time."""
+    del seed  # The order of threads does not depend on the seed.
     writer = _opened(path, plan)
     if writer is None:
         return
