@@ -52,7 +52,7 @@ def compact_in_worker(
 ) -> CompactionResult:
     """Do the work of ``compact`` in a worker process; ``stop`` cancels it.
 
-    Raises WorkerFailed for every failure of the worker; nothing is left behind then.
+    Raises WorkerFailed for every failure of the worker; it leaves no files then.
     """
     policy_fields = policy.keep_last, policy.keep_every, policy.keep_within_seconds
     roll_fields = (roll.size_bytes, roll.age_seconds) if roll is not None else None

@@ -1,4 +1,4 @@
-"""BlockDirectory that are gone through again, and what is counted of them."""
+"""Block directory: repeated passes over blocks, and totals of their events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compaction: what is left plays to the same states, at the snapshots kept and at the end."""
+"""Compaction of random histories: equal states at the kept snapshots and at the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.compaction_histories import (
 @example(History(84482, 192, 15), RetentionPolicy(1, keep_within_seconds=0.01))
 @example(
     History(198, 92, 5), RetentionPolicy(1, keep_within_seconds=0.01)
-)  # cut, and made longer again
+)  # truncated, then extended
 @given(histories, policies)
 def test_what_is_left_plays_to_the_same_states(made: History, policy: RetentionPolicy) -> None:
     with TemporaryDirectory() as name:

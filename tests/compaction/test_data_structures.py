@@ -1,4 +1,4 @@
-"""The parts that compaction is made of: owners of bytes, sets of numbers, policies."""
+"""Data structures of compaction: interval map, bitset, dependency graph, and retention policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stays of what a guest did, kind by kind; what other compactions are known to get wrong."""
+"""Kept and dropped events, kind by kind, with cases known to be wrong in other compactors."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def renumber(old: int, new: int) -> Event:
 
 
 def snapshot(*positions: tuple[int, int]) -> list[Event]:
-    """A snapshot that a guest can be resumed from."""
+    """Return a snapshot that a guest can resume from."""
     return [
         SafePoint(calls=1, monotonic=2, code=CODE, whole=True, entry="_start", function="f"),
         pages_event(1 << 16),
@@ -84,8 +84,10 @@ def snapshot(*positions: tuple[int, int]) -> list[Event]:
     ]
 
 
-def left(folder: Path, *events: Event, level: RecordingLevel = RecordingLevel.FULL) -> list[Event]:
-    """What stays of these events in front of a snapshot; the states are checked to be the same."""
+def drop_events(
+    folder: Path, *events: Event, level: RecordingLevel = RecordingLevel.FULL
+) -> list[Event]:
+    """Return the kept events before a snapshot, after a check that the states are equal."""
     begin, end = preamble(level), snapshot()
     folder = Path(mkdtemp(dir=folder))
     source = write_events(folder / "source", [*begin, *events, *end])
@@ -105,27 +107,27 @@ def test_a_file_opened_and_closed_leaves_no_trace(tmp_path: Path) -> None:
         opening(5, 3, "a", 0),
         descriptors.FileDescriptorSeek(fd=5, offset=1, whence=Whence.SET),
     ]
-    assert left(tmp_path, *made, *read, close(5)) == made
+    assert drop_events(tmp_path, *made, *read, close(5)) == made
 
 
 def test_of_what_is_written_again_and_again_the_last_stays(tmp_path: Path) -> None:
     begin, last = [opening(5, 3, "a", CREATE)], [write(5, 0, b"the last"), close(5)]
     again = [write(5, 0, b"%08d" % n) for n in range(50)]
-    assert left(tmp_path, *begin, *again, *last) == [*begin, *last]
+    assert drop_events(tmp_path, *begin, *again, *last) == [*begin, *last]
 
 
 def test_of_bytes_that_are_partly_written_over_all_that_can_be_seen_stay(tmp_path: Path) -> None:
     begin = [opening(5, 3, "a", CREATE)]
     stays = [write(5, 0, b"a" * 10), write(5, 8, b"b" * 10), write(5, 30, b"c")]
     covered = [write(5, 9, b"x" * 4), write(5, 30, b"y")]
-    assert left(tmp_path, *begin, stays[0], *covered, *stays[1:]) == begin + stays
+    assert drop_events(tmp_path, *begin, stays[0], *covered, *stays[1:]) == begin + stays
 
 
 def test_a_file_that_is_cut_when_it_is_opened_needs_nothing_of_what_it_had(tmp_path: Path) -> None:
     first = [opening(5, 3, "a", CREATE), write(5, 0, b"long" * 9), close(5)]
     between = [opening(6, 3, "a", TRUNCATE), write(6, 0, b"longer" * 9), close(6)]
     last = [opening(7, 3, "a", CREATE | TRUNCATE), write(7, 0, b"short"), close(7)]
-    assert left(tmp_path, *first, *between, *last) == [first[0], first[2], *last]
+    assert drop_events(tmp_path, *first, *between, *last) == [first[0], first[2], *last]
 
 
 def test_what_was_cut_off_does_not_come_back_when_a_file_grows_again(tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ def test_what_was_cut_off_does_not_come_back_when_a_file_grows_again(tmp_path: P
         descriptors.FileDescriptorSetSize(fd=5, st_size=4),
         write(5, 8, b"89"),
     ]
-    assert left(tmp_path, *events) == events
+    assert drop_events(tmp_path, *events) == events
 
 
 def test_a_file_that_is_made_and_removed_leaves_the_time_of_its_directory(tmp_path: Path) -> None:
@@ -145,9 +147,9 @@ def test_a_file_that_is_made_and_removed_leaves_the_time_of_its_directory(tmp_pa
         for event in (opening(5, 3, name, CREATE), write(5, 0, b"much"), close(5), unlink(name))
     ]
     last = [gone[8], gone[10], gone[11]]
-    assert left(tmp_path, *gone) == last, "without what was written"
+    assert drop_events(tmp_path, *gone) == last, "without what was written"
     later = [opening(5, 3, "d", CREATE), close(5)]
-    assert left(tmp_path, *gone, *later) == later
+    assert drop_events(tmp_path, *gone, *later) == later
 
 
 def test_a_file_replaced_by_renaming_another_over_it_is_needed_no_more(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_a_file_replaced_by_renaming_another_over_it_is_needed_no_more(tmp_path:
         for n in range(9)
     ]
     flat = [event for version in versions for event in version]
-    stays = left(tmp_path, *flat)
+    stays = drop_events(tmp_path, *flat)
     assert len(stays) == 4
     assert stays == versions[-1]
 
@@ -165,13 +167,13 @@ def test_a_file_without_a_name_stays_as_long_as_it_is_open(tmp_path: Path) -> No
     open_one = [opening(5, 3, "a", CREATE), write(5, 0, b"kept"), unlink("a")]
     closed_one = [opening(6, 3, "b", CREATE), write(6, 0, b"gone"), unlink("b"), close(6)]
     other = [opening(7, 3, "c", CREATE), close(7)]
-    assert left(tmp_path, *open_one, *closed_one, *other) == open_one + other
+    assert drop_events(tmp_path, *open_one, *closed_one, *other) == open_one + other
 
 
 def test_names_of_one_file_are_told_from_one_another(tmp_path: Path) -> None:
     made = [opening(5, 3, "a", CREATE), write(5, 0, b"abc"), close(5)]
     link = paths.CreateHardLink(old_fd=3, old_flags=0, new_fd=3, old_path="a", new_path="b")
-    assert left(tmp_path, *made, link, unlink("a")) == [*made, link, unlink("a")]
+    assert drop_events(tmp_path, *made, link, unlink("a")) == [*made, link, unlink("a")]
 
 
 def test_times_stay_as_the_last_that_set_each_of_them(tmp_path: Path) -> None:
@@ -182,7 +184,7 @@ def test_times_stay_as_the_last_that_set_each_of_them(tmp_path: Path) -> None:
 
     begin = opening(5, 3, "a", CREATE)
     events = [begin, times(1, 1, 5), times(2, 2, 1), times(3, 3, 4), times(4, 4, 4)]
-    assert left(tmp_path, *events) == [begin, times(2, 2, 1), times(4, 4, 4)]
+    assert drop_events(tmp_path, *events) == [begin, times(2, 2, 1), times(4, 4, 4)]
 
 
 def test_a_renamed_directory_takes_along_what_is_in_it(tmp_path: Path) -> None:
@@ -197,14 +199,14 @@ def test_a_renamed_directory_takes_along_what_is_in_it(tmp_path: Path) -> None:
         close(6),
         rename("f/e", "g"),
     ]
-    assert left(tmp_path, *events) == events
+    assert drop_events(tmp_path, *events) == events
 
 
 def test_the_same_name_in_two_directories_is_two(tmp_path: Path) -> None:
     made = [mkdir("d"), opening(5, 3, "d", DIRECTORY)]
     a = [opening(6, 3, "a", CREATE), write(6, 0, b"one"), close(6)]
     b = [opening(6, 5, "a", CREATE), write(6, 0, b"two"), close(6)]
-    assert left(tmp_path, *made, *a, *b, close(5)) == [*made, *a, *b, close(5)]
+    assert drop_events(tmp_path, *made, *a, *b, close(5)) == [*made, *a, *b, close(5)]
 
 
 def test_a_removal_leaves_its_namesake_in_another_directory(tmp_path: Path) -> None:
@@ -212,20 +214,20 @@ def test_a_removal_leaves_its_namesake_in_another_directory(tmp_path: Path) -> N
     kept = [opening(6, 3, "a", CREATE), write(6, 0, b"one"), close(6)]
     other = [opening(6, 5, "a", CREATE), write(6, 0, b"two"), close(6)]
     for gone in (unlink("a", fd=5), unlink("d/a")):
-        stays = left(tmp_path, *made, *kept, *other, gone)
+        stays = drop_events(tmp_path, *made, *kept, *other, gone)
         assert stays == [*made, *kept, other[0], other[2], gone], "but for what it contained"
 
 
 def test_what_was_in_a_directory_goes_under_whichever_name_it_is_removed(tmp_path: Path) -> None:
     inside = [opening(5, 3, "d/a", CREATE), write(5, 0, b"moved along"), close(5)]
     gone = [unlink("e/a"), paths.RemoveDirectory(fd=3, path="e")]
-    stays = left(tmp_path, mkdir("d"), *inside, rename("d", "e"), *gone, mkdir("z"))
+    stays = drop_events(tmp_path, mkdir("d"), *inside, rename("d", "e"), *gone, mkdir("z"))
     assert stays == [mkdir("z")]
 
 
 def test_each_change_of_the_working_directory_stays(tmp_path: Path) -> None:
     events = [paths.ChangeDirectory(path=path) for path in ("/a", "/b", "/a")]
-    assert left(tmp_path, *events) == events
+    assert drop_events(tmp_path, *events) == events
 
 
 def test_what_was_placed_and_removed_is_removed_again(tmp_path: Path) -> None:
@@ -233,14 +235,14 @@ def test_what_was_placed_and_removed_is_removed_again(tmp_path: Path) -> None:
         kind=FileType.REGULAR_FILE, offset=0, path="/west/a", data=b"from the start"
     )
     events = [placed, unlink("a"), mkdir("d")]
-    assert left(tmp_path, *events) == events
+    assert drop_events(tmp_path, *events) == events
 
 
 def test_a_removal_of_what_the_journal_does_not_make_is_not_left_alone(tmp_path: Path) -> None:
-    """Where the making is dropped the removal is, too: nothing is removed that is not there."""
+    """A removal is dropped together with its creation, so that no removal lacks its object."""
     events = [mkdir("a"), mkdir("a/b"), paths.RemoveDirectory(fd=3, path="a/b")]
     gone = [*events, paths.RemoveDirectory(fd=3, path="a"), mkdir("z")]
-    assert left(tmp_path, *gone) == [mkdir("z")]
+    assert drop_events(tmp_path, *gone) == [mkdir("z")]
 
 
 # -- descriptors ----------------------------------------------------------------------------------
@@ -249,33 +251,33 @@ def test_a_removal_of_what_the_journal_does_not_make_is_not_left_alone(tmp_path:
 def test_a_copy_and_what_is_written_through_it_stay(tmp_path: Path) -> None:
     events = [opening(5, 3, "a", CREATE), dup(5, 6), close(5), write(6, 0, b"abc"), renumber(6, 8)]
     events += [write(8, 3, b"def")]
-    assert left(tmp_path, *events) == events
+    assert drop_events(tmp_path, *events) == events
 
 
 def test_one_of_two_that_share_a_file_may_be_closed(tmp_path: Path) -> None:
     events = [opening(5, 3, "a", CREATE), dup(5, 6), write(5, 0, b"abc"), close(6)]
-    assert left(tmp_path, *events) == [events[0], events[2]]
+    assert drop_events(tmp_path, *events) == [events[0], events[2]]
     events = [descriptors.CreatePipe(read_fd=5, write_fd=6), write(6, 0, b"in it"), close(6)]
-    assert left(tmp_path, *events) == events
+    assert drop_events(tmp_path, *events) == events
 
 
 def test_a_pipe_that_is_closed_at_both_ends_leaves_no_trace(tmp_path: Path) -> None:
     events = [descriptors.CreatePipe(read_fd=5, write_fd=6), write(6, 0, b"in it")]
-    assert left(tmp_path, *events, close(6), close(5)) == []
+    assert drop_events(tmp_path, *events, close(6), close(5)) == []
 
 
 def test_one_half_of_a_pair_stays_when_the_other_is_closed(tmp_path: Path) -> None:
     pair = sockets.SocketPair(fd1=5, fd2=6)
     for one, other in ((5, 6), (6, 5)):
-        assert left(tmp_path, pair, close(one)) == [pair, close(one)]
-        assert left(tmp_path, pair, close(one), close(other)) == []
+        assert drop_events(tmp_path, pair, close(one)) == [pair, close(one)]
+        assert drop_events(tmp_path, pair, close(one), close(other)) == []
 
 
 def test_a_copy_of_one_end_keeps_a_pipe(tmp_path: Path) -> None:
     events = [descriptors.CreatePipe(read_fd=5, write_fd=6), dup(6, 7), close(6)]
     events += [write(7, 0, b"in it"), renumber(7, 9), close(5)]
-    assert left(tmp_path, *events) == events
-    assert left(tmp_path, *events, close(9)) == []
+    assert drop_events(tmp_path, *events) == events
+    assert drop_events(tmp_path, *events, close(9)) == []
 
 
 def test_an_epoll_goes_on_watching_through_a_copy_or_under_another_number(tmp_path: Path) -> None:
@@ -285,8 +287,8 @@ def test_an_epoll_goes_on_watching_through_a_copy_or_under_another_number(tmp_pa
         descriptors.EpollCtl(epfd=5, op=EpollOperation.ADD, fd=0, event=event),
     ]
     for moved in ([dup(5, 6), close(5)], [renumber(5, 6)]):
-        assert left(tmp_path, *begin, *moved) == [*begin, *moved]
-        assert left(tmp_path, *begin, *moved, close(6)) == []
+        assert drop_events(tmp_path, *begin, *moved) == [*begin, *moved]
+        assert drop_events(tmp_path, *begin, *moved, close(6)) == []
 
 
 def test_what_an_epoll_watches_stays(tmp_path: Path) -> None:
@@ -297,11 +299,11 @@ def test_what_an_epoll_watches_stays(tmp_path: Path) -> None:
     create = descriptors.EpollCreate(fd=5)
     add, change, delete = list(EpollOperation)[:3]
     events = [create, watch(add, 0, 1), watch(add, 1, 1), watch(change, 1, 2), watch(delete, 0, 0)]
-    stays = left(tmp_path, *events)
+    stays = drop_events(tmp_path, *events)
     assert stays[0] == create
     assert stays[-1] == watch(change, 1, 2)
     assert watch(delete, 0, 0) not in stays
-    assert left(tmp_path, *events, close(5)) == []
+    assert drop_events(tmp_path, *events, close(5)) == []
 
 
 def test_a_number_that_another_took_over_needs_nothing_of_what_it_was(tmp_path: Path) -> None:
@@ -311,9 +313,9 @@ def test_a_number_that_another_took_over_needs_nothing_of_what_it_was(tmp_path: 
     ]
     begin = [opening(8, 3, "log", CREATE)]
     events = [*begin, *(event for log in logs for event in log)]
-    assert left(tmp_path, *events) == events, "all files are there"
+    assert drop_events(tmp_path, *events) == events, "all files are there"
     removed = [unlink(f"log{n}") for n in range(2)]
-    stays = left(tmp_path, *events, unlink("log"), *removed)
+    stays = drop_events(tmp_path, *events, unlink("log"), *removed)
     assert stays[-4:] == [*logs[2], removed[1]]
     assert logs[0][2] not in stays
 
@@ -331,9 +333,9 @@ def test_a_socket_stays_with_its_answers_until_it_is_closed(tmp_path: Path) -> N
         listen_fd=9, fd=10, fd_flags=0, non_blocking=False, local_addr=LOOPBACK, peer_addr=LOOPBACK
     )
     moved = [accepted, sockets.SocketSend(fd=10, flags=0, data=b"sent"), renumber(10, 11)]
-    assert left(tmp_path, *listening, *moved) == [*listening, *moved]
-    assert left(tmp_path, *listening, *moved, close(11)) == listening
-    assert left(tmp_path, *listening, *moved, close(11), close(9)) == []
+    assert drop_events(tmp_path, *listening, *moved) == [*listening, *moved]
+    assert drop_events(tmp_path, *listening, *moved, close(11)) == listening
+    assert drop_events(tmp_path, *listening, *moved, close(11), close(9)) == []
 
 
 def test_outbound_sockets_are_tracked(tmp_path: Path) -> None:
@@ -342,13 +344,13 @@ def test_outbound_sockets_are_tracked(tmp_path: Path) -> None:
         answer(HostCall.SOCKET, 9),
         sockets.SocketConnected(fd=9, local_addr=LOOPBACK, peer_addr=LOOPBACK),
     ]
-    assert left(tmp_path, *events) == events
-    assert left(tmp_path, *events, close(9)) == []
+    assert drop_events(tmp_path, *events) == events
+    assert drop_events(tmp_path, *events, close(9)) == []
 
 
 def test_a_refused_opening_leaves_no_trace(tmp_path: Path) -> None:
     refused = [opening(5, ON_HOST, "a", 0), answer(HostCall.OPEN, ON_HOST, b"", 44)]
-    assert left(tmp_path, *refused) == []
+    assert drop_events(tmp_path, *refused) == []
 
 
 def test_a_refused_opening_in_the_place_of_what_nobody_answered_stays(tmp_path: Path) -> None:
@@ -377,7 +379,7 @@ def test_what_is_open_of_the_host_stays_with_its_answers_and_its_names(tmp_path:
     wrote = [write(5, 0, b"abc"), answer(HostCall.WRITE, 5, b"\3\0\0\0")]
     read = [answer(HostCall.READ, 5, b"abc"), answer(HostCall.STAT, 5, bytes(64))]
     events = [*renamed, *opened, *removed, *renamed, *read, *wrote, *read]
-    assert left(tmp_path, *events) == [*opened, *renamed, *wrote]
+    assert drop_events(tmp_path, *events) == [*opened, *renamed, *wrote]
 
 
 # -- the rest -------------------------------------------------------------------------------------
@@ -411,16 +413,16 @@ def test_the_latest_of_its_kind_stays(tmp_path: Path) -> None:
 
     one, two = core.Clock.REALTIME, core.Clock.MONOTONIC
     events = [clock(one, 1), clock(two, 1), clock(one, 2)]
-    assert left(tmp_path, *events) == events[1:]
+    assert drop_events(tmp_path, *events) == events[1:]
 
 
 def test_of_a_stream_s_marks_the_first_of_a_session_stays_too(tmp_path: Path) -> None:
-    """What had been there when it began is not to be taken for what has come since."""
+    """Output before the session must not be mistaken for output of the session."""
     opened = streams.StreamOpened(
         stream=1, kind=streams.TargetKind.PIPE, append=False, position=0, device=0, inode=0
     )
     classes = [streams.StreamDelivered(stream=1, upto=upto) for upto in range(5)]
-    assert left(tmp_path, opened, *classes) == [opened, classes[0], classes[4]]
+    assert drop_events(tmp_path, opened, *classes) == [opened, classes[0], classes[4]]
 
 
 def test_a_seal_goes(tmp_path: Path) -> None:
@@ -444,7 +446,7 @@ Wrong = Sequence[Event]
 def test_where_the_beginning_is_missing_all_that_it_would_tell_of_stays(
     tmp_path: Path, events: Wrong, reason: str
 ) -> None:
-    """As of a journal that goes on where another one ends, which is not there."""
+    """The journal continues another journal, which is missing."""
     begin: Iterable[Event] = preamble()
     dropped = [inputs.RandomBytes(data=b"random")]
     kept = [opening(5, 3, "a", CREATE), close(5), opening(5, 3, "a", 0), close(5), *events]

@@ -1,4 +1,4 @@
-"""What a compaction plays in haste it judges as if it had write_index its time."""
+"""Fast path: its results equal those of the host's slow path."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ Parts = list[tuple[int, int]]
 PLACES = 40
 
 
-def judged(path: Path, policy: RetentionPolicy) -> LivenessResult:
-    """What a compaction finds out when it looks at the journal for the first time."""
+def analyse(path: Path, policy: RetentionPolicy) -> LivenessResult:
+    """Return the result of the first liveness analysis of a journal."""
     with Reader(path) as reader:
         plan = CompactionPlan(reader, policy, ignore_progress)
         return plan._analyse(None)
 
 
-class Unhurried:
-    """Plays nothing in haste."""
+class SlowPath:
+    """Replacement for FastPath that replays every event slowly."""
 
     def __init__(self, table: ProvenanceTable, graph: DependencyGraph) -> None:
         pass
@@ -55,13 +55,13 @@ class Unhurried:
         return False
 
 
-class Counted:
-    """Counts what is played in haste, and what is not."""
+class CountingFastPath:
+    """FastPath that counts the events replayed fast and slowly."""
 
     events: ClassVar[Counter[bool]] = Counter()
 
     def __init__(self, table: ProvenanceTable, graph: DependencyGraph) -> None:
-        self._quick = FastPath(table, graph)
+        self._fast_path = FastPath(table, graph)
 
     def play(self, rows: EventRows, play_slowly: Callable[[int, bool], ProvenanceTable]) -> bool:
         def counting(at: int, was_fast: bool) -> ProvenanceTable:
@@ -69,34 +69,34 @@ class Counted:
             return play_slowly(at, was_fast)
 
         self.events[True] += len(rows.tags)
-        return self._quick.play(rows, counting)
+        return self._fast_path.play(rows, counting)
 
 
 @contextmanager
-def playing_by(quick: type[Unhurried | Counted]) -> Iterator[None]:
-    """Events are played by another player."""
+def use_path(path_class: type[SlowPath | CountingFastPath]) -> Iterator[None]:
+    """Replace FastPath in the analysis."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(analysis, "FastPath", quick)
+        patch.setattr(analysis, "FastPath", path_class)
         yield
 
 
 @given(histories, policies)
-def test_haste_changes_nothing_that_is_judged(made: History, policy: RetentionPolicy) -> None:
+def test_the_fast_path_changes_no_result(made: History, policy: RetentionPolicy) -> None:
     with TemporaryDirectory() as name:
         path = write_story(Path(name) / "journal", made.story)
-        hasty = judged(path, policy)
-        with playing_by(Unhurried):
-            assert judged(path, policy) == hasty
+        fast = analyse(path, policy)
+        with use_path(SlowPath):
+            assert analyse(path, policy) == fast
 
 
-def test_all_but_few_events_of_a_service_are_played_in_haste(tmp_path: Path) -> None:
+def test_all_but_few_events_of_a_service_take_the_fast_path(tmp_path: Path) -> None:
     make(tmp_path / "journal", Size(3000, 20, 2))
-    with playing_by(Unhurried):
-        slow = judged(tmp_path / "journal", RetentionPolicy())
-    Counted.events.clear()
-    with playing_by(Counted):
-        assert judged(tmp_path / "journal", RetentionPolicy()) == slow
-    assert Counted.events[True] > 20 * Counted.events[False]
+    with use_path(SlowPath):
+        slow = analyse(tmp_path / "journal", RetentionPolicy())
+    CountingFastPath.events.clear()
+    with use_path(CountingFastPath):
+        assert analyse(tmp_path / "journal", RetentionPolicy()) == slow
+    assert CountingFastPath.events[True] > 20 * CountingFastPath.events[False]
 
 
 @given(
@@ -125,13 +125,13 @@ def test_writes_in_columns_are_what_each_says(payloads: list[bytes]) -> None:
 
 
 def columns_of(payloads: list[bytes]) -> Columns | None:
-    """Columns of payloads that stand one behind the other, in front of something else."""
+    """Return the columns of consecutive payloads that other bytes follow."""
     ends = list(accumulate(map(len, payloads)))
     return decode_writes(b"".join(payloads) + bytes(20), [0, *ends[:-1]] if ends else [], ends)
 
 
 def writes_of(payloads: list[bytes]) -> list[tuple[int, int, int]] | None:
-    """Descriptor, first and last place of each; None where one is empty, or no write to a file."""
+    """Return descriptor, start and stop of each write; None if one is empty or no file write."""
     found = []
     for payload in payloads:
         try:
@@ -147,7 +147,7 @@ def writes_of(payloads: list[bytes]) -> list[tuple[int, int, int]] | None:
 
 
 def writes(parts: Parts, seqs: Iterable[int], graph: DependencyGraph) -> WriteBatch:
-    """WriteBatch through one descriptor."""
+    """Return a batch of writes through one descriptor."""
     data = [
         FileDescriptorWrite(fd=3, offset=a, is_64bit=False, data=bytes(b - a)) for a, b in parts
     ]

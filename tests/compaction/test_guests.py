@@ -1,4 +1,4 @@
-"""Journals of real guests, compacted: played they have the same states, resumed the same end."""
+"""Compacted journals of real guests: a replay gives the same states, a resume the same result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path, cache_dir: Path) -> Path:
-    """Compiled modules of all tests, and images of this one: none is of what was compacted."""
+    """Folder with the compiled modules of all tests, and images of this test only."""
     folder = tmp_path / "cache" / "modules"
     folder.parent.mkdir()
     folder.symlink_to(cache_dir)
@@ -97,13 +97,13 @@ def test_what_is_left_is_not_executed_from_its_start(tmp_path: Path, cache: Path
         assert recorder.stdout == plain[1]
 
 
-# -- the engine's own judge: what its guest would be given ----------------------------------------
+# -- comparison by the engine's own rebuild -------------------------------------------------------
 
 FOLDED = [one for one in SNAPSHOT_GUESTS if one.stacks and one.elder and (one.host or one.memory)]
 
 
 def folded(path: Path, seq: int) -> Described:
-    """What the engine makes of a journal's events up to one of its snapshots."""
+    """Return the state that the engine rebuilds from a journal up to one of its snapshots."""
     fresh = Fresh.of(path)
     with journal.Reader(path) as reader:
         (info,) = [info for info in journal.list_snapshots(reader) if info.seq == seq]

@@ -1,4 +1,4 @@
-"""A journal that is compacted in place is the old one or the new one, whatever happens."""
+"""Compaction in place: after any crash the path holds the old or the new journal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CALLS_MAX = 2000
 
 
 def directory(path: Path) -> Path:
-    """A journal of many small segments."""
+    """Write a journal of many small segments."""
     clock = iter(range(START, 1 << 62)).__next__
     with Writer(path, roll=RollPolicy(1 << 11), clock=clock) as writer:
         for tag, payload, _ in STORY:
@@ -35,7 +35,7 @@ def directory(path: Path) -> Path:
 
 
 def file(path: Path) -> Path:
-    """A journal that is a file."""
+    """Write a journal of one file."""
     return write_story(path, STORY)
 
 
@@ -43,7 +43,7 @@ SHAPES = [file, directory]
 
 
 def names_in(path: Path) -> list[str]:
-    """What stands in a directory."""
+    """Return the names in a directory."""
     return sorted(entry.name for entry in path.iterdir())
 
 
@@ -192,7 +192,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def begin(served: Served, source: Path) -> Path:
-    """A journal on a new disk, durable."""
+    """Return a durable journal on a new disk."""
     served.ask("begin", faults=(), size_max=0, calls=0)
     path = served.mount_point / "journal"
     shutil.copy(source, path)
@@ -204,7 +204,7 @@ def begin(served: Served, source: Path) -> Path:
 
 
 def cut_at(served: Served, calls: int, compacts: Compacts) -> bool:
-    """Cut the power at one of its calls; whether it came to its end before."""
+    """Cut the power at one call of the operation. Return whether it had finished before."""
     path = served.mount_point / "journal"
     served.ask("arm", faults=(), calls=calls)
     try:
@@ -215,13 +215,13 @@ def cut_at(served: Served, calls: int, compacts: Compacts) -> bool:
 
 
 def found_on(served: Served) -> dict[str, list[Frame]]:
-    """The journals that have a name, and what they are."""
+    """Return the contents of all named journals."""
     names = [name for name in names_in(served.mount_point) if not name.startswith(".")]
     return {name: frames_of(served.mount_point / name) for name in names}
 
 
 def cut_at_each(served: Served, folder: Path, step: int, compacts: Compacts) -> int:
-    """Cut the power at each ``step``-th of its calls; give how many states that left."""
+    """Cut the power at each ``step``-th call. Return the number of crash states."""
     source = file(folder / "source")
     old = {"journal": frames_of(source)}
     (folder / "done").mkdir()
@@ -244,12 +244,12 @@ def cut_at_each(served: Served, folder: Path, step: int, compacts: Compacts) -> 
 
 
 def beside(path: Path) -> CompactionResult:
-    """Compact a journal, and write what is kept beside it."""
+    """Compact a journal to another path."""
     return compact(path, path.with_name("target"))
 
 
 def filter_in_place(path: Path) -> None:
-    """Put in the place of a journal what one group of its events is."""
+    """Replace a journal by its events of one group."""
     done = inside("filter", path, "--in-place", "--group", "files", at=path.parent.parent)
     if done.returncode:
         raise OSError(done.stderr.decode())

@@ -1,4 +1,4 @@
-"""Compaction of journals of every sort: what is refused, what stays, and what becomes of pages."""
+"""Compaction of all sorts of journals: refusals, kept events, and pages."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_of_a_journal_without_inputs_what_is_left_plays_to_the_same(
 
 @example(
     History(754, 176, 15), RetentionPolicy(3, 34), RetentionPolicy(3)
-)  # others stand among a snapshot's parts
+)  # other events between a snapshot's parts
 @settings(max_examples=10)
 @given(histories, policies, policies)
 def test_what_was_compacted_can_be_compacted_by_another_policy(
@@ -227,7 +227,7 @@ def pages_in(path: Path) -> list[MemoryPages]:
 
 
 def taken(pages: list[ChangedPage], size: int, *, whole: bool) -> list[Event]:
-    """A snapshot that changes pages."""
+    """Return a snapshot that changes pages."""
     point = SafePoint(calls=1, monotonic=2, code=CODE, whole=whole, entry="_start", function="f")
     rest: list[Event] = [threads.GlobalsSet(globals=()), thread(0)]
     rest.append(snapshots.DescriptorPositions(positions=(), free=()))
@@ -342,7 +342,7 @@ def test_a_position_that_only_a_dropped_snapshot_tells_keeps_it(tmp_path: Path) 
 
 
 def test_what_the_guest_heard_stays_in_front_of_what_nobody_can_go_on_from(tmp_path: Path) -> None:
-    """As in a part of a journal, which does not say what ran."""
+    """The journal is a part of another one, without its preamble."""
     heard = [inputs.ClockRead(clock=0, time=number) for number in range(9)]
     first, (point, *_, closing) = snapshot(), snapshot()
     assert isinstance(point, SafePoint)
@@ -355,7 +355,7 @@ def test_what_the_guest_heard_stays_in_front_of_what_nobody_can_go_on_from(tmp_p
 
 
 def test_files_never_take_more_room_than_they_did(tmp_path: Path) -> None:
-    """A cut that another makes superfluous may have made room for what came between."""
+    """A truncation made superfluous by a later one may have made space for events between them."""
     events: list[Event] = [*preamble(), opening(5, 3, "a", 1), write(5, 0, b"a" * 2000)]
     cuts = [FileDescriptorSetSize(fd=5, st_size=size) for size in (1500, 1400)]
     other = [opening(6, 3, "b", 1), write(6, 0, b"b" * 400)]

@@ -1,4 +1,4 @@
-"""Pages that a compaction names: what becomes of them where the disk does not do as it is told."""
+"""Page deduplication with a full or failing disk."""
 
 from __future__ import annotations
 

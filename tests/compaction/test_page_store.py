@@ -1,4 +1,4 @@
-"""What snapshots say of memories, merged: the same as if all pages had been kept, in any room."""
+"""Merged state: equal to the state with all pages kept, with any buffer size."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from journal.pages.encoding import (
 
 PLACES = 12
 CONTENTS = [bytes((number,)) * PAGE_SIZE for number in range(1, 6)]
-rooms = pytest.mark.parametrize("held_max", [1, 5, 1 << 14])
+rooms = pytest.mark.parametrize("buffered_max", [1, 5, 1 << 14])
 
-# -- pages in their places ------------------------------------------------------------------------
+# -- spill file -----------------------------------------------------------------------------------
 
 deeds = st.lists(
     st.none() | st.dictionaries(st.integers(0, PLACES - 1), st.sampled_from(CONTENTS)), max_size=20
@@ -41,10 +41,10 @@ deeds = st.lists(
 @rooms
 @given(deeds)
 def test_each_place_has_the_page_that_was_put_there_last(
-    held_max: int, told: list[dict[int, bytes] | None]
+    buffered_max: int, told: list[dict[int, bytes] | None]
 ) -> None:
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spill_file, "BUFFERED_COUNT_MAX", held_max)
+        patch.setattr(spill_file, "BUFFERED_COUNT_MAX", buffered_max)
         plane, plain = SpillFile(Path(name)), dict[int, bytes]()
         for pages in told:
             if pages is None:
@@ -84,13 +84,13 @@ def test_what_is_too_much_to_hold_stands_in_a_file_without_a_name(
     plane.close()
 
 
-# -- snapshots merged -----------------------------------------------------------------------------
+# -- merged state ---------------------------------------------------------------------------------
 
 
-class Told(NamedTuple):
-    """A snapshot: for each of its events a memory, by how many pages that grows, and changes.
+class SnapshotStory(NamedTuple):
+    """Snapshot: for each of its events a memory, its growth in pages, and its page changes.
 
-    A change is of a page, in a way, to a content.
+    A change is a page number, an encoding, and a content.
     """
 
     whole: bool
@@ -105,7 +105,7 @@ changes = st.lists(
 )
 histories = st.lists(
     st.builds(
-        Told,
+        SnapshotStory,
         whole=st.sampled_from([False, False, False, True]),
         kept=st.booleans(),
         events=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6), changes), max_size=4),
@@ -115,7 +115,7 @@ histories = st.lists(
 
 
 class Machine:
-    """Memories as plain as can be, and the events that make them."""
+    """Simple model of memories, and generator of the events that make them."""
 
     def __init__(self) -> None:
         self.sizes: dict[int, int] = {}
@@ -125,7 +125,7 @@ class Machine:
         self._whole: dict[bytes, tuple[int, int]] = {}
 
     def begin(self, *, whole: bool) -> None:
-        """A snapshot begins."""
+        """Begin a snapshot."""
         self._fresh = set()
         if whole:
             self.sizes, self.pages = {}, {}
@@ -133,7 +133,7 @@ class Machine:
     def event(
         self, memory: int, growth: int, told: list[tuple[int, PageKind, bytes]]
     ) -> tuple[int, MemoryPages]:
-        """Change pages of a memory; gives the event that says so, and its number."""
+        """Change pages of a memory. Return the event and its sequence number."""
         seq = len(self.frames)
         count = self.sizes.get(memory, 0) // PAGE_SIZE + growth
         self.sizes[memory] = count * PAGE_SIZE
@@ -161,7 +161,7 @@ class Machine:
     def _said(
         self, at: tuple[int, int], place: tuple[int, int], kind: PageKind, content: bytes
     ) -> tuple[PageKind, bytes, bytes]:
-        """What is said of a page, in this way if that can be, and what it is then."""
+        """Return encoding, data and content of a page; use the given encoding if possible."""
         before = self.pages.get(at, ZERO_PAGE)
         if kind is PageKind.ZERO:
             return kind, b"", ZERO_PAGE
@@ -181,7 +181,7 @@ class Machine:
         return PageKind.WHOLE, content, content
 
     def differences(self, memory: int, pages: dict[tuple[int, int], bytes]) -> list[ChangedPage]:
-        """The pages of a memory that were others there."""
+        """Return the pages of a memory that differ from earlier ``pages``."""
         found = []
         for number in range(self.sizes[memory] // PAGE_SIZE):
             now = self.pages.get((memory, number), ZERO_PAGE)
@@ -196,16 +196,16 @@ def _of_one_page(*contents: bytes) -> list[tuple[int, int, list[tuple[int, PageK
 
 
 @rooms
-@example(  # what was kept is gone, and all begins anew twice
+@example(  # The base is cleared, and two whole snapshots follow.
     [
-        Told(whole=True, kept=True, events=_of_one_page(CONTENTS[0])),
-        Told(whole=True, kept=False, events=_of_one_page()),
-        Told(whole=True, kept=True, events=_of_one_page()),
+        SnapshotStory(whole=True, kept=True, events=_of_one_page(CONTENTS[0])),
+        SnapshotStory(whole=True, kept=False, events=_of_one_page()),
+        SnapshotStory(whole=True, kept=True, events=_of_one_page()),
     ]
 )
 @given(histories)
 def test_a_kept_snapshot_says_what_is_different_from_the_one_before(
-    held_max: int, told: list[Told]
+    buffered_max: int, told: list[SnapshotStory]
 ) -> None:
     machine, sizes, pages = Machine(), dict[int, int](), dict[tuple[int, int], bytes]()
     with (
@@ -213,7 +213,7 @@ def test_a_kept_snapshot_says_what_is_different_from_the_one_before(
         pytest.MonkeyPatch.context() as patch,
         MergedState(Path(name)) as store,
     ):
-        patch.setattr(spill_file, "BUFFERED_COUNT_MAX", held_max)
+        patch.setattr(spill_file, "BUFFERED_COUNT_MAX", buffered_max)
         resolver = PageResolver(machine.frames.__getitem__)
         for snapshot in told:
             machine.begin(whole=snapshot.whole)

@@ -1,4 +1,4 @@
-"""Compaction beside a live writer: what is appended stays, and so does what it leads to."""
+"""Online compaction: appended events, and their states, are preserved."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ def test_a_meter_says_when_as_a_plain_count_would(
     factor: float | None,
     size_min: int,
 ) -> None:
-    upkeep = CompactionSchedule(
+    schedule = CompactionSchedule(
         every_events=every_events, every_size=every_size, factor=factor, size_min=size_min
     )
-    meter, next_seq, written = GrowthMeter(upkeep, 7, 100), 7, 0
+    meter, next_seq, written = GrowthMeter(schedule, 7, 100), 7, 0
     events, size, base = 0, 0, 100
     for more_events, more in steps:
         next_seq, written = next_seq + more_events, written + more
@@ -110,7 +110,7 @@ def test_what_cannot_be_wished_is_refused(wishes: dict[str, float]) -> None:
 
 
 def overwriting(writer: Writer | CompactingLog, count: int) -> None:
-    """A process that writes the same bytes of a file over and over."""
+    """Append the events of a process that repeatedly overwrites the same bytes of a file."""
     for number in range(count):
         writer.append(write(5, 0, bytes([number % 256]) * 4096))
         if number % 16 == 15:
@@ -118,7 +118,7 @@ def overwriting(writer: Writer | CompactingLog, count: int) -> None:
 
 
 def begin(writer: Writer | CompactingLog) -> int:
-    """The beginning of such a process; how many events that are."""
+    """Append the preamble of such a process. Return the number of its events."""
     events = [*preamble(RecordingLevel.STATE), opening(5, 3, "a", 1)]
     for event in events:
         writer.append(event)
@@ -127,8 +127,8 @@ def begin(writer: Writer | CompactingLog) -> int:
 
 def test_a_log_file_is_compacted_as_it_grows_and_not_by_its_first_writes(tmp_path: Path) -> None:
     path, told = tmp_path / "j", list[OnlineCompactionResult | JournalError]()
-    upkeep = CompactionSchedule(factor=2, size_min=1 << 17, on_close=True)
-    with CompactingLog(path, upkeep, report=told.append, compress=False) as log:
+    schedule = CompactionSchedule(factor=2, size_min=1 << 17, on_close=True)
+    with CompactingLog(path, schedule, report=told.append, compress=False) as log:
         count = begin(log)
         overwriting(log, 20)
         assert not told
@@ -150,8 +150,8 @@ def test_what_cannot_be_compacted_stays_and_is_told_and_tried_again(tmp_path: Pa
         overwriting(writer, 40)
         with BackgroundCompactor(
             writer, CompactionSchedule(every_events=50), report=told.append
-        ) as tending:
-            path.chmod(0)  # nobody but root could read it
+        ) as compactor:
+            path.chmod(0)  # unreadable except for root
             good = path.read_bytes()[:200] if os.geteuid() == 0 else b""
             damaged = bytearray(good)
             if good:
@@ -166,7 +166,7 @@ def test_what_cannot_be_compacted_stays_and_is_told_and_tried_again(tmp_path: Pa
                 with path.open("r+b") as file:
                     file.write(good)
             overwriting(writer, 60)
-            until(lambda: tending.count > 0)
+            until(lambda: compactor.count > 0)
         assert writer.next_seq == count + 160
     assert frames_of(path)[-1].seq == count + 159
 
@@ -223,7 +223,7 @@ def test_a_writer_that_is_killed_while_its_journal_is_compacted_keeps_what_it_pr
                 if wanted <= 0 and behind <= 0:
                     break
             process.send_signal(signal.SIGKILL)
-            # the last line may have been cut short
+            # The last line may be incomplete.
             said += map(int, process.stdout.read().splitlines()[:-1])
         assert -2 not in said
         found = frames_of(path)

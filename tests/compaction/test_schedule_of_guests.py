@@ -1,4 +1,4 @@
-"""Guests whose journals are compacted while they run: they end as others do, killed or not."""
+"""Guests with scheduled compaction: same results as without, even after kills."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_what_a_page_index_names_stays_so_both_are_refused(tmp_path: Path, cache
 
 
 def worker() -> Plan:
-    """A guest that takes its time over steps with files, input and output."""
+    """Return a guest that works slowly with files, input and output."""
     lines = b"".join(b"line %d\n" % number for number in range(20))
     options = ("--snapshot-events", "9", "--compact-events", "60", "--compact-keep", "2")
     arguments = ("/work", "25", "80000")
@@ -141,7 +141,7 @@ def worker() -> Plan:
 
 
 def kill_at(where: str, after: bool, nth: int, bench: Bench, folder: Path) -> int:
-    """Kill a recording while it is compacted, and its resume too; how many kills."""
+    """Kill a recording during a compaction, and its resume, too. Return the number of kills."""
     plan = worker()
     wanted, _, _ = bench.undisturbed(plan)
     trial = Trial(plan, folder / "trial")

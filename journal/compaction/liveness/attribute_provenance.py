@@ -60,7 +60,7 @@ def _record_write(
 def _record_size(
     event: Any, entry: TrackedDescriptor, description: TrackedDescription, graph: DependencyGraph
 ) -> None:
-    """Record a new size of a host file. A write depends on the event that told the size before."""
+    """Record a new size of a host file. A write depends on the last size reported."""
     if not isinstance(description.object, HostNode) or description.object.size is None:
         return
     before = description.attributes.latest.get("size", BEFORE_JOURNAL)

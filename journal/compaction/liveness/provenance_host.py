@@ -182,7 +182,7 @@ class ProvenanceHost(BaseHost[ProvenanceBackend]):
             self._requested = BEFORE_JOURNAL
 
     def _record_size(self, fd: int) -> None:
-        """Record the size of a host file that the guest was told."""
+        """Record the size of a host file that was reported to the guest."""
         found = self.table.entries.get(fd)
         if found is not None and isinstance(found.description.object, HostNode):
             assert isinstance(found, TrackedDescriptor)

@@ -65,18 +65,16 @@ class SeqBitset:
         for key in range(start // _CHUNK_BITS, -(-stop // _CHUNK_BITS)):
             chunk = self._chunks.get(key)
             if chunk is not None:
-                first, behind = (
+                first, end = (
                     max(start - key * _CHUNK_BITS, 0),
                     min(stop - key * _CHUNK_BITS, _CHUNK_BITS),
                 )
-                inner = chunk[(first >> 3) + 1 : behind >> 3]
+                inner = chunk[(first >> 3) + 1 : end >> 3]
                 if inner.count(0) < len(inner) or 1 in self.flags(
-                    key * _CHUNK_BITS + first, min(8, behind - first)
+                    key * _CHUNK_BITS + first, min(8, end - first)
                 ):
                     return True
-                if 1 in self.flags(
-                    key * _CHUNK_BITS + max(behind - 8, first), min(8, behind - first)
-                ):
+                if 1 in self.flags(key * _CHUNK_BITS + max(end - 8, first), min(8, end - first)):
                     return True
         return False
 

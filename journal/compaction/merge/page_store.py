@@ -173,12 +173,12 @@ class MergedState:
         """Yield pages of a memory, each with its content in the base."""
         memory, at = self._memories[index], 0
         while at < len(numbers):
-            start, behind = numbers[at], at + 1
-            while behind < len(numbers) and numbers[behind] == start + behind - at:
-                behind += 1
-            for first in range(start, start + behind - at, _READ_PAGES):
-                yield from self._pages(memory, first, min(first + _READ_PAGES, start + behind - at))
-            at = behind
+            start, end = numbers[at], at + 1
+            while end < len(numbers) and numbers[end] == start + end - at:
+                end += 1
+            for first in range(start, start + end - at, _READ_PAGES):
+                yield from self._pages(memory, first, min(first + _READ_PAGES, start + end - at))
+            at = end
 
     def set_base(self) -> None:
         """Make the current state the base."""

@@ -1,7 +1,7 @@
-"""What the engine makes of a journal that was compacted is what it made of it before.
+"""Rebuild by the engine: a compacted journal gives the same state as its source.
 
-The histories are calls that a guest might make, carried out by the engine itself, with files in
-memory, directories of the host, sockets and a terminal.
+The histories are calls that a guest might make, executed by the engine itself, with memory files,
+host directories, sockets and a terminal.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ POINT = SafePoint(calls=1, monotonic=2, code=CODE, whole=True, entry="_start", f
 
 
 def snapshot_of(there: Described) -> list[tuple[int, bytes]]:
-    """A snapshot of a guest whose memory is never written."""
+    """Return a snapshot of a guest that never writes to its memory."""
     events = (POINT, pages_event(1 << 16), threads.GlobalsSet(globals=()), thread(0))
     closing = snapshots.Snapshot(when=0, trigger=Trigger.EXPLICIT)
     return [
@@ -47,7 +47,7 @@ def snapshot_of(there: Described) -> list[tuple[int, bytes]]:
 
 
 def story_of(guest: Guest, folder: Path, chosen: set[int]) -> Story:
-    """What a guest did, with snapshots at some of its calls."""
+    """Return the events of a guest, with snapshots after some of its calls."""
     begin = [started(), process.InstrumentedPart(offset=0, data=MODULE), *mounts_of(folder)]
     rows = [(event.tag, codec.encode(event)) for event in begin]
     done = 0
@@ -61,7 +61,7 @@ def story_of(guest: Guest, folder: Path, chosen: set[int]) -> Story:
 
 
 def folded(path: Path, folder: Path, seq: int) -> Described:
-    """What the engine makes of a journal up to a snapshot."""
+    """Return the state that the engine rebuilds up to a snapshot."""
     made: Fresh = fresh(folder)
     rows = rows_of(path)
     rebuild_state(made.context, batches_of(rows), seq)
