@@ -235,7 +235,7 @@ class Guest:
         self._call("tty_set", DATA)
 
     def _outputs(self, call: Callable[[], None]) -> None:
-        nowhere: Any = type("Nowhere", (), {"put": _nothing, "put_again": _nothing})()
+        nowhere: Any = type("Nowhere", (), {"put": _nothing, "requeue": _nothing})()
         self.process.context.outbox = nowhere
         call()
 

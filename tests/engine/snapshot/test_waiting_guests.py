@@ -294,11 +294,11 @@ def test_input_that_comes_during_a_snapshot_is_not_lost(
 
 MOMENTS = (
     (AsyncifyStack, "unwind"),
-    (AsyncifyStack, "unwound"),
-    (SnapshotCapture, "draw"),
+    (AsyncifyStack, "finish_unwind"),
+    (SnapshotCapture, "write_state"),
     (AsyncifyStack, "rewind"),
-    (AsyncifyStack, "rewound"),
-    (SnapshotCapture, "close"),
+    (AsyncifyStack, "finish_rewind"),
+    (SnapshotCapture, "commit"),
 )
 
 
