@@ -1,4 +1,4 @@
-"""Journals as text and tables that other programs read, and back: JSON lines, and Parquet."""
+"""Export of journals to JSON lines and Parquet, and import of these files."""
 
 from journal.export.exporter import ExportResult, export_lines
 from journal.export.importer import ImportResult, import_lines

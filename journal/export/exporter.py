@@ -1,4 +1,4 @@
-"""Exporting: a journal as JSON lines."""
+"""Export of a journal as JSON lines."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 
 class ExportResult(NamedTuple):
-    """What was exported; ``size`` is the bytes of the journal."""
+    """Result of an export; ``size`` is that of the journal in bytes."""
 
     journal_id: bytes
     events: int
@@ -40,44 +40,44 @@ def export_lines(
     redact: Iterable[Secret] = (),
     progress: ProgressCallback | None = None,
 ) -> ExportResult:
-    """Write the journal ``source`` to ``out`` as JSON lines, from which it can be made again.
+    """Write the journal ``source`` to ``out`` as JSON lines, from which it can be imported.
 
-    With ``redact``, contents of these kinds are replaced by their sizes and salted hashes. Refuses
-    damage with what reading raises.
+    Contents of the kinds in ``redact`` are replaced by their sizes and salted hashes. Damage raises
+    the errors of reading the journal.
     """
     redaction = Redaction(redact)
     path = Path(source)
     out.write(format_header(read_header(path, redaction.secrets)))
-    walked = BlockStream(path, progress or ignore_progress, "exporting")
+    stream = BlockStream(path, progress or ignore_progress, "exporting")
     events, next_seq = 0, 0
-    for row in iterate_rows(walked):
+    for row in iterate_rows(stream):
         out.write(format_row(row, redaction))
         events, next_seq = events + 1, row.seq + 1
     out.write(format_footer(ExportFooter(events, next_seq)))
     return ExportResult(
-        walked.journal_id,
+        stream.journal_id,
         events,
         next_seq,
-        walked.size,
-        walked.torn_size,
+        stream.size,
+        stream.torn_size,
         redaction.secrets,
     )
 
 
-def iterate_rows(walked: BlockStream) -> Iterator[ExportRow]:
-    """Give the events of a journal, a block at a time."""
-    for block in walked.blocks():
+def iterate_rows(stream: BlockStream) -> Iterator[ExportRow]:
+    """Yield the events of a journal, block by block."""
+    for block in stream.blocks():
         yield from map(ExportRow, block.seqs, block.times, block.tags, block.payloads())
 
 
 def read_header(path: Path, redacted: tuple[Secret, ...]) -> ExportHeader:
-    """What stands at the beginning of a journal."""
+    """Return the export header of a journal from its first segment header."""
     files = SegmentFiles(path)
     try:
         names = files.names()
         source = files.open(names[0]) if names else None
         if source is None or not len(source):
-            raise NotAJournal(f"{path} is empty, nothing stands")
+            raise NotAJournal(f"{path} is empty: it contains no journal segment")
         header = segment_header.read(source[0:SEGMENT_HEADER_SIZE], 0)
     finally:
         files.close()

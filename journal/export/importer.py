@@ -1,4 +1,4 @@
-"""Importing: a journal made again of its export, frame by frame the same."""
+"""Import of an export: a new journal with the same events, frame by frame."""
 
 import os
 from contextlib import suppress
@@ -26,11 +26,11 @@ from journal.rewrite.block_copier import check_output_path
 from journal.snapshots.resume_flags import add_flag_to_payload
 
 LINE_SIZE_MAX = 1 << 27
-"""Bytes of a line: the largest event, whatever is escaped in it, fits."""
+"""Maximum size of a line in bytes: it fits the largest event with every byte escaped."""
 
 
 class ImportResult(NamedTuple):
-    """What was imported; ``redacted`` is what the export did not tell: then nobody can resume."""
+    """Result of an import. If ``redacted`` has kinds, the journal cannot be resumed."""
 
     journal_id: bytes
     events: int
@@ -39,12 +39,12 @@ class ImportResult(NamedTuple):
 
 
 def import_lines(file: BinaryIO, target: str | os.PathLike[str]) -> ImportResult:
-    """Make the journal that was exported to ``file`` again, as ``target``, a new file.
+    """Write the journal that was exported to ``file`` to ``target``, a new file.
 
-    Numbers, tags, payloads, times, the id and when it was created are the same. What was redacted
-    is filled up to its size, and the journal is marked: nobody can resume it. ``target`` gets its
-    name when it is whole and durable. Raises MalformedEvent with the number of the line, and its
-    offset, for a line that says what no journal has, and where the end is missing.
+    Sequence numbers, tags, payloads, times, the journal id and the time of creation are the same.
+    Redacted contents are replaced by filler of their size, and the journal is flagged as not
+    resumable. ``target`` gets its name when it is complete and durable. Raise MalformedEvent, with
+    the number of the line and its offset, for an invalid line or a missing end.
     """
     reader = _LineReader(file)
     head = reader.read_header()
@@ -54,7 +54,7 @@ def import_lines(file: BinaryIO, target: str | os.PathLike[str]) -> ImportResult
 
 
 class JournalImporter:
-    """A journal that is being made again; nothing is left of it if it is not finished."""
+    """Writer of an imported journal; a context manager. Nothing remains if it is not finished."""
 
     def __init__(self, target: Path, header: ExportHeader) -> None:
         check_output_path(target, [])
@@ -68,7 +68,7 @@ class JournalImporter:
             first_seq=header.first_seq,
             clock=lambda: header.created,
         )
-        self._gatherer = BlockBuilder(self._writer)
+        self._builder = BlockBuilder(self._writer)
 
     def __enter__(self) -> Self:
         return self
@@ -85,22 +85,23 @@ class JournalImporter:
         """Add an event."""
         payload = row.payload
         if self.header.redacted and row.tag == ProcessStart.tag:
-            what = ", ".join(secret.value for secret in self.header.redacted)
-            with suppress(MalformedEvent):  # then it says nothing of what ran either
+            kinds = ", ".join(secret.value for secret in self.header.redacted)
+            # A malformed ProcessStart identifies no program, so nobody can resume from it either.
+            with suppress(MalformedEvent):
                 payload = add_flag_to_payload(
-                    payload, f"when it was exported, this was redacted: {what}"
+                    payload, f"it was imported from an export with redacted contents: {kinds}"
                 )
-        self._gatherer.add(row.seq, row.tag, payload, row.time)
+        self._builder.add(row.seq, row.tag, payload, row.time)
         self._events += 1
 
     def finish(self, end: ExportFooter) -> ImportResult:
-        """Make it durable and give it its name, if it ends as it should."""
-        self._gatherer.flush()
+        """Check the footer, make the journal durable, and give it its name."""
+        self._builder.flush()
         next_seq = self._writer.next_seq if self._events else 0
         if end != ExportFooter(self._events, next_seq):
             raise MalformedEvent(
-                f"{self._events} events up to number {next_seq} were read, and {end.events} up to "
-                f"number {end.next_seq} were exported"
+                f"export is incomplete: read {self._events} events before sequence number "
+                f"{next_seq}, expected {end.events} before {end.next_seq}"
             )
         self._writer.sync()
         self._writer.publish()
@@ -108,7 +109,7 @@ class JournalImporter:
 
 
 class _LineReader:
-    """The lines of an export, with their numbers and offsets."""
+    """Reader of the lines of an export, with their numbers and offsets."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -122,24 +123,28 @@ class _LineReader:
         except ValueError as error:
             raise make_line_error(self._number, self._offset, error) from error
 
-    def read_rows(self, importing: JournalImporter) -> ExportFooter:
-        """Read the lines of all events, up to the end, behind which nothing may stand."""
+    def read_rows(self, importer: JournalImporter) -> ExportFooter:
+        """Read all events into ``importing``. Return the footer, after which nothing may follow."""
         while True:
             line = self._read_line()
             try:
-                found = parse_line(line)
-                end = parse_footer(found)
-                may_hide = b'"hash"' in line or b"\\" in line  # what is escaped may say so too
-                row = None if end else parse_row(found, importing.header, may_hide=may_hide)
+                value = parse_line(line)
+                end = parse_footer(value)
+                may_be_redacted = b'"hash"' in line or b"\\" in line  # An escape may spell the key.
+                row = (
+                    None
+                    if end
+                    else parse_row(value, importer.header, may_be_redacted=may_be_redacted)
+                )
             except (ValueError, MalformedEvent, LimitExceeded, RecursionError) as error:
                 raise make_line_error(self._number, self._offset, _to_value_error(error)) from error
             if end is not None:
                 if self._file.read(1):
-                    raise MalformedEvent("something stands behind the end", self._next)
+                    raise MalformedEvent("data follows the end of the export", self._next)
                 return end
             assert row is not None
             try:
-                importing.add(row)
+                importer.add(row)
             except (OptionError, LimitExceeded) as error:
                 raise make_line_error(self._number, self._offset, _to_value_error(error)) from error
 
@@ -148,10 +153,10 @@ class _LineReader:
         self._number, self._offset = self._number + 1, self._next
         self._next += len(line)
         if len(line) == LINE_SIZE_MAX:
-            raise LimitExceeded(f"line {self._number} is too long", self._offset)
+            raise LimitExceeded(f"line {self._number} exceeds {LINE_SIZE_MAX} bytes", self._offset)
         if not line.endswith(b"\n"):
             raise MalformedEvent(
-                "it is no export, or one that was cut short: its last line is missing", self._next
+                "not an export, or it is cut short: the last line is missing", self._next
             )
         return line
 

@@ -1,4 +1,4 @@
-"""The lines of an export: the head, one for each event, and the end; each a JSON object."""
+"""Lines of an export, each a JSON object: the header, one line per event, and the footer."""
 
 import json
 from functools import lru_cache
@@ -16,6 +16,7 @@ from journal.export.json_values import (
     make_conversion,
     number_from_json,
     number_to_json,
+    shorten_value,
 )
 from journal.export.redaction import Redaction, Secret
 from journal.format.frame import SEQ_MAX
@@ -28,7 +29,7 @@ _HEAD_KEYS = {"export", "id", "created", "first_seq", "writer", "redacted"}
 
 
 class ExportHeader(NamedTuple):
-    """What the first line says; ``redacted`` is what the export does not tell."""
+    """First line; ``redacted`` has the kinds of redacted contents."""
 
     journal_id: bytes
     created: int
@@ -37,7 +38,7 @@ class ExportHeader(NamedTuple):
 
 
 class ExportRow(NamedTuple):
-    """What a line says of an event: one of a kind, or a payload that is not taken apart."""
+    """One event: its payload, or the payload rebuilt from its fields."""
 
     seq: int
     time: int
@@ -46,17 +47,17 @@ class ExportRow(NamedTuple):
 
 
 class ExportFooter(NamedTuple):
-    """What the last line says, so that an export cut short is found out."""
+    """Last line, which detects an export that was cut short."""
 
     events: int
     next_seq: int
 
 
-# -- giving ---------------------------------------------------------------------------------------
+# -- writing --------------------------------------------------------------------------------------
 
 
 def format_header(head: ExportHeader) -> bytes:
-    """The first line."""
+    """Return the first line."""
     return _format_line(
         {
             "export": EXPORT_VERSION,
@@ -70,7 +71,7 @@ def format_header(head: ExportHeader) -> bytes:
 
 
 def format_row(row: ExportRow, redaction: Redaction) -> bytes:
-    """The line of an event."""
+    """Return the line of an event."""
     found: dict[str, Any] = {
         "seq": number_to_json(row.seq),
         "time": number_to_json(row.time),
@@ -81,13 +82,15 @@ def format_row(row: ExportRow, redaction: Redaction) -> bytes:
 
 
 def format_footer(end: ExportFooter) -> bytes:
-    """The last line."""
+    """Return the last line."""
     numbers = {"events": number_to_json(end.events), "next_seq": number_to_json(end.next_seq)}
     return _format_line({"end": numbers})
 
 
 def event_to_json(tag: int, payload: bytes, redaction: Redaction) -> tuple[str | None, str, Any]:
-    """The name of an event's kind, and its fields, or its payload where there is no other way."""
+    """Return the name of an event's kind, and ``fields`` with its fields; or None, and ``payload``
+    with its payload if the fields would not encode to the same bytes.
+    """
     event = _decode_exactly(tag, payload)
     if event is None:
         told_of = redaction.redact(payload) if redaction else payload
@@ -99,7 +102,7 @@ def event_to_json(tag: int, payload: bytes, redaction: Redaction) -> tuple[str |
 
 
 def _decode_exactly(tag: int, payload: bytes) -> Event | None:
-    """The event, if its fields lead to just this payload."""
+    """Return the event if its fields encode to exactly this payload, else None."""
     if tag not in BY_TAG:
         return None
     try:
@@ -113,52 +116,57 @@ def _format_line(found: dict[str, Any]) -> bytes:
     return _encode(found).encode("ascii") + b"\n"
 
 
-# -- taking ---------------------------------------------------------------------------------------
+# -- reading --------------------------------------------------------------------------------------
 
 
-def parse_header(found: Any) -> ExportHeader:
-    """What the first line says; ValueError for what is none."""
-    if not isinstance(found, dict) or "export" not in found:
-        raise ValueError("it does not begin as an export of a journal does")
-    if found["export"] != EXPORT_VERSION:
-        raise UnsupportedVersion(f"version {found['export']!r} of exports is not known")
-    _check_keys(found, _HEAD_KEYS)
-    journal_id = bytes.fromhex(_check_text(found["id"]))
+def parse_header(value: Any) -> ExportHeader:
+    """Return the header. Raise ValueError if the value is none."""
+    if not isinstance(value, dict) or "export" not in value:
+        raise ValueError("not an export of a journal: the first line has no export version")
+    if value["export"] != EXPORT_VERSION:
+        raise UnsupportedVersion(
+            f"unsupported export version {shorten_value(value['export'])}, "
+            f"expected {EXPORT_VERSION}"
+        )
+    _check_keys(value, _HEAD_KEYS)
+    journal_id = bytes.fromhex(_check_text(value["id"]))
     if len(journal_id) != 16:
-        raise ValueError("a journal's id has 16 bytes")
-    created, first_seq = number_from_json(found["created"]), number_from_json(found["first_seq"])
+        raise ValueError(f"journal id must have 16 bytes, got {len(journal_id)}")
+    created, first_seq = number_from_json(value["created"]), number_from_json(value["first_seq"])
     if not (0 <= created <= SEQ_MAX and 0 <= first_seq <= SEQ_MAX):
-        raise ValueError("a time or a number is none that a journal can have")
-    if not isinstance(found["redacted"], list):
-        raise ValueError("what was redacted is no list")
-    return ExportHeader(journal_id, created, first_seq, tuple(map(Secret, found["redacted"])))
+        raise ValueError(
+            f"created and first_seq must be 0 to {SEQ_MAX}, got {created} and {first_seq}"
+        )
+    if not isinstance(value["redacted"], list):
+        raise ValueError(f"redacted must be a list, got {shorten_value(value['redacted'])}")
+    return ExportHeader(journal_id, created, first_seq, tuple(map(Secret, value["redacted"])))
 
 
-def parse_row(found: Any, head: ExportHeader, *, may_hide: bool = True) -> ExportRow:
-    """What the line of an event says; ValueError and MalformedEvent for what is none.
+def parse_row(value: Any, header: ExportHeader, *, may_be_redacted: bool = True) -> ExportRow:
+    """Return the event of a line. Raise ValueError or MalformedEvent for an invalid value.
 
-    ``may_hide`` is off for a line in which nothing can be redacted.
+    ``may_be_redacted`` is off for a line that cannot have redacted contents.
     """
-    if not isinstance(found, dict):
-        raise ValueError("it is no object")
-    is_known = found.get("kind") is not None
-    _check_keys(found, {"seq", "time", "tag", "kind", "fields" if is_known else "payload"})
-    seq, time, tag = (number_from_json(found[name]) for name in ("seq", "time", "tag"))
-    if not head.redacted and may_hide and is_redacted(found):
-        raise ValueError("something was redacted, and the first line does not say so")
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object, got {shorten_value(value)}")
+    is_known = value.get("kind") is not None
+    _check_keys(value, {"seq", "time", "tag", "kind", "fields" if is_known else "payload"})
+    seq, time, tag = (number_from_json(value[name]) for name in ("seq", "time", "tag"))
+    if not header.redacted and may_be_redacted and is_redacted(value):
+        raise ValueError("contents are redacted, but the first line lists no redacted kinds")
     if is_known:
-        return ExportRow(seq, time, tag, payload_from_json(tag, found["kind"], found["fields"]))
-    return ExportRow(seq, time, tag, bytes_from_json(found["payload"]))
+        return ExportRow(seq, time, tag, payload_from_json(tag, value["kind"], value["fields"]))
+    return ExportRow(seq, time, tag, bytes_from_json(value["payload"]))
 
 
 def payload_from_json(tag: int, name: Any, fields: Any) -> bytes:
-    """The payload of an event, by its kind and its fields in JSON."""
+    """Return the payload of an event from its kind and its fields in JSON."""
     kind = BY_NAME.get(name) if isinstance(name, str) else None
     if kind is None or kind.tag != tag:
-        raise ValueError(f"no kind of tag {tag} is called {name!r}")
+        raise ValueError(f"tag {tag} has no kind {shorten_value(name)}")
     conversions = _get_conversions(tag)
     if not isinstance(fields, dict):
-        raise ValueError("its fields are no object")
+        raise ValueError(f"fields must be an object, got {shorten_value(fields)}")
     _check_keys(fields, set(conversions))
     values = {}
     for field, each in conversions.items():
@@ -169,28 +177,28 @@ def payload_from_json(tag: int, name: Any, fields: Any) -> bytes:
     return codec.encode(kind(**values))
 
 
-def parse_footer(found: Any) -> ExportFooter | None:
-    """What the last line says; None for any other."""
-    if not isinstance(found, dict) or "end" not in found:
+def parse_footer(value: Any) -> ExportFooter | None:
+    """Return the footer, or None for any other line."""
+    if not isinstance(value, dict) or "end" not in value:
         return None
-    _check_keys(found, {"end"})
-    numbers = found["end"]
+    _check_keys(value, {"end"})
+    numbers = value["end"]
     if not isinstance(numbers, dict):
-        raise ValueError("its end is no object")
+        raise ValueError(f"end must be an object, got {shorten_value(numbers)}")
     _check_keys(numbers, {"events", "next_seq"})
     return ExportFooter(number_from_json(numbers["events"]), number_from_json(numbers["next_seq"]))
 
 
 def parse_line(line: bytes) -> Any:
-    """A line as JSON; ValueError for what is none, or says the same thing twice."""
+    """Return the JSON value of a line. Raise ValueError for invalid JSON or a duplicate key."""
     try:
         return _decode(line.decode())
     except RecursionError:
-        raise ValueError("it goes too deep") from None
+        raise ValueError("value is nested too deeply") from None
 
 
 def make_line_error(number: int, offset: int, error: ValueError | MalformedEvent) -> MalformedEvent:
-    """The error of a line."""
+    """Return the error of a line."""
     reason = error.reason if isinstance(error, MalformedEvent) else " ".join(str(error).split())
     return MalformedEvent(f"line {number}: {reason}", offset)
 
@@ -202,27 +210,30 @@ def _get_conversions(tag: int) -> dict[str, Conversion]:
     return {name: make_conversion(con) for name, con in zip(kind.names, constructs, strict=True)}
 
 
-def _check_keys(found: dict[str, Any], keys: set[str]) -> None:
-    if found.keys() != keys:
-        wrong = sorted(map(str, found.keys() ^ keys))
-        raise ValueError(f"it must have {', '.join(sorted(keys))}: look at {', '.join(wrong)}")
+def _check_keys(value: dict[str, Any], keys: set[str]) -> None:
+    if value.keys() != keys:
+        wrong = sorted(map(str, value.keys() ^ keys))
+        raise ValueError(
+            f"expected the keys {', '.join(sorted(keys))}; "
+            f"missing or unexpected: {', '.join(wrong)[:200]}"
+        )
 
 
 def _check_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
+        raise ValueError(f"expected a string, got {shorten_value(value)}")
     return value
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("it says something twice")
-    return found
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("object has a duplicate key")
+    return value
 
 
 def _reject_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a valid number")
 
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode

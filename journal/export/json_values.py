@@ -1,8 +1,8 @@
-"""Values of fields in what JSON has, exactly, and back.
+"""Exact conversion of field values to JSON and back.
 
-Whole numbers are numbers as far as JavaScript has them exactly, and strings of digits beyond. Bytes
-are an object that says how they are written: text, base64 or hex; or, where they were redacted,
-their size and hash; or a list of these, piece by piece.
+Integers are numbers as far as JavaScript holds them exactly, and decimal strings beyond. Bytes are
+an object that names their encoding: text, base64 or hex; redacted bytes are an object with their
+size and hash; partly redacted bytes are a list of such objects.
 """
 
 import base64
@@ -32,66 +32,68 @@ from journal.events.wire_types import (
 from journal.format.frame import PAYLOAD_SIZE_MAX
 
 EXACT_MAX = (1 << 53) - 1
-"""JavaScript has every whole number up to here, below zero too."""
+"""Largest integer up to which JavaScript holds every integer exactly, also below zero."""
 
 _DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,29})")
 _LAYOUT = str.maketrans("", "", "\t\n\r")
 
 
 class RedactedBytes(NamedTuple):
-    """Bytes or a text that are not told: how many bytes, and a salted hash of them, in hex."""
+    """Redacted bytes or text: the size in bytes, and a salted hash in hex."""
 
     size: int
     hash: str
 
     def make_filler(self) -> bytes:
-        """What stands for it: as long, printable, and the same where the hash is."""
+        """Return printable filler of the same size. Equal hashes have equal filler."""
         return (self.hash.encode() * (self.size // len(self.hash) + 1))[: self.size]
 
 
 class BytePieces(NamedTuple):
-    """Bytes some of which are not told."""
+    """Bytes of which some pieces are redacted."""
 
     parts: tuple[bytes | RedactedBytes, ...]
 
 
 class Conversion(NamedTuple):
-    """How the values of a field become JSON, and back; ValueError for what is no such value."""
+    """Conversion of a field's values to JSON and back. It raises ValueError for an invalid JSON
+    value.
+    """
 
     to_json: Callable[[Any], Any]
     from_json: Callable[[Any], Any]
 
 
 def make_conversion(con: cs.Construct) -> Conversion:
-    """The conversion of what ``con`` lays out."""
+    """Return the conversion for a construct."""
     for leaf, found in _LEAVES:
         if con is leaf:
             return found
     for shape, made in _SHAPES:
         if isinstance(con, shape):
             return made(con)
-    raise TypeError(f"nothing is known of {con} in JSON")
+    raise TypeError(f"construct {con} has no conversion to JSON")
 
 
-# -- numbers, texts, bytes -------------------------------------------------------------------------
+# -- numbers, strings, bytes ----------------------------------------------------------------------
 
 
 def number_to_json(value: int) -> int | str:
-    """A number, or its digits where JavaScript would lose some."""
+    """Return an integer as a number, or as decimal digits if JavaScript would round it."""
     return int(value) if -EXACT_MAX <= value <= EXACT_MAX else str(int(value))
 
 
 def number_from_json(value: Any) -> int:
-    """The opposite of ``number_to_json``; digits are taken for any number."""
+    """Return the integer for a number or its decimal digits."""
     if type(value) is int:
         return value
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
-    raise ValueError(f"{_shorten(value)} is no whole number")
+    raise ValueError(f"expected a whole number, got {shorten_value(value)}")
 
 
 def bytes_to_json(value: bytes | RedactedBytes | BytePieces) -> Any:
-    """Text where it is printable UTF-8, base64 where it is not; or what is told of it."""
+    """Return bytes as text if they are printable UTF-8, else as base64; or as a redacted value."""
     if isinstance(value, RedactedBytes):
         return {"size": value.size, "hash": value.hash}
     if isinstance(value, BytePieces):
@@ -106,12 +108,12 @@ def bytes_to_json(value: bytes | RedactedBytes | BytePieces) -> Any:
 
 
 def bytes_from_json(value: Any) -> bytes:
-    """The opposite of ``bytes_to_json``; what was redacted is filled up."""
+    """Return the bytes for a JSON value. Redacted bytes become filler."""
     if isinstance(value, list):
         parts, size = [], 0
         for each in value:
             if isinstance(each, list):
-                raise ValueError("a piece of bytes has no pieces")
+                raise ValueError("pieces of bytes cannot be nested")
             parts.append(bytes_from_json(each))
             size += len(parts[-1])
             _check_size(size)
@@ -124,21 +126,21 @@ def bytes_from_json(value: Any) -> bytes:
             try:
                 return _FORMS[form](text)
             except (binascii.Error, ValueError) as error:
-                raise ValueError(f"{_shorten(text)} is not {form}") from error
-    raise ValueError(f"{_shorten(value)} are no bytes: text, base64 or hex is")
+                raise ValueError(f"{shorten_value(text)} is not valid {form}") from error
+    raise ValueError(f"expected an object with text, base64 or hex, got {shorten_value(value)}")
 
 
 def redacted_from_json(value: dict[str, Any]) -> RedactedBytes:
-    """What is told of bytes that were redacted."""
+    """Return the redacted bytes for a JSON value."""
     size, digest = number_from_json(value["size"]), value["hash"]
     _check_size(size)
     if not (isinstance(digest, str) and re.fullmatch(r"[0-9a-f]{2,128}", digest)):
-        raise ValueError(f"{_shorten(digest)} is no hash")
+        raise ValueError(f"hash must be 2 to 128 hex digits, got {shorten_value(digest)}")
     return RedactedBytes(size, digest)
 
 
 def is_redacted(value: Any) -> bool:
-    """Whether a value in JSON, or anything in it, is not told."""
+    """Return whether a JSON value, or a value inside it, is redacted."""
     if isinstance(value, dict):
         return value.keys() == {"size", "hash"} or any(map(is_redacted, value.values()))
     return isinstance(value, list) and any(map(is_redacted, value))
@@ -146,7 +148,7 @@ def is_redacted(value: Any) -> bool:
 
 def _check_size(size: int) -> None:
     if not 0 <= size <= PAYLOAD_SIZE_MAX:
-        raise ValueError(f"{size} bytes are more than an event has")
+        raise ValueError(f"size must be 0 to {PAYLOAD_SIZE_MAX} bytes, got {size}")
 
 
 def _text_to_json(value: str | RedactedBytes) -> Any:
@@ -158,7 +160,7 @@ def _text_from_json(value: Any) -> str:
         return value
     if isinstance(value, dict) and value.keys() == {"size", "hash"}:
         return redacted_from_json(value).make_filler().decode()
-    raise ValueError(f"{_shorten(value)} is no text")
+    raise ValueError(f"expected a string, got {shorten_value(value)}")
 
 
 def _path_to_json(value: str) -> Any:
@@ -176,20 +178,20 @@ def _path_from_json(value: Any) -> str:
 
 def _flag_from_json(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{_shorten(value)} is neither true nor false")
+        raise ValueError(f"expected true or false, got {shorten_value(value)}")
     return value
 
 
 def _make_address_parser(kind: Callable[[str], Any]) -> Callable[[Any], Any]:
     def convert(value: Any) -> Any:
         if not isinstance(value, str) or "%" in value:
-            raise ValueError(f"{_shorten(value)} is no address")
+            raise ValueError(f"expected an IP address, got {shorten_value(value)}")
         return kind(value)
 
     return convert
 
 
-# -- what is made of others -----------------------------------------------------------------------
+# -- composed types -------------------------------------------------------------------------------
 
 
 def _make_enum_conversion(con: Enumerated) -> Conversion:
@@ -197,7 +199,9 @@ def _make_enum_conversion(con: Enumerated) -> Conversion:
 
     def convert(value: Any) -> Any:
         if not isinstance(value, str) or value not in members:
-            raise ValueError(f"{_shorten(value)} is no {con.members.__name__}")
+            raise ValueError(
+                f"expected a member of {con.members.__name__}, got {shorten_value(value)}"
+            )
         return members[value]
 
     return Conversion(lambda value: value.name, convert)
@@ -216,7 +220,9 @@ def _make_list_conversion(con: ListOf) -> Conversion:
 
     def convert(value: Any) -> Any:
         if not isinstance(value, list) or len(value) > LIST_COUNT_MAX:
-            raise ValueError(f"{_shorten(value)} is no list of at most {LIST_COUNT_MAX} items")
+            raise ValueError(
+                f"expected a list of at most {LIST_COUNT_MAX} items, got {shorten_value(value)}"
+            )
         return tuple(map(inner.from_json, value))
 
     return Conversion(lambda value: list(map(inner.to_json, value)), convert)
@@ -225,39 +231,42 @@ def _make_list_conversion(con: ListOf) -> Conversion:
 def _make_row_conversion(con: TupleOf) -> Conversion:
     inner = [make_conversion(each) for each in con.values]
 
-    def give(value: Any) -> list[Any]:
+    def to_json(value: Any) -> list[Any]:
         return [each.to_json(item) for each, item in zip(inner, value, strict=True)]
 
     def convert(value: Any) -> Any:
         if not isinstance(value, list) or len(value) != len(inner):
-            raise ValueError(f"{_shorten(value)} is no list of {len(inner)} items")
+            raise ValueError(f"expected a list of {len(inner)} items, got {shorten_value(value)}")
         return tuple(each.from_json(item) for each, item in zip(inner, value, strict=True))
 
-    return Conversion(give, convert)
+    return Conversion(to_json, convert)
 
 
 def _make_record_conversion(con: RecordOf) -> Conversion:
     inner = {name: make_conversion(each) for name, each in con.fields.items()}
 
-    def give(value: Any) -> dict[str, Any]:
+    def to_json(value: Any) -> dict[str, Any]:
         return {name: each.to_json(getattr(value, name)) for name, each in inner.items()}
 
     def convert(value: Any) -> Any:
         if not isinstance(value, dict) or value.keys() != inner.keys():
-            raise ValueError(f"{_shorten(value)} has not the fields {', '.join(inner)}")
+            raise ValueError(
+                f"expected an object with the fields {', '.join(inner)}, got {shorten_value(value)}"
+            )
         return con.kind(**{name: each.from_json(value[name]) for name, each in inner.items()})
 
-    return Conversion(give, convert)
+    return Conversion(to_json, convert)
 
 
 def _make_fixed_bytes_conversion(con: cs.Bytes) -> Conversion:
-    def give(value: bytes | RedactedBytes) -> Any:
+    def to_json(value: bytes | RedactedBytes) -> Any:
         return bytes_to_json(value) if isinstance(value, RedactedBytes) else {"hex": value.hex()}
 
-    return Conversion(give, bytes_from_json)
+    return Conversion(to_json, bytes_from_json)
 
 
-def _shorten(value: Any) -> str:
+def shorten_value(value: Any) -> str:
+    """Return the repr of a value, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}…"
 

@@ -1,7 +1,7 @@
-"""A journal as one Parquet table, for programs that read such; needs the extra ``arrow``.
+"""Export of a journal as one Parquet table, and import; needs the extra ``arrow``.
 
-A row is an event: its number, time, tag, the name of its kind and its group, how many bytes its
-payload has, the payload, and its fields in the JSON of the lines. The head is in the metadata.
+A row is an event: sequence number, time, tag, names of kind and group, payload size in bytes,
+payload, and the fields in the JSON of the line export. The header is in the metadata.
 """
 
 import json
@@ -30,7 +30,7 @@ from journal.rewrite.block_stream import BlockStream
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 BATCH_SIZE = 1 << 23
-"""Bytes of payloads in one group of rows, about: what stands in memory at once."""
+"""Approximate size in bytes of the payloads in one row group, which is held in memory."""
 BATCH_COUNT = 1 << 14
 _READ_COUNT = 1 << 9
 
@@ -46,19 +46,19 @@ def export_parquet(
     redact: Iterable[Secret] = (),
     progress: ProgressCallback | None = None,
 ) -> ExportResult:
-    """Write the journal ``source`` to ``out`` as a Parquet file, from which it can be made again.
+    """Write the journal ``source`` to ``out`` as a Parquet file, from which it can be imported.
 
-    With ``redact``, what an export does not tell is missing in the fields, and there are no
-    payloads. Raises OptionError where pyarrow is not there, and what reading raises.
+    With ``redact``, contents of these kinds are redacted in the fields, and no payloads are stored.
+    Raise OptionError if pyarrow is not installed, and the errors of reading the journal.
     """
     arrow, parquet = _import_arrow()
     redaction, path = Redaction(redact), Path(source)
     head = format_header(read_header(path, redaction.secrets)).rstrip()
     schema = _make_schema(arrow).with_metadata({_HEAD_NAME: head})
-    walked = BlockStream(path, progress or ignore_progress, "exporting")
+    stream = BlockStream(path, progress or ignore_progress, "exporting")
     events, next_seq = 0, 0
     with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
-        for batch in _group_rows(iterate_rows(walked)):
+        for batch in _group_rows(iterate_rows(stream)):
             columns = list(zip(*(_make_cells(row, redaction) for row in batch), strict=True))
             arrays = [
                 arrow.array(column, field.type)
@@ -67,31 +67,33 @@ def export_parquet(
             writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
             events, next_seq = events + len(batch), batch[-1].seq + 1
     return ExportResult(
-        walked.journal_id, events, next_seq, walked.size, walked.torn_size, redaction.secrets
+        stream.journal_id, events, next_seq, stream.size, stream.torn_size, redaction.secrets
     )
 
 
 def import_parquet(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> ImportResult:
-    """Make the journal that was exported to ``source`` again, as ``target``: see ``import_lines``.
+    """Write the journal that was exported to ``source`` to ``target``, as ``import_lines`` does.
 
-    Raises MalformedEvent for what is no such file.
+    Raise MalformedEvent for a file that is no export.
     """
     arrow, parquet = _import_arrow()
     try:
         with parquet.ParquetFile(source) as file:
-            found = (file.schema_arrow.metadata or {}).get(_HEAD_NAME, b"null")
-            head = parse_header(parse_line(found))
+            metadata = (file.schema_arrow.metadata or {}).get(_HEAD_NAME, b"null")
+            header = parse_header(parse_line(metadata))
             if not set(_READ) <= set(file.schema_arrow.names):
-                raise ValueError("it has not the columns of an export")
-            with JournalImporter(Path(target), head) as importing:
-                events, next_seq = _read_rows(file, importing)
-                return importing.finish(ExportFooter(events, next_seq))
+                raise ValueError(f"the columns {', '.join(_READ)} are required")
+            with JournalImporter(Path(target), header) as importer:
+                events, next_seq = _read_rows(file, importer)
+                return importer.finish(ExportFooter(events, next_seq))
     except (arrow.ArrowException, ValueError) as error:
-        raise MalformedEvent(f"it is no export: {' '.join(str(error).split())}") from error
+        raise MalformedEvent(
+            f"not an export of a journal: {' '.join(str(error).split())}"
+        ) from error
 
 
-def _read_rows(file: Any, importing: JournalImporter) -> tuple[int, int]:
-    """Read all rows; how many, and the number behind the last."""
+def _read_rows(file: Any, importer: JournalImporter) -> tuple[int, int]:
+    """Read all rows into ``importing``. Return their number, and the next sequence number."""
     events, next_seq = 0, 0
     for batch in file.iter_batches(batch_size=_READ_COUNT, columns=_READ):
         columns = (batch.column(name) for name in _READ)
@@ -101,8 +103,8 @@ def _read_rows(file: Any, importing: JournalImporter) -> tuple[int, int]:
                 for name, cell in zip(_READ, cells, strict=True)
             ]
             try:
-                row = _parse_row(values, importing.header)
-                importing.add(row)
+                row = _parse_row(values, importer.header)
+                importer.add(row)
             except (ValueError, TypeError, MalformedEvent, OptionError, LimitExceeded) as error:
                 reason = getattr(error, "reason", None) or str(error)
                 raise MalformedEvent(f"row {events + 1}: {reason}") from error
@@ -114,10 +116,10 @@ def _parse_row(values: list[Any], head: ExportHeader) -> ExportRow:
     seq, time, tag, kind, payload, fields = values
     if payload is None:
         if not head.redacted or fields is None:
-            raise ValueError("it has no payload, and the head does not say that it was redacted")
-        found = parse_line(fields.encode())
+            raise ValueError("payload is missing, but the header lists no redacted kinds")
+        value = parse_line(fields.encode())
         payload = (
-            payload_from_json(tag, kind, found) if kind is not None else bytes_from_json(found)
+            payload_from_json(tag, kind, value) if kind is not None else bytes_from_json(value)
         )
     return ExportRow(seq, time, tag, payload)
 
@@ -130,10 +132,10 @@ def _make_cells(row: ExportRow, redaction: Redaction) -> tuple[Any, ...]:
     return row.seq, row.time, row.tag, kind, group, len(row.payload), payload, fields
 
 
-def _group_rows(found: Iterator[ExportRow]) -> Iterator[list[ExportRow]]:
+def _group_rows(rows: Iterator[ExportRow]) -> Iterator[list[ExportRow]]:
     batch: list[ExportRow] = []
     size = 0
-    for row in found:
+    for row in rows:
         batch.append(row)
         size += len(row.payload)
         if size >= BATCH_SIZE or len(batch) == BATCH_COUNT:
@@ -165,5 +167,5 @@ def _import_arrow() -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("pyarrow"):
             raise
-        raise OptionError("Parquet needs pyarrow: pip install 'wasm-journal[arrow]'") from error
+        raise OptionError("Parquet needs pyarrow: run pip install 'wasm-journal[arrow]'") from error
     return pyarrow, parquet

@@ -1,6 +1,6 @@
-"""What an export does not tell: contents are replaced by their sizes and salted hashes.
+"""Redaction of an export: contents are replaced by their sizes and salted hashes.
 
-What happened, where, when and how much of it stays; equal contents of one export stay equal.
+The order, place, time and size of every operation remain. Equal contents of one export stay equal.
 """
 
 import secrets
@@ -29,25 +29,25 @@ _HASH_SIZE = 16
 
 
 class Secret(StrEnum):
-    """What can be left out of an export."""
+    """Kinds of contents that an export can redact."""
 
     MEMORY = "memory"
-    """Pages and regions of memory, stacks, the values of globals; and the digests of snapshots."""
+    """Memory pages and regions, stacks, values of globals, and digests of snapshots."""
     FILES = "files"
-    """What was written to files, placed in them, and read from those of the host. Names stay."""
+    """Bytes written to files, placed in files, and read from host files. Names stay."""
     ENVIRONMENT = "environment"
-    """The values of environment variables, and all arguments but the program's name."""
+    """Values of environment variables, and all arguments except the program's name."""
     INPUT = "input"
-    """What was read from standard input, and random bytes."""
+    """Bytes read from standard input, and random bytes."""
     OUTPUT = "output"
-    """What was written to standard output and error, and sent over sockets."""
+    """Bytes written to standard output and error, and sent over sockets."""
 
 
 class Redaction:
-    """Replaces the contents of some kinds, with a salt of its own that nobody gets to know.
+    """Redaction of selected kinds of contents, with a random salt that is never stored.
 
-    Where anything is redacted, so is what might hold anything: kinds that are not known, payloads
-    that are malformed, and the tokens of networks.
+    If any kind is redacted, so are bytes that may hold any contents: events of unknown kinds,
+    malformed payloads, and the tokens of networks.
     """
 
     def __init__(self, selected: Iterable[Secret] = ()) -> None:
@@ -58,29 +58,29 @@ class Redaction:
         return bool(self.secrets)
 
     def redact(self, data: bytes) -> RedactedBytes:
-        """What is told of bytes."""
+        """Return the size and salted hash of bytes."""
         digest = blake2b(data, key=self._salt, digest_size=_HASH_SIZE)
         return RedactedBytes(len(data), digest.hexdigest())
 
     def redact_fields(self, event: Event) -> dict[str, Any]:
-        """The fields of an event, without what is not told."""
-        found = field_dict(event)
+        """Return the fields of an event with selected contents redacted."""
+        values = field_dict(event)
         if not self:
-            return found
+            return values
         if isinstance(event, PortBridge):
-            return found | {"token": self.redact(event.token.encode())}
+            return values | {"token": self.redact(event.token.encode())}
         for secret in self.secrets:
             rule = _RULES[secret].get(type(event))
             if rule is not None:
-                found |= rule(self, event)
-        return found
+                values |= rule(self, event)
+        return values
 
 
 RedactionRule = Callable[[Redaction, Any], dict[str, Any]]
 
 
 def _redact_whole(*names: str) -> RedactionRule:
-    """Replace whole fields of bytes."""
+    """Return a rule that redacts whole fields of bytes."""
 
     def rule(redaction: Redaction, event: Any) -> dict[str, Any]:
         return {name: redaction.redact(getattr(event, name)) for name in names}
@@ -89,7 +89,7 @@ def _redact_whole(*names: str) -> RedactionRule:
 
 
 def _redact_pages(redaction: Redaction, event: MemoryPages) -> dict[str, Any]:
-    """Replace page by page; of one that is patched, where the patches are stays."""
+    """Redact page by page. The offsets of patches stay."""
     try:
         pages = [(kind, data) for _, kind, data in decode_pages(event)]
     except MalformedEvent:
@@ -99,7 +99,8 @@ def _redact_pages(redaction: Redaction, event: MemoryPages) -> dict[str, Any]:
         if kind is PageKind.PATCHED:
             size = 2 + 4 * int.from_bytes(data[:2], "little")
             parts += [data[:size], redaction.redact(data[size:])]
-        elif kind in (PageKind.WHOLE, PageKind.SAME):  # a reference has a hash of the contents
+        elif kind in (PageKind.WHOLE, PageKind.SAME):
+            # A reference contains a hash of the contents.
             parts.append(redaction.redact(data))
     return {"data": BytePieces(tuple(parts))}
 
@@ -110,12 +111,12 @@ def _redact_globals(redaction: Redaction, event: GlobalsSet) -> dict[str, Any]:
 
 
 def _remove_digest(redaction: Redaction, event: Snapshot) -> dict[str, Any]:
-    """A digest of other contents than those that are told would be wrong."""
+    """Remove the digest: it would not match the redacted contents."""
     return {"digest": b""}
 
 
 def _redact_placed_file(redaction: Redaction, event: FilePlaced) -> dict[str, Any]:
-    is_link = event.kind is FileType.SYMBOLIC_LINK  # what it says is a name
+    is_link = event.kind is FileType.SYMBOLIC_LINK  # The target of a link is a name.
     return {} if is_link else {"data": redaction.redact(event.data)}
 
 
@@ -128,8 +129,8 @@ def _redact_process_start(redaction: Redaction, event: ProcessStart) -> dict[str
     variables = []
     for variable in event.environment:
         name, sign, value = variable.partition(b"=")
-        told = name + sign if sign else b""
-        variables.append(BytePieces((told, redaction.redact(value if sign else variable))))
+        prefix = name + sign if sign else b""
+        variables.append(BytePieces((prefix, redaction.redact(value if sign else variable))))
     return {
         "arguments": (*first, *map(redaction.redact, rest)),
         "environment": tuple(variables),

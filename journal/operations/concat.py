@@ -1,4 +1,4 @@
-"""Concatenation: several journals as one new file, with numbers that go on from one to the next."""
+"""Concatenation of several journals into one new file with continuous sequence numbers."""
 
 import os
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_prog
 
 
 class ConcatResult(NamedTuple):
-    """What a concatenation kept and left out; sizes are bytes of the sources.
+    """Result of a concatenation; sizes are bytes of the sources.
 
-    ``firsts`` has the number of the first event of each source. ``losses`` is empty unless salvage
-    was asked for, and names the source in ``file``.
+    ``first_seqs`` has the new sequence number of the first event of each source. ``losses`` is
+    empty unless ``salvage`` is set; each loss names its source in ``file``.
     """
 
     journal_id: bytes
@@ -32,7 +32,7 @@ class ConcatResult(NamedTuple):
 
     @property
     def lost_events(self) -> int:
-        """How many events are lost, as far as anything tells."""
+        """Number of lost events, as far as known."""
         return sum(loss.events for loss in self.losses)
 
     @property
@@ -48,37 +48,40 @@ def concat(
     salvage: bool = False,
     progress: ProgressCallback | None = None,
 ) -> ConcatResult:
-    """Write the events of all ``sources``, one behind the other, to ``target``, a new file.
+    """Write the events of all ``sources``, one after the other, to the new file ``target``.
 
-    The first keeps its numbers and gives its id; each further one goes on behind, with the holes
-    it has. What crashes left is left out. Damage is refused with a FormatError that names the
-    source, unless ``salvage``: then what is lost becomes holes on purpose. ``target`` gets its name
-    when it is whole and durable. Raises OptionError when it exists or would stand in a source.
+    The first source keeps its sequence numbers and its journal id. The events of each further
+    source follow, renumbered by one constant, so that gaps stay. The debris of crashes is not
+    copied. Damage raises a FormatError that names the source, unless ``salvage`` is set: lost
+    events then become gaps. ``target`` gets its name when it is complete and durable. Raise
+    OptionError if it exists or would be part of a source.
     """
     paths = [Path(source) for source in sources]
     if not paths:
-        raise OptionError("there is nothing to concatenate")
+        raise OptionError("no source to concatenate: at least one journal is required")
     check_output_path(Path(target), paths)
-    joined = _Joiner(salvage, progress or ignore_progress)
-    with BlockCopier(Path(target)) as keeper:
+    joiner = _Joiner(salvage, progress or ignore_progress)
+    with BlockCopier(Path(target)) as copier:
         for path in paths:
-            joined.add(path, keeper)
-        keeper.writer.publish()
+            joiner.add(path, copier)
+        copier.writer.publish()
         return ConcatResult(
-            keeper.writer.journal_id,
-            joined.size,
-            keeper.blocks,
-            keeper.events,
-            keeper.writer.next_seq,
-            keeper.torn_size,
-            keeper.debris_size,
-            tuple(joined.first_seqs),
-            tuple(keeper.losses),
+            copier.writer.journal_id,
+            joiner.size,
+            copier.blocks,
+            copier.events,
+            copier.writer.next_seq,
+            copier.torn_size,
+            copier.debris_size,
+            tuple(joiner.first_seqs),
+            tuple(copier.losses),
         )
 
 
 class _Joiner:
-    """The journals that are joined already: where the next one goes on."""
+    """Writer of several journals into one; it keeps the sequence number at which the next one
+    begins.
+    """
 
     def __init__(self, salvage: bool, report: ProgressCallback) -> None:
         self.size = 0
@@ -87,40 +90,40 @@ class _Joiner:
         self._salvage = salvage
         self._report = report
 
-    def add(self, path: Path, keeper: BlockCopier) -> None:
-        """Add a journal; its FormatErrors name it."""
-        before = len(keeper.losses)
+    def add(self, path: Path, copier: BlockCopier) -> None:
+        """Add a journal. A FormatError names its file."""
+        first_loss = len(copier.losses)
         try:
             with closing(SegmentFiles(path, patient=self._salvage)) as files:
-                self._add(files, keeper)
+                self._add(files, copier)
         except FormatError as error:
             error.file = str(path / error.file)
             raise
-        keeper.losses[before:] = [
-            loss._replace(file=str(path / loss.file)) for loss in keeper.losses[before:]
+        copier.losses[first_loss:] = [
+            loss._replace(file=str(path / loss.file)) for loss in copier.losses[first_loss:]
         ]
 
-    def _add(self, files: SegmentFiles, keeper: BlockCopier) -> None:
-        walk, begun, next_seq = ProgressScan(files, self._report, "copying"), False, 0
-        for item in walk.items():
-            if not begun:
-                begun, first = True, _first_seq(item)
-                keeper.shift = 0 if self._next_seq is None else self._next_seq - first
-                self.first_seqs.append(first + keeper.shift)
+    def _add(self, files: SegmentFiles, copier: BlockCopier) -> None:
+        blocks, has_begun, next_seq = ProgressScan(files, self._report, "copying"), False, 0
+        for item in blocks.items():
+            if not has_begun:
+                has_begun, first = True, _first_seq(item)
+                copier.shift = 0 if self._next_seq is None else self._next_seq - first
+                self.first_seqs.append(first + copier.shift)
             if isinstance(item, scan.Damage) and not self._salvage:
                 raise item.error()
             if isinstance(item, scan.Damage | scan.Tail):
-                last = item.last_seq + 1 if isinstance(item, scan.Damage) else item.next_seq
-                next_seq = max(next_seq, last)
-            if not keeper.add(item) and not self._salvage:
-                raise keeper.losses[-1].error()
-        self._next_seq = next_seq + keeper.shift
-        self.size += walk.size
+                next_of_item = item.last_seq + 1 if isinstance(item, scan.Damage) else item.next_seq
+                next_seq = max(next_seq, next_of_item)
+            if not copier.add(item) and not self._salvage:
+                raise copier.losses[-1].error()
+        self._next_seq = next_seq + copier.shift
+        self.size += blocks.size
 
 
 def _first_seq(item: scan.ScanItem) -> int:
-    """Give the number that a journal begins with, from what comes first in it."""
+    """Return the first sequence number of a journal from its first scan item."""
     if isinstance(item, scan.Segment):
         return item.header.first_seq
-    assert isinstance(item, scan.Damage), "a walk begins with a segment, or what was one"
+    assert isinstance(item, scan.Damage), "a scan begins with a segment or a damaged one"
     return item.first_seq

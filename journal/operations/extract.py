@@ -1,6 +1,6 @@
-"""Extracting: a guest's files, memory or environment as they were at an event, without running it.
+"""Extraction of a guest's files, memory or environment at an event, without executing the guest.
 
-Files come into a new directory or a tar archive, memory into a file with holes where it is zeros.
+Files are written to a new directory or a tar archive, memory to a sparse file.
 """
 
 import errno
@@ -47,9 +47,8 @@ _ZEROS = bytes(1 << 16)
 
 
 class ExtractFilesResult(NamedTuple):
-    """What was extracted of the files: how many names, and bytes; ``mounts`` are those of the host.
-
-    What is in these is not in the journal.
+    """Counts of the extracted names, and bytes. ``mounts`` are the host mounts, whose contents are
+    not in the journal.
     """
 
     files: int
@@ -60,9 +59,9 @@ class ExtractFilesResult(NamedTuple):
 
 
 class ExtractMemoryResult(NamedTuple):
-    """What was extracted of a memory: of the snapshot with this number, so many bytes from start.
+    """Extracted range of a memory at a snapshot: ``size`` bytes from byte ``start``.
 
-    ``pages`` are those that are not zeros.
+    ``pages`` counts the pages that are not zero.
     """
 
     snapshot: int
@@ -72,7 +71,7 @@ class ExtractMemoryResult(NamedTuple):
 
 
 class EnvironmentResult(NamedTuple):
-    """What a process was started with, and its working directory if it changed it."""
+    """Arguments and environment of a process, and its working directory if it changed it."""
 
     arguments: tuple[bytes, ...]
     environment: tuple[bytes, ...]
@@ -89,13 +88,15 @@ def extract_files(
     at: int | None = None,
     limits: ReplayLimits | None = None,
 ) -> ExtractFilesResult:
-    """Put a guest's files in memory, as they were behind event ``at``, into a new directory.
+    """Write the guest's files in memory mounts, as of event ``at``, to a new directory.
 
-    A mount called ``/work`` is ``work`` in it. Times of modification are the guest's; only the
-    owner may read them. Symbolic links say what the guest wrote: whoever follows them may be led
-    elsewhere. Nothing outside is touched. Where a mount lies in another one, it hides what that has
-    there. ``directory`` gets its name when all of it is durable.
-    Raises OptionError for an event that is not there, ReplayError, and what reading raises.
+    A mount called ``/work`` becomes the subdirectory ``work``. Modification times are those of the
+    guest; only the owner has access. Symbolic links have the targets that the guest wrote, so
+    following them may lead anywhere. Nothing outside the directory is changed. A mount inside
+    another one hides the contents at its path. ``directory`` gets its name when everything is
+    durable.
+
+    Raise OptionError if there is no such event, ReplayError, and the errors of reading the journal.
     """
     target = Path(directory)
     check_output_path(target, [Path(source)])
@@ -106,7 +107,7 @@ def extract_files(
             play(reader.frames(tags=host.tags), host, upto=_find_stop(reader, at))
         with _refusing_long_paths():
             _nest_mounts(list(host.mount_paths.values()), folder, whole)
-        found = _count_and_sync(whole, _list_host_mounts(host))
+        counts = _count_and_sync(whole, _list_host_mounts(host))
         if os.path.lexists(target):
             raise OptionError(f"{target} exists already")
         whole.rename(target)
@@ -114,16 +115,16 @@ def extract_files(
         _remove_tree(folder)
         _remove_tree(whole)
     atomic_file.sync_directory(target.parent)
-    return found
+    return counts
 
 
 def archive_files(
     source: StrPath, out: BinaryIO, *, at: int | None = None, limits: ReplayLimits | None = None
 ) -> ExtractFilesResult:
-    """Write what ``extract_files`` puts into a directory to ``out`` as a tar archive.
+    """Write the files of ``extract_files`` to ``out`` as a tar archive.
 
-    Names of one file are hard links of one another. Where a mount lies in another one, it hides
-    what that has there.
+    Several names of one file become hard links. A mount inside another one hides the contents at
+    its path.
     """
     with Reader(source) as reader:
         host = _FilesHost(limits)
@@ -151,22 +152,27 @@ def archive_files(
 
 
 class _FilesHost(ModelHost):
-    """A model of the files alone."""
+    """Replay host that models files only."""
 
     keeps_output = False
 
     @property
     def tags(self) -> frozenset[int]:
-        """The kinds of events that say what becomes of files."""
+        """Tags of the events that change files."""
         return FILE_TAGS
 
 
 def _iterate_entries(host: ModelHost) -> Iterator[tuple[str, str, TreeEntry]]:
-    """Every name in the guest's memory mounts: the mount, the path in the archive, what it is."""
+    """Yield every name in the guest's memory mounts: its mount, its path in the archive, and its
+    entry.
+    """
     trees = {guest: split_path(guest) for guest in host.trees}
     for names in trees.values():
         if not {".", ".."}.isdisjoint(names):
-            raise ReplayError(f"the mount {quote_path('/'.join(names))} leads out of the archive")
+            raise ReplayError(
+                f"mount {quote_path('/'.join(names))} has . or .. in its path, "
+                "which could lead out of the archive"
+            )
     for guest, tree in sorted(host.trees.items(), key=lambda item: trees[item[0]]):
         hidden = ["/".join(names) for names in trees.values() if _is_inside(names, trees[guest])]
         for path, entry in tree.items():
@@ -197,38 +203,38 @@ def _make_tar_member(path: str, entry: TreeEntry) -> tarfile.TarInfo:
 
 
 def _nest_mounts(mounted: list[list[str]], folder: Path, whole: Path) -> None:
-    """Make one directory of those that mounts have apart, as the guest comes to them.
+    """Combine the separate directories of all mounts into one tree, as the guest sees it.
 
-    What lies in the way of a mount is hidden by it, and goes; links are not followed.
+    A mount replaces the contents at its path. Links are not followed.
     """
-    places = dict(enumerate(mounted))
-    root = next((number for number, names in places.items() if not names), None)
+    mounts = dict(enumerate(mounted))
+    root = next((number for number, names in mounts.items() if not names), None)
     if root is None:
         whole.mkdir(mode=DIRECTORY_MODE)
     else:
         (folder / str(root)).rename(whole)
-        del places[root]
-    for number, names in sorted(places.items(), key=lambda one: len(one[1])):
-        at = whole
+        del mounts[root]
+    for number, names in sorted(mounts.items(), key=lambda one: len(one[1])):
+        parent = whole
         for name in names[:-1]:
-            at = _remove_non_directory(at / name)
-            at.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
-        known, place = at.stat(), _remove_non_directory(at / names[-1])
-        _remove_tree(place)
-        (folder / str(number)).rename(place)
-        os.utime(at, ns=(known.st_atime_ns, known.st_mtime_ns))
+            parent = _remove_non_directory(parent / name)
+            parent.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        status, target = parent.stat(), _remove_non_directory(parent / names[-1])
+        _remove_tree(target)
+        (folder / str(number)).rename(target)
+        os.utime(parent, ns=(status.st_atime_ns, status.st_mtime_ns))
     atomic_file.sync_directory(folder)
 
 
 def _remove_non_directory(path: Path) -> Path:
-    """A path at which nothing other than a directory is any more."""
+    """Remove anything other than a directory at a path. Return the path."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
     return path
 
 
 def _count_and_sync(folder: Path, mounts: tuple[str, ...]) -> ExtractFilesResult:
-    """What stands in a directory, links not followed; all of it is durable then."""
+    """Count the contents of a directory without following links, and sync all of them."""
     files = directories = links = size = 0
     seen: set[int] = set()
     for directory in reversed(_list_directories(folder)):
@@ -239,46 +245,49 @@ def _count_and_sync(folder: Path, mounts: tuple[str, ...]) -> ExtractFilesResult
                 if not entry.is_file(follow_symlinks=False):
                     continue
                 files += 1
-                found = entry.stat(follow_symlinks=False)
-                if found.st_ino not in seen:
-                    seen.add(found.st_ino)
-                    size += found.st_size
+                status = entry.stat(follow_symlinks=False)
+                if status.st_ino not in seen:
+                    seen.add(status.st_ino)
+                    size += status.st_size
                     atomic_file.sync_file(entry.path)
         atomic_file.sync_directory(directory)
     return ExtractFilesResult(files, directories, links, size, mounts)
 
 
 def _list_directories(folder: Path) -> list[Path]:
-    """A directory and all below it, each behind the one that it is in.
+    """Return a directory and all directories below it, each after its parent.
 
-    > Why not ``os.walk``? It calls itself for each level, and a guest may make very many of them.
+    > Why not ``os.walk``? It recurses for each level, and a guest may create very many.
     """
-    found = [folder]
-    for directory in found:  # which grows meanwhile
+    directories = [folder]
+    for directory in directories:  # The list grows during the loop.
         with _refusing_long_paths(), os.scandir(directory) as entries:
-            found += [Path(one.path) for one in entries if one.is_dir(follow_symlinks=False)]
-    return found
+            directories += [Path(one.path) for one in entries if one.is_dir(follow_symlinks=False)]
+    return directories
 
 
 @contextmanager
 def _refusing_long_paths() -> Iterator[None]:
-    """Refuse directories that are so deep that no path says where they are."""
+    """Raise ReplayError for directories nested so deeply that a path becomes too long."""
     try:
         yield
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        raise ReplayError("the guest's directories are deeper than a path can say") from None
+        raise ReplayError(
+            "the guest's directories are nested too deeply: a path exceeds the system's limit"
+        ) from None
 
 
 def _remove_tree(folder: Path) -> None:
-    """Take a directory away, if it is there, as far as that goes.
+    """Remove a directory tree if it exists. Ignore OSErrors.
 
-    > Why not ``shutil.rmtree``? As above. Each directory comes up before it is looked into.
+    > Why not ``shutil.rmtree``? It recurses, as ``os.walk`` does. Each directory is moved to the
+    top before it is listed.
     """
     with suppress(OSError):
         above = [folder]
-        for directory in above:  # which grows meanwhile
+        for directory in above:  # The list grows during the loop.
             for entry in list(os.scandir(directory)):
                 if entry.is_dir(follow_symlinks=False):
                     above.append(folder / secrets.token_hex(16))
@@ -307,53 +316,60 @@ def extract_memory(
     sparse: bool = False,
     limits: ReplayLimits | None = None,
 ) -> ExtractMemoryResult:
-    """Write a memory to ``out``, as it was at the last snapshot up to event ``at``.
+    """Write a memory to ``out``, as of the last snapshot up to event ``at``.
 
-    With ``pages``, those of 4 KiB from the first to the last number alone. If ``sparse``, zeros are
-    holes in ``out``, which is an empty file. Raises OptionError where there is no such event,
-    snapshot, memory or page.
+    ``pages`` selects the 4 KiB pages from the first to the last number, both included. With
+    ``sparse``, zero pages become holes; ``out`` must then be an empty file. Raise OptionError if
+    there is no such event, snapshot, memory or page.
     """
     with Reader(source) as reader:
-        behind = _find_stop(reader, at)
-        start, seq = _find_snapshot_range(reader, behind)
+        stop = _find_stop(reader, at)
+        start, seq = _find_snapshot_range(reader, stop)
         host = _MemoryHost(limits)
         frames = reader.frames(start, stop=seq + 1, tags=host.tags)
         play(frames, host, pages=PageResolver.from_reader(reader))
     machine = host.machine
     if memory not in machine.memories:
-        raise OptionError(f"snapshot {seq} has no memory {memory}")
+        raise OptionError(f"snapshot {seq} has no memory {memory}, only {sorted(machine.memories)}")
     first, last = pages or (0, max(machine.memories[memory] // PAGE_SIZE - 1, 0))
     if not 0 <= first <= last or (pages and last * PAGE_SIZE >= machine.memories[memory]):
-        raise OptionError(f"memory {memory} has no pages {first} to {last}")
-    found = machine.pages_of(memory)
-    kept = {number: found[number] for number in found if first <= number <= last}
+        raise OptionError(
+            f"pages {first} to {last} are no range of memory {memory}, which has "
+            f"{machine.memories[memory] // PAGE_SIZE} pages"
+        )
+    pages_by_number = machine.pages_of(memory)
+    selected = {
+        number: pages_by_number[number] for number in pages_by_number if first <= number <= last
+    }
     size = min((last + 1) * PAGE_SIZE, machine.memories[memory]) - first * PAGE_SIZE
-    _write_pages(out, kept, first, max(size, 0), sparse=sparse)
-    return ExtractMemoryResult(seq, first * PAGE_SIZE, max(size, 0), len(kept))
+    _write_pages(out, selected, first, max(size, 0), sparse=sparse)
+    return ExtractMemoryResult(seq, first * PAGE_SIZE, max(size, 0), len(selected))
 
 
 class _MemoryHost(ModelHost):
-    """A model of memory alone."""
+    """Replay host that models memory only."""
 
     keeps_output = False
 
     @property
     def tags(self) -> frozenset[int]:
-        """The kinds of events that say what memory is."""
+        """Tags of the events that change memory."""
         return _MACHINE_TAGS
 
 
-def _find_snapshot_range(reader: Reader, behind: int | None) -> tuple[int, int]:
-    """Where to begin to play, and the number of the last snapshot in front of ``behind``."""
-    start, found = 0, None
-    for info in list_snapshots(reader, stop=behind, count_pages=False):
-        found = info.seq
+def _find_snapshot_range(reader: Reader, stop: int | None) -> tuple[int, int]:
+    """Return the sequence number from which to replay, and that of the last snapshot before
+    ``stop``.
+    """
+    start, last = 0, None
+    for info in list_snapshots(reader, stop=stop, count_pages=False):
+        last = info.seq
         if info.whole and info.first_seq is not None:
             start = info.first_seq
-    if found is None:
-        where = "" if behind is None else f" up to event {behind - 1}"
-        raise OptionError(f"{reader.path} has no snapshot{where}, and memory stands nowhere else")
-    return start, found
+    if last is None:
+        where = "" if stop is None else f" up to event {stop - 1}"
+        raise OptionError(f"{reader.path} has no snapshot{where}: its memory is unknown")
+    return start, last
 
 
 def _write_pages(
@@ -386,18 +402,18 @@ def _write_zeros(out: BinaryIO, size: int) -> None:
 
 
 def extract_environment(source: StrPath, *, at: int | None = None) -> EnvironmentResult:
-    """What the process that ran at event ``at`` was started with, and where it stood then."""
+    """Return arguments, environment and working directory of the process at event ``at``."""
     host = ModelHost()
     with Reader(source) as reader:
         play(reader.frames(stop=_find_stop(reader, at), tags=_IDENTITY_TAGS), host)
     start = host.process.start
     if start is None:
-        raise OptionError(f"{source} does not say what ran: it is not the journal of a process")
+        raise OptionError(f"{source} is not the journal of a process: it has no ProcessStart event")
     return EnvironmentResult(start.arguments, start.environment, host.process.working_directory)
 
 
 def _find_stop(reader: Reader, at: int | None) -> int | None:
-    """The number behind event ``at``, which must be there."""
+    """Return the sequence number after event ``at``. Raise OptionError if there is none."""
     if at is None:
         return None
     try:

@@ -1,8 +1,9 @@
-"""Filtering: the events of a journal that are asked for, in a new one, with numbers and times.
+"""Filter: copy the events that match a query to a new journal, with their sequence numbers and
+times.
 
-Whole blocks go over as they are; the events of others gather in new ones, and of a block that has
-nothing only the column of tags is looked at, to tell what was dropped. Pages of memory that stand
-in what is dropped, and are named by what is kept, are given there.
+Blocks that pass whole are copied unchanged, and the passing events of other blocks form new blocks.
+Of a block without passing events only the tags are read, to count the dropped events. A page
+reference of a kept event to a dropped event is replaced by the page.
 """
 
 import os
@@ -38,11 +39,11 @@ from journal.snapshots.resume_flags import GAPS_ALLOWED, NOT_RESUMABLE
 
 @dataclass(frozen=True, slots=True)
 class FilterResult:
-    """What a filter kept and dropped, and what the journal can still be used for.
+    """Counts of kept and dropped events, and the resumability of the new journal.
 
-    ``size`` is that of the source in bytes, ``written`` that of the ``blocks`` that were written,
-    0 where it is only told; ``blocks_whole`` went over as they were, ``blocks_passed`` were not
-    even read. ``kept`` and ``dropped`` count events by tag.
+    ``size`` is that of the source in bytes, ``written`` that of the ``blocks`` written, 0 for a dry
+    run without ``measure_size``. ``blocks_copied`` were copied unchanged, ``blocks_skipped`` were
+    not read. ``kept`` and ``dropped`` count events by tag.
     """
 
     journal_id: bytes
@@ -59,16 +60,16 @@ class FilterResult:
 
     @property
     def events(self) -> int:
-        """How many events were kept."""
+        """Number of kept events."""
         return sum(self.kept.values())
 
     @property
     def events_dropped(self) -> int:
-        """How many were not."""
+        """Number of dropped events."""
         return sum(self.dropped.values())
 
 
-def filter(  # the name is the command's
+def filter(  # The command has this name.
     source: str | os.PathLike[str],
     target: str | os.PathLike[str] | None,
     query: Query,
@@ -78,57 +79,68 @@ def filter(  # the name is the command's
     measure_size: bool = False,
     progress: ProgressCallback | None = None,
 ) -> FilterResult:
-    """Write the events of ``source`` that ``which`` means, or all others, to ``target``.
+    """Write the events of ``source`` that match ``query``, or without ``keep`` all others, to
+    ``target``.
 
-    Numbers, times and the journal's id stay. With ``preamble`` what says what ran is kept in any
-    case; a Seal is kept in none. Where a resume would not notice what is missing, the new journal
-    says of itself that it cannot be resumed. Without a ``target`` nothing is written, and only
-    told; what its size would be only where it is ``measured``, which takes as long as to write it.
-    ``target`` is a new file, which gets its name when it is whole and durable. Raises OptionError
-    where it exists or would stand in the source, and a FormatError for damage.
+    Sequence numbers, times and the journal id do not change. With ``keep_preamble``, the events
+    that identify the program are always kept, and a Seal never is. If a resume would not notice the
+    missing events, the new journal is flagged as not resumable.
+
+    Without a ``target`` nothing is written, and the counts are returned. ``measure_size`` then
+    computes the size of the new journal, which takes as long as writing it. ``target`` is a new
+    file, which gets its name when it is complete and durable. Raise OptionError if it exists or
+    would be part of the source, and a FormatError for damage.
     """
     if target is not None:
         check_output_path(Path(target), [Path(source)])
     with closing(SegmentFiles(source)) as files:
-        asks_times = query.since is not None or query.until is not None or query.where is not None
-        # when it begins and ends a look at all headers tells, which takes as long as the rest
-        clock, report = _read_times(files) if asks_times else NO_TIMES, progress or ignore_progress
+        needs_times = query.since is not None or query.until is not None or query.where is not None
+        # First and last time need a scan of all headers, which takes as long as the rest.
+        times, progress_callback = (
+            _read_times(files) if needs_times else NO_TIMES,
+            progress or ignore_progress,
+        )
 
         def sieve() -> QueryFilter:
-            return QueryFilter(query, clock, keep=keep, keep_preamble=keep_preamble)
+            return QueryFilter(query, times, keep=keep, keep_preamble=keep_preamble)
 
         if target is None and not measure_size:
-            return _FilterPass(files, sieve(), "looking").run(report)
+            return _FilterPass(files, sieve(), "looking").run(progress_callback)
         path = None if target is None else Path(target)
-        holds = sieve().may_pass(ProcessStart.tag)
+        may_flag = sieve().may_pass(ProcessStart.tag)
         with LazyPageResolver(source) as pages:
-            with OutputJournal(path, buffered=holds) as new:
-                first = _FilterPass(files, sieve(), "looking" if holds else "filtering", new, pages)
-                found = first.run(report)
-                if not new.is_overfull:
-                    return _publish(new, found, first.flag)
-            with OutputJournal(path, flag=first.flag) as new:
-                again = _FilterPass(files, sieve(), "filtering", new, pages)
-                return _publish(new, again.run(report))
+            with OutputJournal(path, buffered=may_flag) as output:
+                first = _FilterPass(
+                    files, sieve(), "looking" if may_flag else "filtering", output, pages
+                )
+                result = first.run(progress_callback)
+                if not output.is_overfull:
+                    return _publish(output, result, first.flag)
+            with OutputJournal(path, flag=first.flag) as output:
+                second = _FilterPass(files, sieve(), "filtering", output, pages)
+                return _publish(output, second.run(progress_callback))
 
 
 def _publish(
-    new: OutputJournal, found: FilterResult, mark: ResumeFlag | None = None
+    output: OutputJournal, result: FilterResult, flag: ResumeFlag | None = None
 ) -> FilterResult:
-    new.publish(mark)
-    return replace(found, written=new.size, blocks=new.blocks, blocks_copied=new.blocks_whole)
+    output.publish(flag)
+    return replace(
+        result, written=output.size, blocks=output.blocks, blocks_copied=output.blocks_whole
+    )
 
 
 def _read_times(files: SegmentFiles) -> JournalTimes:
     names = files.names()
-    found = summarize(scan.scan_files(files.sources(names), headers_only), 0)
-    return JournalTimes(found.first_time, found.last_time)
+    summary = summarize(scan.scan_files(files.sources(names), headers_only), 0)
+    return JournalTimes(summary.first_time, summary.last_time)
 
 
 class _FilterPass:
-    """A journal on its way through a sieve, to ``target``; without one it is only told.
+    """One pass of a journal through a filter to ``target``; without a target, events are only
+    counted.
 
-    ``pages`` looks up what is named by what is kept, and is dropped.
+    ``pages`` resolves page references of kept events to dropped events.
     """
 
     def __init__(
@@ -144,7 +156,7 @@ class _FilterPass:
         self._what = what
         self._target = target
         self._pages = pages
-        # where none is kept, none names what is dropped
+        # Without a kept MemoryPages event there is no reference to resolve.
         self._keeps_pages = target is not None and sieve.may_pass(MemoryPages.tag)
         self._dropped_pages = DroppedPages()
         self._analysis = ResumabilityAnalysis()
@@ -152,10 +164,10 @@ class _FilterPass:
         self._opened: tuple[str, ByteSource | None] | None = None
 
     def run(self, report: ProgressCallback) -> FilterResult:
-        """Hand on what is let through; tell about it."""
-        walk = ProgressScan(self._files, report, self._what, self._needs_block)
+        """Write the events that pass, and return the result."""
+        blocks = ProgressScan(self._files, report, self._what, self._needs_block)
         journal_id, is_begun = b"", False
-        for item in walk.items():
+        for item in blocks.items():
             if isinstance(item, scan.ScannedBlock):
                 if item.header.frame_count:
                     self._add(item)
@@ -168,23 +180,25 @@ class _FilterPass:
                 journal_id = item.header.journal_id
                 if self._target is not None:
                     self._target.journal_id = journal_id
-        use = self._analysis
+        analysis = self._analysis
         return FilterResult(
             journal_id=journal_id or bytes(16),
-            size=walk.size,
+            size=blocks.size,
             written=0,
             blocks=0,
             blocks_copied=0,
             blocks_skipped=self._blocks_skipped,
-            kept=use.kept,
-            dropped=use.dropped,
-            next_seq=use.next_seq,
-            resumable=use.result.resumable,
-            reason=use.result.reason,
+            kept=analysis.kept,
+            dropped=analysis.dropped,
+            next_seq=analysis.next_seq,
+            resumable=analysis.result.resumable,
+            reason=analysis.result.reason,
         )
 
     def _release_unless_process(self) -> None:
-        """Say whether the journal is that of a process: no other is ever marked."""
+        """Release the buffered blocks of a journal without a process: only that of a process gets a
+        flag.
+        """
         is_of_process = (
             ProcessStart.tag in self._analysis.kept or ProcessStart.tag in self._analysis.dropped
         )
@@ -193,12 +207,12 @@ class _FilterPass:
 
     @property
     def flag(self) -> ResumeFlag | None:
-        """What a journal of what is kept has to say of itself."""
-        use = self._analysis
-        if use.needs_not_resumable_flag:
-            return NOT_RESUMABLE, use.result.reason
-        if use.result.resumable and use.has_gaps:
-            return GAPS_ALLOWED, use.result.reason
+        """Resume flag of the new journal, its name and its reason, or None."""
+        analysis = self._analysis
+        if analysis.needs_not_resumable_flag:
+            return NOT_RESUMABLE, analysis.result.reason
+        if analysis.result.resumable and analysis.has_gaps:
+            return GAPS_ALLOWED, analysis.result.reason
         return None
 
     def _needs_block(self, segment: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
@@ -215,7 +229,7 @@ class _FilterPass:
             raise
 
     def _filter_block(self, item: scan.ScannedBlock) -> None:
-        """Look at a block that may have something that is kept."""
+        """Filter a block that may have passing events."""
         block = Block(item.header, item.body, item.first_seq, item.offset)
         mask = self._filter.compute_mask(block)
         self._analysis.add_block(*partition_tags(block.tags, mask), block.seqs, block.payload)
@@ -223,31 +237,31 @@ class _FilterPass:
             self._write(block, mask, self._target)
 
     def _write(self, block: Block, mask: bytes, target: OutputJournal) -> None:
-        naming = (
+        referring = (
             self._dropped_pages.find_referring_events(block, mask)
             if self._keeps_pages
             else frozenset()
         )
-        if naming:
-            self._write_resolved(block, mask, naming, target)
+        if referring:
+            self._write_resolved(block, mask, referring, target)
         elif 0 not in mask:
             target.add_block(block)
         elif 1 in mask:
             target.add_events(block, find_ones(mask))
 
     def _write_resolved(
-        self, block: Block, mask: bytes, naming: frozenset[int], target: OutputJournal
+        self, block: Block, mask: bytes, referring: frozenset[int], target: OutputJournal
     ) -> None:
-        """Hand on events one by one: those that name pages that are dropped get large."""
+        """Write events one by one, because an event grows when its page references are resolved."""
         assert self._pages is not None
         resolver = self._pages.resolver
-        for place in find_ones(mask):
-            seq = block.seq(place)
-            resolved = partial(_resolve_payload, resolver, seq) if seq in naming else None
-            target.add_events(block, [place], resolved)
+        for index in find_ones(mask):
+            seq = block.seq(index)
+            resolved = partial(_resolve_payload, resolver, seq) if seq in referring else None
+            target.add_events(block, [index], resolved)
 
     def _skip_block(self, item: scan.ScannedBlock) -> None:
-        """Take note of a block of which nothing is kept: its columns tell what it had."""
+        """Count the events of a block without passing events from its tag column."""
         header, count = item.header, item.header.frame_count
         self._blocks_skipped += 1
         source = self._open_source(item.segment.name)
@@ -257,15 +271,15 @@ class _FilterPass:
             tags_at = start if header.has_equal_sizes else start + 4 * count
             tags = source[tags_at : tags_at + count]
         seqs: Sequence[int] = range(item.first_seq, item.first_seq + count)
-        if header.has_seqs:  # what has numbers is read in any case
+        if header.has_seqs:  # A block with a column of sequence numbers is always read.
             seqs = Block(header, item.body, item.first_seq, item.offset).seqs
         self._analysis.add_dropped_block(tags, seqs)
         if self._keeps_pages and MemoryPages.tag in tags:
-            for at in find_ones(tags.translate(_PAGES)):
-                self._dropped_pages.add(seqs[at], is_kept=False)
+            for index in find_ones(tags.translate(_PAGES)):
+                self._dropped_pages.add(seqs[index], is_kept=False)
 
     def _open_source(self, name: str) -> ByteSource | None:
-        """The file of this name: most blocks stand in the one that the last stood in."""
+        """Return the file with this name. Most blocks are in the file of the previous block."""
         if self._opened is None or self._opened[0] != name:
             self._opened = name, self._files.open(name)
         return self._opened[1]

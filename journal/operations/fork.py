@@ -1,4 +1,4 @@
-"""Forking: a new journal that begins as another one does, up to some event."""
+"""Fork: a new journal with the beginning of another one."""
 
 import os
 from bisect import bisect_right
@@ -16,14 +16,14 @@ from journal.rewrite.block_copier import check_output_path
 def fork(
     source: str | os.PathLike[str], target: str | os.PathLike[str], *, upto: int
 ) -> ParentLink:
-    """Write the events of ``source`` up to number ``upto`` to ``target``, a new journal.
+    """Write the events of ``source`` up to event ``upto``, included, to the new journal ``target``.
 
-    It has the numbers and times of its parent, which its last event names. ``target`` gets its name
-    when it is whole and durable. Raises OptionError where ``source`` has no such event, and what
-    reading raises.
+    Sequence numbers and times stay, and a ParentLink event is appended that refers to the source.
+    ``target`` gets its name when it is complete and durable. Raise OptionError if ``source`` has no
+    such event, and the errors of reading it.
     """
     check_output_path(Path(target), [Path(source)])
-    time = 0  # the link has the time of the event before it: nobody ran meanwhile
+    time = 0  # The link gets the time of the event before it, because nothing ran in between.
     with (
         Reader(source) as reader,
         Writer(target, publish=False, commit=CommitPolicy.NONE, clock=lambda: time) as writer,
@@ -39,7 +39,7 @@ def fork(
                 journal=reader.journal_id, seq=block.seqs[count - 1], hash=block.header.body_hash
             )
         if link is None or link.seq != upto:
-            raise OptionError(f"{source} has no event {upto} to go on from")
+            raise OptionError(f"{source} has no event {upto} to fork at")
         writer.append(link)
         writer.sync()
         writer.publish()

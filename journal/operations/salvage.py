@@ -1,7 +1,7 @@
-"""Salvage of a damaged journal: every event that is still there, in a new file, with its number.
+"""Salvage of a damaged journal: copy every readable event, with its sequence number, to a new file.
 
-The source is only read. Where one bit of a block or of a segment header was turned over, it is
-found again; all else that is lost is accounted for, by its bytes and by its numbers.
+The source is only read. A single flipped bit of a block or of a segment header is found and
+corrected. All other losses are reported by their bytes and sequence numbers.
 """
 
 import os
@@ -19,11 +19,11 @@ from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_prog
 
 
 class SalvageResult(NamedTuple):
-    """What a recovery found, kept and lost.
+    """Result of a salvage: the events copied, the bits repaired, and the losses.
 
-    ``size`` is that of the source in bytes, ``torn_size`` what a crash had cut short at its end,
-    ``debris_size`` what earlier crashes had left: neither was ever acknowledged. ``next_seq`` is
-    the number behind the last event.
+    ``size`` is that of the source in bytes, ``torn_size`` the bytes that a crash cut short at its
+    end, ``debris_size`` the debris of earlier crashes; neither was ever acknowledged. ``next_seq``
+    is the sequence number after the last event.
     """
 
     journal_id: bytes
@@ -38,18 +38,18 @@ class SalvageResult(NamedTuple):
 
     @property
     def lost_events(self) -> int:
-        """How many events are lost, as far as anything tells."""
+        """Number of lost events, as far as known."""
         return sum(loss.events for loss in self.losses)
 
     @property
     def lost_size(self) -> int:
-        """Bytes that are lost."""
+        """Number of lost bytes."""
         return sum(loss.size for loss in self.losses)
 
     @property
     def repaired_events(self) -> int:
-        """How many events are there for a bit that was turned back."""
-        spans = {(one.first_seq, one.last_seq) for one in self.repairs}
+        """Number of events that a bit repair saved."""
+        spans = {(repair.first_seq, repair.last_seq) for repair in self.repairs}
         return sum(max(0, last - first + 1) for first, last in spans)
 
     @property
@@ -65,12 +65,12 @@ def salvage(
     progress: ProgressCallback | None = None,
     body_size_max: int = bit_search.BODY_SIZE_MAX,
 ) -> SalvageResult:
-    """Write all that can be read of ``source`` to ``target``, a new file; tell what is lost.
+    """Write everything readable of ``source`` to the new file ``target``. Return what was lost.
 
-    Events keep their numbers and times, the journal its id; numbers that are lost become holes on
-    purpose. ``target`` gets its name when it is whole and durable. Bodies above ``body_size_max``
-    bytes are not searched for a bit. Raises OptionError when ``target`` exists or would stand in
-    the source, and a FormatError when there is no segment whose header can be believed.
+    Events keep their sequence numbers and times, and the journal its id. Lost events become gaps.
+    ``target`` gets its name when it is complete and durable. Bodies above ``body_size_max`` bytes
+    are not searched for a flipped bit. Raise OptionError if ``target`` exists or would be part of
+    the source, and a FormatError if no segment header is readable.
     """
     check_output_path(Path(target), [Path(source)])
     report = progress or ignore_progress
@@ -79,41 +79,43 @@ def salvage(
         mender.repair()
         return _copy(mender, Path(target), report)
     except CorruptBlock as error:
-        reason = "more than a bit of the segment header is wrong, and without its salt no block"
+        reason = (
+            "segment header has more than one wrong bit, and without its salt no block can be found"
+        )
         file, offset = error.file, error.offset
-        raise CorruptBlock(f"{reason} can be told from noise", offset, file=file) from error
+        raise CorruptBlock(reason, offset, file=file) from error
 
 
 def _copy(mender: BitRepairer, target: Path, report: ProgressCallback) -> SalvageResult:
-    """Write what is left of the source, block by block."""
+    """Copy the readable blocks of the source."""
     repairs: list[BitRepair] = []
-    with closing(mender.files()) as files, BlockCopier(target) as keeper:
-        walk = ProgressScan(files, report, "copying")
-        for item in walk.items():
+    with closing(mender.files()) as files, BlockCopier(target) as copier:
+        blocks = ProgressScan(files, report, "copying")
+        for item in blocks.items():
             if (
                 isinstance(item, scan.Tail)
                 and (item.segment.name, item.offset) in mender.unreadable_segments
             ):
-                keeper.add(_make_header_damage(item))
-            elif keeper.add(item):
+                copier.add(_make_header_damage(item))
+            elif copier.add(item):
                 repairs += _list_repairs(item, mender)
-        keeper.writer.publish()
+        copier.writer.publish()
         return SalvageResult(
-            keeper.writer.journal_id,
-            walk.size,
-            keeper.blocks,
-            keeper.events,
-            keeper.writer.next_seq,
-            keeper.torn_size,
-            keeper.debris_size,
+            copier.writer.journal_id,
+            blocks.size,
+            copier.blocks,
+            copier.events,
+            copier.writer.next_seq,
+            copier.torn_size,
+            copier.debris_size,
             tuple(repairs),
-            tuple(keeper.losses),
+            tuple(copier.losses),
         )
 
 
 def _make_header_damage(tail: scan.Tail) -> scan.Damage:
-    """Tell of a segment whose header is lost: it reads as if a crash had cut the journal short."""
-    seq, reason = tail.next_seq, "blocks stand behind a segment header that is lost"
+    """Return the damage for a segment whose header is lost, which a scan reads as a torn tail."""
+    seq, reason = tail.next_seq, "blocks follow a damaged segment header"
     return scan.Damage(
         offset=tail.offset,
         size=tail.torn_size,
@@ -129,7 +131,7 @@ def _make_header_damage(tail: scan.Tail) -> scan.Damage:
 
 
 def _list_repairs(item: scan.ScanItem, mender: BitRepairer) -> Iterator[BitRepair]:
-    """Tell of the bits of a block that is there again, or of a segment header."""
+    """Yield the bit repairs of a block or a segment header."""
     if isinstance(item, scan.ScannedBlock):
         for repair in mender.repairs.get((item.segment.name, item.offset), ()):
             yield repair._replace(first_seq=item.first_seq, last_seq=last_seq_of(item))

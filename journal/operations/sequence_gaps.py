@@ -1,4 +1,6 @@
-"""Numbers that a compaction has left out: from in front of them no guest can be executed."""
+"""Gaps in the sequence numbers, as left by a compaction. No guest can be executed from before a
+gap.
+"""
 
 import os
 from contextlib import closing
@@ -10,29 +12,29 @@ from journal.log.segment_files import SegmentFiles
 
 
 def find_last_gap(path: str | os.PathLike[str], stop: int) -> int:
-    """The greatest number below ``upto`` that no event has, while some before it do; -1: none.
+    """Return the last missing sequence number below ``stop`` that has an event before it, or -1.
 
-    Only blocks that say that they have holes are read. Raises as reading does.
+    Only blocks with a column of sequence numbers are read. Raise the errors of reading the journal.
     """
-    found, following = -1, -1
+    gap, next_seq = -1, -1
     with closing(SegmentFiles(path)) as files:
         for item in scan.scan_files(files.sources(files.names()), _has_seqs):
             if isinstance(item, scan.Damage):
                 raise item.error()
             if not isinstance(item, scan.ScannedBlock) or not item.header.frame_count:
                 continue
-            if 0 <= following < min(item.first_seq, stop):
-                found = min(item.first_seq, stop) - 1
-            following = item.first_seq + item.header.frame_count
+            if 0 <= next_seq < min(item.first_seq, stop):
+                gap = min(item.first_seq, stop) - 1
+            next_seq = item.first_seq + item.header.frame_count
             if item.is_selected:
-                numbers = Block(item.header, item.body, item.first_seq, item.offset).seqs
-                for seq, behind in pairwise(numbers):
-                    if seq + 1 < min(behind, stop):
-                        found = min(behind, stop) - 1
-                following = numbers[-1] + 1
-            if following >= stop:
+                seqs = Block(item.header, item.body, item.first_seq, item.offset).seqs
+                for seq, following in pairwise(seqs):
+                    if seq + 1 < min(following, stop):
+                        gap = min(following, stop) - 1
+                next_seq = seqs[-1] + 1
+            if next_seq >= stop:
                 break
-    return found
+    return gap
 
 
 def _has_seqs(place: scan.Segment, header: BlockHeader, first_seq: int) -> bool:

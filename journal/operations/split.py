@@ -1,4 +1,4 @@
-"""Splitting: one journal into several that hold its parts; and cutting: its beginning alone."""
+"""Split of a journal into parts, and cut: a journal's beginning as a new file."""
 
 import os
 import shutil
@@ -27,19 +27,19 @@ from journal.rewrite.progress import ProgressCallback, ignore_progress
 from journal.snapshots.resume_flags import add_flag_to_payload
 
 PARTS_COUNT_MAX = 1_000_000
-"""Parts have six digits in their names."""
+"""Maximum number of parts, whose names have six digits."""
 
 _DIGITS = 6
 _PREAMBLE = frozenset(
     kind.tag for kind in (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
 )
-_PART_REASON = "it is a part of a journal, and what stood in front of event {} is not in it"
+_PART_REASON = "this journal is a part of another one, without the events before event {}"
 
 assert PARTS_COUNT_MAX == 10**_DIGITS
 
 
 class JournalPart(NamedTuple):
-    """One part: its file, and the numbers of its events, whatever it repeats of the identity."""
+    """One part: its file and its events, without the preamble that it repeats."""
 
     path: Path
     first_seq: int
@@ -49,7 +49,7 @@ class JournalPart(NamedTuple):
 
 
 class SplitResult(NamedTuple):
-    """What became of a journal; sizes are bytes of the source."""
+    """Result of a split; sizes are bytes of the source."""
 
     journal_id: bytes
     parts: tuple[JournalPart, ...]
@@ -59,12 +59,12 @@ class SplitResult(NamedTuple):
 
     @property
     def events(self) -> int:
-        """Events of all parts."""
+        """Number of events in all parts."""
         return sum(part.events for part in self.parts)
 
 
 class CutResult(NamedTuple):
-    """The beginning of a journal that was kept."""
+    """Result of a cut."""
 
     journal_id: bytes
     events: int
@@ -82,45 +82,50 @@ def split(
     self_contained: bool = False,
     progress: ProgressCallback | None = None,
 ) -> SplitResult:
-    """Write the parts of ``source`` to ``directory``, a new one, as files in the order of names.
+    """Write ``source`` in parts to files in the new directory ``directory``, in the order of their
+    names.
 
-    A part begins at each number of ``at``, behind each snapshot if ``snapshots``, and where a part
-    would get larger than ``size`` bytes. All keep numbers, times and the journal's id, and joined
-    by ``concat`` or ``cat`` they are the same events again. If ``self_contained``, each repeats in
-    front, under their own numbers, the events that say what ran and on what; it is marked, as what
-    happened between them and the part is missing and nobody can resume it. Pages of memory that
-    stand in another part are given in this one.
+    A part begins at each sequence number in ``at``, after each snapshot with ``snapshots``, and
+    before a part would exceed ``size`` bytes. Parts keep sequence numbers, times and the journal
+    id; ``concat`` or ``cat`` joins them to the same events. With ``self_contained``, each part
+    first repeats the events that identify the program and its files, under their own sequence
+    numbers, and is flagged as not resumable, because the events in between are missing. A page
+    reference to another part is then replaced by the page.
 
-    ``directory`` gets its name when all is whole and durable. Raises OptionError where it exists,
-    or a number of ``at`` splits nothing; and refuses damage with what reading raises.
+    ``directory`` gets its name when everything is complete and durable. Raise OptionError if it
+    exists, or if a number in ``at`` splits nothing, and the errors of reading a damaged journal.
     """
     if not at and not snapshots and size is None:
-        raise OptionError("there is nothing to split at: numbers, snapshots, or a size")
+        raise OptionError("split needs a sequence number, snapshots, or a size to split at")
     if size is not None and size <= 0:
-        raise OptionError("a part has more bytes than none")
+        raise OptionError(f"size of a part must be greater than 0 bytes, got {size}")
     path, target = Path(source), Path(directory)
     check_output_path(target, [path])
-    marks = _SplitPoints(sorted(set(at)), snapshots, size)
+    points = _SplitPoints(sorted(set(at)), snapshots, size)
     preamble_end = _find_preamble_end(path) if self_contained else None
     with _PartWriter(path, target, preamble_end) as parts:
-        walked = BlockStream(path, progress or ignore_progress)
-        for block in walked.blocks():
+        source_blocks = BlockStream(path, progress or ignore_progress)
+        for block in source_blocks.blocks():
             if not parts.has_source:
-                parts.set_source(walked.journal_id, walked.first_seq)
+                parts.set_source(source_blocks.journal_id, source_blocks.first_seq)
             start = 0
-            for index in [*marks.find_in(block, parts), block.count]:
+            for index in [*points.find_in(block, parts), block.count]:
                 if index > start:
                     parts.add(slice_block(block, start, index))
                 if index < block.count:
                     parts.end_part()
                 start = index
-            if marks.splits_after(block):
+            if points.splits_after(block):
                 parts.end_part()
-        marks.check_used(path)
+        points.check_used(path)
         parts.publish()
-        found = tuple(parts.parts)
+        parts_written = tuple(parts.parts)
         return SplitResult(
-            walked.journal_id, found, walked.size, walked.torn_size, walked.debris_size
+            source_blocks.journal_id,
+            parts_written,
+            source_blocks.size,
+            source_blocks.torn_size,
+            source_blocks.debris_size,
         )
 
 
@@ -131,23 +136,23 @@ def cut(
     at: int,
     progress: ProgressCallback | None = None,
 ) -> CutResult:
-    """Write the events of ``source`` up to number ``at`` to ``target``, a new file.
+    """Write the events of ``source`` up to event ``at``, included, to the new file ``target``.
 
-    It is the same journal as it was then, id, numbers and times: what could be done with that can
-    be done with it. ``fork`` makes one that goes its own way. What stands behind is not even read.
-    ``target`` gets its name when it is whole and durable. Raises OptionError where there is no such
-    event, and refuses damage in front of it with what reading raises.
+    The new journal is the same journal as at that time: journal id, sequence numbers and times do
+    not change, and it can be resumed alike. ``fork`` makes a new journal instead. Later events are
+    not read. ``target`` gets its name when it is complete and durable. Raise OptionError if there
+    is no such event, and the errors of reading a damaged journal.
     """
     check_output_path(Path(target), [Path(source)])
-    walked, last_seq, events = BlockStream(Path(source), progress or ignore_progress), -1, 0
+    source_blocks, last_seq, events = BlockStream(Path(source), progress or ignore_progress), -1, 0
     writer: Writer | None = None
     try:
-        for block in walked.blocks():
+        for block in source_blocks.blocks():
             if block.first_seq > at:
                 break
             if writer is None:
                 writer = _open_part(
-                    Path(target), walked.journal_id, walked.first_seq, publish=False
+                    Path(target), source_blocks.journal_id, source_blocks.first_seq, publish=False
                 )
             count = bisect_right(block.seqs, at)
             writer.append_block(slice_block(block, 0, count))
@@ -155,17 +160,19 @@ def cut(
             if last_seq == at:
                 break
         if writer is None or last_seq != at:
-            raise OptionError(f"{source} has no event {at} to cut it behind")
+            raise OptionError(f"{source} has no event {at} to cut after")
         writer.sync()
         writer.publish()
-        return CutResult(walked.journal_id, events, last_seq, writer.size + SEGMENT_HEADER_SIZE)
+        return CutResult(
+            source_blocks.journal_id, events, last_seq, writer.size + SEGMENT_HEADER_SIZE
+        )
     finally:
         if writer is not None:
             writer.close()
 
 
 class _SplitPoints:
-    """Where parts begin."""
+    """Points at which parts begin."""
 
     def __init__(self, at: list[int], snapshots: bool, size: int | None) -> None:
         self._at = at
@@ -173,35 +180,37 @@ class _SplitPoints:
         self._size = size
 
     def find_in(self, block: Block, parts: "_PartWriter") -> list[int]:
-        """The indices of the block's events with which a part begins."""
-        found: set[int] = set()
+        """Return the indices of the block's events at which a part begins."""
+        indices: set[int] = set()
         if self._size is not None and parts.size and parts.size + block.size > self._size:
-            found.add(0)
+            indices.add(0)
         if self._at and self._at[0] <= block.last_seq:
             seqs = block.seqs
             while self._at and self._at[0] <= block.last_seq:
                 seq = self._at.pop(0)
                 index = bisect_left(seqs, seq)
                 if not (index or parts.size or parts.parts):
-                    raise OptionError(f"no event stands in front of number {seq}")
-                found.add(index)
+                    raise OptionError(f"cannot split at event {seq}: no event precedes it")
+                indices.add(index)
         if self._snapshots:
-            behind = (index + 1 for index in block.select({Snapshot.tag}))
-            found.update(index for index in behind if index < block.count)
-        return sorted(found)
+            after = (index + 1 for index in block.select({Snapshot.tag}))
+            indices.update(index for index in after if index < block.count)
+        return sorted(indices)
 
     def splits_after(self, block: Block) -> bool:
-        """Whether a part ends with the block."""
+        """Return whether a part ends with the block."""
         return self._snapshots and block.tags[-1] == Snapshot.tag
 
     def check_used(self, path: Path) -> None:
-        """Raise where there was nothing to split any more."""
+        """Raise OptionError if a requested sequence number is past the end of the journal."""
         if self._at:
-            raise OptionError(f"no event of {path} has the number {self._at[0]} or one above it")
+            raise OptionError(
+                f"cannot split at event {self._at[0]}: {path} has no event from there on"
+            )
 
 
 class _PartWriter:
-    """The parts as they are written, in a directory that has no name yet."""
+    """Writer of the parts, in a temporary directory that gets its name at the end."""
 
     def __init__(self, source: Path, target: Path, preamble_end: int | None) -> None:
         self.parts: list[JournalPart] = []
@@ -233,42 +242,44 @@ class _PartWriter:
 
     @property
     def has_source(self) -> bool:
-        """Whether anything is known of the source."""
+        """Whether the journal id of the source is known."""
         return self._journal_id is not None
 
     @property
     def size(self) -> int:
-        """Bytes of the part that is being written; 0 where none is."""
+        """Size in bytes of the part that is being written; 0 if there is none."""
         return 0 if self._writer is None else self._writer.size + SEGMENT_HEADER_SIZE
 
     def set_source(self, journal_id: bytes, first_seq: int) -> None:
-        """Get to know the source."""
+        """Set the journal id and the first sequence number of the source."""
         self._journal_id, self._origin, self._next_seq = journal_id, first_seq, first_seq
 
     def add(self, block: Block) -> None:
-        """Add events to the part, which begins with them if there is none."""
+        """Add events to the open part, or to a new one."""
         first, last = block.first_seq, block.last_seq
         if self._writer is None:
             self._writer = self._open(first)
         self._append(self._writer, block)
         self._next_seq = last + 1
-        begun, _, count = self._seqs or (first, last, 0)
-        self._seqs = (begun, last, count + block.count)
+        part_first, _, count = self._seqs or (first, last, 0)
+        self._seqs = (part_first, last, count + block.count)
 
     def _append(self, writer: Writer, block: Block) -> None:
-        """Add a block; where the part is to be of use alone, with the bytes of all pages."""
-        naming = self._dropped_pages.find_referring_events(block)
-        if not naming:
+        """Append a block. References to events missing in a self-contained part are resolved."""
+        referring = self._dropped_pages.find_referring_events(block)
+        if not referring:
             writer.append_block(block)
             return
-        gatherer = BlockBuilder(writer)
+        builder = BlockBuilder(writer)
         for (seq, tag, payload), time in zip(block.rows(), block.times, strict=True):
-            whole = self._pages.resolver.resolve_payload(seq, payload) if seq in naming else payload
-            gatherer.add(seq, tag, whole, time)
-        gatherer.flush()
+            whole = (
+                self._pages.resolver.resolve_payload(seq, payload) if seq in referring else payload
+            )
+            builder.add(seq, tag, whole, time)
+        builder.flush()
 
     def end_part(self) -> None:
-        """The part is whole."""
+        """Complete the open part."""
         writer = self._writer
         if writer is None or self._seqs is None:
             return
@@ -281,7 +292,7 @@ class _PartWriter:
         """Give the directory its name."""
         self.end_part()
         if not self.parts:
-            raise OptionError(f"{self._source} has no events: there is nothing to split")
+            raise OptionError(f"{self._source} has no events to split")
         atomic_file.sync_directory(self._folder)
         if os.path.lexists(self._target):
             raise OptionError(f"{self._target} exists already")
@@ -290,11 +301,13 @@ class _PartWriter:
 
     def _open(self, first_seq: int) -> Writer:
         if len(self.parts) >= PARTS_COUNT_MAX:
-            raise LimitExceeded(f"{self._source} would have more than {PARTS_COUNT_MAX} parts")
+            raise LimitExceeded(
+                f"{self._source} would be split into more than {PARTS_COUNT_MAX} parts"
+            )
         name = f"{self._source.stem}.{len(self.parts):0{_DIGITS}d}.journal"
         repeated = self._preamble_end
         if repeated is None or first_seq < repeated:
-            # what joins them again counts on from the number behind the last event before
+            # A concatenation continues after the last sequence number of the previous part.
             return _open_part(self._folder / name, self._journal_id, self._next_seq)
         self._dropped_pages = DroppedPages(first_seq)
         writer = _open_part(self._folder / name, self._journal_id, self._origin)
@@ -306,16 +319,16 @@ class _PartWriter:
         return writer
 
     def _write_preamble(self, writer: Writer, end: int, first_seq: int) -> None:
-        """Write what the source begins with once more, marked if anything is left out behind it."""
+        """Write the beginning of the source again, flagged if events after it are missing."""
         reason = _PART_REASON.format(first_seq) if first_seq > end else ""
-        gatherer = BlockBuilder(writer)
+        builder = BlockBuilder(writer)
         with Reader(self._source) as reader:
             for frame in reader.frames(stop=end):
                 payload = frame.payload
                 if reason and frame.tag == ProcessStart.tag:
                     payload = add_flag_to_payload(payload, reason)
-                gatherer.add(frame.seq, frame.tag, payload, frame.time)
-        gatherer.flush()
+                builder.add(frame.seq, frame.tag, payload, frame.time)
+        builder.flush()
 
 
 def _open_part(
@@ -327,7 +340,7 @@ def _open_part(
 
 
 def _find_preamble_end(path: Path) -> int:
-    """The number behind the events that say what ran, on what."""
+    """Return the sequence number after the events that identify the program and its files."""
     end: int | None = None
     with Reader(path) as reader:
         for frame in reader.frames():
@@ -335,5 +348,7 @@ def _find_preamble_end(path: Path) -> int:
                 break
             end = frame.seq + 1
     if end is None:
-        raise OptionError(f"{path} does not say what ran: there is nothing to repeat in each part")
+        raise OptionError(
+            f"{path} has no ProcessStart event at its start, so no part can be self-contained"
+        )
     return end

@@ -1,6 +1,7 @@
-"""What a journal is made of: events and bytes by kind and over time, blocks, and pages of memory.
+"""Statistics of a journal: events and bytes by kind and over time, blocks, and memory pages.
 
-All but the pages is told by the columns; nothing else is decompressed.
+All but the page statistics come from block headers and columns, so only blocks with memory pages
+are decompressed.
 """
 
 import os
@@ -29,16 +30,16 @@ from journal.pages.encoding import decode_pages
 from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 
 BINS = 60
-"""Steps of a timeline."""
+"""Number of bins of the timeline."""
 DISTINCT_MAX = 1 << 20
-"""Pages, and contents of pages, that are told apart; of more it is known that they are more."""
+"""Maximum number of distinct pages, and of distinct contents, that are counted."""
 
 _ONE = [bytes(other == tag for other in range(256)) for tag in range(256)]
 
 
 @dataclass(slots=True)
 class KindStatistics:
-    """The events of one kind: how many, and the bytes of their payloads."""
+    """Number of events of one kind, and the bytes of their payloads."""
 
     tag: int
     events: int = 0
@@ -47,10 +48,10 @@ class KindStatistics:
 
 @dataclass(slots=True)
 class PageStatistics:
-    """Pages of memory as events give them: how many of each sort, and in how many bytes.
+    """Number of memory pages by kind of encoding, and bytes of patches.
 
-    ``numbers`` is how many pages they are, ``contents`` how many contents whole ones have; above
-    ``DISTINCT_MAX`` there are more.
+    ``distinct_pages`` counts page numbers, ``distinct_contents`` the contents of whole pages, both
+    up to ``DISTINCT_MAX``.
     """
 
     kinds: dict[PageKind, int] = field(default_factory=lambda: dict.fromkeys(PageKind, 0))
@@ -61,18 +62,18 @@ class PageStatistics:
 
     @property
     def count(self) -> int:
-        """All of them."""
+        """Number of stored pages of all kinds."""
         return sum(self.kinds.values())
 
 
 @dataclass(slots=True)
 class StatisticsResult:
-    """What a journal is made of; sizes are bytes, times µs since the epoch.
+    """Statistics of a journal; sizes are bytes, times µs since the epoch.
 
-    ``payload_size`` is that of all payloads, ``stored_size`` what they take in the file;
-    ``columns_size`` and ``headers_size`` are the rest of the blocks. ``timeline`` has the events of
-    each step between the first and the last, ``sizes`` the bytes of their payloads. ``damaged``
-    counts what could not be read.
+    ``payload_size`` is the size of all payloads, ``stored_size`` their compressed size in the file.
+    ``columns_size`` and ``headers_size`` are the rest of the blocks. ``timeline`` has the number of
+    events in each bin between the first and the last event, ``sizes`` the bytes of their payloads.
+    ``damaged`` counts damaged regions and unreadable blocks.
     """
 
     summary: Summary
@@ -89,26 +90,26 @@ class StatisticsResult:
 
     @property
     def events(self) -> int:
-        """All events that can be read."""
+        """Number of readable events."""
         return sum(kind.events for kind in self.kinds.values())
 
     @property
     def seconds(self) -> float:
-        """From the first event to the last."""
+        """Seconds from the first event to the last."""
         return max(0, self.summary.last_time - self.summary.first_time) / 1e6
 
     @property
     def snapshots(self) -> int:
-        """How many there are."""
+        """Number of snapshots."""
         return self.kinds[Snapshot.tag].events if Snapshot.tag in self.kinds else 0
 
 
 def collect_statistics(
     path: str | os.PathLike[str], *, pages: bool = True, progress: ProgressCallback | None = None
 ) -> StatisticsResult:
-    """Look through a journal. With ``pages`` off, pages of memory are not looked into.
+    """Return the statistics of a journal. With ``pages`` off, memory pages are not decoded.
 
-    Damage is passed over, and counted. Raises a FormatError where nothing stands.
+    Damage is skipped and counted. Raise a FormatError if the file contains no journal segment.
     """
     with closing(SegmentFiles(Path(path), patient=True)) as files:
         summary = summarize(scan.scan_files(files.sources(files.names()), headers_only), 0)
@@ -123,7 +124,7 @@ def collect_statistics(
 
 
 class _StatisticsCollector:
-    """Counts, block by block."""
+    """Collector of statistics, block by block."""
 
     def __init__(self, found: StatisticsResult, pages: bool) -> None:
         self.result = found
@@ -135,16 +136,16 @@ class _StatisticsCollector:
         self._edges = [first - -self._span * step // BINS for step in range(1, BINS)]
 
     def add(self, item: scan.ScannedBlock) -> None:
-        """Count a block."""
-        header, found = item.header, self.result
-        found.headers_size += BLOCK_HEADER_SIZE
-        found.columns_size += header.columns_size
+        """Add a block."""
+        header, result = item.header, self.result
+        result.headers_size += BLOCK_HEADER_SIZE
+        result.columns_size += header.columns_size
         if not header.frame_count:
-            found.stored_size += header.payload_size
+            result.stored_size += header.payload_size
             return
-        found.stored_size += header.payload_size
-        found.payload_size += header.payload_raw_size
-        found.compressed_blocks += header.payload_size < header.payload_raw_size
+        result.stored_size += header.payload_size
+        result.payload_size += header.payload_raw_size
+        result.compressed_blocks += header.payload_size < header.payload_raw_size
         try:
             block = Block(header, item.body, item.first_seq, item.offset)
             self._count_kinds(block)
@@ -152,10 +153,10 @@ class _StatisticsCollector:
             if self._looks_at_pages and MemoryPages.tag in block.tags:
                 self._count_pages(block)
         except FormatError:
-            found.damaged += 1
+            result.damaged += 1
 
     def finish(self) -> StatisticsResult:
-        """What was found."""
+        """Return the statistics."""
         self.result.pages.distinct_pages = len(self._numbers)
         self.result.pages.distinct_contents = len(self._contents)
         return self.result
@@ -179,36 +180,38 @@ class _StatisticsCollector:
             kind.size += sum(compress(sizes, tags.translate(_ONE[tag])))
 
     def _count_times(self, block: Block) -> None:
-        """Add to the timeline; the bytes of a block of several steps by its share of events."""
-        header, found = block.header, self.result
+        """Add a block to the timeline. The bytes of a block in several bins are split by its
+        events.
+        """
+        header, result = block.header, self.result
         first, last = self._find_bin(header.time_first), self._find_bin(header.time_last)
         if first == last:
-            found.timeline[first] += block.count
-            found.sizes[first] += header.payload_raw_size
+            result.timeline[first] += block.count
+            result.sizes[first] += header.payload_raw_size
             return
         times = block.times
-        places = [bisect_left(times, edge) for edge in self._edges[first:last]]
-        for step, (start, stop) in enumerate(pairwise([0, *places, block.count]), first):
-            found.timeline[step] += stop - start
-            found.sizes[step] += header.payload_raw_size * (stop - start) // block.count
+        cuts = [bisect_left(times, edge) for edge in self._edges[first:last]]
+        for step, (start, stop) in enumerate(pairwise([0, *cuts, block.count]), first):
+            result.timeline[step] += stop - start
+            result.sizes[step] += header.payload_raw_size * (stop - start) // block.count
 
     def _find_bin(self, time: int) -> int:
-        """The step that a time is in; clocks of joined journals may go back behind the first."""
+        """Return the bin of a time. Times of concatenated journals may precede the first event."""
         return min(BINS - 1, max(0, (time - self._first) * BINS // self._span))
 
     def _count_pages(self, block: Block) -> None:
-        found = self.result.pages
+        statistics = self.result.pages
         for payload in block.payloads_with_tags((MemoryPages.tag,)):
             try:
                 event = codec.decode(MemoryPages.tag, payload, block.offset)
                 assert isinstance(event, MemoryPages)
                 for number, kind, data in decode_pages(event):
-                    found.kinds[kind] += 1
+                    statistics.kinds[kind] += 1
                     if kind is PageKind.PATCHED:
-                        found.patch_size += len(data)
+                        statistics.patch_size += len(data)
                     elif kind is PageKind.WHOLE and len(self._contents) < DISTINCT_MAX:
                         self._contents.add(xxh3_64_intdigest(data))
                     if len(self._numbers) < DISTINCT_MAX:
                         self._numbers.add((event.memory, number))
             except FormatError:
-                found.malformed += 1
+                statistics.malformed += 1

@@ -1,4 +1,6 @@
-"""Checking a journal: every hash, the chain and every event; interruptible, and gone on with."""
+"""Verification of a journal: every hash, the hash chain and every event. It can be stopped and
+resumed.
+"""
 
 import os
 from collections.abc import Callable, Iterator
@@ -29,11 +31,11 @@ _PAGES = compute_tag_bitmap({MemoryPages.tag})
 
 @dataclass(slots=True)
 class VerifyCounts:
-    """What a check has counted; sizes are bytes.
+    """Counts of a verification; sizes are bytes.
 
-    ``findings`` are the things that are wrong, ``gaps`` those of them that cost bytes: these bytes
-    are ``lost_size``, and the events in them ``lost_events``, as far as anything tells.
-    ``named_pages`` were looked up where their bytes are said to stand.
+    ``findings`` counts all errors, ``gaps`` the errors that lose bytes. These bytes are
+    ``lost_size``, and the events in them ``lost_events``, as far as known. ``referenced_pages``
+    counts the page references that were resolved.
     """
 
     segments: int = 0
@@ -50,9 +52,10 @@ class VerifyCounts:
 
 
 class VerifyCursor(NamedTuple):
-    """Where a check was stopped: behind the block at ``offset`` of a file, and what it knew then.
+    """Position at which a verification stopped: after the block at ``offset`` of a file.
 
-    ``digest`` is the hash in that block's header. The text of it is for ``parse`` alone to read.
+    ``digest`` is the hash in the header of this block. The text form is opaque: only ``parse``
+    reads it.
     """
 
     file: int
@@ -61,26 +64,28 @@ class VerifyCursor(NamedTuple):
     counts: VerifyCounts
 
     def __str__(self) -> str:
-        counts = (getattr(self.counts, one.name) for one in fields(VerifyCounts))
-        return "-".join(f"{number:x}" for number in (self.file, self.offset, self.digest, *counts))
+        values = (getattr(self.counts, field.name) for field in fields(VerifyCounts))
+        return "-".join(f"{number:x}" for number in (self.file, self.offset, self.digest, *values))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the text of a cursor; OptionError when it is none."""
+        """Return the cursor for its text form. Raise OptionError if the text is malformed."""
         try:
             file, offset, digest, *counts = (int(part, 16) for part in text.split("-"))
-            names = (one.name for one in fields(VerifyCounts))
+            names = (field.name for field in fields(VerifyCounts))
             return cls(file, offset, digest, VerifyCounts(**dict(zip(names, counts, strict=True))))
         except ValueError:
-            raise OptionError(f"{text!r} is not a cursor that a check has given") from None
+            raise OptionError(
+                f"{text[:80]!r} is not a cursor; pass the one that a stopped verification returned"
+            ) from None
 
 
 class Verifier:
-    """One check of a journal; ``figures`` grow as it runs.
+    """Verification of a journal; ``counts`` grow as it runs.
 
-    ``tail`` is where the journal ends, None until then, and ``cursor`` where a check that was
-    stopped goes on. With ``decode`` off, events are not looked into; with ``pages``, each page of
-    memory is looked up that is named, and not given.
+    ``tail`` is the end of the journal, None until it is reached. ``cursor`` is the position from
+    which a stopped verification resumes. With ``decode`` off, event payloads are not decoded. With
+    ``pages``, each page reference is resolved.
     """
 
     def __init__(
@@ -103,16 +108,16 @@ class Verifier:
         self._progress = progress or ignore_progress
 
     def run(self, stop: Callable[[], bool] | None = None) -> Iterator[Finding | scan.Debris]:
-        """Give what is wrong, and the debris of crashes; a block at a time, until ``stop`` says so.
+        """Yield findings and crash debris. Stop after the current block once ``stop`` returns true.
 
-        At least one block is. Raises a FormatError where there is nothing to begin with, and
-        OptionError when the journal has no block where the cursor is.
+        At least one block is checked per call. Raise a FormatError if the file contains no journal
+        segment, and OptionError if the journal has no block at the cursor.
         """
         with closing(SegmentFiles(self._path)) as files:
-            walk = ProgressScan(files, self._progress, "checking", self._needs_body)
+            blocks = ProgressScan(files, self._progress, "checking", self._needs_body)
             try:
-                for item in self._skip_to_cursor(walk.items()):
-                    self.size = walk.size
+                for item in self._skip_to_cursor(blocks.items()):
+                    self.size = blocks.size
                     yield from self._check(item)
                     if isinstance(item, scan.ScannedBlock) and stop is not None and stop():
                         self.cursor = self._make_cursor(item)
@@ -127,42 +132,45 @@ class Verifier:
                     self._pages.close()
 
     def _needs_body(self, place: scan.Segment, header: BlockHeader, first_seq: int) -> bool:
-        behind = self._start
-        here = (place.file, place.offset + header.offset)
-        return behind is None or here > (behind.file, behind.offset)
+        start = self._start
+        position = (place.file, place.offset + header.offset)
+        return start is None or position > (start.file, start.offset)
 
     def _make_cursor(self, item: scan.ScannedBlock) -> VerifyCursor:
         return VerifyCursor(item.segment.file, item.offset, item.header.hash, replace(self.counts))
 
     def _skip_to_cursor(self, items: Iterator[scan.ScanItem]) -> Iterator[scan.ScanItem]:
-        """Pass over what was checked before."""
-        behind = self._start
+        """Skip the blocks that were checked before."""
+        start = self._start
         for item in items:
-            if behind is None:
+            if start is None:
                 yield item
             elif isinstance(item, scan.ScannedBlock):
-                here = (item.segment.file, item.offset)
-                if here == (behind.file, behind.offset) and item.header.hash == behind.digest:
-                    behind = None
-        if behind is not None:
-            raise OptionError(f"{self._path} has no block where the cursor stands: begin anew")
+                position = (item.segment.file, item.offset)
+                if position == (start.file, start.offset) and item.header.hash == start.digest:
+                    start = None
+        if start is not None:
+            raise OptionError(
+                f"{self._path} has no block at the cursor: the journal has changed, verify it "
+                "without a cursor"
+            )
 
     def _check(self, item: scan.ScanItem) -> Iterator[Finding | scan.Debris]:
-        figures = self.counts
+        counts = self.counts
         if isinstance(item, scan.ScannedBlock):
-            figures.blocks += 1
-            figures.events += item.header.frame_count
+            counts.blocks += 1
+            counts.events += item.header.frame_count
             for finding in check_block(item, self._decode):
                 if self._count_finding(finding):
                     yield finding
             if self._pages is not None:
-                for finding in self._pages.find_wrong_references(item, figures):
-                    figures.findings += 1
+                for finding in self._pages.find_wrong_references(item, counts):
+                    counts.findings += 1
                     yield finding
         elif isinstance(item, scan.Segment):
-            figures.segments += 1
+            counts.segments += 1
             if self.tail is not None and self.tail.torn_size:
-                # a later segment stands behind it: the crash that left it is long over
+                # A later segment follows, so this torn tail is the debris of an earlier crash.
                 debris = scan.Debris(self.tail.offset, self.tail.torn_size, self.tail.segment.name)
                 yield self._count_debris(debris)
             self.tail = None
@@ -170,16 +178,16 @@ class Verifier:
             yield self._count_debris(item)
         elif isinstance(item, scan.Damage):
             offset, size, first, last, *_ = item
-            figures.gaps += 1
-            figures.lost_size += size
-            figures.lost_events += max(0, last - first + 1)
-            figures.findings += 1
+            counts.gaps += 1
+            counts.lost_size += size
+            counts.lost_events += max(0, last - first + 1)
+            counts.findings += 1
             yield Finding(offset, size, first, last, item.error())
         else:
             self.tail = item
 
     def _count_finding(self, finding: Finding) -> bool:
-        """Count it; whether it is wrong: events of a later version are not."""
+        """Count a finding. Return whether it is an error: an event of a later version is none."""
         if isinstance(finding.error, UnknownEvent):
             self.counts.unknown_events += 1
             return False
@@ -197,7 +205,7 @@ class Verifier:
 
 
 class _ReferenceChecker:
-    """Looks up the pages that events of memory name; the journal is opened once one does."""
+    """Resolver of page references. The journal is opened at the first reference."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = path
@@ -205,35 +213,35 @@ class _ReferenceChecker:
         self._resolver = PageResolver(self._find)
 
     def close(self) -> None:
-        """Let go of the journal."""
+        """Close the journal."""
         if self._reader is not None:
             self._reader.close()
 
     def find_wrong_references(
-        self, item: scan.ScannedBlock, figures: VerifyCounts
+        self, item: scan.ScannedBlock, counts: VerifyCounts
     ) -> Iterator[Finding]:
-        """Give the references of a whole block that lead nowhere, or to other bytes.
+        """Yield a finding for each page reference of a block that cannot be resolved.
 
-        What is wrong with its payloads is for others to tell.
+        Malformed payloads are skipped: the check of the block reports them.
         """
         if not item.header.tag_bitmap & _PAGES:
             return
         with suppress(FormatError):
             block = Block(item.header, item.body, item.first_seq, item.offset)
             for seq, _, payload in block.rows(block.select({MemoryPages.tag})):
-                for reason in self._explain_wrong_references(seq, payload, figures):
+                for reason in self._explain_wrong_references(seq, payload, counts):
                     error = MalformedEvent(reason, item.offset, item.segment.name)
                     yield Finding(item.offset, item.header.size, seq, seq, error)
 
     def _explain_wrong_references(
-        self, seq: int, payload: bytes, figures: VerifyCounts
+        self, seq: int, payload: bytes, counts: VerifyCounts
     ) -> Iterator[str]:
         if not has_references(payload):
             return
         with suppress(FormatError):
             event = codec.decode(MemoryPages.tag, payload)
             assert isinstance(event, MemoryPages)
-            figures.referenced_pages += event.kinds.count(PageKind.SAME)
+            counts.referenced_pages += event.kinds.count(PageKind.SAME)
             try:
                 yield from (wrong.reason for wrong in self._resolver.find_errors(seq, event))
             except MalformedEvent as error:

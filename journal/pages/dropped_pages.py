@@ -62,15 +62,15 @@ class DroppedPages:
 
         Record all MemoryPages events of the block. An event with a 0 in ``mask`` is dropped.
         """
-        found: set[int] = set()
+        referring: set[int] = set()
         if _TAG not in block.tags:
             return frozenset()
         for index in block.select({_TAG}):
             seq, is_kept = block.seq(index), mask is None or bool(mask[index])
             if is_kept and self.is_referenced_by(seq, block.payload(index)):
-                found.add(seq)
+                referring.add(seq)
             self.add(seq, is_kept=is_kept)
-        return frozenset(found)
+        return frozenset(referring)
 
 
 class LazyPageResolver:

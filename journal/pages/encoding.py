@@ -148,8 +148,8 @@ def parse_reference(data: bytes) -> PageReference:
 
 def hash_page_content(page: bytes) -> int:
     """Return the 64-bit hash of a page's bytes, as stored in a reference."""
-    found: int = xxhash.xxh3_64_intdigest(page)
-    return found
+    digest: int = xxhash.xxh3_64_intdigest(page)
+    return digest
 
 
 def decode_resolved_pages(event: MemoryPages) -> Iterator[EncodedPage]:
@@ -261,8 +261,8 @@ def apply_patch(before: bytes, patch: bytes) -> bytes:
 
 def hash_page(memory: int, number: int, page: bytes | memoryview) -> int:
     """Return the 128-bit hash that a page adds to its memory's sum. A zero page adds nothing."""
-    found: int = xxhash.xxh3_128_intdigest(page, memory << 32 | number)
-    return found
+    digest: int = xxhash.xxh3_128_intdigest(page, memory << 32 | number)
+    return digest
 
 
 def update_hash_sum(total: int, added: int, removed: int) -> int:

@@ -188,13 +188,13 @@ class PageIndex:
 
     def _has_page(self, location: PageLocation, page: bytes) -> bool:
         """Return whether these bytes are stored at a location, in a recent event or in the file."""
-        found = self._recent.find_page(*location) if location.seq in self._recent else None
-        if found is None and location.seq < self._snapshot_start and self._resolver is not None:
+        stored = self._recent.find_page(*location) if location.seq in self._recent else None
+        if stored is None and location.seq < self._snapshot_start and self._resolver is not None:
             try:
-                found = self._resolver.find_page(*location)
+                stored = self._resolver.find_page(*location)
             except (JournalError, OSError):
                 return False
-        return found == page
+        return stored == page
 
     # -- the file beside the journal ---------------------------------------------------------------
 

@@ -303,8 +303,8 @@ class ResumabilityAnalysis:
         if self._level is not RecordingLevel.FULL:
             enough = self._guest.kept_seq < seq
         else:
-            at = bisect_right(self._snapshots, self._guest.last_seq)
-            enough = at < len(self._snapshots)
+            index = bisect_right(self._snapshots, self._guest.last_seq)
+            enough = index < len(self._snapshots)
         if not enough or self._has_dropped_effect_before(seq):
             return None
         return Resumability(True, f"it can be resumed from the snapshot at event {seq}")

@@ -88,7 +88,7 @@ def test_a_redacted_journal_is_not_resumed_and_info_says_why(
         (("extract", "a", "--tar", "there"), 1, b"there exists already"),
         (("extract", "a", "--memory", "b"), 1, b"a has no snapshot"),
         (("extract", "a", "--memory", "b", "--pages", "7-3"), 2, b"'7-3' is not a page range"),
-        (("extract", "a", "--environment"), 1, b"does not say what ran"),
+        (("extract", "a", "--environment"), 1, b"it has no ProcessStart event"),
         (("extract", "a", "--files", "b", "--at", "77"), 1, b"a has no event 77"),
         (("extract", "there", "--files", "b"), 1, b"there: "),
     ],

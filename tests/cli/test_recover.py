@@ -124,7 +124,7 @@ def test_a_journal_without_its_salt_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(data)
     done = inside("recover", "a", "b", at=tmp_path)
     assert done.returncode == 1
-    assert b"without its salt no block can be told from noise at offset 0\n" in done.stderr
+    assert b"without its salt no block can be found at offset 0\n" in done.stderr
     assert not (tmp_path / "b").exists()
 
 

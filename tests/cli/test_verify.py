@@ -201,7 +201,7 @@ def test_a_cursor_of_another_journal_is_refused(tmp_path: Path) -> None:
     _, found = verified(tmp_path / "a", "--max-seconds", "1e-9")
     done = inside("verify", "--from", found["cursor"], "b", at=tmp_path)
     assert (done.returncode, done.stdout) == (1, b"")
-    assert b"b has no block where the cursor stands" in done.stderr
+    assert b"b has no block at the cursor" in done.stderr
 
 
 def test_hashes_alone_find_every_wrong_byte_and_no_malformed_event(tmp_path: Path) -> None:

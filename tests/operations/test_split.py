@@ -160,7 +160,7 @@ def test_what_cannot_be_split_or_cut_is_refused_and_leaves_nothing(tmp_path: Pat
     for wanted in ({"at": [0]}, {"at": [2]}, {"at": [1, 99]}, {"size": 0}, {}):
         with pytest.raises(OptionError):
             split(source, target, **wanted)
-    with pytest.raises(OptionError, match="does not say what ran"):
+    with pytest.raises(OptionError, match="has no ProcessStart event"):
         split(source, target, at=[1], self_contained=True)
     with pytest.raises(OptionError, match="has no event 7"):
         cut(source, target, at=7)
