@@ -334,7 +334,7 @@ def extract_memory(
     first, last = pages or (0, max(machine.memories[memory] // PAGE_SIZE - 1, 0))
     if not 0 <= first <= last or (pages and last * PAGE_SIZE >= machine.memories[memory]):
         raise OptionError(
-            f"pages {first} to {last} are no range of memory {memory}, which has "
+            f"memory {memory} has no pages {first} to {last}: it has "
             f"{machine.memories[memory] // PAGE_SIZE} pages"
         )
     pages_by_number = machine.pages_of(memory)

@@ -459,7 +459,10 @@ def test_a_redacted_journal_is_played_and_looked_at_and_never_resumed(
         infos = list(journal.list_snapshots(reader))
     assert infos
     assert not any(info.resumable for info in infos)
-    assert "was redacted: environment, files, input, memory, output" in infos[0].reason
+    assert (
+        "export with redacted contents: environment, files, input, memory, output"
+        in infos[0].reason
+    )
     with pytest.raises(EngineError, match="export with redacted contents: environment, files"):
         journal.resume(target, cache=cache_dir)
     assert imported(exported(target), tmp_path / "c") == frames_of(target)

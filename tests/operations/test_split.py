@@ -280,5 +280,5 @@ def test_a_self_contained_part_says_what_ran_and_that_it_cannot_be_resumed(
         with Reader(part.path) as reader:
             infos = list(journal.list_snapshots(reader))
         assert not any(info.resumable for info in infos)
-        with pytest.raises(EngineError, match=f"what stood in front of event {part.first_seq} is"):
+        with pytest.raises(EngineError, match=f"without the events before event {part.first_seq}"):
             journal.resume(part.path, cache=cache_dir)

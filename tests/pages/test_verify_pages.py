@@ -169,7 +169,7 @@ def test_verify_looks_pages_up_if_it_is_told_to(tmp_path: Path) -> None:
     (frame, *_) = (one for one, event in pages_in(tmp_path / "b") if get_references(event))
     told = found["findings"][0]
     assert (told["error"], told["first_seq"]) == ("MalformedEvent", frame.seq)
-    assert told["message"].endswith(f"the hash is not its own at offset {frame.offset}")
+    assert told["message"].endswith(f"where the page hash differs at offset {frame.offset}")
     assert inside("verify", "--pages", "--hashes", "a", at=tmp_path).returncode == 2
 
 
