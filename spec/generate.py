@@ -1,8 +1,8 @@
 """Write spec/events.md and spec/journal.ksy from the declarations of the events.
 
-``python spec/generate.py`` writes both; ``--check`` only says whether they are stale. What stands
-around the events in the Kaitai description (segment headers, block headers, columns) is kept by
-hand in ``CONTAINER``, because it is not declared in constructs.
+``python spec/generate.py`` writes both files; ``--check`` only reports whether they are stale. The
+parts of the Kaitai description outside events (segment headers, block headers, columns) are written
+by hand in ``CONTAINER``, because they are not declared in constructs.
 """
 
 import inspect
@@ -41,11 +41,11 @@ Lines = list[str]
 
 
 class Wire(NamedTuple):
-    """A wire type as the spec shows it: its name, its least size, and its lines in Kaitai."""
+    """A wire type in the spec: its name, its minimum size, and its lines in Kaitai."""
 
     name: str
-    least: int
-    varies: bool
+    size_min: int
+    is_variable: bool
     kaitai: Lines
 
 
@@ -62,7 +62,7 @@ LEAVES: list[tuple[cs.Construct, Wire]] = [
 
 
 class Types:
-    """The types that fields use beside the built-in ones, gathered while fields are described."""
+    """Types of fields other than the built-in types, collected while fields are described."""
 
     def __init__(self) -> None:
         self.enums: dict[str, type[IntEnum]] = {}
@@ -70,17 +70,17 @@ class Types:
         self.kaitai: dict[str, Lines] = {}
 
     def wire(self, con: cs.Construct) -> Wire:
-        """What the spec says of ``con``."""
-        for leaf, found in LEAVES:
+        """Return the description of the construct ``con``."""
+        for leaf, wire in LEAVES:
             if con is leaf:
-                return found
+                return wire
         for shape, describe in self.shapes():
             if isinstance(con, shape):
                 return describe(con)
-        raise TypeError(f"the spec has no words for {con}")
+        raise TypeError(f"spec/generate.py has no description of the construct {con}")
 
     def shapes(self) -> list[tuple[type[cs.Construct], Callable[[Any], Wire]]]:
-        """How each class of construct is described; the first that fits."""
+        """Return the function that describes each class of construct. The first match applies."""
         return [
             (Enumerated, self.member),
             (RecordOf, self.record),
@@ -94,14 +94,14 @@ class Types:
         ]
 
     def member(self, con: Enumerated) -> Wire:
-        """A number that is a member of an enumeration."""
-        below, name = number(con.subcon), con.members.__name__
+        """Describe a number that is a member of an enumeration."""
+        inner, name = number(con.subcon), con.members.__name__
         self.enums[name] = con.members
-        lines = [*below.kaitai, f"enum: {snake(name)}", "valid:", "  in-enum: true"]
-        return Wire(f"{below.name} {link(name)}", *size_of([below]), lines)
+        lines = [*inner.kaitai, f"enum: {snake(name)}", "valid:", "  in-enum: true"]
+        return Wire(f"{inner.name} {link(name)}", *size_of([inner]), lines)
 
     def record(self, con: RecordOf) -> Wire:
-        """Neighbouring fields that are one object."""
+        """Describe consecutive fields that form one object."""
         fields = {name: self.wire(sub) for name, sub in con.fields.items()}
         name = con.kind.__name__
         self.records[name] = fields
@@ -109,7 +109,7 @@ class Types:
         return Wire(link(name), *size_of(fields.values()), [f"type: {snake(name)}"])
 
     def row(self, con: TupleOf) -> Wire:
-        """Neighbouring values without names."""
+        """Describe consecutive values without names."""
         parts = [self.wire(sub) for sub in con.values]
         words = "_".join(snake(part.name) for part in parts)
         self.kaitai[words] = sequence((f"value{k}", part) for k, part in enumerate(parts))
@@ -117,48 +117,48 @@ class Types:
         return Wire(name, *size_of(parts), [f"type: {words}"])
 
     def maybe(self, con: OptionalOf) -> Wire:
-        """A value or nothing."""
-        below = self.wire(con.subcon)
-        words = f"maybe_{snake(bare(below.name))}"
+        """Describe a value that may be absent."""
+        inner = self.wire(con.subcon)
+        words = f"maybe_{snake(bare(inner.name))}"
         present = Wire("flag", 1, False, LEAVES[0][1].kaitai)
-        value = below._replace(kaitai=[*below.kaitai, "if: present == 1"])
+        value = inner._replace(kaitai=[*inner.kaitai, "if: present == 1"])
         self.kaitai[words] = sequence([("present", present), ("value", value)])
-        return Wire(f"maybe {below.name}", 1, True, [f"type: {words}"])
+        return Wire(f"maybe {inner.name}", 1, True, [f"type: {words}"])
 
     def listed(self, con: ListOf) -> Wire:
-        """A count and so many values."""
-        below = self.wire(con.subcon)
-        words = f"list_{snake(bare(below.name))}"
+        """Describe a count and that many values."""
+        inner = self.wire(con.subcon)
+        words = f"list_{snake(bare(inner.name))}"
         count = Wire("u32", 4, False, ["type: u4", "valid:", f"  max: {LIST_COUNT_MAX}"])
-        items = below._replace(kaitai=[*below.kaitai, "repeat: expr", "repeat-expr: count"])
+        items = inner._replace(kaitai=[*inner.kaitai, "repeat: expr", "repeat-expr: count"])
         self.kaitai[words] = sequence([("count", count), ("items", items)])
-        return Wire(f"list of {below.name}", 4, True, [f"type: {words}"])
+        return Wire(f"list of {inner.name}", 4, True, [f"type: {words}"])
 
 
 def number(con: cs.FormatField) -> Wire:
-    """A number of fixed size."""
+    """Describe a number of fixed size."""
     code = con.fmtstr[-1]
     return Wire(NUMBERS[code], con.sizeof(), False, [f"type: {KAITAI_NUMBERS[code]}"])
 
 
 def raw(con: cs.Bytes) -> Wire:
-    """Bytes of a fixed size."""
+    """Describe bytes of a fixed size."""
     return Wire(f"bytes {con.length}", con.length, False, [f"size: {con.length}"])
 
 
 def size_of(wires: Iterable[Wire]) -> tuple[int, bool]:
-    """The least size of fields in a row, and whether they may be larger."""
-    known = list(wires)
-    return sum(wire.least for wire in known), any(wire.varies for wire in known)
+    """Return the minimum size of consecutive fields, and whether they may be larger."""
+    fields = list(wires)
+    return sum(wire.size_min for wire in fields), any(wire.is_variable for wire in fields)
 
 
-def told(least: int, varies: bool) -> str:
-    """A size in bytes, in words."""
-    return f"at least {least}" if varies else str(least)
+def format_size(size_min: int, is_variable: bool) -> str:
+    """Return the text of a size in bytes."""
+    return f"at least {size_min}" if is_variable else str(size_min)
 
 
 def sequence(fields: Iterable[tuple[str, Wire]]) -> Lines:
-    """The body of a Kaitai type that is ``fields`` in a row."""
+    """Return the body of a Kaitai type that consists of ``fields``."""
     lines = []
     for name, wire in fields:
         lines += [f"- id: {name}", *(f"  {line}" for line in wire.kaitai)]
@@ -166,44 +166,44 @@ def sequence(fields: Iterable[tuple[str, Wire]]) -> Lines:
 
 
 def snake(name: str) -> str:
-    """``CamelCase`` or words as ``snake_case``."""
+    """Convert ``CamelCase`` or words to ``snake_case``."""
     return re.sub(r"\W+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).strip("_").lower()
 
 
 def link(name: str) -> str:
-    """A link to the heading of an enumeration or a record."""
+    """Return a link to the heading of an enumeration or a record."""
     return f"[{name}](#{name.lower()})"
 
 
 def bare(name: str) -> str:
-    """A type's name without its link."""
+    """Return the name of a type without its link."""
     return re.sub(r"\[(\w+)\]\(#\w+\)", r"\1", name)
 
 
 def indented(lines: Iterable[str], by: int = 2) -> Lines:
-    """``lines`` moved to the right."""
+    """Return ``lines`` indented by ``by`` spaces."""
     return [" " * by + line if line else line for line in lines]
 
 
 def doc_of(thing: object) -> str:
-    """A docstring as Markdown: single backquotes, no indentation."""
+    """Return a docstring as Markdown: single backquotes, no indentation."""
     return (inspect.getdoc(thing) or "").replace("``", "`")
 
 
 def rule_of(cls: type[Event]) -> str:
-    """An event's rule as it is declared, without what is left to the defaults."""
+    """Return the declaration of an event's rule, without default values."""
     values = [getattr(cls.rule, name) for name in type(cls.rule).__dataclass_fields__]
     words = [", ".join(value) if isinstance(value, tuple) else value for value in values]
     return f"{type(cls.rule).__name__}({', '.join(part for part in words if part)})"
 
 
 def kinds_of(family: ModuleType) -> list[type[Event]]:
-    """The kinds of a family, by tag."""
+    """Return the event classes of a family, by tag."""
     return [cls for cls in BY_TAG.values() if cls.__module__ == family.__name__]
 
 
 def markdown() -> str:
-    """The text of spec/events.md."""
+    """Return the text of spec/events.md."""
     types = Types()
     sections: Lines = []
     for family in FAMILIES:
@@ -215,12 +215,12 @@ def markdown() -> str:
 
 
 def title(family: ModuleType) -> str:
-    """The heading of a family."""
+    """Return the heading of a family."""
     return family.__name__.rpartition(".")[2].capitalize()
 
 
 def rules_table() -> Lines:
-    """The compaction rules and what they mean."""
+    """Return the table of compaction rules and their meanings."""
     lines = ["## Rules of compaction", "", "| rule | meaning |", "|---|---|"]
     rules = get_args(Rule)
     lines += [f"| {rule.__name__} | {' '.join(doc_of(rule).split())} |" for rule in rules]
@@ -228,7 +228,7 @@ def rules_table() -> Lines:
 
 
 def kinds_table() -> Lines:
-    """All kinds, by family."""
+    """Return the table of all kinds, by family."""
     lines = ["## All kinds", "", "| tag | kind | family | group | rule |", "|---|---|---|---|---|"]
     for family in FAMILIES:
         for cls in kinds_of(family):
@@ -240,19 +240,22 @@ def kinds_table() -> Lines:
 
 
 def kind_section(cls: type[Event], types: Types) -> Lines:
-    """What the spec says of one kind."""
+    """Return the section of one kind."""
     lines = [f"### {cls.__name__}", ""]
     lines += [f"Tag {cls.tag}, group {cls.group.value}, rule {rule_of(cls)}.", "", doc_of(cls), ""]
     wires = [(named.name, types.wire(named.subcon)) for named in cls.layout.subcons]
     if not wires:
         return [*lines, "No fields; the payload is empty.", ""]
     lines += ["| field | type | bytes |", "|---|---|---|"]
-    lines += [f"| {name} | {wire.name} | {told(wire.least, wire.varies)} |" for name, wire in wires]
-    return [*lines, "", f"Payload: {told(*size_of(wire for _, wire in wires))} bytes.", ""]
+    lines += [
+        f"| {name} | {wire.name} | {format_size(wire.size_min, wire.is_variable)} |"
+        for name, wire in wires
+    ]
+    return [*lines, "", f"Payload: {format_size(*size_of(wire for _, wire in wires))} bytes.", ""]
 
 
 def enum_sections(types: Types) -> Lines:
-    """The enumerations that fields use."""
+    """Return the sections of enumerations that fields use."""
     lines = ["## Enumerations", "", "Any other value makes the event malformed.", ""]
     for name, members in sorted(types.enums.items()):
         lines += [f"### {name}", "", doc_of(members), "", "| value | name |", "|---|---|"]
@@ -262,12 +265,12 @@ def enum_sections(types: Types) -> Lines:
 
 
 def record_sections(types: Types) -> Lines:
-    """The records that fields use."""
+    """Return the sections of records that fields use."""
     lines = ["## Records", ""]
     for name, fields in sorted(types.records.items()):
         lines += [f"### {name}", "", "| field | type | bytes |", "|---|---|---|"]
         lines += [
-            f"| {field} | {wire.name} | {told(wire.least, wire.varies)} |"
+            f"| {field} | {wire.name} | {format_size(wire.size_min, wire.is_variable)} |"
             for field, wire in fields.items()
         ]
         lines.append("")
@@ -275,7 +278,7 @@ def record_sections(types: Types) -> Lines:
 
 
 def kaitai() -> str:
-    """The text of spec/journal.ksy."""
+    """Return the text of spec/journal.ksy."""
     types = Types()
     cases, kinds = [], []
     for cls in BY_TAG.values():
@@ -292,13 +295,13 @@ def kaitai() -> str:
         enums.append(f"{snake(name)}:")
         enums += [f"  {int(member)}: {member.name.lower()}" for member in members]
     parts = [(cases, 12), (kinds + helpers, 2), (enums, 2)]
-    before, between, behind, _ = CONTAINER.split("# GENERATED\n")
+    before_cases, before_types, before_enums, _ = CONTAINER.split("# GENERATED\n")
     texts = ["\n".join(indented(lines, by)) + "\n" for lines, by in parts]
-    return before + texts[0] + between + texts[1] + behind + texts[2]
+    return before_cases + texts[0] + before_types + texts[1] + before_enums + texts[2]
 
 
 def main() -> int:
-    """Write or check both files; the exit code says whether they were as they should be."""
+    """Write or check both files. Return 1 if ``--check`` finds a stale file, else 0."""
     is_stale = False
     for name, text in (("events.md", markdown()), ("journal.ksy", kaitai())):
         path = ROOT / "spec" / name
@@ -315,29 +318,29 @@ INTRODUCTION = f"""\
 
 Generated by `python spec/generate.py` from `journal/events/`; do not edit.
 
-An event is a tag, which stands in its block's column of tags, and a payload: its fields, one behind
-the other, without padding. How blocks hold payloads is said in `format.md`.
+An event is a tag, which is stored in the column of tags of its block, and a payload: its
+consecutive fields, without padding. `format.md` describes how blocks store payloads.
 
 | type | on the wire |
 |---|---|
 | u8 u16 u32 u64 i32 i64 | little-endian, two's complement where signed |
 | flag | a u8 that is 0 or 1 |
 | u8 *Enumeration* | a u8 that is one of the members |
-| bytes *n* | so many bytes |
+| bytes *n* | *n* bytes |
 | blob | a u32 size n, then n bytes |
-| text | as a blob, and the bytes are UTF-8 |
-| host path | as a blob: a path of the host, in its own encoding, which need not be UTF-8 |
+| text | a blob of UTF-8 bytes |
+| host path | a blob: a path of the host in its own encoding, not necessarily UTF-8 |
 | duration | whole seconds as a u64, then nanoseconds below a second as a u32 |
 | ipv4, ipv6 | 4 or 16 octets in network order |
-| ip | a u8 that is 4 or 16, and so many octets in network order |
+| ip | a u8 that is 4 or 16, then that many octets in network order |
 | maybe *type* | a flag, then the value if the flag is 1 |
 | list of *type* | a u32 count n, then n values |
-| (*type*, ...) | the values one behind the other |
+| (*type*, ...) | the consecutive values |
 
-A payload has at most {PAYLOAD_SIZE_MAX} bytes, a list at most {LIST_COUNT_MAX} values. There is one
-encoding of a value: a payload that ends inside a field, that has bytes left over, or that holds a
-value its type does not allow, is malformed. An unknown tag is not an error of the journal: whatever
-does not need the event's meaning passes its payload on byte for byte.
+A payload has at most {PAYLOAD_SIZE_MAX} bytes, a list at most {LIST_COUNT_MAX} values. Each value
+has a single encoding. A payload is malformed if it ends inside a field, has bytes left over, or has
+a value that its type does not allow. An unknown tag is not an error in the journal: a program that
+does not need the meaning of the event copies its payload unchanged.
 """.split("\n")
 
 CONTAINER = """\
@@ -351,15 +354,15 @@ meta:
   endian: le
   bit-endian: le
 doc: |
-  A journal without damage: segments one behind another, each a header and its blocks. What a crash
-  may leave between blocks, and how a reader gets past it, is said in format.md; so are the hashes,
-  which a description of the layout cannot check. Payloads of blocks with codec zstd or with a mask
-  stay as they are stored.
+  A journal without damage: consecutive segments, each a header and its blocks. format.md describes
+  the bytes that a crash may leave between blocks, how a reader skips them, and the hashes, which a
+  description of the layout cannot check. Payloads of blocks with codec zstd or with a mask are not
+  decoded here.
 seq:
   - {id: parts, type: part, repeat: eos}
 types:
   part:
-    doc: A segment header or a block, told apart by the second half of the magic.
+    doc: A segment header or a block, distinguished by the second half of the magic.
     seq:
       - {id: signature, contents: [0x89, JNL]}
       - {id: kind, type: u4, enum: part_kind}
@@ -370,21 +373,21 @@ types:
             part_kind::segment: segment_header
             part_kind::block: block
   segment_header:
-    doc: What begins a run of blocks; 128 bytes with the magic.
+    doc: The header before the blocks of a segment; 128 bytes with the magic.
     seq:
       - {id: major, type: u2}
       - {id: minor, type: u2}
       - {id: header_size, type: u4, valid: 128}
-      - {id: incompatible_features, type: u4, doc: Whoever does not know one cannot read it.}
+      - {id: incompatible_features, type: u4, doc: A reader refuses unknown bits.}
       - {id: compatible_features, type: u4}
       - {id: salt, type: u8, doc: Seeds the hashes of the segment.}
       - {id: journal_id, size: 16}
       - {id: created, type: u8, doc: Microseconds since the epoch.}
       - {id: first_seq, type: u8}
-      - {id: previous_end, type: u8, doc: Where the segment before this one ends; 0 if none does.}
+      - {id: previous_end, type: u8, doc: End of the continued block; 0 without one.}
       - {id: previous_hash, type: u8}
       - {id: reserved, size: 40}
-      - {id: header_hash, type: u8, doc: Of the 120 bytes before it.}
+      - {id: header_hash, type: u8, doc: Hash of the 120 bytes before it.}
   block:
     doc: A header of 112 bytes with the magic, a payload, and columns with an entry for each event.
     seq:
@@ -395,14 +398,14 @@ types:
       - {id: flags_reserved, type: b5}
       - {id: reserved, type: u2}
       - {id: count, type: u4, valid: {max: 65536}}
-      - {id: payload_size, type: u4, doc: As it is stored.}
+      - {id: payload_size, type: u4, doc: Stored size.}
       - {id: payload_raw_size, type: u4}
       - id: columns_size
         type: u4
-        doc: With the zeros behind them that bring the block to a multiple of 8 bytes.
+        doc: Includes the zeros that pad the block to a multiple of 8 bytes.
       - id: mask
         type: u4
-        doc: If not 0, the stored payload is combined with these 4 bytes, over and over, by XOR.
+        doc: If not 0, the stored payload is XORed with these 4 bytes, repeated.
       - {id: first_seq, type: u8}
       - {id: tag_bitmap, type: u8, doc: Bit (tag & 63) is set for the tag of each event.}
       - {id: time_first, type: u8, doc: Microseconds since the epoch.}
@@ -412,9 +415,9 @@ types:
       - {id: previous_hash, type: u8}
       - id: durable_upto
         type: u8
-        doc: What stands before this offset of the segment was durable when the block was written.
-      - {id: body_hash, type: u8, doc: Of payload and columns as they are stored.}
-      - {id: header_hash, type: u8, doc: Of the 104 bytes before it.}
+        doc: All bytes before this offset of the segment were durable when the block was written.
+      - {id: body_hash, type: u8, doc: Hash of the stored payload and the columns.}
+      - {id: header_hash, type: u8, doc: Hash of the 104 bytes before it.}
       - {id: payload, type: stored, size: payload_size}
       - id: columns
         type: 'columns(count, has_times, has_seqs, has_equal_sizes)'
@@ -426,7 +429,7 @@ types:
         repeat-expr: count
         if: codec == codec::raw and mask == 0
   stored:
-    doc: The payloads of a block's events, one behind the other.
+    doc: The concatenated payloads of a block's events.
     seq:
       - {id: data, size-eos: true}
   columns:
@@ -441,7 +444,7 @@ types:
         repeat: expr
         repeat-expr: count
         if: not has_equal_sizes
-        doc: Where each event's payload ends in the payload of the block, uncompressed.
+        doc: End of each event's payload in the uncompressed payload of the block.
       - {id: tags, type: u1, repeat: expr, repeat-expr: count}
       - id: times
         type: u4
@@ -449,15 +452,15 @@ types:
         repeat-expr: count
         if: has_times
         doc: Microseconds after time_first.
-      - id: numbers
+      - id: seqs
         type: u4
         repeat: expr
         repeat-expr: count
         if: has_seqs
-        doc: What each event's number is above first_seq; without the column they count up.
+        doc: Sequence number of each event minus first_seq; consecutive without the column.
       - {id: padding, size-eos: true}
   event:
-    doc: One event of an uncompressed block; body is left as bytes if the tag is not known.
+    doc: One event of an uncompressed block; the body is not decoded if the tag is unknown.
     params:
       - {id: index, type: u4}
     instances:

@@ -8,15 +8,15 @@ meta:
   endian: le
   bit-endian: le
 doc: |
-  A journal without damage: segments one behind another, each a header and its blocks. What a crash
-  may leave between blocks, and how a reader gets past it, is said in format.md; so are the hashes,
-  which a description of the layout cannot check. Payloads of blocks with codec zstd or with a mask
-  stay as they are stored.
+  A journal without damage: consecutive segments, each a header and its blocks. format.md describes
+  the bytes that a crash may leave between blocks, how a reader skips them, and the hashes, which a
+  description of the layout cannot check. Payloads of blocks with codec zstd or with a mask are not
+  decoded here.
 seq:
   - {id: parts, type: part, repeat: eos}
 types:
   part:
-    doc: A segment header or a block, told apart by the second half of the magic.
+    doc: A segment header or a block, distinguished by the second half of the magic.
     seq:
       - {id: signature, contents: [0x89, JNL]}
       - {id: kind, type: u4, enum: part_kind}
@@ -27,21 +27,21 @@ types:
             part_kind::segment: segment_header
             part_kind::block: block
   segment_header:
-    doc: What begins a run of blocks; 128 bytes with the magic.
+    doc: The header before the blocks of a segment; 128 bytes with the magic.
     seq:
       - {id: major, type: u2}
       - {id: minor, type: u2}
       - {id: header_size, type: u4, valid: 128}
-      - {id: incompatible_features, type: u4, doc: Whoever does not know one cannot read it.}
+      - {id: incompatible_features, type: u4, doc: A reader refuses unknown bits.}
       - {id: compatible_features, type: u4}
       - {id: salt, type: u8, doc: Seeds the hashes of the segment.}
       - {id: journal_id, size: 16}
       - {id: created, type: u8, doc: Microseconds since the epoch.}
       - {id: first_seq, type: u8}
-      - {id: previous_end, type: u8, doc: Where the segment before this one ends; 0 if none does.}
+      - {id: previous_end, type: u8, doc: End of the continued block; 0 without one.}
       - {id: previous_hash, type: u8}
       - {id: reserved, size: 40}
-      - {id: header_hash, type: u8, doc: Of the 120 bytes before it.}
+      - {id: header_hash, type: u8, doc: Hash of the 120 bytes before it.}
   block:
     doc: A header of 112 bytes with the magic, a payload, and columns with an entry for each event.
     seq:
@@ -52,14 +52,14 @@ types:
       - {id: flags_reserved, type: b5}
       - {id: reserved, type: u2}
       - {id: count, type: u4, valid: {max: 65536}}
-      - {id: payload_size, type: u4, doc: As it is stored.}
+      - {id: payload_size, type: u4, doc: Stored size.}
       - {id: payload_raw_size, type: u4}
       - id: columns_size
         type: u4
-        doc: With the zeros behind them that bring the block to a multiple of 8 bytes.
+        doc: Includes the zeros that pad the block to a multiple of 8 bytes.
       - id: mask
         type: u4
-        doc: If not 0, the stored payload is combined with these 4 bytes, over and over, by XOR.
+        doc: If not 0, the stored payload is XORed with these 4 bytes, repeated.
       - {id: first_seq, type: u8}
       - {id: tag_bitmap, type: u8, doc: Bit (tag & 63) is set for the tag of each event.}
       - {id: time_first, type: u8, doc: Microseconds since the epoch.}
@@ -69,9 +69,9 @@ types:
       - {id: previous_hash, type: u8}
       - id: durable_upto
         type: u8
-        doc: What stands before this offset of the segment was durable when the block was written.
-      - {id: body_hash, type: u8, doc: Of payload and columns as they are stored.}
-      - {id: header_hash, type: u8, doc: Of the 104 bytes before it.}
+        doc: All bytes before this offset of the segment were durable when the block was written.
+      - {id: body_hash, type: u8, doc: Hash of the stored payload and the columns.}
+      - {id: header_hash, type: u8, doc: Hash of the 104 bytes before it.}
       - {id: payload, type: stored, size: payload_size}
       - id: columns
         type: 'columns(count, has_times, has_seqs, has_equal_sizes)'
@@ -83,7 +83,7 @@ types:
         repeat-expr: count
         if: codec == codec::raw and mask == 0
   stored:
-    doc: The payloads of a block's events, one behind the other.
+    doc: The concatenated payloads of a block's events.
     seq:
       - {id: data, size-eos: true}
   columns:
@@ -98,7 +98,7 @@ types:
         repeat: expr
         repeat-expr: count
         if: not has_equal_sizes
-        doc: Where each event's payload ends in the payload of the block, uncompressed.
+        doc: End of each event's payload in the uncompressed payload of the block.
       - {id: tags, type: u1, repeat: expr, repeat-expr: count}
       - id: times
         type: u4
@@ -106,15 +106,15 @@ types:
         repeat-expr: count
         if: has_times
         doc: Microseconds after time_first.
-      - id: numbers
+      - id: seqs
         type: u4
         repeat: expr
         repeat-expr: count
         if: has_seqs
-        doc: What each event's number is above first_seq; without the column they count up.
+        doc: Sequence number of each event minus first_seq; consecutive without the column.
       - {id: padding, size-eos: true}
   event:
-    doc: One event of an uncompressed block; body is left as bytes if the tag is not known.
+    doc: One event of an uncompressed block; the body is not decoded if the tag is unknown.
     params:
       - {id: index, type: u4}
     instances:
