@@ -4,6 +4,7 @@
 PYTHON := .venv/bin/python
 RUN_ENV := .venv/.installed-run
 DEV_ENV := .venv/.installed-dev
+DOCS_ENV := .venv/.installed-docs
 GUESTS_ENV := .venv/.installed-guests
 BENCH_ENV := .venv/.installed-bench
 WORKERS ?= 3
@@ -38,13 +39,20 @@ campaign: $(GUESTS_ENV) ## the same campaigns at full length, with new examples:
 	$(PYTHON) tools/programs.py
 	$(PYTHON) -m pytest -n $(WORKERS) -m deep --hypothesis-profile=campaign --campaign-seconds=0
 
-check: $(DEV_ENV) ## style, types, the order of the rooms, and what is generated
+check: $(DOCS_ENV) docs ## style, types, the order of the rooms, generated files, and the site
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports --no-logo
 	$(PYTHON) spec/generate.py --check
 	$(PYTHON) tools/guests.py --check
+	$(PYTHON) tools/rooms.py --check
+
+docs: $(DOCS_ENV) ## build the documentation into build/site
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+
+man: $(RUN_ENV) ## write the man pages to build/man
+	$(PYTHON) tools/command_pages.py build/man
 
 bench: $(BENCH_ENV) ## what it costs
 	$(PYTHON) tools/programs.py
@@ -65,6 +73,10 @@ $(RUN_ENV): pyproject.toml setup.py tools/setup.sh
 $(DEV_ENV): pyproject.toml setup.py tools/setup.sh
 	tools/setup.sh engine,dev
 	touch $@ $(RUN_ENV)
+
+$(DOCS_ENV): $(DEV_ENV)
+	tools/setup.sh engine,dev,docs
+	touch $@
 
 $(BENCH_ENV): $(DEV_ENV)
 	tools/setup.sh engine,dev,bench

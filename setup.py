@@ -7,6 +7,7 @@ wrong here makes an installation fail. Everything else about the project is in p
 
 import os
 import platform
+import re
 import sys
 import sysconfig
 import tempfile
@@ -99,6 +100,16 @@ def extensions() -> list[Extension]:
     return []
 
 
+def long_description() -> str:
+    """Return README.md without relative links, because a package index does not serve them.
+
+    A picture is removed, and a link to a file becomes its text and the file's path.
+    """
+    text = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+    text = re.sub(r"^!\[.*\]\((?!https:).*\)\n\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"\[([^\]]+)\]\((?!https:)([^)]+)\)", r"\1 (`\2`)", text)
+
+
 class BuildWhatCompiles(build_ext):
     """All compiled modules, or none: with what a failing compiler has left behind removed."""
 
@@ -117,6 +128,8 @@ wanted = is_wanted() and has_compiler()
 required = required_by_compiled() if wanted else []
 is_built = {"build", "build_ext", "bdist_wheel", "install"} & set(sys.argv)
 setup(
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
     install_requires=[*REQUIRED, *required],
     setup_requires=[MYPY] if wanted else [],
     ext_modules=extensions() if required and is_built else [],
