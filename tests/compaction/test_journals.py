@@ -378,5 +378,5 @@ def test_pages_of_no_memory_are_left_as_they_are(tmp_path: Path) -> None:
     point = SafePoint(calls=1, monotonic=2, code=CODE, whole=False, entry="_start", function="f")
     source = write_events(tmp_path / "other", [*events, point, *snapshot()[1:]])
     found = compact(source, tmp_path / "others")
-    assert "a memory of 16 pages has no page 20" in found.reason
+    assert "page 20 is outside a memory of 16 pages" in found.reason
     assert frames_of(tmp_path / "others") == frames_of(source)
