@@ -221,9 +221,7 @@ class Writer:
         with self._lock:
             self._clock()
             if seqs[0] < self.next_seq:
-                raise OptionError(
-                    f"block must start at event {self.next_seq} or later, got {seqs[0]}"
-                )
+                raise OptionError(f"first event must be at least {self.next_seq}, got {seqs[0]}")
             try:
                 self._flush(False)
                 self._appender.write_block(source.header, source.body, seqs)
@@ -475,8 +473,7 @@ class Writer:
             del pending[:stop]
             if not reserve_kept:
                 self._block_appends()
-        # An interrupt may have come before an event was counted.
-        self.next_seq = appender.next_seq
+        self.next_seq = appender.next_seq  # An interrupt may have left an event uncounted.
         self._block_space = BLOCK_SIZE_TARGET
 
     def _sync_all(self, *, roll: bool = True) -> None:

@@ -387,7 +387,7 @@ def test_a_block_is_refused_whose_number_another_thread_has_taken(path: Path) ->
         (block,) = reader.blocks()
     with Writer(path) as writer:
         writer.append_frame(2, b"first")
-        with pytest.raises(OptionError, match="block must start at event 1 or later, got 0"):
+        with pytest.raises(OptionError, match="first event must be at least 1, got 0"):
             writer.append_block(block)
         writer.append_frame(2, b"second")
     assert read(path) == [(2, b"first"), (2, b"second")]
