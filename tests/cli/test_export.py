@@ -59,12 +59,12 @@ def test_a_redacted_journal_is_not_resumed_and_info_says_why(
     assert inside("import", "x", "-o", "b", at=tmp_path).returncode == 0
     text = inside("info", "b", at=tmp_path).stdout.decode()
     reason = (
-        "no: the journal cannot be resumed: when it was exported, this was redacted: files, mem"
+        "no: the journal cannot be resumed: it was imported from an export with redacted conten"
     )
     assert reason in text
     done = tool("resume", "b", at=tmp_path)
     assert (done.returncode, done.stdout) == (125, b"")
-    assert b"this was redacted: files, memory" in done.stderr
+    assert b"export with redacted contents: files, memory" in done.stderr
     assert done.stderr.count(b"\n") == 1
 
 

@@ -160,7 +160,7 @@ def test_verify_looks_pages_up_if_it_is_told_to(tmp_path: Path) -> None:
     )
     done = inside("verify", "--pages", "a", at=tmp_path)
     assert done.returncode == 0
-    assert f"{named.total()} named pages looked up" in done.stdout.decode()
+    assert f"{named.total()} referenced pages looked up" in done.stdout.decode()
     assert inside("verify", "b", at=tmp_path).returncode == 0
     done = inside("verify", "--pages", "--json", "b", at=tmp_path)
     found = json.loads(done.stdout)
