@@ -1,4 +1,4 @@
-"""Single-bit repair: every flipped bit of a block is found again, and nothing else is believed."""
+"""Single-bit repair: the search finds every flipped bit of a block and accepts nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEADER_BITS = 8 * BLOCK_HEADER_SIZE
 
 
 def made(payloads: list[bytes], salt: int = SALT, offset: int = OFFSET) -> tuple[bytes, bytes]:
-    """The header and the body of a block."""
+    """Return the header and the body of a block."""
     count = len(payloads)
     before = max(0, offset - 8)
     place = BlockPlacement(salt, 7, offset, before, 99, before)
@@ -157,9 +157,8 @@ def test_a_header_is_found_near_its_magic_with_any_bit_of_it_wrong(
 def test_a_header_that_says_another_place_by_more_than_a_bit_is_passed_over() -> None:
     raw, body = made([b"hello"], offset=24)
     assert list(bit_search.find_block_headers(bytes(24) + raw + body, 0, 200, 0)) == [24]
-    assert list(bit_search.find_block_headers(bytes(16) + raw + body, 0, 200, 0)) == [
-        16
-    ]  # 16 and 24: one bit
+    # Offsets 16 and 24 differ in one bit.
+    assert list(bit_search.find_block_headers(bytes(16) + raw + body, 0, 200, 0)) == [16]
     assert list(bit_search.find_block_headers(bytes(32) + raw + body, 0, 200, 0)) == []
     assert list(bit_search.find_block_headers(bytes(20) + raw + body, 0, 200, 0)) == []
 

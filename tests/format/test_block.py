@@ -138,7 +138,7 @@ def test_a_header_that_no_writer_writes_is_refused(
 
 
 def hostile(payload: bytes, raw_size: int, ends: list[int], **fields: int) -> Block:
-    """Give a block with sound hashes around what no writer writes."""
+    """Return an invalid block with valid hashes, which no writer would write."""
     columns = b"".join(end.to_bytes(4, "little") for end in ends) + bytes([1]) * len(ends)
     columns += bytes(-(len(payload) + len(columns)) % 8)
     _, header = block.encode(PLACE, Frames([1] * len(ends), [b""] * len(ends), [3] * len(ends)))

@@ -1,4 +1,4 @@
-"""What the codec promises: it is construct, only faster, and no bytes can surprise it."""
+"""The codec gives the results of construct, and accepts arbitrary bytes safely."""
 
 import struct
 import tracemalloc
@@ -19,7 +19,7 @@ ORACLE_ERRORS = (cs.ConstructError, ValueError)
 
 
 def parsed(cls: type[Event], payload: bytes) -> dict[str, object] | None:
-    """The fields that interpreted construct finds in the whole of ``payload``, if it does."""
+    """Return the fields that construct parses from all of ``payload``, or None."""
     whole = cs.Struct("event" / cls.layout, cs.Terminated)
     try:
         found = whole.parse(payload)["event"]
@@ -154,7 +154,7 @@ def test_a_payload_that_promises_too_much_fails_before_memory_is_taken(
     tag: int, payload: bytes
 ) -> None:
     with pytest.raises(MalformedEvent):
-        codec.decode(tag, payload)  # the plan is made here, so that it is not measured
+        codec.decode(tag, payload)  # The first call builds the codec, which must not be measured.
     tracemalloc.start()
     try:
         with pytest.raises(MalformedEvent):

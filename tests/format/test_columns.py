@@ -1,4 +1,4 @@
-"""Columns, and the search for bytes in bytes: each says what a loop in Python would say."""
+"""Columns and byte search give the results of plain Python loops."""
 
 import builtins
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What every kind of event promises, and the golden payloads that never change."""
+"""Rules for every kind of event, and the golden payloads, which never change."""
 
 import copy
 import pickle
@@ -135,7 +135,7 @@ def test_a_field_that_is_no_wire_type_is_refused() -> None:
 
         @event(tag=200, group=Group.CORE, rule=Keep())
         class Vague(Event):
-            """It says too little."""
+            """A class with a field without a wire type."""
 
             number: int
 
@@ -144,7 +144,7 @@ def test_a_field_that_is_no_wire_type_is_refused() -> None:
 def test_a_kind_is_declared_in_a_few_lines(number: int, name: str) -> None:
     @event(tag=200, group=Group.CORE, rule=Keep())
     class Example(Event):
-        """What a new kind needs."""
+        """A new kind of event."""
 
         version: ClassVar[int] = 1
         number: U8
@@ -159,7 +159,7 @@ def test_a_kind_is_declared_in_a_few_lines(number: int, name: str) -> None:
 
 
 def golden(path: Path) -> list[tuple[str, bytes]]:
-    """The events of a golden file: how each reads, and its payload."""
+    """Return the repr and the payload of each event in a golden file."""
     pairs = []
     for block in path.read_text(encoding="utf-8").strip("\n").split("\n\n"):
         line, *payload = block.split("\n")

@@ -1,4 +1,4 @@
-"""What is picked of a block: as if all of it were looked at, with less work."""
+"""A selection of frames equals a filter of all frames, with less work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST_SEQ, FIRST_TIME = 1000, 5_000_000
 
 @st.composite
 def blocks(draw: st.DrawFn) -> Block:
-    """Blocks with all the columns that there are, or without."""
+    """Return blocks with and without each optional column."""
     payloads = draw(st.lists(st.binary(max_size=3), min_size=1, max_size=20))
     if draw(st.booleans()):
         payloads = [payload[:1].ljust(2) for payload in payloads]

@@ -1,4 +1,4 @@
-"""What the generated specification promises: it is never stale, and it reads real bytes."""
+"""The generated specification is never stale and describes real bytes."""
 
 import importlib.util
 import json
@@ -42,7 +42,7 @@ run().catch((error) => { console.error(error); process.exit(1); });
 
 
 def script(path: str) -> ModuleType:
-    """A script of the repository, as a module."""
+    """Return a script of the repository as a module."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None
     assert spec.loader is not None
@@ -66,7 +66,7 @@ def test_every_kind_and_field_stands_in_the_specification() -> None:
 
 
 def node_modules() -> Path | None:
-    """Where the Kaitai compiler and its runtime are installed, if they are."""
+    """Return the folder of the installed Kaitai compiler and runtime, or None."""
     for folder in filter(None, os.environ.get("NODE_PATH", "").split(os.pathsep)):
         if all((Path(folder) / name).is_dir() for name in NODE_PACKAGES):
             return Path(folder)
@@ -74,7 +74,7 @@ def node_modules() -> Path | None:
 
 
 def one_segment(payloads: list[tuple[int, bytes]]) -> bytes:
-    """A segment header and an uncompressed block, with a time column; the hashes are left out."""
+    """Return a segment header and an uncompressed block with a times column, without hashes."""
     header = b"\x89JNLSEG\n" + struct.pack("<HHI", 1, 0, 128) + bytes(112)
     count = len(payloads)
     raw = b"".join(payload for _, payload in payloads)

@@ -1,4 +1,4 @@
-"""What events do to descriptors that are played: files, pipes and sockets, and the network."""
+"""Effects of events on descriptors: files, pipes, sockets, and the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real directory that journals are played into, which nothing in them leads out of."""
+"""Replay into a real directory, which no content of a journal can leave."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = b"SECRET: nobody may read this, or write to it"
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """An empty directory, with a secret beside it."""
+    """Return an empty directory with a secret file in its parent directory."""
     (tmp_path / "secret").write_bytes(SECRET)
     (tmp_path / "outside").mkdir()
     folder = tmp_path / "target"
@@ -49,7 +49,7 @@ OUT = [
 
 
 def hostile_tree() -> Iterator[Event]:
-    """A directory, and links that lead out of it or round and round."""
+    """Return events of a directory, and of links that leave it or form a cycle."""
     yield from MOUNTS
     yield paths.CreateDirectory(fd=WEST, path="d")
     yield paths.CreateSymbolicLink(fd=WEST, old_path="../secret", new_path="link")

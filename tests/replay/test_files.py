@@ -1,4 +1,4 @@
-"""Files played onto values and into a real directory: it is the same tree."""
+"""Replay of files onto values and into a real directory gives the same tree."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ FOLDERS = {"/west": "west", "/lands/east": "lands/east"}
 
 
 class Seen(NamedTuple):
-    """What can be seen of one name, in memory and on a disk; ``twins`` are names of one file."""
+    """Visible properties of a name in memory and on disk. ``twins`` are hard links to one file."""
 
     kind: FileType
     mtime: int
@@ -140,7 +140,7 @@ class Seen(NamedTuple):
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """An empty directory."""
+    """Return an empty directory."""
     folder = tmp_path / "target"
     folder.mkdir()
     return folder
@@ -176,7 +176,7 @@ def on_the_disk(root: Path) -> dict[str, Seen]:
 def assert_same(model: ModelHost, folder: Path) -> None:
     for guest, below in FOLDERS.items():
         expected, found = on_the_model(model, guest), on_the_disk(folder / below)
-        if not expected["."].mtime:  # nothing was ever changed in it
+        if not expected["."].mtime:  # No entry of the directory was ever changed.
             del expected["."], found["."]
         assert found == expected
 
@@ -249,7 +249,7 @@ def test_a_file_that_was_unlinked_while_open_is_gone(target: Path) -> None:
 
 
 def both(target: Path, events: Sequence[Event], limits: ReplayLimits | None = None) -> ModelHost:
-    """The events played onto both hosts, which must come to the same."""
+    """Replay the events onto both hosts, which must agree."""
     model = ModelHost(limits)
     play(frames_of_events(events), model)
     with DirectoryHost(target, limits) as real:

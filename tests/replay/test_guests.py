@@ -1,4 +1,4 @@
-"""Journals of real guests, played without their guests: the state is what the engine had."""
+"""Replay of journals of real guests gives the state of the engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Record = Callable[[Path, Path], journal.Recorder]
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What the engine had when a guest came to its end."""
+    """State of the engine when a guest ended."""
 
     path: Path
     outcome: RunResult
@@ -71,7 +71,7 @@ def tree_of(root: DirectoryNode) -> dict[str, TreeEntry]:
 
 
 def engine_descriptors(used: dict[int, Any]) -> dict[int, int | None]:
-    """The descriptors by number, with the fdflags of files."""
+    """Return the descriptors by number, with the fdflags of files."""
     return {fd: found.flags if isinstance(found, OpenFile) else None for fd, found in used.items()}
 
 
@@ -169,7 +169,7 @@ def run(record: Record, folder: Path, cache: Path) -> Recorded:
 
 
 def trees_of(recorder: journal.Recorder) -> dict[str, dict[str, TreeEntry]]:
-    """All that the engine has in each memory mount."""
+    """Return the entries of the engine in each memory mount."""
     mounts = recorder._process_with_files().mounts
     return {name: tree_of(tree.root) for name, tree in mounts._memory.items()}
 

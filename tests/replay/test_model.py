@@ -1,4 +1,4 @@
-"""What every kind of event does to a host of plain values, and what no event can do."""
+"""Effects of every kind of event on a host of plain values, and refused events."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ EXPLICIT = snapshots.Trigger.EXPLICIT
 
 
 def frames_of_events(events: Iterable[Event]) -> list[Frame]:
-    """Frames as a reader gives them, a microsecond apart."""
+    """Return frames as a reader yields them, a microsecond apart."""
     return [
         Frame(seq, event.tag, codec.encode(event), 1_000_000 + seq, 0)
         for seq, event in enumerate(events)
@@ -52,7 +52,7 @@ def frames_of_events(events: Iterable[Event]) -> list[Frame]:
 
 
 def opening(fd: int, dirfd: int, path: str, o_flags: int, follow: int = 1) -> Event:
-    """A path opened with WASI's oflags."""
+    """Return an open of a path with WASI's oflags."""
     return descriptors.OpenFileDescriptor(
         fd=fd,
         dirfd=dirfd,
@@ -105,7 +105,7 @@ def region(start: int, data: bytes) -> memory.UpdateMemoryRegion:
 
 
 def pages_event(size: int, memory_index: int = 0, **changes: Any) -> memory.MemoryPages:
-    """Pages of a memory, none unless the changes say so."""
+    """Return a MemoryPages event, without pages unless ``changes`` add some."""
     fields: dict[str, Any] = {
         "memory": memory_index,
         "size": size,
@@ -117,7 +117,7 @@ def pages_event(size: int, memory_index: int = 0, **changes: Any) -> memory.Memo
 
 
 def listing(fd: int, *entries: bytes, **changes: Any) -> snapshots.DirectoryListing:
-    """What a directory had."""
+    """Return a listing of a directory."""
     found = {"inodes": tuple(range(len(entries))), "kinds": b"\4" * len(entries)}
     return snapshots.DirectoryListing(fd=fd, entries=entries, **found | changes)
 
@@ -151,7 +151,7 @@ def played(*events: Event, limits: ReplayLimits | None = None) -> ModelHost:
 
 
 def refusal(*events: Event, limits: ReplayLimits | None = None) -> str:
-    """What is said of the last event; the others are played."""
+    """Return the refusal of the last event after a replay of the others."""
     host = played(*events[:-1], limits=limits)
     with pytest.raises(ReplayError) as caught:
         play(frames_of_events(events)[-1:], host)
@@ -176,7 +176,7 @@ def test_effects_stand_in_modules_as_their_events_do() -> None:
 
 
 def near(event: Event) -> Event:
-    """The event with its descriptors and paths among few, so that some of them are there."""
+    """Return the event with few distinct descriptors and paths, so that some exist."""
     changes: dict[str, object] = {}
     for name, value in field_dict(event).items():
         if name.endswith(("fd", "fd1", "fd2")):
@@ -200,7 +200,7 @@ START = (memory_mount(), host_mount(4), opening(5, 3, "a", 1), opening(6, 4, "a"
 
 
 def tolerant(events: Iterable[Event]) -> ModelHost:
-    """A host on which events were played, and passed over where they are refused."""
+    """Return a host after a replay that skips refused events."""
     host = ModelHost(ReplayLimits(files_size_max=1 << 16, memory_size_max=1 << 20))
     for frame in frames_of_events(events):
         with suppress(ReplayError):

@@ -1,4 +1,4 @@
-"""What events do to a process that is played: who it is, its memory, its streams."""
+"""Effects of events on a process: its identity, its memory, and its streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a snapshot is made of, played: what it closes, what is void, whether its digest holds."""
+"""Replay of snapshots: closed and void state, and the check of digests."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def whole_page(number: int, page: bytes, memory: int = 0) -> Event:
     return pages_event(1 << 16, memory, numbers=(number,), kinds=b"\1", data=page)
 
 
-# -- a guest that is what it is, and what is recorded of it -------------------------------------
+# -- a plain model of a guest, and its recorded events ------------------------------------------
 
 
 @dataclass
 class Machine:
-    """A machine with flat memories, and tables: what a model of it must agree with."""
+    """A machine with flat memories and tables, as the reference for the model."""
 
     memories: dict[int, bytearray] = field(default_factory=dict)
     tables: dict[int, list[int]] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Machine:
         return threads.GlobalsSet(globals=((0, 0x7E, self.values.to_bytes(16, "little")),))
 
     def told(self, before: Machine, *, whole: bool) -> Iterator[Event]:
-        """The events between a safe point and its snapshot."""
+        """Return the events between a safe point and its snapshot."""
         for index, flat in self.memories.items():
             old = {} if whole else before.pages(index)
             pages = [
@@ -98,7 +98,7 @@ class Machine:
         yield positions((0, self.values))
 
     def digest(self) -> bytes:
-        """The digest by the words of the spec."""
+        """Return the digest, computed as the spec describes."""
         payloads = [codec.encode(self.globals)]
         for index, functions in sorted(self.tables.items()):
             whole = threads.TableSet(table=index, start=0, functions=tuple(functions))
@@ -111,7 +111,7 @@ class Machine:
 
 
 def run_on(draw: st.DrawFn, machine: Machine) -> None:
-    """Let the guest do something between two snapshots."""
+    """Change the state of the guest between two snapshots."""
     for _ in range(draw(st.integers(0, 4))):
         index = draw(st.integers(0, 2))
         flat = machine.memories.setdefault(index, bytearray())
@@ -130,7 +130,7 @@ def run_on(draw: st.DrawFn, machine: Machine) -> None:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[list[Event], Machine | None]]:
-    """Runs of events, each with the machine that it closes; None where a crash cut it short."""
+    """Return groups of events, each with the machine that it closes, or None after a crash."""
     machine, closed = Machine(), Machine()
     found: list[tuple[list[Event], Machine | None]] = []
     for _ in range(draw(st.integers(1, 5))):
@@ -140,7 +140,7 @@ def histories(draw: st.DrawFn) -> list[tuple[list[Event], Machine | None]]:
         if draw(st.integers(0, 3)) == 0:
             found.append((events[: draw(st.integers(0, len(events)))], None))
             if draw(st.booleans()):
-                machine = closed.copy()  # the next session goes on from the last snapshot
+                machine = closed.copy()  # The next session resumes from the last snapshot.
             continue
         digest = machine.digest()
         closed = machine.copy()
@@ -201,7 +201,7 @@ def test_sums_are_kept_up_and_not_made_anew(monkeypatch: pytest.MonkeyPatch) -> 
     assert hashed == [7, 7, 9], "what was, and what is"
 
 
-# -- one at a time ------------------------------------------------------------------------------
+# -- single cases --------------------------------------------------------------------------------
 
 
 def test_a_snapshot_whose_digest_is_another_is_played_and_told() -> None:

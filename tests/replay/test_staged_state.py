@@ -1,4 +1,4 @@
-"""Snapshots that were taken of running guests, played by the model: it agrees on every digest."""
+"""Replay of snapshots of running guests: the model agrees with every digest."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tests.pages.test_encoding import plain_digest
 from tests.support.rewrites import frames_of
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
 
-#: "tables" takes a function on its stack out of a table, and cannot be held up there.
+#: The guest "tables" removes a function on its stack from a table and cannot be suspended there.
 GUESTS = [
     one
     for one in SNAPSHOT_GUESTS
     if one.elder and not one.host and not one.is_program and one.title != "tables"
 ]
 FLAT_SIZE_MAX = 16 << 20
-"""Larger memories are not made flat, which takes long."""
+"""Larger memories are not compared as flat bytes, which takes long."""
 
 DIGESTED = {kind.tag for kind in (GlobalsSet, TableSet, SetThread, DescriptorPositions)}
 DIGESTED.add(DirectoryListing.tag)
 
 
 def check(host: ModelHost, told: list[Frame]) -> None:
-    """Compare a model with what stands in front of a Snapshot, by the words of the spec."""
+    """Compare a model with the events before a Snapshot, as the spec describes."""
     assert host.machine.digest_matches is True
     sizes = host.machine.memories
     if sum(sizes.values()) <= FLAT_SIZE_MAX:

@@ -81,7 +81,7 @@ class ReplayMachine:
 
     @property
     def elements(self) -> dict[tuple[int, int], int]:
-        """Functions in tables, by table and index, with empty elements, as far as events tell."""
+        """Functions and empty elements of tables, by table and index, as far as events tell."""
         tables = self._closed.tables.items()
         return {(table, at): each for table, found in tables for at, each in enumerate(found)}
 
