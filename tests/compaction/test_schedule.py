@@ -189,15 +189,15 @@ def test_a_compaction_apart_says_in_a_sentence_what_is_wrong(tmp_path: Path) -> 
 _WRITER = """
 import os
 import sys
-from journal import Upkeep
-from journal.compaction import Online
+from journal.compaction import CompactionSchedule, OnlineCompactionResult
 from journal.adapters import CompactingLog
 from tests.compaction.test_schedule import begin, overwriting
 
-def tell(found):
-    os.write(1, b"-1\\n" if isinstance(found, Online) else b"-2\\n")
+def report(found):
+    os.write(1, b"-1\\n" if isinstance(found, OnlineCompactionResult) else b"-2\\n")
 
-with CompactingLog(sys.argv[1], Upkeep(every_events=200), report=tell, compress=False) as log:
+schedule = CompactionSchedule(every_events=200)
+with CompactingLog(sys.argv[1], schedule, report=report, compress=False) as log:
     begin(log)
     while True:
         overwriting(log, 16)
