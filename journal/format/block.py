@@ -376,7 +376,7 @@ class Block:
             if size != header.payload_raw_size:
                 raise CorruptBlock(
                     f"zstd frame states {f'{size} bytes' if size >= 0 else 'no size'}, but the "
-                    f"block header {header.payload_raw_size} bytes",
+                    f"block header states {header.payload_raw_size} bytes",
                     self.offset,
                 )
             raw = _get_decompressor().decompress(stored, allow_extra_data=False)

@@ -164,7 +164,7 @@ def test_a_bomb_that_hides_its_size_is_refused() -> None:
     packer = zstandard.ZstdCompressor(write_content_size=False)
     bomb = packer.compress(bytes(1 << 26))
     with pytest.raises(
-        CorruptBlock, match="frame states no size, but the block header 1048576 bytes"
+        CorruptBlock, match="frame states no size, but the block header states 1048576 bytes"
     ):
         hostile(bomb, 1 << 20, [1 << 20], codec=1).payloads()
 

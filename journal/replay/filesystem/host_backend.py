@@ -39,7 +39,9 @@ def translate_os_errors(operation: Callable[P, R]) -> Callable[P, R]:
             return operation(*args, **kwargs)
         except OSError as error:
             name = f" for {quote_path(str(error.filename))}" if error.filename else ""
-            raise ReplayError(f"the operating system refused it{name}: {error.strerror}") from error
+            raise ReplayError(
+                f"the operating system refused the operation{name}: {error.strerror}"
+            ) from error
 
     return translated
 
