@@ -135,6 +135,35 @@ def test_the_readme_s_program_prints_each_day_once_and_keeps_its_ticket(tmp_path
     ]
 
 
+@pytest.mark.deep
+def test_the_readme_works_in_a_fresh_clone(tmp_path: Path) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not in a checkout")
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    text = README.read_text()
+    (console,) = re.findall(r"^```console\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    commands = [line.removeprefix("$ ") for line in console.splitlines()]
+    assert any(command.startswith("pip install") for command in commands)
+    for snippet in snippets(text):
+        is_python = snippet.language == "python"
+        commands.append(f"python - <<'END'\n{snippet.text}END" if is_python else snippet.text)
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        ["bash", "-c", PRELUDE + "\n".join(commands)],
+        cwd=clone,
+        env={**inherited, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=SNIPPET_SECONDS_MAX,
+        check=False,
+    )
+    if "NewConnectionError" in done.stderr:
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    assert "40 files/diary" in done.stdout
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_links_of_a_page_lead_to_files(page: Path) -> None:
     for target in LINK.findall(BLOCK.sub("", page.read_text())):
