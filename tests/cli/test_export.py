@@ -80,7 +80,7 @@ def test_a_redacted_journal_is_not_resumed_and_info_says_why(
         (("import", "there", "-o", "b"), 3, b"there: "),
         (("import", "a", "-o", "b"), 3, b"a: "),
         (("import", "nothing", "-o", "b"), 1, b"nothing: No such file"),
-        (("import", "x", "-o", "there"), 1, b"there exists already"),
+        (("import", "x", "-o", "there"), 1, b"there already exists: "),
         (("import", "--force", "x", "-o", "there"), 1, b"there is not a journal"),
         (("extract", "a"), 2, b"choose exactly one of"),
         (("extract", "a", "--environment", "--files", "b"), 2, b"choose exactly one of"),

@@ -54,7 +54,7 @@ def forged(frames: list[Frame]) -> list[Frame]:
         (
             ("--snapshot-on", "first-stdin", "--stop-after-snapshot", guest("stdin")),
             0,
-            "no: the journal ends before the program",
+            "no: the journal ends before the end of the program",
         ),
     ],
 )

@@ -36,8 +36,8 @@ true and none.
 """
 
 EPILOG = """\b
-Groups: core memory threads files stdio sockets inputs snapshots, and the names of Wasmer's journal
-for them: mem thread fs file filesystem net network networking snap snapshot.
+Groups: core memory threads files stdio sockets inputs snapshots, and the names that Wasmer uses:
+mem thread fs file filesystem net network networking snap snapshot.
 
 \b
 Exit codes:

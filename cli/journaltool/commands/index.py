@@ -11,6 +11,7 @@ from journaltool.options import common
 from journaltool.output import progress, terminal
 
 if TYPE_CHECKING:
+    from journal.operations.statistics import StatisticsResult
     from journal.pages.page_index import PageIndex
 
 HELP = """Show, check, rebuild or remove the page index of a journal.
@@ -55,7 +56,9 @@ def index(
 ) -> None:
     """Show a page index (the help text is HELP)."""
     if check + rebuild + drop > 1:
-        raise typer.BadParameter("--check, --rebuild and --drop exclude each other: choose one")
+        raise typer.BadParameter(
+            "--check, --rebuild and --drop exclude each other: give only one of them"
+        )
     with exit_codes.reporting_errors(about=journal):
         exit_codes.raise_on_sigint()
         from journal import Reader
@@ -120,11 +123,11 @@ def to_json(found: "PageIndex", journal: Path, path: Path, fits: bool) -> dict[s
     }
 
 
-def _count_references(measures: Any) -> dict[str, Any]:
+def _count_references(result: "StatisticsResult") -> dict[str, Any]:
     """Count the pages that snapshots store and the pages that they reference."""
     from journal.events.memory import PageKind
 
-    pages = measures.pages
+    pages = result.pages
     named, whole = pages.kinds[PageKind.SAME], pages.kinds[PageKind.WHOLE]
     return {
         "pages": pages.count,
