@@ -73,7 +73,9 @@ def test_no_path_leads_out_of_the_directory(path: str, target: Path) -> None:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             with DirectoryHost(folder) as real:
                 said = refusal_of(real, [*tree, attempt])
-            assert said == refusal_of(ModelHost(), [*tree, attempt]) or "refused it" in said
+            assert (
+                said == refusal_of(ModelHost(), [*tree, attempt]) or "refused the operation" in said
+            )
             assert f"event {len(tree)} cannot be replayed: " in said
     assert (target.parent / "secret").read_bytes() == SECRET
     assert sorted(path.name for path in target.parent.iterdir()) == ["outside", "secret", "target"]
