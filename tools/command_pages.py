@@ -121,7 +121,7 @@ def page_markdown(page: CommandPage) -> str:
     parts += map(_block_markdown, page.description)
     for title, rows in (("Argument", page.arguments), ("Option", page.options)):
         if rows:
-            lines = [f"| `{_cell(row.names)}` | {escape(row.help)} |" for row in rows]
+            lines = [f"| `{row.names}` | {escape(row.help)} |" for row in rows]
             parts.append("\n".join([f"| {title} | |", "|---|---|", *lines]))
     parts += map(_block_markdown, page.notes)
     return "\n\n".join(parts)
@@ -129,10 +129,6 @@ def page_markdown(page: CommandPage) -> str:
 
 def _anchor(page: CommandPage) -> str:
     return page.name.replace(" ", "-")
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def escape(text: str) -> str:

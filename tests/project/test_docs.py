@@ -173,6 +173,35 @@ def test_the_links_of_a_page_lead_to_files(page: Path) -> None:
         assert path.exists(), f"{target} does not exist"
 
 
+CODE = re.compile(r"`([^`\n]+)`")
+ROOMS = sorted(path.parent.name for path in (ROOT / "journal").glob("*/__init__.py"))
+
+
+def test_the_modules_that_the_architecture_names_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    names = set(re.findall(rf"`((?:{'|'.join(ROOMS)}|journaltool)(?:\.[a-z_]+)+)`", text))
+    assert len(names) > 30
+    for name in names:
+        base = (
+            ROOT / ("cli" if name.startswith("journaltool") else "journal") / name.replace(".", "/")
+        )
+        assert base.with_suffix(".py").exists() or base.is_dir(), name
+
+
+def test_the_files_that_the_page_about_tests_names_exist() -> None:
+    named = CODE.findall((ROOT / "docs" / "testing.md").read_text())
+    paths = [name for name in named if re.fullmatch(r"(tests|fixtures|tools)/[\w/.]+", name)]
+    assert len(paths) > 50
+    for path in paths:
+        assert (ROOT / path).exists(), path
+
+
+def test_the_glossary_is_in_order_and_defines_each_word_once() -> None:
+    words = re.findall(r"^\*\*(.+)\*\*$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    assert len(words) > 60
+    assert words == sorted(set(words))
+
+
 def test_the_pictures_of_the_rooms_fit_the_import_contracts() -> None:
     assert rooms.find_stale() == []
     layers = rooms.read_layers("The house")

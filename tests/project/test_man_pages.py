@@ -63,8 +63,7 @@ def test_the_command_reference_has_each_command_with_all_its_options() -> None:
         text = command_pages.page_markdown(page)
         command = commands()[page.name.replace(" ", "-")]
         assert text.startswith(f"## {page.name}\n")
-        cells = text.replace("\\|", "|")
-        assert all(name in cells for name in parameter_names(command))
+        assert all(name in text for name in parameter_names(command))
     summary = command_pages.summary_markdown(pages)
     assert summary.count("\n| [") == len(pages) - 1
 
