@@ -1,4 +1,4 @@
-// A day at a bakery, told by a program with all kinds of state: variables, unfinished files, random
+// A day at a bakery: a program with all kinds of state: variables, unfinished files, random
 // numbers and the time. The program draws a random ticket at the start and prints it again at the
 // end. A program that was started again would print another ticket. The rest of its output depends
 // only on its orders, which come from standard input.

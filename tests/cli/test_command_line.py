@@ -1,4 +1,4 @@
-"""The command line as a whole: help, version, wrong usage, and options that copy the library's."""
+"""Help, version and wrong usage of all commands, and options that mirror library enums."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ Done = subprocess.CompletedProcess[bytes]
 
 
 def command(*arguments: str | Path) -> list[str]:
-    """A command line of journaltool."""
+    """Return a command line of journaltool."""
     return [sys.executable, "-m", "journaltool", *map(str, arguments)]
 
 
 def environment(**changed: str) -> dict[str, str]:
-    """What a tool of the tests sees: compiled modules are kept for all of them."""
+    """Return the environment of a tool, with one module cache for all tests."""
     return {**os.environ, "XDG_CACHE_HOME": str(ROOT / ".cache"), "COLUMNS": "100", **changed}
 
 
@@ -66,7 +66,7 @@ def tool(
 
 
 def inside(*arguments: str | Path, at: Path) -> Done:
-    """The same where nothing depends on the process: several times as fast."""
+    """Run journaltool in this process, which is several times as fast."""
     with contextlib.chdir(at):
         done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
@@ -76,7 +76,7 @@ def inside(*arguments: str | Path, at: Path) -> Done:
 
 
 def interrupted(*arguments: str | Path, at: Path) -> int:
-    """Run what only ends by Ctrl-C, and press it when the first line has come; the exit code."""
+    """Run a command, interrupt it after its first line, and return the exit code."""
     with subprocess.Popen(
         command(*arguments), cwd=at, env=environment(), stdout=subprocess.PIPE
     ) as process:
@@ -87,7 +87,7 @@ def interrupted(*arguments: str | Path, at: Path) -> int:
 
 
 def last_json(done: Done) -> dict[str, object]:
-    """The object that --json puts on the last line of stderr."""
+    """Return the object that --json prints on the last line of stderr."""
     found = json.loads(done.stderr.splitlines()[-1])
     assert isinstance(found, dict)
     return found

@@ -1,4 +1,4 @@
-"""Compacting by the command line."""
+"""The compact command."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ POLICIES = [
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A journal with several snapshots, an event a second."""
+    """Write a journal with several snapshots and one event per second."""
     return write_story(tmp_path_factory.mktemp("source") / "a", STORY)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, source: Path) -> Path:
-    """A directory that has it, as ``a``."""
+    """Return a directory with this journal as ``a``."""
     (tmp_path / "a").write_bytes(source.read_bytes())
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""What bash, zsh and fish complete, asked themselves."""
+"""Completion in real bash, zsh and fish shells."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMPLETED = {
     "journaltool filter --kind streamw": {"streamwrite"},
     "journaltool export --format ": {"jsonl", "parquet"},
 }
-#: Bash completes what stands behind the sign, the others the whole word.
+#: Bash completes the text after the equals sign. The other shells complete the whole word.
 JOINED = {
     "journaltool filter --kind=StreamW": {"StreamWrite"},
     "journaltool inspect --group=s": {"stdio", "sockets", "snapshots"},
@@ -47,7 +47,7 @@ UNIQUE = {
 
 
 def each(lines: Collection[str], *names: str) -> pytest.MarkDecorator:
-    """Try each line in each of these shells: in bash the first, and the others in deep tests."""
+    """Parametrize lines by shell: the first line in bash, the other ones in deep tests."""
     params = []
     for shell in names:
         for place, line in enumerate(lines):
@@ -59,7 +59,7 @@ def each(lines: Collection[str], *names: str) -> pytest.MarkDecorator:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A directory with what each shell reads, and two files, one with a blank in its name."""
+    """Return a directory with the start-up file of each shell and two files, one with a space."""
     for name in ("work.journal", "my journal"):
         (tmp_path / name).touch()
     for shell in TOLD:
@@ -70,7 +70,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def env() -> dict[str, str]:
-    """An environment in which the tool is found."""
+    """Return an environment with the tool on PATH."""
     folder = Path(sys.executable).parent
     return environment(PATH=f"{folder}:{os.environ['PATH']}")
 

@@ -1,4 +1,4 @@
-"""journaltool export, import and extract: what they write, what they say, and how they end."""
+"""Files, output and exit codes of export, import and extract."""
 
 from __future__ import annotations
 

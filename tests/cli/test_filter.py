@@ -1,4 +1,4 @@
-"""Filtering and inspecting by the command line."""
+"""The filter command, and the selection options of inspect."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ EXAMPLE = 'kind == "PathRename" and path glob "/tmp/*"'
 
 
 def story(path: Path, *, blocks: int = 2) -> None:
-    """A journal of the story: an event a minute, from the beginning of 2026 on."""
-    start = (1_767_225_600 - 60) * SECOND  # the first tick is for the file
+    """Write the story as a journal with one event per minute from the start of 2026."""
+    start = (1_767_225_600 - 60) * SECOND  # The segment header takes the first tick.
     with journal.Writer(path, clock=ticking(start, 60 * SECOND)) as writer:
         for index, event in enumerate(STORY):
             writer.append(event)
@@ -128,7 +128,7 @@ def test_filter_in_place_replaces_the_journal_when_the_new_one_is_whole(tmp_path
 
 
 def in_segments(path: Path) -> None:
-    """The story in a directory, a few events in each segment."""
+    """Write the story to a directory with a few events in each segment."""
     with journal.Writer(path, roll=journal.log.RollPolicy(1 << 10)) as writer:
         for event in STORY:
             writer.append(event)
@@ -161,7 +161,7 @@ def test_in_place_a_journal_stays_what_and_whose_it_was(
 
 
 def refused_in_place(folder: Path) -> tuple[int, str]:
-    """The exit code, and the one sentence, of what must leave all as it is."""
+    """Return the exit code and the message of a command that must change nothing."""
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     done = inside("filter", "a", "--in-place", "--group", "core", at=folder)
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -274,7 +274,7 @@ def test_a_binary_journal_is_not_written_to_a_terminal(tmp_path: Path) -> None:
 
 
 def on_terminal(arguments: list[str], at: Path, **changed: str) -> tuple[int, bytes]:
-    """Run a command on a terminal: its exit code, and all that it printed."""
+    """Run a command on a terminal, and return its exit code and output."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         arguments, cwd=at, stdin=follower, stdout=follower, stderr=follower,
@@ -285,7 +285,7 @@ def on_terminal(arguments: list[str], at: Path, **changed: str) -> tuple[int, by
     while True:
         try:
             part = os.read(leader, 1 << 16)
-        except OSError:  # nobody has the terminal any more
+        except OSError:  # The terminal is closed.
             break
         if not part:
             break

@@ -1,4 +1,4 @@
-"""A journal's page index, by the command line."""
+"""The index command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.page_histories import History, events, named_in, pages_in, wr
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> UserKey:
-    """The secret of the tools that the tests run, inside and outside of this process."""
+    """Return the user key of the tools that the tests run, in and outside of this process."""
     monkeypatch.setenv("XDG_CACHE_HOME", environment()["XDG_CACHE_HOME"])
     return load_key(Path(environment()["XDG_CACHE_HOME"]) / "wasm-journal" / "pages.key")
 

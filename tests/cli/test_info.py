@@ -1,4 +1,4 @@
-"""journaltool info of a log: from its headers alone, and with no import that it does not need."""
+"""The info command reads only headers of a log, and imports no unneeded module."""
 
 from __future__ import annotations
 

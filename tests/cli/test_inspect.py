@@ -1,4 +1,4 @@
-"""Reading journals by the command line: inspect, info and verify, of sound and of broken ones."""
+"""The commands inspect, info and verify on whole and on damaged journals."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STORY: list[Event] = [
 
 
 def written(path: Path, *blocks: list[Event]) -> list[int]:
-    """Write a journal, synced after each list; give the offsets at which the blocks end."""
+    """Write a journal with a sync after each list, and return the end offsets of the blocks."""
     ends = []
     with journal.Writer(path) as writer:
         for events in blocks:
@@ -54,7 +54,7 @@ def written(path: Path, *blocks: list[Event]) -> list[int]:
 
 
 def read_back(found: Any, value: Any) -> Any:
-    """What JSON has for ``value``, as a value again."""
+    """Return the value that the JSON of ``value`` stands for."""
     if isinstance(value, bytes):
         return base64.b64decode(found, validate=True)
     if isinstance(value, IntEnum):
@@ -88,7 +88,7 @@ def test_no_event_can_control_a_terminal(event: Event) -> None:
     for shown in (0, 48, None):
         try:
             text = event_format.text_formats(shown)[event.tag].format(codec.encode(event), 0)
-        except MalformedEvent as error:  # pages that make no sense
+        except MalformedEvent as error:  # The pages are invalid.
             text = str(error)
         assert text.isprintable()
         assert text.startswith(type(event).__name__)
@@ -208,10 +208,10 @@ def test_damage_in_the_middle_loses_only_what_it_hit(tmp_path: Path) -> None:
 def test_verify_names_the_findings_of_the_damaged_fixtures(path: Path, tmp_path: Path) -> None:
     expected = json.loads((DAMAGE / "expected.json").read_text())[path.stem]
     done = inside("verify", "--json", path, at=tmp_path)
-    if path.stem == "flipped_segment_bit":  # not a journal any more
+    if path.stem == "flipped_segment_bit":  # The file is no longer a journal.
         assert done.returncode == 1
         return
-    assert done.returncode == 3  # the fixtures' payloads fit no event
+    assert done.returncode == 3  # The payloads of the fixtures do not decode.
     found = json.loads(done.stdout)
     lost = [one for one in found["findings"] if one["error"] != "MalformedEvent"]
     names = ("offset", "size", "first_seq", "last_seq")

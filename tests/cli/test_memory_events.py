@@ -1,4 +1,4 @@
-"""Events of memory by the command line: which pages they have, and nothing of what is in them."""
+"""Output of events of memory: the affected pages, and never their contents."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def found(event: Event) -> dict[str, Any]:
 
 
 def of_pages(*pages: ChangedPage, size: int = 1_245_184, memory: int = 0) -> MemoryPages:
-    """One event of pages, whatever their number."""
+    """Return one event with any number of pages."""
     parts = list(encode_pages(memory, size, list(pages)))
     return MemoryPages(
         memory=memory,

@@ -1,4 +1,4 @@
-"""journaltool recover and concat: what they write, what they say, and how they end."""
+"""Files, output and exit codes of recover and concat."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.writer_process import LiveWriter
 
 
 def hurt(path: Path, index: int, mask: int) -> journal.format.block.Block:
-    """Change a byte of the body of a block, by its index; the block."""
+    """Change a byte of the body of the block with this index, and return the block."""
     with journal.Reader(path) as reader:
         block = list(reader.blocks())[index]
     data = bytearray(path.read_bytes())
@@ -30,7 +30,7 @@ def hurt(path: Path, index: int, mask: int) -> journal.format.block.Block:
 
 
 def events(name: str, at: Path) -> list[int]:
-    """The numbers of the events of a journal, which must be whole."""
+    """Return the sequence numbers of a whole journal."""
     assert inside("verify", name, at=at).returncode == 0
     return numbers(inside("inspect", name, at=at).stdout)
 
@@ -140,7 +140,7 @@ def test_ctrl_c_ends_a_recovery_with_130_and_leaves_nothing(tmp_path: Path) -> N
         stderr=subprocess.PIPE,
         env=environment(),
     ) as process:
-        # it searches for minutes: what it uses of a processor tells that it has begun
+        # The search takes minutes. Used processor time shows that it has started.
         stat = Path(f"/proc/{process.pid}/stat")
         while int(stat.read_text().rpartition(")")[2].split()[11]) < 100:
             assert process.poll() is None
@@ -176,7 +176,7 @@ def test_concat_refuses_damage_with_the_code_of_its_kind_unless_it_is_to_salvage
     tmp_path: Path,
 ) -> None:
     written(tmp_path / "a", 25)
-    written(tmp_path / "b", 600)  # synced at 500, so that the first blocks are known to be durable
+    written(tmp_path / "b", 600)  # A sync at event 500 makes the first blocks durable.
     block = hurt(tmp_path / "b", 1, 6)
     done = inside("concat", "a", "b", "-o", "c", at=tmp_path)
     assert (done.returncode, done.stdout) == (6, b"")

@@ -1,4 +1,4 @@
-"""journaltool replay: the program once more, compared with what it did, and nothing touched."""
+"""The replay command compares an execution with the journal, and changes nothing outside."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LINES = b"".join(b"line %d\n" % number for number in range(30))
 
 
 def rows_of(output: bytes) -> list[tuple[str, str]]:
-    """Names and values of a table."""
+    """Return the names and values of a table."""
     lines = output.decode().splitlines()
     width = next(len(line) - len(line.removeprefix("journal").lstrip()) for line in lines)
     return [(line[:width].strip(), line[width:]) for line in lines]
@@ -30,7 +30,7 @@ def rows_of(output: bytes) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def snapshots(tmp_path: Path) -> list[SnapshotInfo]:
-    """A journal, a.journal, with some snapshots; what they are."""
+    """Write a.journal with some snapshots, and return their descriptions."""
     run = ("run", "-j", "a.journal", "--snapshot-events", "8", guest("stdin"))
     assert tool(*run, at=tmp_path, stdin=LINES).returncode == 0
     with journal.Reader(tmp_path / "a.journal") as reader:
@@ -40,7 +40,7 @@ def snapshots(tmp_path: Path) -> list[SnapshotInfo]:
 
 
 def forged(frames: list[Frame]) -> list[Frame]:
-    """The frames, but that the first snapshot has the digest of another state."""
+    """Return the frames with the digest of another state in the first snapshot."""
     index = next(index for index, frame in enumerate(frames) if frame.tag == Snapshot.tag)
     event = journal.decode(frames[index].tag, frames[index].payload)
     return with_event(frames, index, altered(event, digest=bytes(16)))

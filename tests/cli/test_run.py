@@ -1,4 +1,4 @@
-"""Running and resuming by the command line: exit codes, streams, signals and what is said."""
+"""Exit codes, streams, signals and messages of run and resume."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ HOSTILE = "\x1b[31m\x1b]0;title\x07\u202e\nforged line"
 
 @pytest.fixture
 def begun(tmp_path: Path) -> Iterator[Begin]:
-    """Start journaltool; what still runs in the end is killed."""
+    """Yield a function that starts journaltool. Processes that still run at the end are killed."""
     with ExitStack() as stack:
 
         def begin(*arguments: str | Path) -> subprocess.Popen[bytes]:
@@ -62,15 +62,15 @@ def begun(tmp_path: Path) -> Iterator[Begin]:
 
 
 def ended(process: subprocess.Popen[bytes], number: int) -> Done:
-    """Send a signal; give how the process ends."""
+    """Send a signal, and return the result of the process."""
     process.send_signal(number)
-    process.wait(WAIT_SECONDS)  # communicate closes its input, which must come after
+    process.wait(WAIT_SECONDS)  # communicate() closes stdin, which must happen later.
     out, err = process.communicate(timeout=WAIT_SECONDS)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def wait_until(come: Callable[[], bool]) -> None:
-    """Wait until something has come about."""
+    """Wait until a condition holds."""
     until = time.monotonic() + WAIT_SECONDS
     while not come():
         assert time.monotonic() < until, "it does not come"
@@ -78,7 +78,7 @@ def wait_until(come: Callable[[], bool]) -> None:
 
 
 def stands_still(pipe: IO[bytes] | None) -> int:
-    """How many bytes stand in a pipe that nobody writes to; 0 as long as somebody does."""
+    """Return the number of bytes in a pipe without writers, or 0 while it has a writer."""
     assert pipe is not None
     sizes = set()
     for _ in range(3):
@@ -300,7 +300,7 @@ def test_a_hostile_name_is_escaped_in_an_error(tmp_path: Path) -> None:
 
 
 def another_output(frames: list[journal.Frame]) -> list[journal.Frame]:
-    """The frames of exit7, but that it says something else, and does not end."""
+    """Return the frames of exit7 with other output and without an end."""
     return [
         frame._replace(payload=frame.payload.replace(b"leaving", b"staying"))
         if frame.tag == StreamWrite.tag
@@ -334,14 +334,14 @@ def test_a_journal_without_its_module_needs_it(tmp_path: Path) -> None:
     assert tool("resume", "--module", guest("exit7"), "cut.journal", at=tmp_path).returncode == 7
 
 
-#: What follows these is made by an example.
+#: The word after each of these options is created by an example.
 MAKES = ("-o", "--into")
-#: What makes an example a line for a shell, and is no more the tool's business.
+#: Words at which the shell syntax of an example starts.
 FOR_THE_SHELL = {"|", "&&", ">", ">>", "<"}
 
 
 def words_of(line: str) -> list[str]:
-    """The words of an example up to where the shell has its part; it reads what it is given."""
+    """Return the words of an example before shell syntax, with its redirected input file for -."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="|&<>")
     lexer.whitespace_split = True
     words = list(lexer)

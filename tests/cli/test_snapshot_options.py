@@ -1,4 +1,4 @@
-"""When a recorded program's snapshots are taken: options, signals, and resuming from one."""
+"""Snapshot options, snapshots by signals, and resumes from a snapshot."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def triggers_in(path: Path) -> list[str]:
 
 
 def wait_for(path: Path, count: int) -> None:
-    """Wait until a journal has so many snapshots."""
+    """Wait until a journal has this number of snapshots."""
     wait_until(lambda: len(triggers_in(path)) >= count)
 
 
 @contextmanager
 def running(at: Path, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that runs, with pipes; it is killed in the end."""
+    """Yield a running command with pipes. It is killed at the end."""
     with subprocess.Popen(
         command(*arguments),
         cwd=at,
@@ -72,12 +72,12 @@ def give(process: subprocess.Popen[bytes], data: bytes) -> None:
 
 
 def state_of(process: subprocess.Popen[bytes]) -> str:
-    """What the system says that it does: R, S, T."""
+    """Return the process state of the system: R, S or T."""
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def uninterrupted(at: Path, *arguments: str | Path, stdin: bytes = b"") -> bytes:
-    """What a program prints when nobody disturbs it."""
+    """Return the output of an undisturbed run of a program."""
     done = tool("run", "-j", "whole.journal", "--no-snapshots", *arguments, at=at, stdin=stdin)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -89,7 +89,7 @@ def uninterrupted(at: Path, *arguments: str | Path, stdin: bytes = b"") -> bytes
 @pytest.mark.parametrize(
     ("name", "options", "triggers"),
     [
-        ("stdin", (), []),  # it does not ask for snapshots itself
+        ("stdin", (), []),  # The program itself requests no snapshots.
         ("stdin", ("--stacks", "always"), ["first-stdin"]),
         ("environ", ("--stacks", "always"), ["first-environ"]),
         ("explicit", (), ["explicit"] * 3),
@@ -209,7 +209,7 @@ def test_a_name_that_is_no_trigger_is_told_which_there_are(tmp_path: Path) -> No
 
 def test_the_help_names_every_trigger(tmp_path: Path) -> None:
     text = re.sub(r"\s+", "", inside("run", "--help", at=tmp_path).stdout.decode())
-    counted = {"event-count", "journal-size"}  # which have options of their own
+    counted = {"event-count", "journal-size"}  # These triggers have their own options.
     assert all(
         name in text
         for name in {format_trigger(one) for one in journal.snapshots.Trigger} - counted
@@ -225,7 +225,7 @@ def test_the_choices_are_those_of_the_library() -> None:
         assert {one.name: one.value for one in ours} == {one.name: one.value for one in theirs}
 
 
-# -- stopping with a snapshot, and going on from one -------------------------------------------
+# -- stop after a snapshot, and resume from a snapshot -----------------------------------------
 
 
 def test_a_run_stops_with_its_first_snapshot_and_a_resume_goes_on(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_the_first_ctrl_c_takes_a_snapshot_and_the_second_stops(tmp_path: Path) 
     assert triggers_in(tmp_path / "stdin.journal") == ["first-sigint"]
     with running(
         tmp_path, "resume", "--snapshot-on", "first-sigint", "stdin.journal"
-    ) as process:  # it was the first of the journal, so that the next is not the first
+    ) as process:  # The journal has its first SIGINT already.
         give(process, b"a line\n")
         assert line_of(process).startswith(b"line 2 ")
         process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Snapshots by the command line: asked for from outside, by signals, and listed."""
+"""The commands snapshot and snapshots."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.cli.test_command_line import WAIT_SECONDS, command, environment, insi
 from tests.support.programs import guest
 from tests.support.rewrites import rewritten
 
-#: A process that writes a journal, and takes a snapshot of nothing when it is asked for one.
+#: Process that writes a journal, and appends a Snapshot event at each request.
 _WRITES = """
 import os, select, signal, sys, time
 import journal
@@ -73,7 +73,7 @@ while True:
 
 @contextmanager
 def writing(at: Path, *names: str, how: str = "takes") -> Iterator[subprocess.Popen[str]]:
-    """A process that writes journals with these names; it is killed in the end."""
+    """Yield a process that writes journals with these names. It is killed at the end."""
     with subprocess.Popen(
         [sys.executable, "-c", _WRITES, how, *names],
         cwd=at,
@@ -205,7 +205,7 @@ def test_the_examples_of_asking_work(tmp_path: Path) -> None:
 
 
 def with_snapshots(frames: list[Frame]) -> list[Frame]:
-    """The frames of a run with three snapshots in front of its end."""
+    """Return the frames of a run with three snapshots before its end."""
     thread = SetThread(
         id=0,
         start_pointer=None,
@@ -240,7 +240,7 @@ def safe_point(code: bytes, *, whole: bool) -> SafePoint:
 
 @pytest.fixture
 def made(tmp_path: Path) -> list[SnapshotInfo]:
-    """A journal, a.journal, with three snapshots; what the library says of them."""
+    """Write a.journal with three snapshots, and return their descriptions."""
     assert inside("run", guest("exit7"), at=tmp_path).returncode == 7
     path = rewritten(tmp_path / "exit7.journal", tmp_path / "a.journal", with_snapshots)
     with journal.Reader(path) as reader:

@@ -1,4 +1,4 @@
-"""journaltool split and cut: what they write, what they say, and how they end."""
+"""Files, output and exit codes of split and cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a journal is made of, by the command line: counted once more, event by event."""
+"""The stats command, compared with counts of each event."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_sizes_add_up_to_the_file(tmp_path: Path) -> None:
     written(tmp_path / "a", [*texts], [ClockRead(clock=1, time=1)])
     found = stats(tmp_path / "a")
     parts = found["stored_size"] + found["columns_size"] + found["headers_size"]
-    assert 0 < found["size"] - parts <= 200  # the header of the segment
+    assert 0 < found["size"] - parts <= 200  # This is the segment header.
     assert found["stored_size"] < found["payload_size"] / 5
     assert found["compressed_blocks"] >= 1
     assert sum(one["share"] for one in found["kinds"]) == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""journaltool tail: the last events, and those that a live writer adds."""
+"""The tail command: last events, and new events of a live writer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEADLINE_SECONDS = 120.0
 
 
 def written(path: Path, count: int, **options: object) -> None:
-    """A journal whose events say their numbers, in blocks of ten."""
+    """Write a journal in blocks of ten, with the sequence number of each event in its fields."""
     with journal.Writer(path, **options) as writer:  # type: ignore[arg-type]
         for number in range(count):
             writer.append(ClockRead(clock=0, time=number))
@@ -34,7 +34,7 @@ def written(path: Path, count: int, **options: object) -> None:
 
 
 def numbers(output: bytes) -> list[int]:
-    """The numbers of the events in the lines of inspect and tail; each says it twice."""
+    """Return the sequence numbers in the lines of inspect and tail. Each line has it twice."""
     found = []
     for line in output.decode().splitlines():
         seq, *_, time = line.split()
@@ -45,7 +45,7 @@ def numbers(output: bytes) -> list[int]:
 
 @contextmanager
 def following(path: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A tail that follows."""
+    """Yield a process of tail --follow."""
     with subprocess.Popen(
         command("tail", "-f", *arguments, path.name),
         cwd=path.parent,
@@ -65,7 +65,7 @@ def following(path: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def lines(process: subprocess.Popen[bytes], count: int) -> bytes:
-    """So many lines of what it prints, as soon as they are there."""
+    """Return this number of lines of the output as soon as they are printed."""
     assert process.stdout is not None
     return b"".join(process.stdout.readline() for _ in range(count))
 
@@ -138,7 +138,7 @@ def test_tail_follows_from_the_end_when_none_of_the_past_is_wanted(tmp_path: Pat
         writer.write(30)
         with following(path, "-n", "0", "--json") as process:
             assert process.stdout is not None
-            # nothing tells when it is there: the first line can only be of an event that came then
+            # Nothing shows that tail waits. Its first line is an event appended after its start.
             while not select.select([process.stdout], [], [], 0.05)[0]:
                 written = writer.write(1)
             first = json.loads(lines(process, 1))["seq"]
@@ -200,7 +200,7 @@ def test_tail_shows_what_stands_behind_damage_and_tells_of_it(tmp_path: Path) ->
     assert done.stderr.startswith(b"journaltool: error: a: ")
     assert done.stderr.endswith(b"at offset %d\n" % block.offset)
     assert done.stderr.count(b"\n") == 1
-    # what was not asked for is not told
+    # Damage before the requested events is not reported.
     done = inside("tail", "-n", "5", "a", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
 

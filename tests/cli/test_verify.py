@@ -1,4 +1,4 @@
-"""journaltool verify: whole, torn or damaged; stopped in time, and gone on with."""
+"""The verify command: whole, torn and damaged journals, stopped and continued checks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FIGURES = (
 
 
 def verified(path: Path, *options: str) -> tuple[int, dict[str, Any]]:
-    """The exit code and what --json has."""
+    """Return the exit code and the JSON values."""
     done = inside("verify", "--json", *options, path.name, at=path.parent)
     assert done.stderr == b""
     return done.returncode, json.loads(done.stdout)
@@ -49,7 +49,7 @@ def blocks_of(path: Path) -> list[journal.format.block.Block]:
 
 
 def hurt(path: Path, offset: int) -> None:
-    """Make a byte another."""
+    """Change a byte."""
     with path.open("r+b") as file:
         file.seek(offset)
         byte = file.read(1)[0]
@@ -59,7 +59,7 @@ def hurt(path: Path, offset: int) -> None:
 
 @pytest.fixture(params=["file", "directory"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A journal of 6000 events, as a file and as a directory."""
+    """Write a journal of 6000 events, as a file or as a directory."""
     roll = journal.log.RollPolicy(size_bytes=1 << 16) if request.param == "directory" else None
     written(tmp_path / "a", 6000, roll=roll, compress=False)
     return tmp_path / "a"
@@ -147,7 +147,7 @@ def test_a_wrong_event_in_a_directory_is_told_with_its_file(tmp_path: Path) -> N
 
 
 def in_steps(path: Path, *options: str) -> tuple[int, dict[str, Any], int]:
-    """Verify with no time at all, again and again: a block at a time."""
+    """Verify one block at a time, by repeated checks without any time."""
     code, found = verified(path, "--max-seconds", "1e-9", *options)
     steps = 1
     while not found["finished"]:
@@ -165,7 +165,9 @@ def test_a_verify_in_steps_comes_to_the_same_end(damaged: bool, tmp_path: Path) 
     with journal.Writer(path) as writer:
         writer.append_frame(200, b"of a later version")
         for _ in range(40):
-            writer.append_frame(ClockRead.tag, os.urandom(1) * 5000)  # malformed, and long
+            writer.append_frame(
+                ClockRead.tag, os.urandom(1) * 5000
+            )  # This payload is malformed and long.
     if damaged:
         hurt(files_of(path)[0], blocks_of(path)[3].offset + BLOCK_HEADER_SIZE)
     code, found = verified(path)
@@ -214,7 +216,7 @@ def test_hashes_alone_find_every_wrong_byte_and_no_malformed_event(tmp_path: Pat
 
 
 def on_terminal(*arguments: str, at: Path) -> tuple[int, bytes]:
-    """Run journaltool with a terminal for stderr; what that shows."""
+    """Run journaltool with a terminal as stderr, and return its exit code and stderr."""
     main, other = pty.openpty()
     try:
         process = subprocess.Popen(

@@ -121,7 +121,7 @@ def extract(
     """Extract a state (the help text is HELP)."""
     if sum((files is not None, tar is not None, memory is not None, environment)) != 1:
         raise typer.BadParameter("choose exactly one of --files, --tar, --memory and --environment")
-    wanted = None if pages is None else _parse_pages(pages)
+    page_range = None if pages is None else _parse_pages(pages)
     target = files or tar or memory or _STDOUT
     if (tar or memory) == _STDOUT and sys.stdout.isatty():
         raise typer.BadParameter(
@@ -153,7 +153,7 @@ def extract(
                     out,
                     at=at,
                     memory=memory_index,
-                    pages=wanted,
+                    pages=page_range,
                     sparse=memory != _STDOUT,
                     limits=limits,
                 ),
@@ -205,12 +205,12 @@ def report(
     elif as_json:
         typer.echo(json.dumps(values, indent=2))
     elif not quiet and target != _STDOUT:
-        told = (
+        rows = (
             _memory_to_table(found)
             if isinstance(found, ExtractMemoryResult)
             else _files_to_table(found)
         )
-        terminal.print_table([("target", terminal.quote(str(target))), *told])
+        terminal.print_table([("target", terminal.quote(str(target))), *rows])
     if not (quiet or isinstance(found, ExtractMemoryResult)) and found.mounts:
         names = ", ".join(map(terminal.quote, found.mounts))
         terminal.print_status(f"files of mounted host directories are not in the journal: {names}")

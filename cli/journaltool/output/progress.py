@@ -56,9 +56,9 @@ class _ProgressBar:
 
 
 @contextmanager
-def show_bar(is_wanted: bool = True) -> Iterator[ProgressCallback | None]:
-    """Yield the callback of a bar, or None if stderr is no terminal or the bar is not wanted."""
-    if not is_wanted or not sys.stderr.isatty():
+def show_bar(is_requested: bool = True) -> Iterator[ProgressCallback | None]:
+    """Yield the callback of a bar, or None if stderr is not a terminal or no bar is requested."""
+    if not is_requested or not sys.stderr.isatty():
         yield None
         return
     progress_bar = _ProgressBar()
