@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ for name, count, known in (("quick", 30, True), ("deep", 200, True), ("campaign"
         suppress_health_check=_SLOW_MACHINES,
     )
 settings.load_profile("quick")
+
+
+def pytest_configure() -> None:
+    """Let child processes receive Ctrl-C even if a shell started the tests in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
