@@ -1,8 +1,8 @@
-"""What a build decides when it is made: whether the hot part is compiled, and what that needs.
+"""Build settings that depend on the environment: compiled modules and their requirements.
 
-A wheel is compiled (``pip install .``) where there is a C compiler, unless JOURNAL_COMPILED=0. An
-editable installation, and whatever is built without a compiler, is plain Python. Nothing that goes
-wrong here makes an installation fail. Everything else about the project is in pyproject.toml.
+A wheel is pure Python unless JOURNAL_COMPILED=1 is set. With it, the modules of ``MODULES`` are
+compiled by mypyc, and a missing compiler or a failing compile is an error. All other settings are
+in pyproject.toml.
 """
 
 import os
@@ -14,6 +14,7 @@ import tempfile
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -37,7 +38,7 @@ MODULES = (
     "compaction/liveness/write_columns",
     "compaction/liveness/write_batch",
 )
-"""The modules of ``journal`` that are compiled, all in one library."""
+"""The modules of ``journal`` that are compiled, all in one shared library."""
 REQUIRED = [
     "construct>=2.10.70",
     "zstandard>=0.22",
@@ -47,38 +48,51 @@ REQUIRED = [
     "rich>=13",
 ]
 MYPY = "mypy==2.4.1"
-PLAIN_COMMANDS = {"editable_wheel", "develop", "sdist"}
 PROBE = "#include <Python.h>\n"
 
 
-def is_wanted() -> bool:
-    """Whether this build should be compiled, if it can be."""
-    return (
-        os.environ.get("JOURNAL_COMPILED") != "0"
-        and platform.python_implementation() == "CPython"
-        and not PLAIN_COMMANDS & set(sys.argv)
-    )
+def is_compiled_requested() -> bool:
+    """Return whether JOURNAL_COMPILED requests a compiled build. An sdist compiles nothing."""
+    value = os.environ.get("JOURNAL_COMPILED", "")
+    if value not in ("", "0", "1"):
+        refuse(f"JOURNAL_COMPILED must be 0 or 1, got {value[:40]!r}")
+    return value == "1" and "sdist" not in sys.argv
 
 
-def has_compiler() -> bool:
-    """Whether a compiler is there, and the headers of this Python."""
+def refuse(reason: str) -> NoReturn:
+    """End the build with one sentence."""
+    raise SystemExit(f"error: {reason}")
+
+
+def refuse_compiled(reason: str) -> NoReturn:
+    """End a compiled build with one sentence that names the remedy."""
+    refuse(f"no compiled build: {reason}; unset JOURNAL_COMPILED to build pure Python")
+
+
+def check_compiler() -> None:
+    """End the build unless a C compiler and the headers of this Python are installed."""
     from setuptools._distutils.ccompiler import new_compiler
     from setuptools._distutils.sysconfig import customize_compiler
 
-    with tempfile.TemporaryDirectory() as folder, suppress(Exception):
+    if platform.python_implementation() != "CPython":
+        refuse_compiled(f"mypyc needs CPython, not {platform.python_implementation()}")
+    if {"editable_wheel", "develop"} & set(sys.argv):
+        refuse_compiled("an editable installation is always pure Python")
+    with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
         source.write_text(PROBE)
-        compiler = new_compiler()
-        customize_compiler(compiler)
         include = [sysconfig.get_path("include"), sysconfig.get_path("platinclude")]
-        compiler.compile([str(source)], folder, include_dirs=include)
-        return True
-    return False
+        try:
+            compiler = new_compiler()
+            customize_compiler(compiler)
+            compiler.compile([str(source)], folder, include_dirs=include)
+        except Exception as error:
+            refuse_compiled(f"a C compiler and the headers of Python are needed ({error})")
 
 
-def required_by_compiled() -> list[str]:
-    """What compiled modules need when they run; empty if mypyc is not there to compile them."""
-    with suppress(Exception):
+def compiled_requirements() -> list[str]:
+    """Return the run-time requirements of compiled modules; empty before mypy is installed."""
+    with suppress(ImportError):
         import mypyc.build  # noqa: F401
 
         found = version("librt")
@@ -87,17 +101,20 @@ def required_by_compiled() -> list[str]:
     return []
 
 
-def extensions() -> list[Extension]:
-    """The compiled modules; none if mypyc will not have them."""
-    with suppress(Exception, SystemExit):
+def compiled_modules() -> list[Extension]:
+    """Translate the compiled modules to C. End the build if mypyc is missing or refuses them."""
+    try:
         from mypyc.build import mypycify
-
-        # types of other packages are not there in a build of its own, and must not matter
-        options = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
-        sources = [f"journal/{module}.py" for module in MODULES]
+    except ImportError:
+        refuse_compiled(f"{MYPY} is not installed")
+    # An isolated build lacks the types of other packages, which must not matter.
+    options = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
+    sources = [f"journal/{module}.py" for module in MODULES]
+    try:
         found: list[Extension] = mypycify([*options, *sources], opt_level="3", debug_level="0")
-        return found
-    return []
+    except (Exception, SystemExit) as error:
+        refuse_compiled(f"mypyc refuses the modules ({error})")
+    return found
 
 
 def long_description() -> str:
@@ -110,28 +127,26 @@ def long_description() -> str:
     return re.sub(r"\[([^\]]+)\]\((?!https:)([^)]+)\)", r"\1 (`\2`)", text)
 
 
-class BuildWhatCompiles(build_ext):
-    """All compiled modules, or none: with what a failing compiler has left behind removed."""
+class BuildCompiled(build_ext):
+    """Compilation of all modules, or a build that ends."""
 
     def run(self) -> None:
-        """Compile."""
+        """Compile. End the build with one sentence if the compiler fails."""
         try:
             super().run()
         except Exception as error:
-            self.warn(f"plain Python instead of compiled modules: {error}")
-            for name in self.get_outputs():
-                Path(name).unlink(missing_ok=True)
-            self.extensions.clear()
+            refuse_compiled(f"the compiler failed ({error})")
 
 
-wanted = is_wanted() and has_compiler()
-required = required_by_compiled() if wanted else []
+is_requested = is_compiled_requested()
 is_built = {"build", "build_ext", "bdist_wheel", "install"} & set(sys.argv)
+if is_requested:
+    check_compiler()
 setup(
     long_description=long_description(),
     long_description_content_type="text/markdown",
-    install_requires=[*REQUIRED, *required],
-    setup_requires=[MYPY] if wanted else [],
-    ext_modules=extensions() if required and is_built else [],
-    cmdclass={"build_ext": BuildWhatCompiles},
+    install_requires=[*REQUIRED, *(compiled_requirements() if is_requested else [])],
+    setup_requires=[MYPY] if is_requested else [],
+    ext_modules=compiled_modules() if is_requested and is_built else [],
+    cmdclass={"build_ext": BuildCompiled},
 )

@@ -1,5 +1,5 @@
-"""The compiled build does what the other does: its own code agrees with construct, and its build
-never stands in the way of an installation.
+"""The compiled build behaves as the plain build: its own code agrees with construct. A build is
+plain unless a compiled build is requested, and a requested build that cannot be compiled fails.
 
 What is compiled from the same source is held by the whole suite, run on it (``make
 test-compiled``). Here is what only the compiled build uses, and how it is built.
@@ -33,11 +33,17 @@ from journal.format.columns import (
     are_ends_valid,
     split_payloads,
 )
+from tests.support.build_trees import copy_build_tree, run_setup
 from tests.support.strategies import events_of
 
-ROOT = Path(__file__).parents[2]
+HAS_COMPILER = (
+    shutil.which("cc") is not None and Path(sysconfig.get_path("include"), "Python.h").exists()
+)
 HAS_LIBRT = importlib.util.find_spec("librt") is not None
 needs_librt = pytest.mark.skipif(not HAS_LIBRT, reason="librt, which comes with mypy, is missing")
+needs_compiler = pytest.mark.skipif(
+    not HAS_COMPILER, reason="there is no C compiler, or the headers of Python are missing"
+)
 PLACE = BlockPlacement(
     salt=99, first_seq=5, offset=128, previous_end=128, previous_hash=7, durable_upto=0
 )
@@ -228,90 +234,81 @@ def test_parts_are_the_block() -> None:
 # -- the build ---------------------------------------------------------------------------------
 
 
-def built(target: Path, **environment: str) -> tuple[set[str], str]:
-    """Build into ``target`` as pip does; give the names of what is compiled, and what was said."""
-    command = [sys.executable, "setup.py", "build", f"--build-base={target / 'base'}"]
-    command += [f"--build-lib={target / 'lib'}"]
-    done = subprocess.run(
-        command,
-        cwd=copied(target),
-        env={**os.environ, **environment},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+def build(target: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Build a copy of the tree into ``target``, as pip does."""
+    folders = [f"--build-base={target / 'base'}", f"--build-lib={target / 'lib'}"]
+    return run_setup(copy_build_tree(target / "tree"), "build", *folders, **environment)
+
+
+def compiled_names(target: Path, done: subprocess.CompletedProcess[str]) -> set[str]:
+    """Return the names of the compiled modules of a build that must have succeeded."""
+    assert done.returncode == 0, done.stderr
     assert (target / "lib" / "journal" / "format" / "block.py").exists()
-    compiled = {path.name.split(".")[0] for path in (target / "lib").rglob("*.so")}
-    return compiled, done.stderr
+    return {path.name.split(".")[0] for path in (target / "lib").rglob("*.so")}
 
 
-def copied(target: Path) -> Path:
-    """A copy of what a build reads, so that it leaves nothing in the tree."""
-    folder = target / "tree"
-    names = subprocess.run(
-        [
-            "git",
-            "ls-files",
-            "-co",
-            "--exclude-standard",
-            "journal",
-            "cli",
-            "*.toml",
-            "*.py",
-            "*.md",
-        ],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.splitlines()
-    for name in names:
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes((ROOT / name).read_bytes())
-    return folder
+def assert_refused(target: Path, done: subprocess.CompletedProcess[str], reason: str) -> None:
+    """Check that a build failed with one sentence, and built nothing that could be installed."""
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    (sentence,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert sentence == done.stderr.splitlines()[-1]
+    assert reason in sentence
+    assert sentence.endswith("; unset JOURNAL_COMPILED to build pure Python")
+    assert not list((target / "lib").rglob("*.so"))
 
 
-in_checkout = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not in a checkout")
+@pytest.mark.parametrize("environment", [{}, {"JOURNAL_COMPILED": "0"}, {"JOURNAL_COMPILED": ""}])
+def test_a_build_is_plain_and_calls_no_compiler_unless_one_is_requested(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    calls, compiler = tmp_path / "calls", tmp_path / "cc"
+    compiler.write_text(f'#!/bin/sh\necho "$@" >>{calls}\nexec cc "$@"\n')
+    compiler.chmod(0o755)
+    done = build(tmp_path, CC=str(compiler), **environment)
+    assert compiled_names(tmp_path, done) == set()
+    assert not calls.exists()
 
 
-@in_checkout
-def test_without_a_compiler_the_build_is_plain_and_silent(tmp_path: Path) -> None:
-    compiled, said = built(tmp_path, CC=str(tmp_path / "none"))
-    assert compiled == set()
-    assert str(tmp_path / "none") not in said
-    assert "Traceback" not in said
+def test_without_a_compiler_a_plain_build_is_silent(tmp_path: Path) -> None:
+    done = build(tmp_path, CC=str(tmp_path / "none"))
+    assert compiled_names(tmp_path, done) == set()
+    assert str(tmp_path / "none") not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
-@in_checkout
-def test_a_build_that_is_not_to_be_compiled_is_plain(tmp_path: Path) -> None:
-    assert built(tmp_path, JOURNAL_COMPILED="0")[0] == set()
+def test_a_compiled_build_without_a_compiler_is_refused(tmp_path: Path) -> None:
+    done = build(tmp_path, CC=str(tmp_path / "none"), JOURNAL_COMPILED="1")
+    assert_refused(tmp_path, done, "a C compiler and the headers of Python are needed")
 
 
-@in_checkout
+def test_an_unknown_value_of_the_switch_is_refused(tmp_path: Path) -> None:
+    done = build(tmp_path, JOURNAL_COMPILED="yes")
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1] == "error: JOURNAL_COMPILED must be 0 or 1, got 'yes'"
+
+
+@needs_compiler
 @pytest.mark.deep
-def test_a_compiler_that_fails_half_way_leaves_a_plain_build(tmp_path: Path) -> None:
+def test_a_compiler_that_fails_half_way_ends_a_compiled_build(tmp_path: Path) -> None:
     compiler = tmp_path / "cc"
     compiler.write_text('#!/bin/sh\ncase "$*" in *probe.c*) exec cc "$@" ;; esac\nexit 1\n')
     compiler.chmod(0o755)
-    assert built(tmp_path, CC=str(compiler))[0] == set()
+    done = build(tmp_path, CC=str(compiler), JOURNAL_COMPILED="1")
+    assert_refused(tmp_path, done, "the compiler failed")
 
 
-@in_checkout
+@needs_compiler
 @pytest.mark.deep
-def test_with_a_compiler_the_hot_part_is_compiled(tmp_path: Path) -> None:
-    if shutil.which("cc") is None:
-        pytest.skip("there is no compiler")
-    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-        pytest.skip("there are no headers of Python's")
-    compiled, _ = built(tmp_path)
+def test_a_requested_build_compiles_the_hot_part(tmp_path: Path) -> None:
+    compiled = compiled_names(tmp_path, build(tmp_path, JOURNAL_COMPILED="1"))
     assert {"_compiled", "block", "block_encoder", "block_header", "columns"} <= compiled
     assert {"batch_packer", "codec", "descriptor_table", "memory_backend"} <= compiled
     assert {"dependency_graph", "fast_path", "file_provenance", "interval_map"} <= compiled
     assert {"descriptor_provenance", "write_batch", "write_columns"} <= compiled
     code = "import journal; from journal.events import codec; "
     code += "from journal.compaction.liveness import write_batch; "
-    code += "print(journal.is_compiled, codec.NATIVE, writes.NATIVE)"
+    code += "print(journal.is_compiled, codec.NATIVE, write_batch.NATIVE)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)

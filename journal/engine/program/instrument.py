@@ -96,7 +96,7 @@ def _select_tool(path: Path | None, name: str | None) -> BinaryenTool:
     installed = binaryen.list_tools()
     if not installed:
         raise NotInstrumentable(
-            f"Binaryen is not installed: install icpp-binaryen (the extra asyncify), or wasm-opt "
+            f"Binaryen is not installed: install icpp-binaryen (the extra engine), or wasm-opt "
             f"{binaryen.VERSION_MIN} or later"
         )
     return next((tool for tool in installed if tool.name == name), installed[0])
