@@ -166,8 +166,11 @@ def _follow(
     with Reader(journal, mode=RecoveryMode.SALVAGE) as reader:
 
         def frames() -> "Iterator[Frame]":
-            for frame in reader.follow(start, stop=tail.flush_and_wait):
+            for frame in reader.follow(start, stop=tail.flush_and_check_output):
                 if sieve.passes(frame):
                     yield frame
+                else:
+                    # A filter that lets nothing pass never writes, so it never fails to write.
+                    tail.raise_if_output_closed()
 
-        tail.print_new_events(line, islice(frames(), left))
+        tail.print_frames(line, islice(frames(), left))

@@ -2,10 +2,8 @@
 
 import os
 import select
-import signal
 import stat
 import sys
-import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,7 +78,7 @@ def tail(
                 else event_lines.text_line_formatter(summary.first_time, cut, errors)
             )
             frames = reader.last(number) if number else []
-            _print_frames(line, frames)
+            print_frames(line, frames)
             sys.stdout.flush()
             start = frames[0].seq if frames else summary.last_seq + 1
             if follow:
@@ -90,7 +88,8 @@ def tail(
     raise typer.Exit(exit_codes.code_for_errors(errors))
 
 
-def _print_frames(line: event_lines.LineFormatter, frames: "Iterable[Frame]") -> None:
+def print_frames(line: event_lines.LineFormatter, frames: "Iterable[Frame]") -> None:
+    """Print one line for each event."""
     out = sys.stdout.buffer
     for frame in frames:
         text = line(frame.seq, frame.time, frame.tag, frame.payload, frame.offset)
@@ -98,40 +97,24 @@ def _print_frames(line: event_lines.LineFormatter, frames: "Iterable[Frame]") ->
 
 
 def _follow(reader: "Reader", line: event_lines.LineFormatter, start: int) -> None:
-    print_new_events(line, reader.follow(start, stop=flush_and_wait))
+    print_frames(line, reader.follow(start, stop=flush_and_check_output))
 
 
-def print_new_events(line: event_lines.LineFormatter, frames: "Iterable[Frame]") -> None:
-    """Print each new event until Ctrl-C, or until the reader of the output closes it."""
-    gone = threading.Event()
-    try:
-        _watch_output(gone)
-        _print_frames(line, frames)
-    except KeyboardInterrupt:
-        if gone.is_set():
-            raise BrokenPipeError from None
-        raise
+def flush_and_check_output() -> bool:
+    """Flush stdout before the reader waits. Return False, so that the reader continues to wait.
 
-
-def flush_and_wait() -> bool:
-    """Flush stdout before the reader waits. Return False, so that the reader continues to wait."""
+    Raises BrokenPipeError if the other end of stdout is closed, even if nothing was to be flushed.
+    Otherwise a command that waits for an event would not notice the closed pipe.
+    """
     sys.stdout.flush()
+    raise_if_output_closed()
     return False
 
 
-def _watch_output(gone: threading.Event) -> None:
-    """Interrupt the command when the reader of its output closes the pipe.
-
-    Without a new event the command would not write, and so would not notice the closed pipe. A
-    thread polls the pipe at no cost, while the main thread waits for events.
-    """
-
-    def watch() -> None:
-        waiting = select.poll()
-        waiting.register(1, 0)  # poll() always reports POLLERR.
-        if waiting.poll():
-            gone.set()
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
+def raise_if_output_closed() -> None:
+    """Raise BrokenPipeError if stdout is a pipe and its other end is closed."""
     if stat.S_ISFIFO(os.fstat(1).st_mode):
-        threading.Thread(target=watch, daemon=True).start()
+        output = select.poll()
+        output.register(1, 0)  # poll() always reports POLLERR.
+        if output.poll(0):
+            raise BrokenPipeError
