@@ -40,9 +40,6 @@ from journal.events.process import RecordingLevel
 from journal.format.block import Block
 from journal.replay import ModelHost, play
 from journal.replay.hosts.model import ReplayState
-from tests.engine.snapshot.test_snapshots import often, resumed
-from tests.replay.test_files import TREE, WEST
-from tests.replay.test_model import answer, opening, write
 from tests.support import compaction_histories as compacted
 from tests.support.compaction_histories import (
     LIMITS,
@@ -53,7 +50,10 @@ from tests.support.compaction_histories import (
     history,
     playable,
 )
+from tests.support.replayed_files import TREE, WEST
+from tests.support.sample_events import host_result, open_path, write
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS
+from tests.support.snapshot_runs import record_often, resume_guest
 
 seeds, lengths = st.integers(0, 1 << 32), st.integers(0, 90)
 windows = st.sampled_from([1, 2, 7, 60, WINDOW_EVENTS_MAX])
@@ -262,7 +262,7 @@ def passed(*windows: list[Event]) -> list[list[Event]]:
 def lived(fd: int, name: str) -> list[Event]:
     """Create, write and remove a file."""
     return [
-        opening(fd, WEST, name, 1),
+        open_path(fd, WEST, name, 1),
         write(fd, 0, b"contents"),
         CloseFileDescriptor(fd=fd),
         paths.UnlinkFile(fd=WEST, path=name),
@@ -270,15 +270,15 @@ def lived(fd: int, name: str) -> list[Event]:
 
 
 def test_a_file_that_lives_in_one_window_leaves_nothing() -> None:
-    last: list[Event] = [opening(9, WEST, "stays", 1)]
+    last: list[Event] = [open_path(9, WEST, "stays", 1)]
     began, behind = passed([*BEGIN], [*lived(8, "goes"), *last])
     assert began == [*BEGIN]
     assert behind == last
 
 
 def test_a_window_of_what_comes_and_goes_is_empty() -> None:
-    opened = opening(9, WEST, "stays", 1)
-    again = opening(8, WEST, "stays", 0)
+    opened = open_path(9, WEST, "stays", 1)
+    again = open_path(8, WEST, "stays", 0)
     windows = passed([*BEGIN, opened], [again, CloseFileDescriptor(fd=8)])
     assert windows[1] == []
 
@@ -291,14 +291,14 @@ def test_what_was_passed_on_is_ended_in_a_later_window() -> None:
 
 def test_of_many_writes_to_the_same_place_a_window_passes_on_the_last() -> None:
     writes: list[Event] = [write(8, 0, bytes([number] * 9)) for number in range(20)]
-    windows = passed([*BEGIN, opening(8, WEST, "file", 1)], writes, writes)
+    windows = passed([*BEGIN, open_path(8, WEST, "file", 1)], writes, writes)
     assert windows[1:] == [writes[-1:], writes[-1:]]
 
 
 def test_among_many_files_a_window_of_few_events_is_passed_on_whole() -> None:
     many: list[Event] = []
     for number in range(200):
-        many += [opening(8, WEST, f"{number}", 1), CloseFileDescriptor(fd=8)]
+        many += [open_path(8, WEST, f"{number}", 1), CloseFileDescriptor(fd=8)]
     some, few = lived(8, "goes") * 20, lived(8, "goes")
     windows = passed([*BEGIN, *many], some, few, some, few, few, few, few, few, some)
     assert windows[2] == windows[4] == windows[8] == few
@@ -322,7 +322,7 @@ def test_an_unknown_kind_finds_what_it_may_need() -> None:
             sink.append(event)
         sink.append_frame(254, b"unknown")
         sink.append(lived(8, "file")[3])
-        sink.append(opening(9, WEST, "other", 1))
+        sink.append(open_path(9, WEST, "other", 1))
     assert sink.dropped == 0
 
 
@@ -361,7 +361,7 @@ def test_over_what_is_not_known_all_is_passed_on_and_what_is_told_counts(tmp_pat
     with Writer(path) as writer:
         sink = CompactingSink(writer)
         assert sink.reason
-    again = opening(8, WEST, "file", 1)  # The file exists already.
+    again = open_path(8, WEST, "file", 1)  # The file exists already.
     with Writer(path) as writer, Reader(path) as reader:
         sink = CompactingSink(writer, before=reader, events_max=4)
         assert not sink.reason
@@ -388,8 +388,8 @@ def test_a_process_is_passed_on_whole_where_its_numbers_are_not_kept() -> None:
 def test_files_never_take_more_room_than_they_did() -> None:
     """A truncation that a later one makes superfluous may have made space for events in between."""
     cuts = [descriptors.FileDescriptorSetSize(fd=8, st_size=size) for size in (1500, 1400)]
-    other = [opening(9, WEST, "b", 1), write(9, 0, bytes(400))]
-    began: list[Event] = [*BEGIN, opening(8, WEST, "a", 1), write(8, 0, bytes(2000))]
+    other = [open_path(9, WEST, "b", 1), write(9, 0, bytes(400))]
+    began: list[Event] = [*BEGIN, open_path(8, WEST, "a", 1), write(8, 0, bytes(2000))]
     assert passed(began, [*cuts, *other])[1] == [cuts[1], *other]
     assert passed(began, [cuts[0], *other, cuts[1]])[1] == [cuts[0], *other, cuts[1]]
     later = passed(began, [cuts[0], *other, cuts[1]], lived(10, "c") + lived(10, "d"))[2]
@@ -399,7 +399,7 @@ def test_files_never_take_more_room_than_they_did() -> None:
 def test_what_the_host_was_asked_waits_for_its_answer_from_window_to_window() -> None:
     mount = process.Mount(fd=20, kind=process.MountKind.HOST, guest="/host", host="/h")
     asked = paths.UnlinkFile(fd=20, path="a")
-    answered = answer(HostCall.UNLINK, 20, b"")
+    answered = host_result(HostCall.UNLINK, 20, b"")
     assert passed([*BEGIN, mount, asked], [answered]) == [[*BEGIN, mount, asked], [answered]]
 
 
@@ -464,7 +464,7 @@ def test_what_a_transaction_rolls_back_behind_it_was_never_passed_on() -> None:
 
 def test_it_passes_on_into_a_pipe() -> None:
     sink, source = pipe()
-    story = [(event.tag, codec.encode(event)) for event in [*BEGIN, opening(8, WEST, "a", 1)]]
+    story = [(event.tag, codec.encode(event)) for event in [*BEGIN, open_path(8, WEST, "a", 1)]]
     with CompactingSink(sink) as compacting:
         for row in story:
             compacting.append_frame(*row)
@@ -557,7 +557,7 @@ def test_what_could_not_be_passed_on_is_still_held() -> None:
 def test_what_sync_has_returned_from_is_durable(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with Writer(path) as writer, CompactingSink(writer) as sink:
-        for event in (*BEGIN, *lived(8, "goes"), opening(9, WEST, "stays", 1)):
+        for event in (*BEGIN, *lived(8, "goes"), open_path(9, WEST, "stays", 1)):
             last = sink.append(event)
         assert writer.next_seq == 0
         sink.sync()
@@ -604,7 +604,7 @@ EVENTS = 1_000_000
 def log_lines(count: int) -> Iterator[Event]:
     """A guest that forever writes log files, renames them, and writes into a pipe."""
     yield from BEGIN
-    yield opening(8, WEST, "log", 1)
+    yield open_path(8, WEST, "log", 1)
     yield descriptors.CreatePipe(read_fd=10, write_fd=11)
     offset, lines = 0, 0
     while lines < count:
@@ -615,7 +615,7 @@ def log_lines(count: int) -> Iterator[Event]:
         if not lines % 100_000:
             yield CloseFileDescriptor(fd=8)
             yield paths.PathRename(old_fd=WEST, new_fd=WEST, old_path="log", new_path="old")
-            yield opening(8, WEST, "log", 1)
+            yield open_path(8, WEST, "log", 1)
             offset = 0
 
 
@@ -684,7 +684,7 @@ def test_a_recorded_journal_copied_through_it_plays_and_goes_on_as_before(
     one: Any, tmp_path: Path, cache_dir: Path
 ) -> None:
     path, target = tmp_path / "run.journal", tmp_path / "copy.journal"
-    plain_run, _ = often(one, path, cache_dir)
+    plain_run, _ = record_often(one, path, cache_dir)
     with Reader(path) as reader:
         frames = list(reader.frames())
         times = iter([frame.time for frame in frames])
@@ -697,6 +697,6 @@ def test_a_recorded_journal_copied_through_it_plays_and_goes_on_as_before(
     after = compacted.frames_of(target)
     assert compacted.kept_of(after) == seqs
     assert compacted.states_of(after, seqs) == compacted.states_of(frames, seqs)
-    assert resumed(one, target, cache_dir, at=seqs[-1]) == plain_run
+    assert resume_guest(one, target, cache_dir, at=seqs[-1]) == plain_run
     if one.memory:
         assert sink.dropped

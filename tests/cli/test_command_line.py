@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -16,85 +11,14 @@ import journaltool.commands.resume
 import journaltool.commands.run
 import journaltool.options.common
 import pytest
-from journaltool.app import app
 from journaltool.options import common
-from typer.testing import CliRunner
 
 import journal
-from tests.support.programs import ROOT
-
-COMMANDS = (
-    *("run", "resume", "snapshot", "snapshots", "replay"),
-    *("inspect", "tail", "info", "verify", "recover", "concat"),
-    *("split", "cut", "export", "import", "extract"),
-    *("filter", "compact", "stats", "index", "completion"),
-)
-WAIT_SECONDS = 60.0
-
-Done = subprocess.CompletedProcess[bytes]
-
-
-def command(*arguments: str | Path) -> list[str]:
-    """Return a command line of journaltool."""
-    return [sys.executable, "-m", "journaltool", *map(str, arguments)]
-
-
-def environment(**changed: str) -> dict[str, str]:
-    """Return the environment of a tool, with one module cache for all tests."""
-    return {**os.environ, "XDG_CACHE_HOME": str(ROOT / ".cache"), "COLUMNS": "100", **changed}
-
-
-def tool(
-    *arguments: str | Path,
-    at: Path,
-    stdin: bytes = b"",
-    env: Mapping[str, str] | None = None,
-    wrapper: Sequence[str] = (),
-) -> Done:
-    """Run journaltool in the directory ``at`` to its end."""
-    done = subprocess.run(
-        [*wrapper, *command(*arguments)],
-        cwd=at,
-        input=stdin,
-        capture_output=True,
-        timeout=WAIT_SECONDS,
-        env=environment(**(env or {})),
-        check=False,
-    )
-    assert b"Traceback" not in done.stderr, done.stderr.decode()
-    return done
-
-
-def inside(*arguments: str | Path, at: Path) -> Done:
-    """Run journaltool in this process, which is several times as fast."""
-    with contextlib.chdir(at):
-        done = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return subprocess.CompletedProcess(
-        list(arguments), done.exit_code, done.stdout_bytes, done.stderr_bytes
-    )
-
-
-def interrupted(*arguments: str | Path, at: Path) -> int:
-    """Run a command, interrupt it after its first line, and return the exit code."""
-    with subprocess.Popen(
-        command(*arguments), cwd=at, env=environment(), stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        return process.wait(WAIT_SECONDS)
-
-
-def last_json(done: Done) -> dict[str, object]:
-    """Return the object that --json prints on the last line of stderr."""
-    found = json.loads(done.stderr.splitlines()[-1])
-    assert isinstance(found, dict)
-    return found
+from tests.support.command_line import COMMANDS, run_inside, run_tool
 
 
 def test_the_help_shows_every_command_and_examples(tmp_path: Path) -> None:
-    done = tool("--help", at=tmp_path)
+    done = run_tool("--help", at=tmp_path)
     assert done.returncode == 0
     text = done.stdout.decode()
     assert all(f"\n  {name}" in text for name in COMMANDS)
@@ -103,7 +27,7 @@ def test_the_help_shows_every_command_and_examples(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_has_examples_and_exit_codes(name: str, tmp_path: Path) -> None:
-    done = inside(name, "--help", at=tmp_path)
+    done = run_inside(name, "--help", at=tmp_path)
     text = done.stdout.decode()
     examples = text.partition("Examples:\n")[2].strip().splitlines()
     assert done.returncode == 0
@@ -114,7 +38,7 @@ def test_the_help_of_a_command_has_examples_and_exit_codes(name: str, tmp_path: 
 
 
 def test_the_version_is_that_of_the_library(tmp_path: Path) -> None:
-    done = tool("--version", at=tmp_path)
+    done = run_tool("--version", at=tmp_path)
     assert done.stdout.decode() == f"journaltool {journal.__version__}\n"
     assert done.returncode == 0
 
@@ -159,7 +83,7 @@ def test_the_version_is_that_of_the_library(tmp_path: Path) -> None:
 def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
-    done = inside(*arguments, at=tmp_path)
+    done = run_inside(*arguments, at=tmp_path)
     assert done.returncode == 2
     assert b"Error: " in done.stderr
     assert not list(tmp_path.iterdir())

@@ -13,8 +13,13 @@ import journal
 from journal import compact
 from journal.compaction import RetentionPolicy
 from journal.events.inputs import ClockRead
-from tests.cli.test_command_line import command, inside, last_json, tool
-from tests.cli.test_filter import on_terminal
+from tests.support.command_line import (
+    build_command,
+    parse_last_json,
+    run_inside,
+    run_on_terminal,
+    run_tool,
+)
 from tests.support.compaction_histories import (
     START,
     frames_of,
@@ -60,7 +65,7 @@ def names_in(folder: Path) -> list[str]:
 def test_compact_keeps_the_snapshots_that_are_asked_for(
     options: tuple[str, ...], policy: RetentionPolicy, folder: Path
 ) -> None:
-    done = inside("compact", "a", "-o", "b", "--json", *options, at=folder)
+    done = run_inside("compact", "a", "-o", "b", "--json", *options, at=folder)
     assert (done.returncode, done.stderr) == (0, b"")
     wanted = compact(folder / "a", folder / "c", policy=policy)
     assert frames_of(folder / "b") == frames_of(folder / "c")
@@ -78,9 +83,9 @@ def test_the_policies_of_these_tests_are_different_ones(source: Path) -> None:
 
 
 def test_a_dry_run_tells_by_kind_what_would_go_and_writes_nothing(folder: Path) -> None:
-    dry = inside("compact", "a", "--dry-run", "--json", at=folder)
+    dry = run_inside("compact", "a", "--dry-run", "--json", at=folder)
     assert names_in(folder) == ["a"]
-    done = inside("compact", "a", "-o", "b", "--json", at=folder)
+    done = run_inside("compact", "a", "-o", "b", "--json", at=folder)
     told, did = json.loads(dry.stdout), json.loads(done.stdout)
     assert told == did | {"target": None, "new_file_size": None}
     before, after = frames_of(folder / "a"), frames_of(folder / "b")
@@ -90,7 +95,7 @@ def test_a_dry_run_tells_by_kind_what_would_go_and_writes_nothing(folder: Path) 
         assert (kind["events"], kind["size"]) == (len(sizes), sum(sizes))
         assert kind["dropped_events"] == len(sizes) - len(kept)
         assert kind["dropped_size"] == sum(sizes) - sum(kept)
-    text = inside("compact", "a", "--dry-run", at=folder).stdout.decode()
+    text = run_inside("compact", "a", "--dry-run", at=folder).stdout.decode()
     assert "not written (--dry-run)" in text
     shown = {line.split()[0]: line.split()[2:] for line in text.splitlines() if line[:1].isupper()}
     assert {kind for kind in shown if kind != "ProcessStart"} == {
@@ -109,9 +114,9 @@ def test_a_dry_run_tells_by_kind_what_would_go_and_writes_nothing(folder: Path) 
 
 def test_compact_in_place_replaces_the_journal(folder: Path) -> None:
     old = frames_of(folder / "a")
-    inside("compact", "a", "-o", "b", at=folder)
+    run_inside("compact", "a", "-o", "b", at=folder)
     inode = (folder / "a").stat().st_ino
-    done = inside("compact", "a", "--in-place", at=folder)
+    done = run_inside("compact", "a", "--in-place", at=folder)
     assert done.returncode == 0
     assert (folder / "a").stat().st_ino != inode
     assert frames_of(folder / "a") == frames_of(folder / "b")
@@ -122,10 +127,10 @@ def test_compact_in_place_replaces_the_journal(folder: Path) -> None:
 
 def test_a_journal_that_is_being_written_is_not_replaced(folder: Path) -> None:
     with journal.Writer(folder / "a"):
-        done = tool("compact", "a", "--in-place", at=folder)
+        done = run_tool("compact", "a", "--in-place", at=folder)
         assert (done.returncode, done.stdout) == (7, b"")
         assert b"is being written by another process" in done.stderr
-        assert inside("compact", "a", "-o", "b", at=folder).returncode == 0, "that only reads"
+        assert run_inside("compact", "a", "-o", "b", at=folder).returncode == 0, "that only reads"
     assert frames_of(folder / "a")[: len(STORY)] == frames_of(folder / "a")
     assert names_in(folder) == ["a", "b"]
 
@@ -133,46 +138,46 @@ def test_a_journal_that_is_being_written_is_not_replaced(folder: Path) -> None:
 def test_compact_writes_over_nothing_unless_told(folder: Path) -> None:
     (folder / "b").write_bytes((folder / "a").read_bytes())
     (folder / "c").write_bytes(b"no journal")
-    refused = inside("compact", "a", "-o", "b", at=folder)
+    refused = run_inside("compact", "a", "-o", "b", at=folder)
     assert refused.returncode == 1
     assert b"exists already" in refused.stderr
     assert len(frames_of(folder / "b")) == len(STORY)
-    assert inside("compact", "a", "-o", "b", "--force", at=folder).returncode == 0
+    assert run_inside("compact", "a", "-o", "b", "--force", at=folder).returncode == 0
     assert len(frames_of(folder / "b")) < len(STORY)
-    assert inside("compact", "a", "-o", "c", "--force", at=folder).returncode == 1
-    assert inside("compact", "a", "-o", "a", "--force", at=folder).returncode == 2
+    assert run_inside("compact", "a", "-o", "c", "--force", at=folder).returncode == 1
+    assert run_inside("compact", "a", "-o", "a", "--force", at=folder).returncode == 2
     assert (folder / "c").read_bytes() == b"no journal"
     assert names_in(folder) == ["a", "b", "c"]
 
 
 def test_compact_reads_and_writes_pipes(folder: Path) -> None:
     wanted = compact(folder / "a", folder / "b")
-    first = tool("compact", "-", "-o", "-", at=folder, stdin=(folder / "a").read_bytes())
+    first = run_tool("compact", "-", "-o", "-", at=folder, stdin=(folder / "a").read_bytes())
     assert first.returncode == 0
     assert f"{wanted.kept_events} of {wanted.events} events".encode() in first.stderr
     (folder / "c").write_bytes(first.stdout)
     assert frames_of(folder / "c") == frames_of(folder / "b")
-    second = tool("compact", "-", "-o", "-", "--json", at=folder, stdin=first.stdout)
-    assert last_json(second)["kept_events"] == wanted.kept_events
-    assert tool("compact", "-", "--dry-run", at=folder, stdin=b"GIF89a").returncode == 1
+    second = run_tool("compact", "-", "-o", "-", "--json", at=folder, stdin=first.stdout)
+    assert parse_last_json(second)["kept_events"] == wanted.kept_events
+    assert run_tool("compact", "-", "--dry-run", at=folder, stdin=b"GIF89a").returncode == 1
 
 
 def test_where_less_goes_than_might_it_says_why(tmp_path: Path) -> None:
-    assert tool("run", guest("exit7"), at=tmp_path).returncode == 7
-    done = inside("compact", "exit7.journal", "-o", "b", at=tmp_path)
+    assert run_tool("run", guest("exit7"), at=tmp_path).returncode == 7
+    done = run_inside("compact", "exit7.journal", "-o", "b", at=tmp_path)
     assert done.returncode == 0
     assert "reason     nothing can be dropped: the guest is executed again from its start" in (
         done.stdout.decode()
     )
     assert "snapshots  none" in done.stdout.decode()
     assert frames_of(tmp_path / "b") == frames_of(tmp_path / "exit7.journal")
-    piped = tool("compact", "exit7.journal", "-o", "-", at=tmp_path)
+    piped = run_tool("compact", "exit7.journal", "-o", "-", at=tmp_path)
     assert b"nothing can be dropped" in piped.stderr
 
 
 def test_a_quiet_compaction_says_nothing(folder: Path) -> None:
     for target in (("-o", "b"), ("--in-place",), ("--dry-run",)):
-        done = inside("compact", "a", *target, "--quiet", at=folder)
+        done = run_inside("compact", "a", *target, "--quiet", at=folder)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
@@ -181,7 +186,7 @@ def test_a_damaged_journal_is_not_compacted(folder: Path) -> None:
     data[len(data) // 2] ^= 1
     (folder / "a").write_bytes(data)
     for target in (("-o", "b"), ("--in-place",), ("--dry-run",)):
-        done = inside("compact", "a", *target, at=folder)
+        done = run_inside("compact", "a", *target, at=folder)
         assert done.returncode == 6, "what is lost had been durable"
         assert b"error: a: " in done.stderr
     assert (folder / "a").read_bytes() == data
@@ -193,7 +198,7 @@ def test_a_tail_that_a_crash_cut_short_is_left_out(folder: Path) -> None:
     (folder / "a").write_bytes(whole[:-300])
     old = frames_of(folder / "a")
     assert len(old) < len(STORY)
-    assert inside("compact", "a", "--in-place", at=folder).returncode == 0
+    assert run_inside("compact", "a", "--in-place", at=folder).returncode == 0
     with journal.Reader(folder / "a") as reader:
         assert reader.summary().torn_size == 0
     last = kept_of(old)[-1]
@@ -214,14 +219,14 @@ def test_a_tail_that_a_crash_cut_short_is_left_out(folder: Path) -> None:
 def test_wrong_usage_of_compact_says_what_is_right(
     options: tuple[str, ...], part: bytes, folder: Path
 ) -> None:
-    done = inside("compact", "a", *options, at=folder)
+    done = run_inside("compact", "a", *options, at=folder)
     assert done.returncode == 2
     assert part in done.stderr
     assert names_in(folder) == ["a"]
 
 
 def test_what_is_compacted_is_not_written_to_a_terminal(folder: Path) -> None:
-    code, output = on_terminal(command("compact", "a", "-o", "-"), folder)
+    code, output = run_on_terminal(build_command("compact", "a", "-o", "-"), folder)
     assert code == 2
     assert b"terminal" in output
     assert b"JNL" not in output
@@ -231,7 +236,7 @@ def test_kinds_that_nobody_knows_are_shown_by_their_tags(tmp_path: Path) -> None
     with journal.Writer(tmp_path / "a") as writer:
         writer.append_frame(200, b"unknown")
         writer.append(ClockRead(clock=1, time=5))
-    known = json.loads(inside("compact", "a", "--dry-run", "--json", at=tmp_path).stdout)
+    known = json.loads(run_inside("compact", "a", "--dry-run", "--json", at=tmp_path).stdout)
     assert {"kind": None, "tag": 200, "group": None}.items() <= known["kinds"][-1].items()
     assert known["kept_events"] == 2
 

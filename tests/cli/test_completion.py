@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_command_line import environment, inside
 from tests.rigs import needs, shells
+from tests.support.command_line import build_environment, run_inside
 
 Asked = Callable[[str, Path, Mapping[str, str]], set[str]]
 
@@ -63,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
     for name in ("work.journal", "my journal"):
         (tmp_path / name).touch()
     for shell in TOLD:
-        script = inside("completion", shell, at=tmp_path).stdout
+        script = run_inside("completion", shell, at=tmp_path).stdout
         (tmp_path / f".script.{shell}").write_bytes(script)
     return tmp_path
 
@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
 def env() -> dict[str, str]:
     """Return an environment with the tool on PATH."""
     folder = Path(sys.executable).parent
-    return environment(PATH=f"{folder}:{os.environ['PATH']}")
+    return build_environment(PATH=f"{folder}:{os.environ['PATH']}")
 
 
 @each(COMPLETED, *TOLD)
@@ -136,7 +136,7 @@ def test_zsh_says_of_an_option_what_its_help_says(
 
 def test_each_shell_has_a_script_and_others_have_none(tmp_path: Path) -> None:
     for shell in TOLD:
-        done = inside("completion", shell, at=tmp_path)
+        done = run_inside("completion", shell, at=tmp_path)
         assert done.returncode == 0
         assert f"complete_{shell}".encode() in done.stdout
-    assert inside("completion", "cmd", at=tmp_path).returncode == 2
+    assert run_inside("completion", "cmd", at=tmp_path).returncode == 2

@@ -13,56 +13,60 @@ from pathlib import Path
 import pytest
 
 import journal
-from tests.cli.test_command_line import command, environment, inside, tool
-from tests.cli.test_tail import numbers, written
-from tests.operations.test_export import frames_of
-from tests.operations.test_extract import plain
-from tests.operations.test_split import recorded, snapshots_in
+from tests.support.command_line import build_command, build_environment, run_inside, run_tool
+from tests.support.file_journals import write_small_tree
+from tests.support.numbered_journals import parse_numbers, write_numbered
+from tests.support.rewrites import frames_without_offsets
+from tests.support.worker_journal import recorded, snapshot_seqs
 
 __all__ = ["recorded"]
 
 
 def test_an_export_through_a_pipe_is_imported_as_the_same_journal(tmp_path: Path) -> None:
-    written(tmp_path / "a", 40)
-    done = tool("export", "a", at=tmp_path)
+    write_numbered(tmp_path / "a", 40)
+    done = run_tool("export", "a", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     assert len(done.stdout.splitlines()) == 42
-    again = tool("import", "-", "-o", "b", at=tmp_path, stdin=done.stdout)
+    again = run_tool("import", "-", "-o", "b", at=tmp_path, stdin=done.stdout)
     assert (again.returncode, again.stderr) == (0, b"")
     assert "b, 40 events" in again.stdout.decode()
-    assert frames_of(tmp_path / "b") == frames_of(tmp_path / "a")
+    assert frames_without_offsets(tmp_path / "b") == frames_without_offsets(tmp_path / "a")
 
 
 def test_an_export_to_a_file_tells_of_it_and_replaces_nothing_unasked(tmp_path: Path) -> None:
-    written(tmp_path / "a", 10)
-    done = inside("export", "--json", "a", "-o", "a.jsonl", "--redact", "memory,input", at=tmp_path)
+    write_numbered(tmp_path / "a", 10)
+    done = run_inside(
+        "export", "--json", "a", "-o", "a.jsonl", "--redact", "memory,input", at=tmp_path
+    )
     found = json.loads(done.stdout)
     assert (found["events"], found["redacted"]) == (10, ["input", "memory"])
     before = (tmp_path / "a.jsonl").read_bytes()
     assert (tmp_path / "a.jsonl").stat().st_mode & 0o777 == 0o600
-    done = inside("export", "a", "-o", "a.jsonl", at=tmp_path)
+    done = run_inside("export", "a", "-o", "a.jsonl", at=tmp_path)
     assert (done.returncode, (tmp_path / "a.jsonl").read_bytes()) == (1, before)
-    done = inside("export", "--force", "a", "-o", "a.jsonl", "--redact", "all", at=tmp_path)
+    done = run_inside("export", "--force", "a", "-o", "a.jsonl", "--redact", "all", at=tmp_path)
     assert "redacted  environment, files, input, memory, output" in done.stdout.decode()
-    done = inside("export", "--force", "a", "-o", "a", at=tmp_path)
+    done = run_inside("export", "--force", "a", "-o", "a", at=tmp_path)
     assert (done.returncode, done.stdout) == (1, b"")
-    assert numbers(inside("inspect", "a", at=tmp_path).stdout) == list(range(10))
-    done = inside("import", "a.jsonl", "-o", "b", at=tmp_path)
+    assert parse_numbers(run_inside("inspect", "a", at=tmp_path).stdout) == list(range(10))
+    done = run_inside("import", "a.jsonl", "-o", "b", at=tmp_path)
     assert "the journal cannot be resumed" in done.stdout.decode()
-    assert inside("import", "-q", "--force", "a.jsonl", "-o", "b", at=tmp_path).returncode == 0
+    assert run_inside("import", "-q", "--force", "a.jsonl", "-o", "b", at=tmp_path).returncode == 0
 
 
 def test_a_redacted_journal_is_not_resumed_and_info_says_why(
     recorded: Path, tmp_path: Path
 ) -> None:
-    inside("export", recorded, "-o", "x", "--redact", "memory", "--redact", "files", at=tmp_path)
-    assert inside("import", "x", "-o", "b", at=tmp_path).returncode == 0
-    text = inside("info", "b", at=tmp_path).stdout.decode()
+    run_inside(
+        "export", recorded, "-o", "x", "--redact", "memory", "--redact", "files", at=tmp_path
+    )
+    assert run_inside("import", "x", "-o", "b", at=tmp_path).returncode == 0
+    text = run_inside("info", "b", at=tmp_path).stdout.decode()
     reason = (
         "no: the journal cannot be resumed: it was imported from an export with redacted conten"
     )
     assert reason in text
-    done = tool("resume", "b", at=tmp_path)
+    done = run_tool("resume", "b", at=tmp_path)
     assert (done.returncode, done.stdout) == (125, b"")
     assert b"export with redacted contents: files, memory" in done.stderr
     assert done.stderr.count(b"\n") == 1
@@ -96,41 +100,41 @@ def test_a_redacted_journal_is_not_resumed_and_info_says_why(
 def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(
     arguments: tuple[str, ...], code: int, sentence: bytes, tmp_path: Path
 ) -> None:
-    written(tmp_path / "a", 10)
-    inside("export", "-q", "a", "-o", "x", at=tmp_path)
+    write_numbered(tmp_path / "a", 10)
+    run_inside("export", "-q", "a", "-o", "x", at=tmp_path)
     (tmp_path / "there").write_bytes(b"GIF89a" * 90)
-    done = inside(*arguments, at=tmp_path)
+    done = run_inside(*arguments, at=tmp_path)
     assert done.returncode == code
     assert sentence in done.stderr
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "there", "x"]
 
 
 def test_files_come_into_a_directory_and_through_a_pipe(tmp_path: Path) -> None:
-    plain(tmp_path / "a")
-    done = tool("extract", "a", "--files", "out", at=tmp_path)
+    write_small_tree(tmp_path / "a")
+    done = run_tool("extract", "a", "--files", "out", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     assert "3 files, 1 directory, 2 symbolic links, 12 bytes" in done.stdout.decode()
     assert (tmp_path / "out" / "placed").read_bytes() == b"before"
-    done = tool("extract", "a", "--at", "1", "--tar", "-", at=tmp_path)
+    done = run_tool("extract", "a", "--at", "1", "--tar", "-", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         assert archive.getnames() == ["placed"]
-    done = tool("extract", "--json", "a", "--tar", "a.tar", at=tmp_path)
+    done = run_tool("extract", "--json", "a", "--tar", "a.tar", at=tmp_path)
     assert json.loads(done.stdout)["files"] == 3
     assert tarfile.is_tarfile(tmp_path / "a.tar")
 
 
 def test_memory_is_the_same_in_a_file_and_through_a_pipe(recorded: Path, tmp_path: Path) -> None:
-    seq = snapshots_in(recorded)[2]
-    done = tool("extract", recorded, "--at", str(seq), "--memory", "m", at=tmp_path)
+    seq = snapshot_seqs(recorded)[2]
+    done = run_tool("extract", recorded, "--at", str(seq), "--memory", "m", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     assert f"snapshot  {seq}" in done.stdout.decode()
     memory = (tmp_path / "m").read_bytes()
     assert len(memory) % 65536 == 0
     assert (tmp_path / "m").stat().st_blocks * 512 < len(memory)
-    done = tool("extract", recorded, "--at", str(seq), "--memory", "-", at=tmp_path)
+    done = run_tool("extract", recorded, "--at", str(seq), "--memory", "-", at=tmp_path)
     assert done.stdout == memory
-    done = tool(
+    done = run_tool(
         "extract", recorded, "--at", str(seq), "--memory", "-", "--pages", "16-31", at=tmp_path
     )
     assert done.stdout == memory[16 * 4096 : 32 * 4096]
@@ -141,9 +145,9 @@ def test_memory_appended_to_what_is_there_leaves_that(recorded: Path, tmp_path: 
         out.write(b"before")
         out.flush()
         subprocess.run(
-            command("extract", recorded, "--memory", "-", "--pages", "0-3"),
+            build_command("extract", recorded, "--memory", "-", "--pages", "0-3"),
             stdout=out,
-            env=environment(),
+            env=build_environment(),
             timeout=60,
             check=True,
         )
@@ -166,11 +170,11 @@ def test_the_environment_is_told_in_lines_in_json_and_with_nuls(
         durability=journal.engine.Durability.NONE,
     ) as recorder:
         recorder.wait()
-    done = inside("extract", "a", "--environment", at=tmp_path)
+    done = run_inside("extract", "a", "--environment", at=tmp_path)
     assert done.stdout == b"NAME=value\nLINES=a\\nb\n"
-    done = tool("extract", "a", "--environment", "-0", at=tmp_path)
+    done = run_tool("extract", "a", "--environment", "-0", at=tmp_path)
     assert done.stdout == b"NAME=value\0LINES=a\nb\0"
-    done = inside("extract", "--json", "a", "--environment", at=tmp_path)
+    done = run_inside("extract", "--json", "a", "--environment", at=tmp_path)
     assert json.loads(done.stdout)["environment"] == ["NAME=value", "LINES=a\nb"]
 
 
@@ -185,15 +189,15 @@ def test_the_environment_is_told_in_lines_in_json_and_with_nuls(
 def test_what_is_binary_is_refused_to_a_terminal(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
-    plain(tmp_path / "a")
+    write_small_tree(tmp_path / "a")
     ours, theirs = pty.openpty()
     try:
         done = subprocess.run(
-            command(*arguments),
+            build_command(*arguments),
             cwd=tmp_path,
             stdout=theirs,
             stderr=subprocess.PIPE,
-            env=environment(),
+            env=build_environment(),
             timeout=60,
             check=False,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import time
@@ -21,7 +20,13 @@ from journal.events.inputs import ClockRead
 from journal.events.paths import CreateDirectory, PathRename
 from journal.events.process import Mount, MountKind
 from journal.events.streams import StreamWrite
-from tests.cli.test_command_line import command, environment, inside, tool
+from tests.support.command_line import (
+    build_command,
+    build_environment,
+    run_inside,
+    run_on_terminal,
+    run_tool,
+)
 from tests.support.journals import ticking
 from tests.support.programs import guest
 
@@ -74,13 +79,13 @@ def test_filter_keeps_or_drops_what_is_asked_for(
     options: tuple[str, ...], wanted: list[int], tmp_path: Path
 ) -> None:
     story(tmp_path / "a")
-    done = inside("filter", "a", "-o", "b", "--no-preamble", *options, at=tmp_path)
+    done = run_inside("filter", "a", "-o", "b", "--no-preamble", *options, at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     assert seqs(tmp_path / "b") == wanted
-    done = inside("filter", "a", "-o", "c", "--no-preamble", "--drop", *options, at=tmp_path)
+    done = run_inside("filter", "a", "-o", "c", "--no-preamble", "--drop", *options, at=tmp_path)
     assert done.returncode == 0
     assert seqs(tmp_path / "c") == [seq for seq in range(len(STORY)) if seq not in wanted]
-    done = inside("inspect", "a", *options, at=tmp_path)
+    done = run_inside("inspect", "a", *options, at=tmp_path)
     assert [int(line.split()[0]) for line in done.stdout.splitlines()] == wanted
 
 
@@ -89,25 +94,27 @@ def test_filter_keeps_or_drops_what_is_asked_for(
 )
 def test_filter_by_numbers_has_both_ends(numbers: str, wanted: list[int], tmp_path: Path) -> None:
     story(tmp_path / "a")
-    inside("filter", "a", "-o", "b", "--no-preamble", "--numbers", numbers, at=tmp_path)
+    run_inside("filter", "a", "-o", "b", "--no-preamble", "--numbers", numbers, at=tmp_path)
     assert seqs(tmp_path / "b") == wanted
 
 
 def test_filter_tells_what_it_did_and_what_is_left_of_use(tmp_path: Path) -> None:
-    assert tool("run", guest("exit7"), at=tmp_path).returncode == 7
-    done = inside("filter", "exit7.journal", "-o", "b", "--drop", "--group", "stdio", "--json",
+    assert run_tool("run", guest("exit7"), at=tmp_path).returncode == 7
+    done = run_inside("filter", "exit7.journal", "-o", "b", "--drop", "--group", "stdio", "--json",
                   at=tmp_path)  # fmt: skip
     known = json.loads(done.stdout)
     assert not known["resumable"]
     assert known["dropped"].keys() == {"StreamOpened", "StreamDelivered", "StreamWrite"}
     assert known["events"] == sum(known["kept"].values()) == len(seqs(tmp_path / "b"))
-    refused = tool("resume", "b", at=tmp_path)
+    refused = run_tool("resume", "b", at=tmp_path)
     assert refused.returncode == 125
     assert known["reason"].encode() in refused.stderr
-    told = inside("filter", "exit7.journal", "--drop", "--group", "stdio", "--dry-run", "--json",
-                  at=tmp_path)  # fmt: skip
+    dry_run = ("--dry-run", "--json")
+    told = run_inside(
+        "filter", "exit7.journal", "--drop", "--group", "stdio", *dry_run, at=tmp_path
+    )
     assert json.loads(told.stdout) == known | {"target": None}
-    text = inside("filter", "exit7.journal", "--dry-run", at=tmp_path).stdout.decode()
+    text = run_inside("filter", "exit7.journal", "--dry-run", at=tmp_path).stdout.decode()
     assert "the program has exited" in text
     assert "not written (--dry-run)" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "exit7.journal"]
@@ -116,15 +123,15 @@ def test_filter_tells_what_it_did_and_what_is_left_of_use(tmp_path: Path) -> Non
 def test_filter_in_place_replaces_the_journal_when_the_new_one_is_whole(tmp_path: Path) -> None:
     story(tmp_path / "a")
     inode = (tmp_path / "a").stat().st_ino
-    assert inside("filter", "a", "--in-place", "--group", "core", at=tmp_path).returncode == 0
+    assert run_inside("filter", "a", "--in-place", "--group", "core", at=tmp_path).returncode == 0
     assert seqs(tmp_path / "a") == [0, 7]
     assert (tmp_path / "a").stat().st_ino != inode
-    bad = inside("filter", "a", "--in-place", "--where", "fd =", at=tmp_path)
+    bad = run_inside("filter", "a", "--in-place", "--where", "fd =", at=tmp_path)
     assert bad.returncode == 2
     assert seqs(tmp_path / "a") == [0, 7]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     with journal.Writer(tmp_path / "a"):
-        assert tool("filter", "a", "--in-place", at=tmp_path).returncode == 7
+        assert run_tool("filter", "a", "--in-place", at=tmp_path).returncode == 7
 
 
 def in_segments(path: Path) -> None:
@@ -148,7 +155,9 @@ def test_in_place_a_journal_stays_what_and_whose_it_was(
     with journal.Reader(path) as reader:
         journal_id = reader.journal_id
     (tmp_path / "link").symlink_to("a")
-    assert inside("filter", "link", "--in-place", "--group", "core", at=tmp_path).returncode == 0
+    assert (
+        run_inside("filter", "link", "--in-place", "--group", "core", at=tmp_path).returncode == 0
+    )
     new = path.stat()
     assert (new.st_mode, new.st_uid, new.st_gid) == (old.st_mode, old.st_uid, old.st_gid)
     assert (tmp_path / "link").is_symlink()
@@ -163,7 +172,7 @@ def test_in_place_a_journal_stays_what_and_whose_it_was(
 def refused_in_place(folder: Path) -> tuple[int, str]:
     """Return the exit code and the message of a command that must change nothing."""
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    done = inside("filter", "a", "--in-place", "--group", "core", at=folder)
+    done = run_inside("filter", "a", "--in-place", "--group", "core", at=folder)
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert after == before
     (sentence,) = done.stderr.decode().splitlines()
@@ -200,31 +209,32 @@ def test_filter_writes_over_nothing_unless_told(tmp_path: Path) -> None:
     story(tmp_path / "a")
     story(tmp_path / "b")
     (tmp_path / "c").write_bytes(b"no journal")
-    refused = inside("filter", "a", "-o", "b", "--group", "core", at=tmp_path)
+    refused = run_inside("filter", "a", "-o", "b", "--group", "core", at=tmp_path)
     assert refused.returncode == 1
     assert b"exists already" in refused.stderr
     assert len(seqs(tmp_path / "b")) == len(STORY)
     assert (
-        inside("filter", "a", "-o", "b", "--force", "--group", "core", at=tmp_path).returncode == 0
+        run_inside("filter", "a", "-o", "b", "--force", "--group", "core", at=tmp_path).returncode
+        == 0
     )
     assert seqs(tmp_path / "b") == [0, 7]
-    assert inside("filter", "a", "-o", "c", "--force", at=tmp_path).returncode == 1
-    assert inside("filter", "a", "-o", "a", "--force", at=tmp_path).returncode == 2
+    assert run_inside("filter", "a", "-o", "c", "--force", at=tmp_path).returncode == 1
+    assert run_inside("filter", "a", "-o", "a", "--force", at=tmp_path).returncode == 2
     assert (tmp_path / "c").read_bytes() == b"no journal"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
 def test_filter_reads_and_writes_pipes(tmp_path: Path) -> None:
     story(tmp_path / "a")
-    first = tool("filter", "a", "-o", "-", "--group", "files", at=tmp_path)
+    first = run_tool("filter", "a", "-o", "-", "--group", "files", at=tmp_path)
     assert first.returncode == 0
     assert b"kept" in first.stderr
-    second = tool("filter", "-", "-o", "-", "--drop", "--fd", "4", "--json", at=tmp_path,
+    second = run_tool("filter", "-", "-o", "-", "--drop", "--fd", "4", "--json", at=tmp_path,
                   stdin=first.stdout)  # fmt: skip
     (tmp_path / "b").write_bytes(second.stdout)
     assert seqs(tmp_path / "b") == [0, 1, 4, 5]
     assert json.loads(second.stderr)["events"] == 4
-    assert tool("filter", "-", "--dry-run", at=tmp_path, stdin=b"GIF89a").returncode == 1
+    assert run_tool("filter", "-", "--dry-run", at=tmp_path, stdin=b"GIF89a").returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -245,7 +255,7 @@ def test_wrong_usage_of_filter_says_what_is_right(
     options: tuple[str, ...], part: bytes, tmp_path: Path
 ) -> None:
     story(tmp_path / "a")
-    done = inside("filter", "a", *options, at=tmp_path)
+    done = run_inside("filter", "a", *options, at=tmp_path)
     assert done.returncode == 2
     assert part in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
@@ -257,7 +267,7 @@ def test_a_caret_stands_under_what_is_wrong(name: str, padding: str, tmp_path: P
     story(tmp_path / "a")
     where = f'{padding}kind == "PathRenam" and fd == 3'
     rest = ("--dry-run",) if name == "filter" else ()
-    done = inside(name, "a", "--where", where, *rest, at=tmp_path)
+    done = run_inside(name, "a", "--where", where, *rest, at=tmp_path)
     assert done.returncode == 2
     told, shown, caret = done.stderr.decode().splitlines()[-3:]
     assert "PathRename?" in told
@@ -267,52 +277,33 @@ def test_a_caret_stands_under_what_is_wrong(name: str, padding: str, tmp_path: P
 
 def test_a_binary_journal_is_not_written_to_a_terminal(tmp_path: Path) -> None:
     story(tmp_path / "a")
-    code, output = on_terminal(command("filter", "a", "-o", "-"), tmp_path)
+    code, output = run_on_terminal(build_command("filter", "a", "-o", "-"), tmp_path)
     assert code == 2
     assert b"terminal" in output
     assert b"JNL" not in output
 
 
-def on_terminal(arguments: list[str], at: Path, **changed: str) -> tuple[int, bytes]:
-    """Run a command on a terminal, and return its exit code and output."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        arguments, cwd=at, stdin=follower, stdout=follower, stderr=follower,
-        env={**environment(), "TERM": "xterm", **changed},
-    )  # fmt: skip
-    os.close(follower)
-    output = b""
-    while True:
-        try:
-            part = os.read(leader, 1 << 16)
-        except OSError:  # The terminal is closed.
-            break
-        if not part:
-            break
-        output += part
-    os.close(leader)
-    return process.wait(60), output
-
-
 def test_inspect_has_colours_on_terminals_alone(tmp_path: Path) -> None:
     story(tmp_path / "a")
-    _, output = on_terminal(command("inspect", "a"), tmp_path)
+    _, output = run_on_terminal(build_command("inspect", "a"), tmp_path)
     assert b"\x1b[1;32mPathRename" in output
-    _, plain = on_terminal(command("inspect", "a"), tmp_path, NO_COLOR="1")
+    _, plain = run_on_terminal(build_command("inspect", "a"), tmp_path, NO_COLOR="1")
     assert b"\x1b" not in plain
-    assert b"\x1b" not in tool("inspect", "a", at=tmp_path).stdout
+    assert b"\x1b" not in run_tool("inspect", "a", at=tmp_path).stdout
 
 
 def test_inspect_shows_the_columns_that_are_asked_for(tmp_path: Path) -> None:
     story(tmp_path / "a")
-    done = inside("inspect", "--columns", "tag,size,group,kind", "--limit", "2", "a", at=tmp_path)
+    done = run_inside(
+        "inspect", "--columns", "tag,size,group,kind", "--limit", "2", "a", at=tmp_path
+    )
     assert [line.split() for line in done.stdout.decode().splitlines()] == [
         ["130", "14", "core", "Mount"],
         ["14", "11", "files", "CreateDirectory"],
     ]
-    done = inside("inspect", "--columns", "at,seq", "--limit", "1", "a", at=tmp_path)
+    done = run_inside("inspect", "--columns", "at,seq", "--limit", "1", "a", at=tmp_path)
     assert done.stdout.split() == [b"2026-01-01T00:00:00.000+00:00", b"0"]
-    assert inside("inspect", "--columns", "kid", "a", at=tmp_path).returncode == 2
+    assert run_inside("inspect", "--columns", "kid", "a", at=tmp_path).returncode == 2
 
 
 def test_inspect_shows_what_it_cannot_look_into(tmp_path: Path) -> None:
@@ -320,7 +311,7 @@ def test_inspect_shows_what_it_cannot_look_into(tmp_path: Path) -> None:
         writer.append_frame(ClockRead.tag, b"short")
         writer.append(ClockRead(clock=1, time=5))
         writer.append(ClockRead(clock=2, time=5))
-    done = inside("inspect", "--where", "clock == 2", "a", at=tmp_path)
+    done = run_inside("inspect", "--where", "clock == 2", "a", at=tmp_path)
     assert [line.split()[2] for line in done.stdout.decode().splitlines()] == [
         "malformed(170)",
         "ClockRead",
@@ -335,8 +326,8 @@ def test_inspect_follows_what_is_asked_for(tmp_path: Path) -> None:
         writer.sync()
         where = ("--where", 'clock == 1 or path glob "/tmp/*"')
         with subprocess.Popen(
-            command("inspect", "-f", "--columns", "seq", *where, "a"),
-            cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            build_command("inspect", "-f", "--columns", "seq", *where, "a"),
+            cwd=tmp_path, env=build_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) as process:  # fmt: skip
             assert process.stdout is not None
             assert process.stdout.readline().split() == [b"1"]
@@ -354,8 +345,8 @@ def test_inspect_follows_up_to_the_limit(tmp_path: Path) -> None:
         writer.append(ClockRead(clock=1, time=5))
         writer.sync()
         with subprocess.Popen(
-            command("inspect", "-f", "--limit", "2", "a"),
-            cwd=tmp_path, env=environment(), stdout=subprocess.PIPE,
+            build_command("inspect", "-f", "--limit", "2", "a"),
+            cwd=tmp_path, env=build_environment(), stdout=subprocess.PIPE,
         ) as process:  # fmt: skip
             assert process.stdout is not None
             assert process.stdout.readline()

@@ -14,16 +14,15 @@ from journal.engine import SnapshotOptions
 from journal.pages.index_store import PageIndexStore, Watermark, get_index_path
 from journal.pages.page_index import PageIndex
 from journal.pages.user_key import UserKey, load_key
-from tests.cli.test_command_line import environment, inside, tool
-from tests.pages.test_page_index import STORY
-from tests.support.page_histories import History, events, named_in, pages_in, write
+from tests.support.command_line import build_environment, run_inside, run_tool
+from tests.support.page_histories import STORY, History, events, named_in, pages_in, write
 
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> UserKey:
     """Return the user key of the tools that the tests run, in and outside of this process."""
-    monkeypatch.setenv("XDG_CACHE_HOME", environment()["XDG_CACHE_HOME"])
-    return load_key(Path(environment()["XDG_CACHE_HOME"]) / "wasm-journal" / "pages.key")
+    monkeypatch.setenv("XDG_CACHE_HOME", build_environment()["XDG_CACHE_HOME"])
+    return load_key(Path(build_environment()["XDG_CACHE_HOME"]) / "wasm-journal" / "pages.key")
 
 
 def indexed(path: Path, key: UserKey, history: History = STORY) -> list[int]:
@@ -32,7 +31,7 @@ def indexed(path: Path, key: UserKey, history: History = STORY) -> list[int]:
 
 
 def told(path: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
-    done = inside("index", "--json", *arguments, path.name, at=path.parent)
+    done = run_inside("index", "--json", *arguments, path.name, at=path.parent)
     assert done.returncode == code, done.stderr
     found = json.loads(done.stdout)
     assert isinstance(found, dict)
@@ -51,10 +50,10 @@ def test_an_index_is_told_and_checked(tmp_path: Path, key: UserKey) -> None:
     }  # fmt: skip
     checked = told(path, "--check")
     assert (checked["entries"], checked["wrong"], checked["missing"]) == (whole, 0, 0)
-    text = inside("index", "a", at=tmp_path).stdout.decode()
+    text = run_inside("index", "a", at=tmp_path).stdout.decode()
     assert f"{whole} stored whole, {named} referenced" in text
-    assert b"each entry matches its page" in inside("index", "--check", "a", at=tmp_path).stdout
-    assert inside("index", "--quiet", "a", at=tmp_path).stdout == b""
+    assert b"each entry matches its page" in run_inside("index", "--check", "a", at=tmp_path).stdout
+    assert run_inside("index", "--quiet", "a", at=tmp_path).stdout == b""
 
 
 def test_an_index_is_removed_and_made_anew(tmp_path: Path, key: UserKey) -> None:
@@ -64,7 +63,7 @@ def test_an_index_is_removed_and_made_anew(tmp_path: Path, key: UserKey) -> None
     dropped = told(path, "--drop")
     assert not get_index_path(path).exists()
     assert (dropped["index"], dropped["fits"], dropped["entries"]) == (None, False, 0)
-    assert b"index    none" in inside("index", "a", at=tmp_path).stdout
+    assert b"index    none" in run_inside("index", "a", at=tmp_path).stdout
     assert told(path, "--check")["index"] is None, "what is not there is not wrong"
     assert told(path, "--rebuild") == before
     assert told(path, "--check")["wrong"] == 0
@@ -79,7 +78,7 @@ def test_an_index_of_another_journal_is_not_believed(tmp_path: Path, key: UserKe
     (tmp_path / "b").replace(path)
     assert told(path)["fits"] is False
     assert told(path, "--check", code=3)["fits"] is False
-    text = inside("index", "a", at=tmp_path).stdout.decode()
+    text = run_inside("index", "a", at=tmp_path).stdout.decode()
     assert "it does not match the journal" in text
     assert told(path, "--rebuild")["fits"] is True
     told(path, "--check")
@@ -98,20 +97,20 @@ def test_entries_that_lead_elsewhere_are_found(tmp_path: Path, key: UserKey) -> 
     assert found["missing"] > 0
     assert (
         "2 entries do not match their page"
-        in inside("index", "--check", "a", at=tmp_path).stdout.decode()
+        in run_inside("index", "--check", "a", at=tmp_path).stdout.decode()
     )
 
 
 def test_what_is_no_journal_or_damaged_is_refused(tmp_path: Path, key: UserKey) -> None:
     (tmp_path / "a").write_bytes(b"no journal at all" * 999)
-    assert inside("index", "a", at=tmp_path).returncode == 1
+    assert run_inside("index", "a", at=tmp_path).returncode == 1
     path = tmp_path / "b"
     indexed(path, key)
     get_index_path(path).unlink()
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    assert inside("index", "--rebuild", "b", at=tmp_path).returncode in (3, 6)
+    assert run_inside("index", "--rebuild", "b", at=tmp_path).returncode in (3, 6)
     assert not get_index_path(path).exists()
 
 
@@ -119,21 +118,21 @@ def test_a_run_leaves_an_index_that_a_resume_goes_on_with(tmp_path: Path) -> Non
     guest = Path(__file__).parents[2] / "fixtures" / "guests" / "bulk.wasm"
     wanted = ["-q", "--page-index", "--snapshot-events", "4"]
     first = ["run", *wanted, "--stop-after-snapshot", "-j", "a", str(guest), "40"]
-    assert tool(*first, at=tmp_path).returncode == 0
+    assert run_tool(*first, at=tmp_path).returncode == 0
     assert told(tmp_path / "a")["fits"] is True
-    assert tool("resume", *wanted, "a", at=tmp_path).returncode == 0
+    assert run_tool("resume", *wanted, "a", at=tmp_path).returncode == 0
     found = told(tmp_path / "a", "--check")
     assert (found["wrong"], found["missing"]) == (0, 0)
     assert named_in(tmp_path / "a") > 0
     again = ["run", *wanted, "--force", "-j", "a", str(guest), "20"]
-    assert tool(*again, at=tmp_path).returncode == 0
+    assert run_tool(*again, at=tmp_path).returncode == 0
     assert told(tmp_path / "a", "--check")["fits"] is True
     names = {one.name for one in tmp_path.iterdir()}
     assert names == {"a", "a.pages"}
 
 
 def test_runs_keep_no_index_unless_it_is_asked_for(tmp_path: Path) -> None:
-    help_text = inside("run", "--help", at=tmp_path).stdout.decode()
+    help_text = run_inside("run", "--help", at=tmp_path).stdout.decode()
     assert "no-page-index" in help_text
     assert SnapshotOptions().page_index is False
 
@@ -141,9 +140,9 @@ def test_runs_keep_no_index_unless_it_is_asked_for(tmp_path: Path) -> None:
 def test_what_is_inspected_says_which_pages_are_named(tmp_path: Path, key: UserKey) -> None:
     path = tmp_path / "a"
     indexed(path, key)
-    text = inside("inspect", "--group", "memory", "a", at=tmp_path).stdout.decode()
+    text = run_inside("inspect", "--group", "memory", "a", at=tmp_path).stdout.decode()
     assert " same" in text
-    done = inside("inspect", "--json", "--group", "memory", "a", at=tmp_path)
+    done = run_inside("inspect", "--json", "--group", "memory", "a", at=tmp_path)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     runs = [run for one in lines for run in one["fields"].get("runs", ())]
     assert {"whole", "same"} <= {run[2] for run in runs}

@@ -13,8 +13,8 @@ from journaltool.output import journal_facts
 import journal
 from journal.events.process import ProcessStart
 from journal.format.block import BLOCK_HEADER_SIZE
-from tests.cli.test_command_line import environment, inside
-from tests.cli.test_tail import written
+from tests.support.command_line import build_environment, run_inside
+from tests.support.numbered_journals import write_numbered
 
 SLOW = ("construct", "rich", "journal.events", "journal.engine", "wasmtime")
 
@@ -33,7 +33,7 @@ def test_info_of_a_log_imports_nothing_slow(tmp_path: Path) -> None:
             [sys.executable, "-c", code, "a", *options],
             cwd=tmp_path,
             capture_output=True,
-            env=environment(),
+            env=build_environment(),
             check=True,
         )
         assert done.stdout.splitlines()[-1] == b"[]"
@@ -44,40 +44,42 @@ def test_the_tag_by_which_the_journal_of_a_process_is_known_is_that_of_its_event
 
 
 def test_info_of_a_log_reads_no_body_but_the_first(tmp_path: Path) -> None:
-    written(tmp_path / "a", 100)
+    write_numbered(tmp_path / "a", 100)
     data = bytearray((tmp_path / "a").read_bytes())
     with journal.Reader(tmp_path / "a") as reader:
         blocks = list(reader.blocks())
     for block in blocks[1:-1]:
         data[block.offset + BLOCK_HEADER_SIZE] ^= 0xFF
     (tmp_path / "a").write_bytes(data)
-    done = inside("info", "--json", "a", at=tmp_path)
+    done = run_inside("info", "--json", "a", at=tmp_path)
     found = json.loads(done.stdout)
     assert (done.returncode, found["events"], found["damage"]) == (0, 100, [])
-    assert inside("verify", "a", at=tmp_path).returncode == 3
+    assert run_inside("verify", "a", at=tmp_path).returncode == 3
 
 
 def test_info_of_a_directory_counts_all_its_segments(tmp_path: Path) -> None:
-    written(tmp_path / "d", 6000, roll=journal.log.RollPolicy(size_bytes=1 << 16), compress=False)
+    write_numbered(
+        tmp_path / "d", 6000, roll=journal.log.RollPolicy(size_bytes=1 << 16), compress=False
+    )
     files = sorted((tmp_path / "d").iterdir())
-    found = json.loads(inside("info", "--json", "d", at=tmp_path).stdout)
+    found = json.loads(run_inside("info", "--json", "d", at=tmp_path).stdout)
     assert (found["events"], found["segments"]) == (6000, len(files))
     assert found["size"] == sum(file.stat().st_size for file in files)
     assert not found["resumable"]
-    text = inside("info", "d", at=tmp_path).stdout.decode()
+    text = run_inside("info", "d", at=tmp_path).stdout.decode()
     assert f"and {len(files)} segments" in text
     assert f"of {files[-1].name}\n" in text
 
 
 def test_info_tells_of_a_torn_tail_and_of_damage(tmp_path: Path) -> None:
-    written(tmp_path / "a", 30)
+    write_numbered(tmp_path / "a", 30)
     with journal.Reader(tmp_path / "a") as reader:
         blocks = list(reader.blocks())
     os.truncate(tmp_path / "a", blocks[2].offset + 130)
     with (tmp_path / "a").open("r+b") as file:
         file.seek(blocks[1].offset + 40)
         file.write(b"\xff\xff")
-    done = inside("info", "a", at=tmp_path)
+    done = run_inside("info", "a", at=tmp_path)
     assert done.returncode == 0
     text = done.stdout.decode()
     assert f"the last 130 bytes, at offset {blocks[2].offset}" in text
@@ -86,12 +88,12 @@ def test_info_tells_of_a_torn_tail_and_of_damage(tmp_path: Path) -> None:
 
 
 def test_a_process_does_not_replace_a_directory_by_force(tmp_path: Path) -> None:
-    written(tmp_path / "d", 10, roll=journal.log.RollPolicy())
+    write_numbered(tmp_path / "d", 10, roll=journal.log.RollPolicy())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine").write_text("precious")
     for name in ("d", "other"):
-        done = inside("run", "--force", "-j", name, "a.wasm", at=tmp_path)
+        done = run_inside("run", "--force", "-j", name, "a.wasm", at=tmp_path)
         assert done.returncode == 125
         assert b"is a directory, which --force does not replace" in done.stderr
     assert (tmp_path / "other" / "mine").read_text() == "precious"
-    assert inside("verify", "d", at=tmp_path).returncode == 0
+    assert run_inside("verify", "d", at=tmp_path).returncode == 0

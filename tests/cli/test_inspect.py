@@ -25,7 +25,7 @@ from journal.events.inputs import ClockRead
 from journal.events.paths import CreateDirectory
 from journal.events.process import ProcessStart, RecordingLevel
 from journal.events.streams import StreamWrite
-from tests.cli.test_command_line import command, environment, inside, tool
+from tests.support.command_line import build_command, build_environment, run_inside, run_tool
 from tests.support.programs import ROOT, guest
 from tests.support.strategies import every_event
 
@@ -96,7 +96,7 @@ def test_no_event_can_control_a_terminal(event: Event) -> None:
 
 def test_inspect_prints_a_line_an_event(tmp_path: Path) -> None:
     written(tmp_path / "a", STORY)
-    done = tool("inspect", "a", at=tmp_path)
+    done = run_tool("inspect", "a", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     lines = done.stdout.decode().splitlines()
     assert [line.split()[2] for line in lines] == [type(event).__name__ for event in STORY]
@@ -105,13 +105,13 @@ def test_inspect_prints_a_line_an_event(tmp_path: Path) -> None:
     assert "\\x1b[31m" in lines[2]
     assert "\\u202e\\nforged" in lines[2]
     assert all(line.isprintable() for line in lines)
-    whole = tool("inspect", "--bytes", "all", "a", at=tmp_path).stdout.decode()
+    whole = run_tool("inspect", "--bytes", "all", "a", at=tmp_path).stdout.decode()
     assert repr(bytes(range(256)))[2:-1] in whole
 
 
 def test_inspect_json_gives_the_events_back(tmp_path: Path) -> None:
     written(tmp_path / "a", STORY[:2], STORY[2:])
-    done = tool("inspect", "--json", "a", at=tmp_path)
+    done = run_tool("inspect", "--json", "a", at=tmp_path)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     with journal.Reader(tmp_path / "a") as reader:
         frames = list(reader.frames())
@@ -141,19 +141,19 @@ def test_inspect_shows_what_is_asked_for(
     blocks += [[StreamWrite(stream=1, offset=0, data=b"x")] * 10]
     blocks += [[CreateDirectory(fd=3, path="p")] * 10]
     written(tmp_path / "a", *blocks)
-    lines = inside("inspect", *options, "a", at=tmp_path).stdout.splitlines()
+    lines = run_inside("inspect", *options, "a", at=tmp_path).stdout.splitlines()
     assert [int(line.split()[0]) for line in lines] == list(seqs)
 
 
 def test_an_unknown_tag_is_shown_and_is_no_damage(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a") as writer:
         writer.append_frame(200, b"future\x1b")
-    done = inside("inspect", "a", at=tmp_path)
+    done = run_inside("inspect", "a", at=tmp_path)
     assert done.returncode == 0
     assert b"unknown(200)  payload=b'future\\x1b'" in done.stdout
-    found = json.loads(inside("inspect", "--json", "a", at=tmp_path).stdout)
+    found = json.loads(run_inside("inspect", "--json", "a", at=tmp_path).stdout)
     assert (found["tag"], base64.b64decode(found["payload"])) == (200, b"future\x1b")
-    verified = inside("verify", "--json", "a", at=tmp_path)
+    verified = run_inside("verify", "--json", "a", at=tmp_path)
     assert verified.returncode == 0
     assert json.loads(verified.stdout)["unknown_events"] == 1
 
@@ -162,26 +162,26 @@ def test_a_malformed_event_is_shown_and_counts_as_damage(tmp_path: Path) -> None
     with journal.Writer(tmp_path / "a") as writer:
         writer.append_frame(ClockRead.tag, b"short")
         writer.append(STORY[0])
-    done = inside("inspect", "a", at=tmp_path)
+    done = run_inside("inspect", "a", at=tmp_path)
     assert done.returncode == 3
     assert b"malformed(170)" in done.stdout
     assert b"ClockRead" in done.stdout
     assert done.stderr.startswith(b"journaltool: error: a: ")
-    assert inside("verify", "a", at=tmp_path).returncode == 3
+    assert run_inside("verify", "a", at=tmp_path).returncode == 3
 
 
 def test_a_torn_tail_is_normal(tmp_path: Path) -> None:
     first, *_ = written(tmp_path / "a", STORY, STORY)
     os.truncate(tmp_path / "a", first + 100)
-    done = inside("inspect", "a", at=tmp_path)
+    done = run_inside("inspect", "a", at=tmp_path)
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == len(STORY)
     assert done.stderr.startswith(b"journaltool: a: the last 100 bytes, at offset %d, " % first)
-    verified = inside("verify", "--json", "a", at=tmp_path)
+    verified = run_inside("verify", "--json", "a", at=tmp_path)
     assert verified.returncode == 4
     found = json.loads(verified.stdout)
     assert (found["verdict"], found["events"], found["torn_size"]) == ("torn", len(STORY), 100)
-    assert b"torn" in inside("info", "a", at=tmp_path).stdout
+    assert b"torn" in run_inside("info", "a", at=tmp_path).stdout
 
 
 def test_damage_in_the_middle_loses_only_what_it_hit(tmp_path: Path) -> None:
@@ -189,25 +189,25 @@ def test_damage_in_the_middle_loses_only_what_it_hit(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "a").read_bytes())
     data[second - 40] ^= 1
     (tmp_path / "a").write_bytes(data)
-    done = inside("inspect", "a", at=tmp_path)
+    done = run_inside("inspect", "a", at=tmp_path)
     assert done.returncode == 6
     assert [int(line.split()[0]) for line in done.stdout.splitlines()] == [0, 1, 2, 3, 8, 9, 10, 11]
     assert done.stderr.endswith(b"at offset %d\n" % first)
     assert done.stderr.count(b"\n") == 1
-    verified = inside("verify", "--json", "a", at=tmp_path)
+    verified = run_inside("verify", "--json", "a", at=tmp_path)
     assert verified.returncode == 3
     found = json.loads(verified.stdout)
     assert (found["verdict"], found["lost_events"]) == ("damaged", 4)
     (finding,) = found["findings"]
     assert (finding["offset"], finding["first_seq"], finding["last_seq"]) == (first, 4, 7)
     assert finding["durable"]
-    assert b"events 4 to 7, which had been durable" in inside("verify", "a", at=tmp_path).stdout
+    assert b"events 4 to 7, which had been durable" in run_inside("verify", "a", at=tmp_path).stdout
 
 
 @pytest.mark.parametrize("path", sorted(DAMAGE.glob("*.journal")), ids=lambda path: path.stem)
 def test_verify_names_the_findings_of_the_damaged_fixtures(path: Path, tmp_path: Path) -> None:
     expected = json.loads((DAMAGE / "expected.json").read_text())[path.stem]
-    done = inside("verify", "--json", path, at=tmp_path)
+    done = run_inside("verify", "--json", path, at=tmp_path)
     if path.stem == "flipped_segment_bit":  # The file is no longer a journal.
         assert done.returncode == 1
         return
@@ -226,7 +226,7 @@ def test_what_is_no_journal_exits_with_1_and_one_sentence(
 ) -> None:
     if content is not None:
         (tmp_path / "a").write_bytes(content)
-    done = inside(name, "a", at=tmp_path)
+    done = run_inside(name, "a", at=tmp_path)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(b"journaltool: error: a")
     assert done.stderr.count(b"\n") == 1
@@ -236,11 +236,11 @@ def test_what_is_no_journal_exits_with_1_and_one_sentence(
 def test_a_reader_that_has_enough_ends_it_quietly(name: str, tmp_path: Path) -> None:
     written(tmp_path / "a", [StreamWrite(stream=1, offset=0, data=b"x")] * 20_000)
     with subprocess.Popen(
-        command(name, "a"),
+        build_command(name, "a"),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment(),
+        env=build_environment(),
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -254,7 +254,11 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     written(tmp_path / "a", STORY)
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            command("inspect", "a"), cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False
+            build_command("inspect", "a"),
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
         )
     assert done.returncode == 1
     assert done.stderr == b"journaltool: error: No space left on device\n"
@@ -263,14 +267,14 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
 def test_info_tells_what_ran_and_no_secret(tmp_path: Path) -> None:
     (tmp_path / "room").mkdir()
     run = ("run", "--env", "TOKEN=secret", "--dir", "room::/room:ro", guest("exit7"), "3")
-    assert tool(*run, at=tmp_path).returncode == 3
-    text = tool("info", "exit7.journal", at=tmp_path).stdout.decode()
+    assert run_tool(*run, at=tmp_path).returncode == 3
+    text = run_tool("info", "exit7.journal", at=tmp_path).stdout.decode()
     for part in ("exit7.wasm 3", "TOKEN", "room, read only", "with exit code 3", "in memory"):
         assert part in text
     assert "secret" not in text
-    assert "secret" not in tool("inspect", "exit7.journal", at=tmp_path).stdout.decode()
-    assert "secret" not in tool("info", "--json", "exit7.journal", at=tmp_path).stdout.decode()
-    found = json.loads(tool("info", "--json", "--env", "exit7.journal", at=tmp_path).stdout)
+    assert "secret" not in run_tool("inspect", "exit7.journal", at=tmp_path).stdout.decode()
+    assert "secret" not in run_tool("info", "--json", "exit7.journal", at=tmp_path).stdout.decode()
+    found = json.loads(run_tool("info", "--json", "--env", "exit7.journal", at=tmp_path).stdout)
     assert found["environment"] == ["TOKEN=secret"]
     assert found["arguments"] == ["exit7.wasm", "3"]
     assert (found["ended"], found["exit_code"], found["resumable"]) == (True, 3, True)
@@ -279,11 +283,11 @@ def test_info_tells_what_ran_and_no_secret(tmp_path: Path) -> None:
 
 def test_info_says_why_a_journal_cannot_be_resumed(tmp_path: Path) -> None:
     written(tmp_path / "a", STORY)
-    found = json.loads(inside("info", "--json", "a", at=tmp_path).stdout)
+    found = json.loads(run_inside("info", "--json", "a", at=tmp_path).stdout)
     assert not found["resumable"]
     assert "is not the journal of a process" in found["obstacle"]
-    assert tool("run", "--level", "state", guest("exit7"), at=tmp_path).returncode == 7
-    text = inside("info", "exit7.journal", at=tmp_path).stdout
+    assert run_tool("run", "--level", "state", guest("exit7"), at=tmp_path).returncode == 7
+    text = run_inside("info", "exit7.journal", at=tmp_path).stdout
     assert b"no: it was recorded with --level state" in text
 
 
@@ -305,21 +309,21 @@ def test_info_is_safe_on_hostile_text(tmp_path: Path) -> None:
         configuration=((HOSTILE, HOSTILE),),
     )
     written(tmp_path / "a", [start])
-    done = inside("info", "--env", "a", at=tmp_path)
+    done = run_inside("info", "--env", "a", at=tmp_path)
     assert done.returncode == 0
     lines = done.stdout.decode().splitlines()
     assert all(line.isprintable() and not line.startswith("forged") for line in lines)
 
 
 def test_info_works_without_wasmtime(tmp_path: Path) -> None:
-    assert tool("run", guest("exit7"), at=tmp_path).returncode == 7
+    assert run_tool("run", guest("exit7"), at=tmp_path).returncode == 7
     (tmp_path / "hidden" / "wasmtime").mkdir(parents=True)
     hidden = "raise ModuleNotFoundError('hidden', name='wasmtime')"
     (tmp_path / "hidden" / "wasmtime" / "__init__.py").write_text(hidden)
     env = {"PYTHONPATH": str(tmp_path / "hidden")}
-    done = tool("info", "exit7.journal", at=tmp_path, env=env)
+    done = run_tool("info", "exit7.journal", at=tmp_path, env=env)
     assert done.returncode == 0
     assert b"no: wasmtime is not installed here" in done.stdout
-    refused = tool("resume", "exit7.journal", at=tmp_path, env=env)
+    refused = run_tool("resume", "exit7.journal", at=tmp_path, env=env)
     assert refused.returncode == 125
     assert refused.stderr.startswith(b"journaltool: error: ")

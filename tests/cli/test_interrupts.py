@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_command_line import WAIT_SECONDS, environment
+from tests.support.command_line import build_environment
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.journals import written
 
 #: Python runs this at its start. It interrupts the process at a given import after the first line
@@ -51,10 +52,10 @@ def interrupted_at(number: int, arguments: tuple[str, ...], folder: Path) -> tup
     done = subprocess.run(
         [sys.executable, "-m", "journaltool", *arguments],
         cwd=folder,
-        env=environment(INTERRUPT_AT=str(number), PYTHONPATH=str(folder / "hook")),
+        env=build_environment(INTERRUPT_AT=str(number), PYTHONPATH=str(folder / "hook")),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=WAIT_SECONDS,
+        timeout=DEADLINE_SECONDS,
         check=False,
     )
     code = done.returncode

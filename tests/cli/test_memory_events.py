@@ -19,8 +19,8 @@ from journal.events import codec, threads
 from journal.events.definition import Event
 from journal.events.memory import PAGE_SIZE, MemoryPages
 from journal.pages.encoding import ZERO_PAGE, ChangedPage, decode_resolved_pages, encode_pages
-from tests.cli.test_command_line import inside
-from tests.replay.test_model import pages_event, region, thread
+from tests.support.command_line import run_inside
+from tests.support.sample_events import pages_event, region, thread
 
 SECRET = b"secret" * 682 + b"abcd"
 CHANGED = b"S" + SECRET[1:]
@@ -139,7 +139,7 @@ def test_memory_is_never_shown_and_stacks_where_all_is_asked_for(tmp_path: Path)
         writer.append(thread(0, b"of the stack"))
     for name in ("inspect", "tail"):
         for options in ((), ("--bytes", "all"), ("--json",)):
-            done = inside(name, *options, "a", at=tmp_path)
+            done = run_inside(name, *options, "a", at=tmp_path)
             assert done.returncode == 0
             assert b"ecretsecret" not in done.stdout
             assert base64.b64encode(SECRET)[:16] not in done.stdout
@@ -153,7 +153,7 @@ def test_pages_that_make_no_sense_are_malformed(tmp_path: Path) -> None:
         writer.append(pages_event(1 << 16, numbers=(1, 1), kinds=b"\0\0"))
         writer.append(thread(0))
     for options in ((), ("--json",)):
-        done = inside("inspect", *options, "a", at=tmp_path)
+        done = run_inside("inspect", *options, "a", at=tmp_path)
         assert done.returncode == 3
         assert len(done.stdout.splitlines()) == 2
         assert b"page 1 follows page 1" in done.stderr

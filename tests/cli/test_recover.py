@@ -14,32 +14,23 @@ from journaltool import exit_codes
 import journal
 from journal.events.streams import StreamWrite
 from journal.format.block import BLOCK_HEADER_SIZE
-from tests.cli.test_command_line import WAIT_SECONDS, command, environment, inside, tool
-from tests.cli.test_tail import numbers, written
+from tests.support.command_line import build_command, build_environment, run_inside, run_tool
+from tests.support.deadlines import DEADLINE_SECONDS
+from tests.support.numbered_journals import damage_block, parse_numbers, write_numbered
 from tests.support.writer_process import LiveWriter
-
-
-def hurt(path: Path, index: int, mask: int) -> journal.format.block.Block:
-    """Change a byte of the body of the block with this index, and return the block."""
-    with journal.Reader(path) as reader:
-        block = list(reader.blocks())[index]
-    data = bytearray(path.read_bytes())
-    data[block.offset + BLOCK_HEADER_SIZE + 2] ^= mask
-    path.write_bytes(data)
-    return block
 
 
 def events(name: str, at: Path) -> list[int]:
     """Return the sequence numbers of a whole journal."""
-    assert inside("verify", name, at=at).returncode == 0
-    return numbers(inside("inspect", name, at=at).stdout)
+    assert run_inside("verify", name, at=at).returncode == 0
+    return parse_numbers(run_inside("inspect", name, at=at).stdout)
 
 
 def test_recover_turns_a_bit_back_and_exits_with_0(tmp_path: Path) -> None:
-    written(tmp_path / "a", 40)
-    block = hurt(tmp_path / "a", 1, 4)
+    write_numbered(tmp_path / "a", 40)
+    block = damage_block(tmp_path / "a", 1, 4)
     before = (tmp_path / "a").read_bytes()
-    done = tool("recover", "a", "b", at=tmp_path)
+    done = run_tool("recover", "a", "b", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     text = done.stdout.decode()
     place = block.offset + BLOCK_HEADER_SIZE + 2
@@ -50,15 +41,15 @@ def test_recover_turns_a_bit_back_and_exits_with_0(tmp_path: Path) -> None:
 
 
 def test_recover_tells_what_is_lost_and_exits_with_3(tmp_path: Path) -> None:
-    written(tmp_path / "a", 40)
-    block = hurt(tmp_path / "a", 1, 6)
-    done = inside("recover", "a", "b", at=tmp_path)
+    write_numbered(tmp_path / "a", 40)
+    block = damage_block(tmp_path / "a", 1, 6)
+    done = run_inside("recover", "a", "b", at=tmp_path)
     assert done.returncode == 3
     text = done.stdout.decode()
     assert f"10 events in {block.size} bytes" in text
     assert f"events 10 to 19, which had been durable: {block.size} bytes at offset" in text
     assert events("b", tmp_path) == [*range(10), *range(20, 40)]
-    done = inside("recover", "--json", "a", "c", at=tmp_path)
+    done = run_inside("recover", "--json", "a", "c", at=tmp_path)
     found = json.loads(done.stdout)
     assert (found["whole"], found["events"], found["lost_events"]) == (False, 30, 10)
     (loss,) = found["losses"]
@@ -67,9 +58,9 @@ def test_recover_tells_what_is_lost_and_exits_with_3(tmp_path: Path) -> None:
 
 
 def test_a_journal_recovered_is_the_same_journal_and_can_be_gone_on_with(tmp_path: Path) -> None:
-    written(tmp_path / "a", 40)
-    hurt(tmp_path / "a", 1, 6)
-    assert inside("recover", "-q", "a", "b", at=tmp_path).stdout == b""
+    write_numbered(tmp_path / "a", 40)
+    damage_block(tmp_path / "a", 1, 6)
+    assert run_inside("recover", "-q", "a", "b", at=tmp_path).stdout == b""
     with LiveWriter(tmp_path / "b") as writer:
         assert writer.write(5) == 45
         writer.end()
@@ -79,7 +70,7 @@ def test_a_journal_recovered_is_the_same_journal_and_can_be_gone_on_with(tmp_pat
 def test_recover_of_a_journal_that_is_being_written_keeps_what_was_there(tmp_path: Path) -> None:
     with LiveWriter(tmp_path / "d", 1 << 16) as writer:
         writer.write(10_000)
-        done = inside("recover", "--json", "d", "b", at=tmp_path)
+        done = run_inside("recover", "--json", "d", "b", at=tmp_path)
         assert (done.returncode, json.loads(done.stdout)["events"]) == (0, 10_000)
         assert writer.write(1) == 10_001
         writer.kill()
@@ -105,10 +96,10 @@ def test_recover_of_a_journal_that_is_being_written_keeps_what_was_there(tmp_pat
 def test_what_cannot_be_done_exits_with_1_and_one_sentence(
     arguments: tuple[str, ...], sentence: bytes, tmp_path: Path
 ) -> None:
-    written(tmp_path / "a", 10)
-    written(tmp_path / "d", 10, roll=journal.log.RollPolicy())
+    write_numbered(tmp_path / "a", 10)
+    write_numbered(tmp_path / "d", 10, roll=journal.log.RollPolicy())
     (tmp_path / "there").write_bytes(b"GIF89a" * 90)
-    done = inside(*arguments, at=tmp_path)
+    done = run_inside(*arguments, at=tmp_path)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(b"journaltool: error: ")
     assert sentence in done.stderr
@@ -118,11 +109,11 @@ def test_what_cannot_be_done_exits_with_1_and_one_sentence(
 
 
 def test_a_journal_without_its_salt_is_one_sentence(tmp_path: Path) -> None:
-    written(tmp_path / "a", 10)
+    write_numbered(tmp_path / "a", 10)
     data = bytearray((tmp_path / "a").read_bytes())
     data[24:32] = bytes(8)
     (tmp_path / "a").write_bytes(data)
-    done = inside("recover", "a", "b", at=tmp_path)
+    done = run_inside("recover", "a", "b", at=tmp_path)
     assert done.returncode == 1
     assert b"without its salt no block can be found at offset 0\n" in done.stderr
     assert not (tmp_path / "b").exists()
@@ -132,13 +123,13 @@ def test_ctrl_c_ends_a_recovery_with_130_and_leaves_nothing(tmp_path: Path) -> N
     with journal.Writer(tmp_path / "a", compress=False) as writer:
         writer.append_frame(200, bytes(1 << 23))
         writer.append_frame(200, b"last")
-    hurt(tmp_path / "a", 0, 6)
+    damage_block(tmp_path / "a", 0, 6)
     with subprocess.Popen(
-        command("recover", "--max-search", "16MiB", "a", "b"),
+        build_command("recover", "--max-search", "16MiB", "a", "b"),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment(),
+        env=build_environment(),
     ) as process:
         # The search takes minutes. Used processor time shows that it has started.
         stat = Path(f"/proc/{process.pid}/stat")
@@ -146,25 +137,25 @@ def test_ctrl_c_ends_a_recovery_with_130_and_leaves_nothing(tmp_path: Path) -> N
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=WAIT_SECONDS) == (b"", b"")
+        assert process.communicate(timeout=DEADLINE_SECONDS) == (b"", b"")
         assert process.returncode == 130
     assert [one.name for one in tmp_path.iterdir()] == ["a"]
 
 
 def test_concat_numbers_go_on_and_exit_is_0(tmp_path: Path) -> None:
-    written(tmp_path / "a", 25)
-    written(tmp_path / "d", 15, roll=journal.log.RollPolicy())
-    done = tool("concat", "a", "d", "-o", "b", at=tmp_path)
+    write_numbered(tmp_path / "a", 25)
+    write_numbered(tmp_path / "d", 15, roll=journal.log.RollPolicy())
+    done = run_tool("concat", "a", "d", "-o", "b", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"d, with first event 25" in done.stdout
-    assert inside("verify", "b", at=tmp_path).returncode == 0
-    lines = inside("inspect", "b", at=tmp_path).stdout.decode().splitlines()
+    assert run_inside("verify", "b", at=tmp_path).returncode == 0
+    lines = run_inside("inspect", "b", at=tmp_path).stdout.decode().splitlines()
     assert [int(line.split()[0]) for line in lines] == list(range(40))
     assert [line.split("time=")[1] for line in lines] == [
         *map(str, range(25)),
         *map(str, range(15)),
     ]
-    found = json.loads(inside("concat", "--json", "a", "d", "-o", "c", at=tmp_path).stdout)
+    found = json.loads(run_inside("concat", "--json", "a", "d", "-o", "c", at=tmp_path).stdout)
     assert found["sources"] == [
         {"journal": "a", "first_seq": 0},
         {"journal": "d", "first_seq": 25},
@@ -175,17 +166,17 @@ def test_concat_numbers_go_on_and_exit_is_0(tmp_path: Path) -> None:
 def test_concat_refuses_damage_with_the_code_of_its_kind_unless_it_is_to_salvage(
     tmp_path: Path,
 ) -> None:
-    written(tmp_path / "a", 25)
-    written(tmp_path / "b", 600)  # A sync at event 500 makes the first blocks durable.
-    block = hurt(tmp_path / "b", 1, 6)
-    done = inside("concat", "a", "b", "-o", "c", at=tmp_path)
+    write_numbered(tmp_path / "a", 25)
+    write_numbered(tmp_path / "b", 600)  # A sync at event 500 makes the first blocks durable.
+    block = damage_block(tmp_path / "b", 1, 6)
+    done = run_inside("concat", "a", "b", "-o", "c", at=tmp_path)
     assert (done.returncode, done.stdout) == (6, b"")
     assert done.stderr.endswith(b"at offset %d of b\n" % block.offset)
     assert not (tmp_path / "c").exists()
-    done = inside("concat", "--salvage", "a", "b", "-o", "c", at=tmp_path)
+    done = run_inside("concat", "--salvage", "a", "b", "-o", "c", at=tmp_path)
     assert done.returncode == 3
     assert b"events 35 to 44" in done.stdout
-    assert inside("verify", "c", at=tmp_path).returncode == 0
+    assert run_inside("verify", "c", at=tmp_path).returncode == 0
 
 
 def test_each_kind_of_error_has_an_exit_code_of_its_own() -> None:
@@ -236,9 +227,9 @@ def test_corrupt_missing_and_durable_are_told_apart(
     at = block.offset if len(noise) > 100 else block.offset + BLOCK_HEADER_SIZE
     noise = noise[: block.size]
     (tmp_path / "a").write_bytes(data[:at] + noise + data[at + len(noise) :])
-    assert inside("inspect", "a", at=tmp_path).returncode == code
-    assert inside("tail", "a", at=tmp_path).returncode == code
-    assert inside("concat", "a", "-o", "b", at=tmp_path).returncode == code
-    assert inside("verify", "a", at=tmp_path).returncode == 3
-    assert inside("recover", "a", "b", at=tmp_path).returncode == 3
-    assert inside("concat", "--salvage", "a", "-o", "c", at=tmp_path).returncode == 3
+    assert run_inside("inspect", "a", at=tmp_path).returncode == code
+    assert run_inside("tail", "a", at=tmp_path).returncode == code
+    assert run_inside("concat", "a", "-o", "b", at=tmp_path).returncode == code
+    assert run_inside("verify", "a", at=tmp_path).returncode == 3
+    assert run_inside("recover", "a", "b", at=tmp_path).returncode == 3
+    assert run_inside("concat", "--salvage", "a", "-o", "c", at=tmp_path).returncode == 3

@@ -13,10 +13,9 @@ from journal import Frame
 from journal.events.snapshots import Snapshot
 from journal.events.streams import StreamWrite
 from journal.snapshots import SnapshotInfo
-from tests.cli.test_command_line import inside, tool
-from tests.cli.test_run import another_output
+from tests.support.command_line import run_inside, run_tool
 from tests.support.programs import guest
-from tests.support.rewrites import altered, rewritten, with_event
+from tests.support.rewrites import altered, change_output_of_exit7, rewritten, with_event
 
 LINES = b"".join(b"line %d\n" % number for number in range(30))
 
@@ -32,7 +31,7 @@ def rows_of(output: bytes) -> list[tuple[str, str]]:
 def snapshots(tmp_path: Path) -> list[SnapshotInfo]:
     """Write a.journal with some snapshots, and return their descriptions."""
     run = ("run", "-j", "a.journal", "--snapshot-events", "8", guest("stdin"))
-    assert tool(*run, at=tmp_path, stdin=LINES).returncode == 0
+    assert run_tool(*run, at=tmp_path, stdin=LINES).returncode == 0
     with journal.Reader(tmp_path / "a.journal") as reader:
         found = list(journal.list_snapshots(reader))
     assert len(found) >= 2
@@ -61,23 +60,23 @@ def forged(frames: list[Frame]) -> list[Frame]:
 def test_a_replay_tells_how_the_program_ended(
     arguments: tuple[str | Path, ...], code: int, ended: str, tmp_path: Path
 ) -> None:
-    assert tool("run", "-j", "a.journal", *arguments, at=tmp_path).returncode == code
-    done = inside("replay", "a.journal", at=tmp_path)
+    assert run_tool("run", "-j", "a.journal", *arguments, at=tmp_path).returncode == code
+    done = run_inside("replay", "a.journal", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     found = dict(rows_of(done.stdout))
     assert (found["ended"], found["verdict"]) == (ended, "the same")
-    quiet = inside("replay", "--quiet", "a.journal", at=tmp_path)
+    quiet = run_inside("replay", "--quiet", "a.journal", at=tmp_path)
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, b"", b"")
 
 
 def test_a_replay_touches_nothing(tmp_path: Path) -> None:
     (tmp_path / "room").mkdir()
     run = ("run", "--dir", "room::/room", guest("worker"), "/room", "3")
-    said = tool(*run, at=tmp_path).stdout
+    said = run_tool(*run, at=tmp_path).stdout
     assert said
     shutil.rmtree(tmp_path / "room")
     before = (tmp_path / "worker.journal").read_bytes()
-    done = tool("replay", "worker.journal", at=tmp_path)
+    done = run_tool("replay", "worker.journal", at=tmp_path)
     assert done.returncode == 0, done.stderr
     assert said not in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["worker.journal"]
@@ -88,11 +87,11 @@ def test_a_replay_touches_nothing(tmp_path: Path) -> None:
 def test_a_verification_shows_what_was_found_at_each_snapshot(
     options: tuple[str, ...], snapshots: list[SnapshotInfo], tmp_path: Path
 ) -> None:
-    done = inside("replay", "--verify", *options, "a.journal", at=tmp_path)
+    done = run_inside("replay", "--verify", *options, "a.journal", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     shown = [value for name, value in rows_of(done.stdout) if name == "snapshot"]
     assert shown == [f"{one.seq} event-count, the same" for one in snapshots]
-    told = json.loads(inside("replay", "--json", *options, "a.journal", at=tmp_path).stdout)
+    told = json.loads(run_inside("replay", "--json", *options, "a.journal", at=tmp_path).stdout)
     assert told["verdict"] == "the same"
     assert [one["seq"] for one in told["snapshots"]] == [one.seq for one in snapshots]
     assert all(one["holds"] is True for one in told["snapshots"])
@@ -101,11 +100,11 @@ def test_a_verification_shows_what_was_found_at_each_snapshot(
 
 def test_a_replay_begins_where_it_is_told(snapshots: list[SnapshotInfo], tmp_path: Path) -> None:
     run = ("replay", "--json", "--from")
-    done = inside(*run, str(snapshots[0].seq), "a.journal", at=tmp_path)
+    done = run_inside(*run, str(snapshots[0].seq), "a.journal", at=tmp_path)
     assert done.returncode == 0
     told = json.loads(done.stdout)
     assert [one["seq"] for one in told["snapshots"]] == [one.seq for one in snapshots[1:]]
-    refused = inside(*run, str(snapshots[0].seq - 1), "a.journal", at=tmp_path)
+    refused = run_inside(*run, str(snapshots[0].seq - 1), "a.journal", at=tmp_path)
     assert (refused.returncode, refused.stdout) == (1, b"")
     assert refused.stderr.count(b"\n") == 1
 
@@ -116,27 +115,27 @@ def test_a_state_that_is_another_is_named(
 ) -> None:
     rewritten(tmp_path / "a.journal", tmp_path / "b.journal", forged)
     options = ("--verify",) if verify else ()
-    done = inside("replay", *options, "b.journal", at=tmp_path)
+    done = run_inside("replay", *options, "b.journal", at=tmp_path)
     assert done.returncode == 3
     found = rows_of(done.stdout)
     assert found[-1] == ("verdict", "different")
     shown = [value for name, value in found if name == "snapshot"]
     assert shown[0].startswith(f"{snapshots[0].seq} event-count, different: ")
     assert len(shown) == (len(snapshots) if verify else 1)
-    told = json.loads(inside("replay", "--json", "b.journal", at=tmp_path).stdout)
+    told = json.loads(run_inside("replay", "--json", "b.journal", at=tmp_path).stdout)
     assert [one["holds"] for one in told["snapshots"]][:2] == [False, True]
 
 
 def test_an_event_that_is_another_is_named(tmp_path: Path) -> None:
-    assert tool("run", guest("exit7"), "5", at=tmp_path).returncode == 5
-    rewritten(tmp_path / "exit7.journal", tmp_path / "b.journal", another_output)
-    done = inside("replay", "b.journal", at=tmp_path)
+    assert run_tool("run", guest("exit7"), "5", at=tmp_path).returncode == 5
+    rewritten(tmp_path / "exit7.journal", tmp_path / "b.journal", change_output_of_exit7)
+    done = run_inside("replay", "b.journal", at=tmp_path)
     assert done.returncode == 3
     found = dict(rows_of(done.stdout))
     assert "staying" in found["recorded"]
     assert "leaving" in found["replayed"]
     assert found["verdict"] == "different"
-    told = json.loads(inside("replay", "--json", "b.journal", at=tmp_path).stdout)
+    told = json.loads(run_inside("replay", "--json", "b.journal", at=tmp_path).stdout)
     with journal.Reader(tmp_path / "b.journal") as reader:
         (output,) = reader.last(1, tags={StreamWrite.tag})
     assert told["divergence"]["seq"] == output.seq
@@ -144,7 +143,7 @@ def test_an_event_that_is_another_is_named(tmp_path: Path) -> None:
 
 
 def test_a_journal_without_inputs_is_refused(tmp_path: Path) -> None:
-    assert tool("run", "--level", "state", guest("exit7"), at=tmp_path).returncode == 7
-    done = inside("replay", "exit7.journal", at=tmp_path)
+    assert run_tool("run", "--level", "state", guest("exit7"), at=tmp_path).returncode == 7
+    done = run_inside("replay", "exit7.journal", at=tmp_path)
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"recorded at level state" in done.stderr

@@ -18,22 +18,20 @@ from typing import IO
 import pytest
 
 import journal
-from journal.events.core import ProcessExit
 from journal.events.process import ProcessStart
-from journal.events.streams import StreamDelivered, StreamWrite
-from tests.cli.test_command_line import (
+from tests.support.command_line import (
     COMMANDS,
-    WAIT_SECONDS,
     Done,
-    command,
-    environment,
-    inside,
-    interrupted,
-    last_json,
-    tool,
+    build_command,
+    build_environment,
+    parse_last_json,
+    run_and_interrupt,
+    run_inside,
+    run_tool,
 )
+from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import guest
-from tests.support.rewrites import events_of, first_of, rewritten
+from tests.support.rewrites import change_output_of_exit7, events_of, first_of, rewritten
 
 Begin = Callable[..., subprocess.Popen[bytes]]
 HOSTILE = "\x1b[31m\x1b]0;title\x07\u202e\nforged line"
@@ -47,12 +45,12 @@ def begun(tmp_path: Path) -> Iterator[Begin]:
         def begin(*arguments: str | Path) -> subprocess.Popen[bytes]:
             process = stack.enter_context(
                 subprocess.Popen(
-                    command(*arguments),
+                    build_command(*arguments),
                     cwd=tmp_path,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env=environment(),
+                    env=build_environment(),
                 )
             )
             stack.callback(process.kill)
@@ -64,17 +62,9 @@ def begun(tmp_path: Path) -> Iterator[Begin]:
 def ended(process: subprocess.Popen[bytes], number: int) -> Done:
     """Send a signal, and return the result of the process."""
     process.send_signal(number)
-    process.wait(WAIT_SECONDS)  # communicate() closes stdin, which must happen later.
-    out, err = process.communicate(timeout=WAIT_SECONDS)
+    process.wait(DEADLINE_SECONDS)  # communicate() closes stdin, which must happen later.
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-def wait_until(come: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    until = time.monotonic() + WAIT_SECONDS
-    while not come():
-        assert time.monotonic() < until, "it does not come"
-        time.sleep(0.01)
 
 
 def stands_still(pipe: IO[bytes] | None) -> int:
@@ -88,21 +78,21 @@ def stands_still(pipe: IO[bytes] | None) -> int:
 
 
 def test_the_exit_code_and_the_output_are_the_guests(tmp_path: Path) -> None:
-    done = tool("run", guest("exit7"), "19", at=tmp_path)
+    done = run_tool("run", guest("exit7"), "19", at=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (19, b"leaving\n", b"")
     assert (tmp_path / "exit7.journal").exists()
 
 
 def test_standard_input_reaches_the_guest_byte_for_byte(tmp_path: Path) -> None:
     data = bytes(range(256)) * 40
-    done = tool("run", guest("cat"), "1000", at=tmp_path, stdin=data)
+    done = run_tool("run", guest("cat"), "1000", at=tmp_path, stdin=data)
     assert (done.returncode, done.stdout) == (0, data)
     assert done.stderr == b"%d bytes\n" % len(data)
 
 
 def test_what_stands_behind_the_module_is_the_guests(tmp_path: Path) -> None:
     arguments = ["19", "--help", "--json", "-j", "x", "--", "", "a b", "ä", HOSTILE]
-    done = tool("run", "--arg0", "name", guest("exit7"), *arguments, at=tmp_path)
+    done = run_tool("run", "--arg0", "name", guest("exit7"), *arguments, at=tmp_path)
     assert done.returncode == 19
     start = events_of(tmp_path / "exit7.journal")[0]
     assert isinstance(start, ProcessStart)
@@ -110,7 +100,7 @@ def test_what_stands_behind_the_module_is_the_guests(tmp_path: Path) -> None:
 
 
 def test_variables_are_given_or_inherited(tmp_path: Path) -> None:
-    done = tool(
+    done = run_tool(
         *("run", "--env", "A=1=2", "--env", "INHERITED", guest("exit7")),
         at=tmp_path,
         env={"INHERITED": "from here"},
@@ -122,29 +112,29 @@ def test_variables_are_given_or_inherited(tmp_path: Path) -> None:
 
 
 def test_a_trap_exits_with_134_and_a_backtrace_and_so_does_its_resume(tmp_path: Path) -> None:
-    done = tool("run", "--json", guest("trap"), "divide", at=tmp_path)
+    done = run_tool("run", "--json", guest("trap"), "divide", at=tmp_path)
     assert done.returncode == 134
     assert done.stdout == b"about to trap: divide\n"
     assert done.stderr.startswith(
         b"journaltool: the guest trapped: integer division by zero\n  0: "
     )
-    told = last_json(done)
+    told = parse_last_json(done)
     assert (told["outcome"], told["exit_code"]) == ("trapped", None)
     assert told["backtrace"]
-    again = tool("resume", "trap.journal", at=tmp_path)
+    again = run_tool("resume", "trap.journal", at=tmp_path)
     assert again.returncode == 134
     assert b"the guest trapped" in again.stderr
 
 
 def test_a_time_limit_exits_with_124_and_the_run_can_be_resumed(tmp_path: Path) -> None:
-    done = tool("run", "--timeout", "0.3", "--json", guest("spin"), at=tmp_path)
+    done = run_tool("run", "--timeout", "0.3", "--json", guest("spin"), at=tmp_path)
     assert (done.returncode, done.stdout) == (124, b"spinning\n")
     assert b"continue with: journaltool resume spin.journal\n" in done.stderr
-    told = last_json(done)
+    told = parse_last_json(done)
     assert (told["outcome"], told["timed_out"], told["signal"]) == ("stopped", True, None)
     with journal.Reader(tmp_path / "spin.journal") as reader:
         assert told["events"] == reader.summary().events
-    again = tool("resume", "--timeout", "0.3", "--quiet", "spin.journal", at=tmp_path)
+    again = run_tool("resume", "--timeout", "0.3", "--quiet", "spin.journal", at=tmp_path)
     assert (again.returncode, again.stderr) == (124, b"")
 
 
@@ -160,7 +150,7 @@ def test_a_signal_stops_a_guest_that_computes(
     done = ended(process, number)
     assert done.returncode == code
     assert done.stderr == b"journaltool: stopped; continue with: journaltool resume spin.journal\n"
-    assert tool("verify", "--quiet", "spin.journal", at=tmp_path).returncode == 0
+    assert run_tool("verify", "--quiet", "spin.journal", at=tmp_path).returncode == 0
 
 
 def test_a_signal_stops_a_guest_that_reads_and_a_resume_goes_on(
@@ -175,10 +165,10 @@ def test_a_signal_stops_a_guest_that_reads_and_a_resume_goes_on(
     done = ended(process, signal.SIGINT)
     assert done.returncode == 130
     assert b"stopped; continue with: journaltool resume 'a b.journal'\n" in done.stderr
-    assert last_json(done)["signal"] == "SIGINT"
-    again = tool("resume", "a b.journal", at=tmp_path, stdin=b"second")
+    assert parse_last_json(done)["signal"] == "SIGINT"
+    again = run_tool("resume", "a b.journal", at=tmp_path, stdin=b"second")
     assert (again.returncode, again.stdout, again.stderr) == (0, b"second", b"12 bytes\n")
-    over = tool("resume", "a b.journal", at=tmp_path)
+    over = run_tool("resume", "a b.journal", at=tmp_path)
     assert (over.returncode, over.stdout) == (0, b"")
     assert over.stderr == b"journaltool: the program had already ended with exit code 0\n"
 
@@ -201,29 +191,29 @@ def test_a_journal_that_is_written_cannot_be_resumed_or_replaced(
     wait_until((tmp_path / "cat.journal").exists)
     locked = b"journaltool: error: cat.journal is being written by another process\n"
     for arguments in (("resume", "cat.journal"), ("run", "--force", guest("cat"))):
-        done = tool(*arguments, at=tmp_path)
+        done = run_tool(*arguments, at=tmp_path)
         assert (done.returncode, done.stderr) == (125, locked)
-    assert tool("inspect", "cat.journal", at=tmp_path).returncode == 0
+    assert run_tool("inspect", "cat.journal", at=tmp_path).returncode == 0
     assert ended(process, signal.SIGINT).returncode == 130
 
 
 def test_an_existing_journal_is_only_replaced_by_force(tmp_path: Path) -> None:
-    assert tool("run", guest("exit7"), "1", at=tmp_path).returncode == 1
+    assert run_tool("run", guest("exit7"), "1", at=tmp_path).returncode == 1
     before = (tmp_path / "exit7.journal").read_bytes()
-    refused = tool("run", guest("exit7"), "2", at=tmp_path)
+    refused = run_tool("run", guest("exit7"), "2", at=tmp_path)
     assert refused.returncode == 125
     assert b"exit7.journal already exists" in refused.stderr
-    failed = tool("run", "--force", "-j", "exit7.journal", "no.wasm", at=tmp_path)
+    failed = run_tool("run", "--force", "-j", "exit7.journal", "no.wasm", at=tmp_path)
     assert failed.returncode == 125
     assert (tmp_path / "exit7.journal").read_bytes() == before
-    assert tool("run", "--force", guest("exit7"), "3", at=tmp_path).returncode == 3
-    assert tool("resume", "exit7.journal", at=tmp_path).returncode == 3
+    assert run_tool("run", "--force", guest("exit7"), "3", at=tmp_path).returncode == 3
+    assert run_tool("resume", "exit7.journal", at=tmp_path).returncode == 3
     assert [path.name for path in tmp_path.iterdir()] == ["exit7.journal"]
 
 
 def test_force_replaces_nothing_but_a_journal(tmp_path: Path) -> None:
     (tmp_path / "letter").write_text("dear reader")
-    done = tool("run", "--force", "-j", "letter", guest("exit7"), at=tmp_path)
+    done = run_tool("run", "--force", "-j", "letter", guest("exit7"), at=tmp_path)
     assert done.returncode == 125
     assert (tmp_path / "letter").read_text() == "dear reader"
 
@@ -232,11 +222,11 @@ def test_a_read_only_directory_cannot_be_written(tmp_path: Path) -> None:
     room = tmp_path / "room"
     room.mkdir()
     run = ("run", "--json", guest("worker"), "/room", "2")
-    done = tool("run", "--dir", "room::/room:ro", *run[1:], at=tmp_path)
+    done = run_tool("run", "--dir", "room::/room:ro", *run[1:], at=tmp_path)
     assert done.returncode == 1
     assert b"the directory must be empty and writable" in done.stderr
     assert not list(room.iterdir())
-    done = tool("run", "--force", "--dir", "room::/room", *run[1:], at=tmp_path)
+    done = run_tool("run", "--force", "--dir", "room::/room", *run[1:], at=tmp_path)
     assert done.returncode == 0, done.stderr
     assert list(room.iterdir())
 
@@ -244,27 +234,29 @@ def test_a_read_only_directory_cannot_be_written(tmp_path: Path) -> None:
 def test_a_directory_that_has_moved_is_found_by_a_resume(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     run = ("run", "--timeout", "0.4", "--dir", "old::/room", guest("worker"))
-    assert tool(*run, "/room", "12", "100000", at=tmp_path).returncode == 124
+    assert run_tool(*run, "/room", "12", "100000", at=tmp_path).returncode == 124
     (tmp_path / "old").rename(tmp_path / "new")
-    refused = tool("resume", "worker.journal", at=tmp_path)
+    refused = run_tool("resume", "worker.journal", at=tmp_path)
     assert refused.returncode == 125
     assert refused.stderr.count(b"\n") == 1
-    again = tool("resume", "--dir", "new::/room", "worker.journal", at=tmp_path)
+    again = run_tool("resume", "--dir", "new::/room", "worker.journal", at=tmp_path)
     assert again.returncode == 0, again.stderr
     assert b"done: 12 steps" in again.stdout
 
 
 def test_a_directory_in_memory_keeps_files_from_the_machine(tmp_path: Path) -> None:
-    done = tool("run", "--no-root", "--memory", "/room", guest("worker"), "/room", "2", at=tmp_path)
+    done = run_tool(
+        "run", "--no-root", "--memory", "/room", guest("worker"), "/room", "2", at=tmp_path
+    )
     assert done.returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["worker.journal"]
-    bare = tool("run", "-j", "b", "--no-root", guest("worker"), "/room", "2", at=tmp_path)
+    bare = run_tool("run", "-j", "b", "--no-root", guest("worker"), "/room", "2", at=tmp_path)
     assert bare.returncode == 1
 
 
 def test_closed_streams_are_fine(tmp_path: Path) -> None:
     closing = ("sh", "-c", 'exec "$@" <&- >&-', "sh")
-    done = tool("run", guest("cat"), at=tmp_path, wrapper=closing)
+    done = run_tool("run", guest("cat"), at=tmp_path, wrapper=closing)
     assert (done.returncode, done.stderr) == (0, b"0 bytes\n")
 
 
@@ -285,7 +277,7 @@ def test_closed_streams_are_fine(tmp_path: Path) -> None:
 def test_what_cannot_be_done_exits_with_125_and_one_sentence(
     arguments: tuple[str | Path, ...], tmp_path: Path
 ) -> None:
-    done = tool(*arguments, at=tmp_path)
+    done = run_tool(*arguments, at=tmp_path)
     assert done.returncode == 125
     assert done.stderr.startswith(b"journaltool: error: ")
     assert done.stderr.count(b"\n") == 1
@@ -293,45 +285,36 @@ def test_what_cannot_be_done_exits_with_125_and_one_sentence(
 
 
 def test_a_hostile_name_is_escaped_in_an_error(tmp_path: Path) -> None:
-    done = tool("run", f"{HOSTILE}.wasm", at=tmp_path)
+    done = run_tool("run", f"{HOSTILE}.wasm", at=tmp_path)
     assert done.returncode == 125
     assert b"\x1b" not in done.stderr
     assert done.stderr.count(b"\n") == 1
 
 
-def another_output(frames: list[journal.Frame]) -> list[journal.Frame]:
-    """Return the frames of exit7 with other output and without an end."""
-    return [
-        frame._replace(payload=frame.payload.replace(b"leaving", b"staying"))
-        if frame.tag == StreamWrite.tag
-        else frame
-        for frame in frames
-        if frame.tag not in (ProcessExit.tag, StreamDelivered.tag)
-    ]
-
-
 def test_a_divergence_is_told_in_readable_lines(tmp_path: Path) -> None:
-    assert tool("run", guest("exit7"), "5", at=tmp_path).returncode == 5
-    rewritten(tmp_path / "exit7.journal", tmp_path / "other.journal", another_output)
-    done = tool("resume", "--json", "other.journal", at=tmp_path)
+    assert run_tool("run", guest("exit7"), "5", at=tmp_path).returncode == 5
+    rewritten(tmp_path / "exit7.journal", tmp_path / "other.journal", change_output_of_exit7)
+    done = run_tool("resume", "--json", "other.journal", at=tmp_path)
     assert done.returncode == 125
     lines = done.stderr.decode().splitlines()
     assert lines[0].startswith("journaltool: error: the replay diverged from the journal at event ")
     assert "staying" in lines[1]
     assert "leaving" in lines[2]
     assert lines[3].startswith("  0: ")
-    assert last_json(done)["error"] == "Divergence"
+    assert parse_last_json(done)["error"] == "Divergence"
 
 
 def test_a_journal_without_its_module_needs_it(tmp_path: Path) -> None:
     module = tmp_path / "program.wasm"
     module.write_bytes(guest("exit7").read_bytes())
-    assert tool("run", "--no-embed", module, at=tmp_path).returncode == 7
+    assert run_tool("run", "--no-embed", module, at=tmp_path).returncode == 7
     rewritten(tmp_path / "program.journal", tmp_path / "cut.journal", first_of(6))
     module.unlink()
-    refused = tool("resume", "cut.journal", at=tmp_path)
+    refused = run_tool("resume", "cut.journal", at=tmp_path)
     assert refused.returncode == 125
-    assert tool("resume", "--module", guest("exit7"), "cut.journal", at=tmp_path).returncode == 7
+    assert (
+        run_tool("resume", "--module", guest("exit7"), "cut.journal", at=tmp_path).returncode == 7
+    )
 
 
 #: The word after each of these options is created by an example.
@@ -357,11 +340,11 @@ def test_the_examples_of_the_help_work(tmp_path: Path, name: str) -> None:
         (tmp_path / f"{program}.wasm").write_bytes(module)
     if name != "run":
         began = ("run", "--snapshot-on", "bootstrap", "--stacks", "never")
-        done = tool(*began, "--journal", "hello.journal", "hello.wasm", at=tmp_path)
+        done = run_tool(*began, "--journal", "hello.journal", "hello.wasm", at=tmp_path)
         assert done.returncode == 7
-        inside("export", "hello.journal", "-o", "hello.jsonl", at=tmp_path)
+        run_inside("export", "hello.journal", "-o", "hello.jsonl", at=tmp_path)
     begun = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    text = inside(name, "--help", at=tmp_path).stdout.decode()
+    text = run_inside(name, "--help", at=tmp_path).stdout.decode()
     for number, line in enumerate(text.partition("Examples:\n")[2].strip().splitlines()):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -377,8 +360,8 @@ def test_the_examples_of_the_help_work(tmp_path: Path, name: str) -> None:
                 elif word.endswith(".jsonl"):
                     (folder / word).write_bytes(begun["hello.jsonl"])
         if "-f" in arguments:
-            assert interrupted(*arguments, at=folder) == 130, line
+            assert run_and_interrupt(*arguments, at=folder) == 130, line
             continue
-        call = tool if name in ("run", "resume") else inside
+        call = run_tool if name in ("run", "resume") else run_inside
         done = call(*arguments, at=folder)
         assert done.returncode in (0, 7) or b"needs pyarrow" in done.stderr, (line, done.stderr)

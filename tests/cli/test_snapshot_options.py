@@ -6,9 +6,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,70 +14,26 @@ from journaltool.processes import signals
 
 import journal
 from journal.errors import JournalError
-from journal.snapshots import SnapshotInfo
 from journal.snapshots.triggers import format_trigger
-from tests.cli.test_command_line import WAIT_SECONDS, command, environment, inside, last_json, tool
-from tests.cli.test_run import wait_until
+from tests.support.command_line import (
+    parse_last_json,
+    read_line,
+    read_process_state,
+    run_inside,
+    run_tool,
+    run_uninterrupted,
+    start_tool,
+    wait_for_snapshots,
+    write_input,
+)
+from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import guest
 from tests.support.rewrites import events_of
+from tests.support.snapshot_runs import snapshots_in, triggers_in
 
 LINES = b"".join(b"line %d\n" % number for number in range(30))
 
 NOISE = random.Random(5).randbytes(200_000)
-
-
-def snapshots_in(path: Path) -> list[SnapshotInfo]:
-    with journal.Reader(path) as reader:
-        return list(journal.list_snapshots(reader))
-
-
-def triggers_in(path: Path) -> list[str]:
-    return [format_trigger(one.trigger) for one in snapshots_in(path)]
-
-
-def wait_for(path: Path, count: int) -> None:
-    """Wait until a journal has this number of snapshots."""
-    wait_until(lambda: len(triggers_in(path)) >= count)
-
-
-@contextmanager
-def running(at: Path, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Yield a running command with pipes. It is killed at the end."""
-    with subprocess.Popen(
-        command(*arguments),
-        cwd=at,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def line_of(process: subprocess.Popen[bytes]) -> bytes:
-    assert process.stdout is not None
-    return process.stdout.readline()
-
-
-def give(process: subprocess.Popen[bytes], data: bytes) -> None:
-    assert process.stdin is not None
-    process.stdin.write(data)
-    process.stdin.flush()
-
-
-def state_of(process: subprocess.Popen[bytes]) -> str:
-    """Return the process state of the system: R, S or T."""
-    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def uninterrupted(at: Path, *arguments: str | Path, stdin: bytes = b"") -> bytes:
-    """Return the output of an undisturbed run of a program."""
-    done = tool("run", "-j", "whole.journal", "--no-snapshots", *arguments, at=at, stdin=stdin)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 # -- options -----------------------------------------------------------------------------------
@@ -108,7 +61,7 @@ def uninterrupted(at: Path, *arguments: str | Path, stdin: bytes = b"") -> bytes
 def test_snapshots_are_taken_for_what_is_named_or_else_for_the_reference_s_defaults(
     name: str, options: tuple[str, ...], triggers: list[str], tmp_path: Path
 ) -> None:
-    done = tool("run", *options, guest(name), at=tmp_path, stdin=b"one\ntwo\n")
+    done = run_tool("run", *options, guest(name), at=tmp_path, stdin=b"one\ntwo\n")
     assert done.returncode == 0, done.stderr
     assert triggers_in(tmp_path / f"{name}.journal") == triggers
 
@@ -126,7 +79,7 @@ def test_snapshots_are_taken_again_and_again(
     name: str, options: tuple[str, ...], trigger: str, tmp_path: Path
 ) -> None:
     given, arguments = (LINES, ()) if name != "cat" else (NOISE, ("4096",))
-    done = tool("run", *options, guest(name), *arguments, at=tmp_path, stdin=given)
+    done = run_tool("run", *options, guest(name), *arguments, at=tmp_path, stdin=given)
     assert done.returncode == 0, done.stderr
     found = triggers_in(tmp_path / f"{name}.journal")
     assert len(found) >= 2
@@ -134,11 +87,11 @@ def test_snapshots_are_taken_again_and_again(
 
 
 def test_a_guest_that_waits_for_long_is_idle(tmp_path: Path) -> None:
-    with running(tmp_path, "run", "--snapshot-on", "idle", guest("stdin")) as process:
-        assert line_of(process)
-        wait_for(tmp_path / "stdin.journal", 1)
-        give(process, b"a line\n")
-        assert line_of(process).startswith(b"line 1 ")
+    with start_tool(tmp_path, "run", "--snapshot-on", "idle", guest("stdin")) as process:
+        assert read_line(process)
+        wait_for_snapshots(tmp_path / "stdin.journal", 1)
+        write_input(process, b"a line\n")
+        assert read_line(process).startswith(b"line 1 ")
     assert set(triggers_in(tmp_path / "stdin.journal")) == {"idle"}
 
 
@@ -146,7 +99,7 @@ def test_how_written_pages_are_found_makes_no_difference(tmp_path: Path) -> None
     digests = []
     for way in ("auto", "compare"):
         run = ("run", "-j", f"{way}.journal", "--dirty-pages", way, guest("explicit"))
-        assert tool(*run, at=tmp_path).returncode == 0
+        assert run_tool(*run, at=tmp_path).returncode == 0
         digests.append([one.digest for one in snapshots_in(tmp_path / f"{way}.journal")])
     assert digests[0] == digests[1]
     assert len(set(digests[0])) == len(digests[0]) == 3
@@ -155,7 +108,7 @@ def test_how_written_pages_are_found_makes_no_difference(tmp_path: Path) -> None
 @pytest.mark.parametrize("stacks", ["auto", "never"])
 def test_stacks_are_in_snapshots_unless_they_are_not_wanted(stacks: str, tmp_path: Path) -> None:
     run = ("run", "--snapshot-on", "first-stdin", "--stacks", stacks, guest("stdin"))
-    assert tool(*run, at=tmp_path, stdin=LINES).returncode == 0
+    assert run_tool(*run, at=tmp_path, stdin=LINES).returncode == 0
     (one,) = snapshots_in(tmp_path / "stdin.journal")
     assert one.has_stacks == one.resumable == (stacks == "auto")
 
@@ -166,7 +119,7 @@ def test_a_guest_that_computes_is_stopped_at_its_loops_if_they_are_safe_points(
     safe_points: str, tmp_path: Path
 ) -> None:
     run = ("run", "--snapshot-period", "0.1", "--safe-points", safe_points, "--timeout", "3")
-    assert tool(*run, guest("spin"), at=tmp_path).returncode == 124
+    assert run_tool(*run, guest("spin"), at=tmp_path).returncode == 124
     assert bool(triggers_in(tmp_path / "spin.journal")) == (safe_points == "loops")
 
 
@@ -195,20 +148,20 @@ def test_a_guest_that_computes_is_stopped_at_its_loops_if_they_are_safe_points(
 def test_options_that_make_no_sense_are_wrong_usage(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
-    done = inside(*arguments, at=tmp_path)
+    done = run_inside(*arguments, at=tmp_path)
     assert done.returncode == 2, done.stderr
     assert b"Error: " in done.stderr
     assert not list(tmp_path.iterdir())
 
 
 def test_a_name_that_is_no_trigger_is_told_which_there_are(tmp_path: Path) -> None:
-    done = inside("run", "--snapshot-on", "sometimes", "a.wasm", at=tmp_path)
+    done = run_inside("run", "--snapshot-on", "sometimes", "a.wasm", at=tmp_path)
     text = re.sub(r"\s+", " ", done.stderr.decode())
     assert all(name in text for name in ("first-stdin", "periodic-interval", "explicit"))
 
 
 def test_the_help_names_every_trigger(tmp_path: Path) -> None:
-    text = re.sub(r"\s+", "", inside("run", "--help", at=tmp_path).stdout.decode())
+    text = re.sub(r"\s+", "", run_inside("run", "--help", at=tmp_path).stdout.decode())
     counted = {"event-count", "journal-size"}  # These triggers have their own options.
     assert all(
         name in text
@@ -229,18 +182,18 @@ def test_the_choices_are_those_of_the_library() -> None:
 
 
 def test_a_run_stops_with_its_first_snapshot_and_a_resume_goes_on(tmp_path: Path) -> None:
-    whole = uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
+    whole = run_uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
     run = ("run", "--json", "--snapshot-on", "first-stdin", "--stop-after-snapshot")
-    done = tool(*run, guest("stdin"), at=tmp_path, stdin=LINES)
+    done = run_tool(*run, guest("stdin"), at=tmp_path, stdin=LINES)
     assert (done.returncode, done.stdout) == (0, whole[: len(done.stdout)])
     assert done.stdout.startswith(b"ready")
     assert done.stderr.startswith(
         b"journaltool: stopped after its snapshot; "
         b"continue with: journaltool resume stdin.journal\n"
     )
-    told = last_json(done)
+    told = parse_last_json(done)
     assert (told["outcome"], told["stopped_with_snapshot"]) == ("stopped", True)
-    again = tool("resume", "stdin.journal", at=tmp_path, stdin=LINES)
+    again = run_tool("resume", "stdin.journal", at=tmp_path, stdin=LINES)
     assert (again.returncode, again.stderr) == (0, b"")
     assert done.stdout + again.stdout == whole
     assert triggers_in(tmp_path / "stdin.journal") == ["first-stdin"]
@@ -250,33 +203,33 @@ def test_a_run_stops_with_its_first_snapshot_and_a_resume_goes_on(tmp_path: Path
 def test_a_resume_takes_up_the_run_from_a_snapshot_or_from_its_start(
     options: tuple[str, ...], tmp_path: Path
 ) -> None:
-    whole = uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
-    with running(tmp_path, "run", "--snapshot-events", "10", guest("stdin")) as process:
-        give(process, LINES[:100])
-        said = b"".join(line_of(process) for _ in range(LINES[:100].count(b"\n") + 1))
+    whole = run_uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
+    with start_tool(tmp_path, "run", "--snapshot-events", "10", guest("stdin")) as process:
+        write_input(process, LINES[:100])
+        said = b"".join(read_line(process) for _ in range(LINES[:100].count(b"\n") + 1))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(WAIT_SECONDS) == 143
+        assert process.wait(DEADLINE_SECONDS) == 143
     before = triggers_in(tmp_path / "stdin.journal")
     assert before
-    done = tool("resume", *options, "stdin.journal", at=tmp_path, stdin=LINES[100:])
+    done = run_tool("resume", *options, "stdin.journal", at=tmp_path, stdin=LINES[100:])
     assert (done.returncode, done.stderr) == (0, b"")
     assert said + done.stdout == whole
 
 
 def test_a_run_goes_on_from_a_chosen_snapshot_in_a_journal_of_its_own(tmp_path: Path) -> None:
-    whole = uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
+    whole = run_uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
     run = ("run", "--snapshot-events", "10", guest("stdin"))
-    assert tool(*run, at=tmp_path, stdin=LINES).stdout == whole
+    assert run_tool(*run, at=tmp_path, stdin=LINES).stdout == whole
     path = tmp_path / "stdin.journal"
     before, first = path.read_bytes(), snapshots_in(path)[0]
     at = ("resume", "--at", str(first.seq), "--into", "other.journal")
-    done = tool(*at, "stdin.journal", at=tmp_path, stdin=b"something else\n")
+    done = run_tool(*at, "stdin.journal", at=tmp_path, stdin=b"something else\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout
     assert not whole.endswith(done.stdout)
     assert path.read_bytes() == before
     assert events_of(tmp_path / "other.journal")
-    refused = tool(*at, "stdin.journal", at=tmp_path)
+    refused = run_tool(*at, "stdin.journal", at=tmp_path)
     assert refused.returncode == 125
     assert b"other.journal exists already" in refused.stderr
 
@@ -285,119 +238,119 @@ def test_a_run_goes_on_from_a_chosen_snapshot_in_a_journal_of_its_own(tmp_path: 
 
 
 def test_ctrl_c_takes_snapshots_and_does_not_stop_where_it_is_a_trigger(tmp_path: Path) -> None:
-    with running(tmp_path, "run", "--snapshot-on", "ctrl-c", guest("stdin")) as process:
+    with start_tool(tmp_path, "run", "--snapshot-on", "ctrl-c", guest("stdin")) as process:
         for count in (1, 2, 3):
-            assert line_of(process)
+            assert read_line(process)
             process.send_signal(signal.SIGINT)
-            wait_for(tmp_path / "stdin.journal", count)
-            give(process, b"a line\n")
+            wait_for_snapshots(tmp_path / "stdin.journal", count)
+            write_input(process, b"a line\n")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(WAIT_SECONDS) == 143
+        assert process.wait(DEADLINE_SECONDS) == 143
     assert triggers_in(tmp_path / "stdin.journal") == ["sigint"] * 3
 
 
 def test_the_first_ctrl_c_takes_a_snapshot_and_the_second_stops(tmp_path: Path) -> None:
-    with running(tmp_path, "run", "--snapshot-on", "first-sigint", guest("stdin")) as process:
-        assert line_of(process)
+    with start_tool(tmp_path, "run", "--snapshot-on", "first-sigint", guest("stdin")) as process:
+        assert read_line(process)
         process.send_signal(signal.SIGINT)
-        wait_for(tmp_path / "stdin.journal", 1)
-        give(process, b"a line\n")
-        assert line_of(process).startswith(b"line 1 ")
+        wait_for_snapshots(tmp_path / "stdin.journal", 1)
+        write_input(process, b"a line\n")
+        assert read_line(process).startswith(b"line 1 ")
         process.send_signal(signal.SIGINT)
-        assert process.wait(WAIT_SECONDS) == 130
+        assert process.wait(DEADLINE_SECONDS) == 130
     assert triggers_in(tmp_path / "stdin.journal") == ["first-sigint"]
-    with running(
+    with start_tool(
         tmp_path, "resume", "--snapshot-on", "first-sigint", "stdin.journal"
     ) as process:  # The journal has its first SIGINT already.
-        give(process, b"a line\n")
-        assert line_of(process).startswith(b"line 2 ")
+        write_input(process, b"a line\n")
+        assert read_line(process).startswith(b"line 2 ")
         process.send_signal(signal.SIGINT)
-        assert process.wait(WAIT_SECONDS) == 130
+        assert process.wait(DEADLINE_SECONDS) == 130
     assert triggers_in(tmp_path / "stdin.journal") == ["first-sigint"]
 
 
 def test_an_alarm_is_a_trigger_or_ends_the_process_as_ever(tmp_path: Path) -> None:
-    with running(tmp_path, "run", "--snapshot-on", "timer", guest("stdin")) as process:
-        assert line_of(process)
+    with start_tool(tmp_path, "run", "--snapshot-on", "timer", guest("stdin")) as process:
+        assert read_line(process)
         for count in (1, 2):
             process.send_signal(signal.SIGALRM)
-            wait_for(tmp_path / "stdin.journal", count)
-        give(process, b"a line\n")
-        assert line_of(process).startswith(b"line 1 ")
+            wait_for_snapshots(tmp_path / "stdin.journal", count)
+        write_input(process, b"a line\n")
+        assert read_line(process).startswith(b"line 1 ")
     assert triggers_in(tmp_path / "stdin.journal") == ["sigalrm"] * 2
-    with running(tmp_path, "run", "-j", "b.journal", guest("stdin")) as process:
-        assert line_of(process)
+    with start_tool(tmp_path, "run", "-j", "b.journal", guest("stdin")) as process:
+        assert read_line(process)
         process.send_signal(signal.SIGALRM)
-        assert process.wait(WAIT_SECONDS) == -signal.SIGALRM
+        assert process.wait(DEADLINE_SECONDS) == -signal.SIGALRM
 
 
 def test_ctrl_z_takes_a_snapshot_and_suspends_until_the_process_is_to_go_on(
     tmp_path: Path,
 ) -> None:
     names = ("--snapshot-on", "ctrl-z", "--snapshot-on", "sigstop")
-    with running(tmp_path, "run", *names, guest("stdin")) as process:
-        assert line_of(process)
+    with start_tool(tmp_path, "run", *names, guest("stdin")) as process:
+        assert read_line(process)
         for count in (1, 2):
             process.send_signal(signal.SIGTSTP)
-            wait_until(lambda: state_of(process) == "T")
+            wait_until(lambda: read_process_state(process) == "T")
             assert triggers_in(tmp_path / "stdin.journal") == ["sigtstp"] * count
-            give(process, b"a line\n")
+            write_input(process, b"a line\n")
             process.send_signal(signal.SIGCONT)
-            assert line_of(process).startswith(b"line %d " % count)
+            assert read_line(process).startswith(b"line %d " % count)
         process.send_signal(signal.SIGSTOP)
-        wait_until(lambda: state_of(process) == "T")
+        wait_until(lambda: read_process_state(process) == "T")
         process.send_signal(signal.SIGCONT)
-        wait_for(tmp_path / "stdin.journal", 3)
+        wait_for_snapshots(tmp_path / "stdin.journal", 3)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(WAIT_SECONDS) == 143
+        assert process.wait(DEADLINE_SECONDS) == 143
     assert triggers_in(tmp_path / "stdin.journal") == ["sigtstp", "sigtstp", "sigstop"]
 
 
 @pytest.mark.deep
 def test_ctrl_z_suspends_a_guest_that_comes_to_no_safe_point(tmp_path: Path) -> None:
-    with running(tmp_path, "run", "--snapshot-on", "ctrl-z", guest("spin")) as process:
-        assert line_of(process)
+    with start_tool(tmp_path, "run", "--snapshot-on", "ctrl-z", guest("spin")) as process:
+        assert read_line(process)
         process.send_signal(signal.SIGTSTP)
-        wait_until(lambda: state_of(process) == "T")
+        wait_until(lambda: read_process_state(process) == "T")
         assert triggers_in(tmp_path / "spin.journal") == []
         process.send_signal(signal.SIGCONT)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(WAIT_SECONDS) == 143
+        assert process.wait(DEADLINE_SECONDS) == 143
 
 
 def test_ctrl_z_does_what_it_does_where_it_is_no_trigger(tmp_path: Path) -> None:
-    with running(tmp_path, "run", guest("stdin")) as process:
-        assert line_of(process)
+    with start_tool(tmp_path, "run", guest("stdin")) as process:
+        assert read_line(process)
         before = triggers_in(tmp_path / "stdin.journal")
         process.send_signal(signal.SIGSTOP)
-        wait_until(lambda: state_of(process) == "T")
+        wait_until(lambda: read_process_state(process) == "T")
         process.send_signal(signal.SIGCONT)
-        give(process, b"a line\n")
-        assert line_of(process).startswith(b"line 1 ")
+        write_input(process, b"a line\n")
+        assert read_line(process).startswith(b"line 1 ")
         assert set(triggers_in(tmp_path / "stdin.journal")) <= {*before, "idle", "first-stdin"}
 
 
 @pytest.mark.parametrize("by", ["journal", "number"])
 def test_a_running_program_is_asked_for_a_snapshot(by: str, tmp_path: Path) -> None:
-    with running(tmp_path, "run", "--snapshot-on", "first-environ", guest("stdin")) as process:
-        assert line_of(process)
+    with start_tool(tmp_path, "run", "--snapshot-on", "first-environ", guest("stdin")) as process:
+        assert read_line(process)
         target = "stdin.journal" if by == "journal" else str(process.pid)
-        done = inside("snapshot", "--quiet", target, at=tmp_path)
+        done = run_inside("snapshot", "--quiet", target, at=tmp_path)
         assert (done.returncode, done.stderr) == (0, b"")
-        give(process, b"a line\n")
-        assert line_of(process).startswith(b"line 1 ")
-        assert inside("snapshot", "--quiet", target, at=tmp_path).returncode == 0
+        write_input(process, b"a line\n")
+        assert read_line(process).startswith(b"line 1 ")
+        assert run_inside("snapshot", "--quiet", target, at=tmp_path).returncode == 0
     assert triggers_in(tmp_path / "stdin.journal") == ["explicit"] * 2
 
 
 def test_a_program_that_takes_no_snapshots_is_not_asked(tmp_path: Path) -> None:
-    with running(tmp_path, "run", "--no-snapshots", guest("stdin")) as process:
-        assert line_of(process)
-        done = inside("snapshot", str(process.pid), at=tmp_path)
+    with start_tool(tmp_path, "run", "--no-snapshots", guest("stdin")) as process:
+        assert read_line(process)
+        done = run_inside("snapshot", str(process.pid), at=tmp_path)
         assert done.returncode == 1
         assert b"does not handle requests for snapshots" in done.stderr
-        give(process, b"a line\n")
-        assert line_of(process).startswith(b"line 1 ")
+        write_input(process, b"a line\n")
+        assert read_line(process).startswith(b"line 1 ")
 
 
 def test_who_asks_too_late_does_no_harm(tmp_path: Path) -> None:

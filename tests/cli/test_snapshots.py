@@ -23,7 +23,8 @@ from journal.format.block import BLOCK_HEADER_SIZE
 from journal.pages import encoding
 from journal.snapshots import SnapshotInfo
 from journal.snapshots.triggers import parse_trigger
-from tests.cli.test_command_line import WAIT_SECONDS, command, environment, inside
+from tests.support.command_line import build_command, build_environment, run_inside
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.programs import guest
 from tests.support.rewrites import rewritten
 
@@ -95,7 +96,7 @@ def test_a_process_is_asked_for_a_snapshot(by: str, how: str, tmp_path: Path) ->
     with writing(tmp_path, "a.journal", how=how) as process:
         target = "a.journal" if by == "journal" else str(process.pid)
         for seq in (2, 3):
-            done = inside("snapshot", "--json", target, at=tmp_path)
+            done = run_inside("snapshot", "--json", target, at=tmp_path)
             assert (done.returncode, done.stderr) == (0, b"")
             told = json.loads(done.stdout)
             path = Path(told.pop("journal"))
@@ -108,9 +109,9 @@ def test_a_process_is_asked_for_a_snapshot(by: str, how: str, tmp_path: Path) ->
                 "when": 7,
                 "digest": b"abc".hex(),
             }
-        lines = inside("snapshot", target, at=tmp_path).stdout.decode().split()
+        lines = run_inside("snapshot", target, at=tmp_path).stdout.decode().split()
         assert lines[2:] == ["process", str(process.pid), "seq", "4", "trigger", "explicit"]
-        done = inside("snapshot", "--quiet", target, at=tmp_path)
+        done = run_inside("snapshot", "--quiet", target, at=tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
         assert process.poll() is None
 
@@ -121,20 +122,20 @@ def test_a_process_that_does_not_expect_it_is_not_asked(
     monkeypatch.setattr(writer_process, "READY_SECONDS", 0.1)
     with writing(tmp_path, "a.journal", how="deaf") as process:
         for target in ("a.journal", str(process.pid)):
-            done = inside("snapshot", target, at=tmp_path)
+            done = run_inside("snapshot", target, at=tmp_path)
             assert done.returncode == 1
             assert done.stderr.decode() == (
                 f"journaltool: error: process {process.pid} does not handle "
                 "requests for snapshots\n"
             )
         assert process.poll() is None
-        done = inside("snapshot", "--json", "a.journal", at=tmp_path)
+        done = run_inside("snapshot", "--json", "a.journal", at=tmp_path)
         assert json.loads(done.stderr.splitlines()[-1])["error"] == "OptionError"
 
 
 def test_a_process_that_has_just_begun_is_waited_for(tmp_path: Path) -> None:
     with writing(tmp_path, "a.journal", how="late"):
-        done = inside("snapshot", "--json", "a.journal", at=tmp_path)
+        done = run_inside("snapshot", "--json", "a.journal", at=tmp_path)
         assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -142,7 +143,7 @@ def test_a_process_that_has_just_begun_is_waited_for(tmp_path: Path) -> None:
 def test_a_process_of_another_user_is_not_asked(tmp_path: Path) -> None:
     with writing(tmp_path, "a.journal", how="changes") as process:
         for target in ("a.journal", str(process.pid)):
-            done = inside("snapshot", target, at=tmp_path)
+            done = run_inside("snapshot", target, at=tmp_path)
             assert done.returncode == 1
             assert done.stderr.decode() == (
                 f"journaltool: error: process {process.pid} belongs to another user\n"
@@ -160,7 +161,7 @@ def test_only_who_writes_a_journal_is_asked(tmp_path: Path) -> None:
             ("9" * 30, f"no process has the id {'9' * 30}"),
             (str(os.getpid()), f"process {os.getpid()} does not write a journal"),
         ):
-            done = inside("snapshot", target, at=tmp_path)
+            done = run_inside("snapshot", target, at=tmp_path)
             assert (done.returncode, done.stderr.decode()) == (
                 1,
                 f"journaltool: error: {reason}\n",
@@ -169,16 +170,16 @@ def test_only_who_writes_a_journal_is_asked(tmp_path: Path) -> None:
 
 def test_which_of_several_journals_has_to_be_said(tmp_path: Path) -> None:
     with writing(tmp_path, "a.journal", "b.journal") as process:
-        done = inside("snapshot", str(process.pid), at=tmp_path)
+        done = run_inside("snapshot", str(process.pid), at=tmp_path)
         assert done.returncode == 1
         names = f"{tmp_path / 'a.journal'}, {tmp_path / 'b.journal'}"
         assert done.stderr.decode().endswith(f"writes several journals: give one of {names}\n")
-        assert inside("snapshot", "b.journal", at=tmp_path).returncode == 0
+        assert run_inside("snapshot", "b.journal", at=tmp_path).returncode == 0
 
 
 def test_a_snapshot_that_does_not_come_exits_with_9(tmp_path: Path) -> None:
     with writing(tmp_path, "a.journal", how="ignores") as process:
-        done = inside("snapshot", "--timeout", "0.3", "a.journal", at=tmp_path)
+        done = run_inside("snapshot", "--timeout", "0.3", "a.journal", at=tmp_path)
         assert (done.returncode, done.stdout) == (9, b"")
         assert done.stderr.decode() == (
             f"journaltool: no snapshot within 0.3 s: "
@@ -188,7 +189,7 @@ def test_a_snapshot_that_does_not_come_exits_with_9(tmp_path: Path) -> None:
 
 def test_a_process_that_ends_instead_is_told_of(tmp_path: Path) -> None:
     with writing(tmp_path, "a.journal", how="ends") as process:
-        done = inside("snapshot", "a.journal", at=tmp_path)
+        done = run_inside("snapshot", "a.journal", at=tmp_path)
         assert (done.returncode, done.stdout) == (1, b"")
         assert done.stderr.decode() == (
             f"journaltool: error: process {process.pid} ended before it took a snapshot\n"
@@ -196,12 +197,12 @@ def test_a_process_that_ends_instead_is_told_of(tmp_path: Path) -> None:
 
 
 def test_the_examples_of_asking_work(tmp_path: Path) -> None:
-    text = inside("snapshot", "--help", at=tmp_path).stdout.decode()
+    text = run_inside("snapshot", "--help", at=tmp_path).stdout.decode()
     with writing(tmp_path, "work.journal"):
         for line in text.partition("Examples:\n")[2].strip().splitlines():
             program, *arguments = shlex.split(line)
             assert program == "journaltool"
-            assert inside(*arguments, at=tmp_path).returncode == 0, line
+            assert run_inside(*arguments, at=tmp_path).returncode == 0, line
 
 
 def with_snapshots(frames: list[Frame]) -> list[Frame]:
@@ -241,14 +242,14 @@ def safe_point(code: bytes, *, whole: bool) -> SafePoint:
 @pytest.fixture
 def made(tmp_path: Path) -> list[SnapshotInfo]:
     """Write a.journal with three snapshots, and return their descriptions."""
-    assert inside("run", guest("exit7"), at=tmp_path).returncode == 7
+    assert run_inside("run", guest("exit7"), at=tmp_path).returncode == 7
     path = rewritten(tmp_path / "exit7.journal", tmp_path / "a.journal", with_snapshots)
     with journal.Reader(path) as reader:
         return list(journal.list_snapshots(reader))
 
 
 def test_snapshots_are_listed_in_columns(made: list[SnapshotInfo], tmp_path: Path) -> None:
-    done = inside("snapshots", "a.journal", at=tmp_path)
+    done = run_inside("snapshots", "a.journal", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     heading, *rows = done.stdout.decode().splitlines()
     columns = ["number", "time", "trigger", "pages", "bytes", "digest", "resumable"]
@@ -269,7 +270,7 @@ def test_snapshots_are_listed_in_columns(made: list[SnapshotInfo], tmp_path: Pat
 
 
 def test_snapshots_are_listed_as_json(made: list[SnapshotInfo], tmp_path: Path) -> None:
-    done = inside("snapshots", "--json", "a.journal", at=tmp_path)
+    done = run_inside("snapshots", "--json", "a.journal", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     names = ("seq", "time", "pages", "size", "whole", "has_stacks", "function", "calls")
     for line, one in zip(done.stdout.splitlines(), made, strict=True):
@@ -281,11 +282,11 @@ def test_snapshots_are_listed_as_json(made: list[SnapshotInfo], tmp_path: Path) 
 
 
 def test_a_journal_without_snapshots_has_none(tmp_path: Path) -> None:
-    assert inside("run", guest("exit7"), at=tmp_path).returncode == 7
-    done = inside("snapshots", "exit7.journal", at=tmp_path)
+    assert run_inside("run", guest("exit7"), at=tmp_path).returncode == 7
+    done = run_inside("snapshots", "exit7.journal", at=tmp_path)
     assert (done.returncode, done.stdout) == (0, b"")
     assert done.stderr == b"journaltool: exit7.journal has no snapshots\n"
-    done = inside("snapshots", "--json", "exit7.journal", at=tmp_path)
+    done = run_inside("snapshots", "--json", "exit7.journal", at=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
@@ -299,7 +300,7 @@ def test_snapshots_in_front_of_damage_are_listed(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "a.journal").read_bytes())
     data[offset + BLOCK_HEADER_SIZE] ^= 0xFF
     (tmp_path / "a.journal").write_bytes(data)
-    done = inside("snapshots", "a.journal", at=tmp_path)
+    done = run_inside("snapshots", "a.journal", at=tmp_path)
     assert done.returncode == 6
     assert len(done.stdout.splitlines()) == 2
     assert done.stderr.endswith(b"at offset %d\n" % offset)
@@ -309,7 +310,7 @@ def test_ctrl_c_ends_the_waiting(tmp_path: Path) -> None:
     with (
         writing(tmp_path, "a.journal", how="ignores") as asked,
         subprocess.Popen(
-            command("snapshot", "a.journal"), cwd=tmp_path, env=environment(), stderr=-1
+            build_command("snapshot", "a.journal"), cwd=tmp_path, env=build_environment(), stderr=-1
         ) as process,
     ):
         with journal.Reader(tmp_path / "a.journal") as reader:
@@ -317,5 +318,5 @@ def test_ctrl_c_ends_the_waiting(tmp_path: Path) -> None:
         assert asked.stdout is not None
         assert asked.stdout.readline() == "asked\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(WAIT_SECONDS) == 130
+        assert process.wait(DEADLINE_SECONDS) == 130
         assert asked.poll() is None

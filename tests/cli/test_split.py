@@ -9,31 +9,30 @@ from pathlib import Path
 import pytest
 
 import journal
-from tests.cli.test_command_line import inside, tool
-from tests.cli.test_recover import hurt
-from tests.cli.test_tail import numbers, written
-from tests.operations.test_split import recorded, snapshots_in
+from tests.support.command_line import run_inside, run_tool
+from tests.support.numbered_journals import damage_block, parse_numbers, write_numbered
+from tests.support.worker_journal import recorded, snapshot_seqs
 
 __all__ = ["recorded"]
 
 
 def test_split_writes_parts_that_concat_joins_again(tmp_path: Path) -> None:
-    written(tmp_path / "a.journal", 40)
-    done = tool("split", "a.journal", "--at", "7", "--at", "25", "-o", "parts", at=tmp_path)
+    write_numbered(tmp_path / "a.journal", 40)
+    done = run_tool("split", "a.journal", "--at", "7", "--at", "25", "-o", "parts", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     text = done.stdout.decode()
     assert "parts, 3 parts" in text
     assert "a.000001.journal  events 7 to 24, " in text
     parts = sorted((tmp_path / "parts").iterdir())
-    assert numbers(inside("inspect", parts[1], at=tmp_path).stdout) == list(range(7, 25))
-    assert inside("verify", parts[2], at=tmp_path).returncode == 0
-    assert inside("concat", *parts, "-o", "b", at=tmp_path).returncode == 0
-    assert numbers(inside("inspect", "b", at=tmp_path).stdout) == list(range(40))
+    assert parse_numbers(run_inside("inspect", parts[1], at=tmp_path).stdout) == list(range(7, 25))
+    assert run_inside("verify", parts[2], at=tmp_path).returncode == 0
+    assert run_inside("concat", *parts, "-o", "b", at=tmp_path).returncode == 0
+    assert parse_numbers(run_inside("inspect", "b", at=tmp_path).stdout) == list(range(40))
 
 
 def test_split_by_size_tells_each_part_in_json(tmp_path: Path) -> None:
-    written(tmp_path / "a", 4000)
-    done = inside("split", "--json", "a", "--size", "16KiB", "-o", "parts", at=tmp_path)
+    write_numbered(tmp_path / "a", 4000)
+    done = run_inside("split", "--json", "a", "--size", "16KiB", "-o", "parts", at=tmp_path)
     found = json.loads(done.stdout)
     assert (found["events"], found["source"]) == (4000, "a")
     parts = found["parts"]
@@ -47,12 +46,12 @@ def test_split_by_size_tells_each_part_in_json(tmp_path: Path) -> None:
 def test_cut_ends_with_the_newest_snapshot_unless_told_where(
     recorded: Path, tmp_path: Path
 ) -> None:
-    done = inside("cut", recorded, "-o", "newest", at=tmp_path)
+    done = run_inside("cut", recorded, "-o", "newest", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
-    newest = snapshots_in(recorded)[-1]
+    newest = snapshot_seqs(recorded)[-1]
     assert f"up to event {newest}" in done.stdout.decode()
-    assert snapshots_in(tmp_path / "newest")[-1] == newest
-    done = inside("cut", "--json", recorded, "--at", "5", "-o", "five", at=tmp_path)
+    assert snapshot_seqs(tmp_path / "newest")[-1] == newest
+    done = run_inside("cut", "--json", recorded, "--at", "5", "-o", "five", at=tmp_path)
     assert (json.loads(done.stdout)["last_seq"], json.loads(done.stdout)["events"]) == (5, 6)
     with journal.Reader(tmp_path / "five") as reader:
         assert reader.last(1)[0].seq == 5
@@ -82,9 +81,9 @@ def test_cut_ends_with_the_newest_snapshot_unless_told_where(
 def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(
     arguments: tuple[str, ...], code: int, sentence: bytes, tmp_path: Path
 ) -> None:
-    written(tmp_path / "a", 10)
+    write_numbered(tmp_path / "a", 10)
     (tmp_path / "there").write_bytes(b"GIF89a" * 90)
-    done = inside(*arguments, at=tmp_path)
+    done = run_inside(*arguments, at=tmp_path)
     assert (done.returncode, done.stdout) == (code, b"")
     assert sentence in done.stderr
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "there"]
@@ -105,16 +104,16 @@ def test_who_refuses_damage_says_where_it_is_and_what_to_do(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     path, (name, *options) = tmp_path / "my journal", arguments
-    written(path, 40)
-    block = hurt(path, 1, 6)
-    done = inside(name, path.name, *options, at=tmp_path)
+    write_numbered(path, 40)
+    block = damage_block(path, 1, 6)
+    done = run_inside(name, path.name, *options, at=tmp_path)
     assert done.returncode == 6, done.stderr
     (sentence,) = done.stderr.decode().splitlines()
     where, _, told = sentence.partition("; recover the readable events with: journaltool ")
     assert f"at offset {block.offset}" in where
     assert "my journal" in where
     assert shlex.split(told) == ["recover", "my journal", "TARGET"]
-    assert inside(*shlex.split(told), at=tmp_path).returncode == 3
+    assert run_inside(*shlex.split(told), at=tmp_path).returncode == 3
     with journal.Reader(tmp_path / "TARGET") as reader:
         assert len(list(reader.frames())) == 30
-    assert inside(name, "TARGET", *options, at=tmp_path).returncode == 0
+    assert run_inside(name, "TARGET", *options, at=tmp_path).returncode == 0

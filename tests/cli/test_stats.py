@@ -23,7 +23,7 @@ from journal.events.streams import StreamWrite
 from journal.operations import statistics
 from journal.pages import encoding
 from journal.pages.encoding import ChangedPage, encode_pages
-from tests.cli.test_command_line import inside, tool
+from tests.support.command_line import run_inside, run_tool
 from tests.support.journals import ticking
 from tests.support.strategies import every_event
 
@@ -37,7 +37,7 @@ def written(path: Path, *blocks: list[Event], step: int = 10) -> None:
 
 
 def stats(path: Path) -> dict[str, Any]:
-    done = inside("stats", "--json", path.name, at=path.parent)
+    done = run_inside("stats", "--json", path.name, at=path.parent)
     assert done.returncode == 0
     found = json.loads(done.stdout)
     assert isinstance(found, dict)
@@ -103,12 +103,12 @@ def test_pages_are_told_by_what_is_given_of_them(tmp_path: Path) -> None:
         "count": 5, "whole": 3, "patched": 1, "zero": 1, "same": 0, "patch_size": size,
         "numbers": 3, "contents": 2, "at_least": False, "malformed": 1,
     }  # fmt: skip
-    text = inside("stats", "a", at=tmp_path).stdout.decode()
+    text = run_inside("stats", "a", at=tmp_path).stdout.decode()
     assert (
         "5 stored: 3 whole, 1 patched in 22 B, 1 zero; of 3 different pages, 1.7 times each" in text
     )
     assert "1 whole pages repeat another" in text
-    done = inside("stats", "--no-pages", "--json", "a", at=tmp_path)
+    done = run_inside("stats", "--no-pages", "--json", "a", at=tmp_path)
     assert json.loads(done.stdout)["pages"] is None
     assert set(PageKind) == {0, 1, 2, 3}
 
@@ -121,14 +121,14 @@ def test_a_timeline_shows_when_something_happened(tmp_path: Path) -> None:
             writer.append(ClockRead(clock=1, time=1))
     line = next(
         row
-        for row in tool("stats", "a", at=tmp_path).stdout.decode().splitlines()
+        for row in run_tool("stats", "a", at=tmp_path).stdout.decode().splitlines()
         if row.startswith("over time")
     )
     bars = line[len("over time  ") :][: statistics.BINS]
     assert bars[0] in "▁_"
     assert bars[1:58].strip() == ""
     assert bars[58] in "█#" or bars[59] in "█#"
-    ascii_only = tool("stats", "a", at=tmp_path, env={"PYTHONIOENCODING": "ascii"})
+    ascii_only = run_tool("stats", "a", at=tmp_path, env={"PYTHONIOENCODING": "ascii"})
     assert ascii_only.stdout.isascii()
     assert b"#" in ascii_only.stdout
 
@@ -139,7 +139,7 @@ def test_a_picture_is_svg_without_anything_of_the_journal_in_its_tags(tmp_path: 
     with journal.Writer(tmp_path / name) as writer:
         for tag in set(range(1, 250)) - BY_TAG.keys():
             writer.append_frame(tag, b"x")
-    done = inside("stats", "--svg", "b.svg", "--quiet", name, at=tmp_path)
+    done = run_inside("stats", "--svg", "b.svg", "--quiet", name, at=tmp_path)
     assert (done.returncode, done.stdout) == (0, b"")
     root = ET.fromstring((tmp_path / "b.svg").read_text())
     texts = [each.text or "" for each in root.iter("{http://www.w3.org/2000/svg}text")]
@@ -157,7 +157,7 @@ def test_damage_is_passed_over_and_told(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "a").read_bytes())
     data[offset + 120] ^= 1
     (tmp_path / "a").write_bytes(data)
-    done = inside("stats", "--json", "a", at=tmp_path)
+    done = run_inside("stats", "--json", "a", at=tmp_path)
     assert done.returncode == 3
     found = json.loads(done.stdout)
     assert (found["events"], found["damaged"]) == (100, 1)
@@ -166,11 +166,11 @@ def test_damage_is_passed_over_and_told(tmp_path: Path) -> None:
 def test_stats_of_nothing_is_nothing(tmp_path: Path) -> None:
     journal.Writer(tmp_path / "a").close()
     assert stats(tmp_path / "a")["events"] == 0
-    done = tool("stats", "a", at=tmp_path)
+    done = run_tool("stats", "a", at=tmp_path)
     assert done.returncode == 0
-    assert inside("stats", "b", at=tmp_path).returncode == 1
+    assert run_inside("stats", "b", at=tmp_path).returncode == 1
     (tmp_path / "c").write_bytes(b"GIF89a" + bytes(300))
-    assert inside("stats", "c", at=tmp_path).returncode == 1
+    assert run_inside("stats", "c", at=tmp_path).returncode == 1
 
 
 def test_a_directory_is_one_journal(tmp_path: Path) -> None:

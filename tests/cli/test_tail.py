@@ -16,42 +16,21 @@ import pytest
 import journal
 from journal.events.inputs import ClockRead
 from journal.format.block import BLOCK_HEADER_SIZE
-from tests.cli.test_command_line import command, environment, inside, tool
+from tests.support.command_line import build_command, build_environment, run_inside, run_tool
+from tests.support.deadlines import DEADLINE_SECONDS
+from tests.support.numbered_journals import parse_numbers, write_numbered
 from tests.support.writer_process import LiveWriter
-
-DEADLINE_SECONDS = 120.0
-
-
-def written(path: Path, count: int, **options: object) -> None:
-    """Write a journal in blocks of ten, with the sequence number of each event in its fields."""
-    with journal.Writer(path, **options) as writer:  # type: ignore[arg-type]
-        for number in range(count):
-            writer.append(ClockRead(clock=0, time=number))
-            if number % 10 == 9:
-                writer.flush()
-            if number % 500 == 499:
-                writer.sync()
-
-
-def numbers(output: bytes) -> list[int]:
-    """Return the sequence numbers in the lines of inspect and tail. Each line has it twice."""
-    found = []
-    for line in output.decode().splitlines():
-        seq, *_, time = line.split()
-        assert time == f"time={seq}"
-        found.append(int(seq))
-    return found
 
 
 @contextmanager
 def following(path: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """Yield a process of tail --follow."""
     with subprocess.Popen(
-        command("tail", "-f", *arguments, path.name),
+        build_command("tail", "-f", *arguments, path.name),
         cwd=path.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment(),
+        env=build_environment(),
     ) as process:
         killer = signal.SIGALRM
         before = signal.signal(killer, lambda *_: process.kill())
@@ -88,31 +67,33 @@ def interrupted(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
 def test_tail_prints_the_last_events(
     options: tuple[str, ...], expected: range, tmp_path: Path
 ) -> None:
-    written(tmp_path / "a", 35)
-    done = inside("tail", *options, "a", at=tmp_path)
+    write_numbered(tmp_path / "a", 35)
+    done = run_inside("tail", *options, "a", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert numbers(done.stdout) == list(expected)
+    assert parse_numbers(done.stdout) == list(expected)
 
 
 def test_tail_prints_what_inspect_prints(tmp_path: Path) -> None:
-    written(tmp_path / "a", 35)
+    write_numbered(tmp_path / "a", 35)
     for options in ((), ("--json",)):
-        every = inside("inspect", *options, "a", at=tmp_path).stdout
-        assert inside("tail", *options, "-n", "100", "a", at=tmp_path).stdout == every
-    found = json.loads(inside("tail", "-n1", "--json", "a", at=tmp_path).stdout)
+        every = run_inside("inspect", *options, "a", at=tmp_path).stdout
+        assert run_inside("tail", *options, "-n", "100", "a", at=tmp_path).stdout == every
+    found = json.loads(run_inside("tail", "-n1", "--json", "a", at=tmp_path).stdout)
     assert (found["seq"], found["kind"], found["fields"]["time"]) == (34, "ClockRead", 34)
 
 
 def test_tail_of_a_directory_crosses_its_segments(tmp_path: Path) -> None:
-    written(tmp_path / "d", 12_000, roll=journal.log.RollPolicy(size_bytes=1 << 16), compress=False)
+    write_numbered(
+        tmp_path / "d", 12_000, roll=journal.log.RollPolicy(size_bytes=1 << 16), compress=False
+    )
     assert len(list((tmp_path / "d").iterdir())) > 3
-    done = inside("tail", "-n", "9000", "d", at=tmp_path)
-    assert numbers(done.stdout) == list(range(3000, 12_000))
+    done = run_inside("tail", "-n", "9000", "d", at=tmp_path)
+    assert parse_numbers(done.stdout) == list(range(3000, 12_000))
 
 
 def test_tail_of_an_empty_journal_prints_nothing(tmp_path: Path) -> None:
-    written(tmp_path / "a", 0)
-    done = inside("tail", "a", at=tmp_path)
+    write_numbered(tmp_path / "a", 0)
+    done = run_inside("tail", "a", at=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
@@ -122,11 +103,11 @@ def test_tail_follows_a_live_writer(roll_size: int | None, tmp_path: Path) -> No
     with LiveWriter(path, roll_size) as writer:
         writer.write(30)
         with following(path, "-n", "5") as process:
-            assert numbers(lines(process, 5)) == list(range(25, 30))
+            assert parse_numbers(lines(process, 5)) == list(range(25, 30))
             writer.write(1)
-            assert numbers(lines(process, 1)) == [30]
+            assert parse_numbers(lines(process, 1)) == [30]
             writer.write(20_000)
-            assert numbers(lines(process, 20_000)) == list(range(31, 20_031))
+            assert parse_numbers(lines(process, 20_000)) == list(range(31, 20_031))
             if roll_size is not None:
                 assert len(list(path.iterdir())) > 3
             assert interrupted(process) == (130, b"", b"")
@@ -152,22 +133,22 @@ def test_tail_follows_past_a_killed_writer_to_the_next(tmp_path: Path) -> None:
         writer.write(10)
         writer.kill()
     with following(path) as process:
-        assert numbers(lines(process, 10)) == list(range(10))
+        assert parse_numbers(lines(process, 10)) == list(range(10))
         with LiveWriter(path) as writer:
             writer.write(5)
-            assert numbers(lines(process, 5)) == list(range(10, 15))
+            assert parse_numbers(lines(process, 5)) == list(range(10, 15))
         assert interrupted(process) == (130, b"", b"")
 
 
 def test_ctrl_c_ends_a_waiting_tail_at_once_and_silently(tmp_path: Path) -> None:
-    written(tmp_path / "a", 3)
+    write_numbered(tmp_path / "a", 3)
     with following(tmp_path / "a") as process:
         lines(process, 3)
         assert interrupted(process) == (130, b"", b"")
 
 
 def test_a_tail_ends_when_its_reader_goes_although_no_event_comes(tmp_path: Path) -> None:
-    written(tmp_path / "a", 3)
+    write_numbered(tmp_path / "a", 3)
     with following(tmp_path / "a") as process:
         lines(process, 3)
         assert process.stdout is not None
@@ -178,36 +159,36 @@ def test_a_tail_ends_when_its_reader_goes_although_no_event_comes(tmp_path: Path
 
 
 def test_tail_of_a_torn_journal_says_nothing_of_it(tmp_path: Path) -> None:
-    written(tmp_path / "a", 20)
+    write_numbered(tmp_path / "a", 20)
     with journal.Reader(tmp_path / "a") as reader:
         *_, last = reader.blocks()
     os.truncate(tmp_path / "a", last.offset + 150)
-    done = inside("tail", "-n", "3", "a", at=tmp_path)
+    done = run_inside("tail", "-n", "3", "a", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert numbers(done.stdout) == [7, 8, 9]
+    assert parse_numbers(done.stdout) == [7, 8, 9]
 
 
 def test_tail_shows_what_stands_behind_damage_and_tells_of_it(tmp_path: Path) -> None:
-    written(tmp_path / "a", 40)
+    write_numbered(tmp_path / "a", 40)
     with journal.Reader(tmp_path / "a") as reader:
         block = list(reader.blocks())[2]
     data = bytearray((tmp_path / "a").read_bytes())
     data[block.offset + BLOCK_HEADER_SIZE] ^= 0xFF
     (tmp_path / "a").write_bytes(data)
-    done = inside("tail", "-n", "15", "a", at=tmp_path)
-    assert numbers(done.stdout) == [*range(15, 20), *range(30, 40)]
+    done = run_inside("tail", "-n", "15", "a", at=tmp_path)
+    assert parse_numbers(done.stdout) == [*range(15, 20), *range(30, 40)]
     assert done.returncode == 6
     assert done.stderr.startswith(b"journaltool: error: a: ")
     assert done.stderr.endswith(b"at offset %d\n" % block.offset)
     assert done.stderr.count(b"\n") == 1
     # Damage before the requested events is not reported.
-    done = inside("tail", "-n", "5", "a", at=tmp_path)
+    done = run_inside("tail", "-n", "5", "a", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_malformed_event_at_the_end_is_shown_and_counts(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a") as writer:
         writer.append_frame(ClockRead.tag, b"short")
-    done = tool("tail", "a", at=tmp_path)
+    done = run_tool("tail", "a", at=tmp_path)
     assert done.returncode == 3
     assert b"malformed(170)" in done.stdout

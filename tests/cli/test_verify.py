@@ -15,8 +15,8 @@ from journaltool.output import progress
 import journal
 from journal.events.inputs import ClockRead
 from journal.format.block import BLOCK_HEADER_SIZE
-from tests.cli.test_command_line import Done, command, environment, inside, tool
-from tests.cli.test_tail import written
+from tests.support.command_line import Done, build_command, build_environment, run_inside, run_tool
+from tests.support.numbered_journals import write_numbered
 from tests.support.writer_process import LiveWriter
 
 FIGURES = (
@@ -38,7 +38,7 @@ FIGURES = (
 
 def verified(path: Path, *options: str) -> tuple[int, dict[str, Any]]:
     """Return the exit code and the JSON values."""
-    done = inside("verify", "--json", *options, path.name, at=path.parent)
+    done = run_inside("verify", "--json", *options, path.name, at=path.parent)
     assert done.stderr == b""
     return done.returncode, json.loads(done.stdout)
 
@@ -61,7 +61,7 @@ def hurt(path: Path, offset: int) -> None:
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Write a journal of 6000 events, as a file or as a directory."""
     roll = journal.log.RollPolicy(size_bytes=1 << 16) if request.param == "directory" else None
-    written(tmp_path / "a", 6000, roll=roll, compress=False)
+    write_numbered(tmp_path / "a", 6000, roll=roll, compress=False)
     return tmp_path / "a"
 
 
@@ -96,7 +96,7 @@ def test_a_torn_tail_and_nothing_else_exits_with_4(place: Path) -> None:
     assert (code, found["verdict"]) == (4, "torn")
     assert (found["tail"], found["torn_size"]) == (last.offset, 140)
     assert found["lost_events"] == 0
-    assert b"torn" in inside("verify", place.name, at=place.parent).stdout
+    assert b"torn" in run_inside("verify", place.name, at=place.parent).stdout
 
 
 def test_damage_exits_with_3_and_is_counted_by_numbers_and_bytes(place: Path) -> None:
@@ -111,13 +111,15 @@ def test_damage_exits_with_3_and_is_counted_by_numbers_and_bytes(place: Path) ->
     assert (finding["first_seq"], finding["last_seq"]) == (shift, shift + 9)
     assert (finding["offset"], finding["size"]) == (block.offset, block.size)
     assert finding["file"] == (file.name if place.is_dir() else "")
-    text = inside("verify", place.name, at=place.parent).stdout.decode()
+    text = run_inside("verify", place.name, at=place.parent).stdout.decode()
     assert "damaged, 10 events lost" in text
     assert f"10 events in {block.size} bytes, at 1 place" in text
 
 
 def test_a_missing_segment_file_is_damage(tmp_path: Path) -> None:
-    written(tmp_path / "a", 6000, roll=journal.log.RollPolicy(size_bytes=1 << 16), compress=False)
+    write_numbered(
+        tmp_path / "a", 6000, roll=journal.log.RollPolicy(size_bytes=1 << 16), compress=False
+    )
     files_of(tmp_path / "a")[1].unlink()
     code, found = verified(tmp_path / "a")
     assert code == 3
@@ -131,7 +133,7 @@ def test_what_is_no_journal_exits_with_1(name: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "0000000000.txt").write_text("no segment")
     (tmp_path / "picture").write_bytes(b"GIF89a" + bytes(500))
-    done = inside("verify", name, at=tmp_path)
+    done = run_inside("verify", name, at=tmp_path)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(b"journaltool: error: " + name.encode())
     assert done.stderr.count(b"\n") == 1
@@ -161,7 +163,7 @@ def in_steps(path: Path, *options: str) -> tuple[int, dict[str, Any], int]:
 def test_a_verify_in_steps_comes_to_the_same_end(damaged: bool, tmp_path: Path) -> None:
     path = tmp_path / "a"
     roll = journal.log.RollPolicy(size_bytes=1 << 16)
-    written(path, 90, roll=roll)
+    write_numbered(path, 90, roll=roll)
     with journal.Writer(path) as writer:
         writer.append_frame(200, b"of a later version")
         for _ in range(40):
@@ -178,18 +180,18 @@ def test_a_verify_in_steps_comes_to_the_same_end(damaged: bool, tmp_path: Path) 
 
 
 def test_a_verify_that_found_nothing_in_its_time_exits_with_9(tmp_path: Path) -> None:
-    written(tmp_path / "a", 40)
-    done = inside("verify", "--max-seconds", "1e-9", "a", at=tmp_path)
+    write_numbered(tmp_path / "a", 40)
+    done = run_inside("verify", "--max-seconds", "1e-9", "a", at=tmp_path)
     assert done.returncode == 9
     assert b"nothing wrong so far; the check is not finished" in done.stdout
     cursor = done.stdout.decode().split("--from ")[1].split()[0]
-    done = inside("verify", "--from", cursor, "a", at=tmp_path)
+    done = run_inside("verify", "--from", cursor, "a", at=tmp_path)
     assert done.returncode == 0
     assert b"40 events" in done.stdout
 
 
 def test_damage_found_before_counts_when_it_is_gone_on_with(tmp_path: Path) -> None:
-    written(tmp_path / "a", 60)
+    write_numbered(tmp_path / "a", 60)
     hurt(tmp_path / "a", blocks_of(tmp_path / "a")[0].offset + BLOCK_HEADER_SIZE)
     code, found = verified(tmp_path / "a", "--max-seconds", "1e-9")
     assert (code, found["verdict"], found["finished"]) == (3, "damaged", False)
@@ -199,9 +201,9 @@ def test_damage_found_before_counts_when_it_is_gone_on_with(tmp_path: Path) -> N
 
 def test_a_cursor_of_another_journal_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        written(tmp_path / name, 40)
+        write_numbered(tmp_path / name, 40)
     _, found = verified(tmp_path / "a", "--max-seconds", "1e-9")
-    done = inside("verify", "--from", found["cursor"], "b", at=tmp_path)
+    done = run_inside("verify", "--from", found["cursor"], "b", at=tmp_path)
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"b has no block at the cursor" in done.stderr
 
@@ -220,11 +222,11 @@ def on_terminal(*arguments: str, at: Path) -> tuple[int, bytes]:
     main, other = pty.openpty()
     try:
         process = subprocess.Popen(
-            command(*arguments),
+            build_command(*arguments),
             cwd=at,
             stdout=subprocess.DEVNULL,
             stderr=other,
-            env=environment(TERM="xterm"),
+            env=build_environment(TERM="xterm"),
         )
         os.close(other)
         shown = b""
@@ -240,7 +242,7 @@ def on_terminal(*arguments: str, at: Path) -> tuple[int, bytes]:
 
 
 def test_a_bar_is_drawn_for_long_journals_on_a_terminal_alone(tmp_path: Path) -> None:
-    written(tmp_path / "short", 40)
+    write_numbered(tmp_path / "short", 40)
     with journal.Writer(tmp_path / "long", compress=False) as writer:
         for _ in range(progress.SIZE_MIN // (1 << 20) + 1):
             writer.append_frame(200, bytes(1 << 20))
@@ -249,5 +251,5 @@ def test_a_bar_is_drawn_for_long_journals_on_a_terminal_alone(tmp_path: Path) ->
     assert code == 0
     assert b"checking" in shown
     assert on_terminal("verify", "--quiet", "long", at=tmp_path) == (0, b"")
-    done: Done = tool("verify", "long", at=tmp_path)
+    done: Done = run_tool("verify", "long", at=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -19,25 +19,29 @@ from journal.events import (
     inputs,
     paths,
     process,
-    snapshots,
     sockets,
     streams,
 )
 from journal.events.descriptors import EpollEvent, EpollOperation, Whence
 from journal.events.inputs import HostCall
 from journal.events.paths import FileType
-from journal.events.snapshots import SafePoint, Trigger
-from journal.events.threads import GlobalsSet
 from journal.events.wire_types import SocketAddress
 from journal.replay import ModelHost, play
-from tests.replay.test_model import answer, opening, pages_event, thread, write
 from tests.support.compaction_histories import (
-    CODE,
     ON_HOST,
     check,
     frames_of,
     preamble,
     write_events,
+)
+from tests.support.sample_events import (
+    close,
+    host_result,
+    mkdir,
+    open_path,
+    unlink,
+    whole_snapshot,
+    write,
 )
 
 CREATE, DIRECTORY, EXCLUSIVE, TRUNCATE = 1, 2, 4, 8
@@ -46,18 +50,6 @@ SOCKET = sockets.SocketOpen(
     af=sockets.AddressFamily.INET4, ty=sockets.SocketType.STREAM, pt=0, fd=9
 )
 BOUND = codec.encode(sockets.SocketBind(fd=0, addr=LOOPBACK))[4:]
-
-
-def close(fd: int) -> Event:
-    return descriptors.CloseFileDescriptor(fd=fd)
-
-
-def unlink(path: str, fd: int = 3) -> Event:
-    return paths.UnlinkFile(fd=fd, path=path)
-
-
-def mkdir(path: str, fd: int = 3) -> Event:
-    return paths.CreateDirectory(fd=fd, path=path)
 
 
 def rename(old: str, new: str) -> Event:
@@ -72,23 +64,11 @@ def renumber(old: int, new: int) -> Event:
     return descriptors.RenumberFileDescriptor(old_fd=old, new_fd=new)
 
 
-def snapshot(*positions: tuple[int, int]) -> list[Event]:
-    """Return a snapshot that a guest can resume from."""
-    return [
-        SafePoint(calls=1, monotonic=2, code=CODE, whole=True, entry="_start", function="f"),
-        pages_event(1 << 16),
-        GlobalsSet(globals=()),
-        thread(0),
-        snapshots.DescriptorPositions(positions=positions, free=()),
-        snapshots.Snapshot(when=0, trigger=Trigger.EXPLICIT),
-    ]
-
-
 def drop_events(
     folder: Path, *events: Event, level: RecordingLevel = RecordingLevel.FULL
 ) -> list[Event]:
     """Return the kept events before a snapshot, after a check that the states are equal."""
-    begin, end = preamble(level), snapshot()
+    begin, end = preamble(level), whole_snapshot()
     folder = Path(mkdtemp(dir=folder))
     source = write_events(folder / "source", [*begin, *events, *end])
     found = check(source, folder / "target", RetentionPolicy())
@@ -102,37 +82,37 @@ def drop_events(
 
 
 def test_a_file_opened_and_closed_leaves_no_trace(tmp_path: Path) -> None:
-    made = [opening(5, 3, "a", CREATE), close(5)]
+    made = [open_path(5, 3, "a", CREATE), close(5)]
     read = [
-        opening(5, 3, "a", 0),
+        open_path(5, 3, "a", 0),
         descriptors.FileDescriptorSeek(fd=5, offset=1, whence=Whence.SET),
     ]
     assert drop_events(tmp_path, *made, *read, close(5)) == made
 
 
 def test_of_what_is_written_again_and_again_the_last_stays(tmp_path: Path) -> None:
-    begin, last = [opening(5, 3, "a", CREATE)], [write(5, 0, b"the last"), close(5)]
+    begin, last = [open_path(5, 3, "a", CREATE)], [write(5, 0, b"the last"), close(5)]
     again = [write(5, 0, b"%08d" % n) for n in range(50)]
     assert drop_events(tmp_path, *begin, *again, *last) == [*begin, *last]
 
 
 def test_of_bytes_that_are_partly_written_over_all_that_can_be_seen_stay(tmp_path: Path) -> None:
-    begin = [opening(5, 3, "a", CREATE)]
+    begin = [open_path(5, 3, "a", CREATE)]
     stays = [write(5, 0, b"a" * 10), write(5, 8, b"b" * 10), write(5, 30, b"c")]
     covered = [write(5, 9, b"x" * 4), write(5, 30, b"y")]
     assert drop_events(tmp_path, *begin, stays[0], *covered, *stays[1:]) == begin + stays
 
 
 def test_a_file_that_is_cut_when_it_is_opened_needs_nothing_of_what_it_had(tmp_path: Path) -> None:
-    first = [opening(5, 3, "a", CREATE), write(5, 0, b"long" * 9), close(5)]
-    between = [opening(6, 3, "a", TRUNCATE), write(6, 0, b"longer" * 9), close(6)]
-    last = [opening(7, 3, "a", CREATE | TRUNCATE), write(7, 0, b"short"), close(7)]
+    first = [open_path(5, 3, "a", CREATE), write(5, 0, b"long" * 9), close(5)]
+    between = [open_path(6, 3, "a", TRUNCATE), write(6, 0, b"longer" * 9), close(6)]
+    last = [open_path(7, 3, "a", CREATE | TRUNCATE), write(7, 0, b"short"), close(7)]
     assert drop_events(tmp_path, *first, *between, *last) == [first[0], first[2], *last]
 
 
 def test_what_was_cut_off_does_not_come_back_when_a_file_grows_again(tmp_path: Path) -> None:
     events = [
-        opening(5, 3, "a", CREATE),
+        open_path(5, 3, "a", CREATE),
         write(5, 0, b"0123456789"),
         descriptors.FileDescriptorSetSize(fd=5, st_size=4),
         write(5, 8, b"89"),
@@ -144,17 +124,17 @@ def test_a_file_that_is_made_and_removed_leaves_the_time_of_its_directory(tmp_pa
     gone = [
         event
         for name in ("a", "b", "c")
-        for event in (opening(5, 3, name, CREATE), write(5, 0, b"much"), close(5), unlink(name))
+        for event in (open_path(5, 3, name, CREATE), write(5, 0, b"much"), close(5), unlink(name))
     ]
     last = [gone[8], gone[10], gone[11]]
     assert drop_events(tmp_path, *gone) == last, "without what was written"
-    later = [opening(5, 3, "d", CREATE), close(5)]
+    later = [open_path(5, 3, "d", CREATE), close(5)]
     assert drop_events(tmp_path, *gone, *later) == later
 
 
 def test_a_file_replaced_by_renaming_another_over_it_is_needed_no_more(tmp_path: Path) -> None:
     versions = [
-        [opening(5, 3, "new", CREATE), write(5, 0, b"%d" % n), close(5), rename("new", "file")]
+        [open_path(5, 3, "new", CREATE), write(5, 0, b"%d" % n), close(5), rename("new", "file")]
         for n in range(9)
     ]
     flat = [event for version in versions for event in version]
@@ -164,14 +144,14 @@ def test_a_file_replaced_by_renaming_another_over_it_is_needed_no_more(tmp_path:
 
 
 def test_a_file_without_a_name_stays_as_long_as_it_is_open(tmp_path: Path) -> None:
-    open_one = [opening(5, 3, "a", CREATE), write(5, 0, b"kept"), unlink("a")]
-    closed_one = [opening(6, 3, "b", CREATE), write(6, 0, b"gone"), unlink("b"), close(6)]
-    other = [opening(7, 3, "c", CREATE), close(7)]
+    open_one = [open_path(5, 3, "a", CREATE), write(5, 0, b"kept"), unlink("a")]
+    closed_one = [open_path(6, 3, "b", CREATE), write(6, 0, b"gone"), unlink("b"), close(6)]
+    other = [open_path(7, 3, "c", CREATE), close(7)]
     assert drop_events(tmp_path, *open_one, *closed_one, *other) == open_one + other
 
 
 def test_names_of_one_file_are_told_from_one_another(tmp_path: Path) -> None:
-    made = [opening(5, 3, "a", CREATE), write(5, 0, b"abc"), close(5)]
+    made = [open_path(5, 3, "a", CREATE), write(5, 0, b"abc"), close(5)]
     link = paths.CreateHardLink(old_fd=3, old_flags=0, new_fd=3, old_path="a", new_path="b")
     assert drop_events(tmp_path, *made, link, unlink("a")) == [*made, link, unlink("a")]
 
@@ -182,7 +162,7 @@ def test_times_stay_as_the_last_that_set_each_of_them(tmp_path: Path) -> None:
             fd=5, st_atim=atime, st_mtim=mtime, fst_flags=flags
         )
 
-    begin = opening(5, 3, "a", CREATE)
+    begin = open_path(5, 3, "a", CREATE)
     events = [begin, times(1, 1, 5), times(2, 2, 1), times(3, 3, 4), times(4, 4, 4)]
     assert drop_events(tmp_path, *events) == [begin, times(2, 2, 1), times(4, 4, 4)]
 
@@ -191,10 +171,10 @@ def test_a_renamed_directory_takes_along_what_is_in_it(tmp_path: Path) -> None:
     events = [
         mkdir("d"),
         mkdir("d/e"),
-        opening(5, 3, "d/e/a", CREATE),
+        open_path(5, 3, "d/e/a", CREATE),
         close(5),
         rename("d", "f"),
-        opening(6, 3, "f/e/a", 0),
+        open_path(6, 3, "f/e/a", 0),
         write(6, 0, b"through another name"),
         close(6),
         rename("f/e", "g"),
@@ -203,23 +183,23 @@ def test_a_renamed_directory_takes_along_what_is_in_it(tmp_path: Path) -> None:
 
 
 def test_the_same_name_in_two_directories_is_two(tmp_path: Path) -> None:
-    made = [mkdir("d"), opening(5, 3, "d", DIRECTORY)]
-    a = [opening(6, 3, "a", CREATE), write(6, 0, b"one"), close(6)]
-    b = [opening(6, 5, "a", CREATE), write(6, 0, b"two"), close(6)]
+    made = [mkdir("d"), open_path(5, 3, "d", DIRECTORY)]
+    a = [open_path(6, 3, "a", CREATE), write(6, 0, b"one"), close(6)]
+    b = [open_path(6, 5, "a", CREATE), write(6, 0, b"two"), close(6)]
     assert drop_events(tmp_path, *made, *a, *b, close(5)) == [*made, *a, *b, close(5)]
 
 
 def test_a_removal_leaves_its_namesake_in_another_directory(tmp_path: Path) -> None:
-    made = [mkdir("d"), opening(5, 3, "d", DIRECTORY)]
-    kept = [opening(6, 3, "a", CREATE), write(6, 0, b"one"), close(6)]
-    other = [opening(6, 5, "a", CREATE), write(6, 0, b"two"), close(6)]
+    made = [mkdir("d"), open_path(5, 3, "d", DIRECTORY)]
+    kept = [open_path(6, 3, "a", CREATE), write(6, 0, b"one"), close(6)]
+    other = [open_path(6, 5, "a", CREATE), write(6, 0, b"two"), close(6)]
     for gone in (unlink("a", fd=5), unlink("d/a")):
         stays = drop_events(tmp_path, *made, *kept, *other, gone)
         assert stays == [*made, *kept, other[0], other[2], gone], "but for what it contained"
 
 
 def test_what_was_in_a_directory_goes_under_whichever_name_it_is_removed(tmp_path: Path) -> None:
-    inside = [opening(5, 3, "d/a", CREATE), write(5, 0, b"moved along"), close(5)]
+    inside = [open_path(5, 3, "d/a", CREATE), write(5, 0, b"moved along"), close(5)]
     gone = [unlink("e/a"), paths.RemoveDirectory(fd=3, path="e")]
     stays = drop_events(tmp_path, mkdir("d"), *inside, rename("d", "e"), *gone, mkdir("z"))
     assert stays == [mkdir("z")]
@@ -249,13 +229,19 @@ def test_a_removal_of_what_the_journal_does_not_make_is_not_left_alone(tmp_path:
 
 
 def test_a_copy_and_what_is_written_through_it_stay(tmp_path: Path) -> None:
-    events = [opening(5, 3, "a", CREATE), dup(5, 6), close(5), write(6, 0, b"abc"), renumber(6, 8)]
+    events = [
+        open_path(5, 3, "a", CREATE),
+        dup(5, 6),
+        close(5),
+        write(6, 0, b"abc"),
+        renumber(6, 8),
+    ]
     events += [write(8, 3, b"def")]
     assert drop_events(tmp_path, *events) == events
 
 
 def test_one_of_two_that_share_a_file_may_be_closed(tmp_path: Path) -> None:
-    events = [opening(5, 3, "a", CREATE), dup(5, 6), write(5, 0, b"abc"), close(6)]
+    events = [open_path(5, 3, "a", CREATE), dup(5, 6), write(5, 0, b"abc"), close(6)]
     assert drop_events(tmp_path, *events) == [events[0], events[2]]
     events = [descriptors.CreatePipe(read_fd=5, write_fd=6), write(6, 0, b"in it"), close(6)]
     assert drop_events(tmp_path, *events) == events
@@ -308,10 +294,10 @@ def test_what_an_epoll_watches_stays(tmp_path: Path) -> None:
 
 def test_a_number_that_another_took_over_needs_nothing_of_what_it_was(tmp_path: Path) -> None:
     logs = [
-        [opening(9, 3, f"log{n}", CREATE), renumber(9, 8), write(8, 0, b"line %d" % n)]
+        [open_path(9, 3, f"log{n}", CREATE), renumber(9, 8), write(8, 0, b"line %d" % n)]
         for n in range(3)
     ]
-    begin = [opening(8, 3, "log", CREATE)]
+    begin = [open_path(8, 3, "log", CREATE)]
     events = [*begin, *(event for log in logs for event in log)]
     assert drop_events(tmp_path, *events) == events, "all files are there"
     removed = [unlink(f"log{n}") for n in range(2)]
@@ -323,11 +309,11 @@ def test_a_number_that_another_took_over_needs_nothing_of_what_it_was(tmp_path: 
 def test_a_socket_stays_with_its_answers_until_it_is_closed(tmp_path: Path) -> None:
     listening = [
         SOCKET,
-        answer(HostCall.SOCKET, 9),
+        host_result(HostCall.SOCKET, 9),
         sockets.SocketBind(fd=9, addr=LOOPBACK),
-        answer(HostCall.BIND, 9, BOUND),
+        host_result(HostCall.BIND, 9, BOUND),
         sockets.SocketListen(fd=9, backlog=3),
-        answer(HostCall.LISTEN, 9, BOUND),
+        host_result(HostCall.LISTEN, 9, BOUND),
     ]
     accepted = sockets.SocketAccepted(
         listen_fd=9, fd=10, fd_flags=0, non_blocking=False, local_addr=LOOPBACK, peer_addr=LOOPBACK
@@ -341,7 +327,7 @@ def test_a_socket_stays_with_its_answers_until_it_is_closed(tmp_path: Path) -> N
 def test_outbound_sockets_are_tracked(tmp_path: Path) -> None:
     events = [
         SOCKET,
-        answer(HostCall.SOCKET, 9),
+        host_result(HostCall.SOCKET, 9),
         sockets.SocketConnected(fd=9, local_addr=LOOPBACK, peer_addr=LOOPBACK),
     ]
     assert drop_events(tmp_path, *events) == events
@@ -349,14 +335,14 @@ def test_outbound_sockets_are_tracked(tmp_path: Path) -> None:
 
 
 def test_a_refused_opening_leaves_no_trace(tmp_path: Path) -> None:
-    refused = [opening(5, ON_HOST, "a", 0), answer(HostCall.OPEN, ON_HOST, b"", 44)]
+    refused = [open_path(5, ON_HOST, "a", 0), host_result(HostCall.OPEN, ON_HOST, b"", 44)]
     assert drop_events(tmp_path, *refused) == []
 
 
 def test_a_refused_opening_in_the_place_of_what_nobody_answered_stays(tmp_path: Path) -> None:
-    unanswered = opening(5, ON_HOST, "a", 0)
-    refused = [opening(6, ON_HOST, "b", 0), answer(HostCall.OPEN, ON_HOST, b"", 44)]
-    events = [*preamble(), unanswered, *snapshot(), *refused, *snapshot()]
+    unanswered = open_path(5, ON_HOST, "a", 0)
+    refused = [open_path(6, ON_HOST, "b", 0), host_result(HostCall.OPEN, ON_HOST, b"", 44)]
+    events = [*preamble(), unanswered, *whole_snapshot(), *refused, *whole_snapshot()]
     source = write_events(tmp_path / "source", events)
     assert check(source, tmp_path / "target", RetentionPolicy(keep_last=2)).kept_events == len(
         events
@@ -366,18 +352,18 @@ def test_a_refused_opening_in_the_place_of_what_nobody_answered_stays(tmp_path: 
 
 def test_what_is_open_of_the_host_stays_with_its_answers_and_its_names(tmp_path: Path) -> None:
     renamed = [
-        answer(HostCall.PROBE, ON_HOST, b"\1"),
+        host_result(HostCall.PROBE, ON_HOST, b"\1"),
         paths.PathRename(old_fd=ON_HOST, new_fd=ON_HOST, old_path="a", new_path="b"),
-        answer(HostCall.RENAME, ON_HOST, b"names"),
+        host_result(HostCall.RENAME, ON_HOST, b"names"),
     ]
-    opened = [opening(5, ON_HOST, "a", CREATE), answer(HostCall.OPEN, ON_HOST, b"\4node")]
+    opened = [open_path(5, ON_HOST, "a", CREATE), host_result(HostCall.OPEN, ON_HOST, b"\4node")]
     removed = [
-        answer(HostCall.PROBE, ON_HOST, b"\1"),
+        host_result(HostCall.PROBE, ON_HOST, b"\1"),
         paths.UnlinkFile(fd=ON_HOST, path="c"),
-        answer(HostCall.UNLINK, ON_HOST),
+        host_result(HostCall.UNLINK, ON_HOST),
     ]
-    wrote = [write(5, 0, b"abc"), answer(HostCall.WRITE, 5, b"\3\0\0\0")]
-    read = [answer(HostCall.READ, 5, b"abc"), answer(HostCall.STAT, 5, bytes(64))]
+    wrote = [write(5, 0, b"abc"), host_result(HostCall.WRITE, 5, b"\3\0\0\0")]
+    read = [host_result(HostCall.READ, 5, b"abc"), host_result(HostCall.STAT, 5, bytes(64))]
     events = [*renamed, *opened, *removed, *renamed, *read, *wrote, *read]
     assert drop_events(tmp_path, *events) == [*opened, *renamed, *wrote]
 
@@ -394,11 +380,11 @@ def test_what_the_guest_was_told_goes_in_front_of_a_snapshot_alone(tmp_path: Pat
     ]
     behind = [inputs.StreamRead(stream=0, offset=4, data=b"more"), *told[:2]]
     begin = preamble()
-    events = [*begin, *told, *snapshot((0, 4)), *behind]
+    events = [*begin, *told, *whole_snapshot((0, 4)), *behind]
     source = write_events(tmp_path / "source", events)
     found = check(source, tmp_path / "target", RetentionPolicy())
     stays = [codec.decode(frame.tag, frame.payload) for frame in frames_of(tmp_path / "target")]
-    assert stays == [*begin, *snapshot((0, 4)), *behind]
+    assert stays == [*begin, *whole_snapshot((0, 4)), *behind]
     dropped = {kind.name: kind.dropped_events for kind in found.kinds if kind.dropped_events}
     names = ("ClockRead", "RandomBytes", "StreamRead", "PollResult")
     assert dropped == dict.fromkeys(names, 1)
@@ -427,10 +413,10 @@ def test_of_a_stream_s_marks_the_first_of_a_session_stays_too(tmp_path: Path) ->
 
 def test_a_seal_goes(tmp_path: Path) -> None:
     begin, seal = preamble(), process.Seal(count=1, hash=2)
-    source = write_events(tmp_path / "source", [*begin, *snapshot(), seal, mkdir("a")])
+    source = write_events(tmp_path / "source", [*begin, *whole_snapshot(), seal, mkdir("a")])
     compaction.compact(source, tmp_path / "target")
     stays = [codec.decode(frame.tag, frame.payload) for frame in frames_of(tmp_path / "target")]
-    assert stays == [*begin, *snapshot(), mkdir("a")]
+    assert stays == [*begin, *whole_snapshot(), mkdir("a")]
 
 
 Wrong = Sequence[Event]
@@ -449,10 +435,10 @@ def test_where_the_beginning_is_missing_all_that_it_would_tell_of_stays(
     """The journal continues another journal, which is missing."""
     begin: Iterable[Event] = preamble()
     dropped = [inputs.RandomBytes(data=b"random")]
-    kept = [opening(5, 3, "a", CREATE), close(5), opening(5, 3, "a", 0), close(5), *events]
-    source = write_events(tmp_path / "source", [*begin, *dropped, *kept, *snapshot()])
+    kept = [open_path(5, 3, "a", CREATE), close(5), open_path(5, 3, "a", 0), close(5), *events]
+    source = write_events(tmp_path / "source", [*begin, *dropped, *kept, *whole_snapshot()])
     found = compaction.compact(source, tmp_path / "target")
     assert found.reason.startswith("events of files and descriptors are kept unchanged: event ")
     assert reason in found.reason
     stays = [codec.decode(frame.tag, frame.payload) for frame in frames_of(tmp_path / "target")]
-    assert stays == [*begin, *kept, *snapshot()]
+    assert stays == [*begin, *kept, *whole_snapshot()]

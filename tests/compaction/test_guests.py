@@ -16,13 +16,12 @@ from journal.engine.snapshot.restore import read_parts
 from journal.events.snapshots import SafePoint
 from journal.replay import ReplayLimits
 from journal.snapshots import Trigger
-from tests.engine.snapshot.test_snapshots import often, resumed, spread
-from tests.replay.test_staged_state import GUESTS
 from tests.support import compaction_histories as compacted
 from tests.support.compaction_histories import check, frames_of
 from tests.support.engine_state import Described, Fresh, blocks_of
 from tests.support.guest_runs import finished
-from tests.support.snapshot_guests import SNAPSHOT_GUESTS, Needs, SnapshotGuest
+from tests.support.snapshot_guests import SNAPSHOT_GUESTS, STAGED_GUESTS, Needs, SnapshotGuest
+from tests.support.snapshot_runs import pick_evenly, record_often, resume_guest
 
 RESUMED_MAX = 3
 
@@ -41,14 +40,14 @@ def cache(tmp_path: Path, cache_dir: Path) -> Path:
     return folder
 
 
-UNWOUND = [one for one in GUESTS if one.stacks]
-NOT_UNWOUND = [one for one in GUESTS if not one.stacks]
+UNWOUND = [one for one in STAGED_GUESTS if one.stacks]
+NOT_UNWOUND = [one for one in STAGED_GUESTS if not one.stacks]
 
 
 @pytest.mark.parametrize("one", UNWOUND, ids=str)
 def test_a_guest_goes_on_from_what_is_left(one: SnapshotGuest, tmp_path: Path, cache: Path) -> None:
     path, target = tmp_path / "run.journal", tmp_path / "compacted.journal"
-    plain, _ = often(one, path, cache)
+    plain, _ = record_often(one, path, cache)
     found = check(path, target, RetentionPolicy(keep_last=2, keep_every=200))
     assert not found.reason
     assert sum(frame.tag == SafePoint.tag for frame in frames_of(target)) == len(found.snapshots)
@@ -56,8 +55,8 @@ def test_a_guest_goes_on_from_what_is_left(one: SnapshotGuest, tmp_path: Path, c
         infos = list(journal.list_snapshots(reader))
     assert [info.seq for info in infos] == list(found.snapshots)
     assert all(info.resumable for info in infos)
-    for info in spread(infos, RESUMED_MAX):
-        assert resumed(one, target, cache, at=info.seq) == plain, f"from {info.seq}"
+    for info in pick_evenly(infos, RESUMED_MAX):
+        assert resume_guest(one, target, cache, at=info.seq) == plain, f"from {info.seq}"
     again = check(target, tmp_path / "again.journal", RetentionPolicy(keep_last=2, keep_every=200))
     assert frames_of(tmp_path / "again.journal") == frames_of(target)
     assert again.kept_events == again.events
@@ -68,20 +67,20 @@ def test_what_a_guest_needs_that_is_executed_again_stays(
     one: SnapshotGuest, tmp_path: Path, cache: Path
 ) -> None:
     path, target = tmp_path / "run.journal", tmp_path / "compacted.journal"
-    plain, _ = often(one, path, cache)
+    plain, _ = record_often(one, path, cache)
     found = check(path, target, RetentionPolicy())
     with journal.Reader(path) as reader:
         infos = list(journal.list_snapshots(reader))
     assert found.upto == infos[0].seq + 1, "nothing had run yet"
     assert list(found.snapshots) == [info.seq for info in infos]
-    assert resumed(one, target, cache, at=infos[-1].seq) == plain
+    assert resume_guest(one, target, cache, at=infos[-1].seq) == plain
     assert journal.verify_replay(target, cache=cache).matches
 
 
 def test_what_is_left_is_not_executed_from_its_start(tmp_path: Path, cache: Path) -> None:
-    one = next(one for one in GUESTS if one.title == "deep")
+    one = next(one for one in STAGED_GUESTS if one.title == "deep")
     path, killed, target = (tmp_path / name for name in ("run.journal", "killed", "compacted"))
-    plain, _ = often(one, path, cache)
+    plain, _ = record_often(one, path, cache)
     with journal.Reader(path) as reader:
         seqs = [info.seq for info in journal.list_snapshots(reader)]
     journal.fork(path, killed, upto=seqs[-1])

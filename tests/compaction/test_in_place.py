@@ -12,10 +12,10 @@ import pytest
 from journal import Frame, JournalError, JournalLocked, NotAJournal, OptionError, Reader, Writer
 from journal.compaction import CompactionResult, RetentionPolicy, compact, compact_in_place
 from journal.log import RollPolicy
-from tests.cli.test_command_line import inside
 from tests.rigs import needs
 from tests.rigs.faults import Fault
 from tests.rigs.fused import Served
+from tests.support.command_line import run_inside
 from tests.support.compaction_histories import START, frames_of, history, write_story
 
 Count = Callable[[int], None]
@@ -250,7 +250,7 @@ def beside(path: Path) -> CompactionResult:
 
 def filter_in_place(path: Path) -> None:
     """Replace a journal by its events of one group."""
-    done = inside("filter", path, "--in-place", "--group", "files", at=path.parent.parent)
+    done = run_inside("filter", path, "--in-place", "--group", "files", at=path.parent.parent)
     if done.returncode:
         raise OSError(done.stderr.decode())
 

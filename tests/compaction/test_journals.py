@@ -22,10 +22,7 @@ from journal.events.snapshots import SafePoint, Trigger
 from journal.events.streams import StreamWrite
 from journal.log import RollPolicy
 from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
-from tests.compaction.test_events import close, mkdir, snapshot, unlink
-from tests.replay.test_model import opening, pages_event, region, thread, write
 from tests.support.compaction_histories import (
-    CODE,
     START,
     History,
     check,
@@ -39,6 +36,18 @@ from tests.support.compaction_histories import (
     write_story,
 )
 from tests.support.forged_journals import Forge
+from tests.support.sample_events import (
+    CODE,
+    close,
+    mkdir,
+    open_path,
+    pages_event,
+    region,
+    thread,
+    unlink,
+    whole_snapshot,
+    write,
+)
 
 seeds, lengths = st.integers(0, 1 << 32), st.integers(0, 200)
 
@@ -107,10 +116,13 @@ def test_a_journal_without_events_stays_without(tmp_path: Path) -> None:
         (preamble(), "the journal has no snapshot"),
         ([*preamble(), inputs.ClockRead(clock=0, time=1), mkdir("a"), mkdir("b")], "no snapshot"),
         (
-            [*preamble()[:1], *preamble()[2:], *snapshot()],
+            [*preamble()[:1], *preamble()[2:], *whole_snapshot()],
             "the journal does not contain the code of snapshot 9",
         ),
-        ([*preamble(), *snapshot()[:3], *snapshot()[4:]], "snapshot 9 cannot be resumed"),
+        (
+            [*preamble(), *whole_snapshot()[:3], *whole_snapshot()[4:]],
+            "snapshot 9 cannot be resumed",
+        ),
     ],
 )
 def test_of_what_is_executed_again_nothing_can_go(
@@ -153,7 +165,9 @@ def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
 
 def test_numbers_that_were_lost_before_stay_lost(tmp_path: Path) -> None:
     forge = Forge()
-    story = [(event.tag, codec.encode(event)) for event in [*preamble(), mkdir("a"), *snapshot()]]
+    story = [
+        (event.tag, codec.encode(event)) for event in [*preamble(), mkdir("a"), *whole_snapshot()]
+    ]
     seqs = [7 + 3 * at for at in range(len(story))]
     forge.add(*story[:3], numbers=seqs[:3])
     forge.add(*story[3:], numbers=seqs[3:])
@@ -183,11 +197,11 @@ def test_progress_is_told(tmp_path: Path) -> None:
 
 
 def test_events_of_unknown_kinds_stay_and_so_does_what_they_may_need(tmp_path: Path) -> None:
-    made = [opening(5, 3, "a", 1), write(5, 0, b"abc"), close(5), unlink("a")]
-    begin = [*preamble(), *snapshot(), inputs.RandomBytes(data=b"x"), *made[:3]]
+    made = [open_path(5, 3, "a", 1), write(5, 0, b"abc"), close(5), unlink("a")]
+    begin = [*preamble(), *whole_snapshot(), inputs.RandomBytes(data=b"x"), *made[:3]]
     story = [(event.tag, codec.encode(event), START) for event in begin]
     strange = [(200, b"of a later version", START), (254, b"", START)]
-    rest = [made[3], mkdir("b"), *snapshot()]
+    rest = [made[3], mkdir("b"), *whole_snapshot()]
     story += [*strange, *((event.tag, codec.encode(event), START) for event in rest)]
     source = write_story(tmp_path / "source", story)
     found = compact(source, tmp_path / "target")
@@ -204,8 +218,8 @@ def test_events_of_unknown_kinds_stay_and_so_does_what_they_may_need(tmp_path: P
 
 
 def test_behind_the_newest_snapshot_an_unknown_kind_hinders_nothing(tmp_path: Path) -> None:
-    events = [*preamble(), *snapshot(), mkdir("a"), unlink("b")][:-1]
-    told = [inputs.RandomBytes(data=b"x"), *snapshot()]
+    events = [*preamble(), *whole_snapshot(), mkdir("a"), unlink("b")][:-1]
+    told = [inputs.RandomBytes(data=b"x"), *whole_snapshot()]
     story = [(event.tag, codec.encode(event), START) for event in [*events, *told]]
     source = write_story(tmp_path / "source", [*story, (200, b"later", START)])
     found = compact(source, tmp_path / "target")
@@ -324,7 +338,13 @@ def test_where_no_numbers_are_left_snapshots_stay(
     ],
 )
 def test_snapshots_of_two_runtimes_stay_as_they_are(tmp_path: Path, strange: list[Event]) -> None:
-    events = [*preamble(), *snapshot(), *strange, inputs.RandomBytes(data=b"x"), *snapshot()]
+    events = [
+        *preamble(),
+        *whole_snapshot(),
+        *strange,
+        inputs.RandomBytes(data=b"x"),
+        *whole_snapshot(),
+    ]
     source = write_events(tmp_path / "source", events)
     found = check(source, tmp_path / "target", RetentionPolicy())
     assert found.reason.startswith("snapshots are kept unmerged: ")
@@ -333,8 +353,8 @@ def test_snapshots_of_two_runtimes_stay_as_they_are(tmp_path: Path, strange: lis
 
 
 def test_a_position_that_only_a_dropped_snapshot_tells_keeps_it(tmp_path: Path) -> None:
-    first, last = snapshot((5, 7)), snapshot()
-    events = [*preamble(), opening(5, 3, "a", 1), *first, *last]
+    first, last = whole_snapshot((5, 7)), whole_snapshot()
+    events = [*preamble(), open_path(5, 3, "a", 1), *first, *last]
     source = write_events(tmp_path / "source", events)
     found = check(source, tmp_path / "target", RetentionPolicy())
     assert "a kept event depends on a dropped event" in found.reason
@@ -344,7 +364,7 @@ def test_a_position_that_only_a_dropped_snapshot_tells_keeps_it(tmp_path: Path) 
 def test_what_the_guest_heard_stays_in_front_of_what_nobody_can_go_on_from(tmp_path: Path) -> None:
     """The journal is a part of another one, without its preamble."""
     heard = [inputs.ClockRead(clock=0, time=number) for number in range(9)]
-    first, (point, *_, closing) = snapshot(), snapshot()
+    first, (point, *_, closing) = whole_snapshot(), whole_snapshot()
     assert isinstance(point, SafePoint)
     second = [SafePoint(**field_dict(point) | {"whole": False}), closing]
     source = write_events(tmp_path / "source", [*first, *heard, *second])
@@ -356,12 +376,16 @@ def test_what_the_guest_heard_stays_in_front_of_what_nobody_can_go_on_from(tmp_p
 
 def test_files_never_take_more_room_than_they_did(tmp_path: Path) -> None:
     """A truncation made superfluous by a later one may have made space for events between them."""
-    events: list[Event] = [*preamble(), opening(5, 3, "a", 1), write(5, 0, b"a" * 2000)]
+    events: list[Event] = [*preamble(), open_path(5, 3, "a", 1), write(5, 0, b"a" * 2000)]
     cuts = [FileDescriptorSetSize(fd=5, st_size=size) for size in (1500, 1400)]
-    other = [opening(6, 3, "b", 1), write(6, 0, b"b" * 400)]
-    source = write_events(tmp_path / "plenty", [*events, cuts[0], *cuts[1:], *other, *snapshot()])
+    other = [open_path(6, 3, "b", 1), write(6, 0, b"b" * 400)]
+    source = write_events(
+        tmp_path / "plenty", [*events, cuts[0], *cuts[1:], *other, *whole_snapshot()]
+    )
     assert check(source, tmp_path / "a", RetentionPolicy()).reason == ""
-    source = write_events(tmp_path / "source", [*events, cuts[0], *other, cuts[1], *snapshot()])
+    source = write_events(
+        tmp_path / "source", [*events, cuts[0], *other, cuts[1], *whole_snapshot()]
+    )
     found = check(source, tmp_path / "b", RetentionPolicy())
     assert "files would at times need more space than before" in found.reason
     assert found.kept_events == found.events
@@ -369,14 +393,14 @@ def test_files_never_take_more_room_than_they_did(tmp_path: Path) -> None:
 
 def test_pages_of_no_memory_are_left_as_they_are(tmp_path: Path) -> None:
     broken = pages_event(1 << 16, numbers=(20,), kinds=b"\1", data=bytes(PAGE_SIZE))
-    first = snapshot()
-    events = [*preamble(), first[0], broken, *first[2:], *snapshot()]
+    first = whole_snapshot()
+    events = [*preamble(), first[0], broken, *first[2:], *whole_snapshot()]
     source = write_events(tmp_path / "source", events)
     found = compact(source, tmp_path / "target")
     assert not found.reason, "a whole one stands behind it"
     events = [*preamble(), *first[:1], broken, *first[2:]]
     point = SafePoint(calls=1, monotonic=2, code=CODE, whole=False, entry="_start", function="f")
-    source = write_events(tmp_path / "other", [*events, point, *snapshot()[1:]])
+    source = write_events(tmp_path / "other", [*events, point, *whole_snapshot()[1:]])
     found = compact(source, tmp_path / "others")
     assert "page 20 is outside a memory of 16 pages" in found.reason
     assert frames_of(tmp_path / "others") == frames_of(source)

@@ -18,7 +18,7 @@ from journal.engine.snapshot.positions import apply_listing, apply_positions
 from journal.engine.snapshot.rebuild import rebuild_state
 from journal.events import codec, process, snapshots, threads
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Trigger
-from tests.engine.session.test_rebuild_histories import (
+from tests.support.call_histories import (
     Guest,
     Operation,
     fresh,
@@ -27,9 +27,9 @@ from tests.engine.session.test_rebuild_histories import (
     run_history,
     somewhere,
 )
-from tests.replay.test_model import pages_event, started, thread
-from tests.support.compaction_histories import CODE, MODULE, START, Story, write_story
+from tests.support.compaction_histories import START, Story, write_story
 from tests.support.engine_state import Described, Fresh, batches_of, rows_of
+from tests.support.sample_events import CODE, MODULE, pages_event, process_start, thread
 
 POINT = SafePoint(calls=1, monotonic=2, code=CODE, whole=True, entry="_start", function="fd_write")
 
@@ -48,7 +48,7 @@ def snapshot_of(there: Described) -> list[tuple[int, bytes]]:
 
 def story_of(guest: Guest, folder: Path, chosen: set[int]) -> Story:
     """Return the events of a guest, with snapshots after some of its calls."""
-    begin = [started(), process.InstrumentedPart(offset=0, data=MODULE), *mounts_of(folder)]
+    begin = [process_start(), process.InstrumentedPart(offset=0, data=MODULE), *mounts_of(folder)]
     rows = [(event.tag, codec.encode(event)) for event in begin]
     done = 0
     for index, (upto, there) in enumerate(guest.seen):

@@ -21,20 +21,18 @@ from journal.compaction.online import BackgroundCompactor, OnlineCompactionResul
 from journal.compaction.schedule import GrowthMeter
 from journal.compaction.worker_process import WorkerFailed, compact_in_worker
 from journal.errors import JournalError
-from journal.events.process import RecordingLevel
 from journal.log import RollPolicy
-from tests.replay.test_model import opening, write
 from tests.support.budget import Budget
 from tests.support.compaction_histories import (
     START,
     frames_of,
     history,
     kept_of,
-    preamble,
     states_of,
     write_story,
 )
-from tests.support.guest_runs import until
+from tests.support.deadlines import wait_until
+from tests.support.scheduled_writers import begin, overwriting
 
 STORY = history(5, 200, 15)
 
@@ -109,22 +107,6 @@ def test_what_cannot_be_wished_is_refused(wishes: dict[str, float]) -> None:
         CompactionSchedule(**wishes)  # type: ignore[arg-type]
 
 
-def overwriting(writer: Writer | CompactingLog, count: int) -> None:
-    """Append the events of a process that repeatedly overwrites the same bytes of a file."""
-    for number in range(count):
-        writer.append(write(5, 0, bytes([number % 256]) * 4096))
-        if number % 16 == 15:
-            writer.flush()
-
-
-def begin(writer: Writer | CompactingLog) -> int:
-    """Append the preamble of such a process. Return the number of its events."""
-    events = [*preamble(RecordingLevel.STATE), opening(5, 3, "a", 1)]
-    for event in events:
-        writer.append(event)
-    return len(events)
-
-
 def test_a_log_file_is_compacted_as_it_grows_and_not_by_its_first_writes(tmp_path: Path) -> None:
     path, told = tmp_path / "j", list[OnlineCompactionResult | JournalError]()
     schedule = CompactionSchedule(factor=2, size_min=1 << 17, on_close=True)
@@ -134,7 +116,7 @@ def test_a_log_file_is_compacted_as_it_grows_and_not_by_its_first_writes(tmp_pat
         assert not told
         for nth in (1, 2, 3):
             overwriting(log, 80)
-            until(lambda n=nth: log.compactions >= n)  # type: ignore[misc]
+            wait_until(lambda n=nth: log.compactions >= n)  # type: ignore[misc]
     assert all(isinstance(found, OnlineCompactionResult) for found in told), told
     assert path.stat().st_size < 1 << 16
     assert [entry.name for entry in tmp_path.iterdir()] == ["j"]
@@ -159,14 +141,14 @@ def test_what_cannot_be_compacted_stays_and_is_told_and_tried_again(tmp_path: Pa
                 with path.open("r+b") as file:
                     file.write(damaged)
             overwriting(writer, 60)
-            until(lambda: bool(told))
+            wait_until(lambda: bool(told))
             assert isinstance(told[0], WorkerFailed)
             path.chmod(0o600)
             if good:
                 with path.open("r+b") as file:
                     file.write(good)
             overwriting(writer, 60)
-            until(lambda: compactor.count > 0)
+            wait_until(lambda: compactor.count > 0)
         assert writer.next_seq == count + 160
     assert frames_of(path)[-1].seq == count + 159
 
@@ -191,7 +173,7 @@ import os
 import sys
 from journal.compaction import CompactionSchedule, OnlineCompactionResult
 from journal.adapters import CompactingLog
-from tests.compaction.test_schedule import begin, overwriting
+from tests.support.scheduled_writers import begin, overwriting
 
 def report(found):
     os.write(1, b"-1\\n" if isinstance(found, OnlineCompactionResult) else b"-2\\n")

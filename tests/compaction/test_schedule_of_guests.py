@@ -11,9 +11,9 @@ import journal
 from journal import OptionError
 from journal.compaction import CompactionSchedule, RetentionPolicy
 from journal.engine import SnapshotOptions, Stacks
-from tests.crash.test_kill import Bench, bench, compared, strace
 from tests.support.compaction_histories import frames_of
-from tests.support.guest_runs import until
+from tests.support.deadlines import wait_until
+from tests.support.kill_bench import Bench, bench, compare_run, strace
 from tests.support.killed_runs import CACHE, Deed, Place, Plan, Trial
 from tests.support.programs import guest
 from tests.support.snapshot_runs import check_each, ended, gone_on, snapshots_in
@@ -45,8 +45,8 @@ def test_a_guest_goes_on_while_its_journal_is_compacted_and_from_what_is_left(
         for nth in (1, 2):
             for line in LINES[200 * (nth - 1) : 200 * nth]:
                 recorder.feed(line)
-            until(lambda n=nth: recorder.stdout.count(b"\n") == 200 * n)  # type: ignore[misc]
-            until(lambda n=nth: recorder.compaction_count >= n)  # type: ignore[misc]
+            wait_until(lambda n=nth: recorder.stdout.count(b"\n") == 200 * n)  # type: ignore[misc]
+            wait_until(lambda n=nth: recorder.compaction_count >= n)  # type: ignore[misc]
         recorder.close_stdin()
         said = b"".join(LINES)
         end = ended(recorder)
@@ -69,7 +69,7 @@ def test_a_run_that_is_stopped_is_compacted_when_it_is_closed_and_goes_on(
     ) as recorder:
         for line in LINES[:100]:
             recorder.feed(line)
-        until(lambda: recorder.stdout.count(b"\n") == 100)
+        wait_until(lambda: recorder.stdout.count(b"\n") == 100)
     assert len(snapshots_in(path)) == 1
     with journal.resume(path, cache=cache_dir, stdin=b"".join(LINES)) as recorder:
         end = ended(recorder)
@@ -108,7 +108,7 @@ def test_what_cannot_be_compacted_is_told_and_the_run_goes_on(
     ) as recorder:
         for line in LINES[:20]:
             recorder.feed(line)
-        until(lambda: bool(notes))
+        wait_until(lambda: bool(notes))
         recorder.feed(b"and on\n")
         recorder.close_stdin()
         assert ended(recorder).stdout == b"".join(LINES[:20]) + b"and on\n"
@@ -150,7 +150,7 @@ def kill_at(where: str, after: bool, nth: int, bench: Bench, folder: Path) -> in
             break
     told = f"{where} {after} {nth}\n"
     assert trial.codes[-1] == wanted.code, told + "\n".join(trial.last_words())
-    wrong = compared(trial, wanted)
+    wrong = compare_run(trial, wanted)
     assert not wrong, told + wrong
     ending = trial.ending()
     for info in snapshots_in(trial.journal)[-2:]:

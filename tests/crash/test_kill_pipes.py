@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.test_kill import strace
+from tests.support.deadlines import DEADLINE_SECONDS
+from tests.support.kill_bench import strace
 from tests.support.killed_runs import (
     CACHE_HOME,
-    DEADLINE_SECONDS,
     JOURNALTOOL,
     Call,
     Outputs,

@@ -16,11 +16,11 @@ import pytest
 from journal import NotAJournal, Writer
 from journal.log import RollPolicy
 from journal.log.segment_files import list_segments
-from tests.cli.test_command_line import inside
 from tests.rigs import needs
 from tests.rigs.campaign import Field
 from tests.rigs.stracing import Forking, Inject
 from tests.support.budget import Budget
+from tests.support.command_line import run_inside
 from tests.support.compaction_histories import START, frames_of, history
 
 pytestmark = needs.mark(needs.why_no_strace())
@@ -106,7 +106,7 @@ def origin(field: Field) -> Path:
                 if at % 10 == 9:
                     writer.flush()
     assert len(list_segments(folder / "parts")) > 2
-    assert inside("export", "a", "-o", "a.jsonl", at=folder).returncode == 0
+    assert run_inside("export", "a", "-o", "a.jsonl", at=folder).returncode == 0
     return folder
 
 
@@ -169,7 +169,7 @@ def kill_at_each(
         killed += trial.code < 0
         if trial.left == before:
             begun += 1
-            done = inside(*work.command, "--quiet", at=trial.folder)
+            done = run_inside(*work.command, "--quiet", at=trial.folder)
             assert (done.returncode, seen(trial.folder)) == (0, after), "what is left is in the way"
         shutil.rmtree(trial.folder.parent)
     assert killed > tried * 0.7, f"{killed} of {tried} kills came true"

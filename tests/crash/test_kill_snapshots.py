@@ -15,8 +15,8 @@ import pytest
 
 import journal
 from journal.events.snapshots import Trigger
-from tests.crash.test_kill import Bench, bench, compared, strace, tell
 from tests.support.budget import Budget
+from tests.support.kill_bench import Bench, bench, compare_run, kill_and_compare, strace
 from tests.support.killed_runs import CACHE, Deed, Input, Outputs, Place, Plan, Trial, writes_of
 from tests.support.programs import guest
 from tests.support.run_results import Ending
@@ -134,7 +134,7 @@ def check_snapshots(trial: Trial, ending: Ending, told: str) -> None:
 
 def tell_all(plan: Plan, seed: str, bench: Bench, folder: Path) -> Trial:
     """Run one trial, and check the content of its journal."""
-    trial = tell(plan, seed, bench, folder)
+    trial = kill_and_compare(plan, seed, bench, folder)
     check_snapshots(trial, trial.ending(), f"seed {seed!r}, {plan}\n")
     return trial
 
@@ -209,7 +209,7 @@ def kill_at(first: Deed, second: Deed, plan: Plan, bench: Bench, folder: Path) -
         if code != -signal.SIGKILL:
             break
     assert trial.codes[-1] == wanted.code, told + "\n".join(trial.last_words())
-    wrong = compared(trial, wanted)
+    wrong = compare_run(trial, wanted)
     assert not wrong, told + wrong
     check_snapshots(trial, trial.ending(), told)
     return trial.kills

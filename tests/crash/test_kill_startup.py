@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from tests.crash.test_kill import strace
+from tests.support.kill_bench import strace
 from tests.support.killed_runs import STRACE, Call, Plan, Trial
 from tests.support.programs import guest
 

@@ -14,7 +14,7 @@ from journal import Reader, Writer
 from journal.errors import JournalError, OptionError, StorageError
 from journal.log import CommitPolicy
 from journal.log.group_commit import GroupCommit
-from tests.support.guest_runs import until
+from tests.support.deadlines import wait_until
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_time_commits_what_waits_by_itself(path: Path, disk: Disk, commit: Commi
     with Writer(path, commit=commit) as writer:
         for number in range(3):
             writer.append_frame(1, b"x")
-            until(lambda number=number: writer.durable_upto == number + 1)  # type: ignore[misc]
+            wait_until(lambda number=number: writer.durable_upto == number + 1)  # type: ignore[misc]
         idle = disk.syncs
         assert not threading.Event().wait(0.05)
         assert disk.syncs == idle, "nothing waits, and the disk is left alone"
@@ -125,7 +125,7 @@ def test_whoever_waits_too_long_is_told(path: Path, disk: Disk) -> None:
         disk.free.clear()
         leader = threading.Thread(target=writer.sync)
         leader.start()
-        until(lambda: disk.syncs > 1)
+        wait_until(lambda: disk.syncs > 1)
         assert not writer.wait(seq, timeout_seconds=0.01)
         assert writer.append_frame(1, b"taken while the disk is busy") == 1
         assert writer.durable_upto == 0
@@ -254,7 +254,7 @@ def test_whoever_waits_is_told_when_the_sync_of_another_fails(path: Path, disk: 
     disk.free.clear()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(writer.sync)
-        until(lambda: disk.syncs > 1)
+        wait_until(lambda: disk.syncs > 1)
         second = pool.submit(writer.wait, seq)
         disk.free.set()
         for future in (first, second):
@@ -300,7 +300,7 @@ def test_a_timer_tries_again_when_there_is_room(
         assert writer._committer is not None
         monkeypatch.setattr(writer._committer, "_sync", sync)
         writer.append_frame(1, b"x")
-        until(lambda: writer.durable_upto == 1)
+        wait_until(lambda: writer.durable_upto == 1)
         assert refused == 3
 
 
@@ -309,7 +309,7 @@ def test_a_waiter_that_is_interrupted_keeps_no_other_from_leading(path: Path, di
     with Writer(path) as writer, ThreadPoolExecutor(2) as pool:
         disk.free.clear()
         first = pool.submit(writer.wait, writer.append_frame(1, b"leads"))
-        until(lambda: disk.syncs > 1)
+        wait_until(lambda: disk.syncs > 1)
         before = signal.signal(signal.SIGALRM, _interrupt)
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         try:

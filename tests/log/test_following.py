@@ -13,8 +13,8 @@ import pytest
 from journal import Frame, Reader, Writer
 from journal.fs import file_watcher
 from journal.log import RecoveryMode, RollPolicy
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.forged_journals import Forge, lay
-from tests.support.guest_runs import DEADLINE_SECONDS
 from tests.support.writer_process import LiveWriter
 
 SIZES = pytest.mark.parametrize("roll_size", [None, 4000], ids=["file", "directory"])

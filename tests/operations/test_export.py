@@ -48,18 +48,14 @@ from journal.format.block import BLOCK_HEADER_SIZE
 from journal.operations.verify import Verifier
 from journal.replay import ModelHost
 from journal.rewrite.block_builder import BlockBuilder
-from tests.operations.test_split import recorded, snapshots_in
 from tests.support.journals import written
+from tests.support.rewrites import frames_without_offsets
 from tests.support.strategies import events_of, every_event
+from tests.support.worker_journal import recorded, snapshot_seqs
 
 __all__ = ["recorded"]
 
 Told = list[dict[str, Any]]
-
-
-def frames_of(path: Path) -> list[Frame]:
-    with Reader(path) as reader:
-        return [frame._replace(offset=0) for frame in reader.frames()]
 
 
 def exported(path: Path, *redact: Secret) -> bytes:
@@ -75,7 +71,7 @@ def told(path: Path, *redact: Secret) -> Told:
 
 def imported(lines: bytes, target: Path) -> list[Frame]:
     import_lines(io.BytesIO(lines), target)
-    return frames_of(target)
+    return frames_without_offsets(target)
 
 
 def made(path: Path, rows: list[tuple[int, int, int, bytes]]) -> None:
@@ -108,7 +104,7 @@ def test_what_is_exported_and_imported_is_the_same_frames(
         source, target = Path(name) / "a", Path(name) / "b"
         made(source, story)
         lines = exported(source)
-        assert imported(lines, target) == frames_of(source)
+        assert imported(lines, target) == frames_without_offsets(source)
         with Reader(source) as before, Reader(target) as after:
             ours, theirs = before.summary(), after.summary()
         assert (theirs.journal_id, theirs.created) == (ours.journal_id, ours.created)
@@ -131,7 +127,7 @@ def test_every_kind_is_told_by_its_fields_and_comes_again(tag: int) -> None:
             lines = told(source)
             assert all(line["kind"] == kind.__name__ for line in lines)
             assert all(list(line["fields"]) == list(kind.names) for line in lines)
-            assert imported(exported(source), Path(name) / "b") == frames_of(source)
+            assert imported(exported(source), Path(name) / "b") == frames_without_offsets(source)
 
     check()
 
@@ -166,7 +162,9 @@ def test_unknown_kinds_and_malformed_payloads_stay_byte_for_byte(tmp_path: Path)
         (None, {"base64": "AG5ldw=="}),
         (None, {"base64": "Ag=="}),
     ]
-    assert imported(exported(tmp_path / "a"), tmp_path / "b") == frames_of(tmp_path / "a")
+    assert imported(exported(tmp_path / "a"), tmp_path / "b") == frames_without_offsets(
+        tmp_path / "a"
+    )
 
 
 def test_a_journal_that_is_being_written_is_exported_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -182,8 +180,8 @@ def test_a_recorded_journal_comes_again_and_goes_on(
     recorded: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     target = tmp_path / "b"
-    assert imported(exported(recorded), target) == frames_of(recorded)
-    for seq in (snapshots_in(recorded)[-1] + 1, None):
+    assert imported(exported(recorded), target) == frames_without_offsets(recorded)
+    for seq in (snapshot_seqs(recorded)[-1] + 1, None):
         states = []
         for path in (recorded, target):
             host = ModelHost()
@@ -407,7 +405,7 @@ def test_what_is_redacted_is_told_by_size_and_hash_alone(secret: Secret, tmp_pat
     }
     assert shown == {index for index, (by, _) in enumerate(secretive()) if by not in (secret, None)}
     frames = imported(b"\n".join(lines) + b"\n", tmp_path / "b")
-    before = frames_of(tmp_path / "a")
+    before = frames_without_offsets(tmp_path / "a")
     assert [frame[:2] for frame in frames] == [frame[:2] for frame in before]
     sizes = [len(frame.payload) for frame in frames]
     assert sizes[1:] == [len(frame.payload) for frame in before][1:], "the shape stays"
@@ -441,7 +439,7 @@ def test_a_redacted_journal_is_played_and_looked_at_and_never_resumed(
     recorded: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     target = tmp_path / "b"
-    before, frames = frames_of(recorded), imported(exported(recorded, *Secret), target)
+    before, frames = frames_without_offsets(recorded), imported(exported(recorded, *Secret), target)
     assert [frame[:2] for frame in frames] == [frame[:2] for frame in before]
     assert [len(frame.payload) for frame in frames if frame.tag == MemoryPages.tag] == [
         len(frame.payload) for frame in before if frame.tag == MemoryPages.tag
@@ -465,7 +463,7 @@ def test_a_redacted_journal_is_played_and_looked_at_and_never_resumed(
     )
     with pytest.raises(EngineError, match="export with redacted contents: environment, files"):
         journal.resume(target, cache=cache_dir)
-    assert imported(exported(target), tmp_path / "c") == frames_of(target)
+    assert imported(exported(target), tmp_path / "c") == frames_without_offsets(target)
     with pytest.raises(EngineError, match="export with redacted contents"):
         journal.resume(tmp_path / "c", cache=cache_dir)
 
@@ -505,7 +503,7 @@ def test_a_table_becomes_the_same_journal_again(
     as_parquet(recorded, tmp_path / "a.parquet")
     assert arrow.ParquetFile(tmp_path / "a.parquet").num_row_groups > 3
     import_parquet(tmp_path / "a.parquet", tmp_path / "b")
-    assert frames_of(tmp_path / "b") == frames_of(recorded)
+    assert frames_without_offsets(tmp_path / "b") == frames_without_offsets(recorded)
 
 
 def test_a_redacted_table_has_no_payloads_and_makes_a_journal_that_cannot_be_resumed(
@@ -514,8 +512,8 @@ def test_a_redacted_table_has_no_payloads_and_makes_a_journal_that_cannot_be_res
     as_parquet(recorded, tmp_path / "a.parquet", Secret.MEMORY, Secret.INPUT)
     assert set(arrow.read_table(tmp_path / "a.parquet").to_pydict()["payload"]) == {None}
     import_parquet(tmp_path / "a.parquet", tmp_path / "b")
-    numbers = [frame[:2] for frame in frames_of(recorded)]
-    assert [frame[:2] for frame in frames_of(tmp_path / "b")] == numbers
+    numbers = [frame[:2] for frame in frames_without_offsets(recorded)]
+    assert [frame[:2] for frame in frames_without_offsets(tmp_path / "b")] == numbers
     with pytest.raises(EngineError, match="export with redacted contents: input, memory"):
         journal.resume(tmp_path / "b", cache=cache_dir)
 

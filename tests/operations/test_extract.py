@@ -13,7 +13,7 @@ import pytest
 
 import journal
 from journal import Event, OptionError, Reader, Writer, play
-from journal.events.descriptors import CloseFileDescriptor, FileDescriptorWrite, OpenFileDescriptor
+from journal.events.descriptors import FileDescriptorWrite
 from journal.events.memory import PAGE_SIZE
 from journal.events.paths import (
     ChangeDirectory,
@@ -22,9 +22,8 @@ from journal.events.paths import (
     CreateSymbolicLink,
     FilePlaced,
     FileType,
-    PathSetTimes,
 )
-from journal.events.process import Mount, MountKind
+from journal.events.process import MountKind
 from journal.operations.extract import (
     _remove_tree,
     archive_files,
@@ -33,56 +32,13 @@ from journal.operations.extract import (
     extract_memory,
 )
 from journal.replay import ModelHost, ReplayError, ReplayLimits
-from tests.cli.test_command_line import inside
-from tests.operations.test_split import recorded, snapshots_in
 from tests.rigs import needs
 from tests.rigs.fused import Served
+from tests.support.command_line import run_inside
+from tests.support.file_journals import MTIME, mount, opening, write_events, write_small_tree
+from tests.support.worker_journal import recorded, snapshot_seqs
 
 __all__ = ["recorded"]
-
-MTIME = 1_700_000_000_123_456_789
-EVERYTHING = (1 << 30) - 1
-
-
-def opening(fd: int, path: str, dirfd: int = 3) -> OpenFileDescriptor:
-    return OpenFileDescriptor(
-        fd=fd,
-        dirfd=dirfd,
-        dirflags=1,
-        o_flags=1,
-        fs_flags=0,
-        fs_rights_base=EVERYTHING,
-        fs_rights_inheriting=0,
-        path=path,
-    )
-
-
-def mount(guest: str, fd: int = 3, kind: MountKind = MountKind.MEMORY) -> Mount:
-    return Mount(fd=fd, kind=kind, guest=guest, host="")
-
-
-def written(path: Path, *events: Event) -> Path:
-    with Writer(path) as writer:
-        for event in events:
-            writer.append(event)
-    return path
-
-
-def plain(path: Path) -> Path:
-    """A journal of a few files of every kind."""
-    return written(
-        path,
-        mount("/"),
-        FilePlaced(kind=FileType.REGULAR_FILE, offset=0, path="/placed", data=b"before"),
-        CreateDirectory(fd=3, path="folder"),
-        opening(6, "folder/öl\n"),
-        FileDescriptorWrite(fd=6, offset=3, data=b"oil"),
-        CloseFileDescriptor(fd=6),
-        CreateHardLink(old_fd=3, old_flags=0, new_fd=3, old_path="folder/öl\n", new_path="again"),
-        CreateSymbolicLink(fd=3, old_path="../../etc/passwd", new_path="link"),
-        CreateSymbolicLink(fd=3, old_path="folder", new_path="inside"),
-        PathSetTimes(fd=3, flags=0, st_atim=0, st_mtim=MTIME, fst_flags=4, path="folder/öl\n"),
-    )
 
 
 def tree_of(folder: Path) -> dict[str, tuple[object, ...]]:
@@ -119,7 +75,7 @@ def unpacked(data: bytes, folder: Path) -> dict[str, tuple[object, ...]]:
 
 
 def test_a_directory_has_the_files_with_their_times_and_rights(tmp_path: Path) -> None:
-    source = plain(tmp_path / "a")
+    source = write_small_tree(tmp_path / "a")
     found = extract_files(source, tmp_path / "out")
     tree = tree_of(tmp_path / "out")
     assert sorted(tree) == ["again", "folder", "folder/öl\n", "inside", "link", "placed"]
@@ -132,7 +88,7 @@ def test_a_directory_has_the_files_with_their_times_and_rights(tmp_path: Path) -
 
 
 def test_an_archive_unpacks_to_what_the_directory_has(tmp_path: Path) -> None:
-    source = plain(tmp_path / "a")
+    source = write_small_tree(tmp_path / "a")
     extract_files(source, tmp_path / "out")
     tree = unpacked(archived(source), tmp_path / "unpacked")
     assert {name: about[0] for name, about in tree.items()} == {
@@ -147,7 +103,7 @@ def test_an_archive_unpacks_to_what_the_directory_has(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("behind", [0, 1, 2, 4, 6, 9])
 def test_at_every_event_files_are_what_the_model_has(behind: int, tmp_path: Path) -> None:
-    source = plain(tmp_path / "a")
+    source = write_small_tree(tmp_path / "a")
     host = ModelHost()
     with Reader(source) as reader:
         play(reader.frames(), host, upto=behind + 1)
@@ -160,7 +116,7 @@ def test_at_every_event_files_are_what_the_model_has(behind: int, tmp_path: Path
 
 
 def test_a_recorded_guest_s_files_are_what_it_had(recorded: Path, tmp_path: Path) -> None:
-    for seq in [snapshots_in(recorded)[2], None]:
+    for seq in [snapshot_seqs(recorded)[2], None]:
         host = ModelHost()
         with Reader(recorded) as reader:
             play(reader.frames(), host, upto=None if seq is None else seq + 1)
@@ -180,13 +136,13 @@ def test_a_recorded_guest_s_files_are_what_it_had(recorded: Path, tmp_path: Path
 
 
 def test_what_a_mount_of_the_host_had_is_told_to_be_missing(tmp_path: Path) -> None:
-    source = written(tmp_path / "a", mount("/"), mount("/host", 4, MountKind.HOST))
+    source = write_events(tmp_path / "a", mount("/"), mount("/host", 4, MountKind.HOST))
     assert extract_files(source, tmp_path / "out").mounts == ("/host",)
     assert archive_files(source, io.BytesIO()).mounts == ("/host",)
 
 
 def test_a_mount_in_another_hides_what_that_has_there(tmp_path: Path) -> None:
-    source = written(
+    source = write_events(
         tmp_path / "a",
         mount("/"),
         CreateDirectory(fd=3, path="work"),
@@ -208,7 +164,7 @@ def test_a_mount_lies_where_the_guest_comes_to_it_whatever_else_is_on_the_way(
     outside = tmp_path / "outside"
     (outside / "b").mkdir(parents=True)
     (outside / "b" / "mine").write_text("stays")
-    source = written(
+    source = write_events(
         tmp_path / "a",
         mount("/a/b", 4),
         opening(8, "seen", 4),
@@ -261,7 +217,7 @@ HOSTILE: dict[str, list[Event]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_nothing_leads_outside_and_what_tries_leaves_nothing(name: str, tmp_path: Path) -> None:
-    source = written(tmp_path / "a", *HOSTILE[name])
+    source = write_events(tmp_path / "a", *HOSTILE[name])
     with pytest.raises(ReplayError):
         extract_files(source, tmp_path / "out")
     with pytest.raises(ReplayError):
@@ -270,7 +226,7 @@ def test_nothing_leads_outside_and_what_tries_leaves_nothing(name: str, tmp_path
 
 
 def test_files_take_no_more_than_they_may(tmp_path: Path) -> None:
-    source = written(
+    source = write_events(
         tmp_path / "a",
         mount("/"),
         *(opening(number, f"file{number}") for number in range(6, 40)),
@@ -282,7 +238,7 @@ def test_files_take_no_more_than_they_may(tmp_path: Path) -> None:
 
 
 def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
-    source = plain(tmp_path / "a")
+    source = write_small_tree(tmp_path / "a")
     (tmp_path / "out").mkdir()
     with pytest.raises(OptionError, match="exists already"):
         extract_files(source, tmp_path / "out")
@@ -295,7 +251,7 @@ def test_directories_deeper_than_anything_calls_itself_are_extracted_or_refused(
     tmp_path: Path,
 ) -> None:
     def nested(path: Path, depth: int) -> Path:
-        return written(path, mount("/d" * depth))
+        return write_events(path, mount("/d" * depth))
 
     depth = sys.getrecursionlimit() + 100
     assert extract_files(nested(tmp_path / "a", depth), tmp_path / "out").directories == depth
@@ -313,7 +269,7 @@ def without_links(path: Path) -> Path:
     story += [CreateDirectory(fd=3, path="folder/below"), opening(5, "folder/below/empty")]
     for fd, (name, data) in enumerate(files.items(), 6):
         story += [opening(fd, f"folder/{name}"), FileDescriptorWrite(fd=fd, offset=9, data=data)]
-    return written(path, *story, CreateHardLink(
+    return write_events(path, *story, CreateHardLink(
         old_fd=3, old_flags=0, new_fd=3, old_path="folder/file6", new_path="again"
     ))  # fmt: skip
 
@@ -361,7 +317,7 @@ def test_what_is_extracted_survives_a_power_cut_and_before_nothing_has_its_name(
 ) -> None:
     source, target = without_links(tmp_path / "a"), served.mount_point / "out"
     served.ask("begin", faults=(), size_max=0, calls=0)
-    assert inside("extract", source, option, target, at=tmp_path).returncode == 0
+    assert run_inside("extract", source, option, target, at=tmp_path).returncode == 0
     wanted = contents_of(target)
     served.ask("cut")
     for seed in range(40):
@@ -370,7 +326,7 @@ def test_what_is_extracted_survives_a_power_cut_and_before_nothing_has_its_name(
     states = set()
     for calls in range(5, 2000, 12):
         served.ask("begin", faults=(), size_max=0, calls=calls)
-        if inside("extract", source, option, target, at=tmp_path).returncode == 0:
+        if run_inside("extract", source, option, target, at=tmp_path).returncode == 0:
             break
         for seed in range(4):
             served.ask("crash", seed=seed)
@@ -383,7 +339,7 @@ def test_what_is_extracted_survives_a_power_cut_and_before_nothing_has_its_name(
 
 
 def test_memory_is_what_the_model_has_at_each_snapshot(recorded: Path, tmp_path: Path) -> None:
-    numbers = snapshots_in(recorded)
+    numbers = snapshot_seqs(recorded)
     for seq in numbers[:: len(numbers) // 3]:
         host = ModelHost()
         with Reader(recorded) as reader:
@@ -454,4 +410,4 @@ def test_the_environment_is_what_the_process_was_started_with(
     assert extract_environment(path).directory == "/work"
     assert extract_environment(path, at=seq - 1).directory == ""
     with pytest.raises(OptionError, match="it has no ProcessStart event"):
-        extract_environment(written(tmp_path / "a", mount("/")))
+        extract_environment(write_events(tmp_path / "a", mount("/")))

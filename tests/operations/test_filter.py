@@ -44,13 +44,13 @@ from journal.replay import ModelHost
 from journal.rewrite import output_journal
 from journal.snapshots import Trigger
 from journal.snapshots.resume_flags import GAPS_ALLOWED, NOT_RESUMABLE, not_resumable_reason
-from tests.engine.snapshot.test_snapshots import recorded, snapshots_in
-from tests.query.test_where_language import trees
-from tests.snapshots.test_resumability import started
 from tests.support.guest_runs import finished
 from tests.support.journals import ticking
+from tests.support.plain_resumability import process_start_row
 from tests.support.programs import ROOT
+from tests.support.query_strategies import trees
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
+from tests.support.snapshot_runs import record_guest, snapshots_in
 from tests.support.strategies import every_event
 
 UNKNOWN_TAGS = (200, 254)
@@ -428,7 +428,7 @@ def gone_on(
 def test_what_is_said_of_a_filtered_journal_is_what_a_resume_finds(
     one: SnapshotGuest, level: journal.engine.RecordingLevel, tmp_path: Path, cache_dir: Path
 ) -> None:
-    plain = recorded(one, tmp_path / "plain.journal", cache_dir)
+    plain = record_guest(one, tmp_path / "plain.journal", cache_dir)
     path = tmp_path / "part.journal"
     taken(one, path, cache_dir, level)
     said = set()
@@ -458,7 +458,7 @@ def test_a_journal_of_no_process_is_said_to_be_none(tmp_path: Path) -> None:
 
 def test_what_says_what_ran_is_kept_unless_asked_otherwise(tmp_path: Path, cache_dir: Path) -> None:
     one = GUESTS[0]
-    recorded(one, tmp_path / "a", cache_dir)
+    record_guest(one, tmp_path / "a", cache_dir)
     which = Query(groups=frozenset({Group.STDIO}))
     kept = journal.filter(tmp_path / "a", None, which)
     assert set(kept.kept) >= {ProcessStart.tag, ModulePart.tag, StreamWrite.tag}
@@ -471,7 +471,7 @@ def test_what_says_what_ran_is_kept_unless_asked_otherwise(tmp_path: Path, cache
 def test_what_would_be_written_is_told_only_where_it_is_measured(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    recorded(GUESTS[0], tmp_path / "a", cache_dir)
+    record_guest(GUESTS[0], tmp_path / "a", cache_dir)
     which = Query(groups=frozenset({Group.STDIO, Group.INPUTS}))
     made = journal.filter(tmp_path / "a", tmp_path / "b", which, keep_preamble=False)
     measured = journal.filter(tmp_path / "a", None, which, keep_preamble=False, measure_size=True)
@@ -511,7 +511,7 @@ def test_what_still_gathers_when_all_is_seen_is_written_and_marked(
     monkeypatch.setattr(output_journal, "PENDING_SIZE_MAX", 0)
     with Writer(tmp_path / "a") as writer:
         writer.append_frame(
-            *started(journal.engine.RecordingLevel.FULL, embedded=False, marked=False)
+            *process_start_row(journal.engine.RecordingLevel.FULL, embedded=False, marked=False)
         )
         writer.append(StreamWrite(stream=1, offset=0, data=b"x"))
         writer.append(ClockRead(clock=1, time=1))
@@ -525,7 +525,7 @@ def test_what_still_gathers_when_all_is_seen_is_written_and_marked(
 
 def test_files_are_the_same_without_what_is_not_of_files(tmp_path: Path, cache_dir: Path) -> None:
     one = next(guest for guest in GUESTS if guest.title == "descriptors in memory")
-    recorded(one, tmp_path / "a", cache_dir)
+    record_guest(one, tmp_path / "a", cache_dir)
     which = Query(groups=frozenset({Group.INPUTS, Group.STDIO, *STAGED}))
     found = journal.filter(tmp_path / "a", tmp_path / "b", which, keep=False)
     assert found.events_dropped

@@ -43,7 +43,6 @@ from journal.operations.concat import concat
 from journal.operations.split import split
 from journal.replay import ReplayLimits
 from journal.rewrite.block_builder import BlockBuilder
-from tests.engine.snapshot.test_snapshots import Run, often, resumed, spread
 from tests.support import compaction_histories as compacted
 from tests.support.compaction_histories import (
     Story,
@@ -56,6 +55,7 @@ from tests.support.compaction_histories import (
     write_story,
 )
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
+from tests.support.snapshot_runs import Run, pick_evenly, record_often, resume_guest
 
 Make = Callable[[Path, Path, Random], None]
 """An operation: from a journal to another, which is made."""
@@ -314,7 +314,7 @@ def recording(
     (folder / "cache").mkdir()
     modules = folder / "cache" / "modules"  # images are of one journal: each test has its own
     modules.symlink_to(cache_dir)
-    run, _ = often(request.param, folder / "run.journal", modules)
+    run, _ = record_often(request.param, folder / "run.journal", modules)
     return Recording(request.param, folder / "run.journal", run, modules)
 
 
@@ -331,8 +331,8 @@ def check_recorded(recording: Recording, chain: Sequence[str], seed: int) -> Non
         with Reader(target) as reader:
             infos = [info for info in journal.list_snapshots(reader) if info.resumable]
         assert [info.seq for info in infos] == seqs
-        for info in spread(infos, RESUMED_MAX)[-RESUMED_MAX:]:
-            found = resumed(recording.one, target, modules, at=info.seq)
+        for info in pick_evenly(infos, RESUMED_MAX)[-RESUMED_MAX:]:
+            found = resume_guest(recording.one, target, modules, at=info.seq)
             assert found == recording.run, f"from {info.seq}"
 
 

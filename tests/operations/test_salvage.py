@@ -24,14 +24,9 @@ from journal.operations.salvage import SalvageResult, salvage
 from journal.operations.verify import Verifier
 from journal.rewrite.bit_search import flip_bit
 from tests.support.budget import Budget
+from tests.support.edited_journals import STORIES, apply_edits, edits, stories
 from tests.support.journals import Story, ticking, written
 
-STORIES: list[Story] = [
-    [(1, b"one"), (2, b"two"), (3, b"")],
-    [(4, b"four" * 40)],
-    [(5, b"five"), (6, b"six")],
-    [(7, b"seven")],
-]
 SPANS = [range(0, 3), range(3, 4), range(4, 6), range(6, 7)]
 
 
@@ -153,13 +148,6 @@ def test_a_block_with_two_wrong_bits_is_lost_alone_and_told(index: int, tmp_path
     assert found.events == 7 - len(span)
 
 
-stories = st.lists(
-    st.lists(st.tuples(st.integers(1, 254), st.binary(max_size=40)), min_size=1, max_size=4),
-    min_size=1,
-    max_size=8,
-)
-
-
 @given(stories, st.data())
 def test_every_event_is_either_kept_or_accounted_for(
     blocks: list[Story], data: st.DataObject
@@ -184,37 +172,6 @@ def test_every_event_is_either_kept_or_accounted_for(
             assert kept | lost(found) == set(range(len(expected)))
 
 
-edits = st.lists(
-    st.tuples(
-        st.sampled_from(["flip", "zero", "noise", "cut", "copy"]),
-        st.floats(0, 1, exclude_max=True),
-        st.integers(1, 300),
-        st.randoms(use_true_random=False),
-    ),
-    max_size=6,
-)
-
-
-def edited(data: bytes, changes: list[tuple[str, float, int, random.Random]]) -> bytes:
-    """Bytes as nobody would leave them."""
-    changed = bytearray(data)
-    for what, where, size, chance in changes:
-        at = int(where * len(changed))
-        size = min(size, len(changed) - at)
-        if what == "flip":
-            changed[at : at + 1] = bytes(byte ^ 1 << size % 8 for byte in changed[at : at + 1])
-        elif what == "zero":
-            changed[at : at + size] = bytes(size)
-        elif what == "noise":
-            changed[at : at + size] = chance.randbytes(size)
-        elif what == "cut":
-            del changed[at : at + size]
-        else:
-            other = chance.randrange(len(changed) + 1)
-            changed[other:other] = changed[at : at + size]
-    return bytes(changed)
-
-
 @given(st.lists(stories, min_size=1, max_size=3), edits)
 def test_whatever_was_done_to_a_journal_it_is_recovered_or_refused(
     journals: list[list[Story]], changes: list[tuple[str, float, int, random.Random]]
@@ -223,7 +180,7 @@ def test_whatever_was_done_to_a_journal_it_is_recovered_or_refused(
         folder = Path(name)
         parts = [written(folder / f"{index}", *story) for index, story in enumerate(journals)]
         source, target = folder / "broken", folder / "target"
-        source.write_bytes(edited(b"".join(parts), changes))
+        source.write_bytes(apply_edits(b"".join(parts), changes))
         with suppress(JournalError):
             found = salvage(source, target)
             assert is_whole(target)

@@ -32,7 +32,7 @@ from journal.replay import ModelHost
 from journal.rewrite.block_builder import BlockBuilder
 from tests.support.guest_runs import finished
 from tests.support.journals import written
-from tests.support.programs import guest
+from tests.support.worker_journal import ORDERS, snapshot_seqs
 
 #: A journal is runs of events: how far each begins behind the one before, and tags. 59: a snapshot.
 runs = st.lists(
@@ -199,40 +199,12 @@ def test_damage_is_refused_and_what_stands_in_front_of_it_can_be_cut_off(tmp_pat
 # -- journals of processes --------------------------------------------------------------------
 
 
-ORDERS = b"".join(b"order %d\n" % number for number in range(40))
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
-    """The journal of a guest that writes files, with snapshots."""
-    path = tmp_path_factory.mktemp("recorded") / "run.journal"
-    with journal.record(
-        guest("worker"),
-        path,
-        args=["worker", "/work", "6"],
-        mounts=[journal.MemoryMount("/work")],
-        stdin=ORDERS,
-        cache=cache_dir,
-        durability=journal.engine.Durability.NONE,
-        snapshots=journal.engine.SnapshotOptions(
-            on=frozenset({journal.snapshots.Trigger.BOOTSTRAP}), every_events=60
-        ),
-    ) as recorder:
-        assert finished(recorder).code == 0
-    return path
-
-
-def snapshots_in(path: Path) -> list[int]:
-    with Reader(path) as reader:
-        return [info.seq for info in journal.list_snapshots(reader)]
-
-
 def test_a_journal_cut_at_a_snapshot_goes_on_as_the_whole_one_does(
     recorded: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     with journal.resume(recorded, cache=cache_dir) as recorder:
         wanted = finished(recorder), recorder.stdout
-    numbers = snapshots_in(recorded)
+    numbers = snapshot_seqs(recorded)
     assert len(numbers) > 2
     for seq in numbers[:: max(1, len(numbers) // 3)]:
         path = tmp_path / f"{seq}.journal"
@@ -247,7 +219,7 @@ def test_split_at_every_snapshot_and_joined_it_is_in_the_same_states(
     recorded: Path, tmp_path: Path
 ) -> None:
     found = split(recorded, tmp_path / "parts", snapshots=True)
-    numbers = snapshots_in(recorded)
+    numbers = snapshot_seqs(recorded)
     assert [part.last_seq for part in found.parts[: len(numbers)]] == numbers
     concat([part.path for part in found.parts], tmp_path / "joined")
     for seq in [*numbers, None]:

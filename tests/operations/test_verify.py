@@ -14,7 +14,7 @@ from journal import OptionError, Reader
 from journal.errors import JournalError
 from journal.log.summary import Finding
 from journal.operations.verify import Verifier, VerifyCounts, VerifyCursor
-from tests.operations.test_salvage import STORIES, edited, edits, stories
+from tests.support.edited_journals import STORIES, apply_edits, edits, stories
 from tests.support.journals import Story, written
 
 
@@ -40,7 +40,7 @@ def test_a_check_in_steps_finds_what_one_in_one_go_finds(
     with TemporaryDirectory() as name:
         folder = Path(name)
         parts = [written(folder / f"{index}", *story) for index, story in enumerate(journals)]
-        (folder / "a").write_bytes(edited(b"".join(parts), changes))
+        (folder / "a").write_bytes(apply_edits(b"".join(parts), changes))
         whole = Verifier(folder / "a", decode=False)
         try:
             expected = [str(one.error) for one in whole.run() if isinstance(one, Finding)]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
-from collections.abc import Sequence
 from contextlib import suppress
 from random import Random
 
 import pytest
-import xxhash
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -34,6 +32,7 @@ from journal.pages.encoding import (
     make_patch,
     update_hash_sum,
 )
+from tests.support.page_histories import plain_digest
 
 COUNT = 40
 SIZE = COUNT * PAGE_SIZE
@@ -333,25 +332,6 @@ def test_a_large_table_is_digested_as_the_events_of_its_parts(count: int) -> Non
         for start in range(0, count, 16384)
     ]
     assert list(encode_table(3, range(count))) == [codec.encode(part) for part in parts]
-
-
-def plain_digest(memories: Sequence[tuple[int, bytes]], payloads: Sequence[bytes]) -> bytes:
-    """The digest as spec/format.md tells it, without a line of ours; memories are flat."""
-    whole = b""
-    for index, content in memories:
-        total = 0
-        for number in range(len(content) // 4096):
-            page = content[4096 * number : 4096 * number + 4096]
-            if any(page):
-                hashed = xxhash.xxh3_128(page, seed=index * 2**32 + number).digest()
-                total += int.from_bytes(hashed, "big")
-        whole += index.to_bytes(4, "little")
-        whole += len(content).to_bytes(8, "little")
-        whole += (total % 2**128).to_bytes(16, "little")
-    for payload in payloads:
-        whole += len(payload).to_bytes(8, "little")
-        whole += payload
-    return xxhash.xxh3_128(whole, seed=0).digest()
 
 
 @given(

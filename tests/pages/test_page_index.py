@@ -46,9 +46,9 @@ from journal.pages.user_key import UserKey
 from journal.query.selection import Query
 from journal.replay import ModelHost, play
 from journal.replay.limits import ReplayError
-from tests.replay.test_model import started
 from tests.support.page_histories import (
     KEY,
+    STORY,
     History,
     content,
     events,
@@ -61,13 +61,7 @@ from tests.support.page_histories import (
     write,
     written_with_index,
 )
-
-#: Three snapshots; much of the second and of the third stands in front of it.
-STORY: History = [
-    [(0, number, 1 + number % 3, -1) for number in range(20)] + [(1, 3, 2, -1)],
-    [(0, number, 1 + (number + 1) % 3, -1) for number in range(20, 32)] + [(1, 5, 4, -1)],
-    [(1, number, 4, -1) for number in range(8, 12)] + [(0, 2, 5, 7)],
-]
+from tests.support.sample_events import process_start
 
 
 def event_of(*pages: bytes | PageReference, size: int = 1 << 20) -> MemoryPages:
@@ -339,7 +333,7 @@ def test_parts_are_of_use_alone_if_they_are_to_be(
     host = ModelHost()
     with journal.Reader(parts[1]) as reader, pytest.raises(ReplayError, match="does not have"):
         play(reader.frames(), host, pages=PageResolver.from_reader(reader))
-    written_with_index(tmp_path / "started", STORY, first=[started()])
+    written_with_index(tmp_path / "started", STORY, first=[process_start()])
     found = split(tmp_path / "started", tmp_path / "alone", snapshots=True, self_contained=True)
     with journal.Reader(tmp_path / "started") as whole:
         for part in found.parts:

@@ -13,9 +13,15 @@ import pytest
 import journal
 from journal.events.memory import PageKind
 from journal.pages.index_store import get_index_path
-from tests.engine.snapshot.test_snapshots import RESUMED_MAX, often, resumed, snapshots_in, spread
 from tests.support.page_histories import pages_in
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS
+from tests.support.snapshot_runs import (
+    RESUMED_MAX,
+    pick_evenly,
+    record_often,
+    resume_guest,
+    snapshots_in,
+)
 
 NAMED = ["bulk", "memories", "heap64"]
 GUESTS = {one.title: one for one in SNAPSHOT_GUESTS}
@@ -36,13 +42,13 @@ def test_a_guest_goes_on_from_each_snapshot_whose_pages_are_named(
     title: str, tmp_path: Path, cache_dir: Path
 ) -> None:
     one, path = GUESTS[title], tmp_path / "run.journal"
-    plain, run = often(one, path, cache_dir, page_index=True)
+    plain, run = record_often(one, path, cache_dir, page_index=True)
     assert run[1:] == plain[1:]
     infos = snapshots_in(path)
     assert sum(named_by_memory(path).values()) > 0
     assert get_index_path(path).exists()
-    for info in spread(infos, RESUMED_MAX):
-        assert resumed(one, path, cache_dir, at=info.seq) == plain, f"from {info.seq}"
+    for info in pick_evenly(infos, RESUMED_MAX):
+        assert resume_guest(one, path, cache_dir, at=info.seq) == plain, f"from {info.seq}"
     checked = journal.verify_replay(path, cache=cache_dir)
     assert checked.matches
     assert len(checked.checks) == len(infos)

@@ -22,10 +22,10 @@ from journal.log.summary import Finding
 from journal.operations.verify import Verifier, VerifyCounts, VerifyCursor
 from journal.pages.encoding import decode_pages
 from journal.pages.resolver import get_references
-from tests.cli.test_command_line import inside
-from tests.engine.snapshot.test_snapshots import often
+from tests.support.command_line import run_inside
 from tests.support.page_histories import History, histories, named_in, pages_in, written_with_index
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS
+from tests.support.snapshot_runs import record_often
 
 #: Of the second snapshot, and of the third, much stands in front of it.
 STORY: History = [
@@ -128,7 +128,7 @@ def test_a_guest_s_journal_is_whole_until_a_page_that_is_named_is_another(
 ) -> None:
     (guest,) = (one for one in SNAPSHOT_GUESTS if one.title == "bulk")
     path = tmp_path / "run.journal"
-    often(guest, path, cache_dir, page_index=True)
+    record_often(guest, path, cache_dir, page_index=True)
     assert checked(path)[0].referenced_pages == named_in(path) > 0
     check_changed(path, tmp_path)
 
@@ -158,11 +158,11 @@ def test_verify_looks_pages_up_if_it_is_told_to(tmp_path: Path) -> None:
         tmp_path / "b",
         lambda one: with_other_bytes(one, index) if one.seq == seq else None,
     )
-    done = inside("verify", "--pages", "a", at=tmp_path)
+    done = run_inside("verify", "--pages", "a", at=tmp_path)
     assert done.returncode == 0
     assert f"{named.total()} referenced pages looked up" in done.stdout.decode()
-    assert inside("verify", "b", at=tmp_path).returncode == 0
-    done = inside("verify", "--pages", "--json", "b", at=tmp_path)
+    assert run_inside("verify", "b", at=tmp_path).returncode == 0
+    done = run_inside("verify", "--pages", "--json", "b", at=tmp_path)
     found = json.loads(done.stdout)
     assert (done.returncode, found["verdict"]) == (3, "damaged")
     assert (found["findings_count"], found["lost_events"]) == (count, 0)
@@ -170,7 +170,7 @@ def test_verify_looks_pages_up_if_it_is_told_to(tmp_path: Path) -> None:
     told = found["findings"][0]
     assert (told["error"], told["first_seq"]) == ("MalformedEvent", frame.seq)
     assert told["message"].endswith(f"where the page hash differs at offset {frame.offset}")
-    assert inside("verify", "--pages", "--hashes", "a", at=tmp_path).returncode == 2
+    assert run_inside("verify", "--pages", "--hashes", "a", at=tmp_path).returncode == 2
 
 
 def test_pages_are_looked_up_in_steps_as_in_one_go(tmp_path: Path) -> None:

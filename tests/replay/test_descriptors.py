@@ -17,15 +17,15 @@ from journal.events.process import RecordingLevel
 from journal.events.sockets import AddressFamily, Shutdown, SocketOption, SocketType, TimeType
 from journal.events.wire_types import Network, SocketAddress
 from journal.replay import ModelHost
-from tests.replay.test_model import (
-    answer,
+from tests.support.sample_events import (
     host_mount,
+    host_result,
     memory_mount,
-    opening,
-    played,
+    open_path,
+    play_events,
+    process_start,
     refusal,
     seek,
-    started,
     write,
 )
 
@@ -41,9 +41,9 @@ def test_the_streams_are_open_from_the_start() -> None:
 
 
 def test_duplicates_share_a_position_and_flags_and_last_until_the_last_is_closed() -> None:
-    host = played(
+    host = play_events(
         memory_mount(),
-        opening(4, 3, "a", 1),
+        open_path(4, 3, "a", 1),
         descriptors.DuplicateFileDescriptor(original_fd=4, copied_fd=5),
         descriptors.DuplicateFileDescriptorWithFlags(original_fd=5, copied_fd=6, cloexec=True),
         write(5, 0, b"abc"),
@@ -62,18 +62,18 @@ def test_duplicates_share_a_position_and_flags_and_last_until_the_last_is_closed
 
 
 def test_a_renumbered_descriptor_closes_what_had_its_number() -> None:
-    events = [memory_mount(), opening(4, 3, "a", 1), opening(5, 3, "b", 1)]
-    host = played(
+    events = [memory_mount(), open_path(4, 3, "a", 1), open_path(5, 3, "b", 1)]
+    host = play_events(
         *events, descriptors.RenumberFileDescriptor(old_fd=5, new_fd=4), write(4, 0, b"x")
     )
     assert sorted(host.descriptors) == [0, 1, 2, 3, 4]
     assert host.files == {"/a": b"", "/b": b"x"}
-    same = played(*events, descriptors.RenumberFileDescriptor(old_fd=5, new_fd=5))
-    assert same.state() == played(*events).state()
+    same = play_events(*events, descriptors.RenumberFileDescriptor(old_fd=5, new_fd=5))
+    assert same.state() == play_events(*events).state()
 
 
 def test_seeking_moves_the_position_as_far_as_events_say() -> None:
-    opened = [memory_mount(), opening(4, 3, "a", 1), write(4, 0, b"abcdef")]
+    opened = [memory_mount(), open_path(4, 3, "a", 1), write(4, 0, b"abcdef")]
     for whence, offset, position in (
         (Whence.SET, 2, 2),
         (Whence.CURRENT, -1, 5),
@@ -81,10 +81,10 @@ def test_seeking_moves_the_position_as_far_as_events_say() -> None:
         (Whence.CURRENT, -7, None),
         (Whence.UNKNOWN, 0, None),
     ):
-        host = played(*opened, seek(4, offset, whence))
+        host = play_events(*opened, seek(4, offset, whence))
         assert host.descriptors[4].position == position
     assert (
-        played(*opened, seek(4, -7, Whence.CURRENT), seek(4, 1, Whence.CURRENT))
+        play_events(*opened, seek(4, -7, Whence.CURRENT), seek(4, 1, Whence.CURRENT))
         .descriptors[4]
         .position
         is None
@@ -92,18 +92,18 @@ def test_seeking_moves_the_position_as_far_as_events_say() -> None:
 
 
 def test_an_allocation_makes_a_file_longer_and_never_shorter() -> None:
-    opened = [memory_mount(), opening(4, 3, "a", 1), write(4, 0, b"abc")]
+    opened = [memory_mount(), open_path(4, 3, "a", 1), write(4, 0, b"abc")]
     for offset, size, content in ((0, 2, b"abc"), (2, 3, b"abc\0\0")):
         allocated = descriptors.FileDescriptorAllocate(fd=4, offset=offset, len=size)
-        assert played(*opened, allocated).files == {"/a": content}
+        assert play_events(*opened, allocated).files == {"/a": content}
 
 
 def test_a_descriptor_is_used_as_what_it_is() -> None:
-    opened = [memory_mount(), opening(4, 3, "a", 1)]
+    opened = [memory_mount(), open_path(4, 3, "a", 1)]
     assert "descriptor 9 is not open" in refusal(*opened, write(9, 0, b""))
-    assert "descriptor 4 is open already" in refusal(*opened, opening(4, 3, "b", 1))
+    assert "descriptor 4 is open already" in refusal(*opened, open_path(4, 3, "b", 1))
     assert "descriptor 3 is a directory, not a file" in refusal(*opened, write(3, 0, b""))
-    assert "descriptor 4 is a file, not a directory" in refusal(*opened, opening(5, 4, "b", 1))
+    assert "descriptor 4 is a file, not a directory" in refusal(*opened, open_path(5, 4, "b", 1))
     assert "descriptor 4 is a file, not a socket" in refusal(
         *opened, sockets.SocketListen(fd=4, backlog=1)
     )
@@ -124,50 +124,52 @@ def test_pipes_counters_and_polls_are_kept() -> None:
         write(5, 0, b"abc"),
         write(6, 0, bytes(8)),
     ]
-    found = played(*opened).descriptors
+    found = play_events(*opened).descriptors
     assert found[4].object == ("pipe", 0, False, 3)
     assert found[5].object == ("pipe", 0, True, 3)
     assert (found[6].object.initial, found[6].object.flags) == (3, 1)
     assert found[7].object.watched == {4: watched}
     gone = descriptors.EpollCtl(epfd=7, op=EpollOperation.DELETE, fd=4, event=None)
-    assert played(*opened, gone).descriptors[7].object.watched == {}
+    assert play_events(*opened, gone).descriptors[7].object.watched == {}
 
 
 # -- directories of the former host -------------------------------------------------------------
 
 
 def test_what_a_host_s_directory_was_asked_counts_when_it_has_answered() -> None:
-    asked = [started(), host_mount(), opening(4, 3, "a", 1)]
-    assert 4 not in played(*asked).descriptors
-    assert 4 not in played(*asked, answer(HostCall.OPEN, 3, errno=44)).descriptors
+    asked = [process_start(), host_mount(), open_path(4, 3, "a", 1)]
+    assert 4 not in play_events(*asked).descriptors
+    assert 4 not in play_events(*asked, host_result(HostCall.OPEN, 3, errno=44)).descriptors
     node = bytes([FileType.REGULAR_FILE]) + bytes(16) + b"a"
     session = process.SessionStart(
         realtime=0, monotonic=0, engine_version="", journal_version="", platform=""
     )
-    opened = [*asked, session, answer(HostCall.OPEN, 3, node)]
-    host = played(*opened, write(4, 10, b"abcdef"), answer(HostCall.WRITE, 4, b"\4\0\0\0"))
+    opened = [*asked, session, host_result(HostCall.OPEN, 3, node)]
+    host = play_events(
+        *opened, write(4, 10, b"abcdef"), host_result(HostCall.WRITE, 4, b"\4\0\0\0")
+    )
     assert host.descriptors[4].object.kind is FileType.REGULAR_FILE
     assert host.descriptors[4].position == 14
     assert host.files == {}
-    assert played(*opened, write(4, 10, b"abc")).descriptors[4].position == 0
-    sized = answer(HostCall.SIZE, 4, (100).to_bytes(8, "little"))
-    host = played(*opened, sized, seek(4, -1, Whence.END))
+    assert play_events(*opened, write(4, 10, b"abc")).descriptors[4].position == 0
+    sized = host_result(HostCall.SIZE, 4, (100).to_bytes(8, "little"))
+    host = play_events(*opened, sized, seek(4, -1, Whence.END))
     assert host.descriptors[4].position == 99
 
 
 def test_without_answers_what_was_asked_is_taken_for_done() -> None:
-    start = [started(RecordingLevel.STATE), host_mount(3), memory_mount(4, "/m")]
-    host = played(*start, opening(5, 3, "a", 1), write(5, 0, b"abc"))
+    start = [process_start(RecordingLevel.STATE), host_mount(3), memory_mount(4, "/m")]
+    host = play_events(*start, open_path(5, 3, "a", 1), write(5, 0, b"abc"))
     assert host.descriptors[5].position == 3
-    host = played(*start, opening(5, 3, "it was not there", 0), opening(5, 4, "b", 1))
+    host = play_events(*start, open_path(5, 3, "it was not there", 0), open_path(5, 4, "b", 1))
     assert host.files == {"/m/b": b""}
 
 
 def test_an_answer_that_says_nothing_is_refused() -> None:
-    asked = [started(), host_mount(), opening(4, 3, "a", 1)]
+    asked = [process_start(), host_mount(), open_path(4, 3, "a", 1)]
     for value in (b"", b"\0", b"\xff" * 17):
         assert "open has no type of file or directory" in refusal(
-            *asked, answer(HostCall.OPEN, 3, value)
+            *asked, host_result(HostCall.OPEN, 3, value)
         )
 
 
@@ -186,7 +188,7 @@ def test_a_socket_is_what_was_done_to_it() -> None:
     )
     option = sockets.SocketSetOptFlag(fd=5, opt=SocketOption.NO_DELAY, flag=True)
     timeout = sockets.SocketSetOptTime(fd=5, ty=TimeType.READ, time=7)
-    host = played(
+    host = play_events(
         memory_mount(),
         socket(4),
         bound,
@@ -216,8 +218,8 @@ def test_a_socket_is_in_the_groups_that_it_joined() -> None:
         sockets.SocketJoinIpv6Multicast(fd=4, multiaddr=six, iface=2),
     ]
     left = sockets.SocketLeaveIpv4Multicast(fd=4, multiaddr=group, iface=interface)
-    assert set(played(*joined).descriptors[4].object.groups) == {(group, interface), (six, 2)}
-    assert set(played(*joined, left).descriptors[4].object.groups) == {(six, 2)}
+    assert set(play_events(*joined).descriptors[4].object.groups) == {(group, interface), (six, 2)}
+    assert set(play_events(*joined, left).descriptors[4].object.groups) == {(six, 2)}
 
 
 def test_a_network_has_what_was_added_and_not_taken() -> None:
@@ -228,7 +230,7 @@ def test_a_network_has_what_was_added_and_not_taken() -> None:
     ]
     added = [ports.PortAddAddr(cidr=one), ports.PortAddAddr(cidr=two), *routes]
     bridge = ports.PortBridge(security=ports.Security.UNENCRYPTED, network="net", token="secret")
-    host = played(
+    host = play_events(
         *added,
         ports.PortDelAddr(addr=one.address),
         ports.PortRouteDel(ip=two.address),
@@ -244,7 +246,7 @@ def test_a_network_has_what_was_added_and_not_taken() -> None:
         bridge,
         True,
     )
-    empty = played(
+    empty = play_events(
         *added, ports.PortAddrClear(), ports.PortRouteClear(), bridge, ports.PortUnbridge()
     )
     assert (empty.network.addresses, empty.network.routes, empty.network.bridge) == ({}, {}, None)

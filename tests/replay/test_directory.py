@@ -15,8 +15,8 @@ from journal.events.definition import Event
 from journal.events.paths import FileType
 from journal.events.process import MountKind
 from journal.replay import DirectoryHost, ModelHost, ReplayLimits, play
-from tests.replay.test_files import MOUNTS, WEST, files_below, open_descriptors, refusal_of
-from tests.replay.test_model import frames_of_events, opening
+from tests.support.replayed_files import MOUNTS, WEST, files_below, open_descriptors, refusal_of
+from tests.support.sample_events import frames_of_events, open_path
 
 SECRET = b"SECRET: nobody may read this, or write to it"
 
@@ -64,8 +64,8 @@ def hostile_tree() -> Iterator[Event]:
 def test_no_path_leads_out_of_the_directory(path: str, target: Path) -> None:
     tree = list(hostile_tree())
     attempts: list[Event] = [
-        opening(5, WEST, path, 1),
-        opening(5, WEST, path, 8),
+        open_path(5, WEST, path, 1),
+        open_path(5, WEST, path, 8),
         paths.PathSetTimes(fd=WEST, flags=1, st_atim=1, st_mtim=1, fst_flags=5, path=path),
         paths.CreateDirectory(fd=WEST, path=path + "/" if path == "absolute" else path),
     ]
@@ -106,7 +106,7 @@ def test_a_file_is_not_placed_through_a_link(target: Path) -> None:
 def test_no_mount_lies_outside(guest: str, target: Path) -> None:
     mount = process.Mount(fd=3, kind=MountKind.MEMORY, guest=guest, host="")
     with DirectoryHost(target) as real:
-        refusal_of(real, [mount, opening(4, 3, "a", 1)])
+        refusal_of(real, [mount, open_path(4, 3, "a", 1)])
     assert list(target.iterdir()) == []
     assert list((target.parent / "outside").iterdir()) == []
 
@@ -117,14 +117,14 @@ def test_a_directory_swapped_for_a_link_meanwhile_leads_nowhere(target: Path) ->
         (target / "west/d").rmdir()
         (target / "west/d").symlink_to(target.parent / "outside")
         for event in (
-            opening(5, WEST, "d/a", 1, 1),
+            open_path(5, WEST, "d/a", 1, 1),
             paths.CreateDirectory(fd=WEST, path="d/a"),
             paths.CreateSymbolicLink(fd=WEST, old_path="x", new_path="d/a"),
         ):
             refusal_of(real, [event])
         (target / "west/f").symlink_to(target.parent / "secret")
-        refusal_of(real, [opening(5, WEST, "f", 8, 0)])
-        refusal_of(real, [opening(5, WEST, "f", 8, 1)])
+        refusal_of(real, [open_path(5, WEST, "f", 8, 0)])
+        refusal_of(real, [open_path(5, WEST, "f", 8, 1)])
     assert list((target.parent / "outside").iterdir()) == []
     assert (target.parent / "secret").read_bytes() == SECRET
 
@@ -133,7 +133,7 @@ def test_a_pipe_that_stands_where_a_file_should_does_not_hold_us_up(target: Path
     with DirectoryHost(target) as real:
         play(frames_of_events(MOUNTS), real)
         os.mkfifo(target / "west/f")
-        refusal_of(real, [opening(5, WEST, "f", 0)])
+        refusal_of(real, [open_path(5, WEST, "f", 0)])
 
 
 def test_a_file_of_absurd_size_is_refused(target: Path) -> None:
@@ -145,8 +145,8 @@ def test_a_file_of_absurd_size_is_refused(target: Path) -> None:
         descriptors.FileDescriptorAllocate(fd=5, offset=1 << 63, len=1 << 63),
     ):
         with tempfile.TemporaryDirectory() as folder, DirectoryHost(folder, limits) as real:
-            refusal_of(real, [*MOUNTS, opening(5, WEST, "a", 1), event])
-        refusal_of(ModelHost(limits), [*MOUNTS, opening(5, WEST, "a", 1), event])
+            refusal_of(real, [*MOUNTS, open_path(5, WEST, "a", 1), event])
+        refusal_of(ModelHost(limits), [*MOUNTS, open_path(5, WEST, "a", 1), event])
 
 
 def test_many_files_are_bounded_by_what_names_cost() -> None:
@@ -161,7 +161,7 @@ def test_more_open_files_than_the_system_allows_are_refused(target: Path) -> Non
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = 100 + max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
-    opened = [opening(5 + number, WEST, f"f{number}", 1) for number in range(limit)]
+    opened = [open_path(5 + number, WEST, f"f{number}", 1) for number in range(limit)]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:
         with DirectoryHost(target) as real:
@@ -187,7 +187,7 @@ def test_the_directory_must_be_there_and_empty(target: Path) -> None:
 def test_a_mount_called_root_is_the_directory_itself(target: Path) -> None:
     mount = process.Mount(fd=3, kind=MountKind.MEMORY, guest="/", host="")
     with DirectoryHost(target) as real:
-        play(frames_of_events([mount, opening(4, 3, "a", 1)]), real)
+        play(frames_of_events([mount, open_path(4, 3, "a", 1)]), real)
     assert files_below(target) == {"a": b""}
 
 
@@ -206,7 +206,7 @@ def test_mounts_in_one_another_are_refused(one: str, other: str, target: Path) -
 def test_a_host_s_directory_is_not_touched(target: Path) -> None:
     outside = target.parent / "outside"
     mount = process.Mount(fd=3, kind=MountKind.HOST, guest="/", host=str(outside))
-    events = [mount, opening(4, 3, "a", 1), paths.CreateDirectory(fd=3, path="d")]
+    events = [mount, open_path(4, 3, "a", 1), paths.CreateDirectory(fd=3, path="d")]
     with DirectoryHost(target) as real:
         play(frames_of_events(events), real)
     assert list(target.iterdir()) == []
@@ -215,9 +215,9 @@ def test_a_host_s_directory_is_not_touched(target: Path) -> None:
 
 def test_a_closed_host_leaves_no_descriptor_open(target: Path) -> None:
     before = open_descriptors()
-    events = [*MOUNTS, opening(5, WEST, "a", 1), opening(6, WEST, ".", 2)]
+    events = [*MOUNTS, open_path(5, WEST, "a", 1), open_path(6, WEST, ".", 2)]
     with DirectoryHost(target) as real:
         play(frames_of_events(events), real)
         refusal_of(real, [paths.CreateDirectory(fd=WEST, path="a/../b/c")])
-        refusal_of(real, [opening(7, WEST, "../a", 1)])
+        refusal_of(real, [open_path(7, WEST, "../a", 1)])
     assert open_descriptors() == before

@@ -13,15 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal.events import descriptors, paths, process
+from journal.events import descriptors, paths
 from journal.events.definition import Event
 from journal.events.descriptors import Whence
 from journal.events.paths import FileType
-from journal.events.process import MountKind
 from journal.replay import DirectoryHost, Host, ModelHost, ReplayError, ReplayLimits, play
-from tests.replay.test_model import frames_of_events, opening
+from tests.support.replayed_files import EAST, MOUNTS, TREE, WEST, files_below, refusal_of
+from tests.support.sample_events import frames_of_events, open_path
 
-WEST, EAST = 3, 4
 FEW_NAMES = 6
 SECOND = 1_000_000_000
 
@@ -39,8 +38,8 @@ sizes = st.integers(0, 20)
 flags = st.integers(0, 15)
 times = st.integers(0, 1 << 40)
 some_events: st.SearchStrategy[Event] = st.one_of(
-    st.builds(opening, new_fds, directories, some_paths, flags, st.integers(0, 1)),
-    st.builds(opening, new_fds, directories, some_paths, st.just(1), st.just(1)),
+    st.builds(open_path, new_fds, directories, some_paths, flags, st.integers(0, 1)),
+    st.builds(open_path, new_fds, directories, some_paths, st.just(1), st.just(1)),
     st.builds(descriptors.CloseFileDescriptor, fd=new_fds),
     st.builds(descriptors.RenumberFileDescriptor, old_fd=new_fds, new_fd=new_fds),
     st.builds(descriptors.DuplicateFileDescriptor, original_fd=new_fds, copied_fd=new_fds),
@@ -113,19 +112,6 @@ some_events: st.SearchStrategy[Event] = st.one_of(
     ),
 )
 
-MOUNTS = (
-    process.Mount(fd=WEST, kind=MountKind.MEMORY, guest="/west", host=""),
-    process.Mount(fd=EAST, kind=MountKind.MEMORY, guest="/lands/east", host=""),
-)
-TREE = (
-    *MOUNTS,
-    paths.CreateDirectory(fd=WEST, path="d"),
-    paths.CreateDirectory(fd=WEST, path="d/d"),
-    opening(5, WEST, "a", 1),
-    opening(6, WEST, "d", 2),
-    opening(7, EAST, "b", 1),
-    descriptors.FileDescriptorWrite(fd=5, offset=0, data=b"abc"),
-)
 FOLDERS = {"/west": "west", "/lands/east": "lands/east"}
 
 
@@ -193,21 +179,6 @@ def content_of(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
 
 
-def files_below(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def open_descriptors() -> list[Path]:
-    return sorted(Path("/proc/self/fd").iterdir())
-
-
-def refusal_of(host: ModelHost | DirectoryHost, events: Sequence[Event]) -> str:
-    with pytest.raises(ReplayError) as caught:
-        play(frames_of_events(events), host)
-    assert len(str(caught.value).splitlines()) == 1
-    return str(caught.value)
-
-
 @given(st.lists(some_events, min_size=8, max_size=40))
 def test_a_history_gives_the_same_tree_in_memory_and_in_a_directory(events: list[Event]) -> None:
     limits = ReplayLimits(files_size_max=FEW_NAMES * 1024)
@@ -231,12 +202,12 @@ def test_a_history_gives_the_same_tree_in_memory_and_in_a_directory(events: list
 def test_a_file_that_was_unlinked_while_open_is_gone(target: Path) -> None:
     events = [
         *MOUNTS,
-        opening(5, WEST, "a", 1),
+        open_path(5, WEST, "a", 1),
         descriptors.FileDescriptorWrite(fd=5, offset=0, data=b"before"),
         paths.CreateHardLink(old_fd=WEST, old_flags=0, new_fd=WEST, old_path="a", new_path="b"),
         paths.UnlinkFile(fd=WEST, path="a"),
         descriptors.FileDescriptorWrite(fd=5, offset=6, data=b" and after"),
-        opening(6, WEST, "gone", 1),
+        open_path(6, WEST, "gone", 1),
         paths.UnlinkFile(fd=WEST, path="gone"),
         descriptors.FileDescriptorWrite(fd=6, offset=0, data=b"nowhere"),
     ]
@@ -260,7 +231,9 @@ def both(target: Path, events: Sequence[Event], limits: ReplayLimits | None = No
 
 def test_a_rename_changes_both_directories_and_keeps_the_file_s_time(target: Path) -> None:
     moved = paths.PathRename(old_fd=6, new_fd=WEST, old_path="f", new_path="a")
-    tree = both(target, [*TREE, opening(8, 6, "f", 1), opening(9, WEST, "late", 1), moved]).trees
+    tree = both(
+        target, [*TREE, open_path(8, 6, "f", 1), open_path(9, WEST, "late", 1), moved]
+    ).trees
     assert tree["/west"]["a"].mtime < tree["/west"]["late"].mtime < tree["/west"]["d"].mtime
     assert tree["/west"]["d"].mtime == tree["/west"]["."].mtime
 
@@ -269,7 +242,7 @@ def test_a_file_opened_to_be_cut_is_empty(target: Path) -> None:
     assert both(target, TREE).files["/west/a"] == b"abc"
     for folder, flags, content in (("kept", 1, b"abc"), ("cut", 8, b""), ("made", 9, b"")):
         (target.parent / folder).mkdir()
-        model = both(target.parent / folder, [*TREE, opening(8, WEST, "a", flags)])
+        model = both(target.parent / folder, [*TREE, open_path(8, WEST, "a", flags)])
         assert model.files["/west/a"] == content
 
 
@@ -282,11 +255,11 @@ IN_CIRCLES = paths.PathRename(old_fd=WEST, new_fd=WEST, old_path="c", new_path="
 @pytest.mark.parametrize(
     ("events", "reason"),
     [
-        ([LINK, opening(8, WEST, "l", 5)], "exists already"),
-        ([SLASHED, opening(8, WEST, "l", 0)], "is not a directory"),
+        ([LINK, open_path(8, WEST, "l", 5)], "exists already"),
+        ([SLASHED, open_path(8, WEST, "l", 0)], "is not a directory"),
         ([paths.CreateDirectory(fd=WEST, path="c"), MOVED, IN_CIRCLES], "refused|into itself"),
         ([paths.RemoveDirectory(fd=WEST, path="d/d/")], "its path ends in / or a dot"),
-        ([opening(8, WEST, "new/", 1)], "it names a directory"),
+        ([open_path(8, WEST, "new/", 1)], "it names a directory"),
     ],
 )
 def test_what_no_guest_can_have_done_is_refused_by_both(
@@ -324,13 +297,13 @@ def test_files_that_are_gone_leave_room_for_others(way: str, target: Path) -> No
         ],
         "renamed over": [
             descriptors.CloseFileDescriptor(fd=8),
-            opening(9, WEST, "g", 1),
+            open_path(9, WEST, "g", 1),
             descriptors.CloseFileDescriptor(fd=9),
             paths.PathRename(old_fd=WEST, new_fd=WEST, old_path="g", new_path="f"),
         ],
         "renumbered over": [
             paths.UnlinkFile(fd=WEST, path="f"),
-            opening(9, WEST, "a", 0),
+            open_path(9, WEST, "a", 0),
             descriptors.RenumberFileDescriptor(old_fd=9, new_fd=8),
             descriptors.CloseFileDescriptor(fd=8),
         ],
@@ -340,12 +313,12 @@ def test_files_that_are_gone_leave_room_for_others(way: str, target: Path) -> No
         ],
         "opened anew": [
             descriptors.CloseFileDescriptor(fd=8),
-            opening(8, WEST, "f", 8),
+            open_path(8, WEST, "f", 8),
             descriptors.CloseFileDescriptor(fd=8),
         ],
     }
     once = [
-        opening(8, WEST, "f", 1),
+        open_path(8, WEST, "f", 1),
         descriptors.FileDescriptorWrite(fd=8, offset=3000, data=b"x"),
         *gone[way],
     ]
@@ -356,7 +329,7 @@ def test_an_open_file_without_a_name_takes_its_room_until_it_is_closed(target: P
     limits = ReplayLimits(files_size_max=8 * 1024)
     events = [
         *TREE,
-        opening(8, WEST, "f", 1),
+        open_path(8, WEST, "f", 1),
         descriptors.FileDescriptorWrite(fd=8, offset=3000, data=b"x"),
         paths.UnlinkFile(fd=WEST, path="f"),
         descriptors.FileDescriptorSetSize(fd=5, st_size=3000),
@@ -366,7 +339,7 @@ def test_an_open_file_without_a_name_takes_its_room_until_it_is_closed(target: P
 
 
 def test_what_a_guest_had_is_for_its_owner_alone(target: Path) -> None:
-    events = [*MOUNTS, paths.CreateDirectory(fd=WEST, path="d"), opening(5, WEST, "d/a", 1)]
+    events = [*MOUNTS, paths.CreateDirectory(fd=WEST, path="d"), open_path(5, WEST, "d/a", 1)]
     with DirectoryHost(target) as real:
         play(frames_of_events(events), real)
     assert (target / "west/d").stat().st_mode & 0o077 == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import pytest
 
 import journal
-from journal import Frame, HostMount, MemoryMount
-from journal.engine import FileCopy, RecordingLevel, RunResult
+from journal import Frame
+from journal.engine import FileCopy, RunResult
 from journal.engine.wasi.descriptors import OpenFile
 from journal.engine.wasi.filesystem.memory_nodes import DirectoryNode, FileNode, LinkNode, Node
 from journal.events.core import ProcessExit
@@ -20,13 +19,18 @@ from journal.events.process import ProcessTrap
 from journal.replay import DirectoryHost, ModelHost, TreeEntry, play
 from tests.support.guest_runs import finished
 from tests.support.programs import ROOT, guest
+from tests.support.replay_guests import (
+    LINES,
+    ORDERS,
+    REPLAY_GUESTS,
+    Record,
+    families,
+    worker,
+    worker_on_the_host,
+)
 from tests.support.rewrites import first_of, frames_of, rewritten
 
-LINES = b"".join(b"line %d\n" % number for number in range(8))
-ORDERS = b"".join(b"order %d\n" % number for number in range(5))
 CUTS = 12
-
-Record = Callable[[Path, Path], journal.Recorder]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,91 +79,6 @@ def engine_descriptors(used: dict[int, Any]) -> dict[int, int | None]:
     return {fd: found.flags if isinstance(found, OpenFile) else None for fd, found in used.items()}
 
 
-def worker(folder: Path, cache: Path) -> journal.Recorder:
-    (folder / "empty").mkdir()
-    return journal.record(
-        guest("worker"),
-        folder / "j",
-        args=["worker", "/work", "8"],
-        env={"NAME": "value"},
-        copies=[FileCopy(str(folder / "empty"), "/work")],
-        stdin=LINES,
-        cache=cache,
-    )
-
-
-def worker_on_the_host(
-    folder: Path, cache: Path, level: RecordingLevel = RecordingLevel.FULL
-) -> journal.Recorder:
-    (folder / "work").mkdir()
-    return journal.record(
-        guest("worker"),
-        folder / "j",
-        args=["worker", "/work", "8"],
-        mounts=[MemoryMount("/"), HostMount(str(folder / "work"), "/work")],
-        stdin=LINES,
-        level=level,
-        cache=cache,
-    )
-
-
-def families(folder: Path, cache: Path) -> journal.Recorder:
-    (folder / "old").write_bytes(b"old content")
-    (folder / "link").symlink_to("old")
-    return journal.record(
-        guest("families"),
-        folder / "j",
-        args=["families", "work", "fixed"],
-        mounts=[MemoryMount("work"), MemoryMount("fixed")],
-        copies=[FileCopy(str(folder / name), f"fixed/dir/{name}") for name in ("old", "link")],
-        stdin=b"first line\nsecond line\n",
-        cache=cache,
-    )
-
-
-def families_on_the_host(folder: Path, cache: Path) -> journal.Recorder:
-    for name in ("work", "fixed"):
-        (folder / name).mkdir()
-    return journal.record(
-        guest("families"),
-        folder / "j",
-        args=["families", "work", "fixed"],
-        mounts=[HostMount(str(folder / name), name) for name in ("work", "fixed")],
-        stdin=b"first line\nsecond line\n",
-        cache=cache,
-    )
-
-
-def worker_without_inputs(folder: Path, cache: Path) -> journal.Recorder:
-    return worker_on_the_host(folder, cache, RecordingLevel.STATE)
-
-
-def simple(name: str, *args: str, stdin: bytes = b"") -> Record:
-    def recorder(folder: Path, cache: Path) -> journal.Recorder:
-        return journal.record(
-            guest(name), folder / "j", args=[name, *args], stdin=stdin, cache=cache
-        )
-
-    return recorder
-
-
-GUESTS: dict[str, Record] = {
-    "worker": worker,
-    "worker on the host": worker_on_the_host,
-    "worker without inputs": worker_without_inputs,
-    "families": families,
-    "families on the host": families_on_the_host,
-    "chatty": simple("chatty", "40"),
-    "cat": simple("cat", "7", stdin=bytes(range(256))),
-    "exit7": simple("exit7", "42"),
-    "exit -1": simple("exit7", "4294967295"),
-    "trap": simple("trap", "divide"),
-    "faults": simple("faults"),
-    "escape": simple("escape", "/"),
-    "sleepy": simple("sleepy", "3", "1000"),
-}
-
-
 def run(record: Record, folder: Path, cache: Path) -> Recorded:
     with record(folder, cache) as recorder:
         outcome = finished(recorder)
@@ -200,11 +119,11 @@ def engine_descriptors_of(host: ModelHost) -> dict[int, int | None]:
     return found
 
 
-@pytest.mark.parametrize("name", GUESTS)
+@pytest.mark.parametrize("name", REPLAY_GUESTS)
 def test_a_journal_played_gives_the_state_that_the_guest_left(
     name: str, tmp_path: Path, cache_dir: Path
 ) -> None:
-    check(run(GUESTS[name], tmp_path, cache_dir))
+    check(run(REPLAY_GUESTS[name], tmp_path, cache_dir))
 
 
 def test_quickjs_leaves_the_same_files_without_running(
@@ -264,7 +183,7 @@ def test_a_journal_torn_at_any_byte_plays_as_far_as_it_goes(
 
 @pytest.mark.parametrize("name", ["worker", "worker on the host"])
 def test_a_journal_of_two_sessions_plays_as_one(name: str, tmp_path: Path, cache_dir: Path) -> None:
-    recorded = run(GUESTS[name], tmp_path, cache_dir)
+    recorded = run(REPLAY_GUESTS[name], tmp_path, cache_dir)
     whole = ModelHost()
     play(recorded.frames, whole)
     for part in (2, 3, 5):
@@ -313,7 +232,7 @@ def test_the_files_at_any_number_are_those_of_a_run_cut_there(
 def test_a_guest_s_files_come_to_stand_in_a_directory(
     name: str, tmp_path: Path, cache_dir: Path
 ) -> None:
-    recorded = run(GUESTS[name], tmp_path, cache_dir)
+    recorded = run(REPLAY_GUESTS[name], tmp_path, cache_dir)
     target = tmp_path / "target"
     target.mkdir()
     with DirectoryHost(target) as host:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,9 +16,7 @@ from journal import Frame, JournalError
 from journal.events import (
     BY_TAG,
     FAMILIES,
-    codec,
     descriptors,
-    inputs,
     memory,
     paths,
     ports,
@@ -29,136 +26,26 @@ from journal.events import (
     threads,
 )
 from journal.events.definition import Event, field_dict
-from journal.events.descriptors import Whence
-from journal.events.inputs import HostCall
 from journal.events.memory import PAGE_SIZE
 from journal.events.paths import FileType
-from journal.events.process import MountKind, RecordingLevel
 from journal.events.wire_types import Network
 from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
 from journal.replay import FAMILIES as EFFECTS
 from journal.replay import DirectoryHost, ModelHost, ReplayError, ReplayLimits, apply, play
+from tests.support.sample_events import (
+    frames_of_events,
+    host_mount,
+    listing,
+    memory_mount,
+    open_path,
+    pages_event,
+    play_events,
+    refusal,
+    region,
+    thread,
+    write,
+)
 from tests.support.strategies import every_event
-
-EXPLICIT = snapshots.Trigger.EXPLICIT
-
-
-def frames_of_events(events: Iterable[Event]) -> list[Frame]:
-    """Return frames as a reader yields them, a microsecond apart."""
-    return [
-        Frame(seq, event.tag, codec.encode(event), 1_000_000 + seq, 0)
-        for seq, event in enumerate(events)
-    ]
-
-
-def opening(fd: int, dirfd: int, path: str, o_flags: int, follow: int = 1) -> Event:
-    """Return an open of a path with WASI's oflags."""
-    return descriptors.OpenFileDescriptor(
-        fd=fd,
-        dirfd=dirfd,
-        dirflags=follow,
-        o_flags=o_flags,
-        fs_flags=0,
-        fs_rights_base=66,
-        fs_rights_inheriting=0,
-        path=path,
-    )
-
-
-def started(level: RecordingLevel = RecordingLevel.FULL) -> process.ProcessStart:
-    return process.ProcessStart(
-        module_hash=bytes(32),
-        module_size=0,
-        embedded=False,
-        level=level,
-        host_revision=1,
-        realtime=0,
-        module_path="",
-        arguments=(b"guest", b"argument"),
-        environment=(b"NAME=value",),
-        engine="",
-        engine_version="",
-        journal_version="",
-        platform="",
-        configuration=(),
-    )
-
-
-def memory_mount(fd: int = 3, guest: str = "/") -> process.Mount:
-    return process.Mount(fd=fd, kind=MountKind.MEMORY, guest=guest, host="")
-
-
-def host_mount(fd: int = 3, guest: str = "/host") -> process.Mount:
-    return process.Mount(fd=fd, kind=MountKind.HOST, guest=guest, host="/somewhere")
-
-
-def answer(call: HostCall, fd: int, value: bytes = b"", errno: int = 0) -> inputs.HostResult:
-    return inputs.HostResult(call=call, fd=fd, errno=errno, value=value)
-
-
-def snapshot() -> snapshots.Snapshot:
-    return snapshots.Snapshot(when=1, trigger=EXPLICIT)
-
-
-def region(start: int, data: bytes) -> memory.UpdateMemoryRegion:
-    return memory.UpdateMemoryRegion(start=start, end=start + len(data), data=data)
-
-
-def pages_event(size: int, memory_index: int = 0, **changes: Any) -> memory.MemoryPages:
-    """Return a MemoryPages event, without pages unless ``changes`` add some."""
-    fields: dict[str, Any] = {
-        "memory": memory_index,
-        "size": size,
-        "numbers": (),
-        "kinds": b"",
-        "data": b"",
-    }
-    return memory.MemoryPages(**fields | changes)
-
-
-def listing(fd: int, *entries: bytes, **changes: Any) -> snapshots.DirectoryListing:
-    """Return a listing of a directory."""
-    found = {"inodes": tuple(range(len(entries))), "kinds": b"\4" * len(entries)}
-    return snapshots.DirectoryListing(fd=fd, entries=entries, **found | changes)
-
-
-def thread(number: int, stack: bytes = b"") -> threads.SetThread:
-    return threads.SetThread(
-        id=number,
-        start_pointer=None,
-        stack_upper=0,
-        stack_lower=0,
-        guard_size=0,
-        stack_size=0,
-        call_stack=stack,
-        memory_stack=b"",
-        store_data=b"",
-    )
-
-
-def write(fd: int, offset: int, data: bytes) -> descriptors.FileDescriptorWrite:
-    return descriptors.FileDescriptorWrite(fd=fd, offset=offset, data=data)
-
-
-def seek(fd: int, offset: int, whence: Whence) -> descriptors.FileDescriptorSeek:
-    return descriptors.FileDescriptorSeek(fd=fd, offset=offset, whence=whence)
-
-
-def played(*events: Event, limits: ReplayLimits | None = None) -> ModelHost:
-    host = ModelHost(limits)
-    assert play(frames_of_events(events), host) == len(events)
-    return host
-
-
-def refusal(*events: Event, limits: ReplayLimits | None = None) -> str:
-    """Return the refusal of the last event after a replay of the others."""
-    host = played(*events[:-1], limits=limits)
-    with pytest.raises(ReplayError) as caught:
-        play(frames_of_events(events)[-1:], host)
-    assert caught.value.seq == len(events) - 1
-    assert len(str(caught.value).splitlines()) == 1
-    return caught.value.reason
-
 
 # -- every kind ---------------------------------------------------------------------------------
 
@@ -196,7 +83,7 @@ def near(event: Event) -> Event:
 
 
 many_events = st.lists(every_event() | every_event().map(near), max_size=60)
-START = (memory_mount(), host_mount(4), opening(5, 3, "a", 1), opening(6, 4, "a", 1))
+START = (memory_mount(), host_mount(4), open_path(5, 3, "a", 1), open_path(6, 4, "a", 1))
 
 
 def tolerant(events: Iterable[Event]) -> ModelHost:
@@ -249,7 +136,7 @@ def test_bytes_that_are_no_event_are_refused_with_their_number() -> None:
 
 def test_a_journal_is_played_from_its_reader(tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "j") as writer:
-        for event in (memory_mount(), opening(4, 3, "a", 1), write(4, 0, b"abc")):
+        for event in (memory_mount(), open_path(4, 3, "a", 1), write(4, 0, b"abc")):
             writer.append(event)
     (tmp_path / "target").mkdir()
     with journal.Reader(tmp_path / "j") as reader, DirectoryHost(tmp_path / "target") as host:
@@ -298,8 +185,8 @@ LONG = bytes(101)
     ],
 )
 def test_what_is_above_a_limit_is_refused_and_takes_nothing(event: Event) -> None:
-    before = [memory_mount(), opening(4, 3, "a", 1)]
-    host = played(*before, limits=SMALL)
+    before = [memory_mount(), open_path(4, 3, "a", 1)]
+    host = play_events(*before, limits=SMALL)
     state = host.state()
     assert refusal(*before, event, limits=SMALL)
     with pytest.raises(ReplayError):

@@ -21,16 +21,16 @@ from journal.events import (
 from journal.events.definition import Event
 from journal.events.paths import FileType
 from journal.replay import DirectoryHost, ReplayError, play
-from tests.replay.test_model import (
+from tests.support.sample_events import (
     frames_of_events,
     host_mount,
     memory_mount,
-    opening,
-    played,
+    open_path,
+    play_events,
+    process_start,
     refusal,
     region,
     snapshot,
-    started,
     thread,
     write,
 )
@@ -57,9 +57,9 @@ def test_a_process_is_what_its_events_say() -> None:
     clock = core.SetClockTime(clock_id=core.Clock.REALTIME, time=5)
     link = process.ParentLink(journal=bytes(16), seq=8, hash=9)
     seal = process.Seal(count=9, hash=0)
-    host = played(
+    host = play_events(
         link,
-        started(),
+        process_start(),
         process.ModulePart(offset=0, data=b"\0asm"),
         process.ModulePart(offset=4, data=b"rest"),
         process.InstrumentedPart(offset=0, data=b"of a session before"),
@@ -86,7 +86,7 @@ def test_a_process_is_what_its_events_say() -> None:
 
 @pytest.mark.parametrize(("said", "code"), [(0, 0), (7, 7), (-1, 0xFFFFFFFF), (None, None)])
 def test_an_exit_has_the_code_that_the_guest_passed(said: int | None, code: int | None) -> None:
-    host = played(memory_mount(), opening(4, 3, "a", 1), core.ProcessExit(exit_code=said))
+    host = play_events(memory_mount(), open_path(4, 3, "a", 1), core.ProcessExit(exit_code=said))
     assert host.process.end_event == core.ProcessExit(exit_code=said)
     assert host.process.exit_code == code
     assert host.files == {"/a": b""}
@@ -95,15 +95,17 @@ def test_an_exit_has_the_code_that_the_guest_passed(said: int | None, code: int 
 def test_what_ends_a_process_takes_what_only_a_living_one_has() -> None:
     trap = process.ProcessTrap(kind="unreachable", message="in main")
     for end in (core.ProcessExit(exit_code=0), trap):
-        host = played(memory_mount(), region(0, b"x"), thread(1), snapshot(), region(1, b"y"), end)
+        host = play_events(
+            memory_mount(), region(0, b"x"), thread(1), snapshot(), region(1, b"y"), end
+        )
         assert host.descriptors == {}
         assert (host.machine.pages, host.machine.threads, host.machine.memory_size) == ({}, {}, 0)
         assert host.process.end_event == end
 
 
 def test_a_module_started_anew_has_the_files_and_its_mounts() -> None:
-    first = [memory_mount(), host_mount(4), opening(5, 3, "a", 1), write(5, 0, b"abc"), thread(1)]
-    host = played(*first, core.ProcessExit(exit_code=1), core.InitModule(wasm_hash=b"other"))
+    first = [memory_mount(), host_mount(4), open_path(5, 3, "a", 1), write(5, 0, b"abc"), thread(1)]
+    host = play_events(*first, core.ProcessExit(exit_code=1), core.InitModule(wasm_hash=b"other"))
     assert sorted(host.descriptors) == [0, 1, 2, 3, 4]
     assert host.files == {"/a": b"abc"}
     assert host.process.end_event is None
@@ -111,21 +113,21 @@ def test_a_module_started_anew_has_the_files_and_its_mounts() -> None:
 
 
 def test_another_process_has_nothing_of_the_one_before(tmp_path: Path) -> None:
-    first = [started(), memory_mount(), opening(5, 3, "a", 1)]
-    assert played(*first, started()).state() == played(started()).state()
+    first = [process_start(), memory_mount(), open_path(5, 3, "a", 1)]
+    assert play_events(*first, process_start()).state() == play_events(process_start()).state()
     with DirectoryHost(tmp_path) as host, pytest.raises(ReplayError, match="event 3 "):
-        play(frames_of_events([*first, started()]), host)
+        play(frames_of_events([*first, process_start()]), host)
 
 
 def test_mounts_are_told_apart() -> None:
     assert "the mount 'a/' exists already" in refusal(memory_mount(3, "/a"), memory_mount(4, "a/"))
     assert "open already" in refusal(memory_mount(3, "/a"), memory_mount(3, "/b"))
-    host = played(memory_mount(3, "/a"), memory_mount(4, "/b"), opening(5, 4, "x", 1))
+    host = play_events(memory_mount(3, "/a"), memory_mount(4, "/b"), open_path(5, 4, "x", 1))
     assert host.files == {"/b/x": b""}
     assert "different mounts" in refusal(
         memory_mount(3, "/a"),
         memory_mount(4, "/b"),
-        opening(5, 3, "x", 1),
+        open_path(5, 3, "x", 1),
         paths.PathRename(old_fd=3, new_fd=4, old_path="x", new_path="x"),
     )
 
@@ -134,7 +136,7 @@ def test_a_placed_file_lies_in_the_innermost_mount() -> None:
     for fds in ((3, 4), (4, 3)):
         mounts = memory_mount(fds[0], "/"), memory_mount(fds[1], "/in")
         placed = paths.FilePlaced(kind=FileType.REGULAR_FILE, offset=0, path="/in/file", data=b"x")
-        host = played(*sorted(mounts, key=lambda mount: mount.fd), placed)
+        host = play_events(*sorted(mounts, key=lambda mount: mount.fd), placed)
         assert set(host.trees["/"]) == {"."}
         assert set(host.trees["/in"]) == {".", "file"}
 
@@ -145,7 +147,7 @@ def test_a_placed_file_comes_in_parts_that_follow_one_another() -> None:
             kind=FileType.REGULAR_FILE, offset=offset, path="/d/file", data=data
         )
 
-    host = played(memory_mount(), part(0, b"one"), part(3, b"two"))
+    host = play_events(memory_mount(), part(0, b"one"), part(3, b"two"))
     assert host.files == {"/d/file": b"onetwo"}
     assert host.trees["/"]["d/file"].mtime == 1_000_001_000, "it is placed when it begins"
     assert "does not follow" in refusal(memory_mount(), part(0, b"one"), part(4, b"two"))
@@ -157,10 +159,10 @@ def test_a_placed_file_comes_in_parts_that_follow_one_another() -> None:
 
 def test_memory_is_what_the_last_snapshot_closed() -> None:
     first = [region(PAGE - 2, b"abcd"), region(3 * PAGE, b"x" * PAGE), snapshot()]
-    host = played(*first, region(PAGE, b"ZZ"))
+    host = play_events(*first, region(PAGE, b"ZZ"))
     assert host.machine.memory_size == 65536
     assert host.machine.read(PAGE - 3, 6) == b"\0abcd\0"
-    host = played(*first, region(PAGE, b"ZZ"), region(3 * PAGE, bytes(PAGE)), snapshot())
+    host = play_events(*first, region(PAGE, b"ZZ"), region(3 * PAGE, bytes(PAGE)), snapshot())
     assert host.machine.read(PAGE - 3, 6) == b"\0abZZ\0"
     assert sorted(host.machine.pages) == [0, 1]
     assert host.machine.read(65535, 10) == b"\0"
@@ -174,7 +176,7 @@ def test_memory_is_the_same_as_one_flat_array(regions: list[tuple[int, bytes]]) 
         flat[start : start + len(data)] = data
     for cut in range(len(regions) + 1):
         events: list[Event] = [region(start, data) for start, data in regions]
-        host = played(
+        host = play_events(
             *events[:cut], snapshot(), *events[cut:], region(0, bytes(flat[:1])), snapshot()
         )
         assert host.machine.read(0, 1 << 20) == flat
@@ -184,19 +186,19 @@ def test_threads_globals_and_tables_are_closed_by_snapshots() -> None:
     values = threads.GlobalsSet(globals=((0, 0x7F, bytes(16)),))
     table = threads.TableSet(table=0, start=2, functions=(7, threads.TABLE_NULL))
     first = [thread(1, b"one"), thread(2), values, table]
-    assert played(*first).machine.threads == {}
-    host = played(*first, snapshot())
+    assert play_events(*first).machine.threads == {}
+    host = play_events(*first, snapshot())
     assert host.machine.threads == {1: thread(1, b"one"), 2: thread(2)}
     assert host.machine.globals == values
     empty = threads.TABLE_NULL
     assert host.machine.elements == {(0, 0): empty, (0, 1): empty, (0, 2): 7, (0, 3): empty}
     closed = threads.CloseThread(id=1, exit_code=0)
-    assert set(played(*first, snapshot(), closed).machine.threads) == {1, 2}
-    assert set(played(*first, snapshot(), closed, snapshot()).machine.threads) == {2}
+    assert set(play_events(*first, snapshot(), closed).machine.threads) == {1, 2}
+    assert set(play_events(*first, snapshot(), closed, snapshot()).machine.threads) == {2}
 
 
 def test_what_was_held_back_for_no_snapshot_is_void() -> None:
-    host = played(
+    host = play_events(
         region(0, b"a"),
         thread(1),
         snapshot(),
@@ -217,21 +219,23 @@ def test_streams_get_what_was_written_to_them_in_order() -> None:
         return streams.StreamWrite(stream=stream, offset=offset, data=data)
 
     delivered = streams.StreamDelivered(stream=1, upto=3)
-    host = played(said(1, 0, b"one"), said(2, 0, b"error"), said(1, 3, b"two"), delivered)
+    host = play_events(said(1, 0, b"one"), said(2, 0, b"error"), said(1, 3, b"two"), delivered)
     assert (host.stdout, host.stderr) == (b"onetwo", b"error")
     assert host.streams.delivered == {1: delivered}
     assert "at offset 4 of stream 1, which has 3 bytes" in refusal(
         said(1, 0, b"one"), said(1, 4, b"two")
     )
     duplicate = descriptors.DuplicateFileDescriptor(original_fd=1, copied_fd=4)
-    assert played(duplicate, write(4, 0, b"as in a converted journal")).stdout.startswith(b"as in")
+    assert play_events(duplicate, write(4, 0, b"as in a converted journal")).stdout.startswith(
+        b"as in"
+    )
 
 
 def test_inputs_are_counted() -> None:
     def heard(offset: int, data: bytes) -> inputs.StreamRead:
         return inputs.StreamRead(stream=0, offset=offset, data=data)
 
-    host = played(
+    host = play_events(
         inputs.ClockRead(clock=0, time=5),
         inputs.ClockRead(clock=0, time=6),
         inputs.ClockResolution(clock=1, resolution=1),

@@ -2,50 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal.events import codec, descriptors, process, snapshots, streams, threads
+from journal.events import descriptors, process, snapshots, streams, threads
 from journal.events.definition import Event
 from journal.events.inputs import HostCall
 from journal.events.memory import PAGE_SIZE
 from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages, hash_page
 from journal.replay import ModelHost, ReplayLimits, apply
-from tests.pages.test_encoding import plain_digest
-from tests.replay.test_model import (
-    answer,
+from tests.support.flat_machine import FULL_PAGE, FlatMachine, positions
+from tests.support.sample_events import (
     frames_of_events,
     host_mount,
+    host_result,
     listing,
     memory_mount,
-    opening,
+    open_path,
     pages_event,
-    played,
+    play_events,
+    process_start,
     refusal,
     region,
     snapshot,
-    started,
     thread,
     write,
 )
 
 EXPLICIT = snapshots.Trigger.EXPLICIT
 GLOBALS = threads.GlobalsSet(globals=((0, 0x7F, bytes(16)),))
-FULL = b"\1" * PAGE_SIZE
 
 
 def safe_point(*, whole: bool = False) -> snapshots.SafePoint:
     return snapshots.SafePoint(
         calls=1, monotonic=2, code=bytes(32), whole=whole, entry="_start", function="fd_write"
     )
-
-
-def positions(*pairs: tuple[int, int]) -> snapshots.DescriptorPositions:
-    return snapshots.DescriptorPositions(positions=pairs, free=())
 
 
 def whole_page(number: int, page: bytes, memory: int = 0) -> Event:
@@ -55,68 +47,13 @@ def whole_page(number: int, page: bytes, memory: int = 0) -> Event:
 # -- a plain model of a guest, and its recorded events ------------------------------------------
 
 
-@dataclass
-class Machine:
-    """A machine with flat memories and tables, as the reference for the model."""
-
-    memories: dict[int, bytearray] = field(default_factory=dict)
-    tables: dict[int, list[int]] = field(default_factory=dict)
-    values: int = 0
-    stacks: bytes | None = None
-
-    def copy(self) -> Machine:
-        memories = {index: bytearray(found) for index, found in self.memories.items()}
-        tables = {index: list(found) for index, found in self.tables.items()}
-        return Machine(memories, tables, self.values, self.stacks)
-
-    def pages(self, memory: int) -> dict[int, bytes]:
-        flat = bytes(self.memories.get(memory, b""))
-        return {n: flat[n * PAGE_SIZE : (n + 1) * PAGE_SIZE] for n in range(len(flat) // PAGE_SIZE)}
-
-    @property
-    def globals(self) -> threads.GlobalsSet:
-        return threads.GlobalsSet(globals=((0, 0x7E, self.values.to_bytes(16, "little")),))
-
-    def told(self, before: Machine, *, whole: bool) -> Iterator[Event]:
-        """Return the events between a safe point and its snapshot."""
-        for index, flat in self.memories.items():
-            old = {} if whole else before.pages(index)
-            pages = [
-                ChangedPage(number, page, old.get(number, ZERO_PAGE))
-                for number, page in self.pages(index).items()
-                if page != old.get(number, ZERO_PAGE)
-            ]
-            yield from encode_pages(index, len(flat), pages)
-        yield self.globals
-        for index, functions in self.tables.items():
-            if whole or functions != before.tables.get(index):
-                at = len(functions) // 2
-                yield threads.TableSet(table=index, start=0, functions=tuple(functions[:at]))
-                yield threads.TableSet(table=index, start=at, functions=tuple(functions[at:]))
-        if self.stacks is not None:
-            yield thread(0, self.stacks)
-        yield positions((0, self.values))
-
-    def digest(self) -> bytes:
-        """Return the digest, computed as the spec describes."""
-        payloads = [codec.encode(self.globals)]
-        for index, functions in sorted(self.tables.items()):
-            whole = threads.TableSet(table=index, start=0, functions=tuple(functions))
-            payloads.append(codec.encode(whole))
-        if self.stacks is not None:
-            payloads.append(codec.encode(thread(0, self.stacks)))
-        payloads.append(codec.encode(positions((0, self.values))))
-        memories = [(index, bytes(flat)) for index, flat in sorted(self.memories.items())]
-        return plain_digest(memories, payloads)
-
-
-def run_on(draw: st.DrawFn, machine: Machine) -> None:
+def run_on(draw: st.DrawFn, machine: FlatMachine) -> None:
     """Change the state of the guest between two snapshots."""
     for _ in range(draw(st.integers(0, 4))):
         index = draw(st.integers(0, 2))
         flat = machine.memories.setdefault(index, bytearray())
         flat += bytes(PAGE_SIZE * draw(st.integers(0, 3)))
-        data = draw(st.binary(max_size=40) | st.sampled_from([ZERO_PAGE, FULL, FULL * 2]))
+        data = draw(st.binary(max_size=40) | st.sampled_from([ZERO_PAGE, FULL_PAGE, FULL_PAGE * 2]))
         at = draw(st.integers(0, len(flat)))
         flat[at : at + len(data)] = data[: len(flat) - at]
     for _ in range(draw(st.integers(0, 2))):
@@ -129,10 +66,10 @@ def run_on(draw: st.DrawFn, machine: Machine) -> None:
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[tuple[list[Event], Machine | None]]:
+def histories(draw: st.DrawFn) -> list[tuple[list[Event], FlatMachine | None]]:
     """Return groups of events, each with the machine that it closes, or None after a crash."""
-    machine, closed = Machine(), Machine()
-    found: list[tuple[list[Event], Machine | None]] = []
+    machine, closed = FlatMachine(), FlatMachine()
+    found: list[tuple[list[Event], FlatMachine | None]] = []
     for _ in range(draw(st.integers(1, 5))):
         run_on(draw, machine)
         whole = draw(st.booleans()) or not found
@@ -149,7 +86,7 @@ def histories(draw: st.DrawFn) -> list[tuple[list[Event], Machine | None]]:
     return found
 
 
-def check(host: ModelHost, machine: Machine) -> None:
+def check(host: ModelHost, machine: FlatMachine) -> None:
     assert host.machine.memories == {i: len(flat) for i, flat in machine.memories.items()}
     for index, flat in machine.memories.items():
         assert host.machine.read(0, 1 << 20, index) == flat
@@ -160,7 +97,7 @@ def check(host: ModelHost, machine: Machine) -> None:
 
 @given(histories())
 def test_a_model_is_the_machine_at_its_last_snapshot(
-    history: list[tuple[list[Event], Machine | None]],
+    history: list[tuple[list[Event], FlatMachine | None]],
 ) -> None:
     host, last = ModelHost(), None
     for events, machine in history:
@@ -179,8 +116,8 @@ def test_a_model_is_the_machine_at_its_last_snapshot(
 
 
 def test_sums_are_kept_up_and_not_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    pages = [ChangedPage(number, FULL, ZERO_PAGE) for number in range(100)]
-    host = played(safe_point(whole=True), *encode_pages(0, 100 * PAGE_SIZE, pages), GLOBALS)
+    pages = [ChangedPage(number, FULL_PAGE, ZERO_PAGE) for number in range(100)]
+    host = play_events(safe_point(whole=True), *encode_pages(0, 100 * PAGE_SIZE, pages), GLOBALS)
     apply(snapshot(), host)
     hashed = []
 
@@ -192,7 +129,7 @@ def test_sums_are_kept_up_and_not_made_anew(monkeypatch: pytest.MonkeyPatch) -> 
     two = encode_pages(
         0,
         100 * PAGE_SIZE,
-        [ChangedPage(7, b"\2" * PAGE_SIZE, FULL), ChangedPage(9, ZERO_PAGE, FULL)],
+        [ChangedPage(7, b"\2" * PAGE_SIZE, FULL_PAGE), ChangedPage(9, ZERO_PAGE, FULL_PAGE)],
     )
     for event in (safe_point(), *two, GLOBALS):
         apply(event, host)
@@ -206,25 +143,31 @@ def test_sums_are_kept_up_and_not_made_anew(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_snapshot_whose_digest_is_another_is_played_and_told() -> None:
     wrong = snapshots.Snapshot(when=0, trigger=EXPLICIT, digest=b"x" * 16)
-    first = (safe_point(whole=True), whole_page(0, FULL), GLOBALS)
-    host = played(*first, wrong)
+    first = (safe_point(whole=True), whole_page(0, FULL_PAGE), GLOBALS)
+    host = play_events(*first, wrong)
     assert host.machine.digest_matches is False
-    assert host.machine.read(0, PAGE_SIZE) == FULL
-    assert played(*first, snapshot()).machine.digest_matches is None
-    assert played(*first).machine.digest_matches is None
+    assert host.machine.read(0, PAGE_SIZE) == FULL_PAGE
+    assert play_events(*first, snapshot()).machine.digest_matches is None
+    assert play_events(*first).machine.digest_matches is None
     right = snapshots.Snapshot(when=0, trigger=EXPLICIT, digest=host.machine.digest())
-    assert played(*first, right).machine.digest_matches is True
-    for each in (whole_page(0, b"\2" * PAGE_SIZE), whole_page(1, FULL), pages_event(1 << 17)):
-        assert played(*first, each, right).machine.digest_matches is False
-    assert played(*first, right, process.ProcessTrap(kind="", message="")).machine.memories == {}
+    assert play_events(*first, right).machine.digest_matches is True
+    for each in (whole_page(0, b"\2" * PAGE_SIZE), whole_page(1, FULL_PAGE), pages_event(1 << 17)):
+        assert play_events(*first, each, right).machine.digest_matches is False
+    assert (
+        play_events(*first, right, process.ProcessTrap(kind="", message="")).machine.memories == {}
+    )
 
 
 def test_what_a_crash_left_is_void_when_another_snapshot_begins() -> None:
-    cut = (whole_page(1, FULL), threads.TableSet(table=0, start=0, functions=(1,)), thread(0, b"s"))
-    host = played(
+    cut = (
+        whole_page(1, FULL_PAGE),
+        threads.TableSet(table=0, start=0, functions=(1,)),
+        thread(0, b"s"),
+    )
+    host = play_events(
         memory_mount(),
         safe_point(whole=True),
-        whole_page(0, FULL),
+        whole_page(0, FULL_PAGE),
         snapshot(),
         safe_point(),
         *cut,
@@ -237,7 +180,7 @@ def test_what_a_crash_left_is_void_when_another_snapshot_begins() -> None:
         GLOBALS,
         snapshot(),
     )
-    assert host.machine.pages == {0: FULL}
+    assert host.machine.pages == {0: FULL_PAGE}
     assert (host.machine.elements, host.machine.threads, host.machine.listings) == ({}, {}, {})
     assert host.descriptors[0].position == 0
 
@@ -246,26 +189,26 @@ def test_a_session_voids_nothing() -> None:
     session = process.SessionStart(
         realtime=0, monotonic=0, engine_version="", journal_version="", platform=""
     )
-    host = played(safe_point(), whole_page(0, FULL), session, snapshot())
-    assert host.machine.pages == {0: FULL}
+    host = play_events(safe_point(), whole_page(0, FULL_PAGE), session, snapshot())
+    assert host.machine.pages == {0: FULL_PAGE}
 
 
 def test_a_whole_snapshot_drops_what_it_does_not_name() -> None:
     first = (
         safe_point(whole=True),
-        whole_page(0, FULL),
-        whole_page(1, FULL),
-        whole_page(0, FULL, memory=1),
+        whole_page(0, FULL_PAGE),
+        whole_page(1, FULL_PAGE),
+        whole_page(0, FULL_PAGE, memory=1),
         threads.TableSet(table=0, start=0, functions=(1, 2)),
         GLOBALS,
         snapshot(),
     )
     changed = (whole_page(1, ZERO_PAGE), GLOBALS)
-    assert played(*first, safe_point(), *changed, snapshot()).machine.memories == {
+    assert play_events(*first, safe_point(), *changed, snapshot()).machine.memories == {
         0: 1 << 16,
         1: 1 << 16,
     }
-    host = played(*first, safe_point(whole=True), *changed)
+    host = play_events(*first, safe_point(whole=True), *changed)
     assert sorted(host.machine.pages) == [0, 1], "nothing is dropped before it is closed"
     apply(snapshot(), host)
     assert (host.machine.memories, host.machine.pages) == ({0: 1 << 16}, {})
@@ -274,34 +217,36 @@ def test_a_whole_snapshot_drops_what_it_does_not_name() -> None:
 
 def test_patches_in_a_whole_snapshot_are_of_zeros() -> None:
     patch = pages_event(1 << 16, numbers=(0,), kinds=b"\2", data=b"\1\0\1\0\1\0x")
-    first = (safe_point(), whole_page(0, FULL), snapshot())
-    assert played(*first, safe_point(), patch, snapshot()).machine.read(0, 3) == b"\1x\1"
-    host = played(*first, safe_point(whole=True), patch, snapshot())
+    first = (safe_point(), whole_page(0, FULL_PAGE), snapshot())
+    assert play_events(*first, safe_point(), patch, snapshot()).machine.read(0, 3) == b"\1x\1"
+    host = play_events(*first, safe_point(whole=True), patch, snapshot())
     assert host.machine.read(0, 3) == b"\0x\0"
     smaller = pages_event(PAGE_SIZE)
     assert "memory 0 would shrink from 65536 to 4096 bytes" in refusal(
         *first, safe_point(), smaller
     )
-    assert played(*first, safe_point(whole=True), smaller, snapshot()).machine.memory_size == 4096
+    assert (
+        play_events(*first, safe_point(whole=True), smaller, snapshot()).machine.memory_size == 4096
+    )
 
 
 def test_patches_are_of_what_the_last_snapshot_closed() -> None:
     patch = pages_event(1 << 16, numbers=(0,), kinds=b"\2", data=b"\1\0\1\0\1\0x")
-    first = (safe_point(), whole_page(0, FULL), snapshot())
-    host = played(*first, safe_point(), whole_page(0, b"\2" * PAGE_SIZE), patch, snapshot())
+    first = (safe_point(), whole_page(0, FULL_PAGE), snapshot())
+    host = play_events(*first, safe_point(), whole_page(0, b"\2" * PAGE_SIZE), patch, snapshot())
     assert host.machine.read(0, 3) == b"\1x\1"
 
 
 def test_a_snapshot_of_ours_has_the_stacks_that_it_names() -> None:
     first = (safe_point(), thread(0, b"stacks"), listing(3, b"a"), snapshot())
-    host = played(memory_mount(), *first)
+    host = play_events(memory_mount(), *first)
     assert host.machine.threads == {0: thread(0, b"stacks")}
     assert host.machine.listings == {3: listing(3, b"a")}
     apply(safe_point(), host)
     apply(snapshot(), host)
     assert (host.machine.threads, host.machine.listings) == ({}, {})
     wasmers = (thread(1, b"one"), snapshot(), region(0, b"x"), snapshot())
-    assert played(*wasmers).machine.threads == {1: thread(1, b"one")}
+    assert play_events(*wasmers).machine.threads == {1: thread(1, b"one")}
 
 
 def test_memories_share_a_limit() -> None:
@@ -310,14 +255,16 @@ def test_memories_share_a_limit() -> None:
     assert "262144 bytes" in refusal(*first, pages_event(1 << 16, 9), limits=limits)
     assert "262144 bytes" in refusal(*first, region(1 << 16, b"x"), limits=limits)
     assert "196609" in refusal(region(3 << 16, b"x"), limits=limits)
-    host = played(
+    host = play_events(
         *first, safe_point(whole=True), pages_event(3 << 16, 9), snapshot(), limits=limits
     )
     assert host.machine.memories == {9: 3 << 16}
 
 
 def test_regions_are_of_the_first_memory() -> None:
-    host = played(whole_page(0, FULL), whole_page(0, b"\2" * PAGE_SIZE, 1), region(0, b"abc"))
+    host = play_events(
+        whole_page(0, FULL_PAGE), whole_page(0, b"\2" * PAGE_SIZE, 1), region(0, b"abc")
+    )
     apply(snapshot(), host)
     assert (host.machine.read(0, 4), host.machine.read(0, 4, 1)) == (b"abc\1", b"\2" * 4)
     assert host.machine.pages_of(1) == {0: b"\2" * PAGE_SIZE}
@@ -329,18 +276,18 @@ def test_regions_are_of_the_first_memory() -> None:
 
 def test_positions_are_what_a_snapshot_says() -> None:
     first = [
-        started(),
+        process_start(),
         memory_mount(),
         host_mount(4),
-        opening(5, 3, "a", 1),
+        open_path(5, 3, "a", 1),
         write(5, 0, b"abc"),
-        opening(6, 4, "a", 1),
-        answer(HostCall.OPEN, 6, b"\4" + bytes(31)),
+        open_path(6, 4, "a", 1),
+        host_result(HostCall.OPEN, 6, b"\4" + bytes(31)),
         descriptors.DuplicateFileDescriptor(original_fd=5, copied_fd=7),
         streams.StreamWrite(stream=1, offset=0, data=b"out"),
     ]
     told = (safe_point(), positions((0, 11), (1, 3), (5, 1), (6, 9), (7, 1)))
-    host = played(*first, *told)
+    host = play_events(*first, *told)
     assert host.descriptors[5].position == 3, "they are staged"
     apply(snapshot(), host)
     found = {fd: opened.position for fd, opened in host.descriptors.items()}
@@ -353,7 +300,7 @@ def test_positions_are_what_a_snapshot_says() -> None:
     assert "descriptor 8 is not open" in refusal(*first, positions((8, 0)))
     assert "a file" in refusal(*first, listing(5))
     closed = descriptors.CloseFileDescriptor(fd=7)
-    assert 7 not in played(*first, *told, closed, snapshot()).descriptors
+    assert 7 not in play_events(*first, *told, closed, snapshot()).descriptors
 
 
 @pytest.mark.parametrize("kinds", [b"", b"\4\4"])

@@ -11,17 +11,11 @@ from journal.events import codec
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
 from journal.events.threads import GlobalsSet, SetThread, TableSet
 from journal.replay import ModelHost, ReplayLimits, play
-from tests.engine.snapshot.test_snapshots import often
-from tests.pages.test_encoding import plain_digest
+from tests.support.page_histories import plain_digest
 from tests.support.rewrites import frames_of
-from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
+from tests.support.snapshot_guests import STAGED_GUESTS, SnapshotGuest
+from tests.support.snapshot_runs import record_often
 
-#: The guest "tables" removes a function on its stack from a table and cannot be suspended there.
-GUESTS = [
-    one
-    for one in SNAPSHOT_GUESTS
-    if one.elder and not one.host and not one.is_program and one.title != "tables"
-]
 FLAT_SIZE_MAX = 16 << 20
 """Larger memories are not compared as flat bytes, which takes long."""
 
@@ -54,14 +48,14 @@ LARGE = ("deeper", "heap64", "growing", "high")
     "one",
     [
         pytest.param(one, id=one.title, marks=[pytest.mark.deep] if one.title in LARGE else [])
-        for one in GUESTS
+        for one in STAGED_GUESTS
     ],
 )
 def test_a_model_agrees_with_every_snapshot_of_a_guest(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "run.journal"
-    often(one, path, cache_dir)
+    record_often(one, path, cache_dir)
     host, count, told = ModelHost(ReplayLimits(memory_size_max=1 << 32)), 0, list[Frame]()
     for frame in frames_of(path):
         play([frame], host)

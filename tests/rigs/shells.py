@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
-DEADLINE_SECONDS = 60.0
+from tests.support.deadlines import DEADLINE_SECONDS
+
 _WINDOW = (50, 200)
 """Lines and columns of the terminal, large enough to cut nothing."""
 _COMMANDS = {"bash": ("bash", "--norc", "--noprofile", "-i"), "zsh": ("zsh", "-f", "-i")}

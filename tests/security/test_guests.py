@@ -10,7 +10,8 @@ import pytest
 import journal
 from journal.engine import ExitKind, RunResult
 from tests.support import wat
-from tests.support.guest_runs import finished, recorded, run, tool, until
+from tests.support.deadlines import wait_until
+from tests.support.guest_runs import finished, recorded, run, tool
 from tests.support.programs import guest
 
 # -- exits and traps ----------------------------------------------------------------------------
@@ -68,13 +69,13 @@ def test_a_guest_that_never_ends_can_be_stopped_and_resumed_and_stopped(
 ) -> None:
     path = tmp_path / "j"
     with journal.record(guest("spin"), path, cache=cache_dir) as recorder:
-        until(lambda: recorder.stdout == b"spinning\n")
+        wait_until(lambda: recorder.stdout == b"spinning\n")
         recorder.stop()
         assert finished(recorder).kind is ExitKind.STOPPED
     for _ in range(2):
         with journal.resume(path, cache=cache_dir) as again:
             assert not again.ended_before
-            until(lambda again=again: again.stdout == b"spinning\n")  # type: ignore[misc]
+            wait_until(lambda again=again: again.stdout == b"spinning\n")  # type: ignore[misc]
             assert again.wait(0.01) is None
             again.stop()
             assert finished(again).kind is ExitKind.STOPPED

@@ -21,7 +21,7 @@ from journal.events.memory import PAGE_SIZE
 from journal.events.snapshots import Trigger
 from journal.pages.encoding import ZERO_PAGE, ChangedPage, encode_pages
 from journal.snapshots import SnapshotInfo
-from tests.replay.test_model import listing, region, started, thread
+from tests.support.sample_events import listing, process_start, region, thread
 
 CODE = bytes(range(32))
 CLEAR = snapshots.ClearEthereal()
@@ -104,7 +104,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Event | None], list[tuple[object, .
         return size
 
     if is_process:
-        put(started())
+        put(process_start())
     for _ in range(draw(st.integers(0, 6))):
         put(*draw(st.lists(st.sampled_from([*NOISE, TTY]), max_size=3)))
         is_ours, is_cut = draw(st.booleans()), draw(st.integers(0, 3)) == 0
@@ -164,7 +164,7 @@ def test_any_history_has_the_snapshots_that_were_closed(
 
 def test_a_snapshot_is_told_with_all_that_its_safe_point_says(tmp_path: Path) -> None:
     body = [*pages(17), thread(0, b"stack")]
-    found = one(tmp_path / "a", started(), NOISE[0], point(whole=False), *body, closing())
+    found = one(tmp_path / "a", process_start(), NOISE[0], point(whole=False), *body, closing())
     size = sum(len(codec.encode(event)) for event in (point(), *body, closing()))
     assert found == SnapshotInfo(
         seq=6,
@@ -190,25 +190,28 @@ def test_a_snapshot_is_told_with_all_that_its_safe_point_says(tmp_path: Path) ->
     ("events", "reason"),
     [
         (
-            [started(), point(), closing()],
+            [process_start(), point(), closing()],
             "the snapshot has no stacks; a resume executes the guest again instead",
         ),
-        ([started(), closing()], "another runtime wrote this snapshot"),
-        ([started(), thread(1), closing()], "another runtime wrote this snapshot"),
+        ([process_start(), closing()], "another runtime wrote this snapshot"),
+        ([process_start(), thread(1), closing()], "another runtime wrote this snapshot"),
         ([point(), thread(0), closing()], "no ProcessStart event precedes the snapshot"),
         (
-            [started(), point(code=bytes(32)), thread(0), closing()],
+            [process_start(), point(code=bytes(32)), thread(0), closing()],
             "the snapshot does not name the module of its stacks",
         ),
-        ([started(), point("", bytes(32)), closing()], ""),
-        ([started(), point(), thread(0), closing()], ""),
-        ([started(), point(), CLEAR, thread(0), closing()], "another runtime wrote this snapshot"),
+        ([process_start(), point("", bytes(32)), closing()], ""),
+        ([process_start(), point(), thread(0), closing()], ""),
         (
-            [started(), point(), started(), thread(0), closing()],
+            [process_start(), point(), CLEAR, thread(0), closing()],
             "another runtime wrote this snapshot",
         ),
         (
-            [started(), point(), thread(0), point(), closing()],
+            [process_start(), point(), process_start(), thread(0), closing()],
+            "another runtime wrote this snapshot",
+        ),
+        (
+            [process_start(), point(), thread(0), point(), closing()],
             "the snapshot has no stacks; a resume executes the guest again instead",
         ),
     ],
@@ -221,7 +224,7 @@ def test_a_snapshot_says_why_nobody_resumes_there(
 
 
 def test_what_was_begun_and_not_closed_is_none(tmp_path: Path) -> None:
-    write_journal(tmp_path / "a", [started(), point(), *pages(3), thread(0)])
+    write_journal(tmp_path / "a", [process_start(), point(), *pages(3), thread(0)])
     assert told(tmp_path / "a") == []
     write_journal(tmp_path / "a", [point(), *pages(1), thread(0), closing()])
     (found,) = told(tmp_path / "a")
@@ -257,7 +260,9 @@ def test_what_is_malformed_is_told(tag: int, payload: bytes, tmp_path: Path) -> 
 
 def test_only_blocks_with_snapshots_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    write_journal(path, [started(), None, NOISE[0], None, point(), thread(0), closing(), None])
+    write_journal(
+        path, [process_start(), None, NOISE[0], None, point(), thread(0), closing(), None]
+    )
     with Reader(path) as reader:
         _, noise, ours = list(reader.blocks())[:3]
     for block, is_read in ((noise, False), (ours, True)):
@@ -274,7 +279,7 @@ def test_only_blocks_with_snapshots_are_read(tmp_path: Path) -> None:
 
 def test_memory_is_bounded_by_blocks(tmp_path: Path) -> None:
     page_events = (event for _ in range(8) for event in pages(256, os.urandom(PAGE_SIZE)))
-    write_journal(tmp_path / "a", [started(), point(), *page_events, thread(0), closing()])
+    write_journal(tmp_path / "a", [process_start(), point(), *page_events, thread(0), closing()])
     told(tmp_path / "a")
     tracemalloc.start()
     try:

@@ -20,7 +20,6 @@ from journal.events.process import (
     InstrumentedPart,
     ModulePart,
     Mount,
-    ProcessStart,
     RecordingLevel,
     SessionStart,
 )
@@ -30,8 +29,7 @@ from journal.events.threads import SetThread
 from journal.format import tag_partition as parting
 from journal.format.tag_partition import partition_tags
 from journal.snapshots.resumability import ResumabilityAnalysis
-from journal.snapshots.resume_flags import NOT_RESUMABLE
-from tests.support.plain_resumability import PlainResumabilityAnalysis, Row
+from tests.support.plain_resumability import PlainResumabilityAnalysis, Row, process_start_row
 
 UNKNOWN_TAG = 200
 TELLING: list[type[Event]] = [
@@ -40,16 +38,6 @@ TELLING: list[type[Event]] = [
 ]
 """The kinds on which most depends."""
 Frames = list[tuple[int, bytes]]
-
-
-def started(level: RecordingLevel, embedded: bool, marked: bool) -> tuple[int, bytes]:
-    start = ProcessStart(
-        module_hash=bytes(32), module_size=0, embedded=embedded, level=level, host_revision=1,
-        realtime=0, module_path="", arguments=(), environment=(), engine="", engine_version="",
-        journal_version="", platform="",
-        configuration=((NOT_RESUMABLE, "it was said so"),) if marked else (),
-    )  # fmt: skip
-    return ProcessStart.tag, codec.encode(start)
 
 
 def stood_still(whole: bool, entry: str, code: bool) -> tuple[int, bytes]:
@@ -72,7 +60,10 @@ SNAPSHOTS: st.SearchStrategy[Frames] = st.builds(
     lambda point, parts: [point, *parts, (Snapshot.tag, b"")], POINTS, st.lists(PARTS, max_size=3)
 )
 STARTS = st.builds(
-    started, st.sampled_from(RecordingLevel), st.booleans(), st.sampled_from([False] * 3 + [True])
+    process_start_row,
+    st.sampled_from(RecordingLevel),
+    st.booleans(),
+    st.sampled_from([False] * 3 + [True]),
 )
 PIECES = SNAPSHOTS | (OTHERS | ANY | POINTS | STARTS).map(lambda frame: [frame])
 
@@ -116,7 +107,7 @@ def answers(use: ResumabilityAnalysis | PlainResumabilityAnalysis) -> tuple[obje
 
 def of_inputs(*are_kept: bool) -> list[Row]:
     """A whole beginning, and reads of the clock."""
-    frames = [started(RecordingLevel.FULL, False, False), (SessionStart.tag, b"")]
+    frames = [process_start_row(RecordingLevel.FULL, False, False), (SessionStart.tag, b"")]
     frames += [(ClockRead.tag, b"")] * len(are_kept)
     stays = (True, True, *are_kept)
     return [

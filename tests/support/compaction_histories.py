@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -48,14 +47,21 @@ from journal.replay.state.descriptor_table import (
     SocketState,
     StandardStream,
 )
-from tests.pages.test_encoding import plain_digest
-from tests.replay.test_files import TREE
-from tests.replay.test_model import answer, opening, region, started, thread, write
-from tests.replay.test_snapshots import FULL, Machine
+from tests.support.flat_machine import FULL_PAGE, FlatMachine
+from tests.support.page_histories import plain_digest
+from tests.support.replayed_files import TREE
+from tests.support.sample_events import (
+    CODE,
+    MODULE,
+    host_result,
+    open_path,
+    process_start,
+    region,
+    thread,
+    write,
+)
 
 LIMITS = ReplayLimits(files_size_max=1 << 30, memory_size_max=1 << 26)
-MODULE = b"not even instrumented"
-CODE = hashlib.sha256(MODULE).digest()
 ON_HOST = 20
 START = 1_000_000_000_000
 
@@ -184,7 +190,7 @@ STEPS = ["files"] * 12 + ["descriptors"] * 4 + ["host"] * 2 + ["streams"] * 2
 def preamble(level: RecordingLevel = RecordingLevel.FULL) -> list[Event]:
     """What the journal of a process of ours begins with."""
     mount = process.Mount(fd=ON_HOST, kind=process.MountKind.HOST, guest="/host", host="/h")
-    return [started(level), process.InstrumentedPart(offset=0, data=MODULE), *TREE[:2], mount]
+    return [process_start(level), process.InstrumentedPart(offset=0, data=MODULE), *TREE[:2], mount]
 
 
 @dataclass
@@ -194,8 +200,8 @@ class Making:
     random: Random
     host: ModelHost = field(default_factory=lambda: ModelHost(LIMITS))
     events: list[Event] = field(default_factory=list)
-    machine: Machine = field(default_factory=Machine)
-    closed: Machine = field(default_factory=Machine)
+    machine: FlatMachine = field(default_factory=FlatMachine)
+    closed: FlatMachine = field(default_factory=FlatMachine)
     has_snapshot: bool = False
 
     def add(self, *events: Event) -> None:
@@ -259,12 +265,12 @@ class Making:
         fd, family, ty = self.new_fd(), sockets.AddressFamily.INET4, sockets.SocketType.STREAM
         opening = sockets.SocketOpen(af=family, ty=ty, pt=0, fd=fd)
         bound = codec.encode(sockets.SocketBind(fd=0, addr=LOOPBACK))[4:]
-        self.add(opening, answer(HostCall.SOCKET, fd))
+        self.add(opening, host_result(HostCall.SOCKET, fd))
         if isinstance(self.thing(fd), SocketState) and self.below(2):
             binding = sockets.SocketBind(fd=fd, addr=LOOPBACK)
-            self.add(binding, answer(HostCall.BIND, fd, bound))
+            self.add(binding, host_result(HostCall.BIND, fd, bound))
             listening = sockets.SocketListen(fd=fd, backlog=3)
-            self.add(listening, answer(HostCall.LISTEN, fd, bound))
+            self.add(listening, host_result(HostCall.LISTEN, fd, bound))
 
     def thing(self, fd: int) -> object:
         """What is open."""
@@ -275,7 +281,7 @@ class Making:
         """The guest does something in a directory of its host, and is answered."""
         errno, what, fd = self.random.choice([0, 0, 0, 2]), self.below(8), self.fd()
         is_node = isinstance(self.thing(fd), HostNode) and fd != ON_HOST
-        probe = answer(HostCall.PROBE, ON_HOST, b"\1")
+        probe = host_result(HostCall.PROBE, ON_HOST, b"\1")
         if what < 2:
             opening = descriptors.OpenFileDescriptor(
                 fd=self.new_fd(),
@@ -287,24 +293,24 @@ class Making:
                 fs_rights_inheriting=0,
                 path="a",
             )
-            self.add(opening, answer(HostCall.OPEN, ON_HOST, b"\4node", errno))
+            self.add(opening, host_result(HostCall.OPEN, ON_HOST, b"\4node", errno))
         elif what < 4 and is_node:
             writing = write(fd, self.below(20), b"abcde")
             count = self.below(6).to_bytes(4, "little")
-            self.add(writing, answer(HostCall.WRITE, fd, count, errno))
+            self.add(writing, host_result(HostCall.WRITE, fd, count, errno))
         elif what == 4:
-            self.add(answer(HostCall.SIZE, fd, self.below(20).to_bytes(8, "little"), errno))
+            self.add(host_result(HostCall.SIZE, fd, self.below(20).to_bytes(8, "little"), errno))
         elif what == 5 and is_node:
             size = descriptors.FileDescriptorSetSize(fd=fd, st_size=self.below(20))
-            self.add(size, answer(HostCall.SIZE, fd, b"", errno))
+            self.add(size, host_result(HostCall.SIZE, fd, b"", errno))
         elif what == 6:
             rename = paths.PathRename(old_fd=ON_HOST, new_fd=ON_HOST, old_path="a", new_path="b")
-            self.add(probe, rename, answer(HostCall.RENAME, ON_HOST, b"names", errno))
+            self.add(probe, rename, host_result(HostCall.RENAME, ON_HOST, b"names", errno))
         elif self.below(2):
             unlink = paths.UnlinkFile(fd=ON_HOST, path="a")
-            self.add(probe, unlink, answer(HostCall.UNLINK, ON_HOST, b"", errno))
+            self.add(probe, unlink, host_result(HostCall.UNLINK, ON_HOST, b"", errno))
         else:
-            self.add(answer(HostCall.READ, fd, b"what was read"))
+            self.add(host_result(HostCall.READ, fd, b"what was read"))
 
     def run_on(self) -> None:
         """The guest's machine changes."""
@@ -312,7 +318,9 @@ class Making:
         for _ in range(self.below(5)):
             flat = machine.memories.setdefault(self.below(3), bytearray())
             flat += bytes(PAGE_SIZE * self.below(4))
-            data = random.choice([random.randbytes(self.below(40)), ZERO_PAGE, FULL, FULL * 2])
+            data = random.choice(
+                [random.randbytes(self.below(40)), ZERO_PAGE, FULL_PAGE, FULL_PAGE * 2]
+            )
             at = self.below(len(flat) + 1)
             flat[at : at + len(data)] = data[: len(flat) - at]
         for _ in range(self.below(3)):
@@ -381,12 +389,12 @@ def _times(make: Making) -> dict[str, Any]:
 
 
 _FILES: tuple[Make, ...] = (
-    lambda m: opening(m.new_fd(), m.directory(), m.place(), 1, m.below(2)),
-    lambda m: opening(m.new_fd(), m.directory(), m.place(), 1, 1),
-    lambda m: opening(m.new_fd(), m.directory(), m.place(), m.below(16), m.below(2)),
-    lambda m: opening(m.new_fd(), m.directory(), m.place(), 9, 1),
+    lambda m: open_path(m.new_fd(), m.directory(), m.place(), 1, m.below(2)),
+    lambda m: open_path(m.new_fd(), m.directory(), m.place(), 1, 1),
+    lambda m: open_path(m.new_fd(), m.directory(), m.place(), m.below(16), m.below(2)),
+    lambda m: open_path(m.new_fd(), m.directory(), m.place(), 9, 1),
     lambda m: descriptors.OpenFileDescriptorWithFlags(
-        **field_dict(opening(m.new_fd(), m.directory(), m.place(), 0)), fd_flags=1
+        **field_dict(open_path(m.new_fd(), m.directory(), m.place(), 0)), fd_flags=1
     ),
     lambda m: descriptors.CloseFileDescriptor(fd=m.file()),
     lambda m: descriptors.CloseFileDescriptor(fd=m.file()),
@@ -560,7 +568,7 @@ def _table(make: Making) -> Event:
 
 _MACHINE: tuple[Make, ...] = (
     lambda m: region(m.below(9000), m.random.randbytes(m.below(99))),
-    lambda m: region(m.below(9000), m.random.choice([FULL, ZERO_PAGE])),
+    lambda m: region(m.below(9000), m.random.choice([FULL_PAGE, ZERO_PAGE])),
     lambda m: thread(m.below(4), m.random.randbytes(m.below(9))),
     lambda m: threads.CloseThread(id=m.below(4), exit_code=0),
     lambda m: threads.GlobalsSet(globals=((0, 0x7F, m.random.randbytes(16)),)),

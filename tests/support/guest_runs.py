@@ -5,15 +5,13 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import journal
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.killed_runs import CACHE_HOME
 from tests.support.programs import ROOT, guest
 
-DEADLINE_SECONDS = 60.0
 #: What a process may have for its own data: a host that takes more for a small guest is stopped.
 HOST_SIZE_MAX = 1 << 30
 
@@ -34,14 +32,6 @@ def recorded(name: str, path: Path, cache: Path, *args: str, stdin: bytes = b"")
         return recorder.stdout
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that must come to be."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come to be"
-        time.sleep(0.001)
-
-
 def run(
     module: bytes, path: Path, cache: Path, limits: journal.engine.Configuration | None = None
 ) -> journal.engine.RunResult:
@@ -51,7 +41,7 @@ def run(
 
 
 def tool(
-    *arguments: str | Path, folder: Path, timeout: float = 60
+    *arguments: str | Path, folder: Path, timeout: float = DEADLINE_SECONDS
 ) -> subprocess.CompletedProcess[str]:
     """The command line, in a process of its own with little memory."""
     return subprocess.run(

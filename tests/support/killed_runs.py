@@ -24,10 +24,10 @@ from pathlib import Path
 import journal
 from journal.events.inputs import StreamRead
 from journal.events.streams import StreamWrite
+from tests.support.deadlines import DEADLINE_SECONDS
 from tests.support.programs import ROOT
 from tests.support.run_results import Ending
 
-DEADLINE_SECONDS = 120.0
 _POLL_SECONDS = 0.0005
 BEFORE = b"what stood in the file before\n"
 CACHE_HOME = ROOT / ".cache"

@@ -144,3 +144,15 @@ def _compiled(engine: wasmtime.Engine, wasm: Path, cache: Path | None) -> wasmti
 
 if __name__ == "__main__":
     sys.exit(_main())
+
+
+def read_tree(folder: Path) -> dict[str, bytes | str]:
+    """Return everything below a folder: contents of files, targets of links, '' for directories."""
+    found: dict[str, bytes | str] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = str(path.readlink())
+        else:
+            found[name] = path.read_bytes() if path.is_file() else ""
+    return found

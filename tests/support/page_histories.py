@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import xxhash
 from hypothesis import strategies as st
 
 import journal
@@ -151,3 +152,30 @@ def pages_in(path: Path) -> list[tuple[Frame, MemoryPages]]:
 def named_in(path: Path) -> int:
     """How many pages of a journal are named, and not given."""
     return sum(event.kinds.count(PageKind.SAME) for _, event in pages_in(path))
+
+
+def plain_digest(memories: Sequence[tuple[int, bytes]], payloads: Sequence[bytes]) -> bytes:
+    """The digest as spec/format.md tells it, without a line of ours; memories are flat."""
+    whole = b""
+    for index, content in memories:
+        total = 0
+        for number in range(len(content) // 4096):
+            page = content[4096 * number : 4096 * number + 4096]
+            if any(page):
+                hashed = xxhash.xxh3_128(page, seed=index * 2**32 + number).digest()
+                total += int.from_bytes(hashed, "big")
+        whole += index.to_bytes(4, "little")
+        whole += len(content).to_bytes(8, "little")
+        whole += (total % 2**128).to_bytes(16, "little")
+    for payload in payloads:
+        whole += len(payload).to_bytes(8, "little")
+        whole += payload
+    return xxhash.xxh3_128(whole, seed=0).digest()
+
+
+#: Three snapshots; much of the second and of the third stands in front of it.
+STORY: History = [
+    [(0, number, 1 + number % 3, -1) for number in range(20)] + [(1, 3, 2, -1)],
+    [(0, number, 1 + (number + 1) % 3, -1) for number in range(20, 32)] + [(1, 5, 4, -1)],
+    [(1, number, 4, -1) for number in range(8, 12)] + [(0, 2, 5, 7)],
+]

@@ -25,7 +25,7 @@ from journal.events.process import (
 from journal.events.snapshots import DescriptorPositions, DirectoryListing, SafePoint, Snapshot
 from journal.events.streams import StreamDelivered, StreamOpened
 from journal.events.threads import GlobalsSet, SetThread, TableSet
-from journal.snapshots.resume_flags import not_resumable_reason
+from journal.snapshots.resume_flags import NOT_RESUMABLE, not_resumable_reason
 
 IDENTITY = (ProcessStart, ModulePart, InstrumentedPart, Mount, FilePlaced)
 STAGED = (MemoryPages, GlobalsSet, TableSet, SetThread, DescriptorPositions, DirectoryListing)
@@ -225,3 +225,13 @@ class PlainResumabilityAnalysis:
             f"the program continued after the last snapshot, event {self.snapshots[-1]}, and the "
             "journal has no inputs: resume from that snapshot into a new journal"
         )
+
+
+def process_start_row(level: RecordingLevel, embedded: bool, marked: bool) -> tuple[int, bytes]:
+    start = ProcessStart(
+        module_hash=bytes(32), module_size=0, embedded=embedded, level=level, host_revision=1,
+        realtime=0, module_path="", arguments=(), environment=(), engine="", engine_version="",
+        journal_version="", platform="",
+        configuration=((NOT_RESUMABLE, "it was said so"),) if marked else (),
+    )  # fmt: skip
+    return ProcessStart.tag, codec.encode(start)

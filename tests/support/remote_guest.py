@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import journal
-from tests.support.guest_runs import until
+from tests.support.deadlines import wait_until
 from tests.support.programs import ROOT
 from tests.support.wat import module
 
@@ -133,7 +133,7 @@ class Remote:
         self.recorder.feed(order(name, *arguments, data=data))
         self._count += 1
         end = self._count * ANSWER_SIZE
-        until(lambda: len(self.recorder.stdout) >= end or self._is_over())
+        wait_until(lambda: len(self.recorder.stdout) >= end or self._is_over())
         return answer_of(self.recorder.stdout[end - ANSWER_SIZE : end])
 
     def end(self) -> None:

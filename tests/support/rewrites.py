@@ -7,7 +7,9 @@ from pathlib import Path
 
 import journal
 from journal import Event, Frame, Reader, Writer
+from journal.events.core import ProcessExit
 from journal.events.definition import field_dict
+from journal.events.streams import StreamDelivered, StreamWrite
 
 Change = Callable[[list[Frame]], Iterable[Frame]]
 
@@ -53,3 +55,19 @@ def with_event(frames: Sequence[Frame], index: int, event: Event) -> list[Frame]
 def altered(event: Event, **changes: object) -> Event:
     """The event with some fields changed."""
     return type(event)(**(field_dict(event) | changes))
+
+
+def frames_without_offsets(path: Path) -> list[Frame]:
+    with Reader(path) as reader:
+        return [frame._replace(offset=0) for frame in reader.frames()]
+
+
+def change_output_of_exit7(frames: list[Frame]) -> list[Frame]:
+    """Return the frames of exit7 with other output and without an end."""
+    return [
+        frame._replace(payload=frame.payload.replace(b"leaving", b"staying"))
+        if frame.tag == StreamWrite.tag
+        else frame
+        for frame in frames
+        if frame.tag not in (ProcessExit.tag, StreamDelivered.tag)
+    ]

@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import journal
+from journal import HostMount, MemoryMount
+from journal.engine import SnapshotOptions
+from journal.engine.session.api import record
+from journal.snapshots import Trigger
 from journal.snapshots.triggers import format_trigger
 from tests.support.guest_runs import finished
+from tests.support.snapshot_guests import Needs, SnapshotGuest
 
 
 class Ended(NamedTuple):
@@ -69,3 +74,80 @@ def check_each(
         assert info.resumable, info
         found = gone_on(path, info.seq, cache, stdin=stdin, network=network)
         assert found == wanted, f"from {info}"
+
+
+STAGES = 8
+
+
+def check_guest_end(one: SnapshotGuest, outcome: journal.engine.RunResult, stdout: bytes) -> None:
+    assert outcome.code == one.code, outcome
+    assert b"FAILED" not in stdout
+    assert len(stdout.splitlines()) > 1
+
+
+RESUMED_MAX = 4
+
+
+#: What one guest's snapshots may cost: so many of them are enough.
+TAKEN_MAX = 40
+
+
+Run = tuple[journal.engine.RunResult, bytes, bytes, dict[str, bytes]]
+
+
+def record_guest(
+    one: SnapshotGuest, path: Path, cache: Path, snapshots: SnapshotOptions | None = None
+) -> Run:
+    mounts: list[HostMount | MemoryMount] = [MemoryMount(name) for name in one.memory]
+    with record(
+        one.path,
+        path,
+        args=one.argv,
+        env=dict(one.env),
+        mounts=mounts,
+        stdin=one.stdin,
+        cache=cache,
+        durability=journal.engine.Durability.NONE,
+        network=Needs.NETWORK in one.needs,
+        snapshots=snapshots,
+    ) as recorder:
+        return finished(recorder), recorder.stdout, recorder.stderr, recorder.files
+
+
+def resume_guest(
+    one: SnapshotGuest, path: Path, cache: Path, *, at: int, notes: list[str] | None = None
+) -> Run:
+    into = path.with_name(f"at-{at}.journal")
+    with journal.resume(
+        path,
+        at=at,
+        into=into,
+        stdin=one.stdin,
+        cache=cache,
+        durability=journal.engine.Durability.NONE,
+        network=Needs.NETWORK in one.needs,
+        note=(notes if notes is not None else []).append,
+    ) as recorder:
+        return finished(recorder), recorder.stdout, recorder.stderr, recorder.files
+
+
+def record_often(one: SnapshotGuest, path: Path, cache: Path, **wanted: object) -> tuple[Run, Run]:
+    """Run a guest without snapshots, and with a snapshot every so many events."""
+    plain = record_guest(one, path.with_name("plain.journal"), cache)
+    check_guest_end(one, plain[0], plain[1])
+    with journal.Reader(path.with_name("plain.journal")) as reader:
+        events = reader.summary().events
+    snapshots = SnapshotOptions(
+        on=frozenset({Trigger.BOOTSTRAP}),
+        every_events=max(events // TAKEN_MAX, 1),
+        **wanted,  # type: ignore[arg-type]
+    )
+    return plain, record_guest(one, path, cache, snapshots)
+
+
+def pick_evenly(
+    infos: list[journal.snapshots.SnapshotInfo], count: int
+) -> list[journal.snapshots.SnapshotInfo]:
+    """Return this many items, evenly from the first to the last."""
+    step = max(1, len(infos) // count)
+    return infos[::step]

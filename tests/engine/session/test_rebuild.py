@@ -12,15 +12,15 @@ from journal.engine import FileCopy, RecordingLevel
 from journal.engine.snapshot.rebuild import _HANDLERS, rebuild_state
 from journal.events import BY_TAG
 from journal.events.inputs import HostCall, HostResult
-from tests.replay.test_guests import (
-    GUESTS,
+from tests.support.engine_state import Fresh, Witness, blocks_of, check_each, rows_of
+from tests.support.programs import ROOT
+from tests.support.replay_guests import (
     LINES,
     ORDERS,
+    REPLAY_GUESTS,
     families_on_the_host,
     worker_without_inputs,
 )
-from tests.support.engine_state import Fresh, Witness, blocks_of, check_each, rows_of
-from tests.support.programs import ROOT
 from tests.support.rewrites import first_of, rewritten
 
 SAMPLES = 6
@@ -54,7 +54,7 @@ def check(witness: Witness, path: Path) -> None:
 def test_a_journal_folded_to_a_call_is_what_the_guest_had_there(
     name: str, tmp_path: Path, cache_dir: Path, witness: Witness
 ) -> None:
-    witness.run(GUESTS[name](tmp_path, cache_dir))
+    witness.run(REPLAY_GUESTS[name](tmp_path, cache_dir))
     check(witness, tmp_path / "j")
 
 
@@ -66,7 +66,7 @@ def test_the_guests_make_every_effect_there_is_of_files(
     for name in WITH_FILES:
         folder = tmp_path / name
         folder.mkdir()
-        witness.run(GUESTS[name](folder, cache_dir))
+        witness.run(REPLAY_GUESTS[name](folder, cache_dir))
         made |= {row[1] for row in rows_of(folder / "j")}
         for row in rows_of(folder / "j"):
             event = journal.decode(row[1], row[2])
@@ -103,7 +103,7 @@ def test_quickjs_s_files_are_folded(
 def test_a_replay_is_folded_as_what_it_replays(
     name: str, tmp_path: Path, cache_dir: Path, witness: Witness
 ) -> None:
-    witness.run(GUESTS[name](tmp_path, cache_dir))
+    witness.run(REPLAY_GUESTS[name](tmp_path, cache_dir))
     whole = tmp_path / "j"
     cut = rewritten(whole, tmp_path / "cut", first_of(len(rows_of(whole)) * 4 // 5))
     witness.run(journal.resume(cut, stdin=LINES, cache=cache_dir))

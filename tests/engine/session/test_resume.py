@@ -14,7 +14,8 @@ from journal.engine import ExitKind, FileCopy
 from journal.events.inputs import ClockRead
 from journal.events.process import SessionStart
 from journal.events.streams import StreamWrite
-from tests.support.guest_runs import finished, recorded, until
+from tests.support.deadlines import wait_until
+from tests.support.guest_runs import finished, recorded
 from tests.support.programs import guest
 from tests.support.rewrites import events_of, first_of, frames_of, rewritten
 
@@ -201,7 +202,7 @@ def test_what_is_fed_goes_on_behind_what_was_fed(tmp_path: Path, cache_dir: Path
     with journal.record(guest("cat"), tmp_path / "j", args=["cat", "3"], cache=cache_dir) as guest_:
         guest_.feed(b"one\n")
         guest_.feed(b"two\n")
-        until(lambda: guest_.stdout == b"one\ntwo\n")
+        wait_until(lambda: guest_.stdout == b"one\ntwo\n")
     with journal.resume(tmp_path / "j", cache=cache_dir) as again:
         again.feed(b"three\n")
         again.close_stdin()

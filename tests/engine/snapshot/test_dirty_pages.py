@@ -1,12 +1,7 @@
 """Tests of dirty pages: kernel tracking and comparison agree with a plain comparison."""
 
-import ctypes
-import mmap
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Self
 
 import pytest
 from hypothesis import given, settings
@@ -16,83 +11,12 @@ from journal.engine.memory import dirty_pages
 from journal.engine.memory.dirty_pages import (
     PAGE_SIZE,
     ComparedDirtyPages,
-    DirtyPages,
     DirtyPageTracking,
     KernelDirtyPages,
     track_dirty_pages,
 )
-from journal.engine.memory.mapping import Mirror
 from journal.errors import EngineError, OptionError
-
-PAGES_MAX = 96
-
-
-def why_not_by_kernel() -> str:
-    try:
-        with memory() as ours:
-            track_dirty_pages(ours.address, 8 * PAGE_SIZE, 0, DirtyPageTracking.KERNEL).close()
-    except EngineError as error:
-        return str(error)
-    return ""
-
-
-class Memory:
-    """A memory that may grow in place, as a guest's memory."""
-
-    def __init__(self) -> None:
-        self.bytes = mmap.mmap(-1, PAGES_MAX * PAGE_SIZE, flags=mmap.MAP_PRIVATE)
-        self._anchor: ctypes.c_char | None = ctypes.c_char.from_buffer(self.bytes)
-        self.address = ctypes.addressof(self._anchor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._anchor = None
-        self.bytes.close()
-
-    def watched_by(
-        self, make: type[KernelDirtyPages | ComparedDirtyPages], size: int
-    ) -> "Watching":
-        return Watching(self, make, size)
-
-    def page(self, number: int) -> bytes:
-        return self.bytes[number * PAGE_SIZE : (number + 1) * PAGE_SIZE]
-
-
-class Watching:
-    """A tracker with a mirror that is updated after each query, as in a capture."""
-
-    def __init__(
-        self, ours: Memory, make: type[KernelDirtyPages | ComparedDirtyPages], size: int
-    ) -> None:
-        self._memory = ours
-        self._mirror = Mirror(PAGES_MAX * PAGE_SIZE)
-        self._keep(range(size // PAGE_SIZE))
-        if make is KernelDirtyPages:
-            self.by: DirtyPages = KernelDirtyPages(ours.address, size)
-        else:
-            self.by = ComparedDirtyPages(ours.address, self._mirror.address)
-
-    def take(self, size: int) -> list[tuple[int, int]]:
-        told = self.by.collect(size)
-        self._keep(pages(told))
-        return told
-
-    def _keep(self, numbers: Iterable[int]) -> None:
-        for number in numbers:
-            self._mirror.write(number, self._memory.page(number))
-
-    def close(self) -> None:
-        self.by.close()
-        self._mirror.close()
-
-
-@contextmanager
-def memory() -> Iterator[Memory]:
-    with Memory() as ours:
-        yield ours
-
+from tests.support.dirty_pages import PAGES_MAX, memory, pages, why_not_by_kernel
 
 needs_kernel = pytest.mark.skipif(bool(why_not_by_kernel()), reason=why_not_by_kernel())
 WAYS = pytest.mark.parametrize(
@@ -101,11 +25,6 @@ WAYS = pytest.mark.parametrize(
     ids=["kernel", "compare"],
 )
 Make = type[KernelDirtyPages | ComparedDirtyPages]
-
-
-def pages(runs: list[tuple[int, int]]) -> list[int]:
-    assert all(start < stop for start, stop in runs)
-    return [page for start, stop in runs for page in range(start, stop)]
 
 
 Write = tuple[int, int, bytes]
@@ -192,7 +111,7 @@ def test_without_privilege_the_kernel_tells_too() -> None:
     """Run a child process as user nobody."""
     program = """
 import ctypes, os
-from tests.engine.snapshot.test_dirty_pages import KernelDirtyPages, PAGE_SIZE, memory
+from tests.support.dirty_pages import KernelDirtyPages, PAGE_SIZE, memory
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)

@@ -14,14 +14,13 @@ import pytest
 import journal
 from journal import HostMount, MemoryMount
 from journal.events.process import SessionStart
-from tests.engine.wasi.test_guests_oracle import tree
 from tests.support.budget import Budget
-from tests.support.guest_runs import finished, until
+from tests.support.deadlines import wait_until
+from tests.support.guest_runs import finished
 from tests.support.killed_runs import consumed
-from tests.support.oracle import TRAP_CODE, Mount, run_with_wasmtime
+from tests.support.oracle import TRAP_CODE, Mount, read_tree, run_with_wasmtime
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SNAPSHOT_PROGRAMS, Needs, SnapshotGuest
-
-STAGES = 8
+from tests.support.snapshot_runs import STAGES, check_guest_end
 
 
 def is_known_to_wasmtime(one: SnapshotGuest) -> bool:
@@ -66,7 +65,7 @@ def trees_of(one: SnapshotGuest, folder: Path) -> dict[str, bytes | str]:
     return {
         f"{name}/{path}": content
         for name in one.host
-        for path, content in tree(folder / name.strip("/")).items()
+        for path, content in read_tree(folder / name.strip("/")).items()
     }
 
 
@@ -79,20 +78,14 @@ def check_as_under_wasmtime(one: SnapshotGuest, folder: Path, cache: Path) -> No
     theirs = run_with_wasmtime(one.path, one.argv, dict(one.env), mounts, one.stdin, cache=cache)
     with recorder_of(one, folder, cache, stdin=one.stdin) as recorder:
         outcome = finished(recorder)
-        check_ending(one, outcome, recorder.stdout)
+        check_guest_end(one, outcome, recorder.stdout)
         assert (recorder.stdout, recorder.stderr) == (theirs.stdout, theirs.stderr)
         files = {name: recorder.files[name] for name in recorder.files}
     assert (TRAP_CODE if outcome.code is None else outcome.code) == theirs.code
     assert trees_of(one, folder) == trees_of(one, folder / "theirs")
     for name in one.memory:
-        left = tree(folder / "theirs" / name.strip("/")).items()
+        left = read_tree(folder / "theirs" / name.strip("/")).items()
         assert files == {f"{name}/{path}": data for path, data in left if isinstance(data, bytes)}
-
-
-def check_ending(one: SnapshotGuest, outcome: journal.engine.RunResult, stdout: bytes) -> None:
-    assert outcome.code == one.code, outcome
-    assert b"FAILED" not in stdout
-    assert len(stdout.splitlines()) > 1
 
 
 @pytest.mark.parametrize("one", COMPARED, ids=str)
@@ -107,14 +100,14 @@ def test_a_guest_that_wasmtime_does_not_run_ends_as_it_should(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:
     with recorder_of(one, tmp_path, cache_dir, stdin=one.stdin) as recorder:
-        check_ending(one, finished(recorder), recorder.stdout)
+        check_guest_end(one, finished(recorder), recorder.stdout)
 
 
 def check_cuts(one: SnapshotGuest, folder: Path, cache: Path, parts: Iterable[float]) -> None:
     """Check that a journal reaches the same end if it is cut at these fractions of its session."""
     with recorder_of(one, folder, cache, stdin=one.stdin) as recorder:
         wanted = finished(recorder), recorder.stdout, recorder.stderr, recorder.files
-    check_ending(one, wanted[0], wanted[1])
+    check_guest_end(one, wanted[0], wanted[1])
     data = (folder / "run.journal").read_bytes()
     with journal.Reader(folder / "run.journal") as reader:
         blocks = list(reader.blocks())
@@ -144,7 +137,7 @@ def stopped_at(
     path = folder / "run.journal"
     with recorder_of(one, folder, cache, stdin=None) as recorder:
         recorder.feed(b"x" * stage)
-        until(lambda: consumed(path) == stage)
+        wait_until(lambda: consumed(path) == stage)
         recorder.stop()
         assert finished(recorder).code is None
     with journal.resume(path, cache=cache) as again:
@@ -159,7 +152,7 @@ def test_descriptors_of_the_host_are_brought_back_at_every_stage(
     one = next(one for one in SNAPSHOT_GUESTS if one.title == "descriptors of both")
     with recorder_of(one, tmp_path / "whole", cache_dir, stdin=b"x" * STAGES) as recorder:
         wanted = finished(recorder), recorder.stdout, recorder.files
-        check_ending(one, wanted[0], wanted[1])
+        check_guest_end(one, wanted[0], wanted[1])
     found = stopped_at(one, stage, tmp_path / "cut", cache_dir)
     assert found == (*wanted, trees_of(one, tmp_path / "whole"))
 

@@ -20,26 +20,32 @@ from journal.engine import SnapshotOptions
 from journal.engine.snapshot.capture import SnapshotCapture
 from journal.engine.wasi_abi import Errno
 from journal.snapshots import Trigger
-from tests.cli.test_command_line import WAIT_SECONDS
-from tests.cli.test_snapshot_options import give, running
-from tests.engine.snapshot.test_guests import STAGES, check_ending
-from tests.engine.wasi.test_guests_oracle import tree
-from tests.engine.wasi.test_wasix import (
-    inet4,
-    is_reached,
-    listening,
-    opened,
-    port_of,
-    resumed,
-    warned,
-)
-from tests.engine.wasi.test_wasix_terminals import QUIET, Terminal, Tty, set_to, told
-from tests.support.guest_runs import finished, until
+from tests.support.command_line import start_tool, write_input
+from tests.support.deadlines import DEADLINE_SECONDS, wait_until
+from tests.support.guest_runs import finished
 from tests.support.killed_runs import consumed
+from tests.support.oracle import read_tree
 from tests.support.programs import guest
 from tests.support.remote_guest import DATA, REMOTE, Remote, Session
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
-from tests.support.snapshot_runs import check_each, ended, snapshots_in, triggers_in
+from tests.support.snapshot_runs import (
+    STAGES,
+    check_each,
+    check_guest_end,
+    ended,
+    snapshots_in,
+    triggers_in,
+)
+from tests.support.wasix_sockets import (
+    inet4,
+    is_reached,
+    listen,
+    open_socket,
+    port_of,
+    resume_remote,
+    warned,
+)
+from tests.support.wasix_terminals import QUIET, Terminal, Tty, get_tty, set_tty
 
 EXPLICIT = SnapshotOptions(on=frozenset({Trigger.EXPLICIT}))
 TAKEN_MAX = 24
@@ -73,7 +79,7 @@ def recording(
 
 
 def end_of(recorder: journal.Recorder, directory: Path) -> End:
-    return finished(recorder), recorder.stdout, recorder.files, tree(directory)
+    return finished(recorder), recorder.stdout, recorder.files, read_tree(directory)
 
 
 def going_on(folder: Path, at: int, copy: Path, cache: Path, stdin: bytes | None) -> End:
@@ -122,7 +128,7 @@ def test_from_each_snapshot_a_guest_goes_on_in_a_copy_of_its_directory(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path, copied: Callable[[Path], None]
 ) -> None:
     plain, snapshots = often(one, tmp_path, cache_dir)
-    check_ending(one, plain[0], plain[1])
+    check_guest_end(one, plain[0], plain[1])
     copied(tmp_path)
     with recording(one, tmp_path, cache_dir, stdin=one.stdin, snapshots=snapshots) as recorder:
         assert end_of(recorder, place(tmp_path)) == plain
@@ -131,7 +137,7 @@ def test_from_each_snapshot_a_guest_goes_on_in_a_copy_of_its_directory(
     for info in infos:
         copy = tmp_path / f"host-{info.seq}"
         assert going_on(tmp_path, info.seq, copy, cache_dir, one.stdin) == plain, f"from {info}"
-    assert tree(place(tmp_path)) == plain[3], "that of the first run is left alone"
+    assert read_tree(place(tmp_path)) == plain[3], "that of the first run is left alone"
 
 
 def test_what_a_replay_compares_needs_no_directory(tmp_path: Path, cache_dir: Path) -> None:
@@ -187,11 +193,11 @@ def test_a_guest_that_was_killed_goes_on_in_its_own_directory_from_its_newest_sn
     for name in one.memory:
         options += ["--memory", name]
     arguments = [*options, "--no-root", "-j", "j", guest(one.name), *one.args]
-    with running(tmp_path, "run", *arguments) as process:
-        give(process, b"x" * stage)
-        until(lambda: (tmp_path / "j").exists() and consumed(tmp_path / "j") == stage)
+    with start_tool(tmp_path, "run", *arguments) as process:
+        write_input(process, b"x" * stage)
+        wait_until(lambda: (tmp_path / "j").exists() and consumed(tmp_path / "j") == stage)
         process.kill()
-        assert process.wait(WAIT_SECONDS) < 0
+        assert process.wait(DEADLINE_SECONDS) < 0
     assert triggers_in(tmp_path / "j")
     notes: list[str] = []
     with journal.resume(tmp_path / "j", cache=cache_dir, note=notes.append) as recorder:
@@ -267,7 +273,7 @@ def test_a_file_that_is_not_there_any_more_is_stale_behind_a_snapshot(
         what(place(tmp_path) / "kept")
         into = tmp_path / what.__name__
         with journal.resume(tmp_path / "j", at=seq, into=into, cache=cache_dir) as recorder:
-            until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
+            wait_until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
             again = Remote(recorder)
             assert again("fd_filestat_get", fd, DATA).errno == errno
             assert again("fd_tell", fd, DATA).errno == 0, "where it is, is known"
@@ -285,7 +291,7 @@ def test_a_file_that_is_removed_when_the_run_has_gone_on_stays_open(
         with journal.resume(
             tmp_path / "j", moved_mounts={"/host": str(copy)}, reexecute=reexecute, cache=cache_dir
         ) as recorder:
-            again = resumed(recorder)
+            again = resume_remote(recorder)
             assert again("fd_tell", fd, DATA).errno == 0
             removed(copy / "kept")
             assert again("fd_filestat_get", fd, DATA).errno == 0
@@ -302,7 +308,7 @@ def test_a_changed_file_is_as_it_is_now(tmp_path: Path, cache_dir: Path) -> None
         with journal.resume(
             tmp_path / "j", at=seq, into=into, moved_mounts=moved, cache=cache_dir
         ) as recorder:
-            until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
+            wait_until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
             data = Remote(recorder)("fd_filestat_get", fd, DATA).data
             assert int.from_bytes(data[32:40], "little") == size
 
@@ -333,7 +339,7 @@ def test_a_socket_is_at_each_snapshot_what_it_was_then(tmp_path: Path, cache_dir
         REMOTE, path, network=True, snapshots=EXPLICIT, cache=cache_dir
     ) as recorder:
         remote, seqs = Remote(recorder), [recorder.snapshot()]
-        fd = opened(remote)
+        fd = open_socket(remote)
         seqs.append(recorder.snapshot())
         assert remote("sock_bind", fd, DATA, data=inet4(0)).errno == 0
         seqs.append(recorder.snapshot())
@@ -348,7 +354,7 @@ def test_a_socket_is_at_each_snapshot_what_it_was_then(tmp_path: Path, cache_dir
         into = tmp_path / f"stage-{stage}"
         with journal.resume(path, at=seq, into=into, network=True, cache=cache_dir) as recorder:
             if stage:
-                until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
+                wait_until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
             again = Remote(recorder)
             assert again("fd_fdstat_get", fd, DATA).errno == (0 if 1 <= stage <= 3 else Errno.BADF)
             assert is_reached(port) == (stage == 3)
@@ -367,14 +373,14 @@ def test_a_socket_that_cannot_be_had_again_behind_a_snapshot_is_told_of(
     with journal.record(
         REMOTE, path, network=True, snapshots=EXPLICIT, cache=cache_dir
     ) as recorder:
-        fd, port = listening(Remote(recorder))
+        fd, port = listen(Remote(recorder))
         assert recorder.snapshot() is not None
     with (
         socket.create_server(("127.0.0.1", port)),
         warned(f"at 127.0.0.1:{port}"),
         journal.resume(path, network=network, cache=cache_dir) as recorder,
     ):
-        until(lambda: len(recorder.stdout) > 0)
+        wait_until(lambda: len(recorder.stdout) > 0)
         errno = Errno.ADDRINUSE if network else Errno.ACCES
         assert Remote(recorder)("sock_listen", fd, 5).errno == errno
 
@@ -401,11 +407,11 @@ def test_a_terminal_is_at_each_snapshot_what_the_guest_had_made_of_it(
         REMOTE, path, stderr=first.slave, snapshots=EXPLICIT, cache=cache_dir
     ) as recorder:
         remote = Remote(recorder)
-        told(remote)
+        get_tty(remote)
         seqs = [recorder.snapshot()]
-        set_to(remote, QUIET)
+        set_tty(remote, QUIET)
         seqs.append(recorder.snapshot())
-        set_to(remote, QUIET._replace(echo=1))
+        set_tty(remote, QUIET._replace(echo=1))
         seqs.append(recorder.snapshot())
     assert first.modes == (True, True)
     for stage, (seq, modes) in enumerate(
@@ -416,10 +422,10 @@ def test_a_terminal_is_at_each_snapshot_what_the_guest_had_made_of_it(
         with journal.resume(
             path, at=seq, into=into, stderr=second.slave, cache=cache_dir
         ) as recorder:
-            until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
+            wait_until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
             again = Remote(recorder)
             expected = QUIET._replace(stderr=1, echo=int(modes[0]))
-            assert told(again) == (expected if stage else Tty(132, 43, stderr=1))
+            assert get_tty(again) == (expected if stage else Tty(132, 43, stderr=1))
             assert second.modes == modes
             again.end()
         assert (second.attributes, second.size) == before
@@ -432,14 +438,14 @@ def test_after_a_kill_the_terminal_comes_back_from_a_snapshot(
     with journal.record(
         REMOTE, path, stderr=first.slave, snapshots=EXPLICIT, cache=cache_dir
     ) as recorder:
-        set_to(Remote(recorder), QUIET)
+        set_tty(Remote(recorder), QUIET)
         assert recorder.snapshot() is not None
     with Session("resume", path, cache_dir, second.slave) as again:
-        until(lambda: (second.modes, second.size) == ((False, False), QUIET[:4]))
+        wait_until(lambda: (second.modes, second.size) == ((False, False), QUIET[:4]))
         again.kill()
     third = Terminal()
     with Session("resume", path, cache_dir, third.slave) as again:
-        until(lambda: (third.modes, third.size) == ((False, False), QUIET[:4]))
+        wait_until(lambda: (third.modes, third.size) == ((False, False), QUIET[:4]))
         again.end()
     assert third.modes == (True, True)
     third.close()

@@ -11,7 +11,8 @@ import pytest
 import journal
 from journal.engine import SafePoints, SnapshotOptions, Stacks
 from journal.snapshots import Trigger
-from tests.support.guest_runs import DEADLINE_SECONDS, finished, until
+from tests.support.deadlines import DEADLINE_SECONDS, wait_until
+from tests.support.guest_runs import finished
 from tests.support.programs import guest
 from tests.support.snapshot_runs import Ended, check_each, ended, gone_on, snapshots_in, triggers_in
 from tests.support.wat import module
@@ -106,7 +107,7 @@ def test_without_safe_points_in_loops_there_is_none_until_the_next_call(
     path = tmp_path / "j"
     often = SnapshotOptions(on=PERIODIC, period_seconds=0.05)
     with recording(*COMPUTING[:1], path, cache_dir, COMPUTING[1], snapshots=often) as recorder:
-        until(lambda: recorder.stdout.count(b"\n") == 1)
+        wait_until(lambda: recorder.stdout.count(b"\n") == 1)
         seq = recorder.snapshot(Trigger.EXPLICIT, DEADLINE_SECONDS)
         wanted = ended(recorder)
     assert in_loops(path) == []
@@ -124,9 +125,9 @@ def test_a_guest_that_never_calls_has_snapshots_in_its_loops_alone(
     path = tmp_path / "j"
     often = loops(period_seconds=0.05, safe_points=safe_points)
     with recording("spin", path, cache_dir, snapshots=often) as recorder:
-        until(lambda: recorder.stdout == b"spinning\n")
+        wait_until(lambda: recorder.stdout == b"spinning\n")
         if safe_points is SafePoints.LOOPS:
-            until(lambda: len(in_loops(path)) >= 3)
+            wait_until(lambda: len(in_loops(path)) >= 3)
             assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is not None
         else:
             assert recorder.snapshot(timeout_seconds=0.4) is None
@@ -141,7 +142,7 @@ def test_a_guest_that_never_calls_has_snapshots_in_its_loops_alone(
     for at, there in ((None, count), (first, 1)):
         into = tmp_path / "again" if at is not None else None
         with journal.resume(path, at=at, into=into, snapshots=often, cache=cache_dir) as recorder:
-            until(lambda r=recorder, n=there: len(in_loops(r.path)) > n)  # type: ignore[misc]
+            wait_until(lambda r=recorder, n=there: len(in_loops(r.path)) > n)  # type: ignore[misc]
             recorder.stop()
             assert finished(recorder).kind is journal.engine.ExitKind.STOPPED
 
@@ -150,7 +151,7 @@ def test_a_guest_that_computes_has_its_snapshot_soon(tmp_path: Path, cache_dir: 
     path = tmp_path / "j"
     explicit = loops(on=frozenset({Trigger.EXPLICIT}))
     with recording("spin", path, cache_dir, snapshots=explicit) as recorder:
-        until(lambda: recorder.stdout == b"spinning\n")
+        wait_until(lambda: recorder.stdout == b"spinning\n")
         for _ in range(10):
             # The guest never calls its host again: only a loop can be the safe point.
             assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is not None
@@ -185,7 +186,7 @@ def test_a_guest_that_is_stopped_in_its_loops_goes_on_from_its_newest_snapshot(
     for number in range(5):
         path = tmp_path / f"{number}"
         with recording(name, path, cache_dir, *args, snapshots=often) as recorder:
-            until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
+            wait_until(lambda r=recorder: len(r.stdout) > 0)  # type: ignore[misc]
             threading.Timer(0.03 + 0.037 * number, recorder.stop).start()
             outcome = finished(recorder)
         if outcome.kind is not journal.engine.ExitKind.STOPPED:

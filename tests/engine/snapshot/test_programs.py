@@ -14,9 +14,15 @@ import pytest
 import journal
 from journal.engine import Configuration, SnapshotOptions, UnknownImports
 from journal.snapshots import Trigger
-from tests.engine.snapshot.test_snapshots import Run, recorded, resumed, snapshots_in, spread
 from tests.support.snapshot_guests import SNAPSHOT_PROGRAMS, SnapshotGuest
-from tests.support.snapshot_runs import ended
+from tests.support.snapshot_runs import (
+    Run,
+    ended,
+    pick_evenly,
+    record_guest,
+    resume_guest,
+    snapshots_in,
+)
 
 #: So many snapshots are taken of a run, or a few more.
 TAKEN_MIN = 100
@@ -248,7 +254,7 @@ def taken(
 ) -> tuple[Path, Run]:
     """Record a program with a hundred snapshots, once for all tests, and return its end."""
     folder = tmp_path_factory.mktemp(one.title)
-    plain = recorded(one, folder / "plain.journal", cache_dir)
+    plain = record_guest(one, folder / "plain.journal", cache_dir)
     assert plain[0].code == one.code, plain[2].decode()
     with journal.Reader(folder / "plain.journal") as reader:
         events = reader.summary().events
@@ -256,7 +262,7 @@ def taken(
     often = SnapshotOptions(
         on=frozenset({Trigger.BOOTSTRAP}), every_events=max(1, events // TAKEN_MIN - 1)
     )
-    run = recorded(one, path, cache_dir, often)
+    run = record_guest(one, path, cache_dir, often)
     assert run == plain, "taking snapshots changes nothing"
     return path, run
 
@@ -271,7 +277,7 @@ def test_a_program_goes_on_from_each_of_a_hundred_snapshots(
     assert all(info.resumable for info in infos)
     assert all(info.has_stacks for info in infos[1:])
     for info in infos:
-        assert resumed(one, path, cache_dir, at=info.seq) == run, f"from {info}"
+        assert resume_guest(one, path, cache_dir, at=info.seq) == run, f"from {info}"
         path.with_name(f"at-{info.seq}.journal").unlink()
 
 
@@ -285,7 +291,7 @@ def test_executing_a_program_again_leads_to_what_its_snapshots_hold(
     assert whole.matches
     assert [(one.info.seq, one.matches) for one in whole.checks] == [(i.seq, True) for i in infos]
     assert whole.result == run[0]
-    for info in spread(infos, VERIFIED_COUNT):
+    for info in pick_evenly(infos, VERIFIED_COUNT):
         rest = journal.verify_replay(path, start=info.seq, cache=cache_dir)
         assert rest.matches, f"from {info}"
         assert [one.info.seq for one in rest.checks] == [i.seq for i in infos if i.seq > info.seq]

@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import HostMount, MemoryMount
 from journal.engine import DirtyPageTracking, SnapshotOptions, Stacks
-from journal.engine.session.api import record
 from journal.snapshots import Trigger
-from tests.engine.snapshot.test_dirty_pages import why_not_by_kernel
-from tests.engine.snapshot.test_guests import check_ending
+from tests.support.dirty_pages import why_not_by_kernel
 from tests.support.guest_runs import finished
-from tests.support.snapshot_guests import SNAPSHOT_GUESTS, Needs, SnapshotGuest
+from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
+from tests.support.snapshot_runs import (
+    RESUMED_MAX,
+    pick_evenly,
+    record_guest,
+    record_often,
+    resume_guest,
+)
 from tests.support.wat import module
-
-RESUMED_MAX = 4
-#: What one guest's snapshots may cost: so many of them are enough.
-TAKEN_MAX = 40
 
 #: It takes a function out of a table that is on the stack by that table.
 ASTRAY = next(one for one in SNAPSHOT_GUESTS if one.title == "tables")
@@ -36,70 +36,10 @@ UNWOUND = [
 ]
 NOT_UNWOUND = [one for one in SNAPSHOT_GUESTS if not one.stacks]
 
-Run = tuple[journal.engine.RunResult, bytes, bytes, dict[str, bytes]]
-
-
-def recorded(
-    one: SnapshotGuest, path: Path, cache: Path, snapshots: SnapshotOptions | None = None
-) -> Run:
-    mounts: list[HostMount | MemoryMount] = [MemoryMount(name) for name in one.memory]
-    with record(
-        one.path,
-        path,
-        args=one.argv,
-        env=dict(one.env),
-        mounts=mounts,
-        stdin=one.stdin,
-        cache=cache,
-        durability=journal.engine.Durability.NONE,
-        network=Needs.NETWORK in one.needs,
-        snapshots=snapshots,
-    ) as recorder:
-        return finished(recorder), recorder.stdout, recorder.stderr, recorder.files
-
-
-def resumed(
-    one: SnapshotGuest, path: Path, cache: Path, *, at: int, notes: list[str] | None = None
-) -> Run:
-    into = path.with_name(f"at-{at}.journal")
-    with journal.resume(
-        path,
-        at=at,
-        into=into,
-        stdin=one.stdin,
-        cache=cache,
-        durability=journal.engine.Durability.NONE,
-        network=Needs.NETWORK in one.needs,
-        note=(notes if notes is not None else []).append,
-    ) as recorder:
-        return finished(recorder), recorder.stdout, recorder.stderr, recorder.files
-
 
 def snapshots_in(path: Path) -> list[journal.snapshots.SnapshotInfo]:
     with journal.Reader(path) as reader:
         return list(journal.list_snapshots(reader))
-
-
-def often(one: SnapshotGuest, path: Path, cache: Path, **wanted: object) -> tuple[Run, Run]:
-    """Run a guest without snapshots, and with a snapshot every so many events."""
-    plain = recorded(one, path.with_name("plain.journal"), cache)
-    check_ending(one, plain[0], plain[1])
-    with journal.Reader(path.with_name("plain.journal")) as reader:
-        events = reader.summary().events
-    snapshots = SnapshotOptions(
-        on=frozenset({Trigger.BOOTSTRAP}),
-        every_events=max(events // TAKEN_MAX, 1),
-        **wanted,  # type: ignore[arg-type]
-    )
-    return plain, recorded(one, path, cache, snapshots)
-
-
-def spread(
-    infos: list[journal.snapshots.SnapshotInfo], count: int
-) -> list[journal.snapshots.SnapshotInfo]:
-    """Return this many items, evenly from the first to the last."""
-    step = max(1, len(infos) // count)
-    return infos[::step]
 
 
 LARGE = ("deeper", "heap64", "growing", "high")
@@ -114,14 +54,14 @@ def test_a_guest_goes_on_from_each_of_its_snapshots(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "run.journal"
-    plain, run = often(one, path, cache_dir)
+    plain, run = record_often(one, path, cache_dir)
     assert run[1:] == plain[1:], "taking snapshots changes nothing"
     infos = snapshots_in(path)
     assert len(infos) > 1
     assert all(info.resumable for info in infos)
     assert all(info.has_stacks for info in infos[1:])
-    for info in spread(infos, RESUMED_MAX):
-        assert resumed(one, path, cache_dir, at=info.seq) == plain, f"from {info.seq}"
+    for info in pick_evenly(infos, RESUMED_MAX):
+        assert resume_guest(one, path, cache_dir, at=info.seq) == plain, f"from {info.seq}"
 
 
 @pytest.mark.parametrize("one", EACH)
@@ -129,7 +69,7 @@ def test_executing_a_guest_again_leads_to_what_its_snapshots_hold(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "run.journal"
-    often(one, path, cache_dir)
+    record_often(one, path, cache_dir)
     infos = snapshots_in(path)
     whole = journal.verify_replay(path, cache=cache_dir)
     assert whole.matches
@@ -147,14 +87,14 @@ def test_a_guest_that_cannot_be_unwound_is_executed_again(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:
     path, notes = tmp_path / "run.journal", list[str]()
-    plain, run = often(one, path, cache_dir)
+    plain, run = record_often(one, path, cache_dir)
     assert run == plain
     infos = snapshots_in(path)
     assert infos
     assert not any(info.has_stacks for info in infos)
     assert journal.verify_replay(path, cache=cache_dir).matches
     last = infos[-1].seq
-    assert resumed(one, path, cache_dir, at=last, notes=notes) == plain
+    assert resume_guest(one, path, cache_dir, at=last, notes=notes) == plain
 
 
 TELLING = module("""(module
@@ -201,7 +141,7 @@ def test_however_written_pages_are_found_the_journal_is_the_same(
     for way in (DirtyPageTracking.KERNEL, DirtyPageTracking.COMPARE, DirtyPageTracking.AUTO):
         path = tmp_path / way.value / "run.journal"
         path.parent.mkdir()
-        often(one, path, cache_dir, dirty_page_tracking=way)
+        record_often(one, path, cache_dir, dirty_page_tracking=way)
         found.append([(info.digest, info.pages, info.size) for info in snapshots_in(path)])
     assert found[0] == found[1] == found[2]
 
@@ -211,7 +151,7 @@ def test_without_stacks_the_memory_is_there_and_the_guest_is_executed_again(
     one: SnapshotGuest, tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "run.journal"
-    plain, run = often(one, path, cache_dir, stacks=Stacks.NEVER)
+    plain, run = record_often(one, path, cache_dir, stacks=Stacks.NEVER)
     assert run == plain
     infos = snapshots_in(path)
     assert [info.resumable for info in infos] == [True] + [False] * (len(infos) - 1)
@@ -225,13 +165,13 @@ def test_without_stacks_the_memory_is_there_and_the_guest_is_executed_again(
 def test_a_guest_whose_stack_cannot_be_put_back_is_not_believed_and_is_executed_again(
     tmp_path: Path, cache_dir: Path
 ) -> None:
-    plain = recorded(ASTRAY, tmp_path / "plain.journal", cache_dir)
+    plain = record_guest(ASTRAY, tmp_path / "plain.journal", cache_dir)
     path = tmp_path / "run.journal"
     with pytest.raises(journal.EngineError, match="a table has changed through which a function"):
-        recorded(ASTRAY, path, cache_dir, SnapshotOptions(every_events=1))
+        record_guest(ASTRAY, path, cache_dir, SnapshotOptions(every_events=1))
     infos = snapshots_in(path)
     assert infos, "those before were good"
-    assert resumed(ASTRAY, path, cache_dir, at=infos[-1].seq) == plain
+    assert resume_guest(ASTRAY, path, cache_dir, at=infos[-1].seq) == plain
     with journal.resume(path, stdin=b"", cache=cache_dir, reexecute=True) as recorder:
         assert finished(recorder) == plain[0]
         assert recorder.stdout == plain[1]

@@ -24,17 +24,17 @@ from journal.engine import SnapshotOptions
 from journal.events.inputs import ClockRead, RandomBytes
 from journal.snapshots import Trigger
 from journal.snapshots.triggers import DEFAULTS, ONCE, format_trigger
-from tests.cli.test_command_line import WAIT_SECONDS, tool
-from tests.cli.test_run import wait_until
-from tests.cli.test_snapshot_options import (
-    give,
-    line_of,
-    running,
-    state_of,
-    uninterrupted,
-    wait_for,
+from tests.support.command_line import (
+    read_line,
+    read_process_state,
+    run_tool,
+    run_uninterrupted,
+    start_tool,
+    wait_for_snapshots,
+    write_input,
 )
-from tests.support.guest_runs import DEADLINE_SECONDS, finished, until
+from tests.support.deadlines import DEADLINE_SECONDS, wait_until
+from tests.support.guest_runs import finished
 from tests.support.programs import guest
 from tests.support.rewrites import events_of
 from tests.support.snapshot_runs import Ended, check_each, ended, gone_on, snapshots_in, triggers_in
@@ -294,10 +294,10 @@ def fed(path: Path, cache: Path, snapshots: SnapshotOptions) -> journal.Recorder
 
 def fed_a_line(recorder: journal.Recorder, line: bytes) -> None:
     """Send a line to the guest, and wait for its reaction."""
-    until(lambda: recorder.stdout.startswith(b"ready"))
+    wait_until(lambda: recorder.stdout.startswith(b"ready"))
     said = recorder.stdout.count(b"\n")
     recorder.feed(line)
-    until(lambda: recorder.stdout.count(b"\n") == said + 1)
+    wait_until(lambda: recorder.stdout.count(b"\n") == said + 1)
 
 
 @pytest.mark.parametrize("trigger", TOLD, ids=format_trigger)
@@ -313,13 +313,13 @@ def test_who_is_told_of_a_trigger_takes_its_snapshot_once_or_each_time(
             assert recorder.notify(trigger) == (number == 0 or trigger not in ONCE)
             assert not any(map(recorder.notify, others))
             count += number == 0 or trigger not in ONCE
-            wait_for(path, count)
+            wait_for_snapshots(path, count)
     with journal.resume(path, cache=cache_dir, snapshots=snapshots) as recorder:
         for line in lines[3:]:
             fed_a_line(recorder, line)
             assert recorder.notify(trigger) == (trigger not in ONCE), "once in a journal's life"
             count += trigger not in ONCE
-            wait_for(path, count)
+            wait_for_snapshots(path, count)
         recorder.close_stdin()
         wanted = ended(recorder)
     assert triggers_in(path) == [format_trigger(trigger)] * count
@@ -346,7 +346,7 @@ def test_a_transaction_ends_with_a_snapshot_that_has_its_work(
     last = snapshots_in(path)[-1]
     orders = b"".join(b"order %d\n" % number for number in range(3))
     with journal.resume(path, at=last.seq, into=tmp_path / "k", cache=cache_dir) as recorder:
-        until(lambda: recorder.stdout == printed)
+        wait_until(lambda: recorder.stdout == printed)
     check_each(path, wanted, cache_dir, stdin=orders)
 
 
@@ -409,7 +409,7 @@ def test_the_command_line_takes_snapshots_for_what_a_guest_does_and_each_resumes
     case: Case, tmp_path: Path, cache_dir: Path
 ) -> None:
     arguments: list[str | Path] = [*case.options, guest(case.guest), *case.args]
-    done = tool("run", "-j", "run.journal", *arguments, at=tmp_path, stdin=case.stdin)
+    done = run_tool("run", "-j", "run.journal", *arguments, at=tmp_path, stdin=case.stdin)
     assert done.returncode == 0, done.stderr
     case.check_count(tmp_path / "run.journal")
     wanted = Ended(
@@ -433,7 +433,7 @@ def test_where_nothing_is_said_the_reference_s_defaults_are_armed_and_nothing_el
 ) -> None:
     arguments: list[str | Path] = ["--stacks", "always", *options, guest(name)]
     steps = ("3", "200") if name == "sleeper" else ()
-    done = tool("run", "-j", "j", *arguments, *steps, at=tmp_path, stdin=LINES)
+    done = run_tool("run", "-j", "j", *arguments, *steps, at=tmp_path, stdin=LINES)
     assert done.returncode == 0, done.stderr
     found = set(triggers_in(tmp_path / "j"))
     assert format_trigger(trigger) in found
@@ -453,7 +453,7 @@ def signalled(process: subprocess.Popen[bytes], number: int) -> None:
     """Send a signal, and continue a process that the signal stops."""
     process.send_signal(number)
     if number in (signal.SIGTSTP, signal.SIGSTOP):
-        wait_until(lambda: state_of(process) == "T")
+        wait_until(lambda: read_process_state(process) == "T")
         process.send_signal(signal.SIGCONT)
 
 
@@ -461,22 +461,22 @@ def signalled(process: subprocess.Popen[bytes], number: int) -> None:
 def test_each_signal_sets_off_its_trigger_in_the_middle_and_each_snapshot_resumes(
     name: str, tmp_path: Path, cache_dir: Path
 ) -> None:
-    whole = uninterrupted(tmp_path, guest("stdin"), stdin=b"one\ntwo\n")
+    whole = run_uninterrupted(tmp_path, guest("stdin"), stdin=b"one\ntwo\n")
     path = tmp_path / "stdin.journal"
     count = 1 if name == "first-sigint" else 2
-    with running(tmp_path, "run", "--snapshot-on", name, guest("stdin")) as process:
-        said = line_of(process)
+    with start_tool(tmp_path, "run", "--snapshot-on", name, guest("stdin")) as process:
+        said = read_line(process)
         for number, line in enumerate((b"one\n", b"two\n")):
             if number < count:
                 signalled(process, SIGNALS[name])
-                wait_for(path, number + 1)
-            give(process, line)
-            said += line_of(process)
+                wait_for_snapshots(path, number + 1)
+            write_input(process, line)
+            said += read_line(process)
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.close()
         said += process.stdout.read()
-        assert process.wait(WAIT_SECONDS) == 0
+        assert process.wait(DEADLINE_SECONDS) == 0
     assert said == whole
     assert triggers_in(path) == [name] * count
     for info in snapshots_in(path):
@@ -487,14 +487,14 @@ def test_each_signal_sets_off_its_trigger_in_the_middle_and_each_snapshot_resume
 @pytest.mark.deep
 @pytest.mark.parametrize("name", [name for name in SIGNALS if name != "sigstop"])
 def test_a_run_that_a_signal_stops_with_its_snapshot_goes_on(name: str, tmp_path: Path) -> None:
-    whole = uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
+    whole = run_uninterrupted(tmp_path, guest("stdin"), stdin=LINES)
     command = ("run", "--snapshot-on", name, "--stop-after-snapshot", guest("stdin"))
-    with running(tmp_path, *command) as process:
-        said = line_of(process)
+    with start_tool(tmp_path, *command) as process:
+        said = read_line(process)
         process.send_signal(SIGNALS[name])
-        assert process.wait(WAIT_SECONDS) == 0
+        assert process.wait(DEADLINE_SECONDS) == 0
     assert triggers_in(tmp_path / "stdin.journal") == [name]
-    done = tool("resume", "stdin.journal", at=tmp_path, stdin=LINES)
+    done = run_tool("resume", "stdin.journal", at=tmp_path, stdin=LINES)
     assert (done.returncode, said + done.stdout) == (0, whole)
 
 

@@ -21,7 +21,8 @@ from journal.engine.snapshot.capture import SnapshotCapture
 from journal.engine.wasi.stdio import stdin as stdin_module
 from journal.engine.wasi.stdio.stdin import IDLE_NS, Interrupter
 from journal.snapshots import Trigger
-from tests.support.guest_runs import DEADLINE_SECONDS, finished, until
+from tests.support.deadlines import DEADLINE_SECONDS, wait_until
+from tests.support.guest_runs import finished
 from tests.support.programs import guest
 from tests.support.snapshot_runs import check_each, ended, gone_on, snapshots_in, triggers_in
 from tests.support.wat import module, program
@@ -98,7 +99,7 @@ def test_a_guest_that_reads_its_input_has_its_snapshot_at_once(
     path, seqs = tmp_path / "j", []
     with recording("stdin", path, cache_dir, snapshots=snapshots) as recorder:
         for count in (1, 2, 3):
-            until(lambda count=count: recorder.stdout.count(b"\n") == count)  # type: ignore[misc]
+            wait_until(lambda count=count: recorder.stdout.count(b"\n") == count)  # type: ignore[misc]
             # There is no input: a snapshot that waited for the end of the read would never come.
             seqs.append(recorder.snapshot(timeout_seconds=DEADLINE_SECONDS))
             recorder.feed(b"something\n")
@@ -115,7 +116,7 @@ def test_a_guest_that_reads_its_input_has_its_snapshot_at_once(
 def test_a_guest_that_sleeps_has_its_snapshot_at_once(tmp_path: Path, cache_dir: Path) -> None:
     path = tmp_path / "j"
     with recording("sleeper", path, cache_dir, "1", "8000") as recorder:
-        until(lambda: path.stat().st_size > 0)
+        wait_until(lambda: path.stat().st_size > 0)
         time.sleep(0.3)
         seq = recorder.snapshot(timeout_seconds=DEADLINE_SECONDS)
         assert recorder.stdout == b"", "it sleeps still"
@@ -130,7 +131,7 @@ def test_who_asks_without_patience_gets_no_number_and_the_snapshot_comes_later(
 ) -> None:
     path = tmp_path / "j"
     with recording("computing", path, cache_dir, "30") as recorder:
-        until(lambda: recorder.stdout.startswith(b"computing"))
+        wait_until(lambda: recorder.stdout.startswith(b"computing"))
         assert recorder.snapshot(timeout_seconds=0.01) is None
         wanted = ended(recorder)
     (info,) = snapshots_in(path)
@@ -148,7 +149,7 @@ def test_a_guest_is_idle_once_in_each_of_its_waits(
     path, idle = tmp_path / "j", SnapshotOptions(on=frozenset({Trigger.IDLE}), stacks=stacks)
     with recording("prompt", path, cache_dir, snapshots=idle) as recorder:
         for count in (1, 2, 3):
-            until(lambda count=count: len(triggers_in(path)) == count)  # type: ignore[misc]
+            wait_until(lambda count=count: len(triggers_in(path)) == count)  # type: ignore[misc]
             time.sleep(4 * IDLE_NS / 1e9)
             assert triggers_in(path) == ["idle"] * count
             recorder.feed(b"all\n")
@@ -161,9 +162,9 @@ def test_a_snapshot_in_a_wait_does_not_keep_it_from_being_idle(
 ) -> None:
     path, idle = tmp_path / "j", SnapshotOptions(on=frozenset({Trigger.IDLE}))
     with recording("prompt", path, cache_dir, snapshots=idle) as recorder:
-        until(lambda: recorder.stdout == b"1> ")
+        wait_until(lambda: recorder.stdout == b"1> ")
         recorder.snapshot()
-        until(lambda: len(triggers_in(path)) == 2)
+        wait_until(lambda: len(triggers_in(path)) == 2)
         assert triggers_in(path) in (["explicit", "idle"], ["idle", "explicit"])
 
 
@@ -276,7 +277,7 @@ def test_input_that_comes_during_a_snapshot_is_not_lost(
         for start in range(0, len(LINES), 7):
             part = LINES[start : start + 7]
             before = len(seqs)
-            until(lambda before=before: len(seqs) > before)  # type: ignore[misc]
+            wait_until(lambda before=before: len(seqs) > before)  # type: ignore[misc]
             recorder.feed(part) if by == "feeding" else os.write(writes, part)
         os.close(writes)
         if by == "feeding":
@@ -393,7 +394,7 @@ def test_who_asks_is_told_that_the_guest_has_ended_meanwhile(
 ) -> None:
     path = tmp_path / "j"
     with recording(looping(1_500_000_000), path, cache_dir) as recorder:
-        until(lambda: recorder.stdout == b"!")
+        wait_until(lambda: recorder.stdout == b"!")
         assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is None
         assert finished(recorder).code == 0
         assert recorder.snapshot() is None
@@ -411,7 +412,7 @@ def test_who_asks_is_told_that_the_guest_was_stopped_meanwhile(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     with recording("spin", tmp_path / "j", cache_dir) as recorder:
-        until(lambda: recorder.stdout == b"spinning\n")
+        wait_until(lambda: recorder.stdout == b"spinning\n")
         threading.Timer(0.1, recorder.stop).start()
         assert recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) is None
 
@@ -465,7 +466,7 @@ def test_a_storm_of_one_trigger_does_not_delay_the_others(tmp_path: Path, cache_
             recorder.notify(Trigger.SIGALRM)
 
     with recording("stdin", path, cache_dir, snapshots=on) as recorder:
-        until(lambda: recorder.stdout.startswith(b"ready"))
+        wait_until(lambda: recorder.stdout.startswith(b"ready"))
         thread = threading.Thread(target=storm)
         thread.start()
         asked = [recorder.snapshot(timeout_seconds=DEADLINE_SECONDS) for _ in range(10)]
@@ -485,7 +486,7 @@ def test_a_signal_handler_notifies_whatever_the_main_thread_does(
     path, results = tmp_path / "j", []
     on = SnapshotOptions(on=frozenset({Trigger.EXPLICIT, Trigger.SIGALRM}))
     with recording("stdin", path, cache_dir, snapshots=on) as recorder:
-        until(lambda: recorder.stdout.startswith(b"ready"))
+        wait_until(lambda: recorder.stdout.startswith(b"ready"))
         before = signal.signal(
             signal.SIGALRM, lambda *_: results.append(recorder.notify(Trigger.SIGALRM))
         )

@@ -6,22 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.oracle import TRAP_CODE, Mount, Outcome, run_with_wasmtime
+from tests.support.oracle import TRAP_CODE, Mount, Outcome, read_tree, run_with_wasmtime
 from tests.support.programs import guest
 
 WASI_FUNCTIONS = 46
-
-
-def tree(folder: Path) -> dict[str, bytes | str]:
-    """Return everything below a folder: contents of files, targets of links, '' for directories."""
-    found: dict[str, bytes | str] = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.is_symlink():
-            found[name] = str(path.readlink())
-        else:
-            found[name] = path.read_bytes() if path.is_file() else ""
-    return found
 
 
 def run_families(folder: Path) -> tuple[Outcome, dict[str, bytes | str]]:
@@ -39,7 +27,7 @@ def run_families(folder: Path) -> tuple[Outcome, dict[str, bytes | str]]:
         ],
         b"first line\nsecond line\n",
     )
-    return outcome, tree(folder)
+    return outcome, read_tree(folder)
 
 
 def imports_of(wasm: Path) -> set[str]:
@@ -72,7 +60,7 @@ def test_a_worker_s_end_depends_on_its_input_alone(tmp_path: Path) -> None:
         outcome = run_with_wasmtime(
             guest("worker"), args, {}, [Mount(host=folder, guest="work")], stdin
         )
-        return outcome, tree(folder)
+        return outcome, read_tree(folder)
 
     first = work("one", b"some\nlines\nof input\n")
     assert first == work("two", b"some\nlines\nof input\n")

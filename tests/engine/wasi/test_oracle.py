@@ -13,8 +13,7 @@ import pytest
 
 import journal
 from journal import HostMount, MemoryMount
-from tests.engine.wasi.test_guests_oracle import tree
-from tests.support.oracle import TRAP_CODE, Mount, run_with_wasmtime
+from tests.support.oracle import TRAP_CODE, Mount, read_tree, run_with_wasmtime
 from tests.support.programs import guest
 
 STDIN = b"first line\nsecond line\n"
@@ -125,9 +124,9 @@ def test_every_call_answers_as_under_wasmtime(tmp_path: Path, cache_dir: Path, k
         assert line.split("ab")[0].split("bc")[0] in vectors
     assert 'content of v = ok "aabcdefg"' in vectors
     assert (ours.code, ours.stderr) == (theirs.code, theirs.stderr)
-    left = tree(tmp_path / "theirs" / "work")
+    left = read_tree(tmp_path / "theirs" / "work")
     if kind == "host":
-        assert tree(tmp_path / "ours" / "work") == left
+        assert read_tree(tmp_path / "ours" / "work") == left
     else:
         expected_files = {f"work/{k}": v for k, v in left.items() if isinstance(v, bytes)}
         assert {k: v for k, v in ours.files.items() if k in expected_files} == expected_files
@@ -189,7 +188,7 @@ def test_a_guest_ends_as_under_wasmtime(
         room.mkdir()
         ours = run_here(room, guest(name), args, mounts=list(mounts), cache=cache_dir)
         assert (ours.code, ours.stdout, ours.stderr) == (theirs.code, theirs.stdout, theirs.stderr)
-    assert tree(tmp_path / "ours") == tree(tmp_path / "theirs")
+    assert read_tree(tmp_path / "ours") == read_tree(tmp_path / "theirs")
 
 
 QUICKJS_SCRIPT = """
@@ -246,9 +245,11 @@ def compare_program(
     ours = run_here(folder, wasm, args, mounts=[mine], cache=cache)
     assert theirs.code == code
     assert (ours.code, ours.stdout, ours.stderr) == (theirs.code, theirs.stdout, theirs.stderr)
-    left = {name: data for name, data in tree(folder / "theirs").items() if isinstance(data, bytes)}
+    left = {
+        name: data for name, data in read_tree(folder / "theirs").items() if isinstance(data, bytes)
+    }
     if kind == "host":
-        assert tree(folder / "ours") == tree(folder / "theirs")
+        assert read_tree(folder / "ours") == read_tree(folder / "theirs")
     else:
         assert ours.files == {f"/work/{name}": data for name, data in left.items()}
 

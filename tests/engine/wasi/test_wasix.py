@@ -6,7 +6,6 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 import journal
 from journal.engine.tape import Tape
 from journal.engine.wasi.descriptors import DESCRIPTORS_MAX, Descriptors, Socket
-from journal.engine.wasi.sockets import GuestNetwork, SocketLost
+from journal.engine.wasi.sockets import GuestNetwork
 from journal.engine.wasi_abi import Errno, WasiError
 from journal.events.inputs import HostCall, HostResult, StreamRead
 from journal.events.sockets import AddressFamily, SocketBind, SocketListen, SocketOpen, SocketType
@@ -26,7 +25,8 @@ from journal.events.streams import StreamWrite
 from journal.events.wire_types import SocketAddress
 from journal.replay import ModelHost, play
 from journal.replay.state import descriptor_table as replayed
-from tests.support.guest_runs import tool, until
+from tests.support.deadlines import wait_until
+from tests.support.guest_runs import tool
 from tests.support.killed_runs import CACHE_HOME, JOURNALTOOL
 from tests.support.programs import ROOT
 from tests.support.remote_guest import (
@@ -44,52 +44,33 @@ from tests.support.remote_guest import (
     order,
 )
 from tests.support.rewrites import altered, events_of, first_of, frames_of, rewritten, with_event
+from tests.support.wasix_sockets import (
+    DGRAM,
+    INET4,
+    INET6,
+    RAW,
+    STREAM,
+    UNIX,
+    answers_in,
+    inet4,
+    is_reached,
+    listen,
+    open_socket,
+    port_of,
+    resume_remote,
+    said,
+    warned,
+)
 from tests.support.wat import module
 
-INET4, INET6, UNIX = 1, 2, 3
-STREAM, DGRAM, RAW = 1, 2, 3
 TCP, UDP = 6, 17
 FIRST = 4  # After the standard streams and the memory root.
 ERRNOS = {int(errno) for errno in Errno}
-
-Sockets = Remote | Session
-
-
-def inet4(port: int, address: str = "127.0.0.1") -> bytes:
-    return struct.pack("<BxH4s", INET4, port, ip_address(address).packed)
 
 
 def inet6(port: int, address: str = "::1", scope: int = 0) -> bytes:
     octets = ip_address(address).packed
     return struct.pack("<BxH16s4H", INET6, port, octets, 0, 0, scope >> 16, scope & 0xFFFF)
-
-
-def opened(guest: Sockets, family: int = INET4, kind: int = STREAM, protocol: int = 0) -> int:
-    answer = guest("sock_open", family, kind, protocol, DATA)
-    assert answer.errno == 0
-    return answer.number
-
-
-def port_of(guest: Sockets, fd: int) -> int:
-    answer = guest("sock_addr_local", fd, DATA)
-    assert answer.errno == 0
-    return answer.port
-
-
-def listening(guest: Sockets) -> tuple[int, int]:
-    """Return a socket that listens on a free port, and that port."""
-    fd = opened(guest)
-    assert guest("sock_bind", fd, DATA, data=inet4(0)).errno == 0
-    assert guest("sock_listen", fd, 5).errno == 0
-    return fd, port_of(guest, fd)
-
-
-def is_reached(port: int, address: str = "127.0.0.1") -> bool:
-    try:
-        socket.create_connection((address, port), timeout=10).close()
-    except ConnectionRefusedError:
-        return False
-    return True
 
 
 @pytest.fixture
@@ -103,7 +84,7 @@ def guest(tmp_path: Path, cache_dir: Path) -> Iterator[Remote]:
 
 
 def test_a_guest_that_listens_can_be_reached(guest: Remote) -> None:
-    fd = opened(guest)
+    fd = open_socket(guest)
     assert fd == FIRST
     assert guest("sock_bind", fd, DATA, data=inet4(0)).errno == 0
     port = port_of(guest, fd)
@@ -118,14 +99,14 @@ def test_a_guest_that_listens_can_be_reached(guest: Remote) -> None:
 def test_a_guest_is_told_the_address_that_it_asked_for(guest: Remote) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    fd = opened(guest, protocol=TCP)
+    fd = open_socket(guest, protocol=TCP)
     assert guest("sock_addr_local", fd, DATA).data[:8] == inet4(0, "0.0.0.0")
     assert guest("sock_bind", fd, DATA, data=inet4(port)).errno == 0
     assert guest("sock_addr_local", fd, DATA).data[:8] == inet4(port)
 
 
 def test_a_socket_that_listens_without_an_address_gets_one(guest: Remote) -> None:
-    fd = opened(guest)
+    fd = open_socket(guest)
     assert guest("sock_listen", fd, 0xFFFFFFFF).errno == 0
     assert is_reached(port_of(guest, fd))
 
@@ -133,14 +114,14 @@ def test_a_socket_that_listens_without_an_address_gets_one(guest: Remote) -> Non
 def test_sockets_of_version_6_have_addresses_of_both_sizes(guest: Remote) -> None:
     if not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists():
         pytest.skip("this machine has no IPv6")
-    fd = opened(guest, INET6)
+    fd = open_socket(guest, INET6)
     assert guest("sock_bind", fd, DATA, data=inet6(0)).errno == 0
     assert guest("sock_listen", fd, 1).errno == 0
     answer = guest("sock_addr_local", fd, DATA)
     assert answer.data[:28] == inet6(answer.port)
     assert is_reached(port_of(guest, fd), "::1")
     # An older program has other data after an address: flow and scope are 0 then.
-    older = opened(guest, INET6)
+    older = open_socket(guest, INET6)
     assert guest("sock_bind", older, DATA, data=inet6(0)[:20] + b"\x01" * 108).errno == 0
 
 
@@ -158,11 +139,11 @@ def test_what_cannot_be_made_is_refused(guest: Remote) -> None:
     }
     given = {kind: guest("sock_open", *kind, DATA).errno for kind in refused}
     assert given == refused
-    assert opened(guest, INET4, DGRAM, UDP) == FIRST
+    assert open_socket(guest, INET4, DGRAM, UDP) == FIRST
 
 
 def test_addresses_are_checked(guest: Remote) -> None:
-    fd = opened(guest)
+    fd = open_socket(guest)
     assert guest("sock_bind", fd, DATA, data=b"\x09").errno == Errno.INVAL
     assert guest("sock_bind", fd, DATA, data=bytes([UNIX])).errno == Errno.AFNOSUPPORT
     assert guest("sock_bind", fd, DATA, data=inet6(0)).errno == Errno.AFNOSUPPORT
@@ -172,7 +153,7 @@ def test_addresses_are_checked(guest: Remote) -> None:
     assert guest("sock_bind", fd, DATA, data=elsewhere).errno == Errno.ADDRNOTAVAIL
     assert guest("sock_bind", fd, DATA, data=inet4(0)).errno == 0
     assert guest("sock_bind", fd, DATA, data=inet4(0)).errno == Errno.INVAL
-    six = opened(guest, INET6)
+    six = open_socket(guest, INET6)
     flow = struct.pack("<BxH16s4H", INET6, 0, ip_address("::1").packed, 0xFFFF, 0, 0, 0)
     assert guest("sock_bind", six, DATA, data=flow).errno == Errno.INVAL
 
@@ -180,11 +161,11 @@ def test_addresses_are_checked(guest: Remote) -> None:
 def test_a_port_that_is_taken_is_refused(guest: Remote) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = inet4(server.getsockname()[1])
-        assert guest("sock_bind", opened(guest), DATA, data=taken).errno == Errno.ADDRINUSE
+        assert guest("sock_bind", open_socket(guest), DATA, data=taken).errno == Errno.ADDRINUSE
 
 
 def test_a_socket_is_a_descriptor(guest: Remote) -> None:
-    stream, datagrams = opened(guest), opened(guest, kind=DGRAM)
+    stream, datagrams = open_socket(guest), open_socket(guest, kind=DGRAM)
     assert guest("fd_fdstat_get", stream, DATA).data[0] == 6
     assert guest("fd_fdstat_get", datagrams, DATA).data[0] == 5
     assert guest("fd_filestat_get", stream, DATA).data[16] == 6
@@ -201,7 +182,7 @@ def test_a_socket_is_a_descriptor(guest: Remote) -> None:
 
 
 def test_nothing_passes_over_a_socket_yet(guest: Remote) -> None:
-    stream, datagrams = opened(guest), opened(guest, kind=DGRAM)
+    stream, datagrams = open_socket(guest), open_socket(guest, kind=DGRAM)
     assert guest("sock_accept", stream, 0, DATA).errno == Errno.INVAL
     assert guest("sock_listen", stream, 1).errno == 0
     assert guest("sock_accept", stream, 0, DATA).errno == Errno.NOTSUP
@@ -214,7 +195,7 @@ def test_nothing_passes_over_a_socket_yet(guest: Remote) -> None:
 
 
 def test_a_socket_that_gets_the_number_of_another_closes_that_one(guest: Remote) -> None:
-    (one, port), (other, gone) = listening(guest), listening(guest)
+    (one, port), (other, gone) = listen(guest), listen(guest)
     assert guest("fd_renumber", one, other).errno == 0
     assert is_reached(port)
     assert not is_reached(gone)
@@ -282,9 +263,9 @@ def test_a_guest_without_permission_is_refused_and_a_replay_with_it_too(
     answers = [event for event in events_of(path) if isinstance(event, HostResult)]
     assert answers == [HostResult(call=HostCall.SOCKET, fd=FIRST, errno=Errno.ACCES, value=b"")]
     with journal.resume(path, network=True, cache=cache_dir) as recorder:
-        until(lambda: len(recorder.stdout) >= ANSWER_SIZE)
+        wait_until(lambda: len(recorder.stdout) >= ANSWER_SIZE)
         assert answer_of(recorder.stdout).errno == Errno.ACCES
-        assert opened(Remote(recorder)) == FIRST
+        assert open_socket(Remote(recorder)) == FIRST
 
 
 def test_the_command_allows_sockets_where_it_is_told_to(tmp_path: Path) -> None:
@@ -308,28 +289,13 @@ def test_a_guest_resumed_without_permission_is_told_at_its_next_call(
 ) -> None:
     path = tmp_path / "j"
     with journal.record(REMOTE, path, network=True, cache=cache_dir) as recorder:
-        fd, port = listening(Remote(recorder))
+        fd, port = listen(Remote(recorder))
     lost = f"socket {FIRST} at 127.0.0.1:{port} .* no network now"
     with warned(lost), journal.resume(path, cache=cache_dir) as recorder:
-        again = resumed(recorder)
+        again = resume_remote(recorder)
         assert again("sock_listen", fd, 5).errno == Errno.ACCES
         assert port_of(again, fd) == port, "what it was told stays true"
         assert not is_reached(port)
-
-
-@contextmanager
-def warned(match: str) -> Iterator[None]:
-    """Expect one warning of a lost socket."""
-    with pytest.warns(SocketLost, match=match) as warnings:
-        yield
-    assert len(warnings) == 1
-
-
-def resumed(recorder: journal.Recorder) -> Remote:
-    """Return the guest of a recorder after the replay."""
-    said = sum(isinstance(event, StreamWrite) for event in events_of(recorder.path))
-    until(lambda: len(recorder.stdout) >= said * ANSWER_SIZE)
-    return Remote(recorder)
 
 
 # -- replay and resume --------------------------------------------------------------------------
@@ -341,8 +307,8 @@ def test_a_replay_touches_no_network(
     path = tmp_path / "j"
     with journal.record(REMOTE, path, network=True, cache=cache_dir) as recorder:
         guest = Remote(recorder)
-        listening(guest)
-        opened(guest, kind=DGRAM)
+        listen(guest)
+        open_socket(guest, kind=DGRAM)
         guest.end()
         printed = recorder.stdout
 
@@ -361,11 +327,11 @@ def test_a_guest_that_was_killed_listens_again_at_its_addresses(
 ) -> None:
     path = tmp_path / "j"
     with Session("record", path, cache_dir) as first:
-        (one, port), (_, other) = listening(first), listening(first)
-        unbound = opened(first)
+        (one, port), (_, other) = listen(first), listen(first)
+        unbound = open_socket(first)
         assert first("sock_listen", unbound, 3).errno == 0
         anywhere = port_of(first, unbound)
-        opened(first)
+        open_socket(first)
         # The connection occupies the port for a while.
         with socket.create_connection(("127.0.0.1", port)):
             first.kill()
@@ -376,7 +342,7 @@ def test_a_guest_that_was_killed_listens_again_at_its_addresses(
             assert is_reached(port)
             assert is_reached(other)
             assert is_reached(anywhere)
-            assert opened(again) > unbound + 1
+            assert open_socket(again) > unbound + 1
             again.kill()
 
 
@@ -387,12 +353,12 @@ def test_a_snapshot_brings_sockets_and_the_terminal_back(tmp_path: Path, cache_d
         REMOTE, path, network=True, snapshots=snapshots, cache=cache_dir
     ) as recorder:
         guest = Remote(recorder)
-        fd, port = listening(guest)
+        fd, port = listen(guest)
         assert guest("sock_open", UNIX, STREAM, 0, DATA).errno == Errno.AFNOSUPPORT
         assert guest("tty_set", DATA, data=tty).errno == 0
         assert guest("proc_snapshot").errno == 0
     with journal.resume(path, network=True, cache=cache_dir) as recorder:
-        again = resumed(recorder)
+        again = resume_remote(recorder)
         assert is_reached(port)
         assert port_of(again, fd) == port
         assert again("tty_get", DATA).data[:24] == tty
@@ -404,7 +370,7 @@ def test_every_cut_of_a_journal_with_sockets_goes_on_to_the_same_end(
 ) -> None:
     whole = tmp_path / "whole"
     with journal.record(REMOTE, whole, network=True, cache=cache_dir) as recorder:
-        listening(Remote(recorder))
+        listen(Remote(recorder))
     orders = [
         order("sock_open", INET4, STREAM, 0, DATA),
         order("sock_bind", FIRST, DATA, data=inet4(0)),
@@ -425,7 +391,7 @@ def test_every_cut_of_a_journal_with_sockets_goes_on_to_the_same_end(
             assert [answer.errno for answer in answers] == [0, 0, 0, 0], f"cut at {count}"
             port = answers[-1].port
             assert port == was_at or count <= results[HostCall.BIND], f"cut at {count}"
-            until(partial(is_reached, port))
+            wait_until(partial(is_reached, port))
 
 
 def answers_of(path: Path) -> list[Answer]:
@@ -434,29 +400,18 @@ def answers_of(path: Path) -> list[Answer]:
     return answers_in(b"".join(event.data for event in events if isinstance(event, StreamWrite)))
 
 
-def said(recorder: journal.Recorder, count: int) -> list[Answer]:
-    """Return the first answers once they are available."""
-    until(lambda: len(recorder.stdout) >= count * ANSWER_SIZE)
-    return answers_in(recorder.stdout)
-
-
-def answers_in(printed: bytes) -> list[Answer]:
-    ends = range(ANSWER_SIZE, len(printed) + 1, ANSWER_SIZE)
-    return [answer_of(printed[end - ANSWER_SIZE : end]) for end in ends]
-
-
 def test_a_port_that_is_taken_meanwhile_is_told_and_answered(
     tmp_path: Path, cache_dir: Path
 ) -> None:
     path = tmp_path / "j"
     with journal.record(REMOTE, path, network=True, cache=cache_dir) as recorder:
-        fd, port = listening(Remote(recorder))
+        fd, port = listen(Remote(recorder))
     with (
         warned(f"at 127.0.0.1:{port} .*: Address already in use"),
         socket.create_server(("127.0.0.1", port)) as taken,
         journal.resume(path, network=True, cache=cache_dir) as recorder,
     ):
-        again = resumed(recorder)
+        again = resume_remote(recorder)
         assert again("sock_listen", fd, 5).errno == Errno.ADDRINUSE
         taken.close()
         assert again("sock_listen", fd, 5).errno == 0
@@ -465,7 +420,7 @@ def test_a_port_that_is_taken_meanwhile_is_told_and_answered(
 
 def recorded(path: Path, cache: Path) -> Path:
     with journal.record(REMOTE, path, network=True, cache=cache) as recorder:
-        listening(Remote(recorder))
+        listen(Remote(recorder))
     return path
 
 
@@ -528,8 +483,8 @@ def test_an_answer_that_is_no_address_is_refused_in_a_sentence(
 
 
 def test_a_journal_of_sockets_plays_without_its_guest(guest: Remote) -> None:
-    fd, port = listening(guest)
-    datagrams = opened(guest, kind=DGRAM)
+    fd, port = listen(guest)
+    datagrams = open_socket(guest, kind=DGRAM)
     taken = guest("sock_bind", datagrams, DATA, data=inet4(0, "192.0.2.1"))
     assert taken.errno == Errno.ADDRNOTAVAIL
     guest.recorder.close()

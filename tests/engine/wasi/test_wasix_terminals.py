@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import struct
 import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -21,7 +17,8 @@ from journal.engine.wasi_abi import Errno
 from journal.events.core import TtySet
 from journal.events.inputs import StreamRead, TtyRead
 from journal.replay import ModelHost, play
-from tests.support.guest_runs import finished, until
+from tests.support.deadlines import wait_until
+from tests.support.guest_runs import finished
 from tests.support.remote_guest import (
     ANSWER_SIZE,
     DATA,
@@ -34,75 +31,8 @@ from tests.support.remote_guest import (
     order,
 )
 from tests.support.rewrites import events_of, first_of, frames_of, rewritten
+from tests.support.wasix_terminals import _TTY, QUIET, Terminal, Tty, get_tty, set_tty
 from tests.support.wat import module
-
-_TTY = struct.Struct("<4I6B2x")
-
-
-class Tty(NamedTuple):
-    """Structure of terminal settings in the memory of a guest."""
-
-    columns: int = 80
-    rows: int = 25
-    width: int = 0
-    height: int = 0
-    stdin: int = 0
-    stdout: int = 0
-    stderr: int = 0
-    echo: int = 1
-    line_buffered: int = 1
-    line_feeds: int = 1
-
-
-QUIET = Tty(columns=100, rows=30, width=1000, height=600, echo=0, line_buffered=0)
-
-
-def told(guest: Remote | Session) -> Tty:
-    answer = guest("tty_get", DATA)
-    assert answer.errno == 0
-    return Tty(*_TTY.unpack_from(answer.data))
-
-
-def set_to(guest: Remote | Session, tty: Tty) -> None:
-    assert guest("tty_set", DATA, data=_TTY.pack(*tty)).errno == 0
-
-
-class Terminal:
-    """A pseudo-terminal; ``slave`` is the side that a guest uses."""
-
-    def __init__(self, columns: int = 80, rows: int = 24) -> None:
-        try:
-            self.master, self.slave = pty.openpty()
-        except OSError as error:
-            pytest.skip(f"this machine gives no terminals: {error}")
-        self.resize(columns, rows)
-
-    def resize(self, columns: int, rows: int) -> None:
-        """Set the size, as a user who resizes the window does."""
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
-
-    @property
-    def size(self) -> tuple[int, int, int, int]:
-        """Return columns, rows, width and height."""
-        found = fcntl.ioctl(self.slave, termios.TIOCGWINSZ, bytes(8))
-        rows, columns, width, height = struct.unpack("4H", found)
-        return columns, rows, width, height
-
-    @property
-    def attributes(self) -> list[object]:
-        """Return all attributes of termios."""
-        return list(termios.tcgetattr(self.slave))
-
-    @property
-    def modes(self) -> tuple[bool, bool]:
-        """Return whether echo and line buffering are on."""
-        local = termios.tcgetattr(self.slave)[3]
-        return bool(local & termios.ECHO), bool(local & termios.ICANON)
-
-    def close(self) -> None:
-        """Hang up."""
-        os.close(self.master)
-        os.close(self.slave)
 
 
 @pytest.fixture
@@ -125,9 +55,9 @@ def another() -> Iterator[Terminal]:
 def test_a_guest_without_a_terminal_has_one_of_its_own(tmp_path: Path, cache_dir: Path) -> None:
     with journal.record(REMOTE, tmp_path / "j", cache=cache_dir) as recorder:
         guest = Remote(recorder)
-        assert told(guest) == Tty()
-        set_to(guest, QUIET._replace(stdin=1, line_feeds=0))
-        assert told(guest) == QUIET._replace(line_feeds=0), "which streams it is does not change"
+        assert get_tty(guest) == Tty()
+        set_tty(guest, QUIET._replace(stdin=1, line_feeds=0))
+        assert get_tty(guest) == QUIET._replace(line_feeds=0), "which streams it is does not change"
         guest.end()
 
 
@@ -136,12 +66,12 @@ def test_a_guest_is_told_of_the_terminal_it_runs_in(
 ) -> None:
     with journal.record(REMOTE, tmp_path / "j", stderr=terminal.slave, cache=cache_dir) as recorder:
         guest = Remote(recorder)
-        assert told(guest) == Tty(80, 24, stderr=1)
+        assert get_tty(guest) == Tty(80, 24, stderr=1)
         terminal.resize(90, 40)
         attributes = termios.tcgetattr(terminal.slave)
         attributes[3] &= ~termios.ECHO
         termios.tcsetattr(terminal.slave, termios.TCSANOW, attributes)
-        assert told(guest) == Tty(90, 40, stderr=1, echo=0)
+        assert get_tty(guest) == Tty(90, 40, stderr=1, echo=0)
 
 
 def test_what_a_guest_was_told_comes_from_the_journal(
@@ -149,14 +79,14 @@ def test_what_a_guest_was_told_comes_from_the_journal(
 ) -> None:
     path = tmp_path / "j"
     with journal.record(REMOTE, path, stderr=terminal.slave, cache=cache_dir) as recorder:
-        first = told(Remote(recorder))
+        first = get_tty(Remote(recorder))
     with journal.resume(path, stderr=another.slave, cache=cache_dir) as recorder:
-        until(lambda: len(recorder.stdout) >= ANSWER_SIZE)
+        wait_until(lambda: len(recorder.stdout) >= ANSWER_SIZE)
         assert Tty(*_TTY.unpack_from(answer_of(recorder.stdout).data)) == first
-        assert told(Remote(recorder)) == first._replace(columns=132, rows=43)
+        assert get_tty(Remote(recorder)) == first._replace(columns=132, rows=43)
     with journal.resume(path, cache=cache_dir) as recorder:
-        until(lambda: len(recorder.stdout) >= 2 * ANSWER_SIZE)
-        assert told(Remote(recorder)).stderr, "a guest sees the terminal of its first session"
+        wait_until(lambda: len(recorder.stdout) >= 2 * ANSWER_SIZE)
+        assert get_tty(Remote(recorder)).stderr, "a guest sees the terminal of its first session"
     reads = [event for event in events_of(path) if isinstance(event, TtyRead)]
     assert [(event.cols, event.rows) for event in reads] == [(80, 24), (132, 43), (80, 25)]
 
@@ -166,7 +96,7 @@ def test_an_answer_of_another_size_is_refused_in_a_sentence(
 ) -> None:
     whole = tmp_path / "whole"
     with journal.record(REMOTE, whole, cache=cache_dir) as recorder:
-        told(Remote(recorder))
+        get_tty(Remote(recorder))
     for number, payload in enumerate((b"", bytes(21), bytes(23), b"\xff" * 22)):
         target = rewritten(
             whole,
@@ -194,11 +124,11 @@ def test_what_a_guest_makes_of_its_terminal_is_undone_at_the_end(
     before = terminal.attributes, terminal.size
     with journal.record(REMOTE, tmp_path / "j", stderr=terminal.slave, cache=cache_dir) as recorder:
         guest = Remote(recorder)
-        set_to(guest, QUIET)
+        set_tty(guest, QUIET)
         assert terminal.modes == (False, False)
         assert terminal.size == QUIET[:4]
-        assert told(guest) == QUIET._replace(stderr=1)
-        set_to(guest, QUIET._replace(echo=1))
+        assert get_tty(guest) == QUIET._replace(stderr=1)
+        set_tty(guest, QUIET._replace(echo=1))
         assert terminal.modes == (True, False)
         if ending == "exit":
             guest.end()
@@ -215,7 +145,7 @@ def test_a_window_that_somebody_resized_keeps_its_size(
     tmp_path: Path, cache_dir: Path, terminal: Terminal
 ) -> None:
     with journal.record(REMOTE, tmp_path / "j", stderr=terminal.slave, cache=cache_dir) as recorder:
-        set_to(Remote(recorder), QUIET)
+        set_tty(Remote(recorder), QUIET)
         terminal.resize(200, 60)
     assert terminal.size[:2] == (200, 60)
 
@@ -236,7 +166,7 @@ def test_a_guest_that_does_not_wait_for_lines_reads_each_byte_as_it_is_typed(
             (drop (call $read (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 80)))
             (drop (call $write (i32.const 1) (i32.const 64) (i32.const 1) (i32.const 80)))))""")
     with journal.record(program, tmp_path / "j", stdin=terminal.slave, cache=cache_dir) as recorder:
-        until(lambda: terminal.modes == (False, False))
+        wait_until(lambda: terminal.modes == (False, False))
         os.write(terminal.master, b"x")
         assert finished(recorder) == journal.engine.RunResult(journal.engine.ExitKind.EXITED, 0)
         assert recorder.stdout == b"x"
@@ -255,8 +185,8 @@ def test_sizes_that_no_terminal_has_are_refused(
             answer = guest("tty_set", DATA, data=_TTY.pack(*sides, *[0] * 6))
             assert answer.errno == Errno.INVAL
         assert terminal.modes == (True, True)
-        set_to(guest, Tty(0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 200, 2, 3, 4, 5, 6))
-        assert told(guest) == Tty(0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 0, 0, 1, 1, 1, 1)
+        set_tty(guest, Tty(0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 200, 2, 3, 4, 5, 6))
+        assert get_tty(guest) == Tty(0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 0, 0, 1, 1, 1, 1)
     assert not [event for event in events_of(recorder.path) if isinstance(event, TtySet)][1:]
 
 
@@ -264,10 +194,10 @@ def test_a_terminal_that_hung_up_is_no_error(tmp_path: Path, cache_dir: Path) ->
     terminal = Terminal()
     with journal.record(REMOTE, tmp_path / "j", stderr=terminal.slave, cache=cache_dir) as recorder:
         guest = Remote(recorder)
-        set_to(guest, QUIET)
+        set_tty(guest, QUIET)
         os.close(terminal.master)
-        set_to(guest, QUIET._replace(echo=1))
-        assert told(guest).echo == 1
+        set_tty(guest, QUIET._replace(echo=1))
+        assert get_tty(guest).echo == 1
         guest.end()
     os.close(terminal.slave)
 
@@ -280,13 +210,13 @@ def test_after_a_kill_a_terminal_is_as_the_guest_made_it(
 ) -> None:
     path, before = tmp_path / "j", (another.attributes, another.size)
     with Session("record", path, cache_dir, terminal.slave) as first:
-        set_to(first, Tty(70, 20))
-        set_to(first, QUIET)
+        set_tty(first, Tty(70, 20))
+        set_tty(first, QUIET)
         first.kill()
     assert terminal.modes == (False, False), "what is killed cannot undo anything"
     with Session("resume", path, cache_dir, another.slave) as again:
-        until(lambda: (another.modes, another.size) == ((False, False), QUIET[:4]))
-        assert told(again) == QUIET._replace(stderr=1)
+        wait_until(lambda: (another.modes, another.size) == ((False, False), QUIET[:4]))
+        assert get_tty(again) == QUIET._replace(stderr=1)
         again.end()
     assert (another.attributes, another.size) == before
 
@@ -296,7 +226,7 @@ def test_every_cut_behind_a_change_brings_the_change_back(
 ) -> None:
     whole = tmp_path / "whole"
     with journal.record(REMOTE, whole, stderr=terminal.slave, cache=cache_dir) as recorder:
-        set_to(Remote(recorder), QUIET)
+        set_tty(Remote(recorder), QUIET)
     frames = frames_of(whole)
     asked = next(frame.seq for frame in frames if frame.tag == StreamRead.tag)
     for count in range(asked, len(frames) + 1):
@@ -306,7 +236,7 @@ def test_every_cut_behind_a_change_brings_the_change_back(
                 time.sleep(0.1)
                 assert terminal.modes == (True, True)
                 continue
-            until(lambda: (terminal.modes, terminal.size) == ((False, False), QUIET[:4]))
+            wait_until(lambda: (terminal.modes, terminal.size) == ((False, False), QUIET[:4]))
         assert (terminal.modes, terminal.size[:2]) == ((True, True), (80, 24))
 
 
@@ -316,7 +246,7 @@ def test_a_guest_that_has_ended_changes_no_terminal(
     path = tmp_path / "j"
     with journal.record(REMOTE, path, stderr=terminal.slave, cache=cache_dir) as recorder:
         guest = Remote(recorder)
-        set_to(guest, QUIET)
+        set_tty(guest, QUIET)
         guest.end()
 
     def unheard_of(*_: object) -> None:

@@ -27,23 +27,12 @@ from journal.engine.wasm.function_bodies import (
 from journal.engine.wasm.module_info import read_module_info
 from journal.engine.wasm.opcodes import IMMEDIATES, INSTRUCTION_CLASSES, PREFIXES, Opcode
 from journal.errors import JournalError, ModuleRefused
-from tests.support.programs import GUESTS, program
+from tests.support.programs import program
+from tests.support.wasm_modules import ALL_GUESTS, damaged_guests, make_full_engine
 from tests.support.wat import module
 
-ALL_GUESTS = sorted(GUESTS.glob("*.wasm"))
-FEATURES = (
-    *("threads", "tail_call", "multi_memory", "memory64", "relaxed_simd", "exceptions"),
-    *("function_references", "gc", "custom_page_sizes"),
-)
 #: What compilers made before exceptions were standard: wasmtime knows the names and refuses them.
 OLD_EXCEPTIONS = {(0x06, -1), (0x07, -1), (0x09, -1), (0x18, -1), (0x19, -1)}
-
-
-def engine() -> Any:
-    config = wasmtime.Config()
-    for feature in FEATURES:
-        setattr(config, f"wasm_{feature}", True)
-    return wasmtime.Engine(config)
 
 
 def of_code(body: bytes, before: bytes = b"") -> bytes:
@@ -130,7 +119,7 @@ def every_code() -> Iterator[Opcode]:
 
 
 def test_each_instruction_is_as_long_as_wasmtime_says() -> None:
-    oracle = engine()
+    oracle = make_full_engine()
     wrong = []
     for code, shape in IMMEDIATES.items():
         ways = itertools.product(*(ENCODINGS[letter] for letter in shape))
@@ -141,7 +130,7 @@ def test_each_instruction_is_as_long_as_wasmtime_says() -> None:
 
 
 def test_what_is_unknown_here_is_unknown_to_wasmtime() -> None:
-    oracle = engine()
+    oracle = make_full_engine()
     unknown = set(every_code()) - IMMEDIATES.keys() - {(MARK, -1)}
     assert len(unknown) > 900
     ways = [b"", b"\0", b"\0\0", b"\2\0"]
@@ -329,16 +318,7 @@ def test_a_start_function_is_seen() -> None:
 # -- hostile modules --------------------------------------------------------------------------
 
 
-@st.composite
-def damaged(draw: st.DrawFn) -> bytes:
-    """Generate a guest with flipped bytes that may be truncated."""
-    data = bytearray(draw(st.sampled_from(ALL_GUESTS)).read_bytes())
-    for _ in range(draw(st.integers(0, 8))):
-        data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
-    return bytes(data[: draw(st.integers(0, len(data)))] if draw(st.booleans()) else data)
-
-
-@given(damaged())
+@given(damaged_guests())
 def test_a_damaged_module_is_read_or_refused(data: bytes) -> None:
     for look in (find_features, unsupported_reason, lambda data: walked(data, slowly=True)):
         with suppress(JournalError):

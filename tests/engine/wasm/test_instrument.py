@@ -32,9 +32,9 @@ from journal.engine.program.module import make_engine
 from journal.engine.wasm.module_info import MemoryLimits, read_module_info
 from journal.engine.wasm.state_exports import export_state
 from journal.errors import JournalError, ModuleRefused
-from tests.engine.wasm.test_function_bodies import ALL_GUESTS, damaged
-from tests.support.guest_runs import DEADLINE_SECONDS, until
+from tests.support.deadlines import DEADLINE_SECONDS, wait_until
 from tests.support.programs import guest, program
+from tests.support.wasm_modules import ALL_GUESTS, damaged_guests
 from tests.support.wasmtime_polls import Polled
 from tests.support.wat import module
 
@@ -338,7 +338,7 @@ def test_an_invalid_module_never_gets_to_binaryen(tmp_path: Path) -> None:
 
 @pytest.mark.deep
 @pytest.mark.usefixtures("tool")
-@given(damaged())
+@given(damaged_guests())
 def test_a_damaged_module_is_instrumented_or_refused(data: bytes) -> None:
     with suppress(JournalError):
         instrument(data, seconds_max=20)
@@ -390,7 +390,7 @@ def test_a_tool_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) ->
     with pytest.raises(NotInstrumentable, match=r"instrumentation took longer than 3 s"):
         instrument(guest("spin").read_bytes(), tool=hanging, seconds_max=3)
     for pid in (tmp_path / "pids").read_text().split():
-        until(lambda pid=pid: is_gone(int(pid)))  # type: ignore[misc]
+        wait_until(lambda pid=pid: is_gone(int(pid)))  # type: ignore[misc]
 
 
 def test_a_tool_ends_when_its_caller_is_interrupted(tmp_path: Path) -> None:
@@ -405,7 +405,7 @@ def test_a_tool_ends_when_its_caller_is_interrupted(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGUSR1, interrupt)
 
     def interrupt_soon() -> None:
-        until(lambda: pids.exists() and pids.read_text() != "")
+        wait_until(lambda: pids.exists() and pids.read_text() != "")
         os.kill(os.getpid(), signal.SIGUSR1)
 
     waiting = threading.Thread(target=interrupt_soon)
@@ -416,7 +416,7 @@ def test_a_tool_ends_when_its_caller_is_interrupted(tmp_path: Path) -> None:
     finally:
         waiting.join()
         signal.signal(signal.SIGUSR1, before)
-    until(lambda: is_gone(int(pids.read_text())))
+    wait_until(lambda: is_gone(int(pids.read_text())))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of this")
@@ -429,11 +429,11 @@ def test_a_tool_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
         instrument(Path({str(guest("spin"))!r}).read_bytes(), tool=Path({str(hanging)!r}))
     """
     caller = subprocess.Popen([sys.executable, "-c", text])
-    until(lambda: pids.exists() and pids.read_text() != "")
+    wait_until(lambda: pids.exists() and pids.read_text() != "")
     assert not is_gone(int(pids.read_text()))
     caller.kill()
     caller.wait()
-    until(lambda: is_gone(int(pids.read_text())))
+    wait_until(lambda: is_gone(int(pids.read_text())))
 
 
 @pytest.mark.usefixtures("tool")

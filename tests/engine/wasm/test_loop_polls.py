@@ -16,8 +16,8 @@ from journal.engine.wasm.feature_check import find_features
 from journal.engine.wasm.loop_polls import POLL_FLAG, POLL_TABLE, insert_polls
 from journal.engine.wasm.module_info import read_module_info
 from journal.errors import JournalError, ModuleRefused
-from tests.engine.wasm.test_function_bodies import ALL_GUESTS, damaged, engine
 from tests.support.programs import GUESTS, guest
+from tests.support.wasm_modules import ALL_GUESTS, damaged_guests, make_full_engine
 from tests.support.wasmtime_polls import Polled
 from tests.support.wat import module
 
@@ -26,7 +26,7 @@ COMPUTING = ("computing", "60")
 
 
 def exports_of(data: bytes) -> dict[str, Any]:
-    return {one.name: one.type for one in wasmtime.Module(engine(), data).exports}
+    return {one.name: one.type for one in wasmtime.Module(make_full_engine(), data).exports}
 
 
 def names_of_custom(data: bytes) -> list[str]:
@@ -112,7 +112,7 @@ def test_names_are_kept_and_what_tells_of_places_is_not() -> None:
     assert names_of_custom(insert_polls(data)) == ["name"]
 
 
-@given(damaged())
+@given(damaged_guests())
 def test_a_damaged_module_gets_polls_or_is_refused(data: bytes) -> None:
     try:
         polled = insert_polls(data)
