@@ -12,7 +12,7 @@ WORKERS ?= 3
 COMPILED_TESTS := tests/format tests/log tests/crash tests/security tests/pages tests/operations \
 	tests/replay tests/compaction tests/adapters
 
-.PHONY: demo test test-compiled deep campaign check bench guests clean
+.PHONY: demo test test-compiled deep campaign check docs man bench guests clean
 
 demo: $(RUN_ENV) ## show it: record a real program, kill it, resume it
 	$(PYTHON) tools/programs.py quickjs
@@ -39,13 +39,14 @@ campaign: $(GUESTS_ENV) ## the same campaigns at full length, with new examples:
 	$(PYTHON) tools/programs.py
 	$(PYTHON) -m pytest -n $(WORKERS) -m deep --hypothesis-profile=campaign --campaign-seconds=0
 
-check: $(DOCS_ENV) docs ## style, types, the order of the rooms, generated files, and the site
+check: $(DOCS_ENV) docs ## style, types, prose, the order of the rooms, generated files, and the site
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports --no-logo
 	$(PYTHON) spec/generate.py --check
 	$(PYTHON) tools/guests.py --check
+	$(PYTHON) tools/prose.py
 	$(PYTHON) tools/rooms.py --check
 
 docs: $(DOCS_ENV) ## build the documentation into build/site
