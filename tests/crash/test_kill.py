@@ -14,10 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.budget import Budget
-from tests.support.kill_bench import Bench, kill_and_compare
+from tests.support.kill_bench import Bench, bench, kill_and_compare, strace
 from tests.support.killed_runs import Input, Outputs, Place, Plan
 from tests.support.programs import ROOT, guest
 from tests.support.run_results import Ending, difference, is_told_once
+
+__all__ = ["bench", "strace"]
+
 
 STEPS = 40
 BATCH = 10

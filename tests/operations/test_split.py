@@ -32,7 +32,10 @@ from journal.replay import ModelHost
 from journal.rewrite.block_builder import BlockBuilder
 from tests.support.guest_runs import finished
 from tests.support.journals import written
-from tests.support.worker_journal import ORDERS, snapshot_seqs
+from tests.support.worker_journal import ORDERS, recorded, snapshot_seqs
+
+__all__ = ["recorded"]
+
 
 #: A journal is runs of events: how far each begins behind the one before, and tags. 59: a snapshot.
 runs = st.lists(
