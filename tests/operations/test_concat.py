@@ -1,4 +1,4 @@
-"""Concatenation: several journals become one, whose numbers go on from each to the next."""
+"""Concatenation of several journals; sequence numbers continue from each to the next."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ stories = st.lists(
 
 
 def frames_of(path: Path) -> list[Frame]:
-    """What a strict reader reads; offsets differ."""
+    """Read all frames with a strict reader; clear the offsets, which differ between journals."""
     with Reader(path) as reader:
         return [frame._replace(offset=0) for frame in reader.frames()]
 
 
-def holed(path: Path, *firsts: int) -> None:
-    """A journal with holes on purpose: two events from each of these numbers on."""
+def write_with_gaps(path: Path, *first_seqs: int) -> None:
+    """Write a journal with intended gaps: two events from each of these sequence numbers."""
     plain = path.with_name("plain")
     written(plain, [(1, b"a"), (2, b"b")])
     with Reader(plain) as reader, Writer(path, clock=ticking()) as writer:
         (block,) = reader.blocks()
-        for first in firsts:
+        for first in first_seqs:
             block.first_seq = first
             writer.append_block(block)
     plain.unlink()
 
 
 @given(st.lists(stories, min_size=1, max_size=4))
-def test_it_reads_as_what_cat_makes_of_the_same_journals(journals: list[list[Story]]) -> None:
+def test_a_joined_journal_reads_like_the_concatenated_files(journals: list[list[Story]]) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         paths = [folder / f"{index}" for index in range(len(journals))]
@@ -67,7 +67,7 @@ def test_it_reads_as_what_cat_makes_of_the_same_journals(journals: list[list[Sto
         assert (found.events, found.next_seq) == (sum(events), sum(events))
 
 
-def test_it_has_the_id_of_the_first_and_one_segment(tmp_path: Path) -> None:
+def test_a_joined_journal_has_the_id_of_the_first_and_one_segment(tmp_path: Path) -> None:
     for name in ("a", "b"):
         written(tmp_path / name, [(1, b"x")])
     found = concat([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
@@ -76,9 +76,9 @@ def test_it_has_the_id_of_the_first_and_one_segment(tmp_path: Path) -> None:
         assert joined.summary().segments == 1
 
 
-def test_holes_on_purpose_stay_holes(tmp_path: Path) -> None:
-    holed(tmp_path / "a", 3, 10)
-    holed(tmp_path / "b", 0, 5)
+def test_intended_gaps_are_kept(tmp_path: Path) -> None:
+    write_with_gaps(tmp_path / "a", 3, 10)
+    write_with_gaps(tmp_path / "b", 0, 5)
     (tmp_path / "cat").write_bytes((tmp_path / "a").read_bytes() + (tmp_path / "b").read_bytes())
     concat([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
     assert [frame.seq for frame in frames_of(tmp_path / "c")] == [3, 4, 10, 11, 12, 13, 17, 18]
@@ -98,7 +98,7 @@ def test_directories_and_files_are_joined_alike(tmp_path: Path) -> None:
     assert [frame.payload[:1] for frame in frames[1:-1]] == [bytes([one]) for one in range(40)]
 
 
-def test_what_crashes_left_is_left_out(tmp_path: Path) -> None:
+def test_torn_tails_are_left_out(tmp_path: Path) -> None:
     data = written(tmp_path / "a", [(1, b"x")], [(2, b"y" * 300)])
     (tmp_path / "a").write_bytes(data[: len(data) - BLOCK_HEADER_SIZE - 40])
     torn = (tmp_path / "a").stat().st_size
@@ -110,8 +110,8 @@ def test_what_crashes_left_is_left_out(tmp_path: Path) -> None:
     assert (found.torn_size, found.is_whole) == (torn, True)
 
 
-def broken(path: Path) -> tuple[int, int]:
-    """A journal of three events, of which the second is damaged; where its block is."""
+def write_damaged(path: Path) -> tuple[int, int]:
+    """Write a journal of three events and damage the second; return its block offset and size."""
     data = bytearray(written(path, [(1, b"x")], [(2, b"y")], [(3, b"z")]))
     with Reader(path) as reader:
         block = list(reader.blocks())[1]
@@ -122,7 +122,7 @@ def broken(path: Path) -> tuple[int, int]:
 
 def test_damage_is_refused_and_names_the_source(tmp_path: Path) -> None:
     written(tmp_path / "a", [(1, b"x")])
-    offset, _ = broken(tmp_path / "b")
+    offset, _ = write_damaged(tmp_path / "b")
     with pytest.raises(LostAcknowledged, match=rf"at offset {offset} of .*/b$"):
         concat([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "b"]
@@ -138,8 +138,8 @@ def test_a_missing_segment_file_is_refused_and_named(tmp_path: Path) -> None:
         concat([tmp_path / "d"], tmp_path / "c")
 
 
-def test_salvage_joins_what_can_be_read_and_tells_the_rest(tmp_path: Path) -> None:
-    offset, size = broken(tmp_path / "a")
+def test_salvage_joins_readable_events_and_reports_losses(tmp_path: Path) -> None:
+    offset, size = write_damaged(tmp_path / "a")
     written(tmp_path / "b", [(4, b"last")])
     found = concat([tmp_path / "a", tmp_path / "b"], tmp_path / "c", salvage=True)
     assert [(frame.seq, frame.payload) for frame in frames_of(tmp_path / "c")] == [
@@ -155,7 +155,7 @@ def test_salvage_joins_what_can_be_read_and_tells_the_rest(tmp_path: Path) -> No
     assert [frame.seq for frame in frames_of(tmp_path / "e")] == [0, 1, 3]
 
 
-def test_what_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_no_journal_is_refused_by_name(tmp_path: Path) -> None:
     written(tmp_path / "a", [(1, b"x")])
     (tmp_path / "b").write_bytes(b"GIF89a" * 100)
     (tmp_path / "empty").mkdir()
@@ -180,7 +180,7 @@ def test_a_source_is_never_the_target(tmp_path: Path) -> None:
     assert len(list((tmp_path / "d").iterdir())) == 1
 
 
-def test_an_unreadable_header_is_told_as_such(tmp_path: Path) -> None:
+def test_an_unreadable_header_is_reported_as_corrupt(tmp_path: Path) -> None:
     data = bytearray(written(tmp_path / "a", [(1, b"x")]))
     data[30] ^= 1
     (tmp_path / "a").write_bytes(data)

@@ -1,4 +1,4 @@
-"""Exports: JSON lines and tables from which the same journal comes again, and what they hide."""
+"""Exports: JSON lines and tables that import as the same journal, and redaction."""
 
 from __future__ import annotations
 
@@ -55,34 +55,34 @@ from tests.support.worker_journal import recorded, snapshot_seqs
 
 __all__ = ["recorded"]
 
-Told = list[dict[str, Any]]
+Lines = list[dict[str, Any]]
 
 
-def exported(path: Path, *redact: Secret) -> bytes:
+def export(path: Path, *redact: Secret) -> bytes:
     out = io.BytesIO()
     export_lines(path, out, redact=redact)
     return out.getvalue()
 
 
-def told(path: Path, *redact: Secret) -> Told:
-    """The lines of events."""
-    return [json.loads(line) for line in exported(path, *redact).splitlines()[1:-1]]
+def event_lines(path: Path, *redact: Secret) -> Lines:
+    """Export a journal and return the parsed lines of its events."""
+    return [json.loads(line) for line in export(path, *redact).splitlines()[1:-1]]
 
 
-def imported(lines: bytes, target: Path) -> list[Frame]:
+def import_to_frames(lines: bytes, target: Path) -> list[Frame]:
     import_lines(io.BytesIO(lines), target)
     return frames_without_offsets(target)
 
 
-def made(path: Path, rows: list[tuple[int, int, int, bytes]]) -> None:
-    """A journal of rows: by how much number and time grow, tag, payload."""
+def write_journal(path: Path, rows: list[tuple[int, int, int, bytes]]) -> None:
+    """Write a journal; each row has the gap before it, the delay, the tag and the payload."""
     with Writer(path, first_seq=rows[0][0] if rows else 0) as writer:
-        gatherer, seq, time = BlockBuilder(writer), 0, 1_000_000
+        builder, seq, time = BlockBuilder(writer), 0, 1_000_000
         for gap, delay, tag, payload in rows:
             seq, time = seq + gap, time + delay
-            gatherer.add(seq, tag, payload, max(time, 0))
+            builder.add(seq, tag, payload, max(time, 0))
             seq += 1
-        gatherer.flush()
+        builder.flush()
 
 
 gaps = st.sampled_from([0, 0, 0, 1, 1 << 20, 1 << 33])
@@ -97,26 +97,26 @@ rows = st.lists(
 
 
 @given(rows)
-def test_what_is_exported_and_imported_is_the_same_frames(
+def test_an_exported_and_imported_journal_has_the_same_frames(
     story: list[tuple[int, int, int, bytes]],
 ) -> None:
     with TemporaryDirectory() as name:
         source, target = Path(name) / "a", Path(name) / "b"
-        made(source, story)
-        lines = exported(source)
-        assert imported(lines, target) == frames_without_offsets(source)
+        write_journal(source, story)
+        lines = export(source)
+        assert import_to_frames(lines, target) == frames_without_offsets(source)
         with Reader(source) as before, Reader(target) as after:
             ours, theirs = before.summary(), after.summary()
         assert (theirs.journal_id, theirs.created) == (ours.journal_id, ours.created)
         assert list(Verifier(target, decode=False).run()) == []
-        assert exported(target) == lines, "and its export is the same bytes"
+        assert export(target) == lines, "the export of the import has the same bytes"
 
 
 @pytest.mark.parametrize("tag", sorted(BY_TAG))
-def test_every_kind_is_told_by_its_fields_and_comes_again(tag: int) -> None:
+def test_every_kind_is_exported_by_field_and_imported_unchanged(tag: int) -> None:
     kind = BY_TAG[tag]
 
-    @settings(max_examples=max(settings().max_examples // 6, 5))  # there are many kinds
+    @settings(max_examples=max(settings().max_examples // 6, 5))  # There are many kinds.
     @given(st.lists(events_of(kind), min_size=1, max_size=3))
     def check(events: list[Event]) -> None:
         with TemporaryDirectory() as name:
@@ -124,63 +124,65 @@ def test_every_kind_is_told_by_its_fields_and_comes_again(tag: int) -> None:
             with Writer(source) as writer:
                 for event in events:
                     writer.append(event)
-            lines = told(source)
+            lines = event_lines(source)
             assert all(line["kind"] == kind.__name__ for line in lines)
             assert all(list(line["fields"]) == list(kind.names) for line in lines)
-            assert imported(exported(source), Path(name) / "b") == frames_without_offsets(source)
+            assert import_to_frames(export(source), Path(name) / "b") == frames_without_offsets(
+                source
+            )
 
     check()
 
 
-def test_no_number_in_an_export_is_one_that_javascript_would_lose(tmp_path: Path) -> None:
+def test_numbers_beyond_the_precision_of_javascript_are_strings(tmp_path: Path) -> None:
     values = [2**53 - 1, 2**53, 2**63, 2**64 - 1, 0]
     with Writer(tmp_path / "a") as writer:
         for value in values:
             writer.append(ClockRead(clock=0, time=value))
-    told_as = [line["fields"]["time"] for line in told(tmp_path / "a")]
-    assert told_as == [2**53 - 1, str(2**53), str(2**63), str(2**64 - 1), 0]
+    times = [line["fields"]["time"] for line in event_lines(tmp_path / "a")]
+    assert times == [2**53 - 1, str(2**53), str(2**63), str(2**64 - 1), 0]
 
 
-def test_bytes_are_text_where_one_can_read_them_and_base64_elsewhere(tmp_path: Path) -> None:
+def test_readable_bytes_are_text_and_other_bytes_base64(tmp_path: Path) -> None:
     with Writer(tmp_path / "a") as writer:
         for data in (b"plain\n", "schön".encode(), b"\xff\x00", b"\x1b[2J", b""):
             writer.append(StreamWrite(stream=1, offset=0, data=data))
-    assert [line["fields"]["data"] for line in told(tmp_path / "a")] == [
+    assert [line["fields"]["data"] for line in event_lines(tmp_path / "a")] == [
         {"text": "plain\n"},
         {"text": "schön"},
         {"base64": "/wA="},
         {"base64": "G1sySg=="},
         {"text": ""},
     ]
-    assert exported(tmp_path / "a").isascii()
+    assert export(tmp_path / "a").isascii()
 
 
-def test_unknown_kinds_and_malformed_payloads_stay_byte_for_byte(tmp_path: Path) -> None:
+def test_unknown_kinds_and_malformed_payloads_stay_unchanged(tmp_path: Path) -> None:
     written(tmp_path / "a", [(254, b"\x00new"), (ProcessExit.tag, b"\x02")])
-    lines = told(tmp_path / "a")
+    lines = event_lines(tmp_path / "a")
     assert [(line["kind"], line["payload"]) for line in lines] == [
         (None, {"base64": "AG5ldw=="}),
         (None, {"base64": "Ag=="}),
     ]
-    assert imported(exported(tmp_path / "a"), tmp_path / "b") == frames_without_offsets(
+    assert import_to_frames(export(tmp_path / "a"), tmp_path / "b") == frames_without_offsets(
         tmp_path / "a"
     )
 
 
-def test_a_journal_that_is_being_written_is_exported_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_a_journal_in_use_is_exported_up_to_its_last_flush(tmp_path: Path) -> None:
     with Writer(tmp_path / "a") as writer:
         writer.append(ClockRead(clock=0, time=1))
         writer.flush()
-        lines = exported(tmp_path / "a")
+        lines = export(tmp_path / "a")
         writer.append(ClockRead(clock=0, time=2))
-    assert [frame.seq for frame in imported(lines, tmp_path / "b")] == [0]
+    assert [frame.seq for frame in import_to_frames(lines, tmp_path / "b")] == [0]
 
 
-def test_a_recorded_journal_comes_again_and_goes_on(
+def test_an_imported_recording_has_the_same_states_and_replays(
     recorded: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     target = tmp_path / "b"
-    assert imported(exported(recorded), target) == frames_without_offsets(recorded)
+    assert import_to_frames(export(recorded), target) == frames_without_offsets(recorded)
     for seq in (snapshot_seqs(recorded)[-1] + 1, None):
         states = []
         for path in (recorded, target):
@@ -192,7 +194,7 @@ def test_a_recorded_journal_comes_again_and_goes_on(
     assert journal.verify_replay(target, cache=cache_dir).matches
 
 
-# -- what is no export ----------------------------------------------------------------------------
+# -- malformed exports -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -201,14 +203,14 @@ def lines(tmp_path: Path) -> list[bytes]:
         writer.append(ClockRead(clock=0, time=5))
         writer.append(StreamWrite(stream=1, offset=0, data=b"hello"))
         writer.append_frame(200, b"\x00")
-    return exported(tmp_path / "a").splitlines(keepends=True)
+    return export(tmp_path / "a").splitlines(keepends=True)
 
 
-def changed(line: bytes, **changes: object) -> bytes:
+def change_line(line: bytes, **changes: object) -> bytes:
     return json.dumps({**json.loads(line), **changes}).encode() + b"\n"
 
 
-WRONG: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+MALFORMED: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "nothing": lambda lines: [],
     "no line": lambda lines: [b"{"],
     "no head": lambda lines: lines[1:],
@@ -216,72 +218,84 @@ WRONG: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "a last line cut short": lambda lines: [*lines[:-1], lines[-1][:-1]],
     "a line lost": lambda lines: [*lines[:2], *lines[3:]],
     "a line twice": lambda lines: [*lines[:2], *lines[1:]],
-    "something behind the end": lambda lines: [*lines, b"\n"],
+    "something after the end": lambda lines: [*lines, b"\n"],
     "an empty line": lambda lines: [lines[0], b"\n", *lines[1:]],
     "no object": lambda lines: [lines[0], b"[]\n", *lines[1:]],
     "too deep": lambda lines: [lines[0], b"[" * 100_000 + b"\n", *lines[1:]],
     "a key twice": lambda lines: [lines[0], lines[1].replace(b"{", b'{"seq":0,', 1), *lines[2:]],
-    "a key more": lambda lines: [lines[0], changed(lines[1], more=1), *lines[2:]],
-    "another tag": lambda lines: [lines[0], changed(lines[1], tag=2), *lines[2:]],
-    "an unknown kind": lambda lines: [lines[0], changed(lines[1], kind="What"), *lines[2:]],
-    "a fraction": lambda lines: [lines[0], changed(lines[1], time=1.5), *lines[2:]],
-    "a flag": lambda lines: [lines[0], changed(lines[1], time=True), *lines[2:]],
-    "digits without end": lambda lines: [lines[0], changed(lines[1], time="9" * 5000), *lines[2:]],
-    "a time too late": lambda lines: [lines[0], changed(lines[1], time=1 << 63), *lines[2:]],
-    "a number too high": lambda lines: [lines[0], changed(lines[1], seq=1 << 64), *lines[2:]],
-    "a value too high": lambda lines: [
+    "a key more": lambda lines: [lines[0], change_line(lines[1], more=1), *lines[2:]],
+    "another tag": lambda lines: [lines[0], change_line(lines[1], tag=2), *lines[2:]],
+    "an unknown kind": lambda lines: [lines[0], change_line(lines[1], kind="What"), *lines[2:]],
+    "a fraction": lambda lines: [lines[0], change_line(lines[1], time=1.5), *lines[2:]],
+    "a flag": lambda lines: [lines[0], change_line(lines[1], time=True), *lines[2:]],
+    "digits without end": lambda lines: [
         lines[0],
-        changed(lines[1], fields={"clock": 256, "time": 5}),
+        change_line(lines[1], time="9" * 5000),
         *lines[2:],
     ],
-    "a field less": lambda lines: [lines[0], changed(lines[1], fields={"clock": 0}), *lines[2:]],
-    "no fields": lambda lines: [lines[0], changed(lines[1], fields=[]), *lines[2:]],
-    "no base64": lambda lines: [lines[0], changed(lines[3], payload={"base64": "?"}), *lines[4:]],
+    "a time too late": lambda lines: [lines[0], change_line(lines[1], time=1 << 63), *lines[2:]],
+    "a number too high": lambda lines: [lines[0], change_line(lines[1], seq=1 << 64), *lines[2:]],
+    "a value too high": lambda lines: [
+        lines[0],
+        change_line(lines[1], fields={"clock": 256, "time": 5}),
+        *lines[2:],
+    ],
+    "a field less": lambda lines: [
+        lines[0],
+        change_line(lines[1], fields={"clock": 0}),
+        *lines[2:],
+    ],
+    "no fields": lambda lines: [lines[0], change_line(lines[1], fields=[]), *lines[2:]],
+    "no base64": lambda lines: [
+        lines[0],
+        change_line(lines[3], payload={"base64": "?"}),
+        *lines[4:],
+    ],
     "hidden without saying so": lambda lines: [
         *lines[:3],
-        changed(lines[3], payload={"size": 1, "hash": "00"}),
+        change_line(lines[3], payload={"size": 1, "hash": "00"}),
         *lines[4:],
     ],
     "hidden behind escapes": lambda lines: [
         *lines[:3],
-        changed(lines[3], payload={"size": 1, "hash": "00"}).replace(b"hash", b"h\\u0061sh"),
+        change_line(lines[3], payload={"size": 1, "hash": "00"}).replace(b"hash", b"h\\u0061sh"),
         *lines[4:],
     ],
     "no UTF-8": lambda lines: [lines[0], lines[1].replace(b"ClockRead", b"\xff"), *lines[2:]],
     "a surrogate": lambda lines: [
         *lines[:2],
-        changed(lines[2], fields={"stream": 1, "offset": 0, "data": {"text": "\ud800"}}),
+        change_line(lines[2], fields={"stream": 1, "offset": 0, "data": {"text": "\ud800"}}),
         *lines[3:],
     ],
-    "an id too short": lambda lines: [changed(lines[0], id="00"), *lines[1:]],
-    "a secret of no kind": lambda lines: [changed(lines[0], redacted=["all"]), *lines[1:]],
+    "an id too short": lambda lines: [change_line(lines[0], id="00"), *lines[1:]],
+    "a secret of no kind": lambda lines: [change_line(lines[0], redacted=["all"]), *lines[1:]],
     "another count": lambda lines: [
         *lines[:-1],
-        changed(lines[-1], end={"events": 4, "next_seq": 3}),
+        change_line(lines[-1], end={"events": 4, "next_seq": 3}),
     ],
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_what_is_no_export_is_refused_and_leaves_nothing(
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_export_is_refused_and_leaves_nothing(
     name: str, lines: list[bytes], tmp_path: Path
 ) -> None:
     with pytest.raises(MalformedEvent):
-        import_lines(io.BytesIO(b"".join(WRONG[name](lines))), tmp_path / "b")
+        import_lines(io.BytesIO(b"".join(MALFORMED[name](lines))), tmp_path / "b")
     assert [one.name for one in tmp_path.iterdir()] == ["a"]
 
 
-def test_the_error_of_a_line_says_which_and_where(lines: list[bytes], tmp_path: Path) -> None:
-    wrong = b"".join([lines[0], lines[1], changed(lines[2], tag=9), *lines[3:]])
+def test_the_error_of_a_line_has_its_number_and_offset(lines: list[bytes], tmp_path: Path) -> None:
+    malformed = b"".join([lines[0], lines[1], change_line(lines[2], tag=9), *lines[3:]])
     with pytest.raises(MalformedEvent, match="line 3: tag 9 has no kind") as caught:
-        import_lines(io.BytesIO(wrong), tmp_path / "b")
+        import_lines(io.BytesIO(malformed), tmp_path / "b")
     assert caught.value.offset == len(lines[0] + lines[1])
 
 
 def test_a_later_version_is_refused_as_such(lines: list[bytes], tmp_path: Path) -> None:
-    wrong = b"".join([changed(lines[0], export=2), *lines[1:]])
+    malformed = b"".join([change_line(lines[0], export=2), *lines[1:]])
     with pytest.raises(UnsupportedVersion):
-        import_lines(io.BytesIO(wrong), tmp_path / "b")
+        import_lines(io.BytesIO(malformed), tmp_path / "b")
 
 
 def test_a_line_without_end_is_not_read_to_its_end(
@@ -293,14 +307,14 @@ def test_a_line_without_end_is_not_read_to_its_end(
 
 
 @given(st.binary(max_size=200), st.integers(0, 3))
-def test_any_bytes_are_refused_in_our_words(junk: bytes, at: int) -> None:
+def test_any_inserted_bytes_are_refused_with_a_format_error(noise: bytes, at: int) -> None:
     with TemporaryDirectory() as name:
         source = Path(name) / "a"
         with Writer(source) as writer:
             writer.append(ClockRead(clock=0, time=5))
-        lines = exported(source).splitlines(keepends=True)
-        if junk not in (b"", b"\n"):
-            lines.insert(at, junk + b"\n")
+        lines = export(source).splitlines(keepends=True)
+        if noise not in (b"", b"\n"):
+            lines.insert(at, noise + b"\n")
             with pytest.raises(journal.FormatError):
                 import_lines(io.BytesIO(b"".join(lines)), Path(name) / "b")
 
@@ -312,10 +326,10 @@ def test_a_damaged_journal_is_not_exported(tmp_path: Path) -> None:
     data[block.offset + BLOCK_HEADER_SIZE] ^= 0xFF
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(LostAcknowledged):
-        exported(tmp_path / "a")
+        export(tmp_path / "a")
     (tmp_path / "empty").write_bytes(b"")
     with pytest.raises(NotAJournal):
-        exported(tmp_path / "empty")
+        export(tmp_path / "empty")
 
 
 # -- redaction ------------------------------------------------------------------------------------
@@ -323,8 +337,8 @@ def test_a_damaged_journal_is_not_exported(tmp_path: Path) -> None:
 SECRET = b"the secret of the guest"
 
 
-def secretive() -> list[tuple[Secret | None, Event]]:
-    """Events with the secret in them, and what hides it; None: anything does."""
+def secret_events() -> list[tuple[Secret | None, Event]]:
+    """Return events with the secret and the redaction that hides it; None means any redaction."""
     from journal.events.descriptors import FileDescriptorWrite
     from journal.events.inputs import HostCall, HostResult, StreamRead
     from journal.events.memory import UpdateMemoryRegion
@@ -388,27 +402,31 @@ def secretive() -> list[tuple[Secret | None, Event]]:
 
 
 @pytest.mark.parametrize("secret", Secret)
-def test_what_is_redacted_is_told_by_size_and_hash_alone(secret: Secret, tmp_path: Path) -> None:
+def test_redacted_contents_are_exported_as_size_and_hash(secret: Secret, tmp_path: Path) -> None:
     with Writer(tmp_path / "a") as writer:
-        for _, event in secretive():
+        for _, event in secret_events():
             writer.append(event)
         writer.append_frame(253, SECRET)
         writer.append_frame(ProcessExit.tag, SECRET)
-    lines = exported(tmp_path / "a", secret).splitlines()
+    lines = export(tmp_path / "a", secret).splitlines()
     assert json.loads(lines[0])["redacted"] == [secret.value]
     marks = [SECRET[:12], SECRET[:12].hex().encode()]
-    plain = exported(tmp_path / "a").splitlines()
+    plain = export(tmp_path / "a").splitlines()
     shown = {
         index
         for index, line in enumerate(lines[1:-1])
         if any(mark in line for mark in marks) or (b'"base64"' in line and line == plain[index + 1])
     }
-    assert shown == {index for index, (by, _) in enumerate(secretive()) if by not in (secret, None)}
-    frames = imported(b"\n".join(lines) + b"\n", tmp_path / "b")
+    assert shown == {
+        index
+        for index, (redaction, _) in enumerate(secret_events())
+        if redaction not in (secret, None)
+    }
+    frames = import_to_frames(b"\n".join(lines) + b"\n", tmp_path / "b")
     before = frames_without_offsets(tmp_path / "a")
     assert [frame[:2] for frame in frames] == [frame[:2] for frame in before]
     sizes = [len(frame.payload) for frame in frames]
-    assert sizes[1:] == [len(frame.payload) for frame in before][1:], "the shape stays"
+    assert sizes[1:] == [len(frame.payload) for frame in before][1:], "the sizes stay"
     for index, frame in enumerate(before):
         if index in shown and index > 0:
             assert frames[index] == frame
@@ -419,7 +437,7 @@ def test_every_event_can_be_redacted_and_imported(event: Event, secrets: set[Sec
     with TemporaryDirectory() as name:
         with Writer(Path(name) / "a") as writer:
             writer.append(event)
-        (frame,) = imported(exported(Path(name) / "a", *secrets), Path(name) / "b")
+        (frame,) = import_to_frames(export(Path(name) / "a", *secrets), Path(name) / "b")
         if event.tag not in (ProcessStart.tag, journal.events.snapshots.Snapshot.tag):
             assert len(frame.payload) == len(encode(event))
         assert frame.tag == event.tag
@@ -429,17 +447,22 @@ def test_equal_contents_stay_equal_in_one_export_and_not_across_two(tmp_path: Pa
     with Writer(tmp_path / "a") as writer:
         for data in (b"one", b"two", b"one"):
             writer.append(StreamWrite(stream=1, offset=0, data=data))
-    hashes = [line["fields"]["data"]["hash"] for line in told(tmp_path / "a", Secret.OUTPUT)]
+    hashes = [line["fields"]["data"]["hash"] for line in event_lines(tmp_path / "a", Secret.OUTPUT)]
     assert hashes[0] == hashes[2] != hashes[1]
-    others = [line["fields"]["data"]["hash"] for line in told(tmp_path / "a", Secret.OUTPUT)]
-    assert not set(hashes) & set(others)
+    other_hashes = [
+        line["fields"]["data"]["hash"] for line in event_lines(tmp_path / "a", Secret.OUTPUT)
+    ]
+    assert not set(hashes) & set(other_hashes)
 
 
-def test_a_redacted_journal_is_played_and_looked_at_and_never_resumed(
+def test_a_redacted_journal_is_replayed_and_listed_but_never_resumed(
     recorded: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     target = tmp_path / "b"
-    before, frames = frames_without_offsets(recorded), imported(exported(recorded, *Secret), target)
+    before, frames = (
+        frames_without_offsets(recorded),
+        import_to_frames(export(recorded, *Secret), target),
+    )
     assert [frame[:2] for frame in frames] == [frame[:2] for frame in before]
     assert [len(frame.payload) for frame in frames if frame.tag == MemoryPages.tag] == [
         len(frame.payload) for frame in before if frame.tag == MemoryPages.tag
@@ -463,7 +486,7 @@ def test_a_redacted_journal_is_played_and_looked_at_and_never_resumed(
     )
     with pytest.raises(EngineError, match="export with redacted contents: environment, files"):
         journal.resume(target, cache=cache_dir)
-    assert imported(exported(target), tmp_path / "c") == frames_without_offsets(target)
+    assert import_to_frames(export(target), tmp_path / "c") == frames_without_offsets(target)
     with pytest.raises(EngineError, match="export with redacted contents"):
         journal.resume(tmp_path / "c", cache=cache_dir)
 
@@ -476,7 +499,7 @@ def arrow() -> Any:
     return pytest.importorskip("pyarrow.parquet")
 
 
-def as_parquet(path: Path, target: Path, *redact: Secret) -> None:
+def write_parquet(path: Path, target: Path, *redact: Secret) -> None:
     with target.open("wb") as out:
         export_parquet(path, out, redact=redact)
 
@@ -485,7 +508,7 @@ def test_a_table_has_a_row_for_each_event(arrow: Any, tmp_path: Path) -> None:
     with Writer(tmp_path / "a") as writer:
         writer.append(ClockRead(clock=0, time=5))
         writer.append_frame(200, b"new")
-    as_parquet(tmp_path / "a", tmp_path / "a.parquet")
+    write_parquet(tmp_path / "a", tmp_path / "a.parquet")
     table = arrow.read_table(tmp_path / "a.parquet").to_pydict()
     assert table["seq"] == [0, 1]
     assert table["tag"] == [ClockRead.tag, 200]
@@ -496,11 +519,11 @@ def test_a_table_has_a_row_for_each_event(arrow: Any, tmp_path: Path) -> None:
     assert table["size"] == [9, 3]
 
 
-def test_a_table_becomes_the_same_journal_again(
+def test_an_exported_table_imports_as_the_same_journal(
     arrow: Any, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("journal.export.parquet.BATCH_SIZE", 5000)
-    as_parquet(recorded, tmp_path / "a.parquet")
+    write_parquet(recorded, tmp_path / "a.parquet")
     assert arrow.ParquetFile(tmp_path / "a.parquet").num_row_groups > 3
     import_parquet(tmp_path / "a.parquet", tmp_path / "b")
     assert frames_without_offsets(tmp_path / "b") == frames_without_offsets(recorded)
@@ -509,7 +532,7 @@ def test_a_table_becomes_the_same_journal_again(
 def test_a_redacted_table_has_no_payloads_and_makes_a_journal_that_cannot_be_resumed(
     arrow: Any, recorded: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
-    as_parquet(recorded, tmp_path / "a.parquet", Secret.MEMORY, Secret.INPUT)
+    write_parquet(recorded, tmp_path / "a.parquet", Secret.MEMORY, Secret.INPUT)
     assert set(arrow.read_table(tmp_path / "a.parquet").to_pydict()["payload"]) == {None}
     import_parquet(tmp_path / "a.parquet", tmp_path / "b")
     numbers = [frame[:2] for frame in frames_without_offsets(recorded)]
@@ -518,7 +541,7 @@ def test_a_redacted_table_has_no_payloads_and_makes_a_journal_that_cannot_be_res
         journal.resume(tmp_path / "b", cache=cache_dir)
 
 
-def test_what_is_no_table_of_ours_is_refused(arrow: Any, tmp_path: Path) -> None:
+def test_a_file_that_is_no_exported_table_is_refused(arrow: Any, tmp_path: Path) -> None:
     import pyarrow
 
     (tmp_path / "gif").write_bytes(b"GIF89a" * 20)

@@ -1,4 +1,4 @@
-"""Extracting: the guest's files, memory and environment as they were, and nothing outside."""
+"""Extraction of the files, memory and environment of a guest; nothing is written outside."""
 
 from __future__ import annotations
 
@@ -42,29 +42,29 @@ __all__ = ["recorded"]
 
 
 def tree_of(folder: Path) -> dict[str, tuple[object, ...]]:
-    """Everything in a directory: kind, contents, time of modification and rights."""
+    """Return the kind or content, modification time and mode of each name in a directory."""
     found: dict[str, tuple[object, ...]] = {}
     for base, below, names in os.walk(folder):
         for name in (*below, *names):
             path = Path(base) / name
-            about = path.lstat()
-            told = (about.st_mtime_ns, about.st_mode & 0o777)
+            stat = path.lstat()
+            metadata = (stat.st_mtime_ns, stat.st_mode & 0o777)
             if path.is_symlink():
                 found[str(path.relative_to(folder))] = ("link", str(path.readlink()))
             elif path.is_dir():
-                found[str(path.relative_to(folder))] = ("directory", *told)
+                found[str(path.relative_to(folder))] = ("directory", *metadata)
             else:
-                found[str(path.relative_to(folder))] = (path.read_bytes(), *told)
+                found[str(path.relative_to(folder))] = (path.read_bytes(), *metadata)
     return found
 
 
-def archived(source: Path, at: int | None = None) -> bytes:
+def archive_to_bytes(source: Path, at: int | None = None) -> bytes:
     out = io.BytesIO()
     archive_files(source, out, at=at)
     return out.getvalue()
 
 
-def unpacked(data: bytes, folder: Path) -> dict[str, tuple[object, ...]]:
+def unpack(data: bytes, folder: Path) -> dict[str, tuple[object, ...]]:
     folder.mkdir()
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         archive.extractall(folder, filter="fully_trusted")
@@ -74,7 +74,7 @@ def unpacked(data: bytes, folder: Path) -> dict[str, tuple[object, ...]]:
 # -- files ----------------------------------------------------------------------------------------
 
 
-def test_a_directory_has_the_files_with_their_times_and_rights(tmp_path: Path) -> None:
+def test_an_extracted_directory_has_the_files_with_times_and_modes(tmp_path: Path) -> None:
     source = write_small_tree(tmp_path / "a")
     found = extract_files(source, tmp_path / "out")
     tree = tree_of(tmp_path / "out")
@@ -87,35 +87,35 @@ def test_a_directory_has_the_files_with_their_times_and_rights(tmp_path: Path) -
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
 
 
-def test_an_archive_unpacks_to_what_the_directory_has(tmp_path: Path) -> None:
+def test_an_archive_unpacks_to_the_extracted_directory(tmp_path: Path) -> None:
     source = write_small_tree(tmp_path / "a")
     extract_files(source, tmp_path / "out")
-    tree = unpacked(archived(source), tmp_path / "unpacked")
-    assert {name: about[0] for name, about in tree.items()} == {
-        name: about[0] for name, about in tree_of(tmp_path / "out").items()
+    tree = unpack(archive_to_bytes(source), tmp_path / "unpacked")
+    assert {name: stat[0] for name, stat in tree.items()} == {
+        name: stat[0] for name, stat in tree_of(tmp_path / "out").items()
     }
     assert tree["placed"][2] == 0o600
-    with tarfile.open(fileobj=io.BytesIO(archived(source))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(archive_to_bytes(source))) as archive:
         members = {member.name: member for member in archive.getmembers()}
     assert members["folder/öl\n"].islnk() or members["again"].islnk()
     assert members["again"].pax_headers["mtime"] == "1700000000.123456789"
 
 
-@pytest.mark.parametrize("behind", [0, 1, 2, 4, 6, 9])
-def test_at_every_event_files_are_what_the_model_has(behind: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seq", [0, 1, 2, 4, 6, 9])
+def test_extracted_files_equal_the_model_at_each_event(seq: int, tmp_path: Path) -> None:
     source = write_small_tree(tmp_path / "a")
     host = ModelHost()
     with Reader(source) as reader:
-        play(reader.frames(), host, upto=behind + 1)
-    extract_files(source, tmp_path / "out", at=behind)
-    found = {f"/{name}": told[0] for name, told in tree_of(tmp_path / "out").items()}
+        play(reader.frames(), host, upto=seq + 1)
+    extract_files(source, tmp_path / "out", at=seq)
+    found = {f"/{name}": metadata[0] for name, metadata in tree_of(tmp_path / "out").items()}
     contents = {name: data for name, data in found.items() if isinstance(data, bytes)}
     assert contents == host.files
-    tree = unpacked(archived(source, behind), tmp_path / "unpacked")
-    assert {f"/{name}": told[0] for name, told in tree.items()} == found
+    tree = unpack(archive_to_bytes(source, seq), tmp_path / "unpacked")
+    assert {f"/{name}": metadata[0] for name, metadata in tree.items()} == found
 
 
-def test_a_recorded_guest_s_files_are_what_it_had(recorded: Path, tmp_path: Path) -> None:
+def test_extracted_files_of_a_recording_equal_the_model(recorded: Path, tmp_path: Path) -> None:
     for seq in [snapshot_seqs(recorded)[2], None]:
         host = ModelHost()
         with Reader(recorded) as reader:
@@ -126,22 +126,22 @@ def test_a_recorded_guest_s_files_are_what_it_had(recorded: Path, tmp_path: Path
         for name, data in host.files.items():
             assert found[name.removeprefix("/")][0] == data
         mtimes = {f"work/{path}": entry.mtime for path, entry in host.trees["/work"].items()}
-        for name, told in found.items():
-            if name in mtimes and told[0] != "link":
-                assert told[1] == mtimes[name], name
-        tree = unpacked(archived(recorded, seq), tmp_path / f"unpacked{seq}")
-        assert {name: told[0] for name, told in tree.items()} == {
-            name: told[0] for name, told in found.items()
+        for name, metadata in found.items():
+            if name in mtimes and metadata[0] != "link":
+                assert metadata[1] == mtimes[name], name
+        tree = unpack(archive_to_bytes(recorded, seq), tmp_path / f"unpacked{seq}")
+        assert {name: metadata[0] for name, metadata in tree.items()} == {
+            name: metadata[0] for name, metadata in found.items()
         }
 
 
-def test_what_a_mount_of_the_host_had_is_told_to_be_missing(tmp_path: Path) -> None:
+def test_host_mounts_are_reported_as_missing(tmp_path: Path) -> None:
     source = write_events(tmp_path / "a", mount("/"), mount("/host", 4, MountKind.HOST))
     assert extract_files(source, tmp_path / "out").mounts == ("/host",)
     assert archive_files(source, io.BytesIO()).mounts == ("/host",)
 
 
-def test_a_mount_in_another_hides_what_that_has_there(tmp_path: Path) -> None:
+def test_a_nested_mount_hides_the_files_below_its_path(tmp_path: Path) -> None:
     source = write_events(
         tmp_path / "a",
         mount("/"),
@@ -151,14 +151,14 @@ def test_a_mount_in_another_hides_what_that_has_there(tmp_path: Path) -> None:
         mount("/work", 4),
         opening(8, "seen", 4),
     )
-    tree = unpacked(archived(source), tmp_path / "out")
+    tree = unpack(archive_to_bytes(source), tmp_path / "out")
     assert sorted(tree) == ["work", "work/seen", "workshop"]
     found = extract_files(source, tmp_path / "folder")
     assert (found.files, found.directories) == (2, 1)
     assert names_below(tmp_path / "folder") == sorted(tree)
 
 
-def test_a_mount_lies_where_the_guest_comes_to_it_whatever_else_is_on_the_way(
+def test_a_mount_path_takes_precedence_over_links_and_files_on_it(
     tmp_path: Path,
 ) -> None:
     outside = tmp_path / "outside"
@@ -182,7 +182,7 @@ def test_a_mount_lies_where_the_guest_comes_to_it_whatever_else_is_on_the_way(
 
 
 def names_below(folder: Path) -> list[str]:
-    """All that is below a directory, by paths from there."""
+    """Return the relative paths of everything in a directory."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
@@ -216,7 +216,7 @@ HOSTILE: dict[str, list[Event]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_nothing_leads_outside_and_what_tries_leaves_nothing(name: str, tmp_path: Path) -> None:
+def test_hostile_paths_are_refused_and_leave_nothing(name: str, tmp_path: Path) -> None:
     source = write_events(tmp_path / "a", *HOSTILE[name])
     with pytest.raises(ReplayError):
         extract_files(source, tmp_path / "out")
@@ -225,7 +225,7 @@ def test_nothing_leads_outside_and_what_tries_leaves_nothing(name: str, tmp_path
     assert [one.name for one in tmp_path.iterdir()] == ["a"]
 
 
-def test_files_take_no_more_than_they_may(tmp_path: Path) -> None:
+def test_files_above_the_size_limit_are_refused(tmp_path: Path) -> None:
     source = write_events(
         tmp_path / "a",
         mount("/"),
@@ -237,7 +237,7 @@ def test_files_take_no_more_than_they_may(tmp_path: Path) -> None:
         archive_files(source, io.BytesIO(), limits=ReplayLimits(files_size_max=9999))
 
 
-def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
+def test_an_existing_target_is_never_overwritten(tmp_path: Path) -> None:
     source = write_small_tree(tmp_path / "a")
     (tmp_path / "out").mkdir()
     with pytest.raises(OptionError, match="exists already"):
@@ -247,23 +247,23 @@ def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.deep
-def test_directories_deeper_than_anything_calls_itself_are_extracted_or_refused(
+def test_directories_deeper_than_the_recursion_limit_are_extracted_or_refused(
     tmp_path: Path,
 ) -> None:
-    def nested(path: Path, depth: int) -> Path:
+    def write_nested(path: Path, depth: int) -> Path:
         return write_events(path, mount("/d" * depth))
 
     depth = sys.getrecursionlimit() + 100
-    assert extract_files(nested(tmp_path / "a", depth), tmp_path / "out").directories == depth
+    assert extract_files(write_nested(tmp_path / "a", depth), tmp_path / "out").directories == depth
     _remove_tree(tmp_path / "out")
-    too_deep = nested(tmp_path / "b", 2040)
+    too_deep = write_nested(tmp_path / "b", 2040)
     with pytest.raises(ReplayError, match="nested too deeply"):
         extract_files(too_deep, tmp_path / "out")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "b"]
 
 
 def without_links(path: Path) -> Path:
-    """A journal of a few files and directories."""
+    """Write a journal with a few files and directories, without symbolic links."""
     files = {f"file{number}": bytes([number]) * 9000 for number in range(6, 10)}
     story: list[Event] = [mount("/"), CreateDirectory(fd=3, path="folder")]
     story += [CreateDirectory(fd=3, path="folder/below"), opening(5, "folder/below/empty")]
@@ -280,14 +280,14 @@ def test_every_file_and_directory_is_synced_before_it_has_its_name(
     source, synced = without_links(tmp_path / "a"), list[Path]()
     fsync = os.fsync
 
-    def noted(descriptor: int) -> None:
+    def record_fsync(descriptor: int) -> None:
         synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
         fsync(descriptor)
 
-    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "fsync", record_fsync)
     extract_files(source, tmp_path / "out")
-    apart, *inside, last = synced
-    assert apart.parent == last == tmp_path
+    root, *inside, last = synced
+    assert root.parent == last == tmp_path
     (folder,) = [path for path in inside if path.parent == tmp_path]
     found = {str(path.relative_to(folder)) for path in inside}
     inodes = {path.lstat().st_ino for path in (tmp_path / "out").rglob("*")}
@@ -297,13 +297,13 @@ def test_every_file_and_directory_is_synced_before_it_has_its_name(
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with Served("tests.rigs.faultfs", tmp_path_factory.mktemp("faultfs") / "mount") as served:
-        yield served
+def fault_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served("tests.rigs.faultfs", tmp_path_factory.mktemp("faultfs") / "mount") as fault_mount:
+        yield fault_mount
 
 
 def contents_of(path: Path) -> dict[str, bytes | None]:
-    """What a directory has, or an archive."""
+    """Return the file contents of a directory, or the bytes of an archive."""
     if not path.is_dir():
         return {"": path.read_bytes()}
     found = {str(one.relative_to(path)): one for one in path.rglob("*")}
@@ -312,41 +312,41 @@ def contents_of(path: Path) -> dict[str, bytes | None]:
 
 @needs.mark(needs.why_no_fuse())
 @pytest.mark.parametrize("option", ["--files", "--tar"])
-def test_what_is_extracted_survives_a_power_cut_and_before_nothing_has_its_name(
-    option: str, served: Served, tmp_path: Path
+def test_a_finished_extraction_survives_a_power_cut_and_an_unfinished_one_is_invisible(
+    option: str, fault_mount: Served, tmp_path: Path
 ) -> None:
-    source, target = without_links(tmp_path / "a"), served.mount_point / "out"
-    served.ask("begin", faults=(), size_max=0, calls=0)
+    source, target = without_links(tmp_path / "a"), fault_mount.mount_point / "out"
+    fault_mount.ask("begin", faults=(), size_max=0, calls=0)
     assert run_inside("extract", source, option, target, at=tmp_path).returncode == 0
-    wanted = contents_of(target)
-    served.ask("cut")
+    expected = contents_of(target)
+    fault_mount.ask("cut")
     for seed in range(40):
-        served.ask("crash", seed=seed)
-        assert contents_of(target) == wanted, f"in state {seed}"
+        fault_mount.ask("crash", seed=seed)
+        assert contents_of(target) == expected, f"in state {seed}"
     states = set()
     for calls in range(5, 2000, 12):
-        served.ask("begin", faults=(), size_max=0, calls=calls)
+        fault_mount.ask("begin", faults=(), size_max=0, calls=calls)
         if run_inside("extract", source, option, target, at=tmp_path).returncode == 0:
             break
         for seed in range(4):
-            served.ask("crash", seed=seed)
+            fault_mount.ask("crash", seed=seed)
             states.add(target.exists())
-            assert not target.exists() or contents_of(target) == wanted, f"at {calls}, {seed}"
+            assert not target.exists() or contents_of(target) == expected, f"at {calls}, {seed}"
     assert False in states
 
 
 # -- memory ---------------------------------------------------------------------------------------
 
 
-def test_memory_is_what_the_model_has_at_each_snapshot(recorded: Path, tmp_path: Path) -> None:
+def test_extracted_memory_equals_the_model_at_each_snapshot(recorded: Path, tmp_path: Path) -> None:
     numbers = snapshot_seqs(recorded)
     for seq in numbers[:: len(numbers) // 3]:
         host = ModelHost()
         with Reader(recorded) as reader:
             play(reader.frames(), host, upto=seq + 1)
-        for behind in (seq, seq + 1):  # of the last snapshot up to there
+        for at in (seq, seq + 1):  # Memory is that of the last snapshot up to ``at``.
             out = io.BytesIO()
-            found = extract_memory(recorded, out, at=behind)
+            found = extract_memory(recorded, out, at=at)
             size = host.machine.memory_size
             assert (found.snapshot, found.size, found.start) == (seq, size, 0)
             assert out.getvalue() == host.machine.read(0, size)
@@ -360,7 +360,7 @@ def test_memory_is_what_the_model_has_at_each_snapshot(recorded: Path, tmp_path:
     assert extract_memory(recorded, io.BytesIO()).snapshot == numbers[-1]
 
 
-def test_a_range_of_pages_is_those_bytes_of_it(recorded: Path) -> None:
+def test_a_range_of_pages_equals_the_bytes_of_the_whole_memory(recorded: Path) -> None:
     whole, part = io.BytesIO(), io.BytesIO()
     extract_memory(recorded, whole)
     found = extract_memory(recorded, part, pages=(1, 17))
@@ -368,7 +368,7 @@ def test_a_range_of_pages_is_those_bytes_of_it(recorded: Path) -> None:
     assert (found.start, found.size) == (PAGE_SIZE, 17 * PAGE_SIZE)
 
 
-WITHOUT: dict[str, Callable[[Path], object]] = {
+MISSING: dict[str, Callable[[Path], object]] = {
     "such a memory": lambda path: extract_memory(path, io.BytesIO(), memory=7),
     "such pages": lambda path: extract_memory(path, io.BytesIO(), pages=(5, 1 << 20)),
     "pages in order": lambda path: extract_memory(path, io.BytesIO(), pages=(5, 4)),
@@ -377,18 +377,16 @@ WITHOUT: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", WITHOUT)
-def test_memory_that_is_not_there_is_refused(name: str, recorded: Path) -> None:
+@pytest.mark.parametrize("name", MISSING)
+def test_missing_memory_is_refused(name: str, recorded: Path) -> None:
     with pytest.raises(OptionError, match=r"has no"):
-        WITHOUT[name](recorded)
+        MISSING[name](recorded)
 
 
 # -- environment ----------------------------------------------------------------------------------
 
 
-def test_the_environment_is_what_the_process_was_started_with(
-    tmp_path: Path, cache_dir: Path
-) -> None:
+def test_the_extracted_environment_is_that_of_the_start(tmp_path: Path, cache_dir: Path) -> None:
     from tests.support.programs import guest
 
     path = tmp_path / "run.journal"

@@ -1,4 +1,4 @@
-"""Filtering: what is kept is what was asked for, and what is said of the rest is true."""
+"""Filter: exactly the selected events are kept, and the result reports resumability truthfully."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ UNKNOWN_TAGS = (200, 254)
 
 
 def frames_of(path: Path) -> list[Frame]:
-    """All frames of a journal, without where they stand."""
+    """Read all frames of a journal; clear their offsets."""
     with Reader(path) as reader:
         return [frame._replace(offset=0) for frame in reader.frames()]
 
 
-def written(path: Path, *blocks: list[Event]) -> list[Frame]:
-    """A journal of these blocks; its frames."""
+def write_journal(path: Path, *blocks: list[Event]) -> list[Frame]:
+    """Write a journal of these blocks, and return its frames."""
     with Writer(path, clock=ticking(1000, 10)) as writer:
         for events in blocks:
             for event in events:
@@ -72,17 +72,20 @@ def written(path: Path, *blocks: list[Event]) -> list[Frame]:
     return frames_of(path)
 
 
-def meant(frames: list[Frame], which: Query) -> set[int]:
-    """The numbers of the events that a question means, asked one by one."""
+def selected_seqs(frames: list[Frame], query: Query) -> set[int]:
+    """Return the sequence numbers that a query selects, evaluated event by event."""
     clock = JournalTimes(frames[0].time, frames[-1].time) if frames else JournalTimes(0, 0)
-    predicate, names, found = CompiledQuery(which.expression, clock), PathTracker(), set()
+    predicate, names, found = CompiledQuery(query.expression, clock), PathTracker(), set()
     for frame in frames:
-        inside = which.start <= frame.seq and (which.stop is None or frame.seq < which.stop)
-        for bound, late in ((which.since, False), (which.until, True)):
+        is_selected = query.start <= frame.seq and (query.stop is None or frame.seq < query.stop)
+        for bound, is_end in ((query.since, False), (query.until, True)):
             if bound is not None:
                 moment = bound if isinstance(bound, Moment) else Moment(MomentBase.EPOCH, bound)
-                inside &= (frame.time < clock.resolve(moment)) is late
-        if predicate.matches(frame.seq, frame.time, frame.tag, frame.payload, names) and inside:
+                is_selected &= (frame.time < clock.resolve(moment)) is is_end
+        if (
+            predicate.matches(frame.seq, frame.time, frame.tag, frame.payload, names)
+            and is_selected
+        ):
             found.add(frame.seq)
         if frame.tag in BY_TAG:
             predicate.track(frame.tag, frame.payload, names)
@@ -93,8 +96,8 @@ def pairs(events: list[Event]) -> list[tuple[int, bytes]]:
     return [(event.tag, codec.encode(event)) for event in events]
 
 
-def bounding() -> st.SearchStrategy[Expression]:
-    """An expression that bounds numbers and times, and says more or not."""
+def bounds() -> st.SearchStrategy[Expression]:
+    """Generate expressions that bound sequence numbers or times, some with more conditions."""
     operators = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
     of_seq = st.builds(
         lambda operator, value: Comparison("seq", operator, (value,)),
@@ -112,25 +115,27 @@ def bounding() -> st.SearchStrategy[Expression]:
 
 
 @st.composite
-def questions(draw: st.DrawFn) -> Query:
-    """Any question, most of its parts left out."""
+def queries(draw: st.DrawFn) -> Query:
+    """Generate queries; most parts of each are left out."""
     moments = st.builds(Moment, st.sampled_from(MomentBase), st.integers(0, 400)) | st.integers(
         900, 1300
     )
 
-    def maybe(values: st.SearchStrategy[object], otherwise: object) -> object:
+    def draw_sometimes(values: st.SearchStrategy[object], otherwise: object) -> object:
         return draw(values) if draw(st.integers(0, 3)) == 0 else otherwise
 
     return Query(
-        groups=maybe(st.frozensets(st.sampled_from(Group), max_size=3), frozenset()),  # type: ignore[arg-type]
-        tags=maybe(st.frozensets(st.sampled_from([*BY_TAG, 200]), max_size=9), frozenset()),  # type: ignore[arg-type]
-        start=maybe(st.integers(0, 40), 0),  # type: ignore[arg-type]
-        stop=maybe(st.integers(0, 40), None),  # type: ignore[arg-type]
-        since=maybe(moments, None),  # type: ignore[arg-type]
-        until=maybe(moments, None),  # type: ignore[arg-type]
-        descriptors=maybe(st.frozensets(st.integers(0, 4), max_size=3), frozenset()),  # type: ignore[arg-type]
-        paths=maybe(st.sampled_from([("**",), ("/tmp/*", "a"), ("*",)]), ()),  # type: ignore[arg-type]
-        where=maybe(trees() | bounding(), None),  # type: ignore[arg-type]
+        groups=draw_sometimes(st.frozensets(st.sampled_from(Group), max_size=3), frozenset()),  # type: ignore[arg-type]
+        tags=draw_sometimes(
+            st.frozensets(st.sampled_from([*BY_TAG, 200]), max_size=9), frozenset()
+        ),  # type: ignore[arg-type]
+        start=draw_sometimes(st.integers(0, 40), 0),  # type: ignore[arg-type]
+        stop=draw_sometimes(st.integers(0, 40), None),  # type: ignore[arg-type]
+        since=draw_sometimes(moments, None),  # type: ignore[arg-type]
+        until=draw_sometimes(moments, None),  # type: ignore[arg-type]
+        descriptors=draw_sometimes(st.frozensets(st.integers(0, 4), max_size=3), frozenset()),  # type: ignore[arg-type]
+        paths=draw_sometimes(st.sampled_from([("**",), ("/tmp/*", "a"), ("*",)]), ()),  # type: ignore[arg-type]
+        where=draw_sometimes(trees() | bounds(), None),  # type: ignore[arg-type]
     )
 
 
@@ -140,20 +145,20 @@ FRAMES = st.builds(lambda event: (event.tag, codec.encode(event)), every_event()
 STORIES = st.lists(st.lists(FRAMES, max_size=9), max_size=5)
 
 
-def unmarked(frames: list[Frame]) -> list[Frame]:
-    """Frames without what a filter may add to: what ran may be marked with what is missing."""
+def clear_flags(frames: list[Frame]) -> list[Frame]:
+    """Clear the payload of ProcessStart, to which a filter may add a flag."""
     return [
         frame._replace(payload=b"") if frame.tag == ProcessStart.tag else frame for frame in frames
     ]
 
 
-@given(STORIES, questions(), st.booleans(), st.booleans())
-def test_what_is_kept_is_what_was_asked_for_with_numbers_and_times(
+@given(STORIES, queries(), st.booleans(), st.booleans())
+def test_exactly_the_selected_events_are_kept_with_numbers_and_times(
     tmp_path_factory: pytest.TempPathFactory,
     story: list[list[tuple[int, bytes]]],
-    which: Query,
+    query: Query,
     keep: bool,
-    preamble: bool,
+    keep_preamble: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("filter")
     with Writer(folder / "a", clock=ticking(1000, 10)) as writer:
@@ -162,28 +167,32 @@ def test_what_is_kept_is_what_was_asked_for_with_numbers_and_times(
                 writer.append_frame(*frame)
             writer.sync()
     frames = frames_of(folder / "a")
-    found = journal.filter(folder / "a", folder / "b", which, keep=keep, keep_preamble=preamble)
-    wanted = meant(frames, which)
-    kept = [frame for frame in frames if (frame.seq in wanted) is keep]
-    if preamble:
+    found = journal.filter(
+        folder / "a", folder / "b", query, keep=keep, keep_preamble=keep_preamble
+    )
+    expected = selected_seqs(frames, query)
+    kept = [frame for frame in frames if (frame.seq in expected) is keep]
+    if keep_preamble:
         kept = [
             frame
             for frame in frames
             if (frame in kept or frame.tag in PREAMBLE) and frame.tag != Seal.tag
         ]
-    assert unmarked(frames_of(folder / "b")) == unmarked(kept)
+    assert clear_flags(frames_of(folder / "b")) == clear_flags(kept)
     assert found.events == len(kept)
     assert found.events + found.events_dropped == len(frames)
     assert list(Reader(folder / "b").verify(decode=False)) == []
-    # once more, of a journal with holes, and without writing
-    again = journal.filter(folder / "b", None, which, keep=keep, keep_preamble=preamble)
-    if "time" not in str(which.expression) and which.since is which.until is None:
+    # Filter again: the source now has gaps, and nothing is written.
+    again = journal.filter(folder / "b", None, query, keep=keep, keep_preamble=keep_preamble)
+    if "time" not in str(query.expression) and query.since is query.until is None:
         assert again.kept == found.kept
         assert not again.dropped
 
 
 def test_a_filter_without_effect_writes_the_same_blocks(tmp_path: Path) -> None:
-    frames = written(tmp_path / "a", [ClockRead(clock=0, time=1)] * 9, [ProcessExit(exit_code=0)])
+    frames = write_journal(
+        tmp_path / "a", [ClockRead(clock=0, time=1)] * 9, [ProcessExit(exit_code=0)]
+    )
     found = journal.filter(tmp_path / "a", tmp_path / "b", Query())
     assert frames_of(tmp_path / "b") == frames
     assert (found.blocks, found.blocks_copied) == (2, 2)
@@ -191,10 +200,10 @@ def test_a_filter_without_effect_writes_the_same_blocks(tmp_path: Path) -> None:
         assert one.journal_id == two.journal_id == found.journal_id
 
 
-def test_blocks_without_what_is_asked_for_are_not_read(tmp_path: Path) -> None:
+def test_blocks_without_selected_kinds_are_not_read(tmp_path: Path) -> None:
     reads = [ClockRead(clock=0, time=time) for time in range(50)]
     writes: list[Event] = [StreamWrite(stream=1, offset=0, data=b"x" * 100)] * 50
-    written(tmp_path / "a", [*reads], writes, [ProcessExit(exit_code=0)])
+    write_journal(tmp_path / "a", [*reads], writes, [ProcessExit(exit_code=0)])
     data = bytearray((tmp_path / "a").read_bytes())
     with Reader(tmp_path / "a") as reader:
         offset = [block.offset for block in reader.blocks()][1]
@@ -208,7 +217,7 @@ def test_blocks_without_what_is_asked_for_are_not_read(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
-def test_events_are_decoded_only_where_the_question_is_about_their_fields(tmp_path: Path) -> None:
+def test_events_are_decoded_only_if_the_query_uses_their_fields(tmp_path: Path) -> None:
     with Writer(tmp_path / "a") as writer:
         writer.append_frame(ClockRead.tag, b"short")
         writer.append(StreamWrite(stream=1, offset=0, data=b"x"))
@@ -220,27 +229,27 @@ def test_events_are_decoded_only_where_the_question_is_about_their_fields(tmp_pa
     assert not (tmp_path / "c").exists()
 
 
-def test_few_events_of_many_blocks_gather_in_few(tmp_path: Path) -> None:
+def test_few_events_of_many_blocks_are_written_to_few_blocks(tmp_path: Path) -> None:
     rare: list[Event] = [ClockRead(clock=1, time=1)]
     blocks = [[*rare, *[StreamWrite(stream=1, offset=0, data=b"x")] * 20]] * 40
-    frames = written(tmp_path / "a", *blocks)
+    frames = write_journal(tmp_path / "a", *blocks)
     found = journal.filter(tmp_path / "a", tmp_path / "b", Query(tags=frozenset({ClockRead.tag})))
     assert found.blocks == 1
     assert frames_of(tmp_path / "b") == [frame for frame in frames if frame.tag == ClockRead.tag]
 
 
-def test_no_payload_is_decompressed_for_what_is_only_told(tmp_path: Path) -> None:
+def test_no_payload_is_decompressed_if_nothing_is_written(tmp_path: Path) -> None:
     writes: list[Event] = [StreamWrite(stream=1, offset=0, data=b"x" * 500)] * 20
-    written(tmp_path / "a", [ClockRead(clock=1, time=1), *writes])
+    write_journal(tmp_path / "a", [ClockRead(clock=1, time=1), *writes])
     with Reader(tmp_path / "a") as reader, Writer(tmp_path / "b") as writer:
         for block in reader.blocks():
-            body = bytes(16) + block.body[16:]  # no frame of zstandard begins so
+            body = bytes(16) + block.body[16:]  # This is no zstandard frame.
             writer.append_block(Block(block.header, body, block.first_seq, block.offset))
-    which = Query(tags=frozenset({ClockRead.tag}))
-    found = journal.filter(tmp_path / "b", None, which)
+    query = Query(tags=frozenset({ClockRead.tag}))
+    found = journal.filter(tmp_path / "b", None, query)
     assert (found.kept, found.dropped) == ({ClockRead.tag: 1}, {StreamWrite.tag: 20})
     with pytest.raises(CorruptBlock, match="decompressed"):
-        journal.filter(tmp_path / "b", tmp_path / "c", which)
+        journal.filter(tmp_path / "b", tmp_path / "c", query)
 
 
 FILES: list[Event] = [
@@ -263,7 +272,7 @@ FILES: list[Event] = [
 
 
 @pytest.mark.parametrize(
-    ("which", "places"),
+    ("query", "seqs"),
     [
         (Query(paths=("/work/tmp/*",)), [1, 2, 3, 4, 5, 6, 7, 9]),
         (Query(paths=("/work/kept",)), [9, 10]),
@@ -275,16 +284,16 @@ FILES: list[Event] = [
         (Query(where='path glob "/work/**" and kind glob "*Write"'), [2, 5, 7]),
     ],
 )
-def test_a_path_means_all_that_is_done_to_a_file(
-    which: Query, places: list[int], tmp_path: Path
+def test_a_path_selects_every_event_of_a_file(
+    query: Query, seqs: list[int], tmp_path: Path
 ) -> None:
-    written(tmp_path / "a", FILES[:5], FILES[5:])
-    journal.filter(tmp_path / "a", tmp_path / "b", which, keep_preamble=False)
-    assert [frame.seq for frame in frames_of(tmp_path / "b")] == places
+    write_journal(tmp_path / "a", FILES[:5], FILES[5:])
+    journal.filter(tmp_path / "a", tmp_path / "b", query, keep_preamble=False)
+    assert [frame.seq for frame in frames_of(tmp_path / "b")] == seqs
 
 
-def test_a_source_is_not_written_over_nor_anything_else(tmp_path: Path) -> None:
-    written(tmp_path / "a", FILES)
+def test_a_filter_overwrites_neither_its_source_nor_another_file(tmp_path: Path) -> None:
+    write_journal(tmp_path / "a", FILES)
     (tmp_path / "b").write_bytes(b"mine")
     for target in ("a", "b", "nowhere/c"):
         with pytest.raises(OptionError):
@@ -309,8 +318,8 @@ def test_a_directory_is_filtered_into_a_file(tmp_path: Path) -> None:
     ]
 
 
-def test_what_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
-    frames = written(tmp_path / "a", FILES[:6], FILES[6:])
+def test_a_torn_tail_is_left_out(tmp_path: Path) -> None:
+    frames = write_journal(tmp_path / "a", FILES[:6], FILES[6:])
     data = (tmp_path / "a").read_bytes()
     with Reader(tmp_path / "a") as reader:
         end = [block.offset for block in reader.blocks()][1]
@@ -324,7 +333,7 @@ def test_what_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
         journal.filter(tmp_path / "c", tmp_path / "d", Query())
 
 
-# -- what a filtered journal can still be used for -------------------------------------------------
+# -- resumability of filtered journals -------------------------------------------------------------
 
 GUESTS = [
     guest
@@ -335,10 +344,10 @@ INPUTS, STDIO = frozenset({Group.INPUTS}), frozenset({Group.STDIO})
 STAGED = frozenset({Group.MEMORY, Group.THREADS, Group.SNAPSHOTS})
 
 
-def taken(
+def record_unfinished(
     one: SnapshotGuest, path: Path, cache: Path, level: journal.engine.RecordingLevel
 ) -> None:
-    """A run with snapshots that did not come to its end."""
+    """Record a run with snapshots whose end is missing."""
     whole = path.with_name("whole.journal")
     snapshots = SnapshotOptions(on=frozenset({Trigger.BOOTSTRAP}), every_events=6)
     with journal.record(
@@ -361,12 +370,12 @@ def taken(
     whole.unlink()
 
 
-#: What a guest may get by without, as it happens: pages that it has changed again since.
-CAUTIOUS = ("the snapshots on which the last snapshot is based were dropped",)
+#: A guest can succeed without these snapshots if it has overwritten their pages since.
+CAUTIOUS_REASONS = ("the snapshots on which the last snapshot is based were dropped",)
 
 
 def filters(path: Path) -> list[tuple[Query, bool]]:
-    """Filters of every kind, of a journal with snapshots: the question, and whether to keep."""
+    """Return filters of every kind for a journal with snapshots: the query and ``keep``."""
     infos = snapshots_in(path)
     last, first = infos[-1].seq, infos[0].seq
     middle = infos[len(infos) // 2].seq
@@ -400,11 +409,11 @@ def filters(path: Path) -> list[tuple[Query, bool]]:
     ]
 
 
-def gone_on(
+def resume_to_end(
     one: SnapshotGuest, path: Path, cache: Path
 ) -> tuple[journal.engine.RunResult, bytes, bytes, dict[str, bytes]] | None:
-    """The end of a run that is resumed; None where that is refused, or does not come."""
-    # memory that was put together once is kept beside the modules: here it must not be found
+    """Resume a run to its end; return None if the resume is refused or fails."""
+    # A memory image is cached beside the modules. A cache of its own keeps it from being found.
     modules = path.with_suffix(".cache") / "modules"
     modules.parent.mkdir()
     modules.symlink_to(cache)
@@ -425,30 +434,30 @@ def gone_on(
         for one in GUESTS
     ],
 )
-def test_what_is_said_of_a_filtered_journal_is_what_a_resume_finds(
+def test_the_reported_resumability_agrees_with_a_resume(
     one: SnapshotGuest, level: journal.engine.RecordingLevel, tmp_path: Path, cache_dir: Path
 ) -> None:
     plain = record_guest(one, tmp_path / "plain.journal", cache_dir)
     path = tmp_path / "part.journal"
-    taken(one, path, cache_dir, level)
-    said = set()
-    for number, (which, keep) in enumerate(filters(path)):
+    record_unfinished(one, path, cache_dir, level)
+    resumable_values = set()
+    for number, (query, keep) in enumerate(filters(path)):
         target = tmp_path / f"{number}.journal"
-        found = journal.filter(path, target, which, keep=keep)
-        end = gone_on(one, target, cache_dir)
-        told = f"{which}, keep {keep}: {found.reason}; {found.dropped}"
+        found = journal.filter(path, target, query, keep=keep)
+        end = resume_to_end(one, target, cache_dir)
+        message = f"{query}, keep {keep}: {found.reason}; {found.dropped}"
         assert found.reason
         if found.resumable:
-            assert end == plain, told
+            assert end == plain, message
         elif end is not None:
-            # it is not refused, and yet something is missing
-            assert end != plain or found.reason in CAUTIOUS, told
-        said.add(found.resumable)
-    assert said == {True, False}
+            # The resume was not refused although events are missing.
+            assert end != plain or found.reason in CAUTIOUS_REASONS, message
+        resumable_values.add(found.resumable)
+    assert resumable_values == {True, False}
 
 
-def test_a_journal_of_no_process_is_said_to_be_none(tmp_path: Path) -> None:
-    written(tmp_path / "a", FILES)
+def test_a_journal_without_a_process_is_not_resumable(tmp_path: Path) -> None:
+    write_journal(tmp_path / "a", FILES)
     found = journal.filter(tmp_path / "a", None, Query())
     assert (found.resumable, found.reason) == (
         False,
@@ -456,56 +465,54 @@ def test_a_journal_of_no_process_is_said_to_be_none(tmp_path: Path) -> None:
     )
 
 
-def test_what_says_what_ran_is_kept_unless_asked_otherwise(tmp_path: Path, cache_dir: Path) -> None:
+def test_the_preamble_is_kept_unless_disabled(tmp_path: Path, cache_dir: Path) -> None:
     one = GUESTS[0]
     record_guest(one, tmp_path / "a", cache_dir)
-    which = Query(groups=frozenset({Group.STDIO}))
-    kept = journal.filter(tmp_path / "a", None, which)
+    query = Query(groups=frozenset({Group.STDIO}))
+    kept = journal.filter(tmp_path / "a", None, query)
     assert set(kept.kept) >= {ProcessStart.tag, ModulePart.tag, StreamWrite.tag}
-    bare = journal.filter(tmp_path / "a", None, which, keep_preamble=False)
+    bare = journal.filter(tmp_path / "a", None, query, keep_preamble=False)
     assert not PREAMBLE & bare.kept.keys()
     assert bare.reason == "the ProcessStart event was dropped"
     assert not (tmp_path / "b").exists()
 
 
-def test_what_would_be_written_is_told_only_where_it_is_measured(
-    tmp_path: Path, cache_dir: Path
-) -> None:
+def test_a_dry_run_reports_sizes_only_with_measure_size(tmp_path: Path, cache_dir: Path) -> None:
     record_guest(GUESTS[0], tmp_path / "a", cache_dir)
-    which = Query(groups=frozenset({Group.STDIO, Group.INPUTS}))
-    made = journal.filter(tmp_path / "a", tmp_path / "b", which, keep_preamble=False)
-    measured = journal.filter(tmp_path / "a", None, which, keep_preamble=False, measure_size=True)
-    assert measured == made
-    assert made.written > 0
-    told = journal.filter(tmp_path / "a", None, which, keep_preamble=False)
-    assert told == replace(made, written=0, blocks=0, blocks_copied=0)
+    query = Query(groups=frozenset({Group.STDIO, Group.INPUTS}))
+    written = journal.filter(tmp_path / "a", tmp_path / "b", query, keep_preamble=False)
+    measured = journal.filter(tmp_path / "a", None, query, keep_preamble=False, measure_size=True)
+    assert measured == written
+    assert written.written > 0
+    message = journal.filter(tmp_path / "a", None, query, keep_preamble=False)
+    assert message == replace(written, written=0, blocks=0, blocks_copied=0)
 
 
 @pytest.mark.parametrize(
-    ("group", "mark"),
+    ("group", "flag"),
     [(Group.STDIO, NOT_RESUMABLE), (Group.INPUTS, GAPS_ALLOWED), (Group.SOCKETS, "")],
 )
-def test_a_journal_says_what_is_missing_however_much_is_kept(
-    group: Group, mark: str, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_filtered_journal_has_its_flag_with_any_size_of_the_buffer(
+    group: Group, flag: str, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, path = next(guest for guest in GUESTS if guest.title == "stdin"), tmp_path / "a"
-    taken(one, path, cache_dir, journal.engine.RecordingLevel.FULL)
-    which = Query(groups=frozenset({group}), stop=snapshots_in(path)[-1].seq)
-    held = journal.filter(path, tmp_path / "held", which, keep=False)
+    record_unfinished(one, path, cache_dir, journal.engine.RecordingLevel.FULL)
+    query = Query(groups=frozenset({group}), stop=snapshots_in(path)[-1].seq)
+    expected = journal.filter(path, tmp_path / "held", query, keep=False)
     frames = frames_of(tmp_path / "held")
-    for size in (0, held.written // 2, held.written - 1):
+    for size in (0, expected.written // 2, expected.written - 1):
         monkeypatch.setattr(output_journal, "PENDING_SIZE_MAX", size)
         target = tmp_path / str(size)
-        assert journal.filter(path, target, which, keep=False) == held
+        assert journal.filter(path, target, query, keep=False) == expected
         assert frames_of(target) == frames
     start = codec.decode(frames[0].tag, frames[0].payload)
     assert isinstance(start, ProcessStart)
     found = dict(start.configuration)
-    assert {name for name in (NOT_RESUMABLE, GAPS_ALLOWED) if name in found} == {mark} - {""}
-    assert not mark or found[mark] == held.reason
+    assert {name for name in (NOT_RESUMABLE, GAPS_ALLOWED) if name in found} == {flag} - {""}
+    assert not flag or found[flag] == expected.reason
 
 
-def test_what_still_gathers_when_all_is_seen_is_written_and_marked(
+def test_a_block_pending_at_the_end_is_written_and_the_journal_flagged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output_journal, "PENDING_SIZE_MAX", 0)
@@ -523,11 +530,11 @@ def test_what_still_gathers_when_all_is_seen_is_written_and_marked(
     assert not_resumable_reason(event) == found.reason
 
 
-def test_files_are_the_same_without_what_is_not_of_files(tmp_path: Path, cache_dir: Path) -> None:
+def test_files_are_the_same_without_events_of_other_groups(tmp_path: Path, cache_dir: Path) -> None:
     one = next(guest for guest in GUESTS if guest.title == "descriptors in memory")
     record_guest(one, tmp_path / "a", cache_dir)
-    which = Query(groups=frozenset({Group.INPUTS, Group.STDIO, *STAGED}))
-    found = journal.filter(tmp_path / "a", tmp_path / "b", which, keep=False)
+    query = Query(groups=frozenset({Group.INPUTS, Group.STDIO, *STAGED}))
+    found = journal.filter(tmp_path / "a", tmp_path / "b", query, keep=False)
     assert found.events_dropped
     hosts = [ModelHost(), ModelHost()]
     for name, host in zip("ab", hosts, strict=True):
@@ -536,14 +543,14 @@ def test_files_are_the_same_without_what_is_not_of_files(tmp_path: Path, cache_d
     assert hosts[0].files == hosts[1].files != {}
 
 
-def test_fixtures_of_the_format_are_filtered_as_they_are(tmp_path: Path) -> None:
+def test_fixtures_of_the_format_are_filtered_unchanged(tmp_path: Path) -> None:
     for number, path in enumerate(sorted((ROOT / "fixtures" / "events").glob("*.journal"))):
         target = tmp_path / str(number)
-        journal.filter(path, target, parse_all())
+        journal.filter(path, target, select_all())
         kept = [frame for frame in frames_of(path) if frame.tag != Seal.tag]
         assert frames_of(target) == kept
 
 
-def parse_all() -> Query:
-    """A question that means all events, although it says something."""
+def select_all() -> Query:
+    """Return a query with a condition that every event meets."""
     return Query(where=parse("seq >= 0"))

@@ -1,6 +1,6 @@
-"""One property of all that makes journals of journals: they play to the same states, and go on.
+"""Operations that rewrite journals keep the states and the ability to resume.
 
-Each operation keeps what it should, alone and behind others, in any order.
+The property holds for each operation alone and for chains of operations in any order.
 """
 
 from __future__ import annotations
@@ -57,30 +57,30 @@ from tests.support.compaction_histories import (
 from tests.support.snapshot_guests import SNAPSHOT_GUESTS, SnapshotGuest
 from tests.support.snapshot_runs import Run, pick_evenly, record_often, resume_guest
 
-Make = Callable[[Path, Path, Random], None]
-"""An operation: from a journal to another, which is made."""
+Operation = Callable[[Path, Path, Random], None]
+"""An operation that writes a new journal from a source."""
 
 
-def compacting(source: Path, target: Path, random: Random) -> None:
+def compact_journal(source: Path, target: Path, random: Random) -> None:
     compact(source, target, policy=RetentionPolicy(keep_last=random.choice([1, 2, 99])))
 
 
-def compacting_in_place(source: Path, target: Path, random: Random) -> None:
+def compact_copy_in_place(source: Path, target: Path, random: Random) -> None:
     shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     compact_in_place(target, policy=RetentionPolicy(keep_last=random.choice([1, 2, 99])))
 
 
-def filtering(source: Path, target: Path, random: Random) -> None:
-    """Keep all, or drop nothing: the seal alone goes, which every rewriting leaves out."""
-    which, keep = random.choice(
+def filter_journal(source: Path, target: Path, random: Random) -> None:
+    """Keep every event except the seal, which every rewrite leaves out."""
+    query, keep = random.choice(
         [(Query(), True), (Query(start=1 << 40), False), (Query(where="tag >= 1"), True)]
     )
-    found = journal.filter(source, target, which, keep=keep)
-    assert set(found.dropped) <= {Seal.tag}
+    result = journal.filter(source, target, query, keep=keep)
+    assert set(result.dropped) <= {Seal.tag}
 
 
-def splitting(source: Path, target: Path, random: Random) -> None:
-    """In parts at numbers, at snapshots, or by size, and joined again."""
+def split_and_join(source: Path, target: Path, random: Random) -> None:
+    """Split at events, at snapshots or by size, and join the parts."""
     frames, parts = frames_of(source), target.with_suffix(".parts")
     numbers = [frame.seq for frame in frames[1:]]
     at = random.sample(numbers, min(len(numbers), 3))
@@ -89,43 +89,43 @@ def splitting(source: Path, target: Path, random: Random) -> None:
     concat(sorted(parts.iterdir()), target)
 
 
-def lines(source: Path, target: Path, random: Random) -> None:
+def convert_to_lines(source: Path, target: Path, random: Random) -> None:
     out = io.BytesIO()
     export_lines(source, out)
     out.seek(0)
     import_lines(out, target)
 
 
-def table(source: Path, target: Path, random: Random) -> None:
+def convert_to_table(source: Path, target: Path, random: Random) -> None:
     rows = target.with_suffix(".parquet")
     with rows.open("wb") as out:
         export_parquet(source, out)
     import_parquet(rows, target)
 
 
-def recovering(source: Path, target: Path, random: Random) -> None:
+def recover_journal(source: Path, target: Path, random: Random) -> None:
     journal.salvage(source, target)
 
 
-def segments(source: Path, target: Path, random: Random) -> None:
-    """Into a directory of many segments."""
+def copy_to_segments(source: Path, target: Path, random: Random) -> None:
+    """Copy the events to a directory of many segments."""
     with (
         Reader(source) as reader,
         Writer(target, roll=RollPolicy(4096), journal_id=reader.journal_id) as w,
     ):
-        gatherer = BlockBuilder(w)
+        builder = BlockBuilder(w)
         for frame in reader.frames():
-            gatherer.add(*frame[:4])
+            builder.add(*frame[:4])
             if random.random() < 0.1:
-                gatherer.flush()
-        gatherer.flush()
+                builder.flush()
+        builder.flush()
 
 
-def through_shapes(source: Path, target: Path, random: Random) -> None:
-    """ForwardingSink several; over holes numbers would be others, and another copy is made."""
+def copy_through_adapters(source: Path, target: Path, random: Random) -> None:
+    """Copy through several adapters. Salvage a journal with gaps: adapters renumber events."""
     frames = frames_of(source)
     if [frame.seq for frame in frames] != list(range(len(frames))):
-        recovering(source, target, random)
+        recover_journal(source, target, random)
         return
     with Reader(source) as reader:
         done = 0
@@ -133,11 +133,11 @@ def through_shapes(source: Path, target: Path, random: Random) -> None:
         def now() -> int:
             return frames[min(done, len(frames) - 1)].time
 
-        def told(line: str) -> None:
+        def spec(line: str) -> None:
             nonlocal done
             done += 1
 
-        sink: Sink = PrintingSink(Writer(target, journal_id=reader.journal_id, clock=now), told)
+        sink: Sink = PrintingSink(Writer(target, journal_id=reader.journal_id, clock=now), spec)
         for layer in random.sample(_LAYERS, len(_LAYERS)):
             sink = layer(sink)
         whole = FilteredSource(ConcatenatedSource([reader]), range(1, 255))
@@ -150,11 +150,11 @@ def through_shapes(source: Path, target: Path, random: Random) -> None:
         at.close()
 
 
-def in_line(source: Path, target: Path, random: Random) -> None:
-    """Compacted window by window; over holes numbers would be others, and a copy is made."""
+def compact_in_sink(source: Path, target: Path, random: Random) -> None:
+    """Compact in a sink, by windows. Salvage a journal with gaps: a sink renumbers events."""
     frames = frames_of(source)
     if [frame.seq for frame in frames] != list(range(len(frames))):
-        recovering(source, target, random)
+        recover_journal(source, target, random)
         return
     with Reader(source) as reader:
         writer = Writer(target, journal_id=reader.journal_id)
@@ -178,26 +178,26 @@ _LAYERS: list[Callable[[Sink], Sink]] = [
 ]
 
 
-OPERATIONS: dict[str, Make] = {
-    "compacted": compacting,
-    "compacted in place": compacting_in_place,
-    "compacted in line": in_line,
-    "filtered": filtering,
-    "split and joined": splitting,
-    "as lines": lines,
-    "as a table": table,
-    "recovered": recovering,
-    "in segments": segments,
-    "through shapes": through_shapes,
+OPERATIONS: dict[str, Operation] = {
+    "compacted": compact_journal,
+    "compacted in place": compact_copy_in_place,
+    "compacted in a sink": compact_in_sink,
+    "filtered": filter_journal,
+    "split and joined": split_and_join,
+    "as lines": convert_to_lines,
+    "as a table": convert_to_table,
+    "recovered": recover_journal,
+    "in segments": copy_to_segments,
+    "through adapters": copy_through_adapters,
 }
 if importlib.util.find_spec("pyarrow") is None:
     del OPERATIONS["as a table"]
-SHORTER = {"compacted", "compacted in place", "compacted in line"}
+COMPACTING_OPERATIONS = {"compacted", "compacted in place", "compacted in a sink"}
 chains = st.lists(st.sampled_from(sorted(OPERATIONS)), min_size=1, max_size=3)
 
 
-def made(source: Path, chain: Sequence[str], seed: int) -> Path:
-    """What the operations make of a journal, one behind the other."""
+def apply_chain(source: Path, chain: Sequence[str], seed: int) -> Path:
+    """Apply the operations in turn and return the last journal."""
     random, at = Random(seed), source
     for number, name in enumerate(chain):
         target = source.with_name(f"{number}-{name.replace(' ', '-')}")
@@ -206,11 +206,11 @@ def made(source: Path, chain: Sequence[str], seed: int) -> Path:
     return at
 
 
-def check(source: Path, target: Path, chain: Sequence[str]) -> list[int]:
-    """The states are the same at each snapshot that is left, and at the end; give the snapshots."""
+def check_states(source: Path, target: Path, chain: Sequence[str]) -> list[int]:
+    """Compare the states at each remaining snapshot and at the end; return those snapshots."""
     before, after = frames_of(source), frames_of(target)
     seqs = kept_of(after)
-    if SHORTER.isdisjoint(chain):
+    if COMPACTING_OPERATIONS.isdisjoint(chain):
         assert [frame for frame in before if frame.tag != Seal.tag] == [
             frame for frame in after if frame.tag != Seal.tag
         ]
@@ -227,10 +227,10 @@ def check(source: Path, target: Path, chain: Sequence[str]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Told:
-    """A history that is written down in a journal: of ours at a level, or of another runtime.
+class GeneratedHistory:
+    """A history of our runtime at a recording level, or of another runtime if ``level`` is None.
 
-    It may lack what says what ran, as a part of a journal does.
+    With ``is_part`` the history lacks the start of the process, like a part of a split journal.
     """
 
     seed: int
@@ -240,7 +240,7 @@ class Told:
 
     @property
     def story(self) -> Story:
-        """The history."""
+        """The generated events."""
         if self.level is None:
             return foreign(self.seed, self.steps, 9)
         story = history(self.seed, self.steps, 15, self.level)
@@ -249,7 +249,7 @@ class Told:
 
 PREAMBLE = {ProcessStart.tag, InstrumentedPart.tag}
 stories = st.builds(
-    Told,
+    GeneratedHistory,
     st.integers(0, 1 << 32),
     st.integers(1, 90),
     st.sampled_from([RecordingLevel.FULL, RecordingLevel.STATE, None]),
@@ -259,40 +259,40 @@ stories = st.builds(
 
 @given(stories, chains, st.integers(0, 1 << 16))
 def test_any_chain_of_operations_leads_to_the_same_states(
-    told: Told, chain: list[str], seed: int
+    spec: GeneratedHistory, chain: list[str], seed: int
 ) -> None:
     with TemporaryDirectory() as name:
-        source = write_story(Path(name) / "source", told.story)
-        check(source, made(source, chain, seed), chain)
+        source = write_story(Path(name) / "source", spec.story)
+        check_states(source, apply_chain(source, chain, seed), chain)
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_each_operation_leads_to_the_same_states(name: str, tmp_path: Path) -> None:
-    told = (
+    spec = (
         (RecordingLevel.FULL, False),
         (RecordingLevel.STATE, False),
         (None, False),
         (RecordingLevel.FULL, True),
     )
-    for number, (level, is_part) in enumerate(told):
+    for number, (level, is_part) in enumerate(spec):
         folder = tmp_path / str(number)
         folder.mkdir()
-        source = write_story(folder / "source", Told(number, 150, level, is_part).story)
-        check(source, made(source, [name], number), [name])
+        source = write_story(folder / "source", GeneratedHistory(number, 150, level, is_part).story)
+        check_states(source, apply_chain(source, [name], number), [name])
 
 
 # -- recorded -------------------------------------------------------------------------------------
 
-QUICK = ("descriptors in memory",)
-OTHERS = ("deep", "memories", "stdin", "prompt", "sleeper")
-RECORDED = [one for one in SNAPSHOT_GUESTS if one.title in (*QUICK, *OTHERS)]
-QUICK_ONES = ("compacted in line", "split and joined", "as lines")
+QUICK_GUESTS = ("descriptors in memory",)
+SLOW_GUESTS = ("deep", "memories", "stdin", "prompt", "sleeper")
+RECORDED_GUESTS = [one for one in SNAPSHOT_GUESTS if one.title in (*QUICK_GUESTS, *SLOW_GUESTS)]
+QUICK_OPERATIONS = ("compacted in a sink", "split and joined", "as lines")
 RESUMED_MAX = 2
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A guest's journal with snapshots, and how it ran."""
+    """The journal of a guest with snapshots, and the result of its run."""
 
     one: SnapshotGuest
     path: Path
@@ -303,8 +303,10 @@ class Recording:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(one, id=one.title, marks=[] if one.title in QUICK else [pytest.mark.deep])
-        for one in RECORDED
+        pytest.param(
+            one, id=one.title, marks=[] if one.title in QUICK_GUESTS else [pytest.mark.deep]
+        )
+        for one in RECORDED_GUESTS
     ],
 )
 def recording(
@@ -312,47 +314,49 @@ def recording(
 ) -> Recording:
     folder = tmp_path_factory.mktemp("toolkit")
     (folder / "cache").mkdir()
-    modules = folder / "cache" / "modules"  # images are of one journal: each test has its own
+    modules = folder / "cache" / "modules"  # images belong to one journal
     modules.symlink_to(cache_dir)
     run, _ = record_often(request.param, folder / "run.journal", modules)
     return Recording(request.param, folder / "run.journal", run, modules)
 
 
 def check_recorded(recording: Recording, chain: Sequence[str], seed: int) -> None:
-    """The states are the same, and from what is left the guest goes on to the same end."""
+    """Compare the states, and resume the guest from remaining snapshots to the same end."""
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(compacted, "LIMITS", ReplayLimits(memory_size_max=1 << 32))
         source = Path(shutil.copy(recording.path, name))
         modules = Path(name) / "cache" / "modules"
         modules.parent.mkdir()
         modules.symlink_to(recording.cache.readlink())
-        target = made(source, chain, seed)
-        seqs = check(source, target, chain)
+        target = apply_chain(source, chain, seed)
+        seqs = check_states(source, target, chain)
         with Reader(target) as reader:
             infos = [info for info in journal.list_snapshots(reader) if info.resumable]
         assert [info.seq for info in infos] == seqs
         for info in pick_evenly(infos, RESUMED_MAX)[-RESUMED_MAX:]:
-            found = resume_guest(recording.one, target, modules, at=info.seq)
-            assert found == recording.run, f"from {info.seq}"
+            result = resume_guest(recording.one, target, modules, at=info.seq)
+            assert result == recording.run, f"from {info.seq}"
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[] if name in QUICK_ONES else [pytest.mark.deep])
+        pytest.param(name, marks=[] if name in QUICK_OPERATIONS else [pytest.mark.deep])
         for name in sorted(OPERATIONS)
     ],
 )
-def test_a_guest_goes_on_from_what_each_operation_makes(name: str, recording: Recording) -> None:
+def test_a_guest_resumes_from_the_journal_of_each_operation(
+    name: str, recording: Recording
+) -> None:
     check_recorded(recording, [name], 1)
 
 
 @pytest.mark.deep
 @settings(max_examples=5)
-@example(chain=["compacted in line", "split and joined", "compacted"], seed=1)
+@example(chain=["compacted in a sink", "split and joined", "compacted"], seed=1)
 @example(chain=["compacted", "as lines", "in segments"], seed=2)
 @given(chains, st.integers(0, 1 << 16))
-def test_a_guest_goes_on_from_what_any_chain_of_operations_makes(
+def test_a_guest_resumes_from_the_journal_of_any_chain_of_operations(
     recording: Recording, chain: list[str], seed: int
 ) -> None:
     check_recorded(recording, chain, seed)

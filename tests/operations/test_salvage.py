@@ -1,4 +1,4 @@
-"""Recovery: what is left of a damaged journal is kept, and what is lost is accounted for."""
+"""Recovery of damaged journals: readable events are kept, and lost events are reported."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ SPANS = [range(0, 3), range(3, 4), range(4, 6), range(6, 7)]
 
 
 def ends_of(path: Path) -> list[tuple[int, int]]:
-    """Where each block with events begins, and where it ends."""
+    """Return the start and end offset of each block with events."""
     with Reader(path) as reader:
         return [(block.offset, block.offset + block.size) for block in reader.blocks()]
 
 
 def frames_of(path: Path) -> list[Frame]:
-    """What a strict reader reads; offsets differ."""
+    """Read all frames with a strict reader; clear the offsets, which differ between journals."""
     with Reader(path) as reader:
         return [frame._replace(offset=0) for frame in reader.frames()]
 
@@ -46,22 +46,22 @@ def is_whole(path: Path) -> bool:
     return list(Verifier(path, decode=False).run()) == []
 
 
-def recovered(data: bytes, folder: Path) -> tuple[SalvageResult, list[Frame]]:
-    """Recover the journal of these bytes, which stay as they are; the target must be sound."""
+def recover(data: bytes, folder: Path) -> tuple[SalvageResult, list[Frame]]:
+    """Recover these bytes; check that the source is unchanged and the target sound."""
     source, target = folder / "broken", folder / "whole"
     source.write_bytes(data)
     source.chmod(0o400)
     target.unlink(missing_ok=True)
-    found = salvage(source, target)
+    result = salvage(source, target)
     assert source.read_bytes() == data
     source.unlink()
     assert is_whole(target)
     assert {one.name for one in folder.iterdir()} <= {"whole", "a", "d"}
-    return found, frames_of(target)
+    return result, frames_of(target)
 
 
-def lost(found: SalvageResult) -> set[int]:
-    return {seq for loss in found.losses for seq in range(loss.first_seq, loss.last_seq + 1)}
+def lost_seqs(result: SalvageResult) -> set[int]:
+    return {seq for loss in result.losses for seq in range(loss.first_seq, loss.last_seq + 1)}
 
 
 def flip(data: bytes, *bits: int) -> bytes:
@@ -70,86 +70,92 @@ def flip(data: bytes, *bits: int) -> bytes:
     return data
 
 
-def test_a_whole_journal_is_recovered_as_it_is(tmp_path: Path) -> None:
+def test_a_sound_journal_is_recovered_unchanged(tmp_path: Path) -> None:
     data = written(tmp_path / "a", *STORIES)
-    found, frames = recovered(data, tmp_path)
+    result, frames = recover(data, tmp_path)
     assert frames == frames_of(tmp_path / "a")
-    assert found.is_whole
-    assert (found.events, found.blocks, found.next_seq) == (7, 4, 7)
-    assert (found.losses, found.repairs, found.torn_size, found.size) == ((), (), 0, len(data))
+    assert result.is_whole
+    assert (result.events, result.blocks, result.next_seq) == (7, 4, 7)
+    assert (result.losses, result.repairs, result.torn_size, result.size) == ((), (), 0, len(data))
     with Reader(tmp_path / "a") as before, Reader(tmp_path / "whole") as after:
-        assert before.summary().journal_id == after.summary().journal_id == found.journal_id
+        assert before.summary().journal_id == after.summary().journal_id == result.journal_id
 
 
 def check_bits(tmp_path: Path, chosen: Callable[[range], Iterable[int]]) -> None:
     data = written(tmp_path / "a", *STORIES[:2])
     expected = frames_of(tmp_path / "a")
     for bit in chosen(range(8 * len(data))):
-        found, frames = recovered(flip(data, bit), tmp_path)
+        result, frames = recover(flip(data, bit), tmp_path)
         assert frames == expected, f"bit {bit}"
-        assert found.is_whole
-        # a mark holds no event; all that is asked of it is to be known for what it is
+        assert result.is_whole
+        # A marker block has no events, so recovery need not repair it.
         if bit < 8 * (len(data) - BLOCK_HEADER_SIZE):
-            assert [(one.offset, one.bit) for one in found.repairs] == [(bit // 8, bit % 8)]
+            assert [(one.offset, one.bit) for one in result.repairs] == [(bit // 8, bit % 8)]
 
 
-def test_a_flipped_bit_costs_nothing_wherever_it_is(tmp_path: Path) -> None:
+def test_a_flipped_bit_at_any_place_costs_no_event(tmp_path: Path) -> None:
     check_bits(tmp_path, lambda bits: bits[::37])
 
 
 @pytest.mark.deep
-def test_every_flipped_bit_costs_nothing(tmp_path: Path, budget: Budget) -> None:
+def test_every_flipped_bit_costs_no_event(tmp_path: Path, budget: Budget) -> None:
     check_bits(tmp_path, lambda bits: budget.spend(bits, 200))
 
 
-def test_a_bit_in_each_block_and_header_is_turned_back(tmp_path: Path) -> None:
+def test_one_flipped_bit_in_each_block_and_header_is_repaired(tmp_path: Path) -> None:
     data = written(tmp_path / "a", *STORIES)
-    spots = [8 * 30]
+    bits_of_parts = [8 * 30]
     for start, end in ends_of(tmp_path / "a"):
-        spots += [8 * start + 3, 8 * (start + BLOCK_HEADER_SIZE) + 5]
+        bits_of_parts += [8 * start + 3, 8 * (start + BLOCK_HEADER_SIZE) + 5]
         assert end > start + BLOCK_HEADER_SIZE
-    found, frames = recovered(flip(data, *spots), tmp_path)
+    result, frames = recover(flip(data, *bits_of_parts), tmp_path)
     assert frames == frames_of(tmp_path / "a")
-    assert found.is_whole
-    assert (len(found.repairs), found.repaired_events) == (9, 7)
-    assert [one.what for one in found.repairs[:3]] == [
+    assert result.is_whole
+    assert (len(result.repairs), result.repaired_events) == (9, 7)
+    assert [one.what for one in result.repairs[:3]] == [
         "segment header",
         "block header",
         "block body",
     ]
-    assert [(one.first_seq, one.last_seq) for one in found.repairs[:3]] == [(0, -1), (0, 2), (0, 2)]
+    assert [(one.first_seq, one.last_seq) for one in result.repairs[:3]] == [
+        (0, -1),
+        (0, 2),
+        (0, 2),
+    ]
 
 
-def test_a_flipped_bit_in_the_last_block_of_a_killed_writer_is_turned_back(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_the_last_block_of_a_killed_writer_is_repaired(tmp_path: Path) -> None:
     data = written(tmp_path / "a", *STORIES)
     end = ends_of(tmp_path / "a")[-1][1]
     for bit in (8 * (end - 8), 8 * (end - 100)):
-        found, frames = recovered(flip(data[:end], bit), tmp_path)
+        result, frames = recover(flip(data[:end], bit), tmp_path)
         assert len(frames) == 7
-        assert found.torn_size == 0
-        assert found.is_whole
+        assert result.torn_size == 0
+        assert result.is_whole
 
 
 @pytest.mark.parametrize("index", range(4))
-def test_a_block_with_two_wrong_bits_is_lost_alone_and_told(index: int, tmp_path: Path) -> None:
+def test_only_the_block_with_two_flipped_bits_is_lost_and_reported(
+    index: int, tmp_path: Path
+) -> None:
     data = written(tmp_path / "a", *STORIES)
     start, end = ends_of(tmp_path / "a")[index]
     body = 8 * (start + BLOCK_HEADER_SIZE)
-    found, frames = recovered(flip(data, body, body + 1), tmp_path)
+    result, frames = recover(flip(data, body, body + 1), tmp_path)
     span = SPANS[index]
     assert frames == [frame for frame in frames_of(tmp_path / "a") if frame.seq not in span]
-    (loss,) = found.losses
+    (loss,) = result.losses
     assert (loss.offset, loss.size, loss.file) == (start, end - start, "")
     assert (loss.first_seq, loss.last_seq, loss.events) == (span[0], span[-1], len(span))
     assert loss.acknowledged
     assert not loss.open_ended
-    assert not found.is_whole
-    assert (found.lost_events, found.lost_size) == (len(span), end - start)
-    assert found.events == 7 - len(span)
+    assert not result.is_whole
+    assert (result.lost_events, result.lost_size) == (len(span), end - start)
+    assert result.events == 7 - len(span)
 
 
 @given(stories, st.data())
-def test_every_event_is_either_kept_or_accounted_for(
+def test_every_event_is_either_kept_or_reported_lost(
     blocks: list[Story], data: st.DataObject
 ) -> None:
     with TemporaryDirectory() as name:
@@ -159,21 +165,21 @@ def test_every_event_is_either_kept_or_accounted_for(
         start = data.draw(st.integers(SEGMENT_HEADER_SIZE, len(raw) - 1))
         noise = data.draw(st.binary(min_size=1, max_size=300))[: len(raw) - start]
         broken = raw[:start] + noise + raw[start + len(noise) :]
-        found, frames = recovered(broken, folder)
-        kept = {frame.seq for frame in frames}
+        result, frames = recover(broken, folder)
+        kept_seqs = {frame.seq for frame in frames}
         assert all(frame == expected[frame.seq] for frame in frames)
         untouched = [end <= start or begin >= start + len(noise) for begin, end in spans]
         first = 0
         for story, is_untouched in zip(blocks, untouched, strict=True):
-            assert not is_untouched or kept.issuperset(range(first, first + len(story)))
+            assert not is_untouched or kept_seqs.issuperset(range(first, first + len(story)))
             first += len(story)
-        assert not kept & lost(found)
-        if not any(loss.open_ended for loss in found.losses) and not found.torn_size:
-            assert kept | lost(found) == set(range(len(expected)))
+        assert not kept_seqs & lost_seqs(result)
+        if not any(loss.open_ended for loss in result.losses) and not result.torn_size:
+            assert kept_seqs | lost_seqs(result) == set(range(len(expected)))
 
 
 @given(st.lists(stories, min_size=1, max_size=3), edits)
-def test_whatever_was_done_to_a_journal_it_is_recovered_or_refused(
+def test_a_journal_with_any_damage_is_recovered_or_refused(
     journals: list[list[Story]], changes: list[tuple[str, float, int, random.Random]]
 ) -> None:
     with TemporaryDirectory() as name:
@@ -182,11 +188,11 @@ def test_whatever_was_done_to_a_journal_it_is_recovered_or_refused(
         source, target = folder / "broken", folder / "target"
         source.write_bytes(apply_edits(b"".join(parts), changes))
         with suppress(JournalError):
-            found = salvage(source, target)
+            result = salvage(source, target)
             assert is_whole(target)
             frames = frames_of(target)
-            assert len(frames) == found.events
-            assert not {frame.seq for frame in frames} & lost(found)
+            assert len(frames) == result.events
+            assert not {frame.seq for frame in frames} & lost_seqs(result)
             written_before = {
                 (tag, data) for story in journals for one in story for tag, data in one
             }
@@ -196,12 +202,12 @@ def test_whatever_was_done_to_a_journal_it_is_recovered_or_refused(
             assert is_whole(folder / "joined")
 
 
-def test_what_a_crash_cut_short_is_no_loss(tmp_path: Path) -> None:
+def test_a_torn_tail_is_no_loss(tmp_path: Path) -> None:
     data = written(tmp_path / "a", *STORIES)
     start, end = ends_of(tmp_path / "a")[-1]
-    found, frames = recovered(data[: end - 20], tmp_path)
-    assert (len(frames), found.torn_size) == (6, end - 20 - start)
-    assert found.is_whole
+    result, frames = recover(data[: end - 20], tmp_path)
+    assert (len(frames), result.torn_size) == (6, end - 20 - start)
+    assert result.is_whole
 
 
 def test_debris_is_left_out_and_is_no_loss(tmp_path: Path) -> None:
@@ -210,14 +216,14 @@ def test_debris_is_left_out_and_is_no_loss(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(data[: end - 20])
     with Writer(tmp_path / "a") as writer:
         writer.append_frame(9, b"behind")
-    found, frames = recovered((tmp_path / "a").read_bytes(), tmp_path)
+    result, frames = recover((tmp_path / "a").read_bytes(), tmp_path)
     assert [frame.seq for frame in frames] == list(range(7))
     assert frames[-1].payload == b"behind"
-    assert found.is_whole
-    assert found.debris_size >= end - 20 - start
+    assert result.is_whole
+    assert result.debris_size >= end - 20 - start
 
 
-def test_a_body_that_is_too_long_to_be_searched_is_lost(tmp_path: Path) -> None:
+def test_a_damaged_body_above_the_search_limit_is_lost(tmp_path: Path) -> None:
     written(tmp_path / "a", *STORIES)
     data = (tmp_path / "a").read_bytes()
     start, _ = ends_of(tmp_path / "a")[1]
@@ -227,7 +233,7 @@ def test_a_body_that_is_too_long_to_be_searched_is_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [bytes(SEGMENT_HEADER_SIZE), b"\xff" * 40])
-def test_without_a_segment_header_nothing_can_be_told(damage: bytes, tmp_path: Path) -> None:
+def test_a_file_without_a_readable_segment_header_is_refused(damage: bytes, tmp_path: Path) -> None:
     data = written(tmp_path / "a", *STORIES)
     (tmp_path / "b").write_bytes(damage + data[len(damage) :])
     with pytest.raises(JournalError):
@@ -235,15 +241,15 @@ def test_without_a_segment_header_nothing_can_be_told(damage: bytes, tmp_path: P
     assert not (tmp_path / "c").exists()
 
 
-def test_a_destroyed_salt_is_said_to_be_the_reason(tmp_path: Path) -> None:
+def test_a_destroyed_salt_is_named_as_the_reason(tmp_path: Path) -> None:
     data = written(tmp_path / "a", *STORIES)
     (tmp_path / "b").write_bytes(flip(data, 8 * 24, 8 * 25))
     with pytest.raises(JournalError, match=r"salt.* at offset 0"):
         salvage(tmp_path / "b", tmp_path / "c")
 
 
-def rolled(path: Path, events: int = 60) -> list[str]:
-    """A journal of several segment files; their names."""
+def write_segments(path: Path, events: int = 60) -> list[str]:
+    """Write a journal of several segment files, and return the file names."""
     with Writer(
         path, roll=RollPolicy(size_bytes=1 << 16), clock=ticking(), compress=False
     ) as writer:
@@ -257,25 +263,25 @@ def rolled(path: Path, events: int = 60) -> list[str]:
 
 
 def test_a_directory_is_recovered_into_a_file(tmp_path: Path) -> None:
-    rolled(tmp_path / "d")
-    found = salvage(tmp_path / "d", tmp_path / "c")
+    write_segments(tmp_path / "d")
+    result = salvage(tmp_path / "d", tmp_path / "c")
     assert (tmp_path / "c").is_file()
     assert frames_of(tmp_path / "c") == frames_of(tmp_path / "d")
-    assert found.is_whole
-    assert found.size == sum(one.stat().st_size for one in (tmp_path / "d").iterdir())
+    assert result.is_whole
+    assert result.size == sum(one.stat().st_size for one in (tmp_path / "d").iterdir())
     assert is_whole(tmp_path / "c")
 
 
-def test_damage_in_one_segment_file_is_told_with_its_name(tmp_path: Path) -> None:
-    names = rolled(tmp_path / "d")
-    hurt = tmp_path / "d" / names[1]
-    data = hurt.read_bytes()
-    hurt.write_bytes(flip(data, 8 * (SEGMENT_HEADER_SIZE + BLOCK_HEADER_SIZE), 8 * 300))
+def test_damage_in_a_segment_file_is_reported_with_the_file_name(tmp_path: Path) -> None:
+    names = write_segments(tmp_path / "d")
+    file = tmp_path / "d" / names[1]
+    data = file.read_bytes()
+    file.write_bytes(flip(data, 8 * (SEGMENT_HEADER_SIZE + BLOCK_HEADER_SIZE), 8 * 300))
     expected = frames_of_salvaged(tmp_path / "d")
-    found = salvage(tmp_path / "d", tmp_path / "c")
-    assert {loss.file for loss in found.losses} == {names[1]}
+    result = salvage(tmp_path / "d", tmp_path / "c")
+    assert {loss.file for loss in result.losses} == {names[1]}
     assert frames_of(tmp_path / "c") == expected
-    assert {frame.seq for frame in expected} | lost(found) == set(range(60))
+    assert {frame.seq for frame in expected} | lost_seqs(result) == set(range(60))
 
 
 def frames_of_salvaged(path: Path) -> list[Frame]:
@@ -285,81 +291,81 @@ def frames_of_salvaged(path: Path) -> list[Frame]:
         return [frame._replace(offset=0) for frame in reader.frames()]
 
 
-def test_a_missing_segment_file_is_accounted_for(tmp_path: Path) -> None:
-    names = rolled(tmp_path / "d")
+def test_a_missing_segment_file_is_reported(tmp_path: Path) -> None:
+    names = write_segments(tmp_path / "d")
     (tmp_path / "d" / names[2]).unlink()
-    found = salvage(tmp_path / "d", tmp_path / "c")
-    kept = {frame.seq for frame in frames_of(tmp_path / "c")}
-    assert lost(found)
-    assert kept | lost(found) == set(range(60))
-    assert not kept & lost(found)
+    result = salvage(tmp_path / "d", tmp_path / "c")
+    kept_seqs = {frame.seq for frame in frames_of(tmp_path / "c")}
+    assert lost_seqs(result)
+    assert kept_seqs | lost_seqs(result) == set(range(60))
+    assert not kept_seqs & lost_seqs(result)
 
 
-def test_a_flipped_bit_of_a_segment_file_header_is_turned_back(tmp_path: Path) -> None:
-    names = rolled(tmp_path / "d")
+def test_a_flipped_bit_in_the_header_of_a_segment_file_is_repaired(tmp_path: Path) -> None:
+    names = write_segments(tmp_path / "d")
     expected = frames_of(tmp_path / "d")
     for index, bit in enumerate((0, 8 * 24 + 1, 8 * 50, 8 * 121)):
-        hurt = tmp_path / "d" / names[index]
-        hurt.write_bytes(flip(hurt.read_bytes(), bit))
-    found = salvage(tmp_path / "d", tmp_path / "c")
+        file = tmp_path / "d" / names[index]
+        file.write_bytes(flip(file.read_bytes(), bit))
+    result = salvage(tmp_path / "d", tmp_path / "c")
     assert frames_of(tmp_path / "c") == expected
-    assert [(one.file, one.what) for one in found.repairs] == [
+    assert [(one.file, one.what) for one in result.repairs] == [
         (name, "segment header") for name in names[:4]
     ]
 
 
-def test_a_lost_segment_header_costs_that_segment_alone(tmp_path: Path) -> None:
-    names = rolled(tmp_path / "d")
-    hurt = tmp_path / "d" / names[0]
-    hurt.write_bytes(bytes(SEGMENT_HEADER_SIZE) + hurt.read_bytes()[SEGMENT_HEADER_SIZE:])
-    found = salvage(tmp_path / "d", tmp_path / "c")
-    kept = {frame.seq for frame in frames_of(tmp_path / "c")}
-    assert kept
-    assert kept | lost(found) == set(range(60))
-    assert not found.is_whole
+def test_a_lost_segment_header_costs_only_its_segment(tmp_path: Path) -> None:
+    names = write_segments(tmp_path / "d")
+    file = tmp_path / "d" / names[0]
+    file.write_bytes(bytes(SEGMENT_HEADER_SIZE) + file.read_bytes()[SEGMENT_HEADER_SIZE:])
+    result = salvage(tmp_path / "d", tmp_path / "c")
+    kept_seqs = {frame.seq for frame in frames_of(tmp_path / "c")}
+    assert kept_seqs
+    assert kept_seqs | lost_seqs(result) == set(range(60))
+    assert not result.is_whole
 
 
 @pytest.mark.parametrize("bit", [3, 8 * 24, 8 * 60])
-def test_a_flipped_bit_of_a_later_segment_header_of_a_file_is_turned_back(
+def test_a_flipped_bit_in_a_later_segment_header_of_a_file_is_repaired(
     bit: int, tmp_path: Path
 ) -> None:
     first = written(tmp_path / "a", *STORIES)
     second = flip(written(tmp_path / "d", *STORIES), bit)
-    found, frames = recovered(first + second, tmp_path)
+    result, frames = recover(first + second, tmp_path)
     assert [frame.seq for frame in frames] == list(range(14))
-    assert [one.what for one in found.repairs] == ["segment header"]
-    assert found.is_whole
+    assert [one.what for one in result.repairs] == ["segment header"]
+    assert result.is_whole
 
 
-def test_a_lost_header_of_a_later_segment_of_a_file_is_a_loss_and_no_torn_write(
+def test_a_lost_later_segment_header_of_a_file_is_a_loss_and_no_torn_write(
     tmp_path: Path,
 ) -> None:
     first = written(tmp_path / "a", *STORIES)
     second = bytes(SEGMENT_HEADER_SIZE) + written(tmp_path / "d", *STORIES)[SEGMENT_HEADER_SIZE:]
-    found, frames = recovered(first + second, tmp_path)
+    result, frames = recover(first + second, tmp_path)
     assert frames == frames_of(tmp_path / "a")
-    (loss,) = found.losses
+    (loss,) = result.losses
     assert (loss.offset, loss.size, loss.open_ended) == (len(first), len(second), True)
-    assert not found.is_whole
-    assert found.torn_size == 0
+    assert not result.is_whole
+    assert result.torn_size == 0
 
 
-def test_a_lost_header_of_the_first_of_several_segments_costs_that_one(tmp_path: Path) -> None:
+def test_a_lost_header_of_the_first_segment_costs_only_that_segment(tmp_path: Path) -> None:
     first = bytes(SEGMENT_HEADER_SIZE) + written(tmp_path / "a", *STORIES)[SEGMENT_HEADER_SIZE:]
     second = written(tmp_path / "d", *STORIES)
-    found, frames = recovered(first + second, tmp_path)
+    result, frames = recover(first + second, tmp_path)
     assert [frame.payload for frame in frames] == [
         payload for story in STORIES for _, payload in story
     ]
-    (loss,) = found.losses
+    (loss,) = result.losses
     assert (loss.offset, loss.size, loss.open_ended) == (0, len(first), True)
-    assert not found.is_whole
+    assert not result.is_whole
 
 
-def test_the_target_is_never_written_over_nor_put_into_the_source(tmp_path: Path) -> None:
+def test_a_target_is_never_overwritten_or_placed_in_the_source(tmp_path: Path) -> None:
     data = written(tmp_path / "a", *STORIES)
     (tmp_path / "there").write_bytes(b"mine")
-    rolled(tmp_path / "d")
+    write_segments(tmp_path / "d")
     (tmp_path / "link").symlink_to("a")
     for source, target in [
         ("a", "there"),
@@ -384,26 +390,26 @@ def test_memory_is_bounded_by_a_block_and_not_by_the_journal(tmp_path: Path) -> 
     salvage(tmp_path / "a", tmp_path / "warm")
     tracemalloc.start()
     try:
-        found = salvage(tmp_path / "a", tmp_path / "c")
+        result = salvage(tmp_path / "a", tmp_path / "c")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert found.size > 20_000_000
+    assert result.size > 20_000_000
     assert peak < 4_000_000
 
 
 def test_progress_reaches_the_end_of_each_pass(tmp_path: Path) -> None:
     data = written(tmp_path / "a", *STORIES)
-    told: list[tuple[str, int, int]] = []
-    salvage(tmp_path / "a", tmp_path / "c", progress=lambda *one: told.append(one))
-    assert {what for what, _, _ in told} == {"checking", "copying"}
-    for what in ("checking", "copying"):
-        done = [at for name, at, size in told if name == what and size == len(data)]
+    reports: list[tuple[str, int, int]] = []
+    salvage(tmp_path / "a", tmp_path / "c", progress=lambda *one: reports.append(one))
+    assert {kind for kind, _, _ in reports} == {"checking", "copying"}
+    for kind in ("checking", "copying"):
+        done = [at for name, at, size in reports if name == kind and size == len(data)]
         assert done == sorted(done)
         assert done[-1] == len(data)
 
 
-def test_what_the_disk_cannot_read_costs_its_blocks_alone(
+def test_a_read_error_of_the_disk_costs_only_its_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.journal"
@@ -411,14 +417,14 @@ def test_what_the_disk_cannot_read_costs_its_blocks_alone(
         for number in range(4):
             writer.append_frame(1, bytes([number]) * 6000)
             writer.flush()
-    real = os.pread
+    pread = os.pread
 
-    def reading(descriptor: int, size: int, offset: int) -> bytes:
+    def fail_reads(descriptor: int, size: int, offset: int) -> bytes:
         if offset < 8704 and offset + size > 8192:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return real(descriptor, size, offset)
+        return pread(descriptor, size, offset)
 
-    monkeypatch.setattr(os, "pread", reading)
+    monkeypatch.setattr(os, "pread", fail_reads)
     with Reader(path, mode=RecoveryMode.SALVAGE) as reader:
         assert [frame.seq for frame in reader.frames()] == [0, 2, 3]
     with Reader(path) as reader, pytest.raises(CorruptBlock, match="cannot read"):
@@ -435,7 +441,7 @@ def test_short_reads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     data = bytearray(path.read_bytes())
     data[data.find(b"\2" * 6000) + 5000] ^= 4
     path.write_bytes(data)
-    real = os.pread
-    monkeypatch.setattr(os, "pread", lambda fd, size, at: real(fd, min(size, 1000), at))
-    found = salvage(path, tmp_path / "recovered.journal")
-    assert (found.events, len(found.repairs)) == (4, 1)
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: pread(fd, min(size, 1000), at))
+    result = salvage(path, tmp_path / "recovered.journal")
+    assert (result.events, len(result.repairs)) == (4, 1)

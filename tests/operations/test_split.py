@@ -1,4 +1,4 @@
-"""Splitting and cutting: parts that are journals, and together what they were before."""
+"""Split and cut: each part is a journal, and the joined parts equal the source."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ from tests.support.worker_journal import ORDERS, recorded, snapshot_seqs
 
 __all__ = ["recorded"]
 
-
-#: A journal is runs of events: how far each begins behind the one before, and tags. 59: a snapshot.
+#: A journal as runs of events: the gap before each run and the tags. Tag 59 is a snapshot.
 runs = st.lists(
     st.tuples(
         st.sampled_from([0, 0, 1, 50]),
@@ -48,16 +47,16 @@ runs = st.lists(
 )
 
 
-def made(path: Path, story: list[tuple[int, list[int]]], first_seq: int = 0) -> None:
-    """A journal with holes between its runs, each of which is at least a block."""
+def write_journal(path: Path, story: list[tuple[int, list[int]]], first_seq: int = 0) -> None:
+    """Write a journal with gaps between its runs; each run has blocks of its own."""
     with Writer(path, first_seq=first_seq) as writer:
-        gatherer, seq = BlockBuilder(writer), first_seq
+        builder, seq = BlockBuilder(writer), first_seq
         for gap, tags in story:
             seq += gap
             for tag in tags:
-                gatherer.add(seq, tag, bytes([seq % 251]) * 40, 1_000_000 + 3 * seq)
+                builder.add(seq, tag, bytes([seq % 251]) * 40, 1_000_000 + 3 * seq)
                 seq += 1
-            gatherer.flush()
+            builder.flush()
 
 
 def frames_of(path: Path) -> list[Frame]:
@@ -76,7 +75,7 @@ def check_whole(path: Path) -> None:
     st.booleans(),
     st.none() | st.integers(1, 900),
 )
-def test_parts_joined_are_the_same_frames(
+def test_joined_parts_have_the_same_frames(
     story: list[tuple[int, list[int]]],
     first_seq: int,
     at: list[int],
@@ -85,7 +84,7 @@ def test_parts_joined_are_the_same_frames(
 ) -> None:
     with TemporaryDirectory() as name:
         whole, folder = Path(name) / "whole.journal", Path(name) / "parts"
-        made(whole, story, first_seq)
+        write_journal(whole, story, first_seq)
         frames = frames_of(whole)
         at = [seq for seq in at if frames[0].seq < seq <= frames[-1].seq]
         if not (at or snapshots or size):
@@ -99,27 +98,27 @@ def test_parts_joined_are_the_same_frames(
         assert frames_of(Path(name) / "cat") == frames
         parts = [frames_of(path) for path in paths]
         assert list(chain.from_iterable(parts)) == frames, (
-            "each part has its numbers and times by itself"
+            "each part stores its sequence numbers and times"
         )
-        for part, inside in zip(found.parts, parts, strict=True):
+        for part, part_frames in zip(found.parts, parts, strict=True):
             check_whole(part.path)
-            assert (part.first_seq, part.last_seq) == (inside[0].seq, inside[-1].seq)
-            assert part.events == len(inside)
+            assert (part.first_seq, part.last_seq) == (part_frames[0].seq, part_frames[-1].seq)
+            assert part.events == len(part_frames)
             assert part.size == part.path.stat().st_size
             if snapshots:
-                assert all(frame.tag != Snapshot.tag for frame in inside[:-1])
+                assert all(frame.tag != Snapshot.tag for frame in part_frames[:-1])
         assert all(any(seq <= part.first_seq for part in found.parts) for seq in at)
         if not (snapshots or size):
             assert len(parts) == 1 + len({sum(frame.seq < seq for frame in frames) for seq in at})
 
 
 @given(runs, st.integers(0, 9), st.data())
-def test_a_cut_has_the_frames_up_to_its_number(
+def test_a_cut_has_the_frames_up_to_its_event(
     story: list[tuple[int, list[int]]], first_seq: int, data: st.DataObject
 ) -> None:
     with TemporaryDirectory() as name:
         whole, target = Path(name) / "whole", Path(name) / "cut"
-        made(whole, story, first_seq)
+        write_journal(whole, story, first_seq)
         frames = frames_of(whole)
         at = data.draw(st.sampled_from(frames)).seq
         found = cut(whole, target, at=at)
@@ -145,7 +144,7 @@ def test_parts_of_a_size_are_not_larger(tmp_path: Path) -> None:
     assert found.events == 1000
 
 
-def test_a_part_can_be_written_on(tmp_path: Path) -> None:
+def test_a_part_can_be_continued(tmp_path: Path) -> None:
     written(tmp_path / "a", [(1, b"x"), (2, b"y"), (3, b"z")])
     split(tmp_path / "a", tmp_path / "parts", at=[1])
     last = tmp_path / "parts" / "a.000001.journal"
@@ -157,12 +156,12 @@ def test_a_part_can_be_written_on(tmp_path: Path) -> None:
         assert [frame.seq for frame in reader.backward()] == [3, 2, 1]
 
 
-def test_what_cannot_be_split_or_cut_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_impossible_split_or_cut_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     source, target = tmp_path / "a", tmp_path / "parts"
     written(source, [(1, b"x"), (2, b"y")])
-    for wanted in ({"at": [0]}, {"at": [2]}, {"at": [1, 99]}, {"size": 0}, {}):
+    for options in ({"at": [0]}, {"at": [2]}, {"at": [1, 99]}, {"size": 0}, {}):
         with pytest.raises(OptionError):
-            split(source, target, **wanted)
+            split(source, target, **options)
     with pytest.raises(OptionError, match="has no ProcessStart event"):
         split(source, target, at=[1], self_contained=True)
     with pytest.raises(OptionError, match="has no event 7"):
@@ -184,7 +183,7 @@ def test_what_cannot_be_split_or_cut_is_refused_and_leaves_nothing(tmp_path: Pat
         split(source, target, at=[1])
 
 
-def test_damage_is_refused_and_what_stands_in_front_of_it_can_be_cut_off(tmp_path: Path) -> None:
+def test_damage_is_refused_and_the_part_before_it_can_be_cut_off(tmp_path: Path) -> None:
     source = tmp_path / "a"
     data = bytearray(written(source, [(1, b"x")], [(2, b"y")], [(3, b"z")]))
     with Reader(source) as reader:
@@ -202,11 +201,11 @@ def test_damage_is_refused_and_what_stands_in_front_of_it_can_be_cut_off(tmp_pat
 # -- journals of processes --------------------------------------------------------------------
 
 
-def test_a_journal_cut_at_a_snapshot_goes_on_as_the_whole_one_does(
+def test_a_journal_cut_at_a_snapshot_resumes_like_the_whole_journal(
     recorded: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     with journal.resume(recorded, cache=cache_dir) as recorder:
-        wanted = finished(recorder), recorder.stdout
+        expected = finished(recorder), recorder.stdout
     numbers = snapshot_seqs(recorded)
     assert len(numbers) > 2
     for seq in numbers[:: max(1, len(numbers) // 3)]:
@@ -215,10 +214,10 @@ def test_a_journal_cut_at_a_snapshot_goes_on_as_the_whole_one_does(
         with journal.resume(path, stdin=ORDERS, cache=cache_dir) as recorder:
             assert not recorder.ended_before
             found = finished(recorder), recorder.stdout
-            assert found == wanted
+            assert found == expected
 
 
-def test_split_at_every_snapshot_and_joined_it_is_in_the_same_states(
+def test_a_journal_split_at_snapshots_and_joined_has_the_same_states(
     recorded: Path, tmp_path: Path
 ) -> None:
     found = split(recorded, tmp_path / "parts", snapshots=True)
@@ -235,7 +234,7 @@ def test_split_at_every_snapshot_and_joined_it_is_in_the_same_states(
         assert states[0] == states[1]
 
 
-def test_a_self_contained_part_says_what_ran_and_that_it_cannot_be_resumed(
+def test_a_self_contained_part_has_the_preamble_and_cannot_be_resumed(
     recorded: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     found = split(recorded, tmp_path / "parts", snapshots=True, self_contained=True)

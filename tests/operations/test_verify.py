@@ -1,4 +1,4 @@
-"""Checking in steps: wherever a check is stopped, going on comes to the same figures."""
+"""Verification in steps: a check that is stopped and resumed reports the same counts."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from tests.support.edited_journals import STORIES, apply_edits, edits, stories
 from tests.support.journals import Story, written
 
 
-def stepped(path: Path) -> tuple[VerifyCounts, list[Finding], int]:
-    """Check a block at a time, with a cursor that was written down between."""
+def verify_in_steps(path: Path) -> tuple[VerifyCounts, list[Finding], int]:
+    """Verify one block at a time, with the cursor as text between steps."""
     cursor: VerifyCursor | None = None
     findings: list[Finding] = []
     steps = 0
     while True:
-        check = Verifier(path, cursor=cursor, decode=False)
-        findings += [one for one in check.run(lambda: True) if isinstance(one, Finding)]
+        verifier = Verifier(path, cursor=cursor, decode=False)
+        findings += [one for one in verifier.run(lambda: True) if isinstance(one, Finding)]
         steps += 1
-        if check.cursor is None:
-            return check.counts, findings, steps
-        cursor = VerifyCursor.parse(str(check.cursor))
-        assert cursor == check.cursor
+        if verifier.cursor is None:
+            return verifier.counts, findings, steps
+        cursor = VerifyCursor.parse(str(verifier.cursor))
+        assert cursor == verifier.cursor
 
 
 @given(st.lists(stories, min_size=1, max_size=3), edits)
-def test_a_check_in_steps_finds_what_one_in_one_go_finds(
+def test_a_check_in_steps_has_the_findings_of_one_run(
     journals: list[list[Story]], changes: list[tuple[str, float, int, random.Random]]
 ) -> None:
     with TemporaryDirectory() as name:
@@ -46,35 +46,35 @@ def test_a_check_in_steps_finds_what_one_in_one_go_finds(
             expected = [str(one.error) for one in whole.run() if isinstance(one, Finding)]
         except JournalError:
             return
-        figures, findings, steps = stepped(folder / "a")
-        assert figures == whole.counts
+        counts, findings, steps = verify_in_steps(folder / "a")
+        assert counts == whole.counts
         assert [str(one.error) for one in findings] == expected
-        assert steps >= figures.blocks
+        assert steps >= counts.blocks
 
 
-def test_figures_count_what_the_summary_counts(tmp_path: Path) -> None:
+def test_counts_agree_with_the_summary(tmp_path: Path) -> None:
     written(tmp_path / "a", *STORIES)
-    check = Verifier(tmp_path / "a", decode=False)
-    assert list(check.run()) == []
+    verifier = Verifier(tmp_path / "a", decode=False)
+    assert list(verifier.run()) == []
     with Reader(tmp_path / "a") as reader:
         summary = reader.summary()
-    figures = check.counts
-    assert (figures.blocks, figures.events) == (summary.blocks, summary.events)
-    assert (figures.segments, check.size) == (summary.segments, summary.size)
-    assert check.tail is not None
-    assert check.tail.offset == summary.tail
+    counts = verifier.counts
+    assert (counts.blocks, counts.events) == (summary.blocks, summary.events)
+    assert (counts.segments, verifier.size) == (summary.segments, summary.size)
+    assert verifier.tail is not None
+    assert verifier.tail.offset == summary.tail
 
 
 @pytest.mark.parametrize("text", ["", "x", "1-2-3", "-".join(["1"] * 15), "1--2"])
-def test_what_is_no_cursor_is_refused(text: str) -> None:
+def test_a_malformed_cursor_is_refused(text: str) -> None:
     with pytest.raises(OptionError):
         VerifyCursor.parse(text)
 
 
-def test_a_cursor_is_refused_where_the_journal_has_no_such_block(tmp_path: Path) -> None:
+def test_a_cursor_is_refused_if_the_journal_lacks_its_block(tmp_path: Path) -> None:
     for name in ("a", "b"):
         written(tmp_path / name, *STORIES)
-    check = Verifier(tmp_path / "a", decode=False)
-    list(check.run(lambda: True))
+    verifier = Verifier(tmp_path / "a", decode=False)
+    list(verifier.run(lambda: True))
     with pytest.raises(OptionError, match="the journal has changed"):
-        list(Verifier(tmp_path / "b", cursor=check.cursor).run())
+        list(Verifier(tmp_path / "b", cursor=verifier.cursor).run())

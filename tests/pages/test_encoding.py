@@ -1,4 +1,4 @@
-"""Pages of memory as events carry them, and the sums and digests that are kept of them."""
+"""Encoding of memory pages in events, and the hash sums and digests of pages."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ fills = st.sampled_from([ZERO_PAGE, b"\1" * PAGE_SIZE, bytes(range(256)) * 16])
 
 
 @st.composite
-def changed(draw: st.DrawFn, before: bytes) -> bytes:
-    """A page that is like ``before`` but for a few bytes, or many, or all."""
+def change_page(draw: st.DrawFn, before: bytes) -> bytes:
+    """Return a page that differs from ``before`` in a few bytes, in many, in all, or in none."""
     page = bytearray(draw(fills) if draw(st.integers(0, 4)) == 0 else before)
     for _ in range(draw(st.sampled_from([0, 1, 2, 5, 40]))):
         at = draw(st.integers(0, PAGE_SIZE - 1))
@@ -54,18 +54,18 @@ def changed(draw: st.DrawFn, before: bytes) -> bytes:
 
 @st.composite
 def changes(draw: st.DrawFn) -> list[ChangedPage]:
-    """Pages that are different from before, by number."""
+    """Return changed pages in the order of their numbers."""
     found = []
     for number in sorted(draw(st.sets(st.integers(0, COUNT - 1), max_size=COUNT))):
         before = draw(fills)
-        now = draw(changed(before))
+        now = draw(change_page(before))
         if now != before:
             found.append(ChangedPage(number, now, before))
     return found
 
 
-def applied(memory: Memory, event: MemoryPages) -> Memory:
-    """A memory with what an event says of it; zero pages are not kept."""
+def apply_event(memory: Memory, event: MemoryPages) -> Memory:
+    """Return the memory after an event; zero pages are left out."""
     after = dict(memory)
     for number, kind, data in decode_resolved_pages(event):
         if kind is PageKind.PATCHED:
@@ -79,7 +79,7 @@ def applied(memory: Memory, event: MemoryPages) -> Memory:
 
 
 @given(changes())
-def test_events_of_pages_give_the_pages_back(pages: list[ChangedPage]) -> None:
+def test_encoded_pages_decode_to_the_same_pages(pages: list[ChangedPage]) -> None:
     memory = {page.number: page.before for page in pages if page.before != ZERO_PAGE}
     events = list(encode_pages(3, SIZE, pages))
     assert {event.memory for event in events} == {3}
@@ -89,7 +89,7 @@ def test_events_of_pages_give_the_pages_back(pages: list[ChangedPage]) -> None:
         assert len(event.numbers) <= EVENT_PAGES_MAX
         read = codec.decode(event.tag, codec.encode(event))
         assert isinstance(read, MemoryPages)
-        memory = applied(memory, read)
+        memory = apply_event(memory, read)
     assert memory == {page.number: page.now for page in pages if page.now != ZERO_PAGE}
 
 
@@ -104,7 +104,7 @@ def test_patches_are_small_and_may_be_applied_twice(pages: list[ChangedPage]) ->
 
 
 @pytest.mark.parametrize(("at", "size"), [(0, 1), (255, 1), (255, 2), (4095, 1), (100, 300)])
-def test_a_patch_costs_little_more_than_what_changed(at: int, size: int) -> None:
+def test_a_patch_is_little_larger_than_the_changed_bytes(at: int, size: int) -> None:
     before = bytes(range(256)) * 16
     now = before[:at] + bytes(255 - each for each in before[at : at + size]) + before[at + size :]
     (event,) = encode_pages(0, SIZE, [ChangedPage(0, now, before)])
@@ -112,7 +112,7 @@ def test_a_patch_costs_little_more_than_what_changed(at: int, size: int) -> None
     assert len(event.data) <= 2 + 4 + size + 2 * 15
 
 
-def test_what_is_all_zeros_or_all_new_is_given_as_that() -> None:
+def test_zero_pages_and_wholly_new_pages_are_stored_as_such() -> None:
     full = b"\1" * PAGE_SIZE
     pages = [
         ChangedPage(0, ZERO_PAGE, full),
@@ -123,10 +123,12 @@ def test_what_is_all_zeros_or_all_new_is_given_as_that() -> None:
     assert event.kinds == bytes([PageKind.ZERO, PageKind.WHOLE, PageKind.WHOLE])
     assert event.data == full + b"\2" * PAGE_SIZE
     (same,) = encode_pages(0, SIZE, [ChangedPage(0, full, full)])
-    assert [given.data for given in decode_resolved_pages(same)] == [full], "nowhere is no patch"
+    assert [given.data for given in decode_resolved_pages(same)] == [full], (
+        "an unchanged page is stored whole"
+    )
 
 
-def test_a_memory_whose_pages_are_the_same_tells_its_size() -> None:
+def test_an_event_of_an_unchanged_memory_has_its_size() -> None:
     for size in (0, SIZE, SIZE_MAX):
         (event,) = encode_pages(1, size, [])
         assert (event.memory, event.size, event.numbers) == (1, size, ())
@@ -139,11 +141,11 @@ def test_the_last_page_of_4_gib_is_a_page() -> None:
     assert [given.number for given in decode_resolved_pages(event)] == [last]
 
 
-# -- what was forged ----------------------------------------------------------------------------
+# -- forged events --------------------------------------------------------------------------------
 
 
-def event_of(**forged: object) -> MemoryPages:
-    """A sound event, but for what is forged."""
+def make_event(**forged: object) -> MemoryPages:
+    """Return a valid event with some fields replaced."""
     patch = struct.pack("<HHHHH", 2, 0, 1, 16, 2) + b"abc"
     fields = {
         "memory": 0,
@@ -156,7 +158,7 @@ def event_of(**forged: object) -> MemoryPages:
 
 
 @pytest.mark.parametrize(
-    ("forged", "told"),
+    ("forged", "message"),
     [
         ({"kinds": b""}, "3 page numbers and 0 page kinds"),
         ({"kinds": bytes(4)}, "3 page numbers and 4 page kinds"),
@@ -169,21 +171,21 @@ def event_of(**forged: object) -> MemoryPages:
         ({"size": SIZE + 1}, f"memory size must be .* got {SIZE + 1}"),
         ({"size": SIZE_MAX + PAGE_SIZE}, "memory size must be a multiple of"),
         ({"data": b""}, "cut short: 0 of 4096 bytes"),
-        ({"data": event_of().data[:-1]}, "cut short: 12 of 13 bytes"),
-        ({"data": event_of().data[:-4]}, "cut short: 9 of 11 bytes"),
-        ({"data": event_of().data[: PAGE_SIZE + 5]}, "cut short"),
-        ({"data": event_of().data[: PAGE_SIZE + 1]}, "cut short: 1 of 2 bytes"),
-        ({"data": event_of().data + b"\0"}, "1 bytes follow the last page"),
+        ({"data": make_event().data[:-1]}, "cut short: 12 of 13 bytes"),
+        ({"data": make_event().data[:-4]}, "cut short: 9 of 11 bytes"),
+        ({"data": make_event().data[: PAGE_SIZE + 5]}, "cut short"),
+        ({"data": make_event().data[: PAGE_SIZE + 1]}, "cut short: 1 of 2 bytes"),
+        ({"data": make_event().data + b"\0"}, "1 bytes follow the last page"),
         ({"kinds": b"\0\0\0"}, "bytes follow the last page"),
     ],
 )
-def test_a_forged_event_is_malformed(forged: dict[str, object], told: str) -> None:
-    with pytest.raises(MalformedEvent, match=told):
-        list(decode_resolved_pages(event_of(**forged)))
+def test_a_forged_event_is_malformed(forged: dict[str, object], message: str) -> None:
+    with pytest.raises(MalformedEvent, match=message):
+        list(decode_resolved_pages(make_event(**forged)))
 
 
 @pytest.mark.parametrize(
-    ("heads", "data", "told"),
+    ("heads", "data", "message"),
     [
         ([], b"", "patch has no ranges"),
         ([(0, 0)], b"", "patch range of 0 bytes"),
@@ -195,9 +197,11 @@ def test_a_forged_event_is_malformed(forged: dict[str, object], told: str) -> No
         ([(0, 2)], b"abc", "its header says"),
     ],
 )
-def test_a_forged_patch_is_malformed(heads: list[tuple[int, int]], data: bytes, told: str) -> None:
+def test_a_forged_patch_is_malformed(
+    heads: list[tuple[int, int]], data: bytes, message: str
+) -> None:
     patch = b"".join([struct.pack("<H", len(heads)), *(struct.pack("<HH", *h) for h in heads)])
-    with pytest.raises(MalformedEvent, match=told):
+    with pytest.raises(MalformedEvent, match=message):
         apply_patch(ZERO_PAGE, patch + data)
 
 
@@ -217,13 +221,13 @@ def test_any_bytes_are_a_patch_or_are_malformed(patch: bytes) -> None:
     st.binary(max_size=6) | st.lists(st.integers(0, 3), max_size=5).map(bytes),
     st.binary(max_size=40) | st.sampled_from([ZERO_PAGE, b"\xff" * 300_000]),
 )
-def test_whatever_an_event_says_it_is_read_or_malformed(
+def test_an_event_with_any_fields_is_decoded_or_malformed(
     memory: int, size: int, numbers: tuple[int, ...], kinds: bytes, data: bytes
 ) -> None:
     event = MemoryPages(memory=memory, size=size, numbers=numbers, kinds=kinds, data=data)
     with suppress(MalformedEvent):
         assert sum(len(given.data) for given in decode_resolved_pages(event)) == len(data)
-        applied({}, event)
+        apply_event({}, event)
 
 
 @example(SIZE, [1, 1], b"\1", 0)
@@ -235,7 +239,7 @@ def test_whatever_an_event_says_it_is_read_or_malformed(
     st.sampled_from([b"", b"\0", b"\2", b"\1"]),
     st.sampled_from([0, 0, 0, 1, -1]),
 )
-def test_whole_pages_are_given_at_once_where_there_are_no_others(
+def test_get_whole_pages_returns_pages_only_if_all_are_whole(
     size: int, numbers: list[int], kind: bytes, excess: int
 ) -> None:
     kinds = (b"\1" * len(numbers))[: -len(kind) or None] + kind
@@ -247,28 +251,28 @@ def test_whole_pages_are_given_at_once_where_there_are_no_others(
         kinds=kinds,
         data=data[: len(numbers) * PAGE_SIZE + excess],
     )
-    wanted = None
+    expected = None
     with suppress(MalformedEvent):
-        said = list(decode_resolved_pages(event))
-        if all(given.kind is PageKind.WHOLE for given in said):
-            wanted = [given.data for given in said]
-    assert get_whole_pages(event) == wanted
+        pages = list(decode_resolved_pages(event))
+        if all(given.kind is PageKind.WHOLE for given in pages):
+            expected = [given.data for given in pages]
+    assert get_whole_pages(event) == expected
 
 
 @given(st.data())
-def test_any_changed_field_is_read_or_malformed(data: st.DataObject) -> None:
-    payload = bytearray(codec.encode(event_of()))
+def test_an_event_with_changed_bytes_is_decoded_or_malformed(data: st.DataObject) -> None:
+    payload = bytearray(codec.encode(make_event()))
     for _ in range(data.draw(st.integers(1, 3))):
         payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
     with suppress(MalformedEvent):
         event = codec.decode(MemoryPages.tag, bytes(payload))
         assert isinstance(event, MemoryPages)
-        applied({}, event)
+        apply_event({}, event)
 
 
-def test_claims_take_no_memory() -> None:
+def test_claimed_sizes_allocate_no_memory() -> None:
     claims = struct.pack("<H", 0xFFFF) + struct.pack("<HH", 0, 0xFFFF) * 0xFFFF
-    event = event_of(numbers=(0,), kinds=b"\2", data=claims, size=SIZE_MAX)
+    event = make_event(numbers=(0,), kinds=b"\2", data=claims, size=SIZE_MAX)
     tracemalloc.start()
     try:
         with pytest.raises(MalformedEvent, match="page 0 is cut short"):
@@ -283,8 +287,8 @@ def test_claims_take_no_memory() -> None:
 # -- sums and digests ---------------------------------------------------------------------------
 
 
-def sum_of(memory: int, pages: Memory) -> int:
-    """The sum from scratch, in any order."""
+def compute_sum(memory: int, pages: Memory) -> int:
+    """Compute the hash sum of a whole memory."""
     total = 0
     for number, page in pages.items():
         if page != ZERO_PAGE:
@@ -293,7 +297,7 @@ def sum_of(memory: int, pages: Memory) -> int:
 
 
 @given(st.lists(changes(), max_size=4), st.randoms())
-def test_a_sum_that_was_kept_up_is_the_sum_from_scratch_in_any_order(
+def test_an_updated_sum_equals_the_recomputed_sum_in_any_order(
     rounds: list[list[ChangedPage]], source: Random
 ) -> None:
     memory: Memory = {}
@@ -307,26 +311,24 @@ def test_a_sum_that_was_kept_up_is_the_sum_from_scratch_in_any_order(
             memory[number] = now
     order = list(memory.items())
     source.shuffle(order)
-    assert total == sum_of(2, dict(order))
+    assert total == compute_sum(2, dict(order))
     assert 0 <= total < 1 << 128
 
 
-def test_a_page_counts_by_its_place() -> None:
+def test_a_page_hash_depends_on_the_memory_and_the_page_number() -> None:
     page = b"\1" * PAGE_SIZE
     assert len({hash_page(memory, number, page) for memory in (0, 1) for number in (0, 1)}) == 4
     assert hash_page(0, 0, memoryview(page)) == hash_page(0, 0, page)
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=20).map(tuple), st.integers(0, 2**32 - 1))
-def test_a_table_is_digested_as_the_event_of_all_its_elements(
-    functions: tuple[int, ...], table: int
-) -> None:
+def test_a_small_table_is_digested_as_one_event(functions: tuple[int, ...], table: int) -> None:
     whole = TableSet(table=table, start=0, functions=functions)
     assert list(encode_table(table, functions)) == [codec.encode(whole)]
 
 
 @pytest.mark.parametrize("count", [16384, 16385, 70_000])
-def test_a_large_table_is_digested_as_the_events_of_its_parts(count: int) -> None:
+def test_a_large_table_is_digested_as_several_events(count: int) -> None:
     parts = [
         TableSet(table=3, start=start, functions=tuple(range(start, min(start + 16384, count))))
         for start in range(0, count, 16384)
@@ -335,21 +337,19 @@ def test_a_large_table_is_digested_as_the_events_of_its_parts(count: int) -> Non
 
 
 @given(
-    st.lists(st.lists(fills | changed(ZERO_PAGE), max_size=6), max_size=3),
+    st.lists(st.lists(fills | change_page(ZERO_PAGE), max_size=6), max_size=3),
     st.lists(st.binary(max_size=20), max_size=4),
 )
-def test_a_digest_is_what_the_spec_tells(
-    memories: list[list[bytes]], payloads: list[bytes]
-) -> None:
-    told = [
-        (index, len(pages) * PAGE_SIZE, sum_of(index, dict(enumerate(pages))))
+def test_a_digest_follows_the_spec(memories: list[list[bytes]], payloads: list[bytes]) -> None:
+    message = [
+        (index, len(pages) * PAGE_SIZE, compute_sum(index, dict(enumerate(pages))))
         for index, pages in enumerate(memories)
     ]
     flat = [(index, b"".join(pages)) for index, pages in enumerate(memories)]
-    assert compute_state_digest(told, payloads) == plain_digest(flat, payloads)
+    assert compute_state_digest(message, payloads) == plain_digest(flat, payloads)
 
 
-def test_payloads_do_not_run_into_one_another() -> None:
+def test_a_digest_depends_on_the_boundaries_of_payloads() -> None:
     digests = {
         compute_state_digest([], payloads)
         for payloads in ([], [b""], [b"", b""], [b"ab"], [b"a", b"b"])
@@ -357,12 +357,12 @@ def test_payloads_do_not_run_into_one_another() -> None:
     assert len(digests) == 5
 
 
-def test_the_fields_of_a_sound_event_are_sound() -> None:
-    event = event_of()
+def test_a_valid_event_decodes() -> None:
+    event = make_event()
     assert [(n, k.name, len(d)) for n, k, d in decode_resolved_pages(event)] == [
         (1, "ZERO", 0),
         (2, "WHOLE", PAGE_SIZE),
         (7, "PATCHED", 13),
     ]
-    assert applied({}, event)[7][:18] == b"a" + bytes(15) + b"bc"
+    assert apply_event({}, event)[7][:18] == b"a" + bytes(15) + b"bc"
     assert set(field_dict(event)) == {"memory", "size", "numbers", "kinds", "data"}

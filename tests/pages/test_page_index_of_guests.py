@@ -1,4 +1,4 @@
-"""Guests that are recorded with a page index: they go on from each snapshot as they do without."""
+"""Guests recorded with a page index resume from each snapshot as they do without an index."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from tests.support.snapshot_runs import (
     snapshots_in,
 )
 
-NAMED = ["bulk", "memories", "heap64"]
+TITLES = ["bulk", "memories", "heap64"]
 GUESTS = {one.title: one for one in SNAPSHOT_GUESTS}
 
 
-def named_by_memory(path: Path) -> Counter[int]:
-    found: Counter[int] = Counter()
+def count_references_by_memory(path: Path) -> Counter[int]:
+    counts: Counter[int] = Counter()
     for _, event in pages_in(path):
-        found[event.memory] += event.kinds.count(PageKind.SAME)
-    return found
+        counts[event.memory] += event.kinds.count(PageKind.SAME)
+    return counts
 
 
 @pytest.mark.parametrize(
     "title",
-    [pytest.param(name, marks=[] if name == "bulk" else [pytest.mark.deep]) for name in NAMED],
+    [pytest.param(name, marks=[] if name == "bulk" else [pytest.mark.deep]) for name in TITLES],
 )
-def test_a_guest_goes_on_from_each_snapshot_whose_pages_are_named(
+def test_a_guest_resumes_from_each_snapshot_with_references(
     title: str, tmp_path: Path, cache_dir: Path
 ) -> None:
     one, path = GUESTS[title], tmp_path / "run.journal"
     plain, run = record_often(one, path, cache_dir, page_index=True)
     assert run[1:] == plain[1:]
     infos = snapshots_in(path)
-    assert sum(named_by_memory(path).values()) > 0
+    assert sum(count_references_by_memory(path).values()) > 0
     assert get_index_path(path).exists()
     for info in pick_evenly(infos, RESUMED_MAX):
         assert resume_guest(one, path, cache_dir, at=info.seq) == plain, f"from {info.seq}"
@@ -54,15 +54,15 @@ def test_a_guest_goes_on_from_each_snapshot_whose_pages_are_named(
     assert len(checked.checks) == len(infos)
 
 
-def killed_and_resumed(folder: Path, delays: list[float]) -> tuple[bytes, int]:
-    """Run a guest, kill it after each of these times and resume it; what it printed in all."""
+def kill_and_resume(folder: Path, delays: list[float]) -> tuple[bytes, int]:
+    """Run a guest, kill and resume it after each delay; return its whole output and the kills."""
     path, out = folder / "run.journal", folder / "out"
     tool = [sys.executable, "-m", "journaltool"]
-    wanted = ["-q", "--page-index", "--snapshot-events", "3"]
-    first = [*tool, "run", *wanted, "-j", str(path), str(GUESTS["bulk"].path), "120"]
+    options = ["-q", "--page-index", "--snapshot-events", "3"]
+    first = [*tool, "run", *options, "-j", str(path), str(GUESTS["bulk"].path), "120"]
     kills = 0
     for delay in [*delays, None]:
-        command = [*tool, "resume", *wanted, str(path)] if path.exists() else first
+        command = [*tool, "resume", *options, str(path)] if path.exists() else first
         with out.open("ab") as file, subprocess.Popen(command, stdout=file) as process:
             try:
                 code = process.wait(delay)
@@ -79,15 +79,15 @@ def killed_and_resumed(folder: Path, delays: list[float]) -> tuple[bytes, int]:
     [[0.45], pytest.param([0.3 + step / 40 for step in range(16)], marks=[pytest.mark.deep])],
     ids=["once", "often"],
 )
-def test_a_guest_that_is_killed_goes_on_with_its_index(tmp_path: Path, delays: list[float]) -> None:
-    said, _ = killed_and_resumed(tmp_path / ".", [])
+def test_a_killed_guest_resumes_with_its_index(tmp_path: Path, delays: list[float]) -> None:
+    output, _ = kill_and_resume(tmp_path / ".", [])
     for name in ("run.journal", "run.journal.pages", "out"):
         (tmp_path / name).unlink()
-    again, kills = killed_and_resumed(tmp_path, delays)
-    assert again == said
-    assert kills or len(delays) == 1, "it ends before it is killed"
+    killed_output, kills = kill_and_resume(tmp_path, delays)
+    assert killed_output == output
+    assert kills or len(delays) == 1, "the guest ended before it was killed"
     path = tmp_path / "run.journal"
-    assert sum(named_by_memory(path).values()) > 0
+    assert sum(count_references_by_memory(path).values()) > 0
     assert journal.verify_replay(path).matches
-    left = {one.name for one in tmp_path.iterdir() if not one.name.startswith(".")}
-    assert left == {"run.journal", "run.journal.pages", "out"}
+    files = {one.name for one in tmp_path.iterdir() if not one.name.startswith(".")}
+    assert files == {"run.journal", "run.journal.pages", "out"}

@@ -1,4 +1,4 @@
-"""Expressions: what is written is what is read, and what it says of events is what they are."""
+"""Expressions: printing, parsing, and evaluation against a plain interpreter."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ from tests.support.strategies import every_event
 
 
 @given(trees())
-def test_what_is_printed_is_read_as_the_same(tree: Expression) -> None:
+def test_a_printed_expression_parses_to_the_same_tree(tree: Expression) -> None:
     assert parse(str(tree)) == tree
     assert str(parse(str(tree))) == str(tree)
 
 
-# -- an interpreter that knows nothing of tags, columns and compiled functions ---------------------
+# -- an interpreter without tags, columns and compiled functions -----------------------
 
 
-def field_of(event: Event, name: str) -> Any:
-    """A field, or a part of one; a LookupError if there is none."""
+def get_field(event: Event, name: str) -> Any:
+    """Return a field or a part of a field; raise LookupError if the event lacks it."""
     found: Any = event
     for part in name.removeprefix(".").split("."):
         if found is event and part not in event.names:
             raise LookupError
         if found is None:
             return None
-        if not hasattr(found, part):  # the field of this name is something else in this event
+        if not hasattr(found, part):  # This event has a field of this name and another type.
             raise LookupError
         found = getattr(found, part)
     return found
 
 
 def candidates(event: Event, seq: int, moment: int, name: str) -> tuple[list[Any], bool]:
-    """The values that an event has of something, and whether any of them may be meant."""
+    """Return the values of a name in an event, and whether any one of them may match."""
     size = len(codec.encode(event))
-    of_every: dict[str, Any] = {
+    common_values: dict[str, Any] = {
         "seq": seq,
         "time": moment,
         "size": size,
@@ -66,8 +66,8 @@ def candidates(event: Event, seq: int, moment: int, name: str) -> tuple[list[Any
         "kind": type(event).__name__,
         "group": event.group.value,
     }
-    if name in of_every:
-        return [of_every[name]], False
+    if name in common_values:
+        return [common_values[name]], False
     if name == "path":
         return list(
             PathTracker().find_paths(event.tag, tuple(getattr(event, n) for n in event.names))
@@ -75,17 +75,17 @@ def candidates(event: Event, seq: int, moment: int, name: str) -> tuple[list[Any
     if name == "descriptor":
         is_stream = type(event).__name__ in ("StreamRead", "StreamWrite", "StreamOpened")
         is_stream |= type(event).__name__ == "StreamDelivered"
-        named = [n for n in event.names if re.fullmatch(r".*fd[12]?", n)]
-        return [getattr(event, n) for n in (["stream"] if is_stream else named)], True
+        fd_names = [n for n in event.names if re.fullmatch(r".*fd[12]?", n)]
+        return [getattr(event, n) for n in (["stream"] if is_stream else fd_names)], True
     try:
-        found = field_of(event, name)
+        found = get_field(event, name)
     except LookupError:
         return [], True
     return (list(found), True) if isinstance(found, tuple) else ([found], False)
 
 
-def same(value: Any, literal: Literal) -> bool:
-    """Whether a value is what an expression says."""
+def equals(value: Any, literal: Literal) -> bool:
+    """Return whether a value equals a literal."""
     if isinstance(literal, Moment):
         starts = {MomentBase.EPOCH: 0, MomentBase.FIRST: CLOCK.first, MomentBase.LAST: CLOCK.last}
         sign = -1 if literal.base is MomentBase.LAST else 1
@@ -101,8 +101,8 @@ def same(value: Any, literal: Literal) -> bool:
     return bool(value == literal) and (isinstance(value, bool) == isinstance(literal, bool))
 
 
-def below(value: Any, literal: Literal) -> bool:
-    """Whether a value is below what an expression says."""
+def is_less(value: Any, literal: Literal) -> bool:
+    """Return whether a value is less than a literal."""
     if isinstance(literal, Moment):
         starts = {MomentBase.EPOCH: 0, MomentBase.FIRST: CLOCK.first, MomentBase.LAST: CLOCK.last}
         literal = (
@@ -115,18 +115,18 @@ def below(value: Any, literal: Literal) -> bool:
     return bool(value < literal)
 
 
-def globbed(value: Any, pattern: str) -> bool:
-    """Whether a pattern of a shell matches; a regular expression of Python's says so."""
+def matches_glob(value: Any, pattern: str) -> bool:
+    """Return whether a glob matches, by an equivalent Python regular expression."""
     text = value.decode("latin-1") if isinstance(value, bytes) else value
     text = value.name if isinstance(value, IntEnum) else str(text)
-    known = {
+    regex_by_glob = {
         "*": "[^/]*", "**": ".*", "tmp/*": "tmp/[^/]*", "?": "[^/]", "": "",
         "[a-c]*": "[a-c][^/]*", "**/x": "(.*/)?x", "\\*": "\\*", "/t**": "/t.*",
     }  # fmt: skip
-    return re.fullmatch(known[pattern], text, re.DOTALL) is not None
+    return re.fullmatch(regex_by_glob[pattern], text, re.DOTALL) is not None
 
 
-def compared(event: Event, seq: int, moment: int, tree: Comparison) -> bool:
+def compare(event: Event, seq: int, moment: int, tree: Comparison) -> bool:
     values, _ = candidates(event, seq, moment, tree.name)
     name = tree.name.removeprefix(".") if tree.name not in operands.COMMON_FIELDS else ""
     operand = operands.FIELDS.get(name, {}).get(event.tag)
@@ -134,40 +134,40 @@ def compared(event: Event, seq: int, moment: int, tree: Comparison) -> bool:
         return False
     members = operand.members if operand else None
     kind = operand.category if operand else None
-    if not suits(tree, kind, members, operand is not None and operand.is_optional):
+    if not is_valid_for(tree, kind, members, operand is not None and operand.is_optional):
         return False
     if not values:
         return False
     first = tree.values[0]
     if tree.operator == "!=":
-        return not any(same(value, first) for value in values)
-    return any(one(value, tree.operator, tree.values) for value in values)
+        return not any(equals(value, first) for value in values)
+    return any(matches(value, tree.operator, tree.values) for value in values)
 
 
-def one(value: Any, operator: str, literals: tuple[Literal, ...]) -> bool:
+def matches(value: Any, operator: str, literals: tuple[Literal, ...]) -> bool:
     if operator in ("==", "in"):
-        return any(same(value, group_of(value, literal)) for literal in literals)
+        return any(equals(value, resolve_group(value, literal)) for literal in literals)
     if value is None:
         return False
     if operator == "glob":
         assert isinstance(literals[0], str)
-        return globbed(value, literals[0])
-    less, equal = below(value, literals[0]), same(value, literals[0])
+        return matches_glob(value, literals[0])
+    less, equal = is_less(value, literals[0]), equals(value, literals[0])
     return {"<": less, "<=": less or equal, ">": not (less or equal), ">=": not less}[operator]
 
 
-def group_of(value: Any, literal: Literal) -> Literal:
-    """A group by its own name, where the value is a group."""
+def resolve_group(value: Any, literal: Literal) -> Literal:
+    """Resolve the alias of a group if the value is a group."""
     is_group = isinstance(value, str) and value in {g.value for g in Group}
     if is_group and isinstance(literal, str) and literal in operands.ALIASES:
         return operands.ALIASES[literal].value
     return literal
 
 
-def suits(
+def is_valid_for(
     tree: Comparison, kind: TypeCategory | None, members: type[IntEnum] | None, is_optional: bool
 ) -> bool:
-    """Whether a field of this kind of event is of a type that can be compared so."""
+    """Return whether the comparison is valid for the type of the field."""
     if kind is None:
         return True
     if tree.operator not in (*OPERATORS[kind], *(("<=", ">", ">=", "glob") if members else ())):
@@ -191,24 +191,24 @@ def suits(
     return True
 
 
-def interpreted(event: Event, seq: int, moment: int, tree: Expression) -> bool:
+def interpret(event: Event, seq: int, moment: int, tree: Expression) -> bool:
     if isinstance(tree, Not):
-        return not interpreted(event, seq, moment, tree.part)
+        return not interpret(event, seq, moment, tree.part)
     if isinstance(tree, And):
-        return all(interpreted(event, seq, moment, part) for part in tree.parts)
+        return all(interpret(event, seq, moment, part) for part in tree.parts)
     if isinstance(tree, Or):
-        return any(interpreted(event, seq, moment, part) for part in tree.parts)
+        return any(interpret(event, seq, moment, part) for part in tree.parts)
     if isinstance(tree, BooleanField):
-        return compared(event, seq, moment, Comparison(tree.name, "==", (True,)))
-    return compared(event, seq, moment, tree)
+        return compare(event, seq, moment, Comparison(tree.name, "==", (True,)))
+    return compare(event, seq, moment, tree)
 
 
-def similar(tree: Expression, event: Event) -> Expression:
-    """The expression with values of the event in it, so that comparisons hold now and then."""
+def insert_values(tree: Expression, event: Event) -> Expression:
+    """Put values of the event into the expression, so that some comparisons hold."""
     if isinstance(tree, Not):
-        return Not(similar(tree.part, event))
+        return Not(insert_values(tree.part, event))
     if isinstance(tree, And | Or):
-        return type(tree)(tuple(similar(part, event) for part in tree.parts))
+        return type(tree)(tuple(insert_values(part, event) for part in tree.parts))
     if isinstance(tree, Comparison) and tree.operator != "glob":
         values, _ = candidates(event, 7, CLOCK.first + 5, tree.name)
         plain = [v for v in values if type(v) in (int, str, bytes) and tree.name != "path"]
@@ -223,25 +223,25 @@ def similar(tree: Expression, event: Event) -> Expression:
 
 @settings(max_examples=100)
 @given(trees(), every_event(), st.booleans())
-def test_evaluation_is_what_an_interpreter_of_decoded_events_says(
-    tree: Expression, event: Event, near: bool
+def test_evaluation_agrees_with_an_interpreter_of_decoded_events(
+    tree: Expression, event: Event, has_values_of_event: bool
 ) -> None:
-    tree = similar(tree, event) if near else tree
+    tree = insert_values(tree, event) if has_values_of_event else tree
     seq, moment, payload = 7, CLOCK.first + 5, codec.encode(event)
-    wanted = interpreted(event, seq, moment, tree)
+    expected = interpret(event, seq, moment, tree)
     predicate = CompiledQuery(tree, CLOCK)
-    assert predicate.matches(seq, moment, event.tag, payload, PathTracker()) == wanted
-    against = CompiledQuery(tree, CLOCK, negated=True)
-    assert against.matches(seq, moment, event.tag, payload, PathTracker()) != wanted
+    assert predicate.matches(seq, moment, event.tag, payload, PathTracker()) == expected
+    negated = CompiledQuery(tree, CLOCK, negated=True)
+    assert negated.matches(seq, moment, event.tag, payload, PathTracker()) != expected
 
 
 @settings(max_examples=100)
 @given(trees(), every_event(), st.integers(0, 2000), st.integers(CLOCK.first, CLOCK.last))
-def test_the_tags_of_an_expression_are_those_of_all_events_that_it_is_true_for(
+def test_possible_and_certain_tags_agree_with_the_interpreter(
     tree: Expression, event: Event, seq: int, moment: int
 ) -> None:
     predicate = CompiledQuery(tree, CLOCK)
-    holds = interpreted(event, seq, moment, tree)
+    holds = interpret(event, seq, moment, tree)
     assert not holds or event.tag in predicate.possible_tags
     assert holds or event.tag not in predicate.certain_tags
     assert predicate.certain_tags <= predicate.possible_tags
@@ -253,14 +253,14 @@ def test_a_kind_alone_needs_no_decoding() -> None:
     assert PathRename.tag in predicate.certain_tags
 
 
-def test_the_paths_of_the_example_are_those_from_the_root() -> None:
+def test_paths_in_expressions_start_at_the_root() -> None:
     predicate = CompiledQuery(parse('kind == "PathRename" and path glob "/tmp/*"'))
     names = PathTracker()
     mount = Mount(fd=3, kind=0, guest="/", host="")  # type: ignore[arg-type]
     names.track(Mount.tag, tuple(getattr(mount, name) for name in mount.names))
-    for old, new, wanted in (("tmp/a", "b", True), ("a", "tmp/x/b", False), ("a", "tmp/b", True)):
+    for old, new, expected in (("tmp/a", "b", True), ("a", "tmp/x/b", False), ("a", "tmp/b", True)):
         event = PathRename(old_fd=3, new_fd=3, old_path=old, new_path=new)
-        assert predicate.matches(0, 0, PathRename.tag, codec.encode(event), names) is wanted
+        assert predicate.matches(0, 0, PathRename.tag, codec.encode(event), names) is expected
     assert predicate.possible_tags == {PathRename.tag}
 
 
@@ -289,7 +289,7 @@ def test_the_paths_of_the_example_are_those_from_the_root() -> None:
          Not(BooleanField("embedded"))))))),
     ],
 )  # fmt: skip
-def test_every_form_of_a_value_is_read(text: str, tree: Expression) -> None:
+def test_every_form_of_a_literal_is_parsed(text: str, tree: Expression) -> None:
     assert parse(text) == tree
 
 
@@ -327,7 +327,7 @@ def test_every_form_of_a_value_is_read(text: str, tree: Expression) -> None:
         ("__class__ == 1", 1, "unknown field"),
     ],
 )
-def test_an_error_says_where_it_is_and_what_to_do(text: str, column: int, part: str) -> None:
+def test_an_error_has_its_column_and_a_remedy(text: str, column: int, part: str) -> None:
     with pytest.raises(ExpressionError) as caught:
         parse(text)
     assert caught.value.position == column - 1
@@ -370,8 +370,8 @@ def test_any_text_is_an_expression_or_an_expression_error(text: str) -> None:
     ],
     ids=lambda text: text[:20],
 )
-def test_a_hostile_expression_is_refused_or_read_at_once(text: str) -> None:
-    with suppress(JournalError):  # without a bound this would not end before the test is stopped
+def test_a_hostile_expression_is_refused_or_parsed_in_short_time(text: str) -> None:
+    with suppress(JournalError):  # Without a limit this would run until the test times out.
         CompiledQuery(parse(text), CLOCK)
 
 
@@ -391,9 +391,9 @@ PATTERNS = st.recursive(
 @settings(max_examples=100)
 @given(PATTERNS, st.text("abc1 ", max_size=8))
 def test_patterns_match_what_python_matches(pattern: str, text: str) -> None:
-    wanted = re.search(pattern, text) is not None
-    assert patterns.compile_regex(pattern).matches(text) == wanted
-    assert patterns.compile_regex(pattern).matches(text.encode()) == wanted
+    expected = re.search(pattern, text) is not None
+    assert patterns.compile_regex(pattern).matches(text) == expected
+    assert patterns.compile_regex(pattern).matches(text.encode()) == expected
 
 
 @given(st.text("ab*?[]!-", max_size=6), st.text("ab-!", max_size=6))
@@ -408,20 +408,20 @@ def test_globs_without_slashes_match_what_python_matches(pattern: str, text: str
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+b", "(a|a)*b", "(a*)*$b", "(.*)*(.*)*(.*)*x$"])
-def test_a_pattern_takes_time_by_what_it_looks_at_alone(pattern: str) -> None:
-    # A matcher that tries every way to split the text would not end before the test is stopped.
+def test_a_pattern_matches_in_linear_time(pattern: str) -> None:
+    # A backtracking matcher would run until the test times out.
     assert not patterns.compile_regex(pattern).matches("a" * 200_000)
 
 
-def test_every_field_that_can_be_compared_has_a_type() -> None:
-    missing = {
+def test_every_comparable_field_has_a_type() -> None:
+    untyped = {
         f"{cls.__name__}.{name}"
         for cls in BY_TAG.values()
         for name in cls.names
         if cls.tag not in tags_of(name)
     }
-    # rows of several values
-    assert missing == {
+    # These fields are rows of several values.
+    assert untyped == {
         "GlobalsSet.globals",
         "DescriptorPositions.positions",
         "ProcessStart.configuration",
@@ -433,7 +433,7 @@ def tags_of(name: str) -> Iterable[int]:
     return {tag for part in parts for tag in operands.FIELDS[part]}
 
 
-def test_a_member_is_called_by_its_name_however_it_is_written() -> None:
+def test_a_member_name_is_matched_in_either_spelling() -> None:
     checks = [parse(f'trigger == "{name}"') for name in ("first-listen", "FIRST_LISTEN")]
     payload = codec.encode(
         BY_TAG[59](when=0, trigger=Trigger.FIRST_LISTEN, digest=b"")  # type: ignore[call-arg]
@@ -441,11 +441,11 @@ def test_a_member_is_called_by_its_name_however_it_is_written() -> None:
     assert all(CompiledQuery(tree).matches(0, 0, 59, payload, None) for tree in checks)
 
 
-def test_what_has_no_values_is_unlike_nothing() -> None:
+def test_an_inequality_of_a_field_without_values_is_false() -> None:
     kind = BY_TAG[142]
     empty = codec.encode(kind(memory=0, size=0, numbers=(), kinds=b"", data=b""))  # type: ignore[call-arg]
-    some = codec.encode(kind(memory=0, size=0, numbers=(3,), kinds=b"", data=b""))  # type: ignore[call-arg]
+    filled = codec.encode(kind(memory=0, size=0, numbers=(3,), kinds=b"", data=b""))  # type: ignore[call-arg]
     predicate = CompiledQuery(parse("numbers != 5"))
     assert not predicate.matches(0, 0, 142, empty, None)
-    assert predicate.matches(0, 0, 142, some, None)
+    assert predicate.matches(0, 0, 142, filled, None)
     assert CompiledQuery(parse("not numbers == 5")).matches(0, 0, 142, empty, None)

@@ -1,4 +1,4 @@
-"""The snapshots that a journal has, told without playing it."""
+"""The list of snapshots of a journal, made without a replay."""
 
 from __future__ import annotations
 
@@ -43,25 +43,27 @@ TTY = core.TtySet(
 )
 
 
-def point(entry: str = "_start", code: bytes = CODE, *, whole: bool = True) -> snapshots.SafePoint:
+def safe_point(
+    entry: str = "_start", code: bytes = CODE, *, whole: bool = True
+) -> snapshots.SafePoint:
     return snapshots.SafePoint(
         calls=7, monotonic=9, code=code, whole=whole, entry=entry, function="fd_read"
     )
 
 
 def pages(count: int, page: bytes = b"\1" * PAGE_SIZE) -> list[Event]:
-    """Events of so many pages."""
+    """Return the events of this number of equal pages."""
     return list(
         encode_pages(0, 1 << 20, [ChangedPage(number, page, ZERO_PAGE) for number in range(count)])
     )
 
 
-def closing(digest: bytes = b"digest") -> snapshots.Snapshot:
+def snapshot(digest: bytes = b"digest") -> snapshots.Snapshot:
     return snapshots.Snapshot(when=1, trigger=Trigger.IDLE, digest=digest)
 
 
 def write_journal(path: Path, events: Iterable[Event | None]) -> None:
-    """Write a journal; None is a sync."""
+    """Write a journal; None stands for a sync."""
     with journal.Writer(path) as writer:
         for event in events:
             if event is None:
@@ -70,15 +72,15 @@ def write_journal(path: Path, events: Iterable[Event | None]) -> None:
                 writer.append(event)
 
 
-def told(path: Path, upto: int | None = None) -> list[SnapshotInfo]:
+def list_all(path: Path, stop: int | None = None) -> list[SnapshotInfo]:
     with Reader(path) as reader:
-        return list(list_snapshots(reader, stop=upto))
+        return list(list_snapshots(reader, stop=stop))
 
 
-def one(path: Path, *events: Event) -> SnapshotInfo:
-    """The only snapshot of a journal that has these events."""
+def write_and_list_one(path: Path, *events: Event) -> SnapshotInfo:
+    """Write a journal of these events, and return its only snapshot."""
     write_journal(path, events)
-    (found,) = told(path)
+    (found,) = list_all(path)
     return found
 
 
@@ -87,13 +89,13 @@ def one(path: Path, *events: Event) -> SnapshotInfo:
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[Event | None], list[tuple[object, ...]]]:
-    """Events of a journal, and of each snapshot: numbers, pages, size, kind, whether resumable."""
+    """Generate the events of a journal, and the expected properties of each snapshot."""
     events: list[Event | None] = []
     expected: list[tuple[object, ...]] = []
     is_process = draw(st.booleans())
     seq = 0
 
-    def put(*more: Event) -> int:
+    def add(*more: Event) -> int:
         nonlocal seq
         size = 0
         for event in more:
@@ -104,40 +106,40 @@ def histories(draw: st.DrawFn) -> tuple[list[Event | None], list[tuple[object, .
         return size
 
     if is_process:
-        put(process_start())
+        add(process_start())
     for _ in range(draw(st.integers(0, 6))):
-        put(*draw(st.lists(st.sampled_from([*NOISE, TTY]), max_size=3)))
+        add(*draw(st.lists(st.sampled_from([*NOISE, TTY]), max_size=3)))
         is_ours, is_cut = draw(st.booleans()), draw(st.integers(0, 3)) == 0
         first, size = seq, 0
         has_stacks, entry = draw(st.booleans()), draw(st.sampled_from(["", "_start"]))
         count = draw(st.integers(0, 40))
         if is_ours:
-            size += put(point(entry), *pages(count), threads.GlobalsSet(globals=()))
+            size += add(safe_point(entry), *pages(count), threads.GlobalsSet(globals=()))
         else:
-            size += put(region(PAGE_SIZE, bytes(count * PAGE_SIZE)))
-        size += put(*([thread(0, b"stack")] if has_stacks else []))
-        size += put(*([listing(3, b"a"), TTY] if is_ours else []))
+            size += add(region(PAGE_SIZE, bytes(count * PAGE_SIZE)))
+        size += add(*([thread(0, b"stack")] if has_stacks else []))
+        size += add(*([listing(3, b"a"), TTY] if is_ours else []))
         if is_cut:
-            put(CLEAR)  # or else it is of the next one, if that is not ours
+            add(CLEAR)  # A snapshot of another runtime that follows would include these events.
             continue
         last = seq
-        size += put(closing())
+        size += add(snapshot())
         resumable = is_process and is_ours and (not entry or has_stacks)
         entry = entry if is_ours else ""
-        about = (first if is_ours else None, count, size, has_stacks, entry, resumable)
-        expected.append((last, *about))
+        properties = (first if is_ours else None, count, size, has_stacks, entry, resumable)
+        expected.append((last, *properties))
     return events, expected
 
 
 @given(histories())
-def test_any_history_has_the_snapshots_that_were_closed(
+def test_every_history_has_exactly_its_closed_snapshots(
     history: tuple[list[Event | None], list[tuple[object, ...]]],
 ) -> None:
     events, expected = history
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a"
         write_journal(path, events)
-        found = told(path)
+        found = list_all(path)
         assert [
             (
                 info.seq,
@@ -155,17 +157,19 @@ def test_any_history_has_the_snapshots_that_were_closed(
             assert (info.trigger, info.digest) == (Trigger.IDLE, b"digest")
             with Reader(path) as reader:
                 assert info.time == reader.frame(info.seq).time
-            assert told(path, info.seq) == [other for other in found if other.seq < info.seq]
-            assert told(path, info.seq + 1)[-1] == info
+            assert list_all(path, info.seq) == [other for other in found if other.seq < info.seq]
+            assert list_all(path, info.seq + 1)[-1] == info
 
 
 # -- one at a time ------------------------------------------------------------------------------
 
 
-def test_a_snapshot_is_told_with_all_that_its_safe_point_says(tmp_path: Path) -> None:
+def test_a_snapshot_has_every_property_of_its_safe_point(tmp_path: Path) -> None:
     body = [*pages(17), thread(0, b"stack")]
-    found = one(tmp_path / "a", process_start(), NOISE[0], point(whole=False), *body, closing())
-    size = sum(len(codec.encode(event)) for event in (point(), *body, closing()))
+    found = write_and_list_one(
+        tmp_path / "a", process_start(), NOISE[0], safe_point(whole=False), *body, snapshot()
+    )
+    size = sum(len(codec.encode(event)) for event in (safe_point(), *body, snapshot()))
     assert found == SnapshotInfo(
         seq=6,
         time=found.time,
@@ -190,54 +194,54 @@ def test_a_snapshot_is_told_with_all_that_its_safe_point_says(tmp_path: Path) ->
     ("events", "reason"),
     [
         (
-            [process_start(), point(), closing()],
+            [process_start(), safe_point(), snapshot()],
             "the snapshot has no stacks; a resume executes the guest again instead",
         ),
-        ([process_start(), closing()], "another runtime wrote this snapshot"),
-        ([process_start(), thread(1), closing()], "another runtime wrote this snapshot"),
-        ([point(), thread(0), closing()], "no ProcessStart event precedes the snapshot"),
+        ([process_start(), snapshot()], "another runtime wrote this snapshot"),
+        ([process_start(), thread(1), snapshot()], "another runtime wrote this snapshot"),
+        ([safe_point(), thread(0), snapshot()], "no ProcessStart event precedes the snapshot"),
         (
-            [process_start(), point(code=bytes(32)), thread(0), closing()],
+            [process_start(), safe_point(code=bytes(32)), thread(0), snapshot()],
             "the snapshot does not name the module of its stacks",
         ),
-        ([process_start(), point("", bytes(32)), closing()], ""),
-        ([process_start(), point(), thread(0), closing()], ""),
+        ([process_start(), safe_point("", bytes(32)), snapshot()], ""),
+        ([process_start(), safe_point(), thread(0), snapshot()], ""),
         (
-            [process_start(), point(), CLEAR, thread(0), closing()],
+            [process_start(), safe_point(), CLEAR, thread(0), snapshot()],
             "another runtime wrote this snapshot",
         ),
         (
-            [process_start(), point(), process_start(), thread(0), closing()],
+            [process_start(), safe_point(), process_start(), thread(0), snapshot()],
             "another runtime wrote this snapshot",
         ),
         (
-            [process_start(), point(), thread(0), point(), closing()],
+            [process_start(), safe_point(), thread(0), safe_point(), snapshot()],
             "the snapshot has no stacks; a resume executes the guest again instead",
         ),
     ],
 )
-def test_a_snapshot_says_why_nobody_resumes_there(
+def test_a_snapshot_has_a_reason_if_it_is_not_resumable(
     events: list[Event], reason: str, tmp_path: Path
 ) -> None:
-    found = one(tmp_path / "a", *events)
+    found = write_and_list_one(tmp_path / "a", *events)
     assert (found.reason, found.resumable) == (reason, not reason)
 
 
-def test_what_was_begun_and_not_closed_is_none(tmp_path: Path) -> None:
-    write_journal(tmp_path / "a", [process_start(), point(), *pages(3), thread(0)])
-    assert told(tmp_path / "a") == []
-    write_journal(tmp_path / "a", [point(), *pages(1), thread(0), closing()])
-    (found,) = told(tmp_path / "a")
+def test_an_unclosed_snapshot_is_not_listed(tmp_path: Path) -> None:
+    write_journal(tmp_path / "a", [process_start(), safe_point(), *pages(3), thread(0)])
+    assert list_all(tmp_path / "a") == []
+    write_journal(tmp_path / "a", [safe_point(), *pages(1), thread(0), snapshot()])
+    (found,) = list_all(tmp_path / "a")
     assert (found.first_seq, found.pages) == (4, 1)
 
 
 @pytest.mark.parametrize(
     ("start", "size", "count"), [(0, 1, 1), (4095, 2, 2), (4096, 4096, 1), (1, 8192, 3), (5, 0, 0)]
 )
-def test_a_region_counts_as_the_pages_that_it_lies_in(
+def test_a_region_counts_as_the_pages_it_touches(
     start: int, size: int, count: int, tmp_path: Path
 ) -> None:
-    assert one(tmp_path / "a", region(start, bytes(size)), closing()).pages == count
+    assert write_and_list_one(tmp_path / "a", region(start, bytes(size)), snapshot()).pages == count
 
 
 @pytest.mark.parametrize(
@@ -251,17 +255,17 @@ def test_a_region_counts_as_the_pages_that_it_lies_in(
         (snapshots.Snapshot.tag, b"\0"),
     ],
 )
-def test_what_is_malformed_is_told(tag: int, payload: bytes, tmp_path: Path) -> None:
+def test_a_malformed_event_of_a_snapshot_raises(tag: int, payload: bytes, tmp_path: Path) -> None:
     with journal.Writer(tmp_path / "a") as writer:
         writer.append_frame(tag, payload)
     with pytest.raises(MalformedEvent):
-        told(tmp_path / "a")
+        list_all(tmp_path / "a")
 
 
 def test_only_blocks_with_snapshots_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a"
     write_journal(
-        path, [process_start(), None, NOISE[0], None, point(), thread(0), closing(), None]
+        path, [process_start(), None, NOISE[0], None, safe_point(), thread(0), snapshot(), None]
     )
     with Reader(path) as reader:
         _, noise, ours = list(reader.blocks())[:3]
@@ -272,18 +276,20 @@ def test_only_blocks_with_snapshots_are_read(tmp_path: Path) -> None:
         other.write_bytes(data)
         if is_read:
             with pytest.raises(DamagedJournal):
-                told(other)
+                list_all(other)
         else:
-            assert len(told(other)) == 1
+            assert len(list_all(other)) == 1
 
 
 def test_memory_is_bounded_by_blocks(tmp_path: Path) -> None:
     page_events = (event for _ in range(8) for event in pages(256, os.urandom(PAGE_SIZE)))
-    write_journal(tmp_path / "a", [process_start(), point(), *page_events, thread(0), closing()])
-    told(tmp_path / "a")
+    write_journal(
+        tmp_path / "a", [process_start(), safe_point(), *page_events, thread(0), snapshot()]
+    )
+    list_all(tmp_path / "a")
     tracemalloc.start()
     try:
-        (found,) = told(tmp_path / "a")
+        (found,) = list_all(tmp_path / "a")
         assert found.pages == 2048
         assert tracemalloc.get_traced_memory()[1] < 2 << 20
     finally:

@@ -1,4 +1,4 @@
-"""When snapshots are taken: the reference's table, and a state machine against a plain model."""
+"""Snapshot triggers: the table of the reference runtime, and a state machine with a model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from journal.snapshots.triggers import (
     parse_trigger,
 )
 
-#: The reference's: each name it takes on its command line, the trigger, and whether it is once.
+#: Each name on the command line of the reference, its trigger, and whether it fires only once.
 REFERENCE = [
     ("idle", "IDLE", False),
     ("first-listen", "FIRST_LISTEN", True),
@@ -48,31 +48,29 @@ REFERENCE = [
     ("non-deterministic-call", "NON_DETERMINISTIC_CALL", False),
     ("bootstrap", "BOOTSTRAP", False),
     ("transaction", "TRANSACTION", False),
-    ("explicit", "EXPLICIT", False),  # once there, where it is marked as wrong
+    ("explicit", "EXPLICIT", False),  # The reference fires it once, and marks that as wrong.
 ]
-OURS = {"journal-size", "event-count"}
-BY_ITSELF = {Trigger.PERIODIC_INTERVAL, Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE}
+OWN_NAMES = {"journal-size", "event-count"}
+NUMERIC_TRIGGERS = {Trigger.PERIODIC_INTERVAL, Trigger.EVENT_COUNT, Trigger.JOURNAL_SIZE}
 
 TRIGGERS = st.sampled_from(Trigger)
-SETS = st.frozensets(st.sampled_from(sorted(set(Trigger) - BY_ITSELF)))
+SETS = st.frozensets(st.sampled_from(sorted(set(Trigger) - NUMERIC_TRIGGERS)))
 
 
 @pytest.mark.parametrize(("name", "trigger", "once"), REFERENCE)
-def test_the_reference_s_names_mean_what_they_mean_there(
-    name: str, trigger: str, once: bool
-) -> None:
+def test_names_of_the_reference_have_the_same_meaning(name: str, trigger: str, once: bool) -> None:
     assert parse_trigger(name) is Trigger[trigger]
     assert parse_trigger(name.upper()) is Trigger[trigger]
     assert (Trigger[trigger] in ONCE) == once
 
 
-def test_every_trigger_has_a_name_of_the_reference_or_is_ours() -> None:
+def test_every_trigger_has_a_name_of_the_reference_or_its_own() -> None:
     names = {format_trigger(trigger) for trigger in Trigger}
     theirs = {parse_trigger(name) for name, _, _ in REFERENCE}
-    assert names == {format_trigger(trigger) for trigger in theirs} | OURS
+    assert names == {format_trigger(trigger) for trigger in theirs} | OWN_NAMES
 
 
-def test_the_defaults_are_the_reference_s() -> None:
+def test_the_defaults_are_those_of_the_reference() -> None:
     names = {"idle", "first-environ", "first-listen", "first-stdin", "explicit"}
     assert {format_trigger(trigger) for trigger in DEFAULTS} == names
 
@@ -83,8 +81,8 @@ def test_a_trigger_is_found_by_its_name(trigger: Trigger) -> None:
 
 
 @given(st.text() | st.sampled_from(["", "first", "sig int", "first_stdin", " idle", "idle "]))
-def test_what_is_no_name_is_refused_with_all_names(name: str) -> None:
-    assume(name.lower() not in {known for known, _, _ in REFERENCE} | OURS)
+def test_an_unknown_name_is_refused_with_a_list_of_names(name: str) -> None:
+    assume(name.lower() not in {known for known, _, _ in REFERENCE} | OWN_NAMES)
     with pytest.raises(OptionError) as caught:
         parse_trigger(name)
     assert all(format_trigger(trigger) in str(caught.value) for trigger in Trigger)
@@ -105,19 +103,19 @@ def test_what_is_no_name_is_refused_with_all_names(name: str) -> None:
         ("fd_write", set()),
     ],
 )
-def test_a_call_is_what_triggers_happen_at(function: str, triggers: set[Trigger]) -> None:
+def test_each_call_fires_its_triggers(function: str, triggers: set[Trigger]) -> None:
     assert {trigger for trigger, names in CALLS_BY_TRIGGER.items() if function in names} == triggers
 
 
-def test_the_calls_of_triggers_are_calls_that_there_are() -> None:
+def test_the_calls_of_triggers_exist() -> None:
     calls = pytest.importorskip("journal.engine.wasi.functions")
     named = frozenset().union(*CALLS_BY_TRIGGER.values())
     sockets = {name for name in calls.PREVIEW_1 if name.startswith("sock_")}
     assert sockets <= CALLS_BY_TRIGGER[Trigger.NON_DETERMINISTIC_CALL]
-    elsewhere = {"proc_snapshot"}  # of WASIX
+    other_calls = {"proc_snapshot"}  # A call of WASIX.
     assert {name for name in named if not name.startswith("sock_")} <= {
         *calls.PREVIEW_1,
-        *elsewhere,
+        *other_calls,
     }
 
 
@@ -136,13 +134,13 @@ def test_the_calls_of_triggers_are_calls_that_there_are() -> None:
         ({"triggers": [Trigger.JOURNAL_SIZE], "every_events": 5}, "journal-size"),
     ],
 )
-def test_numbers_that_mean_nothing_are_refused(options: dict[str, object], word: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, object], word: str) -> None:
     with pytest.raises(OptionError, match=word):
         TriggerState(**{"triggers": (), **options})  # type: ignore[arg-type]
 
 
 @given(SETS, SETS)
-def test_what_happened_once_does_not_happen_again(
+def test_a_trigger_that_fires_once_does_not_fire_again(
     on: frozenset[Trigger], fired: frozenset[Trigger]
 ) -> None:
     triggers = TriggerState(on, fired=fired)
@@ -153,7 +151,7 @@ def test_what_happened_once_does_not_happen_again(
         assert triggers.fire(trigger) == (first and trigger not in ONCE)
 
 
-def test_nothing_is_armed_by_itself() -> None:
+def test_no_trigger_is_armed_without_options() -> None:
     triggers = TriggerState([])
     assert not any(map(triggers.is_armed, Trigger))
     assert triggers.find_due(0.0, 0, 0) is None
@@ -161,14 +159,14 @@ def test_nothing_is_armed_by_itself() -> None:
 
 
 @given(st.integers(1, 1000), st.integers(1, 1000))
-def test_numbers_arm_what_counts(events: int, size: int) -> None:
+def test_a_count_or_size_arms_its_trigger(events: int, size: int) -> None:
     assert TriggerState([], every_events=events).is_armed(Trigger.EVENT_COUNT)
     assert TriggerState([], every_bytes=size).is_armed(Trigger.JOURNAL_SIZE)
     assert not TriggerState([], every_bytes=size).is_armed(Trigger.EVENT_COUNT)
 
 
 @given(st.floats(0.001, 1000), st.floats(0, 1e6), st.integers(0, 1000))
-def test_a_period_is_over_when_it_is_over_and_not_before(
+def test_a_periodic_trigger_is_due_only_after_its_period(
     period: float, start: float, snapshots: int
 ) -> None:
     triggers = TriggerState([Trigger.PERIODIC_INTERVAL], period_seconds=period)
@@ -184,18 +182,18 @@ def test_a_period_is_over_when_it_is_over_and_not_before(
 
 
 @dataclass
-class Since:
-    """What was since the last snapshot, kept one by one."""
+class SinceSnapshot:
+    """Each wait and event size since the last snapshot."""
 
     seconds: list[int] = field(default_factory=list)
     events: list[int] = field(default_factory=list)
 
 
 class Machine(RuleBasedStateMachine):
-    """A writer of events as time goes by; sizes are summed up anew at each question."""
+    """A writer of events over time; the model recomputes its sums at each check."""
 
     @initialize(
-        on=st.frozensets(st.sampled_from(sorted(set(Trigger) - {*BY_ITSELF}))),
+        on=st.frozensets(st.sampled_from(sorted(set(Trigger) - {*NUMERIC_TRIGGERS}))),
         periodic=st.booleans(),
         period=st.integers(1, 5),
         every_events=st.none() | st.integers(1, 5),
@@ -214,7 +212,7 @@ class Machine(RuleBasedStateMachine):
         self.on = on | ({Trigger.PERIODIC_INTERVAL} if periodic else set())
         self.limits = (period if periodic else None, every_events, every_bytes)
         self.now, self.count, self.size = begin
-        self.since, self.used = Since(), set[Trigger]()
+        self.since, self.used = SinceSnapshot(), set[Trigger]()
         self.triggers = TriggerState(
             self.on, period_seconds=period, every_events=every_events, every_bytes=every_bytes
         )
@@ -234,17 +232,17 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def take(self) -> None:
         self.triggers.reset(self.now, self.count, self.size)
-        self.since = Since()
+        self.since = SinceSnapshot()
 
     @rule(trigger=TRIGGERS)
     def happen(self, trigger: Trigger) -> None:
-        armed = trigger in self.on | self.counting() and trigger not in self.used
+        armed = trigger in self.on | self.numeric_triggers() and trigger not in self.used
         assert self.triggers.fire(trigger) == armed
         if armed and trigger.name.startswith("FIRST_"):
             self.used.add(trigger)
 
     @invariant()
-    def due_is_what_has_come_about(self) -> None:
+    def find_due_agrees_with_the_model(self) -> None:
         if not hasattr(self, "triggers"):
             return
         found = (sum(self.since.seconds), len(self.since.events), sum(self.since.events))
@@ -257,8 +255,8 @@ class Machine(RuleBasedStateMachine):
         due = self.triggers.find_due(self.now, self.count, self.size)
         assert due == (reached[0] if reached else None)
 
-    def counting(self) -> set[Trigger]:
-        """What the numbers have armed."""
+    def numeric_triggers(self) -> set[Trigger]:
+        """Return the triggers that are armed by a count or a size."""
         _, events, size = self.limits
         return {Trigger.EVENT_COUNT for _ in [events] if events} | {
             Trigger.JOURNAL_SIZE for _ in [size] if size
