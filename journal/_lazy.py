@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from journal._platform import require_linux
 from journal.errors import EngineError
 
 
@@ -14,12 +15,15 @@ def lazy_names(
 
     ``modules`` gives the module of each public name, relative to ``journal``. A name that is not
     used costs no import: some modules are slow to import, and the engine needs wasmtime.
-    ``__getattr__`` raises ``EngineError`` for a name of the engine if wasmtime is not installed.
+    For a name of the engine, ``__getattr__`` raises ``EngineError`` if wasmtime is not installed,
+    and ``OptionError`` if the system is not Linux.
     """
 
     def get(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if modules[name].startswith("engine."):
+            require_linux("running a guest")
         try:
             return getattr(import_module(f"journal.{modules[name]}"), name)
         except ModuleNotFoundError as error:

@@ -57,7 +57,7 @@ from journal.log.reader import Reader
 from journal.log.writer import Writer
 from journal.pages import PageResolver
 from journal.replay.limits import ReplayError
-from journal.rewrite.block_copier import check_output_path
+from journal.rewrite.block_copier import check_new_journal
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 
 DROPPED_DEPENDENCY = "a kept event depends on a dropped event"
@@ -156,7 +156,7 @@ def compact(
     """
     path = Path(target)
     if not dry_run:
-        check_output_path(path, [Path(source)])
+        check_new_journal(path, [Path(source)])
     with Reader(source) as reader:
         plan = CompactionPlan(reader, policy, progress or ignore_progress)
         if dry_run:

@@ -22,7 +22,7 @@ from journal.export.redaction import Secret
 from journal.log.commit_policy import CommitPolicy
 from journal.log.writer import Writer
 from journal.rewrite.block_builder import BlockBuilder
-from journal.rewrite.block_copier import check_output_path
+from journal.rewrite.block_copier import check_new_journal
 from journal.snapshots.resume_flags import add_flag_to_payload
 
 LINE_SIZE_MAX = 1 << 27
@@ -57,7 +57,7 @@ class JournalImporter:
     """Writer of an imported journal; a context manager. Nothing remains if it is not finished."""
 
     def __init__(self, target: Path, header: ExportHeader) -> None:
-        check_output_path(target, [])
+        check_new_journal(target, [])
         self.header = header
         self._events = 0
         self._writer = Writer(

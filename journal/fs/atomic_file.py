@@ -9,27 +9,32 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from journal._platform import HAS_DIRECTORY_DESCRIPTORS, NO_FOLLOW, OPEN_FLAGS
+
 _FILE_MODE = 0o600  # A journal holds the memory of a guest, and with it secrets.
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 _CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
+_BINARY: int = getattr(os, "O_BINARY", 0)  # Windows translates line ends without it.
+
 PathLike = str | os.PathLike[str]
 
 
 def sync_directory(path: PathLike) -> None:
-    """Make the entries of a directory durable."""
-    _sync(path, os.O_DIRECTORY)
+    """Make the entries of a directory durable, where the system can open a directory."""
+    if HAS_DIRECTORY_DESCRIPTORS:
+        _sync(path, os.O_DIRECTORY)
 
 
 def sync_file(path: PathLike) -> None:
     """Make the contents of a file durable. Refuse a symbolic link."""
-    _sync(path, os.O_NOFOLLOW)
+    _sync(path, NO_FOLLOW)
 
 
 def _sync(path: PathLike, flags: int) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+    descriptor = os.open(path, OPEN_FLAGS | flags)
     try:
         os.fsync(descriptor)
     finally:
@@ -47,7 +52,7 @@ def create_private(path: PathLike) -> int:
 
     Raises FileExistsError if ``path`` exists.
     """
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _FILE_MODE)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, _FILE_MODE)
 
 
 def publish(temporary: PathLike, path: PathLike) -> None:

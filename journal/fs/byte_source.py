@@ -2,6 +2,7 @@
 
 import errno
 import os
+from threading import Lock
 
 from journal.errors import CorruptBlock
 from journal.fs.byte_search import contains
@@ -9,6 +10,7 @@ from journal.fs.byte_search import contains
 WINDOW_SIZE = 1 << 12
 """Bytes fetched at once for small reads, so that the headers of many small blocks cost one call."""
 _CHUNK_SIZE = 1 << 20
+_seek_lock = Lock()
 
 
 class ByteSource:
@@ -89,13 +91,24 @@ class ByteSource:
         return _read_range(self._descriptor, start, size, self._zero_unreadable)
 
 
+def seek_and_read(descriptor: int, size: int, offset: int, /) -> bytes:
+    """Read as ``os.pread`` does, on a system without it.
+
+    Duplicated descriptors share one position, so one lock serves all of them.
+    """
+    with _seek_lock:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, size)
+
+
 def _read_range(descriptor: int, start: int, size: int, zero_unreadable: bool) -> bytes:
     """Read a range of a file, in as many calls as the system needs; less at the end of file."""
+    read_at = getattr(os, "pread", seek_and_read)  # Windows has no pread.
     try:
-        data = os.pread(descriptor, size, start)
+        data: bytes = read_at(descriptor, size, start)
         while data and len(data) < size:
             # A short read means end of file or an interrupting signal. Read again to tell which.
-            rest = os.pread(descriptor, size - len(data), start + len(data))
+            rest = read_at(descriptor, size - len(data), start + len(data))
             if not rest:
                 break
             data += rest

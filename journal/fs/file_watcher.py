@@ -45,7 +45,7 @@ def _open_inotify(path: bytes) -> int:
     try:
         library = ctypes.CDLL(None, use_errno=True)
         descriptor: int = library.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, TypeError):  # On Windows, CDLL(None) is a TypeError.
         return -1
     if descriptor < 0:
         return -1

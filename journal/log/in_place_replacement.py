@@ -4,12 +4,12 @@ After a crash either the old or the new journal is complete. A crash can leave t
 hidden name, where it is of no use.
 """
 
-import fcntl
 import os
 import stat
 from pathlib import Path
 from typing import Self
 
+from journal._platform import require_linux
 from journal.errors import JournalLocked, NotAJournal, StorageError
 from journal.fs import atomic_file
 from journal.log import segment_files
@@ -25,6 +25,7 @@ class InPlaceReplacement:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        require_linux("writing a journal")
         self.target = Path(os.path.realpath(path))
         self.sibling = atomic_file.make_temporary_path(self.target)
         self._descriptor = os.open(self.target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -75,6 +76,8 @@ class InPlaceReplacement:
 
     def _lock(self) -> None:
         """Take the writer's lock of the journal."""
+        import fcntl  # Windows has no such module, and reads journals.
+
         if not stat.S_ISREG(self._old.st_mode) and not self.is_directory:
             raise NotAJournal(f"{self.target} is neither a regular file nor a directory")
         try:

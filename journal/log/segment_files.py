@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from journal._platform import HAS_DIRECTORY_DESCRIPTORS, NO_FOLLOW, OPEN_FLAGS
 from journal.errors import FormatError, NotAJournal, OptionError
 from journal.format import segment_header
 from journal.format.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
@@ -19,7 +20,8 @@ SEGMENT_INDEX_MAX = 10**_DIGITS - 1
 
 _NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.ENOTDIR)
 """Errors of ``open`` for links, sockets and other special files."""
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_CLOSED = -1
+_PATH_ONLY = -2  # An open directory on a system without descriptors of directories.
 
 
 def segment_name(index: int) -> str:
@@ -129,7 +131,7 @@ class SegmentFiles:
     Sources remain valid after ``close``.
     """
 
-    __slots__ = ("_descriptor", "_flips", "_patient", "is_directory", "path")
+    __slots__ = ("_descriptor", "_flips", "_patient", "_status", "is_directory", "path")
 
     def __init__(
         self,
@@ -138,14 +140,17 @@ class SegmentFiles:
         patient: bool = False,
         flips: Mapping[str, Mapping[int, int]] | None = None,
     ) -> None:
-        self._descriptor = -1
+        self._descriptor = _CLOSED
         self.path = Path(path)
         self._flips = flips or {}
         self._patient = patient
-        self._descriptor = os.open(path, _READ)
-        mode = os.fstat(self._descriptor).st_mode
-        self.is_directory = stat.S_ISDIR(mode)
-        if not self.is_directory and not stat.S_ISREG(mode):
+        if not HAS_DIRECTORY_DESCRIPTORS and self.path.is_dir():
+            self._descriptor, self._status = _PATH_ONLY, self.path.stat()
+        else:
+            self._descriptor = os.open(path, OPEN_FLAGS)
+            self._status = os.fstat(self._descriptor)
+        self.is_directory = stat.S_ISDIR(self._status.st_mode)
+        if not self.is_directory and not stat.S_ISREG(self._status.st_mode):
             self.close()
             raise NotAJournal(f"{self.path} is neither a regular file nor a directory")
 
@@ -154,7 +159,7 @@ class SegmentFiles:
 
     def close(self) -> None:
         """Close the descriptor."""
-        descriptor, self._descriptor = self._descriptor, -1
+        descriptor, self._descriptor = self._descriptor, _CLOSED
         if descriptor >= 0:
             os.close(descriptor)
 
@@ -166,7 +171,7 @@ class SegmentFiles:
             found = self.path.stat()
         except OSError:
             return False
-        return not os.path.samestat(found, os.fstat(self._descriptor))
+        return not os.path.samestat(found, self._status)
 
     def reopen(self) -> "SegmentFiles":
         """Open the journal at the same path again, with the same options."""
@@ -175,7 +180,9 @@ class SegmentFiles:
     def names(self) -> list[str]:
         """Return the names of the segment files. A journal that is a file has one empty name."""
         self._check_open()
-        return list_segments(self._descriptor) if self.is_directory else [""]
+        if not self.is_directory:
+            return [""]
+        return list_segments(self.path if self._descriptor == _PATH_ONLY else self._descriptor)
 
     def sources(self, names: list[str]) -> Iterator[ByteSource]:
         """Open the named files one after the other, at their current size."""
@@ -194,7 +201,7 @@ class SegmentFiles:
             descriptor = os.dup(self._descriptor)
         else:
             try:
-                descriptor = os.open(name, _READ | os.O_NOFOLLOW, dir_fd=self._descriptor)
+                descriptor = self._open_segment(name)
             except FileNotFoundError:
                 return None
             except OSError as error:
@@ -206,6 +213,14 @@ class SegmentFiles:
         size = status.st_size if stat.S_ISREG(status.st_mode) else 0
         source = OwnedSource(descriptor, size, name, zero_unreadable=self._patient)
         return RepairedSource(source, self._flips[name]) if name in self._flips else source
+
+    def _open_segment(self, name: str) -> int:
+        """Open a segment file of the directory. Raises OSError for a symbolic link."""
+        if self._descriptor != _PATH_ONLY:
+            return os.open(name, OPEN_FLAGS | NO_FOLLOW, dir_fd=self._descriptor)
+        if (self.path / name).is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+        return os.open(self.path / name, OPEN_FLAGS)
 
     def read_heads(self, names: list[str]) -> list[SegmentHead]:
         """Read the first header of each named file."""
@@ -220,5 +235,5 @@ class SegmentFiles:
         return heads
 
     def _check_open(self) -> None:
-        if self._descriptor < 0:
+        if self._descriptor == _CLOSED:
             raise ValueError(f"the reader of {self.path} is closed")

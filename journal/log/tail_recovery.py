@@ -1,6 +1,5 @@
 """Opening of a journal for writing: create it, or find and recover its tail."""
 
-import fcntl
 import os
 import secrets
 import stat
@@ -10,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from journal._platform import require_linux
 from journal.errors import (
     JournalLocked,
     LimitExceeded,
@@ -70,7 +70,8 @@ class OpenOptions(NamedTuple):
     """Sequence number of the first event of a new journal."""
 
     def check(self) -> None:
-        """Raise OptionError for invalid values."""
+        """Raise OptionError for invalid values, and on a system that cannot write journals."""
+        require_linux("writing a journal")
         if not 0 <= self.first_seq <= SEQ_LAST:
             raise OptionError(f"first_seq must be 0 to {SEQ_LAST}, got {self.first_seq}")
         if self.journal_id is not None and len(self.journal_id) != 16:
@@ -166,6 +167,8 @@ def _empty_result(
 
 
 def _lock(descriptor: int, path: Path) -> None:
+    import fcntl  # Windows has no such module, and reads journals.
+
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from journal.errors import FormatError, OptionError
 from journal.log import scan
 from journal.log.segment_files import SegmentFiles
-from journal.rewrite.block_copier import BlockCopier, Loss, check_output_path
+from journal.rewrite.block_copier import BlockCopier, Loss, check_new_journal
 from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 
 
@@ -59,7 +59,7 @@ def concat(
     paths = [Path(source) for source in sources]
     if not paths:
         raise OptionError("no source to concatenate: at least one journal is required")
-    check_output_path(Path(target), paths)
+    check_new_journal(Path(target), paths)
     joiner = _Joiner(salvage, progress or ignore_progress)
     with BlockCopier(Path(target)) as copier:
         for path in paths:

@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from journal._platform import require_linux
 from journal.errors import OptionError
 from journal.events.core import InitModule, ProcessExit
 from journal.events.memory import PAGE_SIZE, MemoryPages, UpdateMemoryRegion
@@ -99,6 +100,7 @@ def extract_files(
     Raise OptionError if there is no such event, ReplayError, and the errors of reading the journal.
     """
     target = Path(directory)
+    require_linux("extracting files")
     check_output_path(target, [Path(source)])
     folder, whole = atomic_file.make_temporary_path(target), atomic_file.make_temporary_path(target)
     try:

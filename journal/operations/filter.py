@@ -30,7 +30,7 @@ from journal.pages.dropped_pages import DroppedPages, LazyPageResolver
 from journal.query.compiler import NO_TIMES
 from journal.query.literals import JournalTimes
 from journal.query.selection import Query, QueryFilter
-from journal.rewrite.block_copier import check_output_path
+from journal.rewrite.block_copier import check_new_journal
 from journal.rewrite.output_journal import OutputJournal, ResumeFlag
 from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 from journal.snapshots.resumability import ResumabilityAnalysis
@@ -92,7 +92,7 @@ def filter(  # The command has this name.
     would be part of the source, and a FormatError for damage.
     """
     if target is not None:
-        check_output_path(Path(target), [Path(source)])
+        check_new_journal(Path(target), [Path(source)])
     with closing(SegmentFiles(source)) as files:
         needs_times = query.since is not None or query.until is not None or query.where is not None
         # First and last time need a scan of all headers, which takes as long as the rest.

@@ -10,7 +10,7 @@ from journal.format.block_slice import slice_block
 from journal.log.commit_policy import CommitPolicy
 from journal.log.reader import Reader
 from journal.log.writer import Writer
-from journal.rewrite.block_copier import check_output_path
+from journal.rewrite.block_copier import check_new_journal
 
 
 def fork(
@@ -22,7 +22,7 @@ def fork(
     ``target`` gets its name when it is complete and durable. Raise OptionError if ``source`` has no
     such event, and the errors of reading it.
     """
-    check_output_path(Path(target), [Path(source)])
+    check_new_journal(Path(target), [Path(source)])
     time = 0  # The link gets the time of the event before it, because nothing ran in between.
     with (
         Reader(source) as reader,

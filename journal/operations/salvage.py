@@ -14,7 +14,7 @@ from journal.errors import CorruptBlock
 from journal.log import scan
 from journal.rewrite import bit_search
 from journal.rewrite.bit_repair import BitRepair, BitRepairer
-from journal.rewrite.block_copier import BlockCopier, Loss, check_output_path, last_seq_of
+from journal.rewrite.block_copier import BlockCopier, Loss, check_new_journal, last_seq_of
 from journal.rewrite.progress import ProgressCallback, ProgressScan, ignore_progress
 
 
@@ -72,7 +72,7 @@ def salvage(
     are not searched for a flipped bit. Raise OptionError if ``target`` exists or would be part of
     the source, and a FormatError if no segment header is readable.
     """
-    check_output_path(Path(target), [Path(source)])
+    check_new_journal(Path(target), [Path(source)])
     report = progress or ignore_progress
     mender = BitRepairer(Path(source), body_size_max, report)
     try:

@@ -21,7 +21,7 @@ from journal.log.reader import Reader
 from journal.log.writer import Writer
 from journal.pages.dropped_pages import DroppedPages, LazyPageResolver
 from journal.rewrite.block_builder import BlockBuilder
-from journal.rewrite.block_copier import check_output_path
+from journal.rewrite.block_copier import check_new_journal
 from journal.rewrite.block_stream import BlockStream
 from journal.rewrite.progress import ProgressCallback, ignore_progress
 from journal.snapshots.resume_flags import add_flag_to_payload
@@ -100,7 +100,7 @@ def split(
     if size is not None and size <= 0:
         raise OptionError(f"size of a part must be greater than 0 bytes, got {size}")
     path, target = Path(source), Path(directory)
-    check_output_path(target, [path])
+    check_new_journal(target, [path])
     points = _SplitPoints(sorted(set(at)), snapshots, size)
     preamble_end = _find_preamble_end(path) if self_contained else None
     with _PartWriter(path, target, preamble_end) as parts:
@@ -143,7 +143,7 @@ def cut(
     not read. ``target`` gets its name when it is complete and durable. Raise OptionError if there
     is no such event, and the errors of reading a damaged journal.
     """
-    check_output_path(Path(target), [Path(source)])
+    check_new_journal(Path(target), [Path(source)])
     source_blocks, last_seq, events = BlockStream(Path(source), progress or ignore_progress), -1, 0
     writer: Writer | None = None
     try:

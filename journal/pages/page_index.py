@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 
 from xxhash import xxh3_64_intdigest
 
+from journal._platform import require_linux
 from journal.errors import JournalError
 from journal.events import codec
 from journal.events.memory import MemoryPages
@@ -58,6 +59,7 @@ class PageIndex:
         key: UserKey | None = None,
         digest: DigestFunction = xxh3_64_intdigest,
     ) -> None:
+        require_linux("keeping a page index")
         self.path = get_index_path(journal)
         self.last_seq = -1
         self._journal = Path(journal)

@@ -1,13 +1,13 @@
 """Secret key of the current user, which authenticates the page index files that this user wrote."""
 
 import os
-import pwd
 import secrets
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
+from journal._platform import require_linux
 from journal.fs import atomic_file
 
 _SIZE = 32
@@ -25,11 +25,17 @@ class UserKey(NamedTuple):
 
 def get_default_path() -> Path:
     """Return the path of the key in the cache directory of this user."""
+    import pwd  # Windows has no such module.
+
     return Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache" / "wasm-journal" / "pages.key"
 
 
 def load_key(path: Path | None = None) -> UserKey:
-    """Return the key of this user. Create and store it at the first use."""
+    """Return the key of this user. Create and store it at the first use.
+
+    Raises OptionError on a system that keeps no page index.
+    """
+    require_linux("keeping a page index")
     path = path or get_default_path()
     for _ in range(2):
         secret = _read(path)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from journal._platform import require_linux
 from journal.errors import CorruptBlock, DamagedJournal, FormatError, LostAcknowledged, OptionError
 from journal.format.block import Block, read_last_delta
 from journal.log import scan
@@ -144,6 +145,12 @@ def last_seq_of(item: scan.ScannedBlock) -> int:
     if header.has_seqs and header.frame_count:
         return item.first_seq + read_last_delta(header, item.body)
     return item.first_seq + header.frame_count - 1
+
+
+def check_new_journal(target: Path, sources: list[Path]) -> None:
+    """Raise OptionError as ``check_output_path``, and on a system that cannot write journals."""
+    require_linux("writing a journal")
+    check_output_path(target, sources)
 
 
 def check_output_path(target: Path, sources: list[Path]) -> None:

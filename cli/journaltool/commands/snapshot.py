@@ -82,6 +82,9 @@ def snapshot(
 
 @contextmanager
 def _find_writer(target: str) -> "Iterator[tuple[WriterProcess, Path]]":
+    from journal._platform import require_linux
+
+    require_linux("requesting a snapshot")
     from journaltool.processes import writer_process
 
     if target.isascii() and target.isdigit():

@@ -112,8 +112,11 @@ def flush_and_check_output() -> bool:
 
 
 def raise_if_output_closed() -> None:
-    """Raise BrokenPipeError if stdout is a pipe and its other end is closed."""
-    if stat.S_ISFIFO(os.fstat(1).st_mode):
+    """Raise BrokenPipeError if stdout is a pipe and its other end is closed.
+
+    Windows has no poll(); there, the next write finds the closed pipe.
+    """
+    if hasattr(select, "poll") and stat.S_ISFIFO(os.fstat(1).st_mode):
         output = select.poll()
         output.register(1, 0)  # poll() always reports POLLERR.
         if output.poll(0):

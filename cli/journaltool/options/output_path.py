@@ -1,6 +1,5 @@
 """Paths of new journals, and the replacement of old journals."""
 
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -46,6 +45,8 @@ def _check_replaceable(path: Path, descriptor: int) -> None:
 
     A writer holds this lock as long as it runs.
     """
+    import fcntl  # Windows has no such module, and reads journals.
+
     from journal import JournalLocked, NotAJournal, OptionError, Reader
 
     found = os.fstat(descriptor)

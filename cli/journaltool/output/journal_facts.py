@@ -105,6 +105,9 @@ def resume_obstacle(facts: JournalFacts) -> str:
 
 def _engine_obstacle(start: "ProcessStart") -> str:
     """Return why the engine cannot run here, or raise the ``JournalError`` of a resume."""
+    from journal._platform import require_linux
+
+    require_linux("running a guest")
     try:
         from journal.engine.configuration import parse_configuration
         from journal.engine.session import preamble

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from journal._platform import NO_FOLLOW, OPEN_FLAGS
 from journal.events.paths import FileType
 from journal.replay.filesystem.directory_ops import TimeUpdate
 from journal.replay.limits import ENTRY_SIZE, ReplayError, check_size, quote_path
@@ -19,7 +20,7 @@ FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 """Only the owner has access, because files of a guest may be secret."""
 
-_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_FLAGS: int = OPEN_FLAGS | NO_FOLLOW | getattr(os, "O_NOCTTY", 0)
 _KINDS = (
     (stat.S_ISREG, FileType.REGULAR_FILE),
     (stat.S_ISDIR, FileType.DIRECTORY),

@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from journal._platform import require_linux
 from journal.errors import OptionError
 from journal.events import BY_TAG
 from journal.events.definition import Group
@@ -53,6 +54,7 @@ class DirectoryHost(BaseHost[HostBackend]):
         *,
         separate_mounts: bool = False,
     ) -> None:
+        require_linux("writing the files of a guest")
         super().__init__(limits)
         self._separate_mounts = separate_mounts
         self._root = -1
